@@ -1,0 +1,1 @@
+"""The cloud side of a rotation: CDK application and Lambda handlers."""

@@ -1,0 +1,1 @@
+"""The Greengrass component that rotates a device's credential."""

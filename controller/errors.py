@@ -1,0 +1,69 @@
+"""Every fatal error, one class per exit code; each message says what to do next.
+
+``controller.cli`` maps these to exit codes and prints them; nothing else exits.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command's exit code says."""
+
+    IN_SYNC = 0
+    ERROR = 1  # usage errors too
+    CHANGES = 2  # there is drift, or there are changes
+    REFUSED = 3  # by a guardrail
+
+
+class CertfleetError(Exception):
+    """What was expected, what was found, and what to do; ``remedy`` is printed on its own line."""
+
+    exit_code = ExitCode.ERROR
+
+    def __init__(self, message: str, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class DesiredStateError(CertfleetError):
+    """Documents are wrong; ``problems`` holds every one of them, each with file and line."""
+
+    def __init__(self, problems: list[Problem], remedy: str | None = None) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems), remedy)
+        self.problems = problems
+
+
+class GitError(CertfleetError):
+    """A repository or ref cannot be read."""
+
+
+class FleetError(CertfleetError):
+    """AWS cannot be reached, refuses, or shows something that must not be acted on."""
+
+
+class InventoryError(CertfleetError):
+    """The inventory file is damaged, locked, or of a newer version."""
+
+
+class PlanError(CertfleetError):
+    """A plan file cannot be used."""
+
+
+class RefusedError(CertfleetError):
+    """A guardrail forbids what was asked; the message has the numbers, the remedy the override."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class Problem:
+    """One mistake in the documents: where, what was found, what is allowed."""
+
+    __slots__ = ("column", "line", "message", "path")
+
+    def __init__(self, path: str, line: int, message: str, column: int = 1) -> None:
+        self.path, self.line, self.message, self.column = path, line, message, column
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.message}"

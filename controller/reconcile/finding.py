@@ -1,0 +1,120 @@
+"""Reasons, findings and assessments: what one look at one device says.
+
+Every device of every governed group gets exactly one Assessment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+
+class Outcome(StrEnum):
+    """What a finding calls for."""
+
+    ROTATE = "rotate"
+    BLOCKED = "blocked"  # a rotation cannot or must not start; a person must act
+    WAITING = "waiting"  # drift that is being dealt with, or is coming
+
+
+class Reason(StrEnum):
+    """Every reason a device departs from its policy. The order inside a group is the order shown."""
+
+    # rotate
+    AUTHORITY_TAINTED = "AuthorityTainted"
+    ISSUED_BEFORE_CUTOFF = "IssuedBeforeCutoff"
+    EXPIRING = "Expiring"
+    AGE_EXCEEDED = "AgeExceeded"
+    KEY_TYPE_MISMATCH = "KeyTypeMismatch"
+    AUTHORITY_MISMATCH = "AuthorityMismatch"
+    # blocked
+    POLICY_CONFLICT = "PolicyConflict"
+    NO_CERTIFICATE = "NoCertificate"
+    EXTRA_CERTIFICATE = "ExtraCertificate"
+    SHARED_CERTIFICATE = "SharedCertificate"
+    NOT_EXCLUSIVE = "NotExclusive"
+    CERTIFICATE_INACTIVE = "CertificateInactive"
+    UNPARSEABLE = "Unparseable"
+    EXPIRED = "Expired"
+    UNSUPPORTED_BY_BACKEND = "UnsupportedByBackend"
+    REPEATEDLY_FAILED = "RepeatedlyFailed"
+    WAIVED = "Waived"
+    SUSPENDED = "Suspended"
+    # waiting
+    ROTATING = "Rotating"
+    BACKING_OFF = "BackingOff"
+    OUTSIDE_WINDOW = "OutsideWindow"
+    NOT_YET_DUE = "NotYetDue"
+    WAVE_SOAKING = "WaveSoaking"
+
+
+class Sync(StrEnum):
+    """Whether a device (or a policy) is as git says."""
+
+    IN_SYNC = "InSync"
+    OUT_OF_SYNC = "OutOfSync"
+    UNKNOWN = "Unknown"
+
+
+class Health(StrEnum):
+    """How a device (or a policy) is doing."""
+
+    HEALTHY = "Healthy"
+    PROGRESSING = "Progressing"
+    DEGRADED = "Degraded"
+    SUSPENDED = "Suspended"
+    MISSING = "Missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One reason why one device departs from its policy.
+
+    ``message`` is a sentence with the numbers in it; ``remedy`` says what a person must do (blocked
+    only); ``policy_field`` is the dotted path of the policy field that was departed from, for its YAML line.
+    """
+
+    reason: Reason
+    outcome: Outcome
+    message: str
+    policy_field: str = "spec"
+    remedy: str | None = None
+    values: Mapping[str, str | int | float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a device should rotate, and how that was computed; see ``reconcile.schedule``."""
+
+    due: datetime  # the instant from which the certificate breaks the policy
+    target: datetime  # due, brought forward by jitter
+    start: datetime  # target, moved into open time
+    is_urgent: bool = False  # windows are ignored
+    misses_max_age: bool = False  # no window opens before due
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """The one verdict on one device under its one policy (None where policies tie)."""
+
+    device: str
+    policy: str | None
+    certificate_id: str | None
+    findings: tuple[Finding, ...]
+    sync: Sync
+    health: Health
+    timing: Timing | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Blocked beats waiting beats rotate; None for a device in sync with nothing to say."""
+        found = {finding.outcome for finding in self.findings}
+        for outcome in (Outcome.BLOCKED, Outcome.WAITING, Outcome.ROTATE):
+            if outcome in found:
+                return outcome
+        return None

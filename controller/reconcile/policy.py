@@ -1,0 +1,236 @@
+"""What git says: the desired state, resolved and checked, as values.
+
+``controller.desired`` builds these from YAML documents; nothing here knows of files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from protocol.names import AWS_IOT_AUTHORITY, DEFAULT_STACK_NAME, BackendNames
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from protocol.algorithms import CaSigningAlgorithm, CsrSigningAlgorithm, KeyType
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a document stands: path inside the desired-state folder and line of each field.
+
+    ``lines`` maps a dotted field path (``spec.certificate.maxAge``) to its line; ``line`` is the
+    document's first.
+    """
+
+    path: str
+    line: int
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def at(self, field_path: str) -> str:
+        """``path:line`` of the field, or of its nearest enclosing field that has a line."""
+        while field_path:
+            if field_path in self.lines:
+                return f"{self.path}:{self.lines[field_path]}"
+            field_path = field_path.rpartition(".")[0]
+        return f"{self.path}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrails:
+    """Refuse a plan that rotates more than this at once."""
+
+    max_change_percent: int = 30  # of the devices governed, per policy and per fleet
+    min_existing: int = 10  # below this many governed devices the percentage is not applied
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """One AWS account and region."""
+
+    name: str
+    account: str
+    region: str
+    source: Source
+    role_arn: str | None = None
+    stack_name: str = DEFAULT_STACK_NAME
+    guardrails: Guardrails = Guardrails()
+
+    @property
+    def backend(self) -> BackendNames:
+        """Names of the fleet's backend."""
+        return BackendNames(self.stack_name)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateAuthority:
+    """A CA that policies may demand: AWS IoT's own, or a private CA of ACM-PCA."""
+
+    name: str
+    source: Source | None = None  # None for aws-iot, which always exists
+    arn: str | None = None  # None for aws-iot
+    signing_algorithm: CaSigningAlgorithm | None = None
+    validity: timedelta | None = None
+    template_arn: str | None = None
+
+    @property
+    def is_aws_iot(self) -> bool:
+        """Whether this is AWS IoT's own CA."""
+        return self.name == AWS_IOT_AUTHORITY
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRule:
+    """What a policy demands of a certificate; None demands nothing."""
+
+    max_age: timedelta | None = None  # from notBefore
+    renew_before: timedelta | None = None  # before notAfter
+    key_type: KeyType | None = None
+    csr_signing_algorithm: CsrSigningAlgorithm | None = None
+    authority: str | None = None
+    rotate_issued_before: datetime | None = None
+
+
+class WindowKind(StrEnum):
+    """Whether a window opens or closes time; deny beats allow."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A recurring span: starts where the cron expression fires in the time zone, lasts ``duration``."""
+
+    cron: str
+    timezone: str
+    duration: timedelta
+    kind: WindowKind = WindowKind.ALLOW
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When devices rotate."""
+
+    jitter_percent: int = 10  # of the certificate's life; only ever brings forward
+    windows: tuple[Window, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WaveSize:
+    """A wave's cumulative size: a count of devices, or a percentage of the policy's devices."""
+
+    value: int
+    is_percent: bool
+
+    def __str__(self) -> str:
+        return f"{self.value}%" if self.is_percent else str(self.value)
+
+
+class FailureType(StrEnum):
+    """What an abort rule counts, as AWS IoT Jobs spells it."""
+
+    FAILED = "FAILED"
+    REJECTED = "REJECTED"
+    TIMED_OUT = "TIMED_OUT"
+    ALL = "ALL"
+
+
+@dataclass(frozen=True, slots=True)
+class AbortRule:
+    """Cancel a wave when so many per cent of the executed devices ended so."""
+
+    failure_type: FailureType
+    threshold_percentage: float
+    min_number_of_executed_things: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """How many at once."""
+
+    waves: tuple[WaveSize, ...] = (WaveSize(100, is_percent=True),)
+    soak: timedelta = timedelta(hours=24)
+    max_in_flight: int = 500
+    maximum_per_minute: int = 100
+    timeout: timedelta = timedelta(minutes=5)  # from IN_PROGRESS; whole minutes on AWS
+    retries: int = 2
+    abort: tuple[AbortRule, ...] = ()
+    stragglers_after: timedelta = timedelta(hours=24)
+
+
+class Mode(StrEnum):
+    """Whether a policy acts."""
+
+    ENFORCE = "enforce"
+    REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """A policy does not rotate until then; it expires by itself."""
+
+    reason: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A RotationPolicy document; governs the devices of its thing group and child groups."""
+
+    name: str
+    thing_group: str
+    source: Source
+    priority: int = 0
+    certificate: CertificateRule = CertificateRule()
+    schedule: Schedule = Schedule()
+    rollout: Rollout = Rollout()
+    mode: Mode = Mode.ENFORCE
+    suspend: Suspension | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    """Devices that are left out of rotation until ``expires``, and who answers for that."""
+
+    name: str
+    devices: frozenset[str]
+    owner: str
+    reason: str
+    expires: datetime
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """An authority, key type or issue period declared compromised.
+
+    A certificate matches when it matches every condition that is given; at least one is.
+    """
+
+    name: str
+    reason: str
+    deadline: datetime
+    source: Source
+    authority: str | None = None
+    key_type: KeyType | None = None
+    issued_after: datetime | None = None
+    issued_before: datetime | None = None
+    ignore_windows: bool = True
+    accepted_losses: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """All documents of one fleet at one commit."""
+
+    fleet: Fleet
+    authorities: Mapping[str, CertificateAuthority]  # by name; always holds aws-iot
+    policies: tuple[Policy, ...]
+    waivers: tuple[Waiver, ...] = ()
+    incidents: tuple[Incident, ...] = ()
+    commit: str | None = None  # full hash; None outside a repository
+    is_dirty: bool = False  # the documents differ from that commit

@@ -1,0 +1,107 @@
+"""The document of a rotation job.
+
+Ours carries what the policy demands; the stock one is exactly ``{"operation": "ROTATE_CERTIFICATE"}``.
+Both are valid for both devices: every field but the operation is optional, and fields that a newer
+version may add are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional
+
+from .algorithms import (
+    CsrSigningAlgorithm,
+    KeyType,
+    default_csr_algorithm,
+    parse_csr_algorithm,
+    parse_key_type,
+    require_matching,
+)
+from .errors import ProtocolError
+
+ROTATE_OPERATION = "ROTATE_CERTIFICATE"
+STOCK_DOCUMENT: Mapping[str, str] = {"operation": ROTATE_OPERATION}
+MAX_DOCUMENT_BYTES = 32 * 1024  # AWS IoT Jobs: 32 KiB
+
+
+@dataclass(frozen=True)
+class JobDocument:
+    """What one job asks of a device and of the backend; None leaves the choice to the receiver."""
+
+    key_type: Optional[KeyType] = None
+    signing_algorithm: Optional[CsrSigningAlgorithm] = None
+    certificate_authority: Optional[str] = None
+    policy: Optional[str] = None
+    commit: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        if self.signing_algorithm is not None and self.key_type is not None:
+            require_matching(self.key_type, self.signing_algorithm)
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether nothing but the operation is said."""
+        return self == JobDocument()
+
+    def resolve(self, key_type: KeyType, signing_algorithm: CsrSigningAlgorithm) -> tuple[KeyType, CsrSigningAlgorithm]:
+        """Fill what the job leaves open from a device's own configuration.
+
+        Where the job names only one of the two and the configured other does not match its family,
+        the other becomes the default of that family.
+        """
+        key = self.key_type
+        algorithm = self.signing_algorithm
+        if key is None:
+            key = key_type
+            if algorithm is not None and algorithm.family is not key.family:
+                key = next(k for k in KeyType if k.family is algorithm.family)
+        if algorithm is None:
+            algorithm = signing_algorithm if signing_algorithm.family is key.family else default_csr_algorithm(key)
+        return key, algorithm
+
+    def to_wire(self) -> Dict[str, str]:
+        """The JSON object that travels; open fields are left out."""
+        fields = {
+            "operation": ROTATE_OPERATION,
+            "keyAlgorithm": self.key_type.value if self.key_type else None,
+            "signingAlgorithm": self.signing_algorithm.value if self.signing_algorithm else None,
+            "certificateAuthority": self.certificate_authority,
+            "policy": self.policy,
+            "commit": self.commit,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces; equal documents are equal text."""
+        return json.dumps(self.to_wire(), sort_keys=True, separators=(",", ":"))
+
+
+def is_rotation(document: object) -> bool:
+    """Whether a parsed job document asks for a rotation, in whatever version."""
+    return isinstance(document, Mapping) and document.get("operation") == ROTATE_OPERATION
+
+
+def parse_job_document(document: object) -> JobDocument:
+    """Read a parsed JSON document; ProtocolError where it is no rotation or a field is wrong."""
+    if not isinstance(document, Mapping):
+        raise ProtocolError(f"a job document is a JSON object, found {type(document).__name__}")
+    if not is_rotation(document):
+        raise ProtocolError(f"operation is {document.get('operation')!r}, expected {ROTATE_OPERATION!r}")
+    key = document.get("keyAlgorithm")
+    algorithm = document.get("signingAlgorithm")
+    return JobDocument(
+        key_type=None if key is None else parse_key_type(key),
+        signing_algorithm=None if algorithm is None else parse_csr_algorithm(algorithm),
+        certificate_authority=_optional_text(document, "certificateAuthority"),
+        policy=_optional_text(document, "policy"),
+        commit=_optional_text(document, "commit"),
+    )
+
+
+def _optional_text(document: Mapping[str, Any], field: str) -> Optional[str]:
+    value = document.get(field)
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ProtocolError(f"{field} is {value!r}, expected a non-empty string or no such field")
+    return value

@@ -1,0 +1,198 @@
+"""The messages of a rotation, encoded and decoded with every check in one place.
+
+Decoders take raw MQTT payloads, which anyone who may publish can forge: they raise ProtocolError
+for anything but a well-formed message, and bound what they read.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Dict, Mapping, Optional
+
+from .errors import ProtocolError
+from .names import FAILURE_REASON_KEY, STATUS_DETAILS_KEY
+
+MAX_PAYLOAD_BYTES = 128 * 1024  # AWS IoT Core: 128 KiB per message
+MAX_CSR_CHARACTERS = 4096  # CreateCertificateFromCsr
+MAX_STATUS_DETAIL_CHARACTERS = 1024  # value of one statusDetails entry
+
+
+class ExecutionStatus(str, Enum):
+    """Statuses of a job execution, as AWS IoT spells them."""
+
+    QUEUED = "QUEUED"
+    IN_PROGRESS = "IN_PROGRESS"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    REJECTED = "REJECTED"
+    REMOVED = "REMOVED"
+    CANCELED = "CANCELED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the execution can no longer change."""
+        return self not in (ExecutionStatus.QUEUED, ExecutionStatus.IN_PROGRESS)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A job execution as ``notify-next`` and ``$next/get/accepted`` carry it."""
+
+    job_id: str
+    status: ExecutionStatus
+    job_document: Any = None
+    status_details: Mapping[str, str] = field(default_factory=dict)
+    version_number: Optional[int] = None
+    execution_number: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class CreateRequest:
+    """A device asks for a certificate over its new key; ``csr`` is PEM."""
+
+    job_id: str
+    csr: str
+
+    def encode(self) -> bytes:
+        """The payload."""
+        return _encode({"jobId": self.job_id, "csr": self.csr})
+
+    @classmethod
+    def decode(cls, payload: bytes) -> CreateRequest:
+        """Read and check a payload."""
+        message = _object(payload)
+        csr = _text(message, "csr")
+        if len(csr) > MAX_CSR_CHARACTERS:
+            raise ProtocolError(f"csr has {len(csr)} characters, at most {MAX_CSR_CHARACTERS} are allowed")
+        return cls(_text(message, "jobId"), csr)
+
+
+@dataclass(frozen=True)
+class CreateAccepted:
+    """The new certificate, PEM; the leaf first where a chain follows."""
+
+    certificate_pem: str
+
+    def encode(self) -> bytes:
+        """The payload."""
+        return _encode({"certificatePem": self.certificate_pem})
+
+    @classmethod
+    def decode(cls, payload: bytes) -> CreateAccepted:
+        """Read and check a payload."""
+        return cls(_text(_object(payload), "certificatePem"))
+
+
+@dataclass(frozen=True)
+class CommitRequest:
+    """A device says that it is connected with the new certificate."""
+
+    job_id: str
+
+    def encode(self) -> bytes:
+        """The payload."""
+        return _encode({"jobId": self.job_id})
+
+    @classmethod
+    def decode(cls, payload: bytes) -> CommitRequest:
+        """Read and check a payload."""
+        return cls(_text(_object(payload), "jobId"))
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Why a create or commit was refused; ``code`` is ours and may be missing."""
+
+    error_message: str
+    code: Optional[str] = None
+
+    def encode(self) -> bytes:
+        """The payload."""
+        message = {"errorMsg": self.error_message}
+        if self.code:
+            message["errorCode"] = self.code
+        return _encode(message)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Rejected:
+        """Read and check a payload."""
+        message = _object(payload)
+        code = message.get("errorCode")
+        return cls(_text(message, "errorMsg"), code if isinstance(code, str) else None)
+
+
+COMMIT_ACCEPTED = b"{}"
+GET_NEXT = b"{}"
+
+
+def encode_update(
+    status: ExecutionStatus,
+    progress: str,
+    failure_reason: Optional[str] = None,
+    client_token: Optional[str] = None,
+) -> bytes:
+    """A status report: ``progress`` goes under the key that marks the execution as a rotation.
+
+    A failure reason longer than AWS IoT takes is cut, never refused: it must reach a person.
+    """
+    details = {STATUS_DETAILS_KEY: progress[:MAX_STATUS_DETAIL_CHARACTERS]}
+    if failure_reason:
+        details[FAILURE_REASON_KEY] = failure_reason[:MAX_STATUS_DETAIL_CHARACTERS]
+    message: Dict[str, Any] = {"status": status.value, "statusDetails": details}
+    if client_token:
+        message["clientToken"] = client_token
+    return _encode(message)
+
+
+def decode_execution(payload: bytes) -> Optional[Execution]:
+    """Read ``notify-next`` or ``get/accepted``; None where no execution is pending (``execution`` absent or empty)."""
+    execution = _object(payload).get("execution")
+    if execution is None or execution == {}:
+        return None
+    if not isinstance(execution, Mapping):
+        raise ProtocolError(f"execution is {type(execution).__name__}, expected an object")
+    status = execution.get("status")
+    try:
+        parsed_status = ExecutionStatus(status)
+    except ValueError:
+        raise ProtocolError(f"execution status {status!r} is unknown") from None
+    details = execution.get("statusDetails")
+    return Execution(
+        job_id=_text(execution, "jobId"),
+        status=parsed_status,
+        job_document=execution.get("jobDocument"),
+        status_details=details if isinstance(details, Mapping) else {},
+        version_number=_optional_int(execution, "versionNumber"),
+        execution_number=_optional_int(execution, "executionNumber"),
+    )
+
+
+def _encode(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def _object(payload: bytes) -> Mapping[str, Any]:
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise ProtocolError(f"payload has {len(payload)} bytes, at most {MAX_PAYLOAD_BYTES} are allowed")
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError):
+        raise ProtocolError("payload is not JSON") from None
+    if not isinstance(message, dict):
+        raise ProtocolError(f"payload is a JSON {type(message).__name__}, expected an object")
+    return message
+
+
+def _text(message: Mapping[str, Any], name: str) -> str:
+    value = message.get(name)
+    if not isinstance(value, str) or not value:
+        raise ProtocolError(f"{name} is {value!r}, expected a non-empty string"[:200])
+    return value
+
+
+def _optional_int(message: Mapping[str, Any], name: str) -> Optional[int]:
+    value = message.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

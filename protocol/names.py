@@ -1,0 +1,54 @@
+"""Names that derive from the backend's stack name, as in the public solution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_STACK_NAME = "AWSLabsCertificateRotator"
+COMPONENT_NAME = "aws.greengrass.labs.CertificateRotator"
+
+STATUS_DETAILS_KEY = "CertificateRotator"
+"""Key in an execution's statusDetails that marks it as a rotation; the terminal rule selects on it."""
+
+FAILURE_REASON_KEY = "DeviceFailureReason"
+"""Key in an execution's statusDetails under which the device says why it failed."""
+
+AWS_IOT_AUTHORITY = "aws-iot"
+"""The authority that always exists: AWS IoT's own CA."""
+
+
+@dataclass(frozen=True)
+class BackendNames:
+    """Every name of one deployed backend."""
+
+    stack_name: str = DEFAULT_STACK_NAME
+
+    @property
+    def job_template(self) -> str:
+        """Id of the AWS IoT job template for rotations started by hand."""
+        return self.stack_name
+
+    @property
+    def shadow(self) -> str:
+        """Name of the named shadow: the public view of a rotation."""
+        return self.stack_name
+
+    @property
+    def create_function(self) -> str:
+        """Lambda function and topic rule that answer ``create``."""
+        return f"{self.stack_name}CreateCertificate"
+
+    @property
+    def commit_function(self) -> str:
+        """Lambda function and topic rule that answer ``commit``."""
+        return f"{self.stack_name}CommitCertificate"
+
+    @property
+    def terminal_function(self) -> str:
+        """Lambda function and topic rule that handle ended executions."""
+        return f"{self.stack_name}JobExecutionTerminal"
+
+    @property
+    def notification_topic(self) -> str:
+        """SNS topic for what a person must know."""
+        return f"{self.stack_name}Notification"

@@ -1,0 +1,39 @@
+"""The sandbox's clock: real time plus an offset, so that months can pass in a test."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+
+class SandboxClock:
+    """An aware UTC clock that runs, and can be moved forward; listeners hear of every move.
+
+    Thread-safe. A test that wants time to stand still passes ``frozen_at``.
+    """
+
+    def __init__(self, *, frozen_at: datetime | None = None, offset: timedelta = timedelta()) -> None:
+        self._lock = threading.Lock()
+        self._frozen_at = frozen_at
+        self._offset = offset
+        self._listeners: list[Callable[[], None]] = []
+
+    def now(self) -> datetime:
+        """The sandbox's present."""
+        with self._lock:
+            return (self._frozen_at or datetime.now(UTC)) + self._offset
+
+    def advance(self, by: timedelta) -> None:
+        """Move forward; raises ValueError on a step back, which no cloud takes."""
+        if by < timedelta():
+            message = f"time moves forward only, found {by}"
+            raise ValueError(message)
+        with self._lock:
+            self._offset += by
+        for listener in self._listeners:
+            listener()
+
+    def on_advance(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` after every move, on the mover's thread."""
+        self._listeners.append(listener)

@@ -1,0 +1,60 @@
+"""The seams between the halves of the sandbox.
+
+``sandbox.aws`` (the cloud: registry, jobs, CAs over HTTPS) implements these; ``sandbox.edge`` (the
+MQTT endpoint, nucleus stand-ins and in-process devices) and ``sandbox.world`` use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+
+class JobsDataError(Exception):
+    """A rejected jobs request; ``code`` as AWS IoT puts it into ``…/rejected`` (InvalidStateTransition …)."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Registry(Protocol):
+    """What an MQTT endpoint asks the registry."""
+
+    def authenticate(self, certificate_der: bytes) -> str | None:
+        """Certificate id if this very certificate is registered and ACTIVE, else None."""
+
+    def may(self, certificate_id: str, client_id: str, action: str, resource: str) -> bool:
+        """Whether the certificate's policies allow ``iot:Connect|Publish|Subscribe|Receive`` on the resource.
+
+        ``resource`` is the part behind the account: ``client/C``, ``topic/T``, ``topicfilter/F``.
+        """
+
+    def on_certificate_disabled(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener(certificate_id)`` when a certificate leaves ACTIVE or is deleted."""
+
+    def connected(self, certificate_id: str, client_id: str) -> None:
+        """Note a connection (presence), and publish ``$aws/events/presence/connected/C``."""
+
+    def disconnected(self, certificate_id: str, client_id: str) -> None:
+        """Note its end, and publish ``$aws/events/presence/disconnected/C``."""
+
+
+class JobsData(Protocol):
+    """The jobs data plane, for MQTT topics and the iot-jobs-data API alike.
+
+    Requests and answers are the JSON objects of the MQTT API. Each change of a thing's next pending
+    execution publishes ``$aws/things/T/jobs/notify-next`` (and ``notify``) on the bus.
+    """
+
+    def get_pending(self, thing_name: str) -> dict[str, Any]:
+        """``…/jobs/get``."""
+
+    def start_next(self, thing_name: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """``…/jobs/start-next``."""
+
+    def describe(self, thing_name: str, job_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """``…/jobs/<jobId>/get``; ``$next`` for the next pending one."""
+
+    def update(self, thing_name: str, job_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """``…/jobs/<jobId>/update``; raises JobsDataError on an invalid transition."""
