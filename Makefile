@@ -1,0 +1,52 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Python packages are installed from locked, hashed lists into .venv; nothing else is touched
+# by `make demo`. `make test` also installs Debian packages and npm parts (see tools/).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check unit lock synth docs component clean
+
+help: ## what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: $(VENV)/.demo ## bring a drifted fleet into sync, on this machine
+	$(BIN)/certfleet demo
+
+test: $(VENV)/.test ## install what the tests need, then every check and every test
+	PYTHON=$(BIN)/python tools/install-test-tools
+	$(MAKE) --no-print-directory check unit
+
+check: $(VENV)/.test ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+unit: $(VENV)/.test ## the tests, on every core
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	$(BIN)/python tools/coverage_floors.py
+
+lock: ## renew requirements/*.txt from pyproject.toml (needs uv)
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra sandbox -o requirements/demo.txt
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra sandbox --extra backend --extra dev -o requirements/test.txt
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"certfleet needs Python 3.11 or later, found {sys.version.split()[0]}: set PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --require-hashes -r requirements/demo.txt
+	$(PIP) install --no-deps --no-build-isolation --editable . 2>/dev/null || $(PIP) install --no-deps --editable .
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --require-hashes -r requirements/test.txt
+	$(PIP) install --no-deps --no-build-isolation --editable . 2>/dev/null || $(PIP) install --no-deps --editable .
+	@touch $@ $(VENV)/.demo
+
+clean: ## remove what was installed and built here
+	rm -rf $(VENV) node_modules build cdk.out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
