@@ -1,0 +1,26 @@
+"""Plan → AWS IoT Jobs, idempotently; following them to their end.
+
+``apply`` makes the jobs of a plan, ``follow`` waits for them, ``sweep_cohorts`` removes the thing groups
+that ended waves leave behind. All talk to AWS through ``IotJobs`` and keep nothing between runs.
+"""
+
+from .apply import AppliedJob, ApplyResult, JobFate, apply
+from .cohorts import sweep_cohorts
+from .follow import DeviceOutcome, FollowResult, Pace, follow
+from .iot_jobs import IotJobs, JobView
+from .preflight import check_plan
+
+__all__ = [
+    "AppliedJob",
+    "ApplyResult",
+    "DeviceOutcome",
+    "FollowResult",
+    "IotJobs",
+    "JobFate",
+    "JobView",
+    "Pace",
+    "apply",
+    "check_plan",
+    "follow",
+    "sweep_cohorts",
+]

@@ -1,0 +1,144 @@
+"""Carry out a plan: steps on jobs that exist, then one AWS IoT job per wave.
+
+A run may die at any instruction and run again. Three rules make that harmless:
+
+1. A job's id derives from what it does. CreateJob is the last call for a wave; a job that exists is
+   compared and adopted, never made anew.
+2. What comes before (cohort group, its members) is brought to the wanted state, not appended to.
+3. Nothing is remembered here: the next run reads what happened from the registry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from controller.errors import FleetError
+from controller.reconcile.plan import JobStep, Plan, PlannedJob, TargetKind
+
+from .cohorts import fill_cohort, sweep_cohorts
+from .iot_jobs import IotJobs
+from .recheck import changed_devices
+from .requests import MAX_TARGETS, describe, job_request, tags
+
+Progress = Callable[[str, int, int], None]
+"""Hears the phase as a word for people, how much of it is done, and of how much."""
+
+
+class JobFate(StrEnum):
+    """What became of a planned job."""
+
+    CREATED = "created"
+    ADOPTED = "adopted"  # an earlier run made it, and it is under way
+    ENDED = "ended"  # an earlier run made it, and it has ended
+    EMPTY = "empty"  # every device has changed since the plan: no job
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedJob:
+    """A planned job and what became of it; ``skipped`` says why devices were left out, by name."""
+
+    job: PlannedJob
+    fate: JobFate
+    skipped: dict[str, str]
+
+    @property
+    def device_count(self) -> int:
+        """Devices that rotate in this job."""
+        return 0 if self.fate is JobFate.EMPTY else len(self.job.devices) - len(self.skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyResult:
+    """What one apply did."""
+
+    jobs: tuple[AppliedJob, ...] = ()
+    steps: tuple[JobStep, ...] = ()
+    removed_cohorts: tuple[str, ...] = ()
+
+    @property
+    def created(self) -> tuple[AppliedJob, ...]:
+        """Jobs that this run made."""
+        return tuple(applied for applied in self.jobs if applied.fate is JobFate.CREATED)
+
+    @property
+    def under_way(self) -> tuple[str, ...]:
+        """Ids of the jobs that can be followed."""
+        fates = (JobFate.CREATED, JobFate.ADOPTED)
+        return tuple(applied.job.job_id for applied in self.jobs if applied.fate in fates)
+
+
+def apply(plan: Plan, iot: IotJobs, now: datetime, progress: Progress | None = None) -> ApplyResult:
+    """Do what the plan says; refusals and overrides are the caller's to check.
+
+    Raises FleetError where AWS refuses, or a job of a planned id does something else.
+    """
+    tell = progress or (lambda _phase, _done, _total: None)
+    for step in plan.steps:
+        _take(step, iot)
+    applied = []
+    for number, job in enumerate(plan.jobs):
+        tell("making jobs", number, len(plan.jobs))
+        applied.append(_apply_job(plan, job, iot))
+    tell("making jobs", len(plan.jobs), len(plan.jobs))
+    keep = frozenset(job.job_id for job in plan.jobs)
+    return ApplyResult(tuple(applied), plan.steps, sweep_cohorts(iot, now, keep))
+
+
+def _take(step: JobStep, iot: IotJobs) -> None:
+    if step.action == "cancel":
+        iot.cancel_job(step.job_id, step.reason)
+    elif step.action == "remove-cohort":
+        iot.delete_group(step.job_id)
+    else:
+        raise FleetError(
+            f"job {step.job_id}: the plan asks for {step.action!r}, which this version does not know",
+            "apply with the version of certfleet that made the plan",
+        )
+
+
+def _apply_job(plan: Plan, job: PlannedJob, iot: IotJobs) -> AppliedJob:
+    existing = iot.job(job.job_id)
+    if existing is not None and (existing.has_ended or not job.is_standing):
+        _require_same(job, iot, existing.targets)
+        return AppliedJob(job, JobFate.ENDED if existing.has_ended else JobFate.ADOPTED, {})
+    skipped = changed_devices(job.devices, iot)
+    things = [device.name for device in job.devices if device.name not in skipped]
+    if not things:
+        return AppliedJob(job, JobFate.EMPTY, skipped)
+    targets = _targets(plan, job, things, iot)
+    if existing is None and iot.create_job(job_request(plan, job, targets)):
+        return AppliedJob(job, JobFate.CREATED, skipped)
+    _require_same(job, iot, targets)  # made by another run, a moment ago, or a standing job
+    return AppliedJob(job, JobFate.ADOPTED, skipped)
+
+
+def _targets(plan: Plan, job: PlannedJob, things: Sequence[str], iot: IotJobs) -> tuple[str, ...]:
+    """ARNs that reach exactly ``things``; a group that holds anything else is never targeted."""
+    group = job.target_group
+    is_whole = len(things) == len(job.devices)
+    if job.target_kind is TargetKind.GROUP and group and is_whole and iot.group_members(group) == frozenset(things):
+        return (iot.group_arn(group),)
+    if not job.is_standing and len(things) <= MAX_TARGETS:
+        return tuple(iot.thing_arn(thing) for thing in sorted(things))
+    iot.make_group(job.job_id, describe(plan, job), tags(plan, job))
+    fill_cohort(iot, job.job_id, things)
+    return (iot.group_arn(job.job_id),)
+
+
+def _require_same(job: PlannedJob, iot: IotJobs, targets: tuple[str, ...]) -> None:
+    """Raise FleetError unless the job of this id does what is planned: same document, no foreign device."""
+    found = json.loads(iot.job_document(job.job_id))
+    allowed = {iot.thing_arn(device.name) for device in job.devices} | {iot.group_arn(job.job_id)}
+    if job.target_group:
+        allowed.add(iot.group_arn(job.target_group))
+    if found == job.document.to_wire() and allowed.issuperset(targets):
+        return
+    raise FleetError(
+        f"job {job.job_id} exists and does something else than planned: its document is {json.dumps(found)}, "
+        f"planned {job.document.to_json()}; its targets are {', '.join(targets[:3])}",
+        f"find out who made it; then cancel and delete it (aws iot delete-job --force --job-id {job.job_id})",
+    )

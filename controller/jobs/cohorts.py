@@ -1,0 +1,52 @@
+"""Cohort groups: thing groups that exist for one wave, named after its job.
+
+Their names say whose they are, so nothing is stored: a group whose job has ended is removed, and so is
+one whose job was never made (a run died between the two), once no other run can still be about to make it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from controller.reconcile.job_ids import parse_job_id
+
+from .iot_jobs import IotJobs
+from .requests import MANAGED_BY
+
+ORPHAN_AFTER = timedelta(hours=1)  # longer than any run takes between making a group and its job
+_PREFIX = "cf-"
+
+
+def fill_cohort(iot: IotJobs, group: str, things: Iterable[str]) -> None:
+    """Make the group's members exactly ``things``; whatever an interrupted run left is put right."""
+    wanted = frozenset(things)
+    present = iot.group_members(group)
+    for name in iot.for_each(lambda thing: iot.remove_from_group(group, thing), sorted(present - wanted)):
+        del name
+    for name in iot.for_each(lambda thing: iot.add_to_group(group, thing), sorted(wanted - present)):
+        del name
+
+
+def sweep_cohorts(iot: IotJobs, now: datetime, keep: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """Remove the cohort groups that nothing needs any more, but those in ``keep``; says which.
+
+    One ListThingGroups, and one or two calls per cohort group there is.
+    """
+    ours = [group for group in iot.groups_named(_PREFIX) if parse_job_id(group) and group not in keep]
+    removed = []
+    for group in ours:
+        if _is_needless(iot, group, now):
+            iot.delete_group(group)
+            removed.append(group)
+    return tuple(removed)
+
+
+def _is_needless(iot: IotJobs, group: str, now: datetime) -> bool:
+    job = iot.job(group)
+    if job is not None and not job.has_ended:
+        return False
+    described = iot.describe_group(group)
+    if described is None or not described[0].startswith(MANAGED_BY):
+        return False  # gone, or not made by us whatever its name
+    return job is not None or now - described[1] > ORPHAN_AFTER
