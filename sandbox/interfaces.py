@@ -30,6 +30,12 @@ class Registry(Protocol):
         ``resource`` is the part behind the account: ``client/C``, ``topic/T``, ``topicfilter/F``.
         """
 
+    def on_certificate_registered(self, listener: Callable[[bytes], None]) -> None:
+        """Call ``listener(certificate_der)`` for every certificate that exists, and for each one that is added.
+
+        Called when a certificate is created or registered, whatever its status, on the caller's thread.
+        """
+
     def on_certificate_disabled(self, listener: Callable[[str], None]) -> None:
         """Call ``listener(certificate_id)`` when a certificate leaves ACTIVE or is deleted."""
 
