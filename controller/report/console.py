@@ -1,0 +1,97 @@
+"""How text reports are drawn: one width, one palette, one table style. Without colour nothing is lost."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+from rich.theme import Theme
+
+from controller.reconcile.finding import Health, Outcome
+
+THEME = Theme(
+    {"good": "green", "change": "cyan", "wait": "yellow", "bad": "red", "dim": "bright_black", "head": "bold"}
+)
+OUTCOME_STYLES = {Outcome.ROTATE: "change", Outcome.WAITING: "wait", Outcome.BLOCKED: "bad"}
+HEALTH_STYLES = {
+    Health.HEALTHY: "good",
+    Health.PROGRESSING: "change",
+    Health.SUSPENDED: "wait",
+    Health.DEGRADED: "bad",
+    Health.MISSING: "bad",
+}
+MIN_WIDTH, MAX_WIDTH = 60, 160
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How wide a text report may be, in columns, and whether it may use colour."""
+
+    width: int = 100
+    color: bool = False
+
+
+class Page:
+    """A text report in the making: lines and tables from top to bottom, then ``text()``."""
+
+    def __init__(self, look: Look) -> None:
+        self._file = io.StringIO()
+        self._console = Console(
+            file=self._file,
+            width=min(max(look.width, MIN_WIDTH), MAX_WIDTH),
+            force_terminal=look.color,
+            color_system="standard" if look.color else None,
+            no_color=not look.color,
+            theme=THEME,
+            highlight=False,
+            emoji=False,
+            markup=False,
+            legacy_windows=False,
+        )
+
+    def line(self, *parts: str | tuple[str, str], indent: int = 0) -> None:
+        """One paragraph; a part is text, or text with a style. It wraps under its own indent."""
+        self.add(Padding(Text.assemble(*parts), (0, 0, 0, indent)))
+
+    def gap(self) -> None:
+        """An empty line."""
+        self._console.print()
+
+    def heading(self, title: str, note: str = "") -> None:
+        """A section's title after an empty line."""
+        self.gap()
+        self.line((title, "head"), (f"  {note}" if note else "", "dim"))
+
+    def add(self, renderable: RenderableType) -> None:
+        """Anything that rich can draw."""
+        self._console.print(renderable)
+
+    def text(self) -> str:
+        """The report, without blanks at the ends of lines."""
+        return "".join(f"{line.rstrip()}\n" for line in self._file.getvalue().splitlines())
+
+
+def table(*columns: tuple[str, str], rows: Sequence[Sequence[str | Text]]) -> Table:
+    """A table; a column is its title and how it behaves.
+
+    ``right`` for numbers, ``keep`` for what must stay on one line, ``cut`` for what may end in an
+    ellipsis, ``wrap`` for sentences.
+    """
+    result = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="head", show_edge=False, padding=(0, 1))
+    for title, kind in columns:
+        result.add_column(
+            title,
+            justify="right" if kind == "right" else "left",
+            no_wrap=kind != "wrap",
+            overflow="ellipsis" if kind == "cut" else "fold",
+            ratio=1 if kind == "wrap" else None,
+        )
+    for row in rows:
+        result.add_row(*row)
+    return result

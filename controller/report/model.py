@@ -1,0 +1,191 @@
+"""What one run saw, as one value: the source of every format.
+
+Devices and assessments stream through a ``Tally``, which keeps counts of all and the assessments of
+those that have something to say; a fleet in sync costs no memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from controller.errors import ExitCode
+from controller.reconcile.device import CertificateStatus, Device, FleetState
+from controller.reconcile.finding import Assessment, Health, Outcome, Reason, Sync
+from controller.reconcile.plan import Plan
+from controller.reconcile.policy import DesiredState, Policy
+
+AGE_BUCKET_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReport:
+    """One policy's devices in numbers; every governed device is counted once in ``in_sync`` … ``blocked``."""
+
+    policy: Policy
+    governed: int
+    in_sync: int
+    rotate: int
+    waiting: int
+    blocked: int
+    sync: Sync
+    health: Health
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Governed devices' active certificates, counted for the charts."""
+
+    key_types: Mapping[str, int] = field(default_factory=dict)
+    authorities: Mapping[str, int] = field(default_factory=dict)
+    ages: Mapping[str, Mapping[int, int]] = field(default_factory=dict)  # group → age in 30-day buckets → devices
+
+
+@dataclass(frozen=True, slots=True)
+class FleetReport:
+    """One fleet at one moment. ``assessments`` are those with findings, in name order."""
+
+    desired: DesiredState
+    state: FleetState
+    policies: tuple[PolicyReport, ...]
+    assessments: tuple[Assessment, ...]
+    governed: int
+    in_sync: int
+    outcomes: Mapping[Outcome, int]
+    reasons: Mapping[Reason, int]  # devices with that reason
+    inventory: Inventory = Inventory()
+    plan: Plan | None = None
+
+    @property
+    def is_in_sync(self) -> bool:
+        """Whether every governed device is as git says."""
+        return self.in_sync == self.governed
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether the plan would do anything."""
+        return self.plan is not None and bool(self.plan.jobs or self.plan.steps)
+
+    def of(self, outcome: Outcome) -> tuple[Assessment, ...]:
+        """The assessments out of sync that have this outcome."""
+        found = (assessment for assessment in self.assessments if assessment.sync is not Sync.IN_SYNC)
+        return tuple(assessment for assessment in found if assessment.outcome is outcome)
+
+    @property
+    def coming(self) -> tuple[Assessment, ...]:
+        """In sync, but with something to say: drift that is coming."""
+        return tuple(assessment for assessment in self.assessments if assessment.sync is Sync.IN_SYNC)
+
+    def where(self, assessment: Assessment) -> str | None:
+        """``path:line`` of the policy field that the assessment's first finding departs from."""
+        policy = next((entry.policy for entry in self.policies if entry.policy.name == assessment.policy), None)
+        if policy is None or not assessment.findings:
+            return None
+        return policy.source.at(assessment.findings[0].policy_field)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetFailure:
+    """A fleet that could not be looked at; the others are reported all the same."""
+
+    fleet: str
+    message: str
+    remedy: str | None
+    exit_code: ExitCode
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All fleets of one run."""
+
+    created_at: datetime
+    fleets: tuple[FleetReport, ...]
+    failures: tuple[FleetFailure, ...] = ()
+
+
+class Tally:
+    """Counts devices and assessments as they pass; ``finish`` makes the report."""
+
+    def __init__(self, desired: DesiredState, now: datetime) -> None:
+        self._desired, self._now = desired, now
+        self._key_types: Counter[str] = Counter()
+        self._authorities: Counter[str] = Counter()
+        self._ages: dict[str, Counter[int]] = {}
+        self._kept: list[Assessment] = []
+        self._governed: Counter[str | None] = Counter()
+        self._in_sync: Counter[str | None] = Counter()
+        self._outcomes: Counter[tuple[str | None, Outcome]] = Counter()
+        self._health: dict[str | None, set[Health]] = {}
+        self._reasons: Counter[Reason] = Counter()
+
+    def devices(self, devices: Iterable[Device]) -> Iterator[Device]:
+        """Count devices on their way to the checks."""
+        for device in devices:
+            for attachment in device.attachments:
+                certificate = attachment.certificate
+                if certificate.status is not CertificateStatus.ACTIVE:
+                    continue
+                self._key_types[certificate.key_type or "unparseable"] += 1
+                self._authorities[certificate.authority or "unknown"] += 1
+                if certificate.not_before is not None and device.groups:
+                    bucket = max(0, (self._now - certificate.not_before).days // AGE_BUCKET_DAYS)
+                    self._ages.setdefault(device.groups[0], Counter())[bucket] += 1
+            yield device
+
+    def assessments(self, assessments: Iterable[Assessment]) -> Iterator[Assessment]:
+        """Count assessments on their way to the planner."""
+        for assessment in assessments:
+            self.add(assessment)
+            yield assessment
+
+    def add(self, assessment: Assessment) -> None:
+        """Count one assessment."""
+        policy = assessment.policy
+        self._governed[policy] += 1
+        if assessment.sync is Sync.IN_SYNC:
+            self._in_sync[policy] += 1
+        elif assessment.outcome is not None:
+            self._outcomes[policy, assessment.outcome] += 1
+        self._health.setdefault(policy, set()).add(assessment.health)
+        if assessment.findings:
+            self._kept.append(assessment)
+            self._reasons.update({finding.reason for finding in assessment.findings})
+
+    def finish(self, state: FleetState, plan: Plan | None = None) -> FleetReport:
+        """The report of everything that passed."""
+        outcomes: Counter[Outcome] = Counter()
+        for (_policy, outcome), number in self._outcomes.items():
+            outcomes[outcome] += number
+        return FleetReport(
+            desired=self._desired,
+            state=state,
+            policies=tuple(self._policy(policy) for policy in self._desired.policies),
+            assessments=tuple(sorted(self._kept, key=lambda assessment: assessment.device)),
+            governed=self._governed.total(),
+            in_sync=self._in_sync.total(),
+            outcomes=outcomes,
+            reasons=self._reasons,
+            inventory=Inventory(self._key_types, self._authorities, self._ages),
+            plan=plan,
+        )
+
+    def _policy(self, policy: Policy) -> PolicyReport:
+        name = policy.name
+        governed, in_sync = self._governed[name], self._in_sync[name]
+        healths = self._health.get(name, {Health.HEALTHY})
+        worst = next(health for health in _WORST_FIRST if health in healths)
+        return PolicyReport(
+            policy,
+            governed,
+            in_sync,
+            rotate=self._outcomes[name, Outcome.ROTATE],
+            waiting=self._outcomes[name, Outcome.WAITING],
+            blocked=self._outcomes[name, Outcome.BLOCKED],
+            sync=Sync.IN_SYNC if in_sync == governed else Sync.OUT_OF_SYNC,
+            health=worst,
+        )
+
+
+_WORST_FIRST = (Health.MISSING, Health.DEGRADED, Health.SUSPENDED, Health.PROGRESSING, Health.HEALTHY)

@@ -1,0 +1,242 @@
+"""Text for people at a terminal: the summary line first, then what to do, then the rest."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from controller.reconcile.finding import Outcome
+from controller.reconcile.plan import Plan, PlannedJob, TargetKind
+
+from . import words
+from .console import HEALTH_STYLES, OUTCOME_STYLES, Look, Page, table
+from .groups import TITLES, Group, by_reason
+from .model import FleetFailure, FleetReport, Report
+
+NAMES_SHOWN = 4  # devices named per reason
+JOBS_SHOWN = 40
+
+
+def render_status(report: Report, look: Look) -> str:
+    """Summary and policies, nothing about single devices."""
+    page = Page(look)
+    for number, fleet in enumerate(report.fleets):
+        if number:
+            page.gap()
+        _summary(page, fleet)
+        _policies(page, fleet)
+    _failures(page, report)
+    return page.text()
+
+
+def render_drift(report: Report, look: Look) -> str:
+    """Everything that departs from git, and why."""
+    page = Page(look)
+    for number, fleet in enumerate(report.fleets):
+        if number:
+            page.gap()
+        _summary(page, fleet)
+        _policies(page, fleet)
+        _rotate(page, fleet)
+        _waiting(page, fleet)
+        _blocked(page, fleet)
+        _unmanaged(page, fleet)
+    _failures(page, report)
+    return page.text()
+
+
+def render_plan(report: Report, look: Look) -> str:
+    """What ``apply`` would do, what it would not and why."""
+    page = Page(look)
+    for number, fleet in enumerate(report.fleets):
+        if number:
+            page.gap()
+        plan = fleet.plan
+        _summary(page, fleet)
+        _policies(page, fleet)
+        if plan is not None:
+            _jobs(page, plan)
+            _steps(page, plan)
+        _rotate(page, fleet)
+        _waiting(page, fleet)
+        _blocked(page, fleet)
+        if plan is not None:
+            _refusals(page, plan)
+            _next(page, fleet, plan)
+    _failures(page, report)
+    return page.text()
+
+
+def _summary(page: Page, report: FleetReport) -> None:
+    desired = report.desired
+    fleet = desired.fleet
+    verdict = ("IN SYNC", "good") if report.is_in_sync else ("OUT OF SYNC", "bad")
+    page.line((verdict[0], f"bold {verdict[1]}"), "  ", (sentence(report), "head"))
+    commit = words.commit(desired.commit, is_dirty=desired.is_dirty)
+    where = f"fleet {fleet.name}, account {fleet.account}, {fleet.region}, {commit}"
+    page.line((f"{where}, seen {words.instant(report.state.observed_at)}", "dim"))
+    page.gap()
+
+
+def sentence(report: FleetReport) -> str:
+    """The one line that answers whether the fleet is in sync, and what there is to do."""
+    parts = [f"{report.in_sync:,} of {words.count(report.governed, 'device')} in sync"]
+    labels = ((Outcome.ROTATE, "to rotate"), (Outcome.WAITING, "waiting"), (Outcome.BLOCKED, "blocked"))
+    parts += [f"{report.outcomes[outcome]:,} {label}" for outcome, label in labels if report.outcomes.get(outcome)]
+    if report.state.unmanaged_count:
+        parts.append(f"{report.state.unmanaged_count:,} unmanaged")
+    return " · ".join(parts)
+
+
+def _policies(page: Page, report: FleetReport) -> None:
+    rows = []
+    for entry in report.policies:
+        mode = "" if entry.policy.mode.value == "enforce" else f" ({entry.policy.mode.value})"
+        rows.append(
+            (
+                entry.policy.name + mode,
+                f"{entry.governed:,}",
+                words.percent(entry.in_sync, entry.governed),
+                _number(entry.rotate, Outcome.ROTATE),
+                _number(entry.waiting, Outcome.WAITING),
+                _number(entry.blocked, Outcome.BLOCKED),
+                Text(entry.health.value, HEALTH_STYLES[entry.health]),
+            )
+        )
+    columns = ("Devices", "In sync", "Rotate", "Waiting", "Blocked")
+    page.add(table(("Policy", "cut"), *((title, "right") for title in columns), ("Health", "keep"), rows=rows))
+
+
+def _number(number: int, outcome: Outcome) -> Text:
+    return Text(f"{number:,}", OUTCOME_STYLES[outcome]) if number else Text("–", "dim")
+
+
+def _rotate(page: Page, report: FleetReport) -> None:
+    groups = by_reason(report.of(Outcome.ROTATE))
+    if groups:
+        page.heading(TITLES[Outcome.ROTATE], words.count(report.outcomes[Outcome.ROTATE], "device"))
+        _reasons(page, groups, Outcome.ROTATE)
+
+
+def _waiting(page: Page, report: FleetReport) -> None:
+    groups = by_reason(report.of(Outcome.WAITING))
+    if groups:
+        page.heading(TITLES[Outcome.WAITING], words.count(report.outcomes[Outcome.WAITING], "device"))
+        _reasons(page, groups, Outcome.WAITING)
+    if report.coming:
+        page.heading("Coming", f"{words.count(len(report.coming), 'device')} in sync until then")
+        _reasons(page, by_reason(report.coming), Outcome.WAITING)
+
+
+def _reasons(page: Page, groups: list[Group], outcome: Outcome) -> None:
+    rows = [
+        (
+            Text(group.reason.value, OUTCOME_STYLES[outcome]),
+            group.policy or "–",
+            f"{len(group.devices):,}",
+            Text(f"{group.finding.message}\n").append(words.listed(group.devices, NAMES_SHOWN), "dim"),
+        )
+        for group in groups
+    ]
+    page.add(table(("Reason", "keep"), ("Policy", "cut"), ("Devices", "right"), ("Such as", "wrap"), rows=rows))
+
+
+def _blocked(page: Page, report: FleetReport) -> None:
+    groups = by_reason(report.of(Outcome.BLOCKED))
+    if not groups:
+        return
+    page.heading(TITLES[Outcome.BLOCKED], words.count(report.outcomes[Outcome.BLOCKED], "device"))
+    for group in groups:
+        page.gap()
+        number = f" and {len(group.devices) - 1:,} more" if len(group.devices) > 1 else ""
+        policy = f"  {group.policy}" if group.policy else ""
+        page.line((group.reason.value, "bad"), "  ", (group.devices[0], "head"), number, (policy, "dim"), indent=2)
+        page.line(group.finding.message, indent=4)
+        if group.finding.remedy:
+            page.line(("→ ", "change"), group.finding.remedy, indent=4)
+        if len(group.devices) > 1:
+            page.line((words.listed(group.devices, NAMES_SHOWN * 3), "dim"), indent=4)
+
+
+def _unmanaged(page: Page, report: FleetReport) -> None:
+    number = report.state.unmanaged_count
+    if number:
+        page.heading("Unmanaged", f"{words.count(number, 'thing')} with a certificate that no policy governs")
+        page.line((words.listed((*report.state.unmanaged[:number],), NAMES_SHOWN * 3), "dim"), indent=2)
+
+
+def _jobs(page: Page, plan: Plan) -> None:
+    if not plan.jobs:
+        return
+    total = sum(len(job.devices) for job in plan.jobs)
+    rotate = words.count(total, "device rotates", "devices rotate")
+    page.heading("Plan", f"{rotate} in {words.count(len(plan.jobs), 'job')}, digest {plan.digest[:16]}")
+    rows = [
+        (
+            job.policy,
+            "standing" if job.is_standing else str(job.wave),
+            f"{len(job.devices):,}",
+            f"{job.rollout.maximum_per_minute:,}/min",
+            f"{target(job)}; {demand(job)}",
+        )
+        for job in plan.jobs[:JOBS_SHOWN]
+    ]
+    columns = (("Policy", "cut"), ("Wave", "right"), ("Devices", "right"), ("Rate", "right"), ("Target", "wrap"))
+    page.add(table(*columns, rows=rows))
+    if len(plan.jobs) > JOBS_SHOWN:
+        page.line((f"and {words.count(len(plan.jobs) - JOBS_SHOWN, 'more job', 'more jobs')}", "dim"), indent=2)
+
+
+def target(job: PlannedJob) -> str:
+    """How a job reaches its devices, in words."""
+    if job.target_kind is TargetKind.GROUP:
+        return f"the whole group {job.target_group}"
+    if job.target_kind is TargetKind.COHORT:
+        return "a cohort group made for it"
+    return words.listed([device.name for device in job.devices], NAMES_SHOWN)
+
+
+def demand(job: PlannedJob) -> str:
+    """What a job asks for, in words."""
+    document = job.document
+    key = document.key_type.value if document.key_type else "the device's own key type"
+    return f"{key} from {document.certificate_authority or 'the default authority'}"
+
+
+def _steps(page: Page, plan: Plan) -> None:
+    if plan.steps:
+        page.heading("Jobs to settle")
+        for step in plan.steps:
+            page.line((step.action, "change"), f" {step.job_id}: {step.reason}", indent=2)
+
+
+def _refusals(page: Page, plan: Plan) -> None:
+    for refusal in plan.refusals:
+        page.gap()
+        page.line(("REFUSED  ", "bold bad"), (refusal.guardrail, "head"), (f"  {refusal.policy or 'fleet'}", "dim"))
+        page.line(refusal.message, indent=4)
+        page.line(("→ ", "change"), refusal.override, indent=4)
+
+
+def _next(page: Page, report: FleetReport, plan: Plan) -> None:
+    page.gap()
+    if plan.refusals:
+        page.line(("Nothing can be applied until the guardrail is satisfied or overridden.", "bad"))
+    elif report.has_changes:
+        page.line("Next: ", ("certfleet apply --wait", "head"))
+    elif report.is_in_sync:
+        page.line(("Nothing to do.", "good"))
+    else:
+        page.line("Nothing to do now: what is left is waiting, or needs a person.")
+
+
+def _failures(page: Page, report: Report) -> None:
+    for failure in report.failures:
+        _failure(page, failure)
+
+
+def _failure(page: Page, failure: FleetFailure) -> None:
+    page.gap()
+    page.line(("FAILED  ", "bold bad"), (f"fleet {failure.fleet}", "head"))
+    page.line(failure.message, indent=4)
+    if failure.remedy:
+        page.line(("→ ", "change"), failure.remedy, indent=4)

@@ -1,0 +1,61 @@
+"""Numbers, instants and durations as people read them; the same in every format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 device``, ``1,200 devices``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def instant(when: datetime) -> str:
+    """``2026-11-23 14:05Z``."""
+    return f"{when:%Y-%m-%d %H:%M}Z"
+
+
+def iso(when: datetime) -> str:
+    """``2026-11-23T14:05:09Z``: what machines read."""
+    return f"{when:%Y-%m-%dT%H:%M:%S}Z"
+
+
+def duration(span: timedelta) -> str:
+    """The two largest units: ``180d``, ``1d 6h``, ``45s``; negative spans keep their sign."""
+    seconds = round(span.total_seconds())
+    sign, seconds = ("-", -seconds) if seconds < 0 else ("", seconds)
+    parts = []
+    for unit, length in _UNITS:
+        number, seconds = divmod(seconds, length)
+        if number:
+            parts.append(f"{number}{unit}")
+        if len(parts) == 2 or (parts and not number):  # noqa: PLR2004 (two units are enough for people)
+            break
+    return sign + (" ".join(parts) or "0s")
+
+
+def percent(part: int, whole: int) -> str:
+    """``93.8 %``; 100 % only when nothing is missing, 0 % only when nothing is there."""
+    if not whole:
+        return "–"
+    share = 100 * part / whole
+    if part in (0, whole):
+        return f"{share:.0f} %"
+    return f"{min(max(share, 0.1), 99.9):.1f} %"
+
+
+def listed(names: Sequence[str], at_most: int) -> str:
+    """``a, b, c and 12 more``."""
+    shown = ", ".join(names[:at_most])
+    rest = len(names) - at_most
+    return f"{shown} and {rest:,} more" if rest > 0 else shown
+
+
+def commit(full: str | None, *, is_dirty: bool = False) -> str:
+    """A commit as people write it; says where the documents differ from it."""
+    if full is None:
+        return "no commit"
+    return f"{full[:12]} (with uncommitted changes)" if is_dirty else full[:12]
