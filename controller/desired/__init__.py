@@ -1,0 +1,1 @@
+"""The desired state: from a git ref, a folder or a bundle to checked values."""
