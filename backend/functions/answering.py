@@ -1,0 +1,82 @@
+"""Answers to devices, the same for create and commit.
+
+A refusal for a cause that a repeat does not cure is answered with its code. A failure that may pass
+is not answered: the device asks again within its time limit, while a rejection would end its job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from protocol import topics
+from protocol.messages import Rejected
+from protocol.rejections import RejectionCode
+
+from .errors import ConflictError, RejectionError, error_code, is_transient
+from .events import problems
+from .operator import decided
+from .services import Services
+
+CONFLICT_RETRIES = 3
+
+
+def answer(
+    services: Services,
+    event: Mapping[str, Any],
+    function: str,
+    handle: Callable[[Services, Mapping[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
+    """Run ``handle``; publish a rejection for what it refuses, and raise on what failed."""
+    try:
+        return _with_retries(services, event, handle)
+    except RejectionError as refusal:
+        return _reject(services, event, function, refusal)
+    except ValidationError as error:
+        sentence = f"The request is malformed: {problems(error)}."
+        return _reject(services, event, function, RejectionError(RejectionCode.MALFORMED_REQUEST, sentence))
+    except Exception as error:
+        thing, job = _text(event, "thingName"), _text(event, "jobId")
+        decided("failed", function=function, thing=thing, job=job, detail=error_code(error))
+        if not is_transient(error):
+            sentence = f"The backend failed ({error_code(error)}): its log says more."
+            _reject(services, event, function, RejectionError(RejectionCode.INTERNAL, sentence))
+        raise
+
+
+def _with_retries(
+    services: Services,
+    event: Mapping[str, Any],
+    handle: Callable[[Services, Mapping[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
+    for _ in range(CONFLICT_RETRIES):
+        try:
+            return handle(services, event)
+        except ConflictError:
+            continue
+    return handle(services, event)
+
+
+def _reject(services: Services, event: Mapping[str, Any], function: str, refusal: RejectionError) -> dict[str, Any]:
+    decided(
+        "rejected",
+        function=function,
+        thing=_text(event, "thingName"),
+        job=_text(event, "jobId"),
+        client=_text(event, "clientId"),
+        principal=_text(event, "principal"),
+        code=refusal.code.value,
+        detail=str(refusal),
+    )
+    topic = event.get("topic")
+    if isinstance(topic, str) and topics.parse_rotation_topic(topic) is not None:
+        payload = Rejected(str(refusal), refusal.code.value).encode()
+        services.registry.publish(topics.outcome(topic, topics.REJECTED), payload)
+    return {"status": "rejected", "code": refusal.code.value}
+
+
+def _text(event: Mapping[str, Any], name: str) -> str | None:
+    value = event.get(name)
+    return value[:128] if isinstance(value, str) else None

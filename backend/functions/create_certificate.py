@@ -1,0 +1,175 @@
+"""A device asks for a certificate over its new key.
+
+The order keeps what is cheap first: the request itself, the execution, then the record, then the
+registry's scarce calls. From the moment a rotation is begun every failure undoes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from protocol import topics
+from protocol.job_document import JobDocument
+from protocol.messages import CreateAccepted
+from protocol.rejections import RejectionCode
+
+from . import csr, decide, ending
+from .answering import answer
+from .decide import CreateStep
+from .environment import PrivateAuthority
+from .errors import ContradictionError, RejectionError, error_code
+from .events import CreateEvent
+from .operator import decided
+from .registry import Principal
+from .rotation import LEASE, Phase, Rotation
+from .services import Services, services
+
+FUNCTION = "create_certificate"
+
+
+def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
+    """Lambda entry point; the rule gives jobId, csr, thingName, topic, clientId and principal."""
+    return answer(services(), event, FUNCTION, create)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A create that is in order as far as it and its job can tell."""
+
+    event: CreateEvent
+    request: csr.SigningRequest
+    document: JobDocument
+    authority_name: str
+    authority: PrivateAuthority | None  # None for AWS IoT's own CA
+
+    @property
+    def who(self) -> str:
+        """For the evidence."""
+        return f"{FUNCTION}: job {self.event.job_id}, client {self.event.client_id}, certificate {self.event.principal}"
+
+
+def create(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Check, issue, attach, answer; raises RejectionError, ConflictError and botocore's errors."""
+    asked = _check(services, CreateEvent.model_validate(raw))
+    event = asked.event
+    rotation = services.table.current(event.thing_name)
+    step = decide.create_step(rotation, event, asked.request.public_key_digest, services.clock())
+    if step is CreateStep.WAIT:
+        decided("left to another invocation", function=FUNCTION, thing=event.thing_name, job=event.job_id)
+        return {"status": "waiting"}
+    if rotation is not None and step is CreateStep.ANSWER_AGAIN:
+        return _accept(services, event, rotation)
+    if rotation is not None and step is CreateStep.CLEAR_AWAY:
+        rotation = ending.settle(services, rotation, event.principal, asked.who)
+    principal, policies = _require_successor(services, asked)
+    begun = _begin(services, asked, principal, rotation)
+    created = _issue_or_undo(services, asked, policies, begun)
+    ending.show(services, created, "created")
+    return _accept(services, event, created)
+
+
+def _check(services: Services, event: CreateEvent) -> Asked:
+    decide.require_client_of_thing(event.client_id, event.thing_name)
+    request = csr.parse(event.csr)
+    document = decide.require_rotation_job(services.registry.execution(event.thing_name, event.job_id), event.job_id)
+    csr.require_demanded(request, document)
+    try:
+        name, authority = services.environment.authority(document.certificate_authority)
+    except KeyError:
+        allowed = ", ".join(services.environment.authority_names)
+        raise RejectionError(
+            RejectionCode.UNKNOWN_AUTHORITY,
+            f"The job names authority '{document.certificate_authority}'; this deployment has: {allowed}.",
+        ) from None
+    return Asked(event, request, document, name, authority)
+
+
+def _require_successor(services: Services, asked: Asked) -> tuple[Principal, list[str]]:
+    """The current certificate's principal and its policies, once the CSR is found to be its successor's."""
+    event = asked.event
+    principal = decide.require_only_certificate(services.registry.principals(event.thing_name), event.principal)
+    certificate = services.registry.certificate(event.principal)
+    decide.require_active(certificate)
+    csr.require_successor(asked.request, certificate.pem)
+    return principal, services.registry.policies(principal.arn)
+
+
+def _begin(services: Services, asked: Asked, principal: Principal, previous: Rotation | None) -> Rotation:
+    now, event, digest = services.clock(), asked.event, asked.request.public_key_digest
+    superseded: tuple[str, ...] = ()
+    if previous is not None and previous.job_id == event.job_id:
+        superseded = (*previous.superseded_digests, previous.public_key_digest)
+    begun = Rotation(
+        thing_name=event.thing_name,
+        job_id=event.job_id,
+        public_key_digest=digest,
+        old_certificate_id=event.principal,
+        certificate_arn_prefix=principal.arn.removesuffix(event.principal),
+        authority=asked.authority_name,
+        started_at=now.isoformat(),
+        lease_until=(now + LEASE).isoformat(),
+        version=previous.version if previous is not None else 0,
+        key_type=asked.request.key_type.value,
+        policy=asked.document.policy,
+        commit=asked.document.commit,
+        superseded_digests=tuple(d for d in superseded if d != digest),
+    )
+    return services.table.save(begun.step(now, asked.who, f"issuing from {asked.authority_name}"))
+
+
+def _issue_or_undo(services: Services, asked: Asked, policies: list[str], rotation: Rotation) -> Rotation:
+    """Issue and attach; on any failure nothing is left, or what is left is on record for the next to undo."""
+    try:
+        issued = services.issuers.issue(asked.request, asked.authority, services.clock())
+        rotation = rotation.step(
+            services.clock(),
+            asked.who,
+            f"issued {issued.certificate_id}",
+            phase=Phase.ISSUED,
+            new_certificate_id=issued.certificate_id,
+            certificate_pem=issued.pem,
+        )
+        rotation = services.table.save(rotation)
+        services.registry.attach(rotation.thing_name, issued.arn, policies)
+        return services.table.save(rotation.step(services.clock(), asked.who, "attached", phase=Phase.CREATED))
+    except Exception as error:
+        _undo(services, rotation, f"{asked.who}, after {error_code(error)}")
+        raise
+
+
+def _undo(services: Services, rotation: Rotation, who: str) -> None:
+    """Undo now; where even that fails, the record stays for the next create or the job's end to do it."""
+    try:
+        current = services.table.current(rotation.thing_name)
+        if current is None or not current.is_active or current.started_at != rotation.started_at:
+            ending.remove_stray(services, rotation)
+        else:
+            known = rotation.new_certificate_id or current.new_certificate_id
+            ending.remove_new(services, replace(current, new_certificate_id=known), who)
+    except Exception as error:  # noqa: BLE001  # the failure that led here is the one to report
+        decided(
+            "not undone yet",
+            function=FUNCTION,
+            thing=rotation.thing_name,
+            job=rotation.job_id,
+            detail=error_code(error),
+        )
+
+
+def _accept(services: Services, event: CreateEvent, rotation: Rotation) -> dict[str, Any]:
+    if rotation.certificate_pem is None:
+        raise ContradictionError(f"the record of {rotation.thing_name} says created but holds no certificate")
+    payload = CreateAccepted(rotation.certificate_pem).encode()
+    services.registry.publish(topics.outcome(event.topic, topics.ACCEPTED), payload)
+    decided(
+        "accepted",
+        function=FUNCTION,
+        thing=event.thing_name,
+        job=event.job_id,
+        principal=event.principal,
+        certificate=rotation.new_certificate_id,
+        authority=rotation.authority,
+    )
+    return {"status": "accepted", "certificateId": rotation.new_certificate_id}

@@ -1,0 +1,154 @@
+"""Certificate signing requests: read, verified and compared. Pure.
+
+Every check has its own code, because each has its own cure. The subject and the key are compared
+with the certificate that the device's connection has proven to hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import SignatureAlgorithmOID
+
+from protocol.algorithms import CsrSigningAlgorithm, KeyType
+from protocol.job_document import JobDocument
+from protocol.messages import MAX_CSR_CHARACTERS
+from protocol.rejections import RejectionCode
+
+from .errors import RejectionError
+
+MINIMUM_RSA_BITS = 2048  # CreateCertificateFromCsr takes no less
+MINIMUM_RSA_EXPONENT = 65537
+
+_CURVES = {"secp256r1": KeyType.ECDSA_P256, "secp384r1": KeyType.ECDSA_P384, "secp521r1": KeyType.ECDSA_P521}
+_RSA_SIZES = {2048: KeyType.RSA_2048, 3072: KeyType.RSA_3072}
+_ALGORITHMS = {
+    SignatureAlgorithmOID.RSA_WITH_SHA256: CsrSigningAlgorithm.SHA256_RSA,
+    SignatureAlgorithmOID.RSA_WITH_SHA384: CsrSigningAlgorithm.SHA384_RSA,
+    SignatureAlgorithmOID.RSA_WITH_SHA512: CsrSigningAlgorithm.SHA512_RSA,
+    SignatureAlgorithmOID.ECDSA_WITH_SHA256: CsrSigningAlgorithm.SHA256_ECDSA,
+    SignatureAlgorithmOID.ECDSA_WITH_SHA384: CsrSigningAlgorithm.SHA384_ECDSA,
+    SignatureAlgorithmOID.ECDSA_WITH_SHA512: CsrSigningAlgorithm.SHA512_ECDSA,
+}
+_PSS_BY_HASH = {
+    "sha256": CsrSigningAlgorithm.SHA256_RSA_PSS,
+    "sha384": CsrSigningAlgorithm.SHA384_RSA_PSS,
+    "sha512": CsrSigningAlgorithm.SHA512_RSA_PSS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SigningRequest:
+    """A CSR whose signature holds."""
+
+    pem: str
+    subject: x509.Name
+    key_type: KeyType
+    algorithm: CsrSigningAlgorithm
+    public_key_digest: str  # SHA-256 of the SubjectPublicKeyInfo, hex
+
+
+def parse(pem: str) -> SigningRequest:
+    """Read a CSR and verify what it proves of itself; raises RejectionError."""
+    if len(pem) > MAX_CSR_CHARACTERS:
+        raise RejectionError(
+            RejectionCode.CSR_TOO_LONG, f"The CSR has {len(pem)} characters; at most {MAX_CSR_CHARACTERS} are allowed."
+        )
+    try:
+        request = x509.load_pem_x509_csr(pem.encode())
+        key, subject = request.public_key(), request.subject
+    except (ValueError, UnsupportedAlgorithm):
+        raise RejectionError(
+            RejectionCode.CSR_UNREADABLE, "The CSR is no PEM-encoded PKCS#10 request over a key that is supported."
+        ) from None
+    key_type = _key_type(key)
+    algorithm = _algorithm(request)
+    if algorithm.family is not key_type.family or not request.is_signature_valid:
+        raise RejectionError(
+            RejectionCode.CSR_BAD_SIGNATURE, "The CSR's signature does not verify with the public key in it."
+        )
+    return SigningRequest(pem, subject, key_type, algorithm, public_key_digest(key))
+
+
+def require_demanded(request: SigningRequest, document: JobDocument) -> None:
+    """Reject a CSR whose key or signature is not what the job document demands."""
+    if document.key_type is not None and request.key_type is not document.key_type:
+        raise RejectionError(
+            RejectionCode.CSR_WRONG_KEY_TYPE,
+            f"The job demands a key of type {document.key_type.value}; the CSR holds {request.key_type.value}.",
+        )
+    if document.signing_algorithm is not None and request.algorithm is not document.signing_algorithm:
+        raise RejectionError(
+            RejectionCode.CSR_WRONG_ALGORITHM,
+            f"The job demands a CSR signed with {document.signing_algorithm.value}; "
+            f"this one is signed with {request.algorithm.value}.",
+        )
+
+
+def require_successor(request: SigningRequest, current_pem: str) -> None:
+    """Reject a CSR that does not carry on the current certificate's subject, or reuses its key."""
+    current = x509.load_pem_x509_certificate(current_pem.encode())
+    if request.subject != current.subject:
+        raise RejectionError(
+            RejectionCode.CSR_WRONG_SUBJECT,
+            f"The CSR's subject is '{request.subject.rfc4514_string()[:200]}'; "
+            f"the current certificate's is '{current.subject.rfc4514_string()[:200]}'.",
+        )
+    if request.public_key_digest == public_key_digest(current.public_key()):
+        raise RejectionError(
+            RejectionCode.CSR_REUSED_KEY,
+            "The CSR is over the key of the current certificate; a rotation needs a new one.",
+        )
+
+
+def certifies(certificate_pem: str, digest: str) -> bool:
+    """Whether a certificate is over the public key with this digest; False for what does not parse."""
+    try:
+        return public_key_digest(x509.load_pem_x509_certificate(certificate_pem.encode()).public_key()) == digest
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
+def public_key_digest(key: object) -> str:
+    """SHA-256 of a public key's SubjectPublicKeyInfo, hex."""
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]  # any key has it
+    return hashlib.sha256(spki).hexdigest()
+
+
+def _key_type(key: object) -> KeyType:
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size < MINIMUM_RSA_BITS or key.public_numbers().e < MINIMUM_RSA_EXPONENT:
+            raise RejectionError(
+                RejectionCode.CSR_WEAK_KEY,
+                f"The CSR holds an RSA key of {key.key_size} bits with exponent {key.public_numbers().e}; "
+                f"at least {MINIMUM_RSA_BITS} bits and exponent {MINIMUM_RSA_EXPONENT} are required.",
+            )
+        found, described = _RSA_SIZES.get(key.key_size), f"RSA-{key.key_size}"
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        found, described = _CURVES.get(key.curve.name), f"a key on curve {key.curve.name}"
+    else:
+        found, described = None, type(key).__name__
+    if found is None:
+        allowed = ", ".join(k.value for k in KeyType)
+        raise RejectionError(RejectionCode.CSR_WRONG_KEY_TYPE, f"The CSR holds {described}; allowed: {allowed}.")
+    return found
+
+
+def _algorithm(request: x509.CertificateSigningRequest) -> CsrSigningAlgorithm:
+    try:
+        oid, digest = request.signature_algorithm_oid, request.signature_hash_algorithm
+    except (ValueError, UnsupportedAlgorithm):
+        oid, digest = None, None
+    if oid == SignatureAlgorithmOID.RSASSA_PSS and digest is not None:
+        found = _PSS_BY_HASH.get(digest.name)
+    else:
+        found = _ALGORITHMS.get(oid) if oid is not None else None
+    if found is None:
+        allowed = ", ".join(a.value for a in CsrSigningAlgorithm)
+        raise RejectionError(RejectionCode.CSR_WRONG_ALGORITHM, f"The CSR's signing algorithm is none of {allowed}.")
+    return found

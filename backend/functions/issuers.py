@@ -1,0 +1,89 @@
+"""Where certificates come from: AWS IoT's own CA, or a private CA of ACM-PCA."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from protocol.rejections import RejectionCode
+
+from .csr import SigningRequest, certifies
+from .environment import PrivateAuthority
+from .errors import RejectionError, error_code, is_transient
+
+_DAY = 86_400
+_POLL_SECONDS = 0.25
+_POLL_LIMIT = 60  # 15 s: a private CA answers within one or two
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate that is registered and ACTIVE."""
+
+    certificate_id: str
+    arn: str
+    pem: str
+
+
+class Issuers:
+    """Talks to the CAs; RejectionError where one refuses for good, botocore's errors where it may not next time."""
+
+    def __init__(self, iot: Any, acm_pca: Any) -> None:
+        self._iot = iot
+        self._acm_pca = acm_pca
+
+    def issue(self, request: SigningRequest, authority: PrivateAuthority | None, now: datetime) -> Issued:
+        """A new certificate over the request's key; ``authority`` None means AWS IoT's own CA."""
+        try:
+            issued = self._from_aws_iot(request) if authority is None else self._from_private(request, authority, now)
+        except ClientError as error:
+            if is_transient(error):
+                raise
+            raise RejectionError(
+                RejectionCode.ISSUE_FAILED, f"The certificate authority refused to issue ({error_code(error)})."
+            ) from error
+        return issued
+
+    def _from_aws_iot(self, request: SigningRequest) -> Issued:
+        answer = self._iot.create_certificate_from_csr(certificateSigningRequest=request.pem, setAsActive=True)
+        return Issued(answer["certificateId"], answer["certificateArn"], answer["certificatePem"])
+
+    def _from_private(self, request: SigningRequest, authority: PrivateAuthority, now: datetime) -> Issued:
+        template = {"TemplateArn": authority.template_arn} if authority.template_arn else {}
+        certificate_arn = self._acm_pca.issue_certificate(
+            CertificateAuthorityArn=authority.arn,
+            Csr=request.pem.encode(),
+            SigningAlgorithm=authority.signing_algorithm.value,
+            Validity=_validity(authority, now),
+            # A repeat within five minutes answers with the same certificate instead of a second one.
+            IdempotencyToken=request.public_key_digest[:32],
+            **template,
+        )["CertificateArn"]
+        pem = self._collect(authority.arn, certificate_arn)
+        if not certifies(pem, request.public_key_digest):
+            raise RejectionError(RejectionCode.ISSUE_FAILED, "The certificate authority certified another key.")
+        answer = self._iot.register_certificate_without_ca(certificatePem=pem, status="ACTIVE")
+        return Issued(answer["certificateId"], answer["certificateArn"], pem)
+
+    def _collect(self, authority_arn: str, certificate_arn: str) -> str:
+        for _ in range(_POLL_LIMIT):
+            try:
+                answer = self._acm_pca.get_certificate(
+                    CertificateAuthorityArn=authority_arn, CertificateArn=certificate_arn
+                )
+                return str(answer["Certificate"])
+            except ClientError as error:
+                if error_code(error) != "RequestInProgressException":
+                    raise
+            time.sleep(_POLL_SECONDS)
+        raise RejectionError(RejectionCode.ISSUE_FAILED, "The certificate authority did not issue within 15 seconds.")
+
+
+def _validity(authority: PrivateAuthority, now: datetime) -> dict[str, int | str]:
+    if authority.validity_seconds % _DAY == 0:
+        return {"Type": "DAYS", "Value": authority.validity_seconds // _DAY}
+    return {"Type": "ABSOLUTE", "Value": int((now + authority.validity).astimezone(UTC).timestamp())}

@@ -1,0 +1,182 @@
+"""Everything that the functions ask of AWS IoT: registry, jobs data plane, shadow and publishing.
+
+The scarce calls (10/s per account, see docs/backend.md) are counted out: a rotation that goes well
+makes at most two of each, over all three functions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from protocol.messages import ExecutionStatus
+from protocol.names import BackendNames
+
+from .csr import certifies
+from .errors import error_code
+
+EXCLUSIVE = "EXCLUSIVE_THING"
+_GONE = "ResourceNotFoundException"
+_PAGE = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """One principal of a thing."""
+
+    arn: str
+    association: str
+
+    @property
+    def certificate_id(self) -> str | None:
+        """None where the principal is no certificate."""
+        kind, _, identifier = self.arn.split(":", 5)[-1].partition("/")
+        return identifier if kind == "cert" else None
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateDescription:
+    """What DescribeCertificate says of a certificate."""
+
+    pem: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionState:
+    """One thing's execution of a job; ``document`` is the job document as parsed JSON, None if it is none."""
+
+    status: ExecutionStatus
+    document: Any = field(default=None)
+
+
+class Registry:
+    """Talks to AWS IoT."""
+
+    def __init__(self, iot: Any, jobs: Any, data: Any, names: BackendNames) -> None:
+        self._iot = iot
+        self._jobs = jobs
+        self._data = data
+        self._names = names
+
+    def execution(self, thing_name: str, job_id: str) -> ExecutionState | None:
+        """The thing's execution of the job; None where there is none."""
+        try:
+            found = self._jobs.describe_job_execution(jobId=job_id, thingName=thing_name, includeJobDocument=True)
+        except ClientError as error:
+            if error_code(error) == _GONE:
+                return None
+            raise
+        execution = found["execution"]
+        return ExecutionState(ExecutionStatus(execution["status"]), _json(execution.get("jobDocument", "")))
+
+    def principals(self, thing_name: str) -> list[Principal]:
+        """The thing's principals; one page, because more than a few are refused anyway."""
+        answer = self._iot.list_thing_principals_v2(thingName=thing_name)
+        return [Principal(p["principal"], p["thingPrincipalType"]) for p in answer["thingPrincipalObjects"]]
+
+    def things_of(self, certificate_arn: str) -> list[str] | None:
+        """The things that a certificate is attached to; None where the certificate is gone."""
+        try:
+            answer = self._iot.list_principal_things_v2(principal=certificate_arn)
+        except ClientError as error:
+            if error_code(error) == _GONE:
+                return None
+            raise
+        return [thing["thingName"] for thing in answer["principalThingObjects"]]
+
+    def certificate(self, certificate_id: str) -> CertificateDescription:
+        """One certificate."""
+        found = self._iot.describe_certificate(certificateId=certificate_id)["certificateDescription"]
+        return CertificateDescription(found["certificatePem"], found["status"])
+
+    def policies(self, certificate_arn: str) -> list[str]:
+        """Names of the policies attached to a certificate."""
+        names: list[str] = []
+        marker: dict[str, str] = {}
+        while True:
+            page = self._iot.list_attached_policies(target=certificate_arn, pageSize=_PAGE, **marker)
+            names += [policy["policyName"] for policy in page["policies"]]
+            if not page.get("nextMarker"):
+                return names
+            marker = {"marker": page["nextMarker"]}
+
+    def attach(self, thing_name: str, certificate_arn: str, policies: list[str]) -> None:
+        """Give a certificate its policies, then its thing, exclusively."""
+        for policy in policies:
+            self._iot.attach_policy(policyName=policy, target=certificate_arn)
+        self._iot.attach_thing_principal(thingName=thing_name, principal=certificate_arn, thingPrincipalType=EXCLUSIVE)
+
+    def remove(self, thing_name: str, certificate_id: str, certificate_arn: str) -> None:
+        """Deactivate, detach and delete a certificate; each step may have been done before.
+
+        Forced deletion takes a certificate's policy attachments along; where it does not, they are
+        detached one by one.
+        """
+        steps = (
+            lambda: self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE"),
+            lambda: self._iot.detach_thing_principal(thingName=thing_name, principal=certificate_arn),
+            lambda: self._delete(certificate_id, certificate_arn),
+        )
+        for step in steps:
+            try:
+                step()
+            except ClientError as error:
+                if error_code(error) != _GONE:
+                    raise
+
+    def _delete(self, certificate_id: str, certificate_arn: str) -> None:
+        try:
+            self._iot.delete_certificate(certificateId=certificate_id, forceDelete=True)
+        except ClientError as error:
+            if error_code(error) != "DeleteConflictException":
+                raise
+            for policy in self.policies(certificate_arn):
+                self._iot.detach_policy(policyName=policy, target=certificate_arn)
+            self._iot.delete_certificate(certificateId=certificate_id, forceDelete=True)
+
+    def issued_over(self, digest: str, since: datetime) -> str | None:
+        """Id of a certificate over this public key that was registered since then; None if there is none.
+
+        Needed only where an answer of AWS IoT was lost: the certificate exists, but nobody knows its id.
+        """
+        for candidate in self._newest_certificates():
+            if candidate["creationDate"] < since:
+                return None
+            if certifies(self.certificate(candidate["certificateId"]).pem, digest):
+                return str(candidate["certificateId"])
+        return None
+
+    def _newest_certificates(self) -> Iterator[dict[str, Any]]:
+        marker: dict[str, str] = {}
+        while True:
+            page = self._iot.list_certificates(pageSize=_PAGE, ascendingOrder=False, **marker)
+            yield from page["certificates"]
+            if not page.get("nextMarker"):
+                return
+            marker = {"marker": page["nextMarker"]}
+
+    def show(self, thing_name: str, progress: str, old: str, new: str | None) -> None:
+        """Update the public view: the named shadow."""
+        view = {"progress": progress, "oldCertificateId": old, "newCertificateId": new}
+        self._data.update_thing_shadow(
+            thingName=thing_name,
+            shadowName=self._names.shadow,
+            payload=json.dumps({"state": {"reported": view}}).encode(),
+        )
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Publish to a device at QoS 0: it must not be spooled, the device asks again."""
+        self._data.publish(topic=topic, qos=0, payload=payload)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

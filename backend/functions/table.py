@@ -1,0 +1,85 @@
+"""The rotation table: conditional writes make repeats and races harmless.
+
+Partition key ``thingName``, sort key ``record``: ``current`` for the thing's latest rotation, and
+``rotation#<started>#<job>`` for the evidence of each that ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.exceptions import ClientError
+
+from .errors import ConflictError, error_code
+from .rotation import Rotation
+
+CURRENT = "current"
+_serialize = TypeSerializer().serialize
+_deserialize = TypeDeserializer().deserialize
+_LOST_RACE = frozenset(
+    {"ConditionalCheckFailedException", "TransactionCanceledException", "TransactionConflictException"}
+)
+
+
+class RotationTable:
+    """Talks to DynamoDB. Every write names the version it replaces; a lost race is a ConflictError."""
+
+    def __init__(self, dynamodb: Any, name: str) -> None:
+        self._dynamodb = dynamodb
+        self._name = name
+
+    def current(self, thing_name: str) -> Rotation | None:
+        """The thing's latest rotation, read consistently."""
+        key = {"thingName": _serialize(thing_name), "record": _serialize(CURRENT)}
+        item = self._dynamodb.get_item(TableName=self._name, Key=key, ConsistentRead=True).get("Item")
+        return Rotation.from_record({k: _deserialize(v) for k, v in item.items()}) if item else None
+
+    def save(self, rotation: Rotation) -> Rotation:
+        """Write the current record; ``rotation.version`` is the version it was read with."""
+        written, put = self._put_current(rotation)
+        try:
+            self._dynamodb.put_item(**put)
+        except ClientError as error:
+            _raise_if_lost(error)
+            raise
+        return written
+
+    def finish(self, rotation: Rotation) -> Rotation:
+        """Write the ended rotation and its evidence, both or neither."""
+        written, put = self._put_current(rotation)
+        evidence = {
+            **written.to_record(),
+            "record": f"rotation#{rotation.started_at}#{rotation.job_id}#{rotation.public_key_digest[:8]}",
+        }
+        try:
+            self._dynamodb.transact_write_items(
+                TransactItems=[{"Put": put}, {"Put": {"TableName": self._name, "Item": _item(evidence)}}]
+            )
+        except ClientError as error:
+            _raise_if_lost(error)
+            raise
+        return written
+
+    def _put_current(self, rotation: Rotation) -> tuple[Rotation, dict[str, Any]]:
+        written = replace(rotation, version=rotation.version + 1)
+        put: dict[str, Any] = {
+            "TableName": self._name,
+            "Item": _item({**written.to_record(), "record": CURRENT}),
+        }
+        if rotation.version == 0:
+            put["ConditionExpression"] = "attribute_not_exists(thingName)"
+        else:
+            put["ConditionExpression"] = "version = :read"
+            put["ExpressionAttributeValues"] = {":read": _serialize(rotation.version)}
+        return written, put
+
+
+def _item(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: _serialize(value) for name, value in record.items()}
+
+
+def _raise_if_lost(error: ClientError) -> None:
+    if error_code(error) in _LOST_RACE:
+        raise ConflictError("another invocation has written this rotation meanwhile") from error
