@@ -456,7 +456,7 @@ def test_the_mosquitto_clients_publish_and_subscribe(endpoint, issuer, gateway, 
     common = ["-h", "localhost", "-p", str(endpoint.port), "-V", version, "--cafile", str(issuer.ca_file)]
     common += ["--cert", str(gateway.certificate_file), "--key", str(gateway.key_file), "-q", "1"]
     with subprocess.Popen(
-        ["mosquitto_sub", *common, "-i", "sub", "-t", "a/#", "-C", "1", "-W", "15", "-d"],
+        ["stdbuf", "-oL", "mosquitto_sub", *common, "-i", "sub", "-t", "a/#", "-C", "1", "-W", "15", "-d"],
         stdout=subprocess.PIPE,
         text=True,
     ) as subscriber:
