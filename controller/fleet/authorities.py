@@ -1,0 +1,123 @@
+"""Which authority of the desired state issued a certificate: proven, never taken from a name.
+
+A private CA is known by its public key. A certificate is its work only if the signature verifies
+with that key; a CA of the same name with another key is an unknown authority. AWS IoT publishes no
+CA certificate to verify with: there, the registry's own word decides (the certificate was not
+registered from outside) together with the issuer that AWS IoT writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from controller.errors import FleetError
+from controller.fleet.aws import AwsSession
+from controller.fleet.pem import CertificateFacts
+from controller.reconcile.policy import CertificateAuthority, DesiredState
+from protocol.algorithms import CaSigningAlgorithm, Family
+from protocol.names import AWS_IOT_AUTHORITY
+
+AWS_IOT_ISSUER_KEY = "aws-iot"
+"""Stands for AWS IoT's own CA where an issuer's key is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerKey:
+    """The CA certificate behind one ACM-PCA ARN; ``key`` is SHA-256 of its public key (SPKI), hex."""
+
+    arn: str
+    key: str
+    certificate: x509.Certificate
+
+    @classmethod
+    def from_pem(cls, arn: str, pem: str) -> IssuerKey:
+        """Read a CA certificate; ValueError where it is none."""
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return cls(arn, hashlib.sha256(spki).hexdigest(), certificate)
+
+    def issued(self, certificate: x509.Certificate) -> bool:
+        """Whether this CA's key signed the certificate."""
+        try:
+            certificate.verify_directly_issued_by(self.certificate)
+        except (InvalidSignature, ValueError, TypeError):
+            return False
+        return True
+
+
+def prove_issuer(facts: CertificateFacts, *, is_registered: bool, issuers: Iterable[IssuerKey]) -> str | None:
+    """The key that issued a certificate: an IssuerKey's, AWS_IOT_ISSUER_KEY, or None for an unknown one.
+
+    ``is_registered``: the certificate came from outside, by RegisterCertificate or …WithoutCA.
+    """
+    if facts.names_aws_iot:
+        return None if is_registered else AWS_IOT_ISSUER_KEY
+    if facts.certificate is None:
+        return None
+    for issuer in issuers:
+        if issuer.issued(facts.certificate):
+            return issuer.key
+    return None
+
+
+def fetch_issuer(session: AwsSession, authority: CertificateAuthority) -> tuple[IssuerKey, str]:
+    """The CA certificate of a private authority, and its PEM; FleetError names the document's line."""
+    assert authority.arn is not None  # noqa: S101 (desired: a private authority has an ARN)
+    line = authority.source.at("spec.arn") if authority.source else authority.name
+    try:
+        answer = session.call("acm-pca", "GetCertificateAuthorityCertificate", CertificateAuthorityArn=authority.arn)
+    except FleetError as error:
+        raise FleetError(
+            f"the CA certificate of authority {authority.name!r} ({line}) cannot be read: {error}",
+            error.remedy or "check that the private CA exists, is active, and may be read",
+        ) from error
+    pem = str(answer["Certificate"])
+    try:
+        return IssuerKey.from_pem(authority.arn, pem), pem
+    except ValueError as error:
+        raise FleetError(
+            f"the CA certificate of authority {authority.name!r} ({line}) does not parse: {error}",
+            f"see: aws acm-pca get-certificate-authority-certificate --certificate-authority-arn {authority.arn}",
+        ) from error
+
+
+class AuthorityNames:
+    """From an issuer's key to the name of the desired state's authority.
+
+    Several authorities may stand for one CA, with other validity or signing algorithm: the closest
+    to what the certificate shows is taken.
+    """
+
+    def __init__(self, desired: DesiredState, keys_by_arn: Mapping[str, str]) -> None:
+        self._by_key: dict[str, list[CertificateAuthority]] = {}
+        for name in sorted(desired.authorities):
+            authority = desired.authorities[name]
+            key = AWS_IOT_ISSUER_KEY if authority.arn is None else keys_by_arn.get(authority.arn)
+            if key is not None:
+                self._by_key.setdefault(key, []).append(authority)
+        self._by_key.setdefault(AWS_IOT_ISSUER_KEY, [CertificateAuthority(AWS_IOT_AUTHORITY)])
+
+    def name(self, key: str | None, signature_algorithm: str | None, validity: timedelta | None) -> str | None:
+        """The authority's name, or None for a certificate of no known authority."""
+        candidates = self._by_key.get(key, []) if key else []
+        if len(candidates) < 2:  # noqa: PLR2004 (nothing to choose)
+            return candidates[0].name if candidates else None
+
+        def distance(authority: CertificateAuthority) -> tuple[bool, timedelta, str]:
+            expected = authority.signing_algorithm and _openssl_name(authority.signing_algorithm)
+            apart = abs(authority.validity - validity) if authority.validity and validity else timedelta.max
+            return expected not in (None, signature_algorithm), apart, authority.name
+
+        return min(candidates, key=distance).name
+
+
+def _openssl_name(algorithm: CaSigningAlgorithm) -> str:
+    digest = algorithm.value[:6]
+    return f"ecdsa-with-{digest}" if algorithm.family is Family.ECDSA else f"{digest.lower()}WithRSAEncryption"

@@ -1,0 +1,231 @@
+"""The one place that builds AWS clients.
+
+Rules kept here, and enforced by hooks inside botocore so that no caller can go around them:
+
+- before any call but STS's own, the credentials are proven to belong to the Fleet document's account;
+- ``roleArn`` is assumed first, and renewed before it expires;
+- every attempt, retries included, waits for its API's rate limit and is counted under its API's name;
+- adaptive retries, finite timeouts; what still fails is a FleetError with its remedy.
+
+Endpoints follow AWS_ENDPOINT_URL… and AWS_CA_BUNDLE as botocore does by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import botocore.session
+from botocore import xform_name
+from botocore.config import Config
+from botocore.credentials import AssumeRoleCredentialFetcher, CredentialResolver, DeferredRefreshableCredentials
+from botocore.exceptions import BotoCoreError, ClientError
+
+from controller.errors import FleetError
+from controller.fleet.aws_errors import AwsCallError, explain
+from controller.fleet.quotas import RateLimits
+from controller.reconcile.policy import Fleet
+
+QUOTA_FACTOR_VARIABLE = "CERTFLEET_QUOTA_FACTOR"
+"""Multiplies every rate limit: for accounts whose quotas were raised, and for the sandbox."""
+
+PAGE_SIZE = 250  # maximum of every List call of the service iot
+_TOKENS = {"ListCertificates": ("pageSize", "marker", "nextMarker")}  # that differ from the usual
+_USUAL_TOKENS = ("maxResults", "nextToken", "nextToken")
+
+
+class AwsSession:
+    """AWS as one fleet's controller sees it: one account, one region, proven. Thread-safe.
+
+    ``attempts`` counts all attempts of one call; timeouts are in seconds. ``calls`` counts attempts by
+    API name. ``monotonic`` and ``sleep`` drive the rate limits only.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        quota_factor: float | None = None,
+        attempts: int = 8,
+        connect_timeout: float = 10,
+        read_timeout: float = 60,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        botocore_session: Any = None,
+    ) -> None:
+        self.fleet = fleet
+        self.calls: Counter[str] = Counter()
+        factor = _quota_factor() if quota_factor is None else quota_factor
+        self._limits = RateLimits(factor, monotonic=monotonic, sleep=sleep)
+        self._lock = threading.RLock()
+        self._clients: dict[str, Any] = {}
+        self._is_verified = False
+        self._config = Config(
+            retries={"mode": "adaptive", "total_max_attempts": attempts},
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            user_agent_extra="certfleet",
+            max_pool_connections=32,
+        )
+        # STS is called first: where the network is down, that should not take a minute to say.
+        self._quick = self._config.merge(
+            Config(retries={"mode": "standard", "total_max_attempts": min(attempts, 3)}, connect_timeout=5)
+        )
+        self._session = botocore_session or botocore.session.Session()
+        # Every attempt passes here; the wait comes before the signature, which has a time in it.
+        self._session.register("before-sign", self._before_attempt)
+        if fleet.role_arn:
+            self._assume_role(fleet.role_arn)
+
+    @property
+    def where(self) -> str:
+        """Account and region, as errors name them."""
+        return f"account {self.fleet.account}, region {self.fleet.region}"
+
+    def client(self, service: str) -> Any:
+        """The botocore client of a service; raises FleetError where the account is not the fleet's."""
+        with self._lock:
+            if service != "sts":
+                self.verify()
+            client = self._clients.get(service)
+            if client is None:
+                try:
+                    client = self._session.create_client(
+                        service, region_name=self.fleet.region, config=self._quick if service == "sts" else self._config
+                    )
+                except (BotoCoreError, ValueError) as error:
+                    raise explain(error, service, "client", self.where) from error
+                self._clients[service] = client
+        return client
+
+    def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Call an API by its AWS name, such as ``call("iot", "DescribeThing", thingName="t")``.
+
+        Raises AwsCallError, which is a FleetError and holds AWS's error code.
+        """
+        client = self.client(service)
+        try:
+            answer: dict[str, Any] = getattr(client, xform_name(operation))(**parameters)
+        except (BotoCoreError, ClientError) as error:
+            raise explain(error, service, operation, self.where) from error
+        return answer
+
+    def find(self, service: str, operation: str, **parameters: Any) -> dict[str, Any] | None:
+        """As ``call``, but None where AWS says that the thing asked for does not exist."""
+        try:
+            return self.call(service, operation, **parameters)
+        except AwsCallError as error:
+            if error.is_not_found:
+                return None
+            raise
+
+    def page(self, operation: str, token: str | None, **parameters: Any) -> tuple[dict[str, Any], str | None]:
+        """One page of an ``iot`` List call, of full size, and the token of the next page."""
+        size, token_in, token_out = _TOKENS.get(operation, _USUAL_TOKENS)
+        if token is not None:
+            parameters[token_in] = token
+        answer = self.call("iot", operation, **{size: PAGE_SIZE}, **parameters)
+        return answer, answer.get(token_out) or None
+
+    def find_all(self, operation: str, field: str, **parameters: Any) -> list[dict[str, Any]] | None:
+        """The entries of every page of an ``iot`` List call; None where what it lists for does not exist."""
+        try:
+            return [entry for answer in self.pages(operation, **parameters) for entry in answer[field]]
+        except AwsCallError as error:
+            if error.is_not_found:
+                return None
+            raise
+
+    def pages(self, operation: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+        """Every page of an ``iot`` List call."""
+        token: str | None = None
+        while True:
+            answer, token = self.page(operation, token, **parameters)
+            yield answer
+            if token is None:
+                return
+
+    def verify(self) -> None:
+        """Prove, once, that the credentials belong to the Fleet document's account; else FleetError."""
+        with self._lock:
+            if self._is_verified:
+                return
+            found = str(self.call("sts", "GetCallerIdentity")["Account"])
+            if found != self.fleet.account:
+                raise _wrong_account(self.fleet, f"the AWS credentials in use belong to account {found}")
+            self._is_verified = True
+
+    def _before_attempt(self, operation_name: str, **_: Any) -> None:
+        self._limits.take(operation_name)
+        with self._lock:
+            self.calls[operation_name] += 1
+
+    def _assume_role(self, role_arn: str) -> None:
+        account = (role_arn.split(":") + [""] * 5)[4]
+        if account != self.fleet.account:
+            raise _wrong_account(self.fleet, f"spec.roleArn names account {account or 'none'} ({role_arn})")
+        self._session.register_component("credential_provider", CredentialResolver([_Role(self, role_arn)]))
+
+
+class _Role:
+    """Credentials of an assumed role, as a provider that botocore asks once and that renews by itself."""
+
+    METHOD = "certfleet-assume-role"
+    CANONICAL_NAME = None
+
+    def __init__(self, owner: AwsSession, role_arn: str) -> None:
+        self._owner = owner
+        self._role_arn = role_arn
+        self._source = botocore.session.Session()
+        self._source.register("before-sign", owner._before_attempt)  # noqa: SLF001 (two halves of one class)
+
+    def load(self) -> Any:
+        fleet, config = self._owner.fleet, self._owner._quick  # noqa: SLF001 (as above)
+        try:
+            credentials = self._source.get_credentials()
+        except BotoCoreError as error:
+            raise explain(error, "sts", "AssumeRole", self._owner.where) from error
+        if credentials is None:
+            return None
+
+        def client(service: str, **settings: Any) -> Any:
+            settings["config"] = config.merge(settings.get("config") or Config())
+            return self._source.create_client(service, region_name=fleet.region, **settings)
+
+        fetcher = AssumeRoleCredentialFetcher(
+            client, credentials, self._role_arn, extra_args={"RoleSessionName": "certfleet"}
+        )
+
+        def renew() -> Any:
+            try:
+                return fetcher.fetch_credentials()
+            except (BotoCoreError, ClientError) as error:
+                raise explain(error, "sts", "AssumeRole", self._owner.where) from error
+
+        return DeferredRefreshableCredentials(renew, self.METHOD)
+
+
+def _wrong_account(fleet: Fleet, found: str) -> FleetError:
+    return FleetError(
+        f"Fleet {fleet.name!r} ({fleet.source.at('spec.account')}) is account {fleet.account} in {fleet.region}, "
+        f"but {found}; nothing was read or changed",
+        f"use credentials of account {fleet.account} (AWS_PROFILE, or spec.roleArn), or correct the Fleet document",
+    )
+
+
+def _quota_factor() -> float:
+    text = os.environ.get(QUOTA_FACTOR_VARIABLE, "1")
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < float("inf"):
+        raise FleetError(
+            f"{QUOTA_FACTOR_VARIABLE} is {text!r}, expected a number above 0, such as 2 where quotas were doubled",
+            f"correct or unset {QUOTA_FACTOR_VARIABLE}",
+        )
+    return factor

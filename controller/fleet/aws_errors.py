@@ -1,0 +1,97 @@
+"""Every way in which a call to AWS fails, as a FleetError with its remedy."""
+
+from __future__ import annotations
+
+from botocore import exceptions as boto
+
+from controller.errors import FleetError
+
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
+_INVALID = frozenset(
+    {"InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidSignatureException"}
+)
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedException", "ForbiddenException"})
+_THROTTLED = frozenset(
+    {"Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded"}
+)
+_NOT_FOUND = frozenset({"ResourceNotFoundException"})
+
+_NO_CREDENTIALS = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.ProfileNotFound,
+)
+_STALE_LOGIN = (boto.SSOTokenLoadError, boto.UnauthorizedSSOTokenError, boto.TokenRetrievalError)
+_NETWORK = (boto.HTTPClientError, boto.ConnectionError)  # connect, read, proxy, TLS: every failure below HTTP
+
+
+class AwsCallError(FleetError):
+    """One call failed. ``code`` is AWS's, or the botocore exception's name where AWS was not reached."""
+
+    def __init__(self, message: str, remedy: str, *, operation: str, code: str) -> None:
+        super().__init__(message, remedy)
+        self.operation = operation
+        self.code = code
+
+    @property
+    def is_not_found(self) -> bool:
+        """Whether AWS says that what was asked for does not exist."""
+        return self.code in _NOT_FOUND
+
+    @property
+    def is_throttling(self) -> bool:
+        """Whether AWS refused every attempt because of a rate."""
+        return self.code in _THROTTLED
+
+
+def explain(error: Exception, service: str, operation: str, where: str) -> AwsCallError:
+    """The error to raise for what botocore raised; ``where`` names account and region."""
+    if isinstance(error, boto.ClientError):
+        return _explain_answer(error, service, operation, where)
+    code = type(error).__name__
+    if isinstance(error, _NO_CREDENTIALS):
+        message = f"no usable AWS credentials for {where}: {error}"
+        remedy = "set AWS_PROFILE or the AWS_… variables, or log in, so that `aws sts get-caller-identity` answers"
+    elif isinstance(error, _STALE_LOGIN):
+        message = f"the AWS login for {where} has expired: {error}"
+        remedy = "log in again (`aws sso login`), then run the same command: it goes on where it stopped"
+    elif isinstance(error, _NETWORK):
+        message = f"AWS could not be reached for {service} {operation} in {where}: {error}"
+        remedy = (
+            "check the network, the proxy, the fleet's region and any AWS_ENDPOINT_URL, then run the same command: "
+            "it goes on where it stopped"
+        )
+    else:
+        message = f"{service} {operation} in {where} failed before it was sent: {error}"
+        remedy = "check the AWS configuration files and AWS_… variables that the message names"
+    return AwsCallError(message, remedy, operation=operation, code=code)
+
+
+def _explain_answer(error: boto.ClientError, service: str, operation: str, where: str) -> AwsCallError:
+    detail = error.response.get("Error", {})
+    code = str(detail.get("Code", "Unknown"))
+    text = str(detail.get("Message", "")) or code
+    if code in _EXPIRED:
+        message = f"the AWS credentials for {where} have expired ({operation}: {text})"
+        remedy = "renew them, then run the same command: it goes on where it stopped"
+    elif code in _INVALID:
+        message = f"AWS does not accept the credentials for {where} ({operation}: {code}: {text})"
+        remedy = "check the access key and its session token, and that this machine's clock is right"
+    elif code in _DENIED:
+        action = f"{_IAM_PREFIXES.get(service, service)}:{operation}"
+        message = f"access to {action} in {where} is denied: {text}"
+        remedy = f"allow {action} to the role or user that certfleet runs as (docs list all the permissions it needs)"
+    elif code in _THROTTLED:
+        message = f"AWS throttled {operation} in {where} on every attempt: {text}"
+        remedy = (
+            f"something else uses up this account's {operation} quota: wait or raise it, then run the same command: "
+            "it goes on where it stopped"
+        )
+    else:
+        message = f"{service} {operation} in {where} failed: {code}: {text}"
+        remedy = "see the AWS documentation of this call, or run again if the error says that AWS is at fault"
+    return AwsCallError(message, remedy, operation=operation, code=code)
+
+
+_IAM_PREFIXES = {"iot-data": "iot", "iot-jobs-data": "iotjobsdata"}  # where it is not the client's name

@@ -1,0 +1,181 @@
+"""From the inventory's tables to Device values: one pass over sorted rows, no query per device."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from controller.fleet.authorities import AuthorityNames
+from controller.reconcile.device import (
+    Attachment,
+    AttachmentType,
+    Certificate,
+    CertificateStatus,
+    Device,
+    DeviceExecution,
+    FleetState,
+)
+from controller.reconcile.policy import DesiredState
+from protocol.messages import ExecutionStatus
+
+MAX_SHARED_WITH = 10  # names; a claim certificate may hang on thousands of things
+
+_ATTACHMENTS = """
+SELECT a.thing, a.type, c.id, c.status, c.created_at, c.key_type, c.signature_algorithm, c.issuer, c.issuer_key,
+       c.not_before, c.not_after, CASE WHEN c.is_described THEN c.parse_error ELSE 'a refresh is still reading it' END
+FROM attachments a JOIN certificates c ON c.id = a.certificate_id
+WHERE c.status IS NOT NULL
+ORDER BY a.thing, a.certificate_id
+"""
+_FAILURES = """
+SELECT thing, job_id, status, queued_at, last_updated_at, started_at, failure_reason
+FROM executions WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED')
+ORDER BY thing, last_updated_at, job_id
+"""
+_SHARED = """
+SELECT certificate_id, thing FROM attachments WHERE certificate_id IN
+    (SELECT certificate_id FROM attachments GROUP BY certificate_id HAVING count(*) > 1)
+ORDER BY certificate_id, thing
+"""
+
+
+def stream_devices(
+    connection: sqlite3.Connection, desired: DesiredState, state: FleetState, only: Collection[str] | None
+) -> Iterator[Device]:
+    """The devices of the groups that policies name, in name order; ``only`` these where given."""
+    groups = sorted({policy.thing_group for policy in desired.policies})
+    builder = _CertificateBuilder(AuthorityNames(desired, dict(connection.execute("SELECT arn, key FROM issuers"))))
+    attachments = _Rows(connection.execute(_ATTACHMENTS))
+    failures = _Rows(connection.execute(_FAILURES))
+    executions = _executions_by_thing(state)
+    shared = _shared(connection)
+    for name, last_seen, member_of in _members(connection, groups):
+        held = tuple(builder.attachment(row, shared) for row in attachments.take(name))
+        failed = failures.take(name)
+        if only is not None and name not in only:
+            continue
+        yield Device(
+            name=name,
+            groups=member_of,
+            attachments=held,
+            executions=executions.get(name, ()),
+            failures=_since_certificate(failed, held) if failed else (),
+            last_seen=_instant(last_seen),
+        )
+
+
+class _Rows:
+    """Rows sorted by thing (their first column), taken thing by thing in that order."""
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._cursor = cursor
+        self._head: Any = cursor.fetchone()
+
+    def take(self, thing: str) -> list[Any]:
+        """The rows of this thing; those of things before it are passed over."""
+        head = self._head
+        while head is not None and head[0] < thing:
+            head = self._cursor.fetchone()
+        rows = []
+        while head is not None and head[0] == thing:
+            rows.append(head)
+            head = self._cursor.fetchone()
+        self._head = head
+        return rows
+
+
+class _CertificateBuilder:
+    """Builds certificates; the strings that thousands of them share are kept once."""
+
+    def __init__(self, names: AuthorityNames) -> None:
+        self._names = names
+        self._shared_text: dict[str, str] = {}
+
+    def attachment(self, row: Any, shared: dict[str, list[str]]) -> Attachment:
+        (thing, kind, certificate_id, status, created_at, key_type, signature, issuer, issuer_key, nb, na, error) = row
+        not_before, not_after = _instant(nb), _instant(na)
+        validity = not_after - not_before if not_before and not_after else None
+        certificate = Certificate(
+            certificate_id=certificate_id,
+            status=CertificateStatus(status),
+            created_at=datetime.fromtimestamp(created_at, UTC),
+            key_type=self._once(key_type),
+            signature_algorithm=self._once(signature),
+            issuer=self._once(issuer),
+            authority=self._names.name(issuer_key, signature, validity),
+            not_before=not_before,
+            not_after=not_after,
+            parse_error=error,
+        )
+        others = shared.get(certificate_id)
+        return Attachment(
+            certificate,
+            AttachmentType(kind),
+            tuple(other for other in others if other != thing)[:MAX_SHARED_WITH] if others else (),
+        )
+
+    def _once(self, text: str | None) -> str | None:
+        return None if text is None else self._shared_text.setdefault(text, text)
+
+
+def _members(connection: sqlite3.Connection, groups: list[str]) -> Iterator[tuple[str, float | None, tuple[str, ...]]]:
+    marks = ", ".join("?" * len(groups))
+    rows = connection.execute(
+        f"SELECT m.thing, t.last_seen, m.group_name FROM members m JOIN things t ON t.name = m.thing "  # noqa: S608 (question marks only)
+        f"WHERE m.group_name IN ({marks}) ORDER BY m.thing, m.group_name",
+        groups,
+    )
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+    name: str | None = None
+    last_seen: float | None = None
+    found: list[str] = []
+    for thing, seen, group in rows:
+        if thing != name:
+            if name is not None:
+                member_of = tuple(found)
+                yield name, last_seen, shared.setdefault(member_of, member_of)
+            name, last_seen, found = thing, seen, []
+        found.append(group)
+    if name is not None:
+        yield name, last_seen, tuple(found)
+
+
+def _shared(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    """Things by certificate, for certificates of several things; as many names as a device shows."""
+    shared: dict[str, list[str]] = {}
+    for certificate_id, thing in connection.execute(_SHARED):
+        things = shared.setdefault(certificate_id, [])
+        if len(things) <= MAX_SHARED_WITH:
+            things.append(thing)
+    return shared
+
+
+def _executions_by_thing(state: FleetState) -> dict[str, tuple[DeviceExecution, ...]]:
+    by_thing: dict[str, tuple[DeviceExecution, ...]] = {}
+    for job in state.jobs:
+        for thing, execution in job.executions.items():
+            if not execution.status.is_terminal:
+                by_thing[thing] = (*by_thing.get(thing, ()), execution)
+    return by_thing
+
+
+def _since_certificate(rows: list[Any], held: tuple[Attachment, ...]) -> tuple[DeviceExecution, ...]:
+    since = max((attachment.certificate.created_at.timestamp() for attachment in held), default=0.0)
+    return tuple(
+        DeviceExecution(
+            job_id=job_id,
+            status=ExecutionStatus(status),
+            queued_at=datetime.fromtimestamp(queued_at, UTC),
+            last_updated_at=datetime.fromtimestamp(last_updated_at, UTC),
+            started_at=_instant(started_at),
+            failure_reason=reason,
+        )
+        for _, job_id, status, queued_at, last_updated_at, started_at, reason in rows
+        if last_updated_at >= since
+    )
+
+
+def _instant(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,294 @@
+"""Rotation jobs in flight and recently ended, with their executions.
+
+A job is a rotation if its id is ours, or its document says so: those that people start from the job
+template count too. What never changes (document, targets, executions of an ended job) is read once
+and remembered. Executions are listed with all statuses in one go: read status by status, one that
+moves on meanwhile could be missed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from controller.fleet.aws import AwsSession
+from controller.fleet.database import Database
+from controller.fleet.progress import Progress
+from controller.fleet.work import Work
+from controller.reconcile.device import DeviceExecution, RotationJob
+from controller.reconcile.job_ids import parse_job_id
+from protocol.job_document import is_rotation
+from protocol.messages import ExecutionStatus
+from protocol.names import FAILURE_REASON_KEY
+
+LOOK_BACK = timedelta(days=45)  # of ended jobs; failures older than this no longer count
+MAX_ENDED_PAGES = 4  # per status, of 250 jobs each
+MAX_NEW_ENDED = 100  # ended jobs not seen before that one run looks into; the rest follow in later runs
+MAX_REASONS = 200  # failure reasons asked for in one run, newest first; one call each
+_ENDED = ("COMPLETED", "CANCELED")
+
+
+@dataclass(frozen=True, slots=True)
+class _Summary:
+    """A job as ListJobs shows it."""
+
+    job_id: str
+    status: str
+    created_at: float
+    completed_at: float | None
+    is_continuous: bool
+
+
+class JobsReader:
+    """Brings the inventory's jobs up to date with AWS IoT Jobs."""
+
+    def __init__(self, session: AwsSession, database: Database, now: datetime, progress: Progress) -> None:
+        self._session = session
+        self._database = database
+        self._now = now
+        self._progress = progress
+
+    def run(self) -> None:
+        """Read jobs, executions and failure reasons; things whose rotation has ended are marked to be read."""
+        summaries = {summary.job_id: summary for summary in self._list()}
+        with self._database.transaction() as connection:
+            self._drop_others(connection, summaries)
+            known = {row[0]: row[1:] for row in connection.execute("SELECT id, is_rotation, is_final FROM jobs")}
+        unknown = sorted(
+            (summary for summary in summaries.values() if summary.job_id not in known),
+            key=lambda summary: (summary.status in _ENDED, -summary.created_at, summary.job_id),
+        )
+        in_flight = sum(summary.status not in _ENDED for summary in unknown)
+        rotations = [summaries[one] for one, (rotates, is_final) in sorted(known.items()) if rotates and not is_final]
+        work, done = Work(), 0
+
+        def progressed() -> None:
+            nonlocal done
+            done += 1
+            self._progress("jobs", done, None)
+
+        def look_into(summary: _Summary) -> None:
+            def then(identity: tuple[Any, ...]) -> None:
+                self._keep_job(summary, identity)
+                progressed()
+                if identity[0]:
+                    read_executions(summary)
+
+            work.add(lambda: self._identify(summary), then)
+
+        def read_executions(summary: _Summary) -> None:
+            def then(entries: list[dict[str, Any]] | None) -> None:
+                self._keep_executions(summary, entries or [])
+                progressed()
+
+            work.add(
+                lambda: self._session.find_all("ListJobExecutionsForJob", "executionSummaries", jobId=summary.job_id),
+                then,
+            )
+
+        for summary in unknown[: in_flight + MAX_NEW_ENDED]:
+            look_into(summary)
+        for summary in rotations:
+            read_executions(summary)
+        work.run()
+        self._read_reasons()
+
+    def _list(self) -> Iterator[_Summary]:
+        for answer in self._session.pages("ListJobs", status="IN_PROGRESS"):
+            yield from map(_summary, answer["jobs"])
+        oldest = (self._now - LOOK_BACK).timestamp()
+        for status in _ENDED:
+            for number, answer in enumerate(self._session.pages("ListJobs", status=status), 1):
+                recent = [
+                    one for one in map(_summary, answer["jobs"]) if (one.completed_at or one.created_at) >= oldest
+                ]
+                yield from recent
+                if number == MAX_ENDED_PAGES or not recent:
+                    break
+
+    def _drop_others(self, connection: sqlite3.Connection, summaries: dict[str, _Summary]) -> None:
+        """Forget jobs that are no longer listed, or whose id was taken by another; note the new status of the rest."""
+        for job_id, created_at in connection.execute("SELECT id, created_at FROM jobs").fetchall():
+            summary = summaries.get(job_id)
+            if summary is None or summary.created_at != created_at:
+                self._mark_ended(connection, job_id, frozenset())
+                connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+            else:
+                connection.execute(
+                    "UPDATE jobs SET status = ?, completed_at = ? WHERE id = ?",
+                    (summary.status, summary.completed_at, job_id),
+                )
+
+    def _identify(self, summary: _Summary) -> tuple[bool, str | None, str | None, str]:
+        """(is a rotation, policy, commit, targets as JSON): two calls, once for each job."""
+        answer = self._session.find("iot", "GetJobDocument", jobId=summary.job_id) or {}
+        document = _parsed(answer.get("document"))
+        ours = parse_job_id(summary.job_id)
+        if ours is None and not is_rotation(document):
+            return False, None, None, "[]"
+        description = self._session.find("iot", "DescribeJob", jobId=summary.job_id) or {}
+        policy = document.get("policy") or (ours.policy if ours else None)
+        targets = description.get("job", {}).get("targets", [])
+        return True, policy, document.get("commit"), json.dumps(targets)
+
+    def _keep_job(self, summary: _Summary, identity: tuple[Any, ...]) -> None:
+        is_a_rotation, policy, commit, targets = identity
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO jobs (id, created_at, status, completed_at, is_rotation, is_continuous, policy, "
+                "commit_hash, targets) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    summary.job_id,
+                    summary.created_at,
+                    summary.status,
+                    summary.completed_at,
+                    is_a_rotation,
+                    summary.is_continuous,
+                    policy,
+                    commit,
+                    targets,
+                ),
+            )
+
+    def _keep_executions(self, summary: _Summary, entries: list[dict[str, Any]]) -> None:
+        rows = [_execution_row(summary.job_id, entry) for entry in entries]
+        running = frozenset(row["thing"] for row in rows if row["status"] == "IN_PROGRESS")
+        with self._database.transaction() as connection:
+            self._mark_ended(connection, summary.job_id, running)
+            connection.execute("CREATE TEMP TABLE IF NOT EXISTS listed (thing TEXT PRIMARY KEY)")
+            connection.execute("DELETE FROM listed")
+            connection.executemany("INSERT OR IGNORE INTO listed VALUES (:thing)", rows)
+            connection.execute(
+                "DELETE FROM executions WHERE job_id = ? AND thing NOT IN (SELECT thing FROM listed)",
+                (summary.job_id,),
+            )
+            connection.executemany(_UPSERT_EXECUTION, rows)
+            # Cancelling a job lets executions in progress run on.
+            is_final = summary.status in _ENDED and not running
+            connection.execute("UPDATE jobs SET is_final = ? WHERE id = ?", (is_final, summary.job_id))
+
+    @staticmethod
+    def _mark_ended(connection: sqlite3.Connection, job_id: str, still_running: frozenset[str]) -> None:
+        """Have the things read again whose execution was in progress and is no longer."""
+        rows = connection.execute(
+            "SELECT thing FROM executions WHERE job_id = ? AND status = 'IN_PROGRESS'", (job_id,)
+        ).fetchall()
+        connection.executemany(
+            "UPDATE things SET must_read = 1 WHERE name = ?", [row for row in rows if row[0] not in still_running]
+        )
+
+    def _read_reasons(self) -> None:
+        with self._database.errors():
+            waiting = self._database.connection.execute(
+                "SELECT job_id, thing FROM executions WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED') "
+                "AND is_explained = 0 ORDER BY last_updated_at DESC, job_id, thing LIMIT ?",
+                (MAX_REASONS,),
+            ).fetchall()
+        work = Work()
+        for job_id, thing in waiting:
+
+            def call(job_id: str = job_id, thing: str = thing) -> dict[str, Any] | None:
+                return self._session.find("iot", "DescribeJobExecution", jobId=job_id, thingName=thing)
+
+            def keep(answer: dict[str, Any] | None, job_id: str = job_id, thing: str = thing) -> None:
+                details = (answer or {}).get("execution", {}).get("statusDetails", {}).get("detailsMap", {})
+                with self._database.transaction() as connection:
+                    connection.execute(
+                        "UPDATE executions SET is_explained = 1, failure_reason = ? WHERE job_id = ? AND thing = ?",
+                        (details.get(FAILURE_REASON_KEY), job_id, thing),
+                    )
+
+            work.add(call, keep)
+        work.run()
+
+
+def stored_jobs(connection: sqlite3.Connection) -> tuple[RotationJob, ...]:
+    """The rotation jobs of the inventory, oldest first."""
+    executions: dict[str, dict[str, DeviceExecution]] = {}
+    for job_id, thing, status, queued_at, started_at, last_updated_at, reason in connection.execute(
+        "SELECT job_id, thing, status, queued_at, started_at, last_updated_at, failure_reason "
+        "FROM executions ORDER BY job_id, thing"
+    ):
+        executions.setdefault(job_id, {})[thing] = DeviceExecution(
+            job_id=job_id,
+            status=ExecutionStatus(status),
+            queued_at=_instant(queued_at),
+            last_updated_at=_instant(last_updated_at),
+            started_at=None if started_at is None else _instant(started_at),
+            failure_reason=reason,
+        )
+    rows = connection.execute(
+        "SELECT id, status, created_at, policy, commit_hash, completed_at, is_continuous, targets "
+        "FROM jobs WHERE is_rotation ORDER BY created_at, id"
+    )
+    return tuple(_job(row, executions.get(row[0], {})) for row in rows)
+
+
+def _job(row: tuple[Any, ...], executions: dict[str, DeviceExecution]) -> RotationJob:
+    job_id, status, created_at, policy, commit, completed_at, is_continuous, targets = row
+    ours = parse_job_id(job_id)
+    return RotationJob(
+        job_id=job_id,
+        status=status,
+        created_at=_instant(created_at),
+        policy=policy,
+        commit=commit,
+        wave=ours.wave if ours else None,
+        completed_at=None if completed_at is None else _instant(completed_at),
+        is_continuous=bool(is_continuous),
+        targets=tuple(json.loads(targets)),
+        executions=executions,
+    )
+
+
+def _summary(entry: dict[str, Any]) -> _Summary:
+    completed = entry.get("completedAt")
+    return _Summary(
+        entry["jobId"],
+        entry["status"],
+        entry["createdAt"].timestamp(),
+        completed.timestamp() if completed else None,
+        entry.get("targetSelection") == "CONTINUOUS",
+    )
+
+
+def _execution_row(job_id: str, entry: dict[str, Any]) -> dict[str, Any]:
+    summary = entry["jobExecutionSummary"]
+    started = summary.get("startedAt")
+    return {
+        "job_id": job_id,
+        "thing": entry["thingArn"].partition(":thing/")[2],
+        "status": summary["status"],
+        "queued_at": summary["queuedAt"].timestamp(),
+        "started_at": started.timestamp() if started else None,
+        "last_updated_at": summary["lastUpdatedAt"].timestamp(),
+        "number": summary.get("executionNumber", 0),
+    }
+
+
+_UPSERT_EXECUTION = """
+INSERT INTO executions (job_id, thing, status, queued_at, started_at, last_updated_at, number)
+VALUES (:job_id, :thing, :status, :queued_at, :started_at, :last_updated_at, :number)
+ON CONFLICT (job_id, thing) DO UPDATE SET
+    is_explained = is_explained AND status = :status AND last_updated_at = :last_updated_at,
+    failure_reason = CASE WHEN status = :status AND last_updated_at = :last_updated_at THEN failure_reason END,
+    status = :status, queued_at = :queued_at, started_at = :started_at,
+    last_updated_at = :last_updated_at, number = :number
+"""
+
+
+def _parsed(document: str | None) -> dict[str, Any]:
+    """A job document; anyone may have written it, so anything but a JSON object is an empty one."""
+    try:
+        parsed = json.loads(document or "")
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _instant(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,115 @@
+"""What a certificate's PEM says, as data: key type, signature algorithm, issuer, validity.
+
+Certificates come from devices and registrations that anyone may have made: nothing in them is
+trusted, and one that does not parse is described as far as it goes, with ``parse_error`` set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
+
+_CURVES: Final = {"secp256r1": "P256", "secp384r1": "P384", "secp521r1": "P521"}
+
+# Names as openssl prints them.
+_SIGNATURES: Final = {
+    SignatureAlgorithmOID.RSA_WITH_SHA1: "sha1WithRSAEncryption",
+    SignatureAlgorithmOID.RSA_WITH_SHA256: "sha256WithRSAEncryption",
+    SignatureAlgorithmOID.RSA_WITH_SHA384: "sha384WithRSAEncryption",
+    SignatureAlgorithmOID.RSA_WITH_SHA512: "sha512WithRSAEncryption",
+    SignatureAlgorithmOID.RSASSA_PSS: "rsassaPss",
+    SignatureAlgorithmOID.ECDSA_WITH_SHA1: "ecdsa-with-SHA1",
+    SignatureAlgorithmOID.ECDSA_WITH_SHA256: "ecdsa-with-SHA256",
+    SignatureAlgorithmOID.ECDSA_WITH_SHA384: "ecdsa-with-SHA384",
+    SignatureAlgorithmOID.ECDSA_WITH_SHA512: "ecdsa-with-SHA512",
+    SignatureAlgorithmOID.ED25519: "ED25519",
+    SignatureAlgorithmOID.ED448: "ED448",
+}
+
+# The whole issuer of a certificate that AWS IoT issued is this one attribute (AWS IoT developer guide).
+AWS_IOT_ISSUER: Final = "Amazon Web Services O=Amazon.com Inc. L=Seattle ST=Washington C=US"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """What one PEM says; None where it does not say, or not readably. ``parse_error`` says why."""
+
+    key_type: str | None = None
+    signature_algorithm: str | None = None
+    issuer: str | None = None  # RFC 4514
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    names_aws_iot: bool = False  # the issuer is the one of AWS IoT; anyone can write that
+    parse_error: str | None = None
+    certificate: x509.Certificate | None = None
+
+
+def read_pem(pem: str) -> CertificateFacts:
+    """Describe the first certificate of ``pem``. Never raises for what is in it."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+    except Exception as error:  # noqa: BLE001 (whatever a parser raises for foreign bytes is a finding, not a failure)
+        return CertificateFacts(parse_error=f"not a readable certificate: {error}")
+    problems: list[str] = []
+
+    def read(what: str, reader: Callable[[], T]) -> T | None:
+        try:
+            return reader()
+        except Exception as error:  # noqa: BLE001 (as above: every field parses on its own)
+            problems.append(f"{what}: {error}")
+            return None
+
+    issuer = read("issuer", lambda: certificate.issuer)
+    return CertificateFacts(
+        key_type=read("key", lambda: _key_type(certificate)),
+        signature_algorithm=read("signature algorithm", lambda: _signature_algorithm(certificate)),
+        issuer=None if issuer is None else issuer.rfc4514_string(),
+        not_before=read("notBefore", lambda: certificate.not_valid_before_utc),
+        not_after=read("notAfter", lambda: certificate.not_valid_after_utc),
+        names_aws_iot=issuer is not None and _is_aws_iot(issuer),
+        parse_error="; ".join(problems) or None,
+        certificate=certificate,
+    )
+
+
+def to_der(certificate: x509.Certificate) -> bytes:
+    """The certificate's DER."""
+    return certificate.public_bytes(Encoding.DER)
+
+
+def _key_type(certificate: x509.Certificate) -> str:
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        return f"RSA-{key.key_size}"
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return f"ECDSA-{_CURVES.get(key.curve.name, key.curve.name)}"
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return "Ed25519"
+    if isinstance(key, ed448.Ed448PublicKey):
+        return "Ed448"
+    if isinstance(key, dsa.DSAPublicKey):
+        return f"DSA-{key.key_size}"
+    return certificate.public_key_algorithm_oid.dotted_string
+
+
+def _signature_algorithm(certificate: x509.Certificate) -> str:
+    oid = certificate.signature_algorithm_oid
+    return _SIGNATURES.get(oid, oid.dotted_string)
+
+
+def _is_aws_iot(issuer: x509.Name) -> bool:
+    attributes = list(issuer)
+    return (
+        len(attributes) == 1
+        and attributes[0].oid == NameOID.ORGANIZATIONAL_UNIT_NAME
+        and attributes[0].value == AWS_IOT_ISSUER
+    )

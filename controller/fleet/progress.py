@@ -1,0 +1,16 @@
+"""How a refresh says how far it is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called on the refresh's own thread, often: keep it cheap."""
+
+    def __call__(self, phase: str, done: int, total: int | None) -> None:
+        """``phase`` is one of list, jobs, certificates, things; ``total`` is None where it is not known."""
+
+
+def silent(phase: str, done: int, total: int | None) -> None:
+    """Say nothing."""

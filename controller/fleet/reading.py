@@ -1,0 +1,233 @@
+"""Readings: what each new or changed certificate is attached to, what it says, and what things hold.
+
+Every answer is committed by itself, so a killed run loses the calls under way and nothing else.
+A certificate is described only if a governed thing holds it, and once ever.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cryptography import x509
+
+from controller.fleet.authorities import IssuerKey, prove_issuer
+from controller.fleet.aws import AwsSession
+from controller.fleet.database import Database
+from controller.fleet.pem import CertificateFacts, read_pem, to_der
+from controller.fleet.progress import Progress
+from controller.fleet.work import Work
+
+CHUNK = 500  # rows taken from the inventory at a time
+
+_MISSING_DESCRIPTION = (
+    "c.is_described = 0 AND EXISTS "
+    "(SELECT 1 FROM attachments a JOIN things t ON t.name = a.thing WHERE a.certificate_id = c.id)"
+)
+
+
+class Reader:
+    """Reads certificates and things that the inventory marks as to be read."""
+
+    def __init__(
+        self, session: AwsSession, database: Database, issuers: Sequence[IssuerKey], progress: Progress
+    ) -> None:
+        self._session = session
+        self._database = database
+        self._issuers = issuers
+        self._progress = progress
+        self._arn_prefix = _certificate_arn_prefix(session)
+        with database.errors():
+            self._run: int = database.connection.execute("SELECT run FROM binding").fetchone()[0]
+
+    @property
+    def run(self) -> int:
+        """The number of this refresh: what is read now carries it."""
+        return self._run
+
+    def read_certificates(self) -> None:
+        """Read the things of every certificate marked for it; describe those that governed things hold."""
+        done, total = 0, self._count("SELECT count(*) FROM certificates WHERE are_things_read = 0")
+        work = Work()
+
+        def kept(certificate_id: str, things: list[tuple[str, str]] | None) -> None:
+            nonlocal done
+            done += 1
+            self._progress("certificates", done, total)
+            if self._keep_things(certificate_id, things):
+                self._describe(work, certificate_id)
+
+        def read(certificate_id: str) -> None:
+            work.add(lambda: self._things_of(certificate_id), lambda things: kept(certificate_id, things))
+
+        unread = self._ids("SELECT id FROM certificates WHERE are_things_read = 0 AND id > ? ORDER BY id LIMIT ?")
+        newly_governed = self._ids(
+            "SELECT id FROM certificates c WHERE are_things_read = 1 AND id > ? "  # noqa: S608 (constants only)
+            f"AND {_MISSING_DESCRIPTION} ORDER BY id LIMIT ?"
+        )
+
+        def refill() -> None:
+            for certificate_id in unread.next_chunk():
+                read(certificate_id)
+            for certificate_id in newly_governed.next_chunk():
+                self._describe(work, certificate_id)
+
+        work.run(refill)
+
+    def read_things(self, names: Iterable[str]) -> None:
+        """Read what these things hold; certificates that this moves are marked to be read again."""
+        waiting = list(names)
+        work = Work()
+        for done, name in enumerate(waiting, 1):
+
+            def kept(principals: list[tuple[str, str]] | None, name: str = name, done: int = done) -> None:
+                self._keep_principals(name, principals)
+                self._progress("things", done, len(waiting))
+
+            work.add(lambda name=name: self._principals_of(name), kept)  # type: ignore[misc]  # mypy: lambda defaults
+        work.run()
+
+    # calls, on threads
+
+    def _things_of(self, certificate_id: str) -> list[tuple[str, str]] | None:
+        """(thing, attachment type) of a certificate; None where the registry no longer has it."""
+        arn = self._arn_prefix + certificate_id
+        entries = self._session.find_all("ListPrincipalThingsV2", "principalThingObjects", principal=arn)
+        return None if entries is None else [(entry["thingName"], entry["thingPrincipalType"]) for entry in entries]
+
+    def _principals_of(self, thing: str) -> list[tuple[str, str]] | None:
+        return read_principals(self._session, thing)
+
+    # keeping, on the caller's thread
+
+    def _keep_things(self, certificate_id: str, things: list[tuple[str, str]] | None) -> bool:
+        """Store a certificate's attachments; whether it must be described now."""
+        with self._database.transaction() as connection:
+            if things is None:
+                connection.execute("DELETE FROM certificates WHERE id = ?", (certificate_id,))
+                return False
+            connection.execute("DELETE FROM attachments WHERE certificate_id = ?", (certificate_id,))
+            connection.executemany(
+                "INSERT INTO attachments VALUES (?, ?, ?)", [(thing, certificate_id, kind) for thing, kind in things]
+            )
+            connection.execute("UPDATE certificates SET are_things_read = 1 WHERE id = ?", (certificate_id,))
+            connection.executemany(
+                "UPDATE things SET read_in_run = ?, must_read = 0 WHERE name = ?",
+                [(self._run, thing) for thing, _ in things],
+            )
+            query = f"SELECT 1 FROM certificates c WHERE id = ? AND {_MISSING_DESCRIPTION}"  # noqa: S608 (constants only)
+            return connection.execute(query, (certificate_id,)).fetchone() is not None
+
+    def _keep_principals(self, thing: str, principals: list[tuple[str, str]] | None) -> None:
+        with self._database.transaction() as connection:
+            before = dict(
+                connection.execute("SELECT certificate_id, type FROM attachments WHERE thing = ?", (thing,)).fetchall()
+            )
+            after = dict(principals or ())
+            # A certificate that came or went may have gone to, or come from, another thing.
+            moved = sorted(set(before) ^ set(after))
+            connection.executemany(
+                "INSERT OR IGNORE INTO certificates (id, are_things_read) VALUES (?, 0)", [(one,) for one in moved]
+            )
+            connection.executemany(
+                "UPDATE certificates SET are_things_read = 0 WHERE id = ?", [(one,) for one in moved]
+            )
+            connection.execute("DELETE FROM attachments WHERE thing = ?", (thing,))
+            connection.executemany(
+                "INSERT INTO attachments VALUES (?, ?, ?)", [(thing, one, kind) for one, kind in sorted(after.items())]
+            )
+            if principals is None:  # the thing is gone
+                connection.execute("DELETE FROM members WHERE thing = ?", (thing,))
+                connection.execute("DELETE FROM things WHERE name = ?", (thing,))
+            connection.execute("UPDATE things SET read_in_run = ?, must_read = 0 WHERE name = ?", (self._run, thing))
+
+    def _describe(self, work: Work, certificate_id: str) -> None:
+        def call() -> tuple[dict[str, Any], CertificateFacts] | None:
+            answer = self._session.find("iot", "DescribeCertificate", certificateId=certificate_id)
+            if answer is None:
+                return None
+            description = answer["certificateDescription"]
+            return description, read_pem(description.get("certificatePem") or "")
+
+        work.add(call, lambda described: self._keep_description(certificate_id, described))
+
+    def _keep_description(self, certificate_id: str, described: tuple[dict[str, Any], CertificateFacts] | None) -> None:
+        with self._database.transaction() as connection:
+            if described is None:
+                connection.execute("DELETE FROM certificates WHERE id = ?", (certificate_id,))
+                return
+            description, facts = described
+            is_registered = bool(description.get("caCertificateId")) or description.get("certificateMode") == "SNI_ONLY"
+            issuer_key = prove_issuer(facts, is_registered=is_registered, issuers=self._issuers)
+            connection.execute(
+                "UPDATE certificates SET is_described = 1, status = coalesce(status, ?), "
+                "created_at = coalesce(created_at, ?), is_registered = ?, key_type = ?, signature_algorithm = ?, "
+                "issuer = ?, issuer_key = ?, not_before = ?, not_after = ?, parse_error = ? WHERE id = ?",
+                (
+                    description["status"],
+                    description["creationDate"].timestamp(),
+                    is_registered,
+                    facts.key_type,
+                    facts.signature_algorithm,
+                    facts.issuer,
+                    issuer_key,
+                    facts.not_before and facts.not_before.timestamp(),
+                    facts.not_after and facts.not_after.timestamp(),
+                    facts.parse_error,
+                    certificate_id,
+                ),
+            )
+            if issuer_key is None and facts.certificate is not None:
+                connection.execute(
+                    "INSERT OR REPLACE INTO unproven VALUES (?, ?)", (certificate_id, to_der(facts.certificate))
+                )
+
+    def _count(self, query: str) -> int:
+        with self._database.errors():
+            number: int = self._database.connection.execute(query).fetchone()[0]
+        return number
+
+    def _ids(self, query: str) -> _Chunks:
+        return _Chunks(self._database, query)
+
+
+class _Chunks:
+    """Ids in order, a chunk at a time; each id once, also while what the query asks for changes."""
+
+    def __init__(self, database: Database, query: str) -> None:
+        self._database = database
+        self._query = query
+        self._last = ""
+
+    def next_chunk(self) -> list[str]:
+        with self._database.errors():
+            rows = self._database.connection.execute(self._query, (self._last, CHUNK)).fetchall()
+        if rows:
+            self._last = rows[-1][0]
+        return [row[0] for row in rows]
+
+
+def read_principals(session: AwsSession, thing: str) -> list[tuple[str, str]] | None:
+    """(certificate id, attachment type) of what a thing holds now; None where the registry has no such thing."""
+    entries = session.find_all("ListThingPrincipalsV2", "thingPrincipalObjects", thingName=thing)
+    if entries is None:
+        return None
+    return [
+        (entry["principal"].rpartition("/")[2], entry["thingPrincipalType"])
+        for entry in entries
+        if ":cert/" in entry["principal"]  # things hold Cognito identities too
+    ]
+
+
+def prove_again(connection: sqlite3.Connection, issuer: IssuerKey) -> None:
+    """Look through the certificates of no known authority for those of a CA that has become known."""
+    rows = connection.execute("SELECT certificate_id, der FROM unproven ORDER BY certificate_id").fetchall()
+    proven = [(issuer.key, one) for one, der in rows if issuer.issued(x509.load_der_x509_certificate(der))]
+    connection.executemany("UPDATE certificates SET issuer_key = ? WHERE id = ?", proven)
+    connection.executemany("DELETE FROM unproven WHERE certificate_id = ?", [(one,) for _, one in proven])
+
+
+def _certificate_arn_prefix(session: AwsSession) -> str:
+    meta = session.client("iot").meta
+    return f"arn:{meta.partition}:iot:{meta.region_name}:{session.fleet.account}:cert/"

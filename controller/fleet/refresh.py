@@ -1,0 +1,156 @@
+"""A refresh: the inventory brought up to date with the registry by listing, not by asking for each device.
+
+Calls: ⌈things/250⌉ for each governed group, ⌈certificates/250⌉, two for each new certificate (one
+where only its status changed), a few for jobs, and a bounded slice of things that is read again on
+every run, least recently read first, so that silent re-attachments come to light too.
+An interrupted refresh goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from controller.errors import FleetError
+from controller.fleet.authorities import IssuerKey, fetch_issuer
+from controller.fleet.aws import AwsSession
+from controller.fleet.backend import is_stock_backend
+from controller.fleet.database import Database
+from controller.fleet.inventory import Inventory
+from controller.fleet.jobs_reader import JobsReader, stored_jobs
+from controller.fleet.listing import Lister
+from controller.fleet.progress import Progress, silent
+from controller.fleet.reading import Reader, prove_again, read_principals
+from controller.reconcile.device import AttachmentType, FleetState
+from controller.reconcile.policy import DesiredState
+
+MAX_UNMANAGED = 1000  # names in a FleetState
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshOptions:
+    """How much a refresh reads again, and what it takes for granted."""
+
+    slice_fraction: float = 1 / 50  # of the governed things read again on every run …
+    max_slice: int = 60  # … and at most so many: at 100,000 things a warm refresh stays below 900 calls
+    backend: Literal["ask", "assume"] = "ask"  # assume: it is ours, without asking for its job template
+
+
+def refresh(
+    session: AwsSession,
+    inventory: Inventory,
+    desired: DesiredState,
+    now: datetime,
+    progress: Progress = silent,
+    *,
+    options: RefreshOptions = RefreshOptions(),
+) -> FleetState:
+    """Bring the inventory up to date with AWS; raises FleetError or InventoryError, and can be run again."""
+    session.verify()
+    inventory.bind(desired.fleet)
+    database = inventory.database
+    with database.only_writer():
+        group_arns = _group_arns(session, desired)
+        is_stock = options.backend == "ask" and is_stock_backend(session)
+        issuers = _issuers(session, database, desired)
+        Lister(session, database, now, progress).run(group_arns)
+        JobsReader(session, database, now, progress).run()
+        reader = Reader(session, database, issuers, progress)
+        reader.read_certificates()
+        reader.read_things(_things_to_read(database, reader.run, options))
+        reader.read_certificates()  # those that the things turned out to hold, or to hold no more
+        with database.transaction() as connection:
+            connection.execute("UPDATE binding SET refreshed_at = ?", (now.timestamp(),))
+    with database.snapshot() as connection:
+        return _state(connection, now, group_arns, is_stock=is_stock)
+
+
+def current_certificates(session: AwsSession, thing: str) -> tuple[tuple[str, AttachmentType], ...] | None:
+    """What a thing holds at this moment, by certificate id; None where the thing does not exist. One call."""
+    principals = read_principals(session, thing)
+    if principals is None:
+        return None
+    return tuple((certificate_id, AttachmentType(kind)) for certificate_id, kind in sorted(principals))
+
+
+def _group_arns(session: AwsSession, desired: DesiredState) -> dict[str, str]:
+    """ARN of every governed group; FleetError names the policies of those that do not exist."""
+    arns: dict[str, str] = {}
+    missing: list[str] = []
+    for policy in desired.policies:
+        if policy.thing_group in arns:
+            continue
+        answer = session.find("iot", "DescribeThingGroup", thingGroupName=policy.thing_group)
+        if answer is None:
+            missing.append(
+                f"{policy.source.at('spec.thingGroup')}: policy {policy.name!r} governs thing group "
+                f"{policy.thing_group!r}, which does not exist in {session.where}"
+            )
+        else:
+            arns[policy.thing_group] = answer["thingGroupArn"]
+    if missing:
+        raise FleetError("\n".join(missing), "create the thing group, or correct the policy's thingGroup")
+    return arns
+
+
+def _issuers(session: AwsSession, database: Database, desired: DesiredState) -> list[IssuerKey]:
+    """The private CAs of the desired state; a CA's key never changes, so each is fetched once."""
+    with database.errors():
+        stored = dict(database.connection.execute("SELECT arn, pem FROM issuers"))
+    issuers: dict[str, IssuerKey] = {}
+    for _, authority in sorted(desired.authorities.items()):
+        if authority.arn is None or authority.arn in issuers:
+            continue
+        if authority.arn in stored:
+            issuers[authority.arn] = IssuerKey.from_pem(authority.arn, stored[authority.arn])
+            continue
+        issuer, pem = fetch_issuer(session, authority)
+        issuers[authority.arn] = issuer
+        with database.transaction() as connection:
+            connection.execute("INSERT INTO issuers VALUES (?, ?, ?)", (issuer.arn, issuer.key, pem))
+            prove_again(connection, issuer)
+    return list(issuers.values())
+
+
+def _things_to_read(database: Database, run: int, options: RefreshOptions) -> list[str]:
+    """Things to ask for what they hold, in order of need, each once."""
+    with database.errors():
+        things = database.connection.execute("SELECT count(*) FROM things").fetchone()[0]
+        wanted: dict[str, None] = {}
+        for query, limit in (
+            # Nothing is known of them: they show no certificate, which must be true before it is said.
+            ("SELECT name FROM things WHERE read_in_run = 0 ORDER BY name LIMIT ?", -1),
+            # Their rotation has ended, and no new certificate led to them.
+            ("SELECT name FROM things WHERE must_read = 1 AND read_in_run < :run ORDER BY name LIMIT ?", -1),
+            # The slice, least recently read first.
+            (
+                "SELECT name FROM things WHERE read_in_run < :run ORDER BY read_in_run, name LIMIT ?",
+                min(math.ceil(things * options.slice_fraction), options.max_slice),
+            ),
+        ):
+            rows = database.connection.execute(query.replace(":run", str(int(run))), (limit,))
+            wanted.update((name, None) for (name,) in rows)
+    return list(wanted)
+
+
+def _state(connection: sqlite3.Connection, now: datetime, group_arns: dict[str, str], *, is_stock: bool) -> FleetState:
+    sizes = dict.fromkeys(sorted(group_arns), 0)
+    sizes.update(connection.execute("SELECT group_name, count(*) FROM members GROUP BY group_name"))
+    ungoverned = "FROM attachments WHERE thing NOT IN (SELECT name FROM things)"
+    return FleetState(
+        observed_at=now,
+        group_sizes=sizes,
+        group_arns=dict(sorted(group_arns.items())),
+        jobs=stored_jobs(connection),
+        backend_is_stock=is_stock,
+        unmanaged=tuple(
+            name
+            for (name,) in connection.execute(
+                f"SELECT DISTINCT thing {ungoverned} ORDER BY thing LIMIT {MAX_UNMANAGED}"
+            )
+        ),
+        unmanaged_count=connection.execute(f"SELECT count(DISTINCT thing) {ungoverned}").fetchone()[0],
+    )

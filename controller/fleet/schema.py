@@ -1,0 +1,109 @@
+"""The inventory's tables. Instants are seconds since 1970 UTC, as AWS gives them.
+
+Nothing here is secret, and nothing here is the only copy: a deleted file is rebuilt from AWS.
+``*_listing`` and ``listings`` hold a listing under way, so that a killed refresh goes on there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+APPLICATION_ID: Final = 0x43464C54  # "CFLT"
+VERSION: Final = 1
+
+SCHEMA: Final = """
+CREATE TABLE binding (             -- one row: whose registry this is
+    account TEXT NOT NULL,
+    region TEXT NOT NULL,
+    run INTEGER NOT NULL DEFAULT 0,  -- counts refreshes
+    refreshed_at REAL              -- of the last refresh that was completed
+);
+CREATE TABLE certificates (        -- every certificate that the registry lists
+    id TEXT PRIMARY KEY,
+    status TEXT,
+    created_at REAL,
+    is_registered INTEGER,         -- came from outside, not issued by AWS IoT
+    are_things_read INTEGER NOT NULL DEFAULT 0,
+    is_described INTEGER NOT NULL DEFAULT 0,
+    key_type TEXT,
+    signature_algorithm TEXT,
+    issuer TEXT,
+    issuer_key TEXT,               -- proven; see authorities.py
+    not_before REAL,
+    not_after REAL,
+    parse_error TEXT
+) WITHOUT ROWID;
+CREATE INDEX certificates_to_read ON certificates (id) WHERE are_things_read = 0;
+CREATE TABLE unproven (            -- certificates of no known authority, kept until one is found
+    certificate_id TEXT PRIMARY KEY REFERENCES certificates ON DELETE CASCADE,
+    der BLOB NOT NULL
+);
+CREATE TABLE issuers (             -- the CA certificate behind each ACM-PCA ARN
+    arn TEXT PRIMARY KEY,
+    key TEXT NOT NULL,
+    pem TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE attachments (
+    thing TEXT NOT NULL,
+    certificate_id TEXT NOT NULL REFERENCES certificates ON DELETE CASCADE,
+    type TEXT NOT NULL,
+    PRIMARY KEY (thing, certificate_id)
+) WITHOUT ROWID;
+CREATE INDEX attachments_by_certificate ON attachments (certificate_id);
+CREATE TABLE things (              -- those of the governed groups
+    name TEXT PRIMARY KEY,
+    read_in_run INTEGER NOT NULL DEFAULT 0,  -- 0: nothing is known of its principals yet
+    must_read INTEGER NOT NULL DEFAULT 0,
+    last_seen REAL
+) WITHOUT ROWID;
+CREATE INDEX things_by_reading ON things (read_in_run, name);
+CREATE INDEX things_to_read ON things (name) WHERE must_read = 1;
+CREATE TABLE members (
+    thing TEXT NOT NULL,
+    group_name TEXT NOT NULL,
+    PRIMARY KEY (thing, group_name)
+) WITHOUT ROWID;
+CREATE INDEX members_by_group ON members (group_name);
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY,
+    created_at REAL NOT NULL,
+    status TEXT NOT NULL,
+    completed_at REAL,
+    is_rotation INTEGER NOT NULL,
+    is_continuous INTEGER NOT NULL,
+    policy TEXT,
+    commit_hash TEXT,
+    targets TEXT NOT NULL,         -- JSON list of ARNs
+    is_final INTEGER NOT NULL DEFAULT 0   -- ended, and its executions were read after that
+) WITHOUT ROWID;
+CREATE TABLE executions (
+    job_id TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    thing TEXT NOT NULL,
+    status TEXT NOT NULL,
+    queued_at REAL NOT NULL,
+    started_at REAL,
+    last_updated_at REAL NOT NULL,
+    number INTEGER NOT NULL,
+    is_explained INTEGER NOT NULL DEFAULT 0,   -- the failure reason was asked for
+    failure_reason TEXT,
+    PRIMARY KEY (job_id, thing)
+) WITHOUT ROWID;
+CREATE INDEX executions_by_thing ON executions (thing) WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED');
+CREATE TABLE listings (            -- one row for each listing under way
+    name TEXT PRIMARY KEY,         -- "certificates", or "group:" and the group's name
+    started_at REAL NOT NULL,
+    token TEXT,                    -- of the next page
+    is_complete INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE certificate_listing (
+    id TEXT PRIMARY KEY,
+    status TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    is_registered INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE member_listing (
+    thing TEXT NOT NULL,
+    group_name TEXT NOT NULL,
+    PRIMARY KEY (thing, group_name)
+) WITHOUT ROWID;
+"""

@@ -1,0 +1,54 @@
+"""Calls on threads, their results in order on one: how a refresh keeps to the quota and stays deterministic.
+
+Only API calls run on the threads; every result is handled by the caller's thread, in the order in
+which the calls were added, so all writes come from one place and a run can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+WORKERS = 16  # at 10 calls a second and 100 ms each, one API keeps one or two busy
+WINDOW = 64  # calls under way or waiting for their turn to be handled
+
+
+class Work:
+    """A queue of calls. ``then`` handlers may add further calls; ``run`` ends when none are left."""
+
+    def __init__(self, workers: int = WORKERS, window: int = WINDOW) -> None:
+        self._workers = workers
+        self._window = window
+        self._waiting: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
+
+    def add(self, call: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Have ``call`` run on a thread, and ``then`` its result handled on this one."""
+        self._waiting.append((call, then))
+
+    def run(self, refill: Callable[[], None] = lambda: None) -> None:
+        """Do all calls. ``refill`` is asked to add more whenever the queue runs dry.
+
+        The first exception stops everything: calls not yet begun are dropped.
+        """
+        under_way: deque[tuple[Future[Any], Callable[[Any], None]]] = deque()
+        executor = ThreadPoolExecutor(self._workers, thread_name_prefix="fleet")
+        try:
+            while True:
+                while len(under_way) < self._window:
+                    if not self._waiting:
+                        refill()
+                    if not self._waiting:
+                        break
+                    call, then = self._waiting.popleft()
+                    under_way.append((executor.submit(call), then))
+                if not under_way:
+                    return
+                future, then = under_way.popleft()
+                then(future.result())
+        finally:
+            self._waiting.clear()
+            executor.shutdown(wait=True, cancel_futures=True)
