@@ -68,6 +68,7 @@ class DeviceExecution:
     last_updated_at: datetime
     started_at: datetime | None = None
     failure_reason: str | None = None  # what the device said
+    component_version: str | None = None  # that ran it, where the device said so
 
 
 @dataclass(frozen=True, slots=True)

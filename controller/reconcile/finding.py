@@ -47,6 +47,7 @@ class Reason(StrEnum):
     SUSPENDED = "Suspended"
     # waiting
     ROTATING = "Rotating"
+    STRAGGLER = "Straggler"
     BACKING_OFF = "BackingOff"
     OUTSIDE_WINDOW = "OutsideWindow"
     NOT_YET_DUE = "NotYetDue"
@@ -96,6 +97,7 @@ class Timing:
     start: datetime  # target, moved into open time
     is_urgent: bool = False  # windows are ignored
     misses_max_age: bool = False  # no window opens before due
+    deadline: datetime | None = None  # must be done by then: an incident's deadline, or notAfter
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +120,18 @@ class Assessment:
             if outcome in found:
                 return outcome
         return None
+
+
+def to_rotate(reason: Reason, message: str, policy_field: str, **values: str | float | None) -> Finding:
+    """A finding that a rotation puts right."""
+    return Finding(reason, Outcome.ROTATE, message, policy_field, None, values)
+
+
+def blocked(reason: Reason, message: str, remedy: str, policy_field: str, **values: str | float | None) -> Finding:
+    """A finding that a person must act on."""
+    return Finding(reason, Outcome.BLOCKED, message, policy_field, remedy, values)
+
+
+def waiting(reason: Reason, message: str, policy_field: str, **values: str | float | None) -> Finding:
+    """A finding that time, or a rotation under way, puts right."""
+    return Finding(reason, Outcome.WAITING, message, policy_field, None, values)

@@ -38,6 +38,7 @@ class PlannedDevice:
     reasons: tuple[Reason, ...]
     due: datetime
     is_urgent: bool = False
+    attempt: int = 1  # one more than the failures that count against this certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,50 @@ class PolicySummary:
     blocked: int
 
 
+class WaveStatus(StrEnum):
+    """Where a policy's rollout stands; ``reconcile.waves`` derives it from jobs and devices."""
+
+    IDLE = "idle"  # nothing to rotate, nothing in flight
+    OPEN = "open"  # this plan starts devices of the wave, or may
+    RUNNING = "running"  # executions of the wave have not ended
+    SOAKING = "soaking"  # all ended well; the soak has not passed
+    UNHEALTHY = "unhealthy"  # the wave's devices do not show what the next wave needs; failed ones are retried
+    HALTED = "halted"  # an abort threshold is exceeded: nothing starts until a person says so
+    CLOSED = "closed"  # outside the policy's windows
+
+
+@dataclass(frozen=True, slots=True)
+class WaveReport:
+    """One policy's rollout at planning time: a sentence with the numbers, and what to do where a person must act."""
+
+    policy: str
+    wave: int  # the wave reached, from 1; 0 before the first
+    of: int
+    status: WaveStatus
+    message: str
+    until: datetime | None = None  # end of the soak
+    held: int = 0  # devices with drift that this plan does not start
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentReport:
+    """How far an incident is: counted over the devices that policies govern."""
+
+    incident: str
+    deadline: datetime
+    remaining: int  # devices still matching, accepted losses not counted
+    blocked: int  # of the remaining
+    accepted: int  # still matching, listed as accepted losses
+    finish: datetime | None  # when the last can be rotated at the given rates; None where it cannot be told
+    message: str
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no device matches but the accepted losses."""
+        return self.remaining == 0
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What ``apply`` will do."""
@@ -102,3 +147,5 @@ class Plan:
     policies: tuple[PolicySummary, ...]
     digest: str
     group_sizes: dict[str, int]  # at planning time: apply refuses a group that changed too much
+    waves: tuple[WaveReport, ...] = ()
+    incidents: tuple[IncidentReport, ...] = ()

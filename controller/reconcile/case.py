@@ -1,0 +1,95 @@
+"""One device under its policy at one moment: the input of every check, computed once."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from . import backoff
+from .finding import Timing
+from .governance import issued_at, taints
+from .schedule import dates_of, is_urgent_at, timing_of
+
+if TYPE_CHECKING:
+    from .device import Attachment, Certificate, Device, DeviceExecution
+    from .governance import Governance, Governed
+    from .policy import Incident, Policy
+    from .schedule import Dates
+
+COMING_WITHIN = timedelta(days=7)  # NotYetDue is told from here on
+
+
+class Case:
+    """What the checks look at.
+
+    ``certificate`` is the device's only one, None where it has none or several. ``timing`` is None
+    where the policy sets no date, and while the earliest possible date lies further ahead than
+    ``COMING_WITHIN``: most of a fleet is there, and has nothing to say.
+    """
+
+    __slots__ = (
+        "attachment",
+        "certificate",
+        "dates",
+        "device",
+        "failures",
+        "governance",
+        "governed",
+        "is_before_cutoff",
+        "is_urgent",
+        "now",
+        "policy",
+        "taint",
+        "timing",
+    )
+
+    def __init__(self, device: Device, governed: Governed, governance: Governance) -> None:
+        self.device, self.governed, self.governance = device, governed, governance
+        self.policy: Policy = governed.policy
+        self.now: datetime = governance.now
+        self.attachment: Attachment | None = device.attachments[0] if len(device.attachments) == 1 else None
+        self.certificate: Certificate | None = self.attachment.certificate if self.attachment else None
+        self.dates: Dates | None = None
+        self.timing: Timing | None = None
+        self.taint: Incident | None = None
+        self.is_before_cutoff = self.is_urgent = False
+        self.failures: tuple[DeviceExecution, ...] = ()
+        if self.certificate is not None:
+            self._look_at(self.certificate)
+
+    @property
+    def is_triggered(self) -> bool:
+        """Whether age or expiry calls for a rotation by now."""
+        return self.timing is not None and (self.timing.start <= self.now or self.timing.due <= self.now)
+
+    def rotation_timing(self) -> Timing:
+        """When this device, which must rotate, does: by its dates, or now, or as soon as a window opens."""
+        deadline = self.certificate.not_after if self.certificate else None
+        if self.taint is not None and (deadline is None or self.taint.deadline < deadline):
+            deadline = self.taint.deadline
+        timing = self.timing if self.is_triggered else None
+        due, target = (timing.due, timing.target) if timing else (self.now, self.now)
+        start = timing.start if timing else self.now
+        if not self.is_urgent and not self.governed.open_time.is_open(max(start, self.now)):
+            window = self.governed.open_time.next_open(max(start, self.now))
+            start = window.start if window else datetime.max.replace(tzinfo=self.now.tzinfo)
+        misses = timing is not None and start > due
+        return Timing(due, target, start, self.is_urgent, misses, deadline)
+
+    def _look_at(self, certificate: Certificate) -> None:
+        if self.device.failures:
+            self.failures = backoff.counted_failures(self.device, certificate, self.policy.name, self.governed.family)
+        if certificate.not_before is None or certificate.not_after is None:
+            return
+        dates = self.dates = dates_of(self.policy, certificate.not_before, certificate.not_after)
+        self.taint = next((i for i in self.governed.incidents if taints(i, certificate)), None)
+        if self.governed.cutoff is not None:
+            issued = issued_at(certificate)
+            self.is_before_cutoff = issued is not None and issued < self.governed.cutoff
+        self.is_urgent = (
+            self.is_before_cutoff
+            or (self.taint is not None and self.taint.ignore_windows)
+            or is_urgent_at(self.now, certificate.not_after, dates.life)
+        )
+        if dates.due is not None and dates.due - dates.jitter <= self.now + COMING_WITHIN:
+            self.timing = timing_of(self.policy, certificate, dates, self.governed.open_time, is_urgent=self.is_urgent)

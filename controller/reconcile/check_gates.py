@@ -1,0 +1,132 @@
+"""Checks of the moment: why a rotation that is called for does not start, what runs, and what is coming."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+
+from protocol.messages import ExecutionStatus
+
+from . import backoff
+from .case import COMING_WITHIN, Case
+from .finding import Finding, Reason, blocked, waiting
+from .job_ids import parse_job_id
+from .wording import count_text, instant_text, span_text
+
+
+def waived(case: Case) -> Finding | None:
+    """A waiver in force leaves the device out."""
+    waiver = case.governance.waiver_of(case.device.name)
+    if waiver is None:
+        return None
+    return blocked(
+        Reason.WAIVED,
+        f"waiver {waiver.name} of {waiver.owner} leaves it out until {instant_text(waiver.expires)}: {waiver.reason}",
+        f"ask {waiver.owner}, or let the waiver expire",
+        "spec",
+        waiver=waiver.name,
+    )
+
+
+def suspended(case: Case) -> Finding | None:
+    """The policy does not rotate for now."""
+    suspension = case.policy.suspend
+    if suspension is None or not case.governed.is_suspended:
+        return None
+    return blocked(
+        Reason.SUSPENDED,
+        f"policy {case.policy.name} is suspended until {instant_text(suspension.until)}: {suspension.reason}",
+        "remove suspend from the policy, or wait until it ends by itself",
+        "spec.suspend",
+    )
+
+
+def repeatedly_failed(case: Case) -> Finding | None:
+    """So many failures are no accident."""
+    failures = case.failures
+    if len(failures) < backoff.MAX_FAILURES:
+        return None
+    told = Counter(failure.failure_reason or f"no reason given ({failure.status.value})" for failure in failures)
+    reasons = "; ".join(f"{reason} ({number}×)" for reason, number in sorted(told.items(), key=lambda i: (-i[1], i[0])))
+    last = span_text(case.now - failures[-1].last_updated_at)
+    return blocked(
+        Reason.REPEATEDLY_FAILED,
+        f"{len(failures)} rotations failed, the last {last} ago: {reasons}",
+        "remove the cause; a new component version or a change of the policy's certificate rule starts afresh",
+        "spec.rollout.retries",
+        failures=len(failures),
+    )
+
+
+def backing_off(case: Case) -> Finding | None:
+    """After a failure the device is left alone for a while."""
+    failures, certificate = case.failures, case.certificate
+    if not failures or certificate is None or len(failures) >= backoff.MAX_FAILURES:
+        return None
+    until = backoff.next_attempt_at(failures, case.policy.name, certificate.certificate_id)
+    if until <= case.now:
+        return None
+    reason = failures[-1].failure_reason or f"no reason given ({failures[-1].status.value})"
+    return waiting(
+        Reason.BACKING_OFF,
+        f"{count_text(len(failures), 'rotation')} failed, last: {reason}; tried again from {instant_text(until)}",
+        "spec.rollout.retries",
+        failures=len(failures),
+    )
+
+
+def outside_window(case: Case) -> Finding | None:
+    """No window is open, and nothing makes the device urgent."""
+    open_time = case.governed.open_time
+    if case.is_urgent or open_time.is_open(case.now):
+        return None
+    window = open_time.next_open(case.now)
+    opens = f"the next opens at {instant_text(window.start)}" if window else "none opens within five years"
+    return waiting(Reason.OUTSIDE_WINDOW, f"no maintenance window is open; {opens}", "spec.schedule.windows")
+
+
+def unsupported_by_backend(case: Case) -> Finding | None:
+    """A stock backend chooses key type and authority itself; asked only where nothing else is demanded."""
+    if not case.governance.is_stock:
+        return None
+    return blocked(
+        Reason.UNSUPPORTED_BY_BACKEND,
+        "the deployed backend is the stock one, which cannot be told a key type or an authority",
+        "deploy this project's backend, or set the component's keyAlgorithm and the stock stack's CA",
+        "spec.certificate",
+    )
+
+
+def rotating(case: Case) -> Finding | None:
+    """An execution of a rotation job has not ended."""
+    if not case.device.executions:
+        return None
+    execution = case.device.executions[0]
+    since = case.now - execution.queued_at
+    job = parse_job_id(execution.job_id)
+    is_standing = job is not None and job.wave is None
+    is_late = execution.status is ExecutionStatus.QUEUED and since >= case.policy.rollout.stragglers_after
+    if not is_standing and not is_late:
+        text = f"job {execution.job_id} is {execution.status.value} here since {instant_text(execution.queued_at)}"
+        return waiting(Reason.ROTATING, text, "spec.rollout")
+    seen = case.device.last_seen
+    last = f"last seen {span_text(case.now - seen)} ago" if seen else "last connection not known"
+    return waiting(
+        Reason.STRAGGLER,
+        f"the device has not answered job {execution.job_id} for {span_text(since)}; {last}",
+        "spec.rollout.stragglersAfter",
+        hoursSinceSeen=int((case.now - seen) / timedelta(hours=1)) if seen else None,
+    )
+
+
+def not_yet_due(case: Case) -> Finding | None:
+    """Drift that is coming within a week."""
+    timing = case.timing
+    if timing is None or case.is_triggered or timing.start - case.now > COMING_WITHIN:
+        return None
+    missed = ", after maxAge, because no window opens before" if timing.misses_max_age else ""
+    return waiting(
+        Reason.NOT_YET_DUE,
+        f"rotates from {instant_text(timing.start)} on{missed}; due {instant_text(timing.due)}",
+        "spec.certificate.maxAge",
+    )

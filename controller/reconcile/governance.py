@@ -1,0 +1,122 @@
+"""Which policy governs a device, and what follows from policy, documents and backend for all its devices.
+
+Built once per run from the desired and the actual state, so that a device costs a few comparisons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from .rollout_family import family_of
+from .windows import OpenTime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from .device import Certificate, Device, FleetState
+    from .policy import CertificateRule, DesiredState, Incident, Policy, Waiver
+
+# ACM-PCA puts notBefore an hour before the moment of issue by default, AWS IoT some minutes.
+BACKDATING_TOLERANCE = timedelta(minutes=65)
+
+
+@dataclass(frozen=True, slots=True)
+class Governed:
+    """A policy, and what is the same for all its devices."""
+
+    policy: Policy
+    family: str  # of the present rollout; see rollout_family
+    open_time: OpenTime
+    cutoff: datetime | None  # rotateIssuedBefore, once that instant has come
+    is_suspended: bool
+    incidents: tuple[Incident, ...]  # all of the fleet's, by deadline and name
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """Policies that claim a device with equal priority, by name."""
+
+    policies: tuple[str, ...]
+
+
+class Governance:
+    """The desired state, ready to be asked about one device after the other."""
+
+    def __init__(self, desired: DesiredState, state: FleetState, now: datetime) -> None:
+        self.desired, self.state, self.now = desired, state, now
+        self.is_stock = state.backend_is_stock
+        incidents = tuple(sorted(desired.incidents, key=lambda i: (i.deadline, i.name)))
+        self.policies = {p.name: self._govern(p, incidents) for p in sorted(desired.policies, key=lambda p: p.name)}
+        self._by_group: dict[str, list[Governed]] = {}
+        for governed in self.policies.values():
+            self._by_group.setdefault(governed.policy.thing_group, []).append(governed)
+        self._verdicts: dict[tuple[str, ...], Governed | Tie | None] = {}
+        self._waivers = {device: waiver for waiver in self._waivers_in_force() for device in waiver.devices}
+
+    def policy_of(self, device: Device) -> Governed | Tie | None:
+        """The policy that governs the device; Tie where several claim it, None where none does."""
+        try:
+            return self._verdicts[device.groups]
+        except KeyError:
+            verdict = self._verdicts[device.groups] = self._highest(device.groups)
+            return verdict
+
+    def waiver_of(self, device: str) -> Waiver | None:
+        """The waiver in force for the device; where there are several, the one that lasts longest."""
+        return self._waivers.get(device)
+
+    def _highest(self, groups: tuple[str, ...]) -> Governed | Tie | None:
+        claims = [governed for group in sorted(set(groups)) for governed in self._by_group.get(group, ())]
+        if not claims:
+            return None
+        highest = max(governed.policy.priority for governed in claims)
+        top = [governed for governed in claims if governed.policy.priority == highest]
+        return top[0] if len(top) == 1 else Tie(tuple(sorted(governed.policy.name for governed in top)))
+
+    def _govern(self, policy: Policy, incidents: tuple[Incident, ...]) -> Governed:
+        cutoff = policy.certificate.rotate_issued_before
+        return Governed(
+            policy=policy,
+            family=family_of(policy, self.desired.authorities),
+            open_time=OpenTime(policy.schedule.windows),
+            cutoff=cutoff if cutoff is not None and cutoff <= self.now else None,
+            is_suspended=policy.suspend is not None and policy.suspend.until > self.now,
+            incidents=incidents,
+        )
+
+    def _waivers_in_force(self) -> Iterator[Waiver]:
+        in_force = (waiver for waiver in self.desired.waivers if waiver.expires > self.now)
+        return iter(sorted(in_force, key=lambda waiver: (waiver.expires, waiver.name)))
+
+
+def issued_at(certificate: Certificate) -> datetime | None:
+    """When the certificate was issued: its registration, unless notBefore is older than backdating explains."""
+    if certificate.not_before is None:
+        return None
+    if certificate.created_at - certificate.not_before <= BACKDATING_TOLERANCE:
+        return max(certificate.created_at, certificate.not_before)
+    return certificate.not_before
+
+
+def taints(incident: Incident, certificate: Certificate) -> bool:
+    """Whether the certificate matches every condition that the incident gives."""
+    issued = issued_at(certificate)
+    return (
+        (incident.authority is None or certificate.authority == incident.authority)
+        and (incident.key_type is None or certificate.key_type == incident.key_type)
+        and (incident.issued_after is None or (issued is not None and issued >= incident.issued_after))
+        and (incident.issued_before is None or (issued is not None and issued < incident.issued_before))
+    )
+
+
+def would_taint_successor(incident: Incident, rule: CertificateRule, now: datetime) -> bool:
+    """Whether a certificate issued now as the rule demands could match the incident again."""
+    return (
+        (incident.authority is None or rule.authority in {None, incident.authority})
+        and (incident.key_type is None or rule.key_type in {None, incident.key_type})
+        and (incident.issued_after is None or now >= incident.issued_after)
+        and (incident.issued_before is None or now < incident.issued_before)
+    )

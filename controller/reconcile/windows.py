@@ -1,0 +1,198 @@
+"""Maintenance windows: which instants are open. Deny beats allow; no allow window means always allowed.
+
+A window starts wherever its cron expression fires in its time zone and lasts its duration in elapsed
+time. cronsim follows Debian's cron at a changeover: a start that falls into the skipped hour moves to
+the first instant after it, a start in the repeated hour happens once, the first time.
+
+Open time is worked out block by block on demand and kept, so that asking for a million devices costs
+a few binary searches each. Instants are whole epoch seconds in here; callers speak datetimes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim
+
+from .policy import Window, WindowKind
+from .wording import instant_text, span_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from .policy import Policy
+
+BLOCK_SECONDS = 64 * 86_400  # open time is computed and cached in blocks of this length
+SEARCH_LIMIT = timedelta(days=5 * 366)  # how far ahead the next opening is looked for: past a leap day
+
+Span = tuple[int, int]  # [start, end) in epoch seconds
+
+
+class Interval(NamedTuple):
+    """Open time from ``start`` until just before ``end``."""
+
+    start: datetime
+    end: datetime
+
+
+class OpenTime:
+    """The open time of one set of windows."""
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        self._allow = tuple(w for w in windows if w.kind is WindowKind.ALLOW)
+        self._deny = tuple(w for w in windows if w.kind is WindowKind.DENY)
+        self._blocks: dict[int, tuple[Span, ...]] = {}
+        self.is_always = not windows
+
+    def is_open(self, instant: datetime) -> bool:
+        """Whether a rotation may start at the instant."""
+        if self.is_always:
+            return True
+        second = _floor(instant)
+        return any(start <= second < end for start, end in self._spans_from(second, second + 1))
+
+    def seconds_between(self, start: datetime, end: datetime) -> int:
+        """Seconds of open time in [start, end)."""
+        first, last = _floor(start), _floor(end)
+        if self.is_always:
+            return max(0, last - first)
+        return sum(e - s for s, e in self._spans_from(first, last))
+
+    def at_share(self, start: datetime, end: datetime, share: float) -> datetime | None:
+        """The instant at that share (0 ≤ share < 1) of the open time in [start, end); None if there is none."""
+        spans = list(self._spans_from(_floor(start), _floor(end)))
+        total = sum(e - s for s, e in spans)
+        left = int(total * share)
+        for span_start, span_end in spans:
+            if left < span_end - span_start:
+                return _datetime(span_start + left)
+            left -= span_end - span_start
+        return None
+
+    def next_open(self, instant: datetime) -> Interval | None:
+        """The open time that holds the instant or comes next, from the instant on; None within SEARCH_LIMIT."""
+        first = _floor(instant)
+        limit = first + int(SEARCH_LIMIT.total_seconds())
+        if self.is_always:
+            return Interval(instant, instant + SEARCH_LIMIT)
+        joined: Span | None = None
+        for start, end in self._spans_from(first, limit):
+            if joined is not None and start > joined[1]:
+                break
+            joined = (start, end) if joined is None else (joined[0], end)
+        return None if joined is None else Interval(_datetime(joined[0]), _datetime(joined[1]))
+
+    def longest_closed(self, start: datetime, end: datetime) -> Interval:
+        """The longest stretch without open time inside [start, end)."""
+        first, last = _floor(start), _floor(end)
+        longest, edge = (first, first), first
+        for span_start, span_end in (*self._spans_from(first, last), (last, last)):
+            if span_start - edge > longest[1] - longest[0]:
+                longest = (edge, span_start)
+            edge = span_end
+        return Interval(_datetime(longest[0]), _datetime(longest[1]))
+
+    def _spans_from(self, first: int, last: int) -> Iterator[Span]:
+        """Open spans inside [first, last), clipped to it, in order; a span may be split at a block's edge."""
+        if self.is_always:
+            if first < last:
+                yield first, last
+            return
+        for number in range(first // BLOCK_SECONDS, (last - 1) // BLOCK_SECONDS + 1):
+            spans = self._block(number)
+            for start, end in spans[max(0, bisect_right(spans, (first, 0)) - 1) :]:
+                if start >= last:
+                    return
+                if end > first:
+                    yield max(start, first), min(end, last)
+
+    def _block(self, number: int) -> tuple[Span, ...]:
+        spans = self._blocks.get(number)
+        if spans is None:
+            block = (number * BLOCK_SECONDS, (number + 1) * BLOCK_SECONDS)
+            allowed = _union(_occurrences(self._allow, block), block) if self._allow else (block,)
+            spans = _without(allowed, _union(_occurrences(self._deny, block), block))
+            self._blocks[number] = spans
+        return spans
+
+
+def never_met(policy: Policy, validity: timedelta | None, now: datetime) -> str | None:
+    """Why the policy's windows cannot be met before maxAge or expiry, with the numbers; None if they can.
+
+    A certificate is issued inside a window. Where the longest closed stretch ahead is at least as
+    long as the certificate may be used (``maxAge``, or ``validity`` minus ``renewBefore``), one
+    issued just before that stretch finds no open time before it is due. ``validity`` is that of the
+    policy's authority, None where it is not known or practically endless.
+    """
+    rule = policy.certificate
+    lives = [(rule.max_age, "maxAge")] if rule.max_age is not None else []
+    if validity is not None:
+        lives.append((validity - (rule.renew_before or timedelta(0)), "validity minus renewBefore"))
+    if not policy.schedule.windows:
+        return None
+    open_time = OpenTime(policy.schedule.windows)
+    if open_time.next_open(now) is None:
+        return f"no window opens within {span_text(SEARCH_LIMIT)} of {instant_text(now)}"
+    if not lives:
+        return None
+    life, source = min(lives)
+    horizon = min(SEARCH_LIMIT, max(timedelta(days=800), 2 * life))
+    closed = open_time.longest_closed(now, now + horizon)
+    if closed.end - closed.start < life:
+        return None
+    return (
+        f"the windows leave {span_text(closed.end - closed.start)} closed in a row, "
+        f"from {instant_text(closed.start)} to {instant_text(closed.end)}, "
+        f"but a certificate must be replaced within {span_text(life)} ({source})"
+    )
+
+
+def _occurrences(windows: Iterable[Window], block: Span) -> Iterator[Span]:
+    """Every span of these windows that touches the block."""
+    for window in windows:
+        length = int(window.duration.total_seconds())
+        local = _datetime(block[0] - length - 1).astimezone(ZoneInfo(window.timezone))
+        for fired in CronSim(window.cron, local):
+            start = _floor(fired)
+            if start >= block[1]:
+                break
+            if start + length > block[0]:
+                yield start, start + length
+
+
+def _union(spans: Iterable[Span], block: Span) -> tuple[Span, ...]:
+    """Merge overlapping and touching spans and clip them to the block."""
+    merged: list[Span] = []
+    for raw_start, raw_end in sorted(spans):
+        start, end = max(raw_start, block[0]), min(raw_end, block[1])
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)
+
+
+def _without(spans: Iterable[Span], denied: Sequence[Span]) -> tuple[Span, ...]:
+    """Cut the denied spans out."""
+    rest: list[Span] = []
+    for start, end in spans:
+        edge = start
+        for denied_start, denied_end in denied:
+            if denied_end > edge and denied_start < end:
+                if denied_start > edge:
+                    rest.append((edge, denied_start))
+                edge = denied_end
+        if edge < end:
+            rest.append((edge, end))
+    return tuple(rest)
+
+
+def _floor(instant: datetime) -> int:
+    return int(instant.timestamp() // 1)
+
+
+def _datetime(second: int) -> datetime:
+    return datetime.fromtimestamp(second, UTC)

@@ -1,0 +1,52 @@
+"""Numbers and instants as a reader of a finding wants them; equal values give equal text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+
+NAMES_SHOWN = 3  # of a list of devices inside a sentence
+
+
+def whole_days(span: timedelta) -> int:
+    """Full days in the span, rounded towards zero."""
+    return int(span / DAY)
+
+
+def span_text(span: timedelta) -> str:
+    """``214 days``, ``31 hours``, ``5 minutes`` or ``12 seconds``: the largest unit that says enough."""
+    if span < timedelta(0):
+        return f"-{span_text(-span)}"
+    for unit, name, least in ((DAY, "day", 3 * DAY), (HOUR, "hour", 3 * HOUR), (MINUTE, "minute", MINUTE)):
+        if span >= least or (span >= unit and span % unit == timedelta(0)):
+            return count_text(int(span / unit), name)
+    return count_text(int(span.total_seconds()), "second")
+
+
+def count_text(number: int, noun: str) -> str:
+    """``1 day``, ``2 days``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def instant_text(instant: datetime) -> str:
+    """ISO 8601 in UTC, whole seconds: ``2026-11-23T02:00:00Z``."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def percent_text(share: float) -> str:
+    """``5``, ``12.5``: at most one decimal, no trailing zero."""
+    return f"{share:.1f}".removesuffix(".0")
+
+
+def names_text(names: Sequence[str]) -> str:
+    """Up to three names, and how many more there are."""
+    shown = ", ".join(names[:NAMES_SHOWN])
+    more = len(names) - NAMES_SHOWN
+    return f"{shown} and {more:,} more" if more > 0 else shown
