@@ -124,6 +124,15 @@ class Rejected:
         return cls(_text(message, "errorMsg"), code if isinstance(code, str) else None)
 
 
+@dataclass(frozen=True)
+class JobsAnswer:
+    """AWS IoT Jobs' answer to a status report; ``code`` only where it was rejected."""
+
+    code: Optional[str] = None
+    message: Optional[str] = None
+    client_token: Optional[str] = None
+
+
 COMMIT_ACCEPTED = b"{}"
 GET_NEXT = b"{}"
 
@@ -168,6 +177,14 @@ def decode_execution(payload: bytes) -> Optional[Execution]:
         version_number=_optional_int(execution, "versionNumber"),
         execution_number=_optional_int(execution, "executionNumber"),
     )
+
+
+def decode_jobs_answer(payload: bytes) -> JobsAnswer:
+    """Read ``update/accepted`` or ``update/rejected``; what is not text is taken as absent."""
+    message = _object(payload)
+    texts = {name: message.get(name) for name in ("code", "message", "clientToken")}
+    code, text, token = (value if isinstance(value, str) else None for value in texts.values())
+    return JobsAnswer(code, text, token)
 
 
 def _encode(message: Mapping[str, Any]) -> bytes:

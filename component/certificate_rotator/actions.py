@@ -1,0 +1,285 @@
+"""What each action of the table does to journal, store and cloud.
+
+An action returns DONE, UNNOTICED, FAILED or nothing; where it raises RotationError or ProtocolError,
+the rotator takes that for FAILED with the error's text. The journal always knows about a step before
+the step touches anything. A message that cannot be published is not an error: it will be sent again.
+"""
+
+# ruff: noqa: ARG002  # every action takes the cause, whether it needs it or not
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Callable, Optional
+
+from protocol import topics
+from protocol.errors import ProtocolError
+from protocol.job_document import parse_job_document
+from protocol.messages import GET_NEXT, CommitRequest, CreateRequest, Execution, ExecutionStatus, encode_update
+
+from . import certificates
+from .configuration import Configuration
+from .errors import ConfigurationError, JournalError, RotationError, StoreError
+from .journal import Journal, Record, Step
+from .machine import Event
+from .ports import Clock, Messages, MessagesError, Restarter, RestartError
+from .store import CredentialStore, Generation
+
+log = logging.getLogger(__name__)
+
+MAX_STARTS = 5
+"""Starts with the new credential, none of which heard an answer, before it is given up."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cause:
+    """What led to an action: the execution or certificate that came with it, or the reason for giving up."""
+
+    reason: str = ""
+    execution: Optional[Execution] = None
+    certificate_pem: str = ""
+
+
+class Actions:
+    """One method per machine.Action, by its value; ``record`` is the rotation at hand."""
+
+    def __init__(
+        self,
+        *,
+        thing_name: str,
+        configuration: Callable[[], Configuration],
+        store: CredentialStore,
+        journal: Journal,
+        messages: Messages,
+        restarter: Restarter,
+        clock: Clock,
+    ) -> None:
+        self.record: Optional[Record] = None
+        self.client_token = ""
+        self._thing_name = thing_name
+        self.configuration = Configuration()
+        self._configured = configuration
+        self._store = store
+        self._journal = journal
+        self._messages = messages
+        self._restarter = restarter
+        self._clock = clock
+        self._request: Optional[str] = None
+
+    def load(self) -> Optional[Step]:
+        """Take up what configuration and journal say."""
+        self._configure()
+        self.record = self._journal.load()
+        if self.record is None:
+            return None
+        self._store.resume(self.record.notes)
+        return self.record.step
+
+    def new_public_key(self) -> bytes:
+        """SubjectPublicKeyInfo of the key that waits for a certificate."""
+        return self._store.new_public_key()
+
+    # The actions ---------------------------------------------------------------------------------
+
+    def rest(self, cause: Cause) -> None:
+        """Nothing; the reason was logged with the transition."""
+
+    def ask(self, cause: Cause) -> None:
+        """Ask for the next job; any answer also proves the connection."""
+        self._publish(topics.jobs_get_next(self._thing_name), GET_NEXT)
+
+    def prepare(self, cause: Cause) -> None:
+        """Take the job: journal it, claim it, and make the new key while the claim is on its way."""
+        execution = cause.execution
+        if execution is None:
+            raise RotationError("a job was announced without its execution")
+        self._request = None
+        self.record = Record(Step.PREPARING, execution.job_id)
+        self._configure()
+        document = parse_job_document(execution.job_document)
+        key_type, algorithm = document.resolve(self.configuration.key_type, self.configuration.signing_algorithm)
+        notes = self._store.begin()
+        self._save(self.record.with_(key_type=key_type, signing_algorithm=algorithm, notes=notes))
+        self.claim(cause)
+        self._store.prepare(key_type)
+        self._request = self._store.request(algorithm)
+
+    def claim(self, cause: Cause) -> None:
+        """Report IN_PROGRESS."""
+        self._update(ExecutionStatus.IN_PROGRESS, "making a new key and asking for a certificate")
+
+    def create(self, cause: Cause) -> None:
+        """Ask for a certificate; after a restart over the same key, so that the backend answers alike."""
+        record = self._known()
+        if record.step is not Step.CREATING:
+            self._save(record.with_(step=Step.CREATING))
+        if record.signing_algorithm is None or record.job_id is None:
+            raise RotationError("the journal does not say which certificate to ask for")
+        if self._request is None:
+            self._request = self._store.request(record.signing_algorithm)
+        self._publish(topics.create(self._thing_name), CreateRequest(record.job_id, self._request).encode())
+
+    def install(self, cause: Cause) -> Event:
+        """Put the certificate and its key in place of the old pair, if it is what was asked for."""
+        record = self._known()
+        if record.key_type is None:
+            raise RotationError("the journal does not say which key type the job demands")
+        certificates.check(
+            cause.certificate_pem,
+            public_key=self._store.new_public_key(),
+            current_pem=self._store.current_certificate(),
+            key_type=record.key_type,
+            now=self._clock.now(),
+        )
+        self._save(record.with_(step=Step.INSTALLING))
+        self._store.install(cause.certificate_pem)
+        self._save(self._known().with_(step=Step.CONNECTING))
+        return Event.DONE
+
+    def restart(self, cause: Cause) -> Event:
+        """Have the nucleus connect anew; a rotator that is still there afterwards starts over by its journal."""
+        try:
+            self._restarter.restart()
+        except RestartError as error:
+            raise RotationError(f"the nucleus could not be restarted: {error}") from error
+        return Event.DONE
+
+    def reconnect(self, cause: Cause) -> Optional[Event]:
+        """First sign of life with the new credential."""
+        record = self._known()
+        self._save_if_possible(record.with_(starts=record.starts + 1))
+        self.ask(cause)
+        return Event.TIME_LIMIT if record.starts >= MAX_STARTS else None
+
+    def commit(self, cause: Cause) -> None:
+        """Tell the backend, over the new connection."""
+        record = self._known()
+        if record.job_id is None:
+            raise RotationError("the journal does not say which job to commit")
+        self._publish(topics.commit(self._thing_name), CommitRequest(record.job_id).encode())
+
+    def conclude(self, cause: Cause) -> None:
+        """The backend has seen the new credential; from here on it is the only one."""
+        self.record = self._known().with_(step=Step.REPORTING, outcome=ExecutionStatus.SUCCEEDED, reason=None)
+        self.report(cause)
+
+    def fail(self, cause: Cause) -> None:
+        """What is in place stays; the job gets the first reason there was."""
+        record = self._known()
+        reason = record.reason or cause.reason or "the device gave up; see its log"
+        self.record = record.with_(step=Step.REPORTING, outcome=ExecutionStatus.FAILED, reason=reason)
+        self.report(cause)
+
+    def report(self, cause: Cause) -> None:
+        """Settle, then tell the cloud. Success is told only once the journal holds it; failure in any case."""
+        record = self._known()
+        if record.outcome is ExecutionStatus.SUCCEEDED:
+            self._save(record)
+        else:
+            self._save_if_possible(record)
+        self._settle()
+        outcome = record.outcome or ExecutionStatus.FAILED
+        progress = "committed" if outcome is ExecutionStatus.SUCCEEDED else "rolled back"
+        self._update(outcome, progress, record.reason)
+
+    def undo(self, cause: Cause) -> Event:
+        """Put the old credential in place, although the nucleus may hold the new one."""
+        self._target(Generation.OLD, cause)
+        return self.switch(cause)
+
+    def undo_live(self, cause: Cause) -> Event:
+        """Put the old credential in place, which the nucleus still holds."""
+        self._target(Generation.OLD, cause)
+        self._store.switch(Generation.OLD)
+        return Event.UNNOTICED
+
+    def swap(self, cause: Cause) -> Event:
+        """Give the other credential a try, and more time than this one had."""
+        record = self._known()
+        other = Generation.NEW if record.step is Step.RECONNECTING else Generation.OLD
+        self.record = record.with_(swaps=record.swaps + 1)
+        self._target(other, cause)
+        return self.switch(cause)
+
+    def switch(self, cause: Cause) -> Event:
+        """Put the target in place, and note where the next start finds itself."""
+        target = self._known().target
+        self._store.switch(target)
+        following = Step.RECONNECTING if target is Generation.OLD else Step.RETRYING
+        self._save(self._known().with_(step=following, starts=0))
+        return Event.DONE
+
+    def forget(self, cause: Cause) -> None:
+        """The rotation is over, whatever its end."""
+        self.drop(cause)
+        self.ask(cause)
+
+    def drop(self, cause: Cause) -> None:
+        """The same; a disk that refuses now is cleared at the next start or rotation."""
+        if self._settle():
+            try:
+                self._journal.clear()
+            except JournalError as error:
+                log.warning("%s", error)
+        self.record = None
+        self._request = None
+
+    def replace(self, cause: Cause) -> None:
+        """The job is queued again: this attempt is over, the next one begins."""
+        self.drop(cause)
+        self.prepare(cause)
+
+    # Helpers -------------------------------------------------------------------------------------
+
+    def _configure(self) -> None:
+        try:
+            self.configuration = self._configured()
+        except ConfigurationError as error:  # a deployment is refused with it: what was valid before still holds
+            log.warning("the configuration is left as it was: %s", error)
+
+    def _known(self) -> Record:
+        if self.record is None:
+            message = "no rotation is at hand"  # a bug: the table reached this action without one
+            raise RuntimeError(message)
+        return self.record
+
+    def _target(self, generation: Generation, cause: Cause) -> None:
+        record = self._known()
+        wanted = record.with_(step=Step.SWITCHING, target=generation, reason=record.reason or cause.reason or None)
+        if generation is Generation.NEW:
+            self._save(wanted)
+        else:  # every earlier step leads back to the old credential too: better unnoted than not done
+            self._save_if_possible(wanted)
+
+    def _save(self, record: Record) -> None:
+        self._journal.save(record)
+        self.record = record
+
+    def _save_if_possible(self, record: Record) -> None:
+        self.record = record
+        try:
+            self._journal.save(record)
+        except JournalError as error:
+            log.warning("%s", error)
+
+    def _settle(self) -> bool:
+        try:
+            self._store.settle()
+        except StoreError as error:
+            log.warning("%s", error)
+            return False
+        return True
+
+    def _update(self, status: ExecutionStatus, progress: str, reason: Optional[str] = None) -> None:
+        job_id = self._known().job_id
+        self.client_token = f"certfleet-{status.value.lower()}"
+        if job_id is not None:
+            topic = topics.jobs_update(self._thing_name, job_id)
+            self._publish(topic, encode_update(status, progress, reason, self.client_token))
+
+    def _publish(self, topic: str, payload: bytes) -> None:
+        try:
+            self._messages.publish(topic, payload)
+        except (MessagesError, ProtocolError) as error:
+            log.info("not sent to %s: %s", topic, error)

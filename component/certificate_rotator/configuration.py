@@ -1,0 +1,101 @@
+"""The component's configuration, checked before a deployment is accepted.
+
+Keys are spelled as in ``recipe.yaml``; unknown ones are errors, because a misspelt limit that is
+silently ignored is found out in the field. Numbers may arrive as floats: the nucleus speaks JSON.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+
+from protocol.algorithms import (
+    DEFAULT_CSR_SIGNING_ALGORITHM,
+    DEFAULT_KEY_TYPE,
+    CsrSigningAlgorithm,
+    KeyType,
+    parse_csr_algorithm,
+    parse_key_type,
+    require_matching,
+)
+from protocol.errors import ProtocolError
+
+from .errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """How this device rotates; a job document overrides the two algorithms."""
+
+    key_type: KeyType = DEFAULT_KEY_TYPE
+    signing_algorithm: CsrSigningAlgorithm = DEFAULT_CSR_SIGNING_ALGORITHM
+    resend_interval: float = 10.0  # seconds between repeats of an unanswered message
+    step_time_limit: float = 30.0  # seconds for one answer from the cloud
+    reconnect_limit: float = 120.0  # seconds for the nucleus to restart and connect
+    restart_command: Tuple[str, ...] = ()  # program and arguments; empty: as the platform needs
+
+
+_LIMITS: Mapping[str, Tuple[str, float, float]] = {  # key: (field, least, most), in seconds
+    "resendIntervalSeconds": ("resend_interval", 1, 300),
+    "stepTimeLimitSeconds": ("step_time_limit", 5, 600),
+    "reconnectTimeLimitSeconds": ("reconnect_limit", 10, 3600),
+}
+_PASSED_THROUGH = ("accessControl",)  # the nucleus' own
+
+
+def parse(values: Mapping[str, Any]) -> Configuration:
+    """Read what the nucleus has merged; ConfigurationError names every problem at once."""
+    problems: List[str] = []
+    fields: Dict[str, Any] = {}
+
+    def read(key: str, field: str, parser: Callable[[Any], Any]) -> None:
+        if values.get(key) is not None:
+            try:
+                fields[field] = parser(values[key])
+            except (ProtocolError, ConfigurationError) as error:
+                problems.append(f"{key}: {error}")
+
+    read("keyAlgorithm", "key_type", parse_key_type)
+    read("signingAlgorithm", "signing_algorithm", parse_csr_algorithm)
+    for key, (field, least, most) in _LIMITS.items():
+        read(key, field, functools.partial(_seconds, least=least, most=most))
+    read("restartCommand", "restart_command", _command)
+    known = {"keyAlgorithm", "signingAlgorithm", "restartCommand", *_LIMITS, *_PASSED_THROUGH}
+    problems += [f"{key}: no such setting; allowed: {', '.join(sorted(known))}" for key in values if key not in known]
+    configuration = Configuration(**fields)
+    problems += filter(None, [_mismatch(configuration, problems), _resends(configuration)])
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+    return configuration
+
+
+def _mismatch(configuration: Configuration, problems: List[str]) -> Optional[str]:
+    if any(problem.startswith(("keyAlgorithm", "signingAlgorithm")) for problem in problems):
+        return None
+    try:
+        require_matching(configuration.key_type, configuration.signing_algorithm)
+    except ProtocolError as error:
+        return f"keyAlgorithm and signingAlgorithm: {error}"
+    return None
+
+
+def _resends(configuration: Configuration) -> Optional[str]:
+    if configuration.resend_interval < configuration.step_time_limit:
+        return None
+    return (
+        f"resendIntervalSeconds is {configuration.resend_interval:g}, expected less than "
+        f"stepTimeLimitSeconds, which is {configuration.step_time_limit:g}: else nothing is ever sent again"
+    )
+
+
+def _seconds(value: object, *, least: float, most: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise ConfigurationError(f"found {value!r}, expected seconds from {least:g} to {most:g}")
+    return float(value)
+
+
+def _command(value: object) -> Tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(part, str) and part for part in value):
+        raise ConfigurationError(f"found {value!r}, expected a list of non-empty strings, or an empty list")
+    return tuple(value)

@@ -1,0 +1,152 @@
+"""The journal: what a restarted device needs to carry on a rotation, or to undo it.
+
+One JSON file with a schema version, whole or absent at any instant (``files.py``). No file means that
+nothing is going on. A step or schema that this version does not know, or a damaged file, reads as
+``Step.SWITCHING`` to the old credential: what cannot be understood is rolled back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional
+
+from protocol.algorithms import CsrSigningAlgorithm, KeyType
+from protocol.messages import ExecutionStatus
+
+from . import files
+from .errors import JournalError
+from .store import Generation
+from .system import System
+
+SCHEMA = 1
+
+
+class Step(str, Enum):
+    """Where a rotation stands on disk; each is a resume point of ``machine.py``."""
+
+    PREPARING = "PREPARING"  # a new key is being made; nothing was asked of the backend
+    CREATING = "CREATING"  # the new key is complete; the backend may have issued a certificate
+    INSTALLING = "INSTALLING"  # backup and replacement are under way
+    CONNECTING = "CONNECTING"  # the new credential is in place, the backup is complete
+    SWITCHING = "SWITCHING"  # the credential named by ``target`` is being put in place
+    RECONNECTING = "RECONNECTING"  # the old credential is in place, the new one is kept until it connects
+    RETRYING = "RETRYING"  # the old one did not connect: the new one is in place again, the old one kept
+    REPORTING = "REPORTING"  # what is in place stays; the job's outcome must still reach the cloud
+
+
+@dataclass(frozen=True)
+class Record:
+    """One rotation. ``notes`` belong to the credential store, and never hold a secret."""
+
+    step: Step
+    job_id: Optional[str] = None
+    key_type: Optional[KeyType] = None
+    signing_algorithm: Optional[CsrSigningAlgorithm] = None
+    outcome: Optional[ExecutionStatus] = None
+    reason: Optional[str] = None
+    target: Generation = Generation.OLD  # of SWITCHING
+    starts: int = 0  # since the new credential was put in place; breaks restart loops
+    swaps: int = 0  # of the two credentials; doubles the patience each time
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def with_(self, **changes: Any) -> Record:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+class Journal:
+    """The journal file; ``record`` is what it says, or None while no rotation is going on."""
+
+    def __init__(self, path: Path, system: System) -> None:
+        self._path = path
+        self._system = system
+        self.record: Optional[Record] = None
+
+    def load(self) -> Optional[Record]:
+        """Read the file as it is at start."""
+        try:
+            self.record = decode(self._system.read(self._path)) if self._system.exists(self._path) else None
+        except OSError as error:
+            raise JournalError(f"cannot read the journal {self._path}: {error}; repair the disk") from error
+        return self.record
+
+    def save(self, record: Record) -> None:
+        """Make the record durable; on JournalError the former one still stands."""
+        try:
+            files.write(self._system, self._path, encode(record))
+        except OSError as error:
+            raise JournalError(f"cannot write the journal {self._path}: {error}; free or repair the disk") from error
+        self.record = record
+
+    def clear(self) -> None:
+        """The rotation is over."""
+        try:
+            files.remove(self._system, [self._path])
+        except OSError as error:
+            raise JournalError(f"cannot remove the journal {self._path}: {error}; repair the disk") from error
+        self.record = None
+
+
+def encode(record: Record) -> bytes:
+    """The file's contents."""
+    return json.dumps({"schema": SCHEMA, **dataclasses.asdict(record)}, sort_keys=True).encode()
+
+
+def decode(data: bytes) -> Record:
+    """Read the file's contents; never fails, because the device must come back from anything."""
+    try:
+        content = json.loads(data)
+        if content["schema"] != SCHEMA:
+            return _undo(content)
+        return _record(content)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return _undo(_salvage(data))
+
+
+def _record(content: Mapping[str, Any]) -> Record:
+    return Record(
+        step=Step(content["step"]),
+        job_id=_text(content["job_id"]),
+        key_type=None if content["key_type"] is None else KeyType(content["key_type"]),
+        signing_algorithm=(
+            None if content["signing_algorithm"] is None else CsrSigningAlgorithm(content["signing_algorithm"])
+        ),
+        outcome=None if content["outcome"] is None else ExecutionStatus(content["outcome"]),
+        reason=_text(content["reason"]),
+        target=Generation(content["target"]),
+        starts=int(content["starts"]),
+        swaps=int(content["swaps"]),
+        notes=_notes(content["notes"]),
+    )
+
+
+def _undo(content: Mapping[str, Any]) -> Record:
+    job_id, notes = content.get("job_id"), content.get("notes")
+    return Record(
+        step=Step.SWITCHING,
+        job_id=job_id if isinstance(job_id, str) and job_id else None,
+        reason="the journal of this rotation is damaged or of another version of the component: rolled back",
+        notes=_notes(notes) if isinstance(notes, dict) else {},
+    )
+
+
+def _salvage(data: bytes) -> Mapping[str, Any]:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _text(value: object) -> Optional[str]:
+    if value is not None and not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _notes(value: Mapping[object, object]) -> Dict[str, str]:
+    return {name: text for name, text in value.items() if isinstance(name, str) and isinstance(text, str)}

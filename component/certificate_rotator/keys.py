@@ -1,0 +1,76 @@
+"""Keys and signing requests for credentials on disk, in PEM.
+
+``cryptography`` is imported on first use: an idle device does not hold it in memory.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, Union
+
+from protocol.algorithms import CsrSigningAlgorithm, Family, KeyType
+
+from .errors import StoreError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    PrivateKey = Union[RSAPrivateKey, EllipticCurvePrivateKey]
+
+
+def generate(key_type: KeyType) -> bytes:
+    """A new private key as unencrypted PKCS#8 PEM, which is what every nucleus reads."""
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: PLC0415  # lazy, see the module
+
+    if key_type.family is Family.RSA:
+        return _to_pem(rsa.generate_private_key(public_exponent=65537, key_size=key_type.bits))
+    curves: Dict[int, ec.EllipticCurve] = {256: ec.SECP256R1(), 384: ec.SECP384R1(), 521: ec.SECP521R1()}
+    return _to_pem(ec.generate_private_key(curves[key_type.bits]))
+
+
+def signing_request(key_pem: bytes, subject: x509.Name, algorithm: CsrSigningAlgorithm) -> str:
+    """A certificate signing request in PEM."""
+    from cryptography import x509  # noqa: PLC0415  # lazy, see the module
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415
+
+    digest: Any = getattr(hashes, algorithm.hash_name)()
+    pss = padding.PSS(padding.MGF1(digest), padding.PSS.DIGEST_LENGTH) if algorithm.is_pss else None
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    request = builder.sign(_load(key_pem), digest, rsa_padding=pss)
+    return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def public_key_der(key_pem: bytes) -> bytes:
+    """SubjectPublicKeyInfo of a private key; StoreError if it is none."""
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  # lazy, see the module
+
+    return (
+        _load(key_pem)
+        .public_key()
+        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+
+
+def _load(key_pem: bytes) -> PrivateKey:
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415  # lazy, see the module
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: PLC0415
+
+    try:
+        key = serialization.load_pem_private_key(key_pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # Parser errors are not repeated: they may quote what they read.
+        raise StoreError("a private key is not an unencrypted PEM key") from None
+    if not isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey)):
+        raise StoreError("a private key is neither RSA nor on an elliptic curve")
+    return key
+
+
+def _to_pem(key: PrivateKey) -> bytes:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  # lazy, see the module
+
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -1,0 +1,222 @@
+"""The rotation as one table: (state, event) → (action, next state).
+
+Read it downwards as the life of one rotation. Every pair is either a row or listed under ``IGNORED``,
+so nothing is ignored by accident. An action may raise DONE, UNNOTICED or FAILED, which the next state
+then takes. RESTARTING and RETURNING end with the process; what the journal says decides where the
+next one STARTs (so does a rotator that outlives the restart, on nucleus lite).
+
+The rule behind it: until the new credential has proved itself (commit accepted) or the old one has
+connected again, both are kept, and whichever does not connect is replaced by the other, with doubled
+patience each time. A device never settles on a credential that nobody has seen working.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Dict, FrozenSet, NamedTuple, Optional, Tuple
+
+from .journal import Step
+
+
+class State(str, Enum):
+    """Where the device stands."""
+
+    ASKING = "ASKING"  # no rotation; waiting to hear which job is next
+    IDLE = "IDLE"  # no rotation, nothing pending, no timer
+    PREPARING = "PREPARING"  # making a key, waiting for IN_PROGRESS to be confirmed
+    RESUMING = "RESUMING"  # stopped while CREATING; waiting to hear whether the job still stands
+    CREATING = "CREATING"  # waiting for the certificate
+    INSTALLING = "INSTALLING"  # putting the new credential in place
+    RESTARTING = "RESTARTING"  # waiting to be ended; then CONNECTING
+    CONNECTING = "CONNECTING"  # new credential in place, waiting for the connection to work
+    COMMITTING = "COMMITTING"  # it works; waiting for the backend to confirm
+    SWITCHING = "SWITCHING"  # putting the other credential in place
+    RETURNING = "RETURNING"  # waiting to be ended; then RECONNECTING or RETRYING
+    RECONNECTING = "RECONNECTING"  # old credential in place, waiting for the connection to work
+    RETRYING = "RETRYING"  # the old one did not connect: the new one is in place again
+    REPORTING = "REPORTING"  # credential settled, waiting for the outcome to be confirmed
+
+
+class Event(str, Enum):
+    """What can happen, already narrowed down to the job and the step at hand."""
+
+    START = "START"  # the component starts, in the state that its journal names
+    NOTIFIED = "NOTIFIED"  # notify-next: a rotation is queued
+    QUEUED = "QUEUED"  # get: the job at hand (or, with none at hand, any rotation) is queued
+    IN_PROGRESS = "IN_PROGRESS"  # get: likewise, in progress
+    NOT_OURS = "NOT_OURS"  # get: another job is next, or none
+    GET_REJECTED = "GET_REJECTED"  # get was refused (throttled)
+    UPDATE_ACCEPTED = "UPDATE_ACCEPTED"  # the status reported last is noted
+    UPDATE_REJECTED = "UPDATE_REJECTED"  # the execution has ended without us
+    CREATE_ACCEPTED = "CREATE_ACCEPTED"  # a certificate for the new key
+    CREATE_REJECTED = "CREATE_REJECTED"
+    COMMIT_ACCEPTED = "COMMIT_ACCEPTED"
+    COMMIT_REJECTED = "COMMIT_REJECTED"
+    RESEND = "RESEND"  # an answer is overdue
+    TIME_LIMIT = "TIME_LIMIT"  # the state has lasted too long
+    DONE = "DONE"  # the action succeeded
+    UNNOTICED = "UNNOTICED"  # the old credential lies in place, and the nucleus never let go of it
+    FAILED = "FAILED"  # the action did not succeed
+
+
+class Action(str, Enum):
+    """What the rotator does; each is the method of this name in ``actions.py``."""
+
+    REST = "rest"  # nothing
+    ASK = "ask"  # publish $next/get
+    PREPARE = "prepare"  # journal the job, report IN_PROGRESS, make the new key
+    CLAIM = "claim"  # report IN_PROGRESS again
+    CREATE = "create"  # publish the signing request
+    INSTALL = "install"  # check the certificate, back up, put in place
+    RESTART = "restart"  # have the nucleus connect anew
+    RECONNECT = "reconnect"  # count the start, publish $next/get
+    COMMIT = "commit"  # publish the commit
+    CONCLUDE = "conclude"  # settle on the new credential, report SUCCEEDED
+    FAIL = "fail"  # settle on what is in place, report FAILED
+    REPORT = "report"  # report the outcome again
+    UNDO = "undo"  # put the old credential in place; the nucleus must let go of the new one
+    UNDO_LIVE = "undo_live"  # the same, while the nucleus still holds the old one
+    SWAP = "swap"  # put the other credential in place
+    SWITCH = "switch"  # finish the switch that the journal asks for
+    FORGET = "forget"  # settle on what is in place, end the rotation, publish $next/get
+    DROP = "drop"  # the same without asking
+    REPLACE = "replace"  # the same, then prepare for the job that is queued
+
+
+class Row(NamedTuple):
+    """One row of the table."""
+
+    state: State
+    event: Event
+    action: Action
+    next: State
+
+
+S, E, A = State, Event, Action
+
+# fmt: off
+ROWS = (
+    Row(S.ASKING,       E.START,           A.ASK,       S.ASKING),
+    Row(S.ASKING,       E.RESEND,          A.ASK,       S.ASKING),
+    Row(S.ASKING,       E.NOT_OURS,        A.REST,      S.IDLE),
+    Row(S.ASKING,       E.NOTIFIED,        A.PREPARE,   S.PREPARING),
+    Row(S.ASKING,       E.QUEUED,          A.PREPARE,   S.PREPARING),
+    Row(S.ASKING,       E.IN_PROGRESS,     A.PREPARE,   S.PREPARING),
+
+    Row(S.IDLE,         E.NOTIFIED,        A.PREPARE,   S.PREPARING),
+
+    Row(S.PREPARING,    E.START,           A.FORGET,    S.ASKING),
+    Row(S.PREPARING,    E.UPDATE_ACCEPTED, A.CREATE,    S.CREATING),
+    Row(S.PREPARING,    E.RESEND,          A.CLAIM,     S.PREPARING),
+    Row(S.PREPARING,    E.UPDATE_REJECTED, A.DROP,      S.IDLE),
+    Row(S.PREPARING,    E.TIME_LIMIT,      A.FAIL,      S.REPORTING),
+    Row(S.PREPARING,    E.FAILED,          A.FAIL,      S.REPORTING),
+
+    Row(S.CREATING,     E.START,           A.ASK,       S.RESUMING),
+    Row(S.CREATING,     E.CREATE_ACCEPTED, A.INSTALL,   S.INSTALLING),
+    Row(S.CREATING,     E.RESEND,          A.CREATE,    S.CREATING),
+    Row(S.CREATING,     E.CREATE_REJECTED, A.FAIL,      S.REPORTING),
+    Row(S.CREATING,     E.TIME_LIMIT,      A.FAIL,      S.REPORTING),
+    Row(S.CREATING,     E.FAILED,          A.FAIL,      S.REPORTING),
+
+    Row(S.RESUMING,     E.IN_PROGRESS,     A.CREATE,    S.CREATING),
+    Row(S.RESUMING,     E.QUEUED,          A.REPLACE,   S.PREPARING),
+    Row(S.RESUMING,     E.NOT_OURS,        A.FORGET,    S.ASKING),
+    Row(S.RESUMING,     E.RESEND,          A.ASK,       S.RESUMING),
+
+    Row(S.INSTALLING,   E.START,           A.UNDO,      S.SWITCHING),
+    Row(S.INSTALLING,   E.DONE,            A.RESTART,   S.RESTARTING),
+    Row(S.INSTALLING,   E.FAILED,          A.UNDO_LIVE, S.SWITCHING),
+
+    Row(S.RESTARTING,   E.FAILED,          A.UNDO_LIVE, S.SWITCHING),
+    Row(S.RESTARTING,   E.TIME_LIMIT,      A.UNDO_LIVE, S.SWITCHING),
+
+    Row(S.CONNECTING,   E.START,           A.RECONNECT, S.CONNECTING),
+    Row(S.CONNECTING,   E.IN_PROGRESS,     A.COMMIT,    S.COMMITTING),
+    Row(S.CONNECTING,   E.NOT_OURS,        A.COMMIT,    S.COMMITTING),
+    Row(S.CONNECTING,   E.RESEND,          A.ASK,       S.CONNECTING),
+    Row(S.CONNECTING,   E.QUEUED,          A.UNDO,      S.SWITCHING),
+    Row(S.CONNECTING,   E.GET_REJECTED,    A.UNDO,      S.SWITCHING),
+    Row(S.CONNECTING,   E.TIME_LIMIT,      A.UNDO,      S.SWITCHING),
+
+    Row(S.COMMITTING,   E.COMMIT_ACCEPTED, A.CONCLUDE,  S.REPORTING),
+    Row(S.COMMITTING,   E.RESEND,          A.COMMIT,    S.COMMITTING),
+    Row(S.COMMITTING,   E.COMMIT_REJECTED, A.UNDO,      S.SWITCHING),
+    Row(S.COMMITTING,   E.TIME_LIMIT,      A.UNDO,      S.SWITCHING),
+
+    Row(S.SWITCHING,    E.START,           A.SWITCH,    S.SWITCHING),
+    Row(S.SWITCHING,    E.DONE,            A.RESTART,   S.RETURNING),
+    Row(S.SWITCHING,    E.UNNOTICED,       A.FAIL,      S.REPORTING),
+    Row(S.SWITCHING,    E.FAILED,          A.REST,      S.SWITCHING),
+    Row(S.SWITCHING,    E.RESEND,          A.SWITCH,    S.SWITCHING),
+
+    Row(S.RETURNING,    E.FAILED,          A.REST,      S.RETURNING),
+    Row(S.RETURNING,    E.TIME_LIMIT,      A.RESTART,   S.RETURNING),
+
+    Row(S.RECONNECTING, E.START,           A.ASK,       S.RECONNECTING),
+    Row(S.RECONNECTING, E.IN_PROGRESS,     A.FAIL,      S.REPORTING),
+    Row(S.RECONNECTING, E.NOT_OURS,        A.FAIL,      S.REPORTING),
+    Row(S.RECONNECTING, E.GET_REJECTED,    A.FAIL,      S.REPORTING),
+    Row(S.RECONNECTING, E.QUEUED,          A.REPLACE,   S.PREPARING),
+    Row(S.RECONNECTING, E.RESEND,          A.ASK,       S.RECONNECTING),
+    Row(S.RECONNECTING, E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),
+
+    Row(S.RETRYING,     E.START,           A.ASK,       S.RETRYING),
+    Row(S.RETRYING,     E.IN_PROGRESS,     A.COMMIT,    S.COMMITTING),
+    Row(S.RETRYING,     E.NOT_OURS,        A.FORGET,    S.ASKING),
+    Row(S.RETRYING,     E.QUEUED,          A.REPLACE,   S.PREPARING),
+    Row(S.RETRYING,     E.RESEND,          A.ASK,       S.RETRYING),
+    Row(S.RETRYING,     E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),
+
+    Row(S.REPORTING,    E.START,           A.ASK,       S.REPORTING),
+    Row(S.REPORTING,    E.UPDATE_ACCEPTED, A.FORGET,    S.ASKING),
+    Row(S.REPORTING,    E.UPDATE_REJECTED, A.FORGET,    S.ASKING),
+    Row(S.REPORTING,    E.NOT_OURS,        A.FORGET,    S.ASKING),
+    Row(S.REPORTING,    E.IN_PROGRESS,     A.REPORT,    S.REPORTING),
+    Row(S.REPORTING,    E.QUEUED,          A.REPLACE,   S.PREPARING),
+    Row(S.REPORTING,    E.RESEND,          A.ASK,       S.REPORTING),
+    Row(S.REPORTING,    E.FAILED,          A.REST,      S.REPORTING),
+)
+
+_GET      = {E.QUEUED, E.IN_PROGRESS, E.NOT_OURS, E.GET_REJECTED}
+_UPDATE   = {E.UPDATE_ACCEPTED, E.UPDATE_REJECTED}
+_CREATE   = {E.CREATE_ACCEPTED, E.CREATE_REJECTED}
+_COMMIT   = {E.COMMIT_ACCEPTED, E.COMMIT_REJECTED}
+_MESSAGES = _GET | _UPDATE | _CREATE | _COMMIT | {E.NOTIFIED}
+_TIMERS   = {E.RESEND, E.TIME_LIMIT}
+_OWN      = {E.DONE, E.UNNOTICED, E.FAILED}
+
+# Answers come late, twice, or for a step that is over; timers are only those set; START comes once.
+IGNORED: Dict[State, FrozenSet[Event]] = {state: frozenset(events) for state, events in {
+    S.ASKING:       {E.GET_REJECTED, E.TIME_LIMIT} | _UPDATE | _CREATE | _COMMIT | _OWN,
+    S.IDLE:         {E.START} | _GET | _UPDATE | _CREATE | _COMMIT | _TIMERS | _OWN,
+    S.PREPARING:    {E.NOTIFIED, E.DONE, E.UNNOTICED} | _GET | _CREATE | _COMMIT,
+    S.RESUMING:     {E.START, E.NOTIFIED, E.GET_REJECTED, E.TIME_LIMIT} | _UPDATE | _CREATE | _COMMIT | _OWN,
+    S.CREATING:     {E.NOTIFIED, E.DONE, E.UNNOTICED} | _GET | _UPDATE | _COMMIT,
+    S.INSTALLING:   {E.UNNOTICED} | _MESSAGES | _TIMERS,
+    S.RESTARTING:   {E.START, E.RESEND, E.DONE, E.UNNOTICED} | _MESSAGES,  # of the connection that is about to end
+    S.CONNECTING:   {E.NOTIFIED} | _UPDATE | _CREATE | _COMMIT | _OWN,  # only an answer to our own get is proof
+    S.COMMITTING:   {E.START, E.NOTIFIED} | _GET | _UPDATE | _CREATE | _OWN,
+    S.SWITCHING:    {E.TIME_LIMIT} | _MESSAGES,
+    S.RETURNING:    {E.START, E.RESEND, E.DONE, E.UNNOTICED} | _MESSAGES,
+    S.RECONNECTING: {E.NOTIFIED} | _UPDATE | _CREATE | _COMMIT | _OWN,
+    S.RETRYING:     {E.NOTIFIED, E.GET_REJECTED} | _UPDATE | _CREATE | _COMMIT | _OWN,
+    S.REPORTING:    {E.NOTIFIED, E.GET_REJECTED, E.TIME_LIMIT, E.DONE, E.UNNOTICED} | _CREATE | _COMMIT,
+}.items()}
+# fmt: on
+
+TABLE: Dict[Tuple[State, Event], Row] = {(row.state, row.event): row for row in ROWS}
+
+AWAITS_ANSWER = frozenset(row.state for row in ROWS if row.event is Event.RESEND)
+"""States in which RESEND comes after the resend interval."""
+
+PATIENT = frozenset({S.ASKING, S.RESUMING, S.SWITCHING, S.RECONNECTING, S.RETRYING, S.REPORTING})
+"""Those in which the interval doubles each time: they may last as long as a device is offline."""
+
+LIMITED = frozenset(row.state for row in ROWS if row.event is Event.TIME_LIMIT)
+"""States that end with TIME_LIMIT."""
+
+
+def resume_state(step: Optional[Step]) -> State:
+    """Where a device STARTs that finds this step in its journal (None: no journal)."""
+    return State.ASKING if step is None else State(step.value)

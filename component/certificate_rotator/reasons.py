@@ -1,0 +1,39 @@
+"""Why a rotation failed, in words for whoever reads the job: what happened, and what to do."""
+
+from __future__ import annotations
+
+from typing import Dict, Tuple
+
+from .machine import Event, State
+
+S, E = State, Event
+
+_REASONS: Dict[Tuple[State, Event], str] = {
+    (S.PREPARING, E.TIME_LIMIT): (
+        "AWS IoT Jobs did not confirm IN_PROGRESS in time; check that the device's IoT policy allows "
+        "$aws/things/<thing>/jobs/*"
+    ),
+    (S.CREATING, E.CREATE_REJECTED): "the backend refused to issue a certificate: {detail}",
+    (S.CREATING, E.TIME_LIMIT): (
+        "no certificate came in time{detail}; check the backend's rules and functions, and that the device's IoT "
+        "policy allows awslabs/things/<thing>/certificate/*"
+    ),
+    (S.INSTALLING, E.START): "the device stopped while the new credential was being installed: rolled back",
+    (S.RESTARTING, E.TIME_LIMIT): "the nucleus was asked to restart but did not; check restartCommand and its rights",
+    (S.CONNECTING, E.QUEUED): "the job was queued again while the device restarted: rolled back to start afresh",
+    (S.CONNECTING, E.GET_REJECTED): (
+        "AWS IoT Jobs refused to answer after the restart (throttled?): rolled back; rotate fewer devices at once"
+    ),
+    (S.CONNECTING, E.TIME_LIMIT): (
+        "no connection with the new certificate in time: rolled back; check that its policies, its authority and the "
+        "nucleus' endpoints go together"
+    ),
+    (S.COMMITTING, E.COMMIT_REJECTED): "the backend refused the commit: {detail}; rolled back",
+    (S.COMMITTING, E.TIME_LIMIT): "no answer to the commit in time: rolled back; check the backend's commit function",
+}
+
+
+def reason(state: State, event: Event, detail: str) -> str:
+    """The sentence for a transition that gives up; where an action failed, its error; else what came with it."""
+    text = _REASONS.get((state, event))
+    return text.format(detail=detail) if text else detail

@@ -1,0 +1,288 @@
+"""The rotator: turns messages and timers into events, and events into actions by the table.
+
+Everything here happens on the loop, one event at a time. A message for another job or another step
+becomes no event, or one that the table ignores.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Callable, Dict, List, Optional, Tuple
+
+from protocol import topics
+from protocol.errors import ProtocolError
+from protocol.job_document import is_rotation
+from protocol.messages import (
+    CreateAccepted,
+    Execution,
+    ExecutionStatus,
+    Rejected,
+    decode_execution,
+    decode_jobs_answer,
+)
+
+from . import certificates
+from .actions import Actions, Cause
+from .configuration import Configuration
+from .errors import CertificateError, RotationError
+from .journal import Journal
+from .machine import AWAITS_ANSWER, LIMITED, PATIENT, TABLE, Event, State, resume_state
+from .ports import Clock, Loop, Messages, MessagesError, Restarter, Timer
+from .reasons import reason
+from .store import CredentialStore
+
+log = logging.getLogger(__name__)
+
+MAX_PATIENCE = 300.0  # seconds between repeats at most, however long a device is offline
+MAX_RECONNECT_LIMIT = 6 * 3600.0  # seconds that either credential is given at most
+
+Decoder = Callable[[bytes], Optional[Tuple[Event, Cause]]]
+
+# jobs API codes that say nothing about the execution: the message is simply sent again
+_TRANSIENT = frozenset({"RequestThrottled", "InternalError", "InvalidRequest"})
+
+
+class Rotator:
+    """Rotates one device's credential; see the package's docstring for how to run one."""
+
+    def __init__(
+        self,
+        *,
+        thing_name: str,
+        configuration: Callable[[], Configuration],
+        store: CredentialStore,
+        journal: Journal,
+        messages: Messages,
+        restarter: Restarter,
+        loop: Loop,
+        clock: Clock,
+    ) -> None:
+        self._thing_name = thing_name
+        self._messages = messages
+        self._restarter = restarter
+        self._loop = loop
+        self._actions = Actions(
+            thing_name=thing_name,
+            configuration=configuration,
+            store=store,
+            journal=journal,
+            messages=messages,
+            restarter=restarter,
+            clock=clock,
+        )
+        self._state = State.ASKING
+        self._timers: Dict[Event, Timer] = {}
+        self._sent = 0  # times that the message of this state went out
+        self._refused = ""  # what came in this state and was not acted on
+        self._stopped = False
+        self._unsubscribed: List[Tuple[str, Decoder]] = []
+
+    @property
+    def state(self) -> State:
+        """Where the device stands."""
+        return self._state
+
+    def start(self) -> None:
+        """Begin, or carry on by the journal; returns at once."""
+        self._loop.call_soon(self._start)
+
+    def stop(self) -> None:
+        """React to nothing any more; what is on disk stays as it is."""
+        self._stopped = True
+        self._cancel(Event.RESEND, Event.TIME_LIMIT)
+
+    # Start and subscriptions ---------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._stopped:
+            return
+        self._unsubscribed = self._subscriptions()
+        self._subscribe()
+        self._resume()
+
+    def _resume(self) -> None:
+        self._enter(resume_state(self._actions.load()))
+        self._dispatch(Event.START)
+
+    def _subscriptions(self) -> List[Tuple[str, Decoder]]:
+        thing = self._thing_name
+        create, commit = topics.create(thing), topics.commit(thing)
+        return [
+            (topics.jobs_notify_next(thing), self._notified),
+            (topics.jobs_get_outcome(thing, topics.ACCEPTED), self._got),
+            (topics.jobs_get_outcome(thing, topics.REJECTED), lambda _: (Event.GET_REJECTED, Cause())),
+            (topics.jobs_update_outcome(thing, "+", topics.ACCEPTED), self._updated),
+            (topics.jobs_update_outcome(thing, "+", topics.REJECTED), self._updated),
+            (topics.outcome(create, topics.ACCEPTED), self._created),
+            (topics.outcome(create, topics.REJECTED), functools.partial(_rejected, Event.CREATE_REJECTED)),
+            (topics.outcome(commit, topics.ACCEPTED), lambda _: (Event.COMMIT_ACCEPTED, Cause())),
+            (topics.outcome(commit, topics.REJECTED), functools.partial(_rejected, Event.COMMIT_REJECTED)),
+        ]
+
+    def _subscribe(self) -> None:
+        """Subscribe to what is missing; offline, the next repeat of a message tries again."""
+        while self._unsubscribed:
+            topic_filter, decoder = self._unsubscribed[0]
+            try:
+                self._messages.subscribe(topic_filter, functools.partial(self._receive, decoder))
+            except MessagesError as error:
+                log.info("not subscribed to %s yet: %s", topic_filter, error)
+                return
+            self._unsubscribed.pop(0)
+
+    # Messages → events ---------------------------------------------------------------------------
+
+    def _receive(self, decoder: Decoder, topic: str, payload: bytes) -> None:
+        self._loop.call_soon(lambda: self._decode(decoder, topic, payload))
+
+    def _decode(self, decoder: Decoder, topic: str, payload: bytes) -> None:
+        if self._stopped:
+            return
+        try:
+            if decoder == self._updated and not self._is_about_us(topic):
+                return
+            decoded = decoder(payload)
+        except ProtocolError as error:
+            log.warning("ignored a malformed message on %s: %s", topic, error)
+            self._refused = f" (a malformed message came on {topic}: {error})"
+            return
+        if decoded is not None:
+            self._dispatch(*decoded)
+
+    def _is_about_us(self, topic: str) -> bool:
+        record = self._actions.record
+        if record is None or record.job_id is None:
+            return False
+        update = topics.jobs_update(self._thing_name, record.job_id)
+        return topic in (f"{update}/{topics.ACCEPTED}", f"{update}/{topics.REJECTED}")
+
+    def _notified(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
+        execution = decode_execution(payload)
+        if execution is None or not _is_rotation(execution) or execution.status is not ExecutionStatus.QUEUED:
+            return None
+        return Event.NOTIFIED, Cause(execution=execution)
+
+    def _got(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
+        execution = decode_execution(payload)
+        record = self._actions.record
+        if execution is None or not _is_rotation(execution):
+            return Event.NOT_OURS, Cause()
+        if record is not None and execution.job_id != record.job_id:
+            return Event.NOT_OURS, Cause()
+        event = Event.QUEUED if execution.status is ExecutionStatus.QUEUED else Event.IN_PROGRESS
+        return event, Cause(execution=execution)
+
+    def _updated(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
+        answer = decode_jobs_answer(payload)
+        if answer.client_token not in (None, self._actions.client_token) or answer.code in _TRANSIENT:
+            return None
+        return (Event.UPDATE_ACCEPTED if answer.code is None else Event.UPDATE_REJECTED), Cause()
+
+    def _created(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
+        pem = CreateAccepted.decode(payload).certificate_pem
+        if self._state is not State.CREATING:
+            return None
+        try:
+            foreign = certificates.public_key_der(certificates.load(pem.encode())) != self._actions.new_public_key()
+        except CertificateError:
+            foreign = False  # the check before installing says what is wrong
+        if foreign:
+            log.warning("refused a certificate for another key than the new one")
+            self._refused = " (one for another key came and was refused)"
+            return None
+        return Event.CREATE_ACCEPTED, Cause(certificate_pem=pem)
+
+    # Events → actions ----------------------------------------------------------------------------
+
+    def _dispatch(self, event: Event, cause: Optional[Cause] = None) -> None:
+        """Take one event, and those that its action raises."""
+        cause = cause or Cause()
+        pending: Optional[Event] = event
+        while pending is not None and not self._stopped:
+            row = TABLE.get((self._state, pending))
+            if row is None:
+                log.debug("%s ignored while %s", pending.value, self._state.value)
+                return
+            # A certificate or job that comes with the event is passed on as it is; for the rest, its reason.
+            cause = Cause(self._reason(pending, cause), cause.execution, cause.certificate_pem)
+            self._log(row.state, pending, row.next, cause)
+            self._enter(row.next)
+            pending, cause = self._run(row.action.value, cause)
+            if pending is Event.DONE and self._state in (State.RESTARTING, State.RETURNING):
+                if self._restarter.outlived:
+                    self._loop.call_soon(self._resume)
+                return
+
+    def _reason(self, event: Event, cause: Cause) -> str:
+        detail = cause.reason or (self._refused if event is Event.TIME_LIMIT else "")
+        return reason(self._state, event, detail)
+
+    def _run(self, action: str, cause: Cause) -> Tuple[Optional[Event], Cause]:
+        try:
+            raised: Optional[Event] = getattr(self._actions, action)(cause)
+        except (RotationError, ProtocolError) as error:
+            return Event.FAILED, Cause(str(error), cause.execution)
+        return raised, cause
+
+    def _enter(self, state: State) -> None:
+        if state is not self._state:
+            self._cancel(Event.TIME_LIMIT)
+            self._sent = 0
+            self._refused = ""
+        self._state = state
+        self._cancel(Event.RESEND)
+        if state in AWAITS_ANSWER:
+            self._set(Event.RESEND, self._resend_interval())
+            self._sent += 1
+        if state in LIMITED and Event.TIME_LIMIT not in self._timers:
+            self._set(Event.TIME_LIMIT, self._time_limit())
+
+    # Timers --------------------------------------------------------------------------------------
+
+    def _resend_interval(self) -> float:
+        interval = self._actions.configuration.resend_interval
+        return min(interval * 2.0 ** min(self._sent, 16), MAX_PATIENCE) if self._state in PATIENT else interval
+
+    def _time_limit(self) -> float:
+        if self._state in (State.PREPARING, State.CREATING, State.COMMITTING):
+            return self._actions.configuration.step_time_limit
+        record = self._actions.record
+        patience = 2.0 ** min(record.swaps, 16) if record and self._state in PATIENT else 1.0
+        return min(self._actions.configuration.reconnect_limit * patience, MAX_RECONNECT_LIMIT)
+
+    def _set(self, event: Event, seconds: float) -> None:
+        def due() -> None:
+            self._timers.pop(event, None)
+            if not self._stopped:
+                self._subscribe()
+                self._dispatch(event)
+
+        self._timers[event] = self._loop.call_later(seconds, due)
+
+    def _cancel(self, *events: Event) -> None:
+        for event in events:
+            timer = self._timers.pop(event, None)
+            if timer is not None:
+                timer.cancel()
+
+    def _log(self, state: State, event: Event, following: State, cause: Cause) -> None:
+        record = self._actions.record
+        job = cause.execution.job_id if cause.execution else record.job_id if record else None
+        level = logging.INFO if state is not following else logging.DEBUG
+        gives_up = event not in (Event.START, Event.RESEND) and cause.reason
+        log.log(level, "job %s: %s → %s on %s%s", job or "-", state.value, following.value, event.value,
+                f": {cause.reason}" if gives_up else "")  # fmt: skip
+
+
+def _is_rotation(execution: Execution) -> bool:
+    if is_rotation(execution.job_document):
+        return True
+    log.info("job %s is no rotation: left to whom it concerns", execution.job_id)
+    return False
+
+
+def _rejected(event: Event, payload: bytes) -> Tuple[Event, Cause]:
+    rejected = Rejected.decode(payload)
+    code = f" ({rejected.code})" if rejected.code else ""
+    return event, Cause(reason=rejected.error_message + code)

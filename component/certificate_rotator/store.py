@@ -1,0 +1,55 @@
+"""The credential store: where a device keeps its private key and certificate.
+
+Two generations exist while a rotation is going on, OLD and NEW; each is complete and durable before
+either is made to lie *in place*, where the nucleus looks. ``switch`` chooses the one in place and may
+be repeated at will, after a crash in the middle too. ``settle`` keeps what is in place and forgets
+the rest. Every method raises StoreError with a sentence for a person.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Dict, Mapping, Protocol
+
+from protocol.algorithms import CsrSigningAlgorithm, KeyType
+
+
+class Generation(str, Enum):
+    """Which of the two credentials."""
+
+    OLD = "OLD"
+    NEW = "NEW"
+
+
+class CredentialStore(Protocol):
+    """Both kinds of store, files and tokens, do exactly this."""
+
+    def begin(self) -> Dict[str, str]:
+        """Make sure that a complete, matching credential lies in place, and clear leftovers.
+
+        Returns notes that must be in the journal before ``prepare`` is called.
+        """
+
+    def resume(self, notes: Mapping[str, str]) -> None:
+        """Take up a rotation that an earlier process began with these notes."""
+
+    def prepare(self, key_type: KeyType) -> None:
+        """Make a new key, durably, out of the nucleus' sight."""
+
+    def request(self, algorithm: CsrSigningAlgorithm) -> str:
+        """A signing request (PEM) over the new key, for the subject of the certificate in place."""
+
+    def new_public_key(self) -> bytes:
+        """SubjectPublicKeyInfo of the new key."""
+
+    def current_certificate(self) -> bytes:
+        """The certificate in place, PEM."""
+
+    def install(self, certificate_pem: str) -> None:
+        """Complete both generations (the old one as backup), then put the new one in place."""
+
+    def switch(self, generation: Generation) -> None:
+        """Put a generation in place; OLD is in place anyway if no backup was completed."""
+
+    def settle(self) -> None:
+        """Keep what is in place, remove everything else; afterwards there is nothing to switch to."""

@@ -1,0 +1,126 @@
+"""Credentials in two PEM files, wherever the nucleus expects them.
+
+Beside each file F a rotation keeps ``F.old`` (backup) and ``F.new``; both are whole or absent, and
+stay until the rotation is settled. Putting a generation in place copies its two files over the two in
+place, each by an atomic rename; permissions, owner, group and extended attributes remain those of the
+file replaced. Two renames cannot be one: should the power fail between them, the pair in place does
+not match until the component, at its start, repeats the switch that the journal asks for.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Dict, Mapping, Tuple
+
+from protocol.algorithms import CsrSigningAlgorithm, KeyType
+
+from . import certificates, files, keys
+from .errors import CertificateError, StoreError
+from .store import Generation
+from .system import System
+
+
+class FileStore:
+    """A CredentialStore over the nucleus' ``certificateFilePath`` and ``privateKeyPath``."""
+
+    def __init__(self, certificate_path: Path, key_path: Path, system: System) -> None:
+        # A symbolic link stays one: it is its target that is replaced.
+        self._certificate = Path(os.path.realpath(str(certificate_path)))
+        self._key = Path(os.path.realpath(str(key_path)))
+        self._system = system
+
+    def begin(self) -> Dict[str, str]:
+        """See CredentialStore."""
+        self._require_pair(self._certificate, self._key)
+        self.settle()
+        return {}
+
+    def resume(self, notes: Mapping[str, str]) -> None:
+        """See CredentialStore; the files say everything."""
+
+    def prepare(self, key_type: KeyType) -> None:
+        """See CredentialStore."""
+        try:
+            files.write(self._system, _of(self._key, Generation.NEW), keys.generate(key_type))
+        except OSError as error:
+            raise StoreError(f"cannot store a new private key: {error}; free or repair the disk") from error
+
+    def request(self, algorithm: CsrSigningAlgorithm) -> str:
+        """See CredentialStore."""
+        subject = certificates.load(self.current_certificate()).subject
+        return keys.signing_request(self._read(_of(self._key, Generation.NEW)), subject, algorithm)
+
+    def new_public_key(self) -> bytes:
+        """See CredentialStore."""
+        return keys.public_key_der(self._read(_of(self._key, Generation.NEW)))
+
+    def current_certificate(self) -> bytes:
+        """See CredentialStore."""
+        return self._read(self._certificate)
+
+    def install(self, certificate_pem: str) -> None:
+        """See CredentialStore."""
+        backups = ((self._certificate, self._read(self._certificate)), (self._key, self._read(self._key)))
+        try:
+            files.write(self._system, _of(self._certificate, Generation.NEW), certificate_pem.encode())
+            for path, data in backups:
+                files.write(self._system, _of(path, Generation.OLD), data)
+        except OSError as error:
+            raise StoreError(f"cannot back up the credential: {error}; free or repair the disk") from error
+        self.switch(Generation.NEW)
+
+    def switch(self, generation: Generation) -> None:
+        """See CredentialStore."""
+        certificate, key = self._generation(generation)
+        if generation is Generation.OLD and not (self._exists(certificate) and self._exists(key)):
+            return
+        self._require_pair(certificate, key)
+        targets = ((self._key, self._read(key)), (self._certificate, self._read(certificate)))
+        try:
+            for path, data in targets:
+                files.stage(self._system, path, data, self._system.attributes(path))
+            for path, _ in targets:
+                files.publish(self._system, path)
+        except OSError as error:
+            raise StoreError(
+                f"cannot put the {generation.value.lower()} credential in place: {error}; "
+                "check the disk and the permissions of the component"
+            ) from error
+
+    def settle(self) -> None:
+        """See CredentialStore. The backup goes first: half a backup is none."""
+        leftovers = (*self._generation(Generation.OLD), *self._generation(Generation.NEW))
+        drafts = (files.temporary(self._certificate), files.temporary(self._key))
+        try:
+            files.remove(self._system, (*leftovers, *drafts))
+        except OSError as error:
+            raise StoreError(f"cannot remove what the rotation left over: {error}; repair the disk") from error
+
+    def _generation(self, generation: Generation) -> Tuple[Path, Path]:
+        return _of(self._certificate, generation), _of(self._key, generation)
+
+    def _require_pair(self, certificate: Path, key: Path) -> None:
+        """Raise StoreError unless the two files belong together."""
+        try:
+            certified = certificates.public_key_der(certificates.load(self._read(certificate)))
+        except CertificateError:
+            raise StoreError(f"{certificate} does not hold a certificate in PEM") from None
+        if certified != keys.public_key_der(self._read(key)):
+            raise StoreError(f"the key in {key} does not belong to the certificate in {certificate}; restore the pair")
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            return self._system.read(path)
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error}; check that it exists and may be read") from error
+
+    def _exists(self, path: Path) -> bool:
+        try:
+            return self._system.exists(path)
+        except OSError as error:
+            raise StoreError(f"cannot look for {path}: {error}; repair the disk") from error
+
+
+def _of(path: Path, generation: Generation) -> Path:
+    return path.with_name(f"{path.name}.{generation.value.lower()}")

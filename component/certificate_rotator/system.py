@@ -1,0 +1,99 @@
+"""The file system, one method per call that a power cut can fall between.
+
+Nothing else in this package touches files, so a test that stops the device before and after every
+call of this class has stopped it everywhere. Policy (what is written when) stands in ``files.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict
+
+_POSIX = os.name == "posix"
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Who may do what with a file: permission bits, owner, group, and extended attributes (SELinux, ACLs)."""
+
+    mode: int
+    owner: int
+    group: int
+    extended: Dict[str, bytes] = field(default_factory=dict)
+
+
+class System:
+    """The real file system. Every method raises OSError as the call beneath it does."""
+
+    def read(self, path: Path) -> bytes:
+        """The whole file."""
+        return path.read_bytes()
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is a file."""
+        return path.exists()
+
+    def create(self, path: Path) -> int:
+        """Open a file that must not exist yet, readable by its owner only; returns a descriptor."""
+        return os.open(str(path), _NEW_FILE, 0o600)
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        """Write everything."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+
+    def sync(self, descriptor: int) -> None:
+        """Return when the data is on the disk."""
+        os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """Close a descriptor."""
+        os.close(descriptor)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename over the target, atomically."""
+        source.replace(target)
+
+    def remove(self, path: Path) -> None:
+        """Unlink; a missing file is no error."""
+        path.unlink(missing_ok=True)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Return when renames and removals in the folder are on the disk; NTFS orders them by itself."""
+        if _POSIX:
+            descriptor = os.open(str(folder), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def attributes(self, path: Path) -> Attributes:
+        """Read the attributes of a file."""
+        status = path.stat()
+        return Attributes(status.st_mode & 0o7777, status.st_uid, status.st_gid, _extended_attributes(path))
+
+    def set_attributes(self, path: Path, wanted: Attributes) -> None:
+        """Give a file these attributes; Windows files inherit theirs from the folder instead."""
+        if not _POSIX:
+            return
+        status = path.stat()
+        if (status.st_uid, status.st_gid) != (wanted.owner, wanted.group):
+            os.chown(str(path), wanted.owner, wanted.group)
+        present = _extended_attributes(path)
+        for name, value in wanted.extended.items():
+            if present.get(name) != value:
+                os.setxattr(str(path), name, value)
+        path.chmod(wanted.mode)  # last: chown clears bits, an ACL changes them
+
+
+def _extended_attributes(path: Path) -> Dict[str, bytes]:
+    if not hasattr(os, "listxattr"):
+        return {}
+    try:
+        return {name: os.getxattr(str(path), name) for name in os.listxattr(str(path))}
+    except OSError:  # a file system without them
+        return {}
