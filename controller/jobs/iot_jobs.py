@@ -208,4 +208,3 @@ class IotJobs:
     def _list(self, operation: str, key: str, **parameters: Any) -> Iterator[Any]:
         for page in self._session.pages(operation, **parameters):
             yield from page.get(key, ())
-

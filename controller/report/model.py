@@ -15,7 +15,7 @@ from controller.errors import ExitCode
 from controller.reconcile.device import CertificateStatus, Device, FleetState
 from controller.reconcile.finding import Assessment, Health, Outcome, Reason, Sync
 from controller.reconcile.plan import Plan
-from controller.reconcile.policy import DesiredState, Policy
+from controller.reconcile.policy import DesiredState, Policy, Source
 
 AGE_BUCKET_DAYS = 30
 
@@ -98,11 +98,17 @@ class FleetFailure:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All fleets of one run."""
+    """All fleets of one run; ``folder`` is where the documents were read, as the command was told."""
 
     created_at: datetime
     fleets: tuple[FleetReport, ...]
     failures: tuple[FleetFailure, ...] = ()
+    folder: str = "desired_state"
+
+    def place(self, source: Source, policy_field: str) -> tuple[str, int]:
+        """File, as seen from where the command ran, and line of a policy field."""
+        path, _, line = source.at(policy_field).rpartition(":")
+        return f"{self.folder.rstrip('/')}/{path}", int(line)
 
 
 class Tally:

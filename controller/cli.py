@@ -1,0 +1,188 @@
+"""``certfleet``: one function per command, in ``controller.commands``; here errors become exit codes.
+
+Only the module of the command that runs is imported, so that ``certfleet --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import NoReturn, TextIO
+
+from controller.commands.context import Context, look_for
+from controller.commands.options import add_common
+from controller.errors import CertfleetError, ExitCode
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command's place, its one line in the overview, and what teaches it by example."""
+
+    module: str
+    summary: str
+    examples: str
+
+
+COMMANDS = {
+    "validate": Command(
+        "validate",
+        "check the desired state, without AWS",
+        "certfleet validate\ncertfleet validate --ref origin/main --format github",
+    ),
+    "plan": Command(
+        "plan",
+        "what apply would do; exits 2 where there is something to do",
+        "certfleet plan\n"
+        "certfleet plan --plan plan.json --format markdown   # the plan for apply, the text for people\n"
+        "certfleet plan --base origin/main                   # what this change does to the fleet",
+    ),
+    "apply": Command(
+        "apply",
+        "rotate: make the jobs of a plan",
+        "certfleet apply --wait                  # wave after wave, until only the blocked are left\n"
+        "certfleet apply --plan plan.json        # exactly what was reviewed",
+    ),
+    "status": Command(
+        "status",
+        "the fleet in numbers",
+        "certfleet status\ncertfleet status --fleet production --format json",
+    ),
+    "drift": Command(
+        "drift",
+        "every device that departs from git, and why; exits 2 where there is one",
+        "certfleet drift\ncertfleet drift --format html --output drift.html",
+    ),
+    "forecast": Command(
+        "forecast",
+        "rotations to come, day by day",
+        "certfleet forecast --horizon 90d\ncertfleet forecast --format ics --output rotations.ics",
+    ),
+    "explain": Command(
+        "explain",
+        "why one device is rotated, or is not: the arithmetic",
+        "certfleet explain gateway-0042\ncertfleet explain gateway-0042 --now 2027-01-01T00:00:00Z",
+    ),
+    "simulate": Command(
+        "simulate",
+        "a year of the fleet's life on a virtual clock",
+        "certfleet simulate --span 365d --offline 10 --failures 1 --seed 7",
+    ),
+    "schema": Command(
+        "schema",
+        "the JSON Schema of the desired state, for editors",
+        "certfleet schema > desired_state/schema.json",
+    ),
+    "bundle": Command(
+        "bundle",
+        "pack the desired state of a commit, for the reconcile Lambda",
+        "certfleet bundle --ref HEAD --output bundle.json",
+    ),
+    "sandbox": Command(
+        "sandbox",
+        "a laptop-sized AWS IoT with a fleet in it",
+        "certfleet sandbox up --fleet fleet.yaml   # then: . ./sandbox.env",
+    ),
+    "demo": Command("demo", "a drifted fleet comes into sync, on this machine", "certfleet demo"),
+    "completion": Command(
+        "completion",
+        "completion for a shell",
+        'eval "$(certfleet completion bash)"\ncertfleet completion zsh > "${fpath[1]}/_certfleet"',
+    ),
+}
+
+DESCRIPTION = "Keeps the X.509 credentials of an AWS IoT fleet the way git says they must be."
+EPILOG = """\
+a first look:
+  certfleet validate             are the documents in ./desired_state right?
+  certfleet drift                which devices depart from them, and why?
+  certfleet plan                 what would be done about it?
+  certfleet apply --wait         do it, and watch
+  certfleet demo                 all of that on this machine, without AWS
+
+exit codes:
+  0 in sync   1 error   2 drift, or changes to make   3 refused by a guardrail
+"""
+
+
+class UsageError(CertfleetError):
+    """The command line is wrong."""
+
+
+class _Parser(ArgumentParser):
+    """As argparse's, but an error is an exception, so that one place prints and one place exits."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"see {self.prog} --help")
+
+
+def build_parser(*names: str) -> ArgumentParser:
+    """The parser; only the named commands (all, where none is named) get their arguments."""
+    parser = _Parser(
+        prog="certfleet", description=DESCRIPTION, epilog=EPILOG, formatter_class=RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="store_true", help="versions and commit of this program")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
+    for name, command in COMMANDS.items():
+        indented = "\n".join(f"  {line}" for line in command.examples.splitlines())
+        entry = commands.add_parser(
+            name,
+            help=command.summary,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            epilog=f"examples:\n{indented}\n",
+            formatter_class=RawDescriptionHelpFormatter,
+        )
+        if not names or name in names:
+            import_module(f"controller.commands.{command.module}").add_arguments(entry)
+            add_common(entry)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    is_debugging = "--debug" in given
+    try:
+        return int(_run(given))
+    except CertfleetError as error:
+        if is_debugging:
+            traceback.print_exc()
+        _print_error(error, sys.stderr, no_color="--no-color" in given)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; nothing is lost: the next run carries on\n")
+        return int(ExitCode.ERROR)
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.ERROR)
+
+
+def _run(given: list[str]) -> ExitCode:
+    chosen = next((word for word in given if word in COMMANDS), "")
+    parser = build_parser(chosen or "none")
+    arguments = parser.parse_args(given)
+    if arguments.version:
+        sys.stdout.write(import_module("controller.commands.version").version_text())
+        return ExitCode.IN_SYNC
+    if not arguments.command:
+        parser.print_help(sys.stderr)
+        return ExitCode.ERROR
+    module = import_module(f"controller.commands.{COMMANDS[arguments.command].module}")
+    return ExitCode(module.run(Context(arguments, sys.stdout, sys.stderr)))
+
+
+def _print_error(error: CertfleetError, stream: TextIO, *, no_color: bool) -> None:
+    color = look_for(stream, os.environ, no_color=no_color).color
+    red, cyan, plain = ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") if color else ("", "", "")
+    stream.write(f"{red}certfleet: error:{plain} {error}\n")
+    if error.remedy:
+        stream.write(f"{cyan}→{plain} {error.remedy}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""What every command is given: its arguments, the present, where to write, and how it may look."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO, TypeVar
+
+from controller.errors import CertfleetError
+from controller.report.console import Look
+from controller.report.formats import Format
+
+PIPE_WIDTH = 100  # columns, where the output is no terminal
+
+T = TypeVar("T")
+Renderer = Callable[[T, Look], str]
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run of one command. ``sleep`` and ``monotonic`` pace waiting only; ``clock`` is the present."""
+
+    arguments: Namespace
+    stdout: TextIO
+    stderr: TextIO
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
+
+    def now(self) -> datetime:
+        """``--now``, or the clock."""
+        given: datetime | None = getattr(self.arguments, "now", None)
+        return given or datetime.now(UTC).replace(microsecond=0)
+
+    @property
+    def output(self) -> Path | None:
+        """``--output``."""
+        return getattr(self.arguments, "output", None)
+
+    def look(self, stream: TextIO | None = None) -> Look:
+        """Width and colour for text on a stream (stdout unless told)."""
+        return look_for(stream or self.stdout, self.environment, no_color=getattr(self.arguments, "no_color", False))
+
+    def emit(self, report: T, renderers: Mapping[Format, Renderer[T]]) -> None:
+        """Render as ``--format`` says and write to ``--output`` or stdout."""
+        look = Look(PIPE_WIDTH) if self.output else self.look()
+        self.write(renderers[Format(self.arguments.format)](report, look))
+
+    def write(self, text: str) -> None:
+        """Machine output: to ``--output``, whole or not at all, or to stdout."""
+        if self.output is None:
+            self.stdout.write(text)
+            self.stdout.flush()
+        else:
+            write_atomically(self.output, text)
+            self.say(f"wrote {self.output}")
+
+    def say(self, text: str) -> None:
+        """A line for people, on stderr."""
+        print(text, file=self.stderr, flush=True)
+
+
+def look_for(stream: TextIO, environment: Mapping[str, str], *, no_color: bool) -> Look:
+    """How text may look on a stream: colour on terminals only, and never against NO_COLOR (no-color.org)."""
+    is_terminal = stream.isatty()
+    width = (
+        shutil.get_terminal_size((PIPE_WIDTH, 24)).columns if is_terminal or "COLUMNS" in environment else PIPE_WIDTH
+    )
+    color = is_terminal and not no_color and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+    return Look(width, color)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one; raises CertfleetError."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            with suppress(OSError):
+                Path(temporary).unlink()
+            raise
+    except OSError as error:
+        raise CertfleetError(f"{path} cannot be written: {error.strerror}", "give --output a writable place") from error

@@ -1,0 +1,46 @@
+"""``certfleet drift``: every device that departs from git, and why, without planning anything."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping
+
+from controller.commands.context import Context
+from controller.commands.options import add_desired, add_fleet, add_output
+from controller.commands.pipeline import drift_of, each_fleet, gravest, load_desired
+from controller.errors import ExitCode
+from controller.report import as_json, github, html, junit, markdown, sarif, text
+from controller.report.console import Look
+from controller.report.formats import Format
+from controller.report.model import Report
+
+RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {
+    Format.TEXT: text.render_drift,
+    Format.JSON: as_json.render_report,
+    Format.MARKDOWN: markdown.render_drift,
+    Format.HTML: html.render_drift,
+    Format.SARIF: sarif.render_drift,
+    Format.JUNIT: junit.render_drift,
+    Format.GITHUB: github.render_drift,
+}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What to compare, and how to say it."""
+    add_desired(parser)
+    add_fleet(parser)
+    add_output(parser, RENDERERS)
+
+
+def run(context: Context) -> ExitCode:
+    """Assess every fleet; exits 2 where any governed device is out of sync, blocked ones too."""
+    report = observe_all(context)
+    context.emit(report, RENDERERS)
+    codes = [ExitCode.IN_SYNC if fleet.is_in_sync else ExitCode.CHANGES for fleet in report.fleets]
+    return gravest(codes, report.failures)
+
+
+def observe_all(context: Context) -> Report:
+    """The drift of every fleet that the arguments name, as one report."""
+    fleets, failures = each_fleet(load_desired(context), lambda desired: drift_of(context, desired))
+    return Report(context.now(), fleets, failures, str(context.arguments.desired_state))

@@ -1,0 +1,84 @@
+"""Arguments that commands share, and the types of their values."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from controller.desired.durations import parse_duration
+from controller.report.formats import Format
+
+DEFAULT_FOLDER = Path("desired_state")
+
+
+def add_common(parser: ArgumentParser) -> None:
+    """What every command takes."""
+    group = parser.add_argument_group("everywhere")
+    group.add_argument("--no-color", action="store_true", help="no colour, as with NO_COLOR in the environment")
+    group.add_argument("--debug", action="store_true", help="show where in the program an error arose")
+
+
+def add_output(parser: ArgumentParser, formats: Iterable[Format]) -> None:
+    """``--format`` and ``--output``."""
+    group = parser.add_argument_group("output")
+    names = [str(name) for name in formats]
+    group.add_argument("--format", choices=names, default=names[0], help=f"one of {', '.join(names)} (default: text)")
+    group.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not to stdout")
+
+
+def add_desired(parser: ArgumentParser) -> None:
+    """Which desired state."""
+    group = parser.add_argument_group("desired state")
+    group.add_argument(
+        "--desired-state", type=Path, default=DEFAULT_FOLDER, metavar="FOLDER", help="default: ./desired_state"
+    )
+    group.add_argument("--ref", metavar="GITREF", help="read it from a git ref; the working tree is not touched")
+    group.add_argument("--bundle", type=Path, metavar="FILE", help="read it from a bundle (see certfleet bundle)")
+    group.add_argument("--fleet", metavar="NAME", help="one Fleet document only (default: all of them)")
+    group.add_argument(
+        "--now", type=instant, metavar="INSTANT", help="assess as of then, such as 2026-12-01T00:00:00Z (default: now)"
+    )
+
+
+def add_fleet(parser: ArgumentParser) -> None:
+    """How the actual state is read."""
+    group = parser.add_argument_group("actual state")
+    group.add_argument(
+        "--inventory",
+        type=Path,
+        metavar="FILE",
+        help="what is known of the fleet's certificates (default: one per account and region in the user's cache)",
+    )
+
+
+def add_overrides(parser: ArgumentParser) -> None:
+    """``--override``, as refusals print it."""
+    parser.add_argument(
+        "--override",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="loosen one guardrail for this run, exactly as the refusal said; may be repeated",
+    )
+
+
+def instant(text: str) -> datetime:
+    """An ISO 8601 instant with a time zone, as UTC."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        message = f"{text!r} is no instant; expected ISO 8601 with a zone, such as 2026-12-01T00:00:00Z"
+        raise ArgumentTypeError(message)
+    return found.astimezone(UTC)
+
+
+def duration(text: str) -> timedelta:
+    """A duration as in the desired state, such as ``90d`` or ``12h``."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None

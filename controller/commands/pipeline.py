@@ -1,0 +1,116 @@
+"""The way that most commands go: documents → fleet by fleet → inventory → assessments → report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from controller.commands.context import Context
+from controller.commands.progress import progress_on
+from controller.desired import BundleSource, GitRef, WorkingTree, load
+from controller.errors import CertfleetError, ExitCode
+from controller.fleet import AwsSession, Inventory, refresh
+from controller.reconcile.assess import assess_fleet
+from controller.reconcile.device import Device, FleetState
+from controller.reconcile.finding import Assessment
+from controller.reconcile.policy import DesiredState, Fleet
+from controller.report.model import FleetFailure, FleetReport, Tally
+
+T = TypeVar("T")
+
+_GRAVEST_FIRST = (ExitCode.ERROR, ExitCode.REFUSED, ExitCode.CHANGES, ExitCode.IN_SYNC)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One fleet, read: what git says, what AWS says, and the way to both."""
+
+    desired: DesiredState
+    state: FleetState
+    session: AwsSession
+    inventory: Inventory
+    now: datetime
+
+    def devices(self) -> Iterator[Device]:
+        """The governed devices, streamed in name order."""
+        return self.inventory.devices(self.desired, self.state)
+
+    def assess(self, tally: Tally) -> Iterator[Assessment]:
+        """One assessment per governed device; the tally counts on the way."""
+        devices = tally.devices(self.devices())
+        return tally.assessments(assess_fleet(devices, self.desired, self.state, self.now))
+
+
+def load_desired(context: Context) -> tuple[DesiredState, ...]:
+    """The documents that the arguments name, one value per fleet."""
+    arguments = context.arguments
+    source: WorkingTree | GitRef | BundleSource
+    if arguments.bundle is not None:
+        if arguments.ref is not None:
+            raise CertfleetError("--ref and --bundle were both given", "a bundle has its commit in it: drop --ref")
+        source = BundleSource(arguments.bundle)
+    elif arguments.ref is not None:
+        source = GitRef(arguments.desired_state, arguments.ref)
+    else:
+        source = WorkingTree(arguments.desired_state)
+    return load(source, now=context.now(), fleet=arguments.fleet)
+
+
+def each_fleet(
+    fleets: tuple[DesiredState, ...], work: Callable[[DesiredState], T]
+) -> tuple[tuple[T, ...], tuple[FleetFailure, ...]]:
+    """Do the work on every fleet; one that fails does not stop the others, but a single one simply raises."""
+    if len(fleets) == 1:
+        return (work(fleets[0]),), ()
+    results, failures = [], []
+    for desired in fleets:
+        try:
+            results.append(work(desired))
+        except CertfleetError as error:
+            failures.append(FleetFailure(desired.fleet.name, str(error), error.remedy, error.exit_code))
+    return tuple(results), tuple(failures)
+
+
+def gravest(codes: list[ExitCode], failures: tuple[FleetFailure, ...] = ()) -> ExitCode:
+    """The one exit code of several fleets."""
+    found = {*codes, *(failure.exit_code for failure in failures)}
+    return next((code for code in _GRAVEST_FIRST if code in found), ExitCode.IN_SYNC)
+
+
+@contextmanager
+def observe(context: Context, desired: DesiredState) -> Iterator[Observed]:
+    """Bring the inventory of one fleet up to date, and hold it open."""
+    now = context.now()
+    path = context.arguments.inventory or default_inventory(desired.fleet)
+    session = AwsSession(desired.fleet)
+    with Inventory(path) as inventory:
+        with progress_on(context.stderr) as tell:
+            state = refresh(session, inventory, desired, now, tell)
+        yield Observed(desired, state, session, inventory, now)
+
+
+def drift_of(context: Context, desired: DesiredState) -> FleetReport:
+    """Assess one fleet, without planning."""
+    tally = Tally(desired, context.now())
+    with observe(context, desired) as observed:
+        for _assessment in observed.assess(tally):
+            pass
+        return tally.finish(observed.state)
+
+
+def default_inventory(fleet: Fleet) -> Path:
+    """The inventory's place in the user's cache (XDG), made private where it is missing."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    folder = (Path(cache) if cache and Path(cache).is_absolute() else Path.home() / ".cache") / "certfleet"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CertfleetError(
+            f"the cache folder {folder} cannot be made: {error.strerror}", "name an inventory file with --inventory"
+        ) from error
+    return folder / f"{fleet.account}-{fleet.region}.sqlite"

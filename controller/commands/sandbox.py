@@ -1,0 +1,31 @@
+"""``certfleet sandbox``: hands over to the sandbox, which is an extra of its own."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from importlib import import_module
+from types import ModuleType
+
+from controller.commands.context import Context
+from controller.errors import CertfleetError, ExitCode
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What the sandbox takes."""
+    sandbox_cli().add_sandbox_arguments(parser)
+
+
+def run(context: Context) -> ExitCode:
+    """Run the sandbox's own command."""
+    return ExitCode(sandbox_cli().run_sandbox(context.arguments))
+
+
+def sandbox_cli() -> ModuleType:
+    """``sandbox.cli``; the one place where the controller reaches for it. Raises CertfleetError where it is missing."""
+    try:
+        return import_module("sandbox.cli")
+    except ModuleNotFoundError as error:
+        raise CertfleetError(
+            f"the sandbox is not installed: there is no module {error.name}",
+            "install it with: pip install 'certfleet[sandbox]'",
+        ) from error

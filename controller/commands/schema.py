@@ -1,0 +1,22 @@
+"""``certfleet schema``: the JSON Schema of the desired state."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from controller.commands.context import Context
+from controller.desired import json_schema
+from controller.errors import ExitCode
+from controller.report.as_json import dump
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Where to write it."""
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not to stdout")
+
+
+def run(context: Context) -> ExitCode:
+    """Print the schema."""
+    context.write(dump(json_schema()))
+    return ExitCode.IN_SYNC

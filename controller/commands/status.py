@@ -1,0 +1,37 @@
+"""``certfleet status``: the fleet in numbers. It reports and never judges: the exit code is 0."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping
+
+from controller.commands.context import Context
+from controller.commands.drift import observe_all
+from controller.commands.options import add_desired, add_fleet, add_output
+from controller.commands.pipeline import gravest
+from controller.errors import ExitCode
+from controller.report import as_json, html, markdown, text
+from controller.report.console import Look
+from controller.report.formats import Format
+from controller.report.model import Report
+
+RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {
+    Format.TEXT: text.render_status,
+    Format.JSON: as_json.render_report,
+    Format.MARKDOWN: markdown.render_drift,
+    Format.HTML: html.render_drift,
+}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Which fleets, and how to say it."""
+    add_desired(parser)
+    add_fleet(parser)
+    add_output(parser, RENDERERS)
+
+
+def run(context: Context) -> ExitCode:
+    """Count."""
+    report = observe_all(context)
+    context.emit(report, RENDERERS)
+    return gravest([], report.failures)

@@ -1,0 +1,54 @@
+"""Annotations of GitHub Actions: workflow commands that mark lines of files in a pull request.
+
+Syntax and escapes: GitHub Docs, "Workflow commands for GitHub Actions".
+"""
+
+from __future__ import annotations
+
+from controller.reconcile.finding import Outcome
+
+from . import words
+from .console import Look
+from .groups import by_reason
+from .model import FleetReport, Report
+from .text import sentence
+
+_LEVELS = {Outcome.ROTATE: "warning", Outcome.BLOCKED: "error", Outcome.WAITING: "notice"}
+_NAMES_SHOWN = 10
+
+
+def annotation(
+    level: str, message: str, *, path: str | None = None, line: int = 1, column: int = 1, title: str = "certfleet"
+) -> str:
+    """One annotation; ``level`` is error, warning or notice."""
+    values = {"file": path, "line": line, "col": column} if path else {}
+    properties = ",".join(f"{key}={_escape_property(str(value))}" for key, value in {**values, "title": title}.items())
+    return f"::{level} {properties}::{_escape(message)}\n"
+
+
+def render_drift(report: Report, _look: Look) -> str:
+    """One annotation per reason and policy, on the line of the policy field it departs from."""
+    lines = [line for fleet in report.fleets for line in _fleet(report, fleet)]
+    lines += [annotation("error", f"fleet {failure.fleet}: {failure.message}") for failure in report.failures]
+    return "".join(lines)
+
+
+def _fleet(report: Report, fleet: FleetReport) -> list[str]:
+    lines = [annotation("notice", f"fleet {fleet.desired.fleet.name}: {sentence(fleet)}")]
+    sources = {policy.name: policy.source for policy in fleet.desired.policies}
+    for outcome, level in _LEVELS.items():
+        for group in by_reason(fleet.of(outcome)):
+            source = sources.get(group.policy or "")
+            path, line = report.place(source, group.finding.policy_field) if source else (None, 1)
+            devices = words.listed(group.devices, _NAMES_SHOWN)
+            text = f"{words.count(len(group.devices), 'device')}: {group.finding.message} ({devices})"
+            lines.append(annotation(level, text, path=path, line=line, title=group.reason.value))
+    return lines
+
+
+def _escape(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _escape_property(text: str) -> str:
+    return _escape(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,78 @@
+"""JUnit XML: what test dashboards read. A device that is to rotate or blocked is a failed case.
+
+Devices in sync are counted, not listed: they are passed cases only in number, one per policy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from xml.etree import ElementTree as ET
+
+from controller.reconcile.finding import Assessment, Outcome
+
+from .console import Look
+from .groups import leading
+from .model import FleetReport, Report
+
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_RESULTS = {Outcome.ROTATE: "failure", Outcome.BLOCKED: "failure", Outcome.WAITING: "skipped"}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One test case; ``result`` is failure, error or skipped, None where it passed."""
+
+    group: str
+    name: str
+    result: str | None = None
+    message: str = ""
+    kind: str = ""
+
+
+def suite(name: str, cases: Iterable[Case]) -> str:
+    """A document with one test suite."""
+    listed = list(cases)
+    root = ET.Element("testsuites", name=name)
+    element = ET.SubElement(root, "testsuite", name=name, tests=str(len(listed)))
+    for result, plural in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        element.set(plural, str(sum(case.result == result for case in listed)))
+    for case in listed:
+        entry = ET.SubElement(element, "testcase", classname=_clean(case.group), name=_clean(case.name))
+        if case.result:
+            detail = ET.SubElement(entry, case.result, message=_clean(case.message))
+            if case.kind:
+                detail.set("type", case.kind)
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def render_drift(report: Report, _look: Look) -> str:
+    """One case per policy, and one per device with something to say."""
+    cases = [case for fleet in report.fleets for case in _fleet(fleet)]
+    cases += [Case(failure.fleet, "fleet", "error", failure.message) for failure in report.failures]
+    return suite("certfleet drift", cases)
+
+
+def _fleet(fleet: FleetReport) -> list[Case]:
+    name = fleet.desired.fleet.name
+    policies = [
+        Case(f"{name}.{entry.policy.name}", f"{entry.in_sync} of {entry.governed} devices in sync")
+        for entry in fleet.policies
+    ]
+    listed = [assessment for outcome in Outcome for assessment in fleet.of(outcome)]
+    return policies + [_case(name, assessment) for assessment in sorted(listed, key=lambda found: found.device)]
+
+
+def _case(fleet: str, assessment: Assessment) -> Case:
+    finding = leading(assessment)
+    message = "; ".join(found.message for found in assessment.findings)
+    if finding.remedy:
+        message += f". To do: {finding.remedy}"
+    group = f"{fleet}.{assessment.policy or 'no policy'}"
+    return Case(group, assessment.device, _RESULTS[finding.outcome], message, finding.reason.value)
+
+
+def _clean(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", text)

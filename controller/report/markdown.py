@@ -1,0 +1,150 @@
+"""Markdown for comments and step summaries: the summary line first, details folded, never too long.
+
+GitHub refuses comments above 65,536 characters; what does not fit is cut section by section, and that
+is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from controller.reconcile.finding import Outcome
+from controller.reconcile.plan import Plan
+
+from . import words
+from .console import Look
+from .groups import TITLES, by_reason
+from .model import FleetReport, Report
+from .text import demand, sentence, target
+
+MAX_CHARACTERS = 65_536
+_CUT = "\n> The report is cut here: it was too long for a comment. `certfleet drift --format html` shows all of it.\n"
+_ROWS_SHOWN = 50
+_NAMES_SHOWN = 8
+_ICONS = {Outcome.ROTATE: "🔄", Outcome.WAITING: "⏳", Outcome.BLOCKED: "🛑"}
+
+
+def render_drift(report: Report, _look: Look) -> str:
+    """Drift, or drift and plan."""
+    sections = [section for fleet in report.fleets for section in _fleet(fleet)]
+    sections += [
+        f"### ❌ Fleet `{failure.fleet}` could not be read\n\n{failure.message}\n\n{failure.remedy or ''}\n"
+        for failure in report.failures
+    ]
+    return fitted(sections)
+
+
+def fitted(sections: list[str]) -> str:
+    """The sections one after the other, as many as fit into one comment."""
+    text = "\n".join(sections)
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    shown = ""
+    for section in sections:
+        if len(shown) + len(section) + 1 + len(_CUT) > MAX_CHARACTERS:
+            break
+        shown += f"{section}\n"
+    return shown + _CUT
+
+
+def folded(title: str, body: str, *, is_open: bool = False) -> str:
+    """A section behind a line to click on."""
+    return f"<details{' open' if is_open else ''}><summary>{title}</summary>\n\n{body}\n\n</details>\n"
+
+
+def table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, at_most: int = _ROWS_SHOWN) -> str:
+    """A table; rows above ``at_most`` are counted instead."""
+    lines = [_row(titles), _row(("---",) * len(titles)), *(_row(row) for row in rows[:at_most])]
+    if len(rows) > at_most:
+        lines.append(f"\n… and {len(rows) - at_most:,} more")
+    return "\n".join(lines)
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _fleet(report: FleetReport) -> list[str]:
+    icon = "✅" if report.is_in_sync else "🔄" if not report.outcomes.get(Outcome.BLOCKED) else "🛑"
+    fleet = report.desired.fleet
+    sections = [f"## {icon} {fleet.name}: {sentence(report)}\n"]
+    commit = words.commit(report.desired.commit, is_dirty=report.desired.is_dirty)
+    when = words.instant(report.state.observed_at)
+    sections.append(f"Account {fleet.account}, {fleet.region}, commit `{commit}`, seen {when}.\n")
+    if report.plan is not None:
+        sections += _plan(report.plan)
+    sections.append(_policies(report))
+    for outcome in (Outcome.BLOCKED, Outcome.ROTATE, Outcome.WAITING):
+        section = _outcome(report, outcome)
+        if section:
+            sections.append(section)
+    if report.state.unmanaged_count:
+        names = words.listed(report.state.unmanaged, _NAMES_SHOWN * 4)
+        title = f"Unmanaged: {words.count(report.state.unmanaged_count, 'thing')} that no policy governs"
+        sections.append(folded(title, names))
+    return sections
+
+
+def _policies(report: FleetReport) -> str:
+    rows = [
+        (
+            f"`{entry.policy.name}`",
+            f"{entry.governed:,}",
+            words.percent(entry.in_sync, entry.governed),
+            *(f"{number:,}" if number else "–" for number in (entry.rotate, entry.waiting, entry.blocked)),
+            entry.health.value,
+        )
+        for entry in report.policies
+        if entry.in_sync < entry.governed
+    ]
+    quiet = sum(entry.in_sync == entry.governed for entry in report.policies)
+    note = f"\n\n{words.count(quiet, 'policy is', 'policies are')} in sync." if quiet else ""
+    if not rows:
+        return note.strip() + "\n"
+    return table(("Policy", "Devices", "In sync", "Rotate", "Waiting", "Blocked", "Health"), rows) + note + "\n"
+
+
+def _outcome(report: FleetReport, outcome: Outcome) -> str:
+    groups = by_reason(report.of(outcome))
+    if not groups:
+        return ""
+    rows = [
+        (
+            f"`{group.reason.value}`",
+            f"`{group.policy or '–'}`",
+            f"{len(group.devices):,}",
+            group.finding.message + (f" → {group.finding.remedy}" if group.finding.remedy else ""),
+            words.listed(group.devices, _NAMES_SHOWN),
+        )
+        for group in groups
+    ]
+    title = f"{_ICONS[outcome]} {TITLES[outcome]}: {words.count(report.outcomes[outcome], 'device')}"
+    body = table(("Reason", "Policy", "Devices", "Such as", "Which"), rows)
+    return folded(title, body, is_open=outcome is Outcome.BLOCKED)
+
+
+def _plan(plan: Plan) -> list[str]:
+    sections = [
+        f"> ⛔ **Refused by `{refusal.guardrail}`** ({refusal.policy or 'fleet'}): {refusal.message}  \n"
+        f"> {refusal.override}\n"
+        for refusal in plan.refusals
+    ]
+    if plan.jobs:
+        total = sum(len(job.devices) for job in plan.jobs)
+        rows = [
+            (
+                f"`{job.policy}`",
+                "standing" if job.is_standing else str(job.wave),
+                f"{len(job.devices):,}",
+                f"{job.rollout.maximum_per_minute:,}/min",
+                f"{target(job)}; {demand(job)}",
+            )
+            for job in plan.jobs
+        ]
+        jobs = words.count(len(plan.jobs), "job")
+        sections.append(f"**{words.count(total, 'device rotates', 'devices rotate')} in {jobs}.**\n")
+        body = table(("Policy", "Wave", "Devices", "Rate", "Target"), rows)
+        sections.append(folded(f"Plan <code>{plan.digest[:16]}</code>", body))
+    sections += [f"- {wave.message}" for wave in plan.waves if wave.remedy]
+    sections += [f"- {incident.message}" for incident in plan.incidents]
+    return sections

@@ -1,0 +1,117 @@
+"""Mistakes in the documents, in every format that a validation can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from controller.errors import Problem
+from controller.reconcile.policy import DesiredState
+
+from . import words
+from .as_json import FORMAT_VERSION, dump
+from .console import Look, Page
+from .formats import Format
+from .github import annotation
+from .junit import Case, suite
+from .sarif import Result, sarif_log
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What ``validate`` found in a folder: the fleets, or the problems."""
+
+    folder: str
+    fleets: tuple[DesiredState, ...]
+    problems: tuple[Problem, ...] = ()
+
+
+def _text(result: Validation, look: Look) -> str:
+    page = Page(look)
+    for problem in result.problems:
+        page.line((f"{problem.path}:{problem.line}: ", "head"), problem.message)
+    if result.problems:
+        page.line((f"{words.count(len(result.problems), 'problem')} in {result.folder}", "bad"))
+    for desired in result.fleets:
+        fleet = desired.fleet
+        parts = [words.count(len(desired.policies), "policy", "policies")]
+        parts.append(words.count(len(desired.authorities), "authority", "authorities"))
+        if desired.waivers:
+            parts.append(words.count(len(desired.waivers), "waiver"))
+        if desired.incidents:
+            parts.append(words.count(len(desired.incidents), "incident"))
+        where = f"account {fleet.account}, {fleet.region}, {words.commit(desired.commit, is_dirty=desired.is_dirty)}"
+        page.line(("VALID  ", "bold good"), (fleet.name, "head"), f"  {', '.join(parts)}", (f"  {where}", "dim"))
+    return page.text()
+
+
+def _json(result: Validation, _look: Look) -> str:
+    return dump(
+        {
+            "format_version": FORMAT_VERSION,
+            "kind": "Validation",
+            "valid": not result.problems,
+            "fleets": [
+                {
+                    "fleet": desired.fleet.name,
+                    "account": desired.fleet.account,
+                    "region": desired.fleet.region,
+                    "commit": desired.commit,
+                    "policies": [policy.name for policy in desired.policies],
+                }
+                for desired in result.fleets
+            ],
+            "problems": [
+                {"path": problem.path, "line": problem.line, "column": problem.column, "message": problem.message}
+                for problem in result.problems
+            ],
+        }
+    )
+
+
+def _github(result: Validation, _look: Look) -> str:
+    return "".join(
+        annotation("error", problem.message, path=_path(result, problem), line=problem.line, column=problem.column)
+        for problem in result.problems
+    )
+
+
+def _markdown(result: Validation, _look: Look) -> str:
+    if not result.problems:
+        names = ", ".join(f"`{desired.fleet.name}`" for desired in result.fleets)
+        return f"✅ The desired state is valid: {names}.\n"
+    lines = [f"❌ **{words.count(len(result.problems), 'problem')} in the desired state**\n"]
+    lines += [f"- `{_path(result, problem)}:{problem.line}` {problem.message}" for problem in result.problems]
+    return "\n".join(lines) + "\n"
+
+
+def _sarif(result: Validation, _look: Look) -> str:
+    results = [
+        Result("InvalidDocument", "error", problem.message, _path(result, problem), problem.line)
+        for problem in result.problems
+    ]
+    return sarif_log(results, {"InvalidDocument": "A document of the desired state is wrong."})
+
+
+def _junit(result: Validation, _look: Look) -> str:
+    cases = [
+        Case("desired state", f"{_path(result, problem)}:{problem.line}", "failure", problem.message)
+        for problem in result.problems
+    ]
+    cases += [Case("desired state", desired.fleet.name) for desired in result.fleets]
+    return suite("certfleet validate", cases)
+
+
+def _path(result: Validation, problem: Problem) -> str:
+    """From where the command was run, which in CI is the checkout: annotations need that."""
+    return f"{result.folder.rstrip('/')}/{problem.path}"
+
+
+RENDERERS: Mapping[Format, Callable[[Validation, Look], str]] = {
+    Format.TEXT: _text,
+    Format.JSON: _json,
+    Format.MARKDOWN: _markdown,
+    Format.GITHUB: _github,
+    Format.SARIF: _sarif,
+    Format.JUNIT: _junit,
+}

@@ -1,0 +1,85 @@
+"""SARIF 2.1.0: what code scanning shows, one result per reason and policy, on the policy field's line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from controller.reconcile.finding import Outcome, Reason
+
+from . import words
+from .as_json import dump
+from .console import Look
+from .groups import Group, by_reason
+from .model import FleetReport, Report
+
+_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_LEVELS = {Outcome.ROTATE: "warning", Outcome.BLOCKED: "error", Outcome.WAITING: "note"}
+_NAMES_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One SARIF result; ``path`` is relative to the repository, None where no line is at fault."""
+
+    rule: str
+    level: str  # error, warning, note
+    message: str
+    path: str | None = None
+    line: int = 1
+
+
+def sarif_log(results: Iterable[Result], rules: Mapping[str, str]) -> str:
+    """A whole log of one run; ``rules`` maps each rule's id to its description."""
+    return dump(
+        {
+            "$schema": _SCHEMA,
+            "version": "2.1.0",
+            "runs": [
+                {
+                    "tool": {
+                        "driver": {
+                            "name": "certfleet",
+                            "rules": [{"id": rule, "shortDescription": {"text": text}} for rule, text in rules.items()],
+                        }
+                    },
+                    "results": [_result(result) for result in results],
+                }
+            ],
+        }
+    )
+
+
+def render_drift(report: Report, _look: Look) -> str:
+    """Drift of all fleets in one run."""
+    results = [
+        _drift(report, fleet, level, group)
+        for fleet in report.fleets
+        for outcome, level in _LEVELS.items()
+        for group in by_reason(fleet.of(outcome))
+    ]
+    results += [
+        Result("FleetFailed", "error", f"fleet {failure.fleet}: {failure.message}") for failure in report.failures
+    ]
+    used = {result.rule for result in results}
+    rules = {reason.value: f"Devices with {reason.value}" for reason in Reason if reason.value in used}
+    if "FleetFailed" in used:
+        rules["FleetFailed"] = "A fleet could not be read"
+    return sarif_log(results, rules)
+
+
+def _drift(report: Report, fleet: FleetReport, level: str, group: Group) -> Result:
+    source = next((policy.source for policy in fleet.desired.policies if policy.name == group.policy), None)
+    path, line = report.place(source, group.finding.policy_field) if source else (None, 1)
+    devices = words.listed(group.devices, _NAMES_SHOWN)
+    remedy = f" To do: {group.finding.remedy}." if group.finding.remedy else ""
+    text = f"{words.count(len(group.devices), 'device')} of {fleet.desired.fleet.name}: {group.finding.message}"
+    return Result(group.reason.value, level, f"{text} ({devices}).{remedy}", path, line)
+
+
+def _result(result: Result) -> dict[str, object]:
+    value: dict[str, object] = {"ruleId": result.rule, "level": result.level, "message": {"text": result.message}}
+    if result.path:
+        place = {"artifactLocation": {"uri": result.path}, "region": {"startLine": result.line}}
+        value["locations"] = [{"physicalLocation": place}]
+    return value
