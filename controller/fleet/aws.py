@@ -42,7 +42,7 @@ class AwsSession:
     """AWS as one fleet's controller sees it: one account, one region, proven. Thread-safe.
 
     ``attempts`` counts all attempts of one call; timeouts are in seconds. ``calls`` counts attempts by
-    API name. ``monotonic`` and ``sleep`` drive the rate limits only.
+    API name. ``monotonic`` and ``sleep`` drive the rate limits only; ``new_session`` makes botocore sessions.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class AwsSession:
         read_timeout: float = 60,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
-        botocore_session: Any = None,
+        new_session: Callable[[], Any] = botocore.session.Session,
     ) -> None:
         self.fleet = fleet
         self.calls: Counter[str] = Counter()
@@ -75,11 +75,11 @@ class AwsSession:
         self._quick = self._config.merge(
             Config(retries={"mode": "standard", "total_max_attempts": min(attempts, 3)}, connect_timeout=5)
         )
-        self._session = botocore_session or botocore.session.Session()
+        self._session = new_session()
         # Every attempt passes here; the wait comes before the signature, which has a time in it.
         self._session.register("before-sign", self._before_attempt)
         if fleet.role_arn:
-            self._assume_role(fleet.role_arn)
+            self._assume_role(fleet.role_arn, new_session())
 
     @property
     def where(self) -> str:
@@ -164,11 +164,11 @@ class AwsSession:
         with self._lock:
             self.calls[operation_name] += 1
 
-    def _assume_role(self, role_arn: str) -> None:
+    def _assume_role(self, role_arn: str, source: Any) -> None:
         account = (role_arn.split(":") + [""] * 5)[4]
         if account != self.fleet.account:
             raise _wrong_account(self.fleet, f"spec.roleArn names account {account or 'none'} ({role_arn})")
-        self._session.register_component("credential_provider", CredentialResolver([_Role(self, role_arn)]))
+        self._session.register_component("credential_provider", CredentialResolver([_Role(self, role_arn, source)]))
 
 
 class _Role:
@@ -177,10 +177,10 @@ class _Role:
     METHOD = "certfleet-assume-role"
     CANONICAL_NAME = None
 
-    def __init__(self, owner: AwsSession, role_arn: str) -> None:
+    def __init__(self, owner: AwsSession, role_arn: str, source: Any) -> None:
         self._owner = owner
         self._role_arn = role_arn
-        self._source = botocore.session.Session()
+        self._source = source
         self._source.register("before-sign", owner._before_attempt)  # noqa: SLF001 (two halves of one class)
 
     def load(self) -> Any:

@@ -62,17 +62,12 @@ class Reader:
             work.add(lambda: self._things_of(certificate_id), lambda things: kept(certificate_id, things))
 
         unread = self._ids("SELECT id FROM certificates WHERE are_things_read = 0 AND id > ? ORDER BY id LIMIT ?")
-        newly_governed = self._ids(
-            "SELECT id FROM certificates c WHERE are_things_read = 1 AND id > ? "  # noqa: S608 (constants only)
-            f"AND {_MISSING_DESCRIPTION} ORDER BY id LIMIT ?"
-        )
 
         def refill() -> None:
             for certificate_id in unread.next_chunk():
                 read(certificate_id)
-            for certificate_id in newly_governed.next_chunk():
-                self._describe(work, certificate_id)
 
+        self._describe_left_over()
         work.run(refill)
 
     def read_things(self, names: Iterable[str]) -> None:
@@ -87,6 +82,20 @@ class Reader:
 
             work.add(lambda name=name: self._principals_of(name), kept)  # type: ignore[misc]  # mypy: lambda defaults
         work.run()
+
+    def _describe_left_over(self) -> None:
+        """Describe what a killed run did not come to, and what things hold that are governed since."""
+        missing = self._ids(
+            "SELECT id FROM certificates c WHERE are_things_read = 1 AND id > ? "  # noqa: S608 (constants only)
+            f"AND {_MISSING_DESCRIPTION} ORDER BY id LIMIT ?"
+        )
+        work = Work()
+
+        def refill() -> None:
+            for certificate_id in missing.next_chunk():
+                self._describe(work, certificate_id)
+
+        work.run(refill)
 
     # calls, on threads
 

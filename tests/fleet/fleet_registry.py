@@ -1,0 +1,403 @@
+"""An AWS account in memory, behind botocore's ``before-send`` event.
+
+Requests and answers pass botocore's serialisers and parsers for real; only the wire is missing, so
+tests and benchmarks run real clients, hooks and retries at the speed of function calls.
+"""
+
+# ruff: noqa: N802 (methods carry the names of AWS's APIs)
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import botocore.session
+from botocore.awsrequest import AWSResponse
+from botocore.loaders import Loader
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+ACCOUNT = "123456789012"
+REGION = "eu-west-1"
+EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
+AWS_IOT_ISSUER = "Amazon Web Services O=Amazon.com Inc. L=Seattle ST=Washington C=US"
+STOCK_TEMPLATE = {"document": '{"operation":"ROTATE_CERTIFICATE"}', "description": "by the public solution"}
+
+LOADER = Loader()  # shared: reading botocore's models takes longer than a test
+
+
+def full(short: str) -> str:
+    """A certificate id as AWS demands it, from a short hexadecimal one that tests can read."""
+    return short.ljust(64, "0")
+
+
+def name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+AWS_IOT_NAME = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, AWS_IOT_ISSUER)])
+
+
+class Issuer:
+    """A CA with a key of its own."""
+
+    def __init__(self, issuer_name: x509.Name) -> None:
+        self.name = issuer_name
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.pem = self.certify(issuer_name, self.key.public_key())
+
+    def certify(
+        self,
+        subject: x509.Name,
+        public_key: Any,
+        *,
+        not_before: datetime = EPOCH,
+        validity: timedelta = timedelta(days=365),
+        digest: Any = None,
+    ) -> str:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.name)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(not_before)
+            .not_valid_after(not_before + validity)
+        )
+        certificate = builder.sign(self.key, digest or hashes.SHA256())
+        return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@dataclass
+class Fault:
+    """An answer instead of the real one, for the next ``times`` calls of an API."""
+
+    code: str
+    status: int
+    times: float
+    message: str = "because the test says so"
+    after: int = 0  # calls that succeed first
+
+
+@dataclass
+class Registry:
+    """One account's state; tests change it directly between refreshes."""
+
+    groups: dict[str, list[str]] = field(default_factory=dict)
+    certificates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attachments: dict[str, dict[str, str]] = field(default_factory=dict)  # certificate id → thing → type
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    templates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    authorities: dict[str, str] = field(default_factory=dict)  # ARN → PEM
+    account: str = ACCOUNT
+    faults: dict[str, Fault] = field(default_factory=dict)
+    before: Callable[[str, dict[str, Any]], None] = lambda operation, parameters: None
+    page_limit: int = 250
+    seen: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_thing: dict[str, dict[str, str]] = {}
+        self._aws = Issuer(AWS_IOT_NAME)
+        self._key = ec.generate_private_key(ec.SECP256R1()).public_key()
+        self._pems: dict[Any, str] = {}
+
+    # building
+
+    def add_certificate(
+        self,
+        certificate_id: str,
+        *things: str,
+        pem: str | None = None,
+        status: str = "ACTIVE",
+        kind: str = "EXCLUSIVE_THING",
+        created_at: datetime = EPOCH,
+        **more: Any,
+    ) -> None:
+        certificate_id = full(certificate_id)
+        self.certificates[certificate_id] = {
+            "certificateId": certificate_id,
+            "certificateArn": f"arn:aws:iot:{REGION}:{ACCOUNT}:cert/{certificate_id}",
+            "status": status,
+            "creationDate": created_at.timestamp(),
+            "certificateMode": "DEFAULT",
+            "certificatePem": pem or self.aws_pem(),
+            **more,
+        }
+        self.attachments[certificate_id] = {}
+        for thing in things:
+            self.attach(certificate_id, thing, kind)
+
+    def aws_pem(self) -> str:
+        if "aws" not in self._pems:
+            self._pems["aws"] = self._aws.certify(name("device"), self._key)
+        return self._pems["aws"]
+
+    def attach(self, certificate_id: str, thing: str, kind: str = "EXCLUSIVE_THING") -> None:
+        certificate_id = full(certificate_id)
+        self.attachments[certificate_id][thing] = kind
+        self._by_thing.setdefault(thing, {})[certificate_id] = kind
+
+    def detach(self, certificate_id: str, thing: str) -> None:
+        certificate_id = full(certificate_id)
+        del self.attachments[certificate_id][thing]
+        del self._by_thing[thing][certificate_id]
+
+    def remove_certificate(self, certificate_id: str) -> None:
+        certificate_id = full(certificate_id)
+        for thing in list(self.attachments[certificate_id]):
+            self.detach(certificate_id, thing)
+        del self.certificates[certificate_id], self.attachments[certificate_id]
+
+    def add_job(
+        self,
+        job_id: str,
+        executions: dict[str, str],
+        *,
+        document: str = STOCK_TEMPLATE["document"],
+        status: str = "IN_PROGRESS",
+        created_at: datetime = EPOCH,
+        reasons: dict[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        self.jobs[job_id] = {
+            "document": document,
+            "executions": executions,
+            "reasons": reasons or {},
+            "summary": {"jobId": job_id, "status": status, "createdAt": created_at.timestamp(), **more},
+        }
+
+    # serving
+
+    def new_session(self) -> Any:
+        """A botocore session whose clients speak to this registry."""
+        session = botocore.session.Session()
+        session.register_component("data_loader", LOADER)
+        session.register("before-send", self._serve)
+        return session
+
+    def _serve(self, request: Any, event_name: str, **_: Any) -> AWSResponse:
+        _, service, operation = event_name.split(".")
+        parameters = _parameters(service, operation, request)
+        self.before(operation, parameters)
+        with self._lock:
+            self.seen.append((operation, parameters))
+            fault = self.faults.get(operation)
+            if fault and fault.times > 0:
+                if fault.after <= 0:
+                    fault.times -= 1
+                    return _error(request.url, service, fault.code, fault.status, fault.message)
+                fault.after -= 1
+            return getattr(self, f"_{service.replace('-', '_')}_{operation}")(request.url, parameters)
+
+    def _sts_GetCallerIdentity(self, url: str, _: dict[str, Any]) -> AWSResponse:
+        inner = f"<Account>{self.account}</Account><Arn>arn:aws:iam::{self.account}:user/t</Arn><UserId>U</UserId>"
+        return _answer(url, 200, _xml("GetCallerIdentity", inner))
+
+    def _sts_AssumeRole(self, url: str, _: dict[str, Any]) -> AWSResponse:
+        expiry = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        inner = (
+            "<Credentials><AccessKeyId>ASSUMED</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
+            f"<SessionToken>t</SessionToken><Expiration>{expiry}</Expiration></Credentials>"
+        )
+        return _answer(url, 200, _xml("AssumeRole", inner))
+
+    def _acm_pca_GetCertificateAuthorityCertificate(self, url: str, parameters: dict[str, Any]) -> AWSResponse:
+        for arn, pem in self.authorities.items():
+            if arn.encode() in parameters["body"]:
+                return _answer(url, 200, _cbor({"Certificate": pem}), {"smithy-protocol": "rpc-v2-cbor"})
+        body = _cbor({"__type": "com.amazonaws.acmpca#ResourceNotFoundException", "message": "no such CA"})
+        return _answer(url, 400, body, {"smithy-protocol": "rpc-v2-cbor"})
+
+    def _iot_DescribeThingGroup(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        group = p["thingGroupName"]
+        if group not in self.groups:
+            return _error(url, "iot", "ResourceNotFoundException", 404, f"no group {group}")
+        return _json(
+            url, {"thingGroupName": group, "thingGroupArn": f"arn:aws:iot:{REGION}:{ACCOUNT}:thinggroup/{group}"}
+        )
+
+    def _iot_ListThingsInThingGroup(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        assert p["recursive"] == "true"
+        return self._page(url, p, "things", self.groups[p["thingGroupName"]])
+
+    def _iot_ListCertificates(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        keys = ("certificateArn", "certificateId", "status", "certificateMode", "creationDate")
+        entries = _Lazy(list(self.certificates.values()), lambda entry: {key: entry[key] for key in keys})
+        page = {"maxResults": p.get("pageSize"), "nextToken": p.get("marker")}
+        return self._page(url, page, "certificates", entries, token_field="nextMarker")
+
+    def _iot_DescribeCertificate(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        entry = self.certificates.get(p["certificateId"])
+        if entry is None:
+            return _error(url, "iot", "ResourceNotFoundException", 404, "no such certificate")
+        return _json(url, {"certificateDescription": entry})
+
+    def _iot_ListPrincipalThingsV2(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        certificate_id = p["principal"].rpartition("/")[2]
+        if certificate_id not in self.attachments:
+            return _error(url, "iot", "ResourceNotFoundException", 404, "no such principal")
+        entries = [{"thingName": t, "thingPrincipalType": k} for t, k in self.attachments[certificate_id].items()]
+        return self._page(url, p, "principalThingObjects", entries)
+
+    def _iot_ListThingPrincipalsV2(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        thing = p["thingName"]
+        held = self._by_thing.get(thing, {})
+        if not held and not any(thing in things for things in self.groups.values()):
+            return _error(url, "iot", "ResourceNotFoundException", 404, "no such thing")
+        arn = f"arn:aws:iot:{REGION}:{ACCOUNT}:cert/"
+        entries = [{"principal": arn + one, "thingPrincipalType": kind} for one, kind in held.items()]
+        cognito = {"principal": f"{REGION}:4ae34b5b-identity", "thingPrincipalType": "NON_EXCLUSIVE_THING"}
+        return self._page(url, p, "thingPrincipalObjects", [*entries, cognito])
+
+    def _iot_ListJobs(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        jobs = [job["summary"] for job in self.jobs.values() if job["summary"]["status"] == p["status"]]
+        return self._page(url, p, "jobs", sorted(jobs, key=lambda job: -job["createdAt"]))
+
+    def _iot_GetJobDocument(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        return self._of_job(url, p, lambda job: {"document": job["document"]})
+
+    def _iot_DescribeJob(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        target = f"arn:aws:iot:{REGION}:{ACCOUNT}:thing/x"
+        return self._of_job(url, p, lambda job: {"job": {**job["summary"], "targets": [target]}})
+
+    def _iot_ListJobExecutionsForJob(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        if p["jobId"] not in self.jobs:
+            return _error(url, "iot", "ResourceNotFoundException", 404, "no such job")
+        job = self.jobs[p["jobId"]]
+        at = job["summary"]["createdAt"] + 60
+        entries = [
+            {
+                "thingArn": f"arn:aws:iot:{REGION}:{ACCOUNT}:thing/{thing}",
+                "jobExecutionSummary": {"status": s, "queuedAt": at, "startedAt": at, "lastUpdatedAt": at},
+            }
+            for thing, s in job["executions"].items()
+        ]
+        return self._page(url, p, "executionSummaries", entries)
+
+    def _iot_DescribeJobExecution(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        def answer(job: dict[str, Any]) -> dict[str, Any]:
+            reason = job["reasons"].get(p["thingName"])
+            details = {"detailsMap": {"DeviceFailureReason": reason}} if reason else {}
+            return {"execution": {"jobId": p["jobId"], "statusDetails": details}}
+
+        return self._of_job(url, p, answer)
+
+    def _iot_DescribeJobTemplate(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        template = self.templates.get(p["jobTemplateId"])
+        if template is None:
+            return _error(url, "iot", "ResourceNotFoundException", 404, "no such template")
+        return _json(url, template)
+
+    def _of_job(self, url: str, p: dict[str, Any], answer: Callable[[dict[str, Any]], dict[str, Any]]) -> AWSResponse:
+        job = self.jobs.get(p["jobId"])
+        if job is None:
+            return _error(url, "iot", "ResourceNotFoundException", 404, "no such job")
+        return _json(url, answer(job))
+
+    def _page(
+        self, url: str, p: dict[str, Any], field_name: str, entries: Any, token_field: str = "nextToken"
+    ) -> AWSResponse:
+        if p.get("nextToken") == "stale":
+            return _error(url, "iot", "InvalidRequestException", 400, "the token is not valid")
+        start = int(p.get("nextToken") or 0)
+        end = start + min(int(p["maxResults"]), self.page_limit)
+        answer: dict[str, Any] = {field_name: list(entries[start:end])}
+        if end < len(entries):
+            answer[token_field] = str(end)
+        return _json(url, answer)
+
+
+class _Lazy:
+    """A list whose entries are shaped only where a page shows them."""
+
+    def __init__(self, entries: list[Any], shape: Callable[[Any], Any]) -> None:
+        self._entries, self._shape = entries, shape
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, where: slice) -> Iterable[Any]:
+        return map(self._shape, self._entries[where])
+
+
+class _Raw:
+    """A body as urllib3 hands it over."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def stream(self, *_: Any, **__: Any) -> Iterable[bytes]:
+        yield self._body
+
+
+_ROUTES: dict[str, tuple[re.Pattern[str], dict[str, str]]] = {}
+_MODEL: list[Any] = []
+
+
+def _parameters(service: str, operation: str, request: Any) -> dict[str, Any]:
+    """What the client asked, read back from path, query and headers by botocore's model."""
+    if service != "iot":
+        body = request.body or b""
+        return {"body": body if isinstance(body, bytes) else str(body).encode()}
+    if operation not in _ROUTES:
+        if not _MODEL:
+            session = botocore.session.Session()
+            session.register_component("data_loader", LOADER)
+            _MODEL.append(session.get_service_model("iot"))
+        model = _MODEL[0].operation_model(operation)
+        path = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", model.http["requestUri"])
+        headers = {
+            shape.serialization["name"]: member
+            for member, shape in (model.input_shape.members if model.input_shape else {}).items()
+            if shape.serialization.get("location") == "header"
+        }
+        _ROUTES[operation] = re.compile(path), headers
+    pattern, headers = _ROUTES[operation]
+    url = urlsplit(request.url)
+    match = pattern.fullmatch(url.path)
+    assert match, (operation, url.path)
+    parameters: dict[str, Any] = {key: unquote(value) for key, value in match.groupdict().items()}
+    parameters.update({key: values[0] for key, values in parse_qs(url.query).items()})
+    for header, member in headers.items():
+        value = request.headers[header]
+        parameters[member] = value.decode() if isinstance(value, bytes) else value
+    return parameters
+
+
+def _answer(url: str, status: int, body: bytes, headers: dict[str, str] | None = None) -> AWSResponse:
+    return AWSResponse(url, status, headers or {}, _Raw(body))
+
+
+def _json(url: str, value: dict[str, Any]) -> AWSResponse:
+    return _answer(url, 200, json.dumps(value).encode())
+
+
+def _error(url: str, service: str, code: str, status: int, message: str) -> AWSResponse:
+    if service == "sts":
+        body = f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>".encode()
+        return _answer(url, status, body)
+    if service == "acm-pca":
+        return _answer(url, status, _cbor({"__type": code, "message": message}), {"smithy-protocol": "rpc-v2-cbor"})
+    return _answer(url, status, json.dumps({"message": message}).encode(), {"x-amzn-errortype": code})
+
+
+def _xml(operation: str, inner: str) -> bytes:
+    result = f"<{operation}Result>{inner}</{operation}Result>"
+    xml = f'<{operation}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/">{result}</{operation}Response>'
+    return xml.encode()
+
+
+def _cbor(values: dict[str, str]) -> bytes:
+    def text(value: str) -> bytes:
+        data = value.encode()
+        return b"\x79" + len(data).to_bytes(2, "big") + data
+
+    return bytes([0xA0 | len(values)]) + b"".join(text(key) + text(value) for key, value in values.items())
