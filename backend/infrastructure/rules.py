@@ -1,0 +1,71 @@
+"""The topic rules: which messages reach which function.
+
+The first three are the standard protocol's. The fourth brings the presence events: they settle a
+rotation whose job ended after the commit, also for a component that does not repeat its commit.
+"""
+
+from __future__ import annotations
+
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_iot as iot
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from protocol.names import STATUS_DETAILS_KEY
+
+from .storage import Storage
+
+SQL_VERSION = "2016-03-23"
+
+_REQUEST = "SELECT *, topic(3) AS thingName, topic() AS topic, clientid() AS clientId, principal() AS principal"
+CREATE_SQL = f"{_REQUEST} FROM 'awslabs/things/+/certificate/create'"
+COMMIT_SQL = f"{_REQUEST} FROM 'awslabs/things/+/certificate/commit'"
+TERMINAL_SQL = (
+    f"SELECT * FROM '$aws/events/jobExecution/#' WHERE isUndefined(statusDetails.{STATUS_DETAILS_KEY}) = false"  # noqa: S608  # AWS IoT SQL over constants
+)
+PRESENCE_SQL = "SELECT * FROM '$aws/events/presence/connected/+'"
+
+
+class Rules(Construct):
+    """The rules of the backend; what a rule cannot deliver goes to the dead-letter queue."""
+
+    def __init__(self, scope: Construct, storage: Storage) -> None:
+        super().__init__(scope, "Rules")
+        self._storage = storage
+        self._error_role = iam.Role(self, "ErrorRole", assumed_by=iam.ServicePrincipal("iot.amazonaws.com"))
+        storage.dead_letters.grant_send_messages(self._error_role)
+
+    def add(self, name: str, description: str, sql: str, function: lambda_.Function) -> None:
+        """One rule that invokes one function."""
+        rule = iot.CfnTopicRule(
+            self,
+            name,
+            rule_name=name,
+            topic_rule_payload=iot.CfnTopicRule.TopicRulePayloadProperty(
+                description=description,
+                aws_iot_sql_version=SQL_VERSION,
+                sql=sql,
+                rule_disabled=False,
+                actions=[
+                    iot.CfnTopicRule.ActionProperty(
+                        lambda_=iot.CfnTopicRule.LambdaActionProperty(function_arn=function.function_arn)
+                    )
+                ],
+                error_action=iot.CfnTopicRule.ActionProperty(
+                    sqs=iot.CfnTopicRule.SqsActionProperty(
+                        queue_url=self._storage.dead_letters.queue_url,
+                        role_arn=self._error_role.role_arn,
+                        use_base64=False,
+                    )
+                ),
+            ),
+        )
+        lambda_.CfnPermission(
+            self,
+            f"{name}Permission",
+            action="lambda:InvokeFunction",
+            function_name=function.function_name,
+            principal="iot.amazonaws.com",
+            source_arn=rule.attr_arn,
+            source_account=function.stack.account,
+        )

@@ -1,0 +1,141 @@
+"""The backend as one CloudFormation stack.
+
+The sandbox runs the template that this makes, so nothing about the backend is declared twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_cdk import CfnOutput, Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_iot as iot
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from protocol.job_document import STOCK_DOCUMENT, JobDocument
+
+from .infrastructure import rules
+from .infrastructure.access import Access, attach, default_ca_arn, github_role_principal
+from .infrastructure.account import AccountSetup
+from .infrastructure.acknowledged import acknowledge
+from .infrastructure.function import FunctionProps, HandlerFunction
+from .infrastructure.settings import Settings
+from .infrastructure.storage import Storage
+from .infrastructure.watching import Watching
+
+CREATE_TIMEOUT = 20  # seconds; a private CA takes one or two, a device waits thirty
+PRESENCE = "PresenceConnected"
+
+
+class BackendStack(Stack):
+    """Functions, rules, table, job template, notifications, alarms, access."""
+
+    def __init__(self, scope: Construct, settings: Settings, code: lambda_.Code, **kwargs: Any) -> None:
+        super().__init__(
+            scope,
+            settings.stack_name,
+            description="certfleet backend: issues, proves and cleans up certificates of AWS IoT devices",
+            analytics_reporting=False,
+            **kwargs,
+        )
+        self._settings = settings
+        self._code = code
+        self._access = Access(self, settings)
+        self._storage = Storage(self, settings)
+        self._account = AccountSetup(self)
+        functions = self._functions()
+        self._rules(*functions)
+        self._job_template()
+        Watching(self, settings, self._storage, functions)
+        self._outputs(self._reconcile_role())
+        acknowledge(self)
+
+    def _functions(self) -> tuple[HandlerFunction, HandlerFunction, HandlerFunction]:
+        names, access = self._settings.names, self._access
+        # A device repeats create and commit by itself, so Lambda need not; nobody else repeats an ended execution.
+        create = FunctionProps(names.create_function, "create_certificate", CREATE_TIMEOUT, 0, 60, access.create())
+        commit = FunctionProps(names.commit_function, "commit_certificate", 15, 0, 60, access.commit())
+        ended = FunctionProps(names.terminal_function, "job_execution_terminal", 60, 2, 6 * 3600, access.terminal())
+        return self._function(create), self._function(commit), self._function(ended)
+
+    def _function(self, props: FunctionProps) -> HandlerFunction:
+        return HandlerFunction(
+            self,
+            props,
+            code=self._code,
+            environment=self._environment(),
+            storage=self._storage,
+            settings=self._settings,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        settings = self._settings
+        return {
+            "STACK_NAME": settings.stack_name,
+            "TABLE_NAME": self._storage.table.table_name,
+            "SNS_TOPIC_ARN": self._storage.topic.topic_arn,
+            "IOT_DATA_ENDPOINT": self._account.data_endpoint,
+            "IOT_JOBS_ENDPOINT": self._account.jobs_endpoint,
+            "AUTHORITIES": settings.authorities_json(),
+            "PCA_CA_ARN": default_ca_arn(settings),
+            "PCA_VALIDITY_IN_DAYS": str(settings.pca_validity_days),
+            "PCA_SIGNING_ALGORITHM": settings.pca_signing_algorithm.value,
+        }
+
+    def _rules(self, create: HandlerFunction, commit: HandlerFunction, ended: HandlerFunction) -> None:
+        names = self._settings.names
+        topic_rules = rules.Rules(self, self._storage)
+        topic_rules.add(names.create_function, "certfleet: create", rules.CREATE_SQL, create.function)
+        topic_rules.add(names.commit_function, "certfleet: commit", rules.COMMIT_SQL, commit.function)
+        topic_rules.add(names.terminal_function, "certfleet: ended", rules.TERMINAL_SQL, ended.function)
+        presence = f"{names.stack_name}{PRESENCE}"
+        topic_rules.add(presence, "certfleet: connected", rules.PRESENCE_SQL, ended.function)
+
+    def _job_template(self) -> None:
+        """For rotations started by hand; its description tells the controller that the backend is ours."""
+        if dict(STOCK_DOCUMENT) != JobDocument().to_wire():  # the template stays usable by a stock component
+            raise AssertionError("a job document that leaves everything open is the stock one")
+        iot.CfnJobTemplate(
+            self,
+            "JobTemplate",
+            job_template_id=self._settings.names.job_template,
+            description="certfleet: rotates the certificate of each target device",
+            document=JobDocument().to_json(),
+            job_executions_rollout_config={
+                "MaximumPerMinute": 100,
+                "ExponentialRolloutRate": {
+                    "BaseRatePerMinute": 100,
+                    "IncrementFactor": 1.2,
+                    "RateIncreaseCriteria": {"NumberOfSucceededThings": 100},
+                },
+            },
+            timeout_config={"InProgressTimeoutInMinutes": 5},
+        )
+
+    def _reconcile_role(self) -> iam.Role | None:
+        """The role of CI: it may reconcile and nothing else. Made where a repository is named."""
+        if not self._settings.github_repository:
+            return None
+        role = iam.Role(
+            self,
+            "ReconcileRole",
+            assumed_by=github_role_principal(self._settings),
+            description="certfleet: reads the registry and makes rotation jobs",
+        )
+        attach(role, self._access.reconcile())
+        return role
+
+    def _outputs(self, reconcile_role: iam.Role | None) -> None:
+        names = self._settings.names
+        values = {
+            "JobTemplateId": names.job_template,
+            "ShadowName": names.shadow,
+            "RotationTable": self._storage.table.table_name,
+            "NotificationTopicArn": self._storage.topic.topic_arn,
+            "DeadLetterQueueUrl": self._storage.dead_letters.queue_url,
+        }
+        if reconcile_role is not None:
+            values["ReconcileRoleArn"] = reconcile_role.role_arn
+        for name, value in values.items():
+            CfnOutput(self, name, value=value)

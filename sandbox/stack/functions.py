@@ -1,0 +1,182 @@
+"""Runs Lambda code in this process, as asynchronous invocations.
+
+What the template says of a function is asked of the cloud's Lambda API at each invocation, so that
+``update_function_configuration`` and ``put_function_concurrency`` act at once, as on AWS. Unlike
+AWS: code that outruns its time limit is not stopped (its run counts as failed), and the waits
+between attempts are seconds where AWS waits minutes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from backend.functions import services as backend_services
+
+from .clients import Clients
+
+log = logging.getLogger(__name__)
+RETRY_DELAYS = (1.0, 2.0)  # seconds; AWS: one minute, then two
+THROTTLE_DELAY = 1.0  # seconds between attempts of a throttled function
+
+
+@dataclass(frozen=True)
+class InvokeConfig:
+    """How the template wants failed asynchronous invocations treated."""
+
+    retries: int = 2
+    oldest_event_seconds: float = 6 * 3600
+    on_failure_queue_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One event on its way to a function."""
+
+    function: str
+    event: Mapping[str, Any]
+    accepted_at: float  # time.monotonic()
+    failures: int = 0
+
+
+class FunctionTimeoutError(Exception):
+    """A run took longer than the function's time limit."""
+
+
+class Functions:
+    """The functions of one stack."""
+
+    def __init__(self, clients: Clients, clock: Callable[[], datetime], workers: int = 8) -> None:
+        self._clients = clients
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="lambda")
+        self._configs: dict[str, InvokeConfig] = {}
+        self._warm: dict[tuple[str, str], backend_services.Services] = {}
+        self._timers: set[threading.Timer] = set()
+        self._idle = threading.Condition()
+        self._pending = 0
+        self._stopped = False
+
+    def add(self, name: str, config: InvokeConfig) -> None:
+        """Declare a function that exists in the cloud."""
+        self._configs[name] = config
+
+    def invoke(self, name: str, event: Mapping[str, Any]) -> None:
+        """Accept an event; it runs on a thread of the pool."""
+        self._submit(Invocation(name, event, time.monotonic()), 0.0)
+
+    def submit(self, task: Callable[[], None]) -> None:
+        """Run a task of the stack on the pool; what it raises is logged."""
+        with self._idle:
+            if self._stopped:
+                return
+            self._pending += 1
+            self._pool.submit(self._guarded, task)
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until nothing runs or waits; False where that takes longer than ``timeout`` seconds."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._pending == 0, timeout)
+
+    def stop(self) -> None:
+        """Drop what waits, let finish what runs."""
+        with self._idle:
+            self._stopped = True
+            for timer in self._timers:
+                timer.cancel()
+            self._timers.clear()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, invocation: Invocation, delay: float) -> None:
+        with self._idle:
+            if self._stopped:
+                return
+            self._pending += 1
+            if delay:
+                timer = threading.Timer(delay, lambda: self._start(invocation, timer))
+                timer.daemon = True
+                self._timers.add(timer)
+                timer.start()
+            else:
+                self._pool.submit(self._attempt, invocation)
+
+    def _start(self, invocation: Invocation, timer: threading.Timer) -> None:
+        with self._idle:
+            self._timers.discard(timer)
+            if not self._stopped:
+                self._pool.submit(self._attempt, invocation)
+
+    def _attempt(self, invocation: Invocation) -> None:
+        self._guarded(lambda: self._run_or_retry(invocation))
+
+    def _guarded(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Exception:
+            log.exception("a task of the sandbox's stack failed")
+        finally:
+            with self._idle:
+                self._pending -= 1
+                self._idle.notify_all()
+
+    def _run_or_retry(self, invocation: Invocation) -> None:
+        config = self._configs[invocation.function]
+        if time.monotonic() - invocation.accepted_at > config.oldest_event_seconds:
+            self._give_up(invocation, config, "EventAgeExceeded")
+            return
+        if self._is_throttled(invocation.function):
+            self._submit(invocation, THROTTLE_DELAY)
+            return
+        try:
+            self._run(invocation)
+        except Exception as error:  # noqa: BLE001  # whatever the function raises
+            log.warning("%s failed: %s: %s", invocation.function, type(error).__name__, error)
+            if invocation.failures >= config.retries:
+                self._give_up(invocation, config, "RetriesExhausted")
+            else:
+                delay = RETRY_DELAYS[min(invocation.failures, len(RETRY_DELAYS) - 1)]
+                self._submit(replace(invocation, failures=invocation.failures + 1), delay)
+
+    def _is_throttled(self, name: str) -> bool:
+        answer = self._clients.get("lambda").get_function_concurrency(FunctionName=name)
+        return bool(answer.get("ReservedConcurrentExecutions") == 0)
+
+    def _run(self, invocation: Invocation) -> None:
+        configuration = self._clients.get("lambda").get_function_configuration(FunctionName=invocation.function)
+        handler = _handler(configuration["Handler"])
+        variables = configuration.get("Environment", {}).get("Variables", {})
+        started = time.monotonic()
+        with backend_services.running(self._services(invocation.function, variables)):
+            handler(invocation.event, None)
+        limit = configuration["Timeout"]
+        if time.monotonic() - started > limit:
+            raise FunctionTimeoutError(f"{invocation.function} took longer than its {limit} seconds")
+
+    def _services(self, name: str, variables: Mapping[str, str]) -> backend_services.Services:
+        key = (name, json.dumps(variables, sort_keys=True))
+        if key not in self._warm:
+            self._warm[key] = backend_services.build(variables, self._clients.get, self._clock)
+        return self._warm[key]
+
+    def _give_up(self, invocation: Invocation, config: InvokeConfig, condition: str) -> None:
+        if config.on_failure_queue_url is None:
+            return
+        record = {
+            "requestContext": {"functionArn": invocation.function, "condition": condition},
+            "requestPayload": invocation.event,
+        }
+        self._clients.get("sqs").send_message(QueueUrl=config.on_failure_queue_url, MessageBody=json.dumps(record))
+
+
+def _handler(name: str) -> Callable[[Mapping[str, Any], object], Any]:
+    module, _, function = name.rpartition(".")
+    handler: Callable[[Mapping[str, Any], object], Any] = getattr(importlib.import_module(module), function)
+    return handler

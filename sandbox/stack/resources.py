@@ -1,0 +1,195 @@
+"""Resources of the template that the running sandbox needs, made through the cloud's APIs.
+
+Each provisioner takes resolved properties and returns what ``Ref`` and ``Fn::GetAtt`` answer. Types
+that only matter on AWS are listed with what stands in for them; a type in neither list is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore import xform_name
+
+from .clients import Clients
+from .template import TemplateError
+
+Properties = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A resource as references see it."""
+
+    ref: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where resources are made."""
+
+    clients: Clients
+    account: str
+    region: str
+    stack_name: str
+
+    def arn(self, service: str, resource: str, *, regional: bool = True) -> str:
+        """An ARN of this account."""
+        return f"arn:aws:{service}:{self.region if regional else ''}:{self.account}:{resource}"
+
+
+HANDLERS_PACKAGE = "backend.functions."
+
+
+def is_ours(properties: Properties) -> bool:
+    """Whether a function's code is the backend's; the CDK brings one of its own for custom resources."""
+    return str(properties.get("Handler", "")).startswith(HANDLERS_PACKAGE)
+
+
+def _table(site: Site, logical_id: str, properties: Properties) -> Made:
+    name = properties.get("TableName") or f"{site.stack_name}-{logical_id}"
+    answer = site.clients.get("dynamodb").create_table(
+        TableName=name,
+        KeySchema=properties["KeySchema"],
+        AttributeDefinitions=properties["AttributeDefinitions"],
+        BillingMode=properties["BillingMode"],
+    )
+    return Made(name, {"Arn": answer["TableDescription"]["TableArn"]})
+
+
+def _topic(site: Site, logical_id: str, properties: Properties) -> Made:
+    name = properties.get("TopicName") or f"{site.stack_name}-{logical_id}"
+    arn = site.clients.get("sns").create_topic(Name=name)["TopicArn"]
+    return Made(arn, {"TopicArn": arn, "TopicName": name})
+
+
+def _queue(site: Site, logical_id: str, properties: Properties) -> Made:
+    name = properties.get("QueueName") or f"{site.stack_name}-{logical_id}"
+    retention = str(properties.get("MessageRetentionPeriod", 345_600))
+    answer = site.clients.get("sqs").create_queue(QueueName=name, Attributes={"MessageRetentionPeriod": retention})
+    return Made(answer["QueueUrl"], {"Arn": site.arn("sqs", name), "QueueName": name})
+
+
+def _job_template(site: Site, _logical_id: str, properties: Properties) -> Made:
+    name = properties["JobTemplateId"]
+    optional = {
+        "jobExecutionsRolloutConfig": _lower(properties.get("JobExecutionsRolloutConfig")),
+        "timeoutConfig": _lower(properties.get("TimeoutConfig")),
+    }
+    answer = site.clients.get("iot").create_job_template(
+        jobTemplateId=name,
+        description=properties["Description"],
+        document=properties["Document"],
+        **{key: value for key, value in optional.items() if value},
+    )
+    return Made(name, {"Arn": answer["jobTemplateArn"]})
+
+
+def _topic_rule(site: Site, _logical_id: str, properties: Properties) -> Made:
+    name = properties["RuleName"]
+    site.clients.get("iot").create_topic_rule(ruleName=name, topicRulePayload=rule_payload(properties))
+    return Made(name, {"Arn": site.arn("iot", f"rule/{name}")})
+
+
+def rule_payload(properties: Properties) -> dict[str, Any]:
+    """A rule's payload as the API spells it."""
+    payload: dict[str, Any] = _lower(properties["TopicRulePayload"])
+    return payload
+
+
+def _function(site: Site, logical_id: str, properties: Properties) -> Made:
+    if not is_ours(properties):
+        return Made(logical_id, {"Arn": site.arn("lambda", f"function:{logical_id}")})
+    name = properties["FunctionName"]
+    answer = site.clients.get("lambda").create_function(
+        FunctionName=name,
+        Runtime=properties["Runtime"],
+        Role=properties["Role"],
+        Handler=properties["Handler"],
+        Description=properties.get("Description", ""),
+        Timeout=properties["Timeout"],
+        MemorySize=properties["MemorySize"],
+        Architectures=properties["Architectures"],
+        Environment=properties["Environment"],
+        Code={"ZipFile": _placeholder_zip()},
+    )
+    return Made(name, {"Arn": answer["FunctionArn"]})
+
+
+def _placeholder_zip() -> bytes:
+    """The API demands code; what runs is the working tree."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("README", "The sandbox runs the handlers of the working tree.\n")
+    return buffer.getvalue()
+
+
+def _role(site: Site, logical_id: str, properties: Properties) -> Made:
+    name = f"{site.stack_name}-{logical_id}"[:64]
+    answer = site.clients.get("iam").create_role(
+        RoleName=name, AssumeRolePolicyDocument=json.dumps(properties["AssumeRolePolicyDocument"])
+    )
+    return Made(name, {"Arn": answer["Role"]["Arn"]})
+
+
+def _sdk_call(site: Site, logical_id: str, properties: Properties) -> Made:
+    """A custom resource of the CDK: one SDK call, whose answer's members are the attributes."""
+    text = properties.get("Create") or properties["Update"]
+    call = json.loads(text)
+    client = site.clients.get(call["service"].lower())
+    answer = getattr(client, xform_name(call["action"]))(**call.get("parameters", {}))
+    attributes = {name: str(value) for name, value in answer.items() if isinstance(value, str)}
+    return Made(logical_id, attributes)
+
+
+def _lower(node: Any) -> Any:
+    """Member names of CloudFormation (PascalCase) → of the API (camelCase)."""
+    if isinstance(node, list):
+        return [_lower(item) for item in node]
+    if isinstance(node, Mapping):
+        return {_API_NAMES.get(key, key[0].lower() + key[1:]): _lower(value) for key, value in node.items()}
+    return node
+
+
+_API_NAMES: Mapping[str, str] = {"ExponentialRolloutRate": "exponentialRate"}
+
+PROVISIONERS: Mapping[str, Callable[[Site, str, Properties], Made]] = {
+    "AWS::DynamoDB::Table": _table,
+    "AWS::IAM::Role": _role,
+    "AWS::IoT::JobTemplate": _job_template,
+    "AWS::IoT::TopicRule": _topic_rule,
+    "AWS::Lambda::Function": _function,
+    "AWS::SNS::Topic": _topic,
+    "AWS::SQS::Queue": _queue,
+    "Custom::AWS": _sdk_call,
+}
+
+# Type → service and resource of the ARN that references get. None of these does anything here:
+# the sandbox has no authorisation between services, no encryption at rest, no logs and no metrics.
+STAND_INS: Mapping[str, tuple[str, str]] = {
+    "AWS::CloudWatch::Alarm": ("cloudwatch", "alarm:"),
+    "AWS::CloudWatch::Dashboard": ("cloudwatch", "dashboard/"),
+    "AWS::IAM::Policy": ("iam", "policy/"),
+    "AWS::KMS::Key": ("kms", "key/"),
+    "AWS::Lambda::EventInvokeConfig": ("lambda", "function:"),
+    "AWS::Lambda::Permission": ("lambda", "function:"),
+    "AWS::Logs::LogGroup": ("logs", "log-group:"),
+    "AWS::Logs::MetricFilter": ("logs", "metric-filter:"),
+    "AWS::SNS::TopicPolicy": ("sns", ""),
+    "AWS::SQS::QueuePolicy": ("sqs", ""),
+}
+
+
+def make(site: Site, logical_id: str, kind: str, properties: Properties) -> Made:
+    """Make one resource; TemplateError for a type that the sandbox does not know."""
+    if kind in PROVISIONERS:
+        return PROVISIONERS[kind](site, logical_id, properties)
+    if kind in STAND_INS:
+        service, prefix = STAND_INS[kind]
+        return Made(logical_id, {"Arn": site.arn(service, f"{prefix}{logical_id}")})
+    raise TemplateError(f"{logical_id}: the sandbox does not have resources of type {kind}")

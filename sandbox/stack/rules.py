@@ -1,0 +1,80 @@
+"""The rule engine: messages on the bus → SQL → functions.
+
+A rule's definition is asked of the cloud when a message meets its topic filter, so that
+``disable_topic_rule`` and ``replace_topic_rule`` act at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sandbox.bus import Message
+
+from . import sql
+from .clients import Clients
+from .functions import Functions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of the template: its name in the cloud, and the filter that finds its messages."""
+
+    name: str
+    topic_filter: str
+
+
+class RuleEngine:
+    """Hears every message; hands on what an enabled rule selects."""
+
+    def __init__(self, clients: Clients, functions: Functions, clock: Callable[[], datetime]) -> None:
+        self._clients = clients
+        self._functions = functions
+        self._clock = clock
+        self._rules: list[Rule] = []
+
+    def add(self, name: str, payload: Mapping[str, Any]) -> None:
+        """Declare a rule that exists in the cloud; SqlError or RuleError where the sandbox cannot run it."""
+        statement = sql.parse(payload["sql"])
+        for action in payload["actions"]:
+            if "lambda" not in action:
+                raise sql.SqlError(f"rule {name}: the sandbox runs Lambda actions only, found {sorted(action)}")
+        self._rules.append(Rule(name, statement.topic_filter))
+
+    def hear(self, message: Message) -> None:
+        """A listener of the bus."""
+        for rule in self._rules:
+            if sql.matches(rule.topic_filter, message.topic):
+                self._functions.submit(partial(self._apply, rule, message))
+
+    def _apply(self, rule: Rule, message: Message) -> None:
+        definition = self._clients.get("iot").get_topic_rule(ruleName=rule.name)["rule"]
+        if definition.get("ruleDisabled"):
+            log.info("rule %s is disabled: a message on %s is passed over", rule.name, message.topic)
+            return
+        payload = _object(message.payload)
+        if payload is None:
+            log.warning("rule %s: the payload on %s is no JSON object", rule.name, message.topic)
+            return
+        now = int(self._clock().timestamp() * 1000)
+        context = sql.Context(payload, message.topic, message.client_id, message.principal, now)
+        selected = sql.parse(definition["sql"]).apply(context)
+        if selected is None:
+            return
+        for action in definition["actions"]:
+            self._functions.invoke(action["lambda"]["functionArn"].rpartition(":")[2], selected)
+
+
+def _object(payload: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,165 @@
+"""The backend, running: a synthesised template whose rules hear the bus and whose functions run here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from protocol.names import DEFAULT_STACK_NAME
+from sandbox.bus import Bus
+
+from .clients import Clients, CloudLike
+from .functions import Functions, InvokeConfig
+from .resources import Made, Site, is_ours, make, rule_payload
+from .rules import RuleEngine
+from .template import PSEUDO_PARTITION, Resolver, TemplateError
+
+
+class ClockLike(Protocol):
+    """What tells the time (``sandbox.clock.SandboxClock``)."""
+
+    def now(self) -> datetime:
+        """The sandbox's present."""
+
+
+class Stack:
+    """One deployed template.
+
+    ``start`` makes the resources through the cloud's API and begins to hear the bus; ``drain`` waits
+    until every message heard so far has had its effect; ``stop`` ends it (the resources stay, as the
+    cloud goes with them).
+    """
+
+    def __init__(
+        self,
+        template: Mapping[str, Any],
+        cloud: CloudLike,
+        bus: Bus,
+        clock: ClockLike,
+        stack_name: str = DEFAULT_STACK_NAME,
+    ) -> None:
+        self._resources: Mapping[str, Mapping[str, Any]] = template["Resources"]
+        self._outputs: Mapping[str, Mapping[str, Any]] = template.get("Outputs", {})
+        self._bus = bus
+        self._clients = Clients(cloud)
+        self._site = Site(self._clients, cloud.account, cloud.region, stack_name)
+        self._functions = Functions(self._clients, clock.now)
+        self._rules = RuleEngine(self._clients, self._functions, clock.now)
+        self._made: dict[str, Made] = {}
+        self._being_made: list[str] = []
+        self._resolver = Resolver(
+            {
+                "AWS::AccountId": cloud.account,
+                "AWS::NoValue": "",
+                "AWS::Partition": PSEUDO_PARTITION,
+                "AWS::Region": cloud.region,
+                "AWS::StackName": stack_name,
+                "AWS::URLSuffix": "amazonaws.com",
+            },
+            lambda logical_id: self._make(logical_id).ref,
+            self._attribute,
+        )
+
+    def start(self) -> None:
+        """Make every resource, then hear the bus."""
+        for logical_id in self._resources:
+            self._make(logical_id)
+        configs = dict(self._invoke_configs())
+        for logical_id, resource in self._of_type("AWS::Lambda::Function"):
+            if is_ours(resource["Properties"]):
+                name = self._made[logical_id].ref
+                self._functions.add(name, configs.get(name, InvokeConfig()))
+        for _, resource in self._of_type("AWS::IoT::TopicRule"):
+            properties = self._resolver.value(resource["Properties"])
+            self._rules.add(properties["RuleName"], rule_payload(properties))
+        self._bus.listen(self._rules.hear)
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until no rule and no function is at work; False where that takes longer (seconds)."""
+        return self._functions.drain(timeout)
+
+    def stop(self) -> None:
+        """Let what runs finish, and run nothing more."""
+        self._functions.stop()
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The stack's outputs, as CloudFormation would show them."""
+        return {name: str(self._resolver.value(output["Value"])) for name, output in self._outputs.items()}
+
+    def invoke(self, function: str, event: Mapping[str, Any]) -> None:
+        """Invoke a function asynchronously, as ``aws lambda invoke --invocation-type Event`` does."""
+        self._functions.invoke(function, event)
+
+    def _make(self, logical_id: str) -> Made:
+        if logical_id in self._made:
+            return self._made[logical_id]
+        if logical_id not in self._resources:
+            raise TemplateError(f"a reference leads to {logical_id}, which the template does not have")
+        if logical_id in self._being_made:
+            raise TemplateError(f"references run in a circle: {' → '.join([*self._being_made, logical_id])}")
+        self._being_made.append(logical_id)
+        resource = self._resources[logical_id]
+        properties = self._properties(resource)
+        self._made[logical_id] = make(self._site, logical_id, resource["Type"], properties)
+        self._being_made.pop()
+        return self._made[logical_id]
+
+    def _properties(self, resource: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Resolved properties; those of what only stands in are not looked at: they may name what is not here."""
+        resolve: Callable[[Any], Any] = self._resolver.value
+        properties = resource.get("Properties", {})
+        if resource["Type"] == "AWS::Lambda::Function" and not is_ours(properties):
+            return dict(properties)
+        if resource["Type"] == "AWS::IAM::Role":
+            return {"AssumeRolePolicyDocument": resolve(properties["AssumeRolePolicyDocument"])}
+        skipped = _NOT_LOOKED_AT.get(resource["Type"], frozenset())
+        if skipped is None:
+            return {}
+        return {name: resolve(value) for name, value in properties.items() if name not in skipped}
+
+    def _attribute(self, logical_id: str, attribute: str) -> str:
+        made = self._make(logical_id)
+        if attribute not in made.attributes:
+            known = ", ".join(sorted(made.attributes)) or "none"
+            raise TemplateError(f"{logical_id} has no attribute {attribute} in the sandbox; known: {known}")
+        return made.attributes[attribute]
+
+    def _invoke_configs(self) -> Iterator[tuple[str, InvokeConfig]]:
+        queues = {
+            self._made[logical_id].attributes["Arn"]: self._made[logical_id].ref
+            for logical_id, _ in self._of_type("AWS::SQS::Queue")
+        }
+        for _, resource in self._of_type("AWS::Lambda::EventInvokeConfig"):
+            properties = self._resolver.value(resource["Properties"])
+            destination = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+            yield (
+                properties["FunctionName"],
+                InvokeConfig(
+                    properties["MaximumRetryAttempts"],
+                    properties["MaximumEventAgeInSeconds"],
+                    queues.get(destination),
+                ),
+            )
+
+    def _of_type(self, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        return ((name, resource) for name, resource in self._resources.items() if resource["Type"] == kind)
+
+
+# Properties that mean nothing here, by type; None: none is looked at.
+_NOT_LOOKED_AT: Mapping[str, frozenset[str] | None] = {
+    "AWS::CloudWatch::Alarm": None,
+    "AWS::CloudWatch::Dashboard": None,
+    "AWS::IAM::Policy": None,
+    "AWS::KMS::Key": None,
+    "AWS::Lambda::EventInvokeConfig": None,
+    "AWS::Lambda::Function": frozenset({"Code", "LoggingConfig"}),
+    "AWS::Lambda::Permission": None,
+    "AWS::Logs::LogGroup": None,
+    "AWS::Logs::MetricFilter": None,
+    "AWS::SNS::Topic": frozenset({"KmsMasterKeyId"}),
+    "AWS::SNS::TopicPolicy": None,
+    "AWS::SQS::Queue": frozenset({"KmsMasterKeyId"}),
+    "AWS::SQS::QueuePolicy": None,
+}
