@@ -57,6 +57,7 @@ class Actions:
     ) -> None:
         self.record: Optional[Record] = None
         self.client_token = ""
+        self.unsent = False  # whether the action's message could not be sent
         self._thing_name = thing_name
         self.configuration = Configuration()
         self._configured = configuration
@@ -68,8 +69,11 @@ class Actions:
         self._request: Optional[str] = None
 
     def load(self) -> Optional[Step]:
-        """Take up what configuration and journal say."""
-        self._configure()
+        """Take up what configuration and journal say; a wrong configuration is the next job's failure."""
+        try:
+            self.configuration = self._configured()
+        except ConfigurationError as error:
+            log.warning("%s", error)
         self.record = self._journal.load()
         if self.record is None:
             return None
@@ -96,7 +100,7 @@ class Actions:
             raise RotationError("a job was announced without its execution")
         self._request = None
         self.record = Record(Step.PREPARING, execution.job_id)
-        self._configure()
+        self.configuration = self._configured()
         document = parse_job_document(execution.job_document)
         key_type, algorithm = document.resolve(self.configuration.key_type, self.configuration.signing_algorithm)
         notes = self._store.begin()
@@ -232,12 +236,6 @@ class Actions:
 
     # Helpers -------------------------------------------------------------------------------------
 
-    def _configure(self) -> None:
-        try:
-            self.configuration = self._configured()
-        except ConfigurationError as error:  # a deployment is refused with it: what was valid before still holds
-            log.warning("the configuration is left as it was: %s", error)
-
     def _known(self) -> Record:
         if self.record is None:
             message = "no rotation is at hand"  # a bug: the table reached this action without one
@@ -282,4 +280,5 @@ class Actions:
         try:
             self._messages.publish(topic, payload)
         except (MessagesError, ProtocolError) as error:
+            self.unsent = True
             log.info("not sent to %s: %s", topic, error)

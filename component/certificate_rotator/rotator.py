@@ -35,6 +35,8 @@ from .store import CredentialStore
 log = logging.getLogger(__name__)
 
 MAX_PATIENCE = 300.0  # seconds between repeats at most, however long a device is offline
+UNREADABLE_RETRY = 30.0  # seconds until a journal or store that cannot be read is tried again
+OFFLINE_RETRY = 0.25  # seconds until a message that could not be sent is tried again; doubles
 MAX_RECONNECT_LIMIT = 6 * 3600.0  # seconds that either credential is given at most
 
 Decoder = Callable[[bytes], Optional[Tuple[Event, Cause]]]
@@ -75,7 +77,9 @@ class Rotator:
         self._timers: Dict[Event, Timer] = {}
         self._sent = 0  # times that the message of this state went out
         self._refused = ""  # what came in this state and was not acted on
+        self._offline = 0  # times in a row that no message could be sent
         self._stopped = False
+        self._tries = 0  # to subscribe, in vain
         self._unsubscribed: List[Tuple[str, Decoder]] = []
 
     @property
@@ -102,7 +106,15 @@ class Rotator:
         self._resume()
 
     def _resume(self) -> None:
-        self._enter(resume_state(self._actions.load()))
+        if self._stopped:
+            return
+        try:
+            step = self._actions.load()
+        except RotationError as error:  # a disk or token that may come back
+            log.error("cannot start yet: %s", error)  # noqa: TRY400  # a sentence for a person
+            self._loop.call_later(UNREADABLE_RETRY, self._resume)
+            return
+        self._enter(resume_state(step))
         self._dispatch(Event.START)
 
     def _subscriptions(self) -> List[Tuple[str, Decoder]]:
@@ -121,15 +133,19 @@ class Rotator:
         ]
 
     def _subscribe(self) -> None:
-        """Subscribe to what is missing; offline, the next repeat of a message tries again."""
-        while self._unsubscribed:
+        """Subscribe to what is missing, until it is done; only then is anything asked."""
+        while self._unsubscribed and not self._stopped:
             topic_filter, decoder = self._unsubscribed[0]
             try:
                 self._messages.subscribe(topic_filter, functools.partial(self._receive, decoder))
             except MessagesError as error:
                 log.info("not subscribed to %s yet: %s", topic_filter, error)
+                self._loop.call_later(min(OFFLINE_RETRY * 2.0**self._tries, MAX_PATIENCE), self._subscribe)
+                self._tries = min(self._tries + 1, 16)
                 return
             self._unsubscribed.pop(0)
+        if self._tries and not self._stopped:
+            self._dispatch(Event.RESEND)  # what was asked meanwhile, nobody has heard the answer to
 
     # Messages → events ---------------------------------------------------------------------------
 
@@ -219,10 +235,14 @@ class Rotator:
         return reason(self._state, event, detail)
 
     def _run(self, action: str, cause: Cause) -> Tuple[Optional[Event], Cause]:
+        self._actions.unsent = False
         try:
             raised: Optional[Event] = getattr(self._actions, action)(cause)
         except (RotationError, ProtocolError) as error:
             return Event.FAILED, Cause(str(error), cause.execution)
+        self._offline = self._offline + 1 if self._actions.unsent else 0
+        if self._actions.unsent and self._state in AWAITS_ANSWER:
+            self._set(Event.RESEND, min(OFFLINE_RETRY * 2.0 ** min(self._offline, 16), MAX_PATIENCE))
         return raised, cause
 
     def _enter(self, state: State) -> None:
@@ -255,9 +275,9 @@ class Rotator:
         def due() -> None:
             self._timers.pop(event, None)
             if not self._stopped:
-                self._subscribe()
                 self._dispatch(event)
 
+        self._cancel(event)
         self._timers[event] = self._loop.call_later(seconds, due)
 
     def _cancel(self, *events: Event) -> None:

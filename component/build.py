@@ -1,0 +1,93 @@
+"""Builds what Greengrass deploys: ``python -m component.build --output DIR --version 1.2.3``.
+
+Writes ``recipe.yaml`` and ``certificate-rotator.zip``, which holds ``certificate_rotator/``,
+``protocol/``, ``requirements.txt`` and, where one is given, ``wheelhouse/``; nothing else. The same
+sources give the same bytes: names are sorted, times and permissions fixed. ``--gdk`` writes the
+folders that the Greengrass Development Kit expects (see ``gdk-config.json``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import zipfile
+from pathlib import Path
+from typing import Iterator, List, Optional, Tuple
+
+COMPONENT = Path(__file__).resolve().parent
+ARCHIVE = "certificate-rotator.zip"
+DEFAULT_NAME = "aws.greengrass.labs.CertificateRotator"
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP file can tell
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Build once; 0 when done."""
+    parser = argparse.ArgumentParser(prog="component.build", description="Build the Greengrass component.")
+    parser.add_argument("--output", type=Path, help="folder for recipe.yaml and the archive")
+    parser.add_argument("--version", help="component version, as in 1.2.3")
+    parser.add_argument("--name", default=DEFAULT_NAME, help="component name (default: %(default)s)")
+    parser.add_argument("--bucket", default="BUCKET_NAME", help="S3 bucket that will hold the archive")
+    parser.add_argument(
+        "--wheelhouse", type=Path, help="folder of wheels to bundle, for devices without a package index"
+    )
+    parser.add_argument("--gdk", action="store_true", help="build for the Greengrass Development Kit")
+    options = parser.parse_args(arguments)
+    if options.gdk:
+        _build_for_gdk(options.wheelhouse)
+        return 0
+    if options.output is None or options.version is None:
+        parser.error("--output and --version are required (or --gdk)")
+    options.output.mkdir(parents=True, exist_ok=True)
+    write_archive(options.output / ARCHIVE, options.wheelhouse)
+    recipe = write_recipe(options.output, name=options.name, version=options.version, bucket=options.bucket)
+    sys.stdout.write(f"{recipe}\n{options.output / ARCHIVE}\n")
+    return 0
+
+
+def write_recipe(folder: Path, *, name: str, version: str, bucket: str) -> Path:
+    """The recipe with its names filled in; S3 still has to get the archive at the Uri it says."""
+    text = (COMPONENT / "recipe.yaml").read_text(encoding="utf-8")
+    for placeholder, value in (("COMPONENT_NAME", name), ("COMPONENT_VERSION", version), ("BUCKET_NAME", bucket)):
+        text = text.replace(placeholder, value)
+    target = folder / "recipe.yaml"
+    target.write_text(text, encoding="utf-8")
+    return target
+
+
+def write_archive(target: Path, wheelhouse: Optional[Path] = None) -> None:
+    """The artifact, byte for byte the same for the same sources."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, source in sorted(_members(wheelhouse)):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3  # Unix, wherever it is built
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, source.read_bytes())
+
+
+def _members(wheelhouse: Optional[Path]) -> Iterator[Tuple[str, Path]]:
+    for package in (COMPONENT / "certificate_rotator", COMPONENT.parent / "protocol"):
+        for source in package.glob("*.py"):
+            yield f"{package.name}/{source.name}", source
+    yield "requirements.txt", COMPONENT / "requirements.txt"
+    if wheelhouse is not None:
+        for wheel in wheelhouse.glob("*.whl"):
+            yield f"wheelhouse/{wheel.name}", wheel
+
+
+def _build_for_gdk(wheelhouse: Optional[Path]) -> None:
+    """Called by ``gdk component build`` in its own folder; GDK itself puts the bucket into the recipe."""
+    settings = json.loads(Path("gdk-config.json").read_text(encoding="utf-8"))
+    ((name, component),) = settings["component"].items()
+    version = component["version"]
+    artifacts = Path("greengrass-build", "artifacts", name, version)
+    recipes = Path("greengrass-build", "recipes")
+    artifacts.mkdir(parents=True, exist_ok=True)
+    recipes.mkdir(parents=True, exist_ok=True)
+    write_archive(artifacts / ARCHIVE, wheelhouse)
+    write_recipe(recipes, name=name, version=version, bucket="BUCKET_NAME")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""The component as its own process: ``python3 -u -m certificate_rotator``, started by the nucleus."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import List, Optional
+
+from . import nucleus
+from .errors import ConfigurationError, DeviceError, RotationError
+from .journal import Journal
+from .loop import ThreadLoop
+from .nucleus import Credential, FileCredential
+from .ports import MessagesError
+from .restart import CommandRestarter, Runtime
+from .rotator import Rotator
+from .store import CredentialStore
+from .store_files import FileStore
+from .system import System
+
+log = logging.getLogger("certificate_rotator")
+
+
+class SystemClock:
+    """The device's wall clock."""
+
+    def now(self) -> datetime:
+        """See ports.Clock."""
+        return datetime.now(timezone.utc)
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Run until the nucleus ends this process; 1 where it cannot be run at all."""
+    parser = argparse.ArgumentParser(prog="certificate_rotator", description="Rotates this core device's credential.")
+    parser.add_argument("--runtime", type=Runtime, choices=list(Runtime), default=Runtime.CLASSIC)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        _run(options.runtime)
+    except (RotationError, MessagesError) as error:
+        log.error("%s", error)  # noqa: TRY400  # a sentence for a person; the traceback says nothing more
+        return 1
+    return 0
+
+
+def _run(runtime: Runtime) -> None:
+    from .greengrass import GreengrassIpc  # noqa: PLC0415  # the nucleus' settings are checked before it is needed
+
+    work_folder = Path.cwd()
+    settings = nucleus.read(nucleus.root_of(work_folder))
+    thing_name = os.environ.get("AWS_IOT_THING_NAME")
+    if not thing_name:
+        raise DeviceError("AWS_IOT_THING_NAME is not set: this program is a Greengrass component")
+    system, loop = System(), ThreadLoop()
+    ipc = GreengrassIpc(loop, interpolates=settings.interpolates or runtime is Runtime.LITE)
+    try:
+        configuration = ipc.read_configuration()
+        log.info("configuration: %s", configuration)
+    except ConfigurationError as error:
+        log.warning("%s; jobs will fail until a deployment puts it right", error)
+    rotator = Rotator(
+        thing_name=thing_name,
+        configuration=ipc.read_configuration,
+        store=_store(settings.credential, system),
+        journal=Journal(work_folder / "journal.json", system),
+        messages=ipc,
+        restarter=CommandRestarter(runtime, lambda: ipc.read_configuration().restart_command),
+        loop=loop,
+        clock=SystemClock(),
+    )
+    rotator.start()
+    if runtime is Runtime.CLASSIC:
+        loop.call_soon(ipc.validate_updates)
+    loop.run()
+
+
+def _store(credential: Credential, system: System) -> CredentialStore:
+    if isinstance(credential, FileCredential):
+        log.info("credential: %s", credential)
+        return FileStore(credential.certificate, credential.private_key, system)
+    from .pkcs11_token import Token  # noqa: PLC0415
+    from .store_pkcs11 import Pkcs11Store  # noqa: PLC0415  # loads the token's library
+
+    log.info("credential: %s", credential)
+    return Pkcs11Store(Token(credential.library, credential.slot, credential.user_pin), credential.label)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

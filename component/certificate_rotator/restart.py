@@ -1,0 +1,84 @@
+"""How the nucleus is made to connect anew, on each platform.
+
+Nucleus classic reads its credential at start only: its service is restarted, which ends this process.
+Nucleus lite reads the files on each connection: restarting the services that hold one suffices, and
+this process may live on. On Windows a helper that outlives this process restarts the service; the
+machine is never rebooted.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from enum import Enum
+from typing import Callable, Sequence, Tuple
+
+from .ports import RestartError
+
+log = logging.getLogger(__name__)
+
+
+class Runtime(str, Enum):
+    """The two kinds of nucleus."""
+
+    CLASSIC = "classic"
+    LITE = "lite"
+
+
+_DEFAULT_COMMANDS = {
+    Runtime.CLASSIC: ("systemctl", "restart", "greengrass.service"),
+    Runtime.LITE: ("systemctl", "restart", "ggl.core.iotcored.service", "ggl.core.tesd.service"),
+}
+# ``start`` lets the helper's parent end at once, so that ending this component's process tree spares it.
+_WINDOWS_COMMAND = (
+    "cmd.exe", "/c", "start", "certificate-rotator", "/min", "powershell.exe", "-NoProfile", "-NonInteractive",
+    "-Command", "Start-Sleep -Seconds 1; Restart-Service -Name greengrass -Force",
+)  # fmt: skip
+
+ASKED_SECONDS = 5.0
+"""How long nucleus classic is watched: a command that fails, fails by then; one that works ends this process."""
+
+OUTLIVED_SECONDS = 90.0
+"""How long the services of nucleus lite may take."""
+
+
+def default_command(runtime: Runtime, platform: str = sys.platform) -> Tuple[str, ...]:
+    """What restarts the nucleus here."""
+    return _WINDOWS_COMMAND if platform == "win32" else _DEFAULT_COMMANDS[runtime]
+
+
+class CommandRestarter:
+    """Restarts by a command; ``command`` is asked each time and may be empty for the platform's own."""
+
+    def __init__(self, runtime: Runtime, command: Callable[[], Sequence[str]]) -> None:
+        self._runtime = runtime
+        self._command = command
+
+    @property
+    def outlived(self) -> bool:
+        """See ports.Restarter."""
+        return self._runtime is Runtime.LITE
+
+    def restart(self) -> None:
+        """See ports.Restarter."""
+        command = tuple(self._command()) or default_command(self._runtime)
+        log.info("restarting the nucleus: %s", " ".join(command))
+        try:
+            # In a session of its own, so that signals to this component's group do not end it half-way.
+            process = subprocess.Popen(  # noqa: S603  # the deployment's own command, never a job's
+                command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+            )
+        except OSError as error:
+            raise RestartError(f"{command[0]} cannot be run: {error}") from error
+        try:
+            _, complaint = process.communicate(timeout=OUTLIVED_SECONDS if self.outlived else ASKED_SECONDS)
+        except subprocess.TimeoutExpired:
+            if self.outlived:
+                process.kill()
+                process.communicate()
+                raise RestartError(f"{command[0]} did not end within {OUTLIVED_SECONDS:g} s") from None
+            return
+        if process.returncode != 0:
+            text = complaint.decode(errors="replace").strip()[-200:]
+            raise RestartError(f"{command[0]} ended with {process.returncode}: {text or 'no message'}")
