@@ -40,6 +40,9 @@ SELECT certificate_id, thing FROM attachments WHERE certificate_id IN
 ORDER BY certificate_id, thing
 """
 
+_STATUSES = {status.value: status for status in CertificateStatus}
+_TYPES = {kind.value: kind for kind in AttachmentType}
+
 
 def stream_devices(
     connection: sqlite3.Connection, desired: DesiredState, state: FleetState, only: Collection[str] | None
@@ -52,10 +55,10 @@ def stream_devices(
     executions = _executions_by_thing(state)
     shared = _shared(connection)
     for name, last_seen, member_of in _members(connection, groups):
-        held = tuple(builder.attachment(row, shared) for row in attachments.take(name))
-        failed = failures.take(name)
+        rows, failed = attachments.take(name), failures.take(name)
         if only is not None and name not in only:
             continue
+        held = tuple([builder.attachment(row, shared) for row in rows])
         yield Device(
             name=name,
             groups=member_of,
@@ -78,7 +81,7 @@ class _Rows:
         head = self._head
         while head is not None and head[0] < thing:
             head = self._cursor.fetchone()
-        rows = []
+        rows: list[Any] = []
         while head is not None and head[0] == thing:
             rows.append(head)
             head = self._cursor.fetchone()
@@ -99,7 +102,7 @@ class _CertificateBuilder:
         validity = not_after - not_before if not_before and not_after else None
         certificate = Certificate(
             certificate_id=certificate_id,
-            status=CertificateStatus(status),
+            status=_STATUSES[status],
             created_at=datetime.fromtimestamp(created_at, UTC),
             key_type=self._once(key_type),
             signature_algorithm=self._once(signature),
@@ -112,7 +115,7 @@ class _CertificateBuilder:
         others = shared.get(certificate_id)
         return Attachment(
             certificate,
-            AttachmentType(kind),
+            _TYPES[kind],
             tuple(other for other in others if other != thing)[:MAX_SHARED_WITH] if others else (),
         )
 
