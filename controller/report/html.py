@@ -32,7 +32,8 @@ h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.2rem; margin: 2r
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; } .number { text-align: right; font-variant-numeric: tabular-nums; }
-.bar { display: flex; height: .8rem; border-radius: .4rem; overflow: hidden; background: var(--line); margin: .75rem 0; }
+.bar { display: flex; height: .8rem; border-radius: .4rem; overflow: hidden; margin: .75rem 0;
+  background: var(--line); }
 .bar span { display: block; } .bar .good { background: var(--good); } .bar .change { background: var(--change); }
 .bar .wait { background: var(--wait); } .bar .bad { background: var(--bad); }
 input { font: inherit; padding: .3rem .6rem; border: 1px solid var(--soft); border-radius: .3rem; width: 100%;
@@ -142,8 +143,8 @@ def _devices(number: int, fleet: FleetReport) -> str:
     note = f'<p class="soft">and {rest:,} more: the JSON report has all of them</p>' if rest > 0 else ""
     rows = "".join(_device(assessment) for assessment in listed[:ROWS_SHOWN])
     return (
-        f'<h2>Devices</h2>\n<p class="filter"><label>Show only rows with <input type="search" data-table="devices{number}">'
-        f'</label></p>\n<div class="scroll"><table id="devices{number}"><thead><tr><th scope="col">Device</th>'
+        f'<h2>Devices</h2>\n<p class="filter"><label>Show only rows with '
+        f'<input type="search" data-table="devices{number}"></label></p>\n<div class="scroll"><table id="devices{number}"><thead><tr><th scope="col">Device</th>'
         f'<th scope="col">Policy</th><th scope="col">Reason</th><th scope="col">Due</th><th scope="col">Why</th></tr>'
         f"</thead><tbody>{rows}</tbody></table></div>{note}\n"
     )

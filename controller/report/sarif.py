@@ -62,7 +62,7 @@ def render_drift(report: Report, _look: Look) -> str:
         Result("FleetFailed", "error", f"fleet {failure.fleet}: {failure.message}") for failure in report.failures
     ]
     used = {result.rule for result in results}
-    rules = {reason.value: f"Devices with {reason.value}" for reason in Reason if reason.value in used}
+    rules: dict[str, str] = {reason.value: f"Devices with {reason.value}" for reason in Reason if reason.value in used}
     if "FleetFailed" in used:
         rules["FleetFailed"] = "A fleet could not be read"
     return sarif_log(results, rules)

@@ -1,0 +1,203 @@
+"""``certfleet apply``: make the jobs of a plan, and with ``--wait`` see the fleet into sync.
+
+Every round reads the fleet afresh, plans, makes what is missing and follows it. Nothing is carried over
+from round to round but what is reported, so a killed run is carried on by the next one.
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from datetime import timedelta
+from pathlib import Path
+
+from controller.commands.apply_report import RENDERERS, ApplyReport, FleetApplied
+from controller.commands.context import Context
+from controller.commands.options import add_desired, add_fleet, add_output, add_overrides, duration
+from controller.commands.pipeline import Observed, each_fleet, gravest, load_desired, observe
+from controller.commands.plan import plan_observed
+from controller.commands.progress import progress_on
+from controller.errors import ExitCode, PlanError, RefusedError
+from controller.jobs import ApplyResult, DeviceOutcome, FollowResult, IotJobs, Pace, apply, check_plan, follow
+from controller.reconcile.plan import Plan, WaveStatus
+from controller.reconcile.plan_codec import plan_from_json
+from controller.reconcile.policy import DesiredState
+from controller.report.model import FleetReport
+
+MAX_PLAN_BYTES = 256 * 1024 * 1024  # a million devices
+SOAK_LOOK = timedelta(seconds=30)  # the longest sleep at a stretch while a wave soaks
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What to apply, and how long to watch."""
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="apply exactly that plan (default: plan anew)")
+    parser.add_argument("--wait", action="store_true", help="follow the jobs; go on wave by wave until nothing is left")
+    parser.add_argument(
+        "--timeout", type=duration, default=timedelta(hours=1), metavar="DURATION", help="of the wait (default: 1h)"
+    )
+    parser.add_argument(
+        "--offline-after",
+        type=duration,
+        default=Pace().offline_after,
+        metavar="DURATION",
+        help="stop waiting for devices that have not answered for so long (default: 2m)",
+    )
+    parser.add_argument(
+        "--allow-dirty", action="store_true", help="apply documents that are not committed; jobs name the last commit"
+    )
+    add_overrides(parser)
+    add_desired(parser)
+    add_fleet(parser)
+    add_output(parser, RENDERERS)
+
+
+def run(context: Context) -> ExitCode:
+    """Apply to every fleet; exits 1 where devices failed, 2 where the wait ran out, 3 where a guardrail forbids."""
+    plans = read_plans(context.arguments.plan) if context.arguments.plan is not None else None
+    fleets = load_desired(context)
+    if plans is not None:
+        fleets = tuple(desired for desired in fleets if desired.fleet.name in plans) or fleets
+    applied, failures = each_fleet(fleets, lambda desired: _apply_fleet(context, desired, plans))
+    report = ApplyReport(applied, failures)
+    context.emit(report, RENDERERS)
+    return gravest([fleet.exit_code for fleet in applied], failures)
+
+
+def read_plans(path: Path) -> dict[str, Plan]:
+    """The plans of a file by fleet: one document, or a list of them. Raises PlanError."""
+    try:
+        if path.stat().st_size > MAX_PLAN_BYTES:
+            raise PlanError(f"{path} has more than {MAX_PLAN_BYTES:,} bytes: it is no plan", "name a plan file")
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text)
+    except OSError as error:
+        raise PlanError(f"{path} cannot be read: {error.strerror}", "make one with: certfleet plan --plan FILE") from error
+    except (ValueError, RecursionError) as error:
+        raise PlanError(f"{path} is no plan: it is not JSON", "make one with: certfleet plan --plan FILE") from error
+    texts = [json.dumps(one) for one in found] if isinstance(found, list) else [text]
+    plans = [plan_from_json(one) for one in texts]
+    return {plan.fleet: plan for plan in plans}
+
+
+def _apply_fleet(context: Context, desired: DesiredState, plans: dict[str, Plan] | None) -> FleetApplied:
+    _require_committed(context, desired)
+    if plans is None:
+        return _Rounds(context, desired).run()
+    plan = plans.get(desired.fleet.name) or next(iter(plans.values()))
+    warnings = check_plan(plan, desired, context.now())
+    for warning in warnings:
+        context.say(f"warning: {warning}")
+    return _Rounds(context, desired, plan, warnings).run()
+
+
+def _require_committed(context: Context, desired: DesiredState) -> None:
+    if context.arguments.allow_dirty or (desired.commit is not None and not desired.is_dirty):
+        return
+    found = "differ from the last commit" if desired.commit is not None else "are in no commit"
+    raise RefusedError(
+        f"the documents of fleet {desired.fleet.name} {found}, so no one could tell later what was applied",
+        "commit them, or say --allow-dirty",
+    )
+
+
+class _Rounds:
+    """Apply one fleet: once, or with ``--wait`` round by round. A given plan is applied once and never gone beyond."""
+
+    def __init__(
+        self, context: Context, desired: DesiredState, given: Plan | None = None, warnings: tuple[str, ...] = ()
+    ) -> None:
+        self._context, self._desired, self._given, self._warnings = context, desired, given, warnings
+        self._deadline = context.monotonic() + context.arguments.timeout.total_seconds()
+        self._results: list[ApplyResult] = []
+        self._outcomes: dict[str, DeviceOutcome] = {}  # the last one of each device
+        self._settled: set[str] = set()  # jobs that are followed no more: they ended, or wait for offline devices
+        self._timed_out = False
+        self._last: FleetReport | None = None
+
+    def run(self) -> FleetApplied:
+        while self._round():
+            pass
+        return FleetApplied(
+            self._desired.fleet.name,
+            tuple(self._results),
+            tuple(sorted(self._outcomes.values(), key=lambda outcome: (outcome.job_id, outcome.device))),
+            self._timed_out,
+            self._context.arguments.wait,
+            self._last,
+            self._warnings,
+        )
+
+    def _round(self) -> bool:
+        """Plan, apply, follow; returns whether another round may find something to do."""
+        with observe(self._context, self._desired) as observed:
+            report = plan_observed(observed, self._context.arguments.override, self._given)
+            plan = report.plan
+            if plan is None:
+                raise PlanError("no plan was made", "run again with --debug and report what it prints")
+            _refuse(plan)
+            iot = IotJobs(observed.session)
+            with progress_on(self._context.stderr) as tell:
+                result = apply(plan, iot, observed.now, tell)
+            self._results.append(result)
+            if not self._context.arguments.wait:
+                return False
+            self._last = report
+            followed = self._follow(iot, [*result.under_way, *_in_flight(observed)])
+        if self._timed_out:
+            return False
+        if followed:
+            if self._given is None:
+                return True
+            self._given = None  # look once more at what is left, and plan no further
+            return self._look_again()
+        return self._given is None and self._soak(plan)
+
+    def _follow(self, iot: IotJobs, job_ids: list[str]) -> bool:
+        wanted = [job_id for job_id in dict.fromkeys(job_ids) if job_id not in self._settled]
+        if not wanted:
+            return False
+        left = max(0.0, self._deadline - self._context.monotonic())
+        pace = Pace(timeout=timedelta(seconds=left), offline_after=self._context.arguments.offline_after)
+        with progress_on(self._context.stderr) as tell:
+            found = follow(
+                wanted, iot, pace, tell, sleep=self._context.sleep, monotonic=self._context.monotonic
+            )
+        self._keep(found)
+        self._settled.update(wanted)
+        return True
+
+    def _keep(self, found: FollowResult) -> None:
+        self._outcomes.update({outcome.device: outcome for outcome in found.outcomes})
+        self._timed_out |= found.timed_out
+
+    def _look_again(self) -> bool:
+        with observe(self._context, self._desired) as observed:
+            self._last = plan_observed(observed, self._context.arguments.override)
+        return False
+
+    def _soak(self, plan: Plan) -> bool:
+        """Sleep until the first soak ends, where that is before the deadline; returns whether to go on."""
+        ends = [wave.until for wave in plan.waves if wave.status is WaveStatus.SOAKING and wave.until is not None]
+        if not ends:
+            return False
+        seconds = (min(ends) - self._context.now()).total_seconds()
+        left = self._deadline - self._context.monotonic()
+        if seconds > left:
+            self._context.say(f"a wave soaks until {min(ends):%Y-%m-%d %H:%M}Z, which is after the time to wait")
+            return False
+        self._context.sleep(min(max(seconds, 1.0), SOAK_LOOK.total_seconds()))
+        return True
+
+
+def _in_flight(observed: Observed) -> list[str]:
+    """Rotation jobs that run already and will end, whoever made them: --wait waits for them as well."""
+    return [job.job_id for job in observed.state.jobs if job.status == "IN_PROGRESS" and not job.is_continuous]
+
+
+def _refuse(plan: Plan) -> None:
+    """Raise RefusedError with all that the guardrails say."""
+    if not plan.refusals:
+        return
+    messages = [f"{refusal.guardrail} ({refusal.policy or 'fleet'}): {refusal.message}" for refusal in plan.refusals]
+    overrides = dict.fromkeys(refusal.override for refusal in plan.refusals)
+    raise RefusedError("refused, nothing was changed\n" + "\n".join(messages), " ".join(overrides))

@@ -1,0 +1,214 @@
+"""What one ``apply`` did and what became of it, for people and for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controller.errors import ExitCode
+from controller.jobs import AppliedJob, ApplyResult, DeviceOutcome, JobFate
+from controller.report import words
+from controller.report.as_json import FORMAT_VERSION, dump, failure_value
+from controller.report.console import Look, Page, table
+from controller.report.formats import Format
+from controller.report.markdown import fitted, folded
+from controller.report.markdown import table as markdown_table
+from controller.report.model import FleetFailure, FleetReport
+from controller.report.text import demand, sentence, target
+from protocol.messages import ExecutionStatus
+
+_NAMES_SHOWN = 6
+_FAILED_SHOWN = 50
+_FATES = {
+    JobFate.CREATED: "made",
+    JobFate.ADOPTED: "under way already",
+    JobFate.ENDED: "ended already",
+    JobFate.EMPTY: "not made: every device has changed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FleetApplied:
+    """One fleet's apply: the results of its rounds, each device's last outcome, and the fleet as last seen."""
+
+    fleet: str
+    rounds: tuple[ApplyResult, ...]
+    outcomes: tuple[DeviceOutcome, ...]
+    timed_out: bool
+    is_followed: bool
+    last: FleetReport | None  # assessed after the last round; None where nothing was followed
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def jobs(self) -> tuple[AppliedJob, ...]:
+        """The jobs of all rounds."""
+        return tuple(applied for result in self.rounds for applied in result.jobs)
+
+    @property
+    def failed(self) -> tuple[DeviceOutcome, ...]:
+        """Devices whose rotation failed."""
+        return tuple(outcome for outcome in self.outcomes if outcome.has_failed)
+
+    @property
+    def unfinished(self) -> tuple[DeviceOutcome, ...]:
+        """Devices whose rotation has not ended."""
+        return tuple(outcome for outcome in self.outcomes if not outcome.status.is_terminal)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0 where all that was started succeeded or is only waiting for its device, 1 where devices failed."""
+        if self.failed:
+            return ExitCode.ERROR
+        return ExitCode.CHANGES if self.timed_out else ExitCode.IN_SYNC
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyReport:
+    """All fleets of one apply."""
+
+    fleets: tuple[FleetApplied, ...]
+    failures: tuple[FleetFailure, ...] = ()
+
+
+def _text(report: ApplyReport, look: Look) -> str:
+    page = Page(look)
+    for number, fleet in enumerate(report.fleets):
+        if number:
+            page.gap()
+        _summary(page, fleet)
+        _jobs(page, fleet)
+        _failed(page, fleet)
+        _unfinished(page, fleet)
+        if fleet.last is not None:
+            page.gap()
+            page.line(("Now  ", "head"), sentence(fleet.last))
+    for failure in report.failures:
+        page.line(("FAILED  ", "bold bad"), (f"fleet {failure.fleet}  ", "head"), failure.message)
+    return page.text()
+
+
+def summary(fleet: FleetApplied) -> str:
+    """The one line that says what happened."""
+    created = sum(applied.fate is JobFate.CREATED for applied in fleet.jobs)
+    if not fleet.jobs and not fleet.outcomes:
+        return "nothing to do"
+    parts = [f"{words.count(created, 'job')} made"]
+    if fleet.is_followed:
+        rotated = sum(outcome.status is ExecutionStatus.SUCCEEDED for outcome in fleet.outcomes)
+        parts.append(f"{words.count(rotated, 'device')} rotated")
+    else:
+        parts.append(f"{words.count(sum(a.device_count for a in fleet.jobs), 'device')} to rotate")
+    if fleet.failed:
+        parts.append(f"{len(fleet.failed):,} failed")
+    if fleet.unfinished:
+        parts.append(f"{len(fleet.unfinished):,} not finished")
+    skipped = sum(len(applied.skipped) for applied in fleet.jobs)
+    if skipped:
+        parts.append(f"{skipped:,} skipped")
+    return " · ".join(parts)
+
+
+def _summary(page: Page, fleet: FleetApplied) -> None:
+    for warning in fleet.warnings:
+        page.line(("warning  ", "wait"), warning)
+    verdict = ("FAILED", "bad") if fleet.failed else ("APPLIED", "good")
+    page.line((verdict[0], f"bold {verdict[1]}"), f"  {fleet.fleet}  ", (summary(fleet), "head"))
+
+
+def _jobs(page: Page, fleet: FleetApplied) -> None:
+    if not fleet.jobs:
+        return
+    page.gap()
+    rows = [(a.job.job_id, f"{a.device_count:,}", f"{_FATES[a.fate]}: {target(a.job)}; {demand(a.job)}") for a in fleet.jobs]
+    page.add(table(("Job", "keep"), ("Devices", "right"), ("What", "wrap"), rows=rows))
+    skipped = {device: why for applied in fleet.jobs for device, why in applied.skipped.items()}
+    if skipped:
+        page.heading("Skipped", "they have changed since the plan")
+        for device, why in list(skipped.items())[:_FAILED_SHOWN]:
+            page.line((device, "head"), f"  {why}", indent=2)
+
+
+def _failed(page: Page, fleet: FleetApplied) -> None:
+    if not fleet.failed:
+        return
+    page.heading("Failed", "what the devices said")
+    for outcome in fleet.failed[:_FAILED_SHOWN]:
+        said = outcome.reason or "the device gave no reason; see its log"
+        page.line((outcome.device, "bad"), f"  {outcome.status.value}  ", said, indent=2)
+    if len(fleet.failed) > _FAILED_SHOWN:
+        page.line((f"and {len(fleet.failed) - _FAILED_SHOWN:,} more: --format json has all", "dim"), indent=2)
+
+
+def _unfinished(page: Page, fleet: FleetApplied) -> None:
+    if fleet.unfinished:
+        page.heading("Not finished", "they are offline or still at it; their jobs wait for them")
+        names = [outcome.device for outcome in fleet.unfinished]
+        page.line((words.listed(names, _NAMES_SHOWN * 2), "dim"), indent=2)
+
+
+def _json(report: ApplyReport, _look: Look) -> str:
+    return dump(
+        {
+            "format_version": FORMAT_VERSION,
+            "kind": "ApplyReport",
+            "fleets": [_fleet_value(fleet) for fleet in report.fleets],
+            "failures": [failure_value(failure) for failure in report.failures],
+        }
+    )
+
+
+def _fleet_value(fleet: FleetApplied) -> dict[str, Any]:
+    return {
+        "fleet": fleet.fleet,
+        "timed_out": fleet.timed_out,
+        "jobs": [
+            {
+                "job_id": applied.job.job_id,
+                "policy": applied.job.policy,
+                "wave": None if applied.job.is_standing else applied.job.wave,
+                "fate": applied.fate.value,
+                "devices": applied.device_count,
+                "skipped": applied.skipped,
+            }
+            for applied in fleet.jobs
+        ],
+        "devices": [
+            {
+                "device": outcome.device,
+                "job_id": outcome.job_id,
+                "status": outcome.status.value,
+                "reason": outcome.reason,
+            }
+            for outcome in fleet.outcomes
+        ],
+        "governed": fleet.last.governed if fleet.last else None,
+        "in_sync": fleet.last.in_sync if fleet.last else None,
+        "warnings": list(fleet.warnings),
+    }
+
+
+def _markdown(report: ApplyReport, _look: Look) -> str:
+    sections = []
+    for fleet in report.fleets:
+        icon = "❌" if fleet.failed else "✅"
+        sections.append(f"## {icon} {fleet.fleet}: {summary(fleet)}\n")
+        sections += [f"> ⚠️ {warning}\n" for warning in fleet.warnings]
+        if fleet.jobs:
+            rows = [(f"`{a.job.job_id}`", f"{a.device_count:,}", _FATES[a.fate]) for a in fleet.jobs]
+            sections.append(folded("Jobs", markdown_table(("Job", "Devices", "What"), rows)))
+        if fleet.failed:
+            rows = [(f"`{o.device}`", o.status.value, o.reason or "no reason given") for o in fleet.failed]
+            body = markdown_table(("Device", "Status", "What the device said"), rows)
+            sections.append(folded("Failed", body, is_open=True))
+        if fleet.last is not None:
+            sections.append(f"Now: {sentence(fleet.last)}.\n")
+    sections += [f"### ❌ Fleet `{failure.fleet}`: {failure.message}\n" for failure in report.failures]
+    return fitted(sections)
+
+
+RENDERERS: Mapping[Format, Callable[[ApplyReport, Look], str]] = {
+    Format.TEXT: _text,
+    Format.JSON: _json,
+    Format.MARKDOWN: _markdown,
+}

@@ -1,0 +1,88 @@
+"""``certfleet plan``: what ``apply`` would do, as text for people and as the document that ``apply`` takes."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from controller.commands import compare
+from controller.commands.context import Context, write_atomically
+from controller.commands.options import add_desired, add_fleet, add_output, add_overrides
+from controller.commands.pipeline import Observed, each_fleet, gravest, load_desired, observe
+from controller.errors import ExitCode
+from controller.reconcile.plan import Plan
+from controller.reconcile.plan_codec import plan_to_json
+from controller.reconcile.planner import make_plan
+from controller.report import html, markdown, text
+from controller.report.as_json import dump
+from controller.report.console import Look
+from controller.report.formats import Format
+from controller.report.model import FleetReport, Report, Tally
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What to plan, and where the plan goes."""
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="also write the plan there, for apply --plan")
+    parser.add_argument(
+        "--base", metavar="GITREF", help="compare: what would change for the fleet between that ref and this one"
+    )
+    add_overrides(parser)
+    add_desired(parser)
+    add_fleet(parser)
+    add_output(parser, RENDERERS)
+
+
+def run(context: Context) -> ExitCode:
+    """Plan every fleet; exits 2 where there is something to do, 3 where a guardrail forbids it."""
+    if context.arguments.base is not None:
+        return compare.run(context)
+    fleets, failures = each_fleet(load_desired(context), lambda desired: _plan_fleet(context, desired))
+    report = Report(context.now(), fleets, failures, str(context.arguments.desired_state))
+    if context.arguments.plan is not None:
+        write_atomically(context.arguments.plan, plan_documents(report))
+        context.say(f"wrote {context.arguments.plan}")
+    context.emit(report, RENDERERS)
+    return gravest([exit_code(fleet) for fleet in fleets], failures)
+
+
+def exit_code(report: FleetReport) -> ExitCode:
+    """What a fleet's plan means for the exit code."""
+    if report.plan is not None and report.plan.refusals:
+        return ExitCode.REFUSED
+    return ExitCode.CHANGES if report.has_changes else ExitCode.IN_SYNC
+
+
+def plan_observed(observed: Observed, overrides: list[str]) -> FleetReport:
+    """Assess and plan one fleet."""
+    tally = Tally(observed.desired, observed.now)
+    assessments = observed.assess(tally)
+    plan = make_plan(assessments, observed.desired, observed.state, observed.now)
+    return tally.finish(observed.state, plan)
+
+
+def plan_documents(report: Report) -> str:
+    """The plan of one fleet, or a list of the plans of several."""
+    plans = [fleet.plan for fleet in report.fleets if fleet.plan is not None]
+    return document_of(plans)
+
+
+def document_of(plans: list[Plan]) -> str:
+    """As ``plan_documents``, from the plans."""
+    if len(plans) == 1:
+        return plan_to_json(plans[0])
+    return dump([json.loads(plan_to_json(plan)) for plan in plans])
+
+
+def _plan_fleet(context: Context, desired: object) -> FleetReport:
+    with observe(context, desired) as observed:
+        return plan_observed(observed, context.arguments.override)
+
+
+RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {
+    Format.TEXT: text.render_plan,
+    Format.JSON: lambda report, _look: plan_documents(report),
+    Format.MARKDOWN: markdown.render_drift,
+    Format.HTML: html.render_drift,
+}

@@ -1,0 +1,353 @@
+"""Applying a plan: what is asked of AWS, what is left out, and that any end of the process is harmless."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from controller.errors import FleetError
+from controller.jobs import IotJobs, JobFate, apply, recheck, sweep_cohorts
+from controller.reconcile.plan import JobStep, TargetKind
+from controller.reconcile.policy import AbortRule, FailureType
+from protocol.job_document import STOCK_DOCUMENT, JobDocument
+
+THINGS, GROUP, COHORT = TargetKind.THINGS, TargetKind.GROUP, TargetKind.COHORT
+
+
+def test_a_small_wave_becomes_a_job_on_its_things(cloud, iot, kit):
+    job = kit.job("line-a", 1, THINGS, kit.devices("b", "a"))
+
+    result = apply(kit.plan(job), iot, kit.NOW)
+
+    assert [applied.fate for applied in result.jobs] == [JobFate.CREATED]
+    request = cloud.jobs[job.job_id].request
+    assert request["targets"] == [f"{kit.ARN}thing/a", f"{kit.ARN}thing/b"]
+    assert request["targetSelection"] == "SNAPSHOT"
+    assert json.loads(request["document"]) == {
+        "operation": "ROTATE_CERTIFICATE",
+        "keyAlgorithm": "ECDSA-P256",
+        "signingAlgorithm": "ECDSA-WITH-SHA256",
+        "certificateAuthority": "plant-ca",
+        "policy": "line-a",
+        "commit": kit.COMMIT,
+    }
+    assert {"Key": "certfleet-policy", "Value": "line-a"} in request["tags"]
+    assert kit.COMMIT[:12] in request["description"]
+
+
+def test_the_rollout_of_the_policy_becomes_the_limits_of_the_job(cloud, iot, kit):
+    job = kit.job(
+        "line-a",
+        1,
+        THINGS,
+        kit.devices("a"),
+        maximum_per_minute=7,
+        timeout=timedelta(seconds=90),
+        retries=3,
+        abort=(AbortRule(FailureType.FAILED, 12.5, 4),),
+    )
+
+    apply(kit.plan(job), iot, kit.NOW)
+
+    request = cloud.jobs[job.job_id].request
+    assert request["jobExecutionsRolloutConfig"] == {"maximumPerMinute": 7}
+    assert request["timeoutConfig"] == {"inProgressTimeoutInMinutes": 2}
+    assert request["jobExecutionsRetryConfig"] == {"criteriaList": [{"failureType": "ALL", "numberOfRetries": 3}]}
+    criteria = {
+        "failureType": "FAILED",
+        "action": "CANCEL",
+        "thresholdPercentage": 12.5,
+        "minNumberOfExecutedThings": 4,
+    }
+    assert request["abortConfig"] == {"criteriaList": [criteria]}
+
+
+def test_no_retries_and_no_abort_rules_are_not_sent(cloud, iot, kit):
+    job = kit.job("line-a", 1, THINGS, kit.devices("a"), retries=0)
+
+    apply(kit.plan(job), iot, kit.NOW)
+
+    assert not {"jobExecutionsRetryConfig", "abortConfig"} & set(cloud.jobs[job.job_id].request)
+
+
+def test_a_stock_backend_is_sent_exactly_the_stock_document(cloud, iot, kit):
+    job = replace(kit.job("line-a", 1, THINGS, kit.devices("a")), document=JobDocument())
+
+    apply(kit.plan(job), iot, kit.NOW)
+
+    assert json.loads(cloud.jobs[job.job_id].request["document"]) == STOCK_DOCUMENT
+
+
+def test_a_wave_that_is_the_whole_group_targets_the_group(cloud, iot, kit):
+    job = kit.job("line-a", 1, GROUP, kit.devices("a", "b"), "line-a-gateways")
+    cloud.groups["line-a-gateways"] = kit.Group(members={"a", "b"})
+
+    apply(kit.plan(job), iot, kit.NOW)
+
+    assert cloud.jobs[job.job_id].request["targets"] == [f"{kit.ARN}thinggroup/line-a-gateways"]
+
+
+def test_a_group_that_gained_a_device_since_the_plan_is_not_targeted(cloud, iot, kit):
+    job = kit.job("line-a", 1, GROUP, kit.devices("a", "b"), "line-a-gateways")
+    cloud.groups["line-a-gateways"] = kit.Group(members={"a", "b", "newcomer"})
+
+    apply(kit.plan(job), iot, kit.NOW)
+
+    assert set(cloud.jobs[job.job_id].executions) == {"a", "b"}
+
+
+def test_a_large_wave_gets_a_cohort_group_that_holds_exactly_its_devices(cloud, iot, kit):
+    names = [f"device-{number:03}" for number in range(101)]
+    job = kit.job("line-a", 2, COHORT, kit.devices(*names))
+
+    apply(kit.plan(job), iot, kit.NOW)
+
+    assert cloud.jobs[job.job_id].request["targets"] == [f"{kit.ARN}thinggroup/{job.job_id}"]
+    assert sorted(cloud.jobs[job.job_id].executions) == names
+    assert ("managed-by", "certfleet") in cloud.groups[job.job_id].tags
+
+
+def test_a_cohort_that_an_interrupted_run_filled_otherwise_is_put_right(cloud, iot, kit):
+    names = [f"device-{number:03}" for number in range(101)]
+    job = kit.job("line-a", 2, COHORT, kit.devices(*names))
+    cloud.groups[job.job_id] = kit.Group("certfleet: another wording", members={"device-000", "changed-since"})
+
+    apply(kit.plan(job), iot, kit.NOW)
+
+    assert sorted(cloud.jobs[job.job_id].executions) == names
+
+
+def test_a_standing_job_is_continuous_on_a_cohort_and_takes_in_later_stragglers(cloud, iot, kit):
+    first = kit.job("line-a", None, COHORT, kit.devices("a"))
+    apply(kit.plan(first), iot, kit.NOW)
+    grown = replace(first, devices=(*first.devices, *kit.devices("b")))
+    result = apply(kit.plan(grown), iot, kit.NOW)
+
+    assert [applied.fate for applied in result.jobs] == [JobFate.ADOPTED]
+    assert cloud.jobs[first.job_id].request["targetSelection"] == "CONTINUOUS"
+    assert cloud.jobs[first.job_id].executions == {"a": "QUEUED", "b": "QUEUED"}
+
+
+CHANGES = {
+    "it holds another certificate": lambda cloud: cloud.attached.update(b=[("f" * 64, "EXCLUSIVE_THING")]),
+    "it holds none": lambda cloud: cloud.attached.update(b=[]),
+    "it holds two": lambda cloud: cloud.thing("b", "e" * 64),
+    "it is attached otherwise": lambda cloud: cloud.attached.update(
+        b=[(cloud.attached["b"][0][0], "NON_EXCLUSIVE_THING")]
+    ),
+    "the thing is gone": lambda cloud: cloud.attached.pop("b"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+@pytest.mark.parametrize("kind", [THINGS, GROUP])
+def test_a_device_that_changed_since_the_plan_is_skipped_because(cloud, iot, kit, change, kind):
+    job = kit.job("line-a", 1, kind, kit.devices("a", "b", "c"), "line-a-gateways" if kind is GROUP else None)
+    cloud.groups["line-a-gateways"] = kit.Group(members={"a", "b", "c"})
+    change(cloud)
+
+    result = apply(kit.plan(job), iot, kit.NOW)
+
+    assert set(cloud.jobs[job.job_id].executions) == {"a", "c"}
+    assert list(result.jobs[0].skipped) == ["b"]
+    assert result.jobs[0].device_count == 2
+
+
+def test_a_wave_whose_devices_all_changed_makes_no_job(cloud, iot, kit):
+    job = kit.job("line-a", 1, THINGS, kit.devices("a"))
+    cloud.attached["a"] = []
+
+    result = apply(kit.plan(job), iot, kit.NOW)
+
+    assert [applied.fate for applied in result.jobs] == [JobFate.EMPTY]
+    assert result.jobs[0].device_count == 0
+    assert not cloud.jobs
+
+
+def test_a_big_wave_is_rechecked_by_one_listing_not_device_by_device(cloud, iot, kit, monkeypatch):
+    monkeypatch.setattr(recheck, "EACH_UP_TO", 2)
+    job = kit.job("line-a", 1, THINGS, kit.devices("a", "b", "c"))
+    cloud.certificates[job.devices[1].certificate_id] = "INACTIVE"
+
+    result = apply(kit.plan(job), iot, kit.NOW)
+
+    assert set(cloud.jobs[job.job_id].executions) == {"a", "c"}
+    assert list(result.jobs[0].skipped) == ["b"]
+    assert "ListThingPrincipalsV2" not in cloud.calls
+
+
+def test_a_second_apply_makes_nothing_and_says_what_is_under_way(cloud, iot, kit):
+    plan = kit.plan(kit.job("line-a", 1, THINGS, kit.devices("a")))
+    apply(plan, iot, kit.NOW)
+    before = cloud.snapshot()
+
+    result = apply(plan, iot, kit.NOW)
+
+    assert cloud.snapshot() == before
+    assert [applied.fate for applied in result.jobs] == [JobFate.ADOPTED]
+    assert result.under_way == (plan.jobs[0].job_id,)
+    assert result.created == ()
+
+
+def test_a_job_that_has_ended_is_reported_and_not_made_again(cloud, iot, kit):
+    plan = kit.plan(kit.job("line-a", 1, THINGS, kit.devices("a")))
+    apply(plan, iot, kit.NOW)
+    cloud.jobs[plan.jobs[0].job_id].executions["a"] = "FAILED"
+
+    result = apply(plan, iot, kit.NOW)
+
+    assert [applied.fate for applied in result.jobs] == [JobFate.ENDED]
+    assert result.under_way == ()
+
+
+def test_a_job_made_by_another_run_in_the_same_moment_is_adopted(cloud, iot, kit, monkeypatch):
+    plan = kit.plan(kit.job("line-a", 1, THINGS, kit.devices("a")))
+    apply(plan, iot, kit.NOW)
+    monkeypatch.setattr(iot, "job", lambda job_id: None)  # as it was when this run looked
+
+    result = apply(plan, iot, kit.NOW)
+
+    assert [applied.fate for applied in result.jobs] == [JobFate.ADOPTED]
+
+
+FOREIGN = {
+    "another document": {"document": '{"operation":"REBOOT"}'},
+    "another device": {"targets": [f"arn:aws:iot:eu-west-1:123456789012:thing/{name}" for name in ("a", "z")]},
+}
+
+
+@pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN.keys())
+def test_a_job_of_our_id_with_something_else_in_it_stops_the_run(cloud, iot, kit, change):
+    plan = kit.plan(kit.job("line-a", 1, THINGS, kit.devices("a")))
+    apply(plan, iot, kit.NOW)
+    cloud.jobs[plan.jobs[0].job_id].request.update(change)
+
+    with pytest.raises(FleetError, match="something else than planned") as caught:
+        apply(plan, iot, kit.NOW)
+    assert "delete-job" in caught.value.remedy
+
+
+def test_steps_cancel_what_is_queued_and_repeat_harmlessly(cloud, iot, kit):
+    job = kit.job("line-a", 1, THINGS, kit.devices("a", "b"))
+    apply(kit.plan(job), iot, kit.NOW)
+    cloud.jobs[job.job_id].executions["a"] = "SUCCEEDED"
+    steps = (
+        JobStep(job.job_id, "cancel", "queued for 24 hours"),
+        JobStep("cf-gone-w1-0000000000000000", "cancel", "x"),
+    )
+
+    for _ in range(2):
+        apply(kit.plan(steps=steps), iot, kit.NOW)
+
+    assert cloud.jobs[job.job_id].executions == {"a": "SUCCEEDED", "b": "CANCELED"}
+
+
+def test_a_step_of_a_newer_version_is_refused(iot, kit):
+    with pytest.raises(FleetError, match="does not know"):
+        apply(kit.plan(steps=[JobStep("cf-x-w1-0000000000000000", "teleport", "")]), iot, kit.NOW)
+
+
+def test_what_aws_refuses_reaches_the_reader_with_its_remedy(cloud, iot, kit):
+    cloud.errors["CreateJob"] = "LimitExceededException"
+
+    with pytest.raises(FleetError, match="LimitExceededException") as caught:
+        apply(kit.plan(kit.job("line-a", 1, THINGS, kit.devices("a"))), iot, kit.NOW)
+    assert caught.value.remedy
+
+
+class TestCohorts:
+    NAME = "cf-line-a-w2-0123456789abcdef"
+
+    def sweep(self, iot, kit, **later):
+        return sweep_cohorts(iot, kit.later(**later))
+
+    def test_a_cohort_is_removed_when_its_job_has_ended(self, cloud, iot, kit):
+        cloud.groups[self.NAME] = kit.Group("certfleet: line-a")
+        cloud.jobs[self.NAME] = kit.Job(
+            {"jobId": self.NAME, "targets": ["x"], "targetSelection": "SNAPSHOT"}, "CANCELED"
+        )
+        assert self.sweep(iot, kit) == (self.NAME,)
+        assert not cloud.groups
+
+    def test_a_cohort_stays_while_its_job_runs(self, cloud, iot, kit):
+        cloud.groups[self.NAME] = kit.Group("certfleet: line-a")
+        request = {"jobId": self.NAME, "targets": ["x"], "targetSelection": "SNAPSHOT"}
+        cloud.jobs[self.NAME] = kit.Job(request, executions={"a": "QUEUED"})
+        assert self.sweep(iot, kit, days=9) == ()
+
+    def test_a_cohort_whose_job_was_never_made_is_left_to_its_run_for_an_hour(self, cloud, iot, kit):
+        cloud.groups[self.NAME] = kit.Group("certfleet: line-a")
+        assert self.sweep(iot, kit, minutes=59) == ()
+        assert self.sweep(iot, kit, minutes=61) == (self.NAME,)
+
+    @pytest.mark.parametrize(("name", "description"), [(NAME, "mine"), ("cf-my-own-group", "certfleet: x")])
+    def test_a_group_that_is_not_ours_stays_whatever_it_is_called(self, cloud, iot, kit, name, description):
+        cloud.groups[name] = kit.Group(description)
+        assert self.sweep(iot, kit, days=9) == ()
+        assert name in cloud.groups
+
+
+class TestKilledAnywhere:
+    """The run dies at every call, before and after its effect; the next run ends where one run would have."""
+
+    def plan(self, cloud, kit):
+        """One job of every kind, and steps."""
+        cloud.groups["whole"] = kit.Group(members={"g1", "g2"})
+
+        def kit_devices(*names):
+            return tuple(kit.device(name, cloud.thing(name)) for name in names)
+
+        old = kit.job("old", 1, THINGS, kit_devices("o1", "o2"))
+        cloud.do_CreateJob(
+            jobId=old.job_id,
+            targets=[f"{kit.ARN}thing/o1"],
+            targetSelection="SNAPSHOT",
+            document=old.document.to_json(),
+        )
+        ended = "cf-ended-w1-00000000000000aa"
+        cloud.groups[ended] = kit.Group("certfleet: ended")
+        cloud.jobs[ended] = kit.Job({"jobId": ended, "targets": ["x"], "targetSelection": "SNAPSHOT"}, "COMPLETED")
+        jobs = (
+            kit.job("small", 1, THINGS, kit_devices("s1", "s2")),
+            kit.job("whole", 1, GROUP, kit_devices("g1", "g2"), "whole"),
+            kit.job("large", 1, COHORT, kit_devices("l1", "l2", "l3")),
+            kit.job("away", None, COHORT, kit_devices("a1", "a2")),
+        )
+        cloud.attached["l3"] = [("9" * 64, "EXCLUSIVE_THING")]  # changed since the plan
+        return kit.plan(*jobs, steps=[JobStep(old.job_id, "cancel", "stragglers")])
+
+    def run(self, kit, *, die_at=None, after=False):
+        cloud = kit.FakeIot()
+        plan = self.plan(cloud, kit)
+        cloud.dies_after_effect = after
+        cloud.die_at = die_at
+        died = False
+        try:
+            apply(plan, IotJobs(kit.connect(cloud), workers=1), kit.NOW)
+        except kit.Killed:
+            died = True
+        cloud.die_at = None
+        if died:
+            apply(plan, IotJobs(kit.connect(cloud), workers=1), kit.NOW)
+        return cloud, died
+
+    @pytest.fixture(autouse=True)
+    def small_targets(self, monkeypatch):
+        monkeypatch.setattr(importlib.import_module("controller.jobs.apply"), "MAX_TARGETS", 2)
+
+    @pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
+    def test_and_run_again_it_neither_doubles_nor_forgets(self, kit, after):
+        whole, _ = self.run(kit)
+        wanted, calls = whole.snapshot(), len(whole.calls)
+        assert calls > 25
+        assert len(wanted["jobs"]) == 6
+
+        for number in range(1, calls + 1):
+            cloud, died = self.run(kit, die_at=number, after=after)
+            assert died, f"call {number}"
+            assert cloud.snapshot() == wanted, f"killed at call {number}: {whole.calls[number - 1]}"
+            assert cloud.calls.count("CreateJob") <= 5, "only the interrupted one is sent twice"
