@@ -1,0 +1,157 @@
+"""Whole rotations over the three handlers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cryptography import x509
+
+SCARCE = {  # registry calls of which an account has ten a second
+    "iot:ListThingPrincipalsV2",
+    "iot:ListPrincipalThingsV2",
+    "iot:DescribeCertificate",
+    "iot:ListCertificates",
+    "iot:UpdateCertificate",
+    "iot:DeleteCertificate",
+    "iot:RegisterCertificateWithoutCA",
+}
+
+
+def rotate(device):
+    assert device.create()["status"] == "accepted"
+    device.aws.tick()
+    new = device.new
+    assert device.commit()["status"] == "accepted"
+    device.aws.tick()
+    assert device.ended("SUCCEEDED")["status"] == "remove_old"
+    return new
+
+
+def test_a_rotation_leaves_the_new_certificate_alone_with_the_old_ones_policies(device):
+    new = rotate(device)
+    device.assert_only(new)
+    assert device.aws.certificates[new].policies == ["device"]
+    assert device.aws.certificates[new].things == {"gw-1": "EXCLUSIVE_THING"}
+    certificate = x509.load_pem_x509_certificate(device.aws.certificates[new].pem.encode())
+    assert certificate.public_key() == device.new_key.public_key()
+    assert device.aws.notices == []
+
+
+def test_a_rotation_answers_on_the_standard_topics(device):
+    new = rotate(device)
+    assert device.aws.published == [
+        ("awslabs/things/gw-1/certificate/create/accepted", {"certificatePem": device.aws.certificates[new].pem}),
+        ("awslabs/things/gw-1/certificate/commit/accepted", {}),
+    ]
+
+
+def test_the_public_view_follows_the_rotation(device):
+    device.create()
+    new = device.new
+    view = {"oldCertificateId": device.old, "newCertificateId": new}
+    assert device.aws.shadows["gw-1"] == {"progress": "created", **view}
+    device.commit()
+    assert device.aws.shadows["gw-1"] == {"progress": "committed", **view}
+
+
+def test_a_rotation_needs_at_most_sixteen_calls_and_two_of_each_scarce_one(device, iot_calls):
+    rotate(device)
+    counts = iot_calls()
+    assert counts.total() <= 16, counts
+    assert {call: n for call, n in counts.items() if call in SCARCE and n > 2} == {}
+
+
+def test_a_rotation_leaves_its_evidence(device):
+    device.start_job(document={"operation": "ROTATE_CERTIFICATE", "policy": "line-a", "commit": "abc123"})
+    old = device.old
+    new = rotate(device)
+    [evidence] = [item for (thing, record), item in device.aws.items.items() if record.startswith("rotation#")]
+    plain = {name: next(iter(value.values())) for name, value in evidence.items()}
+    assert (plain["oldCertificateId"], plain["newCertificateId"]) == (old, new)
+    assert (plain["policy"], plain["commit"], plain["authority"]) == ("line-a", "abc123", "aws-iot")
+    assert (plain["jobId"], plain["thingName"], plain["outcome"]) == ("certfleet-line-a-1", "gw-1", "rotated")
+    whats = [entry["M"]["what"]["S"] for entry in plain["history"]]
+    assert whats == [
+        "issuing from aws-iot", f"issued {new}", "attached", "committed", f"removing {old}", f"removed {old}"
+    ]  # fmt: skip
+    assert "certificatePem" not in plain
+
+
+def test_a_second_rotation_follows_the_first(device, keys, csr_of):
+    first = rotate(device)
+    device.start_job()
+    device.old, device.csr = first, csr_of(keys["ECDSA-P384"])
+    second = rotate(device)
+    device.assert_only(second)
+
+
+def test_a_certificate_with_several_pages_of_policies_hands_on_all(aws, make_device):
+    aws.page = 2
+    device = make_device(aws, policies=("a", "b", "c", "d", "e"))
+    device.create()
+    assert aws.certificates[device.new].policies == ["a", "b", "c", "d", "e"]
+
+
+def test_policies_are_detached_one_by_one_where_forced_deletion_does_not_take_them(device):
+    device.aws.force_delete_works = False
+    device.assert_only(rotate(device))
+
+
+@pytest.mark.parametrize(
+    ("document", "authority"),
+    [
+        ({"operation": "ROTATE_CERTIFICATE"}, "aws-iot"),
+        ({"operation": "ROTATE_CERTIFICATE", "certificateAuthority": "aws-iot"}, "aws-iot"),
+        ({"operation": "ROTATE_CERTIFICATE", "certificateAuthority": "plant-ca"}, "plant-ca"),
+    ],
+)
+def test_the_job_chooses_the_authority(device, document, authority):
+    device.start_job(document=document)
+    rotate(device)
+    assert device.record["authority"]["S"] == authority
+    assert ("acm-pca:IssueCertificate" in device.aws.calls) is (authority == "plant-ca")
+
+
+def test_a_private_ca_is_asked_as_its_entry_says_and_waited_for(device):
+    device.aws.pca_polls_needed = 2
+    device.start_job(document={"operation": "ROTATE_CERTIFICATE", "certificateAuthority": "plant-ca"})
+    rotate(device)
+    request = device.aws.last_issue
+    assert request["SigningAlgorithm"] == "SHA256WITHECDSA"
+    assert request["Validity"] == {"Type": "DAYS", "Value": 365}
+    assert "TemplateArn" not in request
+
+
+class TestStockVariables:
+    """The authority of the stock variables is used for jobs that name none."""
+
+    @pytest.fixture
+    def variables(self, variables):
+        ca = json.loads(variables["AUTHORITIES"])["plant-ca"]["arn"]
+        given = {"PCA_CA_ARN": ca, "PCA_VALIDITY_IN_DAYS": "30", "PCA_SIGNING_ALGORITHM": "SHA384WITHRSA"}
+        return {**variables, **given}
+
+    def test_a_job_that_names_none_gets_it(self, device):
+        rotate(device)
+        assert device.aws.last_issue["SigningAlgorithm"] == "SHA384WITHRSA"
+        assert device.aws.last_issue["Validity"] == {"Type": "DAYS", "Value": 30}
+        assert device.record["authority"]["S"] == "default-private-ca"
+
+
+class TestTemplateAndOddValidity:
+    @pytest.fixture
+    def variables(self, variables):
+        table = json.loads(variables["AUTHORITIES"])
+        table["plant-ca"] |= {
+            "validitySeconds": 90_000,
+            "templateArn": "arn:aws:acm-pca:::template/BlankEndEntityCertificate_CSRPassthrough/V1",
+        }
+        return {**variables, "AUTHORITIES": json.dumps(table)}
+
+    def test_hours_become_an_instant_and_the_template_is_named(self, device):
+        device.start_job(document={"operation": "ROTATE_CERTIFICATE", "certificateAuthority": "plant-ca"})
+        rotate(device)
+        request = device.aws.last_issue
+        assert request["Validity"] == {"Type": "ABSOLUTE", "Value": int(device.aws.now.timestamp()) - 2 + 90_000}
+        assert request["TemplateArn"].endswith("CSRPassthrough/V1")
