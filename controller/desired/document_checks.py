@@ -1,0 +1,137 @@
+"""What one document says with two fields, or against the clock: contradictions that no field shows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from controller.errors import Problem
+from controller.reconcile.policy import WaveSize
+from controller.reconcile.wording import instant_text
+from protocol.algorithms import matching_csr_algorithms
+
+from .durations import format_duration
+from .models import (
+    CertificateAuthorityDocument,
+    CertificateSpec,
+    FleetDocument,
+    IncidentDocument,
+    RotationPolicyDocument,
+    WaiverDocument,
+)
+from .validation import ReadDocument
+
+_Path = tuple[str | int, ...]
+_Found = Iterator[tuple[_Path, str]]
+"""Path of the field that is wrong, and the sentence."""
+
+
+def check_document(document: ReadDocument, now: datetime) -> Iterator[Problem]:
+    """Every contradiction inside one document; ``now`` decides what is past and what is to come."""
+    for path, message in _contradictions(document, now):
+        yield document.problem(path, message)
+
+
+def _contradictions(document: ReadDocument, now: datetime) -> _Found:
+    match document.model:
+        case FleetDocument() as fleet:
+            yield from _fleet(fleet)
+        case CertificateAuthorityDocument() as authority:
+            if authority.metadata.name == "aws-iot":
+                yield (
+                    ("metadata", "name"),
+                    "found 'aws-iot', which always exists; allowed: any other name",
+                )
+        case RotationPolicyDocument() as policy:
+            yield from _certificate(policy.spec.certificate, now)
+            yield from _waves(policy.spec.rollout.waves)
+        case WaiverDocument() as waiver:
+            yield from _waiver(waiver, now)
+        case IncidentDocument() as incident:
+            yield from _incident(incident, now)
+        case _:
+            return
+
+
+def _fleet(fleet: FleetDocument) -> _Found:
+    role = fleet.spec.role_arn
+    if role is not None and role.split(":")[4] != fleet.spec.account:
+        message = f"found a role of account {role.split(':')[4]}; allowed: one of {fleet.spec.account}"
+        yield ("spec", "roleArn"), message
+
+
+def _certificate(certificate: CertificateSpec, now: datetime) -> _Found:
+    base: _Path = ("spec", "certificate")
+    if not certificate.model_fields_set - {"csr_signing_algorithm"}:
+        yield base, "demands nothing; allowed: at least one of maxAge, renewBefore, keyType, authority"
+    key_type, algorithm = certificate.key_type, certificate.csr_signing_algorithm
+    path = (*base, "csrSigningAlgorithm")
+    if algorithm is not None and key_type is None:
+        yield path, f"found {algorithm.value!r} without keyType; allowed: together with keyType"
+    elif algorithm is not None and key_type is not None and algorithm.family is not key_type.family:
+        allowed = ", ".join(each.value for each in matching_csr_algorithms(key_type))
+        yield path, f"found {algorithm.value!r}, with which a {key_type.value} key cannot sign; allowed: {allowed}"
+    yield from _future((*base, "rotateIssuedBefore"), certificate.rotate_issued_before, now)
+
+
+def _future(path: _Path, instant: datetime | None, now: datetime) -> _Found:
+    """A cutoff to come would condemn every certificate issued until then, the new ones too."""
+    if instant is not None and instant > now:
+        message = "which is to come: certificates issued until then would be rotated again and again"
+        yield path, f"found {instant_text(instant)}, {message}; allowed: up to now, {instant_text(now)}"
+
+
+def _waves(waves: tuple[WaveSize, ...]) -> _Found:
+    base: _Path = ("spec", "rollout", "waves")
+    for index in range(1, len(waves)):
+        before, wave = waves[index - 1], waves[index]
+        if before.is_percent and not wave.is_percent:
+            message = f"found the count {wave} after {before}; allowed: counts before percentages"
+        elif before.is_percent == wave.is_percent and wave.value <= before.value:
+            message = f"found {wave} after {before}; allowed: sizes that increase, each counts all waves up to it"
+        else:
+            continue
+        yield (*base, index), message
+    if str(waves[-1]) != "100%":
+        last = len(waves) - 1
+        yield (*base, last), f"found {waves[-1]} as the last wave; allowed: 100%"
+
+
+def _waiver(waiver: WaiverDocument, now: datetime) -> _Found:
+    spec = waiver.spec
+    if spec.expires <= now:
+        ago = format_duration(timedelta(days=(now - spec.expires).days))
+        yield (
+            ("spec", "expires"),
+            (
+                f"the waiver expired at {instant_text(spec.expires)}, {ago} ago; ask its owner, {spec.owner}, "
+                "whether it is renewed, or remove it"
+            ),
+        )
+    yield from _twice(("spec", "devices"), spec.devices)
+
+
+def _twice(base: _Path, names: tuple[str, ...]) -> _Found:
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if first.setdefault(name, index) != index:
+            yield (*base, index), f"{name!r} is already item {first[name]}"
+
+
+def _incident(incident: IncidentDocument, now: datetime) -> _Found:
+    spec = incident.spec
+    if not {"authority", "key_type", "issued_after", "issued_before"} & spec.model_fields_set:
+        yield (
+            ("spec",),
+            "declares nothing; allowed: at least one of authority, keyType, issuedAfter, issuedBefore",
+        )
+    if spec.issued_after is not None and spec.issued_before is not None and spec.issued_after >= spec.issued_before:
+        yield (
+            ("spec", "issuedAfter"),
+            (
+                f"found {instant_text(spec.issued_after)}; allowed: earlier than issuedBefore, "
+                f"{instant_text(spec.issued_before)}"
+            ),
+        )
+    yield from _future(("spec", "issuedBefore"), spec.issued_before, now)
+    yield from _twice(("spec", "acceptedLosses"), spec.accepted_losses)

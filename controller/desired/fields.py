@@ -1,0 +1,383 @@
+"""The kinds of values that fields hold: each reads itself, says what is allowed, and is a JSON Schema.
+
+Used as ``Annotated[timedelta, DurationField(...)]`` in the models, so that a wrong value gives one
+sentence of the same shape everywhere: what was found, what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from enum import Enum
+from functools import cache
+from typing import Any
+from zoneinfo import available_timezones
+
+from cronsim import CronSim, CronSimError
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from controller.reconcile.policy import WaveSize
+
+from .durations import DURATION_EXAMPLES, DURATION_PATTERN, MAX_DURATION, format_duration, parse_duration
+
+_CRON = r"[0-9]{1,2}(?: +[0-9A-Za-z*,/#-]{1,40}){4}"
+MAX_TEXT = 500  # characters of a reason or an owner
+_MAX_SHOWN = 80  # characters of a wrong value in a message
+
+
+def show(found: object) -> str:
+    """A wrong value as a message quotes it: short, on one line."""
+    match found:
+        case bool():
+            text = "true" if found else "false"
+        case dict():
+            text = "a mapping"
+        case list():
+            text = "a list"
+        case _:
+            text = repr(found)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}… ({len(text)} characters)"
+
+
+def suggest(found: object, allowed: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` where one of the allowed words is close, else nothing."""
+    close = difflib.get_close_matches(str(found)[:_MAX_SHOWN], list(allowed), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+class FieldKind:
+    """One kind of value. ``read`` raises ValueError with what was found and what is allowed."""
+
+    def read(self, found: object) -> Any:
+        """The value of a plain YAML value."""
+        raise NotImplementedError
+
+    def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the YAML value."""
+        raise NotImplementedError
+
+    def write(self, value: Any) -> Any:
+        """The YAML value of a value: what the schema and the reference show as default."""
+        return value
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, in a few words."""
+        raise NotImplementedError
+
+    def wrong(self, found: object) -> ValueError:
+        """The error for a value that is not allowed."""
+        return ValueError(f"found {show(found)}; allowed: {self.allowed}")
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Let pydantic read through this kind alone, in both directions."""
+        del source, handler
+        write = core_schema.plain_serializer_function_ser_schema(self.write)
+        return core_schema.no_info_plain_validator_function(self.read, serialization=write)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Give pydantic this kind's schema."""
+        del schema, handler
+        return self.json_schema()
+
+
+@dataclass(frozen=True)
+class Whole(FieldKind):
+    """A whole number between two bounds, both allowed."""
+
+    minimum: int
+    maximum: int
+
+    @property
+    def allowed(self) -> str:
+        """The bounds."""
+        return f"a whole number from {self.minimum} to {self.maximum}"
+
+    def read(self, found: object) -> int:
+        """The number; text and true are none."""
+        if type(found) is not int or not self.minimum <= found <= self.maximum:
+            raise self.wrong(found)
+        return found
+
+    def json_schema(self) -> dict[str, Any]:
+        """An integer."""
+        return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
+
+
+@dataclass(frozen=True)
+class Percentage(FieldKind):
+    """A percentage above 0 up to 100, with up to two decimals as AWS IoT Jobs takes them."""
+
+    @property
+    def allowed(self) -> str:
+        """The bounds."""
+        return "a number above 0 up to 100, with up to two decimals"
+
+    def read(self, found: object) -> float:
+        """The number."""
+        if type(found) not in (int, float) or not 0 < float(str(found)) <= 100:  # noqa: PLR2004 - per cent
+            raise self.wrong(found)
+        number = float(str(found))
+        if round(number, 2) != number:
+            raise self.wrong(found)
+        return number
+
+    def json_schema(self) -> dict[str, Any]:
+        """A number."""
+        return {"type": "number", "exclusiveMinimum": 0, "maximum": 100}
+
+
+@dataclass(frozen=True)
+class Truth(FieldKind):
+    """true or false."""
+
+    @property
+    def allowed(self) -> str:
+        """Both."""
+        return "true, false"
+
+    def read(self, found: object) -> bool:
+        """The truth value; ``yes`` is text in YAML 1.2."""
+        if not isinstance(found, bool):
+            raise self.wrong(found)
+        return found
+
+    def json_schema(self) -> dict[str, Any]:
+        """A boolean."""
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True)
+class Pattern(FieldKind):
+    """Text of a fixed form; ``form`` describes it in words."""
+
+    pattern: str  # without anchors
+    form: str
+    examples: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """The form."""
+        return self.form
+
+    def read(self, found: object) -> str:
+        """The text."""
+        if not isinstance(found, str) or re.fullmatch(self.pattern, found, re.ASCII) is None:
+            hint = " (put it in quotes)" if type(found) in (int, float) else ""
+            raise ValueError(f"{self.wrong(found)}{hint}")
+        return found
+
+    def json_schema(self) -> dict[str, Any]:
+        """A string with the pattern."""
+        schema: dict[str, Any] = {"type": "string", "pattern": f"^(?:{self.pattern})$"}
+        return schema | {"examples": list(self.examples)} if self.examples else schema
+
+
+@dataclass(frozen=True)
+class Text(FieldKind):
+    """A sentence for people: one line, printable, not empty."""
+
+    @property
+    def allowed(self) -> str:
+        """The bounds."""
+        return f"one line of text, 1 to {MAX_TEXT} characters"
+
+    def read(self, found: object) -> str:
+        """The text without blanks around it."""
+        if not isinstance(found, str) or not found.strip() or len(found) > MAX_TEXT or not found.strip().isprintable():
+            raise self.wrong(found)
+        return found.strip()
+
+    def json_schema(self) -> dict[str, Any]:
+        """A string."""
+        return {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
+
+
+@dataclass(frozen=True)
+class Choice(FieldKind):
+    """One of an enumeration's values."""
+
+    members: type[Enum]
+
+    @property
+    def names(self) -> list[str]:
+        """The values, in the order of the enumeration."""
+        return [str(member.value) for member in self.members]
+
+    @property
+    def allowed(self) -> str:
+        """The values."""
+        return ", ".join(self.names)
+
+    def read(self, found: object) -> Enum:
+        """The member, by exact value."""
+        if not isinstance(found, str) or found not in self.names:
+            raise ValueError(f"{self.wrong(found)}{suggest(found, self.names)}")
+        return self.members(found)
+
+    def write(self, value: Enum) -> str:
+        """The member's value."""
+        return str(value.value)
+
+    def json_schema(self) -> dict[str, Any]:
+        """The values."""
+        return {"type": "string", "enum": self.names}
+
+
+@dataclass(frozen=True)
+class DurationField(FieldKind):
+    """A duration between two bounds, both allowed, in whole steps."""
+
+    minimum: timedelta = timedelta(0)
+    maximum: timedelta = MAX_DURATION
+    step: timedelta = timedelta(seconds=1)
+
+    @property
+    def allowed(self) -> str:
+        """The bounds, and the step where it is longer than a second."""
+        steps = {timedelta(seconds=1): "", timedelta(minutes=1): " in whole minutes", timedelta(days=1): " in days"}
+        bounds = f"from {format_duration(self.minimum)} to {format_duration(self.maximum)}"
+        return f"a duration such as {', '.join(DURATION_EXAMPLES)}, {bounds}{steps[self.step]}"
+
+    def read(self, found: object) -> timedelta:
+        """The duration."""
+        try:
+            duration = parse_duration(found)
+        except ValueError:
+            raise self.wrong(found) from None
+        if not self.minimum <= duration <= self.maximum or duration % self.step:
+            raise self.wrong(found)
+        return duration
+
+    def write(self, value: timedelta) -> str:
+        """The duration as text."""
+        return format_duration(value)
+
+    def json_schema(self) -> dict[str, Any]:
+        """A string with the pattern of durations."""
+        return {"type": "string", "pattern": DURATION_PATTERN, "examples": list(DURATION_EXAMPLES)}
+
+
+@dataclass(frozen=True)
+class Instant(FieldKind):
+    """An instant in ISO 8601 with a zone; a bare date is its midnight in UTC."""
+
+    @property
+    def allowed(self) -> str:
+        """The form."""
+        return "an instant with a zone such as 2026-11-01T00:00:00Z, or a date such as 2026-11-01 (midnight UTC)"
+
+    def read(self, found: object) -> datetime:
+        """The instant, in UTC."""
+        if not isinstance(found, str) or re.match(r"\d{4}-\d{2}-\d{2}(?:[T ]|$)", found, re.ASCII) is None:
+            raise self.wrong(found)
+        try:
+            if len(found) == len("2026-11-01"):
+                return datetime.combine(date.fromisoformat(found), time(), UTC)
+            instant = datetime.fromisoformat(found)
+            in_utc = None if instant.tzinfo is None else instant.astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise self.wrong(found) from None
+        if in_utc is None:
+            raise ValueError(f"found {found!r}, which has no zone; allowed: {self.allowed}")
+        return in_utc
+
+    def write(self, value: datetime) -> str:
+        """The instant in UTC."""
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+    def json_schema(self) -> dict[str, Any]:
+        """A string; the pattern asks for a zone, which the format ``date-time`` of some editors does not."""
+        moment = r"[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:Z|[+-]\d{2}:\d{2})"
+        pattern = rf"^\d{{4}}-\d{{2}}-\d{{2}}(?:{moment})?$"
+        return {"type": "string", "pattern": pattern, "examples": ["2026-11-01T00:00:00Z"]}
+
+
+@dataclass(frozen=True)
+class Cron(FieldKind):
+    """A cron expression of five fields, read as Debian's cron reads it.
+
+    The minute is one number: a window opens at most once an hour, which also bounds what it costs
+    to work out years of windows that somebody proposes in a pull request.
+    """
+
+    @property
+    def allowed(self) -> str:
+        """The form."""
+        return "five cron fields (one minute, hour, day-of-month, month, day-of-week), such as '0 2 * * 1-5'"
+
+    def read(self, found: object) -> str:
+        """The expression, when it can fire at all."""
+        if not isinstance(found, str) or re.fullmatch(_CRON, found) is None:
+            raise self.wrong(found)
+        try:
+            next(CronSim(found, datetime(2024, 1, 1, tzinfo=UTC)))
+        except CronSimError as error:
+            raise ValueError(f"{self.wrong(found)} ({str(error).lower()})") from None
+        except StopIteration:
+            raise ValueError(f"found {found!r}, which never fires; allowed: {self.allowed}") from None
+        except (AssertionError, TypeError, ValueError):  # cronsim on L and # inside lists and steps
+            raise self.wrong(found) from None
+        return found
+
+    def json_schema(self) -> dict[str, Any]:
+        """A string of five fields."""
+        return {"type": "string", "pattern": f"^{_CRON}$", "examples": ["0 2 * * 1-5"]}
+
+
+@cache
+def _timezones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+@dataclass(frozen=True)
+class TimeZone(FieldKind):
+    """A time zone's name in the IANA database."""
+
+    @property
+    def allowed(self) -> str:
+        """The form."""
+        return "a name of the IANA time zone database, such as Europe/London or UTC"
+
+    def read(self, found: object) -> str:
+        """The name, when the database has it."""
+        if not isinstance(found, str) or found not in _timezones():
+            raise ValueError(f"{self.wrong(found)}{suggest(found, sorted(_timezones()))}")
+        return found
+
+    def json_schema(self) -> dict[str, Any]:
+        """A string: the hundreds of names would drown an editor's list."""
+        return {"type": "string", "examples": ["Europe/London", "UTC"]}
+
+
+@dataclass(frozen=True)
+class Wave(FieldKind):
+    """A wave's cumulative size: a count such as ``"5"`` or a percentage such as ``"20%"``."""
+
+    maximum: int = 1_000_000
+
+    @property
+    def allowed(self) -> str:
+        """Both forms."""
+        return f"a count of devices from 1 to {self.maximum}, or a whole percentage from 1% to 100%"
+
+    def read(self, found: object) -> WaveSize:
+        """The size; a bare number is a count."""
+        text = str(found) if type(found) is int else found
+        match = re.fullmatch(r"([1-9][0-9]{0,6})(%?)", text) if isinstance(text, str) else None
+        if match is None or int(match[1]) > (100 if match[2] else self.maximum):
+            raise self.wrong(found)
+        return WaveSize(int(match[1]), is_percent=bool(match[2]))
+
+    def write(self, value: WaveSize) -> str:
+        """The size as text."""
+        return str(value)
+
+    def json_schema(self) -> dict[str, Any]:
+        """A string, or a bare count."""
+        text = {"type": "string", "pattern": "^(?:[1-9][0-9]{0,6}|(?:[1-9][0-9]?|100)%)$"}
+        return {"anyOf": [text, {"type": "integer", "minimum": 1, "maximum": self.maximum}]}

@@ -1,0 +1,339 @@
+"""The documents as they are written: one model a kind, field by field.
+
+These are the source of the JSON Schema and of the reference page. A model checks field by field;
+what two fields or two documents say together is checked in ``document_checks`` and ``fleet_checks``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from controller.reconcile.job_ids import MAX_POLICY_NAME
+from controller.reconcile.policy import FailureType, Mode, WaveSize, WindowKind
+from protocol.algorithms import CaSigningAlgorithm, CsrSigningAlgorithm, KeyType
+from protocol.names import DEFAULT_STACK_NAME
+
+from .fields import Choice, Cron, DurationField, Instant, Pattern, Percentage, Text, TimeZone, Truth, Wave, Whole
+
+API_VERSION = "certfleet/v1"
+MAX_JITTER_PERCENT = 50  # beyond half a life, new certificates would be brought forward to the day they were issued
+MAX_WAVES = 50
+MAX_LIST = 10_000
+
+_DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+_THING = Pattern(r"[a-zA-Z0-9:_-]{1,128}", "1 to 128 of letters, digits, colon, underscore and hyphen")
+_NAME = Pattern(r"[a-z0-9][a-z0-9-]{0,62}", "1 to 63 of a-z, 0-9 and hyphen, not starting with a hyphen")
+_POLICY_NAME = Pattern(
+    rf"[a-z0-9][a-z0-9-]{{0,{MAX_POLICY_NAME - 1}}}",
+    f"1 to {MAX_POLICY_NAME} of a-z, 0-9 and hyphen, not starting with a hyphen",
+)
+_AUTHORITY_NAME = _NAME
+_PARTITION = "arn:aws(?:-cn|-us-gov)?"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, alias_generator=to_camel, arbitrary_types_allowed=True
+    )
+
+
+class Metadata(_Model):
+    """What a document is called."""
+
+    name: Annotated[str, _NAME] = Field(description="Unique among the documents of its kind in the fleet.")
+
+
+class PolicyMetadata(_Model):
+    """What a policy is called."""
+
+    name: Annotated[str, _POLICY_NAME] = Field(description="Unique in the fleet; part of the ids of its AWS IoT jobs.")
+
+
+class Document(_Model):
+    """What every document has."""
+
+    kind_name: ClassVar[str]
+    purpose: ClassVar[str]
+
+    api_version: Literal["certfleet/v1"] = Field(description="Version of this format.")
+
+
+class Backend(_Model):
+    """The deployed cloud side."""
+
+    stack_name: Annotated[
+        str, Pattern(r"[A-Za-z][A-Za-z0-9]{0,43}", "1 to 44 letters and digits, starting with a letter")
+    ] = Field(
+        default=DEFAULT_STACK_NAME,
+        description="Name of the backend's stack; names of job template, shadow, rules and functions derive from it.",
+    )
+
+
+class Guardrails(_Model):
+    """Refuse a plan that rotates more than this at once."""
+
+    max_change_percent: Annotated[int, Whole(1, 100)] = Field(
+        default=30,
+        description="Most devices that one plan may rotate, in per cent of those governed, per policy and per fleet.",
+    )
+    min_existing: Annotated[int, Whole(0, 1_000_000)] = Field(
+        default=10, description="With fewer governed devices than this the percentage is not applied."
+    )
+
+
+class FleetSpec(_Model):
+    """One AWS account and region."""
+
+    account: Annotated[str, Pattern(r"[0-9]{12}", "twelve digits, in quotes", ("123456789012",))] = Field(
+        description="The AWS account. Credentials of any other account are refused."
+    )
+    region: Annotated[str, Pattern(r"[a-z]{2}(?:-[a-z]+)+-[0-9]", "an AWS region such as eu-west-1")] = Field(
+        description="The AWS region."
+    )
+    role_arn: (
+        Annotated[str, Pattern(rf"{_PARTITION}:iam::[0-9]{{12}}:role/[\w+=,.@/-]{{1,512}}", "the ARN of an IAM role")]
+        | None
+    ) = Field(
+        default=None, description="Role that is assumed before any call; without it the caller's own identity acts."
+    )
+    backend: Backend = Field(default=Backend(), description="The deployed cloud side.")
+    guardrails: Guardrails = Field(default=Guardrails(), description="What a plan may change at once.")
+
+
+class FleetDocument(Document):
+    """The AWS account and region that a folder speaks of."""
+
+    kind_name = "Fleet"
+    purpose = "The AWS account and region that the documents of a folder speak of. Exactly one a folder."
+
+    kind: Literal["Fleet"] = Field(description="What the document is.")
+    metadata: Metadata = Field(description="What the fleet is called.")
+    spec: FleetSpec = Field(description="The fleet.")
+
+
+class CertificateAuthoritySpec(_Model):
+    """A private CA of AWS Private CA."""
+
+    type: Literal["PrivateCA"] = Field(description="The only type that is declared: `aws-iot` always exists.")
+    arn: Annotated[
+        str,
+        Pattern(
+            rf"{_PARTITION}:acm-pca:[a-z0-9-]+:[0-9]{{12}}:certificate-authority/[0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}",
+            "an ARN such as arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/<uuid>",
+        ),
+    ] = Field(description="The CA, in the fleet's region; another account's only if it is shared with the fleet's.")
+    signing_algorithm: Annotated[CaSigningAlgorithm, Choice(CaSigningAlgorithm)] = Field(
+        description="How the CA signs; its family is that of the CA's own key."
+    )
+    validity: Annotated[timedelta, DurationField(_DAY, 3_650 * _DAY, step=_DAY)] = Field(
+        description="Validity of the certificates that the CA issues, in whole days."
+    )
+    template_arn: (
+        Annotated[
+            str,
+            Pattern(
+                rf"{_PARTITION}:acm-pca:::template/[A-Za-z0-9_]{{1,100}}/V[0-9]{{1,2}}", "an ACM-PCA template's ARN"
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="ACM-PCA template; without it the CA's default for end entities.")
+
+
+class CertificateAuthorityDocument(Document):
+    """A private CA that policies may demand."""
+
+    kind_name = "CertificateAuthority"
+    purpose = "A private CA that policies may demand by name. AWS IoT's own CA, `aws-iot`, always exists."
+
+    kind: Literal["CertificateAuthority"] = Field(description="What the document is.")
+    metadata: Metadata = Field(description="What policies call the authority.")
+    spec: CertificateAuthoritySpec = Field(description="The authority.")
+
+
+class CertificateSpec(_Model):
+    """What a policy demands of a certificate; what is left out is not demanded."""
+
+    max_age: Annotated[timedelta, DurationField(_HOUR)] | None = Field(
+        default=None, description="Oldest that a certificate may get, from its notBefore."
+    )
+    renew_before: Annotated[timedelta, DurationField(_HOUR)] | None = Field(
+        default=None, description="How long before notAfter a certificate is replaced."
+    )
+    key_type: Annotated[KeyType, Choice(KeyType)] | None = Field(default=None, description="The key that devices hold.")
+    csr_signing_algorithm: Annotated[CsrSigningAlgorithm, Choice(CsrSigningAlgorithm)] | None = Field(
+        default=None, description="How devices sign their requests; needs `keyType`, of the same family."
+    )
+    authority: Annotated[str, _AUTHORITY_NAME] | None = Field(
+        default=None, description="Who must have issued the certificate: `aws-iot`, or a CertificateAuthority by name."
+    )
+    rotate_issued_before: Annotated[datetime, Instant()] | None = Field(
+        default=None, description="Everything issued earlier must go, windows or not. Never in the future."
+    )
+
+
+class WindowSpec(_Model):
+    """A recurring span of time."""
+
+    cron: Annotated[str, Cron()] = Field(
+        description="When the window opens: minute hour day-of-month month day-of-week."
+    )
+    timezone: Annotated[str, TimeZone()] = Field(description="The time zone in which the cron expression is read.")
+    duration: Annotated[timedelta, DurationField(_MINUTE, 31 * _DAY, step=_MINUTE)] = Field(
+        description="How long it stays open, in elapsed time."
+    )
+    kind: Annotated[WindowKind, Choice(WindowKind)] = Field(
+        default=WindowKind.ALLOW, description="`allow` opens time for rotations, `deny` closes it; deny beats allow."
+    )
+
+
+class ScheduleSpec(_Model):
+    """When devices rotate."""
+
+    jitter_percent: Annotated[int, Whole(0, MAX_JITTER_PERCENT)] = Field(
+        default=10, description="How far rotations are brought forward at most, in per cent of a certificate's life."
+    )
+    windows: Annotated[tuple[WindowSpec, ...], Field(max_length=20, strict=False)] = Field(
+        default=(), description="Maintenance windows; none means always."
+    )
+
+
+class AbortSpec(_Model):
+    """Cancel a wave when too many of its devices end badly."""
+
+    failure_type: Annotated[FailureType, Choice(FailureType)] = Field(description="The endings that count.")
+    threshold_percentage: Annotated[float, Percentage()] = Field(
+        description="Cancel at this many per cent of the devices that have ended."
+    )
+    min_number_of_executed_things: Annotated[int, Whole(1, 1_000_000)] = Field(
+        description="Not before this many devices have ended."
+    )
+
+
+class RolloutSpec(_Model):
+    """How many at once."""
+
+    waves: Annotated[
+        tuple[Annotated[WaveSize, Wave()], ...], Field(min_length=1, max_length=MAX_WAVES, strict=False)
+    ] = Field(
+        default=(WaveSize(100, is_percent=True),),
+        description="Cumulative sizes: counts first, then percentages, increasing, the last one `100%`.",
+    )
+    soak: Annotated[timedelta, DurationField(timedelta(0), 90 * _DAY)] = Field(
+        default=_DAY, description="How long a wave must have been healthy before the next one starts."
+    )
+    max_in_flight: Annotated[int, Whole(1, 1_000_000)] = Field(
+        default=500, description="Most devices that rotate at the same time."
+    )
+    maximum_per_minute: Annotated[int, Whole(1, 1_000)] = Field(
+        default=100, description="Most devices that are told to rotate within a minute."
+    )
+    timeout: Annotated[timedelta, DurationField(_MINUTE, 10_080 * _MINUTE, step=_MINUTE)] = Field(
+        default=5 * _MINUTE, description="How long a device may take once it has begun, in whole minutes."
+    )
+    retries: Annotated[int, Whole(0, 10)] = Field(default=2, description="How often AWS IoT repeats a failed device.")
+    abort: Annotated[tuple[AbortSpec, ...], Field(max_length=10, strict=False)] = Field(
+        default=(), description="When to cancel a wave."
+    )
+    stragglers_after: Annotated[timedelta, DurationField(_MINUTE, 365 * _DAY)] = Field(
+        default=_DAY,
+        description="Devices queued longer than this leave the wave and wait in the policy's standing job.",
+    )
+
+
+class SuspendSpec(_Model):
+    """A pause."""
+
+    reason: Annotated[str, Text()] = Field(description="Why, for every report.")
+    until: Annotated[datetime, Instant()] = Field(description="When the policy acts again by itself.")
+
+
+class RotationPolicySpec(_Model):
+    """What holds for the devices of a thing group."""
+
+    thing_group: Annotated[str, _THING] = Field(description="The thing group that is governed, with its child groups.")
+    priority: Annotated[int, Whole(-1_000, 1_000)] = Field(
+        default=0, description="Where a device falls under two policies the higher one governs; a tie is an error."
+    )
+    certificate: CertificateSpec = Field(description="What is demanded of the certificate.")
+    schedule: ScheduleSpec = Field(default=ScheduleSpec(), description="When devices rotate.")
+    rollout: RolloutSpec = Field(default=RolloutSpec(), description="How many at once.")
+    mode: Annotated[Mode, Choice(Mode)] = Field(
+        default=Mode.ENFORCE, description="`report` assesses and reports, and never rotates."
+    )
+    suspend: SuspendSpec | None = Field(default=None, description="No rotations until then.")
+
+
+class RotationPolicyDocument(Document):
+    """What holds for the devices of a thing group."""
+
+    kind_name = "RotationPolicy"
+    purpose = "How old a certificate may get, what key it must hold and who must have issued it, for a thing group."
+
+    kind: Literal["RotationPolicy"] = Field(description="What the document is.")
+    metadata: PolicyMetadata = Field(description="What the policy is called.")
+    spec: RotationPolicySpec = Field(description="The policy.")
+
+
+class WaiverSpec(_Model):
+    """Devices that are left out for a while."""
+
+    devices: Annotated[tuple[Annotated[str, _THING], ...], Field(min_length=1, max_length=MAX_LIST, strict=False)] = (
+        Field(description="Thing names.")
+    )
+    owner: Annotated[str, Text()] = Field(description="Who answers for the exception.")
+    reason: Annotated[str, Text()] = Field(description="Why, for every report.")
+    expires: Annotated[datetime, Instant()] = Field(
+        description="From then on the waiver is an error: renew or remove it."
+    )
+
+
+class WaiverDocument(Document):
+    """Devices that are left out of rotation for a while."""
+
+    kind_name = "Waiver"
+    purpose = "Devices that are left out of rotation until a date, and who answers for that."
+
+    kind: Literal["Waiver"] = Field(description="What the document is.")
+    metadata: Metadata = Field(description="What the waiver is called.")
+    spec: WaiverSpec = Field(description="The waiver.")
+
+
+class IncidentSpec(_Model):
+    """What is compromised: certificates that match every condition that is given; at least one is."""
+
+    reason: Annotated[str, Text()] = Field(description="What happened, for every report.")
+    deadline: Annotated[datetime, Instant()] = Field(description="When the last matching certificate must be replaced.")
+    authority: Annotated[str, _AUTHORITY_NAME] | None = Field(default=None, description="Issued by this authority.")
+    key_type: Annotated[KeyType, Choice(KeyType)] | None = Field(
+        default=None, description="Holding a key of this type."
+    )
+    issued_after: Annotated[datetime, Instant()] | None = Field(default=None, description="Issued at or after this.")
+    issued_before: Annotated[datetime, Instant()] | None = Field(
+        default=None, description="Issued before this. Never in the future."
+    )
+    ignore_windows: Annotated[bool, Truth()] = Field(default=True, description="Whether windows are ignored.")
+    accepted_losses: Annotated[tuple[Annotated[str, _THING], ...], Field(max_length=MAX_LIST, strict=False)] = Field(
+        default=(), description="Thing names of devices that the incident may be closed without."
+    )
+
+
+class IncidentDocument(Document):
+    """Certificates that are declared compromised."""
+
+    kind_name = "Incident"
+    purpose = "An authority, a key type or a period of issue declared compromised, with a deadline."
+
+    kind: Literal["Incident"] = Field(description="What the document is.")
+    metadata: Metadata = Field(description="What the incident is called.")
+    spec: IncidentSpec = Field(description="The incident.")
+
+
+KINDS: dict[str, type[Document]] = {
+    model.kind_name: model
+    for model in (FleetDocument, CertificateAuthorityDocument, RotationPolicyDocument, WaiverDocument, IncidentDocument)
+}
+"""Every kind by its name, in the order of the reference."""

@@ -1,0 +1,150 @@
+"""Checked documents to the values that the reconcile core works on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from controller.reconcile.policy import (
+    AbortRule,
+    CertificateAuthority,
+    CertificateRule,
+    DesiredState,
+    Fleet,
+    Guardrails,
+    Incident,
+    Policy,
+    Rollout,
+    Schedule,
+    Source,
+    Suspension,
+    Waiver,
+    Window,
+)
+from protocol.names import AWS_IOT_AUTHORITY
+
+from .models import (
+    CertificateAuthorityDocument,
+    Document,
+    FleetDocument,
+    IncidentDocument,
+    RolloutSpec,
+    RotationPolicyDocument,
+    ScheduleSpec,
+    WaiverDocument,
+)
+from .validation import ReadDocument
+
+_AnyDocument = TypeVar("_AnyDocument", bound=Document)
+
+
+def resolve(documents: Iterable[ReadDocument], *, commit: str | None, is_dirty: bool) -> DesiredState:
+    """The desired state of one fleet; the documents were checked, and one of them is its Fleet."""
+    documents = list(documents)
+    ((fleet, source),) = _of(documents, FleetDocument)
+    authorities = [_authority(*each) for each in _of(documents, CertificateAuthorityDocument)]
+    return DesiredState(
+        fleet=_fleet(fleet, source),
+        authorities={each.name: each for each in (CertificateAuthority(AWS_IOT_AUTHORITY), *authorities)},
+        policies=tuple(policy_of(*each) for each in _of(documents, RotationPolicyDocument)),
+        waivers=tuple(_waiver(*each) for each in _of(documents, WaiverDocument)),
+        incidents=tuple(_incident(*each) for each in _of(documents, IncidentDocument)),
+        commit=commit,
+        is_dirty=is_dirty,
+    )
+
+
+def source_of(document: ReadDocument) -> Source:
+    """Where the document stands, with the line of each field."""
+    lines = {".".join(map(str, path)): place.line for path, place in document.yaml.places.items() if path}
+    return Source(document.yaml.path, document.yaml.place(()).line, lines)
+
+
+def _of(documents: Iterable[ReadDocument], kind: type[_AnyDocument]) -> list[tuple[_AnyDocument, Source]]:
+    """The documents of one kind by name, so that the order of files changes nothing."""
+    of_kind = [(each.name, each.model, each) for each in documents if isinstance(each.model, kind)]
+    return [(model, source_of(each)) for _, model, each in sorted(of_kind, key=lambda entry: entry[0])]
+
+
+def _fleet(document: FleetDocument, source: Source) -> Fleet:
+    spec = document.spec
+    return Fleet(
+        name=document.metadata.name,
+        account=spec.account,
+        region=spec.region,
+        source=source,
+        role_arn=spec.role_arn,
+        stack_name=spec.backend.stack_name,
+        guardrails=Guardrails(spec.guardrails.max_change_percent, spec.guardrails.min_existing),
+    )
+
+
+def _authority(document: CertificateAuthorityDocument, source: Source) -> CertificateAuthority:
+    spec = document.spec
+    return CertificateAuthority(
+        name=document.metadata.name,
+        source=source,
+        arn=spec.arn,
+        signing_algorithm=spec.signing_algorithm,
+        validity=spec.validity,
+        template_arn=spec.template_arn,
+    )
+
+
+def policy_of(document: RotationPolicyDocument, source: Source) -> Policy:
+    """The policy's value."""
+    spec = document.spec
+    return Policy(
+        name=document.metadata.name,
+        thing_group=spec.thing_group,
+        source=source,
+        priority=spec.priority,
+        certificate=CertificateRule(**dict(spec.certificate)),
+        schedule=_schedule(spec.schedule),
+        rollout=_rollout(spec.rollout),
+        mode=spec.mode,
+        suspend=None if spec.suspend is None else Suspension(spec.suspend.reason, spec.suspend.until),
+    )
+
+
+def _schedule(spec: ScheduleSpec) -> Schedule:
+    windows = (Window(each.cron, each.timezone, each.duration, each.kind) for each in spec.windows)
+    return Schedule(spec.jitter_percent, tuple(windows))
+
+
+def _rollout(spec: RolloutSpec) -> Rollout:
+    abort = (
+        AbortRule(each.failure_type, each.threshold_percentage, each.min_number_of_executed_things)
+        for each in spec.abort
+    )
+    return Rollout(
+        waves=spec.waves,
+        soak=spec.soak,
+        max_in_flight=spec.max_in_flight,
+        maximum_per_minute=spec.maximum_per_minute,
+        timeout=spec.timeout,
+        retries=spec.retries,
+        abort=tuple(abort),
+        stragglers_after=spec.stragglers_after,
+    )
+
+
+def _waiver(document: WaiverDocument, source: Source) -> Waiver:
+    spec = document.spec
+    return Waiver(document.metadata.name, frozenset(spec.devices), spec.owner, spec.reason, spec.expires, source)
+
+
+def _incident(document: IncidentDocument, source: Source) -> Incident:
+    spec = document.spec
+    return Incident(
+        name=document.metadata.name,
+        reason=spec.reason,
+        deadline=spec.deadline,
+        source=source,
+        authority=spec.authority,
+        key_type=spec.key_type,
+        issued_after=spec.issued_after,
+        issued_before=spec.issued_before,
+        ignore_windows=spec.ignore_windows,
+        accepted_losses=frozenset(spec.accepted_losses),
+    )
