@@ -57,6 +57,10 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
         sync=_sync(case, findings),
         health=_health(case, findings),
         timing=timing,
+        failures=len(case.failures),
+        certificate_created_at=case.certificate.created_at if case.certificate else None,
+        last_seen=device.last_seen,
+        component_version=device.component_version,
     )
 
 

@@ -39,7 +39,7 @@ class Case:
         "is_urgent",
         "now",
         "policy",
-        "taint",
+        "taints",
         "timing",
     )
 
@@ -51,7 +51,10 @@ class Case:
         self.certificate: Certificate | None = self.attachment.certificate if self.attachment else None
         self.dates: Dates | None = None
         self.timing: Timing | None = None
-        self.taint: Incident | None = None
+        self.taints: tuple[Incident, ...] = ()  # by deadline; of any certificate that is attached
+        if governed.incidents:
+            held = [attachment.certificate for attachment in device.attachments]
+            self.taints = tuple(i for i in governed.incidents if any(taints(i, c) for c in held))
         self.is_before_cutoff = self.is_urgent = False
         self.failures: tuple[DeviceExecution, ...] = ()
         if self.certificate is not None:
@@ -65,8 +68,8 @@ class Case:
     def rotation_timing(self) -> Timing:
         """When this device, which must rotate, does: by its dates, or now, or as soon as a window opens."""
         deadline = self.certificate.not_after if self.certificate else None
-        if self.taint is not None and (deadline is None or self.taint.deadline < deadline):
-            deadline = self.taint.deadline
+        if self.taints and (deadline is None or self.taints[0].deadline < deadline):
+            deadline = self.taints[0].deadline
         timing = self.timing if self.is_triggered else None
         due, target = (timing.due, timing.target) if timing else (self.now, self.now)
         start = timing.start if timing else self.now
@@ -82,13 +85,12 @@ class Case:
         if certificate.not_before is None or certificate.not_after is None:
             return
         dates = self.dates = dates_of(self.policy, certificate.not_before, certificate.not_after)
-        self.taint = next((i for i in self.governed.incidents if taints(i, certificate)), None)
         if self.governed.cutoff is not None:
             issued = issued_at(certificate)
             self.is_before_cutoff = issued is not None and issued < self.governed.cutoff
         self.is_urgent = (
             self.is_before_cutoff
-            or (self.taint is not None and self.taint.ignore_windows)
+            or any(incident.ignore_windows for incident in self.taints)
             or is_urgent_at(self.now, certificate.not_after, dates.life)
         )
         if dates.due is not None and dates.due - dates.jitter <= self.now + COMING_WITHIN:

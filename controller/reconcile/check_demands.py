@@ -11,14 +11,15 @@ from .wording import instant_text, span_text, whole_days
 
 def authority_tainted(case: Case) -> Finding | None:
     """An incident declares the certificate's authority, key type or issue period compromised."""
-    if case.taint is None:
+    if not case.taints:
         return None
+    first = case.taints[0]
     return to_rotate(
         Reason.AUTHORITY_TAINTED,
-        f"incident {case.taint.name} declares this certificate compromised ({case.taint.reason}); "
-        f"it must go by {instant_text(case.taint.deadline)}",
+        f"incident {first.name} declares this certificate compromised ({first.reason}); "
+        f"it must go by {instant_text(first.deadline)}",
         "spec",
-        incident=case.taint.name,
+        incidents=",".join(incident.name for incident in case.taints),
     )
 
 

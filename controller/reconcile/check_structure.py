@@ -114,8 +114,9 @@ def expired(case: Case) -> Finding | None:
 
 def successor_tainted(case: Case) -> Finding | None:
     """The policy demands the very thing that an incident declares compromised."""
-    incident = case.taint
-    if incident is None or not would_taint_successor(incident, case.policy.certificate, case.now):
+    again = (i for i in case.taints if would_taint_successor(i, case.policy.certificate, case.now))
+    incident = next(again, None)
+    if incident is None:
         return None
     return blocked(
         Reason.POLICY_CONFLICT,

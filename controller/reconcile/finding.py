@@ -111,6 +111,10 @@ class Assessment:
     sync: Sync
     health: Health
     timing: Timing | None = None
+    failures: int = 0  # that count against the next rotation; see ``reconcile.backoff``
+    certificate_created_at: datetime | None = None
+    last_seen: datetime | None = None
+    component_version: str | None = None
 
     @property
     def outcome(self) -> Outcome | None:

@@ -1,22 +1,20 @@
 """The plan: which devices rotate together, in which job, and why. Values only; ``planner`` makes them.
 
 A plan is written as JSON with ``format_version``; its digest covers commit, policy and each
-device's certificate id, so equal situations give equal plans and equal job ids.
+device's certificate id, so equal situations give equal plans and equal job ids. ``plan_codec`` builds
+its reader from the annotations here: their types must be importable at run time.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from datetime import datetime
+from protocol.job_document import JobDocument
 
-    from protocol.job_document import JobDocument
-
-    from .finding import Reason
-    from .policy import Rollout
+from .finding import Reason
+from .policy import Rollout
 
 FORMAT_VERSION = 1
 

@@ -85,6 +85,17 @@ class OpenTime:
             joined = (start, end) if joined is None else (joined[0], end)
         return None if joined is None else Interval(_datetime(joined[0]), _datetime(joined[1]))
 
+    def after(self, instant: datetime, seconds: int) -> datetime | None:
+        """When so many seconds of open time have passed since the instant; None beyond SEARCH_LIMIT."""
+        if self.is_always:
+            return instant + timedelta(seconds=seconds)
+        first, left = _floor(instant), seconds
+        for start, end in self._spans_from(first, first + int(SEARCH_LIMIT.total_seconds())):
+            if left <= end - start:
+                return _datetime(start + left)
+            left -= end - start
+        return None
+
     def longest_closed(self, start: datetime, end: datetime) -> Interval:
         """The longest stretch without open time inside [start, end)."""
         first, last = _floor(start), _floor(end)

@@ -1,0 +1,68 @@
+"""What a person allows for one run: ``--override NAME=VALUE``, in the words that refusals print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from controller.errors import CertfleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ALLOWED = "maxChangePercent=PERCENT, groupChangePercent=PERCENT, lateDevices=COUNT, orphans=COUNT, resume=POLICY"
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """Limits raised for this run; None and empty leave the desired state's own."""
+
+    max_change_percent: float | None = None
+    group_change_percent: float | None = None
+    late_devices: int = 0  # this many may miss their deadline
+    orphans: int = 0  # this many devices may fall out of every policy
+    resume: frozenset[str] = frozenset()  # policies whose halted wave is tried again
+
+
+NO_OVERRIDES = Overrides()
+
+
+def parse_overrides(texts: Iterable[str]) -> Overrides:
+    """Read ``NAME=VALUE`` texts; CertfleetError names the one that is wrong and what is allowed."""
+    overrides = NO_OVERRIDES
+    for text in texts:
+        name, _, value = text.partition("=")
+        overrides = _with(overrides, name, value, text)
+    return overrides
+
+
+def _with(overrides: Overrides, name: str, value: str, text: str) -> Overrides:
+    match name:
+        case "maxChangePercent":
+            return replace(overrides, max_change_percent=_percent(value, text))
+        case "groupChangePercent":
+            return replace(overrides, group_change_percent=_percent(value, text))
+        case "lateDevices":
+            return replace(overrides, late_devices=_count(value, text))
+        case "orphans":
+            return replace(overrides, orphans=_count(value, text))
+        case "resume" if value:
+            return replace(overrides, resume=overrides.resume | {value})
+        case _:
+            raise CertfleetError(f"override {text!r} is not known", f"allowed: {ALLOWED}")
+
+
+def _percent(value: str, text: str) -> float:
+    try:
+        percent = float(value)
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent <= 100:  # noqa: PLR2004 - per cent
+        raise CertfleetError(f"override {text!r}: {value!r} is no percentage", "give a number from 0 to 100")
+    return percent
+
+
+def _count(value: str, text: str) -> int:
+    if not (value.isascii() and value.isdigit()):
+        raise CertfleetError(f"override {text!r}: {value!r} is no count", "give a whole number")
+    return int(value)

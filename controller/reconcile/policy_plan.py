@@ -1,0 +1,257 @@
+"""The plan for one policy: which devices start now, in which job, and what becomes of the jobs there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from protocol.job_document import JobDocument
+from protocol.messages import ExecutionStatus
+
+from .plan import JobStep, PlannedJob, TargetKind, WaveReport, WaveStatus
+from .policy import Mode
+from .rollout import open_executions
+from .rollout_family import job_id_for
+from .standing import arrange, closings
+from .tally import needs_rotation, order_of, planned_device
+from .waves import next_opening
+from .wording import count_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from .device import FleetState, RotationJob
+    from .finding import Assessment
+    from .governance import Governance, Governed
+    from .plan import PlannedDevice
+    from .policy import Policy
+    from .rollout import Rollout
+    from .tally import PolicyTally
+    from .waves import Opening
+
+MAX_THINGS = 100  # targets of one AWS IoT job
+MAX_WAVE_JOBS = 2  # open wave jobs per policy; an account holds about a hundred active jobs
+
+
+@dataclass(frozen=True, slots=True)
+class _Situation:
+    """One policy, what AWS remembers of its rollout, its devices, and the run they are looked at in."""
+
+    governed: Governed
+    rollout: Rollout
+    tally: PolicyTally
+    governance: Governance
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPlan:
+    """What happens under one policy."""
+
+    report: WaveReport
+    jobs: tuple[PlannedJob, ...] = ()
+    steps: tuple[JobStep, ...] = ()
+    waiting: tuple[Assessment, ...] = ()  # candidates, in order, whether they start now or not
+    waves_done: int = 0
+
+
+def plan_policy(
+    governed: Governed, rollout: Rollout, tally: PolicyTally, governance: Governance, *, is_resumed: bool
+) -> PolicyPlan:
+    """Plan one policy; guardrails are the caller's."""
+    policy, now = governed.policy, governance.now
+    steps = [
+        JobStep(job.job_id, "cancel", "the policy's certificate rule has changed since") for job in rollout.retired
+    ]
+    resting = _resting(governed)
+    if resting:
+        steps += _cancel(_asking(rollout), resting)
+        report = WaveReport(policy.name, rollout.reached, len(policy.rollout.waves), WaveStatus.IDLE, resting)
+        return PolicyPlan(report, steps=tuple(steps))
+    if not governed.open_time.is_open(now):
+        shut = [job for job in _asking(rollout) if not _asks_urgent(job, tally)]
+        steps += _cancel(shut, "no maintenance window is open")
+        rollout = _without(rollout, shut)
+    candidates = sorted(tally.candidates, key=order_of)
+    stragglers, fresh = _split(candidates, rollout, governed, now)
+    wants_slot = bool(fresh) and len(rollout.open_jobs) >= MAX_WAVE_JOBS
+    closed = closings(rollout, policy, now, wants_slot=wants_slot)
+    steps += closed
+    opening = _opening(governed, rollout, tally, fresh, now, is_resumed=is_resumed)
+    open_jobs = len(rollout.open_jobs) - len(closed)
+    chosen, opening = _choose(fresh, opening, governed, tally, open_jobs)
+    at = _Situation(governed, rollout, tally, governance)
+    jobs = _wave_job(chosen, opening, at)
+    standing = arrange(rollout, [*(a.device for a in stragglers), *_moved(rollout, closed, tally)], tally.members)
+    steps += standing.steps
+    if standing.members:
+        jobs += (_standing_job(standing.members, standing.keeps, at),)
+    started = len(jobs[0].devices) if jobs and not jobs[0].is_standing else 0
+    report = _report(opening, policy, len(fresh), started, rollout)
+    return PolicyPlan(report, jobs, tuple(steps), tuple(candidates), opening.wave - 1)
+
+
+def document_for(governed: Governed, governance: Governance, commit: str | None) -> JobDocument:
+    """What the job asks of device and backend; a stock backend is sent exactly its own document."""
+    if governance.is_stock:
+        return JobDocument()
+    rule = governed.policy.certificate
+    return JobDocument(
+        key_type=rule.key_type,
+        signing_algorithm=rule.csr_signing_algorithm,
+        certificate_authority=rule.authority,
+        policy=governed.policy.name,
+        commit=commit,
+    )
+
+
+def target_of(
+    job_id: str, devices: tuple[PlannedDevice, ...], governed: Governed, population: int, state: FleetState
+) -> tuple[TargetKind, str | None]:
+    """The group itself where the wave is all of it, up to a hundred things by name, else a cohort.
+
+    ``population`` is the number of devices that the policy governs: where it is not the group's size,
+    another policy has a part of the group, and the group must not be targeted.
+    """
+    group = governed.policy.thing_group
+    if len(devices) == population == state.group_sizes.get(group):
+        return TargetKind.GROUP, group
+    if len(devices) <= MAX_THINGS:
+        return TargetKind.THINGS, None
+    return TargetKind.COHORT, job_id
+
+
+def _resting(governed: Governed) -> str | None:
+    policy = governed.policy
+    if policy.mode is Mode.REPORT:
+        return "the policy's mode is report: nothing is rotated"
+    if governed.is_suspended and policy.suspend is not None:
+        return f"the policy is suspended: {policy.suspend.reason}"
+    return None
+
+
+def _asking(rollout: Rollout) -> list[RotationJob]:
+    """Open jobs with devices that have not started yet."""
+    jobs = [*rollout.open_jobs, *([rollout.standing] if rollout.standing else [])]
+    return [j for j in jobs if any(e.status is ExecutionStatus.QUEUED for e in open_executions(j).values())]
+
+
+def _cancel(jobs: Iterable[RotationJob], reason: str) -> list[JobStep]:
+    return [JobStep(job.job_id, "cancel", reason) for job in jobs]
+
+
+def _asks_urgent(job: RotationJob, tally: PolicyTally) -> bool:
+    asked = (tally.members.get(name) for name in open_executions(job))
+    return any(a is not None and a.timing is not None and a.timing.is_urgent for a in asked)
+
+
+def _without(rollout: Rollout, jobs: list[RotationJob]) -> Rollout:
+    """The rollout once these jobs are cancelled: their history stays, they ask nobody any more."""
+    gone = {job.job_id for job in jobs}
+    waves = {
+        wave: tuple(replace(job, status="CANCELED") if job.job_id in gone else job for job in of_wave)
+        for wave, of_wave in rollout.waves.items()
+    }
+    standing = None if rollout.standing is not None and rollout.standing.job_id in gone else rollout.standing
+    return replace(rollout, waves=waves, standing=standing, ended=rollout.ended | gone)
+
+
+def _split(
+    candidates: list[Assessment], rollout: Rollout, governed: Governed, now: datetime
+) -> tuple[list[Assessment], list[Assessment]]:
+    """Stragglers, who have been asked for too long without an answer, and the others."""
+    asked, limit = rollout.first_asked(), governed.policy.rollout.stragglers_after
+    late = {a.device for a in candidates if a.device in asked and now - asked[a.device] >= limit}
+    return [a for a in candidates if a.device in late], [a for a in candidates if a.device not in late]
+
+
+def _opening(
+    governed: Governed,
+    rollout: Rollout,
+    tally: PolicyTally,
+    fresh: list[Assessment],
+    now: datetime,
+    *,
+    is_resumed: bool,
+) -> Opening:
+    deadlines = [a.timing.deadline for a in fresh if a.timing and a.timing.is_urgent and a.timing.deadline]
+    return next_opening(
+        governed.policy,
+        rollout,
+        tally.governed,
+        now,
+        tally.members,
+        deadline=min(deadlines, default=None),
+        is_resumed=is_resumed,
+    )
+
+
+def _choose(
+    fresh: list[Assessment], opening: Opening, governed: Governed, tally: PolicyTally, open_jobs: int
+) -> tuple[list[Assessment], Opening]:
+    """The devices that start now: what the wave, the in-flight limit and the number of open jobs leave room for."""
+    able = fresh
+    if opening.only is not None:
+        able = [a for a in able if a.device in opening.only]
+    if opening.urgent_only:
+        able = [a for a in able if a.timing is not None and a.timing.is_urgent]
+    room = governed.policy.rollout.max_in_flight - tally.rotating
+    able = able[: opening.capacity]
+    if not able:
+        return [], opening
+    if open_jobs >= MAX_WAVE_JOBS:
+        message = f"{opening.message}; {open_jobs} jobs are under way, the next is made when one has ended"
+        return [], replace(opening, status=WaveStatus.RUNNING, message=message)
+    if room < len(able):
+        message = f"{opening.message}; {tally.rotating} of at most {governed.policy.rollout.max_in_flight} in flight"
+        opening = replace(opening, message=message)
+    return able[: max(0, room)], opening
+
+
+def _wave_job(chosen: list[Assessment], opening: Opening, at: _Situation) -> tuple[PlannedJob, ...]:
+    if not chosen:
+        return ()
+    policy, state = at.governed.policy, at.governance.state
+    devices = tuple(planned_device(a) for a in chosen)
+    job_id = job_id_for(policy.name, opening.wave, at.governed.family, devices, at.rollout.ended)
+    if any(job.job_id == job_id for job in at.rollout.open_jobs):
+        return ()  # made a moment ago; AWS IoT has not listed its executions yet
+    kind, group = target_of(job_id, devices, at.governed, at.tally.governed, state)
+    document = document_for(at.governed, at.governance, at.governance.desired.commit)
+    return (PlannedJob(job_id, policy.name, opening.wave, kind, group, devices, document, policy.rollout),)
+
+
+def _moved(rollout: Rollout, closed: tuple[JobStep, ...], tally: PolicyTally) -> list[str]:
+    """Devices of the jobs being closed that still need what the job was for."""
+    ids = {step.job_id for step in closed}
+    names = {name for job in rollout.open_jobs if job.job_id in ids for name in open_executions(job)}
+    return sorted(name for name in names if name in tally.members and needs_rotation(tally.members[name]))
+
+
+def _standing_job(members: tuple[str, ...], keeps: RotationJob | None, at: _Situation) -> PlannedJob:
+    """All members, those that wait in it already included; one that goes on keeps its id and its document."""
+    policy, rollout = at.governed.policy, at.rollout
+    known = at.tally.members | {a.device: a for a in at.tally.candidates}
+    devices = tuple(planned_device(known[name]) for name in members)
+    commit = keeps.commit if keeps else at.governance.desired.commit
+    ended = rollout.ended | ({rollout.standing.job_id} if rollout.standing else set())
+    job_id = keeps.job_id if keeps else job_id_for(policy.name, None, at.governed.family, devices, ended)
+    return PlannedJob(
+        job_id=job_id,
+        policy=policy.name,
+        wave=max(1, rollout.reached),
+        target_kind=TargetKind.COHORT,
+        target_group=job_id,
+        devices=devices,
+        document=document_for(at.governed, at.governance, commit),
+        rollout=policy.rollout,
+        is_standing=True,
+    )
+
+
+def _report(opening: Opening, policy: Policy, fresh: int, started: int, rollout: Rollout) -> WaveReport:
+    of, held = len(policy.rollout.waves), fresh - started
+    if not fresh and not rollout.open_jobs and opening.status is WaveStatus.OPEN:
+        return WaveReport(policy.name, rollout.reached, of, WaveStatus.IDLE, "nothing waits to be rotated")
+    message = f"{opening.message}; {count_text(held, 'device')} wait" if held else opening.message
+    return WaveReport(policy.name, opening.wave, of, opening.status, message, opening.until, held, opening.remedy)

@@ -1,0 +1,130 @@
+"""What AWS remembers of one policy's rollout: its jobs, read as waves.
+
+Nothing is stored by certfleet. Wave, family and policy stand in the job ids; who was asked, and how it
+went, in the executions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protocol.messages import ExecutionStatus
+
+from .job_ids import parse_job_id
+from .rollout_family import is_of_family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from .device import DeviceExecution, RotationJob
+
+FAILED = frozenset({ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.REJECTED})
+_OPEN_JOBS = frozenset({"IN_PROGRESS", "SCHEDULED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One policy's jobs: those of the present family by wave, its standing job, and what is left of older ones."""
+
+    waves: dict[int, tuple[RotationJob, ...]]
+    standing: RotationJob | None  # open, of the present family
+    retired: tuple[RotationJob, ...]  # open, of an earlier family: the policy has changed since
+    ended: frozenset[str]  # ids that may not be used again
+
+    @property
+    def reached(self) -> int:
+        """The highest wave that was ever started; 0 before the first."""
+        return max(self.waves, default=0)
+
+    @property
+    def open_jobs(self) -> tuple[RotationJob, ...]:
+        """Wave jobs of the present family that have not ended, oldest first."""
+        return tuple(sorted((j for jobs in self.waves.values() for j in jobs if is_open(j)), key=_age))
+
+    def members(self) -> frozenset[str]:
+        """Every device that a job of the present family names."""
+        jobs = [job for wave in self.waves.values() for job in wave]
+        return frozenset(n for job in (*jobs, *filter(None, (self.standing,))) for n in job.executions)
+
+    def outcomes(self, wave: int) -> dict[str, DeviceExecution]:
+        """The last word on each device of the wave: its latest ended execution, in wave or standing job.
+
+        A device that was asked and has not answered yet is here with what it is doing.
+        """
+        latest: dict[str, DeviceExecution] = {}
+        for job in self.waves.get(wave, ()):
+            for name, execution in job.executions.items():
+                latest[name] = _later(latest.get(name), execution)
+        if self.standing is not None:
+            for name, execution in self.standing.executions.items():
+                if name in latest:
+                    latest[name] = _later(latest[name], execution)
+        return latest
+
+    def first_asked(self) -> dict[str, datetime]:
+        """Since when each device that never answered has been asked, over all jobs since it last did."""
+        asked: dict[str, datetime] = {}
+        answered: dict[str, datetime] = {}
+        jobs = [job for wave in self.waves.values() for job in wave]
+        for job in (*jobs, *filter(None, (self.standing,))):
+            for name, execution in job.executions.items():
+                if execution.started_at is not None or execution.status in FAILED:
+                    answered[name] = max(answered.get(name, execution.queued_at), execution.queued_at)
+        for job in (*jobs, *filter(None, (self.standing,))):
+            for name, execution in job.executions.items():
+                since = answered.get(name)
+                if since is None or execution.queued_at > since:
+                    asked[name] = min(asked.get(name, execution.queued_at), execution.queued_at)
+        return asked
+
+
+def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob]) -> Rollout:
+    """Sort the fleet's jobs for one policy."""
+    waves: dict[int, list[RotationJob]] = {}
+    standing: list[RotationJob] = []
+    retired: list[RotationJob] = []
+    ended: set[str] = set()
+    for job in sorted(jobs, key=_age):
+        parsed = parse_job_id(job.job_id)
+        if parsed is None or parsed.policy != policy:
+            continue
+        if not is_open(job):
+            ended.add(job.job_id)
+        if not is_of_family(job.job_id, policy, family):
+            if is_open(job):
+                retired.append(job)
+        elif parsed.wave is not None:
+            waves.setdefault(parsed.wave, []).append(job)
+        elif is_open(job):
+            standing.append(job)
+    # Two runs at once may each have made one; the older stays.
+    retired += standing[1:]
+    by_wave = {wave: tuple(of_wave) for wave, of_wave in waves.items()}
+    return Rollout(by_wave, standing[0] if standing else None, tuple(retired), frozenset(ended))
+
+
+def is_open(job: RotationJob) -> bool:
+    """Whether the job may still ask devices."""
+    return job.status in _OPEN_JOBS
+
+
+def open_executions(job: RotationJob) -> dict[str, DeviceExecution]:
+    """The executions that have not ended, by device."""
+    return {name: execution for name, execution in job.executions.items() if not execution.status.is_terminal}
+
+
+def _later(one: DeviceExecution | None, other: DeviceExecution) -> DeviceExecution:
+    """What counts of two executions of a device: answers before none, then the later."""
+    if one is None:
+        return other
+    return max(one, other, key=lambda e: (_has_answer(e), e.queued_at, e.last_updated_at))
+
+
+def _has_answer(execution: DeviceExecution) -> bool:
+    return execution.status is ExecutionStatus.SUCCEEDED or execution.status in FAILED
+
+
+def _age(job: RotationJob) -> tuple[datetime, str]:
+    return job.created_at, job.job_id
