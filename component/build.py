@@ -28,9 +28,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--version", help="component version, as in 1.2.3")
     parser.add_argument("--name", default=DEFAULT_NAME, help="component name (default: %(default)s)")
     parser.add_argument("--bucket", default="BUCKET_NAME", help="S3 bucket that will hold the archive")
-    parser.add_argument(
-        "--wheelhouse", type=Path, help="folder of wheels to bundle, for devices without a package index"
-    )
+    parser.add_argument("--wheelhouse", type=Path, help="folder of wheels to bundle, for devices without an index")
     parser.add_argument("--gdk", action="store_true", help="build for the Greengrass Development Kit")
     options = parser.parse_args(arguments)
     if options.gdk:

@@ -138,6 +138,8 @@ class Cloud:
         self.registry = {first_certificate}
         self.jobs = {}  # id → [status, document, details]
         self.record = None  # (job id, CSR public key, old, new, progress)
+        self.undecided = frozenset()
+        self.timeout = 300.0  # seconds in progress
         self.device = None
         self.log = []  # every message from the device: (topic, parsed payload)
         self.intercept = lambda direction, topic, payload: [(0.0, payload)]
@@ -166,6 +168,10 @@ class Cloud:
         execution = self.pending()
         self.send(f"$aws/things/{THING}/jobs/notify-next", {"execution": execution or {}})
 
+    def expire(self, job_id):
+        if self.jobs[job_id][0] == "IN_PROGRESS":
+            self.end_job(job_id, "TIMED_OUT")
+
     def end_job(self, job_id, status):
         """The cloud ends an execution by itself: timeout, cancel."""
         self.jobs[job_id][0] = status
@@ -177,6 +183,10 @@ class Cloud:
         """A nucleus connects with what lies in place; False if the registry refuses."""
         self.device = None
         certificate = device.certificate_in_place()
+        if self.undecided and certificate in self.undecided:  # timed out after the commit: now it shows which is used
+            for other in self.undecided - {certificate}:
+                self.retire(other)
+            self.undecided = frozenset()
         if certificate in self.registry and device.pair_matches() and not self.refuse_connection(certificate):
             self.device = device
             return True
@@ -221,6 +231,8 @@ class Cloud:
         if job is None or job[0] not in ("QUEUED", "IN_PROGRESS"):
             self.send(f"{topic}/rejected", {"code": "InvalidStateTransition", "message": "terminal", **token})
             return
+        if job[0] == "QUEUED" and status == "IN_PROGRESS":
+            self.loop.call_later(self.timeout, lambda: self.expire(job_id))
         job[0] = status
         job[2] = message["statusDetails"]
         self.send(f"{topic}/accepted", token)
@@ -261,7 +273,10 @@ class Cloud:
             self.retire(record["old"])
         elif record["progress"] == "created":
             self.retire(record["new"])
-        self.record = None if status == "SUCCEEDED" or record["progress"] == "created" else record
+        else:
+            self.undecided = frozenset({record["old"], record["new"]})
+            return  # the record stays: a repeated commit is still answered
+        self.record = None
 
     def retire(self, certificate):
         self.registry.discard(certificate)
@@ -309,7 +324,8 @@ class Device:
         return spki(certificate.public_key()) == spki(key.public_key())
 
     def switch_on(self):
-        """The nucleus reads the credential and starts the component."""
+        """The nucleus reads the credential and starts the component; off it was before, if it was on."""
+        self.switch_off()
         self.connect()
         self.start_component()
 
@@ -350,12 +366,11 @@ class Device:
         self.restarts += 1
         if not self.restart_works:
             return
+        if self.outlived:
+            self.connect()
+            return
 
-        def reboot():
-            self.switch_off()
-            self.switch_on()
-
-        self.loop.call_later(1.0, reboot)
+        self.loop.call_later(1.0, self.switch_on)
 
     def deliver(self, topic, payload):
         for topic_filter, handler in list(self.handlers.items()):

@@ -1,0 +1,175 @@
+"""One PKCS#11 token, one method per call that a power cut can fall between.
+
+The token's counterpart of ``system.py``: nothing else in this package talks to a token. Each use opens
+a session and ends it, so a token that was pulled and put back, or a daemon that was restarted, is met
+afresh. Signatures are made over digests computed here, which every token can do. Errors are StoreErrors
+that never hold the PIN.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterator, List, Optional
+
+import pkcs11
+from asn1crypto import algos, keys  # type: ignore[import-untyped]  # publishes no types
+from pkcs11 import Attribute, Mechanism, MechanismFlag, ObjectClass
+from pkcs11.util.ec import encode_ec_public_key, encode_ecdsa_signature, encode_named_curve_parameters
+from pkcs11.util.rsa import encode_rsa_public_key
+
+from protocol.algorithms import CsrSigningAlgorithm, Family, KeyType
+
+from .errors import StoreError
+
+_CURVES = {256: "secp256r1", 384: "secp384r1", 521: "secp521r1"}
+_KINDS = (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY, ObjectClass.CERTIFICATE)
+# What tpm2-pkcs11 insists on for elliptic curves; other tokens take it too.
+_CAPABILITIES = MechanismFlag.SIGN | MechanismFlag.VERIFY | MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT
+
+
+@dataclass(frozen=True)
+class TokenObject:
+    """A private key, public key or certificate, while its session is open."""
+
+    kind: ObjectClass
+    label: str
+    id: bytes
+    handle: Any = field(repr=False, compare=False)
+
+
+class Token:
+    """The token in one slot; every method needs ``session`` to be entered."""
+
+    def __init__(self, library: str, slot: int, user_pin: str) -> None:
+        self._library = library
+        self._slot = slot
+        self._user_pin = user_pin
+        self._session: Any = None
+
+    def __repr__(self) -> str:
+        return f"slot {self._slot} of {self._library}"
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Log in for the time of the block; may be nested."""
+        if self._session is not None:
+            yield
+            return
+        with self._errors("open a session"):
+            self._session = self._open()
+        try:
+            yield
+        finally:
+            session, self._session = self._session, None
+            with contextlib.suppress(pkcs11.PKCS11Error):  # a token that is gone needs no goodbye
+                session.close()
+
+    def find(self, label: str) -> List[TokenObject]:
+        """Keys and certificates under a label; private keys first, because some tokens delete pairs in that order."""
+        with self._errors(f"look for {label!r}"):
+            return [
+                TokenObject(kind, label, bytes(handle[Attribute.ID]), handle)
+                for kind in _KINDS
+                for handle in list(self._session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: label}))
+            ]
+
+    def generate(self, key_type: KeyType, label: str, key_id: bytes) -> None:
+        """Make a key pair in the token; the private key can never leave it."""
+        attributes: Dict[str, Any] = {
+            "store": True,
+            "label": label,
+            "id": key_id,
+            "capabilities": _CAPABILITIES,
+            "private_template": {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False},
+        }
+        with self._errors(f"make an {key_type.value} key"):
+            if key_type.family is Family.RSA:
+                self._session.generate_keypair(pkcs11.KeyType.RSA, key_type.bits, **attributes)
+            else:
+                curve = {Attribute.EC_PARAMS: encode_named_curve_parameters(_CURVES[key_type.bits])}
+                parameters = self._session.create_domain_parameters(pkcs11.KeyType.EC, curve, local=True)
+                parameters.generate_keypair(**attributes)
+
+    def store_certificate(self, der: bytes, subject: bytes, label: str, key_id: bytes) -> None:
+        """Put a certificate beside its key."""
+        template = {
+            Attribute.CLASS: ObjectClass.CERTIFICATE,
+            Attribute.CERTIFICATE_TYPE: pkcs11.CertificateType.X_509,
+            Attribute.TOKEN: True,
+            Attribute.LABEL: label,
+            Attribute.ID: key_id,
+            Attribute.SUBJECT: subject,
+            Attribute.VALUE: der,
+        }
+        with self._errors("store a certificate"):
+            self._session.create_object(template)
+
+    def certificate(self, item: TokenObject) -> bytes:
+        """The certificate's DER."""
+        with self._errors("read a certificate"):
+            return bytes(item.handle[Attribute.VALUE])
+
+    def public_key(self, item: TokenObject) -> bytes:
+        """SubjectPublicKeyInfo of a public key."""
+        with self._errors("read a public key"):
+            if item.handle.key_type is pkcs11.KeyType.RSA:
+                public = keys.RSAPublicKey.load(encode_rsa_public_key(item.handle))
+                return bytes(keys.PublicKeyInfo.wrap(public, "rsa").dump())
+            return bytes(encode_ec_public_key(item.handle))
+
+    def sign(self, item: TokenObject, data: bytes, algorithm: CsrSigningAlgorithm) -> bytes:
+        """A signature as X.509 carries it."""
+        name = algorithm.hash_name
+        digest = hashlib.new(name.lower(), data).digest()
+        with self._errors(f"sign with {algorithm.value}"):
+            if algorithm.family is Family.ECDSA:
+                return bytes(encode_ecdsa_signature(item.handle.sign(digest, mechanism=Mechanism.ECDSA)))
+            if algorithm.is_pss:
+                parameters = (getattr(Mechanism, name), getattr(pkcs11.MGF, name), len(digest))
+                signature = item.handle.sign(digest, mechanism=Mechanism.RSA_PKCS_PSS, mechanism_param=parameters)
+                return bytes(signature)
+            info = algos.DigestInfo({"digest_algorithm": {"algorithm": name.lower()}, "digest": digest})
+            info["digest_algorithm"]["parameters"] = None
+            return bytes(item.handle.sign(info.dump(), mechanism=Mechanism.RSA_PKCS))
+
+    def relabel(self, item: TokenObject, label: str) -> None:
+        """Give an object another label; the one change that every token allows."""
+        with self._errors(f"rename {item.label!r} to {label!r}"):
+            item.handle[Attribute.LABEL] = label
+
+    def destroy(self, item: TokenObject) -> None:
+        """Remove an object for good."""
+        with self._errors(f"remove {item.label!r}"):
+            item.handle.destroy()
+
+    def _open(self) -> Any:
+        library = pkcs11.lib(self._library)
+        token = self._token(library)
+        if token is None:  # the library may have looked only once: let it look again
+            library.reinitialize()
+            token = self._token(library)
+        if token is None:
+            raise StoreError(f"there is no token in {self!r}; plug it in or correct the slot")
+        return token.open(rw=True, user_pin=self._user_pin)
+
+    def _token(self, library: Any) -> Optional[Any]:
+        for slot in library.get_slots(token_present=True):
+            if slot.slot_id == self._slot:
+                return slot.get_token()
+        return None
+
+    @contextlib.contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except pkcs11.exceptions.PinIncorrect:
+            raise StoreError(f"{self!r} does not accept the PIN; correct userPin of the PKCS#11 provider") from None
+        except pkcs11.PKCS11Error as error:
+            raise StoreError(
+                f"the token in {self!r} could not {what} ({type(error).__name__}); check that it is present, "
+                "has room, and can do this"
+            ) from None
+        except RuntimeError as error:
+            raise StoreError(f"the PKCS#11 library {self._library} cannot be used: {error}") from None

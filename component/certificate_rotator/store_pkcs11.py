@@ -1,0 +1,186 @@
+"""Credentials in a PKCS#11 token, under the label that the nucleus is set to.
+
+A credential is what shares one CKA_ID: private key, public key, certificate. The nucleus finds it by
+label, so a generation is put in place by renaming: the one in place carries ``LABEL``, the others
+``LABEL.old`` or ``LABEL.new``. Renaming is all that a TPM can do (no C_CopyObject), and repeating it
+after a crash in the middle is harmless, because the ids, kept in the journal, say which is which. Every
+key has an id of its own: under one id there is never more than one private key.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import textwrap
+from typing import Any, Dict, List, Mapping
+
+from asn1crypto import algos, csr, keys, pem, x509  # type: ignore[import-untyped]  # publishes no types
+from pkcs11 import ObjectClass
+
+from protocol.algorithms import CsrSigningAlgorithm, Family, KeyType
+
+from . import certificates
+from .errors import CertificateError, StoreError
+from .pkcs11_token import Token, TokenObject
+from .store import Generation
+
+_ID_BYTES = 16
+_OLD_ID, _NEW_ID = "oldId", "newId"
+
+
+class Pkcs11Store:
+    """A CredentialStore in a token."""
+
+    def __init__(self, token: Token, label: str) -> None:
+        self._token = token
+        self._label = label
+        self._notes: Mapping[str, str] = {}
+
+    def begin(self) -> Dict[str, str]:
+        """See CredentialStore."""
+        with self._token.session():
+            certificate = self._one(self._label, ObjectClass.CERTIFICATE)
+            key = self._one(self._label, ObjectClass.PRIVATE_KEY)
+            if not key.id or key.id != certificate.id:
+                raise StoreError(f"key and certificate {self._label!r} do not share one CKA_ID; the nucleus needs that")
+            self._require_pair(certificate, key)
+            self.settle()
+        self._notes = {_OLD_ID: key.id.hex(), _NEW_ID: secrets.token_bytes(_ID_BYTES).hex()}
+        return dict(self._notes)
+
+    def resume(self, notes: Mapping[str, str]) -> None:
+        """See CredentialStore."""
+        self._notes = notes
+
+    def prepare(self, key_type: KeyType) -> None:
+        """See CredentialStore."""
+        with self._token.session():
+            self._token.generate(key_type, self._named(Generation.NEW), self._id(Generation.NEW))
+
+    def request(self, algorithm: CsrSigningAlgorithm) -> str:
+        """See CredentialStore."""
+        with self._token.session():
+            key = self._one(self._named(Generation.NEW), ObjectClass.PRIVATE_KEY)
+            certificate = self._token.certificate(self._one(self._label, ObjectClass.CERTIFICATE))
+            body = csr.CertificationRequestInfo({
+                "version": "v1",
+                "subject": x509.Certificate.load(certificate).subject,
+                "subject_pk_info": keys.PublicKeyInfo.load(self.new_public_key()),
+                "attributes": csr.CRIAttributes([]),
+            })  # fmt: skip
+            request = csr.CertificationRequest({
+                "certification_request_info": body,
+                "signature_algorithm": _signature_algorithm(algorithm),
+                "signature": self._token.sign(key, body.dump(), algorithm),
+            })  # fmt: skip
+        armoured: bytes = pem.armor("CERTIFICATE REQUEST", request.dump())
+        return armoured.decode()
+
+    def new_public_key(self) -> bytes:
+        """See CredentialStore."""
+        with self._token.session():
+            return self._token.public_key(self._one(self._named(Generation.NEW), ObjectClass.PUBLIC_KEY))
+
+    def current_certificate(self) -> bytes:
+        """See CredentialStore."""
+        with self._token.session():
+            return _to_pem(self._token.certificate(self._one(self._label, ObjectClass.CERTIFICATE)))
+
+    def install(self, certificate_pem: str) -> None:
+        """See CredentialStore; the chain, if any, has no place in a token."""
+        _, _, der = pem.unarmor(certificate_pem.encode())
+        subject = x509.Certificate.load(der).subject.dump()
+        with self._token.session():
+            self._token.store_certificate(der, subject, self._named(Generation.NEW), self._id(Generation.NEW))
+            self.switch(Generation.NEW)
+
+    def switch(self, generation: Generation) -> None:
+        """See CredentialStore."""
+        other = Generation.OLD if generation is Generation.NEW else Generation.NEW
+        with self._token.session():
+            self._find_ids()
+            wanted, unwanted = self._id(generation), self._id(other)
+            for item in self._token.find(self._label):
+                if item.id == unwanted:
+                    self._token.relabel(item, self._named(other))
+            for item in self._token.find(self._named(generation)):
+                if item.id == wanted:
+                    self._token.relabel(item, self._label)
+            self._one(self._label, ObjectClass.PRIVATE_KEY)
+            self._one(self._label, ObjectClass.CERTIFICATE)
+
+    def settle(self) -> None:
+        """See CredentialStore."""
+        with self._token.session():
+            for generation in Generation:
+                for item in self._token.find(self._named(generation)):
+                    self._token.destroy(item)
+
+    def _named(self, generation: Generation) -> str:
+        return f"{self._label}.{generation.value.lower()}"
+
+    def _id(self, generation: Generation) -> bytes:
+        return bytes.fromhex(self._notes.get(_OLD_ID if generation is Generation.OLD else _NEW_ID, ""))
+
+    def _find_ids(self) -> None:
+        """Without notes (a damaged journal) the labels tell: a backup is old, what lies in its place is new."""
+        if _OLD_ID in self._notes and _NEW_ID in self._notes:
+            return
+        old = [item.id for item in self._token.find(self._named(Generation.OLD))]
+        fresh = [item.id for item in self._token.find(self._named(Generation.NEW))]
+        in_place = [item.id for item in self._token.find(self._label)]
+        old_id = next(iter(old), None) or next((key for key in in_place if key not in fresh), b"")
+        new_id = next((key for key in (*in_place, *fresh) if key != old_id), b"")
+        self._notes = {_OLD_ID: old_id.hex(), _NEW_ID: new_id.hex()}
+
+    def _one(self, label: str, kind: ObjectClass) -> TokenObject:
+        found: List[TokenObject] = [item for item in self._token.find(label) if item.kind is kind]
+        if len(found) != 1:
+            what = kind.name.lower().replace("_", " ")
+            raise StoreError(f"expected one {what} {label!r} in {self._token!r}, found {len(found)}")
+        return found[0]
+
+    def _require_pair(self, certificate: TokenObject, key: TokenObject) -> None:
+        """Raise StoreError unless the key can prove that it is the certificate's."""
+        loaded = certificates.load(_to_pem(self._token.certificate(certificate)))
+        if not _proves(self._token, key, loaded):
+            raise StoreError(f"the private key {self._label!r} does not belong to the certificate {self._label!r}")
+
+
+def _proves(token: Token, key: TokenObject, certificate: Any) -> bool:
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  # lazy: an idle device does not hold it
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa  # noqa: PLC0415
+
+    public, nonce = certificate.public_key(), secrets.token_bytes(32)
+    try:
+        if isinstance(public, rsa.RSAPublicKey):
+            signature = token.sign(key, nonce, CsrSigningAlgorithm.SHA256_RSA)
+            public.verify(signature, nonce, padding.PKCS1v15(), hashes.SHA256())
+        elif isinstance(public, ec.EllipticCurvePublicKey):
+            signature = token.sign(key, nonce, CsrSigningAlgorithm.SHA256_ECDSA)
+            public.verify(signature, nonce, ec.ECDSA(hashes.SHA256()))
+        else:
+            raise CertificateError("the certificate in place holds neither an RSA nor an elliptic curve key")
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _signature_algorithm(algorithm: CsrSigningAlgorithm) -> algos.SignedDigestAlgorithm:
+    name = algorithm.hash_name.lower()
+    if algorithm.family is Family.ECDSA:
+        return algos.SignedDigestAlgorithm({"algorithm": f"{name}_ecdsa"})
+    if not algorithm.is_pss:
+        return algos.SignedDigestAlgorithm({"algorithm": f"{name}_rsa"})
+    parameters = {
+        "hash_algorithm": {"algorithm": name},
+        "mask_gen_algorithm": {"algorithm": "mgf1", "parameters": {"algorithm": name}},
+        "salt_length": int(name[3:]) // 8,
+    }
+    return algos.SignedDigestAlgorithm({"algorithm": "rsassa_pss", "parameters": parameters})
+
+
+def _to_pem(der: bytes) -> bytes:
+    body = "\n".join(textwrap.wrap(base64.b64encode(der).decode(), 64))
+    return f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n".encode()
