@@ -1,0 +1,318 @@
+"""Every pre-condition of create and commit, each with its own code; what is rejected changes nothing."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError, ConnectTimeoutError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ed25519, padding
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from protocol.rejections import RejectionCode
+
+EVENTS = Path(__file__).parent / "events"
+OTHER = "f" * 64
+
+
+def _tampered(csr: str) -> str:
+    lines = csr.splitlines()
+    lines[-2] = ("A" if lines[-2][0] != "A" else "B") + lines[-2][1:]  # the last of the signature
+    return "\n".join(lines)
+
+
+def detach(device):
+    device.aws.certificates[device.old].things.clear()
+
+
+def shared(device):
+    device.aws.certificates[device.old].things[device.name] = "NON_EXCLUSIVE_THING"
+
+
+def extra(device):
+    from_other = type(device)(device.aws, "gw-2")
+    device.aws.certificates[from_other.old].things["gw-1"] = "EXCLUSIVE_THING"
+
+
+def inactive(device):
+    device.aws.certificates[device.old].status = "INACTIVE"
+
+
+def job(**changes):
+    return lambda device: device.start_job(document={"operation": "ROTATE_CERTIFICATE", **changes})
+
+
+def document(value):
+    return lambda device: device.start_job(document=value)
+
+
+def status(value):
+    return lambda device: device.start_job(status=value)
+
+
+def unreadable_document(device):
+    device.aws.executions["gw-1", "certfleet-line-a-1"]["jobDocument"] = "{"
+
+
+def no_execution(device):
+    device.aws.executions.clear()
+
+
+def nothing(_device):
+    pass
+
+
+CREATE_CASES = {
+    # case: (what is arranged, what differs in the event, the code)
+    "a client id of another thing": (nothing, {"clientId": "gx-1"}, "ClientIdMismatch"),
+    "a thing name that is none": (nothing, {"thingName": "gw 1"}, "MalformedRequest"),
+    "a topic of another thing": (nothing, {"topic": "awslabs/things/gw-2/certificate/create"}, "MalformedRequest"),
+    "a job id that is none": (nothing, {"jobId": "../x"}, "MalformedRequest"),
+    "no CSR": (nothing, {"csr": None}, "MalformedRequest"),
+    "a CSR of 5 KB": (nothing, {"csr": "x" * 5120}, "CsrTooLong"),
+    "a CSR that is none": (nothing, {"csr": "hello"}, "CsrUnreadable"),
+    "no execution of this job for this thing": (no_execution, {}, "NoExecution"),
+    "another thing's job id": (nothing, {"jobId": "job-of-gw-2"}, "NoExecution"),
+    "an execution not started": (status("QUEUED"), {}, "ExecutionNotInProgress"),
+    "an execution that has failed": (status("FAILED"), {}, "ExecutionNotInProgress"),
+    "a job of another kind": (document({"operation": "REBOOT"}), {}, "NotARotation"),
+    "a job document that is no JSON": (unreadable_document, {}, "NotARotation"),
+    "a job document with a wrong key type": (job(keyAlgorithm="DSA"), {}, "NotARotation"),
+    "an unknown authority": (job(certificateAuthority="evil-ca"), {}, "UnknownAuthority"),
+    "another key type than demanded": (job(keyAlgorithm="RSA-2048"), {}, "CsrWrongKeyType"),
+    "another signature than demanded": (job(signingAlgorithm="ECDSA-WITH-SHA512"), {}, "CsrWrongAlgorithm"),
+    "no certificate attached": (detach, {}, "NoCertificate"),
+    "two certificates attached": (extra, {}, "ExtraCertificate"),
+    "a certificate attached non-exclusively": (shared, {}, "NotExclusive"),
+    "a connection with a certificate that is not attached": (nothing, {"principal": OTHER}, "CertificateNotAttached"),
+    "an inactive certificate": (inactive, {}, "CertificateInactive"),
+}
+
+
+@pytest.mark.parametrize(("arrange", "changes", "code"), CREATE_CASES.values(), ids=CREATE_CASES)
+def test_create_is_rejected_for(device, arrange, changes, code, caplog):
+    arrange(device)
+    before = dict(device.aws.certificates)
+    assert device.create(**changes) == {"status": "rejected", "code": code}
+    assert device.aws.certificates == before
+    assert device.aws.items == {}
+    [line] = [r for r in caplog.records if getattr(r, "decision", None) == "rejected"]
+    assert line.code == code
+    if "topic" in changes or code != "MalformedRequest":
+        device.assert_code(code)
+
+
+def test_a_principal_that_is_no_certificate_is_rejected(device):
+    device.aws.iot_list_thing_principals_v2 = lambda _request: {
+        "thingPrincipalObjects": [
+            {"principal": "arn:aws:cognito-identity:eu-west-1:1:identity/x", "thingPrincipalType": "EXCLUSIVE_THING"}
+        ]
+    }
+    device.create()
+    device.assert_code("NoCertificate")
+
+
+CSR_CASES = {
+    "a weak key": ("RSA-1024", {}, "CsrWeakKey"),
+    "a weak exponent": ("RSA-2048-exponent-3", {}, "CsrWeakKey"),
+    "an unknown curve": ("secp256k1", {}, "CsrWrongKeyType"),
+    "another subject": ("ECDSA-P256", {"name": "other"}, "CsrWrongSubject"),
+    "a signature of another kind": ("RSA-2048", {"digest": hashes.SHA3_256()}, "CsrWrongAlgorithm"),
+}
+
+
+@pytest.mark.parametrize(("key", "options", "code"), CSR_CASES.values(), ids=CSR_CASES)
+def test_create_is_rejected_for_a_csr_with(device, keys, csr_of, name_of, key, options, code):
+    name = name_of(options["name"]) if "name" in options else None
+    device.create(csr=csr_of(keys[key], name, options.get("digest")))
+    device.assert_code(code)
+
+
+def test_create_is_rejected_for_a_csr_over_the_current_key(device, csr_of):
+    device.create(csr=csr_of(device.key))
+    device.assert_code("CsrReusedKey")
+
+
+def test_create_is_rejected_for_a_csr_with_a_bad_signature(device):
+    device.create(csr=_tampered(device.csr))
+    device.assert_code("CsrBadSignature")
+
+
+def test_create_is_rejected_for_a_csr_with_an_unknown_signing_algorithm(device):
+    der = x509.load_pem_x509_csr(device.csr.encode()).public_bytes(Encoding.DER)
+    unknown = der.replace(bytes.fromhex("06082a8648ce3d040302"), bytes.fromhex("06082a8648ce3d040309"))
+    body = base64.encodebytes(unknown).decode()
+    device.create(csr=f"-----BEGIN CERTIFICATE REQUEST-----\n{body}-----END CERTIFICATE REQUEST-----\n")
+    device.assert_code("CsrWrongAlgorithm")
+
+
+def test_create_is_rejected_for_a_key_of_no_supported_kind(device, csr_of):
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    csr = builder.sign(ed25519.Ed25519PrivateKey.generate(), None).public_bytes(Encoding.PEM).decode()
+    device.create(csr=csr)
+    device.assert_code("CsrWrongKeyType")
+
+
+@pytest.mark.parametrize("key", ["RSA-2048", "RSA-3072", "ECDSA-P256", "ECDSA-P384", "ECDSA-P521"])
+def test_every_key_type_of_the_protocol_is_accepted(device, keys, csr_of, key):
+    device.start_job(document={"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": key})
+    assert device.create(csr=csr_of(keys[key]))["status"] == "accepted"
+
+
+def test_a_pss_signature_is_told_from_a_plain_one(device, keys, csr_of):
+    device.start_job(document={"operation": "ROTATE_CERTIFICATE", "signingAlgorithm": "SHA256WITHRSAANDMGF1"})
+    device.create(csr=csr_of(keys["RSA-2048"]))
+    device.assert_code("CsrWrongAlgorithm")
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
+    csr = csr_of(keys["RSA-2048"], None, hashes.SHA256(), rsa_padding=pss)
+    assert device.create(csr=csr)["status"] == "accepted"
+
+
+def created(device):
+    device.create()
+
+
+def committed(device):
+    device.create()
+    device.commit()
+
+
+def given_up(device):
+    created(device)
+    device.aws.items["gw-1", "current"] |= {"phase": {"S": "removing"}, "removing": {"S": device.new}}
+
+
+def being_created(device):
+    created(device)
+    device.aws.items["gw-1", "current"]["phase"] = {"S": "issuing"}
+
+
+def forged_third(device):
+    created(device)
+    other = type(device)(device.aws, "gw-2")
+    device.aws.certificates[other.old].things["gw-1"] = "EXCLUSIVE_THING"
+
+
+COMMIT_CASES = {
+    "a client id of another thing": (created, {"clientId": "gx-1"}, "ClientIdMismatch"),
+    "a topic of another thing": (created, {"topic": "awslabs/things/gw-2/certificate/commit"}, "MalformedRequest"),
+    "nothing created": (nothing, {"principal": OTHER}, "NoRotation"),
+    "another job": (created, {"jobId": "another"}, "NoRotation"),
+    "a certificate still being issued": (being_created, {}, "NotCreated"),
+    "the old certificate": (created, {"principal": "old"}, "OldCertificate"),
+    "the old certificate, after the commit": (committed, {"principal": "old"}, "OldCertificate"),
+    "a third certificate": (created, {"principal": OTHER}, "OldCertificate"),
+    "a rotation that was given up": (given_up, {}, "NoRotation"),
+    "a third certificate attached": (forged_third, {}, "RegistryContradicts"),
+}
+
+
+@pytest.mark.parametrize(("arrange", "changes", "code"), COMMIT_CASES.values(), ids=COMMIT_CASES)
+def test_commit_is_rejected_for(device, arrange, changes, code):
+    arrange(device)
+    before = {i: (c.status, dict(c.things)) for i, c in device.aws.certificates.items()}
+    if changes.get("principal") == "old":
+        changes = {"principal": device.old}
+    assert device.commit(**changes) == {"status": "rejected", "code": code}
+    assert {i: (c.status, dict(c.things)) for i, c in device.aws.certificates.items()} == before
+    device.assert_code(code)
+
+
+def test_a_forged_shadow_naming_another_devices_certificate_decides_nothing(device, make_device):
+    other = make_device(device.aws, "gw-2")
+    device.create()
+    device.commit()
+    new = device.new
+    device.aws.shadows["gw-1"] = {"progress": "committed", "oldCertificateId": other.old, "newCertificateId": new}
+    device.ended("SUCCEEDED")
+    assert set(device.aws.certificates) == {new, other.old}
+
+
+def test_every_code_is_met_by_a_case():
+    met = {code for *_, code in [*CREATE_CASES.values(), *CSR_CASES.values(), *COMMIT_CASES.values()]}
+    elsewhere = {
+        "CsrReusedKey", "CsrBadSignature", "RotationInProgress", "SupersededKey", "IssueFailed", "Internal",
+    }  # fmt: skip
+    assert met | elsewhere == {code.value for code in RejectionCode}
+
+
+@pytest.mark.parametrize("path", sorted(EVENTS.glob("malformed-*.json")), ids=lambda p: p.stem)
+def test_a_malformed_create_of_a_real_rule_is_rejected_without_a_call_to_the_registry(device, path):
+    from backend.functions import create_certificate
+
+    event = json.loads(path.read_text())
+    assert create_certificate.handler(event, None) == {"status": "rejected", "code": "MalformedRequest"}
+    assert [call for call in device.aws.calls if call != "iot-data:Publish"] == []
+
+
+def test_a_permanent_failure_is_answered_and_raised(device, fault):
+    device.aws.faults = [fault(1, code="AccessDeniedException")]
+    with pytest.raises(ClientError):
+        device.create()
+    device.assert_code("Internal")
+
+
+def test_a_passing_failure_is_not_answered_so_that_the_device_asks_again(device, fault):
+    device.aws.faults = [fault(1)]
+    with pytest.raises(ClientError):
+        device.create()
+    assert device.aws.published == []
+    assert device.create()["status"] == "accepted"
+
+
+def test_a_failed_connection_is_passing(device):
+    def break_off():
+        raise ConnectTimeoutError(endpoint_url="https://jobs.example")
+
+    device.aws.before_call["iot-jobs-data:DescribeJobExecution"] = break_off
+    with pytest.raises(ConnectTimeoutError):
+        device.create()
+    assert device.aws.published == []
+
+
+def test_an_authority_that_refuses_is_named_and_nothing_stays(device, fault):
+    device.aws.faults = [fault(6, code="CertificateValidationException")]
+    device.create()
+    device.assert_code("IssueFailed")
+    device.assert_only(device.old)
+
+
+def test_an_authority_that_never_answers_is_given_up(device, monkeypatch):
+    monkeypatch.setattr("backend.functions.issuers._POLL_SECONDS", 0)
+    device.aws.pca_polls_needed = 1000
+    device.start_job(document={"operation": "ROTATE_CERTIFICATE", "certificateAuthority": "plant-ca"})
+    device.create()
+    device.assert_code("IssueFailed")
+    device.assert_only(device.old)
+
+
+def test_an_authority_that_certifies_another_key_is_refused(device, make_device):
+    other = make_device(device.aws, "gw-2")
+    device.aws.acm_pca_get_certificate = lambda _request: {"Certificate": device.aws.certificates[other.old].pem}
+    device.start_job(document={"operation": "ROTATE_CERTIFICATE", "certificateAuthority": "plant-ca"})
+    device.create()
+    device.assert_code("IssueFailed")
+    assert list(device.attached) == [device.old]
+
+
+def test_a_private_ca_that_fails_for_good_is_named(device, fault):
+    device.aws.acm_pca_get_certificate = _access_denied
+    device.start_job(document={"operation": "ROTATE_CERTIFICATE", "certificateAuthority": "plant-ca"})
+    device.create()
+    device.assert_code("IssueFailed")
+
+
+def _access_denied(_request):
+    raise ClientError({"Error": {"Code": "AccessDeniedException"}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "x")
+
+
+def test_no_log_line_holds_a_key_or_a_request(device, caplog):
+    device.create()
+    device.commit()
+    device.ended("SUCCEEDED")
+    for record in caplog.records:
+        assert "BEGIN" not in json.dumps({k: str(v) for k, v in vars(record).items()})

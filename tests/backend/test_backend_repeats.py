@@ -1,0 +1,299 @@
+"""Repeats, races, and one failure at every call: nothing is doubled, nothing is orphaned."""
+
+from __future__ import annotations
+
+import pytest
+from botocore.exceptions import ClientError
+
+from backend.functions import errors, services
+from backend.functions.rotation import LEASE
+from backend.stack import CREATE_TIMEOUT
+
+CREATE_CALLS = 13
+COMMIT_CALLS = 5
+ENDED_CALLS = 8
+
+
+def test_a_repeated_create_is_answered_with_the_same_certificate(device):
+    device.create()
+    first = device.aws.published[-1]
+    device.aws.tick(seconds=10)
+    assert device.create()["status"] == "accepted"
+    assert device.aws.published[-1] == first
+    assert len(device.attached) == 2
+
+
+def test_a_concurrent_repeat_leaves_the_answer_to_the_first(device):
+    outcomes = []
+    device.aws.before_call["iot:CreateCertificateFromCsr"] = lambda: outcomes.append(device.create())
+    device.create()
+    assert outcomes == [{"status": "waiting"}]
+    assert len(device.attached) == 2
+    assert len(device.aws.published) == 1
+
+
+def test_a_repeat_that_races_to_begin_loses_and_waits(device):
+    """Both have read that nothing is under way; the second write fails, so the first to write goes on."""
+    outcomes = []
+    device.aws.before_call["iot:ListAttachedPolicies"] = lambda: outcomes.append(device.create())
+    assert device.create()["status"] == "accepted"
+    assert [outcome["status"] for outcome in outcomes] == ["accepted"]
+    assert len(device.attached) == 2
+    assert device.aws.published[0] == device.aws.published[1]
+
+
+def test_a_concurrent_create_over_another_key_is_rejected(device, keys, csr_of):
+    other = csr_of(keys["ECDSA-P384"])
+    outcomes = []
+    device.aws.before_call["iot:CreateCertificateFromCsr"] = lambda: outcomes.append(device.create(csr=other))
+    device.create()
+    assert outcomes == [{"status": "rejected", "code": "RotationInProgress"}]
+
+
+def test_a_create_over_a_new_key_replaces_the_one_before_and_the_late_one_is_refused(device, keys, csr_of):
+    first = device.csr
+    device.create()
+    abandoned = device.new
+    device.aws.tick(seconds=40)
+    assert device.create(csr=csr_of(keys["ECDSA-P384"]))["status"] == "accepted"
+    assert abandoned not in device.aws.certificates
+    device.create(csr=first)
+    device.assert_code("SupersededKey")
+    assert len(device.attached) == 2
+
+
+def test_a_create_after_a_killed_function_clears_its_remains_away(device):
+    def kill():
+        raise KeyboardInterrupt
+
+    device.aws.before_call["iot:AttachThingPrincipal"] = kill
+    with pytest.raises(KeyboardInterrupt):
+        device.create()
+    assert device.create() == {"status": "waiting"}
+    device.aws.tick(seconds=26)
+    assert device.create()["status"] == "accepted"
+    assert len(device.aws.certificates) == 2
+
+
+def test_a_certificate_whose_id_never_became_known_is_found_and_removed(device):
+    def kill():
+        raise KeyboardInterrupt
+
+    device.aws.page = 1
+    device.aws.before_call["dynamodb:PutItem"] = lambda: device.aws.before_call.update({"dynamodb:PutItem": kill})
+    with pytest.raises(KeyboardInterrupt):
+        device.create()
+    assert len(device.aws.certificates) == 2
+    device.aws.tick(seconds=60)
+    device.ended("TIMED_OUT")
+    device.assert_only(device.old)
+
+
+def test_a_create_by_a_connection_of_neither_certificate_is_rejected_while_one_is_under_way(device):
+    device.create()
+    device.aws.tick(seconds=60)
+    device.create(principal="f" * 64)
+    device.assert_code("CertificateNotAttached")
+
+
+def test_a_device_that_asks_again_over_its_new_connection_keeps_the_new_certificate(device, keys, csr_of):
+    device.create()
+    new = device.new
+    device.aws.tick(seconds=60)
+    device.create(principal=new, csr=csr_of(keys["ECDSA-P384"]))
+    assert device.old not in device.aws.certificates
+    assert new in device.attached
+
+
+def test_a_repeated_commit_is_accepted_again(device):
+    device.create()
+    device.commit()
+    assert device.commit() == {"status": "accepted"}
+    device.ended("SUCCEEDED")
+    assert device.aws.published[-1][0].endswith("commit/accepted")
+
+
+def test_a_commit_after_the_end_is_accepted_again(device):
+    device.create()
+    new = device.new
+    device.commit()
+    device.ended("SUCCEEDED")
+    assert device.commit(principal=new) == {"status": "accepted"}
+
+
+def test_a_commit_that_races_with_the_end_has_one_winner(device):
+    device.create()
+    device.aws.before_call["iot:ListThingPrincipalsV2"] = lambda: device.ended("TIMED_OUT")
+    assert device.commit()["status"] == "rejected"
+    device.assert_only(device.old)
+
+
+def test_an_end_during_a_create_leaves_one_certificate(device):
+    device.aws.before_call["iot:CreateCertificateFromCsr"] = lambda: device.ended("TIMED_OUT")
+    device.create()
+    device.assert_code("ExecutionNotInProgress")
+    device.assert_only(device.old)
+
+
+def test_an_end_during_a_create_that_also_fails_leaves_one_certificate(device):
+    def end_and_fail():
+        device.ended("TIMED_OUT")
+        raise ClientError({"Error": {"Code": "ThrottlingException"}}, "CreateCertificateFromCsr")
+
+    device.aws.before_call["iot:CreateCertificateFromCsr"] = end_and_fail
+    with pytest.raises(ClientError):
+        device.create()
+    device.assert_only(device.old)
+
+
+def test_a_stray_certificate_that_another_thing_took_is_left_alone(device):
+    def end_and_take():
+        device.ended("TIMED_OUT")
+        [new] = [i for i in device.aws.certificates if i != device.old]
+        device.aws.certificates.setdefault(new, removed[0])
+        device.aws.certificates[new].things = {"gw-9": "EXCLUSIVE_THING"}
+        raise ClientError({"Error": {"Code": "ThrottlingException"}}, "AttachPolicy")
+
+    removed = []
+    original = device.aws.iot_delete_certificate
+    device.aws.iot_delete_certificate = lambda request: (
+        removed.append(device.aws.certificates[request["certificateId"]]),
+        {},
+    )[1]
+    device.aws.before_call["iot:AttachPolicy"] = end_and_take
+    with pytest.raises(ClientError):
+        device.create()
+    device.aws.iot_delete_certificate = original
+    [taken] = [c for i, c in device.aws.certificates.items() if i != device.old]
+    assert taken.things == {"gw-9": "EXCLUSIVE_THING"}
+
+
+def test_endless_conflicts_end_in_an_error(device):
+    def conflict(_request):
+        raise ClientError({"Error": {"Code": "ConditionalCheckFailedException"}}, "PutItem")
+
+    device.aws.dynamodb_put_item = conflict
+    with pytest.raises(errors.ConflictError):
+        device.create()
+    device.assert_code("Internal")
+
+
+def test_endless_conflicts_of_an_end_are_raised_so_that_lambda_repeats(device):
+    def conflict(_request):
+        raise ClientError({"Error": {"Code": "ConditionalCheckFailedException"}}, "PutItem")
+
+    device.create()
+    device.aws.dynamodb_put_item = conflict
+    with pytest.raises(errors.ConflictError):
+        device.ended("FAILED")
+
+
+def run_through(device):
+    """Create, commit and end, as the device and Lambda repeat them."""
+    outcome = repeat(device.create, 4)
+    if outcome == "accepted":
+        device.aws.tick()
+        outcome = repeat(device.commit, 2)
+    finish(device, "SUCCEEDED" if outcome == "accepted" else "FAILED")
+
+
+def repeat(ask, times):
+    """What the device is answered in the end; None for no answer."""
+    for _ in range(times):
+        try:
+            status = ask()["status"]
+        except ClientError:
+            continue
+        if status != "waiting":
+            return status
+    return None
+
+
+def finish(device, status):
+    for _attempt in range(3):  # as Lambda repeats an asynchronous invocation
+        try:
+            device.ended(status)
+            return
+        except ClientError:
+            device.aws.tick(seconds=60)
+    raise AssertionError("the end was never handled")
+
+
+@pytest.mark.parametrize("authority", ["aws-iot", "plant-ca"])
+@pytest.mark.parametrize("after", [False, True], ids=["before-effect", "answer-lost"])
+@pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException"])
+def test_one_failure_at_any_call_leaves_one_certificate(aws, make_device, fault, variables, code, after, authority):
+    make_account = type(aws)
+    for at in range(CREATE_CALLS + COMMIT_CALLS + ENDED_CALLS + 4):
+        account = make_account()
+        device = make_device(account)
+        device.start_job(document={"operation": "ROTATE_CERTIFICATE", "certificateAuthority": authority})
+        account.faults = [fault(at, code, after)]
+        with services.running(services.build(variables, account.client, lambda account=account: account.now)):
+            run_through(device)
+        assert len(account.certificates) == 1, (at, account.calls, device.record)
+        [left] = account.certificates.values()
+        assert (left.status, left.things) == ("ACTIVE", {"gw-1": "EXCLUSIVE_THING"}), (at, account.calls)
+        assert left.policies == ["device"], at
+
+
+def test_two_failures_in_a_row_are_cleared_away_by_the_next_create(device, fault):
+    device.aws.faults = [fault(10), fault(11)]  # attaching fails, then the undoing
+    with pytest.raises(ClientError):
+        device.create()
+    assert len(device.aws.certificates) == 2
+    device.aws.tick(seconds=30)
+    assert device.create()["status"] == "accepted"
+    assert len(device.attached) == 2
+
+
+def test_a_removal_that_was_begun_goes_on_before_the_next_create(device, fault):
+    device.create()
+    device.aws.faults = [fault(4, after=True)]
+    with pytest.raises(ClientError):
+        device.ended("FAILED")
+    assert device.record["phase"]["S"] == "removing"
+    device.start_job("job-2")
+    device.aws.tick(seconds=60)
+    assert device.create(jobId="job-2")["status"] == "accepted"
+    assert len(device.aws.certificates) == 2
+
+
+def test_a_certificate_that_vanishes_while_it_is_removed_is_no_error(device):
+    device.create()
+    new = device.new
+    device.aws.before_call["iot:DetachThingPrincipal"] = lambda: device.aws.certificates.pop(new)
+    device.ended("FAILED")
+    device.assert_only(device.old)
+
+
+def test_the_search_for_a_lost_certificate_looks_at_recent_ones_only_page_by_page(device, make_device):
+    device.aws.page = 1
+    device.aws.before_call["iot:CreateCertificateFromCsr"] = _killed
+    with pytest.raises(KeyboardInterrupt):
+        device.create()
+    strangers = [make_device(device.aws, f"gw-{n}") for n in (2, 3)]
+    for stranger in strangers:
+        device.aws.certificates[stranger.old].created = device.aws.now
+    device.aws.tick(seconds=60)
+    device.ended("TIMED_OUT")
+    assert set(device.aws.certificates) == {device.old, *(s.old for s in strangers)}
+    assert device.aws.calls.count("iot:DescribeCertificate") == 3  # create's own, and the two recent ones
+
+
+def test_the_search_ends_with_the_account(device):
+    device.aws.before_call["iot:CreateCertificateFromCsr"] = _killed
+    with pytest.raises(KeyboardInterrupt):
+        device.create()
+    device.aws.certificates[device.old].created = device.aws.now  # the only one there is, and a recent one
+    device.aws.tick(seconds=60)
+    device.ended("TIMED_OUT")
+    device.assert_only(device.old)
+
+
+def _killed():
+    raise KeyboardInterrupt
+
+
+def test_the_lease_outlives_the_function():
+    assert LEASE.total_seconds() > CREATE_TIMEOUT
