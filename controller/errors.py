@@ -39,6 +39,10 @@ class GitError(CertfleetError):
     """A repository or ref cannot be read."""
 
 
+class BundleError(CertfleetError):
+    """A bundle of desired state is damaged, not what it says, or must not follow the last one applied."""
+
+
 class FleetError(CertfleetError):
     """AWS cannot be reached, refuses, or shows something that must not be acted on."""
 

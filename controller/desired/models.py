@@ -123,7 +123,7 @@ class CertificateAuthoritySpec(_Model):
         str,
         Pattern(
             rf"{_PARTITION}:acm-pca:[a-z0-9-]+:[0-9]{{12}}:certificate-authority/[0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}",
-            "an ARN such as arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/<uuid>",
+            "an ARN such as arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/ and a UUID",
         ),
     ] = Field(description="The CA, in the fleet's region; another account's only if it is shared with the fleet's.")
     signing_algorithm: Annotated[CaSigningAlgorithm, Choice(CaSigningAlgorithm)] = Field(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a document stands: path inside the desired-state folder and line of each field.
+    """Where a document stands: path (from the repository's root, where there is one) and line of each field.
 
     ``lines`` maps a dotted field path (``spec.certificate.maxAge``) to its line; ``line`` is the
     document's first.

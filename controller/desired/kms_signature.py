@@ -1,0 +1,44 @@
+"""Bundle signatures by a key in AWS KMS: an asymmetric one, for ECC_NIST_P256 signing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ALGORITHM = "ECDSA_SHA_256"
+
+
+class KmsKey:
+    """Signs and verifies with one KMS key; ``client`` is a boto3 ``kms`` client of the key's region.
+
+    CI needs ``kms:Sign`` on the key, the reconcile run ``kms:Verify``, and neither the other.
+    """
+
+    def __init__(self, client: Any, key_id: str) -> None:
+        self._client = client
+        self._key_id = key_id
+
+    @property
+    def key_id(self) -> str:
+        """The key's id, ARN or alias."""
+        return self._key_id
+
+    def sign(self, digest: bytes) -> bytes:
+        """The signature over a SHA-256 digest, in DER."""
+        answer = self._client.sign(KeyId=self._key_id, Message=digest, MessageType="DIGEST", SigningAlgorithm=ALGORITHM)
+        return bytes(answer["Signature"])
+
+    def verify(self, digest: bytes, signature: bytes) -> bool:
+        """Whether this key made the signature."""
+        if not signature:  # KMS takes no empty one
+            return False
+        try:
+            answer = self._client.verify(
+                KeyId=self._key_id,
+                Message=digest,
+                MessageType="DIGEST",
+                Signature=signature,
+                SigningAlgorithm=ALGORITHM,
+            )
+        except self._client.exceptions.KMSInvalidSignatureException:
+            return False
+        return bool(answer["SignatureValid"])
