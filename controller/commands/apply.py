@@ -19,6 +19,7 @@ from controller.commands.plan import plan_observed
 from controller.commands.progress import progress_on
 from controller.errors import ExitCode, PlanError, RefusedError
 from controller.jobs import ApplyResult, DeviceOutcome, FollowResult, IotJobs, Pace, apply, check_plan, follow
+from controller.reconcile.overrides import parse_overrides
 from controller.reconcile.plan import Plan, WaveStatus
 from controller.reconcile.plan_codec import plan_from_json
 from controller.reconcile.policy import DesiredState
@@ -71,7 +72,9 @@ def read_plans(path: Path) -> dict[str, Plan]:
         text = path.read_text(encoding="utf-8")
         found = json.loads(text)
     except OSError as error:
-        raise PlanError(f"{path} cannot be read: {error.strerror}", "make one with: certfleet plan --plan FILE") from error
+        raise PlanError(
+            f"{path} cannot be read: {error.strerror}", "make one with: certfleet plan --plan FILE"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise PlanError(f"{path} is no plan: it is not JSON", "make one with: certfleet plan --plan FILE") from error
     texts = [json.dumps(one) for one in found] if isinstance(found, list) else [text]
@@ -107,6 +110,7 @@ class _Rounds:
         self, context: Context, desired: DesiredState, given: Plan | None = None, warnings: tuple[str, ...] = ()
     ) -> None:
         self._context, self._desired, self._given, self._warnings = context, desired, given, warnings
+        self._overrides = parse_overrides(context.arguments.override)
         self._deadline = context.monotonic() + context.arguments.timeout.total_seconds()
         self._results: list[ApplyResult] = []
         self._outcomes: dict[str, DeviceOutcome] = {}  # the last one of each device
@@ -130,7 +134,7 @@ class _Rounds:
     def _round(self) -> bool:
         """Plan, apply, follow; returns whether another round may find something to do."""
         with observe(self._context, self._desired) as observed:
-            report = plan_observed(observed, self._context.arguments.override, self._given)
+            report = plan_observed(observed, self._overrides, self._given)
             plan = report.plan
             if plan is None:
                 raise PlanError("no plan was made", "run again with --debug and report what it prints")
@@ -159,9 +163,7 @@ class _Rounds:
         left = max(0.0, self._deadline - self._context.monotonic())
         pace = Pace(timeout=timedelta(seconds=left), offline_after=self._context.arguments.offline_after)
         with progress_on(self._context.stderr) as tell:
-            found = follow(
-                wanted, iot, pace, tell, sleep=self._context.sleep, monotonic=self._context.monotonic
-            )
+            found = follow(wanted, iot, pace, tell, sleep=self._context.sleep, monotonic=self._context.monotonic)
         self._keep(found)
         self._settled.update(wanted)
         return True
@@ -172,7 +174,7 @@ class _Rounds:
 
     def _look_again(self) -> bool:
         with observe(self._context, self._desired) as observed:
-            self._last = plan_observed(observed, self._context.arguments.override)
+            self._last = plan_observed(observed, self._overrides)
         return False
 
     def _soak(self, plan: Plan) -> bool:

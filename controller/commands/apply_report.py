@@ -120,7 +120,9 @@ def _jobs(page: Page, fleet: FleetApplied) -> None:
     if not fleet.jobs:
         return
     page.gap()
-    rows = [(a.job.job_id, f"{a.device_count:,}", f"{_FATES[a.fate]}: {target(a.job)}; {demand(a.job)}") for a in fleet.jobs]
+    rows = [
+        (a.job.job_id, f"{a.device_count:,}", f"{_FATES[a.fate]}: {target(a.job)}; {demand(a.job)}") for a in fleet.jobs
+    ]
     page.add(table(("Job", "keep"), ("Devices", "right"), ("What", "wrap"), rows=rows))
     skipped = {device: why for applied in fleet.jobs for device, why in applied.skipped.items()}
     if skipped:

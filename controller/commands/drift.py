@@ -43,4 +43,4 @@ def run(context: Context) -> ExitCode:
 def observe_all(context: Context) -> Report:
     """The drift of every fleet that the arguments name, as one report."""
     fleets, failures = each_fleet(load_desired(context), lambda desired: drift_of(context, desired))
-    return Report(context.now(), fleets, failures, str(context.arguments.desired_state))
+    return Report(context.now(), fleets, failures)

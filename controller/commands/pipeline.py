@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from controller.commands.context import Context
 from controller.commands.progress import progress_on
-from controller.desired import BundleSource, GitRef, WorkingTree, load
+from controller.desired import GitRef, WorkingTree, load
 from controller.errors import CertfleetError, ExitCode
 from controller.fleet import AwsSession, Inventory, refresh
 from controller.reconcile.assess import assess_fleet
@@ -49,15 +49,8 @@ class Observed:
 def load_desired(context: Context) -> tuple[DesiredState, ...]:
     """The documents that the arguments name, one value per fleet."""
     arguments = context.arguments
-    source: WorkingTree | GitRef | BundleSource
-    if arguments.bundle is not None:
-        if arguments.ref is not None:
-            raise CertfleetError("--ref and --bundle were both given", "a bundle has its commit in it: drop --ref")
-        source = BundleSource(arguments.bundle)
-    elif arguments.ref is not None:
-        source = GitRef(arguments.desired_state, arguments.ref)
-    else:
-        source = WorkingTree(arguments.desired_state)
+    folder = arguments.desired_state
+    source = WorkingTree(folder) if arguments.ref is None else GitRef(folder, arguments.ref)
     return load(source, now=context.now(), fleet=arguments.fleet)
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from controller.commands import compare
 from controller.commands.context import Context, write_atomically
 from controller.commands.options import add_desired, add_fleet, add_output, add_overrides
 from controller.commands.pipeline import Observed, each_fleet, gravest, load_desired, observe
 from controller.errors import ExitCode
+from controller.reconcile.guardrails import changed_groups
+from controller.reconcile.overrides import Overrides, parse_overrides
 from controller.reconcile.plan import Plan
 from controller.reconcile.plan_codec import plan_to_json
 from controller.reconcile.planner import make_plan
+from controller.reconcile.policy import DesiredState
 from controller.report import html, markdown, text
 from controller.report.as_json import dump
 from controller.report.console import Look
@@ -25,9 +28,6 @@ from controller.report.model import FleetReport, Report, Tally
 def add_arguments(parser: ArgumentParser) -> None:
     """What to plan, and where the plan goes."""
     parser.add_argument("--plan", type=Path, metavar="FILE", help="also write the plan there, for apply --plan")
-    parser.add_argument(
-        "--base", metavar="GITREF", help="compare: what would change for the fleet between that ref and this one"
-    )
     add_overrides(parser)
     add_desired(parser)
     add_fleet(parser)
@@ -36,10 +36,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(context: Context) -> ExitCode:
     """Plan every fleet; exits 2 where there is something to do, 3 where a guardrail forbids it."""
-    if context.arguments.base is not None:
-        return compare.run(context)
     fleets, failures = each_fleet(load_desired(context), lambda desired: _plan_fleet(context, desired))
-    report = Report(context.now(), fleets, failures, str(context.arguments.desired_state))
+    report = Report(context.now(), fleets, failures)
     if context.arguments.plan is not None:
         write_atomically(context.arguments.plan, plan_documents(report))
         context.say(f"wrote {context.arguments.plan}")
@@ -54,12 +52,17 @@ def exit_code(report: FleetReport) -> ExitCode:
     return ExitCode.CHANGES if report.has_changes else ExitCode.IN_SYNC
 
 
-def plan_observed(observed: Observed, overrides: list[str]) -> FleetReport:
-    """Assess and plan one fleet."""
+def plan_observed(observed: Observed, overrides: Overrides, given: Plan | None = None) -> FleetReport:
+    """Assess and plan one fleet; a given plan stands in for a new one."""
     tally = Tally(observed.desired, observed.now)
     assessments = observed.assess(tally)
-    plan = make_plan(assessments, observed.desired, observed.state, observed.now)
-    return tally.finish(observed.state, plan)
+    desired, state = observed.desired, observed.state
+    if given is None:
+        return tally.finish(state, make_plan(assessments, desired, state, observed.now, overrides=overrides))
+    for _assessment in assessments:
+        pass
+    refusals = given.refusals + changed_groups(given, desired, state, overrides)
+    return tally.finish(state, replace(given, refusals=refusals))
 
 
 def plan_documents(report: Report) -> str:
@@ -75,9 +78,9 @@ def document_of(plans: list[Plan]) -> str:
     return dump([json.loads(plan_to_json(plan)) for plan in plans])
 
 
-def _plan_fleet(context: Context, desired: object) -> FleetReport:
+def _plan_fleet(context: Context, desired: DesiredState) -> FleetReport:
     with observe(context, desired) as observed:
-        return plan_observed(observed, context.arguments.override)
+        return plan_observed(observed, parse_overrides(context.arguments.override))
 
 
 RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {

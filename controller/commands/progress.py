@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from controller.fleet.progress import Progress, silent
 
 SHOWN_AFTER = 1.0  # seconds
 
-Tell = Callable[[str, int, int | None], None]
-"""Hears the phase, how much of it is done, and of how much (None where that is not known)."""
-
 
 @contextmanager
-def progress_on(stream: TextIO, monotonic: Callable[[], float] = time.monotonic) -> Iterator[Tell]:
+def progress_on(stream: TextIO, monotonic: Callable[[], float] = time.monotonic) -> Iterator[Progress]:
     """A bar that the block feeds; it is gone when the block ends. Anything but a terminal stays untouched."""
     if not stream.isatty():
-        yield lambda _phase, _done, _total: None
+        yield silent
         return
     bar = _Bar(stream, monotonic)
     try:
@@ -36,7 +36,7 @@ class _Bar:
         self._monotonic = monotonic
         self._started = monotonic()
         self._task: TaskID | None = None
-        self._progress = Progress(
+        self._progress = progress.Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),

@@ -105,7 +105,9 @@ def _apply_job(plan: Plan, job: PlannedJob, iot: IotJobs) -> AppliedJob:
     if existing is not None and (existing.has_ended or not job.is_standing):
         _require_same(job, iot, existing.targets)
         return AppliedJob(job, JobFate.ENDED if existing.has_ended else JobFate.ADOPTED, {})
-    skipped = changed_devices(job.devices, iot)
+    # Who waits in a standing job already may be rotating in it just now: only newcomers are asked.
+    waiting = iot.group_members(job.job_id) if existing is not None else frozenset()
+    skipped = changed_devices(tuple(device for device in job.devices if device.name not in waiting), iot)
     things = [device.name for device in job.devices if device.name not in skipped]
     if not things:
         return AppliedJob(job, JobFate.EMPTY, skipped)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
+from controller.fleet.refresh import current_certificates
 from controller.reconcile.device import AttachmentType
 from protocol.messages import ExecutionStatus
 from protocol.names import FAILURE_REASON_KEY
@@ -55,14 +56,6 @@ class JobView:
         return self.status in ENDED
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """A certificate that a thing is attached to right now."""
-
-    certificate_id: str
-    type: AttachmentType
-
-
 class IotJobs:
     """AWS IoT's jobs and thing groups, as the session of one fleet reaches them. Raises FleetError."""
 
@@ -78,19 +71,9 @@ class IotJobs:
         """The ARN under which a job targets a thing."""
         return f"{self._arn_prefix}thing/{thing}"
 
-    def attached(self, thing: str) -> tuple[Attached, ...]:
-        """The certificates attached to a thing; none where the thing is gone. One call."""
-        try:
-            objects = list(self._list("ListThingPrincipalsV2", "thingPrincipalObjects", thingName=thing))
-        except AwsCallError as error:
-            if error.is_not_found:
-                return ()
-            raise
-        return tuple(
-            Attached(item["principal"].rpartition("/")[2], AttachmentType(item["thingPrincipalType"]))
-            for item in objects
-            if ":cert/" in item["principal"]
-        )
+    def certificates(self, thing: str) -> tuple[tuple[str, AttachmentType], ...]:
+        """What a thing holds at this moment, by certificate id; nothing where the thing is gone. One call."""
+        return current_certificates(self._session, thing) or ()
 
     def active_certificates(self) -> frozenset[str]:
         """Ids of all ACTIVE certificates of the account; ⌈certificates/250⌉ calls."""

@@ -28,14 +28,14 @@ def changed_devices(devices: tuple[PlannedDevice, ...], iot: IotJobs) -> dict[st
 
 
 def _why_changed(device: PlannedDevice, iot: IotJobs) -> str | None:
-    attached = iot.attached(device.name)
+    attached = iot.certificates(device.name)
     if not attached:
         return "no certificate is attached any more"
     if len(attached) > 1:
         return f"{len(attached)} certificates are attached, planned with one"
-    only = attached[0]
-    if only.certificate_id != device.certificate_id:
-        return f"certificate is {only.certificate_id[:12]}…, planned with {device.certificate_id[:12]}…"
-    if only.type is not AttachmentType.EXCLUSIVE:
+    certificate_id, attachment = attached[0]
+    if certificate_id != device.certificate_id:
+        return f"certificate is {certificate_id[:12]}…, planned with {device.certificate_id[:12]}…"
+    if attachment is not AttachmentType.EXCLUSIVE:
         return "certificate is no longer attached exclusively"
     return None

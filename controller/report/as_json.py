@@ -12,12 +12,13 @@ from typing import Any
 from controller.reconcile.finding import Assessment, Finding, Outcome
 
 from . import words
+from .console import Look
 from .model import FleetFailure, FleetReport, PolicyReport, Report
 
 FORMAT_VERSION = 1
 
 
-def render_report(report: Report) -> str:
+def render_report(report: Report, _look: Look | None = None) -> str:
     """The whole report: every device that has a finding."""
     return dump(
         {

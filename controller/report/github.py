@@ -10,7 +10,7 @@ from controller.reconcile.finding import Outcome
 from . import words
 from .console import Look
 from .groups import by_reason
-from .model import FleetReport, Report
+from .model import FleetReport, Report, place
 from .text import sentence
 
 _LEVELS = {Outcome.ROTATE: "warning", Outcome.BLOCKED: "error", Outcome.WAITING: "notice"}
@@ -28,18 +28,18 @@ def annotation(
 
 def render_drift(report: Report, _look: Look) -> str:
     """One annotation per reason and policy, on the line of the policy field it departs from."""
-    lines = [line for fleet in report.fleets for line in _fleet(report, fleet)]
+    lines = [line for fleet in report.fleets for line in _fleet(fleet)]
     lines += [annotation("error", f"fleet {failure.fleet}: {failure.message}") for failure in report.failures]
     return "".join(lines)
 
 
-def _fleet(report: Report, fleet: FleetReport) -> list[str]:
+def _fleet(fleet: FleetReport) -> list[str]:
     lines = [annotation("notice", f"fleet {fleet.desired.fleet.name}: {sentence(fleet)}")]
     sources = {policy.name: policy.source for policy in fleet.desired.policies}
     for outcome, level in _LEVELS.items():
         for group in by_reason(fleet.of(outcome)):
             source = sources.get(group.policy or "")
-            path, line = report.place(source, group.finding.policy_field) if source else (None, 1)
+            path, line = place(source, group.finding.policy_field) if source else (None, 1)
             devices = words.listed(group.devices, _NAMES_SHOWN)
             text = f"{words.count(len(group.devices), 'device')}: {group.finding.message} ({devices})"
             lines.append(annotation(level, text, path=path, line=line, title=group.reason.value))

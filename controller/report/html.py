@@ -142,11 +142,12 @@ def _devices(number: int, fleet: FleetReport) -> str:
     rest = len(listed) - ROWS_SHOWN
     note = f'<p class="soft">and {rest:,} more: the JSON report has all of them</p>' if rest > 0 else ""
     rows = "".join(_device(assessment) for assessment in listed[:ROWS_SHOWN])
+    titles = "".join(f'<th scope="col">{title}</th>' for title in ("Device", "Policy", "Reason", "Due", "Why"))
     return (
         f'<h2>Devices</h2>\n<p class="filter"><label>Show only rows with '
-        f'<input type="search" data-table="devices{number}"></label></p>\n<div class="scroll"><table id="devices{number}"><thead><tr><th scope="col">Device</th>'
-        f'<th scope="col">Policy</th><th scope="col">Reason</th><th scope="col">Due</th><th scope="col">Why</th></tr>'
-        f"</thead><tbody>{rows}</tbody></table></div>{note}\n"
+        f'<input type="search" data-table="devices{number}"></label></p>\n'
+        f'<div class="scroll"><table id="devices{number}"><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>{note}\n"
     )
 
 

@@ -15,6 +15,7 @@ from controller.errors import ExitCode
 from controller.reconcile.device import CertificateStatus, Device, FleetState
 from controller.reconcile.finding import Assessment, Health, Outcome, Reason, Sync
 from controller.reconcile.plan import Plan
+from controller.reconcile.planner import settle
 from controller.reconcile.policy import DesiredState, Policy, Source
 
 AGE_BUCKET_DAYS = 30
@@ -98,17 +99,17 @@ class FleetFailure:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All fleets of one run; ``folder`` is where the documents were read, as the command was told."""
+    """All fleets of one run."""
 
     created_at: datetime
     fleets: tuple[FleetReport, ...]
     failures: tuple[FleetFailure, ...] = ()
-    folder: str = "desired_state"
 
-    def place(self, source: Source, policy_field: str) -> tuple[str, int]:
-        """File, as seen from where the command ran, and line of a policy field."""
-        path, _, line = source.at(policy_field).rpartition(":")
-        return f"{self.folder.rstrip('/')}/{path}", int(line)
+
+def place(source: Source, policy_field: str) -> tuple[str, int]:
+    """File, from the repository's root as annotations want it, and line of a policy field."""
+    path, _, line = source.at(policy_field).rpartition(":")
+    return path, int(line)
 
 
 class Tally:
@@ -122,9 +123,7 @@ class Tally:
         self._kept: list[Assessment] = []
         self._governed: Counter[str | None] = Counter()
         self._in_sync: Counter[str | None] = Counter()
-        self._outcomes: Counter[tuple[str | None, Outcome]] = Counter()
         self._health: dict[str | None, set[Health]] = {}
-        self._reasons: Counter[Reason] = Counter()
 
     def devices(self, devices: Iterable[Device]) -> Iterator[Device]:
         """Count devices on their way to the checks."""
@@ -152,32 +151,30 @@ class Tally:
         self._governed[policy] += 1
         if assessment.sync is Sync.IN_SYNC:
             self._in_sync[policy] += 1
-        elif assessment.outcome is not None:
-            self._outcomes[policy, assessment.outcome] += 1
         self._health.setdefault(policy, set()).add(assessment.health)
         if assessment.findings:
             self._kept.append(assessment)
-            self._reasons.update({finding.reason for finding in assessment.findings})
 
     def finish(self, state: FleetState, plan: Plan | None = None) -> FleetReport:
-        """The report of everything that passed."""
-        outcomes: Counter[Outcome] = Counter()
-        for (_policy, outcome), number in self._outcomes.items():
-            outcomes[outcome] += number
+        """The report of everything that passed; what a plan's waves hold back is waiting, not to rotate."""
+        kept = sorted(self._kept if plan is None else settle(self._kept, plan), key=lambda found: found.device)
+        drifted = [(found.policy, found.outcome) for found in kept if found.sync is not Sync.IN_SYNC]
+        outcomes = Counter(outcome for _policy, outcome in drifted if outcome is not None)
+        by_policy = Counter(drifted)
         return FleetReport(
             desired=self._desired,
             state=state,
-            policies=tuple(self._policy(policy) for policy in self._desired.policies),
-            assessments=tuple(sorted(self._kept, key=lambda assessment: assessment.device)),
+            policies=tuple(self._policy(policy, by_policy) for policy in self._desired.policies),
+            assessments=tuple(kept),
             governed=self._governed.total(),
             in_sync=self._in_sync.total(),
             outcomes=outcomes,
-            reasons=self._reasons,
+            reasons=Counter(reason for found in kept for reason in {finding.reason for finding in found.findings}),
             inventory=Inventory(self._key_types, self._authorities, self._ages),
             plan=plan,
         )
 
-    def _policy(self, policy: Policy) -> PolicyReport:
+    def _policy(self, policy: Policy, outcomes: Counter[tuple[str | None, Outcome | None]]) -> PolicyReport:
         name = policy.name
         governed, in_sync = self._governed[name], self._in_sync[name]
         healths = self._health.get(name, {Health.HEALTHY})
@@ -186,9 +183,9 @@ class Tally:
             policy,
             governed,
             in_sync,
-            rotate=self._outcomes[name, Outcome.ROTATE],
-            waiting=self._outcomes[name, Outcome.WAITING],
-            blocked=self._outcomes[name, Outcome.BLOCKED],
+            rotate=outcomes[name, Outcome.ROTATE],
+            waiting=outcomes[name, Outcome.WAITING],
+            blocked=outcomes[name, Outcome.BLOCKED],
             sync=Sync.IN_SYNC if in_sync == governed else Sync.OUT_OF_SYNC,
             health=worst,
         )

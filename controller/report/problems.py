@@ -71,7 +71,7 @@ def _json(result: Validation, _look: Look) -> str:
 
 def _github(result: Validation, _look: Look) -> str:
     return "".join(
-        annotation("error", problem.message, path=_path(result, problem), line=problem.line, column=problem.column)
+        annotation("error", problem.message, path=problem.path, line=problem.line, column=problem.column)
         for problem in result.problems
     )
 
@@ -81,30 +81,24 @@ def _markdown(result: Validation, _look: Look) -> str:
         names = ", ".join(f"`{desired.fleet.name}`" for desired in result.fleets)
         return f"✅ The desired state is valid: {names}.\n"
     lines = [f"❌ **{words.count(len(result.problems), 'problem')} in the desired state**\n"]
-    lines += [f"- `{_path(result, problem)}:{problem.line}` {problem.message}" for problem in result.problems]
+    lines += [f"- `{problem.path}:{problem.line}` {problem.message}" for problem in result.problems]
     return "\n".join(lines) + "\n"
 
 
 def _sarif(result: Validation, _look: Look) -> str:
     results = [
-        Result("InvalidDocument", "error", problem.message, _path(result, problem), problem.line)
-        for problem in result.problems
+        Result("InvalidDocument", "error", problem.message, problem.path, problem.line) for problem in result.problems
     ]
     return sarif_log(results, {"InvalidDocument": "A document of the desired state is wrong."})
 
 
 def _junit(result: Validation, _look: Look) -> str:
     cases = [
-        Case("desired state", f"{_path(result, problem)}:{problem.line}", "failure", problem.message)
+        Case("desired state", f"{problem.path}:{problem.line}", "failure", problem.message)
         for problem in result.problems
     ]
     cases += [Case("desired state", desired.fleet.name) for desired in result.fleets]
     return suite("certfleet validate", cases)
-
-
-def _path(result: Validation, problem: Problem) -> str:
-    """From where the command was run, which in CI is the checkout: annotations need that."""
-    return f"{result.folder.rstrip('/')}/{problem.path}"
 
 
 RENDERERS: Mapping[Format, Callable[[Validation, Look], str]] = {

@@ -11,7 +11,7 @@ from . import words
 from .as_json import dump
 from .console import Look
 from .groups import Group, by_reason
-from .model import FleetReport, Report
+from .model import FleetReport, Report, place
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {Outcome.ROTATE: "warning", Outcome.BLOCKED: "error", Outcome.WAITING: "note"}
@@ -53,7 +53,7 @@ def sarif_log(results: Iterable[Result], rules: Mapping[str, str]) -> str:
 def render_drift(report: Report, _look: Look) -> str:
     """Drift of all fleets in one run."""
     results = [
-        _drift(report, fleet, level, group)
+        _drift(fleet, level, group)
         for fleet in report.fleets
         for outcome, level in _LEVELS.items()
         for group in by_reason(fleet.of(outcome))
@@ -68,9 +68,9 @@ def render_drift(report: Report, _look: Look) -> str:
     return sarif_log(results, rules)
 
 
-def _drift(report: Report, fleet: FleetReport, level: str, group: Group) -> Result:
+def _drift(fleet: FleetReport, level: str, group: Group) -> Result:
     source = next((policy.source for policy in fleet.desired.policies if policy.name == group.policy), None)
-    path, line = report.place(source, group.finding.policy_field) if source else (None, 1)
+    path, line = place(source, group.finding.policy_field) if source else (None, 1)
     devices = words.listed(group.devices, _NAMES_SHOWN)
     remedy = f" To do: {group.finding.remedy}." if group.finding.remedy else ""
     text = f"{words.count(len(group.devices), 'device')} of {fleet.desired.fleet.name}: {group.finding.message}"

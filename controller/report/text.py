@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from controller.reconcile.finding import Outcome
-from controller.reconcile.plan import Plan, PlannedJob, TargetKind
+from controller.reconcile.plan import Plan, PlannedJob, TargetKind, WaveStatus
 
 from . import words
 from .console import HEALTH_STYLES, OUTCOME_STYLES, Look, Page, table
@@ -55,6 +55,7 @@ def render_plan(report: Report, look: Look) -> str:
         _policies(page, fleet)
         if plan is not None:
             _jobs(page, plan)
+            _waves(page, plan)
             _steps(page, plan)
         _rotate(page, fleet)
         _waiting(page, fleet)
@@ -200,6 +201,30 @@ def demand(job: PlannedJob) -> str:
     document = job.document
     key = document.key_type.value if document.key_type else "the device's own key type"
     return f"{key} from {document.certificate_authority or 'the default authority'}"
+
+
+def _waves(page: Page, plan: Plan) -> None:
+    telling = [wave for wave in plan.waves if wave.status is not WaveStatus.IDLE]
+    if telling:
+        page.heading("Rollout")
+    for wave in telling:
+        where = f"  wave {wave.wave} of {wave.of}, " if wave.wave else "  "
+        page.line((wave.policy, "head"), where, (wave.status.value, _WAVE_STYLES.get(wave.status, "wait")), indent=2)
+        page.line(wave.message, indent=4)
+        if wave.remedy:
+            page.line(("→ ", "change"), wave.remedy, indent=4)
+    for incident in plan.incidents:
+        style = "good" if incident.is_finished else "bad"
+        page.heading(f"Incident {incident.incident}", f"deadline {words.instant(incident.deadline)}")
+        page.line((incident.message, style), indent=2)
+
+
+_WAVE_STYLES = {
+    WaveStatus.OPEN: "change",
+    WaveStatus.RUNNING: "change",
+    WaveStatus.UNHEALTHY: "bad",
+    WaveStatus.HALTED: "bad",
+}
 
 
 def _steps(page: Page, plan: Plan) -> None:

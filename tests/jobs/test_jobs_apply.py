@@ -351,3 +351,14 @@ class TestKilledAnywhere:
             assert died, f"call {number}"
             assert cloud.snapshot() == wanted, f"killed at call {number}: {whole.calls[number - 1]}"
             assert cloud.calls.count("CreateJob") <= 5, "only the interrupted one is sent twice"
+
+
+def test_a_device_that_rotates_in_its_standing_job_just_now_stays_in_it(cloud, iot, kit):
+    job = kit.job("line-a", None, COHORT, kit.devices("a", "b"))
+    apply(kit.plan(job), iot, kit.NOW)
+    cloud.thing("a", "f" * 64)  # the old and the new certificate, while it rotates
+
+    result = apply(kit.plan(job), iot, kit.NOW)
+
+    assert cloud.groups[job.job_id].members == {"a", "b"}
+    assert result.jobs[0].skipped == {}
