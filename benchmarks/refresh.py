@@ -60,7 +60,7 @@ def measure(size: int) -> None:
         tracemalloc.start()
         for _ in inventory.devices(desired, state):
             pass
-        print(f"  at a peak of {tracemalloc.get_traced_memory()[1] / 1e6:.1f} MB\n")
+        print(f"  in at most {tracemalloc.get_traced_memory()[1] / 1e3:,.0f} kB of Python objects\n")
         tracemalloc.stop()
 
 

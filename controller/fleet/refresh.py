@@ -35,7 +35,7 @@ class RefreshOptions:
     """How much a refresh reads again, and what it takes for granted."""
 
     slice_fraction: float = 1 / 50  # of the governed things read again on every run …
-    max_slice: int = 60  # … and at most so many: at 100,000 things a warm refresh stays below 900 calls
+    max_slice: int = 50  # … and at most so many: at 100,000 things a warm refresh stays below 900 calls
     backend: Literal["ask", "assume"] = "ask"  # assume: it is ours, without asking for its job template
 
 

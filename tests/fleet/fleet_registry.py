@@ -212,9 +212,8 @@ class Registry:
     def _acm_pca_GetCertificateAuthorityCertificate(self, url: str, parameters: dict[str, Any]) -> AWSResponse:
         for arn, pem in self.authorities.items():
             if arn.encode() in parameters["body"]:
-                return _answer(url, 200, _cbor({"Certificate": pem}), {"smithy-protocol": "rpc-v2-cbor"})
-        body = _cbor({"__type": "com.amazonaws.acmpca#ResourceNotFoundException", "message": "no such CA"})
-        return _answer(url, 400, body, {"smithy-protocol": "rpc-v2-cbor"})
+                return _json(url, {"Certificate": pem})
+        return _error(url, "acm-pca", "ResourceNotFoundException", 400, "no such CA")
 
     def _iot_DescribeThingGroup(self, url: str, p: dict[str, Any]) -> AWSResponse:
         group = p["thingGroupName"]
@@ -384,8 +383,6 @@ def _error(url: str, service: str, code: str, status: int, message: str) -> AWSR
     if service == "sts":
         body = f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>".encode()
         return _answer(url, status, body)
-    if service == "acm-pca":
-        return _answer(url, status, _cbor({"__type": code, "message": message}), {"smithy-protocol": "rpc-v2-cbor"})
     return _answer(url, status, json.dumps({"message": message}).encode(), {"x-amzn-errortype": code})
 
 
@@ -393,11 +390,3 @@ def _xml(operation: str, inner: str) -> bytes:
     result = f"<{operation}Result>{inner}</{operation}Result>"
     xml = f'<{operation}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/">{result}</{operation}Response>'
     return xml.encode()
-
-
-def _cbor(values: dict[str, str]) -> bytes:
-    def text(value: str) -> bytes:
-        data = value.encode()
-        return b"\x79" + len(data).to_bytes(2, "big") + data
-
-    return bytes([0xA0 | len(values)]) + b"".join(text(key) + text(value) for key, value in values.items())

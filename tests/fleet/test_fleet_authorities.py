@@ -1,0 +1,123 @@
+"""Which authority issued a certificate is proven by signature, never by name."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from fleet_registry import AWS_IOT_NAME, EPOCH, Fault, Issuer, Registry, name
+
+from controller.errors import FleetError
+from controller.fleet import refresh
+from controller.fleet.authorities import AWS_IOT_ISSUER_KEY, AuthorityNames
+from controller.reconcile.policy import CertificateAuthority, DesiredState
+from protocol.algorithms import CaSigningAlgorithm
+
+ARN = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/11111111-1111-1111-1111-111111111111"
+OTHER_ARN = ARN.replace("1111-1111-1111", "2222-2222-2222")
+
+
+@pytest.fixture
+def authority_of(registry, make_session, make_desired, inventory, now):
+    """Refresh under these private authorities, and say who issued the certificate of a-1."""
+
+    def authority_of(registry: Registry = registry, **private: str) -> str | None:
+        session = make_session(registry)
+        desired = make_desired("line-a", private=private)
+        state = refresh(session, inventory, desired, now)
+        authority_of.calls = session.calls
+        devices = {device.name: device for device in inventory.devices(desired, state)}
+        return devices["a-1"].attachments[-1].certificate.authority
+
+    return authority_of
+
+
+def give(registry: Registry, pem: str, **more) -> None:
+    registry.remove_certificate("c1")
+    registry.add_certificate("c5", "a-1", pem=pem, **more)
+
+
+def device_pem(issuer: Issuer) -> str:
+    return issuer.certify(name("a-1"), Issuer(name("a-1")).key.public_key())
+
+
+def test_certificate_that_the_private_ca_signed_is_its_own(registry, authority_of):
+    ca = Issuer(name("plant-ca"))
+    registry.authorities[ARN] = ca.pem
+    give(registry, device_pem(ca), certificateMode="SNI_ONLY")
+    assert authority_of(plant=ARN) == "plant"
+
+
+def test_ca_of_the_same_name_with_another_key_is_unknown(registry, authority_of):
+    registry.authorities[ARN] = Issuer(name("plant-ca")).pem
+    give(registry, device_pem(Issuer(name("plant-ca"))), certificateMode="SNI_ONLY")
+    assert authority_of(plant=ARN) is None
+
+
+def test_issuer_of_aws_iot_counts_only_where_the_registry_did_not_take_it_from_outside(registry, authority_of):
+    assert authority_of() == "aws-iot"
+    give(registry, device_pem(Issuer(AWS_IOT_NAME)), certificateMode="SNI_ONLY")
+    assert authority_of() is None
+
+
+def test_issuer_of_aws_iot_from_a_registered_ca_is_unknown(registry, authority_of):
+    give(registry, device_pem(Issuer(AWS_IOT_NAME)), caCertificateId="f" * 64)
+    assert authority_of() is None
+
+
+def test_unreadable_certificate_has_no_authority_and_says_why(registry, authority_of):
+    give(registry, "-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----")
+    assert authority_of() is None
+
+
+def test_authority_added_later_is_recognised_without_describing_again(registry, authority_of):
+    ca = Issuer(name("plant-ca"))
+    registry.authorities[ARN] = ca.pem
+    give(registry, device_pem(ca), certificateMode="SNI_ONLY")
+    assert authority_of() is None
+    assert authority_of(plant=ARN) == "plant"
+    assert authority_of.calls["DescribeCertificate"] == 0
+
+
+def test_ca_certificate_is_fetched_once_for_each_arn(registry, authority_of):
+    registry.authorities |= {ARN: Issuer(name("one")).pem, OTHER_ARN: Issuer(name("two")).pem}
+    authority_of(plant=ARN, same=ARN, other=OTHER_ARN)
+    assert authority_of.calls["GetCertificateAuthorityCertificate"] == 2
+    authority_of(plant=ARN, other=OTHER_ARN)
+    assert authority_of.calls["GetCertificateAuthorityCertificate"] == 0
+
+
+@pytest.mark.parametrize("case", ["it does not exist", "it may not be read", "it is rubbish"])
+def test_authority_that_cannot_be_read_names_document_and_line(registry, authority_of, case):
+    if case == "it is rubbish":
+        registry.authorities[ARN] = "rubbish"
+    if case == "it may not be read":
+        registry.faults["GetCertificateAuthorityCertificate"] = Fault("AccessDeniedException", 403, times=9)
+    with pytest.raises(FleetError, match=r"authority 'plant' \(fleet/fleet\.yaml:14\)") as raised:
+        authority_of(plant=ARN)
+    assert raised.value.remedy
+
+
+def test_of_two_authorities_on_one_ca_the_closest_to_the_certificate_is_named():
+    short = CertificateAuthority(
+        "short", None, ARN, signing_algorithm=CaSigningAlgorithm.SHA256_ECDSA, validity=timedelta(days=30)
+    )
+    long = CertificateAuthority(
+        "long", None, ARN, signing_algorithm=CaSigningAlgorithm.SHA256_ECDSA, validity=timedelta(days=365)
+    )
+    strong = CertificateAuthority("strong", None, ARN, signing_algorithm=CaSigningAlgorithm.SHA512_RSA)
+    desired = DesiredState(fleet=None, authorities={a.name: a for a in (short, long, strong)}, policies=())
+    names = AuthorityNames(desired, {ARN: "key"})
+
+    assert names.name("key", "ecdsa-with-SHA256", timedelta(days=31)) == "short"
+    assert names.name("key", "ecdsa-with-SHA256", timedelta(days=400)) == "long"
+    assert names.name("key", "sha512WithRSAEncryption", timedelta(days=31)) == "strong"
+    assert names.name("another", "ecdsa-with-SHA256", timedelta(days=31)) is None
+    assert names.name(None, None, None) is None
+    assert names.name(AWS_IOT_ISSUER_KEY, None, None) == "aws-iot"
+
+
+def test_fake_ca_certificates_are_real_ones():
+    certificate = x509.load_pem_x509_certificate(Issuer(name("x")).pem.encode())
+    assert certificate.not_valid_before_utc == EPOCH

@@ -1,0 +1,251 @@
+"""The inventory file: private, its own, one writer, and never worse than before, whatever happens to it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from killed_refresh import DEVICES, NOW, OPTIONS, build
+
+from controller.errors import ExitCode, InventoryError
+from controller.fleet import AwsSession, Inventory, refresh
+from controller.fleet.schema import VERSION
+from controller.reconcile.device import FleetState
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "inventory.sqlite"
+
+
+@pytest.fixture
+def filled(path) -> Path:
+    registry, desired = build()
+    refresh_into(path, registry, desired)
+    return path
+
+
+def refresh_into(path, registry, desired):
+    """Refresh as the killed child would; returns devices and calls."""
+    session = AwsSession(desired.fleet, new_session=registry.new_session, sleep=lambda _: None)
+    with Inventory(path) as inventory:
+        state = refresh(session, inventory, desired, NOW, options=OPTIONS)
+        return list(inventory.devices(desired, state)), state, session.calls
+
+
+def test_refresh_killed_at_any_step_goes_on_to_the_same_end(tmp_path):
+    script = Path(__file__).with_name("killed_refresh.py")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, str(script), str(tmp_path), "16"]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr
+    registry, desired = build()
+    expected = refresh_into(tmp_path / "expected.sqlite", registry, desired)[:2]
+
+    killed = sorted(tmp_path.glob("killed-at-*.sqlite"))
+    assert len(killed) == 16
+    for path in killed:
+        registry, desired = build()
+        devices, state, calls = refresh_into(path, registry, desired)
+        assert (devices, state) == expected, path.name
+        assert calls["DescribeCertificate"] <= DEVICES
+
+
+def test_certificates_described_before_the_kill_are_not_described_again(tmp_path, path):
+    registry, desired = build()
+    described = []
+
+    def stop(operation, parameters):
+        if operation == "DescribeCertificate":
+            described.append(parameters["certificateId"])
+            if len(described) == 8:
+                raise KeyboardInterrupt
+
+    registry.before = stop
+    with pytest.raises(KeyboardInterrupt):
+        refresh_into(path, registry, desired)
+    registry.before = lambda operation, parameters: None
+    _, _, calls = refresh_into(path, registry, desired)
+    assert calls["DescribeCertificate"] < DEVICES
+
+
+def test_only_its_owner_may_read_the_file_and_its_companions(filled, tmp_path):
+    with Inventory(filled) as inventory:
+        inventory.bind(build()[1].fleet)
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    assert len(modes) >= 3
+    assert set(modes.values()) == {0o600}
+
+
+def test_file_of_a_newer_version_is_left_alone(filled):
+    connection = sqlite3.connect(filled)
+    connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    connection.close()
+    before = filled.read_bytes()
+
+    with pytest.raises(InventoryError, match=f"schema version {VERSION + 1}; this certfleet knows version 1") as raised:
+        Inventory(filled)
+    assert "upgrade certfleet" in raised.value.remedy
+    assert raised.value.exit_code is ExitCode.ERROR
+    assert filled.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"this is a text file, and quite long enough to be taken for something else" * 3,
+        lambda data: data[:1000],
+        lambda data: data[:4096] + os.urandom(len(data) - 4096),
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:16] + bytes(84) + data[100:],
+    ],
+    ids=["no database", "cut in the first page", "all but the first page overwritten", "cut in half", "header zeroed"],
+)
+def test_damaged_file_says_that_it_can_be_deleted_and_then_is_rebuilt(filled, damage):
+    filled.write_bytes(damage(filled.read_bytes()))
+    with pytest.raises(InventoryError, match=f"{filled} is damaged") as raised:
+        Inventory(filled)
+    assert raised.value.remedy.startswith(f"delete it (rm {filled}*)")
+
+    for file in filled.parent.glob(f"{filled.name}*"):
+        file.unlink()
+    registry, desired = build()
+    assert len(refresh_into(filled, registry, desired)[0]) == DEVICES
+
+
+def test_damage_that_shows_only_while_reading_is_an_inventory_error(filled):
+    with Inventory(filled) as inventory, pytest.raises(InventoryError, match="damaged"), inventory.database.errors():
+        inventory.database.connection.execute("SELECT * FROM no_such_table")
+
+
+def test_database_of_another_program_is_not_touched(path):
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE accounts (money INTEGER)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(InventoryError, match="another program") as raised:
+        Inventory(path)
+    assert "name another file" in raised.value.remedy
+
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM accounts").fetchone() == (0,)
+    connection.execute("PRAGMA application_id = 17")
+    connection.close()
+    assert len(path.read_bytes()) == len(before)
+    with pytest.raises(InventoryError, match="application id 0x11"):
+        Inventory(path)
+
+
+def test_empty_file_is_a_new_inventory(path):
+    path.touch()
+    registry, desired = build()
+    assert len(refresh_into(path, registry, desired)[0]) == DEVICES
+
+
+def test_folder_is_made_and_one_that_cannot_be_is_an_error(tmp_path):
+    Inventory(tmp_path / "new" / "folder" / "inventory.sqlite").close()
+    (tmp_path / "file").touch()
+    with pytest.raises(InventoryError, match="cannot be used") as raised:
+        Inventory(tmp_path / "file" / "inventory.sqlite")
+    assert raised.value.remedy
+
+
+def test_folder_in_place_of_the_file_is_an_error(tmp_path):
+    with pytest.raises(InventoryError, match="cannot be used"):
+        Inventory(tmp_path)
+
+
+def test_second_refresh_at_the_same_time_is_refused_with_a_clear_message(filled):
+    registry, desired = build()
+    with Inventory(filled) as first, Inventory(filled, busy_seconds=0) as second, first.database.only_writer():
+        session = AwsSession(desired.fleet, new_session=registry.new_session)
+        with pytest.raises(InventoryError, match="another certfleet is refreshing") as raised:
+            refresh(session, second, desired, NOW, options=OPTIONS)
+    assert "wait until it has ended" in raised.value.remedy
+
+
+def test_damaged_lock_file_says_so(filled):
+    filled.with_name(filled.name + ".lock").write_bytes(b"no database at all, but long enough to look at" * 9)
+    registry, desired = build()
+    with pytest.raises(InventoryError, match="its lock file"):
+        refresh_into(filled, registry, desired)
+
+
+def test_reading_goes_on_while_another_writes(filled):
+    _, desired = build()
+    with Inventory(filled) as reader, Inventory(filled) as writer:
+        devices = reader.devices(desired, FleetState(NOW))
+        first = next(devices)
+        with writer.database.transaction() as connection:
+            connection.execute("DELETE FROM members")
+        assert len([first, *devices]) == DEVICES, "a stream sees one state throughout"
+        assert list(reader.devices(desired, FleetState(NOW))) == []
+
+
+def test_write_that_meets_a_writer_outside_our_lock_says_in_use(filled):
+    desired = build()[1]
+    with (
+        Inventory(filled, busy_seconds=0) as one,
+        Inventory(filled) as other,
+        other.database.transaction(),
+        pytest.raises(InventoryError, match="in use by another process"),
+    ):
+        one.bind(desired.fleet)
+
+
+def test_transaction_that_fails_changes_nothing(filled):
+    def fail(inventory: Inventory) -> None:
+        with inventory.database.transaction() as connection:
+            connection.execute("DELETE FROM members")
+            raise RuntimeError
+
+    with Inventory(filled) as inventory:
+        with pytest.raises(RuntimeError):
+            fail(inventory)
+        count = inventory.database.connection.execute("SELECT count(*) FROM members").fetchone()
+    assert count == (DEVICES,)
+
+
+def test_inventory_of_another_account_or_region_is_refused(filled, make_desired):
+    desired = make_desired("line-a")
+    for account, region in (("999999999999", "eu-west-1"), ("123456789012", "us-east-1")):
+        fleet = type(desired.fleet)("other", account, region, desired.fleet.source)
+        with (
+            Inventory(filled) as inventory,
+            pytest.raises(InventoryError, match=f"Fleet 'other' is account {account} in {region}") as raised,
+        ):
+            inventory.bind(fleet)
+        assert "another inventory file" in raised.value.remedy
+
+
+def test_devices_of_an_inventory_that_was_never_refreshed_is_an_error_and_not_an_empty_fleet(path):
+    _, desired = build()
+    with Inventory(path) as inventory:
+        with pytest.raises(InventoryError, match="has not been refreshed"):
+            next(inventory.devices(desired, FleetState(NOW)))
+        inventory.bind(desired.fleet)
+        with pytest.raises(InventoryError, match="has not been refreshed"):
+            next(inventory.devices(desired, FleetState(NOW)))
+
+
+def test_only_the_asked_for_devices_are_streamed(filled):
+    _, desired = build()
+    with Inventory(filled) as inventory:
+        found = list(inventory.devices(desired, FleetState(NOW), only={"a-07", "a-02", "stranger"}))
+    assert [device.name for device in found] == ["a-02", "a-07"]
+    assert all(device.attachments for device in found)
+
+
+def test_nothing_in_the_file_looks_like_a_secret(filled):
+    tables = sqlite3.connect(filled)
+    names = [row[0] for row in tables.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]
+    data = b"".join(file.read_bytes() for file in filled.parent.iterdir())
+    tables.close()
+    assert names
+    assert b"PRIVATE KEY" not in data
+    assert b"AKIATEST" not in data

@@ -1,0 +1,256 @@
+"""Which rotations are in flight, which failed and why, and what their end makes us read."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from fleet_registry import EPOCH, Registry, full
+
+from controller.errors import FleetError
+from controller.fleet import RefreshOptions, refresh
+from controller.fleet import jobs_reader as module
+from controller.reconcile.job_ids import make_job_id
+from protocol.messages import ExecutionStatus
+
+OURS = make_job_id("line-a", 2, "0123456789abcdef")
+DOCUMENT = json.dumps({"operation": "ROTATE_CERTIFICATE", "policy": "line-a", "commit": "c0ffee"})
+OPTIONS = RefreshOptions(max_slice=0)
+
+
+@pytest.fixture
+def run(registry, make_session, make_desired, inventory, now):
+    def run(options=OPTIONS, at=now):
+        desired = make_desired("line-a")
+        session = make_session(registry)
+        state = refresh(session, inventory, desired, at, options=options)
+        return {device.name: device for device in inventory.devices(desired, state)}, state, session.calls
+
+    return run
+
+
+def test_our_job_carries_policy_wave_commit_and_executions(run, registry):
+    registry.add_job(OURS, {"a-1": "QUEUED", "a-2": "IN_PROGRESS", "a-3": "SUCCEEDED"}, document=DOCUMENT)
+    devices, state, _ = run()
+
+    (job,) = state.jobs
+    assert (job.job_id, job.policy, job.wave, job.commit) == (OURS, "line-a", 2, "c0ffee")
+    assert (job.status, job.created_at, job.is_continuous) == ("IN_PROGRESS", EPOCH, False)
+    assert job.targets == ("arn:aws:iot:eu-west-1:123456789012:thing/x",)
+    assert {thing: execution.status.value for thing, execution in job.executions.items()} == registry.jobs[OURS][
+        "executions"
+    ]
+    assert [execution.status for execution in devices["a-1"].executions] == [ExecutionStatus.QUEUED]
+    assert devices["a-2"].executions[0].started_at == EPOCH + timedelta(minutes=1)
+    assert devices["a-3"].executions == ()
+
+
+def test_job_started_by_hand_counts_and_a_foreign_one_does_not(run, registry):
+    registry.add_job("from-the-console", {"a-1": "QUEUED"}, targetSelection="CONTINUOUS")
+    registry.add_job("firmware", {"a-2": "QUEUED"}, document='{"operation": "UPDATE"}')
+    registry.add_job("odd", {"a-2": "QUEUED"}, document="not JSON")
+    registry.add_job("list", {"a-2": "QUEUED"}, document="[1]")
+    devices, state, _ = run()
+
+    (job,) = state.jobs
+    assert (job.job_id, job.policy, job.wave, job.is_continuous) == ("from-the-console", None, None, True)
+    assert devices["a-1"].executions
+    assert not devices["a-2"].executions
+
+
+def test_what_a_job_is_gets_asked_once(run, registry):
+    registry.add_job(OURS, {"a-1": "QUEUED"}, document=DOCUMENT)
+    registry.add_job("firmware", {"a-2": "QUEUED"}, document="{}")
+    _, _, first = run()
+    assert (first["GetJobDocument"], first["DescribeJob"], first["ListJobExecutionsForJob"]) == (2, 1, 1)
+
+    _, _, second = run()
+    assert (second["GetJobDocument"], second["DescribeJob"], second["ListJobExecutionsForJob"]) == (0, 0, 1)
+
+
+def test_ended_job_is_read_once_after_its_end(run, registry):
+    registry.add_job(OURS, {"a-1": "IN_PROGRESS"}, document=DOCUMENT)
+    run()
+    ended = (EPOCH + timedelta(hours=1)).timestamp()
+    registry.jobs[OURS]["summary"] |= {"status": "COMPLETED", "completedAt": ended}
+    registry.jobs[OURS]["executions"]["a-1"] = "SUCCEEDED"
+
+    _, state, calls = run()
+    assert calls["ListJobExecutionsForJob"] == 1
+    assert (state.jobs[0].status, state.jobs[0].completed_at) == ("COMPLETED", EPOCH + timedelta(hours=1))
+
+    _, state, calls = run()
+    assert calls["ListJobExecutionsForJob"] == 0
+    assert state.jobs[0].executions["a-1"].status is ExecutionStatus.SUCCEEDED
+
+
+def test_cancelled_job_is_read_on_while_an_execution_runs(run, registry):
+    registry.add_job(OURS, {"a-1": "IN_PROGRESS", "a-2": "CANCELED"}, document=DOCUMENT, status="CANCELED")
+    devices, _, _ = run()
+    assert devices["a-1"].executions
+
+    registry.jobs[OURS]["executions"]["a-1"] = "SUCCEEDED"
+    devices, _, calls = run()
+    assert calls["ListJobExecutionsForJob"] == 1
+    assert not devices["a-1"].executions
+
+
+def test_failure_brings_the_reason_that_the_device_gave_and_it_is_asked_once(run, registry):
+    executions = {"a-1": "FAILED", "a-2": "TIMED_OUT", "a-3": "REJECTED"}
+    registry.add_job(OURS, executions, document=DOCUMENT, reasons={"a-1": "no space on device"})
+    devices, _, calls = run()
+
+    (failure,) = devices["a-1"].failures
+    assert (failure.status, failure.failure_reason) == (ExecutionStatus.FAILED, "no space on device")
+    assert devices["a-2"].failures[0].failure_reason is None
+    assert devices["a-3"].failures[0].status is ExecutionStatus.REJECTED
+    assert calls["DescribeJobExecution"] == 3
+
+    devices, _, calls = run()
+    assert devices["a-1"].failures == (failure,)
+    assert calls["DescribeJobExecution"] == 0
+
+
+def test_execution_that_fails_again_after_a_retry_is_asked_again(run, registry):
+    registry.add_job(OURS, {"a-1": "FAILED"}, document=DOCUMENT, reasons={"a-1": "first"})
+    run()
+    registry.jobs[OURS]["executions"]["a-1"] = "QUEUED"
+    devices, _, _ = run()
+    assert devices["a-1"].failures == ()
+
+    registry.jobs[OURS] |= {"executions": {"a-1": "FAILED"}, "reasons": {"a-1": "second"}}
+    devices, _, _ = run()
+    assert [failure.failure_reason for failure in devices["a-1"].failures] == ["second"]
+
+
+def test_failures_before_the_certificate_do_not_count(run, registry):
+    registry.add_job(OURS, {"a-1": "FAILED"}, document=DOCUMENT)
+    registry.remove_certificate("c1")
+    registry.add_certificate("c9", "a-1", created_at=EPOCH + timedelta(days=1))
+    devices, _, _ = run()
+    assert devices["a-1"].failures == ()
+
+
+def test_failures_come_oldest_first(run, registry):
+    for day, job_id in ((3, "cf-p-w1-3333333333333333"), (1, "cf-p-w1-1111111111111111")):
+        registry.add_job(job_id, {"a-1": "FAILED"}, document=DOCUMENT, created_at=EPOCH + timedelta(days=day))
+    devices, _, _ = run()
+    assert [failure.job_id[-1] for failure in devices["a-1"].failures] == ["1", "3"]
+
+
+def test_failure_reasons_are_bounded_per_run_newest_first(run, registry, monkeypatch):
+    monkeypatch.setattr(module, "MAX_REASONS", 1)
+    for day in (1, 2):
+        registry.add_job(
+            f"cf-p-w1-{day:016}",
+            {"a-1": "FAILED"},
+            document=DOCUMENT,
+            created_at=EPOCH + timedelta(days=day),
+            reasons={"a-1": f"day {day}"},
+        )
+    devices, _, _ = run()
+    assert [failure.failure_reason for failure in devices["a-1"].failures] == [None, "day 2"]
+    devices, _, _ = run()
+    assert [failure.failure_reason for failure in devices["a-1"].failures] == ["day 1", "day 2"]
+
+
+def test_rotation_that_ended_without_a_new_certificate_has_its_thing_read(run, registry):
+    registry.add_job(OURS, {"a-1": "IN_PROGRESS", "a-2": "QUEUED"}, document=DOCUMENT)
+    run()
+    registry.jobs[OURS]["executions"] = {"a-1": "FAILED", "a-2": "CANCELED"}
+    registry.detach("c1", "a-1")
+    devices, _, calls = run()
+
+    assert devices["a-1"].attachments == ()
+    assert calls["ListThingPrincipalsV2"] == 1
+
+
+def test_rotation_that_brought_a_new_certificate_needs_no_further_reading(run, registry):
+    registry.add_job(OURS, {"a-1": "IN_PROGRESS"}, document=DOCUMENT)
+    run()
+    registry.jobs[OURS]["executions"] = {"a-1": "SUCCEEDED"}
+    registry.remove_certificate("c1")
+    registry.add_certificate("c9", "a-1", created_at=EPOCH + timedelta(days=1))
+    devices, _, calls = run()
+
+    assert devices["a-1"].attachments[0].certificate.certificate_id == full("c9")
+    assert calls["ListThingPrincipalsV2"] == 0
+    _, _, calls = run()
+    assert calls["ListThingPrincipalsV2"] == 0
+
+
+def test_deleted_job_is_forgotten_and_its_running_things_read(run, registry):
+    registry.add_job(OURS, {"a-1": "IN_PROGRESS"}, document=DOCUMENT)
+    run()
+    del registry.jobs[OURS]
+    devices, state, calls = run()
+
+    assert state.jobs == ()
+    assert devices["a-1"].executions == ()
+    assert calls["ListThingPrincipalsV2"] == 1
+
+
+def test_job_deleted_between_listing_and_reading_has_no_executions(run, registry):
+    registry.add_job(OURS, {"a-1": "QUEUED"}, document=DOCUMENT)
+
+    def vanish(operation, _):
+        if operation == "ListJobExecutionsForJob":
+            registry.jobs.pop(OURS, None)
+
+    registry.before = vanish
+    devices, _, _ = run()
+    assert devices["a-1"].executions == ()
+
+
+def test_job_id_taken_by_another_job_is_read_anew(run, registry):
+    registry.add_job("by-hand", {"a-1": "QUEUED"})
+    run()
+    registry.add_job("by-hand", {"a-1": "QUEUED"}, document="{}", created_at=EPOCH + timedelta(days=1))
+    _, state, _ = run()
+    assert state.jobs == ()
+
+
+def test_jobs_that_ended_before_the_look_back_are_not_read(run, registry, now):
+    long_ago = now - module.LOOK_BACK - timedelta(days=1)
+    registry.add_job(OURS, {"a-1": "FAILED"}, document=DOCUMENT, status="COMPLETED", created_at=long_ago)
+    _, state, calls = run()
+    assert state.jobs == ()
+    assert calls["GetJobDocument"] == 0
+
+
+def test_long_history_of_ended_jobs_is_bounded_and_read_over_several_runs(run, registry, monkeypatch):
+    monkeypatch.setattr(module, "MAX_NEW_ENDED", 2)
+    monkeypatch.setattr(module, "MAX_ENDED_PAGES", 2)
+    registry.page_limit = 2
+    for day in range(6):
+        registry.add_job(
+            f"cf-p-w1-{day:016}", {}, document=DOCUMENT, status="COMPLETED", created_at=EPOCH + timedelta(days=day)
+        )
+    counts = [len(run()[1].jobs) for _ in range(3)]
+    assert counts == [2, 4, 4], "two new jobs a run, four on the two pages that are read"
+
+
+def test_stock_backend_is_its_document_without_our_word(run, registry):
+    template = registry.templates["AWSLabsCertificateRotator"]
+    cases = {
+        (template["document"], "certfleet: rotate by hand"): False,
+        (template["document"], "Certfleet"): False,
+        ('{"operation" : "ROTATE_CERTIFICATE"}', "rotates"): True,
+        ('{"operation":"ROTATE_CERTIFICATE","x":1}', ""): False,
+        ("not JSON", ""): False,
+    }
+    for (document, description), expected in cases.items():
+        template |= {"document": document, "description": description}
+        assert run()[1].backend_is_stock is expected, (document, description)
+
+
+def test_missing_backend_names_stack_and_document_line_unless_it_is_assumed(run, registry: Registry):
+    registry.templates.clear()
+    with pytest.raises(FleetError, match=r"'AWSLabsCertificateRotator' \(fleet/fleet\.yaml:9\)") as raised:
+        run()
+    assert "deploy the backend" in raised.value.remedy
+
+    _, state, calls = run(options=RefreshOptions(backend="assume"))
+    assert state.backend_is_stock is False
+    assert calls["DescribeJobTemplate"] == 0
