@@ -1,0 +1,204 @@
+"""One running sandbox: cloud, backend, MQTT endpoint and devices, started and stopped in order.
+
+What runs is what would be deployed: the backend from its synthesised template, the component from its
+recipe and built archive. The devices that the fleet file calls processes run it as processes of their
+own over Greengrass IPC; the others run the same code inside this process.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from component.build import ARCHIVE, write_archive, write_recipe
+from protocol.names import COMPONENT_NAME
+from sandbox.aws import Cloud
+from sandbox.builder import BuiltDevice, Credential, FleetBuilder
+from sandbox.edge import Faults, InProcessDevice, InProcessHost, MqttEndpoint
+from sandbox.edge.loop_thread import LoopThread
+from sandbox.edge.nucleus import Component, Nucleus, Provisioning, provision
+from sandbox.stack import Stack, load
+
+from .bus import Bus
+from .clock import SandboxClock
+from .fleet_file import Misfit, SandboxFleet
+
+TEMPLATE = Path(__file__).parents[1] / "backend" / "template" / "AWSLabsCertificateRotator.template.json"
+COMPONENT_VERSION = "1.0.0"
+CERTIFICATE_FILE = "thingCert.crt"  # the nucleus' own defaults in its root folder
+PRIVATE_KEY_FILE = "privKey.key"
+ONLINE_TIMEOUT_SECONDS = 60.0
+
+Device = Nucleus | InProcessDevice
+
+# Misfits that hold a credential with which no connection is possible.
+_NEVER_ONLINE = frozenset(
+    {Misfit.NO_CERTIFICATE, Misfit.CERTIFICATE_INACTIVE, Misfit.UNPARSEABLE, Misfit.EXPIRED}
+)
+
+
+class World:
+    """Start once, stop once. ``folder`` holds every file of the world and outlives it."""
+
+    def __init__(self, fleet: SandboxFleet, folder: Path, clock: SandboxClock | None = None) -> None:
+        self.fleet = fleet
+        self.folder = folder
+        self.clock = clock or SandboxClock()
+        self.bus = Bus()
+        self.faults = Faults()
+        self.devices: dict[str, Device] = {}
+        self.built_with: dict[str, Credential] = {}  # what each device held when the world began
+        self._closing = ExitStack()
+        self._built: dict[str, BuiltDevice] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self.cloud = Cloud(fleet.account, fleet.region, self.clock, self.bus, folder / "cloud")
+
+    def start(self) -> None:
+        """Bring everything up; devices connect on their own, see ``wait_until_online``."""
+        self.cloud.start()
+        self._closing.callback(self.cloud.stop)
+        built = FleetBuilder(self.fleet, self.cloud, self.clock.now).build()
+        self.stack = Stack(load(TEMPLATE), self.cloud, self.bus, self.clock, self.fleet.backend.stack_name)
+        self.stack.start()
+        self._closing.callback(self.stack.stop)
+        self.endpoint = MqttEndpoint(
+            registry=self.cloud.registry,
+            jobs=self.cloud.jobs,
+            bus=self.bus,
+            clock=self.clock,
+            certificate_file=self.cloud.server_certificate_file,
+            key_file=self.cloud.server_key_file,
+            faults=self.faults,
+        )
+        self.endpoint.start()
+        self._closing.callback(self.endpoint.stop)
+        self._start_devices(built)
+
+    def stop(self) -> None:
+        """End devices, backend and cloud, in this order; harmless when done before."""
+        self._closing.close()
+
+    def wait_until_online(self, timeout: float = ONLINE_TIMEOUT_SECONDS) -> list[str]:
+        """Wait for every device that can connect; returns the names of those that have not (seconds)."""
+        until = time.monotonic() + timeout
+        return [
+            name
+            for name, device in self.devices.items()
+            if self._should_connect(name) and not device.wait_connected(max(0.0, until - time.monotonic()))
+        ]
+
+    # Where things are ---------------------------------------------------------------------------
+
+    def environment(self) -> dict[str, str]:
+        """What an AWS client needs in its environment to talk to this world, and where MQTT is."""
+        return self.cloud.environment() | {
+            "CERTFLEET_SANDBOX_MQTT_ENDPOINT": f"{self.mqtt_host}:{self.mqtt_port}",
+            "CERTFLEET_SANDBOX_CA_BUNDLE": str(self.ca_bundle),
+            "CERTFLEET_SANDBOX_FOLDER": str(self.folder),
+        }
+
+    def write_environment(self, path: Path) -> None:
+        """Write ``sandbox.env``: lines for a shell or an env-file reader; everything in it is a dummy."""
+        lines = [f"{name}={shlex.quote(value)}\n" for name, value in sorted(self.environment().items())]
+        path.write_text("".join(lines), encoding="utf-8")
+
+    @property
+    def mqtt_host(self) -> str:
+        """Address of the MQTT endpoint."""
+        return self.endpoint.host
+
+    @property
+    def mqtt_port(self) -> int:
+        """Port of the MQTT endpoint."""
+        return self.endpoint.port
+
+    @property
+    def ca_bundle(self) -> Path:
+        """Certificates under which every server of this world answers."""
+        return Path(self.cloud.ca_bundle)
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of this world."""
+        return self.cloud.client(service)
+
+    def folder_of(self, name: str) -> Path:
+        """A device's root folder."""
+        return self.folder / "devices" / name
+
+    def credential_of(self, name: str) -> Credential | None:
+        """The credential that lies in a device's files now; None where there is none."""
+        folder = self.folder_of(name)
+        try:
+            return Credential((folder / PRIVATE_KEY_FILE).read_bytes(), (folder / CERTIFICATE_FILE).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def authority_certificates(self) -> tuple[x509.Certificate, ...]:
+        """Certificates of AWS IoT's CA and of every private CA here."""
+        return self.cloud.authority_certificates()
+
+    def summary(self) -> str:
+        """One line for people: what there is."""
+        processes = sum(isinstance(device, Nucleus) for device in self.devices.values())
+        groups = len({group for device in self._built.values() for group in device.entry.groups})
+        private = len(self.fleet.authorities)
+        return (
+            f"{len(self._built)} devices in {groups} groups, {processes} of them real component processes; "
+            f"AWS IoT's CA and {private} private CA{'s' if private != 1 else ''}"
+        )
+
+    # Devices ------------------------------------------------------------------------------------
+
+    def _start_devices(self, built: list[BuiltDevice]) -> None:
+        self._built = {device.name: device for device in built}
+        component = self._unpack_component()
+        loop = LoopThread("nuclei")
+        loop.start()
+        self._closing.callback(loop.stop)
+        host = InProcessHost(self.cloud.registry, self.cloud.jobs, self.bus, self.clock, self.faults)
+        self._closing.callback(host.stop)
+        for device in built:
+            self._lay_out(device)
+            if device.is_process:
+                self.devices[device.name] = Nucleus(self.folder_of(device.name), component, loop=loop)
+            else:
+                self.devices[device.name] = InProcessDevice(device.name, self.folder_of(device.name), host)
+        for name, running in self.devices.items():
+            if self._should_connect(name):
+                running.start()
+                self._closing.callback(running.stop)
+
+    def _should_connect(self, name: str) -> bool:
+        device = self._built[name]
+        return device.entry.online and device.entry.misfit not in _NEVER_ONLINE
+
+    def _lay_out(self, device: BuiltDevice) -> None:
+        folder = self.folder_of(device.name)
+        provision(
+            folder,
+            Provisioning(device.name, self.mqtt_host, self.mqtt_port, self.ca_bundle, region=self.fleet.region),
+        )
+        if device.credential is not None:
+            self.built_with[device.name] = device.credential
+            (folder / CERTIFICATE_FILE).write_bytes(device.credential.certificate_pem)
+            (folder / PRIVATE_KEY_FILE).touch(mode=0o600)
+            (folder / PRIVATE_KEY_FILE).write_bytes(device.credential.key_pem)
+
+    def _unpack_component(self) -> Component:
+        """Build the component as a release does, and unpack it as the nucleus does."""
+        built, unpacked = self.folder / "component", self.folder / "component" / "unpacked"
+        built.mkdir(parents=True, exist_ok=True)
+        write_archive(built / ARCHIVE)
+        recipe = write_recipe(built, name=COMPONENT_NAME, version=COMPONENT_VERSION, bucket="sandbox")
+        with zipfile.ZipFile(built / ARCHIVE) as archive:
+            archive.extractall(unpacked)  # our own archive, made a moment ago
+        return Component(recipe, unpacked)
+
+
