@@ -44,6 +44,19 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
         return None
     if isinstance(governed, Tie):
         return _tied(device, governed)
+    if governed.quiet is not None and governed.quiet.covers(device):
+        certificate = device.attachments[0].certificate
+        return Assessment(
+            device=device.name,
+            policy=governed.policy.name,
+            certificate_id=certificate.certificate_id,
+            findings=(),
+            sync=Sync.IN_SYNC,
+            health=Health.HEALTHY,
+            certificate_created_at=certificate.created_at,
+            last_seen=device.last_seen,
+            component_version=device.component_version,
+        )
     case = Case(device, governed, governance)
     findings = find(case)
     timing = case.timing

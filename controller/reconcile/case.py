@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from . import backoff
 from .finding import Timing
 from .governance import issued_at, taints
+from .quiet import COMING_WITHIN
 from .schedule import dates_of, is_urgent_at, timing_of
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from .governance import Governance, Governed
     from .policy import Incident, Policy
     from .schedule import Dates
-
-COMING_WITHIN = timedelta(days=7)  # NotYetDue is told from here on
 
 
 class Case:
@@ -73,8 +72,8 @@ class Case:
         timing = self.timing if self.is_triggered else None
         due, target = (timing.due, timing.target) if timing else (self.now, self.now)
         start = timing.start if timing else self.now
-        if not self.is_urgent and not self.governed.open_time.is_open(max(start, self.now)):
-            window = self.governed.open_time.next_open(max(start, self.now))
+        if not self.is_urgent and start <= self.now and not self.governed.is_open_now:
+            window = self.governed.open_time.next_open(self.now)
             start = window.start if window else datetime.max.replace(tzinfo=self.now.tzinfo)
         misses = timing is not None and start > due
         return Timing(due, target, start, self.is_urgent, misses, deadline)

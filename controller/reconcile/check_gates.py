@@ -8,9 +8,10 @@ from datetime import timedelta
 from protocol.messages import ExecutionStatus
 
 from . import backoff
-from .case import COMING_WITHIN, Case
+from .case import Case
 from .finding import Finding, Reason, blocked, waiting
 from .job_ids import parse_job_id
+from .quiet import COMING_WITHIN
 from .wording import count_text, instant_text, span_text
 
 
@@ -77,10 +78,9 @@ def backing_off(case: Case) -> Finding | None:
 
 def outside_window(case: Case) -> Finding | None:
     """No window is open, and nothing makes the device urgent."""
-    open_time = case.governed.open_time
-    if case.is_urgent or open_time.is_open(case.now):
+    if case.is_urgent or case.governed.is_open_now:
         return None
-    window = open_time.next_open(case.now)
+    window = case.governed.open_time.next_open(case.now)
     opens = f"the next opens at {instant_text(window.start)}" if window else "none opens within five years"
     return waiting(Reason.OUTSIDE_WINDOW, f"no maintenance window is open; {opens}", "spec.schedule.windows")
 

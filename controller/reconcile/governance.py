@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from .quiet import Quiet, quiet_of
 from .rollout_family import family_of
 from .windows import OpenTime
 
@@ -33,6 +34,8 @@ class Governed:
     cutoff: datetime | None  # rotateIssuedBefore, once that instant has come
     is_suspended: bool
     incidents: tuple[Incident, ...]  # all of the fleet's, by deadline and name
+    is_open_now: bool
+    quiet: Quiet | None  # None where even a certificate far from its dates may have something to say
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +81,17 @@ class Governance:
 
     def _govern(self, policy: Policy, incidents: tuple[Incident, ...]) -> Governed:
         cutoff = policy.certificate.rotate_issued_before
+        is_cut = cutoff is not None and cutoff <= self.now
+        open_time = OpenTime(policy.schedule.windows)
         return Governed(
             policy=policy,
             family=family_of(policy, self.desired.authorities),
-            open_time=OpenTime(policy.schedule.windows),
-            cutoff=cutoff if cutoff is not None and cutoff <= self.now else None,
+            open_time=open_time,
+            cutoff=cutoff if is_cut else None,
             is_suspended=policy.suspend is not None and policy.suspend.until > self.now,
             incidents=incidents,
+            is_open_now=open_time.is_open(self.now),
+            quiet=None if incidents or is_cut else quiet_of(policy, self.now),
         )
 
     def _waivers_in_force(self) -> Iterator[Waiver]:

@@ -10,8 +10,9 @@ a few binary searches each. Instants are whole epoch seconds in here; callers sp
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -44,7 +45,7 @@ class OpenTime:
     def __init__(self, windows: Sequence[Window]) -> None:
         self._allow = tuple(w for w in windows if w.kind is WindowKind.ALLOW)
         self._deny = tuple(w for w in windows if w.kind is WindowKind.DENY)
-        self._blocks: dict[int, tuple[Span, ...]] = {}
+        self._blocks: dict[int, _Block] = {}
         self.is_always = not windows
 
     def is_open(self, instant: datetime) -> bool:
@@ -52,49 +53,49 @@ class OpenTime:
         if self.is_always:
             return True
         second = _floor(instant)
-        return any(start <= second < end for start, end in self._spans_from(second, second + 1))
+        return self._block(second // BLOCK_SECONDS).is_open(second)
 
     def seconds_between(self, start: datetime, end: datetime) -> int:
         """Seconds of open time in [start, end)."""
         first, last = _floor(start), _floor(end)
         if self.is_always:
             return max(0, last - first)
-        return sum(e - s for s, e in self._spans_from(first, last))
+        numbers = range(first // BLOCK_SECONDS, last // BLOCK_SECONDS + 1) if first < last else ()
+        return sum(self._block(number).seconds_in(first, last) for number in numbers)
 
     def at_share(self, start: datetime, end: datetime, share: float) -> datetime | None:
         """The instant at that share (0 ≤ share < 1) of the open time in [start, end); None if there is none."""
-        spans = list(self._spans_from(_floor(start), _floor(end)))
-        total = sum(e - s for s, e in spans)
-        left = int(total * share)
-        for span_start, span_end in spans:
-            if left < span_end - span_start:
-                return _datetime(span_start + left)
-            left -= span_end - span_start
+        total = self.seconds_between(start, end)
+        return self.after(start, int(total * share) + 1, timedelta(seconds=-1)) if total else None
+
+    def after(self, instant: datetime, seconds: int, shift: timedelta = timedelta(0)) -> datetime | None:
+        """When so many seconds (at least one) of open time have passed since the instant, moved by ``shift``.
+
+        None where that is beyond SEARCH_LIMIT.
+        """
+        if self.is_always:
+            return instant + timedelta(seconds=seconds) + shift
+        first, left = _floor(instant), seconds
+        limit = first + int(SEARCH_LIMIT.total_seconds())
+        for number in range(first // BLOCK_SECONDS, limit // BLOCK_SECONDS + 1):
+            block = self._block(number)
+            here = block.seconds_in(first, limit)
+            if left <= here:
+                return _datetime(block.when(block.opened_before(first) + left)) + shift
+            left -= here
         return None
 
     def next_open(self, instant: datetime) -> Interval | None:
         """The open time that holds the instant or comes next, from the instant on; None within SEARCH_LIMIT."""
-        first = _floor(instant)
-        limit = first + int(SEARCH_LIMIT.total_seconds())
         if self.is_always:
             return Interval(instant, instant + SEARCH_LIMIT)
+        first = _floor(instant)
         joined: Span | None = None
-        for start, end in self._spans_from(first, limit):
+        for start, end in self._spans_from(first, first + int(SEARCH_LIMIT.total_seconds())):
             if joined is not None and start > joined[1]:
                 break
             joined = (start, end) if joined is None else (joined[0], end)
         return None if joined is None else Interval(_datetime(joined[0]), _datetime(joined[1]))
-
-    def after(self, instant: datetime, seconds: int) -> datetime | None:
-        """When so many seconds of open time have passed since the instant; None beyond SEARCH_LIMIT."""
-        if self.is_always:
-            return instant + timedelta(seconds=seconds)
-        first, left = _floor(instant), seconds
-        for start, end in self._spans_from(first, first + int(SEARCH_LIMIT.total_seconds())):
-            if left <= end - start:
-                return _datetime(start + left)
-            left -= end - start
-        return None
 
     def longest_closed(self, start: datetime, end: datetime) -> Interval:
         """The longest stretch without open time inside [start, end)."""
@@ -108,26 +109,53 @@ class OpenTime:
 
     def _spans_from(self, first: int, last: int) -> Iterator[Span]:
         """Open spans inside [first, last), clipped to it, in order; a span may be split at a block's edge."""
-        if self.is_always:
-            if first < last:
-                yield first, last
-            return
         for number in range(first // BLOCK_SECONDS, (last - 1) // BLOCK_SECONDS + 1):
-            spans = self._block(number)
-            for start, end in spans[max(0, bisect_right(spans, (first, 0)) - 1) :]:
+            for start, end in self._block(number).spans:
                 if start >= last:
                     return
                 if end > first:
                     yield max(start, first), min(end, last)
 
-    def _block(self, number: int) -> tuple[Span, ...]:
-        spans = self._blocks.get(number)
-        if spans is None:
-            block = (number * BLOCK_SECONDS, (number + 1) * BLOCK_SECONDS)
-            allowed = _union(_occurrences(self._allow, block), block) if self._allow else (block,)
-            spans = _without(allowed, _union(_occurrences(self._deny, block), block))
-            self._blocks[number] = spans
-        return spans
+    def _block(self, number: int) -> _Block:
+        block = self._blocks.get(number)
+        if block is None:
+            bounds = (number * BLOCK_SECONDS, (number + 1) * BLOCK_SECONDS)
+            allowed = _union(_occurrences(self._allow, bounds), bounds) if self._allow else (bounds,)
+            block = self._blocks[number] = _Block(_without(allowed, _union(_occurrences(self._deny, bounds), bounds)))
+        return block
+
+
+class _Block:
+    """The open spans of one block, with running totals, so that any question is a binary search."""
+
+    __slots__ = ("_before", "_starts", "spans")
+
+    def __init__(self, spans: tuple[Span, ...]) -> None:
+        self.spans = spans
+        self._starts = [start for start, _end in spans]
+        self._before = [0, *accumulate(end - start for start, end in spans)]
+
+    def is_open(self, second: int) -> bool:
+        """Whether the second is open time."""
+        index = bisect_right(self._starts, second) - 1
+        return index >= 0 and second < self.spans[index][1]
+
+    def opened_before(self, second: int) -> int:
+        """Seconds of open time in this block before the second."""
+        index = bisect_right(self._starts, second) - 1
+        if index < 0:
+            return 0
+        start, end = self.spans[index]
+        return self._before[index] + min(second, end) - start
+
+    def seconds_in(self, first: int, last: int) -> int:
+        """Seconds of open time in this block from first until just before last."""
+        return self.opened_before(last) - self.opened_before(first)
+
+    def when(self, opened: int) -> int:
+        """The second by which so many (at least one) seconds of the block's open time have passed."""
+        index = bisect_left(self._before, opened) - 1
+        return self.spans[index][0] + opened - self._before[index]
 
 
 def never_met(policy: Policy, validity: timedelta | None, now: datetime) -> str | None:
