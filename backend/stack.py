@@ -49,7 +49,7 @@ class BackendStack(Stack):
         self._job_template()
         Watching(self, settings, self._storage, functions)
         self._outputs(self._reconcile_role())
-        acknowledge(self)
+        acknowledge(self, settings)
 
     def _functions(self) -> tuple[HandlerFunction, HandlerFunction, HandlerFunction]:
         names, access = self._settings.names, self._access

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "backend" / "template" / "AWSLabsCertificateRotator.template.json"
 
 DEMO_CONTEXT = {
-    "DesiredState": str(ROOT / "desired_state"),
+    "DesiredState": str(ROOT / "desired_state" / "demo"),
     "GitHubRepository": "example/fleet",
 }
 

@@ -75,4 +75,3 @@ class HandlerFunction(Construct):
         )
         storage.table.grant(role, "dynamodb:GetItem", "dynamodb:PutItem")
         storage.topic.grant_publish(role)
-        storage.key.grant_encrypt_decrypt(role)
