@@ -1,0 +1,1 @@
+"""AWS IoT Greengrass V2 of the sandbox: component versions, deployments, core devices."""

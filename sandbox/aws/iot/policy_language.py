@@ -1,0 +1,110 @@
+"""Evaluating AWS IoT Core policies: pure functions over parsed documents.
+
+Deny wins over Allow, nothing said is a Deny. ``*`` and ``?`` are wildcards in resources; MQTT's
+``+`` and ``#`` are plain characters there. A statement whose variable has no value, or whose
+condition is not understood, never allows; one that denies then still denies.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from sandbox.aws.errors import AwsError
+
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_EFFECTS = ("Allow", "Deny")
+
+
+def parse_policy(document: str) -> dict[str, Any]:
+    """The document as a value; MalformedPolicyException says what is wrong."""
+    try:
+        parsed = json.loads(document)
+    except ValueError as error:
+        raise AwsError("MalformedPolicyException", f"the policy is not JSON: {error}") from None
+    statements = _listed(parsed.get("Statement")) if isinstance(parsed, dict) else []
+    if not statements:
+        raise AwsError("MalformedPolicyException", "the policy needs a Statement")
+    for statement in statements:
+        if not isinstance(statement, dict) or statement.get("Effect") not in _EFFECTS:
+            raise AwsError("MalformedPolicyException", "each statement needs the Effect Allow or Deny")
+        if not _listed(statement.get("Action")) or not _listed(statement.get("Resource")):
+            raise AwsError("MalformedPolicyException", "each statement needs Action and Resource")
+    return {"Statement": statements}
+
+
+def allows(policies: Iterable[Mapping[str, Any]], action: str, arn: str, variables: Mapping[str, str]) -> bool:
+    """Whether the policies together allow the action on the resource."""
+    allowed = False
+    for policy in policies:
+        for statement in policy["Statement"]:
+            denies = statement["Effect"] == "Deny"
+            if _applies(statement, action, arn, variables, when_unknown=denies):
+                if denies:
+                    return False
+                allowed = True
+    return allowed
+
+
+def _applies(
+    statement: Mapping[str, Any], action: str, arn: str, variables: Mapping[str, str], *, when_unknown: bool
+) -> bool:
+    if not any(_matches(pattern, action, ignore_case=True) for pattern in _listed(statement["Action"])):
+        return False
+    resources = [resolved(r, variables) for r in _listed(statement["Resource"])]
+    if not any(r is not None and _matches(r, arn) for r in resources):
+        return False
+    return _condition_holds(statement.get("Condition", {}), variables, when_unknown=when_unknown)
+
+
+def resolved(text: str, variables: Mapping[str, str]) -> str | None:
+    """The text with its policy variables filled in, their values literally; None if one has no value."""
+    if any(name not in variables for name in _VARIABLE.findall(text)):
+        return None
+    return _VARIABLE.sub(lambda match: _literal(variables[match[1]]), text)
+
+
+def _literal(value: str) -> str:
+    # A device's name must not work as a wildcard: mark its * and ? as characters.
+    return value.replace("*", "\0s").replace("?", "\0q")
+
+
+def _condition_holds(condition: Mapping[str, Any], variables: Mapping[str, str], *, when_unknown: bool) -> bool:
+    for operator, tests in condition.items():
+        for name, expected in tests.items():
+            actual = variables.get(name)
+            wanted = [resolved(str(e), variables) for e in _listed(expected)]
+            match operator:
+                case "Bool":
+                    held = actual is not None and actual.lower() in [str(w).lower() for w in wanted]
+                case "StringEquals" | "ForAnyValue:StringEquals":
+                    held = actual is not None and _literal(actual) in wanted
+                case "StringNotEquals":
+                    held = actual is None or _literal(actual) not in wanted
+                case "StringLike" | "ForAnyValue:StringLike":
+                    held = actual is not None and any(w is not None and _matches(w, actual) for w in wanted)
+                case _:
+                    held = when_unknown
+            if not held:
+                return False
+    return True
+
+
+def _matches(pattern: str, text: str, *, ignore_case: bool = False) -> bool:
+    return _compiled(pattern, ignore_case).fullmatch(text) is not None
+
+
+@lru_cache(maxsize=65536)
+def _compiled(pattern: str, ignore_case: bool) -> re.Pattern[str]:  # noqa: FBT001 (a cache key)
+    expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    expression = expression.replace(re.escape("\0s"), r"\*").replace(re.escape("\0q"), r"\?")
+    return re.compile(expression, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]

@@ -1,0 +1,142 @@
+"""What the MQTT endpoint asks and tells: authentication, authorisation, presence (``interfaces.Registry``)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cryptography.x509.oid import NameOID
+
+from sandbox.aws.site import Site, new_id
+
+from .certificates import Certificates
+from .groups import Groups
+from .policies import Policies
+from .policy_language import allows
+from .principals import EXCLUSIVE, Principals
+from .things import Things
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The last thing known of a client id."""
+
+    certificate_id: str
+    connected: bool
+    at: datetime
+    session_id: str
+
+
+class Presence:
+    """Implements ``sandbox.interfaces.Registry`` over the registry's parts."""
+
+    def __init__(
+        self, site: Site, certificates: Certificates, principals: Principals, policies: Policies, things: Things,
+        groups: Groups,
+    ) -> None:  # fmt: skip
+        self._site = site
+        self._certificates = certificates
+        self._principals = principals
+        self._policies = policies
+        self._things = things
+        self._groups = groups
+        self._connections: dict[str, Connection] = {}
+        self._versions: dict[str, int] = {}
+
+    def authenticate(self, certificate_der: bytes) -> str | None:
+        """Certificate id if this very certificate is registered and ACTIVE."""
+        with self._site.transaction():
+            found = self._certificates.get(hashlib.sha256(certificate_der).hexdigest())
+            return found.certificate_id if found and found.status == "ACTIVE" else None
+
+    def may(self, certificate_id: str, client_id: str, action: str, resource: str) -> bool:
+        """Whether the certificate's policies, and those of its things' groups, allow the action."""
+        with self._site.transaction():
+            found = self._certificates.get(certificate_id)
+            if found is None or found.status != "ACTIVE":
+                return False
+            things = self._principals.of_certificate(certificate_id)
+            groups = {group for thing in things for group in self._groups.of_thing(thing)}
+            policies = self._policies.effective(certificate_id, groups)
+            variables = self._variables(certificate_id, client_id)
+        return allows(policies, action, self._site.arn(resource), variables)
+
+    def on_certificate_registered(self, listener: Callable[[bytes], None]) -> None:
+        """Hear of every certificate, those that exist and those to come."""
+        with self._site.transaction():
+            self._certificates.on_registered(listener)
+
+    def on_certificate_disabled(self, listener: Callable[[str], None]) -> None:
+        """Hear when a certificate leaves ACTIVE or is deleted."""
+        with self._site.transaction():
+            self._certificates.on_disabled(listener)
+
+    def connected(self, certificate_id: str, client_id: str) -> None:
+        """Note a connection."""
+        self._note(certificate_id, client_id, connected=True)
+
+    def disconnected(self, certificate_id: str, client_id: str) -> None:
+        """Note its end."""
+        self._note(certificate_id, client_id, connected=False)
+
+    def connection(self, client_id: str) -> Connection | None:
+        """The last thing known of a client id."""
+        return self._connections.get(client_id)
+
+    def get_thing_connectivity_data(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Of the client whose id is the thing's name, as AWS has it."""
+        name = self._things.require(request["thingName"]).name
+        found = self._connections.get(name)
+        if found is None:
+            return {"thingName": name, "connected": False}
+        return {"thingName": name, "connected": found.connected, "timestamp": found.at, "clientId": name}
+
+    def _note(self, certificate_id: str, client_id: str, *, connected: bool) -> None:
+        with self._site.transaction():
+            before = self._connections.get(client_id)
+            session = new_id() if connected or before is None else before.session_id
+            now = self._site.now()
+            # The end of an older connection may be noticed after the next one began.
+            if connected or before is None or before.certificate_id == certificate_id:
+                self._connections[client_id] = Connection(certificate_id, connected, now, session)
+            self._versions[client_id] = self._versions.get(client_id, -1) + int(connected)
+            kind = "connected" if connected else "disconnected"
+            event = {
+                "clientId": client_id,
+                "timestamp": int(now.timestamp() * 1000),
+                "eventType": kind,
+                "sessionIdentifier": session,
+                "principalIdentifier": certificate_id,
+                "versionNumber": max(self._versions[client_id], 0),
+            }
+            if connected:
+                event["ipAddress"] = "127.0.0.1"
+            else:
+                event |= {"clientInitiatedDisconnect": False, "disconnectReason": "CONNECTION_LOST"}
+            self._site.publish(f"$aws/events/presence/{kind}/{client_id}", event)
+
+    def _variables(self, certificate_id: str, client_id: str) -> dict[str, str]:
+        """Policy variables of this connection; those without a value are missing."""
+        things = self._principals.of_certificate(certificate_id)
+        exclusive = [thing for thing, kind in things.items() if kind == EXCLUSIVE]
+        name = client_id if client_id in things else exclusive[0] if exclusive else None
+        values = {
+            "iot:ClientId": client_id,
+            "iot:Connection.Thing.IsAttached": str(name is not None).lower(),
+            "iot:CertificateId": certificate_id,
+            "aws:SourceIp": "127.0.0.1",
+        }
+        if name is not None:
+            thing = self._things.require(name)
+            values["iot:Connection.Thing.ThingName"] = name
+            if thing.type_name:
+                values["iot:Connection.Thing.ThingTypeName"] = thing.type_name
+            values |= {f"iot:Connection.Thing.Attributes[{k}]": v for k, v in thing.attributes.items()}
+        found = self._certificates.get(certificate_id)
+        common_names = found.subject.get_attributes_for_oid(NameOID.COMMON_NAME) if found and found.subject else []
+        if common_names:
+            values["iot:Certificate.Subject.CommonName"] = str(common_names[0].value)
+        return values

@@ -1,0 +1,211 @@
+"""The jobs data plane: what a device asks and says, over MQTT (``interfaces.JobsData``) and HTTPS."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from sandbox.aws.errors import AwsError
+from sandbox.aws.iot.things import Things
+from sandbox.aws.site import epoch_seconds
+from sandbox.interfaces import JobsDataError
+
+from .engine import JobEngine, pending_summary
+from .model import Execution
+
+SETTABLE = ("IN_PROGRESS", "SUCCEEDED", "FAILED", "REJECTED")
+MAX_DETAILS = 10
+MAX_DETAIL_CHARACTERS = 1024
+MAX_STEP_MINUTES = 10080
+_DETAIL_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
+
+
+class JobsDataPlane:
+    """Implements ``sandbox.interfaces.JobsData``."""
+
+    def __init__(self, engine: JobEngine, things: Things) -> None:
+        self._engine = engine
+        self._things = things
+
+    def get_pending(self, thing_name: str) -> dict[str, Any]:
+        """``…/jobs/get``: all pending executions."""
+        with self._engine.site.transaction():
+            self._require_thing(thing_name)
+            pending = self._engine.pending_of(thing_name)
+            return self._stamped({
+                "inProgressJobs": [pending_summary(e) for e in pending if e.status == "IN_PROGRESS"],
+                "queuedJobs": [pending_summary(e) for e in pending if e.status == "QUEUED"],
+            })  # fmt: skip
+
+    def start_next(self, thing_name: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """``…/jobs/start-next``: the next pending execution, put in progress."""
+        with self._engine.site.transaction():
+            self._require_thing(thing_name)
+            execution = self._engine.next_of(thing_name)
+            if execution is None:
+                return self._stamped({}, request)
+            if execution.status == "QUEUED":
+                self._engine.start_execution(execution)
+            self._take_details(execution, request)
+            self._take_step_timer(execution, request)
+            self._engine.touch(execution)
+            return self._stamped({"execution": self._engine.describe(execution)}, request)
+
+    def describe(self, thing_name: str, job_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """``…/jobs/<jobId>/get``; ``$next`` with nothing pending answers without an execution."""
+        with self._engine.site.transaction():
+            self._require_thing(thing_name)
+            if job_id == "$next":
+                found = self._engine.next_of(thing_name)
+            else:
+                found = self._require(thing_name, job_id, request)
+                if not found.is_pending:
+                    raise JobsDataError("TerminalStateReached", f"the execution of {job_id} has ended: {found.status}")
+            if found is None:
+                return self._stamped({"execution": {}}, request)
+            document = bool(request.get("includeJobDocument", True))
+            return self._stamped({"execution": self._engine.describe(found, with_document=document)}, request)
+
+    def update(self, thing_name: str, job_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """``…/jobs/<jobId>/update``: report status and details."""
+        with self._engine.site.transaction():
+            self._require_thing(thing_name)
+            execution = self._require(thing_name, job_id, request)
+            status = request.get("status")
+            self._check_update(execution, status, request)
+            self._take_details(execution, request)
+            if status == "IN_PROGRESS":
+                if execution.status == "QUEUED":
+                    self._engine.start_execution(execution)
+                self._take_step_timer(execution, request)
+                self._engine.touch(execution)
+            else:
+                self._engine.finish(execution, str(status))
+            answer: dict[str, Any] = {}
+            if request.get("includeExecutionState") or request.get("includeJobExecutionState"):
+                answer["executionState"] = self._state(execution)
+            if request.get("includeJobDocument"):
+                answer["jobDocument"] = json.loads(self._engine.jobs[job_id].document)
+            return self._stamped(answer, request)
+
+    # -- inside
+
+    def _require_thing(self, thing: str) -> None:
+        if not self._things.exists(thing):
+            raise JobsDataError("ResourceNotFound", f"thing {thing} does not exist")
+
+    def _require(self, thing: str, job_id: str, request: Mapping[str, Any]) -> Execution:
+        number = request.get("executionNumber")
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+            raise JobsDataError("InvalidRequest", f"executionNumber is {number!r}, expected a number")
+        found = self._engine.find(thing, job_id, number)
+        if found is None or self._engine.jobs[job_id].for_nucleus:
+            raise JobsDataError("ResourceNotFound", f"thing {thing} has no execution of job {job_id}")
+        return found
+
+    def _check_update(self, execution: Execution, status: object, request: Mapping[str, Any]) -> None:
+        if status not in SETTABLE:
+            raise JobsDataError("InvalidRequest", f"status is {status!r}, expected one of {', '.join(SETTABLE)}")
+        if not execution.is_pending:
+            raise JobsDataError(
+                "InvalidStateTransition", f"the execution is {execution.status} and cannot become {status}"
+            )
+        expected = request.get("expectedVersion")
+        try:
+            matches = expected in (None, 0) or int(str(expected)) == execution.version
+        except ValueError:
+            raise JobsDataError("InvalidRequest", f"expectedVersion is {expected!r}, expected a number") from None
+        if not matches:
+            raise JobsDataError("VersionMismatch", f"the execution has version {execution.version}, not {expected}")
+
+    def _take_details(self, execution: Execution, request: Mapping[str, Any]) -> None:
+        details = request.get("statusDetails")
+        if details is None:
+            return
+        if not isinstance(details, Mapping) or len(details) > MAX_DETAILS:
+            raise JobsDataError("InvalidRequest", f"statusDetails is an object of at most {MAX_DETAILS} entries")
+        for name, value in details.items():
+            if not _DETAIL_NAME.fullmatch(name):
+                raise JobsDataError("InvalidRequest", f"the name {name[:150]!r} in statusDetails is not allowed")
+            if not isinstance(value, str) or not 1 <= len(value) <= MAX_DETAIL_CHARACTERS:
+                raise JobsDataError(
+                    "InvalidRequest", f"statusDetails.{name} must be text of 1 to {MAX_DETAIL_CHARACTERS} characters"
+                )
+        execution.details = dict(details)
+
+    def _take_step_timer(self, execution: Execution, request: Mapping[str, Any]) -> None:
+        minutes = request.get("stepTimeoutInMinutes")
+        if minutes is None:
+            return
+        if not isinstance(minutes, int) or not (minutes == -1 or 1 <= minutes <= MAX_STEP_MINUTES):
+            raise JobsDataError("InvalidRequest", f"stepTimeoutInMinutes is -1 or 1 to {MAX_STEP_MINUTES}")
+        self._engine.set_step_timer(execution, minutes)
+
+    @staticmethod
+    def _state(execution: Execution) -> dict[str, Any]:
+        return {
+            "status": execution.status,
+            "statusDetails": dict(execution.details),
+            "versionNumber": execution.version,
+        }
+
+    def _stamped(self, answer: dict[str, Any], request: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        token = (request or {}).get("clientToken")
+        answer["timestamp"] = epoch_seconds(self._engine.site.now())
+        return {**answer, "clientToken": token} if token else answer
+
+
+class JobsDataApi:
+    """The same over HTTPS: the ``iot-jobs-data`` service."""
+
+    def __init__(self, plane: JobsDataPlane) -> None:
+        self._plane = plane
+
+    def get_pending_job_executions(self, request: dict[str, Any]) -> dict[str, Any]:
+        """All pending executions."""
+        try:
+            found = self._plane.get_pending(request["thingName"])
+        except JobsDataError as error:
+            _refuse(error)
+        return {name: found[name] for name in ("inProgressJobs", "queuedJobs")}
+
+    def start_next_pending_job_execution(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The next one, put in progress."""
+        try:
+            found = self._plane.start_next(request["thingName"], request)
+        except JobsDataError as error:
+            _refuse(error)
+        return {"execution": _as_https(found["execution"])} if found.get("execution") else {}
+
+    def describe_job_execution(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One execution, ``$next`` too."""
+        try:
+            found = self._plane.describe(request["thingName"], request["jobId"], request)
+        except JobsDataError as error:
+            _refuse(error)
+        return {"execution": _as_https(found["execution"])} if found.get("execution") else {}
+
+    def update_job_execution(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Report status and details."""
+        try:
+            found = self._plane.update(request["thingName"], request["jobId"], request)
+        except JobsDataError as error:
+            _refuse(error)
+        answer = {"executionState": found["executionState"]} if "executionState" in found else {}
+        return {**answer, "jobDocument": json.dumps(found["jobDocument"])} if "jobDocument" in found else answer
+
+
+def _as_https(execution: dict[str, Any]) -> dict[str, Any]:
+    document = execution.get("jobDocument")
+    return execution if document is None else {**execution, "jobDocument": json.dumps(document)}
+
+
+def _refuse(error: JobsDataError) -> NoReturn:
+    names = {
+        "ResourceNotFound": "ResourceNotFoundException",
+        "InvalidStateTransition": "InvalidStateTransitionException",
+        "TerminalStateReached": "TerminalStateException",
+    }
+    raise AwsError(names.get(error.code, "InvalidRequestException"), str(error)) from None

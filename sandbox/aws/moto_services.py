@@ -1,0 +1,128 @@
+"""The services that moto plays as they are: tables, topics, queues, buckets, keys, identities.
+
+moto keeps its state in module globals, one for all clouds of a process. Here each cloud owns the
+state of its account: it is put into moto's globals for the length of a request, under one lock, so
+that two clouds with the same account never see each other's tables.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import moto.backends as moto_backends
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+from .exchange import HttpRequest, HttpResponse, json_error, xml_error
+
+log = logging.getLogger(__name__)
+
+SERVICES = {
+    "dynamodb": "dynamodb",
+    "sns": "sns",
+    "sqs": "sqs",
+    "s3": "s3",
+    "sts": "sts",
+    "iam": "iam",
+    "kms": "kms",
+    "monitoring": "cloudwatch",
+    "logs": "logs",
+    "events": "events",
+    "scheduler": "scheduler",
+    "ssm": "ssm",
+    "secretsmanager": "secretsmanager",
+    "cloudformation": "cloudformation",
+    "servicequotas": "servicequotas",
+}
+"""Signing name → moto's name."""
+_XML = ("sns", "sts", "s3", "iam", "cloudformation")
+_lock = threading.RLock()  # moto's globals belong to one cloud at a time
+_application = DomainDispatcherApplication(create_backend_app)
+
+
+class MotoServices:
+    """moto's services with the state of one cloud."""
+
+    def __init__(self, account: str) -> None:
+        self._account = account
+        self._state: dict[str, Any] = {}
+
+    def handle(self, request: HttpRequest) -> HttpResponse:
+        """Let moto answer; what it does not have is 501."""
+        signing_name = request.signing_name or "sts"
+        try:
+            with _lock, self._installed():
+                return self._call(request)
+        except NotImplementedError as error:
+            reason = f"the sandbox does not have this call of {signing_name}: {error or request.path}"
+            return _error(signing_name, 501, "NotImplemented", reason)
+        except Exception:
+            log.exception("moto's %s failed on %s %s", signing_name, request.method, request.path)
+            return _error(signing_name, 500, "InternalFailure", f"the sandbox's {signing_name} failed; see its log")
+
+    def close(self) -> None:
+        """Forget all state."""
+        self._state.clear()
+
+    @contextmanager
+    def _installed(self) -> Iterator[None]:
+        backends = {name: moto_backends.get_backend(name) for name in SERVICES.values()}
+        for name, backend in backends.items():
+            if name in self._state:
+                dict.__setitem__(backend, self._account, self._state[name])
+        try:
+            yield
+        finally:
+            for name, backend in backends.items():
+                if dict.__contains__(backend, self._account):
+                    self._state[name] = dict.pop(backend, self._account)
+
+    def _call(self, request: HttpRequest) -> HttpResponse:
+        answered: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> Any:
+            answered.extend((status, headers))
+
+        chunks = _application(self._environ(request), start_response)
+        body = b"".join(chunks)
+        status, headers = int(answered[0].split()[0]), dict(answered[1])
+        if request.method != "HEAD":
+            headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
+        return HttpResponse(status, body, headers)
+
+    def _environ(self, request: HttpRequest) -> dict[str, Any]:
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": request.method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": unquote_to_bytes(request.path).decode("latin-1"),
+            "RAW_URI": request.path + (f"?{request.query}" if request.query else ""),
+            "QUERY_STRING": request.query,
+            "SERVER_NAME": "127.0.0.1",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": "127.0.0.1",
+            "CONTENT_LENGTH": str(len(request.body)),
+            "CONTENT_TYPE": request.headers.get("content-type", ""),
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(request.body),
+            "wsgi.errors": io.StringIO(),
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+        }
+        skipped = ("content-length", "content-type", "transfer-encoding")
+        for name, value in request.headers.items():
+            if name not in skipped:
+                environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
+        environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
+        return environ
+
+
+def _error(signing_name: str, status: int, code: str, message: str) -> HttpResponse:
+    return (xml_error if signing_name in _XML else json_error)(status, code, message)
