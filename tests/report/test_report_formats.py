@@ -1,0 +1,171 @@
+"""Formats for machines: each holds to the rules of those who read it."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import jsonschema
+import pytest
+
+from controller.errors import ExitCode
+from controller.reconcile.finding import Outcome
+from controller.report import as_json, github, html, junit, markdown, sarif, words
+from controller.report.console import Look
+from controller.report.model import FleetFailure
+
+LOOK = Look()
+SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
+FAILURE = FleetFailure("overseas", "AWS could not be reached\nat all, 100 %", "check the network", ExitCode.ERROR)
+
+
+class TestJson:
+    def test_keeps_to_the_documented_schema(self, make):
+        value = json.loads(as_json.render_report(make.report(failures=(FAILURE,)), LOOK))
+        jsonschema.validate(value, json.loads(SCHEMA.read_text()))
+
+    def test_lists_every_device_with_a_finding_and_says_where_the_policy_stands(self, make):
+        [fleet] = json.loads(as_json.render_report(make.report(), LOOK))["fleets"]
+        assert fleet["governed"] == 39
+        assert fleet["outcomes"] == {"rotate": 9, "blocked": 3, "waiting": 0}
+        first = next(entry for entry in fleet["devices"] if entry["device"] == "gateway-a-00")
+        assert first["source"] == "desired_state/factory/policies.yaml:14"
+        assert first["findings"][0]["reason"] == "AgeExceeded"
+        assert first["timing"]["due"] == "2026-07-26T12:00:00Z"
+
+    def test_equal_reports_are_equal_text(self, make):
+        assert as_json.render_report(make.report(), LOOK) == as_json.render_report(make.report(), LOOK)
+
+    def test_a_failed_fleet_means_not_in_sync(self, make):
+        in_sync = make.fleet([make.device("a", "line-a-gateways")])
+        assert json.loads(as_json.render_report(make.report(in_sync), LOOK))["in_sync"] is True
+        assert json.loads(as_json.render_report(make.report(in_sync, failures=(FAILURE,)), LOOK))["in_sync"] is False
+
+
+class TestMarkdown:
+    def test_begins_with_the_summary_and_folds_the_rest(self, make):
+        text = markdown.render_drift(make.report(make.fleet(with_plan=True)), LOOK)
+        assert text.startswith("## 🛑 factory: 27 of 39 devices in sync · 4 to rotate · 5 waiting · 3 blocked")
+        assert text.count("<details") == text.count("</details>") == 5
+        assert "test-benches" not in text, "policies in sync are counted, not shown"
+
+    def test_is_cut_below_what_github_takes_and_says_so(self, make):
+        fleets = [make.fleet(with_plan=True)] * 40
+        text = markdown.render_drift(make.report(*fleets), LOOK)
+        assert len(text) <= 65_536
+        assert "The report is cut here" in text
+        assert text.count("<details") == text.count("</details>")
+
+    def test_a_bar_in_a_message_does_not_break_the_table(self):
+        assert "a \\| b" in markdown.table(("One",), [("a | b",)])
+
+    def test_rows_above_the_limit_are_counted(self):
+        assert "… and 3 more" in markdown.table(("One",), [("x",)] * 5, at_most=2)
+
+
+class TestGithub:
+    def test_each_reason_stands_on_the_line_of_its_policy_field(self, make):
+        lines = github.render_drift(make.report(), LOOK).splitlines()
+        assert lines[1].startswith(
+            "::warning file=desired_state/factory/policies.yaml,line=14,col=1,title=AgeExceeded::6 devices"
+        )
+        assert sum(line.startswith("::error ") for line in lines) == 3
+
+    def test_line_breaks_and_percent_signs_are_escaped(self, make):
+        last = github.render_drift(make.report(failures=(FAILURE,)), LOOK).splitlines()[-1]
+        assert last == "::error title=certfleet::fleet overseas: AWS could not be reached%0Aat all, 100 %25"
+
+    def test_commas_and_colons_in_properties_are_escaped(self):
+        assert "file=a%2Cb%3Ac.yaml,line=3" in github.annotation("error", "x", path="a,b:c.yaml", line=3)
+
+
+class TestSarif:
+    def test_has_a_rule_for_every_result_and_a_place_for_every_policy(self, make):
+        log = json.loads(sarif.render_drift(make.report(failures=(FAILURE,)), LOOK))
+        assert log["version"] == "2.1.0"
+        [run] = log["runs"]
+        rules = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+        assert {result["ruleId"] for result in run["results"]} == rules
+        placed = [result for result in run["results"] if "locations" in result]
+        assert len(placed) == len(run["results"]) - 1
+        region = placed[0]["locations"][0]["physicalLocation"]
+        assert region["artifactLocation"]["uri"] == "desired_state/factory/policies.yaml"
+        assert region["region"]["startLine"] > 0
+
+
+class TestJunit:
+    def test_counts_what_it_lists(self, make):
+        root = ET.fromstring(junit.render_drift(make.report(failures=(FAILURE,)), LOOK))
+        [suite] = root
+        assert int(suite.get("tests")) == len(list(suite.iter("testcase")))
+        assert int(suite.get("failures")) == len(list(suite.iter("failure"))) == 12
+        assert int(suite.get("errors")) == 1
+
+    def test_waiting_is_skipped_not_failed(self, make):
+        root = ET.fromstring(junit.render_drift(make.report(make.fleet(with_plan=True)), LOOK))
+        assert len(list(root.iter("skipped"))) == 5
+
+    def test_what_xml_cannot_hold_is_replaced(self):
+        ET.fromstring(junit.suite("x", [junit.Case("a", "b", "failure", "bad \x00 \x1b byte")]))
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open, self.links, self.rows = [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in {"meta", "input", "br"}:
+            self.open.append(tag)
+        self.rows += tag == "tr"
+        self.links += [value for name, value in attrs if name in {"src", "href"}]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+class TestHtml:
+    def test_is_one_well_formed_page_that_needs_no_network(self, make):
+        page = _Page()
+        text = html.render_drift(make.report(failures=(FAILURE,)), LOOK)
+        page.feed(text)
+        assert page.open == []
+        assert page.links == []
+        assert "https://" not in text
+        assert page.rows > 12
+
+    def test_what_devices_are_called_cannot_break_out(self, make):
+        evil = make.device("<script>alert(1)</script>", "line-a-gateways", 300)
+        assert "<script>alert" not in html.render_drift(make.report(make.fleet([evil])), LOOK)
+
+    def test_a_large_fleet_is_cut_and_the_rest_is_counted(self, make):
+        devices = [make.device(f"gateway-{n:05}", "line-a-gateways", 300) for n in range(html.ROWS_SHOWN + 5)]
+        assert "and 5 more: the JSON report has all" in html.render_drift(make.report(make.fleet(devices)), LOOK)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (45, "45s"), (90, "1m 30s"), (3600, "1h"), (86_400 * 180, "180d"), (90_000, "1d 1h"), (-60, "-1m")],
+)
+def test_durations_are_told_in_their_two_largest_units(seconds, text):
+    from datetime import timedelta
+
+    assert words.duration(timedelta(seconds=seconds)) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [(0, 0, "–"), (0, 9, "0 %"), (9, 9, "100 %"), (1, 100_000, "0.1 %"), (99_999, 100_000, "99.9 %"), (1, 3, "33.3 %")],
+)
+def test_all_and_nothing_are_never_rounded_to(part, whole, text):
+    assert words.percent(part, whole) == text
+
+
+def test_each_governed_device_is_counted_once(make):
+    fleet = make.fleet(with_plan=True)
+    assert fleet.in_sync + sum(fleet.outcomes.values()) == fleet.governed
+    for entry in fleet.policies:
+        assert entry.in_sync + entry.rotate + entry.waiting + entry.blocked == entry.governed
+    assert sum(len(fleet.of(outcome)) for outcome in Outcome) == fleet.governed - fleet.in_sync

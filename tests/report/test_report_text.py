@@ -1,0 +1,98 @@
+"""Text for people: complete at any width, without colour, and short however large the fleet."""
+
+from __future__ import annotations
+
+from controller.errors import ExitCode
+from controller.report.console import Look
+from controller.report.model import FleetFailure
+from controller.report.text import render_drift, render_plan, render_status
+
+PLAN_AT_80 = """\
+OUT OF SYNC  27 of 39 devices in sync · 4 to rotate · 5 waiting · 3 blocked · 2
+unmanaged
+fleet factory, account 123456789012, eu-west-1, 0123456789ab, seen 2026-11-23
+12:00Z
+
+Policy            Devices   In sync   Rotate   Waiting   Blocked   Health
+──────────────────────────────────────────────────────────────────────────
+line-a-gateways        20    70.0 %        2         4         –   Healthy
+line-b-gateways        15    60.0 %        2         1         3   Missing
+test-benches            4     100 %        –         –         –   Healthy
+"""
+
+
+def test_the_plan_begins_with_the_summary_and_the_policies(make):
+    text = render_plan(make.report(make.fleet(with_plan=True)), Look(80))
+    assert text.startswith(PLAN_AT_80)
+    assert text.endswith("Next: certfleet apply --wait\n")
+
+
+def test_no_line_is_wider_than_the_terminal_and_none_ends_in_blanks(make):
+    for width in (60, 80, 120):
+        for line in render_plan(make.report(make.fleet(with_plan=True)), Look(width)).splitlines():
+            assert len(line) <= width, f"{width}: {line}"
+            assert line == line.rstrip()
+
+
+def test_without_colour_there_is_no_escape_and_with_it_the_words_are_the_same(make):
+    import re
+
+    plain = render_drift(make.report(), Look(100))
+    colored = render_drift(make.report(), Look(100, color=True))
+    assert "\x1b" not in plain
+    assert "\x1b[" in colored
+    without = re.sub(r"\x1b\[[0-9;]*m", "", colored)
+    assert [line.rstrip() for line in without.splitlines()] == plain.splitlines()
+
+
+def test_every_blocked_device_comes_with_what_a_person_must_do(make):
+    text = render_drift(make.report(), Look(120))
+    for words in ("NoCertificate  gateway-b-90", "→ provision the device", "ExtraCertificate  gateway-b-92"):
+        assert words in text
+
+
+def test_a_fleet_in_sync_says_so_and_nothing_else_is_to_do(make):
+    fleet = make.fleet([make.device("a", "line-a-gateways")], with_plan=True)
+    text = render_plan(make.report(fleet), Look(100))
+    assert text.startswith("IN SYNC  1 of 1 device in sync")
+    assert "Nothing to do." in text
+
+
+def test_what_is_only_waiting_or_blocked_is_not_called_in_sync(make):
+    from controller.reconcile.device import Device
+
+    fleet = make.fleet([Device("a", ("line-a-gateways",))], with_plan=True)
+    assert "what is left is waiting, or needs a person" in render_plan(make.report(fleet), Look(100))
+
+
+def test_ten_thousand_devices_make_a_page_not_a_book(make):
+    devices = [make.device(f"gateway-{n:05}", "line-a-gateways", 300) for n in range(10_000)]
+    text = render_drift(make.report(make.fleet(devices)), Look(100))
+    assert len(text.splitlines()) < 40
+    assert "and 9,996 more" in text
+
+
+def test_status_gives_numbers_and_names_no_device(make):
+    text = render_status(make.report(), Look(100))
+    assert "line-b-gateways" in text
+    assert "gateway-b-90" not in text
+
+
+def test_a_refused_plan_shows_numbers_and_override_and_does_not_say_apply(make):
+    from dataclasses import replace
+
+    from controller.reconcile.plan import Refusal
+
+    fleet = make.fleet(with_plan=True)
+    refusal = Refusal("maxChangePercent", "line-a-gateways", "41 % of 20", "--override maxChangePercent=41")
+    refused = replace(fleet, plan=replace(fleet.plan, refusals=(refusal,)))
+    text = render_plan(make.report(refused), Look(100))
+    assert "REFUSED  maxChangePercent" in text
+    assert "→ --override maxChangePercent=41" in text
+    assert "Next:" not in text
+
+
+def test_a_fleet_that_failed_stands_below_those_that_did_not(make):
+    failure = FleetFailure("overseas", "AWS could not be reached", "check the network", ExitCode.ERROR)
+    text = render_drift(make.report(failures=(failure,)), Look(100))
+    assert text.index("factory") < text.index("FAILED  fleet overseas") < text.index("→ check the network")
