@@ -7,6 +7,7 @@ nothing is going on. A step or schema that this version does not know, or a dama
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from dataclasses import dataclass, field
@@ -67,8 +68,12 @@ class Journal:
         self.record: Optional[Record] = None
 
     def load(self) -> Optional[Record]:
-        """Read the file as it is at start."""
+        """Read the file as it is at start, and clear what an interrupted write left beside it."""
+        draft = files.temporary(self._path)
         try:
+            if self._system.exists(draft):
+                with contextlib.suppress(OSError):  # a disk that refuses now is cleared by the next write
+                    self._system.remove(draft)
             self.record = decode(self._system.read(self._path)) if self._system.exists(self._path) else None
         except OSError as error:
             raise JournalError(f"cannot read the journal {self._path}: {error}; repair the disk") from error

@@ -25,7 +25,7 @@ from protocol.messages import (
 from . import certificates
 from .actions import Actions, Cause
 from .configuration import Configuration
-from .errors import CertificateError, RotationError
+from .errors import RotationError
 from .journal import Journal
 from .machine import AWAITS_ANSWER, LIMITED, PATIENT, TABLE, Event, State, resume_state
 from .ports import Clock, Loop, Messages, MessagesError, Restarter, Timer
@@ -201,8 +201,8 @@ class Rotator:
             return None
         try:
             foreign = certificates.public_key_der(certificates.load(pem.encode())) != self._actions.new_public_key()
-        except CertificateError:
-            foreign = False  # the check before installing says what is wrong
+        except RotationError:
+            foreign = False  # installing meets the same, and says what is wrong
         if foreign:
             log.warning("refused a certificate for another key than the new one")
             self._refused = " (one for another key came and was refused)"

@@ -3,7 +3,8 @@
 Beside each file F a rotation keeps ``F.old`` (backup) and ``F.new``; both are whole or absent, and
 stay until the rotation is settled. Putting a generation in place copies its two files over the two in
 place, each by an atomic rename; permissions, owner, group and extended attributes remain those of the
-file replaced. Two renames cannot be one: should the power fail between them, the pair in place does
+file replaced. Only where that fails on the way back (a full disk), the backup itself moves into its
+place. Two renames cannot be one: should the power fail between them, the pair in place does
 not match until the component, at its start, repeats the switch that the journal asks for.
 """
 
@@ -61,32 +62,30 @@ class FileStore:
 
     def install(self, certificate_pem: str) -> None:
         """See CredentialStore."""
-        backups = ((self._certificate, self._read(self._certificate)), (self._key, self._read(self._key)))
         try:
             files.write(self._system, _of(self._certificate, Generation.NEW), certificate_pem.encode())
-            for path, data in backups:
-                files.write(self._system, _of(path, Generation.OLD), data)
         except OSError as error:
-            raise StoreError(f"cannot back up the credential: {error}; free or repair the disk") from error
+            raise StoreError(f"cannot store the new certificate: {error}; free or repair the disk") from error
         self.switch(Generation.NEW)
 
     def switch(self, generation: Generation) -> None:
         """See CredentialStore."""
-        certificate, key = self._generation(generation)
-        if generation is Generation.OLD and not (self._exists(certificate) and self._exists(key)):
+        if generation is Generation.NEW:
+            self._back_up()
+        sources = {path: self._source(path, generation) for path in (self._key, self._certificate)}
+        if not self._is_pair(sources[self._certificate], sources[self._key]):
+            self._require_pair(self._certificate, self._key)  # half a generation left over: what is in place stays
             return
-        self._require_pair(certificate, key)
-        targets = ((self._key, self._read(key)), (self._certificate, self._read(certificate)))
+        wanted = {path: self._read(source) for path, source in sources.items()}
+        changes = {path: data for path, data in wanted.items() if data != self._read(path)}
         try:
-            for path, data in targets:
-                files.stage(self._system, path, data, self._system.attributes(path))
-            for path, _ in targets:
-                files.publish(self._system, path)
+            self._replace(changes)
         except OSError as error:
-            raise StoreError(
-                f"cannot put the {generation.value.lower()} credential in place: {error}; "
-                "check the disk and the permissions of the component"
-            ) from error
+            if generation is Generation.NEW or not self._moved(sources, changes):
+                raise StoreError(
+                    f"cannot put the {generation.value.lower()} credential in place: {error}; "
+                    "check the disk and the permissions of the component"
+                ) from error
 
     def settle(self) -> None:
         """See CredentialStore. The backup goes first: half a backup is none."""
@@ -100,13 +99,47 @@ class FileStore:
     def _generation(self, generation: Generation) -> Tuple[Path, Path]:
         return _of(self._certificate, generation), _of(self._key, generation)
 
-    def _require_pair(self, certificate: Path, key: Path) -> None:
-        """Raise StoreError unless the two files belong together."""
+    def _source(self, path: Path, generation: Generation) -> Path:
+        """Where a generation's file lies; without a backup the one in place is the old one."""
+        source = _of(path, generation)
+        return source if generation is Generation.NEW or self._exists(source) else path
+
+    def _back_up(self) -> None:
+        """Complete the backup; a file that has none yet is still the old one."""
+        try:
+            for path in (self._certificate, self._key):
+                backup = _of(path, Generation.OLD)
+                if not self._system.exists(backup):
+                    files.write(self._system, backup, self._system.read(path))
+        except OSError as error:
+            raise StoreError(f"cannot back up the credential: {error}; free or repair the disk") from error
+
+    def _replace(self, changes: Mapping[Path, bytes]) -> None:
+        for path, data in changes.items():
+            files.stage(self._system, path, data, self._system.attributes(path))
+        for path in changes:
+            files.publish(self._system, path)
+
+    def _moved(self, sources: Mapping[Path, Path], changes: Mapping[Path, bytes]) -> bool:
+        """The way back that needs no space: the backup itself moves into its place."""
+        try:
+            for path in changes:
+                self._system.set_attributes(sources[path], self._system.attributes(path))
+                self._system.replace(sources[path], path)
+                self._system.sync_folder(path.parent)
+        except OSError:
+            return False
+        return True
+
+    def _is_pair(self, certificate: Path, key: Path) -> bool:
         try:
             certified = certificates.public_key_der(certificates.load(self._read(certificate)))
         except CertificateError:
             raise StoreError(f"{certificate} does not hold a certificate in PEM") from None
-        if certified != keys.public_key_der(self._read(key)):
+        return certified == keys.public_key_der(self._read(key))
+
+    def _require_pair(self, certificate: Path, key: Path) -> None:
+        if not self._is_pair(certificate, key):
             raise StoreError(f"the key in {key} does not belong to the certificate in {certificate}; restore the pair")
 
     def _read(self, path: Path) -> bytes:

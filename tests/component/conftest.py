@@ -318,9 +318,18 @@ class Device:
     def certificate_in_place(self):
         return self.certificate.read_text()
 
-    def pair_matches(self):
-        certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
-        key = serialization.load_pem_private_key(self.key.read_bytes(), None)
+    def holds_a_working_credential(self):
+        """In place or kept beside it."""
+        for suffix in ("", ".old", ".new"):
+            certificate, key = (path.with_name(path.name + suffix) for path in (self.certificate, self.key))
+            complete = certificate.exists() and key.exists() and self.pair_matches(certificate, key)
+            if complete and certificate.read_text() in self.cloud.registry:
+                return True
+        return False
+
+    def pair_matches(self, certificate=None, key=None):
+        certificate = x509.load_pem_x509_certificate((certificate or self.certificate).read_bytes())
+        key = serialization.load_pem_private_key((key or self.key).read_bytes(), None)
         return spki(certificate.public_key()) == spki(key.public_key())
 
     def switch_on(self):

@@ -151,7 +151,7 @@ def test_a_device_stopped_at_any_point_ends_with_a_working_credential(
         outcomes[world.cloud.status()] = outcomes.get(world.cloud.status(), 0) + 1
 
     with capsys.disabled():
-        print(f"\n{len(counter.points)} crash points, then {outcomes}", end=" ")
+        print(f"\n{len(counter.points)} crash points, then {outcomes}", end=" ")  # noqa: T201  # how exhaustive it was
     assert sum(outcomes.values()) == len(counter.points) > 80
 
 
@@ -183,8 +183,11 @@ def test_a_disk_that_fails_from_any_point_on_never_costs_the_credential(
         injector.act = fail
         world = begin(make_world, tmp_path / str(index), injector, refuse=False, document=rotation_document())
         world.run(3600)
-        assert world.device.pair_matches(), f"failing from {index} ({counter.points[index]})"
-        assert world.device.certificate_in_place() in world.cloud.registry, f"failing from {index}"
+        if code == errno.ENOSPC:
+            assert world.device.pair_matches(), f"failing from {index} ({counter.points[index]})"
+            assert world.device.certificate_in_place() in world.cloud.registry, f"failing from {index}"
+        else:  # nothing can be put in its place on such a disk, but a working credential is there
+            assert world.device.holds_a_working_credential(), f"failing from {index} ({counter.points[index]})"
 
         injector.act = lambda at, name: None
         for _ in range(2):
