@@ -30,7 +30,11 @@ _KEYS: dict[str, Callable[[], Any]] = {
     "EC_secp384r1": lambda: ec.generate_private_key(ec.SECP384R1()),
     "EC_secp521r1": lambda: ec.generate_private_key(ec.SECP521R1()),
 }
-_HASHES = {"SHA256": hashes.SHA256, "SHA384": hashes.SHA384, "SHA512": hashes.SHA512}
+_HASHES: dict[str, Callable[[], hashes.SHA256 | hashes.SHA384 | hashes.SHA512]] = {
+    "SHA256": hashes.SHA256,
+    "SHA384": hashes.SHA384,
+    "SHA512": hashes.SHA512,
+}
 _ALGORITHM = re.compile(r"(SHA256|SHA384|SHA512)WITH(RSA|ECDSA)(_PSS)?")
 _SUBJECT = {
     "Country": NameOID.COUNTRY_NAME, "Organization": NameOID.ORGANIZATION_NAME,
@@ -124,7 +128,7 @@ class PrivateCas:
 
     def list_certificate_authorities(self, request: dict[str, Any]) -> dict[str, Any]:
         """CAs in ARN order."""
-        found, token = page(self._by_arn.values(), lambda ca: ca.arn, request, size="MaxResults", token="NextToken")
+        found, token = page(self._by_arn.values(), lambda ca: ca.arn, request, size="MaxResults", marker="NextToken")
         return answer("CertificateAuthorities", [self._described(ca) for ca in found], token, "NextToken")
 
     def get_certificate_authority_csr(self, request: dict[str, Any]) -> dict[str, Any]:

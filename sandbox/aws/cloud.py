@@ -1,5 +1,4 @@
-"""One AWS account and region on this machine: what clients reach over HTTP(S), and what the sandbox's
-other halves use directly.
+"""One AWS account and region on this machine, over HTTP(S) and for the sandbox's other halves.
 
 AWS IoT (registry, jobs, data planes), Private CA, Lambda's levers and Greengrass are the sandbox's
 own, made for whole fleets; other services are moto's. ``docs/sandbox.md`` says where it differs from
@@ -50,8 +49,9 @@ _TICK_SECONDS = 0.2  # how late a timer of the clock's real time may be
 
 
 class Cloud:
-    """``registry`` and ``jobs`` implement ``sandbox.interfaces``; ``seed`` fills; ``functions`` and ``rules``
-    are for ``sandbox.stack``; ``deployments`` is for the nucleus stand-ins.
+    """``registry`` and ``jobs`` implement ``sandbox.interfaces``; ``seed`` fills.
+
+    ``functions`` and ``rules`` are for ``sandbox.stack``; ``deployments`` is for the nucleus stand-ins.
     """
 
     def __init__(

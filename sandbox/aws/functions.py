@@ -104,7 +104,7 @@ class Functions:
 
     def list_functions(self, request: dict[str, Any]) -> dict[str, Any]:
         """Functions in name order."""
-        found, marker = page(self._by_name.values(), lambda f: f.name, request, size="MaxItems", token="Marker")
+        found, marker = page(self._by_name.values(), lambda f: f.name, request, size="MaxItems", marker="Marker")
         return answer("Functions", [self._configuration(f) for f in found], marker, "NextMarker")
 
     def put_function_concurrency(self, request: dict[str, Any]) -> dict[str, Any]:

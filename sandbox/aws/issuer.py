@@ -38,7 +38,7 @@ class Issuer:
 
     name: x509.Name
     key: Any
-    hash: hashes.HashAlgorithm
+    hash: hashes.SHA256 | hashes.SHA384 | hashes.SHA512
     padding: padding.PSS | None = None  # RSA-PSS instead of PKCS#1 v1.5
 
     def issue(

@@ -51,10 +51,13 @@ class SortedNames:
 
 
 def page_of(
-    names: Sequence[str], request: Mapping[str, Any], *, size: str = "maxResults", token: str = "nextToken"
+    names: Sequence[str], request: Mapping[str, Any], *, size: str = "maxResults", marker: str = "nextToken"
 ) -> tuple[Sequence[str], str | None]:
-    """The page of ascending ``names`` that the request asks for, and the token of the next one."""
-    start = bisect_right(names, _decode(request[token])) if request.get(token) else 0
+    """The page of ascending ``names`` that the request asks for, and the token of the next one.
+
+    ``size`` and ``marker`` are what this API calls the two parameters.
+    """
+    start = bisect_right(names, _decode(request[marker])) if request.get(marker) else 0
     end = start + int(request.get(size) or MAX_PAGE)
     page = names[start:end]
     return page, _encode(page[-1]) if page and end < len(names) else None
@@ -66,17 +69,17 @@ def page(
     request: Mapping[str, Any],
     *,
     size: str = "maxResults",
-    token: str = "nextToken",
+    marker: str = "nextToken",
 ) -> tuple[list[T], str | None]:
     """Like ``page_of`` for items that are few or already filtered."""
     by_key = {key(item): item for item in items}
-    keys, following = page_of(sorted(by_key), request, size=size, token=token)
+    keys, following = page_of(sorted(by_key), request, size=size, marker=marker)
     return [by_key[k] for k in keys], following
 
 
-def answer(member: str, items: Sequence[Any], following: str | None, token: str = "nextToken") -> dict[str, Any]:
+def answer(member: str, items: Sequence[Any], following: str | None, marker: str = "nextToken") -> dict[str, Any]:
     """The answer of a list call."""
-    return {member: list(items), **({token: following} if following else {})}
+    return {member: list(items), **({marker: following} if following else {})}
 
 
 def _encode(key: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -60,15 +61,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
         self.wfile.flush()
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = do_HEAD = handle_any
+    do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = do_HEAD = handle_any  # noqa: N815 (named by the base class)
 
     def _read_body(self) -> bytes | None:
         try:
             if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
                 return self._read_chunks()
-            length = int(self.headers.get("Content-Length") or 0)
-            if not 0 <= length <= MAX_BODY:
-                raise ValueError(length)
+            length = _checked(int(self.headers.get("Content-Length") or 0))
         except ValueError:
             self.close_connection = True
             self.send_error(413, f"a body has at most {MAX_BODY} bytes and a correct length")
@@ -79,8 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = bytearray()
         while True:
             size = int(self.rfile.readline(64).split(b";")[0], 16)
-            if len(body) + size > MAX_BODY:
-                raise ValueError(size)
+            _checked(len(body) + size)
             body += self.rfile.read(size)
             self.rfile.readline(64)
             if size == 0:
@@ -90,12 +88,21 @@ class _Handler(BaseHTTPRequestHandler):
         log.debug(format, *args)
 
 
+def _checked(length: int) -> int:
+    """The length of a body; ValueError if it is none that is taken."""
+    if not 0 <= length <= MAX_BODY:
+        raise ValueError(length)
+    return length
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 256
 
-    def __init__(self, address: tuple[str, int], tls: ssl.SSLContext, answer: Callable[[HttpRequest], HttpResponse]):
+    def __init__(
+        self, address: tuple[str, int], tls: ssl.SSLContext, answer: Callable[[HttpRequest], HttpResponse]
+    ) -> None:
         super().__init__(address, _Handler)
         self.tls = tls
         self.answer = answer
@@ -116,8 +123,8 @@ class _Server(ThreadingHTTPServer):
             self._open = {c for c in self._open if c is not request and c.fileno() != -1}
         super().shutdown_request(request)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("connection of %s ended", client_address, exc_info=True)
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 (the base class passes it)
+        log.debug("connection of %s ended: %s", client_address, sys.exc_info()[1])
 
     def close_all(self) -> None:
         """Drop every open connection."""

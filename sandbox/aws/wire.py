@@ -94,7 +94,7 @@ class Reader:
         except (KeyError, ValueError):
             raise self._wrong(shape, text, path) from None
 
-    def _value(self, shape: Any, value: Any, path: str) -> Any:
+    def _value(self, shape: Any, value: Any, path: str) -> Any:  # noqa: C901, PLR0911 (one arm per type)
         """A member of a JSON body; unknown members are left out, as AWS does."""
         try:
             match shape.type_name:
@@ -181,7 +181,7 @@ def _out_of_range(shape: Any, number: float, path: str, what: str) -> str | None
 
 @cache
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:
-    """The model's pattern, anchored; None where it uses classes that only Java knows (``\\p{…}``)."""
+    """The model's pattern, anchored; None where it uses character classes that only Java knows."""
     if pattern is None:
         return None
     try:

@@ -182,7 +182,7 @@ class Certificates:
     def list_certificates(self, request: dict[str, Any]) -> dict[str, Any]:
         """By creation, newest first unless ``ascendingOrder``."""
         names = self._oldest_first if request.get("ascendingOrder") else self._newest_first
-        keys, marker = page_of(names.in_order(), request, size="pageSize", token="marker")
+        keys, marker = page_of(names.in_order(), request, size="pageSize", marker="marker")
         return answer("certificates", [self._summary(_id_of(key)) for key in keys], marker, "nextMarker")
 
     def list_certificates_by_ca(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class Certificates:
         names = self._oldest_first if request.get("ascendingOrder") else self._newest_first
         wanted = request["caCertificateId"]
         keys = [k for k in names.in_order() if self._by_id[_id_of(k)].ca_certificate_id == wanted]
-        keys_page, marker = page_of(keys, request, size="pageSize", token="marker")
+        keys_page, marker = page_of(keys, request, size="pageSize", marker="marker")
         return answer("certificates", [self._summary(_id_of(key)) for key in keys_page], marker, "nextMarker")
 
     def update_certificate(self, request: dict[str, Any]) -> None:

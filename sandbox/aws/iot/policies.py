@@ -15,7 +15,7 @@ from .groups import Groups
 from .policy_language import parse_policy
 
 MAX_VERSIONS = 5
-_PAGING = {"size": "pageSize", "token": "marker"}
+_PAGING = {"size": "pageSize", "marker": "marker"}
 
 
 @dataclass(slots=True)
