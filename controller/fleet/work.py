@@ -32,23 +32,38 @@ class Work:
     def run(self, refill: Callable[[], None] = lambda: None) -> None:
         """Do all calls. ``refill`` is asked to add more whenever the queue runs dry.
 
-        The first exception stops everything: calls not yet begun are dropped.
+        The first call that fails stops it: calls not yet begun are dropped, the results of those under
+        way are still handled (they cost quota), then the failure is raised.
         """
         under_way: deque[tuple[Future[Any], Callable[[Any], None]]] = deque()
+        failure: Exception | None = None
         executor = ThreadPoolExecutor(self._workers, thread_name_prefix="fleet")
         try:
             while True:
-                while len(under_way) < self._window:
-                    if not self._waiting:
-                        refill()
-                    if not self._waiting:
-                        break
+                while failure is None and len(under_way) < self._window and self._has_waiting(refill):
                     call, then = self._waiting.popleft()
                     under_way.append((executor.submit(call), then))
                 if not under_way:
-                    return
+                    break
                 future, then = under_way.popleft()
-                then(future.result())
+                if future.cancelled():
+                    continue
+                error = future.exception()
+                if error is None:
+                    then(future.result())
+                elif not isinstance(error, Exception):
+                    raise error
+                elif failure is None:
+                    failure = error
+                    for waiting, _ in under_way:
+                        waiting.cancel()
         finally:
             self._waiting.clear()
             executor.shutdown(wait=True, cancel_futures=True)
+        if failure is not None:
+            raise failure
+
+    def _has_waiting(self, refill: Callable[[], None]) -> bool:
+        if not self._waiting:
+            refill()
+        return bool(self._waiting)

@@ -309,7 +309,7 @@ def test_interrupted_reading_reads_each_certificate_once_over_both_runs(registry
 
     assert [device.attachments[0].certificate.key_type for device in devices.values()] == ["ECDSA-P256"] * 3
     described = [p["certificateId"] for operation, p in registry.seen if operation == "DescribeCertificate"]
-    assert len(described) - len(before) <= 2
+    assert (len(before), len(described)) == (3, 4), "only the throttled one is asked for again"
 
 
 def test_progress_tells_every_phase(registry, make_session, make_desired, inventory, now):
