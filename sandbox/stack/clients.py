@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Protocol
+from typing import Any
 
 import boto3
 from botocore.config import Config
+
+from sandbox.aws import Cloud
 
 _CONFIG = Config(
     connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3}, max_pool_connections=32
 )
 
 
-class CloudLike(Protocol):
-    """What the stack needs to know of a cloud (``sandbox.aws.Cloud``)."""
-
-    account: str
-    region: str
-
-    @property
-    def endpoint_url(self) -> str:
-        """Where every AWS API answers."""
-
-    @property
-    def ca_bundle(self) -> Any:
-        """Path of the CA certificates under which it answers over TLS."""
-
-
 class Clients:
     """Makes clients that talk to the cloud with dummy credentials, whatever the process environment says."""
 
-    def __init__(self, cloud: CloudLike) -> None:
+    def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self._lock = threading.Lock()
         self._made: dict[tuple[str, str], Any] = {}
         self._session = boto3.session.Session(
             aws_access_key_id="sandbox",
             aws_secret_access_key="sandbox",  # noqa: S106  # the sandbox takes any
-            region_name=cloud.region,
+            region_name=cloud.site.region,
         )
 
     def get(self, service: str, endpoint_url: str | None = None) -> Any:

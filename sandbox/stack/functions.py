@@ -1,7 +1,7 @@
 """Runs Lambda code in this process, as asynchronous invocations.
 
-What the template says of a function is asked of the cloud's Lambda API at each invocation, so that
-``update_function_configuration`` and ``put_function_concurrency`` act at once, as on AWS. Unlike
+Each invocation goes through the cloud's Lambda state, so that ``update_function_configuration`` and
+``put_function_concurrency`` act at once, as on AWS. Unlike
 AWS: code that outruns its time limit is not stopped (its run counts as failed), and the waits
 between attempts are seconds where AWS waits minutes.
 """
@@ -17,9 +17,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from backend.functions import services as backend_services
+from sandbox.aws import Cloud
+from sandbox.aws.functions import FunctionThrottledError
 
 from .clients import Clients
 
@@ -54,7 +57,8 @@ class FunctionTimeoutError(Exception):
 class Functions:
     """The functions of one stack."""
 
-    def __init__(self, clients: Clients, clock: Callable[[], datetime], workers: int = 8) -> None:
+    def __init__(self, cloud: Cloud, clients: Clients, clock: Callable[[], datetime], workers: int = 8) -> None:
+        self._cloud = cloud
         self._clients = clients
         self._clock = clock
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="lambda")
@@ -65,8 +69,13 @@ class Functions:
         self._pending = 0
         self._stopped = False
 
-    def add(self, name: str, config: InvokeConfig) -> None:
-        """Declare a function that exists in the cloud."""
+    def create(self, name: str, environment: Mapping[str, str], properties: Mapping[str, Any]) -> str:
+        """Make a function in the cloud whose code runs here; returns its ARN."""
+        self._configs[name] = InvokeConfig()
+        return self._cloud.functions.register(name, partial(self._run, name), environment, properties)
+
+    def configure(self, name: str, config: InvokeConfig) -> None:
+        """Say how failed invocations of a function are treated."""
         self._configs[name] = config
 
     def invoke(self, name: str, event: Mapping[str, Any]) -> None:
@@ -132,11 +141,10 @@ class Functions:
         if time.monotonic() - invocation.accepted_at > config.oldest_event_seconds:
             self._give_up(invocation, config, "EventAgeExceeded")
             return
-        if self._is_throttled(invocation.function):
-            self._submit(invocation, THROTTLE_DELAY)
-            return
         try:
-            self._run(invocation)
+            self._cloud.functions.run(invocation.function, invocation.event)
+        except FunctionThrottledError:
+            self._submit(invocation, THROTTLE_DELAY)
         except Exception as error:  # noqa: BLE001  # whatever the function raises
             log.warning("%s failed: %s: %s", invocation.function, type(error).__name__, error)
             if invocation.failures >= config.retries:
@@ -145,20 +153,14 @@ class Functions:
                 delay = RETRY_DELAYS[min(invocation.failures, len(RETRY_DELAYS) - 1)]
                 self._submit(replace(invocation, failures=invocation.failures + 1), delay)
 
-    def _is_throttled(self, name: str) -> bool:
-        answer = self._clients.get("lambda").get_function_concurrency(FunctionName=name)
-        return bool(answer.get("ReservedConcurrentExecutions") == 0)
-
-    def _run(self, invocation: Invocation) -> None:
-        configuration = self._clients.get("lambda").get_function_configuration(FunctionName=invocation.function)
-        handler = _handler(configuration["Handler"])
-        variables = configuration.get("Environment", {}).get("Variables", {})
+    def _run(self, name: str, event: Mapping[str, Any], variables: Mapping[str, str]) -> Any:
+        configuration = self._cloud.functions.get_function_configuration({"FunctionName": name})
         started = time.monotonic()
-        with backend_services.running(self._services(invocation.function, variables)):
-            handler(invocation.event, None)
-        limit = configuration["Timeout"]
-        if time.monotonic() - started > limit:
-            raise FunctionTimeoutError(f"{invocation.function} took longer than its {limit} seconds")
+        with backend_services.running(self._services(name, variables)):
+            result = _handler(configuration["Handler"])(event, None)
+        if time.monotonic() - started > configuration["Timeout"]:
+            raise FunctionTimeoutError(f"{name} took longer than its {configuration['Timeout']} seconds")
+        return result
 
     def _services(self, name: str, variables: Mapping[str, str]) -> backend_services.Services:
         key = (name, json.dumps(variables, sort_keys=True))

@@ -6,9 +6,7 @@ that only matter on AWS are listed with what stands in for them; a type in neith
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 from botocore import xform_name
 
 from .clients import Clients
+from .functions import Functions
 from .template import TemplateError
 
 Properties = Mapping[str, Any]
@@ -34,13 +33,14 @@ class Site:
     """Where resources are made."""
 
     clients: Clients
+    functions: Functions
     account: str
     region: str
     stack_name: str
 
-    def arn(self, service: str, resource: str, *, regional: bool = True) -> str:
+    def arn(self, service: str, resource: str) -> str:
         """An ARN of this account."""
-        return f"arn:aws:{service}:{self.region if regional else ''}:{self.account}:{resource}"
+        return f"arn:aws:{service}:{'' if service == 'iam' else self.region}:{self.account}:{resource}"
 
 
 HANDLERS_PACKAGE = "backend.functions."
@@ -106,35 +106,8 @@ def _function(site: Site, logical_id: str, properties: Properties) -> Made:
     if not is_ours(properties):
         return Made(logical_id, {"Arn": site.arn("lambda", f"function:{logical_id}")})
     name = properties["FunctionName"]
-    answer = site.clients.get("lambda").create_function(
-        FunctionName=name,
-        Runtime=properties["Runtime"],
-        Role=properties["Role"],
-        Handler=properties["Handler"],
-        Description=properties.get("Description", ""),
-        Timeout=properties["Timeout"],
-        MemorySize=properties["MemorySize"],
-        Architectures=properties["Architectures"],
-        Environment=properties["Environment"],
-        Code={"ZipFile": _placeholder_zip()},
-    )
-    return Made(name, {"Arn": answer["FunctionArn"]})
-
-
-def _placeholder_zip() -> bytes:
-    """The API demands code; what runs is the working tree."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("README", "The sandbox runs the handlers of the working tree.\n")
-    return buffer.getvalue()
-
-
-def _role(site: Site, logical_id: str, properties: Properties) -> Made:
-    name = f"{site.stack_name}-{logical_id}"[:64]
-    answer = site.clients.get("iam").create_role(
-        RoleName=name, AssumeRolePolicyDocument=json.dumps(properties["AssumeRolePolicyDocument"])
-    )
-    return Made(name, {"Arn": answer["Role"]["Arn"]})
+    environment = properties.get("Environment", {}).get("Variables", {})
+    return Made(name, {"Arn": site.functions.create(name, environment, properties)})
 
 
 def _sdk_call(site: Site, logical_id: str, properties: Properties) -> Made:
@@ -160,7 +133,6 @@ _API_NAMES: Mapping[str, str] = {"ExponentialRolloutRate": "exponentialRate"}
 
 PROVISIONERS: Mapping[str, Callable[[Site, str, Properties], Made]] = {
     "AWS::DynamoDB::Table": _table,
-    "AWS::IAM::Role": _role,
     "AWS::IoT::JobTemplate": _job_template,
     "AWS::IoT::TopicRule": _topic_rule,
     "AWS::Lambda::Function": _function,
@@ -175,6 +147,7 @@ STAND_INS: Mapping[str, tuple[str, str]] = {
     "AWS::CloudWatch::Alarm": ("cloudwatch", "alarm:"),
     "AWS::CloudWatch::Dashboard": ("cloudwatch", "dashboard/"),
     "AWS::IAM::Policy": ("iam", "policy/"),
+    "AWS::IAM::Role": ("iam", "role/"),
     "AWS::KMS::Key": ("kms", "key/"),
     "AWS::Lambda::EventInvokeConfig": ("lambda", "function:"),
     "AWS::Lambda::Permission": ("lambda", "function:"),

@@ -1,6 +1,6 @@
 """The rule engine: messages on the bus → SQL → functions.
 
-A rule's definition is asked of the cloud when a message meets its topic filter, so that
+A rule's definition is read from the cloud when a message meets its topic filter, so that
 ``disable_topic_rule`` and ``replace_topic_rule`` act at once.
 """
 
@@ -14,10 +14,10 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from sandbox.aws.iot.settings import TopicRules
 from sandbox.bus import Message
 
 from . import sql
-from .clients import Clients
 from .functions import Functions
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,8 @@ class Rule:
 class RuleEngine:
     """Hears every message; hands on what an enabled rule selects."""
 
-    def __init__(self, clients: Clients, functions: Functions, clock: Callable[[], datetime]) -> None:
-        self._clients = clients
+    def __init__(self, rules: TopicRules, functions: Functions, clock: Callable[[], datetime]) -> None:
+        self._definitions = rules
         self._functions = functions
         self._clock = clock
         self._rules: list[Rule] = []
@@ -55,8 +55,8 @@ class RuleEngine:
                 self._functions.submit(partial(self._apply, rule, message))
 
     def _apply(self, rule: Rule, message: Message) -> None:
-        definition = self._clients.get("iot").get_topic_rule(ruleName=rule.name)["rule"]
-        if definition.get("ruleDisabled"):
+        definition = self._definitions.get(rule.name)
+        if definition is None or definition["ruleDisabled"]:
             log.info("rule %s is disabled: a message on %s is passed over", rule.name, message.topic)
             return
         payload = _object(message.payload)

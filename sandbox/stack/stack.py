@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from protocol.names import DEFAULT_STACK_NAME
+from sandbox.aws import Cloud
 from sandbox.bus import Bus
 
-from .clients import Clients, CloudLike
+from .clients import Clients
 from .functions import Functions, InvokeConfig
 from .resources import Made, Site, is_ours, make, rule_payload
 from .rules import RuleEngine
@@ -34,7 +35,7 @@ class Stack:
     def __init__(
         self,
         template: Mapping[str, Any],
-        cloud: CloudLike,
+        cloud: Cloud,
         bus: Bus,
         clock: ClockLike,
         stack_name: str = DEFAULT_STACK_NAME,
@@ -43,17 +44,17 @@ class Stack:
         self._outputs: Mapping[str, Mapping[str, Any]] = template.get("Outputs", {})
         self._bus = bus
         self._clients = Clients(cloud)
-        self._site = Site(self._clients, cloud.account, cloud.region, stack_name)
-        self._functions = Functions(self._clients, clock.now)
-        self._rules = RuleEngine(self._clients, self._functions, clock.now)
+        self._functions = Functions(cloud, self._clients, clock.now)
+        self._site = Site(self._clients, self._functions, cloud.site.account, cloud.site.region, stack_name)
+        self._rules = RuleEngine(cloud.rules, self._functions, clock.now)
         self._made: dict[str, Made] = {}
         self._being_made: list[str] = []
         self._resolver = Resolver(
             {
-                "AWS::AccountId": cloud.account,
+                "AWS::AccountId": cloud.site.account,
                 "AWS::NoValue": "",
                 "AWS::Partition": PSEUDO_PARTITION,
-                "AWS::Region": cloud.region,
+                "AWS::Region": cloud.site.region,
                 "AWS::StackName": stack_name,
                 "AWS::URLSuffix": "amazonaws.com",
             },
@@ -65,11 +66,8 @@ class Stack:
         """Make every resource, then hear the bus."""
         for logical_id in self._resources:
             self._make(logical_id)
-        configs = dict(self._invoke_configs())
-        for logical_id, resource in self._of_type("AWS::Lambda::Function"):
-            if is_ours(resource["Properties"]):
-                name = self._made[logical_id].ref
-                self._functions.add(name, configs.get(name, InvokeConfig()))
+        for name, config in self._invoke_configs():
+            self._functions.configure(name, config)
         for _, resource in self._of_type("AWS::IoT::TopicRule"):
             properties = self._resolver.value(resource["Properties"])
             self._rules.add(properties["RuleName"], rule_payload(properties))
@@ -112,8 +110,6 @@ class Stack:
         properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::Lambda::Function" and not is_ours(properties):
             return dict(properties)
-        if resource["Type"] == "AWS::IAM::Role":
-            return {"AssumeRolePolicyDocument": resolve(properties["AssumeRolePolicyDocument"])}
         skipped = _NOT_LOOKED_AT.get(resource["Type"], frozenset())
         if skipped is None:
             return {}
@@ -152,9 +148,10 @@ _NOT_LOOKED_AT: Mapping[str, frozenset[str] | None] = {
     "AWS::CloudWatch::Alarm": None,
     "AWS::CloudWatch::Dashboard": None,
     "AWS::IAM::Policy": None,
+    "AWS::IAM::Role": None,
     "AWS::KMS::Key": None,
     "AWS::Lambda::EventInvokeConfig": None,
-    "AWS::Lambda::Function": frozenset({"Code", "LoggingConfig"}),
+    "AWS::Lambda::Function": frozenset({"Code", "LoggingConfig", "Role"}),
     "AWS::Lambda::Permission": None,
     "AWS::Logs::LogGroup": None,
     "AWS::Logs::MetricFilter": None,
