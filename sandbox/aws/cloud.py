@@ -68,9 +68,15 @@ class Cloud:
         self.deployments = Deployments(self._engine, self._things, self._groups)
         self._components = Components(self.site)
         self.seed = Seed(
-            self.site, self._things, self._groups, self._certificates, self._principals, self._policies,
-            self.private_cas.issuer, self.private_cas.seed,
-        )  # fmt: skip
+            self.site,
+            things=self._things,
+            groups=self._groups,
+            certificates=self._certificates,
+            principals=self._principals,
+            policies=self._policies,
+            private_issuer=self.private_cas.issuer,
+            create_private_ca=self.private_cas.seed,
+        )
         self._server = HttpServer(self._identity.context(), Gateway(self._services(), self._moto).handle, port)
         self._ticker = threading.Thread(target=self._tick, name="sandbox-ticker", daemon=True)
         clock.on_advance(self.site.tick)
@@ -130,7 +136,14 @@ class Cloud:
         self._certificates = Certificates(site, aws_iot_issuer(folder / "ca"))
         self._principals = Principals(self._things, self._certificates)
         self._policies = Policies(site, self._certificates, self._groups)
-        self.registry = Presence(site, self._certificates, self._principals, self._policies, self._things, self._groups)
+        self.registry = Presence(
+            site,
+            certificates=self._certificates,
+            principals=self._principals,
+            policies=self._policies,
+            things=self._things,
+            groups=self._groups,
+        )
         self._shadows = Shadows(site, self._things)
 
     def _build_jobs(self) -> None:

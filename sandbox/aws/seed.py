@@ -41,9 +41,17 @@ class Seed:
     """Direct writes into the registry of a cloud."""
 
     def __init__(
-        self, site: Site, things: Things, groups: Groups, certificates: Certificates, principals: Principals,
-        policies: Policies, private_issuer: Callable[[str], Issuer], create_private_ca: Callable[..., str],
-    ) -> None:  # fmt: skip
+        self,
+        site: Site,
+        *,
+        things: Things,
+        groups: Groups,
+        certificates: Certificates,
+        principals: Principals,
+        policies: Policies,
+        private_issuer: Callable[[str], Issuer],
+        create_private_ca: Callable[..., str],
+    ) -> None:
         self._site = site
         self._things = things
         self._groups = groups

@@ -34,9 +34,15 @@ class Presence:
     """Implements ``sandbox.interfaces.Registry`` over the registry's parts."""
 
     def __init__(
-        self, site: Site, certificates: Certificates, principals: Principals, policies: Policies, things: Things,
+        self,
+        site: Site,
+        *,
+        certificates: Certificates,
+        principals: Principals,
+        policies: Policies,
+        things: Things,
         groups: Groups,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._site = site
         self._certificates = certificates
         self._principals = principals
