@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-DURATION_PATTERN = r"^[0-9]{1,9}[smhdw]$"
+DURATION_PATTERN = r"^[0-9]{1,10}[smhdw]$"
 DURATION_EXAMPLES = ("90d", "12h", "30m", "2w")
 MAX_DURATION = timedelta(days=36_525)  # a hundred years
 

@@ -87,9 +87,10 @@ def _tied_policies(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
         spec = policy.spec
         tied = first.setdefault((spec.thing_group, spec.priority), document)
         if tied is not document:
+            field = "priority" if "priority" in spec.model_fields_set else "thingGroup"
             yield document.problem(
-                ("spec", "priority") if "priority" in spec.model_fields_set else ("spec", "thingGroup"),
-                f"the policy {tied.name!r} at {_at(tied)} governs {spec.thing_group!r} with the same "
+                ("spec", field),
+                f"ties with the policy {tied.name!r} at {_at(tied)}, which governs {spec.thing_group!r} with the same "
                 f"priority {spec.priority}; allowed: different priorities",
             )
 

@@ -29,8 +29,8 @@ class ReadDocument:
     model: Document | None
 
     def problem(self, path: _Path, message: str) -> Problem:
-        """A problem at this field, which the message names first."""
-        return self.yaml.problem(path, f"{dotted(path)}: {message}")
+        """A problem at this field, which the message names first; an empty path is the document."""
+        return self.yaml.problem(path, f"{dotted(path)}: {message}" if path else message)
 
 
 def read_document(document: YamlDocument) -> tuple[ReadDocument | None, list[Problem]]:
@@ -51,7 +51,7 @@ def read_document(document: YamlDocument) -> tuple[ReadDocument | None, list[Pro
         problems += [
             _problem(document, model, detail)
             for detail in error.errors(include_url=False)
-            if not set(blanks) & {detail["loc"], detail["loc"][:-1]}
+            if not set(blanks) & {detail["loc"], detail["loc"][:-1]} and not _is_echo(detail)
         ]
     metadata = value.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
@@ -64,7 +64,7 @@ def dotted(path: _Path) -> str:
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".") or "document"
+    return text.lstrip(".")
 
 
 def _envelope_problems(document: YamlDocument) -> Iterator[Problem]:
@@ -101,6 +101,11 @@ def _problem(document: YamlDocument, model: type[BaseModel], detail: ErrorDetail
     """A pydantic error in our words."""
     path = detail["loc"]
     return document.problem(path, f"{dotted(path)}: {_MESSAGES[detail['type']](model, detail)}")
+
+
+def _is_echo(detail: ErrorDetails) -> bool:
+    """A list counts as too short for pydantic where its items are wrong; each item was told already."""
+    return detail["type"] == "too_short" and bool(detail["input"])
 
 
 _MESSAGES: dict[str, Callable[[type[BaseModel], ErrorDetails], str]] = {

@@ -1,0 +1,216 @@
+"""What documents say with two fields, with the clock, and together."""
+
+import pytest
+
+POLICY_HEAD = "apiVersion: certfleet/v1\nkind: RotationPolicy\nmetadata: {name: %s}\n"
+INCIDENT = "apiVersion: certfleet/v1\nkind: Incident\nmetadata: {name: i}\nspec:\n  reason: r\n  deadline: 2026-12-01\n"
+WAIVER = "apiVersion: certfleet/v1\nkind: Waiver\nmetadata: {name: w}\nspec:\n  owner: Ada\n  reason: r\n"
+NOW_TEXT = "2026-11-23T12:00:00Z"
+AGAIN = "which is to come: certificates issued until then would be rotated again and again; allowed: up to now"
+
+
+def policy(certificate: str, extra: str = "", name: str = "p", group: str = "g") -> str:
+    return f"{POLICY_HEAD % name}spec:\n  thingGroup: {group}\n  certificate: {{{certificate}}}\n{extra}"
+
+
+def waves(sizes: str) -> str:
+    return policy("maxAge: 90d", f"  rollout: {{waves: {sizes}}}\n")
+
+
+INSIDE_ONE = {
+    "a policy that demands nothing": (
+        policy(""),
+        ["6: spec.certificate: demands nothing; allowed: at least one of maxAge, renewBefore, keyType, authority"],
+    ),
+    "a CSR algorithm without a key type": (
+        policy("maxAge: 9d, csrSigningAlgorithm: SHA256WITHRSA"),
+        [
+            "6: spec.certificate.csrSigningAlgorithm: found 'SHA256WITHRSA' without keyType; "
+            "allowed: together with keyType"
+        ],
+    ),
+    "a CSR algorithm of another family": (
+        policy("keyType: ECDSA-P256, csrSigningAlgorithm: SHA256WITHRSA"),
+        [
+            "6: spec.certificate.csrSigningAlgorithm: found 'SHA256WITHRSA', with which a ECDSA-P256 key cannot sign; "
+            "allowed: ECDSA-WITH-SHA256, ECDSA-WITH-SHA384, ECDSA-WITH-SHA512"
+        ],
+    ),
+    "a cutoff in the future": (
+        policy("rotateIssuedBefore: 2026-11-24T00:00:00Z"),
+        [f"6: spec.certificate.rotateIssuedBefore: found 2026-11-24T00:00:00Z, {AGAIN}, {NOW_TEXT}"],
+    ),
+    "waves that end before the whole": (
+        waves("['1', '50%']"),
+        ["7: spec.rollout.waves[1]: found 50% as the last wave; allowed: 100%"],
+    ),
+    "waves that shrink": (
+        waves("['10%', '5%', '100%']"),
+        ["7: spec.rollout.waves[1]: found 5% after 10%; allowed: sizes that increase, each counts all waves up to it"],
+    ),
+    "a count after a percentage": (
+        waves("['10%', '5', '100%']"),
+        ["7: spec.rollout.waves[1]: found the count 5 after 10%; allowed: counts before percentages"],
+    ),
+    "a waiver that has expired": (
+        WAIVER + "  devices: [a]\n  expires: 2026-11-20T00:00:00Z\n",
+        [
+            "8: spec.expires: the waiver expired at 2026-11-20T00:00:00Z, 3d ago; ask its owner, Ada, whether it is "
+            "renewed, or remove it"
+        ],
+    ),
+    "a waiver that names a device twice": (
+        WAIVER + "  expires: 2026-12-20\n  devices:\n    - a\n    - b\n    - a\n",
+        ["11: spec.devices[2]: 'a' is already item 0"],
+    ),
+    "an incident that declares nothing": (
+        INCIDENT,
+        ["4: spec: declares nothing; allowed: at least one of authority, keyType, issuedAfter, issuedBefore"],
+    ),
+    "an incident whose period ends before it begins": (
+        INCIDENT + "  issuedAfter: 2026-06-01\n  issuedBefore: 2026-05-01\n",
+        ["7: spec.issuedAfter: found 2026-06-01T00:00:00Z; allowed: earlier than issuedBefore, 2026-05-01T00:00:00Z"],
+    ),
+    "an incident whose period ends in the future": (
+        INCIDENT + "  issuedBefore: 2027-01-01\n",
+        [f"7: spec.issuedBefore: found 2027-01-01T00:00:00Z, {AGAIN}, {NOW_TEXT}"],
+    ),
+    "an authority that nobody declares, nearly": (
+        policy("authority: plant-sa"),
+        ["6: spec.certificate.authority: found 'plant-sa'; allowed: aws-iot, plant-ca; did you mean 'plant-ca'?"],
+    ),
+    "an incident on an unknown authority": (
+        INCIDENT + "  authority: nobody\n  issuedBefore: 2026-01-01\n",
+        ["7: spec.authority: found 'nobody'; allowed: aws-iot, plant-ca"],
+    ),
+    "a policy that goes on demanding the authority of an incident": (
+        INCIDENT + "  authority: plant-ca\n---\n" + policy("authority: plant-ca, maxAge: 90d"),
+        [
+            "4: spec: new certificates of the policies p would be as compromised as the old ones; allowed: policies "
+            "that demand another authority or key type, or an incident with issuedBefore"
+        ],
+    ),
+    "certificates that are due when they are issued": (
+        policy("authority: plant-ca, renewBefore: 330d"),
+        [
+            "6: spec.certificate.renewBefore: found 330d, but certificates of 'plant-ca' are valid for 365d and jitter "
+            "brings rotations forward by up to 876h: a new one would be due at once; allowed: less than 7884h"
+        ],
+    ),
+    "windows that open once a year for certificates that live a quarter": (
+        policy("maxAge: 90d", "  schedule:\n    windows:\n      - {cron: '0 2 1 1 *', timezone: UTC, duration: 4h}\n"),
+        [
+            "8: spec.schedule.windows: the windows leave 365 days closed in a row, from 2028-01-01T06:00:00Z to "
+            "2029-01-01T02:00:00Z, but a certificate must be replaced within 90 days (maxAge)"
+        ],
+    ),
+    "windows that are denied for ever": (
+        policy(
+            "keyType: RSA-2048",
+            "  schedule:\n    windows:\n      - {cron: '0 0 * * *', timezone: UTC, duration: 1d, kind: deny}\n",
+        ),
+        ["8: spec.schedule.windows: no window opens within 1,830 days of 2026-11-23T12:00:00Z"],
+    ),
+    "two policies of one name": (
+        policy("maxAge: 9d") + "---\n" + policy("maxAge: 9d", group="h"),
+        ["10: metadata.name: the RotationPolicy 'p' is already defined at wrong.yaml:1"],
+    ),
+    "two policies that tie": (
+        policy("maxAge: 9d") + "---\n" + policy("maxAge: 8d", name="q"),
+        [
+            "12: spec.thingGroup: ties with the policy 'p' at wrong.yaml:1, which governs 'g' with the same priority 0; "
+            "allowed: different priorities"
+        ],
+    ),
+    "two policies that tie by a priority that is written": (
+        policy("maxAge: 9d", "  priority: 5\n") + "---\n" + policy("maxAge: 8d", "  priority: 5\n", name="q"),
+        [
+            "15: spec.priority: ties with the policy 'p' at wrong.yaml:1, which governs 'g' with the same priority 5; "
+            "allowed: different priorities"
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), INSIDE_ONE.values(), ids=INSIDE_ONE)
+def test_a_contradiction_is_told_at_its_line(problems, documents, text, expected):
+    files = {"fleet.yaml": documents["fleet"] + "---\n" + documents["authority"], "wrong.yaml": text}
+    assert problems(files) == [f"wrong.yaml:{each}" for each in expected]
+
+
+ALLOWED = {
+    "an incident on an authority with an end": INCIDENT
+    + "  authority: plant-ca\n  issuedBefore: 2026-06-01\n---\n"
+    + policy("authority: plant-ca"),
+    "an incident on a key type that no policy demands": INCIDENT
+    + "  keyType: RSA-2048\n---\n"
+    + policy("keyType: RSA-3072"),
+    "an incident on one key type of an authority": INCIDENT
+    + "  keyType: RSA-2048\n  authority: plant-ca\n---\n"
+    + policy("authority: plant-ca, keyType: RSA-3072"),
+    "one group under two priorities": policy("maxAge: 9d")
+    + "---\n"
+    + policy("maxAge: 8d", "  priority: 1\n", name="q"),
+    "a policy and a waiver of one name": policy("maxAge: 9d", name="w")
+    + "---\n"
+    + WAIVER
+    + "  devices: [a]\n  expires: 2027-01-01\n",
+    "windows every night": policy(
+        "maxAge: 90d", "  schedule:\n    windows:\n      - {cron: '0 2 * * *', timezone: UTC, duration: 4h}\n"
+    ),
+    "a suspension that is over": policy("maxAge: 90d", "  suspend: {reason: r, until: 2026-01-01}\n"),
+}
+
+
+@pytest.mark.parametrize("text", ALLOWED.values(), ids=ALLOWED)
+def test_what_only_looks_like_a_contradiction_is_allowed(states, documents, text):
+    (state,) = states({"fleet.yaml": documents["fleet"] + "---\n" + documents["authority"], "right.yaml": text})
+    assert state.policies or state.incidents
+
+
+def test_a_role_and_a_ca_must_belong_to_the_fleet(problems, documents):
+    fleet = documents["fleet"].replace("region:", "roleArn: 'arn:aws:iam::999999999999:role/r', region:")
+    authority = documents["authority"].replace("eu-west-1", "us-east-1")
+    assert problems({"fleet.yaml": fleet, "ca.yaml": authority}) == [
+        "ca.yaml:6: spec.arn: found a CA in us-east-1; allowed: one in the fleet's region, eu-west-1",
+        "fleet.yaml:4: spec.roleArn: found a role of account 999999999999; allowed: one of 123456789012",
+    ]
+
+
+def test_a_ca_that_another_account_shares_is_allowed(states, documents):
+    shared = documents["authority"].replace("123456789012", "999999999999")
+    (state,) = states({"fleet.yaml": documents["fleet"], "ca.yaml": shared})
+    assert sorted(state.authorities) == ["aws-iot", "plant-ca"]
+
+
+def test_nobody_else_is_aws_iot(problems, documents):
+    authority = documents["authority"].replace("plant-ca", "aws-iot")
+    assert problems({"fleet.yaml": documents["fleet"], "ca.yaml": authority}) == [
+        "ca.yaml:3: metadata.name: found 'aws-iot', which always exists; allowed: any other name"
+    ]
+
+
+def test_a_folder_has_exactly_one_fleet(problems, documents):
+    assert problems({"p.yaml": documents["policy"]}) == [
+        "p.yaml:1: no Fleet document stands in this folder; allowed: exactly one a folder"
+    ]
+    twice = documents["fleet"] + "---\n" + documents["fleet"].replace("plant", "other")
+    assert problems({"f.yaml": twice}) == [
+        "f.yaml:7: kind: a second Fleet in one folder, the first stands at f.yaml:1; allowed: one folder a fleet"
+    ]
+
+
+def test_a_file_that_breaks_off_says_nothing_about_names_that_may_follow(problems, documents):
+    files = {"fleet.yaml": documents["fleet"] + "---\n[", "p.yaml": policy("authority: plant-ca")}
+    assert problems(files) == [
+        "fleet.yaml:6: no valid YAML: expected the node content, but found '<stream end>'",
+    ]
+
+
+def test_every_mistake_of_every_file_is_told_at_once(problems, documents):
+    files = {
+        "a.yaml": documents["fleet"].replace("eu-west-1", "Ireland"),
+        "b.yaml": documents["policy"].replace("90d", "ninety days") + "  mood: good\n",
+        "c.yaml": "a: &x 1\n",
+    }
+    assert [each.partition(": ")[0] for each in problems(files)] == ["a.yaml:4", "b.yaml:6", "b.yaml:7", "c.yaml:1"]
