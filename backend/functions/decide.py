@@ -35,9 +35,10 @@ def require_rotation_job(execution: ExecutionState | None, job_id: str) -> JobDo
     if execution is None:
         raise RejectionError(RejectionCode.NO_EXECUTION, f"This thing has no execution of job '{job_id}'.")
     if execution.status is not ExecutionStatus.IN_PROGRESS:
+        found = "has ended" if execution.status is None else f"is {execution.status.value}"
         raise RejectionError(
             RejectionCode.EXECUTION_NOT_IN_PROGRESS,
-            f"The execution of job '{job_id}' is {execution.status.value}, expected IN_PROGRESS.",
+            f"The execution of job '{job_id}' {found}, expected IN_PROGRESS.",
         )
     if not is_rotation(execution.document):
         raise RejectionError(RejectionCode.NOT_A_ROTATION, f"Job '{job_id}' does not ask for a rotation.")

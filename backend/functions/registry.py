@@ -49,9 +49,12 @@ class CertificateDescription:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionState:
-    """One thing's execution of a job; ``document`` is the job document as parsed JSON, None if it is none."""
+    """One thing's execution of a job; ``document`` is the job document as parsed JSON, None if it is none.
 
-    status: ExecutionStatus
+    ``status`` is None for an execution that has ended: the data plane tells no more of those.
+    """
+
+    status: ExecutionStatus | None
     document: Any = field(default=None)
 
 
@@ -71,6 +74,8 @@ class Registry:
         except ClientError as error:
             if error_code(error) == _GONE:
                 return None
+            if error_code(error) == "TerminalStateException":
+                return ExecutionState(None)
             raise
         execution = found["execution"]
         return ExecutionState(ExecutionStatus(execution["status"]), _json(execution.get("jobDocument", "")))

@@ -231,7 +231,10 @@ class FakeAws:
         assert request["includeJobDocument"] is True
         if (request["thingName"], request["jobId"]) not in self.executions:
             raise client_error("ResourceNotFoundException", "DescribeJobExecution", 404)
-        return {"execution": self.executions[request["thingName"], request["jobId"]]}
+        execution = self.executions[request["thingName"], request["jobId"]]
+        if execution["status"] not in ("QUEUED", "IN_PROGRESS"):
+            raise client_error("TerminalStateException", "DescribeJobExecution", 410)
+        return {"execution": execution}
 
     def iot_data_publish(self, request):
         assert request["qos"] == 0

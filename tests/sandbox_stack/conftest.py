@@ -33,7 +33,12 @@ class World:
         self.cloud = Cloud(ACCOUNT, REGION, self.clock, self.bus, folder)
         self.cloud.start()
         self.cloud.seed.private_ca(PLANT_CA)
-        self.cloud.seed.policy("device", json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}))
+        self.cloud.seed.policy(
+            "device",
+            json.dumps(
+                {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}
+            ),
+        )
         self.stack = Stack(load(TEMPLATE), self.cloud, self.bus, self.clock)
         self.stack.start()
 
@@ -102,7 +107,9 @@ class Device:
         return {p["principal"].rpartition("/")[2]: p["thingPrincipalType"] for p in found}
 
     def _hear(self, message: Message) -> None:
-        if message.topic.startswith(f"awslabs/things/{self.name}/") and message.topic.endswith(("accepted", "rejected")):
+        if message.topic.startswith(f"awslabs/things/{self.name}/") and message.topic.endswith(
+            ("accepted", "rejected")
+        ):
             self.answers.put((message.topic, json.loads(message.payload)))
 
 
