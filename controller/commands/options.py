@@ -35,6 +35,7 @@ def add_desired(parser: ArgumentParser) -> None:
         "--desired-state", type=Path, default=DEFAULT_FOLDER, metavar="FOLDER", help="default: ./desired_state"
     )
     group.add_argument("--ref", metavar="GITREF", help="read it from a git ref; the working tree is not touched")
+    group.add_argument("--bundle", type=Path, metavar="FILE", help="read it from a bundle (see certfleet bundle)")
     group.add_argument("--fleet", metavar="NAME", help="one Fleet document only (default: all of them)")
     group.add_argument(
         "--now", type=instant, metavar="INSTANT", help="assess as of then, such as 2026-12-01T00:00:00Z (default: now)"

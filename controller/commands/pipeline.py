@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from controller.commands.context import Context
 from controller.commands.progress import progress_on
-from controller.desired import GitRef, WorkingTree, load
+from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, load, read_bundle
 from controller.errors import CertfleetError, ExitCode
 from controller.fleet import AwsSession, Inventory, refresh
 from controller.reconcile.assess import assess_fleet
@@ -22,6 +22,8 @@ from controller.reconcile.policy import DesiredState, Fleet
 from controller.report.model import FleetFailure, FleetReport, Tally
 
 T = TypeVar("T")
+
+MAX_BUNDLE_BYTES = 256 * 1024 * 1024  # a longer one is cut, and refused for that
 
 _GRAVEST_FIRST = (ExitCode.ERROR, ExitCode.REFUSED, ExitCode.CHANGES, ExitCode.IN_SYNC)
 
@@ -48,10 +50,26 @@ class Observed:
 
 def load_desired(context: Context) -> tuple[DesiredState, ...]:
     """The documents that the arguments name, one value per fleet."""
+    return load(source_of(context), now=context.now(), fleet=context.arguments.fleet)
+
+
+def source_of(context: Context) -> DesiredStateSource:
+    """Where the arguments say that the documents are: a bundle, a git ref, or the folder as it lies there."""
     arguments = context.arguments
-    folder = arguments.desired_state
-    source = WorkingTree(folder) if arguments.ref is None else GitRef(folder, arguments.ref)
-    return load(source, now=context.now(), fleet=arguments.fleet)
+    folder: Path = arguments.desired_state
+    if arguments.bundle is not None:
+        if arguments.ref is not None:
+            raise CertfleetError("--ref and --bundle were both given", "a bundle has its commit in it: drop --ref")
+        return BundleSource(read_bundle(_bundle_bytes(arguments.bundle), now=context.now()))
+    return WorkingTree(folder) if arguments.ref is None else GitRef(folder, arguments.ref)
+
+
+def _bundle_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BUNDLE_BYTES)
+    except OSError as error:
+        raise CertfleetError(f"{path} cannot be read: {error.strerror}", "make one with: certfleet bundle") from error
 
 
 def each_fleet(

@@ -6,9 +6,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from controller.commands.context import Context
-from controller.desired import json_schema
+from controller.desired import schema_text
 from controller.errors import ExitCode
-from controller.report.as_json import dump
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -18,5 +17,5 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(context: Context) -> ExitCode:
     """Print the schema."""
-    context.write(dump(json_schema()))
+    context.write(schema_text())
     return ExitCode.IN_SYNC

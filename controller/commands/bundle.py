@@ -1,0 +1,38 @@
+"""``certfleet bundle``: the checked desired state of one commit, in one file for the reconcile Lambda."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from controller.commands.context import Context
+from controller.commands.options import add_desired
+from controller.commands.pipeline import source_of
+from controller.desired import DEFAULT_LIMITS, load_snapshot, make_bundle, write_bundle
+from controller.desired.kms_signature import KmsKey
+from controller.errors import ExitCode
+from controller.fleet import AwsSession
+from controller.report import words
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What to pack, and who signs."""
+    add_desired(parser)
+    parser.add_argument(
+        "--repository", metavar="NAME", help="host and path, such as github.com/acme/fleet (default: origin)"
+    )
+    parser.add_argument("--kms-key", metavar="ARN", help="sign with this KMS key, reached as the first fleet is")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not to stdout")
+
+
+def run(context: Context) -> ExitCode:
+    """Read, check, pack."""
+    arguments = context.arguments
+    snapshot = source_of(context).read(DEFAULT_LIMITS)
+    fleets = load_snapshot(snapshot, now=context.now(), fleet=arguments.fleet)
+    bundle = make_bundle(snapshot, context.now(), arguments.repository)
+    signer = KmsKey(AwsSession(fleets[0].fleet).client("kms"), arguments.kms_key) if arguments.kms_key else None
+    context.write(write_bundle(bundle, signer).decode())
+    signed = "signed" if signer else "not signed"
+    context.say(f"packed {words.count(len(fleets), 'fleet')} at {words.commit(snapshot.commit)}, {signed}")
+    return ExitCode.IN_SYNC
