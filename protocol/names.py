@@ -13,6 +13,12 @@ STATUS_DETAILS_KEY = "CertificateRotator"
 FAILURE_REASON_KEY = "DeviceFailureReason"
 """Key in an execution's statusDetails under which the device says why it failed."""
 
+COMPONENT_VERSION_KEY = "ComponentVersion"
+"""Key in an execution's statusDetails under which a device may say which version of the component ran it.
+
+A failure of one version does not count against another.
+"""
+
 AWS_IOT_AUTHORITY = "aws-iot"
 """The authority that always exists: AWS IoT's own CA."""
 

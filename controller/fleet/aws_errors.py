@@ -94,4 +94,8 @@ def _explain_answer(error: boto.ClientError, service: str, operation: str, where
     return AwsCallError(message, remedy, operation=operation, code=code)
 
 
-_IAM_PREFIXES = {"iot-data": "iot", "iot-jobs-data": "iotjobsdata"}  # where it is not the client's name
+_IAM_PREFIXES = {
+    "greengrassv2": "greengrass",
+    "iot-data": "iot",
+    "iot-jobs-data": "iotjobsdata",
+}  # where it is not the client's name

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from controller.fleet.authorities import AuthorityNames
@@ -30,7 +32,7 @@ WHERE c.status IS NOT NULL
 ORDER BY a.thing, a.certificate_id
 """
 _FAILURES = """
-SELECT thing, job_id, status, queued_at, last_updated_at, started_at, failure_reason
+SELECT thing, job_id, status, queued_at, last_updated_at, started_at, failure_reason, component_version
 FROM executions WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED')
 ORDER BY thing, last_updated_at, job_id
 """
@@ -54,7 +56,7 @@ def stream_devices(
     failures = _Rows(connection.execute(_FAILURES))
     executions = _executions_by_thing(state)
     shared = _shared(connection)
-    for name, last_seen, member_of in _members(connection, groups):
+    for name, last_seen, version, member_of in _members(connection, groups):
         rows, failed = attachments.take(name), failures.take(name)
         if only is not None and name not in only:
             continue
@@ -66,6 +68,7 @@ def stream_devices(
             executions=executions.get(name, ()),
             failures=_since_certificate(failed, held) if failed else (),
             last_seen=_instant(last_seen),
+            component_version=version,
         )
 
 
@@ -123,26 +126,21 @@ class _CertificateBuilder:
         return None if text is None else self._shared_text.setdefault(text, text)
 
 
-def _members(connection: sqlite3.Connection, groups: list[str]) -> Iterator[tuple[str, float | None, tuple[str, ...]]]:
+def _members(
+    connection: sqlite3.Connection, groups: list[str]
+) -> Iterator[tuple[str, float | None, str | None, tuple[str, ...]]]:
+    """(thing, last seen, component version, groups) of every governed thing, in name order."""
     marks = ", ".join("?" * len(groups))
     rows = connection.execute(
-        f"SELECT m.thing, t.last_seen, m.group_name FROM members m JOIN things t ON t.name = m.thing "  # noqa: S608 (question marks only)
-        f"WHERE m.group_name IN ({marks}) ORDER BY m.thing, m.group_name",
+        "SELECT m.thing, t.last_seen, t.component_version, m.group_name "  # noqa: S608 (question marks only)
+        f"FROM members m JOIN things t ON t.name = m.thing WHERE m.group_name IN ({marks}) "
+        "ORDER BY m.thing, m.group_name",
         groups,
     )
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}
-    name: str | None = None
-    last_seen: float | None = None
-    found: list[str] = []
-    for thing, seen, group in rows:
-        if thing != name:
-            if name is not None:
-                member_of = tuple(found)
-                yield name, last_seen, shared.setdefault(member_of, member_of)
-            name, last_seen, found = thing, seen, []
-        found.append(group)
-    if name is not None:
-        yield name, last_seen, tuple(found)
+    for (name, last_seen, version), same in groupby(rows, key=itemgetter(0, 1, 2)):
+        member_of = tuple([row[3] for row in same])
+        yield name, last_seen, version, shared.setdefault(member_of, member_of)
 
 
 def _shared(connection: sqlite3.Connection) -> dict[str, list[str]]:
@@ -174,8 +172,9 @@ def _since_certificate(rows: list[Any], held: tuple[Attachment, ...]) -> tuple[D
             last_updated_at=datetime.fromtimestamp(last_updated_at, UTC),
             started_at=_instant(started_at),
             failure_reason=reason,
+            component_version=version,
         )
-        for _, job_id, status, queued_at, last_updated_at, started_at, reason in rows
+        for _, job_id, status, queued_at, last_updated_at, started_at, reason, version in rows
         if last_updated_at >= since
     )
 

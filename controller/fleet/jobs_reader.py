@@ -23,7 +23,7 @@ from controller.reconcile.device import DeviceExecution, RotationJob
 from controller.reconcile.job_ids import parse_job_id
 from protocol.job_document import is_rotation
 from protocol.messages import ExecutionStatus
-from protocol.names import FAILURE_REASON_KEY
+from protocol.names import COMPONENT_VERSION_KEY, FAILURE_REASON_KEY
 
 LOOK_BACK = timedelta(days=45)  # of ended jobs; failures older than this no longer count
 MAX_ENDED_PAGES = 4  # per status, of 250 jobs each
@@ -51,6 +51,7 @@ class JobsReader:
         self._database = database
         self._now = now
         self._progress = progress
+        self._done = 0
 
     def run(self) -> None:
         """Read jobs, executions and failure reasons; things whose rotation has ended are marked to be read."""
@@ -58,44 +59,39 @@ class JobsReader:
         with self._database.transaction() as connection:
             self._drop_others(connection, summaries)
             known = {row[0]: row[1:] for row in connection.execute("SELECT id, is_rotation, is_final FROM jobs")}
-        unknown = sorted(
-            (summary for summary in summaries.values() if summary.job_id not in known),
-            key=lambda summary: (summary.status in _ENDED, -summary.created_at, summary.job_id),
-        )
-        in_flight = sum(summary.status not in _ENDED for summary in unknown)
-        rotations = [summaries[one] for one, (rotates, is_final) in sorted(known.items()) if rotates and not is_final]
-        work, done = Work(), 0
-
-        def progressed() -> None:
-            nonlocal done
-            done += 1
-            self._progress("jobs", done, None)
-
-        def look_into(summary: _Summary) -> None:
-            def then(identity: tuple[Any, ...]) -> None:
-                self._keep_job(summary, identity)
-                progressed()
-                if identity[0]:
-                    read_executions(summary)
-
-            work.add(lambda: self._identify(summary), then)
-
-        def read_executions(summary: _Summary) -> None:
-            def then(entries: list[dict[str, Any]] | None) -> None:
-                self._keep_executions(summary, entries or [])
-                progressed()
-
-            work.add(
-                lambda: self._session.find_all("ListJobExecutionsForJob", "executionSummaries", jobId=summary.job_id),
-                then,
-            )
-
-        for summary in unknown[: in_flight + MAX_NEW_ENDED]:
-            look_into(summary)
-        for summary in rotations:
-            read_executions(summary)
+        work = Work()
+        for summary in _unknown(summaries, known):
+            self._look_into(work, summary)
+        for job_id, (rotates, is_final) in sorted(known.items()):
+            if rotates and not is_final:
+                self._read_executions(work, summaries[job_id])
         work.run()
         self._read_reasons()
+
+    def _look_into(self, work: Work, summary: _Summary) -> None:
+        """Find out what a job is; if it is a rotation, read its executions."""
+
+        def then(identity: tuple[Any, ...]) -> None:
+            self._keep_job(summary, identity)
+            self._progressed()
+            if identity[0]:
+                self._read_executions(work, summary)
+
+        work.add(lambda: self._identify(summary), then)
+
+    def _read_executions(self, work: Work, summary: _Summary) -> None:
+        def call() -> list[dict[str, Any]] | None:
+            return self._session.find_all("ListJobExecutionsForJob", "executionSummaries", jobId=summary.job_id)
+
+        def then(entries: list[dict[str, Any]] | None) -> None:
+            self._keep_executions(summary, entries or [])
+            self._progressed()
+
+        work.add(call, then)
+
+    def _progressed(self) -> None:
+        self._done += 1
+        self._progress("jobs", self._done, None)
 
     def _list(self) -> Iterator[_Summary]:
         for answer in self._session.pages("ListJobs", status="IN_PROGRESS"):
@@ -198,8 +194,9 @@ class JobsReader:
                 details = (answer or {}).get("execution", {}).get("statusDetails", {}).get("detailsMap", {})
                 with self._database.transaction() as connection:
                     connection.execute(
-                        "UPDATE executions SET is_explained = 1, failure_reason = ? WHERE job_id = ? AND thing = ?",
-                        (details.get(FAILURE_REASON_KEY), job_id, thing),
+                        "UPDATE executions SET is_explained = 1, failure_reason = ?, component_version = ? "
+                        "WHERE job_id = ? AND thing = ?",
+                        (details.get(FAILURE_REASON_KEY), details.get(COMPONENT_VERSION_KEY), job_id, thing),
                     )
 
             work.add(call, keep)
@@ -209,8 +206,8 @@ class JobsReader:
 def stored_jobs(connection: sqlite3.Connection) -> tuple[RotationJob, ...]:
     """The rotation jobs of the inventory, oldest first."""
     executions: dict[str, dict[str, DeviceExecution]] = {}
-    for job_id, thing, status, queued_at, started_at, last_updated_at, reason in connection.execute(
-        "SELECT job_id, thing, status, queued_at, started_at, last_updated_at, failure_reason "
+    for job_id, thing, status, queued_at, started_at, last_updated_at, reason, version in connection.execute(
+        "SELECT job_id, thing, status, queued_at, started_at, last_updated_at, failure_reason, component_version "
         "FROM executions ORDER BY job_id, thing"
     ):
         executions.setdefault(job_id, {})[thing] = DeviceExecution(
@@ -220,6 +217,7 @@ def stored_jobs(connection: sqlite3.Connection) -> tuple[RotationJob, ...]:
             last_updated_at=_instant(last_updated_at),
             started_at=None if started_at is None else _instant(started_at),
             failure_reason=reason,
+            component_version=version,
         )
     rows = connection.execute(
         "SELECT id, status, created_at, policy, commit_hash, completed_at, is_continuous, targets "
@@ -243,6 +241,16 @@ def _job(row: tuple[Any, ...], executions: dict[str, DeviceExecution]) -> Rotati
         targets=tuple(json.loads(targets)),
         executions=executions,
     )
+
+
+def _unknown(summaries: dict[str, _Summary], known: dict[str, Any]) -> list[_Summary]:
+    """Jobs never looked into: all in flight, and the newest of those that have ended."""
+    unknown = sorted(
+        (summary for summary in summaries.values() if summary.job_id not in known),
+        key=lambda summary: (summary.status in _ENDED, -summary.created_at, summary.job_id),
+    )
+    in_flight = sum(summary.status not in _ENDED for summary in unknown)
+    return unknown[: in_flight + MAX_NEW_ENDED]
 
 
 def _summary(entry: dict[str, Any]) -> _Summary:
@@ -276,6 +284,7 @@ VALUES (:job_id, :thing, :status, :queued_at, :started_at, :last_updated_at, :nu
 ON CONFLICT (job_id, thing) DO UPDATE SET
     is_explained = is_explained AND status = :status AND last_updated_at = :last_updated_at,
     failure_reason = CASE WHEN status = :status AND last_updated_at = :last_updated_at THEN failure_reason END,
+    component_version = CASE WHEN status = :status AND last_updated_at = :last_updated_at THEN component_version END,
     status = :status, queued_at = :queued_at, started_at = :started_at,
     last_updated_at = :last_updated_at, number = :number
 """

@@ -19,6 +19,7 @@ from controller.fleet.authorities import IssuerKey, fetch_issuer
 from controller.fleet.aws import AwsSession
 from controller.fleet.backend import is_stock_backend
 from controller.fleet.database import Database
+from controller.fleet.health import HealthReader
 from controller.fleet.inventory import Inventory
 from controller.fleet.jobs_reader import JobsReader, stored_jobs
 from controller.fleet.listing import Lister
@@ -58,6 +59,7 @@ def refresh(
         issuers = _issuers(session, database, desired)
         Lister(session, database, now, progress).run(group_arns)
         JobsReader(session, database, now, progress).run()
+        HealthReader(session, database, now).run()
         reader = Reader(session, database, issuers, progress)
         reader.read_certificates()
         reader.read_things(_things_to_read(database, reader.run, options))

@@ -54,7 +54,10 @@ CREATE TABLE things (              -- those of the governed groups
     name TEXT PRIMARY KEY,
     read_in_run INTEGER NOT NULL DEFAULT 0,  -- 0: nothing is known of its principals yet
     must_read INTEGER NOT NULL DEFAULT 0,
-    last_seen REAL
+    presence_asked_in_run INTEGER NOT NULL DEFAULT 0,
+    last_seen REAL,
+    version_asked_in_run INTEGER NOT NULL DEFAULT 0,
+    component_version TEXT
 ) WITHOUT ROWID;
 CREATE INDEX things_by_reading ON things (read_in_run, name);
 CREATE INDEX things_to_read ON things (name) WHERE must_read = 1;
@@ -86,6 +89,7 @@ CREATE TABLE executions (
     number INTEGER NOT NULL,
     is_explained INTEGER NOT NULL DEFAULT 0,   -- the failure reason was asked for
     failure_reason TEXT,
+    component_version TEXT,
     PRIMARY KEY (job_id, thing)
 ) WITHOUT ROWID;
 CREATE INDEX executions_by_thing ON executions (thing) WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED');

@@ -96,6 +96,8 @@ class Registry:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     templates: dict[str, dict[str, Any]] = field(default_factory=dict)
     authorities: dict[str, str] = field(default_factory=dict)  # ARN → PEM
+    presence: dict[str, dict[str, Any]] = field(default_factory=dict)  # of GetThingConnectivityData
+    versions: dict[str, str] = field(default_factory=dict)  # of the component; "" where it is not installed
     account: str = ACCOUNT
     faults: dict[str, Fault] = field(default_factory=dict)
     before: Callable[[str, dict[str, Any]], None] = lambda operation, parameters: None
@@ -165,12 +167,14 @@ class Registry:
         status: str = "IN_PROGRESS",
         created_at: datetime = EPOCH,
         reasons: dict[str, str] | None = None,
+        details: dict[str, str] | None = None,
         **more: Any,
     ) -> None:
         self.jobs[job_id] = {
             "document": document,
             "executions": executions,
             "reasons": reasons or {},
+            "details": details or {},
             "summary": {"jobId": job_id, "status": status, "createdAt": created_at.timestamp(), **more},
         }
 
@@ -284,7 +288,7 @@ class Registry:
     def _iot_DescribeJobExecution(self, url: str, p: dict[str, Any]) -> AWSResponse:
         def answer(job: dict[str, Any]) -> dict[str, Any]:
             reason = job["reasons"].get(p["thingName"])
-            details = {"detailsMap": {"DeviceFailureReason": reason}} if reason else {}
+            details = {"detailsMap": {"DeviceFailureReason": reason, **job["details"]}} if reason else {}
             return {"execution": {"jobId": p["jobId"], "statusDetails": details}}
 
         return self._of_job(url, p, answer)
@@ -294,6 +298,17 @@ class Registry:
         if template is None:
             return _error(url, "iot", "ResourceNotFoundException", 404, "no such template")
         return _json(url, template)
+
+    def _iot_GetThingConnectivityData(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        return _json(url, {"thingName": p["thingName"], **self.presence.get(p["thingName"], {"connected": False})})
+
+    def _greengrassv2_ListInstalledComponents(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        thing = url.split("/coreDevices/")[1].partition("/")[0]
+        if thing not in self.versions:
+            return _error(url, "greengrassv2", "ResourceNotFoundException", 404, "no such core device")
+        names = ("aws.greengrass.Nucleus", "aws.greengrass.labs.CertificateRotator")
+        components = [{"componentName": one, "componentVersion": self.versions[thing]} for one in names]
+        return _json(url, {"installedComponents": components[: 1 if self.versions[thing] == "" else 2]})
 
     def _of_job(self, url: str, p: dict[str, Any], answer: Callable[[dict[str, Any]], dict[str, Any]]) -> AWSResponse:
         job = self.jobs.get(p["jobId"])

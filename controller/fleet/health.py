@@ -1,0 +1,112 @@
+"""Devices that hold a rollout up: when silent ones were last connected, which component failing ones run.
+
+Both questions are asked of a bounded number of devices per run, and optional: without fleet indexing,
+without Greengrass, or without permission to ask, the answer is "not known", which reports say.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from controller.fleet.aws import AwsSession
+from controller.fleet.aws_errors import AwsCallError
+from controller.fleet.database import Database
+from controller.fleet.work import Work
+from protocol.names import COMPONENT_NAME
+
+SILENT_AFTER = timedelta(hours=1)  # a device that is online takes up a queued execution within seconds
+MAX_ASKED = 100  # devices per run for each of the two questions, those asked longest ago first
+
+_UNANSWERED = frozenset(
+    {
+        "AccessDeniedException",
+        "ForbiddenException",
+        "IndexNotReadyException",  # fleet indexing is off, or does not index connectivity
+        "InvalidRequestException",
+        "ResourceNotFoundException",  # no Greengrass core device of this name
+        "UnauthorizedException",
+        "ValidationException",
+    }
+)
+
+_SILENT = "SELECT thing FROM executions WHERE status = 'QUEUED' AND queued_at <= ?"
+_FAILING = "SELECT thing FROM executions WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED')"
+
+
+class HealthReader:
+    """Asks AWS IoT for last connections, and Greengrass for component versions."""
+
+    def __init__(self, session: AwsSession, database: Database, now: datetime) -> None:
+        self._session = session
+        self._database = database
+        self._now = now
+
+    def run(self) -> None:
+        """Bring ``last_seen`` and ``component_version`` up to date; devices of no concern lose theirs."""
+        silent_since = (self._now - SILENT_AFTER).timestamp()
+        with self._database.transaction() as connection:
+            silent = _due(connection, "last_seen", "presence_asked_in_run", _SILENT, (silent_since,))
+            failing = _due(connection, "component_version", "version_asked_in_run", _FAILING, ())
+        work = Work()
+        for thing in silent:
+            self._ask(work, thing, self._last_seen, "last_seen", "presence_asked_in_run")
+        for thing in failing:
+            self._ask(work, thing, self._component_version, "component_version", "version_asked_in_run")
+        work.run()
+
+    def _ask(self, work: Work, thing: str, question: Callable[[str], Any], column: str, asked: str) -> None:
+        def keep(value: Any) -> None:
+            with self._database.transaction() as connection:
+                connection.execute(
+                    f"UPDATE things SET {column} = ?, {asked} = (SELECT run FROM binding) WHERE name = ?",  # noqa: S608 (our own columns)
+                    (value, thing),
+                )
+
+        work.add(lambda: question(thing), keep)
+
+    def _last_seen(self, thing: str) -> float | None:
+        """Now for a connected device, else when its last connection ended; None where that is not known.
+
+        AWS IoT knows this by client id, which is the thing's name for a Greengrass nucleus.
+        """
+        answer = self._answer("iot", "GetThingConnectivityData", thingName=thing)
+        if answer.get("connected"):
+            return self._now.timestamp()
+        at = answer.get("timestamp")
+        return at.timestamp() if at is not None else None
+
+    def _component_version(self, thing: str) -> str | None:
+        answer = self._answer(
+            "greengrassv2", "ListInstalledComponents", coreDeviceThingName=thing, topologyFilter="ALL", maxResults=100
+        )
+        for component in answer.get("installedComponents", []):
+            if component.get("componentName") == COMPONENT_NAME:
+                version: str | None = component.get("componentVersion")
+                return version
+        return None
+
+    def _answer(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        try:
+            return self._session.call(service, operation, **parameters)
+        except AwsCallError as error:
+            if error.code in _UNANSWERED:
+                return {}
+            raise
+
+
+def _due(
+    connection: sqlite3.Connection, column: str, asked: str, concerned: str, values: tuple[float, ...]
+) -> list[str]:
+    """Governed things to ask now; those of no concern any more forget their answer, which would grow stale."""
+    connection.execute(
+        f"UPDATE things SET {column} = NULL, {asked} = 0 WHERE {asked} > 0 AND name NOT IN ({concerned})",  # noqa: S608 (our own text)
+        values,
+    )
+    rows = connection.execute(
+        f"SELECT name FROM things WHERE name IN ({concerned}) ORDER BY {asked}, name LIMIT {MAX_ASKED}",  # noqa: S608 (as above)
+        values,
+    )
+    return [name for (name,) in rows]
