@@ -23,11 +23,15 @@ DEMO_CONTEXT = {
 
 
 def synthesise(context: dict[str, Any]) -> dict[str, Any]:
-    """The template for a context, with a fixed name in place of the code asset's hash."""
+    """The template for a context, with a fixed name in place of the code asset's hash.
+
+    A finding of cdk-nag that is not acknowledged is a RuntimeError.
+    """
     os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "20")
     # The CDK starts Node when it is imported: only who synthesises pays for that.
-    from aws_cdk import App, AssetHashType  # noqa: PLC0415
+    from aws_cdk import App, AssetHashType, Validations  # noqa: PLC0415
     from aws_cdk import aws_lambda as lambda_  # noqa: PLC0415
+    from cdk_nag import AwsSolutionsChecks  # noqa: PLC0415
 
     from .infrastructure.settings import from_context  # noqa: PLC0415
     from .stack import BackendStack  # noqa: PLC0415
@@ -35,6 +39,7 @@ def synthesise(context: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         settings = from_context(context.get)
         app = App(outdir=folder)
+        Validations.of(app).add_plugins(AwsSolutionsChecks(app))
         code = lambda_.Code.from_asset(
             str(ROOT / "backend" / "functions"), asset_hash="functions", asset_hash_type=AssetHashType.CUSTOM
         )

@@ -1,0 +1,99 @@
+"""Build the code of the functions: ``build/functions.zip``, the same bytes from the same sources.
+
+``python -m backend.build`` (the CDK application calls it by itself). The zip holds ``backend/functions``,
+``protocol`` and the locked wheels of ``backend/requirements.txt`` for Lambda's arm64; boto3 is part of
+the runtime. It is built anew only when one of these has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "backend" / "requirements.txt"
+ZIP = ROOT / "build" / "functions.zip"
+PYTHON = "3.14"  # of the Lambda runtime (backend/infrastructure/function.py)
+PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")  # Amazon Linux 2023 takes all
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
+
+
+class BuildError(RuntimeError):
+    """The wheels could not be had; the text says what pip said."""
+
+
+def sources() -> Iterator[tuple[str, bytes]]:
+    """Our own files: name inside the zip, and content."""
+    yield "backend/__init__.py", (ROOT / "backend" / "__init__.py").read_bytes()
+    for folder in ("backend/functions", "protocol"):
+        for path in sorted((ROOT / folder).glob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), path.read_bytes()
+
+
+def fingerprint() -> str:
+    """SHA-256 over everything that the zip depends on, hex."""
+    digest = hashlib.sha256(f"{PYTHON} {PLATFORMS}".encode())
+    for name, content in [*sources(), ("requirements", REQUIREMENTS.read_bytes())]:
+        digest.update(f"{name} {len(content)} ".encode() + content)
+    return digest.hexdigest()
+
+
+def build() -> Path:
+    """The zip, built if need be; raises BuildError."""
+    stamp = ZIP.with_suffix(".sha256")
+    wanted = fingerprint()
+    if ZIP.exists() and stamp.exists() and stamp.read_text(encoding="ascii") == wanted:
+        return ZIP
+    with tempfile.TemporaryDirectory() as folder:
+        install_wheels(Path(folder))
+        write_zip(ZIP, [*sources(), *_files(Path(folder))])
+    stamp.write_text(wanted, encoding="ascii")
+    return ZIP
+
+
+def install_wheels(folder: Path) -> None:
+    """Put the locked wheels for Lambda into a folder; nothing is compiled, hashes are required."""
+    platforms = [argument for platform in PLATFORMS for argument in ("--platform", platform)]
+    command = [
+        *(
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-compile",
+            "--no-deps",
+        ),
+        *("--only-binary=:all:", "--implementation", "cp", "--python-version", PYTHON, *platforms),
+        *("--require-hashes", "--requirement", str(REQUIREMENTS), "--target", str(folder)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own arguments
+    if done.returncode != 0:
+        raise BuildError(f"pip could not get the wheels of {REQUIREMENTS.name} for Lambda:\n{done.stderr.strip()}")
+
+
+def write_zip(path: Path, files: list[tuple[str, bytes]]) -> None:
+    """Write a zip whose bytes depend on names and contents only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, content in sorted(files):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, content)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name not in {"direct_url.json", "RECORD"} and "bin" not in path.parts:
+            yield path.relative_to(folder).as_posix(), path.read_bytes()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{build()}\n")

@@ -1,0 +1,116 @@
+"""What a deployment chooses, and the zip it deploys."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import pytest
+from pydantic import ValidationError
+
+from backend import build
+from backend.infrastructure.settings import SettingsError, from_context
+
+ARN = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001"
+
+
+def authority(name="plant-ca", validity="90d", extra=""):
+    return f"""
+apiVersion: certfleet/v1
+kind: CertificateAuthority
+metadata: {{name: {name}}}
+spec: {{type: PrivateCA, arn: "{ARN}", signingAlgorithm: SHA256WITHECDSA, validity: {validity}{extra}}}
+"""
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return {"DesiredState": str(folder)}.get
+
+
+def test_the_authorities_of_a_folder_are_deployed_and_other_documents_are_not_looked_at(tmp_path):
+    other = "apiVersion: certfleet/v1\nkind: Fleet\nmetadata: {name: x}\n---\n"
+    settings = from_context(write(tmp_path, a=other + authority("one", "12h"), b=authority("two", "2w")))
+    table = json.loads(settings.authorities_json())
+    assert {name: entry["validitySeconds"] for name, entry in table.items()} == {"one": 43_200, "two": 1_209_600}
+
+
+def test_a_template_of_acm_pca_travels_along(tmp_path):
+    template = "arn:aws:acm-pca:::template/BlankEndEntityCertificate_CSRPassthrough/V1"
+    settings = from_context(write(tmp_path, a=authority(extra=f', templateArn: "{template}"')))
+    assert json.loads(settings.authorities_json())["plant-ca"]["templateArn"] == template
+
+
+def test_authorities_may_come_from_the_context_as_text():
+    given = {"plant-ca": {"arn": ARN, "signingAlgorithm": "SHA256WITHRSA", "validitySeconds": 86_400}}
+    assert json.loads(from_context({"Authorities": json.dumps(given)}.get).authorities_json()) == given
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "holds no YAML document"),
+        ({"a": authority(validity="1y")}, "expected a duration"),
+        ({"a": authority(), "b": authority(validity="1d")}, "declared twice, differently"),
+    ],
+    ids=["an empty folder", "a duration that is none", "two that differ"],
+)
+def test_a_folder_is_refused_for(tmp_path, files, message):
+    with pytest.raises(SettingsError, match=message):
+        from_context(write(tmp_path, **files))
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"PcaCaId": "not-an-id"},
+        {"PcaSigningAlgorithm": "MD5"},
+        {"PcaValidityInDays": 0},
+        {"StackName": "has spaces"},
+        {"GitHubRepository": "no-owner"},
+        {"Authorities": {"aws-iot": {"arn": ARN, "signingAlgorithm": "SHA256WITHRSA", "validitySeconds": 86_400}}},
+    ],
+    ids=lambda c: next(iter(c)),
+)
+def test_a_context_variable_is_refused(context):
+    with pytest.raises(ValidationError):
+        from_context(context.get)
+
+
+def test_the_zip_is_the_same_bytes_whatever_the_order_and_the_time(tmp_path):
+    files = [("b/two.py", b"2"), ("a/one.py", b"1")]
+    build.write_zip(tmp_path / "one" / "x.zip", files)
+    build.write_zip(tmp_path / "two" / "x.zip", files[::-1])
+    assert (tmp_path / "one/x.zip").read_bytes() == (tmp_path / "two/x.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one/x.zip") as archive:
+        assert archive.namelist() == ["a/one.py", "b/two.py"]
+
+
+def test_the_zip_holds_the_handlers_and_the_protocol_and_nothing_of_the_cdk():
+    names = [name for name, _ in build.sources()]
+    assert {"backend/__init__.py", "backend/functions/create_certificate.py", "protocol/topics.py"} <= set(names)
+    assert not [n for n in names if "infrastructure" in n or "stack" in n]
+
+
+def test_a_build_that_is_current_is_not_repeated(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "ZIP", tmp_path / "functions.zip")
+    installed = []
+    monkeypatch.setattr(
+        build, "install_wheels", lambda folder: (folder / "wheel.py").write_text(str(installed.append(1)))
+    )
+    first = build.build().read_bytes()
+    assert build.build().read_bytes() == first
+    assert len(installed) == 1
+    (tmp_path / "functions.sha256").write_text("older")
+    assert build.build().read_bytes() == first
+    assert len(installed) == 2
+
+
+def test_wheels_that_cannot_be_had_end_with_what_pip_said(tmp_path, monkeypatch):
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("certfleet-no-such-package==1 --hash=sha256:" + "0" * 64)
+    monkeypatch.setattr(build, "REQUIREMENTS", requirements)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(build.BuildError, match="could not get the wheels"):
+        build.install_wheels(tmp_path / "target")

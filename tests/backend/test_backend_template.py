@@ -1,0 +1,162 @@
+"""The synthesised template: what is checked in, what cfn-lint says, and who may do what."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backend import synth
+from protocol import topics
+from protocol.names import BackendNames
+from sandbox.stack import sql
+
+PCA = {"PcaCaId": "5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001", "StackName": "Other"}
+
+
+@pytest.fixture(scope="session")
+def template():
+    return json.loads(synth.TEMPLATE.read_text())
+
+
+@pytest.fixture
+def of_type(template):
+    return lambda kind: [r for r in template["Resources"].values() if r["Type"] == kind]
+
+
+def statements(template, role_prefix):
+    found = []
+    for name, resource in template["Resources"].items():
+        if resource["Type"] == "AWS::IAM::Policy" and name.startswith(role_prefix):
+            found += resource["Properties"]["PolicyDocument"]["Statement"]
+    assert found, role_prefix
+    return found
+
+
+def actions(template, role_prefix):
+    listed = (
+        s["Action"] if isinstance(s["Action"], list) else [s["Action"]] for s in statements(template, role_prefix)
+    )
+    return {action for group in listed for action in group}
+
+
+def test_the_template_checked_in_is_what_a_fresh_synthesis_gives_without_a_finding_of_cdk_nag():
+    fresh = synth.as_text(synth.synthesise(synth.DEMO_CONTEXT))
+    assert synth.TEMPLATE.read_text() == fresh, "run: python -m backend.synth"
+
+
+def test_the_stock_variables_give_a_default_authority_and_another_stack_name_renames_everything(tmp_path):
+    template = synth.synthesise(PCA)
+    text = json.dumps(template)
+    assert "AWSLabsCertificateRotator" not in text
+    [create] = [
+        r["Properties"] for r in template["Resources"].values()
+        if r["Properties"].get("FunctionName") == "OtherCreateCertificate" and r["Type"] == "AWS::Lambda::Function"
+    ]  # fmt: skip
+    arn = json.dumps(create["Environment"]["Variables"]["PCA_CA_ARN"])
+    assert "certificate-authority/5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001" in arn
+    assert {"acm-pca:IssueCertificate", "iot:RegisterCertificateWithoutCA"} <= actions(template, "CreateCertificate")
+    assert "ReconcileRole" not in text
+
+
+def test_cfn_lint_finds_nothing():
+    command = [str(Path(sys.executable).with_name("cfn-lint")), "--ignore-checks", "W3005", "--", str(synth.TEMPLATE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_rules_hear_the_standard_topics(of_type):
+    rules = {r["Properties"]["RuleName"]: r["Properties"]["TopicRulePayload"] for r in of_type("AWS::IoT::TopicRule")}
+    names = BackendNames()
+    heard = {name: sql.parse(rule["Sql"]).topic_filter for name, rule in rules.items()}
+    assert sql.matches(heard[names.create_function], topics.create("T"))
+    assert sql.matches(heard[names.commit_function], topics.commit("T"))
+    assert sql.matches(heard[names.terminal_function], "$aws/events/jobExecution/job-1/failed")
+    assert sql.matches(heard["AWSLabsCertificateRotatorPresenceConnected"], "$aws/events/presence/connected/T")
+    assert len(rules) == 4
+    assert all("Sqs" in rule["ErrorAction"] for rule in rules.values())
+
+
+def test_the_functions_are_arm64_on_the_current_runtime_with_a_dead_letter_queue(of_type):
+    ours = [r["Properties"] for r in of_type("AWS::Lambda::Function") if r["Properties"]["Handler"] != "index.handler"]
+    assert [f["Architectures"] for f in ours] == [["arm64"]] * 3
+    assert {f["Runtime"] for f in ours} == {"python3.14"}
+    configs = [r["Properties"] for r in of_type("AWS::Lambda::EventInvokeConfig")]
+    assert len(configs) == 3
+    assert all("OnFailure" in c["DestinationConfig"] for c in configs)
+
+
+def test_what_is_stored_is_encrypted_and_can_be_restored(of_type):
+    [table] = of_type("AWS::DynamoDB::Table")
+    assert table["Properties"]["SSESpecification"]["SSEEnabled"] is True
+    assert table["Properties"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
+    assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["DeletionPolicy"] == "Retain"
+    [topic] = of_type("AWS::SNS::Topic")
+    [queue] = of_type("AWS::SQS::Queue")
+    assert "KmsMasterKeyId" in topic["Properties"]
+    assert "KmsMasterKeyId" in queue["Properties"]
+    assert {r["Properties"].get("RetentionInDays") for r in of_type("AWS::Logs::LogGroup")} == {90, 30}
+
+
+def test_there_is_an_alarm_for_errors_and_rejections_of_each_function_and_for_dead_letters(of_type):
+    alarms = {
+        r["Properties"]["AlarmName"].removeprefix("AWSLabsCertificateRotator")
+        for r in of_type("AWS::CloudWatch::Alarm")
+    }
+    functions = ("CreateCertificate", "CommitCertificate", "JobExecutionTerminal")
+    assert alarms == {f"{f}{kind}" for f in functions for kind in ("Errors", "Rejections")} | {"DeadLetters"}
+    assert all(r["Properties"]["AlarmActions"] for r in of_type("AWS::CloudWatch::Alarm"))
+    assert len(of_type("AWS::CloudWatch::Dashboard")) == 1
+
+
+def test_only_create_may_issue_and_only_from_the_named_authorities(template):
+    issuing = {"iot:CreateCertificateFromCsr", "acm-pca:IssueCertificate", "iot:RegisterCertificateWithoutCA"}
+    assert issuing <= actions(template, "CreateCertificate")
+    for other in ("CommitCertificate", "JobExecutionTerminal", "ReconcileRole", "RulesErrorRole"):
+        assert not issuing & actions(template, other)
+    [private] = [s for s in statements(template, "CreateCertificate") if "acm-pca:IssueCertificate" in s["Action"]]
+    assert private["Resource"].endswith("certificate-authority/5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001")
+
+
+def test_the_reconcile_role_reads_and_makes_jobs_and_nothing_else(template):
+    writes = re.compile(r":(?!Describe|List|Get|Search)")
+    allowed = {a for a in actions(template, "ReconcileRole") if writes.search(a)}
+    assert allowed == {
+        "iot:AddThingToThingGroup", "iot:AssociateTargetsWithJob", "iot:CancelJob", "iot:CreateJob",
+        "iot:CreateThingGroup", "iot:DeleteThingGroup", "iot:RemoveThingFromThingGroup", "iot:TagResource",
+        "iot:UpdateThingGroup",
+    }  # fmt: skip
+    [role] = [
+        r for n, r in template["Resources"].items() if n.startswith("ReconcileRole") and r["Type"] == "AWS::IAM::Role"
+    ]
+    [trust] = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Condition"]["StringEquals"] == {
+        "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
+        "token.actions.githubusercontent.com:sub": "repo:example/fleet:environment:production",
+    }
+
+
+@pytest.mark.parametrize("role", ["CreateCertificate", "CommitCertificate", "JobExecutionTerminal", "ReconcileRole"])
+def test_a_statement_on_every_resource_holds_only_actions_that_know_none(template, role):
+    unscopable = {
+        "iot:AttachThingPrincipal", "iot:CreateCertificateFromCsr", "iot:DescribeEndpoint", "iot:DetachThingPrincipal",
+        "iot:ListCertificates", "iot:ListJobTemplates", "iot:ListJobs", "iot:ListPrincipalThings",
+        "iot:ListPrincipalThingsV2", "iot:ListThingGroups", "iot:ListThingPrincipals", "iot:ListThingPrincipalsV2",
+        "iot:ListThings", "iot:RegisterCertificateWithoutCA", "servicequotas:GetServiceQuota",
+        "servicequotas:ListServiceQuotas",
+    }  # fmt: skip
+    for statement in statements(template, role):
+        if statement["Resource"] == "*":
+            listed = statement["Action"]
+            assert set([listed] if isinstance(listed, str) else listed) <= unscopable
+
+
+def test_job_execution_events_are_turned_on(of_type):
+    calls = [json.loads(r["Properties"]["Create"]) for r in of_type("Custom::AWS")]
+    [events] = [c for c in calls if c["action"] == "updateEventConfigurations"]
+    assert events["parameters"] == {"eventConfigurations": {"JOB_EXECUTION": {"Enabled": True}}}
