@@ -3,6 +3,34 @@
 from __future__ import annotations
 
 from .faults import Delivery, Direction, Fault, Faults
+from .in_process import InProcessDevice
+from .in_process_host import InProcessHost
 from .mqtt.endpoint import MqttEndpoint
+from .nucleus import (
+    Component,
+    Deployment,
+    DeploymentOutcome,
+    Nucleus,
+    Pkcs11Settings,
+    Provisioning,
+    Variant,
+    provision,
+)
 
-__all__ = ["Delivery", "Direction", "Fault", "Faults", "MqttEndpoint"]
+__all__ = [
+    "Component",
+    "Delivery",
+    "Deployment",
+    "DeploymentOutcome",
+    "Direction",
+    "Fault",
+    "Faults",
+    "InProcessDevice",
+    "InProcessHost",
+    "MqttEndpoint",
+    "Nucleus",
+    "Pkcs11Settings",
+    "Provisioning",
+    "Variant",
+    "provision",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -65,6 +66,9 @@ class Issuer:
             builder = builder.add_extension(san, critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
+    def sign(self, subject, public_key):
+        return self._build(subject, public_key, ca=False, days=30)
+
     def issue(self, name: str, *, key=None, days=30, san=None, not_before=None) -> Credential:
         key = key or ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
@@ -99,11 +103,15 @@ class FakeRegistry:
         self._disabled: list[Callable[[str], None]] = []
 
     def register(self, credential: Credential, status: str = "ACTIVE") -> str:
-        self.status[credential.certificate_id] = status
-        self.ders.append(credential.der)
+        return self.register_der(credential.der, status)
+
+    def register_der(self, der: bytes, status: str = "ACTIVE") -> str:
+        certificate_id = hashlib.sha256(der).hexdigest()
+        self.status[certificate_id] = status
+        self.ders.append(der)
         for listener in self._registered:
-            listener(credential.der)
-        return credential.certificate_id
+            listener(der)
+        return certificate_id
 
     def deactivate(self, certificate_id: str) -> None:
         self.status[certificate_id] = "INACTIVE"
@@ -153,6 +161,7 @@ class FakeJobs:
 
     executions: dict[str, dict[str, Any]] = field(default_factory=dict)
     updates: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    on_update: Callable[[str, dict[str, Any]], None] = lambda _thing, _request: None
 
     def get_pending(self, thing_name: str) -> dict[str, Any]:
         return {"inProgressJobs": [], "queuedJobs": []}
@@ -169,6 +178,7 @@ class FakeJobs:
         if request.get("status") == "NONSENSE":
             raise JobsDataError("InvalidRequest", "status NONSENSE is unknown")
         self.updates.append((thing_name, job_id, dict(request)))
+        self.on_update(thing_name, dict(request))
         return {}
 
 
@@ -194,6 +204,76 @@ class Recorder:
                 f"no message on {topic}; seen: {[m.topic for m in self.messages]}"
             )
         return self.on(topic)[-1]
+
+
+class FakeBackend:
+    """Rotation jobs and the two handlers, in their simplest form, for one thing at a time."""
+
+    def __init__(self, issuer: Issuer, registry: FakeRegistry, jobs: FakeJobs, bus: Bus) -> None:
+        self.issuer, self.registry, self.jobs, self.bus = issuer, registry, jobs, bus
+        self.finished: dict[str, dict[str, Any]] = {}
+        self.changed = threading.Condition()
+        self.certificates: dict[tuple[str, str], x509.Certificate] = {}
+        self.issued: dict[str, bytes] = {}  # the newest certificate (DER) by thing
+        bus.listen(self._hear)
+        jobs.on_update = self._updated
+
+    def start_job(self, thing: str, job_id: str = "job-1", **document: str) -> None:
+        execution = {
+            "jobId": job_id,
+            "status": "QUEUED",
+            "jobDocument": {"operation": "ROTATE_CERTIFICATE", **document},
+        }
+        self.jobs.executions[thing] = execution
+        self._say(f"$aws/things/{thing}/jobs/notify-next", {"timestamp": 1, "execution": execution})
+
+    def outcome(self, thing: str, seconds: float = 30) -> dict[str, Any]:
+        with self.changed:
+            assert self.changed.wait_for(lambda: thing in self.finished, seconds), self.jobs.updates
+        return self.finished[thing]
+
+    def _say(self, topic: str, message: dict[str, Any]) -> None:
+        self.bus.publish(Message(topic, json.dumps(message).encode(), 1))
+
+    def _updated(self, thing: str, request: dict[str, Any]) -> None:
+        execution = self.jobs.executions.get(thing)
+        if execution and request.get("status") == "IN_PROGRESS":
+            execution["status"] = "IN_PROGRESS"
+        elif execution and request.get("status"):
+            self.jobs.executions[thing] = {}
+            with self.changed:
+                self.finished[thing] = request
+                self.changed.notify_all()
+
+    def _hear(self, message: Message) -> None:
+        parts = message.topic.split("/")
+        if parts[0] == "awslabs" and parts[-1] in ("create", "commit") and message.principal:
+            threading.Thread(target=self._answer, args=(message, parts[2], parts[-1])).start()
+
+    def _answer(self, message: Message, thing: str, operation: str) -> None:
+        if operation == "commit":
+            newest = hashlib.sha256(self.issued[thing]).hexdigest()
+            accepted = message.principal == newest
+            self._say(
+                f"{message.topic}/{'accepted' if accepted else 'rejected'}", {} if accepted else {"errorMsg": "no"}
+            )
+            return
+        request = x509.load_pem_x509_csr(json.loads(message.payload)["csr"].encode())
+        with self.changed:  # a repeated request is answered alike
+            key = (thing, json.loads(message.payload)["csr"])
+            if key not in self.certificates:
+                self.certificates[key] = self.issuer.sign(request.subject, request.public_key())
+            certificate = self.certificates[key]
+        der = certificate.public_bytes(serialization.Encoding.DER)
+        self.issued[thing] = der
+        self.registry.register_der(der)
+        pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
+        self._say(f"{message.topic}/accepted", {"certificatePem": pem})
+
+
+@pytest.fixture
+def backend(issuer: Issuer, registry: FakeRegistry, jobs: FakeJobs, bus: Bus) -> FakeBackend:
+    return FakeBackend(issuer, registry, jobs, bus)
 
 
 @pytest.fixture(scope="session")

@@ -11,14 +11,14 @@ from typing import Protocol
 
 from sandbox.bus import Bus, Message
 from sandbox.clock import SandboxClock
+from sandbox.edge.admission import Admission
 from sandbox.edge.faults import Delivery, Direction, Faults
-from sandbox.edge.jobs_topics import Answer, JobsTopics, is_jobs_request, may_be_published
+from sandbox.edge.jobs_topics import Answer, JobsTopics, is_jobs_request
 from sandbox.interfaces import Registry
 
 from .packets import Publish, Will
-from .server_tls import is_valid_at
 from .session import Session
-from .topics import SubscriptionTree, problem_with_filter, problem_with_topic
+from .topics import SubscriptionTree
 from .wire import Reason
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class Broker:
         self, *, registry: Registry, jobs: JobsTopics, bus: Bus, clock: SandboxClock, faults: Faults, worker: Executor
     ) -> None:
         self._registry, self._jobs, self._bus = registry, jobs, bus
+        self._admission = Admission(registry, clock)
         self._clock, self._faults, self._worker = clock, faults, worker
         self._sessions: dict[str, Session] = {}
         self._links: dict[str, Link] = {}
@@ -65,17 +66,7 @@ class Broker:
         """The certificate id if this certificate may connect under this client id, else None."""
         if certificate_der is None or client_id in self._blocked:
             return None
-        principal = self._registry.authenticate(certificate_der)
-        if principal is None:
-            log.info("%s: its certificate is not registered, or not ACTIVE", client_id)
-            return None
-        if not is_valid_at(certificate_der, self._clock.now()):
-            log.info("%s: certificate %s is outside its validity period", client_id, principal)
-            return None
-        if not self._registry.may(principal, client_id, "iot:Connect", f"client/{client_id}"):
-            log.info("%s: no policy of certificate %s allows iot:Connect", client_id, principal)
-            return None
-        return principal
+        return self._admission.authenticate(certificate_der, client_id)
 
     def open_session(self, client_id: str, *, clean_start: bool, expiry: timedelta) -> tuple[Session, bool]:
         """The client's session and whether it existed before; an older connection of that client is ended."""
@@ -151,12 +142,8 @@ class Broker:
     def subscribe(self, link: Link, topic_filter: str, qos: int) -> int | Reason:
         """The granted QoS, or why not."""
         session = link.session
-        if problem := problem_with_filter(topic_filter):
-            log.info("%s: cannot subscribe to %r: %s", session.client_id, topic_filter, problem)
-            return Reason.TOPIC_FILTER_INVALID
-        if not self._registry.may(link.principal, session.client_id, "iot:Subscribe", f"topicfilter/{topic_filter}"):
-            log.info("%s: no policy allows iot:Subscribe on %s", session.client_id, topic_filter)
-            return Reason.NOT_AUTHORIZED
+        if refusal := self._admission.refusal_of_subscription(link.principal, session.client_id, topic_filter):
+            return refusal
         self._tree.add(topic_filter, session, qos)
         session.subscriptions[topic_filter] = qos
         return qos
@@ -172,16 +159,7 @@ class Broker:
 
     def may_publish(self, principal: str, client_id: str, topic: str) -> bool:
         """Whether topic and policy allow a device to publish there."""
-        if problem := problem_with_topic(topic):
-            log.info("%s: cannot publish to %r: %s", client_id, topic, problem)
-            return False
-        if not may_be_published(topic):
-            log.info("%s: %s is reserved for the cloud", client_id, topic)
-            return False
-        if not self._registry.may(principal, client_id, "iot:Publish", f"topic/{topic}"):
-            log.info("%s: no policy allows iot:Publish on %s", client_id, topic)
-            return False
-        return True
+        return self._admission.may_publish(principal, client_id, topic)
 
     def publish(self, link: Link, message: Publish) -> None:
         """Take a message that ``may_publish`` has let through."""
@@ -224,9 +202,9 @@ class Broker:
             if qos and session.is_persistent:
                 session.enqueue(delivery.topic, delivery.payload)
             return
-        if not self._registry.may(link.principal, session.client_id, "iot:Receive", f"topic/{delivery.topic}"):
-            log.info("%s: no policy allows iot:Receive on %s", session.client_id, delivery.topic)
-        elif qos:
+        if not self._admission.may_receive(link.principal, session.client_id, delivery.topic):
+            return
+        if qos:
             session.enqueue(delivery.topic, delivery.payload)
             link.flush()
         else:

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from datetime import datetime
 from pathlib import Path
-
-from cryptography import x509
 
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name
 
@@ -46,9 +43,3 @@ class ClientTrust:
             pending, self._pending = self._pending, []
             for certificate_der in pending:
                 self.context.load_verify_locations(cadata=certificate_der)
-
-
-def is_valid_at(certificate_der: bytes, now: datetime) -> bool:
-    """Whether ``now`` lies in the certificate's validity period."""
-    certificate = x509.load_der_x509_certificate(certificate_der)
-    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc

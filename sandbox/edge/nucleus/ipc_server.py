@@ -1,0 +1,231 @@
+"""The nucleus' IPC socket and the operations that components call on it.
+
+Operations: GetConfiguration, PublishToIoTCore, SubscribeToIoTCore, SubscribeToConfigurationUpdate,
+UpdateState; and on nucleus classic SubscribeToValidateConfigurationUpdates and
+SendConfigurationValidityReport. Anything else is answered with an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from .access import is_allowed
+from .iot_core import IotCore, OfflineError
+from .ipc_protocol import NAMESPACE, Handler, IpcConnection, IpcError, Stream
+from .recipe import Variant
+
+log = logging.getLogger(__name__)
+
+MAX_SOCKET_PATH_BYTES = 107  # sun_path, less its final zero
+
+
+class Configurations(Protocol):
+    """Where component configuration comes from, recipe variables filled in as the nucleus is set."""
+
+    def get(self, component: str) -> Mapping[str, Any] | None:
+        """The configuration as components see it, or None if there is no such component."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a component says of a configuration that a deployment proposes."""
+
+    accepted: bool
+    message: str
+
+
+class IpcServer:
+    """Listens for components; lives on the nucleus' loop."""
+
+    def __init__(self, path: Path, configurations: Configurations, iot_core: IotCore, variant: Variant) -> None:
+        if len(str(path).encode()) > MAX_SOCKET_PATH_BYTES:
+            message = (
+                f"a socket path has at most {MAX_SOCKET_PATH_BYTES} bytes, found {len(str(path).encode())}: {path}"
+            )
+            raise ValueError(message)
+        self.path = path
+        self._configurations, self._iot_core = configurations, iot_core
+        self._tokens: dict[str, str] = {}
+        self._connections: set[IpcConnection] = set()
+        self._server: asyncio.Server | None = None
+        self._validators: dict[str, Stream] = {}
+        self._watchers: dict[str, list[Stream]] = {}
+        self._reports: dict[str, asyncio.Future[Verdict]] = {}
+        self._handlers: dict[str, Handler] = {
+            "GetConfiguration": self._get_configuration,
+            "PublishToIoTCore": self._publish,
+            "SubscribeToIoTCore": self._subscribe,
+            "SubscribeToConfigurationUpdate": self._watch,
+            "UpdateState": self._update_state,
+        }
+        if variant is Variant.CLASSIC:
+            self._handlers |= {
+                "SubscribeToValidateConfigurationUpdates": self._validate,
+                "SendConfigurationValidityReport": self._report,
+            }
+
+    async def start(self) -> None:
+        """Listen."""
+        self.path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, str(self.path))
+        self.path.chmod(0o600)
+
+    async def stop(self) -> None:
+        """End every connection and stop listening."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.disconnect_all()
+        self.path.unlink(missing_ok=True)
+
+    def disconnect_all(self) -> None:
+        """End every component's connection, as a restart of the nucleus does; their tokens are void."""
+        self._tokens.clear()
+        for connection in list(self._connections):
+            connection.close()
+
+    def admit(self, component: str) -> str:
+        """A fresh token (``SVCUID``) with which the component may connect."""
+        token = secrets.token_hex(16)
+        self._tokens[token] = component
+        return token
+
+    async def propose(
+        self, component: str, deployment_id: str, configuration: Mapping[str, Any], limit: float
+    ) -> Verdict:
+        """Ask the component about a configuration, for ``limit`` seconds; one that does not validate accepts all."""
+        stream = self._validators.get(component)
+        if stream is None:
+            return Verdict(accepted=True, message="the component does not validate configurations")
+        report: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._reports[deployment_id] = report
+        proposal = {"configuration": configuration, "deploymentId": deployment_id}
+        stream.event("ValidateConfigurationUpdateEvents", {"validateConfigurationUpdateEvent": proposal})
+        try:
+            async with asyncio.timeout(limit):
+                return await report
+        except TimeoutError:
+            return Verdict(accepted=False, message=f"the component did not report within {limit:g} s")
+        finally:
+            self._reports.pop(deployment_id, None)
+
+    def configuration_changed(self, component: str, key_path: list[str]) -> None:
+        """Tell the component's watchers."""
+        event = {"configurationUpdateEvent": {"componentName": component, "keyPath": key_path}}
+        for stream in self._watchers.get(component, []):
+            stream.event("ConfigurationUpdateEvents", event)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = IpcConnection(
+            reader,
+            writer,
+            component_of=lambda token: self._tokens.get(token) if isinstance(token, str) else None,
+            handlers=self._handlers,
+        )
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+    # Operations -------------------------------------------------------------------------------
+
+    async def _get_configuration(self, component: str, request: Mapping[str, Any], _: Stream) -> Mapping[str, Any]:
+        name = request.get("componentName") or component
+        value: Any = self._configurations.get(name)
+        if value is None:
+            message = f"component {name} is not installed"
+            raise IpcError("ResourceNotFoundError", message, resourceType="COMPONENT", resourceName=str(name))
+        path = request.get("keyPath") or []
+        for key in path:
+            if not isinstance(value, Mapping) or key not in value:
+                message = f"there is no configuration under {'/'.join(map(str, path))}"
+                raise IpcError("ResourceNotFoundError", message)
+            value = value[key]
+        return {"componentName": name, "value": value if isinstance(value, Mapping) else {path[-1]: value}}
+
+    async def _publish(self, component: str, request: Mapping[str, Any], _: Stream) -> Mapping[str, Any]:
+        topic, qos = self._topic(component, "PublishToIoTCore", request)
+        try:
+            payload = base64.b64decode(request.get("payload") or "", validate=True)
+        except (binascii.Error, TypeError):
+            raise IpcError("InvalidArgumentsError", "the payload is not base64") from None
+        try:
+            await self._iot_core.publish(topic, payload, qos)
+        except OfflineError as error:
+            message = f"{error}: the message to {topic} is dropped"
+            raise IpcError("ServiceError", message) from error
+        return {}
+
+    async def _subscribe(self, component: str, request: Mapping[str, Any], stream: Stream) -> Mapping[str, Any]:
+        topic_filter, qos = self._topic(component, "SubscribeToIoTCore", request)
+
+        def deliver(topic: str, payload: bytes) -> None:
+            message = {"topicName": topic, "payload": base64.b64encode(payload).decode()}
+            stream.event("IoTCoreMessage", {"message": message})
+
+        try:
+            stream.on_close = await self._iot_core.subscribe(topic_filter, qos, deliver)
+        except OfflineError as error:
+            message = f"cannot subscribe to {topic_filter}: {error}"
+            raise IpcError("ServiceError", message) from error
+        except PermissionError as error:
+            raise IpcError("ServiceError", str(error)) from error
+        if stream.is_closed:
+            stream.on_close()
+        return {}
+
+    def _topic(self, component: str, operation: str, request: Mapping[str, Any]) -> tuple[str, int]:
+        topic, qos = request.get("topicName"), str(request.get("qos") or "0")
+        if not isinstance(topic, str) or not topic or qos not in ("0", "1"):
+            message = f"expected topicName and qos 0 or 1, found {topic!r} and {qos!r}"
+            raise IpcError("InvalidArgumentsError", message)
+        configuration = self._configurations.get(component) or {}
+        if not is_allowed(configuration.get("accessControl"), operation, topic):
+            message = (
+                f"Principal {component} is not authorized to perform "
+                f"aws.greengrass.ipc.mqttproxy:{NAMESPACE}{operation} on resource {topic}"
+            )
+            raise IpcError("UnauthorizedError", message)
+        return topic, int(qos)
+
+    async def _watch(self, component: str, request: Mapping[str, Any], stream: Stream) -> Mapping[str, Any]:
+        watchers = self._watchers.setdefault(request.get("componentName") or component, [])
+        watchers.append(stream)
+        stream.on_close = lambda: watchers.remove(stream)
+        return {}
+
+    async def _validate(self, component: str, _: Mapping[str, Any], stream: Stream) -> Mapping[str, Any]:
+        self._validators[component] = stream
+
+        def forget() -> None:
+            if self._validators.get(component) is stream:
+                del self._validators[component]
+
+        stream.on_close = forget
+        return {}
+
+    async def _report(self, component: str, request: Mapping[str, Any], _: Stream) -> Mapping[str, Any]:
+        report = request.get("configurationValidityReport") or {}
+        waiting = self._reports.get(str(report.get("deploymentId")))
+        if waiting is None or waiting.done():
+            message = f"no deployment waits for a report of {component}"
+            raise IpcError("InvalidArgumentsError", message)
+        waiting.set_result(Verdict(report.get("status") == "ACCEPTED", str(report.get("message") or "")))
+        return {}
+
+    async def _update_state(self, component: str, request: Mapping[str, Any], _: Stream) -> Mapping[str, Any]:
+        state = request.get("state")
+        if state not in ("RUNNING", "ERRORED"):
+            message = f"state is {state!r}, expected RUNNING or ERRORED"
+            raise IpcError("InvalidArgumentsError", message)
+        log.info("%s reports %s", component, state)
+        return {}

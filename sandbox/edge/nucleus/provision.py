@@ -1,0 +1,78 @@
+"""Lays out a core device's root folder, as an installer or fleet provisioning would have left it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .effective_config import NUCLEUS, PKCS11_PROVIDER, EffectiveConfig, Pkcs11Settings
+from .recipe import Variant
+
+CLASSIC_VERSION = "2.14.0"
+LITE_VERSION = "2.2.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioning:
+    """A device's configuration; empty certificate and key leave the nucleus' own defaults in its root folder."""
+
+    thing_name: str
+    host: str
+    port: int
+    root_ca: Path
+    region: str = "us-east-1"
+    certificate: str = ""  # path, file: URI or pkcs11: URI
+    private_key: str = ""
+    pkcs11: Pkcs11Settings | None = None
+    variant: Variant = Variant.CLASSIC
+    interpolate: bool = True  # interpolateComponentConfiguration
+    nucleus: Mapping[str, Any] = field(default_factory=dict)  # further nucleus configuration
+
+
+def provision(root: Path, device: Provisioning) -> EffectiveConfig:
+    """Write ``<root>/config/effectiveConfig.yaml`` and make the folders; returns the configuration."""
+    for folder in ("config", "logs", "work", "packages"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    lite = device.variant is Variant.LITE
+    nucleus: dict[str, Any] = {
+        "awsRegion": device.region,
+        "iotDataEndpoint": device.host,
+        "greengrassDataPlaneEndpoint": "iotdata",  # certificates of a private CA need it
+        "mqtt": {"port": device.port},
+        "interpolateComponentConfiguration": device.interpolate,
+        **device.nucleus,
+    }
+    services: dict[str, Any] = {
+        NUCLEUS: {
+            "componentType": "NUCLEUS",
+            "version": LITE_VERSION if lite else CLASSIC_VERSION,
+            "configuration": nucleus,
+        }
+    }
+    if device.pkcs11:
+        provider = device.pkcs11
+        services[PKCS11_PROVIDER] = {
+            "componentType": "PLUGIN",
+            "configuration": {
+                "name": provider.name,
+                "library": provider.library,
+                "slot": provider.slot,
+                "userPin": provider.user_pin,
+            },
+        }
+    config = EffectiveConfig(root)
+    config.write(
+        {
+            "system": {
+                "certificateFilePath": device.certificate,
+                "privateKeyPath": device.private_key,
+                "rootCaPath": str(device.root_ca),
+                "rootPath" if lite else "rootpath": str(root),
+                "thingName": device.thing_name,
+            },
+            "services": services,
+        }
+    )
+    return config

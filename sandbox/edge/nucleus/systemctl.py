@@ -1,0 +1,106 @@
+"""A ``systemctl`` of our own, first in the component's PATH: how a component asks for a restart.
+
+The script writes ``<reply pipe> <arguments>`` to a pipe that the nucleus reads, and waits for the exit
+code on its own pipe, as the real one waits for the unit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_SCRIPT = """#!/bin/sh
+# Asks the nucleus stand-in; see sandbox/edge/nucleus/systemctl.py.
+reply={folder}/reply.$$
+mkfifo -m 600 "$reply" || exit 1
+trap 'rm -f "$reply"' EXIT
+exec 4<>"$reply"
+printf '%s %s\\n' "$reply" "$*" > {folder}/requests
+code=$(timeout 120 head -n 1 <&4)
+exit "${{code:-1}}"
+"""
+_PYTHON = """#!/bin/sh
+exec {python} "$@"
+"""
+
+NUCLEUS_UNITS = ("greengrass.service", "greengrass")
+IOT_CORE_UNITS = ("ggl.core.iotcored.service", "ggl.core.iotcored")
+OTHER_UNITS = ("ggl.core.tesd.service", "ggl.core.tesd")  # token exchange: nothing of it runs here
+
+Restart = Callable[[str], Awaitable[None]]
+"""``restart(unit)``."""
+
+
+class Systemctl:
+    """Serves the script; lives on the nucleus' loop. ``folder`` becomes the first in PATH."""
+
+    def __init__(self, folder: Path, python: str, restart: Restart) -> None:
+        self.folder = folder
+        self._python, self._restart = python, restart
+        self._requests = folder / "requests"
+        self._descriptor = -1
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._partial = b""
+
+    def start(self) -> None:
+        """Write the scripts and listen."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write_script("systemctl", _SCRIPT.format(folder=shlex.quote(str(self.folder))))
+        for name in ("python3", "python"):
+            self._write_script(name, _PYTHON.format(python=shlex.quote(self._python)))
+        self._requests.unlink(missing_ok=True)
+        os.mkfifo(self._requests, 0o600)
+        self._descriptor = os.open(self._requests, os.O_RDWR | os.O_NONBLOCK)  # RDWR: never at end of file
+        asyncio.get_running_loop().add_reader(self._descriptor, self._read)
+
+    def stop(self) -> None:
+        """Stop listening."""
+        if self._descriptor >= 0:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._requests.unlink(missing_ok=True)
+
+    def _write_script(self, name: str, text: str) -> None:
+        script = self.folder / name
+        script.write_text(text)
+        script.chmod(0o755)
+
+    def _read(self) -> None:
+        *lines, self._partial = (self._partial + os.read(self._descriptor, 65_536)).split(b"\n")
+        for line in lines:
+            task = asyncio.get_running_loop().create_task(self._serve(line.decode(errors="replace")))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, line: str) -> None:
+        reply, *arguments = line.split()
+        words = [argument for argument in arguments if not argument.startswith("-")]
+        verb, units = (words[0], words[1:]) if words else ("", [])
+        known = (*NUCLEUS_UNITS, *IOT_CORE_UNITS, *OTHER_UNITS)
+        if verb != "restart" or not units or not set(units) <= set(known):
+            log.warning("systemctl %s: only restart of %s is known here", " ".join(arguments), ", ".join(known))
+            self._answer(Path(reply), 1)
+            return
+        if "--no-block" in arguments:
+            self._answer(Path(reply), 0)
+        for unit in units:
+            await self._restart(unit)
+        self._answer(Path(reply), 0)
+
+    def _answer(self, reply: Path, code: int) -> None:
+        if reply.parent != self.folder:
+            return
+        with contextlib.suppress(OSError):  # the script is gone: the restart has ended it too
+            descriptor = os.open(reply, os.O_WRONLY | os.O_NONBLOCK)
+            try:
+                os.write(descriptor, f"{code}\n".encode())
+            finally:
+                os.close(descriptor)

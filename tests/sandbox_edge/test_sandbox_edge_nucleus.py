@@ -1,0 +1,390 @@
+"""The nucleus stand-in with a small real component over real IPC and a real MQTT connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sandbox.bus import Message
+from sandbox.edge import Component, Deployment, Nucleus, Provisioning, Variant, provision
+from sandbox.edge.faults import Direction, Fault, drop
+from sandbox.edge.loop_thread import LoopThread
+from sandbox.edge.nucleus.effective_config import EffectiveConfig
+
+FOLDER = Path(__file__).parent / "echo_component"
+NAME = "com.example.Echo"
+
+
+class Device:
+    """A core device in a short folder (a socket path has 107 bytes), and a way to talk to its component."""
+
+    def __init__(self, root, endpoint, issuer, registry, bus, recorder):
+        self.root, self.endpoint, self.issuer, self.registry = root, endpoint, issuer, registry
+        self.bus, self.recorder = bus, recorder
+        self.credential = issuer.issue("core1")
+        registry.register(self.credential)
+        self.certificate, self.key = root / "thingCert.crt", root / "privKey.key"
+        self.nucleus = None
+
+    def place(self, credential):
+        shutil.copy(credential.certificate_file, self.certificate)
+        shutil.copy(credential.key_file, self.key)
+
+    def build(self, *, variant=Variant.CLASSIC, explicit=True, component=None, **options):
+        self.place(self.credential)
+        device = Provisioning(
+            "core1",
+            "localhost",
+            self.endpoint.port,
+            self.issuer.ca_file,
+            certificate=str(self.certificate) if explicit else "",
+            private_key=f"file://{self.key}" if explicit else "",
+            variant=variant,
+            **options,
+        )
+        provision(self.root, device)
+        self.nucleus = Nucleus(self.root, component or Component(FOLDER / "recipe.yaml", FOLDER), variant=variant)
+        return self.nucleus
+
+    def start(self, **options):
+        self.build(**options).start()
+        self.heard("ready")
+        return self.nucleus
+
+    def heard(self, kind, count=1):
+        return json.loads(self.recorder.wait_for(f"echo/core1/{kind}", count).payload)
+
+    def tell(self, do, answer="done", **details):
+        before = len(self.recorder.on(f"echo/core1/{answer}"))
+        self.bus.publish(Message("echo/core1/do", json.dumps({"do": do, **details}).encode(), 1))
+        return self.heard(answer, before + 1) if answer else None
+
+
+@pytest.fixture
+def device(tmp_path_factory, endpoint, issuer, registry, bus, recorder):
+    device = Device(tmp_path_factory.mktemp("gg"), endpoint, issuer, registry, bus, recorder)
+    yield device
+    if device.nucleus:
+        device.nucleus.stop()
+
+
+def test_a_component_runs_by_its_recipe_and_talks_through_the_nucleus(device):
+    nucleus = device.start(component=Component(FOLDER / "recipe.yaml", FOLDER, run_install=True))
+    ready = device.heard("ready")
+    assert ready["arguments"] == ["--validate", "two"]
+    assert ready["folder"] == str(device.root / "work" / NAME)
+    assert (device.root / "work" / NAME / "installed").exists()
+    message = device.recorder.on("echo/core1/ready")[0]
+    assert (message.principal, message.client_id) == (device.credential.certificate_id, "core1")
+    assert "hello from core1" in nucleus.log_file.read_text()
+    assert nucleus.is_connected
+
+
+def test_configuration_is_read_whole_and_by_path_with_variables_filled_in(device):
+    device.start()
+    whole = device.tell("configuration", "configuration")["value"]
+    assert (whole["name"], whole["nested"]) == ("core1", {"a": 1, "b": {"c": "two"}})
+    assert device.tell("configuration", "configuration", path=["nested", "b"])["value"] == {"c": "two"}
+    assert device.tell("configuration", "configuration", path=["greeting"])["value"] == {"greeting": "hello"}
+    nucleus = device.tell("configuration", "configuration", component="aws.greengrass.Nucleus")["value"]
+    assert nucleus["interpolateComponentConfiguration"] is True
+    assert device.tell("configuration", "error", path=["absent"])["name"] == "ResourceNotFoundError"
+    assert device.tell("configuration", "error", component="absent")["name"] == "ResourceNotFoundError"
+
+
+ACCESS = {
+    "own topic": ("publish", "echo/core1/x", "done"),
+    "one level": ("publish", "open/a/x", "done"),
+    "any depth": ("subscribe", "deep/a/+/c", "done"),
+    "filter as listed": ("subscribe", "open/+/x", "done"),
+    "other thing": ("publish", "echo/core2/x", "error"),
+    "deeper than one level": ("subscribe", "open/a/b/x", "error"),
+    "everything": ("subscribe", "#", "error"),
+}
+
+
+def test_access_control_of_the_recipe_is_honoured(device):
+    device.start()
+    for operation, topic, outcome in ACCESS.values():
+        answer = device.tell(operation, outcome, topic=topic)
+        if outcome == "error":
+            assert answer["name"] == "UnauthorizedError"
+            assert f"{topic}" in answer["message"]
+
+
+def test_without_interpolation_a_recipe_that_needs_it_is_not_authorised(device):
+    device.build(interpolate=False).start()
+    assert device.nucleus.wait_connected()
+    wait_until(lambda: "UnauthorizedError" in device.nucleus.log_file.read_text())
+
+
+def test_what_the_nucleus_lacks_is_an_error_and_a_state_is_taken(device):
+    device.start()
+    assert device.tell("unsupported", "error")["name"] == "ServiceError"
+    device.tell("state", state="RUNNING")
+
+
+def test_restarting_through_systemctl_ends_the_component_and_connects_with_what_lies_in_place(device, registry):
+    device.start()
+    first = device.heard("ready")["pid"]
+    successor = device.issuer.issue("core1")
+    registry.register(successor)
+    device.place(successor)
+    device.tell("systemctl", None, arguments=["restart", "greengrass.service"])
+    assert device.heard("ready", 2)["pid"] != first
+    assert not alive(first)
+    registry.wait_for("connected", "core1", certificate_id=successor.certificate_id)
+    assert device.recorder.on("echo/core1/systemctl") == []
+    assert device.endpoint.connected_clients() == {"core1": successor.certificate_id}
+
+
+def test_systemctl_refuses_what_it_does_not_know(device):
+    device.start()
+    assert device.tell("systemctl", "systemctl", arguments=["stop", "sshd"])["code"] == 1
+    assert device.nucleus.component_starts == 1
+
+
+def test_the_defaults_of_the_nucleus_hold_where_provisioning_left_the_paths_empty(device):
+    device.start(explicit=False)
+
+
+def test_a_component_that_crashes_is_started_again_and_one_that_finishes_is_not(device):
+    device.start()
+    device.tell("crash", None)
+    assert device.heard("ready", 2)["pid"] != device.heard("ready", 1)
+    device.tell("finish", None)
+    wait_until(lambda: device.nucleus.component_pid is None)
+    assert device.nucleus.component_starts == 2
+
+
+def test_a_message_is_refused_while_offline_never_kept_and_subscriptions_return_with_the_connection(device):
+    nucleus = device.start()
+    device.tell("publish offline", None, folder=str(device.root))
+    device.tell("state", state="RUNNING")
+    nucleus.disconnect()
+    assert not nucleus.is_connected
+    (device.root / "offline").touch()
+    wait_until((device.root / "outcome").exists)
+    assert (
+        "the device is offline: the message to echo/core1/offline is dropped" in (device.root / "outcome").read_text()
+    )
+    nucleus.connect()
+    assert nucleus.wait_connected(connections=2)
+    retry_until_heard(device)
+    assert device.recorder.on("echo/core1/offline") == []
+
+
+def test_a_lost_connection_comes_back_by_itself(device):
+    nucleus = device.start()
+    device.endpoint.interrupt("core1")
+    assert nucleus.wait_connected(connections=2)
+    retry_until_heard(device)
+
+
+def test_with_a_deactivated_certificate_the_device_stays_offline_until_a_valid_one_is_in_place(device, registry):
+    nucleus = device.start()
+    registry.deactivate(device.credential.certificate_id)
+    registry.wait_for("disconnected", "core1")
+    wait_until(lambda: not nucleus.is_connected)
+    successor = device.issuer.issue("core1")
+    registry.register(successor)
+    device.place(successor)
+    time.sleep(0.3)  # several attempts with the credential from before
+    assert not nucleus.is_connected
+    nucleus.restart()
+    registry.wait_for("connected", "core1", certificate_id=successor.certificate_id)
+
+
+@pytest.mark.parametrize("damage", ["certificate", "key", "both gone"])
+def test_a_damaged_credential_keeps_the_device_offline_and_is_said(device, caplog, damage):
+    nucleus = device.start()
+    if damage == "both gone":
+        device.certificate.unlink()
+        device.key.unlink()
+    else:
+        (device.certificate if damage == "certificate" else device.key).write_text("-----BEGIN NOTHING-----\n")
+    with caplog.at_level("ERROR"):
+        nucleus.restart()
+    assert not nucleus.is_connected
+    assert "core1 stays offline until it is restarted: the credential cannot be used" in caplog.text
+    device.place(device.credential)
+    nucleus.restart()
+    assert nucleus.wait_connected(connections=2)
+
+
+def test_nucleus_lite_reads_its_files_for_each_new_connection_and_keeps_the_component(device, registry):
+    nucleus = device.start(variant=Variant.LITE)
+    assert device.heard("ready")["arguments"] == ["lite"]
+    successor = device.issuer.issue("core1")
+    registry.register(successor)
+    device.place(successor)
+    registry.deactivate(device.credential.certificate_id)
+    registry.wait_for("connected", "core1", certificate_id=successor.certificate_id)
+    third = device.issuer.issue("core1")
+    registry.register(third)
+    device.place(third)
+    retry_until_heard(device)
+    device.tell("systemctl", None, arguments=["restart", "ggl.core.iotcored.service", "ggl.core.tesd.service"])
+    registry.wait_for("connected", "core1", certificate_id=third.certificate_id)
+    retry_until_heard(device)
+    assert nucleus.component_starts == 1
+
+
+DEPLOYMENTS = {
+    "accepted": (Deployment("d", {"greeting": "hi"}), "SUCCEEDED", "", "hi"),
+    "rejected": (Deployment("d", {"greeting": "rude"}), "FAILED", "be polite", "hello"),
+    "no report": (
+        Deployment("d", {"greeting": "silent"}, validation_timeout=0.2),
+        "FAILED",
+        "did not report within 0.2 s",
+        "hello",
+    ),
+    "nothing to change": (Deployment("d"), "SUCCEEDED", "", "hello"),
+}
+
+
+@pytest.mark.parametrize("case", DEPLOYMENTS)
+def test_a_deployment_ends_as_the_component_decides_and_outlives_a_restart(device, case):
+    deployment, status, reason, greeting = DEPLOYMENTS[case]
+    nucleus = device.start()
+    outcome = nucleus.deploy(deployment)
+    assert (outcome.status, outcome.deployment_id) == (status, "d")
+    assert reason in outcome.reason
+    nucleus.restart()
+    device.heard("ready", 2)
+    assert device.tell("configuration", "configuration", path=["greeting"])["value"] == {"greeting": greeting}
+    assert device.tell("configuration", "configuration", path=["nested"])["value"] == {"a": 1, "b": {"c": "two"}}
+
+
+def test_a_deployment_resets_before_it_merges_and_watchers_hear_of_what_changed(device):
+    nucleus = device.start()
+    device.tell("watch")
+    assert nucleus.deploy(Deployment("d1", {"greeting": "hi", "nested": {"b": {"c": "three"}}})).status == "SUCCEEDED"
+    device.heard("changed", 2)
+    assert nucleus.deploy(Deployment("d2", {"greeting": "hej"}, reset=("/nested/b",))).status == "SUCCEEDED"
+    configuration = EffectiveConfig(device.root).configuration(NAME)
+    assert (configuration["greeting"], configuration["nested"]) == ("hej", {"a": 1, "b": {"c": "two"}})
+    heard = [json.loads(m.payload)["keyPath"] for m in device.recorder.on("echo/core1/changed")]
+    assert heard[:2] == [["greeting"], ["nested"]]
+
+
+def test_on_nucleus_lite_nothing_validates_and_a_deployment_is_stored_at_once(device):
+    nucleus = device.start(variant=Variant.LITE)
+    assert nucleus.deploy(Deployment("d", {"greeting": "rude"})).status == "SUCCEEDED"
+
+
+def test_faults_between_cloud_and_device_reach_the_component(device):
+    device.start()
+    fault = device.endpoint.faults.add(Fault("echo/core1/do", drop(), Direction.TO_DEVICE, "core1", times=1))
+    device.tell("crash", None)
+    wait_until(lambda: fault.struck == 1)
+    device.tell("state", state="RUNNING")
+    assert device.nucleus.component_starts == 1
+
+
+def test_several_nuclei_share_one_loop(endpoint, issuer, registry, recorder, tmp_path_factory):
+    loop = LoopThread("nuclei")
+    loop.start()
+    nuclei = []
+    for number in (1, 2):
+        credential = issuer.issue(f"core{number}")
+        registry.register(credential)
+        root = tmp_path_factory.mktemp(f"gg{number}")
+        provision(
+            root,
+            Provisioning(
+                f"core{number}",
+                "localhost",
+                endpoint.port,
+                issuer.ca_file,
+                certificate=str(credential.certificate_file),
+                private_key=str(credential.key_file),
+            ),
+        )
+        nuclei.append(Nucleus(root, Component(FOLDER / "recipe.yaml", FOLDER), loop=loop))
+        nuclei[-1].start()
+    recorder.wait_for("echo/core1/ready")
+    recorder.wait_for("echo/core2/ready")
+    for nucleus in nuclei:
+        nucleus.stop()
+    loop.stop()
+
+
+def test_no_process_outlives_the_sandbox_even_if_that_is_killed(tmp_path_factory, issuer):
+    root = tmp_path_factory.mktemp("gg")
+    recipe = root / "recipe.yaml"
+    script = f"sleep 300 & echo $! > {root}/pids; echo $$ >> {root}/pids; exec sleep 300"
+    recipe.write_text(
+        yaml.safe_dump(
+            {
+                "ComponentName": "com.example.Sleep",
+                "ComponentVersion": "1.0.0",
+                "Manifests": [{"Platform": {"os": "linux"}, "Lifecycle": {"run": script}}],
+            }
+        )
+    )
+    provision(root, Provisioning("sleeper", "localhost", 1, issuer.ca_file))
+    program = textwrap.dedent(f"""
+        import sys, time
+        from pathlib import Path
+        from sandbox.edge import Component, Nucleus
+        Nucleus(Path({str(root)!r}), Component(Path({str(recipe)!r}), Path({str(root)!r}))).start()
+        time.sleep(300)
+    """)
+    with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2]) as sandbox:
+        wait_until(lambda: (root / "pids").exists() and len((root / "pids").read_text().split()) == 2)
+        pids = [int(line) for line in (root / "pids").read_text().split()]
+        assert all(map(alive, pids))
+        sandbox.send_signal(signal.SIGKILL)
+    wait_until(lambda: not any(map(alive, pids)))
+
+
+def test_a_root_folder_too_deep_for_a_socket_gets_its_socket_elsewhere_and_nothing_stays(device, tmp_path):
+    device.root = tmp_path / ("x" * 100)
+    device.root.mkdir()
+    device.certificate, device.key = device.root / "thingCert.crt", device.root / "privKey.key"
+    nucleus = device.start()
+    socket = nucleus.socket_path
+    assert len(str(socket)) <= 107
+    assert socket.exists()
+    nucleus.stop()
+    assert not socket.parent.exists()
+
+
+def retry_until_heard(device):
+    """Messages published before the resubscription are lost, as on AWS: say it until it is heard."""
+    before = len(device.recorder.on("echo/core1/systemctl"))
+    for _ in range(100):
+        device.bus.publish(Message("echo/core1/do", b'{"do": "systemctl", "arguments": ["nonsense"]}', 1))
+        deadline = threading.Event()
+        deadline.wait(0.1)
+        if len(device.recorder.on("echo/core1/systemctl")) > before:
+            return
+    pytest.fail("the component was not heard again")
+
+
+def wait_until(condition, timeout=15):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[-1].split()[0]
+    return state != "Z"
