@@ -6,12 +6,10 @@ What a device would hold on its disk lies in its folder when this is done; nothi
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from cryptography import x509
@@ -72,24 +70,22 @@ def private_key_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> byte
 class FleetBuilder:
     """Fills one cloud from one fleet file."""
 
-    def __init__(self, fleet: SandboxFleet, cloud: Cloud, now: Callable[[], Any]) -> None:
+    def __init__(self, fleet: SandboxFleet, cloud: Cloud, iot: Any) -> None:
+        """``iot`` is a boto3 client of this cloud."""
         self._fleet = fleet
         self._cloud = cloud
-        self._now = now
+        self._iot = iot
+        self._now = cloud.now
         self._arns = {authority.name: authority.arn for authority in fleet.authorities}
         self._shared: dict[str, tuple[SeededCertificate, Credential]] = {}  # by prefix of the entry
 
     def build(self) -> list[BuiltDevice]:
         """Make everything; returns the devices in the order of the file."""
         self.build_ground()
-        planned = [
-            (entry, index, name) for entry in self._fleet.devices for index, name in enumerate(entry.names())
-        ]
+        planned = [(entry, index, name) for entry in self._fleet.devices for index, name in enumerate(entry.names())]
         with ThreadPoolExecutor(2) as pool:  # RSA keys take their time, and leave Python's lock alone
             keys = list(pool.map(lambda item: generate_key(item[0].key_type), planned))
-        return [
-            self._device(entry, index, name, key) for (entry, index, name), key in zip(planned, keys, strict=True)
-        ]
+        return [self._device(entry, index, name, key) for (entry, index, name), key in zip(planned, keys, strict=True)]
 
     def build_ground(self) -> None:
         """Authorities, groups and the policy that lets a device speak for itself only."""
@@ -125,7 +121,7 @@ class FleetBuilder:
             spare, _ = self._issue(entry, index, name, generate_key(entry.key_type))
             seed.attach(name, spare.certificate_id, exclusive=False, policies=[DEVICE_POLICY])
         if entry.misfit is Misfit.REPEATEDLY_FAILED:
-            self._fail_repeatedly(entry, name)
+            self._fail_repeatedly(name)
         return BuiltDevice(name, entry, index < entry.processes, credential)
 
     def _issue(self, entry: Devices, index: int, name: str, key: Any) -> tuple[SeededCertificate, Credential]:
@@ -140,23 +136,16 @@ class FleetBuilder:
         )
         return certificate, Credential(private_key_pem(key), certificate.pem.encode())
 
-    def _fail_repeatedly(self, entry: Devices, name: str) -> None:
-        """A history of rotations that this device could not finish, made through the jobs API."""
-        from controller.reconcile.job_ids import make_job_id  # noqa: PLC0415 (the ids of jobs are the controller's)
-
-        policy = entry.groups[0]
-        document = JobDocument(policy=policy)
+    def _fail_repeatedly(self, name: str) -> None:
+        """A history of rotations, started by hand, that this device could not finish."""
         arn = f"arn:aws:iot:{self._fleet.region}:{self._fleet.account}:thing/{name}"
-        iot = self._cloud.client("iot")
         details = {STATUS_DETAILS_KEY: "installing", FAILURE_REASON_KEY: FAILURE_REASON}
-        for number in range(FAILURES_TO_QUARANTINE):
-            job_id = make_job_id(policy, 1, hashlib.sha256(f"{name} {number}".encode()).hexdigest())
-            iot.create_job(jobId=job_id, targets=[arn], document=document.to_json())
-            self._cloud.tick()
+        for number in range(1, FAILURES_TO_QUARANTINE + 1):
+            job_id = f"by-hand-{name}-{number}"
+            self._iot.create_job(jobId=job_id, targets=[arn], document=JobDocument().to_json())
+            self._cloud.site.tick()
             self._cloud.jobs.start_next(name, {})
-            self._cloud.jobs.update(
-                name, job_id, {"status": ExecutionStatus.FAILED.value, "statusDetails": details}
-            )
+            self._cloud.jobs.update(name, job_id, {"status": ExecutionStatus.FAILED.value, "statusDetails": details})
 
 
 def device_policy(account: str, region: str) -> dict[str, Any]:
@@ -180,5 +169,3 @@ def device_policy(account: str, region: str) -> dict[str, Any]:
             },
         ],
     }
-
-

@@ -30,7 +30,7 @@ def add_sandbox_arguments(parser: ArgumentParser) -> None:
     up.add_argument("--folder", type=Path, help="where the world lives (default: a temporary folder)")
     up.add_argument(
         "--ahead",
-        type=lambda text: parse_duration(text),
+        type=parse_duration,
         default=timedelta(),
         metavar="DURATION",
         help="set the sandbox's clock ahead, such as 30d",

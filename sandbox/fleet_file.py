@@ -23,7 +23,7 @@ from protocol.names import AWS_IOT_AUTHORITY, DEFAULT_STACK_NAME
 MAX_FILE_BYTES = 1024 * 1024
 MAX_DEVICES = 100_000
 
-Duration = Annotated[timedelta, BeforeValidator(lambda found: parse_duration(found))]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9:_-]{1,128}$")]
 
 
@@ -185,5 +185,7 @@ def load_fleet_file(path: Path) -> SandboxFleet:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise FleetFileError(f"{path}: no YAML: {error}", "docs/sandbox.md shows a fleet file.") from error
     except ValidationError as error:
-        lines = [f"{path}: {'.'.join(str(part) for part in e['loc']) or 'document'}: {e['msg']}" for e in error.errors()]
+        lines = [
+            f"{path}: {'.'.join(str(part) for part in e['loc']) or 'document'}: {e['msg']}" for e in error.errors()
+        ]
         raise FleetFileError("\n".join(lines), "docs/sandbox.md shows a fleet file.") from None

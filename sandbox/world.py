@@ -10,7 +10,6 @@ from __future__ import annotations
 import shlex
 import time
 import zipfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,12 @@ from component.build import ARCHIVE, write_archive, write_recipe
 from protocol.names import COMPONENT_NAME
 from sandbox.aws import Cloud
 from sandbox.builder import BuiltDevice, Credential, FleetBuilder
-from sandbox.edge import Faults, InProcessDevice, InProcessHost, MqttEndpoint
+from sandbox.edge import Component, Faults, MqttEndpoint, Nucleus, Provisioning, provision
+from sandbox.edge.in_process import InProcessDevice
+from sandbox.edge.in_process_host import InProcessHost
 from sandbox.edge.loop_thread import LoopThread
-from sandbox.edge.nucleus import Component, Nucleus, Provisioning, provision
 from sandbox.stack import Stack, load
+from sandbox.stack.clients import Clients
 
 from .bus import Bus
 from .clock import SandboxClock
@@ -39,9 +40,7 @@ ONLINE_TIMEOUT_SECONDS = 60.0
 Device = Nucleus | InProcessDevice
 
 # Misfits that hold a credential with which no connection is possible.
-_NEVER_ONLINE = frozenset(
-    {Misfit.NO_CERTIFICATE, Misfit.CERTIFICATE_INACTIVE, Misfit.UNPARSEABLE, Misfit.EXPIRED}
-)
+_NEVER_ONLINE = frozenset({Misfit.NO_CERTIFICATE, Misfit.CERTIFICATE_INACTIVE, Misfit.UNPARSEABLE, Misfit.EXPIRED})
 
 
 class World:
@@ -59,12 +58,13 @@ class World:
         self._built: dict[str, BuiltDevice] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self.cloud = Cloud(fleet.account, fleet.region, self.clock, self.bus, folder / "cloud")
+        self._clients = Clients(self.cloud)
 
     def start(self) -> None:
         """Bring everything up; devices connect on their own, see ``wait_until_online``."""
         self.cloud.start()
         self._closing.callback(self.cloud.stop)
-        built = FleetBuilder(self.fleet, self.cloud, self.clock.now).build()
+        built = FleetBuilder(self.fleet, self.cloud, self.client("iot")).build()
         self.stack = Stack(load(TEMPLATE), self.cloud, self.bus, self.clock, self.fleet.backend.stack_name)
         self.stack.start()
         self._closing.callback(self.stack.stop)
@@ -73,8 +73,8 @@ class World:
             jobs=self.cloud.jobs,
             bus=self.bus,
             clock=self.clock,
-            certificate_file=self.cloud.server_certificate_file,
-            key_file=self.cloud.server_key_file,
+            certificate_file=self.cloud.server_certificate,
+            key_file=self.cloud.server_key,
             faults=self.faults,
         )
         self.endpoint.start()
@@ -126,7 +126,7 @@ class World:
 
     def client(self, service: str) -> Any:
         """A boto3 client of this world."""
-        return self.cloud.client(service)
+        return self._clients.get(service)
 
     def folder_of(self, name: str) -> Path:
         """A device's root folder."""
@@ -142,7 +142,12 @@ class World:
 
     def authority_certificates(self) -> tuple[x509.Certificate, ...]:
         """Certificates of AWS IoT's CA and of every private CA here."""
-        return self.cloud.authority_certificates()
+        pca = self.client("acm-pca")
+        pems = (
+            pca.get_certificate_authority_certificate(CertificateAuthorityArn=authority.arn)["Certificate"]
+            for authority in self.fleet.authorities
+        )
+        return (self.cloud.aws_iot_ca(), *(x509.load_pem_x509_certificate(pem.encode()) for pem in pems))
 
     def summary(self) -> str:
         """One line for people: what there is."""
@@ -200,5 +205,3 @@ class World:
         with zipfile.ZipFile(built / ARCHIVE) as archive:
             archive.extractall(unpacked)  # our own archive, made a moment ago
         return Component(recipe, unpacked)
-
-

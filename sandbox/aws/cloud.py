@@ -32,7 +32,7 @@ from .iot.principals import Principals
 from .iot.search import Search
 from .iot.settings import Endpoints, EventConfigurations, IotTags, Tags, TopicRules
 from .iot.things import Things
-from .issuer import aws_iot_issuer
+from .issuer import BACKDATED, aws_iot_issuer
 from .jobs.control import JobsControl
 from .jobs.data import JobsDataApi, JobsDataPlane
 from .jobs.engine import JobEngine
@@ -95,6 +95,20 @@ class Cloud:
     def ca_bundle(self) -> Path:
         """The CA of the HTTPS side, PEM."""
         return self._identity.ca_bundle
+
+    @property
+    def server_certificate(self) -> Path:
+        """Certificate that every server of this sandbox shows, PEM; for 127.0.0.1 and localhost."""
+        return self._identity.certificate
+
+    @property
+    def server_key(self) -> Path:
+        """Its private key, PEM."""
+        return self._identity.key
+
+    def aws_iot_ca(self) -> x509.Certificate:
+        """The certificate of the CA that stands in for AWS IoT's."""
+        return self._certificates.issuer.root(self.now() - BACKDATED)
 
     def environment(self) -> dict[str, str]:
         """What makes any AWS client use this cloud."""

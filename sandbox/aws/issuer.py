@@ -65,6 +65,17 @@ class Issuer:
             builder = builder.add_extension(extension, critical=critical)
         return builder.sign(self.key, self.hash, rsa_padding=self.padding)
 
+    def root(self, not_before: datetime) -> x509.Certificate:
+        """The CA's own, self-signed certificate, valid until AWS IoT's certificates end."""
+        public_key = self.key.public_key()
+        return self.issue(
+            public_key,
+            self.name,
+            not_before,
+            AWS_IOT_NOT_AFTER,
+            ((x509.BasicConstraints(ca=True, path_length=0), True),),
+        )
+
 
 def device_extensions() -> tuple[tuple[x509.ExtensionType, bool], ...]:
     """What a device certificate of AWS IoT carries."""

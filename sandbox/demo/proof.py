@@ -16,8 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from sandbox.builder import Credential
 from sandbox.knock import connects
-from sandbox.world import Credential, World
+from sandbox.world import World
 
 
 @dataclass(frozen=True, slots=True)
