@@ -15,6 +15,8 @@ import threading
 from datetime import datetime
 from pathlib import Path
 
+from cryptography import x509
+
 from sandbox.bus import Bus
 from sandbox.clock import SandboxClock
 
