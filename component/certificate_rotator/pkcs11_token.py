@@ -17,7 +17,6 @@ import pkcs11
 from asn1crypto import algos, keys  # type: ignore[import-untyped]  # publishes no types
 from pkcs11 import Attribute, Mechanism, MechanismFlag, ObjectClass
 from pkcs11.util.ec import encode_ec_public_key, encode_ecdsa_signature, encode_named_curve_parameters
-from pkcs11.util.rsa import encode_rsa_public_key
 
 from protocol.algorithms import CsrSigningAlgorithm, Family, KeyType
 
@@ -115,8 +114,11 @@ class Token:
         """SubjectPublicKeyInfo of a public key."""
         with self._errors("read a public key"):
             if item.handle.key_type is pkcs11.KeyType.RSA:
-                public = keys.RSAPublicKey.load(encode_rsa_public_key(item.handle))
-                return bytes(keys.PublicKeyInfo.wrap(public, "rsa").dump())
+                numbers = {
+                    "modulus": int.from_bytes(item.handle[Attribute.MODULUS], "big"),
+                    "public_exponent": int.from_bytes(item.handle[Attribute.PUBLIC_EXPONENT], "big"),
+                }
+                return bytes(keys.PublicKeyInfo.wrap(keys.RSAPublicKey(numbers), "rsa").dump())
             return bytes(encode_ec_public_key(item.handle))
 
     def sign(self, item: TokenObject, data: bytes, algorithm: CsrSigningAlgorithm) -> bytes:

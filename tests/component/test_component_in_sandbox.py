@@ -309,11 +309,11 @@ def test_a_commit_without_answer_is_rolled_back_and_the_job_says_why(start, site
 def test_a_deployment_with_families_that_do_not_match_is_refused_with_the_reason(start):
     nucleus = start()
     wait_for_log(nucleus, "job -: ASKING → IDLE")
-    refused = nucleus.deploy(Deployment("d-1", nucleus.recipe.name, {"keyAlgorithm": "ECDSA-P256"}))
-    assert not refused.succeeded
-    assert "cannot sign with SHA256WITHRSA" in (refused.reason or "")
+    refused = nucleus.deploy(Deployment("d-1", {"keyAlgorithm": "ECDSA-P256"}))
+    assert refused.status == "FAILED"
+    assert "cannot sign with SHA256WITHRSA" in refused.reason
     merge = {"keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
-    assert nucleus.deploy(Deployment("d-2", nucleus.recipe.name, merge)).succeeded
+    assert nucleus.deploy(Deployment("d-2", merge)).status == "SUCCEEDED"
 
 
 def test_without_interpolation_the_log_names_the_setting(start):

@@ -1,0 +1,62 @@
+"""The table: total, reachable, and drawn as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from component import diagram
+from component.certificate_rotator.actions import Actions
+from component.certificate_rotator.journal import Step
+from component.certificate_rotator.machine import IGNORED, ROWS, TABLE, Action, Event, State, resume_state
+
+DOCS = Path(__file__).parents[2] / "docs" / "component.md"
+
+
+@pytest.mark.parametrize("state", State)
+def test_each_event_in_a_state_is_a_row_or_ignored_on_purpose(state):
+    rows = {row.event for row in ROWS if row.state is state}
+    assert rows | IGNORED[state] == set(Event)
+    assert not rows & IGNORED[state]
+
+
+def test_no_pair_has_two_rows():
+    assert len(TABLE) == len(ROWS)
+
+
+def test_every_state_can_be_reached_and_left():
+    assert {row.next for row in ROWS} | {resume_state(step) for step in Step} == set(State)
+    assert {row.state for row in ROWS} == set(State)
+
+
+def test_every_action_is_in_the_table_and_has_a_method():
+    assert {row.action for row in ROWS} == set(Action)
+    assert all(callable(getattr(Actions, action.value)) for action in Action)
+
+
+@pytest.mark.parametrize("step", [None, *Step])
+def test_every_stored_step_has_a_resume_point(step):
+    assert (resume_state(step), Event.START) in TABLE
+
+
+def test_the_old_credential_is_only_given_up_after_a_commit_or_by_proof_that_the_new_one_connects():
+    settling = {row for row in ROWS if row.action in (Action.CONCLUDE, Action.FORGET, Action.REPLACE, Action.DROP)}
+    new_in_place = {State.CONNECTING, State.COMMITTING, State.RETRYING, State.SWITCHING, State.RESTARTING}
+    dangerous = {(row.state, row.event) for row in settling if row.state in new_in_place}
+    assert dangerous == {
+        (State.COMMITTING, Event.COMMIT_ACCEPTED),
+        (State.RETRYING, Event.NOT_OURS),
+        (State.RETRYING, Event.QUEUED),
+    }
+
+
+def test_the_documentation_shows_the_table_as_it_is():
+    assert diagram.render() in DOCS.read_text(), "run python -m component.diagram docs/component.md"
+
+
+def test_the_diagram_is_put_between_its_marks(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{diagram.BEGIN}\nold\n{diagram.END}\nafter\n")
+    assert diagram.main([str(page)]) == 0
+    assert page.read_text() == f"before\n{diagram.BEGIN}\n{diagram.render()}{diagram.END}\nafter\n"
