@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from controller.commands import compare
 from controller.commands.context import Context, write_atomically
 from controller.commands.options import add_desired, add_fleet, add_output, add_overrides
 from controller.commands.pipeline import Observed, each_fleet, gravest, load_desired, observe
@@ -28,6 +29,9 @@ from controller.report.model import FleetReport, Report, Tally
 def add_arguments(parser: ArgumentParser) -> None:
     """What to plan, and where the plan goes."""
     parser.add_argument("--plan", type=Path, metavar="FILE", help="also write the plan there, for apply --plan")
+    parser.add_argument(
+        "--base", metavar="GITREF", help="compare: what would change for the fleet between that ref and this one"
+    )
     add_overrides(parser)
     add_desired(parser)
     add_fleet(parser)
@@ -36,6 +40,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(context: Context) -> ExitCode:
     """Plan every fleet; exits 2 where there is something to do, 3 where a guardrail forbids it."""
+    if context.arguments.base is not None:
+        return compare.run(context)
     fleets, failures = each_fleet(load_desired(context), lambda desired: _plan_fleet(context, desired))
     report = Report(context.now(), fleets, failures)
     if context.arguments.plan is not None:

@@ -1,0 +1,36 @@
+"""``certfleet forecast``: rotations to come, per day, policy and authority, against capacity."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import timedelta
+
+from controller.commands.context import Context
+from controller.commands.options import add_desired, add_fleet, add_output, duration
+from controller.commands.pipeline import each_fleet, gravest, load_desired, observe
+from controller.errors import ExitCode
+from controller.reconcile.forecast import Forecast, forecast
+from controller.reconcile.policy import DesiredState
+from controller.report.forecast import RENDERERS, Forecasts
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """How far to look."""
+    parser.add_argument("--horizon", type=duration, default=timedelta(days=90), metavar="DURATION", help="default: 90d")
+    add_desired(parser)
+    add_fleet(parser)
+    add_output(parser, RENDERERS)
+
+
+def run(context: Context) -> ExitCode:
+    """Forecast every fleet."""
+    found, failures = each_fleet(load_desired(context), lambda desired: (desired, _forecast(context, desired)))
+    for failure in failures:
+        context.say(f"fleet {failure.fleet} failed: {failure.message}")
+    context.emit(Forecasts(found), RENDERERS)
+    return gravest([], failures)
+
+
+def _forecast(context: Context, desired: DesiredState) -> Forecast:
+    with observe(context, desired) as observed:
+        return forecast(observed.devices(), desired, observed.state, observed.now, context.arguments.horizon)

@@ -1,0 +1,105 @@
+"""``certfleet simulate``: a span of the fleet's life on a virtual clock, the same every time under one seed."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+
+from controller.commands.context import Context
+from controller.commands.options import add_desired, add_fleet, add_output, duration
+from controller.commands.pipeline import each_fleet, gravest, load_desired, observe
+from controller.errors import ExitCode
+from controller.reconcile.policy import DesiredState
+from controller.reconcile.simulate import Simulation, simulate
+from controller.report import words
+from controller.report.as_json import FORMAT_VERSION, dump
+from controller.report.console import Look, Page
+from controller.report.formats import Format
+
+MAX_PERCENT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Simulations:
+    """What came of each fleet."""
+
+    span: timedelta
+    fleets: tuple[tuple[DesiredState, Simulation], ...]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """How long, and how unlucky."""
+    parser.add_argument("--span", type=duration, default=timedelta(days=365), metavar="DURATION", help="default: 365d")
+    for name, what in (("--failures", "attempts that fail"), ("--offline", "times that a device is away when asked")):
+        parser.add_argument(name, type=_percent, default=0.0, metavar="PERCENT", help=f"{what} (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same course (default: 0)")
+    add_desired(parser)
+    add_fleet(parser)
+    add_output(parser, RENDERERS)
+
+
+def run(context: Context) -> ExitCode:
+    """Simulate every fleet; nothing is changed."""
+    found, failures = each_fleet(load_desired(context), lambda desired: (desired, _simulate(context, desired)))
+    for failure in failures:
+        context.say(f"fleet {failure.fleet} failed: {failure.message}")
+    context.emit(Simulations(context.arguments.span, found), RENDERERS)
+    return gravest([], failures)
+
+
+def _simulate(context: Context, desired: DesiredState) -> Simulation:
+    arguments = context.arguments
+    with observe(context, desired) as observed:
+        return simulate(
+            observed.devices(),
+            desired,
+            observed.state,
+            observed.now,
+            span=arguments.span,
+            failure_rate=arguments.failures / MAX_PERCENT,
+            offline_rate=arguments.offline / MAX_PERCENT,
+            seed=arguments.seed,
+        )
+
+
+def _percent(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= MAX_PERCENT:
+        message = f"{text!r} is no percentage; expected a number from 0 to 100"
+        raise ArgumentTypeError(message)
+    return found
+
+
+def _text(simulations: Simulations, look: Look) -> str:
+    page = Page(look)
+    for desired, result in simulations.fleets:
+        page.line((desired.fleet.name, "head"), f"  {words.duration(simulations.span)} from now")
+        peak = f", peak {result.peak_per_day:,} on {result.peak_day}" if result.peak_day else ""
+        page.line(f"{words.count(result.rotations, 'rotation')} in {words.count(result.jobs, 'job')}", peak, indent=2)
+        page.line(f"mean {result.mean_per_day:,.1f} a day", indent=2)
+        page.line(f"{words.count(result.misses, 'rotation')} later than due", indent=2)
+        page.line(f"{result.failures:,} failed attempts, {result.absences:,} times a device was away", indent=2)
+        left = f"{result.overdue:,} overdue, {result.quarantined:,} given up, {result.blocked:,} blocked from the start"
+        page.line(f"at the end: {left}", indent=2)
+    return page.text()
+
+
+def _json(simulations: Simulations, _look: Look) -> str:
+    fleets = [
+        {
+            "fleet": desired.fleet.name,
+            "commit": desired.commit,
+            **asdict(result),
+            "peak_day": str(result.peak_day) if result.peak_day else None,
+        }
+        for desired, result in simulations.fleets
+    ]
+    return dump({"format_version": FORMAT_VERSION, "kind": "Simulation", "fleets": fleets})
+
+
+RENDERERS: Mapping[Format, Callable[[Simulations, Look], str]] = {Format.TEXT: _text, Format.JSON: _json}

@@ -1,0 +1,93 @@
+"""Why one device is, or is not, to be rotated: findings, YAML line, commit, and the arithmetic with its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from controller.reconcile.explain import Explanation
+from controller.reconcile.finding import Outcome, Sync
+from controller.reconcile.policy import DesiredState
+
+from . import words
+from .as_json import FORMAT_VERSION, dump, finding_value
+from .console import OUTCOME_STYLES, Look, Page, table
+from .formats import Format
+
+_VERDICTS = {
+    Outcome.ROTATE: "is to be rotated",
+    Outcome.WAITING: "waits",
+    Outcome.BLOCKED: "needs a person",
+    None: "is in sync",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """An explanation, and the desired state it was made under."""
+
+    explanation: Explanation
+    desired: DesiredState
+
+
+def _verdict(explanation: Explanation) -> str:
+    assessment = explanation.assessment
+    if assessment.sync is Sync.IN_SYNC:
+        return "is in sync"
+    return _VERDICTS[assessment.outcome]
+
+
+def _text(explained: Explained, look: Look) -> str:
+    explanation, page = explained.explanation, Page(look)
+    outcome = explanation.assessment.outcome
+    style = OUTCOME_STYLES[outcome] if outcome is not None else "good"
+    page.line((explanation.device, "head"), " ", (_verdict(explanation), f"bold {style}"))
+    fleet, desired = explained.desired.fleet, explained.desired
+    commit = words.commit(explanation.commit, is_dirty=desired.is_dirty)
+    page.line((f"fleet {fleet.name}, policy {explanation.policy or '(several claim it)'}, {commit}", "dim"))
+    if explanation.assessment.certificate_id:
+        page.line((f"certificate {explanation.assessment.certificate_id}", "dim"))
+    for number, finding in enumerate(explanation.assessment.findings):
+        page.gap()
+        place = explanation.places[number] if number < len(explanation.places) else ""
+        page.line((finding.reason.value, OUTCOME_STYLES[finding.outcome]), (f"  {place}", "dim"))
+        page.line(finding.message, indent=4)
+        if finding.remedy:
+            page.line(("→ ", "change"), finding.remedy, indent=4)
+    if explanation.arithmetic:
+        page.heading("When")
+        rows = [(line.name, line.value, line.formula) for line in explanation.arithmetic]
+        page.add(table(("", "keep"), ("Value", "keep"), ("How", "wrap"), rows=rows))
+    return page.text()
+
+
+def _json(explained: Explained, _look: Look) -> str:
+    explanation = explained.explanation
+    assessment, timing = explanation.assessment, explanation.timing
+    places = explanation.places
+    return dump(
+        {
+            "format_version": FORMAT_VERSION,
+            "kind": "Explanation",
+            "fleet": explained.desired.fleet.name,
+            "device": explanation.device,
+            "policy": explanation.policy,
+            "commit": explanation.commit,
+            "certificate_id": assessment.certificate_id,
+            "sync": assessment.sync.value,
+            "health": assessment.health.value,
+            "outcome": assessment.outcome.value if assessment.outcome else None,
+            "findings": [
+                {**finding_value(finding), "source": places[number] if number < len(places) else None}
+                for number, finding in enumerate(assessment.findings)
+            ],
+            "arithmetic": [
+                {"name": line.name, "formula": line.formula, "value": line.value} for line in explanation.arithmetic
+            ],
+            "timing": timing
+            and {"due": words.iso(timing.due), "target": words.iso(timing.target), "start": words.iso(timing.start)},
+        }
+    )
+
+
+RENDERERS: Mapping[Format, Callable[[Explained, Look], str]] = {Format.TEXT: _text, Format.JSON: _json}
