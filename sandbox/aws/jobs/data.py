@@ -46,11 +46,7 @@ class JobsDataPlane:
             execution = self._engine.next_of(thing_name)
             if execution is None:
                 return self._stamped({}, request)
-            if execution.status == "QUEUED":
-                self._engine.start_execution(execution)
-            self._take_details(execution, request)
-            self._take_step_timer(execution, request)
-            self._engine.touch(execution)
+            self._go_on(execution, self._details(request), self._step_minutes(request))
             return self._stamped({"execution": self._engine.describe(execution)}, request)
 
     def describe(self, thing_name: str, job_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,13 +71,11 @@ class JobsDataPlane:
             execution = self._require(thing_name, job_id, request)
             status = request.get("status")
             self._check_update(execution, status, request)
-            self._take_details(execution, request)
+            details, minutes = self._details(request), self._step_minutes(request)
             if status == "IN_PROGRESS":
-                if execution.status == "QUEUED":
-                    self._engine.start_execution(execution)
-                self._take_step_timer(execution, request)
-                self._engine.touch(execution)
+                self._go_on(execution, details, minutes)
             else:
+                execution.details = execution.details if details is None else details
                 self._engine.finish(execution, str(status))
             answer: dict[str, Any] = {}
             if request.get("includeExecutionState") or request.get("includeJobExecutionState"):
@@ -90,7 +84,16 @@ class JobsDataPlane:
                 answer["jobDocument"] = json.loads(self._engine.jobs[job_id].document)
             return self._stamped(answer, request)
 
-    # -- inside
+    # -- inside: everything is checked before anything changes
+
+    def _go_on(self, execution: Execution, details: dict[str, str] | None, step_minutes: int | None) -> None:
+        if execution.status == "QUEUED":
+            self._engine.start_execution(execution)
+        if details is not None:
+            execution.details = details
+        if step_minutes is not None:
+            self._engine.set_step_timer(execution, step_minutes)
+        self._engine.touch(execution)
 
     def _require_thing(self, thing: str) -> None:
         if not self._things.exists(thing):
@@ -120,10 +123,11 @@ class JobsDataPlane:
         if not matches:
             raise JobsDataError("VersionMismatch", f"the execution has version {execution.version}, not {expected}")
 
-    def _take_details(self, execution: Execution, request: Mapping[str, Any]) -> None:
+    @staticmethod
+    def _details(request: Mapping[str, Any]) -> dict[str, str] | None:
         details = request.get("statusDetails")
         if details is None:
-            return
+            return None
         if not isinstance(details, Mapping) or len(details) > MAX_DETAILS:
             raise JobsDataError("InvalidRequest", f"statusDetails is an object of at most {MAX_DETAILS} entries")
         for name, value in details.items():
@@ -133,15 +137,16 @@ class JobsDataPlane:
                 raise JobsDataError(
                     "InvalidRequest", f"statusDetails.{name} must be text of 1 to {MAX_DETAIL_CHARACTERS} characters"
                 )
-        execution.details = dict(details)
+        return dict(details)
 
-    def _take_step_timer(self, execution: Execution, request: Mapping[str, Any]) -> None:
+    @staticmethod
+    def _step_minutes(request: Mapping[str, Any]) -> int | None:
         minutes = request.get("stepTimeoutInMinutes")
         if minutes is None:
-            return
+            return None
         if not isinstance(minutes, int) or not (minutes == -1 or 1 <= minutes <= MAX_STEP_MINUTES):
             raise JobsDataError("InvalidRequest", f"stepTimeoutInMinutes is -1 or 1 to {MAX_STEP_MINUTES}")
-        self._engine.set_step_timer(execution, minutes)
+        return minutes
 
     @staticmethod
     def _state(execution: Execution) -> dict[str, Any]:

@@ -192,9 +192,9 @@ class JobEngine:
             return
         now = self.site.now()
         if job.window_started_at is None or now >= job.window_started_at + MINUTE:
-            job.window_started_at, job.window_count = now, 0
-        while job.waiting and job.window_count < job.rate_per_minute():
-            job.window_count += 1
+            job.window_started_at, job.window_left = now, job.rate_per_minute()
+        while job.waiting and job.window_left > 0:
+            job.window_left -= 1
             job.notified += 1
             self._queue(job, job.waiting.popleft(), 0)
         if job.waiting:

@@ -12,6 +12,7 @@ MAX_TARGETS = 100
 MAX_DOCUMENT_BYTES = 32 * 1024
 MAX_ACTIVE_JOBS = 100  # of each target selection
 MIN_LEAD = timedelta(minutes=30)  # from now to startTime, and from there to endTime
+MAX_TIMEOUT_MINUTES = 10080
 _UNSUPPORTED = ("documentSource", "namespaceId", "destinationPackageVersions", "maintenanceWindows")
 
 
@@ -47,7 +48,10 @@ def check_document(document: str | None) -> str:
 
 
 def check_configuration(configuration: dict[str, Any]) -> None:
-    """Cross-field rules of rollout, retry and abort."""
+    """Rules of timeout, rollout and retry that the service model does not state."""
+    minutes = configuration.get("timeoutConfig", {}).get("inProgressTimeoutInMinutes")
+    if minutes is not None and not 1 <= minutes <= MAX_TIMEOUT_MINUTES:
+        raise invalid(f"inProgressTimeoutInMinutes is 1 to {MAX_TIMEOUT_MINUTES}, found {minutes}")
     exponential = configuration.get("jobExecutionsRolloutConfig", {}).get("exponentialRate")
     if exponential:
         factor = exponential["incrementFactor"]

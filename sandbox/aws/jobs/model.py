@@ -80,7 +80,7 @@ class Job:
     force_canceled: bool = False
     waiting: deque[str] = field(default_factory=deque)  # things that the rollout has not reached
     window_started_at: datetime | None = None  # the rollout's current minute
-    window_count: int = 0
+    window_left: float = 0  # things that may still be notified in it
     notified: int = 0
     executions: dict[str, Execution] = field(default_factory=dict)
     by_status: dict[str, SortedNames] = field(default_factory=dict)
