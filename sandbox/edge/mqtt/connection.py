@@ -64,8 +64,8 @@ class Connection:
         """Serve the client until either side ends it."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                kind, flags, body = await self._read_packet()
-            if kind == PacketType.CONNECT and not flags and self._connect(body):
+                _, _, body = await self._read_packet()
+            if self._connect(body):
                 await self._serve()
         except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             pass
@@ -128,6 +128,8 @@ class Connection:
 
     async def _read_packet(self) -> tuple[int, int, bytes]:
         first = (await self._reader.readexactly(1))[0]
+        if self._session is None and first != PacketType.CONNECT << 4:
+            raise MalformedPacketError("a connection begins with CONNECT")
         length = 0
         for shift in (0, 7, 14, 21):
             byte = (await self._reader.readexactly(1))[0]

@@ -1,0 +1,152 @@
+"""The real component, built as for a release, under the nucleus stand-in: whole rotations."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from component.build import ARCHIVE, write_archive, write_recipe
+from protocol.names import COMPONENT_NAME
+from sandbox.edge import Component, Deployment, Nucleus, Pkcs11Settings, Provisioning, Variant, provision
+
+SOFTHSM_LIBRARY = Path("/usr/lib/softhsm/libsofthsm2.so")
+PIN = "1234"
+
+
+@pytest.fixture(scope="module")
+def component(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("component")
+    write_archive(folder / ARCHIVE)
+    recipe = write_recipe(folder, name=COMPONENT_NAME, version="1.0.0", bucket="sandbox")
+    with zipfile.ZipFile(folder / ARCHIVE) as archive:
+        archive.extractall(folder / "unpacked")
+    return Component(recipe, folder / "unpacked")
+
+
+@pytest.fixture
+def run(tmp_path, endpoint, issuer, registry, component):
+    running = []
+
+    def start(variant=Variant.CLASSIC, environment=None, **credential):
+        root = tmp_path / "gg"
+        device = Provisioning("core1", "localhost", endpoint.port, issuer.ca_file, variant=variant, **credential)
+        provision(root, device)
+        if not credential:
+            issued = issuer.issue("core1")
+            registry.register(issued)
+            shutil.copy(issued.certificate_file, root / "thingCert.crt")
+            shutil.copy(issued.key_file, root / "privKey.key")
+        chosen = Component(component.recipe, component.artifacts, environment or {})
+        running.append(Nucleus(root, chosen, variant=variant))
+        running[-1].start()
+        assert running[-1].wait_connected()
+        return running[-1]
+
+    yield start
+    for nucleus in running:
+        nucleus.stop()
+
+
+def asked_for_work(recorder, count=1):
+    recorder.wait_for("$aws/things/core1/jobs/$next/get", count)
+
+
+@pytest.mark.parametrize("variant", Variant)
+def test_the_component_rotates_its_credential_and_the_device_connects_with_it(
+    run, backend, registry, recorder, variant
+):
+    nucleus = run(variant)
+    asked_for_work(recorder)
+    backend.start_job("core1", keyAlgorithm="ECDSA-P384", signingAlgorithm="ECDSA-WITH-SHA384")
+    assert backend.outcome("core1")["status"] == "SUCCEEDED", nucleus.log_file.read_text()
+    certificate = x509.load_pem_x509_certificate((nucleus.root / "thingCert.crt").read_bytes())
+    assert certificate.public_bytes(Encoding.DER) == backend.issued["core1"]
+    registry.wait_for("connected", "core1", 2)
+    assert nucleus.component_starts == (2 if variant is Variant.CLASSIC else 1)
+
+
+def test_a_deployment_that_the_component_rejects_changes_nothing(run, recorder):
+    nucleus = run()
+    asked_for_work(recorder)
+    wrong = {"keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "SHA256WITHRSA"}
+    outcome = nucleus.deploy(Deployment("d1", wrong))
+    assert outcome.status == "FAILED"
+    assert "a ECDSA-P256 key cannot sign with SHA256WITHRSA" in outcome.reason
+    assert nucleus.config.configuration(COMPONENT_NAME)["keyAlgorithm"] == "RSA-2048"
+    right = {"keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
+    assert nucleus.deploy(Deployment("d2", right)).status == "SUCCEEDED"
+    assert nucleus.config.configuration(COMPONENT_NAME)["keyAlgorithm"] == "ECDSA-P256"
+
+
+def test_a_credential_in_a_token_rotates_too(run, backend, registry, recorder, issuer, softhsm):
+    credential = issuer.issue("core1")
+    registry.register(credential)
+    slot = softhsm.new_token("core1")
+    softhsm.store("core1", "rotating", credential)
+    nucleus = run(
+        environment={"SOFTHSM2_CONF": os.environ["SOFTHSM2_CONF"]},
+        certificate="pkcs11:object=rotating;type=cert",
+        private_key="pkcs11:object=rotating;type=private",
+        pkcs11=Pkcs11Settings("softhsm", str(SOFTHSM_LIBRARY), slot, PIN),
+    )
+    registry.wait_for("connected", "core1", certificate_id=credential.certificate_id)
+    asked_for_work(recorder)
+    backend.start_job("core1", keyAlgorithm="ECDSA-P256", signingAlgorithm="ECDSA-WITH-SHA256")
+    assert backend.outcome("core1")["status"] == "SUCCEEDED", nucleus.log_file.read_text()
+    registry.wait_for("connected", "core1", 2)
+    assert registry.authenticate(backend.issued["core1"]) == registry.presence[-1][1]
+    assert PIN not in nucleus.log_file.read_text().split()
+
+
+class SoftHsm:
+    """Tokens in a folder of the test, made and filled with the tools that Debian ships."""
+
+    def new_token(self, label):
+        command = ["softhsm2-util", "--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", PIN]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return int(re.search(r"slot (\d+)", done.stdout)[1])
+
+    def store(self, token, label, credential):
+        der = credential.key_file.with_suffix(".der")
+        subprocess.run(["openssl", "pkey", "-in", credential.key_file, "-outform", "DER", "-out", der], check=True)
+        certificate = credential.certificate_file.with_suffix(".der")
+        certificate.write_bytes(credential.der)
+        common = ["pkcs11-tool", "--module", SOFTHSM_LIBRARY, "--token-label", token, "--login", "--pin", PIN]
+        for kind, file in (("privkey", der), ("cert", certificate)):
+            named = ["--type", kind, "--label", label, "--id", "01"]
+            subprocess.run([*common, "--write-object", file, *named], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def softhsm(tmp_path_factory):
+    """One configuration for the whole module: SoftHSM reads it when its library is loaded, once a process."""
+    folder = tmp_path_factory.mktemp("softhsm")
+    (folder / "tokens").mkdir()
+    (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder / 'tokens'}\nlog.level = ERROR\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOFTHSM2_CONF", str(folder / "softhsm2.conf"))
+        yield SoftHsm()
+
+
+def test_everything_on_the_bus_is_what_the_protocol_says(run, backend, recorder):
+    run()
+    asked_for_work(recorder)
+    backend.start_job("core1", keyAlgorithm="ECDSA-P256")
+    backend.outcome("core1")
+    sent = [m for m in recorder.messages if m.client_id == "core1"]
+    assert {m.qos for m in sent} == {0}
+    names = [m.topic.removeprefix("$aws/things/core1/").removeprefix("awslabs/things/core1/") for m in sent]
+    order = ["jobs/job-1/update", "certificate/create", "jobs/$next/get", "certificate/commit", "jobs/job-1/update"]
+    position = iter(names)
+    assert all(name in position for name in order), names
+    last = json.loads(sent[names.index("certificate/commit")].payload)
+    assert last == {"jobId": "job-1"}
