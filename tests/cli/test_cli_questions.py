@@ -1,0 +1,86 @@
+"""Commands that only ask: explain, forecast, compare, simulate."""
+
+from __future__ import annotations
+
+import pytest
+
+CHANGED = ("maxAge: 90d, keyType: ECDSA-P256", "maxAge: 30d, keyType: ECDSA-P256")
+
+
+@pytest.fixture
+def asked(factory):
+    for number in range(4):
+        factory.device(f"gateway-{number}", age=20 * number)
+    factory.device("blocked")
+    factory.certificate("blocked")
+    return factory
+
+
+def test_explain_shows_the_arithmetic_the_line_and_the_commit(asked):
+    told = asked.run("explain", "gateway-3")
+    assert told.code == 0
+    for words in ("gateway-3 is in sync", "policy line-a", "SHA-256(line-a ‖ ", "due", "nb + maxAge 90 days"):
+        assert words in told.out
+    late = asked.run("explain", "gateway-3", "--now", "2027-11-23T00:00:00Z")
+    assert "gateway-3 is to be rotated" in late.out
+    assert "desired_state/factory.yaml:14" in late.out
+    value = asked.run("explain", "blocked", "--format", "json").json
+    assert value["findings"][0]["reason"] == "ExtraCertificate"
+    assert value["findings"][0]["source"].startswith("desired_state/factory.yaml:")
+
+
+def test_explain_of_an_unknown_thing_says_where_to_look(asked):
+    told = asked.run("explain", "nobody")
+    assert told.code == 1
+    assert "no policy of factory governs a thing named 'nobody'" in told.err
+    assert "list-thing-groups-for-thing" in told.err
+
+
+def test_forecast_counts_every_device_in_every_format(asked):
+    value = asked.run("forecast", "--horizon", "120d", "--format", "json").json
+    [fleet] = value["fleets"]
+    assert fleet["total"] == sum(row["rotations"] for row in fleet["rows"]) >= 4
+    assert fleet["blocked"] == 1
+    calendar = asked.run("forecast", "--horizon", "120d", "--format", "ics").out
+    assert calendar.count("BEGIN:VEVENT") == len(fleet["rows"])
+    assert all(len(line) <= 75 for line in calendar.split("\r\n"))
+    text = asked.run("forecast", "--horizon", "120d").out
+    assert "1 blocked and left out" in text
+    assert "█" in text
+    assert asked.run("forecast", "--horizon", "120d", "--format", "markdown").out.startswith("## factory: ")
+
+
+def test_a_comparison_says_what_a_change_does_to_the_fleet(asked):
+    asked.write((asked.desired / "factory.yaml").read_text().replace(*CHANGED))
+    asked.commit()
+
+    told = asked.run("plan", "--base", "HEAD~1")
+
+    assert told.code == 2
+    assert "2 devices newly to rotate" in told.out
+    assert "spec.certificate.maxAge  90 days → 30 days" in told.out
+    value = asked.run("plan", "--base", "HEAD~1", "--format", "json").json
+    assert value["fleets"][0]["policies"][0]["reasons"] == {"AgeExceeded": 2}
+    text = asked.run("plan", "--base", "HEAD~1", "--format", "markdown").out
+    assert "| `spec.certificate.maxAge` | 90 days | 30 days |" in text
+    refused = asked.run("plan", "--base", "HEAD~1", "--format", "html")
+    assert refused.code == 1
+    assert "possible are text, json, markdown" in refused.err
+
+
+def test_a_change_without_effect_exits_0_and_says_so(asked):
+    asked.commit()
+    told = asked.run("plan", "--base", "HEAD~1")
+    assert told.code == 0
+    assert "no device rotates earlier or later at once" in told.out
+    assert asked.run("plan", "--base", "no-such-ref").code == 1
+
+
+def test_a_simulation_is_the_same_every_time_under_one_seed(asked):
+    arguments = ("simulate", "--span", "365d", "--failures", "10", "--offline", "10", "--seed", "7", "--format", "json")
+    arguments += ("--now", "2026-12-01T00:00:00Z")
+    first, second = asked.run(*arguments), asked.run(*arguments)
+    assert first.code == 0
+    assert first.out == second.out
+    assert first.json["fleets"][0]["rotations"] > 4
+    assert "rotations in" in asked.run("simulate", "--span", "90d").out
