@@ -104,8 +104,11 @@ def _find_repository(folder: Path) -> git.Repo | None:
         return None
     if shutil.which("git") is None:
         raise GitError("found no git command, which a repository needs", "Install git and put it in PATH.")
-    # A hook's environment may point git at another repository than the one around the folder.
-    repo.git.update_environment(GIT_DIR=str(repo.git_dir), GIT_OPTIONAL_LOCKS="0", LC_ALL="C")
+    repo.git.update_environment(GIT_OPTIONAL_LOCKS="0", LC_ALL="C")
+    if "GIT_DIR" in os.environ:
+        # A hook's environment may point at another repository than the one around the folder. Set only
+        # then: with it git no longer asks who owns the repository.
+        repo.git.update_environment(GIT_DIR=str(repo.git_dir))
     return repo
 
 
@@ -165,8 +168,8 @@ def _folder(commit: git.Commit, inner: str) -> git.Tree | None:
 
 def _gather(tree: git.Tree, shown: str, inner: str, gatherer: Gatherer, depth: int = 0) -> None:
     """Take every document file below the tree; links and submodules are refused."""
-    for item in sorted(tree, key=lambda entry: str(entry.name)):
-        name = str(item.name)
+    named = ((str(item.path).rpartition("/")[2], item) for item in tree)
+    for name, item in sorted(named, key=lambda each: each[0]):
         path = "/".join(filter(None, (shown, inner, name)))
         if name.startswith(".") or not gatherer.admits(path, depth=depth):
             continue

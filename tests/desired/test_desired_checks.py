@@ -25,15 +25,20 @@ INSIDE_ONE = {
     "a CSR algorithm without a key type": (
         policy("maxAge: 9d, csrSigningAlgorithm: SHA256WITHRSA"),
         [
-            "6: spec.certificate.csrSigningAlgorithm: found 'SHA256WITHRSA' without keyType; "
-            "allowed: together with keyType"
+            (
+                "6: spec.certificate.csrSigningAlgorithm: found 'SHA256WITHRSA' without keyType; "
+                "allowed: together with keyType"
+            )
         ],
     ),
     "a CSR algorithm of another family": (
         policy("keyType: ECDSA-P256, csrSigningAlgorithm: SHA256WITHRSA"),
         [
-            "6: spec.certificate.csrSigningAlgorithm: found 'SHA256WITHRSA', with which a ECDSA-P256 key cannot sign; "
-            "allowed: ECDSA-WITH-SHA256, ECDSA-WITH-SHA384, ECDSA-WITH-SHA512"
+            (
+                "6: spec.certificate.csrSigningAlgorithm: found 'SHA256WITHRSA', with which a ECDSA-P256 key "
+                "cannot sign; "
+                "allowed: ECDSA-WITH-SHA256, ECDSA-WITH-SHA384, ECDSA-WITH-SHA512"
+            )
         ],
     ),
     "a cutoff in the future": (
@@ -55,8 +60,11 @@ INSIDE_ONE = {
     "a waiver that has expired": (
         WAIVER + "  devices: [a]\n  expires: 2026-11-20T00:00:00Z\n",
         [
-            "8: spec.expires: the waiver expired at 2026-11-20T00:00:00Z, 3d ago; ask its owner, Ada, whether it is "
-            "renewed, or remove it"
+            (
+                "8: spec.expires: the waiver expired at 2026-11-20T00:00:00Z, 3d ago; ask its owner, Ada, "
+                "whether it is "
+                "renewed, or remove it"
+            )
         ],
     ),
     "a waiver that names a device twice": (
@@ -86,22 +94,30 @@ INSIDE_ONE = {
     "a policy that goes on demanding the authority of an incident": (
         INCIDENT + "  authority: plant-ca\n---\n" + policy("authority: plant-ca, maxAge: 90d"),
         [
-            "4: spec: new certificates of the policies p would be as compromised as the old ones; allowed: policies "
-            "that demand another authority or key type, or an incident with issuedBefore"
+            (
+                "4: spec: new certificates of the policies p would be as compromised as the old ones; "
+                "allowed: policies "
+                "that demand another authority or key type, or an incident with issuedBefore"
+            )
         ],
     ),
     "certificates that are due when they are issued": (
         policy("authority: plant-ca, renewBefore: 330d"),
         [
-            "6: spec.certificate.renewBefore: found 330d, but certificates of 'plant-ca' are valid for 365d and jitter "
-            "brings rotations forward by up to 876h: a new one would be due at once; allowed: less than 7884h"
+            (
+                "6: spec.certificate.renewBefore: found 330d, but certificates of 'plant-ca' are valid for "
+                "365d and jitter "
+                "brings rotations forward by up to 876h: a new one would be due at once; allowed: less than 7884h"
+            )
         ],
     ),
     "windows that open once a year for certificates that live a quarter": (
         policy("maxAge: 90d", "  schedule:\n    windows:\n      - {cron: '0 2 1 1 *', timezone: UTC, duration: 4h}\n"),
         [
-            "8: spec.schedule.windows: the windows leave 365 days closed in a row, from 2028-01-01T06:00:00Z to "
-            "2029-01-01T02:00:00Z, but a certificate must be replaced within 90 days (maxAge)"
+            (
+                "8: spec.schedule.windows: the windows leave 365 days closed in a row, from 2028-01-01T06:00:00Z to "
+                "2029-01-01T02:00:00Z, but a certificate must be replaced within 90 days (maxAge)"
+            )
         ],
     ),
     "windows that are denied for ever": (
@@ -118,15 +134,21 @@ INSIDE_ONE = {
     "two policies that tie": (
         policy("maxAge: 9d") + "---\n" + policy("maxAge: 8d", name="q"),
         [
-            "12: spec.thingGroup: ties with the policy 'p' at wrong.yaml:1, which governs 'g' with the same priority 0; "
-            "allowed: different priorities"
+            (
+                "12: spec.thingGroup: ties with the policy 'p' at wrong.yaml:1, which governs 'g' with the "
+                "same priority 0; "
+                "allowed: different priorities"
+            )
         ],
     ),
     "two policies that tie by a priority that is written": (
         policy("maxAge: 9d", "  priority: 5\n") + "---\n" + policy("maxAge: 8d", "  priority: 5\n", name="q"),
         [
-            "15: spec.priority: ties with the policy 'p' at wrong.yaml:1, which governs 'g' with the same priority 5; "
-            "allowed: different priorities"
+            (
+                "15: spec.priority: ties with the policy 'p' at wrong.yaml:1, which governs 'g' with the same "
+                "priority 5; "
+                "allowed: different priorities"
+            )
         ],
     ),
 }

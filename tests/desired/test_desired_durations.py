@@ -3,24 +3,27 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.desired.durations import MAX_DURATION, format_duration, parse_duration
 
 
+@settings(deadline=None)
 @given(st.timedeltas(timedelta(0), MAX_DURATION))
 def test_a_written_duration_reads_as_itself(duration):
     whole = timedelta(seconds=int(duration.total_seconds()))
     assert parse_duration(format_duration(duration)) == whole
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_a_duration_or_a_sentence(text):
     try:
-        assert parse_duration(text) >= timedelta(0)
+        message = "" if parse_duration(text) >= timedelta(0) else "negative"
     except ValueError as error:
-        assert "allowed:" in str(error)
+        message = str(error)
+    assert message == "" or "allowed:" in message
 
 
 @pytest.mark.parametrize(
@@ -48,7 +51,9 @@ def test_durations_have_one_spelling(text, duration, written):
             "-1d", "found '-1d'; allowed: a whole number and a unit, such as 90d, 12h, 30m, 2w", id="negative"
         ),
         pytest.param(
-            "١d", "found '١d'; allowed: a whole number and a unit, such as 90d, 12h, 30m, 2w", id="other digits"
+            "\u0661d",
+            "found '\u0661d'; allowed: a whole number and a unit, such as 90d, 12h, 30m, 2w",
+            id="other digits",
         ),
         pytest.param(90, "found 90; allowed: a whole number and a unit, such as 90d, 12h, 30m, 2w", id="a number"),
         pytest.param("36526d", "found '36526d'; allowed: at most 36525d", id="more than a hundred years"),

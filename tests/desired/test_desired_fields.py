@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.desired.fields import Cron, Instant
@@ -49,8 +49,11 @@ CASES = {
         "apiVersion: certfleet/v2\nkind: RotationPolice\n",
         [
             "1: apiVersion: found 'certfleet/v2'; allowed: certfleet/v1",
-            "2: kind: found 'RotationPolice'; allowed: Fleet, CertificateAuthority, RotationPolicy, Waiver, Incident; "
-            "did you mean 'RotationPolicy'?",
+            (
+                "2: kind: found 'RotationPolice'; allowed: Fleet, CertificateAuthority, RotationPolicy, "
+                "Waiver, Incident; "
+                "did you mean 'RotationPolicy'?"
+            ),
         ],
     ),
     "no name and no spec": (
@@ -105,8 +108,10 @@ CASES = {
     "an unknown key type": (
         certificate("keyType: ECDSA-P255"),
         [
-            "7: spec.certificate.keyType: found 'ECDSA-P255'; allowed: RSA-2048, RSA-3072, ECDSA-P256, ECDSA-P384, "
-            "ECDSA-P521; did you mean 'ECDSA-P256'?"
+            (
+                "7: spec.certificate.keyType: found 'ECDSA-P255'; allowed: RSA-2048, RSA-3072, ECDSA-P256, ECDSA-P384, "
+                "ECDSA-P521; did you mean 'ECDSA-P256'?"
+            )
         ],
     ),
     "an instant without a zone": (
@@ -145,8 +150,10 @@ CASES = {
     "an unknown time zone": (
         window("cron: '0 2 * * *', timezone: Europe/Londn, duration: 4h"),
         [
-            "9: spec.schedule.windows[0].timezone: found 'Europe/Londn'; allowed: a name of the IANA time zone "
-            "database, such as Europe/London or UTC; did you mean 'Europe/London'?"
+            (
+                "9: spec.schedule.windows[0].timezone: found 'Europe/Londn'; allowed: a name of the IANA time zone "
+                "database, such as Europe/London or UTC; did you mean 'Europe/London'?"
+            )
         ],
     ),
     "a window's duration in seconds": (
@@ -156,8 +163,10 @@ CASES = {
     "a wave of more than everything": (
         rollout("waves: ['101%']"),
         [
-            "8: spec.rollout.waves[0]: found '101%'; allowed: a count of devices from 1 to 1000000, or a whole "
-            "percentage from 1% to 100%"
+            (
+                "8: spec.rollout.waves[0]: found '101%'; allowed: a count of devices from 1 to 1000000, or a whole "
+                "percentage from 1% to 100%"
+            )
         ],
     ),
     "more per minute than AWS IoT Jobs takes": (
@@ -177,8 +186,11 @@ CASES = {
         [
             "8: spec.rollout.abort[0].failureType: found 'failed'; allowed: FAILED, REJECTED, TIMED_OUT, ALL",
             "8: spec.rollout.abort[0].minNumberOfExecutedThings: found 0; allowed: a whole number from 1 to 1000000",
-            "8: spec.rollout.abort[0].thresholdPercentage: found 0; allowed: a number above 0 up to 100, with up to "
-            "two decimals",
+            (
+                "8: spec.rollout.abort[0].thresholdPercentage: found 0; allowed: a number above 0 up to 100, "
+                "with up to "
+                "two decimals"
+            ),
         ],
     ),
     "a suspension without an end": (policy("  suspend: {reason: rebuild}"), ["7: spec.suspend.until: missing"]),
@@ -187,36 +199,49 @@ CASES = {
         ["7: spec.suspend.reason: found 'a\\nb'; allowed: one line of text, 1 to 500 characters"],
     ),
     "an account as a number": (
-        "apiVersion: certfleet/v1\nkind: Fleet\nmetadata: {name: f}\nspec: {account: 123456789012, region: eu-west-1}\n",
+        (
+            "apiVersion: certfleet/v1\nkind: Fleet\nmetadata: {name: f}\nspec: {account: 123456789012, region: "
+            "eu-west-1}\n"
+        ),
         ["4: spec.account: found 123456789012; allowed: twelve digits, in quotes (put it in quotes)"],
     ),
     "an authority of another type with a wrong ARN": (
-        "apiVersion: certfleet/v1\nkind: CertificateAuthority\nmetadata: {name: ca}\nspec:\n  type: Vault\n"
-        "  arn: arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/x\n"
-        "  signingAlgorithm: SHA256WITHRSA\n  validity: 36h\n",
+        (
+            "apiVersion: certfleet/v1\nkind: CertificateAuthority\nmetadata: {name: ca}\nspec:\n  type: Vault\n"
+            "  arn: arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/x\n"
+            "  signingAlgorithm: SHA256WITHRSA\n  validity: 36h\n"
+        ),
         [
-            "6: spec.arn: found 'arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/x'; allowed: an ARN such as "
-            "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/ and a UUID",
+            (
+                "6: spec.arn: found 'arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/x'; allowed: an ARN "
+                "such as arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/ and a UUID"
+            ),
             "5: spec.type: found 'Vault'; allowed: PrivateCA",
             f"8: spec.validity: found '36h'; allowed: {DURATION}, from 1d to 3650d in days",
         ],
     ),
     "a waiver for nobody": (
-        "apiVersion: certfleet/v1\nkind: Waiver\nmetadata: {name: w}\n"
-        "spec: {devices: [], owner: me, reason: ' ', expires: 2027-01-01}\n",
+        (
+            "apiVersion: certfleet/v1\nkind: Waiver\nmetadata: {name: w}\n"
+            "spec: {devices: [], owner: me, reason: ' ', expires: 2027-01-01}\n"
+        ),
         [
             "4: spec.devices: found an empty list; allowed: at least one item",
             "4: spec.reason: found ' '; allowed: one line of text, 1 to 500 characters",
         ],
     ),
     "a waiver for a name that no thing can have": (
-        "apiVersion: certfleet/v1\nkind: Waiver\nmetadata: {name: w}\n"
-        "spec:\n  owner: me\n  reason: r\n  expires: 2027-01-01\n  devices:\n    - good\n    - not good\n",
+        (
+            "apiVersion: certfleet/v1\nkind: Waiver\nmetadata: {name: w}\n"
+            "spec:\n  owner: me\n  reason: r\n  expires: 2027-01-01\n  devices:\n    - good\n    - not good\n"
+        ),
         [f"10: spec.devices[1]: found 'not good'; allowed: {THING}"],
     ),
     "an incident that wants yes": (
-        "apiVersion: certfleet/v1\nkind: Incident\nmetadata: {name: i}\n"
-        "spec: {reason: r, deadline: 2026-12-01, issuedBefore: 2026-01-01, ignoreWindows: no}\n",
+        (
+            "apiVersion: certfleet/v1\nkind: Incident\nmetadata: {name: i}\n"
+            "spec: {reason: r, deadline: 2026-12-01, issuedBefore: 2026-01-01, ignoreWindows: no}\n"
+        ),
         ["4: spec.ignoreWindows: found 'no'; allowed: true, false"],
     ),
 }
@@ -259,12 +284,14 @@ def test_what_is_no_instant_is_told_so(found):
         Instant().read(found)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0123456789*,/-#LW ", max_size=30))
 def test_any_cron_expression_is_read_or_told_what_is_wrong(text):
     try:
-        assert Cron().read(text) == text
+        outcome = Cron().read(text)
     except ValueError as error:
-        assert "allowed: five cron fields" in str(error)
+        outcome = str(error)
+    assert outcome == text or "allowed: five cron fields" in outcome
 
 
 @pytest.mark.parametrize("found", ["0 0 31 2 *", "0 0 * * 1#2/2", "0 0 * * 1,2#1/2", "0 0 * * 8", "0 0 * 13 *"])
@@ -293,6 +320,7 @@ _KEYS = [
 _INNER = ["maxAge", "keyType", "waves", "abort", "windows", "cron", "reason", "until", "jitterPercent", "timezone"]
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["Fleet", "CertificateAuthority", "RotationPolicy", "Waiver", "Incident"]),
     st.dictionaries(st.sampled_from(_KEYS), _VALUES | st.dictionaries(st.sampled_from(_INNER), _VALUES, max_size=4)),

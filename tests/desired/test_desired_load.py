@@ -1,9 +1,10 @@
 """Documents become values, whatever the files are called and in whatever order they lie."""
 
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.desired import DocumentFile, Limits, Snapshot, load_snapshot
@@ -62,7 +63,8 @@ spec:
     rotateIssuedBefore: 2026-11-01T01:00:00+01:00
   schedule: {jitterPercent: 5, windows: [{cron: "0 2 * * 1-5", timezone: Europe/London, duration: 4h, kind: allow}]}
   rollout: {waves: ["1", "5%", "100%"], soak: 12h, maxInFlight: 50, maximumPerMinute: 10, timeout: 15m, retries: 1,
-            stragglersAfter: 2w, abort: [{failureType: FAILED, thresholdPercentage: 2.5, minNumberOfExecutedThings: 20}]}
+            stragglersAfter: 2w,
+            abort: [{failureType: FAILED, thresholdPercentage: 2.5, minNumberOfExecutedThings: 20}]}
   mode: report
   suspend: {reason: "line rebuild", until: 2026-12-24}
 ---
@@ -152,11 +154,12 @@ def test_each_value_knows_the_line_of_each_of_its_fields(states):
     source = state.policies[0].source
     assert source.at("spec.certificate.maxAge") == "all.yaml:28"
     assert source.at("spec.schedule.windows.0.cron") == "all.yaml:34"
-    assert source.at("spec.rollout.abort.0.failureType") == "all.yaml:36"
+    assert source.at("spec.rollout.abort.0.failureType") == "all.yaml:37"
     assert source.at("spec.certificate.unwritten") == "all.yaml:27"
     assert source.at("nowhere") == "all.yaml:21"
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.permutations(WHOLE.split("---\n")), st.permutations(["a/1.yaml", "a/2.yml", "b.yaml", "c.yml", "z/z/z.yaml"]))
 def test_neither_order_nor_names_of_files_change_what_is_desired(texts, names):
     files = [DocumentFile(name, name, text.encode()) for name, text in zip(names, texts, strict=True)]
@@ -174,8 +177,6 @@ def test_policies_come_by_name_whatever_the_order_of_files(states, documents):
 
 
 def _without_sources(state):
-    from dataclasses import fields, is_dataclass
-
     def strip(value):
         if isinstance(value, Source):
             return None
@@ -232,8 +233,10 @@ def test_two_folders_must_not_be_one_fleet(problems, documents):
     files["south/fleet.yaml"] = files["north/fleet.yaml"]
     assert problems(files) == [
         "south/fleet.yaml:3: metadata.name: the fleet 'north' is already defined at north/fleet.yaml:1",
-        "south/fleet.yaml:4: spec.account: account 123456789012 in eu-west-1 is already the fleet 'north' at "
-        "north/fleet.yaml:1; allowed: one fleet for each account and region",
+        (
+            "south/fleet.yaml:4: spec.account: account 123456789012 in eu-west-1 is already the fleet 'north' at "
+            "north/fleet.yaml:1; allowed: one fleet for each account and region"
+        ),
     ]
 
 
@@ -255,6 +258,7 @@ def test_the_error_says_what_to_do(states):
     assert "docs/desired-state.md" in (raised.value.remedy or "")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["a.yaml", "b/c.yml", "b/d.yaml"]), st.binary(max_size=80)), max_size=3))
 def test_no_files_raise_anything_but_the_one_error(entries):
     files = tuple(DocumentFile(path, path, data) for path, data in dict(entries).items())

@@ -1,7 +1,7 @@
 """YAML is read with the line of every field, and what is no plain document is refused by name."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controller.desired.limits import Limits
@@ -143,6 +143,7 @@ def test_a_billion_laughs_end_at_the_first_anchor():
     assert (documents, [each.line for each in problems]) == ([], [1])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(alphabet="ab:-[]{}#&*!|>'\"%@`?,\\ \n\tu0\ufeff", max_size=60).map(str.encode))
 @example(b"%YAML 1.1\n%YAML 1.1\n---\n")
 @example(b"%TAG ! !\n--- !<%FF> a")
