@@ -73,9 +73,9 @@ class Case:
         due, target = (timing.due, timing.target) if timing else (self.now, self.now)
         start = timing.start if timing else self.now
         if not self.is_urgent and start <= self.now and not self.governed.is_open_now:
-            window = self.governed.open_time.next_open(self.now)
+            window = self.governed.opens
             start = window.start if window else datetime.max.replace(tzinfo=self.now.tzinfo)
-        misses = timing is not None and start > due
+        misses = timing is not None and timing.misses_max_age
         return Timing(due, target, start, self.is_urgent, misses, deadline)
 
     def _look_at(self, certificate: Certificate) -> None:

@@ -80,7 +80,7 @@ def outside_window(case: Case) -> Finding | None:
     """No window is open, and nothing makes the device urgent."""
     if case.is_urgent or case.governed.is_open_now:
         return None
-    window = case.governed.open_time.next_open(case.now)
+    window = case.governed.opens
     opens = f"the next opens at {instant_text(window.start)}" if window else "none opens within five years"
     return waiting(Reason.OUTSIDE_WINDOW, f"no maintenance window is open; {opens}", "spec.schedule.windows")
 

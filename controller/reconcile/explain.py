@@ -116,8 +116,8 @@ def _start_formula(case: Case, timing: Timing) -> str:
         return "target: urgent, windows are ignored"
     if timing.start == timing.target:
         return "target: it falls in open time"
+    if case.is_triggered and timing.start > case.now:
+        return "the next open time"
     if timing.misses_max_age:
         return "at share u of the first window after due: none opens in [due - J, due], maxAge is missed"
-    if timing.target >= case.now:
-        return "at share u of the open time in [due - J, due]"
-    return "the next open time"
+    return "at share u of the open time in [due - J, due]"

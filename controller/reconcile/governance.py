@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .quiet import Quiet, quiet_of
 from .rollout_family import family_of
-from .windows import OpenTime
+from .windows import Interval, OpenTime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,7 @@ class Governed:
     is_suspended: bool
     incidents: tuple[Incident, ...]  # all of the fleet's, by deadline and name
     is_open_now: bool
+    opens: Interval | None  # the open time that is, or comes next
     quiet: Quiet | None  # None where even a certificate far from its dates may have something to say
 
 
@@ -91,6 +92,7 @@ class Governance:
             is_suspended=policy.suspend is not None and policy.suspend.until > self.now,
             incidents=incidents,
             is_open_now=open_time.is_open(self.now),
+            opens=open_time.next_open(self.now),
             quiet=None if incidents or is_cut else quiet_of(policy, self.now),
         )
 

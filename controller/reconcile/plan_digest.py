@@ -40,6 +40,7 @@ def _job_lines(job: PlannedJob) -> Iterator[str]:
     yield job.document.to_json()
     rollout = job.rollout
     yield repr(("rollout", rollout.max_in_flight, rollout.maximum_per_minute, rollout.timeout, rollout.retries))
-    yield repr([(r.failure_type.value, r.threshold_percentage, r.min_number_of_executed_things) for r in rollout.abort])
+    for rule in rollout.abort:
+        yield repr((rule.failure_type.value, float(rule.threshold_percentage), rule.min_number_of_executed_things))
     for device in job.devices:
         yield repr((device.name, device.certificate_id, device.attempt))

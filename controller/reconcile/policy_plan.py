@@ -15,7 +15,7 @@ from .rollout_family import job_id_for
 from .standing import arrange, closings
 from .tally import needs_rotation, order_of, planned_device
 from .waves import next_opening
-from .wording import count_text
+from .wording import count_text, instant_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .finding import Assessment
     from .governance import Governance, Governed
     from .plan import PlannedDevice
-    from .policy import Policy
     from .rollout import Rollout
     from .tally import PolicyTally
     from .waves import Opening
@@ -87,7 +86,7 @@ def plan_policy(
     if standing.members:
         jobs += (_standing_job(standing.members, standing.keeps, at),)
     started = len(jobs[0].devices) if jobs and not jobs[0].is_standing else 0
-    report = _report(opening, policy, len(fresh), started, rollout)
+    report = _report(opening, governed, len(fresh), started, rollout)
     return PolicyPlan(report, jobs, tuple(steps), tuple(candidates), opening.wave - 1)
 
 
@@ -249,8 +248,13 @@ def _standing_job(members: tuple[str, ...], keeps: RotationJob | None, at: _Situ
     )
 
 
-def _report(opening: Opening, policy: Policy, fresh: int, started: int, rollout: Rollout) -> WaveReport:
+def _report(opening: Opening, governed: Governed, fresh: int, started: int, rollout: Rollout) -> WaveReport:
+    policy = governed.policy
     of, held = len(policy.rollout.waves), fresh - started
+    if not fresh and not governed.is_open_now:
+        opens = f"; the next opens at {instant_text(governed.opens.start)}" if governed.opens else ""
+        message = f"no maintenance window is open{opens}"
+        return WaveReport(policy.name, rollout.reached, of, WaveStatus.CLOSED, message)
     if not fresh and not rollout.open_jobs and opening.status is WaveStatus.OPEN:
         return WaveReport(policy.name, rollout.reached, of, WaveStatus.IDLE, "nothing waits to be rotated")
     message = f"{opening.message}; {count_text(held, 'device')} wait" if held else opening.message

@@ -1,0 +1,282 @@
+"""Every reason by a table: what the device is like, what is found, and what a reader is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.reconcile.assess import assess_fleet, find
+from controller.reconcile.case import Case
+from controller.reconcile.device import AttachmentType, CertificateStatus
+from controller.reconcile.finding import Health, Outcome, Reason, Sync
+from controller.reconcile.governance import Governance
+from controller.reconcile.policy import Mode, WindowKind
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+OLD = 200 * DAY
+
+
+def _stock(make):
+    return make.state(backend_is_stock=True)
+
+
+# sentence → (device, desired state, fleet state or None, reasons, part of a message)
+SCENES = {
+    "a young certificate of the right kind has nothing to say": (
+        lambda m: m.device(), lambda m: m.desired(), None, [], ""),
+    "a certificate older than maxAge must go": (
+        lambda m: m.device(age=214 * DAY), lambda m: m.desired(), None,
+        ["AgeExceeded"], "certificate is 214 days old, the policy allows 180 days"),
+    "jitter brings a rotation forward and says by how much": (
+        lambda m: m.device(age=179 * DAY), lambda m: m.desired(m.policy(jitter=30)), None,
+        ["AgeExceeded"], "of jitter bring it forward from the 180 days"),
+    "a certificate near its end must be renewed": (
+        lambda m: m.device(age=340 * DAY, left=12 * DAY),
+        lambda m: m.desired(m.policy(rule=m.rule(max_age=None, renew_before=30 * DAY))), None,
+        ["Expiring"], "certificate expires in 12 days, on 2026-12-05T12:00:00Z; the policy renews 30 days before"),
+    "jitter brings a renewal forward too": (
+        lambda m: m.device(age=300 * DAY, left=31 * DAY),
+        lambda m: m.desired(m.policy(jitter=50, rule=m.rule(max_age=None, renew_before=30 * DAY))), None,
+        ["Expiring"], "bring it forward from the 30 days"),
+    "a key of another type must be replaced": (
+        lambda m: m.device(key_type="RSA-2048"), lambda m: m.desired(), None,
+        ["KeyTypeMismatch"], "the key is RSA-2048, the policy demands ECDSA-P256"),
+    "a certificate of another authority must be replaced": (
+        lambda m: m.device(authority="aws-iot"), lambda m: m.desired(), None,
+        ["AuthorityMismatch"], "issued by aws-iot, the policy demands plant-ca"),
+    "a certificate of an unknown authority names its issuer": (
+        lambda m: m.device(authority=None), lambda m: m.desired(), None,
+        ["AuthorityMismatch"], "an unknown authority (CN=plant)"),
+    "a certificate issued before the cutoff must go": (
+        lambda m: m.device(), lambda m: m.desired(m.policy(rule=m.rule(rotate_issued_before=m.now - DAY))), None,
+        ["IssuedBeforeCutoff"], "everything issued before 2026-11-22T12:00:00Z must go"),
+    "a certificate backdated by its CA but issued after the cutoff stays": (
+        lambda m: m.device(certificates=(m.certificate(1.5 * HOUR, created_at=m.now - HOUR / 2),)),
+        lambda m: m.desired(m.policy(rule=m.rule(rotate_issued_before=m.now - HOUR))), None, [], ""),
+    "a certificate registered long after its issue counts from its issue": (
+        lambda m: m.device(certificates=(m.certificate(10 * DAY, created_at=m.now - HOUR),)),
+        lambda m: m.desired(m.policy(rule=m.rule(rotate_issued_before=m.now - DAY))), None, ["IssuedBeforeCutoff"], ""),
+    "a cutoff that is still to come moves nothing yet": (
+        lambda m: m.device(), lambda m: m.desired(m.policy(rule=m.rule(rotate_issued_before=m.now + DAY))), None,
+        [], ""),
+    "an incident on an authority taints its certificates": (
+        lambda m: m.device(authority="aws-iot"),
+        lambda m: m.desired(incidents=(m.incident(authority="aws-iot"),)), None,
+        ["AuthorityTainted", "AuthorityMismatch"], "must go by 2026-11-25T12:00:00Z"),
+    "an incident on a key type and an issue period spares what was issued later": (
+        lambda m: m.device(), lambda m: m.desired(incidents=(
+            m.incident(key_type="ECDSA-P256", issued_after=m.now - 90 * DAY, issued_before=m.now - 50 * DAY),)),
+        None, [], ""),
+    "an incident on an issue period taints what was issued in it": (
+        lambda m: m.device(age=60 * DAY), lambda m: m.desired(incidents=(
+            m.incident(issued_after=m.now - 90 * DAY, issued_before=m.now - 50 * DAY),)),
+        None, ["AuthorityTainted"], "key material leaked"),
+    "an incident on what the policy itself demands is a conflict, not an endless rotation": (
+        lambda m: m.device(), lambda m: m.desired(incidents=(m.incident(authority="plant-ca"),)), None,
+        ["AuthorityTainted", "PolicyConflict"], "what policy line-a lets a new certificate be again"),
+    "an incident on the demanded key type is a conflict too": (
+        lambda m: m.device(), lambda m: m.desired(incidents=(m.incident(key_type="ECDSA-P256"),)), None,
+        ["AuthorityTainted", "PolicyConflict"], "incident leak"),
+    "no certificate": (
+        lambda m: m.device(certificates=()), lambda m: m.desired(), None,
+        ["NoCertificate"], "no certificate is attached"),
+    "two certificates without a rotation are one too many": (
+        lambda m: m.device(certificates=(m.certificate(), m.certificate(name="b"))), lambda m: m.desired(), None,
+        ["ExtraCertificate"], "2 certificates are attached, one is allowed"),
+    "two certificates while a rotation runs are normal": (
+        lambda m: m.device(certificates=(m.certificate(), m.certificate(name="b")),
+                           executions=(m.execution(status="IN_PROGRESS"),)),
+        lambda m: m.desired(), None, ["Rotating"], "IN_PROGRESS"),
+    "a certificate held by others is not rotated away from them": (
+        lambda m: m.device(shared=("x1", "x2", "x3", "x4")), lambda m: m.desired(), None,
+        ["SharedCertificate"], "4 other things: x1, x2, x3 and 1 more"),
+    "a certificate not attached exclusively": (
+        lambda m: m.device(type_=AttachmentType.NON_EXCLUSIVE), lambda m: m.desired(), None,
+        ["NotExclusive"], "NON_EXCLUSIVE_THING"),
+    "an inactive certificate": (
+        lambda m: m.device(status=CertificateStatus.INACTIVE), lambda m: m.desired(), None,
+        ["CertificateInactive"], "the certificate is INACTIVE"),
+    "a certificate that cannot be parsed": (
+        lambda m: m.device(not_before=None, not_after=None, key_type=None, parse_error="no PEM"),
+        lambda m: m.desired(), None, ["Unparseable"], "cannot be read: no PEM"),
+    "a certificate without a key type is as unreadable": (
+        lambda m: m.device(key_type=None), lambda m: m.desired(), None, ["Unparseable"], "key type is missing"),
+    "an expired certificate cannot rotate by itself": (
+        lambda m: m.device(age=100 * DAY, left=-5 * DAY), lambda m: m.desired(), None,
+        ["Expired"], "expired 5 days ago, on 2026-11-18T12:00:00Z"),
+    "renewal longer than the authority's validity would never end": (
+        lambda m: m.device(age=DAY, left=6 * DAY),
+        lambda m: m.desired(m.policy(rule=m.rule(max_age=None, renew_before=30 * DAY))), None,
+        ["Expiring", "PolicyConflict"], "live 7 days, the policy renews 30 days before expiry"),
+    "a certificate of another authority is not judged by the demanded one's validity": (
+        lambda m: m.device(age=DAY, left=6 * DAY, authority="aws-iot"),
+        lambda m: m.desired(m.policy(rule=m.rule(max_age=None, renew_before=30 * DAY))), None,
+        ["Expiring", "AuthorityMismatch"], ""),
+    "two policies of equal priority": (
+        lambda m: m.device(groups=("line-a", "line-b")), lambda m: m.desired(m.policy("line-a"), m.policy("line-b")),
+        None, ["PolicyConflict"], "policies line-a and line-b claim the device with equal priority"),
+    "a waived device with drift waits for its waiver": (
+        lambda m: m.device(age=OLD), lambda m: m.desired(waivers=(m.waiver("gateway-1"),)), None,
+        ["AgeExceeded", "Waived"], "waiver spare-part of ops@example.com"),
+    "a waived device in sync has nothing to say": (
+        lambda m: m.device(), lambda m: m.desired(waivers=(m.waiver("gateway-1"),)), None, [], ""),
+    "an expired waiver waives nothing": (
+        lambda m: m.device(age=OLD), lambda m: m.desired(waivers=(m.waiver("gateway-1", expires=m.now),)), None,
+        ["AgeExceeded"], ""),
+    "a suspended policy": (
+        lambda m: m.device(age=OLD), lambda m: m.desired(m.policy(suspend=m.suspension())), None,
+        ["AgeExceeded", "Suspended"], "suspended until 2026-11-24T12:00:00Z: line rebuild"),
+    "a suspension ends by itself": (
+        lambda m: m.device(age=OLD), lambda m: m.desired(m.policy(suspend=m.suspension(until=m.now))), None,
+        ["AgeExceeded"], ""),
+    "a stock backend cannot change the key type": (
+        lambda m: m.device(key_type="RSA-2048"), lambda m: m.desired(), _stock,
+        ["KeyTypeMismatch", "UnsupportedByBackend"], "the stock one"),
+    "a stock backend serves age, whatever else there is": (
+        lambda m: m.device(age=OLD, key_type="RSA-2048"), lambda m: m.desired(), _stock,
+        ["AgeExceeded", "KeyTypeMismatch"], ""),
+    "a device that rotates is left to it": (
+        lambda m: m.device(age=OLD, executions=(m.execution(),)), lambda m: m.desired(), None,
+        ["AgeExceeded", "Rotating"], "job cf-line-a-w1-0123456789abcdef is QUEUED here since 2026-11-23T11:00:00Z"),
+    "a device in sync that someone rotates is in sync": (
+        lambda m: m.device(executions=(m.execution("by-hand"),)), lambda m: m.desired(), None, ["Rotating"], "by-hand"),
+    "a device silent for longer than stragglersAfter is a straggler": (
+        lambda m: m.device(age=OLD, executions=(m.execution(queued=30 * HOUR),), last_seen=m.now - 50 * HOUR),
+        lambda m: m.desired(), None, ["AgeExceeded", "Straggler"], "for 30 hours; last seen 50 hours ago"),
+    "a device in the standing job is a straggler from the start": (
+        lambda m: m.device(age=OLD, executions=(m.execution("cf-line-a-standing-0123456789abcdef"),)),
+        lambda m: m.desired(), None, ["AgeExceeded", "Straggler"], "last connection not known"),
+    "no window is open": (
+        lambda m: m.device(age=OLD), lambda m: m.desired(m.policy(windows=[m.window()])), None,
+        ["AgeExceeded", "OutsideWindow"], "the next opens at 2026-11-24T02:00:00Z"),
+    "no window ever opens": (
+        lambda m: m.device(age=OLD),
+        lambda m: m.desired(m.policy(windows=[m.window("0 0 * * *", 25 * HOUR, kind=WindowKind.DENY)])), None,
+        ["AgeExceeded", "OutsideWindow"], "none opens within five years"),
+    "little life left ignores windows": (
+        lambda m: m.device(age=199 * DAY, left=DAY),
+        lambda m: m.desired(m.policy(windows=[m.window()], rule=m.rule(renew_before=10 * DAY))), None,
+        ["Expiring", "AgeExceeded"], ""),
+    "an incident told to keep to windows keeps to them": (
+        lambda m: m.device(authority="aws-iot"),
+        lambda m: m.desired(m.policy(windows=[m.window()]),
+                            incidents=(m.incident(authority="aws-iot", ignore_windows=False),)),
+        None, ["AuthorityTainted", "AuthorityMismatch", "OutsideWindow"], ""),
+    "drift that comes within a week is told": (
+        lambda m: m.device(age=175 * DAY), lambda m: m.desired(), None,
+        ["NotYetDue"], "rotates from 2026-11-28T12:00:00Z on; due 2026-11-28T12:00:00Z"),
+    "drift that comes after its date for want of a window is told as such": (
+        lambda m: m.device(age=175 * DAY), lambda m: m.desired(m.policy(windows=[m.window("0 2 * * SUN")])), None,
+        ["NotYetDue"], "after maxAge, because no window opens before"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
+def test_a_device_gets_exactly_the_findings_it_deserves(make, scene):
+    device, desired, state, reasons, text = scene
+    assessment = make.assess(device(make), desired(make), state(make) if state else None)
+    assert make.reasons(assessment) == reasons
+    assert text in " | ".join(finding.message for finding in assessment.findings)
+
+
+@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
+def test_every_blocked_finding_has_a_remedy_and_no_other_has(make, scene):
+    device, desired, state, _reasons, _text = scene
+    for finding in make.assess(device(make), desired(make), state(make) if state else None).findings:
+        assert (finding.remedy is not None) is (finding.outcome is Outcome.BLOCKED)
+        assert "  " not in finding.message
+
+
+def test_every_reason_of_the_enum_has_a_scene_here_or_with_backoff_and_waves():
+    shown = {reason for scene in SCENES.values() for reason in scene[3]}
+    elsewhere = {"RepeatedlyFailed", "BackingOff", "WaveSoaking"}
+    assert shown | elsewhere == {reason.value for reason in Reason}
+
+
+@pytest.mark.parametrize(
+    ("scene", "sync", "health"),
+    [
+        ("a young certificate of the right kind has nothing to say", Sync.IN_SYNC, Health.HEALTHY),
+        ("a certificate older than maxAge must go", Sync.OUT_OF_SYNC, Health.HEALTHY),
+        ("drift that comes within a week is told", Sync.IN_SYNC, Health.HEALTHY),
+        ("two certificates without a rotation are one too many", Sync.OUT_OF_SYNC, Health.DEGRADED),
+        ("two certificates while a rotation runs are normal", Sync.UNKNOWN, Health.PROGRESSING),
+        ("no certificate", Sync.OUT_OF_SYNC, Health.MISSING),
+        ("a certificate that cannot be parsed", Sync.UNKNOWN, Health.DEGRADED),
+        ("a suspended policy", Sync.OUT_OF_SYNC, Health.SUSPENDED),
+        ("a waived device with drift waits for its waiver", Sync.OUT_OF_SYNC, Health.SUSPENDED),
+        ("a device that rotates is left to it", Sync.OUT_OF_SYNC, Health.PROGRESSING),
+        ("a device in sync that someone rotates is in sync", Sync.IN_SYNC, Health.PROGRESSING),
+        ("two policies of equal priority", Sync.OUT_OF_SYNC, Health.DEGRADED),
+    ],
+)
+def test_sync_and_health(make, scene, sync, health):
+    device, desired, state, _reasons, _text = SCENES[scene]
+    assessment = make.assess(device(make), desired(make), state(make) if state else None)
+    assert (assessment.sync, assessment.health) == (sync, health)
+
+
+def test_every_governed_device_gets_one_assessment_in_order_and_no_other(make):
+    fleet = [
+        make.device(f"g{n}", groups=groups)
+        for n, groups in enumerate([("line-a",), ("elsewhere",), ("line-a", "x"), ()])
+    ]
+    found = list(assess_fleet(fleet, make.desired(), make.state(), make.now))
+    assert [a.device for a in found] == ["g0", "g2"]
+
+
+def test_the_higher_priority_governs(make):
+    desired = make.desired(make.policy("line-a"), make.policy("line-b", priority=1))
+    assert make.assess(make.device(groups=("line-a", "line-b")), desired).policy == "line-b"
+
+
+def test_a_policy_in_report_mode_tells_the_same_findings(make):
+    quiet = make.assess(make.device(age=OLD), make.desired(make.policy(mode=Mode.REPORT)))
+    assert make.reasons(quiet) == ["AgeExceeded"]
+
+
+@given(
+    age=st.integers(0, 400), left=st.integers(-3, 400), jitter=st.integers(0, 50),
+    renew=st.none() | st.integers(1, 60), max_age=st.none() | st.integers(10, 300),
+    key=st.sampled_from(["ECDSA-P256", "RSA-2048", None]), authority=st.sampled_from(["plant-ca", "aws-iot", None]),
+    status=st.sampled_from(list(CertificateStatus)), kind=st.sampled_from(list(AttachmentType)),
+    shared=st.sampled_from([(), ("other",)]),
+)  # fmt: skip
+def test_the_shortcut_for_quiet_devices_never_hides_a_finding(
+    make, age, left, jitter, renew, max_age, key, authority, status, kind, shared
+):
+    rule = make.rule(
+        max_age=None if max_age is None else max_age * DAY, renew_before=None if renew is None else renew * DAY
+    )
+    desired = make.desired(make.policy(rule=rule, jitter=jitter))
+    device = make.device(
+        age=age * DAY, left=left * DAY, key_type=key, authority=authority, status=status, type_=kind, shared=shared
+    )
+    governance = Governance(desired, make.state(), make.now)
+    governed = governance.policy_of(device)
+    chain = find(Case(device, governed, governance))
+    assert make.assess(device, desired).findings == chain
+    if governed.quiet.covers(device):
+        assert chain == ()
+
+
+def test_a_certificate_from_the_future_is_not_taken_for_quiet(make):
+    device = make.device(age=-5 * DAY)
+    governance = Governance(make.desired(), make.state(), make.now)
+    assert not governance.policy_of(device).quiet.covers(device)
+    assert make.assess(device, make.desired()).findings == ()
+
+
+def test_findings_carry_the_policy_field_for_its_yaml_line(make):
+    finding = make.assess(make.device(age=OLD), make.desired()).findings[0]
+    assert make.source.at(finding.policy_field) == "demo/policies.yaml:11"
+    assert finding.values == {"ageDays": 200, "allowedDays": 180}
+
+
+def test_mismatch_starts_now_or_when_a_window_opens(make):
+    shut = make.assess(make.device(key_type="RSA-2048"), make.desired(make.policy(windows=[make.window()])))
+    assert shut.timing.start == datetime(2026, 11, 24, 2, tzinfo=UTC)
+    assert make.assess(make.device(key_type="RSA-2048"), make.desired()).timing.start == make.now

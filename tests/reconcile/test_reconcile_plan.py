@@ -1,0 +1,425 @@
+"""The plan as a whole: targets, documents, determinism, JSON, guardrails, incidents."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.errors import CertfleetError, PlanError
+from controller.reconcile.assess import assess_fleet
+from controller.reconcile.device import AttachmentType, CertificateStatus
+from controller.reconcile.finding import Outcome, Reason
+from controller.reconcile.guardrails import Baseline, changed_groups
+from controller.reconcile.overrides import Overrides, parse_overrides
+from controller.reconcile.plan import TargetKind
+from controller.reconcile.plan_codec import MAX_PLAN_BYTES, plan_from_json, plan_to_json
+from controller.reconcile.planner import make_plan, settle
+from controller.reconcile.policy import Guardrails
+from controller.reconcile.preconditions import why_skipped
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+OLD = 200 * DAY
+
+
+def _fleet(make, number, **fields):
+    return [make.device(f"g{n:04d}", age=OLD, **fields) for n in range(number)]
+
+
+# ---- targets and documents
+
+
+@pytest.mark.parametrize(
+    ("sentence", "due", "young", "size", "kind"),
+    [
+        ("the whole group", 7, 0, 7, TargetKind.GROUP),
+        ("the whole group, however large", 300, 0, 300, TargetKind.GROUP),
+        ("all but one that is in sync", 7, 1, 8, TargetKind.THINGS),
+        ("all of ours, but the group has more", 7, 0, 9, TargetKind.THINGS),
+        ("a hundred", 100, 1, 101, TargetKind.THINGS),
+        ("more than a hundred", 101, 1, 102, TargetKind.COHORT),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_how_a_job_addresses_its_devices(make, sentence, due, young, size, kind):
+    devices = _fleet(make, due) + [make.device(f"young{n}") for n in range(young)]
+    (job,) = make.plan(devices, make.desired(), make.state(group_sizes={"line-a": size})).jobs
+    assert job.target_kind is kind, sentence
+    group = {TargetKind.GROUP: "line-a", TargetKind.THINGS: None, TargetKind.COHORT: job.job_id}[kind]
+    assert job.target_group == group
+    assert len(job.devices) == due
+
+
+def test_a_job_asks_for_what_the_policy_demands_and_a_stock_backend_for_nothing_more(make):
+    (job,) = make.plan(_fleet(make, 1), make.desired()).jobs
+    assert job.document.to_wire() == {
+        "operation": "ROTATE_CERTIFICATE",
+        "keyAlgorithm": "ECDSA-P256",
+        "certificateAuthority": "plant-ca",
+        "policy": "line-a",
+        "commit": "c" * 40,
+    }
+    (stock,) = make.plan(_fleet(make, 1), make.desired(), make.state(backend_is_stock=True)).jobs
+    assert stock.document.to_wire() == {"operation": "ROTATE_CERTIFICATE"}
+
+
+def test_devices_rotate_in_order_of_taint_urgency_and_date(make):
+    incident = make.incident(authority="aws-iot", ignore_windows=True)
+    devices = [
+        make.device("a-late", age=181 * DAY),
+        make.device("b-later", age=190 * DAY),
+        make.device("c-ends-soon", age=200 * DAY, left=2 * DAY),
+        make.device("d-tainted", authority="aws-iot"),
+    ]
+    (job,) = make.plan(devices, make.desired(incidents=(incident,))).jobs
+    assert [device.name for device in job.devices] == ["d-tainted", "c-ends-soon", "b-later", "a-late"]
+    assert [device.is_urgent for device in job.devices] == [True, True, False, False]
+    assert job.devices[0].reasons == (Reason.AUTHORITY_TAINTED, Reason.AUTHORITY_MISMATCH)
+
+
+def test_policies_are_summed_up(make):
+    devices = [
+        make.device("in-sync"),
+        make.device("coming", age=175 * DAY),
+        make.device("due", age=OLD),
+        make.device("rotating", age=OLD, executions=(make.execution(),)),
+        make.device("straggler", age=OLD, executions=(make.execution(queued=30 * HOUR),)),
+        make.device("blocked", certificates=()),
+    ]
+    (summary,) = make.plan(devices, make.desired()).policies
+    counts = (summary.governed, summary.in_sync, summary.rotating, summary.to_rotate, summary.waiting, summary.blocked)
+    assert counts == (6, 2, 1, 1, 1, 1)
+
+
+# ---- determinism
+
+
+@st.composite
+def fleets(draw):
+    ages = draw(st.lists(st.integers(0, 400), min_size=1, max_size=25))
+    kinds = draw(st.lists(st.sampled_from(["ECDSA-P256", "RSA-2048"]), min_size=25, max_size=25))
+    counts = draw(st.lists(st.integers(0, 2), min_size=25, max_size=25))
+    return list(zip(ages, kinds, counts, strict=False))
+
+
+def _drawn(make, rows):
+    return [
+        make.device(f"g{n:02d}", age=age * DAY, key_type=kind) if count else make.device(f"g{n:02d}", certificates=())
+        for n, (age, kind, count) in enumerate(rows)
+    ]
+
+
+@given(rows=fleets(), seed=st.integers(0, 100), waves=st.sampled_from([("100%",), ("1", "20%", "100%")]))
+@settings(max_examples=60)
+def test_the_same_situation_gives_the_same_plan_byte_for_byte_in_any_order(make, rows, seed, waves):
+    devices = _drawn(make, rows)
+    shuffled = random.Random(seed).sample(devices, len(devices))
+    desired = make.desired(make.policy(rollout=make.rollout(waves), jitter=10))
+    assert plan_to_json(make.plan(devices, desired)) == plan_to_json(make.plan(shuffled, desired))
+
+
+@given(rows=fleets(), limit=st.integers(1, 5), waves=st.sampled_from([("100%",), ("1", "30%", "100%"), ("2", "100%")]))
+@settings(max_examples=40)
+def test_waves_partition_the_drift_and_runs_rotate_each_device_once(make, rows, limit, waves):
+    devices = {device.name: device for device in _drawn(make, rows)}
+    desired = make.desired(make.policy(rollout=make.rollout(waves, soak=timedelta(0), max_in_flight=limit)))
+    drift = {
+        a.device for a in assess_fleet(devices.values(), desired, make.state(), make.now) if a.outcome is Outcome.ROTATE
+    }
+    rotated, jobs = [], []
+    for run in range(len(drift) + len(waves) + 1):
+        now = make.now + run * HOUR
+        plan = make.plan(list(devices.values()), desired, make.state(*jobs, now=now), now)
+        for job in plan.jobs:
+            rotated += [device.name for device in job.devices]
+            done = make.execution(job.job_id, "SUCCEEDED", queued=-run * HOUR, updated=-run * HOUR)
+            jobs.append(make.job(job.job_id, {d.name: done for d in job.devices}, status="COMPLETED", age=-run * HOUR))
+            for device in job.devices:
+                fresh = make.certificate(-run * HOUR, name=f"{device.name}-new")
+                devices[device.name] = make.device(device.name, certificates=(fresh,))
+    assert sorted(rotated) == sorted(drift)
+    assert len({job.job_id for job in jobs}) == len(jobs)
+
+
+def test_settle_says_of_each_held_device_what_its_wave_waits_for(make):
+    devices = [*_fleet(make, 3), make.device("young")]
+    desired = make.desired(make.policy(rollout=make.rollout(("1", "100%"))))
+    assessments = list(assess_fleet(devices, desired, make.state(), make.now))
+    plan = make_plan(iter(assessments), desired, make.state(), make.now)
+    settled = {a.device: make.reasons(a) for a in settle(assessments, plan)}
+    assert settled == {
+        "g0000": ["AgeExceeded"],
+        "g0001": ["AgeExceeded", "WaveSoaking"],
+        "g0002": ["AgeExceeded", "WaveSoaking"],
+        "young": [],
+    }
+
+
+# ---- JSON
+
+
+def test_a_plan_survives_its_file(make):
+    devices = _fleet(make, 5)
+    rollout = make.rollout(("1", "100%"), abort=(make.abort(),), timeout=timedelta(minutes=7))
+    incident = make.incident(authority="aws-iot")
+    plan = make.plan(devices, make.desired(make.policy(rollout=rollout), incidents=(incident,)))
+    text = plan_to_json(plan)
+    assert plan_from_json(text) == plan
+    assert json.loads(text)["format_version"] == 1
+
+
+def _edited(text, **fields):
+    return json.dumps(json.loads(text) | fields)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "damage", "message"),
+    [
+        ("cut off", lambda text: text[: len(text) // 2], "the plan is no JSON"),
+        ("nested beyond measure", lambda _text: "[" * 100_000, "the plan is no JSON"),
+        ("of a newer version", lambda text: _edited(text, format_version=2), "format_version 2, this certfleet"),
+        ("no object", lambda _text: "[]", "format_version None"),
+        ("without a field", lambda text: _edited(text, jobs=None), "damaged at jobs"),
+        ("for another account", lambda text: _edited(text, account="999999999999"), "it was changed after it was made"),
+        ("with its refusals removed", lambda text: _edited(text, refusals=[]), "it was changed after it was made"),
+        ("with a job document that is none",
+         lambda text: text.replace('"key_type": "ECDSA-P256"', '"key_type": "DSA"'), "damaged at jobs.0.document"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_damaged_plan_file_is_refused(make, sentence, damage, message):
+    desired = make.desired(guardrails=Guardrails(30, 1))
+    text = plan_to_json(make.plan(_fleet(make, 2), desired))
+    with pytest.raises(PlanError, match=message) as caught:
+        plan_from_json(damage(text))
+    assert caught.value.remedy, sentence
+
+
+def test_a_plan_file_beyond_measure_is_not_parsed():
+    class Endless(str):
+        __slots__ = ()
+
+        def __len__(self):
+            return MAX_PLAN_BYTES + 1
+
+    with pytest.raises(PlanError, match="at most 536,870,912 are read"):
+        plan_from_json(Endless("{}"))
+
+
+# ---- guardrails
+
+
+def _refusals(make, devices, desired, state=None, **options):
+    plan = make.plan(devices, desired, state, **options)
+    return [(r.guardrail, r.policy, r.message, r.override) for r in plan.refusals]
+
+
+def test_too_many_at_once_is_refused_with_numbers_and_the_exact_override(make):
+    devices = _fleet(make, 8) + [make.device(f"young{n}") for n in range(12)]
+    desired = make.desired(guardrails=Guardrails(30, 10))
+    refusals = _refusals(make, devices, desired)
+    assert refusals[0] == (
+        "maxChangePercent",
+        "line-a",
+        "the plan rotates 8 devices of policy line-a with 0 in flight, 40 % of 20 at once; 30 % are allowed",
+        "--override maxChangePercent=40",
+    )
+    assert [policy for _guardrail, policy, _message, _override in refusals] == ["line-a", None]
+    assert _refusals(make, devices, desired, overrides=parse_overrides(["maxChangePercent=40"])) == []
+
+
+@pytest.mark.parametrize(
+    ("sentence", "old", "young", "rotating", "refused"),
+    [
+        ("exactly the limit", 3, 7, 0, False),
+        ("one more", 4, 6, 0, True),
+        ("those in flight count as well", 2, 6, 2, True),
+        ("a small fleet is left alone", 9, 0, 0, False),
+        ("nothing starts, however many are in flight", 0, 4, 6, False),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_max_change_percent(make, sentence, old, young, rotating, refused):
+    devices = _fleet(make, old) + [make.device(f"y{n}") for n in range(young)]
+    devices += [make.device(f"r{n}", age=OLD, executions=(make.execution(),)) for n in range(rotating)]
+    assert bool(_refusals(make, devices, make.desired(guardrails=Guardrails(30, 10)))) is refused, sentence
+
+
+def test_an_empty_desired_state_is_refused(make):
+    (refusal,) = _refusals(make, [], make.desired(policies=()))
+    assert refusal[0] == "orphans"
+    assert "the desired state has no policy" in refusal[2]
+    assert refusal[3] == "--override orphans=1"
+
+
+def test_a_policy_that_vanished_while_its_jobs_run_is_refused_and_then_its_jobs_are_withdrawn(make):
+    job = make.job("cf-gone-w1-0123456789abcdef", {f"g{n}": make.execution() for n in range(5)})
+    plan = make.plan([], make.desired(), make.state(job))
+    assert "jobs are open for policies that are gone: gone" in plan.refusals[0].message
+    assert plan.refusals[0].override == "--override orphans=5"
+    allowed = make.plan([], make.desired(), make.state(job), overrides=Overrides(orphans=5))
+    assert allowed.refusals == ()
+    assert [(step.job_id, step.action) for step in allowed.steps] == [(job.job_id, "cancel")]
+
+
+def test_groups_that_nobody_speaks_of_any_more_and_groups_that_emptied_are_refused(make):
+    baseline = Baseline({"line-a": 40, "line-z": 7, "empty": 0})
+    (refusal,) = _refusals(make, [], make.desired(), make.state(group_sizes={"line-a": 0}), baseline=baseline)
+    assert "no policy speaks any more of line-z" in refusal[2]
+    assert "groups are empty that were not: line-a" in refusal[2]
+    assert refusal[3] == "--override orphans=47"
+    same = make.state(group_sizes={"line-a": 40})
+    assert _refusals(make, [], make.desired(), same, baseline=Baseline({"line-a": 40})) == []
+
+
+def test_deadlines_that_the_rates_cannot_meet_are_refused(make):
+    rollout = make.rollout(("100%",), maximum_per_minute=1, max_in_flight=500)
+    incident = make.incident(authority="aws-iot", deadline=make.now + HOUR)
+    devices = [make.device(f"g{n:03d}", authority="aws-iot") for n in range(120)]
+    desired = make.desired(make.policy(rollout=rollout), incidents=(incident,))
+    plan = make.plan(devices, desired)
+    (refusal,) = plan.refusals
+    assert refusal.guardrail == "deadline"
+    assert "1 devices a minute (maximumPerMinute 1, maxInFlight 500) in 1 waves" in refusal.message
+    assert refusal.override == "--override lateDevices=66"
+    assert "will be missed: the given rates and windows need until" in plan.incidents[0].message
+    assert make.plan(devices, desired, overrides=Overrides(late_devices=66)).refusals == ()
+
+
+def test_a_certificate_that_ends_before_its_turn_is_refused_but_one_in_time_is_not(make):
+    rollout = make.rollout(("100%",), maximum_per_minute=1)
+    hurried = [make.device(f"g{n:03d}", age=300 * DAY, left=HOUR) for n in range(100)]
+    assert "must be rotated by" in make.plan(hurried, make.desired(make.policy(rollout=rollout))).refusals[0].message
+    calm = [make.device(f"g{n:03d}", age=300 * DAY, left=2 * DAY) for n in range(100)]
+    assert make.plan(calm, make.desired(make.policy(rollout=rollout))).refusals == ()
+
+
+def test_an_incident_that_keeps_to_windows_it_cannot_have_is_refused(make):
+    incident = make.incident(authority="aws-iot", deadline=make.now + 2 * HOUR, ignore_windows=False)
+    window = make.window("0 12 * * *", 5 * timedelta(minutes=1))
+    policy = make.policy(windows=[window], rollout=make.rollout(("100%",), maximum_per_minute=1))
+    devices = [make.device(f"g{n:03d}", authority="aws-iot") for n in range(10)]
+    plan = make.plan(devices, make.desired(policy, incidents=(incident,)))
+    assert plan.refusals[0].guardrail == "deadline"
+    shut = make.policy(windows=[make.window("0 0 1 1 *", HOUR)])
+    waiting = make.plan(devices, make.desired(shut, incidents=(incident,)))
+    assert waiting.jobs == ()
+    assert "will be missed" in waiting.incidents[0].message
+
+
+@pytest.mark.parametrize(
+    ("sentence", "planned", "found", "message"),
+    [
+        ("the same", 100, 100, None),
+        ("a little more", 100, 120, None),
+        ("half as many again", 100, 150, "had 100 things when the plan was made and has 150 now: 50 % changed"),
+        ("gone", 100, 0, "100 % changed"),
+        ("small", 3, 9, None),
+        ("many times as many", 20, 200, "900 % changed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_group_that_changed_since_the_plan(make, sentence, planned, found, message):
+    desired = make.desired(guardrails=Guardrails(30, 10))
+    plan = make.plan([], desired, make.state(group_sizes={"line-a": planned}))
+    refusals = changed_groups(plan, desired, make.state(group_sizes={"line-a": found}), Overrides())
+    assert bool(refusals) is (message is not None), sentence
+    if message is not None:
+        assert message in refusals[0].message
+        expected = "none: plan again" if found > planned * 2 else "--override groupChangePercent="
+        assert refusals[0].override.startswith(expected)
+        if expected.startswith("--"):
+            name = refusals[0].override.removeprefix("--override ")
+            state = make.state(group_sizes={"line-a": found})
+            assert changed_groups(plan, desired, state, parse_overrides([name])) == ()
+
+
+def test_overrides_are_read():
+    found = parse_overrides(
+        ["maxChangePercent=80", "groupChangePercent=50.5", "lateDevices=3", "orphans=4", "resume=a", "resume=b"]
+    )
+    assert found == Overrides(80.0, 50.5, 3, 4, frozenset({"a", "b"}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "nonsense=1", "resume=", "maxChangePercent=many", "maxChangePercent=101", "orphans=-1", "lateDevices=x"],
+)
+def test_an_override_that_is_wrong_is_named_with_what_is_allowed(text):
+    with pytest.raises(CertfleetError, match=repr(text)) as caught:
+        parse_overrides([text])
+    assert caught.value.remedy
+
+
+# ---- incidents
+
+
+def test_an_incident_is_not_finished_while_devices_remain_that_are_not_given_up(make):
+    incident = make.incident(authority="aws-iot", accepted_losses=frozenset({"lost"}))
+    desired = make.desired(make.policy(rollout=make.rollout(("1", "100%"))), incidents=(incident,))
+    devices = [
+        make.device("lost", authority="aws-iot", status=CertificateStatus.INACTIVE),
+        make.device("stuck", authority="aws-iot", type_=AttachmentType.NON_EXCLUSIVE),
+        make.device("two", certificates=(make.certificate(authority="aws-iot"), make.certificate(name="b"))),
+        make.device("fine"),
+        make.device("tied", groups=()),
+        make.device("goes", authority="aws-iot"),
+    ]
+    (report,) = make.plan(devices, desired).incidents
+    assert (report.remaining, report.blocked, report.accepted, report.is_finished) == (3, 2, 1, False)
+    assert "3 devices to go by 2026-11-25T12:00:00Z; the deadline will be met, at 2026-11-2" in report.message
+    assert "2 devices blocked: a person must act" in report.message
+    (over,) = make.plan([devices[0], devices[3]], desired).incidents
+    assert over.is_finished
+    assert over.message == "incident leak is finished: no device matches any more; 1 device accepted as lost"
+
+
+def test_a_deadline_that_has_passed_is_told_and_refuses_nothing(make):
+    incident = make.incident(authority="aws-iot", deadline=make.now - HOUR)
+    plan = make.plan([make.device(authority="aws-iot")], make.desired(incidents=(incident,)))
+    assert "the deadline has passed" in plan.incidents[0].message
+    assert plan.refusals == ()
+    assert len(plan.jobs) == 1
+
+
+def test_a_device_under_two_incidents_counts_for_both(make):
+    incidents = (make.incident("one", authority="aws-iot"), make.incident("two", make.now + DAY, authority="aws-iot"))
+    plan = make.plan([make.device(authority="aws-iot")], make.desired(incidents=incidents))
+    assert [(report.incident, report.remaining) for report in plan.incidents] == [("two", 1), ("one", 1)]
+
+
+def test_an_incident_without_any_window_says_so(make):
+    incident = make.incident(authority="aws-iot", ignore_windows=False)
+    policy = make.policy(windows=[make.window("0 0 * * *", 25 * HOUR, kind=make.window().kind.DENY)])
+    plan = make.plan([make.device(authority="aws-iot")], make.desired(policy, incidents=(incident,)))
+    assert plan.incidents[0].finish is None
+    assert "no window is open long enough" in plan.incidents[0].message
+
+
+# ---- preconditions
+
+
+@pytest.mark.parametrize(
+    ("sentence", "change", "expected"),
+    [
+        ("as planned", lambda m, d: d, None),
+        ("gone", lambda m, d: None, "the thing does not exist any more"),
+        ("without a certificate", lambda m, d: m.replace(d, attachments=()), "0 certificates are attached"),
+        ("with two", lambda m, d: m.replace(d, attachments=d.attachments * 2), "2 certificates are attached"),
+        ("with another", lambda m, d: m.device("g0000", certificates=(m.certificate(name="new"),)), "planned with"),
+        ("deactivated", lambda m, d: m.device("g0000", status=CertificateStatus.INACTIVE), "is INACTIVE now"),
+        ("shared out", lambda m, d: m.device("g0000", type_=AttachmentType.NON_EXCLUSIVE), "not attached exclusively"),
+        ("rotating", lambda m, d: m.replace(d, executions=(m.execution("other"),)), "it rotates in job other already"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_planned_device_is_checked_again(make, sentence, change, expected):
+    device = make.device("g0000", age=OLD)
+    (planned,) = make.plan([device], make.desired()).jobs[0].devices
+    found = why_skipped(planned, change(make, device))
+    assert (found is None) is (expected is None), sentence
+    assert expected is None or expected in found

@@ -1,0 +1,145 @@
+"""Dates by formula: the properties that an operator relies on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.reconcile.explain import explain
+from controller.reconcile.schedule import dates_of, life_under, share_of, timing_of
+from controller.reconcile.windows import OpenTime
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+windows = st.sampled_from([(), (("0 2 * * *", 4 * HOUR),), (("0 2 * * SUN", HOUR),), (("0 2 1 1 *", HOUR),)])
+
+
+@given(
+    max_age=st.none() | st.integers(1, 400), renew=st.none() | st.integers(0, 90), validity=st.integers(1, 900),
+    jitter=st.integers(0, 100), name=st.text("abcdef0123456789", min_size=1, max_size=8), of=windows,
+)  # fmt: skip
+def test_never_later_than_due_unless_no_window_allows_it_and_then_it_is_said(
+    make, max_age, renew, validity, jitter, name, of
+):
+    rule = make.rule(
+        max_age=None if max_age is None else max_age * DAY, renew_before=None if renew is None else renew * DAY
+    )
+    policy = make.policy(rule=rule, jitter=jitter, windows=[make.window(*one) for one in of])
+    open_time = OpenTime(policy.schedule.windows)
+    certificate = make.certificate(name=name, not_before=START, not_after=START + validity * DAY)
+    dates = dates_of(policy, START, START + validity * DAY)
+    timing = timing_of(policy, certificate, dates, open_time)
+    assert (timing is None) is (max_age is None and renew is None)
+    if timing is None:
+        return
+    assert timing.due - dates.jitter <= timing.target <= timing.due
+    assert open_time.is_open(timing.start)
+    assert (timing.start > timing.due) is timing.misses_max_age
+    if timing.misses_max_age:
+        assert open_time.seconds_between(timing.due - dates.jitter, timing.due) == 0
+    else:
+        assert timing.start >= timing.due - dates.jitter - timedelta(seconds=1)
+
+
+@given(
+    age=st.integers(1, 400),
+    more=st.integers(0, 400),
+    renew=st.none() | st.integers(0, 90),
+    validity=st.integers(1, 900),
+)
+def test_raising_max_age_never_makes_a_device_due_earlier(make, age, more, renew, validity):
+    def due(days):
+        rule = make.rule(max_age=days * DAY, renew_before=None if renew is None else renew * DAY)
+        return dates_of(make.policy(rule=rule), START, START + validity * DAY).due
+
+    assert due(age) <= due(age + more)
+
+
+def test_jitter_spreads_devices_within_a_fifth_of_uniform():
+    buckets = Counter(int(share_of("line-a", f"{number:064x}") * 10) for number in range(20_000))
+    assert set(buckets) == set(range(10))
+    assert all(abs(number - 2_000) < 400 for number in buckets.values())
+
+
+def test_the_share_is_that_of_the_formula():
+    # printf 'line-adeadbeef' | sha256sum gives the digest; its first eight bytes over 2^64
+    from hashlib import sha256
+
+    expected = int(sha256(b"line-adeadbeef").hexdigest()[:16], 16) / 2**64
+    assert abs(share_of("line-a", "deadbeef") - expected) < 1e-12
+
+
+def test_urgent_devices_do_not_wait_for_a_window(make):
+    policy = make.policy(windows=[make.window()])
+    certificate = make.certificate(name="x", not_before=START, not_after=START + 400 * DAY)
+    dates = dates_of(policy, START, START + 400 * DAY)
+    timing = timing_of(policy, certificate, dates, OpenTime(policy.schedule.windows), is_urgent=True)
+    assert timing.start == timing.target == START + 180 * DAY
+    assert timing.is_urgent
+
+
+def test_a_certificate_life_under_a_rule_is_the_shorter_of_age_and_validity(make):
+    assert life_under(make.rule(renew_before=30 * DAY), 100 * DAY) == 70 * DAY
+    assert life_under(make.rule(), 365 * DAY) == 180 * DAY
+    assert life_under(make.rule(max_age=None), 365 * DAY) == 365 * DAY
+
+
+def test_late_devices_are_spread_over_the_first_day_of_a_long_opening(make):
+    freeze = make.window("0 0 1 6 *", 60 * DAY, kind=make.window().kind.DENY)
+    policy = make.policy(jitter=5, windows=[freeze])
+    start = datetime(2027, 1, 10, tzinfo=UTC)  # due on 9 July, in the freeze
+    open_time = OpenTime(policy.schedule.windows)
+    dates = dates_of(policy, start, start + 900 * DAY)
+    certificates = [make.certificate(name=f"{n}", not_before=start, not_after=start + 900 * DAY) for n in range(20)]
+    starts = [timing_of(policy, certificate, dates, open_time).start for certificate in certificates]
+    assert all(datetime(2027, 7, 31, tzinfo=UTC) <= one < datetime(2027, 8, 1, tzinfo=UTC) for one in starts)
+    assert len(set(starts)) == 20
+
+
+def test_explain_shows_the_arithmetic_with_its_numbers_and_the_yaml_line(make):
+    device = make.device(age=214 * DAY)
+    told = explain(device, make.desired(make.policy(jitter=10, windows=[make.window()])), make.state(), make.now)
+    lines = {line.name: (line.formula, line.value) for line in told.arithmetic}
+    assert lines["L"] == ("min(na - nb, maxAge 180 days)", "180 days")
+    assert lines["due"] == ("nb + maxAge 180 days", "2026-10-20T12:00:00Z")
+    assert lines["J"] == ("10 % of L", "18 days")
+    assert lines["urgent"][1] == "no"
+    assert told.places == ("demo/policies.yaml:11", "demo/policies.yaml:3")
+    assert told.commit == "c" * 40
+
+
+def test_explain_tells_the_date_of_a_device_in_sync(make):
+    rule = make.rule(renew_before=30 * DAY)
+    told = explain(make.device(left=365 * DAY), make.desired(make.policy(rule=rule)), make.state(), make.now)
+    assert told.assessment.findings == ()
+    assert {line.name: line.value for line in told.arithmetic}["start"] == "2027-05-12T12:00:00Z"
+    assert {line.name: line.formula for line in told.arithmetic}["due"] == (
+        "min(na - renewBefore 30 days, nb + maxAge 180 days)"
+    )
+
+
+def test_explain_says_how_the_start_was_found(make):
+    def formula(device, *windows, jitter=10):
+        policy = make.policy(jitter=jitter, windows=windows)
+        told = explain(device, make.desired(policy), make.state(), make.now)
+        return {line.name: line.formula for line in told.arithmetic}["start"]
+
+    assert formula(make.device(), jitter=0) == "target: it falls in open time"
+    assert formula(make.device(), make.window()) == "at share u of the open time in [due - J, due]"
+    assert "maxAge is missed" in formula(make.device(), make.window("0 2 1 1 *", HOUR))
+    assert formula(make.device(age=200 * DAY, left=DAY)) == "target: urgent, windows are ignored"
+    assert formula(make.device(age=200 * DAY), make.window("0 2 * * *")) == "the next open time"
+
+
+def test_explain_of_the_ungoverned_the_tied_and_the_unreadable(make):
+    desired = make.desired(make.policy("line-a"), make.policy("line-b"))
+    assert explain(make.device(groups=()), desired, make.state(), make.now) is None
+    tied = explain(make.device(groups=("line-a", "line-b")), desired, make.state(), make.now)
+    assert tied.places == ("demo/policies.yaml:5", "demo/policies.yaml:5")
+    assert explain(make.device(certificates=()), desired, make.state(), make.now).arithmetic == ()
+    bare = make.desired(make.policy(rule=make.rule(max_age=None)))
+    assert "due" not in {line.name for line in explain(make.device(), bare, make.state(), make.now).arithmetic}

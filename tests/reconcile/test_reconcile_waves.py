@@ -1,0 +1,434 @@
+"""Every transition of a rollout, told as the jobs that AWS remembers and the devices that are there."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from controller.reconcile.device import CertificateStatus
+from controller.reconcile.job_ids import parse_job_id
+from controller.reconcile.overrides import Overrides
+from controller.reconcile.plan import TargetKind, WaveStatus
+from controller.reconcile.policy import FailureType, Mode
+from controller.reconcile.rollout_family import family_of, job_id_for
+from controller.reconcile.waves import cumulative_sizes, shortened_soak
+
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+OLD = 200 * DAY
+
+
+class World:
+    """A fleet of 100 old devices in line-a under waves 1, 10 %, 100 %, with jobs as AWS remembers them."""
+
+    def __init__(self, make, *, number=100, waves=("1", "10%", "100%"), policy=None, **rollout):
+        self.make = make
+        settings = {"abort": (make.abort(20, 5),), "soak": 24 * HOUR} | rollout
+        self.policy = policy or make.policy(rollout=make.rollout(waves, **settings))
+        self.desired = make.desired(self.policy)
+        self.family = family_of(self.policy, self.desired.authorities)
+        self.devices = {f"g{n:03d}": make.device(f"g{n:03d}", age=OLD) for n in range(number)}
+        self.jobs = []
+        self.options = {}
+
+    def job_id(self, wave, tail="0000000001", family=None):
+        part = f"w{wave}" if wave else "standing"
+        return f"cf-line-a-{part}-{family or self.family}{tail}"
+
+    def wave(
+        self, wave, statuses, *, ended=30 * HOUR, queued=None, tail="0000000001", status=None, healthy=True, **fields
+    ):
+        """A job whose executions stand as ``statuses`` says (name to status)."""
+        job_id = self.job_id(wave, tail)
+        asked = queued or ended + HOUR
+        executions = {n: self.make.execution(job_id, s, queued=asked, updated=ended) for n, s in statuses.items()}
+        is_open = {"QUEUED", "IN_PROGRESS"} & set(statuses.values())
+        state = status or ("IN_PROGRESS" if is_open else "COMPLETED")
+        self.jobs.append(self.make.job(job_id, executions, status=state, age=asked, **fields))
+        for name, execution in executions.items():
+            if execution.status.value == "SUCCEEDED" and healthy:
+                self.devices[name] = self.make.device(name, age=ended)
+            elif execution.status.value in {"QUEUED", "IN_PROGRESS"} and is_open and state == "IN_PROGRESS":
+                self.devices[name] = self.make.replace(self.devices[name], executions=(execution,))
+            elif execution.status.value in {"FAILED", "TIMED_OUT", "REJECTED"}:
+                self.devices[name] = self.make.replace(self.devices[name], failures=(execution,))
+        return self
+
+    def earlier(self, job_id, executions):
+        self.jobs.append(self.make.job(job_id, executions, status="COMPLETED"))
+        return self
+
+    def plan(self, **options):
+        state = self.make.state(*self.jobs, group_sizes={"line-a": len(self.devices)})
+        return self.make.plan(list(self.devices.values()), self.desired, state, **self.options, **options)
+
+
+def names(statuses, status, start=0):
+    return {f"g{n:03d}": status for n in range(start, start + statuses)}
+
+
+# sentence → (what happened, wave and number of devices that start, status, part of the message)
+TRANSITIONS = {
+    "nothing has happened: the canary starts": (
+        lambda w: w, (1, 1), WaveStatus.OPEN, "wave 1 of 3 reaches 1 device; 99 devices wait"),
+    "the canary is queued": (
+        lambda w: w.wave(1, {"g000": "QUEUED"}, ended=HOUR), None, WaveStatus.RUNNING, "1 device to come"),
+    "the canary is under way": (
+        lambda w: w.wave(1, {"g000": "IN_PROGRESS"}, ended=HOUR), None, WaveStatus.RUNNING, "1 device to come"),
+    "the canary's job was made a moment ago and shows no execution": (
+        lambda w: w.wave(1, {}, status="IN_PROGRESS"), None, WaveStatus.RUNNING, "1 device to come"),
+    "the canary is well and soaks": (
+        lambda w: w.wave(1, {"g000": "SUCCEEDED"}, ended=23 * HOUR), None, WaveStatus.SOAKING,
+        "soaks 1 day, until 2026-11-23T13:00:00Z"),
+    "the canary has soaked: the second wave takes what is left of its cumulative size": (
+        lambda w: w.wave(1, {"g000": "SUCCEEDED"}), (2, 9), WaveStatus.OPEN, "wave 1 has soaked healthy"),
+    "the canary reported success but holds its old certificate": (
+        lambda w: w.wave(1, {"g000": "SUCCEEDED"}, healthy=False), (1, 1), WaveStatus.UNHEALTHY,
+        "1 reported success and are not seen with the new certificate"),
+    "the canary failed: it alone is tried again": (
+        lambda w: w.wave(1, {"g000": "FAILED"}), (1, 1), WaveStatus.UNHEALTHY, "0 rotated, 1 failed"),
+    "the canary failed an hour ago and backs off: nobody starts": (
+        lambda w: w.wave(1, {"g000": "FAILED"}, ended=MINUTE), None, WaveStatus.UNHEALTHY, "0 rotated, 1 failed"),
+    "the canary has been silent for a day: it moves aside and another takes its place": (
+        lambda w: w.wave(1, {"g000": "QUEUED"}, ended=25 * HOUR, queued=25 * HOUR), (1, 1), WaveStatus.OPEN,
+        "no device of wave 1 of 3 answered: others take its place"),
+    "the canary's job was cancelled before it answered: others take its place": (
+        lambda w: w.wave(1, {"g000": "CANCELED"}, ended=HOUR, status="CANCELED"), (1, 1), WaveStatus.OPEN,
+        "others take its place"),
+    "the second wave is well but for one in ten: within the threshold the third opens": (
+        lambda w: w.wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR).wave(
+            2, names(8, "SUCCEEDED", 1) | {"g009": "FAILED"}), (3, 91), WaveStatus.OPEN, "wave 2 has soaked healthy"),
+    "the second wave fails beyond the threshold: it stops there": (
+        lambda w: w.wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR).wave(
+            2, names(6, "SUCCEEDED", 1) | names(3, "FAILED", 7)), None, WaveStatus.HALTED,
+        "wave 2 of 3 stopped: 3 of 9 devices failed, which reaches the threshold of 20 % FAILED"),
+    "a halted wave is counted even while others of it still run": (
+        lambda w: w.wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR).wave(
+            2, names(3, "SUCCEEDED", 1) | names(3, "FAILED", 4) | {"g007": "IN_PROGRESS"}, ended=HOUR), None,
+        WaveStatus.HALTED, "3 of 6 devices failed"),
+    "too few have answered for the threshold, yet too many failed: the failed are tried again": (
+        lambda w: w.wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR).wave(
+            2, names(2, "SUCCEEDED", 1) | names(2, "FAILED", 3)), (2, 2), WaveStatus.UNHEALTHY,
+        "fewer than 20 % may fail"),
+    "silent devices of the second wave hold nobody up": (
+        lambda w: w.wave(1, {"g000": "SUCCEEDED"}, ended=90 * HOUR).wave(
+            2, names(8, "SUCCEEDED", 1) | {"g009": "QUEUED"}, ended=40 * HOUR, queued=50 * HOUR), (3, 90),
+        WaveStatus.OPEN, "wave 2 has soaked healthy"),
+    "the last wave is open: whatever becomes due starts at once": (
+        lambda w: w.wave(3, names(50, "SUCCEEDED"), ended=MINUTE), (3, 50), WaveStatus.OPEN, "open to every device"),
+    "the last wave halts as well": (
+        lambda w: w.wave(3, names(6, "SUCCEEDED") | names(4, "FAILED", 6)), None, WaveStatus.HALTED, "4 of 10"),
+    "more waves were passed than the policy still has: the last one counts": (
+        lambda w: w.wave(7, names(3, "SUCCEEDED"), ended=MINUTE), (3, 97), WaveStatus.OPEN, "wave 3 of 3"),
+    "jobs of an earlier policy say nothing about this rollout": (
+        lambda w: w.earlier("cf-line-a-w3-ffffff0000000001", {"g001": w.make.execution(status="SUCCEEDED")}),
+        (1, 1), WaveStatus.OPEN, "wave 1 of 3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scene", TRANSITIONS.values(), ids=TRANSITIONS)
+def test_wave_transition(make, scene):
+    happened, expected, status, text = scene
+    plan = happened(World(make)).plan()
+    waves = [(job.wave, len(job.devices)) for job in plan.jobs if not job.is_standing]
+    assert waves == ([expected] if expected else [])
+    assert plan.waves[0].status is status
+    assert text in plan.waves[0].message
+
+
+def test_a_halted_wave_says_what_to_do_and_leaves_other_policies_alone(make):
+    world = World(make).wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)
+    world.wave(2, names(6, "SUCCEEDED", 1) | names(3, "FAILED", 7))
+    world.desired = make.desired(world.policy, make.policy("line-b"))
+    world.devices["other"] = make.device("other", age=OLD, groups=("line-b",))
+    plan = world.plan()
+    assert [job.policy for job in plan.jobs] == ["line-b"]
+    assert plan.waves[0].remedy is not None
+    assert "--override resume=line-a" in plan.waves[0].remedy
+
+
+def test_a_halted_wave_resumes_with_its_failed_devices_when_told_to(make):
+    world = World(make).wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)
+    world.wave(2, names(6, "SUCCEEDED", 1) | names(3, "FAILED", 7))
+    plan = world.plan(overrides=Overrides(resume=frozenset({"line-a"})))
+    assert [(job.wave, [d.name for d in job.devices]) for job in plan.jobs] == [(2, ["g007", "g008", "g009"])]
+    world.wave(2, names(3, "SUCCEEDED", 7), tail="0000000002", ended=25 * HOUR)
+    assert [(job.wave, len(job.devices)) for job in world.plan().jobs] == [(3, 90)]
+
+
+def test_a_new_component_version_forgives_what_the_old_one_failed(make):
+    world = World(make).wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)
+    world.wave(2, names(6, "SUCCEEDED", 1) | names(3, "FAILED", 7))
+    job = world.jobs[-1]
+    old = {n: make.replace(e, component_version="1.0.0") for n, e in job.executions.items()}
+    world.jobs[-1] = make.replace(job, executions=old)
+    for name, device in world.devices.items():
+        failures = tuple(make.replace(f, component_version="1.0.0") for f in device.failures)
+        world.devices[name] = make.replace(device, component_version="1.1.0", failures=failures)
+    plan = world.plan()
+    assert plan.waves[0].status is WaveStatus.OPEN
+    assert plan.jobs[0].wave == 3
+    assert {"g007", "g008", "g009"} <= {device.name for device in plan.jobs[0].devices}
+
+
+def test_a_canary_that_disappeared_after_success_opens_nothing(make):
+    world = World(make).wave(1, {"g000": "SUCCEEDED"})
+    del world.devices["g000"]
+    plan = world.plan()
+    assert [(job.wave, len(job.devices)) for job in plan.jobs] == [(1, 1)]
+    assert "others take its place" in plan.waves[0].message
+
+
+def test_a_canary_deactivated_since_is_not_healthy(make):
+    world = World(make).wave(1, {"g000": "SUCCEEDED"})
+    world.devices["g000"] = make.device("g000", age=30 * HOUR, status=CertificateStatus.INACTIVE)
+    assert world.plan().waves[0].status is WaveStatus.UNHEALTHY
+
+
+def test_a_canary_not_seen_since_its_rotation_is_not_healthy(make):
+    world = World(make).wave(1, {"g000": "SUCCEEDED"})
+    world.devices["g000"] = make.device("g000", age=30 * HOUR, last_seen=make.now - 40 * HOUR)
+    assert world.plan().waves[0].status is WaveStatus.UNHEALTHY
+    world.devices["g000"] = make.device("g000", age=30 * HOUR, last_seen=make.now - HOUR)
+    assert world.plan().waves[0].status is WaveStatus.OPEN
+
+
+def test_a_fleet_in_sync_is_idle(make):
+    world = World(make)
+    world.devices = {"g000": make.device("g000")}
+    plan = world.plan()
+    assert (plan.jobs, plan.steps, plan.waves[0].status) == ((), (), WaveStatus.IDLE)
+
+
+def test_the_smallest_waves_that_reach_nobody_new_are_passed_over(make):
+    world = World(make, number=5, waves=("1", "5%", "100%")).wave(1, {"g000": "SUCCEEDED"})
+    assert [(job.wave, len(job.devices)) for job in world.plan().jobs] == [(3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("waves", "number", "expected"),
+    [
+        (("1", "5%", "100%"), 1000, (1, 50, 1000)),
+        (("10", "50%", "100%"), 4, (4, 4, 4)),
+        (("1%", "100%"), 3, (1, 3)),
+        (("100%",), 0, (1,)),
+    ],
+)
+def test_wave_sizes_are_cumulative(make, waves, number, expected):
+    assert cumulative_sizes(make.rollout(waves).waves, number) == expected
+
+
+# ---- in flight, open jobs, windows, rest
+
+
+def test_no_more_devices_are_in_flight_than_the_policy_allows(make):
+    world = World(make, waves=("100%",), max_in_flight=30)
+    world.wave(1, names(20, "IN_PROGRESS"), ended=HOUR)
+    plan = world.plan()
+    assert len(plan.jobs[0].devices) == 10
+    assert "20 of at most 30 in flight" in plan.waves[0].message
+
+
+def test_a_policy_has_no_more_than_two_wave_jobs(make):
+    world = World(make, waves=("100%",))
+    world.wave(1, {"g000": "IN_PROGRESS"}, ended=HOUR).wave(1, {"g001": "IN_PROGRESS"}, ended=HOUR, tail="0000000002")
+    plan = world.plan()
+    assert plan.jobs == ()
+    assert "2 jobs are under way" in plan.waves[0].message
+
+
+def test_a_job_that_exists_already_is_not_made_again(make):
+    world = World(make, number=3, waves=("100%",))
+    job = world.plan().jobs[0]
+    world.jobs = [make.job(job.job_id, {})]
+    assert world.plan().jobs == ()
+
+
+def test_the_id_of_a_cancelled_job_is_not_used_again(make):
+    world = World(make, number=3, waves=("100%",))
+    first = world.plan().jobs[0].job_id
+    world.jobs = [make.job(first, {}, status="CANCELED")]
+    second = world.plan().jobs[0].job_id
+    assert second != first
+    assert parse_job_id(second).digest[:6] == parse_job_id(first).digest[:6] == world.family
+
+
+def test_a_failed_device_is_asked_again_under_another_id(make):
+    planned = World(make).plan().jobs[0].devices
+    again = tuple(make.replace(device, attempt=2) for device in planned)
+    ids = {job_id_for("line-a", 1, "abcdef", devices, frozenset()) for devices in (planned, again)}
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize("change", [{"mode": Mode.REPORT}, {"suspend": "yes"}], ids=["report mode", "suspended"])
+def test_a_policy_that_rests_plans_nothing_and_cancels_what_still_asks(make, change):
+    fields = {"suspend": make.suspension()} if "suspend" in change else change
+    world = World(make, policy=make.policy(**fields)).wave(1, {"g000": "QUEUED"}, ended=HOUR)
+    plan = world.plan()
+    assert plan.jobs == ()
+    assert [(step.job_id, step.action) for step in plan.steps] == [(world.job_id(1), "cancel")]
+
+
+def test_a_changed_policy_withdraws_the_jobs_of_its_former_self(make):
+    world = World(make)
+    world.jobs = [make.job("cf-line-a-w2-ffffff0000000001", {"g001": make.execution()})]
+    plan = world.plan()
+    assert [(step.job_id, step.reason) for step in plan.steps] == [
+        ("cf-line-a-w2-ffffff0000000001", "the policy's certificate rule has changed since")
+    ]
+
+
+def test_jobs_that_still_ask_are_withdrawn_when_the_window_closes(make):
+    policy = make.policy(windows=[make.window()])
+    world = World(make, policy=policy).wave(1, {"g000": "QUEUED", "g001": "IN_PROGRESS"}, ended=HOUR)
+    world.wave(1, {"g002": "IN_PROGRESS"}, ended=HOUR, tail="0000000002")
+    plan = world.plan()
+    assert [(step.job_id, step.reason) for step in plan.steps] == [(world.job_id(1), "no maintenance window is open")]
+    assert plan.jobs == ()
+
+
+def test_jobs_with_urgent_devices_go_on_when_the_window_closes(make):
+    policy = make.policy(windows=[make.window()])
+    world = World(make, policy=policy)
+    world.devices["g000"] = make.device("g000", age=OLD, left=DAY)
+    world.wave(1, {"g000": "QUEUED"}, ended=HOUR)
+    assert world.plan().steps == ()
+
+
+# ---- stragglers
+
+
+def test_a_wave_whose_last_devices_are_silent_is_closed_and_they_wait_in_the_standing_job(make):
+    world = World(make, number=10, waves=("100%",))
+    world.wave(1, names(8, "SUCCEEDED") | names(2, "QUEUED", 8), ended=20 * HOUR, queued=30 * HOUR)
+    plan = world.plan()
+    assert [(step.job_id, step.action) for step in plan.steps] == [(world.job_id(1), "cancel")]
+    assert "the last 2 devices have not answered for 30 hours" in plan.steps[0].reason
+    (standing,) = plan.jobs
+    assert standing.is_standing
+    assert standing.target_kind is TargetKind.COHORT
+    assert standing.target_group == standing.job_id
+    assert [device.name for device in standing.devices] == ["g008", "g009"]
+    assert parse_job_id(standing.job_id).wave is None
+
+
+def test_who_was_asked_in_window_after_window_without_an_answer_is_a_straggler_too(make):
+    world = World(make, number=3, waves=("100%",))
+    world.wave(1, {"g000": "CANCELED"}, queued=50 * HOUR, ended=46 * HOUR, status="CANCELED")
+    world.wave(1, {"g000": "CANCELED"}, queued=26 * HOUR, ended=22 * HOUR, status="CANCELED", tail="0000000002")
+    plan = world.plan()
+    assert {job.is_standing: [d.name for d in job.devices] for job in plan.jobs} == {
+        True: ["g000"],
+        False: ["g001", "g002"],
+    }
+
+
+def test_who_answered_since_is_no_straggler(make):
+    world = World(make, number=3, waves=("100%",))
+    world.wave(1, {"g000": "CANCELED"}, queued=70 * HOUR, ended=66 * HOUR, status="CANCELED")
+    world.wave(1, {"g000": "FAILED"}, queued=50 * HOUR, ended=49 * HOUR, tail="0000000002")
+    world.policy = make.replace(world.policy, rollout=make.rollout(("100%",)))
+    world.desired = make.desired(world.policy)
+    assert [job.is_standing for job in world.plan().jobs] == [False]
+
+
+def _standing(world, statuses, **fields):
+    return world.wave(
+        None, statuses, ended=2 * HOUR, queued=40 * HOUR, status="IN_PROGRESS", is_continuous=True, **fields
+    )
+
+
+def test_stragglers_that_wait_already_change_nothing(make):
+    world = _standing(World(make, number=2, waves=("100%",)), names(2, "QUEUED"))
+    plan = world.plan()
+    assert (plan.jobs, plan.steps) == ((), ())
+
+
+def test_a_straggler_joins_the_standing_job_there_is_under_its_own_document(make):
+    world = _standing(World(make, number=3, waves=("100%",)), {"g000": "QUEUED"}, commit="d" * 40)
+    world.wave(1, {"g001": "QUEUED", "g002": "SUCCEEDED"}, ended=30 * HOUR, queued=30 * HOUR)
+    (standing,) = world.plan().jobs
+    assert standing.job_id == world.job_id(None)
+    assert [device.name for device in standing.devices] == ["g000", "g001"]
+    assert standing.document.commit == "d" * 40
+
+
+def test_who_is_in_sync_leaves_the_standing_job(make):
+    world = _standing(World(make, number=2, waves=("100%",)), names(2, "QUEUED"))
+    world.devices["g000"] = make.replace(make.device("g000"), executions=world.devices["g000"].executions)
+    (standing,) = world.plan().jobs
+    assert [device.name for device in standing.devices] == ["g001"]
+
+
+def test_the_standing_job_ends_when_nobody_waits(make):
+    world = _standing(World(make, number=2, waves=("100%",)), names(2, "SUCCEEDED"))
+    plan = world.plan()
+    assert plan.jobs == ()
+    assert [(step.action, step.reason) for step in plan.steps] == [("cancel", "nobody waits in it any more")]
+
+
+def test_who_comes_back_to_a_standing_job_that_has_done_with_it_gets_a_new_one(make):
+    world = _standing(World(make, number=2, waves=("100%",)), {"g000": "QUEUED", "g001": "SUCCEEDED"})
+    world.devices["g001"] = make.device("g001", age=OLD)
+    world.wave(1, {"g001": "QUEUED"}, ended=25 * HOUR, queued=25 * HOUR)
+    plan = world.plan()
+    assert [step.job_id for step in plan.steps] == [world.job_id(1), world.job_id(None)]
+    (standing,) = plan.jobs
+    assert standing.job_id != world.job_id(None)
+    assert [device.name for device in standing.devices] == ["g000", "g001"]
+
+
+def test_the_standing_job_rests_while_its_windows_are_closed(make):
+    policy = make.policy(windows=[make.window()])
+    world = _standing(World(make, number=2, policy=policy), names(2, "QUEUED"))
+    plan = world.plan()
+    assert plan.jobs == ()
+    assert [step.reason for step in plan.steps] == ["no maintenance window is open"]
+    assert plan.waves[0].status is WaveStatus.CLOSED
+    assert "the next opens at 2026-11-24T02:00:00Z" in plan.waves[0].message
+
+
+def test_of_two_standing_jobs_the_older_stays(make):
+    world = World(make, number=2, waves=("100%",))
+    _standing(world, {"g000": "QUEUED"})
+    world.wave(None, {"g001": "QUEUED"}, ended=HOUR, queued=30 * HOUR, status="IN_PROGRESS", tail="0000000002")
+    assert [step.job_id for step in world.plan().steps] == [world.job_id(None, "0000000002")]
+
+
+def test_a_quiet_job_gives_up_its_slot_when_it_is_wanted(make):
+    world = World(make, number=4, waves=("100%",))
+    world.wave(1, {"g000": "QUEUED"}, ended=3 * HOUR, queued=3 * HOUR)
+    world.wave(1, {"g001": "IN_PROGRESS"}, ended=HOUR, tail="0000000002")
+    plan = world.plan()
+    assert [step.job_id for step in plan.steps] == [world.job_id(1)]
+    assert {job.is_standing: [d.name for d in job.devices] for job in plan.jobs} == {
+        True: ["g000"],
+        False: ["g002", "g003"],
+    }
+
+
+# ---- urgency
+
+
+def test_urgent_devices_shorten_the_soak_to_meet_their_deadline(make):
+    world = World(make, soak=48 * HOUR).wave(1, {"g000": "SUCCEEDED"}, ended=8 * HOUR)
+    world.devices["g050"] = make.device("g050", age=OLD, left=12 * HOUR)
+    plan = world.plan()
+    assert [[d.name for d in job.devices] for job in plan.jobs] == [["g050"]]
+    assert "urgent devices alone" in plan.waves[0].message
+
+
+def test_a_soak_never_grows_and_never_goes_below_nought(make):
+    now = make.now
+    assert shortened_soak(DAY, now, None, 2) == DAY
+    assert shortened_soak(DAY, now, now + 30 * DAY, 2) == DAY
+    assert shortened_soak(DAY, now, now + 3 * HOUR, 2) == HOUR
+    assert shortened_soak(DAY, now, now - HOUR, 2) == timedelta(0)
+
+
+@pytest.mark.parametrize("kind", [FailureType.TIMED_OUT, FailureType.REJECTED, FailureType.ALL])
+def test_abort_rules_count_their_own_kind(make, kind):
+    world = World(make, waves=("100%",), abort=(make.abort(20, 5, kind),))
+    world.wave(1, names(4, "SUCCEEDED") | names(3, "FAILED", 4))
+    halted = world.plan().waves[0].status is WaveStatus.HALTED
+    assert halted is (kind is FailureType.ALL)
