@@ -91,6 +91,19 @@ def test_unknown_profile_is_named(registry, make_session, make_desired, monkeypa
         make_session(registry, fleet=fleet).client("iot")
 
 
+@pytest.mark.parametrize("role_arn", [None, ROLE], ids=["own credentials", "as source of a role"])
+def test_helper_that_yields_no_credentials_says_so(
+    registry, make_session, make_desired, monkeypatch, tmp_path, role_arn
+):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    (tmp_path / "config").write_text("[default]\ncredential_process = false\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    fleet = make_desired("line-a", role_arn=role_arn).fleet
+    with pytest.raises(FleetError, match="no usable AWS credentials"):
+        make_session(registry, fleet=fleet).client("iot")
+
+
 def test_no_network_is_said_with_a_remedy(make_desired, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     session = AwsSession(make_desired("line-a").fleet, attempts=1)

@@ -118,6 +118,33 @@ def test_damaged_file_says_that_it_can_be_deleted_and_then_is_rebuilt(filled, da
     assert len(refresh_into(filled, registry, desired)[0]) == DEVICES
 
 
+def test_one_page_that_is_lost_is_noticed_before_anything_is_read(filled):
+    connection = sqlite3.connect(filled)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    pages = connection.execute("SELECT rootpage FROM sqlite_master WHERE rootpage > 1").fetchall()
+    size = connection.execute("PRAGMA page_size").fetchone()[0]
+    connection.close()
+    whole = filled.read_bytes()
+    for (page,) in pages:
+        filled.write_bytes(whole[: (page - 1) * size] + bytes(size) + whole[page * size :])
+        with pytest.raises(InventoryError, match="is damaged"):
+            Inventory(filled)
+
+
+def test_full_disk_says_so_and_changes_nothing(filled):
+    def fill(inventory: Inventory) -> None:
+        with inventory.database.transaction() as connection:
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            connection.execute(f"PRAGMA max_page_count = {pages}")
+            connection.execute("INSERT INTO issuers VALUES ('arn', 'key', ?)", ("x" * 1_000_000,))
+
+    with Inventory(filled) as inventory:
+        with pytest.raises(InventoryError, match="SQLITE_FULL") as raised:
+            fill(inventory)
+        assert inventory.database.connection.execute("SELECT count(*) FROM issuers").fetchone() == (0,)
+    assert "disk is not full" in raised.value.remedy
+
+
 def test_damage_that_shows_only_while_reading_is_an_inventory_error(filled):
     with Inventory(filled) as inventory, pytest.raises(InventoryError, match="damaged"), inventory.database.errors():
         inventory.database.connection.execute("SELECT * FROM no_such_table")

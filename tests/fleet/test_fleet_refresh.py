@@ -185,6 +185,12 @@ def test_device_in_two_governed_groups_names_both(run, registry):
     assert state.group_sizes == {"line-b": 1}
 
 
+def test_group_of_two_policies_is_listed_once(run):
+    devices, _, calls = run("line-a", "line-a")
+    assert len(devices) == 3
+    assert (calls["DescribeThingGroup"], calls["ListThingsInThingGroup"]) == (1, 1)
+
+
 def test_shared_certificate_names_the_others_up_to_ten(run, registry):
     for number in range(20):
         registry.attach("c1", f"z-{number:02}", "NON_EXCLUSIVE_THING")
