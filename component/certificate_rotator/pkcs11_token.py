@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Optional
 
 import pkcs11
-from asn1crypto import algos, keys  # type: ignore[import-untyped]  # publishes no types
+from asn1crypto import keys  # type: ignore[import-untyped]  # publishes no types
 from pkcs11 import Attribute, Mechanism, MechanismFlag, ObjectClass
 from pkcs11.util.ec import encode_ec_public_key, encode_ecdsa_signature, encode_named_curve_parameters
 
@@ -24,6 +24,12 @@ from .errors import StoreError
 
 _CURVES = {256: "secp256r1", 384: "secp384r1", 521: "secp521r1"}
 _KINDS = (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY, ObjectClass.CERTIFICATE)
+# What stands before the digest in an RSA PKCS#1 v1.5 signature: RFC 8017, section 9.2, note 1.
+_DIGEST_INFO = {
+    "SHA256": bytes.fromhex("3031300d060960864801650304020105000420"),
+    "SHA384": bytes.fromhex("3041300d060960864801650304020205000430"),
+    "SHA512": bytes.fromhex("3051300d060960864801650304020305000440"),
+}
 # What tpm2-pkcs11 insists on for elliptic curves; other tokens take it too.
 _CAPABILITIES = MechanismFlag.SIGN | MechanismFlag.VERIFY | MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT
 
@@ -132,9 +138,7 @@ class Token:
                 parameters = (getattr(Mechanism, name), getattr(pkcs11.MGF, name), len(digest))
                 signature = item.handle.sign(digest, mechanism=Mechanism.RSA_PKCS_PSS, mechanism_param=parameters)
                 return bytes(signature)
-            info = algos.DigestInfo({"digest_algorithm": {"algorithm": name.lower()}, "digest": digest})
-            info["digest_algorithm"]["parameters"] = None
-            return bytes(item.handle.sign(info.dump(), mechanism=Mechanism.RSA_PKCS))
+            return bytes(item.handle.sign(_DIGEST_INFO[name] + digest, mechanism=Mechanism.RSA_PKCS))
 
     def relabel(self, item: TokenObject, label: str) -> None:
         """Give an object another label; the one change that every token allows."""
@@ -172,6 +176,11 @@ class Token:
             raise StoreError(
                 f"the token in {self!r} could not {what} ({type(error).__name__}); check that it is present, "
                 "has room, and can do this"
+            ) from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(
+                f"the token in {self!r} could not {what}: what it answers does not parse ({type(error).__name__}); "
+                "let the job demand another key type"
             ) from None
         except RuntimeError as error:
             raise StoreError(f"the PKCS#11 library {self._library} cannot be used: {error}") from None
