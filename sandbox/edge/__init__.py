@@ -16,11 +16,13 @@ from .nucleus import (
     Variant,
     provision,
 )
+from .nucleus.deployment_agent import DeploymentAgent
 
 __all__ = [
     "Component",
     "Delivery",
     "Deployment",
+    "DeploymentAgent",
     "DeploymentOutcome",
     "Direction",
     "Fault",

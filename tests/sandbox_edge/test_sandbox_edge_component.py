@@ -116,14 +116,14 @@ class SoftHsm:
         return int(re.search(r"slot (\d+)", done.stdout)[1])
 
     def store(self, token, label, credential):
-        der = credential.key_file.with_suffix(".der")
-        subprocess.run(["openssl", "pkey", "-in", credential.key_file, "-outform", "DER", "-out", der], check=True)
+        named = ["--label", label, "--id", "01", "--pin", PIN]
+        key = ["softhsm2-util", "--import", credential.key_file, "--token", token, *named]
+        subprocess.run(key, check=True, capture_output=True)
         certificate = credential.certificate_file.with_suffix(".der")
         certificate.write_bytes(credential.der)
-        common = ["pkcs11-tool", "--module", SOFTHSM_LIBRARY, "--token-label", token, "--login", "--pin", PIN]
-        for kind, file in (("privkey", der), ("cert", certificate)):
-            named = ["--type", kind, "--label", label, "--id", "01"]
-            subprocess.run([*common, "--write-object", file, *named], check=True, capture_output=True)
+        module = ["pkcs11-tool", "--module", SOFTHSM_LIBRARY, "--token-label", token, "--login"]
+        write = [*module, "--write-object", certificate, "--type", "cert", *named]
+        subprocess.run(write, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")

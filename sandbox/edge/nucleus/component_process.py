@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -38,6 +40,7 @@ class ComponentProcess:
         self._leash = -1  # our end of the pipe
         self._keeper: asyncio.Task[None] | None = None
         self.starts = 0
+        self.started_at = -math.inf  # by time.monotonic()
 
     @property
     def pid(self) -> int | None:
@@ -85,6 +88,7 @@ class ComponentProcess:
         while True:
             self._process, self._leash = await self._spawn(script, environment(), folder)
             self.starts += 1
+            self.started_at = time.monotonic()
             process = self._process
             code = await process.wait()
             os.close(self._leash)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import logging
 import secrets
 from collections.abc import Mapping
@@ -57,6 +58,7 @@ class IpcServer:
         self._connections: set[IpcConnection] = set()
         self._server: asyncio.Server | None = None
         self._validators: dict[str, Stream] = {}
+        self._validates = asyncio.Event()  # somebody has begun to
         self._watchers: dict[str, list[Stream]] = {}
         self._reports: dict[str, asyncio.Future[Verdict]] = {}
         self._handlers: dict[str, Handler] = {
@@ -97,6 +99,16 @@ class IpcServer:
         token = secrets.token_hex(16)
         self._tokens[token] = component
         return token
+
+    async def wait_for_validator(self, component: str, limit: float) -> None:
+        """Give a component that is about to start ``limit`` seconds to say that it validates configurations."""
+        if "SubscribeToValidateConfigurationUpdates" not in self._handlers:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                while component not in self._validators:
+                    self._validates.clear()
+                    await self._validates.wait()
 
     async def propose(
         self, component: str, deployment_id: str, configuration: Mapping[str, Any], limit: float
@@ -205,6 +217,7 @@ class IpcServer:
 
     async def _validate(self, component: str, _: Mapping[str, Any], stream: Stream) -> Mapping[str, Any]:
         self._validators[component] = stream
+        self._validates.set()
 
         def forget() -> None:
             if self._validators.get(component) is stream:

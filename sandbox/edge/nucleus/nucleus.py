@@ -14,7 +14,8 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class Nucleus:
         self._loop = loop or LoopThread(f"nucleus-{self.thing_name}")
         self._changed = threading.Condition()
         self._connections = 0
+        self._listeners: list[Callable[[], None]] = []
         self._switched_off = False
         self._is_running = False
         self._iot_core = IotCore(self._loop.call, self._connection_changed)
@@ -103,9 +105,19 @@ class Nucleus:
         self._switched_off = False
         self._loop.run(self._reconnect())
 
+    def on_connected(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` after every connection; it must return at once."""
+        self._listeners.append(listener)
+
     def deploy(self, deployment: Deployment) -> DeploymentOutcome:
         """Change the component's configuration as a deployment does, asking the component first."""
-        return self._loop.run(self._deployments.run(deployment), timeout=None)
+        age = time.monotonic() - self._process.started_at
+        return self._loop.run(self._deployments.run(deployment, age), timeout=None)
+
+    @property
+    def version(self) -> str:
+        """The nucleus' version, as its configuration says."""
+        return str(self.config.read()["services"].get(NUCLEUS, {}).get("version", ""))
 
     @property
     def socket_path(self) -> Path:
@@ -221,6 +233,9 @@ class Nucleus:
         with self._changed:
             self._connections += connected
             self._changed.notify_all()
+        if connected:
+            for listener in self._listeners:
+                listener()
 
     def _place_of_socket(self) -> Path:
         path = self.root.absolute() / "ipc.socket"
@@ -281,7 +296,7 @@ class Nucleus:
             "AWS_IOT_THING_NAME": self.thing_name,
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
-            "GGC_VERSION": str(self.config.read()["services"].get(NUCLEUS, {}).get("version", "")),
+            "GGC_VERSION": self.version,
             **{k: str(interpolate(v, self._variables())) for k, v in self.recipe.environment.items()},
             **self._component.environment,
         }
