@@ -18,7 +18,17 @@ from controller.commands.pipeline import Observed, each_fleet, gravest, load_des
 from controller.commands.plan import plan_observed
 from controller.commands.progress import progress_on
 from controller.errors import ExitCode, PlanError, RefusedError
-from controller.jobs import ApplyResult, DeviceOutcome, FollowResult, IotJobs, Pace, apply, check_plan, follow
+from controller.jobs import (
+    ApplyResult,
+    DeviceOutcome,
+    FollowResult,
+    IotJobs,
+    Pace,
+    apply,
+    check_plan,
+    follow,
+    sweep_cohorts,
+)
 from controller.reconcile.overrides import parse_overrides
 from controller.reconcile.plan import Plan, WaveStatus
 from controller.reconcile.plan_codec import plan_from_json
@@ -173,8 +183,10 @@ class _Rounds:
         self._timed_out |= found.timed_out
 
     def _look_again(self) -> bool:
+        """See where the fleet stands after a given plan, and remove what its jobs leave behind."""
         with observe(self._context, self._desired) as observed:
             self._last = plan_observed(observed, self._overrides)
+            sweep_cohorts(IotJobs(observed.session), observed.now)
         return False
 
     def _soak(self, plan: Plan) -> bool:

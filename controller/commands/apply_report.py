@@ -83,6 +83,8 @@ def _text(report: ApplyReport, look: Look) -> str:
         if fleet.last is not None:
             page.gap()
             page.line(("Now  ", "head"), sentence(fleet.last))
+            if not fleet.last.is_in_sync:
+                page.line("certfleet drift says what is left, and what a person must do.", indent=5)
     for failure in report.failures:
         page.line(("FAILED  ", "bold bad"), (f"fleet {failure.fleet}  ", "head"), failure.message)
     return page.text()
