@@ -8,7 +8,7 @@ or the clock stands only in ``certfleet validate``.
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from typing import Any
 
@@ -30,7 +30,7 @@ def yaml_value(value: Any) -> Any:
     match value:
         case timedelta():
             return format_duration(value)
-        case WaveSize() | datetime():
+        case WaveSize():
             return str(value)
         case Enum():
             return value.value

@@ -252,7 +252,8 @@ class TestKms:
     def test_the_digest_is_signed_by_the_key(self, kms):
         client, stubber = kms
         stubber.add_response("sign", {"Signature": b"signature"}, self.parameters())
-        assert KmsKey(client, self.KEY).sign(self.DIGEST) == b"signature"
+        key = KmsKey(client, self.KEY)
+        assert (key.sign(self.DIGEST), key.key_id) == (b"signature", self.KEY)
 
     @pytest.mark.parametrize("is_valid", [True, False])
     def test_what_kms_says_of_a_signature_counts(self, kms, is_valid):

@@ -102,6 +102,18 @@ class TestFolder:
         monkeypatch.setattr(os, "open", deny)
         assert refused(tmp_path) == ["a.yaml:1: cannot be read: Permission denied"]
 
+    def test_a_folder_that_may_not_be_listed_is_a_problem(self, tmp_path, monkeypatch):
+        write(tmp_path, {"a.yaml": "a", "closed/b.yaml": "b"})
+        scandir = os.scandir
+
+        def deny(path):
+            if Path(path).name == "closed":
+                raise PermissionError(13, "Permission denied")
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", deny)
+        assert refused(tmp_path) == ["closed:1: cannot be read: Permission denied"]
+
     @pytest.mark.parametrize(("path", "found"), [("nowhere", "nothing"), ("file", "no folder")])
     def test_what_is_no_folder_is_told_so(self, tmp_path, path, found):
         write(tmp_path, {"file": ""})
@@ -192,7 +204,9 @@ class TestGitRef:
             with pytest.raises(GitError, match=f"{name}: found no such folder at main"):
                 GitRef(repository.root / name, "main").read(DEFAULTS)
 
-    @pytest.mark.parametrize("ref", ["nope", "--help", "-h", "", "HEAD~99", "0" * 40, "main:f.yaml", "a b", "a\nb"])
+    @pytest.mark.parametrize(
+        "ref", ["nope", "--help", "-h", "", "HEAD~99", "0" * 40, "main:f.yaml", "a b", "a\nb", "a\0b"]
+    )
     def test_an_unknown_ref_is_told_and_never_taken_for_an_option(self, repository, ref):
         repository.commit({"f.yaml": ""})
         with pytest.raises(GitError, match="found no ref") as raised:

@@ -50,6 +50,11 @@ def test_plain_scalars_mean_what_yaml_1_2_says(scalar, value):
     assert type(document.value["a"]) is type(value)
 
 
+def test_documents_without_content_are_left_out():
+    documents, problems = parse_documents("f.yaml", b"---\n---\n# nothing\n---\na: 1\n---\n~\n")
+    assert ([each.value for each in documents], problems) == ([{"a": 1}], [])
+
+
 def test_files_with_a_byte_order_mark_or_dos_lines_are_read_alike():
     plain, _ = parse_documents("f.yaml", b"a: 1\nb: 2\n")
     dos, problems = parse_documents("f.yaml", b"\xef\xbb\xbfa: 1\r\nb: 2\r\n")
