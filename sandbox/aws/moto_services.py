@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,14 +72,13 @@ class MotoServices:
 
     @contextmanager
     def _installed(self) -> Iterator[None]:
-        backends = {name: moto_backends.get_backend(name) for name in SERVICES.values()}
-        for name, backend in backends.items():
+        for name, backend in _loaded():
             if name in self._state:
                 dict.__setitem__(backend, self._account, self._state[name])
         try:
             yield
         finally:
-            for name, backend in backends.items():
+            for name, backend in _loaded():
                 if dict.__contains__(backend, self._account):
                     self._state[name] = dict.pop(backend, self._account)
 
@@ -122,6 +122,13 @@ class MotoServices:
                 environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
         return environ
+
+
+def _loaded() -> Iterator[tuple[str, Any]]:
+    """The services that this process has used: loading one takes moto a second, so none is loaded in vain."""
+    for name in SERVICES.values():
+        if f"moto.{name}.models" in sys.modules:
+            yield name, moto_backends.get_backend(name)
 
 
 def _error(signing_name: str, status: int, code: str, message: str) -> HttpResponse:

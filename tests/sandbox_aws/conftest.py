@@ -48,33 +48,43 @@ def cloud(cloud_folder, clock, bus):
     cloud.stop()
 
 
+TYPES = {
+    "structure": dict,
+    "list": list,
+    "map": dict,
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "long": int,
+    "timestamp": datetime,
+    "double": float,
+    "float": float,
+}
+
+
 def problems(shape, value, path):
     """Where a parsed answer departs from its shape: missing members, wrong types, unknown enum values."""
     kind = shape.type_name
-    types = {
-        "structure": dict, "list": list, "map": dict, "string": str, "boolean": bool, "integer": int, "long": int,
-        "timestamp": datetime, "double": float, "float": float,
-    }  # fmt: skip
     if kind == "blob":
         return
-    if not isinstance(value, types[kind]):
+    if not isinstance(value, TYPES[kind]):
         yield f"{path} is {value!r}, expected {kind}"
-    elif kind == "structure":
-        for name in shape.required_members:
-            if name not in value:
-                yield f"{path}.{name} is missing"
-        for name, member in value.items():
-            if name == "ResponseMetadata":
-                continue
-            yield from problems(shape.members[name], member, f"{path}.{name}")
-    elif kind == "list":
-        for index, member in enumerate(value):
-            yield from problems(shape.member, member, f"{path}[{index}]")
-    elif kind == "map":
-        for key, member in value.items():
-            yield from problems(shape.value, member, f"{path}.{key}")
+        return
+    if kind == "structure":
+        yield from (f"{path}.{name} is missing" for name in shape.required_members if name not in value)
     elif kind == "string" and shape.metadata.get("enum") and value not in shape.metadata["enum"]:
         yield f"{path} is {value!r}, expected one of {shape.metadata['enum']}"
+    for inner, member, where in inner_values(shape, value, path):
+        yield from problems(inner, member, where)
+
+
+def inner_values(shape, value, path):
+    """The values inside a value, each with its shape and place."""
+    if shape.type_name == "structure":
+        return [(shape.members[n], v, f"{path}.{n}") for n, v in value.items() if n != "ResponseMetadata"]
+    if shape.type_name == "list":
+        return [(shape.member, v, f"{path}[{i}]") for i, v in enumerate(value)]
+    return [(shape.value, v, f"{path}.{k}") for k, v in value.items()] if shape.type_name == "map" else []
 
 
 def check_answer(parsed, model, **_):

@@ -308,7 +308,10 @@ class TestLimits:
             ({"jobId": "x" * 65}, "InvalidRequestException"),
             ({"document": "{not json"}, "InvalidRequestException"),
             ({"document": json.dumps({"x": "y" * 33000})}, "InvalidRequestException"),
-            ({"targets": [f"arn:aws:iot:eu-west-1:123456789012:thing/t{i}" for i in range(101)]}, "LimitExceededException"),
+            (
+                {"targets": [f"arn:aws:iot:eu-west-1:123456789012:thing/t{i}" for i in range(101)]},
+                "LimitExceededException",
+            ),
             ({"targets": ["arn:aws:iot:eu-west-1:123456789012:thing/nobody"]}, "ResourceNotFoundException"),
             ({"targets": ["arn:aws:iot:eu-west-1:210987654321:thing/t1"]}, "InvalidRequestException"),
             ({"documentParameters": {"a": "b"}}, "InvalidRequestException"),
@@ -318,11 +321,20 @@ class TestLimits:
             ({"namespaceId": "x"}, "NotImplemented"),
         ],
         ids=[
-            "a job id has no spaces", "a job id has 64 characters", "a document is JSON", "a document has 32 KiB",
-            "a job has 100 targets", "a target exists", "a target is of this account", "parameters need a managed template",
-            "a timeout has 10080 minutes", "a start lies half an hour ahead", "no documents from S3", "no namespaces",
+            "a job id has no spaces",
+            "a job id has 64 characters",
+            "a document is JSON",
+            "a document has 32 KiB",
+            "a job has 100 targets",
+            "a target exists",
+            "a target is of this account",
+            "parameters need a managed template",
+            "a timeout has 10080 minutes",
+            "a start lies half an hour ahead",
+            "no documents from S3",
+            "no namespaces",
         ],
-    )  # fmt: skip
+    )
     def test_of_create_job(self, iot, fleet, change, code):
         request = {"jobId": "job", "targets": [thing_arn("t1")], "document": DOCUMENT, **change}
         assert refused(iot.create_job, code, **request)
@@ -397,8 +409,13 @@ class TestWhatIsPublished:
         iot.delete_job_execution(jobId="job", thingName="t5", executionNumber=1)
         events = {topic: json.loads(raw) for topic, raw in heard if topic.startswith("$aws/events/jobExecution/job/")}
         assert [topic.rpartition("/")[2] for topic in events] == [
-            "succeeded", "failed", "rejected", "timed_out", "canceled", "deleted",
-        ]  # fmt: skip
+            "succeeded",
+            "failed",
+            "rejected",
+            "timed_out",
+            "canceled",
+            "deleted",
+        ]
         failed = events["$aws/events/jobExecution/job/failed"]
         assert failed.pop("eventId")
         assert failed == {
@@ -452,9 +469,12 @@ class TestTheDataPlane:
         assert answer["executionState"]["status"] == "SUCCEEDED"
         assert json.loads(answer["jobDocument"]) == {"operation": "ROTATE_CERTIFICATE"}
         refused(
-            devices.update_job_execution, "InvalidStateTransitionException",
-            thingName="t1", jobId="job", status="FAILED",
-        )  # fmt: skip
+            devices.update_job_execution,
+            "InvalidStateTransitionException",
+            thingName="t1",
+            jobId="job",
+            status="FAILED",
+        )
         refused(devices.describe_job_execution, "TerminalStateException", thingName="t1", jobId="job")
         assert "execution" not in devices.start_next_pending_job_execution(thingName="t1")
         assert "execution" not in devices.describe_job_execution(thingName="t1", jobId="$next")
@@ -486,8 +506,10 @@ class TestTheDataPlane:
 
     def test_a_version_that_matches_is_taken_and_the_token_comes_back(self, cloud):
         answer = cloud.jobs.update(
-            "t1", "job", {"status": "IN_PROGRESS", "expectedVersion": "1", "clientToken": "k", "includeExecutionState": True}
-        )  # fmt: skip
+            "t1",
+            "job",
+            {"status": "IN_PROGRESS", "expectedVersion": "1", "clientToken": "k", "includeExecutionState": True},
+        )
         assert answer["clientToken"] == "k"
         assert answer["executionState"] == {"status": "IN_PROGRESS", "statusDetails": {}, "versionNumber": 2}
 

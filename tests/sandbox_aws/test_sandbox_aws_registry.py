@@ -35,10 +35,14 @@ def der(pem):
 class TestCertificatesFromCsr:
     @pytest.mark.parametrize(
         "key",
-        [KEY, ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP521R1()),
-         rsa.generate_private_key(public_exponent=65537, key_size=2048)],
+        [
+            KEY,
+            ec.generate_private_key(ec.SECP384R1()),
+            ec.generate_private_key(ec.SECP521R1()),
+            rsa.generate_private_key(public_exponent=65537, key_size=2048),
+        ],
         ids=["P-256", "P-384", "P-521", "RSA-2048"],
-    )  # fmt: skip
+    )
     def test_they_hold_the_csrs_key_and_subject_and_are_issued_as_aws_iot_does(self, iot, clock, key):
         made = iot.create_certificate_from_csr(certificateSigningRequest=csr(key), setAsActive=True)
         certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
@@ -68,19 +72,24 @@ class TestCertificatesFromCsr:
         other.stop()
         issuer = cloud.seed.certificate(KEY.public_key())
         keys = {
-            x509.load_pem_x509_certificate(p.encode()).extensions.get_extension_for_class(
-                x509.AuthorityKeyIdentifier
-            ).value.key_identifier
+            x509.load_pem_x509_certificate(p.encode())
+            .extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+            .value.key_identifier
             for p in (pem, issuer.pem)
-        }  # fmt: skip
+        }
         assert len(keys) == 1
 
     @pytest.mark.parametrize(
         "text",
-        ["no PEM", csr().replace("M", "N", 1), "x" * 4097,
-         csr(rsa.generate_private_key(public_exponent=65537, key_size=1024)), csr(ec.generate_private_key(ec.SECP256K1()))],
+        [
+            "no PEM",
+            csr().replace("M", "N", 1),
+            "x" * 4097,
+            csr(rsa.generate_private_key(public_exponent=65537, key_size=1024)),
+            csr(ec.generate_private_key(ec.SECP256K1())),
+        ],
         ids=["not a PEM", "damaged", "longer than 4096 characters", "RSA-1024", "secp256k1"],
-    )  # fmt: skip
+    )
     def test_a_bad_csr_is_refused(self, iot, text):
         refused(iot.create_certificate_from_csr, "InvalidRequestException", certificateSigningRequest=text)
         assert iot.list_certificates()["certificates"] == []
@@ -182,8 +191,9 @@ class TestAttachment:
         iot.attach_thing_principal(thingName="a", principal=second.arn)
         found = iot.list_thing_principals_v2(thingName="a")["thingPrincipalObjects"]
         assert {(o["principal"], o["thingPrincipalType"]) for o in found} == {
-            (certificate.arn, "EXCLUSIVE_THING"), (second.arn, "NON_EXCLUSIVE_THING"),
-        }  # fmt: skip
+            (certificate.arn, "EXCLUSIVE_THING"),
+            (second.arn, "NON_EXCLUSIVE_THING"),
+        }
         only = iot.list_thing_principals_v2(thingName="a", thingPrincipalType="EXCLUSIVE_THING")
         assert [o["principal"] for o in only["thingPrincipalObjects"]] == [certificate.arn]
         assert iot.list_principal_things_v2(principal=certificate.arn)["principalThingObjects"] == [
@@ -273,9 +283,12 @@ class TestThingsAndGroups:
             thingGroupName="g", thingGroupProperties={"thingGroupDescription": "y"}, expectedVersion=1
         )
         refused(
-            iot.update_thing_group, "VersionConflictException",
-            thingGroupName="g", thingGroupProperties={}, expectedVersion=1,
-        )  # fmt: skip
+            iot.update_thing_group,
+            "VersionConflictException",
+            thingGroupName="g",
+            thingGroupProperties={},
+            expectedVersion=1,
+        )
         for name in ("child", "g"):
             iot.delete_thing_group(thingGroupName=name)
         refused(iot.describe_thing_group, "ResourceNotFoundException", thingGroupName="g")
@@ -314,13 +327,25 @@ class TestThingsAndGroups:
 
 
 class TestPolicies:
-    DOCUMENT = json.dumps({"Version": "2012-10-17", "Statement": [
-        {"Effect": "Allow", "Action": "iot:Connect", "Resource": f"{ARN}client/${{iot:Connection.Thing.ThingName}}*"},
-        {"Effect": "Allow", "Action": ["iot:Publish", "iot:Receive"],
-         "Resource": f"{ARN}topic/*/things/${{iot:Connection.Thing.ThingName}}/*"},
-        {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": f"{ARN}topicfilter/a/+/b"},
-        {"Effect": "Deny", "Action": "iot:*", "Resource": f"{ARN}topic/awslabs/things/*/secret"},
-    ]})  # fmt: skip
+    DOCUMENT = json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Action": "iot:Connect",
+                    "Resource": f"{ARN}client/${{iot:Connection.Thing.ThingName}}*",
+                },
+                {
+                    "Effect": "Allow",
+                    "Action": ["iot:Publish", "iot:Receive"],
+                    "Resource": f"{ARN}topic/*/things/${{iot:Connection.Thing.ThingName}}/*",
+                },
+                {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": f"{ARN}topicfilter/a/+/b"},
+                {"Effect": "Deny", "Action": "iot:*", "Resource": f"{ARN}topic/awslabs/things/*/secret"},
+            ],
+        }
+    )
 
     @pytest.mark.parametrize(
         ("client_id", "action", "resource", "expected"),
@@ -335,10 +360,16 @@ class TestPolicies:
             ("gw", "iot:Subscribe", "topicfilter/a/x/b", False),
         ],
         ids=[
-            "its own name connects", "a suffix of its name connects", "another name does not", "its own topics",
-            "not another's topics", "what is denied stays denied", "a filter as it stands", "plus is no wildcard",
+            "its own name connects",
+            "a suffix of its name connects",
+            "another name does not",
+            "its own topics",
+            "not another's topics",
+            "what is denied stays denied",
+            "a filter as it stands",
+            "plus is no wildcard",
         ],
-    )  # fmt: skip
+    )
     def test_decide_what_a_connection_may(self, cloud, client_id, action, resource, expected):
         cloud.seed.thing("gw")
         cloud.seed.policy("p", self.DOCUMENT)
@@ -451,8 +482,10 @@ class TestTheRegistryForTheMqttEndpoint:
 
 
 def test_topic_rules_hold_the_state_that_operators_set(iot, cloud):
-    payload = {"sql": "SELECT * FROM 'awslabs/things/+/certificate/create'",
-               "actions": [{"lambda": {"functionArn": "arn:aws:lambda:eu-west-1:123456789012:function:f"}}]}  # fmt: skip
+    payload = {
+        "sql": "SELECT * FROM 'awslabs/things/+/certificate/create'",
+        "actions": [{"lambda": {"functionArn": "arn:aws:lambda:eu-west-1:123456789012:function:f"}}],
+    }
     iot.create_topic_rule(ruleName="R", topicRulePayload=payload)
     assert cloud.rules.enabled("R")
     iot.disable_topic_rule(ruleName="R")
