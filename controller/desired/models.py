@@ -17,7 +17,8 @@ from controller.reconcile.policy import FailureType, Mode, WaveSize, WindowKind
 from protocol.algorithms import CaSigningAlgorithm, CsrSigningAlgorithm, KeyType
 from protocol.names import DEFAULT_STACK_NAME
 
-from .fields import Choice, Cron, DurationField, Instant, Pattern, Percentage, Text, TimeZone, Truth, Wave, Whole
+from .fields import Choice, Pattern, Percentage, Text, Truth, Wave, Whole
+from .time_fields import Cron, DurationField, Instant, TimeZone
 
 API_VERSION = "certfleet/v1"
 MAX_JITTER_PERCENT = 50  # beyond half a life, new certificates would be brought forward to the day they were issued

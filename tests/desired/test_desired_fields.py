@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.desired.fields import Cron, Instant
+from controller.desired.time_fields import Cron, Instant
 from controller.desired.validation import read_document
 from controller.desired.yaml_documents import Place, YamlDocument
 from controller.reconcile.policy import WaveSize
