@@ -89,6 +89,7 @@ class Access:
                 resources=[f"{self._iot}:thinggroup/certfleet-*"],
             ),
             self._on("thing/*", "iot:AddThingToThingGroup", "iot:RemoveThingFromThingGroup"),
+            *self._authority_certificates(),
         ]
 
     def _executions(self) -> list[iam.PolicyStatement]:
@@ -120,10 +121,18 @@ class Access:
             ),
         ]
 
-    def _private_authorities(self) -> list[iam.PolicyStatement]:
+    def _authority_arns(self) -> list[str]:
         arns = sorted({authority.arn for authority in self._settings.authorities.values()})
-        if self._default_ca:
-            arns.append(self._default_ca)
+        return [*arns, self._default_ca] if self._default_ca else arns
+
+    def _authority_certificates(self) -> list[iam.PolicyStatement]:
+        """The controller compares a certificate's issuer with the CA's own certificate."""
+        arns = self._authority_arns()
+        action = "acm-pca:GetCertificateAuthorityCertificate"
+        return [iam.PolicyStatement(actions=[action], resources=arns)] if arns else []
+
+    def _private_authorities(self) -> list[iam.PolicyStatement]:
+        arns = self._authority_arns()
         if not arns:
             return []
         return [
