@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from .assess import assess
@@ -15,8 +16,9 @@ from .estimate import finish_at
 from .finding import Outcome, Reason
 from .forecast import Forecaster
 from .governance import Governance
+from .policy import AbortRule, Window
 from .waves import cumulative_sizes
-from .wording import instant_text, span_text
+from .wording import instant_text, percent_text, span_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -211,14 +213,23 @@ def _camel(name: str) -> str:
 
 
 def _text(value: object) -> str | None:
+    """A field's value as a reader of the change wants it; None where it is not set or empty."""
     match value:
         case None:
-            return None
+            text = ""
         case timedelta():
-            return span_text(value)
+            text = span_text(value)
         case datetime():
-            return instant_text(value)
+            text = instant_text(value)
         case tuple():
-            return ", ".join(str(item) for item in value) or None
+            text = ", ".join(str(_text(item)) for item in value)
+        case Window():
+            text = f"{value.kind.value} {value.cron} {value.timezone} for {span_text(value.duration)}"
+        case AbortRule():
+            percent = percent_text(value.threshold_percentage)
+            text = f"{percent} % {value.failure_type.value} of at least {value.min_number_of_executed_things}"
+        case Enum():
+            text = str(value.value)
         case _:
-            return str(getattr(value, "value", value))
+            text = str(value)
+    return text or None

@@ -93,9 +93,7 @@ class Forecaster:
         if not isinstance(governed, Governed) or assessment.outcome is Outcome.BLOCKED:
             self._blocked += 1
             return
-        certificate = device.attachments[0].certificate if device.attachments else None
-        if certificate is None:
-            return
+        certificate = device.attachments[0].certificate  # who has none is blocked
         overdue = any(finding.outcome is Outcome.ROTATE for finding in assessment.findings)
         authority = governed.policy.certificate.authority or certificate.authority or AWS_IOT_AUTHORITY
         first = assessment.timing.start if overdue and assessment.timing else None

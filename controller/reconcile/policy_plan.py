@@ -159,7 +159,8 @@ def _split(
     candidates: list[Assessment], rollout: Rollout, governed: Governed, now: datetime
 ) -> tuple[list[Assessment], list[Assessment]]:
     """Stragglers, who have been asked for too long without an answer, and the others."""
-    asked, limit = rollout.first_asked(), governed.policy.rollout.stragglers_after
+    limit = governed.policy.rollout.stragglers_after
+    asked = rollout.first_asked({a.device: a.certificate_created_at for a in candidates if a.certificate_created_at})
     late = {a.device for a in candidates if a.device in asked and now - asked[a.device] >= limit}
     return [a for a in candidates if a.device in late], [a for a in candidates if a.device not in late]
 

@@ -15,7 +15,7 @@ from .job_ids import parse_job_id
 from .rollout_family import is_of_family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from .device import DeviceExecution, RotationJob
@@ -63,20 +63,22 @@ class Rollout:
                     latest[name] = _later(latest[name], execution)
         return latest
 
-    def first_asked(self) -> dict[str, datetime]:
-        """Since when each device that never answered has been asked, over all jobs since it last did."""
+    def first_asked(self, since: Mapping[str, datetime]) -> dict[str, datetime]:
+        """Since when each device has been asked without an answer, over all jobs of the present family.
+
+        An answer is an execution that was started or failed, or a certificate that is newer:
+        ``since`` has its creation by device, and only devices in it are looked at.
+        """
+        jobs = [job for wave in self.waves.values() for job in wave] + ([self.standing] if self.standing else [])
+        told = [(n, e) for job in jobs for n, e in job.executions.items() if n in since]
+        answered = dict(since)
+        for name, execution in told:
+            if execution.started_at is not None or execution.status in FAILED:
+                answered[name] = max(answered[name], execution.queued_at)
         asked: dict[str, datetime] = {}
-        answered: dict[str, datetime] = {}
-        jobs = [job for wave in self.waves.values() for job in wave]
-        for job in (*jobs, *filter(None, (self.standing,))):
-            for name, execution in job.executions.items():
-                if execution.started_at is not None or execution.status in FAILED:
-                    answered[name] = max(answered.get(name, execution.queued_at), execution.queued_at)
-        for job in (*jobs, *filter(None, (self.standing,))):
-            for name, execution in job.executions.items():
-                since = answered.get(name)
-                if since is None or execution.queued_at > since:
-                    asked[name] = min(asked.get(name, execution.queued_at), execution.queued_at)
+        for name, execution in told:
+            if execution.queued_at > answered[name]:
+                asked[name] = min(asked.get(name, execution.queued_at), execution.queued_at)
         return asked
 
 
@@ -97,8 +99,9 @@ def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob]) -> Rollo
                 retired.append(job)
         elif parsed.wave is not None:
             waves.setdefault(parsed.wave, []).append(job)
-        elif is_open(job):
+        else:
             standing.append(job)
+    standing = [job for job in standing if is_open(job)]
     # Two runs at once may each have made one; the older stays.
     retired += standing[1:]
     by_wave = {wave: tuple(of_wave) for wave, of_wave in waves.items()}

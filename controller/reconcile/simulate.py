@@ -8,7 +8,7 @@ change of policy brings, are not played through. Deterministic under a seed, in 
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from random import Random
@@ -18,7 +18,6 @@ from protocol.names import AWS_IOT_AUTHORITY
 
 from .assess import assess
 from .backoff import MAX_FAILURES, delay_after
-from .estimate import rate_per_minute
 from .finding import Outcome
 from .forecast import next_start, successor
 from .governance import Governance, Governed
@@ -65,32 +64,38 @@ class _Life:
 
 
 class Slots:
-    """The minutes in which a policy may start rotations: never more than its rates, only in open time."""
+    """The minutes in which a policy may start rotations: never more than its rates, only in open time.
+
+    A rotation is taken to be in flight for as long as the policy's time limit.
+    """
 
     def __init__(self, governed: Governed) -> None:
-        rate = rate_per_minute(governed.policy.rollout)
+        rollout = governed.policy.rollout
         self._open_time = governed.open_time
-        self._per_minute = max(1, int(rate))
-        self._step = 1 if rate >= 1 else -int(-1 // rate)  # minutes between starts where less than one a minute may
+        self._per_minute = rollout.maximum_per_minute
+        self._flight_minutes = max(1, -int(-rollout.timeout.total_seconds() // MINUTE))
+        self._in_flight: deque[int] = deque(maxlen=rollout.max_in_flight)  # minutes of the latest starts
         self._minute = 0
         self._used = 0
         self.busiest = 0
 
     def book(self, instant: datetime) -> datetime:
-        """The earliest free start at or after the instant; instants must not go back by more than is booked."""
-        wanted = -(-int(instant.timestamp()) // MINUTE)
-        if wanted > self._minute:
-            self._minute, self._used = wanted, 0
-        elif self._used >= self._per_minute:
-            self._minute, self._used = self._minute + self._step, 0
-        start = datetime.fromtimestamp(self._minute * MINUTE, UTC)
-        if not self._open_time.is_open(start):
+        """The earliest free start at or after the instant and every start booked before."""
+        minute = max(-int(-instant.timestamp() // MINUTE), self._minute)
+        if minute == self._minute and self._used >= self._per_minute:
+            minute += 1
+        if len(self._in_flight) == self._in_flight.maxlen:
+            minute = max(minute, self._in_flight[0] + self._flight_minutes)
+        start = datetime.fromtimestamp(minute * MINUTE, UTC)
+        while not self._open_time.is_open(start):
             window = self._open_time.next_open(start)
             if window is None:
                 return datetime.max.replace(tzinfo=UTC)
-            self._minute, self._used = -(-int(window.start.timestamp()) // MINUTE), 0
-            start = datetime.fromtimestamp(self._minute * MINUTE, UTC)
-        self._used += 1
+            minute = -int(-window.start.timestamp() // MINUTE)
+            start = datetime.fromtimestamp(minute * MINUTE, UTC)
+        self._used = self._used + 1 if minute == self._minute else 1
+        self._minute = minute
+        self._in_flight.append(minute)
         self.busiest = max(self.busiest, self._used)
         return start
 
@@ -114,7 +119,7 @@ class _Run:
         governed = self.governance.policy_of(device)
         if assessment is None:
             return
-        if not isinstance(governed, Governed) or assessment.outcome is Outcome.BLOCKED or not device.attachments:
+        if not isinstance(governed, Governed) or assessment.outcome is Outcome.BLOCKED:
             self.counts["blocked"] += 1
             return
         certificate = device.attachments[0].certificate

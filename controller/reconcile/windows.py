@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -194,12 +194,9 @@ def _occurrences(windows: Iterable[Window], block: Span) -> Iterator[Span]:
     for window in windows:
         length = int(window.duration.total_seconds())
         local = _datetime(block[0] - length - 1).astimezone(ZoneInfo(window.timezone))
-        for fired in CronSim(window.cron, local):
-            start = _floor(fired)
-            if start >= block[1]:
-                break
-            if start + length > block[0]:
-                yield start, start + length
+        fired = map(_floor, CronSim(window.cron, local))
+        starts = takewhile(lambda start: start < block[1], fired)
+        yield from ((start, start + length) for start in starts if start + length > block[0])
 
 
 def _union(spans: Iterable[Span], block: Span) -> tuple[Span, ...]:

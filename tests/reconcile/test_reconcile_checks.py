@@ -41,6 +41,12 @@ SCENES = {
         lambda m: m.device(age=300 * DAY, left=31 * DAY),
         lambda m: m.desired(m.policy(jitter=50, rule=m.rule(max_age=None, renew_before=30 * DAY))), None,
         ["Expiring"], "bring it forward from the 30 days"),
+    "a certificate that ends soon is not called old": (
+        lambda m: m.device(left=12 * DAY), lambda m: m.desired(m.policy(rule=m.rule(renew_before=15 * DAY))), None,
+        ["Expiring"], "certificate expires in 12 days"),
+    "an incident on an issue period leaves alone what has no dates": (
+        lambda m: m.device(not_before=None, not_after=None),
+        lambda m: m.desired(incidents=(m.incident(issued_before=m.now - DAY),)), None, ["Unparseable"], "missing"),
     "a key of another type must be replaced": (
         lambda m: m.device(key_type="RSA-2048"), lambda m: m.desired(), None,
         ["KeyTypeMismatch"], "the key is RSA-2048, the policy demands ECDSA-P256"),

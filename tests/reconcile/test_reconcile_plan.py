@@ -249,6 +249,15 @@ def test_max_change_percent(make, sentence, old, young, rotating, refused):
     assert bool(_refusals(make, devices, make.desired(guardrails=Guardrails(30, 10)))) is refused, sentence
 
 
+def test_devices_that_policies_tie_over_count_for_the_fleet_but_for_no_policy(make):
+    desired = make.desired(make.policy("line-a"), make.policy("line-b"), guardrails=Guardrails(30, 10))
+    devices = [*_fleet(make, 4), *(make.device(f"t{n}", groups=("line-a", "line-b")) for n in range(6))]
+    plan = make.plan(devices, desired)
+    assert [(r.policy, "4 devices of the fleet with 0 in flight, 40 % of 10" in r.message) for r in plan.refusals] == [
+        (None, True)
+    ]
+
+
 def test_an_empty_desired_state_is_refused(make):
     (refusal,) = _refusals(make, [], make.desired(policies=()))
     assert refusal[0] == "orphans"

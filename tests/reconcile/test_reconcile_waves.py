@@ -332,10 +332,16 @@ def test_who_answered_since_is_no_straggler(make):
     assert [job.is_standing for job in world.plan().jobs] == [False]
 
 
+def test_who_holds_a_newer_certificate_than_it_was_asked_for_is_no_straggler(make):
+    world = World(make, number=1, waves=("100%",), policy=make.policy(rule=make.rule(max_age=DAY)))
+    world.wave(1, {"g000": "CANCELED"}, queued=90 * HOUR, ended=80 * HOUR, status="CANCELED")
+    world.devices["g000"] = make.device("g000", age=50 * HOUR)  # rotated by hand since, and due again
+    assert [job.is_standing for job in world.plan().jobs] == [False]
+
+
 def _standing(world, statuses, **fields):
-    return world.wave(
-        None, statuses, ended=2 * HOUR, queued=40 * HOUR, status="IN_PROGRESS", is_continuous=True, **fields
-    )
+    fields = {"status": "IN_PROGRESS", "is_continuous": True} | fields
+    return world.wave(None, statuses, ended=2 * HOUR, queued=40 * HOUR, **fields)
 
 
 def test_stragglers_that_wait_already_change_nothing(make):
@@ -386,6 +392,11 @@ def test_the_standing_job_rests_while_its_windows_are_closed(make):
     assert [step.reason for step in plan.steps] == ["no maintenance window is open"]
     assert plan.waves[0].status is WaveStatus.CLOSED
     assert "the next opens at 2026-11-24T02:00:00Z" in plan.waves[0].message
+
+
+def test_a_standing_job_that_has_ended_is_history(make):
+    world = _standing(World(make, number=2, waves=("100%",)), {"g000": "SUCCEEDED"}, status="CANCELED")
+    assert [(job.is_standing, [d.name for d in job.devices]) for job in world.plan().jobs] == [(False, ["g001"])]
 
 
 def test_of_two_standing_jobs_the_older_stays(make):

@@ -1,0 +1,295 @@
+"""Forecast, comparison of two refs, simulation."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.reconcile.compare import CALLS_PER_ROTATION, compare
+from controller.reconcile.device import CertificateStatus
+from controller.reconcile.estimate import finish_at, rate_per_minute
+from controller.reconcile.finding import Reason
+from controller.reconcile.forecast import forecast
+from controller.reconcile.governance import Governance
+from controller.reconcile.policy import Mode, WindowKind
+from controller.reconcile.simulate import Slots, simulate
+from protocol.algorithms import KeyType
+
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+
+
+def _forecast(make, devices, desired, days=90):
+    return forecast(devices, desired, make.state(), make.now, days * DAY)
+
+
+# ---- forecast
+
+
+def test_a_forecast_counts_each_rotation_on_its_day_with_successors(make):
+    rule = make.rule(max_age=30 * DAY)
+    found = _forecast(make, [make.device(age=10 * DAY)], make.desired(make.policy(rule=rule)))
+    assert [(row.day, row.rotations) for row in found.rows] == [
+        (date(2026, 12, 13), 1),
+        (date(2027, 1, 12), 1),
+        (date(2027, 2, 11), 1),
+    ]
+    assert (found.total, found.peak, found.peak_day, found.days) == (3, 1, date(2026, 12, 13), 90)
+    assert found.mean == pytest.approx(3 / 90)
+
+
+def test_what_must_rotate_now_counts_today_and_what_is_blocked_does_not(make):
+    devices = [
+        make.device("old", age=200 * DAY),
+        make.device("key", key_type="RSA-2048"),
+        make.device("blocked", age=200 * DAY, status=CertificateStatus.INACTIVE),
+        make.device("elsewhere", groups=()),
+        make.device("tied", groups=("line-a", "line-b")),
+        make.device("two", certificates=(make.certificate(), make.certificate(name="b")),
+                    executions=(make.execution(status="IN_PROGRESS"),)),
+    ]  # fmt: skip
+    found = _forecast(make, devices, make.desired(make.policy("line-a"), make.policy("line-b")), days=1)
+    assert found.per_day == {date(2026, 11, 23): 2}
+    assert found.blocked == 2
+
+
+def test_a_policy_without_dates_forecasts_nothing(make):
+    desired = make.desired(make.policy(rule=make.rule(max_age=None)))
+    found = _forecast(make, [make.device(), make.device("key", key_type="RSA-2048")], desired)
+    assert found.per_day == {date(2026, 11, 23): 1}
+
+
+def test_a_forecast_of_nothing_is_empty(make):
+    found = _forecast(make, [], make.desired())
+    assert (found.rows, found.peak, found.peak_day, found.total) == ((), 0, None, 0)
+
+
+def test_jitter_flattens_the_peak_of_a_fleet_born_on_one_day(make):
+    devices = [make.device(f"g{n}", age=150 * DAY) for n in range(200)]
+    found = _forecast(make, devices, make.desired(make.policy(jitter=10)), days=60)
+    assert found.peak_without_jitter == 200
+    assert found.peak < 40
+    assert found.total == 200
+
+
+def test_capacity_is_rate_times_open_minutes_and_too_much_is_told(make):
+    rollout = make.rollout(maximum_per_minute=1)
+    policy = make.policy(rollout=rollout, windows=[make.window("0 2 * * *", HOUR)])
+    devices = [make.device(f"g{n}", age=179 * DAY) for n in range(61)]
+    (row,) = _forecast(make, devices, make.desired(policy), days=5).rows
+    assert (row.capacity, row.rotations, row.is_over) == (60, 61, True)
+    assert (row.policy, row.authority) == ("line-a", "plant-ca")
+
+
+def test_the_authoritys_validity_shortens_the_life_of_successors(make):
+    rule = make.rule(max_age=None, renew_before=300 * DAY)  # of 365
+    found = _forecast(make, [make.device(age=10 * DAY, left=310 * DAY)], make.desired(make.policy(rule=rule)), days=200)
+    assert [row.day for row in found.rows] == [date(2026, 12, 3), date(2027, 2, 6), date(2027, 4, 12)]
+
+
+def test_a_policy_that_could_never_rest_is_forecast_once(make):
+    rule = make.rule(max_age=None, renew_before=400 * DAY, authority=None)
+    (row,) = _forecast(make, [make.device(age=DAY, left=450 * DAY)], make.desired(make.policy(rule=rule))).rows
+    assert row.rotations == 1
+
+
+def test_a_device_under_rotation_whose_old_certificate_cannot_be_read_has_no_dates(make):
+    pair = (make.certificate(not_before=None, not_after=None), make.certificate(name="b"))
+    device = make.device(certificates=pair, executions=(make.execution(status="IN_PROGRESS"),))
+    assert _forecast(make, [device], make.desired()).total == 0
+    assert _simulate(make, [device], make.desired(), days=10).rotations == 0
+
+
+def test_authorities_are_told_apart_and_share_their_policys_capacity(make):
+    desired = make.desired(make.policy(rule=make.rule(authority=None)))
+    devices = [make.device("a", age=200 * DAY), make.device("b", age=200 * DAY, authority="aws-iot")]
+    rows = _forecast(make, devices, desired, days=1).rows
+    assert [(row.authority, row.rotations) for row in rows] == [("aws-iot", 1), ("plant-ca", 1)]
+    assert rows[0].capacity == rows[1].capacity == 100 * 24 * 60
+
+
+# ---- estimate
+
+
+def test_rates_are_the_lesser_of_starts_and_flight(make):
+    assert rate_per_minute(make.rollout(maximum_per_minute=100, max_in_flight=100, timeout=5 * MINUTE)) == 20
+    assert rate_per_minute(make.rollout(maximum_per_minute=10, max_in_flight=500, timeout=5 * MINUTE)) == 10
+
+
+def test_a_rollout_takes_its_waves_soaks_and_windows(make):
+    def finish(devices, *, is_urgent=False, waves_done=0, **fields):
+        rollout = make.rollout(("1", "50%", "100%"), maximum_per_minute=10, soak=DAY)
+        policy = make.policy(rollout=rollout, **fields)
+        governed = Governance(make.desired(policy), make.state(), make.now).policies["line-a"]
+        return finish_at(governed, devices, 100, make.now, is_urgent=is_urgent, waves_done=waves_done)
+
+    assert finish(0) == make.now
+    assert make.now + 2 * DAY < finish(100) < make.now + 2 * DAY + HOUR
+    assert make.now + DAY < finish(100, waves_done=1) < make.now + DAY + HOUR
+    assert finish(1) < make.now + HOUR
+    nightly = [make.window("0 2 * * *", HOUR)]
+    assert finish(1, windows=nightly) > datetime(2026, 11, 24, 2, tzinfo=UTC)
+    assert finish(1, windows=nightly, is_urgent=True) < make.now + HOUR
+    assert finish(1, windows=[make.window("0 0 * * *", 25 * HOUR, kind=WindowKind.DENY)]) is None
+
+
+# ---- compare
+
+
+def test_a_tighter_max_age_tells_who_rotates_and_what_it_takes(make):
+    base = make.desired(commit="a" * 40)
+    rollout = make.rollout(("1", "100%"), max_in_flight=2)
+    policy = make.policy(rule=make.rule(max_age=90 * DAY), rollout=rollout)
+    head = make.desired(policy, commit="b" * 40)
+    devices = [make.device(f"g{n}", age=age * DAY) for n, age in enumerate([10, 100, 120, 150, 200])]
+    found = compare(devices, base, head, make.state(), make.now)
+    (of,) = found.policies
+    assert (found.base_commit, found.head_commit, found.newly_due) == ("a" * 40, "b" * 40, 3)
+    assert [(c.field, c.base, c.head) for c in of.changes] == [
+        ("spec.certificate.maxAge", "180 days", "90 days"),
+        ("spec.rollout.waves", "100%", "1, 100%"),
+        ("spec.rollout.maxInFlight", "500", "2"),
+    ]
+    assert (of.governed_base, of.governed_head, of.newly_due, of.no_longer_due, of.due) == (5, 5, 3, 0, 4)
+    assert of.reasons == {Reason.AGE_EXCEEDED: 3}
+    assert of.jobs == 3  # one device, then three of them two at a time
+    assert of.peak_per_day == 4
+    assert of.remote_actions == 3 * len(CALLS_PER_ROTATION)
+    assert of.finish is not None
+    assert of.has_effect
+
+
+def test_other_authority_and_key_type_are_counted(make):
+    base = make.desired()
+    head = make.desired(make.policy(rule=make.rule(authority="aws-iot", key_type=None)))
+    devices = [make.device("a"), make.device("b", authority="aws-iot"), make.device("c", key_type="RSA-2048")]
+    (of,) = compare(devices, base, head, make.state(), make.now).policies
+    assert (of.newly_due, of.no_longer_due, of.authority_changes, of.key_type_changes) == (1, 1, 1, 0)
+    (back,) = compare(devices, head, base, make.state(), make.now).policies
+    assert (back.newly_due, back.authority_changes, back.key_type_changes) == (1, 1, 0)
+    stricter = make.desired(make.policy(rule=make.rule(key_type=KeyType.ECDSA_P384)))
+    (keys,) = compare([make.device()], base, stricter, make.state(), make.now).policies
+    assert (keys.authority_changes, keys.key_type_changes) == (0, 1)
+
+
+def test_a_policy_that_is_new_or_gone_is_told_with_all_its_fields(make):
+    one, both = make.desired(make.policy("line-a")), make.desired(make.policy("line-a"), make.policy("line-b"))
+    devices = [make.device("x", age=200 * DAY, groups=("line-b",))]
+    added = compare(devices, one, both, make.state(), make.now).policies[1]
+    assert (added.policy, added.governed_base, added.governed_head, added.newly_due) == ("line-b", 0, 1, 1)
+    assert ("spec.thingGroup", None, "line-b") in [(c.field, c.base, c.head) for c in added.changes]
+    gone = compare(devices, both, one, make.state(), make.now).policies[1]
+    assert (gone.governed_base, gone.governed_head, gone.no_longer_due, gone.jobs, gone.finish) == (1, 0, 1, 0, None)
+
+
+def test_no_change_has_no_effect_and_changes_of_every_kind_are_words(make):
+    same = compare([make.device()], make.desired(), make.desired(), make.state(), make.now).policies[0]
+    assert (same.changes, same.has_effect) == ((), False)
+    head = make.policy(
+        mode=Mode.REPORT, suspend=make.suspension(), windows=[make.window()],
+        rule=make.rule(rotate_issued_before=make.now, key_type=None), rollout=make.rollout(abort=(make.abort(),)),
+    )  # fmt: skip
+    other = compare([], make.desired(), make.desired(head), make.state(), make.now).policies[0]
+    assert {c.field: (c.base, c.head) for c in other.changes} == {
+        "spec.certificate.keyType": ("ECDSA-P256", None),
+        "spec.certificate.rotateIssuedBefore": (None, "2026-11-23T12:00:00Z"),
+        "spec.schedule.windows": (None, "allow 0 2 * * * UTC for 4 hours"),
+        "spec.rollout.abort": (None, "20 % FAILED of at least 5"),
+        "spec.mode": ("enforce", "report"),
+        "spec.suspend": (None, "line rebuild"),
+    }
+
+
+def test_devices_that_policies_tie_over_are_counted_under_none(make):
+    tied = make.desired(make.policy("line-a"), make.policy("line-b"))
+    found = compare([make.device(groups=("line-a", "line-b"))], tied, tied, make.state(), make.now)
+    assert [policy.governed_head for policy in found.policies] == [0, 0]
+
+
+# ---- simulate
+
+
+def _simulate(make, devices, desired, *, days=365, **options):
+    return simulate(devices, desired, make.state(), make.now, span=days * DAY, **options)
+
+
+def test_a_year_of_a_healthy_fleet_misses_nothing(make):
+    devices = [make.device(f"g{n:03d}", age=(n % 180) * DAY) for n in range(300)]
+    found = _simulate(make, devices, make.desired(make.policy(jitter=10)))
+    assert 600 <= found.rotations <= 900
+    assert (found.failures, found.absences, found.overdue, found.quarantined, found.blocked) == (0, 0, 0, 0, 0)
+    assert found.misses <= 4  # those due in the very first hour
+    assert found.peak_per_day <= 20
+    assert found.mean_per_day == pytest.approx(found.rotations / 365)
+    assert found.jobs <= found.rotations
+
+
+def test_failures_back_off_and_absent_devices_come_back(make):
+    devices = [make.device(f"g{n:03d}", age=(n % 180) * DAY) for n in range(200)]
+    found = _simulate(make, devices, make.desired(make.policy(jitter=20)), failure_rate=0.1, offline_rate=0.1, seed=3)
+    assert found.failures > 20
+    assert found.absences > 20
+    assert found.quarantined == 0
+    assert found.rotations > 350
+
+
+def test_devices_that_always_fail_are_given_up_and_end_overdue(make):
+    found = _simulate(make, [make.device(age=170 * DAY)], make.desired(), days=60, failure_rate=1.0)
+    assert (found.rotations, found.failures, found.quarantined, found.overdue) == (0, 5, 1, 1)
+
+
+def test_the_blocked_the_ungoverned_and_the_tied_take_no_part(make):
+    devices = [make.device("b", certificates=()), make.device("u", groups=()), make.device("t", groups=("line-a", "x"))]
+    desired = make.desired(make.policy("line-a"), make.policy("x"))
+    found = _simulate(make, devices, desired, days=10)
+    assert (found.rotations, found.blocked, found.peak_day) == (0, 2, None)
+
+
+def test_a_rotation_that_finds_no_window_never_happens(make):
+    shut = make.policy(windows=[make.window("0 0 * * *", 25 * HOUR, kind=WindowKind.DENY)])
+    found = _simulate(make, [make.device(key_type="RSA-2048")], make.desired(shut), days=10)
+    assert found.rotations == 0
+    unreadable = make.certificate(not_before=None, not_after=None, key_type=None)
+    blocked = make.device("x", certificates=(unreadable,))
+    assert _simulate(make, [blocked], make.desired(), days=10).blocked == 1
+
+
+def test_a_policy_without_dates_rotates_only_what_departs(make):
+    desired = make.desired(make.policy(rule=make.rule(max_age=None)))
+    found = _simulate(make, [make.device("a"), make.device("b", key_type="RSA-2048")], desired)
+    assert (found.rotations, found.overdue) == (1, 0)
+
+
+@given(seed=st.integers(0, 1000), order=st.randoms(use_true_random=False))
+@settings(max_examples=10)
+def test_a_simulation_is_a_function_of_its_seed_in_any_order_of_devices(make, seed, order):
+    devices = [make.device(f"g{n:02d}", age=(n * 9) * DAY) for n in range(20)]
+    shuffled = order.sample(devices, len(devices))
+    options = {"days": 90, "failure_rate": 0.2, "offline_rate": 0.2, "seed": seed}
+    assert _simulate(make, devices, make.desired(), **options) == _simulate(make, shuffled, make.desired(), **options)
+
+
+@given(
+    rate=st.integers(1, 5), flight=st.integers(1, 20), timeout=st.integers(1, 10),
+    instants=st.lists(st.integers(0, 50_000), min_size=1, max_size=80), has_windows=st.booleans(),
+)  # fmt: skip
+@settings(max_examples=60)
+def test_capacity_is_never_exceeded_on_any_minute(make, rate, flight, timeout, instants, has_windows):
+    rollout = make.rollout(maximum_per_minute=rate, max_in_flight=flight, timeout=timeout * MINUTE)
+    windows = [make.window("0 */2 * * *", 10 * MINUTE)] if has_windows else []
+    governed = Governance(make.desired(make.policy(rollout=rollout, windows=windows)), make.state(), make.now).policies[
+        "line-a"
+    ]
+    slots = Slots(governed)
+    wanted = sorted(make.now + timedelta(seconds=second) for second in instants)
+    starts = [slots.book(instant) for instant in wanted]
+    assert starts == sorted(starts)
+    assert all(start >= instant for start, instant in zip(starts, wanted, strict=True))
+    assert all(governed.open_time.is_open(start) for start in starts)
+    minutes = [int(start.timestamp()) // 60 for start in starts]
+    assert max(minutes.count(minute) for minute in set(minutes)) <= rate
+    for minute in set(minutes):
+        assert sum(minute - timeout < other <= minute for other in minutes) <= flight
+    assert slots.busiest == max(minutes.count(minute) for minute in set(minutes))
