@@ -6,7 +6,6 @@ Calls can be made to fail, one at a time, before or after they take effect.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -497,8 +496,3 @@ def iot_calls(aws: FakeAws):
         return Counter(call for call in aws.calls if call.startswith(("iot:", "iot-data:", "iot-jobs-data:")))
 
     return count
-
-
-@pytest.fixture
-def ids():
-    return itertools.count()
