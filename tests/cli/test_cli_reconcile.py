@@ -192,3 +192,33 @@ def test_a_bundle_says_the_same_as_its_commit(drifted):
     by_ref = drifted.run("plan", "--ref", "HEAD", "--format", "json", "--now", "2026-12-01T00:00:00Z").json
     by_bundle = drifted.run("plan", "--bundle", "bundle.json", "--format", "json", "--now", "2026-12-01T00:00:00Z").json
     assert [job["job_id"] for job in by_bundle["jobs"]] == [job["job_id"] for job in by_ref["jobs"]]
+
+
+def test_the_wait_sleeps_through_a_soak_and_goes_on(drifted):
+    drifted.write((drifted.desired / "factory.yaml").read_text().replace("soak: 0s", "soak: 3s"))
+    drifted.commit()
+
+    applied = drifted.run("apply", "--wait", "--timeout", "90s", "--format", "markdown")
+
+    assert applied.code == 0, applied.err + applied.out
+    assert "## ✅ factory: 2 jobs made · 4 devices rotated" in applied.out
+    assert "Now: 6 of 7 devices in sync" in applied.out
+
+
+def test_a_soak_longer_than_the_wait_is_said_and_ends_it(drifted):
+    drifted.write((drifted.desired / "factory.yaml").read_text().replace("soak: 0s", "soak: 24h"))
+    drifted.commit()
+
+    applied = drifted.run("apply", "--wait", "--timeout", "60s", "--format", "markdown")
+
+    assert applied.code == 0
+    assert "a wave soaks until" in applied.err
+    assert len(drifted.jobs()) == 1
+
+
+def test_what_failed_stands_in_the_step_summary(drifted):
+    drifted.failing = {"old-1", "old-2", "old-3", "wrong-key"}
+    applied = drifted.run("apply", "--wait", "--timeout", "60s", "--format", "markdown")
+    assert applied.code == 1
+    assert applied.out.startswith("## ❌ factory: ")
+    assert "no space left on /greengrass |" in applied.out

@@ -290,3 +290,15 @@ def test_a_plan_file_that_is_none_is_refused(valid, capsys):
     assert "is no plan" in capsys.readouterr().err
     assert cli.main(["apply", "--plan", "missing.json"]) == 1
     assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("shell", "start"), [("bash", "_certfleet() {"), ("zsh", "#compdef certfleet")])
+def test_completion_is_offered_for(shell, start, capsys):
+    assert cli.main(["completion", shell]) == 0
+    assert capsys.readouterr().out.startswith(start)
+
+
+def test_a_valid_production_state_is_told_with_its_waivers_and_incidents(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["validate", "--fleet", "production", "--now", "2026-11-23T00:00:00Z"]) == 0
+    assert "1 waiver, 1 incident" in capsys.readouterr().out

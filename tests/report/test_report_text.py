@@ -96,3 +96,20 @@ def test_a_fleet_that_failed_stands_below_those_that_did_not(make):
     failure = FleetFailure("overseas", "AWS could not be reached", "check the network", ExitCode.ERROR)
     text = render_drift(make.report(failures=(failure,)), Look(100))
     assert text.index("factory") < text.index("FAILED  fleet overseas") < text.index("→ check the network")
+
+
+def test_a_halted_wave_an_incident_and_a_job_to_settle_are_told_with_what_to_do(make):
+    from dataclasses import replace
+
+    from controller.reconcile.plan import IncidentReport, JobStep, WaveReport, WaveStatus
+
+    fleet = make.fleet(with_plan=True)
+    halted = WaveReport("line-a-gateways", 2, 3, WaveStatus.HALTED, "12 % failed, 5 % may", remedy="find the cause")
+    incident = IncidentReport("leak", make.NOW, 4, 1, 0, None, "4 devices still match")
+    step = JobStep("cf-line-a-w1-0000000000000000", "cancel", "silent for 24 hours")
+    plan = replace(fleet.plan, jobs=(), waves=(halted,), incidents=(incident,), steps=(step,))
+    text = render_plan(make.report(replace(fleet, plan=plan), make.fleet()), Look(100))
+    assert "line-a-gateways  wave 2 of 3, halted" in text
+    assert "→ find the cause" in text
+    assert "Incident leak  deadline 2026-11-23 12:00Z" in text
+    assert "cancel cf-line-a-w1-0000000000000000: silent for 24 hours" in text
