@@ -6,7 +6,7 @@ child groups too. Listeners hear of every join and leave, which is what continuo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -43,6 +43,7 @@ class Groups:
         self._things = things
         self._by_name: dict[str, Group] = {}
         self._of_thing: dict[str, set[str]] = {}
+        self._members: dict[str, list[str]] = {}  # of groups with their child groups, until something changes
         self.on_joined: list[Callable[[str, str], None]] = []  # (thing, group)
         self.on_left: list[Callable[[str, str], None]] = []
         things.on_deleted.append(self._forget_thing)
@@ -77,12 +78,14 @@ class Groups:
             yield child
             yield from self.descendants(child)
 
-    def members(self, group: str) -> list[str]:
+    def members(self, group: str) -> Sequence[str]:
         """Things of the group and of its child groups, in name order, each once."""
-        names = set(self.require(group).things.in_order())
-        for child in self.descendants(group):
-            names.update(self._by_name[child].things.in_order())
-        return sorted(names)
+        if group not in self._members:
+            names = set(self.require(group).things.in_order())
+            for child in self.descendants(group):
+                names.update(self._by_name[child].things.in_order())
+            self._members[group] = sorted(names)
+        return self._members[group]
 
     def add(self, name: str, parent: str | None = None, description: str | None = None) -> Group:
         """Make a group that does not exist yet."""
@@ -93,6 +96,7 @@ class Groups:
                 raise invalid(f"a hierarchy has at most {MAX_DEPTH} levels")
             above.children.add(name)
         self._by_name[name] = group
+        self._members.clear()
         return group
 
     def join(self, thing: str, group: str) -> None:
@@ -100,6 +104,7 @@ class Groups:
         things = self.require(group).things
         if thing not in things:
             things.add(thing)
+            self._members.clear()
             self._of_thing.setdefault(thing, set()).add(group)
             for listener in self.on_joined:
                 listener(thing, group)
@@ -109,6 +114,7 @@ class Groups:
         found = self.require(group)
         if thing in found.things:
             found.things.discard(thing)
+            self._members.clear()
             self._of_thing[thing].discard(group)
             for listener in self.on_left:
                 listener(thing, group)
@@ -174,6 +180,7 @@ class Groups:
         if group.parent:
             self._by_name[group.parent].children.discard(group.name)
         del self._by_name[group.name]
+        self._members.clear()
         return {}
 
     def list_thing_groups(self, request: dict[str, Any]) -> dict[str, Any]:
