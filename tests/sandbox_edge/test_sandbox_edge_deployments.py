@@ -46,7 +46,7 @@ def device(cloud, bus, clock, recorder, tmp_path):
     iot.attach_policy(policyName="p", target=made["certificateArn"])
     iot.attach_thing_principal(thingName="core1", principal=made["certificateArn"])
     root = tmp_path / "gg"
-    provision(root, Provisioning("core1", "localhost", endpoint.port, Path(cloud.ca_bundle)))
+    provision(root, Provisioning("core1", endpoint.host, endpoint.port, Path(cloud.ca_bundle)))
     (root / "thingCert.crt").write_text(made["certificatePem"])
     (root / "privKey.key").write_text(made["keyPair"]["PrivateKey"])
     nucleus = Nucleus(root, Component(FOLDER / "recipe.yaml", FOLDER))

@@ -167,11 +167,14 @@ class IotCore:
             raise OfflineError("the device is offline")
         return self._client
 
-    @staticmethod
-    async def _finish(operation: Future[Any]) -> Any:
+    async def _finish(self, operation: Future[Any]) -> Any:
+        # The library's future is only watched: it cannot bear that somebody cancels it.
+        done = asyncio.Event()
+        operation.add_done_callback(lambda _: self._call(done.set))
         try:
             async with asyncio.timeout(OPERATION_TIMEOUT_SECONDS):
-                return await asyncio.wrap_future(operation)
+                await done.wait()
+            return operation.result()
         except (exceptions.AwsCrtError, TimeoutError) as error:
             message = f"the connection failed meanwhile: {error}"
             raise OfflineError(message) from error
