@@ -173,7 +173,7 @@ def _run(given: list[str]) -> ExitCode:
         parser.print_help(sys.stderr)
         return ExitCode.ERROR
     module = import_module(f"controller.commands.{COMMANDS[arguments.command].module}")
-    return ExitCode(module.run(Context(arguments, sys.stdout, sys.stderr)))
+    return ExitCode(module.run(Context(arguments, sys.stdout, sys.stderr, whole_parser=build_parser)))
 
 
 def _print_error(error: CertfleetError, stream: TextIO, *, no_color: bool) -> None:

@@ -35,9 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(context: Context) -> ExitCode:
     """Print the script."""
-    from controller.cli import build_parser  # noqa: PLC0415 (the parser imports this module for its arguments)
-
-    script = bash_script(build_parser())
+    script = bash_script(context.whole_parser())
     context.stdout.write(script if context.arguments.shell == "bash" else ZSH + script)
     return ExitCode.IN_SYNC
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,6 +34,7 @@ class Context:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     sleep: Callable[[float], None] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
+    whole_parser: Callable[[], ArgumentParser] = ArgumentParser  # of all commands: what completion is made from
 
     def now(self) -> datetime:
         """``--now``, or the clock."""
