@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Set
 
 import pkcs11
 from asn1crypto import keys  # type: ignore[import-untyped]  # publishes no types
@@ -32,6 +32,11 @@ _DIGEST_INFO = {
 }
 # What tpm2-pkcs11 insists on for elliptic curves; other tokens take it too.
 _CAPABILITIES = MechanismFlag.SIGN | MechanismFlag.VERIFY | MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT
+
+
+# Libraries that are loaded afresh before their next session, because objects were removed: tpm2-pkcs11 1.9
+# gives objects made after that the handles of others.
+_renumbered: Set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,15 @@ class Token:
     def find(self, label: str) -> List[TokenObject]:
         """Keys and certificates under a label; private keys first, because some tokens delete pairs in that order."""
         with self._errors(f"look for {label!r}"):
-            return [
-                TokenObject(kind, label, bytes(handle[Attribute.ID]), handle)
+            found = [
+                (kind, handle)
                 for kind in _KINDS
                 for handle in list(self._session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: label}))
             ]
+            for kind, handle in found:
+                if (handle[Attribute.CLASS], handle[Attribute.LABEL]) != (kind, label):
+                    raise StoreError(f"{self!r} mixes up its objects: asked for {label!r}, it gave another one")
+            return [TokenObject(kind, label, bytes(handle[Attribute.ID]), handle) for kind, handle in found]
 
     def generate(self, key_type: KeyType, label: str, key_id: bytes) -> None:
         """Make a key pair in the token; the private key can never leave it."""
@@ -148,10 +157,14 @@ class Token:
     def destroy(self, item: TokenObject) -> None:
         """Remove an object for good."""
         with self._errors(f"remove {item.label!r}"):
+            _renumbered.add(self._library)
             item.handle.destroy()
 
     def _open(self) -> Any:
         library = pkcs11.lib(self._library)
+        if self._library in _renumbered:
+            library.reinitialize()
+            _renumbered.discard(self._library)
         token = self._token(library)
         if token is None:  # the library may have looked only once: let it look again
             library.reinitialize()
