@@ -107,6 +107,39 @@ def test_a_credential_in_a_token_rotates_too(run, backend, registry, recorder, i
     assert PIN not in nucleus.log_file.read_text().split()
 
 
+BROKEN_TOKENS = {
+    "no library": ({"library": "/nowhere.so"}, "the PKCS#11 library /nowhere.so cannot be loaded"),
+    "no such slot": ({"slot": 999_999}, "no token in slot 999999"),
+    "wrong PIN": ({"user_pin": "9999"}, "the token in slot"),
+    "no such label": ({}, "expected one certificate labelled 'absent', found 0"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_TOKENS)
+def test_a_token_that_cannot_be_used_keeps_the_device_offline_and_is_said(
+    tmp_path, endpoint, issuer, component, softhsm, caplog, case
+):
+    changes, complaint = BROKEN_TOKENS[case]
+    slot = softhsm.new_token(f"broken-{len(case)}")
+    settings = {"name": "softhsm", "library": str(SOFTHSM_LIBRARY), "slot": slot, "user_pin": PIN} | changes
+    device = Provisioning(
+        "core1",
+        "localhost",
+        endpoint.port,
+        issuer.ca_file,
+        certificate="pkcs11:object=absent;type=cert",
+        private_key="pkcs11:object=absent;type=private",
+        pkcs11=Pkcs11Settings(**settings),
+    )
+    provision(tmp_path, device)
+    nucleus = Nucleus(tmp_path, component)
+    nucleus.start()
+    nucleus.stop()
+    assert "core1 stays offline until it is restarted: the credential cannot be used" in caplog.text
+    assert complaint in caplog.text
+    assert settings["user_pin"] not in caplog.text.replace(str(slot), "")
+
+
 class SoftHsm:
     """Tokens in a folder of the test, made and filled with the tools that Debian ships."""
 

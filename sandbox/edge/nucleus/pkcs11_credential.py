@@ -7,6 +7,7 @@ this process: the former initialises it, once; the latter is told to leave that 
 from __future__ import annotations
 
 import base64
+import logging
 import textwrap
 import threading
 from typing import Any
@@ -16,6 +17,8 @@ import pkcs11
 from awscrt.io import Pkcs11Lib
 
 from .effective_config import ConnectionSettings, Pkcs11Settings
+
+log = logging.getLogger(__name__)
 
 _lock = threading.Lock()
 _libraries: dict[str, tuple[Any, Pkcs11Lib]] = {}
@@ -67,9 +70,23 @@ def _load(path: str) -> tuple[Any, Pkcs11Lib]:
         return _libraries[path]
 
 
+def _token(reader: Any, slot_id: int) -> Any:
+    """The token in a slot; StopIteration if there is none.
+
+    SoftHSM sees tokens that are made after its initialisation only when it is initialised again, which
+    ends the sessions of other devices in this process: they need a restart to connect anew.
+    """
+    slots = reader.get_slots(token_present=True)
+    if all(slot.slot_id != slot_id for slot in slots):
+        log.warning("slot %d is new: the PKCS#11 library is initialised again", slot_id)
+        reader.reinitialize()
+        slots = reader.get_slots(token_present=True)
+    return next(slot.get_token() for slot in slots if slot.slot_id == slot_id)
+
+
 def _read_certificate(reader: Any, provider: Pkcs11Settings, label: str) -> bytes:
     try:
-        token = next(slot.get_token() for slot in reader.get_slots(token_present=True) if slot.slot_id == provider.slot)
+        token = _token(reader, provider.slot)
         with token.open(user_pin=provider.user_pin) as session:
             wanted = {pkcs11.Attribute.CLASS: pkcs11.ObjectClass.CERTIFICATE, pkcs11.Attribute.LABEL: label}
             found = [bytes(item[pkcs11.Attribute.VALUE]) for item in session.get_objects(wanted)]
