@@ -1,0 +1,247 @@
+"""Every message of the sequence lost, doubled, delayed past its limit, malformed, oversized, or for another job."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+THING = "gateway-7"
+JOBS = f"$aws/things/{THING}/jobs"
+ROTATION = f"awslabs/things/{THING}/certificate"
+
+MESSAGES = {
+    "get": ("to cloud", f"{JOBS}/$next/get"),
+    "get accepted": ("to device", f"{JOBS}/$next/get/accepted"),
+    "notify-next": ("to device", f"{JOBS}/notify-next"),
+    "update": ("to cloud", f"{JOBS}/job-1/update"),
+    "update accepted": ("to device", f"{JOBS}/job-1/update/accepted"),
+    "create": ("to cloud", f"{ROTATION}/create"),
+    "create accepted": ("to device", f"{ROTATION}/create/accepted"),
+    "commit": ("to cloud", f"{ROTATION}/commit"),
+    "commit accepted": ("to device", f"{ROTATION}/commit/accepted"),
+}
+
+
+def once(message, fault):
+    """Treat the first message of its kind after the job was created; the rest pass."""
+    direction, topic = message
+    seen = []
+
+    def intercept(found_direction, found_topic, payload):
+        if (found_direction, found_topic) == (direction, topic) and not seen:
+            seen.append(topic)
+            return fault(payload)
+        return [(0.0, payload)]
+
+    intercept.seen = seen
+    return intercept
+
+
+def rotate(world, document, intercept, *, seconds=1200):
+    world.device.switch_on()
+    world.run(5)
+    world.cloud.intercept = intercept
+    world.cloud.create_job(document=document, notify=False)
+    world.cloud.notify()
+    if intercept.seen == [] or intercept.seen[0].endswith("notify-next"):
+        world.loop.call_later(20.0, world.device.switch_on)  # the device is switched on anew one day
+    world.run(seconds)
+    assert intercept.seen
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_one_lost_message_costs_seconds_not_the_rotation(world, rotation_document, name):
+    rotate(world, rotation_document(), once(MESSAGES[name], lambda _payload: []))
+    assert world.cloud.status() == "SUCCEEDED"
+    world.assert_sound()
+
+
+@pytest.mark.parametrize(
+    "delay", [0.0, 2.0, 40.0, 700.0], ids=["at once", "soon", "after the step", "after everything"]
+)
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_doubled_message_changes_nothing(world, rotation_document, name, delay):
+    rotate(world, rotation_document(), once(MESSAGES[name], lambda p: [(0.0, p), (delay, p)]), seconds=2400)
+    assert world.cloud.status() == "SUCCEEDED"
+    world.assert_sound()
+
+
+@pytest.mark.parametrize("delay", [15.0, 45.0, 200.0, 900.0])
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_message_that_comes_late_never_costs_the_credential(world, rotation_document, name, delay):
+    rotate(world, rotation_document(), once(MESSAGES[name], lambda p: [(delay, p)]), seconds=2400)
+    assert world.cloud.status() == "SUCCEEDED"
+    world.assert_sound()
+
+
+BAD = {
+    "no JSON": b"\xff{",
+    "a list": b"[]",
+    "nothing": b"",
+    "nested too deep": b"[" * 100_000,
+    "too large": json.dumps({"certificatePem": "x" * 200_000, "errorMsg": "x" * 200_000}).encode(),
+    "fields of other types": json.dumps({"certificatePem": 1, "errorMsg": [], "execution": 7, "jobId": {}}).encode(),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("name", [name for name in MESSAGES if MESSAGES[name][0] == "to device"])
+def test_a_malformed_message_is_ignored_and_the_rotation_goes_on(world, rotation_document, name, bad):
+    rotate(world, rotation_document(), once(MESSAGES[name], lambda p: [(0.0, bad), (0.1, p)]))
+    assert world.cloud.status() == "SUCCEEDED"
+    world.assert_sound()
+
+
+@pytest.mark.parametrize("operation", ["create", "commit"])
+def test_an_operation_that_is_never_answered_rolls_back_and_says_what_to_check(world, rotation_document, operation):
+    world.cloud.intercept = lambda direction, topic, payload: (
+        [] if topic == f"{ROTATION}/{operation}" else [(0.0, payload)]
+    )
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(1200)
+    assert world.cloud.status() == "FAILED"
+    assert "in time" in world.cloud.details()["DeviceFailureReason"]
+    assert "check the backend" in world.cloud.details()["DeviceFailureReason"]
+    assert world.device.certificate_in_place() == world.first_certificate
+    world.assert_sound()
+
+
+@pytest.mark.parametrize("operation", ["create", "commit"])
+def test_a_rejection_rolls_back_with_the_backends_own_words(world, rotation_document, operation):
+    setattr(world.cloud, operation, lambda *_: {"errorMsg": "the moon is in the wrong house", "errorCode": "MOON"})
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(1200)
+    assert world.cloud.status() == "FAILED"
+    assert "the moon is in the wrong house (MOON)" in world.cloud.details()["DeviceFailureReason"]
+    assert world.device.certificate_in_place() == world.first_certificate
+    world.assert_sound()
+
+
+def test_a_throttled_get_after_the_restart_rolls_back(world, rotation_document):
+    world.device.switch_on()
+    world.run(5)
+    world.cloud.create_job(document=rotation_document())
+    world.run(0.5)
+    original = world.cloud.handle_jobs
+
+    def throttled(parts, topic, message):
+        if parts[-1] == "get" and world.device.certificate_in_place() != world.first_certificate:
+            world.cloud.send(f"{topic}/rejected", {"code": "RequestThrottled"})
+        else:
+            original(parts, topic, message)
+
+    world.cloud.handle_jobs = throttled
+    world.run(1200)
+    assert world.cloud.status() == "FAILED"
+    assert "throttled" in world.cloud.details()["DeviceFailureReason"]
+    assert world.device.certificate_in_place() == world.first_certificate
+    world.assert_sound()
+
+
+def test_jobs_that_are_no_rotation_are_left_to_whom_they_concern(world):
+    world.device.switch_on()
+    world.cloud.create_job(document={"operation": "REBOOT"})
+    world.run(600)
+    assert world.cloud.status() == "QUEUED"
+    world.assert_sound()
+
+
+def test_a_rotation_with_a_wrong_document_fails_and_names_what_is_allowed(world):
+    world.device.switch_on()
+    world.cloud.create_job(document={"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "DSA-1024"})
+    world.run(600)
+    assert world.cloud.status() == "FAILED"
+    assert "ECDSA-P256" in world.cloud.details()["DeviceFailureReason"]
+    world.assert_sound()
+
+
+def test_answers_to_another_jobs_update_are_not_ours(world, rotation_document):
+    def intercept(_direction, topic, payload):
+        if topic == f"{JOBS}/job-1/update/accepted" and b"in_progress" in payload:
+            other = topic.replace("job-1", "job-2").replace("accepted", "rejected")
+            world.device.deliver(other, b'{"code":"InvalidStateTransition"}')
+        return [(0.0, payload)]
+
+    world.cloud.intercept = intercept
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(600)
+    assert world.cloud.status() == "SUCCEEDED"
+
+
+def test_a_certificate_for_another_key_is_refused_and_the_right_one_still_taken(
+    world, rotation_document, ca, first_pair
+):
+    wrong = json.dumps({"certificatePem": first_pair[0]}).encode()
+    rotate(world, rotation_document(), once(MESSAGES["create accepted"], lambda p: [(0.0, wrong), (1.0, p)]))
+    assert world.cloud.status() == "SUCCEEDED"
+    world.assert_sound()
+
+
+def test_two_jobs_are_done_one_after_the_other(world, rotation_document):
+    world.device.switch_on()
+    world.cloud.create_job("job-1", rotation_document())
+    world.cloud.create_job("job-2", rotation_document())
+    world.run(1200)
+    assert (world.cloud.status("job-1"), world.cloud.status("job-2")) == ("SUCCEEDED", "SUCCEEDED")
+    world.assert_sound()
+
+
+@pytest.mark.parametrize("status", ["CANCELED", "TIMED_OUT"])
+@pytest.mark.parametrize("after", [0.0, 0.5, 1.2, 2.5])
+def test_a_job_that_the_cloud_ends_leaves_a_working_credential(world, rotation_document, status, after):
+    world.device.switch_on()
+    world.run(5)
+    world.cloud.create_job(document=rotation_document())
+    world.loop.call_later(after, lambda: world.cloud.status() == "IN_PROGRESS" and world.cloud.end_job("job-1", status))
+    world.run(3 * 3600)
+    world.device.switch_on()
+    world.run(3600)
+    world.assert_sound()
+
+
+def test_a_device_that_stays_offline_after_its_restart_is_patient_and_comes_back(world, rotation_document):
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    connect, offline = world.cloud.connect, [True]
+    world.cloud.connect = lambda device: False if offline[0] and world.device.restarts else connect(device)
+    world.run(7 * 24 * 3600)
+    assert world.device.restarts < 40
+    offline[0] = False
+    world.run(24 * 3600)
+    world.device.switch_on()
+    world.run(24 * 3600)
+    world.assert_sound()
+
+
+def test_nucleus_lite_goes_on_without_a_new_process(make_world, tmp_path, rotation_document):
+    world = make_world(tmp_path / "lite")
+    world.device.outlived = True
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(60)
+    assert world.cloud.status() == "SUCCEEDED"
+    world.assert_sound()
+
+
+def test_a_restart_that_never_comes_is_undone_and_said(world, rotation_document):
+    world.device.restart_works = False
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(600)
+    assert world.cloud.status() == "FAILED"
+    assert "restartCommand" in world.cloud.details()["DeviceFailureReason"]
+    assert world.device.certificate_in_place() == world.first_certificate
+    world.assert_sound()
+
+
+def test_a_stock_job_takes_key_and_algorithm_from_the_configuration(world):
+    world.device.switch_on()
+    world.cloud.create_job(document={"operation": "ROTATE_CERTIFICATE"})
+    world.run(60)
+    assert world.cloud.status() == "SUCCEEDED"
+    created = next(message for topic, message in world.cloud.log if topic.endswith("/create"))
+    assert len(created["csr"]) > 800  # RSA-2048, the default
