@@ -86,7 +86,7 @@ class Access:
                     "iot:RemoveThingFromThingGroup",
                     "iot:UpdateThingGroup",
                 ],
-                resources=[f"{self._iot}:thinggroup/certfleet-*"],
+                resources=[f"{self._iot}:thinggroup/cf-*"],
             ),
             self._on("thing/*", "iot:AddThingToThingGroup", "iot:RemoveThingFromThingGroup"),
             *self._authority_certificates(),

@@ -19,7 +19,7 @@ def acknowledge(stack: Construct, settings: Settings) -> None:
     accepted = {
         "IAM5[Resource::*]": "AWS IoT knows no resource for these actions; they stand in statements of their own",
         **{f"IAM5[Resource::{_IOT}:{resource}]": _DEVICES for resource in resources},
-        f"IAM5[Resource::{_IOT}:thinggroup/certfleet-*]": "cohort groups are made and removed by the controller",
+        f"IAM5[Resource::{_IOT}:thinggroup/cf-*]": "cohort groups are made and removed by the controller",
         "IAM5[Action::kms:GenerateDataKey*]": _ENVELOPE,
         "IAM5[Action::kms:ReEncrypt*]": _ENVELOPE,
         "IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole]": (
