@@ -59,17 +59,16 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
         )
     case = Case(device, governed, governance)
     findings = find(case)
-    timing = case.timing
-    if any(finding.outcome is Outcome.ROTATE for finding in findings):
-        timing = case.rotation_timing()
+    outcomes = {finding.outcome for finding in findings}
+    reasons = {finding.reason for finding in findings}
     return Assessment(
         device=device.name,
         policy=governed.policy.name,
         certificate_id=case.certificate.certificate_id if case.certificate else None,
         findings=findings,
-        sync=_sync(case, findings),
-        health=_health(case, findings),
-        timing=timing,
+        sync=_sync(case, outcomes, reasons),
+        health=_health(case, outcomes, reasons),
+        timing=case.rotation_timing() if Outcome.ROTATE in outcomes else case.timing,
         failures=len(case.failures),
         certificate_created_at=case.certificate.created_at if case.certificate else None,
         last_seen=device.last_seen,
@@ -98,26 +97,24 @@ def _asked(finding: Finding | None) -> tuple[Finding, ...]:
     return () if finding is None else (finding,)
 
 
-def _sync(case: Case, findings: tuple[Finding, ...]) -> Sync:
-    if any(finding.reason in _UNREADABLE for finding in findings):
+def _sync(case: Case, outcomes: set[Outcome], reasons: set[Reason]) -> Sync:
+    if reasons & _UNREADABLE:
         return Sync.UNKNOWN
-    if any(finding.outcome is not Outcome.WAITING for finding in findings):
+    if outcomes - {Outcome.WAITING}:
         return Sync.OUT_OF_SYNC
     return Sync.IN_SYNC if case.certificate is not None else Sync.UNKNOWN  # two certificates while rotating
 
 
-def _health(case: Case, findings: tuple[Finding, ...]) -> Health:
-    if not findings:
-        return Health.HEALTHY
-    reasons = {finding.reason for finding in findings}
+def _health(case: Case, outcomes: set[Outcome], reasons: set[Reason]) -> Health:
     if reasons & _MISSING:
         return Health.MISSING
     if reasons & _RESTING:
         return Health.SUSPENDED
     if reasons & _MOVING:
         return Health.PROGRESSING
-    is_stuck = case.failures or any(finding.outcome is Outcome.BLOCKED for finding in findings)
-    return Health.DEGRADED if is_stuck else Health.HEALTHY
+    if Outcome.BLOCKED in outcomes or (case.failures and outcomes):
+        return Health.DEGRADED
+    return Health.HEALTHY
 
 
 def _tied(device: Device, tie: Tie) -> Assessment:

@@ -69,14 +69,15 @@ class Case:
         deadline = self.certificate.not_after if self.certificate else None
         if self.taints and (deadline is None or self.taints[0].deadline < deadline):
             deadline = self.taints[0].deadline
-        timing = self.timing if self.is_triggered else None
-        due, target = (timing.due, timing.target) if timing else (self.now, self.now)
-        start = timing.start if timing else self.now
-        if not self.is_urgent and start <= self.now and not self.governed.is_open_now:
+        timing, start = self.timing, self.now
+        if timing is None or not self.is_triggered:
+            timing = Timing(self.now, self.now, self.now)
+        if not self.is_urgent and not self.governed.is_open_now:
             window = self.governed.opens
             start = window.start if window else datetime.max.replace(tzinfo=self.now.tzinfo)
-        misses = timing is not None and timing.misses_max_age
-        return Timing(due, target, start, self.is_urgent, misses, deadline)
+        elif timing.start < start:
+            start = timing.start
+        return Timing(timing.due, timing.target, start, self.is_urgent, timing.misses_max_age, deadline)
 
     def _look_at(self, certificate: Certificate) -> None:
         if self.device.failures:
@@ -92,5 +93,10 @@ class Case:
             or any(incident.ignore_windows for incident in self.taints)
             or is_urgent_at(self.now, certificate.not_after, dates.life)
         )
-        if dates.due is not None and dates.due - dates.jitter <= self.now + COMING_WITHIN:
+        if dates.due is None:
+            return
+        if dates.due <= self.now:
+            # Overdue: it starts as soon as it may, so where the schedule had put it does not matter any more.
+            self.timing = Timing(dates.due, dates.due, self.now, self.is_urgent, misses_max_age=True)
+        elif dates.due - dates.jitter <= self.now + COMING_WITHIN:
             self.timing = timing_of(self.policy, certificate, dates, self.governed.open_time, is_urgent=self.is_urgent)

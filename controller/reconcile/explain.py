@@ -84,19 +84,19 @@ def _arithmetic(case: Case, timing: Timing | None) -> Iterator[Line]:
     yield Line("L", _life_formula(case.policy), span_text(dates.life))
     if dates.due is not None:
         yield Line("due", _due_formula(case.policy), instant_text(dates.due))
-        yield from _jitter(case, certificate, dates)
+        yield from _target(case, certificate, dates, dates.due)
     if timing is not None:
-        yield Line("target", "due - u · J", instant_text(timing.target))
         yield Line("start", _start_formula(case, timing), instant_text(timing.start))
     urgent = span_text(dates.life / URGENT_SHARE)
     left = span_text(certificate.not_after - case.now)
     yield Line("urgent", f"na - now = {left} ≤ L/{URGENT_SHARE} = {urgent}", "yes" if case.is_urgent else "no")
 
 
-def _jitter(case: Case, certificate: Certificate, dates: Dates) -> Iterator[Line]:
+def _target(case: Case, certificate: Certificate, dates: Dates, due: datetime) -> Iterator[Line]:
     share = share_of(case.policy.name, certificate.certificate_id)
     yield Line("u", f"SHA-256({case.policy.name} ‖ {certificate.certificate_id[:12]}…) / 2^64", f"{share:.4f}")
     yield Line("J", f"{case.policy.schedule.jitter_percent} % of L", span_text(dates.jitter))
+    yield Line("target", "due - u · J", instant_text(due - dates.jitter * share))
 
 
 def _life_formula(policy: Policy) -> str:
@@ -112,6 +112,8 @@ def _due_formula(policy: Policy) -> str:
 
 
 def _start_formula(case: Case, timing: Timing) -> str:
+    if timing.start == case.now:
+        return "now: it is overdue" if timing.due < case.now else "now: nothing holds it back"
     if timing.is_urgent:
         return "target: urgent, windows are ignored"
     if timing.start == timing.target:

@@ -96,7 +96,7 @@ class Timing:
     target: datetime  # due, brought forward by jitter
     start: datetime  # target, moved into open time
     is_urgent: bool = False  # windows are ignored
-    misses_max_age: bool = False  # no window opens before due
+    misses_max_age: bool = False  # it comes after due: no window opened before, or none was used
     deadline: datetime | None = None  # must be done by then: an incident's deadline, or notAfter
 
 

@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DAY = timedelta(days=1)
-HOUR = timedelta(hours=1)
-MINUTE = timedelta(minutes=1)
+_DAY, _HOUR, _MINUTE = 86_400, 3_600, 60  # seconds
 
 NAMES_SHOWN = 3  # of a list of devices inside a sentence
 
@@ -22,12 +21,16 @@ def whole_days(span: timedelta) -> int:
 
 def span_text(span: timedelta) -> str:
     """``214 days``, ``31 hours``, ``5 minutes`` or ``12 seconds``: the largest unit that says enough."""
-    if span < timedelta(0):
+    seconds = int(span.total_seconds())
+    if seconds < 0:
         return f"-{span_text(-span)}"
-    for unit, name, least in ((DAY, "day", 3 * DAY), (HOUR, "hour", 3 * HOUR), (MINUTE, "minute", MINUTE)):
-        if span >= least or (span >= unit and span % unit == timedelta(0)):
-            return count_text(int(span / unit), name)
-    return count_text(int(span.total_seconds()), "second")
+    if seconds >= 3 * _DAY or (seconds and seconds % _DAY == 0):
+        return count_text(seconds // _DAY, "day")
+    if seconds >= 3 * _HOUR or (seconds and seconds % _HOUR == 0):
+        return count_text(seconds // _HOUR, "hour")
+    if seconds >= _MINUTE:
+        return count_text(seconds // _MINUTE, "minute")
+    return count_text(seconds, "second")
 
 
 def count_text(number: int, noun: str) -> str:

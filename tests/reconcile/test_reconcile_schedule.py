@@ -82,6 +82,12 @@ def test_urgent_devices_do_not_wait_for_a_window(make):
     assert timing.is_urgent
 
 
+def test_windows_that_never_open_put_the_start_at_the_end_of_time(make):
+    shut = make.policy(windows=[make.window("0 0 * * *", 25 * HOUR, kind=make.window().kind.DENY)])
+    timing = make.assess(make.device(age=179 * DAY), make.desired(shut)).timing
+    assert (timing.start.year, timing.misses_max_age) == (9999, True)
+
+
 def test_a_certificate_life_under_a_rule_is_the_shorter_of_age_and_validity(make):
     assert life_under(make.rule(renew_before=30 * DAY), 100 * DAY) == 70 * DAY
     assert life_under(make.rule(), 365 * DAY) == 180 * DAY
@@ -123,15 +129,20 @@ def test_explain_tells_the_date_of_a_device_in_sync(make):
 
 
 def test_explain_says_how_the_start_was_found(make):
-    def formula(device, *windows, jitter=10):
-        policy = make.policy(jitter=jitter, windows=windows)
+    def formula(device, *windows, jitter=10, **rule):
+        policy = make.policy(jitter=jitter, windows=windows, rule=make.rule(**rule))
         told = explain(device, make.desired(policy), make.state(), make.now)
         return {line.name: line.formula for line in told.arithmetic}["start"]
 
     assert formula(make.device(), jitter=0) == "target: it falls in open time"
     assert formula(make.device(), make.window()) == "at share u of the open time in [due - J, due]"
     assert "maxAge is missed" in formula(make.device(), make.window("0 2 1 1 *", HOUR))
-    assert formula(make.device(age=200 * DAY, left=DAY)) == "target: urgent, windows are ignored"
+    ends_soon = make.device(age=195 * DAY, left=5 * DAY)
+    assert formula(ends_soon, make.window(), jitter=0, max_age=None, renew_before=DAY) == (
+        "target: urgent, windows are ignored"
+    )
+    assert formula(make.device(age=200 * DAY)) == "now: it is overdue"
+    assert formula(make.device(key_type="RSA-2048")) == "now: nothing holds it back"
     assert formula(make.device(age=200 * DAY), make.window("0 2 * * *")) == "the next open time"
 
 
