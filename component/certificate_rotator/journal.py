@@ -108,7 +108,7 @@ def decode(data: bytes) -> Record:
         if content["schema"] != SCHEMA:
             return _undo(content)
         return _record(content)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return _undo(_salvage(data))
 
 
@@ -153,5 +153,7 @@ def _text(value: object) -> Optional[str]:
     return value
 
 
-def _notes(value: Mapping[object, object]) -> Dict[str, str]:
+def _notes(value: object) -> Dict[str, str]:
+    if not isinstance(value, dict):
+        raise TypeError
     return {name: text for name, text in value.items() if isinstance(name, str) and isinstance(text, str)}

@@ -1,0 +1,167 @@
+"""What is deployed: the recipe, the archive, the pinned requirements."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from component import build
+from component.certificate_rotator import install
+from component.certificate_rotator.configuration import Configuration, parse
+from protocol import topics
+
+COMPONENT = Path(build.__file__).parent
+RECIPE_KEYS = {
+    "RecipeFormatVersion", "ComponentName", "ComponentVersion", "ComponentDescription", "ComponentPublisher",
+    "ComponentConfiguration", "ComponentDependencies", "ComponentType", "ComponentSource", "Manifests", "Lifecycle",
+}  # fmt: skip
+MANIFEST_KEYS = {"Name", "Platform", "Lifecycle", "Artifacts", "Selections"}
+STEP_KEYS = {"Script", "RequiresPrivilege", "Skipif", "Timeout", "Setenv"}
+ARTIFACT_KEYS = {"Uri", "Unarchive", "Permission", "Digest", "Algorithm"}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("built")
+    assert build.main(["--output", str(folder), "--version", "1.2.3", "--bucket", "my-bucket"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(built):
+    return yaml.safe_load((built / "recipe.yaml").read_text())
+
+
+def test_two_builds_are_byte_identical(built, tmp_path):
+    command = [sys.executable, "-m", "component.build", "--output", str(tmp_path), "--version", "1.2.3"]
+    subprocess.run([*command, "--bucket", "my-bucket"], check=True, capture_output=True, cwd=COMPONENT.parent)
+    for name in ("recipe.yaml", build.ARCHIVE):
+        assert (tmp_path / name).read_bytes() == (built / name).read_bytes()
+
+
+def test_the_archive_holds_the_two_packages_and_the_requirements_and_nothing_else(built):
+    with zipfile.ZipFile(built / build.ARCHIVE) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0] for name in names} == {"certificate_rotator", "protocol", "requirements.txt"}
+    assert {"protocol/messages.py", "certificate_rotator/__main__.py", "certificate_rotator/machine.py"} <= set(names)
+    assert all(name.endswith(".py") or name == "requirements.txt" for name in names)
+
+
+def test_a_wheelhouse_is_bundled_when_one_is_given(tmp_path):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "a-1-py3-none-any.whl").write_bytes(b"w")
+    (wheels / "notes.txt").write_bytes(b"n")
+    build.write_archive(tmp_path / "x.zip", wheels)
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        assert [name for name in archive.namelist() if name.startswith("wheelhouse")] == [
+            "wheelhouse/a-1-py3-none-any.whl"
+        ]
+
+
+def test_gdk_finds_recipe_and_archive_where_it_expects_them(tmp_path, monkeypatch):
+    settings = json.loads((COMPONENT / "gdk-config.json").read_text())
+    ((name, component),) = settings["component"].items()
+    (tmp_path / "gdk-config.json").write_text(json.dumps(settings))
+    monkeypatch.chdir(tmp_path)
+    assert build.main(["--gdk"]) == 0
+    folder = tmp_path / "greengrass-build"
+    assert (folder / "artifacts" / name / component["version"] / build.ARCHIVE).exists()
+    assert name in (folder / "recipes" / "recipe.yaml").read_text()
+
+
+def test_the_recipe_keeps_to_the_published_format(recipe):
+    assert set(recipe) <= RECIPE_KEYS
+    assert recipe["RecipeFormatVersion"] == "2020-01-25"
+    assert re.fullmatch(r"[a-zA-Z0-9-_.]{1,128}", recipe["ComponentName"])
+    assert (recipe["ComponentName"], recipe["ComponentVersion"]) == (build.DEFAULT_NAME, "1.2.3")
+    for manifest in recipe["Manifests"]:
+        assert set(manifest) <= MANIFEST_KEYS
+        assert set(manifest["Lifecycle"]) == {"install", "run"}
+        assert all(set(step) <= STEP_KEYS for step in manifest["Lifecycle"].values())
+        for artifact in manifest["Artifacts"]:
+            assert set(artifact) <= ARTIFACT_KEYS
+            assert artifact["Uri"] == f"s3://my-bucket/{build.DEFAULT_NAME}/1.2.3/{build.ARCHIVE}"
+            assert artifact["Permission"] == {"Read": "ALL", "Execute": "NONE"}
+
+
+def test_there_is_a_manifest_for_lite_linux_and_windows_and_lite_comes_first(recipe):
+    platforms = [manifest["Platform"] for manifest in recipe["Manifests"]]
+    assert platforms == [{"os": "linux", "runtime": "aws_nucleus_lite"}, {"os": "linux"}, {"os": "windows"}]
+
+
+def test_only_the_run_step_is_privileged(recipe):
+    for manifest in recipe["Manifests"]:
+        assert manifest["Lifecycle"]["run"]["RequiresPrivilege"] is True
+        assert "RequiresPrivilege" not in manifest["Lifecycle"]["install"]
+
+
+def test_the_default_configuration_is_the_codes_own(recipe):
+    default = recipe["ComponentConfiguration"]["DefaultConfiguration"]
+    assert parse(default) == Configuration()
+
+
+def test_access_control_allows_what_is_used_and_nothing_more(recipe):
+    policies = recipe["ComponentConfiguration"]["DefaultConfiguration"]["accessControl"]["aws.greengrass.ipc.mqttproxy"]
+    allowed = {policy["operations"][0].split("#")[1]: set(policy["resources"]) for policy in policies.values()}
+    thing = "{iot:thingName}"
+    assert allowed["PublishToIoTCore"] == {
+        topics.jobs_get_next(thing), topics.jobs_update(thing, "+"), topics.create(thing), topics.commit(thing),
+    }  # fmt: skip
+    outcomes = [topics.ACCEPTED, topics.REJECTED]
+    assert allowed["SubscribeToIoTCore"] == {
+        topics.jobs_notify_next(thing),
+        *(topics.jobs_get_outcome(thing, outcome) for outcome in outcomes),
+        *(topics.jobs_update_outcome(thing, "+", outcome) for outcome in outcomes),
+        *(topics.outcome(topic(thing), outcome) for topic in (topics.create, topics.commit) for outcome in outcomes),
+    }
+
+
+def test_every_requirement_is_pinned_with_hashes():
+    text = (COMPONENT / "requirements.txt").read_text()
+    blocks = re.split(r"\n(?=\S)", text.strip())
+    assert all("==" in block.splitlines()[0] and "--hash=sha256:" in block for block in blocks)
+    assert set(install.DIRECT) <= set(install.pins(text))
+
+
+def test_the_install_step_does_nothing_where_the_pinned_versions_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pinned = install.pins((COMPONENT / "requirements.txt").read_text())
+    artifact = tmp_path / "artifact" / "certificate_rotator"
+    artifact.mkdir(parents=True)
+    (artifact.parent / "requirements.txt").write_text(
+        "".join(f"{name}=={install._installed(name)} \\\n    --hash=sha256:00\n" for name in pinned)
+    )
+    monkeypatch.setattr(install, "__file__", str(artifact / "install.py"))
+    assert install.main() == 0
+    assert "installed already" in capsys.readouterr().out
+    assert not (tmp_path / "venv").exists()
+
+
+def test_the_install_step_takes_a_bundled_wheelhouse_and_no_index(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    artifact = tmp_path / "artifact" / "certificate_rotator"
+    (artifact.parent / "wheelhouse").mkdir(parents=True)
+    (artifact.parent / "requirements.txt").write_text(
+        "".join(f"{name}==0.0.1 \\\n    --hash=sha256:{'0' * 64}\n" for name in install.DIRECT)
+    )
+    monkeypatch.setattr(install, "__file__", str(artifact / "install.py"))
+    program = f"""
+import sys
+from component.certificate_rotator import install
+install.__file__ = {str(artifact / "install.py")!r}
+sys.exit(install.main())
+"""
+    environment = {"PYTHONPATH": str(COMPONENT.parent), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode != 0
+    assert "0.0.1" in done.stderr
+    assert "http" not in done.stdout + done.stderr
+    assert (tmp_path / "venv" / "bin" / "python3").exists()

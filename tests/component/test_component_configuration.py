@@ -1,0 +1,165 @@
+"""The component's configuration, and the nucleus' around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from component.certificate_rotator import nucleus
+from component.certificate_rotator.configuration import Configuration, parse
+from component.certificate_rotator.errors import ConfigurationError, DeviceError
+from component.certificate_rotator.nucleus import FileCredential, TokenCredential
+from component.certificate_rotator.ports import RestartError
+from component.certificate_rotator.restart import CommandRestarter, Runtime, default_command
+from protocol.algorithms import CsrSigningAlgorithm, KeyType
+
+
+def test_nothing_said_means_the_defaults_and_numbers_may_be_floats():
+    assert parse({}) == Configuration()
+    assert parse({"stepTimeLimitSeconds": 60.0, "accessControl": {}, "keyAlgorithm": None}).step_time_limit == 60
+
+
+@pytest.mark.parametrize("algorithm", CsrSigningAlgorithm)
+@pytest.mark.parametrize("key_type", KeyType)
+def test_every_wrong_pair_is_refused_with_the_reason_and_every_right_one_taken(key_type, algorithm):
+    values = {"keyAlgorithm": key_type.value, "signingAlgorithm": algorithm.value}
+    if key_type.family is algorithm.family:
+        assert (parse(values).key_type, parse(values).signing_algorithm) == (key_type, algorithm)
+    else:
+        with pytest.raises(ConfigurationError, match=f"a {key_type.value} key cannot sign with {algorithm.value}"):
+            parse(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"keyAlgorithm": "RSA-1024"}, r"keyAlgorithm: .*unknown; allowed: RSA-2048"),
+        ({"signingAlgorithm": "MD5"}, r"signingAlgorithm: .*unknown"),
+        ({"stepTimeLimitSeconds": 4}, r"stepTimeLimitSeconds: found 4, expected seconds from 5 to 600"),
+        ({"stepTimeLimitSeconds": True}, r"found True"),
+        ({"reconnectTimeLimitSeconds": "60"}, r"found '60'"),
+        ({"reconnectTimeLimitSeconds": float("nan")}, r"found nan"),
+        ({"resendIntervalSeconds": 30}, r"expected less than stepTimeLimitSeconds, which is 30"),
+        ({"restartCommand": "reboot"}, r"restartCommand: found 'reboot', expected a list"),
+        ({"restartCommand": [""]}, r"restartCommand: found \[''\]"),
+        ({"keyalgorithm": "RSA-2048"}, r"keyalgorithm: no such setting; allowed: .*keyAlgorithm"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(values, expected):
+    with pytest.raises(ConfigurationError, match=expected):
+        parse(values)
+
+
+def test_all_problems_are_told_at_once():
+    with pytest.raises(ConfigurationError) as caught:
+        parse({"keyAlgorithm": "X", "stepTimeLimitSeconds": 0, "typo": 1})
+    assert all(key in str(caught.value) for key in ("keyAlgorithm", "stepTimeLimitSeconds", "typo"))
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "config").mkdir()
+    return tmp_path
+
+
+def configured(root, text):
+    (root / "config" / "effectiveConfig.yaml").write_text(text)
+    return nucleus.read(root)
+
+
+PROVIDER = """
+services:
+  aws.greengrass.crypto.Pkcs11Provider:
+    configuration: {library: /lib/p11.so, slot: 3, userPin: "0042"}
+"""
+
+
+@pytest.mark.parametrize(
+    "system",
+    ["system: {}", "system: {certificateFilePath: '', privateKeyPath: ''}", "system:", "{}"],
+    ids=["absent", "empty", "no system", "empty file"],
+)
+def test_where_provisioning_left_the_paths_empty_the_nucleus_own_are_used(root, system):
+    assert configured(root, system).credential == FileCredential(root / "thingCert.crt", root / "privKey.key")
+
+
+def test_paths_may_be_file_uris(root):
+    text = "system: {certificateFilePath: 'file:///etc/my%20cert.pem', privateKeyPath: /etc/key.pem}"
+    assert configured(root, text).credential == FileCredential(Path("/etc/my cert.pem"), Path("/etc/key.pem"))
+
+
+def test_a_pkcs11_uri_leads_to_the_providers_token_and_the_pin_is_never_shown(root):
+    uri = "pkcs11:object=gg%20key;type="
+    text = f"system: {{certificateFilePath: '{uri}cert', privateKeyPath: '{uri}private'}}"
+    credential = configured(root, text + PROVIDER).credential
+    assert credential == TokenCredential("gg key", "/lib/p11.so", 3, "0042")
+    assert "0042" not in repr(credential)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "system: {certificateFilePath: /a, privateKeyPath: 'pkcs11:object=k'}" + PROVIDER,
+            "both in the token or both",
+        ),
+        (
+            "system: {certificateFilePath: 'pkcs11:object=a', privateKeyPath: 'pkcs11:object=b'}" + PROVIDER,
+            "must share one label, found a and b",
+        ),
+        (
+            "system: {certificateFilePath: 'pkcs11:type=cert', privateKeyPath: 'pkcs11:object=b'}",
+            "expected pkcs11:object",
+        ),
+        ("system: {certificateFilePath: 'pkcs11:object=a', privateKeyPath: 'pkcs11:object=a'}", "has no library"),
+        ("system: [1]", "system is list, expected a mapping"),
+        ("system: {certificateFilePath: [1]}", "certificateFilePath is list"),
+        ("system: {secret: 'unclosed", "is not YAML"),
+    ],
+)
+def test_a_nucleus_that_is_not_set_up_for_it_is_told_what_is_missing(root, text, expected):
+    with pytest.raises(DeviceError, match=expected) as caught:
+        configured(root, text)
+    assert "0042" not in str(caught.value)
+    assert "unclosed" not in str(caught.value)
+
+
+def test_nucleus_lite_is_read_from_its_own_folder_with_fragments_on_top(tmp_path):
+    lite = tmp_path / "etc"
+    (lite / "config.d").mkdir(parents=True)
+    (lite / "config.yaml").write_text("system: {certificateFilePath: /a.pem, privateKeyPath: /a.key}")
+    (lite / "config.d" / "10-own.yaml").write_text("system: {privateKeyPath: /b.key}")
+    found = nucleus.read(tmp_path / "root", lite)
+    assert found.credential == FileCredential(Path("/a.pem"), Path("/b.key"))
+    with pytest.raises(DeviceError, match="no nucleus is configured here"):
+        nucleus.read(tmp_path / "root", tmp_path / "nowhere")
+
+
+def test_the_root_is_two_folders_above_the_components(tmp_path):
+    assert nucleus.root_of(tmp_path / "work" / "c") == tmp_path.resolve()
+    with pytest.raises(DeviceError, match="let the nucleus start this"):
+        nucleus.root_of(tmp_path)
+
+
+def test_interpolation_counts_only_where_it_is_true(root):
+    text = "services: {aws.greengrass.Nucleus: {configuration: {interpolateComponentConfiguration: %s}}}"
+    assert configured(root, text % "true").interpolates
+    assert not configured(root, text % "'yes'").interpolates
+
+
+def test_each_platform_restarts_its_service_and_never_the_machine():
+    commands = {" ".join(default_command(runtime, platform)) for runtime in Runtime for platform in ("linux", "win32")}
+    assert not any(
+        word in command.lower() for command in commands for word in ("reboot", "shutdown", "restart-computer")
+    )
+    assert default_command(Runtime.CLASSIC, "linux") == ("systemctl", "restart", "greengrass.service")
+    assert "Restart-Service -Name greengrass" in default_command(Runtime.CLASSIC, "win32")[-1]
+
+
+def test_a_restart_that_cannot_be_asked_for_says_why():
+    with pytest.raises(RestartError, match="cannot be run"):
+        CommandRestarter(Runtime.CLASSIC, lambda: ["/no/such/command"]).restart()
+    with pytest.raises(RestartError, match="ended with 3: unit not found"):
+        CommandRestarter(Runtime.CLASSIC, lambda: ["sh", "-c", "echo unit not found >&2; exit 3"]).restart()
+    CommandRestarter(Runtime.LITE, lambda: ["true"]).restart()

@@ -1,0 +1,212 @@
+"""Files keep what they had; the journal comes back from anything."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from component.certificate_rotator import certificates, journal
+from component.certificate_rotator.errors import CertificateError, StoreError
+from component.certificate_rotator.journal import Journal, Record, Step
+from component.certificate_rotator.store import Generation
+from component.certificate_rotator.store_files import FileStore
+from component.certificate_rotator.system import System
+from protocol.algorithms import CsrSigningAlgorithm, KeyType
+from protocol.messages import ExecutionStatus
+
+TEXT = st.text(max_size=20)
+RECORDS = st.builds(
+    Record,
+    step=st.sampled_from(Step),
+    job_id=st.none() | st.text(min_size=1, max_size=64),
+    key_type=st.none() | st.sampled_from(KeyType),
+    signing_algorithm=st.none() | st.sampled_from(CsrSigningAlgorithm),
+    outcome=st.none() | st.sampled_from(ExecutionStatus),
+    reason=st.none() | TEXT,
+    target=st.sampled_from(Generation),
+    starts=st.integers(0, 9),
+    swaps=st.integers(0, 99),
+    notes=st.dictionaries(TEXT, TEXT, max_size=3),
+)
+
+
+@given(RECORDS)
+def test_a_record_is_read_as_it_was_written(record):
+    assert journal.decode(journal.encode(record)) == record
+
+
+@given(RECORDS, st.data())
+def test_a_damaged_record_is_rolled_back_or_says_what_it_said(record, data):
+    raw = bytearray(journal.encode(record))
+    position = data.draw(st.integers(0, len(raw) - 1))
+    raw[position] = data.draw(st.integers(0, 255))
+    read = journal.decode(bytes(raw[: data.draw(st.integers(0, len(raw)))]))
+    assert read.step in Step
+    if read.step is Step.SWITCHING and read.reason and read.reason.startswith("the journal of this rotation"):
+        assert read.target is Generation.OLD
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_at_all_roll_back(raw):
+    assert journal.decode(raw).step is Step.SWITCHING
+    assert journal.decode(raw).target is Generation.OLD
+
+
+@pytest.mark.parametrize(
+    "change", [{"schema": 2}, {"step": "FLYING"}, {"key_type": "DSA"}, {"notes": []}, {"starts": "x"}, {"reason": 7}]
+)
+def test_a_journal_of_another_version_rolls_back_and_still_knows_its_job(change):
+    content = {**json.loads(journal.encode(Record(Step.CONNECTING, "job-1", notes={"oldId": "0a"}))), **change}
+    read = journal.decode(json.dumps(content).encode())
+    assert (read.step, read.job_id) == (Step.SWITCHING, "job-1")
+    assert read.notes == ({} if change == {"notes": []} else {"oldId": "0a"})
+
+
+def test_a_journal_that_was_destroyed_in_mid_rotation_brings_the_old_credential_back(world, rotation_document):
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(0.5)
+    world.device.switch_off()
+    assert world.device.certificate_in_place() != world.first_certificate
+    (world.device.folder / "journal.json").write_bytes(b"\0" * 100)
+    world.device.switch_on()
+    world.run(3600)
+    assert world.device.certificate_in_place() == world.first_certificate
+    world.assert_sound()
+
+
+def test_the_journal_holds_no_key_and_only_its_owner_reads_it(tmp_path):
+    book = Journal(tmp_path / "journal.json", System())
+    book.save(Record(Step.CREATING, "job-1"))
+    assert (tmp_path / "journal.json").stat().st_mode & 0o777 == 0o600
+    assert Journal(tmp_path / "journal.json", System()).load() == Record(Step.CREATING, "job-1")
+    book.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def pair(tmp_path, first_pair):
+    certificate, key = tmp_path / "thing.crt", tmp_path / "thing.key"
+    certificate.write_text(first_pair[0])
+    key.write_text(first_pair[1])
+    return certificate, key
+
+
+def test_mode_owner_group_and_extended_attributes_survive_rotation_and_rollback(pair, ca):
+    certificate, key = pair
+    certificate.chmod(0o644)
+    key.chmod(0o440)
+    os.chown(key, 1234, 4321)
+    os.setxattr(key, "user.label", b"system_u:object_r:key_t")
+    store = FileStore(certificate, key, System())
+    store.begin()
+    store.prepare(KeyType.ECDSA_P384)
+    store.install(ca.issue_pem(store.request(CsrSigningAlgorithm.SHA384_ECDSA)))
+    for generation in (Generation.NEW, Generation.OLD):
+        store.switch(generation)
+        status = key.stat()
+        assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o440, 1234, 4321)
+        assert os.getxattr(key, "user.label") == b"system_u:object_r:key_t"
+        assert certificate.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_symbolic_link_stays_one(pair, ca, tmp_path):
+    certificate, key = pair
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "privKey.key"
+    link.symlink_to(key)
+    store = FileStore(certificate, link, System())
+    store.begin()
+    store.prepare(KeyType.ECDSA_P256)
+    before = key.read_bytes()
+    store.install(ca.issue_pem(store.request(CsrSigningAlgorithm.SHA256_ECDSA)))
+    assert link.is_symlink()
+    assert key.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda c, k: k.unlink(), "cannot read .*thing.key"),
+        (lambda c, k: c.write_text("nothing"), "does not hold a certificate"),
+        (lambda c, k: k.write_text("SECRET"), "not an unencrypted PEM key"),
+    ],
+    ids=["no key", "no certificate", "no PEM key"],
+)
+def test_a_credential_that_is_not_complete_is_not_rotated(pair, spoil, expected):
+    spoil(*pair)
+    with pytest.raises(StoreError, match=expected) as caught:
+        FileStore(*pair, System()).begin()
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_key_of_another_pair_is_not_rotated(pair):
+    from component.certificate_rotator import keys
+
+    pair[1].write_bytes(keys.generate(KeyType.ECDSA_P256))
+    with pytest.raises(StoreError, match="does not belong to the certificate"):
+        FileStore(*pair, System()).begin()
+
+
+NAME = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gateway-7")])
+OTHER = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gateway-8")])
+
+
+@pytest.fixture
+def check(ca):
+    """Check a certificate made with some flaw; ``flaw`` maps (key, default arguments) to PEM."""
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography.hazmat.primitives import serialization
+
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+
+    def pem(public=None, subject=NAME, **kwargs):
+        return ca.issue(public or key.public_key(), subject, **kwargs).public_bytes(serialization.Encoding.PEM).decode()
+
+    flaws = {
+        "none": (pem(), ""),
+        "another key": (pem(ec.generate_private_key(ec.SECP256R1()).public_key()), "for another key"),
+        "another subject": (pem(subject=OTHER), "expected 'CN=gateway-7'"),
+        "not yet valid": (pem(not_before=now + timedelta(minutes=20)), "check the clock"),
+        "a little ahead of the clock": (pem(not_before=now + timedelta(minutes=10)), ""),
+        "expired": (pem(not_before=now - timedelta(days=9), days=1), "expired at"),
+        "no certificate": ("nothing", "does not parse"),
+        "a chain of strangers": (pem() + pem(subject=OTHER), "chain received is broken"),
+        "too many": (pem() * 9, "9 certificates received"),
+    }
+    spki = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+    def run(flaw, key_type=KeyType.ECDSA_P256):
+        text, expected = flaws[flaw]
+        arguments = {"public_key": spki, "current_pem": pem().encode(), "key_type": key_type, "now": now}
+        return expected, lambda: certificates.check(text, **arguments)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "flaw",
+    ["none", "another key", "another subject", "not yet valid", "a little ahead of the clock", "expired",
+     "no certificate", "a chain of strangers", "too many"],
+)  # fmt: skip
+def test_a_certificate_is_refused_for_each_flaw_and_taken_without(check, flaw):
+    expected, run = check(flaw)
+    if expected:
+        with pytest.raises(CertificateError, match=expected):
+            run()
+    else:
+        run()
+
+
+def test_a_certificate_of_another_key_type_than_the_job_demands_is_refused(check):
+    _, run = check("none", KeyType.RSA_3072)
+    with pytest.raises(CertificateError, match="holds a ECDSA-P256 key, the job demands RSA-3072"):
+        run()
