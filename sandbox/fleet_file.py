@@ -131,7 +131,7 @@ class Devices(_Model):
 class Backend(_Model):
     """The cloud side of the rotations."""
 
-    stack_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,100}$")] = DEFAULT_STACK_NAME
+    stack_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,39}$")] = DEFAULT_STACK_NAME
 
 
 class SandboxFleet(_Model):

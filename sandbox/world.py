@@ -20,7 +20,7 @@ from component.build import ARCHIVE, write_archive, write_recipe
 from protocol.names import COMPONENT_NAME
 from sandbox.aws import Cloud
 from sandbox.builder import BuiltDevice, Credential, FleetBuilder
-from sandbox.edge import Component, Faults, MqttEndpoint, Nucleus, Provisioning, provision
+from sandbox.edge import Component, DeploymentAgent, Faults, MqttEndpoint, Nucleus, Provisioning, provision
 from sandbox.edge.in_process import InProcessDevice
 from sandbox.edge.in_process_host import InProcessHost
 from sandbox.edge.loop_thread import LoopThread
@@ -176,7 +176,11 @@ class World:
                 self.devices[device.name] = Nucleus(self.folder_of(device.name), component, loop=loop)
             else:
                 self.devices[device.name] = InProcessDevice(device.name, self.folder_of(device.name), host)
+        agent = DeploymentAgent(self.cloud.deployments)
+        self._closing.callback(agent.stop)
         for name, running in self.devices.items():
+            if isinstance(running, Nucleus):
+                agent.attach(running)
             if self._should_connect(name):
                 running.start()
                 self._closing.callback(running.stop)

@@ -29,8 +29,8 @@ AUTHOR = Actor("certfleet demo", "demo@example.com")
 # Instants in the example that must lie near the present: the field, and how far from now.
 _RELATIVE_INSTANTS = {
     "rotateIssuedBefore": timedelta(days=-30),
-    "issuedBefore": timedelta(days=-30),
-    "issuedAfter": timedelta(days=-400),
+    "issuedBefore": timedelta(days=-45),
+    "issuedAfter": timedelta(days=-62),
     "deadline": timedelta(days=7),
     "until": timedelta(days=60),
     "expires": timedelta(days=60),

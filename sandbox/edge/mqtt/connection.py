@@ -221,6 +221,7 @@ class Connection:
                 return
             self._handle(kind, flags, body)
             await self._writer.drain()
+            await asyncio.sleep(0)  # lets the loop notice that the client has gone before the next answer
 
     def _disconnect(self, body: bytes) -> None:
         reason, expiry = packets.decode_disconnect(body, self._version)

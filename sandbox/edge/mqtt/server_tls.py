@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name
@@ -42,4 +43,6 @@ class ClientTrust:
         with self._lock:
             pending, self._pending = self._pending, []
             for certificate_der in pending:
-                self.context.load_verify_locations(cadata=certificate_der)
+                # What is registered and is no certificate can be nobody's: no client can show it.
+                with suppress(ssl.SSLError):
+                    self.context.load_verify_locations(cadata=certificate_der)
