@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from component.build import ARCHIVE, write_archive, write_recipe
-from protocol.names import COMPONENT_NAME
+from protocol.names import AWS_IOT_AUTHORITY, COMPONENT_NAME
 from sandbox.aws import Cloud
 from sandbox.builder import BuiltDevice, Credential, FleetBuilder
 from sandbox.edge import Component, DeploymentAgent, Faults, MqttEndpoint, Nucleus, Provisioning, provision
@@ -80,6 +81,7 @@ class World:
         self.endpoint.start()
         self._closing.callback(self.endpoint.stop)
         self._start_devices(built)
+        self._write_authorities()
 
     def stop(self) -> None:
         """End devices, backend and cloud, in this order; harmless when done before."""
@@ -149,6 +151,14 @@ class World:
             for authority in self.fleet.authorities
         )
         return (self.cloud.aws_iot_ca(), *(x509.load_pem_x509_certificate(pem.encode()) for pem in pems))
+
+    def _write_authorities(self) -> None:
+        """``authorities/<name>.pem``: for whoever checks a chain with tools of their own."""
+        folder = self.folder / "authorities"
+        folder.mkdir(exist_ok=True)
+        names = [AWS_IOT_AUTHORITY, *(authority.name for authority in self.fleet.authorities)]
+        for name, certificate in zip(names, self.authority_certificates(), strict=True):
+            (folder / f"{name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
 
     def summary(self) -> str:
         """One line for people: what there is."""

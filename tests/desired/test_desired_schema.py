@@ -58,7 +58,8 @@ def test_the_examples_of_the_kinds_are_one_correct_fleet(states):
 
 def test_the_examples_of_the_repository_are_correct_fleets():
     demo, example = load(WorkingTree(DESIRED_STATE), now=NOW)
-    assert [policy.thing_group for policy in demo.policies] == ["line-a-gateways", "line-b-gateways", "test-benches"]
+    groups = ["line-a-gateways", "line-b-gateways", "line-c-gateways", "test-benches"]
+    assert [policy.thing_group for policy in demo.policies] == groups
     assert demo.authorities["plant-ca"].arn is not None
     assert (example.fleet.name, len(example.waivers), len(example.incidents)) == ("production", 1, 1)
 

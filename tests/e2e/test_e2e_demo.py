@@ -1,0 +1,97 @@
+"""`certfleet demo` as a new user runs it; what it leaves behind is checked by openssl, not by our own code."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+MUST_SAY = {
+    "the fleet": r"68 devices in 5 groups, 7 of them real component processes; AWS IoT's CA and 1 private CA",
+    "every rotating reason": r"(?s)IssuedBeforeCutoff.*Expiring.*AgeExceeded.*KeyTypeMismatch.*AuthorityMismatch",
+    "the incident": r"incident copied-keys is finished",
+    "the plan": r"devices rotate in \d+ jobs",
+    "the outcome": r"40 devices rotated",
+    "nothing left to do": r"Nothing to do now",
+    "keys match": r"✓ 40 rotated devices hold a private key and a certificate that match",
+    "chains verify": r"✓ 40 rotated devices hold a certificate that the authority of their policy signed",
+    "old certificates are gone": r"✓ 40 rotated devices have lost their old certificate",
+    "old credentials are refused": r"✓ 40 rotated devices are refused when they connect with the old credential",
+}
+BLOCKED = [
+    "PolicyConflict",
+    "NoCertificate",
+    "ExtraCertificate",
+    "SharedCertificate",
+    "NotExclusive",
+    "CertificateInactive",
+    "Unparseable",
+    "Expired",
+    "RepeatedlyFailed",
+    "Waived",
+    "Suspended",
+]
+DEMANDED = {  # by prefix of the device's name: key as openssl prints it, and authority
+    "line-a-legacy": ("ASN1 OID: prime256v1", "plant-ca"),
+    "line-a-cell": ("ASN1 OID: prime256v1", "plant-ca"),
+    "line-a-expiring": ("ASN1 OID: prime256v1", "plant-ca"),
+    "line-b-old": ("Public-Key: (2048 bit)", "aws-iot"),
+    "line-b-curve": ("Public-Key: (2048 bit)", "aws-iot"),
+    "line-b-batch": ("Public-Key: (2048 bit)", "aws-iot"),
+    "bench-leaked": ("ASN1 OID: secp384r1", "aws-iot"),
+}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "controller.cli", "demo", "--folder", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder, done
+
+
+def openssl(*arguments):
+    return subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("pattern", MUST_SAY.values(), ids=MUST_SAY.keys())
+def test_the_demo_shows(pattern, demo):
+    assert re.search(pattern, demo[1].stdout)
+
+
+def test_the_demo_prints_nothing_that_is_not_part_of_its_story(demo):
+    assert "Traceback" not in demo[1].stderr
+    assert "exception" not in demo[1].stderr
+
+
+@pytest.mark.parametrize("reason", BLOCKED)
+def test_what_is_left_says_what_a_person_must_do(reason, demo):
+    last_drift = demo[1].stdout.rpartition("$ certfleet drift")[2]
+    assert re.search(rf"\n  {reason}  misfit-.*\n(    .*\n)+?    → \w", last_drift)
+
+
+@pytest.mark.parametrize("prefix", DEMANDED)
+def test_openssl_finds_matching_keys_of_the_demanded_type_and_a_chain_to_the_demanded_authority(prefix, demo):
+    key_type, authority = DEMANDED[prefix]
+    devices = sorted((demo[0] / "world" / "devices").glob(f"{prefix}-*"))
+    assert devices
+    for device in devices:
+        certificate, key = device / "thingCert.crt", device / "privKey.key"
+        assert openssl("x509", "-in", certificate, "-noout", "-pubkey") == openssl("pkey", "-in", key, "-pubout")
+        assert key_type in openssl("pkey", "-in", key, "-noout", "-text_pub")
+        ca = demo[0] / "world" / "authorities" / f"{authority}.pem"
+        assert ": OK" in openssl("verify", "-CAfile", ca, certificate)
+        assert oct(key.stat().st_mode)[-3:] == "600"
+
+
+def test_no_device_keeps_anything_of_its_rotation(demo):
+    left = [
+        path
+        for path in (demo[0] / "world" / "devices").rglob("*")
+        if re.search(r"backup|pending|\.new$|\.tmp", path.name)
+    ]
+    journals = list((demo[0] / "world" / "devices").rglob("journal.json"))
+    assert left == []
+    assert [path for path in journals if json.loads(path.read_text()).get("step")] == []
