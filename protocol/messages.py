@@ -72,18 +72,24 @@ class CreateRequest:
 
 @dataclass(frozen=True)
 class CreateAccepted:
-    """The new certificate, PEM; the leaf first where a chain follows."""
+    """The new certificate, PEM; the leaf first where a chain follows.
+
+    ``job_id`` is ours and may be missing, here and in the other answers: it lets a device tell an
+    answer that comes late from one to the job at hand.
+    """
 
     certificate_pem: str
+    job_id: Optional[str] = None
 
     def encode(self) -> bytes:
         """The payload."""
-        return _encode({"certificatePem": self.certificate_pem})
+        return _encode({"certificatePem": self.certificate_pem, **_job(self.job_id)})
 
     @classmethod
     def decode(cls, payload: bytes) -> CreateAccepted:
         """Read and check a payload."""
-        return cls(_text(_object(payload), "certificatePem"))
+        message = _object(payload)
+        return cls(_text(message, "certificatePem"), _optional_text(message, "jobId"))
 
 
 @dataclass(frozen=True)
@@ -103,15 +109,32 @@ class CommitRequest:
 
 
 @dataclass(frozen=True)
+class CommitAccepted:
+    """The backend has seen the device connected with the new certificate."""
+
+    job_id: Optional[str] = None
+
+    def encode(self) -> bytes:
+        """The payload."""
+        return _encode(_job(self.job_id))
+
+    @classmethod
+    def decode(cls, payload: bytes) -> CommitAccepted:
+        """Read and check a payload."""
+        return cls(_optional_text(_object(payload), "jobId"))
+
+
+@dataclass(frozen=True)
 class Rejected:
     """Why a create or commit was refused; ``code`` is ours and may be missing."""
 
     error_message: str
     code: Optional[str] = None
+    job_id: Optional[str] = None
 
     def encode(self) -> bytes:
         """The payload."""
-        message = {"errorMsg": self.error_message}
+        message = {"errorMsg": self.error_message, **_job(self.job_id)}
         if self.code:
             message["errorCode"] = self.code
         return _encode(message)
@@ -120,8 +143,7 @@ class Rejected:
     def decode(cls, payload: bytes) -> Rejected:
         """Read and check a payload."""
         message = _object(payload)
-        code = message.get("errorCode")
-        return cls(_text(message, "errorMsg"), code if isinstance(code, str) else None)
+        return cls(_text(message, "errorMsg"), _optional_text(message, "errorCode"), _optional_text(message, "jobId"))
 
 
 @dataclass(frozen=True)
@@ -208,6 +230,15 @@ def _text(message: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise ProtocolError(f"{name} is {value!r}, expected a non-empty string"[:200])
     return value
+
+
+def _job(job_id: Optional[str]) -> Dict[str, str]:
+    return {"jobId": job_id} if job_id else {}
+
+
+def _optional_text(message: Mapping[str, Any], name: str) -> Optional[str]:
+    value = message.get(name)
+    return value if isinstance(value, str) else None
 
 
 def _optional_int(message: Mapping[str, Any], name: str) -> Optional[int]:

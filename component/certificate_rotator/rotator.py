@@ -14,6 +14,7 @@ from protocol import topics
 from protocol.errors import ProtocolError
 from protocol.job_document import is_rotation
 from protocol.messages import (
+    CommitAccepted,
     CreateAccepted,
     Execution,
     ExecutionStatus,
@@ -127,9 +128,15 @@ class Rotator:
             (topics.jobs_update_outcome(thing, "+", topics.ACCEPTED), self._updated),
             (topics.jobs_update_outcome(thing, "+", topics.REJECTED), self._updated),
             (topics.outcome(create, topics.ACCEPTED), self._created),
-            (topics.outcome(create, topics.REJECTED), functools.partial(_rejected, Event.CREATE_REJECTED)),
-            (topics.outcome(commit, topics.ACCEPTED), lambda _: (Event.COMMIT_ACCEPTED, Cause())),
-            (topics.outcome(commit, topics.REJECTED), functools.partial(_rejected, Event.COMMIT_REJECTED)),
+            (
+                topics.outcome(create, topics.REJECTED),
+                functools.partial(self._refused_by_backend, Event.CREATE_REJECTED),
+            ),
+            (topics.outcome(commit, topics.ACCEPTED), self._committed),
+            (
+                topics.outcome(commit, topics.REJECTED),
+                functools.partial(self._refused_by_backend, Event.COMMIT_REJECTED),
+            ),
         ]
 
     def _subscribe(self) -> None:
@@ -196,8 +203,9 @@ class Rotator:
         return (Event.UPDATE_ACCEPTED if answer.code is None else Event.UPDATE_REJECTED), Cause()
 
     def _created(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
-        pem = CreateAccepted.decode(payload).certificate_pem
-        if self._state is not State.CREATING:
+        accepted = CreateAccepted.decode(payload)
+        pem = accepted.certificate_pem
+        if self._state is not State.CREATING or self._is_of_another_job(accepted.job_id):
             return None
         try:
             foreign = certificates.public_key_der(certificates.load(pem.encode())) != self._actions.new_public_key()
@@ -208,6 +216,23 @@ class Rotator:
             self._refused = " (one for another key came and was refused)"
             return None
         return Event.CREATE_ACCEPTED, Cause(certificate_pem=pem)
+
+    def _committed(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
+        if self._is_of_another_job(CommitAccepted.decode(payload).job_id):
+            return None
+        return Event.COMMIT_ACCEPTED, Cause()
+
+    def _refused_by_backend(self, event: Event, payload: bytes) -> Optional[Tuple[Event, Cause]]:
+        rejected = Rejected.decode(payload)
+        if self._is_of_another_job(rejected.job_id):
+            return None
+        code = f" ({rejected.code})" if rejected.code else ""
+        return event, Cause(reason=rejected.error_message + code)
+
+    def _is_of_another_job(self, job_id: Optional[str]) -> bool:
+        """Whether an answer comes late, from an earlier rotation; the stock backend's answers do not say."""
+        record = self._actions.record
+        return job_id is not None and record is not None and job_id != record.job_id
 
     # Events → actions ----------------------------------------------------------------------------
 
@@ -300,9 +325,3 @@ def _is_rotation(execution: Execution) -> bool:
         return True
     log.info("job %s is no rotation: left to whom it concerns", execution.job_id)
     return False
-
-
-def _rejected(event: Event, payload: bytes) -> Tuple[Event, Cause]:
-    rejected = Rejected.decode(payload)
-    code = f" ({rejected.code})" if rejected.code else ""
-    return event, Cause(reason=rejected.error_message + code)

@@ -139,6 +139,7 @@ class Cloud:
         self.jobs = {}  # id → [status, document, details]
         self.record = None  # (job id, CSR public key, old, new, progress)
         self.undecided = frozenset()
+        self.correlates = True  # our backend names the job in its answers, the stock one does not
         self.timeout = 300.0  # seconds in progress
         self.device = None
         self.log = []  # every message from the device: (topic, parsed payload)
@@ -218,6 +219,8 @@ class Cloud:
             self.handle_jobs(topic.split("/")[4:], topic, message)
             return
         answer = self.create(message, principal) if rotation.operation == "create" else self.commit(message, principal)
+        if self.correlates:
+            answer = {**answer, "jobId": message["jobId"]}
         self.send(f"{topic}/{'rejected' if 'errorMsg' in answer else 'accepted'}", answer)
 
     def handle_jobs(self, parts, topic, message):
@@ -271,9 +274,9 @@ class Cloud:
             return
         if status == "SUCCEEDED" and record["progress"] == "committed":
             self.retire(record["old"])
-        elif record["progress"] == "created":
+        elif record["progress"] == "created" and status != "SUCCEEDED":
             self.retire(record["new"])
-        else:
+        else:  # timed out after the commit, or a success that contradicts the record: both stay
             self.undecided = frozenset({record["old"], record["new"]})
             return  # the record stays: a repeated commit is still answered
         self.record = None

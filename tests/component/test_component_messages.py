@@ -245,3 +245,24 @@ def test_a_stock_job_takes_key_and_algorithm_from_the_configuration(world):
     assert world.cloud.status() == "SUCCEEDED"
     created = next(message for topic, message in world.cloud.log if topic.endswith("/create"))
     assert len(created["csr"]) > 800  # RSA-2048, the default
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "rejected"])
+def test_a_late_answer_to_an_earlier_commit_is_not_taken_for_this_one(world, rotation_document, outcome):
+    """Found by the state machine: two rotations in a row, and a doubled answer in between."""
+
+    def intercept(_direction, topic, payload):
+        if topic == f"{ROTATION}/commit" and json.loads(payload)["jobId"] == "job-2":
+            late = {"jobId": "job-1", **({"errorMsg": "no"} if outcome == "rejected" else {})}
+            world.cloud.send(f"{ROTATION}/commit/{outcome}", late)
+            return [(5.0, payload)]
+        return [(0.0, payload)]
+
+    world.cloud.intercept = intercept
+    world.device.switch_on()
+    world.cloud.create_job("job-1", rotation_document())
+    world.cloud.create_job("job-2", rotation_document())
+    world.run(600)
+    assert (world.cloud.status("job-1"), world.cloud.status("job-2")) == ("SUCCEEDED", "SUCCEEDED")
+    assert world.cloud.registry == {world.device.certificate_in_place()}
+    world.assert_sound()

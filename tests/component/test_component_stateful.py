@@ -28,10 +28,11 @@ FATES = ["pass", "pass", "pass", "lost", "doubled", "late"]
 
 def machine_for(make_world, document):  # noqa: C901  # a class per run: hypothesis builds it without arguments
     class DeviceAndCloud(RuleBasedStateMachine):
-        @initialize(fates=st.lists(st.sampled_from(FATES), min_size=1, max_size=12))
-        def switch_on(self, fates):
+        @initialize(fates=st.lists(st.sampled_from(FATES), min_size=1, max_size=12), correlates=st.booleans())
+        def switch_on(self, fates, correlates):
             self.folder = Path(tempfile.mkdtemp())
             self.world = make_world(self.folder)
+            self.world.cloud.correlates = correlates
             self.fates, self.messages, self.number = fates, 0, 0
             self.connected = {self.world.first_certificate}
             self.calm = False

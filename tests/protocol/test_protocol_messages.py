@@ -13,6 +13,7 @@ from protocol.errors import ProtocolError
 from protocol.messages import (
     MAX_CSR_CHARACTERS,
     MAX_PAYLOAD_BYTES,
+    CommitAccepted,
     CommitRequest,
     CreateAccepted,
     CreateRequest,
@@ -30,6 +31,7 @@ DECODERS = {
     "create": CreateRequest.decode,
     "create accepted": CreateAccepted.decode,
     "commit": CommitRequest.decode,
+    "commit accepted": CommitAccepted.decode,
     "rejected": Rejected.decode,
     "execution": decode_execution,
     "answer": decode_jobs_answer,
@@ -39,9 +41,10 @@ DECODERS = {
 @given(
     st.one_of(
         st.builds(CreateRequest, TEXT, TEXT),
-        st.builds(CreateAccepted, TEXT),
+        st.builds(CreateAccepted, TEXT, st.none() | TEXT),
+        st.builds(CommitAccepted, st.none() | TEXT),
         st.builds(CommitRequest, TEXT),
-        st.builds(Rejected, TEXT, st.none() | TEXT),
+        st.builds(Rejected, TEXT, st.none() | TEXT, st.none() | TEXT),
     )
 )
 def test_every_message_is_read_as_it_was_written(message):
