@@ -5,10 +5,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit lock synth docs component clean
+.PHONY: help demo test check unit synth lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -30,9 +31,14 @@ unit: $(VENV)/.test ## the tests, on every core
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 	$(BIN)/python tools/coverage_floors.py
 
-lock: ## renew requirements/*.txt from pyproject.toml (needs uv)
-	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra sandbox -o requirements/demo.txt
-	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra sandbox --extra backend --extra dev -o requirements/test.txt
+synth: $(VENV)/.test ## renew the backend's checked-in template (needs Node)
+	$(BIN)/python -m backend.synth
+
+lock: ## renew every locked list of packages (needs uv)
+	$(LOCK) --universal pyproject.toml -o requirements/controller.txt
+	$(LOCK) --universal pyproject.toml --extra sandbox -o requirements/demo.txt
+	$(LOCK) --universal pyproject.toml --extra sandbox --extra backend --extra dev -o requirements/test.txt
+	$(LOCK) --python-version 3.14 --python-platform aarch64-manylinux_2_28 backend/requirements.in -o backend/requirements.txt
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"certfleet needs Python 3.11 or later, found {sys.version.split()[0]}: set PYTHON=/path/to/python3.11")'
