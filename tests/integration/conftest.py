@@ -1,0 +1,72 @@
+"""Where the integration suite runs: against the sandbox, or against real devices of an AWS account.
+
+    pytest tests/integration
+    pytest tests/integration --target aws --thing-group canaries --force-enable-socket
+
+The second needs credentials and a region in the environment, the backend deployed, and the component
+deployed to the thing group; it runs the tests marked ``portable``. The devices of the group are rotated
+many times, rules and functions of the backend are switched off for moments: keep it apart from production.
+"""
+
+from __future__ import annotations
+
+import boto3
+import pytest
+from integration_bench import Bench, Pace
+from integration_sandbox import SandboxBench, build_fleet
+
+from protocol.names import DEFAULT_STACK_NAME
+from sandbox.world import World
+
+PORTABLE = "portable"
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("integration")
+    group.addoption("--target", choices=("sandbox", "aws"), default="sandbox", help="where the integration suite runs")
+    group.addoption("--thing-group", help="with --target aws: the thing group whose devices are rotated")
+    group.addoption("--stack-name", default=DEFAULT_STACK_NAME, help="with --target aws: name of the backend's stack")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", f"{PORTABLE}: of the integration suite; runs against real devices too")
+    if _target(config) == "aws" and not config.getoption("thing_group"):
+        raise pytest.UsageError("--target aws needs --thing-group NAME: a group of real devices that may be rotated")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Real devices get the tests that are meant for them; the rest is not run, and counted as deselected."""
+    if _target(config) == "sandbox":
+        return
+    chosen = [item for item in items if item.get_closest_marker(PORTABLE)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
+def _target(config):
+    # Collected from above this folder, the options do not exist.
+    return config.getoption("target", default="sandbox")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, request):
+    """A sandbox with the devices that the module asks for by ``PROCESSES`` (real component processes)."""
+    world = World(build_fleet(getattr(request.module, "PROCESSES", 1)), tmp_path_factory.mktemp("world"))
+    world.start()
+    missing = world.wait_until_online()
+    assert not missing, f"never connected: {missing}"
+    yield world
+    world.stop()
+
+
+@pytest.fixture(scope="module")
+def bench(request):
+    """The devices under test and the operator's levers on their backend."""
+    config = request.config
+    if _target(config) == "aws":
+        made = Bench(boto3.client, config.getoption("thing_group"), config.getoption("stack_name"), Pace.real())
+    else:
+        made = SandboxBench(request.getfixturevalue("world"))
+    made.open()
+    yield made
+    made.close()
