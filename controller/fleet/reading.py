@@ -122,8 +122,9 @@ class Reader:
             )
             connection.execute("UPDATE certificates SET are_things_read = 1 WHERE id = ?", (certificate_id,))
             connection.executemany(
-                "UPDATE things SET read_in_run = ?, must_read = 0 WHERE name = ?",
-                [(self._run, thing) for thing, _ in things],
+                # Known to hold this one now; what else it holds is for the slice to see, in its turn.
+                "UPDATE things SET read_in_run = max(read_in_run, 1), must_read = 0 WHERE name = ?",
+                [(thing,) for thing, _ in things],
             )
             query = f"SELECT 1 FROM certificates c WHERE id = ? AND {_MISSING_DESCRIPTION}"  # noqa: S608 (constants only)
             return connection.execute(query, (certificate_id,)).fetchone() is not None

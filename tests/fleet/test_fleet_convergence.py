@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from fleet_registry import EPOCH, Registry
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from controller.fleet import Inventory, RefreshOptions, refresh
@@ -107,6 +107,7 @@ def test_whatever_a_listing_shows_is_known_at_the_next_refresh(rounds, make_sess
 
 
 @checked
+@example(rounds=[[("extra", "t-0"), ("move", "t-0", "t-3")]])  # a new certificate hid that the old one had gone
 @given(rounds=st.lists(st.lists(st.one_of(loud, silent), max_size=4), min_size=1, max_size=3))
 def test_whatever_happens_is_known_once_the_slice_has_come_round(rounds, make_session, make_desired, now):
     ends_alike(rounds, WHOLE_SLICE, make_session, make_desired, now)
