@@ -12,6 +12,8 @@ import ipaddress
 import json
 import os
 import queue
+import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -29,7 +31,7 @@ from component import build
 from protocol.algorithms import KeyType, default_csr_algorithm, matching_csr_algorithms
 from sandbox.bus import Bus, Message
 from sandbox.clock import SandboxClock
-from sandbox.edge import Component, Deployment, MqttEndpoint, Nucleus, Provisioning, Variant, provision
+from sandbox.edge import Component, Deployment, MqttEndpoint, Nucleus, Pkcs11Settings, Provisioning, Variant, provision
 from sandbox.interfaces import JobsDataError
 
 THING = "gateway-7"
@@ -200,12 +202,18 @@ def start(tmp_path, site, artifacts):
     """Provision a device with a first credential and start its nucleus."""
     started = []
 
-    def run(*, variant=Variant.CLASSIC, interpolate=True, configuration=None):
+    def run(*, variant=Variant.CLASSIC, interpolate=True, configuration=None, environment=None, **system):
         root = Path(os.path.realpath(tmp_path)) / "gg"
         config = provision(
             root,
             Provisioning(
-                THING, site.endpoint.host, site.endpoint.port, site.ca_file, variant=variant, interpolate=interpolate
+                THING,
+                site.endpoint.host,
+                site.endpoint.port,
+                site.ca_file,
+                variant=variant,
+                interpolate=interpolate,
+                **system,
             ),
         )
         key = ec.generate_private_key(ec.SECP256R1())
@@ -216,7 +224,9 @@ def start(tmp_path, site, artifacts):
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, THING)])
         first = site.issue(key.public_key(), subject)
         (root / "thingCert.crt").write_text(site.pems[first])
-        component = Component(artifacts / "recipe.yaml", artifacts / "unpacked", run_install=True)
+        component = Component(
+            artifacts / "recipe.yaml", artifacts / "unpacked", environment=environment or {}, run_install=True
+        )
         nucleus = Nucleus(root, component, variant=variant)
         if configuration:
             default = {**nucleus.recipe.default_configuration, **configuration}
@@ -286,6 +296,96 @@ def test_each_key_type_and_every_csr_algorithm_rotates_through_ipc_and_tls(start
             assert (nucleus.root / "privKey.key").stat().st_mode & 0o777 == 0o600
     assert nucleus.component_starts == restarts + 1
     assert len(site.active) == 1
+
+
+PIN = "7391"
+LABEL = "device"
+
+
+class SoftToken:
+    """A SoftHSM token, made, filled and looked into by the tools that Debian ships."""
+
+    def __init__(self, folder, monkeypatch):
+        self.configuration = folder / "softhsm2.conf"
+        (folder / "tokens").mkdir()
+        self.configuration.write_text(f"directories.tokendir = {folder / 'tokens'}\nlog.level = ERROR\n")
+        monkeypatch.setenv("SOFTHSM2_CONF", str(self.configuration))
+        # The library reads its settings once a process: a copy is one that nobody else has loaded.
+        self.library = shutil.copy("/usr/lib/softhsm/libsofthsm2.so", folder)
+        made = self.run("softhsm2-util", "--init-token", "--free", "--label", "t", "--pin", PIN, "--so-pin", PIN)
+        self.slot = int(re.search(r"slot (\d+)", made)[1])
+
+    def run(self, *command):
+        return subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
+
+    def tool(self, *arguments):
+        return self.run(
+            "pkcs11-tool", "--module", self.library, "--token-label", "t", "--login", "--pin", PIN, *arguments
+        )
+
+    def store(self, key_file, certificate_der):
+        self.run(
+            "softhsm2-util", "--module", self.library, "--import", key_file, "--token", "t", "--label", LABEL,
+            "--id", "01", "--pin", PIN,
+        )  # fmt: skip
+        self.tool("--write-object", certificate_der, "--type", "cert", "--label", LABEL, "--id", "01")
+
+    def certificate(self, file):
+        self.tool("--read-object", "--type", "cert", "--label", LABEL, "--output-file", file)
+        return openssl("x509", "-inform", "DER", "-in", str(file), "-noout", "-text")
+
+    def proves(self, folder, mechanism):
+        """Whether the token's key signs what the token's certificate verifies, say pkcs11-tool and openssl."""
+        (folder / "digest").write_bytes(hashlib.sha256(b"x").digest())
+        self.tool(
+            "--sign", "--mechanism", mechanism, "--label", LABEL, "--input-file", folder / "digest",
+            "--output-file", folder / "signature", "--signature-format", "openssl",
+        )  # fmt: skip
+        self.tool("--read-object", "--type", "cert", "--label", LABEL, "--output-file", folder / "c.der")
+        (folder / "c.pub").write_text(
+            openssl("x509", "-inform", "DER", "-in", str(folder / "c.der"), "-noout", "-pubkey")
+        )
+        return openssl(
+            "pkeyutl", "-verify", "-pubin", "-inkey", str(folder / "c.pub"), "-in", str(folder / "digest"),
+            "-sigfile", str(folder / "signature"),
+        )  # fmt: skip
+
+
+def test_a_softhsm_rotates_through_ipc_and_tls_with_each_key_that_the_tls_library_can_use(
+    start, site, tmp_path, monkeypatch
+):
+    token = SoftToken(tmp_path, monkeypatch)
+    key = ec.generate_private_key(ec.SECP256R1())
+    pkcs8 = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "first.key").write_bytes(pkcs8)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, THING)])
+    first = site.issue(key.public_key(), subject)
+    (tmp_path / "first.der").write_bytes(site.ders[-1])
+    token.store(tmp_path / "first.key", tmp_path / "first.der")
+    nucleus = start(
+        environment={"SOFTHSM2_CONF": str(token.configuration)},
+        certificate=f"pkcs11:object={LABEL};type=cert",
+        private_key=f"pkcs11:object={LABEL};type=private",
+        pkcs11=Pkcs11Settings("softhsm", token.library, token.slot, PIN),
+        configuration={"reconnectTimeLimitSeconds": 10, "resendIntervalSeconds": 1},
+    )
+    assert nucleus.wait_connected()
+    for key_type in (KeyType.RSA_2048, KeyType.RSA_3072, KeyType.ECDSA_P256, KeyType.ECDSA_P384):
+        site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": key_type.value}, key_type.value)
+        job = site.wait_ended(key_type.value)
+        assert job["status"] == "SUCCEEDED", (job, nucleus.log_file.read_text()[-3000:])
+        assert OPENSSL_KEY[key_type] in token.certificate(tmp_path / "now.der")
+        if key_type in (KeyType.ECDSA_P256, KeyType.ECDSA_P384):
+            assert "Signature Verified Successfully" in token.proves(tmp_path, "ECDSA")
+    site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P521"}, "P521")
+    job = site.wait_ended("P521", timeout=120)
+    assert job["status"] == "FAILED"
+    assert "rolled back" in job["statusDetails"]["DeviceFailureReason"]
+    assert OPENSSL_KEY[KeyType.ECDSA_P384] in token.certificate(tmp_path / "now.der")
+    labels = [line.split(":")[1].strip() for line in token.tool("-O").splitlines() if "label:" in line]
+    assert labels == [LABEL] * 3
+    assert first not in site.active
+    assert PIN not in nucleus.log_file.read_text()
 
 
 def test_nucleus_lite_rotates_without_ending_the_component(start, site):

@@ -1,13 +1,14 @@
 """Credentials in real tokens: SoftHSM, and a TPM 2.0 (swtpm behind tpm2-pkcs11). Judged by pkcs11-tool and openssl.
 
-The token's library reads its settings when it is loaded, so each kind is set up once for this process;
-each test works under a label of its own.
+The token's library reads its settings when it is loaded, so each kind is set up once, SoftHSM from a copy
+that no other test loads; each test works under a label of its own.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import uuid
 
@@ -65,10 +66,10 @@ def softhsm(tmp_path_factory):
     before = os.environ.get("SOFTHSM2_CONF")
     os.environ["SOFTHSM2_CONF"] = str(configuration)
     run("softhsm2-util", "--init-token", "--free", "--label", "device", "--pin", PIN, "--so-pin", PIN)
-    library = pkcs11.lib(SOFTHSM)
-    library.reinitialize()
+    own = str(shutil.copy(SOFTHSM, folder))
+    library = pkcs11.lib(own)
     slot = next(slot for slot in library.get_slots(token_present=True) if slot.get_token().label == "device")
-    yield Machine(SOFTHSM, slot.slot_id, "device")
+    yield Machine(own, slot.slot_id, "device")
     if before is None:
         del os.environ["SOFTHSM2_CONF"]
     else:
@@ -204,7 +205,7 @@ def test_a_key_that_is_not_the_certificates_stops_the_rotation(softhsm, enrol):
     ids=["a token that was pulled", "a wrong PIN"],
 )
 def test_a_token_that_cannot_be_used_is_named_and_the_pin_is_not(softhsm, slot, pin, expected):
-    store = Pkcs11Store(Token(SOFTHSM, slot or softhsm.slot, pin), "any")
+    store = Pkcs11Store(Token(softhsm.library, slot or softhsm.slot, pin), "any")
     with pytest.raises(StoreError, match=expected) as caught:
         store.begin()
     assert pin not in str(caught.value)
