@@ -1,0 +1,136 @@
+"""From job notification to SUCCEEDED: ``python benchmarks/component_rotation.py``.
+
+The real component process under the sandbox's nucleus, over IPC and mutual TLS; registry, jobs and backend
+are the small ones of the component's own test. Key generation and the nucleus restart stand apart: what is
+left is the component's and the protocol's own. Beside it, resident memory when idle, and bytes written.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from component import build
+from component.certificate_rotator import keys
+from protocol.algorithms import KeyType, default_csr_algorithm
+from sandbox.bus import Message
+from sandbox.edge import Component, Nucleus, Provisioning, provision
+
+ROOT = Path(__file__).resolve().parent.parent
+ROUNDS = 3
+
+
+def load_test() -> Any:
+    """The test module that holds Site: registry, jobs and backend in one."""
+    path = ROOT / "tests" / "component" / "test_component_in_sandbox.py"
+    specification = importlib.util.spec_from_file_location("component_in_sandbox", path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+class Watch:
+    """When each message of the rotation passed."""
+
+    def __init__(self, site: Any) -> None:
+        self.times: dict[str, float] = {}
+        site.bus.listen(self.hear)
+
+    def hear(self, message: Message) -> None:
+        """Note the first time."""
+        for name in ("notify-next", "certificate/create", "create/accepted", "certificate/commit"):
+            if message.topic.endswith(name):
+                self.times.setdefault(name, time.monotonic())
+
+
+def start(module: Any, folder: Path, site: Any) -> Nucleus:
+    """A device with a first credential, running the built component."""
+    build.main(["--output", str(folder / "build"), "--version", "0.0.0"])
+    with zipfile.ZipFile(folder / "build" / build.ARCHIVE) as archive:
+        archive.extractall(folder / "unpacked")
+    root = folder / "gg"
+    provision(root, Provisioning(module.THING, site.endpoint.host, site.endpoint.port, site.ca_file))
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (root / "privKey.key").write_bytes(pem)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, module.THING)])
+    (root / "thingCert.crt").write_text(site.pems[site.issue(key.public_key(), subject)])
+    nucleus = Nucleus(root, Component(folder / "build" / "recipe.yaml", folder / "unpacked"))
+    nucleus.start()
+    module.wait_for_log(nucleus, "ASKING → IDLE")
+    return nucleus
+
+
+def key_seconds(key_type: KeyType) -> float:
+    """What a key of this type takes here, on average."""
+    began = time.perf_counter()
+    for _ in range(ROUNDS):
+        keys.generate(key_type)
+    return (time.perf_counter() - began) / ROUNDS
+
+
+def main() -> None:
+    """Print one line for each key type."""
+    module = load_test()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(os.path.realpath(name))
+        site = module.Site(folder)
+        nucleus = start(module, folder, site)
+        try:
+            status = Path(f"/proc/{module._python_pid(nucleus)}/status").read_text()  # noqa: SLF001  # the test's own
+            print("idle:", next(line for line in status.splitlines() if line.startswith("VmRSS")))
+            print(f"{'key type':12}{'total s':>9}{'key s':>9}{'restart s':>11}{'the rest s':>12}{'KiB written':>13}")
+            for key_type in KeyType:
+                measure(site, nucleus, module, key_type)
+        finally:
+            nucleus.stop()
+            site.stop()
+
+
+def measure(site: Any, nucleus: Nucleus, module: Any, key_type: KeyType) -> None:
+    """One rotation."""
+    key = key_seconds(key_type)
+    watch, job = Watch(site), f"{key_type.value}"
+    algorithm = default_csr_algorithm(key_type)
+    before = written(module, nucleus)
+    began = time.monotonic()
+    document = {"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": key_type.value, "signingAlgorithm": algorithm.value}
+    site.create_job(document, job)
+    while "create/accepted" not in watch.times:
+        at_restart = written(module, nucleus)
+        time.sleep(0.001)
+    assert site.wait_ended(job)["status"] == "SUCCEEDED"
+    total = time.monotonic() - began
+    restart = watch.times["certificate/commit"] - watch.times["create/accepted"]
+    # The process of before the restart, as far as it could be watched, and the one after it.
+    kib = (max(at_restart - before, 0) + written(module, nucleus)) / 1024
+    print(f"{key_type.value:12}{total:9.3f}{key:9.3f}{restart:11.3f}{total - key - restart:12.3f}{kib:13.1f}")
+    module.wait_for_log(nucleus, f"job {job}: REPORTING → ASKING")
+    time.sleep(0.2)  # the answer to what it asks then
+
+
+def written(module: Any, nucleus: Nucleus) -> int:
+    """Bytes that the component's process has sent to the disk."""
+    try:
+        text = Path(f"/proc/{module._python_pid(nucleus)}/io").read_text()  # noqa: SLF001  # the test's own
+    except (AssertionError, OSError):  # between two processes
+        return 0
+    return int(next(line for line in text.splitlines() if line.startswith("write_bytes")).split()[1])
+
+
+if __name__ == "__main__":
+    main()
