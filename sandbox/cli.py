@@ -40,7 +40,7 @@ def add_sandbox_arguments(parser: ArgumentParser) -> None:
 def run_sandbox(arguments: Namespace) -> int:
     """Bring the world up, say where it is, and wait for SIGINT or SIGTERM."""
     fleet = load_fleet_file(arguments.fleet)
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True)
     stop = threading.Event()
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:

@@ -166,8 +166,9 @@ class World:
         groups = len({group for device in self._built.values() for group in device.entry.groups})
         private = len(self.fleet.authorities)
         return (
-            f"{len(self._built)} devices in {groups} groups, {processes} of them real component processes; "
-            f"AWS IoT's CA and {private} private CA{'s' if private != 1 else ''}"
+            f"{_count(len(self._built), 'device')} in {_count(groups, 'group')}, "
+            f"{processes} of them real component processes; "
+            f"AWS IoT's CA and {_count(private, 'private CA')}"
         )
 
     # Devices ------------------------------------------------------------------------------------
@@ -220,3 +221,7 @@ class World:
         with zipfile.ZipFile(built / ARCHIVE) as archive:
             archive.extractall(unpacked)  # our own archive, made a moment ago
         return Component(recipe, unpacked)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
