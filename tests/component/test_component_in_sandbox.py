@@ -316,7 +316,9 @@ class SoftToken:
         self.slot = int(re.search(r"slot (\d+)", made)[1])
 
     def run(self, *command):
-        return subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (command[0], done.stdout, done.stderr)
+        return done.stdout
 
     def tool(self, *arguments):
         return self.run(
