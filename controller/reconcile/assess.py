@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .case import Case
 from .check_gates import not_yet_due, rotating, unsupported_by_backend
-from .checks import DEMANDS, GATES, STRUCTURE
+from .checks import DEMANDS, GATES, STRUCTURE, Check
 from .finding import Assessment, Finding, Health, Outcome, Reason, Sync
 from .governance import Governance, Tie
 
@@ -18,12 +18,7 @@ if TYPE_CHECKING:
     from .policy import DesiredState
 
 # What a stock backend cannot put right, because it chooses key type and authority itself.
-_NEEDS_OUR_BACKEND = frozenset({Reason.KEY_TYPE_MISMATCH, Reason.AUTHORITY_MISMATCH})
-
-_MISSING = frozenset({Reason.NO_CERTIFICATE})
-_RESTING = frozenset({Reason.SUSPENDED, Reason.WAIVED})
-_MOVING = frozenset({Reason.ROTATING, Reason.STRAGGLER})
-_UNREADABLE = frozenset({Reason.UNPARSEABLE})
+_NEEDS_OUR_BACKEND = (Reason.KEY_TYPE_MISMATCH, Reason.AUTHORITY_MISMATCH)
 
 
 def assess_fleet(
@@ -59,8 +54,9 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
         )
     case = Case(device, governed, governance)
     findings = find(case)
-    outcomes = {finding.outcome for finding in findings}
-    reasons = {finding.reason for finding in findings}
+    # Lists, because hashing members of an enum costs more than looking through two or three of them.
+    outcomes = [finding.outcome for finding in findings]
+    reasons = [finding.reason for finding in findings]
     return Assessment(
         device=device.name,
         policy=governed.policy.name,
@@ -78,43 +74,42 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
 
 def find(case: Case) -> tuple[Finding, ...]:
     """Ask the chain: demands first, then what is wrong, then what keeps a rotation from starting."""
-    demands = [finding for check in DEMANDS if (finding := check(case)) is not None]
-    others = [finding for check in STRUCTURE if (finding := check(case)) is not None]
+    demands = _ask(DEMANDS, case)
+    others = _ask(STRUCTURE, case)
     under_way = rotating(case)
     if under_way is not None:
         others.append(under_way)
     elif demands:
         if not others and all(finding.reason in _NEEDS_OUR_BACKEND for finding in demands):
-            others += _asked(unsupported_by_backend(case))
-        for gate in GATES:
-            others += _asked(gate(case))
+            others += _ask((unsupported_by_backend,), case)
+        others += _ask(GATES, case)
     elif not others:
-        others += _asked(not_yet_due(case))
+        others = _ask((not_yet_due,), case)
     return (*demands, *others) if demands or others else ()
 
 
-def _asked(finding: Finding | None) -> tuple[Finding, ...]:
-    return () if finding is None else (finding,)
+def _ask(checks: tuple[Check, ...], case: Case) -> list[Finding]:
+    return [finding for check in checks if (finding := check(case)) is not None]
 
 
-def _sync(case: Case, outcomes: set[Outcome], reasons: set[Reason]) -> Sync:
-    if reasons & _UNREADABLE:
+def _sync(case: Case, outcomes: list[Outcome], reasons: list[Reason]) -> Sync:
+    if Reason.UNPARSEABLE in reasons:
         return Sync.UNKNOWN
-    if outcomes - {Outcome.WAITING}:
+    if Outcome.ROTATE in outcomes or Outcome.BLOCKED in outcomes:
         return Sync.OUT_OF_SYNC
     return Sync.IN_SYNC if case.certificate is not None else Sync.UNKNOWN  # two certificates while rotating
 
 
-def _health(case: Case, outcomes: set[Outcome], reasons: set[Reason]) -> Health:
-    if reasons & _MISSING:
+def _health(case: Case, outcomes: list[Outcome], reasons: list[Reason]) -> Health:
+    if Outcome.BLOCKED not in outcomes and Outcome.WAITING not in outcomes:
+        return Health.DEGRADED if case.failures and outcomes else Health.HEALTHY
+    if Reason.NO_CERTIFICATE in reasons:
         return Health.MISSING
-    if reasons & _RESTING:
+    if Reason.SUSPENDED in reasons or Reason.WAIVED in reasons:
         return Health.SUSPENDED
-    if reasons & _MOVING:
+    if Reason.ROTATING in reasons or Reason.STRAGGLER in reasons:
         return Health.PROGRESSING
-    if Outcome.BLOCKED in outcomes or (case.failures and outcomes):
-        return Health.DEGRADED
-    return Health.HEALTHY
+    return Health.DEGRADED if case.failures or Outcome.BLOCKED in outcomes else Health.HEALTHY
 
 
 def _tied(device: Device, tie: Tie) -> Assessment:

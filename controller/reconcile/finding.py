@@ -119,7 +119,7 @@ class Assessment:
     @property
     def outcome(self) -> Outcome | None:
         """Blocked beats waiting beats rotate; None for a device in sync with nothing to say."""
-        found = {finding.outcome for finding in self.findings}
+        found = [finding.outcome for finding in self.findings]
         for outcome in (Outcome.BLOCKED, Outcome.WAITING, Outcome.ROTATE):
             if outcome in found:
                 return outcome

@@ -41,11 +41,10 @@ class PolicyTally:
 
     def add(self, assessment: Assessment) -> None:
         """Count a device that has findings."""
-        reasons = {finding.reason for finding in assessment.findings}
         outcome = assessment.outcome
         if outcome is Outcome.BLOCKED:
             self.blocked += 1
-        elif Reason.ROTATING in reasons:
+        elif any(finding.reason is Reason.ROTATING for finding in assessment.findings):
             self.rotating += 1
         elif outcome is Outcome.ROTATE:
             self.candidates.append(assessment)
@@ -116,14 +115,14 @@ def order_of(assessment: Assessment) -> tuple[bool, bool, float, str]:
     """Tainted first, then urgent, then by what must be done soonest, then by name."""
     timing = assessment.timing
     assert timing is not None  # noqa: S101 - holds of every device with a demand
-    is_tainted = any(finding.reason is Reason.AUTHORITY_TAINTED for finding in assessment.findings)
+    is_tainted = assessment.findings[0].reason is Reason.AUTHORITY_TAINTED  # the first demand there is
     soonest = timing.due if timing.deadline is None else min(timing.due, timing.deadline)
     return not is_tainted, not timing.is_urgent, soonest.timestamp(), assessment.device
 
 
 def needs_rotation(assessment: Assessment) -> bool:
     """Whether the device has drift that a rotation puts right and nothing blocks."""
-    outcomes = {finding.outcome for finding in assessment.findings}
+    outcomes = [finding.outcome for finding in assessment.findings]
     return Outcome.ROTATE in outcomes and Outcome.BLOCKED not in outcomes
 
 

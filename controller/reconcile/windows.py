@@ -65,23 +65,30 @@ class OpenTime:
 
     def at_share(self, start: datetime, end: datetime, share: float) -> datetime | None:
         """The instant at that share (0 ≤ share < 1) of the open time in [start, end); None if there is none."""
-        total = self.seconds_between(start, end)
-        return self.after(start, int(total * share) + 1, timedelta(seconds=-1)) if total else None
+        first, last = _floor(start), _floor(end)
+        blocks = [self._block(n) for n in range(first // BLOCK_SECONDS, last // BLOCK_SECONDS + 1)]
+        opened = [block.seconds_in(first, last) for block in blocks]
+        left = int(sum(opened) * share)
+        for block, here in zip(blocks, opened, strict=True):
+            if left < here:
+                return _datetime(block.when(block.opened_before(first) + left + 1) - 1)
+            left -= here
+        return None
 
-    def after(self, instant: datetime, seconds: int, shift: timedelta = timedelta(0)) -> datetime | None:
-        """When so many seconds (at least one) of open time have passed since the instant, moved by ``shift``.
+    def after(self, instant: datetime, seconds: int) -> datetime | None:
+        """When so many seconds (at least one) of open time have passed since the instant.
 
         None where that is beyond SEARCH_LIMIT.
         """
         if self.is_always:
-            return instant + timedelta(seconds=seconds) + shift
+            return instant + timedelta(seconds=seconds)
         first, left = _floor(instant), seconds
         limit = first + int(SEARCH_LIMIT.total_seconds())
         for number in range(first // BLOCK_SECONDS, limit // BLOCK_SECONDS + 1):
             block = self._block(number)
             here = block.seconds_in(first, limit)
             if left <= here:
-                return _datetime(block.when(block.opened_before(first) + left)) + shift
+                return _datetime(block.when(block.opened_before(first) + left))
             left -= here
         return None
 

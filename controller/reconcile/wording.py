@@ -40,7 +40,7 @@ def count_text(number: int, noun: str) -> str:
 
 def instant_text(instant: datetime) -> str:
     """ISO 8601 in UTC, whole seconds: ``2026-11-23T02:00:00Z``."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
 def percent_text(share: float) -> str:
