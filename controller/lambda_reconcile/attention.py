@@ -1,0 +1,73 @@
+"""What needs a person, in words, and whether that differs from what was said last. Pure.
+
+Devices that are waived or suspended are left out: a person has decided that already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from controller.reconcile.finding import Assessment, Finding, Outcome, Reason
+from controller.report.model import FleetReport
+
+MAX_LINES = 50
+_DECIDED = frozenset({Reason.WAIVED, Reason.SUSPENDED})
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """``facts`` are compared from run to run: no counts of time in them. ``lines`` are for people."""
+
+    fleet: str
+    facts: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal facts."""
+        return hashlib.sha256(json.dumps(sorted(self.facts)).encode()).hexdigest()
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything for a person to do."""
+        return bool(self.facts)
+
+    def text(self) -> str:
+        """The notification's body."""
+        if not self.is_needed:
+            return f"Nothing in fleet {self.fleet} needs a person any more."
+        shown = self.lines[:MAX_LINES]
+        rest = len(self.lines) - len(shown)
+        more = [f"and {rest:,} more: certfleet drift lists all"] if rest else []
+        return "\n".join(
+            [f"Fleet {self.fleet} needs a person:", "", *shown, *more, "", "certfleet explain THING says why."]
+        )
+
+
+def attention_of(report: FleetReport) -> Attention:
+    """What of one fleet's report needs a person: blocked devices, halted waves, refusals of guardrails."""
+    facts, lines = [], []
+    for assessment in report.of(Outcome.BLOCKED):
+        for finding in _open_findings(assessment):
+            facts.append(f"device {assessment.device} {finding.reason}")
+            lines.append(f"{assessment.device}: {finding.message}" + (f" → {finding.remedy}" if finding.remedy else ""))
+    if report.plan is not None:
+        for wave in report.plan.waves:
+            if wave.remedy:
+                facts.append(f"wave {wave.policy} {wave.status}")
+                lines.append(f"policy {wave.policy}: {wave.message} → {wave.remedy}")
+        for refusal in report.plan.refusals:
+            facts.append(f"refusal {refusal.guardrail} {refusal.policy}")
+            lines.append(f"refused by {refusal.guardrail}: {refusal.message} → {refusal.override}")
+    return Attention(report.desired.fleet.name, tuple(facts), tuple(lines))
+
+
+def failure_attention(fleet: str, message: str, remedy: str | None) -> Attention:
+    """A fleet, or a bundle, that could not be reconciled at all."""
+    return Attention(fleet, (f"failed {message}",), (f"{message}" + (f" → {remedy}" if remedy else ""),))
+
+
+def _open_findings(assessment: Assessment) -> list[Finding]:
+    return [f for f in assessment.findings if f.outcome is Outcome.BLOCKED and f.reason not in _DECIDED]

@@ -1,0 +1,85 @@
+"""The bundle to apply, and the record of the one applied last: no replay, no other repository.
+
+The record is written before anything is changed, and only over the state that was read. From then on
+every other run refuses what is older.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from controller.desired import Bundle, LastApplied, read_bundle, require_successor
+from controller.desired.bundle import Verifier
+from controller.errors import BundleError
+
+from .bucket import Bucket, Version
+from .settings import Settings
+
+MAX_BUNDLE_BYTES = 256 * 1024 * 1024  # a longer one is cut, and refused for that
+MAX_RECORD_BYTES = 64 * 1024
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: Annotated[int, Field(ge=1, le=1)] = 1
+    repository: str
+    commit: str
+    committed_at: AwareDatetime
+    created_at: AwareDatetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    last: LastApplied | None
+    version: Version
+
+
+def take_bundle(bucket: Bucket, settings: Settings, now: datetime, verifier: Verifier | None) -> Bundle:
+    """Read, check and record the bundle; BundleError where it must not be applied, LostRaceError on a race."""
+    stored = bucket.read(settings.bundle_key, MAX_BUNDLE_BYTES)
+    if stored.data is None:
+        raise BundleError(
+            f"found no bundle at s3://{settings.bucket}/{settings.bundle_key}",
+            "Publish one from CI: certfleet bundle --output FILE, then aws s3 cp.",
+        )
+    bundle = read_bundle(stored.data, now=now, verifier=verifier)
+    if bundle.repository != settings.repository:
+        raise BundleError(
+            f"found a bundle of {bundle.repository}; this function takes {settings.repository} only",
+            "Publish from that repository, or deploy the stack with the other one's name.",
+        )
+    found = _read_record(bucket, settings)
+    require_successor(bundle, found.last)
+    if found.last is None or (bundle.commit, bundle.created_at) != (found.last.commit, found.last.created_at):
+        bucket.write(found.version, _record_text(bundle))
+    return bundle
+
+
+def _read_record(bucket: Bucket, settings: Settings) -> _Found:
+    stored = bucket.read(f"{settings.state_prefix}last-applied.json", MAX_RECORD_BYTES)
+    if stored.data is None:
+        return _Found(None, stored.version)
+    try:
+        record = _Record.model_validate_json(stored.data)
+    except ValidationError as error:
+        detail = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise BundleError(
+            f"found a damaged record of the last bundle at s3://{settings.bucket}/{stored.version.key}: {detail}",
+            "Restore an earlier version of the object: without it a replayed bundle could not be told.",
+        ) from None
+    return _Found(LastApplied(record.repository, record.commit, record.committed_at, record.created_at), stored.version)
+
+
+def _record_text(bundle: Bundle) -> bytes:
+    record = _Record(
+        repository=bundle.repository,
+        commit=bundle.commit,
+        committed_at=bundle.committed_at,
+        created_at=bundle.created_at,
+    )
+    return record.model_dump_json(indent=1).encode()

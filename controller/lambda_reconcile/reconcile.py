@@ -1,0 +1,83 @@
+"""One fleet, once: refresh, assess, plan, apply. Never waits for a job.
+
+The same functions as ``certfleet apply``, so the same plan and the same job ids: what CI has made
+already is adopted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from controller.fleet import AwsSession, Inventory, refresh
+from controller.jobs import ApplyResult, IotJobs, apply
+from controller.reconcile.assess import assess_fleet
+from controller.reconcile.device import FleetState
+from controller.reconcile.planner import make_plan
+from controller.reconcile.policy import DesiredState
+from controller.report.model import FleetReport, Tally
+
+from .bucket import Bucket
+from .budget import Budget, OutOfTimeError
+from .stored_inventory import StoredInventory
+
+ATTEMPTS = 4  # of one call: Lambda's time is short, and the next run tries again
+READ_TIMEOUT = 20.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRun:
+    """What became of one fleet; ``report`` is None where time ran out before it was known."""
+
+    fleet: str
+    report: FleetReport | None = None
+    result: ApplyResult | None = None
+    stopped: str | None = None  # why it stopped early
+    is_kept: bool = True  # the inventory was written to the bucket
+    calls: int = 0  # attempts at AWS APIs
+
+
+class Reconciler:
+    """Reconciles fleets of one desired state within one budget."""
+
+    def __init__(
+        self, bucket: Bucket, prefix: str, folder: Path, budget: Budget, now: datetime, say: Callable[[str], None]
+    ) -> None:
+        self._bucket, self._prefix, self._folder = bucket, prefix, folder
+        self._budget, self._now, self._say = budget, now, say
+
+    def run(self, desired: DesiredState) -> FleetRun:
+        """Reconcile one fleet; raises CertfleetError, but stops without one where time runs out."""
+        fleet = desired.fleet
+        session = AwsSession(fleet, attempts=ATTEMPTS, read_timeout=READ_TIMEOUT, sleep=self._budget.sleep)
+        try:
+            self._budget.require("at the beginning")
+            stored = StoredInventory(self._bucket, self._prefix, fleet, self._folder, self._say)
+        except OutOfTimeError as error:
+            return FleetRun(fleet.name, stopped=str(error))
+        inventory, is_kept, report = stored.open(), True, None
+        try:
+            try:
+                state = refresh(session, inventory, desired, self._now, self._budget.tell)
+                report = self._plan(desired, state, inventory)
+            finally:
+                is_kept = stored.keep(inventory)
+            result = self._apply(report, session)
+        except OutOfTimeError as error:
+            return FleetRun(fleet.name, report, None, str(error), is_kept, session.calls.total())
+        return FleetRun(fleet.name, report, result, None, is_kept, session.calls.total())
+
+    def _plan(self, desired: DesiredState, state: FleetState, inventory: Inventory) -> FleetReport:
+        tally = Tally(desired, self._now)
+        devices = tally.devices(inventory.devices(desired, state))
+        assessments = tally.assessments(assess_fleet(devices, desired, state, self._now))
+        return tally.finish(state, make_plan(assessments, desired, state, self._now))
+
+    def _apply(self, report: FleetReport, session: AwsSession) -> ApplyResult | None:
+        """Carry the plan out; nothing where a guardrail forbids it, for no one is here to override."""
+        plan = report.plan
+        if plan is None or plan.refusals:
+            return None
+        return apply(plan, IotJobs(session), self._now, self._budget.tell)

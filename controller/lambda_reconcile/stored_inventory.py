@@ -1,0 +1,52 @@
+"""The inventory file of one fleet, kept in the bucket between runs.
+
+It holds nothing of its own: a damaged one is rebuilt, and where another run was faster ours is
+discarded. What an interrupted refresh has read is kept, and the next run goes on there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from controller.errors import InventoryError
+from controller.fleet import Inventory
+from controller.reconcile.policy import Fleet
+
+from .bucket import Bucket, LostRaceError
+
+
+class StoredInventory:
+    """One fleet's inventory: fetched into ``folder``, used there, kept again."""
+
+    def __init__(self, bucket: Bucket, prefix: str, fleet: Fleet, folder: Path, say: Callable[[str], None]) -> None:
+        self._bucket, self._say = bucket, say
+        name = f"{fleet.account}-{fleet.region}.sqlite"
+        self._path = folder / name
+        self._remove()  # of an earlier invocation in the same environment
+        self._version = bucket.fetch(f"{prefix}inventory/{name}", self._path)
+
+    def open(self) -> Inventory:
+        """The inventory, anew where the kept one cannot be used."""
+        try:
+            return Inventory(self._path)
+        except InventoryError as error:
+            self._say(f"the kept inventory cannot be used and is built anew: {error}")
+            self._remove()
+            return Inventory(self._path)
+
+    def keep(self, inventory: Inventory) -> bool:
+        """Put everything into the one file, close it, and write it to the bucket; False where another was faster."""
+        with inventory.database.errors():
+            inventory.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        inventory.close()
+        try:
+            self._version = self._bucket.write(self._version, self._path)
+        except LostRaceError as error:
+            self._say(str(error))
+            return False
+        return True
+
+    def _remove(self) -> None:
+        for path in self._path.parent.glob(f"{self._path.name}*"):
+            path.unlink()
