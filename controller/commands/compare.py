@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from controller.commands.context import Context
 from controller.commands.pipeline import each_fleet, gravest, load_desired, observe
-from controller.desired import GitRef, load
+from controller.desired import GitRef
+from controller.desired.limits import DEFAULT_LIMITS
+from controller.desired.loading import load_snapshot
 from controller.errors import CertfleetError, ExitCode
 from controller.reconcile.compare import Comparison, compare
 from controller.reconcile.policy import DesiredState
@@ -22,8 +24,7 @@ def run(context: Context) -> ExitCode:
     if arguments.format not in RENDERERS:
         names = ", ".join(RENDERERS)
         raise CertfleetError(f"a comparison cannot be written as {arguments.format}", f"possible are {names}")
-    before = load(GitRef(arguments.desired_state, arguments.base), now=context.now())
-    bases = {desired.fleet.name: desired for desired in before}
+    bases = {desired.fleet.name: desired for desired in _base(context)}
     heads = load_desired(context)
     found, failures = each_fleet(
         heads, lambda head: (head, _compare(context, bases.get(head.fleet.name) or replace(head, policies=()), head))
@@ -33,6 +34,12 @@ def run(context: Context) -> ExitCode:
     context.emit(Comparisons(arguments.base, found), RENDERERS)
     codes = [ExitCode.CHANGES if comparison.newly_due else ExitCode.IN_SYNC for _, comparison in found]
     return gravest(codes, failures)
+
+
+def _base(context: Context) -> tuple[DesiredState, ...]:
+    """The base's documents, checked as of their commit: what has expired since is not the change's fault."""
+    snapshot = GitRef(context.arguments.desired_state, context.arguments.base).read(DEFAULT_LIMITS)
+    return load_snapshot(snapshot, now=min(context.now(), snapshot.committed_at or context.now()))
 
 
 def _compare(context: Context, base: DesiredState, head: DesiredState) -> Comparison:
