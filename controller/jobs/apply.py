@@ -11,7 +11,7 @@ A run may die at any instruction and run again. Three rules make that harmless:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -132,15 +132,22 @@ def _targets(plan: Plan, job: PlannedJob, things: Sequence[str], iot: IotJobs) -
 
 
 def _require_same(job: PlannedJob, iot: IotJobs, targets: tuple[str, ...]) -> None:
-    """Raise FleetError unless the job of this id does what is planned: same document, no foreign device."""
+    """Raise FleetError unless the job of this id does what is planned: same document, no foreign device.
+
+    The commit may differ: a job made before an unrelated commit still does what is wanted.
+    """
     found = json.loads(iot.job_document(job.job_id))
     allowed = {iot.thing_arn(device.name) for device in job.devices} | {iot.group_arn(job.job_id)}
     if job.target_group:
         allowed.add(iot.group_arn(job.target_group))
-    if found == job.document.to_wire() and allowed.issuperset(targets):
+    if _without_commit(found) == _without_commit(job.document.to_wire()) and allowed.issuperset(targets):
         return
     raise FleetError(
         f"job {job.job_id} exists and does something else than planned: its document is {json.dumps(found)}, "
         f"planned {job.document.to_json()}; its targets are {', '.join(targets[:3])}",
         f"find out who made it; then cancel and delete it (aws iot delete-job --force --job-id {job.job_id})",
     )
+
+
+def _without_commit(document: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in document.items() if name != "commit"}

@@ -214,6 +214,15 @@ def test_a_job_made_by_another_run_in_the_same_moment_is_adopted(cloud, iot, kit
     assert [applied.fate for applied in result.jobs] == [JobFate.ADOPTED]
 
 
+def test_a_job_made_before_an_unrelated_commit_is_adopted(cloud, iot, kit):
+    plan = kit.plan(kit.job("line-a", 1, THINGS, kit.devices("a")))
+    apply(plan, iot, kit.NOW)
+    (job,) = plan.jobs
+    later = replace(plan, jobs=(replace(job, document=replace(job.document, commit="f" * 40)),))
+
+    assert [applied.fate for applied in apply(later, iot, kit.NOW).jobs] == [JobFate.ADOPTED]
+
+
 FOREIGN = {
     "another document": {"document": '{"operation":"REBOOT"}'},
     "another device": {"targets": [f"arn:aws:iot:eu-west-1:123456789012:thing/{name}" for name in ("a", "z")]},
