@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 
 from controller.reconcile.finding import Assessment, Finding, Outcome, Reason
 from controller.report.model import FleetReport
 
 MAX_LINES = 50
+_NUMBER = re.compile(r"\b[0-9a-f]{8,}\b|[0-9]+")  # counts, dates and ids: they change while the failure stays the same
 _DECIDED = frozenset({Reason.WAIVED, Reason.SUSPENDED})
 
 
@@ -66,7 +68,9 @@ def attention_of(report: FleetReport) -> Attention:
 
 def failure_attention(fleet: str, message: str, remedy: str | None) -> Attention:
     """A fleet, or a bundle, that could not be reconciled at all."""
-    return Attention(fleet, (f"failed {message}",), (f"{message}" + (f" → {remedy}" if remedy else ""),))
+    return Attention(
+        fleet, (f"failed {_NUMBER.sub('#', message)}",), (f"{message}" + (f" → {remedy}" if remedy else ""),)
+    )
 
 
 def _open_findings(assessment: Assessment) -> list[Finding]:

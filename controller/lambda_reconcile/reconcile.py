@@ -43,7 +43,7 @@ class Reconciler:
     """Reconciles fleets of one desired state within one budget."""
 
     def __init__(
-        self, bucket: Bucket, prefix: str, folder: Path, budget: Budget, now: datetime, say: Callable[[str], None]
+        self, bucket: Bucket, prefix: str, folder: Path, *, budget: Budget, now: datetime, say: Callable[[str], None]
     ) -> None:
         self._bucket, self._prefix, self._folder = bucket, prefix, folder
         self._budget, self._now, self._say = budget, now, say

@@ -35,9 +35,8 @@ class Settings(BaseModel):
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """The settings; CertfleetError names every variable that is wrong."""
-    values = {
-        name: environment[PREFIX + name.upper()] for name in Settings.model_fields if _is_given(name, environment)
-    }
+    variables = {name: PREFIX + name.upper() for name in Settings.model_fields}
+    values = {name: environment[variable] for name, variable in variables.items() if environment.get(variable)}
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -49,7 +48,3 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             "the function's environment is wrong: " + "; ".join(wrong),
             "Deploy the stack again with the context that docs/lambda-reconcile.md describes.",
         ) from None
-
-
-def _is_given(name: str, environment: Mapping[str, str]) -> bool:
-    return bool(environment.get(PREFIX + name.upper()))

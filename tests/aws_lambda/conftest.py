@@ -1,0 +1,217 @@
+"""The Lambda against a sandbox cloud: a repository, a bucket, a topic, and devices that rotate at once."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import queue
+import subprocess
+import threading
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import boto3
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from controller import aws_lambda
+from controller.desired import GitRef, make_bundle, write_bundle
+from controller.desired.limits import DEFAULT_LIMITS
+from sandbox.aws import Cloud
+from sandbox.bus import Bus, Message
+from sandbox.clock import SandboxClock
+
+ACCOUNT, REGION = "123456789012", "eu-west-1"
+REPOSITORY = "github.com/acme/fleet"
+BUCKET = "certfleet-reconcile"
+DAY = timedelta(days=1)
+
+DOCUMENTS = """\
+apiVersion: certfleet/v1
+kind: Fleet
+metadata: {name: factory}
+spec:
+  account: "123456789012"
+  region: eu-west-1
+  guardrails: {maxChangePercent: 90, minExisting: 40}
+---
+apiVersion: certfleet/v1
+kind: RotationPolicy
+metadata: {name: line-a}
+spec:
+  thingGroup: line-a
+  certificate: {maxAge: 90d, keyType: ECDSA-P256, csrSigningAlgorithm: ECDSA-WITH-SHA256, authority: aws-iot}
+  rollout: {waves: ["100%"], soak: 0s, maximumPerMinute: 1000}
+"""
+
+
+class LambdaContext:
+    """What Lambda hands to a handler; ``milliseconds`` may be a function."""
+
+    def __init__(self, milliseconds=300_000):
+        self.milliseconds = milliseconds
+
+    def get_remaining_time_in_millis(self):
+        return self.milliseconds() if callable(self.milliseconds) else self.milliseconds
+
+
+class Site:
+    """One cloud with its devices, the repository, and what the function is told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.bus = folder, Bus()
+        self.cloud = Cloud(ACCOUNT, REGION, SandboxClock(), self.bus, folder / "cloud")
+        self.cloud.start()
+        self.rotations: Counter[str] = Counter()
+        self._todo: queue.Queue[str | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._rotate_all, daemon=True)
+        self._thread.start()
+        self.bus.listen(self._hear)
+        self.repository = folder / "repository"
+        (self.repository / "desired_state").mkdir(parents=True)
+        self.git("init", "-q", "-b", "main")
+        self.git("remote", "add", "origin", f"https://{REPOSITORY}.git")
+        self.commit(DOCUMENTS)
+        self.cloud.seed.group("line-a")
+        self.iot, self.s3, self.sqs = self.client("iot"), self.client("s3"), self.client("sqs")
+        self.iot.create_job_template(
+            jobTemplateId="AWSLabsCertificateRotator",
+            document='{"operation":"ROTATE_CERTIFICATE"}',
+            description="certfleet: rotate by hand",
+        )
+        self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        self.topic = self.client("sns").create_topic(Name="people")["TopicArn"]
+        self.inbox = self.sqs.create_queue(QueueName="inbox")["QueueUrl"]
+        arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:inbox"
+        self.client("sns").subscribe(TopicArn=self.topic, Protocol="sqs", Endpoint=arn)
+
+    def close(self) -> None:
+        self._todo.put(None)
+        self._thread.join()
+        self.cloud.stop()
+
+    def client(self, service):
+        return boto3.client(service, endpoint_url=self.cloud.endpoint_url, region_name=REGION)
+
+    # git and bundles
+
+    def git(self, *arguments: str, date: datetime | None = None) -> None:
+        settings = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+        instant = (date or datetime.now(UTC)).isoformat()
+        dates = {"GIT_AUTHOR_DATE": instant, "GIT_COMMITTER_DATE": instant, "PATH": "/usr/bin:/bin:/usr/local/bin"}
+        subprocess.run(("git", *settings, *arguments), cwd=self.repository, env=dates, check=True)
+
+    def commit(self, text: str, date: datetime | None = None) -> None:
+        (self.repository / "desired_state" / "factory.yaml").write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", "desired state", date=date)
+
+    def bundle(self, *, created_at=None, repository=None, signer=None) -> bytes:
+        snapshot = GitRef(self.repository / "desired_state", "HEAD").read(DEFAULT_LIMITS)
+        created = created_at or datetime.now(UTC).replace(microsecond=0)
+        return write_bundle(make_bundle(snapshot, created, repository), signer)
+
+    def publish(self, data: bytes | None = None) -> bytes:
+        data = self.bundle() if data is None else data
+        self.s3.put_object(Bucket=BUCKET, Key="desired-state.bundle", Body=data)
+        return data
+
+    # what the function left
+
+    def kept(self, key: str) -> bytes | None:
+        try:
+            return self.s3.get_object(Bucket=BUCKET, Key=f"reconcile/{key}")["Body"].read()
+        except self.s3.exceptions.NoSuchKey:
+            return None
+
+    def heard(self) -> list[str]:
+        """The notifications since the last look, as subjects and bodies."""
+        found = []
+        while messages := self.sqs.receive_message(QueueUrl=self.inbox, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                body = json.loads(message["Body"])
+                found.append(f"{body['Subject']}\n{body['Message']}")
+                self.sqs.delete_message(QueueUrl=self.inbox, ReceiptHandle=message["ReceiptHandle"])
+        return found
+
+    def jobs(self) -> list[str]:
+        return sorted(job["jobId"] for job in self.iot.list_jobs(maxResults=250)["jobs"])
+
+    # devices
+
+    def device(self, name: str, age: int = 10) -> str:
+        self.cloud.seed.thing(name, ["line-a"])
+        return self.certificate(name, age)
+
+    def certificate(self, name: str, age: int = 0) -> str:
+        key = ec.generate_private_key(ec.SECP256R1())
+        made = self.cloud.seed.certificate(key.public_key(), not_before=datetime.now(UTC) - age * DAY)
+        self.iot.attach_thing_principal(thingName=name, principal=made.arn, thingPrincipalType="EXCLUSIVE_THING")
+        return made.certificate_id
+
+    def wait_until_rotated(self, count: int, seconds: float = 60) -> None:
+        done = threading.Event()
+        self.bus.listen(lambda _message: done.set() if self.rotations.total() >= count else None)
+        assert self.rotations.total() >= count or done.wait(seconds)
+
+    def _hear(self, message: Message) -> None:
+        if message.topic.endswith("/jobs/notify-next"):
+            self._todo.put(message.topic.split("/")[2])
+
+    def _rotate_all(self) -> None:
+        while (thing := self._todo.get()) is not None:
+            self._rotate(thing)
+
+    def _rotate(self, thing: str) -> None:
+        execution = self.cloud.jobs.start_next(thing, {}).get("execution")
+        if not execution:
+            return
+        [old] = self.iot.list_thing_principals_v2(thingName=thing)["thingPrincipalObjects"]
+        self.iot.detach_thing_principal(thingName=thing, principal=old["principal"])
+        certificate_id = old["principal"].rpartition("/")[2]
+        self.iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
+        self.iot.delete_certificate(certificateId=certificate_id)
+        self.certificate(thing)
+        self.rotations[thing] += 1
+        details = {"CertificateRotator": "test"}
+        self.cloud.jobs.update(thing, execution["jobId"], {"status": "SUCCEEDED", "statusDetails": details})
+
+
+class Answer:
+    """What one invocation gave: its value or its error, its log and its metrics."""
+
+    def __init__(self, value, error, log):
+        self.value, self.error, self.log = value, error, log
+        lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+        self.metrics = {line["Fleet"]: line for line in lines if "_aws" in line}
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "sandbox")
+    made = Site(tmp_path)
+    settings = {"BUCKET": BUCKET, "REPOSITORY": REPOSITORY, "TOPIC_ARN": made.topic, "QUOTA_FACTOR": "1000"}
+    for name, value in (made.cloud.environment() | {f"CERTFLEET_{k}": v for k, v in settings.items()}).items():
+        monkeypatch.setenv(name, value)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def invoke(site):
+    """Invoke the function as Lambda does; ``milliseconds`` is what it is told is left."""
+
+    def run(milliseconds=300_000) -> Answer:
+        out = io.StringIO()
+        value = error = None
+        with contextlib.redirect_stdout(out):
+            try:
+                value = aws_lambda.handler({}, LambdaContext(milliseconds))
+            except aws_lambda.ReconcileFailedError as raised:
+                error = raised
+        return Answer(value, error, out.getvalue())
+
+    return run
