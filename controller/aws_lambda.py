@@ -75,7 +75,7 @@ class _Run:
         runs = []
         with tempfile.TemporaryDirectory(prefix="certfleet-") as folder:
             reconciler = Reconciler(
-                self._bucket, self._settings.state_prefix, Path(folder), self._budget, self._now, _say
+                self._bucket, self._settings.state_prefix, Path(folder), budget=self._budget, now=self._now, say=_say
             )
             for desired in fleets:
                 run = self._guarded(desired.fleet.name, lambda: reconciler.run(desired))  # noqa: B023 (called at once)

@@ -6,6 +6,7 @@ If-None-Match where there was nothing), so two runs at once cannot undo each oth
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Bucket:
         """An object of at most ``most`` bytes; a longer one is cut there."""
         try:
             answer = self._client.get_object(Bucket=self._name, Key=key)
-            with answer["Body"] as body:
+            with closing(answer["Body"]) as body:
                 return Stored(Version(key, answer["ETag"]), body.read(most))
         except ClientError as error:
             if _code(error) in _NOT_FOUND:
@@ -61,7 +62,7 @@ class Bucket:
         """Copy an object to a file, whole or not at all; leaves no file where there is no object."""
         try:
             answer = self._client.get_object(Bucket=self._name, Key=key)
-            with answer["Body"] as body, path.open("wb") as file:
+            with closing(answer["Body"]) as body, path.open("wb") as file:
                 for chunk in body.iter_chunks(1024 * 1024):
                     file.write(chunk)
         except ClientError as error:

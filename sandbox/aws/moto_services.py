@@ -52,6 +52,7 @@ class MotoServices:
     def __init__(self, account: str) -> None:
         self._account = account
         self._state: dict[str, Any] = {}
+        self._bucket_owners: dict[str, Any] = {}  # S3's one name space, which moto keeps beside its state
 
     def handle(self, request: HttpRequest) -> HttpResponse:
         """Let moto answer; what it does not have is 501."""
@@ -73,6 +74,8 @@ class MotoServices:
     @contextmanager
     def _installed(self) -> Iterator[None]:
         for name, backend in _loaded():
+            if name == "s3":
+                backend.bucket_accounts = self._bucket_owners
             if name in self._state:
                 dict.__setitem__(backend, self._account, self._state[name])
         try:
@@ -81,6 +84,8 @@ class MotoServices:
             for name, backend in _loaded():
                 if dict.__contains__(backend, self._account):
                     self._state[name] = dict.pop(backend, self._account)
+                if name == "s3":
+                    self._bucket_owners = backend.bucket_accounts
 
     def _call(self, request: HttpRequest) -> HttpResponse:
         answered: list[Any] = []

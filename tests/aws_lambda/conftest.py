@@ -60,9 +60,9 @@ class LambdaContext:
 class Site:
     """One cloud with its devices, the repository, and what the function is told."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cloud_folder: Path) -> None:
         self.folder, self.bus = folder, Bus()
-        self.cloud = Cloud(ACCOUNT, REGION, SandboxClock(), self.bus, folder / "cloud")
+        self.cloud = Cloud(ACCOUNT, REGION, SandboxClock(), self.bus, cloud_folder)
         self.cloud.start()
         self.rotations: Counter[str] = Counter()
         self._todo: queue.Queue[str | None] = queue.Queue()
@@ -188,11 +188,17 @@ class Answer:
         self.metrics = {line["Fleet"]: line for line in lines if "_aws" in line}
 
 
+@pytest.fixture(scope="session")
+def cloud_folder(tmp_path_factory):
+    """Keys and TLS are made once; state never is shared."""
+    return tmp_path_factory.mktemp("cloud")
+
+
 @pytest.fixture
-def site(tmp_path, monkeypatch):
+def site(tmp_path, cloud_folder, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "sandbox")
-    made = Site(tmp_path)
+    made = Site(tmp_path, cloud_folder)
     settings = {"BUCKET": BUCKET, "REPOSITORY": REPOSITORY, "TOPIC_ARN": made.topic, "QUOTA_FACTOR": "1000"}
     for name, value in (made.cloud.environment() | {f"CERTFLEET_{k}": v for k, v in settings.items()}).items():
         monkeypatch.setenv(name, value)

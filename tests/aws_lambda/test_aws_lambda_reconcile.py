@@ -69,7 +69,7 @@ def test_a_guardrail_stops_the_jobs_and_tells_a_person_with_the_override(site, i
         site.device(f"old-{number}", age=200)
     answer = invoke()
     assert site.jobs() == []
-    assert answer.value["fleets"]["factory"]["Refused"] == 1
+    assert answer.value["fleets"]["factory"]["Refused"] >= 1
     [told] = site.heard()
     assert "maxChangePercent=" in told
 
