@@ -108,7 +108,7 @@ ROWS = (
     Row(S.PREPARING,    E.START,           A.FORGET,    S.ASKING),
     Row(S.PREPARING,    E.UPDATE_ACCEPTED, A.CREATE,    S.CREATING),
     Row(S.PREPARING,    E.RESEND,          A.CLAIM,     S.PREPARING),
-    Row(S.PREPARING,    E.UPDATE_REJECTED, A.DROP,      S.IDLE),
+    Row(S.PREPARING,    E.UPDATE_REJECTED, A.DROP,      S.ASKING),  # not at once: the answer may be the same
     Row(S.PREPARING,    E.TIME_LIMIT,      A.FAIL,      S.REPORTING),
     Row(S.PREPARING,    E.FAILED,          A.FAIL,      S.REPORTING),
 

@@ -5,7 +5,7 @@ The authorities take turns over the pairs, so that each meets several of them. J
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from integration_bench import openssl
@@ -63,7 +63,7 @@ def assert_issued_by(bench, authority, pem, text, folder):
     spelled = {"RSA": f"{hash_name.lower()}WithRSAEncryption", "ECDSA": f"ecdsa-with-{hash_name}"}[family]
     assert f"Signature Algorithm: {spelled}" in text
     begin, end = (
-        datetime.strptime(line.partition("=")[2].strip(), "%b %d %H:%M:%S %Y %Z")
+        datetime.strptime(line.partition("=")[2].strip(), "%b %d %H:%M:%S %Y %Z").replace(tzinfo=UTC)
         for line in openssl("x509", "-noout", "-startdate", "-enddate", text=pem).splitlines()
     )
     assert timedelta(0) <= (end - begin) - timedelta(seconds=asked["validitySeconds"]) <= timedelta(hours=2)
