@@ -62,7 +62,7 @@ class _Run:
         self._now = datetime.now(UTC).replace(microsecond=0)
         session = botocore.session.Session()
         config = Config(retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=5, read_timeout=20)
-        self._client = lambda service: session.create_client(service, config=config)
+        self._client: Callable[[str], Any] = lambda service: session.create_client(service, config=config)
         self._budget = Budget(seconds_left, settings.reserve_seconds)
         self._bucket = Bucket(self._client("s3"), settings.bucket)
         topic_client = self._client("sns") if settings.topic_arn else None
@@ -93,7 +93,8 @@ class _Run:
         fleets = load(BundleSource(bundle), now=self._now, fleet=settings.fleet or None)
         if self._settings.topic_arn:
             self._notices.tell(Attention(BUNDLE))
-        return fleets
+        first = int(self._now.timestamp() // 60) % len(fleets)  # no fleet is always the one that time runs out for
+        return fleets[first:] + fleets[:first]
 
     def _report(self, desired: DesiredState, run: FleetRun) -> None:
         if run.stopped:

@@ -37,6 +37,6 @@ class Budget:
         self.require("waiting for a rate limit", seconds)
         self._sleep(seconds)
 
-    def tell(self, phase: str, _done: int, _total: int | None) -> None:
+    def tell(self, phase: str, done: int, total: int | None) -> None:
         """Hear of progress, as ``refresh`` and ``apply`` give it, and stop them in time."""
-        self.require(f"at {phase}")
+        self.require(f"at {phase}, {done} of {total or 'many'}")

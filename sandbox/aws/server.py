@@ -43,6 +43,13 @@ class _Handler(BaseHTTPRequestHandler):
         super().finish()
         self.request.close()
 
+    def handle_expect_100(self) -> bool:
+        """Say at once that the body may come: S3 clients wait a second for that."""
+        self.send_response_only(100)
+        self.end_headers()
+        self.wfile.flush()
+        return True
+
     def handle_any(self) -> None:
         """Read one request, answer it."""
         body = self._read_body()
