@@ -40,7 +40,7 @@ class Evidence:
     healthy: int = 0  # rotated, reconnected, still there
     failed: int = 0  # failed and not rotated since
     lost: int = 0  # reported success, but the registry does not show a healthy device
-    silent: int = 0  # asked, never answered; not asked any more, or for longer than stragglersAfter
+    silent: int = 0  # asked, never answered; not asked any more, or for longer than the wave waits
     pending: int = 0  # asked, may still answer
     ended_at: datetime | None = None  # when the last healthy one was done
     by_type: tuple[tuple[FailureType, int], ...] = ()
@@ -84,8 +84,19 @@ def failure_limit(policy: Policy) -> float:
     return min((rule.threshold_percentage for rule in policy.rollout.abort), default=DEFAULT_FAILURE_LIMIT)
 
 
-def gather(rollout: Rollout, wave: int, policy: Policy, now: datetime, devices: Mapping[str, Assessment]) -> Evidence:
-    """Count how the wave's devices fared; a device that has left the fleet is not counted."""
+def gather(
+    rollout: Rollout,
+    wave: int,
+    policy: Policy,
+    now: datetime,
+    devices: Mapping[str, Assessment],
+    *,
+    deadline: datetime | None = None,
+) -> Evidence:
+    """Count how the wave's devices fared; a device that has left the fleet is not counted.
+
+    ``deadline`` may shorten how long the wave waits for devices that do not answer.
+    """
     counts = dict.fromkeys(("healthy", "failed", "lost", "silent", "pending"), 0)
     kinds: dict[FailureType, int] = {}
     ended_at: datetime | None = None
@@ -93,7 +104,7 @@ def gather(rollout: Rollout, wave: int, policy: Policy, now: datetime, devices: 
         device = devices.get(name)
         if device is None:
             continue
-        kind = _fate(execution, device, policy, now)
+        kind = _fate(execution, device, now, patience(policy, wave, execution.queued_at, deadline))
         counts[kind] += 1
         if kind == "healthy":
             ended_at = max(ended_at or execution.last_updated_at, execution.last_updated_at)
@@ -131,14 +142,15 @@ def next_opening(
     """What may start now under the policy.
 
     ``devices`` must hold an assessment for every device in the rollout's jobs that is still in the
-    fleet; ``deadline`` is the earliest of the urgent devices that wait, which may shorten a soak.
+    fleet; ``deadline`` is the earliest of the urgent devices that wait: it may shorten a soak, and the
+    time for which a wave is held by devices that do not answer.
     """
     of = len(policy.rollout.waves)
     sizes = cumulative_sizes(policy.rollout.waves, governed)
     reached = min(rollout.reached, of)
     if reached == 0:
         return Opening(1, WaveStatus.OPEN, f"wave 1 of {of} reaches {count_text(sizes[0], 'device')}", sizes[0])
-    evidence = gather(rollout, reached, policy, now, devices)
+    evidence = gather(rollout, reached, policy, now, devices, deadline=deadline)
     rule = exceeded(evidence, policy.rollout.abort)
     if rule is not None and not is_resumed:
         return _halted(policy, reached, of, evidence, rule)
@@ -202,6 +214,17 @@ def shortened_soak(soak: timedelta, ended: datetime, deadline: datetime | None, 
     return min(soak, max(timedelta(0), deadline - ended) / (waves_left + 1))
 
 
+def patience(policy: Policy, wave: int, asked_at: datetime, deadline: datetime | None) -> timedelta:
+    """How long a silent device holds its wave: stragglersAfter, or half of a wave's share of what is left.
+
+    An urgent rollout must not wait a day for a device that may be offline for a month; the other half
+    is for the soak of those who take its place.
+    """
+    limit = policy.rollout.stragglers_after
+    waves_left = max(0, len(policy.rollout.waves) - wave)
+    return limit if deadline is None else shortened_soak(limit, asked_at, deadline, 2 * waves_left + 1)
+
+
 def _halted(policy: Policy, wave: int, of: int, evidence: Evidence, rule: AbortRule) -> Opening:
     message = (
         f"wave {wave} of {of} stopped: {evidence.failed} of {evidence.answered} devices failed, "
@@ -224,14 +247,15 @@ def _unhealthy(policy: Policy, wave: int, of: int, evidence: Evidence, members: 
     return Opening(wave, WaveStatus.UNHEALTHY, message, len(members), only=members, remedy=remedy)
 
 
-def _fate(execution: DeviceExecution, device: Assessment, policy: Policy, now: datetime) -> str:
+def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: timedelta) -> str:
+    """Which count of Evidence a device belongs to; ``limit`` is how long its silence may last."""
     if execution.status is ExecutionStatus.SUCCEEDED:
         return "healthy" if _shows_rotation(execution, device) else "lost"
     if execution.status in FAILED:
         return "silent" if _is_forgiven(execution, device) else "failed"
     if execution.status is ExecutionStatus.IN_PROGRESS:
         return "pending"
-    if execution.status is ExecutionStatus.QUEUED and now - execution.queued_at < policy.rollout.stragglers_after:
+    if execution.status is ExecutionStatus.QUEUED and now - execution.queued_at < limit:
         return "pending"
     return "silent"
 

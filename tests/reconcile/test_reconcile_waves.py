@@ -429,6 +429,14 @@ def test_urgent_devices_shorten_the_soak_to_meet_their_deadline(make):
     assert "urgent devices alone" in plan.waves[0].message
 
 
+@pytest.mark.parametrize(("hours", "started"), [(2, []), (3, [["g050"]])])
+def test_a_silent_canary_holds_urgent_devices_for_a_share_of_their_time_only(make, hours, started):
+    """The share: half of a third of the 12 hours that are left and those that it has been asked for."""
+    world = World(make).wave(1, {"g000": "QUEUED"}, ended=hours * HOUR, queued=hours * HOUR)
+    world.devices["g050"] = make.device("g050", age=OLD, left=12 * HOUR)
+    assert [[d.name for d in job.devices] for job in world.plan().jobs] == started
+
+
 def test_a_soak_never_grows_and_never_goes_below_nought(make):
     now = make.now
     assert shortened_soak(DAY, now, None, 2) == DAY
