@@ -1,0 +1,153 @@
+"""Time that runs out, and other runs at the same moment: nothing is lost, nothing happens twice."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+
+import pytest
+
+from controller import cli
+from controller.errors import CertfleetError
+from controller.jobs import IotJobs
+from controller.lambda_reconcile.budget import Budget, OutOfTimeError
+from controller.lambda_reconcile.settings import read_settings
+
+BUCKET = "certfleet-reconcile"
+INVENTORY = "inventory/123456789012-eu-west-1.sqlite"
+PLENTY = 300_000
+
+
+def test_a_run_without_time_does_nothing_and_the_next_one_does_all_of_it(site, invoke):
+    site.publish()
+    site.device("old", age=200)
+    stopped = invoke(milliseconds=1_000)
+    assert stopped.error is None
+    assert stopped.value["fleets"]["factory"]["StoppedEarly"] == 1
+    assert (site.jobs(), site.kept(INVENTORY)) == ([], None)
+    assert invoke().value["fleets"]["factory"]["JobsCreated"] == 1
+
+
+def test_a_refresh_that_runs_out_of_time_keeps_what_it_has_read_and_the_next_one_goes_on(site, invoke, tmp_path):
+    site.publish()
+    for number in range(60):
+        site.device(f"young-{number:02}")
+    asked = []
+    first = invoke(lambda: PLENTY if asked.append(1) or len(asked) < 30 else 0).value["fleets"]["factory"]
+    assert first["StoppedEarly"] == 1
+    assert "Governed" not in first
+    kept = tmp_path / "kept.sqlite"
+    kept.write_bytes(site.kept(INVENTORY))
+    with sqlite3.connect(kept) as connection:
+        [(known,)] = connection.execute("SELECT count(*) FROM certificates WHERE not_before IS NOT NULL")
+    connection.close()
+    second = invoke().value["fleets"]["factory"]
+    assert (second["StoppedEarly"], second["Governed"], second["InSync"]) == (0, 60, 60)
+    assert 0 < known < 60
+    assert second["AwsCalls"] < 2 * (60 - known) + 70
+
+
+def test_an_apply_that_runs_out_of_time_leaves_the_other_jobs_to_the_next_run(site, invoke):
+    documents = (site.repository / "desired_state" / "factory.yaml").read_text()
+    policy = documents.partition("---\n")[2].replace("line-a", "line-b")
+    site.commit(f"{documents}---\n{policy}")
+    site.cloud.seed.group("line-b")
+    site.publish()
+    site.device("a", age=200)
+    site.cloud.seed.thing("b", ["line-b"])
+    site.certificate("b", age=200)
+    first = invoke(lambda: 0 if site.jobs() else PLENTY)
+    assert first.value["fleets"]["factory"]["StoppedEarly"] == 1
+    assert len(site.jobs()) == 1
+    assert "next run goes on" in first.log
+    invoke()
+    assert len(site.jobs()) == 2
+    site.wait_until_rotated(2)
+    assert site.rotations == {"a": 1, "b": 1}
+
+
+def test_a_run_that_another_one_overtook_discards_its_inventory_and_says_so(site, invoke):
+    site.publish()
+    site.device("old", age=200)
+    asked = []
+
+    def overtaken():
+        asked.append(1)
+        if len(asked) == 3:  # after the inventory was fetched
+            site.s3.put_object(Bucket=BUCKET, Key=f"reconcile/{INVENTORY}", Body=b"the other run's")
+        return PLENTY
+
+    answer = invoke(overtaken)
+    assert answer.value["fleets"]["factory"]["InventoryDiscarded"] == 1
+    assert "this run's copy is discarded" in answer.log
+    assert site.kept(INVENTORY) == b"the other run's"
+    assert len(site.jobs()) == 1
+
+
+@pytest.mark.parametrize("devices", [5, 110], ids=["a job on things", "a job on a cohort group"])
+def test_ci_and_the_function_reconcile_the_same_drift_at_the_same_moment_and_each_device_rotates_once(
+    site, invoke, monkeypatch, tmp_path, devices
+):
+    site.publish()
+    for number in range(devices):
+        site.device(f"old-{number:03}", age=200)
+    meeting = threading.Barrier(2)
+    create_job = IotJobs.create_job
+
+    def create_together(self, request):
+        meeting.wait(60)
+        return create_job(self, request)
+
+    monkeypatch.setattr(IotJobs, "create_job", create_together)
+    monkeypatch.chdir(site.repository)
+    codes = []
+    arguments = ("apply", "--inventory", str(tmp_path / "ci.sqlite"), "--output", str(tmp_path / "out.txt"))
+    ci = threading.Thread(target=lambda: codes.append(cli.main(arguments)))
+    ci.start()
+    answer = invoke()
+    ci.join(120)
+    assert codes == [0]
+    assert answer.error is None
+    assert len(site.jobs()) == 1
+    created = answer.value["fleets"]["factory"]["JobsCreated"]
+    assert created + ("1 job made" in (tmp_path / "out.txt").read_text()) == 1
+    site.wait_until_rotated(devices)
+    monkeypatch.setattr(IotJobs, "create_job", create_job)
+    assert invoke().value["fleets"]["factory"]["InSync"] == devices
+    assert cli.main(arguments) == 0
+    assert len(site.rotations) == devices
+    assert set(site.rotations.values()) == {1}
+
+
+def test_a_rate_limit_that_would_outlast_the_budget_is_not_slept_through():
+    slept = []
+    budget = Budget(lambda: 40.0, reserve=30.0, sleep=slept.append)
+    budget.sleep(5)
+    with pytest.raises(OutOfTimeError, match="rate limit"):
+        budget.sleep(11)
+    assert slept == [5]
+
+
+GIVEN = {"CERTFLEET_BUCKET": "b-b", "CERTFLEET_REPOSITORY": "github.com/acme/fleet"}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"CERTFLEET_BUCKET": ""}, "CERTFLEET_BUCKET"),
+        ({"CERTFLEET_REPOSITORY": ""}, "CERTFLEET_REPOSITORY"),
+        ({"CERTFLEET_RESERVE_SECONDS": "soon"}, "CERTFLEET_RESERVE_SECONDS"),
+        ({"CERTFLEET_STATE_PREFIX": "no-slash"}, "CERTFLEET_STATE_PREFIX"),
+        ({"CERTFLEET_BUNDLE_KEY": "reconcile/bundle"}, "may not lie below the state prefix"),
+    ],
+    ids=[
+        "no bucket",
+        "no repository",
+        "a reserve that is no number",
+        "a prefix without slash",
+        "a bundle among the state",
+    ],
+)
+def test_an_environment_is_refused_with_the_variable_named(change, named):
+    with pytest.raises(CertfleetError, match=named):
+        read_settings(GIVEN | change)
