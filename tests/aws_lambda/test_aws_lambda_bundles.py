@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.desired.kms_signature import KmsKey
-from controller.errors import BundleError
+from controller.errors import FleetError
 from controller.lambda_reconcile.bucket import Bucket, LostRaceError
 from controller.lambda_reconcile.bundles import take_bundle
 from controller.lambda_reconcile.settings import read_settings
@@ -25,7 +25,7 @@ DEFECTS = {
     "cut off": (lambda data: data[:-100], "the bundle is truncated"),
     "no beginning": (
         lambda data: data[data.index(b"\n") + 1 :],
-        "found no certfleet-bundle header|no header line|no JSON",
+        "found no certfleet-bundle header",
     ),
     "longer than it says": (lambda data: data + b"x", "1 bytes after the end of the bundle"),
     "something else": (lambda _data: b"hello\n", "no JSON"),
@@ -39,15 +39,10 @@ def test_a_bundle_is_refused_that_is(site, invoke, defect):
     site.device("old", age=200)
     site.publish(spoil(site.bundle()))
     answer = invoke()
-    with pytest.raises(BundleErrorText, match=message):
-        raise BundleErrorText(str(answer.error))
+    assert message in str(answer.error)
     assert answer.metrics["bundle"]["Failed"] == 1
     assert site.jobs() == []
     assert site.kept("last-applied.json") is None
-
-
-class BundleErrorText(Exception):
-    """Lets ``pytest.raises`` show what was found."""
 
 
 def test_no_bundle_at_all_is_an_error_that_says_how_to_publish_one(site, invoke):
@@ -156,6 +151,6 @@ def test_a_signature_of_another_key_is_refused(site, invoke, kms_key):
 
 def test_a_missing_bucket_is_an_error_with_a_remedy(site):
     settings = read_settings({"CERTFLEET_BUCKET": "no-such-bucket", "CERTFLEET_REPOSITORY": "r"})
-    with pytest.raises(Exception, match="s3://no-such-bucket/desired-state.bundle: cannot read") as raised:
+    with pytest.raises(FleetError, match=r"s3://no-such-bucket/desired-state\.bundle: cannot read") as raised:
         take_bundle(Bucket(site.s3, "no-such-bucket"), settings, datetime.now(UTC), None)
-    assert not isinstance(raised.value, BundleError)
+    assert "bucket exists" in raised.value.remedy
