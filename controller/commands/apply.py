@@ -29,13 +29,16 @@ from controller.jobs import (
     follow,
     sweep_cohorts,
 )
+from controller.reconcile.finding import Sync
 from controller.reconcile.overrides import parse_overrides
 from controller.reconcile.plan import Plan, WaveStatus
 from controller.reconcile.plan_codec import plan_from_json
 from controller.reconcile.policy import DesiredState
 from controller.report.model import FleetReport
+from protocol.messages import ExecutionStatus
 
 MAX_PLAN_BYTES = 256 * 1024 * 1024  # a million devices
+SETTLE_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds between looks while the registry lags behind
 SOAK_LOOK = timedelta(seconds=30)  # the longest sleep at a stretch while a wave soaks
 
 
@@ -125,6 +128,7 @@ class _Rounds:
         self._results: list[ApplyResult] = []
         self._outcomes: dict[str, DeviceOutcome] = {}  # the last one of each device
         self._settled: set[str] = set()  # jobs that are followed no more: they ended, or wait for offline devices
+        self._settle_pauses = list(SETTLE_PAUSES)
         self._timed_out = False
         self._last: FleetReport | None = None
 
@@ -164,7 +168,7 @@ class _Rounds:
                 return True
             self._given = None  # look once more at what is left, and plan no further
             return self._look_again()
-        return self._given is None and self._soak(plan)
+        return self._given is None and (self._settle(report) or self._soak(plan))
 
     def _follow(self, iot: IotJobs, job_ids: list[str]) -> bool:
         wanted = [job_id for job_id in dict.fromkeys(job_ids) if job_id not in self._settled]
@@ -176,6 +180,7 @@ class _Rounds:
             found = follow(wanted, iot, pace, tell, sleep=self._context.sleep, monotonic=self._context.monotonic)
         self._keep(found)
         self._settled.update(wanted)
+        self._settle_pauses = list(SETTLE_PAUSES)
         return True
 
     def _keep(self, found: FollowResult) -> None:
@@ -184,10 +189,30 @@ class _Rounds:
 
     def _look_again(self) -> bool:
         """See where the fleet stands after a given plan, and remove what its jobs leave behind."""
-        with observe(self._context, self._desired) as observed:
-            self._last = plan_observed(observed, self._overrides)
-            sweep_cohorts(IotJobs(observed.session), observed.now)
-        return False
+        while True:
+            with observe(self._context, self._desired) as observed:
+                self._last = plan_observed(observed, self._overrides)
+                sweep_cohorts(IotJobs(observed.session), observed.now)
+            if not self._settle(self._last):
+                return False
+
+    def _settle(self, report: FleetReport) -> bool:
+        """Sleep where the registry lags behind the jobs; returns whether to look again.
+
+        A job says SUCCEEDED a moment before the backend has removed the old certificate: until then the
+        device shows two, which is neither drift nor a reason to stop between two waves.
+        """
+        succeeded = {name for name, outcome in self._outcomes.items() if outcome.status is ExecutionStatus.SUCCEEDED}
+        unsettled = any(
+            assessment.device in succeeded and assessment.sync is not Sync.IN_SYNC for assessment in report.assessments
+        )
+        if not unsettled or not self._settle_pauses:
+            return False
+        pause = self._settle_pauses.pop(0)
+        if pause > self._deadline - self._context.monotonic():
+            return False
+        self._context.sleep(pause)
+        return True
 
     def _soak(self, plan: Plan) -> bool:
         """Sleep until the first soak ends, where that is before the deadline; returns whether to go on."""

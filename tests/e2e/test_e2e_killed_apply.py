@@ -86,6 +86,7 @@ def test_apply_killed_at_spread_out_points_ends_as_one_that_ran_through(build_wo
             survived.append((api, number, moment))
     assert survived == []  # each point was reached
 
+    assert world.stack.drain(30)  # what the killed runs began
     last = run_certfleet(world, repository, "apply", "--wait")
     assert last.returncode == 0, last.stdout + last.stderr
     assert run_certfleet(world, repository, "plan").returncode == 0
