@@ -25,7 +25,7 @@ DEFECTS = {
     "cut off": (lambda data: data[:-100], "the bundle is truncated"),
     "no beginning": (
         lambda data: data[data.index(b"\n") + 1 :],
-        "found no certfleet-bundle header",
+        "found no header line",
     ),
     "longer than it says": (lambda data: data + b"x", "1 bytes after the end of the bundle"),
     "something else": (lambda _data: b"hello\n", "no JSON"),
