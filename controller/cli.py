@@ -55,7 +55,7 @@ COMMANDS = {
     "drift": Command(
         "drift",
         "every device that departs from git, and why; exits 2 where there is one",
-        "certfleet drift\ncertfleet drift --format html --output drift.html",
+        "certfleet drift\ncertfleet drift --format html --output drift.html --history reports/   # with the trend",
     ),
     "forecast": Command(
         "forecast",

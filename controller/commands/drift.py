@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 from controller.commands.context import Context
 from controller.commands.options import add_desired, add_fleet, add_output
@@ -13,6 +14,8 @@ from controller.report import as_json, github, html, junit, markdown, sarif, tex
 from controller.report.console import Look
 from controller.report.formats import Format
 from controller.report.model import Report
+
+FORECAST_HORIZON = timedelta(weeks=13)  # of the page: a quarter
 
 RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {
     Format.TEXT: text.render_drift,
@@ -27,6 +30,11 @@ RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {
 
 def add_arguments(parser: ArgumentParser) -> None:
     """What to compare, and how to say it."""
+    parser.add_argument(
+        "--history",
+        metavar="PLACE",
+        help="keep this report's numbers in a folder or under s3://BUCKET/PREFIX, and show the trend (html)",
+    )
     add_desired(parser)
     add_fleet(parser)
     add_output(parser, RENDERERS)
@@ -42,5 +50,6 @@ def run(context: Context) -> ExitCode:
 
 def observe_all(context: Context) -> Report:
     """The drift of every fleet that the arguments name, as one report."""
-    fleets, failures = each_fleet(load_desired(context), lambda desired: drift_of(context, desired))
+    horizon = FORECAST_HORIZON if context.arguments.format == Format.HTML else None
+    fleets, failures = each_fleet(load_desired(context), lambda desired: drift_of(context, desired, horizon))
     return Report(context.now(), fleets, failures)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from controller.commands.context import Context
+from controller.commands.history import history_at, remember
 from controller.commands.progress import progress_on
 from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, load, read_bundle
 from controller.errors import CertfleetError, ExitCode
@@ -18,8 +19,10 @@ from controller.fleet import AwsSession, Inventory, refresh
 from controller.reconcile.assess import assess_fleet
 from controller.reconcile.device import Device, FleetState
 from controller.reconcile.finding import Assessment
+from controller.reconcile.forecast import forecast
 from controller.reconcile.policy import DesiredState, Fleet
 from controller.report.model import FleetFailure, FleetReport, Tally
+from controller.report.trend import record_of
 
 T = TypeVar("T")
 
@@ -105,13 +108,21 @@ def observe(context: Context, desired: DesiredState) -> Iterator[Observed]:
         yield Observed(desired, state, session, inventory, now)
 
 
-def drift_of(context: Context, desired: DesiredState) -> FleetReport:
-    """Assess one fleet, without planning."""
+def drift_of(context: Context, desired: DesiredState, horizon: timedelta | None = None) -> FleetReport:
+    """Assess one fleet, without planning; with a forecast and a trend where these are asked for."""
     tally = Tally(desired, context.now())
     with observe(context, desired) as observed:
         for _assessment in observed.assess(tally):
             pass
-        return tally.finish(observed.state)
+        report = tally.finish(observed.state)
+        if horizon is not None:
+            coming = forecast(observed.devices(), desired, observed.state, observed.now, horizon)
+            report = replace(report, forecast=coming)
+        place: str | None = getattr(context.arguments, "history", None)
+        if place is not None:
+            record = record_of(report, observed.now)
+            report = replace(report, trend=remember(history_at(place, observed.session), record, context.say))
+        return report
 
 
 def default_inventory(fleet: Fleet) -> Path:

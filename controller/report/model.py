@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from controller.errors import ExitCode
 from controller.reconcile.device import CertificateStatus, Device, FleetState
 from controller.reconcile.finding import Assessment, Health, Outcome, Reason, Sync
+from controller.reconcile.forecast import Forecast
 from controller.reconcile.plan import Plan
 from controller.reconcile.planner import settle
 from controller.reconcile.policy import DesiredState, Policy, Source
+
+from .trend import TrendRecord
 
 AGE_BUCKET_DAYS = 30
 
@@ -35,13 +38,21 @@ class PolicyReport:
     health: Health
 
 
+@dataclass(slots=True)
+class AgeCounts:
+    """One policy's devices by the age of their certificates, in buckets of AGE_BUCKET_DAYS."""
+
+    devices: Counter[int] = field(default_factory=Counter)
+    too_old: Counter[int] = field(default_factory=Counter)  # of these, above the policy's maxAge
+
+
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """Governed devices' active certificates, counted for the charts."""
 
     key_types: Mapping[str, int] = field(default_factory=dict)
     authorities: Mapping[str, int] = field(default_factory=dict)
-    ages: Mapping[str, Mapping[int, int]] = field(default_factory=dict)  # group → age in 30-day buckets → devices
+    ages: Mapping[str, AgeCounts] = field(default_factory=dict)  # by policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,8 @@ class FleetReport:
     reasons: Mapping[Reason, int]  # devices with that reason
     inventory: Inventory = Inventory()
     plan: Plan | None = None
+    forecast: Forecast | None = None  # where the command was asked for one
+    trend: tuple[TrendRecord, ...] = ()  # of past reports and this one, oldest first
 
     @property
     def is_in_sync(self) -> bool:
@@ -119,7 +132,9 @@ class Tally:
         self._desired, self._now = desired, now
         self._key_types: Counter[str] = Counter()
         self._authorities: Counter[str] = Counter()
-        self._ages: dict[str, Counter[int]] = {}
+        self._ages: dict[str, AgeCounts] = {}
+        self._max_ages = {policy.name: policy.certificate.max_age for policy in desired.policies}
+        self._passing: tuple[str, timedelta] | None = None  # the last device counted, and its certificate's age
         self._kept: list[Assessment] = []
         self._governed: Counter[str | None] = Counter()
         self._in_sync: Counter[str | None] = Counter()
@@ -134,9 +149,8 @@ class Tally:
                     continue
                 self._key_types[certificate.key_type or "unparseable"] += 1
                 self._authorities[certificate.authority or "unknown"] += 1
-                if certificate.not_before is not None and device.groups:
-                    bucket = max(0, (self._now - certificate.not_before).days // AGE_BUCKET_DAYS)
-                    self._ages.setdefault(device.groups[0], Counter())[bucket] += 1
+                if certificate.not_before is not None:
+                    self._passing = device.name, self._now - certificate.not_before
             yield device
 
     def assessments(self, assessments: Iterable[Assessment]) -> Iterator[Assessment]:
@@ -154,6 +168,18 @@ class Tally:
         self._health.setdefault(policy, set()).add(assessment.health)
         if assessment.findings:
             self._kept.append(assessment)
+        if policy is not None and self._passing is not None and self._passing[0] == assessment.device:
+            self._count_age(policy, self._passing[1])
+
+    def _count_age(self, policy: str, age: timedelta) -> None:
+        counts = self._ages.get(policy)
+        if counts is None:
+            counts = self._ages[policy] = AgeCounts()
+        bucket = max(0, age.days // AGE_BUCKET_DAYS)
+        counts.devices[bucket] += 1
+        max_age = self._max_ages[policy]
+        if max_age is not None and age > max_age:
+            counts.too_old[bucket] += 1
 
     def finish(self, state: FleetState, plan: Plan | None = None) -> FleetReport:
         """The report of everything that passed; what a plan's waves hold back is waiting, not to rotate."""

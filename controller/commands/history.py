@@ -1,0 +1,128 @@
+"""Where trend records are kept: a folder (which CI keeps as an artifact or a cache) or an S3 prefix.
+
+One object per fleet and report, ``<fleet>/<instant>.json``: names sort by time, nothing is ever
+rewritten with other content, and two reports at once do not disturb each other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from controller.commands.context import write_atomically
+from controller.errors import CertfleetError
+from controller.fleet import AwsSession
+from controller.report.trend import MAX_RECORD_BYTES, TrendRecord, TrendRecordError, merged, parse_record
+
+RECORDS_READ = 180  # the newest of a fleet: half a year of daily reports
+_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z\.json")
+_S3 = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
+
+
+class History(Protocol):
+    """A store of documents by name."""
+
+    def names(self, fleet: str) -> list[str]:
+        """Names of the fleet's records, in any order."""
+
+    def read(self, fleet: str, name: str) -> bytes:
+        """One record."""
+
+    def write(self, fleet: str, name: str, text: str) -> None:
+        """Keep a record."""
+
+
+class FolderHistory:
+    """Records in a folder, which is made where it is missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def names(self, fleet: str) -> list[str]:
+        """Names of the files."""
+        try:
+            return [path.name for path in (self._folder / fleet).iterdir()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._error("read", error) from error
+
+    def read(self, fleet: str, name: str) -> bytes:
+        """A file's bytes, at most one more than a record may have."""
+        try:
+            with (self._folder / fleet / name).open("rb") as file:
+                return file.read(MAX_RECORD_BYTES + 1)
+        except OSError as error:
+            raise self._error("read", error) from error
+
+    def write(self, fleet: str, name: str, text: str) -> None:
+        """Whole or not at all."""
+        try:
+            (self._folder / fleet).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._error("written", error) from error
+        write_atomically(self._folder / fleet / name, text)
+
+    def _error(self, what: str, error: OSError) -> CertfleetError:
+        return CertfleetError(
+            f"the history in {self._folder} cannot be {what}: {error.strerror}", "give --history a writable folder"
+        )
+
+
+class BucketHistory:
+    """Records under an S3 prefix, with the credentials that read the fleet."""
+
+    def __init__(self, session: AwsSession, bucket: str, prefix: str) -> None:
+        self._session, self._bucket = session, bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+
+    def names(self, fleet: str) -> list[str]:
+        """Names of the objects."""
+        prefix = f"{self._prefix}{fleet}/"
+        found: list[str] = []
+        more: dict[str, Any] = {}
+        while True:
+            answer = self._session.call("s3", "ListObjectsV2", Bucket=self._bucket, Prefix=prefix, **more)
+            found += [entry["Key"].removeprefix(prefix) for entry in answer.get("Contents", ())]
+            if not answer.get("IsTruncated"):
+                return found
+            more = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    def read(self, fleet: str, name: str) -> bytes:
+        """An object's bytes, at most one more than a record may have."""
+        answer = self._session.call("s3", "GetObject", Bucket=self._bucket, Key=f"{self._prefix}{fleet}/{name}")
+        body: bytes = answer["Body"].read(MAX_RECORD_BYTES + 1)
+        return body
+
+    def write(self, fleet: str, name: str, text: str) -> None:
+        """Put the object."""
+        key, body = f"{self._prefix}{fleet}/{name}", text.encode()
+        self._session.call("s3", "PutObject", Bucket=self._bucket, Key=key, Body=body, ContentType="application/json")
+
+
+def history_at(place: str, session: AwsSession) -> History:
+    """The store that ``--history`` names; raises CertfleetError where it names none."""
+    if "://" not in place:
+        return FolderHistory(Path(place))
+    found = _S3.fullmatch(place)
+    if found is None:
+        raise CertfleetError(f"--history {place} is no place", "give a folder, or s3://BUCKET/PREFIX")
+    return BucketHistory(session, found["bucket"], found["prefix"] or "")
+
+
+def remember(history: History, newest: TrendRecord, say: Callable[[str], None]) -> tuple[TrendRecord, ...]:
+    """Keep the newest record and return the fleet's trend; a damaged record is named, and left out."""
+    past = list(_past(history, newest.fleet, say))
+    history.write(newest.fleet, f"{newest.created_at:%Y%m%dT%H%M%SZ}.json", newest.to_json())
+    return merged(past, newest)
+
+
+def _past(history: History, fleet: str, say: Callable[[str], None]) -> Iterator[TrendRecord]:
+    names = sorted(name for name in history.names(fleet) if _NAME.fullmatch(name))
+    for name in names[-RECORDS_READ:]:
+        try:
+            yield parse_record(history.read(fleet, name))
+        except TrendRecordError as error:
+            say(f"history: {fleet}/{name} {error}; it is left out")

@@ -1,0 +1,94 @@
+"""One report in a few numbers, kept so that the next reports can show where the fleet is going.
+
+A record is a small JSON document per fleet and report. Records are read back from a place that others
+can write to, so they are checked like any input. No I/O here; ``controller.commands.history`` keeps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from controller.reconcile.finding import Outcome
+from protocol.messages import ExecutionStatus
+
+if TYPE_CHECKING:
+    from .model import FleetReport
+
+MAX_RECORD_BYTES = 16 * 1024  # a longer document is none of ours
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class TrendRecord(BaseModel):
+    """What one report counted in one fleet. Within one format version fields are only ever added."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    format_version: Literal[1] = 1
+    kind: Literal["TrendRecord"] = "TrendRecord"
+    created_at: Annotated[AwareDatetime, Field(strict=False)]
+    fleet: str
+    commit: str | None
+    governed: Count
+    in_sync: Count
+    rotate: Count
+    waiting: Count
+    blocked: Count
+    unmanaged: Count
+    succeeded: Count  # rotations that ended well, of the jobs that the report looked back on
+    failed: Count  # rotations that failed, timed out or were rejected, likewise
+
+    def to_json(self) -> str:
+        """As it is kept."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+class TrendRecordError(ValueError):
+    """A document that is no trend record; the message says why."""
+
+
+def parse_record(text: bytes) -> TrendRecord:
+    """Read a kept record; raises TrendRecordError."""
+    if len(text) > MAX_RECORD_BYTES:
+        raise TrendRecordError(f"is {len(text):,} bytes long; a record has at most {MAX_RECORD_BYTES:,}")
+    try:
+        return TrendRecord.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise TrendRecordError(f"is no trend record: {where + ': ' if where else ''}{first['msg']}") from None
+
+
+def record_of(report: FleetReport, created_at: datetime) -> TrendRecord:
+    """The record of one fleet's report."""
+    statuses = [execution.status for job in report.state.jobs for execution in job.executions.values()]
+    return TrendRecord(
+        created_at=created_at,
+        fleet=report.desired.fleet.name,
+        commit=report.desired.commit,
+        governed=report.governed,
+        in_sync=report.in_sync,
+        rotate=report.outcomes.get(Outcome.ROTATE, 0),
+        waiting=report.outcomes.get(Outcome.WAITING, 0),
+        blocked=report.outcomes.get(Outcome.BLOCKED, 0),
+        unmanaged=report.state.unmanaged_count,
+        succeeded=sum(status is ExecutionStatus.SUCCEEDED for status in statuses),
+        failed=sum(status in FAILED for status in statuses),
+    )
+
+
+FAILED = frozenset({ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.REJECTED})
+
+
+def merged(past: Iterable[TrendRecord], newest: TrendRecord) -> tuple[TrendRecord, ...]:
+    """Past records of the fleet that are older than the newest, and the newest, oldest first; one an instant."""
+    older = {
+        record.created_at: record
+        for record in past
+        if record.fleet == newest.fleet and record.created_at < newest.created_at
+    }
+    return (*(older[instant] for instant in sorted(older)), newest)
