@@ -39,6 +39,7 @@ lock: ## renew every locked list of packages (needs uv)
 	$(LOCK) --universal pyproject.toml --extra sandbox -o requirements/demo.txt
 	$(LOCK) --universal pyproject.toml --extra sandbox --extra backend --extra dev -o requirements/test.txt
 	$(LOCK) --python-version 3.14 --python-platform aarch64-manylinux_2_28 backend/requirements.in -o backend/requirements.txt
+	$(LOCK) --python-version 3.14 --python-platform aarch64-manylinux_2_28 pyproject.toml -o backend/reconcile-requirements.txt
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"certfleet needs Python 3.11 or later, found {sys.version.split()[0]}: set PYTHON=/path/to/python3.11")'

@@ -6,7 +6,7 @@ from aws_cdk import App, Validations
 from aws_cdk import aws_lambda as lambda_
 from cdk_nag import AwsSolutionsChecks
 
-from backend.build import build
+from backend.build import build, build_reconcile
 from backend.infrastructure.settings import from_context
 from backend.stack import BackendStack
 
@@ -16,7 +16,8 @@ def main() -> None:
     app = App()
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     settings = from_context(app.node.try_get_context)
-    BackendStack(app, settings, lambda_.Code.from_asset(str(build())))
+    reconcile_code = lambda_.Code.from_asset(str(build_reconcile())) if settings.reconcile else None
+    BackendStack(app, settings, lambda_.Code.from_asset(str(build())), reconcile_code)
     app.synth()
 
 

@@ -1,8 +1,10 @@
-"""Build the code of the functions: ``build/functions.zip``, the same bytes from the same sources.
+"""Build the code of the functions: the same bytes from the same sources, in ``build/``.
 
-``python -m backend.build`` (the CDK application calls it by itself). The zip holds ``backend/functions``,
-``protocol`` and the locked wheels of ``backend/requirements.txt`` for Lambda's arm64; boto3 is part of
-the runtime. It is built anew only when one of these has changed.
+``python -m backend.build`` (the CDK application calls it by itself). ``functions.zip`` holds
+``backend/functions``, ``protocol`` and the locked wheels of ``backend/requirements.txt`` for Lambda's
+arm64; boto3 is part of the runtime. ``reconcile.zip`` holds ``controller``, ``protocol`` and the wheels
+of ``backend/reconcile-requirements.txt``; it is made where the context says ``reconcile=true``, or by
+``python -m backend.build reconcile``. A zip is built anew only when one of these has changed.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "backend" / "requirements.txt"
 ZIP = ROOT / "build" / "functions.zip"
+RECONCILE_REQUIREMENTS = ROOT / "backend" / "reconcile-requirements.txt"
+RECONCILE_ZIP = ROOT / "build" / "reconcile.zip"
 PYTHON = "3.14"  # of the Lambda runtime (backend/infrastructure/function.py)
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")  # Amazon Linux 2023 takes all
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
@@ -35,28 +39,44 @@ def sources() -> Iterator[tuple[str, bytes]]:
             yield path.relative_to(ROOT).as_posix(), path.read_bytes()
 
 
-def fingerprint() -> str:
-    """SHA-256 over everything that the zip depends on, hex."""
+def reconcile_sources() -> Iterator[tuple[str, bytes]]:
+    """Our own files of the reconcile function: name inside the zip, and content."""
+    for folder in ("controller", "protocol"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), path.read_bytes()
+
+
+def fingerprint(files: list[tuple[str, bytes]], requirements: Path) -> str:
+    """SHA-256 over everything that a zip depends on, hex."""
     digest = hashlib.sha256(f"{PYTHON} {PLATFORMS}".encode())
-    for name, content in [*sources(), ("requirements", REQUIREMENTS.read_bytes())]:
+    for name, content in [*files, ("requirements", requirements.read_bytes())]:
         digest.update(f"{name} {len(content)} ".encode() + content)
     return digest.hexdigest()
 
 
 def build() -> Path:
-    """The zip, built if need be; raises BuildError."""
-    stamp = ZIP.with_suffix(".sha256")
-    wanted = fingerprint()
-    if ZIP.exists() and stamp.exists() and stamp.read_text(encoding="ascii") == wanted:
-        return ZIP
+    """The zip of the backend's functions, built if need be; raises BuildError."""
+    return _build(ZIP, list(sources()), REQUIREMENTS)
+
+
+def build_reconcile() -> Path:
+    """The zip of the reconcile function, built if need be; raises BuildError."""
+    return _build(RECONCILE_ZIP, list(reconcile_sources()), RECONCILE_REQUIREMENTS)
+
+
+def _build(path: Path, files: list[tuple[str, bytes]], requirements: Path) -> Path:
+    stamp = path.with_suffix(".sha256")
+    wanted = fingerprint(files, requirements)
+    if path.exists() and stamp.exists() and stamp.read_text(encoding="ascii") == wanted:
+        return path
     with tempfile.TemporaryDirectory() as folder:
-        install_wheels(Path(folder))
-        write_zip(ZIP, [*sources(), *_files(Path(folder))])
+        install_wheels(Path(folder), requirements)
+        write_zip(path, [*files, *_files(Path(folder))])
     stamp.write_text(wanted, encoding="ascii")
-    return ZIP
+    return path
 
 
-def install_wheels(folder: Path) -> None:
+def install_wheels(folder: Path, requirements: Path) -> None:
     """Put the locked wheels for Lambda into a folder; nothing is compiled, hashes are required."""
     platforms = [argument for platform in PLATFORMS for argument in ("--platform", platform)]
     command = [
@@ -71,11 +91,11 @@ def install_wheels(folder: Path) -> None:
             "--no-deps",
         ),
         *("--only-binary=:all:", "--implementation", "cp", "--python-version", PYTHON, *platforms),
-        *("--require-hashes", "--requirement", str(REQUIREMENTS), "--target", str(folder)),
+        *("--require-hashes", "--requirement", str(requirements), "--target", str(folder)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own arguments
     if done.returncode != 0:
-        raise BuildError(f"pip could not get the wheels of {REQUIREMENTS.name} for Lambda:\n{done.stderr.strip()}")
+        raise BuildError(f"pip could not get the wheels of {requirements.name} for Lambda:\n{done.stderr.strip()}")
 
 
 def write_zip(path: Path, files: list[tuple[str, bytes]]) -> None:
@@ -96,4 +116,4 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{build()}\n")
+    sys.stdout.write(f"{build_reconcile() if sys.argv[1:] == ['reconcile'] else build()}\n")

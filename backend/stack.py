@@ -20,6 +20,7 @@ from .infrastructure.access import Access, attach, default_ca_arn, github_role_p
 from .infrastructure.account import AccountSetup
 from .infrastructure.acknowledged import acknowledge
 from .infrastructure.function import FunctionProps, HandlerFunction
+from .infrastructure.reconcile import BUNDLE_KEY, Reconcile
 from .infrastructure.settings import Settings
 from .infrastructure.storage import Storage
 from .infrastructure.watching import Watching
@@ -31,7 +32,14 @@ PRESENCE = "PresenceConnected"
 class BackendStack(Stack):
     """Functions, rules, table, job template, notifications, alarms, access."""
 
-    def __init__(self, scope: Construct, settings: Settings, code: lambda_.Code, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        settings: Settings,
+        code: lambda_.Code,
+        reconcile_code: lambda_.Code | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             scope,
             settings.stack_name,
@@ -48,7 +56,8 @@ class BackendStack(Stack):
         self._rules(*functions)
         self._job_template()
         Watching(self, settings, self._storage, functions)
-        self._outputs(self._reconcile_role())
+        role = self._reconcile_role()
+        self._outputs(role, self._reconcile(reconcile_code, role))
         acknowledge(self, settings)
 
     def _functions(self) -> tuple[HandlerFunction, HandlerFunction, HandlerFunction]:
@@ -126,7 +135,18 @@ class BackendStack(Stack):
         attach(role, self._access.reconcile())
         return role
 
-    def _outputs(self, reconcile_role: iam.Role | None) -> None:
+    def _reconcile(self, code: lambda_.Code | None, ci: iam.Role | None) -> Reconcile | None:
+        """The loop as a function: off unless the context turns it on."""
+        if not self._settings.reconcile:
+            return None
+        if code is None:
+            raise ValueError("reconcile=true needs the code of the reconcile function")
+        made = Reconcile(self, self._settings, self._storage, code=code, statements=self._access.reconcile())
+        if ci is not None:
+            made.allow_publishing(ci)
+        return made
+
+    def _outputs(self, reconcile_role: iam.Role | None, reconcile: Reconcile | None) -> None:
         names = self._settings.names
         values = {
             "JobTemplateId": names.job_template,
@@ -137,5 +157,8 @@ class BackendStack(Stack):
         }
         if reconcile_role is not None:
             values["ReconcileRoleArn"] = reconcile_role.role_arn
+        if reconcile is not None:
+            values["BundleUrl"] = f"s3://{reconcile.bucket.bucket_name}/{BUNDLE_KEY}"
+            values["ReconcileFunction"] = reconcile.function.function_name
         for name, value in values.items():
             CfnOutput(self, name, value=value)

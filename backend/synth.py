@@ -16,9 +16,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "backend" / "template" / "AWSLabsCertificateRotator.template.json"
 
+RECONCILE = ROOT / "backend" / "template" / "reconcile.json"  # what reconcile=true adds to the template or changes in it
+
 DEMO_CONTEXT = {
     "DesiredState": str(ROOT / "desired_state" / "demo"),
     "GitHubRepository": "example/fleet",
+}
+
+RECONCILE_CONTEXT = DEMO_CONTEXT | {
+    "reconcile": "true",
+    "ReconcileSigningKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/3f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c0aa",
+    "ReconcileAssumes": "arn:aws:iam::210987654321:role/certfleet-reconcile",
 }
 
 
@@ -43,7 +51,11 @@ def synthesise(context: dict[str, Any]) -> dict[str, Any]:
         code = lambda_.Code.from_asset(
             str(ROOT / "backend" / "functions"), asset_hash="functions", asset_hash_type=AssetHashType.CUSTOM
         )
-        stack = BackendStack(app, settings, code)
+        # Only its name matters to the template; the folder is small.
+        reconcile_code = lambda_.Code.from_asset(
+            str(ROOT / "protocol"), asset_hash="reconcile", asset_hash_type=AssetHashType.CUSTOM
+        )
+        stack = BackendStack(app, settings, code, reconcile_code)
         template: dict[str, Any] = app.synth().get_stack_artifact(stack.artifact_id).template
         return template
 
@@ -53,10 +65,21 @@ def as_text(template: dict[str, Any]) -> str:
     return json.dumps(template, indent=1, sort_keys=True) + "\n"
 
 
+def differences(template: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """What a template adds to another or changes in it, by section."""
+    return {
+        section: {name: entry for name, entry in found.items() if base.get(section, {}).get(name) != entry}
+        for section, found in template.items()
+        if found != base.get(section)
+    }
+
+
 def main() -> None:
-    """Write the checked-in template."""
+    """Write what is checked in: the template, and what the reconcile function adds to it."""
     TEMPLATE.parent.mkdir(exist_ok=True)
-    TEMPLATE.write_text(as_text(synthesise(DEMO_CONTEXT)), encoding="utf-8")
+    template = synthesise(DEMO_CONTEXT)
+    TEMPLATE.write_text(as_text(template), encoding="utf-8")
+    RECONCILE.write_text(as_text(differences(synthesise(RECONCILE_CONTEXT), template)), encoding="utf-8")
 
 
 if __name__ == "__main__":

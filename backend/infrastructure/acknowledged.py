@@ -27,6 +27,11 @@ def acknowledge(stack: Construct, settings: Settings) -> None:
         ),
         "SQS3": "this queue is the dead-letter queue, of functions and rules",
     }
+    if settings.reconcile:
+        accepted |= {
+            "IAM5[Resource::<ReconcileBucket288DE056.Arn>/reconcile/*]": "the function's own objects, one per fleet",
+            "S1": "every version of an object is kept for a month, and one principal writes each; it holds no secret",
+        }
     Validations.of(stack).acknowledge(
         *(Acknowledgment(id=f"AwsSolutions::AwsSolutions-{name}", reason=why) for name, why in accepted.items())
     )

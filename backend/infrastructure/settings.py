@@ -11,10 +11,10 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from backend.functions.environment import PrivateAuthority
 from protocol.algorithms import CaSigningAlgorithm
@@ -23,6 +23,9 @@ from protocol.names import AWS_IOT_AUTHORITY, DEFAULT_STACK_NAME, BackendNames
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"([1-9][0-9]*)([mhdw])")
 _CA_ID = r"^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$"
+
+_ROLE_ARN = r"arn:aws[\w-]*:iam::\d{12}:role/[\w+=,.@/-]+"
+_ROLE_ARNS = rf"^({_ROLE_ARN}( {_ROLE_ARN})*)?$"
 
 
 class SettingsError(ValueError):
@@ -43,6 +46,14 @@ class Settings(BaseModel):
     github_repository: str = Field(default="", alias="GitHubRepository", pattern=r"^([\w.-]+/[\w.-]+)?$")
     github_environment: str = Field(default="production", alias="GitHubEnvironment", pattern=r"^[\w-]+$")
     authorities: dict[str, PrivateAuthority] = Field(default_factory=dict)
+    reconcile: bool = Field(default=False, alias="reconcile")  # the reconcile loop as a function, see docs
+    reconcile_every_minutes: int = Field(default=60, alias="ReconcileEveryMinutes", ge=5, le=720)
+    reconcile_repository: str = Field(default="", alias="ReconcileRepository", pattern=r"^([\w.-]+(/[\w.-]+)+)?$")
+    reconcile_signing_key_arn: str = Field(
+        default="", alias="ReconcileSigningKeyArn", pattern=r"^(arn:aws[\w-]*:kms:[\w-]+:\d{12}:key/[\w-]+)?$"
+    )
+    reconcile_fleet: str = Field(default="", alias="ReconcileFleet", pattern=r"^[\w-]*$")
+    reconcile_assumes: str = Field(default="", alias="ReconcileAssumes", pattern=_ROLE_ARNS)  # by spaces
 
     @field_validator("authorities")
     @classmethod
@@ -50,6 +61,23 @@ class Settings(BaseModel):
         if AWS_IOT_AUTHORITY in value:
             raise ValueError(f"'{AWS_IOT_AUTHORITY}' is AWS IoT's own CA and cannot be declared")
         return value
+
+    @model_validator(mode="after")
+    def _reconcile_knows_its_repository(self) -> Self:
+        if self.reconcile and not self.bundle_repository:
+            raise ValueError("reconcile=true needs GitHubRepository or ReconcileRepository: no other bundle is taken")
+        return self
+
+    @property
+    def bundle_repository(self) -> str:
+        """The one repository whose bundles the reconcile function takes, as host and path."""
+        github = f"github.com/{self.github_repository}" if self.github_repository else ""
+        return self.reconcile_repository or github
+
+    @property
+    def assumed_roles(self) -> tuple[str, ...]:
+        """ARNs of the roles that Fleet documents name, which the reconcile function may assume."""
+        return tuple(self.reconcile_assumes.split())
 
     @property
     def names(self) -> BackendNames:

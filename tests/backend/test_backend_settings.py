@@ -97,7 +97,7 @@ def test_a_build_that_is_current_is_not_repeated(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "ZIP", tmp_path / "functions.zip")
     installed = []
     monkeypatch.setattr(
-        build, "install_wheels", lambda folder: (folder / "wheel.py").write_text(str(installed.append(1)))
+        build, "install_wheels", lambda folder, _requirements: (folder / "wheel.py").write_text(str(installed.append(1)))
     )
     first = build.build().read_bytes()
     assert build.build().read_bytes() == first
@@ -110,7 +110,6 @@ def test_a_build_that_is_current_is_not_repeated(tmp_path, monkeypatch):
 def test_wheels_that_cannot_be_had_end_with_what_pip_said(tmp_path, monkeypatch):
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("certfleet-no-such-package==1 --hash=sha256:" + "0" * 64)
-    monkeypatch.setattr(build, "REQUIREMENTS", requirements)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(build.BuildError, match="could not get the wheels"):
-        build.install_wheels(tmp_path / "target")
+        build.install_wheels(tmp_path / "target", requirements)
