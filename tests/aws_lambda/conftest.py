@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import queue
 import subprocess
 import threading
@@ -57,6 +58,27 @@ class LambdaContext:
         return self.milliseconds() if callable(self.milliseconds) else self.milliseconds
 
 
+def git(repository: Path, *arguments: str, date: datetime | None = None) -> None:
+    settings = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    instant = (date or datetime.now(UTC)).isoformat()
+    environment = os.environ | {"GIT_AUTHOR_DATE": instant, "GIT_COMMITTER_DATE": instant}
+    subprocess.run(("git", *settings, *arguments), cwd=repository, env=environment, check=True)
+
+
+def commit(repository: Path, text: str, date: datetime | None = None) -> None:
+    (repository / "desired_state" / "factory.yaml").write_text(text)
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "--allow-empty", "-m", "desired state", date=date)
+
+
+def make_repository(folder: Path) -> Path:
+    (folder / "desired_state").mkdir(parents=True)
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "remote", "add", "origin", f"https://{REPOSITORY}.git")
+    commit(folder, DOCUMENTS)
+    return folder
+
+
 class Site:
     """One cloud with its devices, the repository, and what the function is told."""
 
@@ -69,11 +91,7 @@ class Site:
         self._thread = threading.Thread(target=self._rotate_all, daemon=True)
         self._thread.start()
         self.bus.listen(self._hear)
-        self.repository = folder / "repository"
-        (self.repository / "desired_state").mkdir(parents=True)
-        self.git("init", "-q", "-b", "main")
-        self.git("remote", "add", "origin", f"https://{REPOSITORY}.git")
-        self.commit(DOCUMENTS)
+        self.repository = make_repository(folder / "repository")
         self.cloud.seed.group("line-a")
         self.iot, self.s3, self.sqs = self.client("iot"), self.client("s3"), self.client("sqs")
         self.iot.create_job_template(
@@ -97,16 +115,8 @@ class Site:
 
     # git and bundles
 
-    def git(self, *arguments: str, date: datetime | None = None) -> None:
-        settings = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
-        instant = (date or datetime.now(UTC)).isoformat()
-        dates = {"GIT_AUTHOR_DATE": instant, "GIT_COMMITTER_DATE": instant, "PATH": "/usr/bin:/bin:/usr/local/bin"}
-        subprocess.run(("git", *settings, *arguments), cwd=self.repository, env=dates, check=True)
-
     def commit(self, text: str, date: datetime | None = None) -> None:
-        (self.repository / "desired_state" / "factory.yaml").write_text(text)
-        self.git("add", "-A")
-        self.git("commit", "-q", "--allow-empty", "-m", "desired state", date=date)
+        commit(self.repository, text, date)
 
     def bundle(self, *, created_at=None, repository=None, signer=None) -> bytes:
         snapshot = GitRef(self.repository / "desired_state", "HEAD").read(DEFAULT_LIMITS)
@@ -192,6 +202,12 @@ class Answer:
 def cloud_folder(tmp_path_factory):
     """Keys and TLS are made once; state never is shared."""
     return tmp_path_factory.mktemp("cloud")
+
+
+@pytest.fixture
+def site_repository(tmp_path):
+    """The repository by itself."""
+    return make_repository(tmp_path / "repository")
 
 
 @pytest.fixture
