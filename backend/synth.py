@@ -16,7 +16,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "backend" / "template" / "AWSLabsCertificateRotator.template.json"
 
-RECONCILE = ROOT / "backend" / "template" / "reconcile.json"  # what reconcile=true adds to the template or changes in it
+RECONCILE = (
+    ROOT / "backend" / "template" / "reconcile.json"
+)  # what reconcile=true adds to the template or changes in it
 
 DEMO_CONTEXT = {
     "DesiredState": str(ROOT / "desired_state" / "demo"),

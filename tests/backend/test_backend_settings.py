@@ -97,7 +97,9 @@ def test_a_build_that_is_current_is_not_repeated(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "ZIP", tmp_path / "functions.zip")
     installed = []
     monkeypatch.setattr(
-        build, "install_wheels", lambda folder, _requirements: (folder / "wheel.py").write_text(str(installed.append(1)))
+        build,
+        "install_wheels",
+        lambda folder, _requirements: (folder / "wheel.py").write_text(str(installed.append(1))),
     )
     first = build.build().read_bytes()
     assert build.build().read_bytes() == first
