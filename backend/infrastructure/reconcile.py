@@ -139,6 +139,7 @@ class Reconcile(Construct):
             "CERTFLEET_TOPIC_ARN": self._storage.topic.topic_arn,
             "CERTFLEET_KMS_KEY_ARN": settings.reconcile_signing_key_arn,
             "CERTFLEET_FLEET": settings.reconcile_fleet,
+            "CERTFLEET_QUOTA_FACTOR": f"{settings.reconcile_quota_factor:g}",
         }
         return {name: value for name, value in found.items() if value}
 

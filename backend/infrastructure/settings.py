@@ -53,6 +53,7 @@ class Settings(BaseModel):
         default="", alias="ReconcileSigningKeyArn", pattern=r"^(arn:aws[\w-]*:kms:[\w-]+:\d{12}:key/[\w-]+)?$"
     )
     reconcile_fleet: str = Field(default="", alias="ReconcileFleet", pattern=r"^[\w-]*$")
+    reconcile_quota_factor: float = Field(default=1.0, alias="ReconcileQuotaFactor", gt=0, le=100)  # of AWS' defaults
     reconcile_assumes: str = Field(default="", alias="ReconcileAssumes", pattern=_ROLE_ARNS)  # by spaces
 
     @field_validator("authorities")

@@ -118,6 +118,10 @@ class Site:
     def commit(self, text: str, date: datetime | None = None) -> None:
         commit(self.repository, text, date)
 
+    def add_all(self) -> None:
+        git(self.repository, "add", "-A")
+        git(self.repository, "commit", "-q", "-m", "desired state")
+
     def bundle(self, *, created_at=None, repository=None, signer=None) -> bytes:
         snapshot = GitRef(self.repository / "desired_state", "HEAD").read(DEFAULT_LIMITS)
         created = created_at or datetime.now(UTC).replace(microsecond=0)
