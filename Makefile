@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header
+LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-strip-extras
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
