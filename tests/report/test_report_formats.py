@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -12,7 +11,7 @@ import pytest
 
 from controller.errors import ExitCode
 from controller.reconcile.finding import Outcome
-from controller.report import as_json, github, html, junit, markdown, sarif, words
+from controller.report import as_json, github, junit, markdown, sarif, words
 from controller.report.console import Look
 from controller.report.model import FleetFailure
 
@@ -109,40 +108,6 @@ class TestJunit:
 
     def test_what_xml_cannot_hold_is_replaced(self):
         ET.fromstring(junit.suite("x", [junit.Case("a", "b", "failure", "bad \x00 \x1b byte")]))
-
-
-class _Page(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.open, self.links, self.rows = [], [], 0
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in {"meta", "input", "br"}:
-            self.open.append(tag)
-        self.rows += tag == "tr"
-        self.links += [value for name, value in attrs if name in {"src", "href"}]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-class TestHtml:
-    def test_is_one_well_formed_page_that_needs_no_network(self, make):
-        page = _Page()
-        text = html.render_drift(make.report(failures=(FAILURE,)), LOOK)
-        page.feed(text)
-        assert page.open == []
-        assert page.links == []
-        assert "https://" not in text
-        assert page.rows > 12
-
-    def test_what_devices_are_called_cannot_break_out(self, make):
-        evil = make.device("<script>alert(1)</script>", "line-a-gateways", 300)
-        assert "<script>alert" not in html.render_drift(make.report(make.fleet([evil])), LOOK)
-
-    def test_a_large_fleet_is_cut_and_the_rest_is_counted(self, make):
-        devices = [make.device(f"gateway-{n:05}", "line-a-gateways", 300) for n in range(html.ROWS_SHOWN + 5)]
-        assert "and 5 more: the JSON report has all" in html.render_drift(make.report(make.fleet(devices)), LOOK)
 
 
 @pytest.mark.parametrize(

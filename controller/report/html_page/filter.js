@@ -1,0 +1,92 @@
+'use strict';
+// Filters the rows that the page carries and draws one page of them. Texts are set as text, never as HTML.
+(() => {
+  const { shown, texts, rows } = JSON.parse(document.getElementById('rows').textContent);
+  const FLEET = 1, POLICY = 2, STATE = 3, MEANING = 4, REASON = 5, DUE = 6, WHY = 7;
+  const element = (id) => document.getElementById(id);
+  const body = element('devices').tBodies[0];
+  const words = element('words');
+  const choices = [['state', STATE], ['reason', REASON], ['fleet', FLEET]].filter(([id]) => element(id));
+  const columns = [...(element('fleet') ? [FLEET] : []), POLICY, STATE, REASON, DUE, WHY];
+  const lower = texts.map((text) => text.toLowerCase());
+  let found = rows;
+  let start = 0;
+
+  for (const [id, column] of choices) {
+    for (const number of new Set(rows.map((row) => row[column]))) {
+      element(id).add(new Option(texts[number], number));
+    }
+  }
+
+  function matches(row, wanted, chosen) {
+    for (const [column, number] of chosen) {
+      if (row[column] !== number) return false;
+    }
+    return wanted.every(([word, hits]) =>
+      columns.some((column) => hits[row[column]]) || row[0].toLowerCase().includes(word));
+  }
+
+  function filter() {
+    // Each word is looked up once among the texts, so that a row costs a few array reads.
+    const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean)
+      .map((word) => [word, lower.map((text) => text.includes(word))]);
+    const chosen = choices.filter(([id]) => element(id).value !== '')
+      .map(([id, column]) => [column, Number(element(id).value)]);
+    found = wanted.length || chosen.length ? rows.filter((row) => matches(row, wanted, chosen)) : rows;
+    start = 0;
+    draw();
+  }
+
+  function cell(tag, text, name) {
+    const made = document.createElement(tag);
+    made.textContent = text;
+    if (name) made.className = name;
+    return made;
+  }
+
+  function drawn(row) {
+    const line = document.createElement('tr');
+    const head = cell('th', row[0]);
+    head.scope = 'row';
+    line.append(head);
+    for (const column of columns) {
+      const names = { [STATE]: texts[row[MEANING]], [DUE]: 'due', [WHY]: 'wide' };
+      line.append(cell('td', texts[row[column]], names[column]));
+    }
+    return line;
+  }
+
+  function draw() {
+    const page = found.slice(start, start + shown);
+    body.replaceChildren(...page.map(drawn));
+    const number = (value) => value.toLocaleString('en');
+    element('count').textContent = page.length
+      ? `${number(start + 1)} to ${number(start + page.length)} of ${number(found.length)} that match`
+      : 'no row matches';
+    element('pages').hidden = found.length <= shown;
+    element('previous').disabled = start === 0;
+    element('next').disabled = start + shown >= found.length;
+  }
+
+  function turn(by) {
+    start = Math.max(0, start + by);
+    draw();
+    element('devices').scrollIntoView({ block: 'start' });
+  }
+
+  let waiting = 0;
+  words.addEventListener('input', () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(filter, 80);
+  });
+  for (const [id] of choices) element(id).addEventListener('change', filter);
+  element('filter').addEventListener('submit', (event) => {
+    event.preventDefault();
+    filter();
+  });
+  element('previous').addEventListener('click', () => turn(-shown));
+  element('next').addEventListener('click', () => turn(shown));
+  element('filter').hidden = false;
+  element('pages').hidden = rows.length <= shown;
+  element('previous').disabled = true;
+})();

@@ -1,0 +1,102 @@
+"""The rows that matter, packed for the page's filter: every text once, each device a handful of numbers.
+
+A hundred thousand rows so take a few megabytes, and the page draws only the hundred that are looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from controller.reconcile.finding import Assessment, Outcome
+
+from . import words
+from .groups import TITLES, leading
+from .model import Report
+
+CARRIED = 100_000  # rows in one page, of all fleets; the JSON report has all
+SHOWN = 100  # at a time
+
+COMING = "Coming"
+_ORDER = (Outcome.BLOCKED, Outcome.ROTATE, Outcome.WAITING)
+_MEANINGS = {TITLES[Outcome.BLOCKED]: "bad", TITLES[Outcome.ROTATE]: "change"}  # all else waits
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One device as the table shows it."""
+
+    device: str
+    fleet: str
+    policy: str
+    state: str
+    meaning: str
+    reason: str
+    due: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The first rows, for readers without scripts and for paper, and all that the page carries, packed."""
+
+    first: tuple[Row, ...]
+    packed: str
+    carried: int
+    total: int
+
+
+def rows_of(report: Report) -> Rows:
+    """Rows of all fleets: those that need a person first."""
+    total = sum(len(fleet.assessments) for fleet in report.fleets)
+    first: list[Row] = []
+    packing = _Packing()
+    for number, row in enumerate(_rows(report)):
+        if number == CARRIED:
+            break
+        if number < SHOWN:
+            first.append(row)
+        packing.add(row)
+    return Rows(tuple(first), packing.text(), len(packing.rows), total)
+
+
+def _rows(report: Report) -> Iterator[Row]:
+    for outcome in _ORDER:
+        for fleet in report.fleets:
+            for assessment in fleet.of(outcome):
+                yield _row(fleet.desired.fleet.name, TITLES[outcome], assessment)
+    for fleet in report.fleets:
+        for assessment in fleet.coming:
+            yield _row(fleet.desired.fleet.name, COMING, assessment)
+
+
+def _row(fleet: str, state: str, assessment: Assessment) -> Row:
+    return Row(
+        assessment.device,
+        fleet,
+        assessment.policy or "–",
+        state,
+        _MEANINGS.get(state, "wait"),
+        leading(assessment).reason.value,
+        words.instant(assessment.timing.due) if assessment.timing else "–",
+        "; ".join(finding.message for finding in assessment.findings),
+    )
+
+
+class _Packing:
+    """Numbers each text as it first appears; a device's own name is kept as it is."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, int] = {}
+        self.rows: list[list[str | int]] = []
+
+    def add(self, row: Row) -> None:
+        told = (row.fleet, row.policy, row.state, row.meaning, row.reason, row.due, row.why)
+        self.rows.append([row.device, *(self._texts.setdefault(text, len(self._texts)) for text in told)])
+
+    def text(self) -> str:
+        """JSON that cannot end the element it stands in, whatever a device is called."""
+        value = {"shown": SHOWN, "texts": list(self._texts), "rows": self.rows}
+        text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+        return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,195 @@
+"""What the page shows, gathered from a report as plain values, so that the template only arranges them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from controller.reconcile.finding import Outcome
+
+from . import words
+from .charts.all import charts_of
+from .charts.chart import Chart
+from .groups import TITLES, Group, by_reason
+from .model import FleetReport, Report
+from .text import sentence
+
+CLASSES = {Outcome.ROTATE: "change", Outcome.WAITING: "wait", Outcome.BLOCKED: "bad"}
+NAMES_SHOWN = 12
+UNMANAGED_SHOWN = 60
+SOON = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Something that only a person can put right; the remedy is the point, the rest says why."""
+
+    remedy: str
+    what: str
+    why: str
+    fleet: str
+    devices: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number."""
+
+    label: str
+    number: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of the bar: where it starts and how wide it is, in hundredths of the whole."""
+
+    start: str
+    width: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Reasons of one outcome."""
+
+    title: str
+    note: str
+    meaning: str
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """One fleet."""
+
+    key: str
+    report: FleetReport
+    sentence: str
+    place: str
+    commit: str
+    tiles: tuple[Tile, ...]
+    bar: tuple[Part, ...]
+    sections: tuple[Section, ...]
+    charts: tuple[Chart, ...]
+    unmanaged: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageView:
+    """The page."""
+
+    title: str
+    verdict: str
+    is_good: bool
+    lead: str
+    attention: tuple[Attention, ...]
+    fleets: tuple[FleetView, ...]
+
+
+def page_view(report: Report) -> PageView:
+    """Gather the page."""
+    fleets = report.fleets
+    good = sum(fleet.is_in_sync for fleet in fleets)
+    number = len(fleets) + len(report.failures)
+    is_good = good == number
+    if number == 1 and fleets:
+        name, lead = fleets[0].desired.fleet.name, sentence(fleets[0])
+        verdict = f"{name} is {'in sync' if is_good else 'out of sync'}"
+    else:
+        verdict = f"{good} of {words.count(number, 'fleet')} in sync"
+        governed, in_sync = sum(f.governed for f in fleets), sum(f.in_sync for f in fleets)
+        lead = f"{in_sync:,} of {words.count(governed, 'device')} in sync"
+    return PageView(
+        title=f"Drift report, {words.instant(report.created_at)}",
+        verdict=verdict,
+        is_good=is_good,
+        lead=lead,
+        attention=tuple(_attention(report)),
+        fleets=tuple(_fleet(index, fleet) for index, fleet in enumerate(fleets)),
+    )
+
+
+def _attention(report: Report) -> Iterator[Attention]:
+    """Fleets that could not be read, refusals and halted rollouts, then blocked devices."""
+    for failure in report.failures:
+        remedy = failure.remedy or "see the message"
+        yield Attention(remedy, "the fleet could not be read", failure.message, failure.fleet)
+    for fleet in report.fleets:
+        name = fleet.desired.fleet.name
+        if fleet.plan is not None:
+            for refusal in fleet.plan.refusals:
+                what = f"guardrail {refusal.guardrail}, {refusal.policy or 'whole fleet'}"
+                yield Attention(refusal.override, what, refusal.message, name)
+            for wave in fleet.plan.waves:
+                if wave.remedy:
+                    yield Attention(wave.remedy, f"rollout of {wave.policy}", wave.message, name)
+    for fleet in report.fleets:
+        sources = {entry.policy.name: entry.policy.source for entry in fleet.policies}
+        for group in by_reason(fleet.of(Outcome.BLOCKED)):
+            source = sources.get(group.policy or "")
+            number = words.count(len(group.devices), "device")
+            yield Attention(
+                group.finding.remedy or "see the message",
+                f"{group.reason.value}, {number}{f' of {group.policy}' if group.policy else ''}",
+                group.finding.message,
+                fleet.desired.fleet.name,
+                words.listed(group.devices, NAMES_SHOWN),
+                source.at(group.finding.policy_field) if source else "",
+            )
+
+
+def _fleet(index: int, report: FleetReport) -> FleetView:
+    desired, state = report.desired, report.state
+    return FleetView(
+        key=f"fleet-{index}",
+        report=report,
+        sentence=sentence(report),
+        place=f"account {desired.fleet.account}, {desired.fleet.region}, seen {words.instant(state.observed_at)}",
+        commit=words.commit(desired.commit, is_dirty=desired.is_dirty),
+        tiles=tuple(_tiles(report)),
+        bar=tuple(_bar(report)),
+        sections=tuple(_sections(report)),
+        charts=charts_of(report),
+        unmanaged=words.listed(state.unmanaged[: state.unmanaged_count], UNMANAGED_SHOWN)
+        + (f", in all {state.unmanaged_count:,}" if state.unmanaged_count > len(state.unmanaged) else ""),
+    )
+
+
+def _tiles(report: FleetReport) -> Iterator[Tile]:
+    yield Tile("in sync", words.percent(report.in_sync, report.governed), "good" if report.is_in_sync else "")
+    for outcome, label in (
+        (Outcome.BLOCKED, "need a person"),
+        (Outcome.ROTATE, "to rotate"),
+        (Outcome.WAITING, "wait"),
+    ):
+        number = report.outcomes.get(outcome, 0)
+        yield Tile(label, f"{number:,}", CLASSES[outcome] if number else "")
+    if report.forecast is not None:
+        end = report.forecast.first_day + SOON
+        soon = sum(number for day, number in report.forecast.per_day.items() if day < end)
+        yield Tile(f"rotate within {SOON.days} days", f"{soon:,}", "")
+    yield Tile("unmanaged", f"{report.state.unmanaged_count:,}", "")
+
+
+def _bar(report: FleetReport) -> Iterator[Part]:
+    shares = [("good", report.in_sync)]
+    shares += [(CLASSES[o], report.outcomes.get(o, 0)) for o in (Outcome.ROTATE, Outcome.WAITING, Outcome.BLOCKED)]
+    passed = 0
+    for meaning, number in shares:
+        if number:
+            whole = report.governed
+            yield Part(f"{100 * passed / whole:.3f}", f"{100 * number / whole:.3f}", meaning)
+        passed += number
+
+
+def _sections(report: FleetReport) -> Iterator[Section]:
+    for outcome in (Outcome.ROTATE, Outcome.WAITING):
+        groups = tuple(by_reason(report.of(outcome)))
+        if groups:
+            yield Section(TITLES[outcome], words.count(report.outcomes[outcome], "device"), CLASSES[outcome], groups)
+    coming = tuple(by_reason(report.coming))
+    if coming:
+        yield Section("Coming", f"{words.count(len(report.coming), 'device')} in sync until then", "wait", coming)
