@@ -24,7 +24,7 @@ from sandbox.clock import SandboxClock
 from sandbox.fleet_file import SandboxFleet
 from sandbox.world import World
 
-PATIENCE = 90.0  # seconds, for what takes one on an idle machine
+PATIENCE = 60.0  # seconds, for what takes one on an idle machine
 FLEET = """\
 apiVersion: certfleet/v1
 kind: Fleet
@@ -49,11 +49,11 @@ class Outcome:
         return json.loads(self.out)
 
 
-def eventually(condition: Callable[[], object], what: str) -> None:
+def eventually(condition: Callable[[], object], what: Callable[[], str]) -> None:
     """Wait until it holds; fails with ``what`` where it never does."""
     until = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < until, f"never came true: {what}"
+        assert time.monotonic() < until, f"never came true: {what()}"
         time.sleep(0.02)
 
 
@@ -69,6 +69,8 @@ class Factory:
         self.desired = self.repository / "desired_state"
         self.desired.mkdir(parents=True)
         self.inventory = folder / "inventory.sqlite"
+        entries = self.world.fleet.devices
+        self._off = {name for entry in entries if not entry.online for name in entry.names()}
         self._git("init", "-q", "-b", "main")
 
     def start(self) -> None:
@@ -124,23 +126,32 @@ class Factory:
 
     def settle(self) -> None:
         """Wait until every job of a connected device has ended, and the backend has done what follows from it."""
-        online = [name for name, device in self.world.devices.items() if device.is_connected or self._is_busy(name)]
-        eventually(lambda: not any(self.pending(name) for name in online), "the connected devices have done their jobs")
-        eventually(lambda: self.world.stack.drain(PATIENCE), "the backend is idle")
+        online = [name for name in self.world.devices if name not in self._off]
+        eventually(
+            lambda: not any(self.pending(name) for name in online),
+            lambda: f"these have done their jobs: {[self._told(name) for name in online if self.pending(name)]}",
+        )
+        eventually(lambda: self.world.stack.drain(PATIENCE), lambda: "the backend is idle")
+
+    def _told(self, name: str) -> str:
+        """What there is to say of a device that does not get on."""
+        device = self.world.devices[name]
+        life = getattr(device, "_life", None)
+        state = life.rotator.state if life else "not running"
+        return f"{name} (connected: {device.is_connected}, {state}): {self.pending(name)}"
 
     def pending(self, device: str) -> list[dict]:
         answer = self.world.cloud.jobs.get_pending(device)
         return [*answer["inProgressJobs"], *answer["queuedJobs"]]
 
-    def _is_busy(self, device: str) -> bool:
-        return bool(self.world.cloud.jobs.get_pending(device)["inProgressJobs"])
-
     def power_off(self, names: Iterable[str]) -> None:
         for name in names:
+            self._off.add(name)
             self.world.devices[name].stop()
 
     def power_on(self, names: Iterable[str]) -> None:
         for name in names:
+            self._off.remove(name)
             self.world.devices[name].start()
         for name in names:
             assert self.world.devices[name].wait_connected(PATIENCE), name
