@@ -6,6 +6,7 @@ its label and value as a title, which browsers show under the pointer.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
@@ -13,6 +14,10 @@ import pygal
 from pygal.style import Style
 
 from .chart import Series
+
+# pygal hooks itself into every later import, for maps that are not used here, in a way that Python has
+# deprecated (find_module): each import that fails would warn.
+sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
 WIDTH, HEIGHT = 400, 230  # of the view box; narrow, so that text stays legible on a phone
 BAR_HEIGHT = 26  # of one horizontal bar, with its gap
