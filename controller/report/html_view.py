@@ -87,6 +87,12 @@ class PageView:
     lead: str
     attention: tuple[Attention, ...]
     fleets: tuple[FleetView, ...]
+    unread: tuple[str, ...]  # names of fleets that could not be looked at
+
+    @property
+    def is_several(self) -> bool:
+        """Whether a reader must be told which fleet is meant."""
+        return len(self.fleets) + len(self.unread) != 1
 
 
 def page_view(report: Report) -> PageView:
@@ -109,6 +115,7 @@ def page_view(report: Report) -> PageView:
         lead=lead,
         attention=tuple(_attention(report)),
         fleets=tuple(_fleet(index, fleet) for index, fleet in enumerate(fleets)),
+        unread=tuple(failure.fleet for failure in report.failures),
     )
 
 
@@ -136,7 +143,7 @@ def _attention(report: Report) -> Iterator[Attention]:
                 f"{group.reason.value}, {number}{f' of {group.policy}' if group.policy else ''}",
                 group.finding.message,
                 fleet.desired.fleet.name,
-                words.listed(group.devices, NAMES_SHOWN),
+                words.listed(group.names, NAMES_SHOWN),
                 source.at(group.finding.policy_field) if source else "",
             )
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from report_browser import Browser
 
 from controller.reconcile.assess import assess_fleet
 from controller.reconcile.device import Attachment, AttachmentType, Certificate, CertificateStatus, Device, FleetState
@@ -106,3 +107,11 @@ def make() -> SimpleNamespace:
     return SimpleNamespace(
         report=report, fleet=fleet_report, device=device, desired=desired, devices=devices, NOW=NOW, COMMIT=COMMIT
     )
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """One Chromium for all tests of a worker."""
+    started = Browser(tmp_path_factory.mktemp("chromium"))
+    yield started
+    started.close()

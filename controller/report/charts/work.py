@@ -49,14 +49,32 @@ def forecast(fleet: FleetReport) -> Chart:
     return Chart(
         "forecast",
         title,
-        f"{words.count(found.total, 'rotation')} in {words.count(found.days, 'day')}, by week and authority; "
-        f"the busiest day is {found.peak_day} with {found.peak:,}.",
+        f"{words.count(found.total, 'rotation')} in {words.count(found.days, 'day')}, by week and authority: "
+        f"mean {found.mean:,.1f} a day, peak {found.peak:,} on {found.peak_day}; rates and windows allow "
+        f"{_allowed(found, found.peak_day):,} on that day.",
         columns(labels, series),
         tuple((row.name, row.meaning) for row in series),
-        ("Week from", *(row.name for row in series)),
-        table_of([str(week) for week in weeks], series),
+        ("Week from", *(row.name for row in series), "on its busiest day", "allowed that day"),
+        _weekly(found, weeks, table_of([str(week) for week in weeks], series)),
         _over(found),
     )
+
+
+def _weekly(found: Forecast, weeks: list[date], table: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    """The table, with each week's busiest day and what the rates and windows allow on it."""
+    per_day = found.per_day
+    rows = []
+    for week, row in zip(weeks, table, strict=True):
+        days = [day for day in per_day if week <= day < week + WEEK]
+        busiest = max(days, key=lambda day: (per_day[day], -day.toordinal()), default=None)
+        told = ("–", "–") if busiest is None else (f"{per_day[busiest]:,}", f"{_allowed(found, busiest):,}")
+        rows.append((*row, *told))
+    return tuple(rows)
+
+
+def _allowed(found: Forecast, day: date | None) -> int:
+    """What the policies that rotate on that day can do on it."""
+    return sum({row.policy: row.capacity for row in found.rows if row.day == day}.values())
 
 
 def _over(found: Forecast) -> tuple[str, ...]:

@@ -11,6 +11,7 @@
   const lower = texts.map((text) => text.toLowerCase());
   let found = rows;
   let start = 0;
+  let waiting = 0;
 
   for (const [id, column] of choices) {
     for (const number of new Set(rows.map((row) => row[column]))) {
@@ -27,6 +28,7 @@
   }
 
   function filter() {
+    clearTimeout(waiting);
     // Each word is looked up once among the texts, so that a row costs a few array reads.
     const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean)
       .map((word) => [word, lower.map((text) => text.includes(word))]);
@@ -50,8 +52,8 @@
     head.scope = 'row';
     line.append(head);
     for (const column of columns) {
-      const names = { [STATE]: texts[row[MEANING]], [DUE]: 'due', [WHY]: 'wide' };
-      line.append(cell('td', texts[row[column]], names[column]));
+      const names = { [STATE]: `keep ${texts[row[MEANING]]}`, [DUE]: 'due', [WHY]: 'wide' };
+      line.append(cell('td', texts[row[column]], names[column] ?? 'keep'));
     }
     return line;
   }
@@ -71,10 +73,12 @@
   function turn(by) {
     start = Math.max(0, start + by);
     draw();
+    // A button that is off cannot keep the focus: the keyboard goes on at the other one.
+    if (element('next').disabled && by > 0) element('previous').focus();
+    if (element('previous').disabled && by < 0) element('next').focus();
     element('devices').scrollIntoView({ block: 'start' });
   }
 
-  let waiting = 0;
   words.addEventListener('input', () => {
     clearTimeout(waiting);
     waiting = setTimeout(filter, 80);

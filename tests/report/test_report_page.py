@@ -1,0 +1,226 @@
+"""The HTML report in a real browser: quiet, self-contained, accessible, and quick with a hundred thousand rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from report_scene import DAY, FAILURE, HOSTILE, NOW, crowd, scene, scene_fleet
+
+from controller.report.console import Look
+from controller.report.html import render_drift
+from controller.report.model import Report
+
+AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+SCHEMES = {"light": {"prefers-color-scheme": "light"}, "dark": {"prefers-color-scheme": "dark"}}
+COUNT = "document.getElementById('count').textContent"
+DRAWN = "[...document.querySelectorAll('#devices tbody tr')].map(row => row.cells[0].textContent)"
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Open a report; afterwards every page must have been quiet and asked a network for nothing."""
+    tabs = []
+
+    def open_report(report: Report, **changes):
+        page = tmp_path / f"{len(tabs)}.html"
+        page.write_text(render_drift(report, Look()), encoding="utf-8")
+        tabs.append((page, browser.open(page, **changes)))
+        return tabs[-1][1]
+
+    yield open_report
+    for page, tab in tabs:
+        assert tab.requests == [page.as_uri()], "nothing but the page itself"
+        assert tab.complaints == []
+        tab.close()
+
+
+def _violations(tab) -> list[str]:
+    """What axe-core finds serious or critical, with the first element at fault."""
+    tab.run(AXE.read_text(encoding="utf-8") + "\n;0")
+    found = tab.run(
+        "axe.run(document, {resultTypes: ['violations']}).then(result => JSON.stringify(result.violations))"
+    )
+    return [
+        f"{entry['id']} ({entry['impact']}): {entry['nodes'][0]['html']}"
+        for entry in json.loads(found)
+        if entry["impact"] in {"serious", "critical"}
+    ]
+
+
+@pytest.mark.parametrize("features", SCHEMES.values(), ids=SCHEMES.keys())
+def test_everything_a_report_can_show_is_accessible(opened, features):
+    report = scene(scene_fleet(), scene_fleet("hospital"), failures=(FAILURE,))
+    tab = opened(report, features=features)
+    tab.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    assert _violations(tab) == []
+
+
+def test_axe_would_say_so_if_it_were_not(opened):
+    tab = opened(scene())
+    tab.run("document.getElementById('words').closest('label').replaceWith(document.getElementById('words'))")
+    assert any("label" in violation for violation in _violations(tab))
+
+
+def test_a_fleet_in_sync_without_past_or_future_is_told_as_that(opened, make):
+    tab = opened(make.report(make.fleet([make.device("a", "line-a-gateways")])))
+    text = tab.run("document.body.innerText")
+    assert "factory is in sync" in text
+    assert "Nothing: whatever is left, certfleet does by itself." in text
+    assert "No device departs from its policy, and none is about to." in text
+    assert "no past reports are kept: certfleet drift --history PLACE keeps them" in text
+    assert tab.run("document.getElementById('filter')") is None
+    assert _violations(tab) == []
+
+
+def test_the_first_screen_says_whether_what_when_and_who(opened):
+    tab = opened(scene())
+    shown = tab.run("document.body.innerText.slice(0, 900)")
+    assert shown.index("factory is out of sync") < shown.index("need a person") < shown.index("Needs a person")
+    for words in ("to rotate", "rotate within 7 days", "provision the device", "policies.yaml:40"):
+        assert words in shown
+
+
+def test_colours_follow_the_scheme(opened):
+    backgrounds = {
+        name: opened(scene(), features=features).run("getComputedStyle(document.body).backgroundColor")
+        for name, features in SCHEMES.items()
+    }
+    assert backgrounds == {"light": "rgb(255, 255, 255)", "dark": "rgb(17, 23, 30)"}
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_page_never_scrolls_sideways(opened, width):
+    tab = opened(scene(scene_fleet(), scene_fleet("hospital"), failures=(FAILURE,)), width=width)
+    assert tab.run("document.documentElement.scrollWidth") == width
+
+
+def test_paper_shows_what_can_be_read_and_nothing_to_click_on(opened):
+    tab = opened(scene())
+    tab.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert tab.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    for name in ("#filter", "#pages", ".skip", "summary"):
+        assert tab.run(f"getComputedStyle(document.querySelector('{name}')).display") == "none"
+    assert tab.paper().startswith(b"%PDF-")
+
+
+class TestFilter:
+    def test_words_are_sought_in_every_column_and_all_must_be_found(self, opened):
+        tab = opened(scene())
+        everything = tab.run(DRAWN)
+        for words, names in {
+            "GATEWAY-B-10": ["gateway-b-100", "gateway-b-101", "gateway-b-102", "gateway-b-103"],
+            "gateway-b needs extra": ["gateway-b-102"],
+            "straggler not known": ["gateway-a-202"],
+            "no such device": [],
+        }.items():
+            _fill(tab, words)
+            assert tab.run(DRAWN) == names
+        assert tab.run(COUNT) == "no row matches"
+        _fill(tab, "")
+        assert tab.run(DRAWN) == everything
+
+    def test_choices_and_words_narrow_together(self, opened):
+        tab = opened(scene(scene_fleet(), scene_fleet("hospital")))
+        _choose(tab, "reason", "NoCertificate")
+        assert tab.run(DRAWN) == [HOSTILE, "gateway-b-100"] * 2
+        _choose(tab, "fleet", "hospital")
+        assert tab.run(DRAWN) == [HOSTILE, "gateway-b-100"]
+        _choose(tab, "state", "Waiting")
+        assert tab.run(COUNT) == "no row matches"
+        _choose(tab, "reason", "all")
+        assert tab.run(COUNT) == "1 to 27 of 27 that match"
+
+    def test_the_keyboard_is_enough(self, opened):
+        tab = opened(crowd(250))
+        tab.press("Tab")
+        assert tab.run("document.activeElement.className") == "skip"
+        tab.press("Enter")
+        assert tab.run("document.activeElement.id") == "devices-heading"
+        tab.press("Tab")
+        tab.type("gateway-00")
+        tab.press("Enter")
+        assert tab.run(COUNT) == "1 to 100 of 250 that match"
+        focus = _tab_to(tab, "next")
+        assert focus[:2] == ["state", "reason"]
+        tab.press("Enter")
+        tab.press("Enter")
+        assert tab.run(COUNT) == "201 to 250 of 250 that match"
+        assert tab.run("document.getElementById('next').disabled") is True
+        assert tab.run("document.activeElement.id") == "previous", "the focus does not fall off a button that is off"
+
+    def test_a_hundred_thousand_rows_are_filtered_and_only_a_hundred_drawn(self, opened):
+        tab = opened(crowd(100_001))
+        assert "This page carries 100,000 of them: the JSON report has all." in tab.run("document.body.innerText")
+        assert len(tab.run(DRAWN)) == 100
+        _fill(tab, "gateway-0500")
+        assert tab.run(COUNT) == "1 to 100 of 100 that match"
+        _fill(tab, "gateway-050000")
+        assert tab.run(DRAWN) == ["gateway-050000"]
+        _fill(tab, "gateway")
+        assert tab.run(COUNT) == "1 to 100 of 100,000 that match"
+        assert len(tab.run(DRAWN)) == 100
+
+
+def test_what_a_device_says_stays_text_wherever_it_stands(opened):
+    tab = opened(scene(scene_fleet(HOSTILE[:40])))
+    assert tab.run("document.scripts.length") == 2, "the packed rows and the filter"
+    assert tab.run("document.images.length + document.querySelectorAll('b, iframe, object, link').length") == 0
+    _fill(tab, "onerror")
+    assert HOSTILE in tab.run(DRAWN)
+    text = tab.run("document.body.innerText")
+    assert f"the certificate cannot be read: {HOSTILE}" in text
+    assert "{{7*7}}" in text
+    assert "printer-2, " + HOSTILE in text
+
+
+def test_without_its_script_the_first_rows_are_there(make):
+    page = render_drift(crowd(250), Look())
+    static = page[: page.index('<script type="application/json"')]
+    assert '<form id="filter" hidden>' in static
+    assert static.count('<tr><th scope="row">gateway-0') == 100
+    assert "100 of 250 shown" in static
+
+
+def test_equal_reports_are_equal_pages(make):
+    assert render_drift(scene(), Look()) == render_drift(scene(), Look())
+
+
+def test_pictures_say_in_words_what_they_show(opened):
+    text = opened(scene()).run("document.body.innerText")
+    for sentence in (
+        "158 rotations in 91 days, by week and authority: mean 1.7 a day, peak 29 on 2026-11-23",
+        "Devices out of sync in 30 reports: 46 on 2026-10-25, 38 now; 87.5 % are in sync.",
+        "139 rotations succeeded and 7 failed in 14 days.",
+        "302 certificates by age in days; 18 above the maximum age",
+        "303 active certificates: ECDSA-P256 85.5 %; RSA-2048 12.2 %; RSA-4096 2.0 %; unparseable 0.3 %.",
+        "303 active certificates: plant-ca 55.1 %; aws-iot 44.9 %.",
+    ):
+        assert sentence in text
+    assert scene().fleets[0].trend[0].created_at == NOW - 29 * DAY
+
+
+def _fill(tab, words: str) -> None:
+    tab.run(f"document.getElementById('words').value = {json.dumps(words)}")
+    tab.run("document.getElementById('filter').requestSubmit()")
+
+
+def _choose(tab, field: str, text: str) -> None:
+    tab.run(f"""(() => {{
+        const field = document.getElementById({json.dumps(field)});
+        field.value = [...field.options].find(option => option.text === {json.dumps(text)}).value;
+        field.dispatchEvent(new Event('change'));
+    }})()""")
+
+
+def _tab_to(tab, wanted: str) -> list[str]:
+    """Press Tab until that element has the focus; the elements passed."""
+    passed = []
+    for _ in range(10):
+        tab.press("Tab")
+        focus = tab.run("document.activeElement.id")
+        if focus == wanted:
+            return passed
+        passed.append(focus)
+    raise AssertionError(f"{wanted} is not reached by Tab: {passed}")
