@@ -92,6 +92,7 @@ def _assessment(report: FleetReport, assessment: Assessment) -> dict[str, Any]:
         "health": assessment.health.value,
         "outcome": assessment.outcome.value if assessment.outcome else None,
         "source": report.where(assessment),
+        "last_seen": words.iso(assessment.last_seen) if assessment.last_seen else None,
         "findings": [finding_value(finding) for finding in assessment.findings],
         "timing": None
         if timing is None

@@ -40,7 +40,7 @@ def _fleet(fleet: FleetReport) -> list[str]:
         for group in by_reason(fleet.of(outcome)):
             source = sources.get(group.policy or "")
             path, line = place(source, group.finding.policy_field) if source else (None, 1)
-            devices = words.listed(group.devices, _NAMES_SHOWN)
+            devices = words.listed(group.names, _NAMES_SHOWN)
             text = f"{words.count(len(group.devices), 'device')}: {group.finding.message} ({devices})"
             lines.append(annotation(level, text, path=path, line=line, title=group.reason.value))
     return lines

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from controller.reconcile.finding import Assessment, Finding, Outcome, Reason
+
+from . import words
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Devices of one policy that share their leading reason; ``finding`` is the first device's."""
+    """Devices of one policy that share their leading reason; ``finding`` is the first device's.
+
+    ``names`` are the devices as a report names them: a straggler never without the time since it was seen.
+    """
 
     reason: Reason
     policy: str | None
     finding: Finding
     devices: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 def leading(assessment: Assessment) -> Finding:
@@ -25,17 +33,37 @@ def leading(assessment: Assessment) -> Finding:
 
 
 def by_reason(assessments: Iterable[Assessment]) -> list[Group]:
-    """Group by reason and policy; reasons in the order of the enum, policies by name."""
-    found: dict[tuple[Reason, str], tuple[Finding, str | None, list[str]]] = {}
+    """Group by reason and policy; reasons in the order of the enum, policies by name, the longest unseen first."""
+    found: dict[tuple[Reason, str], list[tuple[Finding, Assessment]]] = {}
     for assessment in assessments:
         finding = leading(assessment)
-        key = (finding.reason, assessment.policy or "")
-        found.setdefault(key, (finding, assessment.policy, []))[2].append(assessment.device)
+        found.setdefault((finding.reason, assessment.policy or ""), []).append((finding, assessment))
     order = {reason: number for number, reason in enumerate(Reason)}
-    return [
-        Group(reason, policy, finding, tuple(devices))
-        for (reason, _), (finding, policy, devices) in sorted(found.items(), key=lambda i: (order[i[0][0]], i[0][1]))
-    ]
+    return [_group(found[key]) for key in sorted(found, key=lambda key: (order[key[0]], key[1]))]
+
+
+def _group(members: list[tuple[Finding, Assessment]]) -> Group:
+    if members[0][0].reason is Reason.STRAGGLER:
+        members = sorted(members, key=lambda member: -_hours_unseen(member[0]))
+    finding, first = members[0]
+    devices = tuple(assessment.device for _finding, assessment in members)
+    names = tuple(_named(finding, assessment.device) for finding, assessment in members)
+    return Group(finding.reason, first.policy, finding, devices, names)
+
+
+def _hours_unseen(finding: Finding) -> float:
+    """Infinite where no connection is known."""
+    hours = finding.values.get("hoursSinceSeen")
+    return math.inf if hours is None else float(hours)
+
+
+def _named(finding: Finding, device: str) -> str:
+    if finding.reason is not Reason.STRAGGLER:
+        return device
+    hours = _hours_unseen(finding)
+    if math.isinf(hours):
+        return f"{device} (last connection not known)"
+    return f"{device} (seen {words.duration(timedelta(hours=hours))} ago)"
 
 
 TITLES = {

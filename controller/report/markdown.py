@@ -114,7 +114,7 @@ def _outcome(report: FleetReport, outcome: Outcome) -> str:
             f"`{group.policy or '–'}`",
             f"{len(group.devices):,}",
             group.finding.message + (f" → {group.finding.remedy}" if group.finding.remedy else ""),
-            words.listed(group.devices, _NAMES_SHOWN),
+            words.listed(group.names, _NAMES_SHOWN),
         )
         for group in groups
     ]

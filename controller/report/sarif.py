@@ -71,7 +71,7 @@ def render_drift(report: Report, _look: Look) -> str:
 def _drift(fleet: FleetReport, level: str, group: Group) -> Result:
     source = next((policy.source for policy in fleet.desired.policies if policy.name == group.policy), None)
     path, line = place(source, group.finding.policy_field) if source else (None, 1)
-    devices = words.listed(group.devices, _NAMES_SHOWN)
+    devices = words.listed(group.names, _NAMES_SHOWN)
     remedy = f" To do: {group.finding.remedy}." if group.finding.remedy else ""
     text = f"{words.count(len(group.devices), 'device')} of {fleet.desired.fleet.name}: {group.finding.message}"
     return Result(group.reason.value, level, f"{text} ({devices}).{remedy}", path, line)

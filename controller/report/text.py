@@ -134,7 +134,7 @@ def _reasons(page: Page, groups: list[Group], outcome: Outcome) -> None:
             Text(group.reason.value, OUTCOME_STYLES[outcome]),
             group.policy or "–",
             f"{len(group.devices):,}",
-            Text(f"{group.finding.message}\n").append(words.listed(group.devices, NAMES_SHOWN), "dim"),
+            Text(f"{group.finding.message}\n").append(words.listed(group.names, NAMES_SHOWN), "dim"),
         )
         for group in groups
     ]
@@ -155,7 +155,7 @@ def _blocked(page: Page, report: FleetReport) -> None:
         if group.finding.remedy:
             page.line(("→ ", "change"), group.finding.remedy, indent=4)
         if len(group.devices) > 1:
-            page.line((words.listed(group.devices, NAMES_SHOWN * 3), "dim"), indent=4)
+            page.line((words.listed(group.names, NAMES_SHOWN * 3), "dim"), indent=4)
 
 
 def _unmanaged(page: Page, report: FleetReport) -> None:

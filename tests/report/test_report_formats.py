@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
+from report_scene import scene
 
 from controller.errors import ExitCode
 from controller.reconcile.finding import Outcome
-from controller.report import as_json, github, junit, markdown, sarif, words
+from controller.report import as_json, github, html, junit, markdown, sarif, text, words
 from controller.report.console import Look
 from controller.report.model import FleetFailure
 
@@ -134,3 +136,35 @@ def test_each_governed_device_is_counted_once(make):
     for entry in fleet.policies:
         assert entry.in_sync + entry.rotate + entry.waiting + entry.blocked == entry.governed
     assert sum(len(fleet.of(outcome)) for outcome in Outcome) == fleet.governed - fleet.in_sync
+
+
+STRAGGLERS = {
+    "text": text.render_drift,
+    "json": as_json.render_report,
+    "markdown": markdown.render_drift,
+    "html": html.render_drift,
+    "sarif": sarif.render_drift,
+    "junit": junit.render_drift,
+    "github": github.render_drift,
+}
+
+
+@pytest.mark.parametrize("render", STRAGGLERS.values(), ids=STRAGGLERS.keys())
+def test_every_report_names_each_straggler_with_the_time_since_it_was_seen(render):
+    told = " ".join(render(scene(), LOOK).split())
+    for name, seen in (("gateway-a-200", "26 hours"), ("gateway-a-201", "7 days"), ("gateway-a-202", "not known")):
+        hours = {"26 hours": "1d 2h", "7 days": "7d 22h", "not known": "not known"}[seen]
+        assert re.search(rf"{name}\W.{{0,1500}}?(seen {seen}|seen {hours}|connection not known)", told), name
+
+
+def test_the_longest_unseen_straggler_stands_first():
+    told = github.render_drift(scene(), LOOK)
+    names = "gateway-a-202 (last connection not known), gateway-a-201 (seen 7d 22h ago), gateway-a-200 (seen 1d 2h ago)"
+    assert f"({names})" in told
+
+
+def test_json_says_when_a_device_was_last_seen():
+    [fleet] = json.loads(as_json.render_report(scene(), LOOK))["fleets"]
+    seen = {device["device"]: device["last_seen"] for device in fleet["devices"]}
+    assert seen["gateway-a-200"] == "2026-11-22T10:00:00Z"
+    assert seen["gateway-a-202"] is None
