@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from aws_cdk import CfnOutput, Stack
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_iot as iot
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
@@ -16,10 +15,13 @@ from constructs import Construct
 from protocol.job_document import STOCK_DOCUMENT, JobDocument
 
 from .infrastructure import rules
-from .infrastructure.access import Access, attach, default_ca_arn, github_role_principal
+from .infrastructure.access import Access, default_ca_arn
+from .infrastructure.access_controller import reading, rotating
 from .infrastructure.account import AccountSetup
 from .infrastructure.acknowledged import acknowledge
 from .infrastructure.function import FunctionProps, HandlerFunction
+from .infrastructure.github import GitHubRoles
+from .infrastructure.grants import Grants
 from .infrastructure.reconcile import BUNDLE_KEY, Reconcile
 from .infrastructure.settings import Settings
 from .infrastructure.storage import Storage
@@ -49,15 +51,16 @@ class BackendStack(Stack):
         )
         self._settings = settings
         self._code = code
-        self._access = Access(self, settings)
+        self._grants = Grants(self)
+        self._access = Access(self._grants, settings)
         self._storage = Storage(self, settings)
         self._account = AccountSetup(self)
         functions = self._functions()
         self._rules(*functions)
         self._job_template()
         Watching(self, settings, self._storage, functions)
-        role = self._reconcile_role()
-        self._outputs(role, self._reconcile(reconcile_code, role))
+        github = GitHubRoles(self, self._grants, settings) if settings.github_repository else None
+        self._outputs(self._reconcile(reconcile_code, github))
         acknowledge(self, settings)
 
     def _functions(self) -> tuple[HandlerFunction, HandlerFunction, HandlerFunction]:
@@ -122,31 +125,19 @@ class BackendStack(Stack):
             timeout_config={"InProgressTimeoutInMinutes": 5},
         )
 
-    def _reconcile_role(self) -> iam.Role | None:
-        """The role of CI: it may reconcile and nothing else. Made where a repository is named."""
-        if not self._settings.github_repository:
-            return None
-        role = iam.Role(
-            self,
-            "ReconcileRole",
-            assumed_by=github_role_principal(self._settings),
-            description="certfleet: reads the registry and makes rotation jobs",
-        )
-        attach(role, self._access.reconcile())
-        return role
-
-    def _reconcile(self, code: lambda_.Code | None, ci: iam.Role | None) -> Reconcile | None:
+    def _reconcile(self, code: lambda_.Code | None, github: GitHubRoles | None) -> Reconcile | None:
         """The loop as a function: off unless the context turns it on."""
         if not self._settings.reconcile:
             return None
         if code is None:
             raise ValueError("reconcile=true needs the code of the reconcile function")
-        made = Reconcile(self, self._settings, self._storage, code=code, statements=self._access.reconcile())
-        if ci is not None:
-            made.allow_publishing(ci)
+        statements = [*reading(self._grants, self._settings), *rotating(self._grants)]
+        made = Reconcile(self, self._settings, self._storage, code=code, statements=statements)
+        if github is not None:
+            made.allow_publishing(github.reconcile)
         return made
 
-    def _outputs(self, reconcile_role: iam.Role | None, reconcile: Reconcile | None) -> None:
+    def _outputs(self, reconcile: Reconcile | None) -> None:
         names = self._settings.names
         values = {
             "JobTemplateId": names.job_template,
@@ -155,8 +146,6 @@ class BackendStack(Stack):
             "NotificationTopicArn": self._storage.topic.topic_arn,
             "DeadLetterQueueUrl": self._storage.dead_letters.queue_url,
         }
-        if reconcile_role is not None:
-            values["ReconcileRoleArn"] = reconcile_role.role_arn
         if reconcile is not None:
             values["BundleUrl"] = f"s3://{reconcile.bucket.bucket_name}/{BUNDLE_KEY}"
             values["ReconcileFunction"] = reconcile.function.function_name

@@ -23,6 +23,8 @@ RECONCILE = (
 DEMO_CONTEXT = {
     "DesiredState": str(ROOT / "desired_state" / "demo"),
     "GitHubRepository": "example/fleet",
+    "ComponentBucket": "example-components",
+    "TestThingGroup": "canaries",
 }
 
 RECONCILE_CONTEXT = DEMO_CONTEXT | {

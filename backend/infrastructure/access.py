@@ -1,26 +1,21 @@
-"""IAM, by statement: what each function may do, and on which resources.
-
-Where AWS IoT knows no resource for an action (docs: service authorization reference), the resource
-is ``*`` and the action stands in a statement of its own, so that the wildcard covers nothing else.
-"""
+"""What each function of the backend may do, statement by statement."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from aws_cdk import Aws, Stack
+from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
+from .grants import Grants
 from .settings import Settings
+
+THINGS, CERTIFICATES = "iot:thing/*", "iot:cert/*"
 
 
 class Access:
-    """The statements of one deployment."""
+    """The statements of one deployment's functions."""
 
-    def __init__(self, stack: Stack, settings: Settings) -> None:
-        self._settings = settings
-        self._iot = f"arn:{stack.partition}:iot:{stack.region}:{stack.account}"
-        self._default_ca = default_ca_arn(settings)
+    def __init__(self, grants: Grants, settings: Settings) -> None:
+        self._grants, self._settings = grants, settings
 
     def create(self) -> list[iam.PolicyStatement]:
         """Of the function that creates certificates, and undoes what failed half-way."""
@@ -29,8 +24,9 @@ class Access:
             *self._answers("create"),
             *self._principals(),
             *self._removal(),
-            self._any("iot:CreateCertificateFromCsr", "iot:ListCertificates", "iot:AttachThingPrincipal"),
-            self._on("cert/*", "iot:DescribeCertificate", "iot:ListAttachedPolicies", "iot:AttachPolicy"),
+            *self._lost(),
+            self._grants.anywhere("iot:CreateCertificateFromCsr"),
+            self._grants.on(CERTIFICATES, "iot:AttachPolicy", "iot:AttachThingPrincipal"),
             *self._private_authorities(),
         ]
 
@@ -42,110 +38,51 @@ class Access:
         """Of the function that removes the certificate that is not needed."""
         return [*self._executions(), *self._views(), *self._lost(), *self._removal()]
 
-    def reconcile(self) -> list[iam.PolicyStatement]:
-        """Of the controller: it reads the registry and makes jobs; it can neither issue nor delete a certificate."""
-        return [
-            self._any(
-                "iot:DescribeEndpoint",
-                "iot:ListCertificates",
-                "iot:ListJobs",
-                "iot:ListJobTemplates",
-                "iot:ListPrincipalThings",
-                "iot:ListPrincipalThingsV2",
-                "iot:ListThingGroups",
-                "iot:ListThingPrincipals",
-                "iot:ListThingPrincipalsV2",
-                "iot:ListThings",
-                "servicequotas:GetServiceQuota",
-                "servicequotas:ListServiceQuotas",
-            ),
-            self._on("index/*", "iot:SearchIndex"),
-            self._on("cert/*", "iot:DescribeCertificate"),
-            self._on("thing/*", "iot:DescribeThing", "iot:ListJobExecutionsForThing", "iot:ListThingGroupsForThing"),
-            self._on(f"jobtemplate/{self._settings.names.job_template}", "iot:DescribeJobTemplate"),
-            self._on(
-                "job/*",
-                "iot:AssociateTargetsWithJob",
-                "iot:CancelJob",
-                "iot:CreateJob",
-                "iot:DescribeJob",
-                "iot:GetJobDocument",
-                "iot:ListJobExecutionsForJob",
-                "iot:TagResource",
-            ),
-            iam.PolicyStatement(
-                actions=["iot:CreateJob", "iot:DescribeJobExecution"],
-                resources=[f"{self._iot}:thing/*", f"{self._iot}:thinggroup/*"],
-            ),
-            self._on("thinggroup/*", "iot:DescribeThingGroup", "iot:ListThingsInThingGroup"),
-            iam.PolicyStatement(  # cohort groups, and no other group
-                actions=[
-                    "iot:AddThingToThingGroup",
-                    "iot:CreateThingGroup",
-                    "iot:DeleteThingGroup",
-                    "iot:RemoveThingFromThingGroup",
-                    "iot:UpdateThingGroup",
-                ],
-                resources=[f"{self._iot}:thinggroup/cf-*"],
-            ),
-            self._on("thing/*", "iot:AddThingToThingGroup", "iot:RemoveThingFromThingGroup"),
-            *self._authority_certificates(),
-        ]
-
     def _executions(self) -> list[iam.PolicyStatement]:
-        return [self._on("thing/*", "iotjobsdata:DescribeJobExecution")]
+        return [self._grants.on(THINGS, "iotjobsdata:DescribeJobExecution")]
 
     def _answers(self, operation: str) -> list[iam.PolicyStatement]:
-        topic = f"{self._iot}:topic/awslabs/things/*/certificate/{operation}"
-        publish = iam.PolicyStatement(actions=["iot:Publish"], resources=[f"{topic}/accepted", f"{topic}/rejected"])
-        return [publish, *self._views()]
+        topic = f"iot:topic/awslabs/things/*/certificate/{operation}"
+        return [self._grants.on([f"{topic}/accepted", f"{topic}/rejected"], "iot:Publish"), *self._views()]
 
     def _views(self) -> list[iam.PolicyStatement]:
-        return [self._on(f"thing/*/{self._settings.names.shadow}", "iot:UpdateThingShadow")]
+        return [self._grants.on(f"iot:thing/*/{self._settings.names.shadow}", "iot:UpdateThingShadow")]
 
     def _principals(self) -> list[iam.PolicyStatement]:
-        return [self._any("iot:ListThingPrincipals", "iot:ListThingPrincipalsV2")]
+        return [self._grants.on(THINGS, "iot:ListThingPrincipalsV2")]
 
     def _lost(self) -> list[iam.PolicyStatement]:
-        return [self._any("iot:ListCertificates"), self._on("cert/*", "iot:DescribeCertificate")]
+        """Looking at certificates: the current one, and one whose id never became known."""
+        return [self._grants.anywhere("iot:ListCertificates"), self._grants.on(CERTIFICATES, "iot:DescribeCertificate")]
 
     def _removal(self) -> list[iam.PolicyStatement]:
         return [
-            self._any("iot:ListPrincipalThings", "iot:ListPrincipalThingsV2", "iot:DetachThingPrincipal"),
-            self._on(
-                "cert/*",
+            self._grants.anywhere("iot:ListAttachedPolicies"),
+            self._grants.on(
+                CERTIFICATES,
                 "iot:DeleteCertificate",
                 "iot:DetachPolicy",
-                "iot:ListAttachedPolicies",
+                "iot:DetachThingPrincipal",
+                "iot:ListPrincipalThingsV2",
                 "iot:UpdateCertificate",
             ),
         ]
 
-    def _authority_arns(self) -> list[str]:
-        arns = sorted({authority.arn for authority in self._settings.authorities.values()})
-        return [*arns, self._default_ca] if self._default_ca else arns
-
-    def _authority_certificates(self) -> list[iam.PolicyStatement]:
-        """The controller compares a certificate's issuer with the CA's own certificate."""
-        arns = self._authority_arns()
-        action = "acm-pca:GetCertificateAuthorityCertificate"
-        return [iam.PolicyStatement(actions=[action], resources=arns)] if arns else []
-
     def _private_authorities(self) -> list[iam.PolicyStatement]:
-        arns = self._authority_arns()
+        arns = authority_arns(self._settings)
         if not arns:
             return []
         return [
-            iam.PolicyStatement(actions=["acm-pca:GetCertificate", "acm-pca:IssueCertificate"], resources=arns),
-            self._any("iot:RegisterCertificateWithoutCA"),
+            self._grants.on_arns(arns, "acm-pca:GetCertificate", "acm-pca:IssueCertificate"),
+            self._grants.anywhere("iot:RegisterCertificateWithoutCA"),
         ]
 
-    def _on(self, resource: str, *actions: str) -> iam.PolicyStatement:
-        return iam.PolicyStatement(actions=list(actions), resources=[f"{self._iot}:{resource}"])
 
-    @staticmethod
-    def _any(*actions: str) -> iam.PolicyStatement:
-        return iam.PolicyStatement(actions=list(actions), resources=["*"])
+def authority_arns(settings: Settings) -> list[str]:
+    """The private CAs of the deployment: those of the table, and the stock-compatible one."""
+    arns = sorted({authority.arn for authority in settings.authorities.values()})
+    default = default_ca_arn(settings)
+    return [*arns, default] if default else arns
 
 
 def default_ca_arn(settings: Settings) -> str:
@@ -153,19 +90,3 @@ def default_ca_arn(settings: Settings) -> str:
     if not settings.pca_ca_id:
         return ""
     return f"arn:{Aws.PARTITION}:acm-pca:{Aws.REGION}:{Aws.ACCOUNT_ID}:certificate-authority/{settings.pca_ca_id}"
-
-
-def github_role_principal(settings: Settings) -> iam.WebIdentityPrincipal:
-    """Jobs of one GitHub environment of one repository, through the account's OIDC provider."""
-    issuer = "token.actions.githubusercontent.com"
-    subject = f"repo:{settings.github_repository}:environment:{settings.github_environment}"
-    return iam.WebIdentityPrincipal(
-        f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:oidc-provider/{issuer}",
-        {"StringEquals": {f"{issuer}:aud": "sts.amazonaws.com", f"{issuer}:sub": subject}},
-    )
-
-
-def attach(role: iam.IRole, statements: Sequence[iam.PolicyStatement]) -> None:
-    """Add the statements to a role, in order."""
-    for statement in statements:
-        role.add_to_principal_policy(statement)

@@ -5,9 +5,15 @@ from __future__ import annotations
 from aws_cdk import Acknowledgment, Validations
 from constructs import Construct
 
+from protocol.names import COMPONENT_NAME
+
+from .access_controller import OWN
 from .settings import Settings
 
 _IOT = "arn:<AWS::Partition>:iot:<AWS::Region>:<AWS::AccountId>"
+_GREENGRASS = "arn:<AWS::Partition>:greengrass:<AWS::Region>:<AWS::AccountId>"
+_CONTROLLER = "jobs and cohort groups that the controller makes and removes; it names them so"
+_TEST_DEVICES = "the devices of the test group bear its name"
 _DEVICES = "the devices of the account are not known when this is deployed; the actions are named one by one"
 _ENVELOPE = "the CDK's own grant for envelope encryption, on the stack's one key only"
 
@@ -15,11 +21,12 @@ _ENVELOPE = "the CDK's own grant for envelope encryption, on the stack's one key
 def acknowledge(stack: Construct, settings: Settings) -> None:
     """Record the reasons in the construct tree; a finding that is not listed here fails the synthesis."""
     answers = [f"topic/awslabs/things/*/certificate/{o}/{r}" for o in ("create", "commit") for r in _OUTCOMES]
-    resources = [*answers, "cert/*", "index/*", "job/*", "thing/*", f"thing/*/{settings.names.shadow}", "thinggroup/*"]
+    resources = [*answers, "cert/*", "job/*", "thing/*", f"thing/*/{settings.names.shadow}", "thinggroup/*"]
     accepted = {
         "IAM5[Resource::*]": "AWS IoT knows no resource for these actions; they stand in statements of their own",
         **{f"IAM5[Resource::{_IOT}:{resource}]": _DEVICES for resource in resources},
-        f"IAM5[Resource::{_IOT}:thinggroup/cf-*]": "cohort groups are made and removed by the controller",
+        **{f"IAM5[Resource::{_IOT}:{kind}/{OWN}*]": _CONTROLLER for kind in ("job", "thinggroup")},
+        f"IAM5[Resource::{_GREENGRASS}:coreDevices:*]": _DEVICES,
         "IAM5[Action::kms:GenerateDataKey*]": _ENVELOPE,
         "IAM5[Action::kms:ReEncrypt*]": _ENVELOPE,
         "IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole]": (
@@ -27,6 +34,8 @@ def acknowledge(stack: Construct, settings: Settings) -> None:
         ),
         "SQS3": "this queue is the dead-letter queue, of functions and rules",
     }
+    if settings.github_repository:
+        accepted |= _of_a_release(settings)
     if settings.reconcile:
         accepted |= {
             "IAM5[Resource::<ReconcileBucket288DE056.Arn>/reconcile/*]": "the function's own objects, one per fleet",
@@ -35,6 +44,18 @@ def acknowledge(stack: Construct, settings: Settings) -> None:
     Validations.of(stack).acknowledge(
         *(Acknowledgment(id=f"AwsSolutions::AwsSolutions-{name}", reason=why) for name, why in accepted.items())
     )
+
+
+def _of_a_release(settings: Settings) -> dict[str, str]:
+    component, group = f"components:{COMPONENT_NAME}", settings.test_thing_group
+    bucket = f"arn:<AWS::Partition>:s3:::{settings.component_bucket}"
+    return {
+        f"IAM5[Resource::{_GREENGRASS}:{component}:versions:*]": "versions come with each release, of this component",
+        f"IAM5[Resource::{bucket}/{COMPONENT_NAME}/*]": "artifacts come with each version, of this component",
+        f"IAM5[Resource::{_IOT}:thing/{group}-*]": _TEST_DEVICES,
+        f"IAM5[Resource::{_GREENGRASS}:coreDevices:{group}-*]": _TEST_DEVICES,
+        f"IAM5[Resource::{_GREENGRASS}:deployments:*]": "Greengrass gives a deployment its id when it is made",
+    }
 
 
 _OUTCOMES = ("accepted", "rejected")

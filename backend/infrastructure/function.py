@@ -11,7 +11,7 @@ from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from .access import attach
+from .grants import attach
 from .settings import Settings
 from .storage import Storage
 

@@ -18,8 +18,8 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from .access import attach
 from .function import RUNTIME
+from .grants import attach
 from .settings import Settings
 from .storage import Storage
 

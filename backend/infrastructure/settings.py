@@ -24,6 +24,8 @@ _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"([1-9][0-9]*)([mhdw])")
 _CA_ID = r"^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$"
 
+_ENVIRONMENT = r"^[\w-]+$"
+_BUCKET = r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$"
 _ROLE_ARN = r"arn:aws[\w-]*:iam::\d{12}:role/[\w+=,.@/-]+"
 _ROLE_ARNS = rf"^({_ROLE_ARN}( {_ROLE_ARN})*)?$"
 
@@ -44,7 +46,15 @@ class Settings(BaseModel):
         default=CaSigningAlgorithm.SHA256_RSA, alias="PcaSigningAlgorithm"
     )
     github_repository: str = Field(default="", alias="GitHubRepository", pattern=r"^([\w.-]+/[\w.-]+)?$")
-    github_environment: str = Field(default="production", alias="GitHubEnvironment", pattern=r"^[\w-]+$")
+    github_environment: str = Field(default="certfleet", alias="GitHubEnvironment", pattern=_ENVIRONMENT)
+    github_override_environment: str = Field(
+        default="certfleet-override", alias="GitHubOverrideEnvironment", pattern=_ENVIRONMENT
+    )
+    github_release_environment: str = Field(
+        default="certfleet-release", alias="GitHubReleaseEnvironment", pattern=_ENVIRONMENT
+    )
+    component_bucket: str = Field(default="", alias="ComponentBucket", pattern=_BUCKET)  # of the component's artifacts
+    test_thing_group: str = Field(default="", alias="TestThingGroup", pattern=r"^[a-zA-Z0-9:_-]{0,100}$")
     authorities: dict[str, PrivateAuthority] = Field(default_factory=dict)
     reconcile: bool = Field(default=False, alias="reconcile")  # the reconcile loop as a function, see docs
     reconcile_every_minutes: int = Field(default=60, alias="ReconcileEveryMinutes", ge=5, le=720)
@@ -67,6 +77,16 @@ class Settings(BaseModel):
     def _reconcile_knows_its_repository(self) -> Self:
         if self.reconcile and not self.bundle_repository:
             raise ValueError("reconcile=true needs GitHubRepository or ReconcileRepository: no other bundle is taken")
+        return self
+
+    @model_validator(mode="after")
+    def _environments_differ(self) -> Self:
+        environments = (self.github_environment, self.github_override_environment, self.github_release_environment)
+        if len(set(environments)) < len(environments):
+            raise ValueError(
+                f"GitHubEnvironment, GitHubOverrideEnvironment and GitHubReleaseEnvironment are {environments}: "
+                "each protects something else, so name three"
+            )
         return self
 
     @property

@@ -1,0 +1,47 @@
+"""What the controller may do: the reading half, and the half that makes jobs.
+
+Neither half can issue, attach, deactivate or delete a certificate. The tests compare both with the
+calls that the controller's code names.
+"""
+
+from __future__ import annotations
+
+from aws_cdk import aws_iam as iam
+
+from .access import authority_arns
+from .grants import Grants
+from .settings import Settings
+
+OWN = "cf-"
+"""How the names of the controller's jobs and cohort groups begin (controller/reconcile/job_ids.py)."""
+
+_JOBS, _THINGS, _GROUPS = "iot:job/*", "iot:thing/*", "iot:thinggroup/*"
+
+
+def reading(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
+    """The registry, jobs and their executions, the deployed job template, the CAs' own certificates."""
+    arns = authority_arns(settings)
+    authorities = [grants.on_arns(arns, "acm-pca:GetCertificateAuthorityCertificate")] if arns else []
+    return [
+        grants.anywhere("iot:ListCertificates", "iot:ListJobs", "iot:ListThingGroups"),
+        grants.on("iot:cert/*", "iot:DescribeCertificate", "iot:ListPrincipalThingsV2"),
+        grants.on(_THINGS, "iot:GetThingConnectivityData", "iot:ListThingPrincipalsV2"),
+        grants.on(_GROUPS, "iot:DescribeThingGroup", "iot:ListThingsInThingGroup"),
+        grants.on(f"iot:jobtemplate/{settings.names.job_template}", "iot:DescribeJobTemplate"),
+        grants.on(_JOBS, "iot:DescribeJob", "iot:GetJobDocument", "iot:ListJobExecutionsForJob"),
+        grants.on([_JOBS, _THINGS], "iot:DescribeJobExecution"),
+        grants.on("greengrass:coreDevices:*", "greengrass:ListInstalledComponents"),
+        *authorities,
+    ]
+
+
+def rotating(grants: Grants) -> list[iam.PolicyStatement]:
+    """Its own jobs, and the cohort groups that some of them have as target."""
+    jobs, cohorts = f"iot:job/{OWN}*", f"iot:thinggroup/{OWN}*"
+    return [
+        grants.on([jobs, _THINGS, _GROUPS], "iot:CreateJob"),
+        grants.on(jobs, "iot:CancelJob"),
+        grants.on(cohorts, "iot:CreateThingGroup", "iot:DeleteThingGroup"),
+        grants.on([_THINGS, cohorts], "iot:AddThingToThingGroup", "iot:RemoveThingFromThingGroup"),
+        grants.on([jobs, cohorts], "iot:TagResource"),
+    ]

@@ -1,0 +1,86 @@
+"""The roles that GitHub's workflows may assume; made where the context names a repository.
+
+No key is stored: a job shows the token that GitHub signed for it, and the token's subject says in
+which environment, or for which event, it runs. Who may start such a job is decided in GitHub:
+protect the branch and the environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aws_cdk import Aws, CfnOutput, Duration, Stack
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from .access_controller import reading, rotating
+from .access_release import deploying, publishing, testing
+from .grants import Grants, attach
+from .settings import Settings
+
+ISSUER = "token.actions.githubusercontent.com"
+MAIN = "ref:refs/heads/main"
+
+
+class GitHubRoles(Construct):
+    """One role to read, one to reconcile, one to release."""
+
+    def __init__(self, stack: Stack, grants: Grants, settings: Settings) -> None:
+        super().__init__(stack, "GitHub")
+        self._repository = settings.github_repository
+        read, rotate = reading(grants, settings), rotating(grants)
+        environments = (settings.github_environment, settings.github_override_environment)
+        self.reconcile = self._role(
+            "ReconcileRole",
+            "certfleet: reads the registry and makes rotation jobs",
+            [f"environment:{name}" for name in environments],
+            [*read, *rotate, *_assumed(settings)],
+            hours=2,  # a run waits for its jobs up to 90 minutes
+        )
+        self.read = self._role(
+            "ReadRole",
+            "certfleet: previews a pull request and reports drift, changes nothing",
+            ["pull_request", MAIN],
+            read,
+        )
+        self.release = self._role(
+            "ReleaseRole",
+            "certfleet: deploys the backend, publishes the component, tries both on test devices",
+            [f"environment:{settings.github_release_environment}"],
+            [*deploying(grants, stack), *publishing(grants, settings), *testing(grants, settings)],
+            hours=6,  # the integration suite rotates real devices many times
+        )
+        for role in (self.reconcile, self.read, self.release):
+            CfnOutput(stack, f"{role.node.id}Arn", value=role.role_arn)
+
+    def _role(
+        self,
+        name: str,
+        description: str,
+        subjects: list[str],
+        statements: Iterable[iam.PolicyStatement],
+        hours: int = 1,
+    ) -> iam.Role:
+        role = iam.Role(
+            self,
+            name,
+            assumed_by=self._jobs(subjects),
+            description=description,
+            max_session_duration=Duration.hours(hours),
+        )
+        attach(role, statements)
+        return role
+
+    def _jobs(self, subjects: list[str]) -> iam.WebIdentityPrincipal:
+        """Jobs of the repository, through the account's OIDC provider: exact subjects, no pattern."""
+        provider = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:oidc-provider/{ISSUER}"
+        allowed = [f"repo:{self._repository}:{subject}" for subject in subjects]
+        return iam.WebIdentityPrincipal(
+            provider, {"StringEquals": {f"{ISSUER}:aud": "sts.amazonaws.com", f"{ISSUER}:sub": allowed}}
+        )
+
+
+def _assumed(settings: Settings) -> list[iam.PolicyStatement]:
+    """The roles that Fleet documents name."""
+    roles = settings.assumed_roles
+    return [Grants.on_arns(roles, "sts:AssumeRole")] if roles else []

