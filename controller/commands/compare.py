@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from controller.commands.context import Context
-from controller.commands.pipeline import each_fleet, gravest, load_desired, observe
+from controller.commands.pipeline import Observed, each_fleet, gravest, load_desired, observe
 from controller.desired import GitRef
 from controller.desired.limits import DEFAULT_LIMITS
 from controller.desired.loading import load_snapshot
 from controller.errors import CertfleetError, ExitCode
+from controller.reconcile.assess import assess_fleet
 from controller.reconcile.compare import Comparison, compare
+from controller.reconcile.guardrails import Baseline
+from controller.reconcile.overrides import parse_overrides
+from controller.reconcile.plan import Refusal
+from controller.reconcile.planner import make_plan
 from controller.reconcile.policy import DesiredState
-from controller.report.comparison import RENDERERS, Comparisons
+from controller.report.change import Comparisons, FleetChange
+from controller.report.comparison import RENDERERS
 
 
 def run(context: Context) -> ExitCode:
     """Compare every fleet; a fleet that the base does not have yet is compared with one without policies.
 
-    Exits 2 where the change makes a device rotate.
+    Exits 2 where the change makes a device rotate, 3 where a guardrail would refuse what it makes rotate.
     """
     arguments = context.arguments
     if arguments.format not in RENDERERS:
         names = ", ".join(RENDERERS)
         raise CertfleetError(f"a comparison cannot be written as {arguments.format}", f"possible are {names}")
     bases = {desired.fleet.name: desired for desired in _base(context)}
-    heads = load_desired(context)
     found, failures = each_fleet(
-        heads, lambda head: (head, _compare(context, bases.get(head.fleet.name) or replace(head, policies=()), head))
+        load_desired(context),
+        lambda head: _change(context, bases.get(head.fleet.name) or replace(head, policies=()), head),
     )
-    for failure in failures:
-        context.say(f"fleet {failure.fleet} failed: {failure.message}")
-    context.emit(Comparisons(arguments.base, found), RENDERERS)
-    codes = [ExitCode.CHANGES if comparison.newly_due else ExitCode.IN_SYNC for _, comparison in found]
-    return gravest(codes, failures)
+    context.emit(Comparisons(arguments.base, found, failures), RENDERERS)
+    return gravest([_exit_code(change) for change in found], failures)
+
+
+def _exit_code(change: FleetChange) -> ExitCode:
+    if change.refusals:
+        return ExitCode.REFUSED
+    return ExitCode.CHANGES if change.comparison.newly_due else ExitCode.IN_SYNC
 
 
 def _base(context: Context) -> tuple[DesiredState, ...]:
@@ -42,9 +52,44 @@ def _base(context: Context) -> tuple[DesiredState, ...]:
     return load_snapshot(snapshot, now=min(context.now(), snapshot.committed_at or context.now()))
 
 
-def _compare(context: Context, base: DesiredState, head: DesiredState) -> Comparison:
+def _change(context: Context, base: DesiredState, head: DesiredState) -> FleetChange:
     groups = {policy.thing_group for policy in head.policies}
     gone = tuple(policy for policy in base.policies if policy.thing_group not in groups)
     both = replace(head, policies=head.policies + gone)  # so that devices carry the groups of either
     with observe(context, both) as observed:
-        return compare(observed.devices(), base, head, observed.state, observed.now)
+        comparison = compare(observed.devices(), base, head, observed.state, observed.now)
+        refusals = _refusals(context, observed, head, _lost(comparison, base))
+        of_base = _refusals(context, observed, base) if refusals else ()
+    known = tuple(refusal for refusal in refusals if _is_among(refusal, of_base))
+    caused = tuple(refusal for refusal in refusals if refusal not in known)
+    return FleetChange(head, comparison, observed.now, caused, known)
+
+
+def _refusals(
+    context: Context, observed: Observed, desired: DesiredState, baseline: Baseline | None = None
+) -> tuple[Refusal, ...]:
+    """What ``apply`` would refuse of the plan that it would make now."""
+    assessments = assess_fleet(observed.devices(), desired, observed.state, observed.now)
+    overrides = parse_overrides(context.arguments.override)
+    return make_plan(
+        assessments, desired, observed.state, observed.now, overrides=overrides, baseline=baseline
+    ).refusals
+
+
+def _lost(comparison: Comparison, base: DesiredState) -> Baseline:
+    """The groups whose devices no policy would govern any more, with their number."""
+    groups = {policy.name: policy.thing_group for policy in base.policies}
+    return Baseline({groups[policy]: number for policy, number in comparison.left_alone.items()})
+
+
+def _is_among(refusal: Refusal, others: Iterable[Refusal]) -> bool:
+    """Whether the base is refused for the same, and by no smaller number."""
+    return any(
+        (other.guardrail, other.policy) == (refusal.guardrail, refusal.policy) and _size(other) >= _size(refusal)
+        for other in others
+    )
+
+
+def _size(refusal: Refusal) -> float:
+    """The number in ``--override NAME=NUMBER``."""
+    return float(refusal.override.rpartition("=")[2])

@@ -6,19 +6,17 @@ of certificate changes, and what carrying it out takes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from .assess import assess
+from .changes import DocumentChange, FieldChange, changes_between, documents_changed
 from .estimate import finish_at
 from .finding import Outcome, Reason
 from .forecast import Forecaster
 from .governance import Governance
-from .policy import AbortRule, Window
 from .waves import cumulative_sizes
-from .wording import instant_text, percent_text, span_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,9 +24,10 @@ if TYPE_CHECKING:
     from .device import Device, FleetState
     from .finding import Assessment
     from .governance import Governed
-    from .policy import DesiredState, Policy
+    from .policy import DesiredState
 
 HORIZON = timedelta(days=90)  # over which the peak per day is taken
+NAMES_KEPT = 8  # of the newly due, as examples
 
 # What one rotation takes in the account and on the device.
 CALLS_PER_ROTATION = (
@@ -43,15 +42,6 @@ CALLS_PER_ROTATION = (
 
 
 @dataclass(frozen=True, slots=True)
-class FieldChange:
-    """One field of a policy that differs; None: not set."""
-
-    field: str
-    base: str | None
-    head: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class PolicyComparison:
     """One policy under two refs. Counts are of devices governed by it under head (no longer due: under either)."""
 
@@ -59,6 +49,7 @@ class PolicyComparison:
     changes: tuple[FieldChange, ...]
     governed_base: int
     governed_head: int
+    left_alone: int  # governed by it under base, and by no policy under head
     newly_due: int
     no_longer_due: int
     authority_changes: int
@@ -66,8 +57,10 @@ class PolicyComparison:
     due: int  # all that must rotate under head
     jobs: int
     peak_per_day: int
+    start: datetime | None  # when the first may begin; None: windows forbid
     finish: datetime | None  # when the last of the due has rotated at the given rates; None: windows forbid
     reasons: dict[Reason, int]  # of the newly due
+    examples: tuple[str, ...]  # names of the newly due, the first few
 
     @property
     def remote_actions(self) -> int:
@@ -77,7 +70,8 @@ class PolicyComparison:
     @property
     def has_effect(self) -> bool:
         """Whether the change does anything to this policy's devices."""
-        return bool(self.newly_due or self.no_longer_due or self.governed_base != self.governed_head)
+        counts_differ = self.governed_base != self.governed_head
+        return bool(self.newly_due or self.no_longer_due or self.left_alone or counts_differ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +81,36 @@ class Comparison:
     base_commit: str | None
     head_commit: str | None
     policies: tuple[PolicyComparison, ...]
+    documents: tuple[DocumentChange, ...] = ()  # of the other kinds, that differ
 
     @property
     def newly_due(self) -> int:
         """Devices that rotate because of the change."""
         return sum(policy.newly_due for policy in self.policies)
 
+    @property
+    def no_longer_due(self) -> int:
+        """Devices that do not rotate because of the change."""
+        return sum(policy.no_longer_due for policy in self.policies)
+
+    @property
+    def left_alone(self) -> dict[str, int]:
+        """Devices that no policy governs any more because of the change, by the policy that did."""
+        return {policy.policy: policy.left_alone for policy in self.policies if policy.left_alone}
+
 
 @dataclass(slots=True)
 class _Counts:
     governed_base: int = 0
     governed_head: int = 0
+    left_alone: int = 0
     newly_due: int = 0
     no_longer_due: int = 0
     authority: int = 0
     key_type: int = 0
     due: int = 0
     reasons: dict[Reason, int] = field(default_factory=dict)
+    examples: list[str] = field(default_factory=list)
 
 
 def compare(
@@ -127,14 +134,7 @@ def compare(
             _policy(name, of, before, after, max(peaks.get(name, {}).values(), default=0))
             for name, of in counts.items()
         ),
-    )
-
-
-def changes_between(base: Policy | None, head: Policy | None) -> tuple[FieldChange, ...]:
-    """The fields that differ, in the order of the documents; everything where a policy is new or gone."""
-    old, new = dict(_flat(base)), dict(_flat(head))
-    return tuple(
-        FieldChange(name, old.get(name), new.get(name)) for name in {**old, **new} if old.get(name) != new.get(name)
+        documents_changed(base, head),
     )
 
 
@@ -143,6 +143,7 @@ def _count(counts: dict[str, _Counts], base: Assessment | None, head: Assessment
     is_due = head is not None and head.outcome is Outcome.ROTATE
     if base is not None and base.policy is not None:
         counts[base.policy].governed_base += 1
+        counts[base.policy].left_alone += head is None
         if was_due and not is_due:
             counts[base.policy].no_longer_due += 1
     if head is None or head.policy is None:
@@ -153,6 +154,8 @@ def _count(counts: dict[str, _Counts], base: Assessment | None, head: Assessment
     if not is_due or was_due:
         return
     of.newly_due += 1
+    if len(of.examples) < NAMES_KEPT:
+        of.examples.append(head.device)
     reasons = [finding.reason for finding in head.findings if finding.outcome is Outcome.ROTATE]
     of.authority += Reason.AUTHORITY_MISMATCH in reasons
     of.key_type += Reason.KEY_TYPE_MISMATCH in reasons
@@ -167,6 +170,7 @@ def _policy(name: str, of: _Counts, before: Governance, after: Governance, peak:
         changes=changes_between(old.policy if old else None, new.policy if new else None),
         governed_base=of.governed_base,
         governed_head=of.governed_head,
+        left_alone=of.left_alone,
         newly_due=of.newly_due,
         no_longer_due=of.no_longer_due,
         authority_changes=of.authority,
@@ -174,8 +178,10 @@ def _policy(name: str, of: _Counts, before: Governance, after: Governance, peak:
         due=of.due,
         jobs=_jobs(new, of) if new else 0,
         peak_per_day=peak,
+        start=max(new.opens.start, after.now) if new and new.opens else None,
         finish=finish_at(new, of.due, of.governed_head, after.now, is_urgent=False) if new else None,
         reasons=dict(sorted(of.reasons.items())),
+        examples=tuple(of.examples),
     )
 
 
@@ -189,47 +195,3 @@ def _jobs(governed: Governed, of: _Counts) -> int:
         jobs += -(-(reach - done) // rollout.max_in_flight)
         done = reach
     return jobs
-
-
-def _flat(policy: Policy | None) -> Iterable[tuple[str, str | None]]:
-    if policy is None:
-        return
-    yield "spec.thingGroup", policy.thing_group
-    yield "spec.priority", str(policy.priority)
-    for section, value in (
-        ("certificate", policy.certificate),
-        ("schedule", policy.schedule),
-        ("rollout", policy.rollout),
-    ):
-        for each in fields(value):
-            yield f"spec.{section}.{_camel(each.name)}", _text(getattr(value, each.name))
-    yield "spec.mode", policy.mode.value
-    yield "spec.suspend", None if policy.suspend is None else policy.suspend.reason
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.capitalize() for part in rest)
-
-
-def _text(value: object) -> str | None:
-    """A field's value as a reader of the change wants it; None where it is not set or empty."""
-    match value:
-        case None:
-            text = ""
-        case timedelta():
-            text = span_text(value)
-        case datetime():
-            text = instant_text(value)
-        case tuple():
-            text = ", ".join(str(_text(item)) for item in value)
-        case Window():
-            text = f"{value.kind.value} {value.cron} {value.timezone} for {span_text(value.duration)}"
-        case AbortRule():
-            percent = percent_text(value.threshold_percentage)
-            text = f"{percent} % {value.failure_type.value} of at least {value.min_number_of_executed_things}"
-        case Enum():
-            text = str(value.value)
-        case _:
-            text = str(value)
-    return text or None

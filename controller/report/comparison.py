@@ -1,99 +1,81 @@
-"""What a change of the desired state does to the fleet, for the pull request and the terminal."""
+"""What a change of the desired state does to the fleet: for the terminal, for machines, as annotations.
+
+The pull request's comment stands in ``comment``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from controller.reconcile.compare import Comparison, PolicyComparison
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.changes import FieldChange
+from controller.reconcile.compare import PolicyComparison
+from controller.reconcile.plan import Refusal
 
-from . import words
-from .as_json import FORMAT_VERSION, dump
+from . import comment, words
+from .as_json import FORMAT_VERSION, dump, failure_value
+from .change import Comparisons, FleetChange, cost_of, money, sentence, span
 from .console import Look, Page
 from .formats import Format
-from .markdown import fitted, folded
-from .markdown import table as markdown_table
+from .github import annotation
+from .model import place
 
 
-@dataclass(frozen=True, slots=True)
-class Comparisons:
-    """The comparison of each fleet."""
-
-    base: str  # the ref as it was given
-    fleets: tuple[tuple[DesiredState, Comparison], ...]
-
-
-def _sentence(comparison: Comparison) -> str:
-    no_longer = sum(policy.no_longer_due for policy in comparison.policies)
-    if not comparison.newly_due and not no_longer:
-        return "no device rotates earlier or later at once"
-    parts = []
-    if comparison.newly_due:
-        parts.append(f"{words.count(comparison.newly_due, 'device')} newly to rotate")
-        ends = [policy.finish for policy in comparison.policies if policy.newly_due]
-        if any(end is None for end in ends):
-            parts.append("some cannot be done: no window is open for them")
-        finish = max((end for end in ends if end is not None), default=None)
-        if finish is not None:
-            parts.append(f"done by {words.instant(finish)}")
-        parts.append(f"{words.count(sum(p.remote_actions for p in comparison.policies), 'remote action')}")
-    if no_longer:
-        parts.append(f"{words.count(no_longer, 'device')} no longer to rotate")
-    return " · ".join(parts)
-
-
-def _shown(comparison: Comparison) -> list[PolicyComparison]:
-    return [policy for policy in comparison.policies if policy.changes or policy.has_effect]
-
-
-def _facts(policy: PolicyComparison) -> list[str]:
+def _facts(change: FleetChange, policy: PolicyComparison) -> list[str]:
     facts = [f"{words.count(policy.newly_due, 'device')} newly to rotate, {policy.no_longer_due:,} no longer"]
     if policy.reasons:
         facts.append(", ".join(f"{reason.value} {number:,}" for reason, number in policy.reasons.items()))
     if policy.governed_base != policy.governed_head:
-        facts.append(f"governs {policy.governed_head:,} devices, {policy.governed_base:,} before")
+        facts.append(f"governs {words.count(policy.governed_head, 'device')}, {policy.governed_base:,} before")
+    if policy.left_alone:
+        facts.append(f"{words.count(policy.left_alone, 'device')} left to themselves: no policy governs them any more")
     if policy.due:
-        finish = words.instant(policy.finish) if policy.finish else "never: no window is open for it"
-        facts.append(f"in all {words.count(policy.due, 'device')} in {words.count(policy.jobs, 'job')}, done: {finish}")
+        facts.append(f"in all {words.count(policy.due, 'device')} in {words.count(policy.jobs, 'job')}, {span(policy)}")
         facts.append(f"peak {policy.peak_per_day:,} a day over 90 days")
+    if policy.newly_due:
+        cost = cost_of(change.desired, [policy])
+        facts.append(f"{words.count(cost.calls, 'remote action')}, {money(cost)}")
     return facts
 
 
 def _text(comparisons: Comparisons, look: Look) -> str:
     page = Page(look)
-    for number, (desired, comparison) in enumerate(comparisons.fleets):
+    for number, change in enumerate(comparisons.fleets):
         if number:
             page.gap()
-        page.line((desired.fleet.name, "head"), "  ", _sentence(comparison))
-        head = words.commit(comparison.head_commit, is_dirty=desired.is_dirty)
+        comparison = change.comparison
+        page.line((change.desired.fleet.name, "head"), "  ", sentence([change]))
+        head = words.commit(comparison.head_commit, is_dirty=change.desired.is_dirty)
         page.line((f"{comparisons.base} ({words.commit(comparison.base_commit)}) → {head}", "dim"))
-        for policy in _shown(comparison):
-            page.gap()
-            page.line((policy.policy, "head"), indent=2)
-            for change in policy.changes:
-                page.line((change.field, "change"), f"  {change.base or '–'} → {change.head or '–'}", indent=4)
-            for fact in _facts(policy):
+        for document in comparison.documents:
+            _changed(page, document.document, document.change, document.fields)
+        for policy in change.shown:
+            _changed(page, policy.policy, "", policy.changes)
+            for fact in _facts(change, policy):
                 page.line(fact, indent=4)
+        _refusals(page, change)
+    for failure in comparisons.failures:
+        page.gap()
+        page.line(("FAILED  ", "bold bad"), (f"fleet {failure.fleet}  ", "head"), failure.message)
     return page.text()
 
 
-def _markdown(comparisons: Comparisons, _look: Look) -> str:
-    sections = []
-    for desired, comparison in comparisons.fleets:
-        sections.append(f"## {desired.fleet.name}: {_sentence(comparison)}\n")
-        shown = _shown(comparison)
-        for policy in shown:
-            rows = [(f"`{c.field}`", c.base or "–", c.head or "–") for c in policy.changes]
-            changes = markdown_table(("Field", "Before", "After"), rows) + "\n\n" if rows else ""
-            facts = "\n".join(f"- {fact}" for fact in _facts(policy))
-            title = f"<code>{policy.policy}</code>: {words.count(policy.newly_due, 'device')} newly to rotate"
-            sections.append(folded(title, changes + facts, is_open=bool(policy.newly_due)))
-        quiet = len(comparison.policies) - len(shown)
-        if quiet:
-            sections.append(f"{words.count(quiet, 'policy is', 'policies are')} unchanged.\n")
-    return fitted(sections)
+def _changed(page: Page, name: str, what: str, fields: Iterable[FieldChange]) -> None:
+    page.gap()
+    page.line((name, "head"), f"  {what}", indent=2)
+    for field in fields:
+        page.line((field.field, "change"), f"  {field.base or '–'} → {field.head or '–'}", indent=4)
+
+
+def _refusals(page: Page, change: FleetChange) -> None:
+    for refusal in change.refusals:
+        page.gap()
+        page.line(("REFUSED  ", "bold bad"), (refusal.guardrail, "head"), (f"  {refusal.policy or 'fleet'}", "dim"))
+        page.line(refusal.message, indent=4)
+        page.line(("→ ", "change"), refusal.override, indent=4)
+    for refusal in change.known:
+        page.gap()
+        page.line((f"refused without this change too, by {refusal.guardrail}: {refusal.message}", "dim"), indent=2)
 
 
 def _json(comparisons: Comparisons, _look: Look) -> str:
@@ -102,18 +84,43 @@ def _json(comparisons: Comparisons, _look: Look) -> str:
             "format_version": FORMAT_VERSION,
             "kind": "Comparison",
             "base": comparisons.base,
-            "fleets": [
-                {
-                    "fleet": desired.fleet.name,
-                    "base_commit": comparison.base_commit,
-                    "head_commit": comparison.head_commit,
-                    "newly_due": comparison.newly_due,
-                    "policies": [_policy_value(policy) for policy in comparison.policies],
-                }
-                for desired, comparison in comparisons.fleets
-            ],
+            "fleets": [_fleet_value(change) for change in comparisons.fleets],
+            "failures": [failure_value(failure) for failure in comparisons.failures],
         }
     )
+
+
+def _fleet_value(change: FleetChange) -> dict[str, Any]:
+    comparison = change.comparison
+    return {
+        "fleet": change.desired.fleet.name,
+        "base_commit": comparison.base_commit,
+        "head_commit": comparison.head_commit,
+        "newly_due": comparison.newly_due,
+        "no_longer_due": comparison.no_longer_due,
+        "left_alone": sum(comparison.left_alone.values()),
+        "usd": [round(amount, 3) for amount in cost_of(change.desired, change.shown).usd],
+        "refusals": [_refusal_value(refusal) for refusal in change.refusals],
+        "refusals_of_base": [_refusal_value(refusal) for refusal in change.known],
+        "documents": [
+            {
+                "document": document.document,
+                "change": document.change,
+                "fields": [{"field": f.field, "base": f.base, "head": f.head} for f in document.fields],
+            }
+            for document in comparison.documents
+        ],
+        "policies": [_policy_value(policy) for policy in comparison.policies],
+    }
+
+
+def _refusal_value(refusal: Refusal) -> dict[str, Any]:
+    return {
+        "guardrail": refusal.guardrail,
+        "policy": refusal.policy,
+        "message": refusal.message,
+        "override": refusal.override,
+    }
 
 
 def _policy_value(policy: PolicyComparison) -> dict[str, Any]:
@@ -122,6 +129,7 @@ def _policy_value(policy: PolicyComparison) -> dict[str, Any]:
         "changes": [{"field": c.field, "base": c.base, "head": c.head} for c in policy.changes],
         "governed_base": policy.governed_base,
         "governed_head": policy.governed_head,
+        "left_alone": policy.left_alone,
         "newly_due": policy.newly_due,
         "no_longer_due": policy.no_longer_due,
         "authority_changes": policy.authority_changes,
@@ -129,14 +137,40 @@ def _policy_value(policy: PolicyComparison) -> dict[str, Any]:
         "due": policy.due,
         "jobs": policy.jobs,
         "peak_per_day": policy.peak_per_day,
+        "start": words.iso(policy.start) if policy.start else None,
         "finish": words.iso(policy.finish) if policy.finish else None,
         "remote_actions": policy.remote_actions,
         "reasons": {reason.value: number for reason, number in policy.reasons.items()},
+        "examples": list(policy.examples),
     }
+
+
+def _github(comparisons: Comparisons, _look: Look) -> str:
+    lines = [line for change in comparisons.fleets for line in _annotations(change)]
+    lines += [annotation("error", f"fleet {failure.fleet}: {failure.message}") for failure in comparisons.failures]
+    return "".join(lines)
+
+
+def _annotations(change: FleetChange) -> list[str]:
+    """Refusals on the line of their policy, or of the fleet; what newly rotates on the changed field's line."""
+    sources = {policy.name: policy.source for policy in change.desired.policies}
+    lines = []
+    for refusal in change.refusals:
+        path, line = place(sources.get(refusal.policy or "", change.desired.fleet.source), "")
+        message = f"{refusal.message}. To go on all the same: {refusal.override}"
+        lines.append(annotation("error", message, path=path, line=line, title=f"refused by {refusal.guardrail}"))
+    for policy in change.shown:
+        if policy.newly_due and policy.policy in sources:
+            field = policy.changes[0].field if policy.changes else ""
+            path, line = place(sources[policy.policy], field)
+            message = f"{words.count(policy.newly_due, 'device')} newly to rotate, {span(policy)}"
+            lines.append(annotation("notice", message, path=path, line=line, title=policy.policy))
+    return lines
 
 
 RENDERERS: Mapping[Format, Callable[[Comparisons, Look], str]] = {
     Format.TEXT: _text,
     Format.JSON: _json,
-    Format.MARKDOWN: _markdown,
+    Format.MARKDOWN: comment.render,
+    Format.GITHUB: _github,
 }

@@ -6,6 +6,7 @@ is said.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from controller.reconcile.finding import Outcome
@@ -34,17 +35,31 @@ def render_drift(report: Report, _look: Look) -> str:
     return fitted(sections)
 
 
-def fitted(sections: list[str]) -> str:
-    """The sections one after the other, as many as fit into one comment."""
-    text = "\n".join(sections)
+def fitted(sections: list[str], *, cut: str = _CUT, ending: str = "") -> str:
+    """The sections one after the other, as many as fit into one comment; then ``ending``, in any case."""
+    text = "\n".join([*sections, ending] if ending else sections)
     if len(text) <= MAX_CHARACTERS:
         return text
-    shown = ""
+    shown, room = "", MAX_CHARACTERS - len(cut) - len(ending) - 1
     for section in sections:
-        if len(shown) + len(section) + 1 + len(_CUT) > MAX_CHARACTERS:
+        if len(shown) + len(section) + 1 > room:
             break
         shown += f"{section}\n"
-    return shown + _CUT
+    return shown + cut + (f"\n{ending}" if ending else "")
+
+
+def code(text: str | None) -> str:
+    """A value as it is, in a code span: it formats nothing, links nowhere and calls nobody. None is a dash."""
+    if text is None:
+        return "–"
+    flat = " ".join(text.split()) or " "
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", flat)), default=0))
+    return f"{fence} {flat} {fence}" if len(fence) > 1 else f"`{flat}`"
+
+
+def plain(text: str) -> str:
+    """A sentence that may quote a document, as text."""
+    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", text).replace("@", "@\N{ZERO WIDTH SPACE}")
 
 
 def folded(title: str, body: str, *, is_open: bool = False) -> str:

@@ -62,10 +62,10 @@ def test_a_comparison_says_what_a_change_does_to_the_fleet(asked):
     value = asked.run("plan", "--base", "HEAD~1", "--format", "json").json
     assert value["fleets"][0]["policies"][0]["reasons"] == {"AgeExceeded": 2}
     text = asked.run("plan", "--base", "HEAD~1", "--format", "markdown").out
-    assert "| `spec.certificate.maxAge` | 90 days | 30 days |" in text
+    assert "| `spec.certificate.maxAge` | `90 days` | `30 days` |" in text
     refused = asked.run("plan", "--base", "HEAD~1", "--format", "html")
     assert refused.code == 1
-    assert "possible are text, json, markdown" in refused.err
+    assert "possible are text, json, markdown, github" in refused.err
 
 
 def test_a_change_without_effect_exits_0_and_says_so(asked):

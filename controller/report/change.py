@@ -1,0 +1,132 @@
+"""What a pull request does to one fleet, as a value, and the sentences that every format says of it.
+
+Prices are an order of magnitude for the reader of a pull request, not a bill: list prices of us-east-1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from controller.reconcile.compare import Comparison, PolicyComparison
+from controller.reconcile.plan import Refusal
+from controller.reconcile.policy import DesiredState
+from protocol.names import AWS_IOT_AUTHORITY
+
+from . import words
+from .model import FleetFailure
+
+JOB_EXECUTION_USD = 0.003  # AWS IoT Device Management, each
+PRIVATE_CERTIFICATE_USD = (0.06, 0.75)  # AWS Private CA, each: short-lived mode, general-purpose mode
+
+
+@dataclass(frozen=True, slots=True)
+class FleetChange:
+    """One fleet under base and head. ``refusals`` come with the change, ``known`` the base's plan has as well."""
+
+    desired: DesiredState  # head's
+    comparison: Comparison
+    seen_at: datetime
+    refusals: tuple[Refusal, ...] = ()
+    known: tuple[Refusal, ...] = ()
+
+    @property
+    def shown(self) -> tuple[PolicyComparison, ...]:
+        """The policies that have something to say."""
+        return tuple(policy for policy in self.comparison.policies if policy.changes or policy.has_effect)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything to show of this fleet."""
+        return bool(self.shown or self.comparison.documents or self.refusals)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparisons:
+    """The change of each fleet."""
+
+    base: str  # the ref as it was given
+    fleets: tuple[FleetChange, ...]
+    failures: tuple[FleetFailure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What rotating the newly due takes. Each rotation restarts its device's nucleus once."""
+
+    devices: int
+    calls: int  # of AWS IoT's registry
+    certificates: Mapping[str, int]  # by private authority: those that are billed
+
+    @property
+    def usd(self) -> tuple[float, float]:
+        """The least and the most, of job executions and private certificates."""
+        billed = sum(self.certificates.values())
+        jobs = self.devices * JOB_EXECUTION_USD
+        return jobs + billed * PRIVATE_CERTIFICATE_USD[0], jobs + billed * PRIVATE_CERTIFICATE_USD[1]
+
+
+def cost_of(desired: DesiredState, policies: Iterable[PolicyComparison]) -> Cost:
+    """The cost of these policies' newly due devices."""
+    authorities = {policy.name: policy.certificate.authority for policy in desired.policies}
+    devices = calls = 0
+    certificates: Counter[str] = Counter()
+    for policy in policies:
+        devices += policy.newly_due
+        calls += policy.remote_actions
+        authority = authorities.get(policy.policy)
+        if authority not in {None, AWS_IOT_AUTHORITY} and policy.newly_due:
+            certificates[str(authority)] += policy.newly_due
+    return Cost(devices, calls, certificates)
+
+
+def money(cost: Cost) -> str:
+    """``about 0.03 USD``, ``about 0.51 to 6.03 USD``."""
+    least, most = (f"{amount:,.2f}" for amount in cost.usd)
+    if most == "0.00":
+        return "under 0.01 USD"
+    return f"about {most} USD" if least == most else f"about {least} to {most} USD"
+
+
+def sentence(changes: Iterable[FleetChange]) -> str:
+    """The one line: how many devices, when, how long, what it costs."""
+    listed = list(changes)
+    due = [(change, policy) for change in listed for policy in change.shown if policy.newly_due]
+    no_longer = sum(change.comparison.no_longer_due for change in listed)
+    alone = sum(sum(change.comparison.left_alone.values()) for change in listed)
+    parts = []
+    if due:
+        parts += [f"{words.count(sum(p.newly_due for _, p in due), 'device')} newly to rotate", _when(due), _costs(due)]
+    if no_longer:
+        parts.append(f"{words.count(no_longer, 'device')} no longer to rotate")
+    if alone:
+        parts.append(f"{words.count(alone, 'device')} left to themselves")
+    return " · ".join(parts) or "no device rotates earlier or later at once"
+
+
+def span(policy: PolicyComparison) -> str:
+    """When the policy's due devices rotate, and how long that takes."""
+    if policy.start is None or policy.finish is None:
+        return "never: no window is open for it"
+    took = words.duration(policy.finish - policy.start)
+    return f"from {words.instant(policy.start)}, done by {words.instant(policy.finish)} ({took})"
+
+
+def _when(due: list[tuple[FleetChange, PolicyComparison]]) -> str:
+    starts = [policy.start for _, policy in due if policy.start is not None]
+    ends = [policy.finish for _, policy in due if policy.finish is not None]
+    if not starts or not ends:
+        return "they cannot: no window is open for them"
+    text = f"from {words.instant(min(starts))}, for {words.duration(max(ends) - min(starts))}"
+    return text if len(ends) == len(due) else f"{text} (some cannot: no window is open for them)"
+
+
+def _costs(due: list[tuple[FleetChange, PolicyComparison]]) -> str:
+    costs = [cost_of(change.desired, [policy]) for change, policy in due]
+    certificates: Counter[str] = Counter()
+    for cost in costs:
+        certificates.update(cost.certificates)
+    whole = Cost(sum(cost.devices for cost in costs), sum(cost.calls for cost in costs), certificates)
+    return f"costs {words.count(whole.devices, 'restart')}, {money(whole)}"

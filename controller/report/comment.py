@@ -1,0 +1,150 @@
+"""The comment of a pull request: the summary line first, details folded, what is unchanged left out.
+
+Values that come from documents stand in code spans: nothing that a document says can format the
+comment, link anywhere or call anyone.
+"""
+
+from __future__ import annotations
+
+from controller.reconcile.compare import PolicyComparison
+
+from . import words
+from .change import Comparisons, FleetChange, cost_of, money, sentence, span
+from .console import Look
+from .markdown import code, fitted, folded, plain, table
+
+_CUT = "\n> The comment is cut here: it was too long for GitHub. `certfleet plan --base` prints all of it.\n"
+_MERGE_ALL_THE_SAME = (
+    "Or, if this is what you want: have someone merge who may bypass this check. That alone rotates nothing: "
+    "the `reconcile` run stops at the guardrail again, and waits for a reviewer of `certfleet-override`."
+)
+_PRICES = "Prices are list prices of us-east-1, to the order of magnitude."
+
+
+def render(comparisons: Comparisons, _look: Look) -> str:
+    """At most 65,536 characters; the next steps stand at the end, whatever had to be cut."""
+    changes = comparisons.fleets
+    level = "##" if len(changes) + len(comparisons.failures) == 1 else "###"
+    sections = [] if level == "##" else [f"## {_icon(comparisons)} All fleets: {sentence(changes)}\n"]
+    for failure in comparisons.failures:
+        text = f"{level} ❌ {code(failure.fleet)} could not be read\n\n{plain(failure.message)}\n"
+        sections.append(text + (f"\n{plain(failure.remedy)}\n" if failure.remedy else ""))
+    quiet = [change for change in changes if not change.has_news]
+    for change in changes:
+        if change.has_news or level == "##":
+            sections += _fleet(change, level)
+    if quiet and level == "###":
+        sections.append(f"{words.count(len(quiet), 'fleet is', 'fleets are')} unchanged.\n")
+    return fitted(sections, cut=_CUT, ending=_ending(comparisons))
+
+
+def _icon(comparisons: Comparisons) -> str:
+    if comparisons.failures:
+        return "❌"
+    if any(change.refusals for change in comparisons.fleets):
+        return "⛔"
+    return "🔄" if any(change.comparison.newly_due for change in comparisons.fleets) else "✅"
+
+
+def _fleet(change: FleetChange, level: str) -> list[str]:
+    icon = _icon(Comparisons("", (change,)))
+    sections = [f"{level} {icon} {change.desired.fleet.name}: {sentence([change])}\n"]
+    sections += [
+        f"> [!CAUTION]\n> **Refused by `{refusal.guardrail}`** ({refusal.policy or 'the whole fleet'}): "
+        f"{plain(refusal.message)}.  \n> To go on all the same: `{refusal.override}`\n"
+        for refusal in change.refusals
+    ]
+    for policy in change.shown:
+        title = f"<code>{policy.policy}</code>: {_title(policy)}"
+        sections.append(folded(title, _policy(change, policy)))
+    documents = change.comparison.documents
+    for document in documents:
+        rows = [(code(c.field), code(c.base), code(c.head)) for c in document.fields]
+        title = f"<code>{document.document}</code>: {document.change}"
+        sections.append(folded(title, table(("Field", "Before", "After"), rows)))
+    quiet = len(change.comparison.policies) - len(change.shown)
+    if quiet:
+        sections.append(f"{words.count(quiet, 'policy is', 'policies are')} unchanged.\n")
+    if change.known:
+        known = ", ".join(dict.fromkeys(f"`{refusal.guardrail}`" for refusal in change.known))
+        sections.append(f"Without this change, {known} refuses the plan as well: the next reconcile asks a person.\n")
+    return sections
+
+
+def _title(policy: PolicyComparison) -> str:
+    parts = [f"{words.count(policy.newly_due, 'device')} newly to rotate"] if policy.newly_due else []
+    if policy.no_longer_due:
+        parts.append(f"{words.count(policy.no_longer_due, 'device')} no longer to rotate")
+    if policy.left_alone:
+        parts.append(f"{words.count(policy.left_alone, 'device')} left to themselves")
+    return ", ".join(parts) or f"{words.count(len(policy.changes), 'field')} changed, no device rotates because of it"
+
+
+def _policy(change: FleetChange, policy: PolicyComparison) -> str:
+    rows = [(code(c.field), code(c.base), code(c.head)) for c in policy.changes]
+    fields = f"{table(('Field', 'Before', 'After'), rows)}\n\n" if rows else ""
+    return fields + "\n".join(f"- **{name}** {text}" for name, text in _facts(change, policy))
+
+
+def _facts(change: FleetChange, policy: PolicyComparison) -> list[tuple[str, str]]:
+    facts = []
+    if policy.newly_due:
+        rest = policy.newly_due - len(policy.examples)
+        named = ", ".join(code(name) for name in policy.examples) + (f" and {rest:,} more" if rest else "")
+        reasons = ", ".join(f"`{reason.value}` {number:,}" for reason, number in policy.reasons.items())
+        facts += [("Which:", named), ("Why:", reasons), ("Cost:", _cost(change, policy))]
+    if policy.due:
+        whole = f"{words.count(policy.due, 'device')} of {policy.governed_head:,}"
+        facts.append(("When:", f"{span(policy)}, in {words.count(policy.jobs, 'job')}, for {whole} in all"))
+        facts.append(("Busiest day:", f"{policy.peak_per_day:,} rotations, of the coming 90"))
+    if policy.governed_base != policy.governed_head:
+        facts.append(("Governs:", f"{words.count(policy.governed_head, 'device')}, {policy.governed_base:,} before"))
+    if policy.left_alone:
+        left = words.count(policy.left_alone, "device")
+        facts.append(("Left to themselves:", f"{left}, which no policy governs any more"))
+    return facts
+
+
+def _cost(change: FleetChange, policy: PolicyComparison) -> str:
+    cost = cost_of(change.desired, [policy])
+    parts = [words.count(cost.devices, "restart"), words.count(cost.calls, "AWS call")]
+    parts += [f"{words.count(n, 'certificate')} of {code(name)}" for name, n in cost.certificates.items()]
+    return f"{', '.join(parts)}; {money(cost)}"
+
+
+def _ending(comparisons: Comparisons) -> str:
+    steps = "\n".join(f"{number}. {step}" for number, step in enumerate(_steps(comparisons), start=1))
+    return f"### Next\n\n{steps}\n\n<sub>{_footnote(comparisons)}</sub>\n"
+
+
+def _steps(comparisons: Comparisons) -> list[str]:
+    changes = comparisons.fleets
+    if comparisons.failures:
+        return ["Mend what the fleet's message names.", "Run this job again: nothing is known of that fleet yet."]
+    if any(change.refusals for change in changes):
+        return [
+            "Make the change smaller: a first wave of a few devices (`rollout.waves`), or one policy at a time.",
+            _MERGE_ALL_THE_SAME,
+        ]
+    if any(change.comparison.newly_due for change in changes):
+        return [
+            "Look at the numbers, then merge. Nothing rotates before that.",
+            "The `reconcile` run plans anew and starts the first wave; each next one starts after its soak.",
+            "`certfleet status` and the drift report say where the rollout stands.",
+        ]
+    return ["Merge when you like: no device rotates because of this change."]
+
+
+def _footnote(comparisons: Comparisons) -> str:
+    seen = [
+        f"{change.desired.fleet.name}: account {change.desired.fleet.account}, {change.desired.fleet.region}, "
+        f"seen {words.instant(change.seen_at)}"
+        for change in comparisons.fleets
+    ]
+    commits = {
+        f"{words.commit(change.comparison.base_commit)} → "
+        f"{words.commit(change.comparison.head_commit, is_dirty=change.desired.is_dirty)}"
+        for change in comparisons.fleets
+    }
+    money_shown = any(change.comparison.newly_due for change in comparisons.fleets)
+    return ". ".join([*sorted(commits), "; ".join(seen), *([_PRICES.rstrip(".")] if money_shown else [])]) + "."
