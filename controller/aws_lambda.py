@@ -22,7 +22,6 @@ from botocore.config import Config
 from controller.desired import BundleSource, load
 from controller.desired.kms_signature import KmsKey
 from controller.errors import CertfleetError
-from controller.lambda_reconcile.attention import Attention, attention_of, failure_attention
 from controller.lambda_reconcile.bucket import Bucket
 from controller.lambda_reconcile.budget import Budget
 from controller.lambda_reconcile.bundles import take_bundle
@@ -32,6 +31,7 @@ from controller.lambda_reconcile.outcome import failed_values, properties, value
 from controller.lambda_reconcile.reconcile import FleetRun, Reconciler
 from controller.lambda_reconcile.settings import Settings, read_settings
 from controller.reconcile.policy import DesiredState
+from controller.report.attention import Attention, attention_of, failure_attention
 
 BUNDLE = "bundle"  # stands in a fleet's place where no fleet was reached
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from controller.commands.apply_report import RENDERERS, ApplyReport, FleetApplied
 from controller.commands.context import Context
-from controller.commands.options import add_desired, add_fleet, add_output, add_overrides, duration
+from controller.commands.options import add_attention, add_desired, add_fleet, add_output, add_overrides, duration
 from controller.commands.pipeline import Observed, each_fleet, gravest, load_desired, observe
 from controller.commands.plan import plan_observed
 from controller.commands.progress import progress_on
@@ -60,6 +60,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--allow-dirty", action="store_true", help="apply documents that are not committed; jobs name the last commit"
     )
     add_overrides(parser)
+    add_attention(parser)
     add_desired(parser)
     add_fleet(parser)
     add_output(parser, RENDERERS)
@@ -74,6 +75,7 @@ def run(context: Context) -> ExitCode:
     applied, failures = each_fleet(fleets, lambda desired: _apply_fleet(context, desired, plans))
     report = ApplyReport(applied, failures)
     context.emit(report, RENDERERS)
+    context.emit_attention([fleet.attention for fleet in applied], failures)
     return gravest([fleet.exit_code for fleet in applied], failures)
 
 
@@ -148,7 +150,7 @@ class _Rounds:
     def _round(self) -> bool:
         """Plan, apply, follow; returns whether another round may find something to do."""
         with observe(self._context, self._desired) as observed:
-            report = plan_observed(observed, self._overrides, self._given)
+            report = plan_observed(observed, self._overrides, self._given, self._context.arguments.override)
             plan = report.plan
             if plan is None:
                 raise PlanError("no plan was made", "run again with --debug and report what it prints")

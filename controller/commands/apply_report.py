@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.errors import ExitCode
 from controller.jobs import AppliedJob, ApplyResult, DeviceOutcome, JobFate
 from controller.report import words
 from controller.report.as_json import FORMAT_VERSION, dump, failure_value
+from controller.report.attention import Attention, attention_of
 from controller.report.console import Look, Page, table
 from controller.report.formats import Format
 from controller.report.markdown import fitted, folded
@@ -54,6 +55,15 @@ class FleetApplied:
     def unfinished(self) -> tuple[DeviceOutcome, ...]:
         """Devices whose rotation has not ended."""
         return tuple(outcome for outcome in self.outcomes if not outcome.status.is_terminal)
+
+    @property
+    def attention(self) -> Attention:
+        """What needs a person after this apply; what has just failed is told by what the device said."""
+        found = Attention(self.fleet) if self.last is None else attention_of(self.last)
+        said = tuple(f"{o.device}: {o.status.value}, {o.reason or 'no reason given'}" for o in self.failed)
+        names = {outcome.device for outcome in self.failed}
+        known = tuple(line for line in found.failing if line.partition(":")[0] not in names)
+        return replace(found, failing=said + known)
 
     @property
     def exit_code(self) -> ExitCode:

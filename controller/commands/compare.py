@@ -28,9 +28,9 @@ def run(context: Context) -> ExitCode:
     Exits 2 where the change makes a device rotate, 3 where a guardrail would refuse what it makes rotate.
     """
     arguments = context.arguments
-    if arguments.format not in RENDERERS:
+    if impossible := context.formats - set(RENDERERS):
         names = ", ".join(RENDERERS)
-        raise CertfleetError(f"a comparison cannot be written as {arguments.format}", f"possible are {names}")
+        raise CertfleetError(f"a comparison cannot be written as {', '.join(impossible)}", f"possible are {names}")
     bases = {desired.fleet.name: desired for desired in _base(context)}
     found, failures = each_fleet(
         load_desired(context),

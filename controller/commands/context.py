@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import TextIO, TypeVar
 
 from controller.errors import CertfleetError
+from controller.report.as_json import dump
+from controller.report.attention import Attention, attention_value
 from controller.report.console import Look
 from controller.report.formats import Format
+from controller.report.model import FleetFailure
 
 PIPE_WIDTH = 100  # columns, where the output is no terminal
 
@@ -50,10 +53,26 @@ class Context:
         """Width and colour for text on a stream (stdout unless told)."""
         return look_for(stream or self.stdout, self.environment, no_color=getattr(self.arguments, "no_color", False))
 
+    @property
+    def formats(self) -> frozenset[Format]:
+        """Every format that is asked for, by ``--format`` and ``--also``."""
+        also = [name for name, _path in getattr(self.arguments, "also", [])]
+        return frozenset(Format(name) for name in (self.arguments.format, *also))
+
     def emit(self, report: T, renderers: Mapping[Format, Renderer[T]]) -> None:
-        """Render as ``--format`` says and write to ``--output`` or stdout."""
+        """Render as ``--format`` says and write to ``--output`` or stdout; then every ``--also``."""
         look = Look(PIPE_WIDTH) if self.output else self.look()
         self.write(renderers[Format(self.arguments.format)](report, look))
+        for name, path in getattr(self.arguments, "also", []):
+            write_atomically(path, renderers[Format(name)](report, Look(PIPE_WIDTH)))
+            self.say(f"wrote {path}")
+
+    def emit_attention(self, found: Iterable[Attention], failures: Iterable[FleetFailure]) -> None:
+        """Write what needs a person where ``--needs-person`` says, if it does."""
+        path: Path | None = self.arguments.needs_person
+        if path is not None:
+            write_atomically(path, dump(attention_value(found, failures)))
+            self.say(f"wrote {path}")
 
     def write(self, text: str) -> None:
         """Machine output: to ``--output``, whole or not at all, or to stdout."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from controller.commands.context import Context
-from controller.commands.options import add_desired, add_fleet, add_output
+from controller.commands.options import add_attention, add_desired, add_fleet, add_output
 from controller.commands.pipeline import drift_of, each_fleet, gravest, load_desired
 from controller.errors import ExitCode
 from controller.report import as_json, github, html, junit, markdown, sarif, text
@@ -35,6 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="PLACE",
         help="keep this report's numbers in a folder or under s3://BUCKET/PREFIX, and show the trend (html)",
     )
+    add_attention(parser)
     add_desired(parser)
     add_fleet(parser)
     add_output(parser, RENDERERS)
@@ -44,12 +45,13 @@ def run(context: Context) -> ExitCode:
     """Assess every fleet; exits 2 where any governed device is out of sync, blocked ones too."""
     report = observe_all(context)
     context.emit(report, RENDERERS)
+    context.emit_attention([fleet.attention for fleet in report.fleets if fleet.attention], report.failures)
     codes = [ExitCode.IN_SYNC if fleet.is_in_sync else ExitCode.CHANGES for fleet in report.fleets]
     return gravest(codes, report.failures)
 
 
 def observe_all(context: Context) -> Report:
     """The drift of every fleet that the arguments name, as one report."""
-    horizon = FORECAST_HORIZON if context.arguments.format == Format.HTML else None
+    horizon = FORECAST_HORIZON if Format.HTML in context.formats else None
     fleets, failures = each_fleet(load_desired(context), lambda desired: drift_of(context, desired, horizon))
     return Report(context.now(), fleets, failures)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +26,24 @@ def add_output(parser: ArgumentParser, formats: Iterable[Format]) -> None:
     names = [str(name) for name in formats]
     group.add_argument("--format", choices=names, default=names[0], help=f"one of {', '.join(names)} (default: text)")
     group.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not to stdout")
+    group.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        type=_also(names),
+        metavar="FORMAT=FILE",
+        help="write the same report in another format as well; may be repeated",
+    )
+
+
+def add_attention(parser: ArgumentParser) -> None:
+    """``--needs-person``."""
+    parser.add_argument(
+        "--needs-person",
+        type=Path,
+        metavar="FILE",
+        help="write what needs a person there, fleet by fleet, as JSON: what the tracking issue is kept by",
+    )
 
 
 def add_desired(parser: ArgumentParser) -> None:
@@ -62,6 +80,19 @@ def add_overrides(parser: ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="loosen one guardrail for this run, exactly as the refusal said; may be repeated",
     )
+
+
+def _also(names: Iterable[str]) -> Callable[[str], tuple[str, Path]]:
+    allowed = tuple(names)
+
+    def also(text: str) -> tuple[str, Path]:
+        name, _, path = text.partition("=")
+        if name not in allowed or not path:
+            message = f"{text!r} is not FORMAT=FILE with one of {', '.join(allowed)}"
+            raise ArgumentTypeError(message)
+        return name, Path(path)
+
+    return also
 
 
 def instant(text: str) -> datetime:

@@ -20,7 +20,9 @@ from controller.reconcile.assess import assess_fleet
 from controller.reconcile.device import Device, FleetState
 from controller.reconcile.finding import Assessment
 from controller.reconcile.forecast import forecast
+from controller.reconcile.planner import make_plan
 from controller.reconcile.policy import DesiredState, Fleet
+from controller.report.attention import Attention, attention_of
 from controller.report.model import FleetFailure, FleetReport, Tally
 from controller.report.trend import record_of
 
@@ -122,7 +124,16 @@ def drift_of(context: Context, desired: DesiredState, horizon: timedelta | None 
         if place is not None:
             record = record_of(report, observed.now)
             report = replace(report, trend=remember(history_at(place, observed.session), record, context.say))
+        if getattr(context.arguments, "needs_person", None) is not None:
+            report = replace(report, attention=_attention(observed))
         return report
+
+
+def _attention(observed: Observed) -> Attention:
+    """What needs a person, refusals and halted rollouts too: these show in a plan only."""
+    tally = Tally(observed.desired, observed.now)
+    plan = make_plan(observed.assess(tally), observed.desired, observed.state, observed.now)
+    return attention_of(tally.finish(observed.state, plan))
 
 
 def default_inventory(fleet: Fleet) -> Path:

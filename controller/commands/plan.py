@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from controller.commands import compare
 from controller.commands.context import Context, write_atomically
-from controller.commands.options import add_desired, add_fleet, add_output, add_overrides
+from controller.commands.options import add_attention, add_desired, add_fleet, add_output, add_overrides
 from controller.commands.pipeline import Observed, each_fleet, gravest, load_desired, observe
 from controller.errors import ExitCode
 from controller.reconcile.guardrails import changed_groups
@@ -19,8 +19,9 @@ from controller.reconcile.plan import Plan
 from controller.reconcile.plan_codec import plan_to_json
 from controller.reconcile.planner import make_plan
 from controller.reconcile.policy import DesiredState
-from controller.report import html, markdown, text
+from controller.report import github, html, markdown, text
 from controller.report.as_json import dump
+from controller.report.attention import attention_of
 from controller.report.console import Look
 from controller.report.formats import Format
 from controller.report.model import FleetReport, Report, Tally
@@ -33,6 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--base", metavar="GITREF", help="compare: what would change for the fleet between that ref and this one"
     )
     add_overrides(parser)
+    add_attention(parser)
     add_desired(parser)
     add_fleet(parser)
     add_output(parser, RENDERERS)
@@ -48,6 +50,7 @@ def run(context: Context) -> ExitCode:
         write_atomically(context.arguments.plan, plan_documents(report))
         context.say(f"wrote {context.arguments.plan}")
     context.emit(report, RENDERERS)
+    context.emit_attention(map(attention_of, fleets), failures)
     return gravest([exit_code(fleet) for fleet in fleets], failures)
 
 
@@ -58,8 +61,13 @@ def exit_code(report: FleetReport) -> ExitCode:
     return ExitCode.CHANGES if report.has_changes else ExitCode.IN_SYNC
 
 
-def plan_observed(observed: Observed, overrides: Overrides, given: Plan | None = None) -> FleetReport:
-    """Assess and plan one fleet; a given plan stands in for a new one."""
+def plan_observed(
+    observed: Observed, overrides: Overrides, given: Plan | None = None, repeated: Collection[str] = ()
+) -> FleetReport:
+    """Assess and plan one fleet; a given plan stands in for a new one.
+
+    A refusal in a given plan is lifted by exactly the override that it printed, ``repeated`` here.
+    """
     tally = Tally(observed.desired, observed.now)
     assessments = observed.assess(tally)
     desired, state = observed.desired, observed.state
@@ -67,7 +75,10 @@ def plan_observed(observed: Observed, overrides: Overrides, given: Plan | None =
         return tally.finish(state, make_plan(assessments, desired, state, observed.now, overrides=overrides))
     for _assessment in assessments:
         pass
-    refusals = given.refusals + changed_groups(given, desired, state, overrides)
+    standing = tuple(
+        refusal for refusal in given.refusals if refusal.override.removeprefix("--override ") not in repeated
+    )
+    refusals = standing + changed_groups(given, desired, state, overrides)
     return tally.finish(state, replace(given, refusals=refusals))
 
 
@@ -94,4 +105,5 @@ RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {
     Format.JSON: lambda report, _look: plan_documents(report),
     Format.MARKDOWN: markdown.render_drift,
     Format.HTML: html.render_drift,
+    Format.GITHUB: github.render_plan,
 }

@@ -12,8 +12,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from controller.errors import FleetError
+from controller.report.attention import Attention
 
-from .attention import Attention
 from .bucket import Bucket, LostRaceError
 
 MAX_RECORD_BYTES = 64 * 1024

@@ -28,7 +28,10 @@ NO_OVERRIDES = Overrides()
 
 
 def parse_overrides(texts: Iterable[str]) -> Overrides:
-    """Read ``NAME=VALUE`` texts; CertfleetError names the one that is wrong and what is allowed."""
+    """Read ``NAME=VALUE`` texts; CertfleetError names the one that is wrong and what is allowed.
+
+    Of a name that is given twice the larger value counts: a plan may be refused for a policy and for the fleet.
+    """
     overrides = NO_OVERRIDES
     for text in texts:
         name, _, value = text.partition("=")
@@ -39,17 +42,23 @@ def parse_overrides(texts: Iterable[str]) -> Overrides:
 def _with(overrides: Overrides, name: str, value: str, text: str) -> Overrides:
     match name:
         case "maxChangePercent":
-            return replace(overrides, max_change_percent=_percent(value, text))
+            return replace(overrides, max_change_percent=_larger(overrides.max_change_percent, _percent(value, text)))
         case "groupChangePercent":
-            return replace(overrides, group_change_percent=_percent(value, text))
+            return replace(
+                overrides, group_change_percent=_larger(overrides.group_change_percent, _percent(value, text))
+            )
         case "lateDevices":
-            return replace(overrides, late_devices=_count(value, text))
+            return replace(overrides, late_devices=max(overrides.late_devices, _count(value, text)))
         case "orphans":
-            return replace(overrides, orphans=_count(value, text))
+            return replace(overrides, orphans=max(overrides.orphans, _count(value, text)))
         case "resume" if value:
             return replace(overrides, resume=overrides.resume | {value})
         case _:
             raise CertfleetError(f"override {text!r} is not known", f"allowed: {ALLOWED}")
+
+
+def _larger(before: float | None, given: float) -> float:
+    return given if before is None else max(before, given)
 
 
 def _percent(value: str, text: str) -> float:

@@ -17,7 +17,7 @@ from .as_json import FORMAT_VERSION, dump, failure_value
 from .change import Comparisons, FleetChange, cost_of, money, sentence, span
 from .console import Look, Page
 from .formats import Format
-from .github import annotation
+from .github import annotation, refused
 from .model import place
 
 
@@ -154,11 +154,7 @@ def _github(comparisons: Comparisons, _look: Look) -> str:
 def _annotations(change: FleetChange) -> list[str]:
     """Refusals on the line of their policy, or of the fleet; what newly rotates on the changed field's line."""
     sources = {policy.name: policy.source for policy in change.desired.policies}
-    lines = []
-    for refusal in change.refusals:
-        path, line = place(sources.get(refusal.policy or "", change.desired.fleet.source), "")
-        message = f"{refusal.message}. To go on all the same: {refusal.override}"
-        lines.append(annotation("error", message, path=path, line=line, title=f"refused by {refusal.guardrail}"))
+    lines = [refused(refusal, change.desired) for refusal in change.refusals]
     for policy in change.shown:
         if policy.newly_due and policy.policy in sources:
             field = policy.changes[0].field if policy.changes else ""

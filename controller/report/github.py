@@ -6,6 +6,8 @@ Syntax and escapes: GitHub Docs, "Workflow commands for GitHub Actions".
 from __future__ import annotations
 
 from controller.reconcile.finding import Outcome
+from controller.reconcile.plan import Refusal
+from controller.reconcile.policy import DesiredState
 
 from . import words
 from .console import Look
@@ -31,6 +33,25 @@ def render_drift(report: Report, _look: Look) -> str:
     lines = [line for fleet in report.fleets for line in _fleet(fleet)]
     lines += [annotation("error", f"fleet {failure.fleet}: {failure.message}") for failure in report.failures]
     return "".join(lines)
+
+
+def render_plan(report: Report, _look: Look) -> str:
+    """What needs a person before the plan can be applied, on the line of the policy; and one line on each fleet."""
+    lines = []
+    for fleet in report.fleets:
+        name = fleet.desired.fleet.name
+        lines.append(annotation("notice", f"fleet {name}: {sentence(fleet)}"))
+        lines += [refused(refusal, fleet.desired) for refusal in (fleet.plan.refusals if fleet.plan else ())]
+    lines += [annotation("error", f"fleet {failure.fleet}: {failure.message}") for failure in report.failures]
+    return "".join(lines)
+
+
+def refused(refusal: Refusal, desired: DesiredState) -> str:
+    """A guardrail's refusal on the line of its policy, or of the fleet, with the exact override."""
+    sources = {policy.name: policy.source for policy in desired.policies}
+    path, line = place(sources.get(refusal.policy or "", desired.fleet.source), "")
+    message = f"{refusal.message}. To go on all the same: {refusal.override}"
+    return annotation("error", message, path=path, line=line, title=f"refused by {refusal.guardrail}")
 
 
 def _fleet(fleet: FleetReport) -> list[str]:

@@ -19,6 +19,7 @@ from controller.reconcile.plan import Plan
 from controller.reconcile.planner import settle
 from controller.reconcile.policy import DesiredState, Policy, Source
 
+from .attention import Attention
 from .trend import TrendRecord
 
 AGE_BUCKET_DAYS = 30
@@ -71,6 +72,7 @@ class FleetReport:
     plan: Plan | None = None
     forecast: Forecast | None = None  # where the command was asked for one
     trend: tuple[TrendRecord, ...] = ()  # of past reports and this one, oldest first
+    attention: Attention | None = None  # where the command was asked what needs a person
 
     @property
     def is_in_sync(self) -> bool:

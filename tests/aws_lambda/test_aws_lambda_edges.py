@@ -7,9 +7,9 @@ import json
 import pytest
 
 from controller.errors import FleetError
-from controller.lambda_reconcile.attention import MAX_LINES, Attention
 from controller.lambda_reconcile.bucket import Bucket, LostRaceError, Version
 from controller.lambda_reconcile.notices import Notices
+from controller.report.attention import MAX_LINES, Attention
 
 BUCKET = "certfleet-reconcile"
 

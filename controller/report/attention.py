@@ -1,6 +1,8 @@
 """What needs a person, in words, and whether that differs from what was said last. Pure.
 
-Devices that are waived or suspended are left out: a person has decided that already.
+Devices that are waived or suspended are left out: a person has decided that already. The reconcile
+function tells people by it, and ``--needs-person`` writes it for the tracking issue of the workflows
+(docs/attention.schema.json).
 """
 
 from __future__ import annotations
@@ -8,11 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from controller.reconcile.finding import Assessment, Finding, Outcome, Reason
-from controller.report.model import FleetReport
 
+if TYPE_CHECKING:
+    from .model import FleetFailure, FleetReport
+
+FORMAT_VERSION = 1
 MAX_LINES = 50
 _NUMBER = re.compile(r"\b[0-9a-f]{8,}\b|[0-9]+")  # counts, dates and ids: they change while the failure stays the same
 _DECIDED = frozenset({Reason.WAIVED, Reason.SUSPENDED})
@@ -25,6 +32,7 @@ class Attention:
     fleet: str
     facts: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()  # devices whose rotation failed and is tried again: for people who ask
 
     @property
     def digest(self) -> str:
@@ -63,7 +71,7 @@ def attention_of(report: FleetReport) -> Attention:
         for refusal in report.plan.refusals:
             facts.append(f"refusal {refusal.guardrail} {refusal.policy}")
             lines.append(f"refused by {refusal.guardrail}: {refusal.message} → {refusal.override}")
-    return Attention(report.desired.fleet.name, tuple(facts), tuple(lines))
+    return Attention(report.desired.fleet.name, tuple(facts), tuple(lines), tuple(_failing(report)))
 
 
 def failure_attention(fleet: str, message: str, remedy: str | None) -> Attention:
@@ -71,6 +79,25 @@ def failure_attention(fleet: str, message: str, remedy: str | None) -> Attention
     return Attention(
         fleet, (f"failed {_NUMBER.sub('#', message)}",), (f"{message}" + (f" → {remedy}" if remedy else ""),)
     )
+
+
+def attention_value(found: Iterable[Attention], failures: Iterable[FleetFailure]) -> dict[str, Any]:
+    """All fleets as one JSON value; a fleet that could not be looked at needs a person."""
+    listed = [*found, *(failure_attention(failure.fleet, failure.message, failure.remedy) for failure in failures)]
+    return {
+        "format_version": FORMAT_VERSION,
+        "kind": "Attention",
+        "fleets": [
+            {"fleet": one.fleet, "needs_person": list(one.lines), "failing": list(one.failing)} for one in listed
+        ],
+    }
+
+
+def _failing(report: FleetReport) -> Iterable[str]:
+    for assessment in report.of(Outcome.WAITING):
+        for finding in assessment.findings:
+            if finding.reason is Reason.BACKING_OFF:
+                yield f"{assessment.device}: {finding.message}"
 
 
 def _open_findings(assessment: Assessment) -> list[Finding]:
