@@ -36,12 +36,12 @@ def reading(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
 
 
 def rotating(grants: Grants) -> list[iam.PolicyStatement]:
-    """Its own jobs, and the cohort groups that some of them have as target."""
+    """Its own jobs, the cohort groups that some of them have as target, and the record of what is governed."""
     jobs, cohorts = f"iot:job/{OWN}*", f"iot:thinggroup/{OWN}*"
     return [
         grants.on([jobs, _THINGS, _GROUPS], "iot:CreateJob"),
         grants.on(jobs, "iot:CancelJob"),
-        grants.on(cohorts, "iot:CreateThingGroup", "iot:DeleteThingGroup"),
+        grants.on(cohorts, "iot:CreateThingGroup", "iot:DeleteThingGroup", "iot:UpdateThingGroup"),
         grants.on([_THINGS, cohorts], "iot:AddThingToThingGroup", "iot:RemoveThingFromThingGroup"),
         grants.on([jobs, cohorts], "iot:TagResource"),
     ]

@@ -18,6 +18,7 @@ from controller.errors import FleetError
 from controller.fleet.authorities import IssuerKey, fetch_issuer
 from controller.fleet.aws import AwsSession
 from controller.fleet.backend import is_stock_backend
+from controller.fleet.baseline import read_baseline
 from controller.fleet.database import Database
 from controller.fleet.health import HealthReader
 from controller.fleet.inventory import Inventory
@@ -25,7 +26,7 @@ from controller.fleet.jobs_reader import JobsReader, stored_jobs
 from controller.fleet.listing import Lister
 from controller.fleet.progress import Progress, silent
 from controller.fleet.reading import Reader, prove_again, read_principals
-from controller.reconcile.device import AttachmentType, FleetState
+from controller.reconcile.device import AttachmentType, Baseline, FleetState
 from controller.reconcile.policy import DesiredState
 
 MAX_UNMANAGED = 1000  # names in a FleetState
@@ -67,7 +68,8 @@ def refresh(
         with database.transaction() as connection:
             connection.execute("UPDATE binding SET refreshed_at = ?", (now.timestamp(),))
     with database.snapshot() as connection:
-        return _state(connection, now, group_arns, is_stock=is_stock)
+        baseline = read_baseline(session, connection, frozenset(group_arns))
+        return _state(connection, now, group_arns, baseline, is_stock=is_stock)
 
 
 def current_certificates(session: AwsSession, thing: str) -> tuple[tuple[str, AttachmentType], ...] | None:
@@ -138,7 +140,14 @@ def _things_to_read(database: Database, run: int, options: RefreshOptions) -> li
     return list(wanted)
 
 
-def _state(connection: sqlite3.Connection, now: datetime, group_arns: dict[str, str], *, is_stock: bool) -> FleetState:
+def _state(
+    connection: sqlite3.Connection,
+    now: datetime,
+    group_arns: dict[str, str],
+    baseline: Baseline | None,
+    *,
+    is_stock: bool,
+) -> FleetState:
     sizes = dict.fromkeys(sorted(group_arns), 0)
     sizes.update(connection.execute("SELECT group_name, count(*) FROM members GROUP BY group_name"))
     ungoverned = "FROM attachments WHERE thing NOT IN (SELECT name FROM things)"
@@ -155,4 +164,5 @@ def _state(connection: sqlite3.Connection, now: datetime, group_arns: dict[str, 
             )
         ),
         unmanaged_count=connection.execute(f"SELECT count(DISTINCT thing) {ungoverned}").fetchone()[0],
+        baseline=baseline,
     )

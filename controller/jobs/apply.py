@@ -17,6 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from controller.errors import FleetError
+from controller.fleet.baseline import RECORD_DESCRIPTION, RECORD_GROUP, decode, encode
 from controller.reconcile.plan import JobStep, Plan, PlannedJob, TargetKind
 
 from .cohorts import fill_cohort, sweep_cohorts
@@ -85,7 +86,23 @@ def apply(plan: Plan, iot: IotJobs, now: datetime, progress: Progress | None = N
         applied.append(_apply_job(plan, job, iot))
     tell("making jobs", len(plan.jobs), len(plan.jobs))
     keep = frozenset(job.job_id for job in plan.jobs)
-    return ApplyResult(tuple(applied), plan.steps, sweep_cohorts(iot, now, keep))
+    removed = sweep_cohorts(iot, now, keep)
+    _record(plan, iot)
+    return ApplyResult(tuple(applied), plan.steps, removed)
+
+
+def _record(plan: Plan, iot: IotJobs) -> None:
+    """Note what is governed from now on, where that has changed.
+
+    Last of all: a run that dies before has its guardrails asked again. Who is overtaken by another
+    run leaves that run's record; the next run compares with it.
+    """
+    attributes = encode(plan.group_sizes, plan.commit)
+    found = iot.group_attributes(RECORD_GROUP)
+    if found is None:
+        iot.write_group(RECORD_GROUP, RECORD_DESCRIPTION, attributes, None)
+    elif decode(found[0])[0] != plan.group_sizes:
+        iot.write_group(RECORD_GROUP, RECORD_DESCRIPTION, attributes, found[1])
 
 
 def _take(step: JobStep, iot: IotJobs) -> None:

@@ -22,6 +22,7 @@ from protocol.names import FAILURE_REASON_KEY
 WORKERS = 8  # calls under way at once, below botocore's pool of connections
 _MAX_COMMENT = 2028  # characters
 _EXISTS = "ResourceAlreadyExistsException"
+_OVERTAKEN = frozenset({_EXISTS, "VersionConflictException"})
 ENDED = frozenset({"COMPLETED", "CANCELED", "DELETION_IN_PROGRESS"})
 
 T = TypeVar("T")
@@ -128,6 +129,30 @@ class IotJobs:
             return None
         description = answer.get("thingGroupProperties", {}).get("thingGroupDescription", "")
         return description, answer["thingGroupMetadata"]["creationDate"]
+
+    def group_attributes(self, group: str) -> tuple[dict[str, str], int] | None:
+        """A group's attributes and the version they are of; None where there is no such group."""
+        answer = self._session.find("iot", "DescribeThingGroup", thingGroupName=group)
+        if answer is None:
+            return None
+        payload = answer.get("thingGroupProperties", {}).get("attributePayload", {})
+        return payload.get("attributes", {}), answer["version"]
+
+    def write_group(self, group: str, description: str, attributes: Mapping[str, str], version: int | None) -> bool:
+        """Make a group (version None), or replace that version of it; False where another run was faster."""
+        payload = {"attributes": dict(attributes), "merge": False}
+        properties = {"thingGroupDescription": description, "attributePayload": payload}
+        try:
+            if version is None:
+                self._call("CreateThingGroup", thingGroupName=group, thingGroupProperties=properties)
+            else:
+                parameters = {"thingGroupProperties": properties, "expectedVersion": version}
+                self._call("UpdateThingGroup", thingGroupName=group, **parameters)
+        except AwsCallError as error:
+            if error.code not in _OVERTAKEN:
+                raise
+            return False
+        return True
 
     def delete_group(self, group: str) -> None:
         """Remove a thing group; its things stay. Harmless where it is gone."""

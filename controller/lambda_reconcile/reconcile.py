@@ -73,7 +73,10 @@ class Reconciler:
         tally = Tally(desired, self._now)
         devices = tally.devices(inventory.devices(desired, state))
         assessments = tally.assessments(assess_fleet(devices, desired, state, self._now))
-        return tally.finish(state, make_plan(assessments, desired, state, self._now))
+        plan = make_plan(assessments, desired, state, self._now)
+        for notice in plan.notices:
+            self._say(f"fleet {desired.fleet.name}: {notice}")
+        return tally.finish(state, plan)
 
     def _apply(self, report: FleetReport, session: AwsSession) -> ApplyResult | None:
         """Carry the plan out; nothing where a guardrail forbids it, for no one is here to override."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from protocol.messages import ExecutionStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 
@@ -106,6 +107,15 @@ class RotationJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Baseline:
+    """What was governed when the fleet was last applied, as AWS keeps it; see ``controller.fleet.baseline``."""
+
+    group_sizes: Mapping[str, int]  # things in each group that a policy named
+    ungoverned: Mapping[str, int] = field(default_factory=dict)  # of the groups that none names now: things left over
+    commit: str | None = None  # that was applied
+
+
+@dataclass(frozen=True, slots=True)
 class FleetState:
     """The actual state of one fleet at one moment, but for the devices, which are streamed."""
 
@@ -116,3 +126,4 @@ class FleetState:
     backend_is_stock: bool = False  # the job template's document is exactly the stock one
     unmanaged: tuple[str, ...] = ()  # things with a certificate that no policy governs; the first thousand
     unmanaged_count: int = 0
+    baseline: Baseline | None = None  # None: nothing was recorded

@@ -1,7 +1,7 @@
 """What a plan must not do. Each refusal has the numbers in it, and the exact override.
 
 The guardrails hold whatever the rest of the planner thinks: they look at finished jobs and at counts,
-not at how these came about.
+not at how these came about. The one on orphans stands in ``orphans``.
 """
 
 from __future__ import annotations
@@ -9,13 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .job_ids import parse_job_id
 from .plan import Refusal
-from .rollout import is_open
-from .wording import count_text, instant_text, names_text, percent_text
+from .wording import count_text, instant_text, percent_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
     from .device import FleetState
@@ -45,13 +42,6 @@ class Late:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """What was governed before: from the last applied plan, or another ref. Group name to number of things."""
-
-    group_sizes: Mapping[str, int]
-
-
 def too_much_at_once(change: Change, guardrails: Guardrails, overrides: Overrides) -> Refusal | None:
     """maxChangePercent, for a policy or a fleet of at least minExisting devices."""
     limit = guardrails.max_change_percent if overrides.max_change_percent is None else overrides.max_change_percent
@@ -71,43 +61,6 @@ def too_much_at_once(change: Change, guardrails: Guardrails, overrides: Override
         ),
         override=f"--override maxChangePercent={needed}",
     )
-
-
-def orphans(desired: DesiredState, state: FleetState, baseline: Baseline | None, overrides: Overrides) -> list[Refusal]:
-    """A desired state that is empty, or no longer speaks of devices that it governed before.
-
-    Evidence is what runs (open jobs whose policy is gone) and, where the caller has it, what was
-    governed before.
-    """
-    named = {policy.name for policy in desired.policies}
-    groups = {policy.thing_group for policy in desired.policies}
-    lost_jobs = [
-        job for job in state.jobs if is_open(job) and (id_ := parse_job_id(job.job_id)) and id_.policy not in named
-    ]
-    in_jobs = {name for job in lost_jobs for name in job.executions}
-    lost_groups = {g: n for g, n in (baseline.group_sizes if baseline else {}).items() if n and g not in groups}
-    emptied = {
-        group: size
-        for group, size in (baseline.group_sizes if baseline else {}).items()
-        if size and group in groups and state.group_sizes.get(group, 0) == 0
-    }
-    number = max(len(in_jobs), sum(lost_groups.values()) + sum(emptied.values()))
-    if not number and (lost_jobs or not desired.policies):
-        number = 1  # something is orphaned, however many devices it has
-    if number <= overrides.orphans:
-        return []
-    gone = sorted({str(job.policy or parse_job_id(job.job_id).policy) for job in lost_jobs})  # type: ignore[union-attr]
-    parts = []
-    if not desired.policies:
-        parts.append("the desired state has no policy")
-    if gone:
-        parts.append(f"jobs are open for policies that are gone: {names_text(gone)}")
-    if lost_groups:
-        parts.append(f"no policy speaks any more of {names_text(sorted(lost_groups))}")
-    if emptied:
-        parts.append(f"groups are empty that were not: {names_text(sorted(emptied))}")
-    message = f"{'; '.join(parts)}: at least {count_text(number, 'device')} would be left to themselves"
-    return [Refusal("orphans", None, message, f"--override orphans={number}")]
 
 
 def too_late(late: Late, overrides: Overrides) -> Refusal | None:

@@ -147,3 +147,4 @@ class Plan:
     group_sizes: dict[str, int]  # at planning time: apply refuses a group that changed too much
     waves: tuple[WaveReport, ...] = ()
     incidents: tuple[IncidentReport, ...] = ()
+    notices: tuple[str, ...] = ()  # what the plan could not be made with, as sentences

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from .deadlines import late_devices
 from .finding import Finding, Outcome, Reason
 from .governance import Governance
-from .guardrails import Baseline, Change, orphans, too_late, too_much_at_once
+from .guardrails import Change, too_late, too_much_at_once
 from .incidents import report_incidents
 from .job_ids import parse_job_id
+from .orphans import NO_BASELINE, LostJobs, lost_jobs, orphans
 from .overrides import NO_OVERRIDES, Overrides
 from .plan import JobStep, Plan, Refusal, WaveStatus
 from .plan_digest import digest_of
@@ -42,17 +43,16 @@ def make_plan(
     now: datetime,
     *,
     overrides: Overrides = NO_OVERRIDES,
-    baseline: Baseline | None = None,
 ) -> Plan:
     """Plan one fleet. ``assessments`` are those of ``assess_fleet`` for the same state and moment.
 
-    The stream is read once, and only devices that matter to a job are kept. ``baseline`` is what was
-    governed before, where the caller knows (a plan applied earlier, another ref). A plan with
-    refusals is complete all the same, so that a report can show what was refused.
+    The stream is read once, and only devices that matter to a job are kept. A plan with refusals is
+    complete all the same, so that a report can show what was refused.
     """
     governance = Governance(desired, state, now)
     rollouts = {name: read_rollout(name, g.family, state.jobs) for name, g in governance.policies.items()}
-    tally = tally_of(assessments, governance, rollouts)
+    lost = lost_jobs(desired, state)
+    tally = tally_of(lost.watch(assessments), governance, rollouts)
     plans = {
         name: plan_policy(
             governed, rollouts[name], tally.policies[name], governance, is_resumed=name in overrides.resume
@@ -67,10 +67,11 @@ def make_plan(
         created_at=now,
         jobs=tuple(job for plan in plans.values() for job in plan.jobs),
         steps=(*_forgotten(governance), *(step for plan in plans.values() for step in plan.steps)),
-        refusals=_refusals(governance, tally, plans, overrides, baseline),
+        refusals=_refusals(governance, tally, plans, overrides, lost),
         policies=tuple(tally.policies[name].summary(name) for name in plans),
         digest="",
         group_sizes=dict(sorted(state.group_sizes.items())),
+        notices=() if state.baseline is not None else (NO_BASELINE,),
         waves=tuple(plan.report for plan in plans.values()),
         incidents=report_incidents(tally, governance, {name: plan.waves_done for name, plan in plans.items()}),
     )
@@ -107,10 +108,10 @@ def _refusals(
     tally: FleetTally,
     plans: Mapping[str, PolicyPlan],
     overrides: Overrides,
-    baseline: Baseline | None,
+    lost: LostJobs,
 ) -> tuple[Refusal, ...]:
     guardrails = governance.desired.fleet.guardrails
-    found: list[Refusal | None] = [*orphans(governance.desired, governance.state, baseline, overrides)]
+    found: list[Refusal | None] = [orphans(governance.desired, governance.state, lost, overrides)]
     changes = [_change(name, tally, plan) for name, plan in plans.items()]
     whole = Change(
         policy=None,

@@ -144,6 +144,7 @@ def _plan(plan: Plan) -> list[str]:
         f"> {refusal.override}\n"
         for refusal in plan.refusals
     ]
+    sections += [f"> **Note:** {notice}\n" for notice in plan.notices]
     if plan.jobs:
         total = sum(len(job.devices) for job in plan.jobs)
         rows = [

@@ -235,6 +235,9 @@ def _steps(page: Page, plan: Plan) -> None:
 
 
 def _refusals(page: Page, plan: Plan) -> None:
+    for notice in plan.notices:
+        page.gap()
+        page.line(("NOTE  ", "bold"), notice)
     for refusal in plan.refusals:
         page.gap()
         page.line(("REFUSED  ", "bold bad"), (refusal.guardrail, "head"), (f"  {refusal.policy or 'fleet'}", "dim"))

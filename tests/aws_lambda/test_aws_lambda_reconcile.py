@@ -74,6 +74,24 @@ def test_a_guardrail_stops_the_jobs_and_tells_a_person_with_the_override(site, i
     assert "maxChangePercent=" in told
 
 
+def test_a_bundle_whose_policy_moved_away_is_refused_in_every_run_and_people_hear_of_the_override(site, invoke):
+    site.publish()
+    for number in range(3):
+        site.device(f"young-{number}")
+    assert "nothing is recorded of what was governed before" in invoke().log
+    site.cloud.seed.group("line-b")
+    moved = site_documents_with("maxChangePercent: 90, minExisting: 1").replace("Group: line-a", "Group: line-b")
+    site.commit(moved)
+    site.publish()
+    for _ in range(2):
+        answer = invoke()
+        assert answer.value["fleets"]["factory"]["Refused"] == 1
+        assert "nothing is recorded" not in answer.log
+    [told] = site.heard()
+    assert "no policy names line-a (3 devices) any more: 3 devices would be governed no more" in told
+    assert "--override orphans=3" in told
+
+
 def test_the_metrics_are_in_the_embedded_format_and_name_commit_and_plan(site, invoke):
     site.publish()
     site.device("old", age=200)

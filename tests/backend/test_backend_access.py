@@ -91,6 +91,8 @@ RIGHTS = {
     "cancelling a job of somebody else": ("iot:CancelJob", f"{IOT}:job/firmware-7", {RELEASE}),
     "making a cohort group": ("iot:CreateThingGroup", f"{IOT}:thinggroup/cf-line-a-w1-0", {RECONCILE}),
     "making another group": ("iot:CreateThingGroup", f"{IOT}:thinggroup/line-a", set()),
+    "writing the record of what is governed": ("iot:UpdateThingGroup", f"{IOT}:thinggroup/cf-governed", {RECONCILE}),
+    "changing another group": ("iot:UpdateThingGroup", f"{IOT}:thinggroup/line-a", set()),
     "putting a thing into a policy's own group": ("iot:AddThingToThingGroup", f"{IOT}:thinggroup/line-a", set()),
     "deleting a group that is no cohort": ("iot:DeleteThingGroup", f"{IOT}:thinggroup/line-a", set()),
     "reading a certificate": ("iot:DescribeCertificate", CERT, set(GITHUB)),

@@ -99,8 +99,8 @@ class Factory:
         self.git("add", "-A")
         self.git("commit", "-q", "--allow-empty", "-m", "desired state")
 
-    def device(self, name: str, age: int = 10, key=None, kind: str = "EXCLUSIVE_THING") -> str:
-        self.cloud.seed.thing(name, ["line-a"])
+    def device(self, name: str, age: int = 10, key=None, kind: str = "EXCLUSIVE_THING", groups=("line-a",)) -> str:
+        self.cloud.seed.thing(name, groups)
         return self.certificate(name, age, key, kind)
 
     def certificate(self, name: str, age: int = 0, key=None, kind: str = "EXCLUSIVE_THING") -> str:

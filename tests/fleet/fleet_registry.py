@@ -91,6 +91,7 @@ class Registry:
     """One account's state; tests change it directly between refreshes."""
 
     groups: dict[str, list[str]] = field(default_factory=dict)
+    group_attributes: dict[str, dict[str, str]] = field(default_factory=dict)
     certificates: dict[str, dict[str, Any]] = field(default_factory=dict)
     attachments: dict[str, dict[str, str]] = field(default_factory=dict)  # certificate id → thing → type
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -223,12 +224,14 @@ class Registry:
         group = p["thingGroupName"]
         if group not in self.groups:
             return _error(url, "iot", "ResourceNotFoundException", 404, f"no group {group}")
-        return _json(
-            url, {"thingGroupName": group, "thingGroupArn": f"arn:aws:iot:{REGION}:{ACCOUNT}:thinggroup/{group}"}
-        )
+        found = {"thingGroupName": group, "thingGroupArn": f"arn:aws:iot:{REGION}:{ACCOUNT}:thinggroup/{group}"}
+        payload = {"attributePayload": {"attributes": self.group_attributes.get(group, {})}}
+        return _json(url, {**found, "thingGroupProperties": payload, "version": 1})
 
     def _iot_ListThingsInThingGroup(self, url: str, p: dict[str, Any]) -> AWSResponse:
         assert p["recursive"] == "true"
+        if p["thingGroupName"] not in self.groups:
+            return _error(url, "iot", "ResourceNotFoundException", 404, "no such group")
         return self._page(url, p, "things", self.groups[p["thingGroupName"]])
 
     def _iot_ListCertificates(self, url: str, p: dict[str, Any]) -> AWSResponse:

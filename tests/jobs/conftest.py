@@ -60,6 +60,8 @@ class Group:
     tags: tuple = ()
     members: set[str] = field(default_factory=set)
     created_at: datetime = NOW
+    attributes: dict[str, str] = field(default_factory=dict)
+    version: int = 1
 
 
 class FakeIot:
@@ -121,13 +123,22 @@ class FakeIot:
         more = {"nextToken": str(start + maxResults)} if start + maxResults < len(every) else {}
         return {"things": every[start : start + maxResults], **more}
 
-    def do_CreateThingGroup(self, thingGroupName, thingGroupProperties, tags) -> dict:
+    def do_CreateThingGroup(self, thingGroupName, thingGroupProperties, tags=()) -> dict:
         description = thingGroupProperties["thingGroupDescription"]
         if thingGroupName in self.groups and self.groups[thingGroupName].description != description:
             raise AwsAnswerError("ResourceAlreadyExistsException")
         tagged = tuple((tag["Key"], tag["Value"]) for tag in tags)
-        self.groups.setdefault(thingGroupName, Group(description, tagged))
+        attributes = thingGroupProperties.get("attributePayload", {}).get("attributes", {})
+        self.groups.setdefault(thingGroupName, Group(description, tagged, attributes=attributes))
         return {"thingGroupName": thingGroupName}
+
+    def do_UpdateThingGroup(self, thingGroupName, thingGroupProperties, expectedVersion) -> dict:
+        group = self.groups[thingGroupName]
+        if group.version != expectedVersion:
+            raise AwsAnswerError("VersionConflictException")
+        group.attributes = thingGroupProperties["attributePayload"]["attributes"]
+        group.version += 1
+        return {"version": group.version}
 
     def do_AddThingToThingGroup(self, thingGroupName, thingName) -> dict:
         self.groups[thingGroupName].members.add(thingName)
@@ -152,7 +163,11 @@ class FakeIot:
         group = self.groups[thingGroupName]
         return {
             "thingGroupName": thingGroupName,
-            "thingGroupProperties": {"thingGroupDescription": group.description},
+            "thingGroupProperties": {
+                "thingGroupDescription": group.description,
+                "attributePayload": {"attributes": group.attributes},
+            },
+            "version": group.version,
             "thingGroupMetadata": {"creationDate": group.created_at},
         }
 
@@ -214,7 +229,9 @@ class FakeIot:
     def snapshot(self) -> dict:
         """All that a run leaves behind, comparable."""
         jobs = {key: (job.request, job.status, job.executions) for key, job in self.jobs.items()}
-        groups = {key: (group.description, group.tags, group.members) for key, group in self.groups.items()}
+        groups = {
+            key: (group.description, group.tags, group.members, group.attributes) for key, group in self.groups.items()
+        }
         return {"jobs": jobs, "groups": groups}
 
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from controller.errors import FleetError
+from controller.fleet.baseline import RECORD_GROUP, decode
 from controller.jobs import IotJobs, JobFate, apply, recheck, sweep_cohorts
 from controller.reconcile.plan import JobStep, TargetKind
 from controller.reconcile.policy import AbortRule, FailureType
@@ -371,3 +372,51 @@ def test_a_device_that_rotates_in_its_standing_job_just_now_stays_in_it(cloud, i
 
     assert cloud.groups[job.job_id].members == {"a", "b"}
     assert result.jobs[0].skipped == {}
+
+
+class TestRecord:
+    """What is governed is noted in AWS once a plan has passed, so that the next run can tell what was lost."""
+
+    def recorded(self, cloud):
+        return decode(cloud.groups[RECORD_GROUP].attributes)
+
+    def test_the_first_apply_makes_the_record_and_the_next_leaves_it_alone(self, cloud, iot, kit):
+        plan = kit.plan(group_sizes={"line-a": 3, "line-b": 0})
+        apply(plan, iot, kit.NOW)
+        assert self.recorded(cloud) == ({"line-a": 3, "line-b": 0}, kit.COMMIT)
+        cloud.calls.clear()
+        apply(plan, iot, kit.NOW)
+        assert {"CreateThingGroup", "UpdateThingGroup"}.isdisjoint(cloud.calls)
+
+    def test_what_is_governed_no_more_leaves_the_record(self, cloud, iot, kit):
+        apply(kit.plan(group_sizes={"line-a": 3, "line-b": 7}), iot, kit.NOW)
+        apply(kit.plan(group_sizes={"line-a": 4}, commit="f" * 40), iot, kit.NOW)
+        assert self.recorded(cloud) == ({"line-a": 4}, "f" * 40)
+
+    def test_a_run_that_dies_before_its_end_leaves_the_old_record_and_is_asked_again(self, cloud, iot, kit):
+        apply(kit.plan(group_sizes={"line-b": 7}), iot, kit.NOW)
+        cloud.errors["CreateJob"] = "LimitExceededException"
+        with pytest.raises(FleetError):
+            apply(kit.plan(kit.job("line-a", 1, THINGS, kit.devices("a")), group_sizes={"line-a": 1}), iot, kit.NOW)
+        assert self.recorded(cloud)[0] == {"line-b": 7}
+
+    @pytest.mark.parametrize("code", ["VersionConflictException", "ResourceAlreadyExistsException"])
+    def test_who_is_overtaken_leaves_the_other_runs_record(self, cloud, iot, kit, code):
+        if code == "VersionConflictException":
+            apply(kit.plan(group_sizes={"line-a": 1}), iot, kit.NOW)
+            cloud.errors["UpdateThingGroup"] = code
+        else:
+            cloud.errors["CreateThingGroup"] = code
+        before = cloud.snapshot()
+        apply(kit.plan(group_sizes={"line-a": 2}), iot, kit.NOW)
+        assert cloud.snapshot() == before
+
+    def test_a_record_that_may_not_be_written_fails_the_run(self, cloud, iot, kit):
+        cloud.errors["CreateThingGroup"] = "UnauthorizedException"
+        with pytest.raises(FleetError, match="CreateThingGroup"):
+            apply(kit.plan(group_sizes={"line-a": 2}), iot, kit.NOW)
+
+    def test_the_sweep_of_cohorts_leaves_the_record(self, cloud, iot, kit):
+        apply(kit.plan(group_sizes={"line-a": 2}), iot, kit.NOW)
+        assert sweep_cohorts(iot, kit.later(days=9)) == ()
+        assert RECORD_GROUP in cloud.groups

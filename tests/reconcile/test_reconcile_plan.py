@@ -14,7 +14,7 @@ from controller.errors import CertfleetError, PlanError
 from controller.reconcile.assess import assess_fleet
 from controller.reconcile.device import AttachmentType, CertificateStatus
 from controller.reconcile.finding import Outcome, Reason
-from controller.reconcile.guardrails import Baseline, changed_groups
+from controller.reconcile.guardrails import changed_groups
 from controller.reconcile.overrides import Overrides, parse_overrides
 from controller.reconcile.plan import TargetKind
 from controller.reconcile.plan_codec import MAX_PLAN_BYTES, plan_from_json, plan_to_json
@@ -256,33 +256,6 @@ def test_devices_that_policies_tie_over_count_for_the_fleet_but_for_no_policy(ma
     assert [(r.policy, "4 devices of the fleet with 0 in flight, 40 % of 10" in r.message) for r in plan.refusals] == [
         (None, True)
     ]
-
-
-def test_an_empty_desired_state_is_refused(make):
-    (refusal,) = _refusals(make, [], make.desired(policies=()))
-    assert refusal[0] == "orphans"
-    assert "the desired state has no policy" in refusal[2]
-    assert refusal[3] == "--override orphans=1"
-
-
-def test_a_policy_that_vanished_while_its_jobs_run_is_refused_and_then_its_jobs_are_withdrawn(make):
-    job = make.job("cf-gone-w1-0123456789abcdef", {f"g{n}": make.execution() for n in range(5)})
-    plan = make.plan([], make.desired(), make.state(job))
-    assert "jobs are open for policies that are gone: gone" in plan.refusals[0].message
-    assert plan.refusals[0].override == "--override orphans=5"
-    allowed = make.plan([], make.desired(), make.state(job), overrides=Overrides(orphans=5))
-    assert allowed.refusals == ()
-    assert [(step.job_id, step.action) for step in allowed.steps] == [(job.job_id, "cancel")]
-
-
-def test_groups_that_nobody_speaks_of_any_more_and_groups_that_emptied_are_refused(make):
-    baseline = Baseline({"line-a": 40, "line-z": 7, "empty": 0})
-    (refusal,) = _refusals(make, [], make.desired(), make.state(group_sizes={"line-a": 0}), baseline=baseline)
-    assert "no policy speaks any more of line-z" in refusal[2]
-    assert "groups are empty that were not: line-a" in refusal[2]
-    assert refusal[3] == "--override orphans=47"
-    same = make.state(group_sizes={"line-a": 40})
-    assert _refusals(make, [], make.desired(), same, baseline=Baseline({"line-a": 40})) == []
 
 
 def test_deadlines_that_the_rates_cannot_meet_are_refused(make):
