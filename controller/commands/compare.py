@@ -13,7 +13,7 @@ from controller.desired.loading import load_snapshot
 from controller.errors import CertfleetError, ExitCode
 from controller.reconcile.assess import assess_fleet
 from controller.reconcile.compare import Comparison, compare
-from controller.reconcile.guardrails import Baseline
+from controller.reconcile.device import Baseline, FleetState
 from controller.reconcile.overrides import parse_overrides
 from controller.reconcile.plan import Refusal
 from controller.reconcile.planner import make_plan
@@ -58,28 +58,27 @@ def _change(context: Context, base: DesiredState, head: DesiredState) -> FleetCh
     both = replace(head, policies=head.policies + gone)  # so that devices carry the groups of either
     with observe(context, both) as observed:
         comparison = compare(observed.devices(), base, head, observed.state, observed.now)
-        refusals = _refusals(context, observed, head, _lost(comparison, base))
-        of_base = _refusals(context, observed, base) if refusals else ()
+        refusals = _refusals(context, observed, head, _after(observed.state, comparison, base))
+        of_base = _refusals(context, observed, base, observed.state) if refusals else ()
     known = tuple(refusal for refusal in refusals if _is_among(refusal, of_base))
     caused = tuple(refusal for refusal in refusals if refusal not in known)
     return FleetChange(head, comparison, observed.now, caused, known)
 
 
-def _refusals(
-    context: Context, observed: Observed, desired: DesiredState, baseline: Baseline | None = None
-) -> tuple[Refusal, ...]:
+def _refusals(context: Context, observed: Observed, desired: DesiredState, state: FleetState) -> tuple[Refusal, ...]:
     """What ``apply`` would refuse of the plan that it would make now."""
-    assessments = assess_fleet(observed.devices(), desired, observed.state, observed.now)
+    assessments = assess_fleet(observed.devices(), desired, state, observed.now)
     overrides = parse_overrides(context.arguments.override)
-    return make_plan(
-        assessments, desired, observed.state, observed.now, overrides=overrides, baseline=baseline
-    ).refusals
+    return make_plan(assessments, desired, state, observed.now, overrides=overrides).refusals
 
 
-def _lost(comparison: Comparison, base: DesiredState) -> Baseline:
-    """The groups whose devices no policy would govern any more, with their number."""
+def _after(state: FleetState, comparison: Comparison, base: DesiredState) -> FleetState:
+    """The state as if the base had been applied: its groups count with the devices that no policy would govern."""
     groups = {policy.name: policy.thing_group for policy in base.policies}
-    return Baseline({groups[policy]: number for policy, number in comparison.left_alone.items()})
+    lost = {groups[policy]: number for policy, number in comparison.left_alone.items()}
+    recorded = state.baseline or Baseline({})
+    ungoverned = {**recorded.ungoverned, **dict.fromkeys(groups.values(), 0), **lost}
+    return replace(state, baseline=Baseline({**recorded.group_sizes, **lost}, ungoverned))
 
 
 def _is_among(refusal: Refusal, others: Iterable[Refusal]) -> bool:

@@ -77,7 +77,7 @@ def orphans(desired: DesiredState, state: FleetState, lost: LostJobs, overrides:
     if lost.devices or lost.is_blind:
         parts.append(f"there are jobs of policies that are gone ({names_text(lost.policies)})")
     since = f" since commit {state.baseline.commit[:12]}" if state.baseline and state.baseline.commit else ""
-    message = f"{'; '.join(parts)}: {count_text(number, 'device')} would be governed no more{since}"
+    message = f"{'; '.join(parts)}: {count_text(number, 'device')} would be left to themselves{since}"
     return Refusal("orphans", None, message, f"--override orphans={number}")
 
 

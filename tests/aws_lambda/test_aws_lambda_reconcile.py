@@ -88,7 +88,7 @@ def test_a_bundle_whose_policy_moved_away_is_refused_in_every_run_and_people_hea
         assert answer.value["fleets"]["factory"]["Refused"] == 1
         assert "nothing is recorded" not in answer.log
     [told] = site.heard()
-    assert "no policy names line-a (3 devices) any more: 3 devices would be governed no more" in told
+    assert "no policy names line-a (3 devices) any more: 3 devices would be left to themselves" in told
     assert "--override orphans=3" in told
 
 

@@ -79,7 +79,7 @@ def test_a_policy_that_goes_leaves_its_devices_to_themselves_and_the_change_is_r
 
     assert told.code == 3
     assert "## ⛔ factory: 1 device left to themselves" in told.out
-    assert "no policy speaks any more of line-b: at least 1 device would be left to themselves" in told.out
+    assert "no policy names line-b (1 device) any more: 1 device would be left to themselves" in told.out
     assert "`--override orphans=1`" in told.out
 
 

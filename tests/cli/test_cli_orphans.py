@@ -59,7 +59,7 @@ def test_a_deleted_file_is_refused_until_its_override_is_given_and_an_unrelated_
     governed.commit()
     planned = governed.run("plan")
     assert planned.code == 3
-    assert "no policy names line-b (3 devices) any more: 3 devices would be governed no more" in planned.out
+    assert "no policy names line-b (3 devices) any more: 3 devices would be left to themselves" in planned.out
     governed.commit()  # an empty one, on top
     governed.run("drift", "--inventory", "elsewhere.sqlite")
     message, override = refused(governed)
@@ -95,7 +95,7 @@ def test_a_thing_group_that_was_emptied_in_aws_is_refused_with_nothing_committed
     for number in range(3):
         governed.iot.remove_thing_from_thing_group(thingGroupName="line-b", thingName=f"b-{number}")
     message, override = refused(governed)
-    assert "line-b had 3 things and has 0: 3 devices would be governed no more" in message
+    assert "line-b had 3 things and has 0: 3 devices would be left to themselves" in message
     assert governed.run("apply", *override).code == 0
     assert recorded(governed)["groups-1"] == "line-a/3,line-b/0"
 

@@ -67,7 +67,7 @@ def test_what_was_governed_before_is_compared_with_what_is(refusal, groups, befo
         assert found is None
         return
     assert message in found.message
-    assert found.message.endswith(f"{number} devices would be governed no more since commit {COMMIT[:12]}")
+    assert found.message.endswith(f"{number} devices would be left to themselves since commit {COMMIT[:12]}")
     assert found.override == f"--override orphans={number}"
     override = found.override.removeprefix("--override ")
     assert refusal(groups, before=before, now=now, ungoverned=ungoverned, overrides=[override]) is None
@@ -120,7 +120,7 @@ def test_where_nothing_was_recorded_the_plan_says_so(make):
 
 def test_an_empty_desired_state_is_refused_even_where_nothing_was_recorded(make, refusal):
     found = refusal([])
-    assert "the desired state has no policy: 1 device would be governed no more" in found.message
+    assert "the desired state has no policy: 1 device would be left to themselves" in found.message
     assert found.override == "--override orphans=1"
 
 
