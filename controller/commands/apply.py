@@ -94,6 +94,10 @@ def read_plans(path: Path) -> dict[str, Plan]:
         raise PlanError(f"{path} is no plan: it is not JSON", "make one with: certfleet plan --plan FILE") from error
     texts = [json.dumps(one) for one in found] if isinstance(found, list) else [text]
     plans = [plan_from_json(one) for one in texts]
+    if not plans:
+        raise PlanError(
+            f"{path} holds no plan: no fleet could be planned", "see what certfleet plan says, then plan again"
+        )
     return {plan.fleet: plan for plan in plans}
 
 

@@ -7,11 +7,12 @@ from datetime import timedelta
 
 from controller.commands.context import Context
 from controller.commands.options import add_desired, add_fleet, add_output, duration
-from controller.commands.pipeline import each_fleet, gravest, load_desired, observe
+from controller.commands.pipeline import each_fleet, gravest, load_desired, observe, tell_on_stderr
 from controller.errors import ExitCode
 from controller.reconcile.forecast import Forecast, forecast
 from controller.reconcile.policy import DesiredState
 from controller.report.forecast import RENDERERS, Forecasts
+from controller.report.formats import Format
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -25,9 +26,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(context: Context) -> ExitCode:
     """Forecast every fleet."""
     found, failures = each_fleet(load_desired(context), lambda desired: (desired, _forecast(context, desired)))
-    for failure in failures:
-        context.say(f"fleet {failure.fleet} failed: {failure.message}")
-    context.emit(Forecasts(found), RENDERERS)
+    tell_on_stderr(context, failures, {Format.ICS})
+    context.emit(Forecasts(found, failures), RENDERERS)
     return gravest([], failures)
 
 

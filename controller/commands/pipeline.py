@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -23,6 +23,7 @@ from controller.reconcile.forecast import forecast
 from controller.reconcile.planner import make_plan
 from controller.reconcile.policy import DesiredState, Fleet
 from controller.report.attention import Attention, attention_of
+from controller.report.formats import Format
 from controller.report.model import FleetFailure, FleetReport, Tally
 from controller.report.trend import record_of
 
@@ -55,7 +56,14 @@ class Observed:
 
 def load_desired(context: Context) -> tuple[DesiredState, ...]:
     """The documents that the arguments name, one value per fleet."""
-    return load(source_of(context), now=context.now(), fleet=context.arguments.fleet)
+    fleets = load(source_of(context), now=context.now(), fleet=context.arguments.fleet)
+    inventory: Path | None = getattr(context.arguments, "inventory", None)
+    if inventory is not None and len(fleets) > 1:
+        raise CertfleetError(
+            f"--inventory names one file for {len(fleets)} fleets; an inventory is of one account and region",
+            "name a fleet with --fleet, or leave --inventory out: then each fleet has its own",
+        )
+    return fleets
 
 
 def source_of(context: Context) -> DesiredStateSource:
@@ -96,6 +104,15 @@ def gravest(codes: list[ExitCode], failures: tuple[FleetFailure, ...] = ()) -> E
     """The one exit code of several fleets."""
     found = {*codes, *(failure.exit_code for failure in failures)}
     return next((code for code in _GRAVEST_FIRST if code in found), ExitCode.IN_SYNC)
+
+
+def tell_on_stderr(context: Context, failures: tuple[FleetFailure, ...], silent: Container[Format]) -> None:
+    """Name the fleets that failed where the format asked for has no place for them."""
+    if context.arguments.format in silent:
+        for failure in failures:
+            context.say(f"fleet {failure.fleet} failed: {failure.message}")
+            if failure.remedy:
+                context.say(f"→ {failure.remedy}")
 
 
 @contextmanager

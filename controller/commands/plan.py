@@ -11,7 +11,7 @@ from pathlib import Path
 from controller.commands import compare
 from controller.commands.context import Context, write_atomically
 from controller.commands.options import add_attention, add_desired, add_fleet, add_output, add_overrides
-from controller.commands.pipeline import Observed, each_fleet, gravest, load_desired, observe
+from controller.commands.pipeline import Observed, each_fleet, gravest, load_desired, observe, tell_on_stderr
 from controller.errors import ExitCode
 from controller.reconcile.guardrails import changed_groups
 from controller.reconcile.overrides import Overrides, parse_overrides
@@ -49,6 +49,7 @@ def run(context: Context) -> ExitCode:
     if context.arguments.plan is not None:
         write_atomically(context.arguments.plan, plan_documents(report))
         context.say(f"wrote {context.arguments.plan}")
+    tell_on_stderr(context, failures, {Format.JSON})
     context.emit(report, RENDERERS)
     context.emit_attention(map(attention_of, fleets), failures)
     return gravest([exit_code(fleet) for fleet in fleets], failures)

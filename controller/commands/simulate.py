@@ -14,19 +14,22 @@ from controller.errors import ExitCode
 from controller.reconcile.policy import DesiredState
 from controller.reconcile.simulate import Simulation, simulate
 from controller.report import words
-from controller.report.as_json import FORMAT_VERSION, dump
+from controller.report.as_json import FORMAT_VERSION, dump, failure_value
 from controller.report.console import Look, Page
 from controller.report.formats import Format
+from controller.report.model import FleetFailure
+from controller.report.text import tell_failures
 
 MAX_PERCENT = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Simulations:
-    """What came of each fleet."""
+    """What came of each fleet, and the fleets that could not be looked at."""
 
     span: timedelta
     fleets: tuple[tuple[DesiredState, Simulation], ...]
+    failures: tuple[FleetFailure, ...] = ()
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -43,9 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(context: Context) -> ExitCode:
     """Simulate every fleet; nothing is changed."""
     found, failures = each_fleet(load_desired(context), lambda desired: (desired, _simulate(context, desired)))
-    for failure in failures:
-        context.say(f"fleet {failure.fleet} failed: {failure.message}")
-    context.emit(Simulations(context.arguments.span, found), RENDERERS)
+    context.emit(Simulations(context.arguments.span, found, failures), RENDERERS)
     return gravest([], failures)
 
 
@@ -86,6 +87,7 @@ def _text(simulations: Simulations, look: Look) -> str:
         page.line(f"{result.failures:,} failed attempts, {result.absences:,} times a device was away", indent=2)
         left = f"{result.overdue:,} overdue, {result.quarantined:,} given up, {result.blocked:,} blocked from the start"
         page.line(f"at the end: {left}", indent=2)
+    tell_failures(page, simulations.failures)
     return page.text()
 
 
@@ -99,7 +101,8 @@ def _json(simulations: Simulations, _look: Look) -> str:
         }
         for desired, result in simulations.fleets
     ]
-    return dump({"format_version": FORMAT_VERSION, "kind": "Simulation", "fleets": fleets})
+    failures = [failure_value(failure) for failure in simulations.failures]
+    return dump({"format_version": FORMAT_VERSION, "kind": "Simulation", "fleets": fleets, "failures": failures})
 
 
 RENDERERS: Mapping[Format, Callable[[Simulations, Look], str]] = {Format.TEXT: _text, Format.JSON: _json}

@@ -11,10 +11,13 @@ from controller.reconcile.forecast import Forecast
 from controller.reconcile.policy import DesiredState
 
 from . import words
-from .as_json import FORMAT_VERSION, dump
+from .as_json import FORMAT_VERSION, dump, failure_value
 from .console import Look, Page, table
 from .formats import Format
+from .markdown import failed
 from .markdown import table as markdown_table
+from .model import FleetFailure
+from .text import tell_failures
 
 _BAR = 30  # columns of the longest bar
 _PERIODS_SHOWN = 40
@@ -22,9 +25,10 @@ _PERIODS_SHOWN = 40
 
 @dataclass(frozen=True, slots=True)
 class Forecasts:
-    """The forecast of each fleet."""
+    """The forecast of each fleet, and the fleets that could not be looked at."""
 
     fleets: tuple[tuple[DesiredState, Forecast], ...]
+    failures: tuple[FleetFailure, ...] = ()
 
 
 def _sentence(forecast: Forecast) -> str:
@@ -67,6 +71,7 @@ def _text(forecasts: Forecasts, look: Look) -> str:
         for row in over[:_PERIODS_SHOWN]:
             asks = f"{row.rotations:,} of {row.policy}, its rates and windows allow {row.capacity:,}"
             page.line((f"{row.day}  over capacity: {asks}", "bad"))
+    tell_failures(page, forecasts.failures)
     return page.text()
 
 
@@ -100,6 +105,7 @@ def _json(forecasts: Forecasts, _look: Look) -> str:
                 }
                 for desired, forecast in forecasts.fleets
             ],
+            "failures": [failure_value(failure) for failure in forecasts.failures],
         }
     )
 
@@ -111,6 +117,7 @@ def _markdown(forecasts: Forecasts, _look: Look) -> str:
         sections.append(
             f"## {desired.fleet.name}: {_sentence(forecast)}\n\n{markdown_table(('From', 'Rotations'), rows)}\n"
         )
+    sections += [failed(failure) for failure in forecasts.failures]
     return "\n".join(sections)
 
 

@@ -15,7 +15,7 @@ from controller.reconcile.plan import Plan
 from . import words
 from .console import Look
 from .groups import TITLES, by_reason
-from .model import FleetReport, Report
+from .model import FleetFailure, FleetReport, Report
 from .text import demand, sentence, target
 
 MAX_CHARACTERS = 65_536
@@ -28,11 +28,13 @@ _ICONS = {Outcome.ROTATE: "🔄", Outcome.WAITING: "⏳", Outcome.BLOCKED: "🛑
 def render_drift(report: Report, _look: Look) -> str:
     """Drift, or drift and plan."""
     sections = [section for fleet in report.fleets for section in _fleet(fleet)]
-    sections += [
-        f"### ❌ Fleet `{failure.fleet}` could not be read\n\n{failure.message}\n\n{failure.remedy or ''}\n"
-        for failure in report.failures
-    ]
+    sections += [failed(failure) for failure in report.failures]
     return fitted(sections)
+
+
+def failed(failure: FleetFailure) -> str:
+    """A fleet that could not be looked at."""
+    return f"### ❌ Fleet `{failure.fleet}` could not be read\n\n{failure.message}\n\n{failure.remedy or ''}\n"
 
 
 def fitted(sections: list[str], *, cut: str = _CUT, ending: str = "") -> str:

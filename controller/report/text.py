@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.text import Text
 
 from controller.reconcile.finding import Outcome
@@ -24,7 +26,7 @@ def render_status(report: Report, look: Look) -> str:
             page.gap()
         _summary(page, fleet)
         _policies(page, fleet)
-    _failures(page, report)
+    tell_failures(page, report.failures)
     return page.text()
 
 
@@ -40,7 +42,7 @@ def render_drift(report: Report, look: Look) -> str:
         _waiting(page, fleet)
         _blocked(page, fleet)
         _unmanaged(page, fleet)
-    _failures(page, report)
+    tell_failures(page, report.failures)
     return page.text()
 
 
@@ -63,7 +65,7 @@ def render_plan(report: Report, look: Look) -> str:
         if plan is not None:
             _refusals(page, plan)
             _next(page, fleet, plan)
-    _failures(page, report)
+    tell_failures(page, report.failures)
     return page.text()
 
 
@@ -257,14 +259,11 @@ def _next(page: Page, report: FleetReport, plan: Plan) -> None:
         page.line("Nothing to do now: what is left is waiting, or needs a person.")
 
 
-def _failures(page: Page, report: Report) -> None:
-    for failure in report.failures:
-        _failure(page, failure)
-
-
-def _failure(page: Page, failure: FleetFailure) -> None:
-    page.gap()
-    page.line(("FAILED  ", "bold bad"), (f"fleet {failure.fleet}", "head"))
-    page.line(failure.message, indent=4)
-    if failure.remedy:
-        page.line(("→ ", "change"), failure.remedy, indent=4)
+def tell_failures(page: Page, failures: Sequence[FleetFailure]) -> None:
+    """The fleets that could not be looked at, below those that could."""
+    for failure in failures:
+        page.gap()
+        page.line(("FAILED  ", "bold bad"), (f"fleet {failure.fleet}", "head"))
+        page.line(failure.message, indent=4)
+        if failure.remedy:
+            page.line(("→ ", "change"), failure.remedy, indent=4)
