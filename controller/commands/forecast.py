@@ -26,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(context: Context) -> ExitCode:
     """Forecast every fleet."""
     found, failures = each_fleet(load_desired(context), lambda desired: (desired, _forecast(context, desired)))
-    tell_on_stderr(context, failures, {Format.ICS})
+    tell_on_stderr(context, failures, Format.ICS)
     context.emit(Forecasts(found, failures), RENDERERS)
     return gravest([], failures)
 

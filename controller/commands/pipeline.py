@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -106,9 +106,9 @@ def gravest(codes: list[ExitCode], failures: tuple[FleetFailure, ...] = ()) -> E
     return next((code for code in _GRAVEST_FIRST if code in found), ExitCode.IN_SYNC)
 
 
-def tell_on_stderr(context: Context, failures: tuple[FleetFailure, ...], silent: Container[Format]) -> None:
-    """Name the fleets that failed where the format asked for has no place for them."""
-    if context.arguments.format in silent:
+def tell_on_stderr(context: Context, failures: tuple[FleetFailure, ...], silent: Format) -> None:
+    """Name the fleets that failed where a format that is asked for has no place for them."""
+    if silent in context.formats:
         for failure in failures:
             context.say(f"fleet {failure.fleet} failed: {failure.message}")
             if failure.remedy:

@@ -49,7 +49,7 @@ def run(context: Context) -> ExitCode:
     if context.arguments.plan is not None:
         write_atomically(context.arguments.plan, plan_documents(report))
         context.say(f"wrote {context.arguments.plan}")
-    tell_on_stderr(context, failures, {Format.JSON})
+    tell_on_stderr(context, failures, Format.JSON)
     context.emit(report, RENDERERS)
     context.emit_attention(map(attention_of, fleets), failures)
     return gravest([exit_code(fleet) for fleet in fleets], failures)
