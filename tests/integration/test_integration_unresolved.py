@@ -1,0 +1,180 @@
+"""A job that times out after the commit leaves both certificates until the device's next connection.
+
+The device runs the real component as a process, the backend is the synthesised template; the operator
+listens at the notification topic. Messages are withheld by faults of the network, and time is moved on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import uuid
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from sandbox.edge.faults import Direction, Fault
+
+MINUTES = 1  # of the job's timeout
+FAST = {"keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
+PRESENCE = "PresenceConnected"
+
+
+def success_is_lost():
+    """The device's last report never arrives."""
+    return [
+        Fault(
+            "$aws/things/+/jobs/+/update",
+            lambda delivery: () if json.loads(delivery.payload)["status"] == "SUCCEEDED" else (delivery,),
+            Direction.FROM_DEVICE,
+        )
+    ]
+
+
+def silence_after_the_commit():
+    """The first commit arrives, its answer does not, and no further commit does."""
+    commits = itertools.count()
+    return [
+        Fault(
+            "awslabs/things/+/certificate/commit",
+            lambda delivery: (delivery,) if next(commits) == 0 else (),
+            Direction.FROM_DEVICE,
+        ),
+        Fault("awslabs/things/+/certificate/commit/accepted", lambda _delivery: (), Direction.TO_DEVICE),
+    ]
+
+
+class Operator:
+    """Reads the notification topic through a queue, as e-mail would be read."""
+
+    def __init__(self, world):
+        topic, sqs = world.stack.outputs["NotificationTopicArn"], world.client("sqs")
+        self._sqs = sqs
+        self._queue = sqs.create_queue(QueueName=f"operator-{uuid.uuid4().hex[:8]}")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        world.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+        self.told = []
+
+    def read(self):
+        for message in self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages", []):
+            self.told.append(json.loads(message["Body"])["Message"])
+            self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
+        return self.told
+
+
+@pytest.fixture
+def operator(world):
+    return Operator(world)
+
+
+@pytest.fixture(autouse=True)
+def healed(world):
+    yield
+    world.faults.clear()
+
+
+def time_out_after_commit(bench, world, faults, seconds):
+    """Rotate until the commit is written down, then let the job's time pass; returns the job's id.
+
+    ``seconds`` is the device's own patience with an answer.
+    """
+    [thing] = bench.things
+    limits = {**bench.pace.limits, "stepTimeLimitSeconds": seconds}
+    assert bench.deploy(merge=limits)[thing].status == "SUCCEEDED"
+    for fault in faults:
+        world.faults.add(fault)
+    job = f"unresolved-{uuid.uuid4().hex[:12]}"
+    bench.aws("iot").create_job(
+        jobId=job,
+        targets=bench.arns(),
+        document=json.dumps({"operation": "ROTATE_CERTIFICATE", **FAST}),
+        timeoutConfig={"inProgressTimeoutInMinutes": MINUTES},
+    )
+    bench.until(lambda: phase_of(world, thing) == "committed", "the commit is written down")
+    bench.until(lambda: all(fault.struck for fault in faults), "the faults strike")
+    world.clock.advance(timedelta(minutes=MINUTES, seconds=1))
+    [ending] = bench.endings(job).values()
+    assert ending.status == "TIMED_OUT"
+    assert world.stack.drain(20)
+    return job
+
+
+def record_of(world, thing):
+    key = {"thingName": {"S": thing}, "record": {"S": "current"}}
+    return world.client("dynamodb").get_item(TableName=world.stack.outputs["RotationTable"], Key=key).get("Item", {})
+
+
+def phase_of(world, thing):
+    return record_of(world, thing).get("phase", {}).get("S")
+
+
+def assert_both_stay(bench, world, operator, before, job):
+    [thing] = bench.things
+    [old] = before[thing]
+    now = bench.certificates(thing)
+    assert len(now) == 2
+    assert old in now
+    assert {held.status for held in now.values()} == {"ACTIVE"}
+    assert phase_of(world, thing) == "unresolved"
+    assert any(job in text and "both certificates stay until the next connection" in text for text in operator.read())
+    [new] = set(now) - {old}
+    return old, new
+
+
+def assert_settled(bench, world, operator, kept, gone, kind):
+    [thing] = bench.things
+    bench.until(lambda: list(bench.certificates(thing)) == [kept], f"only {kept} is left")
+    assert not bench.exists(gone)
+    assert bench.certificates(thing)[kept].status == "ACTIVE"
+    bench.until(
+        lambda: any(f"resolved: the device uses its {kind} certificate {kept}" in text for text in operator.read()),
+        "the operator is told the outcome",
+    )
+    evidence = record_of(world, thing)
+    assert evidence["outcome"]["S"] == {"new": "rotated", "old": "rolled back"}[kind]
+
+
+def held_by(world, thing):
+    """The certificate id of the credential in the device's files."""
+    pem = world.credential_of(thing).certificate_pem
+    return hashlib.sha256(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)).hexdigest()
+
+
+def test_the_next_connection_shows_that_the_new_one_is_in_use_and_the_old_one_goes(bench, world, operator):
+    """Nobody repeats the commit, as with a stock component: AWS IoT's presence event tells."""
+    [thing], before = bench.things, bench.registry()
+    job = time_out_after_commit(bench, world, success_is_lost(), seconds=30)
+    old, new = assert_both_stay(bench, world, operator, before, job)
+    world.devices[thing].restart()
+    assert_settled(bench, world, operator, kept=new, gone=old, kind="new")
+    assert held_by(world, thing) == new
+
+
+def test_a_device_that_never_heard_of_its_commit_repeats_it_and_the_old_one_goes(bench, world, operator):
+    """Without presence events, too: the repeated commit comes over the very connection that proves it."""
+    [thing], before = bench.things, bench.registry()
+    with bench.rule_off(PRESENCE):
+        job = time_out_after_commit(bench, world, silence_after_the_commit(), seconds=60)
+        old, new = assert_both_stay(bench, world, operator, before, job)
+        world.faults.clear()
+        assert_settled(bench, world, operator, kept=new, gone=old, kind="new")
+    assert held_by(world, thing) == new
+
+
+def test_a_device_that_went_back_to_its_old_certificate_keeps_it_and_the_new_one_goes(bench, world, operator):
+    [thing], before = bench.things, bench.registry()
+    with bench.rule_off(PRESENCE):
+        job = time_out_after_commit(bench, world, silence_after_the_commit(), seconds=6)
+        old, new = assert_both_stay(bench, world, operator, before, job)
+        bench.until(lambda: held_by(world, thing) == old, "the device has rolled back")
+    world.devices[thing].restart()
+    assert_settled(bench, world, operator, kept=old, gone=new, kind="old")
+    assert held_by(world, thing) == old
+
+
+def test_after_all_that_the_device_rotates_as_ever(bench):
+    before = bench.registry()
+    bench.assert_rotated(bench.rotate(FAST), before)
