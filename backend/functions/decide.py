@@ -136,7 +136,7 @@ class CommitStep(Enum):
 
     COMMIT = "the connection proves the new certificate"
     ACCEPT_AGAIN = "this commit was accepted before"
-    SETTLE = "the job has ended: the connection shows which certificate is in use"
+    SETTLE = "the job has ended: the connection shows which certificate is in use, or a removal goes on"
 
 
 def commit_step(rotation: Rotation | None, event: CommitEvent) -> CommitStep:
@@ -160,7 +160,7 @@ def commit_step(rotation: Rotation | None, event: CommitEvent) -> CommitStep:
         raise RejectionError(
             RejectionCode.NO_ROTATION, "The rotation was given up: the new certificate is being removed."
         )
-    return CommitStep.ACCEPT_AGAIN
+    return CommitStep.SETTLE if rotation.phase is Phase.REMOVING else CommitStep.ACCEPT_AGAIN
 
 
 class Ends(StrEnum):
@@ -224,7 +224,7 @@ class Sighting(Enum):
 
     NOTHING = "nothing about a rotation"
     NOTE = "which certificate is in use since the commit: remembered for the end of the job"
-    SETTLE = "which certificate is in use: the other one goes"
+    SETTLE = "which certificate is in use: the other one goes, or goes on being removed"
 
 
 def sighting(rotation: Rotation | None, event: PresenceEvent) -> Sighting:
@@ -234,7 +234,7 @@ def sighting(rotation: Rotation | None, event: PresenceEvent) -> Sighting:
     since = rotation.committed_at or rotation.unresolved_at
     if since is None or event.at <= datetime.fromisoformat(since):
         return Sighting.NOTHING
-    if rotation.phase is Phase.UNRESOLVED:
+    if rotation.phase in (Phase.UNRESOLVED, Phase.REMOVING):
         return Sighting.SETTLE
     newer = rotation.seen_at is None or event.at > datetime.fromisoformat(rotation.seen_at)
     return Sighting.NOTE if rotation.phase is Phase.COMMITTED and newer else Sighting.NOTHING
