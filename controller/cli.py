@@ -38,14 +38,14 @@ COMMANDS = {
         "plan",
         "what apply would do; exits 2 where there is something to do",
         "certfleet plan\n"
-        "certfleet plan --plan plan.json --format markdown   # the plan for apply, the text for people\n"
-        "certfleet plan --base origin/main                   # what this change does to the fleet",
+        "certfleet plan --plan plan.json      # to read, and a file for apply --plan\n"
+        "certfleet plan --base origin/main    # what this change does to the fleet",
     ),
     "apply": Command(
         "apply",
         "rotate: make the jobs of a plan",
-        "certfleet apply --wait                  # wave after wave, until only the blocked are left\n"
-        "certfleet apply --plan plan.json        # exactly what was reviewed",
+        "certfleet apply --wait             # wave after wave, until nothing is left to do\n"
+        "certfleet apply --plan plan.json   # exactly what was reviewed",
     ),
     "status": Command(
         "status",
@@ -55,7 +55,9 @@ COMMANDS = {
     "drift": Command(
         "drift",
         "every device that departs from git, and why; exits 2 where there is one",
-        "certfleet drift\ncertfleet drift --format html --output drift.html --history reports/   # with the trend",
+        "certfleet drift\n"
+        "certfleet drift --format html --output drift.html --also json=drift.json\n"
+        "certfleet drift --format html --output drift.html --history reports/",
     ),
     "forecast": Command(
         "forecast",
@@ -91,7 +93,9 @@ COMMANDS = {
     "completion": Command(
         "completion",
         "completion for a shell",
-        'eval "$(certfleet completion bash)"\ncertfleet completion zsh > "${fpath[1]}/_certfleet"',
+        'eval "$(certfleet completion bash)"                    # in ~/.bashrc\n'
+        'certfleet completion zsh > "${fpath[1]}/_certfleet"    # a folder of fpath\n'
+        "certfleet completion fish > ~/.config/fish/completions/certfleet.fish",
     ),
 }
 
@@ -113,6 +117,14 @@ class UsageError(CertfleetError):
     """The command line is wrong."""
 
 
+class _Help(RawDescriptionHelpFormatter):
+    """As argparse's, with room for the longest command beside its summary."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = len(max(COMMANDS, key=len)) + 4  # both indents
+
+
 class _Parser(ArgumentParser):
     """As argparse's, but an error is an exception, so that one place prints and one place exits."""
 
@@ -122,9 +134,7 @@ class _Parser(ArgumentParser):
 
 def build_parser(*names: str) -> ArgumentParser:
     """The parser; only the named commands (all, where none is named) get their arguments."""
-    parser = _Parser(
-        prog="certfleet", description=DESCRIPTION, epilog=EPILOG, formatter_class=RawDescriptionHelpFormatter
-    )
+    parser = _Parser(prog="certfleet", description=DESCRIPTION, epilog=EPILOG, formatter_class=_Help)
     parser.add_argument("--version", action="store_true", help="versions and commit of this program")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
     for name, command in COMMANDS.items():
@@ -134,12 +144,21 @@ def build_parser(*names: str) -> ArgumentParser:
             help=command.summary,
             description=f"{command.summary[0].upper()}{command.summary[1:]}.",
             epilog=f"examples:\n{indented}\n",
-            formatter_class=RawDescriptionHelpFormatter,
+            formatter_class=_Help,
         )
         if not names or name in names:
-            import_module(f"controller.commands.{command.module}").add_arguments(entry)
-            add_common(entry)
+            _fill(entry, command, is_needed=name in names)
     return parser
+
+
+def _fill(parser: ArgumentParser, command: Command, *, is_needed: bool) -> None:
+    """Give a command its arguments; where all are filled, one whose extra is not installed stays empty."""
+    try:
+        import_module(f"controller.commands.{command.module}").add_arguments(parser)
+    except CertfleetError:
+        if is_needed:
+            raise
+    add_common(parser)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -165,7 +184,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(given: list[str]) -> ExitCode:
     chosen = next((word for word in given if word in COMMANDS), "")
     parser = build_parser(chosen or "none")
-    arguments = parser.parse_args(given)
+    arguments, unknown = parser.parse_known_args(given)
+    if unknown:
+        where = f"certfleet {arguments.command}" if arguments.command else "certfleet"
+        raise UsageError(f"unrecognized arguments: {' '.join(unknown)}", f"see {where} --help")
     if arguments.version:
         sys.stdout.write(import_module("controller.commands.version").version_text())
         return ExitCode.IN_SYNC

@@ -2,72 +2,62 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, _SubParsersAction
+from argparse import Action, ArgumentParser, _SubParsersAction
+from collections.abc import Callable, Iterator, Mapping
 
+from controller.commands.completion_scripts import Entry, Option, bash_script, fish_script, zsh_script
 from controller.commands.context import Context
 from controller.errors import ExitCode
 
-BASH = """\
-_certfleet() {{
-    local word="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}" command="" each words
-    for each in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
-        case "$each" in -*) ;; *) command="$each"; break ;; esac
-    done
-    case "$command $previous" in
-{choices}
-    esac
-    case "$command" in
-{options}
-        *) words="{commands}" ;;
-    esac
-    COMPREPLY=($(compgen -W "$words" -- "$word"))
-    [[ ${{#COMPREPLY[@]}} -gt 0 || "$word" == -* ]] || COMPREPLY=($(compgen -f -- "$word"))
-}}
-complete -o filenames -F _certfleet certfleet
-"""
-ZSH = "#compdef certfleet\nautoload -U +X bashcompinit && bashcompinit\n"
+SHELLS: Mapping[str, Callable[[list[Entry]], str]] = {"bash": bash_script, "zsh": zsh_script, "fish": fish_script}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """For which shell."""
-    parser.add_argument("shell", choices=("bash", "zsh"), help="the shell to complete in")
+    parser.add_argument("shell", choices=tuple(SHELLS), help="the shell to complete in")
 
 
 def run(context: Context) -> ExitCode:
     """Print the script."""
-    script = bash_script(context.whole_parser())
-    context.stdout.write(script if context.arguments.shell == "bash" else ZSH + script)
+    context.stdout.write(SHELLS[context.arguments.shell](entries_of(context.whole_parser())))
     return ExitCode.IN_SYNC
 
 
-def bash_script(parser: ArgumentParser) -> str:
-    """Completion for bash; zsh takes it through bashcompinit."""
-    commands = _commands(parser)
-    options = [f'        {name}) words="{" ".join(_options(entry))}" ;;' for name, entry in commands.items()]
-    choices = [
-        f'        "{name} {option}") COMPREPLY=($(compgen -W "{" ".join(values)}" -- "$word")); return ;;'
-        for name, entry in commands.items()
-        for option, values in _choices(entry).items()
+def entries_of(parser: ArgumentParser) -> list[Entry]:
+    """Every command with its words and options, as the parser has them."""
+    [commands] = [action for action in _actions(parser) if isinstance(action, _SubParsersAction)]
+    summaries = {choice.dest: choice.help or "" for choice in commands._choices_actions}  # noqa: SLF001 (as below)
+    return [
+        Entry(
+            name,
+            summaries[name],
+            tuple(word for action in _actions(command) if not action.option_strings for word in _words(action)),
+            tuple(_option(action) for action in _with_nested(command) if action.option_strings),
+        )
+        for name, command in commands.choices.items()
     ]
-    return BASH.format(choices="\n".join(choices), options="\n".join(options), commands=" ".join(commands))
 
 
-def _commands(parser: ArgumentParser) -> dict[str, ArgumentParser]:
-    return next(dict(action.choices) for action in parser._actions if isinstance(action, _SubParsersAction))  # noqa: SLF001 (argparse has no public way to its actions)
+def _actions(parser: ArgumentParser) -> list[Action]:
+    return parser._actions  # noqa: SLF001 (argparse has no public way to what a parser was given)
 
 
-def _options(parser: ArgumentParser) -> list[str]:
-    words = [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001 (as above)
-    for action in parser._actions:  # noqa: SLF001 (as above)
-        if not action.option_strings and action.choices:
-            words += [str(choice) for choice in action.choices]
-    return words
+def _with_nested(parser: ArgumentParser) -> Iterator[Action]:
+    """A command's actions, and those of its own subcommands."""
+    seen = set()
+    for action in _actions(parser):
+        nested = action.choices.values() if isinstance(action, _SubParsersAction) else ()
+        for each in (action, *(inner for one in nested for inner in _with_nested(one))):
+            if tuple(each.option_strings) not in seen:
+                seen.add(tuple(each.option_strings))
+                yield each
 
 
-def _choices(parser: ArgumentParser) -> dict[str, list[str]]:
-    return {
-        option: [str(choice) for choice in action.choices]
-        for action in parser._actions  # noqa: SLF001 (as above)
-        if action.choices
-        for option in action.option_strings
-    }
+def _option(action: Action) -> Option:
+    takes_value = action.nargs != 0
+    is_path = action.metavar in {"FILE", "FOLDER", "PLACE"}
+    return Option(tuple(action.option_strings), action.help or "", _words(action), takes_value, is_path)
+
+
+def _words(action: Action) -> tuple[str, ...]:
+    return tuple(str(choice) for choice in action.choices or ())

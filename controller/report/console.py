@@ -15,8 +15,15 @@ from rich.theme import Theme
 
 from controller.reconcile.finding import Health, Outcome
 
+_COLORS = {"good": "green", "change": "cyan", "wait": "yellow", "bad": "red"}
+# A theme's names cannot be put together with other words: "bold good" is a name of its own.
 THEME = Theme(
-    {"good": "green", "change": "cyan", "wait": "yellow", "bad": "red", "dim": "bright_black", "head": "bold"}
+    {
+        **_COLORS,
+        **{f"bold {name}": f"bold {color}" for name, color in _COLORS.items()},
+        "dim": "bright_black",
+        "head": "bold",
+    }
 )
 OUTCOME_STYLES = {Outcome.ROTATE: "change", Outcome.WAITING: "wait", Outcome.BLOCKED: "bad"}
 HEALTH_STYLES = {

@@ -45,6 +45,13 @@ def test_without_colour_there_is_no_escape_and_with_it_the_words_are_the_same(ma
     assert [line.rstrip() for line in without.splitlines()] == plain.splitlines()
 
 
+def test_the_verdict_has_the_colour_of_its_meaning(make):
+    bad = render_drift(make.report(), Look(100, color=True))
+    good = render_drift(make.report(make.fleet([make.device("a", "line-a-gateways")])), Look(100, color=True))
+    assert bad.startswith("\x1b[1;31mOUT OF SYNC")
+    assert good.startswith("\x1b[1;32mIN SYNC")
+
+
 def test_every_blocked_device_comes_with_what_a_person_must_do(make):
     text = render_drift(make.report(), Look(120))
     for words in ("NoCertificate  gateway-b-90", "→ provision the device", "ExtraCertificate  gateway-b-92"):
