@@ -44,7 +44,7 @@ COMMANDS = {
     "apply": Command(
         "apply",
         "rotate: make the jobs of a plan",
-        "certfleet apply --wait             # wave after wave, until nothing is left to do\n"
+        "certfleet apply --wait             # wave after wave, until all is done\n"
         "certfleet apply --plan plan.json   # exactly what was reviewed",
     ),
     "status": Command(
