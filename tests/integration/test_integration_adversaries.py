@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from integration_intruder import LAX_POLICY, Answers, Connection, Thing, make_csr
 
 from protocol import topics
+from protocol.names import DEFAULT_STACK_NAME
 
 PROCESSES = 0
 SECRETS = ("BEGIN", "PRIVATE", "MII", "-----")
@@ -306,6 +307,9 @@ def test_a_forged_shadow_costs_nobody_a_certificate_when_the_job_ends(scene):
     """The function that deletes certificates does not read it."""
     scene.send(forged_shadow(scene))
     scene.answers.next_to(scene.me.name)
+    data = scene.world.client("iot-data")
+    shadow = data.get_thing_shadow(thingName=scene.me.name, shadowName=DEFAULT_STACK_NAME)
+    assert json.loads(shadow["payload"].read())["state"]["reported"]["oldCertificateId"] == scene.victim.certificate_id
     before = scene.state()
     scene.me.report("FAILED")
     scene.settle()
@@ -313,13 +317,13 @@ def test_a_forged_shadow_costs_nobody_a_certificate_when_the_job_ends(scene):
 
 
 def test_a_device_rotates_undisturbed_by_all_of_it(scene):
-    for arrange in (own_job_from_another_connection_under_its_client_id, not_attached):
+    victim, attacks = scene.victim, (own_job_from_another_connection_under_its_client_id, not_attached)
+    for number, arrange in enumerate(attacks, 1):
         scene.send(arrange(scene))
-        scene.settle()
-    victim = scene.me = scene.victim
+        assert scene.answers.next_to(victim.name, number)[1] == "rejected"
+    scene.me = victim
     scene.send(scene.create(over=scene.connect(victim)))
-    scene.settle()
-    assert scene.answers.to(victim.name)[-1][1] == "accepted"
+    assert scene.answers.next_to(victim.name, len(attacks) + 1)[1] == "accepted"
     assert len(scene.state()[victim.name][0]) == 2
 
 

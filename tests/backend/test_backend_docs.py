@@ -1,0 +1,108 @@
+"""docs/backend.md says what the backend does: codes, variables, outputs, permissions, counts and rates."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from backend import synth
+from backend.infrastructure.settings import Settings
+from controller.fleet.quotas import QUOTAS
+from protocol.rejections import RejectionCode
+
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "backend.md").read_text()
+FUNCTIONS = ("CreateCertificate", "CommitCertificate", "JobExecutionTerminal")
+
+
+def section(title):
+    return TEXT.partition(f"\n## {title}")[2].partition("\n## ")[0]
+
+
+def rows(text):
+    """Cells of every table row."""
+    lines = [line for line in text.splitlines() if line.startswith("|") and not line.startswith("|---")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def words(text):
+    return set(re.findall(r"[A-Za-z][A-Za-z0-9-]*", text))
+
+
+@pytest.mark.parametrize("code", [code.value for code in RejectionCode])
+def test_troubleshooting_says_what_to_do_about(code):
+    [advice] = [cells[1] for cells in rows(section("Troubleshooting")) if code in words(cells[0])]
+    assert len(advice) > 20
+
+
+@pytest.mark.parametrize("symptom", ["stays QUEUED", "is rejected", "left behind", "events", "not touched"])
+def test_troubleshooting_knows_the_symptom(symptom):
+    assert symptom in section("Troubleshooting")
+
+
+@pytest.mark.parametrize("variable", [field.alias for field in Settings.model_fields.values() if field.alias])
+def test_the_context_variable_is_described(variable):
+    assert variable in words(TEXT + (DOCS / "lambda-reconcile.md").read_text())
+
+
+def test_every_output_and_alarm_is_named():
+    template = json.loads(synth.TEMPLATE.read_text())
+    assert set(template["Outputs"]) <= words(TEXT)
+    alarms = [r for r in template["Resources"].values() if r["Type"] == "AWS::CloudWatch::Alarm"]
+    assert f"{['', 'one', 'two', 'three', 'four', 'five', 'six', 'seven'][len(alarms)]} alarms" in TEXT
+
+
+def test_the_permissions_table_names_every_action_of_every_function():
+    template, found = json.loads(synth.TEMPLATE.read_text()), set()
+    for name, resource in template["Resources"].items():
+        if resource["Type"] == "AWS::IAM::Policy" and name.startswith(FUNCTIONS):
+            for statement in resource["Properties"]["PolicyDocument"]["Statement"]:
+                listed = statement["Action"]
+                found |= {listed} if isinstance(listed, str) else set(listed)
+    beside = ("kms:", "logs:")  # the CDK's own grants, for the key and the function's log
+    named = {action.partition(":")[2] for action in found if not action.startswith(beside)}
+    assert named <= words(section("Permissions"))
+
+
+def counted(device, calls, authority):
+    device.start_job(document={"operation": "ROTATE_CERTIFICATE", "certificateAuthority": authority})
+    calls.clear()
+    device.create()
+    create = len([call for call in calls if call.startswith("iot")])
+    device.aws.tick()
+    device.commit()
+    commit = len([call for call in calls if call.startswith("iot")]) - create
+    device.aws.tick()
+    device.ended("SUCCEEDED")
+    total = Counter(calls)
+    return create, commit, Counter({call: n for call, n in total.items() if call.startswith(("iot", "acm-pca"))})
+
+
+def test_the_calls_of_a_rotation_are_those_that_are_counted(device):
+    create, commit, total = counted(device, device.aws.calls, "aws-iot")
+    ended = total.total() - create - commit
+    assert f"create {create}, commit {commit}, end {ended}, together {total.total()}" in section("Limits and rates")
+
+
+@pytest.mark.parametrize("authority", ["aws-iot", "plant-ca"])
+def test_the_rates_follow_from_the_counts_and_the_quotas(device, authority):
+    _, _, total = counted(device, device.aws.calls, authority)
+    said = {
+        call.split()[0]: (int(count.split()[0]), int(rate.strip("*")))
+        for calls, count, _, rate in rows(section("Limits and rates"))
+        if rate.strip("*").isdigit()
+        for call in calls.replace("acm-pca ", "").split(", ")
+    }
+    total = {call.partition(":")[2]: n for call, n in total.items() if call.startswith(("iot:", "acm-pca:"))}
+    rates = {
+        call: (count, round(QUOTAS[call].per_second * 60 / count)) for call, count in total.items() if call in QUOTAS
+    }
+    slow = {call: rate for call, rate in rates.items() if rate[1] <= 900}
+    assert len(slow) >= 6
+    assert {call: said.get(call) for call in slow} == slow
+    assert min(rate for _, rate in rates.values()) == 300
+    assert "about 300 devices a minute" in section("Limits and rates")
