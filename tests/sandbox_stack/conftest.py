@@ -41,15 +41,18 @@ class World:
         )
         self.stack = Stack(load(TEMPLATE), self.cloud, self.bus, self.clock)
         self.stack.start()
+        self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
-        return boto3.client(
-            service,
-            endpoint_url=self.cloud.endpoint_url,
-            region_name=REGION,
-            aws_access_key_id="x",
-            aws_secret_access_key="y",
-        )
+        if service not in self._clients:
+            self._clients[service] = boto3.client(
+                service,
+                endpoint_url=self.cloud.endpoint_url,
+                region_name=REGION,
+                aws_access_key_id="x",
+                aws_secret_access_key="y",
+            )
+        return self._clients[service]
 
     def close(self) -> None:
         self.stack.stop()
