@@ -13,7 +13,7 @@ from controller.report.as_json import FORMAT_VERSION, dump, failure_value
 from controller.report.attention import Attention, attention_of
 from controller.report.console import Look, Page, table
 from controller.report.formats import Format
-from controller.report.markdown import fitted, folded
+from controller.report.markdown import code, fitted, folded, plain
 from controller.report.markdown import table as markdown_table
 from controller.report.model import FleetFailure, FleetReport
 from controller.report.text import demand, sentence, target
@@ -207,17 +207,17 @@ def _markdown(report: ApplyReport, _look: Look) -> str:
     for fleet in report.fleets:
         icon = "❌" if fleet.failed else "✅"
         sections.append(f"## {icon} {fleet.fleet}: {summary(fleet)}\n")
-        sections += [f"> ⚠️ {warning}\n" for warning in fleet.warnings]
+        sections += [f"> ⚠️ {plain(warning)}\n" for warning in fleet.warnings]
         if fleet.jobs:
             rows = [(f"`{a.job.job_id}`", f"{a.device_count:,}", _FATES[a.fate]) for a in fleet.jobs]
             sections.append(folded("Jobs", markdown_table(("Job", "Devices", "What"), rows)))
         if fleet.failed:
-            rows = [(f"`{o.device}`", o.status.value, o.reason or "no reason given") for o in fleet.failed]
+            rows = [(code(o.device), o.status.value, plain(o.reason or "no reason given")) for o in fleet.failed]
             body = markdown_table(("Device", "Status", "What the device said"), rows)
             sections.append(folded("Failed", body, is_open=True))
         if fleet.last is not None:
             sections.append(f"Now: {sentence(fleet.last)}.\n")
-    sections += [f"### ❌ Fleet `{failure.fleet}`: {failure.message}\n" for failure in report.failures]
+    sections += [f"### ❌ Fleet {code(failure.fleet)}: {plain(failure.message)}\n" for failure in report.failures]
     return fitted(sections)
 
 

@@ -20,6 +20,7 @@ from .text import demand, sentence, target
 
 MAX_CHARACTERS = 65_536
 _CUT = "\n> The report is cut here: it was too long for a comment. `certfleet drift --format html` shows all of it.\n"
+_BAR = re.compile(r"(?<!\\)\|")
 _ROWS_SHOWN = 50
 _NAMES_SHOWN = 8
 _ICONS = {Outcome.ROTATE: "🔄", Outcome.WAITING: "⏳", Outcome.BLOCKED: "🛑"}
@@ -34,7 +35,8 @@ def render_drift(report: Report, _look: Look) -> str:
 
 def failed(failure: FleetFailure) -> str:
     """A fleet that could not be looked at."""
-    return f"### ❌ Fleet `{failure.fleet}` could not be read\n\n{failure.message}\n\n{failure.remedy or ''}\n"
+    told = f"### ❌ Fleet {code(failure.fleet)} could not be read\n\n{plain(failure.message)}\n"
+    return told + (f"\n{plain(failure.remedy)}\n" if failure.remedy else "")
 
 
 def fitted(sections: list[str], *, cut: str = _CUT, ending: str = "") -> str:
@@ -60,8 +62,9 @@ def code(text: str | None) -> str:
 
 
 def plain(text: str) -> str:
-    """A sentence that may quote a document, as text."""
-    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", text).replace("@", "@\N{ZERO WIDTH SPACE}")
+    """A sentence that may quote a document, or what a device said, as text."""
+    escaped = re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", text)
+    return re.sub(r"@|:(?=//)|www(?=\.)", "\\g<0>\N{ZERO WIDTH SPACE}", escaped)  # GitHub links these by themselves
 
 
 def folded(title: str, body: str, *, is_open: bool = False) -> str:
@@ -78,7 +81,8 @@ def table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, at_most: 
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    """A bar that is escaped already stays as it is: escaped once more, it would end its cell."""
+    return "| " + " | ".join(_BAR.sub(r"\\|", cell).replace("\n", " ") for cell in cells) + " |"
 
 
 def _fleet(report: FleetReport) -> list[str]:
@@ -96,7 +100,7 @@ def _fleet(report: FleetReport) -> list[str]:
         if section:
             sections.append(section)
     if report.state.unmanaged_count:
-        names = words.listed(report.state.unmanaged, _NAMES_SHOWN * 4)
+        names = plain(words.listed(report.state.unmanaged, _NAMES_SHOWN * 4))
         title = f"Unmanaged: {words.count(report.state.unmanaged_count, 'thing')} that no policy governs"
         sections.append(folded(title, names))
     return sections
@@ -130,8 +134,8 @@ def _outcome(report: FleetReport, outcome: Outcome) -> str:
             f"`{group.reason.value}`",
             f"`{group.policy or '–'}`",
             f"{len(group.devices):,}",
-            group.finding.message + (f" → {group.finding.remedy}" if group.finding.remedy else ""),
-            words.listed(group.names, _NAMES_SHOWN),
+            plain(group.finding.message + (f" → {group.finding.remedy}" if group.finding.remedy else "")),
+            plain(words.listed(group.names, _NAMES_SHOWN)),
         )
         for group in groups
     ]
@@ -142,11 +146,11 @@ def _outcome(report: FleetReport, outcome: Outcome) -> str:
 
 def _plan(plan: Plan) -> list[str]:
     sections = [
-        f"> ⛔ **Refused by `{refusal.guardrail}`** ({refusal.policy or 'fleet'}): {refusal.message}  \n"
-        f"> {refusal.override}\n"
+        f"> ⛔ **Refused by `{refusal.guardrail}`** ({refusal.policy or 'fleet'}): {plain(refusal.message)}  \n"
+        f"> {code(refusal.override)}\n"
         for refusal in plan.refusals
     ]
-    sections += [f"> **Note:** {notice}\n" for notice in plan.notices]
+    sections += [f"> **Note:** {plain(notice)}\n" for notice in plan.notices]
     if plan.jobs:
         total = sum(len(job.devices) for job in plan.jobs)
         rows = [
@@ -155,7 +159,7 @@ def _plan(plan: Plan) -> list[str]:
                 "standing" if job.is_standing else str(job.wave),
                 f"{len(job.devices):,}",
                 f"{job.rollout.maximum_per_minute:,}/min",
-                f"{target(job)}; {demand(job)}",
+                plain(f"{target(job)}; {demand(job)}"),
             )
             for job in plan.jobs
         ]
@@ -163,6 +167,6 @@ def _plan(plan: Plan) -> list[str]:
         sections.append(f"**{words.count(total, 'device rotates', 'devices rotate')} in {jobs}.**\n")
         body = table(("Policy", "Wave", "Devices", "Rate", "Target"), rows)
         sections.append(folded(f"Plan <code>{plan.digest[:16]}</code>", body))
-    sections += [f"- {wave.message}" for wave in plan.waves if wave.remedy]
-    sections += [f"- {incident.message}" for incident in plan.incidents]
+    sections += [f"- {plain(wave.message)}" for wave in plan.waves if wave.remedy]
+    sections += [f"- {plain(incident.message)}" for incident in plan.incidents]
     return sections

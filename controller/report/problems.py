@@ -14,6 +14,7 @@ from .console import Look, Page
 from .formats import Format
 from .github import annotation
 from .junit import Case, suite
+from .markdown import code, plain
 from .sarif import Result, sarif_log
 
 
@@ -78,10 +79,10 @@ def _github(result: Validation, _look: Look) -> str:
 
 def _markdown(result: Validation, _look: Look) -> str:
     if not result.problems:
-        names = ", ".join(f"`{desired.fleet.name}`" for desired in result.fleets)
+        names = ", ".join(code(desired.fleet.name) for desired in result.fleets)
         return f"✅ The desired state is valid: {names}.\n"
     lines = [f"❌ **{words.count(len(result.problems), 'problem')} in the desired state**\n"]
-    lines += [f"- `{problem.path}:{problem.line}` {problem.message}" for problem in result.problems]
+    lines += [f"- {code(f'{problem.path}:{problem.line}')} {plain(problem.message)}" for problem in result.problems]
     return "\n".join(lines) + "\n"
 
 

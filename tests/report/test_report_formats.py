@@ -9,7 +9,8 @@ from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
-from report_scene import scene
+from markdown_it import MarkdownIt
+from report_scene import scene, scene_fleet
 
 from controller.errors import ExitCode
 from controller.reconcile.finding import Outcome
@@ -61,6 +62,21 @@ class TestMarkdown:
 
     def test_a_bar_in_a_message_does_not_break_the_table(self):
         assert "a \\| b" in markdown.table(("One",), [("a | b",)])
+
+    def test_a_bar_that_is_escaped_already_is_not_escaped_again(self):
+        assert markdown.table(("One",), [(markdown.plain("a | b"),)]).endswith("| a \\| b |")
+
+    def test_what_a_device_says_formats_nothing_links_nowhere_and_calls_nobody(self):
+        said = (
+            "<img src=http://evil.example/x> [click](http://evil.example) www.evil.example @acme/admins `x` **b** | c"
+        )
+        text = markdown.render_drift(scene(scene_fleet(hostile=said)), LOOK)
+        [shown] = [line for line in text.splitlines() if "cannot be read" in line]
+        assert shown.count(" | ") == 4, "five cells, as every row of that table"
+        page = MarkdownIt("commonmark").enable("table").render(text)
+        assert "&lt;img src=" in page
+        assert not re.search(r"<(img|a|em)\b|<strong>b", page)
+        assert not re.search(r"@acme|http://|www\.", page), "GitHub would make a link of it"
 
     def test_rows_above_the_limit_are_counted(self):
         assert "… and 3 more" in markdown.table(("One",), [("x",)] * 5, at_most=2)
