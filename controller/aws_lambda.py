@@ -7,6 +7,7 @@ a run that is cut off at any point is carried on by the next. ``docs/lambda-reco
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -93,8 +94,7 @@ class _Run:
         fleets = load(BundleSource(bundle), now=self._now, fleet=settings.fleet or None)
         if self._settings.topic_arn:
             self._notices.tell(Attention(BUNDLE))
-        first = int(self._now.timestamp() // 60) % len(fleets)  # no fleet is always the one that time runs out for
-        return fleets[first:] + fleets[:first]
+        return in_turn(fleets, self._now)
 
     def _report(self, desired: DesiredState, run: FleetRun) -> None:
         if run.stopped:
@@ -120,6 +120,15 @@ class _Run:
             self._notices.tell(failure_attention(fleet, str(error), error.remedy))
         except CertfleetError as second:
             _say(str(second))
+
+
+def in_turn(fleets: tuple[DesiredState, ...], now: datetime) -> tuple[DesiredState, ...]:
+    """The fleets from another one on in each run, so that time does not run out for the same one always.
+
+    By a digest of the instant: the minutes of an hourly schedule would name the same fleet again and again.
+    """
+    first = int.from_bytes(hashlib.sha256(now.isoformat().encode()).digest()) % len(fleets)
+    return fleets[first:] + fleets[:first]
 
 
 def _say(text: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from controller import cli
+from controller.aws_lambda import in_turn
 from controller.errors import CertfleetError
 from controller.jobs import IotJobs
 from controller.lambda_reconcile.budget import Budget, OutOfTimeError
@@ -119,6 +121,16 @@ def test_ci_and_the_function_reconcile_the_same_drift_at_the_same_moment_and_eac
     assert cli.main(arguments) == 0
     assert len(site.rotations) == devices
     assert set(site.rotations.values()) == {1}
+
+
+@pytest.mark.parametrize("minutes", [5, 60, 720])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 60])
+def test_every_fleet_is_the_first_one_sometimes_whatever_the_schedule(number, minutes):
+    fleets = tuple(range(number))
+    start = datetime(2026, 11, 23, 12, 0, 7, tzinfo=UTC)
+    runs = [in_turn(fleets, start + timedelta(minutes=minutes * run)) for run in range(24 * number)]
+    assert {run[0] for run in runs} == set(fleets)
+    assert {tuple(sorted(run)) for run in runs} == {fleets}
 
 
 def test_a_rate_limit_that_would_outlast_the_budget_is_not_slept_through():
