@@ -42,6 +42,7 @@ class GitHubRoles(Construct):
             "certfleet: previews a pull request and reports drift, changes nothing",
             ["pull_request", MAIN],
             read,
+            hours=2,  # the first reading of a large fleet takes its time
         )
         self.release = self._role(
             "ReleaseRole",
@@ -59,7 +60,8 @@ class GitHubRoles(Construct):
         description: str,
         subjects: list[str],
         statements: Iterable[iam.PolicyStatement],
-        hours: int = 1,
+        *,
+        hours: int,
     ) -> iam.Role:
         role = iam.Role(
             self,

@@ -169,9 +169,9 @@ def test_no_two_roles_are_for_the_same_job():
     assert len(set(subjects)) == len(subjects)
 
 
-def test_a_session_outlasts_the_workflow_that_waits(roles):
-    assert roles[RECONCILE].hours * 60 > 90  # minutes; the reconcile job's time limit
-    assert roles[READ].hours == 1
+def test_a_session_may_outlast_the_longest_job(roles):
+    longest = 90  # minutes; the time limit of the reconcile job, and of the report
+    assert min(roles[RECONCILE].hours, roles[READ].hours) * 60 > longest
 
 
 REFUSED = {

@@ -363,9 +363,11 @@ REFUSED_AT_THE_DOOR = {
 def test_no_connection_comes_about_with(scene, how, client_id):
     me = scene.intruder(**how)
     assert scene.connect(me, client_id=client_id(scene)).lost
+    assert scene.connect(me).up is ("attached" not in how)  # its own door is open to it
 
 
 def test_an_inactive_certificate_gets_no_connection_under_any_policy(scene):
     me = scene.intruder(lax=True)
+    assert scene.connect(me).up
     scene.world.client("iot").update_certificate(certificateId=me.certificate_id, newStatus="INACTIVE")
     assert scene.connect(me).lost
