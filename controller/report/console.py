@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,10 @@ HEALTH_STYLES = {
     Health.DEGRADED: "bad",
     Health.MISSING: "bad",
 }
+# Control characters, and those that turn the direction of writing: a device may have put them into what it says.
+_STEERING = r"\x00-\x09\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"
+_NOT_TEXT = re.compile(rf"[\x1b{_STEERING}]")
+_NOT_COLOR = re.compile(rf"\x1b(?!\[[0-9;]*m)|[{_STEERING}]")
 MIN_WIDTH, MAX_WIDTH = 60, 160
 
 
@@ -80,8 +85,9 @@ class Page:
         self._console.print(renderable)
 
     def text(self) -> str:
-        """The report, without blanks at the ends of lines."""
-        return "".join(f"{line.rstrip()}\n" for line in self._file.getvalue().splitlines())
+        """The report, without blanks at the ends of lines, and without what would steer a terminal but for colour."""
+        tame = (_NOT_COLOR if self._console.is_terminal else _NOT_TEXT).sub("\ufffd", self._file.getvalue())
+        return "".join(f"{line.rstrip()}\n" for line in tame.split("\n")[:-1])
 
 
 def table(*columns: tuple[str, str], rows: Sequence[Sequence[str | Text]]) -> Table:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+from report_scene import scene, scene_fleet
+
 from controller.errors import ExitCode
 from controller.report.console import Look
 from controller.report.model import FleetFailure
@@ -35,8 +39,6 @@ def test_no_line_is_wider_than_the_terminal_and_none_ends_in_blanks(make):
 
 
 def test_without_colour_there_is_no_escape_and_with_it_the_words_are_the_same(make):
-    import re
-
     plain = render_drift(make.report(), Look(100))
     colored = render_drift(make.report(), Look(100, color=True))
     assert "\x1b" not in plain
@@ -50,6 +52,16 @@ def test_the_verdict_has_the_colour_of_its_meaning(make):
     good = render_drift(make.report(make.fleet([make.device("a", "line-a-gateways")])), Look(100, color=True))
     assert bad.startswith("\x1b[1;31mOUT OF SYNC")
     assert good.startswith("\x1b[1;32mIN SYNC")
+
+
+def test_what_a_device_says_does_not_steer_the_terminal():
+    said = "\x1b]0;owned\x07\x1b[2J\x1b[31mred \rover \x9b5n \u202ereversed tab\there"
+    report = scene(scene_fleet(hostile=said))
+    for look in (Look(120), Look(120, color=True)):
+        text = render_drift(report, look)
+        for line in text.splitlines():
+            assert re.sub(r"\x1b\[[0-9;]*m", "" if look.color else "\x1b", line).isprintable(), line
+    assert "]0;owned" in text, "what was said is there all the same"
 
 
 def test_every_blocked_device_comes_with_what_a_person_must_do(make):
