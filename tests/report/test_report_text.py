@@ -7,6 +7,7 @@ import re
 from report_scene import scene, scene_fleet
 
 from controller.errors import ExitCode
+from controller.reconcile.policy import Source
 from controller.report.console import Look
 from controller.report.model import FleetFailure
 from controller.report.text import render_drift, render_plan, render_status
@@ -112,7 +113,9 @@ def test_a_refused_plan_shows_numbers_and_override_and_does_not_say_apply(make):
 
 
 def test_a_fleet_that_failed_stands_below_those_that_did_not(make):
-    failure = FleetFailure("overseas", "AWS could not be reached", "check the network", ExitCode.ERROR)
+    failure = FleetFailure(
+        "overseas", "AWS could not be reached", "check the network", ExitCode.ERROR, Source("f.yaml", 1)
+    )
     text = render_drift(make.report(failures=(failure,)), Look(100))
     assert text.index("factory") < text.index("FAILED  fleet overseas") < text.index("→ check the network")
 

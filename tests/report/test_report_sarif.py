@@ -1,0 +1,140 @@
+"""SARIF as code scanning takes it: the parts of the standard that are used, and a place for every result."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+from report_scene import scene
+
+from controller.errors import ExitCode
+from controller.reconcile.policy import Source
+from controller.report import sarif
+from controller.report.console import Look
+from controller.report.model import FleetFailure
+
+LOOK = Look()
+FAILURE = FleetFailure(
+    "overseas", "no answer", "check the network", ExitCode.ERROR, Source("desired_state/over seas/fleet.yaml", 3)
+)
+
+# Of SARIF 2.1.0 (OASIS), what a log of this program has; closed, so that nothing else slips in.
+SARIF = {
+    "type": "object",
+    "required": ["version", "runs"],
+    "properties": {
+        "$schema": {"type": "string", "format": "uri"},
+        "version": {"const": "2.1.0"},
+        "runs": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/run"}},
+    },
+    "additionalProperties": False,
+    "$defs": {
+        "message": {  # 3.11
+            "type": "object",
+            "required": ["text"],
+            "properties": {"text": {"type": "string", "minLength": 1}},
+            "additionalProperties": False,
+        },
+        "run": {  # 3.14, 3.18, 3.19, 3.49
+            "type": "object",
+            "required": ["tool", "results"],
+            "additionalProperties": False,
+            "properties": {
+                "tool": {
+                    "type": "object",
+                    "required": ["driver"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "driver": {
+                            "type": "object",
+                            "required": ["name", "rules"],
+                            "additionalProperties": False,
+                            "properties": {
+                                "name": {"type": "string"},
+                                "rules": {
+                                    "type": "array",
+                                    "uniqueItems": True,
+                                    "items": {
+                                        "type": "object",
+                                        "required": ["id", "shortDescription"],
+                                        "additionalProperties": False,
+                                        "properties": {
+                                            "id": {"type": "string", "minLength": 1},
+                                            "shortDescription": {"$ref": "#/$defs/message"},
+                                        },
+                                    },
+                                },
+                            },
+                        }
+                    },
+                },
+                "results": {"type": "array", "items": {"$ref": "#/$defs/result"}},
+            },
+        },
+        "result": {  # 3.27; code scanning takes none without a place
+            "type": "object",
+            "required": ["ruleId", "level", "message", "locations"],
+            "additionalProperties": False,
+            "properties": {
+                "ruleId": {"type": "string", "minLength": 1},
+                "level": {"enum": ["none", "note", "warning", "error"]},
+                "message": {"$ref": "#/$defs/message"},
+                "locations": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "required": ["physicalLocation"],
+                        "additionalProperties": False,
+                        "properties": {
+                            "physicalLocation": {
+                                "type": "object",
+                                "required": ["artifactLocation", "region"],
+                                "additionalProperties": False,
+                                "properties": {
+                                    "artifactLocation": {
+                                        "type": "object",
+                                        "required": ["uri"],
+                                        "additionalProperties": False,
+                                        # Relative to the repository: neither absolute nor upwards, and no blanks.
+                                        "properties": {"uri": {"pattern": r"^(?!/|\.\.)[A-Za-z0-9_.~%/-]+$"}},
+                                    },
+                                    "region": {
+                                        "type": "object",
+                                        "required": ["startLine"],
+                                        "additionalProperties": False,
+                                        "properties": {"startLine": {"type": "integer", "minimum": 1}},
+                                    },
+                                },
+                            }
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def test_a_log_is_what_code_scanning_takes(make):
+    for report in (make.report(failures=(FAILURE,)), scene(failures=(FAILURE,)), make.report(make.fleet([]))):
+        log = json.loads(sarif.render_drift(report, LOOK))
+        jsonschema.validate(log, SARIF)
+        [run] = log["runs"]
+        rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+        assert {result["ruleId"] for result in run["results"]} == set(rules)
+        assert len(rules) == len(set(rules))
+
+
+def test_every_result_stands_on_the_line_of_what_it_departs_from(make):
+    log = json.loads(sarif.render_drift(make.report(failures=(FAILURE,)), LOOK))
+    places = {result["ruleId"]: result["locations"][0]["physicalLocation"] for result in log["runs"][0]["results"]}
+    aged, failed = places["AgeExceeded"], places["FleetFailed"]
+    assert (aged["artifactLocation"]["uri"], aged["region"]["startLine"]) == (
+        "desired_state/factory/policies.yaml",
+        14,
+    )
+    assert (failed["artifactLocation"]["uri"], failed["region"]["startLine"]) == (
+        "desired_state/over%20seas/fleet.yaml",
+        3,
+    )
