@@ -68,6 +68,11 @@ class Actions:
         self._clock = clock
         self._request: Optional[str] = None
 
+    def caveat(self) -> str:
+        """What is known against the key type of the rotation at hand, in this store."""
+        key_type = self.record.key_type if self.record else None
+        return self._store.caveat(key_type) if key_type else ""
+
     def load(self) -> Optional[Step]:
         """Take up what configuration and journal say; a wrong configuration is the next job's failure."""
         try:

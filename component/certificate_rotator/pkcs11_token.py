@@ -165,10 +165,16 @@ class Token:
         if self._library in _renumbered:
             library.reinitialize()
             _renumbered.discard(self._library)
+        try:
+            return self._login(library)
+        except (pkcs11.exceptions.PinIncorrect, pkcs11.exceptions.PinLocked):
+            raise  # the token counts how often it is tried
+        except (pkcs11.PKCS11Error, StoreError):
+            library.reinitialize()  # it may cling to a token or a connection that is gone: let it look again
+            return self._login(library)
+
+    def _login(self, library: Any) -> Any:
         token = self._token(library)
-        if token is None:  # the library may have looked only once: let it look again
-            library.reinitialize()
-            token = self._token(library)
         if token is None:
             raise StoreError(f"there is no token in {self!r}; plug it in or correct the slot")
         return token.open(rw=True, user_pin=self._user_pin)
@@ -185,6 +191,8 @@ class Token:
             yield
         except pkcs11.exceptions.PinIncorrect:
             raise StoreError(f"{self!r} does not accept the PIN; correct userPin of the PKCS#11 provider") from None
+        except pkcs11.exceptions.PinLocked:
+            raise StoreError(f"{self!r} has locked its PIN after too many wrong ones; unlock it") from None
         except pkcs11.PKCS11Error as error:
             raise StoreError(
                 f"the token in {self!r} could not {what} ({type(error).__name__}); check that it is present, "

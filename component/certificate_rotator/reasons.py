@@ -26,7 +26,7 @@ _REASONS: Dict[Tuple[State, Event], str] = {
     ),
     (S.CONNECTING, E.TIME_LIMIT): (
         "no connection with the new certificate in time: rolled back; check that its policies, its authority and the "
-        "nucleus' endpoints go together"
+        "nucleus' endpoints go together{detail}"
     ),
     (S.COMMITTING, E.COMMIT_REJECTED): "the backend refused the commit: {detail}; rolled back",
     (S.COMMITTING, E.TIME_LIMIT): "no answer to the commit in time: rolled back; check the backend's commit function",

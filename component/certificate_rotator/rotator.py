@@ -257,6 +257,8 @@ class Rotator:
 
     def _reason(self, event: Event, cause: Cause) -> str:
         detail = cause.reason or (self._refused if event is Event.TIME_LIMIT else "")
+        if self._state is State.CONNECTING and (caveat := self._actions.caveat()):
+            detail += f"; {caveat}"
         return reason(self._state, event, detail)
 
     def _run(self, action: str, cause: Cause) -> Tuple[Optional[Event], Cause]:

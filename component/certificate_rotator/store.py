@@ -36,6 +36,9 @@ class CredentialStore(Protocol):
     def prepare(self, key_type: KeyType) -> None:
         """Make a new key, durably, out of the nucleus' sight."""
 
+    def caveat(self, key_type: KeyType) -> str:
+        """What may keep the nucleus from connecting with such a key from this store; empty if nothing is known."""
+
     def request(self, algorithm: CsrSigningAlgorithm) -> str:
         """A signing request (PEM) over the new key, for the subject of the certificate in place."""
 

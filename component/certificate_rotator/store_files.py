@@ -47,6 +47,10 @@ class FileStore:
         except OSError as error:
             raise StoreError(f"cannot store a new private key: {error}; free or repair the disk") from error
 
+    def caveat(self, key_type: KeyType) -> str:  # noqa: ARG002  # as the protocol says
+        """See CredentialStore; every nucleus reads every key type from a file."""
+        return ""
+
     def request(self, algorithm: CsrSigningAlgorithm) -> str:
         """See CredentialStore."""
         subject = certificates.load(self.current_certificate()).subject

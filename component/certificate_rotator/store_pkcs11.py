@@ -25,6 +25,10 @@ from .pkcs11_token import Token, TokenObject
 from .store import Generation
 
 _ID_BYTES = 16
+# Seen with awscrt 0.32 to 0.36: its encoder of signatures from tokens has no room for those of P-521.
+_P521_CAVEAT = (
+    "the nucleus' TLS library (AWS CRT) cannot use an ECDSA-P521 key in a token; let the job demand another key type"
+)
 _OLD_ID, _NEW_ID = "oldId", "newId"
 
 
@@ -56,6 +60,10 @@ class Pkcs11Store:
         """See CredentialStore."""
         with self._token.session():
             self._token.generate(key_type, self._named(Generation.NEW), self._id(Generation.NEW))
+
+    def caveat(self, key_type: KeyType) -> str:
+        """See CredentialStore."""
+        return _P521_CAVEAT if key_type is KeyType.ECDSA_P521 else ""
 
     def request(self, algorithm: CsrSigningAlgorithm) -> str:
         """See CredentialStore."""
