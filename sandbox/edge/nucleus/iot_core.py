@@ -18,7 +18,7 @@ from sandbox.edge.mqtt.topics import matches
 
 from . import pkcs11_credential
 from .effective_config import ConnectionSettings
-from .pkcs11_credential import TokenError
+from .pkcs11_credential import TokenError, TokenLibrary
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class IotCore:
         self._generation = 0  # events of an earlier client are ignored
         self._stopped: asyncio.Event | None = None
         self._listeners: dict[str, list[Listener]] = {}
+        self._token: TokenLibrary | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_connected = False
 
@@ -68,7 +69,7 @@ class IotCore:
             "on_lifecycle_stopped": lambda _: self._call(stopped.set),
         }
         try:
-            self._client = _build(settings, events)
+            self._client = self._build(settings, events)
         except (
             exceptions.AwsCrtError,
             RuntimeError,
@@ -132,6 +133,10 @@ class IotCore:
         """The nucleus starts anew: nobody listens any more."""
         self._listeners = {}
 
+    def forget_token(self) -> None:
+        """The process that held the token's library has ended: the next start loads it anew."""
+        self._token = None
+
     # Events of the client ---------------------------------------------------------------------
 
     def _connected(self) -> None:
@@ -179,27 +184,27 @@ class IotCore:
             message = f"the connection failed meanwhile: {error}"
             raise OfflineError(message) from error
 
+    def _build(self, settings: ConnectionSettings, events: dict[str, Any]) -> mqtt5.Client:
+        common: dict[str, Any] = {
+            "endpoint": settings.host,
+            "port": settings.port,
+            "ca_filepath": settings.root_ca,
+            "client_id": settings.thing_name,
+            "connect_options": mqtt5.ConnectPacket(
+                client_id=settings.thing_name, keep_alive_interval_sec=KEEP_ALIVE_SECONDS
+            ),
+            "session_behavior": mqtt5.ClientSessionBehaviorType.CLEAN,
+            "offline_queue_behavior": mqtt5.ClientOperationQueueBehaviorType.FAIL_ALL_ON_DISCONNECT,
+            "min_reconnect_delay_ms": MIN_RECONNECT_MILLISECONDS,
+            "max_reconnect_delay_ms": MAX_RECONNECT_MILLISECONDS,
+            **events,
+        }
+        if settings.private_key.startswith("pkcs11:"):
+            self._token = self._token or pkcs11_credential.load(settings.pkcs11)
+            return mqtt5_client_builder.mtls_with_pkcs11(**pkcs11_credential.options(settings, self._token), **common)
+        return mqtt5_client_builder.mtls_from_path(settings.certificate, settings.private_key, **common)
+
     def _set_connected(self, *, connected: bool) -> None:
         if self.is_connected != connected:
             self.is_connected = connected
             self._on_change(connected)
-
-
-def _build(settings: ConnectionSettings, events: dict[str, Any]) -> mqtt5.Client:
-    common: dict[str, Any] = {
-        "endpoint": settings.host,
-        "port": settings.port,
-        "ca_filepath": settings.root_ca,
-        "client_id": settings.thing_name,
-        "connect_options": mqtt5.ConnectPacket(
-            client_id=settings.thing_name, keep_alive_interval_sec=KEEP_ALIVE_SECONDS
-        ),
-        "session_behavior": mqtt5.ClientSessionBehaviorType.CLEAN,
-        "offline_queue_behavior": mqtt5.ClientOperationQueueBehaviorType.FAIL_ALL_ON_DISCONNECT,
-        "min_reconnect_delay_ms": MIN_RECONNECT_MILLISECONDS,
-        "max_reconnect_delay_ms": MAX_RECONNECT_MILLISECONDS,
-        **events,
-    }
-    if settings.private_key.startswith("pkcs11:"):
-        return mqtt5_client_builder.mtls_with_pkcs11(**pkcs11_credential.options(settings), **common)
-    return mqtt5_client_builder.mtls_from_path(settings.certificate, settings.private_key, **common)

@@ -192,6 +192,7 @@ class Nucleus:
         self._ipc.disconnect_all()
         await self._iot_core.stop()
         self._iot_core.forget_subscriptions()
+        self._iot_core.forget_token()
 
     async def _restart(self) -> None:
         assert self._lock is not None  # noqa: S101  # set by start
@@ -205,6 +206,7 @@ class Nucleus:
             await self._restart()
         elif unit in IOT_CORE_UNITS and self.variant is Variant.LITE:
             await self._iot_core.stop()
+            self._iot_core.forget_token()
             await self._reconnect()
 
     async def _reconnect(self) -> None:

@@ -1,15 +1,19 @@
 """A credential in a PKCS#11 token: the URIs that name it, and what the TLS library needs to use it.
 
-Both ``python-pkcs11`` (which reads the certificate) and the TLS library load the token's library into
-this process: the former initialises it, once; the latter is told to leave that alone.
+A real nucleus is a process that loads the token's library when it starts. Here each start loads a copy of
+the library instead: the copy reads the token as it is by then (tpm2-pkcs11 reads it only once), and shares
+no session with another device. Copies stay in memory until this process ends. Within one copy,
+``python-pkcs11`` (which reads the certificate) initialises it, and the TLS library is told to leave that alone.
 """
 
 from __future__ import annotations
 
 import base64
-import logging
+import shutil
+import tempfile
 import textwrap
-import threading
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,11 +21,6 @@ import pkcs11
 from awscrt.io import Pkcs11Lib
 
 from .effective_config import ConnectionSettings, Pkcs11Settings
-
-log = logging.getLogger(__name__)
-
-_lock = threading.Lock()
-_libraries: dict[str, tuple[Any, Pkcs11Lib]] = {}
 
 
 class TokenError(Exception):
@@ -37,20 +36,40 @@ def label_of(uri: str) -> str:
     return unquote(attributes["object"])
 
 
-def options(settings: ConnectionSettings) -> dict[str, Any]:
-    """Arguments of ``mtls_with_pkcs11``; raises TokenError."""
-    provider = settings.pkcs11
+@dataclass(frozen=True, slots=True)
+class TokenLibrary:
+    """A copy of a token's library, loaded and initialised."""
+
+    reader: Any  # python-pkcs11's
+    tls: Pkcs11Lib  # the TLS library's
+
+
+def load(provider: Pkcs11Settings | None) -> TokenLibrary:
+    """Load the provider's library anew; raises TokenError."""
     if provider is None:
         raise TokenError("the key is a pkcs11: URI, but aws.greengrass.crypto.Pkcs11Provider is not configured")
-    reader, library = _load(provider.library)
+    try:
+        with tempfile.TemporaryDirectory(prefix="nucleus-") as folder:
+            copy = shutil.copy(provider.library, Path(folder))
+            reader = pkcs11.lib(str(copy))
+            return TokenLibrary(reader, Pkcs11Lib(file=str(copy), behavior=Pkcs11Lib.InitializeFinalizeBehavior.OMIT))
+    except (pkcs11.PKCS11Error, RuntimeError, OSError) as error:
+        message = f"the PKCS#11 library {provider.library} cannot be loaded: {error!r}"
+        raise TokenError(message) from error
+
+
+def options(settings: ConnectionSettings, library: TokenLibrary) -> dict[str, Any]:
+    """Arguments of ``mtls_with_pkcs11``; raises TokenError."""
+    provider = settings.pkcs11
+    assert provider is not None  # noqa: S101  # else there was no library to load
     if settings.certificate.startswith("pkcs11:"):
         certificate: dict[str, Any] = {
-            "cert_bytes": _read_certificate(reader, provider, label_of(settings.certificate))
+            "cert_bytes": _read_certificate(library.reader, provider, label_of(settings.certificate))
         }
     else:
         certificate = {"cert_filepath": settings.certificate}
     return {
-        "pkcs11_lib": library,
+        "pkcs11_lib": library.tls,
         "user_pin": provider.user_pin,
         "slot_id": provider.slot,
         "private_key_label": label_of(settings.private_key),
@@ -58,35 +77,10 @@ def options(settings: ConnectionSettings) -> dict[str, Any]:
     }
 
 
-def _load(path: str) -> tuple[Any, Pkcs11Lib]:
-    with _lock:
-        if path not in _libraries:
-            try:
-                reader = pkcs11.lib(path)
-            except (pkcs11.PKCS11Error, RuntimeError) as error:
-                message = f"the PKCS#11 library {path} cannot be loaded: {error!r}"
-                raise TokenError(message) from error
-            _libraries[path] = reader, Pkcs11Lib(file=path, behavior=Pkcs11Lib.InitializeFinalizeBehavior.OMIT)
-        return _libraries[path]
-
-
-def _token(reader: Any, slot_id: int) -> Any:
-    """The token in a slot; StopIteration if there is none.
-
-    SoftHSM sees tokens that are made after its initialisation only when it is initialised again, which
-    ends the sessions of other devices in this process: they need a restart to connect anew.
-    """
-    slots = reader.get_slots(token_present=True)
-    if all(slot.slot_id != slot_id for slot in slots):
-        log.warning("slot %d is new: the PKCS#11 library is initialised again", slot_id)
-        reader.reinitialize()
-        slots = reader.get_slots(token_present=True)
-    return next(slot.get_token() for slot in slots if slot.slot_id == slot_id)
-
-
 def _read_certificate(reader: Any, provider: Pkcs11Settings, label: str) -> bytes:
     try:
-        token = _token(reader, provider.slot)
+        slots = reader.get_slots(token_present=True)
+        token = next(slot.get_token() for slot in slots if slot.slot_id == provider.slot)
         with token.open(user_pin=provider.user_pin) as session:
             wanted = {pkcs11.Attribute.CLASS: pkcs11.ObjectClass.CERTIFICATE, pkcs11.Attribute.LABEL: label}
             found = [bytes(item[pkcs11.Attribute.VALUE]) for item in session.get_objects(wanted)]
