@@ -7,7 +7,6 @@ left is the component's and the protocol's own. Beside it, resident memory when 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import tempfile
@@ -20,7 +19,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "component" / "in_sandbox"))
+
+from component_site import THING, Site, python_pid, wait_for_log
 
 from component import build
 from component.certificate_rotator import keys
@@ -28,19 +30,7 @@ from protocol.algorithms import KeyType, default_csr_algorithm
 from sandbox.bus import Message
 from sandbox.edge import Component, Nucleus, Provisioning, provision
 
-ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 3
-
-
-def load_test() -> Any:
-    """The test module that holds Site: registry, jobs and backend in one."""
-    path = ROOT / "tests" / "component" / "test_component_in_sandbox.py"
-    specification = importlib.util.spec_from_file_location("component_in_sandbox", path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 class Watch:
@@ -57,21 +47,21 @@ class Watch:
                 self.times.setdefault(name, time.monotonic())
 
 
-def start(module: Any, folder: Path, site: Any) -> Nucleus:
+def start(folder: Path, site: Any) -> Nucleus:
     """A device with a first credential, running the built component."""
     build.main(["--output", str(folder / "build"), "--version", "0.0.0"])
     with zipfile.ZipFile(folder / "build" / build.ARCHIVE) as archive:
         archive.extractall(folder / "unpacked")
     root = folder / "gg"
-    provision(root, Provisioning(module.THING, site.endpoint.host, site.endpoint.port, site.ca_file))
+    provision(root, Provisioning(THING, site.endpoint.host, site.endpoint.port, site.ca_file))
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (root / "privKey.key").write_bytes(pem)
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, module.THING)])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, THING)])
     (root / "thingCert.crt").write_text(site.pems[site.issue(key.public_key(), subject)])
     nucleus = Nucleus(root, Component(folder / "build" / "recipe.yaml", folder / "unpacked"))
     nucleus.start()
-    module.wait_for_log(nucleus, "ASKING → IDLE")
+    wait_for_log(nucleus, "ASKING → IDLE")
     return nucleus
 
 
@@ -85,48 +75,47 @@ def key_seconds(key_type: KeyType) -> float:
 
 def main() -> None:
     """Print one line for each key type."""
-    module = load_test()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(os.path.realpath(name))
-        site = module.Site(folder)
-        nucleus = start(module, folder, site)
+        site = Site(folder)
+        nucleus = start(folder, site)
         try:
-            status = Path(f"/proc/{module._python_pid(nucleus)}/status").read_text()  # noqa: SLF001  # the test's own
+            status = Path(f"/proc/{python_pid(nucleus)}/status").read_text()
             print("idle:", next(line for line in status.splitlines() if line.startswith("VmRSS")))
             print(f"{'key type':12}{'total s':>9}{'key s':>9}{'restart s':>11}{'the rest s':>12}{'KiB written':>13}")
             for key_type in KeyType:
-                measure(site, nucleus, module, key_type)
+                measure(site, nucleus, key_type)
         finally:
             nucleus.stop()
             site.stop()
 
 
-def measure(site: Any, nucleus: Nucleus, module: Any, key_type: KeyType) -> None:
+def measure(site: Any, nucleus: Nucleus, key_type: KeyType) -> None:
     """One rotation."""
     key = key_seconds(key_type)
     watch, job = Watch(site), f"{key_type.value}"
     algorithm = default_csr_algorithm(key_type)
-    before = written(module, nucleus)
+    before = written(nucleus)
     began = time.monotonic()
     document = {"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": key_type.value, "signingAlgorithm": algorithm.value}
     site.create_job(document, job)
     while "create/accepted" not in watch.times:
-        at_restart = written(module, nucleus)
+        at_restart = written(nucleus)
         time.sleep(0.001)
     assert site.wait_ended(job)["status"] == "SUCCEEDED"
     total = time.monotonic() - began
     restart = watch.times["certificate/commit"] - watch.times["create/accepted"]
     # The process of before the restart, as far as it could be watched, and the one after it.
-    kib = (max(at_restart - before, 0) + written(module, nucleus)) / 1024
+    kib = (max(at_restart - before, 0) + written(nucleus)) / 1024
     print(f"{key_type.value:12}{total:9.3f}{key:9.3f}{restart:11.3f}{total - key - restart:12.3f}{kib:13.1f}")
-    module.wait_for_log(nucleus, f"job {job}: REPORTING → ASKING")
+    wait_for_log(nucleus, f"job {job}: REPORTING → ASKING")
     time.sleep(0.2)  # the answer to what it asks then
 
 
-def written(module: Any, nucleus: Nucleus) -> int:
+def written(nucleus: Nucleus) -> int:
     """Bytes that the component's process has sent to the disk."""
     try:
-        text = Path(f"/proc/{module._python_pid(nucleus)}/io").read_text()  # noqa: SLF001  # the test's own
+        text = Path(f"/proc/{python_pid(nucleus)}/io").read_text()
     except (AssertionError, OSError):  # between two processes
         return 0
     return int(next(line for line in text.splitlines() if line.startswith("write_bytes")).split()[1])

@@ -1,219 +1,189 @@
-"""The device is stopped at every call that touches the disk and at every message, one run for each.
+"""The device is stopped at every call that touches disk or token and at every message, one run for each.
 
-Counted, not drawn: a first run counts the points, then each is hit once. A write is also cut in half.
-Two ways to stop: the power goes (the nucleus reads the credential again), or only the component dies
-(the nucleus keeps the connection that it has).
+Two stores: files, and a token (SoftHSM) with its journal on disk. Two ways to stop: the power goes, or only the
+component dies. Two lives: a rotation, and a rollback. How many points there are is printed.
 """
 
 from __future__ import annotations
 
 import errno
+import sys
 
 import pytest
+from component_faults import (
+    GROWING,
+    MUTATING,
+    TOKEN_CALLS,
+    TOKEN_CHANGES,
+    CountingSystem,
+    Injector,
+    assert_ended,
+    run_until_calm,
+    with_messages,
+)
+from component_token_device import TokenDevice
+from component_world import Device
 from cryptography import x509
+from pkcs11 import exceptions as pkcs11_errors
 
 from component.certificate_rotator.ports import MessagesError
-from component.certificate_rotator.system import System
 
-MUTATING = {"create", "write", "sync", "replace", "remove", "sync_folder", "set_attributes"}
-GROWING = {"create", "write"}
+STORES = ["files", "softhsm"]
 
 
-class Killed(BaseException):
-    """Nothing catches it, as nothing catches kill -9."""
+@pytest.fixture(params=STORES)
+def store(request):
+    return request.param
 
 
-class Injector:
-    """Counts points, and acts at one of them or from one of them on."""
+@pytest.fixture
+def begin(make_world, memory_folder, rotation_document, request):
+    """Begin a rotation (``refuse``: one whose new credential cannot connect) in a world of its own."""
+    worlds = iter(range(10_000))
 
-    def __init__(self):
-        self.points = []
-        self.act = lambda index, name: None
+    def begin(store, injector, *, refuse=False):
+        device = {"kind": Device}
+        if store == "softhsm":
+            device = {"kind": TokenDevice, "machine": request.getfixturevalue("softhsm"), "injector": injector}
+        world = make_world(memory_folder / str(next(worlds)), system=CountingSystem(injector), **device)
+        with_messages(world.device, injector)
+        if refuse:
+            world.cloud.refuse_connection = lambda certificate: certificate != world.first_certificate
+        world.cloud.create_job(document=rotation_document(), notify=False)
+        world.device.switch_on()
+        return world
 
-    def point(self, name):
-        self.points.append(name)
-        self.act(len(self.points) - 1, name)
-
-
-class CountingSystem(System):
-    """The real file system with a point before every call, and one in the middle of each write."""
-
-    def __init__(self, injector):
-        self._injector = injector
-
-    def write(self, descriptor, data):
-        self._injector.point("write")
-        super().write(descriptor, data[: len(data) // 2])
-        self._injector.point("write")
-        super().write(descriptor, data[len(data) // 2 :])
+    return begin
 
 
-def _counted(name):
-    original = getattr(System, name)
+@pytest.fixture
+def say(capsys):
+    def say(text):
+        with capsys.disabled():
+            print(f"\n{text}", end=" ")  # noqa: T201  # how exhaustive it was
 
-    def method(self, *arguments):
-        self._injector.point(name)
-        return original(self, *arguments)
-
-    return method
-
-
-for _name in (
-    "read exists create sync close replace remove sync_folder attributes set_attributes".split()  # noqa: SIM905
-):
-    setattr(CountingSystem, _name, _counted(_name))
-
-
-def with_messages(device, injector):
-    """Points before and after each message of the device, and before each that reaches it."""
-    publish, restart, deliver = device.publish, device.restart, device.deliver
-
-    def counted(name, method):
-        def call(*arguments):
-            injector.point(f"before {name}")
-            method(*arguments)
-            injector.point(f"after {name}")
-
-        return call
-
-    device.publish, device.restart = counted("publish", publish), counted("restart", restart)
-
-    def counted_deliver(topic, payload):
-        injector.point("deliver")
-        deliver(topic, payload)
-
-    device.deliver = counted_deliver
-
-
-def begin(make_world, folder, injector, *, refuse, document, **device):
-    world = make_world(folder, system=CountingSystem(injector), **device)
-    with_messages(world.device, injector)
-    if refuse:
-        world.cloud.refuse_connection = lambda certificate: certificate != world.first_certificate
-    world.cloud.create_job(document=document, notify=False)
-    world.device.switch_on()
-    return world
-
-
-def run_until_calm(world, *, power_cut):
-    """Let an hour pass; whenever the device dies, it comes back three seconds later."""
-    end = world.loop.time + 3600
-    while world.loop.time < end:
-        try:
-            world.run(end - world.loop.time)
-        except Killed:
-            if power_cut:
-                world.device.switch_off()
-            else:
-                world.device.rotator.stop()
-            world.loop.call_later(3.0, world.device.switch_on if power_cut else world.device.start_component)
-
-
-def assert_ended(world):
-    for _ in range(2):
-        if world.device.leftovers():
-            world.device.switch_on()
-            world.run(600)
-    world.assert_sound()
-    in_place = world.device.certificate_in_place()
-    if world.cloud.status() == "SUCCEEDED":
-        assert in_place != world.first_certificate
-        assert world.cloud.registry == {in_place}
-    else:
-        assert world.cloud.status() in ("FAILED", "TIMED_OUT")
+    return say
 
 
 @pytest.mark.parametrize("refuse", [False, True], ids=["rotation", "rollback"])
 @pytest.mark.parametrize("power_cut", [True, False], ids=["power cut", "component killed"])
-def test_a_device_stopped_at_any_point_ends_with_a_working_credential(
-    tmp_path, make_world, rotation_document, refuse, power_cut, capsys
-):
+def test_a_device_stopped_at_any_point_ends_with_a_working_credential(begin, store, refuse, power_cut, say):
     counter = Injector()
-    world = begin(make_world, tmp_path / "count", counter, refuse=refuse, document=rotation_document())
+    world = begin(store, counter, refuse=refuse)
     run_until_calm(world, power_cut=power_cut)
     assert world.cloud.status() == ("FAILED" if refuse else "SUCCEEDED")
     outcomes = {}
-
-    for index in range(len(counter.points)):
-        injector = Injector()
-
-        def kill(at, _name, index=index):
-            if at == index:
-                raise Killed
-
-        injector.act = kill
-        world = begin(make_world, tmp_path / str(index), injector, refuse=refuse, document=rotation_document())
+    for index, name in enumerate(counter.points):
+        world = begin(store, Injector().kill_at(index), refuse=refuse)
         run_until_calm(world, power_cut=power_cut)
         try:
             assert_ended(world)
         except AssertionError as error:
-            raise AssertionError(f"killed at {index} ({counter.points[index]}): {error}") from error
+            raise AssertionError(f"killed at {index} ({name}): {error}") from error
         outcomes[world.cloud.status()] = outcomes.get(world.cloud.status(), 0) + 1
+        world.device.discard()
 
-    with capsys.disabled():
-        print(f"\n{len(counter.points)} crash points, then {outcomes}", end=" ")  # noqa: T201  # how exhaustive it was
+    say(f"{store}: {len(counter.points)} crash points, then {outcomes}")
     assert sum(outcomes.values()) == len(counter.points) > 80
+    kinds = {name.split()[0] for name in counter.points}
+    assert {"before", "after", "deliver", *MUTATING} - {"set_attributes"} <= kinds
+    assert ("set_attributes" in kinds) == (store == "files")
+    assert ("token" in kinds) == (store == "softhsm")
 
 
-FAULTS = {
+def test_every_file_that_is_opened_renamed_or_removed_is_so_by_a_counted_call(begin):
+    """What makes the count exhaustive: Python reports every such call, whoever makes it."""
+    injector, uncounted, watched = Injector(), [], []
+
+    def hook(event, arguments):
+        if watched and event in FILE_EVENTS and str(arguments[0]).startswith(watched[0]):
+            uncounted.extend([(event, arguments)] if not injector.within else [])
+
+    world = begin("files", injector)
+    looks = ("certificate_in_place", "pair_matches")  # the nucleus' part, played by the test
+
+    def unwatched(method):
+        def call(*arguments):
+            held = watched[:]
+            watched.clear()
+            try:
+                return method(*arguments)
+            finally:
+                watched.extend(held)
+
+        return call
+
+    for name in looks:
+        setattr(world.device, name, unwatched(getattr(world.device, name)))
+    sys.addaudithook(hook)
+    watched.append(str(world.device.folder))
+    try:
+        world.run(600)
+    finally:
+        watched.clear()
+    assert world.cloud.status() == "SUCCEEDED"
+    assert uncounted == []
+
+
+FILE_EVENTS = {"open", "os.rename", "os.remove", "os.chmod", "os.chown", "os.truncate", "os.link", "os.setxattr"}
+
+DISK_FAULTS = {
     "disk full": (errno.ENOSPC, GROWING),
     "disk read-only": (errno.EROFS, MUTATING),
     "permission denied": (errno.EACCES, MUTATING - {"write", "sync"}),
     "disk broken": (errno.EIO, MUTATING | {"read", "attributes"}),
 }
+TOKEN_FAULTS = {
+    "token removed": (pkcs11_errors.DeviceRemoved, TOKEN_CALLS),
+    "session lost": (pkcs11_errors.SessionHandleInvalid, TOKEN_CALLS - {"token open"}),
+    "permission denied by the token": (pkcs11_errors.PinLocked, {"token open"}),
+    "token full": (pkcs11_errors.DeviceMemory, {"token make", "token store"}),
+    "token read-only": (pkcs11_errors.TokenWriteProtected, TOKEN_CHANGES),
+}
+FAULTS = [
+    *(("files", name, *fault) for name, fault in DISK_FAULTS.items()),
+    *(("softhsm", name, *fault) for name, fault in (DISK_FAULTS | TOKEN_FAULTS).items()),
+]
 
 
-@pytest.mark.parametrize(("code", "calls"), FAULTS.values(), ids=FAULTS)
-def test_a_disk_that_fails_from_any_point_on_never_costs_the_credential(
-    tmp_path, make_world, rotation_document, code, calls
-):
+@pytest.mark.parametrize(("store", "fault", "error", "calls"), FAULTS, ids=[f"{s} {f}" for s, f, *_ in FAULTS])
+def test_what_fails_from_any_point_on_never_costs_the_credential(begin, store, fault, error, calls, say):
+    failure = OSError(error, errno.errorcode[error]) if isinstance(error, int) else error()
     counter = Injector()
-    world = begin(make_world, tmp_path / "count", counter, refuse=False, document=rotation_document())
-    run_until_calm(world, power_cut=True)
+    run_until_calm(begin(store, counter), power_cut=True)
     points = [index for index, name in enumerate(counter.points) if name in calls]
-    assert len(points) > 10
-
     for index in points:
-        injector = Injector()
-
-        def fail(at, name, index=index):
-            if at >= index and name in calls:
-                raise OSError(code, errno.errorcode[code])
-
-        injector.act = fail
-        world = begin(make_world, tmp_path / str(index), injector, refuse=False, document=rotation_document())
+        injector = Injector().fail_from(index, calls, failure)
+        world = begin(store, injector)
         world.run(3600)
-        if code == errno.ENOSPC:
-            assert world.device.pair_matches(), f"failing from {index} ({counter.points[index]})"
-            assert world.device.certificate_in_place() in world.cloud.registry, f"failing from {index}"
-        else:  # nothing can be put in its place on such a disk, but a working credential is there
-            assert world.device.holds_a_working_credential(), f"failing from {index} ({counter.points[index]})"
+        where = f"failing from {index} ({counter.points[index]})"
+        if error == errno.ENOSPC:
+            assert world.device.pair_matches(), where
+            assert world.device.certificate_in_place() in world.cloud.registry, where
+        else:  # nothing can be put in its place meanwhile, but a working credential is there
+            assert world.device.holds_a_working_credential(), where
 
-        injector.act = lambda at, name: None
+        injector.heal()
         for _ in range(2):
             world.device.switch_on()
             world.run(3600)
         assert_ended(world)
+        world.device.discard()
+    say(f"{store}, {fault}: {len(points)} points")
+    assert len(points) >= (2 if fault == "token full" else 4)
 
 
-def test_a_failing_disk_is_named_in_the_failure_reason(tmp_path, make_world, rotation_document):
-    injector = Injector()
-    world = begin(make_world, tmp_path / "full", injector, refuse=False, document=rotation_document())
-
-    def fail(_at, name):
-        if name in GROWING:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    injector.act = fail
+def test_a_failing_disk_is_named_in_the_failure_reason(begin):
+    injector = Injector().fail_from(0, GROWING, OSError(errno.ENOSPC, "No space left on device"))
+    world = begin("files", injector)
     world.run(60)
     assert world.cloud.status() == "FAILED"
     assert "No space left on device" in world.cloud.details()["DeviceFailureReason"]
 
 
-def test_no_key_is_readable_by_others_at_any_instant(tmp_path, make_world, rotation_document):
-    injector = Injector()
-    world = begin(make_world, tmp_path / "modes", injector, refuse=False, document=rotation_document())
-    seen = set()
+def test_no_key_is_readable_by_others_at_any_instant(begin):
+    injector, seen = Injector(), set()
+    world = begin("files", injector)
 
     def look(_at, _name):
         for path in world.device.folder.iterdir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC
 
 import pytest
 from cryptography import x509
@@ -161,7 +162,7 @@ OTHER = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gateway-8")])
 @pytest.fixture
 def check(ca):
     """Check a certificate made with some flaw; ``flaw`` maps (key, default arguments) to PEM."""
-    from datetime import UTC, datetime, timedelta
+    from datetime import datetime, timedelta
 
     from cryptography.hazmat.primitives import serialization
 

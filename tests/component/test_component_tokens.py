@@ -1,21 +1,17 @@
 """Credentials in real tokens: SoftHSM, and a TPM 2.0 (swtpm behind tpm2-pkcs11). Judged by pkcs11-tool and openssl.
 
-The token's library reads its settings when it is loaded, so each kind is set up once, SoftHSM from a copy
-that no other test loads; each test works under a label of its own.
+Each test works under a label of its own.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import shutil
 import subprocess
 import uuid
 
 import pkcs11
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from component_token_device import enrol as enrol_token
+from component_tokens import PIN, SoftHsm
 
 from component.certificate_rotator.errors import StoreError
 from component.certificate_rotator.pkcs11_token import Token
@@ -23,92 +19,9 @@ from component.certificate_rotator.store import Generation
 from component.certificate_rotator.store_pkcs11 import Pkcs11Store
 from protocol.algorithms import CsrSigningAlgorithm, KeyType, matching_csr_algorithms
 
-PIN = "7391"
-SOFTHSM = "/usr/lib/softhsm/libsofthsm2.so"
-TPM = "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so"
 
-
-def run(*command, check=True):
-    return subprocess.run(command, check=check, capture_output=True, text=True)
-
-
-class Machine:
-    """A token with its library, and tools that are not ours to look into it."""
-
-    def __init__(self, library, slot, token_label):
-        self.library, self.slot, self.token_label = library, slot, token_label
-
-    def token(self, kind=Token):
-        return kind(self.library, self.slot, PIN)
-
-    def objects(self, label):
-        """(kind, id) of every object under a label, says pkcs11-tool."""
-        text = run(
-            "pkcs11-tool", "--module", self.library, "--token-label", self.token_label, "--login", "--pin", PIN, "-O"
-        ).stdout
-        found, kind, name = [], None, None
-        for line in text.splitlines():
-            if " Object" in line:
-                kind, name = line.split(" Object")[0], None
-            elif line.strip().startswith("label:"):
-                name = line.split(":", 1)[1].strip()
-            elif line.strip().startswith("ID:") and name == label:
-                found.append((kind, line.split(":", 1)[1].strip()))
-        return sorted(found)
-
-
-@pytest.fixture(scope="module")
-def softhsm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("softhsm")
-    (folder / "tokens").mkdir()
-    configuration = folder / "softhsm2.conf"
-    configuration.write_text(f"directories.tokendir = {folder}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
-    before = os.environ.get("SOFTHSM2_CONF")
-    os.environ["SOFTHSM2_CONF"] = str(configuration)
-    run("softhsm2-util", "--init-token", "--free", "--label", "device", "--pin", PIN, "--so-pin", PIN)
-    own = str(shutil.copy(SOFTHSM, folder))
-    library = pkcs11.lib(own)
-    slot = next(slot for slot in library.get_slots(token_present=True) if slot.get_token().label == "device")
-    yield Machine(own, slot.slot_id, "device")
-    if before is None:
-        del os.environ["SOFTHSM2_CONF"]
-    else:
-        os.environ["SOFTHSM2_CONF"] = before
-
-
-@pytest.fixture(scope="module")
-def tpm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tpm")
-    (folder / "state").mkdir()
-    (folder / "store").mkdir()
-    socket = folder / "s"
-    server = subprocess.Popen(
-        ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}/state", "--server", f"type=unixio,path={socket}",
-         "--ctrl", f"type=unixio,path={socket}.ctrl", "--flags", "not-need-init,startup-clear"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    settings = {
-        "TPM2_PKCS11_STORE": str(folder / "store"),
-        "TPM2_PKCS11_TCTI": f"swtpm:path={socket}",
-        "TPM2TOOLS_TCTI": f"swtpm:path={socket}",
-        "TPM2_PKCS11_LOG_LEVEL": "0",
-    }
-    os.environ.update(settings)
-    try:
-        while not socket.exists():
-            assert server.poll() is None
-        run("pkcs11-tool", "--module", TPM, "--slot-index", "0", "--init-token", "--label", "device", "--so-pin", PIN)
-        run("tpm2_flushcontext", "-t")
-        run("pkcs11-tool", "--module", TPM, "--token-label", "device", "--init-pin", "--so-pin", PIN, "--pin", PIN)
-        run("tpm2_flushcontext", "-t")
-        slots = pkcs11.lib(TPM).get_slots(token_present=True)
-        slot = next(slot for slot in slots if slot.get_token().label == "device")
-        yield Machine(TPM, slot.slot_id, "device")
-    finally:
-        server.terminate()
-        server.wait()
-        for name in settings:
-            del os.environ[name]
+def run(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -118,26 +31,14 @@ def machine(request):
 
 @pytest.fixture
 def enrol(ca):
-    """Put a first credential into a token under a fresh label."""
+    """Put a first credential into a token under a fresh label: (label, certificate, store)."""
 
-    def enrol(machine, kind=Token):
+    def run(machine):
         label = f"device-{uuid.uuid4().hex[:8]}"
-        token = machine.token()
-        with token.session():
-            token.generate(KeyType.ECDSA_P256, label, b"\x01" + uuid.uuid4().bytes)
-            public = next(item for item in token.find(label) if item.kind is pkcs11.ObjectClass.PUBLIC_KEY)
-            key = serialization.load_der_public_key(token.public_key(public))
-            name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gateway-7")])
-            certificate = ca.issue(key, name)
-            der = certificate.public_bytes(serialization.Encoding.DER)
-            token.store_certificate(der, name.public_bytes(), label, public.id)
-        return (
-            label,
-            certificate.public_bytes(serialization.Encoding.PEM).decode(),
-            Pkcs11Store(machine.token(kind), label),
-        )
+        first = enrol_token(ca, machine.token(), label)
+        return label, first, Pkcs11Store(machine.token(), label)
 
-    return enrol
+    return run
 
 
 CASES = [
@@ -212,158 +113,31 @@ def test_a_token_that_cannot_be_used_is_named_and_the_pin_is_not(softhsm, slot, 
     assert PIN not in repr(store.__dict__["_token"])
 
 
-class Killed(BaseException):
-    """Nothing catches it."""
+def test_a_token_that_is_pulled_is_named_and_met_afresh_when_it_is_back(tmp_path, monkeypatch, enrol):
+    (tmp_path / "token").mkdir()
+    pulled = SoftHsm(tmp_path / "token")
+    monkeypatch.setenv("SOFTHSM2_CONF", pulled.environment["SOFTHSM2_CONF"])
+    label, first, store = enrol(pulled)
+    store.begin()
+    pulled.tokens.rename(tmp_path / "drawer")
+    with pytest.raises(StoreError, match=r"check that it is present|plug it in") as caught:
+        store.prepare(KeyType.ECDSA_P256)
+    assert PIN not in str(caught.value)
+    (tmp_path / "drawer").rename(pulled.tokens)
+    store.prepare(KeyType.ECDSA_P256)
+    assert store.current_certificate().decode() == first
+    assert len(pulled.objects(label)) == 3
 
 
-class CountingToken(Token):
-    """A token with a point before and after every call that changes it."""
-
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.points = []
-        self.act = lambda index, name: None
-
-    def point(self, name):
-        self.points.append(name)
-        self.act(len(self.points) - 1, name)
-
-
-def _counted(name):
-    original = getattr(Token, name)
-
-    def method(self, *arguments):
-        self.point(f"before {name}")
-        result = original(self, *arguments)
-        self.point(f"after {name}")
-        return result
-
-    return method
-
-
-for _name in ("find", "generate", "store_certificate", "certificate", "public_key", "sign", "relabel", "destroy"):
-    setattr(CountingToken, _name, _counted(_name))
-
-
-class TokenDevice:
-    """Makes the virtual device of conftest keep its credential in a token."""
-
-    def __init__(self, device, store, label, machine):
-        self.device, self.store, self.label, self.machine = device, store, label, machine
-        device.certificate_in_place = self.certificate
-        device.pair_matches = self.pair_matches
-        device.leftovers = self.leftovers
-        device.make_store = lambda _system: self.store
-
-        device.empty = self.empty
-
-    def empty(self):
-        token = self.machine.token()
-        with token.session():
-            for item in token.find(self.label):
-                token.destroy(item)
-
-    def certificate(self):
-        """The nucleus finds key and certificate by label; anything but one of each is no credential."""
-        token = self.machine.token()
-        with token.session():
-            found = [item for item in token.find(self.label) if item.kind is pkcs11.ObjectClass.CERTIFICATE]
-            if len(found) != 1:
-                return ""
-            der = token.certificate(found[0])
-        return x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM).decode()
-
-    def pair_matches(self):
-        token = self.machine.token()
-        with token.session():
-            kinds = [(item.kind, item.id) for item in token.find(self.label)]
-        keys = [identity for kind, identity in kinds if kind is pkcs11.ObjectClass.PRIVATE_KEY]
-        certificates = [identity for kind, identity in kinds if kind is pkcs11.ObjectClass.CERTIFICATE]
-        return len(keys) == 1 and keys == certificates
-
-    def leftovers(self):
-        token = self.machine.token()
-        with token.session():
-            labels = [item.label for suffix in (".old", ".new") for item in token.find(self.label + suffix)]
-        files = {path.name for path in self.device.folder.iterdir()} - {"thingCert.crt", "privKey.key"}
-        return labels + sorted(files)
-
-
-def token_world(make_world, folder, enrol, machine, document, *, refuse=False):
-    label, first, store = enrol(machine, CountingToken)
-    world = make_world(folder)
-    world.cloud.registry = {first}
-    world.first_certificate = first
-    if refuse:
-        world.cloud.refuse_connection = lambda certificate: certificate != first
-    TokenDevice(world.device, store, label, machine)
-    world.cloud.create_job(document=document, notify=False)
-    world.device.switch_on()
-    return world, store._token
-
-
-def run_until_calm(world):
-    end = world.loop.time + 3600
-    while world.loop.time < end:
-        try:
-            world.run(end - world.loop.time)
-        except Killed:
-            world.device.switch_off()
-            world.loop.call_later(3.0, world.device.switch_on)
-
-
-@pytest.mark.parametrize("refuse", [False, True], ids=["rotation", "rollback"])
-def test_a_device_stopped_at_any_call_of_its_token_ends_with_a_working_credential(
-    tmp_path, make_world, softhsm, enrol, rotation_document, refuse, capsys, caplog
-):
-    caplog.set_level(logging.ERROR)
-    world, counter = token_world(make_world, tmp_path / "n", enrol, softhsm, rotation_document(), refuse=refuse)
-    run_until_calm(world)
-    assert world.cloud.status() == ("FAILED" if refuse else "SUCCEEDED")
-    outcomes = {}
-    # Reads change nothing: before a change and after it are all the states there are.
-    points = [i for i, name in enumerate(counter.points) if name.split()[1] in CHANGES]
-    for index in points:
-        world, token = token_world(
-            make_world, tmp_path / str(index), enrol, softhsm, rotation_document(), refuse=refuse
-        )
-
-        def kill(at, _name, index=index):
-            if at == index:
-                raise Killed
-
-        token.act = kill
-        run_until_calm(world)
-        for _ in range(2):
-            if world.device.leftovers():
-                world.device.switch_on()
-                world.run(600)
-        world.assert_sound()
-        assert world.cloud.status() in ("SUCCEEDED", "FAILED")
-        outcomes[world.cloud.status()] = outcomes.get(world.cloud.status(), 0) + 1
-        world.device.empty()  # SoftHSM reads every object there is, each time
-    with capsys.disabled():
-        print(f"\n{len(points)} crash points in the token, then {outcomes}", end=" ")  # noqa: T201  # how exhaustive
-    assert len(points) >= 20
-
-
-CHANGES = ("generate", "store_certificate", "relabel", "destroy")
-
-
-def test_a_token_that_is_pulled_during_a_rotation_and_put_back_loses_nothing(
-    tmp_path, make_world, softhsm, enrol, rotation_document
-):
-    world, token = token_world(make_world, tmp_path / "pulled", enrol, softhsm, rotation_document())
-
-    def pull(_at, name):
-        if name == "before relabel":
-            raise StoreError("there is no token in the slot; plug it in or correct the slot")
-
-    token.act = pull
-    world.run(3600)
-    assert world.device.pair_matches()
-    token.act = lambda at, name: None
-    for _ in range(2):
-        world.device.switch_on()
-        world.run(3600)
-    world.assert_sound()
+def test_a_tpm_that_was_restarted_has_forgotten_its_sessions_and_is_met_afresh(tpm, enrol, ca):
+    label, _, store = enrol(tpm)
+    store.begin()
+    tpm.stop()
+    with pytest.raises(StoreError, match=r"check that it is present|plug it in"):
+        store.prepare(KeyType.ECDSA_P256)
+    tpm.start()
+    store.settle()
+    store.prepare(KeyType.ECDSA_P256)
+    store.install(ca.issue_pem(store.request(CsrSigningAlgorithm.SHA256_ECDSA)))
+    store.settle()
+    assert len(tpm.objects(label)) == 3

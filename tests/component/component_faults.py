@@ -1,0 +1,163 @@
+"""Stops the device, its disk or its token at one counted point, or from one point on.
+
+Counted, not drawn: a first run counts the points, then each is hit once. A point is every call that touches the
+disk (a write has one in its middle too), every call that touches the token, and every message of the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from component.certificate_rotator.pkcs11_token import Token
+from component.certificate_rotator.system import System
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches kill -9."""
+
+
+class Injector:
+    """Counts points, and acts at one of them or from one of them on."""
+
+    def __init__(self):
+        self.points = []
+        self.act = lambda index, name: None
+        self.within = 0  # calls of System in progress
+        self.changes = 0  # of the token
+
+    def point(self, name):
+        self.points.append(name)
+        self.act(len(self.points) - 1, name)
+
+    def kill_at(self, index):
+        def act(at, _name):
+            if at == index:
+                raise Killed
+
+        self.act = act
+        return self
+
+    def fail_from(self, index, calls, error):
+        """Let every call of these names fail from a point on."""
+
+        def act(at, name):
+            if at >= index and name in calls:
+                raise error
+
+        self.act = act
+        return self
+
+    def heal(self):
+        self.act = lambda index, name: None
+
+
+class CountingSystem(System):
+    """The real file system with a point before every call, and one in the middle of each write."""
+
+    def __init__(self, injector):
+        self.injector = injector
+
+    def write(self, descriptor, data):
+        self.injector.point("write")
+        super().write(descriptor, data[: len(data) // 2])
+        self.injector.point("write")
+        super().write(descriptor, data[len(data) // 2 :])
+
+
+def _counted(name):
+    original = getattr(System, name)
+
+    def method(self, *arguments):
+        self.injector.point(name)
+        self.injector.within += 1
+        try:
+            return original(self, *arguments)
+        finally:
+            self.injector.within -= 1
+
+    return method
+
+
+for _name in ("read", "exists", "create", "sync", "close", "replace", "remove", "sync_folder", "attributes",
+              "set_attributes"):  # fmt: skip
+    setattr(CountingSystem, _name, _counted(_name))
+
+MUTATING = {"create", "write", "sync", "replace", "remove", "sync_folder", "set_attributes"}
+GROWING = {"create", "write"}
+
+
+class CountingToken(Token):
+    """A real token with a point before every call, and one after each that changes it."""
+
+    def __init__(self, injector, *arguments):
+        super().__init__(*arguments)
+        self.injector = injector
+
+    @contextlib.contextmanager
+    def _errors(self, what):
+        name = "token " + what.split()[0]
+        with super()._errors(what):
+            self.injector.point(name)
+            yield
+            if name in TOKEN_CHANGES:
+                self.injector.changes += 1
+                self.injector.point(name + " done")
+
+
+TOKEN_CHANGES = {"token make", "token store", "token rename", "token remove"}
+TOKEN_CALLS = TOKEN_CHANGES | {"token open", "token look", "token read", "token sign"}
+
+
+def with_messages(device, injector):
+    """Points before and after each message of the device, and before each that reaches it."""
+    publish, restart, deliver = device.publish, device.restart, device.deliver
+
+    def counted(name, method):
+        def call(*arguments):
+            injector.point(f"before {name}")
+            method(*arguments)
+            injector.point(f"after {name}")
+
+        return call
+
+    device.publish, device.restart = counted("publish", publish), counted("restart", restart)
+
+    def counted_deliver(topic, payload):
+        injector.point("deliver")
+        deliver(topic, payload)
+
+    device.deliver = counted_deliver
+
+
+def run_until_calm(world, *, power_cut):
+    """Let an hour pass; whenever the device dies, it comes back three seconds later.
+
+    Either the power goes (the nucleus reads the credential again), or only the component dies (the nucleus
+    keeps the connection that it has).
+    """
+    end = world.loop.time + 3600
+    while world.loop.time < end:
+        try:
+            world.run(end - world.loop.time)
+        except Killed:  # noqa: PERF203  # that is what this loop is for
+            world.device.process_died()
+            if power_cut:
+                world.device.switch_off()
+            else:
+                world.device.rotator.stop()
+            world.loop.call_later(3.0, world.device.switch_on if power_cut else world.device.start_component)
+
+
+def assert_ended(world):
+    """Completed or rolled back, and nothing left over within two restarts."""
+    for _ in range(2):
+        if world.device.leftovers():
+            world.device.switch_on()
+            world.run(600)
+    world.assert_sound()
+    in_place = world.device.certificate_in_place()
+    if world.cloud.status() == "SUCCEEDED":
+        assert in_place != world.first_certificate
+        assert world.cloud.registry == {in_place}
+    else:
+        assert world.cloud.status() in ("FAILED", "TIMED_OUT")

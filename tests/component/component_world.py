@@ -1,0 +1,199 @@
+"""A device on virtual time: the component's own code over real files or a real token, and a cloud in memory."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from pathlib import Path
+
+from component_cloud import NOW, THING, Cloud, spki
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from component.certificate_rotator.configuration import Configuration
+from component.certificate_rotator.journal import Journal
+from component.certificate_rotator.rotator import Rotator
+from component.certificate_rotator.store_files import FileStore
+from component.certificate_rotator.system import System
+
+
+class VirtualTimer:
+    def __init__(self, action):
+        self.action = action
+
+    def cancel(self):
+        self.action = None
+
+
+class VirtualLoop:
+    """Actions in order; time jumps to the next timer when nothing else is left."""
+
+    def __init__(self):
+        self.time = 0.0
+        self._ready = deque()
+        self._timers = []
+        self._order = itertools.count()
+
+    def call_soon(self, action):
+        self._ready.append(action)
+
+    def call_later(self, seconds, action):
+        timer = VirtualTimer(action)
+        heapq.heappush(self._timers, (self.time + seconds, next(self._order), timer))
+        return timer
+
+    def settle(self):
+        """Run what is ready, and let no time pass."""
+        while self._ready:
+            self._ready.popleft()()
+
+    def run(self, seconds=0.0):
+        """Let this much time pass."""
+        until = self.time + seconds
+        self.settle()
+        while self._timers and self._timers[0][0] <= until:
+            due, _, timer = heapq.heappop(self._timers)
+            self.time = max(self.time, due)
+            if timer.action is not None:
+                timer.action()
+            self.settle()
+        self.time = until
+
+    def discard(self):
+        """The process is gone, and with it everything that it had in mind."""
+        self._ready.clear()
+        self._timers.clear()
+
+
+class FrozenClock:
+    def now(self):
+        return NOW
+
+
+class Device:
+    """Hardware that is switched on and off: what survives is the folder."""
+
+    outlived = False
+
+    def __init__(self, folder: Path, pair, cloud, loop, *, system=None, configuration=Configuration):
+        self.folder, self.cloud, self.loop = folder, cloud, loop
+        self.system = system or System()
+        self.configuration = configuration
+        self.rotator = None
+        self.principal = None
+        self.handlers = {}
+        self.restarts = 0
+        self.restart_works = True
+        self.enrol(pair)
+
+    # What lies where: of files here, of a token in component_token_device.py
+    def enrol(self, pair):
+        self.certificate, self.key = self.folder / "thingCert.crt", self.folder / "privKey.key"
+        self.certificate.write_text(pair[0])
+        self.key.write_text(pair[1])
+        self.key.chmod(0o600)
+
+    def make_store(self):
+        return FileStore(self.certificate, self.key, self.system)
+
+    def certificate_in_place(self):
+        return self.certificate.read_text()
+
+    def holds_a_working_credential(self):
+        """In place or kept beside it."""
+        for suffix in ("", ".old", ".new"):
+            certificate, key = (path.with_name(path.name + suffix) for path in (self.certificate, self.key))
+            complete = certificate.exists() and key.exists() and self.pair_matches(certificate, key)
+            if complete and certificate.read_text() in self.cloud.registry:
+                return True
+        return False
+
+    def pair_matches(self, certificate=None, key=None):
+        certificate = x509.load_pem_x509_certificate((certificate or self.certificate).read_bytes())
+        key = serialization.load_pem_private_key((key or self.key).read_bytes(), None)
+        return spki(certificate.public_key()) == spki(key.public_key())
+
+    def leftovers(self):
+        expected = {self.certificate.name, self.key.name}
+        return sorted(path.name for path in self.folder.iterdir() if path.name not in expected)
+
+    def discard(self):
+        """The world is over: leave nothing in a store that is shared."""
+
+    def process_died(self):
+        """What the operating system does when the component's process is gone."""
+
+    def switch_on(self):
+        """The nucleus reads the credential and starts the component; off it was before, if it was on."""
+        self.switch_off()
+        self.connect()
+        self.start_component()
+
+    def connect(self):
+        self.principal = self.certificate_in_place()
+        self.cloud.connect(self)
+
+    def start_component(self):
+        self.handlers = {}
+        self.rotator = Rotator(
+            thing_name=THING,
+            configuration=self.configuration,
+            store=self.make_store(),
+            journal=Journal(self.folder / "journal.json", self.system),
+            messages=self,
+            restarter=self,
+            loop=self.loop,
+            clock=FrozenClock(),
+        )
+        self.rotator.start()
+
+    def switch_off(self):
+        if self.rotator is not None:
+            self.rotator.stop()
+        self.rotator = None
+        self.principal = None
+        if self.cloud.device is self:
+            self.cloud.device = None
+
+    # ports
+    def subscribe(self, topic_filter, handler):
+        self.handlers[topic_filter] = handler
+
+    def publish(self, topic, payload):
+        self.cloud.receive(self, topic, payload)
+
+    def restart(self):
+        self.restarts += 1
+        if not self.restart_works:
+            return
+        if self.outlived:
+            self.connect()
+            return
+
+        self.loop.call_later(1.0, self.switch_on)
+
+    def deliver(self, topic, payload):
+        for topic_filter, handler in list(self.handlers.items()):
+            wanted, found = topic_filter.split("/"), topic.split("/")
+            if len(wanted) == len(found) and all(w in ("+", f) for w, f in zip(wanted, found)):
+                handler(topic, payload)
+
+
+class World:
+    """One device and its cloud on one virtual loop."""
+
+    def __init__(self, folder, ca, pair, *, kind=Device, **device):
+        self.loop = VirtualLoop()
+        self.cloud = Cloud(ca, pair[0], self.loop)
+        self.device = kind(folder, pair, self.cloud, self.loop, **device)
+        self.first_certificate = self.device.certificate_in_place()
+
+    def run(self, seconds=600.0):
+        self.loop.run(seconds)
+
+    def assert_sound(self):
+        """What must hold whenever everything has calmed down."""
+        assert self.device.pair_matches()
+        assert self.device.certificate_in_place() in self.cloud.registry
+        assert self.device.leftovers() == []

@@ -1,0 +1,78 @@
+"""One real device in the sandbox: built archive, recipe, IPC, mutual TLS, and a site around it."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+from component_site import PEM, SUBJECT, THING, Site
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from component import build
+from sandbox.edge import Component, Nucleus, Provisioning, Variant, provision
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory):
+    """The built archive, unpacked as the nucleus unpacks it, beside its recipe."""
+    folder = tmp_path_factory.mktemp("build")
+    build.main(["--output", str(folder), "--version", "1.2.3"])
+    with zipfile.ZipFile(folder / build.ARCHIVE) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = Site(tmp_path)
+    yield site
+    site.stop()
+
+
+def enrol(site, root):
+    """A first credential in the nucleus' default files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (root / "privKey.key").write_bytes(pem)
+    (root / "privKey.key").chmod(0o600)
+    (root / "thingCert.crt").write_text(site.pems[site.issue(key.public_key(), SUBJECT)])
+
+
+@pytest.fixture
+def start(tmp_path, site, artifacts):
+    """Provision a device with a first credential and start its nucleus."""
+    started = []
+
+    def run(*, variant=Variant.CLASSIC, interpolate=True, configuration=None, environment=None, **system):
+        root = Path(os.path.realpath(tmp_path)) / "gg"
+        config = provision(
+            root,
+            Provisioning(
+                THING,
+                site.endpoint.host,
+                site.endpoint.port,
+                site.ca_file,
+                variant=variant,
+                interpolate=interpolate,
+                **system,
+            ),
+        )
+        if "pkcs11" not in system:
+            enrol(site, root)
+        component = Component(
+            artifacts / "recipe.yaml", artifacts / "unpacked", environment=environment or {}, run_install=True
+        )
+        nucleus = Nucleus(root, component, variant=variant)
+        if configuration:
+            default = {**nucleus.recipe.default_configuration, **configuration}
+            config.set_configuration(nucleus.recipe.name, default, "1.2.3")
+        nucleus.start()
+        started.append(nucleus)
+        return nucleus
+
+    yield run
+    for nucleus in started:
+        nucleus.stop()

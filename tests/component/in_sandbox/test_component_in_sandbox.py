@@ -1,0 +1,116 @@
+"""The component as its own process: built archive, recipe, Greengrass IPC, mutual TLS, nucleus restart."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+from component_site import OPENSSL_KEY, openssl, openssl_says_they_match, python_pid, wait_for_log
+
+from protocol.algorithms import KeyType, matching_csr_algorithms
+from sandbox.edge import Deployment, Variant
+
+
+def test_each_key_type_and_every_csr_algorithm_rotates_through_ipc_and_tls(start, site):
+    nucleus = start()
+    assert nucleus.wait_connected()
+    restarts = 0
+    for key_type in KeyType:
+        for algorithm in matching_csr_algorithms(key_type):
+            job_id = f"{key_type.value}-{algorithm.value}"
+            site.create_job(
+                {
+                    "operation": "ROTATE_CERTIFICATE",
+                    "keyAlgorithm": key_type.value,
+                    "signingAlgorithm": algorithm.value,
+                },
+                job_id,
+            )
+            job = site.wait_ended(job_id)
+            assert job["status"] == "SUCCEEDED", (job, nucleus.log_file.read_text()[-3000:])
+            restarts += 1
+            assert openssl_says_they_match(nucleus.root)
+            text = openssl("x509", "-in", str(nucleus.root / "thingCert.crt"), "-noout", "-text")
+            assert OPENSSL_KEY[key_type] in text
+            assert site.record["csr"].signature_hash_algorithm.name == algorithm.hash_name.lower()
+            assert {path.name for path in nucleus.root.iterdir() if path.is_file()} == {"privKey.key", "thingCert.crt"}
+            assert (nucleus.root / "privKey.key").stat().st_mode & 0o777 == 0o600
+    assert nucleus.component_starts == restarts + 1
+    assert len(site.active) == 1
+
+
+def test_nucleus_lite_rotates_without_ending_the_component(start, site):
+    nucleus = start(variant=Variant.LITE)
+    assert nucleus.wait_connected()
+    site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"})
+    assert site.wait_ended()["status"] == "SUCCEEDED", nucleus.log_file.read_text()
+    assert openssl_says_they_match(nucleus.root)
+
+
+def test_a_commit_without_answer_is_rolled_back_and_the_job_says_why(start, site):
+    nucleus = start(configuration={"stepTimeLimitSeconds": 5, "resendIntervalSeconds": 1})
+    site.deaf.add("commit")
+    before = (nucleus.root / "privKey.key").read_bytes()
+    site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"})
+    job = site.wait_ended()
+    assert job["status"] == "FAILED"
+    assert "no answer to the commit" in job["statusDetails"]["DeviceFailureReason"]
+    assert (nucleus.root / "privKey.key").read_bytes() == before
+    assert openssl_says_they_match(nucleus.root)
+
+
+def test_a_deployment_with_families_that_do_not_match_is_refused_with_the_reason(start):
+    nucleus = start()
+    wait_for_log(nucleus, "job -: ASKING → IDLE")
+    refused = nucleus.deploy(Deployment("d-1", {"keyAlgorithm": "ECDSA-P256"}))
+    assert refused.status == "FAILED"
+    assert "cannot sign with SHA256WITHRSA" in refused.reason
+    merge = {"keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
+    assert nucleus.deploy(Deployment("d-2", merge)).status == "SUCCEEDED"
+
+
+def test_a_real_kill_nine_at_spread_out_moments_never_costs_the_credential(start, site):
+    nucleus = start(configuration={"resendIntervalSeconds": 1})
+    assert nucleus.wait_connected()
+    for number in range(8):
+        job_id = f"job-{number}"
+        site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"}, job_id)
+        time.sleep(number * 0.02)  # a moment of its own for each kill: that is what is under test
+        while (group := nucleus.component_pid) is None:  # the nucleus is restarting just now
+            time.sleep(0.005)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+        job = site.wait_ended(job_id)
+        assert openssl_says_they_match(nucleus.root), job
+        in_place = (nucleus.root / "thingCert.crt").read_text()
+        assert in_place in {site.pems[identity] for identity in site.active}, job
+
+
+def test_without_interpolation_the_log_names_the_setting(start):
+    nucleus = start(interpolate=False)
+    wait_for_log(nucleus, "interpolateComponentConfiguration")
+
+
+def test_losing_the_nucleus_ends_the_process_with_a_line_that_says_so(start):
+    nucleus = start()
+    wait_for_log(nucleus, "job -: ASKING → IDLE")
+    first = nucleus.component_starts
+    nucleus._loop.run(_drop_ipc(nucleus))
+    wait_for_log(nucleus, "the connection to the nucleus is lost")
+    wait_for_log(nucleus, "job -: ASKING → IDLE")
+    assert nucleus.component_starts >= first
+
+
+async def _drop_ipc(nucleus):
+    nucleus._ipc.disconnect_all()
+
+
+def test_idle_the_process_is_small_and_starts_within_a_second(start):
+    nucleus = start()
+    wait_for_log(nucleus, "job -: ASKING → IDLE")
+    status = Path(f"/proc/{python_pid(nucleus)}/status").read_text()
+    resident = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+    assert resident < 60 * 1024, f"{resident} KiB"
