@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+import sys
 import zipfile
+from importlib.metadata import packages_distributions
 
 import pytest
+from packaging.utils import canonicalize_name
 from pydantic import ValidationError
 
 from backend import build
@@ -115,3 +120,35 @@ def test_wheels_that_cannot_be_had_end_with_what_pip_said(tmp_path, monkeypatch)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(build.BuildError, match="could not get the wheels"):
         build.install_wheels(tmp_path / "target", requirements)
+
+
+def imported(files):
+    """Top-level names of every module that the files import from outside."""
+    found = set()
+    for name, content in files:
+        for node in ast.walk(ast.parse(content, name)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize(
+    ("files", "requirements", "own"),
+    [
+        (build.sources, build.REQUIREMENTS, {"backend", "protocol"}),
+        (build.reconcile_sources, build.RECONCILE_REQUIREMENTS, {"controller", "protocol"}),
+    ],
+    ids=["functions", "reconcile"],
+)
+def test_a_zip_has_every_package_that_its_sources_import(files, requirements, own):
+    """What the runtime brings (boto3, and with it botocore) need not be locked."""
+    locked = set(re.findall(r"^([a-z0-9-]+)(?:\[[\w,]+\])?==", requirements.read_text(), re.MULTILINE))
+    providers = packages_distributions()
+    missing = {
+        name
+        for name in imported(files()) - own - {"boto3", "botocore"}
+        if not {canonicalize_name(provider) for provider in providers[name]} & locked
+    }
+    assert missing == set()
