@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from integration_bench import COMMIT, CREATE
+from integration_bench import COMMIT, CREATE, TERMINAL
 
 pytestmark = pytest.mark.portable
 FAST = {"keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
@@ -90,6 +90,28 @@ def test_a_function_that_stays_throttled_fails_the_job_and_its_late_runs_do_no_h
     assert_still_works(bench)
     for thing in bench.things:
         assert [held.status for held in bench.certificates(thing).values()] == ["ACTIVE"]
+
+
+def test_an_end_that_is_handled_late_removes_the_old_certificate_late(bench, before):
+    with bench.throttled(TERMINAL):
+        job = bench.rotate(FAST)
+        assert {ending.status for ending in bench.endings(job).values()} == {"SUCCEEDED"}
+        assert {len(bench.certificates(thing)) for thing in bench.things} == {2}
+    bench.assert_rotated(job, before)
+
+
+def test_an_end_that_nobody_hears_of_is_made_up_for_by_the_next_rotation(bench, before):
+    with bench.rule_off(TERMINAL):
+        job = bench.rotate(FAST)
+        assert {ending.status for ending in bench.endings(job).values()} == {"SUCCEEDED"}
+    left_behind = bench.registry()
+    assert {len(held) for held in left_behind.values()} == {2}
+    job = bench.rotate(FAST)
+    assert {ending.status for ending in bench.endings(job).values()} == {"SUCCEEDED"}
+    for thing in bench.things:
+        bench.until(lambda thing=thing: len(bench.certificates(thing)) == 1, f"one is left of {thing}")
+        assert not set(bench.certificates(thing)) & set(left_behind[thing])
+        assert not [certificate for certificate in left_behind[thing] if bench.exists(certificate)]
 
 
 def test_an_authority_that_the_deployment_does_not_have_is_refused_by_name(bench, before):
