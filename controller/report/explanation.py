@@ -13,6 +13,8 @@ from . import words
 from .as_json import FORMAT_VERSION, dump, finding_value
 from .console import OUTCOME_STYLES, Look, Page, table
 from .formats import Format
+from .markdown import code, plain
+from .markdown import table as markdown_table
 
 _VERDICTS = {
     Outcome.ROTATE: "is to be rotated",
@@ -90,4 +92,26 @@ def _json(explained: Explained, _look: Look) -> str:
     )
 
 
-RENDERERS: Mapping[Format, Callable[[Explained, Look], str]] = {Format.TEXT: _text, Format.JSON: _json}
+def _markdown(explained: Explained, _look: Look) -> str:
+    explanation, desired = explained.explanation, explained.desired
+    commit = words.commit(explanation.commit, is_dirty=desired.is_dirty)
+    policy = code(explanation.policy) if explanation.policy else "(several claim it)"
+    parts = [
+        f"## {code(explanation.device)} {_verdict(explanation)}\n",
+        f"Fleet {code(desired.fleet.name)}, policy {policy}, {commit}.\n",
+    ]
+    for number, finding in enumerate(explanation.assessment.findings):
+        place = f" ({code(explanation.places[number])})" if number < len(explanation.places) else ""
+        remedy = f" → {finding.remedy}" if finding.remedy else ""
+        parts.append(f"- **{finding.reason.value}**{place}: {plain(finding.message + remedy)}")
+    if explanation.arithmetic:
+        rows = [(plain(line.name), plain(line.value), plain(line.formula)) for line in explanation.arithmetic]
+        parts.append(f"\n{markdown_table(('', 'Value', 'How'), rows)}")
+    return "\n".join(parts) + "\n"
+
+
+RENDERERS: Mapping[Format, Callable[[Explained, Look], str]] = {
+    Format.TEXT: _text,
+    Format.JSON: _json,
+    Format.MARKDOWN: _markdown,
+}

@@ -12,6 +12,7 @@ from . import words
 from .charts.all import charts_of
 from .charts.chart import Chart
 from .groups import TITLES, Group, by_reason
+from .html_plan import PlanView, plan_view
 from .model import FleetReport, Report
 from .text import sentence
 
@@ -72,6 +73,7 @@ class FleetView:
     commit: str
     tiles: tuple[Tile, ...]
     bar: tuple[Part, ...]
+    plan: PlanView | None
     sections: tuple[Section, ...]
     charts: tuple[Chart, ...]
     unmanaged: str
@@ -108,8 +110,9 @@ def page_view(report: Report) -> PageView:
         verdict = f"{good} of {words.count(number, 'fleet')} in sync"
         governed, in_sync = sum(f.governed for f in fleets), sum(f.in_sync for f in fleets)
         lead = f"{in_sync:,} of {words.count(governed, 'device')} in sync"
+    kind = "Plan" if any(fleet.plan is not None for fleet in fleets) else "Drift report"
     return PageView(
-        title=f"Drift report, {words.instant(report.created_at)}",
+        title=f"{kind}, {words.instant(report.created_at)}",
         verdict=verdict,
         is_good=is_good,
         lead=lead,
@@ -158,6 +161,7 @@ def _fleet(index: int, report: FleetReport) -> FleetView:
         commit=words.commit(desired.commit, is_dirty=desired.is_dirty),
         tiles=tuple(_tiles(report)),
         bar=tuple(_bar(report)),
+        plan=plan_view(report.plan) if report.plan is not None else None,
         sections=tuple(_sections(report)),
         charts=charts_of(report),
         unmanaged=words.listed(state.unmanaged[: state.unmanaged_count], UNMANAGED_SHOWN)

@@ -29,6 +29,13 @@ def test_explain_shows_the_arithmetic_the_line_and_the_commit(asked):
     assert value["findings"][0]["source"].startswith("desired_state/factory.yaml:")
 
 
+def test_explain_can_be_pasted_into_an_issue(asked):
+    told = asked.run("explain", "gateway-3", "--now", "2027-11-23T00:00:00Z", "--format", "markdown")
+    assert told.out.startswith("## `gateway-3` is to be rotated\n\nFleet `factory`, policy `line-a`, ")
+    assert "- **AgeExceeded** (`desired_state/factory.yaml:14`): certificate is " in told.out
+    assert "| due | 20" in told.out
+
+
 def test_explain_of_an_unknown_thing_says_where_to_look(asked):
     told = asked.run("explain", "nobody")
     assert told.code == 1

@@ -1,0 +1,82 @@
+"""What a plan would do, for the page: jobs, where the rollouts stand, incidents, jobs to settle. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controller.reconcile.plan import Plan, PlannedJob, WaveStatus
+
+from . import words
+from .text import demand, target
+
+JOBS_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRow:
+    """One job."""
+
+    policy: str
+    wave: str
+    devices: str
+    rate: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One sentence about a rollout, an incident or a job, and what it is about."""
+
+    about: str
+    message: str
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """One fleet's plan; ``note`` is its summary."""
+
+    note: str
+    jobs: tuple[PlannedRow, ...]
+    more: int  # jobs that are not shown
+    told: tuple[Told, ...]
+
+
+def plan_view(plan: Plan) -> PlanView:
+    """Gather it."""
+    total = sum(len(job.devices) for job in plan.jobs)
+    rotate = words.count(total, "device rotates", "devices rotate")
+    note = f"{rotate} in {words.count(len(plan.jobs), 'job')}" if plan.jobs else "no job is made"
+    told = [
+        Told(f"{wave.policy}, wave {wave.wave} of {wave.of}, {wave.status.value}", wave.message, _meaning(wave.status))
+        for wave in plan.waves
+        if wave.status is not WaveStatus.IDLE
+    ]
+    told += [
+        Told(
+            f"incident {incident.incident}, deadline {words.instant(incident.deadline)}",
+            incident.message,
+            "good" if incident.is_finished else "bad",
+        )
+        for incident in plan.incidents
+    ]
+    told += [Told(f"{step.action} {step.job_id}", step.reason) for step in plan.steps]
+    told += [Told("note", notice) for notice in plan.notices]
+    rows = tuple(_row(job) for job in plan.jobs[:JOBS_SHOWN])
+    return PlanView(note, rows, len(plan.jobs) - len(rows), tuple(told))
+
+
+def _row(job: PlannedJob) -> PlannedRow:
+    return PlannedRow(
+        job.policy,
+        "standing" if job.is_standing else str(job.wave),
+        f"{len(job.devices):,}",
+        f"{job.rollout.maximum_per_minute:,}/min",
+        f"{target(job)}; {demand(job)}",
+    )
+
+
+def _meaning(status: WaveStatus) -> str:
+    if status in {WaveStatus.HALTED, WaveStatus.UNHEALTHY}:
+        return "bad"
+    return "change" if status in {WaveStatus.OPEN, WaveStatus.RUNNING} else "wait"
