@@ -14,7 +14,7 @@ from pathlib import Path
 from controller.commands.apply_report import RENDERERS, ApplyReport, FleetApplied
 from controller.commands.context import Context
 from controller.commands.options import add_attention, add_desired, add_fleet, add_output, add_overrides, duration
-from controller.commands.pipeline import Observed, each_fleet, gravest, load_desired, observe
+from controller.commands.pipeline import Observed, each_fleet_watched, gravest, load_desired, observe
 from controller.commands.plan import plan_observed
 from controller.commands.progress import progress_on
 from controller.errors import ExitCode, PlanError, RefusedError
@@ -72,7 +72,7 @@ def run(context: Context) -> ExitCode:
     fleets = load_desired(context)
     if plans is not None:
         fleets = tuple(desired for desired in fleets if desired.fleet.name in plans) or fleets
-    applied, failures = each_fleet(fleets, lambda desired: _apply_fleet(context, desired, plans))
+    applied, failures = each_fleet_watched(context, fleets, lambda desired: _apply_fleet(context, desired, plans))
     report = ApplyReport(applied, failures)
     context.emit(report, RENDERERS)
     context.emit_attention([fleet.attention for fleet in applied], failures)

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from controller.commands.context import Context
 from controller.commands.options import add_attention, add_desired, add_fleet, add_output
-from controller.commands.pipeline import drift_of, each_fleet, gravest, load_desired
+from controller.commands.pipeline import drift_of, each_fleet_watched, gravest, load_desired
 from controller.errors import ExitCode
 from controller.report import as_json, github, html, junit, markdown, sarif, text
 from controller.report.console import Look
@@ -53,5 +53,7 @@ def run(context: Context) -> ExitCode:
 def observe_all(context: Context) -> Report:
     """The drift of every fleet that the arguments name, as one report."""
     horizon = FORECAST_HORIZON if Format.HTML in context.formats else None
-    fleets, failures = each_fleet(load_desired(context), lambda desired: drift_of(context, desired, horizon))
+    fleets, failures = each_fleet_watched(
+        context, load_desired(context), lambda desired: drift_of(context, desired, horizon)
+    )
     return Report(context.now(), fleets, failures)

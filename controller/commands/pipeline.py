@@ -101,6 +101,18 @@ def each_fleet(
     return tuple(results), tuple(failures)
 
 
+def each_fleet_watched(
+    context: Context, fleets: tuple[DesiredState, ...], work: Callable[[DesiredState], T]
+) -> tuple[tuple[T, ...], tuple[FleetFailure, ...]]:
+    """As ``each_fleet``; where a single one raises, ``--needs-person`` is written before."""
+    try:
+        return each_fleet(fleets, work)
+    except CertfleetError as error:
+        failure = FleetFailure(fleets[0].fleet.name, str(error), error.remedy, error.exit_code)
+        context.emit_attention([], [failure])
+        raise
+
+
 def gravest(codes: list[ExitCode], failures: tuple[FleetFailure, ...] = ()) -> ExitCode:
     """The one exit code of several fleets."""
     found = {*codes, *(failure.exit_code for failure in failures)}

@@ -11,7 +11,7 @@ from pathlib import Path
 from controller.commands import compare
 from controller.commands.context import Context, write_atomically
 from controller.commands.options import add_attention, add_desired, add_fleet, add_output, add_overrides
-from controller.commands.pipeline import Observed, each_fleet, gravest, load_desired, observe, tell_on_stderr
+from controller.commands.pipeline import Observed, each_fleet_watched, gravest, load_desired, observe, tell_on_stderr
 from controller.errors import ExitCode
 from controller.reconcile.guardrails import changed_groups
 from controller.reconcile.overrides import Overrides, parse_overrides
@@ -44,7 +44,7 @@ def run(context: Context) -> ExitCode:
     """Plan every fleet; exits 2 where there is something to do, 3 where a guardrail forbids it."""
     if context.arguments.base is not None:
         return compare.run(context)
-    fleets, failures = each_fleet(load_desired(context), lambda desired: _plan_fleet(context, desired))
+    fleets, failures = each_fleet_watched(context, load_desired(context), lambda desired: _plan_fleet(context, desired))
     report = Report(context.now(), fleets, failures)
     if context.arguments.plan is not None:
         write_atomically(context.arguments.plan, plan_documents(report))

@@ -1,5 +1,5 @@
-"""What the workflows post to GitHub: one sticky comment per pull request, one tracking issue per fleet.
+"""What the workflows say to GitHub: the comment of a pull request, the tracking issue of a fleet, outputs for jobs.
 
-``python -m controller.github --help`` lists the two. They take the environment that GitHub Actions
-gives (GITHUB_API_URL, GITHUB_REPOSITORY, GITHUB_EVENT_PATH) and the token in GITHUB_TOKEN.
+``python -m controller.github --help`` lists the steps. They take the environment that GitHub Actions
+gives (GITHUB_API_URL, GITHUB_REPOSITORY, GITHUB_EVENT_PATH …) and the token in GITHUB_TOKEN.
 """

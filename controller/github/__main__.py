@@ -1,4 +1,4 @@
-"""``python -m controller.github comment|issue``: the posting steps of the workflows."""
+"""``python -m controller.github``: the steps of the workflows that speak with GitHub."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from controller.errors import CertfleetError, ExitCode
 
+from . import outputs
 from .api import GitHub
-from .posting import Posted, sticky_comment, tracking_issue
+from .history import fetch_history
+from .posting import close_issue, keep_issue, sticky_comment
+from .texts import failure_text, issue_text, run_note, solved_text
+
+_DOCUMENTS_KEY = "desired-state"
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
-    """Post one text; prints what was done."""
+    """Do one of them; says on stdout what was done."""
     arguments = _parser().parse_args(argv)
     try:
-        posted = _post(arguments, environment)
+        sys.stdout.write(_COMMANDS[arguments.what](arguments, environment))
     except CertfleetError as error:
         sys.stderr.write(f"::error title=certfleet::{error}. {error.remedy or ''}\n")
         return int(ExitCode.ERROR)
-    sys.stdout.write(f"{arguments.what}: {posted}\n")
     return int(ExitCode.IN_SYNC)
 
 
@@ -32,34 +37,102 @@ def _parser() -> ArgumentParser:
     what = parser.add_subparsers(dest="what", required=True)
     comment = what.add_parser("comment", help="the sticky comment of the event's pull request")
     comment.add_argument("--key", default="plan", help="comments of one key replace each other")
-    issue = what.add_parser("issue", help="the tracking issue of a fleet")
-    issue.add_argument("--fleet", required=True)
-    issue.add_argument("--solved", action="store_true", help="nothing needs a person: close the issue")
-    for command in (comment, issue):
-        command.add_argument("--body", type=Path, required=True, help="file with the Markdown text")
+    comment.add_argument("--body", type=Path, required=True, help="file with the Markdown text")
+    issues = what.add_parser("issues", help="one tracking issue per fleet: open while something needs a person")
+    issues.add_argument("--attention", type=Path, required=True, help="what --needs-person wrote")
+    issues.add_argument("--failure", type=Path, required=True, help="Markdown to post where that file is missing")
+    issues.add_argument("--skip", default="[]", help="JSON list of fleets that a later job speaks of")
+    failure = what.add_parser("failure", help="Markdown from what a command said before it ended without a report")
+    failure.add_argument("--title", required=True)
+    failure.add_argument("--messages", type=Path, required=True, help="file with the command's stderr")
+    output = what.add_parser("outputs", help="lines for GITHUB_OUTPUT")
+    output.add_argument("--plan", type=Path, help="what certfleet plan --plan wrote")
+    output.add_argument("--resume", default="", help="the policy that was resumed by hand")
+    output.add_argument("--comparison", type=Path, help="what certfleet plan --base wrote as JSON")
+    history = what.add_parser("history", help="the trend records that the last drift report left as an artifact")
+    history.add_argument("--into", type=Path, required=True, help="folder")
     return parser
 
 
-def _post(arguments: Namespace, environment: Mapping[str, str]) -> Posted:
-    github = GitHub(
+def _comment(arguments: Namespace, environment: Mapping[str, str]) -> str:
+    number = _from_event(environment, "pull_request", "number")
+    text = _text(arguments.body)
+    return f"comment: {sticky_comment(_github(environment), number, arguments.key, text)}\n"
+
+
+def _issues(arguments: Namespace, environment: Mapping[str, str]) -> str:
+    github, note = _github(environment), run_note(environment)
+    if not arguments.attention.exists():
+        title = "certfleet: the desired state cannot be reconciled"
+        return f"issue: {keep_issue(github, _DOCUMENTS_KEY, title, _text(arguments.failure), note)}\n"
+    done = [f"issue: {close_issue(github, _DOCUMENTS_KEY, 'The desired state can be reconciled again.' + note)}"]
+    skipped = json.loads(arguments.skip or "[]")
+    fleets = [fleet for fleet in json.loads(_text(arguments.attention))["fleets"] if fleet["fleet"] not in skipped]
+    done += [f"issue of fleet {fleet['fleet']}: {_issue(github, fleet, note)}" for fleet in fleets]
+    return "\n".join(done) + "\n"
+
+
+def _issue(github: GitHub, fleet: Mapping[str, Any], note: str) -> str:
+    key, text = f"fleet-{fleet['fleet']}", issue_text(fleet)
+    if text is None:
+        return close_issue(github, key, solved_text(fleet["fleet"]) + note)
+    return keep_issue(github, key, f"certfleet: fleet {fleet['fleet']} needs a person", text, note)
+
+
+def _failure(arguments: Namespace, _environment: Mapping[str, str]) -> str:
+    return failure_text(arguments.title, _text(arguments.messages) if arguments.messages.exists() else "")
+
+
+def _outputs(arguments: Namespace, _environment: Mapping[str, str]) -> str:
+    values: dict[str, Any] = {}
+    if arguments.plan is not None:
+        values |= outputs.of_plan(arguments.plan, arguments.resume)
+    if arguments.comparison is not None:
+        values |= outputs.of_comparison(arguments.comparison)
+    return outputs.lines(values)
+
+
+def _history(arguments: Namespace, environment: Mapping[str, str]) -> str:
+    repository = _from_event(environment, "repository", "id")
+    branch = _required(environment, "GITHUB_REF_NAME")
+    number = fetch_history(_github(environment), repository, branch, arguments.into)
+    return f"history: {number} records\n"
+
+
+_COMMANDS = {
+    "comment": _comment,
+    "issues": _issues,
+    "failure": _failure,
+    "outputs": _outputs,
+    "history": _history,
+}
+
+
+def _github(environment: Mapping[str, str]) -> GitHub:
+    return GitHub(
         environment.get("GITHUB_API_URL", "https://api.github.com"),
         _required(environment, "GITHUB_REPOSITORY"),
         _required(environment, "GITHUB_TOKEN"),
     )
-    text = arguments.body.read_text(encoding="utf-8")
-    if arguments.what == "issue":
-        return tracking_issue(github, arguments.fleet, text, is_solved=arguments.solved)
-    return sticky_comment(github, _pull_request_number(environment), arguments.key, text)
 
 
-def _pull_request_number(environment: Mapping[str, str]) -> int:
-    event = json.loads(Path(_required(environment, "GITHUB_EVENT_PATH")).read_text(encoding="utf-8"))
+def _from_event(environment: Mapping[str, str], part: str, name: str) -> int:
+    """A number of the event that started the workflow."""
+    event = json.loads(_text(Path(_required(environment, "GITHUB_EVENT_PATH"))))
     try:
-        return int(event["pull_request"]["number"])
+        return int(event[part][name])
     except (KeyError, TypeError, ValueError):
         raise CertfleetError(
-            "the event that started this workflow is no pull request", "Post comments from on: pull_request only."
+            f"the event that started this workflow has no {part}.{name}",
+            "Comments are posted from on: pull_request; nothing else of a workflow needs more than its repository.",
         ) from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CertfleetError(f"{path} cannot be read: {error.strerror}", "An earlier step must write it.") from error
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:

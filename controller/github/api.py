@@ -1,4 +1,4 @@
-"""GitHub's REST API, as far as comments and issues of one repository go.
+"""GitHub's REST API, as far as comments, issues and artifacts of one repository go.
 
 Source: GitHub REST API, version 2022-11-28. The token is sent and never printed.
 """
@@ -73,6 +73,30 @@ class GitHub:
         """Change an issue's ``body``, ``state`` or ``state_reason``."""
         self._call("PATCH", f"/issues/{number}", dict(changes))
 
+    def artifacts(self, name: str) -> list[Mapping[str, Any]]:
+        """Artifacts of that name, newest first: the first page, a hundred."""
+        found = self._call("GET", "/actions/artifacts", fields={"name": name, "per_page": str(PAGE_SIZE)})
+        return list(found["artifacts"])
+
+    def artifact(self, artifact_id: int) -> bytes:
+        """An artifact's ZIP. GitHub answers with the address of a store, which must not see the token."""
+        path = f"/actions/artifacts/{artifact_id}/zip"
+        response = self._request("GET", path, redirect=False)
+        if response.status in urllib3.HTTPResponse.REDIRECT_STATUSES:
+            response = self._stored(str(response.headers["Location"]))
+        return bytes(response.data)
+
+    def _stored(self, address: str) -> urllib3.BaseHTTPResponse:
+        try:
+            response = urllib3.PoolManager(retries=RETRIES, timeout=TIMEOUT_SECONDS).request("GET", address)
+        except urllib3.exceptions.HTTPError as error:
+            raise GitHubError(
+                f"the store of artifacts cannot be reached: {type(error).__name__}", "Run the job again."
+            ) from error
+        if response.status >= _HTTP_ERROR:
+            raise GitHubError(f"the store of artifacts answered {response.status}", "Run the job again.")
+        return response
+
     def _pages(self, path: str, fields: dict[str, str]) -> Iterator[Mapping[str, Any]]:
         for page in range(1, MAX_PAGES + 1):
             found = self._call("GET", path, fields=fields | {"per_page": str(PAGE_SIZE), "page": str(page)})
@@ -81,8 +105,11 @@ class GitHub:
                 return
 
     def _call(self, method: str, path: str, body: Any = None, fields: dict[str, str] | None = None) -> Any:
+        return self._request(method, path, json=body, fields=fields).json()
+
+    def _request(self, method: str, path: str, **what: Any) -> urllib3.BaseHTTPResponse:
         try:
-            response = self._pool.request(method, self._root + path, json=body, fields=fields)
+            response = self._pool.request(method, self._root + path, **what)
         except urllib3.exceptions.HTTPError as error:
             raise GitHubError(
                 f"GitHub cannot be reached for {method} {path}: {type(error).__name__}",
@@ -91,9 +118,10 @@ class GitHub:
         if response.status >= _HTTP_ERROR:
             raise GitHubError(
                 f"GitHub answered {response.status} to {method} {path}: {response.data[:300].decode(errors='replace')}",
-                "Give the job's token the permission 'pull-requests: write' or 'issues: write'.",
+                "Give the job's token the permission that the call needs: 'pull-requests: write' to comment, "
+                "'issues: write' for the tracking issue, 'actions: read' for artifacts.",
             )
-        return response.json()
+        return response
 
 
 def _bounded(body: str) -> str:

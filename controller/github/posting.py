@@ -7,7 +7,9 @@ quoting a marker.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from .api import GitHub
 
@@ -36,25 +38,35 @@ def sticky_comment(github: GitHub, number: int, key: str, text: str) -> Posted:
     return Posted.CREATED
 
 
-def tracking_issue(github: GitHub, fleet: str, text: str, *, is_solved: bool) -> Posted:
-    """Keep one open issue per fleet while something needs a person; close it when that is solved."""
-    marker = _marker(f"fleet-{fleet}")
-    body = f"{marker}\n{text}"
-    for issue in github.open_issues(TRACKING_LABEL):
-        if (issue["body"] or "").startswith(marker) and "pull_request" not in issue:
-            number = issue["number"]
-            if is_solved:
-                github.create_comment(number, text)
-                github.update_issue(number, {"state": "closed", "state_reason": "completed"})
-                return Posted.CLOSED
-            if issue["body"] == body:
-                return Posted.NOTHING
-            github.update_issue(number, {"body": body})
-            return Posted.UPDATED
-    if is_solved:
+def keep_issue(github: GitHub, key: str, title: str, text: str, note: str = "") -> Posted:
+    """Keep one open issue of this key; ``note`` (the run's address) is no reason to write an unchanged text anew."""
+    body = f"{_marker(key)}\n{text}"
+    issue = _open_issue(github, key)
+    if issue is None:
+        github.create_issue(title, body + note, [TRACKING_LABEL])
+        return Posted.CREATED
+    if issue["body"].startswith(body):
         return Posted.NOTHING
-    github.create_issue(f"certfleet: fleet {fleet} needs a person", body, [TRACKING_LABEL])
-    return Posted.CREATED
+    github.update_issue(issue["number"], {"body": body + note})
+    return Posted.UPDATED
+
+
+def close_issue(github: GitHub, key: str, text: str) -> Posted:
+    """Say that it is solved and close the issue of this key, where one is open."""
+    issue = _open_issue(github, key)
+    if issue is None:
+        return Posted.NOTHING
+    github.create_comment(issue["number"], text)
+    github.update_issue(issue["number"], {"state": "closed", "state_reason": "completed"})
+    return Posted.CLOSED
+
+
+def _open_issue(github: GitHub, key: str) -> Mapping[str, Any] | None:
+    for issue in github.open_issues(TRACKING_LABEL):
+        is_ours = (issue["body"] or "").startswith(_marker(key)) and issue["user"]["type"] == "Bot"
+        if is_ours and "pull_request" not in issue:
+            return issue
+    return None
 
 
 def _marker(key: str) -> str:

@@ -14,8 +14,10 @@ from .console import Look, Page
 from .formats import Format
 from .github import annotation
 from .junit import Case, suite
-from .markdown import code, plain
+from .markdown import code, fitted, plain
 from .sarif import Result, sarif_log
+
+_LOCALLY = "`certfleet validate` finds them before you push; editors do from `desired_state/schema.json`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,11 @@ def _markdown(result: Validation, _look: Look) -> str:
     if not result.problems:
         names = ", ".join(code(desired.fleet.name) for desired in result.fleets)
         return f"✅ The desired state is valid: {names}.\n"
-    lines = [f"❌ **{words.count(len(result.problems), 'problem')} in the desired state**\n"]
-    lines += [f"- {code(f'{problem.path}:{problem.line}')} {plain(problem.message)}" for problem in result.problems]
-    return "\n".join(lines) + "\n"
+    number = len(result.problems)
+    title = f"## ❌ {words.count(number, 'mistake')} in the desired state: nothing was compared with the fleet\n"
+    rows = [f"- {code(f'{problem.path}:{problem.line}')} {plain(problem.message)}" for problem in result.problems]
+    steps = f"1. Correct {'it' if number == 1 else 'them'}; every mistake is marked on its line.\n2. {_LOCALLY}"
+    return fitted([title, *rows], ending=f"\n### Next\n\n{steps}\n")
 
 
 def _sarif(result: Validation, _look: Look) -> str:

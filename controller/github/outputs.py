@@ -1,0 +1,60 @@
+"""What later jobs of a workflow go by: lines ``name=value`` for ``GITHUB_OUTPUT``, from the documents of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from controller.errors import CertfleetError
+from controller.reconcile.plan import Plan
+from controller.reconcile.plan_codec import plan_from_json
+
+_OVERRIDE = "--override "
+
+
+def of_plan(path: Path, resume: str = "") -> dict[str, Any]:
+    """Which fleets are applied at once (``apply``), and which after a review, with their overrides (``review``).
+
+    A plan without jobs is applied too: that records what is governed. A fleet that no override helps is
+    in neither. ``resume`` names a policy whose halted rollout was
+    resumed by hand: all that it starts is for a review. Without a file both are empty.
+    """
+    plans = _plans(path) if path.exists() else []
+    apply, review = [], []
+    for plan in plans:
+        overrides = list(dict.fromkeys(refusal.override for refusal in plan.refusals))
+        if resume:
+            overrides.append(f"{_OVERRIDE}resume={resume}")
+        if overrides and all(override.startswith(_OVERRIDE) for override in overrides):
+            review.append({"fleet": plan.fleet, "overrides": " ".join(overrides)})
+        elif not overrides:
+            apply.append(plan.fleet)
+    return {"apply": apply, "review": review}
+
+
+def of_comparison(path: Path) -> dict[str, Any]:
+    """How many devices newly rotate because of a pull request, and whether a guardrail refuses."""
+    fleets = _json(path)["fleets"] if path.exists() else []
+    return {
+        "newly-due": sum(fleet["newly_due"] for fleet in fleets),
+        "refused": any(fleet["refusals"] for fleet in fleets),
+    }
+
+
+def lines(values: dict[str, Any]) -> str:
+    """As GitHub reads them; every value on one line of JSON."""
+    return "".join(f"{name}={json.dumps(value)}\n" for name, value in values.items())
+
+
+def _plans(path: Path) -> Sequence[Plan]:
+    found = _json(path)
+    return [plan_from_json(json.dumps(one)) for one in (found if isinstance(found, list) else [found])]
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CertfleetError(f"{path} cannot be read: {error}", "Make it with certfleet in an earlier step.") from error
