@@ -14,8 +14,9 @@ from controller.errors import CertfleetError, ExitCode
 from controller.reconcile.assess import assess_fleet
 from controller.reconcile.compare import Comparison, compare
 from controller.reconcile.device import Baseline, FleetState
+from controller.reconcile.guardrails import MAX_CHANGE
 from controller.reconcile.overrides import parse_overrides
-from controller.reconcile.plan import Refusal
+from controller.reconcile.plan import Plan, Refusal
 from controller.reconcile.planner import make_plan
 from controller.reconcile.policy import DesiredState
 from controller.report.change import Comparisons, FleetChange
@@ -66,10 +67,19 @@ def _change(context: Context, base: DesiredState, head: DesiredState) -> FleetCh
 
 
 def _refusals(context: Context, observed: Observed, desired: DesiredState, state: FleetState) -> tuple[Refusal, ...]:
-    """What ``apply`` would refuse of the plan that it would make now."""
+    """What ``apply`` would refuse of the plan that it makes now, or as soon as the windows open."""
+    found = _plan(context, observed, desired, state).refusals
+    if all(not policy.schedule.windows for policy in desired.policies):
+        return found
+    opened = tuple(replace(p, schedule=replace(p.schedule, windows=())) for p in desired.policies)
+    at_once = _plan(context, observed, replace(desired, policies=opened), state).refusals
+    return tuple(dict.fromkeys((*found, *(refusal for refusal in at_once if refusal.guardrail == MAX_CHANGE))))
+
+
+def _plan(context: Context, observed: Observed, desired: DesiredState, state: FleetState) -> Plan:
     assessments = assess_fleet(observed.devices(), desired, state, observed.now)
     overrides = parse_overrides(context.arguments.override)
-    return make_plan(assessments, desired, state, observed.now, overrides=overrides).refusals
+    return make_plan(assessments, desired, state, observed.now, overrides=overrides)
 
 
 def _after(state: FleetState, comparison: Comparison, base: DesiredState) -> FleetState:

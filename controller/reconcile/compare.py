@@ -139,8 +139,7 @@ def compare(
 
 
 def _count(counts: dict[str, _Counts], base: Assessment | None, head: Assessment | None) -> None:
-    was_due = base is not None and base.outcome is Outcome.ROTATE
-    is_due = head is not None and head.outcome is Outcome.ROTATE
+    was_due, is_due = _is_due(base), _is_due(head)
     if base is not None and base.policy is not None:
         counts[base.policy].governed_base += 1
         counts[base.policy].left_alone += head is None
@@ -161,6 +160,15 @@ def _count(counts: dict[str, _Counts], base: Assessment | None, head: Assessment
     of.key_type += Reason.KEY_TYPE_MISMATCH in reasons
     for reason in reasons:
         of.reasons[reason] = of.reasons.get(reason, 0) + 1
+
+
+def _is_due(assessment: Assessment | None) -> bool:
+    """Whether the device rotates now, or as soon as a window opens: the hour of the comparison makes no difference."""
+    if assessment is None:
+        return False
+    demands = [finding for finding in assessment.findings if finding.outcome is Outcome.ROTATE]
+    others = [finding.reason for finding in assessment.findings if finding.outcome is not Outcome.ROTATE]
+    return bool(demands) and all(reason is Reason.OUTSIDE_WINDOW for reason in others)
 
 
 def _policy(name: str, of: _Counts, before: Governance, after: Governance, peak: int) -> PolicyComparison:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .plan import Plan
     from .policy import DesiredState, Guardrails
 
+MAX_CHANGE = "maxChangePercent"
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -53,7 +55,7 @@ def too_much_at_once(change: Change, guardrails: Guardrails, overrides: Override
     of = f"policy {change.policy}" if change.policy else "the fleet"
     needed = -(-100 * (change.starting + change.rotating) // change.governed)
     return Refusal(
-        guardrail="maxChangePercent",
+        guardrail=MAX_CHANGE,
         policy=change.policy,
         message=(
             f"the plan rotates {count_text(change.starting, 'device')} of {of} with {change.rotating} in flight, "

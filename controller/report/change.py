@@ -119,7 +119,7 @@ def _when(due: list[tuple[FleetChange, PolicyComparison]]) -> str:
     ends = [policy.finish for _, policy in due if policy.finish is not None]
     if not starts or not ends:
         return "they cannot: no window is open for them"
-    text = f"from {words.instant(min(starts))}, for {words.duration(max(ends) - min(starts))}"
+    text = f"from {words.instant(min(starts))}, takes {words.duration(max(ends) - min(starts))}"
     return text if len(ends) == len(due) else f"{text} (some cannot: no window is open for them)"
 
 

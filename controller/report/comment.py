@@ -51,7 +51,7 @@ def _fleet(change: FleetChange, level: str) -> list[str]:
     sections = [f"{level} {icon} {change.desired.fleet.name}: {sentence([change])}\n"]
     sections += [
         f"> [!CAUTION]\n> **Refused by `{refusal.guardrail}`** ({refusal.policy or 'the whole fleet'}): "
-        f"{plain(refusal.message)}.  \n> To go on all the same: `{refusal.override}`\n"
+        f"{plain(refusal.message)}.  \n> What a reviewer will be asked for: `{refusal.override}`\n"
         for refusal in change.refusals
     ]
     for policy in change.shown:
@@ -94,9 +94,9 @@ def _facts(change: FleetChange, policy: PolicyComparison) -> list[tuple[str, str
         reasons = ", ".join(f"`{reason.value}` {number:,}" for reason, number in policy.reasons.items())
         facts += [("Which:", named), ("Why:", reasons), ("Cost:", _cost(change, policy))]
     if policy.due:
-        whole = f"{words.count(policy.due, 'device')} of {policy.governed_head:,}"
-        facts.append(("When:", f"{span(policy)}, in {words.count(policy.jobs, 'job')}, for {whole} in all"))
-        facts.append(("Busiest day:", f"{policy.peak_per_day:,} rotations, of the coming 90"))
+        facts.append(("When:", f"{span(policy)}, in {words.count(policy.jobs, 'job')}"))
+        facts.append(("Due in all:", f"{policy.due:,} of {words.count(policy.governed_head, 'device')}"))
+        facts.append(("Busiest day:", f"{words.count(policy.peak_per_day, 'rotation')}, within the coming 90 days"))
     if policy.governed_base != policy.governed_head:
         facts.append(("Governs:", f"{words.count(policy.governed_head, 'device')}, {policy.governed_base:,} before"))
     if policy.left_alone:
@@ -142,7 +142,7 @@ def _footnote(comparisons: Comparisons) -> str:
         for change in comparisons.fleets
     ]
     commits = {
-        f"{words.commit(change.comparison.base_commit)} → "
+        f"Base {words.commit(change.comparison.base_commit)}, merged "
         f"{words.commit(change.comparison.head_commit, is_dirty=change.desired.is_dirty)}"
         for change in comparisons.fleets
     }

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from controller.report.markdown import MAX_CHARACTERS
+
 ATTENTION_SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "attention.schema.json").read_text())
 TWO_WAVES, ONE_WAVE = 'waves: ["1", "100%"]', 'waves: ["100%"]'
+HOUR = (datetime.now(UTC) + timedelta(hours=3)).hour
+CLOSED_NOW = f'  schedule: {{windows: [{{cron: "0 {HOUR} * * *", timezone: UTC, duration: 1h, kind: allow}}]}}'
 SECOND_POLICY = """\
 ---
 apiVersion: certfleet/v1
@@ -57,6 +62,18 @@ def test_a_change_that_rotates_most_of_a_policy_at_once_is_refused_before_the_me
     assert ten.run("plan", "--base", "HEAD~1", "--override", "maxChangePercent=80").code == 2
 
 
+def test_a_closed_window_hides_nothing_of_what_happens_once_it_opens(ten):
+    change(ten, "  rollout:", f"{CLOSED_NOW}\n  rollout:")
+    change(ten, "maxAge: 90d", "maxAge: 30d")
+
+    told = ten.run("plan", "--base", "HEAD~1")
+
+    assert told.code == 3
+    assert "8 devices newly to rotate · from " in told.out
+    assert "80 % of 10 at once; 50 % are allowed" in " ".join(told.out.split())
+    assert ten.run("plan").code == 0
+
+
 def test_a_change_is_not_refused_for_what_its_base_does_already(ten):
     change(ten, "maxAge: 90d", "maxAge: 30d")
     change(ten, "maximumPerMinute: 1000", "maximumPerMinute: 100")
@@ -101,6 +118,22 @@ def test_nothing_that_a_document_says_can_format_the_comment_or_call_anyone(ten)
 
     [row] = [line for line in told.splitlines() if "spec.suspend" in line]
     assert row == ("| `spec.suspend` | – | `` `@everyone` \\| [approve](https://example.org) <img src=x> `` |")
+
+
+def test_a_comment_on_900_policies_fits_into_one_and_keeps_its_next_steps(ten):
+    text = (ten.desired / "factory.yaml").read_text()
+    another = SECOND_POLICY.replace("name: line-b", "name: copy-{0}").replace("line-b", "group-{0}")
+    for number in range(900):
+        ten.cloud.seed.group(f"group-{number}")
+        text += another.replace("{0}", str(number))
+    change(ten, text)
+
+    told = ten.run("plan", "--base", "HEAD~1", "--format", "markdown").out
+
+    assert 60_000 < len(told) <= MAX_CHARACTERS
+    assert "The comment is cut here: it was too long for GitHub." in told
+    assert told.index("### Next") > told.index("The comment is cut here")
+    assert "1. Merge when you like" in told
 
 
 def test_a_refused_plan_is_applied_by_who_repeats_exactly_its_overrides(ten, tmp_path):

@@ -1,13 +1,32 @@
-"""What every workflow must keep to: pinned actions, least permissions, nothing untrusted in a shell."""
+"""What every workflow must keep to: valid, pinned, least permissions, clean shells, nothing untrusted in a shell."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-FOLDER = Path(__file__).parents[2] / ".github" / "workflows"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / ".github" / "workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.yml"))
+SCRIPTS = [ROOT / "tools" / "fetch-pull-request", ROOT / "tools" / "install-test-tools", ROOT / ".ci" / "run"]
+ROLES = {"CERTFLEET_READ_ROLE_ARN", "CERTFLEET_RECONCILE_ROLE_ARN", "CERTFLEET_RELEASE_ROLE_ARN"}
+
+# Every job, with all that its token may. Nobody but these writes anywhere.
+PERMISSIONS = {
+    ("pull-request.yml", "validate"): {"contents: read"},
+    ("pull-request.yml", "plan"): {"contents: read", "id-token: write"},
+    ("pull-request.yml", "comment"): {"contents: read", "pull-requests: write"},
+    ("reconcile.yml", "plan"): {"contents: read", "id-token: write", "issues: write"},
+    ("reconcile.yml", "apply"): {"contents: read", "id-token: write", "issues: write"},
+    ("reconcile.yml", "override"): {"contents: read", "id-token: write", "issues: write"},
+    ("reconcile.yml", "bundle"): {"contents: read", "id-token: write"},
+    ("drift-report.yml", "report"): {"contents: read", "id-token: write", "issues: write", "actions: read"},
+    ("drift-report.yml", "code-scanning"): {"security-events: write"},
+}
 
 
 def load(name):
@@ -18,11 +37,45 @@ def steps(workflow):
     return [step for job in workflow["jobs"].values() for step in job["steps"]]
 
 
+def run(*command):
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_every_workflow_passes_the_schema_check():
+    schema = "vendor.github-workflows"  # as check-jsonschema ships it: no network
+    done = run(Path(sys.executable).parent / "check-jsonschema", "--builtin-schema", schema, *WORKFLOWS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_zizmor_has_no_finding():
+    done = run(Path(sys.executable).parent / "zizmor", "--offline", "--no-progress", FOLDER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "No findings to report" in done.stdout + done.stderr
+
+
+def test_every_shell_step_and_script_is_clean(tmp_path):
+    assert shutil.which("shellcheck"), "run tools/install-test-tools"
+    scripts = list(SCRIPTS)
+    for path in WORKFLOWS:
+        for number, step in enumerate(steps(load(path.name))):
+            if "run" in step:
+                scripts.append(tmp_path / f"{path.stem}-{number}.sh")
+                scripts[-1].write_text(f"#!/usr/bin/env bash\nset -e\n{step['run']}")
+    done = run("shellcheck", "--shell=bash", "--enable=quote-safe-variables", *scripts)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_every_action_is_pinned_by_commit(path):
-    used = [step["uses"] for step in steps(load(path.name)) if "uses" in step]
+def test_every_action_is_pinned_by_commit_and_says_its_version(path):
+    used = re.findall(r"uses: (.*)", path.read_text(encoding="utf-8"))
     assert used
-    assert [name for name in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name)] == []
+    assert [name for name in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", name)] == []
+
+
+def test_one_action_has_one_version_everywhere():
+    pins = {pin for path in WORKFLOWS for pin in re.findall(r"uses: (\S+)", path.read_text(encoding="utf-8"))}
+    repositories = [re.match(r"[\w.-]+/[\w.-]+", pin)[0] + pin[pin.index("@") :] for pin in pins]
+    assert len({name.partition("@")[0] for name in repositories}) == len(set(repositories))
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -34,15 +87,57 @@ def test_no_expression_is_pasted_into_a_shell(path):
 def test_permissions_are_given_job_by_job_and_every_job_ends(path):
     workflow = load(path.name)
     assert workflow["permissions"] == {}
-    assert all("permissions" in job and job["timeout-minutes"] for job in workflow["jobs"].values())
+    for name, job in workflow["jobs"].items():
+        assert job["timeout-minutes"]
+        given = {f"{scope}: {access}" for scope, access in job["permissions"].items()}
+        assert given == PERMISSIONS.get((path.name, name), {"contents: read"})
 
 
-def test_a_fork_gets_no_credentials():
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_checkout_keeps_no_credentials_and_no_secret_is_stored(path):
+    checkouts = [step["with"] for step in steps(load(path.name)) if "checkout@" in step.get("uses", "")]
+    assert all(given["persist-credentials"] is False for given in checkouts)
+    assert "secrets." not in path.read_text(encoding="utf-8")
+
+
+def test_every_role_is_assumed_by_oidc_and_only_where_it_is_needed():
+    found = {}
+    for path in WORKFLOWS:
+        for name, job in load(path.name)["jobs"].items():
+            given = [step["with"] for step in job["steps"] if "configure-aws-credentials@" in step.get("uses", "")]
+            for values in given:
+                [role] = [role for role in ROLES if values["role-to-assume"] == f"${{{{ vars.{role} }}}}"]
+                found[path.name, name] = (role, job.get("environment"))
+                assert set(values) <= {"role-to-assume", "aws-region", "role-duration-seconds"}
+            assert bool(given) == ("id-token" in job["permissions"])
+    read, write = "CERTFLEET_READ_ROLE_ARN", "CERTFLEET_RECONCILE_ROLE_ARN"
+    assert found == EXPECTED_ROLES | {
+        ("pull-request.yml", "plan"): (read, None),
+        ("reconcile.yml", "plan"): (read, None),
+        ("reconcile.yml", "apply"): (write, "certfleet"),
+        ("reconcile.yml", "override"): (write, "certfleet-override"),
+        ("reconcile.yml", "bundle"): (write, "certfleet"),
+        ("drift-report.yml", "report"): (read, None),
+    }
+
+
+EXPECTED_ROLES = {}
+
+
+def test_a_fork_gets_no_credentials_and_no_token_that_writes():
     jobs = load("pull-request.yml")["jobs"]
-    assert jobs["validate"]["permissions"] == {"contents": "read"}
-    assert jobs["plan"]["if"] == "github.event.pull_request.head.repo.full_name == github.repository"
+    own = "github.event.pull_request.head.repo.full_name == github.repository"
+    for name, job in jobs.items():
+        only_reads = job["permissions"] == {"contents": "read"}
+        assert only_reads == (name == "validate")
+        assert only_reads or job["if"].endswith(f"&& {own}")
 
 
 def test_the_code_of_a_pull_request_is_never_checked_out():
     found = [s["with"]["ref"] for s in steps(load("pull-request.yml")) if "checkout@" in s.get("uses", "")]
-    assert found == ["${{ github.event.pull_request.base.sha }}"] * 2
+    assert found == ["${{ github.event.pull_request.base.sha }}"] * 3
+
+
+def test_one_reconcile_at_a_time_per_fleet_and_none_is_cut_off():
+    job = load("reconcile.yml")["jobs"]["apply"]
+    assert job["concurrency"] == {"group": "reconcile-${{ matrix.fleet }}", "cancel-in-progress": False}
