@@ -41,6 +41,7 @@ class Job:
     steps: dict = field(default_factory=dict)
     environment: str | None = None
     roles: list = field(default_factory=list)
+    alerts: int = 0  # for code scanning
 
 
 class Runner:
@@ -56,6 +57,7 @@ class Runner:
         self.leave_out = {}  # name of a step → why it cannot run here
         self.extra_path = []  # folders before everything else on PATH
         self.environment = {}  # for every step
+        self.before = {}  # id of a job → what happens just before it begins
         self._number = 0
 
     def run(self, name, event_name, *, sha, ref="refs/heads/main", event=None, inputs=None):
@@ -88,6 +90,7 @@ class _Run:
         return self.jobs
 
     def _job(self, job_id, job):
+        self.runner.before.get(job_id, lambda: None)()
         needs = job.get("needs", [])
         needs = [needs] if isinstance(needs, str) else needs
         known = {need: self.results[need] for need in needs}
@@ -304,7 +307,7 @@ class _JobRun:
     def _sarif(self, given):
         assert self.spec["permissions"] == {"security-events": "write"}
         log = json.loads((self.workspace / given["sarif_file"]).read_text())
-        self.job.outputs["results"] = len(log["runs"][0]["results"])
+        self.job.alerts = len(log["runs"][0]["results"])
 
 
 class StepError(Exception):

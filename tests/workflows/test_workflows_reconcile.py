@@ -1,0 +1,252 @@
+"""reconcile.yml and drift-report.yml, step by step, over devices that really rotate."""
+
+import json
+
+import pytest
+from workflows_factory import FLEET, FLEET_FILE, READ, WRITE, certificates, documents, repository
+from workflows_github import GitHubStandIn
+
+from sandbox.world import World
+
+SOUTH = """\
+---
+apiVersion: certfleet/v1
+kind: Fleet
+metadata: {name: south}
+spec: {account: "999999999999", region: eu-west-1}
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    made = World(FLEET, tmp_path_factory.mktemp("world"))
+    made.start()
+    assert made.wait_until_online() == []
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def module_github():
+    server = GitHubStandIn()
+    server.tokens = {}
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def github(module_github):
+    module_github.issues.clear()
+    module_github.comments.clear()
+    module_github.requests.clear()
+    return module_github
+
+
+@pytest.fixture(scope="module")
+def factory(world, module_github, tmp_path_factory):
+    return repository(tmp_path_factory.mktemp("factory"), world, module_github)
+
+
+@pytest.fixture
+def reconcile(factory, github):
+    """Pushes documents to main and runs the workflow."""
+
+    def run(event_name="push", push=None, **inputs):
+        sha = factory.origin.push(push if push is not None else documents())
+        given = {"fleet": "", "dry-run": False, "resume": "", **inputs} if event_name == "workflow_dispatch" else {}
+        return factory.run("reconcile.yml", event_name, sha=sha, inputs=given)
+
+    yield run
+    factory.before, factory.approves = {}, {"certfleet", "certfleet-release"}
+
+
+def results(jobs):
+    return {name: job.result for name, job in jobs.items()}
+
+
+def test_a_push_to_main_is_planned_by_who_reads_and_applied_by_who_may(reconcile, factory, github, world):
+    before = certificates(world, "line-a")
+
+    jobs = reconcile(push=documents(line_a={"max_age": "90d"}))
+
+    assert results(jobs) == {
+        "plan": "success",
+        "apply (factory)": "success",
+        "override": "skipped",
+        "bundle": "skipped",
+    }, jobs["plan"].log + jobs["apply (factory)"].log
+    assert (jobs["plan"].roles, jobs["plan"].environment) == ([READ], None)
+    assert (jobs["apply (factory)"].roles, jobs["apply (factory)"].environment) == ([WRITE], "certfleet")
+    assert "3 devices rotate" in jobs["plan"].summary
+    assert "## ✅ factory: 1 job made · 3 devices rotated" in jobs["apply (factory)"].summary
+    after = certificates(world, "line-a")
+    assert [thing for thing in before if before[thing] == after[thing]] == []
+    plan = json.loads((factory.artifacts["plan"] / "plan.json").read_text())
+    assert {device["name"] for job in plan["jobs"] for device in job["devices"]} == set(before)
+    assert github.issues == []
+
+
+def test_a_fleet_in_sync_stays_as_it_is_and_what_is_governed_is_recorded(reconcile, world):
+    jobs = reconcile("schedule")
+    assert results(jobs)["apply (factory)"] == "success"
+    assert "nothing to do" in jobs["apply (factory)"].summary
+    attributes = world.client("iot").describe_thing_group(thingGroupName="cf-governed")
+    assert "presses" in json.dumps(attributes["thingGroupProperties"], default=str)
+
+
+def test_a_refused_plan_waits_for_a_reviewer_who_sees_the_overrides_and_gets_exactly_that_plan(
+    reconcile, factory, github, world
+):
+    before, tight = certificates(world, "presses"), documents(presses={"max_age": "15d"})
+
+    asked = reconcile(push=tight)
+
+    assert results(asked) == {
+        "plan": "success",
+        "apply": "skipped",
+        "override (factory)": "waiting",
+        "bundle": "skipped",
+    }, asked["plan"].log
+    override = asked["override (factory)"]
+    assert override.environment == "certfleet-override"
+    assert override.name == "override factory: --override maxChangePercent=80 --override maxChangePercent=58"
+    assert "80 % of 10 at once; 30 % are allowed" in asked["plan"].summary
+    assert "::error file=desired_state/factory/all.yaml" in asked["plan"].log
+    assert certificates(world, "presses") == before
+    [issue] = github.issues
+    assert "80 % of 10 at once" in issue["body"]
+    assert "It plans anew and asks a reviewer of `certfleet-override`." in issue["body"]
+
+    silent = reconcile("schedule", push=tight)
+    assert results(silent)["override"] == "skipped", "an hourly run asks nobody"
+    assert issue["state"] == "open"
+
+    factory.approves.add("certfleet-override")
+    allowed = reconcile("workflow_dispatch", push=tight)
+
+    assert results(allowed)["override (factory)"] == "success", allowed["override (factory)"].log
+    assert allowed["override (factory)"].roles == [WRITE]
+    assert "8 devices rotated" in allowed["override (factory)"].summary
+    after = certificates(world, "presses")
+    assert sum(before[thing] != after[thing] for thing in before) == 8
+    assert issue["state"] == "closed"
+
+
+def test_a_plan_is_not_applied_once_main_has_moved_on(reconcile, factory, github, world):
+    before = certificates(world, "presses")
+    factory.approves.add("certfleet-override")
+    factory.before["override"] = lambda: factory.origin.push({"README.md": "moved"})
+
+    jobs = reconcile(push=documents(presses={"key_type": "RSA-2048"}))
+
+    assert results(jobs)["override (factory)"] == "failure"
+    assert "plan again" in jobs["override (factory)"].summary
+    assert certificates(world, "presses") == before
+    assert "the plan was made from commit" in github.issues[0]["body"]
+
+
+def test_a_dry_run_plans_and_touches_nothing(reconcile, github, world):
+    before = certificates(world, "line-a")
+    jobs = reconcile(
+        "workflow_dispatch", documents(line_a={"key_type": "RSA-2048"}), **{"dry-run": True, "fleet": "factory"}
+    )
+    assert results(jobs) == {"plan": "success", "apply": "skipped", "override": "skipped", "bundle": "skipped"}
+    assert "3 devices rotate" in jobs["plan"].summary
+    assert certificates(world, "line-a") == before
+    assert github.requests == []
+
+
+def test_failed_rotations_open_the_issue_and_it_closes_when_they_are_solved(reconcile, github):
+    failing = reconcile(push=documents(bench={"authority": "plant-ca"}))  # which the backend does not know
+
+    assert results(failing)["apply (factory)"] == "failure", failing["plan"].log
+    [issue] = github.issues
+    assert issue["title"] == "certfleet: fleet factory needs a person"
+    assert "### Failed, and tried again\n\n- bench-001: FAILED" in issue["body"]
+    assert "bench-001" in failing["apply (factory)"].summary
+
+    again = reconcile("schedule", push=documents(bench={"authority": "plant-ca"}))
+    assert results(again)["apply (factory)"] == "success", "it waits before it tries again"
+    assert issue["state"] == "open"
+
+    solved = reconcile()
+    assert results(solved)["apply (factory)"] == "success"
+    assert issue["state"] == "closed"
+    assert "Nothing in fleet **factory** needs a person any more." in github.comments[-1]["body"]
+
+
+def test_one_fleet_that_fails_does_not_stop_the_other_and_has_an_issue_of_its_own(reconcile, github):
+    jobs = reconcile(push=documents() | {"desired_state/south/all.yaml": SOUTH.removeprefix("---\n")})
+
+    assert results(jobs)["plan"] == "failure"
+    assert results(jobs)["apply (factory)"] == "success", jobs["plan"].log
+    assert [issue["title"] for issue in github.issues] == ["certfleet: fleet south needs a person"]
+    assert "999999999999" in github.issues[0]["body"]
+    assert results(reconcile(push=documents() | {"desired_state/south/all.yaml": None}))["plan"] == "success"
+
+
+def test_documents_that_do_not_hold_any_more_have_an_issue_until_they_do(reconcile, github):
+    wrong = {FLEET_FILE: documents()[FLEET_FILE].replace("authority: aws-iot", "authority: gone")}
+    jobs = reconcile("schedule", push=wrong)
+    assert results(jobs) == {"plan": "failure", "apply": "skipped", "override": "skipped", "bundle": "skipped"}
+    [issue] = github.issues
+    assert issue["title"] == "certfleet: the desired state cannot be reconciled"
+    assert "found 'gone'; allowed: aws-iot, plant-ca" in issue["body"]
+    reconcile("schedule")
+    assert issue["state"] == "closed"
+
+
+def test_the_bundle_is_published_where_the_repository_says(reconcile, factory, world):
+    s3 = world.client("s3")
+    s3.create_bucket(Bucket="bundles", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    factory.variables["CERTFLEET_BUNDLE_URL"] = "s3://bundles/desired-state.bundle"
+    try:
+        jobs = reconcile()
+    finally:
+        del factory.variables["CERTFLEET_BUNDLE_URL"]
+
+    assert results(jobs)["bundle"] == "success", jobs["bundle"].log
+    bundle = s3.get_object(Bucket="bundles", Key="desired-state.bundle")["Body"].read()
+    assert b"github.com/acme/fleet" in bundle
+    assert (jobs["bundle"].environment, jobs["bundle"].roles) == ("certfleet", [WRITE])
+
+
+@pytest.fixture
+def report(factory, github):
+    def run():
+        sha = factory.origin.push(documents(line_a={"key_type": "RSA-2048"}))
+        jobs = factory.run("drift-report.yml", "schedule", sha=sha)
+        assert results(jobs)["report"] == "success", jobs["report"].log
+        return jobs
+
+    return run
+
+
+def test_the_drift_report_is_kept_in_every_format_with_the_trend(report, factory, github):
+    jobs = report()
+
+    assert (jobs["report"].roles, jobs["code-scanning"].result) == ([READ], "skipped")
+    kept = {path.name: path for path in factory.artifacts["drift-report"].iterdir()}
+    assert set(kept) == {
+        "drift.html", "drift.json", "drift.md", "drift.sarif", "drift.junit.xml", "needs-person.json",
+    }  # fmt: skip
+    assert all("line-a-001" in path.read_text() for name, path in kept.items() if name.startswith("drift."))
+    assert jobs["report"].summary == kept["drift.md"].read_text()
+    assert github.issues == [], "drift that the next run mends needs nobody"
+    records = {f"factory/{path.name}": path.read_text() for path in factory.artifacts["drift-history"].rglob("*.json")}
+    assert len(records) == 1
+
+    older = {"factory/20200101T000000Z.json": next(iter(records.values()))}
+    github.add_artifact("drift-history", older | records)
+    factory.variables["CERTFLEET_UPLOAD_SARIF"] = "true"
+    jobs = report()
+    del factory.variables["CERTFLEET_UPLOAD_SARIF"]
+    assert jobs["code-scanning"].alerts > 0
+    assert len(list(factory.artifacts["drift-history"].rglob("*.json"))) == 3
+
+
+def test_the_drift_report_opens_the_issue_where_a_person_is_needed(report, github, world):
+    world.cloud.seed.thing("nobody", ["bench"])
+    report()
+    [issue] = github.issues
+    assert "- nobody: " in issue["body"]
