@@ -96,8 +96,7 @@ def each_fleet(
         try:
             results.append(work(desired))
         except CertfleetError as error:
-            fleet = desired.fleet
-            failures.append(FleetFailure(fleet.name, str(error), error.remedy, error.exit_code, fleet.source))
+            failures.append(_failure(desired, error))
     return tuple(results), tuple(failures)
 
 
@@ -108,9 +107,13 @@ def each_fleet_watched(
     try:
         return each_fleet(fleets, work)
     except CertfleetError as error:
-        failure = FleetFailure(fleets[0].fleet.name, str(error), error.remedy, error.exit_code)
-        context.emit_attention([], [failure])
+        context.emit_attention([], [_failure(fleets[0], error)])
         raise
+
+
+def _failure(desired: DesiredState, error: CertfleetError) -> FleetFailure:
+    fleet = desired.fleet
+    return FleetFailure(fleet.name, str(error), error.remedy, error.exit_code, fleet.source)
 
 
 def gravest(codes: list[ExitCode], failures: tuple[FleetFailure, ...] = ()) -> ExitCode:

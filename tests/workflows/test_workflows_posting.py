@@ -134,7 +134,7 @@ def test_documents_that_cannot_be_read_have_an_issue_of_their_own(keep_issues, g
 
 def test_what_a_device_said_formats_nothing_and_calls_nobody(keep_issues, github):
     keep_issues({"production": ["gw-1: [x](https://example.org) @everyone <img>"]})
-    assert "- gw-1: \\[x\\](https://example.org) @\u200beveryone \\<img\\>" in github.issues[0]["body"]
+    assert "- gw-1: \\[x\\](https:\u200b//example.org) @\u200beveryone \\<img\\>" in github.issues[0]["body"]
 
 
 def test_a_long_list_is_counted_at_its_end(keep_issues, github):
