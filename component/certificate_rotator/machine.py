@@ -22,7 +22,7 @@ class State(str, Enum):
     """Where the device stands."""
 
     ASKING = "ASKING"  # no rotation; waiting to hear which job is next
-    IDLE = "IDLE"  # no rotation, nothing pending, no timer
+    IDLE = "IDLE"  # no rotation, nothing pending, asleep
     PREPARING = "PREPARING"  # making a key, waiting for IN_PROGRESS to be confirmed
     RESUMING = "RESUMING"  # stopped while CREATING; waiting to hear whether the job still stands
     CREATING = "CREATING"  # waiting for the certificate
@@ -104,6 +104,7 @@ ROWS = (
     Row(S.ASKING,       E.IN_PROGRESS,     A.PREPARE,   S.PREPARING),
 
     Row(S.IDLE,         E.NOTIFIED,        A.PREPARE,   S.PREPARING),
+    Row(S.IDLE,         E.RESEND,          A.ASK,       S.ASKING),  # after a day: an announcement may be lost
 
     Row(S.PREPARING,    E.START,           A.FORGET,    S.ASKING),
     Row(S.PREPARING,    E.UPDATE_ACCEPTED, A.CREATE,    S.CREATING),
@@ -189,7 +190,7 @@ _OWN      = {E.DONE, E.UNNOTICED, E.FAILED}
 # Answers come late, twice, or for a step that is over; timers are only those set; START comes once.
 IGNORED: Dict[State, FrozenSet[Event]] = {state: frozenset(events) for state, events in {
     S.ASKING:       {E.GET_REJECTED, E.TIME_LIMIT} | _UPDATE | _CREATE | _COMMIT | _OWN,
-    S.IDLE:         {E.START} | _GET | _UPDATE | _CREATE | _COMMIT | _TIMERS | _OWN,
+    S.IDLE:         {E.START, E.TIME_LIMIT} | _GET | _UPDATE | _CREATE | _COMMIT | _OWN,
     S.PREPARING:    {E.NOTIFIED, E.DONE, E.UNNOTICED} | _GET | _CREATE | _COMMIT,
     S.RESUMING:     {E.START, E.NOTIFIED, E.GET_REJECTED, E.TIME_LIMIT} | _UPDATE | _CREATE | _COMMIT | _OWN,
     S.CREATING:     {E.NOTIFIED, E.DONE, E.UNNOTICED} | _GET | _UPDATE | _COMMIT,

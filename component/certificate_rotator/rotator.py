@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import zlib
 from typing import Callable, Dict, List, Optional, Tuple
 
 from protocol import topics
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 MAX_PATIENCE = 300.0  # seconds between repeats at most, however long a device is offline
 UNREADABLE_RETRY = 30.0  # seconds until a journal or store that cannot be read is tried again
 OFFLINE_RETRY = 0.25  # seconds until a message that could not be sent is tried again; doubles
+IDLE_SECONDS = 24 * 3600.0  # until an idle device asks whether an announcement has passed it by
 MAX_RECONNECT_LIMIT = 6 * 3600.0  # seconds that either credential is given at most
 
 Decoder = Callable[[bytes], Optional[Tuple[Event, Cause]]]
@@ -288,6 +290,10 @@ class Rotator:
     # Timers --------------------------------------------------------------------------------------
 
     def _resend_interval(self) -> float:
+        if self._state is State.IDLE:
+            return IDLE_SECONDS * (
+                0.75 + _share_of(self._thing_name) / 2
+            )  # a fleet that starts at once does not ask so
         interval = self._actions.configuration.resend_interval
         return min(interval * 2.0 ** min(self._sent, 16), MAX_PATIENCE) if self._state in PATIENT else interval
 
@@ -320,6 +326,11 @@ class Rotator:
         gives_up = event not in (Event.START, Event.RESEND) and cause.reason
         log.log(level, "job %s: %s → %s on %s%s", job or "-", state.value, following.value, event.value,
                 f": {cause.reason}" if gives_up else "")  # fmt: skip
+
+
+def _share_of(thing_name: str) -> float:
+    """A number from 0 to 1 of the device's own, always the same."""
+    return zlib.crc32(thing_name.encode()) / 2**32
 
 
 def _is_rotation(execution: Execution) -> bool:
