@@ -26,11 +26,11 @@ from hypothesis.stateful import (
 FATES = ["pass", "pass", "pass", "lost", "doubled", "late"]
 
 
-def machine_for(make_world, document):  # noqa: C901  # a class per run: hypothesis builds it without arguments
+def machine_for(make_world, document, memory_folder):  # noqa: C901  # a class per run: hypothesis builds it without arguments
     class DeviceAndCloud(RuleBasedStateMachine):
         @initialize(fates=st.lists(st.sampled_from(FATES), min_size=1, max_size=12), correlates=st.booleans())
         def switch_on(self, fates, correlates):
-            self.folder = Path(tempfile.mkdtemp())
+            self.folder = Path(tempfile.mkdtemp(dir=str(memory_folder)))
             self.world = make_world(self.folder)
             self.world.cloud.correlates = correlates
             self.fates, self.messages, self.number = fates, 0, 0
@@ -123,10 +123,10 @@ def machine_for(make_world, document):  # noqa: C901  # a class per run: hypothe
 
 
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.NonInteractiveExampleWarning")
-def test_whatever_happens_a_working_credential_is_left(make_world, rotation_document, caplog):
+def test_whatever_happens_a_working_credential_is_left(make_world, rotation_document, memory_folder, caplog):
     caplog.set_level(logging.CRITICAL)
     run_state_machine_as_test(
-        machine_for(make_world, rotation_document()),
+        machine_for(make_world, rotation_document(), memory_folder),
         settings=settings(
             max_examples=120, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
         ),

@@ -51,6 +51,7 @@ class Site:
         self.registered, self.disabled = [], []
         self.jobs, self.record = {}, None
         self.changed = threading.Condition()
+        self.throttled = False  # whether get is refused
         self.deaf = set()  # rotation operations that are not answered
         self.work: queue.Queue[Message | None] = queue.Queue()
         self.bus.listen(lambda m: self.work.put(m) if m.topic.endswith(("/create", "/commit")) else None)
@@ -143,6 +144,8 @@ class Site:
         return {}
 
     def describe(self, _thing, _job_id, _request):
+        if self.throttled:
+            raise JobsDataError("RequestThrottled", "rate exceeded")
         return {"execution": self._pending()} if self._pending() else {}
 
     def update(self, _thing, job_id, request):
@@ -175,6 +178,8 @@ class Site:
     def _create(self, body, message):
         csr = x509.load_pem_x509_csr(body["csr"].encode())
         assert csr.is_signature_valid
+        if self.record and (self.record["job"], self.record["csr"].public_key()) == (body["jobId"], csr.public_key()):
+            return {"certificatePem": self.pems[self.record["new"]]}  # a repeat is answered alike
         new = self.issue(csr.public_key(), csr.subject)
         self.record = {"job": body["jobId"], "old": message.principal, "new": new, "csr": csr}
         return {"certificatePem": self.pems[new]}
@@ -192,10 +197,11 @@ def openssl_says_they_match(root):
     return certified == openssl("pkey", "-in", str(root / "privKey.key"), "-pubout")
 
 
-def wait_for_log(nucleus, text, timeout=20):
+def wait_for_log(nucleus, text, timeout=20, *, after=0):
+    """Wait until the component has said so, beyond the first ``after`` characters of its log."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
-        if nucleus.log_file.exists() and text in nucleus.log_file.read_text():
+        if nucleus.log_file.exists() and text in nucleus.log_file.read_text()[after:]:
             return
         time.sleep(0.05)
     raise AssertionError(f"{text!r} not in {nucleus.log_file.read_text()}")
