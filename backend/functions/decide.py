@@ -201,6 +201,12 @@ def terminal_verdict(rotation: Rotation | None, event: TerminalEvent) -> Verdict
 
 def _after_commit(rotation: Rotation, ending: Ending) -> Verdict:
     seen = rotation.seen_principal
+    if seen == rotation.old_certificate_id and ending is Ending.SUCCEEDED:
+        return Verdict(
+            Ends.KEEP_BOTH,
+            "SUCCEEDED after the commit, but the old certificate has connected since: both certificates stay until "
+            "the next connection. If the device uses its new one, somebody else holds the old one's key.",
+        )
     if seen == rotation.old_certificate_id:
         return Verdict(
             Ends.REMOVE_NEW, f"{ending.value} after the commit, but the device has returned to its old certificate."
@@ -231,10 +237,9 @@ def sighting(rotation: Rotation | None, event: PresenceEvent) -> Sighting:
     """What a connection means; presence events may repeat and arrive out of order."""
     if rotation is None or event.principal not in (rotation.old_certificate_id, rotation.new_certificate_id):
         return Sighting.NOTHING
-    since = rotation.committed_at or rotation.unresolved_at
-    if since is None or event.at <= datetime.fromisoformat(since):
+    known = [at for at in (rotation.committed_at or rotation.unresolved_at, rotation.seen_at) if at is not None]
+    if not known or event.at <= max(map(datetime.fromisoformat, known)):
         return Sighting.NOTHING
     if rotation.phase in (Phase.UNRESOLVED, Phase.REMOVING):
         return Sighting.SETTLE
-    newer = rotation.seen_at is None or event.at > datetime.fromisoformat(rotation.seen_at)
-    return Sighting.NOTE if rotation.phase is Phase.COMMITTED and newer else Sighting.NOTHING
+    return Sighting.NOTE if rotation.phase is Phase.COMMITTED else Sighting.NOTHING

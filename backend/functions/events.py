@@ -112,7 +112,7 @@ class PresenceEvent(_Event):
     """``$aws/events/presence/connected/<clientId>``: a client has connected."""
 
     event_type: Literal["connected"] = Field(alias="eventType")
-    client_id: str = Field(alias="clientId")
+    client_id: str = Field(alias="clientId", pattern=r"^[a-zA-Z0-9:_-]{1,128}(#|$)")  # others are no thing's
     timestamp: int  # milliseconds since 1970
     principal: str = Field(alias="principalIdentifier")  # a certificate id, for clients that used one
 

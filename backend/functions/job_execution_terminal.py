@@ -7,6 +7,7 @@ each repeat carries on where the last one stopped.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -98,10 +99,15 @@ def connected(services: Services, event: PresenceEvent) -> dict[str, Any]:
         return {"status": "nothing"}
     who = f"{FUNCTION}: connection {event.client_id}, certificate {event.principal}"
     if seen is Sighting.NOTE:
-        noted = rotation.step(
-            services.clock(), who, "seen", seen_principal=event.principal, seen_at=event.at.isoformat()
-        )
-        services.table.save(noted)
+        services.table.save(_noted(services, rotation, event, who))
         return {"status": "noted"}
     ending.settle(services, rotation, event.principal, who)
     return {"status": "settled"}
+
+
+def _noted(services: Services, rotation: Rotation, event: PresenceEvent, who: str) -> Rotation:
+    """With a line of evidence where the certificate is another one than at the last connection, for it may flap."""
+    at = event.at.isoformat()
+    if rotation.seen_principal == event.principal:
+        return replace(rotation, seen_at=at)
+    return rotation.step(services.clock(), who, "seen", seen_principal=event.principal, seen_at=at)

@@ -137,11 +137,47 @@ class TestUnresolved:
         assert len(unresolved.attached) == 2
 
 
-def test_a_device_seen_with_its_old_certificate_after_the_commit_keeps_it_whatever_the_job_says(committed):
+class TestASuccessAlthoughTheOldCertificateHasConnectedSince:
+    """One of the two is wrong, and it may be a thief who connects: nothing goes before a person knows."""
+
+    @pytest.fixture
+    def doubtful(self, committed):
+        self.event = committed.connected_event(committed.old)
+        assert job_execution_terminal.handler(self.event, None) == {"status": "noted"}
+        committed.ended("SUCCEEDED")
+        return committed
+
+    def test_keeps_both_and_tells(self, doubtful):
+        assert len(doubtful.attached) == 2
+        assert "somebody else holds the old one's key" in doubtful.aws.notices[-1]
+
+    def test_is_not_settled_by_a_repeat_of_that_event(self, doubtful):
+        assert job_execution_terminal.handler(self.event, None) == {"status": "nothing"}
+        assert len(doubtful.attached) == 2
+
+    @pytest.mark.parametrize("kept", ["old", "new"])
+    def test_is_settled_by_the_next_connection(self, doubtful, kept):
+        certificate = getattr(doubtful, kept)
+        doubtful.aws.tick(seconds=30)
+        doubtful.connected(certificate)
+        doubtful.assert_only(certificate)
+
+
+def test_a_failure_of_a_device_seen_with_its_old_certificate_since_the_commit_removes_the_new_one(committed):
     committed.connected(committed.old)
-    committed.ended("SUCCEEDED")
+    committed.ended("FAILED")
     committed.assert_only(committed.old)
     assert "returned to its old certificate" in committed.aws.notices[-1]
+
+
+def test_a_device_that_connects_again_and_again_leaves_one_line_of_evidence(committed):
+    before = len(committed.record["history"]["L"])
+    for _ in range(5):
+        committed.connected(committed.new)
+        committed.aws.tick(seconds=2)
+    assert len(committed.record["history"]["L"]) == before + 1
+    latest = committed.aws.now - timedelta(seconds=2)
+    assert committed.record["seenAt"]["S"] == latest.isoformat()
 
 
 def test_a_failure_after_the_commit_is_settled_at_once_where_a_connection_was_seen(committed):
@@ -192,6 +228,8 @@ def test_an_event_in_seconds_and_one_in_milliseconds_are_the_same(created):
         {"eventType": "JOB_EXECUTION"},
         {"eventType": "JOB_EXECUTION", "operation": "exploded", "timestamp": 1, "jobId": "j",
          "thingArn": "arn:aws:iot:eu-west-1:123456789012:thing/gw-1", "status": "X"},
+        *({"eventType": "connected", "clientId": client, "timestamp": 1, "principalIdentifier": "f" * 64}
+          for client in ("", "#2", "a client", "x" * 129)),
     ],
 )  # fmt: skip
 def test_an_event_that_is_none_of_ours_is_ignored(device, event):
