@@ -145,12 +145,11 @@ def commit_step(rotation: Rotation | None, event: CommitEvent) -> CommitStep:
         raise RejectionError(RejectionCode.NO_ROTATION, f"This thing has no rotation under job '{event.job_id}'.")
     if rotation.phase in (Phase.ISSUING, Phase.ISSUED):
         raise RejectionError(RejectionCode.NOT_CREATED, "The new certificate has not been created yet.")
-    if rotation.phase is Phase.UNRESOLVED and event.principal in (
-        rotation.old_certificate_id,
-        rotation.new_certificate_id,
-    ):
+    speaks_for_new = event.principal == rotation.new_certificate_id
+    speaks_for_old = event.principal == rotation.old_certificate_id and not rotation.is_doubtful
+    if rotation.phase is Phase.UNRESOLVED and (speaks_for_new or speaks_for_old):
         return CommitStep.SETTLE
-    if event.principal != rotation.new_certificate_id:
+    if not speaks_for_new:
         raise RejectionError(
             RejectionCode.OLD_CERTIFICATE, "The connection does not use the new certificate, so it proves nothing."
         )
@@ -205,7 +204,7 @@ def _after_commit(rotation: Rotation, ending: Ending) -> Verdict:
         return Verdict(
             Ends.KEEP_BOTH,
             "SUCCEEDED after the commit, but the old certificate has connected since: both certificates stay until "
-            "the next connection. If the device uses its new one, somebody else holds the old one's key.",
+            "the new one connects. If the device uses its new one, somebody else holds the old one's key.",
         )
     if seen == rotation.old_certificate_id:
         return Verdict(
@@ -240,6 +239,8 @@ def sighting(rotation: Rotation | None, event: PresenceEvent) -> Sighting:
     known = [at for at in (rotation.committed_at or rotation.unresolved_at, rotation.seen_at) if at is not None]
     if not known or event.at <= max(map(datetime.fromisoformat, known)):
         return Sighting.NOTHING
+    if rotation.is_doubtful and event.principal == rotation.old_certificate_id:
+        return Sighting.NOTHING  # it is known already, and may be a thief
     if rotation.phase in (Phase.UNRESOLVED, Phase.REMOVING):
         return Sighting.SETTLE
     return Sighting.NOTE if rotation.phase is Phase.COMMITTED else Sighting.NOTHING

@@ -77,6 +77,11 @@ class Rotation:
         """Whether it has yet to end."""
         return self.phase is not Phase.FINISHED
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether its job succeeded although the old certificate has connected since the commit."""
+        return self.phase is Phase.UNRESOLVED and self.seen_principal == self.old_certificate_id
+
     def arn(self, certificate_id: str) -> str:
         """The ARN of one of the two certificates."""
         return self.certificate_arn_prefix + certificate_id

@@ -155,12 +155,27 @@ class TestASuccessAlthoughTheOldCertificateHasConnectedSince:
         assert job_execution_terminal.handler(self.event, None) == {"status": "nothing"}
         assert len(doubtful.attached) == 2
 
-    @pytest.mark.parametrize("kept", ["old", "new"])
-    def test_is_settled_by_the_next_connection(self, doubtful, kept):
-        certificate = getattr(doubtful, kept)
+    def test_is_not_settled_by_the_old_certificate_whatever_it_sends(self, doubtful):
         doubtful.aws.tick(seconds=30)
-        doubtful.connected(certificate)
-        doubtful.assert_only(certificate)
+        assert doubtful.connected(doubtful.old) == {"status": "nothing"}
+        doubtful.commit(principal=doubtful.old)
+        doubtful.assert_code("OldCertificate")
+        assert len(doubtful.attached) == 2
+
+    @pytest.mark.parametrize("how", ["connection", "commit"])
+    def test_is_settled_by_the_new_certificate(self, doubtful, how):
+        new = doubtful.new
+        doubtful.aws.tick(seconds=30)
+        doubtful.connected(new) if how == "connection" else doubtful.commit(principal=new)
+        doubtful.assert_only(new)
+
+    def test_is_settled_for_the_old_one_by_the_next_rotation_that_a_person_starts(self, doubtful, keys, csr_of):
+        new = doubtful.new
+        doubtful.start_job("by-hand")
+        doubtful.aws.tick(seconds=30)
+        assert doubtful.create(jobId="by-hand", csr=csr_of(keys["ECDSA-P384"]))["status"] == "accepted"
+        assert new not in doubtful.aws.certificates
+        assert doubtful.old in doubtful.attached
 
 
 def test_a_failure_of_a_device_seen_with_its_old_certificate_since_the_commit_removes_the_new_one(committed):
