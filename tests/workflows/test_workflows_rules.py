@@ -26,6 +26,7 @@ PERMISSIONS = {
     ("reconcile.yml", "bundle"): {"contents: read", "id-token: write"},
     ("drift-report.yml", "report"): {"contents: read", "id-token: write", "issues: write", "actions: read"},
     ("drift-report.yml", "code-scanning"): {"security-events: write"},
+    ("release.yml", "release"): {"contents: read", "id-token: write"},
 }
 
 
@@ -111,17 +112,15 @@ def test_every_role_is_assumed_by_oidc_and_only_where_it_is_needed():
                 assert set(values) <= {"role-to-assume", "aws-region", "role-duration-seconds"}
             assert bool(given) == ("id-token" in job["permissions"])
     read, write = "CERTFLEET_READ_ROLE_ARN", "CERTFLEET_RECONCILE_ROLE_ARN"
-    assert found == EXPECTED_ROLES | {
+    assert found == {
         ("pull-request.yml", "plan"): (read, None),
         ("reconcile.yml", "plan"): (read, None),
         ("reconcile.yml", "apply"): (write, "certfleet"),
         ("reconcile.yml", "override"): (write, "certfleet-override"),
         ("reconcile.yml", "bundle"): (write, "certfleet"),
         ("drift-report.yml", "report"): (read, None),
+        ("release.yml", "release"): ("CERTFLEET_RELEASE_ROLE_ARN", "certfleet-release"),
     }
-
-
-EXPECTED_ROLES = {}
 
 
 def test_a_fork_gets_no_credentials_and_no_token_that_writes():

@@ -16,7 +16,7 @@ class Origin:
 
     def __init__(self, folder, documents):
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._pull_requests = 0
         self._git("init", "--quiet", "--initial-branch=main")
         self._git("config", "uploadpack.allowAnySHA1InWant", "true")
@@ -26,6 +26,10 @@ class Origin:
         """Commit documents (text by path) to main; None removes one. Returns the commit."""
         self._git("checkout", "--quiet", "-B", "main")
         return self._commit(documents, message)
+
+    def head(self):
+        """The commit of main."""
+        return self._git("rev-parse", "main")
 
     def pull_request(self, documents, *, fork=False):
         """Open a pull request over main; returns the commit of its merge, and the event."""

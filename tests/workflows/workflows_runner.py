@@ -6,7 +6,7 @@ What stands in for what:
 - setup-python, and steps whose name begins with "Install": nothing, the tests' environment is on PATH;
 - configure-aws-credentials: the environment of the sandbox, for the later steps of the job;
 - cache, upload- and download-artifact: folders;
-- what cannot run here is named by the test (``leave_out``), step by step, and recorded as left out.
+- what cannot run here is named by the test (``stand_ins``), step by step, and recorded as stood in for.
 
 The token of a job may what the job's ``permissions`` say, and the stand-in for the REST API minds that.
 """
@@ -54,7 +54,7 @@ class Runner:
         self.artifacts = {}  # of the last run: name → folder
         self.caches = self.folder / "caches"
         self.approves = {"certfleet", "certfleet-release"}  # environments without, or with willing reviewers
-        self.leave_out = {}  # name of a step → why it cannot run here
+        self.stand_ins = {}  # name of a step that cannot run here → what happens instead, in the workspace
         self.extra_path = []  # folders before everything else on PATH
         self.environment = {}  # for every step
         self.before = {}  # id of a job → what happens just before it begins
@@ -164,8 +164,9 @@ class _JobRun:
         if not _holds(step.get("if"), contexts, functions):
             self.job.steps[name] = "skipped"
             return
-        if name in self.runner.leave_out:
-            self.job.steps[name] = "left out"
+        if name in self.runner.stand_ins:
+            self.runner.stand_ins[name](self.workspace)
+            self.job.steps[name] = "stood in for"
             return
         outputs = {}
         try:
@@ -261,7 +262,8 @@ class _JobRun:
         _git("clone", "--quiet", "--no-checkout", self.runner.origin.folder, self.workspace)
         _git("fetch", "--quiet", "origin", ref, folder=self.workspace)
         _git("checkout", "--quiet", "FETCH_HEAD", folder=self.workspace)
-        shutil.copytree(ROOT / "tools", self.workspace / "tools", dirs_exist_ok=True)  # the program's own
+        if not (self.workspace / "tools").exists():
+            shutil.copytree(ROOT / "tools", self.workspace / "tools")  # the program's own
 
     def _credentials(self, given):
         if self.spec["permissions"].get("id-token") != "write":
