@@ -1,0 +1,56 @@
+"""The HTML report of a large fleet: how long it takes to write and to open, and how long a filter takes in it.
+
+Every device has something to say, each with a due date of its own: more than a real fleet would show.
+
+    python benchmarks/report_page.py [SIZE ...]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "report"))
+
+from report_browser import Browser
+from report_scene import crowd
+
+from controller.report.console import Look
+from controller.report.html import render_drift
+
+SIZES = (1_000, 10_000, 100_000)
+WORDS = ("gateway-0005", "AgeExceeded", "plant days", "nothing like this")
+FILTER = """(() => {
+    document.getElementById('words').value = WORDS;
+    const start = performance.now();
+    document.getElementById('filter').requestSubmit();
+    document.body.offsetHeight;  // laid out
+    return performance.now() - start;
+})()"""
+
+
+def main() -> None:
+    """Measure each size and print a row."""
+    sizes = [int(text.replace("_", "")) for text in sys.argv[1:]] or SIZES
+    print(f"{'rows':>9} {'MB':>6} {'write s':>8} {'open s':>8} {'slowest filter ms':>18}")
+    with tempfile.TemporaryDirectory() as folder:
+        browser = Browser(Path(folder) / "profile")
+        for size in sizes:
+            report, page = crowd(size), Path(folder) / "page.html"
+            start = time.perf_counter()
+            page.write_text(render_drift(report, Look()), encoding="utf-8")
+            written = time.perf_counter()
+            tab = browser.open(page)
+            opened = time.perf_counter()
+            slowest = max(tab.run(FILTER.replace("WORDS", json.dumps(words))) for words in WORDS)
+            tab.close()
+            megabytes = page.stat().st_size / 1e6
+            print(f"{size:>9,} {megabytes:>6.1f} {written - start:>8.1f} {opened - written:>8.1f} {slowest:>18.0f}")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
