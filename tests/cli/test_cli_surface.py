@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import jsonschema
@@ -14,6 +15,7 @@ import pytest
 
 from controller import cli
 from controller.commands import context as context_module
+from controller.commands import version
 from controller.commands.context import look_for, write_atomically
 from controller.commands.progress import progress_on
 from controller.errors import CertfleetError
@@ -125,6 +127,32 @@ def test_version_names_versions_commit_and_formats(capsys):
     assert head.stdout.strip() in out
     assert "desired state certfleet/v1, plan format 1" in out
     assert "botocore " in out
+
+
+class _Installed:
+    """A distribution as pip leaves it where it came from a repository (PEP 610)."""
+
+    version = "1.2.3"
+
+    def read_text(self, name):
+        assert name == "direct_url.json"
+        return json.dumps({"url": "https://example.org/fleet.git", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}})
+
+
+def test_an_installed_version_names_the_commit_that_it_was_installed_from(monkeypatch, capsys):
+    monkeypatch.setattr(version, "distribution", lambda _name: _Installed())
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("certfleet 1.2.3 (commit c0ffee)\n")
+
+
+def test_a_program_of_unknown_origin_says_so(monkeypatch, capsys, tmp_path):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(version, "distribution", missing)
+    monkeypatch.setattr(version, "__file__", str(tmp_path / "controller" / "commands" / "version.py"))
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("certfleet (not installed) (commit unknown)\n")
 
 
 def test_valid_documents_are_said_to_be_valid(valid, capsys):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from report_scene import DAY, FAILURE, HOSTILE, NOW, crowd, scene, scene_fleet
 
+from controller.reconcile.plan import IncidentReport, Refusal, WaveReport, WaveStatus
 from controller.report.console import Look
 from controller.report.html import render_drift
 from controller.report.model import Report
@@ -89,6 +91,21 @@ def test_a_plan_shows_its_jobs_and_where_the_rollouts_stand(opened):
     assert "gateway-a-059; ECDSA-P256 from plant-ca" in text
     assert "line-a-gateways, wave 1 of 3, open" in text
     assert "nothing is recorded of what was governed before" in text
+
+
+def test_refusals_and_halted_rollouts_stand_first_among_what_needs_a_person(opened):
+    fleet = scene_fleet()
+    refusal = Refusal("maxChangePercent", None, "41 % of 305 devices, 30 % allowed", "--override maxChangePercent=41")
+    halted = WaveReport("line-a-gateways", 2, 3, WaveStatus.HALTED, "12 % failed, 5 % may", remedy="find the cause")
+    incident = IncidentReport("leak", NOW, 4, 1, 0, None, "4 devices still match")
+    plan = replace(fleet.plan, refusals=(refusal,), waves=(halted,), incidents=(incident,))
+    tab = opened(scene(replace(fleet, plan=plan)))
+    first, second = tab.run("[...document.querySelectorAll('.cards li')].slice(0, 2).map(card => card.innerText)")
+    assert first.startswith("--override maxChangePercent=41\n")
+    assert "guardrail maxChangePercent, whole fleet: 41 % of 305 devices, 30 % allowed" in first
+    assert second.startswith("find the cause\n")
+    assert "rollout of line-a-gateways: 12 % failed, 5 % may" in second
+    assert "incident leak, deadline 2026-11-23 12:00Z\n4 devices still match" in tab.run("document.body.innerText")
 
 
 def test_colours_follow_the_scheme(opened):
