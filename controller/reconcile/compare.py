@@ -56,6 +56,7 @@ class PolicyComparison:
     key_type_changes: int
     due: int  # all that must rotate under head
     jobs: int
+    largest_job: int  # devices that one job starts at once
     peak_per_day: int
     start: datetime | None  # when the first may begin; None: windows forbid
     finish: datetime | None  # when the last of the due has rotated at the given rates; None: windows forbid
@@ -173,6 +174,7 @@ def _is_due(assessment: Assessment | None) -> bool:
 
 def _policy(name: str, of: _Counts, before: Governance, after: Governance, peak: int) -> PolicyComparison:
     old, new = before.policies.get(name), after.policies.get(name)
+    jobs = _jobs(new, of) if new else []
     return PolicyComparison(
         policy=name,
         changes=changes_between(old.policy if old else None, new.policy if new else None),
@@ -184,7 +186,8 @@ def _policy(name: str, of: _Counts, before: Governance, after: Governance, peak:
         authority_changes=of.authority,
         key_type_changes=of.key_type,
         due=of.due,
-        jobs=_jobs(new, of) if new else 0,
+        jobs=len(jobs),
+        largest_job=max(jobs, default=0),
         peak_per_day=peak,
         start=max(new.opens.start, after.now) if new and new.opens else None,
         finish=finish_at(new, of.due, of.governed_head, after.now, is_urgent=False) if new else None,
@@ -193,13 +196,14 @@ def _policy(name: str, of: _Counts, before: Governance, after: Governance, peak:
     )
 
 
-def _jobs(governed: Governed, of: _Counts) -> int:
-    """One per wave that reaches anyone; more where the in-flight limit splits a wave."""
+def _jobs(governed: Governed, of: _Counts) -> list[int]:
+    """Devices of each job: one per wave that reaches anyone; more where the in-flight limit splits a wave."""
     rollout = governed.policy.rollout
-    done = jobs = 0
+    jobs: list[int] = []
     sizes = cumulative_sizes(rollout.waves, max(1, of.governed_head))
     for size in (*sizes[:-1], max(sizes[-1], of.due)):
-        reach = min(size, of.due)
-        jobs += -(-(reach - done) // rollout.max_in_flight)
-        done = reach
+        left = min(size, of.due) - sum(jobs)
+        while left > 0:
+            jobs.append(min(left, rollout.max_in_flight))
+            left -= jobs[-1]
     return jobs

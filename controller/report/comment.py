@@ -48,7 +48,8 @@ def _icon(comparisons: Comparisons) -> str:
 
 def _fleet(change: FleetChange, level: str) -> list[str]:
     icon = _icon(Comparisons("", (change,)))
-    sections = [f"{level} {icon} {change.desired.fleet.name}: {sentence([change])}\n"]
+    verdict = "refused · " if change.refusals else ""
+    sections = [f"{level} {icon} {change.desired.fleet.name}: {verdict}{sentence([change])}\n"]
     sections += [
         f"> [!CAUTION]\n> **Refused by `{refusal.guardrail}`** ({refusal.policy or 'the whole fleet'}): "
         f"{plain(refusal.message)}.  \n> What a reviewer will be asked for: `{refusal.override}`\n"
@@ -97,12 +98,25 @@ def _facts(change: FleetChange, policy: PolicyComparison) -> list[tuple[str, str
         facts.append(("When:", f"{span(policy)}, in {words.count(policy.jobs, 'job')}"))
         facts.append(("Due in all:", f"{policy.due:,} of {words.count(policy.governed_head, 'device')}"))
         facts.append(("Busiest day:", f"{words.count(policy.peak_per_day, 'rotation')}, within the coming 90 days"))
+        facts += _later(change, policy)
     if policy.governed_base != policy.governed_head:
         facts.append(("Governs:", f"{words.count(policy.governed_head, 'device')}, {policy.governed_base:,} before"))
     if policy.left_alone:
         left = words.count(policy.left_alone, "device")
         facts.append(("Left to themselves:", f"{left}, which no policy governs any more"))
     return facts
+
+
+def _later(change: FleetChange, policy: PolicyComparison) -> list[tuple[str, str]]:
+    """A later wave that a guardrail will refuse, where this moment's plan is not refused for the policy already."""
+    guardrails = change.desired.fleet.guardrails
+    share = 100 * policy.largest_job / max(1, policy.governed_head)
+    is_refused = any(refusal.policy == policy.policy for refusal in (*change.refusals, *change.known))
+    if is_refused or policy.governed_head < guardrails.min_existing or share <= guardrails.max_change_percent:
+        return []
+    at_once = words.count(policy.largest_job, "device")
+    allowed = f"{share:.0f} %; `maxChangePercent` allows {guardrails.max_change_percent} %"
+    return [("Asks a reviewer later:", f"one wave starts {at_once} at once, {allowed}")]
 
 
 def _cost(change: FleetChange, policy: PolicyComparison) -> str:

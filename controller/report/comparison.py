@@ -136,6 +136,7 @@ def _policy_value(policy: PolicyComparison) -> dict[str, Any]:
         "key_type_changes": policy.key_type_changes,
         "due": policy.due,
         "jobs": policy.jobs,
+        "largest_job": policy.largest_job,
         "peak_per_day": policy.peak_per_day,
         "start": words.iso(policy.start) if policy.start else None,
         "finish": words.iso(policy.finish) if policy.finish else None,

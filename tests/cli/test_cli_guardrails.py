@@ -62,6 +62,16 @@ def test_a_change_that_rotates_most_of_a_policy_at_once_is_refused_before_the_me
     assert ten.run("plan", "--base", "HEAD~1", "--override", "maxChangePercent=80").code == 2
 
 
+def test_a_later_wave_that_will_be_refused_is_announced(ten):
+    change(ten, ONE_WAVE, TWO_WAVES)
+    change(ten, "maxAge: 90d", "maxAge: 30d")
+
+    told = ten.run("plan", "--base", "HEAD~1", "--format", "markdown")
+
+    assert told.code == 2
+    assert "one wave starts 7 devices at once, 70 %; `maxChangePercent` allows 50 %" in told.out
+
+
 def test_a_closed_window_hides_nothing_of_what_happens_once_it_opens(ten):
     change(ten, "  rollout:", f"{CLOSED_NOW}\n  rollout:")
     change(ten, "maxAge: 90d", "maxAge: 30d")
@@ -95,7 +105,7 @@ def test_a_policy_that_goes_leaves_its_devices_to_themselves_and_the_change_is_r
     told = ten.run("plan", "--base", "HEAD~1", "--format", "markdown")
 
     assert told.code == 3
-    assert "## ⛔ factory: 1 device left to themselves" in told.out
+    assert "## ⛔ factory: refused · 1 device left to themselves" in told.out
     assert "no policy names line-b (1 device) any more: 1 device would be left to themselves" in told.out
     assert "`--override orphans=1`" in told.out
 
