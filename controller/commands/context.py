@@ -69,7 +69,7 @@ class Context:
 
     def emit_attention(self, found: Iterable[Attention], failures: Iterable[FleetFailure]) -> None:
         """Write what needs a person where ``--needs-person`` says, if it does."""
-        path: Path | None = self.arguments.needs_person
+        path: Path | None = getattr(self.arguments, "needs_person", None)
         if path is not None:
             write_atomically(path, dump(attention_value(found, failures)))
             self.say(f"wrote {path}")

@@ -19,6 +19,7 @@ from .text import sentence
 CLASSES = {Outcome.ROTATE: "change", Outcome.WAITING: "wait", Outcome.BLOCKED: "bad"}
 NAMES_SHOWN = 12
 UNMANAGED_SHOWN = 60
+CARDS_SHOWN = 60
 SOON = timedelta(days=7)
 
 
@@ -89,6 +90,7 @@ class PageView:
     lead: str
     attention: tuple[Attention, ...]
     fleets: tuple[FleetView, ...]
+    more: int  # things that need a person and have no card: the devices are in the table
     unread: tuple[str, ...]  # names of fleets that could not be looked at
 
     @property
@@ -110,13 +112,15 @@ def page_view(report: Report) -> PageView:
         verdict = f"{good} of {words.count(number, 'fleet')} in sync"
         governed, in_sync = sum(f.governed for f in fleets), sum(f.in_sync for f in fleets)
         lead = f"{in_sync:,} of {words.count(governed, 'device')} in sync"
+    attention = tuple(_attention(report))
     kind = "Plan" if any(fleet.plan is not None for fleet in fleets) else "Drift report"
     return PageView(
         title=f"{kind}, {words.instant(report.created_at)}",
         verdict=verdict,
         is_good=is_good,
         lead=lead,
-        attention=tuple(_attention(report)),
+        attention=attention[:CARDS_SHOWN],
+        more=max(0, len(attention) - CARDS_SHOWN),
         fleets=tuple(_fleet(index, fleet) for index, fleet in enumerate(fleets)),
         unread=tuple(failure.fleet for failure in report.failures),
     )

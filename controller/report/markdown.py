@@ -16,7 +16,7 @@ from . import words
 from .console import Look
 from .groups import TITLES, by_reason
 from .model import FleetFailure, FleetReport, Report
-from .text import demand, sentence, target
+from .text import all_fleets, demand, sentence, target
 
 MAX_CHARACTERS = 65_536
 _CUT = "\n> The report is cut here: it was too long for a comment. `certfleet drift --format html` shows all of it.\n"
@@ -28,7 +28,9 @@ _ICONS = {Outcome.ROTATE: "🔄", Outcome.WAITING: "⏳", Outcome.BLOCKED: "🛑
 
 def render_drift(report: Report, _look: Look) -> str:
     """Drift, or drift and plan."""
-    sections = [section for fleet in report.fleets for section in _fleet(fleet)]
+    together = all_fleets(report)
+    sections = [f"**{plain(together)}**\n"] if together is not None else []
+    sections += [section for fleet in report.fleets for section in _fleet(fleet)]
     sections += [failed(failure) for failure in report.failures]
     return fitted(sections)
 

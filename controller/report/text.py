@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
@@ -21,9 +21,7 @@ JOBS_SHOWN = 40
 def render_status(report: Report, look: Look) -> str:
     """Summary and policies, nothing about single devices."""
     page = Page(look)
-    for number, fleet in enumerate(report.fleets):
-        if number:
-            page.gap()
+    for fleet in _each(page, report):
         _summary(page, fleet)
         _policies(page, fleet)
     tell_failures(page, report.failures)
@@ -33,9 +31,7 @@ def render_status(report: Report, look: Look) -> str:
 def render_drift(report: Report, look: Look) -> str:
     """Everything that departs from git, and why."""
     page = Page(look)
-    for number, fleet in enumerate(report.fleets):
-        if number:
-            page.gap()
+    for fleet in _each(page, report):
         _summary(page, fleet)
         _policies(page, fleet)
         _rotate(page, fleet)
@@ -49,9 +45,7 @@ def render_drift(report: Report, look: Look) -> str:
 def render_plan(report: Report, look: Look) -> str:
     """What ``apply`` would do, what it would not and why."""
     page = Page(look)
-    for number, fleet in enumerate(report.fleets):
-        if number:
-            page.gap()
+    for fleet in _each(page, report):
         plan = fleet.plan
         _summary(page, fleet)
         _policies(page, fleet)
@@ -67,6 +61,31 @@ def render_plan(report: Report, look: Look) -> str:
             _next(page, fleet, plan)
     tell_failures(page, report.failures)
     return page.text()
+
+
+def _each(page: Page, report: Report) -> Iterator[FleetReport]:
+    """The fleets, apart from each other; where a run is over several, all of them in one line first."""
+    together = all_fleets(report)
+    if together is not None:
+        page.line((together, "head"))
+    for number, fleet in enumerate(report.fleets):
+        if number or together is not None:
+            page.gap()
+        yield fleet
+
+
+def all_fleets(report: Report) -> str | None:
+    """The one line over several fleets, those that could not be read by name; None over a single one."""
+    number = len(report.fleets) + len(report.failures)
+    if number == 1:
+        return None
+    good = sum(fleet.is_in_sync for fleet in report.fleets)
+    parts = [f"{good} of {words.count(number, 'fleet')} in sync"]
+    governed, in_sync = sum(fleet.governed for fleet in report.fleets), sum(fleet.in_sync for fleet in report.fleets)
+    parts.append(f"{in_sync:,} of {words.count(governed, 'device')} in sync")
+    if report.failures:
+        parts.append(f"{words.listed([failure.fleet for failure in report.failures], NAMES_SHOWN)} could not be read")
+    return " · ".join(parts)
 
 
 def _summary(page: Page, report: FleetReport) -> None:

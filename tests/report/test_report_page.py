@@ -108,6 +108,16 @@ def test_refusals_and_halted_rollouts_stand_first_among_what_needs_a_person(open
     assert "incident leak, deadline 2026-11-23 12:00Z\n4 devices still match" in tab.run("document.body.innerText")
 
 
+def test_more_things_to_do_than_fit_are_counted(opened):
+    fleet = scene_fleet()
+    waves = tuple(WaveReport(f"p-{n}", 1, 3, WaveStatus.HALTED, "halted", remedy="look") for n in range(70))
+    tab = opened(scene(replace(fleet, plan=replace(fleet.plan, waves=waves))))
+    assert tab.run("document.querySelectorAll('.cards li').length") == 60
+    text = tab.run("document.getElementById('person-heading').parentElement.innerText")
+    assert "76 to decide or to do" in text
+    assert text.endswith("and 16 more: their devices stand in the table, with the reason")
+
+
 def test_colours_follow_the_scheme(opened):
     backgrounds = {
         name: opened(scene(), features=features).run("getComputedStyle(document.body).backgroundColor")

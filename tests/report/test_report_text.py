@@ -8,6 +8,7 @@ from report_scene import scene, scene_fleet
 
 from controller.errors import ExitCode
 from controller.reconcile.policy import Source
+from controller.report import markdown
 from controller.report.console import Look
 from controller.report.model import FleetFailure
 from controller.report.text import render_drift, render_plan, render_status
@@ -118,6 +119,16 @@ def test_a_fleet_that_failed_stands_below_those_that_did_not(make):
     )
     text = render_drift(make.report(failures=(failure,)), Look(100))
     assert text.index("factory") < text.index("FAILED  fleet overseas") < text.index("→ check the network")
+
+
+def test_several_fleets_are_told_in_one_line_first(make):
+    failure = FleetFailure("overseas", "AWS could not be reached", None, ExitCode.ERROR, Source("f.yaml", 1))
+    good = make.fleet([make.device("a", "line-a-gateways")])
+    report = make.report(good, make.fleet(), failures=(failure,))
+    line = "1 of 3 fleets in sync · 28 of 40 devices in sync · overseas could not be read"
+    for render in (render_drift, render_plan, render_status):
+        assert render(report, Look(100)).startswith(f"{line}\n\nIN SYNC  1 of 1 device in sync")
+    assert markdown.render_drift(report, Look()).startswith(f"**{line}**\n\n## ✅ factory: ")
 
 
 def test_a_halted_wave_an_incident_and_a_job_to_settle_are_told_with_what_to_do(make):
