@@ -200,6 +200,14 @@ def test_a_damaged_archive_says_what_to_do(history, github, capsys):
     assert "Delete it: the trend begins anew." in capsys.readouterr().err
 
 
+def test_a_token_that_may_not_comment_is_told_which_permission_it_needs(post, github, capsys):
+    github.tokens = {"ghs_secret": {"contents": "read"}}
+    assert post("plan", "comment") == 1
+    printed = capsys.readouterr().err
+    assert "GitHub answered 403" in printed
+    assert "'pull-requests: write' to comment" in printed
+
+
 def test_a_passing_fault_of_github_is_ridden_out(post, github):
     github.fail_with = [502]
     assert post("plan", "comment") == 0

@@ -245,6 +245,20 @@ def test_the_drift_report_is_kept_in_every_format_with_the_trend(report, factory
     assert len(list(factory.artifacts["drift-history"].rglob("*.json"))) == 3
 
 
+def test_the_trend_may_be_kept_in_s3_instead(report, factory, world):
+    s3 = world.client("s3")
+    s3.create_bucket(Bucket="trend", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    factory.variables["CERTFLEET_HISTORY"] = "s3://trend/fleets"
+    try:
+        jobs = report()
+    finally:
+        del factory.variables["CERTFLEET_HISTORY"]
+    assert jobs["report"].steps["The trend so far"] == "skipped"
+    assert "drift-history" not in factory.artifacts
+    [kept] = s3.list_objects_v2(Bucket="trend")["Contents"]
+    assert kept["Key"].startswith("fleets/factory/20")
+
+
 def test_the_drift_report_opens_the_issue_where_a_person_is_needed(report, github, world):
     world.cloud.seed.thing("nobody", ["bench"])
     report()

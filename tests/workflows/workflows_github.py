@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
         granted = self.server.tokens[authorization.removeprefix("Bearer ")]
         if "artifacts" in parts:
             return "actions" in granted
-        needed = {"issues"} if self.server.issues and "comments" not in parts else {"issues", "pull-requests"}
+        needed = {"issues", "pull-requests"} if "comments" in parts else {"issues"}
         return any(granted.get(name) == "write" for name in needed)
 
     def _result(self, parts, url, body):
