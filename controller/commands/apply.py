@@ -153,7 +153,7 @@ class _Rounds:
 
     def _round(self) -> bool:
         """Plan, apply, follow; returns whether another round may find something to do."""
-        with observe(self._context, self._desired) as observed:
+        with observe(self._context, self._desired, only_reads=False) as observed:
             report = plan_observed(observed, self._overrides, self._given, self._context.arguments.override)
             plan = report.plan
             if plan is None:
@@ -196,7 +196,7 @@ class _Rounds:
     def _look_again(self) -> bool:
         """See where the fleet stands after a given plan, and remove what its jobs leave behind."""
         while True:
-            with observe(self._context, self._desired) as observed:
+            with observe(self._context, self._desired, only_reads=False) as observed:
                 self._last = plan_observed(observed, self._overrides)
                 sweep_cohorts(IotJobs(observed.session), observed.now)
             if not self._settle(self._last):

@@ -132,11 +132,11 @@ def tell_on_stderr(context: Context, failures: tuple[FleetFailure, ...], silent:
 
 
 @contextmanager
-def observe(context: Context, desired: DesiredState) -> Iterator[Observed]:
+def observe(context: Context, desired: DesiredState, *, only_reads: bool = True) -> Iterator[Observed]:
     """Bring the inventory of one fleet up to date, and hold it open."""
     now = context.now()
     path = context.arguments.inventory or default_inventory(desired.fleet)
-    session = AwsSession(desired.fleet)
+    session = AwsSession(desired.fleet, only_reads=only_reads)
     with Inventory(path) as inventory:
         with progress_on(context.stderr) as tell:
             state = refresh(session, inventory, desired, now, tell)

@@ -86,6 +86,11 @@ class Guardrails(_Model):
     )
 
 
+_RoleArn = Annotated[
+    str, Pattern(rf"{_PARTITION}:iam::[0-9]{{12}}:role/[\w+=,.@/-]{{1,512}}", "the ARN of an IAM role")
+]
+
+
 class FleetSpec(_Model):
     """One AWS account and region."""
 
@@ -95,11 +100,13 @@ class FleetSpec(_Model):
     region: Annotated[str, Pattern(r"[a-z]{2}(?:-[a-z]+)+-[0-9]", "an AWS region such as eu-west-1")] = Field(
         description="The AWS region."
     )
-    role_arn: (
-        Annotated[str, Pattern(rf"{_PARTITION}:iam::[0-9]{{12}}:role/[\w+=,.@/-]{{1,512}}", "the ARN of an IAM role")]
-        | None
-    ) = Field(
+    role_arn: _RoleArn | None = Field(
         default=None, description="Role that is assumed before any call; without it the caller's own identity acts."
+    )
+    read_role_arn: _RoleArn | None = Field(
+        default=None,
+        description="Role that is assumed instead by commands that change nothing (plan, drift and all but apply), "
+        "so that what previews a pull request cannot make a job; without it roleArn.",
     )
     backend: Backend = Field(default=Backend(), description="The deployed cloud side.")
     guardrails: Guardrails = Field(default=Guardrails(), description="What a plan may change at once.")

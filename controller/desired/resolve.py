@@ -74,6 +74,7 @@ def _fleet(document: FleetDocument, source: Source) -> Fleet:
         region=spec.region,
         source=source,
         role_arn=spec.role_arn,
+        read_role_arn=spec.read_role_arn,
         stack_name=spec.backend.stack_name,
         guardrails=Guardrails(spec.guardrails.max_change_percent, spec.guardrails.min_existing),
     )

@@ -42,13 +42,15 @@ class AwsSession:
     """AWS as one fleet's controller sees it: one account, one region, proven. Thread-safe.
 
     ``attempts`` counts all attempts of one call; timeouts are in seconds. ``calls`` counts attempts by
-    API name. ``monotonic`` and ``sleep`` drive the rate limits only; ``new_session`` makes botocore sessions.
+    API name. ``only_reads`` lets the fleet's reading role act, where it has one. ``monotonic`` and
+    ``sleep`` drive the rate limits only; ``new_session`` makes botocore sessions.
     """
 
     def __init__(
         self,
         fleet: Fleet,
         *,
+        only_reads: bool = False,
         quota_factor: float | None = None,
         attempts: int = 8,
         connect_timeout: float = 10,
@@ -78,8 +80,9 @@ class AwsSession:
         self._session = new_session()
         # Every attempt passes here; the wait comes before the signature, which has a time in it.
         self._session.register("before-sign", self._before_attempt)
-        if fleet.role_arn:
-            self._assume_role(fleet.role_arn, new_session())
+        role_arn = (fleet.read_role_arn if only_reads else None) or fleet.role_arn
+        if role_arn:
+            self._assume_role(role_arn, new_session())
 
     @property
     def where(self) -> str:

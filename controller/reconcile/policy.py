@@ -56,6 +56,7 @@ class Fleet:
     region: str
     source: Source
     role_arn: str | None = None
+    read_role_arn: str | None = None  # for commands that change nothing; None: role_arn
     stack_name: str = DEFAULT_STACK_NAME
     guardrails: Guardrails = Guardrails()
 

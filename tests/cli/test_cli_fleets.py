@@ -25,6 +25,7 @@ class Front:
 
     def __init__(self, accounts: dict[str, str], home: str) -> None:
         self._accounts, self._owners = accounts, {"sandbox": home}
+        self.assumed: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
@@ -41,6 +42,7 @@ class Front:
         role = parse_qs(body.decode()).get("RoleArn") if b"Action=AssumeRole" in body else None
         if role:
             account = role[0].split(":")[4]
+            self.assumed.append(role[0].rpartition("/")[2])
             if account not in self._accounts:
                 return 403, "text/xml", DENIED
         request = urllib.request.Request(self._accounts[account] + path, body or None, headers, method=method)
@@ -113,6 +115,19 @@ def world(tmp_path, surroundings):
     surroundings.setenv("AWS_EC2_METADATA_DISABLED", "true")
     yield made
     made.close()
+
+
+def test_what_changes_nothing_assumes_the_role_that_only_reads(world):
+    path = world.desired / "hospital" / "all.yaml"
+    text = path.read_text()
+    role = f"arn:aws:iam::{HOSPITAL}:role/certfleet-read"
+    world.write(text.replace("  roleArn:", f"  readRoleArn: {role}\n  roleArn:"), "hospital/all.yaml")
+    world.commit()
+    for command in ("plan", "drift", "status"):
+        assert world.run(command, "--fleet", "hospital").code != 1
+    assert set(world.front.assumed) == {"certfleet-read"}
+    assert world.run("apply", "--fleet", "hospital").code == 0
+    assert world.front.assumed[-1] == "certfleet-reconcile"
 
 
 def test_every_fleet_is_told_in_one_report_and_a_refusing_account_stops_none(world):

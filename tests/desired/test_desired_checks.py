@@ -190,12 +190,13 @@ def test_what_only_looks_like_a_contradiction_is_allowed(states, documents, text
     assert state.policies or state.incidents
 
 
-def test_a_role_and_a_ca_must_belong_to_the_fleet(problems, documents):
-    fleet = documents["fleet"].replace("region:", "roleArn: 'arn:aws:iam::999999999999:role/r', region:")
+@pytest.mark.parametrize("field", ["roleArn", "readRoleArn"])
+def test_a_role_and_a_ca_must_belong_to_the_fleet(field, problems, documents):
+    fleet = documents["fleet"].replace("region:", f"{field}: 'arn:aws:iam::999999999999:role/r', region:")
     authority = documents["authority"].replace("eu-west-1", "us-east-1")
     assert problems({"fleet.yaml": fleet, "ca.yaml": authority}) == [
         "ca.yaml:6: spec.arn: found a CA in us-east-1; allowed: one in the fleet's region, eu-west-1",
-        "fleet.yaml:4: spec.roleArn: found a role of account 999999999999; allowed: one of 123456789012",
+        f"fleet.yaml:4: spec.{field}: found a role of account 999999999999; allowed: one of 123456789012",
     ]
 
 
