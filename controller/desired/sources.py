@@ -44,6 +44,9 @@ class Snapshot:
     repository: str | None = None  # host and path of the repository's remote, such as github.com/acme/fleet
 
 
+_TOO_MUCH = "Name the folder of one fleet with --desired-state, and keep other YAML files out of it."
+
+
 class DesiredStateSource(Protocol):
     """A place that documents are read from."""
 
@@ -82,9 +85,10 @@ class Gatherer:
         if size > limits.max_file_bytes:
             self.refuse(path, f"the file has {size} bytes; allowed: at most {limits.max_file_bytes}")
         elif len(self.files) >= limits.max_files:
-            raise DesiredStateError([Problem(path, 1, f"more than {limits.max_files} files of documents")])
+            raise DesiredStateError([Problem(path, 1, f"more than {limits.max_files} files of documents")], _TOO_MUCH)
         elif self._total + size > limits.max_total_bytes:
-            raise DesiredStateError([Problem(path, 1, f"the files exceed {limits.max_total_bytes} bytes together")])
+            found = f"the files exceed {limits.max_total_bytes} bytes together"
+            raise DesiredStateError([Problem(path, 1, found)], _TOO_MUCH)
         else:
             return True
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import os
@@ -216,6 +217,26 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
         write_atomically(target, "new")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_no_fatal_error_is_raised_without_what_to_do_about_it():
+    """Read from the source: an error that no test reaches must have a remedy as well."""
+    sources = {
+        path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "controller").rglob("*.py"))
+    }
+    nodes = [(path, node) for path, tree in sources.items() for node in ast.walk(tree)]
+    fatal = {"CertfleetError"}
+    for _ in range(3):  # their descendants
+        classes = (node for _path, node in nodes if isinstance(node, ast.ClassDef))
+        fatal |= {node.name for node in classes if fatal & {ast.unparse(base) for base in node.bases}}
+    without = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path, node in nodes
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+        if ast.unparse(node.exc.func) in fatal and len(node.exc.args) + len(node.exc.keywords) < 2
+    ]
+    assert {"PlanError", "UsageError", "LostRaceError", "AwsCallError"} <= fatal
+    assert without == []
 
 
 def test_an_unwritable_output_is_an_error_with_a_remedy(valid, capsys):
