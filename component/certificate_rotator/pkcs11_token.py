@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
+import time
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Optional, Set
 
@@ -21,6 +23,8 @@ from pkcs11.util.ec import encode_ec_public_key, encode_ecdsa_signature, encode_
 from protocol.algorithms import CsrSigningAlgorithm, Family, KeyType
 
 from .errors import StoreError
+
+log = logging.getLogger(__name__)
 
 _CURVES = {256: "secp256r1", 384: "secp384r1", 521: "secp521r1"}
 _KINDS = (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY, ObjectClass.CERTIFICATE)
@@ -51,6 +55,10 @@ class TokenObject:
 
 class Token:
     """The token in one slot; every method needs ``session`` to be entered."""
+
+    # Seconds between tries to open a session: SoftHSM rewrites its token's file at each login of anybody, and who
+    # looks at that instant sees no token.
+    pauses = (0.0, 0.1, 0.4)
 
     def __init__(self, library: str, slot: int, user_pin: str) -> None:
         self._library = library
@@ -165,13 +173,16 @@ class Token:
         if self._library in _renumbered:
             library.reinitialize()
             _renumbered.discard(self._library)
-        try:
-            return self._login(library)
-        except (pkcs11.exceptions.PinIncorrect, pkcs11.exceptions.PinLocked):
-            raise  # the token counts how often it is tried
-        except (pkcs11.PKCS11Error, StoreError):
-            library.reinitialize()  # it may cling to a token or a connection that is gone: let it look again
-            return self._login(library)
+        for pause in self.pauses:
+            try:
+                return self._login(library)
+            except (pkcs11.exceptions.PinIncorrect, pkcs11.exceptions.PinLocked):  # noqa: PERF203  # a few tries
+                raise  # the token counts how often it is tried
+            except (pkcs11.PKCS11Error, StoreError) as error:
+                log.info("the token cannot be used, trying again: %s", str(error) or type(error).__name__)
+                time.sleep(pause)
+                library.reinitialize()  # it may cling to a token or a connection that is gone: let it look again
+        return self._login(library)
 
     def _login(self, library: Any) -> Any:
         token = self._token(library)

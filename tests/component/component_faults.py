@@ -89,6 +89,8 @@ GROWING = {"create", "write"}
 class CountingToken(Token):
     """A real token with a point before every call, and one after each that changes it."""
 
+    pauses = (0.0,)
+
     def __init__(self, injector, *arguments):
         super().__init__(*arguments)
         self.injector = injector

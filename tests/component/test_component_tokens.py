@@ -129,6 +129,22 @@ def test_a_token_that_is_pulled_is_named_and_met_afresh_when_it_is_back(tmp_path
     assert len(pulled.objects(label)) == 3
 
 
+def test_a_token_that_is_not_seen_for_an_instant_is_looked_for_again(softhsm, enrol):
+    """SoftHSM rewrites its token's file at each login of the nucleus."""
+    label, _, _ = enrol(softhsm)
+    unseen = iter([True, True, False])
+
+    class Blinking(Token):
+        pauses = (0.0, 0.0, 0.0)
+
+        def _token(self, library):
+            return None if next(unseen) else super()._token(library)
+
+    token = Blinking(softhsm.library, softhsm.slot, PIN)
+    with token.session():
+        assert len(token.find(label)) == 3
+
+
 def test_a_tpm_that_was_restarted_has_forgotten_its_sessions_and_is_met_afresh(tpm, enrol, ca):
     label, _, store = enrol(tpm)
     store.begin()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -27,6 +28,8 @@ MAX_RECONNECT_MILLISECONDS = 2_000
 KEEP_ALIVE_SECONDS = 30
 OPERATION_TIMEOUT_SECONDS = 10.0
 STOP_TIMEOUT_SECONDS = 5.0
+# SoftHSM rewrites its token's file at each login of anybody, and who looks at that instant sees no token.
+TOKEN_PAUSES_SECONDS = (0.05, 0.2)
 
 Listener = Callable[[str, bytes], None]
 
@@ -68,16 +71,16 @@ class IotCore:
             "on_lifecycle_disconnection": lambda data: later(self._lost, data.exception, on_lost),
             "on_lifecycle_stopped": lambda _: self._call(stopped.set),
         }
-        try:
-            self._client = self._build(settings, events)
-        except (
-            exceptions.AwsCrtError,
-            RuntimeError,
-            OSError,
-            ValueError,
-            TokenError,
-        ) as error:  # RuntimeError: not PEM
-            return f"the credential cannot be used: {error}"
+        for pause in (*TOKEN_PAUSES_SECONDS, None):
+            try:
+                self._client = self._build(settings, events)
+                break
+            except (exceptions.AwsCrtError, RuntimeError, OSError, ValueError, TokenError) as error:  # Runtime: not PEM
+                if pause is None or settings.pkcs11 is None:
+                    return f"the credential cannot be used: {error}"
+                self.forget_token()
+                time.sleep(pause)
+        assert self._client is not None  # noqa: S101  # built, or returned
         self._client.start()
         return None
 
