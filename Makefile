@@ -9,10 +9,10 @@ LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit synth lock clean
+.PHONY: help demo test check unit component-matrix component-wheels synth lock clean
 
 help: ## what there is
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(VENV)/.demo ## bring a drifted fleet into sync, on this machine
 	$(BIN)/certfleet demo
@@ -31,6 +31,12 @@ unit: $(VENV)/.test ## the tests, on every core
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 	$(BIN)/python tools/coverage_floors.py
 
+component-matrix: $(VENV)/.test ## the component's tests on every Python from 3.9 to 3.13 that is here
+	$(BIN)/python tools/component_matrix.py $(PYTHONS)
+
+component-wheels: $(VENV)/.test ## whether every requirement has a wheel for each Python, x86-64 and arm64
+	$(BIN)/python tools/component_wheels.py
+
 synth: $(VENV)/.test ## renew the backend's checked-in template (needs Node)
 	$(BIN)/python -m backend.synth
 
@@ -38,6 +44,8 @@ lock: ## renew every locked list of packages (needs uv)
 	$(LOCK) --universal pyproject.toml -o requirements/controller.txt
 	$(LOCK) --universal pyproject.toml --extra sandbox -o requirements/demo.txt
 	$(LOCK) --universal pyproject.toml --extra sandbox --extra backend --extra dev -o requirements/test.txt
+	$(LOCK) --no-annotate --universal --python-version 3.9 component/requirements.in -o component/requirements.txt
+	$(LOCK) --universal --python-version 3.9 --constraint component/requirements.txt requirements/component-tests.in -o requirements/component-tests.txt
 	$(LOCK) --python-version 3.14 --python-platform aarch64-manylinux_2_28 backend/requirements.in -o backend/requirements.txt
 	$(LOCK) --python-version 3.14 --python-platform aarch64-manylinux_2_28 pyproject.toml -o backend/reconcile-requirements.txt
 

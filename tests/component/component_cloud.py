@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 from component.certificate_rotator.ports import MessagesError
 from protocol.topics import parse_rotation_topic
 
-NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 THING = "gateway-7"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC
 
 import pytest
 from cryptography import x509
@@ -162,11 +161,11 @@ OTHER = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gateway-8")])
 @pytest.fixture
 def check(ca):
     """Check a certificate made with some flaw; ``flaw`` maps (key, default arguments) to PEM."""
-    from datetime import datetime, timedelta
+    from datetime import datetime, timedelta, timezone
 
     from cryptography.hazmat.primitives import serialization
 
-    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    now = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
     key = ec.generate_private_key(ec.SECP256R1())
 
     def pem(public=None, subject=NAME, **kwargs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -63,7 +64,11 @@ def start(tmp_path, site, artifacts):
         if "pkcs11" not in system:
             enrol(site, root)
         component = Component(
-            artifacts / "recipe.yaml", artifacts / "unpacked", environment=environment or {}, run_install=True
+            artifacts / "recipe.yaml",
+            artifacts / "unpacked",
+            environment=environment or {},
+            run_install=True,
+            python=os.environ.get("COMPONENT_PYTHON", sys.executable),  # see tools/component_matrix.py
         )
         nucleus = Nucleus(root, component, variant=variant)
         if configuration:
