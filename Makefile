@@ -35,7 +35,7 @@ component-matrix: $(VENV)/.test ## the component's tests on every Python from 3.
 	$(BIN)/python tools/component_matrix.py $(PYTHONS)
 
 component-wheels: $(VENV)/.test ## whether every requirement has a wheel for each Python, x86-64 and arm64
-	$(BIN)/python tools/component_wheels.py
+	$(BIN)/python tools/component_wheels.py $(PYTHONS)
 
 synth: $(VENV)/.test ## renew the backend's checked-in template (needs Node)
 	$(BIN)/python -m backend.synth

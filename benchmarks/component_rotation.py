@@ -2,12 +2,15 @@
 
 The real component process under the sandbox's nucleus, over IPC and mutual TLS; registry, jobs and backend
 are the small ones of the component's own test. Key generation and the nucleus restart stand apart: what is
-left is the component's and the protocol's own. Beside it, resident memory when idle, and bytes written.
+left is the component's and the protocol's own. Beside it: from start to ready, the interpreter's own start
+apart, resident memory when idle, and bytes written to disk per rotation.
 """
 
 from __future__ import annotations
 
 import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,14 +18,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "component" / "in_sandbox"))
 
-from component_site import THING, Site, python_pid, wait_for_log
+from component_site import THING, Site, enrol, python_pid, wait_for_log
 
 from component import build
 from component.certificate_rotator import keys
@@ -34,7 +33,7 @@ ROUNDS = 3
 
 
 class Watch:
-    """When each message of the rotation passed."""
+    """When each message of a rotation, or of a start, passed."""
 
     def __init__(self, site: Any) -> None:
         self.times: dict[str, float] = {}
@@ -42,9 +41,15 @@ class Watch:
 
     def hear(self, message: Message) -> None:
         """Note the first time."""
-        for name in ("notify-next", "certificate/create", "create/accepted", "certificate/commit"):
+        for name in ("notify-next", "$next/get", "certificate/create", "create/accepted", "certificate/commit"):
             if message.topic.endswith(name):
                 self.times.setdefault(name, time.monotonic())
+
+    def wait(self, name: str) -> float:
+        """When the message passed, once it has."""
+        while name not in self.times:
+            time.sleep(0.001)
+        return self.times[name]
 
 
 def start(folder: Path, site: Any) -> Nucleus:
@@ -54,11 +59,7 @@ def start(folder: Path, site: Any) -> Nucleus:
         archive.extractall(folder / "unpacked")
     root = folder / "gg"
     provision(root, Provisioning(THING, site.endpoint.host, site.endpoint.port, site.ca_file))
-    key = ec.generate_private_key(ec.SECP256R1())
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (root / "privKey.key").write_bytes(pem)
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, THING)])
-    (root / "thingCert.crt").write_text(site.pems[site.issue(key.public_key(), subject)])
+    enrol(site, root)
     nucleus = Nucleus(root, Component(folder / "build" / "recipe.yaml", folder / "unpacked"))
     nucleus.start()
     wait_for_log(nucleus, "ASKING → IDLE")
@@ -73,6 +74,27 @@ def key_seconds(key_type: KeyType) -> float:
     return (time.perf_counter() - began) / ROUNDS
 
 
+def interpreter_seconds() -> float:
+    """What Python takes to start and end here, with nothing to do."""
+    began = time.perf_counter()
+    for _ in range(ROUNDS):
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+    return (time.perf_counter() - began) / ROUNDS
+
+
+def start_seconds(site: Any, nucleus: Nucleus) -> float:
+    """From the start of the component's process to its first question, which comes when it hears answers; median."""
+    taken = []
+    for _ in range(ROUNDS):
+        watch = Watch(site)
+        nucleus.restart()
+        began = nucleus.component_started_at
+        taken.append(watch.wait("$next/get") - began)
+        wait_for_log(nucleus, "ASKING → IDLE")
+        time.sleep(0.2)
+    return statistics.median(taken)
+
+
 def main() -> None:
     """Print one line for each key type."""
     with tempfile.TemporaryDirectory() as name:
@@ -82,6 +104,8 @@ def main() -> None:
         try:
             status = Path(f"/proc/{python_pid(nucleus)}/status").read_text()
             print("idle:", next(line for line in status.splitlines() if line.startswith("VmRSS")))
+            ready, interpreter = start_seconds(site, nucleus), interpreter_seconds()
+            print(f"start to ready: {ready:.3f} s, of which the interpreter {interpreter:.3f} s")
             print(f"{'key type':12}{'total s':>9}{'key s':>9}{'restart s':>11}{'the rest s':>12}{'KiB written':>13}")
             for key_type in KeyType:
                 measure(site, nucleus, key_type)

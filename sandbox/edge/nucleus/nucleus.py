@@ -111,7 +111,7 @@ class Nucleus:
 
     def deploy(self, deployment: Deployment) -> DeploymentOutcome:
         """Change the component's configuration as a deployment does, asking the component first."""
-        age = time.monotonic() - self._process.started_at
+        age = time.monotonic() - self.component_started_at
         return self._loop.run(self._deployments.run(deployment, age), timeout=None)
 
     @property
@@ -138,6 +138,11 @@ class Nucleus:
     def component_starts(self) -> int:
         """How often the component was started."""
         return self._process.starts
+
+    @property
+    def component_started_at(self) -> float:
+        """When the component was started last, by ``time.monotonic()``."""
+        return self._process.started_at
 
     @property
     def connections(self) -> int:

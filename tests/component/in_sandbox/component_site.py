@@ -188,6 +188,15 @@ class Site:
         return {} if message.principal == self.record["new"] else {"errorMsg": "not the new certificate"}
 
 
+def enrol(site, root):
+    """A first credential in the nucleus' default files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (root / "privKey.key").write_bytes(pem)
+    (root / "privKey.key").chmod(0o600)
+    (root / "thingCert.crt").write_text(site.pems[site.issue(key.public_key(), SUBJECT)])
+
+
 def openssl(*arguments):
     return subprocess.run(["openssl", *arguments], check=True, capture_output=True, text=True).stdout
 

@@ -8,9 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from component_site import PEM, SUBJECT, THING, Site
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from component_site import THING, Site, enrol
 
 from component import build
 from sandbox.edge import Component, Nucleus, Provisioning, Variant, provision
@@ -31,15 +29,6 @@ def site(tmp_path):
     site = Site(tmp_path)
     yield site
     site.stop()
-
-
-def enrol(site, root):
-    """A first credential in the nucleus' default files."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    pem = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (root / "privKey.key").write_bytes(pem)
-    (root / "privKey.key").chmod(0o600)
-    (root / "thingCert.crt").write_text(site.pems[site.issue(key.public_key(), SUBJECT)])
 
 
 @pytest.fixture
