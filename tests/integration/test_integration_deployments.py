@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from integration_bench import openssl
+from integration_bench import COMPONENT_NAME, openssl
 
 from protocol.algorithms import CsrSigningAlgorithm, KeyType, matching_csr_algorithms
 
@@ -56,3 +56,29 @@ def test_an_accepted_configuration_decides_what_jobs_leave_open(bench):
 
     for thing in bench.things:
         assert "secp384r1" in openssl("x509", "-noout", "-text", text=bench.pem(thing))
+
+
+@pytest.mark.parametrize(
+    ("merge", "status"),
+    [({"keyAlgorithm": "RSA-1024"}, "FAILED"), ({"stepTimeLimitSeconds": 45}, "SUCCEEDED")],
+    ids=["what the component rejects", "what it accepts"],
+)
+def test_the_job_of_a_deployment_ends_as_the_component_decided_for(bench, merge, status):
+    greengrass = bench.aws("greengrassv2")
+    deploy(bench, merge)
+    arn = bench.aws("iot").describe_thing_group(thingGroupName=bench.group)["thingGroupArn"]
+    [latest] = greengrass.list_deployments(targetArn=arn, historyFilter="LATEST_ONLY")["deployments"]
+    made = greengrass.get_deployment(deploymentId=latest["deploymentId"])
+    executions = bench.aws("iot").list_job_executions_for_job(jobId=made["iotJobId"])["executionSummaries"]
+    ended = {e["thingArn"].rsplit("/", 1)[-1]: e["jobExecutionSummary"]["status"] for e in executions}
+    assert ended == dict.fromkeys(bench.things, status)
+
+
+def test_the_cloud_lists_the_core_devices_and_the_component_that_runs_on_each(bench):
+    greengrass = bench.aws("greengrassv2")
+    listed = {core["coreDeviceThingName"]: core["status"] for core in greengrass.list_core_devices()["coreDevices"]}
+    for thing in bench.things:
+        assert listed[thing] == "HEALTHY"
+        installed = greengrass.list_installed_components(coreDeviceThingName=thing)["installedComponents"]
+        found = {component["componentName"]: component["lifecycleState"] for component in installed}
+        assert found[COMPONENT_NAME] == "RUNNING"
