@@ -31,6 +31,7 @@ RECONCILE_CONTEXT = DEMO_CONTEXT | {
     "reconcile": "true",
     "ReconcileSigningKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/3f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c0aa",
     "ReconcileAssumes": "arn:aws:iam::210987654321:role/certfleet-reconcile",
+    "ReadAssumes": "arn:aws:iam::210987654321:role/certfleet-read",
 }
 
 

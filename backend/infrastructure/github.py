@@ -34,14 +34,14 @@ class GitHubRoles(Construct):
             "ReconcileRole",
             "certfleet: reads the registry and makes rotation jobs",
             [f"environment:{name}" for name in environments],
-            [*read, *rotate, *_assumed(settings)],
+            [*read, *rotate, *_assuming(settings.assumed_roles)],
             hours=2,  # a run waits for its jobs up to 90 minutes
         )
         self.read = self._role(
             "ReadRole",
             "certfleet: previews a pull request and reports drift, changes nothing",
             ["pull_request", MAIN],
-            read,
+            [*read, *_assuming(settings.assumed_to_read)],
             hours=2,  # the first reading of a large fleet takes its time
         )
         self.release = self._role(
@@ -82,7 +82,6 @@ class GitHubRoles(Construct):
         )
 
 
-def _assumed(settings: Settings) -> list[iam.PolicyStatement]:
-    """The roles that Fleet documents name."""
-    roles = settings.assumed_roles
+def _assuming(roles: tuple[str, ...]) -> list[iam.PolicyStatement]:
+    """Roles of other accounts, which Fleet documents name."""
     return [Grants.on_arns(roles, "sts:AssumeRole")] if roles else []

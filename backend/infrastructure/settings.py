@@ -65,6 +65,7 @@ class Settings(BaseModel):
     reconcile_fleet: str = Field(default="", alias="ReconcileFleet", pattern=r"^[\w-]*$")
     reconcile_quota_factor: float = Field(default=1.0, alias="ReconcileQuotaFactor", gt=0, le=100)  # of AWS' defaults
     reconcile_assumes: str = Field(default="", alias="ReconcileAssumes", pattern=_ROLE_ARNS)  # by spaces
+    read_assumes: str = Field(default="", alias="ReadAssumes", pattern=_ROLE_ARNS)  # likewise
 
     @field_validator("authorities")
     @classmethod
@@ -99,6 +100,11 @@ class Settings(BaseModel):
     def assumed_roles(self) -> tuple[str, ...]:
         """ARNs of the roles that Fleet documents name, which the reconcile function may assume."""
         return tuple(self.reconcile_assumes.split())
+
+    @property
+    def assumed_to_read(self) -> tuple[str, ...]:
+        """ARNs of the roles that Fleet documents name in readRoleArn, which GitHub's reading role may assume."""
+        return tuple(self.read_assumes.split())
 
     @property
     def names(self) -> BackendNames:

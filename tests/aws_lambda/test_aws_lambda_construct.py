@@ -112,6 +112,12 @@ def test_the_function_may_do_what_the_controller_may_and_keep_its_own_objects(ad
     assert not issuing & set(allowed(mine, "iot"))
 
 
+def test_each_role_of_ci_assumes_what_fleets_name_for_it_and_nothing_else(added):
+    reading, writing = statements(added, "GitHubReadRole"), statements(added, "GitHubReconcileRole")
+    assert allowed(reading, "sts") == {"sts:AssumeRole": '"arn:aws:iam::210987654321:role/certfleet-read"'}
+    assert allowed(writing, "sts") == {"sts:AssumeRole": '"arn:aws:iam::210987654321:role/certfleet-reconcile"'}
+
+
 def test_the_role_of_ci_may_replace_the_bundle_and_sign_but_not_touch_what_the_function_keeps(added):
     ci = next(
         s
