@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .quiet import Quiet, quiet_of
 from .rollout_family import family_of
-from .windows import Interval, OpenTime
+from .windows import Interval, OpenTime, open_time_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,7 @@ class Governance:
     def _govern(self, policy: Policy, incidents: tuple[Incident, ...]) -> Governed:
         cutoff = policy.certificate.rotate_issued_before
         is_cut = cutoff is not None and cutoff <= self.now
-        open_time = OpenTime(policy.schedule.windows)
+        open_time = open_time_of(policy.schedule.windows)
         return Governed(
             policy=policy,
             family=family_of(policy, self.desired.authorities),

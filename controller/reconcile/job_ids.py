@@ -8,6 +8,7 @@ At most 64 of ``[a-zA-Z0-9_-]`` (AWS IoT CreateJob); policy names are at most 32
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 DIGEST_CHARACTERS = 16
@@ -40,6 +41,7 @@ def make_job_id(policy: str, wave: int | None, digest: str) -> str:
     return job_id
 
 
+@lru_cache(maxsize=1 << 14)  # every job is asked for several times in a run
 def parse_job_id(job_id: str) -> JobId | None:
     """Read one of our ids; None for a job that is not ours."""
     match = _PATTERN.fullmatch(job_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from protocol.job_document import JobDocument
@@ -77,8 +78,9 @@ def plan_policy(
     closed = closings(rollout, policy, now, wants_slot=wants_slot)
     steps += closed
     opening = _opening(governed, rollout, tally, fresh, now, is_resumed=is_resumed)
-    open_jobs = len(rollout.open_jobs) - len(closed)
-    chosen, opening = _choose(fresh, opening, governed, tally, open_jobs)
+    closing = {step.job_id for step in closed}
+    open_jobs = [job for job in rollout.open_jobs if job.job_id not in closing]
+    chosen, opening = _choose(fresh, opening, governed, tally, _wait(open_jobs, governed, now))
     at = _Situation(governed, rollout, tally, governance)
     jobs = _wave_job(chosen, opening, at)
     standing = arrange(rollout, [*(a.device for a in stragglers), *_moved(rollout, closed, tally)], tally.members)
@@ -187,9 +189,9 @@ def _opening(
 
 
 def _choose(
-    fresh: list[Assessment], opening: Opening, governed: Governed, tally: PolicyTally, open_jobs: int
+    fresh: list[Assessment], opening: Opening, governed: Governed, tally: PolicyTally, wait: str | None
 ) -> tuple[list[Assessment], Opening]:
-    """The devices that start now: what the wave, the in-flight limit and the number of open jobs leave room for."""
+    """The devices that start now: what the wave and the in-flight limit leave room for; ``wait`` says why none may."""
     able = fresh
     if opening.only is not None:
         able = [a for a in able if a.device in opening.only]
@@ -199,13 +201,23 @@ def _choose(
     able = able[: opening.capacity]
     if not able:
         return [], opening
-    if open_jobs >= MAX_WAVE_JOBS:
-        message = f"{opening.message}; {open_jobs} jobs are under way, the next is made when one has ended"
-        return [], replace(opening, status=WaveStatus.RUNNING, message=message)
+    if wait:
+        return [], replace(opening, status=WaveStatus.RUNNING, message=f"{opening.message}; {wait}")
     if room < len(able):
         message = f"{opening.message}; {tally.rotating} of at most {governed.policy.rollout.max_in_flight} in flight"
         opening = replace(opening, message=message)
     return able[: max(0, room)], opening
+
+
+def _wait(open_jobs: list[RotationJob], governed: Governed, now: datetime) -> str | None:
+    """Why no job may be made beside those that are open. AWS IoT holds each job to maximumPerMinute, not their sum."""
+    if len(open_jobs) >= MAX_WAVE_JOBS:
+        return f"{len(open_jobs)} jobs are under way, the next is made when one has ended"
+    rate = governed.policy.rollout.maximum_per_minute
+    ends = [job.created_at + timedelta(minutes=-(-len(job.executions) // rate)) for job in open_jobs]
+    if ends and max(ends) > now:
+        return f"the job under way asks {rate} a minute, until {instant_text(max(ends))}"
+    return None
 
 
 def _wave_job(chosen: list[Assessment], opening: Opening, at: _Situation) -> tuple[PlannedJob, ...]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from protocol.messages import ExecutionStatus
 
 from .job_ids import parse_job_id
-from .rollout_family import is_of_family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,13 +47,16 @@ class Rollout:
         jobs = [job for wave in self.waves.values() for job in wave]
         return frozenset(n for job in (*jobs, *filter(None, (self.standing,))) for n in job.executions)
 
-    def outcomes(self, wave: int) -> dict[str, DeviceExecution]:
+    def outcomes(self, wave: int, since: datetime | None = None) -> dict[str, DeviceExecution]:
         """The last word on each device of the wave: its latest ended execution, in wave or standing job.
 
-        A device that was asked and has not answered yet is here with what it is doing.
+        A device that was asked and has not answered yet is here with what it is doing. ``since`` leaves
+        jobs out that were made before.
         """
         latest: dict[str, DeviceExecution] = {}
         for job in self.waves.get(wave, ()):
+            if since is not None and job.created_at < since:
+                continue
             for name, execution in job.executions.items():
                 latest[name] = _later(latest.get(name), execution)
         if self.standing is not None:
@@ -69,6 +71,8 @@ class Rollout:
         An answer is an execution that was started or failed, or a certificate that is newer:
         ``since`` has its creation by device, and only devices in it are looked at.
         """
+        if not since:
+            return {}
         jobs = [job for wave in self.waves.values() for job in wave] + ([self.standing] if self.standing else [])
         told = [(n, e) for job in jobs for n, e in job.executions.items() if n in since]
         answered = dict(since)
@@ -94,7 +98,7 @@ def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob]) -> Rollo
             continue
         if not is_open(job):
             ended.add(job.job_id)
-        if not is_of_family(job.job_id, policy, family):
+        if not parsed.digest.startswith(family):
             if is_open(job):
                 retired.append(job)
         elif parsed.wave is not None:

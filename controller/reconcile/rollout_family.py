@@ -11,7 +11,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from .job_ids import DIGEST_CHARACTERS, make_job_id, parse_job_id
+from .job_ids import DIGEST_CHARACTERS, make_job_id
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
@@ -61,12 +61,6 @@ def job_id_for(
         if job_id not in ended:
             return job_id
         repeat += 1
-
-
-def is_of_family(job_id: str, policy: str, family: str) -> bool:
-    """Whether the id is one of this policy's present rollout."""
-    parsed = parse_job_id(job_id)
-    return parsed is not None and parsed.policy == policy and parsed.digest.startswith(family)
 
 
 def _digest(*parts: object) -> str:

@@ -4,7 +4,8 @@ A wave is open, running, soaking, unhealthy, halted or verified, and that is der
 devices each time anew. Verified means: of the devices that answered, at least one was rotated, holds
 the new certificate, connected with it, and is still there after the soak; and fewer failed than the
 lowest abort threshold. Devices that never answered say nothing either way. A later wave is never
-opened by a run that could not verify the earlier one.
+opened by a run that could not verify the earlier one. The last wave goes on for as long as the policy
+is kept: it is judged by its latest day.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .rollout import Rollout
 
 CLOCK_GRAIN = timedelta(seconds=2)  # AWS gives some instants in whole seconds
+LATEST = timedelta(days=1)  # of the last wave's jobs, before its newest: older successes must not hide new failures
 DEFAULT_FAILURE_LIMIT = 5.0  # per cent of the devices that answered, where the policy gives no abort rule
 
 
@@ -100,7 +102,7 @@ def gather(
     counts = dict.fromkeys(("healthy", "failed", "lost", "silent", "pending"), 0)
     kinds: dict[FailureType, int] = {}
     ended_at: datetime | None = None
-    for name, execution in rollout.outcomes(wave).items():
+    for name, execution in rollout.outcomes(wave, _judged_since(rollout, wave, policy)).items():
         device = devices.get(name)
         if device is None:
             continue
@@ -114,6 +116,14 @@ def gather(
     if any(is_open(job) and not job.executions for job in rollout.waves.get(wave, ())):
         counts["pending"] += 1  # just made: AWS IoT has not listed its executions yet
     return Evidence(**counts, ended_at=ended_at, by_type=tuple(sorted(kinds.items())))
+
+
+def _judged_since(rollout: Rollout, wave: int, policy: Policy) -> datetime | None:
+    """Since when jobs of the wave count. Reckoned from its newest job, so that a halted wave stays halted."""
+    jobs = rollout.waves.get(wave, ())
+    if wave < len(policy.rollout.waves) or not jobs:
+        return None
+    return max(job.created_at for job in jobs) - max(LATEST, policy.rollout.soak)
 
 
 def exceeded(evidence: Evidence, rules: tuple[AbortRule, ...]) -> AbortRule | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
@@ -130,6 +131,12 @@ class OpenTime:
             allowed = _union(_occurrences(self._allow, bounds), bounds) if self._allow else (bounds,)
             block = self._blocks[number] = _Block(_without(allowed, _union(_occurrences(self._deny, bounds), bounds)))
         return block
+
+
+@lru_cache(maxsize=256)
+def open_time_of(windows: tuple[Window, ...]) -> OpenTime:
+    """The open time of these windows; what has been worked out of it is kept from run to run."""
+    return OpenTime(windows)
 
 
 class _Block:

@@ -118,12 +118,34 @@ TRANSITIONS = {
         lambda w: w.wave(3, names(50, "SUCCEEDED"), ended=MINUTE), (3, 50), WaveStatus.OPEN, "open to every device"),
     "the last wave halts as well": (
         lambda w: w.wave(3, names(6, "SUCCEEDED") | names(4, "FAILED", 6)), None, WaveStatus.HALTED, "4 of 10"),
+    "new failures in the last wave are not hidden by the successes of weeks before": (
+        lambda w: w.wave(3, names(80, "SUCCEEDED"), ended=10 * DAY).wave(
+            3, names(6, "SUCCEEDED", 80) | names(2, "FAILED", 86), tail="0000000002"), None, WaveStatus.HALTED,
+        "wave 3 of 3 stopped: 2 of 8 devices failed"),
+    "old failures in the last wave are past once a later day went well": (
+        lambda w: w.wave(3, names(6, "SUCCEEDED") | names(4, "FAILED", 6), ended=10 * DAY).wave(
+            3, names(60, "SUCCEEDED", 10), tail="0000000002"), (3, 34), WaveStatus.OPEN, "open to every device"),
+    "the last wave failed weeks ago and stands still since": (
+        lambda w: w.wave(3, names(6, "SUCCEEDED") | names(4, "FAILED", 6), ended=30 * DAY), None, WaveStatus.HALTED,
+        "4 of 10"),
     "more waves were passed than the policy still has: the last one counts": (
         lambda w: w.wave(7, names(3, "SUCCEEDED"), ended=MINUTE), (3, 97), WaveStatus.OPEN, "wave 3 of 3"),
     "jobs of an earlier policy say nothing about this rollout": (
         lambda w: w.earlier("cf-line-a-w3-ffffff0000000001", {"g001": w.make.execution(status="SUCCEEDED")}),
         (1, 1), WaveStatus.OPEN, "wave 1 of 3"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "ago", "starts"),
+    [(30, 2 * MINUTE, False), (30, 3 * MINUTE, True), (31, 3 * MINUTE, False), (1, timedelta(seconds=59), False)],
+)
+def test_no_job_is_made_while_another_is_still_handed_out_so_that_rates_do_not_add_up(make, asked, ago, starts):
+    world = World(make, waves=("100%",), maximum_per_minute=10)
+    plan = world.wave(1, names(asked, "QUEUED"), queued=ago, ended=ago).plan()
+    assert bool(plan.jobs) is starts
+    assert plan.waves[0].status is (WaveStatus.OPEN if starts else WaveStatus.RUNNING)
+    assert ("the job under way asks 10 a minute, until" in plan.waves[0].message) is not starts
 
 
 @pytest.mark.parametrize("scene", TRANSITIONS.values(), ids=TRANSITIONS)
