@@ -12,7 +12,8 @@ from controller.commands.options import add_desired, add_fleet, add_output, dura
 from controller.commands.pipeline import each_fleet, gravest, load_desired, observe
 from controller.errors import ExitCode
 from controller.reconcile.policy import DesiredState
-from controller.reconcile.simulate import Simulation, simulate
+from controller.reconcile.simulate import EVERY, Simulation, simulate
+from controller.reconcile.virtual_fleet import Luck
 from controller.report import words
 from controller.report.as_json import FORMAT_VERSION, dump, failure_value
 from controller.report.console import Look, Page
@@ -21,6 +22,7 @@ from controller.report.model import FleetFailure
 from controller.report.text import tell_failures
 
 MAX_PERCENT = 100
+SHORTEST = timedelta(minutes=1)  # between two runs of the loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--span", type=duration, default=timedelta(days=365), metavar="DURATION", help="default: 365d")
     for name, what in (("--failures", "attempts that fail"), ("--offline", "times that a device is away when asked")):
         parser.add_argument(name, type=_percent, default=0.0, metavar="PERCENT", help=f"{what} (default: 0)")
+    parser.add_argument(
+        "--every", type=_interval, default=EVERY, metavar="DURATION", help="a run of the loop so often (default: 1h)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same course (default: 0)")
     add_desired(parser)
     add_fleet(parser)
@@ -59,10 +64,17 @@ def _simulate(context: Context, desired: DesiredState) -> Simulation:
             observed.state,
             observed.now,
             span=arguments.span,
-            failure_rate=arguments.failures / MAX_PERCENT,
-            offline_rate=arguments.offline / MAX_PERCENT,
-            seed=arguments.seed,
+            luck=Luck(arguments.seed, arguments.failures / MAX_PERCENT, arguments.offline / MAX_PERCENT),
+            every=arguments.every,
         )
+
+
+def _interval(text: str) -> timedelta:
+    found = duration(text)
+    if found < SHORTEST:
+        message = f"{text!r} is too often; expected at least 1m"
+        raise ArgumentTypeError(message)
+    return found
 
 
 def _percent(text: str) -> float:
@@ -80,11 +92,23 @@ def _text(simulations: Simulations, look: Look) -> str:
     page = Page(look)
     for desired, result in simulations.fleets:
         page.line((desired.fleet.name, "head"), f"  {words.duration(simulations.span)} from now")
+        page.line(f"{words.count(result.rotations, 'rotation')} in {words.count(result.jobs, 'job')}", indent=2)
         peak = f", peak {result.peak_per_day:,} on {result.peak_day}" if result.peak_day else ""
-        page.line(f"{words.count(result.rotations, 'rotation')} in {words.count(result.jobs, 'job')}", peak, indent=2)
-        page.line(f"mean {result.mean_per_day:,.1f} a day", indent=2)
+        page.line(f"mean {result.mean_per_day:,.1f} a day{peak}", indent=2)
+        minute = max(result.busiest_minute.values(), default=0)
+        jobs = words.count(result.most_open_jobs, "job")
+        page.line(
+            f"at most {words.count(minute, 'device')} asked in a minute, {jobs} of a policy open at once", indent=2
+        )
         page.line(f"{words.count(result.misses, 'rotation')} later than due", indent=2)
         page.line(f"{result.failures:,} failed attempts, {result.absences:,} times a device was away", indent=2)
+        waits = f"{words.count(result.stragglers, 'time')} a device waited in one of"
+        page.line(f"{waits} {words.count(result.standing_jobs, 'standing job')}", indent=2)
+        if result.refused:
+            person = f"{words.count(result.refused, 'run')} stopped by maxChangePercent until a person allows it"
+            page.line((person, "change"), indent=2)
+        for policy, since in result.halted.items():
+            page.line((f"{policy} halts at {words.instant(since)}: its abort threshold is reached", "bad"), indent=2)
         left = f"{result.overdue:,} overdue, {result.quarantined:,} given up, {result.blocked:,} blocked from the start"
         page.line(f"at the end: {left}", indent=2)
     tell_failures(page, simulations.failures)
@@ -98,6 +122,7 @@ def _json(simulations: Simulations, _look: Look) -> str:
             "commit": desired.commit,
             **asdict(result),
             "peak_day": str(result.peak_day) if result.peak_day else None,
+            "halted": {policy: words.instant(since) for policy, since in result.halted.items()},
         }
         for desired, result in simulations.fleets
     ]

@@ -74,10 +74,14 @@ def plan_policy(
         rollout = _without(rollout, shut)
     candidates = sorted(tally.candidates, key=order_of)
     stragglers, fresh = _split(candidates, rollout, governed, now)
+    opening = _opening(governed, rollout, tally, fresh, now, is_resumed=is_resumed)
+    if opening.status is WaveStatus.HALTED:
+        steps += _cancel(_asking(rollout), "the rollout has halted: nobody is asked until a person has looked")
+        report = _report(opening, governed, len(candidates), 0, rollout)
+        return PolicyPlan(report, (), tuple(steps), tuple(candidates), opening.wave - 1)
     wants_slot = bool(fresh) and len(rollout.open_jobs) >= MAX_WAVE_JOBS
     closed = closings(rollout, policy, now, wants_slot=wants_slot)
     steps += closed
-    opening = _opening(governed, rollout, tally, fresh, now, is_resumed=is_resumed)
     closing = {step.job_id for step in closed}
     open_jobs = [job for job in rollout.open_jobs if job.job_id not in closing]
     chosen, opening = _choose(fresh, opening, governed, tally, _wait(open_jobs, governed, now))
@@ -154,7 +158,8 @@ def _without(rollout: Rollout, jobs: list[RotationJob]) -> Rollout:
         for wave, of_wave in rollout.waves.items()
     }
     standing = None if rollout.standing is not None and rollout.standing.job_id in gone else rollout.standing
-    return replace(rollout, waves=waves, standing=standing, ended=rollout.ended | gone)
+    open_jobs = tuple(job for job in rollout.open_jobs if job.job_id not in gone)
+    return replace(rollout, waves=waves, open_jobs=open_jobs, standing=standing, ended=rollout.ended | gone)
 
 
 def _split(
@@ -243,8 +248,8 @@ def _moved(rollout: Rollout, closed: tuple[JobStep, ...], tally: PolicyTally) ->
 def _standing_job(members: tuple[str, ...], keeps: RotationJob | None, at: _Situation) -> PlannedJob:
     """All members, those that wait in it already included; one that goes on keeps its id and its document."""
     policy, rollout = at.governed.policy, at.rollout
-    known = at.tally.members | {a.device: a for a in at.tally.candidates}
-    devices = tuple(planned_device(known[name]) for name in members)
+    candidates = {a.device: a for a in at.tally.candidates}
+    devices = tuple(planned_device(candidates.get(name) or at.tally.members[name]) for name in members)
     commit = keeps.commit if keeps else at.governance.desired.commit
     ended = rollout.ended | ({rollout.standing.job_id} if rollout.standing else set())
     job_id = keeps.job_id if keeps else job_id_for(policy.name, None, at.governed.family, devices, ended)

@@ -28,6 +28,7 @@ class Rollout:
     """One policy's jobs: those of the present family by wave, its standing job, and what is left of older ones."""
 
     waves: dict[int, tuple[RotationJob, ...]]
+    open_jobs: tuple[RotationJob, ...]  # of the waves: those that have not ended, oldest first
     standing: RotationJob | None  # open, of the present family
     retired: tuple[RotationJob, ...]  # open, of an earlier family: the policy has changed since
     ended: frozenset[str]  # ids that may not be used again
@@ -36,11 +37,6 @@ class Rollout:
     def reached(self) -> int:
         """The highest wave that was ever started; 0 before the first."""
         return max(self.waves, default=0)
-
-    @property
-    def open_jobs(self) -> tuple[RotationJob, ...]:
-        """Wave jobs of the present family that have not ended, oldest first."""
-        return tuple(sorted((j for jobs in self.waves.values() for j in jobs if is_open(j)), key=_age))
 
     def members(self) -> frozenset[str]:
         """Every device that a job of the present family names."""
@@ -74,6 +70,7 @@ class Rollout:
         if not since:
             return {}
         jobs = [job for wave in self.waves.values() for job in wave] + ([self.standing] if self.standing else [])
+        jobs = [job for job in jobs if not since.keys().isdisjoint(job.executions.keys())]
         told = [(n, e) for job in jobs for n, e in job.executions.items() if n in since]
         answered = dict(since)
         for name, execution in told:
@@ -109,7 +106,10 @@ def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob]) -> Rollo
     # Two runs at once may each have made one; the older stays.
     retired += standing[1:]
     by_wave = {wave: tuple(of_wave) for wave, of_wave in waves.items()}
-    return Rollout(by_wave, standing[0] if standing else None, tuple(retired), frozenset(ended))
+    open_jobs = tuple(job for of_wave in by_wave.values() for job in of_wave if is_open(job))
+    return Rollout(
+        by_wave, tuple(sorted(open_jobs, key=_age)), standing[0] if standing else None, tuple(retired), frozenset(ended)
+    )
 
 
 def is_open(job: RotationJob) -> bool:
@@ -119,7 +119,11 @@ def is_open(job: RotationJob) -> bool:
 
 def open_executions(job: RotationJob) -> dict[str, DeviceExecution]:
     """The executions that have not ended, by device."""
-    return {name: execution for name, execution in job.executions.items() if not execution.status.is_terminal}
+    return {
+        name: execution
+        for name, execution in job.executions.items()
+        if execution.status is ExecutionStatus.QUEUED or execution.status is ExecutionStatus.IN_PROGRESS
+    }
 
 
 def _later(one: DeviceExecution | None, other: DeviceExecution) -> DeviceExecution:

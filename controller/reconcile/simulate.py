@@ -1,36 +1,50 @@
-"""Any span of fleet time on a virtual clock: what the policies lead to when some devices fail or are away.
+"""Any span of fleet time on a virtual clock: the real core, run after run, over devices that fail and are away.
 
-The reconcile loop runs at a fixed interval; what is due then starts in the minutes that rates and
-windows leave free. It is a simulation of capacity in steady operation: waves and soaks, which a
-change of policy brings, are not played through. Deterministic under a seed, in any order of devices.
+At every run of the loop devices are assessed and jobs planned by the functions that plan the real fleet,
+so waves, soaks, windows, backoff, stragglers and abort thresholds are theirs; only the answers of devices
+and of AWS IoT Jobs are made up (``virtual_fleet``). Left out is what cannot matter: a device is not looked
+at again before its date, nor a run made in which nothing can have changed. Nobody is there to act: a rollout
+that halts stays halted. Guardrails are counted and taken as allowed.
+
+Policies do not touch each other's devices, so each is played on its own. Deterministic under a seed, in
+any order of devices.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from random import Random
 from typing import TYPE_CHECKING
 
-from protocol.names import AWS_IOT_AUTHORITY
-
 from .assess import assess
-from .backoff import MAX_FAILURES, delay_after
-from .finding import Outcome
-from .forecast import next_start, successor
+from .backoff import next_attempt_at
+from .device import FleetState
+from .finding import Outcome, Reason
 from .governance import Governance, Governed
-from .schedule import dates_of
+from .guardrails import Change, too_much_at_once
+from .job_ids import parse_job_id
+from .overrides import NO_OVERRIDES
+from .plan import WaveStatus
+from .policy_plan import plan_policy
+from .rollout import is_open, read_rollout
+from .schedule import URGENT_SHARE, dates_of, timing_of
+from .tally import PolicyTally
+from .virtual_fleet import NO_MISHAPS, Life, Luck, VirtualFleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .device import Certificate, Device, FleetState
-    from .policy import DesiredState
+    from .device import Device, RotationJob
+    from .finding import Assessment
+    from .policy import DesiredState, Policy
+    from .policy_plan import PolicyPlan
 
-MINUTE = 60
-LONGEST_ABSENCE = timedelta(days=3)  # an offline device comes back after an even draw up to this
+EVERY = timedelta(hours=1)  # between two runs of the loop
+_DATED = frozenset({Reason.AGE_EXCEEDED, Reason.EXPIRING})
+_OLD_AND_NEW = 2  # certificates of a device that rotates
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,152 +52,22 @@ class Simulation:
     """What came of it."""
 
     rotations: int
-    failures: int
-    absences: int  # times a device was asked while it was away
+    failures: int  # attempts
+    absences: int  # times a device was away when it was asked
     misses: int  # rotations after due
     overdue: int  # devices past due at the end of the span
     quarantined: int  # devices given up after repeated failures
     blocked: int  # devices that a person must act on first, from the start
-    jobs: int  # made by the loop
+    jobs: int  # made for waves
+    standing_jobs: int
+    stragglers: int  # times a device came to wait in a standing job
+    most_open_jobs: int  # of one policy at once
+    refused: int  # runs that maxChangePercent would have stopped until a person allowed them
+    halted: dict[str, datetime]  # policies that an abort threshold stopped, and when
     peak_per_day: int
     peak_day: date | None
     mean_per_day: float
-    busiest_minute: dict[str, int]  # starts in the busiest minute, by policy
-
-
-@dataclass(slots=True)
-class _Life:
-    """A device on its way through the span."""
-
-    name: str
-    governed: Governed
-    certificate: Certificate
-    authority: str
-    due: datetime | None
-    failures: int = 0
-
-
-class Slots:
-    """The minutes in which a policy may start rotations: never more than its rates, only in open time.
-
-    A rotation is taken to be in flight for as long as the policy's time limit.
-    """
-
-    def __init__(self, governed: Governed) -> None:
-        rollout = governed.policy.rollout
-        self._open_time = governed.open_time
-        self._per_minute = rollout.maximum_per_minute
-        self._flight_minutes = max(1, -int(-rollout.timeout.total_seconds() // MINUTE))
-        self._in_flight: deque[int] = deque(maxlen=rollout.max_in_flight)  # minutes of the latest starts
-        self._minute = 0
-        self._used = 0
-        self.busiest = 0
-
-    def book(self, instant: datetime) -> datetime:
-        """The earliest free start at or after the instant and every start booked before."""
-        minute = max(-int(-instant.timestamp() // MINUTE), self._minute)
-        if minute == self._minute and self._used >= self._per_minute:
-            minute += 1
-        if len(self._in_flight) == self._in_flight.maxlen:
-            minute = max(minute, self._in_flight[0] + self._flight_minutes)
-        start = datetime.fromtimestamp(minute * MINUTE, UTC)
-        while not self._open_time.is_open(start):
-            window = self._open_time.next_open(start)
-            if window is None:
-                return datetime.max.replace(tzinfo=UTC)
-            minute = -int(-window.start.timestamp() // MINUTE)
-            start = datetime.fromtimestamp(minute * MINUTE, UTC)
-        self._used = self._used + 1 if minute == self._minute else 1
-        self._minute = minute
-        self._in_flight.append(minute)
-        self.busiest = max(self.busiest, self._used)
-        return start
-
-
-class _Run:
-    """One simulation under way."""
-
-    def __init__(self, governance: Governance, end: datetime, random: Random, rates: tuple[float, float]) -> None:
-        self.governance, self.end, self.random = governance, end, random
-        self.failure_rate, self.offline_rate = rates
-        self.slots = {name: Slots(governed) for name, governed in governance.policies.items()}
-        self.counts: Counter[str] = Counter()
-        self.days: Counter[date] = Counter()
-        self.jobs: set[tuple[str, int]] = set()
-        self.events: list[tuple[float, int]] = []
-        self.lives: list[_Life] = []
-
-    def enter(self, device: Device) -> None:
-        """Take a device in, with its first date."""
-        assessment = assess(device, self.governance)
-        governed = self.governance.policy_of(device)
-        if assessment is None:
-            return
-        if not isinstance(governed, Governed) or assessment.outcome is Outcome.BLOCKED:
-            self.counts["blocked"] += 1
-            return
-        certificate = device.attachments[0].certificate
-        authority = governed.policy.certificate.authority or certificate.authority or AWS_IOT_AUTHORITY
-        life = _Life(device.name, governed, certificate, authority, None)
-        self.lives.append(life)
-        is_due = any(finding.outcome is Outcome.ROTATE for finding in assessment.findings)
-        self.schedule(len(self.lives) - 1, self.governance.now if is_due else None)
-
-    def schedule(self, number: int, first: datetime | None) -> None:
-        """Note when the device's certificate is due, and put its rotation into the queue."""
-        life = self.lives[number]
-        certificate, policy = life.certificate, life.governed.policy
-        if certificate.not_before is not None and certificate.not_after is not None:
-            life.due = dates_of(policy, certificate.not_before, certificate.not_after).due
-        start = first if first is not None else next_start(policy, life.governed.open_time, certificate)
-        if start is not None:
-            self.push(max(start, self.governance.now), number)
-
-    def push(self, instant: datetime, number: int) -> None:
-        """Queue the device for that instant, if it is inside the span."""
-        if instant < self.end:
-            heapq.heappush(self.events, (instant.timestamp(), number))
-
-    def play(self, interval: timedelta) -> None:
-        """Take event after event until the queue is empty."""
-        origin, step = self.governance.now.timestamp(), interval.total_seconds()
-        while self.events:
-            moment, number = heapq.heappop(self.events)
-            run = -int(-(moment - origin) // step)
-            self.attempt(number, datetime.fromtimestamp(origin + run * step, UTC), run)
-
-    def attempt(self, number: int, now: datetime, run: int) -> None:
-        """The loop asks a device to rotate."""
-        life = self.lives[number]
-        policy = life.governed.policy.name
-        if self.random.random() < self.offline_rate:
-            self.counts["absences"] += 1
-            self.push(now + LONGEST_ABSENCE * self.random.random(), number)
-            return
-        start = self.slots[policy].book(now)
-        if start >= self.end:
-            return
-        self.jobs.add((policy, run))
-        if self.random.random() < self.failure_rate:
-            self.fail(number, start)
-            return
-        self.counts["rotations"] += 1
-        self.days[start.date()] += 1
-        self.counts["misses"] += life.due is not None and start > life.due
-        life.failures = 0
-        life.certificate = successor(life.certificate, start, self.governance.desired.authorities.get(life.authority))
-        self.schedule(number, None)
-
-    def fail(self, number: int, start: datetime) -> None:
-        """A rotation fails: back off, or give the device up."""
-        life = self.lives[number]
-        self.counts["failures"] += 1
-        life.failures += 1
-        if life.failures >= MAX_FAILURES:
-            self.counts["quarantined"] += 1
-            return
-        delay = delay_after(life.failures, life.governed.policy.name, life.certificate.certificate_id)
-        self.push(start + delay, number)
+    busiest_minute: dict[str, int]  # devices asked in the busiest minute, by policy
 
 
 def simulate(
@@ -193,28 +77,227 @@ def simulate(
     now: datetime,
     *,
     span: timedelta,
-    failure_rate: float = 0.0,
-    offline_rate: float = 0.0,
-    seed: int = 0,
-    interval: timedelta = timedelta(hours=1),
+    luck: Luck = NO_MISHAPS,
+    every: timedelta = EVERY,
 ) -> Simulation:
-    """Play ``span`` of fleet time from ``now``; rates are shares from 0 to 1, of attempts."""
-    run = _Run(Governance(desired, state, now), now + span, Random(seed), (failure_rate, offline_rate))
-    for device in sorted(devices, key=lambda device: device.name):
-        run.enter(device)
-    run.play(interval)
-    peak = max(run.days.values(), default=0)
+    """Play ``span`` of fleet time from ``now``, with a run of the loop ``every`` so often.
+
+    Rollouts go on where their jobs have brought them; what is in flight is taken to have ended well.
+    """
+    governance = Governance(desired, state, now)
+    lives: dict[str, dict[str, Life]] = {name: {} for name in governance.policies}
+    tied = 0
+    for device in devices:
+        governed = governance.policy_of(device)
+        if isinstance(governed, Governed):
+            lives[governed.policy.name][device.name] = Life(_at_rest(device))
+        elif governed is not None:
+            tied += 1
+    courses = [Course(governance.policies[name].policy, desired, state, of, luck) for name, of in lives.items()]
+    for course in courses:
+        course.play(now, now + span, every)
+    return _sum(courses, tied, span)
+
+
+class Course:
+    """One policy's way through the span."""
+
+    def __init__(
+        self, policy: Policy, desired: DesiredState, state: FleetState, lives: dict[str, Life], luck: Luck
+    ) -> None:
+        self.policy = policy
+        jobs = [_ended(job) for job in state.jobs if (id_ := parse_job_id(job.job_id)) and id_.policy == policy.name]
+        self.fleet = VirtualFleet(policy, desired.authorities, dict(sorted(lives.items())), luck, jobs)
+        self.halted: datetime | None = None  # since when
+        self.refused = self.blocked = self.overdue = 0
+        self.quarantined: set[str] = set()
+        self._desired, self._state = replace(desired, policies=(self.policy,)), replace(state, jobs=())
+        self._to_assess = set(self.fleet.lives)
+        self._live: dict[str, Assessment] = {}  # who rotates, or may and waits for a turn
+        self._undated: set[str] = set()  # of them: who waits for another reason than age, and is due at every run anew
+        self._known: dict[str, Assessment] = {}  # the last word on each device
+        self._sleepers: list[tuple[datetime, str]] = []  # when each of the others is looked at again
+        self._is_first = True
+
+    def play(self, start: datetime, end: datetime, every: timedelta) -> None:
+        """Run the loop from start until just before the end."""
+        now = start
+        while now < end and not self._is_stuck():
+            next_event = self.run(now)
+            runs = max(1, -((now - next_event) // every)) if next_event < end else (end - now) // every + 1
+            now += runs * every
+        self.fleet.pass_until(end)
+        self.overdue = sum(_is_overdue(life.device, self.policy, end) for life in self.fleet.lives.values())
+
+    def run(self, now: datetime) -> datetime:
+        """One run of the loop; returns the first instant at which another may find something to do."""
+        self._to_assess |= self.fleet.pass_until(now)
+        while self._sleepers and self._sleepers[0][0] <= now:
+            self._to_assess.add(heapq.heappop(self._sleepers)[1])
+        governance = Governance(self._desired, replace(self._state, observed_at=now), now)
+        governed = governance.policies[self.policy.name]
+        if not governed.is_open_now:
+            self._to_assess |= {name for name, a in self._live.items() if a.outcome is Outcome.ROTATE}
+        self._assess(governance, governed)
+        tally = PolicyTally(governed=len(self.fleet.lives), members=self._known)
+        for assessment in self._live.values():
+            tally.add(assessment)
+        rollout = read_rollout(self.policy.name, governed.family, self.fleet.jobs.values())
+        plan = plan_policy(governed, rollout, tally, governance, is_resumed=False)
+        self._carry_out(plan, tally, now)
+        self._is_first = False
+        self.halted = (self.halted or now) if plan.report.status is WaveStatus.HALTED else None
+        return self._next(plan, now)
+
+    def _is_stuck(self) -> bool:
+        """Whether the rollout has halted, and no answer is to come that could still change that."""
+        return self.halted is not None and not self.fleet.open_jobs and self.fleet.next_event is None
+
+    def _assess(self, governance: Governance, governed: Governed) -> None:
+        """Look at whom something may have changed for; the others stand as they stood."""
+        now = governance.now
+        for name in self._undated - self._to_assess:
+            before = self._live[name]
+            timing = before.timing and replace(before.timing, due=now, target=now, start=now)
+            self._live[name] = self._known[name] = replace(before, timing=timing)
+        for name in self._to_assess:
+            self._live.pop(name, None)
+            self._undated.discard(name)
+            device = self.fleet.lives[name].device
+            assessment = assess(device, governance)
+            if assessment is None:
+                continue
+            self._known[name] = assessment
+            if device.executions:
+                self._live[name] = assessment
+                self._sleep(name, device.executions[0].queued_at + self.policy.rollout.stragglers_after, now)
+                self._sleep(name, _hurries_from(device, self.policy, now), now)
+            elif assessment.outcome is Outcome.ROTATE:
+                self._live[name] = assessment
+                self._sleep(name, _hurries_from(device, self.policy, now), now)
+                if _DATED.isdisjoint(finding.reason for finding in assessment.findings):
+                    self._undated.add(name)
+                    self._sleep(name, _next_look(device, governed, now), now)
+            else:
+                self._rest(assessment, device, governed, governance)
+        self._to_assess = set()
+
+    def _rest(self, assessment: Assessment, device: Device, governed: Governed, governance: Governance) -> None:
+        """Who neither rotates nor may sleeps until that can change."""
+        now, name = governance.now, device.name
+        reasons = {finding.reason for finding in assessment.findings}
+        if assessment.outcome is Outcome.BLOCKED:
+            self.blocked += self._is_first
+            if Reason.REPEATEDLY_FAILED in reasons:
+                self.quarantined.add(name)
+            waiver, suspension = governance.waiver_of(name), self.policy.suspend
+            ends = [waiver.expires] if waiver else []
+            ends += [suspension.until] if suspension and governed.is_suspended else []
+            self._sleep(name, min(ends, default=_NEVER), now)
+        elif Reason.BACKING_OFF in reasons:
+            certificate = device.attachments[0].certificate
+            counted = device.failures[-assessment.failures :]
+            self._sleep(name, next_attempt_at(counted, self.policy.name, certificate.certificate_id), now)
+        elif Reason.OUTSIDE_WINDOW in reasons:
+            opens = governed.opens.start if governed.opens else _NEVER
+            self._sleep(name, min(opens, _hurries_from(device, self.policy, now)), now)
+        else:
+            self._sleep(name, _next_look(device, governed, now), now)
+
+    def _sleep(self, name: str, until: datetime, now: datetime) -> None:
+        if now < until < _NEVER:
+            heapq.heappush(self._sleepers, (until, name))
+
+    def _carry_out(self, plan: PolicyPlan, tally: PolicyTally, now: datetime) -> None:
+        """Do what apply does: the steps, then the jobs."""
+        starting = sum(len(job.devices) for job in plan.jobs if not job.is_standing)
+        change = Change(self.policy.name, tally.governed, starting, tally.rotating)
+        self.refused += too_much_at_once(change, self._desired.fleet.guardrails, NO_OVERRIDES) is not None
+        for step in plan.steps:
+            self._to_assess |= self.fleet.cancel(step, now)
+        for job in plan.jobs:
+            self._to_assess |= self.fleet.make(job, now)
+
+    def _next(self, plan: PolicyPlan, now: datetime) -> datetime:
+        """Jobs that ask, and devices that wait in open time, may bring something at any run; else the next event."""
+        if plan.jobs or plan.steps or self.fleet.open_jobs or self._live:
+            return now
+        events = [self.fleet.next_event or _NEVER, self._sleepers[0][0] if self._sleepers else _NEVER]
+        return min(events)
+
+
+def _at_rest(device: Device) -> Device:
+    """The device once what is in flight has ended well: who has the old and the new certificate keeps the new one."""
+    held = device.attachments
+    if device.executions and len(held) == _OLD_AND_NEW:
+        held = (max(held, key=lambda attachment: attachment.certificate.created_at),)
+    return replace(device, executions=(), attachments=held)
+
+
+def _ended(job: RotationJob) -> RotationJob:
+    """A job as it will be remembered, with those of its executions that have ended."""
+    executions = {name: execution for name, execution in job.executions.items() if execution.status.is_terminal}
+    status = "CANCELED" if is_open(job) else job.status
+    return replace(job, status=status, completed_at=job.completed_at or job.created_at, executions=executions)
+
+
+def _hurries_from(device: Device, policy: Policy, now: datetime) -> datetime:
+    """From when on a device that must rotate will ignore windows: near its end, or past a cutoff that is to come."""
+    certificate, cutoff = device.attachments[0].certificate, policy.certificate.rotate_issued_before
+    hurries = cutoff if cutoff is not None and cutoff > now else _NEVER
+    if certificate.not_before is None or certificate.not_after is None:
+        return hurries
+    dates = dates_of(policy, certificate.not_before, certificate.not_after)
+    return min(hurries, certificate.not_after - dates.life / URGENT_SHARE)
+
+
+def _next_look(device: Device, governed: Governed, now: datetime) -> datetime:
+    """When a device in sync may call for a rotation at the earliest."""
+    certificate, policy = device.attachments[0].certificate, governed.policy
+    cutoff = policy.certificate.rotate_issued_before
+    look = cutoff if cutoff is not None and cutoff > now else _NEVER
+    if certificate.not_before is None or certificate.not_after is None:
+        return look
+    dates = dates_of(policy, certificate.not_before, certificate.not_after)
+    timing = timing_of(policy, certificate, dates, governed.open_time)
+    if timing is None:
+        return look
+    urgent_from = certificate.not_after - dates.life / URGENT_SHARE
+    return min(look, timing.start, timing.due, max(timing.target, urgent_from))
+
+
+def _is_overdue(device: Device, policy: Policy, now: datetime) -> bool:
+    certificate = device.attachments[0].certificate if len(device.attachments) == 1 else None
+    if certificate is None or certificate.not_before is None or certificate.not_after is None:
+        return False
+    due = dates_of(policy, certificate.not_before, certificate.not_after).due
+    return due is not None and due < now
+
+
+def _sum(courses: list[Course], tied: int, span: timedelta) -> Simulation:
+    records = [course.fleet.record for course in courses]
+    counts: Counter[str] = Counter()
+    days: Counter[date] = Counter()
+    for record in records:
+        counts.update(record.counts)
+        days.update(when.date() for _device, when in record.rotated)
+    peak = max(days.values(), default=0)
     return Simulation(
-        rotations=run.counts["rotations"],
-        failures=run.counts["failures"],
-        absences=run.counts["absences"],
-        misses=run.counts["misses"],
-        overdue=sum(life.due is not None and life.due < now + span for life in run.lives),
-        quarantined=run.counts["quarantined"],
-        blocked=run.counts["blocked"],
-        jobs=len(run.jobs),
+        rotations=days.total(),
+        failures=counts["failures"],
+        absences=counts["absences"],
+        misses=counts["misses"],
+        overdue=sum(course.overdue for course in courses),
+        quarantined=sum(len(course.quarantined) for course in courses),
+        blocked=tied + sum(course.blocked for course in courses),
+        jobs=counts["jobs"],
+        standing_jobs=counts["standing"],
+        stragglers=counts["stragglers"],
+        most_open_jobs=max((record.most_open_jobs for record in records), default=0),
+        refused=sum(course.refused for course in courses),
+        halted={course.policy.name: course.halted for course in courses if course.halted is not None},
         peak_per_day=peak,
-        peak_day=min((day for day, number in run.days.items() if number == peak), default=None),
-        mean_per_day=run.counts["rotations"] / max(1, span // timedelta(days=1)),
-        busiest_minute={name: slots.busiest for name, slots in run.slots.items()},
+        peak_day=min((day for day, number in days.items() if number == peak), default=None),
+        mean_per_day=days.total() / max(1, span // timedelta(days=1)),
+        busiest_minute={course.policy.name: max(course.fleet.record.minutes.values(), default=0) for course in courses},
     )

@@ -160,12 +160,15 @@ def next_opening(
     reached = min(rollout.reached, of)
     if reached == 0:
         return Opening(1, WaveStatus.OPEN, f"wave 1 of {of} reaches {count_text(sizes[0], 'device')}", sizes[0])
+    last = Opening(of, WaveStatus.OPEN, f"wave {of} of {of} is open to every device", governed)
+    if reached == of and not policy.rollout.abort:
+        return last
     evidence = gather(rollout, reached, policy, now, devices, deadline=deadline)
     rule = exceeded(evidence, policy.rollout.abort)
     if rule is not None and not is_resumed:
         return _halted(policy, reached, of, evidence, rule)
     if reached == of:
-        return Opening(of, WaveStatus.OPEN, f"wave {of} of {of} is open to every device", governed)
+        return last
     if evidence.pending:
         message = (
             f"wave {reached} of {of} is running: {count_text(evidence.pending, 'device')} to come, "

@@ -89,5 +89,21 @@ def test_a_simulation_is_the_same_every_time_under_one_seed(asked):
     first, second = asked.run(*arguments), asked.run(*arguments)
     assert first.code == 0
     assert first.out == second.out
-    assert first.json["fleets"][0]["rotations"] > 4
-    assert "rotations in" in asked.run("simulate", "--span", "90d").out
+    [fleet] = first.json["fleets"]
+    assert fleet["rotations"] > 4
+    assert fleet["most_open_jobs"] <= 3
+    told = asked.run("simulate", "--span", "90d", "--every", "6h")
+    assert "rotations in" in told.out
+    assert "later than due" in told.out
+
+
+def test_a_simulation_says_when_a_rollout_would_halt_and_when_a_person_would_be_asked(asked):
+    text = (asked.desired / "factory.yaml").read_text().replace("maxChangePercent: 90", "maxChangePercent: 1")
+    text = text.replace("soak: 0s", "soak: 0s, retries: 0, abort: [{failureType: ALL, thresholdPercentage: 1, "
+                        "minNumberOfExecutedThings: 1}]")  # fmt: skip
+    asked.write(text)
+    told = asked.run("simulate", "--span", "100d", "--failures", "100")
+    assert told.code == 0, told.err
+    assert "line-a halts at 20" in told.out
+    assert "stopped by maxChangePercent until a person allows it" in told.out
+    assert "is too often" in asked.run("simulate", "--every", "10s").err

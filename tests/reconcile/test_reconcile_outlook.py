@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from controller.reconcile.compare import CALLS_PER_ROTATION, compare
 from controller.reconcile.device import CertificateStatus
@@ -15,7 +13,6 @@ from controller.reconcile.finding import Reason
 from controller.reconcile.forecast import forecast
 from controller.reconcile.governance import Governance
 from controller.reconcile.policy import Mode, WindowKind
-from controller.reconcile.simulate import Slots, simulate
 from protocol.algorithms import KeyType
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -99,7 +96,6 @@ def test_a_device_under_rotation_whose_old_certificate_cannot_be_read_has_no_dat
     pair = (make.certificate(not_before=None, not_after=None), make.certificate(name="b"))
     device = make.device(certificates=pair, executions=(make.execution(status="IN_PROGRESS"),))
     assert _forecast(make, [device], make.desired()).total == 0
-    assert _simulate(make, [device], make.desired(), days=10).rotations == 0
 
 
 def test_authorities_are_told_apart_and_share_their_policys_capacity(make):
@@ -206,90 +202,3 @@ def test_devices_that_policies_tie_over_are_counted_under_none(make):
     tied = make.desired(make.policy("line-a"), make.policy("line-b"))
     found = compare([make.device(groups=("line-a", "line-b"))], tied, tied, make.state(), make.now)
     assert [policy.governed_head for policy in found.policies] == [0, 0]
-
-
-# ---- simulate
-
-
-def _simulate(make, devices, desired, *, days=365, **options):
-    return simulate(devices, desired, make.state(), make.now, span=days * DAY, **options)
-
-
-def test_a_year_of_a_healthy_fleet_misses_nothing(make):
-    devices = [make.device(f"g{n:03d}", age=(n % 180) * DAY) for n in range(300)]
-    found = _simulate(make, devices, make.desired(make.policy(jitter=10)))
-    assert 600 <= found.rotations <= 900
-    assert (found.failures, found.absences, found.overdue, found.quarantined, found.blocked) == (0, 0, 0, 0, 0)
-    assert found.misses <= 4  # those due in the very first hour
-    assert found.peak_per_day <= 20
-    assert found.mean_per_day == pytest.approx(found.rotations / 365)
-    assert found.jobs <= found.rotations
-
-
-def test_failures_back_off_and_absent_devices_come_back(make):
-    devices = [make.device(f"g{n:03d}", age=(n % 180) * DAY) for n in range(200)]
-    found = _simulate(make, devices, make.desired(make.policy(jitter=20)), failure_rate=0.1, offline_rate=0.1, seed=3)
-    assert found.failures > 20
-    assert found.absences > 20
-    assert found.quarantined == 0
-    assert found.rotations > 350
-
-
-def test_devices_that_always_fail_are_given_up_and_end_overdue(make):
-    found = _simulate(make, [make.device(age=170 * DAY)], make.desired(), days=60, failure_rate=1.0)
-    assert (found.rotations, found.failures, found.quarantined, found.overdue) == (0, 5, 1, 1)
-
-
-def test_the_blocked_the_ungoverned_and_the_tied_take_no_part(make):
-    devices = [make.device("b", certificates=()), make.device("u", groups=()), make.device("t", groups=("line-a", "x"))]
-    desired = make.desired(make.policy("line-a"), make.policy("x"))
-    found = _simulate(make, devices, desired, days=10)
-    assert (found.rotations, found.blocked, found.peak_day) == (0, 2, None)
-
-
-def test_a_rotation_that_finds_no_window_never_happens(make):
-    shut = make.policy(windows=[make.window("0 0 * * *", 25 * HOUR, kind=WindowKind.DENY)])
-    found = _simulate(make, [make.device(key_type="RSA-2048")], make.desired(shut), days=10)
-    assert found.rotations == 0
-    unreadable = make.certificate(not_before=None, not_after=None, key_type=None)
-    blocked = make.device("x", certificates=(unreadable,))
-    assert _simulate(make, [blocked], make.desired(), days=10).blocked == 1
-
-
-def test_a_policy_without_dates_rotates_only_what_departs(make):
-    desired = make.desired(make.policy(rule=make.rule(max_age=None)))
-    found = _simulate(make, [make.device("a"), make.device("b", key_type="RSA-2048")], desired)
-    assert (found.rotations, found.overdue) == (1, 0)
-
-
-@given(seed=st.integers(0, 1000), order=st.randoms(use_true_random=False))
-@settings(max_examples=10)
-def test_a_simulation_is_a_function_of_its_seed_in_any_order_of_devices(make, seed, order):
-    devices = [make.device(f"g{n:02d}", age=(n * 9) * DAY) for n in range(20)]
-    shuffled = order.sample(devices, len(devices))
-    options = {"days": 90, "failure_rate": 0.2, "offline_rate": 0.2, "seed": seed}
-    assert _simulate(make, devices, make.desired(), **options) == _simulate(make, shuffled, make.desired(), **options)
-
-
-@given(
-    rate=st.integers(1, 5), flight=st.integers(1, 20), timeout=st.integers(1, 10),
-    instants=st.lists(st.integers(0, 50_000), min_size=1, max_size=80), has_windows=st.booleans(),
-)  # fmt: skip
-@settings(max_examples=60)
-def test_capacity_is_never_exceeded_on_any_minute(make, rate, flight, timeout, instants, has_windows):
-    rollout = make.rollout(maximum_per_minute=rate, max_in_flight=flight, timeout=timeout * MINUTE)
-    windows = [make.window("0 */2 * * *", 10 * MINUTE)] if has_windows else []
-    governed = Governance(make.desired(make.policy(rollout=rollout, windows=windows)), make.state(), make.now).policies[
-        "line-a"
-    ]
-    slots = Slots(governed)
-    wanted = sorted(make.now + timedelta(seconds=second) for second in instants)
-    starts = [slots.book(instant) for instant in wanted]
-    assert starts == sorted(starts)
-    assert all(start >= instant for start, instant in zip(starts, wanted, strict=True))
-    assert all(governed.open_time.is_open(start) for start in starts)
-    minutes = [int(start.timestamp()) // 60 for start in starts]
-    assert max(minutes.count(minute) for minute in set(minutes)) <= rate
-    for minute in set(minutes):
-        assert sum(minute - timeout < other <= minute for other in minutes) <= flight
-    assert slots.busiest == max(minutes.count(minute) for minute in set(minutes))

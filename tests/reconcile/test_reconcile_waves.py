@@ -473,3 +473,21 @@ def test_abort_rules_count_their_own_kind(make, kind):
     world.wave(1, names(4, "SUCCEEDED") | names(3, "FAILED", 4))
     halted = world.plan().waves[0].status is WaveStatus.HALTED
     assert halted is (kind is FailureType.ALL)
+
+
+def test_a_halted_rollout_asks_nobody_until_it_is_resumed(make):
+    world = World(make)
+    world.wave(1, {"g000": "SUCCEEDED"}, ended=90 * HOUR)
+    world.wave(2, names(3, "SUCCEEDED", 1) | names(3, "FAILED", 4) | {"g007": "QUEUED"}, ended=5 * HOUR)
+    world.wave(None, {"g050": "QUEUED", "g051": "QUEUED"}, queued=40 * HOUR, tail="0000000009", is_continuous=True)
+    world.wave(2, {"g060": "QUEUED"}, queued=30 * HOUR, tail="0000000002")  # by now a straggler
+    plan = world.plan()
+    assert plan.waves[0].status is WaveStatus.HALTED
+    assert plan.jobs == ()
+    assert {(step.action, step.reason[:22]) for step in plan.steps} == {("cancel", "the rollout has halted")}
+    assert sorted(step.job_id for step in plan.steps) == sorted(
+        [world.job_id(2), world.job_id(2, "0000000002"), world.job_id(None, "0000000009")]
+    )
+    resumed = world.plan(overrides=Overrides(resume=frozenset({"line-a"})))
+    assert resumed.waves[0].status is not WaveStatus.HALTED
+    assert world.job_id(None, "0000000009") not in {step.job_id for step in resumed.steps}
