@@ -275,5 +275,6 @@ def _report(opening: Opening, governed: Governed, fresh: int, started: int, roll
         return WaveReport(policy.name, rollout.reached, of, WaveStatus.CLOSED, message)
     if not fresh and not rollout.open_jobs and opening.status is WaveStatus.OPEN:
         return WaveReport(policy.name, rollout.reached, of, WaveStatus.IDLE, "nothing waits to be rotated")
-    message = f"{opening.message}; {count_text(held, 'device')} wait" if held else opening.message
+    waits = f"; {count_text(held, 'device')} {'waits' if held == 1 else 'wait'}" if held else ""
+    message = opening.message + waits
     return WaveReport(policy.name, opening.wave, of, opening.status, message, opening.until, held, opening.remedy)
