@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .PHONY: help demo test check unit component-matrix component-wheels synth lock clean
 
 help: ## what there is
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 26
 
 demo: $(VENV)/.demo ## bring a drifted fleet into sync, on this machine
 	$(BIN)/certfleet demo

@@ -48,9 +48,9 @@ def memory_folder():
         yield Path(folder)
 
 
-def made_once(kind):
+def made_once(kind, temporary):
     """A token for the whole process: its library reads the environment when it is loaded."""
-    with pytest.MonkeyPatch.context() as patch, temporary_in_memory() as folder:
+    with pytest.MonkeyPatch.context() as patch, temporary as folder:
         token = kind(Path(folder))
         for name, value in token.environment.items():
             patch.setenv(name, value)
@@ -60,12 +60,12 @@ def made_once(kind):
 
 @pytest.fixture(scope="session")
 def softhsm():
-    yield from made_once(SoftHsm)
+    yield from made_once(SoftHsm, temporary_in_memory())
 
 
 @pytest.fixture(scope="session")
 def tpm():
-    yield from made_once(Tpm)
+    yield from made_once(Tpm, tempfile.TemporaryDirectory())
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,19 @@ def test_a_restart_that_cannot_be_asked_for_says_why():
     with pytest.raises(RestartError, match="ended with 3: unit not found"):
         CommandRestarter(Runtime.CLASSIC, lambda: ["sh", "-c", "echo unit not found >&2; exit 3"]).restart()
     CommandRestarter(Runtime.LITE, lambda: ["true"]).restart()
+
+
+def test_on_windows_a_helper_that_outlives_the_component_restarts_the_service(tmp_path, monkeypatch):
+    """As far as Linux can show it: what is asked of cmd.exe, that nobody waits for it, and that it goes on alone."""
+    done, asked = tmp_path / "restarted", tmp_path / "asked"
+    fake = tmp_path / "cmd.exe"
+    fake.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {asked}\n(sleep 0.3; touch {done}) >/dev/null 2>&1 &\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    CommandRestarter(Runtime.CLASSIC, lambda: default_command(Runtime.CLASSIC, "win32")).restart()
+    assert not done.exists()
+    words = asked.read_text().splitlines()
+    assert words[:2] == ["/c", "start"]  # the helper's parent ends at once, so it is no part of the component's tree
+    assert words[-1].endswith("Restart-Service -Name greengrass -Force")
+    while not done.exists():
+        time.sleep(0.01)

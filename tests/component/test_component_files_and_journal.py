@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 
 import pytest
 from cryptography import x509
@@ -98,22 +99,37 @@ def pair(tmp_path, first_pair):
     return certificate, key
 
 
-def test_mode_owner_group_and_extended_attributes_survive_rotation_and_rollback(pair, ca):
+ACL = struct.pack("<I", 2) + b"".join(  # one more user may read: the kernel's own form, linux/posix_acl_xattr.h
+    struct.pack("<HHi", tag, permissions, identity)
+    for tag, permissions, identity in [(1, 6, -1), (2, 4, 1000), (4, 4, -1), (16, 4, -1), (32, 0, -1)]
+)
+
+
+def status_of(path):
+    status = path.stat()
+    return status.st_mode & 0o7777, status.st_uid, status.st_gid, {n: os.getxattr(path, n) for n in os.listxattr(path)}
+
+
+def test_mode_owner_group_acl_and_security_label_survive_rotation_and_rollback(pair, ca):
     certificate, key = pair
     certificate.chmod(0o644)
     key.chmod(0o440)
-    os.chown(key, 1234, 4321)
-    os.setxattr(key, "user.label", b"system_u:object_r:key_t")
+    os.setxattr(key, "user.label", b"plant 7")
+    os.setxattr(key, "system.posix_acl_access", ACL)
+    if os.geteuid() == 0:
+        os.chown(key, 1234, 4321)
+        os.setxattr(key, "security.selinux", b"system_u:object_r:cert_t:s0\0")
+    else:  # only root may give a file away; a group of one's own is as good a witness
+        os.chown(key, -1, os.getgroups()[-1])
+    before = status_of(certificate), status_of(key)
     store = FileStore(certificate, key, System())
     store.begin()
     store.prepare(KeyType.ECDSA_P384)
     store.install(ca.issue_pem(store.request(CsrSigningAlgorithm.SHA384_ECDSA)))
-    for generation in (Generation.NEW, Generation.OLD):
+    assert (status_of(certificate), status_of(key)) == before
+    for generation in (Generation.OLD, Generation.NEW):
         store.switch(generation)
-        status = key.stat()
-        assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o440, 1234, 4321)
-        assert os.getxattr(key, "user.label") == b"system_u:object_r:key_t"
-        assert certificate.stat().st_mode & 0o777 == 0o644
+        assert (status_of(certificate), status_of(key)) == before
 
 
 def test_a_symbolic_link_stays_one(pair, ca, tmp_path):
