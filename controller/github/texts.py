@@ -16,9 +16,9 @@ INTRODUCTION = (
     "is not as git says, and not all of it mends itself. The workflows keep this issue: it changes with the fleet, "
     "and closes when nothing of it is left."
 )
-REFUSED = (
-    "A refusal is lifted by a person: start the `reconcile` workflow by hand (Actions, reconcile, Run workflow). "
-    "It plans anew and asks a reviewer of `certfleet-override`."
+OVERRIDES = (
+    "An `--override` is a person's: start the `reconcile` workflow by hand (Actions, reconcile, Run workflow), for "
+    "`resume=POLICY` with that policy as input. It plans anew and asks a reviewer of `certfleet-override`."
 )
 
 
@@ -32,8 +32,8 @@ def issue_text(fleet: Mapping[str, Any]) -> str | None:
         parts.append(f"### Needs a person\n\n{_listed(person)}\n")
     if failing:
         parts.append(f"### Failed, and tried again\n\n{_listed(failing)}\n")
-    if any(line.startswith("refused by") for line in person):
-        parts.append(f"{REFUSED}\n")
+    if any("--override " in line for line in person):
+        parts.append(f"{OVERRIDES}\n")
     parts.append("`certfleet explain THING` says why, with the arithmetic.\n")
     return fitted(parts)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from controller.github.__main__ import main as github
 from controller.report.markdown import MAX_CHARACTERS
 
 ATTENTION_SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "attention.schema.json").read_text())
@@ -163,6 +166,42 @@ def test_a_refused_plan_is_applied_by_who_repeats_exactly_its_overrides(ten, tmp
 
     assert applied.code == 0, applied.err
     assert {entry["device"] for entry in applied.json["fleets"][0]["devices"]} == {f"gateway-{n}" for n in range(8)}
+
+
+def outputs_of(*arguments):
+    """What a workflow's later jobs go by."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert github(["outputs", *map(str, arguments)], {}) == 0
+    return {name: json.loads(value) for name, value in (line.split("=", 1) for line in printed.getvalue().splitlines())}
+
+
+def test_a_workflow_is_told_which_fleet_to_apply_and_which_to_ask_about(ten, tmp_path):
+    plan = tmp_path / "plan.json"
+    assert outputs_of("--plan", plan) == {"apply": [], "review": []}, "nothing was planned"
+    ten.run("plan", "--plan", str(plan))
+    assert outputs_of("--plan", plan) == {"apply": ["factory"], "review": []}
+    resumed = {"fleet": "factory", "overrides": "--override resume=line-a"}
+    assert outputs_of("--plan", plan, "--resume", "line-a") == {"apply": [], "review": [resumed]}
+
+    change(ten, "maxAge: 90d", "maxAge: 30d")
+    ten.run("plan", "--plan", str(plan))
+    asked = {"fleet": "factory", "overrides": "--override maxChangePercent=80"}
+    assert outputs_of("--plan", plan) == {"apply": [], "review": [asked]}
+    one = json.loads(plan.read_text())
+    plan.write_text(json.dumps([one, one]))  # as several fleets are written
+    assert outputs_of("--plan", plan)["review"] == [asked, asked]
+
+    plan.write_text("cut off")
+    assert github(["outputs", "--plan", str(plan)], {}) == 1
+
+
+def test_a_workflow_is_told_what_a_pull_request_rotates(ten, tmp_path):
+    change(ten, "maxAge: 90d", "maxAge: 30d")
+    file = tmp_path / "comparison.json"
+    assert outputs_of("--comparison", file) == {"newly-due": 0, "refused": False}
+    ten.run("plan", "--base", "HEAD~1", "--format", "json", "--output", str(file))
+    assert outputs_of("--comparison", file) == {"newly-due": 8, "refused": True}
 
 
 def test_of_an_override_that_is_given_twice_the_larger_counts(ten):

@@ -137,6 +137,11 @@ def test_what_a_device_said_formats_nothing_and_calls_nobody(keep_issues, github
     assert "- gw-1: \\[x\\](https:\u200b//example.org) @\u200beveryone \\<img\\>" in github.issues[0]["body"]
 
 
+def test_what_takes_an_override_says_where_a_person_gives_it(keep_issues, github):
+    keep_issues({"production": ["policy line-a: 3 of 4 failed → --override resume=line-a"]})
+    assert "start the `reconcile` workflow by hand" in github.issues[0]["body"]
+
+
 def test_a_long_list_is_counted_at_its_end(keep_issues, github):
     keep_issues({"production": [f"gw-{number}: none" for number in range(300)]})
     assert "- and 250 more: `certfleet drift` lists all" in github.issues[0]["body"]

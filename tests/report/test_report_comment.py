@@ -1,0 +1,114 @@
+"""The pull request's comment, where several fleets, or several things at once, are told."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from controller.errors import ExitCode
+from controller.reconcile.changes import FieldChange
+from controller.reconcile.compare import Comparison, PolicyComparison
+from controller.reconcile.plan import Refusal
+from controller.reconcile.policy import CertificateRule, DesiredState, Fleet, Policy, Source
+from controller.report.change import Comparisons, FleetChange
+from controller.report.comparison import RENDERERS
+from controller.report.console import Look
+from controller.report.formats import Format
+from controller.report.model import FleetFailure
+
+NOW = datetime(2026, 12, 1, 14, 0, tzinfo=UTC)
+SOURCE = Source("desired_state/x.yaml", 1)
+FIELD = FieldChange("spec.certificate.maxAge", "180 days", "90 days")
+
+
+def policy(**changes):
+    values = {
+        "policy": "line-a", "changes": (FIELD,), "governed_base": 40, "governed_head": 40, "left_alone": 0,
+        "newly_due": 0, "no_longer_due": 0, "authority_changes": 0, "key_type_changes": 0, "due": 0, "jobs": 0,
+        "largest_job": 0, "peak_per_day": 0, "start": NOW, "finish": NOW, "reasons": {}, "examples": (),
+    }  # fmt: skip
+    return PolicyComparison(**values | changes)
+
+
+def due(number, **changes):
+    end = NOW + timedelta(hours=2)
+    return policy(newly_due=number, due=number, jobs=1, finish=end, examples=("gw-1",), **changes)
+
+
+def fleet(name, *policies, refusals=(), authority="aws-iot"):
+    rule = CertificateRule(authority=authority)
+    documents = tuple(Policy(one.policy, one.policy, SOURCE, certificate=rule) for one in policies)
+    desired = DesiredState(Fleet(name, "123456789012", "eu-west-1", SOURCE), {}, documents, commit="b" * 40)
+    return FleetChange(desired, Comparison("a" * 40, "b" * 40, policies), NOW, refusals)
+
+
+def told(*fleets, failures=(), as_=Format.MARKDOWN):
+    return RENDERERS[as_](Comparisons("main", fleets, failures), Look())
+
+
+FAILURE = FleetFailure("overseas", "access is denied", "let the role in", ExitCode.ERROR, SOURCE)
+UNCHANGED = fleet("quiet", policy(changes=()))
+
+
+def test_several_fleets_begin_with_the_sum_of_all_and_unchanged_ones_are_counted():
+    text = told(fleet("north", due(8)), fleet("south", due(1200), authority="plant-ca"), UNCHANGED)
+    lines = text.splitlines()
+    assert lines[0] == (
+        "## 🔄 All fleets: 1,208 devices newly to rotate · from 2026-12-01 14:00Z, takes 2h · "
+        "costs 1,208 restarts, about 75.62 to 903.62 USD"
+    )
+    assert [line for line in lines if line.startswith("### ")] == [
+        "### 🔄 north: 8 devices newly to rotate · from 2026-12-01 14:00Z, takes 2h · costs 8 restarts, about 0.02 USD",
+        (
+            "### 🔄 south: 1,200 devices newly to rotate · from 2026-12-01 14:00Z, takes 2h · "
+            "costs 1,200 restarts, about 75.60 to 903.60 USD"
+        ),
+        "### Next",
+    ]
+    assert "1 fleet is unchanged." in lines
+    assert "gw-1` and 7 more" in text
+
+
+def test_a_fleet_that_could_not_be_read_comes_first_and_decides_what_is_next():
+    text = told(fleet("north", due(8)), failures=(FAILURE,))
+    assert text.startswith("## ❌ All fleets: ")
+    assert "### ❌ `overseas` could not be read\n\naccess is denied\n\nlet the role in\n" in text
+    assert "1. Mend what the fleet's message names." in text
+    assert "fleet overseas  access is denied" in told(UNCHANGED, failures=(FAILURE,), as_=Format.TEXT)
+    assert told(UNCHANGED, failures=(FAILURE,), as_=Format.GITHUB).endswith("fleet overseas: access is denied\n")
+
+
+def test_a_change_without_effect_says_so_in_one_line_and_asks_for_nothing():
+    text = told(UNCHANGED)
+    assert text.startswith("## ✅ quiet: no device rotates earlier or later at once\n")
+    assert "1 policy is unchanged." in text
+    assert "1. Merge when you like: no device rotates because of this change." in text
+    assert "Prices" not in text
+
+
+SENTENCES = {
+    "no window is ever open": (due(3, start=None), "3 devices newly to rotate · they cannot: no window is open"),
+    "some rest": (policy(no_longer_due=5), "5 devices no longer to rotate"),
+    "a policy is gone": (policy(left_alone=4, governed_head=0), "4 devices left to themselves"),
+    "only fields change": (policy(), "no device rotates earlier or later at once"),
+}
+
+
+@pytest.mark.parametrize(("one", "sentence"), SENTENCES.values(), ids=SENTENCES.keys())
+def test_the_summary_line_says_when(one, sentence):
+    text = told(fleet("north", one))
+    assert text.splitlines()[0].partition("north: ")[2].startswith(sentence)
+
+
+def test_facts_that_a_policy_has_are_folded_under_it():
+    text = told(fleet("north", policy(no_longer_due=5, left_alone=4, governed_head=36, changes=())))
+    assert "<summary><code>line-a</code>: 5 devices no longer to rotate, 4 devices left to themselves</summary>" in text
+    assert "- **Governs:** 36 devices, 40 before" in text
+    assert "- **Left to themselves:** 4 devices, which no policy governs any more" in text
+
+
+def test_a_refusal_of_the_whole_fleet_stands_on_the_fleets_line():
+    refusal = Refusal("maxChangePercent", None, "45 % of 80 at once", "--override maxChangePercent=45")
+    change = fleet("north", due(36), refusals=(refusal,))
+    assert "**Refused by `maxChangePercent`** (the whole fleet): 45 % of 80 at once" in told(change)
+    assert told(change, as_=Format.GITHUB).startswith("::error file=desired_state/x.yaml,line=1,")
+    assert "REFUSED  maxChangePercent  fleet" in told(change, as_=Format.TEXT)
