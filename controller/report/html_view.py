@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from controller.reconcile.finding import Outcome
+from controller.reconcile.policy import Mode
 
 from . import words
 from .charts.all import charts_of
@@ -90,6 +91,7 @@ class PageView:
     lead: str
     attention: tuple[Attention, ...]
     fleets: tuple[FleetView, ...]
+    quiet: str  # what to say where nothing needs a person
     more: int  # things that need a person and have no card: the devices are in the table
     unread: tuple[str, ...]  # names of fleets that could not be looked at
 
@@ -120,10 +122,22 @@ def page_view(report: Report) -> PageView:
         is_good=is_good,
         lead=lead,
         attention=attention[:CARDS_SHOWN],
+        quiet=_quiet(report),
         more=max(0, len(attention) - CARDS_SHOWN),
         fleets=tuple(_fleet(index, fleet) for index, fleet in enumerate(fleets)),
         unread=tuple(failure.fleet for failure in report.failures),
     )
+
+
+def _quiet(report: Report) -> str:
+    """Nothing needs a person; but what only reports is not rotated either, until a person says so."""
+    only_reported = sum(
+        entry.rotate for fleet in report.fleets for entry in fleet.policies if entry.policy.mode is Mode.REPORT
+    )
+    if not only_reported:
+        return "Nothing: whatever is left, certfleet does by itself."
+    devices = words.count(only_reported, "device stands", "devices stand")
+    return f"Nothing is wrong, but {devices} under a policy that only reports: remove its mode: report to rotate them."
 
 
 def _attention(report: Report) -> Iterator[Attention]:

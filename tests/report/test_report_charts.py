@@ -125,6 +125,8 @@ class TestWork:
         chart = work.trend(fleet)
         assert len(chart.rows) == 30
         assert chart.rows[-1][:3] == ("2026-11-23 12:00Z", "87.5 %", "2")
+        first = work.trend(replace(fleet, trend=fleet.trend[-1:]))
+        assert first.empty == "this is the first report that is kept; the next ones show where the fleet goes"
 
 
 def test_where_there_are_no_numbers_the_page_says_why(make):

@@ -10,6 +10,7 @@ import pytest
 from report_scene import DAY, FAILURE, HOSTILE, NOW, crowd, scene, scene_fleet
 
 from controller.reconcile.plan import IncidentReport, Refusal, WaveReport, WaveStatus
+from controller.reconcile.policy import Mode
 from controller.report.console import Look
 from controller.report.html import render_drift
 from controller.report.model import Report
@@ -74,6 +75,15 @@ def test_a_fleet_in_sync_without_past_or_future_is_told_as_that(opened, make):
     assert "no past reports are kept: certfleet drift --history PLACE keeps them" in text
     assert tab.run("document.getElementById('filter')") is None
     assert _violations(tab) == []
+
+
+def test_what_is_only_reported_is_not_said_to_be_done_by_itself(make):
+    fleet = make.fleet([make.device("a", "line-a-gateways", 300)])
+    [policy, *others] = fleet.policies
+    reporting = replace(policy, policy=replace(policy.policy, mode=Mode.REPORT))
+    page = render_drift(make.report(replace(fleet, policies=(reporting, *others))), Look())
+    assert "1 device stands under a policy that only reports: remove its mode: report to rotate them." in page
+    assert "by itself" not in page
 
 
 def test_the_first_screen_says_whether_what_when_and_who(opened):

@@ -126,6 +126,8 @@ def trend(fleet: FleetReport) -> Chart:
     title, records = "Drift over past reports", fleet.trend[-REPORTS_SHOWN:]
     if not records:
         return absent("trend", title, "no past reports are kept: certfleet drift --history PLACE keeps them")
+    if len(records) == 1:
+        return absent("trend", title, "this is the first report that is kept; the next ones show where the fleet goes")
     series = (
         Series("to rotate", "change", tuple(record.rotate for record in records)),
         Series("waiting", "wait", tuple(record.waiting for record in records)),
