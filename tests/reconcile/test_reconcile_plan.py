@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from controller.errors import CertfleetError, PlanError
 from controller.reconcile.assess import assess_fleet
-from controller.reconcile.device import AttachmentType, CertificateStatus
+from controller.reconcile.device import AttachmentType, Baseline, CertificateStatus
 from controller.reconcile.finding import Outcome, Reason
 from controller.reconcile.guardrails import changed_groups
 from controller.reconcile.overrides import Overrides, parse_overrides
@@ -256,6 +256,22 @@ def test_devices_that_policies_tie_over_count_for_the_fleet_but_for_no_policy(ma
     assert [(r.policy, "4 devices of the fleet with 0 in flight, 40 % of 10" in r.message) for r in plan.refusals] == [
         (None, True)
     ]
+
+
+def test_every_refusal_prints_the_override_that_lets_the_same_plan_pass(make):
+    incident = make.incident(authority="aws-iot", deadline=make.now + HOUR)
+    slow = make.policy(rollout=make.rollout(maximum_per_minute=1))
+    desired = make.desired(slow, guardrails=Guardrails(30, 10), incidents=(incident,))
+    devices = [make.device(f"g{n:03d}", authority="aws-iot") for n in range(120)]
+    state = make.state(group_sizes={"line-a": 120}, baseline=Baseline({"line-a": 200, "line-z": 7}, {"line-z": 7}))
+    refusals = make.plan(devices, desired, state).refusals
+    assert [refusal.guardrail for refusal in refusals] == ["orphans", *["maxChangePercent"] * 2, "deadline"]
+    printed = [refusal.override.removeprefix("--override ") for refusal in refusals]
+    assert make.plan(devices, desired, state, overrides=parse_overrides(printed)).refusals == ()
+    for left_out in set(printed):
+        others = parse_overrides(override for override in printed if override != left_out)
+        left = make.plan(devices, desired, state, overrides=others).refusals
+        assert {refusal.override for refusal in left} == {f"--override {left_out}"}
 
 
 def test_deadlines_that_the_rates_cannot_meet_are_refused(make):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,10 +60,18 @@ def test_raising_max_age_never_makes_a_device_due_earlier(make, age, more, renew
     assert due(age) <= due(age + more)
 
 
-def test_jitter_spreads_devices_within_a_fifth_of_uniform():
-    buckets = Counter(int(share_of("line-a", f"{number:064x}") * 10) for number in range(20_000))
+@pytest.mark.parametrize("jitter", [5, 10, 50, 100])
+def test_jitter_of_so_many_per_cent_spreads_devices_over_it_within_a_fifth_of_uniform(make, jitter):
+    policy, end = make.policy(jitter=jitter), START + 900 * DAY
+    dates, always = dates_of(policy, START, end), OpenTime(())
+    assert dates.jitter == 180 * DAY * jitter / 100
+    buckets: Counter[int] = Counter()
+    for number in range(5_000):
+        certificate = make.certificate(certificate_id=f"{number:064x}", not_before=START, not_after=end)
+        timing = timing_of(policy, certificate, dates, always)
+        buckets[int(10 * ((timing.due - timing.target) / dates.jitter))] += 1
     assert set(buckets) == set(range(10))
-    assert all(abs(number - 2_000) < 400 for number in buckets.values())
+    assert all(abs(number - 500) < 100 for number in buckets.values()), buckets
 
 
 def test_the_share_is_that_of_the_formula():
