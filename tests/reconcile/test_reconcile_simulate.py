@@ -86,32 +86,74 @@ def policies(draw, make):
     )
 
 
+def _devices(make, policy, ages, kinds):
+    """By age in days; every certificate has 30 to 36 days left."""
+    return [
+        make.device(f"g{n:02d}", age=age * DAY, groups=(policy.thing_group,), key_type=kind, left=(30 + age % 7) * DAY)
+        for n, (age, kind) in enumerate(zip(ages, kinds, strict=True))
+    ]
+
+
+def _both_ways(make, policy, devices, luck, every, days):
+    """What rotated when: the short way, and run after run by the whole planner."""
+    desired = make.desired(policy, waivers=(make.waiver("g00", expires=make.now + 6 * DAY),))
+    course = Course(policy, desired, make.state(), {d.name: Life(d) for d in devices}, luck)
+    course.play(make.now, make.now + days * DAY, every)
+    return course.fleet.record.rotated, _plainly(make, devices, desired, days=days, every=every, luck=luck)[policy.name]
+
+
+EC, RSA = "ECDSA-P256", "RSA-2048"
+# sentence → (what the policy says, ages in days, key types, luck)
+SCENES = {
+    "stragglers make room for others in flight": (
+        lambda m: m.policy(rollout=m.rollout(max_in_flight=2, stragglers_after=12 * HOUR)),
+        [200] * 12, [EC] * 12, Luck(1, 0, 0.7)),
+    "a straggler that begins takes its room in flight again": (
+        lambda m: m.policy(rollout=m.rollout(max_in_flight=4, stragglers_after=2 * HOUR, timeout=9 * HOUR)),
+        [200] * 12, [EC] * 12, Luck(0, 0, 0.5)),
+    "who waits for its key type becomes due by age meanwhile": (
+        lambda m: m.policy(rule=m.rule(max_age=12 * DAY), jitter=20,
+                           rollout=m.rollout(("1", "30%", "100%"), soak=2 * DAY, retries=1)),
+        [42, 8, 0, 32], [EC, RSA, RSA, RSA], Luck(7, 0.3)),
+    "due at noon, and the window is at night": (
+        lambda m: m.policy(rule=m.rule(max_age=12 * DAY), windows=[m.window()]), [0, 3], [EC, EC], Luck()),
+    "a cutoff comes while others back off": (
+        lambda m: m.policy(rule=m.rule(max_age=12 * DAY, rotate_issued_before=m.now + 10 * DAY),
+                           rollout=m.rollout(max_in_flight=2, maximum_per_minute=1, retries=0)),
+        [0, 0, 0], [EC] * 3, Luck(0, 0.3)),
+    "a halted rollout with stragglers": (
+        lambda m: m.policy(rule=m.rule(max_age=40 * DAY),
+                           windows=[m.window("0 6 * * *", 8 * HOUR, kind=WindowKind.DENY)],
+                           rollout=m.rollout(("1", "100%"), soak=2 * DAY, max_in_flight=5, maximum_per_minute=1,
+                                             retries=0, abort=(m.abort(30, 3),))),
+        [38, 4, 10, 8, 29, 38, 39, 8, 16, 20, 10, 28],
+        [EC, EC, EC, RSA, EC, RSA, RSA, RSA, RSA, EC, EC, RSA], Luck(4, 0.3, 0.3)),
+    "so little life is left that the window is not waited for": (
+        lambda m: m.policy(rule=m.rule(max_age=None, renew_before=2 * DAY), windows=[m.window("0 2 1 1 *", HOUR)]),
+        [300, 301, 302], [EC, RSA, RSA], Luck()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
+def test_it_rotates_who_and_when_the_whole_planner_does_where(make, scene):
+    policy_of, ages, kinds, luck = scene
+    policy = policy_of(make)
+    shortly, plainly = _both_ways(make, policy, _devices(make, policy, ages, kinds), luck, 2 * HOUR, 36)
+    assert shortly == plainly
+    assert shortly
+
+
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
 def test_it_rotates_the_same_devices_at_the_same_minutes_as_the_whole_planner_run_after_run(make, data):
     policy = data.draw(policies(make))
     ages = data.draw(st.lists(st.integers(0, 45), min_size=1, max_size=12))
-    kinds = st.sampled_from(["ECDSA-P256", "ECDSA-P256", "RSA-2048"])
-    devices = [
-        make.device(
-            f"g{n:02d}",
-            age=age * DAY,
-            groups=(policy.thing_group,),
-            key_type=data.draw(kinds),
-            left=age % 7 * DAY + 30 * DAY,
-        )
-        for n, age in enumerate(ages)
-    ]
-    waiver = make.waiver("g00", expires=make.now + 6 * DAY)
-    desired = make.desired(policy, waivers=(waiver,))
-    luck = Luck(
-        data.draw(st.integers(0, 99)), data.draw(st.sampled_from([0, 0.3])), data.draw(st.sampled_from([0, 0.3]))
-    )
+    kinds = data.draw(st.lists(st.sampled_from([EC, EC, RSA]), min_size=len(ages), max_size=len(ages)))
+    rates = st.sampled_from([0, 0.3])
+    luck = Luck(data.draw(st.integers(0, 99)), data.draw(rates), data.draw(rates))
     every, days = data.draw(st.sampled_from([(2 * HOUR, 16), (5 * HOUR, 30)]))
-    course = Course(policy, desired, make.state(), {d.name: Life(d) for d in devices}, luck)
-    course.play(make.now, make.now + days * DAY, every)
-    plainly = _plainly(make, devices, desired, days=days, every=every, luck=luck)
-    assert course.fleet.record.rotated == plainly[policy.name]
+    shortly, plainly = _both_ways(make, policy, _devices(make, policy, ages, kinds), luck, every, days)
+    assert shortly == plainly
 
 
 def test_policies_side_by_side_are_played_as_the_whole_planner_does(make):
