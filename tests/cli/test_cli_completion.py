@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -42,8 +43,8 @@ def scripts(tmp_path_factory):
     """The script of each shell, in a file."""
     folder = tmp_path_factory.mktemp("completion")
     for shell in ("bash", "zsh", "fish"):
-        run = [sys.executable, "-m", "controller.cli", "completion", shell]
-        (folder / shell).write_text(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+        with (folder / shell).open("w") as file, contextlib.redirect_stdout(file):
+            assert cli.main(["completion", shell]) == 0
     (folder / "site").mkdir()
     shutil.copy(folder / "zsh", folder / "site" / "_certfleet")
     return folder
