@@ -109,9 +109,9 @@ def make() -> SimpleNamespace:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """One Chromium for all tests of a worker."""
+    """One Chromium for the tests of a file; it ends with them."""
     started = Browser(tmp_path_factory.mktemp("chromium"))
     yield started
     started.close()
