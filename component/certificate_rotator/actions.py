@@ -200,8 +200,8 @@ class Actions:
     def undo_live(self, cause: Cause) -> Event:
         """Put the old credential in place, which the nucleus still holds."""
         self._target(Generation.OLD, cause)
-        self._store.switch(Generation.OLD)
-        return Event.UNNOTICED
+        placed = self._store.switch(Generation.OLD)
+        return Event.UNNOTICED if placed is Generation.OLD else self._placed(placed)
 
     def swap(self, cause: Cause) -> Event:
         """Give the other credential a try, and more time than this one had."""
@@ -213,11 +213,7 @@ class Actions:
 
     def switch(self, cause: Cause) -> Event:
         """Put the target in place, and note where the next start finds itself."""
-        target = self._known().target
-        self._store.switch(target)
-        following = Step.RECONNECTING if target is Generation.OLD else Step.RETRYING
-        self._save(self._known().with_(step=following, starts=0))
-        return Event.DONE
+        return self._placed(self._store.switch(self._known().target))
 
     def forget(self, cause: Cause) -> None:
         """The rotation is over, whatever its end."""
@@ -254,6 +250,11 @@ class Actions:
             self._save(wanted)
         else:  # every earlier step leads back to the old credential too: better unnoted than not done
             self._save_if_possible(wanted)
+
+    def _placed(self, generation: Generation) -> Event:
+        following = Step.RECONNECTING if generation is Generation.OLD else Step.RETRYING
+        self._save(self._known().with_(step=following, starts=0))
+        return Event.DONE
 
     def _save(self, record: Record) -> None:
         self._journal.save(record)

@@ -51,8 +51,12 @@ class CredentialStore(Protocol):
     def install(self, certificate_pem: str) -> None:
         """Complete both generations (the old one as backup), then put the new one in place."""
 
-    def switch(self, generation: Generation) -> None:
-        """Put a generation in place; OLD is in place anyway if no backup was completed."""
+    def switch(self, generation: Generation) -> Generation:
+        """Put a generation in place; OLD is in place anyway if no backup was completed.
+
+        Returns the one that is: the other where this one turns out to be damaged, which a store may suffer
+        that does not replace its objects atomically.
+        """
 
     def settle(self) -> None:
         """Keep what is in place, remove everything else; afterwards there is nothing to switch to."""

@@ -72,14 +72,14 @@ class FileStore:
             raise StoreError(f"cannot store the new certificate: {error}; free or repair the disk") from error
         self.switch(Generation.NEW)
 
-    def switch(self, generation: Generation) -> None:
+    def switch(self, generation: Generation) -> Generation:
         """See CredentialStore."""
         if generation is Generation.NEW:
             self._back_up()
         sources = {path: self._source(path, generation) for path in (self._key, self._certificate)}
         if not self._is_pair(sources[self._certificate], sources[self._key]):
             self._require_pair(self._certificate, self._key)  # half a generation left over: what is in place stays
-            return
+            return generation
         wanted = {path: self._read(source) for path, source in sources.items()}
         changes = {path: data for path, data in wanted.items() if data != self._read(path)}
         try:
@@ -90,6 +90,7 @@ class FileStore:
                     f"cannot put the {generation.value.lower()} credential in place: {error}; "
                     "check the disk and the permissions of the component"
                 ) from error
+        return generation
 
     def settle(self) -> None:
         """See CredentialStore. The backup goes first: half a backup is none."""

@@ -10,6 +10,7 @@ key has an id of its own: under one id there is never more than one private key.
 from __future__ import annotations
 
 import base64
+import logging
 import secrets
 import textwrap
 from typing import Any, Dict, List, Mapping
@@ -23,6 +24,8 @@ from . import certificates
 from .errors import CertificateError, StoreError
 from .pkcs11_token import Token, TokenObject
 from .store import Generation
+
+log = logging.getLogger(__name__)
 
 _ID_BYTES = 16
 # Seen with awscrt 0.32 to 0.36: its encoder of signatures from tokens has no room for those of P-521.
@@ -100,22 +103,28 @@ class Pkcs11Store:
         subject = x509.Certificate.load(der).subject.dump()
         with self._token.session():
             self._token.store_certificate(der, subject, self._named(Generation.NEW), self._id(Generation.NEW))
-            self.switch(Generation.NEW)
+            if self.switch(Generation.NEW) is not Generation.NEW:
+                raise StoreError(f"{self._token!r} does not keep what is stored in it; check the token")
 
-    def switch(self, generation: Generation) -> None:
+    def switch(self, generation: Generation) -> Generation:
         """See CredentialStore."""
-        other = Generation.OLD if generation is Generation.NEW else Generation.NEW
         with self._token.session():
             self._find_ids()
-            wanted, unwanted = self._id(generation), self._id(other)
+            if not self._is_complete(generation) and self._is_complete(_other(generation)):
+                log.warning(
+                    "the %s credential in the token is damaged; the other one is put in place", generation.value
+                )
+                generation = _other(generation)
+            wanted, unwanted = self._id(generation), self._id(_other(generation))
             for item in self._token.find(self._label):
                 if item.id == unwanted:
-                    self._token.relabel(item, self._named(other))
+                    self._token.relabel(item, self._named(_other(generation)))
             for item in self._token.find(self._named(generation)):
                 if item.id == wanted:
                     self._token.relabel(item, self._label)
             self._one(self._label, ObjectClass.PRIVATE_KEY)
             self._one(self._label, ObjectClass.CERTIFICATE)
+        return generation
 
     def settle(self) -> None:
         """See CredentialStore."""
@@ -129,6 +138,13 @@ class Pkcs11Store:
 
     def _id(self, generation: Generation) -> bytes:
         return bytes.fromhex(self._notes.get(_OLD_ID if generation is Generation.OLD else _NEW_ID, ""))
+
+    def _is_complete(self, generation: Generation) -> bool:
+        """Whether key and certificate of a generation are there, under whatever label."""
+        labels = (self._label, self._named(Generation.OLD), self._named(Generation.NEW))
+        held = [item for label in labels for item in self._token.find(label)]
+        kinds = {item.kind for item in held if item.id == self._id(generation)}
+        return {ObjectClass.PRIVATE_KEY, ObjectClass.CERTIFICATE} <= kinds
 
     def _find_ids(self) -> None:
         """Without notes (a damaged journal) the labels tell: a backup is old, what lies in its place is new."""
@@ -153,6 +169,10 @@ class Pkcs11Store:
         loaded = certificates.load(_to_pem(self._token.certificate(certificate)))
         if not _proves(self._token, key, loaded):
             raise StoreError(f"the private key {self._label!r} does not belong to the certificate {self._label!r}")
+
+
+def _other(generation: Generation) -> Generation:
+    return Generation.OLD if generation is Generation.NEW else Generation.NEW
 
 
 def _proves(token: Token, key: TokenObject, certificate: Any) -> bool:

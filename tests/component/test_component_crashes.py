@@ -17,6 +17,7 @@ from component_faults import (
     TOKEN_CHANGES,
     CountingSystem,
     Injector,
+    Killed,
     assert_ended,
     run_until_calm,
     with_messages,
@@ -89,6 +90,34 @@ def test_a_device_stopped_at_any_point_ends_with_a_working_credential(begin, sto
     assert {"before", "after", "deliver", *MUTATING} - {"set_attributes"} <= kinds
     assert ("set_attributes" in kinds) == (store == "files")
     assert ("token" in kinds) == (store == "softhsm")
+
+
+def test_an_object_that_softhsm_loses_in_the_middle_of_a_write_costs_the_other_credential_at_most(begin, softhsm, say):
+    """SoftHSM empties an object's file and then writes it anew; a kill between the two loses the object."""
+    counter = Injector()
+    run_until_calm(begin("softhsm", counter), power_cut=True)
+    objects = {"token make done": 2, "token store done": 1, "token rename done": 1}  # written by such a call
+    points = [(index, n) for index, name in enumerate(counter.points) for n in range(objects.get(name, 0))]
+    outcomes = {}
+    for index, number in points:
+        injector, before = Injector(), {}
+
+        def tear(at, _name, index=index, number=number, before=before):
+            if at == index - 1:
+                before.update((path, path.read_bytes()) for path in softhsm.tokens.rglob("*.object"))
+            elif at == index:
+                changed = [path for path in softhsm.tokens.rglob("*.object") if before.get(path) != path.read_bytes()]
+                sorted(changed)[number].write_bytes(b"")
+                raise Killed
+
+        injector.act = tear
+        world = begin("softhsm", injector)
+        run_until_calm(world, power_cut=True)
+        assert_ended(world)
+        outcomes[world.cloud.status()] = outcomes.get(world.cloud.status(), 0) + 1
+        world.device.discard()
+    say(f"softhsm: {len(points)} torn writes, then {outcomes}")
+    assert len(points) >= 8
 
 
 def test_every_file_that_is_opened_renamed_or_removed_is_so_by_a_counted_call(begin):
