@@ -32,13 +32,20 @@ def machine(request):
 @pytest.fixture
 def enrol(ca):
     """Put a first credential into a token under a fresh label: (label, certificate, store)."""
+    made = []
 
     def run(machine):
         label = f"device-{uuid.uuid4().hex[:8]}"
+        made.append((machine, label))
         first = enrol_token(ca, machine.token(), label)
         return label, first, Pkcs11Store(machine.token(), label)
 
-    return run
+    yield run
+    for machine, label in made:  # SoftHSM reads every object there is, each time
+        token = machine.token()
+        with token.session():
+            for item in [item for suffix in ("", ".old", ".new") for item in token.find(label + suffix)]:
+                token.destroy(item)
 
 
 CASES = [
