@@ -76,8 +76,8 @@ def orphans(desired: DesiredState, state: FleetState, lost: LostJobs, overrides:
     parts += [f"{group} had {before:,} things and has {now:,}" for group, (before, now) in shrunk.items()]
     if lost.devices or lost.is_blind:
         parts.append(f"there are jobs of policies that are gone ({names_text(lost.policies)})")
-    since = f" since commit {state.baseline.commit[:12]}" if state.baseline and state.baseline.commit else ""
-    message = f"{'; '.join(parts)}: {count_text(number, 'device')} would be left to themselves{since}"
+    last = f" (last applied: commit {state.baseline.commit[:12]})" if state.baseline and state.baseline.commit else ""
+    message = f"{'; '.join(parts)}: {count_text(number, 'device')} would be left to themselves{last}"
     return Refusal("orphans", None, message, f"--override orphans={number}")
 
 

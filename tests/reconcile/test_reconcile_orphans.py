@@ -67,7 +67,7 @@ def test_what_was_governed_before_is_compared_with_what_is(refusal, groups, befo
         assert found is None
         return
     assert message in found.message
-    assert found.message.endswith(f"{number} devices would be left to themselves since commit {COMMIT[:12]}")
+    assert found.message.endswith(f"{number} devices would be left to themselves (last applied: commit {COMMIT[:12]})")
     assert found.override == f"--override orphans={number}"
     override = found.override.removeprefix("--override ")
     assert refusal(groups, before=before, now=now, ungoverned=ungoverned, overrides=[override]) is None
