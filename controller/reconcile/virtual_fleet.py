@@ -104,6 +104,8 @@ class VirtualFleet:
     @property
     def next_event(self) -> datetime | None:
         """When a device starts or ends next."""
+        while self._events and self._has_ended(*self._events[0][1:]):
+            heapq.heappop(self._events)  # its job was cancelled meanwhile
         return self._events[0][0] if self._events else None
 
     def pass_until(self, now: datetime) -> set[str]:
@@ -111,9 +113,9 @@ class VirtualFleet:
         changed = set()
         while self._events and self._events[0][0] <= now:
             when, job_id, name = heapq.heappop(self._events)
-            execution = self.jobs[job_id].executions[name] if job_id in self.jobs else None
-            if execution is None or execution.status.is_terminal:
+            if self._has_ended(job_id, name):
                 continue
+            execution = self.jobs[job_id].executions[name]
             if execution.status is ExecutionStatus.QUEUED:
                 self._change(job_id, name, ExecutionStatus.IN_PROGRESS, when)
                 if when - execution.queued_at >= self._policy.rollout.stragglers_after:
@@ -173,6 +175,10 @@ class VirtualFleet:
         jobs = [job for job in map(self.jobs.__getitem__, self.open_jobs) if not job.is_continuous]
         waiting = [execution for job in jobs for execution in open_executions(job).values()]
         return sum(e.status is ExecutionStatus.IN_PROGRESS or e.queued_at > since for e in waiting)
+
+    def _has_ended(self, job_id: str, name: str) -> bool:
+        job = self.jobs.get(job_id)
+        return job is None or name not in job.executions or job.executions[name].status.is_terminal
 
     def _ask(self, planned: PlannedJob, name: str, now: datetime, told: datetime) -> None:
         life = self.lives[name]
