@@ -264,6 +264,9 @@ def test_the_trend_may_be_kept_in_s3_instead(report, factory, world):
 
 def test_the_drift_report_opens_the_issue_where_a_person_is_needed(report, github, world):
     world.cloud.seed.thing("nobody", ["bench"])
-    report()
+    try:
+        report()
+    finally:
+        world.client("iot").delete_thing(thingName="nobody")
     [issue] = github.issues
     assert "- nobody: " in issue["body"]

@@ -96,9 +96,8 @@ def test_a_tag_is_built_twice_published_deployed_and_tried(runner, world):
     stored = world.client("s3").get_object(Bucket=BUCKET, Key=f"{COMPONENT_NAME}/1.0.0/certificate-rotator.zip")
     assert stored["Body"].read() == archive
     greengrass = world.client("greengrassv2")
-    [component] = greengrass.list_components()["components"]
-    assert component["latestVersion"]["componentVersion"] == "1.0.0"
-    recipe = greengrass.get_component(arn=component["latestVersion"]["arn"], recipeOutputFormat="JSON")["recipe"]
+    arn = f"arn:aws:greengrass:eu-west-1:123456789012:components:{COMPONENT_NAME}:versions:1.0.0"
+    recipe = greengrass.get_component(arn=arn, recipeOutputFormat="JSON")["recipe"]
     assert f"s3://{BUCKET}/{COMPONENT_NAME}/1.0.0/certificate-rotator.zip" in recipe.decode()
 
     [latest] = greengrass.list_deployments(historyFilter="LATEST_ONLY")["deployments"]
@@ -114,8 +113,11 @@ def test_a_tag_is_built_twice_published_deployed_and_tried(runner, world):
 def test_a_release_that_is_run_again_changes_nothing_and_another_archive_is_refused(runner, world):
     assert release(runner, "v1.0.0")["release"].result == "success"
     key = f"{COMPONENT_NAME}/1.0.0/certificate-rotator.zip"
-    world.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"another")
+    s3 = world.client("s3")
+    published = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    s3.put_object(Bucket=BUCKET, Key=key, Body=b"another")
     again = release(runner, "v1.0.0")["release"]
+    s3.put_object(Bucket=BUCKET, Key=key, Body=published)
     assert again.result == "failure"
     assert "is published already, from another archive" in again.log
     assert again.steps["Deploy the backend"] == "skipped"
