@@ -37,6 +37,7 @@ def _parser() -> ArgumentParser:
     what = parser.add_subparsers(dest="what", required=True)
     comment = what.add_parser("comment", help="the sticky comment of the event's pull request")
     comment.add_argument("--key", default="plan", help="comments of one key replace each other")
+    comment.add_argument("--only-replace", action="store_true", help="where there is none, leave it at that")
     comment.add_argument("--body", type=Path, required=True, help="file with the Markdown text")
     issues = what.add_parser("issues", help="one tracking issue per fleet: open while something needs a person")
     issues.add_argument("--attention", type=Path, required=True, help="what --needs-person wrote")
@@ -56,8 +57,9 @@ def _parser() -> ArgumentParser:
 
 def _comment(arguments: Namespace, environment: Mapping[str, str]) -> str:
     number = _from_event(environment, "pull_request", "number")
-    text = _text(arguments.body)
-    return f"comment: {sticky_comment(_github(environment), number, arguments.key, text)}\n"
+    text, github = _text(arguments.body), _github(environment)
+    posted = sticky_comment(github, number, arguments.key, text, only_replace=arguments.only_replace)
+    return f"comment: {posted}\n"
 
 
 def _issues(arguments: Namespace, environment: Mapping[str, str]) -> str:

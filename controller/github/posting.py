@@ -25,7 +25,7 @@ class Posted(StrEnum):
     NOTHING = "nothing to do"
 
 
-def sticky_comment(github: GitHub, number: int, key: str, text: str) -> Posted:
+def sticky_comment(github: GitHub, number: int, key: str, text: str, *, only_replace: bool = False) -> Posted:
     """Post ``text`` on the pull request, in place of the comment that this key left before."""
     body = f"{_marker(key)}\n{text}"
     for comment in github.comments(number):
@@ -34,6 +34,8 @@ def sticky_comment(github: GitHub, number: int, key: str, text: str) -> Posted:
                 return Posted.NOTHING
             github.update_comment(comment["id"], body)
             return Posted.UPDATED
+    if only_replace:
+        return Posted.NOTHING
     github.create_comment(number, body)
     return Posted.CREATED
 
