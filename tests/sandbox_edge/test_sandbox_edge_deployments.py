@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -134,3 +137,30 @@ def test_an_offline_device_gets_its_deployment_when_it_returns(cloud, device):
     device.connect()
     assert ended(cloud, deployment)["coreDeviceExecutionStatus"] == "SUCCEEDED"
     assert device.config.configuration(NAME)["greeting"] == "later"
+
+
+def test_the_calls_that_the_component_guide_gives_revise_a_deployment(cloud, device, tmp_path):
+    """Run as they stand there, by the AWS command line; only the target is filled in, and the editor is a script."""
+    guide = (Path(__file__).parents[2] / "docs" / "component.md").read_text()
+    calls = re.search(r"^    TARGET=.*?create-deployment.*?$", guide, re.DOTALL | re.MULTILINE)[0]
+    arn = client(cloud, "iot").describe_thing(thingName="core1")["thingArn"]
+    script = calls.replace("arn:aws:iot:REGION:ACCOUNT:thinggroup/GROUP", arn)
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\nsed -i 's/first/second/' \"$1\"\n")
+    editor.chmod(0o755)
+    ended(cloud, deploy(cloud, echo({"greeting": "first"})))
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "EDITOR": str(editor),
+        "AWS_ENDPOINT_URL": cloud.endpoint_url,
+        "AWS_CA_BUNDLE": str(cloud.ca_bundle),
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "HOME": str(tmp_path),
+    }
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ended(cloud, json.loads(done.stdout)["deploymentId"])["coreDeviceExecutionStatus"] == "SUCCEEDED"
+    assert device.config.configuration(NAME)["greeting"] == "second"
