@@ -22,7 +22,7 @@ DEVICE_TESTS = ("tests/component", "tests/protocol", f"--ignore={IN_SANDBOX}")
 SANDBOX_TESTS = (
     f"{IN_SANDBOX}/test_component_in_sandbox.py::test_nucleus_lite_rotates_without_ending_the_component",
     f"{IN_SANDBOX}/test_component_in_sandbox.py::test_a_deployment_with_families_that_do_not_match_is_refused_with_the_reason",
-    f"{IN_SANDBOX}/test_component_lost_connections.py::test_a_connection_lost_at_any_step_costs_seconds_not_the_rotation[IPC]",
+    f"{IN_SANDBOX}/test_component_losses.py::test_what_is_lost_at_any_step_costs_seconds_not_the_rotation[IPC]",
 )
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -70,23 +67,6 @@ def test_a_deployment_with_families_that_do_not_match_is_refused_with_the_reason
     assert "cannot sign with SHA256WITHRSA" in refused.reason
     merge = {"keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
     assert nucleus.deploy(Deployment("d-2", merge)).status == "SUCCEEDED"
-
-
-def test_a_real_kill_nine_at_spread_out_moments_never_costs_the_credential(start, site):
-    nucleus = start(configuration={"resendIntervalSeconds": 1})
-    assert nucleus.wait_connected()
-    for number in range(8):
-        job_id = f"job-{number}"
-        site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"}, job_id)
-        time.sleep(number * 0.02)  # a moment of its own for each kill: that is what is under test
-        while (group := nucleus.component_pid) is None:  # the nucleus is restarting just now
-            time.sleep(0.005)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
-        job = site.wait_ended(job_id)
-        assert openssl_says_they_match(nucleus.root), job
-        in_place = (nucleus.root / "thingCert.crt").read_text()
-        assert in_place in {site.pems[identity] for identity in site.active}, job
 
 
 def test_without_interpolation_the_log_names_the_setting(start):
