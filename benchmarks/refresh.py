@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fleet"))
 
 from fleet_registry import ACCOUNT, EPOCH, REGION, Registry, full
 
-from controller.fleet import AwsSession, Inventory, refresh
+from controller.fleet import ActAs, AwsSession, Inventory, refresh
 from controller.reconcile.policy import CertificateAuthority, DesiredState, Fleet, Policy, Source
 
 SIZES = (1_000, 10_000, 100_000)
@@ -49,7 +49,7 @@ def measure(size: int) -> None:
     registry, desired = build(size)
     with tempfile.TemporaryDirectory() as folder, Inventory(Path(folder) / "inventory.sqlite") as inventory:
         for kind in ("cold", "warm"):
-            session = AwsSession(desired.fleet, quota_factor=1e9, new_session=registry.new_session)
+            session = AwsSession(desired.fleet, ActAs.READER, quota_factor=1e9, new_session=registry.new_session)
             registry.seen.clear()
             began = time.perf_counter()
             state = refresh(session, inventory, desired, NOW)

@@ -18,6 +18,7 @@ from controller.commands.pipeline import Observed, each_fleet_watched, gravest, 
 from controller.commands.plan import plan_observed
 from controller.commands.progress import progress_on
 from controller.errors import ExitCode, PlanError, RefusedError
+from controller.fleet import ActAs
 from controller.jobs import (
     ApplyResult,
     DeviceOutcome,
@@ -153,7 +154,7 @@ class _Rounds:
 
     def _round(self) -> bool:
         """Plan, apply, follow; returns whether another round may find something to do."""
-        with observe(self._context, self._desired, only_reads=False) as observed:
+        with observe(self._context, self._desired, ActAs.WRITER) as observed:
             report = plan_observed(observed, self._overrides, self._given, self._context.arguments.override)
             plan = report.plan
             if plan is None:
@@ -196,7 +197,7 @@ class _Rounds:
     def _look_again(self) -> bool:
         """See where the fleet stands after a given plan, and remove what its jobs leave behind."""
         while True:
-            with observe(self._context, self._desired, only_reads=False) as observed:
+            with observe(self._context, self._desired, ActAs.WRITER) as observed:
                 self._last = plan_observed(observed, self._overrides)
                 sweep_cohorts(IotJobs(observed.session), observed.now)
             if not self._settle(self._last):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from dataclasses import replace
 from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from controller.commands.context import Context
 from controller.commands.options import add_desired
 from controller.commands.pipeline import source_of
-from controller.desired import DEFAULT_LIMITS, load_snapshot, make_bundle, write_bundle
+from controller.desired import DEFAULT_LIMITS, Bundle, load_snapshot, make_bundle, write_bundle
 from controller.desired.kms_signature import KmsKey
 from controller.errors import ExitCode
-from controller.fleet import AwsSession
+from controller.fleet import ActAs, AwsSession
+from controller.fleet.aws_errors import explain
+from controller.reconcile.policy import Fleet
 from controller.report import words
 
 
@@ -21,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--repository", metavar="NAME", help="host and path, such as github.com/acme/fleet (default: origin)"
     )
-    parser.add_argument("--kms-key", metavar="ARN", help="sign with this KMS key, reached as the first fleet is")
+    parser.add_argument("--kms-key", metavar="ARN", help="sign with this KMS key, with the caller's own credentials")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not to stdout")
 
 
@@ -31,8 +36,20 @@ def run(context: Context) -> ExitCode:
     snapshot = source_of(context).read(DEFAULT_LIMITS)
     fleets = load_snapshot(snapshot, now=context.now(), fleet=arguments.fleet)
     bundle = make_bundle(snapshot, context.now(), arguments.repository)
-    signer = KmsKey(AwsSession(fleets[0].fleet).client("kms"), arguments.kms_key) if arguments.kms_key else None
-    context.write(write_bundle(bundle, signer).decode())
-    signed = "signed" if signer else "not signed"
+    context.write(_packed(bundle, arguments.kms_key or None, fleets[0].fleet).decode())
+    signed = "signed" if arguments.kms_key else "not signed"
     context.say(f"packed {words.count(len(fleets), 'fleet')} at {words.commit(snapshot.commit)}, {signed}")
     return ExitCode.IN_SYNC
+
+
+def _packed(bundle: Bundle, key_id: str | None, fleet: Fleet) -> bytes:
+    """The bundle's bytes, signed where a key is named; one without a region is looked for in the fleet's."""
+    if key_id is None:
+        return write_bundle(bundle, None)
+    parts = key_id.split(":")
+    region = parts[3] if parts[0] == "arn" and len(parts) > 3 else fleet.region  # noqa: PLR2004 (arn:aws:kms:REGION:…)
+    session = AwsSession(replace(fleet, region=region), ActAs.CALLER)
+    try:
+        return write_bundle(bundle, KmsKey(session.client("kms"), key_id))
+    except (BotoCoreError, ClientError) as error:
+        raise explain(error, "kms", "Sign", session.where) from error

@@ -15,7 +15,7 @@ from controller.commands.history import history_at, remember
 from controller.commands.progress import progress_on
 from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, load, read_bundle
 from controller.errors import CertfleetError, ExitCode
-from controller.fleet import AwsSession, Inventory, refresh
+from controller.fleet import ActAs, AwsSession, Inventory, refresh
 from controller.reconcile.assess import assess_fleet
 from controller.reconcile.device import Device, FleetState
 from controller.reconcile.finding import Assessment
@@ -132,11 +132,11 @@ def tell_on_stderr(context: Context, failures: tuple[FleetFailure, ...], silent:
 
 
 @contextmanager
-def observe(context: Context, desired: DesiredState, *, only_reads: bool = True) -> Iterator[Observed]:
-    """Bring the inventory of one fleet up to date, and hold it open."""
+def observe(context: Context, desired: DesiredState, act_as: ActAs = ActAs.READER) -> Iterator[Observed]:
+    """Bring the inventory of one fleet up to date, and hold it open; who goes on to change something is the WRITER."""
     now = context.now()
     path = context.arguments.inventory or default_inventory(desired.fleet)
-    session = AwsSession(desired.fleet, only_reads=only_reads)
+    session = AwsSession(desired.fleet, act_as)
     with Inventory(path) as inventory:
         with progress_on(context.stderr) as tell:
             state = refresh(session, inventory, desired, now, tell)
@@ -156,7 +156,8 @@ def drift_of(context: Context, desired: DesiredState, horizon: timedelta | None 
         place: str | None = getattr(context.arguments, "history", None)
         if place is not None:
             record = record_of(report, observed.now)
-            report = replace(report, trend=remember(history_at(place, observed.session), record, context.say))
+            own = AwsSession(desired.fleet, ActAs.CALLER)  # the bucket is of who reports, not of the fleet's account
+            report = replace(report, trend=remember(history_at(place, own), record, context.say))
         if getattr(context.arguments, "needs_person", None) is not None:
             report = replace(report, attention=_attention(observed))
         return report

@@ -54,10 +54,10 @@ def _contradictions(document: ReadDocument, now: datetime) -> _Found:
 
 
 def _fleet(fleet: FleetDocument) -> _Found:
-    for name, role in (("roleArn", fleet.spec.role_arn), ("readRoleArn", fleet.spec.read_role_arn)):
-        if role is not None and role.split(":")[4] != fleet.spec.account:
-            message = f"found a role of account {role.split(':')[4]}; allowed: one of {fleet.spec.account}"
-            yield ("spec", name), message
+    spec = fleet.spec
+    for name, role in (("roleArn", spec.role_arn), ("readRoleArn", spec.read_role_arn)):
+        if role is not None and role.split(":")[4] != spec.account:
+            yield ("spec", name), f"found a role of account {role.split(':')[4]}; allowed: one of {spec.account}"
 
 
 def _certificate(certificate: CertificateSpec, now: datetime) -> _Found:

@@ -11,6 +11,7 @@ spec:
   account: "123456789012"
   region: eu-west-1
   roleArn: arn:aws:iam::123456789012:role/certfleet-reconcile
+  readRoleArn: arn:aws:iam::123456789012:role/certfleet-read
   backend: {stackName: AWSLabsCertificateRotator}
   guardrails: {maxChangePercent: 30, minExisting: 10}
 """,

@@ -34,6 +34,9 @@ _POLICY_NAME = Pattern(
 )
 _AUTHORITY_NAME = _NAME
 _PARTITION = "arn:aws(?:-cn|-us-gov)?"
+_RoleArn = Annotated[
+    str, Pattern(rf"{_PARTITION}:iam::[0-9]{{12}}:role/[\w+=,.@/-]{{1,512}}", "the ARN of an IAM role")
+]
 
 
 class _Model(BaseModel):
@@ -86,11 +89,6 @@ class Guardrails(_Model):
     )
 
 
-_RoleArn = Annotated[
-    str, Pattern(rf"{_PARTITION}:iam::[0-9]{{12}}:role/[\w+=,.@/-]{{1,512}}", "the ARN of an IAM role")
-]
-
-
 class FleetSpec(_Model):
     """One AWS account and region."""
 
@@ -101,12 +99,13 @@ class FleetSpec(_Model):
         description="The AWS region."
     )
     role_arn: _RoleArn | None = Field(
-        default=None, description="Role that is assumed before any call; without it the caller's own identity acts."
+        default=None,
+        description="Role that `apply` and the reconcile function assume; without it the caller's own identity acts.",
     )
     read_role_arn: _RoleArn | None = Field(
         default=None,
-        description="Role that is assumed instead by commands that change nothing (plan, drift and all but apply), "
-        "so that what previews a pull request cannot make a job; without it roleArn.",
+        description="Role that all commands but `apply` assume, for they change nothing, so that what previews a pull "
+        "request cannot make a job; without it the one of `roleArn`.",
     )
     backend: Backend = Field(default=Backend(), description="The deployed cloud side.")
     guardrails: Guardrails = Field(default=Guardrails(), description="What a plan may change at once.")

@@ -3,15 +3,15 @@
 ``AwsSession`` talks to AWS, ``Inventory`` remembers what never changes, ``refresh`` brings the one up
 to date with the other. Usage::
 
-    session = AwsSession(desired.fleet)
+    session = AwsSession(desired.fleet, ActAs.READER)
     with Inventory(path) as inventory:
         state = refresh(session, inventory, desired, now)
         for device in inventory.devices(desired, state): ...
 """
 
-from controller.fleet.aws import AwsSession
+from controller.fleet.aws import ActAs, AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.inventory import Inventory
 from controller.fleet.refresh import RefreshOptions, current_certificates, refresh
 
-__all__ = ["AwsCallError", "AwsSession", "Inventory", "RefreshOptions", "current_certificates", "refresh"]
+__all__ = ["ActAs", "AwsCallError", "AwsSession", "Inventory", "RefreshOptions", "current_certificates", "refresh"]

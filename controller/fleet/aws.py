@@ -3,7 +3,8 @@
 Rules kept here, and enforced by hooks inside botocore so that no caller can go around them:
 
 - before any call but STS's own, the credentials are proven to belong to the Fleet document's account;
-- ``roleArn`` is assumed first, and renewed before it expires;
+- the fleet's role for reading or for writing is assumed first, and renewed before it expires;
+- a session for reading makes no call that could change anything;
 - every attempt, retries included, waits for its API's rate limit and is counted under its API's name;
 - adaptive retries, finite timeouts; what still fails is a FleetError with its remedy.
 
@@ -17,6 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import Any
 
 import botocore.session
@@ -36,21 +38,36 @@ QUOTA_FACTOR_VARIABLE = "CERTFLEET_QUOTA_FACTOR"
 PAGE_SIZE = 250  # maximum of every List call of the service iot
 _TOKENS = {"ListCertificates": ("pageSize", "marker", "nextMarker")}  # that differ from the usual
 _USUAL_TOKENS = ("maxResults", "nextToken", "nextToken")
+_READING = ("Describe", "Get", "List")  # how AWS' names of calls that change nothing begin
+
+
+class ActAs(Enum):
+    """As whom a session acts."""
+
+    READER = "reader"  # the Fleet document's readRoleArn, else its roleArn; only for calls that change nothing
+    WRITER = "writer"  # the Fleet document's roleArn
+    CALLER = "caller"  # whoever runs certfleet, in whatever account: for what belongs to no fleet
+
+    def role_of(self, fleet: Fleet) -> tuple[str, str | None]:
+        """The field that names the role to assume, and the role; None where the caller's own identity acts."""
+        if self is ActAs.READER and fleet.read_role_arn:
+            return "readRoleArn", fleet.read_role_arn
+        return "roleArn", None if self is ActAs.CALLER else fleet.role_arn
 
 
 class AwsSession:
     """AWS as one fleet's controller sees it: one account, one region, proven. Thread-safe.
 
-    ``attempts`` counts all attempts of one call; timeouts are in seconds. ``calls`` counts attempts by
-    API name. ``only_reads`` lets the fleet's reading role act, where it has one. ``monotonic`` and
-    ``sleep`` drive the rate limits only; ``new_session`` makes botocore sessions.
+    ``act_as`` chooses the role and what it may do; only a CALLER may be of another account. ``attempts``
+    counts all attempts of one call; timeouts are in seconds. ``calls`` counts attempts by API name.
+    ``monotonic`` and ``sleep`` drive the rate limits only; ``new_session`` makes botocore sessions.
     """
 
     def __init__(
         self,
         fleet: Fleet,
+        act_as: ActAs,
         *,
-        only_reads: bool = False,
         quota_factor: float | None = None,
         attempts: int = 8,
         connect_timeout: float = 10,
@@ -60,12 +77,13 @@ class AwsSession:
         new_session: Callable[[], Any] = botocore.session.Session,
     ) -> None:
         self.fleet = fleet
+        self._act_as = act_as
         self.calls: Counter[str] = Counter()
         factor = _quota_factor() if quota_factor is None else quota_factor
         self._limits = RateLimits(factor, monotonic=monotonic, sleep=sleep)
         self._lock = threading.RLock()
         self._clients: dict[str, Any] = {}
-        self._is_verified = False
+        self._is_verified = act_as is ActAs.CALLER
         self._config = Config(
             retries={"mode": "adaptive", "total_max_attempts": attempts},
             connect_timeout=connect_timeout,
@@ -80,13 +98,15 @@ class AwsSession:
         self._session = new_session()
         # Every attempt passes here; the wait comes before the signature, which has a time in it.
         self._session.register("before-sign", self._before_attempt)
-        role_arn = (fleet.read_role_arn if only_reads else None) or fleet.role_arn
+        field, role_arn = act_as.role_of(fleet)
         if role_arn:
-            self._assume_role(role_arn, new_session())
+            self._assume_role(field, role_arn, new_session())
 
     @property
     def where(self) -> str:
         """Account and region, as errors name them."""
+        if self._act_as is ActAs.CALLER:
+            return f"the caller's own account, region {self.fleet.region}"
         return f"account {self.fleet.account}, region {self.fleet.region}"
 
     def client(self, service: str) -> Any:
@@ -102,6 +122,8 @@ class AwsSession:
                     )
                 except (BotoCoreError, ValueError) as error:
                     raise explain(error, service, "client", self.where) from error
+                if self._act_as is ActAs.READER:
+                    client.meta.events.register("before-call", _refuse_changes)
                 self._clients[service] = client
         return client
 
@@ -167,10 +189,10 @@ class AwsSession:
         with self._lock:
             self.calls[operation_name] += 1
 
-    def _assume_role(self, role_arn: str, source: Any) -> None:
+    def _assume_role(self, field: str, role_arn: str, source: Any) -> None:
         account = (role_arn.split(":") + [""] * 5)[4]
         if account != self.fleet.account:
-            raise _wrong_account(self.fleet, f"spec.roleArn names account {account or 'none'} ({role_arn})")
+            raise _wrong_account(self.fleet, f"spec.{field} names account {account or 'none'} ({role_arn})")
         self._session.register_component("credential_provider", CredentialResolver([_Role(self, role_arn, source)]))
 
 
@@ -210,6 +232,12 @@ class _Role:
                 raise explain(error, "sts", "AssumeRole", self._owner.where) from error
 
         return DeferredRefreshableCredentials(renew, self.METHOD)
+
+
+def _refuse_changes(model: Any, **_: Any) -> None:
+    """A defect of ours, found before the call is sent."""
+    if not model.name.startswith(_READING):
+        raise RuntimeError(f"{model.name} may change something, and this session is for reading: act as WRITER")
 
 
 def _wrong_account(fleet: Fleet, found: str) -> FleetError:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from controller.fleet import AwsSession, Inventory, refresh
+from controller.fleet import ActAs, AwsSession, Inventory, refresh
 from controller.jobs import ApplyResult, IotJobs, apply
 from controller.reconcile.assess import assess_fleet
 from controller.reconcile.device import FleetState
@@ -51,7 +51,9 @@ class Reconciler:
     def run(self, desired: DesiredState) -> FleetRun:
         """Reconcile one fleet; raises CertfleetError, but stops without one where time runs out."""
         fleet = desired.fleet
-        session = AwsSession(fleet, attempts=ATTEMPTS, read_timeout=READ_TIMEOUT, sleep=self._budget.sleep)
+        session = AwsSession(
+            fleet, ActAs.WRITER, attempts=ATTEMPTS, read_timeout=READ_TIMEOUT, sleep=self._budget.sleep
+        )
         try:
             self._budget.require("at the beginning")
             stored = StoredInventory(self._bucket, self._prefix, fleet, self._folder, self._say)

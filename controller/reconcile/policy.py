@@ -55,8 +55,8 @@ class Fleet:
     account: str
     region: str
     source: Source
-    role_arn: str | None = None
-    read_role_arn: str | None = None  # for commands that change nothing; None: role_arn
+    role_arn: str | None = None  # assumed by who changes something
+    read_role_arn: str | None = None  # assumed by who only reads; None: as role_arn
     stack_name: str = DEFAULT_STACK_NAME
     guardrails: Guardrails = Guardrails()
 

@@ -5,26 +5,34 @@ from __future__ import annotations
 import re
 import threading
 import urllib.request
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.error import HTTPError
 from urllib.parse import parse_qs
 
+import boto3
 import pytest
 from cli_plant import DOCUMENTS, Plant, Repository
+
+from controller.desired import read_bundle
+from controller.desired.kms_signature import KmsKey
 
 HOME, HOSPITAL, REFUSING = "123456789012", "210987654321", "999999999999"
 DENIED = b"""<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code>
 <Message>not authorized to perform sts:AssumeRole</Message></Error><RequestId>1</RequestId></ErrorResponse>"""
+NOON = "2026-12-01T12:00:00Z"
+READ, WRITE = (f"arn:aws:iam::{REFUSING}:role/certfleet-{name}" for name in ("read", "reconcile"))
 
 
 class Front:
     """One endpoint before several accounts, as AWS is: each request goes to the account of its credentials.
 
     The role of an account is assumed at that account; the keys that it answers belong there from then on.
+    Those of a role named ``…-read`` are good for nothing that changes something.
     """
 
     def __init__(self, accounts: dict[str, str], home: str) -> None:
-        self._accounts, self._owners = accounts, {"sandbox": home}
+        self._accounts, self._owners = accounts, {"sandbox": (home, "")}
         self.assumed: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -38,11 +46,13 @@ class Front:
 
     def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
         key = re.search(r"Credential=([^/]+)/", headers["Authorization"]).group(1)
-        account = self._owners[key]
+        account, acting = self._owners[key]
+        if acting.endswith("-read") and method != "GET" and b"Action=GetCallerIdentity" not in body:
+            return 403, "application/json", b'{"message": "this role only reads"}'
         role = parse_qs(body.decode()).get("RoleArn") if b"Action=AssumeRole" in body else None
         if role:
+            self.assumed += role
             account = role[0].split(":")[4]
-            self.assumed.append(role[0].rpartition("/")[2])
             if account not in self._accounts:
                 return 403, "text/xml", DENIED
         request = urllib.request.Request(self._accounts[account] + path, body or None, headers, method=method)
@@ -53,7 +63,7 @@ class Front:
             with error:
                 status, kind, text = error.code, error.headers["Content-Type"], error.read()
         if role:
-            self._owners[re.search(rb"<AccessKeyId>(.*?)</AccessKeyId>", text).group(1).decode()] = account
+            self._owners[re.search(rb"<AccessKeyId>(.*?)</AccessKeyId>", text).group(1).decode()] = (account, role[0])
         return status, kind, text
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -97,8 +107,9 @@ class World(Repository):
             self.hospital.device(f"scanner-{number}", age=200)
         self.hospital.device("scanner-9")
 
-    def fleet(self, name: str, account: str, region: str) -> None:
-        role = f"arn:aws:iam::{account}:role/certfleet-reconcile"
+    def fleet(self, name: str, account: str, region: str, *, only_role: bool = False) -> None:
+        prefix = f"arn:aws:iam::{account}:role/certfleet"
+        role = f"{prefix}-reconcile" + ("" if only_role else f"\n  readRoleArn: {prefix}-read")
         text = DOCUMENTS.replace("name: factory", f"name: {name}").replace("region: eu-west-1", f"region: {region}")
         self.write(text.replace(f'account: "{HOME}"', f'account: "{account}"\n  roleArn: {role}'), f"{name}/all.yaml")
 
@@ -117,21 +128,10 @@ def world(tmp_path, surroundings):
     made.close()
 
 
-def test_what_changes_nothing_assumes_the_role_that_only_reads(world):
-    path = world.desired / "hospital" / "all.yaml"
-    text = path.read_text()
-    role = f"arn:aws:iam::{HOSPITAL}:role/certfleet-read"
-    world.write(text.replace("  roleArn:", f"  readRoleArn: {role}\n  roleArn:"), "hospital/all.yaml")
-    world.commit()
-    for command in ("plan", "drift", "status"):
-        assert world.run(command, "--fleet", "hospital").code != 1
-    assert set(world.front.assumed) == {"certfleet-read"}
-    assert world.run("apply", "--fleet", "hospital").code == 0
-    assert world.front.assumed[-1] == "certfleet-reconcile"
-
-
 def test_every_fleet_is_told_in_one_report_and_a_refusing_account_stops_none(world):
-    drift = world.run("drift", "--format", "json")
+    s3 = boto3.client("s3", endpoint_url=world.factory.cloud.endpoint_url, region_name="us-east-1")
+    s3.create_bucket(Bucket="fleet-reports")
+    drift = world.run("drift", "--format", "json", "--history", "s3://fleet-reports/drift", "--now", NOON)
     assert drift.code == 1, "a fleet that could not be read is an error"
     found = {fleet["fleet"]: (fleet["account"], fleet["region"], fleet["governed"]) for fleet in drift.json["fleets"]}
     assert found == {"factory": (HOME, "eu-west-1", 2), "hospital": (HOSPITAL, "us-east-1", 3)}
@@ -139,6 +139,8 @@ def test_every_fleet_is_told_in_one_report_and_a_refusing_account_stops_none(wor
     assert failure["fleet"] == "overseas"
     assert "AssumeRole" in failure["message"]
     assert failure["remedy"]
+    kept = [entry["Key"] for entry in s3.list_objects_v2(Bucket="fleet-reports")["Contents"]]
+    assert kept == [f"drift/{fleet}/20261201T120000Z.json" for fleet in found], "the caller's bucket has every account"
 
     status = world.run("status")
     assert status.code == 1
@@ -149,6 +151,51 @@ def test_every_fleet_is_told_in_one_report_and_a_refusing_account_stops_none(wor
     assert coming.code == 1
     assert [fleet["fleet"] for fleet in coming.json["fleets"]] == ["factory", "hospital"]
     assert [failure["fleet"] for failure in coming.json["failures"]] == ["overseas"]
+
+
+READING = [
+    ("plan",),
+    ("plan", "--base", "HEAD"),
+    ("drift",),
+    ("status",),
+    ("forecast",),
+    ("explain", "scanner-0"),
+    ("simulate",),
+]
+
+
+def test_what_changes_nothing_assumes_the_role_that_only_reads_and_apply_the_other(world):
+    """Of the account that refuses both, so that the first call shows it; the tests around this one go on."""
+
+    def roles_of(*command: str) -> list[str]:
+        world.front.assumed.clear()
+        denied = world.run(*command, "--fleet", "overseas")
+        assert "access to sts:AssumeRole" in denied.err
+        return world.front.assumed.copy()
+
+    assert {command: roles_of(*command) for command in READING} == {command: [READ] for command in READING}
+    assert roles_of("apply") == [WRITE]
+    assert roles_of("apply", "--wait") == [WRITE]
+
+    world.fleet("overseas", REFUSING, "ap-south-1", only_role=True)
+    world.commit()
+    assert roles_of("drift") == [WRITE], "there is no other role"
+
+
+def test_a_bundle_is_signed_by_the_caller_where_the_key_is_and_not_by_the_role_of_a_fleet(world):
+    kms = boto3.client("kms", endpoint_url=world.factory.cloud.endpoint_url, region_name="eu-west-1")
+    key = kms.create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256")["KeyMetadata"]["Arn"]
+    command = ("bundle", "--fleet", "hospital", "--repository", "github.com/acme/fleet", "--kms-key")
+
+    packed = world.run(*command, key)
+    assert packed.code == 0, packed.err
+    bundle = read_bundle(packed.out.encode(), now=datetime.now(UTC), verifier=KmsKey(kms, key))
+    assert bundle.repository == "github.com/acme/fleet"
+    assert world.front.assumed == []
+
+    unknown = world.run(*command, f"{key[:-4]}0000")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert "kms Sign in the caller's own account, region eu-west-1 failed: NotFoundException" in unknown.err
 
 
 def test_one_fleet_is_asked_alone_and_judged_alone(world):

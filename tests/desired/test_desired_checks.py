@@ -190,13 +190,14 @@ def test_what_only_looks_like_a_contradiction_is_allowed(states, documents, text
     assert state.policies or state.incidents
 
 
-@pytest.mark.parametrize("field", ["roleArn", "readRoleArn"])
-def test_a_role_and_a_ca_must_belong_to_the_fleet(field, problems, documents):
-    fleet = documents["fleet"].replace("region:", f"{field}: 'arn:aws:iam::999999999999:role/r', region:")
+def test_a_role_and_a_ca_must_belong_to_the_fleet(problems, documents):
+    roles = "".join(f"{name}: 'arn:aws:iam::999999999999:role/r', " for name in ("roleArn", "readRoleArn"))
+    fleet = documents["fleet"].replace("region:", f"{roles}region:")
     authority = documents["authority"].replace("eu-west-1", "us-east-1")
     assert problems({"fleet.yaml": fleet, "ca.yaml": authority}) == [
         "ca.yaml:6: spec.arn: found a CA in us-east-1; allowed: one in the fleet's region, eu-west-1",
-        f"fleet.yaml:4: spec.{field}: found a role of account 999999999999; allowed: one of 123456789012",
+        "fleet.yaml:4: spec.roleArn: found a role of account 999999999999; allowed: one of 123456789012",
+        "fleet.yaml:4: spec.readRoleArn: found a role of account 999999999999; allowed: one of 123456789012",
     ]
 
 

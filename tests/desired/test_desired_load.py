@@ -35,6 +35,7 @@ spec:
   account: "123456789012"
   region: eu-west-1
   roleArn: arn:aws:iam::123456789012:role/certfleet-reconcile
+  readRoleArn: arn:aws:iam::123456789012:role/certfleet-read
   backend: {stackName: Rotator}
   guardrails: {maxChangePercent: 20, minExisting: 5}
 ---
@@ -97,6 +98,7 @@ def test_every_field_of_every_kind_arrives(states):
     fleet, policy = state.fleet, state.policies[0]
     assert (fleet.name, fleet.account, fleet.region) == ("production", "123456789012", "eu-west-1")
     assert fleet.role_arn == "arn:aws:iam::123456789012:role/certfleet-reconcile"
+    assert fleet.read_role_arn == "arn:aws:iam::123456789012:role/certfleet-read"
     assert (fleet.backend.job_template, fleet.guardrails) == ("Rotator", Guardrails(20, 5))
 
     assert list(state.authorities) == ["aws-iot", "plant-ca"]
@@ -152,11 +154,11 @@ def test_what_is_left_out_is_what_the_values_say_by_default(states, documents):
 def test_each_value_knows_the_line_of_each_of_its_fields(states):
     (state,) = states({"all.yaml": WHOLE})
     source = state.policies[0].source
-    assert source.at("spec.certificate.maxAge") == "all.yaml:28"
-    assert source.at("spec.schedule.windows.0.cron") == "all.yaml:34"
-    assert source.at("spec.rollout.abort.0.failureType") == "all.yaml:37"
-    assert source.at("spec.certificate.unwritten") == "all.yaml:27"
-    assert source.at("nowhere") == "all.yaml:21"
+    assert source.at("spec.certificate.maxAge") == "all.yaml:29"
+    assert source.at("spec.schedule.windows.0.cron") == "all.yaml:35"
+    assert source.at("spec.rollout.abort.0.failureType") == "all.yaml:38"
+    assert source.at("spec.certificate.unwritten") == "all.yaml:28"
+    assert source.at("nowhere") == "all.yaml:22"
 
 
 @settings(max_examples=25, deadline=None)

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fleet_registry import ACCOUNT, REGION, Registry
 
-from controller.fleet import AwsSession, Inventory
+from controller.fleet import ActAs, AwsSession, Inventory
 from controller.reconcile.policy import CertificateAuthority, DesiredState, Fleet, Policy, Source
 from protocol.names import AWS_IOT_AUTHORITY
 
@@ -39,13 +39,13 @@ def now() -> datetime:
 
 @pytest.fixture
 def make_desired() -> Callable[..., DesiredState]:
-    def make(*groups: str, private: dict[str, str] | None = None, role_arn: str | None = None) -> DesiredState:
+    def make(*groups: str, private: dict[str, str] | None = None, **fleet: str | None) -> DesiredState:
         source = Source("fleet/fleet.yaml", 1, {"spec.account": 5, "spec.backend.stackName": 9, "spec.arn": 14})
         authorities = {AWS_IOT_AUTHORITY: CertificateAuthority(AWS_IOT_AUTHORITY)}
         for label, arn in (private or {}).items():
             authorities[label] = CertificateAuthority(label, source, arn)
         policies = tuple(Policy(f"p-{g}", g, Source("fleet/policies.yaml", 1, {"spec.thingGroup": 7})) for g in groups)
-        return DesiredState(Fleet("test", ACCOUNT, REGION, source, role_arn), authorities, policies)
+        return DesiredState(Fleet("test", ACCOUNT, REGION, source, **fleet), authorities, policies)
 
     return make
 
@@ -70,6 +70,7 @@ def make_session(make_desired) -> Callable[..., AwsSession]:
         fleet = settings.pop("fleet", None) or make_desired("line-a").fleet
         return AwsSession(
             fleet,
+            settings.pop("act_as", ActAs.READER),
             new_session=registry.new_session,
             sleep=lambda seconds: None,
             attempts=settings.pop("attempts", 2),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fleet_registry import ACCOUNT, REGION, Registry, full
 
-from controller.fleet import AwsSession, Inventory, RefreshOptions, refresh
+from controller.fleet import ActAs, AwsSession, Inventory, RefreshOptions, refresh
 from controller.reconcile.policy import CertificateAuthority, DesiredState, Fleet, Policy, Source
 
 DEVICES = 12
@@ -57,7 +57,7 @@ def refresh_and_die(path: Path, kill_at: int) -> int:
     sqlite3.connect = traced
     registry, desired = build()
     registry.before = step
-    session = AwsSession(desired.fleet, new_session=registry.new_session, sleep=lambda _: None)
+    session = AwsSession(desired.fleet, ActAs.READER, new_session=registry.new_session, sleep=lambda _: None)
     with Inventory(path) as inventory:
         refresh(session, inventory, desired, NOW, options=OPTIONS)
     return steps[0]

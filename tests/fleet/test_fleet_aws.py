@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs
+
 import botocore.exceptions as boto
 import pytest
 from fleet_registry import ACCOUNT, Fault, Registry, full
 
 from controller.errors import ExitCode, FleetError
-from controller.fleet import AwsCallError, AwsSession, refresh
+from controller.fleet import ActAs, AwsCallError, AwsSession, refresh
 from controller.fleet.aws_errors import explain
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/certfleet-reconcile"
+READ_ROLE = f"arn:aws:iam::{ACCOUNT}:role/certfleet-read"
 
 
 def test_credentials_of_another_account_are_refused_before_anything_is_read(
@@ -47,6 +50,9 @@ def test_role_of_another_account_is_refused_without_any_call(registry, make_sess
     fleet = make_desired("line-a", role_arn="arn:aws:iam::999999999999:role/r").fleet
     with pytest.raises(FleetError, match=r"spec\.roleArn names account 999999999999"):
         make_session(registry, fleet=fleet)
+    fleet = make_desired("line-a", read_role_arn="arn:aws:iam::999999999999:role/r").fleet
+    with pytest.raises(FleetError, match=r"spec\.readRoleArn names account 999999999999"):
+        make_session(registry, fleet=fleet)
     assert registry.seen == []
 
 
@@ -63,6 +69,42 @@ def test_role_is_assumed_before_the_account_is_proven(registry, make_session, ma
     assert b"certfleet-reconcile" in registry.seen[0][1]["body"]
     assert all("Credential=ASSUMED/" in header for header in signed_by)
     assert session.calls["AssumeRole"] == 1
+
+
+ROLES = {
+    # the Fleet document's roles, as whom: the role that is assumed
+    "a reader with a role of its own": ({"role_arn": ROLE, "read_role_arn": READ_ROLE}, ActAs.READER, READ_ROLE),
+    "a reader without one": ({"role_arn": ROLE}, ActAs.READER, ROLE),
+    "a reader where nobody writes by a role": ({"read_role_arn": READ_ROLE}, ActAs.READER, READ_ROLE),
+    "a writer": ({"role_arn": ROLE, "read_role_arn": READ_ROLE}, ActAs.WRITER, ROLE),
+    "a writer who never takes the reader's": ({"read_role_arn": READ_ROLE}, ActAs.WRITER, None),
+    "the caller": ({"role_arn": ROLE, "read_role_arn": READ_ROLE}, ActAs.CALLER, None),
+    "a fleet without roles": ({}, ActAs.READER, None),
+}
+
+
+@pytest.mark.parametrize(("roles", "act_as", "expected"), ROLES.values(), ids=ROLES)
+def test_who_assumes_which_role(registry, make_session, make_desired, roles, act_as, expected):
+    session = make_session(registry, fleet=make_desired("line-a", **roles).fleet, act_as=act_as)
+    session.call("iot", "DescribeCertificate", certificateId=full("c1"))
+    assumed = [parse_qs(sent["body"].decode())["RoleArn"] for name, sent in registry.seen if name == "AssumeRole"]
+    assert assumed == ([[expected]] if expected else [])
+
+
+def test_a_reader_makes_no_call_that_may_change_something(registry, make_session):
+    client = make_session(registry).client("iot")
+    with pytest.raises(RuntimeError, match="CancelJob may change something, and this session is for reading"):
+        client.cancel_job(jobId="cf-line-a-w1-0")
+    assert [operation for operation, _ in registry.seen] == ["GetCallerIdentity"]
+
+
+def test_the_caller_may_be_of_any_account_and_errors_say_so(registry, make_session):
+    registry.account = "999999999999"
+    registry.faults["DescribeCertificate"] = Fault("AccessDeniedException", 403, times=9)
+    session = make_session(registry, act_as=ActAs.CALLER)
+    with pytest.raises(AwsCallError, match="in the caller's own account, region eu-west-1 is denied"):
+        session.call("iot", "DescribeCertificate", certificateId=full("c1"))
+    assert "GetCallerIdentity" not in session.calls
 
 
 def test_role_that_may_not_be_assumed_names_the_action(registry, make_session, make_desired):
@@ -106,7 +148,7 @@ def test_helper_that_yields_no_credentials_says_so(
 
 def test_no_network_is_said_with_a_remedy(make_desired, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    session = AwsSession(make_desired("line-a").fleet, attempts=1)
+    session = AwsSession(make_desired("line-a").fleet, ActAs.READER, attempts=1)
     with pytest.raises(FleetError, match="could not be reached") as raised:
         session.client("iot")
     assert "AWS_ENDPOINT_URL" in raised.value.remedy
@@ -178,7 +220,11 @@ def test_throttled_call_is_tried_again_and_every_attempt_is_counted_and_limited(
 def test_rate_limit_holds_for_clients_that_callers_use_directly(registry, make_desired):
     waits: list[float] = []
     session = AwsSession(
-        make_desired("line-a").fleet, new_session=registry.new_session, monotonic=lambda: 0.0, sleep=waits.append
+        make_desired("line-a").fleet,
+        ActAs.READER,
+        new_session=registry.new_session,
+        monotonic=lambda: 0.0,
+        sleep=waits.append,
     )
     client = session.client("iot")
     for _ in range(10):
@@ -190,7 +236,11 @@ def test_quota_factor_of_the_environment_multiplies_every_rate(registry, make_de
     monkeypatch.setenv("CERTFLEET_QUOTA_FACTOR", "10")
     waits: list[float] = []
     session = AwsSession(
-        make_desired("line-a").fleet, new_session=registry.new_session, monotonic=lambda: 0.0, sleep=waits.append
+        make_desired("line-a").fleet,
+        ActAs.READER,
+        new_session=registry.new_session,
+        monotonic=lambda: 0.0,
+        sleep=waits.append,
     )
     for _ in range(20):
         session.call("iot", "DescribeCertificate", certificateId=full("c1"))
@@ -201,7 +251,7 @@ def test_quota_factor_of_the_environment_multiplies_every_rate(registry, make_de
 def test_quota_factor_that_is_no_positive_number_is_refused(make_desired, monkeypatch, text):
     monkeypatch.setenv("CERTFLEET_QUOTA_FACTOR", text)
     with pytest.raises(FleetError, match="CERTFLEET_QUOTA_FACTOR is"):
-        AwsSession(make_desired("line-a").fleet)
+        AwsSession(make_desired("line-a").fleet, ActAs.READER)
 
 
 def test_find_is_none_for_what_does_not_exist_and_raises_for_the_rest(registry: Registry, make_session):

@@ -13,7 +13,7 @@ import pytest
 from killed_refresh import DEVICES, NOW, OPTIONS, build
 
 from controller.errors import ExitCode, InventoryError
-from controller.fleet import AwsSession, Inventory, refresh
+from controller.fleet import ActAs, AwsSession, Inventory, refresh
 from controller.fleet.schema import VERSION
 from controller.reconcile.device import FleetState
 
@@ -32,7 +32,7 @@ def filled(path) -> Path:
 
 def refresh_into(path, registry, desired):
     """Refresh as the killed child would; returns devices and calls."""
-    session = AwsSession(desired.fleet, new_session=registry.new_session, sleep=lambda _: None)
+    session = AwsSession(desired.fleet, ActAs.READER, new_session=registry.new_session, sleep=lambda _: None)
     with Inventory(path) as inventory:
         state = refresh(session, inventory, desired, NOW, options=OPTIONS)
         return list(inventory.devices(desired, state)), state, session.calls
@@ -190,7 +190,7 @@ def test_folder_in_place_of_the_file_is_an_error(tmp_path):
 def test_second_refresh_at_the_same_time_is_refused_with_a_clear_message(filled):
     registry, desired = build()
     with Inventory(filled) as first, Inventory(filled, busy_seconds=0) as second, first.database.only_writer():
-        session = AwsSession(desired.fleet, new_session=registry.new_session)
+        session = AwsSession(desired.fleet, ActAs.READER, new_session=registry.new_session)
         with pytest.raises(InventoryError, match="another certfleet is refreshing") as raised:
             refresh(session, second, desired, NOW, options=OPTIONS)
     assert "wait until it has ended" in raised.value.remedy

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from controller.errors import FleetError
-from controller.fleet import AwsSession, Inventory, current_certificates, refresh
+from controller.fleet import ActAs, AwsSession, Inventory, current_certificates, refresh
 from controller.reconcile.device import AttachmentType, CertificateStatus
 from sandbox.aws import Cloud
 from sandbox.bus import Bus
@@ -32,7 +32,8 @@ def cloud(tmp_path, now, monkeypatch):
 
 @pytest.fixture
 def session(cloud, make_desired) -> AwsSession:
-    return AwsSession(make_desired("plant").fleet, quota_factor=1000, attempts=2)
+    fleet = make_desired("plant").fleet
+    return AwsSession(fleet, ActAs.WRITER, quota_factor=1000, attempts=2)  # it makes the job template, too
 
 
 def test_a_fleet_with_every_kind_of_device_is_read_as_it_is(cloud, session, make_desired, tmp_path, now):
@@ -66,7 +67,7 @@ def test_a_fleet_with_every_kind_of_device_is_read_as_it_is(cloud, session, make
     with Inventory(tmp_path / "inventory.sqlite") as inventory:
         state = refresh(session, inventory, desired, now)
         devices = {device.name: device for device in inventory.devices(desired, state)}
-        warm = AwsSession(desired.fleet, quota_factor=1000)
+        warm = AwsSession(desired.fleet, ActAs.READER, quota_factor=1000)
         assert refresh(warm, inventory, desired, now).group_sizes == {"plant": 262}
 
     assert list(devices) == sorted([*held, "none", "shared"])

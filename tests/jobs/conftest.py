@@ -12,7 +12,7 @@ import botocore.session
 import pytest
 from botocore.validate import validate_parameters
 
-from controller.fleet.aws import AwsSession
+from controller.fleet.aws import ActAs, AwsSession
 from controller.jobs import IotJobs
 from controller.reconcile.finding import Reason
 from controller.reconcile.job_ids import make_job_id
@@ -245,7 +245,7 @@ class Wire:
         source.register("before-parameter-build", self._remember)
         source.register("before-call", self._respond)
         fleet = Fleet("factory", ACCOUNT, REGION, Source("fleet.yaml", 1))
-        self._session = AwsSession(fleet, new_session=lambda: source)
+        self._session = AwsSession(fleet, ActAs.WRITER, new_session=lambda: source)
 
     def connect(self, cloud: FakeIot) -> AwsSession:
         self._session.client("iot")  # verified before the cloud counts calls
