@@ -19,6 +19,7 @@ from .infrastructure.access import Access, default_ca_arn
 from .infrastructure.access_controller import reading, rotating
 from .infrastructure.account import AccountSetup
 from .infrastructure.acknowledged import acknowledge
+from .infrastructure.fleet_roles import FleetRoles
 from .infrastructure.function import FunctionProps, HandlerFunction
 from .infrastructure.github import GitHubRoles
 from .infrastructure.grants import Grants
@@ -59,6 +60,7 @@ class BackendStack(Stack):
         self._rules(*functions)
         self._job_template()
         Watching(self, settings, self._storage, functions)
+        FleetRoles(self, self._grants, settings)
         github = GitHubRoles(self, self._grants, settings) if settings.github_repository else None
         self._outputs(self._reconcile(reconcile_code, github))
         acknowledge(self, settings)
@@ -149,5 +151,6 @@ class BackendStack(Stack):
         if reconcile is not None:
             values["BundleUrl"] = f"s3://{reconcile.bucket.bucket_name}/{BUNDLE_KEY}"
             values["ReconcileFunction"] = reconcile.function.function_name
+            values["ReconcileFunctionRoleArn"] = reconcile.role.role_arn
         for name, value in values.items():
             CfnOutput(self, name, value=value)

@@ -16,9 +16,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "backend" / "template" / "AWSLabsCertificateRotator.template.json"
 
-RECONCILE = (
-    ROOT / "backend" / "template" / "reconcile.json"
-)  # what reconcile=true adds to the template or changes in it
+# What reconcile=true, other accounts and a trend in S3 add to the template or change in it.
+RECONCILE = ROOT / "backend" / "template" / "reconcile.json"
 
 DEMO_CONTEXT = {
     "DesiredState": str(ROOT / "desired_state" / "demo"),
@@ -30,8 +29,12 @@ DEMO_CONTEXT = {
 RECONCILE_CONTEXT = DEMO_CONTEXT | {
     "reconcile": "true",
     "ReconcileSigningKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/3f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c0aa",
-    "ReconcileAssumes": "arn:aws:iam::210987654321:role/certfleet-reconcile",
-    "ReadAssumes": "arn:aws:iam::210987654321:role/certfleet-read",
+    "Fleets": str(ROOT / "desired_state" / "example"),
+    "HistoryUrl": "s3://example-reports/drift/",
+    "FleetReadTrusts": "arn:aws:iam::345678901234:role/certfleet-read",
+    "FleetReconcileTrusts": (
+        "arn:aws:iam::345678901234:role/certfleet-reconcile arn:aws:iam::345678901234:role/certfleet-function"
+    ),
 }
 
 
@@ -80,7 +83,7 @@ def differences(template: dict[str, Any], base: dict[str, Any]) -> dict[str, Any
 
 
 def main() -> None:
-    """Write what is checked in: the template, and what the reconcile function adds to it."""
+    """Write what is checked in: the template, and what further context adds to it."""
     TEMPLATE.parent.mkdir(exist_ok=True)
     template = synthesise(DEMO_CONTEXT)
     TEMPLATE.write_text(as_text(template), encoding="utf-8")

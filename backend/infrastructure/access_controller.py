@@ -6,6 +6,9 @@ calls that the controller's code names.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
 from .access import authority_arns
@@ -44,4 +47,23 @@ def rotating(grants: Grants) -> list[iam.PolicyStatement]:
         grants.on(cohorts, "iot:CreateThingGroup", "iot:DeleteThingGroup", "iot:UpdateThingGroup"),
         grants.on([_THINGS, cohorts], "iot:AddThingToThingGroup", "iot:RemoveThingFromThingGroup"),
         grants.on([jobs, cohorts], "iot:TagResource"),
+    ]
+
+
+def assuming(roles: Sequence[str]) -> list[iam.PolicyStatement]:
+    """The roles of other accounts that Fleet documents name: exactly those."""
+    return [Grants.on_arns(roles, "sts:AssumeRole")] if roles else []
+
+
+def remembering(settings: Settings) -> list[iam.PolicyStatement]:
+    """The numbers of past reports, below one prefix of one bucket."""
+    if not settings.history_url:
+        return []
+    bucket, _, prefix = settings.history_url.removeprefix("s3://").rstrip("/").partition("/")
+    arn = f"arn:{Aws.PARTITION}:s3:::{bucket}"
+    return [
+        Grants.on_arns([f"{arn}/{prefix}/*"], "s3:GetObject", "s3:PutObject"),
+        iam.PolicyStatement(
+            actions=["s3:ListBucket"], resources=[arn], conditions={"StringLike": {"s3:prefix": f"{prefix}/*"}}
+        ),
     ]

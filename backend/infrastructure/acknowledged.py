@@ -36,6 +36,9 @@ def acknowledge(stack: Construct, settings: Settings) -> None:
     }
     if settings.github_repository:
         accepted |= _of_a_release(settings)
+    if settings.history_url:
+        prefix = settings.history_url.removeprefix("s3://").rstrip("/")
+        accepted[f"IAM5[Resource::arn:<AWS::Partition>:s3:::{prefix}/*]"] = "one record per fleet and report"
     if settings.reconcile:
         accepted |= {
             "IAM5[Resource::<ReconcileBucket288DE056.Arn>/reconcile/*]": "the function's own objects, one per fleet",

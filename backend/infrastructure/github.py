@@ -13,7 +13,7 @@ from aws_cdk import Aws, CfnOutput, Duration, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from .access_controller import reading, rotating
+from .access_controller import assuming, reading, remembering, rotating
 from .access_release import deploying, publishing, testing
 from .grants import Grants, attach
 from .settings import Settings
@@ -34,14 +34,14 @@ class GitHubRoles(Construct):
             "ReconcileRole",
             "certfleet: reads the registry and makes rotation jobs",
             [f"environment:{name}" for name in environments],
-            [*read, *rotate, *_assuming(settings.assumed_roles)],
+            [*read, *rotate, *assuming(settings.assumed_to_write)],
             hours=2,  # a run waits for its jobs up to 90 minutes
         )
         self.read = self._role(
             "ReadRole",
             "certfleet: previews a pull request and reports drift, changes nothing",
             ["pull_request", MAIN],
-            [*read, *_assuming(settings.assumed_to_read)],
+            [*read, *assuming(settings.assumed_to_read), *remembering(settings)],
             hours=2,  # the first reading of a large fleet takes its time
         )
         self.release = self._role(
@@ -80,8 +80,3 @@ class GitHubRoles(Construct):
         return iam.WebIdentityPrincipal(
             provider, {"StringEquals": {f"{ISSUER}:aud": "sts.amazonaws.com", f"{ISSUER}:sub": allowed}}
         )
-
-
-def _assuming(roles: tuple[str, ...]) -> list[iam.PolicyStatement]:
-    """Roles of other accounts, which Fleet documents name."""
-    return [Grants.on_arns(roles, "sts:AssumeRole")] if roles else []

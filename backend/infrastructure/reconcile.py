@@ -18,6 +18,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from .access_controller import assuming
 from .function import RUNTIME
 from .grants import attach
 from .settings import Settings
@@ -51,7 +52,8 @@ class Reconcile(Construct):
             retention=logs.RetentionDays.THREE_MONTHS,
             removal_policy=RemovalPolicy.DESTROY,
         )
-        self.function = self._function(code, self._role(statements))
+        self.role = self._role(statements)
+        self.function = self._function(code, self.role)
         events.Rule(
             self,
             "Schedule",
@@ -101,9 +103,7 @@ class Reconcile(Construct):
         ]
         if key := self._settings.reconcile_signing_key_arn:
             own.append(iam.PolicyStatement(actions=["kms:Verify"], resources=[key]))
-        if roles := self._settings.assumed_roles:
-            own.append(iam.PolicyStatement(actions=["sts:AssumeRole"], resources=list(roles)))
-        attach(role, own)
+        attach(role, [*own, *assuming(self._settings.assumed_to_write)])
         self._storage.topic.grant_publish(role)
         return role
 

@@ -1,37 +1,35 @@
-"""What a deployment chooses: CDK context, and the authorities of the desired state.
+"""What a deployment chooses: CDK context, and what the desired state says already.
 
 The three ``Pca…`` variables are those of the stock solution. The table of named authorities is read
 from the ``CertificateAuthority`` documents of a desired-state folder (context ``DesiredState``), or
-given as JSON in the context variable ``Authorities``; nothing else may issue.
+given as JSON in the context variable ``Authorities``; nothing else may issue. The roles of other
+accounts are read from the ``Fleet`` documents of a folder (context ``Fleets``); no other is assumed.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from backend.functions.environment import PrivateAuthority
 from protocol.algorithms import CaSigningAlgorithm
 from protocol.names import AWS_IOT_AUTHORITY, DEFAULT_STACK_NAME, BackendNames
 
-_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_DURATION = re.compile(r"([1-9][0-9]*)([mhdw])")
+from .documents import AssumedRoles, read_authorities, read_roles
+
 _CA_ID = r"^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$"
 
 _ENVIRONMENT = r"^[\w-]+$"
 _BUCKET = r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$"
 _ROLE_ARN = r"arn:aws[\w-]*:iam::\d{12}:role/[\w+=,.@/-]+"
 _ROLE_ARNS = rf"^({_ROLE_ARN}( {_ROLE_ARN})*)?$"
+_PREFIX = r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.-]+)+/?)?$"
 
-
-class SettingsError(ValueError):
-    """The context or the desired state cannot be deployed; the text says which variable or document."""
+_Roles = tuple[Annotated[str, Field(pattern=rf"^{_ROLE_ARN}$")], ...]
 
 
 class Settings(BaseModel):
@@ -55,7 +53,12 @@ class Settings(BaseModel):
     )
     component_bucket: str = Field(default="", alias="ComponentBucket", pattern=_BUCKET)  # of the component's artifacts
     test_thing_group: str = Field(default="", alias="TestThingGroup", pattern=r"^[a-zA-Z0-9:_-]{0,100}$")
+    history_url: str = Field(default="", alias="HistoryUrl", pattern=_PREFIX)  # where reports keep the trend
+    fleet_read_trusts: str = Field(default="", alias="FleetReadTrusts", pattern=_ROLE_ARNS)  # by spaces
+    fleet_reconcile_trusts: str = Field(default="", alias="FleetReconcileTrusts", pattern=_ROLE_ARNS)  # by spaces
     authorities: dict[str, PrivateAuthority] = Field(default_factory=dict)
+    assumed_to_read: _Roles = ()  # every readRoleArn of the Fleet documents
+    assumed_to_write: _Roles = ()  # every roleArn of them
     reconcile: bool = Field(default=False, alias="reconcile")  # the reconcile loop as a function, see docs
     reconcile_every_minutes: int = Field(default=60, alias="ReconcileEveryMinutes", ge=5, le=720)
     reconcile_repository: str = Field(default="", alias="ReconcileRepository", pattern=r"^([\w.-]+(/[\w.-]+)+)?$")
@@ -64,8 +67,6 @@ class Settings(BaseModel):
     )
     reconcile_fleet: str = Field(default="", alias="ReconcileFleet", pattern=r"^[\w-]*$")
     reconcile_quota_factor: float = Field(default=1.0, alias="ReconcileQuotaFactor", gt=0, le=100)  # of AWS' defaults
-    reconcile_assumes: str = Field(default="", alias="ReconcileAssumes", pattern=_ROLE_ARNS)  # by spaces
-    read_assumes: str = Field(default="", alias="ReadAssumes", pattern=_ROLE_ARNS)  # likewise
 
     @field_validator("authorities")
     @classmethod
@@ -78,6 +79,14 @@ class Settings(BaseModel):
     def _reconcile_knows_its_repository(self) -> Self:
         if self.reconcile and not self.bundle_repository:
             raise ValueError("reconcile=true needs GitHubRepository or ReconcileRepository: no other bundle is taken")
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_is_there_for_it(self) -> Self:
+        if self.history_url and not self.github_repository:
+            raise ValueError("HistoryUrl is for the read role: name GitHubRepository, too")
+        if (self.assumed_to_read or self.assumed_to_write) and not (self.github_repository or self.reconcile):
+            raise ValueError("Fleets names roles, and nobody here would assume them: name GitHubRepository, too")
         return self
 
     @model_validator(mode="after")
@@ -95,16 +104,6 @@ class Settings(BaseModel):
         """The one repository whose bundles the reconcile function takes, as host and path."""
         github = f"github.com/{self.github_repository}" if self.github_repository else ""
         return self.reconcile_repository or github
-
-    @property
-    def assumed_roles(self) -> tuple[str, ...]:
-        """ARNs of the roles that Fleet documents name, which the reconcile function may assume."""
-        return tuple(self.reconcile_assumes.split())
-
-    @property
-    def assumed_to_read(self) -> tuple[str, ...]:
-        """ARNs of the roles that Fleet documents name in readRoleArn, which GitHub's reading role may assume."""
-        return tuple(self.read_assumes.split())
 
     @property
     def names(self) -> BackendNames:
@@ -129,37 +128,7 @@ def from_context(context: Callable[[str], Any]) -> Settings:
         authorities |= read_authorities(Path(folder))
     if given := context("Authorities"):
         authorities |= json.loads(given) if isinstance(given, str) else given
-    return Settings.model_validate({**values, "authorities": authorities})
-
-
-def read_authorities(folder: Path) -> dict[str, dict[str, Any]]:
-    """The private CAs among the documents of a desired-state folder, by name.
-
-    ``certfleet validate`` checks the documents; here only what is deployed is read.
-    """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in {".yaml", ".yml"} and path.is_file())
-    if not paths:
-        raise SettingsError(f"DesiredState: {folder} holds no YAML document")
-    found: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-            if isinstance(document, Mapping) and document.get("kind") == "CertificateAuthority":
-                name, spec = document["metadata"]["name"], document["spec"]
-                if name in found and found[name] != _authority(spec, path):
-                    raise SettingsError(f"{path}: authority {name!r} is declared twice, differently")
-                found[name] = _authority(spec, path)
-    return found
-
-
-def _authority(spec: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    validity = _DURATION.fullmatch(str(spec.get("validity")))
-    if validity is None:
-        raise SettingsError(f"{path}: validity is {spec.get('validity')!r}, expected a duration such as 365d")
-    authority = {
-        "arn": spec.get("arn"),
-        "signingAlgorithm": spec.get("signingAlgorithm"),
-        "validitySeconds": int(validity[1]) * _SECONDS[validity[2]],
-    }
-    if spec.get("templateArn"):
-        authority["templateArn"] = spec["templateArn"]
-    return authority
+    roles = read_roles(Path(fleets)) if (fleets := context("Fleets")) else AssumedRoles()
+    return Settings.model_validate(
+        {**values, "authorities": authorities, "assumed_to_read": roles.to_read, "assumed_to_write": roles.to_write}
+    )

@@ -146,9 +146,8 @@ def test_a_failed_run_and_a_silent_day_raise_an_alarm(of_type):
         {"reconcile": "true"},
         {"ReconcileEveryMinutes": "1"},
         {"ReconcileSigningKeyArn": "alias/mine"},
-        {"ReconcileAssumes": "arn:aws:iam::1:role/x"},
     ],
-    ids=["no repository is named", "every minute", "an alias, which can be moved", "an account that is none"],
+    ids=["no repository is named", "every minute", "an alias, which can be moved"],
 )
 def test_a_context_is_refused_where(context):
     with pytest.raises(ValidationError):

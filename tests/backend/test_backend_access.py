@@ -39,6 +39,9 @@ CERT = f"{IOT}:cert/{'0' * 64}"
 
 FUNCTIONS = ("CreateCertificate", "CommitCertificate", "JobExecutionTerminal")
 GITHUB = ("GitHubReconcileRole", "GitHubReadRole", "GitHubReleaseRole")
+FUNCTION_ROLE, FLEET_READ, FLEET_RECONCILE = "ReconcileRole", "FleetReadRole", "FleetReconcileRole"
+# The roles of a deployment with other accounts, a trend in S3 and the reconcile function.
+WIDER = tuple(f"{name}, wider" for name in (*GITHUB[:2], FUNCTION_ROLE, FLEET_READ, FLEET_RECONCILE))
 
 
 class Role:
@@ -50,12 +53,14 @@ class Role:
         [role] = [r for r in resources.values() if r["Type"] == "AWS::IAM::Role"]
         self.trust = value(role["Properties"]["AssumeRolePolicyDocument"]["Statement"])
         self.hours = role["Properties"].get("MaxSessionDuration", 3600) / 3600
-        self.statements = [
-            (listed(value(statement["Action"])), listed(value(statement["Resource"])))
+        found = [
+            statement
             for resource in resources.values()
             if resource["Type"] == "AWS::IAM::Policy"
             for statement in resource["Properties"]["PolicyDocument"]["Statement"]
         ]
+        self.statements = [(listed(value(each["Action"])), listed(value(each["Resource"]))) for each in found]
+        self.conditions = {action: each.get("Condition") for each in found for action in listed(each["Action"])}
         assert self.statements
 
     def may(self, action, resource):
@@ -74,8 +79,10 @@ def listed(value):
 
 @pytest.fixture(scope="session")
 def roles():
-    template = json.loads(synth.TEMPLATE.read_text())
-    return {name: Role(template, name) for name in (*FUNCTIONS, *GITHUB)}
+    template, further = (json.loads(path.read_text()) for path in (synth.TEMPLATE, synth.RECONCILE))
+    wider = {"Resources": template["Resources"] | further["Resources"]}
+    found = {name: Role(template, name) for name in (*FUNCTIONS, *GITHUB)}
+    return found | {name: Role(wider, name.partition(",")[0]) for name in WIDER}
 
 
 # What each role of GitHub may do, and may not --------------------------------------------------------
@@ -144,6 +151,65 @@ def test_the_reconciling_role_reads_what_the_reading_one_reads(roles):
     assert roles[READ].actions() < roles[RECONCILE].actions()
 
 
+# Other accounts, and a trend in S3 ---------------------------------------------------------------------
+
+W_RECONCILE, W_READ, W_FUNCTION, W_FLEET_READ, W_FLEET_RECONCILE = WIDER
+ELSEWHERE = "arn:aws:iam::210987654321:role"
+REPORTS = "arn:aws:s3:::example-reports"
+WIDER_RIGHTS = {
+    # action, resource: the roles that may
+    "the role that a Fleet document names to read": ("sts:AssumeRole", f"{ELSEWHERE}/certfleet-read", {W_READ}),
+    "the role that it names to reconcile": (
+        "sts:AssumeRole", f"{ELSEWHERE}/certfleet-reconcile", {W_RECONCILE, W_FUNCTION},
+    ),
+    "another role of that account": ("sts:AssumeRole", f"{ELSEWHERE}/admin", set()),
+    "a role of that name in a third account": (
+        "sts:AssumeRole", "arn:aws:iam::111111111111:role/certfleet-read", set(),
+    ),
+    "keeping a report's numbers": ("s3:PutObject", f"{REPORTS}/drift/factory/20261201T060000Z.json", {W_READ}),
+    "reading them": ("s3:GetObject", f"{REPORTS}/drift/factory/20261201T060000Z.json", {W_READ}),
+    "removing them": ("s3:DeleteObject", f"{REPORTS}/drift/factory/20261201T060000Z.json", set()),
+    "an object beside the prefix": ("s3:PutObject", f"{REPORTS}/drifting/x.json", set()),
+    "an object of another bucket": ("s3:GetObject", "arn:aws:s3:::example-reports-2/drift/x.json", set()),
+    "a rotation job": ("iot:CreateJob", f"{IOT}:thing/T", {W_RECONCILE, W_FUNCTION, W_FLEET_RECONCILE}),
+    "reading a certificate": ("iot:DescribeCertificate", CERT, set(WIDER)),
+    "issuing a certificate": ("iot:CreateCertificateFromCsr", "*", set()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("action", "resource", "allowed"), WIDER_RIGHTS.values(), ids=WIDER_RIGHTS)
+def test_who_may_with_other_accounts_and_a_trend(roles, action, resource, allowed):
+    assert {name for name in WIDER if roles[name].may(action, resource)} == allowed
+
+
+def test_the_reading_role_lists_the_records_of_the_trend_and_writes_nothing_else(roles):
+    role = roles[W_READ]
+    assert role.conditions["s3:ListBucket"] == {"StringLike": {"s3:prefix": "drift/*"}}
+    assert role.actions() - roles[READ].actions() == {
+        "sts:AssumeRole", "s3:GetObject", "s3:PutObject", "s3:ListBucket",
+    }  # fmt: skip
+
+
+CALLERS_ELSEWHERE = {
+    W_FLEET_READ: ["certfleet-read"],
+    W_FLEET_RECONCILE: ["certfleet-reconcile", "certfleet-function"],
+}
+
+
+@pytest.mark.parametrize(("name", "callers"), CALLERS_ELSEWHERE.items())
+def test_a_role_for_another_account_trusts_exactly_the_roles_that_are_named(roles, name, callers):
+    found = [(each["Action"], each["Effect"], each["Principal"]) for each in roles[name].trust]
+    arns = [f"arn:aws:iam::345678901234:role/{caller}" for caller in callers]
+    assert found == [("sts:AssumeRole", "Allow", {"AWS": arn}) for arn in arns]
+
+
+def test_a_role_for_another_account_may_what_its_caller_may_at_home(roles):
+    assert roles[W_FLEET_READ].statements == roles[READ].statements
+    assert roles[W_FLEET_RECONCILE].statements == roles[RECONCILE].statements
+
+
+# Whom GitHub's roles trust -----------------------------------------------------------------------------
+
 SUBJECTS = {
     RECONCILE: ["repo:example/fleet:environment:certfleet", "repo:example/fleet:environment:certfleet-override"],
     READ: ["repo:example/fleet:pull_request", "repo:example/fleet:ref:refs/heads/main"],
@@ -181,6 +247,12 @@ REFUSED = {
     "a repository with a wildcard": {"GitHubRepository": "example/*"},
     "a bucket that is none": {"ComponentBucket": "Example/*"},
     "a group with a wildcard": {"TestThingGroup": "*"},
+    "a bucket without a prefix for the trend": {"GitHubRepository": "example/fleet", "HistoryUrl": "s3://reports"},
+    "a prefix with a wildcard": {"GitHubRepository": "example/fleet", "HistoryUrl": "s3://reports/*"},
+    "a trend that nobody may keep": {"HistoryUrl": "s3://reports/drift"},
+    "roles that nobody would assume": {"Fleets": str(ROOT / "desired_state" / "example")},
+    "a whole account trusted": {"FleetReadTrusts": f"arn:aws:iam::{HEAD}:root"},
+    "a pattern trusted": {"FleetReconcileTrusts": f"arn:aws:iam::{HEAD}:role/*"},
 }
 
 
@@ -230,7 +302,7 @@ def patterns_of(action):
     return found
 
 
-@pytest.mark.parametrize("name", [*FUNCTIONS, *GITHUB])
+@pytest.mark.parametrize("name", [*FUNCTIONS, *GITHUB, *WIDER])
 def test_every_action_exists_and_stands_on_resources_that_it_knows(roles, name):
     own = ("Fn::", "ref:", ".Arn")  # resources of this stack, whose ARN is known when it is deployed
     for actions, resources in roles[name].statements:
@@ -245,7 +317,7 @@ def test_every_action_exists_and_stands_on_resources_that_it_knows(roles, name):
                     assert known, f"{action} knows no resource, so that a statement on {resource} allows nothing"
 
 
-@pytest.mark.parametrize("name", [*FUNCTIONS, *GITHUB])
+@pytest.mark.parametrize("name", [*FUNCTIONS, *GITHUB, *WIDER])
 def test_every_kind_of_resource_that_an_action_requires_is_granted(roles, name):
     """``CreateJob`` on things alone allows nothing: it needs the job, too."""
     optional = {"thinggroup", "thing"} if name == RELEASE else set()

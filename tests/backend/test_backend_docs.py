@@ -44,14 +44,18 @@ def test_troubleshooting_knows_the_symptom(symptom):
     assert symptom in section("Troubleshooting")
 
 
-@pytest.mark.parametrize("variable", [field.alias for field in Settings.model_fields.values() if field.alias])
+VARIABLES = [field.alias for field in Settings.model_fields.values() if field.alias]
+FOLDERS_AND_TABLES = ["DesiredState", "Authorities", "Fleets"]
+
+
+@pytest.mark.parametrize("variable", VARIABLES + FOLDERS_AND_TABLES)
 def test_the_context_variable_is_described(variable):
     assert variable in words(TEXT + (DOCS / "lambda-reconcile.md").read_text())
 
 
 def test_every_output_and_alarm_is_named():
-    template = json.loads(synth.TEMPLATE.read_text())
-    assert set(template["Outputs"]) <= words(TEXT)
+    template, further = (json.loads(path.read_text()) for path in (synth.TEMPLATE, synth.RECONCILE))
+    assert set(template["Outputs"] | further["Outputs"]) <= words(TEXT)
     alarms = [r for r in template["Resources"].values() if r["Type"] == "AWS::CloudWatch::Alarm"]
     assert f"{['', 'one', 'two', 'three', 'four', 'five', 'six', 'seven'][len(alarms)]} alarms" in TEXT
 

@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name
 from pydantic import ValidationError
 
 from backend import build
-from backend.infrastructure.settings import SettingsError, from_context
+from backend.infrastructure.documents import SettingsError
+from backend.infrastructure.settings import from_context
 
 ARN = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001"
 
@@ -50,6 +51,37 @@ def test_a_template_of_acm_pca_travels_along(tmp_path):
 def test_authorities_may_come_from_the_context_as_text():
     given = {"plant-ca": {"arn": ARN, "signingAlgorithm": "SHA256WITHRSA", "validitySeconds": 86_400}}
     assert json.loads(from_context({"Authorities": json.dumps(given)}.get).authorities_json()) == given
+
+
+def fleet(name, **roles):
+    spec = "".join(f", {field}: '{arn}'" for field, arn in roles.items())
+    return f"apiVersion: certfleet/v1\nkind: Fleet\nmetadata: {{name: {name}}}\nspec: {{account: '1'{spec}}}\n"
+
+
+def test_the_roles_that_fleet_documents_name_are_those_that_may_be_assumed(tmp_path):
+    arn = "arn:aws:iam::210987654321:role/certfleet"
+    (tmp_path / "hospital").mkdir()
+    (tmp_path / "overseas").mkdir()
+    write(tmp_path, home=fleet("home"))
+    write(
+        tmp_path / "hospital",
+        fleet=fleet("hospital", roleArn=f"{arn}-b", readRoleArn=f"{arn}-read") + "---\n" + authority(),
+    )
+    write(tmp_path / "overseas", fleet=fleet("overseas", roleArn=f"{arn}-a"))
+    settings = from_context({"Fleets": str(tmp_path), "GitHubRepository": "example/fleet"}.get)
+    assert settings.assumed_to_read == (f"{arn}-read",)
+    assert settings.assumed_to_write == (f"{arn}-a", f"{arn}-b")
+    assert settings.authorities == {}
+
+
+def test_a_role_that_is_none_and_a_folder_without_fleets_are_refused(tmp_path):
+    context = {"Fleets": str(tmp_path), "GitHubRepository": "example/fleet"}.get
+    write(tmp_path, fleet=fleet("f", roleArn="arn:aws:iam::210987654321:role/*"))
+    with pytest.raises(ValidationError):
+        from_context(context)
+    write(tmp_path, fleet=authority())
+    with pytest.raises(SettingsError, match="holds no Fleet document"):
+        from_context(context)
 
 
 @pytest.mark.parametrize(
