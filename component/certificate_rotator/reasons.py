@@ -18,7 +18,9 @@ _REASONS: Dict[Tuple[State, Event], str] = {
         "no certificate came in time{detail}; check the backend's rules and functions, and that the device's IoT "
         "policy allows awslabs/things/<thing>/certificate/*"
     ),
-    (S.INSTALLING, E.START): "the device stopped while the new credential was being installed: rolled back",
+    (S.INSTALLING, E.START): (
+        "the device stopped while the new credential was being installed: rolled back; let the job run again"
+    ),
     (S.RESTARTING, E.TIME_LIMIT): "the nucleus was asked to restart but did not; check restartCommand and its rights",
     (S.CONNECTING, E.QUEUED): "the job was queued again while the device restarted: rolled back to start afresh",
     (S.CONNECTING, E.GET_REJECTED): (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from component import diagram
 from component.certificate_rotator.actions import Actions
 from component.certificate_rotator.journal import Step
 from component.certificate_rotator.machine import IGNORED, ROWS, TABLE, Action, Event, State, resume_state
+from component.certificate_rotator.reasons import reason
 
 DOCS = Path(__file__).parents[2] / "docs" / "component.md"
 
@@ -60,3 +62,16 @@ def test_the_diagram_is_put_between_its_marks(tmp_path):
     page.write_text(f"before\n{diagram.BEGIN}\nold\n{diagram.END}\nafter\n")
     assert diagram.main([str(page)]) == 0
     assert page.read_text() == f"before\n{diagram.BEGIN}\n{diagram.render()}{diagram.END}\nafter\n"
+
+
+GIVING_UP = {(row.state, row.event) for row in ROWS if row.action in (Action.FAIL, Action.UNDO, Action.UNDO_LIVE)}
+
+
+@pytest.mark.parametrize(("state", "event"), sorted(GIVING_UP), ids=lambda part: part.value)
+def test_whoever_reads_why_a_rotation_was_given_up_learns_what_to_do(state, event):
+    """An action that failed brings its own sentence; a state that was only waited in keeps the first reason."""
+    said = reason(state, event, "the detail")
+    brings_its_own = event in (Event.FAILED, Event.UNNOTICED) or state is State.RECONNECTING
+    assert (
+        said == "the detail" if brings_its_own else re.search("; check |; rotate |; let |start afresh|the detail", said)
+    )
