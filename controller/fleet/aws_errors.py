@@ -81,7 +81,7 @@ def _explain_answer(error: boto.ClientError, service: str, operation: str, where
     elif code in _DENIED:
         action = f"{_IAM_PREFIXES.get(service, service)}:{operation}"
         message = f"access to {action} in {where} is denied: {text}"
-        remedy = f"allow {action} to the role or user that certfleet runs as (docs list all the permissions it needs)"
+        remedy = _ASSUMING if operation == "AssumeRole" else f"allow {action} to {_CALLER}"
     elif code in _THROTTLED:
         message = f"AWS throttled {operation} in {where} on every attempt: {text}"
         remedy = (
@@ -94,6 +94,11 @@ def _explain_answer(error: boto.ClientError, service: str, operation: str, where
     return AwsCallError(message, remedy, operation=operation, code=code)
 
 
+_CALLER = "the role or user that certfleet runs as (docs list all the permissions it needs)"
+_ASSUMING = (
+    "name in the Fleet document a readRoleArn (for all that changes nothing) and a roleArn (for apply) that whoever "
+    "runs certfleet is allowed to assume, by sts:AssumeRole, and that trust it (docs/backend.md, Several accounts)"
+)
 _IAM_PREFIXES = {
     "greengrassv2": "greengrass",
     "iot-data": "iot",

@@ -113,6 +113,7 @@ def test_role_that_may_not_be_assumed_names_the_action(registry, make_session, m
     with pytest.raises(FleetError, match=r"access to sts:AssumeRole .* is denied") as raised:
         make_session(registry, fleet=fleet).client("iot")
     assert "sts:AssumeRole" in raised.value.remedy
+    assert "readRoleArn" in raised.value.remedy
 
 
 @pytest.mark.parametrize("role_arn", [None, ROLE], ids=["own credentials", "as source of a role"])
