@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from controller.reconcile.finding import Assessment, Finding, Outcome, Reason
 
+from .groups import DECIDED
+
 if TYPE_CHECKING:
     from .model import FleetFailure, FleetReport
 
 FORMAT_VERSION = 1
 MAX_LINES = 50
 _NUMBER = re.compile(r"\b[0-9a-f]{8,}\b|[0-9]+")  # counts, dates and ids: they change while the failure stays the same
-_DECIDED = frozenset({Reason.WAIVED, Reason.SUSPENDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +102,4 @@ def _failing(report: FleetReport) -> Iterable[str]:
 
 
 def _open_findings(assessment: Assessment) -> list[Finding]:
-    return [f for f in assessment.findings if f.outcome is Outcome.BLOCKED and f.reason not in _DECIDED]
+    return [f for f in assessment.findings if f.outcome is Outcome.BLOCKED and f.reason not in DECIDED]

@@ -63,7 +63,8 @@ def _fleet(fleet: FleetReport) -> list[str]:
             path, line = place(source, group.finding.policy_field) if source else (None, 1)
             devices = words.listed(group.names, _NAMES_SHOWN)
             text = f"{words.count(len(group.devices), 'device')}: {group.finding.message} ({devices})"
-            lines.append(annotation(level, text, path=path, line=line, title=group.reason.value))
+            told = "notice" if group.is_decided else level
+            lines.append(annotation(told, text, path=path, line=line, title=group.reason.value))
     return lines
 
 

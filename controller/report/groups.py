@@ -11,6 +11,9 @@ from controller.reconcile.finding import Assessment, Finding, Outcome, Reason
 
 from . import words
 
+DECIDED = frozenset({Reason.WAIVED, Reason.SUSPENDED})
+"""Blocked because a person has decided so: told, but not among what needs a person."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -24,6 +27,11 @@ class Group:
     finding: Finding
     devices: tuple[str, ...]
     names: tuple[str, ...]
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether a person has decided already that these devices are left out."""
+        return self.reason in DECIDED
 
 
 def leading(assessment: Assessment) -> Finding:
@@ -40,6 +48,17 @@ def by_reason(assessments: Iterable[Assessment]) -> list[Group]:
         found.setdefault((finding.reason, assessment.policy or ""), []).append((finding, assessment))
     order = {reason: number for number, reason in enumerate(Reason)}
     return [_group(found[key]) for key in sorted(found, key=lambda key: (order[key[0]], key[1]))]
+
+
+def told_apart(blocked: Iterable[Assessment]) -> tuple[list[Group], list[Group]]:
+    """Blocked devices: the groups that need a person, and those that a person has decided."""
+    groups = by_reason(blocked)
+    return [group for group in groups if not group.is_decided], [group for group in groups if group.is_decided]
+
+
+def size(groups: Iterable[Group]) -> int:
+    """Devices in all of them."""
+    return sum(len(group.devices) for group in groups)
 
 
 def _group(members: list[tuple[Finding, Assessment]]) -> Group:
@@ -66,6 +85,7 @@ def _named(finding: Finding, device: str) -> str:
     return f"{device} (seen {words.duration(timedelta(hours=hours))} ago)"
 
 
+DECIDED_TITLE = "Waived or suspended"
 TITLES = {
     Outcome.ROTATE: "To rotate",
     Outcome.WAITING: "Waiting",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from controller.reconcile.finding import Assessment, Outcome
 
 from . import words
-from .groups import TITLES, leading
+from .groups import DECIDED, DECIDED_TITLE, TITLES, leading
 from .model import Report
 
 CARRIED = 100_000  # rows in one page, of all fleets; the JSON report has all
@@ -65,7 +65,12 @@ def _rows(report: Report) -> Iterator[Row]:
     for outcome in _ORDER:
         for fleet in report.fleets:
             for assessment in fleet.of(outcome):
-                yield _row(fleet.desired.fleet.name, TITLES[outcome], assessment)
+                if leading(assessment).reason not in DECIDED:
+                    yield _row(fleet.desired.fleet.name, TITLES[outcome], assessment)
+    for fleet in report.fleets:
+        for assessment in fleet.of(Outcome.BLOCKED):
+            if leading(assessment).reason in DECIDED:
+                yield _row(fleet.desired.fleet.name, DECIDED_TITLE, assessment)
     for fleet in report.fleets:
         for assessment in fleet.coming:
             yield _row(fleet.desired.fleet.name, COMING, assessment)

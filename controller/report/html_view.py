@@ -12,12 +12,12 @@ from controller.reconcile.policy import Mode
 from . import words
 from .charts.all import charts_of
 from .charts.chart import Chart
-from .groups import TITLES, Group, by_reason
+from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
 from .html_plan import PlanView, plan_view
 from .model import FleetReport, Report
 from .text import sentence
 
-CLASSES = {Outcome.ROTATE: "change", Outcome.WAITING: "wait", Outcome.BLOCKED: "bad"}
+CLASSES = {Outcome.ROTATE: "change", Outcome.WAITING: "wait"}
 NAMES_SHOWN = 12
 UNMANAGED_SHOWN = 60
 CARDS_SHOWN = 60
@@ -70,6 +70,7 @@ class FleetView:
 
     key: str
     report: FleetReport
+    needs_person: int  # devices
     sentence: str
     place: str
     commit: str
@@ -156,7 +157,7 @@ def _attention(report: Report) -> Iterator[Attention]:
                     yield Attention(wave.remedy, f"rollout of {wave.policy}", wave.message, name)
     for fleet in report.fleets:
         sources = {entry.policy.name: entry.policy.source for entry in fleet.policies}
-        for group in by_reason(fleet.of(Outcome.BLOCKED)):
+        for group in told_apart(fleet.of(Outcome.BLOCKED))[0]:
             source = sources.get(group.policy or "")
             number = words.count(len(group.devices), "device")
             yield Attention(
@@ -171,31 +172,32 @@ def _attention(report: Report) -> Iterator[Attention]:
 
 def _fleet(index: int, report: FleetReport) -> FleetView:
     desired, state = report.desired, report.state
+    blocked, decided = told_apart(report.of(Outcome.BLOCKED))
     return FleetView(
         key=f"fleet-{index}",
         report=report,
+        needs_person=size(blocked),
         sentence=sentence(report),
         place=f"account {desired.fleet.account}, {desired.fleet.region}, seen {words.instant(state.observed_at)}",
         commit=words.commit(desired.commit, is_dirty=desired.is_dirty),
-        tiles=tuple(_tiles(report)),
-        bar=tuple(_bar(report)),
+        tiles=tuple(_tiles(report, size(blocked), size(decided))),
+        bar=tuple(_bar(report, size(blocked), size(decided))),
         plan=plan_view(report.plan) if report.plan is not None else None,
-        sections=tuple(_sections(report)),
+        sections=tuple(_sections(report, decided)),
         charts=charts_of(report),
         unmanaged=words.listed(state.unmanaged[: state.unmanaged_count], UNMANAGED_SHOWN)
         + (f", in all {state.unmanaged_count:,}" if state.unmanaged_count > len(state.unmanaged) else ""),
     )
 
 
-def _tiles(report: FleetReport) -> Iterator[Tile]:
+def _tiles(report: FleetReport, blocked: int, decided: int) -> Iterator[Tile]:
     yield Tile("in sync", words.percent(report.in_sync, report.governed), "good" if report.is_in_sync else "")
-    for outcome, label in (
-        (Outcome.BLOCKED, "need a person"),
-        (Outcome.ROTATE, "to rotate"),
-        (Outcome.WAITING, "wait"),
-    ):
+    yield Tile("need a person", f"{blocked:,}", "bad" if blocked else "")
+    for outcome, label in ((Outcome.ROTATE, "to rotate"), (Outcome.WAITING, "wait")):
         number = report.outcomes.get(outcome, 0)
         yield Tile(label, f"{number:,}", CLASSES[outcome] if number else "")
+    if decided:
+        yield Tile(DECIDED_TITLE.lower(), f"{decided:,}", "")
     if report.forecast is not None:
         end = report.forecast.first_day + SOON
         soon = sum(number for day, number in report.forecast.per_day.items() if day < end)
@@ -203,9 +205,10 @@ def _tiles(report: FleetReport) -> Iterator[Tile]:
     yield Tile("unmanaged", f"{report.state.unmanaged_count:,}", "")
 
 
-def _bar(report: FleetReport) -> Iterator[Part]:
+def _bar(report: FleetReport, blocked: int, decided: int) -> Iterator[Part]:
     shares = [("good", report.in_sync)]
-    shares += [(CLASSES[o], report.outcomes.get(o, 0)) for o in (Outcome.ROTATE, Outcome.WAITING, Outcome.BLOCKED)]
+    shares += [(CLASSES[outcome], report.outcomes.get(outcome, 0)) for outcome in (Outcome.ROTATE, Outcome.WAITING)]
+    shares += [("soft", decided), ("bad", blocked)]
     passed = 0
     for meaning, number in shares:
         if number:
@@ -214,11 +217,14 @@ def _bar(report: FleetReport) -> Iterator[Part]:
         passed += number
 
 
-def _sections(report: FleetReport) -> Iterator[Section]:
+def _sections(report: FleetReport, decided: list[Group]) -> Iterator[Section]:
     for outcome in (Outcome.ROTATE, Outcome.WAITING):
         groups = tuple(by_reason(report.of(outcome)))
         if groups:
             yield Section(TITLES[outcome], words.count(report.outcomes[outcome], "device"), CLASSES[outcome], groups)
+    if decided:
+        note = f"{words.count(size(decided), 'device')} left out, as a person decided"
+        yield Section(DECIDED_TITLE, note, "", tuple(decided))
     coming = tuple(by_reason(report.coming))
     if coming:
         yield Section("Coming", f"{words.count(len(report.coming), 'device')} in sync until then", "wait", coming)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 from controller.reconcile.finding import Assessment, Outcome
 
 from .console import Look
-from .groups import leading
+from .groups import DECIDED, leading
 from .model import FleetReport, Report
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -71,7 +71,8 @@ def _case(fleet: str, assessment: Assessment) -> Case:
     if finding.remedy:
         message += f". To do: {finding.remedy}"
     group = f"{fleet}.{assessment.policy or 'no policy'}"
-    return Case(group, assessment.device, _RESULTS[finding.outcome], message, finding.reason.value)
+    result = "skipped" if finding.reason in DECIDED else _RESULTS[finding.outcome]
+    return Case(group, assessment.device, result, message, finding.reason.value)
 
 
 def _clean(text: str) -> str:

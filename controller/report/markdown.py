@@ -14,7 +14,7 @@ from controller.reconcile.plan import Plan
 
 from . import words
 from .console import Look
-from .groups import TITLES, by_reason
+from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
 from .model import FleetFailure, FleetReport, Report
 from .text import all_fleets, demand, sentence, target
 
@@ -97,10 +97,11 @@ def _fleet(report: FleetReport) -> list[str]:
     if report.plan is not None:
         sections += _plan(report.plan)
     sections.append(_policies(report))
-    for outcome in (Outcome.BLOCKED, Outcome.ROTATE, Outcome.WAITING):
-        section = _outcome(report, outcome)
-        if section:
-            sections.append(section)
+    blocked, decided = told_apart(report.of(Outcome.BLOCKED))
+    sections += _groups(f"{_ICONS[Outcome.BLOCKED]} {TITLES[Outcome.BLOCKED]}", blocked, is_open=True)
+    for outcome in (Outcome.ROTATE, Outcome.WAITING):
+        sections += _groups(f"{_ICONS[outcome]} {TITLES[outcome]}", by_reason(report.of(outcome)))
+    sections += _groups(f"⏸️ {DECIDED_TITLE}", decided)
     if report.state.unmanaged_count:
         names = plain(words.listed(report.state.unmanaged, _NAMES_SHOWN * 4))
         title = f"Unmanaged: {words.count(report.state.unmanaged_count, 'thing')} that no policy governs"
@@ -127,10 +128,10 @@ def _policies(report: FleetReport) -> str:
     return table(("Policy", "Devices", "In sync", "Rotate", "Waiting", "Blocked", "Health"), rows) + note + "\n"
 
 
-def _outcome(report: FleetReport, outcome: Outcome) -> str:
-    groups = by_reason(report.of(outcome))
+def _groups(title: str, groups: list[Group], *, is_open: bool = False) -> list[str]:
+    """A folded table of reasons; nothing where there are none."""
     if not groups:
-        return ""
+        return []
     rows = [
         (
             f"`{group.reason.value}`",
@@ -141,9 +142,8 @@ def _outcome(report: FleetReport, outcome: Outcome) -> str:
         )
         for group in groups
     ]
-    title = f"{_ICONS[outcome]} {TITLES[outcome]}: {words.count(report.outcomes[outcome], 'device')}"
     body = table(("Reason", "Policy", "Devices", "Such as", "Which"), rows)
-    return folded(title, body, is_open=outcome is Outcome.BLOCKED)
+    return [folded(f"{title}: {words.count(size(groups), 'device')}", body, is_open=is_open)]
 
 
 def _plan(plan: Plan) -> list[str]:

@@ -11,7 +11,7 @@ from controller.reconcile.plan import Plan, PlannedJob, TargetKind, WaveStatus
 
 from . import words
 from .console import HEALTH_STYLES, OUTCOME_STYLES, Look, Page, table
-from .groups import TITLES, Group, by_reason
+from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
 from .model import FleetFailure, FleetReport, Report
 
 NAMES_SHOWN = 4  # devices named per reason
@@ -163,10 +163,9 @@ def _reasons(page: Page, groups: list[Group], outcome: Outcome) -> None:
 
 
 def _blocked(page: Page, report: FleetReport) -> None:
-    groups = by_reason(report.of(Outcome.BLOCKED))
-    if not groups:
-        return
-    page.heading(TITLES[Outcome.BLOCKED], words.count(report.outcomes[Outcome.BLOCKED], "device"))
+    groups, decided = told_apart(report.of(Outcome.BLOCKED))
+    if groups:
+        page.heading(TITLES[Outcome.BLOCKED], words.count(size(groups), "device"))
     for group in groups:
         page.gap()
         number = f" and {len(group.devices) - 1:,} more" if len(group.devices) > 1 else ""
@@ -177,6 +176,9 @@ def _blocked(page: Page, report: FleetReport) -> None:
             page.line(("→ ", "change"), group.finding.remedy, indent=4)
         if len(group.devices) > 1:
             page.line((words.listed(group.names, NAMES_SHOWN * 3), "dim"), indent=4)
+    if decided:
+        page.heading(DECIDED_TITLE, f"{words.count(size(decided), 'device')} left out, as a person decided")
+        _reasons(page, decided, Outcome.WAITING)
 
 
 def _unmanaged(page: Page, report: FleetReport) -> None:

@@ -124,8 +124,19 @@ def test_more_things_to_do_than_fit_are_counted(opened):
     tab = opened(scene(replace(fleet, plan=replace(fleet.plan, waves=waves))))
     assert tab.run("document.querySelectorAll('.cards li').length") == 60
     text = tab.run("document.getElementById('person-heading').parentElement.innerText")
-    assert "76 to decide or to do" in text
-    assert text.endswith("and 16 more: their devices stand in the table, with the reason")
+    assert "75 to decide or to do" in text
+    assert text.endswith("and 15 more: their devices stand in the table, with the reason")
+
+
+def test_what_a_person_has_decided_is_told_but_needs_nobody(opened):
+    tab = opened(scene())
+    cards = tab.run("[...document.querySelectorAll('.cards li')].map(card => card.innerText).join()")
+    assert "Suspended" not in cards
+    tiles = tab.run("[...document.querySelectorAll('.tiles div')].map(tile => tile.textContent.trim())")
+    assert {"need a person5", "waived or suspended4"} <= set(tiles)
+    assert "Waived or suspended 4 devices left out, as a person decided" in tab.run("document.body.innerText")
+    _choose(tab, "state", "Waived or suspended")
+    assert tab.run(DRAWN) == ["paint-0", "paint-1", "paint-2", "paint-3"]
 
 
 def test_colours_follow_the_scheme(opened):

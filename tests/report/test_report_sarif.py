@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from xml.etree import ElementTree as ET
 
 import jsonschema
 from report_scene import scene
 
 from controller.errors import ExitCode
 from controller.reconcile.policy import Source
-from controller.report import sarif
+from controller.report import github, junit, sarif
 from controller.report.console import Look
 from controller.report.model import FleetFailure
 
@@ -124,6 +125,19 @@ def test_a_log_is_what_code_scanning_takes(make):
         rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
         assert {result["ruleId"] for result in run["results"]} == set(rules)
         assert len(rules) == len(set(rules))
+
+
+def test_what_a_person_has_decided_is_a_note_and_no_failure():
+    [run] = json.loads(sarif.render_drift(scene(), LOOK))["runs"]
+    levels = {result["ruleId"]: result["level"] for result in run["results"]}
+    assert (levels["Suspended"], levels["NoCertificate"]) == ("note", "error")
+    cases = ET.fromstring(junit.render_drift(scene(), LOOK)).iter("testcase")
+    results = {case.get("name"): [child.tag for child in case] for case in cases}
+    assert results["paint-0"] == ["skipped"]
+    assert results["gateway-b-100"] == ["failure"]
+    assert "::notice file=desired_state/factory/policies.yaml,line=110,col=1,title=Suspended::" in github.render_drift(
+        scene(), LOOK
+    )
 
 
 def test_every_result_stands_on_the_line_of_what_it_departs_from(make):
