@@ -24,7 +24,7 @@ from controller.report.comparison import RENDERERS
 
 
 def run(context: Context) -> ExitCode:
-    """Compare every fleet; a fleet that the base does not have yet is compared with one without policies.
+    """Compare every fleet; one that the base does not have yet, or the head no more, counts as without policies there.
 
     Exits 2 where the change makes a device rotate, 3 where a guardrail would refuse what it makes rotate.
     """
@@ -32,10 +32,12 @@ def run(context: Context) -> ExitCode:
     if impossible := context.formats - set(RENDERERS):
         names = ", ".join(RENDERERS)
         raise CertfleetError(f"a comparison cannot be written as {', '.join(impossible)}", f"possible are {names}")
-    bases = {desired.fleet.name: desired for desired in _base(context)}
+    bases = {_place(desired): desired for desired in _base(context)}
+    heads = load_desired(context)
+    gone = [bases[place] for place in sorted(set(bases) - {_place(head) for head in heads})]
+    gone = [replace(base, policies=()) for base in gone if arguments.fleet in {None, base.fleet.name}]
     found, failures = each_fleet(
-        load_desired(context),
-        lambda head: _change(context, bases.get(head.fleet.name) or replace(head, policies=()), head),
+        (*heads, *gone), lambda head: _change(context, bases.get(_place(head)) or replace(head, policies=()), head)
     )
     context.emit(Comparisons(arguments.base, found, failures), RENDERERS)
     return gravest([_exit_code(change) for change in found], failures)
@@ -45,6 +47,11 @@ def _exit_code(change: FleetChange) -> ExitCode:
     if change.refusals:
         return ExitCode.REFUSED
     return ExitCode.CHANGES if change.comparison.newly_due else ExitCode.IN_SYNC
+
+
+def _place(desired: DesiredState) -> tuple[str, str]:
+    """What makes a fleet the same under another name."""
+    return desired.fleet.account, desired.fleet.region
 
 
 def _base(context: Context) -> tuple[DesiredState, ...]:

@@ -109,3 +109,20 @@ def test_a_desired_state_without_policies_is_refused(governed):
     assert override == ["--override", "orphans=6"]
     assert governed.run("apply", *override).code == 0
     assert governed.run("apply").code == 0
+
+
+def test_a_fleet_that_is_deleted_or_renamed_is_compared_before_the_merge(governed):
+    whole = (governed.desired / "factory.yaml").read_text()
+    governed.write(whole.replace("name: factory", "name: plant"))
+    governed.commit()
+    renamed = governed.run("plan", "--base", "HEAD~1", "--format", "json")
+    assert renamed.code == 0, renamed.err
+    assert [(fleet["fleet"], fleet["left_alone"]) for fleet in renamed.json["fleets"]] == [("plant", 0)]
+
+    governed.write(whole.replace("123456789012", "999999999999").replace("name: factory", "name: overseas"))
+    governed.commit()
+    told = governed.run("plan", "--base", "HEAD~2", "--format", "json")
+    assert told.code == 1, "the new fleet's account is not that of the credentials"
+    [fleet] = told.json["fleets"]
+    assert (fleet["fleet"], fleet["left_alone"]) == ("factory", 6)
+    assert [refusal["guardrail"] for refusal in fleet["refusals"]] == ["orphans"]
