@@ -14,8 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from component_matrix import VERSIONS
+
 ROOT = Path(__file__).resolve().parent.parent
-VERSIONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 PATCH = 2  # any but the first two: some packages refuse 3.9.0 and 3.9.1
 MACHINES = ("x86_64", "aarch64")
 GLIBC = ("manylinux_2_28", "manylinux_2_26", "manylinux_2_24", "manylinux_2_17", "manylinux_2_12", "manylinux_2_5",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -123,23 +124,46 @@ def test_the_install_step_does_nothing_where_the_pinned_versions_are(tmp_path, m
     assert not (tmp_path / "venv").exists()
 
 
-def test_the_install_step_takes_a_bundled_wheelhouse_and_no_index(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    artifact = tmp_path / "artifact" / "certificate_rotator"
-    (artifact.parent / "wheelhouse").mkdir(parents=True)
-    (artifact.parent / "requirements.txt").write_text(
-        "".join(f"{name}==0.0.1 \\\n    --hash=sha256:{'0' * 64}\n" for name in install.DIRECT)
+def wheel(folder, name):
+    """A package with nothing in it; returns its line for requirements.txt."""
+    stem = f"{name.replace('-', '_')}-0.0.1"
+    files = {
+        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.0.1\n",
+        f"{stem}.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{stem}.dist-info/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{stem}.dist-info/RECORD"])
+    target = folder / f"{stem}-py3-none-any.whl"
+    with zipfile.ZipFile(target, "w") as archive:
+        for file, text in files.items():
+            archive.writestr(file, text)
+    return f"{name}==0.0.1 \\\n    --hash=sha256:{hashlib.sha256(target.read_bytes()).hexdigest()}\n"
+
+
+def test_the_install_step_takes_everything_from_a_bundled_wheelhouse_and_checks_the_hashes(tmp_path):
+    """As the recipe runs it, in the unpacked archive; there is no index that it could ask."""
+    wheels, artifact, work = tmp_path / "wheels", tmp_path / "artifact", tmp_path / "work"
+    wheels.mkdir()
+    work.mkdir()
+    requirements = "".join(wheel(wheels, name) for name in install.DIRECT)
+    build.write_archive(tmp_path / build.ARCHIVE, wheels)
+    with zipfile.ZipFile(tmp_path / build.ARCHIVE) as archive:
+        archive.extractall(artifact)
+    (artifact / "requirements.txt").write_text(requirements)
+    command = [sys.executable, "-u", "-m", "certificate_rotator.install"]
+    environment = {"PYTHONPATH": str(artifact), "PATH": "/usr/bin:/bin", "PIP_INDEX_URL": "http://127.0.0.1:9/"}
+
+    def run():
+        return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
+
+    done = run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    ask = "import importlib.metadata as m, sys; print([m.version(name) for name in sys.argv[1:]])"
+    found = subprocess.run(
+        [work / "venv" / "bin" / "python3", "-c", ask, *install.DIRECT], capture_output=True, text=True, check=True
     )
-    monkeypatch.setattr(install, "__file__", str(artifact / "install.py"))
-    program = f"""
-import sys
-from component.certificate_rotator import install
-install.__file__ = {str(artifact / "install.py")!r}
-sys.exit(install.main())
-"""
-    environment = {"PYTHONPATH": str(COMPONENT.parent), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert found.stdout.strip() == str(["0.0.1"] * len(install.DIRECT))
+
+    (artifact / "requirements.txt").write_text(re.sub(r"sha256:....", "sha256:0000", requirements))
+    done = run()
     assert done.returncode != 0
-    assert "0.0.1" in done.stderr
-    assert "http" not in done.stdout + done.stderr
-    assert (tmp_path / "venv" / "bin" / "python3").exists()
+    assert "HASHES" in done.stderr

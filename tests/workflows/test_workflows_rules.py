@@ -140,3 +140,11 @@ def test_the_code_of_a_pull_request_is_never_checked_out():
 def test_one_reconcile_at_a_time_per_fleet_and_none_is_cut_off():
     job = load("reconcile.yml")["jobs"]["apply"]
     assert job["concurrency"] == {"group": "reconcile-${{ matrix.fleet }}", "cancel-in-progress": False}
+
+
+def test_the_component_is_tested_on_every_python_that_it_promises():
+    tool = (FOLDER.parents[1] / "tools" / "component_matrix.py").read_text(encoding="utf-8")
+    promised = re.search(r"^VERSIONS = \((.*)\)$", tool, re.MULTILINE)[1]
+    job = load("ci.yml")["jobs"]["component"]
+    assert job["strategy"]["matrix"]["python"] == re.findall(r"[\d.]+", promised)
+    assert job["steps"][-1]["run"].startswith("make component-matrix")
