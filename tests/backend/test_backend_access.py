@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from backend import synth
 from backend.infrastructure.access_controller import OWN
 from backend.infrastructure.settings import from_context
+from controller.fleet.aws import _READING
 from controller.jobs import cohorts
 from controller.reconcile.job_ids import make_job_id
 from protocol.names import COMPONENT_NAME
@@ -357,6 +358,11 @@ def called_by_the_controller():
 def test_the_reconciling_role_may_do_what_the_controller_calls_and_nothing_else(roles):
     allowed = {a for a in roles[RECONCILE].actions() if a.split(":")[0] in CALLERS.values()}
     assert allowed - BESIDES == called_by_the_controller()
+
+
+def test_the_reading_role_may_do_what_a_session_for_reading_lets_through_and_nothing_else(roles):
+    lets_through = {action for action in called_by_the_controller() if action.partition(":")[2].startswith(_READING)}
+    assert roles[READ].actions() == lets_through
 
 
 def test_the_names_that_the_controller_gives_are_those_that_its_role_may_touch():
