@@ -1,7 +1,6 @@
-"""The rotator: turns messages and timers into events, and events into actions by the table.
+"""The rotator: takes messages and timers as events, and turns events into actions by the table.
 
-Everything here happens on the loop, one event at a time. A message for another job or another step
-becomes no event, or one that the table ignores.
+Everything here happens on the loop, one event at a time.
 """
 
 from __future__ import annotations
@@ -11,23 +10,12 @@ import logging
 import zlib
 from typing import Callable, Dict, List, Optional, Tuple
 
-from protocol import topics
 from protocol.errors import ProtocolError
-from protocol.job_document import is_rotation
-from protocol.messages import (
-    CommitAccepted,
-    CreateAccepted,
-    Execution,
-    ExecutionStatus,
-    Rejected,
-    decode_execution,
-    decode_jobs_answer,
-)
 
-from . import certificates
 from .actions import Actions, Cause
 from .configuration import Configuration
 from .errors import RotationError
+from .incoming import Decoder, Incoming
 from .journal import Journal
 from .machine import AWAITS_ANSWER, LIMITED, PATIENT, TABLE, Event, State, resume_state
 from .ports import Clock, Loop, Messages, MessagesError, Restarter, Timer
@@ -41,11 +29,6 @@ UNREADABLE_RETRY = 30.0  # seconds until a journal or store that cannot be read 
 OFFLINE_RETRY = 0.25  # seconds until a message that could not be sent is tried again; doubles
 IDLE_SECONDS = 24 * 3600.0  # until an idle device asks whether an announcement has passed it by
 MAX_RECONNECT_LIMIT = 6 * 3600.0  # seconds that either credential is given at most
-
-Decoder = Callable[[bytes], Optional[Tuple[Event, Cause]]]
-
-# jobs API codes that say nothing about the execution: the message is simply sent again
-_TRANSIENT = frozenset({"RequestThrottled", "InternalError", "InvalidRequest"})
 
 
 class Rotator:
@@ -76,10 +59,10 @@ class Rotator:
             restarter=restarter,
             clock=clock,
         )
+        self._incoming = Incoming(thing_name, self._actions, lambda: self._state)
         self._state = State.ASKING
         self._timers: Dict[Event, Timer] = {}
         self._sent = 0  # times that the message of this state went out
-        self._refused = ""  # what came in this state and was not acted on
         self._offline = 0  # times in a row that no message could be sent
         self._stopped = False
         self._tries = 0  # to subscribe, in vain
@@ -104,7 +87,7 @@ class Rotator:
     def _start(self) -> None:
         if self._stopped:
             return
-        self._unsubscribed = self._subscriptions()
+        self._unsubscribed = self._incoming.subscriptions()
         self._subscribe()
         self._resume()
 
@@ -119,27 +102,6 @@ class Rotator:
             return
         self._enter(resume_state(step))
         self._dispatch(Event.START)
-
-    def _subscriptions(self) -> List[Tuple[str, Decoder]]:
-        thing = self._thing_name
-        create, commit = topics.create(thing), topics.commit(thing)
-        return [
-            (topics.jobs_notify_next(thing), self._notified),
-            (topics.jobs_get_outcome(thing, topics.ACCEPTED), self._got),
-            (topics.jobs_get_outcome(thing, topics.REJECTED), lambda _: (Event.GET_REJECTED, Cause())),
-            (topics.jobs_update_outcome(thing, "+", topics.ACCEPTED), self._updated),
-            (topics.jobs_update_outcome(thing, "+", topics.REJECTED), self._updated),
-            (topics.outcome(create, topics.ACCEPTED), self._created),
-            (
-                topics.outcome(create, topics.REJECTED),
-                functools.partial(self._refused_by_backend, Event.CREATE_REJECTED),
-            ),
-            (topics.outcome(commit, topics.ACCEPTED), self._committed),
-            (
-                topics.outcome(commit, topics.REJECTED),
-                functools.partial(self._refused_by_backend, Event.COMMIT_REJECTED),
-            ),
-        ]
 
     def _subscribe(self) -> None:
         """Subscribe to what is missing, until it is done; only then is anything asked."""
@@ -156,87 +118,17 @@ class Rotator:
         if self._tries and not self._stopped:
             self._dispatch(Event.RESEND)  # what was asked meanwhile, nobody has heard the answer to
 
-    # Messages → events ---------------------------------------------------------------------------
+    # Messages → events → actions -----------------------------------------------------------------
 
     def _receive(self, decoder: Decoder, topic: str, payload: bytes) -> None:
-        self._loop.call_soon(lambda: self._decode(decoder, topic, payload))
+        self._loop.call_soon(lambda: self._read(decoder, topic, payload))
 
-    def _decode(self, decoder: Decoder, topic: str, payload: bytes) -> None:
+    def _read(self, decoder: Decoder, topic: str, payload: bytes) -> None:
         if self._stopped:
             return
-        try:
-            if decoder == self._updated and not self._is_about_us(topic):
-                return
-            decoded = decoder(payload)
-        except ProtocolError as error:
-            log.warning("ignored a malformed message on %s: %s", topic, error)
-            self._refused = f" (a malformed message came on {topic}: {error})"
-            return
-        if decoded is not None:
-            self._dispatch(*decoded)
-
-    def _is_about_us(self, topic: str) -> bool:
-        record = self._actions.record
-        if record is None or record.job_id is None:
-            return False
-        update = topics.jobs_update(self._thing_name, record.job_id)
-        return topic in (f"{update}/{topics.ACCEPTED}", f"{update}/{topics.REJECTED}")
-
-    def _notified(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
-        execution = decode_execution(payload)
-        if execution is None or not _is_rotation(execution) or execution.status is not ExecutionStatus.QUEUED:
-            return None
-        return Event.NOTIFIED, Cause(execution=execution)
-
-    def _got(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
-        execution = decode_execution(payload)
-        record = self._actions.record
-        if execution is None or not _is_rotation(execution):
-            return Event.NOT_OURS, Cause()
-        if record is not None and execution.job_id != record.job_id:
-            return Event.NOT_OURS, Cause()
-        event = Event.QUEUED if execution.status is ExecutionStatus.QUEUED else Event.IN_PROGRESS
-        return event, Cause(execution=execution)
-
-    def _updated(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
-        answer = decode_jobs_answer(payload)
-        if answer.client_token not in (None, self._actions.client_token) or answer.code in _TRANSIENT:
-            return None
-        return (Event.UPDATE_ACCEPTED if answer.code is None else Event.UPDATE_REJECTED), Cause()
-
-    def _created(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
-        accepted = CreateAccepted.decode(payload)
-        pem = accepted.certificate_pem
-        if self._state is not State.CREATING or self._is_of_another_job(accepted.job_id):
-            return None
-        try:
-            foreign = certificates.public_key_der(certificates.load(pem.encode())) != self._actions.new_public_key()
-        except RotationError:
-            foreign = False  # installing meets the same, and says what is wrong
-        if foreign:
-            log.warning("refused a certificate for another key than the new one")
-            self._refused = " (one for another key came and was refused)"
-            return None
-        return Event.CREATE_ACCEPTED, Cause(certificate_pem=pem)
-
-    def _committed(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
-        if self._is_of_another_job(CommitAccepted.decode(payload).job_id):
-            return None
-        return Event.COMMIT_ACCEPTED, Cause()
-
-    def _refused_by_backend(self, event: Event, payload: bytes) -> Optional[Tuple[Event, Cause]]:
-        rejected = Rejected.decode(payload)
-        if self._is_of_another_job(rejected.job_id):
-            return None
-        code = f" ({rejected.code})" if rejected.code else ""
-        return event, Cause(reason=rejected.error_message + code)
-
-    def _is_of_another_job(self, job_id: Optional[str]) -> bool:
-        """Whether an answer comes late, from an earlier rotation; the stock backend's answers do not say."""
-        record = self._actions.record
-        return job_id is not None and record is not None and job_id != record.job_id
-
-    # Events → actions ----------------------------------------------------------------------------
+        found = self._incoming.read(decoder, topic, payload)
+        if found is not None:
+            self._dispatch(*found)
 
     def _dispatch(self, event: Event, cause: Optional[Cause] = None) -> None:
         """Take one event, and those that its action raises."""
@@ -258,7 +150,7 @@ class Rotator:
                 return
 
     def _reason(self, event: Event, cause: Cause) -> str:
-        detail = cause.reason or (self._refused if event is Event.TIME_LIMIT else "")
+        detail = cause.reason or (self._incoming.refused if event is Event.TIME_LIMIT else "")
         if self._state is State.CONNECTING and (caveat := self._actions.caveat()):
             detail += f"; {caveat}"
         return reason(self._state, event, detail)
@@ -278,7 +170,7 @@ class Rotator:
         if state is not self._state:
             self._cancel(Event.TIME_LIMIT)
             self._sent = 0
-            self._refused = ""
+            self._incoming.refused = ""
         self._state = state
         self._cancel(Event.RESEND)
         if state in AWAITS_ANSWER:
@@ -331,10 +223,3 @@ class Rotator:
 def _share_of(thing_name: str) -> float:
     """A number from 0 to 1 of the device's own, always the same."""
     return zlib.crc32(thing_name.encode()) / 2**32
-
-
-def _is_rotation(execution: Execution) -> bool:
-    if is_rotation(execution.job_document):
-        return True
-    log.info("job %s is no rotation: left to whom it concerns", execution.job_id)
-    return False

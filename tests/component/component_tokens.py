@@ -16,6 +16,8 @@ import subprocess
 from component.certificate_rotator.pkcs11_token import Token
 
 PIN = "7391"
+# What a tool says of SoftHSM at the instant at which another process logs in, and the token's file is rewritten.
+ANOTHER_LOGS_IN = ("No slot with token named", "CKR_GENERAL_ERROR")
 SOFTHSM = "/usr/lib/softhsm/libsofthsm2.so"
 TPM = f"/usr/lib/{platform.machine()}-linux-gnu/pkcs11/libtpm2_pkcs11.so"
 
@@ -36,7 +38,7 @@ class DeviceToken:
         environment = {**os.environ, **self.environment}
         for _ in range(20):
             done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
-            if "No slot with token named" not in done.stderr:  # SoftHSM, while another process is logging in
+            if not any(sign in done.stderr for sign in ANOTHER_LOGS_IN):
                 break
         assert done.returncode == 0, (words[0], done.stdout, done.stderr)
         return done.stdout

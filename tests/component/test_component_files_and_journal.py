@@ -82,6 +82,24 @@ def test_a_journal_that_was_destroyed_in_mid_rotation_brings_the_old_credential_
     world.assert_sound()
 
 
+def test_the_old_credential_can_be_put_back_by_hand_as_the_guide_says(world, rotation_document):
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(0.5)
+    world.device.switch_off()
+    for path in (world.device.certificate, world.device.key):
+        path.write_bytes(path.with_name(path.name + ".old").read_bytes())
+    (world.device.folder / "journal.json").unlink()
+    world.device.switch_on()
+    world.run(600)
+    assert world.cloud.status() == "FAILED"
+    assert world.device.certificate_in_place() == world.first_certificate
+    world.cloud.create_job("job-2", rotation_document())
+    world.run(600)
+    assert world.cloud.status("job-2") == "SUCCEEDED"
+    world.assert_sound()
+
+
 def test_the_journal_holds_no_key_and_only_its_owner_reads_it(tmp_path):
     book = Journal(tmp_path / "journal.json", System())
     book.save(Record(Step.CREATING, "job-1"))
