@@ -118,10 +118,11 @@ class Course:
         self._known: dict[str, Assessment] = {}  # the last word on each device
         self._sleepers: list[tuple[datetime, str]] = []  # when each of the others is looked at again
         self._is_first = True
+        self._end = _NEVER
 
     def play(self, start: datetime, end: datetime, every: timedelta) -> None:
         """Run the loop from start until just before the end."""
-        now = start
+        self._end, now = end, start
         while now < end and not self._is_stuck():
             next_event = self.run(now)
             runs = max(1, -((now - next_event) // every)) if next_event < end else (end - now) // every + 1
@@ -205,7 +206,7 @@ class Course:
             self._sleep(name, _next_look(device, governed, now), now)
 
     def _sleep(self, name: str, until: datetime, now: datetime) -> None:
-        if now < until < _NEVER:
+        if now < until < self._end:
             heapq.heappush(self._sleepers, (until, name))
 
     def _carry_out(self, plan: PolicyPlan, tally: PolicyTally, now: datetime) -> None:

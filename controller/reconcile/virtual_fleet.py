@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from protocol.messages import ExecutionStatus
 from protocol.names import AWS_IOT_AUTHORITY
 
-from .device import DeviceExecution, RotationJob
+from .device import Device, DeviceExecution, RotationJob
 from .forecast import successor
 from .rollout import is_open, open_executions
 from .schedule import dates_of, share_of
@@ -26,7 +26,6 @@ from .schedule import dates_of, share_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .device import Device
     from .plan import JobStep, PlannedJob
     from .policy import CertificateAuthority, Policy
 
@@ -186,7 +185,7 @@ class VirtualFleet:
         self._open[planned.job_id] += 1
         execution = DeviceExecution(planned.job_id, ExecutionStatus.QUEUED, now, now)
         self.jobs[planned.job_id].executions[name] = execution
-        life.device = replace(life.device, executions=(*life.device.executions, execution))
+        life.device = _with_executions(life.device, (*life.device.executions, execution))
         if life.away_until <= now:
             life.asked += 1
             life.away_until = now + self._luck.absence(name, life.asked)
@@ -236,15 +235,28 @@ class VirtualFleet:
         job, life = self.jobs[job_id], self.lives[name]
         old = job.executions[name]
         started = when if status is ExecutionStatus.IN_PROGRESS else old.started_at
-        execution = replace(old, status=status, last_updated_at=when, started_at=started)
+        execution = DeviceExecution(job_id, status, old.queued_at, when, started)
         job.executions[name] = execution
         others = tuple(one for one in life.device.executions if one.job_id != job_id)
         executions = others if status.is_terminal else (*others, execution)
-        life.device = replace(life.device, executions=executions)
+        life.device = _with_executions(life.device, executions)
         self._open[job_id] -= status.is_terminal
         if not self._open[job_id] and is_open(job) and not job.is_continuous:
             self._end(job_id, "COMPLETED", when)
         return execution
+
+
+def _with_executions(device: Device, executions: tuple[DeviceExecution, ...]) -> Device:
+    """As ``replace`` does, in a third of the time: a year has a million of these."""
+    return Device(
+        device.name,
+        device.groups,
+        device.attachments,
+        executions,
+        device.failures,
+        device.last_seen,
+        device.component_version,
+    )
 
 
 def _forget_executions(job: RotationJob, horizon: datetime) -> None:
