@@ -29,9 +29,8 @@ BLOCKED = [
     "Unparseable",
     "Expired",
     "RepeatedlyFailed",
-    "Waived",
-    "Suspended",
 ]
+DECIDED = ["Waived", "Suspended"]
 DEMANDED = {  # by prefix of the device's name: key as openssl prints it, and authority
     "line-a-legacy": ("ASN1 OID: prime256v1", "plant-ca"),
     "line-a-cell": ("ASN1 OID: prime256v1", "plant-ca"),
@@ -70,6 +69,12 @@ def test_the_demo_prints_nothing_that_is_not_part_of_its_story(demo):
 def test_what_is_left_says_what_a_person_must_do(reason, demo):
     last_drift = demo[1].stdout.rpartition("$ certfleet drift")[2]
     assert re.search(rf"\n  {reason}  misfit-.*\n(    .*\n)+?    → \w", last_drift)
+
+
+@pytest.mark.parametrize("reason", DECIDED)
+def test_what_a_person_has_decided_is_told_apart(reason, demo):
+    decided = demo[1].stdout.rpartition("$ certfleet drift")[2].partition("left out, as a person decided")[2]
+    assert re.search(rf"\n{reason}  .*\n( .*\n)* +misfit-{reason.lower()}-", decided)
 
 
 @pytest.mark.parametrize("prefix", DEMANDED)
