@@ -167,15 +167,22 @@ def encode_update(
 ) -> bytes:
     """A status report: ``progress`` goes under the key that marks the execution as a rotation.
 
-    A failure reason longer than AWS IoT takes is cut, never refused: it must reach a person.
+    A failure reason that AWS IoT does not take, because it is too long or holds line ends, is made to
+    fit, never refused: it must reach a person.
     """
-    details = {STATUS_DETAILS_KEY: progress[:MAX_STATUS_DETAIL_CHARACTERS]}
+    details = {STATUS_DETAILS_KEY: _status_detail(progress)}
     if failure_reason:
-        details[FAILURE_REASON_KEY] = failure_reason[:MAX_STATUS_DETAIL_CHARACTERS]
+        details[FAILURE_REASON_KEY] = _status_detail(failure_reason)
     message: Dict[str, Any] = {"status": status.value, "statusDetails": details}
     if client_token:
         message["clientToken"] = client_token
     return _encode(message)
+
+
+def _status_detail(text: str) -> str:
+    r"""One line, as AWS IoT's data plane demands of a value: ``[^\p{C}]+``, nothing that cannot be printed."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line[:MAX_STATUS_DETAIL_CHARACTERS] or "-"
 
 
 def decode_execution(payload: bytes) -> Optional[Execution]:

@@ -159,6 +159,9 @@ class Cloud:
         if job is None or job[0] not in ("QUEUED", "IN_PROGRESS"):
             self.send(f"{topic}/rejected", {"code": "InvalidStateTransition", "message": "terminal", **token})
             return
+        if not all(value.isprintable() for value in message["statusDetails"].values()):
+            self.send(f"{topic}/rejected", {"code": "InvalidRequest", "message": "statusDetails", **token})
+            return
         if job[0] == "QUEUED" and status == "IN_PROGRESS":
             self.loop.call_later(self.timeout, lambda: self.expire(job_id))
         job[0] = status

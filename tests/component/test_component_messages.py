@@ -128,7 +128,7 @@ def test_an_operation_that_is_never_answered_rolls_back_and_says_what_to_check(w
 
 @pytest.mark.parametrize("operation", ["create", "commit"])
 def test_a_rejection_rolls_back_with_the_backends_own_words(world, rotation_document, operation):
-    setattr(world.cloud, operation, lambda *_: {"errorMsg": "the moon is in the wrong house", "errorCode": "MOON"})
+    setattr(world.cloud, operation, lambda *_: {"errorMsg": "the moon is in the\nwrong house", "errorCode": "MOON"})
     world.device.switch_on()
     world.cloud.create_job(document=rotation_document())
     world.run(1200)

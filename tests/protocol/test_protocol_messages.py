@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -136,6 +137,20 @@ def test_a_status_report_carries_the_mark_and_cuts_a_reason_that_is_too_long():
         "status": "IN_PROGRESS",
         "statusDetails": {"CertificateRotator": "p"},
     }
+
+
+@given(st.text(min_size=1, max_size=2000))
+def test_a_reason_of_any_characters_reaches_the_job_in_a_form_that_aws_iot_takes(reason):
+    details = json.loads(encode_update(ExecutionStatus.FAILED, "rolled back", reason))["statusDetails"]
+    assert 1 <= len(details["DeviceFailureReason"]) <= 1024
+    assert not [c for c in details["DeviceFailureReason"] if unicodedata.category(c).startswith("C")]
+
+
+def test_the_lines_of_a_reason_become_one():
+    message = json.loads(
+        encode_update(ExecutionStatus.FAILED, "p", "ended with 1: Failed to restart\n\tunit not found\n")
+    )
+    assert message["statusDetails"]["DeviceFailureReason"] == "ended with 1: Failed to restart unit not found"
 
 
 def test_an_answer_to_a_report_tells_code_message_and_token_where_they_are_text():

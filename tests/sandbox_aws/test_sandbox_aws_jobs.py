@@ -494,6 +494,7 @@ class TestTheDataPlane:
             ("t1", "job", {"status": "IN_PROGRESS", "statusDetails": {"a b": "c"}}, "InvalidRequest"),
             ("t1", "job", {"status": "IN_PROGRESS", "statusDetails": {"a": 1}}, "InvalidRequest"),
             ("t1", "job", {"status": "IN_PROGRESS", "statusDetails": {"a": "b" * 1025}}, "InvalidRequest"),
+            ("t1", "job", {"status": "IN_PROGRESS", "statusDetails": {"a": "b\nc"}}, "InvalidRequest"),
             ("t1", "job", {"status": "IN_PROGRESS", "statusDetails": [1]}, "InvalidRequest"),
             ("t1", "job", {"status": "IN_PROGRESS", "stepTimeoutInMinutes": 0}, "InvalidRequest"),
         ],

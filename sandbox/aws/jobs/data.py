@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -133,9 +134,10 @@ class JobsDataPlane:
         for name, value in details.items():
             if not _DETAIL_NAME.fullmatch(name):
                 raise JobsDataError("InvalidRequest", f"the name {name[:150]!r} in statusDetails is not allowed")
-            if not isinstance(value, str) or not 1 <= len(value) <= MAX_DETAIL_CHARACTERS:
+            if not isinstance(value, str) or not 1 <= len(value) <= MAX_DETAIL_CHARACTERS or not _is_plain(value):
                 raise JobsDataError(
-                    "InvalidRequest", f"statusDetails.{name} must be text of 1 to {MAX_DETAIL_CHARACTERS} characters"
+                    "InvalidRequest",
+                    f"statusDetails.{name} must be text of 1 to {MAX_DETAIL_CHARACTERS} characters without line ends",
                 )
         return dict(details)
 
@@ -200,6 +202,11 @@ class JobsDataApi:
             _refuse(error)
         answer = {"executionState": found["executionState"]} if "executionState" in found else {}
         return {**answer, "jobDocument": json.dumps(found["jobDocument"])} if "jobDocument" in found else answer
+
+
+def _is_plain(text: str) -> bool:
+    r"""The pattern of the data plane's DetailsValue: ``[^\p{C}]+``."""
+    return not any(unicodedata.category(character).startswith("C") for character in text)
 
 
 def _as_https(execution: dict[str, Any]) -> dict[str, Any]:
