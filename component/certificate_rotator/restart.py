@@ -30,9 +30,10 @@ _DEFAULT_COMMANDS = {
     Runtime.CLASSIC: ("systemctl", "restart", "greengrass.service"),
     Runtime.LITE: ("systemctl", "restart", "ggl.core.iotcored.service", "ggl.core.tesd.service"),
 }
-# ``start`` lets the helper's parent end at once, so that ending this component's process tree spares it.
+# ``start`` lets the helper's parent end at once, so that ending this component's process tree spares it. The first
+# thing in quotes is the window's title to it; without one it would take the next word for the program.
 _WINDOWS_COMMAND = (
-    "cmd.exe", "/c", "start", "certificate-rotator", "/min", "powershell.exe", "-NoProfile", "-NonInteractive",
+    "cmd.exe", "/c", "start", "", "/min", "powershell.exe", "-NoProfile", "-NonInteractive",
     "-Command", "Start-Sleep -Seconds 1; Restart-Service -Name greengrass -Force",
 )  # fmt: skip
 

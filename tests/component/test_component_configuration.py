@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 
@@ -177,6 +178,9 @@ def test_on_windows_a_helper_that_outlives_the_component_restarts_the_service(tm
     assert not done.exists()
     words = asked.read_text().splitlines()
     assert words[:2] == ["/c", "start"]  # the helper's parent ends at once, so it is no part of the component's tree
+    line = subprocess.list2cmdline(default_command(Runtime.CLASSIC, "win32"))  # what Windows makes of the words
+    assert line.startswith('cmd.exe /c start "" /min powershell.exe -NoProfile ')  # a title first, or it is the program
+    assert line.endswith('-Command "Start-Sleep -Seconds 1; Restart-Service -Name greengrass -Force"')
     assert words[-1].endswith("Restart-Service -Name greengrass -Force")
     while not done.exists():
         time.sleep(0.01)
