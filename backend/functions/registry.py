@@ -7,6 +7,7 @@ makes at most two of each, over all three functions.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,6 +22,8 @@ from .csr import certifies
 from .errors import error_code
 
 EXCLUSIVE = "EXCLUSIVE_THING"
+DETACHING = (0.0, 1.0, 2.0, 4.0)
+"""Seconds between tries to delete: a detachment may take several to propagate, says DetachThingPrincipal."""
 _GONE = "ResourceNotFoundException"
 _PAGE = 250
 
@@ -121,7 +124,7 @@ class Registry:
         """Deactivate, detach and delete a certificate; each step may have been done before.
 
         Forced deletion takes a certificate's policy attachments along; where it does not, they are
-        detached one by one.
+        detached one by one. Where a thing is still in the way, its detachment is waited for.
         """
         steps = (
             lambda: self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE"),
@@ -136,14 +139,18 @@ class Registry:
                     raise
 
     def _delete(self, certificate_id: str, certificate_arn: str) -> None:
-        try:
-            self._iot.delete_certificate(certificateId=certificate_id, forceDelete=True)
-        except ClientError as error:
-            if error_code(error) != "DeleteConflictException":
-                raise
+        for pause in DETACHING:
+            try:
+                self._iot.delete_certificate(certificateId=certificate_id, forceDelete=True)
+            except ClientError as error:
+                if error_code(error) != "DeleteConflictException":
+                    raise
+            else:
+                return
             for policy in self.policies(certificate_arn):
                 self._iot.detach_policy(policyName=policy, target=certificate_arn)
-            self._iot.delete_certificate(certificateId=certificate_id, forceDelete=True)
+            time.sleep(pause)
+        self._iot.delete_certificate(certificateId=certificate_id, forceDelete=True)
 
     def issued_over(self, digest: str, since: datetime) -> str | None:
         """Id of a certificate over this public key that was registered since then; None if there is none.

@@ -130,6 +130,7 @@ class FakeAws:
         self.before_call: dict[str, Any] = {}
         self.page = 250
         self.force_delete_works = True
+        self.detaching = 0  # deletions that still meet a thing that was detached
 
     def client(self, service: str, _endpoint_url: str | None) -> FakeClient:
         return FakeClient(self, service)
@@ -180,7 +181,8 @@ class FakeAws:
 
     def iot_delete_certificate(self, request):
         found = self._certificate(request["certificateId"])
-        blocked = found.status == "ACTIVE" or found.things
+        blocked = found.status == "ACTIVE" or found.things or self.detaching > 0
+        self.detaching -= 1
         if blocked or (found.policies and not (request.get("forceDelete") and self.force_delete_works)):
             raise client_error("DeleteConflictException", "DeleteCertificate", 409)
         del self.certificates[request["certificateId"]]

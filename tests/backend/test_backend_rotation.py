@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from botocore.exceptions import ClientError
 from cryptography import x509
+
+from backend.functions import registry
 
 SCARCE = {  # registry calls of which an account has ten a second
     "iot:ListThingPrincipalsV2",
@@ -96,6 +99,27 @@ def test_a_certificate_with_several_pages_of_policies_hands_on_all(aws, make_dev
 def test_policies_are_detached_one_by_one_where_forced_deletion_does_not_take_them(device):
     device.aws.force_delete_works = False
     device.assert_only(rotate(device))
+
+
+def test_a_detachment_that_takes_its_time_is_waited_for(device, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(registry.time, "sleep", pauses.append)
+    device.aws.detaching = len(registry.DETACHING)
+    device.assert_only(rotate(device))
+    assert pauses == [0, 1, 2, 4]
+
+
+def test_a_deletion_that_is_never_allowed_is_raised_so_that_lambda_repeats(device, monkeypatch):
+    monkeypatch.setattr(registry.time, "sleep", lambda _seconds: None)
+    device.create()
+    device.aws.tick()
+    device.commit()
+    device.aws.detaching = 99
+    with pytest.raises(ClientError, match="DeleteConflict"):
+        device.ended("SUCCEEDED")
+    device.aws.detaching = 0
+    device.ended("SUCCEEDED")
+    assert list(device.attached) == [device.new]
 
 
 @pytest.mark.parametrize(
