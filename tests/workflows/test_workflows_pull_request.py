@@ -235,7 +235,8 @@ def test_a_fleet_that_cannot_be_read_fails_the_check_and_says_why_in_the_comment
 
     assert jobs["plan"].result == "failure"
     body = github.comments[0]["body"]
-    assert "## ❌ The change could not be compared with the fleet" in body
+    assert body.startswith("<!-- certfleet:plan -->\n## ❌ All fleets: 56 devices left to themselves\n")
+    assert "### ❌ `factory` could not be read" in body
     assert "belong to account 123456789012" in body
     assert "### Next" in body
 
