@@ -16,6 +16,7 @@ from .estimate import finish_at
 from .finding import Outcome, Reason
 from .forecast import Forecaster
 from .governance import Governance
+from .policy import Mode
 from .waves import cumulative_sizes
 
 if TYPE_CHECKING:
@@ -29,16 +30,7 @@ if TYPE_CHECKING:
 HORIZON = timedelta(days=90)  # over which the peak per day is taken
 NAMES_KEPT = 8  # of the newly due, as examples
 
-# What one rotation takes in the account and on the device.
-CALLS_PER_ROTATION = (
-    "CreateCertificateFromCsr",
-    "AttachPolicy",
-    "AttachThingPrincipal",
-    "UpdateCertificate",
-    "DetachPolicy",
-    "DetachThingPrincipal",
-    "DeleteCertificate",
-)
+CALLS_PER_ROTATION = 16  # of AWS IoT, by the backend, where the certificate has one IoT policy: see docs/backend.md
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +57,8 @@ class PolicyComparison:
 
     @property
     def remote_actions(self) -> int:
-        """Registry calls that rotating the newly due takes; each also restarts its device once."""
-        return self.newly_due * len(CALLS_PER_ROTATION)
+        """Calls to AWS IoT that rotating the newly due takes; each device is also restarted once."""
+        return self.newly_due * CALLS_PER_ROTATION
 
     @property
     def has_effect(self) -> bool:
@@ -123,7 +115,7 @@ def compare(
     counts = {name: _Counts() for name in sorted({*before.policies, *after.policies})}
     for device in devices:
         forecaster.add(device)
-        _count(counts, assess(device, before), assess(device, after))
+        _count(counts, _verdict(device, before), _verdict(device, after))
     peaks: dict[str, dict[object, int]] = {}
     for row in forecaster.result().rows:
         days = peaks.setdefault(row.policy, {})
@@ -139,37 +131,46 @@ def compare(
     )
 
 
-def _count(counts: dict[str, _Counts], base: Assessment | None, head: Assessment | None) -> None:
-    was_due, is_due = _is_due(base), _is_due(head)
-    if base is not None and base.policy is not None:
-        counts[base.policy].governed_base += 1
-        counts[base.policy].left_alone += head is None
-        if was_due and not is_due:
-            counts[base.policy].no_longer_due += 1
-    if head is None or head.policy is None:
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """One device under one of the refs."""
+
+    assessment: Assessment | None  # None: no policy governs it
+    is_due: bool  # it rotates now, or as soon as a window opens: the hour of the comparison makes no difference
+
+
+def _verdict(device: Device, governance: Governance) -> _Verdict:
+    assessment = assess(device, governance)
+    if assessment is None or assessment.policy is None:
+        return _Verdict(assessment, is_due=False)
+    is_enforced = governance.policies[assessment.policy].policy.mode is Mode.ENFORCE
+    outcomes = [(finding.outcome, finding.reason) for finding in assessment.findings]
+    others = [reason for outcome, reason in outcomes if outcome is not Outcome.ROTATE]
+    is_due = len(others) < len(outcomes) and all(reason is Reason.OUTSIDE_WINDOW for reason in others)
+    return _Verdict(assessment, is_due=is_enforced and is_due)
+
+
+def _count(counts: dict[str, _Counts], base: _Verdict, head: _Verdict) -> None:
+    was, now = base.assessment, head.assessment
+    if was is not None and was.policy is not None:
+        counts[was.policy].governed_base += 1
+        counts[was.policy].left_alone += now is None
+        counts[was.policy].no_longer_due += base.is_due and not head.is_due
+    if now is None or now.policy is None:
         return
-    of = counts[head.policy]
+    of = counts[now.policy]
     of.governed_head += 1
-    of.due += is_due
-    if not is_due or was_due:
+    of.due += head.is_due
+    if not head.is_due or base.is_due:
         return
     of.newly_due += 1
     if len(of.examples) < NAMES_KEPT:
-        of.examples.append(head.device)
-    reasons = [finding.reason for finding in head.findings if finding.outcome is Outcome.ROTATE]
+        of.examples.append(now.device)
+    reasons = [finding.reason for finding in now.findings if finding.outcome is Outcome.ROTATE]
     of.authority += Reason.AUTHORITY_MISMATCH in reasons
     of.key_type += Reason.KEY_TYPE_MISMATCH in reasons
     for reason in reasons:
         of.reasons[reason] = of.reasons.get(reason, 0) + 1
-
-
-def _is_due(assessment: Assessment | None) -> bool:
-    """Whether the device rotates now, or as soon as a window opens: the hour of the comparison makes no difference."""
-    if assessment is None:
-        return False
-    demands = [finding for finding in assessment.findings if finding.outcome is Outcome.ROTATE]
-    others = [finding.reason for finding in assessment.findings if finding.outcome is not Outcome.ROTATE]
-    return bool(demands) and all(reason is Reason.OUTSIDE_WINDOW for reason in others)
 
 
 def _policy(name: str, of: _Counts, before: Governance, after: Governance, peak: int) -> PolicyComparison:

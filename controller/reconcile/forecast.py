@@ -1,7 +1,8 @@
 """Rotations per day, policy and authority over any horizon, against what the rates allow.
 
 Every device is followed through its successive certificates, each rotated exactly when the schedule
-says. What must rotate already counts on the first day; what is blocked is counted and left out.
+says. What must rotate already counts on the first day; who is waived or suspended rotates once that
+ends. What is blocked, and what a policy only reports, is counted and left out.
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ from protocol.names import AWS_IOT_AUTHORITY
 
 from .assess import assess
 from .estimate import rate_per_minute
-from .finding import Outcome
+from .finding import Outcome, Reason
 from .governance import Governance, Governed
-from .schedule import dates_of, timing_of
+from .policy import Mode
+from .schedule import dates_of, is_urgent_at, timing_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from .device import Certificate, Device, FleetState
+    from .finding import Assessment
     from .policy import CertificateAuthority, DesiredState, Policy
     from .windows import OpenTime
 
 AWS_IOT_NOT_AFTER = datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)  # of every certificate that AWS IoT issues
 DAY = timedelta(days=1)
+_NEVER = datetime.max.replace(tzinfo=UTC)
+_HELD = frozenset({Reason.WAIVED, Reason.SUSPENDED})  # blocked, but only until an instant that is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +43,17 @@ class ForecastRow:
     policy: str
     authority: str
     rotations: int
-    capacity: int  # of the policy on that day: rate times open minutes
+    capacity: int  # of the policy on that day, whatever the authority: rate times open minutes
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the day asks more than the rates allow."""
-        return self.rotations > self.capacity
+
+@dataclass(frozen=True, slots=True)
+class OverCapacity:
+    """A day on which a policy asks more, of all authorities together, than its rates and windows allow."""
+
+    day: date
+    policy: str
+    rotations: int
+    capacity: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,17 @@ class Forecast:
     peak_day: date | None
     mean: float  # per day
     peak_without_jitter: int
-    blocked: int  # devices left out: a person must act first
+    blocked: int  # devices left out: a person must act first, or has left them out for longer than this looks
+    reported: int = 0  # devices left out: their policies only report
+
+    @property
+    def over_capacity(self) -> tuple[OverCapacity, ...]:
+        """Days that ask too much, in order of day and policy. A policy's authorities share what it may do."""
+        asked: dict[tuple[date, str], list[ForecastRow]] = {}
+        for row in self.rows:
+            asked.setdefault((row.day, row.policy), []).append(row)
+        sums = (OverCapacity(*key, sum(r.rotations for r in of), of[0].capacity) for key, of in sorted(asked.items()))
+        return tuple(one for one in sums if one.rotations > one.capacity)
 
     @property
     def per_day(self) -> dict[date, int]:
@@ -78,7 +98,7 @@ class Forecaster:
         self._days = max(1, -(-horizon // DAY))
         self._counts: Counter[tuple[date, str, str]] = Counter()
         self._without_jitter: Counter[date] = Counter()
-        self._blocked = 0
+        self._blocked = self._reported = 0
         self._steady = {
             name: replace(g.policy, schedule=replace(g.policy.schedule, jitter_percent=0))
             for name, g in self.governance.policies.items()
@@ -90,17 +110,26 @@ class Forecaster:
         governed = self.governance.policy_of(device)
         if assessment is None:
             return
-        if not isinstance(governed, Governed) or assessment.outcome is Outcome.BLOCKED:
+        if not isinstance(governed, Governed):
+            self._blocked += 1
+            return
+        if governed.policy.mode is Mode.REPORT:
+            self._reported += 1
+            return
+        held_until = self._held_until(device, governed)
+        if self._is_blocked(device, assessment, held_until):
             self._blocked += 1
             return
         certificate = device.attachments[0].certificate  # who has none is blocked
         overdue = any(finding.outcome is Outcome.ROTATE for finding in assessment.findings)
         authority = governed.policy.certificate.authority or certificate.authority or AWS_IOT_AUTHORITY
         first = assessment.timing.start if overdue and assessment.timing else None
-        for start in self._rotations(governed.policy, governed.open_time, certificate, authority, first):
+        issuer = self.governance.desired.authorities.get(authority)
+        life = _Life(governed.policy, governed.open_time, issuer, held_until)
+        for start in life.rotations(certificate, first, self._now, self._end):
             self._counts[start.date(), governed.policy.name, authority] += 1
-        steady = self._steady[governed.policy.name]
-        for start in self._rotations(steady, governed.open_time, certificate, authority, first):
+        steady = replace(life, policy=self._steady[governed.policy.name])
+        for start in steady.rotations(certificate, first, self._now, self._end):
             self._without_jitter[start.date()] += 1
 
     def result(self) -> Forecast:
@@ -125,19 +154,59 @@ class Forecaster:
             mean=total / self._days,
             peak_without_jitter=max(self._without_jitter.values(), default=0),
             blocked=self._blocked,
+            reported=self._reported,
         )
 
-    def _rotations(
-        self, policy: Policy, open_time: OpenTime, certificate: Certificate, authority: str, first: datetime | None
+    def _held_until(self, device: Device, governed: Governed) -> datetime:
+        """When the last of waiver and suspension ends; now, where there is neither."""
+        waiver, suspension = self.governance.waiver_of(device.name), governed.policy.suspend
+        ends = [waiver.expires] if waiver else []
+        ends += [suspension.until] if suspension and governed.is_suspended else []
+        return max(ends, default=self._now)
+
+    def _is_blocked(self, device: Device, assessment: Assessment, held_until: datetime) -> bool:
+        """Whether the device cannot rotate within the horizon unless a person acts."""
+        blocks = {finding.reason for finding in assessment.findings if finding.outcome is Outcome.BLOCKED}
+        if not blocks <= _HELD:
+            return True
+        not_after = device.attachments[0].certificate.not_after if device.attachments else None
+        expires_held = not_after is not None and self._now < not_after <= held_until
+        return bool(blocks) and (held_until >= self._end or expires_held)
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """What decides when one device rotates, again and again."""
+
+    policy: Policy
+    open_time: OpenTime
+    authority: CertificateAuthority | None
+    held_until: datetime  # by waiver or suspension
+
+    def rotations(
+        self, certificate: Certificate, first: datetime | None, now: datetime, end: datetime
     ) -> Iterator[datetime]:
-        """When this device rotates inside the horizon, certificate after certificate."""
-        start = first if first is not None else next_start(policy, open_time, certificate)
-        while start is not None and start < self._end:
-            start = max(start, self._now)
-            yield start
-            certificate = successor(certificate, start, self.governance.desired.authorities.get(authority))
-            following = next_start(policy, open_time, certificate)
-            start = following if following is not None and following > start else None
+        """When the device rotates from now until just before the end; ``first`` where that is known already."""
+        start = first if first is not None else next_start(self.policy, self.open_time, certificate)
+        while start is not None and start < end:
+            released = self._released(max(start, now), certificate)
+            if released >= end:
+                return
+            yield released
+            certificate = successor(certificate, released, self.authority)
+            following = next_start(self.policy, self.open_time, certificate)
+            start = following if following is not None and following > released else None
+
+    def _released(self, start: datetime, certificate: Certificate) -> datetime:
+        """The start, or the first open time once the device is held no longer."""
+        if start >= self.held_until:
+            return start
+        if certificate.not_before is not None and certificate.not_after is not None:
+            life = dates_of(self.policy, certificate.not_before, certificate.not_after).life
+            if is_urgent_at(self.held_until, certificate.not_after, life):
+                return self.held_until
+        window = self.open_time.next_open(self.held_until)
+        return _NEVER if window is None else window.start
 
 
 def forecast(

@@ -57,7 +57,7 @@ class Cost:
     """What rotating the newly due takes. Each rotation restarts its device's nucleus once."""
 
     devices: int
-    calls: int  # of AWS IoT's registry
+    calls: int  # to AWS IoT
     certificates: Mapping[str, int]  # by private authority: those that are billed
 
     @property

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from controller.reconcile.forecast import Forecast
+from controller.reconcile.forecast import Forecast, ForecastRow
 from controller.reconcile.policy import DesiredState
 
 from . import words
 from .as_json import FORMAT_VERSION, dump, failure_value
 from .console import Look, Page, table
 from .formats import Format
-from .markdown import failed
+from .markdown import code, failed
 from .markdown import table as markdown_table
 from .model import FleetFailure
 from .text import tell_failures
 
-_BAR = 30  # columns of the longest bar
-_PERIODS_SHOWN = 40
+_BAR = 10  # columns of the longest bar
+_ROOM_FOR_BARS = 90  # columns; narrower terminals keep the words
+_ROWS_OF_DAYS = 40  # more than so many are told by the week
+_ROWS_SHOWN = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +34,50 @@ class Forecasts:
 
 def _sentence(forecast: Forecast) -> str:
     if not forecast.total:
-        return f"no rotation in {words.count(forecast.days, 'day')}"
-    peak = f"peak {forecast.peak:,} on {forecast.peak_day}" if forecast.peak_day else ""
-    parts = [f"{words.count(forecast.total, 'rotation')} in {words.count(forecast.days, 'day')}", peak]
-    parts.append(f"mean {forecast.mean:,.1f} a day")
+        parts = [f"no rotation in {words.count(forecast.days, 'day')}"]
+    else:
+        parts = [f"{words.count(forecast.total, 'rotation')} in {words.count(forecast.days, 'day')}"]
+        parts += [f"peak {forecast.peak:,} on {forecast.peak_day}", f"mean {forecast.mean:,.1f} a day"]
     if forecast.peak_without_jitter > forecast.peak:
         parts.append(f"without jitter the peak would be {forecast.peak_without_jitter:,}")
     if forecast.blocked:
         parts.append(f"{forecast.blocked:,} blocked and left out")
+    if forecast.reported:
+        parts.append(f"{words.count(forecast.reported, 'device')} only reported and left out")
     return " · ".join(parts)
 
 
-def _periods(forecast: Forecast) -> Iterator[tuple[date, int]]:
-    """Days, or weeks where there are too many days: first day and rotations; empty ones are left out."""
-    step = 1 if len(forecast.per_day) <= _PERIODS_SHOWN else 7
-    counts: Counter[date] = Counter()
-    for day, number in forecast.per_day.items():
-        offset = (day - forecast.first_day).days // step * step
-        counts[forecast.first_day + timedelta(days=offset)] += number
-    yield from sorted(counts.items())
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Rotations of one policy and authority from a day on, for a day or a week."""
+
+    start: date
+    policy: str
+    authority: str
+    rotations: int
+    busiest: ForecastRow  # its busiest day, the first of them
+
+    def cells(self) -> tuple[str, ...]:
+        """As the tables have them."""
+        on_it = (f"{self.busiest.rotations:,}", f"{self.busiest.capacity:,}")
+        return f"{self.start}", self.policy, self.authority, f"{self.rotations:,}", *on_it
+
+
+_HEADS = ("From", "Policy", "Authority", "Rotations", "Most a day", "Allowed")
+
+
+def _lines(forecast: Forecast) -> list[_Line]:
+    """By day, or by week where there are too many days; what has no rotation is left out."""
+    step = 1 if len(forecast.rows) <= _ROWS_OF_DAYS else 7
+    periods: dict[tuple[date, str, str], list[ForecastRow]] = {}
+    for row in forecast.rows:
+        offset = (row.day - forecast.first_day).days // step * step
+        start = forecast.first_day + timedelta(days=offset)
+        periods.setdefault((start, row.policy, row.authority), []).append(row)
+    return [
+        _Line(*key, sum(row.rotations for row in rows), max(rows, key=lambda row: row.rotations))
+        for key, rows in sorted(periods.items())
+    ]
 
 
 def _text(forecasts: Forecasts, look: Look) -> str:
@@ -60,19 +86,28 @@ def _text(forecasts: Forecasts, look: Look) -> str:
         if number:
             page.gap()
         page.line((desired.fleet.name, "head"), "  ", _sentence(forecast))
-        periods = list(_periods(forecast))
-        if not periods:
+        lines = _lines(forecast)
+        if not lines:
             continue
         page.gap()
-        most = max(count for _, count in periods)
-        rows = [(f"{day}", f"{count:,}", "█" * max(1, round(_BAR * count / most))) for day, count in periods]
-        page.add(table(("From", "keep"), ("Rotations", "right"), ("", "cut"), rows=rows))
-        over = [row for row in forecast.rows if row.is_over]
-        for row in over[:_PERIODS_SHOWN]:
-            asks = f"{row.rotations:,} of {row.policy}, its rates and windows allow {row.capacity:,}"
-            page.line((f"{row.day}  over capacity: {asks}", "bad"))
+        most = max(line.rotations for line in lines)
+        bar = _BAR if look.width >= _ROOM_FOR_BARS else 0
+        rows = [(*line.cells(), "█" * -(-bar * line.rotations // most)) for line in lines[:_ROWS_SHOWN]]
+        kinds = ("keep", "wrap", "wrap", "right", "right", "right")
+        page.add(table(*zip(_HEADS, kinds, strict=True), ("", "cut"), rows=rows))
+        _tell_rest(page, len(lines) - _ROWS_SHOWN)
+        over = forecast.over_capacity
+        for one in over[:_ROWS_OF_DAYS]:
+            asks = f"{one.rotations:,} of {one.policy}, its rates and windows allow {one.capacity:,}"
+            page.line((f"{one.day}  over capacity: {asks}", "bad"))
+        _tell_rest(page, len(over) - _ROWS_OF_DAYS)
     tell_failures(page, forecasts.failures)
     return page.text()
+
+
+def _tell_rest(page: Page, rest: int) -> None:
+    if rest > 0:
+        page.line((f"and {words.count(rest, 'more row')}: --format json has all", "dim"))
 
 
 def _json(forecasts: Forecasts, _look: Look) -> str:
@@ -92,6 +127,7 @@ def _json(forecasts: Forecasts, _look: Look) -> str:
                     "mean": forecast.mean,
                     "peak_without_jitter": forecast.peak_without_jitter,
                     "blocked": forecast.blocked,
+                    "reported": forecast.reported,
                     "rows": [
                         {
                             "day": str(row.day),
@@ -113,10 +149,11 @@ def _json(forecasts: Forecasts, _look: Look) -> str:
 def _markdown(forecasts: Forecasts, _look: Look) -> str:
     sections = []
     for desired, forecast in forecasts.fleets:
-        rows = [(f"{day}", f"{count:,}") for day, count in _periods(forecast)]
-        sections.append(
-            f"## {desired.fleet.name}: {_sentence(forecast)}\n\n{markdown_table(('From', 'Rotations'), rows)}\n"
-        )
+        rows = [
+            (start, code(policy), code(by), *rest) for start, policy, by, *rest in map(_Line.cells, _lines(forecast))
+        ]
+        told = markdown_table(_HEADS, rows, at_most=_ROWS_SHOWN)
+        sections.append(f"## {desired.fleet.name}: {_sentence(forecast)}\n\n{told}\n")
     sections += [failed(failure) for failure in forecasts.failures]
     return "\n".join(sections)
 

@@ -75,9 +75,11 @@ def test_capacity_is_rate_times_open_minutes_and_too_much_is_told(make):
     rollout = make.rollout(maximum_per_minute=1)
     policy = make.policy(rollout=rollout, windows=[make.window("0 2 * * *", HOUR)])
     devices = [make.device(f"g{n}", age=179 * DAY) for n in range(61)]
-    (row,) = _forecast(make, devices, make.desired(policy), days=5).rows
-    assert (row.capacity, row.rotations, row.is_over) == (60, 61, True)
-    assert (row.policy, row.authority) == ("line-a", "plant-ca")
+    found = _forecast(make, devices, make.desired(policy), days=5)
+    (row,) = found.rows
+    assert (row.policy, row.authority, row.rotations, row.capacity) == ("line-a", "plant-ca", 61, 60)
+    assert [(one.policy, one.rotations, one.capacity) for one in found.over_capacity] == [("line-a", 61, 60)]
+    assert _forecast(make, devices[1:], make.desired(policy), days=5).over_capacity == ()
 
 
 def test_the_authoritys_validity_shortens_the_life_of_successors(make):
@@ -104,6 +106,64 @@ def test_authorities_are_told_apart_and_share_their_policys_capacity(make):
     rows = _forecast(make, devices, desired, days=1).rows
     assert [(row.authority, row.rotations) for row in rows] == [("aws-iot", 1), ("plant-ca", 1)]
     assert rows[0].capacity == rows[1].capacity == 100 * 24 * 60
+
+
+def test_authorities_that_ask_too_much_only_together_are_told_with_their_sum(make):
+    rollout = make.rollout(maximum_per_minute=1)
+    policy = make.policy(rule=make.rule(authority=None), rollout=rollout, windows=[make.window("0 2 * * *", HOUR)])
+    devices = [make.device(f"g{n}", age=200 * DAY, authority="aws-iot" if n % 2 else "plant-ca") for n in range(62)]
+    found = _forecast(make, devices, make.desired(policy), days=5)
+    assert {row.rotations for row in found.rows} == {31}
+    assert [(one.rotations, one.capacity) for one in found.over_capacity] == [(62, 60)]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "age", "days_left", "starts"),
+    [
+        ("overdue: as soon as it may", 200, None, ["2026-12-03"]),
+        ("due while it is held: likewise", 175, None, ["2026-12-03"]),
+        ("due after that: on its day", 160, None, ["2026-12-13"]),
+        ("its certificate ends while it is held", 200, 9, []),
+        ("and would end soon after", 200, 12, ["2026-12-03"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("by", ["waiver", "suspension", "both"])
+def test_who_is_left_out_for_ten_days_rotates_after_that(make, by, sentence, age, days_left, starts):
+    until, sooner = make.now + 10 * DAY, make.now + 4 * DAY
+    suspend = {"waiver": None, "suspension": make.suspension(until), "both": make.suspension(sooner)}[by]
+    waivers = () if by == "suspension" else (make.waiver("g", expires=until),)
+    desired = make.desired(make.policy(suspend=suspend), waivers=waivers)
+    found = _forecast(make, [make.device("g", age=age * DAY, left=days_left and days_left * DAY)], desired)
+    assert [str(row.day) for row in found.rows] == starts, sentence
+    assert found.blocked == (not starts), sentence
+
+
+def test_who_is_held_waits_for_the_window_after_that_unless_its_end_is_near(make):
+    nightly = [make.window("0 2 * * 0", HOUR)]  # a Sunday; 3 December is a Thursday
+    desired = make.desired(make.policy(suspend=make.suspension(make.now + 10 * DAY), windows=nightly))
+    days = [
+        str(row.day)
+        for left in (None, 12 * DAY)
+        for row in _forecast(make, [make.device(age=200 * DAY, left=left)], desired).rows
+    ]
+    assert days == ["2026-12-06", "2026-12-03"]
+    never = [*nightly, make.window("0 0 * * *", 25 * HOUR, kind=WindowKind.DENY)]
+    shut = make.desired(make.policy(suspend=make.suspension(make.now + 10 * DAY), windows=never))
+    assert _forecast(make, [make.device(age=200 * DAY)], shut).total == 0
+
+
+def test_who_is_left_out_for_longer_than_the_horizon_is_counted_with_the_blocked(make):
+    desired = make.desired(waivers=(make.waiver("old", "young", expires=make.now + 100 * DAY),))
+    devices = [make.device("old", age=200 * DAY), make.device("young", age=150 * DAY), make.device("free")]
+    found = _forecast(make, devices, desired)
+    assert (found.total, found.blocked) == (0, 1)
+
+
+def test_what_a_policy_only_reports_is_no_rotation_to_come(make):
+    devices = [make.device("a", age=200 * DAY), make.device("b"), make.device("c", certificates=())]
+    found = _forecast(make, devices, make.desired(make.policy(mode=Mode.REPORT)))
+    assert (found.total, found.blocked, found.reported) == (0, 0, 3)
 
 
 # ---- estimate
@@ -152,7 +212,7 @@ def test_a_tighter_max_age_tells_who_rotates_and_what_it_takes(make):
     assert of.reasons == {Reason.AGE_EXCEEDED: 3}
     assert of.jobs == 3  # one device, then three of them two at a time
     assert of.peak_per_day == 4
-    assert of.remote_actions == 3 * len(CALLS_PER_ROTATION)
+    assert of.remote_actions == 3 * CALLS_PER_ROTATION
     assert of.finish is not None
     assert of.has_effect
 
@@ -196,6 +256,20 @@ def test_no_change_has_no_effect_and_changes_of_every_kind_are_words(make):
         "spec.mode": ("enforce", "report"),
         "spec.suspend": (None, "line rebuild"),
     }
+
+
+def test_a_policy_that_only_reports_rotates_nothing_until_it_is_enforced(make):
+    reporting, enforcing = make.desired(make.policy(mode=Mode.REPORT)), make.desired()
+    devices = [make.device("old", age=200 * DAY), make.device("key", key_type="RSA-2048"), make.device("young")]
+
+    def counts(base, head):
+        (of,) = compare(devices, base, head, make.state(), make.now).policies
+        return of.newly_due, of.no_longer_due, of.due, of.jobs, of.peak_per_day
+
+    assert counts(reporting, enforcing) == (2, 0, 2, 1, 2)
+    assert counts(enforcing, reporting) == (0, 2, 0, 0, 0)
+    stricter = make.desired(make.policy(rule=make.rule(max_age=5 * DAY), mode=Mode.REPORT))
+    assert counts(reporting, stricter) == (0, 0, 0, 0, 0)
 
 
 def test_devices_that_policies_tie_over_are_counted_under_none(make):

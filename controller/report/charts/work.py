@@ -51,7 +51,7 @@ def forecast(fleet: FleetReport) -> Chart:
         title,
         f"{words.count(found.total, 'rotation')} in {words.count(found.days, 'day')}, by week and authority: "
         f"mean {found.mean:,.1f} a day, peak {found.peak:,} on {found.peak_day}; rates and windows allow "
-        f"{_allowed(found, found.peak_day):,} on that day.",
+        f"{_allowed(found, found.peak_day):,} on that day.{_saved(found)}",
         columns(labels, series),
         tuple((row.name, row.meaning) for row in series),
         ("Week from", *(row.name for row in series), "on its busiest day", "allowed that day"),
@@ -77,11 +77,17 @@ def _allowed(found: Forecast, day: date | None) -> int:
     return sum({row.policy: row.capacity for row in found.rows if row.day == day}.values())
 
 
+def _saved(found: Forecast) -> str:
+    """What the jitter buys, where it buys something."""
+    without = found.peak_without_jitter
+    return f" Without jitter the peak would be {without:,}." if without > found.peak else ""
+
+
 def _over(found: Forecast) -> tuple[str, ...]:
-    over = [row for row in found.rows if row.is_over]
+    over = found.over_capacity
     notes = [
-        f"{row.day}: {row.policy} asks {row.rotations:,}, its rates and windows allow {row.capacity:,}"
-        for row in over[:OVER_SHOWN]
+        f"{one.day}: {one.policy} asks {one.rotations:,}, its rates and windows allow {one.capacity:,}"
+        for one in over[:OVER_SHOWN]
     ]
     if len(over) > OVER_SHOWN:
         notes.append(f"and {words.count(len(over) - OVER_SHOWN, 'more day')} over capacity")
