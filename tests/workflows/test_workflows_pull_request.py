@@ -238,7 +238,7 @@ def test_a_fleet_that_cannot_be_read_fails_the_check_and_says_why_in_the_comment
     assert body.startswith("<!-- certfleet:plan -->\n## ❌ All fleets: 56 devices left to themselves\n")
     assert "### ❌ `factory` could not be read" in body
     assert "belong to account 123456789012" in body
-    assert "### Next" in body
+    assert "### ⛔ factory: refused · 56 devices left to themselves" in body, "those of the account that it was"
 
 
 def test_what_is_kept_in_golden_is_all_used():
