@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from protocol.algorithms import KeyType
+from protocol.algorithms import Family, KeyType
 from sandbox.bus import Bus, Message
 from sandbox.clock import SandboxClock
 from sandbox.edge import MqttEndpoint
@@ -204,6 +204,26 @@ def openssl(*arguments):
 def openssl_says_they_match(root):
     certified = openssl("x509", "-in", str(root / "thingCert.crt"), "-noout", "-pubkey")
     return certified == openssl("pkey", "-in", str(root / "privKey.key"), "-pubout")
+
+
+def openssl_says_of(request, folder):
+    """The lines that openssl prints of a signing request whose signature holds."""
+    (folder / "request.pem").write_bytes(request.public_bytes(PEM))
+    command = ["openssl", "req", "-in", str(folder / "request.pem"), "-noout", "-text", "-verify"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "verify OK" in done.stderr + done.stdout
+    return {line.strip() for line in done.stdout.splitlines()}
+
+
+def signed_with(algorithm):
+    """How openssl says that a signing request is signed with an algorithm."""
+    name = algorithm.hash_name.lower()
+    if algorithm.family is Family.ECDSA:
+        return {f"Signature Algorithm: ecdsa-with-{name.upper()}"}
+    if not algorithm.is_pss:
+        return {f"Signature Algorithm: {name}WithRSAEncryption"}
+    salt = f"Salt Length: 0x{int(name[3:]) // 8:X}"
+    return {"Signature Algorithm: rsassaPss", f"Hash Algorithm: {name}", f"Mask Algorithm: mgf1 with {name}", salt}
 
 
 def wait_for_log(nucleus, text, timeout=20, *, after=0):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from component_site import OPENSSL_KEY, SUBJECT
+from component_site import OPENSSL_KEY, SUBJECT, openssl_says_of, signed_with
 from component_tokens import KINDS, PIN
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
@@ -67,6 +67,7 @@ def test_a_token_rotates_with_each_key_type_that_the_tls_library_can_use(token, 
         job = site.wait_ended(key_type.value)
         assert job["status"] == "SUCCEEDED", (job, nucleus.log_file.read_text()[-3000:])
         assert OPENSSL_KEY[key_type] in token.certificate_text(LABEL, tmp_path)
+        assert signed_with(algorithm) <= openssl_says_of(site.record["csr"], tmp_path)
         assert token.proves(LABEL, tmp_path)
     assert first not in site.active
 
