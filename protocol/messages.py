@@ -155,7 +155,6 @@ class JobsAnswer:
     client_token: Optional[str] = None
 
 
-COMMIT_ACCEPTED = b"{}"
 GET_NEXT = b"{}"
 
 

@@ -2,6 +2,7 @@
 
 A refusal for a cause that a repeat does not cure is answered with its code. A failure that may pass
 is not answered: the device asks again within its time limit, while a rejection would end its job.
+Every answer names the job that it was asked for, so that a device can tell one that comes late.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def _reject(services: Services, event: Mapping[str, Any], function: str, refusal
     )
     topic = event.get("topic")
     if isinstance(topic, str) and topics.parse_rotation_topic(topic) is not None:
-        payload = Rejected(str(refusal), refusal.code.value).encode()
+        payload = Rejected(str(refusal), refusal.code.value, _text(event, "jobId") or None).encode()
         services.registry.publish(topics.outcome(topic, topics.REJECTED), payload)
     return {"status": "rejected", "code": refusal.code.value}
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from protocol import topics
-from protocol.messages import COMMIT_ACCEPTED
+from protocol.messages import CommitAccepted
 from protocol.rejections import RejectionCode
 
 from . import decide, ending
@@ -41,7 +41,7 @@ def commit(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
         _commit(services, event, rotation)
     if rotation is not None and step is CommitStep.SETTLE:
         _settle(services, event, rotation)
-    services.registry.publish(topics.outcome(event.topic, topics.ACCEPTED), COMMIT_ACCEPTED)
+    services.registry.publish(topics.outcome(event.topic, topics.ACCEPTED), CommitAccepted(event.job_id).encode())
     decided("accepted", function=FUNCTION, thing=event.thing_name, job=event.job_id, principal=event.principal)
     return {"status": "accepted"}
 

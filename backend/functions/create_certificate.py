@@ -161,7 +161,7 @@ def _undo(services: Services, rotation: Rotation, who: str) -> None:
 def _accept(services: Services, event: CreateEvent, rotation: Rotation) -> dict[str, Any]:
     if rotation.certificate_pem is None:
         raise ContradictionError(f"the record of {rotation.thing_name} says created but holds no certificate")
-    payload = CreateAccepted(rotation.certificate_pem).encode()
+    payload = CreateAccepted(rotation.certificate_pem, event.job_id).encode()
     services.registry.publish(topics.outcome(event.topic, topics.ACCEPTED), payload)
     decided(
         "accepted",

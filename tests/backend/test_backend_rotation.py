@@ -42,12 +42,20 @@ def test_a_rotation_leaves_the_new_certificate_alone_with_the_old_ones_policies(
     assert device.aws.notices == []
 
 
-def test_a_rotation_answers_on_the_standard_topics(device):
+def test_a_rotation_answers_on_the_standard_topics_and_names_the_job(device):
     new = rotate(device)
+    pem = device.aws.certificates[new].pem
     assert device.aws.published == [
-        ("awslabs/things/gw-1/certificate/create/accepted", {"certificatePem": device.aws.certificates[new].pem}),
-        ("awslabs/things/gw-1/certificate/commit/accepted", {}),
+        ("awslabs/things/gw-1/certificate/create/accepted", {"certificatePem": pem, "jobId": "certfleet-line-a-1"}),
+        ("awslabs/things/gw-1/certificate/commit/accepted", {"jobId": "certfleet-line-a-1"}),
     ]
+
+
+def test_a_rejection_names_the_job_that_was_asked_for_as_far_as_it_is_text(device):
+    device.create(jobId="job-0")
+    device.commit(jobId="job-9")
+    device.create(jobId=7)
+    assert [answer.get("jobId") for _, answer in device.aws.published] == ["job-0", "job-9", None]
 
 
 def test_the_public_view_follows_the_rotation(device):

@@ -50,7 +50,7 @@ def test_a_rotation_from_a_private_ca_that_signs_with(world, device, authorities
     assert outcome == "create/accepted", answer
     [device.principal] = set(device.certificates()) - {device.old}
     device.commit()
-    assert device.answer() == ("commit/accepted", {})
+    assert device.answer() == ("commit/accepted", {"jobId": device.job})
     device.report("SUCCEEDED")
     assert world.stack.drain(20)
     assert list(device.certificates()) == [device.principal]

@@ -104,7 +104,7 @@ def test_after_the_commit_both_stay_until_a_connection_and_the_operator_is_told_
 ):
     created.principal = created.new
     created.commit()
-    assert created.answer() == ("commit/accepted", {})
+    assert created.answer() == ("commit/accepted", {"jobId": created.job})
     end(world, created)
     assert world.stack.drain(20)
     assert set(created.certificates()) == {created.old, created.new}

@@ -19,7 +19,7 @@ def rotate(device):
     certificate = x509.load_pem_x509_certificate(answer["certificatePem"].encode())
     [device.principal] = set(device.certificates()) - {device.old}
     device.commit()
-    assert device.answer() == ("commit/accepted", {})
+    assert device.answer() == ("commit/accepted", {"jobId": device.job})
     device.report("SUCCEEDED")
     assert device.world.stack.drain(20)
     return certificate
