@@ -94,9 +94,10 @@ def _devices(make, policy, ages, kinds):
     ]
 
 
-def _both_ways(make, policy, devices, luck, every, days):
+def _both_ways(make, policy, devices, luck, every, days, incidents=()):
     """What rotated when: the short way, and run after run by the whole planner."""
-    desired = make.desired(policy, waivers=(make.waiver("g00", expires=make.now + 6 * DAY),))
+    waiver = make.waiver("g00", expires=make.now + 6 * DAY)
+    desired = make.desired(policy, waivers=(waiver,), incidents=incidents)
     course = Course(policy, desired, make.state(), {d.name: Life(d) for d in devices}, luck)
     course.play(make.now, make.now + days * DAY, every)
     return course.fleet.record.rotated, _plainly(make, devices, desired, days=days, every=every, luck=luck)[policy.name]
@@ -152,7 +153,10 @@ def test_it_rotates_the_same_devices_at_the_same_minutes_as_the_whole_planner_ru
     rates = st.sampled_from([0, 0.3])
     luck = Luck(data.draw(st.integers(0, 99)), data.draw(rates), data.draw(rates))
     every, days = data.draw(st.sampled_from([(2 * HOUR, 16), (5 * HOUR, 30)]))
-    shortly, plainly = _both_ways(make, policy, _devices(make, policy, ages, kinds), luck, every, days)
+    leaks = [(), (make.incident(key_type=RSA, deadline=make.now + 3 * DAY, ignore_windows=data.draw(st.booleans())),)]
+    incidents = data.draw(st.sampled_from(leaks))
+    devices = _devices(make, policy, ages, kinds)
+    shortly, plainly = _both_ways(make, policy, devices, luck, every, days, incidents)
     assert shortly == plainly
 
 
@@ -302,3 +306,26 @@ def test_capacity_is_never_exceeded_on_any_minute_of_any_simulated_day(
     assert record.most_in_flight <= flight
     assert record.most_open_jobs <= 3
     assert len(record.rotated) == len({name for name, _when in record.rotated}), "each once"
+
+
+# ---- the virtual AWS IoT Jobs
+
+
+def test_a_standing_job_lets_go_of_who_leaves_and_forgets_what_it_did_weeks_ago(make):
+    old = [make.device(f"g{n}", age=200 * DAY) for n in range(3)]
+    (wave,) = make.plan(old, make.desired()).jobs
+    standing = replace(wave, job_id="cf-line-a-standing-0123456789abcdef", is_standing=True)
+    fleet = VirtualFleet(make.policy(), {}, {d.name: Life(d) for d in old}, Luck())
+    fleet.lives["g1"].away_until = make.now + 90 * DAY
+    assert fleet.make(standing, make.now) == {"g0", "g1", "g2"}
+    fleet.pass_until(make.now + HOUR)
+    assert [name for name, _when in fleet.record.rotated] == ["g0", "g2"]
+    job = fleet.jobs[standing.job_id]
+
+    later = make.now + 30 * DAY
+    nobody = replace(standing, devices=())
+    assert fleet.make(nobody, later) == {"g1"}
+    assert {name: execution.status.value for name, execution in job.executions.items()} == {"g1": "REMOVED"}
+    assert fleet.lives["g1"].device.executions == ()
+    assert fleet.open_jobs == {standing.job_id}, "a continuous job does not end by itself"
+    assert fleet.next_event is None
