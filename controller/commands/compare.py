@@ -35,9 +35,13 @@ def run(context: Context) -> ExitCode:
     bases = {_place(desired): desired for desired in _base(context)}
     heads = load_desired(context)
     gone = [bases[place] for place in sorted(set(bases) - {_place(head) for head in heads})]
-    gone = [replace(base, policies=()) for base in gone if arguments.fleet in {None, base.fleet.name}]
+    commit = heads[0].commit
+    gone = [replace(base, policies=(), commit=commit) for base in gone if arguments.fleet in {None, base.fleet.name}]
     found, failures = each_fleet(
-        (*heads, *gone), lambda head: _change(context, bases.get(_place(head)) or replace(head, policies=()), head)
+        (*heads, *gone),
+        lambda head: _change(
+            context, bases.get(_place(head)) or replace(head, policies=()), head, is_gone=head in gone
+        ),
     )
     context.emit(Comparisons(arguments.base, found, failures), RENDERERS)
     return gravest([_exit_code(change) for change in found], failures)
@@ -60,7 +64,7 @@ def _base(context: Context) -> tuple[DesiredState, ...]:
     return load_snapshot(snapshot, now=min(context.now(), snapshot.committed_at or context.now()))
 
 
-def _change(context: Context, base: DesiredState, head: DesiredState) -> FleetChange:
+def _change(context: Context, base: DesiredState, head: DesiredState, *, is_gone: bool) -> FleetChange:
     groups = {policy.thing_group for policy in head.policies}
     gone = tuple(policy for policy in base.policies if policy.thing_group not in groups)
     both = replace(head, policies=head.policies + gone)  # so that devices carry the groups of either
@@ -70,7 +74,7 @@ def _change(context: Context, base: DesiredState, head: DesiredState) -> FleetCh
         of_base = _refusals(context, observed, base, observed.state) if refusals else ()
     known = tuple(refusal for refusal in refusals if _is_among(refusal, of_base))
     caused = tuple(refusal for refusal in refusals if refusal not in known)
-    return FleetChange(head, comparison, observed.now, caused, known)
+    return FleetChange(head, comparison, observed.now, caused, known, is_gone=is_gone)
 
 
 def _refusals(context: Context, observed: Observed, desired: DesiredState, state: FleetState) -> tuple[Refusal, ...]:

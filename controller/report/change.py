@@ -31,6 +31,7 @@ class FleetChange:
     seen_at: datetime
     refusals: tuple[Refusal, ...] = ()
     known: tuple[Refusal, ...] = ()
+    is_gone: bool = False  # head has no document of this fleet: no run will look at its account
 
     @property
     def shown(self) -> tuple[PolicyComparison, ...]:

@@ -7,6 +7,7 @@ comment, link anywhere or call anyone.
 from __future__ import annotations
 
 from controller.reconcile.compare import PolicyComparison
+from controller.reconcile.plan import Refusal
 
 from . import words
 from .change import Comparisons, FleetChange, cost_of, money, sentence, span
@@ -18,6 +19,14 @@ _MERGE_ALL_THE_SAME = (
     "Or, if this is what you want: have someone merge who may bypass this check. That alone rotates nothing: "
     "the `reconcile` run stops at the guardrail again, and waits for a reviewer of `certfleet-override`."
 )
+_NOBODY_IS_ASKED = (
+    "The Fleet document is gone with this change: after the merge no run looks at that account any more, "
+    "and nobody is asked"
+)
+_RETIRE = [
+    "To retire the fleet, keep its Fleet document and remove its policies first; remove the document after that.",
+    "If it went by mistake, bring it back.",
+]
 _PRICES = "Prices are list prices of us-east-1, to the order of magnitude."
 
 
@@ -52,7 +61,7 @@ def _fleet(change: FleetChange, level: str) -> list[str]:
     sections = [f"{level} {icon} {change.desired.fleet.name}: {verdict}{sentence([change])}\n"]
     sections += [
         f"> [!CAUTION]\n> **Refused by `{refusal.guardrail}`** ({refusal.policy or 'the whole fleet'}): "
-        f"{plain(refusal.message)}.  \n> What a reviewer will be asked for: `{refusal.override}`\n"
+        f"{plain(refusal.message)}.  \n> {_asked(change, refusal)}\n"
         for refusal in change.refusals
     ]
     for policy in change.shown:
@@ -70,6 +79,10 @@ def _fleet(change: FleetChange, level: str) -> list[str]:
         known = ", ".join(dict.fromkeys(f"`{refusal.guardrail}`" for refusal in change.known))
         sections.append(f"Without this change, {known} refuses the plan as well: the next reconcile asks a person.\n")
     return sections
+
+
+def _asked(change: FleetChange, refusal: Refusal) -> str:
+    return f"{_NOBODY_IS_ASKED}." if change.is_gone else f"What a reviewer will be asked for: `{refusal.override}`"
 
 
 def _title(policy: PolicyComparison) -> str:
@@ -135,7 +148,10 @@ def _steps(comparisons: Comparisons) -> list[str]:
     changes = comparisons.fleets
     if comparisons.failures:
         return ["Mend what the fleet's message names.", "Run this job again: nothing is known of that fleet yet."]
-    if any(change.refusals for change in changes):
+    refused = [change for change in changes if change.refusals]
+    if refused and all(change.is_gone for change in refused):
+        return _RETIRE
+    if refused:
         return [
             "Make the change smaller: a first wave of a few devices (`rollout.waves`), or one policy at a time.",
             _MERGE_ALL_THE_SAME,

@@ -72,7 +72,8 @@ def _refusals(page: Page, change: FleetChange) -> None:
         page.gap()
         page.line(("REFUSED  ", "bold bad"), (refusal.guardrail, "head"), (f"  {refusal.policy or 'fleet'}", "dim"))
         page.line(refusal.message, indent=4)
-        page.line(("→ ", "change"), refusal.override, indent=4)
+        remedy = "keep the Fleet document until no policy governs the fleet" if change.is_gone else refusal.override
+        page.line(("→ ", "change"), remedy, indent=4)
     for refusal in change.known:
         page.gap()
         page.line((f"refused without this change too, by {refusal.guardrail}: {refusal.message}", "dim"), indent=2)

@@ -126,3 +126,6 @@ def test_a_fleet_that_is_deleted_or_renamed_is_compared_before_the_merge(governe
     [fleet] = told.json["fleets"]
     assert (fleet["fleet"], fleet["left_alone"]) == ("factory", 6)
     assert [refusal["guardrail"] for refusal in fleet["refusals"]] == ["orphans"]
+    comment = governed.run("plan", "--base", "HEAD~2", "--format", "markdown").out
+    assert "no run looks at that account any more, and nobody is asked" in comment
+    assert "What a reviewer will be asked for" not in comment, "no run would ask"

@@ -1,5 +1,6 @@
 """The pull request's comment, where several fleets, or several things at once, are told."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -112,3 +113,13 @@ def test_a_refusal_of_the_whole_fleet_stands_on_the_fleets_line():
     assert "**Refused by `maxChangePercent`** (the whole fleet): 45 % of 80 at once" in told(change)
     assert told(change, as_=Format.GITHUB).startswith("::error file=desired_state/x.yaml,line=1,")
     assert "REFUSED  maxChangePercent  fleet" in told(change, as_=Format.TEXT)
+
+
+def test_of_a_fleet_that_is_gone_nobody_will_be_asked_so_the_comment_says_how_to_retire_it():
+    refusal = Refusal("orphans", None, "the desired state has no policy", "--override orphans=6")
+    change = replace(fleet("north", policy(left_alone=6, governed_head=0), refusals=(refusal,)), is_gone=True)
+    text = told(change)
+    assert "nobody is asked.\n" in text
+    assert "1. To retire the fleet, keep its Fleet document and remove its policies first" in text
+    assert "--override" not in text
+    assert "→ keep the Fleet document until no policy governs the fleet" in told(change, as_=Format.TEXT)
