@@ -26,7 +26,8 @@ from controller.report.comparison import RENDERERS
 def run(context: Context) -> ExitCode:
     """Compare every fleet; one that the base does not have yet, or the head no more, counts as without policies there.
 
-    Exits 2 where the change makes a device rotate, 3 where a guardrail would refuse what it makes rotate.
+    Exits 2 where the change makes a device rotate, or at another time; 3 where a guardrail would refuse what it
+    makes rotate.
     """
     arguments = context.arguments
     if impossible := context.formats - set(RENDERERS):
@@ -50,7 +51,7 @@ def run(context: Context) -> ExitCode:
 def _exit_code(change: FleetChange) -> ExitCode:
     if change.refusals:
         return ExitCode.REFUSED
-    return ExitCode.CHANGES if change.comparison.newly_due else ExitCode.IN_SYNC
+    return ExitCode.CHANGES if change.comparison.makes_rotate else ExitCode.IN_SYNC
 
 
 def _place(desired: DesiredState) -> tuple[str, str]:

@@ -29,8 +29,26 @@ if TYPE_CHECKING:
 
 HORIZON = timedelta(days=90)  # over which the peak per day is taken
 NAMES_KEPT = 8  # of the newly due, as examples
+WORTH_TELLING = timedelta(minutes=15)  # by which a start or an end is another one
 
 CALLS_PER_ROTATION = 16  # of AWS IoT, by the backend, where the certificate has one IoT policy: see docs/backend.md
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """When devices rotate at the given rates, waves and windows; None: no window is open for it."""
+
+    start: datetime | None  # when the first may begin
+    finish: datetime | None  # when the last has rotated
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Devices that must rotate with and without the change, but at another time."""
+
+    devices: int
+    base: Span
+    head: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +68,10 @@ class PolicyComparison:
     jobs: int
     largest_job: int  # devices that one job starts at once
     peak_per_day: int
-    start: datetime | None  # when the first may begin; None: windows forbid
-    finish: datetime | None  # when the last of the due has rotated at the given rates; None: windows forbid
+    span: Span  # of all that are due under head
     reasons: dict[Reason, int]  # of the newly due
     examples: tuple[str, ...]  # names of the newly due, the first few
+    moved: Moved | None = None
 
     @property
     def remote_actions(self) -> int:
@@ -64,7 +82,12 @@ class PolicyComparison:
     def has_effect(self) -> bool:
         """Whether the change does anything to this policy's devices."""
         counts_differ = self.governed_base != self.governed_head
-        return bool(self.newly_due or self.no_longer_due or self.left_alone or counts_differ)
+        return bool(self.newly_due or self.no_longer_due or self.left_alone or self.moved or counts_differ)
+
+    @property
+    def makes_rotate(self) -> bool:
+        """Whether a device rotates because of the change, or at another time than without it."""
+        return bool(self.newly_due or self.moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +110,11 @@ class Comparison:
         return sum(policy.no_longer_due for policy in self.policies)
 
     @property
+    def makes_rotate(self) -> bool:
+        """Whether a device rotates because of the change, or at another time than without it."""
+        return any(policy.makes_rotate for policy in self.policies)
+
+    @property
     def left_alone(self) -> dict[str, int]:
         """Devices that no policy governs any more because of the change, by the policy that did."""
         return {policy.policy: policy.left_alone for policy in self.policies if policy.left_alone}
@@ -99,6 +127,7 @@ class _Counts:
     left_alone: int = 0
     newly_due: int = 0
     no_longer_due: int = 0
+    still_due: int = 0
     authority: int = 0
     key_type: int = 0
     due: int = 0
@@ -161,6 +190,7 @@ def _count(counts: dict[str, _Counts], base: _Verdict, head: _Verdict) -> None:
     of = counts[now.policy]
     of.governed_head += 1
     of.due += head.is_due
+    of.still_due += base.is_due and head.is_due and was is not None and was.policy == now.policy
     if not head.is_due or base.is_due:
         return
     of.newly_due += 1
@@ -190,11 +220,30 @@ def _policy(name: str, of: _Counts, before: Governance, after: Governance, peak:
         jobs=len(jobs),
         largest_job=max(jobs, default=0),
         peak_per_day=peak,
-        start=max(new.opens.start, after.now) if new and new.opens else None,
-        finish=finish_at(new, of.due, of.governed_head, after.now, is_urgent=False) if new else None,
+        span=_span(new, of.due, of.governed_head, after.now),
         reasons=dict(sorted(of.reasons.items())),
         examples=tuple(of.examples),
+        moved=_moved(old, new, of, after.now),
     )
+
+
+def _moved(old: Governed | None, new: Governed | None, of: _Counts, now: datetime) -> Moved | None:
+    base = _span(old, of.still_due, of.governed_base, now)
+    head = _span(new, of.still_due, of.governed_head, now)
+    is_moved = of.still_due and (_differ(base.start, head.start) or _differ(base.finish, head.finish))
+    return Moved(of.still_due, base, head) if is_moved else None
+
+
+def _differ(one: datetime | None, other: datetime | None) -> bool:
+    """Whether by so much that it is worth telling."""
+    return one != other and (one is None or other is None or abs(one - other) >= WORTH_TELLING)
+
+
+def _span(governed: Governed | None, devices: int, population: int, now: datetime) -> Span:
+    if governed is None:
+        return Span(None, None)
+    start = max(governed.opens.start, now) if governed.opens else None
+    return Span(start, finish_at(governed, devices, population, now, is_urgent=False))
 
 
 def _jobs(governed: Governed, of: _Counts) -> list[int]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.reconcile.compare import Comparison, PolicyComparison
+from controller.reconcile.compare import Comparison, Moved, PolicyComparison
 from controller.reconcile.plan import Refusal
 from controller.reconcile.policy import DesiredState
 from protocol.names import AWS_IOT_AUTHORITY
@@ -102,6 +102,8 @@ def sentence(changes: Iterable[FleetChange]) -> str:
         parts += [f"{words.count(sum(p.newly_due for _, p in due), 'device')} newly to rotate", _when(due), _costs(due)]
     if no_longer:
         parts.append(f"{words.count(no_longer, 'device')} no longer to rotate")
+    if later := sum(policy.moved.devices for change in listed for policy in change.shown if policy.moved):
+        parts.append(f"{words.count(later, 'device')} due already, at another time")
     if alone:
         parts.append(f"{words.count(alone, 'device')} left to themselves")
     return " · ".join(parts) or "no device rotates earlier or later at once"
@@ -109,15 +111,32 @@ def sentence(changes: Iterable[FleetChange]) -> str:
 
 def span(policy: PolicyComparison) -> str:
     """When the policy's due devices rotate, and how long that takes."""
-    if policy.start is None or policy.finish is None:
+    start, finish = policy.span.start, policy.span.finish
+    if start is None or finish is None:
         return "never: no window is open for it"
-    took = words.duration(policy.finish - policy.start)
-    return f"from {words.instant(policy.start)}, done by {words.instant(policy.finish)} ({took})"
+    return f"from {words.instant(start)}, done by {words.instant(finish)} ({words.duration(finish - start)})"
+
+
+def moved(found: Moved) -> str:
+    """What becomes of devices that are due with and without the change: ``start … instead of …``."""
+    parts = [
+        f"{verb} {_instant(head)} instead of {_instant(base)}"
+        for verb, base, head in (
+            ("start", found.base.start, found.head.start),
+            ("are done by", found.base.finish, found.head.finish),
+        )
+        if _instant(base) != _instant(head)
+    ]
+    return f"{words.count(found.devices, 'device')}: {', '.join(parts)}"
+
+
+def _instant(instant: datetime | None) -> str:
+    return words.instant(instant) if instant else "never"
 
 
 def _when(due: list[tuple[FleetChange, PolicyComparison]]) -> str:
-    starts = [policy.start for _, policy in due if policy.start is not None]
-    ends = [policy.finish for _, policy in due if policy.finish is not None]
+    starts = [policy.span.start for _, policy in due if policy.span.start is not None]
+    ends = [policy.span.finish for _, policy in due if policy.span.finish is not None]
     if not starts or not ends:
         return "they cannot: no window is open for them"
     text = f"from {words.instant(min(starts))}, takes {words.duration(max(ends) - min(starts))}"

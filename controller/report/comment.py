@@ -10,7 +10,7 @@ from controller.reconcile.compare import PolicyComparison
 from controller.reconcile.plan import Refusal
 
 from . import words
-from .change import Comparisons, FleetChange, cost_of, money, sentence, span
+from .change import Comparisons, FleetChange, cost_of, money, moved, sentence, span
 from .console import Look
 from .markdown import code, fitted, folded, plain, table
 
@@ -52,7 +52,7 @@ def _icon(comparisons: Comparisons) -> str:
         return "❌"
     if any(change.refusals for change in comparisons.fleets):
         return "⛔"
-    return "🔄" if any(change.comparison.newly_due for change in comparisons.fleets) else "✅"
+    return "🔄" if any(change.comparison.makes_rotate for change in comparisons.fleets) else "✅"
 
 
 def _fleet(change: FleetChange, level: str) -> list[str]:
@@ -89,6 +89,8 @@ def _title(policy: PolicyComparison) -> str:
     parts = [f"{words.count(policy.newly_due, 'device')} newly to rotate"] if policy.newly_due else []
     if policy.no_longer_due:
         parts.append(f"{words.count(policy.no_longer_due, 'device')} no longer to rotate")
+    if policy.moved:
+        parts.append(f"{words.count(policy.moved.devices, 'device')} due already, at another time")
     if policy.left_alone:
         parts.append(f"{words.count(policy.left_alone, 'device')} left to themselves")
     return ", ".join(parts) or f"{words.count(len(policy.changes), 'field')} changed, no device rotates because of it"
@@ -107,6 +109,8 @@ def _facts(change: FleetChange, policy: PolicyComparison) -> list[tuple[str, str
         named = ", ".join(code(name) for name in policy.examples) + (f" and {rest:,} more" if rest else "")
         reasons = ", ".join(f"`{reason.value}` {number:,}" for reason, number in policy.reasons.items())
         facts += [("Which:", named), ("Why:", reasons), ("Cost:", _cost(change, policy))]
+    if policy.moved:
+        facts.append(("Due already:", moved(policy.moved)))
     if policy.due:
         facts.append(("When:", f"{span(policy)}, in {words.count(policy.jobs, 'job')}"))
         facts.append(("Due in all:", f"{policy.due:,} of {words.count(policy.governed_head, 'device')}"))
@@ -156,7 +160,7 @@ def _steps(comparisons: Comparisons) -> list[str]:
             "Make the change smaller: a first wave of a few devices (`rollout.waves`), or one policy at a time.",
             _MERGE_ALL_THE_SAME,
         ]
-    if any(change.comparison.newly_due for change in changes):
+    if any(change.comparison.makes_rotate for change in changes):
         return [
             "Look at the numbers, then merge. Nothing rotates before that.",
             "The `reconcile` run plans anew and starts the first wave; each next one starts after its soak.",

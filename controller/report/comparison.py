@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from controller.reconcile.changes import FieldChange
-from controller.reconcile.compare import PolicyComparison
+from controller.reconcile.compare import Moved, PolicyComparison, Span
 from controller.reconcile.plan import Refusal
 
 from . import comment, words
 from .as_json import FORMAT_VERSION, dump, failure_value
-from .change import Comparisons, FleetChange, cost_of, money, sentence, span
+from .change import Comparisons, FleetChange, cost_of, money, moved, sentence, span
 from .console import Look, Page
 from .formats import Format
 from .github import annotation, refused
@@ -29,6 +29,8 @@ def _facts(change: FleetChange, policy: PolicyComparison) -> list[str]:
         facts.append(f"governs {words.count(policy.governed_head, 'device')}, {policy.governed_base:,} before")
     if policy.left_alone:
         facts.append(f"{words.count(policy.left_alone, 'device')} left to themselves: no policy governs them any more")
+    if policy.moved:
+        facts.append(f"due already, {moved(policy.moved)}")
     if policy.due:
         facts.append(f"in all {words.count(policy.due, 'device')} in {words.count(policy.jobs, 'job')}, {span(policy)}")
         facts.append(f"peak {policy.peak_per_day:,} a day over 90 days")
@@ -139,12 +141,23 @@ def _policy_value(policy: PolicyComparison) -> dict[str, Any]:
         "jobs": policy.jobs,
         "largest_job": policy.largest_job,
         "peak_per_day": policy.peak_per_day,
-        "start": words.iso(policy.start) if policy.start else None,
-        "finish": words.iso(policy.finish) if policy.finish else None,
+        **_span_value(policy.span),
+        "moved": _moved_value(policy.moved) if policy.moved else None,
         "remote_actions": policy.remote_actions,
         "reasons": {reason.value: number for reason, number in policy.reasons.items()},
         "examples": list(policy.examples),
     }
+
+
+def _span_value(found: Span) -> dict[str, str | None]:
+    return {
+        "start": words.iso(found.start) if found.start else None,
+        "finish": words.iso(found.finish) if found.finish else None,
+    }
+
+
+def _moved_value(found: Moved) -> dict[str, Any]:
+    return {"devices": found.devices, "base": _span_value(found.base), "head": _span_value(found.head)}
 
 
 def _github(comparisons: Comparisons, _look: Look) -> str:
@@ -154,15 +167,19 @@ def _github(comparisons: Comparisons, _look: Look) -> str:
 
 
 def _annotations(change: FleetChange) -> list[str]:
-    """Refusals on the line of their policy, or of the fleet; what newly rotates on the changed field's line."""
+    """Refusals on the line of their policy, or of the fleet; what rotates because of it on the changed field's line."""
     sources = {policy.name: policy.source for policy in change.desired.policies}
     lines = [refused(refusal, change.desired) for refusal in change.refusals]
     for policy in change.shown:
-        if policy.newly_due and policy.policy in sources:
-            field = policy.changes[0].field if policy.changes else ""
-            path, line = place(sources[policy.policy], field)
-            message = f"{words.count(policy.newly_due, 'device')} newly to rotate, {span(policy)}"
-            lines.append(annotation("notice", message, path=path, line=line, title=policy.policy))
+        if policy.policy not in sources:
+            continue
+        field = policy.changes[0].field if policy.changes else ""
+        path, line = place(sources[policy.policy], field)
+        messages = (
+            [f"{words.count(policy.newly_due, 'device')} newly to rotate, {span(policy)}"] if policy.newly_due else []
+        )
+        messages += [f"due already, {moved(policy.moved)}"] if policy.moved else []
+        lines += [annotation("notice", message, path=path, line=line, title=policy.policy) for message in messages]
     return lines
 
 

@@ -213,7 +213,8 @@ def test_a_tighter_max_age_tells_who_rotates_and_what_it_takes(make):
     assert of.jobs == 3  # one device, then three of them two at a time
     assert of.peak_per_day == 4
     assert of.remote_actions == 3 * CALLS_PER_ROTATION
-    assert of.finish is not None
+    assert of.span.finish is not None
+    assert of.moved is None
     assert of.has_effect
 
 
@@ -237,7 +238,13 @@ def test_a_policy_that_is_new_or_gone_is_told_with_all_its_fields(make):
     assert (added.policy, added.governed_base, added.governed_head, added.newly_due) == ("line-b", 0, 1, 1)
     assert ("spec.thingGroup", None, "line-b") in [(c.field, c.base, c.head) for c in added.changes]
     gone = compare(devices, both, one, make.state(), make.now).policies[1]
-    assert (gone.governed_base, gone.governed_head, gone.no_longer_due, gone.jobs, gone.finish) == (1, 0, 1, 0, None)
+    assert (gone.governed_base, gone.governed_head, gone.no_longer_due, gone.jobs, gone.span.finish) == (
+        1,
+        0,
+        1,
+        0,
+        None,
+    )
 
 
 def test_no_change_has_no_effect_and_changes_of_every_kind_are_words(make):
@@ -270,6 +277,49 @@ def test_a_policy_that_only_reports_rotates_nothing_until_it_is_enforced(make):
     assert counts(enforcing, reporting) == (0, 2, 0, 0, 0)
     stricter = make.desired(make.policy(rule=make.rule(max_age=5 * DAY), mode=Mode.REPORT))
     assert counts(reporting, stricter) == (0, 0, 0, 0, 0)
+
+
+YEARLY = {"windows": [("0 2 1 12 *", 4 * HOUR)]}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "base", "head", "starts", "days"),
+    [
+        ("windows that open later", {}, YEARLY, ["2026-11-23", "2026-12-01"], [0, 8]),
+        ("windows that are taken away", YEARLY, {}, ["2026-12-01", "2026-11-23"], [8, 0]),
+        ("waves with a soak", {}, {"waves": ("1", "100%"), "soak": 3 * DAY}, ["2026-11-23", "2026-11-23"], [0, 3]),
+        ("a slower rate by some seconds only", {}, {"maximum_per_minute": 90}, None, None),
+        ("a wider age", {}, {"max_age": 190 * DAY}, None, None),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_devices_that_are_due_already_and_come_to_another_time_are_told(make, sentence, base, head, starts, days):
+    def desired(windows=(), max_age=180 * DAY, waves=("100%",), **rollout):
+        policy = make.policy(
+            windows=[make.window(*window) for window in windows],
+            rule=make.rule(max_age=max_age),
+            rollout=make.rollout(waves, **rollout),
+        )
+        return make.desired(policy)
+
+    devices = [make.device("a", age=200 * DAY), make.device("b", age=200 * DAY), make.device("c")]
+    found = compare(devices, desired(**base), desired(**head), make.state(), make.now)
+    (of,) = found.policies
+    assert (of.newly_due, of.no_longer_due) == (0, 0), sentence
+    assert found.makes_rotate == of.has_effect == (starts is not None), sentence
+    if starts is None:
+        assert of.moved is None, sentence
+        return
+    assert of.moved.devices == 2
+    spans = (of.moved.base, of.moved.head)
+    assert [f"{span.start:%Y-%m-%d}" for span in spans] == starts
+    assert [(span.finish - make.now).days for span in spans] == pytest.approx(days, abs=1)
+
+
+def test_windows_that_never_open_move_what_is_due_to_never(make):
+    shut = make.desired(make.policy(windows=[make.window("0 0 * * *", 25 * HOUR, kind=WindowKind.DENY)]))
+    (of,) = compare([make.device(age=200 * DAY)], make.desired(), shut, make.state(), make.now).policies
+    assert (of.moved.devices, of.moved.head.start, of.moved.head.finish) == (1, None, None)
 
 
 def test_devices_that_policies_tie_over_are_counted_under_none(make):

@@ -7,7 +7,7 @@ import pytest
 
 from controller.errors import ExitCode
 from controller.reconcile.changes import FieldChange
-from controller.reconcile.compare import Comparison, PolicyComparison
+from controller.reconcile.compare import Comparison, Moved, PolicyComparison, Span
 from controller.reconcile.plan import Refusal
 from controller.reconcile.policy import CertificateRule, DesiredState, Fleet, Policy, Source
 from controller.report.change import Comparisons, FleetChange
@@ -25,14 +25,13 @@ def policy(**changes):
     values = {
         "policy": "line-a", "changes": (FIELD,), "governed_base": 40, "governed_head": 40, "left_alone": 0,
         "newly_due": 0, "no_longer_due": 0, "authority_changes": 0, "key_type_changes": 0, "due": 0, "jobs": 0,
-        "largest_job": 0, "peak_per_day": 0, "start": NOW, "finish": NOW, "reasons": {}, "examples": (),
+        "largest_job": 0, "peak_per_day": 0, "span": Span(NOW, NOW), "reasons": {}, "examples": (),
     }  # fmt: skip
     return PolicyComparison(**values | changes)
 
 
-def due(number, **changes):
-    end = NOW + timedelta(hours=2)
-    return policy(newly_due=number, due=number, jobs=1, finish=end, examples=("gw-1",), **changes)
+def due(number, *, start=NOW, finish=NOW + timedelta(hours=2), **changes):
+    return policy(newly_due=number, due=number, jobs=1, span=Span(start, finish), examples=("gw-1",), **changes)
 
 
 def fleet(name, *policies, refusals=(), authority="aws-iot"):
@@ -105,6 +104,22 @@ def test_facts_that_a_policy_has_are_folded_under_it():
     assert "<summary><code>line-a</code>: 5 devices no longer to rotate, 4 devices left to themselves</summary>" in text
     assert "- **Governs:** 36 devices, 40 before" in text
     assert "- **Left to themselves:** 4 devices, which no policy governs any more" in text
+
+
+def test_devices_that_are_due_already_are_not_said_to_be_untouched_where_they_come_to_another_time():
+    january, later = NOW + timedelta(days=40), NOW + timedelta(hours=2)
+    opened = fleet("north", policy(due=36, moved=Moved(36, Span(january, None), Span(NOW, later))))
+    text = told(opened)
+    assert text.startswith("## 🔄 north: 36 devices due already, at another time\n")
+    assert "<code>line-a</code>: 36 devices due already, at another time</summary>" in text
+    start = "start 2026-12-01 14:00Z instead of 2027-01-10 14:00Z"
+    fact = f"36 devices: {start}, are done by 2026-12-01 16:00Z instead of never"
+    assert f"- **Due already:** {fact}\n" in text
+    assert "1. Look at the numbers, then merge. Nothing rotates before that." in text
+    assert f"due already, {fact}" in " ".join(told(opened, as_=Format.TEXT).split())
+    assert f"::due already, {fact}" in told(opened, as_=Format.GITHUB)
+    slower = fleet("north", policy(moved=Moved(36, Span(NOW, later), Span(NOW, january))))
+    assert "36 devices: are done by 2027-01-10 14:00Z instead of 2026-12-01 16:00Z" in told(slower)
 
 
 def test_a_refusal_of_the_whole_fleet_stands_on_the_fleets_line():

@@ -247,7 +247,7 @@ def test_equal_reports_are_equal_pages(make):
 def test_pictures_say_in_words_what_they_show(opened):
     text = opened(scene()).run("document.body.innerText")
     for sentence in (
-        "158 rotations in 91 days, by week and authority: mean 1.7 a day, peak 29 on 2026-11-23",
+        "162 rotations in 91 days, by week and authority: mean 1.8 a day, peak 29 on 2026-11-23",
         "Devices out of sync in 30 reports: 46 on 2026-10-25, 38 now; 87.5 % are in sync.",
         "139 rotations succeeded and 7 failed in 14 days.",
         "302 certificates by age in days; 18 above the maximum age",
