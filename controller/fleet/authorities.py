@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from controller.errors import FleetError
 from controller.fleet.aws import AwsSession
+from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.pem import CertificateFacts
 from controller.reconcile.policy import CertificateAuthority, DesiredState
 from protocol.algorithms import CaSigningAlgorithm, Family
@@ -26,6 +27,9 @@ from protocol.names import AWS_IOT_AUTHORITY
 
 AWS_IOT_ISSUER_KEY = "aws-iot"
 """Stands for AWS IoT's own CA where an issuer's key is stored."""
+
+_CORRECT = "correct its spec.arn; where no policy names the authority, remove the document"
+_CHECK = "check that the private CA is active, and may be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ def fetch_issuer(session: AwsSession, authority: CertificateAuthority) -> tuple[
     except FleetError as error:
         raise FleetError(
             f"the CA certificate of authority {authority.name!r} ({line}) cannot be read: {error}",
-            error.remedy or "check that the private CA exists, is active, and may be read",
+            _CORRECT if isinstance(error, AwsCallError) and error.is_not_found else error.remedy or _CHECK,
         ) from error
     pem = str(answer["Certificate"])
     try:

@@ -88,15 +88,22 @@ def test_ca_certificate_is_fetched_once_for_each_arn(registry, authority_of):
     assert authority_of.calls["GetCertificateAuthorityCertificate"] == 0
 
 
-@pytest.mark.parametrize("case", ["it does not exist", "it may not be read", "it is rubbish"])
-def test_authority_that_cannot_be_read_names_document_and_line(registry, authority_of, case):
+@pytest.mark.parametrize(
+    ("case", "remedy"),
+    [
+        ("it does not exist", "correct its spec.arn; where no policy names the authority, remove the document"),
+        ("it may not be read", "allow acm-pca:GetCertificateAuthorityCertificate"),
+        ("it is rubbish", "see: aws acm-pca get-certificate-authority-certificate"),
+    ],
+)
+def test_authority_that_cannot_be_read_names_document_and_line_and_what_to_do(registry, authority_of, case, remedy):
     if case == "it is rubbish":
         registry.authorities[ARN] = "rubbish"
     if case == "it may not be read":
         registry.faults["GetCertificateAuthorityCertificate"] = Fault("AccessDeniedException", 403, times=9)
     with pytest.raises(FleetError, match=r"authority 'plant' \(fleet/fleet\.yaml:14\)") as raised:
         authority_of(plant=ARN)
-    assert raised.value.remedy
+    assert remedy in raised.value.remedy
 
 
 def test_of_two_authorities_on_one_ca_the_closest_to_the_certificate_is_named():
