@@ -11,7 +11,7 @@ from controller.commands.context import Context
 from controller.commands.options import add_desired, add_fleet, add_output, duration
 from controller.commands.pipeline import each_fleet, gravest, load_desired, observe
 from controller.errors import ExitCode
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.policy import DesiredState, Mode
 from controller.reconcile.simulate import EVERY, Simulation, simulate
 from controller.reconcile.virtual_fleet import Luck
 from controller.report import words
@@ -104,6 +104,8 @@ def _text(simulations: Simulations, look: Look) -> str:
         page.line(f"{result.failures:,} failed attempts, {result.absences:,} times a device was away", indent=2)
         waits = f"{words.count(result.stragglers, 'time')} a device waited in one of"
         page.line(f"{waits} {words.count(result.standing_jobs, 'standing job')}", indent=2)
+        for name in (policy.name for policy in desired.policies if policy.mode is Mode.REPORT):
+            page.line((f"{name} only reports, so nothing of it rotates here either", "change"), indent=2)
         if result.refused:
             person = f"{words.count(result.refused, 'run')} stopped by maxChangePercent until a person allows it"
             page.line((person, "change"), indent=2)

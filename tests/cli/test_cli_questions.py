@@ -107,3 +107,17 @@ def test_a_simulation_says_when_a_rollout_would_halt_and_when_a_person_would_be_
     assert "line-a halts at 20" in told.out
     assert "stopped by maxChangePercent until a person allows it" in told.out
     assert "is too often" in asked.run("simulate", "--every", "10s").err
+
+
+def test_a_policy_that_only_reports_rotates_nothing_in_any_outlook_and_each_says_so(asked):
+    text = (asked.desired / "factory.yaml").read_text().replace(*CHANGED)
+    asked.write(text.replace("  thingGroup:", "  mode: report\n  thingGroup:"))
+    simulated = asked.run("simulate", "--span", "100d").out
+    assert "0 rotations in 0 jobs" in simulated
+    assert "line-a only reports, so nothing of it rotates here either" in simulated
+    assert "devices only reported and left out" in " ".join(asked.run("forecast").out.split())
+    asked.commit()
+    asked.write(text)
+    enforced = asked.run("plan", "--base", "HEAD")
+    assert (enforced.code, "2 devices newly to rotate" in enforced.out) == (2, True), enforced.out
+    assert "spec.mode  report → enforce" in enforced.out

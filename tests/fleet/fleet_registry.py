@@ -401,7 +401,9 @@ def _error(url: str, service: str, code: str, status: int, message: str) -> AWSR
     if service == "sts":
         body = f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>".encode()
         return _answer(url, status, body)
-    return _answer(url, status, json.dumps({"message": message}).encode(), {"x-amzn-errortype": code})
+    # REST services name the error in a header, the others in the body.
+    body = json.dumps({"__type": code, "message": message}).encode()
+    return _answer(url, status, body, {"x-amzn-errortype": code})
 
 
 def _xml(operation: str, inner: str) -> bytes:
