@@ -31,7 +31,7 @@ devices:
   - {{prefix: line-a-old-, count: 8, groups: [line-a], age: 120d, keyType: ECDSA-P256, online: false}}
   - {{prefix: line-a-, count: 32, groups: [line-a], age: 10d, keyType: ECDSA-P256, online: false}}
   - {{prefix: press-, count: 8, groups: [presses], age: 60d, keyType: ECDSA-P256, online: false}}
-  - {{prefix: press-new-, count: 2, groups: [presses], age: 5d, keyType: ECDSA-P256, online: false}}
+  - {{prefix: press-new-, count: 6, groups: [presses], age: 5d, keyType: ECDSA-P256, online: false}}
   - {{prefix: bench-, count: 6, groups: [bench], age: 20d, keyType: ECDSA-P256, online: false}}
 """
 FLEET_FILE, POLICIES = "desired_state/factory/fleet.yaml", "desired_state/factory/policies.yaml"
@@ -184,15 +184,20 @@ def test_three_mistakes(propose, github):
 
 
 def test_most_of_a_fleet_at_once(propose, github):
-    jobs = propose(("maxAge: 90d", "maxAge: 30d"))
+    jobs = propose(
+        ("maxAge: 180d", "maxAge: 9d"),
+        ('waves: ["1", "10%", "100%"]', 'waves: ["100%"]'),
+        ("maxAge: 90d", "maxAge: 30d"),
+    )
 
     assert jobs["plan"].result == "failure"
-    assert jobs["plan"].outputs == {"exit-code": "3", "newly-due": "8", "refused": "true"}
+    assert jobs["plan"].outputs == {"exit-code": "3", "newly-due": "48", "refused": "true"}
     assert jobs["comment"].result == "success"
     [comment] = github.comments
     assert_golden("most-of-a-fleet.md", comment["body"])
-    assert "80 % of 10 at once" in comment["body"]
-    assert "::error file=desired_state/factory/policies.yaml,line=10," in jobs["plan"].log
+    assert "80 % of 60 at once; 30 % are allowed" in comment["body"], "though the windows of most are closed now"
+    for place in (f"{FLEET_FILE},line=1,", f"{POLICIES},line=1,", f"{POLICIES},line=10,"):
+        assert f"::error file={place}" in jobs["plan"].log
 
 
 def test_a_second_push_replaces_the_comment_of_the_first(propose, github):
@@ -235,10 +240,10 @@ def test_a_fleet_that_cannot_be_read_fails_the_check_and_says_why_in_the_comment
 
     assert jobs["plan"].result == "failure"
     body = github.comments[0]["body"]
-    assert body.startswith("<!-- certfleet:plan -->\n## ❌ All fleets: 56 devices left to themselves\n")
+    assert body.startswith("<!-- certfleet:plan -->\n## ❌ All fleets: 60 devices left to themselves\n")
     assert "### ❌ `factory` could not be read" in body
     assert "belong to account 123456789012" in body
-    assert "### ⛔ factory: refused · 56 devices left to themselves" in body, "those of the account that it was"
+    assert "### ⛔ factory: refused · 60 devices left to themselves" in body, "those of the account that it was"
 
 
 def test_what_is_kept_in_golden_is_all_used():
