@@ -56,9 +56,9 @@ def create(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
     event = asked.event
     rotation = services.table.current(event.thing_name)
     step = decide.create_step(rotation, event, asked.request.public_key_digest, services.clock())
-    if step is CreateStep.WAIT:
-        decided("left to another invocation", function=FUNCTION, thing=event.thing_name, job=event.job_id)
-        return {"status": "waiting"}
+    if step in (CreateStep.WAIT, CreateStep.TOO_LATE):
+        decided("not answered", function=FUNCTION, thing=event.thing_name, job=event.job_id, detail=step.value)
+        return {"status": "waiting" if step is CreateStep.WAIT else "too late"}
     if rotation is not None and step is CreateStep.ANSWER_AGAIN:
         return _accept(services, event, rotation)
     if rotation is not None and step is CreateStep.CLEAR_AWAY:

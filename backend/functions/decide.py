@@ -102,6 +102,7 @@ class CreateStep(Enum):
     BEGIN = "nothing is under way"
     ANSWER_AGAIN = "this very create was answered before"
     WAIT = "this very create is being worked on: its answer goes to the same topic"
+    TOO_LATE = "the device has gone on with this job since it sent this: it awaits no answer, and this proves nothing"
     CLEAR_AWAY = "a rotation is left over that cannot come to its end"
 
 
@@ -128,7 +129,19 @@ def create_step(rotation: Rotation | None, event: CreateEvent, digest: str, now:
         )
     if same and rotation.phase is Phase.CREATED and event.principal == rotation.old_certificate_id:
         return CreateStep.ANSWER_AGAIN
-    return CreateStep.CLEAR_AWAY
+    return CreateStep.TOO_LATE if _is_overtaken(rotation, event, same=same) else CreateStep.CLEAR_AWAY
+
+
+def _is_overtaken(rotation: Rotation, event: CreateEvent, *, same: bool) -> bool:
+    """Whether a create of this job was sent before the commit that has overtaken it.
+
+    Lambda may hold an event back for a minute. That the device used its old certificate then says nothing about
+    now: to clear away by it would take the certificate that the device has committed. A device that did return to
+    its old one asks again; by then the end of its job is known.
+    """
+    if rotation.job_id != event.job_id or event.principal != rotation.old_certificate_id:
+        return False
+    return rotation.phase is Phase.COMMITTED or (same and rotation.phase is Phase.UNRESOLVED)
 
 
 class CommitStep(Enum):

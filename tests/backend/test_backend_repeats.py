@@ -90,6 +90,33 @@ def test_a_certificate_whose_id_never_became_known_is_found_and_removed(device):
     device.assert_only(device.old)
 
 
+@pytest.mark.parametrize("over", ["the same key", "another key"])
+def test_a_create_that_is_handled_after_the_commit_does_not_take_the_new_certificate_away(device, keys, csr_of, over):
+    """Lambda held it back; it was sent over the connection with the old certificate."""
+    device.create()
+    device.aws.tick(seconds=15)
+    device.commit()
+    before, answers = device.record, len(device.aws.published)
+    device.aws.tick(seconds=15)
+    changes = {} if over == "the same key" else {"csr": csr_of(keys["ECDSA-P256"])}
+    assert device.create(**changes)["status"] == "too late"
+    assert (device.record, len(device.aws.published), len(device.attached)) == (before, answers, 2)
+    new = device.new
+    device.ended("SUCCEEDED")
+    device.assert_only(new)
+
+
+def test_a_create_that_is_handled_after_an_end_that_left_both_takes_none_away(device):
+    device.create()
+    device.aws.tick()
+    device.commit()
+    device.aws.tick()
+    device.ended("TIMED_OUT")
+    device.start_job()  # the job is tried again
+    assert device.create()["status"] == "too late"
+    assert len(device.attached) == 2
+
+
 def test_a_create_by_a_connection_of_neither_certificate_is_rejected_while_one_is_under_way(device):
     device.create()
     device.aws.tick(seconds=60)
