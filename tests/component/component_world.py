@@ -75,6 +75,7 @@ class Device:
     """Hardware that is switched on and off: what survives is the folder."""
 
     outlived = False
+    clock = FrozenClock()
 
     def __init__(self, folder: Path, pair, cloud, loop, *, system=None, configuration=Configuration):
         self.folder, self.cloud, self.loop = folder, cloud, loop
@@ -144,7 +145,7 @@ class Device:
             messages=self,
             restarter=self,
             loop=self.loop,
-            clock=FrozenClock(),
+            clock=self.clock,
         )
         self.rotator.start()
 

@@ -1,0 +1,435 @@
+"""An AWS in memory for the handlers: every request and every answer is checked against botocore's models.
+
+Calls can be made to fail, one at a time, before or after they take effect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import botocore.session
+from botocore import xform_name
+from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from backend.functions import commit_certificate, create_certificate, job_execution_terminal
+from protocol import topics
+
+ACCOUNT, REGION = "123456789012", "eu-west-1"
+PREFIX = f"arn:aws:iot:{REGION}:{ACCOUNT}"
+PLANT_CA = f"arn:aws:acm-pca:{REGION}:{ACCOUNT}:certificate-authority/5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001"
+START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+JOB = "certfleet-line-a-1"
+VARIABLES = {
+    "STACK_NAME": "AWSLabsCertificateRotator",
+    "TABLE_NAME": "rotations",
+    "SNS_TOPIC_ARN": f"arn:aws:sns:{REGION}:{ACCOUNT}:AWSLabsCertificateRotatorNotification",
+    "IOT_DATA_ENDPOINT": "data.example",
+    "IOT_JOBS_ENDPOINT": "jobs.example",
+    "AUTHORITIES": json.dumps(
+        {"plant-ca": {"arn": PLANT_CA, "signingAlgorithm": "SHA256WITHECDSA", "validitySeconds": 365 * 86_400}}
+    ),
+    "PCA_CA_ARN": "",
+}
+CA_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+@cache
+def operations(service: str) -> dict[str, Any]:
+    model = botocore.session.get_session().get_service_model(service)
+    return {xform_name(name): model.operation_model(name) for name in model.operation_names}
+
+
+def check(shape: Any, value: Any, what: str) -> None:
+    if shape is None:
+        assert not value, f"{what} answers nothing, found {value}"
+        return
+    report = ParamValidator().validate(value, shape)
+    assert not report.has_errors(), f"{what}: {report.generate_report()}"
+
+
+def client_error(code: str, operation: str, status: int = 400) -> ClientError:
+    return ClientError(
+        {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, operation
+    )
+
+
+def subject(text: str = "AWS IoT Certificate") -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def certify(public_key: Any, name: x509.Name, now: datetime) -> str:
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(subject("test CA"))
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=365))
+        .sign(CA_KEY, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def certificate_id(pem: str) -> str:
+    return hashlib.sha256(
+        x509.load_pem_x509_certificate(pem.encode()).public_bytes(serialization.Encoding.DER)
+    ).hexdigest()
+
+
+def make_csr(key: Any, name: x509.Name | None = None, digest: Any = None, **signing: Any) -> str:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject() if name is None else name)
+    return builder.sign(key, digest or hashes.SHA256(), **signing).public_bytes(serialization.Encoding.PEM).decode()
+
+
+@dataclass
+class Certificate:
+    pem: str
+    status: str
+    created: datetime
+    policies: list[str] = field(default_factory=list)
+    things: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Fault:
+    """Fails the n-th call from now (0: the next): before it takes effect, or after (its answer is lost)."""
+
+    at: int
+    code: str = "ThrottlingException"
+    after: bool = False
+
+
+class FakeAws:
+    """State of one account, the calls made, and the fault to come."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.certificates: dict[str, Certificate] = {}
+        self.executions: dict[tuple[str, str], dict[str, Any]] = {}
+        self.items: dict[tuple[str, str], dict[str, Any]] = {}
+        self.pending_issues: dict[str, str] = {}
+        self.pca_polls_needed = 0
+        self.notices: list[str] = []
+        self.published: list[tuple[str, dict[str, Any]]] = []
+        self.shadows: dict[str, dict[str, Any]] = {}
+        self.calls: list[str] = []
+        self.faults: list[Fault] = []
+        self.before_call: dict[str, Any] = {}
+        self.page = 250
+        self.force_delete_works = True
+        self.detaching = 0  # deletions that still meet a thing that was detached
+
+    def client(self, service: str, _endpoint_url: str | None) -> FakeClient:
+        return FakeClient(self, service)
+
+    def tick(self, **by: float) -> None:
+        self.now += timedelta(**(by or {"seconds": 1}))
+
+    # iot
+
+    def _certificate(self, identifier: str) -> Certificate:
+        if identifier not in self.certificates:
+            raise client_error("ResourceNotFoundException", "iot", 404)
+        return self.certificates[identifier]
+
+    def register(self, pem: str, status: str = "ACTIVE") -> str:
+        identifier = certificate_id(pem)
+        self.certificates[identifier] = Certificate(pem, status, self.now)
+        return identifier
+
+    def iot_create_certificate_from_csr(self, request):
+        csr = x509.load_pem_x509_csr(request["certificateSigningRequest"].encode())
+        identifier = self.register(certify(csr.public_key(), csr.subject, self.now))
+        return {
+            "certificateArn": f"{PREFIX}:cert/{identifier}",
+            "certificateId": identifier,
+            "certificatePem": self.certificates[identifier].pem,
+        }
+
+    def iot_register_certificate_without_ca(self, request):
+        identifier = self.register(request["certificatePem"], request["status"])
+        return {"certificateArn": f"{PREFIX}:cert/{identifier}", "certificateId": identifier}
+
+    def iot_describe_certificate(self, request):
+        found = self._certificate(request["certificateId"])
+        return {"certificateDescription": {"certificatePem": found.pem, "status": found.status}}
+
+    def iot_list_certificates(self, request):
+        assert request["ascendingOrder"] is False
+        ordered = sorted(self.certificates.items(), key=lambda item: item[1].created, reverse=True)
+        start = int(request.get("marker", 0))
+        end = start + self.page
+        answer = {"certificates": [{"certificateId": i, "creationDate": c.created} for i, c in ordered[start:end]]}
+        return {**answer, "nextMarker": str(end)} if end < len(ordered) else answer
+
+    def iot_update_certificate(self, request):
+        self._certificate(request["certificateId"]).status = request["newStatus"]
+        return {}
+
+    def iot_delete_certificate(self, request):
+        found = self._certificate(request["certificateId"])
+        blocked = found.status == "ACTIVE" or found.things or self.detaching > 0
+        self.detaching -= 1
+        if blocked or (found.policies and not (request.get("forceDelete") and self.force_delete_works)):
+            raise client_error("DeleteConflictException", "DeleteCertificate", 409)
+        del self.certificates[request["certificateId"]]
+        return {}
+
+    def iot_attach_policy(self, request):
+        self._certificate(request["target"].rpartition("/")[2]).policies.append(request["policyName"])
+        return {}
+
+    def iot_detach_policy(self, request):
+        self._certificate(request["target"].rpartition("/")[2]).policies.remove(request["policyName"])
+        return {}
+
+    def iot_list_attached_policies(self, request):
+        names = self._certificate(request["target"].rpartition("/")[2]).policies
+        start = int(request.get("marker", 0))
+        end = start + self.page
+        answer = {"policies": [{"policyName": name} for name in names[start:end]]}
+        return {**answer, "nextMarker": str(end)} if end < len(names) else answer
+
+    def iot_attach_thing_principal(self, request):
+        found = self._certificate(request["principal"].rpartition("/")[2])
+        found.things[request["thingName"]] = request["thingPrincipalType"]
+        return {}
+
+    def iot_detach_thing_principal(self, request):
+        self._certificate(request["principal"].rpartition("/")[2]).things.pop(request["thingName"], None)
+        return {}
+
+    def iot_list_thing_principals_v2(self, request):
+        thing = request["thingName"]
+        return {
+            "thingPrincipalObjects": [
+                {"principal": f"{PREFIX}:cert/{i}", "thingPrincipalType": c.things[thing]}
+                for i, c in self.certificates.items()
+                if thing in c.things
+            ]
+        }
+
+    def iot_list_principal_things_v2(self, request):
+        things = self._certificate(request["principal"].rpartition("/")[2]).things
+        return {"principalThingObjects": [{"thingName": t, "thingPrincipalType": k} for t, k in things.items()]}
+
+    # the others
+
+    def iot_jobs_data_describe_job_execution(self, request):
+        assert request["includeJobDocument"] is True
+        if (request["thingName"], request["jobId"]) not in self.executions:
+            raise client_error("ResourceNotFoundException", "DescribeJobExecution", 404)
+        execution = self.executions[request["thingName"], request["jobId"]]
+        if execution["status"] not in ("QUEUED", "IN_PROGRESS"):
+            raise client_error("TerminalStateException", "DescribeJobExecution", 410)
+        return {"execution": execution}
+
+    def iot_data_publish(self, request):
+        assert request["qos"] == 0
+        self.published.append((request["topic"], json.loads(request["payload"])))
+        return {}
+
+    def iot_data_update_thing_shadow(self, request):
+        assert request["shadowName"] == "AWSLabsCertificateRotator"
+        self.shadows[request["thingName"]] = json.loads(request["payload"])["state"]["reported"]
+        return {"payload": b"{}"}
+
+    def sns_publish(self, request):
+        self.notices.append(request["Message"])
+        return {"MessageId": "m"}
+
+    def acm_pca_issue_certificate(self, request):
+        assert request["CertificateAuthorityArn"] == PLANT_CA
+        self.last_issue = request
+        csr = x509.load_pem_x509_csr(request["Csr"])
+        arn = f"{PLANT_CA}/certificate/{request['IdempotencyToken']}"
+        self.pending_issues.setdefault(arn, certify(csr.public_key(), csr.subject, self.now))
+        return {"CertificateArn": arn}
+
+    def acm_pca_get_certificate(self, request):
+        if self.pca_polls_needed > 0:
+            self.pca_polls_needed -= 1
+            raise client_error("RequestInProgressException", "GetCertificate")
+        return {"Certificate": self.pending_issues[request["CertificateArn"]]}
+
+    def dynamodb_get_item(self, request):
+        assert request["ConsistentRead"] is True
+        item = self.items.get((request["Key"]["thingName"]["S"], request["Key"]["record"]["S"]))
+        return {"Item": item} if item else {}
+
+    def dynamodb_put_item(self, request):
+        key = (request["Item"]["thingName"]["S"], request["Item"]["record"]["S"])
+        found = self.items.get(key)
+        if request.get("ConditionExpression") == "attribute_not_exists(thingName)":
+            holds = found is None
+        elif request.get("ConditionExpression") == "version = :read":
+            holds = found is not None and found["version"] == request["ExpressionAttributeValues"][":read"]
+        else:
+            assert "ConditionExpression" not in request
+            holds = True
+        if not holds:
+            raise client_error("ConditionalCheckFailedException", "PutItem")
+        self.items[key] = request["Item"]
+        return {}
+
+    def dynamodb_transact_write_items(self, request):
+        before = dict(self.items)
+        try:
+            for entry in request["TransactItems"]:
+                self.dynamodb_put_item(entry["Put"])
+        except ClientError:
+            self.items = before
+            raise client_error("TransactionCanceledException", "TransactWriteItems") from None
+        return {}
+
+
+class FakeClient:
+    """A boto3 client as the handlers see it."""
+
+    def __init__(self, aws: FakeAws, service: str) -> None:
+        self._aws = aws
+        self._service = service
+
+    def __getattr__(self, name: str) -> Any:
+        operation = operations(self._service)[name]
+
+        def call(**request: Any) -> Any:
+            check(operation.input_shape, request, f"request of {operation.name}")
+            aws = self._aws
+            aws.calls.append(f"{self._service}:{operation.name}")
+            if hook := aws.before_call.pop(f"{self._service}:{operation.name}", None):
+                hook()
+            fault = self._due_fault()
+            if fault is not None and not fault.after:
+                raise client_error(fault.code, operation.name)
+            answer = getattr(aws, f"{self._service}_{name}".replace("-", "_"))(request)
+            if fault is not None:
+                raise client_error(fault.code, operation.name)
+            check(operation.output_shape, answer, f"answer of {operation.name}")
+            return answer
+
+        return call
+
+    def _due_fault(self) -> Fault | None:
+        for fault in self._aws.faults:
+            fault.at -= 1
+        due = [fault for fault in self._aws.faults if fault.at < 0]
+        self._aws.faults = [fault for fault in self._aws.faults if fault.at >= 0]
+        return due[0] if due else None
+
+
+class Device:
+    """One thing with a certificate, and the rules that turn its messages into events."""
+
+    def __init__(self, aws: FakeAws, name: str = "gw-1", policies: tuple[str, ...] = ("device",)) -> None:
+        self.aws = aws
+        self.name = name
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.old = aws.register(certify(self.key.public_key(), subject(), START - timedelta(days=200)))
+        aws.certificates[self.old].created = START - timedelta(days=200)
+        aws.certificates[self.old].things[name] = "EXCLUSIVE_THING"
+        aws.certificates[self.old].policies = list(policies)
+        self.new_key = ec.generate_private_key(ec.SECP256R1())
+        self.csr = make_csr(self.new_key)
+        self.start_job()
+
+    def start_job(self, job: str = JOB, document: object = None, status: str = "IN_PROGRESS") -> None:
+        text = json.dumps(document or {"operation": "ROTATE_CERTIFICATE"})
+        self.aws.executions[self.name, job] = {"status": status, "jobDocument": text}
+
+    def create_event(self, **changes: Any) -> dict[str, Any]:
+        return {
+            "jobId": JOB,
+            "csr": self.csr,
+            "thingName": self.name,
+            "topic": topics.create(self.name),
+            "clientId": self.name,
+            "principal": self.old,
+            **changes,
+        }
+
+    def commit_event(self, **changes: Any) -> dict[str, Any]:
+        return {
+            "jobId": JOB,
+            "thingName": self.name,
+            "topic": topics.commit(self.name),
+            "clientId": f"{self.name}#2",
+            "principal": self.new,
+            **changes,
+        }
+
+    def ended_event(self, status: str, **changes: Any) -> dict[str, Any]:
+        return {
+            "eventType": "JOB_EXECUTION",
+            "eventId": "7364ffd1-8b65-4824-85d5-6c14686c97c6",
+            "timestamp": int(self.aws.now.timestamp()),
+            "operation": status.lower(),
+            "jobId": JOB,
+            "thingArn": f"{PREFIX}:thing/{self.name}",
+            "status": status,
+            "statusDetails": {"CertificateRotator": "rotating"},
+            **changes,
+        }
+
+    def connected_event(self, principal: str, **changes: Any) -> dict[str, Any]:
+        return {
+            "clientId": self.name,
+            "timestamp": int(self.aws.now.timestamp() * 1000),
+            "eventType": "connected",
+            "sessionIdentifier": "00000000-0000-0000-0000-000000000000",
+            "principalIdentifier": principal,
+            **changes,
+        }
+
+    @property
+    def attached(self) -> dict[str, Certificate]:
+        return {i: c for i, c in self.aws.certificates.items() if self.name in c.things}
+
+    @property
+    def new(self) -> str:
+        """The new certificate on record; one that cannot exist where there is none."""
+        return self.record["newCertificateId"]["S"] if (self.name, "current") in self.aws.items else "0" * 64
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return self.aws.items[self.name, "current"]
+
+    # running the handlers
+
+    def create(self, **changes: Any) -> dict[str, Any]:
+        return create_certificate.handler(self.create_event(**changes), None)
+
+    def commit(self, **changes: Any) -> dict[str, Any]:
+        return commit_certificate.handler(self.commit_event(**changes), None)
+
+    def ended(self, status: str, **changes: Any) -> dict[str, Any]:
+        if (self.name, JOB) in self.aws.executions:
+            self.aws.executions[self.name, JOB]["status"] = status if status != "DELETED" else "CANCELED"
+        return job_execution_terminal.handler(self.ended_event(status, **changes), None)
+
+    def connected(self, principal: str, **changes: Any) -> dict[str, Any]:
+        return job_execution_terminal.handler(self.connected_event(principal, **changes), None)
+
+    def assert_code(self, code: str) -> None:
+        """The last answer is a rejection with this code and a sentence."""
+        topic, payload = self.aws.published[-1]
+        assert topic.endswith("/rejected")
+        assert payload["errorCode"] == code, payload
+        assert len(payload["errorMsg"]) > 20
+
+    def assert_only(self, certificate: str) -> None:
+        """One certificate is left in the account, attached and ACTIVE."""
+        assert list(self.attached) == [certificate]
+        assert list(self.aws.certificates) == [certificate]
+        assert self.aws.certificates[certificate].status == "ACTIVE"
