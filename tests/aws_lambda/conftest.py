@@ -5,29 +5,21 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
-import queue
-import subprocess
 import threading
-from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
-import boto3
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from shared_plant import Plant
+from shared_repository import Repository
 
 from controller import aws_lambda
 from controller.desired import GitRef, make_bundle, write_bundle
 from controller.desired.limits import DEFAULT_LIMITS
-from sandbox.aws import Cloud
-from sandbox.bus import Bus, Message
-from sandbox.clock import SandboxClock
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 REPOSITORY = "github.com/acme/fleet"
 BUCKET = "certfleet-reconcile"
-DAY = timedelta(days=1)
 
 DOCUMENTS = """\
 apiVersion: certfleet/v1
@@ -58,69 +50,37 @@ class LambdaContext:
         return self.milliseconds() if callable(self.milliseconds) else self.milliseconds
 
 
-def git(repository: Path, *arguments: str, date: datetime | None = None) -> None:
-    settings = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
-    instant = (date or datetime.now(UTC)).isoformat()
-    environment = os.environ | {"GIT_AUTHOR_DATE": instant, "GIT_COMMITTER_DATE": instant}
-    subprocess.run(("git", *settings, *arguments), cwd=repository, env=environment, check=True)
+def make_repository(folder: Path) -> Repository:
+    made = Repository(folder)
+    made.git("remote", "add", "origin", f"https://{REPOSITORY}.git")
+    made.write(DOCUMENTS)
+    made.commit()
+    return made
 
 
-def commit(repository: Path, text: str, date: datetime | None = None) -> None:
-    (repository / "desired_state" / "factory.yaml").write_text(text)
-    git(repository, "add", "-A")
-    git(repository, "commit", "-q", "--allow-empty", "-m", "desired state", date=date)
-
-
-def make_repository(folder: Path) -> Path:
-    (folder / "desired_state").mkdir(parents=True)
-    git(folder, "init", "-q", "-b", "main")
-    git(folder, "remote", "add", "origin", f"https://{REPOSITORY}.git")
-    commit(folder, DOCUMENTS)
-    return folder
-
-
-class Site:
+class Site(Plant):
     """One cloud with its devices, the repository, and what the function is told."""
 
     def __init__(self, folder: Path, cloud_folder: Path) -> None:
-        self.folder, self.bus = folder, Bus()
-        self.cloud = Cloud(ACCOUNT, REGION, SandboxClock(), self.bus, cloud_folder)
-        self.cloud.start()
-        self.rotations: Counter[str] = Counter()
-        self._todo: queue.Queue[str | None] = queue.Queue()
-        self._thread = threading.Thread(target=self._rotate_all, daemon=True)
-        self._thread.start()
-        self.bus.listen(self._hear)
-        self.repository = make_repository(folder / "repository")
-        self.cloud.seed.group("line-a")
-        self.iot, self.s3, self.sqs = self.client("iot"), self.client("s3"), self.client("sqs")
-        self.iot.create_job_template(
-            jobTemplateId="AWSLabsCertificateRotator",
-            document='{"operation":"ROTATE_CERTIFICATE"}',
-            description="certfleet: rotate by hand",
-        )
+        super().__init__(cloud_folder, ACCOUNT, REGION)
+        self.folder = folder
+        self.documents = make_repository(folder / "repository")
+        self.repository = self.documents.repository
+        self.s3, self.sqs = self.client("s3"), self.client("sqs")
         self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         self.topic = self.client("sns").create_topic(Name="people")["TopicArn"]
         self.inbox = self.sqs.create_queue(QueueName="inbox")["QueueUrl"]
         arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:inbox"
         self.client("sns").subscribe(TopicArn=self.topic, Protocol="sqs", Endpoint=arn)
 
-    def close(self) -> None:
-        self._todo.put(None)
-        self._thread.join()
-        self.cloud.stop()
-
-    def client(self, service):
-        return boto3.client(service, endpoint_url=self.cloud.endpoint_url, region_name=REGION)
-
     # git and bundles
 
     def commit(self, text: str, date: datetime | None = None) -> None:
-        commit(self.repository, text, date)
+        self.documents.write(text)
+        self.documents.commit(date=date)
 
     def add_all(self) -> None:
-        git(self.repository, "add", "-A")
-        git(self.repository, "commit", "-q", "-m", "desired state")
+        self.documents.commit()
 
     def bundle(self, *, created_at=None, repository=None, signer=None) -> bytes:
         snapshot = GitRef(self.repository / "desired_state", "HEAD").read(DEFAULT_LIMITS)
@@ -150,47 +110,10 @@ class Site:
                 self.sqs.delete_message(QueueUrl=self.inbox, ReceiptHandle=message["ReceiptHandle"])
         return found
 
-    def jobs(self) -> list[str]:
-        return sorted(job["jobId"] for job in self.iot.list_jobs(maxResults=250)["jobs"])
-
-    # devices
-
-    def device(self, name: str, age: int = 10) -> str:
-        self.cloud.seed.thing(name, ["line-a"])
-        return self.certificate(name, age)
-
-    def certificate(self, name: str, age: int = 0) -> str:
-        key = ec.generate_private_key(ec.SECP256R1())
-        made = self.cloud.seed.certificate(key.public_key(), not_before=datetime.now(UTC) - age * DAY)
-        self.iot.attach_thing_principal(thingName=name, principal=made.arn, thingPrincipalType="EXCLUSIVE_THING")
-        return made.certificate_id
-
     def wait_until_rotated(self, count: int, seconds: float = 60) -> None:
         done = threading.Event()
         self.bus.listen(lambda _message: done.set() if self.rotations.total() >= count else None)
         assert self.rotations.total() >= count or done.wait(seconds)
-
-    def _hear(self, message: Message) -> None:
-        if message.topic.endswith("/jobs/notify-next"):
-            self._todo.put(message.topic.split("/")[2])
-
-    def _rotate_all(self) -> None:
-        while (thing := self._todo.get()) is not None:
-            self._rotate(thing)
-
-    def _rotate(self, thing: str) -> None:
-        execution = self.cloud.jobs.start_next(thing, {}).get("execution")
-        if not execution:
-            return
-        [old] = self.iot.list_thing_principals_v2(thingName=thing)["thingPrincipalObjects"]
-        self.iot.detach_thing_principal(thingName=thing, principal=old["principal"])
-        certificate_id = old["principal"].rpartition("/")[2]
-        self.iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
-        self.iot.delete_certificate(certificateId=certificate_id)
-        self.certificate(thing)
-        self.rotations[thing] += 1
-        details = {"CertificateRotator": "test"}
-        self.cloud.jobs.update(thing, execution["jobId"], {"status": "SUCCEEDED", "statusDetails": details})
 
 
 class Answer:
@@ -211,7 +134,7 @@ def cloud_folder(tmp_path_factory):
 @pytest.fixture
 def site_repository(tmp_path):
     """The repository by itself."""
-    return make_repository(tmp_path / "repository")
+    return make_repository(tmp_path / "repository").repository
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cli_plant import Factory
+from cli_factory import Factory
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 

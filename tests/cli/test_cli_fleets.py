@@ -12,7 +12,9 @@ from urllib.parse import parse_qs
 
 import boto3
 import pytest
-from cli_plant import DOCUMENTS, Plant, Repository
+from cli_factory import DOCUMENTS
+from shared_plant import Plant
+from shared_repository import Repository
 
 from controller.desired import read_bundle
 from controller.desired.kms_signature import KmsKey
@@ -93,7 +95,7 @@ class World(Repository):
     """Two plants, three fleets in the documents."""
 
     def __init__(self, folder) -> None:
-        super().__init__(folder)
+        super().__init__(folder / "repository")
         self.factory = Plant(folder / "factory", HOME, "eu-west-1")
         self.hospital = Plant(folder / "hospital", HOSPITAL, "us-east-1")
         urls = {HOME: self.factory.cloud.endpoint_url, HOSPITAL: self.hospital.cloud.endpoint_url}

@@ -38,7 +38,7 @@ def test_each_report_is_kept_and_the_next_page_shows_the_trend(factory, place):
     assert "Devices out of sync in 2 reports: 0 on 2026-12-01, 1 now; 50.0 % are in sync." in page.out
     names = ["20261201T060000Z.json", "20261202T060000Z.json"]
     if place == "reports":
-        folder = factory.folder / "repository" / "reports" / "factory"
+        folder = factory.repository / "reports" / "factory"
         assert sorted(path.name for path in folder.iterdir()) == names
         text = (folder / names[1]).read_text()
     else:

@@ -62,7 +62,7 @@ def test_status_reports_and_does_not_judge(drifted):
 
 def test_a_reviewed_plan_is_applied_and_nothing_beyond_it(drifted):
     assert drifted.run("plan", "--plan", "plan.json", "--format", "markdown").code == 2
-    plan_file = drifted.folder / "repository" / "plan.json"
+    plan_file = drifted.repository / "plan.json"
     planned = json.loads(plan_file.read_text())
 
     applied = drifted.run("apply", "--plan", "plan.json", "--wait", "--format", "json")
@@ -76,7 +76,7 @@ def test_a_reviewed_plan_is_applied_and_nothing_beyond_it(drifted):
 
 def test_a_device_that_changed_since_the_plan_is_skipped_and_said(drifted):
     drifted.run("plan", "--plan", "plan.json")
-    planned = json.loads((drifted.folder / "repository" / "plan.json").read_text())
+    planned = json.loads((drifted.repository / "plan.json").read_text())
     first = planned["jobs"][0]["devices"][0]["name"]
     drifted.certificate(first)
 
@@ -90,7 +90,7 @@ def test_a_device_that_changed_since_the_plan_is_skipped_and_said(drifted):
 
 def test_a_tampered_plan_is_refused_and_nothing_happens(drifted):
     drifted.run("plan", "--plan", "plan.json")
-    file = drifted.folder / "repository" / "plan.json"
+    file = drifted.repository / "plan.json"
     file.write_text(file.read_text().replace("old-", "new-").replace("wrong-key", "right-key"))
 
     applied = drifted.run("apply", "--plan", "plan.json")

@@ -3,50 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
-import json
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from shared_command import Outcome, run_command
+from shared_repository import Repository
 
-from controller import cli
 from controller.reconcile.job_ids import parse_job_id
 from sandbox.clock import SandboxClock
 from sandbox.fleet_file import SandboxFleet
 from sandbox.world import World
 
 PATIENCE = 60.0  # seconds, for what takes one on an idle machine
-FLEET = """\
-apiVersion: certfleet/v1
-kind: Fleet
-metadata: {name: factory}
-spec:
-  account: "123456789012"
-  region: eu-west-1
-  guardrails: {maxChangePercent: 100}
-"""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
 
 
 def eventually(condition: Callable[[], object], what: Callable[[], str]) -> None:
@@ -57,21 +32,18 @@ def eventually(condition: Callable[[], object], what: Callable[[], str]) -> None
         time.sleep(0.02)
 
 
-class Factory:
+class Factory(Repository):
     """A world, and the repository that says how it must be."""
 
     def __init__(self, folder: Path, groups: Iterable[str], devices: Iterable[dict], **fleet) -> None:
+        super().__init__(folder / "repository")
         document = {"groups": [{"name": name} for name in groups], "devices": list(devices), **fleet}
         self.folder = folder
         self.clock = SandboxClock()
         self.world = World(SandboxFleet.model_validate(document), folder / "world", self.clock)
-        self.repository = folder / "repository"
-        self.desired = self.repository / "desired_state"
-        self.desired.mkdir(parents=True)
         self.inventory = folder / "inventory.sqlite"
         entries = self.world.fleet.devices
         self._off = {name for entry in entries if not entry.online for name in entry.names()}
-        self._git("init", "-q", "-b", "main")
 
     def start(self) -> None:
         self.world.start()
@@ -81,14 +53,10 @@ class Factory:
 
     # git
 
-    def commit(self, name: str, text: str, *, message: str = "desired state") -> None:
-        (self.desired / f"{name}.yaml").write_text(text)
-        self._git("add", "-A")
-        self._git("commit", "-q", "--allow-empty", "-m", message)
-
-    def _git(self, *arguments: str) -> None:
-        settings = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
-        subprocess.run(("git", *settings, *arguments), cwd=self.repository, check=True)
+    def declare(self, name: str, text: str) -> None:
+        """Commit a file of the desired state."""
+        self.write(text, f"{name}.yaml")
+        self.commit()
 
     # commands
 
@@ -98,10 +66,7 @@ class Factory:
 
     def run(self, command: str, *more: str) -> Outcome:
         """Run a command in this process, at the world's time."""
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = cli.main(self.arguments(command, *more))
-        return Outcome(code, out.getvalue(), err.getvalue())
+        return run_command(self.arguments(command, *more))
 
     def apply(self, *more: str) -> dict:
         """Apply without waiting, then let the devices that are online do their part; the fleet's report."""

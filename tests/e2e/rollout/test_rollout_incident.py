@@ -60,14 +60,14 @@ def test_incident_on_an_authority_rotates_everything_by_its_deadline_though_wind
         [{"prefix": "gateway-", "count": 10, **like}, {"prefix": "buried-", **like, "online": False}],
         authorities=[PLANT_CA],
     )
-    factory.commit("fleet", FLEET)
+    factory.declare("fleet", FLEET)
     move_to_noon(factory)
     factory.apply()
     assert factory.jobs() == [], "drift alone waits for its window"
 
     declared = factory.clock.now()
     deadline = declared + timedelta(hours=8)
-    factory.commit("incident", INCIDENT.format(deadline=deadline.isoformat(), lost="[]"))
+    factory.declare("incident", INCIDENT.format(deadline=deadline.isoformat(), lost="[]"))
     [report] = factory.plan()["incidents"]
     assert (report["remaining"], report["blocked"]) == (11, 0)
     assert "deadline will be met" in report["message"], report["message"]
@@ -85,7 +85,7 @@ def test_incident_on_an_authority_rotates_everything_by_its_deadline_though_wind
 
     [report] = factory.plan()["incidents"]
     assert report["remaining"] == 1, "it does not call itself finished while a device is left"
-    factory.commit("incident", INCIDENT.format(deadline=deadline.isoformat(), lost="[buried-001]"))
+    factory.declare("incident", INCIDENT.format(deadline=deadline.isoformat(), lost="[buried-001]"))
     [report] = factory.plan()["incidents"]
     assert (report["remaining"], report["accepted"]) == (0, 1)
     assert "is finished" in report["message"]

@@ -69,7 +69,7 @@ def test_a_month_with_one_device_in_ten_offline_keeps_few_jobs_and_loses_no_devi
         ["line-a", "line-b"],
         [{"prefix": "a-", "groups": ["line-a"], **like}, {"prefix": "b-", "groups": ["line-b"], **like}],
     )
-    factory.commit("fleet", FLEET)
+    factory.declare("fleet", FLEET)
     outages = Outages(factory, seed=5)
     most: Counter = Counter()
     stragglers = 0

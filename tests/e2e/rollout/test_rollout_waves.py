@@ -32,8 +32,7 @@ def devices(group: str, count: int) -> dict:
 @pytest.fixture
 def factory(build):
     made = build(["line-a", "line-b"], [devices("line-a", 12), devices("line-b", 12)])
-    fleet = (made.desired / "fleet.yaml").name.removesuffix(".yaml")
-    made.commit(fleet, FLEET + POLICY.format(group="line-a") + POLICY.format(group="line-b"))
+    made.declare("fleet", FLEET + POLICY.format(group="line-a") + POLICY.format(group="line-b"))
     return made
 
 
