@@ -8,7 +8,7 @@ from .case import Case
 from .check_gates import not_yet_due, rotating, unsupported_by_backend
 from .checks import DEMANDS, GATES, STRUCTURE, Check
 from .finding import Assessment, Finding, Health, Outcome, Reason, Sync
-from .governance import Governance, Tie
+from .governance import Governance, Tie, taints
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,7 +38,7 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
     if governed is None:
         return None
     if isinstance(governed, Tie):
-        return _tied(device, governed)
+        return _tied(device, governed, governance)
     if governed.quiet is not None and governed.quiet.covers(device):
         certificate = device.attachments[0].certificate
         return Assessment(
@@ -112,14 +112,17 @@ def _health(case: Case, outcomes: list[Outcome], reasons: list[Reason]) -> Healt
     return Health.DEGRADED if case.failures or Outcome.BLOCKED in outcomes else Health.HEALTHY
 
 
-def _tied(device: Device, tie: Tie) -> Assessment:
+def _tied(device: Device, tie: Tie, governance: Governance) -> Assessment:
     policies = " and ".join(tie.policies)
+    held = [attachment.certificate for attachment in device.attachments]
+    tainted = [i.name for i in governance.desired.incidents if any(taints(i, certificate) for certificate in held)]
     finding = Finding(
         reason=Reason.POLICY_CONFLICT,
         outcome=Outcome.BLOCKED,
         message=f"policies {policies} claim the device with equal priority",
         policy_field="spec.priority",
         remedy="give one of them a higher priority",
+        values={"incidents": ",".join(tainted)} if tainted else {},
     )
     certificate = device.attachments[0].certificate.certificate_id if len(device.attachments) == 1 else None
     return Assessment(device.name, None, certificate, (finding,), Sync.OUT_OF_SYNC, Health.DEGRADED)

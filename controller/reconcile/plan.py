@@ -114,19 +114,19 @@ class WaveReport:
 
 @dataclass(frozen=True, slots=True)
 class IncidentReport:
-    """How far an incident is: counted over the devices that policies govern."""
+    """How far an incident is: counted over the devices that policies govern, or claim without agreeing."""
 
     incident: str
     deadline: datetime
-    remaining: int  # devices still matching, accepted losses not counted
-    blocked: int  # of the remaining
+    remaining: int  # governed devices still matching, accepted losses not counted
+    blocked: int  # of the remaining: those that do not rotate unless a person acts
     accepted: int  # still matching, listed as accepted losses
     finish: datetime | None  # when the last can be rotated at the given rates; None where it cannot be told
     message: str
 
     @property
     def is_finished(self) -> bool:
-        """Whether no device matches but the accepted losses."""
+        """Whether no device of a policy matches but the accepted losses."""
         return self.remaining == 0
 
 

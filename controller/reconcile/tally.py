@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -56,10 +57,10 @@ class PolicyTally:
 
 @dataclass(slots=True)
 class IncidentTally:
-    """Devices that still match an incident, by policy."""
+    """Devices that still match an incident, by policy; None stands for those that several policies claim."""
 
-    remaining: dict[str, int] = field(default_factory=dict)
-    blocked: int = 0
+    remaining: Counter[str | None] = field(default_factory=Counter)
+    blocked: Counter[str | None] = field(default_factory=Counter)
     accepted: int = 0
 
 
@@ -83,6 +84,7 @@ def tally_of(assessments: Iterable[Assessment], governance: Governance, rollouts
     for assessment in assessments:
         if assessment.policy is None:
             fleet.conflicts += 1
+            _count_incidents(assessment, fleet.incidents, accepted)
             continue
         policy = fleet.policies[assessment.policy]
         policy.governed += 1
@@ -93,7 +95,7 @@ def tally_of(assessments: Iterable[Assessment], governance: Governance, rollouts
             continue
         policy.add(assessment)
         if accepted:
-            _count_incidents(assessment, assessment.policy, fleet.incidents, accepted)
+            _count_incidents(assessment, fleet.incidents, accepted)
     return fleet
 
 
@@ -127,18 +129,13 @@ def needs_rotation(assessment: Assessment) -> bool:
 
 
 def _count_incidents(
-    assessment: Assessment,
-    policy: str,
-    incidents: Mapping[str, IncidentTally],
-    accepted: Mapping[str, frozenset[str]],
+    assessment: Assessment, incidents: Mapping[str, IncidentTally], accepted: Mapping[str, frozenset[str]]
 ) -> None:
-    for finding in assessment.findings:
-        if finding.reason is not Reason.AUTHORITY_TAINTED:
+    names = next((str(f.values["incidents"]) for f in assessment.findings if "incidents" in f.values), "")
+    for name in filter(None, names.split(",")):
+        tally = incidents[name]
+        if assessment.device in accepted[name]:
+            tally.accepted += 1
             continue
-        for name in str(finding.values["incidents"]).split(","):
-            tally = incidents[name]
-            if assessment.device in accepted[name]:
-                tally.accepted += 1
-                continue
-            tally.remaining[policy] = tally.remaining.get(policy, 0) + 1
-            tally.blocked += assessment.outcome is Outcome.BLOCKED
+        tally.remaining[assessment.policy] += 1
+        tally.blocked[assessment.policy] += assessment.outcome is Outcome.BLOCKED

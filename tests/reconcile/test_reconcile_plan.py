@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +19,7 @@ from controller.reconcile.overrides import Overrides, parse_overrides
 from controller.reconcile.plan import TargetKind
 from controller.reconcile.plan_codec import MAX_PLAN_BYTES, plan_from_json, plan_to_json
 from controller.reconcile.planner import make_plan, settle
-from controller.reconcile.policy import Guardrails
+from controller.reconcile.policy import Guardrails, Mode, Suspension
 from controller.reconcile.preconditions import why_skipped
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -369,11 +369,38 @@ def test_an_incident_is_not_finished_while_devices_remain_that_are_not_given_up(
     ]
     (report,) = make.plan(devices, desired).incidents
     assert (report.remaining, report.blocked, report.accepted, report.is_finished) == (3, 2, 1, False)
-    assert "3 devices to go by 2026-11-25T12:00:00Z; the deadline will be met, at 2026-11-2" in report.message
+    assert "3 devices to go by 2026-11-25T12:00:00Z; the others will be done, at 2026-11-2" in report.message
     assert "2 devices blocked: a person must act" in report.message
     (over,) = make.plan([devices[0], devices[3]], desired).incidents
     assert over.is_finished
     assert over.message == "incident leak is finished: no device matches any more; 1 device accepted as lost"
+
+
+OTHER_WAYS = {
+    "several policies claim it": ({"groups": ("line-a", "line-b")}, {}, "1 device blocked"),
+    "its policy only reports": ({}, {"mode": Mode.REPORT}, "1 of them under policies that only report: take mode: re"),
+    "its policy is suspended": ({}, {"suspend": Suspension("rebuild", datetime(2027, 1, 1, tzinfo=UTC))}, "1 device b"),
+}
+
+
+@pytest.mark.parametrize(("device", "policy", "text"), OTHER_WAYS.values(), ids=OTHER_WAYS)
+def test_an_incident_goes_on_while_a_device_is_left_that_nothing_rotates_because(make, device, policy, text):
+    incident = make.incident(authority="aws-iot")
+    desired = make.desired(make.policy(**policy), make.policy("line-b"), incidents=(incident,))
+    devices = [make.device("left", authority="aws-iot", **device)]
+    (report,) = make.plan(devices, desired).incidents
+    assert (report.remaining, report.blocked, report.is_finished) == (1, 1, False)
+    assert "the deadline will be missed unless a person acts" in report.message
+    assert text in report.message
+    lost = make.replace(incident, accepted_losses=frozenset({"left"}))
+    (over,) = make.plan(devices, make.replace(desired, incidents=(lost,))).incidents
+    assert (over.remaining, over.accepted, over.is_finished) == (0, 1, True)
+
+
+def test_an_incident_says_how_many_things_it_cannot_speak_of(make):
+    desired = make.desired(incidents=(make.incident(authority="aws-iot"),))
+    (report,) = make.plan([], desired, make.state(unmanaged_count=43)).incidents
+    assert report.message.endswith("no device matches any more; not looked at: 43 things that no policy governs")
 
 
 def test_a_deadline_that_has_passed_is_told_and_refuses_nothing(make):
