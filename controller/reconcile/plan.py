@@ -129,6 +129,12 @@ class IncidentReport:
         """Whether no device of a policy matches but the accepted losses."""
         return self.remaining == 0
 
+    @property
+    def needs_person(self) -> bool:
+        """Whether the deadline is missed, or will be, if nobody acts."""
+        is_late = self.finish is None or self.finish > self.deadline
+        return not self.is_finished and (is_late or self.blocked > 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -58,7 +58,7 @@ class Attention:
 
 
 def attention_of(report: FleetReport) -> Attention:
-    """What of one fleet's report needs a person: blocked devices, halted waves, refusals of guardrails."""
+    """What of one fleet's report needs a person: blocked devices, halted waves, late incidents, refusals."""
     facts, lines = [], []
     for assessment in report.of(Outcome.BLOCKED):
         for finding in _open_findings(assessment):
@@ -69,6 +69,10 @@ def attention_of(report: FleetReport) -> Attention:
             if wave.remedy:
                 facts.append(f"wave {wave.policy} {wave.status}")
                 lines.append(f"policy {wave.policy}: {wave.message} → {wave.remedy}")
+        for incident in report.plan.incidents:
+            if incident.needs_person:
+                facts.append(f"incident {incident.incident}")
+                lines.append(incident.message)
         for refusal in report.plan.refusals:
             facts.append(f"refusal {refusal.guardrail} {refusal.policy}")
             lines.append(f"refused by {refusal.guardrail}: {refusal.message} → {refusal.override}")

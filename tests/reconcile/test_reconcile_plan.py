@@ -392,6 +392,7 @@ def test_an_incident_goes_on_while_a_device_is_left_that_nothing_rotates_because
     assert (report.remaining, report.blocked, report.is_finished) == (1, 1, False)
     assert "the deadline will be missed unless a person acts" in report.message
     assert text in report.message
+    assert report.needs_person
     lost = make.replace(incident, accepted_losses=frozenset({"left"}))
     (over,) = make.plan(devices, make.replace(desired, incidents=(lost,))).incidents
     assert (over.remaining, over.accepted, over.is_finished) == (0, 1, True)
@@ -407,6 +408,7 @@ def test_a_deadline_that_has_passed_is_told_and_refuses_nothing(make):
     incident = make.incident(authority="aws-iot", deadline=make.now - HOUR)
     plan = make.plan([make.device(authority="aws-iot")], make.desired(incidents=(incident,)))
     assert "the deadline has passed" in plan.incidents[0].message
+    assert plan.incidents[0].needs_person
     assert plan.refusals == ()
     assert len(plan.jobs) == 1
 
@@ -415,6 +417,7 @@ def test_a_device_under_two_incidents_counts_for_both(make):
     incidents = (make.incident("one", authority="aws-iot"), make.incident("two", make.now + DAY, authority="aws-iot"))
     plan = make.plan([make.device(authority="aws-iot")], make.desired(incidents=incidents))
     assert [(report.incident, report.remaining) for report in plan.incidents] == [("two", 1), ("one", 1)]
+    assert not any(report.needs_person for report in plan.incidents), "both will be over in time"
 
 
 def test_an_incident_without_any_window_says_so(make):
