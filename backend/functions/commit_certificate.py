@@ -37,6 +37,9 @@ def commit(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
     decide.require_client_of_thing(event.client_id, event.thing_name)
     rotation = services.table.current(event.thing_name)
     step = decide.commit_step(rotation, event)
+    if step is CommitStep.TOO_LATE:  # a device that still waits for an answer asks again
+        decided("not answered", function=FUNCTION, thing=event.thing_name, job=event.job_id, detail=step.value)
+        return {"status": "too late"}
     if rotation is not None and step is CommitStep.COMMIT:
         _commit(services, event, rotation)
     if rotation is not None and step is CommitStep.SETTLE:

@@ -150,6 +150,7 @@ class CommitStep(Enum):
     COMMIT = "the connection proves the new certificate"
     ACCEPT_AGAIN = "this commit was accepted before"
     SETTLE = "the job has ended: the connection shows which certificate is in use, or a removal goes on"
+    TOO_LATE = "it was sent before the job ended, and the device may have changed its mind since: it proves nothing"
 
 
 def commit_step(rotation: Rotation | None, event: CommitEvent) -> CommitStep:
@@ -161,7 +162,7 @@ def commit_step(rotation: Rotation | None, event: CommitEvent) -> CommitStep:
     speaks_for_new = event.principal == rotation.new_certificate_id
     speaks_for_old = event.principal == rotation.old_certificate_id and not rotation.is_doubtful
     if rotation.phase is Phase.UNRESOLVED and (speaks_for_new or speaks_for_old):
-        return CommitStep.SETTLE
+        return CommitStep.TOO_LATE if event.was_sent_before(rotation.unresolved_at) else CommitStep.SETTLE
     if not speaks_for_new:
         raise RejectionError(
             RejectionCode.OLD_CERTIFICATE, "The connection does not use the new certificate, so it proves nothing."
@@ -249,7 +250,7 @@ def sighting(rotation: Rotation | None, event: PresenceEvent) -> Sighting:
     """What a connection means; presence events may repeat and arrive out of order."""
     if rotation is None or event.principal not in (rotation.old_certificate_id, rotation.new_certificate_id):
         return Sighting.NOTHING
-    known = [at for at in (rotation.committed_at or rotation.unresolved_at, rotation.seen_at) if at is not None]
+    known = [at for at in (rotation.committed_at, rotation.unresolved_at, rotation.seen_at) if at is not None]
     if not known or event.at <= max(map(datetime.fromisoformat, known)):
         return Sighting.NOTHING
     if rotation.is_doubtful and event.principal == rotation.old_certificate_id:

@@ -1,7 +1,7 @@
 """The events that the topic rules hand to the handlers, validated.
 
-Payload fields come from devices and may be forged; ``thingName``, ``topic``, ``clientId`` and
-``principal`` are put there by the rule's SQL, after the payload's own fields. Fields that a newer
+Payload fields come from devices and may be forged; ``thingName``, ``topic``, ``clientId``,
+``principal`` and ``receivedAt`` are put there by the rule's SQL, after the payload's own fields. Fields that a newer
 version may add are ignored.
 """
 
@@ -34,6 +34,13 @@ class _Request(_Event):
     topic: str
     client_id: str = Field(alias="clientId", max_length=128)
     principal: CertificateId
+    received_at: int | None = Field(default=None, alias="receivedAt")  # ms since 1970; None from a rule that lacks it
+
+    def was_sent_before(self, instant: str | None) -> bool:
+        """Whether it is known to have come in before then (ISO 8601): Lambda may hold an event back for a minute."""
+        if self.received_at is None or instant is None:
+            return False
+        return _instant(self.received_at) <= datetime.fromisoformat(instant)
 
 
 _AnyRequest = TypeVar("_AnyRequest", bound=_Request)

@@ -17,7 +17,10 @@ from .storage import Storage
 
 SQL_VERSION = "2016-03-23"
 
-_REQUEST = "SELECT *, topic(3) AS thingName, topic() AS topic, clientid() AS clientId, principal() AS principal"
+_REQUEST = (
+    "SELECT *, topic(3) AS thingName, topic() AS topic, clientid() AS clientId, principal() AS principal, "
+    "timestamp() AS receivedAt"
+)
 CREATE_SQL = f"{_REQUEST} FROM 'awslabs/things/+/certificate/create'"
 COMMIT_SQL = f"{_REQUEST} FROM 'awslabs/things/+/certificate/commit'"
 TERMINAL_SQL = (

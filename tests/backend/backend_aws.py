@@ -356,6 +356,7 @@ class Device:
             "topic": topics.create(self.name),
             "clientId": self.name,
             "principal": self.old,
+            "receivedAt": int(self.aws.now.timestamp() * 1000),
             **changes,
         }
 
@@ -366,6 +367,7 @@ class Device:
             "topic": topics.commit(self.name),
             "clientId": f"{self.name}#2",
             "principal": self.new,
+            "receivedAt": int(self.aws.now.timestamp() * 1000),
             **changes,
         }
 

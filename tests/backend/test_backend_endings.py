@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -106,10 +106,27 @@ class TestUnresolved:
         unresolved.assert_only(unresolved.old)
         assert "uses its old certificate" in unresolved.aws.notices[-1]
 
+    @pytest.mark.parametrize("certificate", ["new", "old"])
+    def test_a_connection_from_before_the_end_that_is_told_after_it_settles_nothing(self, unresolved, certificate):
+        before = unresolved.aws.now - timedelta(seconds=61)
+        unresolved.connected(getattr(unresolved, certificate), timestamp=int(before.timestamp() * 1000))
+        assert len(unresolved.attached) == 2
+
     def test_a_repeated_commit_removes_the_old(self, unresolved):
         new = unresolved.new
         assert unresolved.commit(principal=new) == {"status": "accepted"}
         unresolved.assert_only(new)
+
+    @pytest.mark.parametrize("certificate", ["new", "old"])
+    def test_a_commit_that_was_sent_before_the_end_and_is_handled_after_it_settles_nothing(
+        self, unresolved, certificate
+    ):
+        ended = datetime.fromisoformat(unresolved.record["unresolvedAt"]["S"])
+        answers, principal = len(unresolved.aws.published), getattr(unresolved, certificate)
+        held_back = int((ended - timedelta(seconds=20)).timestamp() * 1000)
+        assert unresolved.commit(principal=principal, receivedAt=held_back)["status"] == "too late"
+        assert (len(unresolved.attached), len(unresolved.aws.published)) == (2, answers)
+        assert unresolved.record["phase"]["S"] == "unresolved"
 
     def test_a_commit_over_the_old_certificate_removes_the_new_and_is_rejected(self, unresolved):
         unresolved.commit(principal=unresolved.old)

@@ -33,6 +33,7 @@ from hypothesis.stateful import (
 
 from backend.functions import commit_certificate, create_certificate, job_execution_terminal, services
 from backend.functions.errors import ConflictError
+from component.certificate_rotator.ports import MessagesError
 from protocol.topics import parse_rotation_topic
 
 FATES = ["pass", "pass", "pass", "lost", "doubled", "late"]
@@ -115,13 +116,23 @@ class Functions(Cloud):
             self._later(delay + 0.2, lambda: self.repeat(event))
         return True
 
+    def receive(self, device, topic, payload):
+        """What is late is held back by Lambda: the rule has noted already over which connection it came, and when."""
+        if self.device is not device or device.principal not in self.registry:
+            raise MessagesError("not connected")
+        at = START + timedelta(seconds=self.loop.time)
+        origin = certificate_id(device.principal), int(at.timestamp() * 1000)
+        for delay, data in self.intercept("to cloud", topic, payload):
+            self._later(delay, lambda data=data: self.handle(topic, data, origin))
+
     def handle(self, topic, payload, principal):
         rotation = parse_rotation_topic(topic)
         if rotation is None:
             super().handle(topic, payload, principal)
             return
+        identity, received_at = principal
         rule_adds = {
-            "thingName": THING, "topic": topic, "clientId": THING, "principal": certificate_id(principal)
+            "thingName": THING, "topic": topic, "clientId": THING, "principal": identity, "receivedAt": received_at
         }  # fmt: skip
         module = create_certificate if rotation.operation == "create" else commit_certificate
         try:
