@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -38,6 +39,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="certificate_rotator", description="Rotates this core device's credential.")
     parser.add_argument("--runtime", type=Runtime, choices=list(Runtime), default=Runtime.CLASSIC)
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # Windows' own encodings know no arrow, and the line would be lost
+        sys.stdout.reconfigure(encoding="utf-8")
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         _run(options.runtime)

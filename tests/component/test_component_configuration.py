@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -165,6 +167,17 @@ def test_a_restart_that_cannot_be_asked_for_says_why():
     with pytest.raises(RestartError, match="ended with 3: unit not found"):
         CommandRestarter(Runtime.CLASSIC, lambda: ["sh", "-c", "echo unit not found >&2; exit 3"]).restart()
     CommandRestarter(Runtime.LITE, lambda: ["true"]).restart()
+
+
+def test_a_line_of_the_log_is_written_whatever_encoding_the_platform_prefers(tmp_path):
+    folder = tmp_path / "ASKING → IDLE"
+    folder.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(Path(nucleus.__file__).parents[2]), "PYTHONIOENCODING": "cp1252"}
+    command = [sys.executable, "-m", "component.certificate_rotator"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert "ASKING → IDLE; let the nucleus start this" in done.stdout.decode()
+    assert done.stderr == b""
 
 
 def test_on_windows_a_helper_that_outlives_the_component_restarts_the_service(tmp_path, monkeypatch):
