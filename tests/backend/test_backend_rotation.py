@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
+from backend_aws import START
 from botocore.exceptions import ClientError
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from backend.functions import registry
 from controller.reconcile.compare import CALLS_PER_ROTATION
@@ -83,7 +86,15 @@ def test_a_rotation_leaves_its_evidence(device):
     assert (plain["oldCertificateId"], plain["newCertificateId"]) == (old, new)
     assert (plain["policy"], plain["commit"], plain["authority"]) == ("line-a", "abc123", "aws-iot")
     assert (plain["jobId"], plain["thingName"], plain["outcome"]) == ("certfleet-line-a-1", "gw-1", "rotated")
-    whats = [entry["M"]["what"]["S"] for entry in plain["history"]]
+    spki = device.new_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert plain["publicKeyDigest"] == hashlib.sha256(spki).hexdigest()
+    history = [{name: value["S"] for name, value in entry["M"].items()} for entry in plain["history"]]
+    asked, committed, ended = (history[index] for index in (0, 3, 5))
+    assert f"client gw-1, certificate {old}" in asked["who"]
+    assert f"certificate {new}" in committed["who"]
+    assert ended["who"] == "job_execution_terminal: job certfleet-line-a-1 SUCCEEDED"
+    assert START.isoformat() == asked["at"] < committed["at"] == plain["committedAt"] < ended["at"]
+    whats = [entry["what"] for entry in history]
     assert whats == [
         "issuing from aws-iot", f"issued {new}", "attached", "committed", f"removing {old}", f"removed {old}"
     ]  # fmt: skip
