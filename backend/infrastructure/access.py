@@ -32,7 +32,7 @@ class Access:
 
     def commit(self) -> list[iam.PolicyStatement]:
         """Of the function that takes the proof, and settles what was left unresolved."""
-        return [*self._answers("commit"), *self._principals(), *self._removal()]
+        return [*self._answers("commit"), *self._principals(), *self._lost(), *self._removal()]
 
     def terminal(self) -> list[iam.PolicyStatement]:
         """Of the function that removes the certificate that is not needed."""

@@ -1,6 +1,7 @@
 """An AWS in memory for the handlers: every request and every answer is checked against botocore's models.
 
-Calls can be made to fail, one at a time, before or after they take effect.
+Calls can be made to fail, one at a time, before or after they take effect. What a function calls without its role
+in the template allowing it is noted.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from backend import synth
 from backend.functions import commit_certificate, create_certificate, job_execution_terminal
 from protocol import topics
 
@@ -55,6 +57,38 @@ def check(shape: Any, value: Any, what: str) -> None:
         return
     report = ParamValidator().validate(value, shape)
     assert not report.has_errors(), f"{what}: {report.generate_report()}"
+
+
+FUNCTIONS = {
+    create_certificate: "CreateCertificate",
+    commit_certificate: "CommitCertificate",
+    job_execution_terminal: "JobExecutionTerminal",
+}
+IAM_PREFIX = {"iot-data": "iot", "iot-jobs-data": "iotjobsdata"}
+IAM_ACTION = {"dynamodb:TransactWriteItems": "dynamodb:PutItem"}  # of which it is made
+denied: list[str] = []
+
+
+@cache
+def granted(function: str) -> set[str]:
+    """The actions that the template allows a function."""
+    found: set[str] = set()
+    for name, resource in json.loads(synth.TEMPLATE.read_text())["Resources"].items():
+        if resource["Type"] == "AWS::IAM::Policy" and name.startswith(function):
+            for statement in resource["Properties"]["PolicyDocument"]["Statement"]:
+                listed = statement["Action"]
+                found |= {listed} if isinstance(listed, str) else set(listed)
+    return found
+
+
+def run(aws: FakeAws, module: Any, event: dict[str, Any]) -> dict[str, Any]:
+    """Run a function's handler as that function."""
+    aws.acting = FUNCTIONS[module]
+    try:
+        answer: dict[str, Any] = module.handler(event, None)
+    finally:
+        aws.acting = None
+    return answer
 
 
 def client_error(code: str, operation: str, status: int = 400) -> ClientError:
@@ -128,6 +162,7 @@ class FakeAws:
         self.before_call: dict[str, Any] = {}
         self.page = 250
         self.force_delete_works = True
+        self.acting: str | None = None  # the function that is running
         self.detaching = 0  # deletions that still meet a thing that was detached
 
     def client(self, service: str, _endpoint_url: str | None) -> FakeClient:
@@ -308,6 +343,9 @@ class FakeClient:
             check(operation.input_shape, request, f"request of {operation.name}")
             aws = self._aws
             aws.calls.append(f"{self._service}:{operation.name}")
+            action = f"{IAM_PREFIX.get(self._service, self._service)}:{operation.name}"
+            if aws.acting and IAM_ACTION.get(action, action) not in granted(aws.acting):
+                denied.append(f"{aws.acting} may not {action}")
             if hook := aws.before_call.pop(f"{self._service}:{operation.name}", None):
                 hook()
             fault = self._due_fault()
@@ -401,7 +439,8 @@ class Device:
     @property
     def new(self) -> str:
         """The new certificate on record; one that cannot exist where there is none."""
-        return self.record["newCertificateId"]["S"] if (self.name, "current") in self.aws.items else "0" * 64
+        record = self.aws.items.get((self.name, "current"), {})
+        return str(record.get("newCertificateId", {"S": "0" * 64})["S"])
 
     @property
     def record(self) -> dict[str, Any]:
@@ -410,18 +449,18 @@ class Device:
     # running the handlers
 
     def create(self, **changes: Any) -> dict[str, Any]:
-        return create_certificate.handler(self.create_event(**changes), None)
+        return run(self.aws, create_certificate, self.create_event(**changes))
 
     def commit(self, **changes: Any) -> dict[str, Any]:
-        return commit_certificate.handler(self.commit_event(**changes), None)
+        return run(self.aws, commit_certificate, self.commit_event(**changes))
 
     def ended(self, status: str, **changes: Any) -> dict[str, Any]:
         if (self.name, JOB) in self.aws.executions:
             self.aws.executions[self.name, JOB]["status"] = status if status != "DELETED" else "CANCELED"
-        return job_execution_terminal.handler(self.ended_event(status, **changes), None)
+        return run(self.aws, job_execution_terminal, self.ended_event(status, **changes))
 
     def connected(self, principal: str, **changes: Any) -> dict[str, Any]:
-        return job_execution_terminal.handler(self.connected_event(principal, **changes), None)
+        return run(self.aws, job_execution_terminal, self.connected_event(principal, **changes))
 
     def assert_code(self, code: str) -> None:
         """The last answer is a rejection with this code and a sentence."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backend_aws import VARIABLES, Device, FakeAws, Fault, make_csr, subject
+from backend_aws import VARIABLES, Device, FakeAws, Fault, denied, make_csr, subject
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from backend.functions import services
@@ -28,8 +28,10 @@ def variables() -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def running(aws: FakeAws, variables: dict[str, str]):
+    denied.clear()
     with services.running(services.build(variables, aws.client, lambda: aws.now)):
         yield
+    assert denied == []  # by the function's role in the template
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+from backend_aws import Fault
+from botocore.exceptions import ClientError
 
 from backend.functions import job_execution_terminal
 
@@ -312,3 +314,17 @@ def test_the_clock_may_not_go_backwards_for_presence(committed):
     before = committed.aws.now - timedelta(minutes=1)
     committed.connected(committed.old, timestamp=int(before.timestamp() * 1000))
     assert "seenPrincipal" not in committed.record
+
+
+def test_a_commit_over_the_old_certificate_clears_away_what_was_issued_without_its_id_becoming_known(device):
+    device.aws.faults = [Fault(6, after=True), Fault(7)]  # its answer is lost, then the undoing fails
+    with pytest.raises(ClientError):
+        device.create()
+    assert "newCertificateId" not in device.record
+    assert len(device.aws.certificates) == 2
+    device.aws.tick(seconds=60)
+    device.ended("SUCCEEDED")
+    device.aws.tick(seconds=5)
+    device.commit(principal=device.old)
+    device.assert_code("OldCertificate")
+    device.assert_only(device.old)

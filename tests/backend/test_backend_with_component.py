@@ -14,7 +14,7 @@ from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
-from backend_aws import PREFIX, START, VARIABLES, FakeAws, Fault, certificate_id
+from backend_aws import PREFIX, START, VARIABLES, FakeAws, Fault, certificate_id, run
 from botocore.exceptions import ClientError
 from component_cloud import THING, Ca, Cloud, pem_of, subject_of
 from component_world import Device, VirtualLoop
@@ -85,7 +85,7 @@ class Functions(Cloud):
         self.aws.published.clear()
         try:
             with services.running(self.services):
-                self.outcomes[module.__name__, module.handler(event, None)["status"]] += 1
+                self.outcomes[module.__name__, run(self.aws, module, event)["status"]] += 1
         finally:
             for topic, payload in self.aws.published:
                 self.send(topic, payload)
