@@ -22,7 +22,7 @@ from controller.reconcile.finding import Assessment
 from controller.reconcile.forecast import forecast
 from controller.reconcile.planner import make_plan
 from controller.reconcile.policy import DesiredState, Fleet
-from controller.report.attention import Attention, attention_of
+from controller.report.attention import attention_of
 from controller.report.formats import Format
 from controller.report.model import FleetFailure, FleetReport, Tally
 from controller.report.trend import record_of
@@ -144,12 +144,11 @@ def observe(context: Context, desired: DesiredState, act_as: ActAs = ActAs.READE
 
 
 def drift_of(context: Context, desired: DesiredState, horizon: timedelta | None = None) -> FleetReport:
-    """Assess one fleet, without planning; with a forecast and a trend where these are asked for."""
+    """Assess one fleet, and what would hold up its plan; with a forecast and a trend where these are asked for."""
     tally = Tally(desired, context.now())
     with observe(context, desired) as observed:
-        for _assessment in observed.assess(tally):
-            pass
-        report = tally.finish(observed.state)
+        plan = make_plan(observed.assess(tally), desired, observed.state, observed.now)
+        report = replace(tally.finish(observed.state), expected=plan)
         if horizon is not None:
             coming = forecast(observed.devices(), desired, observed.state, observed.now, horizon)
             report = replace(report, forecast=coming)
@@ -159,15 +158,8 @@ def drift_of(context: Context, desired: DesiredState, horizon: timedelta | None 
             own = AwsSession(desired.fleet, ActAs.CALLER)  # the bucket is of who reports, not of the fleet's account
             report = replace(report, trend=remember(history_at(place, own), record, context.say))
         if getattr(context.arguments, "needs_person", None) is not None:
-            report = replace(report, attention=_attention(observed))
+            report = replace(report, attention=attention_of(tally.finish(observed.state, plan)))
         return report
-
-
-def _attention(observed: Observed) -> Attention:
-    """What needs a person, refusals and halted rollouts too: these show in a plan only."""
-    tally = Tally(observed.desired, observed.now)
-    plan = make_plan(observed.assess(tally), observed.desired, observed.state, observed.now)
-    return attention_of(tally.finish(observed.state, plan))
 
 
 def default_inventory(fleet: Fleet) -> Path:

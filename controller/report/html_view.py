@@ -13,6 +13,7 @@ from . import words
 from .charts.all import charts_of
 from .charts.chart import Chart
 from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
+from .hitches import hitches
 from .html_plan import PlanView, plan_view
 from .model import FleetReport, Report
 from .text import sentence
@@ -142,19 +143,13 @@ def _quiet(report: Report) -> str:
 
 
 def _attention(report: Report) -> Iterator[Attention]:
-    """Fleets that could not be read, refusals and halted rollouts, then blocked devices."""
+    """Fleets that could not be read, what holds up a whole fleet, then blocked devices."""
     for failure in report.failures:
         remedy = failure.remedy or "see the message"
         yield Attention(remedy, "the fleet could not be read", failure.message, failure.fleet)
     for fleet in report.fleets:
-        name = fleet.desired.fleet.name
-        if fleet.plan is not None:
-            for refusal in fleet.plan.refusals:
-                what = f"guardrail {refusal.guardrail}, {refusal.policy or 'whole fleet'}"
-                yield Attention(refusal.override, what, refusal.message, name)
-            for wave in fleet.plan.waves:
-                if wave.remedy:
-                    yield Attention(wave.remedy, f"rollout of {wave.policy}", wave.message, name)
+        for hitch in hitches(fleet):
+            yield Attention(hitch.remedy, hitch.what, hitch.message, fleet.desired.fleet.name)
     for fleet in report.fleets:
         sources = {entry.policy.name: entry.policy.source for entry in fleet.policies}
         for group in told_apart(fleet.of(Outcome.BLOCKED))[0]:

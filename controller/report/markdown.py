@@ -15,6 +15,7 @@ from controller.reconcile.plan import Plan
 from . import words
 from .console import Look
 from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
+from .hitches import hitches
 from .model import FleetFailure, FleetReport, Report
 from .text import all_fleets, demand, sentence, target
 
@@ -96,6 +97,8 @@ def _fleet(report: FleetReport) -> list[str]:
     sections.append(f"Account {fleet.account}, {fleet.region}, commit `{commit}`, seen {when}.\n")
     if report.plan is not None:
         sections += _plan(report.plan)
+    else:
+        sections += [f"> ⛔ **{plain(h.what)}:** {plain(h.message)}  \n> {code(h.remedy)}\n" for h in hitches(report)]
     sections.append(_policies(report))
     blocked, decided = told_apart(report.of(Outcome.BLOCKED))
     sections += _groups(f"{_ICONS[Outcome.BLOCKED]} {TITLES[Outcome.BLOCKED]}", blocked, is_open=True)

@@ -70,6 +70,7 @@ class FleetReport:
     reasons: Mapping[Reason, int]  # devices with that reason
     inventory: Inventory = Inventory()
     plan: Plan | None = None
+    expected: Plan | None = None  # the plan that apply would make now, where the report is of none: what holds it up
     forecast: Forecast | None = None  # where the command was asked for one
     trend: tuple[TrendRecord, ...] = ()  # of past reports and this one, oldest first
     attention: Attention | None = None  # where the command was asked what needs a person

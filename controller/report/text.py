@@ -12,6 +12,7 @@ from controller.reconcile.plan import Plan, PlannedJob, TargetKind, WaveStatus
 from . import words
 from .console import HEALTH_STYLES, OUTCOME_STYLES, Look, Page, table
 from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
+from .hitches import hitches
 from .model import FleetFailure, FleetReport, Report
 
 NAMES_SHOWN = 4  # devices named per reason
@@ -34,6 +35,7 @@ def render_drift(report: Report, look: Look) -> str:
     for fleet in _each(page, report):
         _summary(page, fleet)
         _policies(page, fleet)
+        _hitches(page, fleet)
         _rotate(page, fleet)
         _waiting(page, fleet)
         _blocked(page, fleet)
@@ -130,6 +132,15 @@ def _policies(page: Page, report: FleetReport) -> None:
 
 def _number(number: int, outcome: Outcome) -> Text:
     return Text(f"{number:,}", OUTCOME_STYLES[outcome]) if number else Text("–", "dim")
+
+
+def _hitches(page: Page, report: FleetReport) -> None:
+    for number, hitch in enumerate(hitches(report)):
+        if not number:
+            page.heading("Held up", "until a person acts")
+        page.line((hitch.what, "bad"), indent=2)
+        page.line(hitch.message, indent=4)
+        page.line(("→ ", "change"), hitch.remedy, indent=4)
 
 
 def _rotate(page: Page, report: FleetReport) -> None:

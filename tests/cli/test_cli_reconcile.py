@@ -138,6 +138,8 @@ def test_a_guardrail_refuses_with_numbers_and_the_exact_override(drifted):
     assert drifted.jobs() == []
     override = refused.err.strip().splitlines()[-1].removeprefix("→ ").split()
     assert drifted.run("plan").code == 3
+    daily = drifted.run("drift")
+    assert (daily.code, " ".join(override) in daily.out) == (2, True), "the daily report says it as well"
     assert drifted.run("apply", *override).code == 0
     assert len(drifted.jobs()) == 1
 
