@@ -13,6 +13,7 @@ from controller.reconcile.finding import Assessment, Finding, Outcome
 
 from . import words
 from .console import Look
+from .hitches import hitches
 from .model import FleetFailure, FleetReport, PolicyReport, Report
 
 FORMAT_VERSION = 1
@@ -56,6 +57,7 @@ def _fleet(report: FleetReport) -> dict[str, Any]:
         "in_sync": report.in_sync,
         "outcomes": {outcome.value: report.outcomes.get(outcome, 0) for outcome in Outcome},
         "reasons": {reason.value: number for reason, number in sorted(report.reasons.items())},
+        "held_up": [{"what": h.what, "message": h.message, "remedy": h.remedy} for h in hitches(report)],
         "policies": [_policy(entry) for entry in report.policies],
         "devices": [_assessment(report, assessment) for assessment in report.assessments],
         "unmanaged": {"count": state.unmanaged_count, "things": list(state.unmanaged)},

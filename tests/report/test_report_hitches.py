@@ -9,7 +9,7 @@ import pytest
 from report_scene import NOW, scene, scene_fleet
 
 from controller.reconcile.plan import IncidentReport, Refusal, WaveReport, WaveStatus
-from controller.report import html, markdown, text
+from controller.report import as_json, html, markdown, text
 from controller.report.console import Look
 
 DAY = timedelta(days=1)
@@ -27,7 +27,15 @@ def held_up():
     return scene(replace(fleet, plan=None, expected=plan))
 
 
-@pytest.mark.parametrize("render", [text.render_drift, markdown.render_drift, html.render_drift], ids=str)
+RENDERERS = {
+    "text": text.render_drift,
+    "markdown": markdown.render_drift,
+    "html": html.render_drift,
+    "json": as_json.render_report,
+}
+
+
+@pytest.mark.parametrize("render", RENDERERS.values(), ids=RENDERERS.keys())
 def test_a_report_of_drift_says_what_holds_the_fleet_up_and_what_to_do(held_up, render):
     told = render(held_up, Look(160))
     for hitch in (REFUSAL, HALTED, LATE):
