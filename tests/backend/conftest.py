@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +10,6 @@ from backend_aws import VARIABLES, Device, FakeAws, Fault, denied, make_csr, sub
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from backend.functions import services
-
-sys.path.append(str(Path(__file__).parents[1] / "component"))  # the device of tests that run both halves
 
 
 @pytest.fixture
