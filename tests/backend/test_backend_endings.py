@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from backend_aws import Fault
+from backend_aws import Fault, run
 from botocore.exceptions import ClientError
 
-from backend.functions import job_execution_terminal
+from backend.functions import commit_certificate, job_execution_terminal
 
 ENDINGS = ["FAILED", "TIMED_OUT", "REJECTED", "REMOVED", "CANCELED", "DELETED"]
 
@@ -129,6 +129,13 @@ class TestUnresolved:
         assert unresolved.commit(principal=principal, receivedAt=held_back)["status"] == "too late"
         assert (len(unresolved.attached), len(unresolved.aws.published)) == (2, answers)
         assert unresolved.record["phase"]["S"] == "unresolved"
+
+    def test_a_commit_of_a_rule_that_does_not_say_when_it_came_in_is_believed(self, unresolved):
+        """For the seconds of an update: the function is new already, the rule is still the former one."""
+        new, event = unresolved.new, unresolved.commit_event()
+        del event["receivedAt"]
+        assert run(unresolved.aws, commit_certificate, event) == {"status": "accepted"}
+        unresolved.assert_only(new)
 
     def test_a_commit_over_the_old_certificate_removes_the_new_and_is_rejected(self, unresolved):
         unresolved.commit(principal=unresolved.old)
