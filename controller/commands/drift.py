@@ -11,6 +11,7 @@ from controller.commands.options import add_attention, add_desired, add_fleet, a
 from controller.commands.pipeline import drift_of, each_fleet_watched, gravest, load_desired
 from controller.errors import ExitCode
 from controller.report import as_json, github, html, junit, markdown, sarif, text
+from controller.report.attention import attention_of
 from controller.report.console import Look
 from controller.report.formats import Format
 from controller.report.model import Report
@@ -45,7 +46,7 @@ def run(context: Context) -> ExitCode:
     """Assess every fleet; exits 2 where any governed device is out of sync, blocked ones too."""
     report = observe_all(context)
     context.emit(report, RENDERERS)
-    context.emit_attention([fleet.attention for fleet in report.fleets if fleet.attention], report.failures)
+    context.emit_attention(map(attention_of, report.fleets), report.failures)
     codes = [ExitCode.IN_SYNC if fleet.is_in_sync else ExitCode.CHANGES for fleet in report.fleets]
     return gravest(codes, report.failures)
 

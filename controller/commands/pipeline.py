@@ -22,7 +22,6 @@ from controller.reconcile.finding import Assessment
 from controller.reconcile.forecast import forecast
 from controller.reconcile.planner import make_plan
 from controller.reconcile.policy import DesiredState, Fleet
-from controller.report.attention import attention_of
 from controller.report.formats import Format
 from controller.report.model import FleetFailure, FleetReport, Tally
 from controller.report.trend import record_of
@@ -157,8 +156,6 @@ def drift_of(context: Context, desired: DesiredState, horizon: timedelta | None 
             record = record_of(report, observed.now)
             own = AwsSession(desired.fleet, ActAs.CALLER)  # the bucket is of who reports, not of the fleet's account
             report = replace(report, trend=remember(history_at(place, own), record, context.say))
-        if getattr(context.arguments, "needs_person", None) is not None:
-            report = replace(report, attention=attention_of(tally.finish(observed.state, plan)))
         return report
 
 

@@ -19,7 +19,7 @@ class Hitch:
 
 def hitches(report: FleetReport) -> Iterator[Hitch]:
     """Those of the report's plan, or of the plan that apply would make now."""
-    plan = report.plan or report.expected
+    plan = report.next_plan
     if plan is None:
         return
     for refusal in plan.refusals:

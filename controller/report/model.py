@@ -19,7 +19,6 @@ from controller.reconcile.plan import Plan
 from controller.reconcile.planner import settle
 from controller.reconcile.policy import DesiredState, Policy, Source
 
-from .attention import Attention
 from .trend import TrendRecord
 
 AGE_BUCKET_DAYS = 30
@@ -73,12 +72,16 @@ class FleetReport:
     expected: Plan | None = None  # the plan that apply would make now, where the report is of none: what holds it up
     forecast: Forecast | None = None  # where the command was asked for one
     trend: tuple[TrendRecord, ...] = ()  # of past reports and this one, oldest first
-    attention: Attention | None = None  # where the command was asked what needs a person
 
     @property
     def is_in_sync(self) -> bool:
         """Whether every governed device is as git says."""
         return self.in_sync == self.governed
+
+    @property
+    def next_plan(self) -> Plan | None:
+        """The report's own plan, else the one that apply would make now; None where nobody has planned."""
+        return self.plan or self.expected
 
     @property
     def has_changes(self) -> bool:
