@@ -16,7 +16,7 @@ from pathlib import Path
 
 from backend_aws import PREFIX, START, VARIABLES, FakeAws, Fault, certificate_id, run
 from botocore.exceptions import ClientError
-from component_cloud import THING, Ca, Cloud, pem_of, subject_of
+from component_cloud import FATES, THING, Ca, Cloud, deliveries, pem_of, subject_of
 from component_world import Device, VirtualLoop
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -36,7 +36,6 @@ from backend.functions.errors import ConflictError
 from component.certificate_rotator.ports import MessagesError
 from protocol.topics import parse_rotation_topic
 
-FATES = ["pass", "pass", "pass", "lost", "doubled", "late"]
 LAMBDA_REPEATS = (60.0, 120.0)  # seconds until an asynchronous invocation that failed is repeated
 DOCUMENT = {"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
 
@@ -180,12 +179,7 @@ def machine_for(ca, first_pair, memory, outcomes):  # noqa: C901  # a class per 
         def intercept(self, _direction, _topic, payload):
             fate = "pass" if self.calm else self.fates[self.messages % len(self.fates)]
             self.messages += 1
-            return {
-                "pass": [(0.0, payload)],
-                "lost": [],
-                "doubled": [(0.0, payload), (3.0, payload)],
-                "late": [(25.0, payload)],
-            }[fate]
+            return deliveries(fate, payload)
 
         @rule(fates=st.lists(st.sampled_from(FATES), min_size=1, max_size=12))
         def the_network_changes(self, fates):

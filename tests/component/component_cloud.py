@@ -17,6 +17,20 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 THING = "gateway-7"
 
 
+FATES = ["pass", "pass", "pass", "lost", "doubled", "late"]
+"""What a network does to messages, the first most often."""
+
+
+def deliveries(fate, payload):
+    """When a message arrives, in seconds from now, and what arrives."""
+    return {
+        "pass": [(0.0, payload)],
+        "lost": [],
+        "doubled": [(0.0, payload), (3.0, payload)],
+        "late": [(25.0, payload)],
+    }[fate]
+
+
 class Ca:
     """Issues over any CSR, as AWS IoT does."""
 

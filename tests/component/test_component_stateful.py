@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from component_cloud import FATES, deliveries
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -22,8 +23,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-
-FATES = ["pass", "pass", "pass", "lost", "doubled", "late"]
 
 
 def machine_for(make_world, document, memory_folder):  # noqa: C901  # a class per run: hypothesis builds it without arguments
@@ -58,12 +57,7 @@ def machine_for(make_world, document, memory_folder):  # noqa: C901  # a class p
                 return [(0.0, payload)]
             fate = self.fates[self.messages % len(self.fates)]
             self.messages += 1
-            return {
-                "pass": [(0.0, payload)],
-                "lost": [],
-                "doubled": [(0.0, payload), (3.0, payload)],
-                "late": [(25.0, payload)],
-            }[fate]
+            return deliveries(fate, payload)
 
         @rule(fates=st.lists(st.sampled_from(FATES), min_size=1, max_size=12))
         def the_network_changes(self, fates):
