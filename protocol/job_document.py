@@ -35,6 +35,7 @@ class JobDocument:
     certificate_authority: Optional[str] = None
     policy: Optional[str] = None
     commit: Optional[str] = None
+    certificate_authority_arn: Optional[str] = None  # what the authority's name must stand for at the backend
 
     def __post_init__(self) -> None:
         if self.signing_algorithm is not None and self.key_type is not None:
@@ -68,6 +69,7 @@ class JobDocument:
             "keyAlgorithm": self.key_type.value if self.key_type else None,
             "signingAlgorithm": self.signing_algorithm.value if self.signing_algorithm else None,
             "certificateAuthority": self.certificate_authority,
+            "certificateAuthorityArn": self.certificate_authority_arn,
             "policy": self.policy,
             "commit": self.commit,
         }
@@ -97,6 +99,7 @@ def parse_job_document(document: object) -> JobDocument:
         certificate_authority=_optional_text(document, "certificateAuthority"),
         policy=_optional_text(document, "policy"),
         commit=_optional_text(document, "commit"),
+        certificate_authority_arn=_optional_text(document, "certificateAuthorityArn"),
     )
 
 

@@ -15,9 +15,9 @@ from protocol.job_document import STOCK_DOCUMENT, JobDocument, is_rotation, pars
 NAME = st.none() | st.text(min_size=1, max_size=20)
 
 
-@given(st.sampled_from([None, *KeyType]), NAME, NAME, NAME)
-def test_a_document_is_read_as_it_was_written(key_type, authority, policy, commit):
-    document = JobDocument(key_type, None, authority, policy, commit)
+@given(st.sampled_from([None, *KeyType]), NAME, NAME, NAME, NAME)
+def test_a_document_is_read_as_it_was_written(key_type, authority, policy, commit, arn):
+    document = JobDocument(key_type, None, authority, policy, commit, arn)
     assert parse_job_document(json.loads(document.to_json())) == document
     assert parse_job_document({**document.to_wire(), "newerField": 1}) == document
 
@@ -57,6 +57,7 @@ def test_the_stock_document_is_the_operation_alone():
         ({"operation": "ROTATE_CERTIFICATE", "signingAlgorithm": 1}, "1 is unknown"),
         ({"operation": "ROTATE_CERTIFICATE", "policy": ""}, "policy is ''"),
         ({"operation": "ROTATE_CERTIFICATE", "commit": 7}, "commit is 7"),
+        ({"operation": "ROTATE_CERTIFICATE", "certificateAuthorityArn": ""}, "certificateAuthorityArn is ''"),
     ],
 )
 def test_a_wrong_document_is_refused_with_the_reason(document, expected):
