@@ -1,9 +1,9 @@
 """Runs Lambda code in this process, as asynchronous invocations.
 
 Each invocation goes through the cloud's Lambda state, so that ``update_function_configuration`` and
-``put_function_concurrency`` act at once, as on AWS. Unlike
-AWS: code that outruns its time limit is not stopped (its run counts as failed), and the waits
-between attempts are seconds where AWS waits minutes.
+``put_function_concurrency`` act at once, as on AWS. Unlike AWS: code that outruns its time limit is not
+stopped (its run counts as failed), and unless a test asks for Lambda's own unkindness
+(``invocations.py``), events run once and at once, and the waits between attempts are seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -25,10 +25,9 @@ from sandbox.aws import Cloud
 from sandbox.aws.functions import FunctionThrottledError
 
 from .clients import Clients
+from .invocations import Unkindness
 
 log = logging.getLogger(__name__)
-RETRY_DELAYS = (1.0, 2.0)  # seconds; AWS: one minute, then two
-THROTTLE_DELAY = 1.0  # seconds between attempts of a throttled function
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,13 @@ class Invocation:
 
     function: str
     event: Mapping[str, Any]
-    accepted_at: float  # time.monotonic()
+    accepted_at: datetime
     failures: int = 0
+    throttlings: int = 0
+
+
+class FunctionDownError(Exception):
+    """A test lets every run of the function fail for a time."""
 
 
 class FunctionTimeoutError(Exception):
@@ -64,9 +68,9 @@ class Functions:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="lambda")
         self._configs: dict[str, InvokeConfig] = {}
         self._warm: dict[tuple[str, str], backend_services.Services] = {}
-        self._timers: set[threading.Timer] = set()
+        self.unkindness = Unkindness()
         self._idle = threading.Condition()
-        self._pending = 0
+        self._running = self._waiting = 0  # on the pool, on the clock
         self._stopped = False
 
     def create(self, name: str, environment: Mapping[str, str], properties: Mapping[str, Any]) -> str:
@@ -79,48 +83,54 @@ class Functions:
         self._configs[name] = config
 
     def invoke(self, name: str, event: Mapping[str, Any]) -> None:
-        """Accept an event; it runs on a thread of the pool."""
-        self._submit(Invocation(name, event, time.monotonic()), 0.0)
+        """Accept an event; it runs on a thread of the pool, when and as often as Lambda's queue has it."""
+        invocation = Invocation(name, event, self._clock())
+        for delay in self.unkindness.delays(name, event, lambda: self._submit(invocation)):
+            self._submit(invocation, delay)
 
     def submit(self, task: Callable[[], None]) -> None:
         """Run a task of the stack on the pool; what it raises is logged."""
         with self._idle:
             if self._stopped:
                 return
-            self._pending += 1
+            self._running += 1
             self._pool.submit(self._guarded, task)
 
     def drain(self, timeout: float) -> bool:
-        """Wait until nothing runs or waits; False where that takes longer than ``timeout`` seconds."""
+        """Wait until nothing runs or waits; False where that takes longer than ``timeout`` seconds.
+
+        What a gate holds does not count: it waits for the test.
+        """
         with self._idle:
-            return self._idle.wait_for(lambda: self._pending == 0, timeout)
+            return self._idle.wait_for(lambda: not self._running and not self._waiting, timeout)
+
+    def settle(self, timeout: float) -> bool:
+        """Wait until nothing runs, whatever waits for its time; False where that takes longer (seconds)."""
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._running, timeout)
 
     def stop(self) -> None:
         """Drop what waits, let finish what runs."""
         with self._idle:
             self._stopped = True
-            for timer in self._timers:
-                timer.cancel()
-            self._timers.clear()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _submit(self, invocation: Invocation, delay: float) -> None:
+    def _submit(self, invocation: Invocation, delay: timedelta = timedelta()) -> None:
         with self._idle:
             if self._stopped:
                 return
-            self._pending += 1
-            if delay:
-                timer = threading.Timer(delay, lambda: self._start(invocation, timer))
-                timer.daemon = True
-                self._timers.add(timer)
-                timer.start()
-            else:
-                self._pool.submit(self._attempt, invocation)
+            self._waiting += 1
+        if not delay:
+            self._start(invocation)
+            return
+        site = self._cloud.site
+        with site.transaction():
+            site.timers.at(self._clock() + delay, lambda: self._start(invocation))
 
-    def _start(self, invocation: Invocation, timer: threading.Timer) -> None:
+    def _start(self, invocation: Invocation) -> None:
         with self._idle:
-            self._timers.discard(timer)
             if not self._stopped:
+                self._waiting, self._running = self._waiting - 1, self._running + 1
                 self._pool.submit(self._attempt, invocation)
 
     def _attempt(self, invocation: Invocation) -> None:
@@ -133,28 +143,31 @@ class Functions:
             log.exception("a task of the sandbox's stack failed")
         finally:
             with self._idle:
-                self._pending -= 1
+                self._running -= 1
                 self._idle.notify_all()
 
     def _run_or_retry(self, invocation: Invocation) -> None:
-        config = self._configs[invocation.function]
-        if time.monotonic() - invocation.accepted_at > config.oldest_event_seconds:
+        config, waits = self._configs[invocation.function], self.unkindness.waits
+        if (self._clock() - invocation.accepted_at).total_seconds() > config.oldest_event_seconds:
             self._give_up(invocation, config, "EventAgeExceeded")
             return
         try:
             self._cloud.functions.run(invocation.function, invocation.event)
         except FunctionThrottledError:
-            self._submit(invocation, THROTTLE_DELAY)
+            wait = waits.after_throttling(invocation.throttlings)
+            self._submit(replace(invocation, throttlings=invocation.throttlings + 1), timedelta(seconds=wait))
         except Exception as error:  # noqa: BLE001  # whatever the function raises
             log.warning("%s failed: %s: %s", invocation.function, type(error).__name__, error)
             if invocation.failures >= config.retries:
                 self._give_up(invocation, config, "RetriesExhausted")
             else:
-                delay = RETRY_DELAYS[min(invocation.failures, len(RETRY_DELAYS) - 1)]
-                self._submit(replace(invocation, failures=invocation.failures + 1), delay)
+                wait = waits.after_failure(invocation.failures)
+                self._submit(replace(invocation, failures=invocation.failures + 1), timedelta(seconds=wait))
 
     def _run(self, name: str, event: Mapping[str, Any], variables: Mapping[str, str]) -> Any:
         configuration = self._cloud.functions.get_function_configuration({"FunctionName": name})
+        if self.unkindness.is_down(name, self._clock()):
+            raise FunctionDownError(f"{name} is down")
         started = time.monotonic()
         with backend_services.running(self._services(name, variables)):
             result = _handler(configuration["Handler"])(event, None)

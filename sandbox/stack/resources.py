@@ -146,6 +146,7 @@ PROVISIONERS: Mapping[str, Callable[[Site, str, Properties], Made]] = {
 STAND_INS: Mapping[str, tuple[str, str]] = {
     "AWS::CloudWatch::Alarm": ("cloudwatch", "alarm:"),
     "AWS::CloudWatch::Dashboard": ("cloudwatch", "dashboard/"),
+    "AWS::Events::Rule": ("events", "rule/"),  # its schedule runs: schedules.py
     "AWS::IAM::Policy": ("iam", "policy/"),
     "AWS::IAM::Role": ("iam", "role/"),
     "AWS::KMS::Key": ("kms", "key/"),

@@ -12,8 +12,10 @@ from sandbox.bus import Bus
 
 from .clients import Clients
 from .functions import Functions, InvokeConfig
+from .invocations import Unkindness
 from .resources import Made, Site, is_ours, make, rule_payload
 from .rules import RuleEngine
+from .schedules import Schedules
 from .template import PSEUDO_PARTITION, Resolver, TemplateError
 
 
@@ -47,6 +49,7 @@ class Stack:
         self._functions = Functions(cloud, self._clients, clock.now)
         self._site = Site(self._clients, self._functions, cloud.site.account, cloud.site.region, stack_name)
         self._rules = RuleEngine(cloud.rules, self._functions, clock.now)
+        self._schedules = Schedules(cloud.site, self._functions)
         self._made: dict[str, Made] = {}
         self._being_made: list[str] = []
         self._resolver = Resolver(
@@ -71,11 +74,22 @@ class Stack:
         for _, resource in self._of_type("AWS::IoT::TopicRule"):
             properties = self._resolver.value(resource["Properties"])
             self._rules.add(properties["RuleName"], rule_payload(properties))
+        for logical_id, resource in self._of_type("AWS::Events::Rule"):
+            self._schedules.add(self._made[logical_id].attributes["Arn"], self._resolver.value(resource["Properties"]))
         self._bus.listen(self._rules.hear)
 
     def drain(self, timeout: float) -> bool:
         """Wait until no rule and no function is at work; False where that takes longer (seconds)."""
         return self._functions.drain(timeout)
+
+    def settle(self, timeout: float) -> bool:
+        """Wait until none is at work, whatever Lambda still holds back; False where that takes longer (seconds)."""
+        return self._functions.settle(timeout)
+
+    @property
+    def unkindness(self) -> Unkindness:
+        """What is to happen to asynchronous invocations."""
+        return self._functions.unkindness
 
     def stop(self) -> None:
         """Let what runs finish, and run nothing more."""
@@ -147,6 +161,7 @@ class Stack:
 _NOT_LOOKED_AT: Mapping[str, frozenset[str] | None] = {
     "AWS::CloudWatch::Alarm": None,
     "AWS::CloudWatch::Dashboard": None,
+    "AWS::Events::Rule": None,
     "AWS::IAM::Policy": None,
     "AWS::IAM::Role": None,
     "AWS::KMS::Key": None,

@@ -11,6 +11,7 @@ import pytest
 from sandbox.bus import Bus
 from sandbox.clock import SandboxClock
 from sandbox.stack import Stack, TemplateError, functions, sql
+from sandbox.stack.invocations import Waits
 
 HANDLER = "backend.functions.job_execution_terminal.handler"
 
@@ -46,9 +47,8 @@ def queue_url(world):
 @pytest.fixture
 def pool(world, runs, monkeypatch):
     monkeypatch.setattr(functions, "_handler", lambda _name: runs)
-    monkeypatch.setattr(functions, "RETRY_DELAYS", (0.05, 0.05))
-    monkeypatch.setattr(functions, "THROTTLE_DELAY", 0.05)
     pool = functions.Functions(world.cloud, world.stack._clients, world.clock.now)
+    pool.unkindness.waits = Waits(retries=(0.0,), throttled_first=0.05, throttled_most=0.05)
     environment = world.cloud.functions.environment("AWSLabsCertificateRotatorJobExecutionTerminal")
     pool.create("probe", environment, {"Handler": HANDLER, "Timeout": 5})
     yield pool
@@ -102,8 +102,8 @@ def test_a_run_beyond_its_time_limit_counts_as_failed(pool, runs, world):
         world.cloud.functions.run("probe", {})
 
 
-def test_what_waits_is_dropped_at_the_stop_and_nothing_is_taken_after_it(pool, runs, monkeypatch):
-    monkeypatch.setattr(functions, "RETRY_DELAYS", (60.0,))
+def test_what_waits_is_dropped_at_the_stop_and_nothing_is_taken_after_it(pool, runs):
+    pool.unkindness.waits = Waits.of_lambda()
     runs.failures = 10
     pool.invoke("probe", {})
     assert runs.ran.wait(20)
