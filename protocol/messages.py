@@ -51,14 +51,20 @@ class Execution:
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """A device asks for a certificate over its new key; ``csr`` is PEM."""
+    """A device asks for a certificate over its new key; ``csr`` is PEM.
+
+    ``certificate_id`` is ours and may be missing: the id of the certificate in place on the device. A
+    backend refuses a request that came over a connection with another one.
+    """
 
     job_id: str
     csr: str
+    certificate_id: Optional[str] = None
 
     def encode(self) -> bytes:
         """The payload."""
-        return _encode({"jobId": self.job_id, "csr": self.csr})
+        in_place = {"certificateId": self.certificate_id} if self.certificate_id else {}
+        return _encode({"jobId": self.job_id, "csr": self.csr, **in_place})
 
     @classmethod
     def decode(cls, payload: bytes) -> CreateRequest:
@@ -67,7 +73,7 @@ class CreateRequest:
         csr = _text(message, "csr")
         if len(csr) > MAX_CSR_CHARACTERS:
             raise ProtocolError(f"csr has {len(csr)} characters, at most {MAX_CSR_CHARACTERS} are allowed")
-        return cls(_text(message, "jobId"), csr)
+        return cls(_text(message, "jobId"), csr, _optional_text(message, "certificateId"))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ class RejectionCode(str, Enum):
 
     MALFORMED_REQUEST = "MalformedRequest"
     CLIENT_ID_MISMATCH = "ClientIdMismatch"
+    CREDENTIAL_MISMATCH = "CredentialMismatch"
 
     CSR_TOO_LONG = "CsrTooLong"
     CSR_UNREADABLE = "CsrUnreadable"

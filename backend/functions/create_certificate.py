@@ -72,6 +72,7 @@ def create(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(services: Services, event: CreateEvent) -> Asked:
     decide.require_client_of_thing(event.client_id, event.thing_name)
+    decide.require_certificate_in_place(event)
     request = csr.parse(event.csr)
     document = decide.require_rotation_job(services.registry.execution(event.thing_name, event.job_id), event.job_id)
     csr.require_demanded(request, document)

@@ -23,10 +23,23 @@ from .rotation import Phase, Rotation
 
 
 def require_client_of_thing(client_id: str, thing_name: str) -> None:
-    """The client id starts with the thing name (Greengrass appends suffixes)."""
-    if not client_id.startswith(thing_name):
+    """The client id is the thing name, or that and ``#n``, as Greengrass names its further connections.
+
+    No thing name holds a ``#``, so that ``gw-10`` never passes for ``gw-1``.
+    """
+    if client_id.split("#", 1)[0] != thing_name:
         raise RejectionError(
-            RejectionCode.CLIENT_ID_MISMATCH, f"The MQTT client id does not start with the thing name '{thing_name}'."
+            RejectionCode.CLIENT_ID_MISMATCH,
+            f"The MQTT client id is neither the thing name '{thing_name}' nor that and '#n'.",
+        )
+
+
+def require_certificate_in_place(event: CreateEvent) -> None:
+    """The certificate that the device is about to replace is the one that its connection uses."""
+    if event.in_place not in (None, event.principal):
+        raise RejectionError(
+            RejectionCode.CREDENTIAL_MISMATCH,
+            f"The certificate in place on the device is {event.in_place!r}; its connection uses {event.principal}.",
         )
 
 

@@ -50,6 +50,7 @@ class CreateEvent(_Request):
     """A device asks for a certificate; ``csr`` is bounded and parsed by ``csr.parse``."""
 
     csr: str
+    in_place: str | None = Field(default=None, alias="certificateId", max_length=128)  # stock components leave it out
 
     @model_validator(mode="after")
     def _topic_is_of_this_thing(self) -> CreateEvent:

@@ -69,6 +69,8 @@ def nothing(_device):
 CREATE_CASES = {
     # case: (what is arranged, what differs in the event, the code)
     "a client id of another thing": (nothing, {"clientId": "gx-1"}, "ClientIdMismatch"),
+    "a client id that begins with the thing's name": (nothing, {"clientId": "gw-10"}, "ClientIdMismatch"),
+    "another certificate in place on the device": (nothing, {"certificateId": OTHER}, "CredentialMismatch"),
     "a thing name that is none": (nothing, {"thingName": "gw 1"}, "MalformedRequest"),
     "a topic of another thing": (nothing, {"topic": "awslabs/things/gw-2/certificate/create"}, "MalformedRequest"),
     "a job id that is none": (nothing, {"jobId": "../x"}, "MalformedRequest"),
@@ -104,6 +106,10 @@ def test_create_is_rejected_for(device, arrange, changes, code, caplog):
     assert line.code == code
     if "topic" in changes or code != "MalformedRequest":
         device.assert_code(code)
+
+
+def test_a_create_that_names_the_certificate_of_its_connection_is_accepted(device):
+    assert device.create(certificateId=device.old, clientId="gw-1#3")["status"] == "accepted"
 
 
 def test_a_principal_that_is_no_certificate_is_rejected(device):
@@ -199,6 +205,7 @@ def forged_third(device):
 
 COMMIT_CASES = {
     "a client id of another thing": (created, {"clientId": "gx-1"}, "ClientIdMismatch"),
+    "a client id that begins with the thing's name": (created, {"clientId": "gw-10"}, "ClientIdMismatch"),
     "a topic of another thing": (created, {"topic": "awslabs/things/gw-2/certificate/commit"}, "MalformedRequest"),
     "nothing created": (nothing, {"principal": OTHER}, "NoRotation"),
     "another job": (created, {"jobId": "another"}, "NoRotation"),

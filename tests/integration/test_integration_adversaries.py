@@ -252,7 +252,7 @@ def replayed_commit(scene):
 def commit_for_another_thing(scene):
     me = scene.intruder(lax=True)
     scene.begin(scene.victim, scene.connect(scene.victim))
-    return scene.commit(over=scene.connect(me, client_id=f"{scene.victim.name}-2"), of=scene.victim)
+    return scene.commit(over=scene.connect(me, client_id=f"{scene.victim.name}#2"), of=scene.victim)
 
 
 ATTEMPTS = {

@@ -41,7 +41,7 @@ DECODERS = {
 
 @given(
     st.one_of(
-        st.builds(CreateRequest, TEXT, TEXT),
+        st.builds(CreateRequest, TEXT, TEXT, st.none() | TEXT),
         st.builds(CreateAccepted, TEXT, st.none() | TEXT),
         st.builds(CommitAccepted, st.none() | TEXT),
         st.builds(CommitRequest, TEXT),
