@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from cryptography import x509
@@ -22,12 +23,14 @@ from protocol.job_document import JobDocument
 from protocol.messages import ExecutionStatus
 from protocol.names import AWS_IOT_AUTHORITY, FAILURE_REASON_KEY, STATUS_DETAILS_KEY
 from sandbox.aws import Cloud
+from sandbox.aws.issuer import DEFAULT_SUBJECT
 from sandbox.aws.seed import SeededCertificate
 
 from .fleet_file import Devices, Misfit, SandboxFleet
 
 DEVICE_POLICY = "GreengrassDevice"
 FAILURES_TO_QUARANTINE = 5
+MAX_COMMON_NAME = 64  # characters; X.520
 FAILURE_REASON = "the certificate could not be written: no space left on device; free some space, then rotate again"
 
 _CURVES: Mapping[KeyType, type[ec.EllipticCurve]] = {
@@ -132,20 +135,30 @@ class FleetBuilder:
             not_before=begin,
             not_after=begin + entry.lifetime if entry.lifetime is not None else None,
             status="INACTIVE" if entry.misfit is Misfit.CERTIFICATE_INACTIVE else "ACTIVE",
-            subject=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]),
+            subject=_subject(name),
         )
         return certificate, Credential(private_key_pem(key), certificate.pem.encode())
 
     def _fail_repeatedly(self, name: str) -> None:
-        """A history of rotations, started by hand, that this device could not finish."""
+        """A history of rotations, started by hand, that this device could not finish.
+
+        A job id takes neither the colons nor the length that a thing name takes.
+        """
         arn = f"arn:aws:iot:{self._fleet.region}:{self._fleet.account}:thing/{name}"
         details = {STATUS_DETAILS_KEY: "installing", FAILURE_REASON_KEY: FAILURE_REASON}
         for number in range(1, FAILURES_TO_QUARANTINE + 1):
-            job_id = f"by-hand-{name}-{number}"
+            job_id = f"by-hand-{sha256(name.encode()).hexdigest()[:16]}-{number}"
             self._iot.create_job(jobId=job_id, targets=[arn], document=JobDocument().to_json())
             self._cloud.site.tick()
             self._cloud.jobs.start_next(name, {})
             self._cloud.jobs.update(name, job_id, {"status": ExecutionStatus.FAILED.value, "statusDetails": details})
+
+
+def _subject(name: str) -> x509.Name:
+    """The thing's name, or, where that is too long for a common name, what AWS IoT writes by itself."""
+    if len(name) > MAX_COMMON_NAME:
+        return DEFAULT_SUBJECT
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
 def device_policy(account: str, region: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from protocol.names import AWS_IOT_AUTHORITY, DEFAULT_STACK_NAME
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_DEVICES = 100_000
+MAX_NAME = 128  # characters of a thing's name; AWS IoT
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9:_-]{1,128}$")]
@@ -85,6 +86,7 @@ class Authority(_Model):
         "EC_prime256v1"
     )
     signing_algorithm: CaSigningAlgorithm = CaSigningAlgorithm.SHA256_ECDSA
+    validity: Duration = timedelta(days=365)  # of what the backend lets it issue
 
 
 class Group(_Model):
@@ -97,7 +99,7 @@ class Group(_Model):
 class Devices(_Model):
     """A number of like devices: ``prefix`` and a running number from 001 name them."""
 
-    prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9:_-]{1,100}$")]
+    prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9:_-]+$")]
     count: Annotated[int, Field(ge=1, le=MAX_DEVICES)] = 1
     groups: tuple[Name, ...]
     age: Span | Duration
@@ -111,6 +113,8 @@ class Devices(_Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if len(longest := self.names()[-1]) > MAX_NAME:
+            raise ValueError(f"{longest!r} has {len(longest)} characters; a thing name has at most {MAX_NAME}")
         if self.processes > self.count:
             raise ValueError(f"processes is {self.processes}, more than the {self.count} devices")
         if self.storage is Storage.SOFTHSM and self.processes < self.count:

@@ -25,7 +25,7 @@ from sandbox.edge import Component, DeploymentAgent, Faults, MqttEndpoint, Nucle
 from sandbox.edge.in_process import InProcessDevice
 from sandbox.edge.in_process_host import InProcessHost
 from sandbox.edge.loop_thread import LoopThread
-from sandbox.stack import Stack, load
+from sandbox.stack import Stack, load, with_authorities
 from sandbox.stack.clients import Clients
 
 from .bus import Bus
@@ -66,7 +66,8 @@ class World:
         self.cloud.start()
         self._closing.callback(self.cloud.stop)
         built = FleetBuilder(self.fleet, self.cloud, self.client("iot")).build()
-        self.stack = Stack(load(TEMPLATE), self.cloud, self.bus, self.clock, self.fleet.backend.stack_name)
+        template = with_authorities(load(TEMPLATE), self._authorities())
+        self.stack = Stack(template, self.cloud, self.bus, self.clock, self.fleet.backend.stack_name)
         self.stack.start()
         self._closing.callback(self.stack.stop)
         self.endpoint = MqttEndpoint(
@@ -132,8 +133,8 @@ class World:
         return self._clients.get(service)
 
     def folder_of(self, name: str) -> Path:
-        """A device's root folder."""
-        return self.folder / "devices" / name
+        """A device's root folder: a colon, which would part a PATH in two, is a plus sign there."""
+        return self.folder / "devices" / name.replace(":", "+")
 
     def credential_of(self, name: str) -> Credential | None:
         """The credential that lies in a device's files now; None where there is none."""
@@ -151,6 +152,17 @@ class World:
             for authority in self.fleet.authorities
         )
         return (self.cloud.aws_iot_ca(), *(x509.load_pem_x509_certificate(pem.encode()) for pem in pems))
+
+    def _authorities(self) -> dict[str, dict[str, Any]]:
+        """The fleet file's authorities as a deployment of the backend tells them to its functions."""
+        return {
+            authority.name: {
+                "arn": authority.arn,
+                "signingAlgorithm": authority.signing_algorithm.value,
+                "validitySeconds": int(authority.validity.total_seconds()),
+            }
+            for authority in self.fleet.authorities
+        }
 
     def _write_authorities(self) -> None:
         """``authorities/<name>.pem``: for whoever checks a chain with tools of their own."""

@@ -1,6 +1,8 @@
 """``$aws/things/T/jobs/…``: which reserved topics a device may use, and the answers to its requests.
 
-Answers go to the client that asked, subscribed or not, and to nobody else: they do not pass the broker.
+Answers go to the client that asked, subscribed or not, and to nobody else: they do not pass the broker. A real
+nucleus also asks in a namespace of its own, and reports its health on ``$aws/things/T/greengrassv2/health/json``: it
+must be let, or it never stays connected (seen with nucleus lite 2.6.0).
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from sandbox.interfaces import JobsData, JobsDataError
 
 _REQUEST = re.compile(
     r"\$aws/things/(?P<thing>[a-zA-Z0-9:_-]+)/jobs/"
-    r"(?:(?P<all>get|start-next)|(?P<job>\$next|[a-zA-Z0-9_-]{1,64})/(?P<one>get|update))"
+    r"(?:(?P<all>get|start-next)|(?P<job>\$next|[a-zA-Z0-9_-]{1,64})/(?P<namespace>namespace-[a-zA-Z0-9_-]+/)?"
+    r"(?P<one>get|update))"
 )
 _OTHER_PUBLISHABLE = re.compile(
     r"\$aws/(?:rules/[^/]+/.+"
     r"|things/[^/]+/shadow/(?:name/[^/]+/)?(?:get|update|delete)"
-    r"|things/[^/]+/greengrass/.+)"
+    r"|things/[^/]+/greengrass(?:v2)?/.+)"
 )
 
 
@@ -69,6 +72,8 @@ class JobsTopics:
 
     def _call(self, match: re.Match[str], request: Mapping[str, Any]) -> dict[str, Any]:
         thing, job = match["thing"], match["job"]
+        if match["namespace"]:
+            return _in_a_namespace(job, match["one"])
         if match["all"] == "get":
             return self._jobs.get_pending(thing)
         if match["all"] == "start-next":
@@ -82,6 +87,13 @@ class JobsTopics:
         if "clientToken" in request:
             message["clientToken"] = request["clientToken"]
         return Answer(topic, json.dumps(message, separators=(",", ":"), default=str).encode())
+
+
+def _in_a_namespace(job: str, operation: str) -> dict[str, Any]:
+    """Jobs that a nucleus asks for by itself (its deployments): there are none over MQTT here, and it is told so."""
+    if (job, operation) == ("$next", "get"):
+        return {}
+    raise JobsDataError("ResourceNotFound", f"there is no job {job} in this namespace")
 
 
 def _parse(payload: bytes) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """Runs the backend from its synthesised CloudFormation template: nothing about it is declared twice."""
 
 from .stack import Stack
-from .template import TemplateError, load
+from .template import TemplateError, load, with_authorities
 
-__all__ = ["Stack", "TemplateError", "load"]
+__all__ = ["Stack", "TemplateError", "load", "with_authorities"]

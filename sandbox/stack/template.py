@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PSEUDO_PARTITION = "aws"
+AUTHORITIES_VARIABLE = "AUTHORITIES"  # of the backend's functions
 _PLACEHOLDER = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -24,6 +25,20 @@ def load(path: Path) -> dict[str, Any]:
     """Read a synthesised template."""
     template: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return template
+
+
+def with_authorities(template: Mapping[str, Any], authorities: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The template as if it had been synthesised for these authorities besides its own, which come first."""
+
+    def deployed(resource: Mapping[str, Any]) -> Mapping[str, Any]:
+        variables = resource.get("Properties", {}).get("Environment", {}).get("Variables", {})
+        if AUTHORITIES_VARIABLE not in variables:
+            return resource
+        table = {**authorities, **json.loads(variables[AUTHORITIES_VARIABLE])}
+        environment = {"Variables": {**variables, AUTHORITIES_VARIABLE: json.dumps(table)}}
+        return {**resource, "Properties": {**resource["Properties"], "Environment": environment}}
+
+    return {**template, "Resources": {name: deployed(resource) for name, resource in template["Resources"].items()}}
 
 
 class Resolver:

@@ -492,7 +492,8 @@ class TestTheDataPlane:
             ("t1", "job", {"status": "IN_PROGRESS", "executionNumber": 2}, "ResourceNotFound"),
             ("t1", "job", {"status": "IN_PROGRESS", "executionNumber": "x"}, "InvalidRequest"),
             ("t1", "job", {"status": "IN_PROGRESS", "statusDetails": {"a b": "c"}}, "InvalidRequest"),
-            ("t1", "job", {"status": "IN_PROGRESS", "statusDetails": {"a": 1}}, "InvalidRequest"),
+            ("t1", "job", {"status": "IN_PROGRESS", "statusDetails": {"a": None}}, "InvalidRequest"),
+            ("t1", "job", {"status": "IN_PROGRESS", "statusDetails": {"a": {"b": "c"}}}, "InvalidRequest"),
             ("t1", "job", {"status": "IN_PROGRESS", "statusDetails": {"a": "b" * 1025}}, "InvalidRequest"),
             ("t1", "job", {"status": "IN_PROGRESS", "statusDetails": {"a": "b\nc"}}, "InvalidRequest"),
             ("t1", "job", {"status": "IN_PROGRESS", "statusDetails": [1]}, "InvalidRequest"),
@@ -519,5 +520,39 @@ class TestTheDataPlane:
         cloud.jobs.update("t1", "second", {"status": "IN_PROGRESS"})
         assert cloud.jobs.describe("t1", "$next", {})["execution"]["jobId"] == "second"
 
-    def test_without_a_pending_execution_next_is_empty(self, cloud):
-        assert cloud.jobs.describe("t2", "$next", {})["execution"] == {}
+    def test_with_nothing_pending_an_answer_has_no_execution_at_all(self, cloud):
+        for answer in (cloud.jobs.describe("t2", "$next", {}), cloud.jobs.start_next("t2", {})):
+            assert set(answer) == {"timestamp"}
+
+    def test_booleans_and_numbers_in_the_details_are_taken_and_kept_as_text(self, iot, cloud):
+        details = {"CertificateRotator": True, "done": False, "step": 3, "share": 0.5}
+        cloud.jobs.update("t1", "job", {"status": "IN_PROGRESS", "statusDetails": details})
+        kept = {"CertificateRotator": "true", "done": "false", "step": "3", "share": "0.5"}
+        execution = iot.describe_job_execution(jobId="job", thingName="t1")["execution"]
+        assert execution["statusDetails"]["detailsMap"] == kept
+        assert cloud.jobs.describe("t1", "job", {})["execution"]["statusDetails"] == kept
+
+    def test_over_https_a_document_comes_back_byte_for_byte(self, iot, devices):
+        document = '{"operation":"ROTATE_CERTIFICATE",  "keyAlgorithm":\n"ECDSA-P256"}'
+        iot.create_job(jobId="raw", targets=[thing_arn("t2")], document=document)
+        request = {"thingName": "t2", "jobId": "$next"}
+        assert devices.describe_job_execution(**request)["execution"]["jobDocument"] == document
+        assert "jobDocument" not in devices.describe_job_execution(**request, includeJobDocument=False)["execution"]
+        started = devices.start_next_pending_job_execution(thingName="t2")["execution"]
+        assert started["jobDocument"] == document
+        answer = devices.update_job_execution(
+            thingName="t2", jobId="raw", status="IN_PROGRESS", includeJobDocument=True
+        )
+        assert answer["jobDocument"] == document
+
+    def test_a_retry_is_queued_with_the_failure_and_announced_a_moment_later(self, iot, cloud, clock, heard):
+        retry = {"criteriaList": [{"failureType": "FAILED", "numberOfRetries": 1}]}
+        create(iot, "again", [thing_arn("t2")], jobExecutionsRetryConfig=retry)
+        heard.clear()
+        end(cloud, "t2", "FAILED", job_id="again")
+        topics = [topic for topic, _ in heard]
+        assert cloud.jobs.describe("t2", "$next", {})["execution"]["executionNumber"] == 2
+        assert "$aws/things/t2/jobs/notify-next" not in topics
+        clock.advance(timedelta(seconds=1))
+        (announced,) = [json.loads(raw) for topic, raw in heard if topic == "$aws/things/t2/jobs/notify-next"]
+        assert announced["execution"]["executionNumber"] == 2

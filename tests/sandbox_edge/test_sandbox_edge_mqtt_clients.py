@@ -360,6 +360,18 @@ JOBS_REQUESTS = {
     "get all": ("get", {}, "get/accepted", {"inProgressJobs": [], "queuedJobs": []}),
     "start the next": ("start-next", {}, "start-next/accepted", {"execution": {"jobId": "j1"}}),
     "get the next": ("$next/get", {}, "$next/get/accepted", {"execution": {"jobId": "j1"}}),
+    "a nucleus asks for its deployments": (
+        "$next/namespace-aws-gg-deployment/get",
+        {},
+        "$next/namespace-aws-gg-deployment/get/accepted",
+        {},
+    ),
+    "a nucleus reports on a deployment that is not there": (
+        "j1/namespace-aws-gg-deployment/update",
+        {"status": "SUCCEEDED"},
+        "j1/namespace-aws-gg-deployment/update/rejected",
+        {"code": "ResourceNotFound"},
+    ),
     "update": ("j1/update", {"status": "SUCCEEDED"}, "j1/update/accepted", {}),
     "rejected": (
         "j1/update",

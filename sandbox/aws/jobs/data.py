@@ -61,7 +61,7 @@ class JobsDataPlane:
                 if not found.is_pending:
                     raise JobsDataError("TerminalStateReached", f"the execution of {job_id} has ended: {found.status}")
             if found is None:
-                return self._stamped({"execution": {}}, request)
+                return self._stamped({}, request)
             document = bool(request.get("includeJobDocument", True))
             return self._stamped({"execution": self._engine.describe(found, with_document=document)}, request)
 
@@ -84,6 +84,10 @@ class JobsDataPlane:
             if request.get("includeJobDocument"):
                 answer["jobDocument"] = json.loads(self._engine.jobs[job_id].document)
             return self._stamped(answer, request)
+
+    def document(self, job_id: str) -> str:
+        """A job's document as whoever made the job wrote it."""
+        return self._engine.jobs[job_id].document
 
     # -- inside: everything is checked before anything changes
 
@@ -131,15 +135,17 @@ class JobsDataPlane:
             return None
         if not isinstance(details, Mapping) or len(details) > MAX_DETAILS:
             raise JobsDataError("InvalidRequest", f"statusDetails is an object of at most {MAX_DETAILS} entries")
-        for name, value in details.items():
+        kept = {name: _as_text(value) for name, value in details.items()}
+        for name, value in kept.items():
             if not _DETAIL_NAME.fullmatch(name):
                 raise JobsDataError("InvalidRequest", f"the name {name[:150]!r} in statusDetails is not allowed")
-            if not isinstance(value, str) or not 1 <= len(value) <= MAX_DETAIL_CHARACTERS or not _is_plain(value):
+            if not 1 <= len(value) <= MAX_DETAIL_CHARACTERS or not _is_plain(value):
                 raise JobsDataError(
                     "InvalidRequest",
-                    f"statusDetails.{name} must be text of 1 to {MAX_DETAIL_CHARACTERS} characters without line ends",
+                    f"statusDetails.{name} must be text of 1 to {MAX_DETAIL_CHARACTERS} characters without line ends, "
+                    "a number, or true or false",
                 )
-        return dict(details)
+        return kept
 
     @staticmethod
     def _step_minutes(request: Mapping[str, Any]) -> int | None:
@@ -165,7 +171,7 @@ class JobsDataPlane:
 
 
 class JobsDataApi:
-    """The same over HTTPS: the ``iot-jobs-data`` service."""
+    """The same over HTTPS: the ``iot-jobs-data`` service, where a document is text, byte for byte as it was given."""
 
     def __init__(self, plane: JobsDataPlane) -> None:
         self._plane = plane
@@ -184,7 +190,7 @@ class JobsDataApi:
             found = self._plane.start_next(request["thingName"], request)
         except JobsDataError as error:
             _refuse(error)
-        return {"execution": _as_https(found["execution"])} if found.get("execution") else {}
+        return self._execution(found)
 
     def describe_job_execution(self, request: dict[str, Any]) -> dict[str, Any]:
         """One execution, ``$next`` too."""
@@ -192,7 +198,7 @@ class JobsDataApi:
             found = self._plane.describe(request["thingName"], request["jobId"], request)
         except JobsDataError as error:
             _refuse(error)
-        return {"execution": _as_https(found["execution"])} if found.get("execution") else {}
+        return self._execution(found)
 
     def update_job_execution(self, request: dict[str, Any]) -> dict[str, Any]:
         """Report status and details."""
@@ -201,17 +207,27 @@ class JobsDataApi:
         except JobsDataError as error:
             _refuse(error)
         answer = {"executionState": found["executionState"]} if "executionState" in found else {}
-        return {**answer, "jobDocument": json.dumps(found["jobDocument"])} if "jobDocument" in found else answer
+        return {**answer, "jobDocument": self._plane.document(request["jobId"])} if "jobDocument" in found else answer
+
+    def _execution(self, found: dict[str, Any]) -> dict[str, Any]:
+        execution = found.get("execution")
+        if execution is None:
+            return {}
+        if "jobDocument" in execution:
+            execution["jobDocument"] = self._plane.document(execution["jobId"])
+        return {"execution": execution}
+
+
+def _as_text(value: object) -> str:
+    """A detail as it is kept. Booleans and numbers are taken as their JSON text (the stock component sends ``true``)."""
+    if isinstance(value, (bool, int, float)):
+        return json.dumps(value)
+    return value if isinstance(value, str) else ""
 
 
 def _is_plain(text: str) -> bool:
     r"""The pattern of the data plane's DetailsValue: ``[^\p{C}]+``."""
     return not any(unicodedata.category(character).startswith("C") for character in text)
-
-
-def _as_https(execution: dict[str, Any]) -> dict[str, Any]:
-    document = execution.get("jobDocument")
-    return execution if document is None else {**execution, "jobDocument": json.dumps(document)}
 
 
 def _refuse(error: JobsDataError) -> NoReturn:

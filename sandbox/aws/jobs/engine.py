@@ -19,6 +19,8 @@ from sandbox.aws.site import Site, epoch_seconds, new_id
 from .model import EXECUTED, Execution, Job
 
 MINUTE = timedelta(minutes=1)
+RETRY_NEWS = timedelta(seconds=1)
+"""A retry is announced this much after the failure: a device that hears of it in the same instant is deaf to it."""
 _GROUP_ARN = ":thinggroup/"
 
 
@@ -144,12 +146,16 @@ class JobEngine:
         job.move(execution, status)
         self._pending.get(execution.thing, {}).pop((execution.job_id, execution.number), None)
         self._execution_event(execution, status.lower())
+        retried = False
         if job.status == "IN_PROGRESS":
-            if status in ("FAILED", "TIMED_OUT") and execution.retry_attempt < job.retries_allowed(status):
-                self._queue(job, execution.thing, execution.retry_attempt + 1)
+            retried = status in ("FAILED", "TIMED_OUT") and execution.retry_attempt < job.retries_allowed(status)
+            if retried:
+                self._enqueue(job, execution.thing, execution.retry_attempt + 1)
             self._abort_if_demanded(job)
             self.complete_if_done(job)
-        if not job.for_nucleus:
+        if retried:
+            self.site.timers.at(execution.updated_at + RETRY_NEWS, lambda: self._tell(job, execution.thing))
+        elif not job.for_nucleus:
             self._announce(execution.thing)
 
     def touch(self, execution: Execution) -> None:
@@ -196,11 +202,15 @@ class JobEngine:
         while job.waiting and job.window_left > 0:
             job.window_left -= 1
             job.notified += 1
-            self._queue(job, job.waiting.popleft(), 0)
+            self._queue(job, job.waiting.popleft())
         if job.waiting:
             self.site.timers.at(job.window_started_at + MINUTE, lambda: self._roll_out(job))
 
-    def _queue(self, job: Job, thing: str, retry_attempt: int) -> None:
+    def _queue(self, job: Job, thing: str) -> None:
+        self._enqueue(job, thing)
+        self._tell(job, thing)
+
+    def _enqueue(self, job: Job, thing: str, retry_attempt: int = 0) -> None:
         now = self.site.now()
         latest = job.executions.get(thing)
         execution = Execution(job.job_id, thing, latest.number + 1 if latest else 1, now, now,
@@ -208,12 +218,16 @@ class JobEngine:
         job.put(execution)
         key = (job.job_id, execution.number)
         self._of_thing.setdefault(thing, {})[key] = execution
-        if job.for_nucleus:
+        if not job.for_nucleus:
+            self._pending.setdefault(thing, {})[key] = execution
+
+    def _tell(self, job: Job, thing: str) -> None:
+        """Let whoever carries the job's executions out know that one was queued."""
+        if not job.for_nucleus:
+            self._announce(thing)
+        elif (execution := job.executions.get(thing)) is not None:
             for listener in self.on_nucleus_queued:
                 listener(execution)
-        else:
-            self._pending.setdefault(thing, {})[key] = execution
-            self._announce(thing)
 
     # -- what ends executions and jobs from outside
 
