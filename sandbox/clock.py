@@ -24,6 +24,12 @@ class SandboxClock:
         with self._lock:
             return (self._frozen_at or datetime.now(UTC)) + self._offset
 
+    @property
+    def ahead(self) -> timedelta:
+        """By how much the sandbox's present is ahead of this machine's."""
+        with self._lock:
+            return self._offset if self._frozen_at is None else self._frozen_at + self._offset - datetime.now(UTC)
+
     def advance(self, by: timedelta) -> None:
         """Move forward; raises ValueError on a step back, which no cloud takes."""
         if by < timedelta():

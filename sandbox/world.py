@@ -196,7 +196,7 @@ class World:
         for device in built:
             self._lay_out(device)
             if device.is_process:
-                self.devices[device.name] = Nucleus(self.folder_of(device.name), component, loop=loop)
+                self.devices[device.name] = Nucleus(self.folder_of(device.name), component, loop=loop, clock=self.clock)
             else:
                 self.devices[device.name] = InProcessDevice(device.name, self.folder_of(device.name), host)
         agent = DeploymentAgent(self.cloud.deployments)

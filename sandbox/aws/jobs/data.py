@@ -219,7 +219,7 @@ class JobsDataApi:
 
 
 def _as_text(value: object) -> str:
-    """A detail as it is kept. Booleans and numbers are taken as their JSON text (the stock component sends ``true``)."""
+    """A detail as it is kept: booleans and numbers as their JSON text (the stock component sends ``true``)."""
     if isinstance(value, (bool, int, float)):
         return json.dumps(value)
     return value if isinstance(value, str) else ""

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sandbox.clock import SandboxClock
 from sandbox.edge.loop_thread import LoopThread
 
 from .component_process import ComponentProcess
@@ -51,9 +52,18 @@ class Nucleus:
     """Start it, stop it; every public method may be called from any thread."""
 
     def __init__(
-        self, root: Path, component: Component, *, variant: Variant = Variant.CLASSIC, loop: LoopThread | None = None
+        self,
+        root: Path,
+        component: Component,
+        *,
+        variant: Variant = Variant.CLASSIC,
+        loop: LoopThread | None = None,
+        clock: SandboxClock | None = None,
     ) -> None:
-        """``root`` holds ``config/effectiveConfig.yaml`` (see ``provision``); ``loop`` may serve many nuclei."""
+        """``root`` holds ``config/effectiveConfig.yaml`` (see ``provision``); ``loop`` may serve many nuclei.
+
+        With a ``clock`` the component's Python tells its time.
+        """
         self.root, self.variant = root, variant
         self.config = EffectiveConfig(root)
         self.thing_name = self.config.connection().thing_name
@@ -69,7 +79,7 @@ class Nucleus:
         self._iot_core = IotCore(self._loop.call, self._connection_changed)
         self._short_folder: Path | None = None  # for the socket, where the root's path is too long for one
         self._ipc = IpcServer(self._place_of_socket(), self, self._iot_core, variant)
-        self._systemctl = Systemctl(root / "bin", component.python, self._restart_unit)
+        self._systemctl = Systemctl(root / "bin", component.python, self._restart_unit, clock)
         self.log_file = root / "logs" / f"{self.recipe.name}.log"
         self._process = ComponentProcess(f"{self.thing_name}: {self.recipe.name}", self.log_file)
         self._deployments = DeploymentRunner(self.config, self.recipe, self._ipc)

@@ -1,4 +1,4 @@
-"""A ``systemctl`` of our own, first in the component's PATH: how a component asks for a restart.
+"""The component's ``systemctl`` and ``python3``, first in its PATH: how it asks for a restart, and tells the time.
 
 The script writes ``<reply pipe> <arguments>`` to a pipe that the nucleus reads, and waits for the exit
 code on its own pipe, as the real one waits for the unit.
@@ -11,8 +11,13 @@ import contextlib
 import logging
 import os
 import shlex
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+from sandbox.clock import SandboxClock
+
+from . import component_clock
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +34,17 @@ exit "${{code:-1}}"
 _PYTHON = """#!/bin/sh
 exec {python} "$@"
 """
+_PYTHON_AHEAD = """#!/bin/sh
+# Python under the sandbox's time; see sandbox/edge/nucleus/component_clock.py.
+options=
+while :; do
+  case "$1" in
+    -u | -I | -E | -s | -B | -S) options="$options $1"; shift ;;
+    *) break ;;
+  esac
+done
+exec {python} $options {launcher} {ahead} "$@"
+"""
 
 NUCLEUS_UNITS = ("greengrass.service", "greengrass")
 IOT_CORE_UNITS = ("ggl.core.iotcored.service", "ggl.core.iotcored")
@@ -41,8 +57,10 @@ Restart = Callable[[str], Awaitable[None]]
 class Systemctl:
     """Serves the script; lives on the nucleus' loop. ``folder`` becomes the first in PATH."""
 
-    def __init__(self, folder: Path, python: str, restart: Restart) -> None:
+    def __init__(self, folder: Path, python: str, restart: Restart, clock: SandboxClock | None = None) -> None:
+        """With a ``clock`` the component's Python tells the sandbox's time."""
         self.folder = folder
+        self._clock = clock
         self._python, self._restart = python, restart
         self._requests = folder / "requests"
         self._descriptor = -1
@@ -54,7 +72,7 @@ class Systemctl:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_script("systemctl", _SCRIPT.format(folder=shlex.quote(str(self.folder))))
         for name in ("python3", "python"):
-            self._write_script(name, _PYTHON.format(python=shlex.quote(self._python)))
+            self._write_script(name, self._python_script())
         self._requests.unlink(missing_ok=True)
         os.mkfifo(self._requests, 0o600)
         self._descriptor = os.open(self._requests, os.O_RDWR | os.O_NONBLOCK)  # RDWR: never at end of file
@@ -67,6 +85,21 @@ class Systemctl:
             os.close(self._descriptor)
             self._descriptor = -1
         self._requests.unlink(missing_ok=True)
+
+    def _python_script(self) -> str:
+        python = shlex.quote(self._python)
+        if self._clock is None:
+            return _PYTHON.format(python=python)
+        self._write_ahead()
+        self._clock.on_advance(self._write_ahead)
+        launcher, ahead = shlex.quote(component_clock.__file__), shlex.quote(str(self.folder / "ahead"))
+        return _PYTHON_AHEAD.format(python=python, launcher=launcher, ahead=ahead)
+
+    def _write_ahead(self) -> None:
+        if self._clock is not None and self.folder.exists():
+            temporary = self.folder / f"ahead.{threading.get_ident()}"
+            temporary.write_text(str(self._clock.ahead.total_seconds()))
+            temporary.replace(self.folder / "ahead")
 
     def _write_script(self, name: str, text: str) -> None:
         script = self.folder / name

@@ -1,0 +1,70 @@
+"""Runs a component's Python under the sandbox's time: ``component_clock.py FILE (-m MODULE | -c CODE | SCRIPT) …``.
+
+FILE holds the seconds by which the sandbox's clock is ahead, and is read again whenever the time is asked, so that a
+component hears of a clock that is moved while it runs. Only the wall clock moves; what a component waits for does not.
+Standard library only, for the oldest Python that a component may run on.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import runpy
+import sys
+import time
+from datetime import datetime, timedelta, tzinfo
+
+REAL_TIME = time.time
+
+
+class _AnyDatetime(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, datetime)
+
+
+class _AheadDatetime(datetime, metaclass=_AnyDatetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        """The sandbox's present, as a plain datetime."""
+        return datetime.now(tz) + timedelta(seconds=_ahead())
+
+    @classmethod
+    def utcnow(cls) -> datetime:  # type: ignore[override]
+        """The same, in UTC and naive."""
+        return cls.now(dt.timezone.utc).replace(tzinfo=None)  # noqa: UP017  # Python 3.9
+
+
+def _ahead() -> float:
+    try:
+        with open(_FILE, encoding="ascii") as file:  # noqa: PTH123  # pathlib itself would ask for the time
+            return float(file.read() or 0)
+    except (OSError, ValueError):  # being replaced just now
+        return 0.0
+
+
+def _time() -> float:
+    return REAL_TIME() + _ahead()
+
+
+def main() -> None:
+    """Become the program that the arguments name."""
+    del sys.path[0]  # this file's own folder, which the program must not see
+    dt.datetime = _AheadDatetime  # type: ignore[misc]
+    time.time = _time
+    kind, rest = sys.argv[2], sys.argv[3:]
+    if not sys.flags.isolated:
+        sys.path.insert(0, "" if kind in ("-m", "-c") else os.path.dirname(kind))  # noqa: PTH120
+    if kind == "-m":
+        sys.argv = [rest[0], *rest[1:]]
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102  # as python -c does
+    else:
+        sys.argv = [kind, *rest]
+        runpy.run_path(kind, run_name="__main__")
+
+
+if __name__ == "__main__":
+    _FILE = sys.argv[1]
+    main()
