@@ -17,9 +17,10 @@ from protocol.messages import ExecutionStatus
 from protocol.rejections import RejectionCode
 
 from .errors import RejectionError
-from .events import CommitEvent, CreateEvent, Ending, PresenceEvent, TerminalEvent
+from .events import CommitEvent, CreateEvent, PresenceEvent, TerminalEvent
 from .registry import EXCLUSIVE, CertificateDescription, ExecutionState, Principal
 from .rotation import Phase, Rotation
+from .verdicts import Ending
 
 
 def require_client_of_thing(client_id: str, thing_name: str) -> None:

@@ -8,12 +8,13 @@ version may add are ignored.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 
 from protocol import topics
+
+from .verdicts import Ending
 
 JobId = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 ThingName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9:_-]{1,128}$")]
@@ -69,18 +70,6 @@ def _require_topic(request: _AnyRequest, expected: str) -> _AnyRequest:
     if request.topic != expected:
         raise ValueError(f"topic is {request.topic!r}, expected {expected!r}")
     return request
-
-
-class Ending(StrEnum):
-    """How an execution ended: the terminal statuses, and DELETED for one that was deleted with its job."""
-
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    TIMED_OUT = "TIMED_OUT"
-    REJECTED = "REJECTED"
-    REMOVED = "REMOVED"
-    CANCELED = "CANCELED"
-    DELETED = "DELETED"
 
 
 class TerminalEvent(_Event):

@@ -17,10 +17,11 @@ from protocol.messages import ExecutionStatus
 from . import decide, ending
 from .decide import Ends, Sighting, Verdict
 from .errors import ConflictError
-from .events import Ending, PresenceEvent, TerminalEvent, parse_terminal, problems
+from .events import PresenceEvent, TerminalEvent, parse_terminal, problems
 from .operator import decided
 from .rotation import Phase, Rotation
 from .services import Services, services
+from .verdicts import Ending
 
 FUNCTION = "job_execution_terminal"
 CONFLICT_RETRIES = 3

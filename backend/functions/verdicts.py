@@ -1,0 +1,198 @@
+"""What becomes of the two certificates of a rotation: one table of evidence and verdicts. Pure.
+
+``Evidence`` holds what is known, each fact with the instant at which it happened or was sent, so that what is
+heard late weighs what it weighed then. ``weigh`` reduces it to three words and finds their row in ``ROWS``.
+
+The rules that the table keeps (the tests try every combination):
+
+- The old certificate goes only after a commit over the new one's connection, and only when the job has ended.
+- The new one goes only if no commit came over it and the device itself has said FAILED, and then only if it was
+  never seen in use, or if since that FAILED only the old one was. One that no device can hold yet goes at once.
+- After a commit no sighting of the old one removes anything: whoever holds a copy of its key can cause one.
+- What stays undecided for a day is a person's to decide. A person decides by deactivating one of the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, StrEnum
+from typing import NamedTuple
+
+QUIET = timedelta(minutes=15)
+"""How long a certificate that was in use must be out of use before it goes: late evidence has come by then."""
+LASTING = timedelta(days=1)
+"""How long a rotation may stay undecided, or its job run, before a person is told."""
+_ROUNDED = timedelta(seconds=1)  # AWS IoT times the end of an execution in whole seconds
+
+
+class Ending(StrEnum):
+    """How an execution ended: the terminal statuses, and DELETED for one that was deleted with its job."""
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    REJECTED = "REJECTED"
+    REMOVED = "REMOVED"
+    CANCELED = "CANCELED"
+    DELETED = "DELETED"
+
+
+class Certificate(StrEnum):
+    """One of the two certificates of a rotation."""
+
+    OLD = "old"
+    NEW = "new"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of one rotation at ``now``. Every other instant is when it happened or was sent."""
+
+    now: datetime
+    started: datetime
+    leased: bool = False  # a create is at work on it
+    handed_out: bool = True  # the device may hold the new certificate
+    committed: datetime | None = None  # a commit over a connection with the new one
+    ended: datetime | None = None  # the job's latest execution on this device
+    ending: Ending | None = None
+    old_seen: datetime | None = None  # the latest connection with the old one, or request over such a connection
+    new_seen: datetime | None = None  # likewise
+    contested: bool = False  # under the same job a second key was asked for, over the old one's connection
+    deactivated: Certificate | None = None  # by a person; None also if both are
+
+
+class Commit(Enum):
+    """Whether the new certificate was proven."""
+
+    NONE = "no commit"
+    PROVEN = "commit over the new one"
+
+
+class End(Enum):
+    """How the device's execution stands."""
+
+    RUNNING = "runs"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED, says the device"
+    STOPPED = "ended by the cloud"  # TIMED_OUT, CANCELED, REMOVED, REJECTED, deleted
+
+
+class Use(Enum):
+    """What is known about which certificate is in use."""
+
+    BEING_MADE = "the new one is being made"
+    UNDELIVERED = "no device can hold the new one"
+    OLD_DEACTIVATED = "a person has deactivated the old one"
+    NEW_DEACTIVATED = "a person has deactivated the new one"
+    CONTESTED = "the old one is used since the commit, or a second key was asked for"
+    NEVER_NEW = "the new one was never seen"
+    BACK_ON_OLD = "since the end only the old one is seen, 15 minutes ago or longer"
+    NEW_SINCE_END = "the new one is seen since the end"
+    UNCLEAR = "nothing that decides"
+
+
+class Told(Enum):
+    """Who is told at once. Of what stays undecided for a day, a person is told besides."""
+
+    NOBODY = "nobody"
+    NOTE = "noted"
+    PERSON = "a person must decide"
+
+
+class Row(NamedTuple):
+    """One row of the table; None in one of the first three columns stands for whatever it is."""
+
+    commit: Commit | None
+    end: End | None
+    use: Use | None
+    goes: Certificate | None  # None: both stay
+    told: Told
+    because: str  # for the notice, the log and the docs
+
+
+C, E, U, T = Certificate, End, Use, Told
+NO, YES = Commit.NONE, Commit.PROVEN
+
+# The first row that fits counts.
+# fmt: off
+ROWS = (
+    Row(None, None,        U.BEING_MADE,      None,  T.NOBODY, "a create is at work"),
+    Row(None, E.RUNNING,   U.UNDELIVERED,     C.NEW, T.NOBODY, "it was never handed out"),
+    Row(None, None,        U.UNDELIVERED,     C.NEW, T.NOTE,   "it was never handed out"),
+    Row(None, E.RUNNING,   None,              None,  T.NOBODY, "the rotation is under way"),
+    Row(None, None,        U.OLD_DEACTIVATED, C.OLD, T.NOTE,   "a person has deactivated it"),
+    Row(None, None,        U.NEW_DEACTIVATED, C.NEW, T.NOTE,   "a person has deactivated it"),
+
+    Row(NO,   E.FAILED,    U.NEVER_NEW,       C.NEW, T.NOTE,   "the device has failed and never used the new one"),
+    Row(NO,   E.FAILED,    U.BACK_ON_OLD,     C.NEW, T.NOTE,   "the device has failed and is back on its old one"),
+    Row(NO,   E.FAILED,    None,              None,  T.NOTE,   "the device has failed after it used the new one"),
+    Row(NO,   E.STOPPED,   None,              None,  T.NOTE,   "which one the device will use is not known"),
+    Row(NO,   E.SUCCEEDED, None,              None,  T.NOBODY, "nothing was committed so far"),
+
+    Row(YES,  None,        U.CONTESTED,       None,  T.PERSON, "two holders may be at work"),
+    Row(YES,  E.FAILED,    None,              None,  T.PERSON, "the device has failed after the commit"),
+    Row(YES,  E.SUCCEEDED, None,              C.OLD, T.NOBODY, "the device has committed the new one"),
+    Row(YES,  E.STOPPED,   U.NEW_SINCE_END,   C.OLD, T.NOTE,   "the device has committed the new one and uses it"),
+    Row(YES,  E.STOPPED,   None,              None,  T.NOTE,   "which one the device will use is not known"),
+)
+# fmt: on
+
+
+class Verdict(NamedTuple):
+    """What is to be done."""
+
+    goes: Certificate | None
+    told: Told
+    because: str
+
+
+def weigh(evidence: Evidence) -> Verdict:
+    """The verdict over a rotation; if it stays undecided for too long, a person must decide."""
+    commit = Commit.NONE if evidence.committed is None else Commit.PROVEN
+    end = end_of(evidence.ending)
+    row = find(commit, end, use_of(evidence))
+    since = evidence.started if evidence.ended is None else evidence.ended
+    lasts = row.goes is None and not evidence.leased and evidence.now - since >= LASTING
+    return Verdict(row.goes, Told.PERSON if lasts else row.told, row.because)
+
+
+def find(commit: Commit, end: End, use: Use) -> Row:
+    """The first row that fits three words."""
+    asked = (commit, end, use)
+    return next(row for row in ROWS if all(want in {None, word} for want, word in zip(row[:3], asked, strict=True)))
+
+
+def end_of(ending: Ending | None) -> End:
+    """The end in the table's word."""
+    if ending is None:
+        return End.RUNNING
+    return {Ending.SUCCEEDED: End.SUCCEEDED, Ending.FAILED: End.FAILED}.get(ending, End.STOPPED)
+
+
+def use_of(known: Evidence) -> Use:
+    """What is known about the use of the two certificates, in the table's word."""
+    if not known.handed_out:
+        return Use.BEING_MADE if known.leased else Use.UNDELIVERED
+    if known.deactivated is not None:
+        return Use.OLD_DEACTIVATED if known.deactivated is Certificate.OLD else Use.NEW_DEACTIVATED
+    if known.committed is not None and (known.contested or _is_after(known.old_seen, known.committed)):
+        return Use.CONTESTED
+    return _use_by_sightings(known)
+
+
+def _use_by_sightings(known: Evidence) -> Use:
+    new_seen = max((at for at in (known.new_seen, known.committed) if at is not None), default=None)
+    if new_seen is None:
+        return Use.NEVER_NEW
+    if known.ended is None:
+        return Use.UNCLEAR
+    end_is_over = known.ended + _ROUNDED
+    if new_seen >= end_is_over:
+        return Use.NEW_SINCE_END
+    is_back = new_seen < known.ended and _is_after(known.old_seen, end_is_over)
+    return Use.BACK_ON_OLD if is_back and not _is_after(known.old_seen, known.now - QUIET) else Use.UNCLEAR
+
+
+def _is_after(at: datetime | None, reference: datetime) -> bool:
+    return at is not None and at > reference
