@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
+import uuid
 from contextlib import contextmanager
 
 import yaml
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from integration_bench import CREATE, Bench, Pace
 
 from protocol.names import COMPONENT_NAME
@@ -115,8 +118,6 @@ def name_authorities(bench):
 
 
 def pem_of(certificate: x509.Certificate) -> str:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     return certificate.public_bytes(Encoding.PEM).decode()
 
 
@@ -130,3 +131,36 @@ def enrol(world, name, key_type, *, policies=(DEVICE_POLICY,), attached=True, ex
     if attached:
         seed.attach(name, certificate.certificate_id, exclusive=exclusive, policies=policies)
     return certificate.certificate_id, Credential(private_key_pem(key), certificate.pem.encode())
+
+
+class Operator:
+    """Reads the notification topic through a queue, as e-mail would be read."""
+
+    def __init__(self, world):
+        topic, sqs = world.stack.outputs["NotificationTopicArn"], world.client("sqs")
+        self._sqs = sqs
+        self._queue = sqs.create_queue(QueueName=f"operator-{uuid.uuid4().hex[:8]}")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        world.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+        self.told = []
+
+    def read(self):
+        for message in self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages", []):
+            self.told.append(json.loads(message["Body"])["Message"])
+            self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
+        return self.told
+
+
+def record_of(world, thing):
+    key = {"thingName": {"S": thing}, "record": {"S": "current"}}
+    return world.client("dynamodb").get_item(TableName=world.stack.outputs["RotationTable"], Key=key).get("Item", {})
+
+
+def phase_of(world, thing):
+    return record_of(world, thing).get("phase", {}).get("S")
+
+
+def held_by(world, thing):
+    """The certificate id of the credential in the device's files."""
+    pem = world.credential_of(thing).certificate_pem
+    return hashlib.sha256(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)).hexdigest()

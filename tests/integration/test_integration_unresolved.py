@@ -6,15 +6,13 @@ listens at the notification topic. Messages are withheld by faults of the networ
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import uuid
 from datetime import timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from integration_sandbox import Operator, held_by, phase_of, record_of
 
 from sandbox.edge.faults import Direction, Fault
 
@@ -45,24 +43,6 @@ def silence_after_the_commit():
         ),
         Fault("awslabs/things/+/certificate/commit/accepted", lambda _delivery: (), Direction.TO_DEVICE),
     ]
-
-
-class Operator:
-    """Reads the notification topic through a queue, as e-mail would be read."""
-
-    def __init__(self, world):
-        topic, sqs = world.stack.outputs["NotificationTopicArn"], world.client("sqs")
-        self._sqs = sqs
-        self._queue = sqs.create_queue(QueueName=f"operator-{uuid.uuid4().hex[:8]}")["QueueUrl"]
-        arn = sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        world.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-        self.told = []
-
-    def read(self):
-        for message in self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages", []):
-            self.told.append(json.loads(message["Body"])["Message"])
-            self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
-        return self.told
 
 
 @pytest.fixture
@@ -102,15 +82,6 @@ def time_out_after_commit(bench, world, faults, seconds):
     return job
 
 
-def record_of(world, thing):
-    key = {"thingName": {"S": thing}, "record": {"S": "current"}}
-    return world.client("dynamodb").get_item(TableName=world.stack.outputs["RotationTable"], Key=key).get("Item", {})
-
-
-def phase_of(world, thing):
-    return record_of(world, thing).get("phase", {}).get("S")
-
-
 def assert_both_stay(bench, world, operator, before, job):
     [thing] = bench.things
     [old] = before[thing]
@@ -135,12 +106,6 @@ def assert_settled(bench, world, operator, kept, gone, kind):
     )
     evidence = record_of(world, thing)
     assert evidence["outcome"]["S"] == {"new": "rotated", "old": "rolled back"}[kind]
-
-
-def held_by(world, thing):
-    """The certificate id of the credential in the device's files."""
-    pem = world.credential_of(thing).certificate_pem
-    return hashlib.sha256(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)).hexdigest()
 
 
 def test_the_next_connection_shows_that_the_new_one_is_in_use_and_the_old_one_goes(bench, world, operator):
