@@ -89,8 +89,8 @@ def _refusals(context: Context, observed: Observed, desired: DesiredState, state
 
 
 def _plan(context: Context, observed: Observed, desired: DesiredState, state: FleetState) -> Plan:
-    assessments = assess_fleet(observed.devices(), desired, state, observed.now)
     overrides = parse_overrides(context.arguments.override)
+    assessments = assess_fleet(observed.devices(), desired, state, observed.now, overrides)
     return make_plan(assessments, desired, state, observed.now, overrides=overrides)
 
 

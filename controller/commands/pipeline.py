@@ -20,6 +20,7 @@ from controller.reconcile.assess import assess_fleet
 from controller.reconcile.device import Device, FleetState
 from controller.reconcile.finding import Assessment
 from controller.reconcile.forecast import forecast
+from controller.reconcile.overrides import NO_OVERRIDES, Overrides
 from controller.reconcile.planner import make_plan
 from controller.reconcile.policy import DesiredState, Fleet
 from controller.report.formats import Format
@@ -47,10 +48,10 @@ class Observed:
         """The governed devices, streamed in name order."""
         return self.inventory.devices(self.desired, self.state)
 
-    def assess(self, tally: Tally) -> Iterator[Assessment]:
+    def assess(self, tally: Tally, overrides: Overrides = NO_OVERRIDES) -> Iterator[Assessment]:
         """One assessment per governed device; the tally counts on the way."""
         devices = tally.devices(self.devices())
-        return tally.assessments(assess_fleet(devices, self.desired, self.state, self.now))
+        return tally.assessments(assess_fleet(devices, self.desired, self.state, self.now, overrides))
 
 
 def load_desired(context: Context) -> tuple[DesiredState, ...]:

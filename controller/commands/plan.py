@@ -70,7 +70,7 @@ def plan_observed(
     A refusal in a given plan is lifted by exactly the override that it printed, ``repeated`` here.
     """
     tally = Tally(observed.desired, observed.now)
-    assessments = observed.assess(tally)
+    assessments = observed.assess(tally, overrides)
     desired, state = observed.desired, observed.state
     if given is None:
         return tally.finish(state, make_plan(assessments, desired, state, observed.now, overrides=overrides))

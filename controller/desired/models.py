@@ -206,6 +206,11 @@ class ScheduleSpec(_Model):
     windows: Annotated[tuple[WindowSpec, ...], Field(max_length=20, strict=False)] = Field(
         default=(), description="Maintenance windows; none means always."
     )
+    least_interval: Annotated[timedelta, DurationField(timedelta(0), 90 * _DAY)] = Field(
+        default=_DAY,
+        description="A device that was rotated is left alone for so long, whatever the reason to rotate it again; but "
+        "for an incident, and never for more than half of its certificate's life.",
+    )
 
 
 class AbortSpec(_Model):

@@ -110,7 +110,7 @@ def policy_of(document: RotationPolicyDocument, source: Source) -> Policy:
 
 def _schedule(spec: ScheduleSpec) -> Schedule:
     windows = (Window(each.cron, each.timezone, each.duration, each.kind) for each in spec.windows)
-    return Schedule(spec.jitter_percent, tuple(windows))
+    return Schedule(spec.jitter_percent, tuple(windows), spec.least_interval)
 
 
 def _rollout(spec: RolloutSpec) -> Rollout:

@@ -9,12 +9,14 @@ from .check_gates import not_yet_due, rotating, unsupported_by_backend
 from .checks import DEMANDS, GATES, STRUCTURE, Check
 from .finding import Assessment, Finding, Health, Outcome, Reason, Sync
 from .governance import Governance, Tie, taints
+from .overrides import NO_OVERRIDES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from .device import Device, FleetState
+    from .overrides import Overrides
     from .policy import DesiredState
 
 # What a stock backend cannot put right, because it chooses key type and authority itself.
@@ -22,10 +24,14 @@ _NEEDS_OUR_BACKEND = (Reason.KEY_TYPE_MISMATCH, Reason.AUTHORITY_MISMATCH)
 
 
 def assess_fleet(
-    devices: Iterable[Device], desired: DesiredState, state: FleetState, now: datetime
+    devices: Iterable[Device],
+    desired: DesiredState,
+    state: FleetState,
+    now: datetime,
+    overrides: Overrides = NO_OVERRIDES,
 ) -> Iterator[Assessment]:
     """One assessment per governed device, in the order of ``devices``; ungoverned devices are passed over."""
-    governance = Governance(desired, state, now)
+    governance = Governance(desired, state, now, overrides)
     for device in devices:
         assessment = assess(device, governance)
         if assessment is not None:
@@ -75,6 +81,7 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
 def find(case: Case) -> tuple[Finding, ...]:
     """Ask the chain: demands first, then what is wrong, then what keeps a rotation from starting."""
     demands = _ask(DEMANDS, case)
+    case.demands = tuple(demands)
     others = _ask(STRUCTURE, case)
     under_way = rotating(case)
     if under_way is not None:

@@ -13,6 +13,7 @@ from .schedule import dates_of, is_urgent_at, timing_of
 
 if TYPE_CHECKING:
     from .device import Attachment, Certificate, Device, DeviceExecution
+    from .finding import Finding
     from .governance import Governance, Governed
     from .policy import Incident, Policy
     from .schedule import Dates
@@ -30,6 +31,7 @@ class Case:
         "attachment",
         "certificate",
         "dates",
+        "demands",
         "device",
         "failures",
         "governance",
@@ -55,6 +57,7 @@ class Case:
             held = [attachment.certificate for attachment in device.attachments]
             self.taints = tuple(i for i in governed.incidents if any(taints(i, c) for c in held))
         self.is_before_cutoff = self.is_urgent = False
+        self.demands: tuple[Finding, ...] = ()  # what is demanded of the certificate, once that has been asked
         self.failures: tuple[DeviceExecution, ...] = ()
         if self.certificate is not None:
             self._look_at(self.certificate)
@@ -63,6 +66,11 @@ class Case:
     def is_triggered(self) -> bool:
         """Whether age or expiry calls for a rotation by now."""
         return self.timing is not None and (self.timing.start <= self.now or self.timing.due <= self.now)
+
+    @property
+    def is_tried_again(self) -> bool:
+        """Whether a person has said that this device is to be tried again now, whatever came of it before."""
+        return self.device.name in self.governance.overrides.again
 
     def rotation_timing(self) -> Timing:
         """When this device, which must rotate, does: by its dates, or now, or as soon as a window opens."""

@@ -12,6 +12,7 @@ from .case import Case
 from .finding import Finding, Reason, blocked, waiting
 from .job_ids import parse_job_id
 from .quiet import COMING_WITHIN
+from .rotated import in_vain, last_rotation, left_alone_until
 from .wording import count_text, instant_text, span_text
 
 
@@ -45,7 +46,7 @@ def suspended(case: Case) -> Finding | None:
 def repeatedly_failed(case: Case) -> Finding | None:
     """So many failures are no accident."""
     failures = case.failures
-    if len(failures) < backoff.MAX_FAILURES:
+    if len(failures) < backoff.MAX_FAILURES or case.is_tried_again:
         return None
     told = Counter(failure.failure_reason or f"no reason given ({failure.status.value})" for failure in failures)
     reasons = "; ".join(f"{reason} ({number}×)" for reason, number in sorted(told.items(), key=lambda i: (-i[1], i[0])))
@@ -53,16 +54,50 @@ def repeatedly_failed(case: Case) -> Finding | None:
     return blocked(
         Reason.REPEATEDLY_FAILED,
         f"{len(failures)} rotations failed, the last {last} ago: {reasons}",
-        "remove the cause; a new component version or a change of the policy's certificate rule starts afresh",
+        f"remove the cause, then apply once with --override again={case.device.name}; a new component version or a "
+        "change of the policy's certificate rule starts afresh",
         "spec.rollout.retries",
         failures=len(failures),
+    )
+
+
+def rotation_ineffective(case: Case) -> Finding | None:
+    """It was rotated under this very rule, and what was to be put right is not."""
+    last = last_rotation(case)
+    demand = in_vain(case, last)
+    if last is None or demand is None or case.is_tried_again or case.policy.name in case.governance.overrides.resume:
+        return None
+    return blocked(
+        Reason.ROTATION_INEFFECTIVE,
+        f"rotated by job {last.job_id} {span_text(case.now - last.last_updated_at)} ago, and yet: {demand.message}",
+        "find out why the backend issued that (is it deployed as git says?) and put it right; then apply once with "
+        f"--override resume={case.policy.name}, or with --override again={case.device.name} for this device alone; "
+        "a changed certificate rule and a certificate put there by hand are judged anew",
+        demand.policy_field,
+        job=last.job_id,
+    )
+
+
+def rotated_recently(case: Case) -> Finding | None:
+    """Whatever the reason, a device is not rotated again at once; but for an incident, if the last one went well."""
+    last = last_rotation(case)
+    until = left_alone_until(case, last)
+    if last is None or until is None or until <= case.now or case.is_tried_again:
+        return None
+    if case.taints and in_vain(case, last) is None:
+        return None
+    return waiting(
+        Reason.ROTATED_RECENTLY,
+        f"rotated by job {last.job_id} {span_text(case.now - last.last_updated_at)} ago; "
+        f"left alone until {instant_text(until)}",
+        "spec.schedule.leastInterval",
     )
 
 
 def backing_off(case: Case) -> Finding | None:
     """After a failure the device is left alone for a while."""
     failures, certificate = case.failures, case.certificate
-    if not failures or certificate is None or len(failures) >= backoff.MAX_FAILURES:
+    if not failures or certificate is None or len(failures) >= backoff.MAX_FAILURES or case.is_tried_again:
         return None
     until = backoff.next_attempt_at(failures, case.policy.name, certificate.certificate_id)
     if until <= case.now:

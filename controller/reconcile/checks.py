@@ -20,7 +20,15 @@ from .check_demands import (
     issued_before_cutoff,
     key_type_mismatch,
 )
-from .check_gates import backing_off, outside_window, repeatedly_failed, suspended, waived
+from .check_gates import (
+    backing_off,
+    outside_window,
+    repeatedly_failed,
+    rotated_recently,
+    rotation_ineffective,
+    suspended,
+    waived,
+)
 from .check_structure import (
     certificate_inactive,
     due_from_birth,
@@ -58,9 +66,11 @@ DEMANDS: tuple[Check, ...] = (
 )
 
 GATES: tuple[Check, ...] = (
+    rotation_ineffective,  # rotating has not helped
     repeatedly_failed,  # no accident any more
     waived,  # someone answers for it
     suspended,  # the policy rests
+    rotated_recently,  # not long ago
     backing_off,  # a failure not long ago
     outside_window,  # not now
 )

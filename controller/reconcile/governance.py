@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from .overrides import NO_OVERRIDES
 from .quiet import Quiet, quiet_of
+from .rollout import successes_of
 from .rollout_family import family_of
 from .windows import Interval, OpenTime, open_time_of
 
@@ -17,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from .device import Certificate, Device, FleetState
+    from .device import Certificate, Device, DeviceExecution, FleetState
+    from .overrides import Overrides
     from .policy import CertificateRule, DesiredState, Incident, Policy, Waiver
 
 # ACM-PCA puts notBefore an hour before the moment of issue by default, AWS IoT some minutes.
@@ -49,8 +53,10 @@ class Tie:
 class Governance:
     """The desired state, ready to be asked about one device after the other."""
 
-    def __init__(self, desired: DesiredState, state: FleetState, now: datetime) -> None:
-        self.desired, self.state, self.now = desired, state, now
+    def __init__(
+        self, desired: DesiredState, state: FleetState, now: datetime, overrides: Overrides = NO_OVERRIDES
+    ) -> None:
+        self.desired, self.state, self.now, self.overrides = desired, state, now, overrides
         self.is_stock = state.backend_is_stock
         incidents = tuple(sorted(desired.incidents, key=lambda i: (i.deadline, i.name)))
         self.policies = {p.name: self._govern(p, incidents) for p in sorted(desired.policies, key=lambda p: p.name)}
@@ -59,6 +65,11 @@ class Governance:
             self._by_group.setdefault(governed.policy.thing_group, []).append(governed)
         self._verdicts: dict[tuple[str, ...], Governed | Tie | None] = {}
         self._waivers = {device: waiver for waiver in self._waivers_in_force() for device in waiver.devices}
+
+    @cached_property
+    def successes(self) -> dict[str, DeviceExecution]:
+        """The latest execution of each device that succeeded, in any rotation job."""
+        return successes_of(self.state.jobs)
 
     def policy_of(self, device: Device) -> Governed | Tie | None:
         """The policy that governs the device; Tie where several claim it, None where none does."""

@@ -10,7 +10,10 @@ from controller.errors import CertfleetError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ALLOWED = "maxChangePercent=PERCENT, groupChangePercent=PERCENT, lateDevices=COUNT, orphans=COUNT, resume=POLICY"
+ALLOWED = (
+    "maxChangePercent=PERCENT, groupChangePercent=PERCENT, lateDevices=COUNT, orphans=COUNT, resume=POLICY, "
+    "again=DEVICE"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class Overrides:
     late_devices: int = 0  # this many may miss their deadline
     orphans: int = 0  # this many devices may fall out of every policy
     resume: frozenset[str] = frozenset()  # policies whose halted wave is tried again
+    again: frozenset[str] = frozenset()  # devices that are tried again now, whatever came of it before
 
 
 NO_OVERRIDES = Overrides()
@@ -53,6 +57,8 @@ def _with(overrides: Overrides, name: str, value: str, text: str) -> Overrides:
             return replace(overrides, orphans=max(overrides.orphans, _count(value, text)))
         case "resume" if value:
             return replace(overrides, resume=overrides.resume | {value})
+        case "again" if value:
+            return replace(overrides, again=overrides.again | {value})
         case _:
             raise CertfleetError(f"override {text!r} is not known", f"allowed: {ALLOWED}")
 

@@ -49,7 +49,7 @@ def make_plan(
     The stream is read once, and only devices that matter to a job are kept. A plan with refusals is
     complete all the same, so that a report can show what was refused.
     """
-    governance = Governance(desired, state, now)
+    governance = Governance(desired, state, now, overrides)
     rollouts = {name: read_rollout(name, g.family, state.jobs) for name, g in governance.policies.items()}
     lost = lost_jobs(desired, state)
     tally = tally_of(lost.watch(assessments), governance, rollouts)

@@ -118,6 +118,7 @@ class Schedule:
 
     jitter_percent: int = 10  # of the certificate's life; only ever brings forward
     windows: tuple[Window, ...] = ()
+    least_interval: timedelta = timedelta(hours=24)  # between two rotations of one device, whatever the reason
 
 
 @dataclass(frozen=True, slots=True)

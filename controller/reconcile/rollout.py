@@ -112,6 +112,18 @@ def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob]) -> Rollo
     )
 
 
+def successes_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:
+    """The latest successful execution of each device, in whatever rotation job."""
+    latest: dict[str, DeviceExecution] = {}
+    for job in jobs:
+        for name, execution in job.executions.items():
+            if execution.status is ExecutionStatus.SUCCEEDED:
+                before = latest.get(name)
+                if before is None or before.last_updated_at < execution.last_updated_at:
+                    latest[name] = execution
+    return latest
+
+
 def is_open(job: RotationJob) -> bool:
     """Whether the job may still ask devices."""
     return job.status in _OPEN_JOBS

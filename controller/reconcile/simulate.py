@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from .assess import assess
 from .backoff import next_attempt_at
+from .case import Case
 from .device import FleetState
 from .finding import Outcome, Reason
 from .governance import Governance, Governed
@@ -29,6 +30,7 @@ from .overrides import NO_OVERRIDES
 from .plan import WaveStatus
 from .policy_plan import plan_policy
 from .rollout import is_open, read_rollout
+from .rotated import last_rotation, left_alone_until
 from .schedule import URGENT_SHARE, dates_of, timing_of
 from .tally import PolicyTally
 from .virtual_fleet import NO_MISHAPS, Life, Luck, VirtualFleet
@@ -136,6 +138,7 @@ class Course:
         while self._sleepers and self._sleepers[0][0] <= now:
             self._to_assess.add(heapq.heappop(self._sleepers)[1])
         governance = Governance(self._desired, replace(self._state, observed_at=now), now)
+        governance.successes = self.fleet.successes
         governed = governance.policies[self.policy.name]
         if not governed.is_open_now:
             self._to_assess |= {name for name, a in self._live.items() if a.outcome is Outcome.ROTATE}
@@ -194,6 +197,9 @@ class Course:
             ends = [waiver.expires] if waiver else []
             ends += [suspension.until] if suspension and governed.is_suspended else []
             self._sleep(name, min(ends, default=_NEVER), now)
+        elif Reason.ROTATED_RECENTLY in reasons:
+            case = Case(device, governed, governance)
+            self._sleep(name, left_alone_until(case, last_rotation(case)) or _NEVER, now)
         elif Reason.BACKING_OFF in reasons:
             certificate = device.attachments[0].certificate
             counted = device.failures[-assessment.failures :]

@@ -20,7 +20,7 @@ from protocol.names import AWS_IOT_AUTHORITY
 
 from .device import Device, DeviceExecution, RotationJob
 from .forecast import successor
-from .rollout import is_open, open_executions
+from .rollout import is_open, open_executions, successes_of
 from .schedule import dates_of, share_of
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class VirtualFleet:
         self.jobs = {job.job_id: job for job in sorted(jobs, key=lambda job: job.created_at)}  # oldest first
         self.open_jobs: set[str] = set()
         self.record = Record()
+        self.successes = successes_of(self.jobs.values())  # the latest of each device
         self._policy, self._authorities, self._luck = policy, authorities, luck
         self._flight = max(MINUTE, policy.rollout.timeout)  # a rotation is taken to last as long as its time limit
         self._open: Counter[str] = Counter()  # executions that have not ended, by job
@@ -205,7 +206,7 @@ class VirtualFleet:
         life.attempts += 1
         life.tries += 1
         if not self._luck.fails(name, life.attempts):
-            self._change(job_id, name, ExecutionStatus.SUCCEEDED, when)
+            self.successes[name] = self._change(job_id, name, ExecutionStatus.SUCCEEDED, when)
             self._renew(life, when)
             return True
         self.record.counts["failures"] += 1

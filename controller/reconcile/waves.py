@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 from protocol.messages import ExecutionStatus
 
-from .finding import Outcome
+from .finding import Outcome, Reason
 from .plan import WaveStatus
 from .policy import FailureType
 from .rollout import FAILED, is_open
+from .rotated import CLOCK_GRAIN
 from .wording import count_text, instant_text, percent_text, span_text
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from .policy import AbortRule, Policy, WaveSize
     from .rollout import Rollout
 
-CLOCK_GRAIN = timedelta(seconds=2)  # AWS gives some instants in whole seconds
 LATEST = timedelta(days=1)  # of the last wave's jobs, before its newest: older successes must not hide new failures
 DEFAULT_FAILURE_LIMIT = 5.0  # per cent of the devices that answered, where the policy gives no abort rule
 
@@ -46,6 +46,7 @@ class Evidence:
     pending: int = 0  # asked, may still answer
     ended_at: datetime | None = None  # when the last healthy one was done
     by_type: tuple[tuple[FailureType, int], ...] = ()
+    in_vain: int = 0  # of the lost: rotated as asked, and no nearer to the policy
 
     @property
     def answered(self) -> int:
@@ -102,12 +103,14 @@ def gather(
     counts = dict.fromkeys(("healthy", "failed", "lost", "silent", "pending"), 0)
     kinds: dict[FailureType, int] = {}
     ended_at: datetime | None = None
+    in_vain = 0
     for name, execution in rollout.outcomes(wave, _judged_since(rollout, wave, policy)).items():
         device = devices.get(name)
         if device is None:
             continue
         kind = _fate(execution, device, now, patience(policy, wave, execution.queued_at, deadline))
         counts[kind] += 1
+        in_vain += kind == "lost" and is_in_vain(device)
         if kind == "healthy":
             ended_at = max(ended_at or execution.last_updated_at, execution.last_updated_at)
         if kind == "failed":
@@ -115,7 +118,7 @@ def gather(
             kinds[failure] = kinds.get(failure, 0) + 1
     if any(is_open(job) and not job.executions for job in rollout.waves.get(wave, ())):
         counts["pending"] += 1  # just made: AWS IoT has not listed its executions yet
-    return Evidence(**counts, ended_at=ended_at, by_type=tuple(sorted(kinds.items())))
+    return Evidence(**counts, ended_at=ended_at, by_type=tuple(sorted(kinds.items())), in_vain=in_vain)
 
 
 def _judged_since(rollout: Rollout, wave: int, policy: Policy) -> datetime | None:
@@ -161,12 +164,10 @@ def next_opening(
     if reached == 0:
         return Opening(1, WaveStatus.OPEN, f"wave 1 of {of} reaches {count_text(sizes[0], 'device')}", sizes[0])
     last = Opening(of, WaveStatus.OPEN, f"wave {of} of {of} is open to every device", governed)
-    if reached == of and not policy.rollout.abort:
-        return last
     evidence = gather(rollout, reached, policy, now, devices, deadline=deadline)
-    rule = exceeded(evidence, policy.rollout.abort)
-    if rule is not None and not is_resumed:
-        return _halted(policy, reached, of, evidence, rule)
+    why = _why_halted(evidence, policy)
+    if why is not None and not is_resumed:
+        return _halted(policy, reached, of, why)
     if reached == of:
         return last
     if evidence.pending:
@@ -238,16 +239,26 @@ def patience(policy: Policy, wave: int, asked_at: datetime, deadline: datetime |
     return limit if deadline is None else shortened_soak(limit, asked_at, deadline, 2 * waves_left + 1)
 
 
-def _halted(policy: Policy, wave: int, of: int, evidence: Evidence, rule: AbortRule) -> Opening:
-    message = (
-        f"wave {wave} of {of} stopped: {evidence.failed} of {evidence.answered} devices failed, "
+def _why_halted(evidence: Evidence, policy: Policy) -> str | None:
+    """What no further device may meet; None while the wave may go on."""
+    if evidence.in_vain:
+        verb = "is" if evidence.in_vain == 1 else "are"
+        return f"{count_text(evidence.in_vain, 'device')} rotated as asked, and {verb} no nearer to the policy"
+    rule = exceeded(evidence, policy.rollout.abort)
+    if rule is None:
+        return None
+    return (
+        f"{evidence.failed} of {evidence.answered} devices failed, "
         f"which reaches the threshold of {percent_text(rule.threshold_percentage)} % {rule.failure_type.value}"
     )
+
+
+def _halted(policy: Policy, wave: int, of: int, why: str) -> Opening:
     remedy = (
         "read the reasons the devices gave and remove the cause; then apply once with "
         f"--override resume={policy.name}, or change the policy's certificate rule, which starts a new rollout"
     )
-    return Opening(wave, WaveStatus.HALTED, message, remedy=remedy)
+    return Opening(wave, WaveStatus.HALTED, f"wave {wave} of {of} stopped: {why}", remedy=remedy)
 
 
 def _unhealthy(policy: Policy, wave: int, of: int, evidence: Evidence, members: frozenset[str]) -> Opening:
@@ -271,6 +282,11 @@ def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: 
     if execution.status is ExecutionStatus.QUEUED and now - execution.queued_at < limit:
         return "pending"
     return "silent"
+
+
+def is_in_vain(device: Assessment) -> bool:
+    """Whether the device was rotated as asked and is no nearer to its policy."""
+    return any(finding.reason is Reason.ROTATION_INEFFECTIVE for finding in device.findings)
 
 
 def _shows_rotation(execution: DeviceExecution, device: Assessment) -> bool:

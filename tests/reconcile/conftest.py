@@ -20,6 +20,7 @@ from controller.reconcile.device import (
     RotationJob,
 )
 from controller.reconcile.governance import Governance
+from controller.reconcile.overrides import NO_OVERRIDES
 from controller.reconcile.planner import make_plan
 from controller.reconcile.policy import (
     AbortRule,
@@ -162,7 +163,8 @@ class Make:
     @staticmethod
     def plan(devices, desired, state=None, now=NOW, **options):
         state = state or FleetState(now)
-        return make_plan(assess_fleet(devices, desired, state, now), desired, state, now, **options)
+        overrides = options.get("overrides", NO_OVERRIDES)
+        return make_plan(assess_fleet(devices, desired, state, now, overrides), desired, state, now, **options)
 
     @staticmethod
     def reasons(assessment):

@@ -1,0 +1,247 @@
+"""The loop is closed: what a rotation came to decides whether there is another."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from hashlib import sha256
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.reconcile.overrides import parse_overrides
+from controller.reconcile.plan import WaveStatus
+from protocol.algorithms import KeyType
+
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+
+
+class ClosedLoop:
+    """A fleet, a backend that issues what ``issue`` says, and runs of the planner with time in between.
+
+    ``issue(certificate, now)`` gives the members of the new certificate that differ from the rule's.
+    """
+
+    def __init__(self, make, policy, issue, *, number=4, desired=None, **held):
+        self.make, self.issue, self.now = make, issue, make.now
+        self.desired = desired or make.desired(policy)
+        self.devices = {f"g{n:02d}": make.device(f"g{n:02d}", **held) for n in range(number)}
+        self.jobs = []
+        self.rotations = dict.fromkeys(self.devices, 0)
+
+    def plan(self, *overrides):
+        state = self.make.state(*self.jobs, now=self.now, group_sizes={"line-a": len(self.devices)})
+        return self.make.plan(
+            list(self.devices.values()), self.desired, state, now=self.now, overrides=parse_overrides(overrides)
+        )
+
+    def run(self, *overrides):
+        """Plan, and let every device that is asked rotate within two minutes."""
+        plan = self.plan(*overrides)
+        assert not plan.refusals
+        for planned in plan.jobs:
+            asked = self.now + MINUTE
+            executions = {}
+            for device in planned.devices:
+                executions[device.name] = self.make.replace(
+                    self.make.execution(planned.job_id, "SUCCEEDED"),
+                    queued_at=asked,
+                    started_at=asked,
+                    last_updated_at=asked + MINUTE,
+                )
+                self._rotate(device.name, planned, asked + MINUTE / 2)
+            job = self.make.job(planned.job_id, executions, status="COMPLETED")
+            self.jobs.append(self.make.replace(job, created_at=asked, completed_at=asked + MINUTE))
+        self.now += timedelta(minutes=3)
+        return plan
+
+    def _rotate(self, name, planned, at):
+        self.rotations[name] += 1
+        [attachment] = self.devices[name].attachments
+        old = attachment.certificate
+        asked = {
+            "key_type": planned.document.key_type.value if planned.document.key_type else old.key_type,
+            "authority": planned.document.certificate_authority or old.authority,
+        }
+        fresh = {"created_at": at, "not_before": at - HOUR, "not_after": at - HOUR + 365 * DAY}
+        content = sha256(f"{name} {self.rotations[name]}".encode()).hexdigest()
+        values = {"certificate_id": content} | asked | fresh
+        new = self.make.replace(old, **(values | self.issue(old, at)))
+        self.devices[name] = self.make.replace(
+            self.devices[name], attachments=(self.make.replace(attachment, certificate=new),)
+        )
+
+    def let_pass(self, span):
+        self.now += span
+
+    def assessments(self):
+        state = self.make.state(*self.jobs, now=self.now, group_sizes={"line-a": len(self.devices)})
+        return {name: self.make.assess(d, self.desired, state, self.now) for name, d in self.devices.items()}
+
+
+def at_once(make, waves=("1", "100%"), **rollout):
+    return make.rollout(waves, soak=timedelta(0), **rollout)
+
+
+def of_another_ca(_old, _now):
+    return {"authority": None, "issuer": "CN=the CA before"}
+
+
+def test_a_backend_that_issues_from_another_ca_rotates_one_device_and_no_more(make):
+    loop = ClosedLoop(make, make.policy(rollout=at_once(make)), of_another_ca, authority="old-ca")
+
+    loop.run()
+    halted = loop.run()
+    for _ in range(60):
+        loop.run()
+        loop.let_pass(12 * HOUR)
+
+    assert sum(loop.rotations.values()) == 1
+    assert halted.waves[0].status is WaveStatus.HALTED
+    assert "1 device rotated as asked, and is no nearer to the policy" in halted.waves[0].message
+    assert "--override resume=line-a" in halted.waves[0].remedy
+
+
+def test_the_device_says_what_its_rotation_came_to_and_what_a_person_can_do(make):
+    loop = ClosedLoop(make, make.policy(rollout=at_once(make)), of_another_ca, authority="old-ca")
+    loop.run()
+
+    [finding] = [f for f in loop.assessments()["g00"].findings if f.reason.value == "RotationIneffective"]
+
+    assert finding.outcome.value == "blocked"
+    assert "rotated by job cf-line-a-w1-" in finding.message
+    assert "issued by an unknown authority (CN=the CA before), the policy demands plant-ca" in finding.message
+    assert "--override resume=line-a" in finding.remedy
+    assert loop.plan().policies[0].blocked == 1
+
+
+def test_waves_count_what_rotations_came_to(make):
+    policy = make.policy(rollout=at_once(make, ("1", "25%", "100%")))
+    loop = ClosedLoop(make, policy, of_another_ca, number=12, authority="old-ca")
+    loop.run()
+    for _ in range(10):
+        told = loop.run().waves[0]
+        assert (told.wave, told.status) == (1, WaveStatus.HALTED)
+    assert sum(loop.rotations.values()) == 1
+
+
+def test_once_the_cause_is_gone_a_person_resumes_and_the_rollout_ends_in_sync(make):
+    loop = ClosedLoop(make, make.policy(rollout=at_once(make)), of_another_ca, authority="old-ca")
+    loop.run()
+    loop.let_pass(25 * HOUR)
+    assert not loop.run().jobs
+
+    loop.issue = lambda _old, _now: {}  # the backend was deployed
+    loop.run("resume=line-a")
+    for _ in range(4):
+        loop.run()
+
+    assert all(not a.findings for a in loop.assessments().values())
+    assert sorted(loop.rotations.values()) == [1, 1, 1, 2]
+
+
+def test_a_changed_rule_starts_anew_but_not_before_the_least_interval(make):
+    loop = ClosedLoop(make, make.policy(rollout=at_once(make)), of_another_ca, authority="old-ca")
+    loop.run()
+    changed = make.policy(rule=make.rule(key_type=KeyType.ECDSA_P384), rollout=at_once(make))
+    loop.desired, loop.issue = make.desired(changed), lambda _old, _now: {}
+
+    loop.run()
+    assert loop.rotations["g00"] == 1  # others go first
+    [finding] = [f for f in loop.assessments()["g00"].findings if f.outcome.value == "waiting"]
+    assert finding.reason.value == "RotatedRecently"
+    assert "left alone until 2026-11-24T12:01:30Z" in finding.message
+    loop.let_pass(DAY)
+    for _ in range(5):
+        loop.run()
+    assert all(not a.findings for a in loop.assessments().values())
+
+
+def test_a_certificate_put_there_by_hand_after_the_rotation_is_judged_by_itself(make):
+    loop = ClosedLoop(make, make.policy(rollout=at_once(make)), of_another_ca, authority="old-ca", number=1)
+    loop.run()
+    loop.let_pass(HOUR)
+    right = make.certificate(name="by hand", created_at=loop.now - MINUTE, not_before=loop.now - HOUR)
+    loop.devices["g00"] = make.device("g00", certificates=(right,))
+
+    assert loop.run().waves[0].status is WaveStatus.IDLE
+    assert not loop.assessments()["g00"].findings
+
+
+def test_a_device_rotated_by_hand_is_left_alone_for_a_while_too(make):
+    policy = make.policy()
+    done = make.execution("by-hand", "SUCCEEDED", queued=HOUR, updated=HOUR / 2)
+    job = make.job("by-hand", {"gateway-1": done}, status="COMPLETED")
+    device = make.device(age=HOUR, key_type="RSA-2048", created_at=make.now - HOUR / 2)
+
+    told = make.assess(device, make.desired(policy), make.state(job))
+
+    assert make.reasons(told) == ["KeyTypeMismatch", "RotatedRecently"]
+    failed = make.execution("by-hand", "TIMED_OUT", queued=HOUR, updated=HOUR / 4)
+    late = make.replace(device, failures=(failed,))
+    assert "RotatedRecently" in make.reasons(make.assess(late, make.desired(policy), make.state()))
+
+
+@pytest.mark.parametrize(("ends_in", "expected"), [(12 * HOUR, False), (360 * DAY, True)])
+def test_the_least_interval_gives_way_before_a_short_life_ends(make, ends_in, expected):
+    job = make.job(
+        "by-hand", {"gateway-1": make.execution("by-hand", "SUCCEEDED", queued=13 * HOUR, updated=12 * HOUR)}
+    )
+    device = make.device(age=13 * HOUR, left=ends_in, key_type="RSA-2048", created_at=make.now - 12.5 * HOUR)
+    found = make.reasons(make.assess(device, make.desired(), make.state(job)))
+    assert ("RotatedRecently" in found) is expected
+
+
+def test_an_incident_does_not_wait_where_the_last_rotation_did_what_it_promised(make):
+    loop = ClosedLoop(make, make.policy(rollout=at_once(make)), lambda _old, _now: {}, authority="old-ca", number=2)
+    for _ in range(3):
+        loop.run()
+    loop.let_pass(HOUR)
+    leak = make.incident(issued_before=loop.now, deadline=loop.now + DAY)
+    loop.desired = make.desired(make.policy(rollout=at_once(make)), incidents=(leak,))
+
+    for _ in range(4):
+        loop.run()
+
+    assert set(loop.rotations.values()) == {2}
+    assert all(not a.findings for a in loop.assessments().values())
+
+
+WRONG = st.one_of(
+    st.sampled_from(["RSA-2048", "ECDSA-P384", "RSA-4096"]).map(lambda key: {"key_type": key}),
+    st.sampled_from([None, "aws-iot", "old-ca"]).map(lambda name: {"authority": name}),
+    st.integers(1, 400).map(lambda days: {"backdated": days * DAY}),
+    st.integers(1, 200).map(lambda days: {"validity": days * DAY}),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    wrong=st.lists(WRONG, min_size=1, max_size=3),
+    waves=st.sampled_from([("100%",), ("1", "100%"), ("2", "50%", "100%")]),
+    demand=st.sampled_from([{}, {"max_age": 90 * DAY}, {"max_age": None, "renew_before": 60 * DAY}]),
+    incident=st.sampled_from([None, "issued_before", "authority"]),
+    pauses=st.lists(st.sampled_from([MINUTE, HOUR, DAY, 5 * DAY]), min_size=4, max_size=12),
+)
+def test_whatever_else_a_backend_issues_no_device_rotates_twice(make, wrong, waves, demand, incident, pauses):
+    departs = {}
+    for one in wrong:
+        departs |= one
+
+    def issue(_old, at):
+        fields = {key: value for key, value in departs.items() if key in {"key_type", "authority"}}
+        start = at - departs.get("backdated", HOUR)
+        return fields | {"not_before": start, "not_after": start + departs.get("validity", 365 * DAY)}
+
+    policy = make.policy(rule=make.rule(**demand), rollout=at_once(make, waves))
+    conditions = {"issued_before": {"issued_before": make.now}, "authority": {"authority": "old-ca"}}
+    leaks = (make.incident(**conditions[incident], deadline=make.now + 30 * DAY),) if incident else ()
+    loop = ClosedLoop(
+        make, policy, issue, number=5, desired=make.desired(policy, incidents=leaks), authority="old-ca", age=120 * DAY
+    )
+    until = loop.now + 30 * DAY
+    for pause in pauses:
+        if loop.now + pause < until:
+            loop.run()
+            loop.let_pass(pause)
+    assert max(loop.rotations.values()) <= 1
