@@ -28,6 +28,7 @@ from botocore.credentials import AssumeRoleCredentialFetcher, CredentialResolver
 from botocore.exceptions import BotoCoreError, ClientError
 
 from controller.errors import FleetError
+from controller.fleet.aws_answers import MEMBERS, hold_to_shape
 from controller.fleet.aws_errors import AwsCallError, explain
 from controller.fleet.quotas import RateLimits
 from controller.reconcile.policy import Fleet
@@ -96,6 +97,7 @@ class AwsSession:
             Config(retries={"mode": "standard", "total_max_attempts": min(attempts, 3)}, connect_timeout=5)
         )
         self._session = new_session()
+        hold_to_shape(self._session)
         # Every attempt passes here; the wait comes before the signature, which has a time in it.
         self._session.register("before-sign", self._before_attempt)
         field, role_arn = act_as.role_of(fleet)
@@ -132,6 +134,8 @@ class AwsSession:
 
         Raises AwsCallError, which is a FleetError and holds AWS's error code.
         """
+        if operation not in MEMBERS:
+            raise RuntimeError(f"{operation} has no entry in aws_answers.MEMBERS: name what its answer must hold")
         client = self.client(service)
         try:
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**parameters)
@@ -206,6 +210,7 @@ class _Role:
         self._owner = owner
         self._role_arn = role_arn
         self._source = source
+        hold_to_shape(source)
         self._source.register("before-sign", owner._before_attempt)  # noqa: SLF001 (two halves of one class)
 
     def load(self) -> Any:

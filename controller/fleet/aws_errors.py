@@ -5,6 +5,7 @@ from __future__ import annotations
 from botocore import exceptions as boto
 
 from controller.errors import FleetError
+from controller.fleet.aws_answers import UNREADABLE
 
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 _INVALID = frozenset(
@@ -82,6 +83,12 @@ def _explain_answer(error: boto.ClientError, service: str, operation: str, where
         action = f"{_IAM_PREFIXES.get(service, service)}:{operation}"
         message = f"access to {action} in {where} is denied: {text}"
         remedy = _ASSUMING if operation == "AssumeRole" else f"allow {action} to {_CALLER}"
+    elif code == UNREADABLE:
+        message = f"what was answered to {operation} in {where} is no answer of AWS: {text}"
+        remedy = (
+            "find out what stands between (HTTPS_PROXY, AWS_ENDPOINT_URL, a log-in page of the network), then run the "
+            "same command: it goes on where it stopped"
+        )
     elif code in _THROTTLED:
         message = f"AWS throttled {operation} in {where} on every attempt: {text}"
         remedy = (

@@ -24,6 +24,7 @@ RECORD_DESCRIPTION = (
 MAX_VALUE = 800  # characters of an attribute's value (AWS IoT)
 MAX_ATTRIBUTES = 50  # of a thing group (AWS IoT)
 _COMMIT = "commit"
+_NOTHING = "nothing"  # of a record that has neither: one without attributes is damaged
 _GROUPS = "groups-"  # and a number: group/size,group/size,...
 _ENTRY = re.compile(r"([a-zA-Z0-9:_-]{1,128})/([0-9]{1,9})")
 _NOT_FOUND = "ResourceNotFoundException"
@@ -65,11 +66,13 @@ def encode(sizes: Mapping[str, int], commit: str | None) -> dict[str, str]:
             "let policies govern parent groups: an account runs about a hundred jobs at once",
         )
     attributes = {f"{_GROUPS}{number}": value for number, value in enumerate(values, 1) if value}
-    return attributes | ({_COMMIT: commit} if commit else {})
+    return attributes | ({_COMMIT: commit} if commit else {}) or {_NOTHING: "governed"}
 
 
 def decode(attributes: Mapping[str, str]) -> tuple[dict[str, int], str | None]:
     """Sizes by group, and the commit; FleetError where someone else wrote there."""
+    if not attributes:
+        raise _damaged("it has no attributes")
     sizes: dict[str, int] = {}
     for name, value in attributes.items():
         if not name.startswith(_GROUPS):
@@ -77,13 +80,17 @@ def decode(attributes: Mapping[str, str]) -> tuple[dict[str, int], str | None]:
         for entry in value.split(","):
             match = _ENTRY.fullmatch(entry)
             if match is None:
-                raise FleetError(
-                    f"thing group {RECORD_GROUP} is damaged: its attribute {name} has {entry!r}, expected GROUP/SIZE",
-                    f"find out who changed it, then aws iot delete-thing-group --thing-group-name {RECORD_GROUP}; the "
-                    "next apply makes it anew, but cannot tell whether the desired state has shrunk meanwhile",
-                )
+                raise _damaged(f"its attribute {name} has {entry!r}, expected GROUP/SIZE")
             sizes[match[1]] = int(match[2])
     return sizes, attributes.get(_COMMIT)
+
+
+def _damaged(how: str) -> FleetError:
+    return FleetError(
+        f"thing group {RECORD_GROUP} is damaged: {how}",
+        f"find out who changed it, then aws iot delete-thing-group --thing-group-name {RECORD_GROUP}; the "
+        "next apply makes it anew, but cannot tell whether the desired state has shrunk meanwhile",
+    )
 
 
 def _things(session: AwsSession, group: str) -> Iterator[str] | None:

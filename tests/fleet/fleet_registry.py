@@ -226,7 +226,8 @@ class Registry:
             return _error(url, "iot", "ResourceNotFoundException", 404, f"no group {group}")
         found = {"thingGroupName": group, "thingGroupArn": f"arn:aws:iot:{REGION}:{ACCOUNT}:thinggroup/{group}"}
         payload = {"attributePayload": {"attributes": self.group_attributes.get(group, {})}}
-        return _json(url, {**found, "thingGroupProperties": payload, "version": 1})
+        metadata = {"creationDate": EPOCH.timestamp()}
+        return _json(url, {**found, "thingGroupProperties": payload, "thingGroupMetadata": metadata, "version": 1})
 
     def _iot_ListThingsInThingGroup(self, url: str, p: dict[str, Any]) -> AWSResponse:
         assert p["recursive"] == "true"
@@ -292,7 +293,8 @@ class Registry:
         def answer(job: dict[str, Any]) -> dict[str, Any]:
             reason = job["reasons"].get(p["thingName"])
             details = {"detailsMap": {"DeviceFailureReason": reason, **job["details"]}} if reason else {}
-            return {"execution": {"jobId": p["jobId"], "statusDetails": details}}
+            status = job["executions"][p["thingName"]]
+            return {"execution": {"jobId": p["jobId"], "status": status, "statusDetails": details}}
 
         return self._of_job(url, p, answer)
 
@@ -300,7 +302,7 @@ class Registry:
         template = self.templates.get(p["jobTemplateId"])
         if template is None:
             return _error(url, "iot", "ResourceNotFoundException", 404, "no such template")
-        return _json(url, template)
+        return _json(url, {"jobTemplateId": p["jobTemplateId"], **template})
 
     def _iot_GetThingConnectivityData(self, url: str, p: dict[str, Any]) -> AWSResponse:
         return _json(url, {"thingName": p["thingName"], **self.presence.get(p["thingName"], {"connected": False})})
