@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from controller.commands.context import write_atomically
 from controller.errors import CertfleetError
@@ -81,14 +81,8 @@ class BucketHistory:
     def names(self, fleet: str) -> list[str]:
         """Names of the objects."""
         prefix = f"{self._prefix}{fleet}/"
-        found: list[str] = []
-        more: dict[str, Any] = {}
-        while True:
-            answer = self._session.call("s3", "ListObjectsV2", Bucket=self._bucket, Prefix=prefix, **more)
-            found += [entry["Key"].removeprefix(prefix) for entry in answer.get("Contents", ())]
-            if not answer.get("IsTruncated"):
-                return found
-            more = {"ContinuationToken": answer["NextContinuationToken"]}
+        pages = self._session.pages("ListObjectsV2", service="s3", Bucket=self._bucket, Prefix=prefix)
+        return [entry["Key"].removeprefix(prefix) for page in pages for entry in page.get("Contents", ())]
 
     def read(self, fleet: str, name: str) -> bytes:
         """An object's bytes, at most one more than a record may have."""

@@ -29,7 +29,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from controller.errors import FleetError
 from controller.fleet.aws_answers import MEMBERS, hold_to_shape
-from controller.fleet.aws_errors import AwsCallError, explain
+from controller.fleet.aws_errors import AwsCallError, endless, explain
 from controller.fleet.quotas import RateLimits
 from controller.reconcile.policy import Fleet
 
@@ -37,7 +37,10 @@ QUOTA_FACTOR_VARIABLE = "CERTFLEET_QUOTA_FACTOR"
 """Multiplies every rate limit: for accounts whose quotas were raised, and for the sandbox."""
 
 PAGE_SIZE = 250  # maximum of every List call of the service iot
-_TOKENS = {"ListCertificates": ("pageSize", "marker", "nextMarker")}  # that differ from the usual
+_TOKENS = {  # that differ from the usual: page size, token in, token out
+    "ListCertificates": ("pageSize", "marker", "nextMarker"),
+    "ListObjectsV2": ("MaxKeys", "ContinuationToken", "NextContinuationToken"),
+}
 _USUAL_TOKENS = ("maxResults", "nextToken", "nextToken")
 _READING = ("Describe", "Get", "List")  # how AWS' names of calls that change nothing begin
 
@@ -83,7 +86,8 @@ class AwsSession:
         factor = _quota_factor() if quota_factor is None else quota_factor
         self._limits = RateLimits(factor, monotonic=monotonic, sleep=sleep)
         self._lock = threading.RLock()
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, bool], Any] = {}
+        self._unanswering: set[str] = set()
         self._is_verified = act_as is ActAs.CALLER
         self._config = Config(
             retries={"mode": "adaptive", "total_max_attempts": attempts},
@@ -93,8 +97,9 @@ class AwsSession:
             max_pool_connections=32,
         )
         # STS is called first: where the network is down, that should not take a minute to say.
+        quick_retries = {"mode": "standard", "total_max_attempts": min(attempts, 3)}
         self._quick = self._config.merge(
-            Config(retries={"mode": "standard", "total_max_attempts": min(attempts, 3)}, connect_timeout=5)
+            Config(retries=quick_retries, connect_timeout=min(connect_timeout, 5), read_timeout=min(read_timeout, 15))
         )
         self._session = new_session()
         hold_to_shape(self._session)
@@ -111,32 +116,32 @@ class AwsSession:
             return f"the caller's own account, region {self.fleet.region}"
         return f"account {self.fleet.account}, region {self.fleet.region}"
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, *, is_optional: bool = False) -> Any:
         """The botocore client of a service; raises FleetError where the account is not the fleet's."""
+        is_quick = is_optional or service == "sts"
         with self._lock:
             if service != "sts":
                 self.verify()
-            client = self._clients.get(service)
+            client = self._clients.get((service, is_quick))
             if client is None:
+                config = self._quick if is_quick else self._config
                 try:
-                    client = self._session.create_client(
-                        service, region_name=self.fleet.region, config=self._quick if service == "sts" else self._config
-                    )
+                    client = self._session.create_client(service, region_name=self.fleet.region, config=config)
                 except (BotoCoreError, ValueError) as error:
                     raise explain(error, service, "client", self.where) from error
                 if self._act_as is ActAs.READER:
                     client.meta.events.register("before-call", _refuse_changes)
-                self._clients[service] = client
+                self._clients[service, is_quick] = client
         return client
 
-    def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+    def call(self, service: str, operation: str, *, is_optional: bool = False, **parameters: Any) -> dict[str, Any]:
         """Call an API by its AWS name, such as ``call("iot", "DescribeThing", thingName="t")``.
 
         Raises AwsCallError, which is a FleetError and holds AWS's error code.
         """
         if operation not in MEMBERS:
             raise RuntimeError(f"{operation} has no entry in aws_answers.MEMBERS: name what its answer must hold")
-        client = self.client(service)
+        client = self.client(service, is_optional=is_optional)
         try:
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**parameters)
         except (BotoCoreError, ClientError) as error:
@@ -152,13 +157,35 @@ class AwsSession:
                 return None
             raise
 
-    def page(self, operation: str, token: str | None, **parameters: Any) -> tuple[dict[str, Any], str | None]:
-        """One page of an ``iot`` List call, of full size, and the token of the next page."""
+    def ask(self, service: str, operation: str, **parameters: Any) -> dict[str, Any] | None:
+        """As ``call``, for what a run can do without: asked with little patience, None where there is no answer.
+
+        Of a service that does not answer at all nothing more is asked.
+        """
+        if service in self._unanswering:
+            return None
+        try:
+            return self.call(service, operation, is_optional=True, **parameters)
+        except FleetError as error:
+            if not (isinstance(error, AwsCallError) and error.is_answer):
+                self._unanswering.add(service)
+            return None
+
+    def page(
+        self, operation: str, token: str | None, seen: set[str], *, service: str = "iot", **parameters: Any
+    ) -> tuple[dict[str, Any], str | None]:
+        """One page of a List call, of full size, and the token of the next page; ``seen`` remembers those of before."""
         size, token_in, token_out = _TOKENS.get(operation, _USUAL_TOKENS)
+        parameters[size] = PAGE_SIZE
         if token is not None:
             parameters[token_in] = token
-        answer = self.call("iot", operation, **{size: PAGE_SIZE}, **parameters)
-        return answer, answer.get(token_out) or None
+        answer = self.call(service, operation, **parameters)
+        following: str | None = answer.get(token_out) or None
+        if following is not None:
+            if following in seen or following == token:
+                raise endless(operation, self.where)
+            seen.add(following)
+        return answer, following
 
     def find_all(self, operation: str, field: str, **parameters: Any) -> list[dict[str, Any]] | None:
         """The entries of every page of an ``iot`` List call; None where what it lists for does not exist."""
@@ -169,11 +196,12 @@ class AwsSession:
                 return None
             raise
 
-    def pages(self, operation: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Every page of an ``iot`` List call."""
+    def pages(self, operation: str, *, service: str = "iot", **parameters: Any) -> Iterator[dict[str, Any]]:
+        """Every page of a List call; AwsCallError where they would never end."""
         token: str | None = None
+        seen: set[str] = set()
         while True:
-            answer, token = self.page(operation, token, **parameters)
+            answer, token = self.page(operation, token, seen, service=service, **parameters)
             yield answer
             if token is None:
                 return

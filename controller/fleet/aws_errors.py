@@ -15,6 +15,7 @@ _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedExcep
 _THROTTLED = frozenset(
     {"Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded"}
 )
+ENDLESS = "EndlessListing"
 _NOT_FOUND = frozenset({"ResourceNotFoundException"})
 
 _NO_CREDENTIALS = (
@@ -30,10 +31,11 @@ _NETWORK = (boto.HTTPClientError, boto.ConnectionError)  # connect, read, proxy,
 class AwsCallError(FleetError):
     """One call failed. ``code`` is AWS's, or the botocore exception's name where AWS was not reached."""
 
-    def __init__(self, message: str, remedy: str, *, operation: str, code: str) -> None:
+    def __init__(self, message: str, remedy: str, *, operation: str, code: str, is_answer: bool = False) -> None:
         super().__init__(message, remedy)
         self.operation = operation
         self.code = code
+        self.is_answer = is_answer  # AWS understood the question: the next one may fare better
 
     @property
     def is_not_found(self) -> bool:
@@ -44,6 +46,16 @@ class AwsCallError(FleetError):
     def is_throttling(self) -> bool:
         """Whether AWS refused every attempt because of a rate."""
         return self.code in _THROTTLED
+
+
+def endless(operation: str, where: str) -> AwsCallError:
+    """The error of a listing whose pages lead back to one that was read already."""
+    return AwsCallError(
+        f"the pages of {operation} in {where} never end: the token of a page already read came again",
+        "find out what answers in the place of AWS (HTTPS_PROXY, AWS_ENDPOINT_URL); AWS itself does not do that",
+        operation=operation,
+        code=ENDLESS,
+    )
 
 
 def explain(error: Exception, service: str, operation: str, where: str) -> AwsCallError:
@@ -98,7 +110,9 @@ def _explain_answer(error: boto.ClientError, service: str, operation: str, where
     else:
         message = f"{service} {operation} in {where} failed: {code}: {text}"
         remedy = "see the AWS documentation of this call, or run again if the error says that AWS is at fault"
-    return AwsCallError(message, remedy, operation=operation, code=code)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    is_answer = 400 <= status < 500 and code not in _THROTTLED  # noqa: PLR2004 (HTTP)
+    return AwsCallError(message, remedy, operation=operation, code=code, is_answer=is_answer)
 
 
 _CALLER = "the role or user that certfleet runs as (docs list all the permissions it needs)"

@@ -18,9 +18,9 @@ from controller.reconcile.device import (
     Device,
     DeviceExecution,
     FleetState,
+    execution_status,
 )
 from controller.reconcile.policy import DesiredState
-from protocol.messages import ExecutionStatus
 
 MAX_SHARED_WITH = 10  # names; a claim certificate may hang on thousands of things
 
@@ -105,7 +105,7 @@ class _CertificateBuilder:
         validity = not_after - not_before if not_before and not_after else None
         certificate = Certificate(
             certificate_id=certificate_id,
-            status=_STATUSES[status],
+            status=_STATUSES.get(status) or CertificateStatus(status),
             created_at=datetime.fromtimestamp(created_at, UTC),
             key_type=self._once(key_type),
             signature_algorithm=self._once(signature),
@@ -118,7 +118,7 @@ class _CertificateBuilder:
         others = shared.get(certificate_id)
         return Attachment(
             certificate,
-            _TYPES[kind],
+            _TYPES.get(kind) or AttachmentType(kind),
             tuple(other for other in others if other != thing)[:MAX_SHARED_WITH] if others else (),
         )
 
@@ -167,7 +167,7 @@ def _since_certificate(rows: list[Any], held: tuple[Attachment, ...]) -> tuple[D
     return tuple(
         DeviceExecution(
             job_id=job_id,
-            status=ExecutionStatus(status),
+            status=execution_status(status),
             queued_at=datetime.fromtimestamp(queued_at, UTC),
             last_updated_at=datetime.fromtimestamp(last_updated_at, UTC),
             started_at=_instant(started_at),

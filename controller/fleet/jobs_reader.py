@@ -19,7 +19,7 @@ from controller.fleet.aws import AwsSession
 from controller.fleet.database import Database
 from controller.fleet.progress import Progress
 from controller.fleet.work import Work
-from controller.reconcile.device import DeviceExecution, RotationJob
+from controller.reconcile.device import DeviceExecution, RotationJob, execution_status
 from controller.reconcile.job_ids import parse_job_id
 from protocol.job_document import is_rotation
 from protocol.messages import ExecutionStatus
@@ -152,7 +152,9 @@ class JobsReader:
 
     def _keep_executions(self, summary: _Summary, entries: list[dict[str, Any]]) -> None:
         rows = [_execution_row(summary.job_id, entry) for entry in entries]
-        running = frozenset(row["thing"] for row in rows if row["status"] == "IN_PROGRESS")
+        running = frozenset(
+            row["thing"] for row in rows if execution_status(row["status"]) is ExecutionStatus.IN_PROGRESS
+        )
         with self._database.transaction() as connection:
             self._mark_ended(connection, summary.job_id, running)
             connection.execute("CREATE TEMP TABLE IF NOT EXISTS listed (thing TEXT PRIMARY KEY)")
@@ -212,7 +214,7 @@ def stored_jobs(connection: sqlite3.Connection) -> tuple[RotationJob, ...]:
     ):
         executions.setdefault(job_id, {})[thing] = DeviceExecution(
             job_id=job_id,
-            status=ExecutionStatus(status),
+            status=execution_status(status),
             queued_at=_instant(queued_at),
             last_updated_at=_instant(last_updated_at),
             started_at=None if started_at is None else _instant(started_at),

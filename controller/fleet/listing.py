@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from controller.fleet.aws import AwsSession
-from controller.fleet.aws_errors import AwsCallError
+from controller.fleet.aws_errors import ENDLESS, AwsCallError
 from controller.fleet.database import Database
 from controller.fleet.progress import Progress
 from controller.fleet.work import Work
@@ -22,6 +22,7 @@ from controller.fleet.work import Work
 RESUMABLE_FOR = timedelta(minutes=30)  # an older listing under way begins anew: it and its token are stale
 RECENT = timedelta(hours=24)  # a certificate this young may still be about to be attached
 MAX_RECENT = 500  # unattached young certificates looked at again per run
+_STALE_TOKEN = frozenset({"InvalidRequestException", ENDLESS})
 _CERTIFICATES = "certificates"
 
 
@@ -30,8 +31,9 @@ class _Listing:
     """One List call: its name in the table, how to get a page, and how to keep one."""
 
     name: str
-    fetch: Callable[[str | None], tuple[dict[str, Any], str | None]]
+    fetch: Callable[[str | None, set[str]], tuple[dict[str, Any], str | None]]
     keep: Callable[[sqlite3.Connection, dict[str, Any]], int]  # returns how many entries the page had
+    seen: set[str] = field(default_factory=set)  # tokens of pages read in this run
 
 
 class Lister:
@@ -69,11 +71,11 @@ class Lister:
             connection.executemany("INSERT OR REPLACE INTO certificate_listing VALUES (?, ?, ?, ?)", rows)
             return len(rows)
 
-        return _Listing(_CERTIFICATES, lambda token: self._session.page("ListCertificates", token), keep)
+        return _Listing(_CERTIFICATES, lambda token, seen: self._session.page("ListCertificates", token, seen), keep)
 
     def _group(self, group: str) -> _Listing:
-        def fetch(token: str | None) -> tuple[dict[str, Any], str | None]:
-            return self._session.page("ListThingsInThingGroup", token, thingGroupName=group, recursive=True)
+        def fetch(token: str | None, seen: set[str]) -> tuple[dict[str, Any], str | None]:
+            return self._session.page("ListThingsInThingGroup", token, seen, thingGroupName=group, recursive=True)
 
         def keep(connection: sqlite3.Connection, answer: dict[str, Any]) -> int:
             rows = [(thing, group) for thing in answer["things"]]
@@ -107,9 +109,9 @@ class Lister:
 
         def fetch() -> tuple[dict[str, Any], str | None] | None:
             try:
-                return listing.fetch(token)
+                return listing.fetch(token, listing.seen)
             except AwsCallError as error:
-                if is_resumed and token is not None and error.code == "InvalidRequestException":
+                if is_resumed and token is not None and error.code in _STALE_TOKEN:
                     return None  # the token of the interrupted run is no longer good
                 raise
 

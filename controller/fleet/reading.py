@@ -7,7 +7,7 @@ A certificate is described only if a governed thing holds it, and once ever.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cryptography import x509
@@ -18,6 +18,7 @@ from controller.fleet.database import Database
 from controller.fleet.pem import CertificateFacts, read_pem, to_der
 from controller.fleet.progress import Progress
 from controller.fleet.work import Work
+from controller.reconcile.device import AttachmentType
 
 CHUNK = 500  # rows taken from the inventory at a time
 
@@ -103,7 +104,7 @@ class Reader:
         """(thing, attachment type) of a certificate; None where the registry no longer has it."""
         arn = self._arn_prefix + certificate_id
         entries = self._session.find_all("ListPrincipalThingsV2", "principalThingObjects", principal=arn)
-        return None if entries is None else [(entry["thingName"], entry["thingPrincipalType"]) for entry in entries]
+        return None if entries is None else [(entry["thingName"], _type_of(entry)) for entry in entries]
 
     def _principals_of(self, thing: str) -> list[tuple[str, str]] | None:
         return read_principals(self._session, thing)
@@ -224,10 +225,15 @@ def read_principals(session: AwsSession, thing: str) -> list[tuple[str, str]] | 
     if entries is None:
         return None
     return [
-        (entry["principal"].rpartition("/")[2], entry["thingPrincipalType"])
+        (entry["principal"].rpartition("/")[2], _type_of(entry))
         for entry in entries
         if ":cert/" in entry["principal"]  # things hold Cognito identities too
     ]
+
+
+def _type_of(entry: Mapping[str, Any]) -> str:
+    """The attachment type; an answer need not say it, and only what says so is exclusive."""
+    return str(entry.get("thingPrincipalType") or AttachmentType.NON_EXCLUSIVE.value)
 
 
 def prove_again(connection: sqlite3.Connection, issuer: IssuerKey) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.refresh import current_certificates
-from controller.reconcile.device import AttachmentType
+from controller.reconcile.device import AttachmentType, execution_status
 from protocol.messages import ExecutionStatus
 from protocol.names import FAILURE_REASON_KEY
 
@@ -201,7 +201,7 @@ class IotJobs:
         """Thing name and latest status of each execution of a job; ⌈executions/250⌉ calls."""
         for item in self._list("ListJobExecutionsForJob", "executionSummaries", jobId=job_id):
             thing = item["thingArn"].rpartition("thing/")[2]
-            yield thing, ExecutionStatus(item["jobExecutionSummary"]["status"])
+            yield thing, execution_status(item["jobExecutionSummary"]["status"])
 
     def failure_reason(self, job_id: str, thing: str) -> str | None:
         """What the device said when its execution failed; None where it said nothing. One call."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from protocol.messages import ExecutionStatus
 
@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-class CertificateStatus(StrEnum):
+class _Open(StrEnum):
+    """Values that AWS may add to: one that is not known here is a value of its own, and equal to no known one."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:
+        unheard_of = str.__new__(cls, value)
+        unheard_of._name_, unheard_of._value_ = "UNHEARD_OF", str(value)
+        return unheard_of
+
+
+class CertificateStatus(_Open):
     """Statuses of a certificate in the AWS IoT registry."""
 
     ACTIVE = "ACTIVE"
@@ -27,11 +37,19 @@ class CertificateStatus(StrEnum):
     REGISTER_INACTIVE = "REGISTER_INACTIVE"
 
 
-class AttachmentType(StrEnum):
+class AttachmentType(_Open):
     """How a certificate is attached to a thing."""
 
     EXCLUSIVE = "EXCLUSIVE_THING"
     NON_EXCLUSIVE = "NON_EXCLUSIVE_THING"
+
+
+def execution_status(value: str) -> ExecutionStatus:
+    """An execution's status as AWS gives it; one that is not known here has not ended, as far as anybody can tell."""
+    try:
+        return ExecutionStatus(value)
+    except ValueError:
+        return ExecutionStatus.IN_PROGRESS
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import pytest
 
 from controller.commands.history import RECORDS_READ, BucketHistory, FolderHistory, history_at, remember
 from controller.errors import CertfleetError
+from controller.fleet import AwsSession
 from controller.report.trend import MAX_RECORD_BYTES, TrendRecord, merged
 
 START = datetime(2026, 11, 23, 6, tzinfo=UTC)
@@ -99,6 +100,8 @@ class ManyKeys:
     """An S3 that lists one key a page."""
 
     KEYS = ("reports/factory/20261121T060000Z.json", "reports/factory/20261122T060000Z.json")
+
+    page, pages, where = AwsSession.page, AwsSession.pages, "here"
 
     def call(self, _service, operation, **parameters):
         assert (operation, parameters["Prefix"]) == ("ListObjectsV2", "reports/factory/")

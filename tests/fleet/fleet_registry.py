@@ -103,6 +103,7 @@ class Registry:
     faults: dict[str, Fault] = field(default_factory=dict)
     before: Callable[[str, dict[str, Any]], None] = lambda operation, parameters: None
     page_limit: int = 250
+    cycles: dict[str, int] = field(default_factory=dict)  # operation → pages after which its tokens come again
     seen: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -200,7 +201,18 @@ class Registry:
                     fault.times -= 1
                     return _error(request.url, service, fault.code, fault.status, fault.message)
                 fault.after -= 1
-            return getattr(self, f"_{service.replace('-', '_')}_{operation}")(request.url, parameters)
+            answer = getattr(self, f"_{service.replace('-', '_')}_{operation}")
+            if operation in self.cycles:
+                return self._without_end(answer, request.url, operation, parameters)
+            return answer(request.url, parameters)
+
+    def _without_end(self, answer: Any, url: str, operation: str, parameters: dict[str, Any]) -> AWSResponse:
+        """The first page again and again, with tokens that come round."""
+        asked = str(parameters.get("nextToken") or parameters.get("marker") or "-1")
+        first = {name: value for name, value in parameters.items() if name not in {"nextToken", "marker"}}
+        token = "nextMarker" if operation == "ListCertificates" else "nextToken"
+        number = (int(asked) + 1) % self.cycles[operation]
+        return _json(url, {**json.loads(answer(url, first).content), token: str(number)})
 
     def _sts_GetCallerIdentity(self, url: str, _: dict[str, Any]) -> AWSResponse:
         inner = f"<Account>{self.account}</Account><Arn>arn:aws:iam::{self.account}:user/t</Arn><UserId>U</UserId>"

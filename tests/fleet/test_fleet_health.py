@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 from fleet_registry import EPOCH, Fault
 
-from controller.errors import FleetError
 from controller.fleet import RefreshOptions, health, refresh
 
 
@@ -77,8 +76,19 @@ def test_presence_that_cannot_be_asked_is_not_known(run, registry, code):
     assert run()[0]["a-1"].last_seen is None
 
 
-def test_throttled_question_is_an_error_like_any_other(run, registry):
-    registry.add_job("by-hand", {"a-1": "QUEUED"})
-    registry.faults["GetThingConnectivityData"] = Fault("ThrottlingException", 429, times=9)
-    with pytest.raises(FleetError, match="throttled GetThingConnectivityData"):
-        run()
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("ThrottlingException", 429, times=99),
+        Fault("InternalFailureException", 500, times=99),
+        Fault("SomethingNew", 418, times=99),
+        Fault("UnreadableAnswer", 502, times=99),
+    ],
+    ids=lambda fault: fault.code,
+)
+def test_a_question_that_a_run_can_do_without_never_ends_it(run, registry, fault):
+    registry.add_job("by-hand", {"a-1": "QUEUED", "a-2": "FAILED", "a-3": "FAILED"})
+    registry.faults["GetThingConnectivityData"] = registry.faults["ListInstalledComponents"] = fault
+    devices, calls = run()
+    assert [device.last_seen or device.component_version for device in devices.values()] == [None, None, None]
+    assert calls["ListInstalledComponents"] <= 2, "a service that does not answer is not asked for every device"

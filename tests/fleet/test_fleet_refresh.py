@@ -339,3 +339,36 @@ def test_registry_is_seen_by_real_clients(registry: Registry, make_session):
     """The fake answers what botocore can parse: else every test above would prove little."""
     description = make_session(registry).call("iot", "DescribeCertificate", certificateId=full("c1"))
     assert description["certificateDescription"]["creationDate"] == EPOCH
+
+
+def test_attachment_without_a_type_is_not_exclusive(run, registry):
+    registry.attach("c1", "a-1", None)
+    devices, _, _ = run()
+    assert [attachment.type for attachment in devices["a-1"].attachments] == [AttachmentType.NON_EXCLUSIVE]
+    assert devices["a-2"].attachments[0].type is AttachmentType.EXCLUSIVE
+
+
+def test_values_that_nobody_has_heard_of_are_values_of_their_own(run, registry):
+    registry.certificates[full("c1")]["status"] = "QUARANTINED"
+    registry.attach("c2", "a-2", "HALF_EXCLUSIVE")
+    registry.add_job("by-hand", {"a-3": "LEVITATING"})
+    for devices in (run()[0], run()[0]):  # read, and remembered
+        status, kind = devices["a-1"].attachments[0].certificate.status, devices["a-2"].attachments[0].type
+        assert (status, kind) == ("QUARANTINED", "HALF_EXCLUSIVE")
+        assert status not in list(CertificateStatus)
+        assert kind is not AttachmentType.EXCLUSIVE
+        assert [execution.status.is_terminal for execution in devices["a-3"].executions] == [False]
+
+
+@pytest.mark.parametrize("cycle", [1, 2, 3])
+@pytest.mark.parametrize(
+    "operation", ["ListThingsInThingGroup", "ListCertificates", "ListJobs", "ListPrincipalThingsV2"]
+)
+def test_pages_that_never_end_are_an_error_that_names_the_call(run, registry, operation, cycle):
+    registry.cycles[operation] = cycle
+    for _ in range(2):  # a listing is gone on with, and its token is as bad as before
+        with pytest.raises(FleetError, match=f"the pages of {operation} in account .* never end"):
+            run()
+        assert sum(name == operation for name, _ in registry.seen) < 40
+    del registry.cycles[operation]
+    assert len(run()[0]) == 3
