@@ -23,6 +23,7 @@ from .infrastructure.fleet_roles import FleetRoles
 from .infrastructure.function import FunctionProps, HandlerFunction
 from .infrastructure.github import GitHubRoles
 from .infrastructure.grants import Grants
+from .infrastructure.published import publish_deployment
 from .infrastructure.reconcile import BUNDLE_KEY, Reconcile
 from .infrastructure.settings import Settings
 from .infrastructure.storage import Storage
@@ -59,6 +60,7 @@ class BackendStack(Stack):
         functions = self._functions()
         self._rules(*functions)
         self._job_template()
+        publish_deployment(self, settings)
         Watching(self, settings, self._storage, functions)
         FleetRoles(self, self._grants, settings)
         github = GitHubRoles(self, self._grants, settings) if settings.github_repository else None

@@ -23,6 +23,18 @@ from .errors import ProtocolError
 
 ROTATE_OPERATION = "ROTATE_CERTIFICATE"
 STOCK_DOCUMENT: Mapping[str, str] = {"operation": ROTATE_OPERATION}
+DOCUMENT_FIELDS = frozenset(
+    {
+        "operation",
+        "keyAlgorithm",
+        "signingAlgorithm",
+        "certificateAuthority",
+        "certificateAuthorityArn",
+        "policy",
+        "commit",
+    }
+)
+"""Every field that this version writes and heeds."""
 MAX_DOCUMENT_BYTES = 32 * 1024  # AWS IoT Jobs: 32 KiB
 
 

@@ -35,6 +35,11 @@ class BackendNames:
         return self.stack_name
 
     @property
+    def deployment_parameter(self) -> str:
+        """Name of the Systems Manager parameter in which the backend says what it is."""
+        return f"/certfleet/{self.stack_name}"
+
+    @property
     def shadow(self) -> str:
         """Name of the named shadow: the public view of a rotation."""
         return self.stack_name

@@ -22,7 +22,7 @@ _JOBS, _THINGS, _GROUPS = "iot:job/*", "iot:thing/*", "iot:thinggroup/*"
 
 
 def reading(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
-    """The registry, jobs and their executions, the deployed job template, the CAs' own certificates."""
+    """The registry, jobs and their executions, the deployed backend, the CAs' own certificates."""
     arns = authority_arns(settings)
     authorities = [grants.on_arns(arns, "acm-pca:GetCertificateAuthorityCertificate")] if arns else []
     return [
@@ -34,6 +34,7 @@ def reading(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
         grants.on(_JOBS, "iot:DescribeJob", "iot:GetJobDocument", "iot:ListJobExecutionsForJob"),
         grants.on([_JOBS, _THINGS], "iot:DescribeJobExecution"),
         grants.on("greengrass:coreDevices:*", "greengrass:ListInstalledComponents"),
+        grants.on(f"ssm:parameter{settings.names.deployment_parameter}", "ssm:GetParameter"),
         *authorities,
     ]
 

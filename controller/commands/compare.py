@@ -106,11 +106,16 @@ def _after(state: FleetState, comparison: Comparison, base: DesiredState) -> Fle
 def _is_among(refusal: Refusal, others: Iterable[Refusal]) -> bool:
     """Whether the base is refused for the same, and by no smaller number."""
     return any(
-        (other.guardrail, other.policy) == (refusal.guardrail, refusal.policy) and _size(other) >= _size(refusal)
+        (other.guardrail, other.policy) == (refusal.guardrail, refusal.policy)
+        and _size(other) >= _size(refusal)
+        and (_size(refusal) or other.message == refusal.message)
         for other in others
     )
 
 
 def _size(refusal: Refusal) -> float:
-    """The number in ``--override NAME=NUMBER``."""
-    return float(refusal.override.rpartition("=")[2])
+    """The number in ``--override NAME=NUMBER``; nought where a name stands in its place."""
+    try:
+        return float(refusal.override.rpartition("=")[2])
+    except ValueError:
+        return 0.0

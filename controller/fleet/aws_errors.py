@@ -43,6 +43,11 @@ class AwsCallError(FleetError):
         return self.code in _NOT_FOUND
 
     @property
+    def is_denied(self) -> bool:
+        """Whether who asks is not allowed to."""
+        return self.code in _DENIED
+
+    @property
     def is_throttling(self) -> bool:
         """Whether AWS refused every attempt because of a rate."""
         return self.code in _THROTTLED

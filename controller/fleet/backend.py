@@ -9,10 +9,40 @@ import json
 
 from controller.errors import FleetError
 from controller.fleet.aws import AwsSession
+from controller.fleet.aws_errors import AwsCallError
+from protocol.deployment import Deployment, parse_deployment
+from protocol.errors import ProtocolError
 from protocol.job_document import STOCK_DOCUMENT
 
 MARK = "certfleet"
 """The word in the job template's description by which our own backend is known."""
+
+
+UNPUBLISHED = (
+    "the backend does not say what it is, so git is not compared with what is deployed: a CA or a validity that was "
+    "changed in git alone comes to light with the first device that rotates; deploy the backend of this version"
+)
+_NO_PARAMETER = "ParameterNotFound"
+
+
+def read_deployment(session: AwsSession) -> tuple[Deployment | None, str | None]:
+    """What our own backend publishes of itself; else None, and why it is not known."""
+    name = session.fleet.backend.deployment_parameter
+    try:
+        answer = session.call("ssm", "GetParameter", Name=name)
+    except AwsCallError as error:
+        if error.code == _NO_PARAMETER:
+            return None, UNPUBLISHED
+        if error.is_denied:
+            return None, f"what is deployed is not known: {error}; {error.remedy}"
+        raise
+    try:
+        return parse_deployment(str(answer["Parameter"]["Value"])), None
+    except ProtocolError as error:
+        raise FleetError(
+            f"parameter {name} of Systems Manager in {session.where} does not say what the backend is: {error}",
+            f"deploy the backend {session.fleet.stack_name} again, with the version that runs here or a later one",
+        ) from error
 
 
 def is_stock_backend(session: AwsSession) -> bool:

@@ -56,6 +56,8 @@ QUOTAS: Final[dict[str, Quota]] = {
     "GetStatistics": Quota(15),
     "GetCardinality": Quota(15),
     "GetPercentiles": Quota(15),
+    # Systems Manager
+    "GetParameter": Quota(40),
     # ACM-PCA
     "IssueCertificate": Quota(25, "L-CAFB4993"),
     "GetCertificate": Quota(75, "L-1725E639"),

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from controller.errors import FleetError
 from controller.fleet.authorities import IssuerKey, fetch_issuer
 from controller.fleet.aws import AwsSession
-from controller.fleet.backend import is_stock_backend
+from controller.fleet.backend import is_stock_backend, read_deployment
 from controller.fleet.baseline import read_baseline
 from controller.fleet.database import Database
 from controller.fleet.health import HealthReader
@@ -57,6 +57,8 @@ def refresh(
     with database.only_writer():
         group_arns = _group_arns(session, desired)
         is_stock = options.backend == "ask" and is_stock_backend(session)
+        is_ours = options.backend == "ask" and not is_stock
+        deployment, unknown = read_deployment(session) if is_ours else (None, None)
         issuers = _issuers(session, database, desired)
         Lister(session, database, now, progress).run(group_arns)
         JobsReader(session, database, now, progress).run()
@@ -69,7 +71,8 @@ def refresh(
             connection.execute("UPDATE binding SET refreshed_at = ?", (now.timestamp(),))
     with database.snapshot() as connection:
         baseline = read_baseline(session, connection, frozenset(group_arns))
-        return _state(connection, now, group_arns, baseline, is_stock=is_stock)
+        state = _state(connection, now, group_arns, baseline, is_stock=is_stock)
+        return replace(state, deployment=deployment, deployment_unknown=unknown)
 
 
 def current_certificates(session: AwsSession, thing: str) -> tuple[tuple[str, AttachmentType], ...] | None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from protocol.deployment import Deployment
+
 
 class _Open(StrEnum):
     """Values that AWS may add to: one that is not known here is a value of its own, and equal to no known one."""
@@ -145,3 +147,5 @@ class FleetState:
     unmanaged: tuple[str, ...] = ()  # things with a certificate that no policy governs; the first thousand
     unmanaged_count: int = 0
     baseline: Baseline | None = None  # None: nothing was recorded
+    deployment: Deployment | None = None  # what the backend publishes of itself; None: a stock one, or not known
+    deployment_unknown: str | None = None  # why it is not known, as a sentence

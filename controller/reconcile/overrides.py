@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from controller.errors import CertfleetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ALLOWED = (
-    "maxChangePercent=PERCENT, groupChangePercent=PERCENT, lateDevices=COUNT, orphans=COUNT, resume=POLICY, "
-    "again=DEVICE"
+_PERCENTS = {"maxChangePercent": "max_change_percent", "groupChangePercent": "group_change_percent"}
+_COUNTS = {"lateDevices": "late_devices", "orphans": "orphans"}
+_NAMES = {"resume": "POLICY", "again": "DEVICE", "deployment": "AUTHORITY"}
+
+ALLOWED = ", ".join(
+    [f"{name}=PERCENT" for name in _PERCENTS]
+    + [f"{name}=COUNT" for name in _COUNTS]
+    + [f"{name}={what}" for name, what in _NAMES.items()]
 )
 
 
@@ -25,6 +30,7 @@ class Overrides:
     late_devices: int = 0  # this many may miss their deadline
     orphans: int = 0  # this many devices may fall out of every policy
     resume: frozenset[str] = frozenset()  # policies whose halted wave is tried again
+    deployment: frozenset[str] = frozenset()  # authorities that may be deployed otherwise than git says
     again: frozenset[str] = frozenset()  # devices that are tried again now, whatever came of it before
 
 
@@ -44,23 +50,18 @@ def parse_overrides(texts: Iterable[str]) -> Overrides:
 
 
 def _with(overrides: Overrides, name: str, value: str, text: str) -> Overrides:
-    match name:
-        case "maxChangePercent":
-            return replace(overrides, max_change_percent=_larger(overrides.max_change_percent, _percent(value, text)))
-        case "groupChangePercent":
-            return replace(
-                overrides, group_change_percent=_larger(overrides.group_change_percent, _percent(value, text))
-            )
-        case "lateDevices":
-            return replace(overrides, late_devices=max(overrides.late_devices, _count(value, text)))
-        case "orphans":
-            return replace(overrides, orphans=max(overrides.orphans, _count(value, text)))
-        case "resume" if value:
-            return replace(overrides, resume=overrides.resume | {value})
-        case "again" if value:
-            return replace(overrides, again=overrides.again | {value})
-        case _:
-            raise CertfleetError(f"override {text!r} is not known", f"allowed: {ALLOWED}")
+    changed: dict[str, Any]
+    if name in _PERCENTS:
+        field = _PERCENTS[name]
+        changed = {field: _larger(getattr(overrides, field), _percent(value, text))}
+    elif name in _COUNTS:
+        field = _COUNTS[name]
+        changed = {field: max(getattr(overrides, field), _count(value, text))}
+    elif name in _NAMES and value:
+        changed = {name: getattr(overrides, name) | {value}}
+    else:
+        raise CertfleetError(f"override {text!r} is not known", f"allowed: {ALLOWED}")
+    return replace(overrides, **changed)
 
 
 def _larger(before: float | None, given: float) -> float:

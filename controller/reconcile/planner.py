@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .deadlines import late_devices
+from .deployed import departures
 from .finding import Finding, Outcome, Reason
 from .governance import Governance
 from .guardrails import Change, too_late, too_much_at_once
@@ -71,11 +72,17 @@ def make_plan(
         policies=tuple(tally.policies[name].summary(name) for name in plans),
         digest="",
         group_sizes=dict(sorted(state.group_sizes.items())),
-        notices=() if state.baseline is not None else (NO_BASELINE,),
+        notices=_notices(state),
         waves=tuple(plan.report for plan in plans.values()),
         incidents=report_incidents(tally, governance, {name: plan.waves_done for name, plan in plans.items()}),
     )
     return replace(plan, digest=digest_of(plan))
+
+
+def _notices(state: FleetState) -> tuple[str, ...]:
+    """What the plan could not be made with."""
+    told = [] if state.baseline is not None else [NO_BASELINE]
+    return (*told, *([state.deployment_unknown] if state.deployment_unknown else []))
 
 
 def settle(assessments: Iterable[Assessment], plan: Plan) -> Iterator[Assessment]:
@@ -111,7 +118,8 @@ def _refusals(
     lost: LostJobs,
 ) -> tuple[Refusal, ...]:
     guardrails = governance.desired.fleet.guardrails
-    found: list[Refusal | None] = [orphans(governance.desired, governance.state, lost, overrides)]
+    desired, state = governance.desired, governance.state
+    found: list[Refusal | None] = [*departures(desired, state, overrides), orphans(desired, state, lost, overrides)]
     changes = [_change(name, tally, plan) for name, plan in plans.items()]
     whole = Change(
         policy=None,

@@ -120,6 +120,13 @@ def _sdk_call(site: Site, logical_id: str, properties: Properties) -> Made:
     return Made(logical_id, attributes)
 
 
+def _parameter(site: Site, _logical_id: str, properties: Properties) -> Made:
+    name = properties["Name"]
+    texts = {key: properties[key] for key in ("Name", "Type", "Value", "Description", "Tier") if key in properties}
+    site.clients.get("ssm").put_parameter(**texts, Overwrite=True)
+    return Made(name, {"Type": properties["Type"], "Value": properties["Value"]})
+
+
 def _lower(node: Any) -> Any:
     """Member names of CloudFormation (PascalCase) → of the API (camelCase)."""
     if isinstance(node, list):
@@ -138,6 +145,7 @@ PROVISIONERS: Mapping[str, Callable[[Site, str, Properties], Made]] = {
     "AWS::Lambda::Function": _function,
     "AWS::SNS::Topic": _topic,
     "AWS::SQS::Queue": _queue,
+    "AWS::SSM::Parameter": _parameter,
     "Custom::AWS": _sdk_call,
 }
 

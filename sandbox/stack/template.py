@@ -9,8 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+from protocol.deployment import DeployedAuthority, parse_deployment
 
 PSEUDO_PARTITION = "aws"
 AUTHORITIES_VARIABLE = "AUTHORITIES"  # of the backend's functions
@@ -31,6 +35,8 @@ def with_authorities(template: Mapping[str, Any], authorities: Mapping[str, Mapp
     """The template as if it had been synthesised for these authorities besides its own, which come first."""
 
     def deployed(resource: Mapping[str, Any]) -> Mapping[str, Any]:
+        if resource["Type"] == "AWS::SSM::Parameter":
+            return {**resource, "Properties": _published_with(resource["Properties"], authorities)}
         variables = resource.get("Properties", {}).get("Environment", {}).get("Variables", {})
         if AUTHORITIES_VARIABLE not in variables:
             return resource
@@ -39,6 +45,17 @@ def with_authorities(template: Mapping[str, Any], authorities: Mapping[str, Mapp
         return {**resource, "Properties": {**resource["Properties"], "Environment": environment}}
 
     return {**template, "Resources": {name: deployed(resource) for name, resource in template["Resources"].items()}}
+
+
+def _published_with(properties: Mapping[str, Any], authorities: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the backend says of itself, with these authorities besides its own."""
+    deployment = parse_deployment(properties["Value"])
+    added = {
+        name: DeployedAuthority(one["arn"], one["signingAlgorithm"], timedelta(seconds=one["validitySeconds"]))
+        for name, one in authorities.items()
+    }
+    whole = replace(deployment, authorities={**added, **deployment.authorities})
+    return {**properties, "Value": whole.to_json()}
 
 
 class Resolver:

@@ -335,7 +335,7 @@ def test_every_kind_of_resource_that_an_action_requires_is_granted(roles, name):
 
 # Against the code ------------------------------------------------------------------------------------
 
-CALLERS = {"iot": "iot", "acm-pca": "acm-pca", "greengrassv2": "greengrass"}
+CALLERS = {"iot": "iot", "acm-pca": "acm-pca", "greengrassv2": "greengrass", "ssm": "ssm"}
 NOT_CALLS = {"fleet/quotas.py", "reconcile/compare.py"}  # they name operations to say how often one may call them
 BESIDES = {"iot:TagResource"}  # CreateJob and CreateThingGroup with tags need it
 

@@ -97,6 +97,7 @@ class Registry:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     templates: dict[str, dict[str, Any]] = field(default_factory=dict)
     authorities: dict[str, str] = field(default_factory=dict)  # ARN → PEM
+    published: str | None = None  # what the backend says of itself
     presence: dict[str, dict[str, Any]] = field(default_factory=dict)  # of GetThingConnectivityData
     versions: dict[str, str] = field(default_factory=dict)  # of the component; "" where it is not installed
     account: str = ACCOUNT
@@ -315,6 +316,12 @@ class Registry:
         if template is None:
             return _error(url, "iot", "ResourceNotFoundException", 404, "no such template")
         return _json(url, {"jobTemplateId": p["jobTemplateId"], **template})
+
+    def _ssm_GetParameter(self, url: str, parameters: dict[str, Any]) -> AWSResponse:
+        if self.published is None:
+            return _error(url, "ssm", "ParameterNotFound", 400, "no such parameter")
+        name = json.loads(parameters["body"])["Name"]
+        return _json(url, {"Parameter": {"Name": name, "Type": "String", "Value": self.published}})
 
     def _iot_GetThingConnectivityData(self, url: str, p: dict[str, Any]) -> AWSResponse:
         return _json(url, {"thingName": p["thingName"], **self.presence.get(p["thingName"], {"connected": False})})

@@ -6,12 +6,13 @@ import json
 from datetime import timedelta
 
 import pytest
-from fleet_registry import EPOCH, Registry, full
+from fleet_registry import EPOCH, Fault, Registry, full
 
 from controller.errors import FleetError
 from controller.fleet import RefreshOptions, refresh
 from controller.fleet import jobs_reader as module
 from controller.reconcile.job_ids import make_job_id
+from protocol.deployment import DeployedAuthority, Deployment
 from protocol.messages import ExecutionStatus
 
 OURS = make_job_id("line-a", 2, "0123456789abcdef")
@@ -243,6 +244,31 @@ def test_stock_backend_is_its_document_without_our_word(run, registry):
     for (document, description), expected in cases.items():
         template |= {"document": document, "description": description}
         assert run()[1].backend_is_stock is expected, (document, description)
+
+
+def test_what_the_backend_publishes_is_read_where_it_is_ours(run, registry: Registry):
+    deployment = Deployment("0.1.0", {"ca": DeployedAuthority("arn", "SHA256WITHRSA", timedelta(days=7))})
+    registry.published = deployment.to_json()
+    assert run()[1].deployment == deployment
+
+    registry.published = None  # a backend of before
+    _, state, _ = run()
+    assert state.deployment is None
+    assert "deploy the backend of this version" in state.deployment_unknown
+
+    registry.faults["GetParameter"] = Fault("AccessDeniedException", 400, times=9)
+    _, state, _ = run()
+    assert "allow ssm:GetParameter" in state.deployment_unknown
+
+    registry.faults.clear()
+    registry.published = '{"format": 9}'
+    with pytest.raises(FleetError, match="its format is 9, this version reads 1") as raised:
+        run()
+    assert "deploy the backend AWSLabsCertificateRotator again" in raised.value.remedy
+
+    registry.templates["AWSLabsCertificateRotator"]["description"] = "rotates"
+    _, state, calls = run()
+    assert (state.backend_is_stock, state.deployment, calls["GetParameter"]) == (True, None, 0)
 
 
 def test_missing_backend_names_stack_and_document_line_unless_it_is_assumed(run, registry: Registry):

@@ -41,6 +41,7 @@ def test_cold_refresh_lists_and_then_makes_two_calls_for_each_certificate(run):
         "GetCallerIdentity": 1,
         "DescribeThingGroup": 2,  # line-a, and the record of what was governed
         "DescribeJobTemplate": 1,
+        "GetParameter": 1,
         "ListCertificates": 1,
         "ListThingsInThingGroup": 1,
         "ListJobs": 3,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from protocol.algorithms import CsrSigningAlgorithm, KeyType, require_matching
 from protocol.errors import ProtocolError
-from protocol.job_document import STOCK_DOCUMENT, JobDocument, is_rotation, parse_job_document
+from protocol.job_document import DOCUMENT_FIELDS, STOCK_DOCUMENT, JobDocument, is_rotation, parse_job_document
 
 NAME = st.none() | st.text(min_size=1, max_size=20)
 
@@ -39,6 +39,11 @@ def test_what_a_job_leaves_open_is_filled_so_that_key_and_algorithm_go_together(
     require_matching(resolved_key, resolved_algorithm)
     assert resolved_key is key or key is None
     assert resolved_algorithm is algorithm or algorithm is None
+
+
+def test_every_field_that_is_written_is_among_those_that_are_told():
+    full = JobDocument(KeyType.ECDSA_P256, CsrSigningAlgorithm.SHA256_ECDSA, "ca", "policy", "commit", "arn")
+    assert full.to_wire().keys() == DOCUMENT_FIELDS
 
 
 def test_the_stock_document_is_the_operation_alone():

@@ -9,6 +9,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from protocol.deployment import parse_deployment
+from protocol.names import BackendNames
+
 CREATE = "AWSLabsCertificateRotatorCreateCertificate"
 ALGORITHMS = {
     "SHA256WITHRSA": "RSA_2048",
@@ -66,3 +69,17 @@ def test_a_rotation_from_a_private_ca_that_signs_with(world, device, authorities
     command = ["openssl", "verify", "-CAfile", str(tmp_path / "root.pem"), str(tmp_path / "leaf.pem")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_backend_publishes_the_very_authorities_that_its_functions_were_given(world):
+    function = BackendNames().commit_function  # those of the other are changed above
+    environment = world.client("lambda").get_function_configuration(FunctionName=function)["Environment"]
+    answer = world.client("ssm").get_parameter(Name=BackendNames().deployment_parameter)
+    published = parse_deployment(answer["Parameter"]["Value"])
+    given = json.loads(environment["Variables"]["AUTHORITIES"])
+    told = {
+        name: (one.arn, one.signing_algorithm, one.validity.total_seconds())
+        for name, one in published.authorities.items()
+    }
+    assert told == {name: (one["arn"], one["signingAlgorithm"], one["validitySeconds"]) for name, one in given.items()}
+    assert "certificateAuthorityArn" in published.job_document_fields

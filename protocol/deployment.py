@@ -1,0 +1,84 @@
+"""What a deployed backend says of itself, so that who asks it for certificates knows what they will be.
+
+It stands as JSON in one parameter of AWS Systems Manager (``BackendNames.deployment_parameter``). A backend of
+before publishes nothing; fields that a newer version may add are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Dict, FrozenSet, Mapping
+
+from .errors import ProtocolError
+
+FORMAT = 1
+MAX_BYTES = 8 * 1024  # of a parameter of Systems Manager, in its advanced tier
+
+
+@dataclass(frozen=True)
+class DeployedAuthority:
+    """A private CA as the backend was deployed with it."""
+
+    arn: str
+    signing_algorithm: str
+    validity: timedelta
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One deployed backend: its version, the authorities that jobs may name, and the job fields it heeds.
+
+    ``authorities`` are the private ones; ``aws-iot`` is always there.
+    """
+
+    version: str
+    authorities: Mapping[str, DeployedAuthority] = field(default_factory=dict)
+    job_document_fields: FrozenSet[str] = frozenset()
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal deployments are equal text."""
+        body: Dict[str, Any] = {
+            "format": FORMAT,
+            "version": self.version,
+            "authorities": {name: _to_wire(authority) for name, authority in self.authorities.items()},
+            "jobDocumentFields": sorted(self.job_document_fields),
+        }
+        return json.dumps(body, sort_keys=True, separators=(",", ":"))
+
+
+def parse_deployment(text: str) -> Deployment:
+    """Read what a backend published; ProtocolError where it is damaged or of a format to come."""
+    try:
+        body = json.loads(text)
+    except ValueError as error:
+        raise ProtocolError(f"it is no JSON: {error}") from None
+    if not isinstance(body, Mapping) or body.get("format") != FORMAT:
+        found = body.get("format") if isinstance(body, Mapping) else type(body).__name__
+        raise ProtocolError(f"its format is {found!r}, this version reads {FORMAT}")
+    authorities = body.get("authorities")
+    names = body.get("jobDocumentFields")
+    if not isinstance(authorities, Mapping) or not isinstance(names, list) or not isinstance(body.get("version"), str):
+        raise ProtocolError("version, authorities or jobDocumentFields is missing")
+    return Deployment(
+        version=body["version"],
+        authorities={str(name): _authority(str(name), found) for name, found in authorities.items()},
+        job_document_fields=frozenset(str(name) for name in names),
+    )
+
+
+def _to_wire(authority: DeployedAuthority) -> Dict[str, Any]:
+    return {
+        "arn": authority.arn,
+        "signingAlgorithm": authority.signing_algorithm,
+        "validitySeconds": int(authority.validity.total_seconds()),
+    }
+
+
+def _authority(name: str, found: Any) -> DeployedAuthority:
+    if isinstance(found, Mapping):
+        arn, algorithm, seconds = (found.get(key) for key in ("arn", "signingAlgorithm", "validitySeconds"))
+        if isinstance(arn, str) and isinstance(algorithm, str) and isinstance(seconds, int):
+            return DeployedAuthority(arn, algorithm, timedelta(seconds=seconds))
+    raise ProtocolError(f"authority {name!r} is {found!r}, expected arn, signingAlgorithm and validitySeconds")
