@@ -31,6 +31,9 @@ unit: $(VENV)/.test ## the tests, on every core
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 	$(BIN)/python tools/coverage_floors.py
 
+soak: $(VENV)/.test ## the longer trials, an hour of them
+	$(BIN)/python -m pytest -n auto --dist worksteal -m soak $(PYTEST_ARGS)
+
 component-matrix: $(VENV)/.test ## the component's tests on every Python from 3.9 to 3.13 that is here
 	$(BIN)/python tools/component_matrix.py $(PYTHONS)
 

@@ -24,7 +24,7 @@ def render() -> str:
     for (state, following, action), events in arrows.items():
         lines.append(f"    {state.value} --> {following.value}: {', '.join(events)} / {action}")
     lines += ["    RESTARTING --> CONNECTING: new process", "    RETURNING --> RECONNECTING: new process"]
-    lines += ["    RETURNING --> RETRYING: new process", "```"]
+    lines += ["    RETURNING --> RETRYING: new process", "    RETURNING --> KEEPING: new process", "```"]
     return "\n".join(lines) + "\n"
 
 

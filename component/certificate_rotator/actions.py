@@ -56,6 +56,7 @@ class Actions:
         clock: Clock,
     ) -> None:
         self.record: Optional[Record] = None
+        self.kept: Optional[Record] = None  # with no rotation at hand: what is still kept from the last one
         self.client_token = ""
         self.unsent = False  # whether the action's message could not be sent
         self._thing_name = thing_name
@@ -73,17 +74,26 @@ class Actions:
         key_type = self.record.key_type if self.record else None
         return self._store.caveat(key_type) if key_type else ""
 
-    def load(self) -> Optional[Step]:
+    def load(self) -> Optional[Record]:
         """Take up what configuration and journal say; a wrong configuration is the next job's failure."""
         try:
             self.configuration = self._configured()
         except ConfigurationError as error:
             log.warning("%s", error)
-        self.record = self._journal.load()
-        if self.record is None:
-            return None
-        self._store.resume(self.record.notes)
-        return self.record.step
+        record, self.kept = self._journal.load(), None
+        if record is not None:
+            self._store.resume(record.notes)
+            if record.kept is not None and record.step is Step.PREPARING:
+                self._settle(record)
+                record = record.without_rotation()
+        self.record = record
+        return record
+
+    @property
+    def generation_kept(self) -> Optional[Generation]:
+        """After a commit, which of the two that are kept lies in place."""
+        record = self.record or self.kept
+        return record.kept if record else None
 
     def new_public_key(self) -> bytes:
         """SubjectPublicKeyInfo of the key that waits for a certificate."""
@@ -104,11 +114,13 @@ class Actions:
         if execution is None:
             raise RotationError("a job was announced without its execution")
         self._request = None
-        self.record = Record(Step.PREPARING, execution.job_id)
+        kept, self.kept = self.kept, None
+        begun = Record(Step.PREPARING, execution.job_id)
+        self.record = begun.with_(kept=kept.kept, notes=kept.notes, swaps=kept.swaps) if kept else begun
         self.configuration = self._configured()
         document = parse_job_document(execution.job_document)
         key_type, algorithm = document.resolve(self.configuration.key_type, self.configuration.signing_algorithm)
-        notes = self._store.begin()
+        notes = self._store.begin(kept.notes if kept else None)
         self._save(self.record.with_(key_type=key_type, signing_algorithm=algorithm, notes=notes))
         self.claim(cause)
         self._store.prepare(key_type)
@@ -141,7 +153,9 @@ class Actions:
             key_type=record.key_type,
             now=self._clock.now(),
         )
-        self._save(record.with_(step=Step.INSTALLING))
+        if record.kept is not None:  # issued to the sole certificate of the device: the connection's
+            self._save(record.with_(kept=None))
+        self._save(self._known().with_(step=Step.INSTALLING, notes=self._store.release()))
         self._store.install(cause.certificate_pem)
         self._save(self._known().with_(step=Step.CONNECTING))
         return Event.DONE
@@ -169,9 +183,24 @@ class Actions:
         self._publish(topics.commit(self._thing_name), CommitRequest(record.job_id).encode())
 
     def conclude(self, cause: Cause) -> None:
-        """The backend has seen the new credential; from here on it is the only one."""
-        self.record = self._known().with_(step=Step.REPORTING, outcome=ExecutionStatus.SUCCEEDED, reason=None)
+        """The backend has seen the new credential; both are kept until it has connected at a later start."""
+        self._committed()
         self.report(cause)
+
+    def keep(self, cause: Cause) -> None:
+        """The rotation is over: the cloud knows of its end, or has ended it without us."""
+        self._committed()
+        self.forget(cause)
+
+    def confirm(self, cause: Cause) -> None:
+        """The new credential has connected again, and the job has not heard of it."""
+        self.record = self._known().with_(step=Step.REPORTING, kept=None)
+        self.report(cause)
+
+    def release(self, cause: Cause) -> None:
+        """The new credential has connected again: it is the only one."""
+        self.record = self._known().with_(kept=None)
+        self.forget(cause)
 
     def fail(self, cause: Cause) -> None:
         """What is in place stays; the job gets the first reason there was."""
@@ -183,11 +212,13 @@ class Actions:
     def report(self, cause: Cause) -> None:
         """Settle, then tell the cloud. Success is told only once the journal holds it; failure in any case."""
         record = self._known()
+        if record.kept is not None:
+            record = self.record = record.without_rotation()
         if record.outcome is ExecutionStatus.SUCCEEDED:
             self._save(record)
         else:
             self._save_if_possible(record)
-        self._settle()
+        self._settle(record)
         outcome = record.outcome or ExecutionStatus.FAILED
         progress = "committed" if outcome is ExecutionStatus.SUCCEEDED else "rolled back"
         self._update(outcome, progress, record.reason)
@@ -205,8 +236,11 @@ class Actions:
 
     def swap(self, cause: Cause) -> Event:
         """Give the other credential a try, and more time than this one had."""
-        record = self._known()
-        other = Generation.NEW if record.step is Step.RECONNECTING else Generation.OLD
+        record, self.kept = self.kept or self._known(), None
+        if record.kept is not None:
+            record = record.without_rotation()
+        old_in_place = record.kept is Generation.OLD if record.kept else record.step is Step.RECONNECTING
+        other = Generation.NEW if old_in_place else Generation.OLD
         self.record = record.with_(swaps=record.swaps + 1)
         self._target(other, cause)
         return self.switch(cause)
@@ -222,7 +256,13 @@ class Actions:
 
     def drop(self, cause: Cause) -> None:
         """The same; a disk that refuses now is cleared at the next start or rotation."""
-        if self._settle():
+        record = self._known()
+        if record.kept is not None:
+            self._settle(record)
+            self.kept = record.without_rotation()
+            if self._journal.record != self.kept:
+                self._save_if_possible(self.kept)
+        elif self._settle(record):
             try:
                 self._journal.clear()
             except JournalError as error:
@@ -243,6 +283,11 @@ class Actions:
             raise RuntimeError(message)
         return self.record
 
+    def _committed(self) -> None:
+        self.record = self._known().with_(
+            step=Step.REPORTING, outcome=ExecutionStatus.SUCCEEDED, reason=None, kept=Generation.NEW, swaps=0
+        )
+
     def _target(self, generation: Generation, cause: Cause) -> None:
         record = self._known()
         wanted = record.with_(step=Step.SWITCHING, target=generation, reason=record.reason or cause.reason or None)
@@ -252,8 +297,13 @@ class Actions:
             self._save_if_possible(wanted)
 
     def _placed(self, generation: Generation) -> Event:
-        following = Step.RECONNECTING if generation is Generation.OLD else Step.RETRYING
-        self._save(self._known().with_(step=following, starts=0))
+        record = self._known()
+        if record.kept is not None:
+            following = Step.RECONNECTING if generation is Generation.OLD else Step.REPORTING
+            self._save(record.with_(step=following, starts=0, kept=generation))
+        else:
+            following = Step.RECONNECTING if generation is Generation.OLD else Step.RETRYING
+            self._save(record.with_(step=following, starts=0))
         return Event.DONE
 
     def _save(self, record: Record) -> None:
@@ -267,9 +317,12 @@ class Actions:
         except JournalError as error:
             log.warning("%s", error)
 
-    def _settle(self) -> bool:
+    def _settle(self, record: Record) -> bool:
         try:
-            self._store.settle()
+            if record.kept is None:
+                self._store.settle()
+            else:
+                self._store.abandon()
         except StoreError as error:
             log.warning("%s", error)
             return False

@@ -20,7 +20,7 @@ from protocol.messages import ExecutionStatus
 
 from . import files
 from .errors import JournalError
-from .store import Generation
+from .store import NEXT, Generation
 from .system import System
 
 SCHEMA = 1
@@ -36,12 +36,17 @@ class Step(str, Enum):
     SWITCHING = "SWITCHING"  # the credential named by ``target`` is being put in place
     RECONNECTING = "RECONNECTING"  # the old credential is in place, the new one is kept until it connects
     RETRYING = "RETRYING"  # the old one did not connect: the new one is in place again, the old one kept
-    REPORTING = "REPORTING"  # what is in place stays; the job's outcome must still reach the cloud
+    REPORTING = "REPORTING"  # nothing is exchanged any more; the job's outcome must still reach the cloud
 
 
 @dataclass(frozen=True)
 class Record:
-    """One rotation. ``notes`` belong to the credential store, and never hold a secret."""
+    """One rotation. ``notes`` belong to the credential store, and never hold a secret.
+
+    ``kept`` is set from a commit on: two credentials are kept, and it says which of them lies in place. It stays
+    until the new one has connected at a later start, also through another rotation that begins meanwhile, until that
+    one installs. A component of before there was ``kept`` reads the rest, and settles at its next start.
+    """
 
     step: Step
     job_id: Optional[str] = None
@@ -52,11 +57,19 @@ class Record:
     target: Generation = Generation.OLD  # of SWITCHING
     starts: int = 0  # since the new credential was put in place; breaks restart loops
     swaps: int = 0  # of the two credentials; doubles the patience each time
+    kept: Optional[Generation] = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def with_(self, **changes: Any) -> Record:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+    def without_rotation(self) -> Record:
+        """What is kept after a rotation that was over, or ends before it has touched what lies in place."""
+        notes = {name: text for name, text in self.notes.items() if name != NEXT}
+        if self.step is Step.REPORTING:
+            return self.with_(notes=notes)
+        return Record(Step.REPORTING, swaps=self.swaps, kept=self.kept, notes=notes)
 
 
 class Journal:
@@ -125,6 +138,7 @@ def _record(content: Mapping[str, Any]) -> Record:
         target=Generation(content["target"]),
         starts=int(content["starts"]),
         swaps=int(content["swaps"]),
+        kept=None if content.get("kept") is None else Generation(content["kept"]),
         notes=_notes(content["notes"]),
     )
 

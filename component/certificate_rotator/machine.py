@@ -5,9 +5,10 @@ so nothing is ignored by accident. An action may raise DONE, UNNOTICED or FAILED
 then takes. RESTARTING and RETURNING end with the process; what the journal says decides where the
 next one STARTs (so does a rotator that outlives the restart, on nucleus lite).
 
-The rule behind it: until the new credential has proved itself (commit accepted) or the old one has
-connected again, both are kept, and whichever does not connect is replaced by the other, with doubled
-patience each time. A device never settles on a credential that nobody has seen working.
+The rule behind it: until the new credential has connected again at a later start than the one that
+committed it, or an old one that was never committed away has connected again, both are kept, and
+whichever does not connect is replaced by the other, with doubled patience each time. No message and no
+single connection lets go of either: what the cloud makes of a rotation may still be on its way.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Dict, FrozenSet, NamedTuple, Optional, Tuple
 
-from .journal import Step
+from .journal import Record, Step
+from .store import Generation
 
 
 class State(str, Enum):
@@ -34,7 +36,9 @@ class State(str, Enum):
     RETURNING = "RETURNING"  # waiting to be ended; then RECONNECTING or RETRYING
     RECONNECTING = "RECONNECTING"  # old credential in place, waiting for the connection to work
     RETRYING = "RETRYING"  # the old one did not connect: the new one is in place again
-    REPORTING = "REPORTING"  # credential settled, waiting for the outcome to be confirmed
+    CONCLUDING = "CONCLUDING"  # committed; both are kept, waiting for SUCCEEDED to be confirmed
+    KEEPING = "KEEPING"  # a later start: waiting for the committed one to connect again
+    REPORTING = "REPORTING"  # nothing is exchanged any more, waiting for the outcome to be confirmed
 
 
 class Event(str, Enum):
@@ -71,14 +75,17 @@ class Action(str, Enum):
     RESTART = "restart"  # have the nucleus connect anew
     RECONNECT = "reconnect"  # count the start, publish $next/get
     COMMIT = "commit"  # publish the commit
-    CONCLUDE = "conclude"  # settle on the new credential, report SUCCEEDED
+    CONCLUDE = "conclude"  # note that the new credential is committed, report SUCCEEDED
+    KEEP = "keep"  # end the rotation, keep both credentials, publish $next/get
+    CONFIRM = "confirm"  # settle on the new credential, report the outcome again
+    RELEASE = "release"  # settle on the new credential, end the rotation, publish $next/get
     FAIL = "fail"  # settle on what is in place, report FAILED
     REPORT = "report"  # report the outcome again
     UNDO = "undo"  # put the old credential in place; the nucleus must let go of the new one
     UNDO_LIVE = "undo_live"  # the same, while the nucleus still holds the old one
     SWAP = "swap"  # put the other credential in place
     SWITCH = "switch"  # finish the switch that the journal asks for
-    FORGET = "forget"  # settle on what is in place, end the rotation, publish $next/get
+    FORGET = "forget"  # end the rotation, settle on what is in place (both stay after a commit), publish $next/get
     DROP = "drop"  # the same without asking
     REPLACE = "replace"  # the same, then prepare for the job that is queued
 
@@ -102,6 +109,8 @@ ROWS = (
     Row(S.ASKING,       E.NOTIFIED,        A.PREPARE,   S.PREPARING),
     Row(S.ASKING,       E.QUEUED,          A.PREPARE,   S.PREPARING),
     Row(S.ASKING,       E.IN_PROGRESS,     A.PREPARE,   S.PREPARING),
+    Row(S.ASKING,       E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),  # set only if the old one lies in place
+                                                                       # after a commit: it may be gone by now
 
     Row(S.IDLE,         E.NOTIFIED,        A.PREPARE,   S.PREPARING),
     Row(S.IDLE,         E.RESEND,          A.ASK,       S.ASKING),  # after a day: an announcement may be lost
@@ -124,6 +133,7 @@ ROWS = (
     Row(S.RESUMING,     E.QUEUED,          A.REPLACE,   S.PREPARING),
     Row(S.RESUMING,     E.NOT_OURS,        A.FORGET,    S.ASKING),
     Row(S.RESUMING,     E.RESEND,          A.ASK,       S.RESUMING),
+    Row(S.RESUMING,     E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),  # as in KEEPING
 
     Row(S.INSTALLING,   E.START,           A.UNDO,      S.SWITCHING),
     Row(S.INSTALLING,   E.DONE,            A.RESTART,   S.RESTARTING),
@@ -140,10 +150,26 @@ ROWS = (
     Row(S.CONNECTING,   E.GET_REJECTED,    A.UNDO,      S.SWITCHING),
     Row(S.CONNECTING,   E.TIME_LIMIT,      A.UNDO,      S.SWITCHING),
 
-    Row(S.COMMITTING,   E.COMMIT_ACCEPTED, A.CONCLUDE,  S.REPORTING),
+    Row(S.COMMITTING,   E.COMMIT_ACCEPTED, A.CONCLUDE,  S.CONCLUDING),
     Row(S.COMMITTING,   E.RESEND,          A.COMMIT,    S.COMMITTING),
     Row(S.COMMITTING,   E.COMMIT_REJECTED, A.UNDO,      S.SWITCHING),
     Row(S.COMMITTING,   E.TIME_LIMIT,      A.UNDO,      S.SWITCHING),
+
+    Row(S.CONCLUDING,   E.UPDATE_ACCEPTED, A.KEEP,      S.ASKING),
+    Row(S.CONCLUDING,   E.UPDATE_REJECTED, A.KEEP,      S.ASKING),
+    Row(S.CONCLUDING,   E.NOT_OURS,        A.KEEP,      S.ASKING),
+    Row(S.CONCLUDING,   E.QUEUED,          A.KEEP,      S.ASKING),
+    Row(S.CONCLUDING,   E.IN_PROGRESS,     A.CONCLUDE,  S.CONCLUDING),
+    Row(S.CONCLUDING,   E.RESEND,          A.ASK,       S.CONCLUDING),
+    Row(S.CONCLUDING,   E.FAILED,          A.REST,      S.CONCLUDING),
+
+    Row(S.KEEPING,      E.START,           A.ASK,       S.KEEPING),
+    Row(S.KEEPING,      E.NOT_OURS,        A.RELEASE,   S.ASKING),
+    Row(S.KEEPING,      E.QUEUED,          A.RELEASE,   S.ASKING),
+    Row(S.KEEPING,      E.IN_PROGRESS,     A.CONFIRM,   S.REPORTING),
+    Row(S.KEEPING,      E.GET_REJECTED,    A.CONFIRM,   S.REPORTING),
+    Row(S.KEEPING,      E.RESEND,          A.ASK,       S.KEEPING),
+    Row(S.KEEPING,      E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),
 
     Row(S.SWITCHING,    E.START,           A.SWITCH,    S.SWITCHING),
     Row(S.SWITCHING,    E.DONE,            A.RESTART,   S.RETURNING),
@@ -164,8 +190,8 @@ ROWS = (
 
     Row(S.RETRYING,     E.START,           A.ASK,       S.RETRYING),
     Row(S.RETRYING,     E.IN_PROGRESS,     A.COMMIT,    S.COMMITTING),
-    Row(S.RETRYING,     E.NOT_OURS,        A.FORGET,    S.ASKING),
-    Row(S.RETRYING,     E.QUEUED,          A.REPLACE,   S.PREPARING),
+    Row(S.RETRYING,     E.NOT_OURS,        A.KEEP,      S.ASKING),
+    Row(S.RETRYING,     E.QUEUED,          A.KEEP,      S.ASKING),
     Row(S.RETRYING,     E.RESEND,          A.ASK,       S.RETRYING),
     Row(S.RETRYING,     E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),
 
@@ -176,6 +202,7 @@ ROWS = (
     Row(S.REPORTING,    E.IN_PROGRESS,     A.REPORT,    S.REPORTING),
     Row(S.REPORTING,    E.QUEUED,          A.REPLACE,   S.PREPARING),
     Row(S.REPORTING,    E.RESEND,          A.ASK,       S.REPORTING),
+    Row(S.REPORTING,    E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),  # as in ASKING
     Row(S.REPORTING,    E.FAILED,          A.REST,      S.REPORTING),
 )
 
@@ -189,20 +216,22 @@ _OWN      = {E.DONE, E.UNNOTICED, E.FAILED}
 
 # Answers come late, twice, or for a step that is over; timers are only those set; START comes once.
 IGNORED: Dict[State, FrozenSet[Event]] = {state: frozenset(events) for state, events in {
-    S.ASKING:       {E.GET_REJECTED, E.TIME_LIMIT} | _UPDATE | _CREATE | _COMMIT | _OWN,
+    S.ASKING:       {E.GET_REJECTED} | _UPDATE | _CREATE | _COMMIT | _OWN,
     S.IDLE:         {E.START, E.TIME_LIMIT} | _GET | _UPDATE | _CREATE | _COMMIT | _OWN,
     S.PREPARING:    {E.NOTIFIED, E.DONE, E.UNNOTICED} | _GET | _CREATE | _COMMIT,
-    S.RESUMING:     {E.START, E.NOTIFIED, E.GET_REJECTED, E.TIME_LIMIT} | _UPDATE | _CREATE | _COMMIT | _OWN,
+    S.RESUMING:     {E.START, E.NOTIFIED, E.GET_REJECTED} | _UPDATE | _CREATE | _COMMIT | _OWN,
     S.CREATING:     {E.NOTIFIED, E.DONE, E.UNNOTICED} | _GET | _UPDATE | _COMMIT,
     S.INSTALLING:   {E.UNNOTICED} | _MESSAGES | _TIMERS,
     S.RESTARTING:   {E.START, E.RESEND, E.DONE, E.UNNOTICED} | _MESSAGES,  # of the connection that is about to end
     S.CONNECTING:   {E.NOTIFIED} | _UPDATE | _CREATE | _COMMIT | _OWN,  # only an answer to our own get is proof
     S.COMMITTING:   {E.START, E.NOTIFIED} | _GET | _UPDATE | _CREATE | _OWN,
+    S.CONCLUDING:   {E.START, E.NOTIFIED, E.GET_REJECTED, E.TIME_LIMIT, E.DONE, E.UNNOTICED} | _CREATE | _COMMIT,
+    S.KEEPING:      {E.NOTIFIED} | _UPDATE | _CREATE | _COMMIT | _OWN,  # only an answer to our own get is proof
     S.SWITCHING:    {E.TIME_LIMIT} | _MESSAGES,
     S.RETURNING:    {E.START, E.RESEND, E.DONE, E.UNNOTICED} | _MESSAGES,
     S.RECONNECTING: {E.NOTIFIED} | _UPDATE | _CREATE | _COMMIT | _OWN,
     S.RETRYING:     {E.NOTIFIED, E.GET_REJECTED} | _UPDATE | _CREATE | _COMMIT | _OWN,
-    S.REPORTING:    {E.NOTIFIED, E.GET_REJECTED, E.TIME_LIMIT, E.DONE, E.UNNOTICED} | _CREATE | _COMMIT,
+    S.REPORTING:    {E.NOTIFIED, E.GET_REJECTED, E.DONE, E.UNNOTICED} | _CREATE | _COMMIT,
 }.items()}
 # fmt: on
 
@@ -211,13 +240,30 @@ TABLE: Dict[Tuple[State, Event], Row] = {(row.state, row.event): row for row in 
 AWAITS_ANSWER = frozenset(row.state for row in ROWS if row.event is Event.RESEND)
 """States in which RESEND comes after the resend interval."""
 
-PATIENT = frozenset({S.ASKING, S.RESUMING, S.SWITCHING, S.RECONNECTING, S.RETRYING, S.REPORTING})
+PATIENT = frozenset({
+    S.ASKING, S.RESUMING, S.CONCLUDING, S.KEEPING, S.SWITCHING, S.RECONNECTING, S.RETRYING, S.REPORTING
+})  # fmt: skip
 """Those in which the interval doubles each time: they may last as long as a device is offline."""
 
 LIMITED = frozenset(row.state for row in ROWS if row.event is Event.TIME_LIMIT)
-"""States that end with TIME_LIMIT."""
+"""States that end with TIME_LIMIT, see ``is_watched``."""
 
 
-def resume_state(step: Optional[Step]) -> State:
-    """Where a device STARTs that finds this step in its journal (None: no journal)."""
-    return State.ASKING if step is None else State(step.value)
+def is_watched(state: State, kept: Optional[Generation]) -> bool:
+    """Whether a state has its time limit: some only as long as something is kept after a commit."""
+    if state is State.RESUMING:
+        return kept is not None
+    return state in LIMITED and (kept is Generation.OLD or state not in (State.ASKING, State.REPORTING))
+
+
+def resume_state(record: Optional[Record]) -> State:
+    """Where a device STARTs that finds this record in its journal (None: no journal).
+
+    After a commit a rotation that had not asked the backend yet, or is over, yields to the question whether the
+    credential in place still connects; one that had asked puts it too.
+    """
+    if record is None:
+        return State.ASKING
+    if record.kept is not None and record.step in (Step.PREPARING, Step.REPORTING):
+        return State.KEEPING if record.kept is Generation.NEW else State.RECONNECTING
+    return State(record.step.value)

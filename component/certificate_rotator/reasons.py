@@ -8,6 +8,11 @@ from .machine import Event, State
 
 S, E = State, Event
 
+_NOT_AGAIN = (
+    "the new credential was committed, but does not connect any more: the old one is tried; check that the new "
+    "certificate is active and attached to the thing"
+)
+_OLD_GONE = "the old credential, in place again after a commit, does not connect any more: the new one is tried again"
 _REASONS: Dict[Tuple[State, Event], str] = {
     (S.PREPARING, E.TIME_LIMIT): (
         "AWS IoT Jobs did not confirm IN_PROGRESS in time; check that the device's IoT policy allows "
@@ -30,6 +35,10 @@ _REASONS: Dict[Tuple[State, Event], str] = {
         "no connection with the new certificate in time: rolled back; check that its policies, its authority and the "
         "nucleus' endpoints go together{detail}"
     ),
+    (S.KEEPING, E.TIME_LIMIT): _NOT_AGAIN,
+    (S.RESUMING, E.TIME_LIMIT): _NOT_AGAIN,
+    (S.ASKING, E.TIME_LIMIT): _OLD_GONE,
+    (S.REPORTING, E.TIME_LIMIT): _OLD_GONE,
     (S.COMMITTING, E.COMMIT_REJECTED): "the backend refused the commit: {detail}; rolled back",
     (S.COMMITTING, E.TIME_LIMIT): "no answer to the commit in time: rolled back; check the backend's commit function",
 }

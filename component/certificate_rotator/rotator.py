@@ -17,10 +17,10 @@ from .configuration import Configuration
 from .errors import RotationError
 from .incoming import Decoder, Incoming
 from .journal import Journal
-from .machine import AWAITS_ANSWER, LIMITED, PATIENT, TABLE, Event, State, resume_state
+from .machine import AWAITS_ANSWER, PATIENT, TABLE, Event, State, is_watched, resume_state
 from .ports import Clock, Loop, Messages, MessagesError, Restarter, Timer
 from .reasons import reason
-from .store import CredentialStore
+from .store import CredentialStore, Generation
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ MAX_PATIENCE = 300.0  # seconds between repeats at most, however long a device i
 UNREADABLE_RETRY = 30.0  # seconds until a journal or store that cannot be read is tried again
 OFFLINE_RETRY = 0.25  # seconds until a message that could not be sent is tried again; doubles
 IDLE_SECONDS = 24 * 3600.0  # until an idle device asks whether an announcement has passed it by
+KEEPING_PATIENCE = 30.0  # times the reconnect limit for a credential that has connected once and was committed
 MAX_RECONNECT_LIMIT = 6 * 3600.0  # seconds that either credential is given at most
 
 
@@ -95,12 +96,12 @@ class Rotator:
         if self._stopped:
             return
         try:
-            step = self._actions.load()
+            record = self._actions.load()
         except RotationError as error:  # a disk or token that may come back
             log.error("cannot start yet: %s", error)  # noqa: TRY400  # a sentence for a person
             self._loop.call_later(UNREADABLE_RETRY, self._resume)
             return
-        self._enter(resume_state(step))
+        self._enter(resume_state(record))
         self._dispatch(Event.START)
 
     def _subscribe(self) -> None:
@@ -176,7 +177,7 @@ class Rotator:
         if state in AWAITS_ANSWER:
             self._set(Event.RESEND, self._resend_interval())
             self._sent += 1
-        if state in LIMITED and Event.TIME_LIMIT not in self._timers:
+        if is_watched(state, self._actions.generation_kept) and Event.TIME_LIMIT not in self._timers:
             self._set(Event.TIME_LIMIT, self._time_limit())
 
     # Timers --------------------------------------------------------------------------------------
@@ -192,8 +193,10 @@ class Rotator:
     def _time_limit(self) -> float:
         if self._state in (State.PREPARING, State.CREATING, State.COMMITTING):
             return self._actions.configuration.step_time_limit
-        record = self._actions.record
+        record = self._actions.record or self._actions.kept
         patience = 2.0 ** min(record.swaps, 16) if record and self._state in PATIENT else 1.0
+        if self._state is State.KEEPING or (self._state is State.RESUMING and record and record.kept is Generation.NEW):
+            patience *= KEEPING_PATIENCE
         return min(self._actions.configuration.reconnect_limit * patience, MAX_RECONNECT_LIMIT)
 
     def _set(self, event: Event, seconds: float) -> None:

@@ -3,15 +3,19 @@
 Two generations exist while a rotation is going on, OLD and NEW; each is complete and durable before
 either is made to lie *in place*, where the nucleus looks. ``switch`` chooses the one in place and may
 be repeated at will, after a crash in the middle too. ``settle`` keeps what is in place and forgets
-the rest. Every method raises StoreError with a sentence for a person.
+the rest. A rotation that begins while both generations of the one before are still kept holds its key
+apart from them, until ``release``. Every method raises StoreError with a sentence for a person.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Dict, Mapping, Protocol
+from typing import Dict, Mapping, Optional, Protocol
 
 from protocol.algorithms import CsrSigningAlgorithm, KeyType
+
+NEXT = "next"
+"""The note of a rotation whose key lies apart, because both generations of the one before are kept."""
 
 
 class Generation(str, Enum):
@@ -24,10 +28,11 @@ class Generation(str, Enum):
 class CredentialStore(Protocol):
     """Both kinds of store, files and tokens, do exactly this."""
 
-    def begin(self) -> Dict[str, str]:
+    def begin(self, kept: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
         """Make sure that a complete, matching credential lies in place, and clear leftovers.
 
-        Returns notes that must be in the journal before ``prepare`` is called.
+        ``kept`` are the notes of a rotation whose two generations stay for now. Returns notes that must be in the
+        journal before ``prepare`` is called.
         """
 
     def resume(self, notes: Mapping[str, str]) -> None:
@@ -48,11 +53,20 @@ class CredentialStore(Protocol):
     def current_certificate(self) -> bytes:
         """The certificate in place, PEM."""
 
+    def release(self) -> Dict[str, str]:
+        """Give up what was kept from the rotation before: what is in place is OLD now, the new key NEW's.
+
+        Returns the notes that hold from here on. May be repeated; nothing was kept: nothing changes.
+        """
+
+    def abandon(self) -> None:
+        """Forget a new key that lies apart; both generations of the rotation before stay."""
+
     def install(self, certificate_pem: str) -> None:
         """Complete both generations (the old one as backup), then put the new one in place."""
 
     def switch(self, generation: Generation) -> Generation:
-        """Put a generation in place; OLD is in place anyway if no backup was completed.
+        """Put a generation in place; OLD is in place anyway if no backup was completed, or before ``release``.
 
         Returns the one that is: the other where this one turns out to be damaged, which a store may suffer
         that does not replace its objects atomically.

@@ -1,24 +1,25 @@
 """Credentials in two PEM files, wherever the nucleus expects them.
 
-Beside each file F a rotation keeps ``F.old`` (backup) and ``F.new``; both are whole or absent, and
-stay until the rotation is settled. Putting a generation in place copies its two files over the two in
-place, each by an atomic rename; permissions, owner, group and extended attributes remain those of the
-file replaced. Only where that fails on the way back (a full disk), the backup itself moves into its
-place. Two renames cannot be one: should the power fail between them, the pair in place does
-not match until the component, at its start, repeats the switch that the journal asks for.
+Beside each file F a rotation keeps ``F.old`` (backup) and ``F.new``; both are whole or absent, and stay
+until the rotation is settled. The key of one that begins meanwhile is ``F.next`` until they are released.
+Putting a generation in place copies its two files over the two in place, each by an atomic rename;
+permissions, owner, group and extended attributes remain those of the file replaced. Only where that
+fails on the way back (a full disk), the backup itself moves into its place. Two renames cannot be one:
+should the power fail between them, the pair in place does not match until the component, at its start,
+repeats the switch that the journal asks for.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Dict, Mapping, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
 from protocol.algorithms import CsrSigningAlgorithm, KeyType
 
 from . import certificates, files, keys
 from .errors import CertificateError, StoreError
-from .store import Generation
+from .store import NEXT, Generation
 from .system import System
 
 
@@ -30,20 +31,28 @@ class FileStore:
         self._certificate = Path(os.path.realpath(str(certificate_path)))
         self._key = Path(os.path.realpath(str(key_path)))
         self._system = system
+        self._next_key = self._key.with_name(f"{self._key.name}.{NEXT}")
+        self._is_apart = False  # whether the new key is kept apart
 
-    def begin(self) -> Dict[str, str]:
+    def begin(self, kept: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
         """See CredentialStore."""
         self._require_pair(self._certificate, self._key)
-        self.settle()
-        return {}
+        if kept is None:
+            self.settle()
+        else:
+            self.abandon()
+        self._is_apart = kept is not None
+        return {NEXT: self._next_key.name} if self._is_apart else {}
 
     def resume(self, notes: Mapping[str, str]) -> None:
-        """See CredentialStore; the files say everything."""
+        """See CredentialStore."""
+        self._is_apart = NEXT in notes
 
     def prepare(self, key_type: KeyType) -> None:
         """See CredentialStore."""
         try:
-            files.write(self._system, _of(self._key, Generation.NEW), keys.generate(key_type))
+            target = self._next_key if self._is_apart else _of(self._key, Generation.NEW)
+            files.write(self._system, target, keys.generate(key_type))
         except OSError as error:
             raise StoreError(f"cannot store a new private key: {error}; free or repair the disk") from error
 
@@ -54,15 +63,33 @@ class FileStore:
     def request(self, algorithm: CsrSigningAlgorithm) -> str:
         """See CredentialStore."""
         subject = certificates.load(self.current_certificate()).subject
-        return keys.signing_request(self._read(_of(self._key, Generation.NEW)), subject, algorithm)
+        return keys.signing_request(self._read(self._new_key()), subject, algorithm)
 
     def new_public_key(self) -> bytes:
         """See CredentialStore."""
-        return keys.public_key_der(self._read(_of(self._key, Generation.NEW)))
+        return keys.public_key_der(self._read(self._new_key()))
 
     def current_certificate(self) -> bytes:
         """See CredentialStore."""
         return self._read(self._certificate)
+
+    def release(self) -> Dict[str, str]:
+        """See CredentialStore."""
+        if self._is_apart:
+            try:
+                if self._system.exists(self._next_key):
+                    files.remove(self._system, self._kept())
+                    self._system.replace(self._next_key, _of(self._key, Generation.NEW))
+                    self._system.sync_folder(self._key.parent)
+            except OSError as error:
+                raise StoreError(f"cannot make room for the new credential: {error}; repair the disk") from error
+            self._is_apart = False
+        return {}
+
+    def abandon(self) -> None:
+        """See CredentialStore."""
+        self._is_apart = False
+        self._remove(self._next_key)
 
     def install(self, certificate_pem: str) -> None:
         """See CredentialStore."""
@@ -74,6 +101,8 @@ class FileStore:
 
     def switch(self, generation: Generation) -> Generation:
         """See CredentialStore."""
+        if generation is Generation.OLD and self._is_apart:
+            return generation
         if generation is Generation.NEW:
             self._back_up()
         sources = {path: self._source(path, generation) for path in (self._key, self._certificate)}
@@ -94,15 +123,22 @@ class FileStore:
 
     def settle(self) -> None:
         """See CredentialStore. The backup goes first: half a backup is none."""
-        leftovers = (*self._generation(Generation.OLD), *self._generation(Generation.NEW))
-        drafts = (files.temporary(self._certificate), files.temporary(self._key))
+        self._remove(*self._kept(), self._next_key, files.temporary(self._certificate), files.temporary(self._key))
+
+    def _remove(self, *paths: Path) -> None:
         try:
-            files.remove(self._system, (*leftovers, *drafts))
+            files.remove(self._system, paths)
         except OSError as error:
             raise StoreError(f"cannot remove what the rotation left over: {error}; repair the disk") from error
 
-    def _generation(self, generation: Generation) -> Tuple[Path, Path]:
-        return _of(self._certificate, generation), _of(self._key, generation)
+    def _kept(self) -> Tuple[Path, ...]:
+        return tuple(_of(path, generation) for generation in Generation for path in (self._certificate, self._key))
+
+    def _new_key(self) -> Path:
+        """Where the key of the rotation at hand lies, before it is in place."""
+        if self._is_apart and self._exists(self._next_key):
+            return self._next_key
+        return _of(self._key, Generation.NEW)
 
     def _source(self, path: Path, generation: Generation) -> Path:
         """Where a generation's file lies; without a backup the one in place is the old one."""

@@ -4,7 +4,8 @@ A credential is what shares one CKA_ID: private key, public key, certificate. Th
 label, so a generation is put in place by renaming: the one in place carries ``LABEL``, the others
 ``LABEL.old`` or ``LABEL.new``. Renaming is all that a TPM can do (no C_CopyObject), and repeating it
 after a crash in the middle is harmless, because the ids, kept in the journal, say which is which. Every
-key has an id of its own: under one id there is never more than one private key.
+key has an id of its own: under one id there is never more than one private key. The key of a rotation that begins
+while both generations of the one before are kept is ``LABEL.next`` until those are released.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import base64
 import logging
 import secrets
 import textwrap
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 from asn1crypto import algos, csr, keys, pem, x509  # type: ignore[import-untyped]  # publishes no types
 from pkcs11 import ObjectClass
@@ -23,7 +24,7 @@ from protocol.algorithms import CsrSigningAlgorithm, Family, KeyType
 from . import certificates
 from .errors import CertificateError, StoreError
 from .pkcs11_token import Token, TokenObject
-from .store import Generation
+from .store import NEXT, Generation
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Pkcs11Store:
         self._label = label
         self._notes: Mapping[str, str] = {}
 
-    def begin(self) -> Dict[str, str]:
+    def begin(self, kept: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
         """See CredentialStore."""
         with self._token.session():
             certificate = self._one(self._label, ObjectClass.CERTIFICATE)
@@ -51,8 +52,12 @@ class Pkcs11Store:
             if not key.id or key.id != certificate.id:
                 raise StoreError(f"key and certificate {self._label!r} do not share one CKA_ID; the nucleus needs that")
             self._require_pair(certificate, key)
-            self.settle()
-        self._notes = {_OLD_ID: key.id.hex(), _NEW_ID: secrets.token_bytes(_ID_BYTES).hex()}
+            if kept is None:
+                self.settle()
+            else:
+                self.abandon()
+        fresh = secrets.token_bytes(_ID_BYTES).hex()
+        self._notes = {_OLD_ID: key.id.hex(), _NEW_ID: fresh} if kept is None else {**kept, NEXT: fresh}
         return dict(self._notes)
 
     def resume(self, notes: Mapping[str, str]) -> None:
@@ -62,7 +67,8 @@ class Pkcs11Store:
     def prepare(self, key_type: KeyType) -> None:
         """See CredentialStore."""
         with self._token.session():
-            self._token.generate(key_type, self._named(Generation.NEW), self._id(Generation.NEW))
+            label = self._next if NEXT in self._notes else self._named(Generation.NEW)
+            self._token.generate(key_type, label, self._new_id())
 
     def caveat(self, key_type: KeyType) -> str:
         """See CredentialStore."""
@@ -71,7 +77,7 @@ class Pkcs11Store:
     def request(self, algorithm: CsrSigningAlgorithm) -> str:
         """See CredentialStore."""
         with self._token.session():
-            key = self._one(self._named(Generation.NEW), ObjectClass.PRIVATE_KEY)
+            key = self._new(ObjectClass.PRIVATE_KEY)
             certificate = self._token.certificate(self._one(self._label, ObjectClass.CERTIFICATE))
             body = csr.CertificationRequestInfo({
                 "version": "v1",
@@ -90,12 +96,33 @@ class Pkcs11Store:
     def new_public_key(self) -> bytes:
         """See CredentialStore."""
         with self._token.session():
-            return self._token.public_key(self._one(self._named(Generation.NEW), ObjectClass.PUBLIC_KEY))
+            return self._token.public_key(self._new(ObjectClass.PUBLIC_KEY))
 
     def current_certificate(self) -> bytes:
         """See CredentialStore."""
         with self._token.session():
             return _to_pem(self._token.certificate(self._one(self._label, ObjectClass.CERTIFICATE)))
+
+    def release(self) -> Dict[str, str]:
+        """See CredentialStore."""
+        if NEXT in self._notes:
+            with self._token.session():
+                for generation in Generation:
+                    for item in self._token.find(self._named(generation)):
+                        if item.id != self._new_id():
+                            self._token.destroy(item)
+                for item in self._token.find(self._next):
+                    self._token.relabel(item, self._named(Generation.NEW))
+                in_place = self._one(self._label, ObjectClass.PRIVATE_KEY).id
+            self._notes = {_OLD_ID: in_place.hex(), _NEW_ID: self._new_id().hex()}
+        return dict(self._notes)
+
+    def abandon(self) -> None:
+        """See CredentialStore."""
+        self._notes = {name: text for name, text in self._notes.items() if name != NEXT}
+        with self._token.session():
+            for item in self._token.find(self._next):
+                self._token.destroy(item)
 
     def install(self, certificate_pem: str) -> None:
         """See CredentialStore; the chain, if any, has no place in a token."""
@@ -108,6 +135,8 @@ class Pkcs11Store:
 
     def switch(self, generation: Generation) -> Generation:
         """See CredentialStore."""
+        if generation is Generation.OLD and NEXT in self._notes:
+            return generation
         with self._token.session():
             self._find_ids()
             if not self._is_complete(generation) and self._is_complete(_other(generation)):
@@ -129,9 +158,22 @@ class Pkcs11Store:
     def settle(self) -> None:
         """See CredentialStore."""
         with self._token.session():
-            for generation in Generation:
-                for item in self._token.find(self._named(generation)):
+            for label in (*map(self._named, Generation), self._next):
+                for item in self._token.find(label):
                     self._token.destroy(item)
+
+    @property
+    def _next(self) -> str:
+        return f"{self._label}.{NEXT}"
+
+    def _new_id(self) -> bytes:
+        return bytes.fromhex(self._notes.get(NEXT, self._notes.get(_NEW_ID, "")))
+
+    def _new(self, kind: ObjectClass) -> TokenObject:
+        """A part of the new key, wherever it waits: a release that was interrupted has moved it already."""
+        labels = (self._next, self._named(Generation.NEW)) if NEXT in self._notes else (self._named(Generation.NEW),)
+        return self._only([item for label in labels for item in self._token.find(label)
+                           if item.kind is kind and item.id == self._new_id()], labels[0], kind)  # fmt: skip
 
     def _named(self, generation: Generation) -> str:
         return f"{self._label}.{generation.value.lower()}"
@@ -158,7 +200,9 @@ class Pkcs11Store:
         self._notes = {_OLD_ID: old_id.hex(), _NEW_ID: new_id.hex()}
 
     def _one(self, label: str, kind: ObjectClass) -> TokenObject:
-        found: List[TokenObject] = [item for item in self._token.find(label) if item.kind is kind]
+        return self._only([item for item in self._token.find(label) if item.kind is kind], label, kind)
+
+    def _only(self, found: List[TokenObject], label: str, kind: ObjectClass) -> TokenObject:
         if len(found) != 1:
             what = kind.name.lower().replace("_", " ")
             raise StoreError(f"expected one {what} {label!r} in {self._token!r}, found {len(found)}")

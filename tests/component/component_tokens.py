@@ -81,8 +81,9 @@ class DeviceToken:
         prefix = bytes.fromhex("3031300d060960864801650304020105000420") if rsa else b""
         (folder / "digest").write_bytes(hashlib.sha256(b"x").digest())
         (folder / "to-sign").write_bytes(prefix + hashlib.sha256(b"x").digest())
+        ((_, identity), *_) = self.objects(label)  # signing heeds the id only
         self.tool(
-            "--sign", "--mechanism", "RSA-PKCS" if rsa else "ECDSA", "--label", label,
+            "--sign", "--mechanism", "RSA-PKCS" if rsa else "ECDSA", "--id", identity,
             "--input-file", folder / "to-sign", "--output-file", folder / "signature",
             *(() if rsa else ("--signature-format", "openssl")),
         )  # fmt: skip

@@ -15,6 +15,8 @@ def test_a_queued_job_ends_with_a_new_credential_and_the_old_one_gone(world, rot
     assert world.device.certificate_in_place() != world.first_certificate
     assert world.cloud.registry == {world.device.certificate_in_place()}
     assert world.device.restarts == 1
+    world.start_later()
+    assert world.device.leftovers() == []
     world.assert_sound()
 
 
@@ -43,8 +45,8 @@ def test_the_log_has_one_line_for_each_transition_with_the_jobs_id(world, rotati
         "job spring-clean: CREATING → INSTALLING on CREATE_ACCEPTED",
         "job spring-clean: INSTALLING → RESTARTING on DONE",
         "job spring-clean: CONNECTING → COMMITTING on IN_PROGRESS",
-        "job spring-clean: COMMITTING → REPORTING on COMMIT_ACCEPTED",
-        "job spring-clean: REPORTING → ASKING on UPDATE_ACCEPTED",
+        "job spring-clean: COMMITTING → CONCLUDING on COMMIT_ACCEPTED",
+        "job spring-clean: CONCLUDING → ASKING on UPDATE_ACCEPTED",
         "job -: ASKING → IDLE on NOT_OURS",
     ]
 

@@ -236,6 +236,22 @@ def wait_for_log(nucleus, text, timeout=20, *, after=0):
     raise AssertionError(f"{text!r} not in {nucleus.log_file.read_text()}")
 
 
+IN_PLACE = {"privKey.key", "thingCert.crt"}
+KEPT = {name + suffix for name in IN_PLACE for suffix in ("", ".old", ".new")}
+
+
+def files_of(nucleus):
+    """The names of the files in the nucleus' root folder."""
+    return {path.name for path in nucleus.root.iterdir() if path.is_file()}
+
+
+def start_later(nucleus):
+    """The device is started anew one day; the new credential has connected again then."""
+    said = len(nucleus.log_file.read_text())
+    nucleus.restart()
+    wait_for_log(nucleus, "job -: ASKING → IDLE", after=said)
+
+
 def python_pid(nucleus):
     group = nucleus.component_pid
     for entry in Path("/proc").glob("[0-9]*"):

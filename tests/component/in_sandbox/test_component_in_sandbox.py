@@ -6,12 +6,16 @@ import time
 from pathlib import Path
 
 from component_site import (
+    IN_PLACE,
+    KEPT,
     OPENSSL_KEY,
+    files_of,
     openssl,
     openssl_says_of,
     openssl_says_they_match,
     python_pid,
     signed_with,
+    start_later,
     wait_for_log,
 )
 
@@ -41,10 +45,12 @@ def test_each_key_type_and_every_csr_algorithm_rotates_through_ipc_and_tls(start
             text = openssl("x509", "-in", str(nucleus.root / "thingCert.crt"), "-noout", "-text")
             assert OPENSSL_KEY[key_type] in text
             assert signed_with(algorithm) <= openssl_says_of(site.record["csr"], site.folder)
-            assert {path.name for path in nucleus.root.iterdir() if path.is_file()} == {"privKey.key", "thingCert.crt"}
+            assert files_of(nucleus) == KEPT
             assert (nucleus.root / "privKey.key").stat().st_mode & 0o777 == 0o600
     assert nucleus.component_starts == restarts + 1
     assert len(site.active) == 1
+    start_later(nucleus)
+    assert files_of(nucleus) == IN_PLACE
 
 
 def test_nucleus_lite_rotates_without_ending_the_component(start, site):

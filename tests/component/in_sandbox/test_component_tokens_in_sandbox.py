@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from component_site import OPENSSL_KEY, SUBJECT, openssl_says_of, signed_with
+from component_site import OPENSSL_KEY, SUBJECT, openssl_says_of, signed_with, start_later
 from component_tokens import KINDS, PIN
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
@@ -71,6 +71,9 @@ def test_a_token_rotates_with_each_key_type_that_the_tls_library_can_use(token, 
         assert token.proves(LABEL, tmp_path)
     assert first not in site.active
 
+    assert set(token.labels()) == {LABEL, f"{LABEL}.old"}
+    start_later(nucleus)
+    assert token.labels() == [LABEL] * 3
     before = token.objects(LABEL)
     site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P521"}, "P521")
     job = site.wait_ended("P521", timeout=120)

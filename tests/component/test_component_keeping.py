@@ -1,0 +1,241 @@
+"""After a commit both credentials are kept, until the new one has connected at a later start."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from component_cloud import THING
+from component_faults import CountingSystem, Injector, run_until_calm, with_messages
+from component_token_device import TokenDevice
+from component_world import Device
+
+from component.certificate_rotator import journal
+from component.certificate_rotator.journal import Journal, Record, Step
+from component.certificate_rotator.machine import State, resume_state
+from component.certificate_rotator.system import System
+from protocol.messages import ExecutionStatus
+
+JOBS = f"$aws/things/{THING}/jobs"
+ROTATION = f"awslabs/things/{THING}/certificate"
+
+
+@pytest.fixture
+def begin(make_world, memory_folder, request):
+    """A device switched on, with its credential in files or in a token."""
+    worlds = iter(range(10_000))
+
+    def begin(store, injector=None):
+        injector = injector or Injector()
+        device = {"kind": Device}
+        if store == "softhsm":
+            device = {"kind": TokenDevice, "machine": request.getfixturevalue("softhsm"), "injector": injector}
+        world = make_world(memory_folder / str(next(worlds)), system=CountingSystem(injector), **device)
+        with_messages(world.device, injector)
+        world.device.switch_on()
+        return world
+
+    return begin
+
+
+@pytest.fixture(params=["files", "softhsm"])
+def rotated(request, begin, rotation_document):
+    """A device whose rotation was committed and confirmed; it has not been started since."""
+    world = begin(request.param)
+    world.cloud.create_job(document=rotation_document())
+    world.run(60)
+    assert world.cloud.status() == "SUCCEEDED"
+    assert world.device.rotator.state is State.IDLE
+    yield world
+    world.device.discard()
+
+
+def test_nothing_that_arrives_releases_the_old_credential_before_a_later_start(rotated, rotation_document):
+    kept = rotated.device.leftovers()
+    assert kept
+    for topic in (f"{JOBS}/$next/get/accepted", f"{JOBS}/job-1/update/accepted", f"{ROTATION}/commit/accepted"):
+        rotated.cloud.send(topic, {"jobId": "job-1"})
+    rotated.cloud.send(f"{ROTATION}/commit/rejected", {"errorMsg": "no"})
+    rotated.cloud.device = None
+    rotated.run(3600)
+    rotated.device.connect()
+    rotated.run(36 * 3600)
+    assert rotated.device.leftovers() == kept
+    rotated.start_later()
+    assert rotated.device.leftovers() == []
+
+
+def test_a_committed_credential_that_does_not_connect_at_a_later_start_yields_to_the_old_one(rotated):
+    new = rotated.device.certificate_in_place()
+    rotated.cloud.registry = {rotated.first_certificate}
+    rotated.device.switch_on()
+    rotated.run(3 * 3600)
+    assert rotated.device.certificate_in_place() == rotated.first_certificate
+    assert rotated.cloud.device is rotated.device
+    rotated.start_later()
+    assert rotated.device.holds_a_working_credential()
+    rotated.cloud.registry = {new}  # not removed, but late to be seen everywhere
+    rotated.cloud.device = None
+    rotated.run(24 * 3600)
+    rotated.device.switch_on()
+    rotated.run(3600)
+    assert rotated.device.certificate_in_place() == new
+    rotated.assert_sound()
+
+
+def test_a_later_start_without_network_is_no_proof_against_the_new_credential(rotated):
+    new = rotated.device.certificate_in_place()
+    connect = rotated.cloud.connect
+    rotated.cloud.connect = lambda _device: False
+    rotated.device.switch_on()
+    rotated.run(1800)
+    assert rotated.device.restarts == 1
+    rotated.run(3 * 24 * 3600)
+    assert rotated.device.restarts < 30
+    rotated.cloud.connect = connect
+    rotated.run(24 * 3600)
+    assert rotated.device.certificate_in_place() == new
+    rotated.assert_sound()
+
+
+def test_an_old_credential_that_is_retired_late_while_it_lies_in_place_again_yields_to_the_new_one(rotated):
+    """What removes it may still be on its way, from before it connected again."""
+    new = rotated.device.certificate_in_place()
+    rotated.cloud.registry = {rotated.first_certificate, new}
+    rotated.cloud.refuse_connection = lambda certificate: certificate == new  # for whatever reason, for now
+    rotated.device.switch_on()
+    rotated.run(3 * 3600)
+    assert rotated.cloud.device.certificate_in_place() == rotated.first_certificate
+    rotated.cloud.refuse_connection = lambda _certificate: False
+    rotated.cloud.retire(rotated.first_certificate)
+    rotated.run(36 * 3600)
+    assert rotated.cloud.device.certificate_in_place() == new
+    rotated.assert_sound()
+
+
+def canceled_when_it_asks(world):
+    def create(message, _principal):
+        world.cloud.end_job(message["jobId"], "CANCELED")
+        return {"errorMsg": "no rotation in progress"}
+
+    world.cloud.create = create
+
+
+ENDINGS = {
+    "succeeds": lambda _world: None,
+    "is refused a certificate": lambda world: setattr(world.cloud, "create", lambda *_: {"errorMsg": "no"}),
+    "is canceled when it asks": canceled_when_it_asks,
+    "cannot connect": lambda world: setattr(
+        world.cloud, "refuse_connection", lambda certificate: certificate not in world.known
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_rotation_that_begins_meanwhile_leaves_both_kept_until_it_installs(rotated, rotation_document, ending):
+    second = rotated.device.certificate_in_place()
+    rotated.known = {rotated.first_certificate, second}
+    ENDINGS[ending](rotated)
+    rotated.cloud.create_job("job-2", rotation_document())
+    rotated.run(600)
+    if ending == "succeeds":
+        assert rotated.cloud.status("job-2") == "SUCCEEDED"
+        assert rotated.device.certificate_in_place() not in rotated.known
+    else:
+        assert rotated.cloud.status("job-2") in ("FAILED", "CANCELED")
+        assert rotated.device.certificate_in_place() == second
+        if ending != "cannot connect":  # nothing in place was touched
+            rotated.cloud.registry = {rotated.first_certificate}
+            rotated.device.switch_on()
+            rotated.run(3 * 3600)
+            assert rotated.device.certificate_in_place() == rotated.first_certificate
+            rotated.cloud.registry = {rotated.first_certificate, second}
+            rotated.cloud.retire(rotated.first_certificate)
+            rotated.run(36 * 3600)
+    rotated.assert_sound()
+
+
+@pytest.mark.parametrize("refuse", [False, True], ids=["second rotation", "second rotation rolled back"])
+@pytest.mark.parametrize("store", ["files", pytest.param("softhsm", marks=pytest.mark.soak)])
+def test_a_device_stopped_at_any_point_of_a_rotation_that_begins_meanwhile(
+    begin, rotation_document, store, refuse, capsys
+):
+    def begun(injector):
+        world = begin(store, injector)
+        world.cloud.create_job(document=rotation_document())
+        world.run(60)
+        second = world.device.certificate_in_place()
+        if refuse:
+            world.cloud.refuse_connection = lambda c: c not in (world.first_certificate, second)
+        world.cloud.create_job("job-2", rotation_document())
+        return world, len(injector.points)
+
+    counter = Injector()
+    world, first = begun(counter)
+    run_until_calm(world, power_cut=True)
+    assert world.cloud.status("job-2") == ("FAILED" if refuse else "SUCCEEDED")
+    outcomes = {}
+    for index in range(first, len(counter.points)):
+        injector = Injector()
+        world, _ = begun(injector)
+        injector.kill_at(index)
+        run_until_calm(world, power_cut=True)
+        try:
+            world.assert_sound()
+        except AssertionError as error:
+            raise AssertionError(f"killed at {index} ({counter.points[index]}): {error}") from error
+        outcomes[world.cloud.status("job-2")] = outcomes.get(world.cloud.status("job-2"), 0) + 1
+        world.device.discard()
+    with capsys.disabled():
+        print(f"\n{store}: {len(counter.points) - first} crash points, then {outcomes}", end=" ")  # noqa: T201  # how exhaustive
+
+
+STEPS_BEFORE = {
+    "PREPARING",
+    "CREATING",
+    "INSTALLING",
+    "CONNECTING",
+    "SWITCHING",
+    "RECONNECTING",
+    "RETRYING",
+    "REPORTING",
+}
+KEYS_BEFORE = {
+    "schema", "step", "job_id", "key_type", "signing_algorithm", "outcome", "reason", "target", "starts", "swaps",
+    "notes",
+}  # fmt: skip
+
+
+def as_written_before(record):
+    """The journal of a component that knew nothing of what is kept."""
+    content = json.loads(journal.encode(record))
+    return json.dumps({key: content[key] for key in KEYS_BEFORE}).encode()
+
+
+@pytest.mark.parametrize("step", Step)
+def test_a_journal_of_before_anything_was_kept_is_read_as_it_was_meant(step):
+    record = Record(step, "job-1", outcome=ExecutionStatus.SUCCEEDED, starts=2, swaps=1, notes={"oldId": "0a"})
+    assert journal.decode(as_written_before(record)) == record
+    assert resume_state(record) is State(step.value)
+
+
+def test_a_component_of_before_settles_what_this_one_keeps(rotated):
+    """It knows every step and every key that stands there, and ignores the rest."""
+    content = json.loads((rotated.device.folder / "journal.json").read_text())
+    assert content["step"] in STEPS_BEFORE
+    assert content["schema"] == journal.SCHEMA
+    assert set(content) >= KEYS_BEFORE
+    before = journal.decode(as_written_before(journal.decode(json.dumps(content).encode())))
+    Journal(rotated.device.folder / "journal.json", System()).save(before)
+    rotated.start_later()
+    assert rotated.device.leftovers() == []
+    rotated.assert_sound()
+
+
+def test_a_rotation_that_a_component_of_before_had_committed_is_finished(rotated):
+    """It had let go of the old credential already, or not quite yet."""
+    record = Record(Step.REPORTING, "job-1", outcome=ExecutionStatus.SUCCEEDED)
+    (rotated.device.folder / "journal.json").write_bytes(as_written_before(record))
+    rotated.start_later()
+    assert rotated.cloud.status() == "SUCCEEDED"
+    assert rotated.device.leftovers() == []
