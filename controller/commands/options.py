@@ -69,6 +69,13 @@ def add_fleet(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="what is known of the fleet's certificates (default: one per account and region in the user's cache)",
     )
+    group.add_argument(
+        "--lock-timeout",
+        type=duration,
+        default=timedelta(minutes=30),
+        metavar="DURATION",
+        help="how long to wait for another certfleet that is refreshing the same inventory (default: 30m)",
+    )
 
 
 def add_overrides(parser: ArgumentParser) -> None:

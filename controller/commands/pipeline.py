@@ -16,6 +16,7 @@ from controller.commands.progress import progress_on
 from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, load, read_bundle
 from controller.errors import CertfleetError, ExitCode
 from controller.fleet import ActAs, AwsSession, Inventory, refresh
+from controller.fleet.lock import Patience
 from controller.reconcile.assess import assess_fleet
 from controller.reconcile.device import Device, FleetState
 from controller.reconcile.finding import Assessment
@@ -135,9 +136,11 @@ def tell_on_stderr(context: Context, failures: tuple[FleetFailure, ...], silent:
 def observe(context: Context, desired: DesiredState, act_as: ActAs = ActAs.READER) -> Iterator[Observed]:
     """Bring the inventory of one fleet up to date, and hold it open; who goes on to change something is the WRITER."""
     now = context.now()
-    path = context.arguments.inventory or default_inventory(desired.fleet)
+    given: Path | None = context.arguments.inventory
+    path = given or default_inventory(desired.fleet)
+    patience = Patience(context.arguments.lock_timeout.total_seconds(), context.say)
     session = AwsSession(desired.fleet, act_as)
-    with Inventory(path) as inventory:
+    with Inventory(path, patience=patience, tell=context.say, is_cache=given is None) as inventory:
         with progress_on(context.stderr) as tell:
             state = refresh(session, inventory, desired, now, tell)
         yield Observed(desired, state, session, inventory, now)

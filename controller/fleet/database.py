@@ -1,22 +1,27 @@
 """The inventory's SQLite file: opened, checked, locked; its failures are InventoryErrors with a remedy.
 
-WAL lets readers go on beside the one writer, and every commit survives kill -9. The writer holds a
-lock in a file beside it, which the operating system releases however the process ends.
+WAL lets readers go on beside the one writer, and every commit survives kill -9. What stands in the file is
+held to its schema before a row is read: a trigger or a view that somebody planted would tell us what it likes.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from controller.errors import InventoryError
-from controller.fleet.schema import APPLICATION_ID, SCHEMA, VERSION
+from controller.fleet.lock import touch_private
+from controller.fleet.schema import APPLICATION_ID, VERSION, build, expected_objects, objects
 
 BUSY_SECONDS = 10.0
 _SQLITE_HEADER = b"SQLite format 3\x00"
+_APPLICATION_ID_AT = 68  # bytes into the file (SQLite file format)
+
+
+class UnusableInventoryError(InventoryError):
+    """It cannot be used as it is, and could be rebuilt from AWS."""
 
 
 class Database:
@@ -40,6 +45,8 @@ class Database:
             yield
         except sqlite3.OperationalError as error:
             raise self._explain(error) from error
+        except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+            raise  # a defect of ours, and no fault of the file
         except sqlite3.DatabaseError as error:
             raise self._damaged(str(error)) from error
         except OSError as error:
@@ -71,36 +78,24 @@ class Database:
             finally:
                 connection.close()
 
-    @contextmanager
-    def only_writer(self) -> Iterator[None]:
-        """Be the only one who writes; InventoryError if another still is after the busy time."""
-        lock = self.path.with_name(self.path.name + ".lock")
+    def clear(self) -> None:
+        """Forget everything but whose registry this is."""
+        with self.transaction() as connection:
+            for kind, name, _ in expected_objects(VERSION):
+                if kind == "table" and name != "binding":
+                    connection.execute(f"DELETE FROM {name}")  # noqa: S608 (a name of ours)
+            connection.execute("UPDATE binding SET run = 0, refreshed_at = NULL, jobs_listed_at = NULL")
+
+    def empty(self) -> None:
+        """Put everything into the one file; nothing is left in its companions."""
         with self.errors():
-            _touch_private(lock)
-            connection = sqlite3.connect(
-                lock, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
-            )
-        try:
-            try:
-                connection.execute("PRAGMA journal_mode = MEMORY")
-                connection.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
-                raise InventoryError(
-                    f"another certfleet is refreshing the inventory {self.path} "
-                    f"(waited {self._busy_seconds:g} s for it)",
-                    "wait until it has ended, or give this run an inventory file of its own",
-                ) from error
-            except sqlite3.DatabaseError as error:
-                raise self._damaged(f"its lock file {lock.name}: {error}") from error
-            yield
-        finally:
-            connection.close()
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _require_own_file(self) -> None:
         """Refuse a file that is not ours before SQLite writes a byte to it."""
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            _touch_private(self.path)
+            touch_private(self.path)
             return
         with self.path.open("rb") as file:
             header = file.read(100)
@@ -131,39 +126,43 @@ class Database:
             self.path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
         )
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cache_size = -65536")  # KiB
         return connection
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         application, version = self._identity(connection)
-        if (application, version) == (0, 0):
+        if application not in (0, APPLICATION_ID):
+            raise self._of_another_program(f" (application id {application:#x})")
+        if version < VERSION:
             connection.execute("BEGIN IMMEDIATE")
-            if self._identity(connection) == (0, 0):
-                self._create(connection)
-            connection.commit()
             application, version = self._identity(connection)
-        if application != APPLICATION_ID:
-            raise InventoryError(
-                f"{self.path} is the database of another program (application id {application:#x}), "
-                "not a certfleet inventory",
-                "name another file; this one was not touched",
-            )
-        if version != VERSION:
-            raise InventoryError(
+            self._require_schema(connection, version)
+            build(connection, since=version)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.commit()
+            version = VERSION
+        if version > VERSION:
+            raise UnusableInventoryError(
                 f"the inventory {self.path} has schema version {version}; this certfleet knows version {VERSION}",
-                "upgrade certfleet, or name another file; deleting this one is safe too, it is rebuilt from AWS",
+                self._delete_it,
             )
+        self._require_schema(connection, version)
 
-    def _create(self, connection: sqlite3.Connection) -> None:
-        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise InventoryError(
-                f"{self.path} is the database of another program, not a certfleet inventory",
-                "name another file; this one was not touched",
-            )
-        for statement in SCHEMA.split(";\n"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+    def _require_schema(self, connection: sqlite3.Connection, version: int) -> None:
+        found, expected = objects(connection), expected_objects(version)
+        if found == expected:
+            return
+        if version == 0:
+            raise self._of_another_program("")
+        names = sorted({f"{kind} {name}" for kind, name, _ in found ^ expected})
+        raise self._damaged(f"its schema is not certfleet's: {', '.join(names[:3])}")
+
+    def _of_another_program(self, detail: str) -> InventoryError:
+        return InventoryError(
+            f"{self.path} is the database of another program{detail}, not a certfleet inventory",
+            "name another file; this one was not touched",
+        )
 
     @staticmethod
     def _identity(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -186,12 +185,16 @@ class Database:
         )
 
     def _damaged(self, detail: str) -> InventoryError:
-        return InventoryError(
-            f"the inventory {self.path} is damaged: {detail}",
-            f"delete it (rm {self.path}*): it holds nothing of its own and is rebuilt from AWS by the next run",
-        )
+        return UnusableInventoryError(f"the inventory {self.path} is damaged: {detail}", self._delete_it)
+
+    @property
+    def _delete_it(self) -> str:
+        return f"delete it (rm {self.path}*): it holds nothing of its own and is rebuilt from AWS by the next run"
 
 
-def _touch_private(path: Path) -> None:
-    """Make a file that only its owner may read, so that SQLite gives its companions the same mode."""
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+def is_inventory(path: Path) -> bool:
+    """Whether a file is marked as one of ours, whatever has become of the rest of it."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    mark = header[_APPLICATION_ID_AT : _APPLICATION_ID_AT + 4]
+    return header.startswith(_SQLITE_HEADER) and mark == APPLICATION_ID.to_bytes(4, "big")

@@ -6,14 +6,16 @@ nothing secret and nothing of its own: deleted, it is rebuilt from AWS.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from controller.errors import InventoryError
-from controller.fleet.database import BUSY_SECONDS, Database
+from controller.fleet.database import BUSY_SECONDS, Database, UnusableInventoryError, is_inventory
 from controller.fleet.devices import stream_devices
+from controller.fleet.lock import Patience, only_writer
 from controller.reconcile.device import Device, FleetState
 from controller.reconcile.policy import DesiredState, Fleet
 
@@ -21,12 +23,44 @@ from controller.reconcile.policy import DesiredState, Fleet
 class Inventory:
     """One inventory file, made where it is missing; raises InventoryError where it cannot be used.
 
-    Safe under kill -9 at any instant. Many may read while one refreshes; ``busy_seconds`` is how long
-    a second refresh waits for the first.
+    A file of ours that is damaged, or of another version, is rebuilt, and ``tell`` told in one line; so is
+    whatever lies at ``path`` where that is nobody's but ours (``is_cache``). Safe under kill -9 at any
+    instant. Many may read while one refreshes; ``patience`` is how long a second refresh waits for the first.
     """
 
-    def __init__(self, path: Path | str, *, busy_seconds: float = BUSY_SECONDS) -> None:
-        self.database = Database(Path(path), busy_seconds)
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        patience: Patience | None = None,
+        tell: Callable[[str], None] = lambda _text: None,
+        is_cache: bool = False,
+    ) -> None:
+        self._path, self._patience, self._tell = Path(path), patience or Patience(), tell
+        try:
+            self.database = self._open()
+        except UnusableInventoryError as error:
+            if not (is_cache or is_inventory(self._path)):
+                raise
+            self.database = self._rebuilt(error)
+
+    def _rebuilt(self, why: InventoryError) -> Database:
+        with only_writer(self._path, self._patience):
+            try:
+                return self._open()  # another run may have been faster
+            except UnusableInventoryError:
+                for file in self._path.parent.glob(f"{self._path.name}*"):
+                    if not file.name.endswith(".lock"):
+                        file.unlink()
+                self._tell(f"{why}; it is built anew from AWS")
+                return self._open()
+
+    def _open(self) -> Database:
+        return Database(self._path, min(BUSY_SECONDS, self._patience.seconds))
+
+    def only_writer(self) -> AbstractContextManager[None]:
+        """Be the only one who refreshes; InventoryError where another still does when patience ends."""
+        return only_writer(self._path, self._patience)
 
     def __enter__(self) -> Self:
         return self
@@ -40,18 +74,39 @@ class Inventory:
         """Close the file."""
         self.database.close()
 
-    def bind(self, fleet: Fleet) -> None:
-        """Tie a new inventory to the fleet's account and region; InventoryError where it is tied to others."""
+    def bind(self, fleet: Fleet, endpoint: str) -> None:
+        """Tie a new inventory to account, region and the endpoint of ``iot``; InventoryError where it is of others.
+
+        One of the same account that another endpoint filled (a sandbox, or AWS itself) is begun anew.
+        """
         with self.database.transaction() as connection:
-            row = connection.execute("SELECT account, region FROM binding").fetchone()
-            if row is None:
-                connection.execute("INSERT INTO binding (account, region) VALUES (?, ?)", (fleet.account, fleet.region))
-        if row is not None and row != (fleet.account, fleet.region):
+            row = connection.execute("SELECT account, region, endpoint FROM binding").fetchone()
+        if row is None:
+            self._tie(fleet, endpoint)
+        elif row[:2] != (fleet.account, fleet.region):
             raise InventoryError(
                 f"the inventory {self.database.path} is of account {row[0]} in {row[1]}, "
                 f"but Fleet {fleet.name!r} is account {fleet.account} in {fleet.region}",
                 "name another inventory file for this fleet",
             )
+        elif row[2] != endpoint:
+            is_older_and_of_aws = row[2] is None and ".amazonaws." in endpoint
+            if not is_older_and_of_aws:
+                self.begin_anew(f"was filled from {row[2] or 'an unknown endpoint'}, this run speaks to {endpoint}")
+            self._tie(fleet, endpoint)
+
+    def begin_anew(self, why: str) -> None:
+        """Forget everything, for what it says is of another world."""
+        self._tell(f"the inventory {self.database.path} {why}; it is built anew")
+        self.database.clear()
+
+    def _tie(self, fleet: Fleet, endpoint: str) -> None:
+        with self.database.transaction() as connection:
+            if connection.execute("UPDATE binding SET endpoint = ?", (endpoint,)).rowcount == 0:
+                connection.execute(
+                    "INSERT INTO binding (account, region, endpoint) VALUES (?, ?, ?)",
+                    (fleet.account, fleet.region, endpoint),
+                )
 
     def devices(
         self, desired: DesiredState, state: FleetState, *, only: Collection[str] | None = None

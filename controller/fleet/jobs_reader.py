@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from controller.fleet.aws import AwsSession
 from controller.fleet.database import Database
+from controller.fleet.jobs_list import ENDED, JobsLister, JobSummary, mark_ended
 from controller.fleet.progress import Progress
 from controller.fleet.work import Work
 from controller.reconcile.device import DeviceExecution, RotationJob, execution_status
@@ -25,22 +24,13 @@ from protocol.job_document import is_rotation
 from protocol.messages import ExecutionStatus
 from protocol.names import COMPONENT_VERSION_KEY, FAILURE_REASON_KEY
 
-LOOK_BACK = timedelta(days=45)  # of ended jobs; failures older than this no longer count
-MAX_ENDED_PAGES = 4  # per status, of 250 jobs each
-MAX_NEW_ENDED = 100  # ended jobs not seen before that one run looks into; the rest follow in later runs
+MAX_NEW_ENDED = 100  # ended jobs of others that one run looks into; the rest follow in later runs
+_UNREAD = (
+    "SELECT id, status, created_at, completed_at, is_continuous "
+    "FROM jobs WHERE NOT is_read ORDER BY created_at DESC, id"
+)
+_OPEN = "SELECT id FROM jobs WHERE is_rotation AND NOT is_final ORDER BY id"
 MAX_REASONS = 200  # failure reasons asked for in one run, newest first; one call each
-_ENDED = ("COMPLETED", "CANCELED")
-
-
-@dataclass(frozen=True, slots=True)
-class _Summary:
-    """A job as ListJobs shows it."""
-
-    job_id: str
-    status: str
-    created_at: float
-    completed_at: float | None
-    is_continuous: bool
 
 
 class JobsReader:
@@ -55,20 +45,20 @@ class JobsReader:
 
     def run(self) -> None:
         """Read jobs, executions and failure reasons; things whose rotation has ended are marked to be read."""
-        summaries = {summary.job_id: summary for summary in self._list()}
-        with self._database.transaction() as connection:
-            self._drop_others(connection, summaries)
-            known = {row[0]: row[1:] for row in connection.execute("SELECT id, is_rotation, is_final FROM jobs")}
+        summaries = JobsLister(self._session, self._database, self._now).run()
+        with self._database.errors():
+            connection = self._database.connection
+            unread = [JobSummary(*row) for row in connection.execute(_UNREAD)]
+            open_ids = [job_id for (job_id,) in connection.execute(_OPEN) if job_id in summaries]
         work = Work()
-        for summary in _unknown(summaries, known):
+        for summary in _to_look_into(unread):
             self._look_into(work, summary)
-        for job_id, (rotates, is_final) in sorted(known.items()):
-            if rotates and not is_final:
-                self._read_executions(work, summaries[job_id])
+        for job_id in open_ids:
+            self._read_executions(work, summaries[job_id])
         work.run()
         self._read_reasons()
 
-    def _look_into(self, work: Work, summary: _Summary) -> None:
+    def _look_into(self, work: Work, summary: JobSummary) -> None:
         """Find out what a job is; if it is a rotation, read its executions."""
 
         def then(identity: tuple[Any, ...]) -> None:
@@ -79,7 +69,7 @@ class JobsReader:
 
         work.add(lambda: self._identify(summary), then)
 
-    def _read_executions(self, work: Work, summary: _Summary) -> None:
+    def _read_executions(self, work: Work, summary: JobSummary) -> None:
         def call() -> list[dict[str, Any]] | None:
             return self._session.find_all("ListJobExecutionsForJob", "executionSummaries", jobId=summary.job_id)
 
@@ -93,33 +83,7 @@ class JobsReader:
         self._done += 1
         self._progress("jobs", self._done, None)
 
-    def _list(self) -> Iterator[_Summary]:
-        for answer in self._session.pages("ListJobs", status="IN_PROGRESS"):
-            yield from map(_summary, answer["jobs"])
-        oldest = (self._now - LOOK_BACK).timestamp()
-        for status in _ENDED:
-            for number, answer in enumerate(self._session.pages("ListJobs", status=status), 1):
-                recent = [
-                    one for one in map(_summary, answer["jobs"]) if (one.completed_at or one.created_at) >= oldest
-                ]
-                yield from recent
-                if number == MAX_ENDED_PAGES or not recent:
-                    break
-
-    def _drop_others(self, connection: sqlite3.Connection, summaries: dict[str, _Summary]) -> None:
-        """Forget jobs that are no longer listed, or whose id was taken by another; note the new status of the rest."""
-        for job_id, created_at in connection.execute("SELECT id, created_at FROM jobs").fetchall():
-            summary = summaries.get(job_id)
-            if summary is None or summary.created_at != created_at:
-                self._mark_ended(connection, job_id, frozenset())
-                connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
-            else:
-                connection.execute(
-                    "UPDATE jobs SET status = ?, completed_at = ? WHERE id = ?",
-                    (summary.status, summary.completed_at, job_id),
-                )
-
-    def _identify(self, summary: _Summary) -> tuple[bool, str | None, str | None, str]:
+    def _identify(self, summary: JobSummary) -> tuple[bool, str | None, str | None, str]:
         """(is a rotation, policy, commit, targets as JSON): two calls, once for each job."""
         answer = self._session.find("iot", "GetJobDocument", jobId=summary.job_id) or {}
         document = _parsed(answer.get("document"))
@@ -127,36 +91,25 @@ class JobsReader:
         if ours is None and not is_rotation(document):
             return False, None, None, "[]"
         description = self._session.find("iot", "DescribeJob", jobId=summary.job_id) or {}
-        policy = document.get("policy") or (ours.policy if ours else None)
+        policy = _text(document.get("policy")) or (ours.policy if ours else None)
         targets = description.get("job", {}).get("targets", [])
-        return True, policy, document.get("commit"), json.dumps(targets)
+        return True, policy, _text(document.get("commit")), json.dumps(targets)
 
-    def _keep_job(self, summary: _Summary, identity: tuple[Any, ...]) -> None:
+    def _keep_job(self, summary: JobSummary, identity: tuple[Any, ...]) -> None:
         is_a_rotation, policy, commit, targets = identity
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT INTO jobs (id, created_at, status, completed_at, is_rotation, is_continuous, policy, "
-                "commit_hash, targets) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    summary.job_id,
-                    summary.created_at,
-                    summary.status,
-                    summary.completed_at,
-                    is_a_rotation,
-                    summary.is_continuous,
-                    policy,
-                    commit,
-                    targets,
-                ),
+                "UPDATE jobs SET is_read = 1, is_rotation = ?, policy = ?, commit_hash = ?, targets = ? WHERE id = ?",
+                (is_a_rotation, policy, commit, targets, summary.job_id),
             )
 
-    def _keep_executions(self, summary: _Summary, entries: list[dict[str, Any]]) -> None:
+    def _keep_executions(self, summary: JobSummary, entries: list[dict[str, Any]]) -> None:
         rows = [_execution_row(summary.job_id, entry) for entry in entries]
         running = frozenset(
             row["thing"] for row in rows if execution_status(row["status"]) is ExecutionStatus.IN_PROGRESS
         )
         with self._database.transaction() as connection:
-            self._mark_ended(connection, summary.job_id, running)
+            mark_ended(connection, summary.job_id, running)
             connection.execute("CREATE TEMP TABLE IF NOT EXISTS listed (thing TEXT PRIMARY KEY)")
             connection.execute("DELETE FROM listed")
             connection.executemany("INSERT OR IGNORE INTO listed VALUES (:thing)", rows)
@@ -166,18 +119,8 @@ class JobsReader:
             )
             connection.executemany(_UPSERT_EXECUTION, rows)
             # Cancelling a job lets executions in progress run on.
-            is_final = summary.status in _ENDED and not running
+            is_final = summary.status in ENDED and not running
             connection.execute("UPDATE jobs SET is_final = ? WHERE id = ?", (is_final, summary.job_id))
-
-    @staticmethod
-    def _mark_ended(connection: sqlite3.Connection, job_id: str, still_running: frozenset[str]) -> None:
-        """Have the things read again whose execution was in progress and is no longer."""
-        rows = connection.execute(
-            "SELECT thing FROM executions WHERE job_id = ? AND status = 'IN_PROGRESS'", (job_id,)
-        ).fetchall()
-        connection.executemany(
-            "UPDATE things SET must_read = 1 WHERE name = ?", [row for row in rows if row[0] not in still_running]
-        )
 
     def _read_reasons(self) -> None:
         with self._database.errors():
@@ -245,25 +188,14 @@ def _job(row: tuple[Any, ...], executions: dict[str, DeviceExecution]) -> Rotati
     )
 
 
-def _unknown(summaries: dict[str, _Summary], known: dict[str, Any]) -> list[_Summary]:
-    """Jobs never looked into: all in flight, and the newest of those that have ended."""
-    unknown = sorted(
-        (summary for summary in summaries.values() if summary.job_id not in known),
-        key=lambda summary: (summary.status in _ENDED, -summary.created_at, summary.job_id),
-    )
-    in_flight = sum(summary.status not in _ENDED for summary in unknown)
-    return unknown[: in_flight + MAX_NEW_ENDED]
-
-
-def _summary(entry: dict[str, Any]) -> _Summary:
-    completed = entry.get("completedAt")
-    return _Summary(
-        entry["jobId"],
-        entry["status"],
-        entry["createdAt"].timestamp(),
-        completed.timestamp() if completed else None,
-        entry.get("targetSelection") == "CONTINUOUS",
-    )
+def _to_look_into(unread: list[JobSummary]) -> list[JobSummary]:
+    """All in flight, all of ours, and the newest of the others that have ended."""
+    now: list[JobSummary] = []
+    later: list[JobSummary] = []
+    for summary in unread:
+        is_foreign = summary.status in ENDED and parse_job_id(summary.job_id) is None
+        (later if is_foreign else now).append(summary)
+    return now + later[:MAX_NEW_ENDED]
 
 
 def _execution_row(job_id: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -290,6 +222,11 @@ ON CONFLICT (job_id, thing) DO UPDATE SET
     status = :status, queued_at = :queued_at, started_at = :started_at,
     last_updated_at = :last_updated_at, number = :number
 """
+
+
+def _text(value: Any) -> str | None:
+    """A text of a document that anyone may have written."""
+    return value if isinstance(value, str) else None
 
 
 def _parsed(document: str | None) -> dict[str, Any]:

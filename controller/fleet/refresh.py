@@ -51,15 +51,15 @@ def refresh(
     options: RefreshOptions = RefreshOptions(),
 ) -> FleetState:
     """Bring the inventory up to date with AWS; raises FleetError or InventoryError, and can be run again."""
-    session.verify()
-    inventory.bind(desired.fleet)
+    endpoint = str(session.client("iot").meta.endpoint_url)
     database = inventory.database
-    with database.only_writer():
+    with inventory.only_writer():
+        inventory.bind(desired.fleet, endpoint)
         group_arns = _group_arns(session, desired)
         is_stock = options.backend == "ask" and is_stock_backend(session)
         is_ours = options.backend == "ask" and not is_stock
         deployment, unknown = read_deployment(session) if is_ours else (None, None)
-        issuers = _issuers(session, database, desired)
+        issuers = _issuers(session, inventory, desired)
         Lister(session, database, now, progress).run(group_arns)
         JobsReader(session, database, now, progress).run()
         HealthReader(session, database, now).run()
@@ -103,23 +103,34 @@ def _group_arns(session: AwsSession, desired: DesiredState) -> dict[str, str]:
     return arns
 
 
-def _issuers(session: AwsSession, database: Database, desired: DesiredState) -> list[IssuerKey]:
-    """The private CAs of the desired state; a CA's key never changes, so each is fetched once."""
+def _issuers(session: AwsSession, inventory: Inventory, desired: DesiredState) -> list[IssuerKey]:
+    """The private CAs of the desired state; one that shows another key than before is of another world, as is all else.
+
+    One call for each; one that cannot be asked any more is believed to be what it was.
+    """
+    database = inventory.database
     with database.errors():
         stored = dict(database.connection.execute("SELECT arn, pem FROM issuers"))
-    issuers: dict[str, IssuerKey] = {}
+    known = {arn: IssuerKey.from_pem(arn, pem) for arn, pem in stored.items()}
+    found: dict[str, tuple[IssuerKey, str]] = {}
     for _, authority in sorted(desired.authorities.items()):
-        if authority.arn is None or authority.arn in issuers:
-            continue
-        if authority.arn in stored:
-            issuers[authority.arn] = IssuerKey.from_pem(authority.arn, stored[authority.arn])
-            continue
-        issuer, pem = fetch_issuer(session, authority)
-        issuers[authority.arn] = issuer
-        with database.transaction() as connection:
-            connection.execute("INSERT INTO issuers VALUES (?, ?, ?)", (issuer.arn, issuer.key, pem))
-            prove_again(connection, issuer)
-    return list(issuers.values())
+        if authority.arn is not None and authority.arn not in found:
+            try:
+                found[authority.arn] = fetch_issuer(session, authority)
+            except FleetError:
+                if authority.arn not in known:
+                    raise
+                found[authority.arn] = known[authority.arn], stored[authority.arn]
+    changed = [arn for arn, (issuer, _) in found.items() if arn in known and known[arn].key != issuer.key]
+    if changed:
+        inventory.begin_anew(f"knows {changed[0]} with another key than it has")
+        known.clear()
+    for issuer, pem in found.values():
+        if issuer.arn not in known:
+            with database.transaction() as connection:
+                connection.execute("INSERT INTO issuers VALUES (?, ?, ?)", (issuer.arn, issuer.key, pem))
+                prove_again(connection, issuer)
+    return [issuer for issuer, _ in found.values()]
 
 
 def _things_to_read(database: Database, run: int, options: RefreshOptions) -> list[str]:

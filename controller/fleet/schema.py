@@ -6,12 +6,12 @@ Nothing here is secret, and nothing here is the only copy: a deleted file is reb
 
 from __future__ import annotations
 
+import sqlite3
+from functools import cache
 from typing import Final
 
 APPLICATION_ID: Final = 0x43464C54  # "CFLT"
-VERSION: Final = 1
-
-SCHEMA: Final = """
+_FIRST: Final = """
 CREATE TABLE binding (             -- one row: whose registry this is
     account TEXT NOT NULL,
     region TEXT NOT NULL,
@@ -111,3 +111,41 @@ CREATE TABLE member_listing (
     PRIMARY KEY (thing, group_name)
 ) WITHOUT ROWID;
 """
+_SECOND: Final = """
+-- of the service iot: a sandbox is another world
+ALTER TABLE binding ADD COLUMN endpoint TEXT;
+-- when the ended jobs were last listed to the end
+ALTER TABLE binding ADD COLUMN jobs_listed_at REAL;
+-- 0: ended, and nobody has looked what it was yet
+ALTER TABLE jobs ADD COLUMN is_read INTEGER NOT NULL DEFAULT 1;
+"""
+
+STEPS: Final = (_FIRST, _SECOND)
+"""What makes each version out of the one before, from nothing on: old files and new ones end up alike."""
+
+VERSION: Final = len(STEPS)
+
+
+def build(connection: sqlite3.Connection, since: int = 0, until: int = VERSION) -> None:
+    """Take a database from one version to another."""
+    for step in STEPS[since:until]:
+        for statement in step.split(";\n"):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {until}")
+
+
+def objects(connection: sqlite3.Connection) -> frozenset[tuple[str, str, str]]:
+    """Tables, indices, and whatever else stands in a database: type, name and text of each."""
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return frozenset(tuple(row) for row in rows)
+
+
+@cache
+def expected_objects(version: int) -> frozenset[tuple[str, str, str]]:
+    """The objects of a version, and no others."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        build(connection, until=version)
+        return objects(connection)
+    finally:
+        connection.close()

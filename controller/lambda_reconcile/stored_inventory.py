@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from controller.errors import InventoryError
 from controller.fleet import Inventory
 from controller.reconcile.policy import Fleet
 
@@ -28,17 +27,11 @@ class StoredInventory:
 
     def open(self) -> Inventory:
         """The inventory, anew where the kept one cannot be used."""
-        try:
-            return Inventory(self._path)
-        except InventoryError as error:
-            self._say(f"the kept inventory cannot be used and is built anew: {error}")
-            self._remove()
-            return Inventory(self._path)
+        return Inventory(self._path, tell=self._say, is_cache=True)
 
     def keep(self, inventory: Inventory) -> bool:
         """Put everything into the one file, close it, and write it to the bucket; False where another was faster."""
-        with inventory.database.errors():
-            inventory.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        inventory.database.empty()
         inventory.close()
         try:
             self._version = self._bucket.write(self._version, self._path)

@@ -80,12 +80,28 @@ def test_authority_added_later_is_recognised_without_describing_again(registry, 
     assert authority_of.calls["DescribeCertificate"] == 0
 
 
-def test_ca_certificate_is_fetched_once_for_each_arn(registry, authority_of):
+def test_ca_certificate_is_asked_for_once_for_each_arn(registry, authority_of):
     registry.authorities |= {ARN: Issuer(name("one")).pem, OTHER_ARN: Issuer(name("two")).pem}
     authority_of(plant=ARN, same=ARN, other=OTHER_ARN)
     assert authority_of.calls["GetCertificateAuthorityCertificate"] == 2
-    authority_of(plant=ARN, other=OTHER_ARN)
-    assert authority_of.calls["GetCertificateAuthorityCertificate"] == 0
+
+
+def test_what_is_known_of_a_ca_that_has_another_key_is_of_another_world(registry, authority_of):
+    first, second = Issuer(name("plant")), Issuer(name("plant"))
+    for issuer in (first, second, first):
+        registry.authorities[ARN] = issuer.pem
+        registry.remove_certificate("c1")
+        registry.add_certificate("c1", "a-1", pem=issuer.certify(name("device"), issuer.key.public_key()))
+        assert authority_of(plant=ARN) == "plant", "the same id, under which another certificate was read before"
+
+
+def test_a_ca_that_cannot_be_asked_any_more_is_believed_to_be_what_it_was(registry, authority_of):
+    issuer = Issuer(name("plant"))
+    registry.authorities[ARN] = issuer.pem
+    give(registry, issuer.certify(name("device"), issuer.key.public_key()))
+    assert authority_of(plant=ARN) == "plant"
+    registry.faults["GetCertificateAuthorityCertificate"] = Fault("AccessDeniedException", 403, times=9)
+    assert authority_of(plant=ARN) == "plant"
 
 
 @pytest.mark.parametrize(

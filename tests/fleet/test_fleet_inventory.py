@@ -14,8 +14,13 @@ from killed_refresh import DEVICES, NOW, OPTIONS, build
 
 from controller.errors import ExitCode, InventoryError
 from controller.fleet import ActAs, AwsSession, Inventory, refresh
-from controller.fleet.schema import VERSION
+from controller.fleet.database import Database, UnusableInventoryError
+from controller.fleet.lock import Patience, only_writer
+from controller.fleet.schema import APPLICATION_ID, VERSION
+from controller.fleet.schema import build as build_schema
 from controller.reconcile.device import FleetState
+
+ENDPOINT = "https://iot.eu-west-1.amazonaws.com"
 
 
 @pytest.fixture
@@ -76,46 +81,94 @@ def test_certificates_described_before_the_kill_are_not_described_again(tmp_path
 
 def test_only_its_owner_may_read_the_file_and_its_companions(filled, tmp_path):
     with Inventory(filled) as inventory:
-        inventory.bind(build()[1].fleet)
+        inventory.bind(build()[1].fleet, ENDPOINT)
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
     assert len(modes) >= 3
     assert set(modes.values()) == {0o600}
 
 
-def test_file_of_a_newer_version_is_left_alone(filled):
-    connection = sqlite3.connect(filled)
-    connection.execute(f"PRAGMA user_version = {VERSION + 1}")
-    connection.close()
-    before = filled.read_bytes()
-
-    with pytest.raises(InventoryError, match=f"schema version {VERSION + 1}; this certfleet knows version 1") as raised:
-        Inventory(filled)
-    assert "upgrade certfleet" in raised.value.remedy
-    assert raised.value.exit_code is ExitCode.ERROR
-    assert filled.read_bytes() == before
+DAMAGES = {
+    "cut in the first page": lambda data: data[:1000],
+    "all but the first page overwritten": lambda data: data[:4096] + os.urandom(len(data) - 4096),
+    "cut in half": lambda data: data[: len(data) // 2],
+}
+NOT_OURS_ANY_MORE = {
+    "no database": lambda data: b"this is a text file, and quite long enough to be taken for something else" * 3,
+    "header zeroed": lambda data: data[:16] + bytes(84) + data[100:],
+}
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda data: b"this is a text file, and quite long enough to be taken for something else" * 3,
-        lambda data: data[:1000],
-        lambda data: data[:4096] + os.urandom(len(data) - 4096),
-        lambda data: data[: len(data) // 2],
-        lambda data: data[:16] + bytes(84) + data[100:],
-    ],
-    ids=["no database", "cut in the first page", "all but the first page overwritten", "cut in half", "header zeroed"],
-)
-def test_damaged_file_says_that_it_can_be_deleted_and_then_is_rebuilt(filled, damage):
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_file_is_rebuilt_and_told_in_one_line(filled, damage):
     filled.write_bytes(damage(filled.read_bytes()))
+    assert_rebuilt(filled, "is damaged")
+
+
+@pytest.mark.parametrize("damage", NOT_OURS_ANY_MORE.values(), ids=NOT_OURS_ANY_MORE)
+def test_a_file_that_may_be_of_others_is_refused_but_for_the_cache(filled, damage):
+    filled.write_bytes(damage(filled.read_bytes()))
+    before = filled.read_bytes()
     with pytest.raises(InventoryError, match=f"{filled} is damaged") as raised:
         Inventory(filled)
     assert raised.value.remedy.startswith(f"delete it (rm {filled}*)")
+    assert raised.value.exit_code is ExitCode.ERROR
+    assert filled.read_bytes() == before
+    assert_rebuilt(filled, "is damaged", is_cache=True)
 
-    for file in filled.parent.glob(f"{filled.name}*"):
-        file.unlink()
+
+def test_file_of_a_newer_version_is_rebuilt(filled):
+    changed(filled, f"PRAGMA user_version = {VERSION + 1}")
+    assert_rebuilt(filled, f"schema version {VERSION + 1}; this certfleet knows version {VERSION}")
+
+
+def test_file_of_the_first_version_is_read_on(path):
+    connection = sqlite3.connect(path)
+    build_schema(connection, until=1)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute("INSERT INTO binding VALUES ('123456789012', 'eu-west-1', 7, 1.0)")
+    connection.execute("INSERT INTO jobs VALUES ('j', 1.0, 'CANCELED', 2.0, 1, 0, 'p', 'c', '[]', 1)")
+    connection.commit()
+    connection.close()
+    told: list[str] = []
+    with Inventory(path, tell=told.append) as inventory:
+        row = inventory.database.connection.execute("SELECT id, is_read FROM jobs").fetchone()
+        inventory.bind(build()[1].fleet, "https://iot.eu-west-1.amazonaws.com")
+        run = inventory.database.connection.execute("SELECT run FROM binding").fetchone()
+    assert (row, run, told) == (("j", 1), (7,), [])
+
+
+FOREIGN = {
+    "a trigger": "CREATE TRIGGER hide AFTER INSERT ON attachments BEGIN DELETE FROM members; END",
+    "a view": "CREATE VIEW other AS SELECT * FROM things",
+    "a table": "CREATE TABLE notes (text TEXT)",
+    "an index": "CREATE INDEX mine ON things (last_seen)",
+    "another column": "ALTER TABLE things ADD COLUMN mine TEXT",
+    "a table less": "DROP TABLE unproven",
+}
+
+
+@pytest.mark.parametrize("statement", FOREIGN.values(), ids=FOREIGN)
+def test_a_file_with_foreign_objects_in_it_is_rebuilt_before_a_row_is_read(filled, statement):
+    changed(filled, statement)
+    assert_rebuilt(filled, "its schema is not certfleet's")
+
+
+def changed(path, statement):
+    connection = sqlite3.connect(path)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def assert_rebuilt(path, why, **how):
+    told: list[str] = []
+    with Inventory(path, tell=told.append, **how) as inventory:
+        assert inventory.database.connection.execute("SELECT count(*) FROM things").fetchone() == (0,)
+    (line,) = told
+    assert why in line
+    assert line.endswith("; it is built anew from AWS")
     registry, desired = build()
-    assert len(refresh_into(filled, registry, desired)[0]) == DEVICES
+    assert len(refresh_into(path, registry, desired)[0]) == DEVICES
 
 
 def test_one_page_that_is_lost_is_noticed_before_anything_is_read(filled):
@@ -127,8 +180,21 @@ def test_one_page_that_is_lost_is_noticed_before_anything_is_read(filled):
     whole = filled.read_bytes()
     for (page,) in pages:
         filled.write_bytes(whole[: (page - 1) * size] + bytes(size) + whole[page * size :])
-        with pytest.raises(InventoryError, match="is damaged"):
-            Inventory(filled)
+        with pytest.raises(UnusableInventoryError, match="is damaged"):
+            Database(filled)
+
+
+def test_inventory_of_another_endpoint_is_begun_anew(filled):
+    told: list[str] = []
+    fleet = build()[1].fleet
+    with Inventory(filled, tell=told.append) as inventory:
+        count = inventory.database.connection
+        inventory.bind(fleet, "https://iot.eu-west-1.amazonaws.com")
+        assert (told, count.execute("SELECT count(*) FROM things").fetchone()) == ([], (DEVICES,))
+        inventory.bind(fleet, "http://127.0.0.1:4566")
+        assert count.execute("SELECT count(*) FROM things").fetchone() == (0,)
+    (line,) = told
+    assert "was filled from https://iot.eu-west-1.amazonaws.com, this run speaks to http://127.0.0.1:4566" in line
 
 
 def test_full_disk_says_so_and_changes_nothing(filled):
@@ -187,20 +253,45 @@ def test_folder_in_place_of_the_file_is_an_error(tmp_path):
         Inventory(tmp_path)
 
 
-def test_second_refresh_at_the_same_time_is_refused_with_a_clear_message(filled):
-    registry, desired = build()
-    with Inventory(filled) as first, Inventory(filled, busy_seconds=0) as second, first.database.only_writer():
-        session = AwsSession(desired.fleet, ActAs.READER, new_session=registry.new_session)
+class Waiting:
+    """Patience on a clock of its own; what is given as ``then`` happens at a look."""
+
+    def __init__(self, seconds, then=lambda: None):
+        self.now, self.told, self._then = 0.0, [], then
+        self.patience = Patience(seconds, self.told.append, self.sleep, lambda: self.now)
+
+    def sleep(self, seconds):
+        self.now += seconds
+        if self.now > 3:
+            self._then()
+
+
+def test_second_refresh_at_the_same_time_waits_and_says_so_once(filled):
+    waiting = Waiting(60)
+    with Inventory(filled) as first, Inventory(filled, patience=waiting.patience) as second, first.only_writer():
+        lock = second.only_writer()
         with pytest.raises(InventoryError, match="another certfleet is refreshing") as raised:
-            refresh(session, second, desired, NOW, options=OPTIONS)
-    assert "wait until it has ended" in raised.value.remedy
+            lock.__enter__()
+    assert "--lock-timeout" in raised.value.remedy
+    assert waiting.now == pytest.approx(60, abs=1)
+    assert waiting.told == [f"waiting for another certfleet that is refreshing {filled}"]
 
 
-def test_damaged_lock_file_says_so(filled):
+def test_second_refresh_goes_on_as_soon_as_the_first_has_ended(filled):
+    registry, desired = build()
+    lock = only_writer(filled, Patience(0))
+    lock.__enter__()
+    waiting = Waiting(60, then=lambda: lock.__exit__(None, None, None))
+    session = AwsSession(desired.fleet, ActAs.READER, new_session=registry.new_session, sleep=lambda _: None)
+    with Inventory(filled, patience=waiting.patience) as second:
+        refresh(session, second, desired, NOW, options=OPTIONS)
+    assert waiting.now < 4
+
+
+def test_damaged_lock_file_holds_nothing_and_nobody_up(filled):
     filled.with_name(filled.name + ".lock").write_bytes(b"no database at all, but long enough to look at" * 9)
     registry, desired = build()
-    with pytest.raises(InventoryError, match="its lock file"):
-        refresh_into(filled, registry, desired)
+    assert len(refresh_into(filled, registry, desired)[0]) == DEVICES
 
 
 def test_reading_goes_on_while_another_writes(filled):
@@ -217,12 +308,12 @@ def test_reading_goes_on_while_another_writes(filled):
 def test_write_that_meets_a_writer_outside_our_lock_says_in_use(filled):
     desired = build()[1]
     with (
-        Inventory(filled, busy_seconds=0) as one,
+        Inventory(filled, patience=Patience(0)) as one,
         Inventory(filled) as other,
         other.database.transaction(),
         pytest.raises(InventoryError, match="in use by another process"),
     ):
-        one.bind(desired.fleet)
+        one.bind(desired.fleet, ENDPOINT)
 
 
 def test_transaction_that_fails_changes_nothing(filled):
@@ -246,7 +337,7 @@ def test_inventory_of_another_account_or_region_is_refused(filled, make_desired)
             Inventory(filled) as inventory,
             pytest.raises(InventoryError, match=f"Fleet 'other' is account {account} in {region}") as raised,
         ):
-            inventory.bind(fleet)
+            inventory.bind(fleet, ENDPOINT)
         assert "another inventory file" in raised.value.remedy
 
 
@@ -255,7 +346,7 @@ def test_devices_of_an_inventory_that_was_never_refreshed_is_an_error_and_not_an
     with Inventory(path) as inventory:
         with pytest.raises(InventoryError, match="has not been refreshed"):
             next(inventory.devices(desired, FleetState(NOW)))
-        inventory.bind(desired.fleet)
+        inventory.bind(desired.fleet, ENDPOINT)
         with pytest.raises(InventoryError, match="has not been refreshed"):
             next(inventory.devices(desired, FleetState(NOW)))
 

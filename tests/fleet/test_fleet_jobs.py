@@ -11,6 +11,7 @@ from fleet_registry import EPOCH, Fault, Registry, full
 from controller.errors import FleetError
 from controller.fleet import RefreshOptions, refresh
 from controller.fleet import jobs_reader as module
+from controller.fleet.jobs_list import LOOK_BACK
 from controller.reconcile.job_ids import make_job_id
 from protocol.deployment import DeployedAuthority, Deployment
 from protocol.messages import ExecutionStatus
@@ -213,7 +214,7 @@ def test_job_id_taken_by_another_job_is_read_anew(run, registry):
 
 
 def test_jobs_that_ended_before_the_look_back_are_not_read(run, registry, now):
-    long_ago = now - module.LOOK_BACK - timedelta(days=1)
+    long_ago = now - LOOK_BACK - timedelta(days=1)
     registry.add_job(OURS, {"a-1": "FAILED"}, document=DOCUMENT, status="COMPLETED", created_at=long_ago)
     _, state, calls = run()
     assert state.jobs == ()
@@ -222,14 +223,76 @@ def test_jobs_that_ended_before_the_look_back_are_not_read(run, registry, now):
 
 def test_long_history_of_ended_jobs_is_bounded_and_read_over_several_runs(run, registry, monkeypatch):
     monkeypatch.setattr(module, "MAX_NEW_ENDED", 2)
-    monkeypatch.setattr(module, "MAX_ENDED_PAGES", 2)
     registry.page_limit = 2
     for day in range(6):
         registry.add_job(
-            f"cf-p-w1-{day:016}", {}, document=DOCUMENT, status="COMPLETED", created_at=EPOCH + timedelta(days=day)
+            f"by-hand-{day}", {}, document=DOCUMENT, status="COMPLETED", created_at=EPOCH + timedelta(days=day)
         )
-    counts = [len(run()[1].jobs) for _ in range(3)]
-    assert counts == [2, 4, 4], "two new jobs a run, four on the two pages that are read"
+    counts = [len(run()[1].jobs) for _ in range(4)]
+    assert counts == [2, 4, 6, 6], "two new jobs a run"
+
+
+def test_failures_of_our_own_jobs_are_known_at_once_whatever_else_the_account_does(run, registry):
+    registry.page_limit = 50
+    registry.add_job(OURS, {"a-1": "FAILED", "a-2": "FAILED"}, document=DOCUMENT, status="CANCELED")
+    for number in range(300):
+        created_at = EPOCH + timedelta(minutes=number + 1)
+        status = ("COMPLETED", "CANCELED")[number % 2]
+        registry.add_job(f"firmware-{number}", {}, document="{}", status=status, created_at=created_at)
+    devices, state, _ = run()
+    assert [job.job_id for job in state.jobs] == [OURS]
+    assert [failure.status.value for failure in devices["a-2"].failures] == ["FAILED"]
+
+    _, _, warm = run()
+    assert warm["ListJobs"] == 3, "in flight, and of both kinds of ended ones a page that was listed already"
+
+
+def test_a_job_that_ended_long_after_it_was_made_is_found_behind_older_ones(run, registry, now):
+    registry.page_limit = 2
+    long_ago = now - LOOK_BACK - timedelta(days=9)
+    for number in range(6):
+        made = long_ago + timedelta(hours=number)
+        registry.add_job(f"cf-p-w1-{number:016}", {}, document=DOCUMENT, status="CANCELED", created_at=made)
+    just_now = (now - timedelta(hours=1)).timestamp()
+    oldest = long_ago - timedelta(days=1)
+    registry.add_job(
+        OURS, {"a-1": "FAILED"}, document=DOCUMENT, status="CANCELED", created_at=oldest, completedAt=just_now
+    )
+    assert [job.job_id for job in run()[1].jobs] == [OURS]
+
+
+def test_a_rotation_that_a_listing_does_not_show_is_asked_for_by_its_id(run, registry):
+    registry.add_job(OURS, {"a-1": "IN_PROGRESS"}, document=DOCUMENT)
+    run()
+    registry.jobs[OURS]["summary"] |= {"status": "DELETION_IN_PROGRESS"}  # no listing of ours shows that
+    devices, state, calls = run()
+    assert [(job.job_id, job.status) for job in state.jobs] == [(OURS, "DELETION_IN_PROGRESS")]
+    assert devices["a-1"].executions
+    assert calls["DescribeJob"] == 1
+
+
+def test_a_rotation_that_has_ended_stays_known_where_no_page_shows_it_any_more(run, registry, now):
+    registry.page_limit = 1
+    registry.add_job(OURS, {"a-1": "FAILED"}, document=DOCUMENT, status="CANCELED")
+    run()
+    for number in range(3):
+        made = now + timedelta(minutes=number)
+        registry.add_job(f"firmware-{number}", {}, document="{}", status="CANCELED", created_at=made)
+    hour = timedelta(hours=1)
+    devices, _, calls = run(at=now + hour)
+    assert calls["ListJobs"] == 6, "in flight, none completed, four cancelled until one is known"
+    assert devices["a-1"].failures
+
+    del registry.jobs[OURS]
+    assert run(at=now + 2 * hour)[0]["a-1"].failures, "not listed is not gone"
+    assert not run(at=now + timedelta(days=2))[0]["a-1"].failures, "a listing to its end says that it is"
+
+
+@pytest.mark.parametrize("odd", [{"a": 1}, [1], 10**30, True], ids=repr)
+def test_a_document_that_somebody_wrote_may_say_anything(run, registry, odd):
+    document = json.dumps({"operation": "ROTATE_CERTIFICATE", "policy": odd, "commit": odd})
+    registry.add_job("by-hand", {"a-1": "QUEUED"}, document=document)
+    assert [(job.policy, job.commit) for job in run()[1].jobs] == [(None, None)]
 
 
 def test_stock_backend_is_its_document_without_our_word(run, registry):

@@ -1,0 +1,135 @@
+"""Which jobs there are: all in flight, those that have ended of late, and ours whatever else the account does.
+
+ListJobs filters by status only, newest first. Ended jobs are listed to the end once a day, and between as far as
+nothing older can have been overlooked. What a listing does not show is not gone: a rotation that we know is asked
+for by its id, and what has ended before stays known until it no longer counts.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from controller.fleet.aws import AwsSession
+from controller.fleet.database import Database
+from controller.reconcile.device import execution_status
+from protocol.messages import ExecutionStatus
+
+LOOK_BACK = timedelta(days=45)  # of ended jobs; failures older than this no longer count
+TO_THE_END_EVERY = timedelta(days=1)
+OVERLAP = timedelta(hours=1)  # listed again, for jobs that were made while pages were read
+ENDED = ("COMPLETED", "CANCELED")
+
+
+@dataclass(frozen=True, slots=True)
+class JobSummary:
+    """A job as ListJobs and DescribeJob show it."""
+
+    job_id: str
+    status: str
+    created_at: float
+    completed_at: float | None
+    is_continuous: bool
+
+    @classmethod
+    def of(cls, entry: dict[str, Any]) -> JobSummary:
+        """From an entry of an answer."""
+        completed = entry.get("completedAt")
+        return cls(
+            entry["jobId"],
+            entry["status"],
+            entry["createdAt"].timestamp(),
+            completed.timestamp() if completed else None,
+            entry.get("targetSelection") == "CONTINUOUS",
+        )
+
+    @property
+    def ended_at(self) -> float:
+        """When it ended, or the earliest instant at which it may have."""
+        return self.completed_at or self.created_at
+
+
+class JobsLister:
+    """Lists jobs, and brings the inventory's own list up to date."""
+
+    def __init__(self, session: AwsSession, database: Database, now: datetime) -> None:
+        self._session = session
+        self._database = database
+        self._now = now
+
+    def run(self) -> dict[str, JobSummary]:
+        """Every job that counts, by id, as AWS shows it now; what is gone is forgotten, and its things marked."""
+        with self._database.errors():
+            connection = self._database.connection
+            (listed_at,) = connection.execute("SELECT jobs_listed_at FROM binding").fetchone()
+            open_ids = connection.execute("SELECT id FROM jobs WHERE is_rotation AND NOT is_final ORDER BY id")
+            rotations = [row[0] for row in open_ids]
+        since = self._since(listed_at)
+        found = {summary.job_id: summary for summary in self._list(since)}
+        gone = [job_id for job_id in rotations if job_id not in found and not self._still_there(job_id, found)]
+        with self._database.transaction() as connection:
+            self._adopt(connection, found, gone, is_complete=since is None)
+        return found
+
+    def _since(self, listed_at: float | None) -> float | None:
+        """Jobs made before that were listed already; None: list to the end."""
+        if listed_at is None or not 0 <= self._now.timestamp() - listed_at < TO_THE_END_EVERY.total_seconds():
+            return None
+        return listed_at - OVERLAP.total_seconds()
+
+    def _list(self, since: float | None) -> Iterator[JobSummary]:
+        for answer in self._session.pages("ListJobs", status="IN_PROGRESS"):
+            yield from map(JobSummary.of, answer["jobs"])
+        oldest = (self._now - LOOK_BACK).timestamp()
+        for status in ENDED:
+            for answer in self._session.pages("ListJobs", status=status):
+                summaries = [JobSummary.of(entry) for entry in answer["jobs"]]
+                yield from (one for one in summaries if one.ended_at >= oldest)
+                if since is not None and all(one.created_at < since for one in summaries):
+                    break
+
+    def _still_there(self, job_id: str, found: dict[str, JobSummary]) -> bool:
+        answer = self._session.find("iot", "DescribeJob", jobId=job_id)
+        if answer is not None:
+            found[job_id] = JobSummary.of(answer["job"])
+        return answer is not None
+
+    def _adopt(
+        self, connection: sqlite3.Connection, found: dict[str, JobSummary], gone: list[str], *, is_complete: bool
+    ) -> None:
+        known = dict(connection.execute("SELECT id, created_at FROM jobs").fetchall())
+        replaced = [job_id for job_id, one in found.items() if known.get(job_id, one.created_at) != one.created_at]
+        absent = set(known) - set(found) if is_complete else set()
+        for job_id in {*gone, *replaced, *absent}:
+            mark_ended(connection, job_id, frozenset())
+            connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        oldest = (self._now - LOOK_BACK).timestamp()
+        connection.execute("DELETE FROM jobs WHERE is_final AND coalesce(completed_at, created_at) < ?", (oldest,))
+        connection.executemany(
+            "INSERT INTO jobs (id, created_at, status, completed_at, is_continuous, is_rotation, targets, is_read) "
+            "VALUES (:job_id, :created_at, :status, :completed_at, :is_continuous, 0, '[]', 0) "
+            "ON CONFLICT (id) DO UPDATE SET status = excluded.status, completed_at = excluded.completed_at",
+            [
+                {
+                    "job_id": one.job_id,
+                    "created_at": one.created_at,
+                    "status": one.status,
+                    "completed_at": one.completed_at,
+                    "is_continuous": one.is_continuous,
+                }
+                for one in found.values()
+            ],
+        )
+        if is_complete:
+            connection.execute("UPDATE binding SET jobs_listed_at = ?", (self._now.timestamp(),))
+
+
+def mark_ended(connection: sqlite3.Connection, job_id: str, still_running: frozenset[str]) -> None:
+    """Have the things read again whose execution was in progress and is no longer."""
+    rows = connection.execute("SELECT thing, status FROM executions WHERE job_id = ?", (job_id,)).fetchall()
+    running = [thing for thing, status in rows if execution_status(status) is ExecutionStatus.IN_PROGRESS]
+    ended = [(thing,) for thing in running if thing not in still_running]
+    connection.executemany("UPDATE things SET must_read = 1 WHERE name = ?", ended)
