@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+
+SLEEP_STEP_SECONDS = 0.2  # until somebody who sleeps hears that the clock was moved
 
 
 class SandboxClock:
     """An aware UTC clock that runs, and can be moved forward; listeners hear of every move.
 
-    Thread-safe. A test that wants time to stand still passes ``frozen_at``.
+    Thread-safe. A test that wants time to stand still passes ``frozen_at``; one in which nobody waits passes
+    ``skips_waits``: whoever would sleep by this clock moves it instead, and an hour costs nothing.
     """
 
-    def __init__(self, *, frozen_at: datetime | None = None, offset: timedelta = timedelta()) -> None:
+    def __init__(
+        self, *, frozen_at: datetime | None = None, offset: timedelta = timedelta(), skips_waits: bool = False
+    ) -> None:
+        self._skips_waits = skips_waits
         self._lock = threading.Lock()
         self._frozen_at = frozen_at
         self._offset = offset
@@ -39,6 +46,15 @@ class SandboxClock:
             self._offset += by
         for listener in self._listeners:
             listener()
+
+    async def sleep(self, span: timedelta) -> None:
+        """Return when the sandbox's present is this much later."""
+        if self._skips_waits:
+            self.advance(span)
+            return
+        until = self.now() + span
+        while (left := (until - self.now()).total_seconds()) > 0:  # noqa: ASYNC110  # a clock that is moved ends it
+            await asyncio.sleep(min(left, SLEEP_STEP_SECONDS))
 
     def on_advance(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after every move, on the mover's thread."""

@@ -7,18 +7,22 @@ from .in_process import InProcessDevice
 from .in_process_host import InProcessHost
 from .mqtt.endpoint import MqttEndpoint
 from .nucleus import (
+    NO_INDEX,
     Component,
     Deployment,
     DeploymentOutcome,
     Nucleus,
+    Offline,
     Pkcs11Settings,
+    Profile,
     Provisioning,
-    Variant,
+    State,
     provision,
 )
 from .nucleus.deployment_agent import DeploymentAgent
 
 __all__ = [
+    "NO_INDEX",
     "Component",
     "Delivery",
     "Deployment",
@@ -31,8 +35,10 @@ __all__ = [
     "InProcessHost",
     "MqttEndpoint",
     "Nucleus",
+    "Offline",
     "Pkcs11Settings",
+    "Profile",
     "Provisioning",
-    "Variant",
+    "State",
     "provision",
 ]

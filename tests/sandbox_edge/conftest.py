@@ -16,6 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from sandbox_edge_device import CoreDevice
 
 from sandbox.bus import Bus, Message
 from sandbox.clock import SandboxClock
@@ -326,3 +327,11 @@ def endpoint(
     endpoint.start()
     yield endpoint
     endpoint.stop()
+
+
+@pytest.fixture
+def core(tmp_path_factory, endpoint, issuer, registry, bus, recorder):
+    device = CoreDevice(tmp_path_factory.mktemp("gg"), endpoint, issuer, registry, bus, recorder)
+    yield device
+    if device.nucleus:
+        device.nucleus.stop()

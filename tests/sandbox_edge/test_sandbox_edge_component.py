@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from component.build import ARCHIVE, write_archive, write_recipe
 from protocol.names import COMPONENT_NAME
-from sandbox.edge import Component, Deployment, Nucleus, Pkcs11Settings, Provisioning, Variant, provision
+from sandbox.edge import Component, Deployment, Nucleus, Pkcs11Settings, Profile, Provisioning, provision
 
 SOFTHSM_LIBRARY = Path("/usr/lib/softhsm/libsofthsm2.so")
 PIN = "1234"
@@ -36,9 +36,9 @@ def component(tmp_path_factory):
 def run(tmp_path, endpoint, issuer, registry, component):
     running = []
 
-    def start(variant=Variant.CLASSIC, environment=None, **credential):
+    def start(profile=Profile.CLASSIC, environment=None, **credential):
         root = tmp_path / "gg"
-        device = Provisioning("core1", "localhost", endpoint.port, issuer.ca_file, variant=variant, **credential)
+        device = Provisioning("core1", "localhost", endpoint.port, issuer.ca_file, profile=profile, **credential)
         provision(root, device)
         if not credential:
             issued = issuer.issue("core1")
@@ -46,7 +46,7 @@ def run(tmp_path, endpoint, issuer, registry, component):
             shutil.copy(issued.certificate_file, root / "thingCert.crt")
             shutil.copy(issued.key_file, root / "privKey.key")
         chosen = Component(component.recipe, component.artifacts, environment or {})
-        running.append(Nucleus(root, chosen, variant=variant))
+        running.append(Nucleus(root, chosen, profile=profile))
         running[-1].start()
         assert running[-1].wait_connected()
         return running[-1]
@@ -60,18 +60,18 @@ def asked_for_work(recorder, count=1):
     recorder.wait_for("$aws/things/core1/jobs/$next/get", count)
 
 
-@pytest.mark.parametrize("variant", Variant)
+@pytest.mark.parametrize("profile", [Profile.CLASSIC])
 def test_the_component_rotates_its_credential_and_the_device_connects_with_it(
-    run, backend, registry, recorder, variant
+    run, backend, registry, recorder, profile
 ):
-    nucleus = run(variant)
+    nucleus = run(profile)
     asked_for_work(recorder)
     backend.start_job("core1", keyAlgorithm="ECDSA-P384", signingAlgorithm="ECDSA-WITH-SHA384")
     assert backend.outcome("core1")["status"] == "SUCCEEDED", nucleus.log_file.read_text()
     certificate = x509.load_pem_x509_certificate((nucleus.root / "thingCert.crt").read_bytes())
     assert certificate.public_bytes(Encoding.DER) == backend.issued["core1"]
     registry.wait_for("connected", "core1", 2)
-    assert nucleus.component_starts == (2 if variant is Variant.CLASSIC else 1)
+    assert nucleus.component_starts == 2
 
 
 def test_a_deployment_that_the_component_rejects_changes_nothing(run, recorder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import socket
@@ -20,6 +21,7 @@ from sandbox.edge.nucleus.iot_core import IotCore
 from sandbox.edge.nucleus.ipc_server import IpcServer
 from sandbox.edge.nucleus.pkcs11_credential import TokenError, label_of
 from sandbox.edge.nucleus.recipe import RecipeError, Variant, interpolate, load_recipe, merge, reset
+from sandbox.edge.nucleus.traits import Profile
 
 _values = st.one_of(st.booleans(), st.integers(-(2**31), 2**31 - 1), st.text(max_size=20), st.binary(max_size=20))
 _frames = st.builds(
@@ -74,12 +76,22 @@ def test_headers_of_any_bytes_are_read_or_called_wrong(headers):
         assert isinstance(read_checked(raw), Frame)
 
 
-@pytest.fixture
-def server(tmp_path):
+class Configurations(dict):
+    """Nothing is allowed, and the nucleus has one setting."""
+
+    def access_control(self, component):
+        return self.get(component, {}).get("accessControl")
+
+    def system(self, key):
+        return {"privateKeyPath": "/key.pem"}.get(key)
+
+
+@pytest.fixture(params=[Profile.CLASSIC], ids=str)
+def server(request, tmp_path):
     loop = LoopThread("ipc-test")
     loop.start()
     iot_core = IotCore(loop.call, lambda _: None)
-    server = IpcServer(tmp_path / "s", {"component": {"a": 1}}, iot_core, Variant.CLASSIC)
+    server = IpcServer(tmp_path / "s", Configurations({"component": {"a": 1}}), iot_core, request.param)
     loop.run(server.start())
     yield server
     loop.run(server.stop())
@@ -136,6 +148,60 @@ def test_a_component_with_its_token_is_accepted_and_answered(server):
         assert json.loads(answer.payload) == {"componentName": "component", "value": {"a": 1}}
         client.send({":message-type": 2, ":message-flags": 0, ":stream-id": 0})
         assert client.receive().headers[":message-type"] == 3
+
+
+@pytest.mark.parametrize("server", [Profile.LITE_2_6], indirect=True)
+def test_on_lite_a_response_leaves_its_stream_open_and_an_error_has_two_members(server):
+    with Client(server) as client:
+        client.receive()
+        client.request(1, "GetConfiguration")
+        assert client.receive().headers[":message-flags"] == 0
+        for number, operation in enumerate(("SubscribeToValidateConfigurationUpdates", "DeferComponentUpdate"), 2):
+            client.request(number, operation)
+            error = client.receive()
+            assert error.headers["service-model-type"] == "aws.greengrass#ServiceError"
+            assert set(json.loads(error.payload)) == {"_message", "_errorCode"}
+
+
+@pytest.mark.parametrize("server", [Profile.LITE_2_6], indirect=True)
+def test_on_lite_the_nucleus_own_configuration_is_told_to_whoever_asks(server):
+    ask = {":message-type": 0, ":message-flags": 0, "operation": "aws.greengrass.private#GetSystemConfig"}
+    with Client(server) as client:
+        client.receive()
+        client.send(ask | {":stream-id": 1}, {"key": "privateKeyPath"})
+        answer = client.receive()
+        assert "service-model-type" not in answer.headers
+        assert json.loads(answer.payload) == {"value": "/key.pem"}
+        for stream, request, shape in ((2, {"key": "x"}, "ServiceError"), (3, {}, "InvalidArgumentsError")):
+            client.send(ask | {":stream-id": stream}, request)
+            assert client.receive().headers["service-model-type"] == f"aws.greengrass#{shape}"
+
+
+@pytest.mark.parametrize("server", [Profile.LITE_2_6], indirect=True)
+@pytest.mark.parametrize(("size", "survives"), [(6_000, True), (7_400, False)])
+def test_on_lite_a_message_that_is_too_long_costs_the_whole_connection(server, size, survives):
+    with Client(server) as client:
+        client.receive()
+        payload = base64.b64encode(b"x" * size).decode()
+        client.request(1, "PublishToIoTCore", {"topicName": "t", "qos": "0", "payload": payload})
+        if survives:
+            assert client.receive().headers["service-model-type"] == "aws.greengrass#UnauthorizedError"
+        else:
+            with pytest.raises(EOFError):
+                client.receive()
+
+
+@pytest.mark.parametrize(
+    ("server", "shape"),
+    [(Profile.CLASSIC, "InvalidArgumentsError"), (Profile.LITE_2_6, "ServiceError")],
+    indirect=["server"],
+)
+def test_a_publish_without_payload_is_refused_by_classic_alone(server, shape):
+    server._configurations["component"] = {"accessControl": policy(["t"])}
+    with Client(server) as client:
+        client.receive()
+        client.request(1, "PublishToIoTCore", {"topicName": "t", "qos": "0"})
+        assert client.receive().headers["service-model-type"] == f"aws.greengrass#{shape}"  # lite: it is offline
 
 
 def test_a_stranger_is_refused(server):

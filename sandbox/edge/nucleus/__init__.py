@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from .component_process import State
 from .deployments import Deployment, DeploymentOutcome
 from .effective_config import Pkcs11Settings
-from .nucleus import Component, Nucleus
+from .installation import NO_INDEX, Component
+from .nucleus import Nucleus
 from .provision import Provisioning, provision
-from .recipe import Variant
+from .traits import Offline, Profile
 
 __all__ = [
+    "NO_INDEX",
     "Component",
     "Deployment",
     "DeploymentOutcome",
     "Nucleus",
+    "Offline",
     "Pkcs11Settings",
+    "Profile",
     "Provisioning",
-    "Variant",
+    "State",
     "provision",
 ]

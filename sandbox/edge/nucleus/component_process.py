@@ -1,4 +1,4 @@
-"""A component's lifecycle script as a process group that cannot outlive this process.
+"""A component's steps as process groups that cannot outlive this process, started as often as the nucleus allows.
 
 Every script runs under a leash: a shell in its process group that waits on a pipe held by us, and kills
 the group when the pipe closes, which the system does whatever way we end.
@@ -11,10 +11,16 @@ import contextlib
 import logging
 import math
 import os
+import pwd
 import signal
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
+
+from .budget import Budget
 
 log = logging.getLogger(__name__)
 
@@ -31,38 +37,81 @@ exec /bin/sh -c "$0"
 """
 
 
-class ComponentProcess:
-    """Keeps one script running; lives on the nucleus' loop."""
+class State(StrEnum):
+    """Where a component stands, in the nucleus' words."""
 
-    def __init__(self, name: str, log_file: Path) -> None:
-        self._name, self._log_file = name, log_file
-        self._process: asyncio.subprocess.Process | None = None
-        self._leash = -1  # our end of the pipe
-        self._keeper: asyncio.Task[None] | None = None
+    NEW = "NEW"
+    INSTALLING = "INSTALLING"
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    BROKEN = "BROKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A script, the user that it becomes (None: ours), and how many seconds it may take."""
+
+    script: str
+    user: str | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What is to run when the nucleus starts; ``beside`` lets install and run begin at the same moment."""
+
+    install: Job | None
+    run: Job | None
+    beside: bool
+    environment: Callable[[], Mapping[str, str]]  # asked anew at each start
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    process: asyncio.subprocess.Process
+    leash: int  # our end of the pipe
+
+
+class ComponentProcess:
+    """Carries out one component's launches; lives on the nucleus' loop."""
+
+    def __init__(self, name: str, log_file: Path, budget: Budget, on_change: Callable[[], None]) -> None:
+        """``on_change`` hears of every new state."""
+        self._name, self._log_file, self._budget, self._on_change = name, log_file, budget, on_change
+        self._running: dict[str, _Running] = {}  # by step
+        self._keepers: list[asyncio.Task[None]] = []
+        self.state = State.NEW
         self.starts = 0
+        self.installs = 0
         self.started_at = -math.inf  # by time.monotonic()
 
     @property
     def pid(self) -> int | None:
-        """Process group while one runs."""
-        return self._process.pid if self._process and self._process.returncode is None else None
+        """Process group of the run step while it runs."""
+        running = self._running.get("run")
+        return running.process.pid if running and running.process.returncode is None else None
 
-    def start(self, script: str, environment: Callable[[], Mapping[str, str]], folder: Path) -> None:
-        """Run the script, and again after a failure; ``environment`` is asked anew each time."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self._keeper = asyncio.get_running_loop().create_task(self._keep(script, environment, folder))
+    def launch(self, launch: Launch) -> None:
+        """Install and run, and again after a failure, until that has happened too often."""
+        launch.folder.mkdir(parents=True, exist_ok=True)
+        self._budget.launched()
+        self._enter(State.NEW)
+        steps = (self._install_beside, self._run) if launch.beside else (self._install_and_run,)
+        self._keepers = [asyncio.get_running_loop().create_task(step(launch)) for step in steps]
 
     async def stop(self) -> None:
-        """End the whole group: SIGTERM, and SIGKILL for what is left."""
-        if self._keeper:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
-            self._keeper = None
-        process, self._process = self._process, None
-        if process is None:
-            return
-        leash, self._leash = self._leash, -1
+        """End every group: SIGTERM, and SIGKILL for what is left."""
+        keepers, self._keepers = self._keepers, []
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+        running, self._running = list(self._running.values()), {}
+        await asyncio.gather(*map(self._end, running))
+
+    async def _end(self, running: _Running) -> int:
+        """End what is left of a group; returns its exit code."""
+        process = running.process
         _kill(process.pid, signal.SIGTERM)
         try:
             async with asyncio.timeout(TERMINATE_TIMEOUT_SECONDS):
@@ -70,40 +119,69 @@ class ComponentProcess:
         except TimeoutError:
             log.warning("%s did not end within %g s of SIGTERM", self._name, TERMINATE_TIMEOUT_SECONDS)
         _kill(process.pid, signal.SIGKILL)
-        await process.wait()
-        if leash >= 0:
-            os.close(leash)
+        code = await process.wait()
+        os.close(running.leash)
+        return code
 
-    async def run_once(self, script: str, environment: Mapping[str, str], folder: Path) -> int:
-        """Run a script to its end; returns its exit code."""
-        process, held = await self._spawn(script, environment, folder)
-        try:
-            return await process.wait()
-        finally:
-            _kill(process.pid, signal.SIGKILL)
-            os.close(held)
+    # Steps --------------------------------------------------------------------------------------
 
-    async def _keep(self, script: str, environment: Callable[[], Mapping[str, str]], folder: Path) -> None:
+    async def _install_and_run(self, launch: Launch) -> None:
+        if await self._install(launch):
+            await self._run(launch)
+
+    async def _install_beside(self, launch: Launch) -> None:
+        """A unit of its own: what becomes of it does not matter to the run step."""
+        state = self.state
+        await self._install(launch)
+        self._enter(state)
+
+    async def _install(self, launch: Launch) -> bool:
+        """Install until it has succeeded; False where that was tried too often."""
+        self._enter(State.INSTALLING)
+        while launch.install is not None and not await self._install_once(launch.install, launch):
+            if not self._budget.may_install_again():
+                self._enter(State.BROKEN)
+                return False
+        return True
+
+    async def _install_once(self, install: Job, launch: Launch) -> bool:
+        self.installs += 1
+        code = await self._carry_out("install", install, launch)
+        if code:
+            log.warning("%s: install ended with %d; see %s", self._name, code, self._log_file)
+        return code == 0
+
+    async def _run(self, launch: Launch) -> None:
         backoff = FIRST_BACKOFF_SECONDS
-        while True:
-            self._process, self._leash = await self._spawn(script, environment(), folder)
+        while launch.run is not None:
+            if not self._budget.may_start():
+                log.warning("%s is not started again: it was too often within an hour", self._name)
+                self._enter(State.BROKEN)
+                return
             self.starts += 1
             self.started_at = time.monotonic()
-            process = self._process
-            code = await process.wait()
-            os.close(self._leash)
-            self._leash = -1
-            _kill(process.pid, signal.SIGKILL)  # what it left behind
+            self._enter(State.RUNNING)
+            code = await self._carry_out("run", launch.run, launch)
             if code == 0:
                 log.info("%s finished", self._name)
+                self._enter(State.FINISHED)
                 return
             log.warning("%s ended with %d; see %s", self._name, code, self._log_file)
+            self._budget.failed()
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
 
-    async def _spawn(
-        self, script: str, environment: Mapping[str, str], folder: Path
-    ) -> tuple[asyncio.subprocess.Process, int]:
+    async def _carry_out(self, step: str, job: Job, launch: Launch) -> int:
+        running = self._running[step] = await self._spawn(job, launch)
+        try:
+            async with asyncio.timeout(job.limit):
+                await running.process.wait()
+        except TimeoutError:
+            log.warning("%s: %s took more than %g s", self._name, step, job.limit)
+        del self._running[step]
+        return await self._end(running)
+
+    async def _spawn(self, job: Job, launch: Launch) -> _Running:
         watched, held = os.pipe()
         try:
             with self._log_file.open("ab") as output:
@@ -111,20 +189,33 @@ class ComponentProcess:
                     "/bin/sh",
                     "-c",
                     _LEASH,
-                    script,
-                    cwd=folder,
-                    env=dict(environment),
+                    job.script,
+                    cwd=launch.folder,
+                    env=dict(launch.environment()),
                     stdin=watched,
                     stdout=output,
                     stderr=asyncio.subprocess.STDOUT,
                     start_new_session=True,
+                    **_identity(job.user),
                 )
         except BaseException:
             os.close(held)
             raise
         finally:
             os.close(watched)
-        return process, held
+        return _Running(process, held)
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self._on_change()
+
+
+def _identity(user: str | None) -> dict[str, Any]:
+    """Arguments that let a process begin as this user, with nothing of ours."""
+    if user is None:
+        return {}
+    entry = pwd.getpwnam(user)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
 def _kill(group: int, number: signal.Signals) -> None:

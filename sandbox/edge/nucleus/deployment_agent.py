@@ -63,7 +63,7 @@ class DeploymentAgent:
         running = InstalledComponent(nucleus.recipe.name, nucleus.recipe.version)
         core = InstalledComponent(NUCLEUS, nucleus.version, "FINISHED")
         self._deployments.report_device(
-            nucleus.thing_name, (running, core), core_version=nucleus.version, runtime=nucleus.variant.runtime
+            nucleus.thing_name, (running, core), core_version=nucleus.version, runtime=nucleus.profile.variant.runtime
         )
 
 

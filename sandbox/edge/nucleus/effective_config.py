@@ -85,6 +85,11 @@ class EffectiveConfig:
         service = self.read()["services"].get(component)
         return dict(service.get("configuration") or {}) if isinstance(service, dict) else None
 
+    def version(self, component: str) -> str | None:
+        """A component's version, or None if it is not installed."""
+        service = self.read()["services"].get(component)
+        return str(service.get("version")) if isinstance(service, dict) else None
+
     def set_configuration(self, component: str, configuration: Mapping[str, Any], version: str | None = None) -> None:
         """Store a component's configuration, and its version if that is given."""
         document = self.read()
@@ -99,10 +104,13 @@ class EffectiveConfig:
         """Whether recipe variables count in component configuration; off unless it was turned on."""
         return (self.configuration(NUCLEUS) or {}).get("interpolateComponentConfiguration") is True
 
+    def system(self) -> dict[str, Any]:
+        """The nucleus' own part."""
+        return dict(self.read().get("system") or {})
+
     def connection(self) -> ConnectionSettings:
         """How to connect; raises ConfigError."""
-        document = self.read()
-        system = document.get("system") or {}
+        system = self.system()
         nucleus = self.configuration(NUCLEUS) or {}
         try:
             return ConnectionSettings(

@@ -20,6 +20,7 @@ from sandbox.edge.mqtt.topics import matches
 from . import pkcs11_credential
 from .effective_config import ConnectionSettings
 from .pkcs11_credential import TokenError, TokenLibrary
+from .traits import ANSWERS_BEFORE_SUBACK, MAX_PACKET_BYTES, Profile
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,12 @@ class OfflineError(Exception):
 class IotCore:
     """One MQTT client under the thing's name; ``start`` reads the credential, ``stop`` ends the connection."""
 
-    def __init__(self, call: Callable[..., None], on_change: Callable[[bool], None]) -> None:
+    def __init__(
+        self, call: Callable[..., None], on_change: Callable[[bool], None], profile: Profile = Profile.CLASSIC
+    ) -> None:
         """``call`` runs a function on the nucleus' loop; ``on_change`` hears of going on- and offline."""
-        self._call, self._on_change = call, on_change
+        self._call, self._on_change, self._profile = call, on_change, profile
+        self._online = asyncio.Event()
         self._client: mqtt5.Client | None = None
         self._generation = 0  # events of an earlier client are ignored
         self._stopped: asyncio.Event | None = None
@@ -109,7 +113,10 @@ class IotCore:
         await self._finish(client.publish(packet))
 
     async def subscribe(self, topic_filter: str, qos: int, listener: Listener) -> Callable[[], None]:
-        """Hear a filter until the returned function is called; raises OfflineError, PermissionError when refused."""
+        """Hear a filter until the returned function is called; raises OfflineError, PermissionError when refused.
+
+        Where the profile answers before the broker does, neither its refusal nor a loss on the way is ever told.
+        """
         client = self._require_client()
         listeners = self._listeners.setdefault(topic_filter, [])
         listeners.append(listener)
@@ -121,8 +128,11 @@ class IotCore:
             if not listeners and self._listeners.get(topic_filter) is listeners:
                 self._unsubscribe(topic_filter)
 
+        request = client.subscribe(packet)
+        if ANSWERS_BEFORE_SUBACK.on(self._profile):
+            return end
         try:
-            answer = await self._finish(client.subscribe(packet))
+            answer = await self._finish(request)
         except OfflineError:
             end()
             raise
@@ -132,8 +142,12 @@ class IotCore:
             raise PermissionError(message)
         return end
 
+    async def wait_online(self) -> None:
+        """Return once there is a connection."""
+        await self._online.wait()
+
     def forget_subscriptions(self) -> None:
-        """The nucleus starts anew: nobody listens any more."""
+        """The service starts anew: nobody listens any more, whatever they believe."""
         self._listeners = {}
 
     def forget_token(self) -> None:
@@ -194,7 +208,9 @@ class IotCore:
             "ca_filepath": settings.root_ca,
             "client_id": settings.thing_name,
             "connect_options": mqtt5.ConnectPacket(
-                client_id=settings.thing_name, keep_alive_interval_sec=KEEP_ALIVE_SECONDS
+                client_id=settings.thing_name,
+                keep_alive_interval_sec=KEEP_ALIVE_SECONDS,
+                maximum_packet_size=MAX_PACKET_BYTES.on(self._profile),
             ),
             "session_behavior": mqtt5.ClientSessionBehaviorType.CLEAN,
             "offline_queue_behavior": mqtt5.ClientOperationQueueBehaviorType.FAIL_ALL_ON_DISCONNECT,
@@ -210,4 +226,5 @@ class IotCore:
     def _set_connected(self, *, connected: bool) -> None:
         if self.is_connected != connected:
             self.is_connected = connected
+            (self._online.set if connected else self._online.clear)()
             self._on_change(connected)

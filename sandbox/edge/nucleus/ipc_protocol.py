@@ -14,10 +14,12 @@ from enum import IntEnum, IntFlag
 from typing import Any
 
 from .eventstream import PRELUDE_BYTES, Frame, FramingError, HeaderValue, decode, encode, remaining_bytes
+from .traits import ERROR_MEMBERS, MAX_FRAME_BYTES, TERMINATES_RESPONSES, Profile
 
 log = logging.getLogger(__name__)
 
 NAMESPACE = "aws.greengrass#"
+GET_SYSTEM_CONFIG = "aws.greengrass.private#GetSystemConfig"  # its response names no shape
 _VERSION = "0.1."
 
 
@@ -48,7 +50,12 @@ class IpcError(Exception):
     def __init__(self, shape: str, message: str, **extra: str) -> None:
         super().__init__(message)
         self.shape = shape
-        self.payload = {"message": message, "_message": message, "_errorCode": shape, **extra}
+        self._members = {"message": message, "_message": message, "_errorCode": shape}
+        self._extra = extra
+
+    def payload(self, profile: Profile) -> dict[str, str]:
+        """What the profile says of it."""
+        return {name: self._members[name] for name in ERROR_MEMBERS.on(profile)} | self._extra
 
 
 class Stream:
@@ -97,9 +104,10 @@ class IpcConnection:
         *,
         component_of: Callable[[object], str | None],
         handlers: Mapping[str, Handler],
+        profile: Profile = Profile.CLASSIC,
     ) -> None:
         self._reader, self._writer = reader, writer
-        self._component_of, self._handlers = component_of, handlers
+        self._component_of, self._handlers, self._profile = component_of, handlers, profile
         self._component: str | None = None
         self._streams: dict[int, Stream] = {}
         self._last_stream = 0
@@ -132,7 +140,11 @@ class IpcConnection:
 
     async def _serve_one(self) -> bool:
         prelude = await self._reader.readexactly(PRELUDE_BYTES)
-        frame = decode(prelude, await self._reader.readexactly(remaining_bytes(prelude)))
+        remaining, most = remaining_bytes(prelude), MAX_FRAME_BYTES.on(self._profile)
+        if most is not None and remaining > most:
+            log.warning("%s: a message of %d bytes; the connection ends", self._component, remaining + PRELUDE_BYTES)
+            return False
+        frame = decode(prelude, await self._reader.readexactly(remaining))
         kind, flags = _integer(frame, ":message-type"), _integer(frame, ":message-flags")
         stream_id = _integer(frame, ":stream-id")
         if self._component is None:
@@ -187,8 +199,10 @@ class IpcConnection:
             log.exception("%s of %s", operation, self._component)
             self._fail(stream_id, IpcError("ServiceError", str(error)))
         else:
-            flags = Flags.NONE if subscribes else Flags.TERMINATE_STREAM
-            self._send(MessageType.APPLICATION_MESSAGE, flags, stream_id, f"{operation}Response", response)
+            ends = not subscribes and TERMINATES_RESPONSES.on(self._profile)
+            flags = Flags.TERMINATE_STREAM if ends else Flags.NONE
+            shape = None if operation == GET_SYSTEM_CONFIG else f"{operation}Response"
+            self._send(MessageType.APPLICATION_MESSAGE, flags, stream_id, shape, response)
             stream.responded()
 
     def _event(self, stream_id: int, shape: str, payload: Mapping[str, Any]) -> None:
@@ -197,7 +211,8 @@ class IpcConnection:
     def _fail(self, stream_id: int, error: IpcError) -> None:
         if stream := self._streams.pop(stream_id, None):
             stream.close()
-        self._send(MessageType.APPLICATION_ERROR, Flags.TERMINATE_STREAM, stream_id, error.shape, error.payload)
+        payload = error.payload(self._profile)
+        self._send(MessageType.APPLICATION_ERROR, Flags.TERMINATE_STREAM, stream_id, error.shape, payload)
 
     def _send(
         self,
@@ -225,8 +240,10 @@ def _frame(kind: MessageType, flags: Flags, stream_id: int, *, shape: str | None
         ":message-flags": int(flags),
         ":stream-id": stream_id,
     }
+    if shape or payload:
+        headers[":content-type"] = "application/json"
     if shape:
-        headers |= {":content-type": "application/json", "service-model-type": NAMESPACE + shape}
+        headers["service-model-type"] = NAMESPACE + shape
     return Frame(headers, payload)
 
 

@@ -1,8 +1,8 @@
 """The nucleus' IPC socket and the operations that components call on it.
 
 Operations: GetConfiguration, PublishToIoTCore, SubscribeToIoTCore, SubscribeToConfigurationUpdate,
-UpdateState; and on nucleus classic SubscribeToValidateConfigurationUpdates and
-SendConfigurationValidityReport. Anything else is answered with an error.
+UpdateState; where the profile has them SubscribeToValidateConfigurationUpdates and
+SendConfigurationValidityReport, or GetSystemConfig. Anything else is answered with an error.
 """
 
 from __future__ import annotations
@@ -20,8 +20,16 @@ from typing import Any, Protocol
 
 from .access import is_allowed
 from .iot_core import IotCore, OfflineError
-from .ipc_protocol import NAMESPACE, Handler, IpcConnection, IpcError, Stream
-from .recipe import Variant
+from .ipc_protocol import GET_SYSTEM_CONFIG, NAMESPACE, Handler, IpcConnection, IpcError, Stream
+from .traits import (
+    CREDENTIAL_PATHS,
+    REFUSES_EMPTY_PAYLOAD,
+    SUBSCRIBING_OFFLINE,
+    VALIDATES,
+    Offline,
+    Paths,
+    Profile,
+)
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +37,16 @@ MAX_SOCKET_PATH_BYTES = 107  # sun_path, less its final zero
 
 
 class Configurations(Protocol):
-    """Where component configuration comes from, recipe variables filled in as the nucleus is set."""
+    """Where configuration comes from."""
 
     def get(self, component: str) -> Mapping[str, Any] | None:
-        """The configuration as components see it, or None if there is no such component."""
+        """A component's configuration as components see it, or None if there is no such component."""
+
+    def access_control(self, component: str) -> object:
+        """Its ``accessControl`` as it is enforced, recipe variables filled in where the nucleus does that."""
+
+    def system(self, key: str) -> object | None:
+        """One value of the nucleus' own ``system`` configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +60,23 @@ class Verdict:
 class IpcServer:
     """Listens for components; lives on the nucleus' loop."""
 
-    def __init__(self, path: Path, configurations: Configurations, iot_core: IotCore, variant: Variant) -> None:
+    def __init__(
+        self,
+        path: Path,
+        configurations: Configurations,
+        iot_core: IotCore,
+        profile: Profile,
+        subscribing_offline: Offline | None = None,
+    ) -> None:
+        """``subscribing_offline`` chooses another reading than the profile's."""
         if len(str(path).encode()) > MAX_SOCKET_PATH_BYTES:
             message = (
                 f"a socket path has at most {MAX_SOCKET_PATH_BYTES} bytes, found {len(str(path).encode())}: {path}"
             )
             raise ValueError(message)
         self.path = path
-        self._configurations, self._iot_core = configurations, iot_core
+        self._configurations, self._iot_core, self._profile = configurations, iot_core, profile
+        self._subscribing_offline = subscribing_offline or SUBSCRIBING_OFFLINE.on(profile)
         self._tokens: dict[str, str] = {}
         self._connections: set[IpcConnection] = set()
         self._server: asyncio.Server | None = None
@@ -68,11 +91,13 @@ class IpcServer:
             "SubscribeToConfigurationUpdate": self._watch,
             "UpdateState": self._update_state,
         }
-        if variant is Variant.CLASSIC:
+        if VALIDATES.on(profile):
             self._handlers |= {
                 "SubscribeToValidateConfigurationUpdates": self._validate,
                 "SendConfigurationValidityReport": self._report,
             }
+        if CREDENTIAL_PATHS.on(profile) is Paths.SERVICE:
+            self._handlers[GET_SYSTEM_CONFIG] = self._get_system_config
 
     async def start(self) -> None:
         """Listen."""
@@ -141,6 +166,7 @@ class IpcServer:
             writer,
             component_of=lambda token: self._tokens.get(token) if isinstance(token, str) else None,
             handlers=self._handlers,
+            profile=self._profile,
         )
         self._connections.add(connection)
         try:
@@ -166,6 +192,8 @@ class IpcServer:
 
     async def _publish(self, component: str, request: Mapping[str, Any], _: Stream) -> Mapping[str, Any]:
         topic, qos = self._topic(component, "PublishToIoTCore", request)
+        if not request.get("payload") and REFUSES_EMPTY_PAYLOAD.on(self._profile):
+            raise IpcError("InvalidArgumentsError", f"a message to {topic} needs a payload")
         try:
             payload = base64.b64decode(request.get("payload") or "", validate=True)
         except (binascii.Error, TypeError):
@@ -184,6 +212,8 @@ class IpcServer:
             message = {"topicName": topic, "payload": base64.b64encode(payload).decode()}
             stream.event("IoTCoreMessage", {"message": message})
 
+        if self._subscribing_offline is Offline.HANGS:
+            await self._iot_core.wait_online()
         try:
             stream.on_close = await self._iot_core.subscribe(topic_filter, qos, deliver)
         except OfflineError as error:
@@ -200,14 +230,22 @@ class IpcServer:
         if not isinstance(topic, str) or not topic or qos not in ("0", "1"):
             message = f"expected topicName and qos 0 or 1, found {topic!r} and {qos!r}"
             raise IpcError("InvalidArgumentsError", message)
-        configuration = self._configurations.get(component) or {}
-        if not is_allowed(configuration.get("accessControl"), operation, topic):
+        if not is_allowed(self._configurations.access_control(component), operation, topic):
             message = (
                 f"Principal {component} is not authorized to perform "
                 f"aws.greengrass.ipc.mqttproxy:{NAMESPACE}{operation} on resource {topic}"
             )
             raise IpcError("UnauthorizedError", message)
         return topic, int(qos)
+
+    async def _get_system_config(self, _: str, request: Mapping[str, Any], __: Stream) -> Mapping[str, Any]:
+        key = request.get("key")
+        if not isinstance(key, str):
+            raise IpcError("InvalidArgumentsError", f"expected a key, found {key!r}")
+        value = self._configurations.system(key)
+        if value is None:
+            raise IpcError("ServiceError", "Failed to read the system configuration.")
+        return {"value": value}
 
     async def _watch(self, component: str, request: Mapping[str, Any], stream: Stream) -> Mapping[str, Any]:
         watchers = self._watchers.setdefault(request.get("componentName") or component, [])

@@ -1,51 +1,50 @@
 """One Greengrass core device: nucleus stand-in, real component process, real MQTT connection.
 
 A restart does what ``systemctl restart greengrass`` does: the component's processes and the connection
-end, ``effectiveConfig.yaml`` and the credential are read anew, and both start again. The lite variant
-keeps its component through a restart of its IoT core service, and reads the credential files for each
-new connection.
+end, the configuration and the credential are read anew, and both start again. In what the nuclei differ,
+and how that is known, stands in ``traits.py``; ``profile`` chooses.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sandbox.clock import SandboxClock
 from sandbox.edge.loop_thread import LoopThread
 
-from .component_process import ComponentProcess
+from .budget import Budget
+from .component_process import ComponentProcess, Launch, State
+from .dependents import Dependent
 from .deployments import Deployment, DeploymentOutcome, DeploymentRunner
 from .effective_config import NUCLEUS, ConfigError, EffectiveConfig
+from .installation import Component, Installation
 from .iot_core import IotCore
 from .ipc_server import MAX_SOCKET_PATH_BYTES, IpcServer
-from .recipe import Recipe, Variant, configuration_variables, interpolate, load_recipe
-from .systemctl import IOT_CORE_UNITS, NUCLEUS_UNITS, Systemctl
+from .recipe import Recipe, load_recipe
+from .systemctl import IOT_CORE_UNITS, NUCLEUS_UNITS, TOKEN_EXCHANGE_UNITS, Systemctl
+from .traits import (
+    FORGETS_SUBSCRIPTIONS,
+    INSTALL,
+    RESTART_KEEPS_COMPONENT,
+    RESTARTS_DEPENDENTS,
+    SCALARS_ARE_TEXT,
+    Install,
+    Offline,
+    Profile,
+)
 
 log = logging.getLogger(__name__)
 
 RECONNECT_DELAY_SECONDS = 0.2  # nucleus lite, before it reads its files again
 RESTART_LIMIT_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Component:
-    """What is deployed: a recipe, and the folder that its artifact unpacks to (the component's import root)."""
-
-    recipe: Path
-    artifacts: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
-    run_install: bool = False  # whether the recipe's install script runs at the first start
-    python: str = sys.executable  # what `python3` means to the recipe's scripts
 
 
 class Nucleus:
@@ -56,19 +55,27 @@ class Nucleus:
         root: Path,
         component: Component,
         *,
-        variant: Variant = Variant.CLASSIC,
+        profile: Profile = Profile.CLASSIC,
         loop: LoopThread | None = None,
         clock: SandboxClock | None = None,
+        restart_takes: timedelta = timedelta(),
+        subscribing_offline: Offline | None = None,
     ) -> None:
-        """``root`` holds ``config/effectiveConfig.yaml`` (see ``provision``); ``loop`` may serve many nuclei.
+        """``root`` was laid out by ``provision``; ``loop`` may serve many nuclei.
 
-        With a ``clock`` the component's Python tells its time.
+        With a ``clock`` the component's Python tells its time, and hours are its hours. ``restart_takes`` is spent by
+        that clock before anything starts again. ``subscribing_offline`` plays another reading than the profile's.
         """
-        self.root, self.variant = root, variant
+        self.root, self.profile = root, profile
         self.config = EffectiveConfig(root)
         self.thing_name = self.config.connection().thing_name
         self._component = component
-        self.recipe: Recipe = load_recipe(component.recipe, variant)
+        self.recipe: Recipe = load_recipe(
+            component.recipe, profile.variant, scalars_are_text=SCALARS_ARE_TEXT.on(profile)
+        )
+        self._clock = clock or SandboxClock()
+        self._restart_takes = restart_takes
+        self.dependents: list[Dependent] = []
         self._own_loop = loop is None
         self._loop = loop or LoopThread(f"nucleus-{self.thing_name}")
         self._changed = threading.Condition()
@@ -76,12 +83,17 @@ class Nucleus:
         self._listeners: list[Callable[[], None]] = []
         self._switched_off = False
         self._is_running = False
-        self._iot_core = IotCore(self._loop.call, self._connection_changed)
+        self._iot_core = IotCore(self._loop.call, self._connection_changed, profile)
         self._short_folder: Path | None = None  # for the socket, where the root's path is too long for one
-        self._ipc = IpcServer(self._place_of_socket(), self, self._iot_core, variant)
+        self._ipc = IpcServer(self._place_of_socket(), self, self._iot_core, profile, subscribing_offline)
+        self._installation = Installation(
+            root, component, thing_name=self.thing_name, recipe=self.recipe, config=self.config, profile=profile
+        )
         self._systemctl = Systemctl(root / "bin", component.python, self._restart_unit, clock)
         self.log_file = root / "logs" / f"{self.recipe.name}.log"
-        self._process = ComponentProcess(f"{self.thing_name}: {self.recipe.name}", self.log_file)
+        self._process = ComponentProcess(
+            f"{self.thing_name}: {self.recipe.name}", self.log_file, self._budget(), self._notify
+        )
         self._deployments = DeploymentRunner(self.config, self.recipe, self._ipc)
         self._lock: asyncio.Lock | None = None
 
@@ -119,6 +131,13 @@ class Nucleus:
         """Call ``listener`` after every connection; it must return at once."""
         self._listeners.append(listener)
 
+    def add_dependent(self, name: str) -> Dependent:
+        """Let another component run here that depends on the token exchange service."""
+        dependent = Dependent(name, self._budget())
+        dependent.start()
+        self.dependents.append(dependent)
+        return dependent
+
     def deploy(self, deployment: Deployment) -> DeploymentOutcome:
         """Change the component's configuration as a deployment does, asking the component first."""
         age = time.monotonic() - self.component_started_at
@@ -127,7 +146,7 @@ class Nucleus:
     @property
     def version(self) -> str:
         """The nucleus' version, as its configuration says."""
-        return str(self.config.read()["services"].get(NUCLEUS, {}).get("version", ""))
+        return self.config.version(NUCLEUS) or ""
 
     @property
     def socket_path(self) -> Path:
@@ -145,9 +164,19 @@ class Nucleus:
         return self._process.pid
 
     @property
+    def component_state(self) -> State:
+        """Where the component stands."""
+        return self._process.state
+
+    @property
     def component_starts(self) -> int:
         """How often the component was started."""
         return self._process.starts
+
+    @property
+    def component_installs(self) -> int:
+        """How often its install step ran."""
+        return self._process.installs
 
     @property
     def component_started_at(self) -> float:
@@ -164,29 +193,34 @@ class Nucleus:
         with self._changed:
             return self._changed.wait_for(lambda: self.is_connected and self._connections >= connections, timeout)
 
+    def wait_component(self, *states: State, timeout: float = 15.0) -> bool:
+        """Wait until the component stands in one of these states."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.component_state in states, timeout)
+
     # For the IPC server -----------------------------------------------------------------------
 
     def get(self, component: str) -> Mapping[str, Any] | None:
-        """A component's configuration as components see it."""
-        configuration = self.config.configuration(component)
-        if configuration is None or component == NUCLEUS or not self.config.interpolates:
-            return configuration
-        filled: Mapping[str, Any] = interpolate(configuration, self._variables())
-        return filled
+        """A component's configuration as components see it: as it is stored, on every nucleus."""
+        return self.config.configuration(component)
+
+    def access_control(self, _component: str) -> object:
+        """What the component may do."""
+        return self._installation.access_control()
+
+    def system(self, key: str) -> object | None:
+        """One value of the nucleus' own configuration."""
+        return self.config.system().get(key)
 
     # On the loop ------------------------------------------------------------------------------
 
     async def _start(self) -> None:
         self._lock = asyncio.Lock()
-        self._install()
+        is_new = self._installation.lay_out()
         self._systemctl.start()
         await self._ipc.start()
-        if self._component.run_install and (script := self._script("install")):
-            code = await self._process.run_once(script, self._environment(), self._work)
-            if code:
-                log.error("%s: install ended with %d; see %s", self.thing_name, code, self.log_file)
         self._is_running = True
-        await self._begin()
+        await self._begin(is_deployment=is_new)
 
     async def _stop(self) -> None:
         self._is_running = False
@@ -197,10 +231,17 @@ class Nucleus:
             self._short_folder.rmdir()
             self._short_folder = None
 
-    async def _begin(self) -> None:
+    async def _begin(self, *, is_deployment: bool = False) -> None:
         await self._reconnect()
-        if script := self._script("run") or self._script("startup"):
-            self._process.start(script, self._environment, self._work)
+        self._process.launch(
+            Launch(
+                install=self._installation.step("install") if self._component.run_install else None,
+                run=self._installation.step("run", "startup"),
+                beside=INSTALL.on(self.profile) is Install.BESIDE and not is_deployment,
+                environment=self._environment,
+                folder=self._installation.work,
+            )
+        )
 
     async def _end(self) -> None:
         await self._process.stop()
@@ -214,15 +255,26 @@ class Nucleus:
         async with self._lock:
             if self._is_running:
                 await self._end()
+                await self._clock.sleep(self._restart_takes)
                 await self._begin()
 
     async def _restart_unit(self, unit: str) -> None:
-        if unit in NUCLEUS_UNITS and self.variant is Variant.CLASSIC:
+        keeps_component = RESTART_KEEPS_COMPONENT.on(self.profile)
+        if unit in NUCLEUS_UNITS and not keeps_component:
             await self._restart()
-        elif unit in IOT_CORE_UNITS and self.variant is Variant.LITE:
-            await self._iot_core.stop()
-            self._iot_core.forget_token()
-            await self._reconnect()
+        elif unit in IOT_CORE_UNITS and keeps_component:
+            await self._restart_iot_core()
+        elif unit in TOKEN_EXCHANGE_UNITS and RESTARTS_DEPENDENTS.on(self.profile):
+            for dependent in self.dependents:
+                dependent.start()
+
+    async def _restart_iot_core(self) -> None:
+        await self._iot_core.stop()
+        self._iot_core.forget_token()
+        if FORGETS_SUBSCRIPTIONS.on(self.profile):
+            self._iot_core.forget_subscriptions()
+        await self._clock.sleep(self._restart_takes)
+        await self._reconnect()
 
     async def _reconnect(self) -> None:
         if self._switched_off:
@@ -232,7 +284,7 @@ class Nucleus:
         except ConfigError as error:
             log.error("%s stays offline: %s", self.thing_name, error)  # noqa: TRY400  # no trace for a sentence
             return
-        problem = self._iot_core.start(settings, self._lost if self.variant is Variant.LITE else None)
+        problem = self._iot_core.start(settings, self._lost if RESTART_KEEPS_COMPONENT.on(self.profile) else None)
         if problem:
             log.error("%s stays offline until it is restarted: %s", self.thing_name, problem)
 
@@ -247,9 +299,8 @@ class Nucleus:
 
     def _connection_changed(self, connected: bool) -> None:  # noqa: FBT001  # a callback
         log.info("%s is %s", self.thing_name, "online" if connected else "offline")
-        with self._changed:
-            self._connections += connected
-            self._changed.notify_all()
+        self._connections += connected
+        self._notify()
         if connected:
             for listener in self._listeners:
                 listener()
@@ -261,59 +312,13 @@ class Nucleus:
         self._short_folder = Path(tempfile.mkdtemp(prefix="nucleus-"))
         return self._short_folder / path.name
 
-    # What the component finds -----------------------------------------------------------------
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
-    @property
-    def _work(self) -> Path:
-        return self.root / "work" / self.recipe.name
-
-    def _install(self) -> None:
-        if self.config.configuration(self.recipe.name) is None:
-            self.config.set_configuration(self.recipe.name, self.recipe.default_configuration, self.recipe.version)
-        self._work.mkdir(parents=True, exist_ok=True)
-        for folder in self._unpacked():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            if not folder.is_symlink():
-                folder.symlink_to(self._component.artifacts, target_is_directory=True)
-
-    def _unpacked(self) -> list[Path]:
-        parent = self.root / "packages" / "artifacts-unarchived" / self.recipe.name / self.recipe.version
-        return [parent / archive for archive in self.recipe.archives]
-
-    def _script(self, step: str) -> str | None:
-        scripts = {name.lower(): script for name, script in self.recipe.scripts.items()}
-        script = scripts.get(step)
-        if script is None:
-            return None
-        configuration = self.config.configuration(self.recipe.name) or {}
-        return str(interpolate(script, self._variables() | configuration_variables(configuration)))
-
-    def _variables(self) -> dict[str, str]:
-        packages = self.root / "packages"
-        unique = f"{self.recipe.name}/{self.recipe.version}"
-        return {
-            "iot:thingName": self.thing_name,
-            "work:path": str(self._work),
-            "kernel:rootPath": str(self.root),
-            "artifacts:path": str(packages / "artifacts" / unique),
-            "artifacts:decompressedPath": str(packages / "artifacts-unarchived" / unique),
-        }
+    def _budget(self) -> Budget:
+        return Budget(self.profile, self._clock.now)
 
     def _environment(self) -> dict[str, str]:
-        configuration = self.config.configuration(NUCLEUS) or {}
-        region = str(configuration.get("awsRegion", ""))
-        inherited = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
-        return {
-            **inherited,
-            "PATH": f"{self._systemctl.folder}:{os.environ.get('PATH', '/usr/bin:/bin')}",
-            "PYTHONPATH": str(self._component.artifacts),
-            "PYTHONUNBUFFERED": "1",
-            "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(self._ipc.path),
-            "SVCUID": self._ipc.admit(self.recipe.name),
-            "AWS_IOT_THING_NAME": self.thing_name,
-            "AWS_REGION": region,
-            "AWS_DEFAULT_REGION": region,
-            "GGC_VERSION": self.version,
-            **{k: str(interpolate(v, self._variables())) for k, v in self.recipe.environment.items()},
-            **self._component.environment,
-        }
+        token = self._ipc.admit(self.recipe.name)
+        return self._installation.environment(self._ipc.path, token, self._systemctl.folder, self.version)

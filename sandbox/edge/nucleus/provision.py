@@ -9,9 +9,13 @@ from typing import Any
 
 from .effective_config import NUCLEUS, PKCS11_PROVIDER, EffectiveConfig, Pkcs11Settings
 from .recipe import Variant
+from .traits import Profile
 
-CLASSIC_VERSION = "2.14.0"
-LITE_VERSION = "2.2.0"
+VERSIONS: Mapping[Profile, str] = {
+    Profile.CLASSIC: "2.18.2",
+    Profile.LITE_2_6: "2.6.0",
+    Profile.LITE_MAIN: "2.6.1",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Provisioning:
     certificate: str = ""  # path, file: URI or pkcs11: URI
     private_key: str = ""
     pkcs11: Pkcs11Settings | None = None
-    variant: Variant = Variant.CLASSIC
+    profile: Profile = Profile.CLASSIC
     interpolate: bool = True  # interpolateComponentConfiguration
     nucleus: Mapping[str, Any] = field(default_factory=dict)  # further nucleus configuration
 
@@ -35,7 +39,7 @@ def provision(root: Path, device: Provisioning) -> EffectiveConfig:
     """Write ``<root>/config/effectiveConfig.yaml`` and make the folders; returns the configuration."""
     for folder in ("config", "logs", "work", "packages"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    lite = device.variant is Variant.LITE
+    lite = device.profile.variant is Variant.LITE
     nucleus: dict[str, Any] = {
         "awsRegion": device.region,
         "iotDataEndpoint": device.host,
@@ -47,7 +51,7 @@ def provision(root: Path, device: Provisioning) -> EffectiveConfig:
     services: dict[str, Any] = {
         NUCLEUS: {
             "componentType": "NUCLEUS",
-            "version": LITE_VERSION if lite else CLASSIC_VERSION,
+            "version": VERSIONS[device.profile],
             "configuration": nucleus,
         }
     }

@@ -34,20 +34,33 @@ class RecipeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a component's lifecycle."""
+
+    script: str
+    privileged: bool = False
+    limit: float | None = None  # seconds; None: the nucleus' own
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """The part of a recipe that counts on one platform."""
 
     name: str
     version: str
     default_configuration: Mapping[str, Any]
-    scripts: Mapping[str, str]  # lifecycle step → script
+    steps: Mapping[str, Step]  # by lower-case name
     environment: Mapping[str, str]
     archives: tuple[str, ...]  # names, without suffix, of artifacts that are unpacked
 
 
-def load_recipe(path: Path, variant: Variant) -> Recipe:
-    """Read a recipe and choose the first manifest for Linux and this kind of nucleus; raises RecipeError."""
-    document = yaml.safe_load(path.read_text())
+def load_recipe(path: Path, variant: Variant, *, scalars_are_text: bool = False) -> Recipe:
+    """Read a recipe and choose the first manifest for Linux and this kind of nucleus; raises RecipeError.
+
+    ``scalars_are_text``: the values of its default configuration are read as they are written, none is a number.
+    """
+    text = path.read_text()
+    document = yaml.safe_load(text)
     if not isinstance(document, dict) or "ComponentName" not in document:
         message = f"{path}: expected a component recipe, found no ComponentName"
         raise RecipeError(message)
@@ -56,12 +69,12 @@ def load_recipe(path: Path, variant: Variant) -> Recipe:
         message = f"{path}: no manifest for os linux and runtime {variant.runtime}"
         raise RecipeError(message)
     lifecycle = manifest.get("Lifecycle") or document.get("Lifecycle") or {}
-    scripts = {step: _script(value) for step, value in lifecycle.items() if _is_step(step)}
+    written = yaml.load(text, yaml.BaseLoader) if scalars_are_text else document  # noqa: S506  # makes texts only
     return Recipe(
         name=document["ComponentName"],
         version=str(document.get("ComponentVersion", "0.0.0")),
-        default_configuration=(document.get("ComponentConfiguration") or {}).get("DefaultConfiguration") or {},
-        scripts=scripts,
+        default_configuration=(written.get("ComponentConfiguration") or {}).get("DefaultConfiguration") or {},
+        steps={step.lower(): _step(value) for step, value in lifecycle.items() if _is_step(step)},
         environment={str(k): str(v) for k, v in (_any_case(lifecycle, "setenv") or {}).items()},
         archives=tuple(_stem(a) for a in manifest.get("Artifacts") or [] if str(a.get("Unarchive")).upper() == "ZIP"),
     )
@@ -138,8 +151,15 @@ def _any_case(mapping: Mapping[str, Any], name: str) -> Any:
     return next((value for key, value in mapping.items() if key.lower() == name), None)
 
 
-def _script(value: Any) -> str:
-    return str(_any_case(value, "script") or "") if isinstance(value, Mapping) else str(value)
+def _step(value: Any) -> Step:
+    if not isinstance(value, Mapping):
+        return Step(str(value))
+    limit = _any_case(value, "timeout")
+    return Step(
+        str(_any_case(value, "script") or ""),
+        privileged=str(_any_case(value, "requiresprivilege")).lower() == "true",
+        limit=None if limit is None else float(limit),
+    )
 
 
 def _stem(artifact: Mapping[str, Any]) -> str:

@@ -48,7 +48,7 @@ exec {python} $options {launcher} {ahead} "$@"
 
 NUCLEUS_UNITS = ("greengrass.service", "greengrass")
 IOT_CORE_UNITS = ("ggl.core.iotcored.service", "ggl.core.iotcored")
-OTHER_UNITS = ("ggl.core.tesd.service", "ggl.core.tesd")  # token exchange: nothing of it runs here
+TOKEN_EXCHANGE_UNITS = ("ggl.core.tesd.service", "ggl.core.tesd")
 
 Restart = Callable[[str], Awaitable[None]]
 """``restart(unit)``."""
@@ -117,7 +117,7 @@ class Systemctl:
         reply, *arguments = line.split()
         words = [argument for argument in arguments if not argument.startswith("-")]
         verb, units = (words[0], words[1:]) if words else ("", [])
-        known = (*NUCLEUS_UNITS, *IOT_CORE_UNITS, *OTHER_UNITS)
+        known = (*NUCLEUS_UNITS, *IOT_CORE_UNITS, *TOKEN_EXCHANGE_UNITS)
         if verb != "restart" or not units or not set(units) <= set(known):
             log.warning("systemctl %s: only restart of %s is known here", " ".join(arguments), ", ".join(known))
             self._answer(Path(reply), 1)

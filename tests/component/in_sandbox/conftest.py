@@ -11,7 +11,7 @@ import pytest
 from component_site import THING, Site, enrol
 
 from component import build
-from sandbox.edge import Component, Nucleus, Provisioning, Variant, provision
+from sandbox.edge import Component, Nucleus, Profile, Provisioning, provision
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def start(tmp_path, site, artifacts):
     """Provision a device with a first credential and start its nucleus."""
     started = []
 
-    def run(*, variant=Variant.CLASSIC, interpolate=True, configuration=None, environment=None, **system):
+    def run(*, profile=Profile.CLASSIC, interpolate=True, configuration=None, environment=None, **system):
         root = Path(os.path.realpath(tmp_path)) / "gg"
         config = provision(
             root,
@@ -45,7 +45,7 @@ def start(tmp_path, site, artifacts):
                 site.endpoint.host,
                 site.endpoint.port,
                 site.ca_file,
-                variant=variant,
+                profile=profile,
                 interpolate=interpolate,
                 **system,
             ),
@@ -59,7 +59,7 @@ def start(tmp_path, site, artifacts):
             run_install=True,
             python=os.environ.get("COMPONENT_PYTHON", sys.executable),  # see tools/component_matrix.py
         )
-        nucleus = Nucleus(root, component, variant=variant)
+        nucleus = Nucleus(root, component, profile=profile)
         if configuration:
             default = {**nucleus.recipe.default_configuration, **configuration}
             config.set_configuration(nucleus.recipe.name, default, "1.2.3")

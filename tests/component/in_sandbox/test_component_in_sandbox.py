@@ -20,7 +20,7 @@ from component_site import (
 )
 
 from protocol.algorithms import KeyType, matching_csr_algorithms
-from sandbox.edge import Deployment, Variant
+from sandbox.edge import Deployment
 
 
 def test_each_key_type_and_every_csr_algorithm_rotates_through_ipc_and_tls(start, site):
@@ -51,14 +51,6 @@ def test_each_key_type_and_every_csr_algorithm_rotates_through_ipc_and_tls(start
     assert len(site.active) == 1
     start_later(nucleus)
     assert files_of(nucleus) == IN_PLACE
-
-
-def test_nucleus_lite_rotates_without_ending_the_component(start, site):
-    nucleus = start(variant=Variant.LITE)
-    assert nucleus.wait_connected()
-    site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"})
-    assert site.wait_ended()["status"] == "SUCCEEDED", nucleus.log_file.read_text()
-    assert openssl_says_they_match(nucleus.root)
 
 
 def test_a_commit_without_answer_is_rolled_back_and_the_job_says_why(start, site):

@@ -11,8 +11,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from component import build
-from sandbox.edge import Variant
-from sandbox.edge.nucleus.recipe import load_recipe
+from sandbox.edge.nucleus.recipe import Variant, load_recipe
 
 FORMAT = Draft202012Validator(json.loads((Path(__file__).parent / "recipe_format.json").read_text()))
 
@@ -72,5 +71,5 @@ def test_a_placeholder_that_was_not_filled_in_is_noticed():
 @pytest.mark.parametrize("variant", Variant)
 def test_each_nucleus_finds_its_own_manifest(recipe_file, variant):
     found = load_recipe(recipe_file, variant)
-    assert f"--runtime {variant.value}" in found.scripts["run"]
+    assert f"--runtime {variant.value}" in found.steps["run"].script
     assert found.archives == (build.ARCHIVE.removesuffix(".zip"),)

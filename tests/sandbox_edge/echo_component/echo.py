@@ -13,7 +13,6 @@ from awsiot.greengrasscoreipc.model import (
     ConfigurationValidityReport,
     ConfigurationValidityStatus,
     GreengrassCoreIPCError,
-    ServiceError,
 )
 
 THING = os.environ["AWS_IOT_THING_NAME"]
@@ -40,18 +39,22 @@ def configuration(order):
     say("configuration", value=answer.value)
 
 
-def publish_offline(order):
-    """The device is offline: told by a file, answers by a file."""
-    folder = Path(order["folder"])
-    while not (folder / "offline").exists():
-        time.sleep(0.02)
-    try:
-        client.publish_to_iot_core(topic_name=f"echo/{THING}/offline", qos="0", payload=b"{}")
-        outcome = "sent"
-    except ServiceError as error:
-        outcome = error.message
-    (folder / "outcome.tmp").write_text(outcome)
-    (folder / "outcome.tmp").rename(folder / "outcome")
+def orders_in_files():
+    """For a device that hears nothing by MQTT: told by a file, answers by a file."""
+    while True:
+        try:
+            order = json.loads(Path("order").read_text())
+        except FileNotFoundError:
+            time.sleep(0.05)
+            continue
+        Path("order").unlink()
+        try:
+            ACTIONS[order["do"]](order)
+            outcome = {"name": "done"}
+        except GreengrassCoreIPCError as error:
+            outcome = {"name": type(error).__name__, "message": error.message}
+        Path("outcome.new").write_text(json.dumps(outcome))
+        Path("outcome.new").rename("outcome")
 
 
 ACTIONS = {
@@ -59,7 +62,6 @@ ACTIONS = {
     "finish": lambda _: os._exit(0),
     "systemctl": systemctl,
     "configuration": configuration,
-    "publish offline": publish_offline,
     "publish": lambda order: client.publish_to_iot_core(topic_name=order["topic"], qos="1", payload=b"x"),
     "subscribe": lambda order: client.subscribe_to_iot_core(
         topic_name=order["topic"], qos="1", on_stream_event=lambda _: None
@@ -102,5 +104,6 @@ sys.stdout.write(f"hello from {THING}\n")
 client.subscribe_to_iot_core(topic_name=f"echo/{THING}/do", qos="1", on_stream_event=told)
 if "--validate" in sys.argv:
     client.subscribe_to_validate_configuration_updates(on_stream_event=validate)
+threading.Thread(target=orders_in_files, daemon=True).start()
 say("ready", arguments=sys.argv[1:], folder=str(Path.cwd()))
 threading.Event().wait()

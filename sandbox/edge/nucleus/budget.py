@@ -1,0 +1,48 @@
+"""What a nucleus holds against a component: three within an hour, and it is not started again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+
+from .traits import COUNTED, MAX_COUNTED, WINDOW, Counts, Profile
+
+
+class Budget:
+    """Counts what the profile counts, by the world's clock."""
+
+    def __init__(self, profile: Profile, now: Callable[[], datetime]) -> None:
+        self._counts, self._most, self._now = COUNTED.on(profile), MAX_COUNTED.on(profile), now
+        self._noted: deque[datetime] = deque()
+        self._installs: deque[datetime] = deque()  # where starts count, install is a unit of its own
+
+    def launched(self) -> None:
+        """The nucleus itself has been launched: where it counts errors, it begins anew."""
+        if self._counts is Counts.ERRORS:
+            self._noted.clear()
+
+    def may_start(self) -> bool:
+        """Ask before each start of the run step; one that is allowed may count itself."""
+        if self._counts is Counts.ERRORS:
+            return not self._is_spent(self._noted)
+        if self._is_spent(self._noted):
+            return False
+        self._noted.append(self._now())
+        return True
+
+    def failed(self) -> None:
+        """The run step has ended with an error."""
+        if self._counts is Counts.ERRORS:
+            self._noted.append(self._now())
+
+    def may_install_again(self) -> bool:
+        """Ask after an install step that has failed."""
+        noted = self._noted if self._counts is Counts.ERRORS else self._installs
+        noted.append(self._now())
+        return not self._is_spent(noted)
+
+    def _is_spent(self, noted: deque[datetime]) -> bool:
+        while noted and noted[0] <= self._now() - WINDOW:
+            noted.popleft()
+        return len(noted) >= self._most

@@ -1,0 +1,289 @@
+"""How the nuclei differ from each other and from what one would hope: one table, by which the stand-in behaves.
+
+Each trait is a rule with its value on every profile, and says how it is known. *Seen* is what the real nucleus did,
+*read* what its public source says; what is neither is *assumed*, and then the value is the one that is harder to live
+with. ``docs/nuclei.md`` is made from this table, see ``traits_page.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from .recipe import Variant
+
+T = TypeVar("T")
+
+WINDOW = timedelta(hours=1)
+"""Of the world's clock: what is counted against a component is forgotten after this."""
+
+
+class Profile(StrEnum):
+    """A nucleus to stand in for."""
+
+    CLASSIC = "classic"
+    LITE_2_6 = "lite-2.6"
+    LITE_MAIN = "lite-main"
+
+    @property
+    def variant(self) -> Variant:
+        """Which of the two kinds it is."""
+        return Variant.CLASSIC if self is Profile.CLASSIC else Variant.LITE
+
+
+class Counts(StrEnum):
+    """What is counted against a component."""
+
+    ERRORS = "errors of its install or run step"
+    STARTS = "starts of its run step, whoever asks for them"
+
+
+class Install(StrEnum):
+    """When the install step runs."""
+
+    FIRST = "at every launch of the nucleus, before the run step"
+    BESIDE = "at every start of the nucleus' services, at the same moment as the run step; first, when it is deployed"
+
+
+class Offline(StrEnum):
+    """What becomes of a request to subscribe while the device is offline."""
+
+    HANGS = "no answer until the device is online, then it opens, also if the component has given it up"
+    REFUSED = "ServiceError at once"
+
+
+class FillsIn(StrEnum):
+    """Where ``{iot:thingName}`` in a recipe counts."""
+
+    NEVER = "never"
+    IF_SET = "if interpolateComponentConfiguration is set"
+    ALWAYS = "always"
+
+
+class Upgrade(StrEnum):
+    """Which configuration wins when a component is upgraded."""
+
+    DEVICE = "the device's"
+    RECIPE = "the recipe's"
+
+
+class Paths(StrEnum):
+    """Where the paths of a fleet-provisioned device's credential stand."""
+
+    TLOG = "config.tlog; blank in effectiveConfig.yaml"
+    SERVICE = "config.db, by IPC aws.greengrass.private#GetSystemConfig; blank in config.yaml"
+
+
+@dataclass(frozen=True)
+class Trait(Generic[T]):
+    """One rule, and its value on each profile; None means that there is no such limit."""
+
+    rule: str
+    classic: T
+    lite_2_6: T
+    lite_main: T
+    known: str
+
+    def on(self, profile: Profile) -> T:
+        """The value on a profile."""
+        return {
+            Profile.CLASSIC: self.classic,
+            Profile.LITE_2_6: self.lite_2_6,
+            Profile.LITE_MAIN: self.lite_main,
+        }[profile]
+
+
+def _both(rule: str, classic: T, lite: T, known: str) -> Trait[T]:
+    """A trait in which the versions of nucleus lite agree."""
+    return Trait(rule, classic, lite, lite, known)
+
+
+def _all(rule: str, value: T, known: str) -> Trait[T]:
+    """A trait in which all nuclei agree."""
+    return Trait(rule, value, value, value, known)
+
+
+_LITE_SEEN = "Seen: lite 2.6.0 and main 326e992b."
+_LITE_READ = "Read: lite 2.6.0 and main 326e992b"
+_CLASSIC_READ = "Read: classic 2.18"
+_CLASSIC_SEEN = "Seen: classic 2.18.2."
+
+MAX_COUNTED = _all(
+    "This many within an hour, and the component is not started again (BROKEN)",
+    3,
+    f"{_LITE_SEEN[:-1]} (StartLimitBurst of its units). {_CLASSIC_SEEN[:-1]}; that an hour is the span, read.",
+)
+COUNTED = _both(
+    "What is counted",
+    Counts.ERRORS,
+    Counts.STARTS,
+    f"{_LITE_SEEN} The install step is a unit of its own with a count of its own. {_CLASSIC_SEEN} "
+    "Read: a launch of the nucleus begins to count anew.",
+)
+INSTALL = _both(
+    "When the install step runs",
+    Install.FIRST,
+    Install.BESIDE,
+    f"{_LITE_SEEN} {_CLASSIC_READ} (every component starts in state NEW).",
+)
+INSTALL_LIMIT = _all(
+    "Seconds that the install step may take, unless the recipe says otherwise",
+    120,
+    f"{_LITE_READ} (TimeoutStartSec). {_CLASSIC_READ}.",
+)
+COMPONENT_USER = _both(
+    "Who runs a step without RequiresPrivilege",
+    "ggc_user",
+    "gg_component",
+    f"{_LITE_SEEN} {_CLASSIC_READ}. Here: the user that the nucleus is given, if this process may become it.",
+)
+RESTART_SECONDS = _all(
+    "Seconds that a restart takes on a gateway, by the world's clock",
+    "5 to 60",
+    "Assumed (a fast machine with lite: 1 to 7 for a whole rotation, seen). Here: as long as the nucleus is told.",
+)
+RESTART_KEEPS_COMPONENT = _both(
+    "Whether the component lives through the restart that a rotation needs",
+    False,
+    True,
+    f"{_LITE_SEEN} {_CLASSIC_READ}.",
+)
+FORGETS_SUBSCRIPTIONS = _both(
+    "Whether a restart of its IoT core service drops every subscription silently, with the streams left open",
+    False,
+    True,
+    f"{_LITE_SEEN} The network's going and coming is harmless.",
+)
+SUBSCRIBING_OFFLINE = _both(
+    "A request to subscribe while the device is offline",
+    Offline.HANGS,
+    Offline.REFUSED,
+    f"{_LITE_SEEN} {_CLASSIC_READ}, where two readings are possible: tests play both.",
+)
+PUBLISHING_OFFLINE = _all(
+    "A QoS 0 publish while the device is offline",
+    "ServiceError",
+    f"{_LITE_READ}. {_CLASSIC_READ}.",
+)
+ANSWERS_BEFORE_SUBACK = _both(
+    "Whether a subscription is answered before the broker has acknowledged it, and a refusal never told",
+    False,
+    True,
+    f"{_LITE_SEEN}",
+)
+ERROR_ENDS_STREAM = _all(
+    "Whether a refused subscription ends its stream, so that the SDK calls on_stream_closed",
+    True,
+    f"{_LITE_SEEN} {_CLASSIC_READ}.",
+)
+ERROR_MEMBERS = _both(
+    "Members of an error's payload (the SDK reads its `.message` from the first)",
+    ("message", "_message", "_errorCode"),
+    ("_message", "_errorCode"),
+    f"{_LITE_SEEN} {_CLASSIC_READ}.",
+)
+TERMINATES_RESPONSES = _both(
+    "Whether the response to a plain request carries the flag that ends its stream",
+    True,
+    False,
+    f"{_LITE_READ}. {_CLASSIC_READ}.",
+)
+SCALARS_ARE_TEXT = _both(
+    "Whether every scalar of a YAML recipe's configuration arrives as text (`'10'`)",
+    False,
+    True,
+    f"{_LITE_SEEN} A recipe from the cloud is JSON and typed. {_CLASSIC_SEEN}",
+)
+FILLS_IN_ACCESS_CONTROL = Trait(
+    "Where recipe variables count in accessControl",
+    FillsIn.IF_SET,
+    FillsIn.NEVER,
+    FillsIn.ALWAYS,
+    "Seen: lite 2.6.0 (never), main since commit 3572e069. Read: classic 2.18.",
+)
+FILLS_IN_CONFIGURATION = _all(
+    "Where recipe variables count in the rest of a component's configuration",
+    FillsIn.NEVER,
+    f"{_LITE_SEEN} Assumed: classic.",
+)
+WILDCARDS = _all(
+    "Whether `+` and `#` in a resource of accessControl stand for levels, as in MQTT",
+    True,
+    f"{_LITE_SEEN} {_CLASSIC_READ} (WildcardTrie).",
+)
+UPGRADE = _both(
+    "Which configuration wins when a component is upgraded: what the device has, or the new recipe's defaults",
+    Upgrade.DEVICE,
+    Upgrade.RECIPE,
+    f"{_CLASSIC_SEEN} Changed defaults under the same keys never arrive there. Seen: lite 2.6.0.",
+)
+KEEPS_SESSION = _all(
+    "Whether AWS IoT keeps messages for a device that is cut off (a job announced meanwhile is heard of later)",
+    False,
+    f"{_LITE_SEEN} Assumed: classic.",
+)
+MAX_PACKET_BYTES = _both(
+    "Largest MQTT packet that it asks for (a payload of 4,800 bytes comes, one of 5,000 never does)",
+    None,
+    5_000,
+    f"{_LITE_SEEN}",
+)
+MAX_FRAME_BYTES = _both(
+    "Largest IPC message after its first 12 bytes (a publish of 7,400 raw bytes closes the whole connection)",
+    None,
+    10_000,
+    f"{_LITE_SEEN}",
+)
+REFUSES_EMPTY_PAYLOAD = _both(
+    "Whether a publish without payload is refused (InvalidArgumentsError)",
+    True,
+    False,
+    f"{_CLASSIC_READ}. {_LITE_READ}.",
+)
+VALIDATES = _both(
+    "Whether it asks a component about a new configuration: only an installed one whose version does not change",
+    True,
+    False,
+    f"{_CLASSIC_READ}. Seen: SubscribeToValidateConfigurationUpdates is a ServiceError on lite 2.6.0 and main.",
+)
+OPERATIONS_REFUSED = _both(
+    "Further operations that are a ServiceError",
+    (),
+    ("DeferComponentUpdate", "SubscribeToComponentUpdates"),
+    f"{_LITE_SEEN} UpdateState and SubscribeToConfigurationUpdate work. Here: refused on classic too.",
+)
+CREDENTIAL_PATHS = _both(
+    "Where a fleet-provisioned device's credential paths stand",
+    Paths.TLOG,
+    Paths.SERVICE,
+    f"{_CLASSIC_READ}; seen there: effectiveConfig.yaml is written at the launch and falls behind. {_LITE_READ}; the "
+    "handler checks no caller.",
+)
+READS_CREDENTIAL = _both(
+    "When it reads the credential",
+    "at its start",
+    "for each new connection; the token exchange service for each request",
+    f"{_LITE_SEEN} {_CLASSIC_READ}.",
+)
+RESTARTS_DEPENDENTS = _both(
+    "Whether a restart of the token exchange service restarts every component that depends on it",
+    False,
+    True,
+    f"{_LITE_SEEN} The third time such a component stays dead.",
+)
+ASKS_BY_ITSELF = _all(
+    "What it does unasked: publishes its health and asks for jobs in its own namespace, and is to be answered",
+    True,
+    "Seen: lite 2.6.0 and main, which stay connected only to an endpoint that lets them. Read: classic 2.18.",
+)
+LOGS = _both(
+    "Where a component's output goes",
+    "logs/<component>.log in its root folder",
+    "journald (`journalctl -u ggl.<component>.service`); here logs/ too",
+    f"{_LITE_SEEN} {_CLASSIC_READ}.",
+)
+
+TABLE: dict[str, Trait[Any]] = {name: value for name, value in list(globals().items()) if isinstance(value, Trait)}
+"""Every trait by its name, in the order above."""

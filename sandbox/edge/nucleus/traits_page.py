@@ -1,0 +1,46 @@
+"""``docs/nuclei.md``, made from the traits: ``python -m sandbox.edge.nucleus.traits_page > docs/nuclei.md``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from .traits import TABLE, Profile, Trait
+
+_TOP = """\
+# The nuclei
+
+How AWS IoT Greengrass nuclei behave towards a component, as far as certificate rotation is concerned, and how the
+sandbox's stand-in behaves therefore. *Seen*: on the real nucleus (lite 2.6.0, released 2026-06-19, and its main branch
+at 326e992b of 2026-07-23, under systemd). *Read*: in the public source. *Assumed*: neither; the stand-in then does what
+is harder to live with. An hour is an hour of the sandbox's clock.
+
+This page is made from `sandbox/edge/nucleus/traits.py`, by which the stand-in acts.
+
+| behaviour | classic | lite 2.6 | lite main | how it is known |
+|---|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """``docs/nuclei.md``."""
+    return _TOP + "".join(_row(trait) for trait in TABLE.values())
+
+
+def _row(trait: Trait[Any]) -> str:
+    values = " | ".join(_words(trait.on(profile)) for profile in Profile)
+    return f"| {trait.rule} | {values} | {trait.known} |\n"
+
+
+def _words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{part}`" for part in value) or "none"
+    return "no limit" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

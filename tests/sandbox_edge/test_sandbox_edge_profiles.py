@@ -1,0 +1,344 @@
+"""Each trait of the nuclei, played against the stand-in; the table itself is the page of the documentation."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from sandbox_edge_device import wait_until
+
+from sandbox.bus import Message
+from sandbox.clock import SandboxClock
+from sandbox.edge import Component, Nucleus, Offline, Profile, Provisioning, State, provision
+from sandbox.edge.nucleus import traits, traits_page
+from sandbox.edge.nucleus.budget import Budget
+from sandbox.edge.nucleus.effective_config import EffectiveConfig
+from sandbox.edge.nucleus.recipe import load_recipe
+
+PAGE = Path(__file__).parents[2] / "docs" / "nuclei.md"
+LITE = [Profile.LITE_2_6, Profile.LITE_MAIN]
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
+
+
+def test_the_page_of_the_documentation_is_made_from_the_table():
+    assert PAGE.read_text() == traits_page.page(), "run: python -m sandbox.edge.nucleus.traits_page > docs/nuclei.md"
+
+
+@pytest.mark.parametrize("name", traits.TABLE)
+def test_a_trait_says_how_it_is_known_and_each_profile_has_its_value(name):
+    trait = traits.TABLE[name]
+    assert any(word in trait.known for word in ("Seen", "Read", "Assumed"))
+    for profile in Profile:
+        trait.on(profile)
+
+
+# What is held against a component -----------------------------------------------------------------
+
+
+class Hours:
+    def __init__(self):
+        self.now = NOW
+
+    def __call__(self):
+        return self.now
+
+    def pass_(self, **span):
+        self.now += timedelta(**span)
+
+
+def test_on_classic_the_third_error_within_an_hour_is_the_last():
+    hours = Hours()
+    budget = Budget(Profile.CLASSIC, hours)
+    for _ in range(5):  # an error now and then never ends it
+        assert budget.may_start()
+        budget.failed()
+        hours.pass_(minutes=31)
+    for _ in range(2):
+        assert budget.may_start()
+        budget.failed()
+    assert not budget.may_start()
+    budget.launched()
+    assert budget.may_start()
+
+
+@pytest.mark.parametrize("profile", LITE)
+def test_on_lite_the_fourth_start_within_an_hour_is_refused_whoever_asks(profile):
+    hours = Hours()
+    budget = Budget(profile, hours)
+    assert [budget.may_start() for _ in range(4)] == [True, True, True, False]
+    budget.launched()
+    assert not budget.may_start()
+    hours.pass_(hours=1)
+    assert budget.may_start()
+
+
+# A component of two lines of shell ------------------------------------------------------------------
+
+
+class Device:
+    """A nucleus of its own with a component that writes down what happens to it."""
+
+    def __init__(self, root, issuer):
+        self.root, self.issuer = root, issuer
+        self.nucleus = None
+        self.clock = SandboxClock(skips_waits=True)
+
+    @property
+    def work(self):
+        return self.root / "work" / "com.example.Shell"
+
+    def start(self, profile, *, run="sleep 300", install="true", component=None, timeout=60, **options):
+        recipe = self.root / "recipe.yaml"
+        recipe.write_text(
+            yaml.safe_dump({
+                "ComponentName": "com.example.Shell",
+                "ComponentVersion": "1.0.0",
+                "Manifests": [
+                    {
+                        "Platform": {"os": "linux", "runtime": "*"},
+                        "Lifecycle": {
+                            "install": {"Script": f"echo install >> log; {install}", "Timeout": timeout},
+                            "run": {"Script": f"echo run >> log; {run}", "RequiresPrivilege": True},
+                        },
+                    }
+                ],
+            })
+        )  # fmt: skip
+        if not (self.root / "config").exists():
+            provision(self.root, Provisioning("shell", "localhost", 1, self.issuer.ca_file, profile=profile))
+        component = Component(recipe, self.root, run_install=True, **(component or {}))
+        self.nucleus = Nucleus(self.root, component, profile=profile, clock=self.clock, **options)
+        self.nucleus.start()
+        return self.nucleus
+
+    def wait_log(self, *steps):
+        """Wait until the steps have run, in whatever order."""
+        wait_until(lambda: sorted(self.log()) == sorted(steps))
+
+    def log(self):
+        return (self.work / "log").read_text().split() if (self.work / "log").exists() else []
+
+
+@pytest.fixture
+def device(tmp_path, issuer):
+    device = Device(tmp_path, issuer)
+    yield device
+    if device.nucleus:
+        device.nucleus.stop()
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_a_component_that_ends_three_times_is_broken_and_stays_so(device, profile):
+    nucleus = device.start(profile, run="exit 1")
+    assert nucleus.wait_component(State.BROKEN)
+    device.clock.advance(timedelta(hours=2))
+    assert (nucleus.component_state, device.log()) == (State.BROKEN, ["install", "run", "run", "run"])
+    nucleus.restart()
+    device.wait_log(*["install"] * 2, *["run"] * 6)
+    assert nucleus.wait_component(State.BROKEN)
+
+
+def test_a_component_whose_errors_lie_apart_is_started_for_ever(device):
+    nucleus = device.start(Profile.CLASSIC, run="while ! rm die; do sleep 0.02; done 2>/dev/null; exit 1")
+    for starts in range(1, 7):
+        device.wait_log("install", *["run"] * starts)
+        device.clock.advance(timedelta(minutes=31))
+        (device.work / "die").touch()
+    assert nucleus.component_state is State.RUNNING
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_an_install_step_that_fails_is_tried_three_times_and_nothing_is_run(device, profile):
+    nucleus = device.start(profile, install="exit 1")
+    assert nucleus.wait_component(State.BROKEN)
+    assert device.log() == ["install"] * 3
+
+
+def test_an_install_step_that_takes_too_long_has_failed(device):
+    nucleus = device.start(Profile.CLASSIC, install="sleep 300", timeout=0.1)
+    assert nucleus.wait_component(State.BROKEN)
+    assert device.log() == ["install"] * 3
+
+
+def test_on_classic_the_install_step_runs_at_every_launch_before_the_run_step(device):
+    nucleus = device.start(Profile.CLASSIC)
+    for launches in range(1, 4):
+        device.wait_log(*["install", "run"] * launches)
+        assert device.log() == ["install", "run"] * launches
+        nucleus.restart()
+
+
+@pytest.mark.parametrize("profile", LITE)
+def test_on_lite_a_restart_runs_the_install_step_beside_the_run_step(device, profile):
+    nucleus = device.start(profile, install="test -e once || exec touch once; exec sleep 300")
+    device.wait_log("install", "run")
+    nucleus.restart()  # from now on the install step never ends
+    device.wait_log("install", "install", "run", "run")
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_a_restart_takes_its_time_by_the_worlds_clock(device, profile):
+    nucleus = device.start(profile, restart_takes=timedelta(seconds=30))
+    assert device.clock.ahead == timedelta()
+    nucleus.restart()
+    assert device.clock.ahead == timedelta(seconds=30)
+
+
+def test_what_needs_no_privilege_runs_as_its_own_user_where_that_is_possible(device):
+    if os.geteuid():  # then everything is run as who we are
+        device.start(Profile.CLASSIC, install="id -un > who")
+        device.wait_log("install", "run")
+        return
+    shared = Path(tempfile.mkdtemp(prefix="gg-", dir="/tmp"))
+    shared.chmod(0o755)  # the test's own folder is root's alone
+    try:
+        device.root = shared
+        device.start(Profile.CLASSIC, install="id -un > who; touch mine", component={"user": "nobody"})
+        device.wait_log("install", "run")
+        assert (device.work / "who").read_text() == "nobody\n"
+        assert (device.work / "mine").owner() == "nobody"
+        device.nucleus.stop()
+    finally:
+        shutil.rmtree(shared)
+
+
+UPGRADES = {Profile.CLASSIC: {"kept": 1, "changed": "old"}, Profile.LITE_2_6: {"kept": 1, "changed": "new"}}
+
+
+@pytest.mark.parametrize("profile", UPGRADES)
+def test_an_upgrade_brings_changed_defaults_on_lite_only(device, profile):
+    config = provision(device.root, Provisioning("shell", "localhost", 1, device.issuer.ca_file, profile=profile))
+    config.set_configuration("com.example.Shell", {"kept": 1, "changed": "old"}, "0.9.0")
+    nucleus = device.start(profile)
+    nucleus.stop()
+    written = yaml.safe_load((device.root / "recipe.yaml").read_text())
+    written["ComponentVersion"] = "1.0.1"
+    written["ComponentConfiguration"] = {"DefaultConfiguration": {"changed": "new", "added": "x"}}
+    (device.root / "recipe.yaml").write_text(yaml.safe_dump(written))
+    device.nucleus = Nucleus(device.root, Component(device.root / "recipe.yaml", device.root), profile=profile)
+    device.nucleus.start()
+    assert config.configuration("com.example.Shell") == {**UPGRADES[profile], "added": "x"}
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_other_components_that_depend_on_the_token_exchange_die_with_its_third_restart_on_lite(device, profile):
+    nucleus = device.start(profile, run="systemctl restart ggl.core.tesd.service; echo asked >> log; sleep 300")
+    dependent = nucleus.add_dependent("com.example.Other")
+    for _ in range(2):
+        nucleus._loop.run(nucleus._restart_unit("ggl.core.tesd.service"))
+    assert dependent.is_running
+    nucleus._loop.run(nucleus._restart_unit("ggl.core.tesd.service"))
+    nucleus._loop.run(nucleus._restart_unit("ggl.core.tesd.service"))
+    assert dependent.is_running is (profile is Profile.CLASSIC)
+
+
+@pytest.mark.parametrize("profile", LITE)
+def test_every_scalar_of_a_yaml_recipe_is_text_on_lite(tmp_path, profile):
+    (tmp_path / "r.yaml").write_text(
+        "ComponentName: x\nComponentConfiguration: {DefaultConfiguration: {n: 10, t: true, l: [1], e: [], m: {}}}\n"
+        "Manifests: [{Platform: {os: linux, runtime: '*'}}]\n"
+    )
+    text = traits.SCALARS_ARE_TEXT.on(profile)
+    found = load_recipe(tmp_path / "r.yaml", profile.variant, scalars_are_text=text).default_configuration
+    assert found == {"n": "10", "t": "true", "l": ["1"], "e": [], "m": {}}
+
+
+def test_an_hour_of_sleep_by_a_clock_that_runs_is_cut_short_when_it_is_moved(device):
+    clock = device.clock = SandboxClock()
+    nucleus = device.start(Profile.CLASSIC, restart_takes=timedelta(hours=1))
+    device.wait_log("install", "run")
+    nucleus._loop.call(lambda: nucleus._loop._loop.create_task(nucleus._restart()))
+    wait_until(lambda: nucleus.component_pid is None)
+    clock.advance(timedelta(hours=1))
+    device.wait_log("install", "run", "install", "run")
+
+
+def test_nothing_is_written_for_a_device_whose_configuration_is_there(device):
+    nucleus = device.start(Profile.CLASSIC)
+    before = EffectiveConfig(device.root).path.stat().st_mtime_ns
+    nucleus.restart()
+    assert EffectiveConfig(device.root).path.stat().st_mtime_ns == before
+
+
+# With a component that speaks over IPC: see conftest.py ---------------------------------------------
+
+
+@pytest.mark.parametrize("profile", LITE)
+def test_a_restart_of_iotcored_drops_subscriptions_and_nobody_is_told(core, profile):
+    nucleus = core.start(profile=profile)
+    core.tell("systemctl", None, arguments=["restart", "ggl.core.iotcored.service"])
+    assert nucleus.wait_connected(connections=2)
+    core.tell_in_file("publish", topic="echo/core1/alive")  # it runs, its publishing works, its streams stand
+    core.recorder.wait_for("echo/core1/alive")
+    assert core.subscriptions() == set()
+    assert nucleus.component_starts == 1
+
+
+@pytest.mark.parametrize("profile", LITE)
+def test_on_lite_the_network_may_come_and_go(core, profile):
+    nucleus = core.start(profile=profile)
+    core.endpoint.interrupt("core1")
+    assert nucleus.wait_connected(connections=2)
+    wait_until(lambda: core.subscriptions() == {"echo/core1/do"})
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_who_tells_that_the_broker_refused_a_subscription(core, registry, profile):
+    registry.denied.add(("iot:Subscribe", "topicfilter/deep/secret"))
+    core.start(profile=profile)
+    if profile is Profile.CLASSIC:
+        assert core.tell("subscribe", "error", topic="deep/secret")["name"] == "ServiceError"
+    else:
+        core.tell("subscribe", "done", topic="deep/secret")
+    assert core.subscriptions() == {"echo/core1/do"}
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_where_the_sdk_finds_the_message_of_an_error(core, profile):
+    core.start(profile=profile)
+    answer = core.tell("subscribe", "error", topic="not/allowed")
+    assert answer["name"] == "UnauthorizedError"
+    assert (answer["message"] is None) is (profile is not Profile.CLASSIC)
+
+
+@pytest.mark.parametrize(("profile", "padding", "is_heard"), [
+    (Profile.LITE_2_6, 4_700, True),
+    (Profile.LITE_2_6, 5_000, False),
+    (Profile.CLASSIC, 20_000, True),
+])  # fmt: skip
+def test_what_is_too_large_for_lite_never_arrives(core, profile, padding, is_heard):
+    core.start(profile=profile)
+    order = {"do": "publish", "topic": "echo/core1/large", "padding": "x" * padding}
+    core.bus.publish(Message("echo/core1/do", json.dumps(order).encode(), 1))
+    core.tell("publish", topic="echo/core1/small")
+    assert core.recorder.on("echo/core1/small")
+    assert bool(core.recorder.on("echo/core1/large")) is is_heard
+
+
+OFFLINE = {
+    "classic, as one reads it": (Profile.CLASSIC, None, True),
+    "classic, as another reads it": (Profile.CLASSIC, Offline.REFUSED, False),
+    "lite": (Profile.LITE_2_6, None, False),
+}
+
+
+@pytest.mark.parametrize("case", OFFLINE)
+def test_a_request_to_subscribe_while_offline_waits_or_is_refused(core, case):
+    profile, reading, hangs = OFFLINE[case]
+    nucleus = core.start(profile=profile, nucleus={"subscribing_offline": reading})
+    nucleus.disconnect()
+    core.tell_in_file("subscribe", topic="deep/a")
+    if hangs:
+        wait_until(lambda: len(nucleus._iot_core._online._waiters) == 1)
+        assert core.outcome() is None
+        nucleus.connect()
+        wait_until(lambda: core.outcome() == {"name": "done"})
+        wait_until(lambda: "deep/a" in core.subscriptions())
+    else:
+        wait_until(lambda: (core.outcome() or {}).get("name") == "ServiceError")
