@@ -9,7 +9,7 @@ LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit component-matrix component-wheels synth lock clean
+.PHONY: help demo test check unit component-matrix component-wheels component-windows synth lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 26
@@ -39,6 +39,9 @@ component-matrix: $(VENV)/.test ## the component's tests on every Python from 3.
 
 component-wheels: $(VENV)/.test ## whether every requirement has a wheel for each Python, x86-64 and arm64
 	$(BIN)/python tools/component_wheels.py $(PYTHONS)
+
+component-windows: $(VENV)/.test ## the component's tests on Windows' own Python, under Wine
+	$(BIN)/python tools/component_windows.py $(TESTS)
 
 synth: $(VENV)/.test ## renew the backend's checked-in template (needs Node)
 	$(BIN)/python -m backend.synth

@@ -12,6 +12,7 @@ import logging
 import subprocess
 import sys
 from enum import Enum
+from pathlib import Path
 from typing import Callable, Sequence, Tuple
 
 from .ports import RestartError
@@ -30,13 +31,6 @@ _DEFAULT_COMMANDS = {
     Runtime.CLASSIC: ("systemctl", "restart", "greengrass.service"),
     Runtime.LITE: ("systemctl", "restart", "ggl.core.iotcored.service", "ggl.core.tesd.service"),
 }
-# ``start`` lets the helper's parent end at once, so that ending this component's process tree spares it. The first
-# thing in quotes is the window's title to it; without one it would take the next word for the program.
-_WINDOWS_COMMAND = (
-    "cmd.exe", "/c", "start", "", "/min", "powershell.exe", "-NoProfile", "-NonInteractive",
-    "-Command", "Start-Sleep -Seconds 1; Restart-Service -Name greengrass -Force",
-)  # fmt: skip
-
 ASKED_SECONDS = 5.0
 """How long nucleus classic is watched: a command that fails, fails by then; one that works ends this process."""
 
@@ -46,7 +40,17 @@ OUTLIVED_SECONDS = 90.0
 
 def default_command(runtime: Runtime, platform: str = sys.platform) -> Tuple[str, ...]:
     """What restarts the nucleus here."""
-    return _WINDOWS_COMMAND if platform == "win32" else _DEFAULT_COMMANDS[runtime]
+    return _windows_command() if platform == "win32" else _DEFAULT_COMMANDS[runtime]
+
+
+def _windows_command() -> Tuple[str, ...]:
+    """What has a helper restart the service.
+
+    ``start`` lets the helper's parent end at once, so that ending this component's process tree spares it. The first
+    thing in quotes is the window's title to it; without one it would take the next word for the program.
+    """
+    helper = Path(__file__).with_name("windows_service.py")
+    return ("cmd.exe", "/c", "start", "", "/min", sys.executable, "-I", str(helper), "greengrass")
 
 
 class CommandRestarter:

@@ -7,17 +7,30 @@ call of this class has stopped it everywhere. Policy (what is written when) stan
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict
+from typing import Callable, Dict, TypeVar
+
+from . import windows_files
 
 _POSIX = os.name == "posix"
+_SHARING_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8) + 8 * (1.0,)
+"""Seconds between attempts while another process holds a file open on Windows; about ten in all."""
+_SHARING_ERRORS = frozenset({5, 32, 33})
+"""What Windows reports then: access denied (to replace a file that is open), sharing violation, lock violation."""
+_WINDOWS_SECURITY = "windows.security"
+
+T = TypeVar("T")
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 @dataclass(frozen=True)
 class Attributes:
-    """Who may do what with a file: permission bits, owner, group, and extended attributes (SELinux, ACLs)."""
+    """Who may do what with a file: permission bits, owner, group, and extended attributes (SELinux, ACLs).
+
+    On Windows the one extended attribute is the file's security descriptor, and the rest says nothing.
+    """
 
     mode: int
     owner: int
@@ -26,11 +39,18 @@ class Attributes:
 
 
 class System:
-    """The real file system. Every method raises OSError as the call beneath it does."""
+    """The real file system. Every method raises OSError as the call beneath it does.
+
+    On Windows a file that another process holds open (a virus scanner, a backup, the nucleus) can be neither replaced
+    nor removed, and perhaps not read: these calls are repeated for about ten seconds before they raise.
+    """
+
+    def __init__(self, wait: Callable[[float], None] = time.sleep) -> None:
+        self._wait = wait
 
     def read(self, path: Path) -> bytes:
         """The whole file."""
-        return path.read_bytes()
+        return self._patiently(path.read_bytes)
 
     def exists(self, path: Path) -> bool:
         """Whether there is a file."""
@@ -38,7 +58,7 @@ class System:
 
     def create(self, path: Path) -> int:
         """Open a file that must not exist yet, readable by its owner only; returns a descriptor."""
-        return os.open(str(path), _NEW_FILE, 0o600)
+        return os.open(str(path), _NEW_FILE, 0o600) if _POSIX else windows_files.create(path)
 
     def write(self, descriptor: int, data: bytes) -> None:
         """Write everything."""
@@ -56,11 +76,11 @@ class System:
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename over the target, atomically."""
-        source.replace(target)
+        self._patiently(lambda: source.replace(target))
 
     def remove(self, path: Path) -> None:
         """Unlink; a missing file is no error."""
-        path.unlink(missing_ok=True)
+        self._patiently(lambda: path.unlink(missing_ok=True))
 
     def sync_folder(self, folder: Path) -> None:
         """Return when renames and removals in the folder are on the disk; NTFS orders them by itself."""
@@ -77,8 +97,9 @@ class System:
         return Attributes(status.st_mode & 0o7777, status.st_uid, status.st_gid, _extended_attributes(path))
 
     def set_attributes(self, path: Path, wanted: Attributes) -> None:
-        """Give a file these attributes; Windows files inherit theirs from the folder instead."""
+        """Give a file these attributes."""
         if not _POSIX:
+            windows_files.set_security(path, wanted.extended[_WINDOWS_SECURITY])
             return
         status = path.stat()
         if (status.st_uid, status.st_gid) != (wanted.owner, wanted.group):
@@ -89,8 +110,20 @@ class System:
                 os.setxattr(str(path), name, value)
         path.chmod(wanted.mode)  # last: chown clears bits, an ACL changes them
 
+    def _patiently(self, call: Callable[[], T]) -> T:
+        for pause in _SHARING_PAUSES:
+            try:
+                return call()
+            except PermissionError as error:
+                if getattr(error, "winerror", None) not in _SHARING_ERRORS:
+                    raise
+            self._wait(pause)
+        return call()
+
 
 def _extended_attributes(path: Path) -> Dict[str, bytes]:
+    if not _POSIX:
+        return {_WINDOWS_SECURITY: windows_files.security(path)}
     if not hasattr(os, "listxattr"):
         return {}
     try:

@@ -7,6 +7,7 @@ disk (a write has one in its middle too), every call that touches the token, and
 from __future__ import annotations
 
 import contextlib
+import os
 
 from component.certificate_rotator.pkcs11_token import Token
 from component.certificate_rotator.system import System
@@ -55,7 +56,29 @@ class CountingSystem(System):
     """The real file system with a point before every call, and one in the middle of each write."""
 
     def __init__(self, injector):
+        super().__init__()
         self.injector = injector
+        self.opened = set()
+
+    def died(self):
+        """The process is gone, and with it what it held open: on Windows nobody could replace those files."""
+        while self.opened:
+            os.close(self.opened.pop())
+
+    def create(self, path):
+        self.injector.point("create")
+        self.injector.within += 1
+        try:
+            descriptor = super().create(path)
+        finally:
+            self.injector.within -= 1
+        self.opened.add(descriptor)
+        return descriptor
+
+    def close(self, descriptor):
+        self.injector.point("close")
+        self.opened.discard(descriptor)
+        super().close(descriptor)
 
     def write(self, descriptor, data):
         self.injector.point("write")
@@ -78,7 +101,7 @@ def _counted(name):
     return method
 
 
-for _name in ("read", "exists", "create", "sync", "close", "replace", "remove", "sync_folder", "attributes",
+for _name in ("read", "exists", "sync", "replace", "remove", "sync_folder", "attributes",
               "set_attributes"):  # fmt: skip
     setattr(CountingSystem, _name, _counted(_name))
 
@@ -143,6 +166,7 @@ def run_until_calm(world, *, power_cut):
             world.run(end - world.loop.time)
         except Killed:  # noqa: PERF203  # that is what this loop is for
             world.device.process_died()
+            world.device.system.died()
             if power_cut:
                 world.device.switch_off()
             else:

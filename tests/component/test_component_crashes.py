@@ -210,6 +210,7 @@ def test_a_failing_disk_is_named_in_the_failure_reason(begin):
     assert "No space left on device" in world.cloud.details()["DeviceFailureReason"]
 
 
+@pytest.mark.posix  # by modes; tests/component/test_component_windows.py has the same by access control lists
 def test_no_key_is_readable_by_others_at_any_instant(begin):
     injector, seen = Injector(), set()
     world = begin("files", injector)

@@ -100,6 +100,7 @@ def test_the_old_credential_can_be_put_back_by_hand_as_the_guide_says(world, rot
     world.assert_sound()
 
 
+@pytest.mark.posix
 def test_the_journal_holds_no_key_and_only_its_owner_reads_it(tmp_path):
     book = Journal(tmp_path / "journal.json", System())
     book.save(Record(Step.CREATING, "job-1"))
@@ -128,6 +129,7 @@ def status_of(path):
     return status.st_mode & 0o7777, status.st_uid, status.st_gid, {n: os.getxattr(path, n) for n in os.listxattr(path)}
 
 
+@pytest.mark.posix
 def test_mode_owner_group_acl_and_security_label_survive_rotation_and_rollback(pair, ca):
     certificate, key = pair
     certificate.chmod(0o644)
@@ -150,6 +152,7 @@ def test_mode_owner_group_acl_and_security_label_survive_rotation_and_rollback(p
         assert (status_of(certificate), status_of(key)) == before
 
 
+@pytest.mark.posix
 def test_a_symbolic_link_stays_one(pair, ca, tmp_path):
     certificate, key = pair
     (tmp_path / "links").mkdir()
