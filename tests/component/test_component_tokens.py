@@ -120,6 +120,7 @@ def test_a_token_that_cannot_be_used_is_named_and_the_pin_is_not(softhsm, slot, 
     assert PIN not in repr(store.__dict__["_token"])
 
 
+@pytest.mark.posix
 def test_a_token_that_is_pulled_is_named_and_met_afresh_when_it_is_back(tmp_path, monkeypatch, enrol):
     (tmp_path / "token").mkdir()
     pulled = SoftHsm(tmp_path / "token")
