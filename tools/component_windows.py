@@ -41,7 +41,7 @@ TESTS = (
     "--ignore=tests/component/in_sandbox",
     "--ignore=tests/component/test_component_build.py",  # the embeddable distribution has neither venv nor pip
     "-m",
-    "not posix",
+    "not posix and not soak",
 )
 # Rust's standard library takes its random bytes from this function, which Wine 8 lacks.
 PROCESS_PRNG = """
