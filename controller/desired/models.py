@@ -162,7 +162,7 @@ class CertificateAuthorityDocument(Document):
 
 
 class CertificateSpec(_Model):
-    """What a policy demands of a certificate; what is left out is not demanded."""
+    """What a policy demands of a certificate; what is left out is not demanded, and stays as the device has it."""
 
     max_age: Annotated[timedelta, DurationField(_HOUR)] | None = Field(
         default=None, description="Oldest that a certificate may get, from its notBefore."
@@ -170,12 +170,16 @@ class CertificateSpec(_Model):
     renew_before: Annotated[timedelta, DurationField(_HOUR)] | None = Field(
         default=None, description="How long before notAfter a certificate is replaced."
     )
-    key_type: Annotated[KeyType, Choice(KeyType)] | None = Field(default=None, description="The key that devices hold.")
+    key_type: Annotated[KeyType, Choice(KeyType)] | None = Field(
+        default=None, description="The key that devices hold; left out: each keeps its type."
+    )
     csr_signing_algorithm: Annotated[CsrSigningAlgorithm, Choice(CsrSigningAlgorithm)] | None = Field(
         default=None, description="How devices sign their requests; needs `keyType`, of the same family."
     )
     authority: Annotated[str, _AUTHORITY_NAME] | None = Field(
-        default=None, description="Who must have issued the certificate: `aws-iot`, or a CertificateAuthority by name."
+        default=None,
+        description="Who must have issued the certificate: `aws-iot`, or a CertificateAuthority by name; left "
+        "out: each device keeps the one that it has.",
     )
     rotate_issued_before: Annotated[datetime, Instant()] | None = Field(
         default=None, description="Everything issued earlier must go, windows or not. Never in the future."

@@ -125,7 +125,7 @@ def _apply_job(plan: Plan, job: PlannedJob, iot: IotJobs) -> AppliedJob:
     # Who waits in a standing job already may be rotating in it just now: only newcomers are asked.
     waiting = iot.group_members(job.job_id) if existing is not None else frozenset()
     skipped = changed_devices(tuple(device for device in job.devices if device.name not in waiting), iot)
-    things = [device.name for device in job.devices if device.name not in skipped]
+    things = [*(device.name for device in job.devices if device.name not in skipped), *job.stays]
     if not things:
         return AppliedJob(job, JobFate.EMPTY, skipped)
     targets = _targets(plan, job, things, iot)
@@ -154,7 +154,7 @@ def _require_same(job: PlannedJob, iot: IotJobs, targets: tuple[str, ...]) -> No
     The commit may differ: a job made before an unrelated commit still does what is wanted.
     """
     found = json.loads(iot.job_document(job.job_id))
-    allowed = {iot.thing_arn(device.name) for device in job.devices} | {iot.group_arn(job.job_id)}
+    allowed = {*map(iot.thing_arn, [*(device.name for device in job.devices), *job.stays]), iot.group_arn(job.job_id)}
     if job.target_group:
         allowed.add(iot.group_arn(job.target_group))
     if _without_commit(found) == _without_commit(job.document.to_wire()) and allowed.issuperset(targets):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .case import Case
-from .check_gates import not_yet_due, rotating, unsupported_by_backend
+from .check_gates import not_yet_due, rotating
 from .checks import DEMANDS, GATES, STRUCTURE, Check
 from .finding import Assessment, Finding, Health, Outcome, Reason, Sync
 from .governance import Governance, Tie, taints
 from .overrides import NO_OVERRIDES
+from .result import Result, held_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from .device import Device, FleetState
     from .overrides import Overrides
     from .policy import DesiredState
-
-# What a stock backend cannot put right, because it chooses key type and authority itself.
-_NEEDS_OUR_BACKEND = (Reason.KEY_TYPE_MISMATCH, Reason.AUTHORITY_MISMATCH)
 
 
 def assess_fleet(
@@ -75,7 +73,17 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
         certificate_created_at=case.certificate.created_at if case.certificate else None,
         last_seen=device.last_seen,
         component_version=device.component_version,
+        **_outlook(case),
     )
+
+
+def _outlook(case: Case) -> dict[str, Any]:
+    """What a device with demands holds, and will hold."""
+    certificate = case.certificate
+    if not case.demands or certificate is None or certificate.key_type is None:
+        return {}
+    result = None if case.governance.is_stock else case.result
+    return {"holds": held_by(certificate), "result": result if isinstance(result, Result) else None}
 
 
 def find(case: Case) -> tuple[Finding, ...]:
@@ -87,8 +95,6 @@ def find(case: Case) -> tuple[Finding, ...]:
     if under_way is not None:
         others.append(under_way)
     elif demands:
-        if not others and all(finding.reason in _NEEDS_OUR_BACKEND for finding in demands):
-            others += _ask((unsupported_by_backend,), case)
         others += _ask(GATES, case)
     elif not others:
         others = _ask((not_yet_due,), case)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .finding import Finding
     from .governance import Governance, Governed
     from .policy import Incident, Policy
+    from .result import Result, Unknown
     from .schedule import Dates
 
 
@@ -66,6 +67,14 @@ class Case:
     def is_triggered(self) -> bool:
         """Whether age or expiry calls for a rotation by now."""
         return self.timing is not None and (self.timing.start <= self.now or self.timing.due <= self.now)
+
+    @property
+    def result(self) -> Result | Unknown | None:
+        """What a rotation makes of the device; None where no single certificate could be read."""
+        certificate = self.certificate
+        if certificate is None or certificate.key_type is None or certificate.parse_error is not None:
+            return None
+        return self.governance.result_for(self.governed, certificate)
 
     @property
     def is_tried_again(self) -> bool:

@@ -12,6 +12,7 @@ from .case import Case
 from .finding import Finding, Reason, blocked, waiting
 from .job_ids import parse_job_id
 from .quiet import COMING_WITHIN
+from .result import Unknown
 from .rotated import in_vain, last_rotation, left_alone_until
 from .wording import count_text, instant_text, span_text
 
@@ -121,15 +122,26 @@ def outside_window(case: Case) -> Finding | None:
 
 
 def unsupported_by_backend(case: Case) -> Finding | None:
-    """A stock backend chooses key type and authority itself; asked only where nothing else is demanded."""
-    if not case.governance.is_stock:
+    """A stock backend and the component's own settings choose key type and authority: no demand on them can be kept."""
+    rule = case.policy.certificate
+    if not case.governance.is_stock or (rule.key_type is None and rule.authority is None):
         return None
+    demands = " and ".join(str(getattr(d, "value", d)) for d in (rule.key_type, rule.authority) if d is not None)
     return blocked(
         Reason.UNSUPPORTED_BY_BACKEND,
-        "the deployed backend is the stock one, which cannot be told a key type or an authority",
-        "deploy this project's backend, or set the component's keyAlgorithm and the stock stack's CA",
+        f"the deployed backend is the stock one, which cannot be told a key type or an authority: what a rotation "
+        f"makes is not known to meet the policy ({demands})",
+        "deploy this project's backend, or take keyType and authority out of the policy",
         "spec.certificate",
     )
+
+
+def result_unknown(case: Case) -> Finding | None:
+    """What a policy leaves out stays as it is; where that cannot be had, nothing is rotated."""
+    result = case.result
+    if case.governance.is_stock or not isinstance(result, Unknown):
+        return None
+    return blocked(Reason.RESULT_UNKNOWN, result.message, result.remedy, result.policy_field)
 
 
 def rotating(case: Case) -> Finding | None:

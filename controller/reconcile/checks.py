@@ -24,9 +24,11 @@ from .check_gates import (
     backing_off,
     outside_window,
     repeatedly_failed,
+    result_unknown,
     rotated_recently,
     rotation_ineffective,
     suspended,
+    unsupported_by_backend,
     waived,
 )
 from .check_structure import (
@@ -66,6 +68,8 @@ DEMANDS: tuple[Check, ...] = (
 )
 
 GATES: tuple[Check, ...] = (
+    unsupported_by_backend,  # nobody can say what it would become
+    result_unknown,  # likewise
     rotation_ineffective,  # rotating has not helped
     repeatedly_failed,  # no accident any more
     waived,  # someone answers for it

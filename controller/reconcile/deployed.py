@@ -14,12 +14,13 @@ from .policy import Mode
 from .wording import names_text, span_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from protocol.deployment import DeployedAuthority
 
     from .device import FleetState
     from .overrides import Overrides
+    from .plan import PlannedJob
     from .policy import CertificateAuthority, DesiredState
 
 GUARDRAIL = "deployment"
@@ -40,6 +41,23 @@ def departures(desired: DesiredState, state: FleetState, overrides: Overrides) -
         if told and name not in overrides.deployment:
             found.append(_refusal(name, policies, told, desired))
     return tuple(found)
+
+
+def unforeseen(policy: str, jobs: Iterable[PlannedJob], overrides: Overrides) -> Refusal | None:
+    """Refuse jobs of which nobody can say what they make of their devices: a stock backend is told nothing."""
+    transitions = [one for job in jobs for one in job.transitions if one.after is None]
+    if not transitions or policy in overrides.result:
+        return None
+    return Refusal(
+        guardrail="result",
+        policy=policy,
+        message=(
+            "the deployed backend is the stock one: key type, authority and validity become what component and stack "
+            f"are set to, whatever is there now: {names_text([str(one) for one in transitions])}. "
+            "Look at the component's keyAlgorithm and at the stack's CA, or deploy this project's backend"
+        ),
+        override=f"--override result={policy}",
+    )
 
 
 def _refusal(name: str, policies: list[str], told: list[str], desired: DesiredState) -> Refusal:

@@ -124,6 +124,7 @@ class RotationJob:
     is_continuous: bool = False
     targets: tuple[str, ...] = ()  # ARNs
     executions: dict[str, DeviceExecution] = field(default_factory=dict)  # by thing name
+    document: str | None = None  # as JSON text, where it was read
 
 
 @dataclass(frozen=True, slots=True)

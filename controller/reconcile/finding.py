@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from .result import Holding, Result
+
 
 class Outcome(StrEnum):
     """What a finding calls for."""
@@ -42,6 +44,7 @@ class Reason(StrEnum):
     UNPARSEABLE = "Unparseable"
     EXPIRED = "Expired"
     UNSUPPORTED_BY_BACKEND = "UnsupportedByBackend"
+    RESULT_UNKNOWN = "ResultUnknown"
     ROTATION_INEFFECTIVE = "RotationIneffective"
     REPEATEDLY_FAILED = "RepeatedlyFailed"
     WAIVED = "Waived"
@@ -117,6 +120,8 @@ class Assessment:
     certificate_created_at: datetime | None = None
     last_seen: datetime | None = None
     component_version: str | None = None
+    holds: Holding | None = None  # of a device with demands: what it holds, and what a rotation makes of that
+    result: Result | None = None  # None: not known, or whatever a stock backend makes
 
     @property
     def outcome(self) -> Outcome | None:

@@ -5,13 +5,14 @@ Built once per run from the desired and the actual state, so that a device costs
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .overrides import NO_OVERRIDES
 from .quiet import Quiet, quiet_of
+from .result import Result, Unknown, result_of
 from .rollout import successes_of
 from .rollout_family import family_of
 from .windows import Interval, OpenTime, open_time_of
@@ -41,6 +42,7 @@ class Governed:
     is_open_now: bool
     opens: Interval | None  # the open time that is, or comes next
     quiet: Quiet | None  # None where even a certificate far from its dates may have something to say
+    results: dict[tuple[str | None, str | None], Result | Unknown] = field(default_factory=dict)  # worked out already
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,14 @@ class Governance:
         except KeyError:
             verdict = self._verdicts[device.groups] = self._highest(device.groups)
             return verdict
+
+    def result_for(self, governed: Governed, certificate: Certificate) -> Result | Unknown:
+        """What a rotation makes of the device that holds this certificate; worked out once for each kind of it."""
+        key = certificate.key_type, certificate.authority
+        found = governed.results.get(key)
+        if found is None:
+            found = governed.results[key] = result_of(certificate, governed.policy, self.desired, self.state.deployment)
+        return found
 
     def waiver_of(self, device: str) -> Waiver | None:
         """The waiver in force for the device; where there are several, the one that lasts longest."""

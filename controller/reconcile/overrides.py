@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _PERCENTS = {"maxChangePercent": "max_change_percent", "groupChangePercent": "group_change_percent"}
 _COUNTS = {"lateDevices": "late_devices", "orphans": "orphans"}
-_NAMES = {"resume": "POLICY", "again": "DEVICE", "deployment": "AUTHORITY"}
+_NAMES = {"resume": "POLICY", "again": "DEVICE", "deployment": "AUTHORITY", "result": "POLICY"}
 
 ALLOWED = ", ".join(
     [f"{name}=PERCENT" for name in _PERCENTS]
@@ -31,6 +31,7 @@ class Overrides:
     orphans: int = 0  # this many devices may fall out of every policy
     resume: frozenset[str] = frozenset()  # policies whose halted wave is tried again
     deployment: frozenset[str] = frozenset()  # authorities that may be deployed otherwise than git says
+    result: frozenset[str] = frozenset()  # policies whose devices may become whatever a stock backend makes of them
     again: frozenset[str] = frozenset()  # devices that are tried again now, whatever came of it before
 
 

@@ -15,6 +15,7 @@ from protocol.job_document import JobDocument
 
 from .finding import Reason
 from .policy import Rollout
+from .result import Transition
 
 FORMAT_VERSION = 1
 
@@ -52,6 +53,8 @@ class PlannedJob:
     document: JobDocument
     rollout: Rollout
     is_standing: bool = False  # the policy's continuous job for stragglers
+    transitions: tuple[Transition, ...] = ()  # what the devices hold, and will hold
+    stays: tuple[str, ...] = ()  # of a standing job that goes on: who is at work in it, and must not be taken out
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,5 +42,6 @@ def _job_lines(job: PlannedJob) -> Iterator[str]:
     yield repr(("rollout", rollout.max_in_flight, rollout.maximum_per_minute, rollout.timeout, rollout.retries))
     for rule in rollout.abort:
         yield repr((rule.failure_type.value, float(rule.threshold_percentage), rule.min_number_of_executed_things))
+    yield from (repr(("stays", name)) for name in job.stays)
     for device in job.devices:
         yield repr((device.name, device.certificate_id, device.attempt))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .deadlines import late_devices
-from .deployed import departures
+from .deployed import departures, unforeseen
 from .finding import Finding, Outcome, Reason
 from .governance import Governance
 from .guardrails import Change, too_late, too_much_at_once
@@ -128,6 +128,7 @@ def _refusals(
         rotating=sum(change.rotating for change in changes),
     )
     found += [too_much_at_once(change, guardrails, overrides) for change in (*changes, whole)]
+    found += [unforeseen(name, plan.jobs, overrides) for name, plan in plans.items()]
     for name, plan in plans.items():
         late = late_devices(governance.policies[name], plan, tally.policies[name].governed, governance.now)
         if late is not None:

@@ -11,9 +11,10 @@ from protocol.messages import ExecutionStatus
 
 from .plan import JobStep, PlannedJob, TargetKind, WaveReport, WaveStatus
 from .policy import Mode
+from .result import transitions_of
 from .rollout import open_executions
-from .rollout_family import job_id_for
-from .standing import arrange, closings
+from .rollout_family import job_id_for, kind_of
+from .standing import arrange, closings, kind_for
 from .tally import needs_rotation, order_of, planned_device
 from .waves import next_opening
 from .wording import count_text, instant_text
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from .finding import Assessment
     from .governance import Governance, Governed
     from .plan import PlannedDevice
+    from .policy import Rollout as RolloutRule
+    from .result import Transition
     from .rollout import Rollout
+    from .standing import Standing
     from .tally import PolicyTally
     from .waves import Opening
 
@@ -68,6 +72,9 @@ def plan_policy(
         steps += _cancel(_asking(rollout), resting)
         report = WaveReport(policy.name, rollout.reached, len(policy.rollout.waves), WaveStatus.IDLE, resting)
         return PolicyPlan(report, steps=tuple(steps))
+    outdated = [job for job in _asking(rollout) if _asks_otherwise(job, tally)]
+    steps += _cancel(outdated, "it asks for something else than its devices need now")
+    rollout = _without(rollout, outdated)
     if not governed.open_time.is_open(now):
         shut = [job for job in _asking(rollout) if not _asks_urgent(job, tally)]
         steps += _cancel(shut, "no maintenance window is open")
@@ -86,28 +93,14 @@ def plan_policy(
     open_jobs = [job for job in rollout.open_jobs if job.job_id not in closing]
     chosen, opening = _choose(fresh, opening, governed, tally, _wait(open_jobs, governed, now))
     at = _Situation(governed, rollout, tally, governance)
-    jobs = _wave_job(chosen, opening, at)
-    standing = arrange(rollout, [*(a.device for a in stragglers), *_moved(rollout, closed, tally)], tally.members)
-    steps += standing.steps
-    if standing.members:
-        jobs += (_standing_job(standing.members, standing.keeps, at),)
-    started = len(jobs[0].devices) if jobs and not jobs[0].is_standing else 0
+    jobs = _wave_jobs(chosen, opening, at, MAX_WAVE_JOBS - len(open_jobs))
+    known = {a.device: a for a in tally.candidates} | tally.members
+    arranged = arrange(rollout, [*(a.device for a in stragglers), *_moved(rollout, closed, tally)], known)
+    steps += arranged.steps
+    started = sum(len(job.devices) for job in jobs)
+    jobs += tuple(_standing_job(standing, at) for standing in arranged.jobs)
     report = _report(opening, governed, len(fresh), started, rollout)
     return PolicyPlan(report, jobs, tuple(steps), tuple(candidates), opening.wave - 1)
-
-
-def document_for(governed: Governed, governance: Governance, commit: str | None) -> JobDocument:
-    """What the job asks of device and backend; a stock backend is sent exactly its own document."""
-    if governance.is_stock:
-        return JobDocument()
-    rule = governed.policy.certificate
-    return JobDocument(
-        key_type=rule.key_type,
-        signing_algorithm=rule.csr_signing_algorithm,
-        certificate_authority=rule.authority,
-        policy=governed.policy.name,
-        commit=commit,
-    )
 
 
 def target_of(
@@ -137,7 +130,7 @@ def _resting(governed: Governed) -> str | None:
 
 def _asking(rollout: Rollout) -> list[RotationJob]:
     """Open jobs with devices that have not started yet."""
-    jobs = [*rollout.open_jobs, *([rollout.standing] if rollout.standing else [])]
+    jobs = (*rollout.open_jobs, *rollout.standing)
     return [j for j in jobs if any(e.status is ExecutionStatus.QUEUED for e in open_executions(j).values())]
 
 
@@ -150,6 +143,13 @@ def _asks_urgent(job: RotationJob, tally: PolicyTally) -> bool:
     return any(a is not None and a.timing is not None and a.timing.is_urgent for a in asked)
 
 
+def _asks_otherwise(job: RotationJob, tally: PolicyTally) -> bool:
+    """Whether a device that is queued in the job needs a job of another kind: it holds something else by now."""
+    queued = (n for n, e in open_executions(job).items() if e.status is ExecutionStatus.QUEUED)
+    known = (tally.members[name] for name in queued if name in tally.members)
+    return any(a.result is not None and a.result.kind != kind_of(job.job_id) for a in known)
+
+
 def _without(rollout: Rollout, jobs: list[RotationJob]) -> Rollout:
     """The rollout once these jobs are cancelled: their history stays, they ask nobody any more."""
     gone = {job.job_id for job in jobs}
@@ -157,7 +157,7 @@ def _without(rollout: Rollout, jobs: list[RotationJob]) -> Rollout:
         wave: tuple(replace(job, status="CANCELED") if job.job_id in gone else job for job in of_wave)
         for wave, of_wave in rollout.waves.items()
     }
-    standing = None if rollout.standing is not None and rollout.standing.job_id in gone else rollout.standing
+    standing = tuple(job for job in rollout.standing if job.job_id not in gone)
     open_jobs = tuple(job for job in rollout.open_jobs if job.job_id not in gone)
     return replace(rollout, waves=waves, open_jobs=open_jobs, standing=standing, ended=rollout.ended | gone)
 
@@ -225,17 +225,52 @@ def _wait(open_jobs: list[RotationJob], governed: Governed, now: datetime) -> st
     return None
 
 
-def _wave_job(chosen: list[Assessment], opening: Opening, at: _Situation) -> tuple[PlannedJob, ...]:
-    if not chosen:
-        return ()
+def _wave_jobs(chosen: list[Assessment], opening: Opening, at: _Situation, slots: int) -> tuple[PlannedJob, ...]:
+    """One job for each kind of document that the chosen devices need, as slots allow; they share the rate."""
+    kinds: dict[str, list[Assessment]] = {}
+    for assessment in chosen:
+        kinds.setdefault(kind_for(assessment), []).append(assessment)
+    groups = list(kinds.items())[:slots]
+    total = sum(len(group) for _kind, group in groups)
+    jobs = []
+    for kind, group in groups:
+        rollout = at.governed.policy.rollout
+        if len(groups) > 1:
+            rollout = replace(rollout, maximum_per_minute=max(1, rollout.maximum_per_minute * len(group) // total))
+        job = _wave_job(kind, group, opening, at, rollout)
+        jobs += [job] if job else []
+    return tuple(jobs)
+
+
+def _wave_job(
+    kind: str, group: list[Assessment], opening: Opening, at: _Situation, rollout: RolloutRule
+) -> PlannedJob | None:
     policy, state = at.governed.policy, at.governance.state
-    devices = tuple(planned_device(a) for a in chosen)
-    job_id = job_id_for(policy.name, opening.wave, at.governed.family, devices, at.rollout.ended)
+    devices = tuple(planned_device(a) for a in group)
+    job_id = job_id_for(policy.name, opening.wave, at.governed.family + kind, devices, at.rollout.ended)
     if any(job.job_id == job_id for job in at.rollout.open_jobs):
-        return ()  # made a moment ago; AWS IoT has not listed its executions yet
-    kind, group = target_of(job_id, devices, at.governed, at.tally.governed, state)
-    document = document_for(at.governed, at.governance, at.governance.desired.commit)
-    return (PlannedJob(job_id, policy.name, opening.wave, kind, group, devices, document, policy.rollout),)
+        return None  # made a moment ago; AWS IoT has not listed its executions yet
+    target_kind, target_group = target_of(job_id, devices, at.governed, at.tally.governed, state)
+    return PlannedJob(
+        job_id=job_id,
+        policy=policy.name,
+        wave=opening.wave,
+        target_kind=target_kind,
+        target_group=target_group,
+        devices=devices,
+        document=_document(group[0], policy.name, at.governance.desired.commit),
+        rollout=rollout,
+        transitions=_transitions(group),
+    )
+
+
+def _document(assessment: Assessment, policy: str, commit: str | None) -> JobDocument:
+    """What the job asks of device and backend; a stock backend is sent exactly its own document."""
+    return JobDocument() if assessment.result is None else assessment.result.document(policy, commit)
+
+
+def _transitions(group: Iterable[Assessment]) -> tuple[Transition, ...]:
+    return transitions_of((a.holds, a.result.holding if a.result else None) for a in group if a.holds is not None)
 
 
 def _moved(rollout: Rollout, closed: tuple[JobStep, ...], tally: PolicyTally) -> list[str]:
@@ -245,14 +280,16 @@ def _moved(rollout: Rollout, closed: tuple[JobStep, ...], tally: PolicyTally) ->
     return sorted(name for name in names if name in tally.members and needs_rotation(tally.members[name]))
 
 
-def _standing_job(members: tuple[str, ...], keeps: RotationJob | None, at: _Situation) -> PlannedJob:
+def _standing_job(standing: Standing, at: _Situation) -> PlannedJob:
     """All members, those that wait in it already included; one that goes on keeps its id and its document."""
-    policy, rollout = at.governed.policy, at.rollout
+    policy, rollout, keeps = at.governed.policy, at.rollout, standing.keeps
     candidates = {a.device: a for a in at.tally.candidates}
-    devices = tuple(planned_device(candidates.get(name) or at.tally.members[name]) for name in members)
-    commit = keeps.commit if keeps else at.governance.desired.commit
-    ended = rollout.ended | ({rollout.standing.job_id} if rollout.standing else set())
-    job_id = keeps.job_id if keeps else job_id_for(policy.name, None, at.governed.family, devices, ended)
+    members = [candidates.get(name) or at.tally.members[name] for name in standing.members]
+    devices = tuple(planned_device(a) for a in members)
+    ended = rollout.ended | {job.job_id for job in rollout.standing}
+    job_id = job_id_for(policy.name, None, at.governed.family + standing.kind, devices, ended)
+    if keeps is not None:
+        job_id = keeps.job_id
     return PlannedJob(
         job_id=job_id,
         policy=policy.name,
@@ -260,9 +297,11 @@ def _standing_job(members: tuple[str, ...], keeps: RotationJob | None, at: _Situ
         target_kind=TargetKind.COHORT,
         target_group=job_id,
         devices=devices,
-        document=document_for(at.governed, at.governance, commit),
+        document=_document(members[0], policy.name, keeps.commit if keeps else at.governance.desired.commit),
         rollout=policy.rollout,
         is_standing=True,
+        transitions=_transitions(members),
+        stays=standing.stays,
     )
 
 

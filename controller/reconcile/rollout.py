@@ -29,7 +29,7 @@ class Rollout:
 
     waves: dict[int, tuple[RotationJob, ...]]
     open_jobs: tuple[RotationJob, ...]  # of the waves: those that have not ended, oldest first
-    standing: RotationJob | None  # open, of the present family
+    standing: tuple[RotationJob, ...]  # open, of the present family, oldest first: one for each kind of document
     retired: tuple[RotationJob, ...]  # open, of an earlier family: the policy has changed since
     ended: frozenset[str]  # ids that may not be used again
 
@@ -41,7 +41,7 @@ class Rollout:
     def members(self) -> frozenset[str]:
         """Every device that a job of the present family names."""
         jobs = [job for wave in self.waves.values() for job in wave]
-        return frozenset(n for job in (*jobs, *filter(None, (self.standing,))) for n in job.executions)
+        return frozenset(n for job in (*jobs, *self.standing) for n in job.executions)
 
     def outcomes(self, wave: int, since: datetime | None = None) -> dict[str, DeviceExecution]:
         """The last word on each device of the wave: its latest ended execution, in wave or standing job.
@@ -55,8 +55,8 @@ class Rollout:
                 continue
             for name, execution in job.executions.items():
                 latest[name] = _later(latest.get(name), execution)
-        if self.standing is not None:
-            for name, execution in self.standing.executions.items():
+        for job in self.standing:
+            for name, execution in job.executions.items():
                 if name in latest:
                     latest[name] = _later(latest[name], execution)
         return latest
@@ -69,7 +69,7 @@ class Rollout:
         """
         if not since:
             return {}
-        jobs = [job for wave in self.waves.values() for job in wave] + ([self.standing] if self.standing else [])
+        jobs = [*(job for wave in self.waves.values() for job in wave), *self.standing]
         jobs = [job for job in jobs if not since.keys().isdisjoint(job.executions.keys())]
         told = [(n, e) for job in jobs for n, e in job.executions.items() if n in since]
         answered = dict(since)
@@ -102,14 +102,10 @@ def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob]) -> Rollo
             waves.setdefault(parsed.wave, []).append(job)
         else:
             standing.append(job)
-    standing = [job for job in standing if is_open(job)]
-    # Two runs at once may each have made one; the older stays.
-    retired += standing[1:]
     by_wave = {wave: tuple(of_wave) for wave, of_wave in waves.items()}
     open_jobs = tuple(job for of_wave in by_wave.values() for job in of_wave if is_open(job))
-    return Rollout(
-        by_wave, tuple(sorted(open_jobs, key=_age)), standing[0] if standing else None, tuple(retired), frozenset(ended)
-    )
+    asking = tuple(job for job in standing if is_open(job))
+    return Rollout(by_wave, tuple(sorted(open_jobs, key=_age)), asking, tuple(retired), frozenset(ended))
 
 
 def successes_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:

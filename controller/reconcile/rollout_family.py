@@ -1,9 +1,10 @@
 """Which jobs belong to the present rollout of a policy.
 
 AWS keeps the jobs, and their ids are all the memory there is. The last part of an id is therefore made
-of two: six characters that say *what is rolled out* (the family), and ten that say *to whom*. A job
-belongs to the present rollout if its policy and its family are the present ones. See
-docs/decisions/0031-waves-without-a-store.md.
+of three: six characters that say *what is rolled out* (the family), four that say *what is asked of the
+device* (the kind: a policy that leaves key type or authority out keeps what each device has, so its devices
+need jobs of several kinds), and six that say *to whom*. A job belongs to the present rollout if its policy
+and its family are the present ones. See docs/decisions/0031-waves-without-a-store.md.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from .job_ids import DIGEST_CHARACTERS, make_job_id
+from .result import KIND_CHARACTERS
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
@@ -45,10 +47,18 @@ def family_of(policy: Policy, authorities: Mapping[str, CertificateAuthority]) -
     )[:FAMILY_CHARACTERS]
 
 
+def kind_of(job_id: str) -> str:
+    """The characters of one of our ids that say what its document asks for."""
+    start = len(job_id) - DIGEST_CHARACTERS + FAMILY_CHARACTERS
+    return job_id[start : start + KIND_CHARACTERS]
+
+
 def job_id_for(
-    policy: str, wave: int | None, family: str, devices: Iterable[PlannedDevice], ended: Container[str]
+    policy: str, wave: int | None, head: str, devices: Iterable[PlannedDevice], ended: Container[str]
 ) -> str:
     """The id of a job over these devices; the same situation gives the same id, in any order of devices.
+
+    ``head`` is family and kind.
 
     An id is never used again: where a job of ``ended`` has it (the same devices were asked before and
     the job was cancelled), the next of a fixed sequence is taken.
@@ -56,8 +66,7 @@ def job_id_for(
     members = sorted(f"{d.name} {d.certificate_id} {d.attempt}" for d in devices)
     repeat = 0
     while True:
-        content = _digest(family, wave, repeat, *members)[: DIGEST_CHARACTERS - FAMILY_CHARACTERS]
-        job_id = make_job_id(policy, wave, family + content)
+        job_id = make_job_id(policy, wave, (head + _digest(head, wave, repeat, *members))[:DIGEST_CHARACTERS])
         if job_id not in ended:
             return job_id
         repeat += 1

@@ -15,11 +15,12 @@ from protocol.messages import ExecutionStatus
 
 from .plan import JobStep
 from .rollout import open_executions
+from .rollout_family import kind_of
 from .tally import needs_rotation
 from .wording import count_text, span_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from .device import RotationJob
@@ -27,15 +28,25 @@ if TYPE_CHECKING:
     from .policy import Policy
     from .rollout import Rollout
 
+STOCK_KIND = "0000"
 QUIET_AFTER = timedelta(hours=1)  # a job whose devices have all been silent for so long may give up its slot
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What happens to the standing job: its members from now on (None: as they are), and steps before that."""
+    """One standing job from now on: whom it asks, and who is at work in it (``stays``)."""
 
-    members: tuple[str, ...] | None = None
+    kind: str
+    members: tuple[str, ...]
+    stays: tuple[str, ...] = ()
     keeps: RotationJob | None = None  # the job that goes on; None: a new one
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """The standing jobs that have to be made or changed, and the steps before that."""
+
+    jobs: tuple[Standing, ...] = ()
     steps: tuple[JobStep, ...] = ()
 
 
@@ -66,21 +77,56 @@ def closings(rollout: Rollout, policy: Policy, now: datetime, *, wants_slot: boo
     return tuple(steps)
 
 
-def arrange(rollout: Rollout, newcomers: Iterable[str], devices: Mapping[str, Assessment]) -> Standing:
-    """Who waits in the standing job from now on."""
-    joining = frozenset(newcomers)
-    job = rollout.standing
+def arrange(rollout: Rollout, newcomers: Iterable[str], devices: Mapping[str, Assessment]) -> Arrangement:
+    """Who waits in which standing job from now on: one for each kind of document, the oldest that there is.
+
+    A job of a kind that nobody needs any more asks nobody; who is at work in a job stays until that has ended.
+    """
+    wanted: dict[str, set[str]] = {}
+    for name in newcomers:
+        wanted.setdefault(kind_for(devices[name]), set()).add(name)
+    by_kind: dict[str, RotationJob] = {}
+    steps: list[JobStep] = []
+    for job in rollout.standing:
+        if by_kind.setdefault(kind_of(job.job_id), job) is not job:
+            steps.append(JobStep(job.job_id, "cancel", "another standing job asks for the same"))
+        for name in _waiting(job, devices):
+            wanted.setdefault(kind_for(devices[name]), set()).add(name)
+    arranged = []
+    for kind in sorted({*wanted, *by_kind}):
+        one, step = _arrange(kind, by_kind.get(kind), wanted.get(kind, set()))
+        arranged += [one] if one else []
+        steps += [step] if step else []
+    return Arrangement(tuple(arranged), tuple(steps))
+
+
+def kind_for(assessment: Assessment) -> str:
+    """The kind of the job that the device needs; of a stock backend there is one."""
+    return assessment.result.kind if assessment.result is not None else STOCK_KIND
+
+
+def _arrange(kind: str, job: RotationJob | None, wanted: set[str]) -> tuple[Standing | None, JobStep | None]:
+    """The standing job of one kind (None: as it is), and what happens to the one there is."""
     if job is None:
-        return Standing(tuple(sorted(joining))) if joining else Standing()
-    waiting = frozenset(open_executions(job))
-    staying = frozenset(n for n in waiting if n in devices and needs_rotation(devices[n]))
-    joining -= waiting
+        return Standing(kind, tuple(sorted(wanted))), None
+    asked = open_executions(job)
+    working = frozenset(name for name, e in asked.items() if e.status is ExecutionStatus.IN_PROGRESS)
+    queued = frozenset(asked) - working
+    joining = wanted - queued - working
     if joining & frozenset(job.executions):
         # It has done with them once already: members of the group that it would not ask again.
         step = JobStep(job.job_id, "cancel", "devices come back that it has done with; another takes its place")
-        return Standing(tuple(sorted(joining | staying)), None, (step,))
-    if not joining and not staying and job.executions:
-        return Standing(None, None, (JobStep(job.job_id, "cancel", "nobody waits in it any more"),))
-    if joining or staying != waiting:
-        return Standing(tuple(sorted(joining | staying)), job)
-    return Standing()
+        return Standing(kind, tuple(sorted(wanted - working))), step
+    if not wanted and not working and job.executions:
+        return None, JobStep(job.job_id, "cancel", "nobody waits in it any more")
+    if joining or wanted - working != queued:
+        return Standing(kind, tuple(sorted(wanted - working)), tuple(sorted(working)), job), None
+    return None, None
+
+
+def _waiting(job: RotationJob, devices: Mapping[str, Assessment]) -> Iterator[str]:
+    """Who is queued in the job and still needs what a rotation brings."""
+    for name, execution in open_executions(job).items():
+        is_queued = execution.status is ExecutionStatus.QUEUED
+        if is_queued and name in devices and needs_rotation(devices[name]):
+            yield name

@@ -16,6 +16,7 @@ from .hitches import hitches
 from .model import FleetFailure, FleetReport, Report
 
 NAMES_SHOWN = 4  # devices named per reason
+TRANSITIONS_SHOWN = 3
 JOBS_SHOWN = 40
 
 
@@ -231,10 +232,8 @@ def target(job: PlannedJob) -> str:
 
 
 def demand(job: PlannedJob) -> str:
-    """What a job asks for, in words."""
-    document = job.document
-    key = document.key_type.value if document.key_type else "the device's own key type"
-    return f"{key} from {document.certificate_authority or 'the default authority'}"
+    """What a job makes of its devices: what they hold, and what they will hold."""
+    return words.listed([str(transition) for transition in job.transitions], TRANSITIONS_SHOWN)
 
 
 def _waves(page: Page, plan: Plan) -> None:

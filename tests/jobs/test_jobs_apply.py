@@ -374,6 +374,16 @@ def test_a_device_that_rotates_in_its_standing_job_just_now_stays_in_it(cloud, i
     assert result.jobs[0].skipped == {}
 
 
+def test_who_is_at_work_in_a_standing_job_stays_in_its_group_while_others_come_and_go(cloud, iot, kit):
+    job = kit.job("line-a", None, COHORT, kit.devices("a", "b"))
+    apply(kit.plan(job), iot, kit.NOW)
+    cloud.thing("a", "f" * 64)  # the old and the new certificate, while it rotates
+
+    apply(kit.plan(replace(job, devices=kit.devices("c"), stays=("a",))), iot, kit.NOW)
+
+    assert cloud.groups[job.job_id].members == {"a", "c"}
+
+
 class TestRecord:
     """What is governed is noted in AWS once a plan has passed, so that the next run can tell what was lost."""
 

@@ -14,6 +14,7 @@ from controller.reconcile.device import AttachmentType, CertificateStatus
 from controller.reconcile.finding import Health, Outcome, Reason, Sync
 from controller.reconcile.governance import Governance
 from controller.reconcile.policy import Mode, WindowKind
+from protocol.deployment import Deployment
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 OLD = 200 * DAY
@@ -141,9 +142,22 @@ SCENES = {
     "a stock backend cannot change the key type": (
         lambda m: m.device(key_type="RSA-2048"), lambda m: m.desired(), _stock,
         ["KeyTypeMismatch", "UnsupportedByBackend"], "the stock one"),
-    "a stock backend serves age, whatever else there is": (
-        lambda m: m.device(age=OLD, key_type="RSA-2048"), lambda m: m.desired(), _stock,
-        ["AgeExceeded", "KeyTypeMismatch"], ""),
+    "a stock backend rotates nothing of which more is demanded than age: what it would become is not known": (
+        lambda m: m.device(age=OLD), lambda m: m.desired(), _stock,
+        ["AgeExceeded", "UnsupportedByBackend"], "not known to meet the policy (ECDSA-P256 and plant-ca)"),
+    "a stock backend serves age where nothing else is demanded": (
+        lambda m: m.device(age=OLD), lambda m: m.desired(m.policy(rule=m.rule(key_type=None, authority=None))), _stock,
+        ["AgeExceeded"], ""),
+    "a key that no rotation can make does not stay, so nothing rotates until the policy names one": (
+        lambda m: m.device(age=OLD, key_type="RSA-4096"), lambda m: m.desired(m.policy(rule=m.rule(key_type=None))),
+        None, ["AgeExceeded", "ResultUnknown"], "names no key type, and none that a rotation can make is in place"),
+    "a certificate of an unknown authority cannot stay with it": (
+        lambda m: m.device(age=OLD, authority=None), lambda m: m.desired(m.policy(rule=m.rule(authority=None))),
+        None, ["AgeExceeded", "ResultUnknown"], "the certificate is of none that git knows (CN=plant)"),
+    "an authority that stays must be deployed": (
+        lambda m: m.device(age=OLD), lambda m: m.desired(m.policy(rule=m.rule(authority=None))),
+        lambda m: m.state(deployment=Deployment("0.1.0")), ["AgeExceeded", "ResultUnknown"],
+        "plant-ca (arn:aws:acm-pca:plant) stays, but the backend has no authority of that name"),
     "a device that rotates is left to it": (
         lambda m: m.device(age=OLD, executions=(m.execution(),)), lambda m: m.desired(), None,
         ["AgeExceeded", "Rotating"], "job cf-line-a-w1-0123456789abcdef is QUEUED here since 2026-11-23T11:00:00Z"),

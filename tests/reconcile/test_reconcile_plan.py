@@ -54,16 +54,19 @@ def test_how_a_job_addresses_its_devices(make, sentence, due, young, size, kind)
     assert len(job.devices) == due
 
 
-def test_a_job_asks_for_what_the_policy_demands_and_a_stock_backend_for_nothing_more(make):
+def test_a_job_says_in_full_what_is_wanted_and_a_stock_backend_gets_its_own_document(make):
     (job,) = make.plan(_fleet(make, 1), make.desired()).jobs
     assert job.document.to_wire() == {
         "operation": "ROTATE_CERTIFICATE",
         "keyAlgorithm": "ECDSA-P256",
+        "signingAlgorithm": "ECDSA-WITH-SHA256",
         "certificateAuthority": "plant-ca",
+        "certificateAuthorityArn": "arn:aws:acm-pca:plant",
         "policy": "line-a",
         "commit": "c" * 40,
     }
-    (stock,) = make.plan(_fleet(make, 1), make.desired(), make.state(backend_is_stock=True)).jobs
+    silent = make.desired(make.policy(rule=make.rule(key_type=None, authority=None)))
+    (stock,) = make.plan(_fleet(make, 1), silent, make.state(backend_is_stock=True)).jobs
     assert stock.document.to_wire() == {"operation": "ROTATE_CERTIFICATE"}
 
 

@@ -11,6 +11,7 @@ from controller.reconcile.job_ids import parse_job_id
 from controller.reconcile.overrides import Overrides
 from controller.reconcile.plan import TargetKind, WaveStatus
 from controller.reconcile.policy import FailureType, Mode
+from controller.reconcile.result import result_of
 from controller.reconcile.rollout_family import family_of, job_id_for
 from controller.reconcile.waves import cumulative_sizes, shortened_soak
 
@@ -27,13 +28,14 @@ class World:
         self.policy = policy or make.policy(rollout=make.rollout(waves, **settings))
         self.desired = make.desired(self.policy)
         self.family = family_of(self.policy, self.desired.authorities)
+        self.kind = result_of(make.certificate(), self.policy, self.desired, None).kind
         self.devices = {f"g{n:03d}": make.device(f"g{n:03d}", age=OLD) for n in range(number)}
         self.jobs = []
         self.options = {}
 
     def job_id(self, wave, tail="0000000001", family=None):
         part = f"w{wave}" if wave else "standing"
-        return f"cf-line-a-{part}-{family or self.family}{tail}"
+        return f"cf-line-a-{part}-{family or self.family}{self.kind}{tail[-6:]}"
 
     def wave(
         self, wave, statuses, *, ended=30 * HOUR, queued=None, tail="0000000001", status=None, healthy=True, **fields
@@ -386,6 +388,22 @@ def test_who_is_in_sync_leaves_the_standing_job(make):
     world.devices["g000"] = make.replace(make.device("g000"), executions=world.devices["g000"].executions)
     (standing,) = world.plan().jobs
     assert [device.name for device in standing.devices] == ["g001"]
+
+
+def test_who_is_at_work_in_the_standing_job_stays_in_it_whatever_it_holds_meanwhile(make):
+    world = _standing(World(make, number=3, waves=("100%",)), {"g000": "IN_PROGRESS", "g001": "QUEUED"})
+    execution = world.jobs[-1].executions["g000"]
+    both = (make.certificate(OLD, name="g000"), make.certificate(timedelta(0), name="new"))
+    world.devices["g000"] = make.device("g000", certificates=both, executions=(execution,))
+    leak = make.incident(issued_before=make.now - DAY)
+    world.desired = make.desired(world.policy, incidents=(leak,))
+    world.wave(1, {"g002": "QUEUED"}, ended=25 * HOUR, queued=25 * HOUR)
+
+    [standing] = [job for job in world.plan().jobs if job.is_standing]
+
+    assert standing.job_id == world.job_id(None)
+    assert [device.name for device in standing.devices] == ["g001", "g002"]
+    assert standing.stays == ("g000",)
 
 
 def test_the_standing_job_ends_when_nobody_waits(make):

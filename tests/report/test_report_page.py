@@ -98,7 +98,7 @@ def test_a_plan_shows_its_jobs_and_where_the_rollouts_stand(opened):
     text = opened(scene()).run("document.body.innerText")
     assert "Plan, 2026-11-23 12:00Z" in text
     assert "2 devices rotate in 2 jobs" in text
-    assert "gateway-a-059; ECDSA-P256 from plant-ca" in text
+    assert "× ECDSA-P256 / plant-ca / 365 d → ECDSA-P256 / plant-ca / 365 d" in text
     assert "line-a-gateways, wave 1 of 3, open" in text
     assert "nothing is recorded of what was governed before" in text
 

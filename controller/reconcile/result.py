@@ -1,0 +1,146 @@
+"""What a rotation makes of a device, known before it is made.
+
+What a policy leaves out stays as it is: key type and authority of the certificate in place. The job
+says all of it in full, so that nothing depends on how component and backend happen to be set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from protocol.algorithms import CsrSigningAlgorithm, KeyType, default_csr_algorithm
+from protocol.job_document import JobDocument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from protocol.deployment import Deployment
+
+    from .device import Certificate
+    from .policy import CertificateAuthority, DesiredState, Policy
+
+DAY = timedelta(days=1)
+ENDLESS_DAYS = 3_653  # above ten years an end is none that anybody plans for
+KIND_CHARACTERS = 4
+
+_KEY_TYPES = {key_type.value: key_type for key_type in KeyType}
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a credential is made of; ``days`` of validity are None where it is practically endless, or not known."""
+
+    key_type: str
+    authority: str
+    days: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.key_type} / {self.authority}" + (f" / {self.days:,} d" if self.days is not None else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a device holds once it has rotated, and what its job must say for that."""
+
+    key_type: KeyType
+    signing_algorithm: CsrSigningAlgorithm
+    authority: str
+    arn: str | None  # of a private authority
+    days: int | None
+
+    @property
+    def holding(self) -> Holding:
+        """As a holding, to compare with."""
+        return Holding(self.key_type.value, self.authority, self.days)
+
+    def document(self, policy: str, commit: str | None) -> JobDocument:
+        """The job document, in full."""
+        return JobDocument(self.key_type, self.signing_algorithm, self.authority, policy, commit, self.arn)
+
+    @property
+    def kind(self) -> str:
+        """Four hexadecimal characters that tell one job document from another; part of the ids of jobs."""
+        parts = (self.key_type.value, self.signing_algorithm.value, self.authority, self.arn)
+        return sha256("\n".join(map(str, parts)).encode()).hexdigest()[:KIND_CHARACTERS]
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Why the result of a rotation cannot be told, what a person must do, and which policy field is concerned."""
+
+    message: str
+    remedy: str
+    policy_field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """So many devices that go from one holding to another."""
+
+    devices: int
+    before: Holding
+    after: Holding | None  # None: a stock backend and its component decide
+
+    def __str__(self) -> str:
+        return f"{self.devices:,} × {self.before} → {self.after or 'whatever component and stock backend are set to'}"
+
+
+def held_by(certificate: Certificate) -> Holding:
+    """What a certificate that could be read is made of."""
+    days = None
+    if certificate.not_before is not None and certificate.not_after is not None:
+        days = round((certificate.not_after - certificate.not_before) / DAY)
+    authority = certificate.authority or f"unknown ({certificate.issuer or 'no issuer'})"
+    return Holding(str(certificate.key_type), authority, days if days is None or days < ENDLESS_DAYS else None)
+
+
+def result_of(
+    certificate: Certificate, policy: Policy, desired: DesiredState, deployment: Deployment | None
+) -> Result | Unknown:
+    """What a rotation under the policy makes of the device that holds this certificate."""
+    rule = policy.certificate
+    key_type = rule.key_type or _KEY_TYPES.get(certificate.key_type or "")
+    if key_type is None:
+        return Unknown(
+            f"policy {policy.name} names no key type, and none that a rotation can make is in place: "
+            f"{certificate.key_type}",
+            "name keyType in the policy",
+            "spec.certificate.keyType",
+        )
+    name = rule.authority or certificate.authority
+    if name is None or name not in desired.authorities:
+        return Unknown(
+            f"policy {policy.name} names no authority, and the certificate is of none that git knows "
+            f"({certificate.issuer or 'no issuer'})",
+            "name authority in the policy, or declare the CertificateAuthority that issued the certificate",
+            "spec.certificate.authority",
+        )
+    authority = desired.authorities[name]
+    if rule.authority is None and not authority.is_aws_iot and deployment is not None:
+        deployed = deployment.authorities.get(name)
+        if deployed is None or deployed.arn != authority.arn:
+            found = f"issues from {deployed.arn} under that name" if deployed else "has no authority of that name"
+            return Unknown(
+                f"the policy names no authority, so that {name} ({authority.arn}) stays, but the backend {found}",
+                "deploy the backend again with these documents, or name another authority in the policy",
+                "spec.certificate.authority",
+            )
+    algorithm = rule.csr_signing_algorithm or default_csr_algorithm(key_type)
+    return Result(key_type, algorithm, name, authority.arn, _days(authority))
+
+
+def transitions_of(pairs: Iterable[tuple[Holding, Holding | None]]) -> tuple[Transition, ...]:
+    """How many go from what to what, the most first."""
+    counts: dict[tuple[Holding, Holding | None], int] = {}
+    for pair in pairs:
+        counts[pair] = counts.get(pair, 0) + 1
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0][0]), str(item[0][1])))
+    return tuple(Transition(number, before, after) for (before, after), number in ordered)
+
+
+def _days(authority: CertificateAuthority) -> int | None:
+    days = round(authority.validity / DAY) if authority.validity is not None else ENDLESS_DAYS
+    return days if days < ENDLESS_DAYS else None
