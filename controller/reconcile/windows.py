@@ -186,7 +186,7 @@ def never_met(policy: Policy, validity: timedelta | None, now: datetime) -> str 
         lives.append((validity - (rule.renew_before or timedelta(0)), "validity minus renewBefore"))
     if not policy.schedule.windows:
         return None
-    open_time = OpenTime(policy.schedule.windows)
+    open_time = open_time_of(policy.schedule.windows)
     if open_time.next_open(now) is None:
         return f"no window opens within {span_text(SEARCH_LIMIT)} of {instant_text(now)}"
     if not lives:

@@ -100,11 +100,7 @@ class ServiceApi:
                 if self._is_rest
                 else self._reader.aws_json(operation, request)
             )
-            with self._site.transaction():
-                result = method(parameters)
-            if callable(result):  # work that must not hold the lock
-                result = result()
-            return self._answer(operation, result or {})
+            return self._answer(operation, self._perform(method, parameters))
         except AwsError as error:
             return self._error(error)
         except UnsupportedError as error:
@@ -112,6 +108,17 @@ class ServiceApi:
         except Exception:
             log.exception("%s failed on %s %s", self.service, request.method, request.path)
             return json_error(500, "InternalFailure", f"the sandbox's {self.service} failed; its log says why")
+
+    def call(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Carry out an operation that did not come over the wire; raises AwsError or UnsupportedError."""
+        return self._perform(self._method(operation), parameters)
+
+    def _perform(self, method: Handler, parameters: dict[str, Any]) -> dict[str, Any]:
+        with self._site.transaction():
+            result = method(parameters)
+        if callable(result):  # work that must not hold the lock
+            result = result()
+        return result or {}
 
     def _find(self, request: HttpRequest) -> tuple[Any, dict[str, str]]:
         if self._is_rest:

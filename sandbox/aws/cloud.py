@@ -53,7 +53,8 @@ _TICK_SECONDS = 0.2  # how late a timer of the clock's real time may be
 class Cloud:
     """``registry`` and ``jobs`` implement ``sandbox.interfaces``; ``seed`` fills.
 
-    ``functions`` and ``rules`` are for ``sandbox.stack``; ``deployments`` is for the nucleus stand-ins.
+    ``functions`` and ``rules`` are for ``sandbox.stack``; ``deployments`` is for the nucleus stand-ins;
+    ``services`` answer calls that do not come over the wire.
     """
 
     def __init__(
@@ -79,7 +80,8 @@ class Cloud:
             private_issuer=self.private_cas.issuer,
             create_private_ca=self.private_cas.seed,
         )
-        self._server = HttpServer(self._identity.context(), Gateway(self._services(), self._moto).handle, port)
+        self.services = self._build_services()
+        self._server = HttpServer(self._identity.context(), Gateway(self.services, self._moto).handle, port)
         self._ticker = threading.Thread(target=self._tick, name="sandbox-ticker", daemon=True)
         clock.on_advance(self.site.tick)
 
@@ -168,7 +170,7 @@ class Cloud:
         self._control = JobsControl(self._engine, self._things, self._groups, self._templates, self._tags)
         self.jobs = JobsDataPlane(self._engine, self._things)
 
-    def _services(self) -> dict[str, ServiceApi]:
+    def _build_services(self) -> dict[str, ServiceApi]:
         iot = [
             self._things, self._groups, self._certificates, self._principals, self._policies, self._control,
             self._templates, self.rules, self._events, IotTags(self._tags), Endpoints(lambda: self.address),

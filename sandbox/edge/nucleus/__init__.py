@@ -8,7 +8,7 @@ from .effective_config import Pkcs11Settings
 from .installation import NO_INDEX, Component
 from .nucleus import Nucleus
 from .provision import Provisioning, provision
-from .traits import Profile
+from .traits import Offline, Profile
 
 __all__ = [
     "NO_INDEX",
@@ -16,6 +16,7 @@ __all__ = [
     "Deployment",
     "DeploymentOutcome",
     "Nucleus",
+    "Offline",
     "Pkcs11Settings",
     "Profile",
     "Provisioning",

@@ -1,0 +1,360 @@
+"""Whoever watches every call, and knows from the plant alone what must never happen.
+
+Nothing here asks the controller what it thinks: governing, reasons, windows and halts are worked out
+from documents, certificates and executions anew, in the plainest way. What was broken is kept, not
+raised, so that no code under test can swallow it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from interleaving_aws import Call, Endless
+from interleaving_plant import Holding, Rotation
+from interleaving_world import Commit, Documents, Outcome, Run, World
+
+from controller.desired.durations import parse_duration
+from controller.reconcile.job_ids import parse_job_id
+from protocol.names import AWS_IOT_AUTHORITY
+
+PLAN_ENDS = timedelta(days=7)  # no plan is carried out that is older
+REST = timedelta(minutes=30)  # at least, after a failure
+MOST_CALLS = 3_000  # of one run over a handful of devices
+ENOUGH = 3  # devices: where so many failed, and more than went well, nobody new is asked
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An invariant that does not hold, and how that was seen."""
+
+    invariant: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.text}"
+
+
+@dataclass
+class Memory:
+    """What has come of one policy's rule, since it last changed or a person last said to go on."""
+
+    failed: set[str] = field(default_factory=set)
+    cured: set[str] = field(default_factory=set)
+    in_vain: dict[str, frozenset[str]] = field(default_factory=dict)  # device → the reasons that its rotation left
+    is_halted: bool = False
+
+
+class Judge:
+    """Listens to one world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.faults: list[Fault] = []
+        self._memory: dict[tuple[str, str], Memory] = defaultdict(Memory)
+        self._rule: dict[str, str] = {}  # the rule of each policy that was applied last
+        self._latest = -1  # the newest commit that was applied
+        self._clock = itertools.count(1)
+        self._asked: dict[tuple[str, str], int] = {}  # (job, device) → when it was asked
+        self._got: dict[str, int] = {}  # device → when it got the certificate in place
+        self._failed_at: dict[str, datetime] = {}
+        self.failures: Counter[str] = Counter()  # by device
+        self._resumed: dict[str, str] = {}  # job → policy, made by a run with an override to resume
+        self._started: dict[int, Counter[str]] = defaultdict(Counter)  # run → devices started by group
+        world.aws.before = self._before
+        world.aws.after = self._after
+        world.plant.on_rotated = self._rotated
+        world.plant.on_failed = self._failed
+        world.on_run.append(self._begins)
+        world.after_run.append(self._ended)
+
+    def check(self) -> None:
+        """Raise where anything was broken; of each invariant the first is told."""
+        if self.faults:
+            first = {fault.invariant: str(fault) for fault in reversed(self.faults)}
+            raise AssertionError("\n".join([*first.values(), self.world.describe()]))
+
+    def broken(self) -> set[str]:
+        """Names of the invariants that did not hold."""
+        return {fault.invariant for fault in self.faults}
+
+    def forgive(self, policy: str | None = None) -> None:
+        """A person has looked: what went wrong before counts no more."""
+        for (name, _rule), memory in self._memory.items():
+            if policy in (None, name):
+                memory.__init__()  # type: ignore[misc]
+        self._failed_at.clear()
+
+    # what a device's certificate must be
+
+    def reasons(self, documents: Documents, spec: dict[str, Any], holding: Holding, now: datetime) -> frozenset[str]:
+        """Why a device with this certificate is to be rotated under a policy."""
+        rule = spec["certificate"]
+        found = {
+            "age": "maxAge" in rule and now - holding.not_before >= parse_duration(rule["maxAge"]),
+            "expiry": "renewBefore" in rule and holding.not_after - now <= parse_duration(rule["renewBefore"]),
+            "key": rule.get("keyType", holding.key_type.value) != holding.key_type.value,
+            "authority": "authority" in rule and _arn(documents, rule["authority"]) != holding.authority,
+            "cutoff": "rotateIssuedBefore" in rule
+            and holding.not_before < datetime.fromisoformat(rule["rotateIssuedBefore"]) <= now,
+            "incident": any(
+                _arn(documents, i["authority"]) == holding.authority
+                if "authority" in i
+                else i["keyType"] == holding.key_type.value
+                for i in documents.incidents.values()
+            ),
+        }
+        return frozenset(name for name, holds in found.items() if holds)
+
+    def is_in_sync(self, documents: Documents, device: str) -> bool:
+        """Whether the device holds one certificate, and nothing is wrong with it."""
+        spec = next((s for _n, s in _governing(documents, self.world.plant.groups[device])), None)
+        held = self.world.plant.holds[device]
+        return spec is None or (len(held) == 1 and not self.reasons(documents, spec, held[0], self.world.now()))
+
+    # what happens
+
+    def _begins(self, run: Run) -> None:
+        for name, spec in run.commit.documents.policies.items():
+            rule = _rule_text(run.commit.documents, spec)
+            if run.command == "apply" and self._rule.get(name) != rule:
+                self._rule[name] = rule
+                self._memory[name, rule] = Memory()
+        if run.command == "apply":
+            for override in run.overrides:
+                if override.startswith("resume="):
+                    self.forgive(override.removeprefix("resume="))
+
+    def _ended(self, run: Run, outcome: Outcome) -> None:
+        if outcome.crash:
+            self.tell("no command ends with a traceback", outcome.crash)
+        if run.command == "apply" and outcome.code in (0, 2):
+            self._latest = max(self._latest, run.commit.number)
+        if run.command == "plan" and outcome.code in (0, 2, 3) and "--base" not in run.arguments:
+            for wave in outcome.json["waves"]:
+                spec = run.commit.documents.policies[wave["policy"]]
+                if wave["status"] == "halted":
+                    self._memory[wave["policy"], _rule_text(run.commit.documents, spec)].is_halted = True
+
+    def _before(self, call: Call) -> None:
+        run = self.world.current_run()
+        if run is None:
+            return
+        run.calls += 1
+        if run.calls > MOST_CALLS:
+            self.tell("every run ends", f"{run.command} has made {run.calls} calls")
+            raise Endless
+        seen = getattr(self, f"_on_{call.operation}", None)
+        if seen is not None:
+            seen(run, call.parameters)
+
+    def _on_CreateJob(self, run: Run, request: dict[str, Any]) -> None:  # noqa: N802 - AWS's name
+        if request["jobId"] not in self.world.jobs():
+            self._job_starts(run, request["jobId"], self._reached(request["targets"]))
+
+    def _on_AddThingToThingGroup(self, run: Run, request: dict[str, Any]) -> None:  # noqa: N802
+        if self._is_open(request["thingGroupName"]):
+            self._job_starts(run, request["thingGroupName"], [request["thingName"]])
+
+    def _on_RemoveThingFromThingGroup(self, _run: Run, request: dict[str, Any]) -> None:  # noqa: N802
+        name, device = request["thingGroupName"], request["thingName"]
+        execution = self.world.jobs()[name].executions.get(device) if self._is_open(name) else None
+        if execution is not None and execution.status == "IN_PROGRESS":
+            self.tell("who rotates stays in its job", f"{device} is taken out of {name}")
+
+    def _on_DeleteThingGroup(self, _run: Run, request: dict[str, Any]) -> None:  # noqa: N802
+        name = request["thingGroupName"]
+        if not name.startswith("cf-"):
+            self.tell("what is not ours is left alone", f"group {name} is deleted")
+        elif self._is_open(name):
+            self.tell("no group of an open job is deleted", name)
+
+    def _on_CancelJob(self, run: Run, request: dict[str, Any]) -> None:  # noqa: N802
+        self._cancelled(run, request["jobId"])
+
+    def _after(self, call: Call, answer: Any) -> None:
+        run = self.world.current_run()
+        if run is not None and call.operation in {"CreateJob", "AddThingToThingGroup"}:
+            name = call.parameters.get("jobId") or call.parameters.get("thingGroupName")
+            job = self.world.jobs().get(name)
+            for device in job.executions if job else ():
+                self._asked.setdefault((name, device), next(self._clock))
+
+    def _cancelled(self, run: Run, name: str) -> None:
+        job, parsed = self.world.jobs().get(name), parse_job_id(name)
+        if parsed is None:
+            self.tell("what is not ours is left alone", f"job {name} is cancelled")
+        policy = self._resumed.get(name)
+        spec = run.commit.documents.policies.get(policy) if policy else None
+        if job is None or spec is None:
+            return
+        statuses = {execution.status for execution in job.executions.values()}
+        untouched = statuses <= {"QUEUED", "IN_PROGRESS", "SUCCEEDED"} and self._rule.get(policy) == _rule_text(
+            run.commit.documents, spec
+        )
+        is_young = self.world.now() - job.created_at < timedelta(hours=24)
+        if untouched and is_young and self._why_forbidden(run, spec, min(job.executions)) is None:
+            self.tell("what a person resumed goes on", f"{name} is cancelled by the next run")
+
+    def _job_starts(self, run: Run, job_id: str, devices: list[str]) -> None:
+        world, parsed = self.world, parse_job_id(job_id)
+        documents, now = run.commit.documents, world.now()
+        if run.commit.number < self._latest and not any(o.startswith("older") for o in run.overrides):
+            self.tell(
+                "git does not go back unasked", f"commit {run.commit.number} rotates after {self._latest} was applied"
+            )
+        if run.plan_file is not None and now - _made_at(run) > PLAN_ENDS:
+            self.tell("a plan ends", f"one of {_made_at(run):%Y-%m-%d} makes {job_id}")
+        for override in run.overrides:
+            if override.startswith("resume="):
+                self._resumed[job_id] = override.removeprefix("resume=")
+        for device in devices:
+            self._device_starts(run, job_id, device, documents, now)
+        if parsed is not None:
+            self._guardrail(run, parsed.policy, devices)
+
+    def _device_starts(self, run: Run, job_id: str, device: str, documents: Documents, now: datetime) -> None:
+        governing = _governing(documents, self.world.plant.groups.get(device, "-"))
+        if not governing:
+            self.tell("only what a policy governs rotates", f"{device} in {job_id}")
+            return
+        [(policy, spec)] = governing
+        for execution in self.world.cloud.jobs._engine.pending_of(device):
+            if execution.job_id != job_id and parse_job_id(execution.job_id) is not None:
+                self.tell("nobody is in two open executions", f"{device} in {execution.job_id} and {job_id}")
+        why = self._why_forbidden(run, spec, device)
+        if why:
+            self.tell(why, f"{device} starts in {job_id}")
+        held = self.world.plant.holds[device]
+        reasons = frozenset().union(*(self.reasons(documents, spec, holding, now) for holding in held[-1:]))
+        if not reasons:
+            self.tell("nobody rotates without a reason", f"{device} in {job_id}")
+        self._as_remembered(policy, spec, run.commit, job_id, device, reasons)
+
+    def _as_remembered(
+        self, policy: str, spec: dict[str, Any], commit: Commit, job_id: str, device: str, reasons: frozenset[str]
+    ) -> None:
+        memory = self._memory[policy, _rule_text(commit.documents, spec)]
+        left = memory.in_vain.get(device)
+        if left is not None and reasons and reasons <= left:
+            self.tell("nobody rotates in vain twice", f"{device} in {job_id} for {', '.join(sorted(reasons))}")
+        is_new = device not in memory.failed | memory.cured | memory.in_vain.keys()
+        if is_new and memory.in_vain and not memory.cured:
+            told = f"{device} in {job_id} after {', '.join(sorted(memory.in_vain))} rotated in vain"
+            self.tell("what was in vain goes no further", told)
+        if is_new and len(memory.failed) >= ENOUGH and len(memory.failed) > len(memory.cured):
+            self.tell("where most fail nobody new starts", f"{device} in {job_id} after {len(memory.failed)} failed")
+        if memory.is_halted:
+            self.tell("nobody starts while halted", f"{device} in {job_id}")
+        failed_at = self._failed_at.get(device)
+        if failed_at is not None and self.world.now() - failed_at < REST:
+            self.tell("who failed rests", f"{device} in {job_id}, {self.world.now() - failed_at} after it failed")
+
+    def _why_forbidden(self, run: Run, spec: dict[str, Any], device: str) -> str | None:
+        now, documents = self.world.now(), run.commit.documents
+        if spec.get("mode") == "report":
+            return "report-only policies rotate nobody"
+        if "suspend" in spec and datetime.fromisoformat(spec["suspend"]["until"]) > now:
+            return "nobody starts while suspended"
+        for waiver in documents.waivers.values():
+            if device in waiver["devices"] and datetime.fromisoformat(waiver["expires"]) > now:
+                return "nobody starts while waived"
+        held = self.world.plant.holds[device][-1]
+        is_urgent = self.reasons(documents, spec, held, now) & {"incident", "cutoff"} or _is_late(spec, held, now)
+        return None if is_urgent or _is_open(spec, now) else "nobody starts in closed time"
+
+    def _guardrail(self, run: Run, policy: str, devices: list[str]) -> None:
+        guardrails = run.commit.documents.guardrails
+        started = self._started[id(run)]
+        started[policy] += len(devices)
+        spec = run.commit.documents.policies.get(policy)
+        governed = sum(group == spec["thingGroup"] for group in self.world.plant.groups.values()) if spec else 0
+        given = [float(o.partition("=")[2]) for o in run.overrides if o.startswith("maxChangePercent=")]
+        limit = max([guardrails["maxChangePercent"], *given])
+        if governed >= guardrails["minExisting"] and 100 * started[policy] > limit * governed:
+            self.tell("guardrails hold", f"{started[policy]} of {governed} of {policy} start, {limit} % are allowed")
+
+    def _rotated(self, rotation: Rotation) -> None:
+        device, parsed = rotation.device, parse_job_id(rotation.job_id)
+        asked = self._asked.get((rotation.job_id, device))
+        if parsed is not None and asked is not None and asked < self._got.get(device, 0):
+            self.tell("nobody rotates again for the same", f"{device} in {rotation.job_id}")
+        self._got[device] = next(self._clock)
+        if parsed is None:
+            return
+        commit = next(c for c in self.world.history if c.hash == self._commit_of(rotation.job_id))
+        spec = commit.documents.policies[parsed.policy]
+        before = self.reasons(commit.documents, spec, rotation.old, rotation.at)
+        left = before & self.reasons(commit.documents, spec, rotation.new, rotation.at)
+        memory = self._memory[parsed.policy, _rule_text(commit.documents, spec)]
+        memory.failed.discard(device)
+        if left:
+            memory.in_vain[device] = left
+        else:
+            memory.cured.add(device)
+            memory.in_vain.pop(device, None)
+
+    def _failed(self, device: str, job_id: str) -> None:
+        parsed = parse_job_id(job_id)
+        self.failures[device] += 1
+        if parsed is None:
+            return
+        self._failed_at[device] = self.world.now()
+        commit = next(c for c in self.world.history if c.hash == self._commit_of(job_id))
+        self._memory[parsed.policy, _rule_text(commit.documents, commit.documents.policies[parsed.policy])].failed.add(
+            device
+        )
+
+    # inside
+
+    def _commit_of(self, job_id: str) -> str:
+        return json.loads(self.world.jobs()[job_id].document).get("commit")
+
+    def _reached(self, targets: list[str]) -> list[str]:
+        return list(self.world.cloud.jobs._engine._expand(targets))
+
+    def _is_open(self, job_id: str) -> bool:
+        job = self.world.jobs().get(job_id)
+        return job is not None and job.is_active
+
+    def tell(self, invariant: str, text: str) -> None:
+        self.faults.append(Fault(invariant, text))
+
+
+def _governing(documents: Documents, group: str) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, spec) for name, spec in documents.policies.items() if spec["thingGroup"] == group]
+
+
+def _arn(documents: Documents, authority: str) -> str:
+    return AWS_IOT_AUTHORITY if authority == AWS_IOT_AUTHORITY else documents.arn
+
+
+def _rule_text(documents: Documents, spec: dict[str, Any]) -> str:
+    return json.dumps([spec["certificate"], documents.arn], sort_keys=True)
+
+
+def _made_at(run: Run) -> datetime:
+    return datetime.fromisoformat(json.loads(run.plan_file.read_text())["created_at"])
+
+
+def _is_late(spec: dict[str, Any], held: Holding, now: datetime) -> bool:
+    """Whether so little life is left that windows do not count."""
+    life = held.not_after - held.not_before
+    if "maxAge" in spec["certificate"]:
+        life = min(life, parse_duration(spec["certificate"]["maxAge"]))
+    return held.not_after - now <= life / 20
+
+
+def _is_open(spec: dict[str, Any], now: datetime) -> bool:
+    """Windows here are all daily, in UTC, and open."""
+    windows = spec["schedule"].get("windows", ())
+    starts = [now.replace(hour=int(w["cron"].split()[1]), minute=0, second=0, microsecond=0) for w in windows]
+    lasting = [parse_duration(w["duration"]) for w in windows]
+    return not windows or any(
+        start <= now < start + length or start - timedelta(days=1) + length > now
+        for start, length in zip(starts, lasting, strict=True)
+    )
