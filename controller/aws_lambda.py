@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +24,8 @@ from botocore.config import Config
 
 from controller.desired import BundleSource, load
 from controller.desired.kms_signature import KmsKey
-from controller.errors import CertfleetError
+from controller.errors import CertfleetError, as_error
+from controller.fleet.aws_answers import hold_to_shape
 from controller.lambda_reconcile.bucket import Bucket
 from controller.lambda_reconcile.budget import Budget
 from controller.lambda_reconcile.bundles import take_bundle
@@ -62,6 +65,7 @@ class _Run:
         self._settings = settings
         self._now = datetime.now(UTC).replace(microsecond=0)
         session = botocore.session.Session()
+        hold_to_shape(session)
         config = Config(retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=5, read_timeout=20)
         self._client: Callable[[str], Any] = lambda service: session.create_client(service, config=config)
         self._budget = Budget(seconds_left, settings.reserve_seconds)
@@ -108,7 +112,10 @@ class _Run:
         """Do the work; what fails is logged, counted, told and remembered. Returns None then."""
         try:
             return work()
-        except CertfleetError as error:
+        except Exception as raised:  # noqa: BLE001 (one fleet's failure, of whatever kind, is no other's)
+            error = as_error(raised)
+            if error is not raised:
+                traceback.print_exception(raised, file=sys.stdout)
             self._failures.append(f"{fleet}: {error}")
             _say(f"fleet {fleet} failed: {error}" + (f" → {error.remedy}" if error.remedy else ""))
             print(embedded_metrics(fleet, self._now, failed_values(), {}), flush=True)  # noqa: T201

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import traceback
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import NoReturn, TextIO
 
 from controller.commands.context import Context, look_for
 from controller.commands.options import add_common
-from controller.errors import CertfleetError, ExitCode
+from controller.commands.streams import INTERRUPTED, Interrupts, abandon, end_at_once, make_readable, output_error
+from controller.errors import CertfleetError, ExitCode, as_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,23 +168,50 @@ def _fill(parser: ArgumentParser, command: Command, *, is_needed: bool) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command; returns the exit code. Without ``argv`` this is the whole process, whose end is seen to."""
     given = list(sys.argv[1:] if argv is None else argv)
-    is_debugging = "--debug" in given
+    if argv is not None:
+        return _guarded(given)
+    make_readable()
+    if not {"sandbox", "demo"} & set(given[:1]):  # they have something to take down, and do so
+        Interrupts().listen()
+    try:
+        code = _guarded(given)
+    except SystemExit as ended:  # argparse, after --help
+        code = ended.code if isinstance(ended.code, int) else ExitCode.IN_SYNC
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        abandon(sys.stdout)
+    except OSError as error:
+        abandon(sys.stdout)
+        code = _fail(output_error("the standard output", error), given)
+    return code
+
+
+def _guarded(given: list[str]) -> int:
+    """The exit code of a run, whatever it raises."""
     try:
         return int(_run(given))
-    except CertfleetError as error:
-        if is_debugging:
-            traceback.print_exc()
-        _print_error(error, sys.stderr, no_color="--no-color" in given)
-        return int(error.exit_code)
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; nothing is lost: the next run carries on\n")
+        sys.stderr.write(INTERRUPTED)
+        if isinstance(signal.getsignal(signal.SIGINT), Interrupts):
+            end_at_once(ExitCode.ERROR)
         return int(ExitCode.ERROR)
     except BrokenPipeError:
-        # Whoever read our output has enough. Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon(sys.stdout)  # whoever read our output has enough
         return int(ExitCode.ERROR)
+    except Exception as error:  # noqa: BLE001 (the last net: nothing falls through it)
+        return _fail(error, given)
+
+
+def _fail(raised: Exception, given: list[str]) -> int:
+    error = as_error(raised)
+    with suppress(OSError):  # there may be nobody to tell
+        if "--debug" in given or error is not raised:
+            traceback.print_exception(raised)
+        _print_error(error, sys.stderr, no_color="--no-color" in given)
+    return int(error.exit_code)
 
 
 def _run(given: list[str]) -> ExitCode:

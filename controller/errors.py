@@ -61,6 +61,21 @@ class RefusedError(CertfleetError):
     exit_code = ExitCode.REFUSED
 
 
+class DefectError(CertfleetError):
+    """What certfleet does not know how to fail by: a mistake of its own, and nobody else's."""
+
+
+def as_error(error: Exception) -> CertfleetError:
+    """The error itself, or a DefectError that says what to report."""
+    if isinstance(error, CertfleetError):
+        return error
+    return DefectError(
+        f"certfleet has a defect: {type(error).__name__}: {error}",
+        "report it with all that was printed, the command, and what `certfleet --version` says; "
+        "nothing is lost: the next run carries on",
+    )
+
+
 class Problem:
     """One mistake in the documents: where, what was found, what is allowed."""
 

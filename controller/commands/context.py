@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO, TypeVar
 
-from controller.errors import CertfleetError
+from controller.commands.streams import write_file, write_stream
 from controller.report.as_json import dump
 from controller.report.attention import Attention, attention_value
 from controller.report.console import Look
@@ -64,23 +62,23 @@ class Context:
         look = Look(PIPE_WIDTH) if self.output else self.look()
         self.write(renderers[Format(self.arguments.format)](report, look))
         for name, path in getattr(self.arguments, "also", []):
-            write_atomically(path, renderers[Format(name)](report, Look(PIPE_WIDTH)))
+            write_file(path, renderers[Format(name)](report, Look(PIPE_WIDTH)))
             self.say(f"wrote {path}")
 
     def emit_attention(self, found: Iterable[Attention], failures: Iterable[FleetFailure]) -> None:
         """Write what needs a person where ``--needs-person`` says, if it does."""
         path: Path | None = getattr(self.arguments, "needs_person", None)
         if path is not None:
-            write_atomically(path, dump(attention_value(found, failures)))
+            write_file(path, dump(attention_value(found, failures)))
             self.say(f"wrote {path}")
 
     def write(self, text: str) -> None:
-        """Machine output: to ``--output``, whole or not at all, or to stdout."""
+        """Output: to ``--output``, or to stdout."""
         if self.output is None:
-            self.stdout.write(text)
-            self.stdout.flush()
+            is_text = getattr(self.arguments, "format", Format.TEXT) == Format.TEXT
+            write_stream(self.stdout, text, is_for_machines=not is_text)
         else:
-            write_atomically(self.output, text)
+            write_file(self.output, text)
             self.say(f"wrote {self.output}")
 
     def say(self, text: str) -> None:
@@ -96,22 +94,3 @@ def look_for(stream: TextIO, environment: Mapping[str, str], *, no_color: bool) 
     )
     color = is_terminal and not no_color and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
     return Look(width, color)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one; raises CertfleetError."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            with suppress(OSError):
-                Path(temporary).unlink()
-            raise
-    except OSError as error:
-        raise CertfleetError(f"{path} cannot be written: {error.strerror}", "give --output a writable place") from error

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from controller.commands.context import write_atomically
+from controller.commands.streams import write_file
 from controller.errors import CertfleetError
 from controller.fleet import AwsSession
 from controller.report.trend import MAX_RECORD_BYTES, TrendRecord, TrendRecordError, merged, parse_record
@@ -63,7 +63,7 @@ class FolderHistory:
             (self._folder / fleet).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._error("written", error) from error
-        write_atomically(self._folder / fleet / name, text)
+        write_file(self._folder / fleet / name, text)
 
     def _error(self, what: str, error: OSError) -> CertfleetError:
         return CertfleetError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from controller.commands.context import Context
 from controller.commands.history import history_at, remember
 from controller.commands.progress import progress_on
 from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, load, read_bundle
-from controller.errors import CertfleetError, ExitCode
+from controller.errors import CertfleetError, ExitCode, as_error
 from controller.fleet import ActAs, AwsSession, Inventory, refresh
 from controller.fleet.lock import Patience
 from controller.reconcile.assess import assess_fleet
@@ -96,7 +97,10 @@ def each_fleet(
     for desired in fleets:
         try:
             results.append(work(desired))
-        except CertfleetError as error:
+        except Exception as raised:  # noqa: BLE001 (one fleet's failure, of whatever kind, is no other's)
+            error = as_error(raised)
+            if error is not raised:
+                traceback.print_exception(raised)
             failures.append(_failure(desired, error))
     return tuple(results), tuple(failures)
 
@@ -166,9 +170,14 @@ def drift_of(context: Context, desired: DesiredState, horizon: timedelta | None 
 def default_inventory(fleet: Fleet) -> Path:
     """The inventory's place in the user's cache (XDG), made private where it is missing."""
     cache = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(cache) if cache and Path(cache).is_absolute() else Path.home() / ".cache") / "certfleet"
     try:
+        folder = (Path(cache) if cache and Path(cache).is_absolute() else Path.home() / ".cache") / "certfleet"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except RuntimeError as error:
+        raise CertfleetError(
+            "whoever runs this has no home folder to keep the inventory in",
+            "name an inventory file with --inventory, or set HOME or XDG_CACHE_HOME",
+        ) from error
     except OSError as error:
         raise CertfleetError(
             f"the cache folder {folder} cannot be made: {error.strerror}", "name an inventory file with --inventory"

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from controller.commands import compare
-from controller.commands.context import Context, write_atomically
+from controller.commands.context import Context
 from controller.commands.options import add_attention, add_desired, add_fleet, add_output, add_overrides
 from controller.commands.pipeline import Observed, each_fleet_watched, gravest, load_desired, observe, tell_on_stderr
+from controller.commands.streams import write_file
 from controller.errors import ExitCode
 from controller.reconcile.guardrails import changed_groups
 from controller.reconcile.overrides import Overrides, parse_overrides
@@ -47,7 +48,7 @@ def run(context: Context) -> ExitCode:
     fleets, failures = each_fleet_watched(context, load_desired(context), lambda desired: _plan_fleet(context, desired))
     report = Report(context.now(), fleets, failures)
     if context.arguments.plan is not None:
-        write_atomically(context.arguments.plan, plan_documents(report))
+        write_file(context.arguments.plan, plan_documents(report))
         context.say(f"wrote {context.arguments.plan}")
     tell_on_stderr(context, failures, Format.JSON)
     context.emit(report, RENDERERS)

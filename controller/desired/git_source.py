@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC
+from functools import wraps
 from pathlib import Path
+from typing import TypeVar
 
-from controller.errors import GitError
+from controller.errors import CertfleetError, GitError
 
 from .limits import Limits
 from .repository_name import repository_name
@@ -24,6 +26,27 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 import git
 
 _LINK_MODE = 0o120000
+S = TypeVar("S", "WorkingTree", "GitRef")
+
+
+def _explained(read: Callable[[S, Limits], Snapshot]) -> Callable[[S, Limits], Snapshot]:
+    """Turn whatever GitPython raises for a repository into a GitError."""
+
+    @wraps(read)
+    def reading(self: S, limits: Limits) -> Snapshot:
+        try:
+            return read(self, limits)
+        except CertfleetError:
+            raise
+        except Exception as error:  # (GitPython lets through what its parts raise: of any kind)
+            said = " ".join(str(error).split())
+            raise GitError(
+                f"{self.path}: the git repository cannot be read: {type(error).__name__}: {said}",
+                "See what git fsck says; in a partial clone, or one without its remote, fetch all of it: "
+                "git fetch --refetch --no-filter, or read the folder of a full clone.",
+            ) from error
+
+    return reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +59,7 @@ class WorkingTree:
 
     path: Path
 
+    @_explained
     def read(self, limits: Limits) -> Snapshot:
         """Gather the files of the folder."""
         folder = self.path.absolute()
@@ -65,6 +89,7 @@ class GitRef:
     path: Path
     ref: str
 
+    @_explained
     def read(self, limits: Limits) -> Snapshot:
         """Gather the files of the folder at that ref; GitError where repository, ref or folder is missing."""
         folder = self.path.absolute()
@@ -123,6 +148,11 @@ def _inside(folder: Path, repo: git.Repo) -> str:
 def _resolve(repo: git.Repo, ref: str) -> git.Commit | None:
     """The commit that a ref names; None for an unknown ref, GitError where git cannot work here at all."""
     try:
+        if repo.git.rev_parse("--show-object-format") != "sha1":
+            raise GitError(
+                f"found a repository of the object format sha256 at {repo.working_tree_dir}; certfleet reads sha1",
+                "Keep the desired state in a repository made with: git init --object-format=sha1",
+            )
         name = repo.git.rev_parse("--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         return repo.commit(name)
     except git.GitCommandError as error:

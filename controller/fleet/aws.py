@@ -25,11 +25,10 @@ import botocore.session
 from botocore import xform_name
 from botocore.config import Config
 from botocore.credentials import AssumeRoleCredentialFetcher, CredentialResolver, DeferredRefreshableCredentials
-from botocore.exceptions import BotoCoreError, ClientError
 
 from controller.errors import FleetError
 from controller.fleet.aws_answers import MEMBERS, hold_to_shape
-from controller.fleet.aws_errors import AwsCallError, endless, explain
+from controller.fleet.aws_errors import FAILURES, AwsCallError, endless, explain
 from controller.fleet.quotas import RateLimits
 from controller.reconcile.policy import Fleet
 
@@ -127,7 +126,7 @@ class AwsSession:
                 config = self._quick if is_quick else self._config
                 try:
                     client = self._session.create_client(service, region_name=self.fleet.region, config=config)
-                except (BotoCoreError, ValueError) as error:
+                except FAILURES as error:
                     raise explain(error, service, "client", self.where) from error
                 if self._act_as is ActAs.READER:
                     client.meta.events.register("before-call", _refuse_changes)
@@ -144,7 +143,7 @@ class AwsSession:
         client = self.client(service, is_optional=is_optional)
         try:
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**parameters)
-        except (BotoCoreError, ClientError) as error:
+        except FAILURES as error:
             raise explain(error, service, operation, self.where) from error
         return answer
 
@@ -245,7 +244,7 @@ class _Role:
         fleet, config = self._owner.fleet, self._owner._quick  # noqa: SLF001 (as above)
         try:
             credentials = self._source.get_credentials()
-        except BotoCoreError as error:
+        except FAILURES as error:
             raise explain(error, "sts", "AssumeRole", self._owner.where) from error
         if credentials is None:
             return None
@@ -261,7 +260,7 @@ class _Role:
         def renew() -> Any:
             try:
                 return fetcher.fetch_credentials()
-            except (BotoCoreError, ClientError) as error:
+            except FAILURES as error:
                 raise explain(error, "sts", "AssumeRole", self._owner.where) from error
 
         return DeferredRefreshableCredentials(renew, self.METHOD)

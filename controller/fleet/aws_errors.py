@@ -15,6 +15,9 @@ _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedExcep
 _THROTTLED = frozenset(
     {"Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded"}
 )
+FAILURES = (boto.BotoCoreError, boto.ClientError, OSError, ValueError)
+"""What botocore raises: its own, and what files, programs and addresses that it is told to use bring about."""
+
 ENDLESS = "EndlessListing"
 _NOT_FOUND = frozenset({"ResourceNotFoundException"})
 

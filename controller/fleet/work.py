@@ -35,33 +35,40 @@ class Work:
         The first call that fails stops it: calls not yet begun are dropped, the results of those under
         way are still handled (they cost quota), then the failure is raised.
         """
-        under_way: deque[tuple[Future[Any], Callable[[Any], None]]] = deque()
-        failure: Exception | None = None
         executor = ThreadPoolExecutor(self._workers, thread_name_prefix="fleet")
         try:
-            while True:
-                while failure is None and len(under_way) < self._window and self._has_waiting(refill):
-                    call, then = self._waiting.popleft()
-                    under_way.append((executor.submit(call), then))
-                if not under_way:
-                    break
-                future, then = under_way.popleft()
-                if future.cancelled():
-                    continue
-                error = future.exception()
-                if error is None:
-                    then(future.result())
-                elif not isinstance(error, Exception):
-                    raise error
-                elif failure is None:
-                    failure = error
-                    for waiting, _ in under_way:
-                        waiting.cancel()
+            failure = self._run(executor, refill)
+        except BaseException as error:
+            # Whoever interrupts a run does not wait for calls that stall.
+            executor.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+            raise
         finally:
             self._waiting.clear()
-            executor.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown()
         if failure is not None:
             raise failure
+
+    def _run(self, executor: ThreadPoolExecutor, refill: Callable[[], None]) -> Exception | None:
+        under_way: deque[tuple[Future[Any], Callable[[Any], None]]] = deque()
+        failure: Exception | None = None
+        while True:
+            while failure is None and len(under_way) < self._window and self._has_waiting(refill):
+                call, then = self._waiting.popleft()
+                under_way.append((executor.submit(call), then))
+            if not under_way:
+                return failure
+            future, then = under_way.popleft()
+            if future.cancelled():
+                continue
+            error = future.exception()
+            if error is None:
+                then(future.result())
+            elif not isinstance(error, Exception):
+                raise error
+            elif failure is None:
+                failure = error
+                for waiting, _ in under_way:
+                    waiting.cancel()
 
     def _has_waiting(self, refill: Callable[[], None]) -> bool:
         if not self._waiting:

@@ -15,9 +15,8 @@ import jsonschema
 import pytest
 
 from controller import cli
-from controller.commands import context as context_module
-from controller.commands import version
-from controller.commands.context import look_for, write_atomically
+from controller.commands import streams, version
+from controller.commands.context import look_for
 from controller.commands.progress import progress_on
 from controller.errors import CertfleetError
 
@@ -212,9 +211,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     def fail(_number):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(context_module.os, "fsync", fail)
+    monkeypatch.setattr(streams.os, "fsync", fail)
     with pytest.raises(CertfleetError, match="No space left on device"):
-        write_atomically(target, "new")
+        streams.write_file(target, "new")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

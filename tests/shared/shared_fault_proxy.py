@@ -165,7 +165,7 @@ class FaultProxy:
     calls: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._lock, self._closed = threading.Lock(), threading.Event()
+        self._lock, self._closed = threading.Condition(), threading.Event()
         handler = type("Handler", (_Handler,), {"proxy": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -183,11 +183,17 @@ class FaultProxy:
         self._server.shutdown()
         self._server.server_close()
 
+    def wait_for(self, operation: str, seconds: float) -> bool:
+        """Whether the operation was called, by then at the latest."""
+        with self._lock:
+            return self._lock.wait_for(lambda: self.calls[operation] > 0, seconds)
+
     def serve(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         operation = operation_of(method, path, headers, body)
         with self._lock:
             self.calls[operation] += 1
             number = self.calls[operation]
+            self._lock.notify_all()
         call = Call(operation, number, path, self._forward(method, headers, body), self._closed.wait)
         fault = self.faults.get(operation)
         return fault(call) if fault else call.answer()
