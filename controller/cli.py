@@ -21,6 +21,7 @@ from controller.commands.context import Context, look_for
 from controller.commands.options import add_common
 from controller.commands.streams import INTERRUPTED, Interrupts, abandon, end_at_once, make_readable, output_error
 from controller.errors import CertfleetError, ExitCode, as_error
+from controller.reconcile.wording import inert
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,9 +237,9 @@ def _run(given: list[str]) -> ExitCode:
 def _print_error(error: CertfleetError, stream: TextIO, *, no_color: bool) -> None:
     color = look_for(stream, os.environ, no_color=no_color).color
     red, cyan, plain = ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") if color else ("", "", "")
-    stream.write(f"{red}certfleet: error:{plain} {error}\n")
+    stream.write(f"{red}certfleet: error:{plain} {inert(str(error))}\n")
     if error.remedy:
-        stream.write(f"{cyan}→{plain} {error.remedy}\n")
+        stream.write(f"{cyan}→{plain} {inert(error.remedy)}\n")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO, TypeVar
 
 from controller.commands.streams import write_file, write_stream
+from controller.reconcile.wording import inert
 from controller.report.as_json import dump
 from controller.report.attention import Attention, attention_value
 from controller.report.console import Look
@@ -83,7 +84,7 @@ class Context:
 
     def say(self, text: str) -> None:
         """A line for people, on stderr."""
-        print(text, file=self.stderr, flush=True)
+        print(inert(text), file=self.stderr, flush=True)
 
 
 def look_for(stream: TextIO, environment: Mapping[str, str], *, no_color: bool) -> Look:

@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from controller.commands.context import Context
 from controller.commands.options import add_desired, add_output
 from controller.commands.pipeline import load_desired
+from controller.desired.notes import notes_of
 from controller.errors import DesiredStateError, ExitCode
 from controller.report.formats import Format
 from controller.report.problems import RENDERERS, Validation
@@ -22,7 +23,8 @@ def run(context: Context) -> ExitCode:
     """Load the documents and say what was found; as text, errors go where errors go."""
     folder = str(context.arguments.desired_state)
     try:
-        result = Validation(folder, load_desired(context))
+        fleets = load_desired(context)
+        result = Validation(folder, fleets, notes=tuple(note for fleet in fleets for note in notes_of(fleet)))
     except DesiredStateError as error:
         if context.arguments.format == Format.TEXT and context.output is None:
             raise

@@ -55,9 +55,31 @@ def _contradictions(document: ReadDocument, now: datetime) -> _Found:
 
 def _fleet(fleet: FleetDocument) -> _Found:
     spec = fleet.spec
+    expected = partition_of(spec.region)
     for name, role in (("roleArn", spec.role_arn), ("readRoleArn", spec.read_role_arn)):
-        if role is not None and role.split(":")[4] != spec.account:
-            yield ("spec", name), f"found a role of account {role.split(':')[4]}; allowed: one of {spec.account}"
+        if role is None:
+            continue
+        _, partition, _, _, account, _ = role.split(":", 5)
+        if account != spec.account:
+            yield ("spec", name), f"found a role of account {account}; allowed: one of {spec.account}"
+        if partition != expected:
+            yield ("spec", name), f"found a role of the partition {partition}; {spec.region} is in {expected}"
+
+
+_PARTITIONS = {
+    "us-gov-": "aws-us-gov",
+    "cn-": "aws-cn",
+    "eusc-": "aws-eusc",
+    "us-iso-": "aws-iso",
+    "us-isob-": "aws-iso-b",
+    "eu-isoe-": "aws-iso-e",
+    "us-isof-": "aws-iso-f",
+}
+
+
+def partition_of(region: str) -> str:
+    """The AWS partition that a region lies in, as ARNs name it."""
+    return next((name for prefix, name in _PARTITIONS.items() if region.startswith(prefix)), "aws")
 
 
 def _certificate(certificate: CertificateSpec, now: datetime) -> _Found:

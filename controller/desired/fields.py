@@ -9,9 +9,11 @@ from __future__ import annotations
 import difflib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -21,6 +23,8 @@ from controller.reconcile.policy import WaveSize
 
 MAX_TEXT = 500  # characters of a reason or an owner
 _MAX_SHOWN = 80  # characters of a wrong value in a message
+_MAX_LISTED = 20  # names in a message
+_NEIGHBOURS = 20  # words compared on either side
 
 
 def show(found: object) -> str:
@@ -37,10 +41,37 @@ def show(found: object) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}… ({len(text)} characters)"
 
 
-def suggest(found: object, allowed: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` where one of the allowed words is close, else nothing."""
-    close = difflib.get_close_matches(str(found)[:_MAX_SHOWN], list(allowed), n=1)
+def suggest(found: object, allowed: Sequence[str]) -> str:
+    """``; did you mean 'x'?`` where one of the allowed words is close, else nothing.
+
+    Of many only the neighbours of what was found are compared, by how they begin and by how they end.
+    """
+    word = str(found)[:_MAX_SHOWN]
+    if len(allowed) > 2 * _NEIGHBOURS:
+        allowed = [*_neighbours(word, allowed, str.casefold), *_neighbours(word, allowed, _backwards)]
+    close = difflib.get_close_matches(word, allowed, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _neighbours(word: str, words: Sequence[str], key: Callable[[str], str]) -> Sequence[str]:
+    ordered = _ordered(tuple(words), key)
+    at = bisect_left(ordered, key(word), key=key)
+    return ordered[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS]
+
+
+@lru_cache(maxsize=8)
+def _ordered(words: tuple[str, ...], key: Callable[[str], str]) -> Sequence[str]:
+    return sorted(words, key=key)
+
+
+def _backwards(word: str) -> str:
+    return word[::-1].casefold()
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a message; of many the first few, and how many more there are."""
+    rest = len(names) - _MAX_LISTED
+    return ", ".join(names[:_MAX_LISTED]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 class FieldKind(ABC):

@@ -10,8 +10,9 @@ from controller.errors import Problem
 from controller.reconcile.windows import never_met
 from protocol.names import AWS_IOT_AUTHORITY
 
+from .document_checks import partition_of
 from .durations import format_duration
-from .fields import suggest
+from .fields import listed, suggest
 from .models import CertificateAuthorityDocument, FleetDocument, IncidentDocument, RotationPolicyDocument
 from .resolve import policy_of, source_of
 from .validation import ReadDocument
@@ -96,7 +97,8 @@ def _tied_policies(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
 
 
 def _unknown_authorities(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
-    known = [AWS_IOT_AUTHORITY, *sorted(each.name for each in documents if each.kind == "CertificateAuthority")]
+    declared = {each.name for each in documents if each.kind == "CertificateAuthority"} | {AWS_IOT_AUTHORITY}
+    known = sorted(declared)
     for document in documents:
         parent: tuple[str, ...]
         match document.model:
@@ -106,9 +108,8 @@ def _unknown_authorities(documents: Sequence[ReadDocument]) -> Iterator[Problem]
                 parent, authority = ("spec",), incident.authority
             case _:
                 continue
-        if authority is not None and authority not in known:
-            hint = suggest(authority, known)
-            message = f"found {authority!r}; allowed: {', '.join(known)}{hint}"
+        if authority is not None and authority not in declared:
+            message = f"found {authority!r}; allowed: {listed(known)}{suggest(authority, known)}"
             yield document.problem((*parent, "authority"), message)
 
 
@@ -117,9 +118,13 @@ def _foreign_authorities(documents: Sequence[ReadDocument]) -> Iterator[Problem]
     regions = {each.model.spec.region for each in documents if isinstance(each.model, FleetDocument)}
     for document in documents:
         if isinstance(document.model, CertificateAuthorityDocument) and len(regions) == 1:
-            region = document.model.spec.arn.split(":")[3]
-            if region not in regions:
-                message = f"found a CA in {region}; allowed: one in the fleet's region, {min(regions)}"
+            _, partition, _, region, _ = document.model.spec.arn.split(":", 4)
+            (of_fleet,) = regions
+            if region != of_fleet:
+                message = f"found a CA in {region}; allowed: one in the fleet's region, {of_fleet}"
+                yield document.problem(("spec", "arn"), message)
+            elif partition != partition_of(of_fleet):
+                message = f"found a CA of the partition {partition}; {region} is in {partition_of(of_fleet)}"
                 yield document.problem(("spec", "arn"), message)
 
 
@@ -160,22 +165,20 @@ def _unreachable_ages(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
 
 def _endless_incidents(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
     """A policy must not demand what an incident declares compromised, now and in future."""
-    matching: dict[str, list[str]] = defaultdict(list)
+    demanding: dict[tuple[object, object], list[str]] = defaultdict(list)
+    for _, policy in _policies(documents):
+        rule = policy.spec.certificate
+        for demanded in {(rule.authority, rule.key_type), (rule.authority, None), (None, rule.key_type)}:
+            demanding[demanded].append(policy.metadata.name)
     for document in documents:
         if not isinstance(document.model, IncidentDocument):
             continue
         incident = document.model.spec
-        demanded = {"authority": incident.authority, "key_type": incident.key_type}
-        conditions = {field: value for field, value in demanded.items() if value is not None}
-        if not conditions or incident.issued_before is not None:
+        condition = (incident.authority, incident.key_type)
+        if condition == (None, None) or incident.issued_before is not None or condition not in demanding:
             continue
-        for _, policy in _policies(documents):
-            if all(getattr(policy.spec.certificate, field) == value for field, value in conditions.items()):
-                matching[document.name].append(policy.metadata.name)
-        if matching[document.name]:
-            names = ", ".join(sorted(matching[document.name]))
-            yield document.problem(
-                ("spec",),
-                f"new certificates of the policies {names} would be as compromised as the old ones; "
-                "allowed: policies that demand another authority or key type, or an incident with issuedBefore",
-            )
+        yield document.problem(
+            ("spec",),
+            f"new certificates of the policies {listed(sorted(demanding[condition]))} would be as compromised as the "
+            "old ones; allowed: policies that demand another authority or key type, or an incident with issuedBefore",
+        )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from controller.errors import CertfleetError, GitError
+from controller.reconcile.wording import one_line
 
 from .limits import Limits
 from .repository_name import repository_name
@@ -39,7 +40,7 @@ def _explained(read: Callable[[S, Limits], Snapshot]) -> Callable[[S, Limits], S
         except CertfleetError:
             raise
         except Exception as error:  # (GitPython lets through what its parts raise: of any kind)
-            said = " ".join(str(error).split())
+            said = one_line(str(error))
             raise GitError(
                 f"{self.path}: the git repository cannot be read: {type(error).__name__}: {said}",
                 "See what git fsck says; in a partial clone, or one without its remote, fetch all of it: "

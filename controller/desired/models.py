@@ -33,7 +33,7 @@ _POLICY_NAME = Pattern(
     f"1 to {MAX_POLICY_NAME} of a-z, 0-9 and hyphen, not starting with a hyphen",
 )
 _AUTHORITY_NAME = _NAME
-_PARTITION = "arn:aws(?:-cn|-us-gov)?"
+_PARTITION = "arn:aws(?:-[a-z]+)*"
 _RoleArn = Annotated[
     str, Pattern(rf"{_PARTITION}:iam::[0-9]{{12}}:role/[\w+=,.@/-]{{1,512}}", "the ARN of an IAM role")
 ]
@@ -95,7 +95,7 @@ class FleetSpec(_Model):
     account: Annotated[str, Pattern(r"[0-9]{12}", "twelve digits, in quotes", ("123456789012",))] = Field(
         description="The AWS account. Credentials of any other account are refused."
     )
-    region: Annotated[str, Pattern(r"[a-z]{2}(?:-[a-z]+)+-[0-9]", "an AWS region such as eu-west-1")] = Field(
+    region: Annotated[str, Pattern(r"[a-z]{2,8}(?:-[a-z]+)+-[0-9]{1,2}", "an AWS region such as eu-west-1")] = Field(
         description="The AWS region."
     )
     role_arn: _RoleArn | None = Field(

@@ -57,7 +57,7 @@ class DesiredStateSource(Protocol):
 
 def is_document_name(name: str) -> bool:
     """Whether a file of that name holds documents."""
-    return name.endswith((".yaml", ".yml")) and not name.startswith(".")
+    return name.lower().endswith((".yaml", ".yml")) and not name.startswith(".")
 
 
 class Gatherer:

@@ -108,9 +108,12 @@ class Cron(FieldKind):
         return {"type": "string", "pattern": f"^{_CRON}$", "examples": ["0 2 * * 1-5"]}
 
 
+_OF_THE_HOST = frozenset({"localtime", "posixrules", "Factory"})  # another zone on every machine, or none
+
+
 @cache
 def _timezones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(name for name in available_timezones() if name not in _OF_THE_HOST)
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class TimeZone(FieldKind):
     def read(self, found: object) -> str:
         """The name, when the database has it."""
         if not isinstance(found, str) or found not in _timezones():
-            raise ValueError(f"{self.wrong(found)}{suggest(found, sorted(_timezones()))}")
+            raise ValueError(f"{self.wrong(found)}{suggest(found, list(_timezones()))}")
         return found
 
     def json_schema(self) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def _envelope_problems(document: YamlDocument) -> Iterator[Problem]:
     if "kind" not in value:
         yield document.problem((), f"kind: missing; allowed: {', '.join(KINDS)}")
     elif not isinstance(kind, str) or kind not in KINDS:
-        message = f"kind: found {show(kind)}; allowed: {', '.join(KINDS)}{suggest(kind, KINDS)}"
+        message = f"kind: found {show(kind)}; allowed: {', '.join(KINDS)}{suggest(kind, list(KINDS))}"
         yield document.problem(("kind",), message)
 
 

@@ -6,6 +6,7 @@ from botocore import exceptions as boto
 
 from controller.errors import FleetError
 from controller.fleet.aws_answers import UNREADABLE
+from controller.reconcile.wording import one_line
 
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 _INVALID = frozenset(
@@ -70,29 +71,29 @@ def explain(error: Exception, service: str, operation: str, where: str) -> AwsCa
     """The error to raise for what botocore raised; ``where`` names account and region."""
     if isinstance(error, boto.ClientError):
         return _explain_answer(error, service, operation, where)
-    code = type(error).__name__
+    code, said = type(error).__name__, one_line(str(error))
     if isinstance(error, _NO_CREDENTIALS):
-        message = f"no usable AWS credentials for {where}: {error}"
+        message = f"no usable AWS credentials for {where}: {said}"
         remedy = "set AWS_PROFILE or the AWS_… variables, or log in, so that `aws sts get-caller-identity` answers"
     elif isinstance(error, _STALE_LOGIN):
-        message = f"the AWS login for {where} has expired: {error}"
+        message = f"the AWS login for {where} has expired: {said}"
         remedy = "log in again (`aws sso login`), then run the same command: it goes on where it stopped"
     elif isinstance(error, _NETWORK):
-        message = f"AWS could not be reached for {service} {operation} in {where}: {error}"
+        message = f"AWS could not be reached for {service} {operation} in {where}: {said}"
         remedy = (
             "check the network, the proxy, the fleet's region and any AWS_ENDPOINT_URL, then run the same command: "
             "it goes on where it stopped"
         )
     else:
-        message = f"{service} {operation} in {where} failed before it was sent: {error}"
+        message = f"{service} {operation} in {where} failed before it was sent: {said}"
         remedy = "check the AWS configuration files and AWS_… variables that the message names"
     return AwsCallError(message, remedy, operation=operation, code=code)
 
 
 def _explain_answer(error: boto.ClientError, service: str, operation: str, where: str) -> AwsCallError:
     detail = error.response.get("Error", {})
-    code = str(detail.get("Code", "Unknown"))
-    text = str(detail.get("Message", "")) or code
+    code = one_line(str(detail.get("Code", "Unknown")))
+    text = one_line(str(detail.get("Message", ""))) or code
     if code in _EXPIRED:
         message = f"the AWS credentials for {where} have expired ({operation}: {text})"
         remedy = "renew them, then run the same command: it goes on where it stopped"

@@ -21,6 +21,7 @@ from controller.reconcile.device import (
     execution_status,
 )
 from controller.reconcile.policy import DesiredState
+from controller.reconcile.wording import one_line
 
 MAX_SHARED_WITH = 10  # names; a claim certificate may hang on thousands of things
 
@@ -68,7 +69,7 @@ def stream_devices(
             executions=executions.get(name, ()),
             failures=_since_certificate(failed, held) if failed else (),
             last_seen=_instant(last_seen),
-            component_version=version,
+            component_version=said(version),
         )
 
 
@@ -171,12 +172,17 @@ def _since_certificate(rows: list[Any], held: tuple[Attachment, ...]) -> tuple[D
             queued_at=datetime.fromtimestamp(queued_at, UTC),
             last_updated_at=datetime.fromtimestamp(last_updated_at, UTC),
             started_at=_instant(started_at),
-            failure_reason=reason,
-            component_version=version,
+            failure_reason=said(reason),
+            component_version=said(version),
         )
         for _, job_id, status, queued_at, last_updated_at, started_at, reason, version in rows
         if last_updated_at >= since
     )
+
+
+def said(text: str | None) -> str | None:
+    """What a device said, fit for one line of any report."""
+    return None if text is None else one_line(text)
 
 
 def _instant(seconds: float | None) -> datetime | None:

@@ -15,11 +15,13 @@ from typing import Any
 
 from controller.fleet.aws import AwsSession
 from controller.fleet.database import Database
+from controller.fleet.devices import said
 from controller.fleet.jobs_list import ENDED, JobsLister, JobSummary, mark_ended
 from controller.fleet.progress import Progress
 from controller.fleet.work import Work
 from controller.reconcile.device import DeviceExecution, RotationJob, execution_status
 from controller.reconcile.job_ids import parse_job_id
+from controller.reconcile.wording import one_line
 from protocol.job_document import is_rotation
 from protocol.messages import ExecutionStatus
 from protocol.names import COMPONENT_VERSION_KEY, FAILURE_REASON_KEY
@@ -161,8 +163,8 @@ def stored_jobs(connection: sqlite3.Connection) -> tuple[RotationJob, ...]:
             queued_at=_instant(queued_at),
             last_updated_at=_instant(last_updated_at),
             started_at=None if started_at is None else _instant(started_at),
-            failure_reason=reason,
-            component_version=version,
+            failure_reason=said(reason),
+            component_version=said(version),
         )
     rows = connection.execute(
         "SELECT id, status, created_at, policy, commit_hash, completed_at, is_continuous, targets "
@@ -226,7 +228,7 @@ ON CONFLICT (job_id, thing) DO UPDATE SET
 
 def _text(value: Any) -> str | None:
     """A text of a document that anyone may have written."""
-    return value if isinstance(value, str) else None
+    return one_line(value) if isinstance(value, str) else None
 
 
 def _parsed(document: str | None) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
+from controller.reconcile.wording import one_line
+
 _CURVES: Final = {"secp256r1": "P256", "secp384r1": "P384", "secp521r1": "P521"}
 
 # Names as openssl prints them.
@@ -58,21 +60,21 @@ def read_pem(pem: str) -> CertificateFacts:
     try:
         certificate = x509.load_pem_x509_certificate(pem.encode())
     except Exception as error:  # noqa: BLE001 (whatever a parser raises for foreign bytes is a finding, not a failure)
-        return CertificateFacts(parse_error=f"not a readable certificate: {error}")
+        return CertificateFacts(parse_error=one_line(f"not a readable certificate: {error}"))
     problems: list[str] = []
 
     def read(what: str, reader: Callable[[], T]) -> T | None:
         try:
             return reader()
         except Exception as error:  # noqa: BLE001 (as above: every field parses on its own)
-            problems.append(f"{what}: {error}")
+            problems.append(one_line(f"{what}: {error}"))
             return None
 
     issuer = read("issuer", lambda: certificate.issuer)
     return CertificateFacts(
         key_type=read("key", lambda: _key_type(certificate)),
         signature_algorithm=read("signature algorithm", lambda: _signature_algorithm(certificate)),
-        issuer=None if issuer is None else issuer.rfc4514_string(),
+        issuer=None if issuer is None else one_line(issuer.rfc4514_string()),
         not_before=read("notBefore", lambda: certificate.not_valid_before_utc),
         not_after=read("notAfter", lambda: certificate.not_valid_after_utc),
         names_aws_iot=issuer is not None and _is_aws_iot(issuer),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from controller.reconcile.wording import inert
 from controller.report.markdown import fitted, plain
 
 LINES_SHOWN = 50  # per list
@@ -45,7 +46,7 @@ def solved_text(fleet: str) -> str:
 
 def failure_text(what: str, messages: str) -> str:
     """What a command said before it ended without a report: ``what`` is the summary line."""
-    lines = [line for line in _TERMINAL_CODES.sub("", messages).splitlines() if line.strip()]
+    lines = [line for line in inert(_TERMINAL_CODES.sub("", messages)).split("\n") if line.strip()]
     said = "\n".join(lines[-MESSAGE_LINES_SHOWN:]) or "It said nothing; see the log of the job."
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", said)), default=0))
     steps = "1. Do what the last lines say; `docs/gitops.md` has the set-up.\n2. Run the job again."

@@ -16,6 +16,7 @@ from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.refresh import current_certificates
 from controller.reconcile.device import AttachmentType, execution_status
+from controller.reconcile.wording import one_line
 from protocol.messages import ExecutionStatus
 from protocol.names import FAILURE_REASON_KEY
 
@@ -208,7 +209,7 @@ class IotJobs:
         answer = self._session.find("iot", "DescribeJobExecution", jobId=job_id, thingName=thing)
         details = answer["execution"].get("statusDetails", {}) if answer else {}
         reason = details.get("detailsMap", {}).get(FAILURE_REASON_KEY)
-        return str(reason) if reason else None
+        return one_line(str(reason)) if reason else None
 
     def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         return self._session.call("iot", operation, **parameters)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from controller.reconcile.finding import Health, Outcome
+from controller.reconcile.wording import inert
 
 _COLORS = {"good": "green", "change": "cyan", "wait": "yellow", "bad": "red"}
 # A theme's names cannot be put together with other words: "bold good" is a name of its own.
@@ -34,10 +34,6 @@ HEALTH_STYLES = {
     Health.DEGRADED: "bad",
     Health.MISSING: "bad",
 }
-# Control characters, and those that turn the direction of writing: a device may have put them into what it says.
-_STEERING = r"\x00-\x09\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"
-_NOT_TEXT = re.compile(rf"[\x1b{_STEERING}]")
-_NOT_COLOR = re.compile(rf"\x1b(?!\[[0-9;]*m)|[{_STEERING}]")
 MIN_WIDTH, MAX_WIDTH = 60, 160
 
 
@@ -86,7 +82,7 @@ class Page:
 
     def text(self) -> str:
         """The report, without blanks at the ends of lines, and without what would steer a terminal but for colour."""
-        tame = (_NOT_COLOR if self._console.is_terminal else _NOT_TEXT).sub("\ufffd", self._file.getvalue())
+        tame = inert(self._file.getvalue(), may_color=self._console.is_terminal)
         return "".join(f"{line.rstrip()}\n" for line in tame.split("\n")[:-1])
 
 

@@ -27,6 +27,7 @@ class Validation:
     folder: str
     fleets: tuple[DesiredState, ...]
     problems: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()  # what is valid, and may not be what is meant
 
 
 def _text(result: Validation, look: Look) -> str:
@@ -45,6 +46,8 @@ def _text(result: Validation, look: Look) -> str:
             parts.append(words.count(len(desired.incidents), "incident"))
         where = f"account {fleet.account}, {fleet.region}, {words.commit(desired.commit, is_dirty=desired.is_dirty)}"
         page.line(("VALID  ", "bold good"), (fleet.name, "head"), f"  {', '.join(parts)}", (f"  {where}", "dim"))
+    for note in result.notes:
+        page.line(("NOTE  ", "bold wait"), (f"{note.path}:{note.line}: ", "head"), note.message)
     return page.text()
 
 
@@ -73,16 +76,17 @@ def _json(result: Validation, _look: Look) -> str:
 
 
 def _github(result: Validation, _look: Look) -> str:
+    found = [("error", problem) for problem in result.problems] + [("warning", note) for note in result.notes]
     return "".join(
-        annotation("error", problem.message, path=problem.path, line=problem.line, column=problem.column)
-        for problem in result.problems
+        annotation(level, each.message, path=each.path, line=each.line, column=each.column) for level, each in found
     )
 
 
 def _markdown(result: Validation, _look: Look) -> str:
     if not result.problems:
         names = ", ".join(code(desired.fleet.name) for desired in result.fleets)
-        return f"✅ The desired state is valid: {names}.\n"
+        notes = [f"- {code(f'{note.path}:{note.line}')} {plain(note.message)}\n" for note in result.notes]
+        return fitted([f"✅ The desired state is valid: {names}.\n", *notes])
     number = len(result.problems)
     title = f"## ❌ {words.count(number, 'mistake')} in the desired state: nothing was compared with the fleet\n"
     rows = [f"- {code(f'{problem.path}:{problem.line}')} {plain(problem.message)}" for problem in result.problems]

@@ -197,6 +197,14 @@ def test_a_folder_whose_name_is_no_text_is_named_all_the_same(run, folder):
     assert b"no\\udcfftext" in err or b"no\xfftext" in err
 
 
+def test_no_message_gives_a_terminal_or_a_runner_a_command(capsys):
+    error = CertfleetError("first\n::error::second\n  ##[group]third\x1b[2J", "do\n::add-mask::this")
+    cli._print_error(error, sys.stderr, no_color=True)
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert not [line for line in err.splitlines() if line.lstrip().startswith(("::", "##["))]
+
+
 # who runs it, and where
 
 

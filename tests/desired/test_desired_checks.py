@@ -2,6 +2,11 @@
 
 import pytest
 
+from controller.desired import fields
+from controller.desired.notes import notes_of
+from controller.desired.time_fields import TimeZone
+from controller.errors import DesiredStateError
+
 POLICY_HEAD = "apiVersion: certfleet/v1\nkind: RotationPolicy\nmetadata: {name: %s}\n"
 INCIDENT = "apiVersion: certfleet/v1\nkind: Incident\nmetadata: {name: i}\nspec:\n  reason: r\n  deadline: 2026-12-01\n"
 WAIVER = "apiVersion: certfleet/v1\nkind: Waiver\nmetadata: {name: w}\nspec:\n  owner: Ada\n  reason: r\n"
@@ -238,3 +243,65 @@ def test_every_mistake_of_every_file_is_told_at_once(problems, documents):
         "c.yaml": "a: &x 1\n",
     }
     assert [each.partition(": ")[0] for each in problems(files)] == ["a.yaml:4", "b.yaml:6", "b.yaml:7", "c.yaml:1"]
+
+
+@pytest.mark.parametrize(
+    ("region", "role", "says"),
+    [
+        ("eusc-de-east-1", "arn:aws-eusc:iam::123456789012:role/r", None),
+        ("us-gov-west-1", "arn:aws-us-gov:iam::123456789012:role/r", None),
+        ("us-gov-west-1", "arn:aws:iam::123456789012:role/r", "of the partition aws; us-gov-west-1 is in aws-us-gov"),
+        ("eu-west-1", "arn:aws-cn:iam::123456789012:role/r", "of the partition aws-cn; eu-west-1 is in aws"),
+    ],
+)
+def test_a_role_is_of_the_partition_that_the_region_lies_in(states, documents, region, role, says):
+    fleet = documents["fleet"].replace("eu-west-1}", f"{region}, roleArn: '{role}'}}")
+    if says is None:
+        (state,) = states({"fleet.yaml": fleet, "p.yaml": documents["policy"]})
+        assert state.fleet.region == region
+    else:
+        with pytest.raises(DesiredStateError, match=says):
+            states({"fleet.yaml": fleet, "p.yaml": documents["policy"]})
+
+
+@pytest.mark.parametrize("zone", ["localtime", "posixrules", "Factory"])
+def test_a_time_zone_that_is_another_one_on_every_machine_is_refused(zone):
+    with pytest.raises(ValueError, match="allowed: a name of the IANA time zone database"):
+        TimeZone().read(zone)
+
+
+def test_a_cron_expression_that_joins_its_days_by_or_is_told_what_it_means(states, documents):
+    windows = "  schedule: {windows: [{cron: '0 2 1-7 * 1', timezone: UTC, duration: 4h}, "
+    windows += "{cron: '0 2 * * 1#1', timezone: UTC, duration: 4h}]}\n"
+    (state,) = states({"fleet.yaml": documents["fleet"], "p.yaml": documents["policy"] + windows})
+    (note,) = notes_of(state)
+    assert (note.path, note.line) == ("p.yaml", 7)
+    assert "on the days 1-7 of the month and on every weekday 1 besides" in note.message
+    assert "'0 2 * * 1#1'" in note.message
+
+
+def test_a_file_is_read_however_its_ending_is_written(states, documents):
+    (state,) = states({"FLEET.YAML": documents["fleet"], "P.Yml": documents["policy"]})
+    assert [policy.name for policy in state.policies] == ["gateways"]
+
+
+def test_the_work_grows_with_the_documents_and_not_with_their_square(states, documents, monkeypatch):
+    """As many misspelt authorities as declared ones: what is compared, and what is said, is counted."""
+    compared = []
+    whole = fields.difflib.get_close_matches
+    monkeypatch.setattr(
+        fields.difflib, "get_close_matches", lambda *a, **k: compared.append(len(a[1])) or whole(*a, **k)
+    )
+    number = 200
+    declared = [documents["authority"].replace("plant-ca", f"plant-{n:04}") for n in range(number)]
+    misspelt = [
+        documents["policy"].replace("gateways", f"g-{n:04}").replace("90d", f"90d, authority: plnat-{n:04}")
+        for n in range(number)
+    ]
+    with pytest.raises(DesiredStateError) as raised:
+        states({"fleet.yaml": documents["fleet"], "a.yaml": "---\n".join(declared), "p.yaml": "---\n".join(misspelt)})
+    assert len(raised.value.problems) == number
+    assert len(compared) == number
+    assert max(compared) <= 80
+    assert max(len(problem.message) for problem in raised.value.problems) < 700
+    assert "did you mean 'plant-0000'?" in str(raised.value)
