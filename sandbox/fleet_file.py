@@ -19,6 +19,7 @@ from controller.desired.durations import parse_duration
 from controller.errors import CertfleetError
 from protocol.algorithms import CaSigningAlgorithm, KeyType
 from protocol.names import AWS_IOT_AUTHORITY, DEFAULT_STACK_NAME
+from sandbox.edge import Profile
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_DEVICES = 100_000
@@ -110,6 +111,8 @@ class Devices(_Model):
     processes: Annotated[int, Field(ge=0)] = 0  # how many run the real component as a process of its own
     misfit: Misfit | None = None
     online: bool = True
+    nucleus: Profile = Profile.CLASSIC  # of the processes
+    restart_takes: Duration = timedelta()  # of a process' nucleus, beyond what it takes here
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -117,6 +120,8 @@ class Devices(_Model):
             raise ValueError(f"{longest!r} has {len(longest)} characters; a thing name has at most {MAX_NAME}")
         if self.processes > self.count:
             raise ValueError(f"processes is {self.processes}, more than the {self.count} devices")
+        if self.storage is Storage.SOFTHSM and self.nucleus is not Profile.CLASSIC:
+            raise ValueError("nucleus lite has no PKCS#11 provider of this kind: set nucleus to classic")
         if self.storage is Storage.SOFTHSM and self.processes < self.count:
             raise ValueError("a token needs a process of its own: set processes to count, or storage to files")
         if self.misfit is Misfit.EXPIRED and self.lifetime is None:

@@ -196,7 +196,14 @@ class World:
         for device in built:
             self._lay_out(device)
             if device.is_process:
-                self.devices[device.name] = Nucleus(self.folder_of(device.name), component, loop=loop, clock=self.clock)
+                self.devices[device.name] = Nucleus(
+                    self.folder_of(device.name),
+                    component,
+                    profile=device.entry.nucleus,
+                    loop=loop,
+                    clock=self.clock,
+                    restart_takes=device.entry.restart_takes,
+                )
             else:
                 self.devices[device.name] = InProcessDevice(device.name, self.folder_of(device.name), host)
         agent = DeploymentAgent(self.cloud.deployments)
@@ -216,7 +223,14 @@ class World:
         folder = self.folder_of(device.name)
         provision(
             folder,
-            Provisioning(device.name, self.mqtt_host, self.mqtt_port, self.ca_bundle, region=self.fleet.region),
+            Provisioning(
+                device.name,
+                self.mqtt_host,
+                self.mqtt_port,
+                self.ca_bundle,
+                region=self.fleet.region,
+                profile=device.entry.nucleus,
+            ),
         )
         if device.credential is not None:
             self.built_with[device.name] = device.credential

@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 
 from sandbox.clock import SandboxClock
+from sandbox.edge import Profile
 from sandbox.fleet_file import FleetFileError, SandboxFleet, load_fleet_file
 from sandbox.world import World
 
@@ -67,6 +68,18 @@ def test_a_device_of_any_name_rotates_to_the_fleet_files_own_authority_a_month_a
 
 PENDING = ("QUEUED", "IN_PROGRESS")
 FLEET_NUMBER = {"plant:a:gw-001": 1, "plant:a:in-001": 2, f"{LONG}-gw-001": 3, f"{LONG}:failed-001": 4}
+
+
+def test_each_entry_may_choose_its_nucleus_and_how_long_a_restart_takes():
+    entry = {"prefix": "a-", "groups": ["plant:a"], "age": "1d", "processes": 1}
+    chosen = {"nucleus": "lite-2.6", "restartTakes": "30s"}
+    fleet = SandboxFleet.model_validate({**FLEET, "devices": [entry | chosen, entry | {"prefix": "b-"}]})
+    assert [(d.nucleus, d.restart_takes.total_seconds()) for d in fleet.devices] == [
+        (Profile.LITE_2_6, 30),
+        (Profile.CLASSIC, 0),
+    ]
+    with pytest.raises(ValueError, match="set nucleus to classic"):
+        SandboxFleet.model_validate({**FLEET, "devices": [entry | {"nucleus": "lite-main", "storage": "softhsm"}]})
 
 
 def test_a_name_that_aws_would_refuse_is_refused_with_its_length(tmp_path):

@@ -16,7 +16,7 @@ from sandbox_edge_device import wait_until
 
 from sandbox.bus import Message
 from sandbox.clock import SandboxClock
-from sandbox.edge import Component, Nucleus, Offline, Profile, Provisioning, State, provision
+from sandbox.edge import Component, Nucleus, Profile, Provisioning, State, provision
 from sandbox.edge.nucleus import traits, traits_page
 from sandbox.edge.nucleus.budget import Budget
 from sandbox.edge.nucleus.effective_config import EffectiveConfig
@@ -324,24 +324,19 @@ def test_what_is_too_large_for_lite_never_arrives(core, profile, padding, is_hea
     assert bool(core.recorder.on("echo/core1/large")) is is_heard
 
 
-OFFLINE = {
-    "classic, as one reads it": (Profile.CLASSIC, None, True),
-    "classic, as another reads it": (Profile.CLASSIC, Offline.REFUSED, False),
-    "lite": (Profile.LITE_2_6, None, False),
-}
-
-
-@pytest.mark.parametrize("case", OFFLINE)
-def test_a_request_to_subscribe_while_offline_waits_or_is_refused(core, case):
-    profile, reading, hangs = OFFLINE[case]
-    nucleus = core.start(profile=profile, nucleus={"subscribing_offline": reading})
-    nucleus.disconnect()
+@pytest.mark.parametrize("profile", Profile)
+def test_a_request_to_subscribe_is_refused_while_a_device_that_was_online_is_not(core, profile):
+    core.start(profile=profile).disconnect()
     core.tell_in_file("subscribe", topic="deep/a")
-    if hangs:
-        wait_until(lambda: len(nucleus._iot_core._online._waiters) == 1)
-        assert core.outcome() is None
-        nucleus.connect()
-        wait_until(lambda: core.outcome() == {"name": "done"})
-        wait_until(lambda: "deep/a" in core.subscriptions())
-    else:
-        wait_until(lambda: (core.outcome() or {}).get("name") == "ServiceError")
+    wait_until(lambda: (core.outcome() or {}).get("name") == "ServiceError")
+
+
+def test_on_classic_a_request_to_subscribe_waits_until_the_device_is_online_for_the_first_time(core):
+    nucleus = core.build(profile=Profile.CLASSIC)
+    nucleus.disconnect()
+    nucleus.start()
+    wait_until(lambda: nucleus.asked("SubscribeToIoTCore") == 1)  # its very first request; there is no answer
+    assert (core.subscriptions(), nucleus.component_state) == (set(), State.RUNNING)
+    nucleus.connect()
+    core.heard("ready")
+    assert core.subscriptions() == {"echo/core1/do"}

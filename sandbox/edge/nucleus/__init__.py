@@ -8,7 +8,7 @@ from .effective_config import Pkcs11Settings
 from .installation import NO_INDEX, Component
 from .nucleus import Nucleus
 from .provision import Provisioning, provision
-from .traits import Offline, Profile
+from .traits import Profile
 
 __all__ = [
     "NO_INDEX",
@@ -16,7 +16,6 @@ __all__ = [
     "Deployment",
     "DeploymentOutcome",
     "Nucleus",
-    "Offline",
     "Pkcs11Settings",
     "Profile",
     "Provisioning",

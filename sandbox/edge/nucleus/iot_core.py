@@ -47,7 +47,7 @@ class IotCore:
     ) -> None:
         """``call`` runs a function on the nucleus' loop; ``on_change`` hears of going on- and offline."""
         self._call, self._on_change, self._profile = call, on_change, profile
-        self._online = asyncio.Event()
+        self._has_connected = asyncio.Event()  # since the launch
         self._client: mqtt5.Client | None = None
         self._generation = 0  # events of an earlier client are ignored
         self._stopped: asyncio.Event | None = None
@@ -142,13 +142,17 @@ class IotCore:
             raise PermissionError(message)
         return end
 
-    async def wait_online(self) -> None:
-        """Return once there is a connection."""
-        await self._online.wait()
+    async def wait_first_connection(self) -> None:
+        """Return once there has been a connection since the launch."""
+        await self._has_connected.wait()
 
     def forget_subscriptions(self) -> None:
         """The service starts anew: nobody listens any more, whatever they believe."""
         self._listeners = {}
+
+    def launch(self) -> None:
+        """The nucleus is launched anew: it has not been online yet."""
+        self._has_connected = asyncio.Event()
 
     def forget_token(self) -> None:
         """The process that held the token's library has ended: the next start loads it anew."""
@@ -226,5 +230,6 @@ class IotCore:
     def _set_connected(self, *, connected: bool) -> None:
         if self.is_connected != connected:
             self.is_connected = connected
-            (self._online.set if connected else self._online.clear)()
+            if connected:
+                self._has_connected.set()
             self._on_change(connected)

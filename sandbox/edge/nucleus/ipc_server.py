@@ -13,6 +13,7 @@ import binascii
 import contextlib
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,9 +67,7 @@ class IpcServer:
         configurations: Configurations,
         iot_core: IotCore,
         profile: Profile,
-        subscribing_offline: Offline | None = None,
     ) -> None:
-        """``subscribing_offline`` chooses another reading than the profile's."""
         if len(str(path).encode()) > MAX_SOCKET_PATH_BYTES:
             message = (
                 f"a socket path has at most {MAX_SOCKET_PATH_BYTES} bytes, found {len(str(path).encode())}: {path}"
@@ -76,7 +75,7 @@ class IpcServer:
             raise ValueError(message)
         self.path = path
         self._configurations, self._iot_core, self._profile = configurations, iot_core, profile
-        self._subscribing_offline = subscribing_offline or SUBSCRIBING_OFFLINE.on(profile)
+        self.asked: Counter[str] = Counter()  # requests by operation
         self._tokens: dict[str, str] = {}
         self._connections: set[IpcConnection] = set()
         self._server: asyncio.Server | None = None
@@ -165,7 +164,7 @@ class IpcServer:
             reader,
             writer,
             component_of=lambda token: self._tokens.get(token) if isinstance(token, str) else None,
-            handlers=self._handlers,
+            handlers={operation: self._counted(operation, handler) for operation, handler in self._handlers.items()},
             profile=self._profile,
         )
         self._connections.add(connection)
@@ -173,6 +172,13 @@ class IpcServer:
             await connection.run()
         finally:
             self._connections.discard(connection)
+
+    def _counted(self, operation: str, handler: Handler) -> Handler:
+        async def handle(component: str, request: Mapping[str, Any], stream: Stream) -> Mapping[str, Any]:
+            self.asked[operation] += 1
+            return await handler(component, request, stream)
+
+        return handle
 
     # Operations -------------------------------------------------------------------------------
 
@@ -212,8 +218,8 @@ class IpcServer:
             message = {"topicName": topic, "payload": base64.b64encode(payload).decode()}
             stream.event("IoTCoreMessage", {"message": message})
 
-        if self._subscribing_offline is Offline.HANGS:
-            await self._iot_core.wait_online()
+        if SUBSCRIBING_OFFLINE.on(self._profile) is Offline.HANGS_SINCE_LAUNCH:
+            await self._iot_core.wait_first_connection()
         try:
             stream.on_close = await self._iot_core.subscribe(topic_filter, qos, deliver)
         except OfflineError as error:

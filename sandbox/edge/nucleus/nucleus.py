@@ -37,7 +37,6 @@ from .traits import (
     RESTARTS_DEPENDENTS,
     SCALARS_ARE_TEXT,
     Install,
-    Offline,
     Profile,
 )
 
@@ -59,12 +58,11 @@ class Nucleus:
         loop: LoopThread | None = None,
         clock: SandboxClock | None = None,
         restart_takes: timedelta = timedelta(),
-        subscribing_offline: Offline | None = None,
     ) -> None:
         """``root`` was laid out by ``provision``; ``loop`` may serve many nuclei.
 
         With a ``clock`` the component's Python tells its time, and hours are its hours. ``restart_takes`` is spent by
-        that clock before anything starts again. ``subscribing_offline`` plays another reading than the profile's.
+        that clock before anything starts again.
         """
         self.root, self.profile = root, profile
         self.config = EffectiveConfig(root)
@@ -85,7 +83,7 @@ class Nucleus:
         self._is_running = False
         self._iot_core = IotCore(self._loop.call, self._connection_changed, profile)
         self._short_folder: Path | None = None  # for the socket, where the root's path is too long for one
-        self._ipc = IpcServer(self._place_of_socket(), self, self._iot_core, profile, subscribing_offline)
+        self._ipc = IpcServer(self._place_of_socket(), self, self._iot_core, profile)
         self._installation = Installation(
             root, component, thing_name=self.thing_name, recipe=self.recipe, config=self.config, profile=profile
         )
@@ -115,12 +113,13 @@ class Nucleus:
 
     def restart(self) -> None:
         """Restart, as an operator would; returns when component and connection are on their way again."""
-        self._loop.run(self._restart())
+        self._loop.run(self._restart(), timeout=None)
 
     def disconnect(self) -> None:
-        """Take the device off the network; the component runs on."""
+        """Take the device off the network; the component runs on. Before ``start``: it is launched offline."""
         self._switched_off = True
-        self._loop.run(self._iot_core.stop())
+        if self._is_running:
+            self._loop.run(self._iot_core.stop())
 
     def connect(self) -> None:
         """Bring the device back to the network."""
@@ -193,6 +192,10 @@ class Nucleus:
         with self._changed:
             return self._changed.wait_for(lambda: self.is_connected and self._connections >= connections, timeout)
 
+    def asked(self, operation: str) -> int:
+        """How often components have asked for this operation."""
+        return self._ipc.asked[operation]
+
     def wait_component(self, *states: State, timeout: float = 15.0) -> bool:
         """Wait until the component stands in one of these states."""
         with self._changed:
@@ -247,6 +250,7 @@ class Nucleus:
         await self._process.stop()
         self._ipc.disconnect_all()
         await self._iot_core.stop()
+        self._iot_core.launch()
         self._iot_core.forget_subscriptions()
         self._iot_core.forget_token()
 
