@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import List, Optional
 
 from . import nucleus
-from .errors import ConfigurationError, DeviceError, RotationError
+from .errors import ConfigurationError, RotationError
 from .journal import Journal
 from .loop import ThreadLoop
 from .nucleus import Credential, FileCredential
 from .ports import MessagesError
 from .restart import CommandRestarter, Runtime
 from .rotator import Rotator
-from .store import CredentialStore
+from .store import CredentialStore, opened_when_needed
 from .store_files import FileStore
 from .system import System
 
@@ -47,34 +47,38 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except (RotationError, MessagesError) as error:
         log.error("%s", error)  # noqa: TRY400  # a sentence for a person; the traceback says nothing more
         return 1
+    except Exception:
+        log.exception(
+            "this is a fault of the component: report it with the lines below; the nucleus starts it again, and the "
+            "journal carries on"
+        )
+        return 1
     return 0
 
 
 def _run(runtime: Runtime) -> None:
-    from .greengrass import GreengrassIpc  # noqa: PLC0415  # the nucleus' settings are checked before it is needed
-
     work_folder = Path.cwd()
-    settings = nucleus.read(nucleus.root_of(work_folder))
-    thing_name = os.environ.get("AWS_IOT_THING_NAME")
-    if not thing_name:
-        raise DeviceError("AWS_IOT_THING_NAME is not set: this program is a Greengrass component")
+    root = nucleus.root_of(work_folder)
+    thing_name = nucleus.thing_name(os.environ)
+    from .greengrass import GreengrassIpc  # noqa: PLC0415  # where this process stands is checked before it is needed
+
     system, loop = System(), ThreadLoop()
-    ipc = GreengrassIpc(loop, interpolates=settings.interpolates or runtime is Runtime.LITE)
+    ipc = GreengrassIpc(loop)
     try:
-        configuration = ipc.read_configuration()
-        log.info("configuration: %s", configuration)
+        log.info("configuration: %s", ipc.read_configuration())
     except ConfigurationError as error:
         log.warning("%s; jobs will fail until a deployment puts it right", error)
     rotator = Rotator(
         thing_name=thing_name,
         configuration=ipc.read_configuration,
-        store=_store(settings.credential, system),
+        store=opened_when_needed(lambda: _store(nucleus.read(root), system)),
         journal=Journal(work_folder / "journal.json", system),
         messages=ipc,
         restarter=CommandRestarter(runtime, lambda: ipc.read_configuration().restart_command),
         loop=loop,
         clock=SystemClock(),
     )
+    ipc.when_lost = rotator.resubscribe
     rotator.start()
     if runtime is Runtime.CLASSIC:
         loop.call_soon(ipc.validate_updates)
@@ -82,13 +86,12 @@ def _run(runtime: Runtime) -> None:
 
 
 def _store(credential: Credential, system: System) -> CredentialStore:
+    log.info("credential: %s", credential)
     if isinstance(credential, FileCredential):
-        log.info("credential: %s", credential)
         return FileStore(credential.certificate, credential.private_key, system)
     from .pkcs11_token import Token  # noqa: PLC0415
     from .store_pkcs11 import Pkcs11Store  # noqa: PLC0415  # loads the token's library
 
-    log.info("credential: %s", credential)
     return Pkcs11Store(Token(credential.library, credential.slot, credential.user_pin), credential.label)
 
 

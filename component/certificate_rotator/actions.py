@@ -28,8 +28,8 @@ from .store import CredentialStore, Generation
 
 log = logging.getLogger(__name__)
 
-MAX_STARTS = 5
-"""Starts with the new credential, none of which heard an answer, before it is given up."""
+START_SECONDS = 1.0
+"""What a start counts for at least: a component that dies over and over again must come to an end with it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Actions:
         self.record: Optional[Record] = None
         self.kept: Optional[Record] = None  # with no rotation at hand: what is still kept from the last one
         self.client_token = ""
-        self.unsent = False  # whether the action's message could not be sent
+        self.sent: Optional[bool] = None  # whether the action's message got out; None: it has none
         self._thing_name = thing_name
         self.configuration = Configuration()
         self._configured = configuration
@@ -120,6 +120,7 @@ class Actions:
         self.configuration = self._configured()
         document = parse_job_document(execution.job_document)
         key_type, algorithm = document.resolve(self.configuration.key_type, self.configuration.signing_algorithm)
+        self._store.preflight(key_type)
         notes = self._store.begin(kept.notes if kept else None)
         self._save(self.record.with_(key_type=key_type, signing_algorithm=algorithm, notes=notes))
         self.claim(cause)
@@ -157,7 +158,7 @@ class Actions:
             self._save(record.with_(kept=None))
         self._save(self._known().with_(step=Step.INSTALLING, notes=self._store.release()))
         self._store.install(cause.certificate_pem)
-        self._save(self._known().with_(step=Step.CONNECTING))
+        self._save(self._known().with_(step=Step.CONNECTING, awake=0.0))
         return Event.DONE
 
     def restart(self, cause: Cause) -> Event:
@@ -168,12 +169,15 @@ class Actions:
             raise RotationError(f"the nucleus could not be restarted: {error}") from error
         return Event.DONE
 
-    def reconnect(self, cause: Cause) -> Optional[Event]:
+    def reconnect(self, cause: Cause) -> None:
         """First sign of life with the new credential."""
-        record = self._known()
-        self._save_if_possible(record.with_(starts=record.starts + 1))
+        self.count_awake(START_SECONDS)
         self.ask(cause)
-        return Event.TIME_LIMIT if record.starts >= MAX_STARTS else None
+
+    def count_awake(self, seconds: float) -> None:
+        """Note time that the credential in place was given; clocks may jump, starts may be many."""
+        record = self._known()
+        self._save_if_possible(record.with_(awake=record.awake + seconds))
 
     def commit(self, cause: Cause) -> None:
         """Tell the backend, over the new connection."""
@@ -285,7 +289,7 @@ class Actions:
 
     def _committed(self) -> None:
         self.record = self._known().with_(
-            step=Step.REPORTING, outcome=ExecutionStatus.SUCCEEDED, reason=None, kept=Generation.NEW, swaps=0
+            step=Step.REPORTING, outcome=ExecutionStatus.SUCCEEDED, reason=None, kept=Generation.NEW, swaps=0, awake=0.0
         )
 
     def _target(self, generation: Generation, cause: Cause) -> None:
@@ -300,10 +304,10 @@ class Actions:
         record = self._known()
         if record.kept is not None:
             following = Step.RECONNECTING if generation is Generation.OLD else Step.REPORTING
-            self._save(record.with_(step=following, starts=0, kept=generation))
+            self._save(record.with_(step=following, awake=0.0, kept=generation))
         else:
             following = Step.RECONNECTING if generation is Generation.OLD else Step.RETRYING
-            self._save(record.with_(step=following, starts=0))
+            self._save(record.with_(step=following, awake=0.0))
         return Event.DONE
 
     def _save(self, record: Record) -> None:
@@ -338,6 +342,7 @@ class Actions:
     def _publish(self, topic: str, payload: bytes) -> None:
         try:
             self._messages.publish(topic, payload)
+            self.sent = True
         except (MessagesError, ProtocolError) as error:
-            self.unsent = True
+            self.sent = False
             log.info("not sent to %s: %s", topic, error)

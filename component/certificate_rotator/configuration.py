@@ -1,12 +1,14 @@
 """The component's configuration, checked before a deployment is accepted.
 
 Keys are spelled as in ``recipe.yaml``; unknown ones are errors, because a misspelt limit that is
-silently ignored is found out in the field. Numbers may arrive as floats: the nucleus speaks JSON.
+silently ignored is found out in the field. Numbers may arrive as floats, because the nucleus speaks JSON,
+and as text: nucleus lite reads every scalar of a YAML recipe so.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
@@ -32,7 +34,7 @@ class Configuration:
     signing_algorithm: CsrSigningAlgorithm = DEFAULT_CSR_SIGNING_ALGORITHM
     resend_interval: float = 10.0  # seconds between repeats of an unanswered message
     step_time_limit: float = 30.0  # seconds for one answer from the cloud
-    reconnect_limit: float = 120.0  # seconds for the nucleus to restart and connect
+    reconnect_limit: float = 180.0  # seconds for the nucleus to restart and connect
     restart_command: Tuple[str, ...] = ()  # program and arguments; empty: as the platform needs
 
 
@@ -41,6 +43,7 @@ _LIMITS: Mapping[str, Tuple[str, float, float]] = {  # key: (field, least, most)
     "stepTimeLimitSeconds": ("step_time_limit", 5, 600),
     "reconnectTimeLimitSeconds": ("reconnect_limit", 10, 3600),
 }
+_NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 _PASSED_THROUGH = ("accessControl",)  # the nucleus' own
 
 
@@ -90,9 +93,10 @@ def _resends(configuration: Configuration) -> Optional[str]:
 
 
 def _seconds(value: object, *, least: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+    number = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not least <= number <= most:
         raise ConfigurationError(f"found {value!r}, expected seconds from {least:g} to {most:g}")
-    return float(value)
+    return float(number)
 
 
 def _command(value: object) -> Tuple[str, ...]:

@@ -1,17 +1,18 @@
 """Greengrass IPC: messages through the nucleus, configuration, and its validation on deployment.
 
-The nucleus is the only peer. Losing it ends the loop with a DeviceError, and so the process: the
-nucleus starts the component anew, and the journal carries on.
+The nucleus is the only peer, and three ends of this process within an hour are all that it forgives. So nothing
+that it does or fails to do ends the process: a connection that is lost is made anew, a subscription that it
+closes is reported to whoever wants to subscribe again, and everything else is a MessagesError.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
-from typing import Any, Callable, Mapping, Optional
+import time
+from typing import Any, Callable, Dict, Mapping, Optional
 
 from awsiot import greengrasscoreipc
-from awsiot.eventstreamrpc import LifecycleHandler
+from awsiot.eventstreamrpc import AccessDeniedError, LifecycleHandler
 from awsiot.greengrasscoreipc import model
 from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
 
@@ -24,42 +25,71 @@ from .ports import MessageHandler, MessagesError
 log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0  # seconds for the nucleus to answer a request
+MAX_PAUSE = 30.0  # seconds between tries to connect at most
+TRIES = 25  # to connect anew, over ten minutes: three ends of this process then take half an hour
+
+_HINT = (
+    'compare the component\'s accessControl with its recipe, and deploy it with "reset": ["/accessControl"] if they '
+    "differ"
+)
+
+
+class _Stream:
+    """One subscription; which is known before the nucleus has answered."""
+
+    operation: Any = None
 
 
 class GreengrassIpc:
-    """One connection to the nucleus; implements ports.Messages."""
+    """The connection to the nucleus; implements ports.Messages. ``when_lost`` is called on the loop."""
 
-    def __init__(self, loop: ThreadLoop, *, interpolates: bool) -> None:
+    def __init__(self, loop: ThreadLoop) -> None:
         self._loop = loop
-        self._interpolates = interpolates
-        try:
-            connection = greengrasscoreipc.connect(lifecycle_handler=_Lifecycle(self._lost), timeout=TIMEOUT)
-        except KeyError as error:
-            raise DeviceError(f"{error} is not set: this program is a Greengrass component") from None
-        except Exception as error:
-            raise DeviceError(f"the nucleus does not answer over IPC: {error}") from error
-        # No executor: the handlers only pass on what they get, so the network thread may run them.
-        self._client = GreengrassCoreIPCClientV2(client=connection, executor=None)
+        self.when_lost: Callable[[], None] = lambda: None  # subscriptions are gone; set it before the loop runs
+        self._streams: Dict[str, _Stream] = {}  # the one in force for each filter
+        self._client: Any = None
+        self._pause = 0.25
+        self._tries = 0
+        while self._client is None:
+            try:
+                self._client = self._connect()
+            except MessagesError as error:  # noqa: PERF203  # seconds apart
+                log.warning("%s; trying again in %g s", error, self._pause)
+                time.sleep(self._next_pause())
 
     def subscribe(self, topic_filter: str, handler: MessageHandler) -> None:
-        """See ports.Messages."""
+        """See ports.Messages; replaces an earlier subscription to the same filter."""
+        self._unsubscribe(topic_filter)
+        stream = self._streams[topic_filter] = _Stream()
 
         def received(event: Any) -> None:
-            handler(str(event.message.topic_name), bytes(event.message.payload or b""))
+            if self._streams.get(topic_filter) is stream:
+                handler(str(event.message.topic_name), bytes(event.message.payload or b""))
 
-        future, _ = self._client.subscribe_to_iot_core_async(
-            topic_name=topic_filter,
-            qos=model.QOS.AT_LEAST_ONCE,
-            on_stream_event=received,
-            on_stream_error=self._stream_failed,
-            on_stream_closed=lambda: self._lost("a subscription was closed by the nucleus"),
-        )
-        self._answer(future, f"subscribe to {topic_filter}")
+        def request() -> Any:
+            future, stream.operation = self._client.subscribe_to_iot_core_async(
+                topic_name=topic_filter,
+                qos=model.QOS.AT_LEAST_ONCE,
+                on_stream_event=received,
+                on_stream_error=_stream_failed,
+                # by the refusal that the future tells, too
+                on_stream_closed=lambda: self._loop.call_soon(lambda: self._closed(topic_filter, stream)),
+            )
+            return future
+
+        try:
+            self._ask(f"subscribe to {topic_filter}", request)
+        except MessagesError:
+            self._unsubscribe(topic_filter)  # a nucleus that is offline may accept it long after
+            raise
 
     def publish(self, topic: str, payload: bytes) -> None:
         """See ports.Messages; QoS 0 is never spooled by the nucleus."""
-        future = self._client.publish_to_iot_core_async(topic_name=topic, qos=model.QOS.AT_MOST_ONCE, payload=payload)
-        self._answer(future, f"publish to {topic}")
+
+        def request() -> Any:
+            return self._client.publish_to_iot_core_async(topic_name=topic, qos=model.QOS.AT_MOST_ONCE, payload=payload)
+
+        self._ask(f"publish to {topic}", request)
 
     def read_configuration(self) -> Configuration:
         """This component's configuration as the nucleus has merged it; ConfigurationError if it is wrong."""
@@ -71,51 +101,98 @@ class GreengrassIpc:
 
     def validate_updates(self) -> None:
         """Judge every configuration that a deployment wants to bring, from now on (nucleus classic only)."""
-        future, _ = self._client.subscribe_to_validate_configuration_updates_async(
-            on_stream_event=lambda event: self._loop.call_soon(
-                lambda: self._judge(event.validate_configuration_update_event)
-            ),
-            on_stream_error=self._stream_failed,
-        )
-        self._answer(future, "validate configuration updates")
+
+        def request() -> Any:
+            future, _ = self._client.subscribe_to_validate_configuration_updates_async(
+                on_stream_event=lambda event: self._loop.call_soon(
+                    lambda: self._judge(event.validate_configuration_update_event)
+                ),
+                on_stream_error=_stream_failed,
+            )
+            return future
+
+        try:
+            self._ask("validate configuration updates", request)
+        except MessagesError as error:
+            log.warning("%s; a wrong configuration is the next job's failure then", error)
 
     def _judge(self, proposal: Any) -> None:
         problem = judge(proposal.configuration or {})
+        status = model.ConfigurationValidityStatus
         report = model.ConfigurationValidityReport(
-            status=model.ConfigurationValidityStatus.REJECTED
-            if problem
-            else model.ConfigurationValidityStatus.ACCEPTED,
+            status=status.REJECTED if problem else status.ACCEPTED,
             deployment_id=proposal.deployment_id,
             message=problem,
         )
         log.info("the configuration of deployment %s is %s", proposal.deployment_id, problem or "accepted")
-        future = self._client.send_configuration_validity_report_async(configuration_validity_report=report)
         try:
-            self._answer(future, "report on a configuration")
+            self._ask(
+                "report on a configuration",
+                lambda: self._client.send_configuration_validity_report_async(configuration_validity_report=report),
+            )
         except MessagesError as error:
             log.warning("%s", error)  # the deployment has ended meanwhile
 
-    def _answer(self, future: concurrent.futures.Future[Any], what: str) -> None:
+    def _ask(self, what: str, request: Callable[[], Any]) -> None:
         try:
-            future.result(TIMEOUT)
+            request().result(TIMEOUT)
         except model.UnauthorizedError as error:
-            if not self._interpolates:
-                hint = (
-                    "set interpolateComponentConfiguration: true in the configuration of aws.greengrass.Nucleus, "
-                    "so that {iot:thingName} counts in this component's access control"
-                )
-            else:
-                hint = "compare the component's accessControl with its recipe"
-            raise DeviceError(f"the nucleus does not allow this component to {what}; {hint}") from error
+            raise MessagesError(f"the nucleus does not allow this component to {what}; {_HINT}") from error
         except Exception as error:
             raise MessagesError(f"cannot {what}: {_text(error)}") from error
 
-    def _stream_failed(self, error: Exception) -> bool:
-        log.warning("a message from the nucleus could not be read: %s", _text(error))
-        return False  # keep the subscription
+    def _unsubscribe(self, topic_filter: str) -> None:
+        stream = self._streams.pop(topic_filter, None)
+        if stream is not None and stream.operation is not None:
+            stream.operation.close()
 
-    def _lost(self, why: str) -> None:
-        self._loop.stop(DeviceError(f"the connection to the nucleus is lost ({why}); it will start this anew"))
+    def _closed(self, topic_filter: str, stream: _Stream) -> None:
+        if self._streams.get(topic_filter) is stream:
+            log.warning("the nucleus has closed the subscription to %s", topic_filter)
+            del self._streams[topic_filter]
+            self.when_lost()
+
+    # The connection ------------------------------------------------------------------------------
+
+    def _connect(self) -> Any:
+        lifecycle = _Lifecycle(lambda why: self._loop.call_soon(lambda: self._lost(lifecycle, why)))
+        try:
+            connection = greengrasscoreipc.connect(lifecycle_handler=lifecycle, timeout=TIMEOUT)
+        except KeyError as error:
+            raise DeviceError(f"{error} is not set: this program is a Greengrass component") from None
+        except AccessDeniedError:
+            raise DeviceError(
+                "the nucleus does not know this process any more: it has started another one, or will; this one ends"
+            ) from None
+        except Exception as error:
+            raise MessagesError(f"the nucleus does not answer over IPC: {_text(error)}") from error
+        self._pause, self._tries, self._lifecycle = 0.25, 0, lifecycle
+        # No executor: the handlers only pass on what they get, so the network thread may run them.
+        return GreengrassCoreIPCClientV2(client=connection, executor=None)
+
+    def _next_pause(self) -> float:
+        pause, self._pause = self._pause, min(2 * self._pause, MAX_PAUSE)
+        return pause
+
+    def _lost(self, lifecycle: _Lifecycle, why: str) -> None:
+        if lifecycle is self._lifecycle:
+            log.warning("the connection to the nucleus is lost (%s)", why)
+            self._streams.clear()
+            self._reconnect()
+
+    def _reconnect(self) -> None:
+        try:
+            self._client = self._connect()
+        except MessagesError as error:
+            self._tries += 1
+            if self._tries > TRIES:
+                raise DeviceError(f"{error}; this process ends, so that the nucleus starts another") from error
+            pause = self._next_pause()
+            log.info("%s; trying again in %g s", error, pause)
+            self._loop.call_later(pause, self._reconnect)
+            return
+        log.info("connected to the nucleus again")
+        self.when_lost()
 
 
 def judge(proposed: Mapping[str, Any]) -> Optional[str]:
@@ -143,6 +220,36 @@ class _Lifecycle(LifecycleHandler):  # type: ignore[misc]  # awsiotsdk publishes
         return True
 
 
+def _stream_failed(error: Exception) -> bool:
+    log.warning("a message from the nucleus could not be read: %s", _text(error))
+    return False  # keep the subscription
+
+
 def _text(error: BaseException) -> str:
     message = getattr(error, "message", None) or str(error)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _read_messages_of_lite() -> None:
+    """Nucleus lite says ``_message`` and ``_errorCode`` where awsiotsdk looks for ``message`` only."""
+
+    def reading(known: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def from_payload(payload: Any) -> Any:
+            error = known(payload)
+            if isinstance(payload, dict) and not error.message:
+                parts = [str(payload[key]) for key in ("_errorCode", "_message") if payload.get(key)]
+                error.message = ": ".join(parts)
+            return error
+
+        return from_payload
+
+    for shape in (
+        model.ServiceError,
+        model.UnauthorizedError,
+        model.ResourceNotFoundError,
+        model.InvalidArgumentsError,
+    ):
+        shape._from_payload = staticmethod(reading(shape._from_payload))  # noqa: SLF001  # the SDK has no other place
+
+
+_read_messages_of_lite()

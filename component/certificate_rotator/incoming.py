@@ -25,7 +25,6 @@ from protocol.messages import (
 
 from . import certificates
 from .actions import Actions, Cause
-from .errors import RotationError
 from .machine import Event, State
 
 log = logging.getLogger(__name__)
@@ -77,6 +76,10 @@ class Incoming:
             log.warning("ignored a malformed message on %s: %s", topic, error)
             self.refused = f" (a malformed message came on {topic}: {error})"
             return None
+        except Exception as error:  # of any library: one message must not end the process
+            log.exception("ignored a message on %s that could not be read", topic)
+            self.refused = f" (a message on {topic} could not be read: {type(error).__name__})"
+            return None
 
     def _is_about_us(self, topic: str) -> bool:
         record = self._actions.record
@@ -114,8 +117,8 @@ class Incoming:
             return None
         try:
             foreign = certificates.public_key_der(certificates.load(pem.encode())) != self._actions.new_public_key()
-        except RotationError:
-            foreign = False  # installing meets the same, and says what is wrong
+        except Exception:  # noqa: BLE001  # of any library: installing meets the same, and says what is wrong
+            foreign = False
         if foreign:
             log.warning("refused a certificate for another key than the new one")
             self.refused = " (one for another key came and was refused)"

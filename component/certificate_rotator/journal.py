@@ -55,7 +55,7 @@ class Record:
     outcome: Optional[ExecutionStatus] = None
     reason: Optional[str] = None
     target: Generation = Generation.OLD  # of SWITCHING
-    starts: int = 0  # since the new credential was put in place; breaks restart loops
+    awake: float = 0.0  # seconds that the credential in place was given to connect, over all starts
     swaps: int = 0  # of the two credentials; doubles the patience each time
     kept: Optional[Generation] = None
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -111,7 +111,8 @@ class Journal:
 
 def encode(record: Record) -> bytes:
     """The file's contents."""
-    return json.dumps({"schema": SCHEMA, **dataclasses.asdict(record)}, sort_keys=True).encode()
+    # "starts" is what components of before demand: they gave up by the number of starts.
+    return json.dumps({"schema": SCHEMA, "starts": 0, **dataclasses.asdict(record)}, sort_keys=True).encode()
 
 
 def decode(data: bytes) -> Record:
@@ -136,7 +137,7 @@ def _record(content: Mapping[str, Any]) -> Record:
         outcome=None if content["outcome"] is None else ExecutionStatus(content["outcome"]),
         reason=_text(content["reason"]),
         target=Generation(content["target"]),
-        starts=int(content["starts"]),
+        awake=float(content.get("awake", 0.0)),
         swaps=int(content["swaps"]),
         kept=None if content.get("kept") is None else Generation(content["kept"]),
         notes=_notes(content["notes"]),

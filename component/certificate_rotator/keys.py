@@ -13,6 +13,7 @@ from .errors import StoreError
 
 if TYPE_CHECKING:
     from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
 
 
 def generate(key_type: KeyType) -> bytes:
-    """A new private key as unencrypted PKCS#8 PEM, which is what every nucleus reads."""
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: PLC0415  # lazy, see the module
+    """A new private key as unencrypted PEM: PKCS#1 for RSA, which is all that the nucleus reads on Windows."""
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  # lazy, see the module
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: PLC0415
 
     if key_type.family is Family.RSA:
-        return _to_pem(rsa.generate_private_key(public_exponent=65537, key_size=key_type.bits))
+        key = rsa.generate_private_key(public_exponent=65537, key_size=key_type.bits)
+        return _to_pem(key, serialization.PrivateFormat.TraditionalOpenSSL)
     curves: Dict[int, ec.EllipticCurve] = {256: ec.SECP256R1(), 384: ec.SECP384R1(), 521: ec.SECP521R1()}
-    return _to_pem(ec.generate_private_key(curves[key_type.bits]))
+    return _to_pem(ec.generate_private_key(curves[key_type.bits]), serialization.PrivateFormat.PKCS8)
 
 
 def signing_request(key_pem: bytes, subject: x509.Name, algorithm: CsrSigningAlgorithm) -> str:
@@ -68,9 +71,7 @@ def _load(key_pem: bytes) -> PrivateKey:
     return key
 
 
-def _to_pem(key: PrivateKey) -> bytes:
+def _to_pem(key: PrivateKey, form: serialization.PrivateFormat) -> bytes:
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  # lazy, see the module
 
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())

@@ -73,7 +73,7 @@ class Action(str, Enum):
     CREATE = "create"  # publish the signing request
     INSTALL = "install"  # check the certificate, back up, put in place
     RESTART = "restart"  # have the nucleus connect anew
-    RECONNECT = "reconnect"  # count the start, publish $next/get
+    RECONNECT = "reconnect"  # note the start, publish $next/get
     COMMIT = "commit"  # publish the commit
     CONCLUDE = "conclude"  # note that the new credential is committed, report SUCCEEDED
     KEEP = "keep"  # end the rotation, keep both credentials, publish $next/get
@@ -247,6 +247,10 @@ PATIENT = frozenset({
 
 LIMITED = frozenset(row.state for row in ROWS if row.event is Event.TIME_LIMIT)
 """States that end with TIME_LIMIT, see ``is_watched``."""
+
+
+ON_TRIAL = frozenset({S.RESUMING, S.CONNECTING, S.KEEPING, S.RECONNECTING, S.RETRYING})
+"""States whose time limit is for the credential in place: it goes on over restarts."""
 
 
 def is_watched(state: State, kept: Optional[Generation]) -> bool:

@@ -43,14 +43,6 @@ class TokenCredential:
 Credential = Union[FileCredential, TokenCredential]
 
 
-@dataclass(frozen=True)
-class NucleusConfiguration:
-    """The part of the nucleus' configuration that concerns rotation."""
-
-    credential: Credential
-    interpolates: bool  # recipe variables in component configuration
-
-
 def root_of(work_folder: Path) -> Path:
     """The nucleus' root folder, seen from a component's working folder."""
     folder = work_folder.resolve()
@@ -59,7 +51,18 @@ def root_of(work_folder: Path) -> Path:
     return folder.parent.parent
 
 
-def read(root: Path, lite_folder: Path = LITE_FOLDER) -> NucleusConfiguration:
+def thing_name(environment: Mapping[str, str]) -> str:
+    """The name that this device goes by, as the nucleus tells its components."""
+    name = environment.get("AWS_IOT_THING_NAME", "")
+    if not name:
+        raise DeviceError(
+            "AWS_IOT_THING_NAME is empty or not set: this program is a Greengrass component, and its nucleus has no "
+            "thing name; set system.thingName in the nucleus' configuration"
+        )
+    return name
+
+
+def read(root: Path, lite_folder: Path = LITE_FOLDER) -> Credential:
     """Read what the nucleus is set to; DeviceError says what is missing."""
     effective = root / "config" / "effectiveConfig.yaml"
     sources = [effective] if effective.exists() else _lite_sources(lite_folder)
@@ -72,10 +75,7 @@ def read(root: Path, lite_folder: Path = LITE_FOLDER) -> NucleusConfiguration:
         system.update(_mapping(document.get("system"), f"{source}: system"))
         services.update(_mapping(document.get("services"), f"{source}: services"))
     certificate, key = system.get("certificateFilePath"), system.get("privateKeyPath")
-    return NucleusConfiguration(
-        _credential(root, certificate, key, services),
-        _service(services, "aws.greengrass.Nucleus").get("interpolateComponentConfiguration") is True,
-    )
+    return _credential(root, certificate, key, services)
 
 
 def _lite_sources(folder: Path) -> List[Path]:
@@ -119,7 +119,7 @@ def _credential(root: Path, certificate: object, key: object, services: Mapping[
     return TokenCredential(
         labels.pop(),
         library=str(_required(provider, "library")),
-        slot=int(_required(provider, "slot")),
+        slot=_slot(_required(provider, "slot")),
         user_pin=str(_required(provider, "userPin")),
     )
 
@@ -147,6 +147,13 @@ def _required(provider: Mapping[str, Any], name: str) -> Any:
     if value is None:
         raise DeviceError(f"the credential is in a token, but {PKCS11_PROVIDER} has no {name}; configure the provider")
     return value
+
+
+def _slot(value: object) -> int:
+    try:
+        return int(str(value), 0)
+    except ValueError:
+        raise DeviceError(f"{PKCS11_PROVIDER}: slot is {value!r}, expected a number") from None
 
 
 def _service(services: Mapping[str, Any], name: str) -> Mapping[str, Any]:

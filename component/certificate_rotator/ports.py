@@ -31,7 +31,7 @@ class Messages(Protocol):
     """MQTT through the nucleus: publishes with QoS 0, subscribes with QoS 1."""
 
     def subscribe(self, topic_filter: str, handler: MessageHandler) -> None:
-        """Hear messages on the filter from now on, until the device is restarted; raises MessagesError."""
+        """Hear messages on the filter from now on; raises MessagesError. Once more: in place of the one before."""
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Send now or raise MessagesError; a message must never be kept for a later connection."""

@@ -1,8 +1,8 @@
 """How the nucleus is made to connect anew, on each platform.
 
 Nucleus classic reads its credential at start only: its service is restarted, which ends this process.
-Nucleus lite reads the files on each connection: restarting the services that hold one suffices, and
-this process may live on. On Windows a helper that outlives this process restarts the service; the
+Nucleus lite reads the files on each connection: restarting the service that holds the connection
+suffices, and this process lives on. On Windows a helper that outlives this process restarts the service; the
 machine is never rebooted.
 """
 
@@ -28,14 +28,16 @@ class Runtime(str, Enum):
 
 
 _DEFAULT_COMMANDS = {
-    Runtime.CLASSIC: ("systemctl", "restart", "greengrass.service"),
-    Runtime.LITE: ("systemctl", "restart", "ggl.core.iotcored.service", "ggl.core.tesd.service"),
+    # It stops this component, and everything that it has started: whoever waited for the end would be stopped too.
+    Runtime.CLASSIC: ("systemctl", "restart", "--no-block", "greengrass.service"),
+    # Token exchange reads the files at each request; restarting it would restart every component that depends on it.
+    Runtime.LITE: ("systemctl", "restart", "ggl.core.iotcored.service"),
 }
 ASKED_SECONDS = 5.0
 """How long nucleus classic is watched: a command that fails, fails by then; one that works ends this process."""
 
 OUTLIVED_SECONDS = 90.0
-"""How long the services of nucleus lite may take."""
+"""How long the service of nucleus lite may take."""
 
 
 def default_command(runtime: Runtime, platform: str = sys.platform) -> Tuple[str, ...]:
@@ -84,6 +86,8 @@ class CommandRestarter:
                 process.communicate()
                 raise RestartError(f"{command[0]} did not end within {OUTLIVED_SECONDS:g} s") from None
             return
-        if process.returncode != 0:
+        if process.returncode < 0:  # by a signal: the restart that it asked for stops everything here, and it first
+            log.info("%s was ended by signal %d: the restart is on its way", command[0], -process.returncode)
+        elif process.returncode > 0:
             text = complaint.decode(errors="replace").strip()[-200:]
             raise RestartError(f"{command[0]} ended with {process.returncode}: {text or 'no message'}")

@@ -17,7 +17,7 @@ from .configuration import Configuration
 from .errors import RotationError
 from .incoming import Decoder, Incoming
 from .journal import Journal
-from .machine import AWAITS_ANSWER, PATIENT, TABLE, Event, State, is_watched, resume_state
+from .machine import AWAITS_ANSWER, ON_TRIAL, PATIENT, TABLE, Event, State, is_watched, resume_state
 from .ports import Clock, Loop, Messages, MessagesError, Restarter, Timer
 from .reasons import reason
 from .store import CredentialStore, Generation
@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 MAX_PATIENCE = 300.0  # seconds between repeats at most, however long a device is offline
 UNREADABLE_RETRY = 30.0  # seconds until a journal or store that cannot be read is tried again
 OFFLINE_RETRY = 0.25  # seconds until a message that could not be sent is tried again; doubles
-IDLE_SECONDS = 24 * 3600.0  # until an idle device asks whether an announcement has passed it by
+IDLE_SECONDS = (180.0, 270.0)  # until an idle device asks whether an announcement has passed it by
+UNHEARD = 2  # messages in a row that got out and had no answer, until all subscriptions are made anew
+AWAKE_SECONDS = 30.0  # after which the time that a credential was given is noted in the journal, less and less often
 KEEPING_PATIENCE = 30.0  # times the reconnect limit for a credential that has connected once and was committed
 MAX_RECONNECT_LIMIT = 6 * 3600.0  # seconds that either credential is given at most
 
@@ -67,6 +69,7 @@ class Rotator:
         self._offline = 0  # times in a row that no message could be sent
         self._stopped = False
         self._tries = 0  # to subscribe, in vain
+        self._unheard = 0
         self._unsubscribed: List[Tuple[str, Decoder]] = []
 
     @property
@@ -77,6 +80,15 @@ class Rotator:
     def start(self) -> None:
         """Begin, or carry on by the journal; returns at once."""
         self._loop.call_soon(self._start)
+
+    def resubscribe(self) -> None:
+        """Subscribe to everything anew, because subscriptions are lost, or may be; called on the loop."""
+        self._unheard = 0
+        idle = not self._unsubscribed
+        self._unsubscribed = self._incoming.subscriptions()
+        self._tries += 1
+        if idle:
+            self._subscribe()
 
     def stop(self) -> None:
         """React to nothing any more; what is on disk stays as it is."""
@@ -117,6 +129,7 @@ class Rotator:
                 return
             self._unsubscribed.pop(0)
         if self._tries and not self._stopped:
+            self._tries = 0
             self._dispatch(Event.RESEND)  # what was asked meanwhile, nobody has heard the answer to
 
     # Messages → events → actions -----------------------------------------------------------------
@@ -127,6 +140,7 @@ class Rotator:
     def _read(self, decoder: Decoder, topic: str, payload: bytes) -> None:
         if self._stopped:
             return
+        self._unheard = 0
         found = self._incoming.read(decoder, topic, payload)
         if found is not None:
             self._dispatch(*found)
@@ -147,8 +161,14 @@ class Rotator:
             pending, cause = self._run(row.action.value, cause)
             if pending is Event.DONE and self._state in (State.RESTARTING, State.RETURNING):
                 if self._restarter.outlived:
-                    self._loop.call_soon(self._resume)
+                    self._loop.call_soon(self._outlive)
                 return
+
+    def _outlive(self) -> None:
+        """The connection is another one: nothing of what was subscribed to over the one before is left."""
+        if not self._stopped:
+            self.resubscribe()
+            self._resume()
 
     def _reason(self, event: Event, cause: Cause) -> str:
         detail = cause.reason or (self._incoming.refused if event is Event.TIME_LIMIT else "")
@@ -157,15 +177,25 @@ class Rotator:
         return reason(self._state, event, detail)
 
     def _run(self, action: str, cause: Cause) -> Tuple[Optional[Event], Cause]:
-        self._actions.unsent = False
+        self._actions.sent = None
         try:
             raised: Optional[Event] = getattr(self._actions, action)(cause)
         except (RotationError, ProtocolError) as error:
             return Event.FAILED, Cause(str(error), cause.execution)
-        self._offline = self._offline + 1 if self._actions.unsent else 0
-        if self._actions.unsent and self._state in AWAITS_ANSWER:
-            self._set(Event.RESEND, min(OFFLINE_RETRY * 2.0 ** min(self._offline, 16), MAX_PATIENCE))
+        except Exception as error:  # of any library: the job fails, the process does not
+            log.exception("%s failed", action)
+            return Event.FAILED, Cause(f"{action} failed: {type(error).__name__}: {error}", cause.execution)
+        self._follow_up(sent=self._actions.sent)
         return raised, cause
+
+    def _follow_up(self, *, sent: Optional[bool]) -> None:
+        self._offline = self._offline + 1 if sent is False else 0
+        if sent is False and self._state in AWAITS_ANSWER:
+            self._set(Event.RESEND, min(OFFLINE_RETRY * 2.0 ** min(self._offline, 16), MAX_PATIENCE))
+        self._unheard += sent is True
+        if self._unheard > UNHEARD:
+            log.warning("nothing is heard, though messages get out: subscribing to everything anew")
+            self._loop.call_soon(self.resubscribe)
 
     def _enter(self, state: State) -> None:
         if state is not self._state:
@@ -179,14 +209,15 @@ class Rotator:
             self._sent += 1
         if is_watched(state, self._actions.generation_kept) and Event.TIME_LIMIT not in self._timers:
             self._set(Event.TIME_LIMIT, self._time_limit())
+            if state in ON_TRIAL:
+                self._count_awake()
 
     # Timers --------------------------------------------------------------------------------------
 
     def _resend_interval(self) -> float:
         if self._state is State.IDLE:
-            return IDLE_SECONDS * (
-                0.75 + _share_of(self._thing_name) / 2
-            )  # a fleet that starts at once does not ask so
+            least, most = IDLE_SECONDS
+            return least + (most - least) * _share_of(self._thing_name)  # a fleet that starts at once does not ask so
         interval = self._actions.configuration.resend_interval
         return min(interval * 2.0 ** min(self._sent, 16), MAX_PATIENCE) if self._state in PATIENT else interval
 
@@ -197,7 +228,8 @@ class Rotator:
         patience = 2.0 ** min(record.swaps, 16) if record and self._state in PATIENT else 1.0
         if self._state is State.KEEPING or (self._state is State.RESUMING and record and record.kept is Generation.NEW):
             patience *= KEEPING_PATIENCE
-        return min(self._actions.configuration.reconnect_limit * patience, MAX_RECONNECT_LIMIT)
+        limit = min(self._actions.configuration.reconnect_limit * patience, MAX_RECONNECT_LIMIT)
+        return max(limit - record.awake, 0.0) if record and self._state in ON_TRIAL else limit
 
     def _set(self, event: Event, seconds: float) -> None:
         def due() -> None:
@@ -207,6 +239,18 @@ class Rotator:
 
         self._cancel(event)
         self._timers[event] = self._loop.call_later(seconds, due)
+
+    def _count_awake(self) -> None:
+        """Note every now and then how long the credential in place has been on trial."""
+        limit, record = self._timers.get(Event.TIME_LIMIT), self._actions.record
+        seconds = max(AWAKE_SECONDS, record.awake / 4 if record else 0.0)  # a disk is not worn by waiting
+
+        def due() -> None:
+            if self._timers.get(Event.TIME_LIMIT) is limit and not self._stopped:
+                self._actions.count_awake(seconds)
+                self._count_awake()
+
+        self._loop.call_later(seconds, due)
 
     def _cancel(self, *events: Event) -> None:
         for event in events:

@@ -10,7 +10,7 @@ apart from them, until ``release``. Every method raises StoreError with a senten
 from __future__ import annotations
 
 from enum import Enum
-from typing import Dict, Mapping, Optional, Protocol
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol, cast
 
 from protocol.algorithms import CsrSigningAlgorithm, KeyType
 
@@ -28,8 +28,14 @@ class Generation(str, Enum):
 class CredentialStore(Protocol):
     """Both kinds of store, files and tokens, do exactly this."""
 
+    def preflight(self, key_type: KeyType) -> None:
+        """Find out what would make a rotation to such a key fail, before anybody is asked for anything.
+
+        Changes nothing.
+        """
+
     def begin(self, kept: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
-        """Make sure that a complete, matching credential lies in place, and clear leftovers.
+        """Clear leftovers.
 
         ``kept`` are the notes of a rotation whose two generations stay for now. Returns notes that must be in the
         journal before ``prepare`` is called.
@@ -74,3 +80,23 @@ class CredentialStore(Protocol):
 
     def settle(self) -> None:
         """Keep what is in place, remove everything else; afterwards there is nothing to switch to."""
+
+
+def opened_when_needed(open_store: Callable[[], CredentialStore]) -> CredentialStore:
+    """A store that is opened at its first use.
+
+    What is wrong with it is then the failure of a job, or awaited, and not the end of a process that a nucleus starts
+    three times at most.
+    """
+    return cast("CredentialStore", _OpenedWhenNeeded(open_store))
+
+
+class _OpenedWhenNeeded:
+    def __init__(self, open_store: Callable[[], CredentialStore]) -> None:
+        self._open = open_store
+        self._store: Optional[CredentialStore] = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._store is None:
+            self._store = self._open()
+        return getattr(self._store, name)

@@ -12,10 +12,11 @@ repeats the switch that the journal asks for.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Dict, Mapping, Optional, Tuple
 
-from protocol.algorithms import CsrSigningAlgorithm, KeyType
+from protocol.algorithms import CsrSigningAlgorithm, Family, KeyType
 
 from . import certificates, files, keys
 from .errors import CertificateError, StoreError
@@ -26,17 +27,26 @@ from .system import System
 class FileStore:
     """A CredentialStore over the nucleus' ``certificateFilePath`` and ``privateKeyPath``."""
 
-    def __init__(self, certificate_path: Path, key_path: Path, system: System) -> None:
+    def __init__(self, certificate_path: Path, key_path: Path, system: System, platform: str = sys.platform) -> None:
         # A symbolic link stays one: it is its target that is replaced.
         self._certificate = Path(os.path.realpath(str(certificate_path)))
         self._key = Path(os.path.realpath(str(key_path)))
         self._system = system
+        self._platform = platform
         self._next_key = self._key.with_name(f"{self._key.name}.{NEXT}")
         self._is_apart = False  # whether the new key is kept apart
 
+    def preflight(self, key_type: KeyType) -> None:
+        """See CredentialStore."""
+        if self._platform == "win32" and key_type.family is Family.ECDSA:
+            raise StoreError(
+                f"the nucleus' TLS library (AWS CRT) reads no elliptic curve keys from files on Windows, and the job "
+                f"demands {key_type.value}; let it demand RSA-2048 or RSA-3072"
+            )
+        self._require_pair(self._certificate, self._key)
+
     def begin(self, kept: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
         """See CredentialStore."""
-        self._require_pair(self._certificate, self._key)
         if kept is None:
             self.settle()
         else:

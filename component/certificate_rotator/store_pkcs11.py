@@ -44,7 +44,7 @@ class Pkcs11Store:
         self._label = label
         self._notes: Mapping[str, str] = {}
 
-    def begin(self, kept: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
+    def preflight(self, key_type: KeyType) -> None:  # noqa: ARG002  # as the protocol says
         """See CredentialStore."""
         with self._token.session():
             certificate = self._one(self._label, ObjectClass.CERTIFICATE)
@@ -52,6 +52,11 @@ class Pkcs11Store:
             if not key.id or key.id != certificate.id:
                 raise StoreError(f"key and certificate {self._label!r} do not share one CKA_ID; the nucleus needs that")
             self._require_pair(certificate, key)
+
+    def begin(self, kept: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
+        """See CredentialStore."""
+        with self._token.session():
+            key = self._one(self._label, ObjectClass.PRIVATE_KEY)
             if kept is None:
                 self.settle()
             else:

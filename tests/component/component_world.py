@@ -169,6 +169,7 @@ class Device:
         if not self.restart_works:
             return
         if self.outlived:
+            self.handlers = {}  # seen on nucleus lite: subscriptions are gone, and their streams stay open
             self.connect()
             return
 

@@ -40,11 +40,6 @@ def first_pair(ca):
     return pem_of(certificate), pem
 
 
-@pytest.fixture
-def world(tmp_path, ca, first_pair):
-    return World(tmp_path, ca, first_pair)
-
-
 def temporary_in_memory():
     """A folder in memory where there is such: what is synced is counted here, and a disk would only be waited for."""
     shared = Path("/dev/shm")
@@ -55,6 +50,11 @@ def temporary_in_memory():
 def memory_folder():
     with temporary_in_memory() as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def world(memory_folder, ca, first_pair):
+    return World(memory_folder, ca, first_pair)
 
 
 def made_once(kind, temporary):

@@ -18,6 +18,11 @@ from component.certificate_rotator.restart import CommandRestarter, Runtime, def
 from protocol.algorithms import CsrSigningAlgorithm, KeyType
 
 
+def test_nucleus_lite_says_numbers_as_text():
+    values = {"stepTimeLimitSeconds": "45", "resendIntervalSeconds": "7.5", "restartCommand": [], "accessControl": {}}
+    assert (parse(values).step_time_limit, parse(values).resend_interval) == (45.0, 7.5)
+
+
 def test_nothing_said_means_the_defaults_and_numbers_may_be_floats():
     assert parse({}) == Configuration()
     assert parse({"stepTimeLimitSeconds": 60.0, "accessControl": {}, "keyAlgorithm": None}).step_time_limit == 60
@@ -41,7 +46,8 @@ def test_every_wrong_pair_is_refused_with_the_reason_and_every_right_one_taken(k
         ({"signingAlgorithm": "MD5"}, r"signingAlgorithm: .*unknown"),
         ({"stepTimeLimitSeconds": 4}, r"stepTimeLimitSeconds: found 4, expected seconds from 5 to 600"),
         ({"stepTimeLimitSeconds": True}, r"found True"),
-        ({"reconnectTimeLimitSeconds": "60"}, r"found '60'"),
+        ({"reconnectTimeLimitSeconds": "6e1"}, r"found '6e1'"),
+        ({"reconnectTimeLimitSeconds": "7"}, r"found '7', expected seconds from 10 to 3600"),
         ({"reconnectTimeLimitSeconds": float("nan")}, r"found nan"),
         ({"resendIntervalSeconds": 30}, r"expected less than stepTimeLimitSeconds, which is 30"),
         ({"restartCommand": "reboot"}, r"restartCommand: found 'reboot', expected a list"),
@@ -84,18 +90,18 @@ services:
     ids=["absent", "empty", "no system", "empty file"],
 )
 def test_where_provisioning_left_the_paths_empty_the_nucleus_own_are_used(root, system):
-    assert configured(root, system).credential == FileCredential(root / "thingCert.crt", root / "privKey.key")
+    assert configured(root, system) == FileCredential(root / "thingCert.crt", root / "privKey.key")
 
 
 def test_paths_may_be_file_uris(root):
     text = "system: {certificateFilePath: 'file:///etc/my%20cert.pem', privateKeyPath: /etc/key.pem}"
-    assert configured(root, text).credential == FileCredential(Path("/etc/my cert.pem"), Path("/etc/key.pem"))
+    assert configured(root, text) == FileCredential(Path("/etc/my cert.pem"), Path("/etc/key.pem"))
 
 
 def test_a_pkcs11_uri_leads_to_the_providers_token_and_the_pin_is_never_shown(root):
     uri = "pkcs11:object=gg%20key;type="
     text = f"system: {{certificateFilePath: '{uri}cert', privateKeyPath: '{uri}private'}}"
-    credential = configured(root, text + PROVIDER).credential
+    credential = configured(root, text + PROVIDER)
     assert credential == TokenCredential("gg key", "/lib/p11.so", 3, "0042")
     assert "0042" not in repr(credential)
 
@@ -116,6 +122,11 @@ def test_a_pkcs11_uri_leads_to_the_providers_token_and_the_pin_is_never_shown(ro
             "expected pkcs11:object",
         ),
         ("system: {certificateFilePath: 'pkcs11:object=a', privateKeyPath: 'pkcs11:object=a'}", "has no library"),
+        (
+            "system: {certificateFilePath: 'pkcs11:object=a', privateKeyPath: 'pkcs11:object=a'}"
+            + PROVIDER.replace("slot: 3", "slot: first"),
+            "slot is 'first', expected a number",
+        ),
         ("system: [1]", "system is list, expected a mapping"),
         ("system: {certificateFilePath: [1]}", "certificateFilePath is list"),
         ("system: {secret: 'unclosed", "is not YAML"),
@@ -134,9 +145,22 @@ def test_nucleus_lite_is_read_from_its_own_folder_with_fragments_on_top(tmp_path
     (lite / "config.yaml").write_text("system: {certificateFilePath: /a.pem, privateKeyPath: /a.key}")
     (lite / "config.d" / "10-own.yaml").write_text("system: {privateKeyPath: /b.key}")
     found = nucleus.read(tmp_path / "root", lite)
-    assert found.credential == FileCredential(Path("/a.pem"), Path("/b.key"))
+    assert found == FileCredential(Path("/a.pem"), Path("/b.key"))
     with pytest.raises(DeviceError, match="no nucleus is configured here"):
         nucleus.read(tmp_path / "root", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_nucleus_without_a_thing_name_is_told_what_to_configure(value):
+    with pytest.raises(DeviceError, match=r"set system.thingName in the nucleus' configuration"):
+        nucleus.thing_name({} if value is None else {"AWS_IOT_THING_NAME": value})
+
+
+@pytest.mark.parametrize(("slot", "expected"), [("'0x1'", 1), ("'12'", 12), ("3", 3)])
+def test_a_slot_may_be_written_in_any_way_that_numbers_are(root, slot, expected):
+    uri = "pkcs11:object=k;type="
+    text = f"system: {{certificateFilePath: '{uri}cert', privateKeyPath: '{uri}private'}}"
+    assert configured(root, text + PROVIDER.replace("slot: 3", f"slot: {slot}")).slot == expected
 
 
 def test_the_root_is_two_folders_above_the_components(tmp_path):
@@ -145,18 +169,13 @@ def test_the_root_is_two_folders_above_the_components(tmp_path):
         nucleus.root_of(tmp_path)
 
 
-def test_interpolation_counts_only_where_it_is_true(root):
-    text = "services: {aws.greengrass.Nucleus: {configuration: {interpolateComponentConfiguration: %s}}}"
-    assert configured(root, text % "true").interpolates
-    assert not configured(root, text % "'yes'").interpolates
-
-
 def test_each_platform_restarts_its_service_and_never_the_machine():
     commands = {" ".join(default_command(runtime, platform)) for runtime in Runtime for platform in ("linux", "win32")}
     assert not any(
         word in command.lower() for command in commands for word in ("reboot", "shutdown", "restart-computer")
     )
-    assert default_command(Runtime.CLASSIC, "linux") == ("systemctl", "restart", "greengrass.service")
+    assert default_command(Runtime.CLASSIC, "linux") == ("systemctl", "restart", "--no-block", "greengrass.service")
+    assert default_command(Runtime.LITE, "linux") == ("systemctl", "restart", "ggl.core.iotcored.service")
 
 
 @pytest.mark.posix  # the commands are a shell's
@@ -166,6 +185,12 @@ def test_a_restart_that_cannot_be_asked_for_says_why():
     with pytest.raises(RestartError, match="ended with 3: unit not found"):
         CommandRestarter(Runtime.CLASSIC, lambda: ["sh", "-c", "echo unit not found >&2; exit 3"]).restart()
     CommandRestarter(Runtime.LITE, lambda: ["true"]).restart()
+
+
+@pytest.mark.posix  # there are no signals
+def test_a_restart_command_that_the_restart_itself_ends_has_not_failed():
+    """Seen on nucleus classic: systemd ends what the component has started before the component."""
+    CommandRestarter(Runtime.CLASSIC, lambda: ["sh", "-c", "kill -TERM $$"]).restart()
 
 
 def test_a_line_of_the_log_is_written_whatever_encoding_the_platform_prefers(tmp_path):

@@ -31,7 +31,7 @@ RECORDS = st.builds(
     outcome=st.none() | st.sampled_from(ExecutionStatus),
     reason=st.none() | TEXT,
     target=st.sampled_from(Generation),
-    starts=st.integers(0, 9),
+    awake=st.floats(0, 1e6),
     swaps=st.integers(0, 99),
     notes=st.dictionaries(TEXT, TEXT, max_size=3),
 )
@@ -60,7 +60,7 @@ def test_any_bytes_at_all_roll_back(raw):
 
 
 @pytest.mark.parametrize(
-    "change", [{"schema": 2}, {"step": "FLYING"}, {"key_type": "DSA"}, {"notes": []}, {"starts": "x"}, {"reason": 7}]
+    "change", [{"schema": 2}, {"step": "FLYING"}, {"key_type": "DSA"}, {"notes": []}, {"awake": "x"}, {"reason": 7}]
 )
 def test_a_journal_of_another_version_rolls_back_and_still_knows_its_job(change):
     content = {**json.loads(journal.encode(Record(Step.CONNECTING, "job-1", notes={"oldId": "0a"}))), **change}
@@ -179,8 +179,37 @@ def test_a_symbolic_link_stays_one(pair, ca, tmp_path):
 def test_a_credential_that_is_not_complete_is_not_rotated(pair, spoil, expected):
     spoil(*pair)
     with pytest.raises(StoreError, match=expected) as caught:
-        FileStore(*pair, System()).begin()
+        FileStore(*pair, System()).preflight(KeyType.RSA_2048)
     assert "SECRET" not in str(caught.value)
+
+
+def test_rsa_keys_are_written_as_every_reader_takes_them_and_read_in_either_form(pair, ca):
+    """The AWS CRT reads PKCS#1 only on Windows."""
+    from cryptography.hazmat.primitives import serialization
+
+    from component.certificate_rotator import keys
+
+    written = keys.generate(KeyType.RSA_2048)
+    assert written.startswith(b"-----BEGIN RSA PRIVATE KEY-----\n")
+    assert keys.generate(KeyType.ECDSA_P256).startswith(b"-----BEGIN PRIVATE KEY-----\n")
+    key = serialization.load_pem_private_key(written, None)
+    form = serialization.PrivateFormat.PKCS8
+    pkcs8 = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    certificate = ca.issue(key.public_key(), NAME).public_bytes(serialization.Encoding.PEM)
+    for form in (written, pkcs8):
+        pair[0].write_bytes(certificate)
+        pair[1].write_bytes(form)
+        FileStore(*pair, System()).preflight(KeyType.RSA_2048)
+
+
+@pytest.mark.parametrize("key_type", KeyType)
+def test_on_windows_a_key_that_the_nucleus_could_not_load_is_refused_before_anybody_is_asked(pair, key_type):
+    store = FileStore(*pair, System(), platform="win32")
+    if key_type.value.startswith("RSA"):
+        store.preflight(key_type)
+    else:
+        with pytest.raises(StoreError, match=r"on Windows, .* let it demand RSA-2048 or RSA-3072"):
+            store.preflight(key_type)
 
 
 def test_a_key_of_another_pair_is_not_rotated(pair):
@@ -188,7 +217,7 @@ def test_a_key_of_another_pair_is_not_rotated(pair):
 
     pair[1].write_bytes(keys.generate(KeyType.ECDSA_P256))
     with pytest.raises(StoreError, match="does not belong to the certificate"):
-        FileStore(*pair, System()).begin()
+        FileStore(*pair, System()).preflight(KeyType.RSA_2048)
 
 
 NAME = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gateway-7")])

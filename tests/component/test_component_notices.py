@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from component.certificate_rotator.ports import MessagesError
+
 JOBS = "$aws/things/gateway-7/jobs"
 
 
@@ -24,18 +28,70 @@ def test_a_job_announced_before_the_refusal_of_a_canceled_one_is_begun(world, ro
     world.assert_sound()
 
 
-def test_a_job_whose_announcement_reached_nobody_is_found_within_a_day_and_a_half(world, rotation_document):
-    """The nucleus runs on, cut off for longer than the cloud keeps messages for it."""
+@pytest.mark.parametrize("cut", [6, 8 * 3600], ids=["six seconds", "a night"])
+def test_a_job_announced_during_a_cut_is_taken_within_five_minutes_of_the_return(world, rotation_document, cut):
+    """The nucleus runs on, in a session that keeps nothing for it."""
     world.device.switch_on()
     world.run(5)
     world.cloud.device = None
     world.cloud.create_job(document=rotation_document(), notify=False)
-    world.run(8 * 3600)
+    world.run(cut)
     world.device.connect()
-    world.run(28 * 3600)
+    world.run(300)
+    assert world.cloud.status() != "QUEUED"
+    world.run(60)
     assert world.cloud.status() == "SUCCEEDED"
     assert world.device.restarts == 1
     world.assert_sound()
+
+
+def test_a_device_whose_subscriptions_died_in_silence_is_subscribed_again(world, rotation_document):
+    """Seen on nucleus lite when its IoT core service restarts, whoever restarts it."""
+    world.device.switch_on()
+    world.run(5)
+    world.device.handlers = {}
+    world.cloud.create_job(document=rotation_document())
+    world.run(360)
+    assert world.cloud.status() == "SUCCEEDED"
+    world.assert_sound()
+
+
+def test_a_nucleus_that_refuses_subscriptions_for_an_hour_is_asked_again(world, rotation_document):
+    """Offline since its start, or its access control not yet merged: no reason to end the process."""
+    subscribe, refused = world.device.subscribe, [0]
+
+    def refuse(topic_filter, handler):
+        if world.loop.time < 3600:
+            refused[0] += 1
+            raise MessagesError("cannot subscribe: ServiceError")
+        subscribe(topic_filter, handler)
+
+    world.device.subscribe = refuse
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document(), notify=False)
+    world.run(3600)
+    assert 5 < refused[0] < 100
+    world.run(360)
+    assert world.cloud.status() == "SUCCEEDED"
+    world.assert_sound()
+
+
+def test_one_subscription_that_dies_is_noticed_where_the_other_answers_come(world, rotation_document):
+    """Of all answers only that to create is missing: it is repeated, and subscribed to again, in time."""
+    del_filter = next(f for f in iter_filters(world) if f.endswith("certificate/create/accepted"))
+    world.device.switch_on()
+    world.run(5)
+    del world.device.handlers[del_filter]
+    world.cloud.create_job(document=rotation_document())
+    world.run(300)
+    assert world.cloud.status() == "SUCCEEDED"
+    world.assert_sound()
+
+
+def iter_filters(world):
+    world.device.switch_on()
+    world.run(1)
+    return list(world.device.handlers)
 
 
 def test_devices_that_start_together_do_not_ask_together():

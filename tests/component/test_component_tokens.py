@@ -104,7 +104,7 @@ def test_a_key_that_is_not_the_certificates_stops_the_rotation(softhsm, enrol):
         token.destroy(public)
         token.generate(KeyType.ECDSA_P256, label, key.id)
     with pytest.raises(StoreError, match="does not belong to the certificate"):
-        store.begin()
+        store.preflight(KeyType.RSA_2048)
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,16 @@ def files_of(nucleus):
     return {path.name for path in nucleus.root.iterdir() if path.is_file()}
 
 
+def cut_ipc(nucleus):
+    """End the component's connection to the nucleus, which still knows it."""
+
+    def cut():
+        for connection in list(nucleus._ipc._connections):
+            connection.close()
+
+    nucleus._loop.call(cut)
+
+
 def start_later(nucleus):
     """The device is started anew one day; the new credential has connected again then."""
     said = len(nucleus.log_file.read_text())

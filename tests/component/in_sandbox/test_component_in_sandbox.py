@@ -9,6 +9,7 @@ from component_site import (
     IN_PLACE,
     KEPT,
     OPENSSL_KEY,
+    cut_ipc,
     files_of,
     openssl,
     openssl_says_of,
@@ -75,23 +76,23 @@ def test_a_deployment_with_families_that_do_not_match_is_refused_with_the_reason
     assert nucleus.deploy(Deployment("d-2", merge)).status == "SUCCEEDED"
 
 
-def test_without_interpolation_the_log_names_the_setting(start):
+def test_without_interpolation_by_the_nucleus_a_device_rotates_all_the_same(start, site):
     nucleus = start(interpolate=False)
-    wait_for_log(nucleus, "interpolateComponentConfiguration")
+    assert nucleus.wait_connected()
+    site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"})
+    assert site.wait_ended()["status"] == "SUCCEEDED", nucleus.log_file.read_text()
 
 
-def test_losing_the_nucleus_ends_the_process_with_a_line_that_says_so(start):
+def test_a_connection_to_the_nucleus_that_is_lost_is_made_anew_without_a_new_process(start, site):
     nucleus = start()
     wait_for_log(nucleus, "job -: ASKING → IDLE")
-    first = nucleus.component_starts
-    nucleus._loop.run(_drop_ipc(nucleus))
-    wait_for_log(nucleus, "the connection to the nucleus is lost")
-    wait_for_log(nucleus, "job -: ASKING → IDLE")
-    assert nucleus.component_starts >= first
-
-
-async def _drop_ipc(nucleus):
-    nucleus._ipc.disconnect_all()
+    first = python_pid(nucleus)
+    cut_ipc(nucleus)
+    wait_for_log(nucleus, "connected to the nucleus again")
+    site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"})
+    wait_for_log(nucleus, "→ PREPARING")
+    assert (nucleus.component_starts, python_pid(nucleus)) == (1, first)
+    assert site.wait_ended()["status"] == "SUCCEEDED", nucleus.log_file.read_text()
 
 
 def test_an_idle_component_is_small_writes_nothing_and_is_not_woken_once(start):

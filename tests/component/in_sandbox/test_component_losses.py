@@ -11,7 +11,7 @@ import os
 import signal
 
 import pytest
-from component_site import IN_PLACE, KEPT, THING, files_of, openssl_says_they_match, start_later, wait_for_log
+from component_site import IN_PLACE, KEPT, THING, cut_ipc, files_of, openssl_says_they_match, start_later, wait_for_log
 
 from sandbox.edge import Direction, Fault
 
@@ -57,7 +57,7 @@ class Cut:
         if self.connection == "MQTT":
             self.site.endpoint._loop.call(self.site.endpoint._broker.interrupt, THING)
         elif self.connection == "IPC":
-            self.nucleus._loop.call(self.nucleus._ipc.disconnect_all)
+            cut_ipc(self.nucleus)
         else:
             os.killpg(self.nucleus.component_pid, signal.SIGKILL)
         return (delivery,) if self.passes else ()
