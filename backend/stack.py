@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_cdk import CfnOutput, Stack
+from aws_cdk import CfnOutput, Duration, Stack
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iot as iot
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
+from backend.functions.sweep import EVERY
 from protocol.job_document import STOCK_DOCUMENT, JobDocument
 
 from .infrastructure import rules
@@ -54,11 +57,12 @@ class BackendStack(Stack):
         self._settings = settings
         self._code = code
         self._grants = Grants(self)
-        self._access = Access(self._grants, settings)
         self._storage = Storage(self, settings)
+        self._access = Access(self._grants, settings, self._storage.table.table_arn)
         self._account = AccountSetup(self)
         functions = self._functions()
-        self._rules(*functions)
+        self._rules(*functions[:3])
+        self._schedule(functions[3])
         self._job_template()
         publish_deployment(self, settings)
         Watching(self, settings, self._storage, functions)
@@ -67,13 +71,24 @@ class BackendStack(Stack):
         self._outputs(self._reconcile(reconcile_code, github))
         acknowledge(self, settings)
 
-    def _functions(self) -> tuple[HandlerFunction, HandlerFunction, HandlerFunction]:
+    def _functions(self) -> tuple[HandlerFunction, HandlerFunction, HandlerFunction, HandlerFunction]:
         names, access = self._settings.names, self._access
         # A device repeats create and commit by itself, so Lambda need not; nobody else repeats an ended execution.
         create = FunctionProps(names.create_function, "create_certificate", CREATE_TIMEOUT, 0, 60, access.create())
         commit = FunctionProps(names.commit_function, "commit_certificate", 15, 0, 60, access.commit())
         ended = FunctionProps(names.terminal_function, "job_execution_terminal", 60, 2, 6 * 3600, access.terminal())
-        return self._function(create), self._function(commit), self._function(ended)
+        # Longer than it takes to visit all that a sweep visits; what is left over the next one does.
+        sweep = FunctionProps(names.sweep_function, "sweep", 600, 0, 300, access.sweep())
+        return self._function(create), self._function(commit), self._function(ended), self._function(sweep)
+
+    def _schedule(self, sweep: HandlerFunction) -> None:
+        events.Rule(
+            self,
+            "SweepSchedule",
+            description="certfleet: brings to its end what no event has",
+            schedule=events.Schedule.rate(Duration.minutes(int(EVERY.total_seconds() // 60))),
+            targets=[targets.LambdaFunction(sweep.function, retry_attempts=0, max_event_age=Duration.minutes(5))],
+        )
 
     def _function(self, props: FunctionProps) -> HandlerFunction:
         return HandlerFunction(

@@ -8,7 +8,7 @@ DEFAULT_STACK_NAME = "AWSLabsCertificateRotator"
 COMPONENT_NAME = "aws.greengrass.labs.CertificateRotator"
 
 STATUS_DETAILS_KEY = "CertificateRotator"
-"""Key in an execution's statusDetails that marks it as a rotation; the terminal rule selects on it."""
+"""Key in an execution's statusDetails that marks it as a rotation; a stock backend selects on it, ours does not."""
 
 FAILURE_REASON_KEY = "DeviceFailureReason"
 """Key in an execution's statusDetails under which the device says why it failed."""
@@ -58,6 +58,11 @@ class BackendNames:
     def terminal_function(self) -> str:
         """Lambda function and topic rule that handle ended executions."""
         return f"{self.stack_name}JobExecutionTerminal"
+
+    @property
+    def sweep_function(self) -> str:
+        """Lambda function that brings to its end what no event has."""
+        return f"{self.stack_name}Sweep"
 
     @property
     def notification_topic(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from protocol import topics
@@ -23,7 +24,7 @@ from .errors import ContradictionError, RejectionError, error_code
 from .events import CreateEvent
 from .operator import decided
 from .registry import Principal
-from .rotation import LEASE, Phase, Rotation
+from .rotation import LEASE, MAKING, Phase, Rotation
 from .services import Services, services
 
 FUNCTION = "create_certificate"
@@ -56,18 +57,58 @@ def create(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
     event = asked.event
     rotation = services.table.current(event.thing_name)
     step = decide.create_step(rotation, event, asked.request.public_key_digest, services.clock())
-    if step in (CreateStep.WAIT, CreateStep.TOO_LATE):
-        decided("not answered", function=FUNCTION, thing=event.thing_name, job=event.job_id, detail=step.value)
-        return {"status": "waiting" if step is CreateStep.WAIT else "too late"}
     if rotation is not None and step is CreateStep.ANSWER_AGAIN:
         return _accept(services, event, rotation)
-    if rotation is not None and step is CreateStep.CLEAR_AWAY:
-        rotation = ending.settle(services, rotation, event.principal, asked.who)
+    if step in (CreateStep.WAIT, CreateStep.TOO_LATE):
+        return _not_answered(event, step)
+    if rotation is not None and step is CreateStep.WEIGH:
+        rotation = _weigh(services, asked, rotation)
+        if rotation.is_active:
+            return _not_answered(event, step)
     principal, policies = _require_successor(services, asked)
     begun = _begin(services, asked, principal, rotation)
     created = _issue_or_undo(services, asked, policies, begun)
     ending.show(services, created, "created")
     return _accept(services, event, created)
+
+
+def _not_answered(event: CreateEvent, step: CreateStep) -> dict[str, Any]:
+    """A device that still waits asks again; a rejection might end an attempt that goes well."""
+    decided("not answered", function=FUNCTION, thing=event.thing_name, job=event.job_id, detail=step.value)
+    return {"status": _UNANSWERED[step]}
+
+
+_UNANSWERED = {CreateStep.WAIT: "waiting", CreateStep.TOO_LATE: "too late", CreateStep.WEIGH: "not answered"}
+
+
+def _weigh(services: Services, asked: Asked, rotation: Rotation) -> Rotation:
+    """Add what this create shows to a rotation that is not decided; raises RejectionError if it stays so for good."""
+    event, now = asked.event, services.clock()
+    known = _with_sighting(rotation, asked, now)
+    if known.ended_at is None and known.job_id != event.job_id:
+        known = ending.with_end(services, known)
+    if known.ended_at is not None and not rotation.has_ended_after(event.sent(now)):
+        known = replace(known, refused_job=event.job_id)
+    concluded = ending.conclude(services, rotation, known, asked.who)
+    if concluded.is_active and concluded.refused_job == event.job_id:
+        raise RejectionError(
+            RejectionCode.ROTATION_IN_PROGRESS,
+            f"The rotation of job '{rotation.job_id}' has ended, and which of its two certificates this device uses "
+            "is not decided: see its notification.",
+        )
+    return concluded
+
+
+def _with_sighting(rotation: Rotation, asked: Asked, now: datetime) -> Rotation:
+    event = asked.event
+    which, sent = rotation.which(event.principal), event.sent(now)
+    if which is None or rotation.phase in MAKING:
+        return rotation
+    known = rotation.seen(which, sent)
+    is_second = event.job_id == known.job_id and asked.request.public_key_digest != known.public_key_digest
+    if is_second and known.ended_at is None and known.contested_at is None:
+        return known.step(now, asked.who, "a second key was asked for", contested_at=sent.isoformat())
+    return known
 
 
 def _check(services: Services, event: CreateEvent) -> Asked:

@@ -1,15 +1,14 @@
-"""Every decision of the three functions. Pure: no AWS, no clock; all that is known is a parameter.
+"""What a create or commit must fulfil. Pure: no AWS, no clock; all that is known is a parameter.
 
-A pre-condition is one function that returns or raises RejectionError with its own code and
-sentence. The three choosers at the end map (rotation, event) to what is to be done.
+A pre-condition is one function that returns or raises RejectionError with its own code and sentence. What becomes
+of certificates is not decided here: see ``verdicts``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import Enum, StrEnum
+from datetime import datetime
+from enum import Enum
 
 from protocol.errors import ProtocolError
 from protocol.job_document import JobDocument, is_rotation, parse_job_document
@@ -17,10 +16,9 @@ from protocol.messages import ExecutionStatus
 from protocol.rejections import RejectionCode
 
 from .errors import RejectionError
-from .events import CommitEvent, CreateEvent, PresenceEvent, TerminalEvent
+from .events import CommitEvent, CreateEvent
 from .registry import EXCLUSIVE, CertificateDescription, ExecutionState, Principal
-from .rotation import Phase, Rotation
-from .verdicts import Ending
+from .rotation import MAKING, Outcome, Phase, Rotation
 
 
 def require_client_of_thing(client_id: str, thing_name: str) -> None:
@@ -110,165 +108,46 @@ def _require_exclusive(principals: Sequence[Principal]) -> None:
         )
 
 
+def require_rotation(rotation: Rotation | None, event: CommitEvent) -> Rotation:
+    """A rotation under the job of the commit, whose new certificate was handed out and is not being removed."""
+    if rotation is None or rotation.job_id != event.job_id:
+        raise RejectionError(RejectionCode.NO_ROTATION, f"This thing has no rotation under job '{event.job_id}'.")
+    if rotation.phase in MAKING:
+        raise RejectionError(RejectionCode.NOT_CREATED, "The new certificate has not been created yet.")
+    if rotation.outcome is Outcome.ROLLED_BACK:
+        raise RejectionError(RejectionCode.NO_ROTATION, "The rotation was given up: the new certificate is removed.")
+    return rotation
+
+
 class CreateStep(Enum):
     """What a create meets."""
 
     BEGIN = "nothing is under way"
     ANSWER_AGAIN = "this very create was answered before"
-    WAIT = "this very create is being worked on: its answer goes to the same topic"
-    TOO_LATE = "the device has gone on with this job since it sent this: it awaits no answer, and this proves nothing"
-    CLEAR_AWAY = "a rotation is left over that cannot come to its end"
+    WAIT = "a create is being worked on: this one is repeated, or its answer goes to the same topic"
+    TOO_LATE = "its job has ended since it was sent: it awaits no answer"
+    WEIGH = "a rotation is not decided yet: this create is evidence"
 
 
 def create_step(rotation: Rotation | None, event: CreateEvent, digest: str, now: datetime) -> CreateStep:
     """What to do for a create, given the thing's latest rotation; raises RejectionError."""
-    if rotation is not None and rotation.job_id == event.job_id and digest in rotation.superseded_digests:
+    if rotation is None:
+        return CreateStep.BEGIN
+    if rotation.job_id == event.job_id and digest in rotation.superseded_digests:
         raise RejectionError(
             RejectionCode.SUPERSEDED_KEY, "This request was sent before one that has replaced it: it comes too late."
         )
-    if rotation is None or not rotation.is_active:
+    if rotation.job_id == event.job_id and rotation.has_ended_after(event.sent(now)):
+        return CreateStep.TOO_LATE
+    if not rotation.is_active:
         return CreateStep.BEGIN
-    same = rotation.job_id == event.job_id and rotation.public_key_digest == digest
     if rotation.leased(now):
-        if same:
-            return CreateStep.WAIT
-        raise RejectionError(
-            RejectionCode.ROTATION_IN_PROGRESS,
-            f"A create of job '{rotation.job_id}' is being worked on for this thing.",
-        )
-    if event.principal not in (rotation.old_certificate_id, rotation.new_certificate_id):
+        return CreateStep.WAIT
+    if rotation.which(event.principal) is None:
         raise RejectionError(
             RejectionCode.CERTIFICATE_NOT_ATTACHED,
             f"The connection's certificate is none of the rotation of job '{rotation.job_id}' that is under way.",
         )
-    if same and rotation.phase is Phase.CREATED and event.principal == rotation.old_certificate_id:
-        return CreateStep.ANSWER_AGAIN
-    return CreateStep.TOO_LATE if _is_overtaken(rotation, event, same=same) else CreateStep.CLEAR_AWAY
-
-
-def _is_overtaken(rotation: Rotation, event: CreateEvent, *, same: bool) -> bool:
-    """Whether a create of this job was sent before the commit that has overtaken it.
-
-    Lambda may hold an event back for a minute. That the device used its old certificate then says nothing about
-    now: to clear away by it would take the certificate that the device has committed. A device that did return to
-    its old one asks again; by then the end of its job is known.
-    """
-    if rotation.job_id != event.job_id or event.principal != rotation.old_certificate_id:
-        return False
-    return rotation.phase is Phase.COMMITTED or (same and rotation.phase is Phase.UNRESOLVED)
-
-
-class CommitStep(Enum):
-    """What a commit meets."""
-
-    COMMIT = "the connection proves the new certificate"
-    ACCEPT_AGAIN = "this commit was accepted before"
-    SETTLE = "the job has ended: the connection shows which certificate is in use, or a removal goes on"
-    TOO_LATE = "it was sent before the job ended, and the device may have changed its mind since: it proves nothing"
-
-
-def commit_step(rotation: Rotation | None, event: CommitEvent) -> CommitStep:
-    """What to do for a commit; raises RejectionError."""
-    if rotation is None or rotation.job_id != event.job_id:
-        raise RejectionError(RejectionCode.NO_ROTATION, f"This thing has no rotation under job '{event.job_id}'.")
-    if rotation.phase in (Phase.ISSUING, Phase.ISSUED):
-        raise RejectionError(RejectionCode.NOT_CREATED, "The new certificate has not been created yet.")
-    speaks_for_new = event.principal == rotation.new_certificate_id
-    speaks_for_old = event.principal == rotation.old_certificate_id and not rotation.is_doubtful
-    if rotation.phase is Phase.UNRESOLVED and (speaks_for_new or speaks_for_old):
-        return CommitStep.TOO_LATE if event.was_sent_before(rotation.unresolved_at) else CommitStep.SETTLE
-    if not speaks_for_new:
-        raise RejectionError(
-            RejectionCode.OLD_CERTIFICATE, "The connection does not use the new certificate, so it proves nothing."
-        )
-    if rotation.phase is Phase.CREATED:
-        return CommitStep.COMMIT
-    if rotation.removing == rotation.new_certificate_id:
-        raise RejectionError(
-            RejectionCode.NO_ROTATION, "The rotation was given up: the new certificate is being removed."
-        )
-    return CommitStep.SETTLE if rotation.phase is Phase.REMOVING else CommitStep.ACCEPT_AGAIN
-
-
-class Ends(StrEnum):
-    """What becomes of a rotation whose execution has ended."""
-
-    NOTHING = "nothing to do"
-    REMOVE_OLD = "the old certificate goes"
-    REMOVE_NEW = "the new certificate goes"
-    KEEP_BOTH = "both stay until the device's next connection"
-    RESUME = "a removal that was begun goes on"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What to do, and what to tell the operator (None: nothing)."""
-
-    ends: Ends
-    notice: str | None = None
-
-
-def terminal_verdict(rotation: Rotation | None, event: TerminalEvent) -> Verdict:
-    """What an ended execution means."""
-    ending = event.ending
-    if rotation is None or rotation.job_id != event.job_id:
-        return Verdict(Ends.NOTHING, f"{ending.value}: no certificate was created under this job; nothing was touched.")
-    if rotation.phase in (Phase.FINISHED, Phase.UNRESOLVED) or _is_older(event, rotation):
-        return Verdict(Ends.NOTHING)
-    if rotation.phase is Phase.REMOVING:
-        return Verdict(Ends.RESUME)
-    if rotation.phase is Phase.COMMITTED:
-        return _after_commit(rotation, ending)
-    if ending is Ending.SUCCEEDED:
-        return Verdict(Ends.KEEP_BOTH, "SUCCEEDED although nothing was committed: both certificates stay for now.")
-    return Verdict(
-        Ends.REMOVE_NEW, f"{ending.value} before the commit: the old certificate stays, the new one is removed."
-    )
-
-
-def _after_commit(rotation: Rotation, ending: Ending) -> Verdict:
-    seen = rotation.seen_principal
-    if seen == rotation.old_certificate_id and ending is Ending.SUCCEEDED:
-        return Verdict(
-            Ends.KEEP_BOTH,
-            "SUCCEEDED after the commit, but the old certificate has connected since: both certificates stay until "
-            "the new one connects. If the device uses its new one, somebody else holds the old one's key.",
-        )
-    if seen == rotation.old_certificate_id:
-        return Verdict(
-            Ends.REMOVE_NEW, f"{ending.value} after the commit, but the device has returned to its old certificate."
-        )
-    if ending is Ending.SUCCEEDED:
-        return Verdict(Ends.REMOVE_OLD)
-    if seen == rotation.new_certificate_id:
-        return Verdict(Ends.REMOVE_OLD, f"{ending.value} after the commit; the device uses its new certificate.")
-    return Verdict(
-        Ends.KEEP_BOTH, f"{ending.value} after the commit: both certificates stay until the next connection."
-    )
-
-
-def _is_older(event: TerminalEvent, rotation: Rotation) -> bool:
-    """Whether the event tells of an earlier attempt; job events are timed in whole seconds."""
-    return event.at + timedelta(seconds=1) <= datetime.fromisoformat(rotation.started_at)
-
-
-class Sighting(Enum):
-    """What a connection tells."""
-
-    NOTHING = "nothing about a rotation"
-    NOTE = "which certificate is in use since the commit: remembered for the end of the job"
-    SETTLE = "which certificate is in use: the other one goes, or goes on being removed"
-
-
-def sighting(rotation: Rotation | None, event: PresenceEvent) -> Sighting:
-    """What a connection means; presence events may repeat and arrive out of order."""
-    if rotation is None or event.principal not in (rotation.old_certificate_id, rotation.new_certificate_id):
-        return Sighting.NOTHING
-    known = [at for at in (rotation.committed_at, rotation.unresolved_at, rotation.seen_at) if at is not None]
-    if not known or event.at <= max(map(datetime.fromisoformat, known)):
-        return Sighting.NOTHING
-    if rotation.is_doubtful and event.principal == rotation.old_certificate_id:
-        return Sighting.NOTHING  # it is known already, and may be a thief
-    if rotation.phase in (Phase.UNRESOLVED, Phase.REMOVING):
-        return Sighting.SETTLE
-    return Sighting.NOTE if rotation.phase is Phase.COMMITTED else Sighting.NOTHING
+    same = rotation.job_id == event.job_id and rotation.public_key_digest == digest
+    answered = rotation.phase is Phase.CREATED and event.principal == rotation.old_certificate_id
+    return CreateStep.ANSWER_AGAIN if same and answered else CreateStep.WEIGH

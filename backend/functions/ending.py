@@ -1,49 +1,90 @@
-"""Bringing a rotation to its end: one of its two certificates goes.
+"""Carrying out what the table of verdicts says: one certificate of a rotation goes, or both stay.
 
-Nothing is deleted that the registry does not show as this thing's alone; the exception is a
-certificate that this backend has just issued and not attached yet. The decision is written down
-before the first deletion, so that whoever comes next carries on instead of deciding anew.
+Whoever has learnt something (a request, an end, a connection, the sweep) adds it to the rotation and asks
+``conclude``. Nothing is deleted that the registry does not show as this thing's alone; the exception is a
+certificate that this backend has just issued and not attached yet. A removal is written down before the first
+deletion, so that whoever comes next carries on instead of deciding anew.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from . import notices
 from .errors import ContradictionError
 from .operator import decided
-from .rotation import Outcome, Phase, Rotation
+from .rotation import LEASE, Outcome, Phase, Rotation
 from .services import Services
+from .verdicts import Certificate, Told, Verdict, weigh
 
 _CLOCK_TOLERANCE = timedelta(seconds=10)  # between this function's clock and AWS IoT's creation dates
 
 
-def remove_old(services: Services, rotation: Rotation, who: str) -> Rotation:
-    """The new certificate stays."""
-    return _remove(services, rotation, rotation.old_certificate_id, Outcome.ROTATED, who)
+def conclude(
+    services: Services,
+    before: Rotation,
+    rotation: Rotation,
+    who: str,
+    *,
+    aside: str = "",
+    deactivated: Certificate | None = None,
+) -> Rotation:
+    """Write down what is new and do what the table says; returns the rotation as it stands then.
 
-
-def remove_new(services: Services, rotation: Rotation, who: str) -> Rotation:
-    """The old certificate stays; the new one is looked for where its id never became known."""
-    new = rotation.new_certificate_id or _lost_certificate(services, rotation)
-    if new is None:
-        return _finish(services, rotation, Outcome.ROLLED_BACK, who, "nothing had been issued")
-    return _remove(services, rotation, new, Outcome.ROLLED_BACK, who)
-
-
-def settle(services: Services, rotation: Rotation, in_use: str, who: str) -> Rotation:
-    """Keep the certificate that a connection has just used, remove the other one.
-
-    Where the operator was left waiting for this, they are told first: twice is better than never.
+    Args:
+        services: What to do it with.
+        before: The rotation as it was read.
+        rotation: The same with what was learnt.
+        who: On whose behalf, for the evidence.
+        aside: What a notice shall end with.
+        deactivated: Which of the two a person has made INACTIVE.
     """
     if rotation.phase is Phase.REMOVING:
         return resume(services, rotation, who)
-    uses_new = in_use == rotation.new_certificate_id
-    if rotation.phase is Phase.UNRESOLVED:
-        notice = (
-            f"resolved: the device uses its {'new' if uses_new else 'old'} certificate {in_use}, the other one goes."
-        )
-        services.operator.tell(rotation.thing_name, rotation.job_id, notice)
-    return (remove_old if uses_new else remove_new)(services, rotation, who)
+    verdict = weigh(rotation.evidence(services.clock(), deactivated))
+    rotation = _tell(services, rotation, verdict, aside)
+    if verdict.goes is Certificate.OLD:
+        return _remove(services, rotation, rotation.old_certificate_id, Outcome.ROTATED, who)
+    if verdict.goes is Certificate.NEW:
+        return remove_new(services, rotation, who)
+    rotation = rotation.in_phase()
+    return before if rotation == before else _keep(services, before, rotation, verdict, who)
+
+
+def _tell(services: Services, rotation: Rotation, verdict: Verdict, aside: str) -> Rotation:
+    """First of all, because a repeat may find nothing left to tell: twice is better than never."""
+    told = f"{verdict.told.name}: {verdict.because}"
+    if verdict.told is Told.NOBODY or rotation.told == told:
+        return rotation
+    notice = f"{notices.of_verdict(rotation, verdict)}{aside}"
+    services.operator.tell(rotation.thing_name, rotation.job_id, notice)
+    return replace(rotation, told=told)
+
+
+def _keep(services: Services, before: Rotation, rotation: Rotation, verdict: Verdict, who: str) -> Rotation:
+    if rotation.ended_at != before.ended_at:
+        rotation = rotation.step(services.clock(), who, f"both stay: {verdict.because}")
+    kept = services.table.save(rotation)
+    if kept.phase is Phase.UNRESOLVED is not before.phase:
+        show(services, kept, "unresolved")
+    return kept
+
+
+def with_end(services: Services, rotation: Rotation) -> Rotation:
+    """The rotation with the end of its execution, if that has ended and nobody has told us."""
+    end = services.registry.end_of(rotation.thing_name, rotation.job_id)
+    return rotation if end is None else rotation.ended(end.ending, end.at or services.clock())
+
+
+def remove_new(services: Services, rotation: Rotation, who: str, *, may_be_lost: bool = True) -> Rotation:
+    """The old certificate stays; the new one is looked for if it may exist though nobody knows its id."""
+    new = rotation.new_certificate_id
+    if new is None and may_be_lost:
+        new = _lost_certificate(services, rotation)
+    if new is None:
+        return _finish(services, rotation, Outcome.ROLLED_BACK, who, "nothing had been issued")
+    return _remove(services, rotation, new, Outcome.ROLLED_BACK, who)
 
 
 def resume(services: Services, rotation: Rotation, who: str) -> Rotation:
@@ -65,8 +106,9 @@ def remove_stray(services: Services, rotation: Rotation) -> None:
 
 
 def _lost_certificate(services: Services, rotation: Rotation) -> str | None:
-    since = datetime.fromisoformat(rotation.started_at) - _CLOCK_TOLERANCE
-    return services.registry.issued_over(rotation.public_key_digest, since)
+    started = datetime.fromisoformat(rotation.started_at)
+    since, until = started - _CLOCK_TOLERANCE, started + LEASE + _CLOCK_TOLERANCE
+    return services.registry.issued_over(rotation.public_key_digest, since, until)
 
 
 def _remove(services: Services, rotation: Rotation, certificate_id: str, outcome: Outcome, who: str) -> Rotation:
@@ -104,6 +146,7 @@ def _finish(services: Services, rotation: Rotation, outcome: Outcome, who: str, 
     finished = services.table.finish(
         rotation.step(services.clock(), who, what, phase=Phase.FINISHED, outcome=outcome, certificate_pem=None)
     )
+    show(services, finished, _PROGRESS[outcome])
     decided(
         "finished",
         thing=rotation.thing_name,
@@ -115,8 +158,11 @@ def _finish(services: Services, rotation: Rotation, outcome: Outcome, who: str, 
     return finished
 
 
+_PROGRESS = {Outcome.ROTATED: "rotated", Outcome.ROLLED_BACK: "rolledBack"}
+
+
 def show(services: Services, rotation: Rotation, progress: str) -> None:
-    """Update the public view. It is a courtesy: where it fails, the rotation goes on."""
+    """Update the public view. It is a courtesy: if that fails, the rotation goes on."""
     try:
         services.registry.show(rotation.thing_name, progress, rotation.old_certificate_id, rotation.new_certificate_id)
     except Exception as error:  # noqa: BLE001  # whatever it is, nothing depends on the view

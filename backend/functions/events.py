@@ -37,11 +37,9 @@ class _Request(_Event):
     principal: CertificateId
     received_at: int | None = Field(default=None, alias="receivedAt")  # ms since 1970; None from a rule that lacks it
 
-    def was_sent_before(self, instant: str | None) -> bool:
-        """Whether it is known to have come in before then (ISO 8601): Lambda may hold an event back for a minute."""
-        if self.received_at is None or instant is None:
-            return False
-        return _instant(self.received_at) <= datetime.fromisoformat(instant)
+    def sent(self, now: datetime) -> datetime:
+        """When it came in: Lambda may hold an event back for a minute."""
+        return now if self.received_at is None else _instant(self.received_at)
 
 
 _AnyRequest = TypeVar("_AnyRequest", bound=_Request)

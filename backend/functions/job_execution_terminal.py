@@ -1,4 +1,4 @@
-"""An execution has ended, or a device has connected: the certificate that is not needed goes.
+"""An execution has ended, or a client has connected: evidence about the thing's rotation, if it has one.
 
 Errors are raised, so that Lambda repeats the event and at last hands it to the dead-letter queue;
 each repeat carries on where the last one stopped.
@@ -8,23 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
 
 from protocol.messages import ExecutionStatus
+from protocol.names import FAILURE_REASON_KEY, STATUS_DETAILS_KEY
 
-from . import decide, ending
-from .decide import Ends, Sighting, Verdict
+from . import ending, notices
 from .errors import ConflictError
 from .events import PresenceEvent, TerminalEvent, parse_terminal, problems
 from .operator import decided
-from .rotation import Phase, Rotation
+from .rotation import MAKING, Outcome, Rotation
 from .services import Services, services
-from .verdicts import Ending
+from .verdicts import Certificate, Ending
 
 FUNCTION = "job_execution_terminal"
 CONFLICT_RETRIES = 3
+TOLD_LATE = "the removed certificate was used after the commit"
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
@@ -44,71 +46,77 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
 
 
 def ended(services: Services, event: TerminalEvent) -> dict[str, Any]:
-    """Carry out what an ended execution means, then tell the operator unless all went well."""
+    """Add the end of an execution to the rotation that it concerns."""
     rotation = services.table.current(event.thing_name)
-    verdict = decide.terminal_verdict(rotation, event)
-    if verdict.ends is Ends.REMOVE_NEW and _runs_again(services, event):
-        verdict = Verdict(Ends.NOTHING)
-    if verdict.notice is not None:  # first, because a repeat of this event will find nothing left to tell
-        services.operator.tell(event.thing_name, event.job_id, _with_reason(verdict.notice, event))
-    if rotation is not None:
-        _carry_out(services, event, rotation, verdict)
-    decided(
-        "ended",
-        function=FUNCTION,
-        thing=event.thing_name,
-        job=event.job_id,
-        status=event.ending.value,
-        detail=verdict.ends.value,
-        notice=verdict.notice,
-    )
-    return {"status": verdict.ends.name.lower()}
+    if rotation is None or not _concerns(rotation, event):
+        return _without_rotation(services, event)
+    if not rotation.is_active or _is_of_an_earlier_attempt(services, event, rotation):
+        return {"status": "nothing"}
+    who = f"{FUNCTION}: job {event.job_id} {event.ending.value}"
+    known = rotation.ended(event.ending, event.at)
+    concluded = ending.conclude(services, rotation, known, who, aside=_reason(event))
+    status = "kept" if concluded.outcome is None else concluded.outcome.value
+    decided("ended", function=FUNCTION, thing=event.thing_name, job=event.job_id, status=event.ending.value)
+    return {"status": status}
 
 
-def _runs_again(services: Services, event: TerminalEvent) -> bool:
-    """Whether the job has been retried on this device already: the event is then about an earlier attempt."""
+def _concerns(rotation: Rotation, event: TerminalEvent) -> bool:
+    """Whether the end is evidence: of the rotation's own job, or a FAILED of one that had to wait for the decision.
+
+    A device that has said SUCCEEDED is not taken to mean the opposite by a later job.
+    """
+    if rotation.job_id == event.job_id:
+        return True
+    failed = event.ending is Ending.FAILED and rotation.ending is not Ending.SUCCEEDED
+    return failed and rotation.refused_job == event.job_id
+
+
+def _is_of_an_earlier_attempt(services: Services, event: TerminalEvent, rotation: Rotation) -> bool:
+    """Whether the event tells of an attempt before this rotation began; job events are timed in whole seconds."""
+    started = datetime.fromisoformat(rotation.started_at)
+    if event.at + timedelta(seconds=1) <= started:
+        return True
+    if event.at > started:
+        return False
     execution = services.registry.execution(event.thing_name, event.job_id)
     return execution is not None and execution.status is ExecutionStatus.IN_PROGRESS
 
 
-def _carry_out(services: Services, event: TerminalEvent, rotation: Rotation, verdict: Verdict) -> None:
-    who = f"{FUNCTION}: job {event.job_id} {event.ending.value}"
-    if verdict.ends is Ends.REMOVE_OLD:
-        ending.remove_old(services, rotation, who)
-    elif verdict.ends is Ends.REMOVE_NEW:
-        finished = ending.remove_new(services, rotation, who)
-        ending.show(services, finished, "rolledBack")
-    elif verdict.ends is Ends.RESUME:
-        ending.resume(services, rotation, who)
-    elif verdict.ends is Ends.KEEP_BOTH:
-        now = services.clock()
-        services.table.save(
-            rotation.step(now, who, "unresolved", phase=Phase.UNRESOLVED, unresolved_at=now.isoformat())
-        )
+def _without_rotation(services: Services, event: TerminalEvent) -> dict[str, Any]:
+    """Most executions are of other jobs; that a rotation failed before its create is told if the device says so."""
+    if STATUS_DETAILS_KEY in event.status_details:
+        notice = f"{event.ending.value}: no certificate was created under this job; nothing was touched."
+        services.operator.tell(event.thing_name, event.job_id, f"{notice}{_reason(event)}")
+    return {"status": "nothing"}
 
 
-def _with_reason(notice: str, event: TerminalEvent) -> str:
-    reason = event.status_details.get("DeviceFailureReason")
-    return f"{notice} The device says: {reason}" if event.ending is Ending.FAILED and reason else notice
+def _reason(event: TerminalEvent) -> str:
+    reason = event.status_details.get(FAILURE_REASON_KEY)
+    return f" The device writes: {notices.quoted(reason)}." if reason else ""
 
 
 def connected(services: Services, event: PresenceEvent) -> dict[str, Any]:
-    """A device has connected: its principal tells which certificate it uses."""
+    """A client has connected: its principal tells which certificate it uses."""
     rotation = services.table.current(event.thing_name)
-    seen = decide.sighting(rotation, event)
-    if rotation is None or seen is Sighting.NOTHING:
+    which = rotation.which(event.principal) if rotation is not None else None
+    if rotation is None or which is None or rotation.phase in MAKING:
         return {"status": "nothing"}
+    if not rotation.is_active:
+        return _late(services, rotation, which, event)
     who = f"{FUNCTION}: connection {event.client_id}, certificate {event.principal}"
-    if seen is Sighting.NOTE:
-        services.table.save(_noted(services, rotation, event, who))
-        return {"status": "noted"}
-    ending.settle(services, rotation, event.principal, who)
-    return {"status": "settled"}
+    known = rotation.seen(which, event.at)
+    if rotation.last_seen is not which and known != rotation:
+        known = known.step(services.clock(), who, f"seen with the {which.value} one")
+    concluded = ending.conclude(services, rotation, known, who)
+    return {"status": "noted" if concluded.outcome is None else concluded.outcome.value}
 
 
-def _noted(services: Services, rotation: Rotation, event: PresenceEvent, who: str) -> Rotation:
-    """With a line of evidence where the certificate is another one than at the last connection, for it may flap."""
-    at = event.at.isoformat()
-    if rotation.seen_principal == event.principal:
-        return replace(rotation, seen_at=at)
-    return rotation.step(services.clock(), who, "seen", seen_principal=event.principal, seen_at=at)
+def _late(services: Services, rotation: Rotation, which: Certificate, event: PresenceEvent) -> dict[str, Any]:
+    """The old certificate was used after the commit, and its removal was faster than this event: that is told once."""
+    is_new = rotation.committed_at is None or event.at <= datetime.fromisoformat(rotation.committed_at)
+    if which is Certificate.NEW or rotation.outcome is not Outcome.ROTATED or is_new or rotation.told == TOLD_LATE:
+        return {"status": "nothing"}
+    known = replace(rotation.seen(which, event.at), told=TOLD_LATE)
+    services.operator.tell(rotation.thing_name, rotation.job_id, notices.of_late_sighting(known))
+    services.table.save(known)
+    return {"status": "told"}

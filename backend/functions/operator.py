@@ -24,6 +24,7 @@ class Operator:
         self._sns.publish(TopicArn=self._topic_arn, Subject=SUBJECT, Message=message)
 
 
-def decided(decision: str, **facts: str | None) -> None:
+def decided(decision: str, **facts: str | int | None) -> None:
     """Log a decision: ``accepted``, ``rejected``, ``removed`` …, with the facts it rests on."""
-    log.info(decision, extra={"decision": decision, **{name: value for name, value in facts.items() if value}})
+    known = {name: value for name, value in facts.items() if value is not None}
+    log.info(decision, extra={"decision": decision, **known})

@@ -20,6 +20,7 @@ from protocol.names import BackendNames
 
 from .csr import certifies
 from .errors import error_code
+from .verdicts import Ending
 
 EXCLUSIVE = "EXCLUSIVE_THING"
 DETACHING = (0.0, 1.0, 2.0, 4.0)
@@ -61,6 +62,14 @@ class ExecutionState:
     document: Any = field(default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """How and when an execution has ended; ``at`` is None if it is gone with its job."""
+
+    ending: Ending
+    at: datetime | None
+
+
 class Registry:
     """Talks to AWS IoT."""
 
@@ -83,6 +92,18 @@ class Registry:
         execution = found["execution"]
         return ExecutionState(ExecutionStatus(execution["status"]), _json(execution.get("jobDocument", "")))
 
+    def end_of(self, thing_name: str, job_id: str) -> End | None:
+        """How the thing's latest execution of the job has ended; None while it has not."""
+        try:
+            found = self._iot.describe_job_execution(jobId=job_id, thingName=thing_name)["execution"]
+        except ClientError as error:
+            if error_code(error) == _GONE:
+                return End(Ending.DELETED, None)
+            raise
+        if found["status"] not in Ending.__members__:
+            return None
+        return End(Ending(found["status"]), found["lastUpdatedAt"])
+
     def principals(self, thing_name: str) -> list[Principal]:
         """The thing's principals; one page, because more than a few are refused anyway."""
         answer = self._iot.list_thing_principals_v2(thingName=thing_name)
@@ -102,6 +123,15 @@ class Registry:
         """One certificate."""
         found = self._iot.describe_certificate(certificateId=certificate_id)["certificateDescription"]
         return CertificateDescription(found["certificatePem"], found["status"])
+
+    def status(self, certificate_id: str) -> str | None:
+        """A certificate's status; None if it is gone."""
+        try:
+            return self.certificate(certificate_id).status
+        except ClientError as error:
+            if error_code(error) == _GONE:
+                return None
+            raise
 
     def policies(self, certificate_arn: str) -> list[str]:
         """Names of the policies attached to a certificate."""
@@ -152,15 +182,17 @@ class Registry:
             time.sleep(pause)
         self._iot.delete_certificate(certificateId=certificate_id, forceDelete=True)
 
-    def issued_over(self, digest: str, since: datetime) -> str | None:
-        """Id of a certificate over this public key that was registered since then; None if there is none.
+    def issued_over(self, digest: str, since: datetime, until: datetime) -> str | None:
+        """Id of a certificate over this public key that was registered between two instants; None if there is none.
 
-        Needed only where an answer of AWS IoT was lost: the certificate exists, but nobody knows its id.
+        Needed only if an answer of AWS IoT was lost: the certificate exists, but nobody knows its id.
         """
         for candidate in self._newest_certificates():
             if candidate["creationDate"] < since:
                 return None
-            if certifies(self.certificate(candidate["certificateId"]).pem, digest):
+            if candidate["creationDate"] <= until and certifies(
+                self.certificate(candidate["certificateId"]).pem, digest
+            ):
                 return str(candidate["certificateId"])
         return None
 

@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from .verdicts import Certificate, Ending, Evidence
+
 LEASE = timedelta(seconds=25)
 """How long a create may take before another may undo it: the function's timeout and some."""
 
@@ -26,6 +28,10 @@ class Phase(StrEnum):
     UNRESOLVED = "unresolved"  # both, attached; the job has ended, which one the device uses is not known
     REMOVING = "removing"  # ``removing`` is on its way out
     FINISHED = "finished"  # one
+
+
+MAKING = frozenset({Phase.ISSUING, Phase.ISSUED})
+"""The phases in which no device can hold the new certificate yet."""
 
 
 class Outcome(StrEnum):
@@ -63,10 +69,14 @@ class Rotation:
     commit: str | None = None  # of the desired state
     new_certificate_id: str | None = None
     certificate_pem: str | None = None
-    committed_at: str | None = None
-    unresolved_at: str | None = None
-    seen_principal: str | None = None  # of the thing's latest connection since the commit
-    seen_at: str | None = None
+    committed_at: str | None = None  # when the device sent its commit, over a connection with the new certificate
+    ended_at: str | None = None  # of the job's latest execution on this device
+    ending: Ending | None = None
+    old_seen_at: str | None = None  # the latest connection with the certificate, or request over one
+    new_seen_at: str | None = None
+    contested_at: str | None = None  # when a second key was asked for under the job
+    refused_job: str | None = None  # the latest that may not begin before this rotation is decided
+    told: str | None = None  # what the operator was told last
     removing: str | None = None
     outcome: Outcome | None = None
     superseded_digests: tuple[str, ...] = ()  # keys of this job that a later create has replaced
@@ -77,22 +87,70 @@ class Rotation:
         """Whether it has yet to end."""
         return self.phase is not Phase.FINISHED
 
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether its job succeeded although the old certificate has connected since the commit."""
-        return self.phase is Phase.UNRESOLVED and self.seen_principal == self.old_certificate_id
-
     def arn(self, certificate_id: str) -> str:
         """The ARN of one of the two certificates."""
         return self.certificate_arn_prefix + certificate_id
 
     def leased(self, now: datetime) -> bool:
         """Whether a create may still be at work on it."""
-        return self.phase in (Phase.ISSUING, Phase.ISSUED) and now < datetime.fromisoformat(self.lease_until)
+        return self.phase in MAKING and now < datetime.fromisoformat(self.lease_until)
 
     def step(self, now: datetime, who: str, what: str, **changes: Any) -> Rotation:
         """The next state, with its line of evidence."""
         return replace(self, history=(*self.history, Entry(now.isoformat(), who, what)), **changes)
+
+    def which(self, certificate_id: str) -> Certificate | None:
+        """Which of the two a certificate is; None for a third one."""
+        known = {self.old_certificate_id: Certificate.OLD, self.new_certificate_id: Certificate.NEW}
+        return known.get(certificate_id)
+
+    @property
+    def last_seen(self) -> Certificate | None:
+        """Which of the two was seen last; None if neither was."""
+        old, new = _instant(self.old_seen_at), _instant(self.new_seen_at)
+        if new is None:
+            return None if old is None else Certificate.OLD
+        return Certificate.OLD if old is not None and old > new else Certificate.NEW
+
+    def seen(self, certificate: Certificate, at: datetime) -> Rotation:
+        """With a sighting; an earlier one than is known changes nothing."""
+        if certificate is Certificate.OLD:
+            return replace(self, old_seen_at=_later(self.old_seen_at, at))
+        return replace(self, new_seen_at=_later(self.new_seen_at, at))
+
+    def ended(self, ending: Ending, at: datetime) -> Rotation:
+        """With the end of an execution; the latest counts, but that one is deleted later is no news."""
+        if self.has_ended_after(at) or (ending is Ending.DELETED and self.ending is not None):
+            return self
+        return replace(self, ending=ending, ended_at=at.isoformat())
+
+    def has_ended_after(self, instant: datetime) -> bool:
+        """Whether the end of an execution is known that came later than this instant."""
+        return self.ended_at is not None and instant < datetime.fromisoformat(self.ended_at)
+
+    def evidence(self, now: datetime, deactivated: Certificate | None = None) -> Evidence:
+        """What is known, for the table of verdicts."""
+        return Evidence(
+            now=now,
+            started=datetime.fromisoformat(self.started_at),
+            leased=self.leased(now),
+            handed_out=self.phase not in MAKING,
+            committed=_instant(self.committed_at),
+            ended=_instant(self.ended_at),
+            ending=self.ending,
+            old_seen=_instant(self.old_seen_at),
+            new_seen=_instant(self.new_seen_at),
+            contested=self.contested_at is not None,
+            deactivated=deactivated,
+        )
+
+    def in_phase(self) -> Rotation:
+        """With the phase that the evidence says, if the new certificate was handed out and none is being removed."""
+        if self.phase not in {Phase.CREATED, Phase.COMMITTED, Phase.UNRESOLVED}:
+            return self
+        if self.ended_at is not None:
+            return replace(self, phase=Phase.UNRESOLVED)
+        return replace(self, phase=Phase.CREATED if self.committed_at is None else Phase.COMMITTED)
 
     def to_record(self) -> dict[str, Any]:
         """Plain values for the table; what is not known is left out."""
@@ -104,15 +162,39 @@ class Rotation:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Rotation:
-        """Read what ``to_record`` wrote."""
+        """Read what ``to_record`` wrote, in this version or an earlier one."""
+        record = {**record, **_of_earlier_versions(record)}
         values = {f.name: record[_camel(f.name)] for f in fields(cls) if _camel(f.name) in record}
         values["phase"] = Phase(values["phase"])
         values["version"] = int(values["version"])
         values["history"] = tuple(Entry(**entry) for entry in values["history"])
         values["superseded_digests"] = tuple(values.get("superseded_digests", ()))
-        if "outcome" in values:
-            values["outcome"] = Outcome(values["outcome"])
+        for name, kind in (("outcome", Outcome), ("ending", Ending)):
+            if name in values:
+                values[name] = kind(values[name])
         return cls(**values)
+
+
+def _of_earlier_versions(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What earlier versions wrote otherwise: one sighting, the latest, and how the job ended in the evidence alone."""
+    found: dict[str, Any] = {}
+    if "seenPrincipal" in record:
+        is_new = record["seenPrincipal"] == record.get("newCertificateId")
+        found["newSeenAt" if is_new else "oldSeenAt"] = record["seenAt"]
+    if "unresolvedAt" in record:
+        line = next((entry for entry in reversed(record["history"]) if entry["what"] == "unresolved"), {"who": ""})
+        word = line["who"].rpartition(" ")[2]
+        found["endedAt"] = record["unresolvedAt"]
+        found["ending"] = word if word in Ending.__members__ else Ending.DELETED.value
+    return {name: value for name, value in found.items() if name not in record}
+
+
+def _later(known: str | None, at: datetime) -> str:
+    return known if known is not None and at <= datetime.fromisoformat(known) else at.isoformat()
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _camel(name: str) -> str:

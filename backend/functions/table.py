@@ -1,21 +1,25 @@
 """The rotation table: conditional writes make repeats and races harmless.
 
 Partition key ``thingName``, sort key ``record``: ``current`` for the thing's latest rotation, and
-``rotation#<started>#<job>`` for the evidence of each that ended.
+``rotation#<started>#<job>`` for the evidence of each that ended. The index ``phase`` (partition key ``phase``,
+sort key ``startedAt``) finds the rotations that are open.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
 from .errors import ConflictError, error_code
-from .rotation import Rotation
+from .rotation import Phase, Rotation
 
 CURRENT = "current"
+INDEX = "phase"
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 _LOST_RACE = frozenset(
@@ -35,6 +39,30 @@ class RotationTable:
         key = {"thingName": _serialize(thing_name), "record": _serialize(CURRENT)}
         item = self._dynamodb.get_item(TableName=self._name, Key=key, ConsistentRead=True).get("Item")
         return Rotation.from_record({k: _deserialize(v) for k, v in item.items()}) if item else None
+
+    def open_since_before(self, instant: datetime) -> list[tuple[datetime, str]]:
+        """When each unfinished rotation began that began before then, with its thing; the oldest first."""
+        found = [pair for phase in Phase if phase is not Phase.FINISHED for pair in self._in_phase(phase, instant)]
+        return sorted(found)
+
+    def _in_phase(self, phase: Phase, before: datetime) -> Iterator[tuple[datetime, str]]:
+        start: dict[str, Any] = {}
+        while True:
+            page = self._dynamodb.query(
+                TableName=self._name,
+                IndexName=INDEX,
+                KeyConditionExpression="phase = :phase AND startedAt < :before",
+                ExpressionAttributeValues={
+                    ":phase": _serialize(phase.value),
+                    ":before": _serialize(before.isoformat()),
+                },
+                **start,
+            )
+            for item in page["Items"]:
+                yield datetime.fromisoformat(item["startedAt"]["S"]), item["thingName"]["S"]
+            if not page.get("LastEvaluatedKey"):
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
     def save(self, rotation: Rotation) -> Rotation:
         """Write the current record; ``rotation.version`` is the version it was read with."""

@@ -72,7 +72,7 @@ class Commit(Enum):
 class End(Enum):
     """How the device's execution stands."""
 
-    RUNNING = "runs"
+    RUNNING = "the job runs"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED, says the device"
     STOPPED = "ended by the cloud"  # TIMED_OUT, CANCELED, REMOVED, REJECTED, deleted

@@ -5,6 +5,8 @@ from __future__ import annotations
 from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
+from backend.functions.table import INDEX
+
 from .grants import Grants
 from .settings import Settings
 
@@ -14,13 +16,14 @@ THINGS, CERTIFICATES = "iot:thing/*", "iot:cert/*"
 class Access:
     """The statements of one deployment's functions."""
 
-    def __init__(self, grants: Grants, settings: Settings) -> None:
-        self._grants, self._settings = grants, settings
+    def __init__(self, grants: Grants, settings: Settings, table_arn: str) -> None:
+        self._grants, self._settings, self._table_arn = grants, settings, table_arn
 
     def create(self) -> list[iam.PolicyStatement]:
         """Of the function that creates certificates, and undoes what failed half-way."""
         return [
             *self._executions(),
+            *self._ends(),
             *self._answers("create"),
             *self._principals(),
             *self._removal(),
@@ -37,6 +40,15 @@ class Access:
     def terminal(self) -> list[iam.PolicyStatement]:
         """Of the function that removes the certificate that is not needed."""
         return [*self._executions(), *self._views(), *self._lost(), *self._removal()]
+
+    def sweep(self) -> list[iam.PolicyStatement]:
+        """Of the function that brings to its end what no event has."""
+        index = self._grants.on_arns([f"{self._table_arn}/index/{INDEX}"], "dynamodb:Query")
+        return [*self._ends(), *self._views(), *self._lost(), *self._removal(), index]
+
+    def _ends(self) -> list[iam.PolicyStatement]:
+        """How an execution has ended; the jobs data plane tells that of none."""
+        return [self._grants.on(["iot:job/*", THINGS], "iot:DescribeJobExecution")]
 
     def _executions(self) -> list[iam.PolicyStatement]:
         return [self._grants.on(THINGS, "iotjobsdata:DescribeJobExecution")]

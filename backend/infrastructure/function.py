@@ -11,7 +11,7 @@ from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from .grants import attach
+from .grants import Grants, attach
 from .settings import Settings
 from .storage import Storage
 
@@ -73,5 +73,5 @@ class HandlerFunction(Construct):
             max_event_age=Duration.seconds(props.oldest_event_seconds),
             on_failure=destinations.SqsDestination(storage.dead_letters),
         )
-        storage.table.grant(role, "dynamodb:GetItem", "dynamodb:PutItem")
+        attach(role, [Grants.on_arns([storage.table.table_arn], "dynamodb:GetItem", "dynamodb:PutItem")])
         storage.topic.grant_publish(role)

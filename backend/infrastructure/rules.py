@@ -1,7 +1,9 @@
 """The topic rules: which messages reach which function.
 
-The first three are the standard protocol's. The fourth brings the presence events: they settle a
-rotation whose job ended after the commit, also for a component that does not repeat its commit.
+The first three are the standard protocol's. Of a device's message they select the members that its function reads,
+by name, so that no member of the payload can stand in for what the rule itself knows. The ends of executions come
+all, because what a device wrote into one may not decide whether it is handled. The fourth rule brings the presence
+events: which certificate a device connects with.
 """
 
 from __future__ import annotations
@@ -11,21 +13,20 @@ from aws_cdk import aws_iot as iot
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-from protocol.names import STATUS_DETAILS_KEY
-
 from .storage import Storage
 
 SQL_VERSION = "2016-03-23"
 
-_REQUEST = (
-    "SELECT *, topic(3) AS thingName, topic() AS topic, clientid() AS clientId, principal() AS principal, "
+_KNOWN = (
+    "topic(3) AS thingName, topic() AS topic, clientid() AS clientId, principal() AS principal, "
     "timestamp() AS receivedAt"
 )
-CREATE_SQL = f"{_REQUEST} FROM 'awslabs/things/+/certificate/create'"
-COMMIT_SQL = f"{_REQUEST} FROM 'awslabs/things/+/certificate/commit'"
-TERMINAL_SQL = (
-    f"SELECT * FROM '$aws/events/jobExecution/#' WHERE isUndefined(statusDetails.{STATUS_DETAILS_KEY}) = false"  # noqa: S608  # AWS IoT SQL over constants
+CREATE_SQL = (
+    "SELECT jobId AS jobId, csr AS csr, certificateId AS certificateId, "  # noqa: S608  # AWS IoT SQL over constants
+    f"{_KNOWN} FROM 'awslabs/things/+/certificate/create'"
 )
+COMMIT_SQL = f"SELECT jobId AS jobId, {_KNOWN} FROM 'awslabs/things/+/certificate/commit'"  # noqa: S608  # as above
+TERMINAL_SQL = "SELECT * FROM '$aws/events/jobExecution/#'"
 PRESENCE_SQL = "SELECT * FROM '$aws/events/presence/connected/+'"
 
 

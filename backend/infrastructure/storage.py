@@ -10,6 +10,8 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from backend.functions.table import INDEX
+
 from .settings import Settings
 
 
@@ -38,6 +40,12 @@ class Storage(Construct):
                 point_in_time_recovery_enabled=True
             ),
             removal_policy=RemovalPolicy.RETAIN,  # it is the evidence
+        )
+        self.table.add_global_secondary_index(
+            index_name=INDEX,
+            partition_key=dynamodb.Attribute(name="phase", type=dynamodb.AttributeType.STRING),
+            sort_key=dynamodb.Attribute(name="startedAt", type=dynamodb.AttributeType.STRING),
+            projection_type=dynamodb.ProjectionType.KEYS_ONLY,
         )
         self.topic = sns.Topic(
             self,

@@ -16,6 +16,8 @@ from .storage import Storage
 
 PERIOD = Duration.minutes(5)
 REJECTIONS_TOLERATED = 5  # per function and period; a device whose job timed out may ask once too late
+ANSWERING = {"CreateCertificate", "CommitCertificate"}
+OLDEST_TOLERATED = Duration.hours(26)  # a person is told after a day (backend/functions/verdicts.py)
 
 
 class Watching(Construct):
@@ -31,24 +33,44 @@ class Watching(Construct):
         for handler in functions:
             function = handler.function
             name = handler.node.id
-            rejections = self._rejections(name, handler.log_group)
             errors = function.metric_errors(period=PERIOD, statistic="Sum")
-            throttles = function.metric_throttles(period=PERIOD, statistic="Sum")
+            shown = [function.metric_invocations(period=PERIOD), errors]
+            shown.append(function.metric_throttles(period=PERIOD, statistic="Sum"))
             self._alarm(f"{name}Errors", errors, 1, "the function failed: see its log and the dead-letter queue")
-            self._alarm(
-                f"{name}Rejections", rejections, REJECTIONS_TOLERATED + 1, "devices are rejected: see the codes"
-            )
-            widgets += [
-                cloudwatch.GraphWidget(
-                    title=name,
-                    left=[function.metric_invocations(period=PERIOD), errors, throttles, rejections],
-                    right=[function.metric_duration(period=PERIOD, statistic="p99")],
-                )
-            ]
+            if name in ANSWERING:
+                rejections = self._rejections(name, handler.log_group)
+                tolerated = REJECTIONS_TOLERATED + 1
+                self._alarm(f"{name}Rejections", rejections, tolerated, "devices are rejected: see the codes")
+                shown.append(rejections)
+            duration = [function.metric_duration(period=PERIOD, statistic="p99")]
+            widgets.append(cloudwatch.GraphWidget(title=name, left=shown, right=duration))
         depth = storage.dead_letters.metric_approximate_number_of_messages_visible(period=PERIOD, statistic="Maximum")
         self._alarm("DeadLetters", depth, 1, "events were given up: a certificate may be left over")
         widgets.append(cloudwatch.GraphWidget(title="Dead letters", left=[depth]))
-        cloudwatch.Dashboard(self, "Dashboard", dashboard_name=settings.stack_name, widgets=[widgets[:2], widgets[2:]])
+        widgets.append(self._open_rotations(functions[-1]))
+        rows = [widgets[start : start + 2] for start in range(0, len(widgets), 2)]
+        cloudwatch.Dashboard(self, "Dashboard", dashboard_name=settings.stack_name, widgets=rows)
+
+    def _open_rotations(self, sweep: HandlerFunction) -> cloudwatch.GraphWidget:
+        """What each sweep reports: how many rotations are open, and the age of the oldest."""
+        count, oldest = (self._reported(sweep, field) for field in ("open", "oldest_seconds"))
+        meaning = "a rotation has been undecided for longer than a day: see its notification"
+        self._alarm("OldestRotation", oldest, OLDEST_TOLERATED.to_seconds(), meaning)
+        runs = sweep.function.metric_invocations(period=Duration.hours(1), statistic="Sum")
+        self._alarm("SweepSilent", runs, 1, "no sweep has run for an hour: see the schedule", is_silence=True)
+        return cloudwatch.GraphWidget(title="Open rotations", left=[count], right=[oldest])
+
+    def _reported(self, sweep: HandlerFunction, field: str) -> cloudwatch.Metric:
+        name = "".join(part.capitalize() for part in field.split("_"))
+        return logs.MetricFilter(
+            self,
+            f"Sweep{name}Filter",
+            log_group=sweep.log_group,
+            filter_pattern=logs.FilterPattern.string_value("$.decision", "=", "swept"),
+            metric_namespace=self._settings.stack_name,
+            metric_name=f"Sweep{name}",
+            metric_value=f"$.{field}",
+        ).metric(period=Duration.minutes(15), statistic="Maximum")
 
     def _rejections(self, name: str, log_group: logs.LogGroup) -> cloudwatch.Metric:
         return logs.MetricFilter(
@@ -62,7 +84,15 @@ class Watching(Construct):
             default_value=0,
         ).metric(period=PERIOD, statistic="Sum")
 
-    def _alarm(self, name: str, metric: cloudwatch.IMetric, threshold: int, meaning: str) -> None:
+    def _alarm(
+        self, name: str, metric: cloudwatch.IMetric, threshold: float, meaning: str, *, is_silence: bool = False
+    ) -> None:
+        """Ring from the threshold on; of silence, below it, and if there is no figure at all."""
+        more, less = (
+            cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+            cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+        )
+        missing = cloudwatch.TreatMissingData
         alarm = cloudwatch.Alarm(
             self,
             name,
@@ -71,7 +101,7 @@ class Watching(Construct):
             metric=metric,
             threshold=threshold,
             evaluation_periods=1,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            comparison_operator=less if is_silence else more,
+            treat_missing_data=missing.BREACHING if is_silence else missing.NOT_BREACHING,
         )
         alarm.add_alarm_action(self._action)

@@ -53,11 +53,13 @@ def is_ours(properties: Properties) -> bool:
 
 def _table(site: Site, logical_id: str, properties: Properties) -> Made:
     name = properties.get("TableName") or f"{site.stack_name}-{logical_id}"
+    indexes = properties.get("GlobalSecondaryIndexes")
     answer = site.clients.get("dynamodb").create_table(
         TableName=name,
         KeySchema=properties["KeySchema"],
         AttributeDefinitions=properties["AttributeDefinitions"],
         BillingMode=properties["BillingMode"],
+        **({"GlobalSecondaryIndexes": indexes} if indexes else {}),
     )
     return Made(name, {"Arn": answer["TableDescription"]["TableArn"]})
 

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from backend import synth
-from backend.functions import commit_certificate, create_certificate, job_execution_terminal
+from backend.functions import commit_certificate, create_certificate, job_execution_terminal, sweep
 from protocol import topics
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
@@ -63,6 +63,7 @@ FUNCTIONS = {
     create_certificate: "CreateCertificate",
     commit_certificate: "CommitCertificate",
     job_execution_terminal: "JobExecutionTerminal",
+    sweep: "Sweep",
 }
 IAM_PREFIX = {"iot-data": "iot", "iot-jobs-data": "iotjobsdata"}
 IAM_ACTION = {"dynamodb:TransactWriteItems": "dynamodb:PutItem"}  # of which it is made
@@ -259,6 +260,13 @@ class FakeAws:
         things = self._certificate(request["principal"].rpartition("/")[2]).things
         return {"principalThingObjects": [{"thingName": t, "thingPrincipalType": k} for t, k in things.items()]}
 
+    def iot_describe_job_execution(self, request):
+        """The control plane knows executions that have ended, too."""
+        key = (request["thingName"], request["jobId"])
+        if key not in self.executions:
+            raise client_error("ResourceNotFoundException", "DescribeJobExecution", 404)
+        return {"execution": {"status": self.executions[key]["status"], "lastUpdatedAt": self.now}}
+
     # the others
 
     def iot_jobs_data_describe_job_execution(self, request):
@@ -302,6 +310,21 @@ class FakeAws:
         assert request["ConsistentRead"] is True
         item = self.items.get((request["Key"]["thingName"]["S"], request["Key"]["record"]["S"]))
         return {"Item": item} if item else {}
+
+    def dynamodb_query(self, request):
+        assert request["KeyConditionExpression"] == "phase = :phase AND startedAt < :before"
+        assert request["IndexName"] == "phase"
+        wanted = request["ExpressionAttributeValues"]
+        items = [
+            {name: item[name] for name in ("thingName", "record", "phase", "startedAt")}
+            for item in self.items.values()
+            if item.get("phase") == wanted[":phase"] and item["startedAt"]["S"] < wanted[":before"]["S"]
+        ]
+        items.sort(key=lambda item: item["startedAt"]["S"])
+        start = int(request.get("ExclusiveStartKey", {}).get("n", {"N": "0"})["N"])
+        answer = {"Items": items[start : start + self.page]}
+        end = start + self.page
+        return {**answer, "LastEvaluatedKey": {"n": {"N": str(end)}}} if end < len(items) else answer
 
     def dynamodb_put_item(self, request):
         key = (request["Item"]["thingName"]["S"], request["Item"]["record"]["S"])
@@ -457,10 +480,16 @@ class Device:
     def ended(self, status: str, **changes: Any) -> dict[str, Any]:
         if (self.name, JOB) in self.aws.executions:
             self.aws.executions[self.name, JOB]["status"] = status if status != "DELETED" else "CANCELED"
-        return run(self.aws, job_execution_terminal, self.ended_event(status, **changes))
+        return self.handle_end(self.ended_event(status, **changes))
+
+    def handle_end(self, event: dict[str, Any]) -> dict[str, Any]:
+        return run(self.aws, job_execution_terminal, event)
 
     def connected(self, principal: str, **changes: Any) -> dict[str, Any]:
         return run(self.aws, job_execution_terminal, self.connected_event(principal, **changes))
+
+    def sweep(self) -> dict[str, Any]:
+        return run(self.aws, sweep, {})
 
     def assert_code(self, code: str) -> None:
         """The last answer is a rejection with this code and a sentence."""

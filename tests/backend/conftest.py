@@ -9,7 +9,7 @@ import pytest
 from backend_aws import VARIABLES, Device, FakeAws, Fault, denied, make_csr, subject
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from backend.functions import services
+from backend.functions import services, sweep
 
 
 @pytest.fixture
@@ -23,7 +23,8 @@ def variables() -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def running(aws: FakeAws, variables: dict[str, str]):
+def running(aws: FakeAws, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sweep, "PAUSE", 0)
     denied.clear()
     with services.running(services.build(variables, aws.client, lambda: aws.now)):
         yield

@@ -38,7 +38,7 @@ BUCKET = "arn:aws:s3:::example-components"
 FUNCTION = f"arn:aws:lambda:eu-west-1:{HEAD}:function:{STACK}"
 CERT = f"{IOT}:cert/{'0' * 64}"
 
-FUNCTIONS = ("CreateCertificate", "CommitCertificate", "JobExecutionTerminal")
+FUNCTIONS = ("CreateCertificate", "CommitCertificate", "JobExecutionTerminal", "Sweep")
 GITHUB = ("GitHubReconcileRole", "GitHubReadRole", "GitHubReleaseRole")
 FUNCTION_ROLE, FLEET_READ, FLEET_RECONCILE = "ReconcileRole", "FleetReadRole", "FleetReconcileRole"
 # The roles of a deployment with other accounts, a trend in S3 and the reconcile function.

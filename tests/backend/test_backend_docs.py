@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from backend import synth
+from backend import picture, synth
 from backend.infrastructure.settings import Settings
 from controller.fleet.quotas import QUOTAS
 from protocol.rejections import RejectionCode
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "backend.md").read_text()
-FUNCTIONS = ("CreateCertificate", "CommitCertificate", "JobExecutionTerminal")
+FUNCTIONS = ("CreateCertificate", "CommitCertificate", "JobExecutionTerminal", "Sweep")
+
+
+def test_the_table_of_verdicts_is_drawn_as_it_is():
+    assert picture.with_picture(TEXT) == TEXT, "run: python -m backend.picture"
 
 
 def section(title):
@@ -57,7 +61,10 @@ def test_every_output_and_alarm_is_named():
     template, further = (json.loads(path.read_text()) for path in (synth.TEMPLATE, synth.RECONCILE))
     assert set(template["Outputs"] | further["Outputs"]) <= words(TEXT)
     alarms = [r for r in template["Resources"].values() if r["Type"] == "AWS::CloudWatch::Alarm"]
-    assert f"{['', 'one', 'two', 'three', 'four', 'five', 'six', 'seven'][len(alarms)]} alarms" in TEXT
+    assert (
+        f"{['', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten'][len(alarms)]} alarms"
+        in TEXT
+    )
 
 
 def test_the_permissions_table_names_every_action_of_every_function():

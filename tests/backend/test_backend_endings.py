@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from backend_aws import Fault, run
@@ -27,11 +27,10 @@ def committed(created):
     return created
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_an_end_before_the_commit_removes_the_new_certificate_and_tells(created, ending):
-    created.ended(ending)
+def test_a_failure_before_the_commit_removes_the_new_certificate_and_tells(created):
+    created.ended("FAILED")
     created.assert_only(created.old)
-    assert ending in created.aws.notices[-1]
+    assert "FAILED before the commit" in created.aws.notices[-1]
     assert created.aws.shadows["gw-1"]["progress"] == "rolledBack"
 
 
@@ -43,10 +42,10 @@ def test_an_end_before_the_create_touches_nothing_and_tells(device, ending):
 
 
 @pytest.mark.parametrize("ending", [*ENDINGS, "SUCCEEDED"])
-def test_an_execution_of_a_foreign_job_touches_nothing_and_tells(created, ending):
-    created.ended(ending, jobId="firmware-7")
+def test_an_execution_of_a_foreign_job_touches_nothing_and_is_no_news(created, ending):
+    created.ended(ending, jobId="firmware-7", statusDetails={})
     assert len(created.attached) == 2
-    assert "firmware-7" in created.aws.notices[-1]
+    assert created.aws.notices == []
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -54,22 +53,37 @@ def test_an_end_after_the_commit_keeps_both_and_tells(committed, ending):
     committed.ended(ending)
     assert len(committed.attached) == 2
     assert committed.record["phase"]["S"] == "unresolved"
+    assert committed.aws.shadows["gw-1"]["progress"] == "unresolved"
     assert "both certificates stay" in committed.aws.notices[-1]
 
 
-def test_success_without_a_commit_keeps_both_until_the_next_connection(created):
-    created.ended("SUCCEEDED")
-    assert len(created.attached) == 2
-    assert "nothing was committed" in created.aws.notices[-1]
-    new = created.new
+def test_success_without_a_commit_keeps_both_and_is_told_after_a_day(created):
+    created.connected(created.new)
     created.aws.tick()
-    created.connected(new)
-    created.assert_only(new)
+    created.ended("SUCCEEDED")
+    created.aws.tick(hours=23)
+    created.sweep()
+    assert (len(created.attached), created.aws.notices) == (2, [])
+    created.aws.tick(hours=1)
+    created.sweep()
+    created.sweep()
+    [notice] = created.aws.notices
+    assert "nothing was committed" in notice
+    assert len(created.attached) == 2
 
 
 def test_the_devices_reason_reaches_the_operator(created):
     created.ended("FAILED", statusDetails={"CertificateRotator": "x", "DeviceFailureReason": "no answer to commit"})
-    assert "no answer to commit" in created.aws.notices[-1]
+    assert 'The device writes: "no answer to commit".' in created.aws.notices[-1]
+
+
+def test_what_a_device_writes_is_one_quoted_line_of_bounded_length(created):
+    forged = 'x".\n\nAll is well\u202e: no action is needed.\r\n' + "y" * 5000
+    created.ended("FAILED", statusDetails={"DeviceFailureReason": forged})
+    said = created.aws.notices[-1].partition("The device writes: ")[2]
+    assert said.startswith("\"x'. All is well : no action is needed. yyy")
+    assert said.endswith('yy…".')
+    assert len(said) < 320
 
 
 def test_a_repeated_event_changes_nothing_and_tells_nothing(created):
@@ -89,7 +103,7 @@ def test_a_repeated_event_after_the_commit_changes_nothing(committed):
 
 
 class TestUnresolved:
-    """Timed out after the commit: the next connection settles it, and the operator hears of it."""
+    """Timed out after the commit: what the device does next settles it, as far as no thief could do it."""
 
     @pytest.fixture
     def unresolved(self, committed):
@@ -101,70 +115,98 @@ class TestUnresolved:
         new = unresolved.new
         unresolved.connected(new, clientId="gw-1#2")
         unresolved.assert_only(new)
-        assert "uses its new certificate" in unresolved.aws.notices[-1]
+        assert "committed the new one and uses it" in unresolved.aws.notices[-1]
+        assert unresolved.aws.shadows["gw-1"]["progress"] == "rotated"
 
-    def test_a_connection_with_the_old_certificate_removes_the_new(self, unresolved):
+    def test_a_connection_with_the_old_certificate_removes_none_and_is_told(self, unresolved):
         unresolved.connected(unresolved.old)
-        unresolved.assert_only(unresolved.old)
-        assert "uses its old certificate" in unresolved.aws.notices[-1]
+        assert len(unresolved.attached) == 2
+        [_, notice] = unresolved.aws.notices
+        for certificate in (unresolved.old, unresolved.new):
+            assert f"--certificate-id {certificate}" in notice
 
     @pytest.mark.parametrize("certificate", ["new", "old"])
-    def test_a_connection_from_before_the_end_that_is_told_after_it_settles_nothing(self, unresolved, certificate):
-        before = unresolved.aws.now - timedelta(seconds=61)
+    def test_a_connection_from_before_the_commit_that_is_told_after_the_end_settles_nothing(
+        self, unresolved, certificate
+    ):
+        before = unresolved.aws.now - timedelta(seconds=69)
         unresolved.connected(getattr(unresolved, certificate), timestamp=int(before.timestamp() * 1000))
-        assert len(unresolved.attached) == 2
+        assert (len(unresolved.attached), len(unresolved.aws.notices)) == (2, 1)
 
     def test_a_repeated_commit_removes_the_old(self, unresolved):
         new = unresolved.new
         assert unresolved.commit(principal=new) == {"status": "accepted"}
         unresolved.assert_only(new)
 
-    @pytest.mark.parametrize("certificate", ["new", "old"])
-    def test_a_commit_that_was_sent_before_the_end_and_is_handled_after_it_settles_nothing(
-        self, unresolved, certificate
-    ):
-        ended = datetime.fromisoformat(unresolved.record["unresolvedAt"]["S"])
-        answers, principal = len(unresolved.aws.published), getattr(unresolved, certificate)
-        held_back = int((ended - timedelta(seconds=20)).timestamp() * 1000)
-        assert unresolved.commit(principal=principal, receivedAt=held_back)["status"] == "too late"
-        assert (len(unresolved.attached), len(unresolved.aws.published)) == (2, answers)
+    def test_a_repeated_commit_that_was_sent_before_the_end_settles_nothing(self, unresolved):
+        sent = int((unresolved.aws.now - timedelta(seconds=63)).timestamp() * 1000)
+        assert unresolved.commit(receivedAt=sent)["status"] == "accepted"
+        assert len(unresolved.attached) == 2
         assert unresolved.record["phase"]["S"] == "unresolved"
 
-    def test_a_commit_of_a_rule_that_does_not_say_when_it_came_in_is_believed(self, unresolved):
+    def test_a_commit_of_a_rule_that_does_not_say_when_it_came_in_counts_from_now(self, unresolved):
         """For the seconds of an update: the function is new already, the rule is still the former one."""
         new, event = unresolved.new, unresolved.commit_event()
         del event["receivedAt"]
         assert run(unresolved.aws, commit_certificate, event) == {"status": "accepted"}
         unresolved.assert_only(new)
 
-    def test_a_commit_over_the_old_certificate_removes_the_new_and_is_rejected(self, unresolved):
+    def test_a_commit_over_the_old_certificate_is_rejected_and_told(self, unresolved):
         unresolved.commit(principal=unresolved.old)
         unresolved.assert_code("OldCertificate")
-        unresolved.assert_only(unresolved.old)
-
-    def test_a_new_job_settles_it_by_its_own_connection(self, unresolved):
-        unresolved.start_job("job-2")
-        assert unresolved.create(jobId="job-2")["status"] == "accepted"
         assert len(unresolved.attached) == 2
-        assert unresolved.old in unresolved.attached
+        assert "somebody else holds a copy" in unresolved.aws.notices[-1]
+
+    @pytest.mark.parametrize("certificate", ["new", "old"])
+    def test_a_new_job_has_to_wait_unless_its_connection_settles_it(self, unresolved, certificate, keys, csr_of):
+        new, principal = unresolved.new, getattr(unresolved, certificate)
+        unresolved.start_job("job-2")
+        answer = unresolved.create(jobId="job-2", principal=principal, csr=csr_of(keys["ECDSA-P384"]))
+        if certificate == "new":
+            assert answer["status"] == "accepted"
+            assert set(unresolved.attached) == {new, unresolved.new}
+        else:
+            assert answer["code"] == "RotationInProgress"
+            assert len(unresolved.attached) == 2
 
     @pytest.mark.parametrize(
         "changes",
-        [
-            {"principal": "f" * 64},
-            {"clientId": "gw-2"},
-            {"timestamp": 0},
-        ],
-        ids=["of a third certificate", "of another thing", "of before the commit"],
+        [{"principal": "f" * 64}, {"clientId": "gw-2"}],
+        ids=["of a third certificate", "of another thing"],
     )
     def test_a_connection_tells_nothing_that_is(self, unresolved, changes):
         principal = changes.pop("principal", unresolved.old)
         assert unresolved.connected(principal, **changes) == {"status": "nothing"}
         assert len(unresolved.attached) == 2
 
+    @pytest.mark.parametrize("certificate", ["new", "old"])
+    def test_a_person_settles_it_by_deactivating_one(self, unresolved, certificate):
+        gone = getattr(unresolved, certificate)
+        [left] = {unresolved.old, unresolved.new} - {gone}
+        unresolved.connected(unresolved.old)
+        unresolved.aws.certificates[gone].status = "INACTIVE"
+        unresolved.aws.tick(minutes=15)
+        unresolved.sweep()
+        unresolved.assert_only(left)
+        assert "a person has deactivated it" in unresolved.aws.notices[-1]
+
+    def test_nothing_is_settled_by_deactivating_both(self, unresolved):
+        for certificate in unresolved.aws.certificates.values():
+            certificate.status = "INACTIVE"
+        unresolved.aws.tick(minutes=15)
+        unresolved.sweep()
+        assert len(unresolved.attached) == 2
+
+    def test_a_person_settles_it_by_deleting_one(self, unresolved):
+        del unresolved.aws.certificates[unresolved.old]
+        unresolved.aws.tick(minutes=15)
+        unresolved.sweep()
+        unresolved.assert_only(unresolved.new)
+        assert unresolved.record["phase"]["S"] == "finished"
+
 
 class TestASuccessAlthoughTheOldCertificateHasConnectedSince:
-    """One of the two is wrong, and it may be a thief who connects: nothing goes before a person knows."""
+    """One of the two is wrong, and it may be a thief who connects: nothing goes before a person has looked."""
 
     @pytest.fixture
     def doubtful(self, committed):
@@ -173,68 +215,70 @@ class TestASuccessAlthoughTheOldCertificateHasConnectedSince:
         committed.ended("SUCCEEDED")
         return committed
 
-    def test_keeps_both_and_tells(self, doubtful):
+    def test_keeps_both_and_tells_what_each_holder_would_look_like(self, doubtful):
         assert len(doubtful.attached) == 2
-        assert "somebody else holds the old one's key" in doubtful.aws.notices[-1]
+        [notice] = doubtful.aws.notices
+        assert "If the new one, somebody else holds a copy of the old one's key" in notice
+        assert "If the old one, the new one is not used, or somebody else's" in notice
 
-    def test_is_not_settled_by_a_repeat_of_that_event(self, doubtful):
-        assert job_execution_terminal.handler(self.event, None) == {"status": "nothing"}
+    def test_is_told_once_however_often_the_event_is_repeated(self, doubtful):
+        for _ in range(3):
+            job_execution_terminal.handler(self.event, None)
+        assert (len(doubtful.attached), len(doubtful.aws.notices)) == (2, 1)
+
+    @pytest.mark.parametrize("certificate", ["new", "old"])
+    @pytest.mark.parametrize("how", ["connection", "commit", "a new job"])
+    def test_is_settled_by_neither_certificate_whatever_it_sends(self, doubtful, certificate, how, keys, csr_of):
+        principal = getattr(doubtful, certificate)
+        doubtful.aws.tick(seconds=30)
+        if how == "connection":
+            doubtful.connected(principal)
+        elif how == "commit":
+            doubtful.commit(principal=principal)
+        else:
+            doubtful.start_job("by-hand")
+            doubtful.create(jobId="by-hand", principal=principal, csr=csr_of(keys["ECDSA-P384"]))
+            doubtful.assert_code("RotationInProgress")
+            doubtful.ended("FAILED", jobId="by-hand")
         assert len(doubtful.attached) == 2
 
-    def test_is_not_settled_by_the_old_certificate_whatever_it_sends(self, doubtful):
-        doubtful.aws.tick(seconds=30)
-        assert doubtful.connected(doubtful.old) == {"status": "nothing"}
-        doubtful.commit(principal=doubtful.old)
-        doubtful.assert_code("OldCertificate")
-        assert len(doubtful.attached) == 2
 
-    @pytest.mark.parametrize("how", ["connection", "commit"])
-    def test_is_settled_by_the_new_certificate(self, doubtful, how):
-        new = doubtful.new
-        doubtful.aws.tick(seconds=30)
-        doubtful.connected(new) if how == "connection" else doubtful.commit(principal=new)
-        doubtful.assert_only(new)
-
-    def test_is_settled_for_the_old_one_by_the_next_rotation_that_a_person_starts(self, doubtful, keys, csr_of):
-        new = doubtful.new
-        doubtful.start_job("by-hand")
-        doubtful.aws.tick(seconds=30)
-        assert doubtful.create(jobId="by-hand", csr=csr_of(keys["ECDSA-P384"]))["status"] == "accepted"
-        assert new not in doubtful.aws.certificates
-        assert doubtful.old in doubtful.attached
-
-
-def test_a_failure_of_a_device_seen_with_its_old_certificate_since_the_commit_removes_the_new_one(committed):
+def test_a_failure_after_the_commit_leaves_both_to_a_person(committed):
     committed.connected(committed.old)
     committed.ended("FAILED")
-    committed.assert_only(committed.old)
-    assert "returned to its old certificate" in committed.aws.notices[-1]
+    assert len(committed.attached) == 2
+    assert "somebody else holds a copy" in committed.aws.notices[-1]
+
+
+def test_an_old_certificate_that_was_used_after_the_commit_and_is_gone_when_that_is_heard_is_told_once(committed):
+    committed.aws.tick(seconds=-4)
+    event = committed.connected_event(committed.old)
+    committed.aws.tick(seconds=5)
+    committed.ended("SUCCEEDED")
+    assert committed.aws.notices == []
+    for expected in ({"status": "told"}, {"status": "nothing"}):
+        assert job_execution_terminal.handler(event, None) == expected
+    [notice] = committed.aws.notices
+    assert "was used after the commit" in notice
+    assert f"--certificate-id {committed.new}" in notice
 
 
 def test_a_device_that_connects_again_and_again_leaves_one_line_of_evidence(committed):
+    committed.connected(committed.old, timestamp=int((committed.aws.now - timedelta(hours=1)).timestamp() * 1000))
     before = len(committed.record["history"]["L"])
     for _ in range(5):
         committed.connected(committed.new)
         committed.aws.tick(seconds=2)
-    assert len(committed.record["history"]["L"]) == before + 1
+    assert len(committed.record["history"]["L"]) == before
     latest = committed.aws.now - timedelta(seconds=2)
-    assert committed.record["seenAt"]["S"] == latest.isoformat()
+    assert committed.record["newSeenAt"]["S"] == latest.isoformat()
 
 
-def test_a_failure_after_the_commit_is_settled_at_once_where_a_connection_was_seen(committed):
-    new = committed.new
-    committed.connected(new)
-    committed.ended("FAILED")
-    committed.assert_only(new)
-
-
-def test_of_two_connections_out_of_order_the_later_one_counts(committed):
-    new = committed.new
-    later = int(committed.aws.now.timestamp() * 1000)
-    committed.connected(new, timestamp=later)
-    assert committed.connected(committed.old, timestamp=later - 1000) == {"status": "nothing"}
-    committed.ended("TIMED_OUT")
-    committed.assert_only(new)
+def test_of_two_connections_out_of_order_the_later_one_counts(created):
+    later = int(created.aws.now.timestamp() * 1000)
+    created.connected(created.new, timestamp=later)
+    created.connected(created.new, timestamp=later - 1000)
+    assert created.record["newSeenAt"]["S"] == created.aws.now.isoformat()
 
 
 def test_connections_without_a_rotation_cost_one_read(device):
@@ -251,10 +295,13 @@ def test_a_late_event_of_an_earlier_attempt_leaves_the_present_one_alone(device)
     assert device.commit()["status"] == "accepted"
 
 
-def test_an_event_of_the_same_second_is_told_apart_by_the_execution(created):
-    event = created.ended_event("FAILED")
+def test_an_event_of_the_second_in_which_the_rotation_began_is_told_apart_by_the_execution(device):
+    event = device.ended_event("FAILED")
+    device.create()
     job_execution_terminal.handler(event, None)  # the execution is IN_PROGRESS again: a retry
-    assert len(created.attached) == 2
+    assert len(device.attached) == 2
+    device.ended("FAILED")
+    device.assert_only(device.old)
 
 
 def test_an_event_in_seconds_and_one_in_milliseconds_are_the_same(created):
@@ -317,21 +364,12 @@ class TestRegistryContradicts:
             created.create()
 
 
-def test_the_clock_may_not_go_backwards_for_presence(committed):
-    before = committed.aws.now - timedelta(minutes=1)
-    committed.connected(committed.old, timestamp=int(before.timestamp() * 1000))
-    assert "seenPrincipal" not in committed.record
-
-
-def test_a_commit_over_the_old_certificate_clears_away_what_was_issued_without_its_id_becoming_known(device):
+def test_what_was_issued_without_its_id_becoming_known_is_found_by_the_sweep(device):
     device.aws.faults = [Fault(6, after=True), Fault(7)]  # its answer is lost, then the undoing fails
     with pytest.raises(ClientError):
         device.create()
     assert "newCertificateId" not in device.record
     assert len(device.aws.certificates) == 2
-    device.aws.tick(seconds=60)
-    device.ended("SUCCEEDED")
-    device.aws.tick(seconds=5)
-    device.commit(principal=device.old)
-    device.assert_code("OldCertificate")
+    device.aws.tick(minutes=16)
+    assert device.sweep() == {"status": "swept", "open": 1, "failed": 0, "oldest_seconds": 16 * 60}
     device.assert_only(device.old)

@@ -189,7 +189,11 @@ def committed(device):
 
 def given_up(device):
     created(device)
-    device.aws.items["gw-1", "current"] |= {"phase": {"S": "removing"}, "removing": {"S": device.new}}
+    device.aws.items["gw-1", "current"] |= {
+        "phase": {"S": "removing"},
+        "removing": {"S": device.new},
+        "outcome": {"S": "rolled back"},
+    }
 
 
 def being_created(device):

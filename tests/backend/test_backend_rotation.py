@@ -31,7 +31,7 @@ def rotate(device):
     new = device.new
     assert device.commit()["status"] == "accepted"
     device.aws.tick()
-    assert device.ended("SUCCEEDED")["status"] == "remove_old"
+    assert device.ended("SUCCEEDED")["status"] == "rotated"
     return new
 
 
@@ -67,7 +67,8 @@ def test_the_public_view_follows_the_rotation(device):
     view = {"oldCertificateId": device.old, "newCertificateId": new}
     assert device.aws.shadows["gw-1"] == {"progress": "created", **view}
     device.commit()
-    assert device.aws.shadows["gw-1"] == {"progress": "committed", **view}
+    device.ended("SUCCEEDED")
+    assert device.aws.shadows["gw-1"] == {"progress": "rotated", **view}
 
 
 def test_a_rotation_needs_sixteen_calls_as_pull_requests_are_told_and_at_most_two_of_each_scarce_one(device, iot_calls):

@@ -70,16 +70,17 @@ def test_the_rules_hear_the_standard_topics(of_type):
     assert sql.matches(heard[names.commit_function], topics.commit("T"))
     assert sql.matches(heard[names.terminal_function], "$aws/events/jobExecution/job-1/failed")
     assert sql.matches(heard["AWSLabsCertificateRotatorPresenceConnected"], "$aws/events/presence/connected/T")
+    assert sql.matches(heard[names.terminal_function], "$aws/events/jobExecution/job-1/deleted")
     assert len(rules) == 4
     assert all("Sqs" in rule["ErrorAction"] for rule in rules.values())
 
 
 def test_the_functions_are_arm64_on_the_current_runtime_with_a_dead_letter_queue(of_type):
     ours = [r["Properties"] for r in of_type("AWS::Lambda::Function") if r["Properties"]["Handler"] != "index.handler"]
-    assert [f["Architectures"] for f in ours] == [["arm64"]] * 3
+    assert [f["Architectures"] for f in ours] == [["arm64"]] * 4
     assert {f["Runtime"] for f in ours} == {"python3.14"}
     configs = [r["Properties"] for r in of_type("AWS::Lambda::EventInvokeConfig")]
-    assert len(configs) == 3
+    assert len(configs) == 4
     assert all("OnFailure" in c["DestinationConfig"] for c in configs)
 
 
@@ -101,8 +102,9 @@ def test_there_is_an_alarm_for_errors_and_rejections_of_each_function_and_for_de
         r["Properties"]["AlarmName"].removeprefix("AWSLabsCertificateRotator")
         for r in of_type("AWS::CloudWatch::Alarm")
     }
-    functions = ("CreateCertificate", "CommitCertificate", "JobExecutionTerminal")
-    assert alarms == {f"{f}{kind}" for f in functions for kind in ("Errors", "Rejections")} | {"DeadLetters"}
+    functions = ("CreateCertificate", "CommitCertificate", "JobExecutionTerminal", "Sweep")
+    further = {f"{f}Rejections" for f in functions[:2]} | {"DeadLetters", "OldestRotation", "SweepSilent"}
+    assert alarms == {f"{f}Errors" for f in functions} | further
     assert all(r["Properties"]["AlarmActions"] for r in of_type("AWS::CloudWatch::Alarm"))
     assert len(of_type("AWS::CloudWatch::Dashboard")) == 1
 

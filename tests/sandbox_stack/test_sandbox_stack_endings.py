@@ -86,20 +86,41 @@ def created(world, device):
     return device
 
 
-@pytest.mark.parametrize(("ending", "end"), ENDINGS.values(), ids=ENDINGS)
-def test_before_the_commit_the_new_certificate_goes_and_the_operator_is_told(world, created, told, ending, end):
-    end(world, created)
+BY_THE_CLOUD = {name: how for name, how in ENDINGS.items() if name != "failed"}
+
+
+def test_if_the_device_fails_before_the_commit_the_new_certificate_goes_and_the_operator_is_told(world, created, told):
+    failed(world, created)
     assert world.stack.drain(20)
     assert list(created.certificates()) == [created.old]
     iot = world.client("iot")
     with pytest.raises(iot.exceptions.ResourceNotFoundException):
         iot.describe_certificate(certificateId=created.new)
     [text] = told(created.job)
-    assert f"{ending} before the commit: the old certificate stays" in text
+    assert f"FAILED before the commit: the new certificate {created.new} is removed" in text
+    assert 'The device writes: "no connection after the restart".' in text
+
+
+@pytest.mark.parametrize(("ending", "end"), BY_THE_CLOUD.values(), ids=BY_THE_CLOUD)
+def test_if_the_cloud_ends_the_job_before_the_commit_both_stay_and_a_later_commit_counts(
+    world, created, told, ending, end
+):
+    end(world, created)
+    assert world.stack.drain(20)
+    assert set(created.certificates()) == {created.old, created.new}
+    [text] = told(created.job)
+    assert f"{ending} before the commit: both certificates stay" in text
+
+    world.clock.advance(timedelta(seconds=2))
+    created.principal = created.new
+    created.commit()
+    assert created.answer() == ("commit/accepted", {"jobId": created.job})
+    assert world.stack.drain(20)
+    assert list(created.certificates()) == [created.new]
 
 
 @pytest.mark.parametrize(("ending", "end"), ENDINGS.values(), ids=ENDINGS)
-def test_after_the_commit_both_stay_until_a_connection_and_the_operator_is_told_twice(
+def test_after_the_commit_both_stay_until_the_new_one_connects(
     world, created, told, ending, end
 ):
     created.principal = created.new
@@ -110,9 +131,14 @@ def test_after_the_commit_both_stay_until_a_connection_and_the_operator_is_told_
     assert set(created.certificates()) == {created.old, created.new}
     [text] = told(created.job)
     assert f"{ending} after the commit: both certificates stay" in text
+    assert ("somebody else holds a copy" in text) is (ending == "FAILED")
 
+    world.clock.advance(timedelta(seconds=2))
     world.cloud.registry.connected(created.new, created.name)
     assert world.stack.drain(20)
+    if ending == "FAILED":
+        assert set(created.certificates()) == {created.old, created.new}
+        return
     assert list(created.certificates()) == [created.new]
     [text] = told(created.job)
-    assert f"resolved: the device uses its new certificate {created.new}" in text
+    assert f"the old certificate {created.old} is removed" in text

@@ -89,5 +89,5 @@ def test_a_rotation_survives_any_one_call_that_is(world, make_device, authority,
         policies = world.client("iot").list_attached_policies(target=arn)["policies"]
         assert [policy["policyName"] for policy in policies] == ["device"], saboteur.calls
         if not reached:  # every call has failed once
-            assert at == len(saboteur.calls) > FEWEST_CALLS
+            assert at >= len(saboteur.calls) > FEWEST_CALLS  # one more if an event comes in the same second
             break

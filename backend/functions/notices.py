@@ -1,0 +1,62 @@
+"""What a person is told, in sentences that stand alone. Pure.
+
+Text that a device wrote stands in quotation marks, on one line and cut to a bound, so that nobody takes it for ours.
+"""
+
+from __future__ import annotations
+
+from .rotation import Rotation
+from .verdicts import Certificate, Told, Verdict
+
+MAX_QUOTED = 300  # characters
+
+
+def of_verdict(rotation: Rotation, verdict: Verdict) -> str:
+    """How the job has ended, what becomes of the certificates and why; for a person, what to do as well."""
+    end = "The job runs" if rotation.ending is None else rotation.ending.value
+    since = "before the commit" if rotation.committed_at is None else "after the commit"
+    becomes = {
+        Certificate.OLD: f"the old certificate {rotation.old_certificate_id} is removed",
+        Certificate.NEW: f"the new certificate {rotation.new_certificate_id or '(if there is one)'} is removed",
+        None: "both certificates stay",
+    }[verdict.goes]
+    text = f"{end} {since}: {becomes}, because {verdict.because}."
+    return f"{text} {_holders(rotation)}" if verdict.told is Told.PERSON else text
+
+
+def of_late_sighting(rotation: Rotation) -> str:
+    """The old certificate was used after the commit, and is gone already when that is heard."""
+    return (
+        f"the removed certificate {rotation.old_certificate_id} was used after the commit, at {rotation.old_seen_at}. "
+        f"If the device uses its new certificate {rotation.new_certificate_id}, somebody else holds a copy of the old "
+        "one's key: find out who. If the device cannot connect, somebody else has rotated in its place: deactivate the "
+        f"new one, {_deactivate(rotation.new_certificate_id)}, and provision the device anew."
+    )
+
+
+def quoted(text: object) -> str:
+    """Somebody else's text: one line, printable, bounded, in quotation marks."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * MAX_QUOTED]).split())
+    cut = line if len(line) <= MAX_QUOTED else f"{line[:MAX_QUOTED]}…"
+    return f'"{cut.replace(chr(34), chr(39))}"'
+
+
+def _holders(rotation: Rotation) -> str:
+    old, new = rotation.old_certificate_id, rotation.new_certificate_id
+    known = {
+        "committed": rotation.committed_at,
+        "new one last seen": rotation.new_seen_at,
+        "old one last seen": rotation.old_seen_at,
+        "a second key was asked for": rotation.contested_at,
+    }
+    facts = "; ".join(f"{what} {at}" for what, at in known.items() if at is not None) or "neither was seen"
+    return (
+        f"Known: {facts}. Look at the device which one it uses (its log names the certificate). "
+        f"If the new one, somebody else holds a copy of the old one's key, or it is not used any more: "
+        f"{_deactivate(old)}. If the old one, the new one is not used, or somebody else's: {_deactivate(new)}. "
+        "What you deactivate is removed within 15 minutes."
+    )
+
+
+def _deactivate(certificate_id: str | None) -> str:
+    return f"`aws iot update-certificate --new-status INACTIVE --certificate-id {certificate_id}`"

@@ -1,0 +1,85 @@
+"""Every quarter of an hour: what no event has brought to its end is brought to it by the same table of verdicts.
+
+An end whose event was lost is asked for, a create that broke off is undone, a removal that broke off goes on, a
+certificate that a person has deactivated goes, and of what stays undecided for a day a person is told. Each thing
+is tried by itself: one that fails is logged, and tried again by the next sweep.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from . import ending
+from .errors import ConflictError, error_code
+from .operator import decided
+from .rotation import MAKING, Phase, Rotation
+from .services import Services, services
+from .verdicts import Certificate
+
+FUNCTION = "sweep"
+EVERY = timedelta(minutes=15)
+MOST = 250
+"""Things a sweep visits; if there are more, the next one goes on with those behind."""
+PAUSE = 0.25  # seconds between two things, each of which costs up to three of an account's ten calls a second
+
+
+def handler(_event: Mapping[str, Any], _context: object) -> dict[str, Any]:
+    """Lambda entry point; the schedule's event says nothing."""
+    return sweep(services(), time.sleep)
+
+
+def sweep(services: Services, pause: Any) -> dict[str, Any]:
+    """Visit what is open for longer than a rotation takes; report how much that is, and since when."""
+    now = services.clock()
+    found = services.table.open_since_before(now - EVERY)
+    failed = 0
+    for thing_name in _turn([thing_name for _, thing_name in found], now):
+        failed += not _visited(services, thing_name)
+        pause(PAUSE)
+    oldest = min((started for started, _ in found), default=now)
+    numbers = {"open": len(found), "failed": failed, "oldest_seconds": int((now - oldest).total_seconds())}
+    decided("swept", function=FUNCTION, **numbers)
+    return {"status": "swept", **numbers}
+
+
+def _turn(things: Sequence[str], now: datetime) -> Sequence[str]:
+    """Those whose turn it is: all of them, or the part that belongs to this quarter of an hour."""
+    if len(things) <= MOST:
+        return things
+    start = int(now.timestamp() / EVERY.total_seconds()) * MOST % len(things)
+    return [*things[start:], *things[:start]][:MOST]
+
+
+def _visited(services: Services, thing_name: str) -> bool:
+    try:
+        rotation = services.table.current(thing_name)
+        if rotation is not None and rotation.is_active:
+            visit(services, rotation)
+    except ConflictError:
+        return True  # somebody is at work on it
+    except Exception as error:  # noqa: BLE001  # one thing must not keep the others waiting
+        decided("failed", function=FUNCTION, thing=thing_name, detail=error_code(error))
+        return False
+    return True
+
+
+def visit(services: Services, rotation: Rotation) -> None:
+    """Ask for what nobody has told, then conclude."""
+    known = rotation
+    if rotation.phase not in MAKING and rotation.ended_at is None:
+        known = ending.with_end(services, rotation)
+    deactivated = _deactivated(services, rotation) if rotation.phase is Phase.UNRESOLVED else None
+    ending.conclude(services, rotation, known, f"{FUNCTION}: job {rotation.job_id}", deactivated=deactivated)
+
+
+def _deactivated(services: Services, rotation: Rotation) -> Certificate | None:
+    """Which of the two somebody has made INACTIVE; None if none is, or both are."""
+    states = {
+        Certificate.OLD: services.registry.status(rotation.old_certificate_id),
+        Certificate.NEW: services.registry.status(rotation.new_certificate_id or ""),
+    }
+    off = [which for which, status in states.items() if status in {"INACTIVE", None}]
+    return off[0] if len(off) == 1 else None
