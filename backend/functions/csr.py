@@ -6,22 +6,26 @@ with the certificate that the device's connection has proven to hold.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 from protocol.algorithms import CsrSigningAlgorithm, KeyType
+from protocol.der import children, with_readable_names
 from protocol.job_document import JobDocument
 from protocol.messages import MAX_CSR_CHARACTERS
 from protocol.rejections import RejectionCode
 
 from .errors import RejectionError
 
+_PEM = re.compile(r"-----BEGIN [A-Z ]+-----\s([A-Za-z0-9+/=\s]+)-----END ")
 MINIMUM_RSA_BITS = 2048  # CreateCertificateFromCsr takes no less
 MINIMUM_RSA_EXPONENT = 65537
 
@@ -60,7 +64,7 @@ def parse(pem: str) -> SigningRequest:
             RejectionCode.CSR_TOO_LONG, f"The CSR has {len(pem)} characters; at most {MAX_CSR_CHARACTERS} are allowed."
         )
     try:
-        request = x509.load_pem_x509_csr(pem.encode())
+        request = load_request(pem)
         key, subject = request.public_key(), request.subject
     except (ValueError, UnsupportedAlgorithm):
         raise RejectionError(
@@ -68,7 +72,7 @@ def parse(pem: str) -> SigningRequest:
         ) from None
     key_type = _key_type(key)
     algorithm = _algorithm(request)
-    if algorithm.family is not key_type.family or not request.is_signature_valid:
+    if algorithm.family is not key_type.family or not _is_signed(request, pem, key):
         raise RejectionError(
             RejectionCode.CSR_BAD_SIGNATURE, "The CSR's signature does not verify with the public key in it."
         )
@@ -92,7 +96,7 @@ def require_demanded(request: SigningRequest, document: JobDocument) -> None:
 
 def require_successor(request: SigningRequest, current_pem: str) -> None:
     """Reject a CSR that does not carry on the current certificate's subject, or reuses its key."""
-    current = x509.load_pem_x509_certificate(current_pem.encode())
+    current = load_certificate(current_pem)
     if request.subject != current.subject:
         raise RejectionError(
             RejectionCode.CSR_WRONG_SUBJECT,
@@ -109,9 +113,49 @@ def require_successor(request: SigningRequest, current_pem: str) -> None:
 def certifies(certificate_pem: str, digest: str) -> bool:
     """Whether a certificate is over the public key with this digest; False for what does not parse."""
     try:
-        return public_key_digest(x509.load_pem_x509_certificate(certificate_pem.encode()).public_key()) == digest
+        return public_key_digest(load_certificate(certificate_pem).public_key()) == digest
     except (ValueError, UnsupportedAlgorithm):
         return False
+
+
+def load_certificate(pem: str) -> x509.Certificate:
+    """Read a certificate, one with names that a strict parser refuses as well; raises ValueError."""
+    try:
+        return x509.load_pem_x509_certificate(pem.encode())
+    except ValueError:
+        return x509.load_der_x509_certificate(with_readable_names(_der(pem)))
+
+
+def load_request(pem: str) -> x509.CertificateSigningRequest:
+    """Read a CSR likewise; of a readable copy the signature does not hold."""
+    try:
+        return x509.load_pem_x509_csr(pem.encode())
+    except ValueError:
+        return x509.load_der_x509_csr(with_readable_names(_der(pem)))
+
+
+def _is_signed(request: x509.CertificateSigningRequest, pem: str, key: object) -> bool:
+    """Whether the CSR as it came is signed with its own key."""
+    der = _der(pem)
+    if request.public_bytes(Encoding.DER) == der:
+        return request.is_signature_valid
+    [(_, _, start, end)] = children(der, 0, len(der))
+    _, position, _, end = next(children(der, start, end))
+    how = [request.signature_algorithm_parameters]
+    if isinstance(key, rsa.RSAPublicKey):
+        how.append(request.signature_hash_algorithm)  # type: ignore[arg-type]  # the algorithm is known to be one of ours
+    try:
+        key.verify(request.signature, der[position:end], *how)  # type: ignore[attr-defined]  # RSA or EC
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _der(pem: str) -> bytes:
+    match = _PEM.search(pem)
+    if match is None:
+        raise ValueError("no PEM")
+    return base64.b64decode(match[1])
 
 
 def public_key_digest(key: object) -> str:

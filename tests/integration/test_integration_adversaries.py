@@ -97,8 +97,11 @@ class Scene:
             KeyConditionExpression="thingName = :t",
             ExpressionAttributeValues={":t": {"S": thing}},
         )
-        read = TypeDeserializer().deserialize
-        return [{name: read(value) for name, value in item.items()} for item in answer["Items"]]
+        read, noted = (
+            TypeDeserializer().deserialize,
+            {"oldSeenAt", "version"},
+        )  # that a certificate is used is no effect
+        return [{name: read(value) for name, value in item.items() if name not in noted} for item in answer["Items"]]
 
     def begin(self, thing, connection):
         """A create that is in order: the thing now has two certificates."""

@@ -120,9 +120,7 @@ def test_if_the_cloud_ends_the_job_before_the_commit_both_stay_and_a_later_commi
 
 
 @pytest.mark.parametrize(("ending", "end"), ENDINGS.values(), ids=ENDINGS)
-def test_after_the_commit_both_stay_until_the_new_one_connects(
-    world, created, told, ending, end
-):
+def test_after_the_commit_both_stay_until_the_new_one_connects(world, created, told, ending, end):
     created.principal = created.new
     created.commit()
     assert created.answer() == ("commit/accepted", {"jobId": created.job})

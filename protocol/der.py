@@ -1,0 +1,56 @@
+"""Certificates and requests as they are found in the field, made readable for a strict parser. Pure, bytes in and out.
+
+Some tools put text into a PrintableString that it may not hold, most often ``_``. Parsers of X.509 differ: OpenSSL and
+AWS take such a name, `cryptography` refuses the whole certificate. A copy in which that text stands as UTF8String has
+the same lengths, the same key and the same names; only its signature does not hold any more, so verify the original.
+"""
+
+from __future__ import annotations
+
+from typing import Iterator, Tuple
+
+PRINTABLE_STRING, UTF8_STRING = 0x13, 0x0C
+_CONSTRUCTED = 0x20
+_MAX_DEPTH = 16
+_PRINTABLE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?")
+_ASCII = 0x80
+
+
+def with_readable_names(der: bytes) -> bytes:
+    """The same with every PrintableString that holds other ASCII text as UTF8String; ValueError if it is no DER."""
+    found = bytearray(der)
+    for tag, position, start, end in _walk(der, 0, len(der), 0):
+        content = der[start:end]
+        if tag == PRINTABLE_STRING and not _PRINTABLE.issuperset(content) and max(content) < _ASCII:
+            found[position] = UTF8_STRING
+    return bytes(found)
+
+
+def children(der: bytes, start: int, end: int) -> Iterator[Tuple[int, int, int, int]]:
+    """Tag, position, and start and end of the content of each element between two positions."""
+    while start < end:
+        position = start
+        tag, length, start = der[start], _byte(der, start + 1, end), start + 2
+        if length >= _ASCII:
+            octets = length - _ASCII
+            length = int.from_bytes(der[start : start + octets], "big")
+            start += octets
+        if start + length > end:
+            raise ValueError(f"an element at {position} ends behind its parent")
+        yield tag, position, start, start + length
+        start += length
+
+
+def _walk(der: bytes, start: int, end: int, depth: int) -> Iterator[Tuple[int, int, int, int]]:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"nested deeper than {_MAX_DEPTH}")
+    for element in children(der, start, end):
+        yield element
+        if element[0] & _CONSTRUCTED:
+            yield from _walk(der, element[2], element[3], depth + 1)
+
+
+def _byte(der: bytes, position: int, end: int) -> int:
+    if position >= end:
+        raise ValueError(f"cut off at {position}")
+    return der[position]
