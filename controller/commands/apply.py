@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from controller.commands.options import add_attention, add_desired, add_fleet, a
 from controller.commands.pipeline import Observed, each_fleet_watched, gravest, load_desired, observe
 from controller.commands.plan import plan_observed
 from controller.commands.progress import progress_on
-from controller.errors import ExitCode, PlanError, RefusedError
+from controller.errors import CertfleetError, ExitCode, FleetError, PlanError, RefusedError
 from controller.fleet import ActAs
 from controller.jobs import (
     ApplyResult,
     DeviceOutcome,
     FollowResult,
     IotJobs,
+    Ledger,
     Pace,
     apply,
     check_plan,
@@ -40,6 +42,7 @@ from protocol.messages import ExecutionStatus
 
 MAX_PLAN_BYTES = 256 * 1024 * 1024  # a million devices
 SETTLE_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds between looks while the registry lags behind
+MAX_OVERTAKEN = 3  # times that another run comes in between, before this one gives up
 SOAK_LOOK = timedelta(seconds=30)  # the longest sleep at a stretch while a wave soaks
 
 
@@ -107,10 +110,8 @@ def _apply_fleet(context: Context, desired: DesiredState, plans: dict[str, Plan]
     if plans is None:
         return _Rounds(context, desired).run()
     plan = plans.get(desired.fleet.name) or next(iter(plans.values()))
-    warnings = check_plan(plan, desired, context.now())
-    for warning in warnings:
-        context.say(f"warning: {warning}")
-    return _Rounds(context, desired, plan, warnings).run()
+    check_plan(plan, desired, context.now())
+    return _Rounds(context, desired, plan).run()
 
 
 def _require_committed(context: Context, desired: DesiredState) -> None:
@@ -126,22 +127,33 @@ def _require_committed(context: Context, desired: DesiredState) -> None:
 class _Rounds:
     """Apply one fleet: once, or with ``--wait`` round by round. A given plan is applied once and never gone beyond."""
 
-    def __init__(
-        self, context: Context, desired: DesiredState, given: Plan | None = None, warnings: tuple[str, ...] = ()
-    ) -> None:
-        self._context, self._desired, self._given, self._warnings = context, desired, given, warnings
+    def __init__(self, context: Context, desired: DesiredState, given: Plan | None = None) -> None:
+        self._context, self._desired, self._given = context, desired, given
         self._overrides = parse_overrides(context.arguments.override)
         self._deadline = context.monotonic() + context.arguments.timeout.total_seconds()
         self._results: list[ApplyResult] = []
+        self._left_out: dict[str, str] = {}  # devices of the given plan that do not rotate, and why
         self._outcomes: dict[str, DeviceOutcome] = {}  # the last one of each device
         self._settled: set[str] = set()  # jobs that are followed no more: they ended, or wait for offline devices
         self._settle_pauses = list(SETTLE_PAUSES)
         self._timed_out = False
+        self._overtaken = 0
         self._last: FleetReport | None = None
 
     def run(self) -> FleetApplied:
-        while self._round():
-            pass
+        """Round after round; what stops a later one is told together with what was done before."""
+        stopped: CertfleetError | None = None
+        try:
+            while self._round():
+                pass
+        except CertfleetError as error:
+            if not self._results:
+                raise
+            stopped = error
+        except KeyboardInterrupt:
+            if not self._results:
+                raise
+            stopped = CertfleetError("interrupted: what has been started goes on", "the next run carries on")
         return FleetApplied(
             self._desired.fleet.name,
             tuple(self._results),
@@ -149,21 +161,25 @@ class _Rounds:
             self._timed_out,
             self._context.arguments.wait,
             self._last,
-            self._warnings,
+            self._left_out,
+            stopped,
         )
 
     def _round(self) -> bool:
         """Plan, apply, follow; returns whether another round may find something to do."""
         with observe(self._context, self._desired, ActAs.WRITER) as observed:
-            report = plan_observed(observed, self._overrides, self._given, self._context.arguments.override)
+            report, self._left_out = plan_observed(observed, self._overrides, self._given)
             plan = report.plan
             if plan is None:
                 raise PlanError("no plan was made", "run again with --debug and report what it prints")
-            _refuse(plan)
+            self._refuse(plan, report)
             iot = IotJobs(observed.session)
             with progress_on(self._context.stderr) as tell:
-                result = apply(plan, iot, observed.now, tell)
+                result = apply(plan, iot, observed.now, tell, ledger=Ledger(iot, observed.state.baseline))
+            if result.is_overtaken:
+                return self._look_once_more(result)
             self._results.append(result)
+            self._overrides = replace(self._overrides, resume=frozenset(), again=frozenset())  # once, not every round
             if not self._context.arguments.wait:
                 return False
             self._last = report
@@ -176,6 +192,28 @@ class _Rounds:
             self._given = None  # look once more at what is left, and plan no further
             return self._look_again()
         return self._given is None and (self._settle(report) or self._soak(plan))
+
+    def _look_once_more(self, result: ApplyResult) -> bool:
+        """Another run has made jobs since this one looked: what is still to do shows in a new look."""
+        self._overtaken += 1
+        if result.jobs:
+            self._results.append(result)
+        if self._overtaken >= MAX_OVERTAKEN:
+            raise FleetError(
+                f"other runs made jobs for fleet {self._desired.fleet.name} in between, {self._overtaken} times over",
+                "let one run at a time apply (a schedule, or people): then run again",
+            )
+        return True
+
+    def _refuse(self, plan: Plan, report: FleetReport) -> None:
+        """Raise RefusedError with all that the guardrails say, and whether anything was done before."""
+        if not plan.refusals:
+            return
+        self._last = report if self._results else self._last
+        done = "what the rounds before have started goes on" if self._results else "nothing was changed"
+        messages = [f"{r.guardrail} ({r.policy or 'fleet'}): {r.message}" for r in plan.refusals]
+        overrides = dict.fromkeys(refusal.override for refusal in plan.refusals)
+        raise RefusedError("\n".join([f"refused, {done}", *messages]), " ".join(overrides))
 
     def _follow(self, iot: IotJobs, job_ids: list[str]) -> bool:
         wanted = [job_id for job_id in dict.fromkeys(job_ids) if job_id not in self._settled]
@@ -198,7 +236,7 @@ class _Rounds:
         """See where the fleet stands after a given plan, and remove what its jobs leave behind."""
         while True:
             with observe(self._context, self._desired, ActAs.WRITER) as observed:
-                self._last = plan_observed(observed, self._overrides)
+                self._last = plan_observed(observed, self._overrides)[0]
                 sweep_cohorts(IotJobs(observed.session), observed.now)
             if not self._settle(self._last):
                 return False
@@ -238,12 +276,3 @@ class _Rounds:
 def _in_flight(observed: Observed) -> list[str]:
     """Rotation jobs that run already and will end, whoever made them: --wait waits for them as well."""
     return [job.job_id for job in observed.state.jobs if job.status == "IN_PROGRESS" and not job.is_continuous]
-
-
-def _refuse(plan: Plan) -> None:
-    """Raise RefusedError with all that the guardrails say."""
-    if not plan.refusals:
-        return
-    messages = [f"{refusal.guardrail} ({refusal.policy or 'fleet'}): {refusal.message}" for refusal in plan.refusals]
-    overrides = dict.fromkeys(refusal.override for refusal in plan.refusals)
-    raise RefusedError("refused, nothing was changed\n" + "\n".join(messages), " ".join(overrides))

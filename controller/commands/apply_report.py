@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controller.errors import ExitCode
+from controller.errors import CertfleetError, ExitCode
 from controller.jobs import AppliedJob, ApplyResult, DeviceOutcome, JobFate
 from controller.report import words
 from controller.report.as_json import FORMAT_VERSION, dump, failure_value
@@ -39,7 +39,13 @@ class FleetApplied:
     timed_out: bool
     is_followed: bool
     last: FleetReport | None  # assessed after the last round; None where nothing was followed
-    warnings: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)  # devices of a given plan that do not rotate, and why
+    stopped: CertfleetError | None = None  # what ended it before its time, after something had been done
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Why devices were left out, by name."""
+        return {**self.left_out, **{name: why for applied in self.jobs for name, why in applied.skipped.items()}}
 
     @property
     def jobs(self) -> tuple[AppliedJob, ...]:
@@ -68,6 +74,8 @@ class FleetApplied:
     @property
     def exit_code(self) -> ExitCode:
         """0 where all that was started succeeded or is only waiting for its device, 1 where devices failed."""
+        if self.stopped is not None:
+            return self.stopped.exit_code
         if self.failed:
             return ExitCode.ERROR
         return ExitCode.CHANGES if self.timed_out else ExitCode.IN_SYNC
@@ -103,7 +111,7 @@ def _text(report: ApplyReport, look: Look) -> str:
 def summary(fleet: FleetApplied) -> str:
     """The one line that says what happened."""
     created = sum(applied.fate is JobFate.CREATED for applied in fleet.jobs)
-    if not fleet.jobs and not fleet.outcomes:
+    if not fleet.jobs and not fleet.outcomes and not fleet.left_out:
         return "nothing to do"
     parts = [f"{words.count(created, 'job')} made"]
     if fleet.is_followed:
@@ -115,20 +123,24 @@ def summary(fleet: FleetApplied) -> str:
         parts.append(f"{len(fleet.failed):,} failed")
     if fleet.unfinished:
         parts.append(f"{len(fleet.unfinished):,} not finished")
-    skipped = sum(len(applied.skipped) for applied in fleet.jobs)
-    if skipped:
-        parts.append(f"{skipped:,} skipped")
+    if fleet.skipped:
+        parts.append(f"{len(fleet.skipped):,} left out")
     return " · ".join(parts)
 
 
 def _summary(page: Page, fleet: FleetApplied) -> None:
-    for warning in fleet.warnings:
-        page.line(("warning  ", "wait"), warning)
     verdict = ("FAILED", "bad") if fleet.failed else ("APPLIED", "good")
+    if fleet.stopped is not None:
+        verdict = ("STOPPED", "bad")
     page.line((verdict[0], f"bold {verdict[1]}"), f"  {fleet.fleet}  ", (summary(fleet), "head"))
+    if fleet.stopped is not None:
+        page.line((str(fleet.stopped), "bad"), indent=2)
+        if fleet.stopped.remedy:
+            page.line(("→ ", "change"), fleet.stopped.remedy, indent=2)
 
 
 def _jobs(page: Page, fleet: FleetApplied) -> None:
+    _skipped(page, fleet)
     if not fleet.jobs:
         return
     page.gap()
@@ -136,10 +148,12 @@ def _jobs(page: Page, fleet: FleetApplied) -> None:
         (a.job.job_id, f"{a.device_count:,}", f"{_FATES[a.fate]}: {target(a.job)}; {demand(a.job)}") for a in fleet.jobs
     ]
     page.add(table(("Job", "keep"), ("Devices", "right"), ("What", "wrap"), rows=rows))
-    skipped = {device: why for applied in fleet.jobs for device, why in applied.skipped.items()}
-    if skipped:
-        page.heading("Skipped", "they have changed since the plan")
-        for device, why in list(skipped.items())[:_FAILED_SHOWN]:
+
+
+def _skipped(page: Page, fleet: FleetApplied) -> None:
+    if fleet.skipped:
+        page.heading("Left out", "they may not rotate now")
+        for device, why in list(fleet.skipped.items())[:_FAILED_SHOWN]:
             page.line((device, "head"), f"  {why}", indent=2)
 
 
@@ -198,16 +212,21 @@ def _fleet_value(fleet: FleetApplied) -> dict[str, Any]:
         ],
         "governed": fleet.last.governed if fleet.last else None,
         "in_sync": fleet.last.in_sync if fleet.last else None,
-        "warnings": list(fleet.warnings),
+        "warnings": [f"{device}: {why}" for device, why in fleet.left_out.items()],
+        "stopped": None if fleet.stopped is None else {"message": str(fleet.stopped), "remedy": fleet.stopped.remedy},
     }
 
 
 def _markdown(report: ApplyReport, _look: Look) -> str:
     sections = []
     for fleet in report.fleets:
-        icon = "❌" if fleet.failed else "✅"
+        icon = "❌" if fleet.failed or fleet.stopped else "✅"
         sections.append(f"## {icon} {fleet.fleet}: {summary(fleet)}\n")
-        sections += [f"> ⚠️ {plain(warning)}\n" for warning in fleet.warnings]
+        if fleet.stopped is not None:
+            sections.append(f"> ❌ {plain(str(fleet.stopped))}\n>\n> {plain(fleet.stopped.remedy or '')}\n")
+        if fleet.skipped:
+            why = [(code(name), plain(told)) for name, told in list(fleet.skipped.items())[:_FAILED_SHOWN]]
+            sections.append(folded("Left out", markdown_table(("Device", "Why"), why)))
         if fleet.jobs:
             rows = [(f"`{a.job.job_id}`", f"{a.device_count:,}", _FATES[a.fate]) for a in fleet.jobs]
             sections.append(folded("Jobs", markdown_table(("Job", "Devices", "What"), rows)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from controller.commands.options import add_attention, add_desired, add_fleet, a
 from controller.commands.pipeline import Observed, each_fleet_watched, gravest, load_desired, observe, tell_on_stderr
 from controller.commands.streams import write_file
 from controller.errors import ExitCode
+from controller.reconcile.finding import Assessment
+from controller.reconcile.given import compared
 from controller.reconcile.guardrails import changed_groups
 from controller.reconcile.overrides import Overrides, parse_overrides
 from controller.reconcile.plan import Plan
@@ -64,24 +66,40 @@ def exit_code(report: FleetReport) -> ExitCode:
 
 
 def plan_observed(
-    observed: Observed, overrides: Overrides, given: Plan | None = None, repeated: Collection[str] = ()
-) -> FleetReport:
-    """Assess and plan one fleet; a given plan stands in for a new one.
+    observed: Observed, overrides: Overrides, given: Plan | None = None
+) -> tuple[FleetReport, dict[str, str]]:
+    """Assess and plan one fleet, and why devices of a plan that was made before are left out.
 
-    A refusal in a given plan is lifted by exactly the override that it printed, ``repeated`` here.
+    A given plan is data: everything is derived anew, and of it counts only which of the permitted devices rotate.
     """
     tally = Tally(observed.desired, observed.now)
-    assessments = observed.assess(tally, overrides)
     desired, state = observed.desired, observed.state
-    if given is None:
-        return tally.finish(state, make_plan(assessments, desired, state, observed.now, overrides=overrides))
-    for _assessment in assessments:
-        pass
-    standing = tuple(
-        refusal for refusal in given.refusals if refusal.override.removeprefix("--override ") not in repeated
+    wanted = None if given is None else {d.name: d.certificate_id for job in given.jobs for d in job.devices}
+    seen: dict[str, Assessment] = {}
+    assessments = _watched(observed.assess(tally, overrides), wanted or {}, seen)
+    plan = make_plan(
+        assessments,
+        desired,
+        state,
+        observed.now,
+        overrides=overrides,
+        is_behind=observed.is_behind,
+        permitted=wanted,
     )
-    refusals = standing + changed_groups(given, desired, state, overrides)
-    return tally.finish(state, replace(given, refusals=refusals))
+    if given is None or wanted is None:
+        return tally.finish(state, plan), {}
+    plan = replace(plan, refusals=plan.refusals + changed_groups(given, desired, state, overrides))
+    return tally.finish(state, plan), compared(given, plan, seen)
+
+
+def _watched(
+    assessments: Iterator[Assessment], wanted: Mapping[str, str], seen: dict[str, Assessment]
+) -> Iterator[Assessment]:
+    """Pass the assessments on, and keep those of devices that are wanted."""
+    for assessment in assessments:
+        if assessment.device in wanted:
+            seen[assessment.device] = assessment
+        yield assessment
 
 
 def plan_documents(report: Report) -> str:
@@ -99,7 +117,7 @@ def document_of(plans: list[Plan]) -> str:
 
 def _plan_fleet(context: Context, desired: DesiredState) -> FleetReport:
     with observe(context, desired) as observed:
-        return plan_observed(observed, parse_overrides(context.arguments.override))
+        return plan_observed(observed, parse_overrides(context.arguments.override))[0]
 
 
 RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {

@@ -116,6 +116,30 @@ class GitRef:
             return replace(snapshot, commit=commit.hexsha, committed_at=committed_at, repository=_remote(repo))
 
 
+def is_behind(folder: Path, commit: str, other: str) -> bool | None:
+    """Whether a commit is an ancestor of another one (True), or the other of it (False).
+
+    None where git cannot tell: it does not know one of them (a shallow clone), or their branches have parted.
+    """
+    repository = _find_repository(folder.absolute())
+    if repository is None:
+        return None
+    with repository as repo:
+        if _resolve(repo, commit) is None or _resolve(repo, other) is None:
+            return None
+        if _is_ancestor(repo, commit, other):
+            return True
+        return False if _is_ancestor(repo, other, commit) else None
+
+
+def _is_ancestor(repo: git.Repo, commit: str, other: str) -> bool:
+    try:
+        repo.git.merge_base("--is-ancestor", commit, other)
+    except git.GitCommandError:
+        return False
+    return True
+
+
 def _snapshot(folder: str, gatherer: Gatherer, *, is_dirty: bool) -> Snapshot:
     return Snapshot(folder, tuple(gatherer.files), tuple(gatherer.problems), is_dirty=is_dirty)
 

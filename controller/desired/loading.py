@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from controller.errors import DesiredStateError, Problem
@@ -66,7 +66,13 @@ def load_snapshot(
     problems = [*snapshot.problems, *(problem for each in chosen for problem in each.problems), *check_fleets(fleets)]
     if problems:
         raise DesiredStateError(_listed(problems, limits), _REMEDY)
-    states = (resolve(each.documents, commit=snapshot.commit, is_dirty=snapshot.is_dirty) for each in chosen)
+    states = (
+        replace(
+            resolve(each.documents, commit=snapshot.commit, is_dirty=snapshot.is_dirty),
+            committed_at=snapshot.committed_at,
+        )
+        for each in chosen
+    )
     return tuple(sorted(states, key=lambda state: state.fleet.name))
 
 

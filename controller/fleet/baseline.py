@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from controller.errors import FleetError
@@ -23,74 +25,115 @@ RECORD_DESCRIPTION = (
 )
 MAX_VALUE = 800  # characters of an attribute's value (AWS IoT)
 MAX_ATTRIBUTES = 50  # of a thing group (AWS IoT)
-_COMMIT = "commit"
+_COMMIT, _COMMITTED = "commit", "committed"  # the second in seconds since 1970
+RUN = "run"  # which run wrote last: without it, two that write the same would both be the first
+_OTHERS = 3
 _NOTHING = "nothing"  # of a record that has neither: one without attributes is damaged
 _GROUPS = "groups-"  # and a number: group/size,group/size,...
-_ENTRY = re.compile(r"([a-zA-Z0-9:_-]{1,128})/([0-9]{1,9})")
+_RESUMED = "resumed-"  # and a number: policy/seconds,policy/seconds,...
+_ENTRY = re.compile(r"([a-zA-Z0-9:_-]{1,128})/([0-9]{1,10})")
+_SECONDS = re.compile(r"[0-9]{1,10}")
 _NOT_FOUND = "ResourceNotFoundException"
 
 
-def read_baseline(session: AwsSession, connection: sqlite3.Connection, governed: frozenset[str]) -> Baseline | None:
-    """The baseline, None where there is none; FleetError where it is damaged.
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The record as its attributes hold it."""
 
-    ``governed`` are the groups that policies name now. The things of the others are listed and counted
-    where no policy governs them, each once; the inventory must know the things of the governed groups.
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    commit: str | None = None
+    committed_at: datetime | None = None
+    resumed: Mapping[str, datetime] = field(default_factory=dict)
+
+
+def read_record(session: AwsSession) -> tuple[Record, int] | None:
+    """The record and its version, None where there is none; FleetError where it is damaged.
+
+    Read before anything else of a look: whoever makes jobs on the strength of that look proves with the version
+    that nobody else has made any since.
     """
     answer = session.find("iot", "DescribeThingGroup", thingGroupName=RECORD_GROUP)
     if answer is None:
         return None
     properties = answer.get("thingGroupProperties", {})
-    sizes, commit = decode(properties.get("attributePayload", {}).get("attributes", {}))
+    return decode(properties.get("attributePayload", {}).get("attributes", {})), int(answer["version"])
+
+
+def baseline_of(
+    found: tuple[Record, int] | None, session: AwsSession, connection: sqlite3.Connection, governed: frozenset[str]
+) -> Baseline | None:
+    """The baseline that the record gives.
+
+    ``governed`` are the groups that policies name now. The things of the others are listed and counted
+    where no policy governs them, each once; the inventory must know the things of the governed groups.
+    """
+    if found is None:
+        return None
+    record, version = found
     ungoverned: dict[str, int] = {}
     seen: set[str] = set()
-    for group in sorted(set(sizes) - governed):
-        found = _things(session, group)
-        if found is not None:  # a group that is gone as well cannot be asked: what was recorded stands
-            fresh = {thing for thing in found if thing not in seen and not _is_governed(connection, thing)}
+    for group in sorted(set(record.sizes) - governed):
+        things = _things(session, group)
+        if things is not None:  # a group that is gone as well cannot be asked: what was recorded stands
+            fresh = {thing for thing in things if thing not in seen and not _is_governed(connection, thing)}
             ungoverned[group] = len(fresh)
             seen |= fresh
-    return Baseline(sizes, ungoverned, commit)
+    return Baseline(record.sizes, ungoverned, record.commit, record.committed_at, record.resumed, version)
 
 
-def encode(sizes: Mapping[str, int], commit: str | None) -> dict[str, str]:
+def encode(record: Record) -> dict[str, str]:
     """The record's attributes; FleetError where there are more groups than a thing group can name."""
+    groups = _packed(_GROUPS, (f"{group}/{size}" for group, size in sorted(record.sizes.items())))
+    resumed = _packed(_RESUMED, (f"{name}/{int(at.timestamp())}" for name, at in sorted(record.resumed.items())))
+    if len(groups) + len(resumed) > MAX_ATTRIBUTES - _OTHERS:
+        raise FleetError(
+            f"the policies name {len(record.sizes):,} thing groups, more than the record of what is governed can hold",
+            "let policies govern parent groups: an account runs about a hundred jobs at once",
+        )
+    others = {
+        _COMMIT: record.commit,
+        _COMMITTED: str(int(record.committed_at.timestamp())) if record.committed_at else None,
+    }
+    return groups | resumed | {name: value for name, value in others.items() if value}
+
+
+def decode(attributes: Mapping[str, str]) -> Record:
+    """The record that the attributes hold; FleetError where someone else wrote there."""
+    sizes = dict(_entries(attributes, _GROUPS, "GROUP/SIZE"))
+    resumed = {name: _instant(number) for name, number in _entries(attributes, _RESUMED, "POLICY/SECONDS")}
+    committed = attributes.get(_COMMITTED, "")
+    return Record(
+        sizes, attributes.get(_COMMIT), _instant(int(committed)) if _SECONDS.fullmatch(committed) else None, resumed
+    )
+
+
+def _packed(prefix: str, entries: Iterable[str]) -> dict[str, str]:
+    """As many entries to an attribute as fit."""
     values = [""]
-    for group, size in sorted(sizes.items()):
-        entry = f"{group}/{size}"
+    for entry in entries:
         if len(values[-1]) + len(entry) >= MAX_VALUE:
             values.append("")
         values[-1] += f",{entry}" if values[-1] else entry
-    if len(values) >= MAX_ATTRIBUTES:
-        raise FleetError(
-            f"the policies name {len(sizes):,} thing groups, more than the record of what is governed can hold",
-            "let policies govern parent groups: an account runs about a hundred jobs at once",
-        )
-    attributes = {f"{_GROUPS}{number}": value for number, value in enumerate(values, 1) if value}
-    return attributes | ({_COMMIT: commit} if commit else {}) or {_NOTHING: "governed"}
+    return {f"{prefix}{number}": value for number, value in enumerate(values, 1) if value}
 
 
-def decode(attributes: Mapping[str, str]) -> tuple[dict[str, int], str | None]:
-    """Sizes by group, and the commit; FleetError where someone else wrote there."""
-    if not attributes:
-        raise _damaged("it has no attributes")
-    sizes: dict[str, int] = {}
+def _entries(attributes: Mapping[str, str], prefix: str, shape: str) -> Iterator[tuple[str, int]]:
     for name, value in attributes.items():
-        if not name.startswith(_GROUPS):
+        if not name.startswith(prefix):
             continue
         for entry in value.split(","):
             match = _ENTRY.fullmatch(entry)
             if match is None:
-                raise _damaged(f"its attribute {name} has {entry!r}, expected GROUP/SIZE")
-            sizes[match[1]] = int(match[2])
-    return sizes, attributes.get(_COMMIT)
+                raise FleetError(
+                    f"thing group {RECORD_GROUP} is damaged: its attribute {name} has {entry!r}, expected {shape}",
+                    f"find out who changed it, then aws iot delete-thing-group --thing-group-name {RECORD_GROUP}; the "
+                    "next apply makes it anew, but cannot tell whether the desired state has shrunk meanwhile",
+                )
+            yield match[1], int(match[2])
 
 
-def _damaged(how: str) -> FleetError:
-    return FleetError(
-        f"thing group {RECORD_GROUP} is damaged: {how}",
-        f"find out who changed it, then aws iot delete-thing-group --thing-group-name {RECORD_GROUP}; the "
-        "next apply makes it anew, but cannot tell whether the desired state has shrunk meanwhile",
-    )
+def _instant(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _things(session: AwsSession, group: str) -> Iterator[str] | None:

@@ -18,7 +18,7 @@ from controller.errors import FleetError
 from controller.fleet.authorities import IssuerKey, fetch_issuer
 from controller.fleet.aws import AwsSession
 from controller.fleet.backend import is_stock_backend, read_deployment
-from controller.fleet.baseline import read_baseline
+from controller.fleet.baseline import baseline_of, read_record
 from controller.fleet.database import Database
 from controller.fleet.health import HealthReader
 from controller.fleet.inventory import Inventory
@@ -55,6 +55,7 @@ def refresh(
     database = inventory.database
     with inventory.only_writer():
         inventory.bind(desired.fleet, endpoint)
+        record = read_record(session)
         group_arns = _group_arns(session, desired)
         is_stock = options.backend == "ask" and is_stock_backend(session)
         is_ours = options.backend == "ask" and not is_stock
@@ -70,7 +71,7 @@ def refresh(
         with database.transaction() as connection:
             connection.execute("UPDATE binding SET refreshed_at = ?", (now.timestamp(),))
     with database.snapshot() as connection:
-        baseline = read_baseline(session, connection, frozenset(group_arns))
+        baseline = baseline_of(record, session, connection, frozenset(group_arns))
         state = _state(connection, now, group_arns, baseline, is_stock=is_stock)
         return replace(state, deployment=deployment, deployment_unknown=unknown)
 

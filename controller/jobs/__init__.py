@@ -8,6 +8,7 @@ from .apply import AppliedJob, ApplyResult, JobFate, apply
 from .cohorts import sweep_cohorts
 from .follow import DeviceOutcome, FollowResult, Pace, follow
 from .iot_jobs import IotJobs, JobView
+from .ledger import Ledger
 from .preflight import check_plan
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "IotJobs",
     "JobFate",
     "JobView",
+    "Ledger",
     "Pace",
     "apply",
     "check_plan",

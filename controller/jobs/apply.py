@@ -17,12 +17,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from controller.errors import FleetError
-from controller.fleet.baseline import RECORD_DESCRIPTION, RECORD_GROUP, decode, encode
 from controller.reconcile.plan import JobStep, Plan, PlannedJob, TargetKind
 
+from .admission import left_out
 from .cohorts import fill_cohort, sweep_cohorts
 from .iot_jobs import IotJobs
-from .recheck import changed_devices
+from .ledger import Ledger, OvertakenError
 from .requests import MAX_TARGETS, describe, job_request, tags
 
 Progress = Callable[[str, int, int], None]
@@ -59,6 +59,7 @@ class ApplyResult:
     jobs: tuple[AppliedJob, ...] = ()
     steps: tuple[JobStep, ...] = ()
     removed_cohorts: tuple[str, ...] = ()
+    is_overtaken: bool = False  # another run made jobs meanwhile: what is missing is left to a new look
 
     @property
     def created(self) -> tuple[AppliedJob, ...]:
@@ -72,37 +73,32 @@ class ApplyResult:
         return tuple(applied.job.job_id for applied in self.jobs if applied.fate in fates)
 
 
-def apply(plan: Plan, iot: IotJobs, now: datetime, progress: Progress | None = None) -> ApplyResult:
+def apply(
+    plan: Plan, iot: IotJobs, now: datetime, progress: Progress | None = None, *, ledger: Ledger | None = None
+) -> ApplyResult:
     """Do what the plan says; refusals and overrides are the caller's to check.
 
-    Raises FleetError where AWS refuses, or a job of a planned id does something else.
+    ``ledger`` is the record as the look that the plan is made of found it. Raises FleetError where AWS refuses,
+    or a job of a planned id does something else.
     """
     tell = progress or (lambda _phase, _done, _total: None)
-    for step in plan.steps:
-        _take(step, iot)
-    applied = []
-    for number, job in enumerate(plan.jobs):
-        tell("making jobs", number, len(plan.jobs))
-        applied.append(_apply_job(plan, job, iot))
+    ledger = ledger or Ledger.opened_now(iot)
+    applied: list[AppliedJob] = []
+    try:
+        if plan.jobs or plan.steps or plan.resumed:
+            ledger.claim(plan)
+        for step in plan.steps:
+            _take(step, iot)
+        for number, job in enumerate(plan.jobs):
+            tell("making jobs", number, len(plan.jobs))
+            applied.append(_apply_job(plan, job, iot, ledger))
+    except OvertakenError:
+        return ApplyResult(tuple(applied), plan.steps if applied else (), is_overtaken=True)
     tell("making jobs", len(plan.jobs), len(plan.jobs))
     keep = frozenset(job.job_id for job in plan.jobs)
     removed = sweep_cohorts(iot, now, keep)
-    _record(plan, iot)
+    ledger.close(plan)
     return ApplyResult(tuple(applied), plan.steps, removed)
-
-
-def _record(plan: Plan, iot: IotJobs) -> None:
-    """Note what is governed from now on, where that has changed.
-
-    Last of all: a run that dies before has its guardrails asked again. Who is overtaken by another
-    run leaves that run's record; the next run compares with it.
-    """
-    attributes = encode(plan.group_sizes, plan.commit)
-    found = iot.group_attributes(RECORD_GROUP)
-    if found is None:
-        iot.write_group(RECORD_GROUP, RECORD_DESCRIPTION, attributes, None)
-    elif decode(found[0])[0] != plan.group_sizes:
-        iot.write_group(RECORD_GROUP, RECORD_DESCRIPTION, attributes, found[1])
 
 
 def _take(step: JobStep, iot: IotJobs) -> None:
@@ -117,18 +113,22 @@ def _take(step: JobStep, iot: IotJobs) -> None:
         )
 
 
-def _apply_job(plan: Plan, job: PlannedJob, iot: IotJobs) -> AppliedJob:
+def _apply_job(plan: Plan, job: PlannedJob, iot: IotJobs, ledger: Ledger) -> AppliedJob:
     existing = iot.job(job.job_id)
     if existing is not None and (existing.has_ended or not job.is_standing):
         _require_same(job, iot, existing.targets)
         return AppliedJob(job, JobFate.ENDED if existing.has_ended else JobFate.ADOPTED, {})
     # Who waits in a standing job already may be rotating in it just now: only newcomers are asked.
     waiting = iot.group_members(job.job_id) if existing is not None else frozenset()
-    skipped = changed_devices(tuple(device for device in job.devices if device.name not in waiting), iot)
+    skipped = left_out(tuple(device for device in job.devices if device.name not in waiting), job.job_id, iot)
     things = [*(device.name for device in job.devices if device.name not in skipped), *job.stays]
     if not things:
         return AppliedJob(job, JobFate.EMPTY, skipped)
+    if existing is not None:
+        ledger.claim(plan)  # who joins the group of a standing job is asked at once
     targets = _targets(plan, job, things, iot)
+    if existing is None:
+        ledger.claim(plan)
     if existing is None and iot.create_job(job_request(plan, job, targets)):
         return AppliedJob(job, JobFate.CREATED, skipped)
     _require_same(job, iot, targets)  # made by another run, a moment ago, or a standing job

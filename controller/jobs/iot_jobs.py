@@ -6,6 +6,7 @@ session's. Repeating any of them is harmless.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,14 +17,17 @@ from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.refresh import current_certificates
 from controller.reconcile.device import AttachmentType, execution_status
+from controller.reconcile.job_ids import parse_job_id
 from controller.reconcile.wording import one_line
+from protocol.job_document import is_rotation
 from protocol.messages import ExecutionStatus
 from protocol.names import FAILURE_REASON_KEY
 
 WORKERS = 8  # calls under way at once, below botocore's pool of connections
 _MAX_COMMENT = 2028  # characters
 _EXISTS = "ResourceAlreadyExistsException"
-_OVERTAKEN = frozenset({_EXISTS, "VersionConflictException"})
+_OVERTAKEN = frozenset({_EXISTS, "VersionConflictException", "ResourceNotFoundException"})
+_FIRST_VERSION = 1  # of a thing group that was just made
 ENDED = frozenset({"COMPLETED", "CANCELED", "DELETION_IN_PROGRESS"})
 
 T = TypeVar("T")
@@ -139,21 +143,22 @@ class IotJobs:
         payload = answer.get("thingGroupProperties", {}).get("attributePayload", {})
         return payload.get("attributes", {}), answer["version"]
 
-    def write_group(self, group: str, description: str, attributes: Mapping[str, str], version: int | None) -> bool:
-        """Make a group (version None), or replace that version of it; False where another run was faster."""
+    def write_group(
+        self, group: str, description: str, attributes: Mapping[str, str], version: int | None
+    ) -> int | None:
+        """Make a group (version None), or replace that version; gives the new one, None where another was faster."""
         payload = {"attributes": dict(attributes), "merge": False}
         properties = {"thingGroupDescription": description, "attributePayload": payload}
         try:
             if version is None:
                 self._call("CreateThingGroup", thingGroupName=group, thingGroupProperties=properties)
-            else:
-                parameters = {"thingGroupProperties": properties, "expectedVersion": version}
-                self._call("UpdateThingGroup", thingGroupName=group, **parameters)
+                return _FIRST_VERSION
+            parameters = {"thingGroupProperties": properties, "expectedVersion": version}
+            return int(self._call("UpdateThingGroup", thingGroupName=group, **parameters)["version"])
         except AwsCallError as error:
             if error.code not in _OVERTAKEN:
                 raise
-            return False
-        return True
+            return None
 
     def delete_group(self, group: str) -> None:
         """Remove a thing group; its things stay. Harmless where it is gone."""
@@ -176,6 +181,23 @@ class IotJobs:
             job.get("reasonCode"),
             job.get("targetSelection") == "CONTINUOUS",
         )
+
+    def in_flight(self) -> dict[str, str]:
+        """The job in which each device rotates at this moment, or is asked to, by thing; whoever made the job."""
+        found: dict[str, str] = {}
+        for job in list(self._list("ListJobs", "jobs", status="IN_PROGRESS")):
+            job_id = job["jobId"]
+            if parse_job_id(job_id) or self._is_rotation(job_id):
+                asked = (thing for thing, status in self.executions(job_id) if not status.is_terminal)
+                found |= dict.fromkeys(asked, job_id)
+        return found
+
+    def _is_rotation(self, job_id: str) -> bool:
+        answer = self._session.find("iot", "GetJobDocument", jobId=job_id) or {}
+        try:
+            return is_rotation(json.loads(answer.get("document", "")))
+        except ValueError:
+            return False
 
     def job_document(self, job_id: str) -> str:
         """A job's document, as JSON text."""

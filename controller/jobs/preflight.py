@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from controller.errors import PlanError
-from controller.reconcile.plan import Plan
+from controller.reconcile.given import require_own
+from controller.reconcile.plan import VALID_FOR, Plan
 from controller.reconcile.policy import DesiredState
 
-OLD_AFTER = timedelta(hours=24)
 
-
-def check_plan(plan: Plan, desired: DesiredState, now: datetime) -> tuple[str, ...]:
-    """Raise PlanError unless the plan is for this fleet at this commit; returns warnings, as sentences."""
+def check_plan(plan: Plan, desired: DesiredState, now: datetime) -> None:
+    """Raise PlanError unless the plan is for this fleet at this commit, and has not ended."""
     fleet = desired.fleet
     for what, planned, found in (
         ("fleet", plan.fleet, fleet.name),
@@ -29,16 +28,16 @@ def check_plan(plan: Plan, desired: DesiredState, now: datetime) -> tuple[str, .
             f"the plan was made from commit {_short(plan.commit)}, the desired state is at {_short(desired.commit)}",
             f"plan again, or apply what was planned with --ref {_short(plan.commit)}",
         )
+    require_own(plan, desired)
     age = now - plan.created_at
     if age < -timedelta(minutes=5):
         raise PlanError(
             f"the plan was made at {plan.created_at:%Y-%m-%d %H:%M}Z, which is after now ({now:%Y-%m-%d %H:%M}Z)",
             "set this machine's clock, or plan again",
         )
-    if age > OLD_AFTER:
-        hours = int(age.total_seconds() // 3600)
-        return (f"the plan is {hours} hours old; devices that changed since then are skipped",)
-    return ()
+    ends = min(plan.valid_until or plan.created_at, plan.created_at + VALID_FOR)
+    if now > ends:
+        raise PlanError(f"the plan ended at {ends:%Y-%m-%d %H:%M}Z", "plan again: the fleet has gone on since")
 
 
 def _short(commit: str | None) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from controller.fleet import ActAs, AwsSession, Inventory, refresh
-from controller.jobs import ApplyResult, IotJobs, apply
+from controller.jobs import ApplyResult, IotJobs, Ledger, apply
 from controller.reconcile.assess import assess_fleet
 from controller.reconcile.device import FleetState
 from controller.reconcile.planner import make_plan
@@ -69,7 +69,8 @@ class Reconciler:
             result = self._apply(report, session)
         except OutOfTimeError as error:
             return FleetRun(fleet.name, report, None, str(error), is_kept, session.calls.total())
-        return FleetRun(fleet.name, report, result, None, is_kept, session.calls.total())
+        overtaken = "another run made jobs meanwhile" if result is not None and result.is_overtaken else None
+        return FleetRun(fleet.name, report, result, overtaken, is_kept, session.calls.total())
 
     def _plan(self, desired: DesiredState, state: FleetState, inventory: Inventory) -> FleetReport:
         tally = Tally(desired, self._now)
@@ -85,4 +86,5 @@ class Reconciler:
         plan = report.plan
         if plan is None or plan.refusals:
             return None
-        return apply(plan, IotJobs(session), self._now, self._budget.tell)
+        iot = IotJobs(session)
+        return apply(plan, iot, self._now, self._budget.tell, ledger=Ledger(iot, report.state.baseline))

@@ -11,6 +11,7 @@ from .finding import Assessment, Finding, Health, Outcome, Reason, Sync
 from .governance import Governance, Tie, taints
 from .overrides import NO_OVERRIDES
 from .result import Result, held_by
+from .rotated import in_vain, last_rotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -83,7 +84,11 @@ def _outlook(case: Case) -> dict[str, Any]:
     if not case.demands or certificate is None or certificate.key_type is None:
         return {}
     result = None if case.governance.is_stock else case.result
-    return {"holds": held_by(certificate), "result": result if isinstance(result, Result) else None}
+    return {
+        "holds": held_by(certificate),
+        "result": result if isinstance(result, Result) else None,
+        "is_in_vain": in_vain(case, last_rotation(case)) is not None,
+    }
 
 
 def find(case: Case) -> tuple[Finding, ...]:

@@ -66,7 +66,8 @@ def rotation_ineffective(case: Case) -> Finding | None:
     """It was rotated under this very rule, and what was to be put right is not."""
     last = last_rotation(case)
     demand = in_vain(case, last)
-    if last is None or demand is None or case.is_tried_again or case.policy.name in case.governance.overrides.resume:
+    resumed = case.governance.resumed_at(case.policy.name)
+    if last is None or demand is None or case.is_tried_again or (resumed and last.last_updated_at <= resumed):
         return None
     return blocked(
         Reason.ROTATION_INEFFECTIVE,

@@ -134,6 +134,9 @@ class Baseline:
     group_sizes: Mapping[str, int]  # things in each group that a policy named
     ungoverned: Mapping[str, int] = field(default_factory=dict)  # of the groups that none names now: things left over
     commit: str | None = None  # that was applied
+    committed_at: datetime | None = None  # of that commit, or when it was applied if its date was still to come
+    resumed: Mapping[str, datetime] = field(default_factory=dict)  # by policy: what failed until then was looked at
+    version: int | None = None  # of the record when this was read: whoever writes it next must have seen it
 
 
 @dataclass(frozen=True, slots=True)

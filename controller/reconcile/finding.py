@@ -122,6 +122,7 @@ class Assessment:
     component_version: str | None = None
     holds: Holding | None = None  # of a device with demands: what it holds, and what a rotation makes of that
     result: Result | None = None  # None: not known, or whatever a stock backend makes
+    is_in_vain: bool = False  # it was rotated as asked, and is no nearer to its policy
 
     @property
     def outcome(self) -> Outcome | None:

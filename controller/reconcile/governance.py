@@ -89,6 +89,12 @@ class Governance:
             found = governed.results[key] = result_of(certificate, governed.policy, self.desired, self.state.deployment)
         return found
 
+    def resumed_at(self, policy: str) -> datetime | None:
+        """Until when a person has looked at what failed under the policy, and lets its rollout go on."""
+        if policy in self.overrides.resume:
+            return self.now
+        return self.state.baseline.resumed.get(policy) if self.state.baseline else None
+
     def waiver_of(self, device: str) -> Waiver | None:
         """The waiver in force for the device; where there are several, the one that lasts longest."""
         return self._waivers.get(device)

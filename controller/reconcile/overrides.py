@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _PERCENTS = {"maxChangePercent": "max_change_percent", "groupChangePercent": "group_change_percent"}
 _COUNTS = {"lateDevices": "late_devices", "orphans": "orphans"}
-_NAMES = {"resume": "POLICY", "again": "DEVICE", "deployment": "AUTHORITY", "result": "POLICY"}
+_NAMES = {"resume": "POLICY", "again": "DEVICE", "deployment": "AUTHORITY", "result": "POLICY", "older": "COMMIT"}
 
 ALLOWED = ", ".join(
     [f"{name}=PERCENT" for name in _PERCENTS]
@@ -32,6 +32,7 @@ class Overrides:
     resume: frozenset[str] = frozenset()  # policies whose halted wave is tried again
     deployment: frozenset[str] = frozenset()  # authorities that may be deployed otherwise than git says
     result: frozenset[str] = frozenset()  # policies whose devices may become whatever a stock backend makes of them
+    older: frozenset[str] = frozenset()  # commits that may be applied although a later one was
     again: frozenset[str] = frozenset()  # devices that are tried again now, whatever came of it before
 
 

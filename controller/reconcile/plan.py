@@ -8,7 +8,7 @@ its reader from the annotations here: their types must be importable at run time
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from protocol.job_document import JobDocument
@@ -17,7 +17,8 @@ from .finding import Reason
 from .policy import Rollout
 from .result import Transition
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+VALID_FOR = timedelta(days=3)  # long enough for a reviewer's weekend
 
 
 class TargetKind(StrEnum):
@@ -157,3 +158,6 @@ class Plan:
     waves: tuple[WaveReport, ...] = ()
     incidents: tuple[IncidentReport, ...] = ()
     notices: tuple[str, ...] = ()  # what the plan could not be made with, as sentences
+    valid_until: datetime | None = None  # a plan file is good for nothing after that
+    committed_at: datetime | None = None  # of the commit, or the moment of planning where its date is still to come
+    resumed: tuple[str, ...] = ()  # policies whose rollout a person tries again with this plan

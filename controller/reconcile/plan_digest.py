@@ -26,6 +26,7 @@ def digest_of(plan: Plan) -> str:
 
 def _lines(plan: Plan) -> Iterator[str]:
     yield repr(("plan", plan.fleet, plan.account, plan.region, plan.commit))
+    yield repr(("resumed", plan.resumed))
     yield repr(sorted(plan.group_sizes.items()))
     for job in plan.jobs:
         yield from _job_lines(job)

@@ -16,9 +16,10 @@ from .governance import Governance
 from .guardrails import Change, too_late, too_much_at_once
 from .incidents import report_incidents
 from .job_ids import parse_job_id
+from .older import goes_back
 from .orphans import NO_BASELINE, LostJobs, lost_jobs, orphans
 from .overrides import NO_OVERRIDES, Overrides
-from .plan import JobStep, Plan, Refusal, WaveStatus
+from .plan import VALID_FOR, JobStep, Plan, Refusal, WaveStatus
 from .plan_digest import digest_of
 from .policy_plan import plan_policy
 from .rollout import is_open, read_rollout
@@ -44,8 +45,13 @@ def make_plan(
     now: datetime,
     *,
     overrides: Overrides = NO_OVERRIDES,
+    is_behind: bool | None = None,
+    permitted: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan one fleet. ``assessments`` are those of ``assess_fleet`` for the same state and moment.
+
+    ``is_behind`` is what git says of this commit and the one applied last (see ``older``). ``permitted`` are the
+    devices, with their certificates, among which the plan may choose: those of a plan that was made before.
 
     The stream is read once, and only devices that matter to a job are kept. A plan with refusals is
     complete all the same, so that a report can show what was refused.
@@ -55,9 +61,7 @@ def make_plan(
     lost = lost_jobs(desired, state)
     tally = tally_of(lost.watch(assessments), governance, rollouts)
     plans = {
-        name: plan_policy(
-            governed, rollouts[name], tally.policies[name], governance, is_resumed=name in overrides.resume
-        )
+        name: plan_policy(governed, rollouts[name], tally.policies[name], governance, permitted)
         for name, governed in governance.policies.items()
     }
     plan = Plan(
@@ -68,12 +72,15 @@ def make_plan(
         created_at=now,
         jobs=tuple(job for plan in plans.values() for job in plan.jobs),
         steps=(*_forgotten(governance), *(step for plan in plans.values() for step in plan.steps)),
-        refusals=_refusals(governance, tally, plans, overrides, lost),
+        refusals=_refusals(governance, tally, plans, lost, is_behind=is_behind),
         policies=tuple(tally.policies[name].summary(name) for name in plans),
         digest="",
         group_sizes=dict(sorted(state.group_sizes.items())),
         notices=_notices(state),
         waves=tuple(plan.report for plan in plans.values()),
+        valid_until=now + VALID_FOR,
+        committed_at=min(desired.committed_at, now) if desired.committed_at else None,
+        resumed=tuple(sorted(overrides.resume & plans.keys())),
         incidents=report_incidents(tally, governance, {name: plan.waves_done for name, plan in plans.items()}),
     )
     return replace(plan, digest=digest_of(plan))
@@ -114,12 +121,14 @@ def _refusals(
     governance: Governance,
     tally: FleetTally,
     plans: Mapping[str, PolicyPlan],
-    overrides: Overrides,
     lost: LostJobs,
+    *,
+    is_behind: bool | None,
 ) -> tuple[Refusal, ...]:
-    guardrails = governance.desired.fleet.guardrails
+    guardrails, overrides = governance.desired.fleet.guardrails, governance.overrides
     desired, state = governance.desired, governance.state
-    found: list[Refusal | None] = [*departures(desired, state, overrides), orphans(desired, state, lost, overrides)]
+    found: list[Refusal | None] = [goes_back(desired, state, overrides, is_behind=is_behind)]
+    found += [*departures(desired, state, overrides), orphans(desired, state, lost, overrides)]
     changes = [_change(name, tally, plan) for name, plan in plans.items()]
     whole = Change(
         policy=None,

@@ -235,4 +235,5 @@ class DesiredState:
     waivers: tuple[Waiver, ...] = ()
     incidents: tuple[Incident, ...] = ()
     commit: str | None = None  # full hash; None outside a repository
+    committed_at: datetime | None = None
     is_dirty: bool = False  # the documents differ from that commit

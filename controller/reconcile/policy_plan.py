@@ -20,7 +20,7 @@ from .waves import next_opening
 from .wording import count_text, instant_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from .device import FleetState, RotationJob
@@ -60,9 +60,13 @@ class PolicyPlan:
 
 
 def plan_policy(
-    governed: Governed, rollout: Rollout, tally: PolicyTally, governance: Governance, *, is_resumed: bool
+    governed: Governed,
+    rollout: Rollout,
+    tally: PolicyTally,
+    governance: Governance,
+    permitted: Mapping[str, str] | None = None,
 ) -> PolicyPlan:
-    """Plan one policy; guardrails are the caller's."""
+    """Plan one policy; guardrails are the caller's, and ``permitted`` is as in ``make_plan``."""
     policy, now = governed.policy, governance.now
     steps = [
         JobStep(job.job_id, "cancel", "the policy's certificate rule has changed since") for job in rollout.retired
@@ -81,7 +85,10 @@ def plan_policy(
         rollout = _without(rollout, shut)
     candidates = sorted(tally.candidates, key=order_of)
     stragglers, fresh = _split(candidates, rollout, governed, now)
-    opening = _opening(governed, rollout, tally, fresh, now, is_resumed=is_resumed)
+    if permitted is not None:
+        stragglers = [a for a in stragglers if permitted.get(a.device) == a.certificate_id]
+        fresh = [a for a in fresh if permitted.get(a.device) == a.certificate_id]
+    opening = _opening(governed, rollout, tally, fresh, governance)
     if opening.status is WaveStatus.HALTED:
         steps += _cancel(_asking(rollout), "the rollout has halted: nobody is asked until a person has looked")
         report = _report(opening, governed, len(candidates), 0, rollout)
@@ -177,19 +184,17 @@ def _opening(
     rollout: Rollout,
     tally: PolicyTally,
     fresh: list[Assessment],
-    now: datetime,
-    *,
-    is_resumed: bool,
+    governance: Governance,
 ) -> Opening:
     deadlines = [a.timing.deadline for a in fresh if a.timing and a.timing.is_urgent and a.timing.deadline]
     return next_opening(
         governed.policy,
         rollout,
         tally.governed,
-        now,
+        governance.now,
         tally.members,
         deadline=min(deadlines, default=None),
-        is_resumed=is_resumed,
+        resumed=governance.resumed_at(governed.policy.name),
     )
 
 

@@ -43,22 +43,25 @@ class Rollout:
         jobs = [job for wave in self.waves.values() for job in wave]
         return frozenset(n for job in (*jobs, *self.standing) for n in job.executions)
 
-    def outcomes(self, wave: int, since: datetime | None = None) -> dict[str, DeviceExecution]:
+    def outcomes(
+        self, wave: int, since: datetime | None = None, resumed: datetime | None = None
+    ) -> dict[str, DeviceExecution]:
         """The last word on each device of the wave: its latest ended execution, in wave or standing job.
 
         A device that was asked and has not answered yet is here with what it is doing. ``since`` leaves
-        jobs out that were made before.
+        jobs out that were made before; a failure until ``resumed``, at which a person has looked, gives way to
+        whatever the device was asked since.
         """
         latest: dict[str, DeviceExecution] = {}
         for job in self.waves.get(wave, ()):
             if since is not None and job.created_at < since:
                 continue
             for name, execution in job.executions.items():
-                latest[name] = _later(latest.get(name), execution)
+                latest[name] = _later(latest.get(name), execution, resumed)
         for job in self.standing:
             for name, execution in job.executions.items():
                 if name in latest:
-                    latest[name] = _later(latest[name], execution)
+                    latest[name] = _later(latest[name], execution, resumed)
         return latest
 
     def first_asked(self, since: Mapping[str, datetime]) -> dict[str, datetime]:
@@ -134,11 +137,16 @@ def open_executions(job: RotationJob) -> dict[str, DeviceExecution]:
     }
 
 
-def _later(one: DeviceExecution | None, other: DeviceExecution) -> DeviceExecution:
+def _later(one: DeviceExecution | None, other: DeviceExecution, resumed: datetime | None) -> DeviceExecution:
     """What counts of two executions of a device: answers before none, then the later."""
     if one is None:
         return other
-    return max(one, other, key=lambda e: (_has_answer(e), e.queued_at, e.last_updated_at))
+
+    def rank(execution: DeviceExecution) -> tuple[bool, datetime, datetime]:
+        counts = _has_answer(execution) and not (resumed is not None and execution.last_updated_at <= resumed)
+        return counts, execution.queued_at, execution.last_updated_at
+
+    return max(one, other, key=rank)
 
 
 def _has_answer(execution: DeviceExecution) -> bool:

@@ -147,7 +147,7 @@ class Course:
         for assessment in self._live.values():
             tally.add(assessment)
         rollout = read_rollout(self.policy.name, governed.family, self.fleet.jobs.values())
-        plan = plan_policy(governed, rollout, tally, governance, is_resumed=False)
+        plan = plan_policy(governed, rollout, tally, governance)
         self._carry_out(plan, tally, now)
         self._is_first = False
         self.halted = (self.halted or now) if plan.report.status is WaveStatus.HALTED else None

@@ -47,6 +47,7 @@ class Evidence:
     ended_at: datetime | None = None  # when the last healthy one was done
     by_type: tuple[tuple[FailureType, int], ...] = ()
     in_vain: int = 0  # of the lost: rotated as asked, and no nearer to the policy
+    owed: frozenset[str] = frozenset()  # failed before a person resumed the rollout, and not tried again yet
 
     @property
     def answered(self) -> int:
@@ -95,22 +96,30 @@ def gather(
     devices: Mapping[str, Assessment],
     *,
     deadline: datetime | None = None,
+    resumed: datetime | None = None,
 ) -> Evidence:
     """Count how the wave's devices fared; a device that has left the fleet is not counted.
 
-    ``deadline`` may shorten how long the wave waits for devices that do not answer.
+    ``deadline`` may shorten how long the wave waits for devices that do not answer; what failed until
+    ``resumed`` is not counted.
     """
     counts = dict.fromkeys(("healthy", "failed", "lost", "silent", "pending"), 0)
     kinds: dict[FailureType, int] = {}
     ended_at: datetime | None = None
     in_vain = 0
-    for name, execution in rollout.outcomes(wave, _judged_since(rollout, wave, policy)).items():
+    owed: list[str] = []
+    for name, execution in rollout.outcomes(wave, _judged_since(rollout, wave, policy), resumed).items():
         device = devices.get(name)
         if device is None:
             continue
         kind = _fate(execution, device, now, patience(policy, wave, execution.queued_at, deadline))
+        if kind in {"failed", "lost"} and resumed is not None and execution.last_updated_at <= resumed:
+            # A person has looked at it. Who can be tried again comes before anybody else is reached.
+            kind = "silent"
+            if device.outcome is Outcome.ROTATE or device.outcome is Outcome.WAITING:
+                owed.append(name)
         counts[kind] += 1
-        in_vain += kind == "lost" and is_in_vain(device)
+        in_vain += kind == "lost" and device.is_in_vain
         if kind == "healthy":
             ended_at = max(ended_at or execution.last_updated_at, execution.last_updated_at)
         if kind == "failed":
@@ -118,7 +127,9 @@ def gather(
             kinds[failure] = kinds.get(failure, 0) + 1
     if any(is_open(job) and not job.executions for job in rollout.waves.get(wave, ())):
         counts["pending"] += 1  # just made: AWS IoT has not listed its executions yet
-    return Evidence(**counts, ended_at=ended_at, by_type=tuple(sorted(kinds.items())), in_vain=in_vain)
+    return Evidence(
+        **counts, ended_at=ended_at, by_type=tuple(sorted(kinds.items())), in_vain=in_vain, owed=frozenset(owed)
+    )
 
 
 def _judged_since(rollout: Rollout, wave: int, policy: Policy) -> datetime | None:
@@ -150,13 +161,14 @@ def next_opening(
     devices: Mapping[str, Assessment],
     *,
     deadline: datetime | None = None,
-    is_resumed: bool = False,
+    resumed: datetime | None = None,
 ) -> Opening:
     """What may start now under the policy.
 
     ``devices`` must hold an assessment for every device in the rollout's jobs that is still in the
     fleet; ``deadline`` is the earliest of the urgent devices that wait: it may shorten a soak, and the
-    time for which a wave is held by devices that do not answer.
+    time for which a wave is held by devices that do not answer; ``resumed`` is until when a person has looked
+    at what failed.
     """
     of = len(policy.rollout.waves)
     sizes = cumulative_sizes(policy.rollout.waves, governed)
@@ -164,10 +176,14 @@ def next_opening(
     if reached == 0:
         return Opening(1, WaveStatus.OPEN, f"wave 1 of {of} reaches {count_text(sizes[0], 'device')}", sizes[0])
     last = Opening(of, WaveStatus.OPEN, f"wave {of} of {of} is open to every device", governed)
-    evidence = gather(rollout, reached, policy, now, devices, deadline=deadline)
+    evidence = gather(rollout, reached, policy, now, devices, deadline=deadline, resumed=resumed)
     why = _why_halted(evidence, policy)
-    if why is not None and not is_resumed:
+    if why is not None:
         return _halted(policy, reached, of, why)
+    if evidence.owed:
+        tried = count_text(len(evidence.owed), "device")
+        message = f"wave {reached} of {of} was resumed: {tried} that had failed come before any other"
+        return Opening(reached, WaveStatus.OPEN, message, len(evidence.owed), only=evidence.owed)
     if reached == of:
         return last
     if evidence.pending:
@@ -267,7 +283,10 @@ def _unhealthy(policy: Policy, wave: int, of: int, evidence: Evidence, members: 
         f"{evidence.lost} reported success and are not seen with the new certificate; fewer than "
         f"{percent_text(failure_limit(policy))} % may fail"
     )
-    remedy = "failed devices are tried again after their backoff; look at those that keep failing, or waive them"
+    remedy = (
+        "failed devices are tried again after their backoff; look at those that keep failing: replace their "
+        f"certificate by hand, waive them, or let others take their place with --override resume={policy.name}"
+    )
     return Opening(wave, WaveStatus.UNHEALTHY, message, len(members), only=members, remedy=remedy)
 
 
@@ -276,7 +295,7 @@ def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: 
     if execution.status is ExecutionStatus.SUCCEEDED:
         return "healthy" if _shows_rotation(execution, device) else "lost"
     if execution.status in FAILED:
-        return "silent" if _is_forgiven(execution, device) else "failed"
+        return "silent" if _is_forgiven(execution, device) or _is_settled(execution, device) else "failed"
     if execution.status is ExecutionStatus.IN_PROGRESS:
         return "pending"
     if execution.status is ExecutionStatus.QUEUED and now - execution.queued_at < limit:
@@ -284,9 +303,11 @@ def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: 
     return "silent"
 
 
-def is_in_vain(device: Assessment) -> bool:
-    """Whether the device was rotated as asked and is no nearer to its policy."""
-    return any(finding.reason is Reason.ROTATION_INEFFECTIVE for finding in device.findings)
+def _is_settled(execution: DeviceExecution, device: Assessment) -> bool:
+    """Whether a person has seen to the device since it failed: a waiver, or another certificate put there by hand."""
+    created = device.certificate_created_at
+    is_replaced = created is not None and created > execution.last_updated_at
+    return is_replaced or any(finding.reason is Reason.WAIVED for finding in device.findings)
 
 
 def _shows_rotation(execution: DeviceExecution, device: Assessment) -> bool:
@@ -297,6 +318,7 @@ def _shows_rotation(execution: DeviceExecution, device: Assessment) -> bool:
         and created >= execution.queued_at - CLOCK_GRAIN
         and (seen is None or seen >= execution.queued_at - CLOCK_GRAIN)
         and device.outcome is not Outcome.BLOCKED
+        and not device.is_in_vain
     )
 
 

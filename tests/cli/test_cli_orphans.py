@@ -72,13 +72,14 @@ def test_a_deleted_file_is_refused_until_its_override_is_given_and_an_unrelated_
     assert governed.run("apply").code == 0, "allowed once, allowed for good"
 
 
-def test_a_plan_file_made_without_the_override_is_not_applied(governed):
+def test_an_override_is_given_to_apply_whatever_the_plan_file_was_made_with(governed):
     (governed.desired / "line-b.yaml").unlink()
     governed.commit()
     assert governed.run("plan", "--plan", "plan.json").code == 3
     assert governed.run("apply", "--plan", "plan.json").code == 3
     assert governed.run("plan", "--plan", "plan.json", "--override", "orphans=3").code == 0
-    assert governed.run("apply", "--plan", "plan.json").code == 0
+    assert governed.run("apply", "--plan", "plan.json").code == 3, "a plan file is no authority"
+    assert governed.run("apply", "--plan", "plan.json", "--override", "orphans=3").code == 0
     assert recorded(governed)["groups-1"] == "line-a/3"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from controller.errors import FleetError
 from controller.fleet import RefreshOptions, refresh
-from controller.fleet.baseline import MAX_ATTRIBUTES, MAX_VALUE, RECORD_GROUP, decode, encode
+from controller.fleet.baseline import MAX_ATTRIBUTES, MAX_VALUE, RECORD_GROUP, Record, decode, encode
 
 NAMES = st.from_regex(r"[a-zA-Z0-9:_-]{1,128}", fullmatch=True)
 AWS_NAME, AWS_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}"), re.compile(r"[a-zA-Z0-9_.,@/:#-]*")
@@ -32,16 +33,28 @@ def baseline(registry, make_session, make_desired, inventory, now):
 def record(registry):
     def write(commit: str | None = "c" * 40, **sizes: int) -> None:
         registry.groups[RECORD_GROUP] = []
-        registry.group_attributes[RECORD_GROUP] = encode({n.replace("_", "-"): s for n, s in sizes.items()}, commit)
+        registry.group_attributes[RECORD_GROUP] = encode(
+            Record({n.replace("_", "-"): s for n, s in sizes.items()}, commit)
+        )
 
     return write
 
 
-@given(sizes=st.dictionaries(NAMES, st.integers(0, 1_000_000), max_size=60), commit=st.sampled_from([None, "c" * 40]))
-def test_a_record_reads_as_it_was_written_and_fits_what_aws_takes(sizes, commit):
-    attributes = encode(sizes, commit)
-    assert decode(attributes) == (sizes, commit)
-    assert len(attributes) <= MAX_ATTRIBUTES
+INSTANTS = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
+RECORDS = st.builds(
+    Record,
+    st.dictionaries(NAMES, st.integers(0, 1_000_000), max_size=60),
+    st.sampled_from([None, "c" * 40]),
+    st.none() | INSTANTS,
+    st.dictionaries(st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True), INSTANTS, max_size=40),
+)
+
+
+@given(record=RECORDS)
+def test_a_record_reads_as_it_was_written_and_fits_what_aws_takes(record):
+    attributes = encode(record)
+    assert decode(attributes) == record
+    assert len(attributes) < MAX_ATTRIBUTES
     for name, value in attributes.items():
         assert AWS_NAME.fullmatch(name)
         assert AWS_VALUE.fullmatch(value)
@@ -49,9 +62,9 @@ def test_a_record_reads_as_it_was_written_and_fits_what_aws_takes(sizes, commit)
 
 
 def test_more_groups_than_a_record_holds_are_an_error_and_not_left_out():
-    assert decode(encode({f"group-{n:04}": n for n in range(2000)}, None))[0]["group-1999"] == 1999
+    assert decode(encode(Record({f"group-{n:04}": n for n in range(2000)}))).sizes["group-1999"] == 1999
     with pytest.raises(FleetError, match="5,000 thing groups"):
-        encode({f"group-{n:04}": n for n in range(5000)}, None)
+        encode(Record({f"group-{n:04}": n for n in range(5000)}))
 
 
 def test_where_nothing_was_recorded_there_is_no_baseline(baseline):
@@ -93,4 +106,4 @@ def test_a_record_that_someone_else_changed_is_named_with_what_to_do(baseline, r
 
 
 def test_attributes_that_people_add_to_the_record_are_left_alone():
-    assert decode({"owner": "ops", "groups-1": "line-a/3"}) == ({"line-a": 3}, None)
+    assert decode({"owner": "ops", "groups-1": "line-a/3"}) == Record({"line-a": 3})

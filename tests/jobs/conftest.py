@@ -13,10 +13,11 @@ import pytest
 from botocore.validate import validate_parameters
 
 from controller.fleet.aws import ActAs, AwsSession
+from controller.fleet.baseline import RUN
 from controller.jobs import IotJobs
 from controller.reconcile.finding import Reason
 from controller.reconcile.job_ids import make_job_id
-from controller.reconcile.plan import Plan, PlannedDevice, PlannedJob, TargetKind
+from controller.reconcile.plan import Plan, PlannedDevice, PlannedJob, PolicySummary, TargetKind
 from controller.reconcile.policy import Fleet, Rollout, Source
 from protocol.algorithms import CsrSigningAlgorithm, KeyType
 from protocol.job_document import JobDocument
@@ -188,6 +189,10 @@ class FakeIot:
         self.jobs[job_id] = Job(request, executions=dict.fromkeys(things, "QUEUED"))
         return {"jobId": job_id}
 
+    def do_ListJobs(self, status, maxResults) -> dict:
+        jobs = [{"jobId": job_id, "status": job.status} for job_id, job in self.jobs.items() if job.status == status]
+        return {"jobs": jobs}
+
     def do_DescribeJob(self, jobId) -> dict:
         job = self.jobs.get(jobId)
         if job is None:
@@ -230,7 +235,8 @@ class FakeIot:
         """All that a run leaves behind, comparable."""
         jobs = {key: (job.request, job.status, job.executions) for key, job in self.jobs.items()}
         groups = {
-            key: (group.description, group.tags, group.members, group.attributes) for key, group in self.groups.items()
+            key: (group.description, group.tags, group.members, {**group.attributes, RUN: "whichever"})
+            for key, group in self.groups.items()
         }
         return {"jobs": jobs, "groups": groups}
 
@@ -335,6 +341,7 @@ def kit(wire: Wire, cloud: FakeIot) -> SimpleNamespace:
         job=make_job,
         plan=make_plan,
         device=planned_device,
+        summary=lambda policy: PolicySummary(policy, 0, 0, 0, 0, 0, 0),
         FakeIot=FakeIot,
         Group=Group,
         Job=Job,

@@ -11,7 +11,7 @@ import pytest
 
 from controller.errors import FleetError
 from controller.fleet.baseline import RECORD_GROUP, decode
-from controller.jobs import IotJobs, JobFate, apply, recheck, sweep_cohorts
+from controller.jobs import IotJobs, JobFate, Ledger, admission, apply, sweep_cohorts
 from controller.reconcile.plan import JobStep, TargetKind
 from controller.reconcile.policy import AbortRule, FailureType
 from protocol.job_document import STOCK_DOCUMENT, JobDocument
@@ -170,7 +170,7 @@ def test_a_wave_whose_devices_all_changed_makes_no_job(cloud, iot, kit):
 
 
 def test_a_big_wave_is_rechecked_by_one_listing_not_device_by_device(cloud, iot, kit, monkeypatch):
-    monkeypatch.setattr(recheck, "EACH_UP_TO", 2)
+    monkeypatch.setattr(admission, "EACH_UP_TO", 2)
     job = kit.job("line-a", 1, THINGS, kit.devices("a", "b", "c"))
     cloud.certificates[job.devices[1].certificate_id] = "INACTIVE"
 
@@ -384,11 +384,68 @@ def test_who_is_at_work_in_a_standing_job_stays_in_its_group_while_others_come_a
     assert cloud.groups[job.job_id].members == {"a", "c"}
 
 
+class TestTwoRuns:
+    """To look and then to make jobs is one transaction: who has looked too early looks again."""
+
+    def job(self, kit, *names):
+        return kit.plan(kit.job("line-a", 1, THINGS, kit.devices(*names)))
+
+    def test_the_later_run_makes_nothing_and_is_told(self, cloud, iot, kit):
+        plan, other = self.job(kit, "a", "b"), self.job(kit, "c", "d", "e")
+        first, second = Ledger.opened_now(iot), Ledger.opened_now(iot)  # both have looked
+        assert not apply(plan, iot, kit.NOW, ledger=first).is_overtaken
+        made = set(cloud.jobs)
+
+        result = apply(other, iot, kit.NOW, ledger=second)
+
+        assert result.is_overtaken
+        assert result.jobs == ()
+        assert set(cloud.jobs) == made
+        assert len(apply(other, iot, kit.NOW, ledger=Ledger.opened_now(iot)).created) == 1
+
+    def test_a_run_that_comes_in_between_two_jobs_of_another_stops_that_one(self, cloud, iot, kit):
+        apply(kit.plan(), iot, kit.NOW)
+        jobs = kit.job("line-a", 1, THINGS, kit.devices("a")), kit.job("line-b", 1, THINGS, kit.devices("b", "c"))
+        ledger = Ledger.opened_now(iot)
+        claim, claims = ledger.claim, []
+
+        def interrupted(plan):
+            claims.append(plan)
+            if len(claims) == 3:  # the one before the second job
+                apply(self.job(kit, "d", "e", "f"), iot, kit.NOW)
+            claim(plan)
+
+        ledger.claim = interrupted
+        result = apply(kit.plan(*jobs), iot, kit.NOW, ledger=ledger)
+        assert result.is_overtaken
+        assert [applied.job.policy for applied in result.jobs] == ["line-a"]
+
+    def test_who_rotates_in_a_job_that_somebody_made_by_hand_is_left_out(self, cloud, iot, kit):
+        plan = self.job(kit, "a", "b")
+        by_hand = {"jobId": "by-hand", "targets": [f"{kit.ARN}thing/b"], "targetSelection": "SNAPSHOT"}
+        rotates = {**by_hand, "document": '{"operation":"ROTATE_CERTIFICATE"}'}
+        cloud.jobs["by-hand"] = kit.Job(rotates, executions={"b": "QUEUED"})
+        cloud.jobs["reboot"] = kit.Job({**by_hand, "document": '{"operation":"REBOOT"}'}, executions={"a": "QUEUED"})
+
+        [applied] = apply(plan, iot, kit.NOW).jobs
+
+        assert applied.skipped == {"b": "it rotates in job by-hand already"}
+        assert cloud.jobs[plan.jobs[0].job_id].executions == {"a": "QUEUED"}
+
+    def test_what_a_person_resumes_is_recorded_with_the_jobs_that_follow(self, cloud, iot, kit):
+        plan = replace(self.job(kit, "a"), resumed=("line-a",), policies=(kit.summary("line-a"),))
+        apply(plan, iot, kit.NOW)
+        assert decode(cloud.groups[RECORD_GROUP].attributes).resumed == {"line-a": kit.NOW}
+        apply(replace(plan, jobs=(), resumed=()), iot, kit.later(hours=1))
+        assert decode(cloud.groups[RECORD_GROUP].attributes).resumed == {"line-a": kit.NOW}
+
+
 class TestRecord:
     """What is governed is noted in AWS once a plan has passed, so that the next run can tell what was lost."""
 
     def recorded(self, cloud):
-        return decode(cloud.groups[RECORD_GROUP].attributes)
+        record = decode(cloud.groups[RECORD_GROUP].attributes)
+        return record.sizes, record.commit
 
     def test_the_first_apply_makes_the_record_and_the_next_leaves_it_alone(self, cloud, iot, kit):
         plan = kit.plan(group_sizes={"line-a": 3, "line-b": 0})

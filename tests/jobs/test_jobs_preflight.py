@@ -9,8 +9,10 @@ import pytest
 
 from controller.errors import PlanError
 from controller.jobs import check_plan
-from controller.reconcile.policy import DesiredState, Fleet, Source
+from controller.reconcile.plan import JobStep, TargetKind
+from controller.reconcile.policy import DesiredState, Fleet, Policy, Source
 
+THINGS = TargetKind.THINGS
 DESIRED = DesiredState(Fleet("factory", "123456789012", "eu-west-1", Source("fleet.yaml", 1)), {}, ())
 
 REFUSED = {
@@ -34,7 +36,28 @@ def test_a_plan_from_the_future_is_refused(kit):
         check_plan(kit.plan(), replace(DESIRED, commit=kit.COMMIT), kit.NOW - timedelta(hours=1))
 
 
-def test_an_old_plan_is_applied_with_a_warning(kit):
+def test_a_plan_ends(kit):
     desired = replace(DESIRED, commit=kit.COMMIT)
-    assert check_plan(kit.plan(), desired, kit.later(hours=23)) == ()
-    assert "is 25 hours old" in check_plan(kit.plan(), desired, kit.later(hours=25))[0]
+    check_plan(kit.plan(valid_until=kit.later(hours=72)), desired, kit.later(hours=71))
+    for until in (kit.later(hours=72), kit.later(days=400), None):  # a date that was put off counts for nothing
+        with pytest.raises(PlanError, match="the plan ended at") as caught:
+            check_plan(kit.plan(valid_until=until), desired, kit.later(hours=73))
+        assert "plan again" in caught.value.remedy
+
+
+FOREIGN = {
+    "a job of no policy of ours": (lambda k: k.job("line-z", 1, THINGS, k.devices("a")), None, "which git does not"),
+    "a foreign thing group": (
+        lambda k: k.job("line-a", 1, TargetKind.GROUP, k.devices("a"), "everything"), None, "a foreign one"),
+    "a foreign job to cancel": (None, JobStep("other-job", "cancel", "because"), "no job of certfleet's to cancel"),
+    "a thing group to remove": (None, JobStep("line-a", "remove-cohort", ""), "no job of certfleet's to remove-cohort"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("job", "step", "message"), FOREIGN.values(), ids=FOREIGN)
+def test_a_plan_that_names_what_no_plan_of_ours_can_name_is_refused(kit, job, step, message):
+    policy = Policy("line-a", "line-a", Source("policies.yaml", 1))
+    desired = replace(DESIRED, commit=kit.COMMIT, policies=(policy,))
+    plan = kit.plan(*([job(kit)] if job else []), steps=[step] if step else [])
+    with pytest.raises(PlanError, match=message):
+        check_plan(plan, desired, kit.NOW)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.reconcile.device import Baseline
 from controller.reconcile.overrides import parse_overrides
 from controller.reconcile.plan import WaveStatus
 from protocol.algorithms import KeyType
@@ -28,9 +29,14 @@ class ClosedLoop:
         self.devices = {f"g{n:02d}": make.device(f"g{n:02d}", **held) for n in range(number)}
         self.jobs = []
         self.rotations = dict.fromkeys(self.devices, 0)
+        self.baseline = Baseline({"line-a": number})
+
+    def _state(self):
+        sizes = {"line-a": len(self.devices)}
+        return self.make.state(*self.jobs, now=self.now, group_sizes=sizes, baseline=self.baseline)
 
     def plan(self, *overrides):
-        state = self.make.state(*self.jobs, now=self.now, group_sizes={"line-a": len(self.devices)})
+        state = self._state()
         return self.make.plan(
             list(self.devices.values()), self.desired, state, now=self.now, overrides=parse_overrides(overrides)
         )
@@ -39,6 +45,8 @@ class ClosedLoop:
         """Plan, and let every device that is asked rotate within two minutes."""
         plan = self.plan(*overrides)
         assert not plan.refusals
+        resumed = {**self.baseline.resumed, **dict.fromkeys(plan.resumed, self.now)}
+        self.baseline = self.make.replace(self.baseline, resumed=resumed)
         for planned in plan.jobs:
             asked = self.now + MINUTE
             executions = {}
@@ -75,7 +83,7 @@ class ClosedLoop:
         self.now += span
 
     def assessments(self):
-        state = self.make.state(*self.jobs, now=self.now, group_sizes={"line-a": len(self.devices)})
+        state = self._state()
         return {name: self.make.assess(d, self.desired, state, self.now) for name, d in self.devices.items()}
 
 
@@ -245,3 +253,104 @@ def test_whatever_else_a_backend_issues_no_device_rotates_twice(make, wrong, wav
             loop.run()
             loop.let_pass(pause)
     assert max(loop.rotations.values()) <= 1
+
+
+# ---- what a person does lets a rollout go on
+
+
+class Halting:
+    """Ten devices in waves of five and all; the first job ended with three of five failed."""
+
+    def __init__(self, make):
+        self.make = make
+        self.policy = make.policy(rollout=at_once(make, ("5", "100%"), abort=(make.abort(50, 3),)))
+        self.desired = make.desired(self.policy)
+        self.devices = {f"g{n}": make.device(f"g{n}", age=200 * DAY) for n in range(10)}
+        self.jobs, self.baseline = [], Baseline({"line-a": 10})
+        self.now = make.now
+        self.end(self.plan().jobs[0], {"g0": "FAILED", "g1": "FAILED", "g2": "FAILED"})
+
+    def plan(self, *overrides):
+        state = self.make.state(*self.jobs, now=self.now, group_sizes={"line-a": 10}, baseline=self.baseline)
+        devices = list(self.devices.values())
+        return self.make.plan(devices, self.desired, state, now=self.now, overrides=parse_overrides(overrides))
+
+    def end(self, planned, failed, others="SUCCEEDED"):
+        """The job's devices answer an hour later; ``others`` is what becomes of who did not fail."""
+        made = {"queued_at": self.now, "started_at": self.now}
+        self.now += HOUR
+        executions = {}
+        for device in planned.devices:
+            status = failed.get(device.name, others)
+            bare = self.make.execution(planned.job_id, status)
+            done = self.make.replace(bare, **made, last_updated_at=self.now)
+            executions[device.name] = self.make.replace(done, started_at=None) if status == "QUEUED" else done
+            self._show(device.name, executions[device.name], made["queued_at"])
+        status = "IN_PROGRESS" if others == "QUEUED" else "COMPLETED"
+        job = self.make.job(planned.job_id, executions, status=status)
+        self.jobs.append(self.make.replace(job, created_at=made["queued_at"]))
+
+    def _show(self, name, execution, asked):
+        device = self.devices[name]
+        if execution.status.value == "SUCCEEDED":
+            new = self.make.certificate(name=f"{name} new", created_at=asked, not_before=asked)
+            self.devices[name] = self.make.device(name, certificates=(new,))
+        elif execution.status.value == "FAILED":
+            self.devices[name] = self.make.replace(device, failures=(*device.failures, execution))
+        else:
+            self.devices[name] = self.make.replace(device, executions=(execution,))
+
+    def resume(self):
+        self.baseline = self.make.replace(self.baseline, resumed={"line-a": self.now})
+
+
+def test_what_a_person_resumed_goes_on_in_the_runs_that_follow(make):
+    world = Halting(make)
+    world.now += 2 * HOUR
+    assert world.plan().waves[0].status is WaveStatus.HALTED
+    plan = world.plan("resume=line-a")
+    assert plan.resumed == ("line-a",)
+    assert [[d.name for d in job.devices] for job in plan.jobs] == [["g0", "g1", "g2"]]
+    world.resume()
+    world.end(plan.jobs[0], {}, others="QUEUED")
+
+    later = world.plan()
+
+    assert (later.steps, later.waves[0].status) == ((), WaveStatus.RUNNING)
+
+
+def test_a_resumed_rollout_that_fails_again_halts_again(make):
+    world = Halting(make)
+    world.now += 2 * HOUR
+    plan = world.plan("resume=line-a")
+    world.resume()
+    world.end(plan.jobs[0], {"g0": "FAILED", "g1": "FAILED", "g2": "FAILED"})
+    world.now += 3 * HOUR
+    assert world.plan().waves[0].status is WaveStatus.HALTED
+
+
+@pytest.mark.parametrize("way", ["waived", "replaced by hand", "resumed"])
+def test_a_first_wave_that_was_given_up_goes_on_once_a_person_has_seen_to_it(make, way):
+    policy = make.policy(rollout=at_once(make))
+    canary = "cf-line-a-w1-" + ClosedLoop(make, policy, None, age=200 * DAY).plan().jobs[0].job_id[-16:]
+    failures = tuple(make.execution(canary, "FAILED", queued=(9 - n) * DAY, updated=(9 - n) * DAY) for n in range(5))
+    jobs = [
+        make.replace(make.job(canary[:-1] + str(n), {"g0": failure}, status="COMPLETED"), created_at=failure.queued_at)
+        for n, failure in enumerate(failures)
+    ]
+    devices = [make.device(f"g{n}", age=200 * DAY) for n in range(4)]
+    devices[0] = make.replace(devices[0], failures=failures)
+    desired, baseline = make.desired(policy), Baseline({"line-a": 4})
+    stuck = make.plan(devices, desired, make.state(*jobs, baseline=baseline))
+    assert not stuck.jobs
+    assert stuck.waves[0].status in {WaveStatus.UNHEALTHY, WaveStatus.HALTED}
+    assert "--override resume=line-a" in stuck.waves[0].remedy
+
+    if way == "waived":
+        desired = make.desired(policy, waivers=(make.waiver("g0"),))
+    elif way == "resumed":
+        baseline = Baseline({"line-a": 4}, resumed={"line-a": make.now - HOUR})
+    else:
+        devices[0] = make.device("g0", age=HOUR)
+
+    assert [job.wave for job in make.plan(devices, desired, make.state(*jobs, baseline=baseline)).jobs] == [1]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.errors import CertfleetError, PlanError
+from controller.reconcile.admission import Present, why_left_out
 from controller.reconcile.assess import assess_fleet
 from controller.reconcile.device import AttachmentType, Baseline, CertificateStatus
 from controller.reconcile.finding import Outcome, Reason
@@ -20,7 +21,6 @@ from controller.reconcile.plan import TargetKind
 from controller.reconcile.plan_codec import MAX_PLAN_BYTES, plan_from_json, plan_to_json
 from controller.reconcile.planner import make_plan, settle
 from controller.reconcile.policy import Guardrails, Mode, Suspension
-from controller.reconcile.preconditions import why_skipped
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 OLD = 200 * DAY
@@ -172,7 +172,7 @@ def test_a_plan_survives_its_file(make):
     plan = make.plan(devices, make.desired(make.policy(rollout=rollout), incidents=(incident,)))
     text = plan_to_json(plan)
     assert plan_from_json(text) == plan
-    assert json.loads(text)["format_version"] == 1
+    assert json.loads(text)["format_version"] == 2
 
 
 def _edited(text, **fields):
@@ -184,7 +184,8 @@ def _edited(text, **fields):
     [
         ("cut off", lambda text: text[: len(text) // 2], "the plan is no JSON"),
         ("nested beyond measure", lambda _text: "[" * 100_000, "the plan is no JSON"),
-        ("of a newer version", lambda text: _edited(text, format_version=2), "format_version 2, this certfleet"),
+        ("of a newer version", lambda text: _edited(text, format_version=3), "format_version 3, this certfleet"),
+        ("of the version before", lambda text: _edited(text, format_version=1), "this certfleet reads 2"),
         ("no object", lambda _text: "[]", "format_version None"),
         ("without a field", lambda text: _edited(text, jobs=None), "damaged at jobs"),
         ("for another account", lambda text: _edited(text, account="999999999999"), "it was changed after it was made"),
@@ -431,26 +432,26 @@ def test_an_incident_without_any_window_says_so(make):
     assert "no window is open long enough" in plan.incidents[0].message
 
 
-# ---- preconditions
+# ---- admission
+
+EXCLUSIVE = AttachmentType.EXCLUSIVE
 
 
 @pytest.mark.parametrize(
-    ("sentence", "change", "expected"),
+    ("sentence", "held", "rotates_in", "expected"),
     [
-        ("as planned", lambda m, d: d, None),
-        ("gone", lambda m, d: None, "the thing does not exist any more"),
-        ("without a certificate", lambda m, d: m.replace(d, attachments=()), "0 certificates are attached"),
-        ("with two", lambda m, d: m.replace(d, attachments=d.attachments * 2), "2 certificates are attached"),
-        ("with another", lambda m, d: m.device("g0000", certificates=(m.certificate(name="new"),)), "planned with"),
-        ("deactivated", lambda m, d: m.device("g0000", status=CertificateStatus.INACTIVE), "is INACTIVE now"),
-        ("shared out", lambda m, d: m.device("g0000", type_=AttachmentType.NON_EXCLUSIVE), "not attached exclusively"),
-        ("rotating", lambda m, d: m.replace(d, executions=(m.execution("other"),)), "it rotates in job other already"),
+        ("as planned", [("own", EXCLUSIVE)], None, None),
+        ("gone, or without a certificate", [], None, "no certificate is attached any more"),
+        ("with two", [("own", EXCLUSIVE), ("new", EXCLUSIVE)], None, "2 certificates are attached"),
+        ("with another", [("new", EXCLUSIVE)], None, "planned with"),
+        ("shared out", [("own", AttachmentType.NON_EXCLUSIVE)], None, "no longer attached exclusively"),
+        ("rotating, in whatever job", [("own", EXCLUSIVE)], "other", "it rotates in job other already"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_planned_device_is_checked_again(make, sentence, change, expected):
-    device = make.device("g0000", age=OLD)
-    (planned,) = make.plan([device], make.desired()).jobs[0].devices
-    found = why_skipped(planned, change(make, device))
+def test_a_planned_device_is_admitted_only_as_it_was_planned(make, sentence, held, rotates_in, expected):
+    (planned,) = make.plan([make.device("g0000", age=OLD)], make.desired()).jobs[0].devices
+    certificates = tuple((planned.certificate_id if which == "own" else "f" * 64, kind) for which, kind in held)
+    found = why_left_out(planned, Present(certificates, rotates_in))
     assert (found is None) is (expected is None), sentence
     assert expected is None or expected in found

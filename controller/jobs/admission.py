@@ -1,0 +1,40 @@
+"""Who of a planned job is left out, as the registry stands just before the job is made.
+
+A plan may be hours old, and others make jobs too: a device that meanwhile holds another certificate, or
+none, or two, or that rotates in any job, must not be rotated on its account. Small waves cost one
+ListThingPrincipalsV2 per device; a wave above ``EACH_UP_TO`` is compared with one listing of all ACTIVE
+certificates instead, at ⌈certificates/250⌉ calls. That still catches every device that was rotated
+meanwhile; what it cannot see (a second certificate, a changed attachment type) the backend refuses when the
+device asks. The rule itself is ``controller.reconcile.admission``; see docs/decisions/0041-recheck-before-apply.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controller.reconcile.admission import Present, why_left_out
+from controller.reconcile.device import AttachmentType
+from controller.reconcile.plan import PlannedDevice
+
+from .iot_jobs import IotJobs
+
+EACH_UP_TO = 1_000  # devices; at 10 calls a second that is under two minutes
+
+
+def left_out(devices: tuple[PlannedDevice, ...], job_id: str, iot: IotJobs) -> dict[str, str]:
+    """Why each device that may not rotate now in the job is left out, by name in the order of the wave."""
+    in_flight = {name: other for name, other in iot.in_flight().items() if other != job_id} if devices else {}
+    if len(devices) > EACH_UP_TO:
+        active = iot.active_certificates()
+        presents = [_from_listing(device, active, in_flight) for device in devices]
+    else:
+        held = iot.for_each(lambda device: iot.certificates(device.name), devices)
+        presents = [Present(found, in_flight.get(d.name)) for d, found in zip(devices, held, strict=True)]
+    verdicts = ((device.name, why_left_out(device, present)) for device, present in zip(devices, presents, strict=True))
+    return {name: why for name, why in verdicts if why}
+
+
+def _from_listing(device: PlannedDevice, active: frozenset[str], in_flight: Mapping[str, str]) -> Present:
+    is_there = device.certificate_id in active
+    held = ((device.certificate_id, AttachmentType.EXCLUSIVE),) if is_there else ()
+    return Present(held, in_flight.get(device.name))

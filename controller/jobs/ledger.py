@@ -1,0 +1,75 @@
+"""The record of what is governed, as one run writes it.
+
+To look and then to make jobs is one transaction: the record has a version, a run remembers the one that it
+found before it looked, and each job is made only after the record was written once more over the very version
+that this run wrote last. Who is overtaken has looked too early, and looks again.
+docs/decisions/0038-two-runs-at-once.md says what this does not hold against, and what does.
+"""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from controller.fleet.baseline import RECORD_DESCRIPTION, RECORD_GROUP, RUN, Record, decode, encode
+from controller.reconcile.device import Baseline
+from controller.reconcile.plan import Plan
+
+from .iot_jobs import IotJobs
+
+
+class OvertakenError(Exception):
+    """Another run has made jobs, or is about to, since this one looked."""
+
+
+class Ledger:
+    """The record in the hands of one run; ``baseline`` is what its look has found."""
+
+    def __init__(self, iot: IotJobs, baseline: Baseline | None) -> None:
+        self._iot = iot
+        self._found = Record() if baseline is None else _record(baseline)
+        self._version = baseline.version if baseline is not None else None
+        self._run = uuid4().hex
+
+    def claim(self, plan: Plan) -> None:
+        """Write that this run goes on to make jobs; raises OvertakenError where another has written meanwhile."""
+        found = self._found
+        resumed = {**found.resumed, **dict.fromkeys(plan.resumed, plan.created_at)}
+        self._found = Record(found.sizes, found.commit, found.committed_at, resumed)
+        self._write(self._found)
+
+    @classmethod
+    def opened_now(cls, iot: IotJobs) -> Ledger:
+        """The record as it is at this moment, for who has not looked at anything before."""
+        found = iot.group_attributes(RECORD_GROUP)
+        if found is None:
+            return cls(iot, None)
+        record = decode(found[0])
+        baseline = Baseline(record.sizes, {}, record.commit, record.committed_at, record.resumed, found[1])
+        return cls(iot, baseline)
+
+    def close(self, plan: Plan) -> None:
+        """Note what is governed from now on, where that has changed.
+
+        Last of all: a run that dies before has its guardrails asked again. Who is overtaken by another run
+        leaves that run's record; the next run compares with it.
+        """
+        policies = {summary.policy for summary in plan.policies}
+        kept = {name: at for name, at in self._found.resumed.items() if name in policies}
+        wanted = Record(plan.group_sizes, plan.commit, plan.committed_at, kept)
+        if wanted == self._found and self._version is not None:
+            return
+        try:
+            self._write(wanted)
+        except OvertakenError:
+            return
+
+    def _write(self, record: Record) -> None:
+        attributes = {**encode(record), RUN: self._run}
+        version = self._iot.write_group(RECORD_GROUP, RECORD_DESCRIPTION, attributes, self._version)
+        if version is None:
+            raise OvertakenError
+        self._version = version
+
+
+def _record(baseline: Baseline) -> Record:
+    return Record(baseline.group_sizes, baseline.commit, baseline.committed_at, baseline.resumed)
