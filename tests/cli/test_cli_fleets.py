@@ -26,6 +26,9 @@ NOON = "2026-12-01T12:00:00Z"
 READ, WRITE = (f"arn:aws:iam::{REFUSING}:role/certfleet-{name}" for name in ("read", "reconcile"))
 
 
+OF_ONE_CONNECTION = {"connection", "content-length", "date", "server", "transfer-encoding"}
+
+
 class Front:
     """One endpoint before several accounts, as AWS is: each request goes to the account of its credentials.
 
@@ -46,27 +49,28 @@ class Front:
         self._thread.join()
         self._server.server_close()
 
-    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
+    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
         key = re.search(r"Credential=([^/]+)/", headers["Authorization"]).group(1)
         account, acting = self._owners[key]
-        if acting.endswith("-read") and method != "GET" and b"Action=GetCallerIdentity" not in body:
-            return 403, "application/json", b'{"message": "this role only reads"}'
+        reads = method == "GET" or b"Action=GetCallerIdentity" in body or ".Get" in headers.get("X-Amz-Target", "")
+        if acting.endswith("-read") and not reads:
+            return 403, {"Content-Type": "application/json"}, b'{"message": "this role only reads"}'
         role = parse_qs(body.decode()).get("RoleArn") if b"Action=AssumeRole" in body else None
         if role:
             self.assumed += role
             account = role[0].split(":")[4]
             if account not in self._accounts:
-                return 403, "text/xml", DENIED
+                return 403, {"Content-Type": "text/xml"}, DENIED
         request = urllib.request.Request(self._accounts[account] + path, body or None, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=30) as got:
-                status, kind, text = got.status, got.headers["Content-Type"], got.read()
+                status, told, text = got.status, dict(got.headers), got.read()
         except HTTPError as error:
             with error:
-                status, kind, text = error.code, error.headers["Content-Type"], error.read()
+                status, told, text = error.code, dict(error.headers), error.read()
         if role:
             self._owners[re.search(rb"<AccessKeyId>(.*?)</AccessKeyId>", text).group(1).decode()] = (account, role[0])
-        return status, kind, text
+        return status, told, text
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         front = self
@@ -76,9 +80,11 @@ class Front:
 
             def _any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                status, kind, text = front.answer(self.command, self.path, dict(self.headers), body)
+                status, told, text = front.answer(self.command, self.path, dict(self.headers), body)
                 self.send_response(status)
-                self.send_header("Content-Type", kind or "application/json")
+                for name, value in told.items():
+                    if name.lower() not in OF_ONE_CONNECTION:
+                        self.send_header(name, value)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)

@@ -91,12 +91,16 @@ def test_openssl_finds_matching_keys_of_the_demanded_type_and_a_chain_to_the_dem
         assert oct(key.stat().st_mode)[-3:] == "600"
 
 
-def test_no_device_keeps_anything_of_its_rotation(demo):
-    left = [
-        path
-        for path in (demo[0] / "world" / "devices").rglob("*")
-        if re.search(r"backup|pending|\.new$|\.tmp", path.name)
-    ]
-    journals = list((demo[0] / "world" / "devices").rglob("journal.json"))
-    assert left == []
-    assert [path for path in journals if json.loads(path.read_text()).get("step")] == []
+def test_a_rotated_device_keeps_both_credentials_whole_until_a_later_start_and_nothing_else(demo):
+    devices = demo[0] / "world" / "devices"
+    left = {path for path in devices.rglob("*") if re.search(r"backup|pending|\.(old|new|next|tmp)$", path.name)}
+    kept = set()
+    for journal in devices.rglob("journal.json"):
+        record = json.loads(journal.read_text())
+        assert (record["kept"], record["outcome"]) == ("NEW", "SUCCEEDED"), journal
+        folder = devices / journal.relative_to(devices).parts[0]
+        for name in ("privKey.key", "thingCert.crt"):
+            assert (folder / f"{name}.new").read_bytes() == (folder / name).read_bytes()
+            kept |= {folder / f"{name}.new", folder / f"{name}.old"}
+    assert left == kept
+    assert all(oct(path.stat().st_mode)[-3:] == "600" for path in kept)

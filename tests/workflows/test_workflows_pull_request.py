@@ -23,7 +23,7 @@ from sandbox.world import World
 
 GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2026, 12, 1, 14, 0, tzinfo=UTC)
-CA_ARN = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/00000000-0000-0000-0000-000000000001"
+CA_ARN = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001"
 FLEET = f"""
 authorities: [{{name: plant-ca, arn: "{CA_ARN}"}}]
 groups: [{{name: line-a}}, {{name: presses}}, {{name: bench}}]

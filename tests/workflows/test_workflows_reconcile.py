@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from workflows_factory import FLEET, FLEET_FILE, READ, WRITE, certificates, documents, repository
+from workflows_factory import CA_ARN, FLEET, FLEET_FILE, READ, WRITE, certificates, documents, repository
 from workflows_github import GitHubStandIn
 
 from sandbox.world import World
@@ -159,8 +159,9 @@ def test_a_dry_run_plans_and_touches_nothing(reconcile, github, world):
     assert github.requests == []
 
 
-def test_failed_rotations_open_the_issue_and_it_closes_when_they_are_solved(reconcile, github):
-    failing = reconcile(push=documents(bench={"authority": "plant-ca"}))  # which the backend does not know
+def test_failed_rotations_open_the_issue_and_it_closes_when_they_are_solved(reconcile, github, world):
+    world.client("acm-pca").update_certificate_authority(CertificateAuthorityArn=CA_ARN, Status="DISABLED")
+    failing = reconcile(push=documents(bench={"authority": "plant-ca"}))
 
     assert results(failing)["apply (factory)"] == "failure", failing["plan"].log
     [issue] = github.issues

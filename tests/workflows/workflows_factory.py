@@ -8,7 +8,7 @@ from workflows_runner import Runner
 
 from sandbox.fleet_file import SandboxFleet
 
-CA_ARN = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/00000000-0000-0000-0000-000000000001"
+CA_ARN = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001"
 READ, WRITE, RELEASE = (f"arn:aws:iam::123456789012:role/{name}" for name in ("read", "write", "release"))
 FLEET = SandboxFleet.model_validate(
     yaml.safe_load(f"""
