@@ -10,15 +10,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import urllib3
+
 from controller.errors import CertfleetError, ExitCode
+from controller.report.github import annotation
 
 from . import outputs
-from .api import GitHub
+from .api import GitHub, IssuesDisabledError
 from .history import fetch_history
-from .posting import close_issue, keep_issue, sticky_comment
+from .posting import close_issue, close_others, keep_issue, sticky_comment
 from .texts import failure_text, issue_text, run_note, solved_text
+from .transport import Transport
 
 _DOCUMENTS_KEY = "desired-state"
+_HTTP_ERROR = 400
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
@@ -27,7 +32,7 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
     try:
         sys.stdout.write(_COMMANDS[arguments.what](arguments, environment))
     except CertfleetError as error:
-        sys.stderr.write(f"::error title=certfleet::{error}. {error.remedy or ''}\n")
+        sys.stderr.write(annotation("error", f"{error}. {error.remedy or ''}"))
         return int(ExitCode.ERROR)
     return int(ExitCode.IN_SYNC)
 
@@ -43,6 +48,7 @@ def _parser() -> ArgumentParser:
     issues.add_argument("--attention", type=Path, required=True, help="what --needs-person wrote")
     issues.add_argument("--failure", type=Path, required=True, help="Markdown to post where that file is missing")
     issues.add_argument("--skip", default="[]", help="JSON list of fleets that a later job speaks of")
+    issues.add_argument("--whole", action="store_true", help="the file names every fleet: issues of others are closed")
     failure = what.add_parser("failure", help="Markdown from what a command said before it ended without a report")
     failure.add_argument("--title", required=True)
     failure.add_argument("--messages", type=Path, required=True, help="file with the command's stderr")
@@ -50,6 +56,7 @@ def _parser() -> ArgumentParser:
     output.add_argument("--plan", type=Path, help="what certfleet plan --plan wrote")
     output.add_argument("--resume", default="", help="the policy that was resumed by hand")
     output.add_argument("--comparison", type=Path, help="what certfleet plan --base wrote as JSON")
+    what.add_parser("heartbeat", help="call HEARTBEAT_URL, which raises an alarm where nobody calls it for long")
     history = what.add_parser("history", help="the trend records that the last drift report left as an artifact")
     history.add_argument("--into", type=Path, required=True, help="folder")
     return parser
@@ -63,22 +70,55 @@ def _comment(arguments: Namespace, environment: Mapping[str, str]) -> str:
 
 
 def _issues(arguments: Namespace, environment: Mapping[str, str]) -> str:
+    try:
+        return _keep_issues(arguments, environment)
+    except IssuesDisabledError as error:
+        return annotation("notice", f"no tracking issue is kept: {error}. {error.remedy}")
+
+
+def _keep_issues(arguments: Namespace, environment: Mapping[str, str]) -> str:
     github, note = _github(environment), run_note(environment)
     if not arguments.attention.exists():
         title = "certfleet: the desired state cannot be reconciled"
         return f"issue: {keep_issue(github, _DOCUMENTS_KEY, title, _text(arguments.failure), note)}\n"
     done = [f"issue: {close_issue(github, _DOCUMENTS_KEY, 'The desired state can be reconciled again.' + note)}"]
     skipped = json.loads(arguments.skip or "[]")
-    fleets = [fleet for fleet in json.loads(_text(arguments.attention))["fleets"] if fleet["fleet"] not in skipped]
-    done += [f"issue of fleet {fleet['fleet']}: {_issue(github, fleet, note)}" for fleet in fleets]
+    fleets = json.loads(_text(arguments.attention))["fleets"]
+    spoken_of = [fleet for fleet in fleets if fleet["fleet"] not in skipped]
+    done += [f"issue of fleet {fleet['fleet']}: {_issue(github, fleet, note)}" for fleet in spoken_of]
+    if arguments.whole:
+        keys = {_key(fleet["fleet"]) for fleet in fleets}
+        closed = close_others(github, _key(""), keys, "No document names this fleet any more." + note)
+        done.append(f"issues of fleets that are no more: {closed} closed")
     return "\n".join(done) + "\n"
 
 
 def _issue(github: GitHub, fleet: Mapping[str, Any], note: str) -> str:
-    key, text = f"fleet-{fleet['fleet']}", issue_text(fleet)
+    key, text = _key(fleet["fleet"]), issue_text(fleet)
     if text is None:
         return close_issue(github, key, solved_text(fleet["fleet"]) + note)
     return keep_issue(github, key, f"certfleet: fleet {fleet['fleet']} needs a person", text, note)
+
+
+def _key(fleet: str) -> str:
+    return f"fleet-{fleet}"
+
+
+def _heartbeat(_arguments: Namespace, environment: Mapping[str, str]) -> str:
+    address = environment.get("HEARTBEAT_URL")
+    if not address:
+        return annotation(
+            "notice",
+            "nobody hears it if this schedule ends (GitHub ends it after 60 days without activity in a public "
+            "repository): set the variable CERTFLEET_HEARTBEAT_URL, see docs/gitops.md",
+        )
+    try:
+        status = Transport().request("GET", address).status
+    except urllib3.exceptions.HTTPError as error:
+        return annotation("warning", f"the heartbeat was not heard: {type(error).__name__}")
+    if status >= _HTTP_ERROR:
+        return annotation("warning", f"the heartbeat was answered by {status}")
+    return "heartbeat: heard\n"
 
 
 def _failure(arguments: Namespace, _environment: Mapping[str, str]) -> str:
@@ -106,6 +146,7 @@ _COMMANDS = {
     "issues": _issues,
     "failure": _failure,
     "outputs": _outputs,
+    "heartbeat": _heartbeat,
     "history": _history,
 }
 

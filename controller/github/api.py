@@ -11,42 +11,37 @@ from typing import Any
 import urllib3
 
 from controller.errors import CertfleetError
+from controller.reconcile.wording import one_line
+
+from .transport import Transport
 
 PAGE_SIZE = 100  # GitHub's maximum
 MAX_PAGES = 50
 MAX_BODY_CHARACTERS = 65_536  # of an issue's or comment's body
-TIMEOUT_SECONDS = 20.0
 _HTTP_ERROR = 400
-
-RETRIES = urllib3.Retry(
-    total=4,
-    connect=1,
-    backoff_factor=0.5,
-    status_forcelist=(429, 500, 502, 503, 504),
-    allowed_methods=("GET", "PATCH"),  # a POST that was lost on the way back would post twice
-    raise_on_status=False,
-)
+_GONE = 410
 
 
 class GitHubError(CertfleetError):
     """GitHub refused, or cannot be reached."""
 
 
+class IssuesDisabledError(GitHubError):
+    """The repository has no issues."""
+
+
 class GitHub:
     """One repository (``owner/name``) through its REST API."""
 
-    def __init__(self, api_url: str, repository: str, token: str) -> None:
+    def __init__(self, api_url: str, repository: str, token: str, transport: Transport | None = None) -> None:
         self._root = f"{api_url.rstrip('/')}/repos/{repository}"
-        self._pool = urllib3.PoolManager(
-            headers={
-                "Accept": "application/vnd.github+json",
-                "Authorization": f"Bearer {token}",
-                "User-Agent": "certfleet",
-                "X-GitHub-Api-Version": "2022-11-28",
-            },
-            retries=RETRIES,
-            timeout=TIMEOUT_SECONDS,
-        )
+        self._transport = transport or Transport()
+        self._headers = {
+            "Accept": "application/vnd.github+json",
+            "Authorization": f"Bearer {token}",
+            "User-Agent": "certfleet",
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
 
     def comments(self, number: int) -> Iterator[Mapping[str, Any]]:
         """Comments of an issue or pull request, oldest first."""
@@ -88,7 +83,7 @@ class GitHub:
 
     def _stored(self, address: str) -> urllib3.BaseHTTPResponse:
         try:
-            response = urllib3.PoolManager(retries=RETRIES, timeout=TIMEOUT_SECONDS).request("GET", address)
+            response = self._transport.request("GET", address)
         except urllib3.exceptions.HTTPError as error:
             raise GitHubError(
                 f"the store of artifacts cannot be reached: {type(error).__name__}", "Run the job again."
@@ -105,23 +100,41 @@ class GitHub:
                 return
 
     def _call(self, method: str, path: str, body: Any = None, fields: dict[str, str] | None = None) -> Any:
-        return self._request(method, path, json=body, fields=fields).json()
+        response = self._request(method, path, json=body, fields=fields)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise GitHubError(
+                f"GitHub's answer to {method} {path} is no JSON: {_beginning(response)}",
+                "See what stands between (HTTPS_PROXY, GITHUB_API_URL), then run the job again.",
+            ) from error
 
     def _request(self, method: str, path: str, **what: Any) -> urllib3.BaseHTTPResponse:
         try:
-            response = self._pool.request(method, self._root + path, **what)
+            response = self._transport.request(method, self._root + path, headers=self._headers, **what)
         except urllib3.exceptions.HTTPError as error:
             raise GitHubError(
                 f"GitHub cannot be reached for {method} {path}: {type(error).__name__}",
-                "Run the job again; GITHUB_API_URL names the address that was tried.",
+                "Run the job again; GITHUB_API_URL names the address that was tried, HTTPS_PROXY the way there.",
             ) from error
-        if response.status >= _HTTP_ERROR:
+        if response.status < _HTTP_ERROR:
+            return response
+        told = f"GitHub answered {response.status} to {method} {path}: {_beginning(response)}"
+        if response.status == _GONE:
+            raise IssuesDisabledError(told, "Switch issues on (Settings, General, Features).")
+        if self._transport.is_limited(response):
             raise GitHubError(
-                f"GitHub answered {response.status} to {method} {path}: {response.data[:300].decode(errors='replace')}",
-                "Give the job's token the permission that the call needs: 'pull-requests: write' to comment, "
-                "'issues: write' for the tracking issue, 'actions: read' for artifacts.",
+                told, "This token's rate limit is used up for longer than a job waits: run it again later."
             )
-        return response
+        raise GitHubError(
+            told,
+            "Give the job's token the permission that the call needs: 'pull-requests: write' to comment, "
+            "'issues: write' for the tracking issue, 'actions: read' for artifacts.",
+        )
+
+
+def _beginning(response: urllib3.BaseHTTPResponse) -> str:
+    return one_line(response.data[:300].decode(errors="replace"))
 
 
 def _bounded(body: str) -> str:

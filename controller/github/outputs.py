@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from controller.errors import CertfleetError
 from controller.reconcile.plan import Plan
 from controller.reconcile.plan_codec import plan_from_json
 
-_OVERRIDE = "--override "
+_ONE = r"--override [A-Za-z]+=[A-Za-z0-9:_,.-]+"
+_OVERRIDE = re.compile(rf"{_ONE}(?: {_ONE})*")  # nothing else: a shell splits what it is given
+_POLICY = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
 def of_plan(path: Path, resume: str = "") -> dict[str, Any]:
@@ -21,13 +24,17 @@ def of_plan(path: Path, resume: str = "") -> dict[str, Any]:
     in neither. ``resume`` names a policy whose halted rollout was
     resumed by hand: all that it starts is for a review. Without a file both are empty.
     """
+    if resume and _POLICY.fullmatch(resume) is None:
+        raise CertfleetError(
+            f"the input resume is {resume!r}, which is no policy's name", "Start the run again with the name alone."
+        )
     plans = _plans(path) if path.exists() else []
     apply, review = [], []
     for plan in plans:
         overrides = list(dict.fromkeys(refusal.override for refusal in plan.refusals))
         if resume:
-            overrides.append(f"{_OVERRIDE}resume={resume}")
-        if overrides and all(override.startswith(_OVERRIDE) for override in overrides):
+            overrides.append(f"--override resume={resume}")
+        if overrides and all(_OVERRIDE.fullmatch(override) for override in overrides):
             review.append({"fleet": plan.fleet, "overrides": " ".join(overrides)})
         elif not overrides:
             apply.append(plan.fleet)

@@ -7,13 +7,15 @@ quoting a marker.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any
 
 from .api import GitHub
 
 TRACKING_LABEL = "certfleet"
+_MARKER = re.compile(r"<!-- certfleet:([a-z0-9-]+) -->")
 
 
 class Posted(StrEnum):
@@ -63,12 +65,27 @@ def close_issue(github: GitHub, key: str, text: str) -> Posted:
     return Posted.CLOSED
 
 
+def close_others(github: GitHub, prefix: str, keys: Collection[str], text: str) -> int:
+    """Close the issues of keys with that prefix that are none of these; returns how many there were."""
+    others = [
+        (issue, key)
+        for issue in github.open_issues(TRACKING_LABEL)
+        if (key := _key_of(issue)) is not None and key.startswith(prefix) and key not in keys
+    ]
+    for issue, _ in others:
+        github.create_comment(issue["number"], text)
+        github.update_issue(issue["number"], {"state": "closed", "state_reason": "not_planned"})
+    return len(others)
+
+
+def _key_of(issue: Mapping[str, Any]) -> str | None:
+    found = _MARKER.match(issue["body"] or "")
+    is_ours = found is not None and issue["user"]["type"] == "Bot" and "pull_request" not in issue
+    return found[1] if found is not None and is_ours else None
+
+
 def _open_issue(github: GitHub, key: str) -> Mapping[str, Any] | None:
-    for issue in github.open_issues(TRACKING_LABEL):
-        is_ours = (issue["body"] or "").startswith(_marker(key)) and issue["user"]["type"] == "Bot"
-        if is_ours and "pull_request" not in issue:
-            return issue
-    return None
+    return next((issue for issue in github.open_issues(TRACKING_LABEL) if _key_of(issue) == key), None)
 
 
 def _marker(key: str) -> str:

@@ -241,3 +241,42 @@ def test_every_failure_says_what_to_do_and_keeps_the_token_to_itself(
     printed = capsys.readouterr().err
     assert said in printed
     assert "ghs_secret" not in printed
+
+
+def test_the_issue_of_a_fleet_that_is_no_more_is_closed_by_a_run_that_sees_all_fleets(keep_issues, github):
+    keep_issues({"north": ["a"], "south": ["b"]})
+    keep_issues({"north": ["a"]})
+    assert {issue["state"] for issue in github.issues} == {"open"}, "a run over one fleet says nothing of the others"
+
+    keep_issues({"centre": ["b"], "north": ["a"]}, "--whole", "--skip", '["north"]')
+
+    assert {issue["title"].split()[2]: issue["state"] for issue in github.issues} == {
+        "north": "open",
+        "south": "closed",
+        "centre": "open",
+    }
+    assert "No document names this fleet any more." in github.comments[-1]["body"]
+
+
+def test_a_repository_without_issues_is_noted_and_no_failure(keep_issues, github, capsys):
+    github.fail_with = [410]
+    assert keep_issues({"north": ["a"]}) == 0
+    assert capsys.readouterr().out.startswith(
+        "::notice title=certfleet::no tracking issue is kept: GitHub answered 410"
+    )
+
+
+def test_the_heartbeat_is_heard_and_silence_is_noted_but_fails_nothing(github, environment, capsys):
+    for address, said in (
+        ("", "::notice title=certfleet::nobody hears it if this schedule ends"),
+        (f"{github.url}/repos/acme/fleet/issues?page=1&per_page=1", "heartbeat: heard"),
+        ("http://127.0.0.1:9/beat", "::warning title=certfleet::the heartbeat was not heard"),
+    ):
+        assert main(["heartbeat"], environment | {"HEARTBEAT_URL": address}) == 0
+        assert capsys.readouterr().out.startswith(said)
+
+
+@pytest.mark.parametrize("resume", ["line-a --override orphans=9", "line-a\nx", "$(id)", "Line", "-x"])
+def test_an_input_that_is_more_than_one_name_is_refused(tmp_path, capsys, resume):
+    assert main(["outputs", "--plan", str(tmp_path / "plan.json"), f"--resume={resume}"], {}) == 1
+    assert "is no policy's name" in capsys.readouterr().err

@@ -227,6 +227,25 @@ def test_a_fork_is_validated_and_gets_neither_credentials_nor_a_comment(propose,
     assert github.requests == []
 
 
+def test_a_merge_queue_gets_the_same_checks_of_what_it_would_make_of_main(runner, origin, github):
+    merge, event = origin.pull_request({FLEET_FILE: DOCUMENTS[FLEET_FILE] + "# a comment\n"})
+    queued = {"merge_group": {"base_sha": event["pull_request"]["base"]["sha"], "head_sha": merge}}
+    queue = "refs/heads/gh-readonly-queue/main/pr-1"
+    jobs = runner.run("pull-request.yml", "merge_group", sha=merge, ref=queue, event=queued)
+    assert {name: job.result for name, job in jobs.items()} == {
+        "validate": "success",
+        "plan": "success",
+        "comment": "skipped",
+    }, jobs["validate"].log + jobs["plan"].log
+    assert jobs["plan"].outputs["exit-code"] == "0"
+    assert github.requests == []
+
+    other, event = origin.pull_request({"README.md": "# Fleet\n"})
+    queued = {"merge_group": {"base_sha": event["pull_request"]["base"]["sha"], "head_sha": other}}
+    jobs = runner.run("pull-request.yml", "merge_group", sha=other, ref=queue, event=queued)
+    assert [job.result for job in jobs.values()] == ["success", "skipped", "skipped"], "as the required checks want it"
+
+
 def test_a_pull_request_to_something_else_passes_at_once(runner, origin, github):
     merge, event = origin.pull_request({"README.md": "# Fleet\n"})
     jobs = runner.run("pull-request.yml", "pull_request", sha=merge, ref="refs/pull/1/merge", event=event)

@@ -148,6 +148,39 @@ def test_a_plan_is_not_applied_once_main_has_moved_on(reconcile, factory, github
     assert "the plan was made from commit" in github.issues[0]["body"]
 
 
+def test_a_run_that_is_started_again_applies_main_and_never_its_own_old_commit(reconcile, factory, world):
+    old = factory.origin.push(documents(line_a={"key_type": "RSA-2048"}))
+    new = factory.origin.push(documents())
+    before = certificates(world, "line-a")
+
+    jobs = factory.run("reconcile.yml", "push", sha=old)
+
+    assert results(jobs)["apply (factory)"] == "success", jobs["apply (factory)"].log
+    assert json.loads((factory.artifacts["plan"] / "plan.json").read_text())["commit"] == new
+    assert certificates(world, "line-a") == before
+
+
+def test_what_main_says_by_then_is_applied_where_it_moved_on_after_the_plan(reconcile, factory, world):
+    before = certificates(world, "line-a")
+    factory.before["apply"] = lambda: factory.origin.push(documents())
+
+    jobs = reconcile(push=documents(line_a={"key_type": "RSA-2048"}))
+
+    assert results(jobs)["apply (factory)"] == "success", jobs["apply (factory)"].log
+    assert "3 devices rotate" in jobs["plan"].summary
+    assert "nothing to do" in jobs["apply (factory)"].summary
+    assert certificates(world, "line-a") == before
+
+
+def test_what_was_read_before_a_failure_is_kept_for_the_next_run(reconcile, factory):
+    before = len(list(factory.caches.iterdir()))
+    wrong = {FLEET_FILE: documents()[FLEET_FILE].replace('"123456789012"', '"210987654321"')}
+    jobs = reconcile("schedule", push=documents() | wrong)
+    assert results(jobs)["plan"] == "failure"
+    assert jobs["plan"].steps["Keep what is known, however far this run came"] == "success"
+    assert len(list(factory.caches.iterdir())) > before
+
+
 def test_a_dry_run_plans_and_touches_nothing(reconcile, github, world):
     before = certificates(world, "line-a")
     jobs = reconcile(

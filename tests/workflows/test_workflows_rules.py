@@ -129,17 +129,44 @@ def test_a_fork_gets_no_credentials_and_no_token_that_writes():
     for name, job in jobs.items():
         only_reads = job["permissions"] == {"contents": "read"}
         assert only_reads == (name == "validate")
-        assert only_reads or job["if"].removesuffix(" }}").endswith(f"&& {own}")
+        or_queued = f"&& (github.event_name == 'merge_group' || {own})"  # what is queued was merged by who may
+        assert only_reads or job["if"].removesuffix(" }}").endswith((f"&& {own}", or_queued))
 
 
 def test_the_code_of_a_pull_request_is_never_checked_out():
     found = [s["with"]["ref"] for s in steps(load("pull-request.yml")) if "checkout@" in s.get("uses", "")]
-    assert found == ["${{ github.event.pull_request.base.sha }}"] * 3
+    assert found == ["${{ github.event.pull_request.base.sha || github.event.merge_group.base_sha }}"] * 3
+
+
+def test_what_writes_takes_main_as_it_is_so_that_a_run_started_again_applies_nothing_old():
+    for name in ("reconcile.yml", "drift-report.yml"):
+        checkouts = [s["with"] for s in steps(load(name)) if "checkout@" in s.get("uses", "")]
+        assert checkouts
+        assert {given["ref"] for given in checkouts} == {"refs/heads/main"}
+
+
+def test_what_is_known_of_a_fleet_is_kept_after_a_failure_and_a_cancellation_too():
+    """The action that restores and saves in one saves after success only."""
+    for path in WORKFLOWS:
+        used = [step for step in steps(load(path.name)) if step.get("uses", "").startswith("actions/cache")]
+        assert [step for step in used if not re.match(r"actions/cache/(restore|save)@", step["uses"])] == []
+        saves = [step for step in used if "/save@" in step["uses"]]
+        assert all(step["if"] == "always()" for step in saves)
+        assert bool(saves) == (path.name in {"reconcile.yml", "drift-report.yml"})
+
+
+def test_required_checks_report_to_a_merge_queue():
+    workflow = load("pull-request.yml")
+    assert "merge_group" in workflow[True], "on, which YAML 1.1 reads as true"
+    assert "pull_request" not in workflow["jobs"]["validate"].get("if", "")
 
 
 def test_one_reconcile_at_a_time_per_fleet_and_none_is_cut_off():
-    job = load("reconcile.yml")["jobs"]["apply"]
-    assert job["concurrency"] == {"group": "reconcile-${{ matrix.fleet }}", "cancel-in-progress": False}
+    jobs = load("reconcile.yml")["jobs"]
+    assert jobs["apply"]["concurrency"] == {"group": "reconcile-${{ matrix.fleet }}", "cancel-in-progress": False}
+    assert [name for name, job in jobs.items() if job.get("concurrency", {}).get("cancel-in-progress")] == []
+    assert "concurrency" not in jobs["override"], "one that waits for a reviewer holds nobody up"
+    assert "concurrency" not in load("reconcile.yml")
 
 
 def test_the_component_is_tested_on_every_python_that_it_promises():

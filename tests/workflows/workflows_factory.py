@@ -40,7 +40,7 @@ metadata: {{name: {name}}}
 spec:
   thingGroup: {name}
   certificate: {{maxAge: {max_age}, authority: {authority}, keyType: {key_type}}}
-  schedule: {{jitterPercent: 0}}
+  schedule: {{jitterPercent: 0, leastInterval: 0h}}
   rollout: {{waves: ["100%"], soak: 0s, retries: 0}}
 """
 LITTLE = {"max_age": "3650d", "authority": "aws-iot", "key_type": "ECDSA-P256"}

@@ -14,7 +14,10 @@ REPOSITORY_ID = 4711
 
 
 class GitHubStandIn(ThreadingHTTPServer):
-    """``fail_with`` answers that many requests with a status. ``tokens`` holds what each token may do; None: all."""
+    """``fail_with`` answers that many requests with a status, or status, headers and text.
+
+    ``tokens`` holds what each token may do; None: all.
+    """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -54,7 +57,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, self.server.artifacts[-int(url.path.rpartition("/")[2])][1])
         self.server.requests.append((self.command, url.path, body, authorization))
         if self.server.fail_with:
-            return self._send(self.server.fail_with.pop(0), {"message": "no"})
+            fault = self.server.fail_with.pop(0)
+            status, headers, message = fault if isinstance(fault, tuple) else (fault, {}, "no")
+            return self._send(status, {"message": message}, headers)
         parts = url.path.removeprefix(f"/repos/{REPOSITORY}").strip("/").split("/")
         if not self._may(parts, authorization):
             return self._send(403, {"message": "Resource not accessible by integration"})

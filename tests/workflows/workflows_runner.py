@@ -242,16 +242,14 @@ class _JobRun:
             "actions/checkout": self._checkout,
             "actions/setup-python": lambda _given: None,
             "actions/setup-node": lambda _given: None,
-            "actions/cache": self._restore,
             "actions/cache/restore": self._restore,
+            "actions/cache/save": self._save,
             "actions/upload-artifact": self._upload,
             "actions/download-artifact": self._download,
             "aws-actions/configure-aws-credentials": self._credentials,
             "github/codeql-action/upload-sarif": self._sarif,
         }[action.partition("@")[0]]
         stand_in(given)
-        if action.startswith("actions/cache@"):
-            self._save_cache_at_the_end(given)
         return "success"
 
     def _checkout(self, given):
@@ -277,12 +275,10 @@ class _JobRun:
         if kept:
             shutil.copytree(kept[-1], target)
 
-    def _save_cache_at_the_end(self, given):
-        # The real action saves in a step after the job; the inventory is there by then, so a link does.
-        source, target = self.home / given["path"].removeprefix("~/"), self.runner.caches / given["key"]
-        source.mkdir(parents=True, exist_ok=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(source)
+    def _save(self, given):
+        source = self.home / given["path"].removeprefix("~/")
+        if source.exists():
+            shutil.copytree(source, self.runner.caches / given["key"])
 
     def _upload(self, given):
         paths = [self.workspace / line for line in given["path"].split()]
