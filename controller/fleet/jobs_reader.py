@@ -85,24 +85,26 @@ class JobsReader:
         self._done += 1
         self._progress("jobs", self._done, None)
 
-    def _identify(self, summary: JobSummary) -> tuple[bool, str | None, str | None, str]:
-        """(is a rotation, policy, commit, targets as JSON): two calls, once for each job."""
+    def _identify(self, summary: JobSummary) -> tuple[bool, str | None, str | None, str, str | None]:
+        """(is a rotation, policy, commit, targets as JSON, document): two calls, once for each job."""
         answer = self._session.find("iot", "GetJobDocument", jobId=summary.job_id) or {}
-        document = _parsed(answer.get("document"))
+        text: str | None = answer.get("document")
+        document = _parsed(text)
         ours = parse_job_id(summary.job_id)
         if ours is None and not is_rotation(document):
-            return False, None, None, "[]"
+            return False, None, None, "[]", None
         description = self._session.find("iot", "DescribeJob", jobId=summary.job_id) or {}
         policy = _text(document.get("policy")) or (ours.policy if ours else None)
         targets = description.get("job", {}).get("targets", [])
-        return True, policy, _text(document.get("commit")), json.dumps(targets)
+        return True, policy, _text(document.get("commit")), json.dumps(targets), text
 
     def _keep_job(self, summary: JobSummary, identity: tuple[Any, ...]) -> None:
-        is_a_rotation, policy, commit, targets = identity
+        is_a_rotation, policy, commit, targets, document = identity
         with self._database.transaction() as connection:
             connection.execute(
-                "UPDATE jobs SET is_read = 1, is_rotation = ?, policy = ?, commit_hash = ?, targets = ? WHERE id = ?",
-                (is_a_rotation, policy, commit, targets, summary.job_id),
+                "UPDATE jobs SET is_read = 1, is_rotation = ?, policy = ?, commit_hash = ?, targets = ?, document = ? "
+                "WHERE id = ?",
+                (is_a_rotation, policy, commit, targets, document, summary.job_id),
             )
 
     def _keep_executions(self, summary: JobSummary, entries: list[dict[str, Any]]) -> None:
@@ -167,14 +169,14 @@ def stored_jobs(connection: sqlite3.Connection) -> tuple[RotationJob, ...]:
             component_version=said(version),
         )
     rows = connection.execute(
-        "SELECT id, status, created_at, policy, commit_hash, completed_at, is_continuous, targets "
+        "SELECT id, status, created_at, policy, commit_hash, completed_at, is_continuous, targets, document "
         "FROM jobs WHERE is_rotation ORDER BY created_at, id"
     )
     return tuple(_job(row, executions.get(row[0], {})) for row in rows)
 
 
 def _job(row: tuple[Any, ...], executions: dict[str, DeviceExecution]) -> RotationJob:
-    job_id, status, created_at, policy, commit, completed_at, is_continuous, targets = row
+    job_id, status, created_at, policy, commit, completed_at, is_continuous, targets, document = row
     ours = parse_job_id(job_id)
     return RotationJob(
         job_id=job_id,
@@ -187,6 +189,7 @@ def _job(row: tuple[Any, ...], executions: dict[str, DeviceExecution]) -> Rotati
         is_continuous=bool(is_continuous),
         targets=tuple(json.loads(targets)),
         executions=executions,
+        document=document,
     )
 
 

@@ -120,7 +120,12 @@ ALTER TABLE binding ADD COLUMN jobs_listed_at REAL;
 ALTER TABLE jobs ADD COLUMN is_read INTEGER NOT NULL DEFAULT 1;
 """
 
-STEPS: Final = (_FIRST, _SECOND)
+_THIRD: Final = """
+-- of a rotation, as AWS IoT has it; NULL where it was read by an older version
+ALTER TABLE jobs ADD COLUMN document TEXT;
+"""
+
+STEPS: Final = (_FIRST, _SECOND, _THIRD)
 """What makes each version out of the one before, from nothing on: old files and new ones end up alike."""
 
 VERSION: Final = len(STEPS)

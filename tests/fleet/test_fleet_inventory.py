@@ -121,12 +121,18 @@ def test_file_of_a_newer_version_is_rebuilt(filled):
     assert_rebuilt(filled, f"schema version {VERSION + 1}; this certfleet knows version {VERSION}")
 
 
-def test_file_of_the_first_version_is_read_on(path):
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_file_of_an_earlier_version_is_read_on(path, version):
     connection = sqlite3.connect(path)
-    build_schema(connection, until=1)
+    build_schema(connection, until=version)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute("INSERT INTO binding VALUES ('123456789012', 'eu-west-1', 7, 1.0)")
-    connection.execute("INSERT INTO jobs VALUES ('j', 1.0, 'CANCELED', 2.0, 1, 0, 'p', 'c', '[]', 1)")
+    connection.execute(
+        "INSERT INTO binding (account, region, run, refreshed_at) VALUES ('123456789012', 'eu-west-1', 7, 1.0)"
+    )
+    connection.execute(
+        "INSERT INTO jobs (id, created_at, status, completed_at, is_rotation, is_continuous, targets, is_final) "
+        "VALUES ('j', 1.0, 'CANCELED', 2.0, 1, 0, '[]', 1)"
+    )
     connection.commit()
     connection.close()
     told: list[str] = []

@@ -38,6 +38,7 @@ def test_our_job_carries_policy_wave_commit_and_executions(run, registry):
 
     (job,) = state.jobs
     assert (job.job_id, job.policy, job.wave, job.commit) == (OURS, "line-a", 2, "c0ffee")
+    assert job.document == DOCUMENT
     assert (job.status, job.created_at, job.is_continuous) == ("IN_PROGRESS", EPOCH, False)
     assert job.targets == ("arn:aws:iot:eu-west-1:123456789012:thing/x",)
     assert {thing: execution.status.value for thing, execution in job.executions.items()} == registry.jobs[OURS][
