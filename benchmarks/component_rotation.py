@@ -60,7 +60,9 @@ def start(folder: Path, site: Any) -> Nucleus:
     root = folder / "gg"
     provision(root, Provisioning(THING, site.endpoint.host, site.endpoint.port, site.ca_file))
     enrol(site, root)
-    nucleus = Nucleus(root, Component(folder / "build" / "recipe.yaml", folder / "unpacked"))
+    nucleus = Nucleus(
+        root, Component(folder / "build" / "recipe.yaml", folder / "unpacked", archive=folder / "build" / build.ARCHIVE)
+    )
     nucleus.start()
     wait_for_log(nucleus, "ASKING → IDLE")
     return nucleus

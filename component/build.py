@@ -1,7 +1,7 @@
 """Builds what Greengrass deploys: ``python -m component.build --output DIR --version 1.2.3``.
 
 Writes ``recipe.yaml`` and ``certificate-rotator.zip``, which holds ``certificate_rotator/``,
-``protocol/``, ``requirements.txt`` and, where one is given, ``wheelhouse/``; nothing else. The same
+``protocol/``, ``requirements.txt`` and, if one is given, ``wheelhouse/``; nothing else. The same
 sources give the same bytes: names are sorted, times and permissions fixed. ``--gdk`` writes the
 folders that the Greengrass Development Kit expects (see ``gdk-config.json``).
 """
@@ -9,15 +9,19 @@ folders that the Greengrass Development Kit expects (see ``gdk-config.json``).
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import re
 import sys
+import textwrap
 import zipfile
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple
+from typing import Dict, List, Mapping, Optional
 
 COMPONENT = Path(__file__).resolve().parent
 ARCHIVE = "certificate-rotator.zip"
 DEFAULT_NAME = "aws.greengrass.labs.CertificateRotator"
+_PLACE = re.compile(r"^( *)BOOTSTRAP$", re.MULTILINE)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP file can tell
 
 
@@ -28,7 +32,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--version", help="component version, as in 1.2.3")
     parser.add_argument("--name", default=DEFAULT_NAME, help="component name (default: %(default)s)")
     parser.add_argument("--bucket", default="BUCKET_NAME", help="S3 bucket that will hold the archive")
-    parser.add_argument("--wheelhouse", type=Path, help="folder of wheels to bundle, for devices without an index")
+    parser.add_argument(
+        "--wheelhouse", type=Path, help="folder of wheels to bundle (its own folders too), for devices without an index"
+    )
     parser.add_argument("--gdk", action="store_true", help="build for the Greengrass Development Kit")
     options = parser.parse_args(arguments)
     if options.gdk:
@@ -43,10 +49,20 @@ def main(arguments: Optional[List[str]] = None) -> int:
     return 0
 
 
-def write_recipe(folder: Path, *, name: str, version: str, bucket: str) -> Path:
-    """The recipe with its names filled in; S3 still has to get the archive at the Uri it says."""
+def write_recipe(folder: Path, *, name: str, version: str, bucket: str, archive: Optional[Path] = None) -> Path:
+    """The recipe with its names filled in; S3 still has to get the archive at the Uri it says.
+
+    It holds the digest of ``archive`` (the one in the folder, unless another is named).
+    """
     text = (COMPONENT / "recipe.yaml").read_text(encoding="utf-8")
-    for placeholder, value in (("COMPONENT_NAME", name), ("COMPONENT_VERSION", version), ("BUCKET_NAME", bucket)):
+    script = (COMPONENT / "bootstrap.py").read_text(encoding="utf-8").rstrip()
+    script = script.replace("    ", " ")  # Greengrass takes 16 KB
+    text = _PLACE.sub(lambda match: textwrap.indent(script, match[1]), text)
+    digest = hashlib.sha256((archive or folder / ARCHIVE).read_bytes()).hexdigest()
+    filled_in = {
+        "COMPONENT_NAME": name, "COMPONENT_VERSION": version, "BUCKET_NAME": bucket, "ARCHIVE_DIGEST": digest
+    }  # fmt: skip
+    for placeholder, value in filled_in.items():
         text = text.replace(placeholder, value)
     target = folder / "recipe.yaml"
     target.write_text(text, encoding="utf-8")
@@ -56,22 +72,37 @@ def write_recipe(folder: Path, *, name: str, version: str, bucket: str) -> Path:
 def write_archive(target: Path, wheelhouse: Optional[Path] = None) -> None:
     """The artifact, byte for byte the same for the same sources."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, source in sorted(_members(wheelhouse)):
+        for name, data in sorted(_members(wheelhouse).items()):
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.create_system = 3  # Unix, wherever it is built
             entry.external_attr = 0o100644 << 16
-            archive.writestr(entry, source.read_bytes())
+            archive.writestr(entry, data)
 
 
-def _members(wheelhouse: Optional[Path]) -> Iterator[Tuple[str, Path]]:
-    for package in (COMPONENT / "certificate_rotator", COMPONENT.parent / "protocol"):
-        for source in package.glob("*.py"):
-            yield f"{package.name}/{source.name}", source
-    yield "requirements.txt", COMPONENT / "requirements.txt"
-    if wheelhouse is not None:
-        for wheel in wheelhouse.glob("*.whl"):
-            yield f"wheelhouse/{wheel.name}", wheel
+def _members(wheelhouse: Optional[Path]) -> Dict[str, bytes]:
+    members = {
+        f"{package.name}/{source.name}": source.read_bytes()
+        for package in (COMPONENT / "certificate_rotator", COMPONENT.parent / "protocol")
+        for source in package.glob("*.py")
+    }
+    wheels = {wheel.name: wheel.read_bytes() for wheel in wheelhouse.rglob("*.whl")} if wheelhouse else {}
+    requirements = (COMPONENT / "requirements.txt").read_text(encoding="utf-8")
+    members["requirements.txt"] = with_hashes(requirements, wheels).encode()
+    return {**members, **{f"wheelhouse/{name}": data for name, data in wheels.items()}}
+
+
+def with_hashes(requirements: str, wheels: Mapping[str, bytes]) -> str:
+    """The requirements, with the hashes of these wheels too: some were made by hand, as for 32-bit ARM."""
+    blocks = re.split(r"\n(?=\S)", requirements.strip())
+    for name, data in sorted(wheels.items()):
+        digest = f"--hash=sha256:{hashlib.sha256(data).hexdigest()}"
+        package, version = name.split("-")[:2]
+        pin = f"{re.sub('[-_.]+', '-', package).lower()}=={version}"
+        for index, block in enumerate(blocks):
+            if block.startswith(f"{pin} ") and digest not in block:
+                blocks[index] = f"{block} \\\n    {digest}"
+    return "\n".join(blocks) + "\n"
 
 
 def _build_for_gdk(wheelhouse: Optional[Path]) -> None:
@@ -84,7 +115,7 @@ def _build_for_gdk(wheelhouse: Optional[Path]) -> None:
     artifacts.mkdir(parents=True, exist_ok=True)
     recipes.mkdir(parents=True, exist_ok=True)
     write_archive(artifacts / ARCHIVE, wheelhouse)
-    write_recipe(recipes, name=name, version=version, bucket="BUCKET_NAME")
+    write_recipe(recipes, name=name, version=version, bucket="BUCKET_NAME", archive=artifacts / ARCHIVE)
 
 
 if __name__ == "__main__":

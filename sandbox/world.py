@@ -246,7 +246,7 @@ class World:
         recipe = write_recipe(built, name=COMPONENT_NAME, version=COMPONENT_VERSION, bucket="sandbox")
         with zipfile.ZipFile(built / ARCHIVE) as archive:
             archive.extractall(unpacked)  # our own archive, made a moment ago
-        return Component(recipe, unpacked)
+        return Component(recipe, unpacked, archive=built / ARCHIVE)
 
 
 def _count(number: int, noun: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from component import build
-from component.certificate_rotator import install
+from component.certificate_rotator import launch
 from component.certificate_rotator.configuration import Configuration, parse
 from protocol import topics
 
@@ -76,10 +76,23 @@ def test_there_is_a_manifest_for_lite_linux_and_windows_and_lite_comes_first(rec
     assert platforms == [{"os": "linux", "runtime": "aws_nucleus_lite"}, {"os": "linux"}, {"os": "windows"}]
 
 
-def test_only_the_run_step_is_privileged(recipe):
+def test_root_runs_both_steps_on_linux_and_install_has_a_quarter_of_an_hour(recipe):
     for manifest in recipe["Manifests"]:
-        assert manifest["Lifecycle"]["run"]["RequiresPrivilege"] is True
-        assert "RequiresPrivilege" not in manifest["Lifecycle"]["install"]
+        steps = manifest["Lifecycle"]
+        assert steps["run"]["RequiresPrivilege"] is True
+        assert steps["install"]["Timeout"] == 900
+        assert steps["install"].get("RequiresPrivilege", False) == (manifest["Name"] != "windows")
+
+
+def test_the_recipe_holds_the_digest_of_the_archive_and_fits_into_what_greengrass_takes(built, recipe):
+    digest = hashlib.sha256((built / build.ARCHIVE).read_bytes()).hexdigest()
+    for manifest in recipe["Manifests"][:2]:
+        for step in ("install", "run"):
+            script = manifest["Lifecycle"][step]["Script"]
+            assert f'/certificate-rotator.zip" {digest} {step}' in script
+            assert script.count("'") == 2, "a quote in bootstrap.py would end the shell's word"
+            compile(script.split("'")[1], "bootstrap", "exec")
+    assert (built / "recipe.yaml").stat().st_size < 16 * 1024
 
 
 def test_the_default_configuration_is_the_codes_own(recipe):
@@ -107,63 +120,14 @@ def test_every_requirement_is_pinned_with_hashes():
     text = (COMPONENT / "requirements.txt").read_text()
     blocks = re.split(r"\n(?=\S)", text.strip())
     assert all("==" in block.splitlines()[0] and "--hash=sha256:" in block for block in blocks)
-    assert set(install.DIRECT) <= set(install.pins(text))
+    assert {*launch.NEEDED, launch.FOR_TOKENS} <= set(launch.pins(text))
 
 
-def test_the_install_step_does_nothing_where_the_pinned_versions_are(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    pinned = install.pins((COMPONENT / "requirements.txt").read_text())
-    artifact = tmp_path / "artifact" / "certificate_rotator"
-    artifact.mkdir(parents=True)
-    (artifact.parent / "requirements.txt").write_text(
-        "".join(f"{name}=={install._installed(name)} \\\n    --hash=sha256:00\n" for name in pinned)
-    )
-    monkeypatch.setattr(install, "__file__", str(artifact / "install.py"))
-    assert install.main() == 0
-    assert "installed already" in capsys.readouterr().out
-    assert not (tmp_path / "venv").exists()
-
-
-def wheel(folder, name):
-    """A package with nothing in it; returns its line for requirements.txt."""
-    stem = f"{name.replace('-', '_')}-0.0.1"
-    files = {
-        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.0.1\n",
-        f"{stem}.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    files[f"{stem}.dist-info/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{stem}.dist-info/RECORD"])
-    target = folder / f"{stem}-py3-none-any.whl"
-    with zipfile.ZipFile(target, "w") as archive:
-        for file, text in files.items():
-            archive.writestr(file, text)
-    return f"{name}==0.0.1 \\\n    --hash=sha256:{hashlib.sha256(target.read_bytes()).hexdigest()}\n"
-
-
-def test_the_install_step_takes_everything_from_a_bundled_wheelhouse_and_checks_the_hashes(tmp_path):
-    """As the recipe runs it, in the unpacked archive; there is no index that it could ask."""
-    wheels, artifact, work = tmp_path / "wheels", tmp_path / "artifact", tmp_path / "work"
-    wheels.mkdir()
-    work.mkdir()
-    requirements = "".join(wheel(wheels, name) for name in install.DIRECT)
-    build.write_archive(tmp_path / build.ARCHIVE, wheels)
-    with zipfile.ZipFile(tmp_path / build.ARCHIVE) as archive:
-        archive.extractall(artifact)
-    (artifact / "requirements.txt").write_text(requirements)
-    command = [sys.executable, "-u", "-m", "certificate_rotator.install"]
-    environment = {"PYTHONPATH": str(artifact), "PATH": "/usr/bin:/bin", "PIP_INDEX_URL": "http://127.0.0.1:9/"}
-
-    def run():
-        return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
-
-    done = run()
-    assert done.returncode == 0, done.stdout + done.stderr
-    ask = "import importlib.metadata as m, sys; print([m.version(name) for name in sys.argv[1:]])"
-    found = subprocess.run(
-        [work / "venv" / "bin" / "python3", "-c", ask, *install.DIRECT], capture_output=True, text=True, check=True
-    )
-    assert found.stdout.strip() == str(["0.0.1"] * len(install.DIRECT))
-
-    (artifact / "requirements.txt").write_text(re.sub(r"sha256:....", "sha256:0000", requirements))
-    done = run()
-    assert done.returncode != 0
-    assert "HASHES" in done.stderr
+def test_a_wheel_that_was_made_by_hand_is_taken_by_its_hash():
+    text = "awscrt==0.36.1 \\\n    --hash=sha256:aa\npyyaml==6.0.3 \\\n    --hash=sha256:bb\n"
+    made = build.with_hashes(text, {"awscrt-0.36.1-cp311-cp311-linux_armv7l.whl": b"wheel"})
+    digest = hashlib.sha256(b"wheel").hexdigest()
+    first, second = re.split(r"\n(?=\S)", made.strip())
+    assert first == f"awscrt==0.36.1 \\\n    --hash=sha256:aa \\\n    --hash=sha256:{digest}"
+    assert second == "pyyaml==6.0.3 \\\n    --hash=sha256:bb"
+    assert build.with_hashes(made, {"awscrt-0.36.1-cp311-cp311-linux_armv7l.whl": b"wheel"}) == made

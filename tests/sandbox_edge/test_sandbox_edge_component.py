@@ -29,7 +29,7 @@ def component(tmp_path_factory):
     recipe = write_recipe(folder, name=COMPONENT_NAME, version="1.0.0", bucket="sandbox")
     with zipfile.ZipFile(folder / ARCHIVE) as archive:
         archive.extractall(folder / "unpacked")
-    return Component(recipe, folder / "unpacked")
+    return Component(recipe, folder / "unpacked", archive=folder / ARCHIVE)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def run(tmp_path, endpoint, issuer, registry, component):
             registry.register(issued)
             shutil.copy(issued.certificate_file, root / "thingCert.crt")
             shutil.copy(issued.key_file, root / "privKey.key")
-        chosen = Component(component.recipe, component.artifacts, environment or {})
+        chosen = Component(component.recipe, component.artifacts, environment or {}, archive=component.archive)
         running.append(Nucleus(root, chosen, profile=profile))
         running[-1].start()
         assert running[-1].wait_connected()

@@ -28,6 +28,7 @@ class Component:
     environment: Mapping[str, str] = field(default_factory=dict)
     run_install: bool = False  # whether the recipe's install step runs, as often as the nucleus runs it
     python: str = sys.executable  # what `python3` means to the recipe's scripts
+    archive: Path | None = None  # the artifact as it is downloaded
     user: str | None = None  # who runs what needs no privilege; None: this process' own user
 
 
@@ -56,6 +57,10 @@ class Installation:
         self.work.mkdir(parents=True, exist_ok=True)
         if self._component.user:
             shutil.chown(self.work, self._component.user)
+        if self._component.archive:
+            folder = Path(self._variables()["artifacts:path"])
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(self._component.archive, folder)
         for folder in self._unpacked():
             folder.parent.mkdir(parents=True, exist_ok=True)
             if not folder.is_symlink():

@@ -57,6 +57,7 @@ def start(tmp_path, site, artifacts):
             artifacts / "unpacked",
             environment=environment or {},
             run_install=True,
+            archive=artifacts / build.ARCHIVE,
             python=os.environ.get("COMPONENT_PYTHON", sys.executable),  # see tools/component_matrix.py
         )
         nucleus = Nucleus(root, component, profile=profile)
