@@ -16,6 +16,8 @@ class RejectionCode(str, Enum):
     CLIENT_ID_MISMATCH = "ClientIdMismatch"
     CREDENTIAL_MISMATCH = "CredentialMismatch"
 
+    OVER_BUDGET = "OverBudget"
+
     CSR_TOO_LONG = "CsrTooLong"
     CSR_UNREADABLE = "CsrUnreadable"
     CSR_BAD_SIGNATURE = "CsrBadSignature"

@@ -8,6 +8,7 @@ Every answer names the job that it was asked for, so that a device can tell one 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,8 +17,10 @@ from protocol import topics
 from protocol.messages import Rejected
 from protocol.rejections import RejectionCode
 
+from . import decide
+from .budget import Budget, Refusal
 from .errors import ConflictError, RejectionError, error_code, is_transient
-from .events import problems
+from .events import CommitEvent, CreateEvent, problems
 from .operator import decided
 from .services import Services
 
@@ -60,6 +63,12 @@ def _with_retries(
     return handle(services, event)
 
 
+def spend(services: Services, event: CreateEvent | CommitEvent) -> Budget:
+    """Count a request before anything scarce is called for it; raises RejectionError if it is one too many."""
+    budget = services.table.budget(event.thing_name)
+    return services.table.save_budget(budget.request(event.job_id, services.clock()))
+
+
 def _reject(services: Services, event: Mapping[str, Any], function: str, refusal: RejectionError) -> dict[str, Any]:
     decided(
         "rejected",
@@ -70,12 +79,29 @@ def _reject(services: Services, event: Mapping[str, Any], function: str, refusal
         principal=_text(event, "principal"),
         code=refusal.code.value,
         detail=str(refusal),
+        distinct="yes" if _is_first(services, event, refusal) else "no",
     )
     topic = event.get("topic")
     if isinstance(topic, str) and topics.parse_rotation_topic(topic) is not None:
         payload = Rejected(str(refusal), refusal.code.value, _text(event, "jobId") or None).encode()
         services.registry.publish(topics.outcome(topic, topics.REJECTED), payload)
     return {"status": "rejected", "code": refusal.code.value}
+
+
+def _is_first(services: Services, event: Mapping[str, Any], refusal: RejectionError) -> bool:
+    """Whether it is this thing's first refusal of this cause today; kept beside what the thing has asked for.
+
+    Known only for what the thing's own client has sent: of anything else each counts.
+    """
+    thing, job, client = (_text(event, name) for name in ("thingName", "jobId", "clientId"))
+    if thing is None or job is None or client is None or not decide.is_client_of_thing(client, thing):
+        return True
+    budget = services.table.budget(thing)
+    known, is_first = budget.refused(Refusal(job, refusal.code.value, str(refusal)), services.clock())
+    if known != budget:
+        with suppress(ConflictError):  # another refusal was noted meanwhile
+            services.table.save_budget(known)
+    return is_first
 
 
 def _text(event: Mapping[str, Any], name: str) -> str | None:

@@ -17,7 +17,7 @@ from protocol.messages import CommitAccepted
 from protocol.rejections import RejectionCode
 
 from . import decide, ending
-from .answering import answer
+from .answering import answer, spend
 from .errors import RejectionError
 from .events import CommitEvent
 from .operator import decided
@@ -55,6 +55,7 @@ def _commit(services: Services, event: CommitEvent, rotation: Rotation) -> None:
     sent = event.sent(now)
     known = rotation.seen(Certificate.NEW, sent)
     if rotation.committed_at is None:
+        spend(services, event)
         decide.require_both_certificates(services.registry.principals(event.thing_name), rotation)
         known = known.step(now, _who(event), "committed", committed_at=sent.isoformat())
     elif sent < datetime.fromisoformat(rotation.committed_at):  # a repeat has overtaken it

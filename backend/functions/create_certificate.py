@@ -17,10 +17,11 @@ from protocol.messages import CreateAccepted
 from protocol.rejections import RejectionCode
 
 from . import csr, decide, ending
-from .answering import answer
+from .answering import answer, spend
+from .budget import Budget
 from .decide import CreateStep
 from .environment import PrivateAuthority
-from .errors import ContradictionError, RejectionError, error_code
+from .errors import ContradictionError, RejectionError, error_code, is_refused
 from .events import CreateEvent
 from .operator import decided
 from .registry import Principal
@@ -44,6 +45,7 @@ class Asked:
     document: JobDocument
     authority_name: str
     authority: PrivateAuthority | None  # None for AWS IoT's own CA
+    budget: Budget
 
     @property
     def who(self) -> str:
@@ -114,6 +116,7 @@ def _with_sighting(rotation: Rotation, asked: Asked, now: datetime) -> Rotation:
 def _check(services: Services, event: CreateEvent) -> Asked:
     decide.require_client_of_thing(event.client_id, event.thing_name)
     decide.require_certificate_in_place(event)
+    budget = spend(services, event)
     request = csr.parse(event.csr)
     document = decide.require_rotation_job(services.registry.execution(event.thing_name, event.job_id), event.job_id)
     csr.require_demanded(request, document)
@@ -125,7 +128,8 @@ def _check(services: Services, event: CreateEvent) -> Asked:
             RejectionCode.UNKNOWN_AUTHORITY,
             f"The job names authority '{document.certificate_authority}'; this deployment has: {allowed}.",
         ) from None
-    return Asked(event, request, document, name, authority)
+    decide.require_authority(document, name, authority)
+    return Asked(event, request, document, name, authority, budget)
 
 
 def _require_successor(services: Services, asked: Asked) -> tuple[Principal, list[str]]:
@@ -158,6 +162,7 @@ def _begin(services: Services, asked: Asked, principal: Principal, previous: Rot
         commit=asked.document.commit,
         superseded_digests=tuple(d for d in superseded if d != digest),
     )
+    services.table.save_budget(asked.budget.certificate())
     return services.table.save(begun.step(now, asked.who, f"issuing from {asked.authority_name}"))
 
 
@@ -177,19 +182,27 @@ def _issue_or_undo(services: Services, asked: Asked, policies: list[str], rotati
         services.registry.attach(rotation.thing_name, issued.arn, policies)
         return services.table.save(rotation.step(services.clock(), asked.who, "attached", phase=Phase.CREATED))
     except Exception as error:
-        _undo(services, rotation, f"{asked.who}, after {error_code(error)}")
+        _undo(services, rotation, f"{asked.who}, after {_reason(error)}", may_be_lost=not is_refused(error))
         raise
 
 
-def _undo(services: Services, rotation: Rotation, who: str) -> None:
-    """Undo now; where even that fails, the record stays for the next create or the job's end to do it."""
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, RejectionError) else error_code(error)
+
+
+def _undo(services: Services, rotation: Rotation, who: str, *, may_be_lost: bool) -> None:
+    """Undo now; if even that fails, the record stays for the next create or the sweep to do it.
+
+    What AWS has refused to issue is not looked for: that would cost a scarce call for each recent certificate.
+    """
     try:
         current = services.table.current(rotation.thing_name)
         if current is None or not current.is_active or current.started_at != rotation.started_at:
             ending.remove_stray(services, rotation)
         else:
             known = rotation.new_certificate_id or current.new_certificate_id
-            ending.remove_new(services, replace(current, new_certificate_id=known), who)
+            current = replace(current, new_certificate_id=known)
+            ending.remove_new(services, current, who, may_be_lost=may_be_lost)
     except Exception as error:  # noqa: BLE001  # the failure that led here is the one to report
         decided(
             "not undone yet",

@@ -15,18 +15,24 @@ from protocol.job_document import JobDocument, is_rotation, parse_job_document
 from protocol.messages import ExecutionStatus
 from protocol.rejections import RejectionCode
 
+from .environment import PrivateAuthority
 from .errors import RejectionError
 from .events import CommitEvent, CreateEvent
 from .registry import EXCLUSIVE, CertificateDescription, ExecutionState, Principal
 from .rotation import MAKING, Outcome, Phase, Rotation
 
 
-def require_client_of_thing(client_id: str, thing_name: str) -> None:
-    """The client id is the thing name, or that and ``#n``, as Greengrass names its further connections.
+def is_client_of_thing(client_id: str, thing_name: str) -> bool:
+    """Whether a client id is the thing name, or that and ``#n``, as Greengrass names its further connections.
 
     No thing name holds a ``#``, so that ``gw-10`` never passes for ``gw-1``.
     """
-    if client_id.split("#", 1)[0] != thing_name:
+    return client_id.split("#", 1)[0] == thing_name
+
+
+def require_client_of_thing(client_id: str, thing_name: str) -> None:
+    """The client is one of this thing's."""
+    if not is_client_of_thing(client_id, thing_name):
         raise RejectionError(
             RejectionCode.CLIENT_ID_MISMATCH,
             f"The MQTT client id is neither the thing name '{thing_name}' nor that and '#n'.",
@@ -60,6 +66,17 @@ def require_rotation_job(execution: ExecutionState | None, job_id: str) -> JobDo
         raise RejectionError(
             RejectionCode.NOT_A_ROTATION, f"The document of job '{job_id}' is wrong: {error}."
         ) from None
+
+
+def require_authority(document: JobDocument, name: str, authority: PrivateAuthority | None) -> None:
+    """The authority of this name is the one that the job means, if the job says which."""
+    meant, found = document.certificate_authority_arn, None if authority is None else authority.arn
+    if meant is not None and meant != found:
+        raise RejectionError(
+            RejectionCode.UNKNOWN_AUTHORITY,
+            f"The job means authority {meant}; this deployment's '{name}' is {found or 'the CA of AWS IoT'}: deploy "
+            "the backend with the desired state of the job, or make the job anew.",
+        )
 
 
 def require_only_certificate(principals: Sequence[Principal], connection: str) -> Principal:

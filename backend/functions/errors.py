@@ -49,6 +49,16 @@ def error_code(error: BaseException) -> str:
     return type(error).__name__
 
 
+def is_refused(error: BaseException) -> bool:
+    """Whether AWS has certainly not done what was asked: it answered so, and to the only attempt that was made."""
+    if isinstance(error, RejectionError):
+        return error.__cause__ is None or is_refused(error.__cause__)
+    if not isinstance(error, ClientError):
+        return False
+    metadata = error.response.get("ResponseMetadata", {})
+    return metadata.get("HTTPStatusCode", 0) < _SERVER_ERROR and not metadata.get("RetryAttempts")
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same call may succeed when repeated: throttled, timed out, or the server's own fault."""
     if isinstance(error, (BotoConnectionError, HTTPClientError)):

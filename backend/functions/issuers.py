@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,10 +14,12 @@ from protocol.rejections import RejectionCode
 
 from .csr import SigningRequest, certifies
 from .environment import PrivateAuthority
-from .errors import RejectionError, error_code, is_transient
+from .errors import RejectionError, error_code, is_refused, is_transient
+from .notices import quoted
 
 _DAY = 86_400
 _POLL_SECONDS = 0.25
+_PAUSES = (0.3, 0.9)  # seconds before a throttled call is repeated
 _POLL_LIMIT = 60  # 15 s: a private CA answers within one or two
 
 
@@ -43,13 +46,17 @@ class Issuers:
         except ClientError as error:
             if is_transient(error):
                 raise
+            said = quoted(error.response.get("Error", {}).get("Message") or "nothing more")
             raise RejectionError(
-                RejectionCode.ISSUE_FAILED, f"The certificate authority refused to issue ({error_code(error)})."
+                RejectionCode.ISSUE_FAILED,
+                f"The certificate authority refused to issue ({error_code(error)}): it says {said}.",
             ) from error
         return issued
 
     def _from_aws_iot(self, request: SigningRequest) -> Issued:
-        answer = self._iot.create_certificate_from_csr(certificateSigningRequest=request.pem, setAsActive=True)
+        answer = _not_throttled(
+            lambda: self._iot.create_certificate_from_csr(certificateSigningRequest=request.pem, setAsActive=True)
+        )
         return Issued(answer["certificateId"], answer["certificateArn"], answer["certificatePem"])
 
     def _from_private(self, request: SigningRequest, authority: PrivateAuthority, now: datetime) -> Issued:
@@ -66,7 +73,7 @@ class Issuers:
         pem = self._collect(authority.arn, certificate_arn)
         if not certifies(pem, request.public_key_digest):
             raise RejectionError(RejectionCode.ISSUE_FAILED, "The certificate authority certified another key.")
-        answer = self._iot.register_certificate_without_ca(certificatePem=pem, status="ACTIVE")
+        answer = _not_throttled(lambda: self._iot.register_certificate_without_ca(certificatePem=pem, status="ACTIVE"))
         return Issued(answer["certificateId"], answer["certificateArn"], pem)
 
     def _collect(self, authority_arn: str, certificate_arn: str) -> str:
@@ -81,6 +88,18 @@ class Issuers:
                     raise
             time.sleep(_POLL_SECONDS)
         raise RejectionError(RejectionCode.ISSUE_FAILED, "The certificate authority did not issue within 15 seconds.")
+
+
+def _not_throttled(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Repeat what was refused for its pace, and nothing else: what got no answer may have been done."""
+    for pause in _PAUSES:
+        try:
+            return call()
+        except ClientError as error:
+            if error_code(error) != "ThrottlingException" or not is_refused(error):
+                raise
+        time.sleep(pause)
+    return call()
 
 
 def _validity(authority: PrivateAuthority, now: datetime) -> dict[str, int | str]:

@@ -50,11 +50,13 @@ def ended(services: Services, event: TerminalEvent) -> dict[str, Any]:
     rotation = services.table.current(event.thing_name)
     if rotation is None or not _concerns(rotation, event):
         return _without_rotation(services, event)
-    if not rotation.is_active or _is_of_an_earlier_attempt(services, event, rotation):
+    if _is_of_an_earlier_attempt(services, event, rotation):
         return {"status": "nothing"}
+    if not rotation.is_active:
+        return _after_undoing(services, event, rotation)
     who = f"{FUNCTION}: job {event.job_id} {event.ending.value}"
     known = rotation.ended(event.ending, event.at)
-    concluded = ending.conclude(services, rotation, known, who, aside=_reason(event))
+    concluded = ending.conclude(services, rotation, known, who, aside=_reason(services, event))
     status = "kept" if concluded.outcome is None else concluded.outcome.value
     decided("ended", function=FUNCTION, thing=event.thing_name, job=event.job_id, status=event.ending.value)
     return {"status": status}
@@ -82,17 +84,36 @@ def _is_of_an_earlier_attempt(services: Services, event: TerminalEvent, rotation
     return execution is not None and execution.status is ExecutionStatus.IN_PROGRESS
 
 
+def _after_undoing(services: Services, event: TerminalEvent, rotation: Rotation) -> dict[str, Any]:
+    """The job has ended whose create had failed: what for is told, once."""
+    if rotation.outcome is not Outcome.ROLLED_BACK or rotation.ending is not None:
+        return {"status": "nothing"}
+    notice = f"{event.ending.value}: no certificate was handed out under this job."
+    services.operator.tell(event.thing_name, event.job_id, f"{notice}{_reason(services, event)}")
+    services.table.save(rotation.ended(event.ending, event.at))
+    return {"status": "told"}
+
+
 def _without_rotation(services: Services, event: TerminalEvent) -> dict[str, Any]:
-    """Most executions are of other jobs; that a rotation failed before its create is told if the device says so."""
-    if STATUS_DETAILS_KEY in event.status_details:
+    """Most executions are of other jobs. It was a rotation if the device asked under it, or says so."""
+    if event.ending is Ending.SUCCEEDED and STATUS_DETAILS_KEY not in event.status_details:
+        return {"status": "nothing"}
+    if STATUS_DETAILS_KEY in event.status_details or services.table.budget(event.thing_name).job_id == event.job_id:
         notice = f"{event.ending.value}: no certificate was created under this job; nothing was touched."
-        services.operator.tell(event.thing_name, event.job_id, f"{notice}{_reason(event)}")
+        services.operator.tell(event.thing_name, event.job_id, f"{notice}{_reason(services, event)}")
     return {"status": "nothing"}
 
 
-def _reason(event: TerminalEvent) -> str:
+def _reason(services: Services, event: TerminalEvent) -> str:
+    """What the device writes, and what it was told last under this job."""
     reason = event.status_details.get(FAILURE_REASON_KEY)
-    return f" The device writes: {notices.quoted(reason)}." if reason else ""
+    written = f" The device writes: {notices.quoted(reason)}." if reason else ""
+    refusal = services.table.budget(event.thing_name).refusal if event.ending is not Ending.SUCCEEDED else None
+    if refusal is None or refusal.job_id != event.job_id:
+        return written
+    return (
+        f"{written} The backend's last refusal under this job was {refusal.code}: {notices.quoted(refusal.sentence)}."
+    )
 
 
 def connected(services: Services, event: PresenceEvent) -> dict[str, Any]:

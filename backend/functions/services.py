@@ -48,8 +48,16 @@ class Services:
     clock: Callable[[], datetime]
 
 
-def build(variables: Mapping[str, str], client: ClientFactory, clock: Callable[[], datetime]) -> Services:
-    """Check the environment, then build every client; the endpoints come from the environment."""
+def build(
+    variables: Mapping[str, str],
+    client: ClientFactory,
+    clock: Callable[[], datetime],
+    client_without_retries: ClientFactory | None = None,
+) -> Services:
+    """Check the environment, then build every client; the endpoints come from the environment.
+
+    ``client_without_retries`` makes the client that issues: a call that is repeated behind its back may issue twice.
+    """
     environment = read(variables)
     iot = client("iot", None)
     registry = Registry(
@@ -62,7 +70,7 @@ def build(variables: Mapping[str, str], client: ClientFactory, clock: Callable[[
         environment,
         registry,
         RotationTable(client("dynamodb", None), environment.table_name),
-        Issuers(iot, client("acm-pca", None)),
+        Issuers((client_without_retries or client)("iot", None), client("acm-pca", None)),
         Operator(client("sns", None), environment.topic_arn),
         clock,
     )
@@ -88,8 +96,13 @@ def services() -> Services:
 
 @cache
 def _of_this_process() -> Services:
-    return build(os.environ, _client, lambda: datetime.now(UTC))
+    return build(os.environ, _client, lambda: datetime.now(UTC), _client_without_retries)
 
 
 def _client(service: str, endpoint_url: str | None) -> Any:
     return boto3.client(service, endpoint_url=endpoint_url, config=_CONFIG)
+
+
+def _client_without_retries(service: str, endpoint_url: str | None) -> Any:
+    config = _CONFIG.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
+    return boto3.client(service, endpoint_url=endpoint_url, config=config)

@@ -1,7 +1,8 @@
 """The rotation table: conditional writes make repeats and races harmless.
 
 Partition key ``thingName``, sort key ``record``: ``current`` for the thing's latest rotation, and
-``rotation#<started>#<job>`` for the evidence of each that ended. The index ``phase`` (partition key ``phase``,
+``rotation#<started>#<job>`` for the evidence of each that ended, and ``budget`` for what the thing has asked for. The
+index ``phase`` (partition key ``phase``,
 sort key ``startedAt``) finds the rotations that are open.
 """
 
@@ -15,10 +16,11 @@ from typing import Any
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
+from .budget import Budget
 from .errors import ConflictError, error_code
 from .rotation import Phase, Rotation
 
-CURRENT = "current"
+CURRENT, BUDGET = "current", "budget"
 INDEX = "phase"
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
@@ -36,9 +38,25 @@ class RotationTable:
 
     def current(self, thing_name: str) -> Rotation | None:
         """The thing's latest rotation, read consistently."""
-        key = {"thingName": _serialize(thing_name), "record": _serialize(CURRENT)}
+        record = self._read(thing_name, CURRENT)
+        return Rotation.from_record(record) if record else None
+
+    def budget(self, thing_name: str) -> Budget:
+        """What the thing has asked for."""
+        record = self._read(thing_name, BUDGET)
+        return Budget.from_record(thing_name, record) if record else Budget(thing_name)
+
+    def save_budget(self, budget: Budget) -> Budget:
+        """Write the budget; ``budget.version`` is the version it was read with."""
+        written = replace(budget, version=budget.version + 1)
+        record = {**written.to_record(), "thingName": budget.thing_name, "record": BUDGET}
+        self._write(self._put(record, budget.version))
+        return written
+
+    def _read(self, thing_name: str, record: str) -> dict[str, Any] | None:
+        key = {"thingName": _serialize(thing_name), "record": _serialize(record)}
         item = self._dynamodb.get_item(TableName=self._name, Key=key, ConsistentRead=True).get("Item")
-        return Rotation.from_record({k: _deserialize(v) for k, v in item.items()}) if item else None
+        return {name: _deserialize(value) for name, value in item.items()} if item else None
 
     def open_since_before(self, instant: datetime) -> list[tuple[datetime, str]]:
         """When each unfinished rotation began that began before then, with its thing; the oldest first."""
@@ -67,11 +85,7 @@ class RotationTable:
     def save(self, rotation: Rotation) -> Rotation:
         """Write the current record; ``rotation.version`` is the version it was read with."""
         written, put = self._put_current(rotation)
-        try:
-            self._dynamodb.put_item(**put)
-        except ClientError as error:
-            _raise_if_lost(error)
-            raise
+        self._write(put)
         return written
 
     def finish(self, rotation: Rotation) -> Rotation:
@@ -92,16 +106,22 @@ class RotationTable:
 
     def _put_current(self, rotation: Rotation) -> tuple[Rotation, dict[str, Any]]:
         written = replace(rotation, version=rotation.version + 1)
-        put: dict[str, Any] = {
-            "TableName": self._name,
-            "Item": _item({**written.to_record(), "record": CURRENT}),
-        }
-        if rotation.version == 0:
-            put["ConditionExpression"] = "attribute_not_exists(thingName)"
-        else:
-            put["ConditionExpression"] = "version = :read"
-            put["ExpressionAttributeValues"] = {":read": _serialize(rotation.version)}
-        return written, put
+        return written, self._put({**written.to_record(), "record": CURRENT}, rotation.version)
+
+    def _put(self, record: dict[str, Any], read: int) -> dict[str, Any]:
+        """The request that writes a record over the version that was read; 0 if there was none."""
+        put: dict[str, Any] = {"TableName": self._name, "Item": _item(record)}
+        if read == 0:
+            return {**put, "ConditionExpression": "attribute_not_exists(thingName)"}
+        values = {":read": _serialize(read)}
+        return {**put, "ConditionExpression": "version = :read", "ExpressionAttributeValues": values}
+
+    def _write(self, put: dict[str, Any]) -> None:
+        try:
+            self._dynamodb.put_item(**put)
+        except ClientError as error:
+            _raise_if_lost(error)
+            raise
 
 
 def _item(record: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from .settings import Settings
 from .storage import Storage
 
 PERIOD = Duration.minutes(5)
-REJECTIONS_TOLERATED = 5  # per function and period; a device whose job timed out may ask once too late
+REJECTIONS_TOLERATED = 5  # of devices and causes that are new today, per function and period
 ANSWERING = {"CreateCertificate", "CommitCertificate"}
 OLDEST_TOLERATED = Duration.hours(26)  # a person is told after a day (backend/functions/verdicts.py)
 
@@ -40,7 +40,12 @@ class Watching(Construct):
             if name in ANSWERING:
                 rejections = self._rejections(name, handler.log_group)
                 tolerated = REJECTIONS_TOLERATED + 1
-                self._alarm(f"{name}Rejections", rejections, tolerated, "devices are rejected: see the codes")
+                self._alarm(
+                    f"{name}Rejections",
+                    rejections,
+                    tolerated,
+                    "several devices, or causes, are rejected: see the codes",
+                )
                 shown.append(rejections)
             duration = [function.metric_duration(period=PERIOD, statistic="p99")]
             widgets.append(cloudwatch.GraphWidget(title=name, left=shown, right=duration))
@@ -77,7 +82,10 @@ class Watching(Construct):
             self,
             f"{name}RejectionFilter",
             log_group=log_group,
-            filter_pattern=logs.FilterPattern.string_value("$.decision", "=", "rejected"),
+            filter_pattern=logs.FilterPattern.all(
+                logs.FilterPattern.string_value("$.decision", "=", "rejected"),
+                logs.FilterPattern.string_value("$.distinct", "=", "yes"),
+            ),
             metric_namespace=self._settings.stack_name,
             metric_name=f"{name}Rejections",
             metric_value="1",

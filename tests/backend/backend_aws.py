@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from backend import synth
 from backend.functions import commit_certificate, create_certificate, job_execution_terminal, sweep
+from backend.functions.csr import load_request
 from protocol import topics
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
@@ -92,10 +93,9 @@ def run(aws: FakeAws, module: Any, event: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def client_error(code: str, operation: str, status: int = 400) -> ClientError:
-    return ClientError(
-        {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, operation
-    )
+def client_error(code: str, operation: str, status: int = 400, message: str | None = None) -> ClientError:
+    said = {"Code": code, "Message": code if message is None else message}
+    return ClientError({"Error": said, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)
 
 
 def subject(text: str = "AWS IoT Certificate") -> x509.Name:
@@ -138,7 +138,7 @@ class Certificate:
 
 @dataclass
 class Fault:
-    """Fails the n-th call from now (0: the next): before it takes effect, or after (its answer is lost)."""
+    """Fails the n-th call from now (0: the next): before it takes effect, or after (a server's error, or no answer)."""
 
     at: int
     code: str = "ThrottlingException"
@@ -161,6 +161,7 @@ class FakeAws:
         self.calls: list[str] = []
         self.faults: list[Fault] = []
         self.before_call: dict[str, Any] = {}
+        self.after_call: dict[str, Any] = {}
         self.page = 250
         self.force_delete_works = True
         self.acting: str | None = None  # the function that is running
@@ -185,7 +186,7 @@ class FakeAws:
         return identifier
 
     def iot_create_certificate_from_csr(self, request):
-        csr = x509.load_pem_x509_csr(request["certificateSigningRequest"].encode())
+        csr = load_request(request["certificateSigningRequest"])
         identifier = self.register(certify(csr.public_key(), csr.subject, self.now))
         return {
             "certificateArn": f"{PREFIX}:cert/{identifier}",
@@ -375,8 +376,10 @@ class FakeClient:
             if fault is not None and not fault.after:
                 raise client_error(fault.code, operation.name)
             answer = getattr(aws, f"{self._service}_{name}".replace("-", "_"))(request)
+            if hook := aws.after_call.pop(f"{self._service}:{operation.name}", None):
+                hook()
             if fault is not None:
-                raise client_error(fault.code, operation.name)
+                raise client_error(fault.code, operation.name, 500)
             check(operation.output_shape, answer, f"answer of {operation.name}")
             return answer
 

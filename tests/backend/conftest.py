@@ -9,7 +9,7 @@ import pytest
 from backend_aws import VARIABLES, Device, FakeAws, Fault, denied, make_csr, subject
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from backend.functions import services, sweep
+from backend.functions import issuers, services, sweep
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ def variables() -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def running(aws: FakeAws, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sweep, "PAUSE", 0)
+    monkeypatch.setattr(issuers, "_PAUSES", (0, 0))
     denied.clear()
     with services.running(services.build(variables, aws.client, lambda: aws.now)):
         yield

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from backend_aws import CA_KEY, PLANT_CA, Certificate, certify, client_error
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ed25519, padding
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from protocol.rejections import RejectionCode
@@ -101,7 +103,7 @@ def test_create_is_rejected_for(device, arrange, changes, code, caplog):
     before = dict(device.aws.certificates)
     assert device.create(**changes) == {"status": "rejected", "code": code}
     assert device.aws.certificates == before
-    assert device.aws.items == {}
+    assert {record for _, record in device.aws.items} <= {"budget"}
     [line] = [r for r in caplog.records if getattr(r, "decision", None) == "rejected"]
     assert line.code == code
     if "topic" in changes or code != "MalformedRequest":
@@ -247,6 +249,7 @@ def test_every_code_is_met_by_a_case():
     met = {code for *_, code in [*CREATE_CASES.values(), *CSR_CASES.values(), *COMMIT_CASES.values()]}
     elsewhere = {
         "CsrReusedKey", "CsrBadSignature", "RotationInProgress", "SupersededKey", "IssueFailed", "Internal",
+        "OverBudget",
     }  # fmt: skip
     assert met | elsewhere == {code.value for code in RejectionCode}
 
@@ -257,7 +260,7 @@ def test_a_malformed_create_of_a_real_rule_is_rejected_without_a_call_to_the_reg
 
     event = json.loads(path.read_text())
     assert create_certificate.handler(event, None) == {"status": "rejected", "code": "MalformedRequest"}
-    assert [call for call in device.aws.calls if call != "iot-data:Publish"] == []
+    assert {call for call in device.aws.calls if call.startswith("iot")} <= {"iot-data:Publish"}
 
 
 def test_a_permanent_failure_is_answered_and_raised(device, fault):
@@ -285,11 +288,66 @@ def test_a_failed_connection_is_passing(device):
     assert device.aws.published == []
 
 
-def test_an_authority_that_refuses_is_named_and_nothing_stays(device, fault):
-    device.aws.faults = [fault(6, code="CertificateValidationException")]
+SENTENCES = [
+    "The certificate validity specified exceeds the certificate authority validity",
+    "The signing algorithm SHA256WITHRSA is not compatible with the key of the CA",
+    "CA is in short-lived mode\nand issues for at most 7 days",
+]
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_what_an_authority_says_when_it_refuses_stands_in_answer_evidence_and_notice(device, sentence):
+    def refuse(_request):
+        raise client_error("ValidationException", "IssueCertificate", message=sentence)
+
+    device.aws.acm_pca_issue_certificate = refuse
+    device.start_job(document={"operation": "ROTATE_CERTIFICATE", "certificateAuthority": "plant-ca"})
     device.create()
     device.assert_code("IssueFailed")
     device.assert_only(device.old)
+    said = f'(ValidationException): it says "{" ".join(sentence.split())}".'
+    assert said in device.aws.published[-1][1]["errorMsg"]
+    assert said in device.record["history"]["L"][-1]["M"]["who"]["S"]
+    device.aws.tick()
+    device.ended("FAILED", statusDetails={})
+    assert "ValidationException" in device.aws.notices[-1]
+    assert " ".join(sentence.split()) in device.aws.notices[-1]
+
+
+@pytest.mark.parametrize("authority", ["aws-iot", "plant-ca"])
+@pytest.mark.parametrize("code", ["ThrottlingException", "LimitExceededException", "MalformedCsrException"])
+def test_what_was_refused_is_not_looked_for_among_the_accounts_certificates(device, authority, code, make_device):
+    for number in range(250):
+        pem = device.aws.certificates[device.old].pem
+        device.aws.certificates[f"{number:064x}"] = Certificate(pem, "ACTIVE", device.aws.now)
+
+    def refuse(_request):
+        raise client_error(code, "x")
+
+    device.aws.iot_create_certificate_from_csr = device.aws.acm_pca_issue_certificate = refuse
+    device.start_job(document={"operation": "ROTATE_CERTIFICATE", "certificateAuthority": authority})
+    with suppress(ClientError):
+        device.create()
+    assert device.aws.calls.count("iot:DescribeCertificate") == 1  # of the one that it replaces
+    assert "iot:ListCertificates" not in device.aws.calls
+    assert device.record["phase"]["S"] == "finished"
+
+
+def test_an_authority_that_is_another_under_its_name_is_refused(device):
+    meant = f"{PLANT_CA[:-3]}999"
+    device.start_job(
+        document={
+            "operation": "ROTATE_CERTIFICATE",
+            "certificateAuthority": "plant-ca",
+            "certificateAuthorityArn": meant,
+        }
+    )
+    device.create()
+    device.assert_code("UnknownAuthority")
+    assert meant in device.aws.published[-1][1]["errorMsg"]
+    document = {"certificateAuthority": "plant-ca", "certificateAuthorityArn": PLANT_CA}
+    device.start_job(document={"operation": "ROTATE_CERTIFICATE", **document})
+    assert device.create()["status"] == "accepted"
 
 
 def test_an_authority_that_never_answers_is_given_up(device, monkeypatch):
@@ -327,3 +385,46 @@ def test_no_log_line_holds_a_key_or_a_request(device, caplog):
     device.ended("SUCCEEDED")
     for record in caplog.records:
         assert "BEGIN" not in json.dumps({k: str(v) for k, v in vars(record).items()})
+
+
+def odd(signed, tbs, key):
+    """The same with its name as a PrintableString, which may hold no underscore; signed anew."""
+    body = tbs.replace(b"\x0c\x04gw_1", b"\x13\x04gw_1")
+    assert body != tbs
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")  # ecdsa-with-SHA256
+    signature = b"\x00" + key.sign(body, ec.ECDSA(hashes.SHA256()))
+    content = body + algorithm + bytes([0x03, len(signature)]) + signature
+    length = len(content).to_bytes(2, "big").lstrip(b"\x00")
+    der = bytes([0x30, 0x80 + len(length)]) + length + content
+    kind = "CERTIFICATE REQUEST" if isinstance(signed, x509.CertificateSigningRequest) else "CERTIFICATE"
+    return f"-----BEGIN {kind}-----\n{base64.encodebytes(der).decode()}-----END {kind}-----\n"
+
+
+class TestASubjectWithTextThatAPrintableStringMayNotHold:
+    """Some tools write it, and AWS takes it: it is taken as it is."""
+
+    @pytest.fixture
+    def device(self, device, name_of):
+        old = x509.load_pem_x509_certificate(certify(device.key.public_key(), name_of("gw_1"), device.aws.now).encode())
+        device.aws.certificates[device.old].pem = odd(old, old.tbs_certificate_bytes, CA_KEY)
+        with pytest.raises(ValueError, match="PrintableString"):
+            x509.load_pem_x509_certificate(device.aws.certificates[device.old].pem.encode())
+        return device
+
+    @pytest.mark.parametrize("form", ["as it is", "as UTF-8"])
+    def test_is_carried_on(self, device, csr_of, name_of, form):
+        csr = csr_of(device.new_key, name_of("gw_1"))
+        if form == "as it is":
+            request = x509.load_pem_x509_csr(csr.encode())
+            csr = odd(request, request.tbs_certrequest_bytes, device.new_key)
+        assert device.create(csr=csr)["status"] == "accepted"
+
+    def test_must_be_the_same(self, device, csr_of, name_of):
+        device.create(csr=csr_of(device.new_key, name_of("gw_2")))
+        device.assert_code("CsrWrongSubject")
+        assert "gw_1" in device.aws.published[-1][1]["errorMsg"]
+
+    def test_is_signed_as_it_came(self, device, csr_of, name_of, keys):
+        request = x509.load_pem_x509_csr(csr_of(device.new_key, name_of("gw_1")).encode())
+        device.create(csr=odd(request, request.tbs_certrequest_bytes, keys["ECDSA-P256"]))
+        device.assert_code("CsrBadSignature")

@@ -86,7 +86,7 @@ def test_a_certificate_whose_id_never_became_known_is_found_and_removed(device):
         raise KeyboardInterrupt
 
     device.aws.page = 1
-    device.aws.before_call["dynamodb:PutItem"] = lambda: device.aws.before_call.update({"dynamodb:PutItem": kill})
+    device.aws.after_call["iot:CreateCertificateFromCsr"] = kill
     with pytest.raises(KeyboardInterrupt):
         device.create()
     assert len(device.aws.certificates) == 2
@@ -187,7 +187,7 @@ def test_an_end_during_a_create_leaves_one_certificate(device):
 def test_an_end_during_a_create_that_also_fails_leaves_one_certificate(device):
     def end_and_fail():
         device.ended("TIMED_OUT")
-        raise ClientError({"Error": {"Code": "ThrottlingException"}}, "CreateCertificateFromCsr")
+        raise ClientError({"Error": {"Code": "InternalFailureException"}}, "CreateCertificateFromCsr")
 
     device.aws.before_call["iot:CreateCertificateFromCsr"] = end_and_fail
     with pytest.raises(ClientError):
@@ -334,7 +334,7 @@ def test_one_failure_at_any_call_leaves_one_certificate(
 
 
 def test_two_failures_in_a_row_are_cleared_away_by_the_next_create(device, fault):
-    device.aws.faults = [fault(10), fault(11)]  # attaching fails, then the undoing
+    device.aws.faults = [fault(13), fault(14)]  # attaching fails, then the undoing
     with pytest.raises(ClientError):
         device.create()
     assert len(device.aws.certificates) == 2
@@ -345,7 +345,7 @@ def test_two_failures_in_a_row_are_cleared_away_by_the_next_create(device, fault
 
 def test_a_removal_that_was_begun_goes_on_before_the_next_create(device, fault):
     device.create()
-    device.aws.faults = [fault(4, after=True)]
+    device.aws.faults = [fault(6, after=True)]
     with pytest.raises(ClientError):
         device.ended("FAILED")
     assert device.record["phase"]["S"] == "removing"

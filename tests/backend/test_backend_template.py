@@ -109,6 +109,20 @@ def test_there_is_an_alarm_for_errors_and_rejections_of_each_function_and_for_de
     assert len(of_type("AWS::CloudWatch::Dashboard")) == 1
 
 
+@pytest.mark.parametrize("operation", ["create", "commit"])
+def test_no_member_of_a_devices_message_stands_in_for_what_the_rule_knows(of_type, operation):
+    rules = {r["Properties"]["RuleName"]: r["Properties"]["TopicRulePayload"] for r in of_type("AWS::IoT::TopicRule")}
+    rule = rules[getattr(BackendNames(), f"{operation}_function")]
+    forged = dict.fromkeys(("thingName", "topic", "clientId", "principal", "receivedAt", "extra"), "forged")
+    topic = f"awslabs/things/gw-1/certificate/{operation}"
+    known = sql.Context({"jobId": "j", **forged}, topic, "gw-1#2", "f" * 64, 1_764_000_000_000)
+    assert sql.parse(rule["Sql"]).apply(known) == {
+        "jobId": "j", "thingName": "gw-1", "topic": topic, "clientId": "gw-1#2", "principal": "f" * 64,
+        "receivedAt": 1_764_000_000_000,
+    }  # fmt: skip
+    assert not rule["Sql"].startswith("SELECT *")
+
+
 def test_job_execution_events_are_turned_on(of_type):
     calls = [json.loads(r["Properties"]["Create"]) for r in of_type("Custom::AWS")]
     [events] = [c for c in calls if c["action"] == "updateEventConfigurations"]

@@ -37,7 +37,8 @@ class Saboteur:
         self.left -= 1
         if self.left < 0:
             self.left = None
-            answer = {"Error": {"Code": "ThrottlingException"}, "ResponseMetadata": {"HTTPStatusCode": 429}}
+            status = 500 if after else 429  # what is refused for its pace has not been done
+            answer = {"Error": {"Code": "ThrottlingException"}, "ResponseMetadata": {"HTTPStatusCode": status}}
             raise ClientError(answer, operation)
 
 

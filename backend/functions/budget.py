@@ -1,0 +1,117 @@
+"""How much one device may ask for: counted before anything scarce is called, and remembered. Pure.
+
+A device that asks wrongly, or too often, costs others: a private CA bills each certificate, and an account has ten
+calls a second to most of the registry. So each request is counted once it is well-formed and of this device, and a
+device over its budget is refused from its record alone. The last refusal is kept, so that whoever reads how the job
+ended reads also what the device was told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from protocol.rejections import RejectionCode
+
+from .errors import RejectionError
+
+REQUESTS_PER_JOB = 40  # a device repeats create and commit every ten seconds, three times each at every attempt
+REQUESTS_PER_DAY = 80
+CERTIFICATES_PER_JOB = 5
+CERTIFICATES_PER_DAY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a device was told last."""
+
+    job_id: str
+    code: str
+    sentence: str
+
+    def to_record(self) -> dict[str, str]:
+        """Plain values for the table."""
+        return {"jobId": self.job_id, "code": self.code, "sentence": self.sentence}
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one thing has used up today, and under its latest job."""
+
+    thing_name: str
+    day: str = ""  # UTC, ISO 8601
+    requests: int = 0
+    certificates: int = 0
+    job_id: str = ""
+    job_requests: int = 0
+    job_certificates: int = 0
+    causes: tuple[str, ...] = ()  # codes of today's refusals
+    refusal: Refusal | None = None
+    version: int = 0  # of the stored record; 0 before the first write
+
+    def request(self, job_id: str, now: datetime) -> Budget:
+        """With one create or commit more; raises RejectionError if that is too many."""
+        known = self.under(job_id).on(now)
+        _require(known.job_requests < REQUESTS_PER_JOB, f"{REQUESTS_PER_JOB} requests under one job")
+        _require(known.requests < REQUESTS_PER_DAY, f"{REQUESTS_PER_DAY} requests of one device a day")
+        return replace(known, requests=known.requests + 1, job_requests=known.job_requests + 1)
+
+    def certificate(self) -> Budget:
+        """With one certificate more, under the job of the latest request; raises RejectionError if that is too many."""
+        _require(self.job_certificates < CERTIFICATES_PER_JOB, f"{CERTIFICATES_PER_JOB} certificates under one job")
+        _require(self.certificates < CERTIFICATES_PER_DAY, f"{CERTIFICATES_PER_DAY} certificates of one device a day")
+        return replace(self, certificates=self.certificates + 1, job_certificates=self.job_certificates + 1)
+
+    def refused(self, refusal: Refusal, now: datetime) -> tuple[Budget, bool]:
+        """With a refusal, and whether it is the day's first of this cause."""
+        known = self.on(now)
+        is_first = refusal.code not in known.causes
+        causes = (*known.causes, refusal.code) if is_first else known.causes
+        return replace(known, causes=causes, refusal=refusal), is_first
+
+    def on(self, now: datetime) -> Budget:
+        """On that day (UTC): another one begins at nothing."""
+        day = now.date().isoformat()
+        return self if self.day == day else replace(self, day=day, requests=0, certificates=0, causes=())
+
+    def under(self, job_id: str) -> Budget:
+        """Under that job: another one begins at nothing."""
+        return self if self.job_id == job_id else replace(self, job_id=job_id, job_requests=0, job_certificates=0)
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values for the table."""
+        return {
+            "day": self.day,
+            "requests": self.requests,
+            "certificates": self.certificates,
+            "jobId": self.job_id,
+            "jobRequests": self.job_requests,
+            "jobCertificates": self.job_certificates,
+            "causes": list(self.causes),
+            "version": self.version,
+            **({"refusal": self.refusal.to_record()} if self.refusal else {}),
+        }
+
+    @classmethod
+    def from_record(cls, thing_name: str, record: Mapping[str, Any]) -> Budget:
+        """Read what ``to_record`` wrote."""
+        refusal = record.get("refusal")
+        return cls(
+            thing_name,
+            record["day"],
+            int(record["requests"]),
+            int(record["certificates"]),
+            record["jobId"],
+            int(record["jobRequests"]),
+            int(record["jobCertificates"]),
+            tuple(record["causes"]),
+            Refusal(refusal["jobId"], refusal["code"], refusal["sentence"]) if refusal else None,
+            int(record["version"]),
+        )
+
+
+def _require(condition: bool, most: str) -> None:  # noqa: FBT001  # reads as a sentence
+    if not condition:
+        raise RejectionError(RejectionCode.OVER_BUDGET, f"This device asks too often: at most {most} are allowed.")
