@@ -29,7 +29,8 @@ def job_request(plan: Plan, job: PlannedJob, targets: Sequence[str]) -> dict[str
     if job.rollout.retries:
         criteria = {"failureType": "ALL", "numberOfRetries": job.rollout.retries}
         request["jobExecutionsRetryConfig"] = {"criteriaList": [criteria]}
-    request["abortConfig"] = {"criteriaList": _abort_criteria(job.rollout)}
+    if job.rollout.abort:
+        request["abortConfig"] = {"criteriaList": _abort_criteria(job.rollout)}
     return request
 
 
@@ -58,5 +59,5 @@ def _abort_criteria(rollout: Rollout) -> list[dict[str, Any]]:
             "thresholdPercentage": rule.threshold_percentage,
             "minNumberOfExecutedThings": rule.min_number_of_executed_things,
         }
-        for rule in rollout.brakes
+        for rule in rollout.abort
     ]

@@ -61,9 +61,9 @@ class Judge:
         self._clock = itertools.count(1)
         self._asked: dict[tuple[str, str], int] = {}  # (job, device) → when it was asked
         self._got: dict[str, int] = {}  # device → when it got the certificate in place
-        self._failed_at: dict[str, datetime] = {}
+        self._failed_at: dict[tuple[str, str, str], datetime] = {}  # (device, policy, rule)
         self.failures: Counter[str] = Counter()  # by device
-        self._resumed: dict[str, str] = {}  # job → policy, made by a run with an override to resume
+        self._resumed: dict[str, tuple[str, str]] = {}  # job → policy and rule, made by a run that was told to resume
         self._started: dict[int, Counter[str]] = defaultdict(Counter)  # run → devices started by group
         world.aws.before = self._before
         world.aws.after = self._after
@@ -188,12 +188,12 @@ class Judge:
         job, parsed = self.world.jobs().get(name), parse_job_id(name)
         if parsed is None:
             self.tell("what is not ours is left alone", f"job {name} is cancelled")
-        policy = self._resumed.get(name)
-        spec = run.commit.documents.policies.get(policy) if policy else None
+        policy, rule = self._resumed.get(name, ("", ""))
+        spec = run.commit.documents.policies.get(policy)
         if job is None or spec is None:
             return
         statuses = {execution.status for execution in job.executions.values()}
-        untouched = statuses <= {"QUEUED", "IN_PROGRESS", "SUCCEEDED"} and self._rule.get(policy) == _rule_text(
+        untouched = statuses <= {"QUEUED", "IN_PROGRESS", "SUCCEEDED"} and rule == _rule_text(
             run.commit.documents, spec
         )
         is_young = self.world.now() - job.created_at < timedelta(hours=24)
@@ -209,9 +209,9 @@ class Judge:
             )
         if run.plan_file is not None and now - _made_at(run) > PLAN_ENDS:
             self.tell("a plan ends", f"one of {_made_at(run):%Y-%m-%d} makes {job_id}")
-        for override in run.overrides:
-            if override.startswith("resume="):
-                self._resumed[job_id] = override.removeprefix("resume=")
+        spec = documents.policies.get(parsed.policy) if parsed else None
+        if parsed is not None and spec is not None and f"resume={parsed.policy}" in run.overrides:
+            self._resumed[job_id] = parsed.policy, _rule_text(documents, spec)
         for device in devices:
             self._device_starts(run, job_id, device, documents, now)
         if parsed is not None:
@@ -250,7 +250,7 @@ class Judge:
             self.tell("where most fail nobody new starts", f"{device} in {job_id} after {len(memory.failed)} failed")
         if memory.is_halted:
             self.tell("nobody starts while halted", f"{device} in {job_id}")
-        failed_at = self._failed_at.get(device)
+        failed_at = self._failed_at.get((device, policy, _rule_text(commit.documents, spec)))
         if failed_at is not None and self.world.now() - failed_at < REST:
             self.tell("who failed rests", f"{device} in {job_id}, {self.world.now() - failed_at} after it failed")
 
@@ -303,11 +303,10 @@ class Judge:
         self.failures[device] += 1
         if parsed is None:
             return
-        self._failed_at[device] = self.world.now()
         commit = next(c for c in self.world.history if c.hash == self._commit_of(job_id))
-        self._memory[parsed.policy, _rule_text(commit.documents, commit.documents.policies[parsed.policy])].failed.add(
-            device
-        )
+        rule = _rule_text(commit.documents, commit.documents.policies[parsed.policy])
+        self._failed_at[device, parsed.policy, rule] = self.world.now()
+        self._memory[parsed.policy, rule].failed.add(device)
 
     # inside
 
