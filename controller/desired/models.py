@@ -252,7 +252,7 @@ class RolloutSpec(_Model):
     )
     retries: Annotated[int, Whole(0, 10)] = Field(default=2, description="How often AWS IoT repeats a failed device.")
     abort: Annotated[tuple[AbortSpec, ...], Field(max_length=10, strict=False)] = Field(
-        default=(), description="When to cancel a wave."
+        default=(), description="When to cancel a wave; none means 25 % of at least 10 devices, or 50 % of at least 3."
     )
     stragglers_after: Annotated[timedelta, DurationField(_MINUTE, 365 * _DAY)] = Field(
         default=_DAY,

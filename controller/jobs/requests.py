@@ -29,8 +29,7 @@ def job_request(plan: Plan, job: PlannedJob, targets: Sequence[str]) -> dict[str
     if job.rollout.retries:
         criteria = {"failureType": "ALL", "numberOfRetries": job.rollout.retries}
         request["jobExecutionsRetryConfig"] = {"criteriaList": [criteria]}
-    if job.rollout.abort:
-        request["abortConfig"] = {"criteriaList": _abort_criteria(job.rollout)}
+    request["abortConfig"] = {"criteriaList": _abort_criteria(job.rollout)}
     return request
 
 
@@ -59,5 +58,5 @@ def _abort_criteria(rollout: Rollout) -> list[dict[str, Any]]:
             "thresholdPercentage": rule.threshold_percentage,
             "minNumberOfExecutedThings": rule.min_number_of_executed_things,
         }
-        for rule in rollout.abort
+        for rule in rollout.brakes
     ]

@@ -56,6 +56,8 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
             certificate_created_at=certificate.created_at,
             last_seen=device.last_seen,
             component_version=device.component_version,
+            key_type=certificate.key_type,
+            authority=certificate.authority,
         )
     case = Case(device, governed, governance)
     findings = find(case)
@@ -74,6 +76,8 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
         certificate_created_at=case.certificate.created_at if case.certificate else None,
         last_seen=device.last_seen,
         component_version=device.component_version,
+        key_type=case.certificate.key_type if case.certificate else None,
+        authority=case.certificate.authority if case.certificate else None,
         **_outlook(case),
     )
 

@@ -123,6 +123,8 @@ class Assessment:
     holds: Holding | None = None  # of a device with demands: what it holds, and what a rotation makes of that
     result: Result | None = None  # None: not known, or whatever a stock backend makes
     is_in_vain: bool = False  # it was rotated as asked, and is no nearer to its policy
+    key_type: str | None = None  # of the only certificate
+    authority: str | None = None
 
     @property
     def outcome(self) -> Outcome | None:

@@ -150,6 +150,13 @@ class AbortRule:
     min_number_of_executed_things: int
 
 
+DEFAULT_BRAKES = (
+    AbortRule(FailureType.ALL, 25.0, 10),
+    AbortRule(FailureType.ALL, 50.0, 3),  # small waves and fleets
+)
+"""What stops a wave, the last one too, where a policy says nothing of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """How many at once."""
@@ -162,6 +169,11 @@ class Rollout:
     retries: int = 2
     abort: tuple[AbortRule, ...] = ()
     stragglers_after: timedelta = timedelta(hours=24)
+
+    @property
+    def brakes(self) -> tuple[AbortRule, ...]:
+        """The abort rules, or those that hold where the policy gives none."""
+        return self.abort or DEFAULT_BRAKES
 
 
 class Mode(StrEnum):

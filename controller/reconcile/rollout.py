@@ -6,9 +6,12 @@ went, in the executions.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from protocol.errors import ProtocolError
+from protocol.job_document import JobDocument, parse_job_document
 from protocol.messages import ExecutionStatus
 
 from .job_ids import parse_job_id
@@ -37,6 +40,15 @@ class Rollout:
     def reached(self) -> int:
         """The highest wave that was ever started; 0 before the first."""
         return max(self.waves, default=0)
+
+    def asked(self, job_id: str) -> JobDocument:
+        """What a job of the rollout asks for; nothing that could be told where its document was not read."""
+        jobs = (job for of_wave in self.waves.values() for job in of_wave)
+        text = next((job.document for job in (*jobs, *self.standing) if job.job_id == job_id), None)
+        try:
+            return parse_job_document(json.loads(text or ""))
+        except (ValueError, ProtocolError):
+            return JobDocument()
 
     def members(self) -> frozenset[str]:
         """Every device that a job of the present family names."""

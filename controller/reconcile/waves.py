@@ -26,6 +26,8 @@ from .wording import count_text, instant_text, percent_text, span_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from protocol.job_document import JobDocument
+
     from .device import DeviceExecution
     from .finding import Assessment
     from .policy import AbortRule, Policy, WaveSize
@@ -108,18 +110,25 @@ def gather(
     ended_at: datetime | None = None
     in_vain = 0
     owed: list[str] = []
+    documents: dict[str, JobDocument] = {}
     for name, execution in rollout.outcomes(wave, _judged_since(rollout, wave, policy), resumed).items():
         device = devices.get(name)
         if device is None:
             continue
         kind = _fate(execution, device, now, patience(policy, wave, execution.queued_at, deadline))
+        is_other = False
+        if kind == "healthy":
+            if execution.job_id not in documents:
+                documents[execution.job_id] = rollout.asked(execution.job_id)
+            is_other = _holds_other(execution, device, documents[execution.job_id])
+            kind = "lost" if is_other else kind
         if kind in {"failed", "lost"} and resumed is not None and execution.last_updated_at <= resumed:
             # A person has looked at it. Who can be tried again comes before anybody else is reached.
             kind = "silent"
             if device.outcome is Outcome.ROTATE or device.outcome is Outcome.WAITING:
                 owed.append(name)
         counts[kind] += 1
-        in_vain += kind == "lost" and device.is_in_vain
+        in_vain += kind == "lost" and (device.is_in_vain or is_other)
         if kind == "healthy":
             ended_at = max(ended_at or execution.last_updated_at, execution.last_updated_at)
         if kind == "failed":
@@ -258,9 +267,12 @@ def patience(policy: Policy, wave: int, asked_at: datetime, deadline: datetime |
 def _why_halted(evidence: Evidence, policy: Policy) -> str | None:
     """What no further device may meet; None while the wave may go on."""
     if evidence.in_vain:
-        verb = "is" if evidence.in_vain == 1 else "are"
-        return f"{count_text(evidence.in_vain, 'device')} rotated as asked, and {verb} no nearer to the policy"
-    rule = exceeded(evidence, policy.rollout.abort)
+        are, hold = ("is", "holds") if evidence.in_vain == 1 else ("are", "hold")
+        return (
+            f"{count_text(evidence.in_vain, 'device')} rotated, and {are} no nearer to the policy or {hold} "
+            "something else than the job asked for: look at what the backend issues"
+        )
+    rule = exceeded(evidence, policy.rollout.brakes)
     if rule is None:
         return None
     return (
@@ -301,6 +313,15 @@ def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: 
     if execution.status is ExecutionStatus.QUEUED and now - execution.queued_at < limit:
         return "pending"
     return "silent"
+
+
+def _holds_other(execution: DeviceExecution, device: Assessment, asked: JobDocument) -> bool:
+    """Whether the certificate that came of the rotation is another one than its job asked for."""
+    created = device.certificate_created_at
+    if created is None or created > execution.last_updated_at + CLOCK_GRAIN:
+        return False  # somebody has put another one there since
+    is_other_key = asked.key_type is not None and device.key_type not in {None, asked.key_type.value}
+    return is_other_key or asked.certificate_authority not in {None, device.authority}
 
 
 def _is_settled(execution: DeviceExecution, device: Assessment) -> bool:

@@ -67,12 +67,16 @@ def test_the_rollout_of_the_policy_becomes_the_limits_of_the_job(cloud, iot, kit
     assert request["abortConfig"] == {"criteriaList": [criteria]}
 
 
-def test_no_retries_and_no_abort_rules_are_not_sent(cloud, iot, kit):
+def test_no_retries_are_not_sent_and_a_job_without_abort_rules_has_the_brakes_that_always_hold(cloud, iot, kit):
     job = kit.job("line-a", 1, THINGS, kit.devices("a"), retries=0)
 
     apply(kit.plan(job), iot, kit.NOW)
 
-    assert not {"jobExecutionsRetryConfig", "abortConfig"} & set(cloud.jobs[job.job_id].request)
+    request = cloud.jobs[job.job_id].request
+    assert "jobExecutionsRetryConfig" not in request
+    rules = [(r["failureType"], r["thresholdPercentage"], r["minNumberOfExecutedThings"])
+             for r in request["abortConfig"]["criteriaList"]]  # fmt: skip
+    assert rules == [("ALL", 25.0, 10), ("ALL", 50.0, 3)]
 
 
 def test_a_stock_backend_is_sent_exactly_the_stock_document(cloud, iot, kit):

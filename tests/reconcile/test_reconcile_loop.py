@@ -58,7 +58,8 @@ class ClosedLoop:
                     last_updated_at=asked + MINUTE,
                 )
                 self._rotate(device.name, planned, asked + MINUTE / 2)
-            job = self.make.job(planned.job_id, executions, status="COMPLETED")
+            document = planned.document.to_json()
+            job = self.make.job(planned.job_id, executions, status="COMPLETED", document=document)
             self.jobs.append(self.make.replace(job, created_at=asked, completed_at=asked + MINUTE))
         self.now += timedelta(minutes=3)
         return plan
@@ -106,7 +107,7 @@ def test_a_backend_that_issues_from_another_ca_rotates_one_device_and_no_more(ma
 
     assert sum(loop.rotations.values()) == 1
     assert halted.waves[0].status is WaveStatus.HALTED
-    assert "1 device rotated as asked, and is no nearer to the policy" in halted.waves[0].message
+    assert "1 device rotated, and is no nearer to the policy" in halted.waves[0].message
     assert "--override resume=line-a" in halted.waves[0].remedy
 
 
@@ -255,6 +256,22 @@ def test_whatever_else_a_backend_issues_no_device_rotates_twice(make, wrong, wav
     assert max(loop.rotations.values()) <= 1
 
 
+@pytest.mark.parametrize(
+    "other",
+    [{"key_type": "RSA-2048"}, {"authority": "aws-iot"}, {"authority": None}],
+    ids=["key", "authority", "unknown"],
+)
+def test_a_backend_that_does_not_keep_what_the_policy_leaves_out_halts_the_rollout(make, other):
+    rule = make.rule(key_type=None, authority=None)
+    loop = ClosedLoop(make, make.policy(rule=rule, rollout=at_once(make)), lambda _o, _n: other, age=200 * DAY)
+    loop.run()
+    for _ in range(5):
+        told = loop.run().waves[0]
+    assert told.status is WaveStatus.HALTED
+    assert "holds something else than the job asked for" in told.message
+    assert sum(loop.rotations.values()) == 1
+
+
 # ---- what a person does lets a rollout go on
 
 
@@ -354,3 +371,31 @@ def test_a_first_wave_that_was_given_up_goes_on_once_a_person_has_seen_to_it(mak
         devices[0] = make.device("g0", age=HOUR)
 
     assert [job.wave for job in make.plan(devices, desired, make.state(*jobs, baseline=baseline)).jobs] == [1]
+
+
+@pytest.mark.parametrize(
+    ("wave", "statuses", "status"),
+    [
+        (1, {"FAILED": 3}, WaveStatus.HALTED),
+        (2, {"SUCCEEDED": 2, "FAILED": 3}, WaveStatus.HALTED),
+        (2, {"SUCCEEDED": 40, "FAILED": 2}, WaveStatus.OPEN),
+        (2, {"SUCCEEDED": 8, "FAILED": 1}, WaveStatus.OPEN),
+        (2, {"SUCCEEDED": 30, "FAILED": 10}, WaveStatus.HALTED),
+    ],
+    ids=str,
+)
+def test_without_abort_rules_every_wave_has_a_brake_the_last_one_too(make, wave, statuses, status):
+    policy = make.policy(rollout=at_once(make, ("3", "100%")))
+    head = ClosedLoop(make, policy, None, age=200 * DAY).plan().jobs[0].job_id[-16:]
+    job_id, executions, devices = f"cf-line-a-w{wave}-{head}", {}, []
+    for kind, number in statuses.items():
+        for n in range(number):
+            name = f"{kind.lower()}-{n}"
+            executions[name] = make.execution(job_id, kind, queued=30 * HOUR, updated=29 * HOUR)
+            failures = (executions[name],) if kind == "FAILED" else ()
+            age = 29.5 * HOUR if kind == "SUCCEEDED" else 200 * DAY
+            devices.append(make.device(name, age=age, failures=failures))
+    devices += [make.device(f"waiting-{n}", age=200 * DAY) for n in range(60)]
+    job = make.job(job_id, executions, status="COMPLETED", age=30 * HOUR)
+    plan = make.plan(devices, make.desired(policy), make.state(job, baseline=Baseline({})))
+    assert plan.waves[0].status is status

@@ -189,7 +189,7 @@ def test_a_year_of_a_healthy_fleet_misses_nothing(make):
 
 def test_failures_back_off_and_absent_devices_come_back(make):
     devices = [make.device(f"g{n:03d}", age=(n % 180) * DAY) for n in range(200)]
-    policy = make.policy(jitter=20, rollout=make.rollout(retries=0))
+    policy = make.policy(jitter=20, rollout=make.rollout(retries=0, abort=(make.abort(90, 100),)))
     found = _simulate(make, devices, make.desired(policy), failure_rate=0.1, offline_rate=0.1, seed=3)
     assert found.failures > 20
     assert found.absences > 20
