@@ -103,6 +103,7 @@ class World:
         """What an AWS client needs in its environment to talk to this world, and where MQTT is."""
         return self.cloud.environment() | {
             "CERTFLEET_QUOTA_FACTOR": "1000",  # nothing here throttles
+            "CERTFLEET_CLOCK_AHEAD": f"{self.clock.ahead.total_seconds():.0f}",
             "CERTFLEET_SANDBOX_MQTT_ENDPOINT": f"{self.mqtt_host}:{self.mqtt_port}",
             "CERTFLEET_SANDBOX_CA_BUNDLE": str(self.ca_bundle),
             "CERTFLEET_SANDBOX_FOLDER": str(self.folder),

@@ -65,7 +65,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_overrides(parser)
     add_attention(parser)
-    add_desired(parser)
+    add_desired(parser, is_question=False)
     add_fleet(parser)
     add_output(parser, RENDERERS)
 

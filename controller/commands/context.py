@@ -8,10 +8,11 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO, TypeVar
 
+from controller.commands.present import present
 from controller.commands.streams import write_file, write_stream
 from controller.reconcile.wording import inert
 from controller.report.as_json import dump
@@ -28,7 +29,7 @@ Renderer = Callable[[T, Look], str]
 
 @dataclass(frozen=True)
 class Context:
-    """One run of one command. ``sleep`` and ``monotonic`` pace waiting only; ``clock`` is the present."""
+    """One run of one command. ``sleep`` and ``monotonic`` pace waiting only."""
 
     arguments: Namespace
     stdout: TextIO
@@ -38,10 +39,14 @@ class Context:
     monotonic: Callable[[], float] = time.monotonic
     whole_parser: Callable[[], ArgumentParser] = ArgumentParser  # of all commands: what completion is made from
 
+    def present(self) -> datetime:
+        """What time it is, whatever time was asked about."""
+        return present(self.environment)
+
     def now(self) -> datetime:
-        """``--now``, or the clock."""
+        """``--now``, which only what changes nothing has, or the present."""
         given: datetime | None = getattr(self.arguments, "now", None)
-        return given or datetime.now(UTC).replace(microsecond=0)
+        return given or self.present()
 
     @property
     def output(self) -> Path | None:

@@ -46,8 +46,8 @@ def add_attention(parser: ArgumentParser) -> None:
     )
 
 
-def add_desired(parser: ArgumentParser) -> None:
-    """Which desired state."""
+def add_desired(parser: ArgumentParser, *, is_question: bool = True) -> None:
+    """Which desired state; and of another time, where that is a question and nothing is done."""
     group = parser.add_argument_group("desired state")
     group.add_argument(
         "--desired-state", type=Path, default=DEFAULT_FOLDER, metavar="FOLDER", help="default: ./desired_state"
@@ -55,9 +55,9 @@ def add_desired(parser: ArgumentParser) -> None:
     group.add_argument("--ref", metavar="GITREF", help="read it from a git ref; the working tree is not touched")
     group.add_argument("--bundle", type=Path, metavar="FILE", help="read it from a bundle (see certfleet bundle)")
     group.add_argument("--fleet", metavar="NAME", help="one Fleet document only (default: all of them)")
-    group.add_argument(
-        "--now", type=instant, metavar="INSTANT", help="assess as of then, such as 2026-12-01T00:00:00Z (default: now)"
-    )
+    if is_question:
+        then = "assess as of then, such as 2026-12-01T00:00:00Z (default: now)"
+        group.add_argument("--now", type=instant, metavar="INSTANT", help=then)
 
 
 def add_fleet(parser: ArgumentParser) -> None:

@@ -147,7 +147,8 @@ def observe(context: Context, desired: DesiredState, act_as: ActAs = ActAs.READE
     session = AwsSession(desired.fleet, act_as)
     with Inventory(path, patience=patience, tell=context.say, is_cache=given is None) as inventory:
         with progress_on(context.stderr) as tell:
-            state = refresh(session, inventory, desired, now, tell)
+            # Whatever time is asked about: what is read, and kept, is the present.
+            state = refresh(session, inventory, desired, context.present(), tell)
         yield Observed(desired, state, session, inventory, now, _is_behind(context, desired, state))
 
 

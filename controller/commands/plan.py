@@ -13,7 +13,7 @@ from controller.commands.context import Context
 from controller.commands.options import add_attention, add_desired, add_fleet, add_output, add_overrides
 from controller.commands.pipeline import Observed, each_fleet_watched, gravest, load_desired, observe, tell_on_stderr
 from controller.commands.streams import write_file
-from controller.errors import ExitCode
+from controller.errors import CertfleetError, ExitCode
 from controller.reconcile.finding import Assessment
 from controller.reconcile.given import compared
 from controller.reconcile.guardrails import changed_groups
@@ -47,6 +47,10 @@ def run(context: Context) -> ExitCode:
     """Plan every fleet; exits 2 where there is something to do, 3 where a guardrail forbids it."""
     if context.arguments.base is not None:
         return compare.run(context)
+    if context.arguments.plan is not None and context.arguments.now is not None:
+        raise CertfleetError(
+            "--plan and --now were both given: a plan of another time is good for nothing", "drop one of the two"
+        )
     fleets, failures = each_fleet_watched(context, load_desired(context), lambda desired: _plan_fleet(context, desired))
     report = Report(context.now(), fleets, failures)
     if context.arguments.plan is not None:

@@ -332,8 +332,8 @@ class _Context(Context):
     def clock_of_world(self, clock: SandboxClock) -> None:
         object.__setattr__(self, "_world", clock)
 
-    def now(self) -> datetime:
-        return getattr(self.arguments, "now", None) or self._world.now()
+    def present(self) -> datetime:
+        return self._world.now()
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -61,7 +62,8 @@ class Factory(Repository):
     # commands
 
     def arguments(self, command: str, *more: str) -> list[str]:
-        given = [command, "--desired-state", str(self.desired), "--now", self.clock.now().isoformat()]
+        os.environ["CERTFLEET_CLOCK_AHEAD"] = f"{self.clock.ahead.total_seconds():.0f}"
+        given = [command, "--desired-state", str(self.desired)]
         return [*given, "--inventory", str(self.inventory), *more]
 
     def run(self, command: str, *more: str) -> Outcome:

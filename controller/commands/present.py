@@ -1,0 +1,42 @@
+"""The present, as a command goes by it: this machine's clock, or a sandbox's, which may be ahead."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+from controller.errors import CertfleetError
+
+AHEAD = "CERTFLEET_CLOCK_AHEAD"
+"""Seconds by which a sandbox's clock is ahead; ``sandbox.env`` carries it. Heeded against a loopback endpoint only."""
+
+
+def present(environment: Mapping[str, str]) -> datetime:
+    """What time it is, in whole seconds; CertfleetError where another is asked for against AWS itself."""
+    now = datetime.now(UTC)
+    text = environment.get(AHEAD)
+    if text:
+        now += _ahead(text, environment)
+    return now.replace(microsecond=0)
+
+
+def _ahead(text: str, environment: Mapping[str, str]) -> timedelta:
+    if not _is_loopback(environment.get("AWS_ENDPOINT_URL", "")):
+        raise CertfleetError(
+            f"{AHEAD} is set, and AWS_ENDPOINT_URL names no sandbox on this machine",
+            f"unset {AHEAD}: against AWS there is one present (or source sandbox.env again)",
+        )
+    try:
+        return timedelta(seconds=float(text))
+    except (ValueError, OverflowError):
+        raise CertfleetError(f"{AHEAD} is {text!r}, expected a number of seconds", "source sandbox.env again") from None
+
+
+def _is_loopback(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
