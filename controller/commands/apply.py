@@ -33,14 +33,13 @@ from controller.jobs import (
     sweep_cohorts,
 )
 from controller.reconcile.finding import Sync
-from controller.reconcile.overrides import parse_overrides
+from controller.reconcile.overrides import parse_overrides, require_known
 from controller.reconcile.plan import Plan, WaveStatus
-from controller.reconcile.plan_codec import plan_from_json
+from controller.reconcile.plan_codec import MAX_PLAN_BYTES, plan_from_json
 from controller.reconcile.policy import DesiredState
 from controller.report.model import FleetReport
 from protocol.messages import ExecutionStatus
 
-MAX_PLAN_BYTES = 256 * 1024 * 1024  # a million devices
 SETTLE_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds between looks while the registry lags behind
 MAX_OVERTAKEN = 3  # times that another run comes in between, before this one gives up
 SOAK_LOOK = timedelta(seconds=30)  # the longest sleep at a stretch while a wave soaks
@@ -74,6 +73,7 @@ def run(context: Context) -> ExitCode:
     """Apply to every fleet; exits 1 where devices failed, 2 where the wait ran out, 3 where a guardrail forbids."""
     plans = read_plans(context.arguments.plan) if context.arguments.plan is not None else None
     fleets = load_desired(context)
+    require_known(parse_overrides(context.arguments.override), fleets)
     if plans is not None:
         fleets = tuple(desired for desired in fleets if desired.fleet.name in plans) or fleets
     applied, failures = each_fleet_watched(context, fleets, lambda desired: _apply_fleet(context, desired, plans))

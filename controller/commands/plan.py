@@ -17,7 +17,7 @@ from controller.errors import CertfleetError, ExitCode
 from controller.reconcile.finding import Assessment
 from controller.reconcile.given import compared
 from controller.reconcile.guardrails import changed_groups
-from controller.reconcile.overrides import Overrides, parse_overrides
+from controller.reconcile.overrides import Overrides, parse_overrides, require_known
 from controller.reconcile.plan import Plan
 from controller.reconcile.plan_codec import plan_to_json
 from controller.reconcile.planner import make_plan
@@ -51,7 +51,9 @@ def run(context: Context) -> ExitCode:
         raise CertfleetError(
             "--plan and --now were both given: a plan of another time is good for nothing", "drop one of the two"
         )
-    fleets, failures = each_fleet_watched(context, load_desired(context), lambda desired: _plan_fleet(context, desired))
+    states = load_desired(context)
+    require_known(parse_overrides(context.arguments.override), states)
+    fleets, failures = each_fleet_watched(context, states, lambda desired: _plan_fleet(context, desired))
     report = Report(context.now(), fleets, failures)
     if context.arguments.plan is not None:
         write_file(context.arguments.plan, plan_documents(report))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from . import backoff
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .policy import Incident, Policy
     from .result import Result, Unknown
     from .schedule import Dates
+
+CLOCKS_DIFFER = timedelta(days=1)  # at most, between whoever issues certificates and this machine
 
 
 class Case:
@@ -69,6 +71,12 @@ class Case:
         return self.timing is not None and (self.timing.start <= self.now or self.timing.due <= self.now)
 
     @property
+    def is_to_come(self) -> bool:
+        """Whether the certificate's validity begins only later, by more than clocks differ."""
+        start = self.certificate.not_before if self.certificate else None
+        return start is not None and start - self.now > CLOCKS_DIFFER
+
+    @property
     def result(self) -> Result | Unknown | None:
         """What a rotation makes of the device; None where no single certificate could be read."""
         certificate = self.certificate
@@ -100,6 +108,8 @@ class Case:
         if self.device.failures:
             self.failures = backoff.counted_failures(self.device, certificate, self.policy.name, self.governed.family)
         if certificate.not_before is None or certificate.not_after is None:
+            return
+        if self.is_to_come:
             return
         dates = self.dates = dates_of(self.policy, certificate.not_before, certificate.not_after)
         if self.governed.cutoff is not None:

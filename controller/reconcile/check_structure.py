@@ -87,6 +87,14 @@ def unparseable(case: Case) -> Finding | None:
     certificate = case.certificate
     if certificate is None:
         return None
+    if case.is_to_come and certificate.not_before is not None:
+        return blocked(
+            Reason.UNPARSEABLE,
+            f"the certificate is valid from {instant_text(certificate.not_before)} on, which is still to come: "
+            "it cannot be the one that the device uses",
+            "find out who issued it, and replace it by hand",
+            "spec.certificate",
+        )
     dates = (certificate.not_before, certificate.not_after)
     if certificate.parse_error is None and None not in dates and certificate.key_type is not None:
         return None

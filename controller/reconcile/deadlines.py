@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .estimate import finish_at, rate_per_minute
@@ -31,7 +32,8 @@ def late_devices(governed: Governed, plan: PolicyPlan, population: int, now: dat
         _late(governed, group, population, now, plan.waves_done, is_urgent=is_urgent)
         for group, is_urgent in ((in_windows, False), (freely, True))
     ]
-    return next((late for late in found if late is not None), None)
+    late = [one for one in found if one is not None]
+    return replace(late[0], devices=sum(one.devices for one in late)) if late else None
 
 
 def _late(

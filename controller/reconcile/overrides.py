@@ -10,6 +10,8 @@ from controller.errors import CertfleetError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .policy import DesiredState
+
 _PERCENTS = {"maxChangePercent": "max_change_percent", "groupChangePercent": "group_change_percent"}
 _COUNTS = {"lateDevices": "late_devices", "orphans": "orphans"}
 _NAMES = {"resume": "POLICY", "again": "DEVICE", "deployment": "AUTHORITY", "result": "POLICY", "older": "COMMIT"}
@@ -49,6 +51,21 @@ def parse_overrides(texts: Iterable[str]) -> Overrides:
         name, _, value = text.partition("=")
         overrides = _with(overrides, name, value, text)
     return overrides
+
+
+def require_known(overrides: Overrides, fleets: Iterable[DesiredState]) -> None:
+    """Raise CertfleetError where an override names a policy or an authority that no fleet of the run has."""
+    policies = {policy.name for desired in fleets for policy in desired.policies}
+    authorities = {name for desired in fleets for name in desired.authorities}
+    for option, given, known in (
+        ("resume", overrides.resume, policies),
+        ("result", overrides.result, policies),
+        ("deployment", overrides.deployment, authorities),
+    ):
+        for name in sorted(given - known):
+            raise CertfleetError(
+                f"override {option}={name}: there is no such name", f"there are: {', '.join(sorted(known)) or 'none'}"
+            )
 
 
 def _with(overrides: Overrides, name: str, value: str, text: str) -> Overrides:

@@ -16,7 +16,7 @@ from controller.errors import PlanError
 from .plan import FORMAT_VERSION, Plan
 from .plan_digest import digest_of
 
-MAX_PLAN_BYTES = 512 * 1024 * 1024  # a million devices take about 300 MB
+MAX_PLAN_BYTES = 1024 * 1024 * 1024  # of a file, and of a plan in it; a million devices take about 300 MB
 
 _ADAPTER = TypeAdapter(Plan)
 _AGAIN = "make the plan again: certfleet plan --format json --output plan.json"

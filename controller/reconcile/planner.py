@@ -24,6 +24,7 @@ from .plan_digest import digest_of
 from .policy_plan import plan_policy
 from .rollout import is_open, read_rollout
 from .tally import tally_of
+from .unseen import Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -59,7 +60,8 @@ def make_plan(
     governance = Governance(desired, state, now, overrides)
     rollouts = {name: read_rollout(name, g.family, state.jobs) for name, g in governance.policies.items()}
     lost = lost_jobs(desired, state)
-    tally = tally_of(lost.watch(assessments), governance, rollouts)
+    unseen = Unseen.of(governance)
+    tally = tally_of(lost.watch(unseen.watch(assessments)), governance, rollouts)
     plans = {
         name: plan_policy(governed, rollouts[name], tally.policies[name], governance, permitted)
         for name, governed in governance.policies.items()
@@ -76,7 +78,7 @@ def make_plan(
         policies=tuple(tally.policies[name].summary(name) for name in plans),
         digest="",
         group_sizes=dict(sorted(state.group_sizes.items())),
-        notices=_notices(state),
+        notices=(*_notices(state), *unseen.notices(tally)),
         waves=tuple(plan.report for plan in plans.values()),
         valid_until=now + VALID_FOR,
         committed_at=min(desired.committed_at, now) if desired.committed_at else None,

@@ -104,13 +104,14 @@ def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob]) -> Rollo
     standing: list[RotationJob] = []
     retired: list[RotationJob] = []
     ended: set[str] = set()
-    for job in sorted(jobs, key=_age):
-        parsed = parse_job_id(job.job_id)
-        if parsed is None or parsed.policy != policy:
-            continue
+    own = [(job, id_) for job in sorted(jobs, key=_age) if (id_ := parse_job_id(job.job_id)) and id_.policy == policy]
+    others = [job.created_at for job, id_ in own if not id_.digest.startswith(family)]
+    for job, parsed in own:
         if not is_open(job):
             ended.add(job.job_id)
-        if not parsed.digest.startswith(family):
+        # A rule that comes back after another one starts anew: what was before says nothing of the fleet as it is.
+        is_of_before = bool(others) and job.created_at <= others[-1]
+        if not parsed.digest.startswith(family) or is_of_before:
             if is_open(job):
                 retired.append(job)
         elif parsed.wave is not None:

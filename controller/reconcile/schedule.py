@@ -49,11 +49,22 @@ def dates_of(policy: Policy, not_before: datetime, not_after: datetime) -> Dates
     by_age = by_expiry = None
     if rule.max_age is not None:
         life = min(life, rule.max_age)
-        by_age = not_before + rule.max_age
+        by_age = _moved(not_before, rule.max_age)
     if rule.renew_before is not None:
-        by_expiry = not_after - rule.renew_before
+        by_expiry = _moved(not_after, -rule.renew_before)
     due = by_age if by_expiry is None or (by_age is not None and by_age <= by_expiry) else by_expiry
     return Dates(life, by_age, by_expiry, due, life * policy.schedule.jitter_percent / 100)
+
+
+def _moved(instant: datetime, span: timedelta) -> datetime:
+    """The instant that much later, or as far as the calendar goes: anybody may issue a certificate of the year 9999."""
+    try:
+        return instant + span
+    except OverflowError:
+        return (_FAR_AHEAD if span > timedelta(0) else _LONG_AGO).replace(tzinfo=instant.tzinfo)
+
+
+_LONG_AGO, _FAR_AHEAD = datetime(1000, 1, 1), datetime(9000, 1, 1)  # noqa: DTZ001 - the zone is the instant's
 
 
 def share_of(*parts: str) -> float:

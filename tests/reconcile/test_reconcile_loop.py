@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.errors import CertfleetError
 from controller.reconcile.device import Baseline
-from controller.reconcile.overrides import parse_overrides
+from controller.reconcile.explain import explain
+from controller.reconcile.overrides import parse_overrides, require_known
 from controller.reconcile.plan import WaveStatus
 from protocol.algorithms import KeyType
 
@@ -399,3 +401,62 @@ def test_without_abort_rules_every_wave_has_a_brake_the_last_one_too(make, wave,
     job = make.job(job_id, executions, status="COMPLETED", age=30 * HOUR)
     plan = make.plan(devices, make.desired(policy), make.state(job, baseline=Baseline({})))
     assert plan.waves[0].status is status
+
+
+# ---- what lies aside
+
+
+def test_a_rule_that_comes_back_starts_with_its_first_wave_again(make):
+    rollout = at_once(make, ("1", "50%", "100%"))
+    before, between = make.policy(rollout=rollout), make.policy(rule=make.rule(max_age=100 * DAY), rollout=rollout)
+    devices = [make.device(f"g{n}", age=200 * DAY) for n in range(10)]
+    jobs = []
+    for policy, age in ((before, 90 * HOUR), (between, 50 * HOUR)):
+        for number, planned in enumerate(make.plan(devices, make.desired(policy)).jobs * 3, 1):
+            job_id = planned.job_id.replace("-w1-", f"-w{number}-")
+            done = {"g0": make.execution(job_id, "SUCCEEDED", queued=age, updated=age)}
+            jobs.append(make.job(job_id, done, status="COMPLETED", age=age - number * HOUR))
+    [job] = make.plan(devices, make.desired(before), make.state(*jobs, baseline=Baseline({}))).jobs
+    assert (job.wave, len(job.devices)) == (1, 1)
+    [job] = make.plan(devices, make.desired(before), make.state(*jobs[:3], baseline=Baseline({}))).jobs
+    assert job.wave == 3, "nothing came in between"
+
+
+@pytest.mark.parametrize("text", ["resume=line-z", "result=line-z", "deployment=plant"])
+def test_an_override_of_a_name_that_is_not_there_is_refused_with_those_that_are(make, text):
+    with pytest.raises(CertfleetError, match="there is no such name") as caught:
+        require_known(parse_overrides([text]), [make.desired()])
+    assert caught.value.remedy in {"there are: line-a", "there are: aws-iot, plant-ca"}
+    require_known(parse_overrides(["resume=line-a", "again=anything", "deployment=plant-ca"]), [make.desired()])
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "reasons"),
+    [
+        (datetime(9999, 11, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), ["Unparseable"]),
+        (datetime(2026, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), ["AgeExceeded"]),
+        (datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), ["AgeExceeded"]),
+        (datetime(1, 1, 1, tzinfo=UTC), datetime(1, 1, 2, tzinfo=UTC), ["Expiring", "AgeExceeded", "Expired"]),
+    ],
+)
+def test_no_date_that_a_certificate_may_carry_stops_the_others(make, start, end, reasons):
+    odd = make.device("odd", not_before=start, not_after=end)
+    rule = make.rule(renew_before=30 * DAY)
+    desired = make.desired(make.policy(rule=rule, jitter=50))
+    plan = make.plan([odd, make.device("old", age=200 * DAY)], desired)
+    assert "old" in {device.name for job in plan.jobs for device in job.devices}
+    found = make.reasons(make.assess(odd, desired))
+    assert set(reasons) <= set(found)
+    assert explain(odd, desired, make.state(), make.now) is not None
+
+
+def test_a_waiver_of_a_name_that_is_not_there_is_told_with_the_name_that_may_be_meant(make):
+    desired = make.desired(waivers=(make.waiver("h-002", "h-03"),))
+    plan = make.plan([make.device("h-02", age=200 * DAY), make.device("h-03", age=200 * DAY)], desired)
+    assert "waiver spare-part (demo/policies.yaml:3) names h-002, which no policy governs; is h-02 meant?" in " ".join(
+        plan.notices
+    )
+
+
+def test_a_policy_without_a_device_is_told(make):
+    assert "policy line-a governs no device" in " ".join(make.plan([], make.desired()).notices)

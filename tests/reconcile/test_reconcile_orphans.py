@@ -113,9 +113,10 @@ def test_jobs_that_have_ended_stand_in_where_nothing_was_recorded(make, refusal,
 
 
 def test_where_nothing_was_recorded_the_plan_says_so(make):
-    (notice,) = make.plan([], make.desired()).notices
+    (notice,) = make.plan([make.device()], make.desired()).notices
     assert "nothing is recorded of what was governed before" in notice
-    assert make.plan([], make.desired(), make.state(baseline=Baseline({"line-a": 3}))).notices == ()
+    state = make.state(baseline=Baseline({"line-a": 3}))
+    assert make.plan([make.device()], make.desired(), state).notices == ()
 
 
 def test_an_empty_desired_state_is_refused_even_where_nothing_was_recorded(make, refusal):

@@ -210,7 +210,7 @@ def test_a_plan_file_beyond_measure_is_not_parsed():
         def __len__(self):
             return MAX_PLAN_BYTES + 1
 
-    with pytest.raises(PlanError, match="at most 536,870,912 are read"):
+    with pytest.raises(PlanError, match="at most 1,073,741,824 are read"):
         plan_from_json(Endless("{}"))
 
 
