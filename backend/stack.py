@@ -26,6 +26,7 @@ from .infrastructure.fleet_roles import FleetRoles
 from .infrastructure.function import FunctionProps, HandlerFunction
 from .infrastructure.github import GitHubRoles
 from .infrastructure.grants import Grants
+from .infrastructure.job_watch import JobWatch
 from .infrastructure.published import publish_deployment
 from .infrastructure.reconcile import BUNDLE_KEY, Reconcile
 from .infrastructure.settings import Settings
@@ -68,7 +69,11 @@ class BackendStack(Stack):
         Watching(self, settings, self._storage, functions)
         FleetRoles(self, self._grants, settings)
         github = GitHubRoles(self, self._grants, settings) if settings.github_repository else None
-        self._outputs(self._reconcile(reconcile_code, github))
+        reconcile = self._reconcile(reconcile_code, github)
+        makers = [made.role for made in (reconcile,) if made] + [made.reconcile for made in (github,) if made]
+        if makers:
+            JobWatch(self, self._storage, makers)
+        self._outputs(reconcile)
         acknowledge(self, settings)
 
     def _functions(self) -> tuple[HandlerFunction, HandlerFunction, HandlerFunction, HandlerFunction]:
@@ -150,7 +155,7 @@ class BackendStack(Stack):
             return None
         if code is None:
             raise ValueError("reconcile=true needs the code of the reconcile function")
-        statements = [*reading(self._grants, self._settings), *rotating(self._grants)]
+        statements = [*reading(self._grants, self._settings), *rotating(self._grants, self._settings)]
         made = Reconcile(self, self._settings, self._storage, code=code, statements=statements)
         if github is not None:
             made.allow_publishing(github.reconcile)

@@ -39,11 +39,15 @@ def reading(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
     ]
 
 
-def rotating(grants: Grants) -> list[iam.PolicyStatement]:
-    """Its own jobs, the cohort groups that some of them have as target, and the record of what is governed."""
+def rotating(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
+    """Its own jobs, the cohort groups that some of them have as target, and the record of what is governed.
+
+    A job's targets are things, cohorts, and the groups that policies of the deployment govern.
+    """
     jobs, cohorts = f"iot:job/{OWN}*", f"iot:thinggroup/{OWN}*"
+    governed = [f"iot:thinggroup/{name}" for name in settings.thing_groups]
     return [
-        grants.on([jobs, _THINGS, _GROUPS], "iot:CreateJob"),
+        grants.on([jobs, _THINGS, *([cohorts, *governed] if governed else [_GROUPS])], "iot:CreateJob"),
         grants.on(jobs, "iot:CancelJob"),
         grants.on(cohorts, "iot:CreateThingGroup", "iot:DeleteThingGroup", "iot:UpdateThingGroup"),
         grants.on([_THINGS, cohorts], "iot:AddThingToThingGroup", "iot:RemoveThingFromThingGroup"),

@@ -49,6 +49,11 @@ def read_authorities(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def read_thing_groups(folder: Path) -> set[str]:
+    """The thing groups that the rotation policies of a desired-state folder govern."""
+    return {str(document["spec"]["thingGroup"]) for _, document in _documents("DesiredState", folder, "RotationPolicy")}
+
+
 def _documents(variable: str, folder: Path, kind: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     """Every document of a kind with its file; raises SettingsError where the folder holds none of any kind."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix in {".yaml", ".yml"} and path.is_file())

@@ -26,7 +26,9 @@ class FleetRoles(Construct):
         reads = "certfleet of another account: reads the registry, changes nothing (readRoleArn)"
         reconciles = "certfleet of another account: reads the registry and makes rotation jobs (roleArn)"
         self._role(stack, "ReadRole", reads, settings.fleet_read_trusts, read)
-        self._role(stack, "ReconcileRole", reconciles, settings.fleet_reconcile_trusts, [*read, *rotating(grants)])
+        self._role(
+            stack, "ReconcileRole", reconciles, settings.fleet_reconcile_trusts, [*read, *rotating(grants, settings)]
+        )
 
     def _role(
         self, stack: Stack, name: str, description: str, trusts: str, statements: Iterable[iam.PolicyStatement]

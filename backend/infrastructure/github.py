@@ -28,7 +28,7 @@ class GitHubRoles(Construct):
     def __init__(self, stack: Stack, grants: Grants, settings: Settings) -> None:
         super().__init__(stack, "GitHub")
         self._repository = settings.github_repository
-        read, rotate = reading(grants, settings), rotating(grants)
+        read, rotate = reading(grants, settings), rotating(grants, settings)
         environments = (settings.github_environment, settings.github_override_environment)
         self.reconcile = self._role(
             "ReconcileRole",

@@ -7,6 +7,13 @@ from collections.abc import Iterable, Sequence
 from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 
+EITHER_NAME = {
+    "iot:ListThingPrincipalsV2": "iot:ListThingPrincipals",
+    "iot:ListPrincipalThingsV2": "iot:ListPrincipalThings",
+}
+"""Calls for which AWS' references differ: the API reference asks for the action without V2, the service authorization
+reference lists both. A statement that allows one allows the other."""
+
 
 class Grants:
     """Makes statements. A resource is written without the ARN's head: ``iot:thing/*``.
@@ -28,7 +35,8 @@ class Grants:
     def on(self, resources: str | Sequence[str], *actions: str) -> iam.PolicyStatement:
         """Allow actions on resources."""
         listed = [resources] if isinstance(resources, str) else resources
-        return iam.PolicyStatement(actions=list(actions), resources=[self.arn(resource) for resource in listed])
+        named = [*actions, *(EITHER_NAME[action] for action in actions if action in EITHER_NAME)]
+        return iam.PolicyStatement(actions=named, resources=[self.arn(resource) for resource in listed])
 
     @staticmethod
     def on_arns(arns: Iterable[str], *actions: str) -> iam.PolicyStatement:

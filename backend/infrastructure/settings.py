@@ -19,7 +19,7 @@ from backend.functions.environment import PrivateAuthority
 from protocol.algorithms import CaSigningAlgorithm
 from protocol.names import AWS_IOT_AUTHORITY, DEFAULT_STACK_NAME, BackendNames
 
-from .documents import AssumedRoles, read_authorities, read_roles
+from .documents import AssumedRoles, read_authorities, read_roles, read_thing_groups
 
 _CA_ID = r"^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$"
 
@@ -57,6 +57,7 @@ class Settings(BaseModel):
     fleet_read_trusts: str = Field(default="", alias="FleetReadTrusts", pattern=_ROLE_ARNS)  # by spaces
     fleet_reconcile_trusts: str = Field(default="", alias="FleetReconcileTrusts", pattern=_ROLE_ARNS)  # by spaces
     authorities: dict[str, PrivateAuthority] = Field(default_factory=dict)
+    thing_groups: tuple[Annotated[str, Field(pattern=r"^[a-zA-Z0-9:_-]{1,128}$")], ...] = ()  # none: every group
     assumed_to_read: _Roles = ()  # every readRoleArn of the Fleet documents
     assumed_to_write: _Roles = ()  # every roleArn of them
     reconcile: bool = Field(default=False, alias="reconcile")  # the reconcile loop as a function, see docs
@@ -124,11 +125,12 @@ def from_context(context: Callable[[str], Any]) -> Settings:
     names = [field.alias for field in Settings.model_fields.values() if field.alias]
     values = {name: context(name) for name in names if context(name) is not None}
     authorities: dict[str, Any] = {}
+    groups = set(str(context("ThingGroups") or "").split())
     if folder := context("DesiredState"):
         authorities |= read_authorities(Path(folder))
+        groups |= read_thing_groups(Path(folder))
     if given := context("Authorities"):
         authorities |= json.loads(given) if isinstance(given, str) else given
     roles = read_roles(Path(fleets)) if (fleets := context("Fleets")) else AssumedRoles()
-    return Settings.model_validate(
-        {**values, "authorities": authorities, "assumed_to_read": roles.to_read, "assumed_to_write": roles.to_write}
-    )
+    derived = {"assumed_to_read": roles.to_read, "assumed_to_write": roles.to_write, "thing_groups": sorted(groups)}
+    return Settings.model_validate({**values, **derived, "authorities": authorities})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import Duration, RemovalPolicy, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -28,7 +28,7 @@ class Storage(Construct):
             enable_key_rotation=True,
             removal_policy=RemovalPolicy.DESTROY,
         )
-        self.key.grant(iam.ServicePrincipal("cloudwatch.amazonaws.com"), "kms:Decrypt", "kms:GenerateDataKey*")
+        self.key.grant(_alarms_of(self, settings), "kms:Decrypt", "kms:GenerateDataKey*")
         self.table = dynamodb.Table(
             self,
             "Rotations",
@@ -58,7 +58,7 @@ class Storage(Construct):
         self.topic.add_to_resource_policy(
             iam.PolicyStatement(
                 actions=["sns:Publish"],
-                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                principals=[_alarms_of(self, settings)],
                 resources=[self.topic.topic_arn],
             )
         )
@@ -70,3 +70,12 @@ class Storage(Construct):
             enforce_ssl=True,
             retention_period=Duration.days(14),
         )
+
+
+def _alarms_of(scope: Construct, settings: Settings) -> iam.PrincipalBase:
+    """CloudWatch on behalf of this stack's alarms, and of nobody else's."""
+    stack = Stack.of(scope)
+    alarms = f"arn:{stack.partition}:cloudwatch:{stack.region}:{stack.account}:alarm:{settings.stack_name}*"
+    return iam.ServicePrincipal("cloudwatch.amazonaws.com").with_conditions(
+        {"StringEquals": {"aws:SourceAccount": stack.account}, "ArnLike": {"aws:SourceArn": alarms}}
+    )

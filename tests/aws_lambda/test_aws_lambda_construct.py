@@ -41,7 +41,7 @@ def test_without_the_flag_the_template_knows_nothing_of_it():
     text = synth.TEMPLATE.read_text()
     assert "controller.aws_lambda" not in text
     assert "AWS::S3::Bucket" not in text
-    assert "AWS::Events::Rule" not in text
+    assert "ReconcileSchedule" not in text
 
 
 def test_cfn_lint_finds_nothing(tmp_path, added):
@@ -59,7 +59,7 @@ def test_one_run_at_a_time_every_hour_and_a_failed_one_is_not_repeated(of_type):
     [function] = of_type("AWS::Lambda::Function")
     assert function["ReservedConcurrentExecutions"] == 1
     assert (function["Timeout"], function["Architectures"], function["Runtime"]) == (900, ["arm64"], "python3.14")
-    [rule] = of_type("AWS::Events::Rule")
+    [rule] = [rule for rule in of_type("AWS::Events::Rule") if "ScheduleExpression" in rule]
     assert rule["ScheduleExpression"] == "rate(1 hour)"
     assert rule["Targets"][0]["RetryPolicy"]["MaximumRetryAttempts"] == 0
     [config] = of_type("AWS::Lambda::EventInvokeConfig")

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from backend import synth
 from backend.infrastructure.access_controller import OWN
+from backend.infrastructure.grants import EITHER_NAME
 from backend.infrastructure.settings import from_context
 from controller.fleet.aws import _READING
 from controller.jobs import cohorts
@@ -93,8 +94,11 @@ RIGHTS = {
     # action, resource: the roles that may
     "a rotation job for any device": ("iot:CreateJob", f"{IOT}:thing/T", {RECONCILE}),
     "a rotation job for a test device": ("iot:CreateJob", f"{IOT}:thing/canaries-1", {RECONCILE, RELEASE}),
-    "a job on any group": ("iot:CreateJob", f"{IOT}:thinggroup/line-a", {RECONCILE}),
-    "a job on the test group": ("iot:CreateJob", f"{IOT}:thinggroup/canaries", {RECONCILE, RELEASE}),
+    "a job on a group of a policy": ("iot:CreateJob", f"{IOT}:thinggroup/line-a-gateways", {RECONCILE}),
+    "a job on a cohort": ("iot:CreateJob", f"{IOT}:thinggroup/cf-line-a-w1-0", {RECONCILE}),
+    "a job on another group": ("iot:CreateJob", f"{IOT}:thinggroup/cameras", set()),
+    "a job with an id of somebody else": ("iot:CreateJob", f"{IOT}:job/firmware-7", {RELEASE}),
+    "a job on the test group": ("iot:CreateJob", f"{IOT}:thinggroup/canaries", {RELEASE}),
     "cancelling a job of the controller": ("iot:CancelJob", f"{IOT}:job/cf-line-a-w1-0", {RECONCILE, RELEASE}),
     "cancelling a job of somebody else": ("iot:CancelJob", f"{IOT}:job/firmware-7", {RELEASE}),
     "making a cohort group": ("iot:CreateThingGroup", f"{IOT}:thinggroup/cf-line-a-w1-0", {RECONCILE}),
@@ -207,6 +211,86 @@ def test_a_role_for_another_account_trusts_exactly_the_roles_that_are_named(role
 def test_a_role_for_another_account_may_what_its_caller_may_at_home(roles):
     assert roles[W_FLEET_READ].statements == roles[READ].statements
     assert roles[W_FLEET_RECONCILE].statements == roles[RECONCILE].statements
+
+
+# What a person is told of that no role can be denied ---------------------------------------------------
+
+
+def fits(pattern, value):
+    """Whether a part of an event fits a part of EventBridge's pattern, as far as the rule's need it."""
+    if isinstance(pattern, dict):
+        value = value if isinstance(value, dict) else {}
+        either = [fits(part, value) for part in pattern.get("$or", [])] or [True]
+        return any(either) and all(fits(part, value.get(name)) for name, part in pattern.items() if name != "$or")
+    return any(fits_one(allowed, value) for allowed in pattern)
+
+
+def fits_one(allowed, value):
+    if not isinstance(allowed, dict):
+        return value == allowed
+    [(kind, what)] = allowed.items()
+    if kind == "exists":
+        return (value is not None) is what
+    [(how, text)] = what.items()  # anything-but
+    if value is None:
+        return False
+    return not (value.startswith(text) if how == "prefix" else fnmatch.fnmatchcase(value, text))
+
+
+OF_OURS = {"jobId": "cf-line-a-w1-0", "document": '{"keyAlgorithm":"RSA-2048","operation":"ROTATE_CERTIFICATE"}'}
+FOREIGN = {
+    "under another id": {"jobId": "firmware-7"},
+    "with another document": {"document": '{"operation":"REBOOT"}'},
+    "with a document that only mentions a rotation": {"document": '{"operation":"REBOOT","x":"ROTATE_CERTIFICATE"}'},
+    "with a document from S3": {"document": None, "documentSource": "https://s3/x"},
+    "from a template": {"jobTemplateArn": "arn:aws:iot:eu-west-1:123456789012:jobtemplate/x"},
+    "in a namespace": {"namespaceId": "x"},
+}
+
+
+def told_of(request, role):
+    template = json.loads(synth.TEMPLATE.read_text())
+    [rule] = [
+        r for name, r in template["Resources"].items() if name.startswith("JobWatch") and r["Type"].endswith("::Rule")
+    ]
+    resolve = Resolver(PSEUDO, lambda ref: f"ref:{ref}", lambda ref, attribute: f"{ref}.{attribute}").value
+    detail = {
+        "eventSource": "iot.amazonaws.com", "eventName": "CreateJob", "requestParameters": request,
+        "userIdentity": {"sessionContext": {"sessionIssuer": {"arn": role}}},
+    }  # fmt: skip
+    event = {"source": "aws.iot", "detail-type": "AWS API Call via CloudTrail", "detail": detail}
+    return fits(resolve(rule["Properties"]["EventPattern"]), event)
+
+
+def arn_of_the_role():
+    template = json.loads(synth.TEMPLATE.read_text())
+    [name] = [n for n, r in template["Resources"].items() if n.startswith(RECONCILE) and r["Type"] == "AWS::IAM::Role"]
+    return f"{name}.Arn"
+
+
+@pytest.mark.parametrize("differs", FOREIGN.values(), ids=FOREIGN)
+def test_a_person_is_told_of_a_job_of_the_controllers_role(differs):
+    assert told_of(OF_OURS | differs, arn_of_the_role())
+
+
+def test_nobody_is_told_of_the_controllers_own_jobs_or_of_other_roles():
+    assert not told_of(OF_OURS, arn_of_the_role())
+    assert not told_of(OF_OURS | {"jobId": "firmware-7"}, "arn:aws:iam::123456789012:role/admin")
+
+
+def test_topic_and_key_serve_cloudwatch_for_alarms_of_this_stack_alone():
+    template = json.loads(synth.TEMPLATE.read_text())
+    found = [
+        statement["Condition"]
+        for resource in template["Resources"].values()
+        for document in (resource["Properties"].get("PolicyDocument"), resource["Properties"].get("KeyPolicy"))
+        for statement in (document or {}).get("Statement", [])
+        if statement.get("Principal") == {"Service": "cloudwatch.amazonaws.com"}
+    ]
+    assert len(found) == 2
+    for condition in found:
+        assert condition["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+        assert json.dumps(condition["ArnLike"]).endswith(f':alarm:{STACK}*"]]}}}}')
 
 
 # Whom GitHub's roles trust -----------------------------------------------------------------------------
@@ -333,6 +417,23 @@ def test_every_kind_of_resource_that_an_action_requires_is_granted(roles, name):
             assert any(f":{head}" in resource for resource in granted), f"{action} needs a {kind['name']}"
 
 
+PLACES = {
+    "iot:ListThingPrincipalsV2": {
+        "CreateCertificate", "CommitCertificate", *GITHUB, *WIDER,
+    },
+    "iot:ListPrincipalThingsV2": {*FUNCTIONS, RECONCILE, READ, *WIDER},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("with_v2", "places"), PLACES.items())
+def test_where_the_references_of_aws_differ_both_actions_are_allowed_and_these_are_the_places(roles, with_v2, places):
+    without = EITHER_NAME[with_v2]
+    assert {name for name, role in roles.items() if with_v2 in role.actions()} == places
+    for role in roles.values():
+        for actions, _ in role.statements:
+            assert (with_v2 in actions) is (without in actions)
+
+
 # Against the code ------------------------------------------------------------------------------------
 
 CALLERS = {"iot": "iot", "acm-pca": "acm-pca", "greengrassv2": "greengrass", "ssm": "ssm"}
@@ -357,12 +458,12 @@ def called_by_the_controller():
 
 def test_the_reconciling_role_may_do_what_the_controller_calls_and_nothing_else(roles):
     allowed = {a for a in roles[RECONCILE].actions() if a.split(":")[0] in CALLERS.values()}
-    assert allowed - BESIDES == called_by_the_controller()
+    assert allowed - BESIDES - set(EITHER_NAME.values()) == called_by_the_controller()
 
 
 def test_the_reading_role_may_do_what_a_session_for_reading_lets_through_and_nothing_else(roles):
     lets_through = {action for action in called_by_the_controller() if action.partition(":")[2].startswith(_READING)}
-    assert roles[READ].actions() == lets_through
+    assert roles[READ].actions() - set(EITHER_NAME.values()) == lets_through
 
 
 def test_the_names_that_the_controller_gives_are_those_that_its_role_may_touch():
@@ -396,7 +497,7 @@ def test_the_releasing_role_may_do_what_the_integration_suite_calls_and_nothing_
     called = {actions[word] for word in words if word in actions}
     assert len(called) > 15
     allowed = {action for action in roles[RELEASE].actions() if action.split(":")[0] in LEVERS.values()}
-    assert allowed - called == OF_GREENGRASS | OF_PUBLISHING
+    assert allowed - called - set(EITHER_NAME.values()) == OF_GREENGRASS | OF_PUBLISHING
     assert called <= allowed
 
 
