@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .case import Case
 from .check_gates import not_yet_due, rotating
@@ -10,7 +10,7 @@ from .checks import DEMANDS, GATES, STRUCTURE, Check
 from .finding import Assessment, Finding, Health, Outcome, Reason, Sync
 from .governance import Governance, Tie, taints
 from .overrides import NO_OVERRIDES
-from .result import Result, held_by
+from .result import Result
 from .rotated import in_vain, last_rotation
 
 if TYPE_CHECKING:
@@ -45,60 +45,45 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
     if isinstance(governed, Tie):
         return _tied(device, governed, governance)
     if governed.quiet is not None and governed.quiet.covers(device):
-        certificate = device.attachments[0].certificate
         return Assessment(
-            device=device.name,
-            policy=governed.policy.name,
-            certificate_id=certificate.certificate_id,
-            findings=(),
-            sync=Sync.IN_SYNC,
-            health=Health.HEALTHY,
-            certificate_created_at=certificate.created_at,
-            last_seen=device.last_seen,
-            component_version=device.component_version,
-            key_type=certificate.key_type,
-            authority=certificate.authority,
+            device.name,
+            governed.policy.name,
+            device.attachments[0].certificate,
+            (),
+            Sync.IN_SYNC,
+            Health.HEALTHY,
+            device.last_seen,
+            device.component_version,
         )
     case = Case(device, governed, governance)
     findings = find(case)
     # Lists, because hashing members of an enum costs more than looking through two or three of them.
     outcomes = [finding.outcome for finding in findings]
     reasons = [finding.reason for finding in findings]
+    result = case.result if case.demands and not governance.is_stock else None
     return Assessment(
         device=device.name,
         policy=governed.policy.name,
-        certificate_id=case.certificate.certificate_id if case.certificate else None,
+        certificate=case.certificate,
         findings=findings,
         sync=_sync(case, outcomes, reasons),
         health=_health(case, outcomes, reasons),
-        timing=case.rotation_timing() if Outcome.ROTATE in outcomes else case.timing,
-        failures=len(case.failures),
-        certificate_created_at=case.certificate.created_at if case.certificate else None,
         last_seen=device.last_seen,
         component_version=device.component_version,
-        key_type=case.certificate.key_type if case.certificate else None,
-        authority=case.certificate.authority if case.certificate else None,
-        **_outlook(case),
+        timing=case.rotation_timing() if Outcome.ROTATE in outcomes else case.timing,
+        failures=len(case.failures),
+        result=result if isinstance(result, Result) else None,
+        is_in_vain=case.in_vain is not None,
     )
-
-
-def _outlook(case: Case) -> dict[str, Any]:
-    """What a device with demands holds, and will hold."""
-    certificate = case.certificate
-    if not case.demands or certificate is None or certificate.key_type is None:
-        return {}
-    result = None if case.governance.is_stock else case.result
-    return {
-        "holds": held_by(certificate),
-        "result": result if isinstance(result, Result) else None,
-        "is_in_vain": in_vain(case, last_rotation(case)) is not None,
-    }
 
 
 def find(case: Case) -> tuple[Finding, ...]:
     """Ask the chain: demands first, then what is wrong, then what keeps a rotation from starting."""
     demands = _ask(DEMANDS, case)
-    case.demands = tuple(demands)
+    if demands:
+        case.demands = tuple(demands)
+        case.last_rotation = last_rotation(case)
+        case.in_vain = in_vain(case, case.last_rotation)
     others = _ask(STRUCTURE, case)
     under_way = rotating(case)
     if under_way is not None:
@@ -146,5 +131,5 @@ def _tied(device: Device, tie: Tie, governance: Governance) -> Assessment:
         remedy="give one of them a higher priority",
         values={"incidents": ",".join(tainted)} if tainted else {},
     )
-    certificate = device.attachments[0].certificate.certificate_id if len(device.attachments) == 1 else None
+    certificate = device.attachments[0].certificate if len(device.attachments) == 1 else None
     return Assessment(device.name, None, certificate, (finding,), Sync.OUT_OF_SYNC, Health.DEGRADED)

@@ -39,8 +39,10 @@ class Case:
         "failures",
         "governance",
         "governed",
+        "in_vain",
         "is_before_cutoff",
         "is_urgent",
+        "last_rotation",
         "now",
         "policy",
         "taints",
@@ -60,6 +62,8 @@ class Case:
             held = [attachment.certificate for attachment in device.attachments]
             self.taints = tuple(i for i in governed.incidents if any(taints(i, c) for c in held))
         self.is_before_cutoff = self.is_urgent = False
+        self.last_rotation: DeviceExecution | None = None  # of which the certificate came; of who has demands
+        self.in_vain: Finding | None = None  # the demand that it should have put right
         self.demands: tuple[Finding, ...] = ()  # what is demanded of the certificate, once that has been asked
         self.failures: tuple[DeviceExecution, ...] = ()
         if self.certificate is not None:

@@ -13,7 +13,7 @@ from .finding import Finding, Reason, blocked, waiting
 from .job_ids import parse_job_id
 from .quiet import COMING_WITHIN
 from .result import Unknown
-from .rotated import in_vain, last_rotation, left_alone_until
+from .rotated import left_alone_until
 from .wording import count_text, instant_text, span_text
 
 
@@ -64,8 +64,7 @@ def repeatedly_failed(case: Case) -> Finding | None:
 
 def rotation_ineffective(case: Case) -> Finding | None:
     """It was rotated under this very rule, and what was to be put right is not."""
-    last = last_rotation(case)
-    demand = in_vain(case, last)
+    last, demand = case.last_rotation, case.in_vain
     resumed = case.governance.resumed_at(case.policy.name)
     if last is None or demand is None or case.is_tried_again or (resumed and last.last_updated_at <= resumed):
         return None
@@ -82,11 +81,11 @@ def rotation_ineffective(case: Case) -> Finding | None:
 
 def rotated_recently(case: Case) -> Finding | None:
     """Whatever the reason, a device is not rotated again at once; but for an incident, if the last one went well."""
-    last = last_rotation(case)
+    last = case.last_rotation
     until = left_alone_until(case, last)
     if last is None or until is None or until <= case.now or case.is_tried_again:
         return None
-    if case.taints and in_vain(case, last) is None:
+    if case.taints and case.in_vain is None:
         return None
     return waiting(
         Reason.ROTATED_RECENTLY,

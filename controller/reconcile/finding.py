@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from .result import Holding, Result
+    from .device import Certificate
+    from .result import Result
 
 
 class Outcome(StrEnum):
@@ -111,20 +112,26 @@ class Assessment:
 
     device: str
     policy: str | None
-    certificate_id: str | None
+    certificate: Certificate | None  # the only one that is attached
     findings: tuple[Finding, ...]
     sync: Sync
     health: Health
-    timing: Timing | None = None
-    failures: int = 0  # that count against the next rotation; see ``reconcile.backoff``
-    certificate_created_at: datetime | None = None
     last_seen: datetime | None = None
     component_version: str | None = None
-    holds: Holding | None = None  # of a device with demands: what it holds, and what a rotation makes of that
-    result: Result | None = None  # None: not known, or whatever a stock backend makes
+    timing: Timing | None = None
+    failures: int = 0  # that count against the next rotation; see ``reconcile.backoff``
+    result: Result | None = None  # what a rotation makes of it; None: not known, or as a stock backend is set to
     is_in_vain: bool = False  # it was rotated as asked, and is no nearer to its policy
-    key_type: str | None = None  # of the only certificate
-    authority: str | None = None
+
+    @property
+    def certificate_id(self) -> str | None:
+        """Of the only certificate."""
+        return self.certificate.certificate_id if self.certificate else None
+
+    @property
+    def certificate_created_at(self) -> datetime | None:
+        """When the only certificate was registered."""
+        return self.certificate.created_at if self.certificate else None
 
     @property
     def outcome(self) -> Outcome | None:

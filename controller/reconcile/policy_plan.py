@@ -11,7 +11,7 @@ from protocol.messages import ExecutionStatus
 
 from .plan import JobStep, PlannedJob, TargetKind, WaveReport, WaveStatus
 from .policy import Mode
-from .result import transitions_of
+from .result import held_by, transitions_of
 from .rollout import open_executions
 from .rollout_family import job_id_for, kind_of
 from .standing import arrange, closings, kind_for
@@ -275,7 +275,9 @@ def _document(assessment: Assessment, policy: str, commit: str | None) -> JobDoc
 
 
 def _transitions(group: Iterable[Assessment]) -> tuple[Transition, ...]:
-    return transitions_of((a.holds, a.result.holding if a.result else None) for a in group if a.holds is not None)
+    return transitions_of(
+        (held_by(a.certificate), a.result.holding if a.result else None) for a in group if a.certificate
+    )
 
 
 def _moved(rollout: Rollout, closed: tuple[JobStep, ...], tally: PolicyTally) -> list[str]:

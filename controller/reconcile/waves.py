@@ -317,11 +317,11 @@ def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: 
 
 def _holds_other(execution: DeviceExecution, device: Assessment, asked: JobDocument) -> bool:
     """Whether the certificate that came of the rotation is another one than its job asked for."""
-    created = device.certificate_created_at
-    if created is None or created > execution.last_updated_at + CLOCK_GRAIN:
+    found = device.certificate
+    if found is None or found.created_at > execution.last_updated_at + CLOCK_GRAIN:
         return False  # somebody has put another one there since
-    is_other_key = asked.key_type is not None and device.key_type not in {None, asked.key_type.value}
-    return is_other_key or asked.certificate_authority not in {None, device.authority}
+    is_other_key = asked.key_type is not None and found.key_type not in {None, asked.key_type.value}
+    return is_other_key or asked.certificate_authority not in {None, found.authority}
 
 
 def _is_settled(execution: DeviceExecution, device: Assessment) -> bool:
