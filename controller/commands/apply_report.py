@@ -26,6 +26,7 @@ _FATES = {
     JobFate.ADOPTED: "under way already",
     JobFate.ENDED: "ended already",
     JobFate.EMPTY: "not made: every device has changed",
+    JobFate.WITHDRAWN: "withdrawn: another run asked devices of it in the same moment",
 }
 
 

@@ -132,7 +132,9 @@ def require_successor(bundle: Bundle, last: LastApplied | None) -> None:
         )
     if bundle.commit == last.commit:
         return
-    ages = ((bundle.committed_at, last.committed_at, "commit"), (bundle.created_at, last.created_at, "bundle"))
+    # A commit may carry a date to come: it counts from when it was packed, or nothing could follow it for years.
+    committed = min(last.committed_at, last.created_at)
+    ages = ((bundle.committed_at, committed, "commit"), (bundle.created_at, last.created_at, "bundle"))
     for found, before, what in ages:
         if found < before:
             raise BundleError(

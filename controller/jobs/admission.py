@@ -23,7 +23,7 @@ EACH_UP_TO = 1_000  # devices; at 10 calls a second that is under two minutes
 
 def left_out(devices: tuple[PlannedDevice, ...], job_id: str, iot: IotJobs) -> dict[str, str]:
     """Why each device that may not rotate now in the job is left out, by name in the order of the wave."""
-    in_flight = {name: other for name, other in iot.in_flight().items() if other != job_id} if devices else {}
+    in_flight = iot.in_flight(besides=job_id) if devices else {}
     if len(devices) > EACH_UP_TO:
         active = iot.active_certificates()
         presents = [_from_listing(device, active, in_flight) for device in devices]

@@ -36,6 +36,7 @@ class JobFate(StrEnum):
     ADOPTED = "adopted"  # an earlier run made it, and it is under way
     ENDED = "ended"  # an earlier run made it, and it has ended
     EMPTY = "empty"  # every device has changed since the plan: no job
+    WITHDRAWN = "withdrawn"  # made, and cancelled at once: another job asks devices of it too
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class AppliedJob:
     @property
     def device_count(self) -> int:
         """Devices that rotate in this job."""
-        return 0 if self.fate is JobFate.EMPTY else len(self.job.devices) - len(self.skipped)
+        is_asking = self.fate not in (JobFate.EMPTY, JobFate.WITHDRAWN)
+        return len(self.job.devices) - len(self.skipped) if is_asking else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,8 @@ def apply(
     keep = frozenset(job.job_id for job in plan.jobs)
     removed = sweep_cohorts(iot, now, keep)
     ledger.close(plan)
-    return ApplyResult(tuple(applied), plan.steps, removed)
+    is_overtaken = any(one.fate is JobFate.WITHDRAWN for one in applied)
+    return ApplyResult(tuple(applied), plan.steps, removed, is_overtaken=is_overtaken)
 
 
 def _take(step: JobStep, iot: IotJobs) -> None:
@@ -130,9 +133,23 @@ def _apply_job(plan: Plan, job: PlannedJob, iot: IotJobs, ledger: Ledger) -> App
     if existing is None:
         ledger.claim(plan)
     if existing is None and iot.create_job(job_request(plan, job, targets)):
-        return AppliedJob(job, JobFate.CREATED, skipped)
+        return _unless_asked_twice(AppliedJob(job, JobFate.CREATED, skipped), things, iot)
     _require_same(job, iot, targets)  # made by another run, a moment ago, or a standing job
     return AppliedJob(job, JobFate.ADOPTED, skipped)
+
+
+def _unless_asked_twice(made: AppliedJob, things: Sequence[str], iot: IotJobs) -> AppliedJob:
+    """The job that was just made, cancelled where another one was made in the same moment for devices of it.
+
+    Who makes a job looks before and after. Two that meet so may both cancel: then nobody rotates until the next look.
+    """
+    job_id = made.job.job_id
+    others = iot.in_flight(besides=job_id)
+    twice = {name: f"it rotates in job {others[name]} as well" for name in things if name in others}
+    if not twice:
+        return made
+    iot.cancel_job(job_id, "another job was made in the same moment for devices of it")
+    return AppliedJob(made.job, JobFate.WITHDRAWN, made.skipped | twice)
 
 
 def _targets(plan: Plan, job: PlannedJob, things: Sequence[str], iot: IotJobs) -> tuple[str, ...]:

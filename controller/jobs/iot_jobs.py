@@ -182,12 +182,12 @@ class IotJobs:
             job.get("targetSelection") == "CONTINUOUS",
         )
 
-    def in_flight(self) -> dict[str, str]:
-        """The job in which each device rotates at this moment, or is asked to, by thing; whoever made the job."""
+    def in_flight(self, besides: str) -> dict[str, str]:
+        """A job besides that one in which each device rotates at this moment, or is asked to, whoever made it."""
         found: dict[str, str] = {}
         for job in list(self._list("ListJobs", "jobs", status="IN_PROGRESS")):
             job_id = job["jobId"]
-            if parse_job_id(job_id) or self._is_rotation(job_id):
+            if job_id != besides and (parse_job_id(job_id) or self._is_rotation(job_id)):
                 asked = (thing for thing, status in self.executions(job_id) if not status.is_terminal)
                 found |= dict.fromkeys(asked, job_id)
         return found

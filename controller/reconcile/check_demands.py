@@ -44,11 +44,12 @@ def expiring(case: Case) -> Finding | None:
     if dates.due_by_expiry - dates.jitter > case.now or certificate.not_after is None:
         return None
     allowed = span_text(case.policy.certificate.renew_before or timedelta(0))
-    left = span_text(certificate.not_after - case.now)
+    left = certificate.not_after - case.now
+    ends = f"expires in {span_text(left)}" if left > timedelta(0) else f"expired {span_text(-left)} ago"
     told = f"the policy renews {allowed} before" if dates.due_by_expiry <= case.now else _brought_forward(case, allowed)
     return to_rotate(
         Reason.EXPIRING,
-        f"certificate expires in {left}, on {instant_text(certificate.not_after)}; {told}",
+        f"certificate {ends}, on {instant_text(certificate.not_after)}; {told}",
         "spec.certificate.renewBefore",
         daysLeft=whole_days(certificate.not_after - case.now),
     )
@@ -106,5 +107,7 @@ def authority_mismatch(case: Case) -> Finding | None:
 
 def _brought_forward(case: Case, allowed: str) -> str:
     assert case.timing is not None  # noqa: S101 - only called for a triggered case
-    early = span_text(case.timing.due - case.timing.start)
-    return f"{early} of jitter bring it forward from the {allowed} that the policy allows"
+    early = case.timing.due - case.timing.start
+    if early <= timedelta(0):
+        return f"the policy allows {allowed}, and no window is open before that"
+    return f"{span_text(early)} of jitter bring it forward from the {allowed} that the policy allows"

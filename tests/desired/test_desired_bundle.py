@@ -312,3 +312,8 @@ def test_what_must_not_follow_the_last_bundle_is_refused(bundle, message):
 )
 def test_what_may_follow_is_taken(bundle, last):
     assert require_successor(bundle, last) is None
+
+
+def test_a_commit_of_a_date_to_come_does_not_stop_those_that_follow():
+    strange = LastApplied("github.com/acme/fleet", "f" * 40, NOW + timedelta(days=900), NOW - 3 * HOUR)
+    assert require_successor(BUNDLE, strange) is None

@@ -436,6 +436,24 @@ class TestTwoRuns:
         assert applied.skipped == {"b": "it rotates in job by-hand already"}
         assert cloud.jobs[plan.jobs[0].job_id].executions == {"a": "QUEUED"}
 
+    def test_who_makes_a_job_in_the_same_moment_as_another_withdraws_it(self, cloud, iot, kit, monkeypatch):
+        plan = self.job(kit, "a", "b")
+        create = iot.create_job
+
+        def at_once(request):
+            by_hand = {"jobId": "by-hand", "targets": [f"{kit.ARN}thing/b"], "targetSelection": "SNAPSHOT"}
+            by_hand["document"] = '{"operation":"ROTATE_CERTIFICATE"}'
+            cloud.jobs["by-hand"] = kit.Job(by_hand, executions={"b": "QUEUED"})
+            return create(request)
+
+        monkeypatch.setattr(iot, "create_job", at_once)
+        result = apply(plan, iot, kit.NOW)
+
+        [applied] = result.jobs
+        assert (applied.fate, applied.device_count, result.is_overtaken) == (JobFate.WITHDRAWN, 0, True)
+        assert applied.skipped == {"b": "it rotates in job by-hand as well"}
+        assert cloud.jobs[plan.jobs[0].job_id].status == "CANCELED"
+
     def test_what_a_person_resumes_is_recorded_with_the_jobs_that_follow(self, cloud, iot, kit):
         plan = replace(self.job(kit, "a"), resumed=("line-a",), policies=(kit.summary("line-a"),))
         apply(plan, iot, kit.NOW)
