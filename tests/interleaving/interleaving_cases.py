@@ -287,3 +287,37 @@ def straggler_at_work_is_taken_out_of_its_job():
     world.plant.begin("line-a-1")
     world.apply()
     return world
+
+
+@case
+def revert_opens_the_last_wave():
+    world = made(20, rollout={"waves": ["1", "10%", "25%", "50%", "100%"]})
+    for _ in range(6):
+        world.apply()
+        world.answer()
+    world.change("line-a", certificate=rule(keyType="ECDSA-P384"))
+    world.pass_time(days=20)
+    for _ in range(3):
+        world.apply()
+        world.answer()
+    world.revert()
+    world.pass_time(days=20)
+    before = set(world.jobs())
+    world.apply()
+    started = sum(len(world.jobs()[job].executions) for job in set(world.jobs()) - before)
+    if started > 1:
+        world.judge.tell("a change starts with its first wave", f"{started} devices start at once")
+    return world
+
+
+@case
+def everything_fails_and_goes_on():
+    world = made(12, rollout={"waves": ["1", "100%"], "maxInFlight": 4})
+    world.apply()
+    world.answer()
+    world.plant.failing = set(world.plant.holds)
+    for _ in range(4):
+        world.apply()
+        world.answer()
+        world.pass_time(hours=3)
+    return world

@@ -64,7 +64,6 @@ class Judge:
         self._failed_at: dict[tuple[str, str, str], datetime] = {}  # (device, policy, rule)
         self.failures: Counter[str] = Counter()  # by device
         self._resumed: dict[str, tuple[str, str]] = {}  # job → policy and rule, made by a run that was told to resume
-        self._started: dict[int, Counter[str]] = defaultdict(Counter)  # run → devices started by group
         world.aws.before = self._before
         world.aws.after = self._after
         world.plant.on_rotated = self._rotated
@@ -269,7 +268,7 @@ class Judge:
 
     def _guardrail(self, run: Run, policy: str, devices: list[str]) -> None:
         guardrails = run.commit.documents.guardrails
-        started = self._started[id(run)]
+        started = run.started
         started[policy] += len(devices)
         spec = run.commit.documents.policies.get(policy)
         governed = sum(group == spec["thingGroup"] for group in self.world.plant.groups.values()) if spec else 0

@@ -66,7 +66,7 @@ class Backend:
     validity: dict[str, timedelta]
     issues: Callable[[JobDocument], JobDocument | None] = lambda asked: asked
     default_key: KeyType = KeyType.ECDSA_P256  # of the component's configuration
-    is_published: bool = True  # a backend of before does not say what it is
+    is_published: bool = True  # a backend of before neither says what it is nor heeds the ARN of a job
 
     def describes_itself(self) -> str:
         """What it says of itself in its parameter of Systems Manager."""
@@ -176,9 +176,11 @@ class Plant:
         made = self.backend.issues(asked)
         if made is None or len(self.holds[name]) != 1:
             return None
-        authority = self.backend.authorities.get(made.certificate_authority or AWS_IOT_AUTHORITY)
-        demanded = getattr(asked, "certificate_authority_arn", None)
-        if authority is None or (demanded is not None and demanded != authority):
+        own = self.backend.authorities
+        deployed = own.get(asked.certificate_authority or AWS_IOT_AUTHORITY)
+        demanded = asked.certificate_authority_arn if self.backend.is_published else None
+        authority = own.get(made.certificate_authority or AWS_IOT_AUTHORITY)
+        if authority is None or (demanded is not None and demanded != deployed):
             return None
         key = made.key_type or self.backend.default_key
         holding = self._certify(name, key, authority, self.now())

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -118,6 +119,7 @@ class Run:
     def __init__(self, command: str, commit: Commit, arguments: list[str]) -> None:
         self.command, self.commit, self.arguments = command, commit, arguments
         self.calls = 0  # of AWS's APIs
+        self.started: Counter[str] = Counter()  # devices, by policy
         self.overrides = frozenset(b for a, b in itertools.pairwise(arguments) if a == "--override")
         self.plan_file = next((Path(b) for a, b in itertools.pairwise(arguments) if a == "--plan"), None)
 
@@ -177,7 +179,8 @@ class World:
         name = sha1(f"commit {number}".encode(), usedforsecurity=False).hexdigest()
         file = BundledFile("desired_state/factory.yaml", "factory.yaml", documents.text())
         path = self.folder / f"{number}.bundle"
-        at = max(self.now(), *(commit.at for commit in self.history), START - DAY)
+        self.clock.advance(timedelta(seconds=1))  # no two commits are of one second
+        at = self.now()
         path.write_bytes(write_bundle(Bundle("git.example/fleet", name, at, at, (file,))))
         self.history.append(Commit(number, name, at, documents.copy(), path))
         return self.head
