@@ -17,7 +17,7 @@ from constructs import Construct
 from backend.functions.sweep import EVERY
 from protocol.job_document import STOCK_DOCUMENT, JobDocument
 
-from .infrastructure import rules
+from .infrastructure import regulated, rules
 from .infrastructure.access import Access, default_ca_arn
 from .infrastructure.access_controller import reading, rotating
 from .infrastructure.account import AccountSetup
@@ -74,6 +74,7 @@ class BackendStack(Stack):
         if makers:
             JobWatch(self, self._storage, makers)
         self._outputs(reconcile)
+        regulated.apply(self, settings, self._storage.key)
         acknowledge(self, settings)
 
     def _functions(self) -> tuple[HandlerFunction, HandlerFunction, HandlerFunction, HandlerFunction]:

@@ -11,6 +11,7 @@ from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from . import regulated
 from .grants import Grants, attach
 from .settings import Settings
 from .storage import Storage
@@ -53,7 +54,7 @@ class HandlerFunction(Construct):
         )
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         self.log_group.grant_write(role)
-        attach(role, props.statements)
+        attach(role, [*props.statements, *regulated.statements(settings, storage.key)])
         self.function = lambda_.Function(
             self,
             "Function",

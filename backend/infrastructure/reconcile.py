@@ -18,6 +18,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from . import regulated
 from .access_controller import assuming
 from .function import RUNTIME
 from .grants import attach
@@ -103,6 +104,7 @@ class Reconcile(Construct):
         ]
         if key := self._settings.reconcile_signing_key_arn:
             own.append(iam.PolicyStatement(actions=["kms:Verify"], resources=[key]))
+        own += regulated.statements(self._settings, self._storage.key)
         attach(role, [*own, *assuming(self._settings.assumed_to_write)])
         self._storage.topic.grant_publish(role)
         return role

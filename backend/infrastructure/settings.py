@@ -29,6 +29,10 @@ _ROLE_ARN = r"arn:aws[\w-]*:iam::\d{12}:role/[\w+=,.@/-]+"
 _ROLE_ARNS = rf"^({_ROLE_ARN}( {_ROLE_ARN})*)?$"
 _PREFIX = r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.-]+)+/?)?$"
 
+RETENTIONS = (
+    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
+)  # fmt: skip
+
 _Roles = tuple[Annotated[str, Field(pattern=rf"^{_ROLE_ARN}$")], ...]
 
 
@@ -68,6 +72,38 @@ class Settings(BaseModel):
     )
     reconcile_fleet: str = Field(default="", alias="ReconcileFleet", pattern=r"^[\w-]*$")
     reconcile_quota_factor: float = Field(default=1.0, alias="ReconcileQuotaFactor", gt=0, le=100)  # of AWS' defaults
+
+    own_key: bool = Field(default=False, alias="OwnKey")  # the stack's KMS key for table, logs and environment, too
+    permissions_boundary: str = Field(
+        default="", alias="PermissionsBoundary", pattern=r"^(arn:aws[\w-]*:iam::(\d{12}|aws):policy/[\w+=,.@/-]+)?$"
+    )
+    tags: dict[str, str] = Field(default_factory=dict, alias="Tags")
+    subnet_ids: str = Field(
+        default="", alias="SubnetIds", pattern=r"^(subnet-[0-9a-f]{8,17}( subnet-[0-9a-f]{8,17})*)?$"
+    )
+    security_group_ids: str = Field(
+        default="", alias="SecurityGroupIds", pattern=r"^(sg-[0-9a-f]{8,17}( sg-[0-9a-f]{8,17})*)?$"
+    )
+    reserved_concurrency: int = Field(default=0, alias="ReservedConcurrency", ge=0, le=1000)  # 0: none is reserved
+    log_retention_days: int = Field(default=0, alias="LogRetentionDays")  # 0: as it is without
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _tags_may_be_text(cls, value: Any) -> Any:
+        return json.loads(value) if isinstance(value, str) else value
+
+    @field_validator("log_retention_days")
+    @classmethod
+    def _logs_knows_the_retention(cls, value: int) -> int:
+        if value and value not in RETENTIONS:
+            raise ValueError(f"{value} days; CloudWatch Logs knows {', '.join(map(str, RETENTIONS))}")
+        return value
+
+    @model_validator(mode="after")
+    def _vpc_is_whole(self) -> Self:
+        if bool(self.subnet_ids) is not bool(self.security_group_ids):
+            raise ValueError("SubnetIds and SecurityGroupIds belong together: name both, or neither")
+        return self
 
     @field_validator("authorities")
     @classmethod

@@ -1,0 +1,85 @@
+"""What regulated users demand of a stack: each is one variable of the context, and holds for every resource."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from backend import synth
+from backend.infrastructure.settings import from_context
+
+BOUNDARY = "arn:aws:iam::123456789012:policy/boundary"
+SUBNETS, GROUP = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"], "sg-0123456789abcdef0"
+CONTEXT = synth.RECONCILE_CONTEXT | {
+    "OwnKey": "true",
+    "PermissionsBoundary": BOUNDARY,
+    "Tags": '{"owner": "plant"}',
+    "SubnetIds": " ".join(SUBNETS),
+    "SecurityGroupIds": GROUP,
+    "ReservedConcurrency": "20",
+    "LogRetentionDays": "365",
+}
+DOC = (Path(__file__).parents[2] / "docs" / "backend.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def of_type():
+    resources = synth.synthesise(CONTEXT)["Resources"]
+    return lambda kind: [r["Properties"] for r in resources.values() if r["Type"] == kind]
+
+
+@pytest.fixture(scope="module")
+def functions(of_type):
+    return [f for f in of_type("AWS::Lambda::Function") if f["Handler"] != "index.handler"]
+
+
+def is_own_key(value):
+    return value["Fn::GetAtt"][0].startswith("StorageKey")
+
+
+def test_whatever_is_stored_is_encrypted_with_the_stacks_own_key(of_type, functions):
+    [table] = of_type("AWS::DynamoDB::Table")
+    assert is_own_key(table["SSESpecification"]["KMSMasterKeyId"])
+    assert all(is_own_key(group["KmsKeyId"]) for group in of_type("AWS::Logs::LogGroup"))
+    assert all(is_own_key(function["KmsKeyArn"]) for function in functions)
+    assert len(functions) == 5
+
+
+def test_the_functions_run_in_the_vpc_with_reserved_concurrency(functions):
+    assert {json.dumps(f["VpcConfig"], sort_keys=True) for f in functions} == {
+        json.dumps({"SecurityGroupIds": [GROUP], "SubnetIds": SUBNETS}, sort_keys=True)
+    }
+    assert sorted(f["ReservedConcurrentExecutions"] for f in functions) == [1, 20, 20, 20, 20]  # the loop runs alone
+
+
+def test_every_role_has_the_boundary_and_logs_stay_as_long_as_they_must(of_type):
+    assert {json.dumps(role.get("PermissionsBoundary")) for role in of_type("AWS::IAM::Role")} == {json.dumps(BOUNDARY)}
+    assert {group["RetentionInDays"] for group in of_type("AWS::Logs::LogGroup")} == {365}
+
+
+@pytest.mark.parametrize("kind", ["AWS::DynamoDB::Table", "AWS::Lambda::Function", "AWS::KMS::Key", "AWS::SNS::Topic"])
+def test_tags_are_on_everything_that_takes_them(of_type, kind):
+    assert all({"Key": "owner", "Value": "plant"} in resource["Tags"] for resource in of_type(kind))
+
+
+REFUSED = {
+    "subnets without security groups": {"SubnetIds": SUBNETS[0]},
+    "a boundary that is no policy": {"PermissionsBoundary": "arn:aws:iam::123456789012:role/x"},
+    "a retention that CloudWatch Logs does not know": {"LogRetentionDays": "100"},
+    "tags that are no map": {"Tags": '["a"]'},
+}
+
+
+@pytest.mark.parametrize("context", REFUSED.values(), ids=REFUSED)
+def test_a_context_is_refused_with(context):
+    with pytest.raises(ValidationError):
+        from_context(context.get)
+
+
+def test_the_docs_answer_each_finding_of_checkov_that_is_left():
+    answered = set(re.findall(r"CKV_AWS_\d+", DOC))
+    assert answered >= {f"CKV_AWS_{n}" for n in (18, 111, 115, 116, 117, 119, 158, 173)}
