@@ -191,6 +191,15 @@ def test_a_restart_takes_its_time_by_the_worlds_clock(device, profile):
     assert device.clock.ahead == timedelta(seconds=30)
 
 
+def test_a_restart_ends_what_the_component_has_started_before_the_component_itself(device):
+    helper = "trap 'echo helper >> log; exit' TERM; echo ready >> log; while :; do sleep 0.05; done"
+    own = "trap 'echo own >> log; exit 143' TERM; while :; do sleep 0.05; done"
+    nucleus = device.start(Profile.CLASSIC, run=f'setsid sh -c "{helper}" & {own}')
+    device.wait_log("install", "run", "ready")
+    nucleus.restart()
+    assert device.log()[3:5] == ["helper", "own"]
+
+
 def test_what_needs_no_privilege_runs_as_its_own_user_where_that_is_possible(device):
     if os.geteuid():  # then everything is run as who we are
         device.start(Profile.CLASSIC, install="id -un > who")

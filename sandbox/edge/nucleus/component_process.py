@@ -25,6 +25,7 @@ from .budget import Budget
 log = logging.getLogger(__name__)
 
 TERMINATE_TIMEOUT_SECONDS = 2.0
+OWN_TURN_SECONDS = 0.15  # after what a component has started was ended, the component itself is; see traits.ENDS_FIRST
 FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 5.0
 
@@ -110,15 +111,21 @@ class ComponentProcess:
         await asyncio.gather(*map(self._end, running))
 
     async def _end(self, running: _Running) -> int:
-        """End what is left of a group; returns its exit code."""
+        """End what is left of a component, what it has started first; returns its exit code."""
         process = running.process
+        started = _outside_of(process.pid)
+        for group in started:
+            _kill(group, signal.SIGTERM)
+        if started:
+            await asyncio.sleep(OWN_TURN_SECONDS)
         _kill(process.pid, signal.SIGTERM)
         try:
             async with asyncio.timeout(TERMINATE_TIMEOUT_SECONDS):
                 await process.wait()
         except TimeoutError:
             log.warning("%s did not end within %g s of SIGTERM", self._name, TERMINATE_TIMEOUT_SECONDS)
-        _kill(process.pid, signal.SIGKILL)
+        for group in (*started, process.pid):
+            _kill(group, signal.SIGKILL)
         code = await process.wait()
         os.close(running.leash)
         return code
@@ -216,6 +223,20 @@ def _identity(user: str | None) -> dict[str, Any]:
         return {}
     entry = pwd.getpwnam(user)
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+def _outside_of(group: int) -> list[int]:
+    """The process groups that members of this group, or their children, have made for themselves."""
+    parents: dict[int, tuple[int, int]] = {}  # parent and group by process
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            fields = entry.read_text().rpartition(")")[2].split()
+            parents[int(entry.parent.name)] = (int(fields[1]), int(fields[2]))
+    family, grown = {pid for pid, (_, own) in parents.items() if own == group}, 0
+    while len(family) > grown:
+        grown = len(family)
+        family |= {pid for pid, (parent, _) in parents.items() if parent in family}
+    return sorted({parents[pid][1] for pid in family} - {group})
 
 
 def _kill(group: int, number: signal.Signals) -> None:

@@ -154,6 +154,12 @@ RESTART_KEEPS_COMPONENT = _both(
     True,
     f"{_LITE_SEEN} {_CLASSIC_SEEN}",
 )
+ENDS_FIRST = _both(
+    "What a restart of the nucleus ends first",
+    "what the component has started, its restart command too, by SIGTERM; 0.15 to 1 s later the component itself",
+    "nothing of the component's",
+    f"{_CLASSIC_SEEN} {_LITE_SEEN}",
+)
 FORGETS_SUBSCRIPTIONS = _both(
     "Whether a restart of its IoT core service drops every subscription silently, with the streams left open",
     False,
