@@ -25,7 +25,7 @@ from .budget import Budget
 log = logging.getLogger(__name__)
 
 TERMINATE_TIMEOUT_SECONDS = 2.0
-OWN_TURN_SECONDS = 0.15  # after what a component has started was ended, the component itself is; see traits.ENDS_FIRST
+OWN_TURN_SECONDS = 0.5  # after what a component has started was ended, the component itself is; see traits.ENDS_FIRST
 FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 5.0
 
@@ -133,21 +133,20 @@ class ComponentProcess:
     # Steps --------------------------------------------------------------------------------------
 
     async def _install_and_run(self, launch: Launch) -> None:
+        self._enter(State.INSTALLING)
         if await self._install(launch):
             await self._run(launch)
+        else:
+            self._enter(State.BROKEN)
 
     async def _install_beside(self, launch: Launch) -> None:
         """A unit of its own: what becomes of it does not matter to the run step."""
-        state = self.state
         await self._install(launch)
-        self._enter(state)
 
     async def _install(self, launch: Launch) -> bool:
         """Install until it has succeeded; False where that was tried too often."""
-        self._enter(State.INSTALLING)
         while launch.install is not None and not await self._install_once(launch.install, launch):
             if not self._budget.may_install_again():
-                self._enter(State.BROKEN)
                 return False
         return True
 

@@ -13,7 +13,7 @@ import queue
 import subprocess
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -43,6 +43,7 @@ class Site:
 
     def __init__(self, folder: Path):
         self.folder, self.bus = folder, Bus()
+        self.clock = SandboxClock(skips_waits=True)  # of the endpoint and of every nucleus here
         self.ca_key = ec.generate_private_key(ec.SECP256R1())
         self.ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "site CA")])
         self.ca_file = folder / "ca.pem"
@@ -65,7 +66,7 @@ class Site:
             server.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         )
         self.endpoint = MqttEndpoint(
-            registry=self, jobs=self, bus=self.bus, clock=SandboxClock(),
+            registry=self, jobs=self, bus=self.bus, clock=self.clock,
             certificate_file=folder / "server.pem", key_file=folder / "server.key",
         )  # fmt: skip
         self.endpoint.start()
@@ -76,7 +77,7 @@ class Site:
         self.worker.join(5)
 
     def _sign(self, subject, public_key, *, ca=False, names=None):
-        start = datetime.now(UTC) - timedelta(hours=1)
+        start = self.clock.now() - timedelta(hours=1)
         builder = x509.CertificateBuilder(
             self.ca_name, subject, public_key, x509.random_serial_number(), start, start + timedelta(days=30)
         ).add_extension(x509.BasicConstraints(ca, None), critical=True)
@@ -253,6 +254,14 @@ def cut_ipc(nucleus):
             connection.close()
 
     nucleus._loop.call(cut)
+
+
+def wait_for(condition, timeout=60):
+    """Wait until it is so."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
 
 
 def start_later(nucleus):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from component_site import THING, Site, enrol
 
 from component import build
 from sandbox.edge import Component, Nucleus, Profile, Provisioning, provision
+
+RESTART_TAKES = timedelta(seconds=30)
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +36,10 @@ def site(tmp_path):
 
 @pytest.fixture
 def start(tmp_path, site, artifacts):
-    """Provision a device with a first credential and start its nucleus."""
+    """Provision a device with a first credential and start its nucleus; a restart takes 30 s of the world's clock."""
     started = []
 
-    def run(*, profile=Profile.CLASSIC, interpolate=True, configuration=None, environment=None, **system):
+    def run(*, profile=Profile.CLASSIC, interpolate=True, configuration=None, environment=None, online=True, **system):
         root = Path(os.path.realpath(tmp_path)) / "gg"
         config = provision(
             root,
@@ -60,10 +63,12 @@ def start(tmp_path, site, artifacts):
             archive=artifacts / build.ARCHIVE,
             python=os.environ.get("COMPONENT_PYTHON", sys.executable),  # see tools/component_matrix.py
         )
-        nucleus = Nucleus(root, component, profile=profile)
+        nucleus = Nucleus(root, component, profile=profile, clock=site.clock, restart_takes=RESTART_TAKES)
         if configuration:
             default = {**nucleus.recipe.default_configuration, **configuration}
             config.set_configuration(nucleus.recipe.name, default, "1.2.3")
+        if not online:
+            nucleus.disconnect()
         nucleus.start()
         started.append(nucleus)
         return nucleus

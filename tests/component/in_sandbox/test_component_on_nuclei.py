@@ -1,0 +1,139 @@
+"""The component's process on every nucleus: three errors an hour, restarts of 30 s, and what each nucleus does to it.
+
+What the nuclei do stands in ``docs/nuclei.md``. Hours are hours of the world's clock; nobody waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from component_site import THING, openssl_says_they_match, wait_for, wait_for_log
+from test_component_losses import STEPS
+
+from sandbox.edge import NO_INDEX, Fault, Profile, State
+
+LITE = [Profile.LITE_2_6, Profile.LITE_MAIN]
+QUICK = {"resendIntervalSeconds": 1}
+IDLE = "job -: ASKING → IDLE"
+
+
+def rotate(site, nucleus, job_id, *, timeout=60):
+    """One rotation to a P-256 key that succeeds, after which the device is connected with what it brought."""
+    site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"}, job_id)
+    succeeded(site, nucleus, job_id, timeout=timeout)
+
+
+def succeeded(site, nucleus, job_id, *, timeout=60):
+    job = site.wait_ended(job_id, timeout)
+    log = nucleus.log_file.read_text()[-3000:]
+    assert job["status"] == "SUCCEEDED", (job, log)
+    (active,) = site.active
+    assert (nucleus.root / "thingCert.crt").read_text() == site.pems[active], log
+    assert openssl_says_they_match(nucleus.root), log
+    wait_for(lambda: site.endpoint.connected_clients() == {THING: active})
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_it_rotates_again_and_again_without_an_error(start, site, profile):
+    nucleus = start(profile=profile, configuration=QUICK)
+    wait_for_log(nucleus, IDLE)
+    for number in range(4):
+        rotate(site, nucleus, f"job-{number}")
+    assert nucleus.component_state is State.RUNNING
+    assert nucleus.component_starts == (5 if profile is Profile.CLASSIC else 1)
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_launched_offline_for_an_hour_it_waits_in_one_process_and_then_does_its_job(start, site, profile):
+    nucleus = start(profile=profile, configuration=QUICK, online=False)
+    wait_for(lambda: nucleus.asked("SubscribeToIoTCore") >= 3)
+    for _ in range(12):
+        site.clock.advance(timedelta(minutes=5))
+    assert (nucleus.component_state, nucleus.component_starts) == (State.RUNNING, 1)
+    nucleus.connect()
+    rotate(site, nucleus, "job-1", timeout=120)
+    assert nucleus.component_starts == (2 if profile is Profile.CLASSIC else 1)
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_no_package_index_is_needed_at_any_launch(start, site, profile):
+    nucleus = start(profile=profile, configuration=QUICK, environment=NO_INDEX)
+    wait_for_log(nucleus, IDLE)
+    for number in range(3):
+        rotate(site, nucleus, f"job-{number}")
+        said = len(nucleus.log_file.read_text())
+        site.clock.advance(timedelta(hours=1))  # where every start counts, more than three an hour would
+        nucleus.restart()  # every launch installs again
+        wait_for_log(nucleus, IDLE, after=said)
+    assert nucleus.component_installs >= 4
+    assert nucleus.component_state is State.RUNNING
+
+
+@pytest.mark.parametrize("profile", LITE)
+def test_ten_rotations_within_an_hour_harm_no_component_that_depends_on_the_token_exchange(start, site, profile):
+    nucleus = start(profile=profile, configuration=QUICK)
+    dependent = nucleus.add_dependent("com.example.Uploader")
+    wait_for_log(nucleus, IDLE)
+    for number in range(10):
+        rotate(site, nucleus, f"job-{number}")
+    assert site.clock.ahead < timedelta(hours=1)
+    assert (dependent.is_running, dependent.starts) == (True, 1)
+
+
+class IotCoreRestarts:
+    """Somebody restarts the IoT core service at one message of a rotation, once; the message gets through or not."""
+
+    def __init__(self, site, nucleus, step, passes):
+        self.nucleus, self.passes = nucleus, passes
+        direction, topic, self.countdown = STEPS[step]
+        site.endpoint.faults.add(Fault(topic, self.effect, direction))
+
+    def effect(self, delivery):
+        self.countdown -= 1
+        if self.countdown:
+            return (delivery,)
+        self.nucleus._loop.call(lambda: asyncio.ensure_future(self.nucleus._restart_unit("ggl.core.iotcored.service")))
+        return (delivery,) if self.passes else ()
+
+
+@pytest.mark.parametrize("profile", LITE)
+@pytest.mark.parametrize("passes", [True, pytest.param(False, marks=pytest.mark.soak)], ids=["passes", "lost"])
+def test_iotcored_restarted_at_any_message_costs_seconds_not_the_rotation(start, site, profile, passes):
+    nucleus = start(profile=profile, configuration=QUICK)
+    wait_for_log(nucleus, IDLE)
+    for number, step in enumerate(STEPS):
+        if step == "notify-next":
+            continue  # an announcement that is lost is asked for: see below
+        cut = IotCoreRestarts(site, nucleus, step, passes)
+        rotate(site, nucleus, f"job-{number}", timeout=120)
+        assert cut.countdown <= 0, step
+        site.endpoint.faults.clear()
+        assert nucleus.component_state is State.RUNNING, step
+    assert nucleus.component_starts == 1
+
+
+@pytest.mark.parametrize("profile", LITE)
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_a_job_announced_after_iotcored_was_restarted_by_somebody_is_taken_within_five_minutes(start, site, profile):
+    nucleus = start(profile=profile)
+    wait_for_log(nucleus, IDLE)
+    nucleus._loop.run(nucleus._restart_unit("ggl.core.iotcored.service"))
+    assert nucleus.wait_connected(connections=2)
+    site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"})
+    succeeded(site, nucleus, "job-1", timeout=360)
+
+
+@pytest.mark.parametrize("profile", Profile)
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_a_job_announced_while_the_device_is_cut_off_is_taken_within_five_minutes_of_its_return(start, site, profile):
+    nucleus = start(profile=profile)
+    wait_for_log(nucleus, IDLE)
+    nucleus.disconnect()
+    site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"})
+    nucleus.connect()
+    assert nucleus.wait_connected(connections=2)
+    succeeded(site, nucleus, "job-1", timeout=360)
