@@ -12,9 +12,12 @@ import os
 import runpy
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
+from typing import NoReturn
 
-REAL_TIME = time.time
+REAL_TIME, REAL_EXECV = time.time, os.execv
+OPTIONS = ("-u", "-I", "-E", "-s", "-B", "-S")  # of Python, before the program
 
 
 class _AnyDatetime(type):
@@ -46,14 +49,23 @@ def _time() -> float:
     return REAL_TIME() + _ahead()
 
 
+def _execv(path: str, arguments: Sequence[str]) -> NoReturn:
+    """A program that becomes another Python stays under the sandbox's time."""
+    command = list(arguments)
+    if os.path.basename(path).startswith("python"):  # noqa: PTH119
+        first = next(n for n, word in enumerate(command[1:], 1) if word not in OPTIONS)
+        command[first:first] = [__file__, _FILE]
+    REAL_EXECV(path, command)
+
+
 def main() -> None:
     """Become the program that the arguments name."""
-    del sys.path[0]  # this file's own folder, which the program must not see
     dt.datetime = _AheadDatetime  # type: ignore[misc]
     time.time = _time
+    os.execv = _execv  # type: ignore[assignment]
     kind, rest = sys.argv[2], sys.argv[3:]
-    if not sys.flags.isolated:
-        sys.path.insert(0, "" if kind in ("-m", "-c") else os.path.dirname(kind))  # noqa: PTH120
+    if not sys.flags.isolated:  # then this file's own folder comes first, which the program must not see
+        sys.path[0] = "" if kind in ("-m", "-c") else os.path.dirname(kind)  # noqa: PTH120
     if kind == "-m":
         sys.argv = [rest[0], *rest[1:]]
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)

@@ -68,7 +68,7 @@ def test_no_package_index_is_needed_at_any_launch(start, site, profile):
         nucleus.restart()  # every launch installs again
         wait_for_log(nucleus, IDLE, after=said)
     assert nucleus.component_installs >= 4
-    assert nucleus.component_state is State.RUNNING
+    assert nucleus.wait_component(State.RUNNING)
 
 
 @pytest.mark.parametrize("profile", LITE)
