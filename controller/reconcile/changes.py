@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from .policy import AbortRule, Guardrails, Window
+from .policy import AbortRule, Window
 from .wording import instant_text, percent_text, span_text
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .policy import DesiredState, Policy
 
 _NOT_FIELDS = frozenset({"name", "source"})
+_PLACES = {"stack_name": "spec.backend.stackName"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,33 +71,24 @@ def _named(documents: Iterable[Any]) -> dict[str, Any]:
 
 
 def _policy(policy: Policy | None) -> Iterator[tuple[str, str | None]]:
-    if policy is None:
-        return
-    yield "spec.thingGroup", policy.thing_group
-    yield "spec.priority", str(policy.priority)
-    for section, value in (
-        ("certificate", policy.certificate),
-        ("schedule", policy.schedule),
-        ("rollout", policy.rollout),
-    ):
-        for each in fields(value):
-            yield f"spec.{section}.{_camel(each.name)}", _text(getattr(value, each.name))
-    yield "spec.mode", policy.mode.value
-    yield "spec.suspend", None if policy.suspend is None else policy.suspend.reason
+    return _fields(policy, "spec", {"certificate", "schedule", "rollout", "suspend"})
 
 
 def _document(document: Any) -> Iterator[tuple[str, str | None]]:
-    if document is None:
+    return _fields(document, "spec", {"guardrails"})
+
+
+def _fields(value: Any, path: str, sections: set[str]) -> Iterator[tuple[str, str | None]]:
+    """Every field of a document, as the models have them: none is listed here, so that none can be forgotten."""
+    if value is None:
         return
-    for each in fields(document):
-        value = getattr(document, each.name)
-        if isinstance(value, Guardrails):
-            for limit in fields(value):
-                yield f"spec.{_camel(each.name)}.{_camel(limit.name)}", _text(getattr(value, limit.name))
-        elif each.name == "stack_name":
-            yield "spec.backend.stackName", value
+    for each in fields(value):
+        found = getattr(value, each.name)
+        where = _PLACES.get(each.name, f"{path}.{_camel(each.name)}")
+        if each.name in sections:
+            yield from _fields(found, where, set())
         elif each.name not in _NOT_FIELDS:
-            yield f"spec.{_camel(each.name)}", _text(value)
+            yield where, _text(found)
 
 
 def _camel(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .assess import assess
 from .case import Case
 from .governance import Governance, Governed
+from .places import place_of
 from .schedule import URGENT_SHARE, share_of, timing_of
 from .wording import instant_text, span_text
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from .device import Certificate, Device, FleetState
-    from .finding import Assessment, Finding, Timing
+    from .finding import Assessment, Timing
     from .policy import DesiredState, Policy
     from .schedule import Dates
 
@@ -65,13 +66,9 @@ def explain(device: Device, desired: DesiredState, state: FleetState, now: datet
         commit=desired.commit,
         assessment=assessment,
         arithmetic=tuple(_arithmetic(case, timing)),
-        places=tuple(_place(case.policy, finding) for finding in assessment.findings),
+        places=tuple(place_of(desired, case.policy.name, finding) or "" for finding in assessment.findings),
         timing=timing,
     )
-
-
-def _place(policy: Policy, finding: Finding) -> str:
-    return policy.source.at(finding.policy_field)
 
 
 def _arithmetic(case: Case, timing: Timing | None) -> Iterator[Line]:
@@ -95,7 +92,8 @@ def _arithmetic(case: Case, timing: Timing | None) -> Iterator[Line]:
 def _target(case: Case, certificate: Certificate, dates: Dates, due: datetime) -> Iterator[Line]:
     share = share_of(case.policy.name, certificate.certificate_id)
     yield Line("u", f"SHA-256({case.policy.name} ‖ {certificate.certificate_id[:12]}…) / 2^64", f"{share:.4f}")
-    yield Line("J", f"{case.policy.schedule.jitter_percent} % of L", span_text(dates.jitter))
+    formula = f"min({case.policy.schedule.jitter_percent} % of L, (due - nb) / 2)"
+    yield Line("J", formula, span_text(dates.jitter))
     yield Line("target", "due - u · J", instant_text(due - dates.jitter * share))
 
 

@@ -4,7 +4,7 @@ With nb, na the certificate's validity and L = min(na - nb, maxAge)::
 
     due    = min(na - renewBefore, nb + maxAge)
     u      = first 8 bytes of SHA-256(policy || certificateId) / 2^64
-    J      = jitterPercent * L
+    J      = min(jitterPercent * L, (due - nb) / 2)
     target = due - u * J
     start  = target, where that is open time; else at share u of the open time in [due - J, due];
              where there is none, at share u of the first window after due, and maxAge is missed
@@ -53,7 +53,11 @@ def dates_of(policy: Policy, not_before: datetime, not_after: datetime) -> Dates
     if rule.renew_before is not None:
         by_expiry = _moved(not_after, -rule.renew_before)
     due = by_age if by_expiry is None or (by_age is not None and by_age <= by_expiry) else by_expiry
-    return Dates(life, by_age, by_expiry, due, life * policy.schedule.jitter_percent / 100)
+    jitter = life * policy.schedule.jitter_percent / 100
+    if due is not None:
+        # A certificate that is due early in its life must not be due at birth: half of the time until then is left.
+        jitter = min(jitter, max(timedelta(0), due - not_before) / 2)
+    return Dates(life, by_age, by_expiry, due, jitter)
 
 
 def _moved(instant: datetime, span: timedelta) -> datetime:

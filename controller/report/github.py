@@ -6,6 +6,7 @@ Syntax and escapes: GitHub Docs, "Workflow commands for GitHub Actions".
 from __future__ import annotations
 
 from controller.reconcile.finding import Outcome
+from controller.reconcile.places import source_of
 from controller.reconcile.plan import Refusal
 from controller.reconcile.policy import DesiredState
 
@@ -56,10 +57,9 @@ def refused(refusal: Refusal, desired: DesiredState) -> str:
 
 def _fleet(fleet: FleetReport) -> list[str]:
     lines = [annotation("notice", f"fleet {fleet.desired.fleet.name}: {sentence(fleet)}")]
-    sources = {policy.name: policy.source for policy in fleet.desired.policies}
     for outcome, level in _LEVELS.items():
         for group in by_reason(fleet.of(outcome)):
-            source = sources.get(group.policy or "")
+            source = source_of(fleet.desired, group.policy, group.finding)
             path, line = place(source, group.finding.policy_field) if source else (None, 1)
             devices = words.listed(group.names, _NAMES_SHOWN)
             text = f"{words.count(len(group.devices), 'device')}: {group.finding.message} ({devices})"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from controller.reconcile.finding import Outcome
+from controller.reconcile.places import place_of
 from controller.reconcile.policy import Mode
 
 from . import words
@@ -151,9 +152,7 @@ def _attention(report: Report) -> Iterator[Attention]:
         for hitch in hitches(fleet):
             yield Attention(hitch.remedy, hitch.what, hitch.message, fleet.desired.fleet.name)
     for fleet in report.fleets:
-        sources = {entry.policy.name: entry.policy.source for entry in fleet.policies}
         for group in told_apart(fleet.of(Outcome.BLOCKED))[0]:
-            source = sources.get(group.policy or "")
             number = words.count(len(group.devices), "device")
             yield Attention(
                 group.finding.remedy or "see the message",
@@ -161,7 +160,7 @@ def _attention(report: Report) -> Iterator[Attention]:
                 group.finding.message,
                 fleet.desired.fleet.name,
                 words.listed(group.names, NAMES_SHOWN),
-                source.at(group.finding.policy_field) if source else "",
+                place_of(fleet.desired, group.policy, group.finding) or "",
             )
 
 

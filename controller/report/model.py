@@ -15,6 +15,7 @@ from controller.errors import ExitCode
 from controller.reconcile.device import CertificateStatus, Device, FleetState
 from controller.reconcile.finding import Assessment, Health, Outcome, Reason, Sync
 from controller.reconcile.forecast import Forecast
+from controller.reconcile.places import place_of
 from controller.reconcile.plan import Plan
 from controller.reconcile.planner import settle
 from controller.reconcile.policy import DesiredState, Policy, Source
@@ -100,10 +101,9 @@ class FleetReport:
 
     def where(self, assessment: Assessment) -> str | None:
         """``path:line`` of the policy field that the assessment's first finding departs from."""
-        policy = next((entry.policy for entry in self.policies if entry.policy.name == assessment.policy), None)
-        if policy is None or not assessment.findings:
+        if not assessment.findings:
             return None
-        return policy.source.at(assessment.findings[0].policy_field)
+        return place_of(self.desired, assessment.policy, assessment.findings[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from controller.reconcile.finding import Outcome, Reason
+from controller.reconcile.places import source_of
 
 from . import words
 from .as_json import dump
@@ -74,8 +75,8 @@ def _failure(failure: FleetFailure) -> Result:
 
 
 def _drift(fleet: FleetReport, level: str, group: Group) -> Result:
-    sources = (policy.source for policy in fleet.desired.policies if policy.name == group.policy)
-    path, line = place(next(sources, fleet.desired.fleet.source), group.finding.policy_field)
+    source = source_of(fleet.desired, group.policy, group.finding) or fleet.desired.fleet.source
+    path, line = place(source, group.finding.policy_field)
     devices = words.listed(group.names, _NAMES_SHOWN)
     remedy = f" To do: {group.finding.remedy}." if group.finding.remedy else ""
     text = f"{words.count(len(group.devices), 'device')} of {fleet.desired.fleet.name}: {group.finding.message}"

@@ -129,8 +129,8 @@ def test_nothing_that_a_document_says_can_format_the_comment_or_call_anyone(ten)
 
     told = ten.run("plan", "--base", "HEAD~1", "--format", "markdown").out
 
-    [row] = [line for line in told.splitlines() if "spec.suspend" in line]
-    assert row == ("| `spec.suspend` | – | `` `@everyone` \\| [approve](https://example.org) <img src=x> `` |")
+    [row] = [line for line in told.splitlines() if "spec.suspend.reason" in line]
+    assert row == ("| `spec.suspend.reason` | – | `` `@everyone` \\| [approve](https://example.org) <img src=x> `` |")
 
 
 def test_a_comment_on_900_policies_fits_into_one_and_keeps_its_next_steps(ten):

@@ -13,7 +13,9 @@ from controller.errors import CertfleetError
 from controller.reconcile.device import Baseline
 from controller.reconcile.explain import explain
 from controller.reconcile.overrides import parse_overrides, require_known
+from controller.reconcile.places import place_of
 from controller.reconcile.plan import WaveStatus
+from controller.reconcile.policy import Source
 from protocol.algorithms import KeyType
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -460,3 +462,13 @@ def test_a_waiver_of_a_name_that_is_not_there_is_told_with_the_name_that_may_be_
 
 def test_a_policy_without_a_device_is_told(make):
     assert "policy line-a governs no device" in " ".join(make.plan([], make.desired()).notices)
+
+
+def test_a_finding_is_told_at_the_document_behind_it(make):
+    waiver = make.replace(make.waiver("gateway-1"), source=Source("demo/waivers.yaml", 7))
+    leak = make.replace(
+        make.incident(authority="plant-ca", issued_before=make.now - DAY), source=Source("demo/x.yaml", 4)
+    )
+    desired = make.desired(waivers=(waiver,), incidents=(leak,))
+    found = {f.reason.value: place_of(desired, "line-a", f) for f in make.assess(make.device(), desired).findings}
+    assert found == {"AuthorityTainted": "demo/x.yaml:4", "Waived": "demo/waivers.yaml:7"}

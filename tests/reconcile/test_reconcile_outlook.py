@@ -247,6 +247,12 @@ def test_a_policy_that_is_new_or_gone_is_told_with_all_its_fields(make):
     )
 
 
+def test_a_suspension_that_is_put_off_is_a_change_and_so_is_every_field_that_a_policy_will_ever_have(make):
+    shorter, longer = (make.desired(make.policy(suspend=make.suspension(make.now + n * DAY))) for n in (1, 3650))
+    (of,) = compare([make.device()], shorter, longer, make.state(), make.now).policies
+    assert [change.field for change in of.changes] == ["spec.suspend.until"]
+
+
 def test_no_change_has_no_effect_and_changes_of_every_kind_are_words(make):
     same = compare([make.device()], make.desired(), make.desired(), make.state(), make.now).policies[0]
     assert (same.changes, same.has_effect) == ((), False)
@@ -261,7 +267,8 @@ def test_no_change_has_no_effect_and_changes_of_every_kind_are_words(make):
         "spec.schedule.windows": (None, "allow 0 2 * * * UTC for 4 hours"),
         "spec.rollout.abort": (None, "20 % FAILED of at least 5"),
         "spec.mode": ("enforce", "report"),
-        "spec.suspend": (None, "line rebuild"),
+        "spec.suspend.reason": (None, "line rebuild"),
+        "spec.suspend.until": (None, "2026-11-24T12:00:00Z"),
     }
 
 
