@@ -20,7 +20,7 @@ from protocol.messages import GET_NEXT, CommitRequest, CreateRequest, Execution,
 
 from . import certificates
 from .configuration import Configuration
-from .errors import ConfigurationError, JournalError, RotationError, StoreError
+from .errors import ConfigurationError, JournalError, RotationError
 from .journal import Journal, Record, Step
 from .machine import Event
 from .ports import Clock, Messages, MessagesError, Restarter, RestartError
@@ -140,7 +140,8 @@ class Actions:
             raise RotationError("the journal does not say which certificate to ask for")
         if self._request is None:
             self._request = self._store.request(record.signing_algorithm)
-        self._publish(topics.create(self._thing_name), CreateRequest(record.job_id, self._request).encode())
+        in_place = certificates.identity(self._store.current_certificate())
+        self._publish(topics.create(self._thing_name), CreateRequest(record.job_id, self._request, in_place).encode())
 
     def install(self, cause: Cause) -> Event:
         """Put the certificate and its key in place of the old pair, if it is what was asked for."""
@@ -327,8 +328,11 @@ class Actions:
                 self._store.settle()
             else:
                 self._store.abandon()
-        except StoreError as error:
+        except RotationError as error:
             log.warning("%s", error)
+            return False
+        except Exception:  # of any library: what is left over must not keep the outcome from the cloud
+            log.exception("what the rotation left over could not be removed")
             return False
         return True
 

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, List
 
@@ -14,6 +17,8 @@ from .errors import CertificateError
 
 if TYPE_CHECKING:
     from cryptography import x509
+
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 CLOCK_TOLERANCE = timedelta(minutes=15)
 """How far a device's clock may be behind the CA's."""
@@ -59,6 +64,17 @@ def load_all(pem: bytes) -> List[x509.Certificate]:
     if len(certificates) > MAX_CERTIFICATES:
         raise CertificateError(f"{len(certificates)} certificates received, at most {MAX_CERTIFICATES} are expected")
     return certificates
+
+
+def identity(pem: bytes) -> str:
+    """The id by which AWS IoT knows the first certificate of a PEM text: a digest of it, well formed or not."""
+    found = _PEM.search(pem)
+    if found is None:
+        raise CertificateError("the certificate in place is no PEM certificate")
+    try:
+        return hashlib.sha256(base64.b64decode(found[1], validate=False)).hexdigest()
+    except ValueError:
+        raise CertificateError("the certificate in place is no PEM certificate") from None
 
 
 def public_key_der(certificate: x509.Certificate) -> bytes:

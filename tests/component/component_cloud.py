@@ -54,6 +54,10 @@ def pem_of(certificate):
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
+def identity_of(pem):
+    return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex()
+
+
 def spki(key):
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
@@ -194,6 +198,8 @@ class Cloud:
         if self.record and self.record["job"] == job_id:
             same = self.record["public"] == public and self.record["progress"] == "created"
             return {"certificatePem": self.record["new"]} if same else {"errorMsg": "another key", "errorCode": "KEY"}
+        if message.get("certificateId", identity_of(principal)) != identity_of(principal):
+            return {"errorMsg": "the certificate in place is not the connection's", "errorCode": "OtherCertificate"}
         if self.registry != {principal}:
             return {"errorMsg": "not exactly one certificate"}
         new = self.ca.issue_pem(csr)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from component_cloud import identity_of, pem_of, subject_of
+from cryptography.hazmat.primitives import serialization
+
+from component.certificate_rotator.errors import DeviceError
+from component.certificate_rotator.store import opened_when_needed
 
 THING = "gateway-7"
 JOBS = f"$aws/things/{THING}/jobs"
@@ -283,4 +288,51 @@ def test_a_late_answer_to_an_earlier_commit_is_not_taken_for_this_one(world, rot
     world.run(600)
     assert (world.cloud.status("job-1"), world.cloud.status("job-2")) == ("SUCCEEDED", "SUCCEEDED")
     assert world.cloud.registry == {world.device.certificate_in_place()}
+    world.assert_sound()
+
+
+def test_create_says_which_certificate_lies_in_place(world, rotation_document):
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(60)
+    (create,) = (message for topic, message in world.cloud.log if topic.endswith("/create"))
+    assert create["certificateId"] == identity_of(world.first_certificate)
+
+
+def test_a_device_whose_files_are_not_those_of_its_connection_is_refused_before_anything_is_issued(
+    world, rotation_document, ca, first_pair
+):
+    """The nucleus uses another pair than the one that the component has found."""
+    world.device.switch_on()
+    world.run(5)
+    issued = []
+    world.cloud.ca.issue_pem, issue = (lambda *a, **k: issued.append(a) or issue(*a, **k)), world.cloud.ca.issue_pem
+    key = serialization.load_pem_private_key(first_pair[1].encode(), None)
+    world.device.certificate.write_text(pem_of(ca.issue(key.public_key(), subject_of())))
+    world.cloud.create_job(document=rotation_document())
+    world.run(600)
+    world.cloud.ca.issue_pem = issue
+    assert world.cloud.status() == "FAILED"
+    assert "not the connection's" in world.cloud.details()["DeviceFailureReason"]
+    assert issued == []
+
+
+def test_a_store_that_cannot_be_opened_fails_the_job_once_and_the_next_one_may_succeed(world, rotation_document):
+    good, broken = world.device.make_store, [True]
+
+    def open_store():
+        if broken[0]:
+            raise DeviceError("no nucleus is configured here")
+        return good()
+
+    world.device.make_store = lambda: opened_when_needed(open_store)
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(60)
+    assert world.cloud.status() == "FAILED"
+    assert world.cloud.details()["DeviceFailureReason"] == "no nucleus is configured here"
+    broken[0] = False
+    world.cloud.create_job("job-2", rotation_document())
+    world.run(60)
+    assert world.cloud.status("job-2") == "SUCCEEDED"
     world.assert_sound()
