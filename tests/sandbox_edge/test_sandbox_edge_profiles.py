@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sandbox_edge_device import wait_until
+from hypothesis import given
+from hypothesis import strategies as st
+from sandbox_edge_device import ECHO, wait_until
 
 from sandbox.bus import Message
 from sandbox.clock import SandboxClock
-from sandbox.edge import Component, Nucleus, Profile, Provisioning, State, provision
-from sandbox.edge.nucleus import traits, traits_page
+from sandbox.edge import Component, Deployment, Nucleus, Profile, Provisioning, State, provision
+from sandbox.edge.nucleus import effective_config, traits, traits_page
 from sandbox.edge.nucleus.budget import Budget
-from sandbox.edge.nucleus.effective_config import EffectiveConfig
 from sandbox.edge.nucleus.recipe import load_recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "nuclei.md"
@@ -273,9 +274,51 @@ def test_an_hour_of_sleep_by_a_clock_that_runs_is_cut_short_when_it_is_moved():
 
 def test_nothing_is_written_for_a_device_whose_configuration_is_there(device):
     nucleus = device.start(Profile.CLASSIC)
-    before = EffectiveConfig(device.root).path.stat().st_mtime_ns
+    before = nucleus.config.path.stat().st_mtime_ns
     nucleus.restart()
-    assert EffectiveConfig(device.root).path.stat().st_mtime_ns == before
+    assert nucleus.config.path.stat().st_mtime_ns == before
+
+
+# Where the configuration stands ---------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(min_size=1), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(min_size=1), JSON, max_size=4))
+def test_the_last_line_of_the_log_for_each_path_counts(document):
+    assert effective_config._folded("\n".join(map(json.dumps, effective_config._lines([], document)))) == document
+
+
+def snapshot(root):
+    return yaml.safe_load((root / "config" / "effectiveConfig.yaml").read_text())
+
+
+def test_a_fleet_provisioned_classic_knows_its_credential_but_does_not_write_where_it_is(core):
+    nucleus = core.start(by_fleet=True)
+    assert nucleus.config.system()["privateKeyPath"] == f"file://{core.key}"
+    for _ in range(2):
+        assert (snapshot(core.root)["system"]["privateKeyPath"], nucleus.is_connected) == ("", True)
+        nucleus.restart()
+        assert nucleus.wait_connected()
+
+
+def test_what_classic_writes_for_others_is_as_old_as_its_launch(core):
+    nucleus = core.start()
+    assert nucleus.deploy(Deployment("d", {"greeting": "hi"})).status == "SUCCEEDED"
+    assert snapshot(core.root)["services"][ECHO]["configuration"]["greeting"] == "hello"
+    nucleus.restart()
+    assert snapshot(core.root)["services"][ECHO]["configuration"]["greeting"] == "hi"
+
+
+@pytest.mark.parametrize("profile", LITE)
+def test_lite_writes_its_configuration_for_nobody(core, profile):
+    nucleus = core.start(profile=profile)
+    assert not (core.root / "config" / "effectiveConfig.yaml").exists()
+    assert nucleus.system("thingName") == "core1"
 
 
 # With a component that speaks over IPC: see conftest.py ---------------------------------------------

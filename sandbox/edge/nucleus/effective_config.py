@@ -1,17 +1,23 @@
-"""``<root>/config/effectiveConfig.yaml``: what the nucleus is set to, on disk, where components may read it.
+"""What the nucleus is set to, on disk: its memory, read at every start and written whenever a deployment changes it.
 
-It is also this nucleus' memory: read at every start, written whenever a deployment changes it.
+Nucleus classic keeps ``<root>/config/config.tlog``, one JSON object a line, of which the last for a path counts, and
+writes what it knew at its launch to ``effectiveConfig.yaml`` beside it, for people and components. There the paths of
+a fleet-provisioned device's credential are blank, for ever. Nucleus lite keeps a database that only its configuration
+service reads; here that is a JSON file.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from .traits import CREDENTIAL_PATHS, Paths, Profile
 
 NUCLEUS = "aws.greengrass.Nucleus"
 PKCS11_PROVIDER = "aws.greengrass.crypto.Pkcs11Provider"
@@ -51,17 +57,20 @@ class ConnectionSettings:
 
 
 class EffectiveConfig:
-    """Reads and writes the file; every write is atomic."""
+    """Reads and writes the memory; every write is atomic."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, profile: Profile = Profile.CLASSIC) -> None:
         self._root = root
-        self.path = root / "config" / "effectiveConfig.yaml"
+        self._is_log = CREDENTIAL_PATHS.on(profile) is Paths.TLOG
+        self.path = root / ("config/config.tlog" if self._is_log else "ggconfigd.json")
+        self.snapshot = root / "config" / "effectiveConfig.yaml"
 
     def read(self) -> dict[str, Any]:
         """The whole document; raises ConfigError."""
         try:
-            document = yaml.safe_load(self.path.read_text())
-        except (OSError, yaml.YAMLError) as error:
+            text = self.path.read_text()
+            document = _folded(text) if self._is_log else json.loads(text)
+        except (OSError, ValueError) as error:
             message = f"{self.path} cannot be read: {error}"
             raise ConfigError(message) from error
         if not isinstance(document, dict) or not isinstance(document.get("services"), dict):
@@ -71,14 +80,17 @@ class EffectiveConfig:
 
     def write(self, document: Mapping[str, Any]) -> None:
         """Replace the document."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.unlink(missing_ok=True)
-        with open(temporary, "w", opener=_private) as file:  # it may hold a PIN
-            yaml.safe_dump(dict(document), file, sort_keys=False)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
+        lines = (json.dumps(line) + "\n" for line in _lines([], document)) if self._is_log else [json.dumps(document)]
+        _replace(self.path, "".join(lines))
+
+    def write_snapshot(self, system: Mapping[str, Any] | None = None) -> None:
+        """What classic leaves for others to read at its launch; ``system`` is what it first says of itself."""
+        if not self._is_log:
+            return
+        document = self.read()
+        if system is None:
+            system = yaml.safe_load(self.snapshot.read_text())["system"]
+        _replace(self.snapshot, yaml.safe_dump({**document, "system": dict(system)}, sort_keys=False))
 
     def configuration(self, component: str) -> dict[str, Any] | None:
         """A component's configuration, or None if it is not installed."""
@@ -139,6 +151,42 @@ class EffectiveConfig:
             slot=int(provider["slot"]),
             user_pin=str(provider["userPin"]),
         )
+
+
+def _lines(path: list[str], value: Any) -> Iterator[dict[str, Any]]:
+    """The log that leads to a value; what stands for an empty map is there too."""
+    if isinstance(value, Mapping):
+        yield {"TS": 1, "TP": path, "W": "interiorAdded"}
+        for key, item in value.items():
+            yield from _lines([*path, str(key)], item)
+    else:
+        yield {"TS": 1, "TP": path, "W": "changed", "V": value}
+
+
+def _folded(log: str) -> Any:
+    """The value that a log leads to."""
+    top: dict[str, Any] = {}
+    for line in filter(None, log.splitlines()):
+        entry = json.loads(line)
+        place, path = top, ["", *entry["TP"]]
+        for key in path[:-1]:
+            place = place.setdefault(key, {})
+        if entry["W"] == "changed":
+            place[path[-1]] = entry["V"]
+        else:
+            place.setdefault(path[-1], {})
+    return top.get("")
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    with open(temporary, "w", opener=_private) as file:  # it may hold a PIN
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def _private(path: str, flags: int) -> int:

@@ -65,7 +65,7 @@ class Nucleus:
         that clock before anything starts again.
         """
         self.root, self.profile = root, profile
-        self.config = EffectiveConfig(root)
+        self.config = EffectiveConfig(root, profile)
         self.thing_name = self.config.connection().thing_name
         self._component = component
         self.recipe: Recipe = load_recipe(
@@ -235,6 +235,7 @@ class Nucleus:
             self._short_folder = None
 
     async def _begin(self, *, is_deployment: bool = False) -> None:
+        self.config.write_snapshot()
         await self._reconnect()
         self._process.launch(
             Launch(

@@ -32,11 +32,12 @@ class Provisioning:
     pkcs11: Pkcs11Settings | None = None
     profile: Profile = Profile.CLASSIC
     interpolate: bool = True  # interpolateComponentConfiguration
+    by_fleet: bool = False  # its credential's paths stand in the nucleus' memory alone
     nucleus: Mapping[str, Any] = field(default_factory=dict)  # further nucleus configuration
 
 
 def provision(root: Path, device: Provisioning) -> EffectiveConfig:
-    """Write ``<root>/config/effectiveConfig.yaml`` and make the folders; returns the configuration."""
+    """Write what the nucleus remembers, and make the folders; returns the configuration."""
     for folder in ("config", "logs", "work", "packages"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     lite = device.profile.variant is Variant.LITE
@@ -66,17 +67,15 @@ def provision(root: Path, device: Provisioning) -> EffectiveConfig:
                 "userPin": provider.user_pin,
             },
         }
-    config = EffectiveConfig(root)
-    config.write(
-        {
-            "system": {
-                "certificateFilePath": device.certificate,
-                "privateKeyPath": device.private_key,
-                "rootCaPath": str(device.root_ca),
-                "rootPath" if lite else "rootpath": str(root),
-                "thingName": device.thing_name,
-            },
-            "services": services,
-        }
-    )
+    system = {
+        "certificateFilePath": device.certificate,
+        "privateKeyPath": device.private_key,
+        "rootCaPath": str(device.root_ca),
+        "rootPath" if lite else "rootpath": str(root),
+        "thingName": device.thing_name,
+    }
+    config = EffectiveConfig(root, device.profile)
+    config.write({"system": system, "services": services})
+    blank = {"certificateFilePath": "", "privateKeyPath": ""} if device.by_fleet else {}
+    config.write_snapshot(system | blank)
     return config

@@ -232,7 +232,7 @@ UPGRADE = _both(
 KEEPS_SESSION = _all(
     "Whether AWS IoT keeps messages for a device that is cut off (a job announced meanwhile is heard of later)",
     False,
-    f"{_LITE_SEEN} {_CLASSIC_SEEN[:-1]}: it does over a cut, not over a launch; here not at all.",
+    f"{_LITE_SEEN} {_CLASSIC_SEEN[:-1]}: for a week over a cut, not over a launch; here not at all.",
 )
 RECONNECT_SECONDS = _both(
     "Seconds that it may take to connect again once the network is back",
