@@ -9,7 +9,7 @@ import os
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import List, Optional
+from typing import Callable, List, Optional
 
 from . import nucleus
 from .errors import ConfigurationError, RotationError
@@ -71,7 +71,7 @@ def _run(runtime: Runtime) -> None:
     rotator = Rotator(
         thing_name=thing_name,
         configuration=ipc.read_configuration,
-        store=opened_when_needed(lambda: _store(nucleus.read(root), system)),
+        store=opened_when_needed(lambda: _store(_credential(runtime, root, ipc.system_setting), system)),
         journal=Journal(work_folder / "journal.json", system),
         messages=ipc,
         restarter=CommandRestarter(runtime, lambda: ipc.read_configuration().restart_command),
@@ -83,6 +83,10 @@ def _run(runtime: Runtime) -> None:
     if runtime is Runtime.CLASSIC:
         loop.call_soon(ipc.validate_updates)
     loop.run()
+
+
+def _credential(runtime: Runtime, root: Path, ask: Callable[[str], object]) -> Credential:
+    return nucleus.of_lite(ask) if runtime is Runtime.LITE else nucleus.of_classic(root)
 
 
 def _store(credential: Credential, system: System) -> CredentialStore:

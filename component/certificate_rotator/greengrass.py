@@ -7,10 +7,14 @@ closes is reported to whoever wants to subscribe again, and everything else is a
 
 from __future__ import annotations
 
+import concurrent.futures
+import json
 import logging
 import time
 from typing import Any, Callable, Dict, Mapping, Optional
 
+from awscrt.eventstream import Header
+from awscrt.eventstream import rpc as protocol
 from awsiot import greengrasscoreipc
 from awsiot.eventstreamrpc import AccessDeniedError, LifecycleHandler
 from awsiot.greengrasscoreipc import model
@@ -99,6 +103,22 @@ class GreengrassIpc:
             raise ConfigurationError(f"the nucleus does not tell the configuration: {_text(error)}") from error
         return configuration.parse(value or {})
 
+    def system_setting(self, name: str) -> object:
+        """One of the nucleus' own settings, as nucleus lite tells it; raises MessagesError."""
+        answer = _Answer()
+
+        def request() -> Any:
+            headers = [Header.from_string(":content-type", "application/json")]
+            stream = self._connection._new_stream(answer)  # noqa: SLF001  # the SDK has no operation for it
+            stream.activate(
+                operation="aws.greengrass.private#GetSystemConfig", headers=headers,
+                payload=json.dumps({"key": name}).encode(), message_type=protocol.MessageType.APPLICATION_MESSAGE,
+            )  # fmt: skip
+            return answer.future
+
+        self._ask(f"read the system setting {name}", request)
+        return answer.future.result()
+
     def validate_updates(self) -> None:
         """Judge every configuration that a deployment wants to bring, from now on (nucleus classic only)."""
 
@@ -167,6 +187,7 @@ class GreengrassIpc:
         except Exception as error:
             raise MessagesError(f"the nucleus does not answer over IPC: {_text(error)}") from error
         self._pause, self._tries, self._lifecycle = 0.25, 0, lifecycle
+        self._connection = connection._connection  # noqa: SLF001
         # No executor: the handlers only pass on what they get, so the network thread may run them.
         return GreengrassCoreIPCClientV2(client=connection, executor=None)
 
@@ -202,6 +223,31 @@ def judge(proposed: Mapping[str, Any]) -> Optional[str]:
     except ConfigurationError as error:
         return str(error)
     return None
+
+
+class _Answer(protocol.ClientContinuationHandler):  # type: ignore[misc]  # awscrt publishes no types
+    """Hears the one answer to a request whose shape the SDK does not know."""
+
+    def __init__(self) -> None:
+        self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def on_continuation_message(self, payload: bytes, message_type: Any, **_more: Any) -> None:
+        """The answer, or an error."""
+        text = payload.decode(errors="replace")
+        try:
+            value = json.loads(text)["value"]
+        except (ValueError, KeyError, TypeError):
+            self.future.set_exception(MessagesError(f"not answered but told {text[:200]}"))
+            return
+        if message_type == protocol.MessageType.APPLICATION_MESSAGE:
+            self.future.set_result(value)
+        else:
+            self.future.set_exception(MessagesError(text[:200]))
+
+    def on_continuation_closed(self, **_more: Any) -> None:
+        """No answer any more, if there was none."""
+        if not self.future.done():
+            self.future.set_exception(MessagesError("closed without an answer"))
 
 
 class _Lifecycle(LifecycleHandler):  # type: ignore[misc]  # awsiotsdk publishes no types

@@ -1,25 +1,30 @@
 """What the nucleus on this device is set to: where the credential lies, and who may use it.
 
-Greengrass IPC does not show the ``system`` part of the configuration; nucleus classic writes it to
-``<root>/config/effectiveConfig.yaml``, nucleus lite reads it from ``/etc/greengrass``. A component runs
-in ``<root>/work/<component>``. The PIN that may stand there is never shown, logged or copied.
+Two rules. What the nucleus really uses counts, not what lies at a place where it often does: nucleus classic keeps
+that in ``<root>/config/config.tlog`` (``effectiveConfig.yaml`` beside it is a snapshot, blank on a device that was
+provisioned by its fleet), nucleus lite in its configuration service. And a PIN, which may stand in a ``pkcs11:`` URI
+or in the provider's configuration, is never shown, logged or copied, in no form: messages quote labels only.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from .errors import DeviceError
+from .ports import MessagesError
 
-DEFAULT_CERTIFICATE = "thingCert.crt"  # the nucleus' own, in its root folder
-DEFAULT_PRIVATE_KEY = "privKey.key"
 LITE_FOLDER = Path("/etc/greengrass")
 PKCS11_PROVIDER = "aws.greengrass.crypto.Pkcs11Provider"
+CERTIFICATE, PRIVATE_KEY = "certificateFilePath", "privateKeyPath"
 _MAX_BYTES = 8 * 1024 * 1024
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two letters and more: one is a Windows drive
+_REMEDY = "the component does not guess: set it, or rotate this device by other means"
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class TokenCredential:
 
 
 Credential = Union[FileCredential, TokenCredential]
+Settings = Dict[str, Any]
 
 
 def root_of(work_folder: Path) -> Path:
@@ -62,26 +68,70 @@ def thing_name(environment: Mapping[str, str]) -> str:
     return name
 
 
-def read(root: Path, lite_folder: Path = LITE_FOLDER) -> Credential:
-    """Read what the nucleus is set to; DeviceError says what is missing."""
-    effective = root / "config" / "effectiveConfig.yaml"
-    sources = [effective] if effective.exists() else _lite_sources(lite_folder)
-    if not sources:
-        raise DeviceError(f"neither {effective} nor {lite_folder}/config.yaml exists: no nucleus is configured here")
-    system: dict[str, Any] = {}
-    services: dict[str, Any] = {}
-    for source in sources:
-        document = _load(source)
-        system.update(_mapping(document.get("system"), f"{source}: system"))
-        services.update(_mapping(document.get("services"), f"{source}: services"))
-    certificate, key = system.get("certificateFilePath"), system.get("privateKeyPath")
-    return _credential(root, certificate, key, services)
+def of_classic(root: Path) -> Credential:
+    """The credential of nucleus classic; DeviceError says what is missing."""
+    snapshot, log = root / "config" / "effectiveConfig.yaml", root / "config" / "config.tlog"
+    if not snapshot.exists() and not log.exists():
+        raise DeviceError(f"neither {log} nor {snapshot} exists: no nucleus is configured here")
+    settings = _load(snapshot) if snapshot.exists() else {}
+    system = dict(_mapping(settings.get("system"), f"{snapshot}: system"))
+    services = _mapping(settings.get("services"), f"{snapshot}: services")
+    provider = dict(_service(services, PKCS11_PROVIDER))
+    if log.exists():
+        known = _last_words(log)
+        system.update({name: known[path] for name in (CERTIFICATE, PRIVATE_KEY) if (path := ("system", name)) in known})
+        place = ("services", PKCS11_PROVIDER, "configuration")
+        provider.update({path[-1]: value for path, value in known.items() if path[:-1] == place})
+    return _credential(system.get(CERTIFICATE), system.get(PRIVATE_KEY), provider, f"{log} or {snapshot}")
+
+
+def of_lite(ask: Callable[[str], object], folder: Path = LITE_FOLDER) -> Credential:
+    """The credential of nucleus lite; ``ask`` tells a system setting, or raises MessagesError."""
+    try:
+        certificate, key = ask(CERTIFICATE), ask(PRIVATE_KEY)
+        where = "the nucleus' configuration service"
+    except MessagesError:  # a version that does not tell: what it was started with, if that says anything
+        system: Settings = {}
+        for source in _lite_sources(folder):
+            system.update(_mapping(_load(source).get("system"), f"{source}: system"))
+        certificate, key = system.get(CERTIFICATE), system.get(PRIVATE_KEY)
+        where = f"{folder}/config.yaml, and the nucleus' configuration service does not tell"
+    return _credential(certificate, key, {}, where)
 
 
 def _lite_sources(folder: Path) -> List[Path]:
     base = folder / "config.yaml"
     fragments = sorted((folder / "config.d").glob("*.yaml")) + sorted((folder / "config.d").glob("*.yml"))
     return [path for path in (base, *fragments) if path.exists()]
+
+
+def _last_words(log: Path) -> Dict[Tuple[str, ...], Any]:
+    """The last value of each path that concerns the credential; None where it was removed."""
+    latest: Dict[Tuple[str, ...], Tuple[int, Any]] = {}
+    for path, time, value in _lines(log):
+        if time >= latest.get(path, (0, None))[0]:
+            latest[path] = time, value
+    return {path: value for path, (_, value) in latest.items()}
+
+
+def _lines(log: Path) -> Iterator[Tuple[Tuple[str, ...], int, Any]]:
+    try:
+        with log.open(encoding="utf-8", errors="replace") as file:
+            for text in file:
+                if '"system"' in text or PKCS11_PROVIDER in text:
+                    yield from _line(text)
+    except OSError as error:
+        raise DeviceError(f"cannot read {log}: {error}; the component needs RequiresPrivilege") from error
+
+
+def _line(text: str) -> Iterator[Tuple[Tuple[str, ...], int, Any]]:
+    try:
+        line = json.loads(text)
+        path, time, what = tuple(map(str, line["TP"])), int(line["TS"]), line.get("W", "changed")
+    except (ValueError, KeyError, TypeError):  # the last line may be half written
+        return
+    if what in ("changed", "removed"):
+        yield path, time, line.get("V") if what == "changed" else None
 
 
 def _load(path: Path) -> Mapping[str, Any]:
@@ -100,22 +150,26 @@ def _load(path: Path) -> Mapping[str, Any]:
         raise DeviceError(f"{path} is not YAML (line {line})") from None
 
 
-def _credential(root: Path, certificate: object, key: object, services: Mapping[str, Any]) -> Credential:
-    in_token = [isinstance(value, str) and value.startswith("pkcs11:") for value in (certificate, key)]
-    if not any(in_token):
-        return FileCredential(
-            _path(certificate, root / DEFAULT_CERTIFICATE, "certificateFilePath"),
-            _path(key, root / DEFAULT_PRIVATE_KEY, "privateKeyPath"),
-        )
-    if not all(in_token):
+def _credential(certificate: object, key: object, provider: Mapping[str, Any], where: str) -> Credential:
+    if _is_blank(key):
+        raise DeviceError(f"{where} does not say where the device's private key lies ({PRIVATE_KEY}); {_REMEDY}")
+    if _in_token(key) and _is_blank(certificate):  # legal: it lies beside its key
+        certificate = key
+    if _is_blank(certificate):
+        raise DeviceError(f"{where} does not say where the device's certificate lies ({CERTIFICATE}); {_REMEDY}")
+    if not _in_token(certificate) and not _in_token(key):
+        return FileCredential(_path(certificate, CERTIFICATE), _path(key, PRIVATE_KEY))
+    if not (_in_token(certificate) and _in_token(key)):
         raise DeviceError(
-            "one of certificateFilePath and privateKeyPath is a pkcs11: URI and the other a file; "
+            f"one of {CERTIFICATE} and {PRIVATE_KEY} is a pkcs11: URI and the other a file; "
             "a rotation needs both in the token or both in files"
         )
     labels = {_label(str(certificate)), _label(str(key))}
     if len(labels) > 1:
-        raise DeviceError(f"key and certificate must share one label, found {' and '.join(sorted(labels))}")
-    provider = _service(services, PKCS11_PROVIDER)
+        raise DeviceError(
+            f"key and certificate must share one label, found {' and '.join(sorted(labels))}; rename one of them with "
+            "pkcs11-tool, and name it in the nucleus' configuration"
+        )
     return TokenCredential(
         labels.pop(),
         library=str(_required(provider, "library")),
@@ -124,28 +178,42 @@ def _credential(root: Path, certificate: object, key: object, services: Mapping[
     )
 
 
-def _path(value: object, default: Path, name: str) -> Path:
-    if value is None or value == "":
-        return default
+def _is_blank(value: object) -> bool:
+    return value is None or value == ""
+
+
+def _in_token(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("pkcs11:")
+
+
+def _path(value: object, name: str) -> Path:
     if not isinstance(value, str):
         raise DeviceError(f"system.{name} is {type(value).__name__}, expected a path or URI")
     if value.startswith("file:"):
         return Path(url2pathname(unquote(urlsplit(value).path)))
+    scheme = _SCHEME.match(value)
+    if scheme:
+        raise DeviceError(f"system.{name} is a {scheme[0]} URI; keys are rotated in files and PKCS#11 tokens only")
     return Path(value)
 
 
 def _label(uri: str) -> str:
-    attributes = dict(part.split("=", 1) for part in uri[len("pkcs11:") :].split(";") if "=" in part)
+    attributes = dict(part.split("=", 1) for part in re.split("[;?&]", uri[len("pkcs11:") :]) if "=" in part)
     label = unquote(attributes.get("object", ""))
     if not label:
-        raise DeviceError(f"expected pkcs11:object=LABEL;type=…, found {uri!r}")
+        raise DeviceError(
+            "a pkcs11: URI of the nucleus' configuration has no object=LABEL; name the object by its label"
+        )
     return label
 
 
 def _required(provider: Mapping[str, Any], name: str) -> Any:
     value: Optional[Any] = provider.get(name)
     if value is None:
-        raise DeviceError(f"the credential is in a token, but {PKCS11_PROVIDER} has no {name}; configure the provider")
+        raise DeviceError(
+            f"the credential is in a token, but {PKCS11_PROVIDER} has no {name}; configure the provider (nucleus lite "
+            "has none: a credential in a token cannot be rotated there)"
+        )
     return value
 
 
@@ -153,7 +221,7 @@ def _slot(value: object) -> int:
     try:
         return int(str(value), 0)
     except ValueError:
-        raise DeviceError(f"{PKCS11_PROVIDER}: slot is {value!r}, expected a number") from None
+        raise DeviceError(f"{PKCS11_PROVIDER}: slot is not a number") from None
 
 
 def _service(services: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from component.certificate_rotator import nucleus
 from component.certificate_rotator.configuration import Configuration, parse
 from component.certificate_rotator.errors import ConfigurationError, DeviceError
 from component.certificate_rotator.nucleus import FileCredential, TokenCredential
-from component.certificate_rotator.ports import RestartError
+from component.certificate_rotator.ports import MessagesError, RestartError
 from component.certificate_rotator.restart import CommandRestarter, Runtime, default_command
 from protocol.algorithms import CsrSigningAlgorithm, KeyType
 
@@ -74,7 +76,7 @@ def root(tmp_path):
 
 def configured(root, text):
     (root / "config" / "effectiveConfig.yaml").write_text(text)
-    return nucleus.read(root)
+    return nucleus.of_classic(root)
 
 
 PROVIDER = """
@@ -89,8 +91,59 @@ services:
     ["system: {}", "system: {certificateFilePath: '', privateKeyPath: ''}", "system:", "{}"],
     ids=["absent", "empty", "no system", "empty file"],
 )
-def test_where_provisioning_left_the_paths_empty_the_nucleus_own_are_used(root, system):
-    assert configured(root, system) == FileCredential(root / "thingCert.crt", root / "privKey.key")
+def test_a_pair_at_the_usual_place_is_not_taken_for_the_nucleus_own(root, system):
+    for name in ("thingCert.crt", "privKey.key"):
+        (root / name).write_text("an older pair")
+    with pytest.raises(DeviceError, match=r"does not say where the device's private key lies \(privateKeyPath\)"):
+        configured(root, system)
+
+
+def log_line(time, name, value=None, what="changed", path=("system",)):
+    return (
+        json.dumps({"TS": time, "TP": [*path, name], "W": what, **({"V": value} if what == "changed" else {})}) + "\n"
+    )
+
+
+BLANK = "system: {certificateFilePath: '', privateKeyPath: '', rootCaPath: ''}"
+FROM_FLEET = (
+    log_line(0, "privateKeyPath")
+    + log_line(1, "privateKeyPath", "")
+    + log_line(1, "certificateFilePath", "")
+    + log_line(1795990129856, "privateKeyPath", "/fp/device.key")
+    + log_line(1795990129856, "certificateFilePath", "/fp/first.crt")
+    + log_line(1795990129856, "certificateFilePath", "/fp/device.crt")
+    + log_line(1795990129999, "certificateFilePath", what="timestampUpdated")
+    + log_line(1795990129999, "thingName", "x")
+)
+
+
+@pytest.mark.parametrize("last", ["", '{"TS": 1795', "no JSON\n"], ids=["whole", "half a line", "garbage"])
+def test_what_the_nucleus_log_says_last_counts_where_the_snapshot_is_blank(root, last):
+    (root / "config" / "config.tlog").write_text(FROM_FLEET + last)
+    assert configured(root, BLANK) == FileCredential(Path("/fp/device.crt"), Path("/fp/device.key"))
+    (root / "config" / "effectiveConfig.yaml").unlink()
+    assert nucleus.of_classic(root).private_key == Path("/fp/device.key")
+
+
+def test_a_snapshot_that_is_stale_gives_way_to_the_log_and_what_was_removed_is_gone(root):
+    stale = "system: {certificateFilePath: /old.crt, privateKeyPath: /old.key}"
+    (root / "config" / "config.tlog").write_text(FROM_FLEET)
+    assert configured(root, stale).private_key == Path("/fp/device.key")
+    (root / "config" / "config.tlog").write_text(FROM_FLEET + log_line(1795990130000, "privateKeyPath", what="removed"))
+    with pytest.raises(DeviceError, match="privateKeyPath"):
+        configured(root, stale)
+
+
+def test_the_log_tells_the_token_too(root):
+    uri = "pkcs11:object=gg;type=private"
+    place = ("services", "aws.greengrass.crypto.Pkcs11Provider", "configuration")
+    lines = [log_line(2, "privateKeyPath", uri), log_line(2, "certificateFilePath", "")]
+    lines += [
+        log_line(2, name, value, path=place)
+        for name, value in (("library", "/lib/p11.so"), ("slot", 3), ("userPin", "0042"))
+    ]
+    (root / "config" / "config.tlog").write_text("".join(lines))
+    assert nucleus.of_classic(root) == TokenCredential("gg", "/lib/p11.so", 3, "0042")
 
 
 def test_paths_may_be_file_uris(root):
@@ -119,16 +172,21 @@ def test_a_pkcs11_uri_leads_to_the_providers_token_and_the_pin_is_never_shown(ro
         ),
         (
             "system: {certificateFilePath: 'pkcs11:type=cert', privateKeyPath: 'pkcs11:object=b'}",
-            "expected pkcs11:object",
+            "has no object=LABEL",
         ),
         ("system: {certificateFilePath: 'pkcs11:object=a', privateKeyPath: 'pkcs11:object=a'}", "has no library"),
         (
             "system: {certificateFilePath: 'pkcs11:object=a', privateKeyPath: 'pkcs11:object=a'}"
             + PROVIDER.replace("slot: 3", "slot: first"),
-            "slot is 'first', expected a number",
+            "slot is not a number",
         ),
         ("system: [1]", "system is list, expected a mapping"),
-        ("system: {certificateFilePath: [1]}", "certificateFilePath is list"),
+        ("system: {certificateFilePath: [1], privateKeyPath: /k}", "certificateFilePath is list"),
+        (
+            "system: {certificateFilePath: /c, privateKeyPath: 'handle:0x81000001'}",
+            "is a handle: URI; keys are",
+        ),
+        ("system: {privateKeyPath: /k}", "does not say where the device's certificate lies"),
         ("system: {secret: 'unclosed", "is not YAML"),
     ],
 )
@@ -139,15 +197,62 @@ def test_a_nucleus_that_is_not_set_up_for_it_is_told_what_is_missing(root, text,
     assert "unclosed" not in str(caught.value)
 
 
-def test_nucleus_lite_is_read_from_its_own_folder_with_fragments_on_top(tmp_path):
-    lite = tmp_path / "etc"
-    (lite / "config.d").mkdir(parents=True)
-    (lite / "config.yaml").write_text("system: {certificateFilePath: /a.pem, privateKeyPath: /a.key}")
-    (lite / "config.d" / "10-own.yaml").write_text("system: {privateKeyPath: /b.key}")
-    found = nucleus.read(tmp_path / "root", lite)
-    assert found == FileCredential(Path("/a.pem"), Path("/b.key"))
-    with pytest.raises(DeviceError, match="no nucleus is configured here"):
-        nucleus.read(tmp_path / "root", tmp_path / "nowhere")
+def test_nucleus_lite_tells_by_its_configuration_service_and_its_files_are_not_believed(tmp_path):
+    (tmp_path / "config.yaml").write_text("system: {certificateFilePath: /a.pem, privateKeyPath: /a.key}")
+    known = {"certificateFilePath": "/fp/c.pem", "privateKeyPath": "/fp/k.pem"}
+    assert nucleus.of_lite(known.get, tmp_path) == FileCredential(Path("/fp/c.pem"), Path("/fp/k.pem"))
+
+
+def untold(_name):
+    raise MessagesError("no such operation")
+
+
+def test_a_nucleus_lite_that_does_not_tell_is_read_from_its_folder_with_fragments_on_top(tmp_path):
+    (tmp_path / "config.d").mkdir(parents=True)
+    (tmp_path / "config.yaml").write_text("system: {certificateFilePath: /a.pem, privateKeyPath: /a.key}")
+    (tmp_path / "config.d" / "10-own.yaml").write_text("system: {privateKeyPath: /b.key}")
+    assert nucleus.of_lite(untold, tmp_path) == FileCredential(Path("/a.pem"), Path("/b.key"))
+    with pytest.raises(DeviceError, match="does not say where the device's private key lies"):
+        nucleus.of_lite(untold, tmp_path / "nowhere")
+
+
+SECRET = "s3cr3t-7391"
+URIS = [
+    f"pkcs11:object=k;type=private?pin-value={SECRET}",
+    f"pkcs11:type=private?pin-value={SECRET}",
+    f"pkcs11:token=t;pin-value={SECRET}",
+    f"pkcs11:object=k&pin-value={SECRET}",
+    f"pkcs11:pin-value={SECRET};object=k",
+    f"pkcs11:?module-path=/lib/x.so&pin-value={SECRET}&pin-source=file:/{SECRET}",
+    f"pkcs11:object=;{SECRET}",
+    f"handle:0x81000001?auth={SECRET}",
+    f"engine:{SECRET}",
+    f"pkcs11:object=k;pin-value={SECRET}%20",
+]
+
+
+@pytest.mark.parametrize("other", ["/a/file", "pkcs11:object=other", None], ids=["a file", "another label", "the same"])
+@pytest.mark.parametrize("uri", URIS)
+@pytest.mark.parametrize("lite", [False, True], ids=["classic", "lite"])
+def test_no_pin_is_told_whatever_form_of_uri_holds_it(root, uri, other, lite, caplog):
+    caplog.set_level(0)
+    for certificate, key in ((uri, other or uri), (other or uri, uri)):
+        system = {"certificateFilePath": certificate, "privateKeyPath": key}
+        told = ""
+        try:
+            if lite:
+                told = repr(nucleus.of_lite(system.get))
+            else:
+                told = repr(configured(root, json.dumps({"system": system, "services": SERVICES})))
+        except DeviceError as error:
+            told = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        assert told
+        assert SECRET not in told.replace(f"_path({SECRET}", "") + caplog.text
+
+
+SERVICES = {
+    "aws.greengrass.crypto.Pkcs11Provider": {"configuration": {"library": "/l.so", "slot": SECRET, "userPin": SECRET}}
+}
 
 
 @pytest.mark.parametrize("value", [None, ""])

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .effective_config import NUCLEUS, PKCS11_PROVIDER, EffectiveConfig, Pkcs11Settings
+from .effective_config import (
+    DEFAULT_CERTIFICATE,
+    DEFAULT_PRIVATE_KEY,
+    NUCLEUS,
+    PKCS11_PROVIDER,
+    EffectiveConfig,
+    Pkcs11Settings,
+)
 from .recipe import Variant
 from .traits import Profile
 
@@ -68,8 +75,8 @@ def provision(root: Path, device: Provisioning) -> EffectiveConfig:
             },
         }
     system = {
-        "certificateFilePath": device.certificate,
-        "privateKeyPath": device.private_key,
+        "certificateFilePath": device.certificate or str(root / DEFAULT_CERTIFICATE),
+        "privateKeyPath": device.private_key or str(root / DEFAULT_PRIVATE_KEY),
         "rootCaPath": str(device.root_ca),
         "rootPath" if lite else "rootpath": str(root),
         "thingName": device.thing_name,
