@@ -1,55 +1,60 @@
+"""What the recipe's script runs, as root, out of an archive that it has held to its digest, or of root's copy of it.
+
+The script (``loader.py``) is as short as nucleus lite's limit for recipes demands; its names are used here: ``home``,
+``code``, and ``data``, the verified archive, if there was no copy. No folder on the way to ``home`` may be one that
+the user that components run as can change; then the archive is unpacked beside its place and renamed into it.
+"""
+
 import fcntl
-import hashlib
+import io
 import os
 import runpy
 import shutil
 import stat
 import sys
 import zipfile
+from typing import Any, Dict
 
-archive, digest = sys.argv[1:3]
-root = os.path.realpath("../..")
-home = root + "/certificate-rotator"
-code = home + "/code-" + digest[:16]
-user = os.stat(".")
-os.umask(0o022)
-os.makedirs(home, exist_ok=True)
-parts = home.split("/")
-for depth in range(1, len(parts) + 1):
-    folder = "/".join(parts[:depth]) or "/"
-    at = os.lstat(folder)
-    by_group = user.st_gid and at.st_gid == user.st_gid and at.st_mode & stat.S_IWGRP
-    by_all = at.st_mode & stat.S_IWOTH and not at.st_mode & stat.S_ISVTX
-    if by_group or by_all or (user.st_uid and at.st_uid == user.st_uid):
-        sys.exit(
-            folder + " can be changed by the user that components run as, and root would run what "
-            "lies in it: chown it to root and chmod it to 0755, then deploy the component again"
-        )
-lock = open(home + "/lock", "w")
-fcntl.flock(lock, fcntl.LOCK_EX)
-if not os.path.isdir(code):
-    draft, check = home + "/draft-code", hashlib.sha256()
+
+def refuse_what_others_can_change(home: str) -> None:
+    """End with a sentence if what root runs from there could be another user's."""
+    user = os.stat(".")
+    parts = home.split("/")
+    for depth in range(1, len(parts) + 1):
+        folder = "/".join(parts[:depth]) or "/"
+        found = os.lstat(folder)
+        by_owner = user.st_uid != 0 and found.st_uid == user.st_uid
+        by_group = user.st_gid != 0 and found.st_gid == user.st_gid and found.st_mode & stat.S_IWGRP
+        by_all = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
+        if by_owner or by_group or by_all:
+            sys.exit(
+                f"{folder} can be changed by the user that components run as, and root would run what lies in it: "
+                "chown it to root and chmod it to 0755, then deploy the component again"
+            )
+
+
+def unpack(data: bytes, code: str) -> None:
+    """Make root's copy, whole or not at all."""
+    draft = os.path.join(os.path.dirname(code), "draft-code")
     shutil.rmtree(draft, ignore_errors=True)
-    os.mkdir(draft)
-    copy = draft + "/archive"
-    with open(archive, "rb") as source, open(copy, "wb") as target:
-        for part in iter(lambda: source.read(1 << 20), b""):
-            check.update(part)
-            target.write(part)
-    if check.hexdigest() != digest:
-        shutil.rmtree(draft)
-        sys.exit(
-            archive
-            + " has the digest "
-            + check.hexdigest()
-            + ", and the recipe says "
-            + digest
-            + ": it was changed on its way or on this device; deploy the component again"
-        )
-    zipfile.ZipFile(copy).extractall(draft)
-    os.remove(copy)
+    zipfile.ZipFile(io.BytesIO(data)).extractall(draft)
     os.sync()
     os.rename(draft, code)
-sys.path.insert(0, code)
-sys.argv[:3] = ["certificate_rotator", home]
-runpy.run_module("certificate_rotator.launch", run_name="__main__", alter_sys=True)
+
+
+def begin(home: str, code: str, given: Dict[str, Any]) -> None:
+    """Hand over to the code in root's copy, with the lock held until this process has become the component."""
+    os.umask(0o022)
+    os.makedirs(home, exist_ok=True)
+    refuse_what_others_can_change(home)
+    given["lock"] = open(os.path.join(home, "lock"), "w")  # kept open by the loader's own names
+    fcntl.flock(given["lock"], fcntl.LOCK_EX)
+    if not os.path.isdir(code):
+        unpack(given["data"], code)
+    sys.path.insert(0, code)
+    sys.argv[:3] = ["certificate_rotator", home]
+    runpy.run_module("certificate_rotator.launch", run_name="__main__", alter_sys=True)
+
+
+if "digest" in globals():  # of the loader
+    begin(globals()["home"], globals()["code"], globals())

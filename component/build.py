@@ -1,6 +1,6 @@
 """Builds what Greengrass deploys: ``python -m component.build --output DIR --version 1.2.3``.
 
-Writes ``recipe.yaml`` and ``certificate-rotator.zip``, which holds ``certificate_rotator/``,
+Writes ``recipe.yaml`` and ``certificate-rotator.zip``, which holds ``bootstrap.py``, ``certificate_rotator/``,
 ``protocol/``, ``requirements.txt`` and, if one is given, ``wheelhouse/``; nothing else. The same
 sources give the same bytes: names are sorted, times and permissions fixed. ``--gdk`` writes the
 folders that the Greengrass Development Kit expects (see ``gdk-config.json``).
@@ -21,7 +21,7 @@ from typing import Dict, List, Mapping, Optional
 COMPONENT = Path(__file__).resolve().parent
 ARCHIVE = "certificate-rotator.zip"
 DEFAULT_NAME = "aws.greengrass.labs.CertificateRotator"
-_PLACE = re.compile(r"^( *)BOOTSTRAP$", re.MULTILINE)
+_PLACE = re.compile(r"^( *)LOADER$", re.MULTILINE)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP file can tell
 
 
@@ -55,8 +55,9 @@ def write_recipe(folder: Path, *, name: str, version: str, bucket: str, archive:
     It holds the digest of ``archive`` (the one in the folder, unless another is named).
     """
     text = (COMPONENT / "recipe.yaml").read_text(encoding="utf-8")
-    script = (COMPONENT / "bootstrap.py").read_text(encoding="utf-8").rstrip()
-    script = script.replace("    ", " ")  # Greengrass takes 16 KB
+    text = re.sub(r"^ *#.*\n|  # .*", "", text, flags=re.MULTILINE)  # nucleus lite takes 8,195 bytes
+    script = (COMPONENT / "loader.py").read_text(encoding="utf-8").rstrip()
+    script = re.sub(r"\n{2,}", "\n", script).replace("    ", " ")
     text = _PLACE.sub(lambda match: textwrap.indent(script, match[1]), text)
     digest = hashlib.sha256((archive or folder / ARCHIVE).read_bytes()).hexdigest()
     filled_in = {
@@ -88,6 +89,7 @@ def _members(wheelhouse: Optional[Path]) -> Dict[str, bytes]:
     }
     wheels = {wheel.name: wheel.read_bytes() for wheel in wheelhouse.rglob("*.whl")} if wheelhouse else {}
     requirements = (COMPONENT / "requirements.txt").read_text(encoding="utf-8")
+    members["bootstrap.py"] = (COMPONENT / "bootstrap.py").read_bytes()
     members["requirements.txt"] = with_hashes(requirements, wheels).encode()
     return {**members, **{f"wheelhouse/{name}": data for name, data in wheels.items()}}
 

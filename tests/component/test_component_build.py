@@ -43,7 +43,8 @@ def test_two_builds_are_byte_identical(built, tmp_path):
 def test_the_archive_holds_the_two_packages_and_the_requirements_and_nothing_else(built):
     with zipfile.ZipFile(built / build.ARCHIVE) as archive:
         names = archive.namelist()
-    assert {name.split("/")[0] for name in names} == {"certificate_rotator", "protocol", "requirements.txt"}
+    folders = {name.split("/")[0] for name in names}
+    assert folders == {"bootstrap.py", "certificate_rotator", "protocol", "requirements.txt"}
     assert {"protocol/messages.py", "certificate_rotator/__main__.py", "certificate_rotator/machine.py"} <= set(names)
     assert all(name.endswith(".py") or name == "requirements.txt" for name in names)
 
@@ -84,15 +85,23 @@ def test_root_runs_both_steps_on_linux_and_install_has_a_quarter_of_an_hour(reci
         assert steps["install"].get("RequiresPrivilege", False) == (manifest["Name"] != "windows")
 
 
-def test_the_recipe_holds_the_digest_of_the_archive_and_fits_into_what_greengrass_takes(built, recipe):
+def test_the_recipe_holds_the_digest_of_the_archive(built, recipe):
     digest = hashlib.sha256((built / build.ARCHIVE).read_bytes()).hexdigest()
     for manifest in recipe["Manifests"][:2]:
         for step in ("install", "run"):
             script = manifest["Lifecycle"][step]["Script"]
             assert f'/certificate-rotator.zip" {digest} {step}' in script
-            assert script.count("'") == 2, "a quote in bootstrap.py would end the shell's word"
-            compile(script.split("'")[1], "bootstrap", "exec")
-    assert (built / "recipe.yaml").stat().st_size < 16 * 1024
+            assert script.count("'") == 2, "a quote in loader.py would end the shell's word"
+            compile(script.split("'")[1], "loader", "exec")
+
+
+def test_the_recipe_fits_into_what_every_nucleus_takes(tmp_path):
+    """Nucleus lite reads 8,195 bytes: of YAML when it is deployed locally, of JSON when the cloud does it."""
+    build.write_archive(tmp_path / build.ARCHIVE)
+    long = {"name": "com.example.of-some-length." + build.DEFAULT_NAME, "bucket": "b" * 63}
+    recipe = build.write_recipe(tmp_path, version="10.20.30", **long)
+    assert recipe.stat().st_size < 8000
+    assert len(json.dumps(yaml.safe_load(recipe.read_text()), indent=1)) < 8000
 
 
 def test_the_default_configuration_is_the_codes_own(recipe):

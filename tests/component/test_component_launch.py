@@ -297,7 +297,7 @@ def test_an_archive_that_is_not_the_recipes_is_refused_and_does_no_harm_once_roo
         archive.writestr("runpy.py", "raise SystemExit(99)")
     code, said = gateway.run("install")
     assert code == 1
-    assert "has the digest" in said
+    assert "was changed on its way or on this device" in said
     assert "deploy the component again" in said
     assert not list(gateway.home.glob("code-*"))
     changed = gateway.archive.read_bytes()
@@ -318,6 +318,21 @@ def test_a_root_folder_that_the_other_user_can_change_is_refused(gateway):
     assert code == 1
     assert f"{gateway.root} can be changed by the user that components run as" in said
     assert "chown it to root" in said
+
+
+def test_a_copy_that_the_other_user_has_planted_is_not_run(gateway):
+    """Before there is root's own: the folder, and in it what would be run."""
+    digest = hashlib.sha256(gateway.archive.read_bytes()).hexdigest()
+    planted = gateway.home / f"code-{digest[:16]}"
+    planted.mkdir(parents=True)
+    (planted / "bootstrap.py").write_text("raise SystemExit(99)")
+    if os.geteuid() != 0:
+        return  # there is no other user that one could become
+    for path in (gateway.home, planted, planted / "bootstrap.py"):
+        os.chown(path, OTHER, OTHER)
+    code, said = gateway.run("run")
+    assert code == 1
+    assert "can be changed by the user that components run as" in said
 
 
 def test_code_that_was_half_unpacked_when_the_power_failed_is_unpacked_again(gateway):
@@ -352,7 +367,7 @@ def test_two_steps_at_once_make_one_environment_from_the_wheelhouse_alone(tmp_pa
     wheels.mkdir(parents=True)
     shutil.copytree(build.COMPONENT / "certificate_rotator", sources / "certificate_rotator")
     shutil.copytree(build.COMPONENT.parent / "protocol", tmp_path / "protocol")
-    for name in ("recipe.yaml", "bootstrap.py"):
+    for name in ("recipe.yaml", "loader.py", "bootstrap.py"):
         shutil.copy(build.COMPONENT / name, sources)
     lines = [wheel(wheels, name) for name in (*launch.NEEDED, launch.FOR_TOKENS)]
     (sources / "requirements.txt").write_text("".join(lines))
