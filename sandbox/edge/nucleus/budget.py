@@ -18,9 +18,8 @@ class Budget:
         self._installs: deque[datetime] = deque()  # where starts count, install is a unit of its own
 
     def launched(self) -> None:
-        """The nucleus itself has been launched: where it counts errors, it begins anew."""
-        if self._counts is Counts.ERRORS:
-            self._noted.clear()
+        """The nucleus itself has been launched: the count of the run step begins anew."""
+        self._noted.clear()
 
     def may_start(self) -> bool:
         """Ask before each start of the run step; one that is allowed may count itself."""

@@ -69,7 +69,9 @@ class Nucleus:
         self.thing_name = self.config.connection().thing_name
         self._component = component
         self.recipe: Recipe = load_recipe(
-            component.recipe, profile.variant, scalars_are_text=SCALARS_ARE_TEXT.on(profile)
+            component.recipe,
+            profile.variant,
+            scalars_are_text=SCALARS_ARE_TEXT.on(profile),
         )
         self._clock = clock or SandboxClock()
         self._restart_takes = restart_takes

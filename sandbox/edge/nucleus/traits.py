@@ -122,8 +122,8 @@ COUNTED = _both(
     "What is counted",
     Counts.ERRORS,
     Counts.STARTS,
-    f"{_LITE_SEEN} The install step is a unit of its own with a count of its own. {_CLASSIC_SEEN} "
-    "Read: a launch of the nucleus begins to count anew.",
+    f"{_LITE_SEEN} A restart of all of lite's services begins to count the starts anew, but not the install step, a "
+    f"unit of its own. {_CLASSIC_SEEN} Read: a launch of classic begins to count anew.",
 )
 INSTALL = _both(
     "When the install step runs",
