@@ -192,9 +192,8 @@ class Judge:
         if job is None or spec is None:
             return
         statuses = {execution.status for execution in job.executions.values()}
-        untouched = statuses <= {"QUEUED", "IN_PROGRESS", "SUCCEEDED"} and rule == _rule_text(
-            run.commit.documents, spec
-        )
+        asks_still = "QUEUED" in statuses and statuses <= {"QUEUED", "IN_PROGRESS", "SUCCEEDED"}
+        untouched = asks_still and rule == _rule_text(run.commit.documents, spec)
         is_young = self.world.now() - job.created_at < timedelta(hours=24)
         if untouched and is_young and self._why_forbidden(run, spec, min(job.executions)) is None:
             self.tell("what a person resumed goes on", f"{name} is cancelled by the next run")
