@@ -12,9 +12,12 @@ from .case import Case
 from .finding import Finding, Reason, blocked, waiting
 from .job_ids import parse_job_id
 from .quiet import COMING_WITHIN
-from .result import Unknown
+from .result import Result, Unknown
 from .rotated import left_alone_until
 from .wording import count_text, instant_text, span_text
+
+STOCK_REFUSAL = "Create was rejected."
+"""All that the stock component says of a rejected request; ours says the backend's reason, and its version."""
 
 
 def waived(case: Case) -> Finding | None:
@@ -133,6 +136,25 @@ def unsupported_by_backend(case: Case) -> Finding | None:
         f"makes is not known to meet the policy ({demands})",
         "deploy this project's backend, or take keyType and authority out of the policy",
         "spec.certificate",
+    )
+
+
+def unsupported_by_component(case: Case) -> Finding | None:
+    """The stock component makes the key that its configuration says, and our backend refuses another than the job's."""
+    if not case.failures or case.is_tried_again or not isinstance(case.result, Result):
+        return None
+    last, result = case.failures[-1], case.result
+    if last.component_version is not None or last.failure_reason != STOCK_REFUSAL:
+        return None
+    wanted = f"{result.key_type.value} with {result.signing_algorithm.value}"
+    return blocked(
+        Reason.UNSUPPORTED_BY_COMPONENT,
+        f"the stock component was refused by the backend ({STOCK_REFUSAL}): it makes the key that its configuration "
+        f"says, whatever the job asks for, which is {wanted} from {result.authority}",
+        f"set keyAlgorithm and signingAlgorithm of the component's deployment to {wanted}, or deploy this project's "
+        f"component; then apply once with --override again={case.device.name}",
+        "spec.certificate.keyType",
+        wanted=result.key_type.value,
     )
 
 

@@ -29,6 +29,7 @@ from .check_gates import (
     rotation_ineffective,
     suspended,
     unsupported_by_backend,
+    unsupported_by_component,
     waived,
 )
 from .check_structure import (
@@ -70,6 +71,7 @@ DEMANDS: tuple[Check, ...] = (
 GATES: tuple[Check, ...] = (
     unsupported_by_backend,  # nobody can say what it would become
     result_unknown,  # likewise
+    unsupported_by_component,  # it does as it is set to
     rotation_ineffective,  # rotating has not helped
     repeatedly_failed,  # no accident any more
     waived,  # someone answers for it

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     UNPARSEABLE = "Unparseable"
     EXPIRED = "Expired"
     UNSUPPORTED_BY_BACKEND = "UnsupportedByBackend"
+    UNSUPPORTED_BY_COMPONENT = "UnsupportedByComponent"
     RESULT_UNKNOWN = "ResultUnknown"
     ROTATION_INEFFECTIVE = "RotationIneffective"
     REPEATEDLY_FAILED = "RepeatedlyFailed"

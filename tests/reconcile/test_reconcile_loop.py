@@ -472,3 +472,18 @@ def test_a_finding_is_told_at_the_document_behind_it(make):
     desired = make.desired(waivers=(waiver,), incidents=(leak,))
     found = {f.reason.value: place_of(desired, "line-a", f) for f in make.assess(make.device(), desired).findings}
     assert found == {"AuthorityTainted": "demo/x.yaml:4", "Waived": "demo/waivers.yaml:7"}
+
+
+def test_a_stock_component_that_makes_another_key_is_not_asked_again_and_again(make):
+    refused = make.execution("cf-line-a-w1-0000000000000000", "FAILED", updated=HOUR, reason="Create was rejected.")
+    head = ClosedLoop(make, make.policy(), None, age=200 * DAY).plan().jobs[0].job_id
+    refused = make.replace(refused, job_id=head, last_updated_at=make.now - 40 * HOUR)
+    device = make.device(age=200 * DAY, key_type="RSA-2048", failures=(refused,))
+    told = make.assess(device, make.desired())
+    assert make.reasons(told) == ["AgeExceeded", "KeyTypeMismatch", "UnsupportedByComponent"]
+    assert "ECDSA-P256 with ECDSA-WITH-SHA256 from plant-ca" in told.findings[-1].message
+    assert "--override again=gateway-1" in told.findings[-1].remedy
+    ours = make.replace(device, failures=(make.replace(refused, component_version="1.0.0"),))
+    assert "UnsupportedByComponent" not in make.reasons(make.assess(ours, make.desired()))
+    again = parse_overrides(["again=gateway-1"])
+    assert make.plan([device], make.desired(), overrides=again).jobs
