@@ -9,8 +9,10 @@ from controller.commands.options import add_desired, add_fleet, add_output
 from controller.commands.pipeline import each_fleet, load_desired, observe
 from controller.errors import CertfleetError, ExitCode
 from controller.reconcile.explain import explain
+from controller.reconcile.planner import make_plan
 from controller.reconcile.policy import DesiredState
 from controller.report.explanation import RENDERERS, Explained
+from controller.report.model import Tally
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -41,6 +43,10 @@ def run(context: Context) -> ExitCode:
 
 def _explain(context: Context, desired: DesiredState) -> Explained | None:
     with observe(context, desired) as observed:
-        devices = observed.inventory.devices(desired, observed.state, only={context.arguments.thing})
-        explanations = [explain(device, desired, observed.state, observed.now) for device in devices]
+        state, now = observed.state, observed.now
+        devices = list(observed.inventory.devices(desired, state, only={context.arguments.thing}))
+        if not devices:
+            return None
+        plan = make_plan(observed.assess(Tally(desired, now)), desired, state, now, is_behind=observed.is_behind)
+        explanations = [explain(device, desired, state, now, plan) for device in devices]
     return next((Explained(explanation, desired) for explanation in explanations if explanation), None)

@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING
 
 from .assess import assess
 from .case import Case
+from .finding import Outcome, Reason, Sync
 from .governance import Governance, Governed
 from .places import place_of
+from .planner import settle
+from .policy import Mode
+from .result import Result, held_by
 from .schedule import URGENT_SHARE, share_of, timing_of
 from .wording import instant_text, span_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from .device import Certificate, Device, FleetState
     from .finding import Assessment, Timing
+    from .plan import Plan
     from .policy import DesiredState, Policy
     from .schedule import Dates
 
@@ -41,11 +46,14 @@ class Explanation:
     assessment: Assessment
     arithmetic: tuple[Line, ...]
     places: tuple[str, ...]
+    verdict: str  # what becomes of the device
     timing: Timing | None  # also where the date is too far ahead to be a finding
 
 
-def explain(device: Device, desired: DesiredState, state: FleetState, now: datetime) -> Explanation | None:
-    """Explain one device; None where no policy governs it."""
+def explain(
+    device: Device, desired: DesiredState, state: FleetState, now: datetime, plan: Plan | None = None
+) -> Explanation | None:
+    """Explain one device; None where no policy governs it. The ``plan`` of its fleet says what its wave waits for."""
     governance = Governance(desired, state, now)
     assessment = assess(device, governance)
     if assessment is None:
@@ -55,7 +63,9 @@ def explain(device: Device, desired: DesiredState, state: FleetState, now: datet
         sources = {policy.name: policy.source for policy in desired.policies}
         tied = governed.policies if governed else ()
         places = tuple(sources[name].at("spec.priority") for name in tied)
-        return Explanation(device.name, None, desired.commit, assessment, (), places, None)
+        return Explanation(device.name, None, desired.commit, assessment, (), places, "needs a person", None)
+    if plan is not None:
+        [assessment] = settle([assessment], plan)
     case = Case(device, governed, governance)
     timing = assessment.timing
     if timing is None and case.certificate is not None and case.dates is not None:
@@ -65,13 +75,43 @@ def explain(device: Device, desired: DesiredState, state: FleetState, now: datet
         policy=case.policy.name,
         commit=desired.commit,
         assessment=assessment,
-        arithmetic=tuple(_arithmetic(case, timing)),
+        arithmetic=(*_arithmetic(case, timing, is_held=_is_held(assessment, case.policy)), *_transition(case)),
         places=tuple(place_of(desired, case.policy.name, finding) or "" for finding in assessment.findings),
         timing=timing,
+        verdict=_verdict(assessment, case.policy),
     )
 
 
-def _arithmetic(case: Case, timing: Timing | None) -> Iterator[Line]:
+def _verdict(assessment: Assessment, policy: Policy) -> str:
+    """What becomes of the device, in the words of who asks."""
+    reasons = {finding.reason for finding in assessment.findings}
+    if assessment.sync is Sync.IN_SYNC:
+        return "is in sync"
+    if reasons & {Reason.WAIVED, Reason.SUSPENDED}:
+        return "is left out, as somebody has decided"
+    if assessment.outcome is Outcome.BLOCKED:
+        return "needs a person"
+    if policy.mode is Mode.REPORT:
+        return "is only reported: its policy rotates nothing"
+    return "waits" if assessment.outcome is Outcome.WAITING else "is to be rotated"
+
+
+def _is_held(assessment: Assessment, policy: Policy) -> bool:
+    return policy.mode is Mode.REPORT or any(finding.outcome is not Outcome.ROTATE for finding in assessment.findings)
+
+
+def _transition(case: Case) -> Iterator[Line]:
+    """What the device holds, and what a rotation would make of it."""
+    if case.certificate is None or case.certificate.key_type is None:
+        return
+    result = case.result
+    after = "whatever component and stock backend are set to"
+    if not case.governance.is_stock:
+        after = str(result.holding) if isinstance(result, Result) else "not known: see the findings"
+    yield Line("result", f"of a rotation, from {held_by(case.certificate)}", after)
+
+
+def _arithmetic(case: Case, timing: Timing | None, *, is_held: bool) -> Iterator[Line]:
     certificate, dates = case.certificate, case.dates
     if certificate is None or certificate.not_before is None or certificate.not_after is None or dates is None:
         return
@@ -83,10 +123,16 @@ def _arithmetic(case: Case, timing: Timing | None) -> Iterator[Line]:
         yield Line("due", _due_formula(case.policy), instant_text(dates.due))
         yield from _target(case, certificate, dates, dates.due)
     if timing is not None:
-        yield Line("start", _start_formula(case, timing), instant_text(timing.start))
-    urgent = span_text(dates.life / URGENT_SHARE)
-    left = span_text(certificate.not_after - case.now)
-    yield Line("urgent", f"na - now = {left} ≤ L/{URGENT_SHARE} = {urgent}", "yes" if case.is_urgent else "no")
+        yield Line("start", _start_formula(case, timing, is_held=is_held), instant_text(timing.start))
+    yield _urgent(case, certificate.not_after - case.now, dates.life / URGENT_SHARE)
+
+
+def _urgent(case: Case, left: timedelta, share: timedelta) -> Line:
+    sign = "≤" if left <= share else ">"
+    formula = f"na - now = {span_text(left)} {sign} L/{URGENT_SHARE} = {span_text(share)}"
+    if case.is_urgent and left > share:
+        formula += "; an incident, or the policy's cutoff, does not wait for windows"
+    return Line("urgent", formula, "yes" if case.is_urgent else "no")
 
 
 def _target(case: Case, certificate: Certificate, dates: Dates, due: datetime) -> Iterator[Line]:
@@ -109,9 +155,11 @@ def _due_formula(policy: Policy) -> str:
     return f"min({renew}, {age})" if age and renew else age or renew or ""
 
 
-def _start_formula(case: Case, timing: Timing) -> str:
+def _start_formula(case: Case, timing: Timing, *, is_held: bool) -> str:
     if timing.start == case.now:
-        return "now: it is overdue" if timing.due < case.now else "now: nothing holds it back"
+        held = "as soon as nothing holds it back any more: see the findings"
+        free = "now: it is overdue" if timing.due < case.now else "now: nothing holds it back"
+        return held if is_held else free
     if timing.is_urgent:
         return "target: urgent, windows are ignored"
     if timing.start == timing.target:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from controller.reconcile.explain import Explanation
-from controller.reconcile.finding import Outcome, Sync
 from controller.reconcile.policy import DesiredState
 
 from . import words
@@ -15,13 +14,6 @@ from .console import OUTCOME_STYLES, Look, Page, table
 from .formats import Format
 from .markdown import code, plain
 from .markdown import table as markdown_table
-
-_VERDICTS = {
-    Outcome.ROTATE: "is to be rotated",
-    Outcome.WAITING: "waits",
-    Outcome.BLOCKED: "needs a person",
-    None: "is in sync",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +24,11 @@ class Explained:
     desired: DesiredState
 
 
-def _verdict(explanation: Explanation) -> str:
-    assessment = explanation.assessment
-    if assessment.sync is Sync.IN_SYNC:
-        return "is in sync"
-    return _VERDICTS[assessment.outcome]
-
-
 def _text(explained: Explained, look: Look) -> str:
     explanation, page = explained.explanation, Page(look)
     outcome = explanation.assessment.outcome
     style = OUTCOME_STYLES[outcome] if outcome is not None else "good"
-    page.line((explanation.device, "head"), " ", (_verdict(explanation), f"bold {style}"))
+    page.line((explanation.device, "head"), " ", (explanation.verdict, f"bold {style}"))
     fleet, desired = explained.desired.fleet, explained.desired
     commit = words.commit(explanation.commit, is_dirty=desired.is_dirty)
     page.line((f"fleet {fleet.name}, policy {explanation.policy or '(several claim it)'}, {commit}", "dim"))
@@ -97,7 +82,7 @@ def _markdown(explained: Explained, _look: Look) -> str:
     commit = words.commit(explanation.commit, is_dirty=desired.is_dirty)
     policy = code(explanation.policy) if explanation.policy else "(several claim it)"
     parts = [
-        f"## {code(explanation.device)} {_verdict(explanation)}\n",
+        f"## {code(explanation.device)} {explanation.verdict}\n",
         f"Fleet {code(desired.fleet.name)}, policy {policy}, {commit}.\n",
     ]
     for number, finding in enumerate(explanation.assessment.findings):
