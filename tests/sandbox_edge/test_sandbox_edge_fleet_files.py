@@ -26,7 +26,7 @@ FLEET = {
     ],
     "groups": [{"name": "plant:a"}],
     "devices": [
-        {"prefix": "plant:a:gw-", "processes": 1},
+        {"prefix": "plant:a:gw-", "processes": 1, "nucleus": "lite-2.6"},
         {"prefix": "plant:a:in-"},
         {"prefix": f"{LONG}-gw-", "processes": 1},
         {"prefix": f"{LONG}:failed-", "misfit": "RepeatedlyFailed"},

@@ -21,7 +21,7 @@ from sandbox.clock import SandboxClock
 from sandbox.edge import Component, Deployment, Nucleus, Profile, Provisioning, State, provision
 from sandbox.edge.nucleus import effective_config, traits, traits_page
 from sandbox.edge.nucleus.budget import Budget
-from sandbox.edge.nucleus.recipe import load_recipe
+from sandbox.edge.nucleus.recipe import RecipeError, load_recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "nuclei.md"
 LITE = [Profile.LITE_2_6, Profile.LITE_MAIN]
@@ -226,6 +226,12 @@ def test_what_needs_no_privilege_runs_as_its_own_user_where_that_is_possible(dev
         device.nucleus.stop()
     finally:
         shutil.rmtree(shared)
+
+
+@pytest.mark.parametrize("profile", LITE)
+def test_a_recipe_that_is_too_long_for_lite_is_refused(device, profile):
+    with pytest.raises(RecipeError, match="takes at most 8195"):
+        device.start(profile, run=f"exit 1 # {'x' * 9000}")
 
 
 UPGRADES = {Profile.CLASSIC: {"kept": 1, "changed": "old"}, Profile.LITE_2_6: {"kept": 1, "changed": "new"}}

@@ -33,6 +33,7 @@ from .systemctl import IOT_CORE_UNITS, NUCLEUS_UNITS, TOKEN_EXCHANGE_UNITS, Syst
 from .traits import (
     FORGETS_SUBSCRIPTIONS,
     INSTALL,
+    MAX_RECIPE_BYTES,
     RESTART_KEEPS_COMPONENT,
     RESTARTS_DEPENDENTS,
     SCALARS_ARE_TEXT,
@@ -72,6 +73,7 @@ class Nucleus:
             component.recipe,
             profile.variant,
             scalars_are_text=SCALARS_ARE_TEXT.on(profile),
+            most_bytes=MAX_RECIPE_BYTES.on(profile),
         )
         self._clock = clock or SandboxClock()
         self._restart_takes = restart_takes

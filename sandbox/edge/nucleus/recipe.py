@@ -54,12 +54,17 @@ class Recipe:
     archives: tuple[str, ...]  # names, without suffix, of artifacts that are unpacked
 
 
-def load_recipe(path: Path, variant: Variant, *, scalars_are_text: bool = False) -> Recipe:
+def load_recipe(
+    path: Path, variant: Variant, *, scalars_are_text: bool = False, most_bytes: int | None = None
+) -> Recipe:
     """Read a recipe and choose the first manifest for Linux and this kind of nucleus; raises RecipeError.
 
     ``scalars_are_text``: the values of its default configuration are read as they are written, none is a number.
     """
     text = path.read_text()
+    if most_bytes is not None and len(text.encode()) > most_bytes:
+        message = f"{path}: a recipe of {len(text.encode())} bytes; this nucleus takes at most {most_bytes}"
+        raise RecipeError(message)
     document = yaml.safe_load(text)
     if not isinstance(document, dict) or "ComponentName" not in document:
         message = f"{path}: expected a component recipe, found no ComponentName"

@@ -223,6 +223,12 @@ WILDCARDS = _all(
     True,
     f"{_LITE_SEEN} {_CLASSIC_READ} (WildcardTrie).",
 )
+MAX_RECIPE_BYTES = _both(
+    "Largest recipe in bytes; the deployment of a larger one fails",
+    None,
+    8_195,
+    f"{_LITE_SEEN} {_CLASSIC_SEEN}",
+)
 UPGRADE = _both(
     "Which configuration wins when a component is upgraded: what the device has, or the new recipe's defaults",
     Upgrade.DEVICE,
