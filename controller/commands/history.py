@@ -86,9 +86,8 @@ class BucketHistory:
 
     def read(self, fleet: str, name: str) -> bytes:
         """An object's bytes, at most one more than a record may have."""
-        answer = self._session.call("s3", "GetObject", Bucket=self._bucket, Key=f"{self._prefix}{fleet}/{name}")
-        body: bytes = answer["Body"].read(MAX_RECORD_BYTES + 1)
-        return body
+        key = f"{self._prefix}{fleet}/{name}"
+        return self._session.read("s3", "GetObject", MAX_RECORD_BYTES + 1, Bucket=self._bucket, Key=key)
 
     def write(self, fleet: str, name: str, text: str) -> None:
         """Put the object."""

@@ -35,6 +35,7 @@ from controller.reconcile.policy import Fleet
 QUOTA_FACTOR_VARIABLE = "CERTFLEET_QUOTA_FACTOR"
 """Multiplies every rate limit: for accounts whose quotas were raised, and for the sandbox."""
 
+_STREAM_ATTEMPTS = 3
 PAGE_SIZE = 250  # maximum of every List call of the service iot
 _TOKENS = {  # that differ from the usual: page size, token in, token out
     "ListCertificates": ("pageSize", "marker", "nextMarker"),
@@ -155,6 +156,20 @@ class AwsSession:
             if error.is_not_found:
                 return None
             raise
+
+    def read(self, service: str, operation: str, most: int, **parameters: Any) -> bytes:
+        """At most so many bytes of an answer that comes as a stream; one that breaks off is asked for again."""
+        for _ in range(_STREAM_ATTEMPTS):
+            answer = self.call(service, operation, **parameters)
+            try:
+                body: bytes = answer["Body"].read(most)
+                missing = min(answer.get("ContentLength", 0), most) - len(body)
+                if missing <= 0:
+                    return body
+                failure: Exception = OSError(f"the body broke off {missing} bytes before its end")
+            except FAILURES as error:
+                failure = error
+        raise explain(failure, service, operation, self.where) from failure
 
     def ask(self, service: str, operation: str, **parameters: Any) -> dict[str, Any] | None:
         """As ``call``, for what a run can do without: asked with little patience, None where there is no answer.

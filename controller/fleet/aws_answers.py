@@ -9,6 +9,7 @@ and one that stays so is an error that says what is wrong with it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
@@ -118,7 +119,7 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "GetCertificateAuthorityCertificate": ("Certificate",),
     "GetParameter": ("Parameter.Value",),
     "ListObjectsV2": ("Contents?.Key", "IsTruncated", "NextContinuationToken?"),
-    "GetObject": ("Body", "ETag"),
+    "GetObject": ("Body", "ETag", "ContentLength?"),
     "PutObject": ("ETag",),
     "Publish": ("MessageId",),
     "Sign": ("Signature",),
@@ -156,17 +157,19 @@ class _Factory:
         self._parsers = ResponseParserFactory()
 
     def create_parser(self, protocol_name: str) -> Any:
-        return _Parser(self._parsers.create_parser(protocol_name))
+        return _Parser(self._parsers.create_parser(protocol_name), is_json="json" in protocol_name)
 
 
 class _Parser:
     """One of botocore's parsers, which raises for nothing that an answer may bring."""
 
-    def __init__(self, parser: Any) -> None:
-        self._parser = parser
+    def __init__(self, parser: Any, *, is_json: bool) -> None:
+        self._parser, self._is_json = parser, is_json
 
     def parse(self, response: Mapping[str, Any], shape: Any) -> Any:
         problem = _length_problem(response)
+        if problem is None and self._is_json and response["status_code"] < 300:  # noqa: PLR2004 (HTTP)
+            problem = _text_problem(response)
         if problem is None:
             try:
                 parsed = self._parser.parse(response, shape)
@@ -203,6 +206,18 @@ def _length_problem(response: Mapping[str, Any]) -> str | None:
     if not isinstance(body, bytes) or "transfer-encoding" in headers or not length.isdecimal():
         return None
     return None if int(length) == len(body) else f"was cut: {len(body)} of {length} bytes"
+
+
+def _text_problem(response: Mapping[str, Any]) -> str | None:
+    """Whether a body is no JSON, which botocore takes for an empty answer: where no member is missed then."""
+    body, members = response["body"], MEMBERS.get(response["context"]["operation_name"], ())
+    if not isinstance(body, bytes) or not body or not all("?" in member for member in members):
+        return None
+    try:
+        is_object = isinstance(json.loads(body), dict)
+    except ValueError:
+        is_object = False
+    return None if is_object else "is no JSON object"
 
 
 @cache

@@ -103,6 +103,8 @@ def unknown_values(call: Call) -> Answer:
     """Every value that the model knows as one of a list is one that this version has never heard of."""
     answer = call.answer()
     shape = _model(call.operation).output_shape
+    if shape is None or not answer.body:
+        return answer
     body = json.dumps(_renamed(json.loads(answer.body), shape)).encode()
     return replace(answer, body=body, length=len(body))
 
@@ -133,6 +135,12 @@ def only_about(text: str, fault: Fault) -> Fault:
     """The fault for calls whose address has the text in it; ``first`` inside counts those only."""
     counter = itertools.count(1)
     return lambda call: fault(replace(call, number=next(counter))) if text in call.path else call.answer()
+
+
+def is_listing(operation: str) -> bool:
+    """Whether an operation's answers come in pages."""
+    shape = _model(operation).output_shape
+    return shape is not None and any(name in shape.members for name in _TOKENS)
 
 
 def _with_token(call: Call, token: str) -> Answer:
@@ -167,7 +175,7 @@ class FaultProxy:
     def __post_init__(self) -> None:
         self._lock, self._closed = threading.Condition(), threading.Event()
         handler = type("Handler", (_Handler,), {"proxy": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -217,6 +225,13 @@ class FaultProxy:
         return forward
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 64
+
+    def handle_error(self, *_: object) -> None:
+        """A client that has not waited: tests see what became of it."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     proxy: FaultProxy
@@ -251,8 +266,10 @@ def operation_of(method: str, path: str, headers: dict[str, str], body: bytes) -
     if "x-amz-target" in known:
         return known["x-amz-target"].rpartition(".")[2]
     service = re.search(r"Credential=[^/]+/[^/]+/[^/]+/([^/]+)/", known["authorization"])[1]
-    if service == "sts":
+    if service in {"sts", "sns"}:
         return parse_qs(body.decode())["Action"][0]
+    if service == "s3":
+        return "PutObject" if method == "PUT" else "ListObjectsV2" if "list-type" in path else "GetObject"
     bare = urlsplit(path).path
     found = [
         (len(pattern.pattern), name)
@@ -283,7 +300,7 @@ def _service(name: str) -> Any:
 
 @functools.cache
 def _model(operation: str) -> Any:
-    services = ("iot", "greengrassv2", "acm-pca", "sts", "ssm")
+    services = ("iot", "greengrassv2", "acm-pca", "sts", "ssm", "sns", "kms", "s3")
     return next(
         _service(one).operation_model(operation) for one in services if operation in _service(one).operation_names
     )

@@ -1,0 +1,279 @@
+"""Every operation of AWS that we use, under every fault that its answers may have: a table without an open field.
+
+``pytest -rP`` prints it. What a field says is what was seen: ``again`` the answer was asked for again, and all was
+well; ``named`` an error named the operation and what to do; ``without`` the run goes on without that answer;
+``taken`` what came is good enough; ``–`` the fault does not exist for the operation.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import botocore.session
+import pytest
+import shared_fault_proxy as faulty
+from botocore.loaders import Loader
+from shared_fault_proxy import FaultProxy, error, first, is_listing
+from shared_plant import Plant
+
+from controller.commands.history import history_at
+from controller.errors import FleetError
+from controller.fleet import ActAs, AwsSession
+from controller.fleet.authorities import fetch_issuer
+from controller.fleet.aws_answers import MEMBERS
+from controller.fleet.backend import is_stock_backend
+from controller.fleet.baseline import RECORD_GROUP
+from controller.fleet.reading import read_principals
+from controller.jobs import IotJobs
+from controller.reconcile.policy import CertificateAuthority, Fleet, Source
+
+CA = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/00000000-0000-0000-0000-000000000001"
+FLEET = Fleet("plant", "123456789012", "eu-west-1", Source("fleet.yaml", 1))
+OPTIONAL = {"GetThingConnectivityData", "ListInstalledComponents"}
+OF_THE_FUNCTION = {"Publish", "Sign", "Verify"}  # the reconcile function's own clients, held to their shape as well
+THING = {"coreDeviceThingName": "a-1", "topologyFilter": "ALL", "maxResults": 100}
+DOCUMENT = json.dumps({"operation": "ROTATE_CERTIFICATE"})
+
+
+LOADER = Loader()  # shared: reading botocore's models takes longer than all the calls
+
+
+def new_session() -> Any:
+    made = botocore.session.Session()
+    made.register_component("data_loader", LOADER)
+    return made
+
+
+class Session:
+    """One session, and what is built on it."""
+
+    def __init__(self, fleet: Fleet = FLEET, **settings: Any) -> None:
+        self.aws = AwsSession(
+            fleet, ActAs.WRITER, quota_factor=1e6, sleep=lambda _: None, new_session=new_session, **settings
+        )
+        self.aws.verify()
+        self.iot = IotJobs(self.aws, workers=1)
+
+    def arn(self) -> str:
+        (one,) = read_principals(self.aws, "a-1") or ()
+        return f"arn:aws:iot:eu-west-1:123456789012:cert/{one[0]}"
+
+
+def like(session: Session) -> dict[str, Any]:
+    """Settings of another session with the same patience."""
+    retries, timeout = session.aws._config.retries, session.aws._config.read_timeout
+    return {"attempts": retries["total_max_attempts"], "read_timeout": timeout}
+
+
+Use = Callable[[Session, str], Any]
+"""What makes the product call an operation; the text is another one for each field of the table."""
+
+USES: dict[str, Use] = {
+    "GetCallerIdentity": lambda s, _: Session(**like(s)),
+    "AssumeRole": lambda s, _: Session(replace(FLEET, role_arn="arn:aws:iam::123456789012:role/r"), **like(s)),
+    "DescribeThingGroup": lambda s, _: s.iot.group_attributes(RECORD_GROUP),
+    "ListThingsInThingGroup": lambda s, _: s.iot.group_members("line-a"),
+    "ListThingGroups": lambda s, _: list(s.iot.groups_named("line")),
+    "ListCertificates": lambda s, _: s.iot.active_certificates(),
+    "DescribeCertificate": lambda s, _: s.aws.call("iot", "DescribeCertificate", certificateId=s.arn()[-64:]),
+    "ListPrincipalThingsV2": lambda s, _: s.aws.find_all(
+        "ListPrincipalThingsV2", "principalThingObjects", principal=s.arn()
+    ),
+    "ListThingPrincipalsV2": lambda s, _: s.iot.certificates("a-1"),
+    "GetThingConnectivityData": lambda s, _: s.aws.ask("iot", "GetThingConnectivityData", thingName="a-1"),
+    "ListInstalledComponents": lambda s, _: s.aws.ask("greengrassv2", "ListInstalledComponents", **THING),
+    "CreateThingGroup": lambda s, name: s.iot.make_group(name, "made by a test", {}),
+    "UpdateThingGroup": lambda s, _: s.aws.call("iot", "UpdateThingGroup", thingGroupName="line-b", **PROPERTIES),
+    "DeleteThingGroup": lambda s, name: s.iot.delete_group(name),
+    "AddThingToThingGroup": lambda s, _: s.iot.add_to_group("line-b", "a-1"),
+    "RemoveThingFromThingGroup": lambda s, _: s.iot.remove_from_group("line-b", "a-1"),
+    "DescribeJobTemplate": lambda s, _: is_stock_backend(s.aws),
+    "ListJobs": lambda s, _: [page["jobs"] for page in s.aws.pages("ListJobs", status="IN_PROGRESS")],
+    "GetJobDocument": lambda s, _: s.iot.job_document("standing"),
+    "DescribeJob": lambda s, _: s.iot.job("standing"),
+    "DescribeJobExecution": lambda s, _: s.iot.failure_reason("standing", "offline"),
+    "ListJobExecutionsForJob": lambda s, _: list(s.iot.executions("standing")),
+    "CreateJob": lambda s, name: s.iot.create_job(job(name)),
+    "CancelJob": lambda s, name: (s.iot.create_job(job(name)), s.iot.cancel_job(name, "by a test")),
+    "GetCertificateAuthorityCertificate": lambda s, _: fetch_issuer(
+        s.aws, CertificateAuthority("plant-ca", FLEET.source, CA)
+    )[1],
+    "GetParameter": lambda s, _: s.aws.call("ssm", "GetParameter", Name="/certfleet/test"),
+    "ListObjectsV2": lambda s, _: history_at("s3://trend/x", s.aws).names("plant"),
+    "GetObject": lambda s, _: history_at("s3://trend/x", s.aws).read("plant", "20261121T060000Z.json"),
+    "PutObject": lambda s, _: history_at("s3://trend/x", s.aws).write("plant", "20261121T060000Z.json", "{}"),
+}
+PROPERTIES = {"thingGroupProperties": {"thingGroupDescription": "of a test"}}
+
+
+def job(name: str) -> dict[str, Any]:
+    return {"jobId": name, "targets": ["arn:aws:iot:eu-west-1:123456789012:thing/offline"], "document": DOCUMENT}
+
+
+FAULTS: dict[str, faulty.Fault] = {
+    "cut": faulty.cut,
+    "cut in a chunk": faulty.cut_chunked,
+    "cut unnoticed": faulty.cut_unnoticed,
+    "HTML": faulty.html,
+    "empty": faulty.empty,
+    "no object": faulty.not_an_object,
+    "bare object": faulty.bare_object,
+    "500": error(500, "InternalFailureException"),
+    "503": error(503, "ServiceUnavailableException"),
+    "clock skew": faulty.skewed,
+    "repeated token": faulty.repeated_token,
+    "cyclic token": faulty.cyclic_token,
+    "unheard-of values": faulty.unknown_values,
+    "429": error(429, "ThrottlingException"),  # after which botocore slows the client down
+    "stall": faulty.stall,
+}
+NEVER_WELL = {"clock skew", "repeated token", "cyclic token", "stall"}  # asking again does not help
+OF_JSON = {"unheard-of values", "repeated token", "cyclic token", "no object", "bare object"}
+IN_XML = {"GetCallerIdentity", "AssumeRole", "ListObjectsV2", "GetObject", "PutObject"}
+DONE_BY_THE_FIRST = {"CreateJob", "CancelJob"}  # attempt, whose answer was lost: the second finds it done
+NO_MEMBERS = {operation for operation, members in MEMBERS.items() if all("?" in member for member in members)}
+
+
+@pytest.fixture(scope="module")
+def surroundings_of_all():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "sandbox")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _seconds: None))  # between attempts
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory, surroundings_of_all):
+    """An account in which every operation has something to answer."""
+    made = Plant(tmp_path_factory.mktemp("plant"))
+    made.offline |= {"a-1", "offline"}
+    made.device("a-1")
+    made.device("offline")
+    made.cloud.seed.group("line-b")
+    made.cloud.seed.private_ca(CA)
+    made.iot.create_thing_group(
+        thingGroupName=RECORD_GROUP, thingGroupProperties={"attributePayload": {"attributes": {"groups-1": "line-a/2"}}}
+    )
+    made.iot.create_job(**job("standing"))
+    made.iot.create_job(**job("standing-2") | {"targets": ["arn:aws:iot:eu-west-1:123456789012:thing/a-1"]})
+    made.client("ssm").put_parameter(Name="/certfleet/test", Value="{}", Type="String")
+    s3 = made.client("s3")
+    s3.create_bucket(Bucket="trend", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    s3.put_object(Bucket="trend", Key="x/plant/20261121T060000Z.json", Body=b"{}" * 100)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def proxy(plant, surroundings_of_all):
+    with FaultProxy(plant.cloud.endpoint_url) as proxy:
+        for name, value in plant.cloud.environment().items():
+            surroundings_of_all.setenv(name, value)
+        surroundings_of_all.setenv("AWS_ENDPOINT_URL", proxy.url)
+        yield proxy
+
+
+def exists(operation: str, fault: str) -> bool:
+    if "token" in fault:
+        return is_listing(operation) and operation not in IN_XML and operation not in OPTIONAL
+    if operation in IN_XML:
+        return fault not in OF_JSON and not (operation == "PutObject" and "cut" in fault)
+    if operation in NO_MEMBERS and fault in {"cut", "cut in a chunk", "cut unnoticed"}:
+        return fault != "cut unnoticed"
+    return True
+
+
+def attempt(session: Session, operation: str, name: str) -> str:
+    try:
+        USES[operation](session, name)
+    except FleetError as raised:
+        return "named" if operation in str(raised) and raised.remedy else f"open: {raised}"
+    return "well"
+
+
+def end_of(proxy: FaultProxy, session: Session, operation: str, fault: str) -> str:
+    """What becomes of one use of an operation under a fault, once passing and once lasting."""
+    proxy.calls.clear()
+    name = f"t-{operation}-{fault}".replace(" ", "-")
+    proxy.faults = {operation: first(1, FAULTS[fault])}
+    passing = attempt(session, operation, f"{name}-1")
+    was_asked_again = proxy.calls[operation] > 1
+    proxy.faults = {operation: FAULTS[fault]}
+    lasting = attempt(session, operation, f"{name}-2")
+    proxy.faults = {}
+    if operation in OPTIONAL:
+        session.aws._unanswering.clear()
+        return "without" if (passing, lasting) == ("well", "well") else "open"
+    ends = {
+        ("well", "well", False): "taken",
+        ("well", "well", True): "again" if operation in DONE_BY_THE_FIRST else "open",
+        ("well", "named", True): "again",
+        ("named", "named", False): "named",
+        ("named", "named", True): "named",
+    }
+    return ends.get((passing, lasting, was_asked_again), "open")
+
+
+def stalled(proxy: FaultProxy) -> dict[str, str]:
+    """Every operation held back at once: each ends by its own patience."""
+    session = Session(attempts=1, read_timeout=4.0)
+    for service in ("iot", "acm-pca", "ssm", "s3"):
+        session.aws.client(service)
+    ends: dict[str, str] = {}
+    before_others = {"ListThingPrincipalsV2", "CreateJob", "DescribeJob"}  # of whose answers other uses are made
+    for operations in (set(USES) - before_others, before_others):
+        proxy.faults = dict.fromkeys(operations, faulty.stall)
+        with ThreadPoolExecutor(len(operations)) as pool:
+            found = {operation: pool.submit(attempt, session, operation, "standing-3") for operation in operations}
+            ends |= {operation: future.result() for operation, future in found.items()}
+    proxy.faults = {}
+    return {op: "without" if op in OPTIONAL and end == "well" else end for op, end in ends.items()}
+
+
+def test_the_table_has_a_row_for_every_operation_that_we_use():
+    assert set(USES) | OF_THE_FUNCTION == set(MEMBERS)
+
+
+def test_every_operation_under_every_fault_comes_to_a_right_end(proxy):
+    held = stalled(proxy)
+    table: dict[str, dict[str, str]] = {}
+    for operation, use in USES.items():
+        session = Session(attempts=2)  # botocore allows one client so many attempts, and no more
+        use(session, f"t-{operation}")  # all is well at first
+        ends = {
+            f: end_of(proxy, session, operation, f) if exists(operation, f) else "–" for f in FAULTS if f != "stall"
+        }
+        table[operation] = ends | {"stall": held[operation]}
+    width = max(map(len, USES))
+    rows = [["", *FAULTS]] + [[operation, *ends.values()] for operation, ends in table.items()]
+    for first_column, *others in rows:
+        sys.stdout.write(f"{first_column:<{width}}{''.join(f'{each:>18}' for each in others)}\n")
+    assert [(o, f) for o, ends in table.items() for f, end in ends.items() if end == "open"] == []
+    wrong = [
+        (operation, fault, end)
+        for operation, ends in table.items()
+        for fault, end in ends.items()
+        if operation not in OPTIONAL and end != "–"
+        if end not in right_ends(operation, fault)
+    ]
+    assert wrong == []
+
+
+def right_ends(operation: str, fault: str) -> set[str]:
+    if fault in NEVER_WELL:
+        return {"named", "again"} if operation in IN_XML else {"named"}
+    if (operation, fault) == ("GetObject", "cut unnoticed"):
+        return {"taken"}  # a stream of no stated length has no end that could be missed; its reader parses it
+    if fault == "unheard-of values":
+        return {"taken"}
+    if fault in {"empty", "bare object"} and operation in NO_MEMBERS | {"PutObject", "GetObject"}:
+        return {"taken", "again"}
+    return {"again"}
