@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Callable, List, Optional
 
+from protocol.algorithms import KeyType
+
 from . import nucleus
 from .errors import ConfigurationError, RotationError
 from .journal import Journal
@@ -68,13 +70,21 @@ def _run(runtime: Runtime) -> None:
         log.info("configuration: %s", ipc.read_configuration())
     except ConfigurationError as error:
         log.warning("%s; jobs will fail until a deployment puts it right", error)
+    restarter = CommandRestarter(runtime, lambda: ipc.read_configuration().restart_command)
+
+    def preflight(wanted: KeyType, in_place: str) -> None:
+        restarter.check()
+        if runtime is Runtime.CLASSIC:
+            nucleus.refuse_loss_of_secrets(root, wanted, in_place)
+
     rotator = Rotator(
         thing_name=thing_name,
         configuration=ipc.read_configuration,
         store=opened_when_needed(lambda: _store(_credential(runtime, root, ipc.system_setting), system)),
         journal=Journal(work_folder / "journal.json", system),
         messages=ipc,
-        restarter=CommandRestarter(runtime, lambda: ipc.read_configuration().restart_command),
+        restarter=restarter,
+        preflight=preflight,
         loop=loop,
         clock=SystemClock(),
     )

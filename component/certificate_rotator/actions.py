@@ -14,6 +14,7 @@ import logging
 from typing import Callable, Optional
 
 from protocol import topics
+from protocol.algorithms import KeyType
 from protocol.errors import ProtocolError
 from protocol.job_document import parse_job_document
 from protocol.messages import GET_NEXT, CommitRequest, CreateRequest, Execution, ExecutionStatus, encode_update
@@ -39,6 +40,7 @@ class Cause:
     reason: str = ""
     execution: Optional[Execution] = None
     certificate_pem: str = ""
+    names_job: bool = True  # whether the backend's answer did
 
 
 class Actions:
@@ -54,7 +56,9 @@ class Actions:
         messages: Messages,
         restarter: Restarter,
         clock: Clock,
+        preflight: Callable[[KeyType, str], None],
     ) -> None:
+        self._preflight = preflight
         self.record: Optional[Record] = None
         self.kept: Optional[Record] = None  # with no rotation at hand: what is still kept from the last one
         self.client_token = ""
@@ -95,6 +99,9 @@ class Actions:
         record = self.record or self.kept
         return record.kept if record else None
 
+    def _key_type_in_place(self) -> str:
+        return certificates.key_type_of(certificates.load(self._store.current_certificate()))
+
     def new_public_key(self) -> bytes:
         """SubjectPublicKeyInfo of the key that waits for a certificate."""
         return self._store.new_public_key()
@@ -121,6 +128,7 @@ class Actions:
         document = parse_job_document(execution.job_document)
         key_type, algorithm = document.resolve(self.configuration.key_type, self.configuration.signing_algorithm)
         self._store.preflight(key_type)
+        self._preflight(key_type, self._key_type_in_place())
         notes = self._store.begin(kept.notes if kept else None)
         self._save(self.record.with_(key_type=key_type, signing_algorithm=algorithm, notes=notes))
         self.claim(cause)
@@ -157,7 +165,8 @@ class Actions:
         )
         if record.kept is not None:  # issued to the sole certificate of the device: the connection's
             self._save(record.with_(kept=None))
-        self._save(self._known().with_(step=Step.INSTALLING, notes=self._store.release()))
+        notes = self._store.release()
+        self._save(self._known().with_(step=Step.INSTALLING, notes=notes, repeats=cause.names_job))
         self._store.install(cause.certificate_pem)
         self._save(self._known().with_(step=Step.CONNECTING, awake=0.0))
         return Event.DONE

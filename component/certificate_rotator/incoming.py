@@ -123,7 +123,7 @@ class Incoming:
             log.warning("refused a certificate for another key than the new one")
             self.refused = " (one for another key came and was refused)"
             return None
-        return Event.CREATE_ACCEPTED, Cause(certificate_pem=pem)
+        return Event.CREATE_ACCEPTED, Cause(certificate_pem=pem, names_job=accepted.job_id is not None)
 
     def _committed(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
         if self._is_of_another_job(CommitAccepted.decode(payload).job_id):

@@ -58,6 +58,7 @@ class Record:
     awake: float = 0.0  # seconds that the credential in place was given to connect, over all starts
     swaps: int = 0  # of the two credentials; doubles the patience each time
     kept: Optional[Generation] = None
+    repeats: bool = True  # whether the backend takes a commit twice, as those do that name the job in their answers
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def with_(self, **changes: Any) -> Record:
@@ -141,6 +142,7 @@ def _record(content: Mapping[str, Any]) -> Record:
         swaps=int(content["swaps"]),
         kept=None if content.get("kept") is None else Generation(content["kept"]),
         notes=_notes(content["notes"]),
+        repeats=content.get("repeats", True) is True,
     )
 
 

@@ -45,24 +45,27 @@ def signing_request(key_pem: bytes, subject: x509.Name, algorithm: CsrSigningAlg
     return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def public_key_der(key_pem: bytes) -> bytes:
-    """SubjectPublicKeyInfo of a private key; StoreError if it is none."""
+def public_key_der(key_pem: bytes, *, validate: bool = False) -> bytes:
+    """SubjectPublicKeyInfo of a private key; StoreError if it is none.
+
+    ``validate``: an RSA key's numbers are held against each other, which takes as long as everything else together.
+    """
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  # lazy, see the module
 
     return (
-        _load(key_pem)
+        _load(key_pem, validate=validate)
         .public_key()
         .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
 
 
-def _load(key_pem: bytes) -> PrivateKey:
+def _load(key_pem: bytes, *, validate: bool = False) -> PrivateKey:
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415  # lazy, see the module
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: PLC0415
 
     try:
-        key = serialization.load_pem_private_key(key_pem, password=None)
+        key = serialization.load_pem_private_key(key_pem, password=None, unsafe_skip_rsa_key_validation=not validate)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # Parser errors are not repeated: they may quote what they read.
         raise StoreError("a private key is not an unencrypted PEM key") from None

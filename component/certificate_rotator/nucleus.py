@@ -16,10 +16,13 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
+from protocol.algorithms import Family, KeyType
+
 from .errors import DeviceError
 from .ports import MessagesError
 
 LITE_FOLDER = Path("/etc/greengrass")
+SECRET_MANAGER = b"aws.greengrass.SecretManager"
 PKCS11_PROVIDER = "aws.greengrass.crypto.Pkcs11Provider"
 CERTIFICATE, PRIVATE_KEY = "certificateFilePath", "privateKeyPath"
 _MAX_BYTES = 8 * 1024 * 1024
@@ -83,6 +86,20 @@ def of_classic(root: Path) -> Credential:
         place = ("services", PKCS11_PROVIDER, "configuration")
         provider.update({path[-1]: value for path, value in known.items() if path[:-1] == place})
     return _credential(system.get(CERTIFICATE), system.get(PRIVATE_KEY), provider, f"{log} or {snapshot}")
+
+
+def refuse_loss_of_secrets(root: Path, wanted: KeyType, in_place: str) -> None:
+    """Raise DeviceError if nucleus classic holds secrets that only an RSA key of the device can unwrap."""
+    log = root / "config" / "config.tlog"
+    if wanted.family is Family.RSA or not in_place.startswith("RSA") or not log.exists():
+        return
+    with log.open("rb") as file:
+        held = any(SECRET_MANAGER in line for line in file)
+    if held:
+        raise DeviceError(
+            f"{SECRET_MANAGER.decode()} wraps its secrets with the device's RSA key, and would lose them with the "
+            f"{wanted.value} key that the job demands; let it demand RSA-2048 or RSA-3072"
+        )
 
 
 def of_lite(ask: Callable[[str], object], folder: Path = LITE_FOLDER) -> Credential:

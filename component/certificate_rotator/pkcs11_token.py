@@ -57,8 +57,8 @@ class Token:
     """The token in one slot; every method needs ``session`` to be entered."""
 
     # Seconds between tries to open a session: SoftHSM rewrites its token's file at each login of anybody, and who
-    # looks at that instant sees no token.
-    pauses = (0.0, 0.1, 0.4)
+    # looks at that instant sees no token. And another process may keep it busy.
+    pauses = (0.0, 0.1, 0.4, 1.0, 2.0, 4.0)
 
     def __init__(self, library: str, slot: int, user_pin: str) -> None:
         self._library = library

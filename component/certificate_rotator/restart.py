@@ -9,12 +9,14 @@ machine is never rebooted.
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 from enum import Enum
 from pathlib import Path
 from typing import Callable, Sequence, Tuple
 
+from .errors import DeviceError
 from .ports import RestartError
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,12 @@ class CommandRestarter:
     def outlived(self) -> bool:
         """See ports.Restarter."""
         return self._runtime is Runtime.LITE
+
+    def check(self) -> None:
+        """Raise DeviceError if there is no such program, before anything depends on it."""
+        program = (tuple(self._command()) or default_command(self._runtime))[0]
+        if shutil.which(program) is None:
+            raise DeviceError(f"{program}, which is to restart the nucleus, is not there; correct restartCommand")
 
     def restart(self) -> None:
         """See ports.Restarter."""

@@ -5,11 +5,13 @@ Everything here happens on the loop, one event at a time.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import zlib
 from typing import Callable, Dict, List, Optional, Tuple
 
+from protocol.algorithms import KeyType
 from protocol.errors import ProtocolError
 
 from .actions import Actions, Cause
@@ -28,7 +30,7 @@ MAX_PATIENCE = 300.0  # seconds between repeats at most, however long a device i
 UNREADABLE_RETRY = 30.0  # seconds until a journal or store that cannot be read is tried again
 OFFLINE_RETRY = 0.25  # seconds until a message that could not be sent is tried again; doubles
 IDLE_SECONDS = (180.0, 270.0)  # until an idle device asks whether an announcement has passed it by
-UNHEARD = 2  # messages in a row that got out and had no answer, until all subscriptions are made anew
+UNHEARD = 1  # messages in a row that got out and had no answer, until all subscriptions are made anew
 AWAKE_SECONDS = 30.0  # after which the time that a credential was given is noted in the journal, less and less often
 KEEPING_PATIENCE = 30.0  # times the reconnect limit for a credential that has connected once and was committed
 MAX_RECONNECT_LIMIT = 6 * 3600.0  # seconds that either credential is given at most
@@ -48,7 +50,9 @@ class Rotator:
         restarter: Restarter,
         loop: Loop,
         clock: Clock,
+        preflight: Callable[[KeyType, str], None] = lambda _wanted, _in_place: None,
     ) -> None:
+        """``preflight(key type wanted, key type in place)`` raises RotationError if this device is not fit for it."""
         self._thing_name = thing_name
         self._messages = messages
         self._restarter = restarter
@@ -61,6 +65,7 @@ class Rotator:
             messages=messages,
             restarter=restarter,
             clock=clock,
+            preflight=preflight,
         )
         self._incoming = Incoming(thing_name, self._actions, lambda: self._state)
         self._state = State.ASKING
@@ -155,14 +160,32 @@ class Rotator:
                 log.debug("%s ignored while %s", pending.value, self._state.value)
                 return
             # A certificate or job that comes with the event is passed on as it is; for the rest, its reason.
-            cause = Cause(self._reason(pending, cause), cause.execution, cause.certificate_pem)
+            cause = dataclasses.replace(cause, reason=self._reason(pending, cause))
             self._log(row.state, pending, row.next, cause)
             self._enter(row.next)
+            if pending is Event.RESEND and not self._may_repeat():
+                return
             pending, cause = self._run(row.action.value, cause)
             if pending is Event.DONE and self._state in (State.RESTARTING, State.RETURNING):
                 if self._restarter.outlived:
                     self._loop.call_soon(self._outlive)
                 return
+
+    def _may_repeat(self) -> bool:
+        """Whether the backend takes the message of this state once more.
+
+        Stock backends issue another certificate for each create, and refuse a second commit. Who is asked shows in the
+        answer to create only; until then that is repeated once, late, when a slow authority has had its time.
+        """
+        if self._actions.sent is False:
+            return True
+        if self._state is State.COMMITTING:
+            record = self._actions.record
+            return record is not None and record.repeats
+        if self._state is not State.CREATING:
+            return True
+        half, interval = self._actions.configuration.step_time_limit / 2, self._actions.configuration.resend_interval
+        return (self._sent - 1) * interval >= half > (self._sent - 2) * interval
 
     def _outlive(self) -> None:
         """The connection is another one: nothing of what was subscribed to over the one before is left."""

@@ -44,6 +44,10 @@ class FileStore:
                 f"demands {key_type.value}; let it demand RSA-2048 or RSA-3072"
             )
         self._require_pair(self._certificate, self._key)
+        for path in (self._certificate, self._key):
+            obstacle = self._system.obstacle(path)
+            if obstacle:
+                raise StoreError(f"{path} could not be replaced: {obstacle}")
 
     def begin(self, kept: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
         """See CredentialStore."""
@@ -116,7 +120,7 @@ class FileStore:
         if generation is Generation.NEW:
             self._back_up()
         sources = {path: self._source(path, generation) for path in (self._key, self._certificate)}
-        if not self._is_pair(sources[self._certificate], sources[self._key]):
+        if not self._is_pair(sources[self._certificate], sources[self._key], validate=True):
             self._require_pair(self._certificate, self._key)  # half a generation left over: what is in place stays
             return generation
         wanted = {path: self._read(source) for path, source in sources.items()}
@@ -182,12 +186,12 @@ class FileStore:
             return False
         return True
 
-    def _is_pair(self, certificate: Path, key: Path) -> bool:
+    def _is_pair(self, certificate: Path, key: Path, *, validate: bool = False) -> bool:
         try:
             certified = certificates.public_key_der(certificates.load(self._read(certificate)))
         except CertificateError:
             raise StoreError(f"{certificate} does not hold a certificate in PEM") from None
-        return certified == keys.public_key_der(self._read(key))
+        return certified == keys.public_key_der(self._read(key), validate=validate)
 
     def _require_pair(self, certificate: Path, key: Path) -> None:
         if not self._is_pair(certificate, key):

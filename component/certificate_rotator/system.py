@@ -7,6 +7,7 @@ call of this class has stopped it everywhere. Policy (what is written when) stan
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,14 @@ class System:
     def exists(self, path: Path) -> bool:
         """Whether there is a file."""
         return path.exists()
+
+    def obstacle(self, path: Path) -> str:
+        """What would keep a file from being renamed over this one, with what to do; empty if nothing is known."""
+        if is_mounted(path):
+            return "it is a mount of its own; mount the folder instead of its files"
+        if not os.access(str(path.parent), os.W_OK):
+            return f"{path.parent} cannot be written; mount it writable, and give root the right to"
+        return "it is immutable; chattr -i it" if is_immutable(path) else ""
 
     def create(self, path: Path) -> int:
         """Open a file that must not exist yet, readable by its owner only; returns a descriptor."""
@@ -130,3 +139,27 @@ def _extended_attributes(path: Path) -> Dict[str, bytes]:
         return {name: os.getxattr(str(path), name) for name in os.listxattr(str(path))}
     except OSError:  # a file system without them
         return {}
+
+
+_GET_FLAGS, _IMMUTABLE = 0x80086601, 0x10 | 0x20  # FS_IOC_GETFLAGS; FS_IMMUTABLE_FL and FS_APPEND_FL of linux/fs.h
+
+
+def is_mounted(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether this very file is a mount, as containers mount single files; never on other systems than Linux."""
+    try:
+        points = [line.split()[4] for line in mounts.read_text(encoding="utf-8").splitlines()]
+    except (OSError, IndexError):
+        return False
+    return str(path) in {point.encode().decode("unicode_escape") for point in points}
+
+
+def is_immutable(path: Path) -> bool:
+    """Whether the file carries the attribute that keeps even root from replacing it."""
+    try:
+        import fcntl  # noqa: PLC0415  # there is none on Windows
+
+        with path.open("rb") as file:
+            flags = int.from_bytes(fcntl.ioctl(file, _GET_FLAGS, bytes(8))[:4], sys.byteorder)
+    except (ImportError, OSError):  # a file system without
+        return False
+    return bool(flags & _IMMUTABLE)

@@ -307,3 +307,20 @@ def test_a_line_of_the_log_is_written_whatever_encoding_the_platform_prefers(tmp
     assert done.returncode == 1
     assert "ASKING → IDLE; let the nucleus start this" in done.stdout.decode()
     assert done.stderr == b""
+
+
+def test_a_restart_command_that_is_not_there_is_found_before_anything_depends_on_it():
+    CommandRestarter(Runtime.CLASSIC, lambda: ["true"]).check()
+    with pytest.raises(DeviceError, match="/no/such/command, which is to restart the nucleus, is not there"):
+        CommandRestarter(Runtime.CLASSIC, lambda: ["/no/such/command"]).check()
+
+
+def test_a_device_whose_secrets_hang_on_its_rsa_key_is_not_moved_to_another_family(root):
+    wanted, rsa = KeyType.ECDSA_P256, "RSA-2048"
+    nucleus.refuse_loss_of_secrets(root, wanted, rsa)
+    place = ("services", "aws.greengrass.SecretManager")
+    (root / "config" / "config.tlog").write_text(log_line(5, "version", "2.1.0", path=place))
+    with pytest.raises(DeviceError, match=r"SecretManager wraps its secrets .*; let it demand RSA-2048 or RSA-3072"):
+        nucleus.refuse_loss_of_secrets(root, wanted, rsa)
+    nucleus.refuse_loss_of_secrets(root, KeyType.RSA_3072, rsa)
+    nucleus.refuse_loss_of_secrets(root, wanted, "ECDSA-P384")

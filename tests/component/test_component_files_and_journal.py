@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -12,12 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from component.certificate_rotator import certificates, journal
+from component.certificate_rotator import certificates, journal, system
 from component.certificate_rotator.errors import CertificateError, StoreError
 from component.certificate_rotator.journal import Journal, Record, Step
 from component.certificate_rotator.store import Generation
 from component.certificate_rotator.store_files import FileStore
-from component.certificate_rotator.system import System
+from component.certificate_rotator.system import System, is_mounted
 from protocol.algorithms import CsrSigningAlgorithm, KeyType
 from protocol.messages import ExecutionStatus
 
@@ -276,3 +278,43 @@ def test_a_certificate_of_another_key_type_than_the_job_demands_is_refused(check
     _, run = check("none", KeyType.RSA_3072)
     with pytest.raises(CertificateError, match="holds a ECDSA-P256 key, the job demands RSA-3072"):
         run()
+
+
+MOUNTS = """21 1 8:1 / / rw - ext4 /dev/root rw
+55 21 8:1 /keys/privKey.key /gg/my\\040keys/privKey.key rw - ext4 /dev/root rw
+"""
+
+
+def test_a_file_that_is_a_mount_of_its_own_is_known(tmp_path):
+    """As containers mount single files: a rename over one fails."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS)
+    assert is_mounted(Path("/gg/my keys/privKey.key"), mounts)
+    assert not is_mounted(Path("/gg/my keys/thingCert.crt"), mounts)
+    assert not is_mounted(Path("/gg"), tmp_path / "none")
+
+
+OBSTACLES = {
+    "mounted": ("is_mounted", r"mount the folder instead of its files"),
+    "immutable": ("is_immutable", r"chattr -i it"),
+}
+
+
+@pytest.mark.parametrize(("check", "remedy"), OBSTACLES.values(), ids=OBSTACLES)
+def test_a_job_fails_before_its_claim_where_the_files_could_not_be_replaced(
+    world, rotation_document, monkeypatch, check, remedy
+):
+    monkeypatch.setattr(system, check, lambda path: path.name == "privKey.key")
+    world.device.switch_on()
+    world.run(5)
+    world.cloud.create_job(document=rotation_document())
+    world.run(600)
+    assert world.cloud.status() == "FAILED"
+    assert re.search(remedy, world.cloud.details()["DeviceFailureReason"])
+    assert not any(topic.endswith("/create") for topic, _ in world.cloud.log)
+    assert not any(message.get("status") == "IN_PROGRESS" for _, message in world.cloud.log)
+    world.assert_sound()
+
+
+def test_an_ordinary_file_is_neither_mounted_nor_immutable(pair):
+    assert System().obstacle(pair[1]) == ""

@@ -336,3 +336,39 @@ def test_a_store_that_cannot_be_opened_fails_the_job_once_and_the_next_one_may_s
     world.run(60)
     assert world.cloud.status("job-2") == "SUCCEEDED"
     world.assert_sound()
+
+
+def sent(world, operation):
+    return sum(topic.endswith(f"/{operation}") for topic, _ in world.cloud.log)
+
+
+def test_a_stock_backend_with_a_slow_authority_is_asked_once_for_each_certificate(world, rotation_document):
+    """It issues another certificate for each create."""
+    world.cloud.correlates = False
+    world.cloud.intercept = lambda _direction, topic, payload: [(12.0 if topic.endswith("/create") else 0.0, payload)]
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(600)
+    assert world.cloud.status() == "SUCCEEDED"
+    assert sent(world, "create") == 1
+    world.assert_sound()
+
+
+@pytest.mark.parametrize("correlates", [True, False], ids=["ours", "stock"])
+def test_a_commit_is_repeated_to_a_backend_that_takes_it_twice_only(world, rotation_document, correlates):
+    world.cloud.correlates = correlates
+    answers = []
+
+    def lose_the_first_answer(_direction, topic, payload):
+        if topic.endswith("/commit/accepted"):
+            answers.append(topic)
+            return [(0.0, payload)] if len(answers) > 1 else []
+        return [(0.0, payload)]
+
+    world.cloud.intercept = lose_the_first_answer
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(1200)
+    assert sent(world, "commit") >= 2 if correlates else sent(world, "commit") == 1
+    assert world.cloud.status() == ("SUCCEEDED" if correlates else "FAILED")
+    world.assert_sound()
