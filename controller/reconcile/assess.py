@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from protocol.messages import ExecutionStatus
+
 from .case import Case
-from .check_gates import not_yet_due, rotating
+from .check_gates import not_yet_due, rotating, waived
 from .checks import DEMANDS, GATES, STRUCTURE, Check
 from .finding import Assessment, Finding, Health, Outcome, Reason, Sync
 from .governance import Governance, Tie, taints
@@ -88,6 +90,8 @@ def find(case: Case) -> tuple[Finding, ...]:
     under_way = rotating(case)
     if under_way is not None:
         others.append(under_way)
+        if demands and all(execution.status is ExecutionStatus.QUEUED for execution in case.device.executions):
+            others += _ask((waived,), case)  # it has not begun: a waiver still comes in time
     elif demands:
         others += _ask(GATES, case)
     elif not others:

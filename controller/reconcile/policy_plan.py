@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from protocol.job_document import JobDocument
 from protocol.messages import ExecutionStatus
 
+from .finding import Reason
 from .plan import JobStep, PlannedJob, TargetKind, WaveReport, WaveStatus
 from .policy import Mode
 from .result import held_by, transitions_of
@@ -79,6 +80,9 @@ def plan_policy(
     outdated = [job for job in _asking(rollout) if _asks_otherwise(job, tally)]
     steps += _cancel(outdated, "it asks for something else than its devices need now")
     rollout = _without(rollout, outdated)
+    waived = [job for job in _asking(rollout) if _asks_waived(job, tally)]
+    steps += _cancel(waived, "a waiver leaves out a device that it asks; the others are asked anew")
+    rollout = _without(rollout, waived)
     if not governed.open_time.is_open(now):
         shut = [job for job in _asking(rollout) if not _asks_urgent(job, tally)]
         steps += _cancel(shut, "no maintenance window is open")
@@ -148,6 +152,13 @@ def _cancel(jobs: Iterable[RotationJob], reason: str) -> list[JobStep]:
 def _asks_urgent(job: RotationJob, tally: PolicyTally) -> bool:
     asked = (tally.members.get(name) for name in open_executions(job))
     return any(a is not None and a.timing is not None and a.timing.is_urgent for a in asked)
+
+
+def _asks_waived(job: RotationJob, tally: PolicyTally) -> bool:
+    """Whether the job asks a device that a waiver leaves out, and that has not begun."""
+    queued = (n for n, e in open_executions(job).items() if e.status is ExecutionStatus.QUEUED)
+    known = (tally.members[name] for name in queued if name in tally.members)
+    return any(finding.reason is Reason.WAIVED for a in known for finding in a.findings)
 
 
 def _asks_otherwise(job: RotationJob, tally: PolicyTally) -> bool:

@@ -487,3 +487,21 @@ def test_a_stock_component_that_makes_another_key_is_not_asked_again_and_again(m
     assert "UnsupportedByComponent" not in make.reasons(make.assess(ours, make.desired()))
     again = parse_overrides(["again=gateway-1"])
     assert make.plan([device], make.desired(), overrides=again).jobs
+
+
+def test_a_waiver_reaches_a_device_that_was_asked_and_has_not_begun(make):
+    policy = make.policy()
+    devices = [make.device(f"g{n}", age=200 * DAY) for n in range(3)]
+    [planned] = make.plan(devices, make.desired(policy)).jobs
+    asked = {name: make.execution(planned.job_id, queued=72 * HOUR) for name in ("g0", "g1")}
+    asked["g2"] = make.execution(planned.job_id, "IN_PROGRESS", queued=72 * HOUR)
+    devices = [make.replace(device, executions=(asked[device.name],)) for device in devices]
+    state = make.state(make.job(planned.job_id, asked, age=72 * HOUR), baseline=Baseline({}))
+    desired = make.desired(policy, waivers=(make.waiver("g0", "g2"),))
+
+    plan = make.plan(devices, desired, state)
+
+    assert [(step.job_id, step.reason[:8]) for step in plan.steps] == [(planned.job_id, "a waiver")]
+    assert "g0" not in {device.name for job in plan.jobs for device in job.devices}
+    assert make.reasons(make.assess(devices[0], desired, state)) == ["AgeExceeded", "Straggler", "Waived"]
+    assert "Waived" not in make.reasons(make.assess(devices[2], desired, state)), "it is at work already"
