@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -29,6 +30,7 @@ from sandbox.aws.seed import SeededCertificate
 from .fleet_file import Devices, Misfit, SandboxFleet
 
 DEVICE_POLICY = "GreengrassDevice"
+SHIPPED_POLICY = Path(__file__).resolve().parent.parent / "backend" / "device-policy.json"
 FAILURES_TO_QUARANTINE = 5
 MAX_COMMON_NAME = 64  # characters; X.520
 FAILURE_REASON = "the certificate could not be written: no space left on device; free some space, then rotate again"
@@ -162,23 +164,7 @@ def _subject(name: str) -> x509.Name:
 
 
 def device_policy(account: str, region: str) -> dict[str, Any]:
-    """What a gateway may do: connect as itself, and speak of itself."""
-    thing = "${iot:Connection.Thing.ThingName}"
-    root = f"arn:aws:iot:{region}:{account}"
-    about_itself = (f"$aws/things/{thing}/*", f"awslabs/things/{thing}/*", f"gateways/{thing}/*")
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Action": "iot:Connect", "Resource": f"{root}:client/{thing}*"},
-            {
-                "Effect": "Allow",
-                "Action": ["iot:Publish", "iot:Receive"],
-                "Resource": [f"{root}:topic/{topic}" for topic in about_itself],
-            },
-            {
-                "Effect": "Allow",
-                "Action": "iot:Subscribe",
-                "Resource": [f"{root}:topicfilter/{topic}" for topic in about_itself],
-            },
-        ],
-    }
+    """The policy that the backend ships for devices: connect as itself, and speak of itself."""
+    text = SHIPPED_POLICY.read_text(encoding="utf-8").replace("REGION", region).replace("ACCOUNT", account)
+    policy: dict[str, Any] = json.loads(text)
+    return policy
