@@ -18,9 +18,9 @@ from protocol.rejections import RejectionCode
 from .errors import RejectionError
 
 REQUESTS_PER_JOB = 40  # a device repeats create and commit every ten seconds, three times each at every attempt
-REQUESTS_PER_DAY = 80
+REQUESTS_PER_DAY = 600
 CERTIFICATES_PER_JOB = 5
-CERTIFICATES_PER_DAY = 10
+CERTIFICATES_PER_DAY = 100  # of many jobs: devices on which releases are tried out rotate all day
 
 
 @dataclass(frozen=True, slots=True)

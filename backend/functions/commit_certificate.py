@@ -23,6 +23,7 @@ from .events import CommitEvent
 from .operator import decided
 from .rotation import Rotation
 from .services import Services, services
+from .takeover import take_over
 from .verdicts import Certificate
 
 FUNCTION = "commit_certificate"
@@ -37,7 +38,10 @@ def commit(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
     """Check the proof, write it down, answer; raises RejectionError, ConflictError and botocore's errors."""
     event = CommitEvent.model_validate(raw)
     decide.require_client_of_thing(event.client_id, event.thing_name)
-    rotation = decide.require_rotation(services.table.current(event.thing_name), event)
+    rotation = services.table.current(event.thing_name)
+    if rotation is None or not (rotation.is_active or rotation.job_id == event.job_id):
+        rotation = _taken_over(services, event) or rotation
+    rotation = decide.require_rotation(rotation, event)
     if rotation.which(event.principal) is not Certificate.NEW:
         _note_old(services, event, rotation)
         raise RejectionError(
@@ -61,6 +65,17 @@ def _commit(services: Services, event: CommitEvent, rotation: Rotation) -> None:
     elif sent < datetime.fromisoformat(rotation.committed_at):  # a repeat has overtaken it
         known = replace(known, committed_at=sent.isoformat())
     ending.conclude(services, rotation, known, _who(event))
+
+
+def _taken_over(services: Services, event: CommitEvent) -> Rotation | None:
+    """What the backend before ours has begun under this job, if it still runs on this device."""
+
+    def document() -> object:
+        spend(services, event)
+        execution = services.registry.execution(event.thing_name, event.job_id)
+        return decide.require_rotation_job(execution, event.job_id).to_wire()
+
+    return take_over(services, event.thing_name, event.job_id, _who(event), document)
 
 
 def _note_old(services: Services, event: CommitEvent, rotation: Rotation) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ from .events import PresenceEvent, TerminalEvent, parse_terminal, problems
 from .operator import decided
 from .rotation import MAKING, Outcome, Rotation
 from .services import Services, services
+from .takeover import take_over
 from .verdicts import Certificate, Ending
 
 FUNCTION = "job_execution_terminal"
@@ -48,13 +50,16 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
 def ended(services: Services, event: TerminalEvent) -> dict[str, Any]:
     """Add the end of an execution to the rotation that it concerns."""
     rotation = services.table.current(event.thing_name)
+    who = f"{FUNCTION}: job {event.job_id} {event.ending.value}"
+    if rotation is None or not (rotation.is_active or rotation.job_id == event.job_id):
+        document = partial(services.registry.document, event.job_id)
+        rotation = take_over(services, event.thing_name, event.job_id, who, document) or rotation
     if rotation is None or not _concerns(rotation, event):
         return _without_rotation(services, event)
     if _is_of_an_earlier_attempt(services, event, rotation):
         return {"status": "nothing"}
     if not rotation.is_active:
         return _after_undoing(services, event, rotation)
-    who = f"{FUNCTION}: job {event.job_id} {event.ending.value}"
     known = rotation.ended(event.ending, event.at)
     concluded = ending.conclude(services, rotation, known, who, aside=_reason(services, event))
     status = "kept" if concluded.outcome is None else concluded.outcome.value

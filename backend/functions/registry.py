@@ -47,8 +47,19 @@ class Principal:
 class CertificateDescription:
     """What DescribeCertificate says of a certificate."""
 
+    arn: str
     pem: str
     status: str
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the public view of a thing's rotation says, whoever wrote it."""
+
+    progress: str
+    old: str
+    new: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +133,9 @@ class Registry:
     def certificate(self, certificate_id: str) -> CertificateDescription:
         """One certificate."""
         found = self._iot.describe_certificate(certificateId=certificate_id)["certificateDescription"]
-        return CertificateDescription(found["certificatePem"], found["status"])
+        return CertificateDescription(
+            found["certificateArn"], found["certificatePem"], found["status"], found["creationDate"]
+        )
 
     def status(self, certificate_id: str) -> str | None:
         """A certificate's status; None if it is gone."""
@@ -214,12 +227,36 @@ class Registry:
             payload=json.dumps({"state": {"reported": view}}).encode(),
         )
 
+    def view(self, thing_name: str) -> View | None:
+        """The public view; None if there is none, or it is none of a rotation."""
+        try:
+            answer = self._data.get_thing_shadow(thingName=thing_name, shadowName=self._names.shadow)
+        except ClientError as error:
+            if error_code(error) == _GONE:
+                return None
+            raise
+        document = _json(answer["payload"].read())
+        state = document.get("state") if isinstance(document, dict) else None
+        reported = state.get("reported") if isinstance(state, dict) else None
+        found = [(reported or {}).get(name) for name in ("progress", "oldCertificateId", "newCertificateId")]
+        texts = [value for value in found if isinstance(value, str)]
+        return View(*texts) if len(texts) == len(found) else None
+
+    def document(self, job_id: str) -> Any:
+        """A job's document as parsed JSON; None if it is none, or the job is gone."""
+        try:
+            return _json(self._iot.get_job_document(jobId=job_id).get("document", ""))
+        except ClientError as error:
+            if error_code(error) == _GONE:
+                return None
+            raise
+
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish to a device at QoS 0: it must not be spooled, the device asks again."""
         self._data.publish(topic=topic, qos=0, payload=payload)
 
 
-def _json(text: str) -> Any:
+def _json(text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

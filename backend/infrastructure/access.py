@@ -35,11 +35,14 @@ class Access:
 
     def commit(self) -> list[iam.PolicyStatement]:
         """Of the function that takes the proof, and settles what was left unresolved."""
-        return [*self._answers("commit"), *self._principals(), *self._lost(), *self._removal()]
+        answers = self._answers("commit")
+        return [*answers, *self._executions(), *self._principals(), *self._before(), *self._lost(), *self._removal()]
 
     def terminal(self) -> list[iam.PolicyStatement]:
         """Of the function that removes the certificate that is not needed."""
-        return [*self._executions(), *self._views(), *self._lost(), *self._removal()]
+        document = self._grants.on("iot:job/*", "iot:GetJobDocument")
+        found = [*self._executions(), *self._views(), *self._principals(), *self._before(), document]
+        return [*found, *self._lost(), *self._removal()]
 
     def sweep(self) -> list[iam.PolicyStatement]:
         """Of the function that brings to its end what no event has."""
@@ -59,6 +62,10 @@ class Access:
 
     def _views(self) -> list[iam.PolicyStatement]:
         return [self._grants.on(f"iot:thing/*/{self._settings.names.shadow}", "iot:UpdateThingShadow")]
+
+    def _before(self) -> list[iam.PolicyStatement]:
+        """Where the stock backend, in whose place this one may be deployed, keeps how a rotation stands."""
+        return [self._grants.on(f"iot:thing/*/{self._settings.names.shadow}", "iot:GetThingShadow")]
 
     def _principals(self) -> list[iam.PolicyStatement]:
         return [self._grants.on(THINGS, "iot:ListThingPrincipalsV2")]

@@ -7,6 +7,7 @@ in the template allowing it is noted.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -200,7 +201,13 @@ class FakeAws:
 
     def iot_describe_certificate(self, request):
         found = self._certificate(request["certificateId"])
-        return {"certificateDescription": {"certificatePem": found.pem, "status": found.status}}
+        description = {
+            "certificateArn": f"{PREFIX}:cert/{request['certificateId']}",
+            "certificatePem": found.pem,
+            "status": found.status,
+            "creationDate": found.created,
+        }
+        return {"certificateDescription": description}
 
     def iot_list_certificates(self, request):
         assert request["ascendingOrder"] is False
@@ -268,6 +275,12 @@ class FakeAws:
             raise client_error("ResourceNotFoundException", "DescribeJobExecution", 404)
         return {"execution": {"status": self.executions[key]["status"], "lastUpdatedAt": self.now}}
 
+    def iot_get_job_document(self, request):
+        found = [e for (_, job), e in self.executions.items() if job == request["jobId"]]
+        if not found:
+            raise client_error("ResourceNotFoundException", "GetJobDocument", 404)
+        return {"document": found[0]["jobDocument"]}
+
     # the others
 
     def iot_jobs_data_describe_job_execution(self, request):
@@ -283,6 +296,12 @@ class FakeAws:
         assert request["qos"] == 0
         self.published.append((request["topic"], json.loads(request["payload"])))
         return {}
+
+    def iot_data_get_thing_shadow(self, request):
+        if request["thingName"] not in self.shadows:
+            raise client_error("ResourceNotFoundException", "GetThingShadow", 404)
+        state = {"state": {"reported": self.shadows[request["thingName"]]}}
+        return {"payload": io.BytesIO(json.dumps(state).encode())}
 
     def iot_data_update_thing_shadow(self, request):
         assert request["shadowName"] == "AWSLabsCertificateRotator"

@@ -419,7 +419,7 @@ def test_every_kind_of_resource_that_an_action_requires_is_granted(roles, name):
 
 PLACES = {
     "iot:ListThingPrincipalsV2": {
-        "CreateCertificate", "CommitCertificate", *GITHUB, *WIDER,
+        "CreateCertificate", "CommitCertificate", "JobExecutionTerminal", *GITHUB, *WIDER,
     },
     "iot:ListPrincipalThingsV2": {*FUNCTIONS, RECONCILE, READ, *WIDER},
 }  # fmt: skip
