@@ -242,8 +242,8 @@ KEPT = {name + suffix for name in IN_PLACE for suffix in ("", ".old", ".new")}
 
 
 def files_of(nucleus):
-    """The names of the files in the nucleus' root folder."""
-    return {path.name for path in nucleus.root.iterdir() if path.is_file()}
+    """The names of the files in the nucleus' root folder, but for its own memory."""
+    return {path.name for path in nucleus.root.iterdir() if path.is_file() and path != nucleus.config.path}
 
 
 def cut_ipc(nucleus):

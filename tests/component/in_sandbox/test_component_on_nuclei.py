@@ -10,11 +10,10 @@ from datetime import timedelta
 
 import pytest
 from component_site import THING, openssl_says_they_match, wait_for, wait_for_log
-from test_component_losses import STEPS
+from test_component_losses import LITE, STEPS
 
 from sandbox.edge import NO_INDEX, Fault, Profile, State
 
-LITE = [Profile.LITE_2_6, Profile.LITE_MAIN]
 QUICK = {"resendIntervalSeconds": 1}
 IDLE = "job -: ASKING → IDLE"
 
