@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -335,3 +336,37 @@ def test_a_pkcs11_uri_names_its_object():
     for wrong in ("pkcs11:type=private", "file:///x"):
         with pytest.raises(TokenError, match="expected pkcs11:object=LABEL"):
             label_of(wrong)
+
+
+class Stream:
+    """As much of a stream as subscribing takes."""
+
+    on_close = None
+
+
+def test_a_deployment_waits_for_a_component_that_starts_slowly_and_asks_it(tmp_path):
+    async def scene() -> list[bool]:
+        server = IpcServer(tmp_path / "s", Configurations({"component": {}}), None, Profile.CLASSIC)
+        seen = []
+        for _ in range(2):  # started for the first time, and again
+            server.admit("component")
+            waiting = asyncio.ensure_future(server.wait_for_validator("component", 0.0))
+            await asyncio.sleep(0.05)  # its start takes longer than any grace
+            seen.append(waiting.done())
+            stream = Stream()
+            await server._counted("x", server._validate)("component", {}, stream)
+            await waiting
+            stream.on_close()
+        return seen
+
+    assert asyncio.run(scene()) == [False, False]
+
+
+def test_a_component_that_has_spoken_and_does_not_validate_holds_no_deployment_up(tmp_path):
+    async def scene() -> None:
+        server = IpcServer(tmp_path / "s", Configurations({"component": {}}), None, Profile.CLASSIC)
+        server.admit("component")
+        await server._counted("x", server._get_configuration)("component", {}, Stream())
+        await server.wait_for_validator("component", 0.0)
+
+    asyncio.run(scene())

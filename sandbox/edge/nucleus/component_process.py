@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import os
 import pwd
 import signal
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -85,7 +83,6 @@ class ComponentProcess:
         self.state = State.NEW
         self.starts = 0
         self.installs = 0
-        self.started_at = -math.inf  # by time.monotonic()
 
     @property
     def pid(self) -> int | None:
@@ -165,7 +162,6 @@ class ComponentProcess:
                 self._enter(State.BROKEN)
                 return
             self.starts += 1
-            self.started_at = time.monotonic()
             self._enter(State.RUNNING)
             code = await self._carry_out("run", launch.run, launch)
             if code == 0:

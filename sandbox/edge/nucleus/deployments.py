@@ -15,7 +15,7 @@ from .ipc_server import IpcServer
 from .recipe import Recipe, merge, reset
 
 VALIDATION_TIMEOUT_SECONDS = 20.0  # the nucleus' own default
-START_GRACE_SECONDS = 3.0  # a component that has just been started may not validate yet
+GRACE_SECONDS = 3.0  # from a component's first word on, in which it may say that it validates
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,15 @@ class DeploymentRunner:
     def __init__(self, config: EffectiveConfig, recipe: Recipe, ipc: IpcServer) -> None:
         self._config, self._recipe, self._ipc = config, recipe, ipc
 
-    async def run(self, deployment: Deployment, seconds_since_start: float) -> DeploymentOutcome:
-        """Propose, then store or forget. ``seconds_since_start`` is how long the component has been running."""
+    async def run(self, deployment: Deployment, *, is_up: bool) -> DeploymentOutcome:
+        """Propose, then store or forget. ``is_up``: the component runs, and may validate."""
         name = self._recipe.name
         before = self._config.configuration(name) or {}
         start = reset(before, list(deployment.reset), self._recipe.default_configuration)
         proposed: dict[str, Any] = merge(start, deployment.merge)
         if proposed != before:
-            await self._ipc.wait_for_validator(name, START_GRACE_SECONDS - seconds_since_start)
+            if is_up:
+                await self._ipc.wait_for_validator(name, GRACE_SECONDS)
             verdict = await self._ipc.propose(name, deployment.deployment_id, proposed, deployment.validation_timeout)
             if not verdict.accepted:
                 reason = f"{name} rejected the configuration: {verdict.message}"

@@ -13,6 +13,7 @@ import binascii
 import contextlib
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,6 +59,9 @@ class Verdict:
     message: str
 
 
+PATIENCE_SECONDS = 120.0  # for a component that is up and has not said a word yet
+
+
 class IpcServer:
     """Listens for components; lives on the nucleus' loop."""
 
@@ -80,7 +84,9 @@ class IpcServer:
         self._connections: set[IpcConnection] = set()
         self._server: asyncio.Server | None = None
         self._validators: dict[str, Stream] = {}
-        self._validates = asyncio.Event()  # somebody has begun to
+        self._have_validated: set[str] = set()
+        self._spoke_at: dict[str, float] = {}  # since its last start, by time.monotonic()
+        self._news = asyncio.Event()  # a component has spoken for the first time, or validates
         self._watchers: dict[str, list[Stream]] = {}
         self._reports: dict[str, asyncio.Future[Verdict]] = {}
         self._handlers: dict[str, Handler] = {
@@ -120,19 +126,30 @@ class IpcServer:
 
     def admit(self, component: str) -> str:
         """A fresh token (``SVCUID``) with which the component may connect."""
+        self._spoke_at.pop(component, None)
         token = secrets.token_hex(16)
         self._tokens[token] = component
         return token
 
-    async def wait_for_validator(self, component: str, limit: float) -> None:
-        """Give a component that is about to start ``limit`` seconds to say that it validates configurations."""
+    async def wait_for_validator(self, component: str, grace: float) -> None:
+        """Let a component that was just started say that it validates configurations, however slowly it starts.
+
+        One that did before is waited for; another one ``grace`` seconds from its first word on.
+        """
         if "SubscribeToValidateConfigurationUpdates" not in self._handlers:
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit):
-                while component not in self._validators:
-                    self._validates.clear()
-                    await self._validates.wait()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while component not in self._validators and (left := self._grace_left(component, grace)) > 0:
+                    self._news.clear()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._news.wait(), left)
+
+    def _grace_left(self, component: str, grace: float) -> float:
+        spoke_at = self._spoke_at.get(component)
+        if spoke_at is None or component in self._have_validated:
+            return PATIENCE_SECONDS
+        return spoke_at + grace - time.monotonic()
 
     async def propose(
         self, component: str, deployment_id: str, configuration: Mapping[str, Any], limit: float
@@ -176,6 +193,9 @@ class IpcServer:
     def _counted(self, operation: str, handler: Handler) -> Handler:
         async def handle(component: str, request: Mapping[str, Any], stream: Stream) -> Mapping[str, Any]:
             self.asked[operation] += 1
+            if component not in self._spoke_at:
+                self._spoke_at[component] = time.monotonic()
+                self._news.set()
             return await handler(component, request, stream)
 
         return handle
@@ -261,7 +281,8 @@ class IpcServer:
 
     async def _validate(self, component: str, _: Mapping[str, Any], stream: Stream) -> Mapping[str, Any]:
         self._validators[component] = stream
-        self._validates.set()
+        self._have_validated.add(component)
+        self._news.set()
 
         def forget() -> None:
             if self._validators.get(component) is stream:

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -143,8 +142,8 @@ class Nucleus:
 
     def deploy(self, deployment: Deployment) -> DeploymentOutcome:
         """Change the component's configuration as a deployment does, asking the component first."""
-        age = time.monotonic() - self.component_started_at
-        return self._loop.run(self._deployments.run(deployment, age), timeout=None)
+        is_up = self.component_pid is not None
+        return self._loop.run(self._deployments.run(deployment, is_up=is_up), timeout=None)
 
     @property
     def version(self) -> str:
@@ -180,11 +179,6 @@ class Nucleus:
     def component_installs(self) -> int:
         """How often its install step ran."""
         return self._process.installs
-
-    @property
-    def component_started_at(self) -> float:
-        """When the component was started last, by ``time.monotonic()``."""
-        return self._process.started_at
 
     @property
     def connections(self) -> int:
