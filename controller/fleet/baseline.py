@@ -28,7 +28,6 @@ MAX_ATTRIBUTES = 50  # of a thing group (AWS IoT)
 _COMMIT, _COMMITTED = "commit", "committed"  # the second in seconds since 1970
 RUN = "run"  # which run wrote last: without it, two that write the same would both be the first
 _OTHERS = 3
-_NOTHING = "nothing"  # of a record that has neither: one without attributes is damaged
 _GROUPS = "groups-"  # and a number: group/size,group/size,...
 _RESUMED = "resumed-"  # and a number: policy/seconds,policy/seconds,...
 _ENTRY = re.compile(r"([a-zA-Z0-9:_-]{1,128})/([0-9]{1,10})")
@@ -99,6 +98,8 @@ def encode(record: Record) -> dict[str, str]:
 
 def decode(attributes: Mapping[str, str]) -> Record:
     """The record that the attributes hold; FleetError where someone else wrote there."""
+    if not attributes:
+        raise _damaged("it has no attributes")
     sizes = dict(_entries(attributes, _GROUPS, "GROUP/SIZE"))
     resumed = {name: _instant(number) for name, number in _entries(attributes, _RESUMED, "POLICY/SECONDS")}
     committed = attributes.get(_COMMITTED, "")
@@ -124,12 +125,16 @@ def _entries(attributes: Mapping[str, str], prefix: str, shape: str) -> Iterator
         for entry in value.split(","):
             match = _ENTRY.fullmatch(entry)
             if match is None:
-                raise FleetError(
-                    f"thing group {RECORD_GROUP} is damaged: its attribute {name} has {entry!r}, expected {shape}",
-                    f"find out who changed it, then aws iot delete-thing-group --thing-group-name {RECORD_GROUP}; the "
-                    "next apply makes it anew, but cannot tell whether the desired state has shrunk meanwhile",
-                )
+                raise _damaged(f"its attribute {name} has {entry!r}, expected {shape}")
             yield match[1], int(match[2])
+
+
+def _damaged(how: str) -> FleetError:
+    return FleetError(
+        f"thing group {RECORD_GROUP} is damaged: {how}",
+        f"find out who changed it, then aws iot delete-thing-group --thing-group-name {RECORD_GROUP}; the "
+        "next apply makes it anew, but cannot tell whether the desired state has shrunk meanwhile",
+    )
 
 
 def _instant(seconds: int) -> datetime:

@@ -125,7 +125,7 @@ def test_version_names_versions_commit_and_formats(capsys):
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert out.startswith("certfleet ")
     assert head.stdout.strip() in out
-    assert "desired state certfleet/v1, plan format 1" in out
+    assert "desired state certfleet/v1, plan format 2" in out
     assert "botocore " in out
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from controller.errors import FleetError
 from controller.fleet import RefreshOptions, refresh
-from controller.fleet.baseline import MAX_ATTRIBUTES, MAX_VALUE, RECORD_GROUP, Record, decode, encode
+from controller.fleet.baseline import MAX_ATTRIBUTES, MAX_VALUE, RECORD_GROUP, RUN, Record, decode, encode
 
 NAMES = st.from_regex(r"[a-zA-Z0-9:_-]{1,128}", fullmatch=True)
 AWS_NAME, AWS_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}"), re.compile(r"[a-zA-Z0-9_.,@/:#-]*")
@@ -52,7 +52,7 @@ RECORDS = st.builds(
 
 @given(record=RECORDS)
 def test_a_record_reads_as_it_was_written_and_fits_what_aws_takes(record):
-    attributes = encode(record)
+    attributes = {**encode(record), RUN: "a1b2c3"}
     assert decode(attributes) == record
     assert len(attributes) < MAX_ATTRIBUTES
     for name, value in attributes.items():
