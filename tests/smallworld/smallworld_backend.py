@@ -1,0 +1,199 @@
+"""The functions as a function: registry, table and what a rule hands over → what is there then, and what is sent.
+
+The handlers are the backend's own, over the account in memory of its tests. Instants are small numbers; only their
+order and whether a long pause lies between them counts, so that worlds that differ in seconds are one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import NamedTuple
+
+import smallworld_pool as pool
+from backend_aws import PREFIX, VARIABLES, Certificate, FakeAws
+from smallworld_device import THING
+
+from backend.functions import commit_certificate, create_certificate, job_execution_terminal, services, sweep
+from protocol import topics
+
+JOB = "job-1"
+DOCUMENT = {"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
+UNIT = timedelta(seconds=30)  # between two things that happen: longer than a create's lease
+LONG = 40  # units: 20 minutes, longer than what the backend waits for late evidence
+DAY = 3000  # units: 25 hours
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00")
+
+
+class Account:
+    """``certificates``: (name, status, attached); ``table``: its items as text, ``@`` in it for each of some instants.
+
+    Equal ones are one object (``account``), so that they are told apart fast.
+    """
+
+    def __init__(self, certificates, issued, table):
+        self.certificates, self.issued, self.table = certificates, issued, table
+        self.active = frozenset(name for name, status, attached in certificates if status == "ACTIVE" and attached)
+        self.names = frozenset(name for name, _, _ in certificates)
+
+
+@lru_cache(None)
+def account(certificates, issued, table):
+    """The one account of this kind."""
+    return Account(certificates, issued, table)
+
+
+class Outcome(NamedTuple):
+    """The account afterwards with the instants in its table, what was published, and whether a person was told."""
+
+    account: Account
+    times: tuple
+    published: tuple
+    told: bool
+
+
+class Event(NamedTuple):
+    """What a rule has handed over, without its instant."""
+
+    kind: str  # create, commit, ended, connected, sweep
+    principal: str | None = None  # a certificate's name
+    detail: str = ""  # a key's name, or an ending
+
+
+def first():
+    return account(((pool.FIRST, "ACTIVE", True),), (pool.FIRST,), "{}")
+
+
+def handle(before, times, event, sent, now, execution, over):
+    """Run a function; ``execution``: the status of the job's execution, None if there is none; ``over``: since when."""
+    small, large = squeeze(frozenset((*times, sent, now, over)))
+    times = tuple(small[t] for t in times)
+    outcome = _handle(before, times, event, small[sent], small[now], execution, small[over])
+    return outcome._replace(times=tuple(large[t] for t in outcome.times))
+
+
+@lru_cache(None)
+def squeeze(marks):
+    """Instants ↔ the smallest that lie as they do: one after another, with or without a long pause between."""
+    small, at, before = {}, 0, None
+    for mark in sorted(marks):
+        at += 0 if before is None else DAY if mark - before >= DAY else LONG if mark - before >= LONG else 1
+        small[mark], before = at, mark
+    return small, {value: mark for mark, value in small.items()}
+
+
+@lru_cache(None)
+def _handle(before, times, event, sent, now, execution, over):
+    aws = _Aws(before, times, now, execution, over)
+    run, payload = _invocation(event, sent)
+    with services.running(aws.services):
+        try:
+            run(payload, None)
+        except _ANY as error:
+            raise AssertionError(f"{event} on {before.table}: {type(error).__name__}: {error}") from error
+    published = tuple((topic, json.dumps(body, sort_keys=True).encode()) for topic, body in aws.published)
+    return Outcome(*aws.account(), published, bool(aws.notices))
+
+
+def forget():
+    """After a function has been changed."""
+    _handle.cache_clear()
+
+
+_ANY = Exception
+RUNS = {
+    "create": create_certificate.handler,
+    "commit": commit_certificate.handler,
+    "ended": job_execution_terminal.handler,
+    "connected": job_execution_terminal.handler,
+    "sweep": lambda _event, _context: sweep.sweep(services.services(), lambda _seconds: None),
+}
+
+
+def _at(instant):
+    return pool.BEGIN + instant * UNIT
+
+
+def _invocation(event, sent):
+    at = int(_at(sent).timestamp() * 1000)
+    principal = pool.identifier(event.principal) if event.principal else None
+    if event.kind in ("create", "commit"):
+        topic = topics.create(THING) if event.kind == "create" else topics.commit(THING)
+        payload = {"jobId": JOB, "thingName": THING, "topic": topic, "clientId": THING, "principal": principal,
+                   "receivedAt": at}  # fmt: skip
+        if event.kind == "create":
+            payload["csr"] = pool.csr(event.detail)
+    elif event.kind == "ended":
+        payload = {"eventType": "JOB_EXECUTION", "eventId": "e", "timestamp": at // 1000, "jobId": JOB,
+                   "operation": event.detail.lower(), "thingArn": f"{PREFIX}:thing/{THING}", "status": event.detail,
+                   "statusDetails": {"CertificateRotator": "x"}}  # fmt: skip
+    elif event.kind == "connected":
+        payload = {"clientId": THING, "timestamp": at, "eventType": "connected", "sessionIdentifier": "s",
+                   "principalIdentifier": principal}  # fmt: skip
+    else:
+        payload = {}
+    return RUNS[event.kind], payload
+
+
+class _Client:
+    """Calls the account without botocore's checks, which the backend's own tests make."""
+
+    def __init__(self, aws, service):
+        self._aws, self._service = aws, service.replace("-", "_")
+
+    def __getattr__(self, name):
+        method = getattr(self._aws, f"{self._service}_{name}")
+        return lambda **request: method(request)
+
+
+class _Aws(FakeAws):
+    def __init__(self, before, times, now, execution, over):
+        super().__init__()
+        self.now, self.over, self.issued = _at(now), _at(over), list(before.issued)
+        for name, status, attached in before.certificates:
+            found = Certificate(pool.certificate_pem(name), status, pool.BEGIN - timedelta(days=200))
+            found.policies = ["device"]
+            if attached:
+                found.things[THING] = "EXCLUSIVE_THING"
+            self.certificates[pool.identifier(name)] = found
+        instants = iter(times)
+        text = re.sub("@", lambda _: _at(next(instants)).isoformat(), before.table)
+        self.items = {tuple(key.split("|")): item for key, item in json.loads(text).items()}
+        if execution is not None:
+            self.executions[THING, JOB] = {"status": execution, "jobDocument": json.dumps(DOCUMENT)}
+        self.services = services.build(VARIABLES, lambda service, _url: _Client(self, service), lambda: self.now)
+
+    def iot_describe_job_execution(self, request):
+        found = super().iot_describe_job_execution(request)
+        return {"execution": {**found["execution"], "lastUpdatedAt": self.over}}
+
+    def iot_create_certificate_from_csr(self, request):
+        from cryptography import x509
+
+        key = pool.key_of_request(x509.load_pem_x509_csr(request["certificateSigningRequest"].encode()))
+        number = 1 + sum(name.startswith(f"{key}.") for name in self.issued)
+        name = f"{key}.{number}"
+        self.issued.append(name)
+        identifier = self.register(pool.certificate_pem(name))
+        pem = self.certificates[identifier].pem
+        return {"certificateArn": f"{PREFIX}:cert/{identifier}", "certificateId": identifier, "certificatePem": pem}
+
+    def account(self):
+        by_id = {pool.identifier(name): name for name in self.issued}
+        certificates = tuple(sorted((by_id[i], c.status, THING in c.things) for i, c in self.certificates.items()))
+        items = {"|".join(key): _without_history(item) for key, item in self.items.items() if key[1] == "current"}
+        text = json.dumps(items, sort_keys=True)
+        times = tuple(_instant(found) for found in _INSTANT.findall(text))
+        return account(certificates, tuple(sorted(self.issued)), _INSTANT.sub("@", text)), times
+
+
+def _without_history(item):
+    """Its lines are for people; nothing is decided from them. Nor from how often it was written."""
+    return {**item, "history": {"L": []}, "version": {"N": "1"}}
+
+
+def _instant(text):
+    """The number of an instant; those between two (a lease's end) are the earlier one's."""
+    return int((datetime.fromisoformat(text) - pool.BEGIN) / UNIT)

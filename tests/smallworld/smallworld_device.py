@@ -1,0 +1,285 @@
+"""The component as a function: what lies on the disk and in memory, and what happens → what lies there then.
+
+Rotator, table, actions, journal and store are the component's own; each step rebuilds them from the value, lets one
+thing happen, and takes the value down again. Steps are remembered: a world of a million states has a few hundred.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import smallworld_pool as pool
+from smallworld_disk import ROOT, Disk, Killed
+
+from component.certificate_rotator import keys
+from component.certificate_rotator.configuration import Configuration
+from component.certificate_rotator.journal import Journal
+from component.certificate_rotator.machine import Event
+from component.certificate_rotator.ports import MessagesError, RestartError
+from component.certificate_rotator.rotator import Rotator
+from component.certificate_rotator.store_files import FileStore
+
+THING = "gateway-7"
+CERTIFICATE, KEY, JOURNAL = "thingCert.crt", "privKey.key", "journal.json"
+PLACES = ("", ".old", ".new")
+MAX_SWAPS = 2  # more of them only double the patience
+
+
+class Device:
+    """Files by name; what the running process knows, None while there is none; what the nucleus has connected with.
+
+    Equal ones are one object (``device``), so that they are told apart fast.
+    """
+
+    def __init__(self, files, memory, loaded, keys):
+        self.files, self.memory, self.loaded, self.keys = files, memory, loaded, keys
+
+
+@lru_cache(None)
+def device(files, memory, loaded, keys):
+    """The one device of this kind; ``keys``: how many it has made so far."""
+    return Device(files, memory, loaded, keys)
+
+
+class Memory(NamedTuple):
+    """What a rotator knows that is not on the disk."""
+
+    state: object
+    record: object
+    kept: object
+    client_token: str
+    timers: frozenset
+
+
+class Step(NamedTuple):
+    """What came of it."""
+
+    device: Device
+    published: tuple = ()
+
+
+def first():
+    files = {CERTIFICATE: pool.certificate_pem(pool.FIRST).encode(), KEY: pool.key_pem("a")}
+    return device(tuple(sorted(files.items())), None, None, 0)
+
+
+@lru_cache(None)
+def in_place(before):
+    """The certificate with which the nucleus connects when it starts; None if its key is another's."""
+    return _pair(dict(before.files), "")
+
+
+@lru_cache(None)
+def held(before):
+    """Every certificate of which the device has both halves."""
+    files = dict(before.files)
+    return frozenset(name for name in (_pair(files, place) for place in PLACES) if name is not None)
+
+
+def _pair(files, place):
+    certificate, key = files.get(CERTIFICATE + place), files.get(KEY + place)
+    if not certificate or not key or not pool.is_pair(certificate, key):
+        return None
+    return pool.name_of(certificate)
+
+
+@lru_cache(None)
+def die(before):
+    return _alike(device(before.files, None, None, before.keys))
+
+
+def _alike(dead):
+    """One for all devices without power from which a start comes to the same: drafts that it clears away differ."""
+    coming = tuple(_run(_loaded(dead), online, _begin)[0] for online in (True, False))
+    return _DEAD.setdefault((in_place(dead), held(dead), coming), dead)
+
+
+_DEAD: dict = {}
+
+
+def _loaded(dead):
+    return device(dead.files, None, in_place(dead), dead.keys)
+
+
+def _begin(rotator):
+    rotator._start()
+
+
+@lru_cache(None)
+def start(before, online):
+    """The nucleus reads the credential and the component begins; online: the registry lets it in."""
+    return _steps(_loaded(before), online, _begin)
+
+
+@lru_cache(None)
+def hear(before, online, topic, payload):
+    def act(rotator):
+        for topic_filter, decoder in rotator._incoming.subscriptions():
+            wanted, found = topic_filter.split("/"), topic.split("/")
+            if len(wanted) == len(found) and all(w in ("+", f) for w, f in zip(wanted, found, strict=True)):
+                rotator._read(decoder, topic, payload)
+
+    return _steps(before, online, act)
+
+
+@lru_cache(None)
+def timer(before, online, event):
+    def act(rotator):
+        rotator._timers.pop(event)
+        rotator._dispatch(event)
+
+    return _steps(before, online, act)
+
+
+def forget():
+    """After the table has been changed."""
+    for remembered in (start, hear, timer, die):
+        remembered.cache_clear()
+    _DEAD.clear()
+
+
+def _steps(before, online, act):
+    """As it goes well, by price: with a power cut at a change of the disk; with a full disk or a restart that fails."""
+    whole, points = _run(before, online, act)
+    killed = [_run(before, online, act, kill_at=point)[0] for point in range(points)]
+    troubled = [_run(before, online, act, full=True)[0]] if points else []
+    if whole.device.memory is None:
+        troubled += [_run(before, online, act, restart=how)[0] for how in ("refused", "nothing")]
+    return {
+        "done": (whole,),
+        "deaths": tuple(dict.fromkeys(step._replace(device=_alike(step.device)) for step in killed)),
+        "troubles": tuple(step for step in dict.fromkeys(troubled) if step != whole),
+    }
+
+
+class _Ports:
+    """Everything that the rotator asks of the world."""
+
+    outlived = False
+
+    def __init__(self, online, restart):
+        self.online, self._restart = online, restart
+        self.published, self.ended, self.soon = [], False, []
+
+    def subscribe(self, _topic_filter, _handler):
+        if not self.online:
+            raise MessagesError("offline")
+
+    def publish(self, topic, payload):
+        if not self.online:
+            raise MessagesError("offline")
+        self.published.append((topic, payload))
+
+    def restart(self):
+        if self._restart == "refused":
+            raise RestartError("as the world has it")
+        self.ended = self._restart == "works"
+
+    def now(self):
+        return pool.BEGIN
+
+    def call_soon(self, action):
+        self.soon.append(action)
+
+    def call_later(self, _seconds, _action):
+        return self
+
+    def cancel(self):
+        """A timer that is not wanted any more."""
+
+
+def _run(before, online, act, *, kill_at=None, full=False, restart="works"):
+    ports, disk = _Ports(online, restart), Disk(before.files, kill_at, full=full)
+    made = [before.keys]
+    rotator = _rotator(ports, disk)
+    if before.memory is not None:
+        _remember(rotator, before.memory, ports)
+    original, request = keys.generate, keys.signing_request
+    keys.generate = lambda _key_type: _next_key(made)
+    keys.signing_request = lambda pem, _subject, _algorithm: pool.csr(_name(pem))
+    try:
+        act(rotator)
+        while ports.soon and not ports.ended:
+            ports.soon.pop(0)()
+        memory = None if ports.ended else _memory(rotator)
+    except Killed:
+        memory = None
+    finally:
+        keys.generate, keys.signing_request = original, request
+    files = {name: _plain(data) if name == JOURNAL else data for name, data in disk.files.items()}
+    loaded = before.loaded if memory is not None else None
+    after = device(tuple(sorted(files.items())), memory, loaded, made[0])
+    return Step(after, tuple(ports.published)), disk.points
+
+
+def _rotator(ports, disk):
+    configuration = Configuration()
+    return Rotator(
+        thing_name=THING,
+        configuration=lambda: configuration,
+        store=FileStore(ROOT / CERTIFICATE, ROOT / KEY, disk),
+        journal=Journal(ROOT / JOURNAL, disk),
+        messages=ports,
+        restarter=ports,
+        loop=ports,
+        clock=ports,
+    )
+
+
+def _remember(rotator, memory, ports):
+    actions = rotator._actions
+    rotator._state, rotator._timers = memory.state, dict.fromkeys(memory.timers, ports)
+    actions.record, actions.kept, actions.client_token = memory.record, memory.kept, memory.client_token
+    actions._journal.record = actions._journal.load()
+    record = memory.record or memory.kept
+    if record is not None:
+        actions._store.resume(record.notes)
+
+
+def _memory(rotator):
+    actions = rotator._actions
+    return Memory(
+        rotator._state,
+        _capped(actions.record),
+        _capped(getattr(actions, "kept", None)),
+        actions.client_token,
+        frozenset(rotator._timers) & {Event.RESEND, Event.TIME_LIMIT},
+    )
+
+
+def _capped(record):
+    if record is None:
+        return None
+    return _hashable(replace(record, swaps=min(record.swaps, MAX_SWAPS), reason=record.reason and "a reason"))
+
+
+def _hashable(record):
+    return replace(record, notes=_Notes(record.notes))
+
+
+class _Notes(dict):
+    def __hash__(self):
+        return hash(frozenset(self.items()))
+
+
+def _plain(journal):
+    """The journal without what makes no difference to how a device acts: sentences, and many swaps."""
+    try:
+        content = json.loads(journal)
+    except ValueError:
+        return journal
+    content["reason"] = content["reason"] and "a reason"
+    content["swaps"] = min(content["swaps"], MAX_SWAPS)
+    return json.dumps(content, sort_keys=True).encode()
+
+
+def _next_key(made):
+    made[0] += 1
+    return pool.key_pem(f"d{made[0]}")
+
+
+def _name(pem):
+    return pool._keys_by_spki[pool.spki(pool.private_key(pem).public_key())]

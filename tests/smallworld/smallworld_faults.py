@@ -1,0 +1,106 @@
+"""Faults that the two halves once had, or that a careless change would bring: each put back for the time of a test."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import smallworld_backend as backend
+import smallworld_device as component
+
+from backend.functions import commit_certificate, create_certificate, ending, verdicts
+from backend.functions.verdicts import Certificate, Commit, End, Use
+from component.certificate_rotator import actions, machine, rotator
+
+
+@contextmanager
+def replaced(*changes):
+    """Attributes of modules and classes, replaced for a time: (owner, name, value)."""
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+    try:
+        for owner, name, value in changes:
+            setattr(owner, name, value)
+        _forget()
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
+        _forget()
+
+
+def _forget():
+    component.forget()
+    backend.forget()
+
+
+def verdict(commit, end, use, goes):
+    """The backend's table with another verdict in the row that begins so."""
+    rows = tuple(row._replace(goes=goes) if row[:3] == (commit, end, use) else row for row in verdicts.ROWS)
+    assert rows != verdicts.ROWS
+    return replaced((verdicts, "ROWS", rows))
+
+
+def table(state, event, action=None, following=None):
+    """The component's table with another row; without an action and a state, without the row."""
+    rows = dict(machine.TABLE)
+    row = rows.pop((state, event))
+    if action or following:
+        rows[state, event] = row._replace(action=action or row.action, next=following or row.next)
+    return replaced((rotator, "TABLE", rows))
+
+
+def backup_goes_with_the_answer():
+    """The device lets go of its old credential when the commit is answered."""
+    committed = actions.Actions._committed
+
+    def without_backup(self):
+        committed(self)
+        self.record = self.record.with_(kept=None)
+
+    return replaced((actions.Actions, "_committed", without_backup))
+
+
+def late_commits_are_dropped():
+    """What comes after the end of its job is heard, though it was sent before."""
+    commit = commit_certificate._commit
+
+    def drop(services, event, rotation):
+        if not rotation.has_ended_after(event.sent(services.clock())):
+            commit(services, event, rotation)
+
+    return replaced((commit_certificate, "_commit", drop))
+
+
+def no_sweep():
+    """What no event tells, nobody asks for."""
+    return replaced((backend, "RUNS", {**backend.RUNS, "sweep": lambda _event, _context: None}))
+
+
+def a_second_key_clears_the_first_away():
+    """A create under the same job over another key takes the certificate away that was issued before."""
+
+    def clear(services, asked, rotation):
+        return ending.remove_new(services, rotation, asked.who)
+
+    return replaced((create_certificate, "_weigh", clear))
+
+
+def verdict_row(commit, end, use, goes):
+    """The same, for later."""
+    return lambda: verdict(commit, end, use, goes)
+
+
+NONE, PROVEN, OLD, NEW = Commit.NONE, Commit.PROVEN, Certificate.OLD, Certificate.NEW
+
+FAULTS = {
+    "what the cloud ends loses its new certificate": verdict_row(NONE, End.STOPPED, None, NEW),
+    "SUCCEEDED without a commit is believed": verdict_row(NONE, End.SUCCEEDED, None, OLD),
+    "FAILED takes a new one that is in use": verdict_row(NONE, End.FAILED, None, NEW),
+    "FAILED after the commit takes the new one": verdict_row(PROVEN, End.FAILED, None, NEW),
+    "FAILED after the commit takes the old one": verdict_row(PROVEN, End.FAILED, None, OLD),
+    "a sighting settles for the old one": verdict_row(PROVEN, None, Use.CONTESTED, NEW),
+    "a sighting is passed over": verdict_row(PROVEN, None, Use.CONTESTED, OLD),
+    "the backup goes with the answer": backup_goes_with_the_answer,
+    "a commit that the end overtakes is dropped": late_commits_are_dropped,
+    "nobody sweeps": no_sweep,
+    "a second key clears the first away": a_second_key_clears_the_first_away,
+}

@@ -1,0 +1,106 @@
+"""Every world within bounds: the component's own machine and the backend's own functions, trouble, and a thief.
+
+What is bounded is how much goes wrong, and how much at all. The thief holds a copy of the key that the device has
+when the world begins; each of his moves is a message of any kind on any topic of the thing, a connection, an update of
+the execution or a request, at any point. Whatever happens the device holds a credential that works, no old certificate
+goes without a commit over the new one's connection, and when all is over the device is connected, and either one
+certificate is left or a person was told. The one world that cannot be told from a rotation of the device's own is that
+in which the thief has made it, from the request to the commit, alone: these are counted.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+
+import pytest
+import smallworld_search as search
+from smallworld_faults import FAULTS
+from smallworld_model import Budget
+
+ANYTHING = {"losses": 2, "copies": 1, "delays": 1, "deaths": 2, "troubles": 1, "cloud": 1, "pauses": 1, "moves": 3}
+HONEST = {
+    "lost and doubled, disk, restart, cloud": {"losses": 2, "copies": 1, "cloud": 1, "troubles": 1, "pauses": 1},
+    "lost, doubled and late": {"losses": 2, "copies": 1, "delays": 1},
+    "without power": {"losses": 1, "copies": 1, "deaths": 2},
+}
+LONG = {
+    "a thief, and one thing that goes wrong": {"losses": 1, "copies": 1, "deaths": 1, "moves": 3, "at_all": 4},
+    "three of whatever can, without what is late": {**ANYTHING, "losses": 1, "delays": 0, "at_all": 3},
+}
+BACKUP, SIGHTING = "the backup goes with the answer", "a sighting settles for the old one"
+FAILED, OVERTAKEN = "FAILED after the commit takes the new one", "a commit that the end overtakes is dropped"
+PUT_BACK = {
+    "the cloud's end removes the new one": (["what the cloud ends loses its new certificate"], {"cloud": 1}),
+    "SUCCEEDED is believed": (["SUCCEEDED without a commit is believed"], {"moves": 1}),
+    "FAILED after the commit removes the old one": (
+        ["FAILED after the commit takes the old one"],
+        {**ANYTHING, "at_all": 2},
+    ),
+    "a sighting is passed over": (["a sighting is passed over"], {"moves": 1}),
+    "nobody sweeps": (["nobody sweeps"], {"losses": 1}),
+    "a second key clears away": (["a second key clears the first away"], {"copies": 1}),
+    "the backup goes at the answer": ([BACKUP], {"moves": 3}),
+    "forged answer, overtaken commit, sighting": ([BACKUP, OVERTAKEN, SIGHTING], {"moves": 2, "delays": 1}),
+    "the backup goes, and a sighting settles": ([BACKUP, SIGHTING], {"moves": 1, "losses": 1}),
+    "the backup goes, and FAILED takes the new one": ([BACKUP, FAILED], {"moves": 2}),
+}
+WHOLLY = "the thief has acted wholly as the device"
+
+
+@pytest.fixture(autouse=True)
+def _silent():
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def explore(capsys, **bounds):
+    report = search.search(Budget(**bounds))
+    with capsys.disabled():
+        print(f"\n{report.worlds} worlds, {report.steps} steps: {dict(report.ends)}", end=" ")  # noqa: T201
+    return report
+
+
+def assert_holds(report):
+    assert report.found is None, str(report.found)
+
+
+def test_whatever_a_thief_does_in_three_moves_the_device_keeps_a_credential_that_works(capsys):
+    report = explore(capsys, moves=3)
+    assert_holds(report)
+    assert report.worlds > 10_000
+    assert any(end.startswith(WHOLLY) for end in report.ends)
+
+
+def test_so_it_does_whatever_two_things_go_wrong_of_all_that_can(capsys):
+    assert_holds(explore(capsys, **ANYTHING, at_all=2))
+
+
+@pytest.mark.parametrize("bounds", HONEST.values(), ids=HONEST)
+def test_without_a_thief_one_certificate_is_left_or_a_person_is_told(capsys, bounds):
+    assert_holds(explore(capsys, **bounds))
+
+
+def test_what_is_only_late_or_doubled_needs_no_person(capsys):
+    report = explore(capsys, copies=1, delays=1)
+    assert_holds(report)
+    assert set(report.ends) == {"settled on the new one", "settled on the old one"}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("bounds", LONG.values(), ids=LONG)
+def test_so_it_does_within_wider_bounds(capsys, bounds):
+    assert_holds(explore(capsys, **bounds))
+
+
+# Faults put back -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("faults", "bounds"), PUT_BACK.values(), ids=PUT_BACK)
+def test_a_fault_is_found(faults, bounds):
+    with ExitStack() as stack:
+        for fault in faults:
+            stack.enter_context(FAULTS[fault]())
+        assert search.search(Budget(**bounds)).found is not None
