@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 from component_site import (
     IN_PLACE,
     KEPT,
@@ -21,11 +22,15 @@ from component_site import (
 )
 
 from protocol.algorithms import KeyType, matching_csr_algorithms
-from sandbox.edge import Deployment
+from sandbox.edge import Deployment, Profile
 
 
-def test_each_key_type_and_every_csr_algorithm_rotates_through_ipc_and_tls(start, site):
-    nucleus = start()
+@pytest.mark.parametrize(
+    "profile",
+    [Profile.CLASSIC, *(pytest.param(p, marks=pytest.mark.soak) for p in (Profile.LITE_2_6, Profile.LITE_MAIN))],
+)
+def test_each_key_type_and_every_csr_algorithm_rotates_through_ipc_and_tls(start, site, profile):
+    nucleus = start(profile=profile)
     assert nucleus.wait_connected()
     restarts = 0
     for key_type in KeyType:
@@ -48,7 +53,7 @@ def test_each_key_type_and_every_csr_algorithm_rotates_through_ipc_and_tls(start
             assert signed_with(algorithm) <= openssl_says_of(site.record["csr"], site.folder)
             assert files_of(nucleus) == KEPT
             assert (nucleus.root / "privKey.key").stat().st_mode & 0o777 == 0o600
-    assert nucleus.component_starts == restarts + 1
+    assert nucleus.component_starts == (restarts + 1 if profile is Profile.CLASSIC else 1)
     assert len(site.active) == 1
     start_later(nucleus)
     assert files_of(nucleus) == IN_PLACE
