@@ -280,8 +280,8 @@ CREDENTIAL_PATHS = _both(
     "Where a fleet-provisioned device's credential paths stand",
     Paths.TLOG,
     Paths.SERVICE,
-    f"{_CLASSIC_READ}; seen there: effectiveConfig.yaml is written at the launch and falls behind. {_LITE_READ}; the "
-    "handler checks no caller.",
+    f"{_CLASSIC_SEEN} effectiveConfig.yaml is written at a launch, blank at the first one, and falls behind; here it "
+    f"stays blank. {_LITE_SEEN} The handler checks no caller, read.",
 )
 READS_CREDENTIAL = _both(
     "When it reads the credential",
