@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is not None:
         return _guarded(given)
     make_readable()
-    if not {"sandbox", "demo"} & set(given[:1]):  # they have something to take down, and do so
+    if _chosen(given) not in {"sandbox", "demo"}:  # they have something to take down, and do so
         Interrupts().listen()
     try:
         code = _guarded(given)
@@ -206,6 +206,11 @@ def _guarded(given: list[str]) -> int:
         return _fail(error, given)
 
 
+def _chosen(given: list[str]) -> str:
+    """The command's name; empty where there is none."""
+    return next((word for word in given if word in COMMANDS), "")
+
+
 def _fail(raised: Exception, given: list[str]) -> int:
     error = as_error(raised)
     with suppress(OSError):  # there may be nobody to tell
@@ -216,8 +221,7 @@ def _fail(raised: Exception, given: list[str]) -> int:
 
 
 def _run(given: list[str]) -> ExitCode:
-    chosen = next((word for word in given if word in COMMANDS), "")
-    parser = build_parser(chosen or "none")
+    parser = build_parser(_chosen(given) or "none")
     arguments, unknown = parser.parse_known_args(given)
     if unknown:
         where = f"certfleet {arguments.command}" if arguments.command else "certfleet"
