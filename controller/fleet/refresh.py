@@ -1,8 +1,9 @@
 """A refresh: the inventory brought up to date with the registry by listing, not by asking for each device.
 
 Calls: ⌈things/250⌉ for each governed group, ⌈certificates/250⌉, two for each new certificate (one
-where only its status changed), one for each private CA, a few for jobs, and a bounded slice of things that is read again on
-every run, least recently read first, so that silent re-attachments come to light too.
+where only its status changed), one for each private CA, a few for jobs, and a bounded slice of things
+that is read again on every run, least recently read first, so that silent re-attachments come to
+light too.
 An interrupted refresh goes on where it stopped.
 """
 
