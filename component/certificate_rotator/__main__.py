@@ -14,7 +14,7 @@ from typing import Callable, List, Optional
 from protocol.algorithms import KeyType
 
 from . import nucleus
-from .errors import ConfigurationError, RotationError
+from .errors import ConfigurationError, DeviceError, RotationError
 from .journal import Journal
 from .loop import ThreadLoop
 from .nucleus import Credential, FileCredential
@@ -103,9 +103,14 @@ def _store(credential: Credential, system: System) -> CredentialStore:
     log.info("credential: %s", credential)
     if isinstance(credential, FileCredential):
         return FileStore(credential.certificate, credential.private_key, system)
-    from .pkcs11_token import Token  # noqa: PLC0415
-    from .store_pkcs11 import Pkcs11Store  # noqa: PLC0415  # loads the token's library
-
+    try:
+        from .pkcs11_token import Token  # noqa: PLC0415
+        from .store_pkcs11 import Pkcs11Store  # noqa: PLC0415  # loads the token's library
+    except ImportError as error:
+        raise DeviceError(
+            f"the credential is in a token, and {error.name} could not be installed here; see the install step's log, "
+            "or build the component with --wheelhouse"
+        ) from error
     return Pkcs11Store(Token(credential.library, credential.slot, credential.user_pin), credential.label)
 
 

@@ -61,7 +61,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         sys.stderr.write(f"certificate rotator: {error}\n")
         return 1
     if options.step == "install":
-        tidy(options.home.resolve(), {artifact, python.parent.parent})
+        tidy(options.home.resolve(), {artifact, python.parent.parent}, Path.cwd() / "venv")
         return 0
     command = [str(python), "-I", "-B", "-u", "-c", _RUN, str(artifact), *rest]
     sys.stdout.flush()
@@ -125,8 +125,13 @@ def without(name: str, requirements: str) -> str:
     return "\n".join(block for block in blocks if not block.startswith(f"{name}==")) + "\n"
 
 
-def tidy(home: Path, in_use: Set[Path]) -> None:
-    """Remove what earlier versions left, but what is in use and what a rollback would need."""
+def tidy(home: Path, in_use: Set[Path], before: Path) -> None:
+    """Remove what earlier versions left, but what is in use and what a rollback would need.
+
+    ``before`` is where the first versions had their environment; they make it anew whenever they are installed.
+    """
+    if not set(_running([before])):
+        shutil.rmtree(str(before), ignore_errors=True)
     for kind in ("env", "code"):
         found = sorted(home.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
         running = set(_running(found))

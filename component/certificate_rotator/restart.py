@@ -97,5 +97,5 @@ class CommandRestarter:
         if process.returncode < 0:  # by a signal: the restart that it asked for stops everything here, and it first
             log.info("%s was ended by signal %d: the restart is on its way", command[0], -process.returncode)
         elif process.returncode > 0:
-            text = complaint.decode(errors="replace").strip()[-200:]
-            raise RestartError(f"{command[0]} ended with {process.returncode}: {text or 'no message'}")
+            first, *_ = complaint.decode(errors="replace").strip().splitlines() or ["no message"]
+            raise RestartError(f"{command[0]} ended with {process.returncode}: {first[:200]}")

@@ -17,6 +17,7 @@ from component.certificate_rotator.errors import ConfigurationError, DeviceError
 from component.certificate_rotator.nucleus import FileCredential, TokenCredential
 from component.certificate_rotator.ports import MessagesError, RestartError
 from component.certificate_rotator.restart import CommandRestarter, Runtime, default_command
+from component.certificate_rotator.system import System
 from protocol.algorithms import CsrSigningAlgorithm, KeyType
 
 
@@ -287,8 +288,10 @@ def test_each_platform_restarts_its_service_and_never_the_machine():
 def test_a_restart_that_cannot_be_asked_for_says_why():
     with pytest.raises(RestartError, match="cannot be run"):
         CommandRestarter(Runtime.CLASSIC, lambda: ["/no/such/command"]).restart()
-    with pytest.raises(RestartError, match="ended with 3: unit not found"):
-        CommandRestarter(Runtime.CLASSIC, lambda: ["sh", "-c", "echo unit not found >&2; exit 3"]).restart()
+    with pytest.raises(RestartError, match=r"ended with 3: unit not found$"):
+        CommandRestarter(
+            Runtime.CLASSIC, lambda: ["sh", "-c", "echo unit not found >&2; echo see the log >&2; exit 3"]
+        ).restart()
     CommandRestarter(Runtime.LITE, lambda: ["true"]).restart()
 
 
@@ -324,3 +327,13 @@ def test_a_device_whose_secrets_hang_on_its_rsa_key_is_not_moved_to_another_fami
         nucleus.refuse_loss_of_secrets(root, wanted, rsa)
     nucleus.refuse_loss_of_secrets(root, KeyType.RSA_3072, rsa)
     nucleus.refuse_loss_of_secrets(root, wanted, "ECDSA-P384")
+
+
+def test_a_device_with_its_credential_in_a_token_and_without_the_package_for_it_says_so(monkeypatch):
+    from component.certificate_rotator import __main__ as program
+
+    monkeypatch.setitem(sys.modules, "pkcs11", None)
+    for name in ("pkcs11_token", "store_pkcs11"):
+        monkeypatch.delitem(sys.modules, f"component.certificate_rotator.{name}", raising=False)
+    with pytest.raises(DeviceError, match=r"pkcs11 could not be installed here; .*--wheelhouse"):
+        program._store(TokenCredential("k", "/l.so", 1, "0042"), System())

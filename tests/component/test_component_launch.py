@@ -203,7 +203,8 @@ def test_what_is_in_use_and_what_a_rollback_needs_is_kept(home):
     with subprocess.Popen([str(script)], stdin=subprocess.PIPE) as process:
         while str(script) not in Path(f"/proc/{process.pid}/cmdline").read_text():
             pass  # until it is the script
-        launch.tidy(home, {home / "env-d", home / "code-c"})
+        (home / "venv" / "bin").mkdir(parents=True)
+        launch.tidy(home, {home / "env-d", home / "code-c"}, home / "venv")
         process.stdin.close()
     assert {path.name for path in home.iterdir()} == {"env-a", "env-c", "env-d", "code-b", "code-c"}
 
