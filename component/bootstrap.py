@@ -52,7 +52,7 @@ def begin(home: str, code: str, given: Dict[str, Any]) -> None:
     if not os.path.isdir(code):
         unpack(given["data"], code)
     sys.path.insert(0, code)
-    sys.argv[:3] = ["certificate_rotator", home]
+    sys.argv[:3] = ["certificate_rotator", "--lock", str(given["lock"].fileno()), home]
     runpy.run_module("certificate_rotator.launch", run_name="__main__", alter_sys=True)
 
 

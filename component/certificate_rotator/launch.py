@@ -19,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional, Set
@@ -44,21 +45,32 @@ _RUN = (
 )
 
 
+PAUSES = (15.0, 300.0)  # seconds between tries, at first and at most, while an index cannot be reached
+INSTALL_SECONDS = 600.0  # that the install step tries, of the 900 that it has
+
+
 class LaunchError(Exception):
     """The requirements cannot be installed; the text says what to do."""
+
+    may_pass = False
+
+
+class UnreachableError(LaunchError):
+    """Pip could not get them; that may pass."""
+
+    may_pass = True
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
     """Install, or run; 1 with a line on standard error where that cannot be done."""
     parser = argparse.ArgumentParser(prog="certificate_rotator.launch", description="Install or run the component.")
+    parser.add_argument("--lock", type=int, help="descriptor of the lock that is held")
     parser.add_argument("home", type=Path, help="folder that only the component's user can change")
     parser.add_argument("step", choices=["install", "run"])
     options, rest = parser.parse_known_args(arguments)
     artifact = Path(__file__).resolve().parent.parent
-    try:
-        python = environment(options.home.resolve(), artifact)
-    except LaunchError as error:
-        sys.stderr.write(f"certificate rotator: {error}\n")
+    python = _patiently(options, artifact)
+    if python is None:
         return 1
     if options.step == "install":
         tidy(options.home.resolve(), {artifact, python.parent.parent}, Path.cwd() / "venv")
@@ -68,6 +80,33 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if os.name == "posix":
         os.execv(command[0], command)  # noqa: S606  # in the same process
     return subprocess.call(command)  # noqa: S603  # on Windows exec is a new process that nobody waits for
+
+
+def _patiently(options: argparse.Namespace, artifact: Path) -> Optional[Path]:
+    """The Python to use; an end of the run step is one of three, so that waits for as long as it takes."""
+    began, (pause, longest) = time.monotonic(), PAUSES
+    while True:
+        try:
+            return environment(options.home.resolve(), artifact)
+        except LaunchError as error:
+            sys.stderr.write(f"certificate rotator: {error}\n")
+            late = time.monotonic() + pause - began > INSTALL_SECONDS
+            if options.step == "install" and (late or not error.may_pass):
+                return None
+        _sleep(pause, options.lock)
+        pause = min(2 * pause, longest)
+
+
+def _sleep(seconds: float, lock: Optional[int]) -> None:
+    """Wait, and let the other step try meanwhile."""
+    if lock is None:
+        time.sleep(seconds)
+        return
+    import fcntl  # noqa: PLC0415  # there is none on Windows, and no lock
+
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    time.sleep(seconds)
+    fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def environment(home: Path, artifact: Path) -> Path:
@@ -165,7 +204,7 @@ def _build(place: Path, requirements: str, wheelhouse: Path) -> None:
     if problem and not _pip(draft, without(FOR_TOKENS, requirements), source):
         sys.stderr.write(f"credentials in tokens cannot be rotated, because {FOR_TOKENS} cannot be installed here\n")
     elif problem:
-        raise LaunchError(
+        raise UnreachableError(
             f"pip cannot install the requirements ({problem}); give the device an index, or build the component with "
             f"--wheelhouse for Python 3.{sys.version_info.minor} on {platform.machine()}"
         )

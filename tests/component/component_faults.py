@@ -101,7 +101,7 @@ def _counted(name):
     return method
 
 
-for _name in ("read", "exists", "sync", "replace", "remove", "sync_folder", "attributes",
+for _name in ("read", "exists", "sync", "replace", "remove", "sync_folder", "attributes", "obstacle",
               "set_attributes"):  # fmt: skip
     setattr(CountingSystem, _name, _counted(_name))
 

@@ -120,6 +120,41 @@ def test_an_upgrade_without_an_index_fails_with_what_to_do_and_leaves_the_old_en
     assert before <= set(contents(home))
 
 
+@pytest.fixture
+def step(home, artifact, monkeypatch):
+    """Carry out a step; returns its code, and how often it had to wait."""
+
+    def step(name, *, wait):
+        waits = []
+        monkeypatch.setattr(launch, "__file__", str(artifact / "certificate_rotator" / "launch.py"))
+        monkeypatch.setattr(launch.time, "sleep", lambda seconds: (waits.append(seconds), wait(len(waits))))
+        monkeypatch.setattr(launch.time, "monotonic", lambda: sum(waits))
+        monkeypatch.setattr(launch.os, "execv", lambda *_: sys.exit("runs"))
+        return launch.main([str(home), name]), len(waits)
+
+    return step
+
+
+def test_a_run_step_that_cannot_have_its_environment_waits_for_it_and_does_not_end(step, index):
+    """Three ends within an hour are all that a nucleus forgives."""
+    index.unlink()
+    with pytest.raises(SystemExit, match="runs"):
+        step("run", wait=lambda number: index.touch() if number == 50 else None)
+
+
+def test_an_install_step_tries_for_some_minutes_and_then_says_what_to_do(step, index, capsys):
+    index.unlink()
+    code, waits = step("install", wait=lambda _number: None)
+    assert (code, waits) == (1, 5)
+    assert "give the device an index" in capsys.readouterr().err
+
+
+def test_an_install_step_that_will_never_succeed_says_so_at_once(step, monkeypatch, capsys):
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda _name: None)
+    assert step("install", wait=lambda _number: None) == (1, 0)
+    assert "-venv" in capsys.readouterr().err
+
+
 class Interruptions:
     """Ends the step before or after one of the calls that change the disk."""
 
