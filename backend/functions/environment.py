@@ -1,6 +1,6 @@
 """The functions' environment: one validated model, checked before the first event.
 
-All three functions are given the same variables by the stack. The three ``PCA_…`` variables are
+All functions are given the same variables by the stack. The three ``PCA_…`` variables are
 those of the stock solution, so that the tools that switch its authority work here too; they state
 the authority for jobs that name none. ``AUTHORITIES`` holds the named ones; only a deployment (or
 who may update the function's configuration) changes either.

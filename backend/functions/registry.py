@@ -1,7 +1,7 @@
 """Everything that the functions ask of AWS IoT: registry, jobs data plane, shadow and publishing.
 
 The scarce calls (10/s per account, see docs/backend.md) are counted out: a rotation that goes well
-makes at most two of each, over all three functions.
+makes at most two of each, over all functions.
 """
 
 from __future__ import annotations
