@@ -129,6 +129,8 @@ class Judge:
                     self.forgive(override.removeprefix("resume="))
 
     def _ended(self, run: Run, outcome: Outcome) -> None:
+        if not self.world.running:
+            self._each_is_asked_once()
         if outcome.crash:
             self.tell("no command ends with a traceback", outcome.crash)
         if run.command == "apply" and outcome.code in (0, 2):
@@ -138,6 +140,14 @@ class Judge:
                 spec = run.commit.documents.policies[wave["policy"]]
                 if wave["status"] == "halted":
                     self._memory[wave["policy"], _rule_text(run.commit.documents, spec)].is_halted = True
+
+    def _each_is_asked_once(self) -> None:
+        """Asked once no run is under way: of two that made jobs in one moment, one takes its own back."""
+        for device in self.world.plant.holds:
+            pending = self.world.cloud.jobs._engine.pending_of(device)
+            ours = [execution.job_id for execution in pending if parse_job_id(execution.job_id) is not None]
+            if len(ours) > 1:
+                self.tell("nobody is in two open executions", f"{device} in {' and '.join(ours)}")
 
     def _before(self, call: Call) -> None:
         run = self.world.current_run()
@@ -221,9 +231,6 @@ class Judge:
             self.tell("only what a policy governs rotates", f"{device} in {job_id}")
             return
         [(policy, spec)] = governing
-        for execution in self.world.cloud.jobs._engine.pending_of(device):
-            if execution.job_id != job_id and parse_job_id(execution.job_id) is not None:
-                self.tell("nobody is in two open executions", f"{device} in {execution.job_id} and {job_id}")
         why = self._why_forbidden(run, spec, device)
         if why:
             self.tell(why, f"{device} starts in {job_id}")

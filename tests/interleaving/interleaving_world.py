@@ -150,6 +150,7 @@ class World:
         self.aws.parameter = self._parameter
         self.history: list[Commit] = []
         self.runs = 0
+        self.running = 0  # of them, those that have not ended
         self.by_hand = 0
         self.on_run: list[Callable[[Run], None]] = []
         self.after_run: list[Callable[[Run, Outcome], None]] = []
@@ -221,9 +222,11 @@ class World:
         for listener in self.on_run:
             listener(run)
         _RUNNING.run = run
+        self.running += 1
         try:
             outcome = self._run(run)
         finally:
+            self.running -= 1
             _RUNNING.run = None
         for listener in self.after_run:
             listener(run, outcome)

@@ -74,6 +74,10 @@ def resumed_for_one_run(self, policy):
 
 
 IN_VAIN = [(controller.reconcile.rotated, "in_vain"), (controller.reconcile.waves, "_holds_other")]
+ASKED_TWICE = [
+    (controller.reconcile.admission, "why_left_out", not_asked_who_rotates),
+    (sys.modules["controller.jobs.apply"], "_unless_asked_twice", lambda made, *_: made),
+]
 ANY_PLAN_FILE = [(controller.commands.plan, "plan_observed", as_the_file_says)]
 
 
@@ -102,7 +106,7 @@ FAULTS = [
         "a plan file is carried out as it stands: two of them",
         "two_plan_files_one_after_the_other",
         "nobody is in two open executions",
-        [*ANY_PLAN_FILE, (controller.reconcile.admission, "why_left_out", not_asked_who_rotates)],
+        [*ANY_PLAN_FILE, *ASKED_TWICE],
     ),
     PutBack(
         "a plan file is carried out as it stands: after its window",
@@ -186,7 +190,7 @@ FAULTS = [
         "two runs look and make their jobs as if alone",
         "two_runs_and_a_job_by_hand",
         "nobody is in two open executions",
-        [(Ledger, "claim"), (controller.reconcile.admission, "why_left_out", not_asked_who_rotates)],
+        [(Ledger, "claim"), *ASKED_TWICE],
     ),
     PutBack(
         "who is at work is taken out of the standing job",
