@@ -321,3 +321,18 @@ def everything_fails_and_goes_on():
         world.answer()
         world.pass_time(hours=3)
     return world
+
+
+@case
+def silent_device_is_waived_before_it_waits_in_the_standing_job():
+    world = made(3, rollout={"waves": ["100%"]})
+    world.plant.offline = {"line-a-1", "line-a-2"}
+    world.apply()
+    world.answer()
+    world.pass_time(days=3)
+    documents = world.documents
+    expires = (world.now() + 300 * DAY).isoformat()
+    documents.waivers["w"] = {"devices": ["line-a-1"], "owner": "o", "reason": "r", "expires": expires}
+    world.commit(documents)
+    world.apply()
+    return world
