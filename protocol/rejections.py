@@ -35,6 +35,7 @@ class RejectionCode(str, Enum):
     NOT_EXCLUSIVE = "NotExclusive"
     CERTIFICATE_NOT_ATTACHED = "CertificateNotAttached"
     CERTIFICATE_INACTIVE = "CertificateInactive"
+    ALREADY_ROTATED = "AlreadyRotated"
     CSR_WRONG_SUBJECT = "CsrWrongSubject"
     CSR_REUSED_KEY = "CsrReusedKey"
 

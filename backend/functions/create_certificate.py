@@ -46,6 +46,7 @@ class Asked:
     authority_name: str
     authority: PrivateAuthority | None  # None for AWS IoT's own CA
     budget: Budget
+    queued: datetime | None  # when the job asked for the rotation
 
     @property
     def who(self) -> str:
@@ -118,7 +119,8 @@ def _check(services: Services, event: CreateEvent) -> Asked:
     decide.require_certificate_in_place(event)
     budget = spend(services, event)
     request = csr.parse(event.csr)
-    document = decide.require_rotation_job(services.registry.execution(event.thing_name, event.job_id), event.job_id)
+    execution = services.registry.execution(event.thing_name, event.job_id)
+    document = decide.require_rotation_job(execution, event.job_id)
     csr.require_demanded(request, document)
     try:
         name, authority = services.environment.authority(document.certificate_authority)
@@ -129,7 +131,7 @@ def _check(services: Services, event: CreateEvent) -> Asked:
             f"The job names authority '{document.certificate_authority}'; this deployment has: {allowed}.",
         ) from None
     decide.require_authority(document, name, authority)
-    return Asked(event, request, document, name, authority, budget)
+    return Asked(event, request, document, name, authority, budget, execution.queued if execution else None)
 
 
 def _require_successor(services: Services, asked: Asked) -> tuple[Principal, list[str]]:
@@ -138,6 +140,7 @@ def _require_successor(services: Services, asked: Asked) -> tuple[Principal, lis
     principal = decide.require_only_certificate(services.registry.principals(event.thing_name), event.principal)
     certificate = services.registry.certificate(event.principal)
     decide.require_active(certificate)
+    decide.require_older(certificate, asked.document, asked.queued)
     csr.require_successor(asked.request, certificate.pem)
     return principal, services.registry.policies(principal.arn)
 

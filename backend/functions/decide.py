@@ -7,7 +7,7 @@ of certificates is not decided here: see ``verdicts``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 
 from protocol.errors import ProtocolError
@@ -28,6 +28,9 @@ def is_client_of_thing(client_id: str, thing_name: str) -> bool:
     No thing name holds a ``#``, so that ``gw-10`` never passes for ``gw-1``.
     """
     return client_id.split("#", 1)[0] == thing_name
+
+
+_ROUNDED = timedelta(seconds=1)  # AWS IoT Jobs gives whole seconds
 
 
 def require_client_of_thing(client_id: str, thing_name: str) -> None:
@@ -112,6 +115,20 @@ def require_active(certificate: CertificateDescription) -> None:
     if certificate.status != "ACTIVE":
         raise RejectionError(
             RejectionCode.CERTIFICATE_INACTIVE, f"The current certificate is {certificate.status}, expected ACTIVE."
+        )
+
+
+def require_older(certificate: CertificateDescription, document: JobDocument, queued: datetime | None) -> None:
+    """The current certificate was there before a controller's job asked for its rotation.
+
+    Two controllers that looked at the same moment, or a job by hand that was faster, would otherwise rotate a device
+    twice for one reason. A job that a person starts from the template names no policy: it may ask again at any time.
+    """
+    if document.policy is not None and queued is not None and certificate.created > queued + _ROUNDED:
+        raise RejectionError(
+            RejectionCode.ALREADY_ROTATED,
+            f"The current certificate was made at {certificate.created.isoformat()}, after this job asked for its "
+            f"rotation at {queued.isoformat()}.",
         )
 
 

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -66,11 +66,13 @@ class View:
 class ExecutionState:
     """One thing's execution of a job; ``document`` is the job document as parsed JSON, None if it is none.
 
-    ``status`` is None for an execution that has ended: the data plane tells no more of those.
+    ``status`` is None for an execution that has ended: the data plane tells no more of those. ``queued`` is when the
+    device was first asked.
     """
 
     status: ExecutionStatus | None
     document: Any = field(default=None)
+    queued: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ class Registry:
                 return ExecutionState(None)
             raise
         execution = found["execution"]
-        return ExecutionState(ExecutionStatus(execution["status"]), _json(execution.get("jobDocument", "")))
+        queued = datetime.fromtimestamp(execution["queuedAt"], UTC) if "queuedAt" in execution else None
+        return ExecutionState(ExecutionStatus(execution["status"]), _json(execution.get("jobDocument", "")), queued)
 
     def end_of(self, thing_name: str, job_id: str) -> End | None:
         """How the thing's latest execution of the job has ended; None while it has not."""

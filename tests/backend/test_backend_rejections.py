@@ -64,6 +64,26 @@ def no_execution(device):
     device.aws.executions.clear()
 
 
+def asked(seconds_before_the_certificate, **members):
+    def arrange(device):
+        job(**members)(device)
+        made = device.aws.certificates[device.old].created
+        asked_at = made.timestamp() - seconds_before_the_certificate
+        device.aws.executions["gw-1", "certfleet-line-a-1"]["queuedAt"] = int(asked_at)
+
+    return arrange
+
+
+@pytest.mark.parametrize(
+    ("seconds", "members"),
+    [(60, {}), (0, {"policy": "line-a"}), (-60, {"policy": "line-a"})],
+    ids=["a job by hand may ask again", "made in the same second", "a controller's job asks for an older certificate"],
+)
+def test_create_is_accepted_if(device, seconds, members):
+    asked(seconds, **members)(device)
+    assert device.create()["status"] == "accepted"
+
+
 def nothing(_device):
     pass
 
@@ -94,6 +114,7 @@ CREATE_CASES = {
     "a certificate attached non-exclusively": (shared, {}, "NotExclusive"),
     "a connection with a certificate that is not attached": (nothing, {"principal": OTHER}, "CertificateNotAttached"),
     "an inactive certificate": (inactive, {}, "CertificateInactive"),
+    "a certificate made after a controller's job": (asked(60, policy="line-a"), {}, "AlreadyRotated"),
 }
 
 
