@@ -173,6 +173,7 @@ class Site:
                 continue
             body = json.loads(message.payload)
             answer = self._create(body, message) if message.topic.endswith("create") else self._commit(message)
+            answer = {**answer, "jobId": body["jobId"]}  # as our backend does, and the stock one does not
             outcome = "rejected" if "errorMsg" in answer else "accepted"
             self.bus.publish(Message(f"{message.topic}/{outcome}", json.dumps(answer).encode(), qos=1))
 

@@ -98,7 +98,8 @@ class IotCoreRestarts:
 
 
 @pytest.mark.parametrize("profile", LITE)
-@pytest.mark.parametrize("passes", [True, pytest.param(False, marks=pytest.mark.soak)], ids=["passes", "lost"])
+@pytest.mark.parametrize("passes", [True, False], ids=["passes", "lost"])
+@pytest.mark.soak
 def test_iotcored_restarted_at_any_message_costs_seconds_not_the_rotation(start, site, profile, passes):
     nucleus = start(profile=profile, configuration=QUICK)
     wait_for_log(nucleus, IDLE)
