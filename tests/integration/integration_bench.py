@@ -131,7 +131,7 @@ class Bench:
             [new] = self.certificates(thing).items()
             assert new[0] != old[0]
             assert new[1] == old[1]
-            assert not self.exists(old[0])
+            self.until(lambda old=old: not self.exists(old[0]), f"{old[0]} is removed")
 
     def assert_unchanged(self, before):
         """The registry shows every device as before; what was issued in between is gone."""

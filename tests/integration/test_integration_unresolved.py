@@ -99,7 +99,7 @@ def assert_both_stay(bench, world, operator, before, job):
 def assert_settled(bench, world, operator, kept, gone, kind):
     [thing] = bench.things
     bench.until(lambda: list(bench.certificates(thing)) == [kept], f"only {kept} is left")
-    assert not bench.exists(gone)
+    bench.until(lambda: not bench.exists(gone), f"{gone} is removed")
     assert bench.certificates(thing)[kept].status == "ACTIVE"
     bench.until(
         lambda: any(f"certificate {gone} is removed" in text for text in operator.read()),
