@@ -190,10 +190,16 @@ class Actions:
         self._save_if_possible(record.with_(awake=record.awake + seconds))
 
     def commit(self, cause: Cause) -> None:
-        """Tell the backend, over the new connection."""
+        """Tell the backend, over the new connection.
+
+        Whatever is answered, or nothing, this commit may count: the old certificate may go at any later time. So from
+        now on going back to the old credential keeps the new one too.
+        """
         record = self._known()
         if record.job_id is None:
             raise RotationError("the journal does not say which job to commit")
+        if record.kept is None:
+            self._save(record.with_(kept=Generation.NEW))
         self._publish(topics.commit(self._thing_name), CommitRequest(record.job_id).encode())
 
     def conclude(self, cause: Cause) -> None:
@@ -251,7 +257,7 @@ class Actions:
     def swap(self, cause: Cause) -> Event:
         """Give the other credential a try, and more time than this one had."""
         record, self.kept = self.kept or self._known(), None
-        if record.kept is not None:
+        if record.kept is not None and record.step not in (Step.RECONNECTING, Step.RETRYING):
             record = record.without_rotation()
         old_in_place = record.kept is Generation.OLD if record.kept else record.step is Step.RECONNECTING
         other = Generation.NEW if old_in_place else Generation.OLD
@@ -312,12 +318,11 @@ class Actions:
 
     def _placed(self, generation: Generation) -> Event:
         record = self._known()
-        if record.kept is not None:
-            following = Step.RECONNECTING if generation is Generation.OLD else Step.REPORTING
-            self._save(record.with_(step=following, awake=0.0, kept=generation))
-        else:
-            following = Step.RECONNECTING if generation is Generation.OLD else Step.RETRYING
-            self._save(record.with_(step=following, awake=0.0))
+        is_over = record.kept is not None and (record.job_id is None or record.outcome is not None)
+        back = Step.REPORTING if is_over else Step.RETRYING
+        following = Step.RECONNECTING if generation is Generation.OLD else back
+        kept = generation if record.kept is not None else None
+        self._save(record.with_(step=following, awake=0.0, kept=kept))
         return Event.DONE
 
     def _save(self, record: Record) -> None:

@@ -43,9 +43,10 @@ class Step(str, Enum):
 class Record:
     """One rotation. ``notes`` belong to the credential store, and never hold a secret.
 
-    ``kept`` is set from a commit on: two credentials are kept, and it says which of them lies in place. It stays
-    until the new one has connected at a later start, also through another rotation that begins meanwhile, until that
-    one installs. A component of before there was ``kept`` reads the rest, and settles at its next start.
+    ``kept`` is set from the first commit on, whatever is answered: two credentials are kept, and it says which of them
+    lies in place. It stays until the new one has connected at a later start, also through another rotation that begins
+    meanwhile, until that one installs. A component of before there was ``kept`` reads the rest, and settles at its
+    next start.
     """
 
     step: Step

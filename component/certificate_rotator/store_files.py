@@ -111,7 +111,8 @@ class FileStore:
             files.write(self._system, _of(self._certificate, Generation.NEW), certificate_pem.encode())
         except OSError as error:
             raise StoreError(f"cannot store the new certificate: {error}; free or repair the disk") from error
-        self.switch(Generation.NEW)
+        if self.switch(Generation.NEW) is not Generation.NEW:
+            raise StoreError(f"the new credential beside {self._key} is not whole; the old one stays in place")
 
     def switch(self, generation: Generation) -> Generation:
         """See CredentialStore."""
@@ -120,9 +121,10 @@ class FileStore:
         if generation is Generation.NEW:
             self._back_up()
         sources = {path: self._source(path, generation) for path in (self._key, self._certificate)}
-        if not self._is_pair(sources[self._certificate], sources[self._key], validate=True):
+        is_there = all(self._exists(source) for source in sources.values())
+        if not (is_there and self._is_pair(sources[self._certificate], sources[self._key], validate=True)):
             self._require_pair(self._certificate, self._key)  # half a generation left over: what is in place stays
-            return generation
+            return Generation.OLD  # the new one was whole before it was ever put in place
         wanted = {path: self._read(source) for path, source in sources.items()}
         changes = {path: data for path, data in wanted.items() if data != self._read(path)}
         try:

@@ -247,7 +247,7 @@ def machine_for(ca, first_pair, memory, outcomes):  # noqa: C901  # a class per 
             for _ in range(2):
                 self.device.switch_on()
                 self.a_day_passes()
-            assert self.device.leftovers() == []
+            assert self.device.unaccounted() == []
             assert all(job[0] not in ("QUEUED", "IN_PROGRESS") for job in self.cloud.jobs.values())
             assert self.device.certificate_in_place() in self.cloud.registry
             if len(self.cloud.aws.certificates) > 1:

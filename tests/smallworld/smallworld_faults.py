@@ -9,7 +9,7 @@ import smallworld_device as component
 
 from backend.functions import commit_certificate, create_certificate, ending, verdicts
 from backend.functions.verdicts import Certificate, Commit, End, Use
-from component.certificate_rotator import actions, machine, rotator
+from component.certificate_rotator import actions, machine, rotator, store_files
 
 
 @contextmanager
@@ -59,6 +59,23 @@ def backup_goes_with_the_answer():
     return replaced((actions.Actions, "_committed", without_backup))
 
 
+def the_way_back_keeps_nothing():
+    """A device that has sent a commit and hears of no answer, or a bad one, settles on its old credential."""
+    commit = actions.Actions.commit
+
+    def commit_without_keeping(self, cause):
+        kept = self.record.kept
+        commit(self, cause)
+        self._save(self.record.with_(kept=kept))
+
+    return replaced((actions.Actions, "commit", commit_without_keeping))
+
+
+def half_a_generation_is_exchanged_for():
+    """What is not whole is read all the same."""
+    return replaced((store_files.FileStore, "_exists", lambda _self, _path: True))
+
+
 def late_commits_are_dropped():
     """What comes after the end of its job is heard, though it was sent before."""
     commit = commit_certificate._commit
@@ -100,6 +117,8 @@ FAULTS = {
     "a sighting settles for the old one": verdict_row(PROVEN, None, Use.CONTESTED, NEW),
     "a sighting is passed over": verdict_row(PROVEN, None, Use.CONTESTED, OLD),
     "the backup goes with the answer": backup_goes_with_the_answer,
+    "the way back after a commit keeps nothing": the_way_back_keeps_nothing,
+    "half a generation is exchanged for": half_a_generation_is_exchanged_for,
     "a commit that the end overtakes is dropped": late_commits_are_dropped,
     "nobody sweeps": no_sweep,
     "a second key clears the first away": a_second_key_clears_the_first_away,

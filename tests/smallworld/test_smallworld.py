@@ -19,25 +19,32 @@ from smallworld_faults import FAULTS
 from smallworld_model import Budget
 
 ANYTHING = {"losses": 2, "copies": 1, "delays": 1, "deaths": 2, "troubles": 1, "cloud": 1, "pauses": 1, "moves": 3}
+TROUBLE = {name: number for name, number in ANYTHING.items() if name != "moves"}
 HONEST = {
     "lost and doubled, disk, restart, cloud": {"losses": 2, "copies": 1, "cloud": 1, "troubles": 1, "pauses": 1},
     "lost, doubled and late": {"losses": 2, "copies": 1, "delays": 1},
+    "an answer lost, its repeat late, and the cloud ends the job": {"losses": 1, "delays": 1, "cloud": 1},
+    "power fails in the middle of the installation, then answers are lost": {"losses": 2, "deaths": 1},
+    "any three": {**TROUBLE, "at_all": 3},
     "without power": {"losses": 1, "copies": 1, "deaths": 2},
 }
 LONG = {
     "a thief, and one thing that goes wrong": {"losses": 1, "copies": 1, "deaths": 1, "moves": 3, "at_all": 4},
     "three of whatever can, without what is late": {**ANYTHING, "losses": 1, "delays": 0, "at_all": 3},
 }
+WAY_BACK = "the way back after a commit keeps nothing"
 BACKUP, SIGHTING = "the backup goes with the answer", "a sighting settles for the old one"
 FAILED, OVERTAKEN = "FAILED after the commit takes the new one", "a commit that the end overtakes is dropped"
 PUT_BACK = {
     "the cloud's end removes the new one": (["what the cloud ends loses its new certificate"], {"cloud": 1}),
     "SUCCEEDED is believed": (["SUCCEEDED without a commit is believed"], {"moves": 1}),
-    "FAILED after the commit removes the old one": (
-        ["FAILED after the commit takes the old one"],
+    "the way back after a commit keeps nothing": ([WAY_BACK], {"losses": 1, "delays": 1, "cloud": 1}),
+    "half a generation is exchanged for": (["half a generation is exchanged for"], {"losses": 2, "deaths": 1}),
+    "the way back, and FAILED takes the old one": (
+        [WAY_BACK, "FAILED after the commit takes the old one"],
         {**ANYTHING, "at_all": 2},
     ),
-    "a sighting is passed over": (["a sighting is passed over"], {"moves": 1}),
+    "the way back, and a sighting is passed over": ([WAY_BACK, "a sighting is passed over"], {"moves": 1}),
     "nobody sweeps": (["nobody sweeps"], {"losses": 1}),
     "a second key clears away": (["a second key clears the first away"], {"copies": 1}),
     "the backup goes at the answer": ([BACKUP], {"moves": 3}),
