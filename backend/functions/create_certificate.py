@@ -201,7 +201,7 @@ def _undo(services: Services, rotation: Rotation, who: str, *, may_be_lost: bool
     try:
         current = services.table.current(rotation.thing_name)
         if current is None or not current.is_active or current.started_at != rotation.started_at:
-            ending.remove_stray(services, rotation)
+            ending.remove_stray(services, rotation, current, may_be_lost=may_be_lost)
         else:
             known = rotation.new_certificate_id or current.new_certificate_id
             current = replace(current, new_certificate_id=known)

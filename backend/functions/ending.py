@@ -8,13 +8,14 @@ deletion, so that whoever comes next carries on instead of deciding anew.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from . import notices
 from .errors import ContradictionError
 from .operator import decided
-from .rotation import LEASE, Outcome, Phase, Rotation
+from .rotation import LEASE, MAKING, Outcome, Phase, Rotation
 from .services import Services
 from .verdicts import Certificate, Told, Verdict, weigh
 
@@ -94,21 +95,26 @@ def resume(services: Services, rotation: Rotation, who: str) -> Rotation:
     return _remove(services, rotation, rotation.removing, rotation.outcome, who)
 
 
-def remove_stray(services: Services, rotation: Rotation) -> None:
-    """Remove what was issued for a rotation that was given up meanwhile; its record is no longer ours."""
-    new = rotation.new_certificate_id or _lost_certificate(services, rotation)
-    if new is None:
-        return
-    things = services.registry.things_of(rotation.arn(new))
-    if things is not None and things in ([], [rotation.thing_name]):
+def remove_stray(services: Services, rotation: Rotation, current: Rotation | None, *, may_be_lost: bool) -> None:
+    """Remove what was issued for a rotation that was given up meanwhile; its record is no longer ours.
+
+    What the record in force is about stays: it may be over the same key, and the device may use it.
+    """
+    theirs = () if current is None else (current.old_certificate_id, current.new_certificate_id)
+    is_hidden = current is not None and current.phase in MAKING  # what it has issued may not be on record yet
+    new = rotation.new_certificate_id
+    if new is None and may_be_lost and not is_hidden:
+        new = _lost_certificate(services, rotation, theirs)
+    alone = ([], [rotation.thing_name])
+    if new is not None and new not in theirs and services.registry.things_of(rotation.arn(new)) in alone:
         services.registry.remove(rotation.thing_name, new, rotation.arn(new))
         decided("stray removed", thing=rotation.thing_name, job=rotation.job_id, certificate=new)
 
 
-def _lost_certificate(services: Services, rotation: Rotation) -> str | None:
+def _lost_certificate(services: Services, rotation: Rotation, besides: Collection[str | None] = ()) -> str | None:
     started = datetime.fromisoformat(rotation.started_at)
     since, until = started - _CLOCK_TOLERANCE, started + LEASE + _CLOCK_TOLERANCE
-    return services.registry.issued_over(rotation.public_key_digest, since, until)
+    return services.registry.issued_over(rotation.public_key_digest, since, until, besides)
 
 
 def _remove(services: Services, rotation: Rotation, certificate_id: str, outcome: Outcome, who: str) -> Rotation:

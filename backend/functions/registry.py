@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -27,6 +27,8 @@ DETACHING = (0.0, 1.0, 2.0, 4.0)
 """Seconds between tries to delete: a detachment may take several to propagate, says DetachThingPrincipal."""
 _GONE = "ResourceNotFoundException"
 _PAGE = 250
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +110,10 @@ class Registry:
 
     def end_of(self, thing_name: str, job_id: str) -> End | None:
         """How the thing's latest execution of the job has ended; None while it has not."""
-        try:
-            found = self._iot.describe_job_execution(jobId=job_id, thingName=thing_name)["execution"]
-        except ClientError as error:
-            if error_code(error) == _GONE:
-                return End(Ending.DELETED, None)
-            raise
+        answer = _unless_gone(self._iot.describe_job_execution, jobId=job_id, thingName=thing_name)
+        if answer is None:
+            return End(Ending.DELETED, None)
+        found = answer["execution"]
         if found["status"] not in Ending.__members__:
             return None
         return End(Ending(found["status"]), found["lastUpdatedAt"])
@@ -125,13 +125,8 @@ class Registry:
 
     def things_of(self, certificate_arn: str) -> list[str] | None:
         """The things that a certificate is attached to; None where the certificate is gone."""
-        try:
-            answer = self._iot.list_principal_things_v2(principal=certificate_arn)
-        except ClientError as error:
-            if error_code(error) == _GONE:
-                return None
-            raise
-        return [thing["thingName"] for thing in answer["principalThingObjects"]]
+        answer = _unless_gone(self._iot.list_principal_things_v2, principal=certificate_arn)
+        return None if answer is None else [thing["thingName"] for thing in answer["principalThingObjects"]]
 
     def certificate(self, certificate_id: str) -> CertificateDescription:
         """One certificate."""
@@ -142,12 +137,8 @@ class Registry:
 
     def status(self, certificate_id: str) -> str | None:
         """A certificate's status; None if it is gone."""
-        try:
-            return self.certificate(certificate_id).status
-        except ClientError as error:
-            if error_code(error) == _GONE:
-                return None
-            raise
+        found = _unless_gone(self.certificate, certificate_id=certificate_id)
+        return None if found is None else found.status
 
     def policies(self, certificate_arn: str) -> list[str]:
         """Names of the policies attached to a certificate."""
@@ -198,7 +189,9 @@ class Registry:
             time.sleep(pause)
         self._iot.delete_certificate(certificateId=certificate_id, forceDelete=True)
 
-    def issued_over(self, digest: str, since: datetime, until: datetime) -> str | None:
+    def issued_over(
+        self, digest: str, since: datetime, until: datetime, besides: Collection[str | None] = ()
+    ) -> str | None:
         """Id of a certificate over this public key that was registered between two instants; None if there is none.
 
         Needed only if an answer of AWS IoT was lost: the certificate exists, but nobody knows its id.
@@ -206,10 +199,10 @@ class Registry:
         for candidate in self._newest_certificates():
             if candidate["creationDate"] < since:
                 return None
-            if candidate["creationDate"] <= until and certifies(
-                self.certificate(candidate["certificateId"]).pem, digest
-            ):
-                return str(candidate["certificateId"])
+            found = str(candidate["certificateId"])
+            is_possible = found not in besides and candidate["creationDate"] <= until
+            if is_possible and certifies(self.certificate(found).pem, digest):
+                return found
         return None
 
     def _newest_certificates(self) -> Iterator[dict[str, Any]]:
@@ -232,12 +225,9 @@ class Registry:
 
     def view(self, thing_name: str) -> View | None:
         """The public view; None if there is none, or it is none of a rotation."""
-        try:
-            answer = self._data.get_thing_shadow(thingName=thing_name, shadowName=self._names.shadow)
-        except ClientError as error:
-            if error_code(error) == _GONE:
-                return None
-            raise
+        answer = _unless_gone(self._data.get_thing_shadow, thingName=thing_name, shadowName=self._names.shadow)
+        if answer is None:
+            return None
         document = _json(answer["payload"].read())
         state = document.get("state") if isinstance(document, dict) else None
         reported = state.get("reported") if isinstance(state, dict) else None
@@ -247,16 +237,22 @@ class Registry:
 
     def document(self, job_id: str) -> Any:
         """A job's document as parsed JSON; None if it is none, or the job is gone."""
-        try:
-            return _json(self._iot.get_job_document(jobId=job_id).get("document", ""))
-        except ClientError as error:
-            if error_code(error) == _GONE:
-                return None
-            raise
+        answer = _unless_gone(self._iot.get_job_document, jobId=job_id)
+        return None if answer is None else _json(answer.get("document", ""))
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish to a device at QoS 0: it must not be spooled, the device asks again."""
         self._data.publish(topic=topic, qos=0, payload=payload)
+
+
+def _unless_gone(call: Callable[..., T], **arguments: Any) -> T | None:
+    """What a call answers; None if AWS knows nothing by that name."""
+    try:
+        return call(**arguments)
+    except ClientError as error:
+        if error_code(error) == _GONE:
+            return None
+        raise
 
 
 def _json(text: str | bytes) -> Any:

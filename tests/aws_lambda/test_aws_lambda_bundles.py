@@ -53,11 +53,10 @@ def test_no_bundle_at_all_is_an_error_that_says_how_to_publish_one(site, invoke)
 
 
 def test_an_older_commit_is_refused_after_a_newer_one_was_applied_and_the_good_one_is_taken_again(site, invoke):
+    documents = (site.repository / "desired_state" / "factory.yaml").read_text()
+    site.commit("# draft\n" + documents, date=datetime.now(UTC) - timedelta(minutes=2))
     replayed = site.bundle()
-    site.commit(
-        "# reviewed\n" + (site.repository / "desired_state" / "factory.yaml").read_text(),
-        date=datetime.now(UTC) + timedelta(seconds=5),
-    )
+    site.commit("# reviewed\n" + documents, date=datetime.now(UTC) - timedelta(minutes=1))
     newest = site.publish()
     assert invoke().error is None
     site.heard()

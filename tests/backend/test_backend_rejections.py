@@ -12,7 +12,7 @@ from backend_aws import CA_KEY, PLANT_CA, Certificate, certify, client_error
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from protocol.rejections import RejectionCode
@@ -412,9 +412,14 @@ def odd(signed, tbs, key):
     """The same with its name as a PrintableString, which may hold no underscore; signed anew."""
     body = tbs.replace(b"\x0c\x04gw_1", b"\x13\x04gw_1")
     assert body != tbs
-    algorithm = bytes.fromhex("300a06082a8648ce3d040302")  # ecdsa-with-SHA256
-    signature = b"\x00" + key.sign(body, ec.ECDSA(hashes.SHA256()))
-    content = body + algorithm + bytes([0x03, len(signature)]) + signature
+    if isinstance(key, rsa.RSAPrivateKey):
+        algorithm = bytes.fromhex("300d06092a864886f70d01010b0500")  # sha256WithRSAEncryption
+        signature = b"\x00" + key.sign(body, padding.PKCS1v15(), hashes.SHA256())
+        content = body + algorithm + b"\x03\x82" + len(signature).to_bytes(2, "big") + signature
+    else:
+        algorithm = bytes.fromhex("300a06082a8648ce3d040302")  # ecdsa-with-SHA256
+        signature = b"\x00" + key.sign(body, ec.ECDSA(hashes.SHA256()))
+        content = body + algorithm + bytes([0x03, len(signature)]) + signature
     length = len(content).to_bytes(2, "big").lstrip(b"\x00")
     der = bytes([0x30, 0x80 + len(length)]) + length + content
     kind = "CERTIFICATE REQUEST" if isinstance(signed, x509.CertificateSigningRequest) else "CERTIFICATE"
@@ -438,6 +443,11 @@ class TestASubjectWithTextThatAPrintableStringMayNotHold:
         if form == "as it is":
             request = x509.load_pem_x509_csr(csr.encode())
             csr = odd(request, request.tbs_certrequest_bytes, device.new_key)
+        assert device.create(csr=csr)["status"] == "accepted"
+
+    def test_is_carried_on_over_an_rsa_key(self, device, csr_of, name_of, keys):
+        request = x509.load_pem_x509_csr(csr_of(keys["RSA-2048"], name_of("gw_1")).encode())
+        csr = odd(request, request.tbs_certrequest_bytes, keys["RSA-2048"])
         assert device.create(csr=csr)["status"] == "accepted"
 
     def test_must_be_the_same(self, device, csr_of, name_of):

@@ -6,7 +6,7 @@ import itertools
 from contextlib import suppress
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectTimeoutError
 
 from backend.functions import errors, services
 from backend.functions.rotation import LEASE
@@ -210,6 +210,26 @@ def test_a_certificate_that_comes_when_another_create_has_taken_over(device, tak
     assert device.create()["status"] == "accepted"  # tried again, and answered as the other was
     assert len(device.attached) == 2
     assert len(device.aws.certificates) == (3 if taken else 2)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ClientError({"Error": {"Code": "InternalFailureException"}}, "CreateCertificateFromCsr"),
+        ConnectTimeoutError(endpoint_url="https://iot"),
+    ],
+    ids=["refused", "without an answer"],
+)
+def test_a_create_that_fails_when_another_has_taken_over_leaves_what_that_one_made(device, failure):
+    def overtaken_and_failing():
+        device.aws.tick(seconds=30)
+        assert device.create()["status"] == "accepted"
+        raise failure
+
+    device.aws.before_call["iot:CreateCertificateFromCsr"] = overtaken_and_failing
+    with pytest.raises(type(failure)):
+        device.create()
+    assert sorted(device.attached) == sorted(device.aws.certificates) == sorted([device.old, device.new])
 
 
 def test_endless_conflicts_end_in_an_error(device):

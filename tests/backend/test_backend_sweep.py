@@ -6,6 +6,8 @@ import pytest
 from backend_aws import JOB, client_error
 
 from backend.functions import sweep
+from backend.functions.errors import ConflictError
+from backend.functions.table import RotationTable
 
 QUARTER = {"minutes": 16}
 
@@ -135,3 +137,22 @@ def test_a_sweep_reports_how_much_is_open_and_since_when(committed, caplog):
 def test_with_nothing_open_a_sweep_costs_a_few_reads(device):
     assert device.sweep() == {"status": "swept", "open": 0, "failed": 0, "oldest_seconds": 0}
     assert set(device.aws.calls) == {"dynamodb:Query"}
+
+
+def test_a_rotation_that_somebody_else_is_at_work_on_is_left_to_them(device, monkeypatch):
+    def overtaken(*_arguments):
+        raise ConflictError(device.name)
+
+    device.create()
+    device.aws.tick(**QUARTER)
+    monkeypatch.setattr(sweep, "visit", overtaken)
+    swept = device.sweep()
+    assert (swept["open"], swept["failed"]) == (1, 0)
+
+
+def test_a_rotation_that_ends_while_the_sweep_is_under_way_is_passed_over(device, monkeypatch):
+    device.create()
+    device.aws.tick(**QUARTER)
+    monkeypatch.setattr(RotationTable, "current", lambda _table, _thing_name: None)
+    assert device.sweep()["failed"] == 0
+    assert len(device.attached) == 2

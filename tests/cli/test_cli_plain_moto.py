@@ -7,11 +7,13 @@ is read, planned, applied and recorded.
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 
 import boto3
 import pytest
 import urllib3
-from moto.server import ThreadedMotoServer
 from shared_repository import Repository
 
 from controller.fleet.baseline import RECORD_GROUP
@@ -32,19 +34,26 @@ spec:
 ROTATE = {"operation": "ROTATE_CERTIFICATE"}
 
 
+@pytest.fixture(scope="module")
+def server():
+    """In a process of its own: what moto keeps is its process', and the sandboxes of other tests are in this one."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        url = f"http://127.0.0.1:{port}"
+        urllib3.request("GET", f"{url}/moto-api/", retries=urllib3.Retry(60, backoff_factor=0.1, backoff_max=2.0))
+        yield url
+        process.terminate()
+
+
 @pytest.fixture
-def moto(surroundings):
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "eu-west-1"}.items():
+def moto(surroundings, server):
+    for name, value in {"AWS_ENDPOINT_URL": server, "AWS_DEFAULT_REGION": "eu-west-1"}.items():
         surroundings.setenv(name, value)
     surroundings.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    forget = f"http://{host}:{port}/moto-api/reset"  # what it keeps is the process's
-    urllib3.request("POST", forget)
-    yield boto3.client("iot")
-    urllib3.request("POST", forget)
-    server.stop()
+    urllib3.request("POST", f"{server}/moto-api/reset")
+    return boto3.client("iot")
 
 
 @pytest.fixture

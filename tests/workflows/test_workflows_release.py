@@ -90,7 +90,7 @@ def test_a_tag_is_built_twice_published_deployed_and_tried(runner, world):
     assert f"{hashlib.sha256(archive).hexdigest()}  component/certificate-rotator.zip" in jobs["build"].summary
     with zipfile.ZipFile(runner.artifacts["release"] / "component" / "certificate-rotator.zip") as packed:
         tops = {name.partition("/")[0] for name in packed.namelist()}
-    assert tops == {"certificate_rotator", "protocol", "requirements.txt"}
+    assert tops == {"bootstrap.py", "certificate_rotator", "protocol", "requirements.txt"}
     assert runner.deployed == ["zip"], "what was built is what is deployed"
 
     stored = world.client("s3").get_object(Bucket=BUCKET, Key=f"{COMPONENT_NAME}/1.0.0/certificate-rotator.zip")
