@@ -105,7 +105,7 @@ def remove_stray(services: Services, rotation: Rotation, current: Rotation | Non
     new = rotation.new_certificate_id
     if new is None and may_be_lost and not is_hidden:
         new = _lost_certificate(services, rotation, theirs)
-    alone = ([], [rotation.thing_name])
+    alone: tuple[list[str], ...] = ([], [rotation.thing_name])
     if new is not None and new not in theirs and services.registry.things_of(rotation.arn(new)) in alone:
         services.registry.remove(rotation.thing_name, new, rotation.arn(new))
         decided("stray removed", thing=rotation.thing_name, job=rotation.job_id, certificate=new)

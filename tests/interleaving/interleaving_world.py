@@ -57,6 +57,9 @@ def policy(group: str = "line-a", certificate: dict[str, Any] | None = None, **s
     return {"thingGroup": group, "certificate": certificate or rule(), "rollout": rollout, "schedule": schedule, **spec}
 
 
+REAL_SESSION = AwsSession.__init__.__kwdefaults__["new_session"]
+
+
 @dataclass
 class Documents:
     """What a commit holds. Values are the specs, by name."""
@@ -152,6 +155,7 @@ class World:
         self.runs = 0
         self.running = 0  # of them, those that have not ended
         self.by_hand = 0
+        self._runs: list[None] = []  # under way
         self.on_run: list[Callable[[Run], None]] = []
         self.after_run: list[Callable[[Run, Outcome], None]] = []
         self.commit(documents)
@@ -279,14 +283,16 @@ class World:
 
     @contextmanager
     def as_aws(self) -> Iterator[None]:
-        """Sessions that are made meanwhile reach this world."""
+        """Sessions that are made meanwhile reach this world; the last of two runs at once puts the real one back."""
         defaults = AwsSession.__init__.__kwdefaults__
-        before = defaults["new_session"]
+        self._runs.append(None)
         defaults["new_session"] = self.aws.session
         try:
             yield
         finally:
-            defaults["new_session"] = before
+            self._runs.pop()
+            if not self._runs:
+                defaults["new_session"] = REAL_SESSION
 
     def _parameter(self, name: str) -> str | None:
         backend = self.plant.backend
