@@ -105,7 +105,10 @@ def test_restarting_through_systemctl_ends_the_component_and_connects_with_what_
     assert device.heard("ready", 2)["pid"] != first
     assert not alive(first)
     registry.wait_for("connected", "core1", certificate_id=successor.certificate_id)
-    assert device.recorder.on("echo/core1/systemctl") == []
+    # The nucleus ends the command before the component, which may hear of that in its last moment.
+    told = [json.loads(message.payload)["code"] for message in device.recorder.on("echo/core1/systemctl")]
+    assert 0 not in told
+    assert len(told) <= 1
     assert device.endpoint.connected_clients() == {"core1": successor.certificate_id}
 
 
