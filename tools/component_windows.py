@@ -138,14 +138,10 @@ def windows_path(path: Path) -> str:
     return "Z:" + str(path).replace("/", "\\")
 
 
-def pip(*arguments: Path | str) -> None:
-    """Run pip; nothing is installed that its hash does not name."""
-    checked(sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *with_hashes(arguments))
-
-
-def with_hashes(arguments: tuple[Path | str, ...]) -> tuple[Path | str, ...]:
-    """The arguments of a pip command that takes requirements by hash alone."""
-    return (arguments[0], "--no-deps", "--require-hashes", *arguments[1:])
+def pip(command: str, *arguments: Path | str) -> None:
+    """Run a command of pip that takes requirements; nothing is installed that its hash does not name."""
+    quiet = ("--disable-pip-version-check", "--quiet")
+    checked(sys.executable, "-m", "pip", *quiet, command, "--no-deps", "--require-hashes", *arguments)
 
 
 def checked(program: str, *arguments: Path | str) -> None:

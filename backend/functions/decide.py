@@ -7,7 +7,7 @@ of certificates is not decided here: see ``verdicts``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 
 from protocol.errors import ProtocolError
@@ -20,6 +20,7 @@ from .errors import RejectionError
 from .events import CommitEvent, CreateEvent
 from .registry import EXCLUSIVE, CertificateDescription, ExecutionState, Principal
 from .rotation import MAKING, Outcome, Phase, Rotation
+from .verdicts import ROUNDED
 
 
 def is_client_of_thing(client_id: str, thing_name: str) -> bool:
@@ -28,9 +29,6 @@ def is_client_of_thing(client_id: str, thing_name: str) -> bool:
     No thing name holds a ``#``, so that ``gw-10`` never passes for ``gw-1``.
     """
     return client_id.split("#", 1)[0] == thing_name
-
-
-_ROUNDED = timedelta(seconds=1)  # AWS IoT Jobs gives whole seconds
 
 
 def require_client_of_thing(client_id: str, thing_name: str) -> None:
@@ -124,7 +122,7 @@ def require_older(certificate: CertificateDescription, document: JobDocument, qu
     Two controllers that looked at the same moment, or a job by hand that was faster, would otherwise rotate a device
     twice for one reason. A job that a person starts from the template names no policy: it may ask again at any time.
     """
-    if document.policy is not None and queued is not None and certificate.created > queued + _ROUNDED:
+    if document.policy is not None and queued is not None and certificate.created > queued + ROUNDED:
         raise RejectionError(
             RejectionCode.ALREADY_ROTATED,
             f"The current certificate was made at {certificate.created.isoformat()}, after this job asked for its "

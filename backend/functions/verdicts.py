@@ -24,7 +24,7 @@ QUIET = timedelta(minutes=15)
 """How long a certificate that was in use must be out of use before it goes: late evidence has come by then."""
 LASTING = timedelta(days=1)
 """How long a rotation may stay undecided, or its job run, before a person is told."""
-_ROUNDED = timedelta(seconds=1)  # AWS IoT times the end of an execution in whole seconds
+ROUNDED = timedelta(seconds=1)  # AWS IoT times the end of an execution in whole seconds
 
 
 class Ending(StrEnum):
@@ -188,7 +188,7 @@ def _use_by_sightings(known: Evidence) -> Use:
         return Use.NEVER_NEW
     if known.ended is None:
         return Use.UNCLEAR
-    end_is_over = known.ended + _ROUNDED
+    end_is_over = known.ended + ROUNDED
     if new_seen >= end_is_over:
         return Use.NEW_SINCE_END
     is_back = new_seen < known.ended and _is_after(known.old_seen, new_seen)
