@@ -26,21 +26,20 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from multiprocessing import get_context
 
-from controller.reconcile.assess import assess_fleet
-from controller.reconcile.device import (
+from controller.reconcile.checks import assess_fleet
+from controller.reconcile.outlook import Luck, simulate
+from controller.reconcile.planning import make_plan
+from controller.reconcile.values import (
     Attachment,
     AttachmentType,
     Certificate,
-    CertificateStatus,
-    Device,
-    FleetState,
-)
-from controller.reconcile.planner import make_plan
-from controller.reconcile.policy import (
     CertificateAuthority,
     CertificateRule,
+    CertificateStatus,
     DesiredState,
+    Device,
     Fleet,
+    FleetState,
     Policy,
     Rollout,
     Schedule,
@@ -48,8 +47,6 @@ from controller.reconcile.policy import (
     WaveSize,
     Window,
 )
-from controller.reconcile.simulate import simulate
-from controller.reconcile.virtual_fleet import Luck
 from protocol.algorithms import KeyType
 
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)

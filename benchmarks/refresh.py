@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fleet"))
 from fleet_registry import ACCOUNT, EPOCH, REGION, Registry, full
 
 from controller.fleet import ActAs, AwsSession, Inventory, refresh
-from controller.reconcile.policy import CertificateAuthority, DesiredState, Fleet, Policy, Source
+from controller.reconcile.values import CertificateAuthority, DesiredState, Fleet, Policy, Source
 
 SIZES = (1_000, 10_000, 100_000)
 GROUPS = 3

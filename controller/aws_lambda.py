@@ -34,7 +34,7 @@ from controller.lambda_reconcile.notices import Notices
 from controller.lambda_reconcile.outcome import failed_values, properties, values
 from controller.lambda_reconcile.reconcile import FleetRun, Reconciler
 from controller.lambda_reconcile.settings import Settings, read_settings
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.values import DesiredState
 from controller.report.attention import Attention, attention_of, failure_attention
 
 BUNDLE = "bundle"  # stands in a fleet's place where no fleet was reached

@@ -1,6 +1,6 @@
 """Mutation testing of one module by its own tests: which small changes of its code does nobody notice.
 
-    python tools/mutate.py controller/reconcile/waves.py tests/reconcile/test_reconcile_waves.py …
+    python tools/mutate.py controller/reconcile/rollout/waves.py tests/reconcile/test_reconcile_waves.py …
 
 Operators, each applied to one place at a time, never to annotations, docstrings, or texts:
 

@@ -16,7 +16,7 @@ from .grants import Grants
 from .settings import Settings
 
 OWN = "cf-"
-"""How the names of the controller's jobs and cohort groups begin (controller/reconcile/job_ids.py)."""
+"""How the names of the controller's jobs and cohort groups begin (controller/reconcile/values/job_ids.py)."""
 
 _JOBS, _THINGS, _GROUPS = "iot:job/*", "iot:thing/*", "iot:thinggroup/*"
 

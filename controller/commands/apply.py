@@ -32,11 +32,8 @@ from controller.jobs import (
     follow,
     sweep_cohorts,
 )
-from controller.reconcile.finding import Sync
-from controller.reconcile.overrides import parse_overrides, require_known
-from controller.reconcile.plan import Plan, WaveStatus
-from controller.reconcile.plan_codec import MAX_PLAN_BYTES, plan_from_json
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.planning import MAX_PLAN_BYTES, plan_from_json
+from controller.reconcile.values import DesiredState, Plan, Sync, WaveStatus, parse_overrides, require_known
 from controller.report.model import FleetReport
 from protocol.messages import ExecutionStatus
 

@@ -16,7 +16,7 @@ from controller.desired.kms_signature import KmsKey
 from controller.errors import ExitCode
 from controller.fleet import ActAs, AwsSession
 from controller.fleet.aws_errors import explain
-from controller.reconcile.policy import Fleet
+from controller.reconcile.values import Fleet
 from controller.report import words
 
 

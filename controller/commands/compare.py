@@ -11,14 +11,10 @@ from controller.desired import GitRef
 from controller.desired.limits import DEFAULT_LIMITS
 from controller.desired.loading import load_snapshot
 from controller.errors import CertfleetError, ExitCode
-from controller.reconcile.assess import assess_fleet
-from controller.reconcile.compare import Comparison, compare
-from controller.reconcile.device import Baseline, FleetState
-from controller.reconcile.guardrails import MAX_CHANGE
-from controller.reconcile.overrides import parse_overrides
-from controller.reconcile.plan import Plan, Refusal
-from controller.reconcile.planner import make_plan
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.checks import assess_fleet
+from controller.reconcile.outlook import Comparison, compare
+from controller.reconcile.planning import MAX_CHANGE, make_plan
+from controller.reconcile.values import Baseline, DesiredState, FleetState, Plan, Refusal, parse_overrides
 from controller.report.change import Comparisons, FleetChange
 from controller.report.comparison import RENDERERS
 

@@ -14,7 +14,7 @@ from typing import TextIO, TypeVar
 
 from controller.commands.present import present
 from controller.commands.streams import write_file, write_stream
-from controller.reconcile.wording import inert
+from controller.reconcile.values import inert
 from controller.report.as_json import dump
 from controller.report.attention import Attention, attention_value
 from controller.report.console import Look

@@ -8,9 +8,9 @@ from controller.commands.context import Context
 from controller.commands.options import add_desired, add_fleet, add_output
 from controller.commands.pipeline import each_fleet, load_desired, observe
 from controller.errors import CertfleetError, ExitCode
-from controller.reconcile.explain import explain
-from controller.reconcile.planner import make_plan
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.outlook import explain
+from controller.reconcile.planning import make_plan
+from controller.reconcile.values import DesiredState
 from controller.report.explanation import RENDERERS, Explained
 from controller.report.model import Tally
 

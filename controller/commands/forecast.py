@@ -9,8 +9,8 @@ from controller.commands.context import Context
 from controller.commands.options import add_desired, add_fleet, add_output, duration
 from controller.commands.pipeline import each_fleet, gravest, load_desired, observe, tell_on_stderr
 from controller.errors import ExitCode
-from controller.reconcile.forecast import Forecast, forecast
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.outlook import Forecast, forecast
+from controller.reconcile.values import DesiredState
 from controller.report.forecast import RENDERERS, Forecasts
 from controller.report.formats import Format
 

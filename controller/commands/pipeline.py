@@ -18,13 +18,10 @@ from controller.desired import BundleSource, DesiredStateSource, GitRef, Working
 from controller.errors import CertfleetError, ExitCode, as_error
 from controller.fleet import ActAs, AwsSession, Inventory, refresh
 from controller.fleet.lock import Patience
-from controller.reconcile.assess import assess_fleet
-from controller.reconcile.device import Device, FleetState
-from controller.reconcile.finding import Assessment
-from controller.reconcile.forecast import forecast
-from controller.reconcile.overrides import NO_OVERRIDES, Overrides
-from controller.reconcile.planner import make_plan
-from controller.reconcile.policy import DesiredState, Fleet
+from controller.reconcile.checks import assess_fleet
+from controller.reconcile.outlook import forecast
+from controller.reconcile.planning import make_plan
+from controller.reconcile.values import NO_OVERRIDES, Assessment, DesiredState, Device, Fleet, FleetState, Overrides
 from controller.report.formats import Format
 from controller.report.model import FleetFailure, FleetReport, Tally
 from controller.report.trend import record_of

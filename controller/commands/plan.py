@@ -14,14 +14,8 @@ from controller.commands.options import add_attention, add_desired, add_fleet, a
 from controller.commands.pipeline import Observed, each_fleet_watched, gravest, load_desired, observe, tell_on_stderr
 from controller.commands.streams import write_file
 from controller.errors import CertfleetError, ExitCode
-from controller.reconcile.finding import Assessment
-from controller.reconcile.given import compared
-from controller.reconcile.guardrails import changed_groups
-from controller.reconcile.overrides import Overrides, parse_overrides, require_known
-from controller.reconcile.plan import Plan
-from controller.reconcile.plan_codec import plan_to_json
-from controller.reconcile.planner import make_plan
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.planning import changed_groups, compared, make_plan, plan_to_json
+from controller.reconcile.values import Assessment, DesiredState, Overrides, Plan, parse_overrides, require_known
 from controller.report import github, html, markdown, text
 from controller.report.as_json import dump
 from controller.report.attention import attention_of

@@ -11,9 +11,8 @@ from controller.commands.context import Context
 from controller.commands.options import add_desired, add_fleet, add_output, duration
 from controller.commands.pipeline import each_fleet, gravest, load_desired, observe
 from controller.errors import ExitCode
-from controller.reconcile.policy import DesiredState, Mode
-from controller.reconcile.simulate import EVERY, Simulation, simulate
-from controller.reconcile.virtual_fleet import Luck
+from controller.reconcile.outlook import EVERY, Luck, Simulation, simulate
+from controller.reconcile.values import DesiredState, Mode
 from controller.report import words
 from controller.report.as_json import FORMAT_VERSION, dump, failure_value
 from controller.report.console import Look, Page

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from git import InvalidGitRepositoryError, NoSuchPathError, Repo
 
-from controller.reconcile.plan import FORMAT_VERSION
+from controller.reconcile.values import FORMAT_VERSION
 
 DISTRIBUTION = "certfleet"
 PARTS = ("boto3", "botocore", "cryptography", "pydantic")

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from controller.errors import Problem
-from controller.reconcile.policy import WaveSize
-from controller.reconcile.wording import instant_text
+from controller.reconcile.values import WaveSize, instant_text
 from protocol.algorithms import matching_csr_algorithms
 
 from .durations import format_duration

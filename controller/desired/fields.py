@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from controller.reconcile.policy import WaveSize
+from controller.reconcile.values import WaveSize
 
 MAX_TEXT = 500  # characters of a reason or an owner
 _MAX_SHOWN = 80  # characters of a wrong value in a message

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from controller.errors import Problem
-from controller.reconcile.windows import never_met
+from controller.reconcile.schedule import never_met
 from protocol.names import AWS_IOT_AUTHORITY
 
 from .document_checks import partition_of

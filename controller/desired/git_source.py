@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from controller.errors import CertfleetError, GitError
-from controller.reconcile.wording import one_line
+from controller.reconcile.values import one_line
 
 from .limits import Limits
 from .repository_name import repository_name

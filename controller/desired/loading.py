@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from controller.errors import DesiredStateError, Problem
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.values import DesiredState
 
 from .document_checks import check_document
 from .fleet_checks import check_fleet, check_fleets

@@ -12,8 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from controller.reconcile.job_ids import MAX_POLICY_NAME
-from controller.reconcile.policy import FailureType, Mode, WaveSize, WindowKind
+from controller.reconcile.values import MAX_POLICY_NAME, FailureType, Mode, WaveSize, WindowKind
 from protocol.algorithms import CaSigningAlgorithm, CsrSigningAlgorithm, KeyType
 from protocol.names import DEFAULT_STACK_NAME
 

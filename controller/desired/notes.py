@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.errors import Problem
-from controller.reconcile.policy import DesiredState, Policy
+from controller.reconcile.values import DesiredState, Policy
 
 _DAY_OF_MONTH, _DAY_OF_WEEK = 2, 4  # of the five fields of a cron expression
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from controller.reconcile.policy import (
+from controller.reconcile.values import (
     AbortRule,
     CertificateAuthority,
     CertificateRule,

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from controller.reconcile.policy import WaveSize
+from controller.reconcile.values import WaveSize
 
 from .durations import format_duration
 from .examples import EXAMPLES

@@ -21,7 +21,7 @@ from controller.errors import FleetError
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.pem import CertificateFacts
-from controller.reconcile.policy import CertificateAuthority, DesiredState
+from controller.reconcile.values import CertificateAuthority, DesiredState
 from protocol.algorithms import CaSigningAlgorithm, Family
 from protocol.names import AWS_IOT_AUTHORITY
 

@@ -30,7 +30,7 @@ from controller.errors import FleetError
 from controller.fleet.aws_answers import MEMBERS, hold_to_shape
 from controller.fleet.aws_errors import FAILURES, AwsCallError, endless, explain
 from controller.fleet.quotas import RateLimits
-from controller.reconcile.policy import Fleet
+from controller.reconcile.values import Fleet
 
 QUOTA_FACTOR_VARIABLE = "CERTFLEET_QUOTA_FACTOR"
 """Multiplies every rate limit: for accounts whose quotas were raised, and for the sandbox."""

@@ -17,7 +17,7 @@ from typing import Any
 from controller.errors import FleetError
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
-from controller.reconcile.device import Baseline
+from controller.reconcile.values import Baseline
 
 RECORD_GROUP = "cf-governed"
 RECORD_DESCRIPTION = (

@@ -10,18 +10,18 @@ from operator import itemgetter
 from typing import Any
 
 from controller.fleet.authorities import AuthorityNames
-from controller.reconcile.device import (
+from controller.reconcile.values import (
     Attachment,
     AttachmentType,
     Certificate,
     CertificateStatus,
+    DesiredState,
     Device,
     DeviceExecution,
     FleetState,
     execution_status,
+    one_line,
 )
-from controller.reconcile.policy import DesiredState
-from controller.reconcile.wording import one_line
 
 MAX_SHARED_WITH = 10  # names; a claim certificate may hang on thousands of things
 

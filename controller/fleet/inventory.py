@@ -16,8 +16,7 @@ from controller.errors import InventoryError
 from controller.fleet.database import BUSY_SECONDS, Database, UnusableInventoryError, is_inventory
 from controller.fleet.devices import stream_devices
 from controller.fleet.lock import Patience, only_writer
-from controller.reconcile.device import Device, FleetState
-from controller.reconcile.policy import DesiredState, Fleet
+from controller.reconcile.values import DesiredState, Device, Fleet, FleetState
 
 
 class Inventory:

@@ -15,7 +15,7 @@ from typing import Any
 
 from controller.fleet.aws import AwsSession
 from controller.fleet.database import Database
-from controller.reconcile.device import execution_status
+from controller.reconcile.values import execution_status
 from protocol.messages import ExecutionStatus
 
 LOOK_BACK = timedelta(days=45)  # of ended jobs; failures older than this no longer count

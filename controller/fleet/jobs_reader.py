@@ -19,9 +19,7 @@ from controller.fleet.devices import said
 from controller.fleet.jobs_list import ENDED, JobsLister, JobSummary, mark_ended
 from controller.fleet.progress import Progress
 from controller.fleet.work import Work
-from controller.reconcile.device import DeviceExecution, RotationJob, execution_status
-from controller.reconcile.job_ids import parse_job_id
-from controller.reconcile.wording import one_line
+from controller.reconcile.values import DeviceExecution, RotationJob, execution_status, one_line, parse_job_id
 from protocol.job_document import is_rotation
 from protocol.messages import ExecutionStatus
 from protocol.names import COMPONENT_VERSION_KEY, FAILURE_REASON_KEY

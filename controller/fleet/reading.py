@@ -18,7 +18,7 @@ from controller.fleet.database import Database
 from controller.fleet.pem import CertificateFacts, read_pem, to_der
 from controller.fleet.progress import Progress
 from controller.fleet.work import Work
-from controller.reconcile.device import AttachmentType
+from controller.reconcile.values import AttachmentType
 
 CHUNK = 500  # rows taken from the inventory at a time
 

@@ -27,8 +27,7 @@ from controller.fleet.jobs_reader import JobsReader, stored_jobs
 from controller.fleet.listing import Lister
 from controller.fleet.progress import Progress, silent
 from controller.fleet.reading import Reader, prove_again, read_principals
-from controller.reconcile.device import AttachmentType, Baseline, FleetState
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.values import AttachmentType, Baseline, DesiredState, FleetState
 
 MAX_UNMANAGED = 1000  # names in a FleetState
 

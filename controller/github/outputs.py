@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from controller.errors import CertfleetError
-from controller.reconcile.plan import Plan
-from controller.reconcile.plan_codec import plan_from_json
+from controller.reconcile.planning import plan_from_json
+from controller.reconcile.values import Plan
 
 _ONE = r"--override [A-Za-z]+=[A-Za-z0-9:_,.-]+"
 _OVERRIDE = re.compile(rf"{_ONE}(?: {_ONE})*")  # nothing else: a shell splits what it is given

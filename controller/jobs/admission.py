@@ -5,16 +5,16 @@ none, or two, or that rotates in any job, must not be rotated on its account. Sm
 ListThingPrincipalsV2 per device; a wave above ``EACH_UP_TO`` is compared with one listing of all ACTIVE
 certificates instead, at ⌈certificates/250⌉ calls. That still catches every device that was rotated
 meanwhile; what it cannot see (a second certificate, a changed attachment type) the backend refuses when the
-device asks. The rule itself is ``controller.reconcile.admission``; see docs/decisions/0041-recheck-before-apply.md.
+device asks. The rule itself is ``controller.reconcile.planning.admission``; see
+docs/decisions/0041-recheck-before-apply.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controller.reconcile.admission import Present, why_left_out
-from controller.reconcile.device import AttachmentType
-from controller.reconcile.plan import PlannedDevice
+from controller.reconcile.planning import Present, why_left_out
+from controller.reconcile.values import AttachmentType, PlannedDevice
 
 from .iot_jobs import IotJobs
 

@@ -17,7 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from controller.errors import FleetError
-from controller.reconcile.plan import JobStep, Plan, PlannedJob, TargetKind
+from controller.reconcile.values import JobStep, Plan, PlannedJob, TargetKind
 
 from .admission import left_out
 from .cohorts import fill_cohort, sweep_cohorts

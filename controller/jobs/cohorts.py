@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from controller.reconcile.job_ids import parse_job_id
+from controller.reconcile.values import parse_job_id
 
 from .iot_jobs import IotJobs
 from .requests import MANAGED_BY

@@ -16,9 +16,7 @@ from typing import Any, TypeVar
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.refresh import current_certificates
-from controller.reconcile.device import AttachmentType, execution_status
-from controller.reconcile.job_ids import parse_job_id
-from controller.reconcile.wording import one_line
+from controller.reconcile.values import AttachmentType, execution_status, one_line, parse_job_id
 from protocol.job_document import is_rotation
 from protocol.messages import ExecutionStatus
 from protocol.names import FAILURE_REASON_KEY

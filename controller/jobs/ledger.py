@@ -11,8 +11,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 from controller.fleet.baseline import RECORD_DESCRIPTION, RECORD_GROUP, RUN, Record, decode, encode
-from controller.reconcile.device import Baseline
-from controller.reconcile.plan import Plan
+from controller.reconcile.values import Baseline, Plan
 
 from .iot_jobs import IotJobs
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from controller.errors import PlanError
-from controller.reconcile.given import require_own
-from controller.reconcile.plan import VALID_FOR, Plan
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.planning import require_own
+from controller.reconcile.values import VALID_FOR, DesiredState, Plan
 
 
 def check_plan(plan: Plan, desired: DesiredState, now: datetime) -> None:

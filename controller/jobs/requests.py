@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from controller.reconcile.plan import Plan, PlannedJob
-from controller.reconcile.policy import Rollout
+from controller.reconcile.values import Plan, PlannedJob, Rollout
 
 MANAGED_BY = "certfleet"
 MAX_TARGETS = 100  # ARNs of one job

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from controller.jobs import JobFate
-from controller.reconcile.finding import Outcome
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.values import DesiredState, Outcome
 
 from .reconcile import FleetRun
 

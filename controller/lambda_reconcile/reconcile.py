@@ -13,10 +13,9 @@ from pathlib import Path
 
 from controller.fleet import ActAs, AwsSession, Inventory, refresh
 from controller.jobs import ApplyResult, IotJobs, Ledger, apply
-from controller.reconcile.assess import assess_fleet
-from controller.reconcile.device import FleetState
-from controller.reconcile.planner import make_plan
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.checks import assess_fleet
+from controller.reconcile.planning import make_plan
+from controller.reconcile.values import DesiredState, FleetState
 from controller.report.model import FleetReport, Tally
 
 from .bucket import Bucket

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from controller.fleet import Inventory
-from controller.reconcile.policy import Fleet
+from controller.reconcile.values import Fleet
 
 from .bucket import Bucket, LostRaceError
 

@@ -1,5 +1,13 @@
 """The pure core: values in, values out. No I/O, no clock, no boto3, no git.
 
-``policy`` and ``device`` are what comes in (what git says, what AWS says), ``finding`` and ``plan``
-what goes out. Every instant is an aware UTC datetime; ``now`` is always a parameter.
+Six rooms, each of which knows only those below it, and opens one door (its ``__init__``):
+
+- ``outlook``   what would happen: a change of the documents, the coming months, one device explained
+- ``planning``  what will be done: who starts in which job, guardrails, incidents, the plan as a file
+- ``checks``    what is wrong with a device, and what keeps its rotation from starting
+- ``rollout``   where a policy's rollout stands: the history of its jobs, its waves, its standing jobs
+- ``schedule``  when: due dates and jitter, maintenance windows, the pause after a failure
+- ``values``    what everybody speaks of: what git and AWS say, findings, plans; words for them
+
+Every instant is an aware UTC datetime; ``now`` is always a parameter.
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from controller.reconcile.finding import Assessment, Finding, Outcome
+from controller.reconcile.values import Assessment, Finding, Outcome
 
 from . import words
 from .console import Look

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from controller.reconcile.finding import Assessment, Finding, Outcome, Reason
+from controller.reconcile.values import Assessment, Finding, Outcome, Reason
 
 from .groups import DECIDED
 

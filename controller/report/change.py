@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.reconcile.compare import Comparison, Moved, PolicyComparison
-from controller.reconcile.plan import Refusal
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.outlook import Comparison, Moved, PolicyComparison
+from controller.reconcile.values import DesiredState, Refusal
 from protocol.names import AWS_IOT_AUTHORITY
 
 from . import words

@@ -6,8 +6,8 @@ comment, link anywhere or call anyone.
 
 from __future__ import annotations
 
-from controller.reconcile.compare import PolicyComparison
-from controller.reconcile.plan import Refusal
+from controller.reconcile.outlook import PolicyComparison
+from controller.reconcile.values import Refusal
 
 from . import words
 from .change import Comparisons, FleetChange, cost_of, money, moved, sentence, span

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from controller.reconcile.changes import FieldChange
-from controller.reconcile.compare import Moved, PolicyComparison, Span
-from controller.reconcile.plan import Refusal
+from controller.reconcile.outlook import FieldChange, Moved, PolicyComparison, Span
+from controller.reconcile.values import Refusal
 
 from . import comment, words
 from .as_json import FORMAT_VERSION, dump, failure_value

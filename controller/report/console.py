@@ -13,8 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
-from controller.reconcile.finding import Health, Outcome
-from controller.reconcile.wording import inert
+from controller.reconcile.values import Health, Outcome, inert
 
 _COLORS = {"good": "green", "change": "cyan", "wait": "yellow", "bad": "red"}
 # A theme's names cannot be put together with other words: "bold good" is a name of its own.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from controller.reconcile.explain import Explanation
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.outlook import Explanation
+from controller.reconcile.values import DesiredState
 
 from . import words
 from .as_json import FORMAT_VERSION, dump, finding_value

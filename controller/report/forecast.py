@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from controller.reconcile.forecast import Forecast, ForecastRow
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.outlook import Forecast, ForecastRow
+from controller.reconcile.values import DesiredState
 
 from . import words
 from .as_json import FORMAT_VERSION, dump, failure_value

@@ -5,10 +5,7 @@ Syntax and escapes: GitHub Docs, "Workflow commands for GitHub Actions".
 
 from __future__ import annotations
 
-from controller.reconcile.finding import Outcome
-from controller.reconcile.places import source_of
-from controller.reconcile.plan import Refusal
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.values import DesiredState, Outcome, Refusal, source_of
 
 from . import words
 from .console import Look

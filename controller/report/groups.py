@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from controller.reconcile.finding import Assessment, Finding, Outcome, Reason
+from controller.reconcile.values import Assessment, Finding, Outcome, Reason
 
 from . import words
 

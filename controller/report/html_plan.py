@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controller.reconcile.plan import Plan, PlannedJob, WaveStatus
+from controller.reconcile.values import Plan, PlannedJob, WaveStatus
 
 from . import words
 from .text import demand, target

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from controller.reconcile.finding import Assessment, Outcome
+from controller.reconcile.values import Assessment, Outcome
 
 from . import words
 from .groups import DECIDED, DECIDED_TITLE, TITLES, leading

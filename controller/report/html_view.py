@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from controller.reconcile.finding import Outcome
-from controller.reconcile.places import place_of
-from controller.reconcile.policy import Mode
+from controller.reconcile.values import Mode, Outcome, place_of
 
 from . import words
 from .charts.all import charts_of

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from controller.reconcile.finding import Assessment, Outcome
+from controller.reconcile.values import Assessment, Outcome
 
 from .console import Look
 from .groups import DECIDED, leading

@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from controller.reconcile.finding import Outcome
-from controller.reconcile.plan import Plan
+from controller.reconcile.values import Outcome, Plan
 
 from . import words
 from .console import Look

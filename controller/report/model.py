@@ -12,13 +12,23 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from controller.errors import ExitCode
-from controller.reconcile.device import CertificateStatus, Device, FleetState
-from controller.reconcile.finding import Assessment, Health, Outcome, Reason, Sync
-from controller.reconcile.forecast import Forecast
-from controller.reconcile.places import place_of
-from controller.reconcile.plan import Plan
-from controller.reconcile.planner import settle
-from controller.reconcile.policy import DesiredState, Policy, Source
+from controller.reconcile.outlook import Forecast
+from controller.reconcile.planning import settle
+from controller.reconcile.values import (
+    Assessment,
+    CertificateStatus,
+    DesiredState,
+    Device,
+    FleetState,
+    Health,
+    Outcome,
+    Plan,
+    Policy,
+    Reason,
+    Source,
+    Sync,
+    place_of,
+)
 
 from .trend import TrendRecord
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from controller.errors import Problem
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.values import DesiredState
 
 from . import words
 from .as_json import FORMAT_VERSION, dump

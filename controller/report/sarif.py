@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from controller.reconcile.finding import Outcome, Reason
-from controller.reconcile.places import source_of
+from controller.reconcile.values import Outcome, Reason, source_of
 
 from . import words
 from .as_json import dump

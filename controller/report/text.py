@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from controller.reconcile.finding import Outcome
-from controller.reconcile.plan import Plan, PlannedJob, TargetKind, WaveStatus
+from controller.reconcile.values import Outcome, Plan, PlannedJob, TargetKind, WaveStatus
 
 from . import words
 from .console import HEALTH_STYLES, OUTCOME_STYLES, Look, Page, table

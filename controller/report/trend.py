@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from controller.reconcile.finding import Outcome
+from controller.reconcile.values import Outcome
 from protocol.messages import ExecutionStatus
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from backend.infrastructure.grants import EITHER_NAME
 from backend.infrastructure.settings import from_context
 from controller.fleet.aws import _READING
 from controller.jobs import cohorts
-from controller.reconcile.job_ids import make_job_id
+from controller.reconcile.values.job_ids import make_job_id
 from protocol.names import COMPONENT_NAME
 from sandbox.stack.template import Resolver
 

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from backend.functions import registry
-from controller.reconcile.compare import CALLS_PER_ROTATION
+from controller.reconcile.outlook.comparison import CALLS_PER_ROTATION
 
 SCARCE = {  # registry calls of which an account has ten a second
     "iot:ListThingPrincipalsV2",

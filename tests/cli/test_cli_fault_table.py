@@ -31,7 +31,7 @@ from controller.fleet.backend import is_stock_backend
 from controller.fleet.baseline import RECORD_GROUP
 from controller.fleet.reading import read_principals
 from controller.jobs import IotJobs
-from controller.reconcile.policy import CertificateAuthority, Fleet, Source
+from controller.reconcile.values import CertificateAuthority, Fleet, Source
 
 CA = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/00000000-0000-0000-0000-000000000001"
 FLEET = Fleet("plant", "123456789012", "eu-west-1", Source("fleet.yaml", 1))

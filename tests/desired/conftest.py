@@ -11,7 +11,7 @@ import pytest
 
 from controller.desired import DocumentFile, Snapshot, load_snapshot
 from controller.errors import DesiredStateError
-from controller.reconcile.policy import DesiredState
+from controller.reconcile.values import DesiredState
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

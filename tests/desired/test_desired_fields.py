@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from controller.desired.time_fields import Cron, Instant
 from controller.desired.validation import read_document
 from controller.desired.yaml_documents import Place, YamlDocument
-from controller.reconcile.policy import WaveSize
+from controller.reconcile.values import WaveSize
 
 HEAD = "apiVersion: certfleet/v1\nkind: RotationPolicy\nmetadata: {name: p}\n"
 SPEC = "spec:\n  thingGroup: g\n  certificate: {maxAge: 90d}\n"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from controller.desired import DocumentFile, Limits, Snapshot, load_snapshot
 from controller.errors import DesiredStateError
-from controller.reconcile.policy import (
+from controller.reconcile.values import (
     AbortRule,
     CertificateRule,
     FailureType,

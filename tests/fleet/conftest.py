@@ -10,7 +10,7 @@ import pytest
 from fleet_registry import ACCOUNT, REGION, Registry
 
 from controller.fleet import ActAs, AwsSession, Inventory
-from controller.reconcile.policy import CertificateAuthority, DesiredState, Fleet, Policy, Source
+from controller.reconcile.values import CertificateAuthority, DesiredState, Fleet, Policy, Source
 from protocol.names import AWS_IOT_AUTHORITY
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

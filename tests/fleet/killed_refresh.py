@@ -18,7 +18,7 @@ from pathlib import Path
 from fleet_registry import ACCOUNT, REGION, Registry, full
 
 from controller.fleet import ActAs, AwsSession, Inventory, RefreshOptions, refresh
-from controller.reconcile.policy import CertificateAuthority, DesiredState, Fleet, Policy, Source
+from controller.reconcile.values import CertificateAuthority, DesiredState, Fleet, Policy, Source
 
 DEVICES = 12
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

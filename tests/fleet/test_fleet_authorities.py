@@ -11,7 +11,7 @@ from fleet_registry import AWS_IOT_NAME, EPOCH, Fault, Issuer, Registry, name
 from controller.errors import FleetError
 from controller.fleet import refresh
 from controller.fleet.authorities import AWS_IOT_ISSUER_KEY, AuthorityNames
-from controller.reconcile.policy import CertificateAuthority, DesiredState
+from controller.reconcile.values import CertificateAuthority, DesiredState
 from protocol.algorithms import CaSigningAlgorithm
 
 ARN = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/11111111-1111-1111-1111-111111111111"

@@ -18,7 +18,7 @@ from controller.fleet.database import Database, UnusableInventoryError
 from controller.fleet.lock import Patience, only_writer
 from controller.fleet.schema import APPLICATION_ID, VERSION
 from controller.fleet.schema import build as build_schema
-from controller.reconcile.device import FleetState
+from controller.reconcile.values import FleetState
 
 ENDPOINT = "https://iot.eu-west-1.amazonaws.com"
 

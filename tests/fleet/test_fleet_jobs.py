@@ -12,7 +12,7 @@ from controller.errors import FleetError
 from controller.fleet import RefreshOptions, refresh
 from controller.fleet import jobs_reader as module
 from controller.fleet.jobs_list import LOOK_BACK
-from controller.reconcile.job_ids import make_job_id
+from controller.reconcile.values.job_ids import make_job_id
 from protocol.deployment import DeployedAuthority, Deployment
 from protocol.messages import ExecutionStatus
 

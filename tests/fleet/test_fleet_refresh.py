@@ -9,7 +9,7 @@ from fleet_registry import EPOCH, Fault, Registry, full
 
 from controller.errors import FleetError
 from controller.fleet import RefreshOptions, refresh
-from controller.reconcile.device import AttachmentType, CertificateStatus
+from controller.reconcile.values import AttachmentType, CertificateStatus
 
 NO_SLICE = RefreshOptions(max_slice=0)
 

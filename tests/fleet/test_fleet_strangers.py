@@ -65,7 +65,7 @@ def test_what_strangers_say_is_one_line_wherever_it_comes_in(report):
 
 @pytest.mark.parametrize("render", [as_text, as_markdown, as_annotations], ids=["text", "markdown", "annotations"])
 def test_no_report_begins_a_line_with_what_a_stranger_says(report, now, render):
-    from controller.reconcile.assess import assess_fleet
+    from controller.reconcile.checks import assess_fleet
 
     desired, state, devices = report
     tally = Tally(desired, now)

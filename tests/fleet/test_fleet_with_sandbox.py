@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from controller.errors import FleetError
 from controller.fleet import ActAs, AwsSession, Inventory, current_certificates, refresh
-from controller.reconcile.device import AttachmentType, CertificateStatus
+from controller.reconcile.values import AttachmentType, CertificateStatus
 from sandbox.aws import Cloud
 from sandbox.bus import Bus
 from sandbox.clock import SandboxClock

@@ -10,8 +10,8 @@ from typing import Any
 
 from interleaving_world import World
 
-from controller.reconcile import plan_codec
-from controller.reconcile.plan_digest import digest_of
+from controller.reconcile.planning import plan_codec
+from controller.reconcile.planning.plan_digest import digest_of
 
 Edit = Callable[[dict[str, Any], World], None]
 

@@ -19,7 +19,7 @@ from interleaving_plant import Holding, Rotation
 from interleaving_world import Commit, Documents, Outcome, Run, World
 
 from controller.desired.durations import parse_duration
-from controller.reconcile.job_ids import parse_job_id
+from controller.reconcile.values import parse_job_id
 from protocol.names import AWS_IOT_AUTHORITY
 
 PLAN_ENDS = timedelta(days=7)  # no plan is carried out that is older

@@ -18,23 +18,21 @@ from interleaving_cases import CASES
 import controller.commands.plan
 import controller.fleet.jobs_reader
 import controller.jobs.preflight
-import controller.reconcile.admission
-import controller.reconcile.older
-import controller.reconcile.rollout
-import controller.reconcile.rotated
-import controller.reconcile.standing
-import controller.reconcile.waves
+import controller.reconcile.checks.rotated
+import controller.reconcile.planning.admission
+import controller.reconcile.planning.older
+import controller.reconcile.rollout.history
+import controller.reconcile.rollout.standing
+import controller.reconcile.rollout.waves
 from controller.jobs.ledger import Ledger
-from controller.reconcile.governance import Governance
-from controller.reconcile.job_ids import parse_job_id
-from controller.reconcile.rollout import open_executions
-from controller.reconcile.standing import Standing
-from controller.reconcile.tally import needs_rotation
+from controller.reconcile.checks import Governance
+from controller.reconcile.rollout import Standing, open_executions
+from controller.reconcile.values import parse_job_id
 
 PLAN_OBSERVED = controller.commands.plan.plan_observed
-ADMITTED = controller.reconcile.admission.why_left_out
-READ_ROLLOUT = controller.reconcile.rollout.read_rollout
-ARRANGE = controller.reconcile.standing._arrange
+ADMITTED = controller.reconcile.planning.admission.why_left_out
+READ_ROLLOUT = controller.reconcile.rollout.history.read_rollout
+ARRANGE = controller.reconcile.rollout.standing._arrange
 
 
 def as_the_file_says(observed, overrides, given=None):
@@ -55,7 +53,7 @@ def nobody_is_at_work(kind, job, wanted):
 
 def waiting_or_at_work(job, devices):
     """Who is half way through a rotation counts as waiting."""
-    return (name for name in open_executions(job) if name in devices and needs_rotation(devices[name]))
+    return (name for name in open_executions(job) if name in devices and devices[name].needs_rotation)
 
 
 def only_of_the_present_rule(policy, family, jobs):
@@ -73,9 +71,9 @@ def resumed_for_one_run(self, policy):
     return self.now if policy in self.overrides.resume else None
 
 
-IN_VAIN = [(controller.reconcile.rotated, "in_vain"), (controller.reconcile.waves, "_holds_other")]
+IN_VAIN = [(controller.reconcile.checks.rotated, "in_vain"), (controller.reconcile.rollout.waves, "_holds_other")]
 ASKED_TWICE = [
-    (controller.reconcile.admission, "why_left_out", not_asked_who_rotates),
+    (controller.reconcile.planning.admission, "why_left_out", not_asked_who_rotates),
     (sys.modules["controller.jobs.apply"], "_unless_asked_twice", lambda made, *_: made),
 ]
 ANY_PLAN_FILE = [(controller.commands.plan, "plan_observed", as_the_file_says)]
@@ -172,19 +170,19 @@ FAULTS = [
         "a waiver does not settle a failure",
         "first_wave_given_up_then_waived",
         "every policy can finish",
-        [(controller.reconcile.waves, "_is_settled")],
+        [(controller.reconcile.rollout.waves, "_is_settled")],
     ),
     PutBack(
         "a credential put there by hand does not settle a failure",
         "first_wave_given_up_then_replaced_by_hand",
         "every policy can finish",
-        [(controller.reconcile.waves, "_is_settled")],
+        [(controller.reconcile.rollout.waves, "_is_settled")],
     ),
     PutBack(
         "an older commit is applied like any other",
         "older_commit_is_applied",
         "git does not go back unasked",
-        [(controller.reconcile.older, "goes_back")],
+        [(controller.reconcile.planning.older, "goes_back")],
     ),
     PutBack(
         "two runs look and make their jobs as if alone",
@@ -196,25 +194,25 @@ FAULTS = [
         "who is at work is taken out of the standing job",
         "straggler_at_work_is_taken_out_of_its_job",
         "who rotates stays in its job",
-        [(controller.reconcile.standing, "_arrange", nobody_is_at_work)],
+        [(controller.reconcile.rollout.standing, "_arrange", nobody_is_at_work)],
     ),
     PutBack(
         "who is at work in the standing job is planned like those who wait",
         "incident_meets_a_straggler_half_way",
         "no command ends with a traceback",
-        [(controller.reconcile.standing, "_waiting", waiting_or_at_work)],
+        [(controller.reconcile.rollout.standing, "_waiting", waiting_or_at_work)],
     ),
     PutBack(
         "a rule that comes back goes on where it was",
         "revert_opens_the_last_wave",
         "a change starts with its first wave",
-        [(controller.reconcile.rollout, "read_rollout", only_of_the_present_rule)],
+        [(controller.reconcile.rollout.history, "read_rollout", only_of_the_present_rule)],
     ),
     PutBack(
         "no wave has a brake of its own",
         "everything_fails_and_goes_on",
         "where most fail nobody new starts",
-        [(controller.reconcile.waves, "_why_halted")],
+        [(controller.reconcile.rollout.waves, "_why_halted")],
     ),
 ]
 

@@ -15,10 +15,18 @@ from botocore.validate import validate_parameters
 from controller.fleet.aws import ActAs, AwsSession
 from controller.fleet.baseline import RUN
 from controller.jobs import IotJobs
-from controller.reconcile.finding import Reason
-from controller.reconcile.job_ids import make_job_id
-from controller.reconcile.plan import Plan, PlannedDevice, PlannedJob, PolicySummary, TargetKind
-from controller.reconcile.policy import Fleet, Rollout, Source
+from controller.reconcile.values import (
+    Fleet,
+    Plan,
+    PlannedDevice,
+    PlannedJob,
+    PolicySummary,
+    Reason,
+    Rollout,
+    Source,
+    TargetKind,
+)
+from controller.reconcile.values.job_ids import make_job_id
 from protocol.algorithms import CsrSigningAlgorithm, KeyType
 from protocol.job_document import JobDocument
 

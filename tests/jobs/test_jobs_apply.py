@@ -12,8 +12,7 @@ import pytest
 from controller.errors import FleetError
 from controller.fleet.baseline import RECORD_GROUP, decode
 from controller.jobs import IotJobs, JobFate, Ledger, admission, apply, sweep_cohorts
-from controller.reconcile.plan import JobStep, TargetKind
-from controller.reconcile.policy import AbortRule, FailureType
+from controller.reconcile.values import AbortRule, FailureType, JobStep, TargetKind
 from protocol.job_document import STOCK_DOCUMENT, JobDocument
 
 THINGS, GROUP, COHORT = TargetKind.THINGS, TargetKind.GROUP, TargetKind.COHORT

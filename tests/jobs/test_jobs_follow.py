@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from controller.jobs import Pace, apply, follow
-from controller.reconcile.plan import TargetKind
+from controller.reconcile.values import TargetKind
 from protocol.messages import ExecutionStatus
 
 

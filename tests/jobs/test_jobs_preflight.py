@@ -9,8 +9,7 @@ import pytest
 
 from controller.errors import PlanError
 from controller.jobs import check_plan
-from controller.reconcile.plan import JobStep, TargetKind
-from controller.reconcile.policy import DesiredState, Fleet, Policy, Source
+from controller.reconcile.values import DesiredState, Fleet, JobStep, Policy, Source, TargetKind
 
 THINGS = TargetKind.THINGS
 DESIRED = DesiredState(Fleet("factory", "123456789012", "eu-west-1", Source("fleet.yaml", 1)), {}, ())

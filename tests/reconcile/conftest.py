@@ -8,31 +8,28 @@ from hashlib import sha256
 
 import pytest
 
-from controller.reconcile.assess import assess, assess_fleet
-from controller.reconcile.device import (
+from controller.reconcile.checks import Governance, assess, assess_fleet
+from controller.reconcile.planning import make_plan
+from controller.reconcile.values import (
+    NO_OVERRIDES,
+    AbortRule,
     Attachment,
     AttachmentType,
     Certificate,
-    CertificateStatus,
-    Device,
-    DeviceExecution,
-    FleetState,
-    RotationJob,
-)
-from controller.reconcile.governance import Governance
-from controller.reconcile.overrides import NO_OVERRIDES
-from controller.reconcile.planner import make_plan
-from controller.reconcile.policy import (
-    AbortRule,
     CertificateAuthority,
     CertificateRule,
+    CertificateStatus,
     DesiredState,
+    Device,
+    DeviceExecution,
     FailureType,
     Fleet,
+    FleetState,
     Guardrails,
     Incident,
     Policy,
     Rollout,
+    RotationJob,
     Schedule,
     Source,
     Suspension,

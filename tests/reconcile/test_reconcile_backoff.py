@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.reconcile.backoff import delay_after
-from controller.reconcile.rollout_family import family_of
+from controller.reconcile.schedule.backoff import delay_after
+from controller.reconcile.values import family_of
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 

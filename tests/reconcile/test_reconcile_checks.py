@@ -8,12 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.reconcile.assess import assess_fleet, find
-from controller.reconcile.case import Case
-from controller.reconcile.device import AttachmentType, CertificateStatus
-from controller.reconcile.finding import Health, Outcome, Reason, Sync
-from controller.reconcile.governance import Governance
-from controller.reconcile.policy import Mode, WindowKind
+from controller.reconcile.checks import Case, Governance, assess_fleet
+from controller.reconcile.checks.assessment import find
+from controller.reconcile.values import (
+    AttachmentType,
+    CertificateStatus,
+    Health,
+    Mode,
+    Outcome,
+    Reason,
+    Sync,
+    WindowKind,
+)
 from protocol.deployment import Deployment
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

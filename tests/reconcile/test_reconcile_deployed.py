@@ -7,8 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from controller.reconcile.overrides import parse_overrides
-from controller.reconcile.policy import CertificateAuthority, Mode
+from controller.reconcile.values import CertificateAuthority, Mode, parse_overrides
 from protocol.algorithms import CaSigningAlgorithm
 from protocol.deployment import DeployedAuthority, Deployment
 

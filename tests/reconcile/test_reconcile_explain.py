@@ -6,9 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from controller.reconcile.explain import explain
-from controller.reconcile.plan import WaveStatus
-from controller.reconcile.policy import Mode
+from controller.reconcile.outlook import explain
+from controller.reconcile.values import Mode, WaveStatus
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 OLD = 200 * DAY

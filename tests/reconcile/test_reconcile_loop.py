@@ -10,12 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.errors import CertfleetError
-from controller.reconcile.device import Baseline
-from controller.reconcile.explain import explain
-from controller.reconcile.overrides import parse_overrides, require_known
-from controller.reconcile.places import place_of
-from controller.reconcile.plan import WaveStatus
-from controller.reconcile.policy import Source
+from controller.reconcile.outlook import explain
+from controller.reconcile.values import Baseline, Source, WaveStatus, parse_overrides, place_of, require_known
 from protocol.algorithms import KeyType
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)

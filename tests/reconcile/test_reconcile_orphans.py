@@ -6,9 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from controller.reconcile.device import Baseline
-from controller.reconcile.overrides import NO_OVERRIDES, parse_overrides
-from controller.reconcile.policy import Guardrails
+from controller.reconcile.values import NO_OVERRIDES, Baseline, Guardrails, parse_overrides
 
 OLD = timedelta(days=200)
 COMMIT = "b" * 40

@@ -6,13 +6,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from controller.reconcile.compare import CALLS_PER_ROTATION, compare
-from controller.reconcile.device import CertificateStatus
-from controller.reconcile.estimate import finish_at, rate_per_minute
-from controller.reconcile.finding import Reason
-from controller.reconcile.forecast import forecast
-from controller.reconcile.governance import Governance
-from controller.reconcile.policy import Mode, WindowKind
+from controller.reconcile.checks import Governance
+from controller.reconcile.outlook import compare, forecast
+from controller.reconcile.outlook.comparison import CALLS_PER_ROTATION
+from controller.reconcile.rollout import finish_at, rate_per_minute
+from controller.reconcile.values import CertificateStatus, Mode, Reason, WindowKind
 from protocol.algorithms import KeyType
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -179,7 +177,9 @@ def test_a_rollout_takes_its_waves_soaks_and_windows(make):
         rollout = make.rollout(("1", "50%", "100%"), maximum_per_minute=10, soak=DAY)
         policy = make.policy(rollout=rollout, **fields)
         governed = Governance(make.desired(policy), make.state(), make.now).policies["line-a"]
-        return finish_at(governed, devices, 100, make.now, is_urgent=is_urgent, waves_done=waves_done)
+        return finish_at(
+            governed.policy, governed.open_time, devices, 100, make.now, is_urgent=is_urgent, waves_done=waves_done
+        )
 
     assert finish(0) == make.now
     assert make.now + 2 * DAY < finish(100) < make.now + 2 * DAY + HOUR

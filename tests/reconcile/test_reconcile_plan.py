@@ -11,16 +11,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.errors import CertfleetError, PlanError
-from controller.reconcile.admission import Present, why_left_out
-from controller.reconcile.assess import assess_fleet
-from controller.reconcile.device import AttachmentType, Baseline, CertificateStatus
-from controller.reconcile.finding import Outcome, Reason
-from controller.reconcile.guardrails import changed_groups
-from controller.reconcile.overrides import Overrides, parse_overrides
-from controller.reconcile.plan import TargetKind
-from controller.reconcile.plan_codec import MAX_PLAN_BYTES, plan_from_json, plan_to_json
-from controller.reconcile.planner import make_plan, settle
-from controller.reconcile.policy import Guardrails, Mode, Suspension
+from controller.reconcile.checks import assess_fleet
+from controller.reconcile.planning import (
+    MAX_PLAN_BYTES,
+    Present,
+    changed_groups,
+    make_plan,
+    plan_from_json,
+    plan_to_json,
+    settle,
+    why_left_out,
+)
+from controller.reconcile.values import (
+    AttachmentType,
+    Baseline,
+    CertificateStatus,
+    Guardrails,
+    Mode,
+    Outcome,
+    Overrides,
+    Reason,
+    Suspension,
+    TargetKind,
+    parse_overrides,
+)
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 OLD = 200 * DAY

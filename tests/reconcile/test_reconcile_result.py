@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.reconcile.overrides import parse_overrides
-from controller.reconcile.result import Holding, Result, held_by, result_of
-from controller.reconcile.rollout_family import kind_of
+from controller.reconcile.values import Result, held_by, kind_of, parse_overrides, result_of
+from controller.reconcile.values.result import Holding
 from protocol.algorithms import KeyType
 from protocol.job_document import parse_job_document
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.reconcile.explain import explain
-from controller.reconcile.schedule import dates_of, life_under, share_of, timing_of
-from controller.reconcile.windows import OpenTime
+from controller.reconcile.outlook import explain
+from controller.reconcile.schedule import OpenTime, dates_of, life_under, share_of, timing_of
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)

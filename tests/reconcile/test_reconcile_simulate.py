@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.reconcile.assess import assess_fleet
-from controller.reconcile.device import FleetState
-from controller.reconcile.planner import make_plan
-from controller.reconcile.policy import Mode, WindowKind
-from controller.reconcile.simulate import Course, simulate
-from controller.reconcile.virtual_fleet import Life, Luck, VirtualFleet
+from controller.reconcile.checks import assess_fleet
+from controller.reconcile.outlook import Luck, simulate
+from controller.reconcile.outlook.simulation import Course
+from controller.reconcile.outlook.virtual_fleet import Life, VirtualFleet
+from controller.reconcile.planning import make_plan
+from controller.reconcile.values import FleetState, Mode, WindowKind
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 

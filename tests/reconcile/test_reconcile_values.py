@@ -6,9 +6,16 @@ from datetime import timedelta
 
 import pytest
 
-from controller.reconcile.job_ids import make_job_id, parse_job_id
-from controller.reconcile.policy import CertificateAuthority, Source
-from controller.reconcile.wording import count_text, names_text, percent_text, span_text
+from controller.reconcile.values import (
+    CertificateAuthority,
+    Source,
+    count_text,
+    names_text,
+    parse_job_id,
+    percent_text,
+    span_text,
+)
+from controller.reconcile.values.job_ids import make_job_id
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,20 @@ from datetime import timedelta
 
 import pytest
 
-from controller.reconcile.device import CertificateStatus
-from controller.reconcile.job_ids import parse_job_id
-from controller.reconcile.overrides import Overrides
-from controller.reconcile.plan import TargetKind, WaveStatus
-from controller.reconcile.policy import FailureType, Mode
-from controller.reconcile.result import result_of
-from controller.reconcile.rollout_family import family_of, job_id_for
-from controller.reconcile.waves import cumulative_sizes, shortened_soak
+from controller.reconcile.rollout import cumulative_sizes
+from controller.reconcile.rollout.waves import shortened_soak
+from controller.reconcile.values import (
+    CertificateStatus,
+    FailureType,
+    Mode,
+    Overrides,
+    TargetKind,
+    WaveStatus,
+    family_of,
+    job_id_for,
+    parse_job_id,
+    result_of,
+)
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 OLD = 200 * DAY

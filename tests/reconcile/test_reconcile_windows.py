@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.reconcile.policy import Window, WindowKind
-from controller.reconcile.windows import SEARCH_LIMIT, OpenTime, never_met
+from controller.reconcile.schedule import OpenTime, never_met
+from controller.reconcile.schedule.windows import SEARCH_LIMIT
+from controller.reconcile.values import Window, WindowKind
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 LONDON, NEW_YORK = "Europe/London", "America/New_York"

@@ -9,14 +9,19 @@ from types import SimpleNamespace
 import pytest
 from report_browser import Browser
 
-from controller.reconcile.assess import assess_fleet
-from controller.reconcile.device import Attachment, AttachmentType, Certificate, CertificateStatus, Device, FleetState
-from controller.reconcile.planner import make_plan
-from controller.reconcile.policy import (
+from controller.reconcile.checks import assess_fleet
+from controller.reconcile.planning import make_plan
+from controller.reconcile.values import (
+    Attachment,
+    AttachmentType,
+    Certificate,
     CertificateAuthority,
     CertificateRule,
+    CertificateStatus,
     DesiredState,
+    Device,
     Fleet,
+    FleetState,
     Guardrails,
     Policy,
     Rollout,

@@ -6,28 +6,26 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from controller.errors import ExitCode
-from controller.reconcile.assess import assess_fleet
-from controller.reconcile.device import (
+from controller.reconcile.checks import assess_fleet
+from controller.reconcile.outlook import forecast
+from controller.reconcile.planning import make_plan
+from controller.reconcile.values import (
     Attachment,
     AttachmentType,
     Certificate,
-    CertificateStatus,
-    Device,
-    DeviceExecution,
-    FleetState,
-    RotationJob,
-)
-from controller.reconcile.forecast import forecast
-from controller.reconcile.planner import make_plan
-from controller.reconcile.policy import (
     CertificateAuthority,
     CertificateRule,
+    CertificateStatus,
     DesiredState,
+    Device,
+    DeviceExecution,
     Fleet,
+    FleetState,
     Guardrails,
     Mode,
     Policy,
     Rollout,
+    RotationJob,
     Source,
     Suspension,
     Waiver,

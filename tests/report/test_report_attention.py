@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from report_scene import NOW, scene_fleet
 
-from controller.reconcile.plan import IncidentReport
+from controller.reconcile.values import IncidentReport
 from controller.report.attention import attention_of
 
 DAY = timedelta(days=1)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from report_scene import NOW, scene_fleet
 
-from controller.reconcile.forecast import Forecast, ForecastRow
+from controller.reconcile.outlook import Forecast, ForecastRow
 from controller.report.charts import inventory, work
 from controller.report.charts.all import charts_of
 from controller.report.charts.chart import Series

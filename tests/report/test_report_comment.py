@@ -6,10 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.errors import ExitCode
-from controller.reconcile.changes import FieldChange
-from controller.reconcile.compare import Comparison, Moved, PolicyComparison, Span
-from controller.reconcile.plan import Refusal
-from controller.reconcile.policy import CertificateRule, DesiredState, Fleet, Policy, Source
+from controller.reconcile.outlook import Comparison, FieldChange, Moved, PolicyComparison, Span
+from controller.reconcile.values import CertificateRule, DesiredState, Fleet, Policy, Refusal, Source
 from controller.report.change import Comparisons, FleetChange
 from controller.report.comparison import RENDERERS
 from controller.report.console import Look

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 from report_scene import FAILURE, scene_fleet
 
-from controller.reconcile.forecast import Forecast, ForecastRow
+from controller.reconcile.outlook import Forecast, ForecastRow
 from controller.report.console import Look
 from controller.report.forecast import RENDERERS, Forecasts
 from controller.report.formats import Format

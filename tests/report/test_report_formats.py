@@ -13,8 +13,7 @@ from markdown_it import MarkdownIt
 from report_scene import scene, scene_fleet
 
 from controller.errors import ExitCode
-from controller.reconcile.finding import Outcome
-from controller.reconcile.policy import Source
+from controller.reconcile.values import Outcome, Source
 from controller.report import as_json, github, html, junit, markdown, sarif, text, words
 from controller.report.console import Look
 from controller.report.model import FleetFailure

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from report_scene import NOW, scene, scene_fleet
 
-from controller.reconcile.plan import IncidentReport, Refusal, WaveReport, WaveStatus
+from controller.reconcile.values import IncidentReport, Refusal, WaveReport, WaveStatus
 from controller.report import as_json, html, markdown, text
 from controller.report.console import Look
 

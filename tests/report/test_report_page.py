@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from report_scene import DAY, FAILURE, HOSTILE, NOW, crowd, scene, scene_fleet
 
-from controller.reconcile.plan import IncidentReport, Refusal, WaveReport, WaveStatus
-from controller.reconcile.policy import Mode
+from controller.reconcile.values import IncidentReport, Mode, Refusal, WaveReport, WaveStatus
 from controller.report.console import Look
 from controller.report.html import render_drift
 from controller.report.model import Report

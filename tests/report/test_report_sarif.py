@@ -9,7 +9,7 @@ import jsonschema
 from report_scene import scene
 
 from controller.errors import ExitCode
-from controller.reconcile.policy import Source
+from controller.reconcile.values import Source
 from controller.report import github, junit, sarif
 from controller.report.console import Look
 from controller.report.model import FleetFailure

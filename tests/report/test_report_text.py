@@ -7,7 +7,7 @@ import re
 from report_scene import scene, scene_fleet
 
 from controller.errors import ExitCode
-from controller.reconcile.policy import Source
+from controller.reconcile.values import Source
 from controller.report import markdown
 from controller.report.console import Look
 from controller.report.model import FleetFailure
@@ -80,7 +80,7 @@ def test_a_fleet_in_sync_says_so_and_nothing_else_is_to_do(make):
 
 
 def test_what_is_only_waiting_or_blocked_is_not_called_in_sync(make):
-    from controller.reconcile.device import Device
+    from controller.reconcile.values import Device
 
     fleet = make.fleet([Device("a", ("line-a-gateways",))], with_plan=True)
     assert "what is left is waiting, or needs a person" in render_plan(make.report(fleet), Look(100))
@@ -102,7 +102,7 @@ def test_status_gives_numbers_and_names_no_device(make):
 def test_a_refused_plan_shows_numbers_and_override_and_does_not_say_apply(make):
     from dataclasses import replace
 
-    from controller.reconcile.plan import Refusal
+    from controller.reconcile.values import Refusal
 
     fleet = make.fleet(with_plan=True)
     refusal = Refusal("maxChangePercent", "line-a-gateways", "41 % of 20", "--override maxChangePercent=41")
@@ -145,7 +145,7 @@ def test_several_fleets_are_told_in_one_line_first(make):
 def test_a_halted_wave_an_incident_and_a_job_to_settle_are_told_with_what_to_do(make):
     from dataclasses import replace
 
-    from controller.reconcile.plan import IncidentReport, JobStep, WaveReport, WaveStatus
+    from controller.reconcile.values import IncidentReport, JobStep, WaveReport, WaveStatus
 
     fleet = make.fleet(with_plan=True)
     halted = WaveReport("line-a-gateways", 2, 3, WaveStatus.HALTED, "12 % failed, 5 % may", remedy="find the cause")

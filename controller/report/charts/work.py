@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import date, timedelta
 
-from controller.reconcile.forecast import Forecast
+from controller.reconcile.outlook import Forecast
 from controller.report import words
 from controller.report.model import FleetReport
 from controller.report.trend import FAILED

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from shared_command import Outcome, run_command
 from shared_repository import Repository
 
-from controller.reconcile.job_ids import parse_job_id
+from controller.reconcile.values import parse_job_id
 from sandbox.clock import SandboxClock
 from sandbox.fleet_file import SandboxFleet
 from sandbox.world import World

@@ -1,0 +1,8 @@
+"""What is wrong with a device, and whether anything keeps its rotation from starting."""
+
+from .assessment import assess, assess_fleet
+from .case import Case
+from .governance import Governance, Governed
+from .rotated import last_rotation, left_alone_until
+
+__all__ = ["Case", "Governance", "Governed", "assess", "assess_fleet", "last_rotation", "left_alone_until"]

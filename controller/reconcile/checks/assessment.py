@@ -1,0 +1,135 @@
+"""Assess devices: exactly one verdict for each device that a policy governs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from controller.reconcile.values import NO_OVERRIDES, Assessment, Finding, Health, Outcome, Reason, Result, Sync
+from protocol.messages import ExecutionStatus
+
+from .case import Case
+from .chain import DEMANDS, GATES, STRUCTURE, Check
+from .gates import not_yet_due, rotating, waived
+from .governance import Governance, Tie, taints
+from .rotated import in_vain, last_rotation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    from controller.reconcile.values import DesiredState, Device, FleetState, Overrides
+
+
+def assess_fleet(
+    devices: Iterable[Device],
+    desired: DesiredState,
+    state: FleetState,
+    now: datetime,
+    overrides: Overrides = NO_OVERRIDES,
+) -> Iterator[Assessment]:
+    """One assessment per governed device, in the order of ``devices``; ungoverned devices are passed over."""
+    governance = Governance(desired, state, now, overrides)
+    for device in devices:
+        assessment = assess(device, governance)
+        if assessment is not None:
+            yield assessment
+
+
+def assess(device: Device, governance: Governance) -> Assessment | None:
+    """The verdict on one device; None where no policy governs it."""
+    governed = governance.policy_of(device)
+    if governed is None:
+        return None
+    if isinstance(governed, Tie):
+        return _tied(device, governed, governance)
+    if governed.quiet is not None and governed.quiet.covers(device):
+        return Assessment(
+            device.name,
+            governed.policy.name,
+            device.attachments[0].certificate,
+            (),
+            Sync.IN_SYNC,
+            Health.HEALTHY,
+            device.last_seen,
+            device.component_version,
+        )
+    case = Case(device, governed, governance)
+    findings = find(case)
+    # Lists, because hashing members of an enum costs more than looking through two or three of them.
+    outcomes = [finding.outcome for finding in findings]
+    reasons = [finding.reason for finding in findings]
+    result = case.result if case.demands and not governance.is_stock else None
+    return Assessment(
+        device=device.name,
+        policy=governed.policy.name,
+        certificate=case.certificate,
+        findings=findings,
+        sync=_sync(case, outcomes, reasons),
+        health=_health(case, outcomes, reasons),
+        last_seen=device.last_seen,
+        component_version=device.component_version,
+        timing=case.rotation_timing() if Outcome.ROTATE in outcomes else case.timing,
+        failures=len(case.failures),
+        result=result if isinstance(result, Result) else None,
+        is_in_vain=case.in_vain is not None,
+    )
+
+
+def find(case: Case) -> tuple[Finding, ...]:
+    """Ask the chain: demands first, then what is wrong, then what keeps a rotation from starting."""
+    demands = _ask(DEMANDS, case)
+    if demands:
+        case.demands = tuple(demands)
+        case.last_rotation = last_rotation(case)
+        case.in_vain = in_vain(case, case.last_rotation)
+    others = _ask(STRUCTURE, case)
+    under_way = rotating(case)
+    if under_way is not None:
+        others.append(under_way)
+        if demands and all(execution.status is ExecutionStatus.QUEUED for execution in case.device.executions):
+            others += _ask((waived,), case)  # it has not begun: a waiver still comes in time
+    elif demands:
+        others += _ask(GATES, case)
+    elif not others:
+        others = _ask((not_yet_due,), case)
+    return (*demands, *others) if demands or others else ()
+
+
+def _ask(checks: tuple[Check, ...], case: Case) -> list[Finding]:
+    return [finding for check in checks if (finding := check(case)) is not None]
+
+
+def _sync(case: Case, outcomes: list[Outcome], reasons: list[Reason]) -> Sync:
+    if Reason.UNPARSEABLE in reasons:
+        return Sync.UNKNOWN
+    if Outcome.ROTATE in outcomes or Outcome.BLOCKED in outcomes:
+        return Sync.OUT_OF_SYNC
+    return Sync.IN_SYNC if case.certificate is not None else Sync.UNKNOWN  # two certificates while rotating
+
+
+def _health(case: Case, outcomes: list[Outcome], reasons: list[Reason]) -> Health:
+    if Outcome.BLOCKED not in outcomes and Outcome.WAITING not in outcomes:
+        return Health.DEGRADED if case.failures and outcomes else Health.HEALTHY
+    if Reason.NO_CERTIFICATE in reasons:
+        return Health.MISSING
+    if Reason.SUSPENDED in reasons or Reason.WAIVED in reasons:
+        return Health.SUSPENDED
+    if Reason.ROTATING in reasons or Reason.STRAGGLER in reasons:
+        return Health.PROGRESSING
+    return Health.DEGRADED if case.failures or Outcome.BLOCKED in outcomes else Health.HEALTHY
+
+
+def _tied(device: Device, tie: Tie, governance: Governance) -> Assessment:
+    policies = " and ".join(tie.policies)
+    held = [attachment.certificate for attachment in device.attachments]
+    tainted = [i.name for i in governance.desired.incidents if any(taints(i, certificate) for certificate in held)]
+    finding = Finding(
+        reason=Reason.POLICY_CONFLICT,
+        outcome=Outcome.BLOCKED,
+        message=f"policies {policies} claim the device with equal priority",
+        policy_field="spec.priority",
+        remedy="give one of them a higher priority",
+        values={"incidents": ",".join(tainted)} if tainted else {},
+    )
+    certificate = device.attachments[0].certificate if len(device.attachments) == 1 else None
+    return Assessment(device.name, None, certificate, (finding,), Sync.OUT_OF_SYNC, Health.DEGRADED)

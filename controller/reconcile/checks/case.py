@@ -1,0 +1,141 @@
+"""One device under its policy at one moment: the input of every check, computed once."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from controller.reconcile.schedule import counted_failures, dates_of, is_urgent_at, timing_of
+from controller.reconcile.values import Timing
+
+from .governance import issued_at, taints
+from .quiet import COMING_WITHIN
+
+if TYPE_CHECKING:
+    from controller.reconcile.schedule import Dates
+    from controller.reconcile.values import (
+        Attachment,
+        Certificate,
+        Device,
+        DeviceExecution,
+        Finding,
+        Incident,
+        Policy,
+        Result,
+        Unknown,
+    )
+
+    from .governance import Governance, Governed
+
+CLOCKS_DIFFER = timedelta(days=1)  # at most, between whoever issues certificates and this machine
+
+
+class Case:
+    """What the checks look at.
+
+    ``certificate`` is the device's only one, None where it has none or several. ``timing`` is None
+    where the policy sets no date, and while the earliest possible date lies further ahead than
+    ``COMING_WITHIN``: most of a fleet is there, and has nothing to say.
+    """
+
+    __slots__ = (
+        "attachment",
+        "certificate",
+        "dates",
+        "demands",
+        "device",
+        "failures",
+        "governance",
+        "governed",
+        "in_vain",
+        "is_before_cutoff",
+        "is_urgent",
+        "last_rotation",
+        "now",
+        "policy",
+        "taints",
+        "timing",
+    )
+
+    def __init__(self, device: Device, governed: Governed, governance: Governance) -> None:
+        self.device, self.governed, self.governance = device, governed, governance
+        self.policy: Policy = governed.policy
+        self.now: datetime = governance.now
+        self.attachment: Attachment | None = device.attachments[0] if len(device.attachments) == 1 else None
+        self.certificate: Certificate | None = self.attachment.certificate if self.attachment else None
+        self.dates: Dates | None = None
+        self.timing: Timing | None = None
+        self.taints: tuple[Incident, ...] = ()  # by deadline; of any certificate that is attached
+        if governed.incidents:
+            held = [attachment.certificate for attachment in device.attachments]
+            self.taints = tuple(i for i in governed.incidents if any(taints(i, c) for c in held))
+        self.is_before_cutoff = self.is_urgent = False
+        self.last_rotation: DeviceExecution | None = None  # of which the certificate came; of who has demands
+        self.in_vain: Finding | None = None  # the demand that it should have put right
+        self.demands: tuple[Finding, ...] = ()  # what is demanded of the certificate, once that has been asked
+        self.failures: tuple[DeviceExecution, ...] = ()
+        if self.certificate is not None:
+            self._look_at(self.certificate)
+
+    @property
+    def is_triggered(self) -> bool:
+        """Whether age or expiry calls for a rotation by now."""
+        return self.timing is not None and (self.timing.start <= self.now or self.timing.due <= self.now)
+
+    @property
+    def is_to_come(self) -> bool:
+        """Whether the certificate's validity begins only later, by more than clocks differ."""
+        start = self.certificate.not_before if self.certificate else None
+        return start is not None and start - self.now > CLOCKS_DIFFER
+
+    @property
+    def result(self) -> Result | Unknown | None:
+        """What a rotation makes of the device; None where no single certificate could be read."""
+        certificate = self.certificate
+        if certificate is None or certificate.key_type is None or certificate.parse_error is not None:
+            return None
+        return self.governance.result_for(self.governed, certificate)
+
+    @property
+    def is_tried_again(self) -> bool:
+        """Whether a person has said that this device is to be tried again now, whatever came of it before."""
+        return self.device.name in self.governance.overrides.again
+
+    def rotation_timing(self) -> Timing:
+        """When this device, which must rotate, does: by its dates, or now, or as soon as a window opens."""
+        deadline = self.certificate.not_after if self.certificate else None
+        if self.taints and (deadline is None or self.taints[0].deadline < deadline):
+            deadline = self.taints[0].deadline
+        timing, start = self.timing, self.now
+        if timing is None or not self.is_triggered:
+            timing = Timing(self.now, self.now, self.now)
+        if not self.is_urgent and not self.governed.is_open_now:
+            window = self.governed.opens
+            start = window.start if window else datetime.max.replace(tzinfo=self.now.tzinfo)
+        elif timing.start < start:
+            start = timing.start
+        return Timing(timing.due, timing.target, start, self.is_urgent, timing.misses_max_age, deadline)
+
+    def _look_at(self, certificate: Certificate) -> None:
+        if self.device.failures:
+            self.failures = counted_failures(self.device, certificate, self.policy.name, self.governed.family)
+        if certificate.not_before is None or certificate.not_after is None:
+            return
+        if self.is_to_come:
+            return
+        dates = self.dates = dates_of(self.policy, certificate.not_before, certificate.not_after)
+        if self.governed.cutoff is not None:
+            issued = issued_at(certificate)
+            self.is_before_cutoff = issued is not None and issued < self.governed.cutoff
+        self.is_urgent = (
+            self.is_before_cutoff
+            or any(incident.ignore_windows for incident in self.taints)
+            or is_urgent_at(self.now, certificate.not_after, dates.life)
+        )
+        if dates.due is None:
+            return
+        if dates.due <= self.now:
+            # Overdue: it starts as soon as it may, so where the schedule had put it does not matter any more.
+            self.timing = Timing(dates.due, dates.due, self.now, self.is_urgent, misses_max_age=True)
+        elif dates.due - dates.jitter <= self.now + COMING_WITHIN:
+            self.timing = timing_of(self.policy, certificate, dates, self.governed.open_time, is_urgent=self.is_urgent)

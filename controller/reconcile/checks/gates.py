@@ -1,0 +1,209 @@
+"""Checks of the moment: why a rotation that is called for does not start, what runs, and what is coming."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+
+from controller.reconcile.schedule import MAX_FAILURES, next_attempt_at
+from controller.reconcile.values import (
+    Finding,
+    Reason,
+    Result,
+    Unknown,
+    blocked,
+    count_text,
+    instant_text,
+    parse_job_id,
+    span_text,
+    waiting,
+)
+from protocol.messages import ExecutionStatus
+
+from .case import Case
+from .quiet import COMING_WITHIN
+from .rotated import left_alone_until
+
+STOCK_REFUSAL = "Create was rejected."
+"""All that the stock component says of a rejected request; ours says the backend's reason, and its version."""
+
+
+def waived(case: Case) -> Finding | None:
+    """A waiver in force leaves the device out."""
+    waiver = case.governance.waiver_of(case.device.name)
+    if waiver is None:
+        return None
+    return blocked(
+        Reason.WAIVED,
+        f"waiver {waiver.name} of {waiver.owner} leaves it out until {instant_text(waiver.expires)}: {waiver.reason}",
+        f"ask {waiver.owner}, or let the waiver expire",
+        "spec",
+        waiver=waiver.name,
+    )
+
+
+def suspended(case: Case) -> Finding | None:
+    """The policy does not rotate for now."""
+    suspension = case.policy.suspend
+    if suspension is None or not case.governed.is_suspended:
+        return None
+    return blocked(
+        Reason.SUSPENDED,
+        f"policy {case.policy.name} is suspended until {instant_text(suspension.until)}: {suspension.reason}",
+        "remove suspend from the policy, or wait until it ends by itself",
+        "spec.suspend",
+    )
+
+
+def repeatedly_failed(case: Case) -> Finding | None:
+    """So many failures are no accident."""
+    failures = case.failures
+    if len(failures) < MAX_FAILURES or case.is_tried_again:
+        return None
+    told = Counter(failure.failure_reason or f"no reason given ({failure.status.value})" for failure in failures)
+    reasons = "; ".join(f"{reason} ({number}×)" for reason, number in sorted(told.items(), key=lambda i: (-i[1], i[0])))
+    last = span_text(case.now - failures[-1].last_updated_at)
+    return blocked(
+        Reason.REPEATEDLY_FAILED,
+        f"{len(failures)} rotations failed, the last {last} ago: {reasons}",
+        f"remove the cause, then apply once with --override again={case.device.name}; a new component version or a "
+        "change of the policy's certificate rule starts afresh",
+        "spec.rollout.retries",
+        failures=len(failures),
+    )
+
+
+def rotation_ineffective(case: Case) -> Finding | None:
+    """It was rotated under this very rule, and what was to be put right is not."""
+    last, demand = case.last_rotation, case.in_vain
+    resumed = case.governance.resumed_at(case.policy.name)
+    if last is None or demand is None or case.is_tried_again or (resumed and last.last_updated_at <= resumed):
+        return None
+    return blocked(
+        Reason.ROTATION_INEFFECTIVE,
+        f"rotated by job {last.job_id} {span_text(case.now - last.last_updated_at)} ago, and yet: {demand.message}",
+        "find out why the backend issued that (is it deployed as git says?) and put it right; then apply once with "
+        f"--override resume={case.policy.name}, or with --override again={case.device.name} for this device alone; "
+        "a changed certificate rule and a certificate put there by hand are judged anew",
+        demand.policy_field,
+        job=last.job_id,
+    )
+
+
+def rotated_recently(case: Case) -> Finding | None:
+    """Whatever the reason, a device is not rotated again at once; but for an incident, if the last one went well."""
+    last = case.last_rotation
+    until = left_alone_until(case, last)
+    if last is None or until is None or until <= case.now or case.is_tried_again:
+        return None
+    if case.taints and case.in_vain is None:
+        return None
+    return waiting(
+        Reason.ROTATED_RECENTLY,
+        f"rotated by job {last.job_id} {span_text(case.now - last.last_updated_at)} ago; "
+        f"left alone until {instant_text(until)}",
+        "spec.schedule.leastInterval",
+    )
+
+
+def backing_off(case: Case) -> Finding | None:
+    """After a failure the device is left alone for a while."""
+    failures, certificate = case.failures, case.certificate
+    if not failures or certificate is None or len(failures) >= MAX_FAILURES or case.is_tried_again:
+        return None
+    until = next_attempt_at(failures, case.policy.name, certificate.certificate_id)
+    if until <= case.now:
+        return None
+    reason = failures[-1].failure_reason or f"no reason given ({failures[-1].status.value})"
+    return waiting(
+        Reason.BACKING_OFF,
+        f"{count_text(len(failures), 'rotation')} failed, last: {reason}; tried again from {instant_text(until)}",
+        "spec.rollout.retries",
+        failures=len(failures),
+    )
+
+
+def outside_window(case: Case) -> Finding | None:
+    """No window is open, and nothing makes the device urgent."""
+    if case.is_urgent or case.governed.is_open_now:
+        return None
+    window = case.governed.opens
+    opens = f"the next opens at {instant_text(window.start)}" if window else "none opens within five years"
+    return waiting(Reason.OUTSIDE_WINDOW, f"no maintenance window is open; {opens}", "spec.schedule.windows")
+
+
+def unsupported_by_backend(case: Case) -> Finding | None:
+    """A stock backend and the component's own settings choose key type and authority: no demand on them can be kept."""
+    rule = case.policy.certificate
+    if not case.governance.is_stock or (rule.key_type is None and rule.authority is None):
+        return None
+    demands = " and ".join(str(getattr(d, "value", d)) for d in (rule.key_type, rule.authority) if d is not None)
+    return blocked(
+        Reason.UNSUPPORTED_BY_BACKEND,
+        f"the deployed backend is the stock one, which cannot be told a key type or an authority: what a rotation "
+        f"makes is not known to meet the policy ({demands})",
+        "deploy this project's backend, or take keyType and authority out of the policy",
+        "spec.certificate",
+    )
+
+
+def unsupported_by_component(case: Case) -> Finding | None:
+    """The stock component makes the key that its configuration says, and our backend refuses another than the job's."""
+    if not case.failures or case.is_tried_again or not isinstance(case.result, Result):
+        return None
+    last, result = case.failures[-1], case.result
+    if last.component_version is not None or last.failure_reason != STOCK_REFUSAL:
+        return None
+    wanted = f"{result.key_type.value} with {result.signing_algorithm.value}"
+    return blocked(
+        Reason.UNSUPPORTED_BY_COMPONENT,
+        f"the stock component was refused by the backend ({STOCK_REFUSAL}): it makes the key that its configuration "
+        f"says, whatever the job asks for, which is {wanted} from {result.authority}",
+        f"set keyAlgorithm and signingAlgorithm of the component's deployment to {wanted}, or deploy this project's "
+        f"component; then apply once with --override again={case.device.name}",
+        "spec.certificate.keyType",
+        wanted=result.key_type.value,
+    )
+
+
+def result_unknown(case: Case) -> Finding | None:
+    """What a policy leaves out stays as it is; where that cannot be had, nothing is rotated."""
+    result = case.result
+    if case.governance.is_stock or not isinstance(result, Unknown):
+        return None
+    return blocked(Reason.RESULT_UNKNOWN, result.message, result.remedy, result.policy_field)
+
+
+def rotating(case: Case) -> Finding | None:
+    """An execution of a rotation job has not ended."""
+    if not case.device.executions:
+        return None
+    execution = case.device.executions[0]
+    since = case.now - execution.queued_at
+    job = parse_job_id(execution.job_id)
+    is_standing = job is not None and job.wave is None
+    is_late = execution.status is ExecutionStatus.QUEUED and since >= case.policy.rollout.stragglers_after
+    if not is_standing and not is_late:
+        text = f"job {execution.job_id} is {execution.status.value} here since {instant_text(execution.queued_at)}"
+        return waiting(Reason.ROTATING, text, "spec.rollout")
+    seen = case.device.last_seen
+    last = f"last seen {span_text(case.now - seen)} ago" if seen else "last connection not known"
+    return waiting(
+        Reason.STRAGGLER,
+        f"the device has not answered job {execution.job_id} for {span_text(since)}; {last}",
+        "spec.rollout.stragglersAfter",
+        hoursSinceSeen=int((case.now - seen) / timedelta(hours=1)) if seen else None,
+    )
+
+
+def not_yet_due(case: Case) -> Finding | None:
+    """Drift that is coming within a week."""
+    timing = case.timing
+    if timing is None or case.is_triggered or timing.start - case.now > COMING_WITHIN:
+        return None
+    missed = ", after maxAge, because no window opens before" if timing.misses_max_age else ""
+    return waiting(
+        Reason.NOT_YET_DUE,
+        f"rotates from {instant_text(timing.start)} on{missed}; due {instant_text(timing.due)}",
+        "spec.certificate.maxAge",
+    )

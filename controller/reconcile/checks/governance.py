@@ -1,0 +1,166 @@
+"""Which policy governs a device, and what follows from policy, documents and backend for all its devices.
+
+Built once per run from the desired and the actual state, so that a device costs a few comparisons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from controller.reconcile.rollout import successes_of
+from controller.reconcile.schedule import Interval, OpenTime, open_time_of
+from controller.reconcile.values import NO_OVERRIDES, Result, Unknown, family_of, result_of
+
+from .quiet import Quiet, quiet_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from controller.reconcile.values import (
+        Certificate,
+        CertificateRule,
+        DesiredState,
+        Device,
+        DeviceExecution,
+        FleetState,
+        Incident,
+        Overrides,
+        Policy,
+        Waiver,
+    )
+
+# ACM-PCA puts notBefore an hour before the moment of issue by default, AWS IoT some minutes.
+BACKDATING_TOLERANCE = timedelta(minutes=65)
+
+
+@dataclass(frozen=True, slots=True)
+class Governed:
+    """A policy, and what is the same for all its devices."""
+
+    policy: Policy
+    family: str  # of the present rollout; see rollout_family
+    open_time: OpenTime
+    cutoff: datetime | None  # rotateIssuedBefore, once that instant has come
+    is_suspended: bool
+    incidents: tuple[Incident, ...]  # all of the fleet's, by deadline and name
+    is_open_now: bool
+    opens: Interval | None  # the open time that is, or comes next
+    quiet: Quiet | None  # None where even a certificate far from its dates may have something to say
+    results: dict[tuple[str | None, str | None], Result | Unknown] = field(default_factory=dict)  # worked out already
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """Policies that claim a device with equal priority, by name."""
+
+    policies: tuple[str, ...]
+
+
+class Governance:
+    """The desired state, ready to be asked about one device after the other."""
+
+    def __init__(
+        self, desired: DesiredState, state: FleetState, now: datetime, overrides: Overrides = NO_OVERRIDES
+    ) -> None:
+        self.desired, self.state, self.now, self.overrides = desired, state, now, overrides
+        self.is_stock = state.backend_is_stock
+        incidents = tuple(sorted(desired.incidents, key=lambda i: (i.deadline, i.name)))
+        self.policies = {p.name: self._govern(p, incidents) for p in sorted(desired.policies, key=lambda p: p.name)}
+        self._by_group: dict[str, list[Governed]] = {}
+        for governed in self.policies.values():
+            self._by_group.setdefault(governed.policy.thing_group, []).append(governed)
+        self._verdicts: dict[tuple[str, ...], Governed | Tie | None] = {}
+        self._waivers = {device: waiver for waiver in self._waivers_in_force() for device in waiver.devices}
+
+    @cached_property
+    def successes(self) -> dict[str, DeviceExecution]:
+        """The latest execution of each device that succeeded, in any rotation job."""
+        return successes_of(self.state.jobs)
+
+    def policy_of(self, device: Device) -> Governed | Tie | None:
+        """The policy that governs the device; Tie where several claim it, None where none does."""
+        try:
+            return self._verdicts[device.groups]
+        except KeyError:
+            verdict = self._verdicts[device.groups] = self._highest(device.groups)
+            return verdict
+
+    def result_for(self, governed: Governed, certificate: Certificate) -> Result | Unknown:
+        """What a rotation makes of the device that holds this certificate; worked out once for each kind of it."""
+        key = certificate.key_type, certificate.authority
+        found = governed.results.get(key)
+        if found is None:
+            found = governed.results[key] = result_of(certificate, governed.policy, self.desired, self.state.deployment)
+        return found
+
+    def resumed_at(self, policy: str) -> datetime | None:
+        """Until when a person has looked at what failed under the policy, and lets its rollout go on."""
+        if policy in self.overrides.resume:
+            return self.now
+        return self.state.baseline.resumed.get(policy) if self.state.baseline else None
+
+    def waiver_of(self, device: str) -> Waiver | None:
+        """The waiver in force for the device; where there are several, the one that lasts longest."""
+        return self._waivers.get(device)
+
+    def _highest(self, groups: tuple[str, ...]) -> Governed | Tie | None:
+        claims = [governed for group in sorted(set(groups)) for governed in self._by_group.get(group, ())]
+        if not claims:
+            return None
+        highest = max(governed.policy.priority for governed in claims)
+        top = [governed for governed in claims if governed.policy.priority == highest]
+        return top[0] if len(top) == 1 else Tie(tuple(sorted(governed.policy.name for governed in top)))
+
+    def _govern(self, policy: Policy, incidents: tuple[Incident, ...]) -> Governed:
+        cutoff = policy.certificate.rotate_issued_before
+        is_cut = cutoff is not None and cutoff <= self.now
+        open_time = open_time_of(policy.schedule.windows)
+        return Governed(
+            policy=policy,
+            family=family_of(policy, self.desired.authorities),
+            open_time=open_time,
+            cutoff=cutoff if is_cut else None,
+            is_suspended=policy.suspend is not None and policy.suspend.until > self.now,
+            incidents=incidents,
+            is_open_now=open_time.is_open(self.now),
+            opens=open_time.next_open(self.now),
+            quiet=None if incidents or is_cut else quiet_of(policy, self.now),
+        )
+
+    def _waivers_in_force(self) -> Iterator[Waiver]:
+        in_force = (waiver for waiver in self.desired.waivers if waiver.expires > self.now)
+        return iter(sorted(in_force, key=lambda waiver: (waiver.expires, waiver.name)))
+
+
+def issued_at(certificate: Certificate) -> datetime | None:
+    """When the certificate was issued: its registration, unless notBefore is older than backdating explains."""
+    if certificate.not_before is None:
+        return None
+    if certificate.created_at - certificate.not_before <= BACKDATING_TOLERANCE:
+        return max(certificate.created_at, certificate.not_before)
+    return certificate.not_before
+
+
+def taints(incident: Incident, certificate: Certificate) -> bool:
+    """Whether the certificate matches every condition that the incident gives."""
+    issued = issued_at(certificate)
+    return (
+        (incident.authority is None or certificate.authority == incident.authority)
+        and (incident.key_type is None or certificate.key_type == incident.key_type)
+        and (incident.issued_after is None or (issued is not None and issued >= incident.issued_after))
+        and (incident.issued_before is None or (issued is not None and issued < incident.issued_before))
+    )
+
+
+def would_taint_successor(incident: Incident, rule: CertificateRule, now: datetime) -> bool:
+    """Whether a certificate issued now as the rule demands could match the incident again."""
+    return (
+        (incident.authority is None or rule.authority in {None, incident.authority})
+        and (incident.key_type is None or rule.key_type in {None, incident.key_type})
+        and (incident.issued_after is None or now >= incident.issued_after)
+        and (incident.issued_before is None or now < incident.issued_before)
+    )

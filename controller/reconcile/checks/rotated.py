@@ -1,0 +1,91 @@
+"""What the last rotation of a device came to, from its jobs and the certificate that is there. Nothing is stored.
+
+A rotation that was not carried out as asked leaves its finding where it was. To ask again would be to
+ask for ever: it is in vain until a person has removed the cause.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from controller.reconcile.schedule import dates_of
+from controller.reconcile.values import CLOCK_GRAIN, Reason, parse_job_id
+from protocol.messages import ExecutionStatus
+
+from .governance import BACKDATING_TOLERANCE
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from controller.reconcile.schedule import Dates
+    from controller.reconcile.values import Certificate, DeviceExecution, Finding
+
+    from .case import Case
+
+FAITHFUL_SHARE = 0.9  # of the validity that an authority promises; who gives less did not do as asked
+
+_CURED_BY_ANY = (Reason.KEY_TYPE_MISMATCH, Reason.AUTHORITY_MISMATCH, Reason.ISSUED_BEFORE_CUTOFF)
+
+
+def last_rotation(case: Case) -> DeviceExecution | None:
+    """The execution that the present certificate came of; None where it was put there otherwise, or long ago."""
+    certificate = case.certificate
+    if certificate is None:
+        return None
+    succeeded = case.governance.successes.get(case.device.name)
+    ended = case.device.failures if succeeded is None else (succeeded, *case.device.failures)
+    return next((execution for execution in ended if _brought(execution, certificate)), None)
+
+
+def in_vain(case: Case, last: DeviceExecution | None) -> Finding | None:
+    """The demand that a rotation under the present rule should have put right, and did not."""
+    certificate = case.certificate
+    if last is None or certificate is None or last.status is not ExecutionStatus.SUCCEEDED:
+        return None
+    job = parse_job_id(last.job_id)
+    if job is None or job.policy != case.policy.name or not job.digest.startswith(case.governed.family):
+        return None  # under another rule: what it came to says nothing of this one
+    return next((demand for demand in case.demands if _should_be_cured(demand.reason, case, certificate)), None)
+
+
+def left_alone_until(case: Case, last: DeviceExecution | None) -> datetime | None:
+    """Until when a device that was rotated is left alone: never for more than half of its certificate's life."""
+    if last is None or case.certificate is None:
+        return None
+    interval = case.policy.schedule.least_interval
+    return case.certificate.created_at + (interval if case.dates is None else min(interval, case.dates.life / 2))
+
+
+def _should_be_cured(reason: Reason, case: Case, certificate: Certificate) -> bool:
+    """Whether a certificate that had been issued as asked would not have this finding now."""
+    if reason in _CURED_BY_ANY:
+        return True
+    if reason is Reason.AUTHORITY_TAINTED:  # by an incident of later: of the issue periods none that was over
+        return any(i.issued_before is not None and i.issued_before <= certificate.created_at for i in case.taints)
+    dates = case.dates
+    if dates is None or dates.due is None:
+        return False
+    faithful = _as_asked(case, certificate)
+    is_other = faithful.due is not None and faithful.due > dates.due
+    return dates.due <= certificate.created_at or (is_other and not _is_due(faithful, case.now))
+
+
+def _as_asked(case: Case, certificate: Certificate) -> Dates:
+    """The dates that the certificate would have, had it been issued as the policy asks."""
+    start, end = certificate.not_before, certificate.not_after
+    assert start is not None and end is not None  # noqa: S101, PT018 - a case with dates has both
+    start = max(start, certificate.created_at - BACKDATING_TOLERANCE)
+    authority = case.governance.desired.authorities.get(case.policy.certificate.authority or "")
+    if authority is not None and authority.validity is not None:
+        end = max(end, start + authority.validity * FAITHFUL_SHARE)
+    return dates_of(case.policy, start, end)
+
+
+def _is_due(dates: Dates, now: datetime) -> bool:
+    return dates.due is not None and dates.due - dates.jitter <= now
+
+
+def _brought(execution: DeviceExecution, certificate: Certificate) -> bool:
+    """Whether the certificate was made between the device being asked and its answer."""
+    made = certificate.created_at
+    return execution.queued_at - CLOCK_GRAIN <= made <= execution.last_updated_at + CLOCK_GRAIN

@@ -1,0 +1,166 @@
+"""Checks of the device as it stands: a person must act before anything can rotate."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from controller.reconcile.schedule import life_under
+from controller.reconcile.values import (
+    AttachmentType,
+    CertificateStatus,
+    Finding,
+    Reason,
+    blocked,
+    count_text,
+    instant_text,
+    names_text,
+    span_text,
+    whole_days,
+)
+from protocol.messages import ExecutionStatus
+
+from .case import Case
+from .governance import would_taint_successor
+
+_ROTATION_CERTIFICATES = 2  # the old and the new one, while a rotation is under way
+
+
+def no_certificate(case: Case) -> Finding | None:
+    """Nothing is attached to the thing."""
+    if case.device.attachments:
+        return None
+    return blocked(
+        Reason.NO_CERTIFICATE,
+        "no certificate is attached to the thing",
+        "provision the device, or remove the thing from its group if it is gone",
+        "spec.thingGroup",
+    )
+
+
+def extra_certificate(case: Case) -> Finding | None:
+    """Several certificates are attached; two are normal while a rotation runs."""
+    number = len(case.device.attachments)
+    if number <= 1 or (number == _ROTATION_CERTIFICATES and _is_in_progress(case)):
+        return None
+    ids = [a.certificate.certificate_id[:12] for a in case.device.attachments]
+    return blocked(
+        Reason.EXTRA_CERTIFICATE,
+        f"{number} certificates are attached, one is allowed: {', '.join(ids)}",
+        "find out which one the device uses (its last connection shows it), then deactivate and detach the others",
+        "spec.certificate",
+        certificates=number,
+    )
+
+
+def shared_certificate(case: Case) -> Finding | None:
+    """Other things hold the same certificate: deleting it after a rotation would cut them off."""
+    if case.attachment is None or not case.attachment.shared_with:
+        return None
+    others = case.attachment.shared_with
+    return blocked(
+        Reason.SHARED_CERTIFICATE,
+        f"the certificate is also attached to {count_text(len(others), 'other thing')}: {names_text(others)}",
+        "give every device a certificate of its own, then detach this one from all but one",
+        "spec.certificate",
+        others=len(others),
+    )
+
+
+def not_exclusive(case: Case) -> Finding | None:
+    """The backend rotates only what is attached exclusively."""
+    if case.attachment is None or case.attachment.type is AttachmentType.EXCLUSIVE:
+        return None
+    name, certificate = case.device.name, case.attachment.certificate.certificate_id
+    return blocked(
+        Reason.NOT_EXCLUSIVE,
+        f"the certificate is attached as {case.attachment.type.value}, a rotation needs EXCLUSIVE_THING",
+        f"detach certificate {certificate[:12]} from {name} and attach it with type EXCLUSIVE_THING",
+        "spec.certificate",
+    )
+
+
+def certificate_inactive(case: Case) -> Finding | None:
+    """A device cannot connect with a certificate that is not ACTIVE."""
+    if case.certificate is None or case.certificate.status is CertificateStatus.ACTIVE:
+        return None
+    return blocked(
+        Reason.CERTIFICATE_INACTIVE,
+        f"the certificate is {case.certificate.status.value}: the device cannot connect",
+        "activate it if the device may be trusted, else provision the device anew",
+        "spec.certificate",
+    )
+
+
+def unparseable(case: Case) -> Finding | None:
+    """What cannot be read cannot be judged."""
+    certificate = case.certificate
+    if certificate is None:
+        return None
+    if case.is_to_come and certificate.not_before is not None:
+        return blocked(
+            Reason.UNPARSEABLE,
+            f"the certificate is valid from {instant_text(certificate.not_before)} on, which is still to come: "
+            "it cannot be the one that the device uses",
+            "find out who issued it, and replace it by hand",
+            "spec.certificate",
+        )
+    dates = (certificate.not_before, certificate.not_after)
+    if certificate.parse_error is None and None not in dates and certificate.key_type is not None:
+        return None
+    return blocked(
+        Reason.UNPARSEABLE,
+        f"the certificate cannot be read: {certificate.parse_error or 'validity or key type is missing'}",
+        "replace it by hand; aws iot describe-certificate shows its PEM",
+        "spec.certificate",
+    )
+
+
+def expired(case: Case) -> Finding | None:
+    """An expired certificate cannot connect, so its device cannot rotate by itself."""
+    end = case.certificate.not_after if case.certificate else None
+    if end is None or end > case.now:
+        return None
+    return blocked(
+        Reason.EXPIRED,
+        f"the certificate expired {span_text(case.now - end)} ago, on {instant_text(end)}: the device cannot connect",
+        "provision the device anew, on site or through fleet provisioning",
+        "spec.certificate.renewBefore",
+        daysExpired=whole_days(case.now - end),
+    )
+
+
+def successor_tainted(case: Case) -> Finding | None:
+    """The policy demands the very thing that an incident declares compromised."""
+    again = (i for i in case.taints if would_taint_successor(i, case.policy.certificate, case.now))
+    incident = next(again, None)
+    if incident is None:
+        return None
+    return blocked(
+        Reason.POLICY_CONFLICT,
+        f"incident {incident.name} declares compromised what policy {case.policy.name} lets a new certificate be again",
+        "name another authority or key type in the policy, or end the incident's issue period with issuedBefore",
+        "spec.certificate.authority" if incident.authority else "spec.certificate.keyType",
+    )
+
+
+def due_from_birth(case: Case) -> Finding | None:
+    """A certificate that is due as soon as it is issued would be rotated for ever."""
+    certificate, rule = case.certificate, case.policy.certificate
+    if certificate is None or certificate.not_before is None or certificate.not_after is None:
+        return None
+    if rule.authority is not None and certificate.authority != rule.authority:
+        return None
+    validity = certificate.not_after - certificate.not_before
+    if life_under(rule, validity) > timedelta(0):
+        return None
+    return blocked(
+        Reason.POLICY_CONFLICT,
+        f"certificates of this authority live {span_text(validity)}, the policy renews "
+        f"{span_text(rule.renew_before or timedelta(0))} before expiry: a new one would be due at once",
+        "set renewBefore below the authority's validity",
+        "spec.certificate.renewBefore",
+    )
+
+
+def _is_in_progress(case: Case) -> bool:
+    return any(execution.status is ExecutionStatus.IN_PROGRESS for execution in case.device.executions)

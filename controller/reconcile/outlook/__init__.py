@@ -1,0 +1,26 @@
+"""What would happen: a change of the desired state, the coming months, one device explained."""
+
+from .changes import FieldChange
+from .comparison import Comparison, Moved, PolicyComparison, Span, compare
+from .explanation import Explanation, explain
+from .forecasting import Forecast, ForecastRow, forecast
+from .simulation import EVERY, Simulation, simulate
+from .virtual_fleet import Luck
+
+__all__ = [
+    "EVERY",
+    "Comparison",
+    "Explanation",
+    "FieldChange",
+    "Forecast",
+    "ForecastRow",
+    "Luck",
+    "Moved",
+    "PolicyComparison",
+    "Simulation",
+    "Span",
+    "compare",
+    "explain",
+    "forecast",
+    "simulate",
+]

@@ -1,0 +1,171 @@
+"""Why a device is, or is not, to be rotated: the arithmetic with its numbers, the findings, and where git says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from controller.reconcile.checks import Case, Governance, Governed, assess
+from controller.reconcile.planning import settle
+from controller.reconcile.schedule import URGENT_SHARE, share_of, timing_of
+from controller.reconcile.values import Mode, Outcome, Reason, Result, Sync, held_by, instant_text, place_of, span_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime, timedelta
+
+    from controller.reconcile.schedule import Dates
+    from controller.reconcile.values import (
+        Assessment,
+        Certificate,
+        DesiredState,
+        Device,
+        FleetState,
+        Plan,
+        Policy,
+        Timing,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of arithmetic: ``due = min(notAfter - renewBefore, notBefore + maxAge) = 2027-01-02T…``."""
+
+    name: str
+    formula: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything that was weighed. ``places`` are ``path:line`` of each finding's policy field, in their order."""
+
+    device: str
+    policy: str | None
+    commit: str | None
+    assessment: Assessment
+    arithmetic: tuple[Line, ...]
+    places: tuple[str, ...]
+    verdict: str  # what becomes of the device
+    timing: Timing | None  # also where the date is too far ahead to be a finding
+
+
+def explain(
+    device: Device, desired: DesiredState, state: FleetState, now: datetime, plan: Plan | None = None
+) -> Explanation | None:
+    """Explain one device; None where no policy governs it. The ``plan`` of its fleet says what its wave waits for."""
+    governance = Governance(desired, state, now)
+    assessment = assess(device, governance)
+    if assessment is None:
+        return None
+    governed = governance.policy_of(device)
+    if not isinstance(governed, Governed):
+        sources = {policy.name: policy.source for policy in desired.policies}
+        tied = governed.policies if governed else ()
+        places = tuple(sources[name].at("spec.priority") for name in tied)
+        return Explanation(device.name, None, desired.commit, assessment, (), places, "needs a person", None)
+    if plan is not None:
+        [assessment] = settle([assessment], plan)
+    case = Case(device, governed, governance)
+    timing = assessment.timing
+    if timing is None and case.certificate is not None and case.dates is not None:
+        timing = timing_of(case.policy, case.certificate, case.dates, governed.open_time, is_urgent=case.is_urgent)
+    return Explanation(
+        device=device.name,
+        policy=case.policy.name,
+        commit=desired.commit,
+        assessment=assessment,
+        arithmetic=(*_arithmetic(case, timing, is_held=_is_held(assessment, case.policy)), *_transition(case)),
+        places=tuple(place_of(desired, case.policy.name, finding) or "" for finding in assessment.findings),
+        timing=timing,
+        verdict=_verdict(assessment, case.policy),
+    )
+
+
+def _verdict(assessment: Assessment, policy: Policy) -> str:
+    """What becomes of the device, in the words of who asks."""
+    reasons = {finding.reason for finding in assessment.findings}
+    if assessment.sync is Sync.IN_SYNC:
+        return "is in sync"
+    if reasons & {Reason.WAIVED, Reason.SUSPENDED}:
+        return "is left out, as somebody has decided"
+    if assessment.outcome is Outcome.BLOCKED:
+        return "needs a person"
+    if policy.mode is Mode.REPORT:
+        return "is only reported: its policy rotates nothing"
+    return "waits" if assessment.outcome is Outcome.WAITING else "is to be rotated"
+
+
+def _is_held(assessment: Assessment, policy: Policy) -> bool:
+    return policy.mode is Mode.REPORT or any(finding.outcome is not Outcome.ROTATE for finding in assessment.findings)
+
+
+def _transition(case: Case) -> Iterator[Line]:
+    """What the device holds, and what a rotation would make of it."""
+    if case.certificate is None or case.certificate.key_type is None:
+        return
+    result = case.result
+    after = "whatever component and stock backend are set to"
+    if not case.governance.is_stock:
+        after = str(result.holding) if isinstance(result, Result) else "not known: see the findings"
+    yield Line("result", f"of a rotation, from {held_by(case.certificate)}", after)
+
+
+def _arithmetic(case: Case, timing: Timing | None, *, is_held: bool) -> Iterator[Line]:
+    certificate, dates = case.certificate, case.dates
+    if certificate is None or certificate.not_before is None or certificate.not_after is None or dates is None:
+        return
+    yield Line("nb", "the certificate's notBefore", instant_text(certificate.not_before))
+    yield Line("na", "the certificate's notAfter", instant_text(certificate.not_after))
+    yield Line("age", "now - nb", span_text(case.now - certificate.not_before))
+    yield Line("L", _life_formula(case.policy), span_text(dates.life))
+    if dates.due is not None:
+        yield Line("due", _due_formula(case.policy), instant_text(dates.due))
+        yield from _target(case, certificate, dates, dates.due)
+    if timing is not None:
+        yield Line("start", _start_formula(case, timing, is_held=is_held), instant_text(timing.start))
+    yield _urgent(case, certificate.not_after - case.now, dates.life / URGENT_SHARE)
+
+
+def _urgent(case: Case, left: timedelta, share: timedelta) -> Line:
+    sign = "≤" if left <= share else ">"
+    formula = f"na - now = {span_text(left)} {sign} L/{URGENT_SHARE} = {span_text(share)}"
+    if case.is_urgent and left > share:
+        formula += "; an incident, or the policy's cutoff, does not wait for windows"
+    return Line("urgent", formula, "yes" if case.is_urgent else "no")
+
+
+def _target(case: Case, certificate: Certificate, dates: Dates, due: datetime) -> Iterator[Line]:
+    share = share_of(case.policy.name, certificate.certificate_id)
+    yield Line("u", f"SHA-256({case.policy.name} ‖ {certificate.certificate_id[:12]}…) / 2^64", f"{share:.4f}")
+    formula = f"min({case.policy.schedule.jitter_percent} % of L, (due - nb) / 2)"
+    yield Line("J", formula, span_text(dates.jitter))
+    yield Line("target", "due - u · J", instant_text(due - dates.jitter * share))
+
+
+def _life_formula(policy: Policy) -> str:
+    age = policy.certificate.max_age
+    return "na - nb" if age is None else f"min(na - nb, maxAge {span_text(age)})"
+
+
+def _due_formula(policy: Policy) -> str:
+    rule = policy.certificate
+    age = f"nb + maxAge {span_text(rule.max_age)}" if rule.max_age is not None else None
+    renew = f"na - renewBefore {span_text(rule.renew_before)}" if rule.renew_before is not None else None
+    return f"min({renew}, {age})" if age and renew else age or renew or ""
+
+
+def _start_formula(case: Case, timing: Timing, *, is_held: bool) -> str:
+    if timing.start == case.now:
+        held = "as soon as nothing holds it back any more: see the findings"
+        free = "now: it is overdue" if timing.due < case.now else "now: nothing holds it back"
+        return held if is_held else free
+    if timing.is_urgent:
+        return "target: urgent, windows are ignored"
+    if timing.start == timing.target:
+        return "target: it falls in open time"
+    if case.is_triggered and timing.start > case.now:
+        return "the next open time"
+    if timing.misses_max_age:
+        return "at share u of the first window after due: none opens in [due - J, due], maxAge is missed"
+    return "at share u of the open time in [due - J, due]"

@@ -1,0 +1,260 @@
+"""Rotations per day, policy and authority over any horizon, against what the rates allow.
+
+Every device is followed through its successive certificates, each rotated exactly when the schedule
+says. What must rotate already counts on the first day; who is waived or suspended rotates once that
+ends. What is blocked, and what a policy only reports, is counted and left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING
+
+from controller.reconcile.checks import Governance, Governed, assess
+from controller.reconcile.rollout import rate_per_minute
+from controller.reconcile.schedule import dates_of, is_urgent_at, timing_of
+from controller.reconcile.values import Mode, Outcome, Reason
+from protocol.names import AWS_IOT_AUTHORITY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from controller.reconcile.schedule import OpenTime
+    from controller.reconcile.values import (
+        Assessment,
+        Certificate,
+        CertificateAuthority,
+        DesiredState,
+        Device,
+        FleetState,
+        Policy,
+    )
+
+AWS_IOT_NOT_AFTER = datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)  # of every certificate that AWS IoT issues
+DAY = timedelta(days=1)
+_NEVER = datetime.max.replace(tzinfo=UTC)
+_HELD = frozenset({Reason.WAIVED, Reason.SUSPENDED})  # blocked, but only until an instant that is known
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastRow:
+    """One day of one policy and authority."""
+
+    day: date
+    policy: str
+    authority: str
+    rotations: int
+    capacity: int  # of the policy on that day, whatever the authority: rate times open minutes
+
+
+@dataclass(frozen=True, slots=True)
+class OverCapacity:
+    """A day on which a policy asks more, of all authorities together, than its rates and windows allow."""
+
+    day: date
+    policy: str
+    rotations: int
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Rows in order of day, policy, authority; days without rotations have none."""
+
+    first_day: date
+    days: int
+    rows: tuple[ForecastRow, ...]
+    total: int
+    peak: int  # rotations on the busiest day
+    peak_day: date | None
+    mean: float  # per day
+    peak_without_jitter: int
+    blocked: int  # devices left out: a person must act first, or has left them out for longer than this looks
+    reported: int = 0  # devices left out: their policies only report
+
+    @property
+    def over_capacity(self) -> tuple[OverCapacity, ...]:
+        """Days that ask too much, in order of day and policy. A policy's authorities share what it may do."""
+        asked: dict[tuple[date, str], list[ForecastRow]] = {}
+        for row in self.rows:
+            asked.setdefault((row.day, row.policy), []).append(row)
+        sums = (OverCapacity(*key, sum(r.rotations for r in of), of[0].capacity) for key, of in sorted(asked.items()))
+        return tuple(one for one in sums if one.rotations > one.capacity)
+
+    @property
+    def per_day(self) -> dict[date, int]:
+        """Rotations of all policies by day."""
+        days: Counter[date] = Counter()
+        for row in self.rows:
+            days[row.day] += row.rotations
+        return dict(days)
+
+
+class Forecaster:
+    """Takes devices one by one; ``result`` may be asked at any time."""
+
+    def __init__(self, desired: DesiredState, state: FleetState, now: datetime, horizon: timedelta) -> None:
+        self.governance = Governance(desired, state, now)
+        self._now, self._end = now, now + horizon
+        self._days = max(1, -(-horizon // DAY))
+        self._counts: Counter[tuple[date, str, str]] = Counter()
+        self._without_jitter: Counter[date] = Counter()
+        self._blocked = self._reported = 0
+        self._steady = {
+            name: replace(g.policy, schedule=replace(g.policy.schedule, jitter_percent=0))
+            for name, g in self.governance.policies.items()
+        }
+
+    def add(self, device: Device) -> None:
+        """Count one device's rotations."""
+        assessment = assess(device, self.governance)
+        governed = self.governance.policy_of(device)
+        if assessment is None:
+            return
+        if not isinstance(governed, Governed):
+            self._blocked += 1
+            return
+        if governed.policy.mode is Mode.REPORT:
+            self._reported += 1
+            return
+        held_until = self._held_until(device, governed)
+        if self._is_blocked(device, assessment, held_until):
+            self._blocked += 1
+            return
+        certificate = device.attachments[0].certificate  # who has none is blocked
+        overdue = any(finding.outcome is Outcome.ROTATE for finding in assessment.findings)
+        authority = governed.policy.certificate.authority or certificate.authority or AWS_IOT_AUTHORITY
+        first = assessment.timing.start if overdue and assessment.timing else None
+        issuer = self.governance.desired.authorities.get(authority)
+        life = _Life(governed.policy, governed.open_time, issuer, held_until)
+        for start in life.rotations(certificate, first, self._now, self._end):
+            self._counts[start.date(), governed.policy.name, authority] += 1
+        steady = replace(life, policy=self._steady[governed.policy.name])
+        for start in steady.rotations(certificate, first, self._now, self._end):
+            self._without_jitter[start.date()] += 1
+
+    def result(self) -> Forecast:
+        """The forecast over everything added so far."""
+        capacities = _Capacities(self.governance.policies)
+        rows = tuple(
+            ForecastRow(day, policy, authority, number, capacities.of(policy, day))
+            for (day, policy, authority), number in sorted(self._counts.items())
+        )
+        per_day: Counter[date] = Counter()
+        for row in rows:
+            per_day[row.day] += row.rotations
+        total = per_day.total()
+        peak = max(per_day.values(), default=0)
+        return Forecast(
+            first_day=self._now.date(),
+            days=self._days,
+            rows=rows,
+            total=total,
+            peak=peak,
+            peak_day=min((day for day, number in per_day.items() if number == peak), default=None),
+            mean=total / self._days,
+            peak_without_jitter=max(self._without_jitter.values(), default=0),
+            blocked=self._blocked,
+            reported=self._reported,
+        )
+
+    def _held_until(self, device: Device, governed: Governed) -> datetime:
+        """When the last of waiver and suspension ends; now, where there is neither."""
+        waiver, suspension = self.governance.waiver_of(device.name), governed.policy.suspend
+        ends = [waiver.expires] if waiver else []
+        ends += [suspension.until] if suspension and governed.is_suspended else []
+        return max(ends, default=self._now)
+
+    def _is_blocked(self, device: Device, assessment: Assessment, held_until: datetime) -> bool:
+        """Whether the device cannot rotate within the horizon unless a person acts."""
+        blocks = {finding.reason for finding in assessment.findings if finding.outcome is Outcome.BLOCKED}
+        if not blocks <= _HELD:
+            return True
+        not_after = device.attachments[0].certificate.not_after if device.attachments else None
+        expires_held = not_after is not None and self._now < not_after <= held_until
+        return bool(blocks) and (held_until >= self._end or expires_held)
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """What decides when one device rotates, again and again."""
+
+    policy: Policy
+    open_time: OpenTime
+    authority: CertificateAuthority | None
+    held_until: datetime  # by waiver or suspension
+
+    def rotations(
+        self, certificate: Certificate, first: datetime | None, now: datetime, end: datetime
+    ) -> Iterator[datetime]:
+        """When the device rotates from now until just before the end; ``first`` where that is known already."""
+        start = first if first is not None else next_start(self.policy, self.open_time, certificate)
+        while start is not None and start < end:
+            released = self._released(max(start, now), certificate)
+            if released >= end:
+                return
+            yield released
+            certificate = successor(certificate, released, self.authority)
+            following = next_start(self.policy, self.open_time, certificate)
+            start = following if following is not None and following > released else None
+
+    def _released(self, start: datetime, certificate: Certificate) -> datetime:
+        """The start, or the first open time once the device is held no longer."""
+        if start >= self.held_until:
+            return start
+        if certificate.not_before is not None and certificate.not_after is not None:
+            life = dates_of(self.policy, certificate.not_before, certificate.not_after).life
+            if is_urgent_at(self.held_until, certificate.not_after, life):
+                return self.held_until
+        window = self.open_time.next_open(self.held_until)
+        return _NEVER if window is None else window.start
+
+
+def forecast(
+    devices: Iterable[Device], desired: DesiredState, state: FleetState, now: datetime, horizon: timedelta
+) -> Forecast:
+    """Forecast a whole fleet."""
+    forecaster = Forecaster(desired, state, now, horizon)
+    for device in devices:
+        forecaster.add(device)
+    return forecaster.result()
+
+
+def next_start(policy: Policy, open_time: OpenTime, certificate: Certificate) -> datetime | None:
+    """When the schedule rotates the certificate; None where the policy sets no date."""
+    if certificate.not_before is None or certificate.not_after is None:
+        return None
+    dates = dates_of(policy, certificate.not_before, certificate.not_after)
+    timing = timing_of(policy, certificate, dates, open_time)
+    return None if timing is None else timing.start
+
+
+def successor(certificate: Certificate, issued: datetime, authority: CertificateAuthority | None) -> Certificate:
+    """The certificate that a rotation at that instant gives; its id is made up, but always the same."""
+    validity = authority.validity if authority is not None else None
+    return replace(
+        certificate,
+        certificate_id=f"{certificate.certificate_id[:64]}+{int(issued.timestamp())}",
+        created_at=issued,
+        not_before=issued,
+        not_after=issued + validity if validity is not None else max(AWS_IOT_NOT_AFTER, issued + DAY),
+    )
+
+
+class _Capacities:
+    """Rotations that a policy's rates and windows allow on a day."""
+
+    def __init__(self, policies: Mapping[str, Governed]) -> None:
+        self._policies = policies
+        self._known: dict[tuple[str, date], int] = {}
+
+    def of(self, policy: str, day: date) -> int:
+        key = policy, day
+        if key not in self._known:
+            governed = self._policies[policy]
+            midnight = datetime.combine(day, time(), UTC)
+            seconds = governed.open_time.seconds_between(midnight, midnight + DAY)
+            self._known[key] = int(rate_per_minute(governed.policy.rollout) * seconds / 60)
+        return self._known[key]

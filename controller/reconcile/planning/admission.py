@@ -1,0 +1,40 @@
+"""May this device rotate, as it is at this moment? One rule, asked wherever a job is made.
+
+The planner asks it of what a look has shown, through the checks (who is blocked or waits is no candidate);
+whoever makes the job asks it once more of what the registry says just before. What has changed since is
+left out and told: nothing is rotated on the strength of what was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from controller.reconcile.values import AttachmentType
+
+if TYPE_CHECKING:
+    from controller.reconcile.values import PlannedDevice
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What the registry says of a device just before its job is made."""
+
+    certificates: tuple[tuple[str, AttachmentType], ...]  # by id; none where the thing is gone
+    rotates_in: str | None = None  # the rotation job in which its execution has not ended, whoever made it
+
+
+def why_left_out(planned: PlannedDevice, present: Present) -> str | None:
+    """Why the device must be left out, as a sentence; None while it is as planned."""
+    if present.rotates_in is not None:
+        return f"it rotates in job {present.rotates_in} already"
+    if not present.certificates:
+        return "no certificate is attached any more"
+    if len(present.certificates) > 1:
+        return f"{len(present.certificates)} certificates are attached, planned with one"
+    certificate_id, attachment = present.certificates[0]
+    if certificate_id != planned.certificate_id:
+        return f"certificate is {certificate_id[:12]}…, planned with {planned.certificate_id[:12]}…"
+    if attachment is not AttachmentType.EXCLUSIVE:
+        return "certificate is no longer attached exclusively"
+    return None

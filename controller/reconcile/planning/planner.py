@@ -1,0 +1,161 @@
+"""Make the plan: what ``apply`` will do, from a stream of assessments and the jobs there are.
+
+Deterministic: the same desired state, fleet and moment give the same plan, byte for byte, whatever
+the order of the assessments. A run that dies leaves nothing that the next one has to know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from controller.reconcile.checks import Governance
+from controller.reconcile.rollout import is_open, read_rollout
+from controller.reconcile.values import (
+    NO_OVERRIDES,
+    VALID_FOR,
+    Finding,
+    JobStep,
+    Outcome,
+    Overrides,
+    Plan,
+    Reason,
+    Refusal,
+    WaveStatus,
+    parse_job_id,
+)
+
+from .deadlines import late_devices
+from .deployed import departures, unforeseen
+from .guardrails import Change, too_late, too_much_at_once
+from .incidents import report_incidents
+from .older import goes_back
+from .orphans import NO_BASELINE, LostJobs, lost_jobs, orphans
+from .plan_digest import digest_of
+from .policy_plan import plan_policy
+from .tally import tally_of
+from .unseen import Unseen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
+
+    from controller.reconcile.values import Assessment, DesiredState, FleetState
+
+    from .policy_plan import PolicyPlan
+    from .tally import FleetTally
+
+_HELD = frozenset({WaveStatus.RUNNING, WaveStatus.SOAKING, WaveStatus.UNHEALTHY, WaveStatus.HALTED, WaveStatus.OPEN})
+
+
+def make_plan(
+    assessments: Iterable[Assessment],
+    desired: DesiredState,
+    state: FleetState,
+    now: datetime,
+    *,
+    overrides: Overrides = NO_OVERRIDES,
+    is_behind: bool | None = None,
+    permitted: Mapping[str, str] | None = None,
+) -> Plan:
+    """Plan one fleet. ``assessments`` are those of ``assess_fleet`` for the same state and moment.
+
+    ``is_behind`` is what git says of this commit and the one applied last (see ``older``). ``permitted`` are the
+    devices, with their certificates, among which the plan may choose: those of a plan that was made before.
+
+    The stream is read once, and only devices that matter to a job are kept. A plan with refusals is
+    complete all the same, so that a report can show what was refused.
+    """
+    governance = Governance(desired, state, now, overrides)
+    rollouts = {name: read_rollout(name, g.family, state.jobs) for name, g in governance.policies.items()}
+    lost = lost_jobs(desired, state)
+    unseen = Unseen.of(governance)
+    tally = tally_of(lost.watch(unseen.watch(assessments)), governance, rollouts)
+    plans = {
+        name: plan_policy(governed, rollouts[name], tally.policies[name], governance, permitted)
+        for name, governed in governance.policies.items()
+    }
+    plan = Plan(
+        fleet=desired.fleet.name,
+        account=desired.fleet.account,
+        region=desired.fleet.region,
+        commit=desired.commit,
+        created_at=now,
+        jobs=tuple(job for plan in plans.values() for job in plan.jobs),
+        steps=(*_forgotten(governance), *(step for plan in plans.values() for step in plan.steps)),
+        refusals=_refusals(governance, tally, plans, lost, is_behind=is_behind),
+        policies=tuple(tally.policies[name].summary(name) for name in plans),
+        digest="",
+        group_sizes=dict(sorted(state.group_sizes.items())),
+        notices=(*_notices(state), *unseen.notices(tally)),
+        waves=tuple(plan.report for plan in plans.values()),
+        valid_until=now + VALID_FOR,
+        committed_at=min(desired.committed_at, now) if desired.committed_at else None,
+        resumed=tuple(sorted(overrides.resume & plans.keys())),
+        incidents=report_incidents(tally, governance, {name: plan.waves_done for name, plan in plans.items()}),
+    )
+    return replace(plan, digest=digest_of(plan))
+
+
+def _notices(state: FleetState) -> tuple[str, ...]:
+    """What the plan could not be made with."""
+    told = [] if state.baseline is not None else [NO_BASELINE]
+    return (*told, *([state.deployment_unknown] if state.deployment_unknown else []))
+
+
+def settle(assessments: Iterable[Assessment], plan: Plan) -> Iterator[Assessment]:
+    """The assessments as they stand once the plan is known.
+
+    A device with drift that its wave holds back gets the finding WaveSoaking, which says what the
+    wave waits for; the others pass as they are.
+    """
+    planned = {device.name for job in plan.jobs for device in job.devices}
+    held = {report.policy: report for report in plan.waves if report.held and report.status in _HELD}
+    for assessment in assessments:
+        report = held.get(assessment.policy or "")
+        if report is None or assessment.outcome is not Outcome.ROTATE or assessment.device in planned:
+            yield assessment
+            continue
+        finding = Finding(Reason.WAVE_SOAKING, Outcome.WAITING, report.message, "spec.rollout.waves")
+        yield replace(assessment, findings=(*assessment.findings, finding))
+
+
+def _forgotten(governance: Governance) -> Iterator[JobStep]:
+    """Open jobs of policies that git no longer has; the guardrail on orphans stands before this."""
+    for job in sorted(governance.state.jobs, key=lambda job: job.job_id):
+        parsed = parse_job_id(job.job_id)
+        if parsed is not None and parsed.policy not in governance.policies and is_open(job):
+            yield JobStep(job.job_id, "cancel", f"no policy {parsed.policy} exists any more")
+
+
+def _refusals(
+    governance: Governance,
+    tally: FleetTally,
+    plans: Mapping[str, PolicyPlan],
+    lost: LostJobs,
+    *,
+    is_behind: bool | None,
+) -> tuple[Refusal, ...]:
+    guardrails, overrides = governance.desired.fleet.guardrails, governance.overrides
+    desired, state = governance.desired, governance.state
+    found: list[Refusal | None] = [goes_back(desired, state, overrides, is_behind=is_behind)]
+    found += [*departures(desired, state, overrides), orphans(desired, state, lost, overrides)]
+    changes = [_change(name, tally, plan) for name, plan in plans.items()]
+    whole = Change(
+        policy=None,
+        governed=sum(change.governed for change in changes) + tally.conflicts,
+        starting=sum(change.starting for change in changes),
+        rotating=sum(change.rotating for change in changes),
+    )
+    found += [too_much_at_once(change, guardrails, overrides) for change in (*changes, whole)]
+    found += [unforeseen(name, plan.jobs, overrides) for name, plan in plans.items()]
+    for name, plan in plans.items():
+        late = late_devices(governance.policies[name], plan, tally.policies[name].governed, governance.now)
+        if late is not None:
+            found.append(too_late(late, overrides))
+    return tuple(refusal for refusal in found if refusal is not None)
+
+
+def _change(name: str, tally: FleetTally, plan: PolicyPlan) -> Change:
+    starting = sum(len(job.devices) for job in plan.jobs if not job.is_standing)
+    return Change(name, tally.policies[name].governed, starting, tally.policies[name].rotating)

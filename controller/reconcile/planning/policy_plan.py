@@ -1,0 +1,340 @@
+"""The plan for one policy: which devices start now, in which job, and what becomes of the jobs there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from controller.reconcile.rollout import arrange, closings, next_opening, open_executions
+from controller.reconcile.values import (
+    JobStep,
+    Mode,
+    PlannedJob,
+    Reason,
+    TargetKind,
+    WaveReport,
+    WaveStatus,
+    count_text,
+    held_by,
+    instant_text,
+    job_id_for,
+    kind_of,
+    transitions_of,
+)
+from protocol.job_document import JobDocument
+from protocol.messages import ExecutionStatus
+
+from .tally import order_of, planned_device
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from controller.reconcile.checks import Governance, Governed
+    from controller.reconcile.rollout import Opening, Rollout, Standing
+    from controller.reconcile.values import Assessment, FleetState, PlannedDevice, RotationJob, Transition
+    from controller.reconcile.values import Rollout as RolloutRule
+
+    from .tally import PolicyTally
+
+MAX_THINGS = 100  # targets of one AWS IoT job
+MAX_WAVE_JOBS = 2  # open wave jobs per policy; an account holds about a hundred active jobs
+
+
+@dataclass(frozen=True, slots=True)
+class _Situation:
+    """One policy, what AWS remembers of its rollout, its devices, and the run they are looked at in."""
+
+    governed: Governed
+    rollout: Rollout
+    tally: PolicyTally
+    governance: Governance
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPlan:
+    """What happens under one policy."""
+
+    report: WaveReport
+    jobs: tuple[PlannedJob, ...] = ()
+    steps: tuple[JobStep, ...] = ()
+    waiting: tuple[Assessment, ...] = ()  # candidates, in order, whether they start now or not
+    waves_done: int = 0
+
+
+def plan_policy(
+    governed: Governed,
+    rollout: Rollout,
+    tally: PolicyTally,
+    governance: Governance,
+    permitted: Mapping[str, str] | None = None,
+) -> PolicyPlan:
+    """Plan one policy; guardrails are the caller's, and ``permitted`` is as in ``make_plan``."""
+    policy, now = governed.policy, governance.now
+    steps = [
+        JobStep(job.job_id, "cancel", "the policy's certificate rule has changed since") for job in rollout.retired
+    ]
+    resting = _resting(governed)
+    if resting:
+        steps += _cancel(_asking(rollout), resting)
+        report = WaveReport(policy.name, rollout.reached, len(policy.rollout.waves), WaveStatus.IDLE, resting)
+        return PolicyPlan(report, steps=tuple(steps))
+    outdated = [job for job in _asking(rollout) if _asks_otherwise(job, tally)]
+    steps += _cancel(outdated, "it asks for something else than its devices need now")
+    rollout = _without(rollout, outdated)
+    waived = [job for job in _asking(rollout) if _asks_waived(job, tally)]
+    steps += _cancel(waived, "a waiver leaves out a device that it asks; the others are asked anew")
+    rollout = _without(rollout, waived)
+    if not governed.open_time.is_open(now):
+        shut = [job for job in _asking(rollout) if not _asks_urgent(job, tally)]
+        steps += _cancel(shut, "no maintenance window is open")
+        rollout = _without(rollout, shut)
+    candidates = sorted(tally.candidates, key=order_of)
+    stragglers, fresh = _split(candidates, rollout, governed, now)
+    if permitted is not None:
+        stragglers = [a for a in stragglers if permitted.get(a.device) == a.certificate_id]
+        fresh = [a for a in fresh if permitted.get(a.device) == a.certificate_id]
+    opening = _opening(governed, rollout, tally, fresh, governance)
+    if opening.status is WaveStatus.HALTED:
+        steps += _cancel(_asking(rollout), "the rollout has halted: nobody is asked until a person has looked")
+        report = _report(opening, governed, len(candidates), 0, rollout)
+        return PolicyPlan(report, (), tuple(steps), tuple(candidates), opening.wave - 1)
+    wants_slot = bool(fresh) and len(rollout.open_jobs) >= MAX_WAVE_JOBS
+    closed = closings(rollout, policy, now, wants_slot=wants_slot)
+    steps += closed
+    closing = {step.job_id for step in closed}
+    open_jobs = [job for job in rollout.open_jobs if job.job_id not in closing]
+    chosen, opening = _choose(fresh, opening, governed, tally, _wait(open_jobs, governed, now))
+    at = _Situation(governed, rollout, tally, governance)
+    jobs = _wave_jobs(chosen, opening, at, MAX_WAVE_JOBS - len(open_jobs))
+    known = {a.device: a for a in tally.candidates} | tally.members
+    arranged = arrange(rollout, [*(a.device for a in stragglers), *_moved(rollout, closed, tally)], known)
+    steps += arranged.steps
+    started = sum(len(job.devices) for job in jobs)
+    jobs += tuple(_standing_job(standing, at) for standing in arranged.jobs)
+    report = _report(opening, governed, len(fresh), started, rollout)
+    return PolicyPlan(report, jobs, tuple(steps), tuple(candidates), opening.wave - 1)
+
+
+def target_of(
+    job_id: str, devices: tuple[PlannedDevice, ...], governed: Governed, population: int, state: FleetState
+) -> tuple[TargetKind, str | None]:
+    """The group itself where the wave is all of it, up to a hundred things by name, else a cohort.
+
+    ``population`` is the number of devices that the policy governs: where it is not the group's size,
+    another policy has a part of the group, and the group must not be targeted.
+    """
+    group = governed.policy.thing_group
+    if len(devices) == population == state.group_sizes.get(group):
+        return TargetKind.GROUP, group
+    if len(devices) <= MAX_THINGS:
+        return TargetKind.THINGS, None
+    return TargetKind.COHORT, job_id
+
+
+def _resting(governed: Governed) -> str | None:
+    policy = governed.policy
+    if policy.mode is Mode.REPORT:
+        return "the policy's mode is report: nothing is rotated"
+    if governed.is_suspended and policy.suspend is not None:
+        return f"the policy is suspended: {policy.suspend.reason}"
+    return None
+
+
+def _asking(rollout: Rollout) -> list[RotationJob]:
+    """Open jobs with devices that have not started yet."""
+    jobs = (*rollout.open_jobs, *rollout.standing)
+    return [j for j in jobs if any(e.status is ExecutionStatus.QUEUED for e in open_executions(j).values())]
+
+
+def _cancel(jobs: Iterable[RotationJob], reason: str) -> list[JobStep]:
+    return [JobStep(job.job_id, "cancel", reason) for job in jobs]
+
+
+def _asks_urgent(job: RotationJob, tally: PolicyTally) -> bool:
+    asked = (tally.members.get(name) for name in open_executions(job))
+    return any(a is not None and a.timing is not None and a.timing.is_urgent for a in asked)
+
+
+def _asks_waived(job: RotationJob, tally: PolicyTally) -> bool:
+    """Whether the job asks a device that a waiver leaves out, and that has not begun."""
+    queued = (n for n, e in open_executions(job).items() if e.status is ExecutionStatus.QUEUED)
+    known = (tally.members[name] for name in queued if name in tally.members)
+    return any(finding.reason is Reason.WAIVED for a in known for finding in a.findings)
+
+
+def _asks_otherwise(job: RotationJob, tally: PolicyTally) -> bool:
+    """Whether a device that is queued in the job needs a job of another kind: it holds something else by now."""
+    queued = (n for n, e in open_executions(job).items() if e.status is ExecutionStatus.QUEUED)
+    known = (tally.members[name] for name in queued if name in tally.members)
+    return any(a.result is not None and a.result.kind != kind_of(job.job_id) for a in known)
+
+
+def _without(rollout: Rollout, jobs: list[RotationJob]) -> Rollout:
+    """The rollout once these jobs are cancelled: their history stays, they ask nobody any more."""
+    gone = {job.job_id for job in jobs}
+    waves = {
+        wave: tuple(replace(job, status="CANCELED") if job.job_id in gone else job for job in of_wave)
+        for wave, of_wave in rollout.waves.items()
+    }
+    standing = tuple(job for job in rollout.standing if job.job_id not in gone)
+    open_jobs = tuple(job for job in rollout.open_jobs if job.job_id not in gone)
+    return replace(rollout, waves=waves, open_jobs=open_jobs, standing=standing, ended=rollout.ended | gone)
+
+
+def _split(
+    candidates: list[Assessment], rollout: Rollout, governed: Governed, now: datetime
+) -> tuple[list[Assessment], list[Assessment]]:
+    """Stragglers, who have been asked for too long without an answer, and the others."""
+    limit = governed.policy.rollout.stragglers_after
+    asked = rollout.first_asked({a.device: a.certificate_created_at for a in candidates if a.certificate_created_at})
+    late = {a.device for a in candidates if a.device in asked and now - asked[a.device] >= limit}
+    return [a for a in candidates if a.device in late], [a for a in candidates if a.device not in late]
+
+
+def _opening(
+    governed: Governed,
+    rollout: Rollout,
+    tally: PolicyTally,
+    fresh: list[Assessment],
+    governance: Governance,
+) -> Opening:
+    deadlines = [a.timing.deadline for a in fresh if a.timing and a.timing.is_urgent and a.timing.deadline]
+    return next_opening(
+        governed.policy,
+        rollout,
+        tally.governed,
+        governance.now,
+        tally.members,
+        deadline=min(deadlines, default=None),
+        resumed=governance.resumed_at(governed.policy.name),
+    )
+
+
+def _choose(
+    fresh: list[Assessment], opening: Opening, governed: Governed, tally: PolicyTally, wait: str | None
+) -> tuple[list[Assessment], Opening]:
+    """The devices that start now: what the wave and the in-flight limit leave room for; ``wait`` says why none may."""
+    able = fresh
+    if opening.only is not None:
+        able = [a for a in able if a.device in opening.only]
+    if opening.urgent_only:
+        able = [a for a in able if a.timing is not None and a.timing.is_urgent]
+    room = governed.policy.rollout.max_in_flight - tally.rotating
+    able = able[: opening.capacity]
+    if not able:
+        return [], opening
+    if wait:
+        return [], replace(opening, status=WaveStatus.RUNNING, message=f"{opening.message}; {wait}")
+    if room < len(able):
+        message = f"{opening.message}; {tally.rotating} of at most {governed.policy.rollout.max_in_flight} in flight"
+        opening = replace(opening, message=message)
+    return able[: max(0, room)], opening
+
+
+def _wait(open_jobs: list[RotationJob], governed: Governed, now: datetime) -> str | None:
+    """Why no job may be made beside those that are open. AWS IoT holds each job to maximumPerMinute, not their sum."""
+    if len(open_jobs) >= MAX_WAVE_JOBS:
+        return f"{len(open_jobs)} jobs are under way, the next is made when one has ended"
+    rate = governed.policy.rollout.maximum_per_minute
+    ends = [job.created_at + timedelta(minutes=-(-len(job.executions) // rate)) for job in open_jobs]
+    if ends and max(ends) > now:
+        return f"the job under way asks {rate} a minute, until {instant_text(max(ends))}"
+    return None
+
+
+def _wave_jobs(chosen: list[Assessment], opening: Opening, at: _Situation, slots: int) -> tuple[PlannedJob, ...]:
+    """One job for each kind of document that the chosen devices need, as slots allow; they share the rate."""
+    kinds: dict[str, list[Assessment]] = {}
+    for assessment in chosen:
+        kinds.setdefault(assessment.kind, []).append(assessment)
+    groups = list(kinds.items())[:slots]
+    total = sum(len(group) for _kind, group in groups)
+    jobs = []
+    for kind, group in groups:
+        rollout = at.governed.policy.rollout
+        if len(groups) > 1:
+            rollout = replace(rollout, maximum_per_minute=max(1, rollout.maximum_per_minute * len(group) // total))
+        job = _wave_job(kind, group, opening, at, rollout)
+        jobs += [job] if job else []
+    return tuple(jobs)
+
+
+def _wave_job(
+    kind: str, group: list[Assessment], opening: Opening, at: _Situation, rollout: RolloutRule
+) -> PlannedJob | None:
+    policy, state = at.governed.policy, at.governance.state
+    devices = tuple(planned_device(a) for a in group)
+    job_id = job_id_for(policy.name, opening.wave, at.governed.family + kind, devices, at.rollout.ended)
+    if any(job.job_id == job_id for job in at.rollout.open_jobs):
+        return None  # made a moment ago; AWS IoT has not listed its executions yet
+    target_kind, target_group = target_of(job_id, devices, at.governed, at.tally.governed, state)
+    return PlannedJob(
+        job_id=job_id,
+        policy=policy.name,
+        wave=opening.wave,
+        target_kind=target_kind,
+        target_group=target_group,
+        devices=devices,
+        document=_document(group[0], policy.name, at.governance.desired.commit),
+        rollout=rollout,
+        transitions=_transitions(group),
+    )
+
+
+def _document(assessment: Assessment, policy: str, commit: str | None) -> JobDocument:
+    """What the job asks of device and backend; a stock backend is sent exactly its own document."""
+    return JobDocument() if assessment.result is None else assessment.result.document(policy, commit)
+
+
+def _transitions(group: Iterable[Assessment]) -> tuple[Transition, ...]:
+    return transitions_of(
+        (held_by(a.certificate), a.result.holding if a.result else None) for a in group if a.certificate
+    )
+
+
+def _moved(rollout: Rollout, closed: tuple[JobStep, ...], tally: PolicyTally) -> list[str]:
+    """Devices of the jobs being closed that still need what the job was for."""
+    ids = {step.job_id for step in closed}
+    names = {name for job in rollout.open_jobs if job.job_id in ids for name in open_executions(job)}
+    return sorted(name for name in names if name in tally.members and tally.members[name].needs_rotation)
+
+
+def _standing_job(standing: Standing, at: _Situation) -> PlannedJob:
+    """All members, those that wait in it already included; one that goes on keeps its id and its document."""
+    policy, rollout, keeps = at.governed.policy, at.rollout, standing.keeps
+    candidates = {a.device: a for a in at.tally.candidates}
+    members = [candidates.get(name) or at.tally.members[name] for name in standing.members]
+    devices = tuple(planned_device(a) for a in members)
+    ended = rollout.ended | {job.job_id for job in rollout.standing}
+    job_id = job_id_for(policy.name, None, at.governed.family + standing.kind, devices, ended)
+    if keeps is not None:
+        job_id = keeps.job_id
+    return PlannedJob(
+        job_id=job_id,
+        policy=policy.name,
+        wave=max(1, rollout.reached),
+        target_kind=TargetKind.COHORT,
+        target_group=job_id,
+        devices=devices,
+        document=_document(members[0], policy.name, keeps.commit if keeps else at.governance.desired.commit),
+        rollout=policy.rollout,
+        is_standing=True,
+        transitions=_transitions(members),
+        stays=standing.stays,
+    )
+
+
+def _report(opening: Opening, governed: Governed, fresh: int, started: int, rollout: Rollout) -> WaveReport:
+    policy = governed.policy
+    of, held = len(policy.rollout.waves), fresh - started
+    if not fresh and not governed.is_open_now:
+        opens = f"; the next opens at {instant_text(governed.opens.start)}" if governed.opens else ""
+        message = f"no maintenance window is open{opens}"
+        return WaveReport(policy.name, rollout.reached, of, WaveStatus.CLOSED, message)
+    if not fresh and not rollout.open_jobs and opening.status is WaveStatus.OPEN:
+        return WaveReport(policy.name, rollout.reached, of, WaveStatus.IDLE, "nothing waits to be rotated")
+    waits = f"; {count_text(held, 'device')} {'waits' if held == 1 else 'wait'}" if held else ""
+    message = opening.message + waits
+    return WaveReport(policy.name, opening.wave, of, opening.status, message, opening.until, held, opening.remedy)

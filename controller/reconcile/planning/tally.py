@@ -1,0 +1,134 @@
+"""What the planner keeps of a stream of assessments: counts of all, values of those that matter to a job."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from controller.reconcile.values import Assessment, Outcome, PlannedDevice, PolicySummary, Reason, Sync
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from controller.reconcile.checks import Governance
+    from controller.reconcile.rollout import Rollout
+
+
+@dataclass(slots=True)
+class PolicyTally:
+    """One policy's devices. ``candidates`` may rotate now; ``members`` are named by jobs of the rollout."""
+
+    governed: int = 0
+    in_sync: int = 0
+    rotating: int = 0
+    waiting: int = 0
+    blocked: int = 0
+    candidates: list[Assessment] = field(default_factory=list)
+    members: dict[str, Assessment] = field(default_factory=dict)
+
+    def summary(self, policy: str) -> PolicySummary:
+        """The numbers, as the plan has them."""
+        return PolicySummary(
+            policy=policy,
+            governed=self.governed,
+            in_sync=self.in_sync,
+            rotating=self.rotating,
+            to_rotate=len(self.candidates),
+            waiting=self.waiting,
+            blocked=self.blocked,
+        )
+
+    def add(self, assessment: Assessment) -> None:
+        """Count a device that has findings."""
+        outcome = assessment.outcome
+        if outcome is Outcome.BLOCKED:
+            self.blocked += 1
+        elif any(finding.reason is Reason.ROTATING for finding in assessment.findings):
+            self.rotating += 1
+        elif outcome is Outcome.ROTATE:
+            self.candidates.append(assessment)
+        elif assessment.sync is Sync.IN_SYNC:
+            self.in_sync += 1
+        else:
+            self.waiting += 1
+
+
+@dataclass(slots=True)
+class IncidentTally:
+    """Devices that still match an incident, by policy; None stands for those that several policies claim."""
+
+    remaining: Counter[str | None] = field(default_factory=Counter)
+    blocked: Counter[str | None] = field(default_factory=Counter)
+    accepted: int = 0
+
+
+@dataclass(slots=True)
+class FleetTally:
+    """Everything the planner needs of the assessments."""
+
+    policies: dict[str, PolicyTally]
+    incidents: dict[str, IncidentTally]
+    conflicts: int = 0  # devices that several policies claim
+
+
+def tally_of(assessments: Iterable[Assessment], governance: Governance, rollouts: Mapping[str, Rollout]) -> FleetTally:
+    """Read the stream once."""
+    fleet = FleetTally(
+        {name: PolicyTally() for name in governance.policies},
+        {incident.name: IncidentTally() for incident in governance.desired.incidents},
+    )
+    accepted = {incident.name: incident.accepted_losses for incident in governance.desired.incidents}
+    members = {name: rollout.members() for name, rollout in rollouts.items()}
+    for assessment in assessments:
+        if assessment.policy is None:
+            fleet.conflicts += 1
+            _count_incidents(assessment, fleet.incidents, accepted)
+            continue
+        policy = fleet.policies[assessment.policy]
+        policy.governed += 1
+        if assessment.device in members[assessment.policy]:
+            policy.members[assessment.device] = assessment
+        if not assessment.findings:
+            policy.in_sync += 1
+            continue
+        policy.add(assessment)
+        if accepted:
+            _count_incidents(assessment, fleet.incidents, accepted)
+    return fleet
+
+
+def planned_device(assessment: Assessment) -> PlannedDevice:
+    """A device as a plan names it; it must have a certificate and a timing."""
+    assert assessment.certificate_id is not None  # noqa: S101 - holds of every device with a demand
+    assert assessment.timing is not None  # noqa: S101 - likewise
+    return PlannedDevice(
+        name=assessment.device,
+        certificate_id=assessment.certificate_id,
+        reasons=tuple(f.reason for f in assessment.findings if f.outcome is Outcome.ROTATE),
+        due=assessment.timing.due,
+        is_urgent=assessment.timing.is_urgent,
+        attempt=assessment.failures + 1,
+    )
+
+
+def order_of(assessment: Assessment) -> tuple[bool, bool, float, str]:
+    """Tainted first, then urgent, then by what must be done soonest, then by name."""
+    timing = assessment.timing
+    assert timing is not None  # noqa: S101 - holds of every device with a demand
+    is_tainted = assessment.findings[0].reason is Reason.AUTHORITY_TAINTED  # the first demand there is
+    soonest = timing.due if timing.deadline is None else min(timing.due, timing.deadline)
+    return not is_tainted, not timing.is_urgent, soonest.timestamp(), assessment.device
+
+
+def _count_incidents(
+    assessment: Assessment, incidents: Mapping[str, IncidentTally], accepted: Mapping[str, frozenset[str]]
+) -> None:
+    names = next((str(f.values["incidents"]) for f in assessment.findings if "incidents" in f.values), "")
+    for name in filter(None, names.split(",")):
+        tally = incidents[name]
+        if assessment.device in accepted[name]:
+            tally.accepted += 1
+            continue
+        tally.remaining[assessment.policy] += 1
+        tally.blocked[assessment.policy] += assessment.outcome is Outcome.BLOCKED

@@ -1,0 +1,169 @@
+"""What AWS remembers of one policy's rollout: its jobs, read as waves.
+
+Nothing is stored by certfleet. Wave, family and policy stand in the job ids; who was asked, and how it
+went, in the executions.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from controller.reconcile.values import parse_job_id
+from protocol.errors import ProtocolError
+from protocol.job_document import JobDocument, parse_job_document
+from protocol.messages import ExecutionStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from controller.reconcile.values import DeviceExecution, RotationJob
+
+FAILED = frozenset({ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.REJECTED})
+_OPEN_JOBS = frozenset({"IN_PROGRESS", "SCHEDULED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One policy's jobs: those of the present family by wave, its standing job, and what is left of older ones."""
+
+    waves: dict[int, tuple[RotationJob, ...]]
+    open_jobs: tuple[RotationJob, ...]  # of the waves: those that have not ended, oldest first
+    standing: tuple[RotationJob, ...]  # open, of the present family, oldest first: one for each kind of document
+    retired: tuple[RotationJob, ...]  # open, of an earlier family: the policy has changed since
+    ended: frozenset[str]  # ids that may not be used again
+
+    @property
+    def reached(self) -> int:
+        """The highest wave that was ever started; 0 before the first."""
+        return max(self.waves, default=0)
+
+    def asked(self, job_id: str) -> JobDocument:
+        """What a job of the rollout asks for; nothing that could be told where its document was not read."""
+        jobs = (job for of_wave in self.waves.values() for job in of_wave)
+        text = next((job.document for job in (*jobs, *self.standing) if job.job_id == job_id), None)
+        try:
+            return parse_job_document(json.loads(text or ""))
+        except (ValueError, ProtocolError):
+            return JobDocument()
+
+    def members(self) -> frozenset[str]:
+        """Every device that a job of the present family names."""
+        jobs = [job for wave in self.waves.values() for job in wave]
+        return frozenset(n for job in (*jobs, *self.standing) for n in job.executions)
+
+    def outcomes(
+        self, wave: int, since: datetime | None = None, resumed: datetime | None = None
+    ) -> dict[str, DeviceExecution]:
+        """The last word on each device of the wave: its latest ended execution, in wave or standing job.
+
+        A device that was asked and has not answered yet is here with what it is doing. ``since`` leaves
+        jobs out that were made before; a failure until ``resumed``, at which a person has looked, gives way to
+        whatever the device was asked since.
+        """
+        latest: dict[str, DeviceExecution] = {}
+        for job in self.waves.get(wave, ()):
+            if since is not None and job.created_at < since:
+                continue
+            for name, execution in job.executions.items():
+                latest[name] = _later(latest.get(name), execution, resumed)
+        for job in self.standing:
+            for name, execution in job.executions.items():
+                if name in latest:
+                    latest[name] = _later(latest[name], execution, resumed)
+        return latest
+
+    def first_asked(self, since: Mapping[str, datetime]) -> dict[str, datetime]:
+        """Since when each device has been asked without an answer, over all jobs of the present family.
+
+        An answer is an execution that was started or failed, or a certificate that is newer:
+        ``since`` has its creation by device, and only devices in it are looked at.
+        """
+        if not since:
+            return {}
+        jobs = [*(job for wave in self.waves.values() for job in wave), *self.standing]
+        jobs = [job for job in jobs if not since.keys().isdisjoint(job.executions.keys())]
+        told = [(n, e) for job in jobs for n, e in job.executions.items() if n in since]
+        answered = dict(since)
+        for name, execution in told:
+            if execution.started_at is not None or execution.status in FAILED:
+                answered[name] = max(answered[name], execution.queued_at)
+        asked: dict[str, datetime] = {}
+        for name, execution in told:
+            if execution.queued_at > answered[name]:
+                asked[name] = min(asked.get(name, execution.queued_at), execution.queued_at)
+        return asked
+
+
+def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob]) -> Rollout:
+    """Sort the fleet's jobs for one policy."""
+    waves: dict[int, list[RotationJob]] = {}
+    standing: list[RotationJob] = []
+    retired: list[RotationJob] = []
+    ended: set[str] = set()
+    own = [(job, id_) for job in sorted(jobs, key=_age) if (id_ := parse_job_id(job.job_id)) and id_.policy == policy]
+    others = [job.created_at for job, id_ in own if not id_.digest.startswith(family)]
+    for job, parsed in own:
+        if not is_open(job):
+            ended.add(job.job_id)
+        # A rule that comes back after another one starts anew: what was before says nothing of the fleet as it is.
+        is_of_before = bool(others) and job.created_at <= others[-1]
+        if not parsed.digest.startswith(family) or is_of_before:
+            if is_open(job):
+                retired.append(job)
+        elif parsed.wave is not None:
+            waves.setdefault(parsed.wave, []).append(job)
+        else:
+            standing.append(job)
+    by_wave = {wave: tuple(of_wave) for wave, of_wave in waves.items()}
+    open_jobs = tuple(job for of_wave in by_wave.values() for job in of_wave if is_open(job))
+    asking = tuple(job for job in standing if is_open(job))
+    return Rollout(by_wave, tuple(sorted(open_jobs, key=_age)), asking, tuple(retired), frozenset(ended))
+
+
+def successes_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:
+    """The latest successful execution of each device, in whatever rotation job."""
+    latest: dict[str, DeviceExecution] = {}
+    for job in jobs:
+        for name, execution in job.executions.items():
+            if execution.status is ExecutionStatus.SUCCEEDED:
+                before = latest.get(name)
+                if before is None or before.last_updated_at < execution.last_updated_at:
+                    latest[name] = execution
+    return latest
+
+
+def is_open(job: RotationJob) -> bool:
+    """Whether the job may still ask devices."""
+    return job.status in _OPEN_JOBS
+
+
+def open_executions(job: RotationJob) -> dict[str, DeviceExecution]:
+    """The executions that have not ended, by device."""
+    return {
+        name: execution
+        for name, execution in job.executions.items()
+        if execution.status is ExecutionStatus.QUEUED or execution.status is ExecutionStatus.IN_PROGRESS
+    }
+
+
+def _later(one: DeviceExecution | None, other: DeviceExecution, resumed: datetime | None) -> DeviceExecution:
+    """What counts of two executions of a device: answers before none, then the later."""
+    if one is None:
+        return other
+
+    def rank(execution: DeviceExecution) -> tuple[bool, datetime, datetime]:
+        counts = _has_answer(execution) and not (resumed is not None and execution.last_updated_at <= resumed)
+        return counts, execution.queued_at, execution.last_updated_at
+
+    return max(one, other, key=rank)
+
+
+def _has_answer(execution: DeviceExecution) -> bool:
+    return execution.status is ExecutionStatus.SUCCEEDED or execution.status in FAILED
+
+
+def _age(job: RotationJob) -> tuple[datetime, str]:
+    return job.created_at, job.job_id

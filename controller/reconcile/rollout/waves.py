@@ -1,0 +1,362 @@
+"""Where a policy's rollout stands, and what may start now.
+
+A wave is open, running, soaking, unhealthy, halted or verified, and that is derived from jobs and
+devices each time anew. Verified means: of the devices that answered, at least one was rotated, holds
+the new certificate, connected with it, and is still there after the soak; and fewer failed than the
+lowest abort threshold. Devices that never answered say nothing either way. A later wave is never
+opened by a run that could not verify the earlier one. The last wave goes on for as long as the policy
+is kept: it is judged by its latest day.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from controller.reconcile.values import (
+    CLOCK_GRAIN,
+    FailureType,
+    Outcome,
+    Reason,
+    WaveStatus,
+    count_text,
+    instant_text,
+    percent_text,
+    span_text,
+)
+from protocol.messages import ExecutionStatus
+
+from .history import FAILED, is_open
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from controller.reconcile.values import AbortRule, Assessment, DeviceExecution, Policy, WaveSize
+    from protocol.job_document import JobDocument
+
+    from .history import Rollout
+
+LATEST = timedelta(days=1)  # of the last wave's jobs, before its newest: older successes must not hide new failures
+DEFAULT_FAILURE_LIMIT = 5.0  # per cent of the devices that answered, where the policy gives no abort rule
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How the devices of a wave fared."""
+
+    healthy: int = 0  # rotated, reconnected, still there
+    failed: int = 0  # failed and not rotated since
+    lost: int = 0  # reported success, but the registry does not show a healthy device
+    silent: int = 0  # asked, never answered; not asked any more, or for longer than the wave waits
+    pending: int = 0  # asked, may still answer
+    ended_at: datetime | None = None  # when the last healthy one was done
+    by_type: tuple[tuple[FailureType, int], ...] = ()
+    in_vain: int = 0  # of the lost: rotated as asked, and no nearer to the policy
+    owed: frozenset[str] = frozenset()  # failed before a person resumed the rollout, and not tried again yet
+
+    @property
+    def answered(self) -> int:
+        """Devices that say something about the wave."""
+        return self.healthy + self.failed + self.lost
+
+    @property
+    def failure_percent(self) -> float:
+        """Per cent of the answers that are no good."""
+        return 100 * (self.failed + self.lost) / self.answered if self.answered else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What may start now: ``capacity`` new devices of ``wave``, or only those in ``only``."""
+
+    wave: int
+    status: WaveStatus
+    message: str
+    capacity: int = 0
+    only: frozenset[str] | None = None  # None: any device
+    urgent_only: bool = False
+    until: datetime | None = None
+    remedy: str | None = None
+
+
+def cumulative_sizes(waves: tuple[WaveSize, ...], devices: int) -> tuple[int, ...]:
+    """How many of a policy's devices each wave reaches together with those before it; never fewer than one."""
+    sizes: list[int] = []
+    for wave in waves:
+        size = -(-devices * wave.value // 100) if wave.is_percent else wave.value
+        sizes.append(max(1, min(size, devices), *sizes[-1:]))
+    return tuple(sizes)
+
+
+def failure_limit(policy: Policy) -> float:
+    """The failure percentage from which a wave does not count as healthy."""
+    return min((rule.threshold_percentage for rule in policy.rollout.abort), default=DEFAULT_FAILURE_LIMIT)
+
+
+def gather(
+    rollout: Rollout,
+    wave: int,
+    policy: Policy,
+    now: datetime,
+    devices: Mapping[str, Assessment],
+    *,
+    deadline: datetime | None = None,
+    resumed: datetime | None = None,
+) -> Evidence:
+    """Count how the wave's devices fared; a device that has left the fleet is not counted.
+
+    ``deadline`` may shorten how long the wave waits for devices that do not answer; what failed until
+    ``resumed`` is not counted.
+    """
+    counts = dict.fromkeys(("healthy", "failed", "lost", "silent", "pending"), 0)
+    kinds: dict[FailureType, int] = {}
+    ended_at: datetime | None = None
+    in_vain = 0
+    owed: list[str] = []
+    documents: dict[str, JobDocument] = {}
+    for name, execution in rollout.outcomes(wave, _judged_since(rollout, wave, policy), resumed).items():
+        device = devices.get(name)
+        if device is None:
+            continue
+        kind = _fate(execution, device, now, patience(policy, wave, execution.queued_at, deadline))
+        is_other = False
+        if kind == "healthy":
+            if execution.job_id not in documents:
+                documents[execution.job_id] = rollout.asked(execution.job_id)
+            is_other = _holds_other(execution, device, documents[execution.job_id])
+            kind = "lost" if is_other else kind
+        if kind in {"failed", "lost"} and resumed is not None and execution.last_updated_at <= resumed:
+            # A person has looked at it. Who can be tried again comes before anybody else is reached.
+            kind = "silent"
+            if device.outcome is Outcome.ROTATE or device.outcome is Outcome.WAITING:
+                owed.append(name)
+        counts[kind] += 1
+        in_vain += kind == "lost" and (device.is_in_vain or is_other)
+        if kind == "healthy":
+            ended_at = max(ended_at or execution.last_updated_at, execution.last_updated_at)
+        if kind == "failed":
+            failure = FailureType(execution.status.value)
+            kinds[failure] = kinds.get(failure, 0) + 1
+    if any(is_open(job) and not job.executions for job in rollout.waves.get(wave, ())):
+        counts["pending"] += 1  # just made: AWS IoT has not listed its executions yet
+    return Evidence(
+        **counts, ended_at=ended_at, by_type=tuple(sorted(kinds.items())), in_vain=in_vain, owed=frozenset(owed)
+    )
+
+
+def _judged_since(rollout: Rollout, wave: int, policy: Policy) -> datetime | None:
+    """Since when jobs of the wave count. Reckoned from its newest job, so that a halted wave stays halted."""
+    jobs = rollout.waves.get(wave, ())
+    if wave < len(policy.rollout.waves) or not jobs:
+        return None
+    return max(job.created_at for job in jobs) - max(LATEST, policy.rollout.soak)
+
+
+def exceeded(evidence: Evidence, rules: tuple[AbortRule, ...]) -> AbortRule | None:
+    """The abort rule that the wave's failures exceed, counted as AWS IoT Jobs counts, but over all its jobs."""
+    executed = evidence.healthy + evidence.lost + evidence.failed
+    for rule in rules:
+        counts = dict(evidence.by_type)
+        number = evidence.failed if rule.failure_type is FailureType.ALL else counts.get(rule.failure_type, 0)
+        if number and executed >= rule.min_number_of_executed_things:
+            percent = 100 * number / executed
+            if percent >= rule.threshold_percentage:
+                return rule
+    return None
+
+
+def next_opening(
+    policy: Policy,
+    rollout: Rollout,
+    governed: int,
+    now: datetime,
+    devices: Mapping[str, Assessment],
+    *,
+    deadline: datetime | None = None,
+    resumed: datetime | None = None,
+) -> Opening:
+    """What may start now under the policy.
+
+    ``devices`` must hold an assessment for every device in the rollout's jobs that is still in the
+    fleet; ``deadline`` is the earliest of the urgent devices that wait: it may shorten a soak, and the
+    time for which a wave is held by devices that do not answer; ``resumed`` is until when a person has looked
+    at what failed.
+    """
+    of = len(policy.rollout.waves)
+    sizes = cumulative_sizes(policy.rollout.waves, governed)
+    reached = min(rollout.reached, of)
+    if reached == 0:
+        return Opening(1, WaveStatus.OPEN, f"wave 1 of {of} reaches {count_text(sizes[0], 'device')}", sizes[0])
+    last = Opening(of, WaveStatus.OPEN, f"wave {of} of {of} is open to every device", governed)
+    evidence = gather(rollout, reached, policy, now, devices, deadline=deadline, resumed=resumed)
+    why = _why_halted(evidence, policy)
+    if why is not None:
+        return _halted(policy, reached, of, why)
+    if evidence.owed:
+        tried = count_text(len(evidence.owed), "device")
+        message = f"wave {reached} of {of} was resumed: {tried} that had failed come before any other"
+        return Opening(reached, WaveStatus.OPEN, message, len(evidence.owed), only=evidence.owed)
+    if reached == of:
+        return last
+    if evidence.pending:
+        message = (
+            f"wave {reached} of {of} is running: {count_text(evidence.pending, 'device')} to come, "
+            f"{evidence.healthy} rotated, {evidence.failed + evidence.lost} failed"
+        )
+        return Opening(reached, WaveStatus.RUNNING, message)
+    return _after_answers(policy, rollout, sizes, evidence, now, deadline=deadline)
+
+
+def _after_answers(
+    policy: Policy,
+    rollout: Rollout,
+    sizes: tuple[int, ...],
+    evidence: Evidence,
+    now: datetime,
+    *,
+    deadline: datetime | None,
+) -> Opening:
+    """A wave that nobody answers is asked of others; an unhealthy one is repeated; a healthy one soaks."""
+    of = len(sizes)
+    reached = min(rollout.reached, of)
+    if not evidence.answered:
+        message = f"no device of wave {reached} of {of} answered: others take its place"
+        before = sizes[reached - 2] if reached > 1 else 0
+        return Opening(reached, WaveStatus.OPEN, message, max(1, sizes[reached - 1] - before))
+    if not evidence.healthy or evidence.failure_percent >= failure_limit(policy):
+        return _unhealthy(policy, reached, of, evidence, frozenset(rollout.outcomes(reached)))
+    ended = evidence.ended_at or now
+    early = ended + shortened_soak(policy.rollout.soak, ended, deadline, of - reached)
+    if now < early:
+        message = (
+            f"wave {reached} of {of} is healthy ({evidence.healthy} rotated) and soaks "
+            f"{span_text(policy.rollout.soak)}, until {instant_text(early)}"
+        )
+        return Opening(reached, WaveStatus.SOAKING, message, until=early)
+    return _next_wave(rollout, sizes, is_soaked=now >= ended + policy.rollout.soak)
+
+
+def _next_wave(rollout: Rollout, sizes: tuple[int, ...], *, is_soaked: bool) -> Opening:
+    """The next wave that reaches anyone new; for urgent devices alone, if only a shortened soak has passed."""
+    of = len(sizes)
+    reached = min(rollout.reached, of)
+    taken = _taken(rollout, reached)
+    wave = next((n for n in range(reached + 1, of) if sizes[n - 1] > taken), of)
+    capacity = max(0, sizes[wave - 1] - taken) if wave < of else sizes[-1]
+    message = f"wave {wave} of {of} reaches {count_text(capacity, 'more device')}: wave {reached} has soaked healthy"
+    if not is_soaked:
+        message = f"wave {wave} of {of} opens to urgent devices alone: the soak is shortened to meet their deadline"
+    return Opening(wave, WaveStatus.OPEN, message, capacity, urgent_only=not is_soaked)
+
+
+def shortened_soak(soak: timedelta, ended: datetime, deadline: datetime | None, waves_left: int) -> timedelta:
+    """The soak, or less where the waves that are left would not fit before the deadline; never below nought."""
+    if deadline is None:
+        return soak
+    return min(soak, max(timedelta(0), deadline - ended) / (waves_left + 1))
+
+
+def patience(policy: Policy, wave: int, asked_at: datetime, deadline: datetime | None) -> timedelta:
+    """How long a silent device holds its wave: stragglersAfter, or half of a wave's share of what is left.
+
+    An urgent rollout must not wait a day for a device that may be offline for a month; the other half
+    is for the soak of those who take its place.
+    """
+    limit = policy.rollout.stragglers_after
+    waves_left = max(0, len(policy.rollout.waves) - wave)
+    return limit if deadline is None else shortened_soak(limit, asked_at, deadline, 2 * waves_left + 1)
+
+
+def _why_halted(evidence: Evidence, policy: Policy) -> str | None:
+    """What no further device may meet; None while the wave may go on."""
+    if evidence.in_vain:
+        are, hold = ("is", "holds") if evidence.in_vain == 1 else ("are", "hold")
+        return (
+            f"{count_text(evidence.in_vain, 'device')} rotated, and {are} no nearer to the policy or {hold} "
+            "something else than the job asked for: look at what the backend issues"
+        )
+    rule = exceeded(evidence, policy.rollout.brakes)
+    if rule is None:
+        return None
+    return (
+        f"{evidence.failed} of {evidence.answered} devices failed, "
+        f"which reaches the threshold of {percent_text(rule.threshold_percentage)} % {rule.failure_type.value}"
+    )
+
+
+def _halted(policy: Policy, wave: int, of: int, why: str) -> Opening:
+    remedy = (
+        "read the reasons the devices gave and remove the cause; then apply once with "
+        f"--override resume={policy.name}, or change the policy's certificate rule, which starts a new rollout"
+    )
+    return Opening(wave, WaveStatus.HALTED, f"wave {wave} of {of} stopped: {why}", remedy=remedy)
+
+
+def _unhealthy(policy: Policy, wave: int, of: int, evidence: Evidence, members: frozenset[str]) -> Opening:
+    message = (
+        f"wave {wave} of {of} is not healthy: {evidence.healthy} rotated, {evidence.failed} failed, "
+        f"{evidence.lost} reported success and are not seen with the new certificate; fewer than "
+        f"{percent_text(failure_limit(policy))} % may fail"
+    )
+    remedy = (
+        "failed devices are tried again after their backoff; look at those that keep failing: replace their "
+        f"certificate by hand, waive them, or let others take their place with --override resume={policy.name}"
+    )
+    return Opening(wave, WaveStatus.UNHEALTHY, message, len(members), only=members, remedy=remedy)
+
+
+def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: timedelta) -> str:
+    """Which count of Evidence a device belongs to; ``limit`` is how long its silence may last."""
+    if execution.status is ExecutionStatus.SUCCEEDED:
+        return "healthy" if _shows_rotation(execution, device) else "lost"
+    if execution.status in FAILED:
+        return "silent" if _is_forgiven(execution, device) or _is_settled(execution, device) else "failed"
+    if execution.status is ExecutionStatus.IN_PROGRESS:
+        return "pending"
+    if execution.status is ExecutionStatus.QUEUED and now - execution.queued_at < limit:
+        return "pending"
+    return "silent"
+
+
+def _holds_other(execution: DeviceExecution, device: Assessment, asked: JobDocument) -> bool:
+    """Whether the certificate that came of the rotation is another one than its job asked for."""
+    found = device.certificate
+    if found is None or found.created_at > execution.last_updated_at + CLOCK_GRAIN:
+        return False  # somebody has put another one there since
+    is_other_key = asked.key_type is not None and found.key_type not in {None, asked.key_type.value}
+    return is_other_key or asked.certificate_authority not in {None, found.authority}
+
+
+def _is_settled(execution: DeviceExecution, device: Assessment) -> bool:
+    """Whether a person has seen to the device since it failed: a waiver, or another certificate put there by hand."""
+    created = device.certificate_created_at
+    is_replaced = created is not None and created > execution.last_updated_at
+    return is_replaced or any(finding.reason is Reason.WAIVED for finding in device.findings)
+
+
+def _shows_rotation(execution: DeviceExecution, device: Assessment) -> bool:
+    """Whether the registry bears out what the device reported: new certificate, connected, nothing blocked."""
+    created, seen = device.certificate_created_at, device.last_seen
+    return (
+        created is not None
+        and created >= execution.queued_at - CLOCK_GRAIN
+        and (seen is None or seen >= execution.queued_at - CLOCK_GRAIN)
+        and device.outcome is not Outcome.BLOCKED
+        and not device.is_in_vain
+    )
+
+
+def _is_forgiven(execution: DeviceExecution, device: Assessment) -> bool:
+    versions = {execution.component_version, device.component_version}
+    return None not in versions and len(versions) > 1
+
+
+def _taken(rollout: Rollout, reached: int) -> int:
+    """Devices that waves up to this one have reached, those that never answered left out."""
+    answered: set[str] = set()
+    for wave in range(1, reached + 1):
+        for name, execution in rollout.outcomes(wave).items():
+            if execution.status is ExecutionStatus.SUCCEEDED or execution.status in FAILED:
+                answered.add(name)
+    return len(answered)

@@ -1,0 +1,157 @@
+"""What AWS says: devices, their certificates and their job executions, as values.
+
+``controller.fleet`` builds these from the registry; a fleet may have a million, so they are small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Self
+
+from protocol.messages import ExecutionStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from protocol.deployment import Deployment
+
+CLOCK_GRAIN = timedelta(seconds=2)  # AWS gives some instants in whole seconds
+
+
+class _Open(StrEnum):
+    """Values that AWS may add to: one that is not known here is a value of its own, and equal to no known one."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:
+        unheard_of = str.__new__(cls, value)
+        unheard_of._name_, unheard_of._value_ = "UNHEARD_OF", str(value)
+        return unheard_of
+
+
+class CertificateStatus(_Open):
+    """Statuses of a certificate in the AWS IoT registry."""
+
+    ACTIVE = "ACTIVE"
+    INACTIVE = "INACTIVE"
+    REVOKED = "REVOKED"
+    PENDING_TRANSFER = "PENDING_TRANSFER"
+    PENDING_ACTIVATION = "PENDING_ACTIVATION"
+    REGISTER_INACTIVE = "REGISTER_INACTIVE"
+
+
+class AttachmentType(_Open):
+    """How a certificate is attached to a thing."""
+
+    EXCLUSIVE = "EXCLUSIVE_THING"
+    NON_EXCLUSIVE = "NON_EXCLUSIVE_THING"
+
+
+def execution_status(value: str) -> ExecutionStatus:
+    """An execution's status as AWS gives it; one that is not known here has not ended, as far as anybody can tell."""
+    try:
+        return ExecutionStatus(value)
+    except ValueError:
+        return ExecutionStatus.IN_PROGRESS
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One registered certificate. What comes from the PEM is None where it could not be parsed."""
+
+    certificate_id: str
+    status: CertificateStatus
+    created_at: datetime
+    key_type: str | None = None  # a KeyType's value, or what was found, such as RSA-4096
+    signature_algorithm: str | None = None  # such as sha256WithRSAEncryption
+    issuer: str | None = None  # RFC 4514
+    authority: str | None = None  # name of the desired state's authority; None: issued by no known one
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    parse_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A certificate attached to a device; ``shared_with`` names other things that hold it too."""
+
+    certificate: Certificate
+    type: AttachmentType
+    shared_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceExecution:
+    """A device's part of one rotation job."""
+
+    job_id: str
+    status: ExecutionStatus
+    queued_at: datetime
+    last_updated_at: datetime
+    started_at: datetime | None = None
+    failure_reason: str | None = None  # what the device said
+    component_version: str | None = None  # that ran it, where the device said so
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A thing, with the certificates attached to it.
+
+    ``groups`` holds the thing groups that policies name and this thing is in, directly or through
+    child groups. ``failures`` are ended, unsuccessful executions since the certificate was created,
+    oldest first. ``executions`` are those that have not ended, of rotation jobs only.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    attachments: tuple[Attachment, ...] = ()
+    executions: tuple[DeviceExecution, ...] = ()
+    failures: tuple[DeviceExecution, ...] = ()
+    last_seen: datetime | None = None  # last connection known, where presence is known
+    component_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RotationJob:
+    """One AWS IoT job that rotates credentials, with its executions where they were read."""
+
+    job_id: str
+    status: str  # IN_PROGRESS, COMPLETED, CANCELED, SCHEDULED, DELETION_IN_PROGRESS
+    created_at: datetime
+    policy: str | None = None  # from the job document; None on a stock job
+    commit: str | None = None
+    wave: int | None = None  # from the job id; None on a job that is not ours
+    completed_at: datetime | None = None
+    is_continuous: bool = False
+    targets: tuple[str, ...] = ()  # ARNs
+    executions: dict[str, DeviceExecution] = field(default_factory=dict)  # by thing name
+    document: str | None = None  # as JSON text, where it was read
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What was governed when the fleet was last applied, as AWS keeps it; see ``controller.fleet.baseline``."""
+
+    group_sizes: Mapping[str, int]  # things in each group that a policy named
+    ungoverned: Mapping[str, int] = field(default_factory=dict)  # of the groups that none names now: things left over
+    commit: str | None = None  # that was applied
+    committed_at: datetime | None = None  # of that commit, or when it was applied if its date was still to come
+    resumed: Mapping[str, datetime] = field(default_factory=dict)  # by policy: what failed until then was looked at
+    version: int | None = None  # of the record when this was read: whoever writes it next must have seen it
+
+
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    """The actual state of one fleet at one moment, but for the devices, which are streamed."""
+
+    observed_at: datetime
+    group_sizes: dict[str, int] = field(default_factory=dict)  # things in each governed group
+    group_arns: dict[str, str] = field(default_factory=dict)
+    jobs: tuple[RotationJob, ...] = ()  # in flight, and ended within the look-back of the reader
+    backend_is_stock: bool = False  # the job template's document is exactly the stock one
+    unmanaged: tuple[str, ...] = ()  # things with a certificate that no policy governs; the first thousand
+    unmanaged_count: int = 0
+    baseline: Baseline | None = None  # None: nothing was recorded
+    deployment: Deployment | None = None  # what the backend publishes of itself; None: a stock one, or not known
+    deployment_unknown: str | None = None  # why it is not known, as a sentence

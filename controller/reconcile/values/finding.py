@@ -1,0 +1,172 @@
+"""Reasons, findings and assessments: what one look at one device says.
+
+Every device of every governed group gets exactly one Assessment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from .device import Certificate
+    from .result import Result
+
+STOCK_KIND = "0000"
+
+
+class Outcome(StrEnum):
+    """What a finding calls for."""
+
+    ROTATE = "rotate"
+    BLOCKED = "blocked"  # a rotation cannot or must not start; a person must act
+    WAITING = "waiting"  # drift that is being dealt with, or is coming
+
+
+class Reason(StrEnum):
+    """Every reason a device departs from its policy. The order inside a group is the order shown."""
+
+    # rotate
+    AUTHORITY_TAINTED = "AuthorityTainted"
+    ISSUED_BEFORE_CUTOFF = "IssuedBeforeCutoff"
+    EXPIRING = "Expiring"
+    AGE_EXCEEDED = "AgeExceeded"
+    KEY_TYPE_MISMATCH = "KeyTypeMismatch"
+    AUTHORITY_MISMATCH = "AuthorityMismatch"
+    # blocked
+    POLICY_CONFLICT = "PolicyConflict"
+    NO_CERTIFICATE = "NoCertificate"
+    EXTRA_CERTIFICATE = "ExtraCertificate"
+    SHARED_CERTIFICATE = "SharedCertificate"
+    NOT_EXCLUSIVE = "NotExclusive"
+    CERTIFICATE_INACTIVE = "CertificateInactive"
+    UNPARSEABLE = "Unparseable"
+    EXPIRED = "Expired"
+    UNSUPPORTED_BY_BACKEND = "UnsupportedByBackend"
+    UNSUPPORTED_BY_COMPONENT = "UnsupportedByComponent"
+    RESULT_UNKNOWN = "ResultUnknown"
+    ROTATION_INEFFECTIVE = "RotationIneffective"
+    REPEATEDLY_FAILED = "RepeatedlyFailed"
+    WAIVED = "Waived"
+    SUSPENDED = "Suspended"
+    # waiting
+    ROTATING = "Rotating"
+    STRAGGLER = "Straggler"
+    ROTATED_RECENTLY = "RotatedRecently"
+    BACKING_OFF = "BackingOff"
+    OUTSIDE_WINDOW = "OutsideWindow"
+    NOT_YET_DUE = "NotYetDue"
+    WAVE_SOAKING = "WaveSoaking"
+
+
+class Sync(StrEnum):
+    """Whether a device (or a policy) is as git says."""
+
+    IN_SYNC = "InSync"
+    OUT_OF_SYNC = "OutOfSync"
+    UNKNOWN = "Unknown"
+
+
+class Health(StrEnum):
+    """How a device (or a policy) is doing."""
+
+    HEALTHY = "Healthy"
+    PROGRESSING = "Progressing"
+    DEGRADED = "Degraded"
+    SUSPENDED = "Suspended"
+    MISSING = "Missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One reason why one device departs from its policy.
+
+    ``message`` is a sentence with the numbers in it; ``remedy`` says what a person must do (blocked
+    only); ``policy_field`` is the dotted path of the policy field that was departed from, for its YAML line.
+    """
+
+    reason: Reason
+    outcome: Outcome
+    message: str
+    policy_field: str = "spec"
+    remedy: str | None = None
+    values: Mapping[str, str | int | float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a device should rotate, and how that was computed; see ``reconcile.schedule``."""
+
+    due: datetime  # the instant from which the certificate breaks the policy
+    target: datetime  # due, brought forward by jitter
+    start: datetime  # target, moved into open time
+    is_urgent: bool = False  # windows are ignored
+    misses_max_age: bool = False  # it comes after due: no window opened before, or none was used
+    deadline: datetime | None = None  # must be done by then: an incident's deadline, or notAfter
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """The one verdict on one device under its one policy (None where policies tie)."""
+
+    device: str
+    policy: str | None
+    certificate: Certificate | None  # the only one that is attached
+    findings: tuple[Finding, ...]
+    sync: Sync
+    health: Health
+    last_seen: datetime | None = None
+    component_version: str | None = None
+    timing: Timing | None = None
+    failures: int = 0  # that count against the next rotation; see ``reconcile.backoff``
+    result: Result | None = None  # what a rotation makes of it; None: not known, or as a stock backend is set to
+    is_in_vain: bool = False  # it was rotated as asked, and is no nearer to its policy
+
+    @property
+    def certificate_id(self) -> str | None:
+        """Of the only certificate."""
+        return self.certificate.certificate_id if self.certificate else None
+
+    @property
+    def certificate_created_at(self) -> datetime | None:
+        """When the only certificate was registered."""
+        return self.certificate.created_at if self.certificate else None
+
+    @property
+    def needs_rotation(self) -> bool:
+        """Whether the device has drift that a rotation puts right and nothing blocks."""
+        outcomes = [finding.outcome for finding in self.findings]
+        return Outcome.ROTATE in outcomes and Outcome.BLOCKED not in outcomes
+
+    @property
+    def kind(self) -> str:
+        """The kind of job that the device needs; of a stock backend there is one."""
+        return self.result.kind if self.result is not None else STOCK_KIND
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Blocked beats waiting beats rotate; None for a device in sync with nothing to say."""
+        found = [finding.outcome for finding in self.findings]
+        for outcome in (Outcome.BLOCKED, Outcome.WAITING, Outcome.ROTATE):
+            if outcome in found:
+                return outcome
+        return None
+
+
+def to_rotate(reason: Reason, message: str, policy_field: str, **values: str | float | None) -> Finding:
+    """A finding that a rotation puts right."""
+    return Finding(reason, Outcome.ROTATE, message, policy_field, None, values)
+
+
+def blocked(reason: Reason, message: str, remedy: str, policy_field: str, **values: str | float | None) -> Finding:
+    """A finding that a person must act on."""
+    return Finding(reason, Outcome.BLOCKED, message, policy_field, remedy, values)
+
+
+def waiting(reason: Reason, message: str, policy_field: str, **values: str | float | None) -> Finding:
+    """A finding that time, or a rotation under way, puts right."""
+    return Finding(reason, Outcome.WAITING, message, policy_field, None, values)
