@@ -7,6 +7,7 @@ from importlib import import_module
 from types import ModuleType
 
 from controller.commands.context import Context
+from controller.commands.installation import requirement
 from controller.errors import CertfleetError, ExitCode
 
 
@@ -27,5 +28,5 @@ def sandbox_cli() -> ModuleType:
     except ModuleNotFoundError as error:
         raise CertfleetError(
             f"the sandbox is not installed: there is no module {error.name}",
-            "install it with: pip install 'certfleet[sandbox]'",
+            f"install it with: pip install '{requirement('sandbox')}'",
         ) from error

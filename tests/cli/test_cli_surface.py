@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 from controller import cli
-from controller.commands import streams, version
+from controller.commands import installation, streams, version
 from controller.commands.context import look_for
 from controller.commands.progress import progress_on
 from controller.errors import CertfleetError
@@ -129,18 +129,24 @@ def test_version_names_versions_commit_and_formats(capsys):
     assert "botocore " in out
 
 
+REPOSITORY = {"url": "https://example.org/fleet.git", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}}
+
+
 class _Installed:
-    """A distribution as pip leaves it where it came from a repository (PEP 610)."""
+    """A distribution as pip leaves it (PEP 610)."""
 
     version = "1.2.3"
 
+    def __init__(self, origin):
+        self.origin = origin
+
     def read_text(self, name):
         assert name == "direct_url.json"
-        return json.dumps({"url": "https://example.org/fleet.git", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}})
+        return json.dumps(self.origin) if self.origin else None
 
 
 def test_an_installed_version_names_the_commit_that_it_was_installed_from(monkeypatch, capsys):
-    monkeypatch.setattr(version, "distribution", lambda _name: _Installed())
+    monkeypatch.setattr(installation, "distribution", lambda _name: _Installed(REPOSITORY))
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("certfleet 1.2.3 (commit c0ffee)\n")
 
@@ -149,7 +155,7 @@ def test_a_program_of_unknown_origin_says_so(monkeypatch, capsys, tmp_path):
     def missing(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(version, "distribution", missing)
+    monkeypatch.setattr(installation, "distribution", missing)
     monkeypatch.setattr(version, "__file__", str(tmp_path / "controller" / "commands" / "version.py"))
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("certfleet (not installed) (commit unknown)\n")
@@ -312,12 +318,23 @@ def test_debug_shows_where_an_error_arose(folder, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_the_sandbox_without_its_extra_says_what_to_install(monkeypatch, capsys):
+ORIGINS = {
+    "a repository": (REPOSITORY, "certfleet[sandbox] @ git+https://example.org/fleet.git@c0ffee"),
+    "a wheel": ({"url": "file:///tmp/certfleet.whl"}, "certfleet[sandbox] @ file:///tmp/certfleet.whl"),
+    "unknown": (None, "./certfleet-1.2.3-py3-none-any.whl[sandbox]"),
+}
+
+
+@pytest.mark.parametrize(("origin", "requirement"), ORIGINS.values(), ids=ORIGINS)
+def test_the_sandbox_without_its_extra_says_what_to_install_and_never_a_bare_name(
+    origin, requirement, monkeypatch, capsys
+):
     monkeypatch.setitem(sys.modules, "sandbox.cli", None)
+    monkeypatch.setattr(installation, "distribution", lambda _name: _Installed(origin))
     assert cli.main(["demo"]) == 1
     err = capsys.readouterr().err
     assert "the sandbox is not installed" in err
-    assert "pip install 'certfleet[sandbox]'" in err
+    assert f"pip install '{requirement}'" in err
 
 
 def test_a_plan_file_that_is_none_is_refused(valid, capsys):

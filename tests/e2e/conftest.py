@@ -4,12 +4,27 @@ import os
 import subprocess
 import sys
 import textwrap
+import zipfile
 
 import pytest
 import yaml
+from e2e_wheel import build, copy_sources
 
 from sandbox.fleet_file import SandboxFleet
 from sandbox.world import World
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    return build("wheel", copy_sources(tmp_path_factory.mktemp("wheel") / "sources"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, tmp_path_factory):
+    """The folder that a wheel is installed into: nothing of the checkout, before all else on ``PYTHONPATH``."""
+    folder = tmp_path_factory.mktemp("installed")
+    zipfile.ZipFile(wheel).extractall(folder)
+    return folder
 
 
 @pytest.fixture

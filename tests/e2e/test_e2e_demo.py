@@ -1,6 +1,7 @@
-"""`certfleet demo` as a new user runs it; what it leaves behind is checked by openssl, not by our own code."""
+"""`certfleet demo` as a new user runs it, from the wheel alone; openssl checks what it leaves behind."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -43,10 +44,11 @@ DEMANDED = {  # by prefix of the device's name: key as openssl prints it, and au
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def demo(tmp_path_factory, installed):
     folder = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "controller.cli", "demo", "--folder", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    command = [sys.executable, "-P", "-m", "controller.cli", "demo", "--folder", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder, done
 

@@ -1,0 +1,43 @@
+"""Where this program was installed from, as pip wrote it down."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any
+
+DISTRIBUTION = "certfleet"
+
+
+def version_of(name: str) -> str:
+    """The installed version of a distribution."""
+    try:
+        return distribution(name).version
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def installed_commit() -> str | None:
+    """The commit, if the installation came from a repository."""
+    found = _origin().get("vcs_info", {}).get("commit_id")
+    return str(found) if found else None
+
+
+def requirement(extra: str) -> str:
+    """What ``pip install`` takes to add an extra to this installation: from where it came, never by a bare name."""
+    origin = _origin()
+    repository = origin.get("vcs_info")
+    if repository:
+        return f"{DISTRIBUTION}[{extra}] @ {repository['vcs']}+{origin['url']}@{repository['commit_id']}"
+    if origin:
+        return f"{DISTRIBUTION}[{extra}] @ {origin['url']}"
+    return f"./{DISTRIBUTION}-{version_of(DISTRIBUTION)}-py3-none-any.whl[{extra}]"
+
+
+def _origin() -> dict[str, Any]:
+    """``direct_url.json`` (PEP 610): the folder, file or repository that pip took this from; empty if it kept none."""
+    try:
+        text = distribution(DISTRIBUTION).read_text("direct_url.json")
+    except PackageNotFoundError:
+        return {}
+    return dict(json.loads(text)) if text else {}
