@@ -34,7 +34,17 @@ class ExecutionStatus(str, Enum):
     @property
     def is_terminal(self) -> bool:
         """Whether the execution can no longer change."""
-        return self not in (ExecutionStatus.QUEUED, ExecutionStatus.IN_PROGRESS)
+        return self in _ENDS
+
+
+_ENDS = (
+    ExecutionStatus.SUCCEEDED,
+    ExecutionStatus.FAILED,
+    ExecutionStatus.TIMED_OUT,
+    ExecutionStatus.REJECTED,
+    ExecutionStatus.REMOVED,
+    ExecutionStatus.CANCELED,
+)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from typing import Any
 
 from controller.fleet.aws import AwsSession
 from controller.fleet.database import Database
-from controller.reconcile.values import execution_status
-from protocol.messages import ExecutionStatus
+from controller.reconcile.values import execution_status, may_be_at_work
 
 LOOK_BACK = timedelta(days=45)  # of ended jobs; failures older than this no longer count
 TO_THE_END_EVERY = timedelta(days=1)
@@ -130,6 +129,6 @@ class JobsLister:
 def mark_ended(connection: sqlite3.Connection, job_id: str, still_running: frozenset[str]) -> None:
     """Have the things read again whose execution was in progress and is no longer."""
     rows = connection.execute("SELECT thing, status FROM executions WHERE job_id = ?", (job_id,)).fetchall()
-    running = [thing for thing, status in rows if execution_status(status) is ExecutionStatus.IN_PROGRESS]
+    running = [thing for thing, status in rows if may_be_at_work(execution_status(status))]
     ended = [(thing,) for thing in running if thing not in still_running]
     connection.executemany("UPDATE things SET must_read = 1 WHERE name = ?", ended)

@@ -19,9 +19,15 @@ from controller.fleet.devices import said
 from controller.fleet.jobs_list import ENDED, JobsLister, JobSummary, mark_ended
 from controller.fleet.progress import Progress
 from controller.fleet.work import Work
-from controller.reconcile.values import DeviceExecution, RotationJob, execution_status, one_line, parse_job_id
+from controller.reconcile.values import (
+    DeviceExecution,
+    RotationJob,
+    execution_status,
+    may_be_at_work,
+    one_line,
+    parse_job_id,
+)
 from protocol.job_document import is_rotation
-from protocol.messages import ExecutionStatus
 from protocol.names import COMPONENT_VERSION_KEY, FAILURE_REASON_KEY
 
 MAX_NEW_ENDED = 100  # ended jobs of others that one run looks into; the rest follow in later runs
@@ -107,9 +113,7 @@ class JobsReader:
 
     def _keep_executions(self, summary: JobSummary, entries: list[dict[str, Any]]) -> None:
         rows = [_execution_row(summary.job_id, entry) for entry in entries]
-        running = frozenset(
-            row["thing"] for row in rows if execution_status(row["status"]) is ExecutionStatus.IN_PROGRESS
-        )
+        running = frozenset(row["thing"] for row in rows if may_be_at_work(execution_status(row["status"])))
         with self._database.transaction() as connection:
             mark_ended(connection, summary.job_id, running)
             connection.execute("CREATE TEMP TABLE IF NOT EXISTS listed (thing TEXT PRIMARY KEY)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cryptography import x509
@@ -18,8 +19,9 @@ from controller.fleet.database import Database
 from controller.fleet.pem import CertificateFacts, read_pem, to_der
 from controller.fleet.progress import Progress
 from controller.fleet.work import Work
-from controller.reconcile.values import AttachmentType
+from controller.reconcile.values import AttachmentType, one_line
 
+_BY_A_CA, _WITHOUT_CA = "DEFAULT", "SNI_ONLY"  # modes of a certificate
 CHUNK = 500  # rows taken from the inventory at a time
 
 _MISSING_DESCRIPTION = (
@@ -159,7 +161,11 @@ class Reader:
             if answer is None:
                 return None
             description = answer["certificateDescription"]
-            return description, read_pem(description.get("certificatePem") or "")
+            facts = read_pem(description.get("certificatePem") or "")
+            mode = description.get("certificateMode", _BY_A_CA)
+            if mode not in (_BY_A_CA, _WITHOUT_CA):
+                facts = replace(facts, parse_error=one_line(f"its mode is {mode}, which this certfleet does not know"))
+            return description, facts
 
         work.add(call, lambda described: self._keep_description(certificate_id, described))
 
@@ -169,7 +175,9 @@ class Reader:
                 connection.execute("DELETE FROM certificates WHERE id = ?", (certificate_id,))
                 return
             description, facts = described
-            is_registered = bool(description.get("caCertificateId")) or description.get("certificateMode") == "SNI_ONLY"
+            is_registered = (
+                bool(description.get("caCertificateId")) or description.get("certificateMode") == _WITHOUT_CA
+            )
             issuer_key = prove_issuer(facts, is_registered=is_registered, issuers=self._issuers)
             connection.execute(
                 "UPDATE certificates SET is_described = 1, status = coalesce(status, ?), "

@@ -37,9 +37,9 @@ from controller.reconcile.values import (
     WaveSize,
     Window,
     WindowKind,
+    execution_status,
 )
 from protocol.algorithms import KeyType
-from protocol.messages import ExecutionStatus
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -147,7 +147,7 @@ class Make:
     ):
         started = None if status in {"QUEUED", "CANCELED", "REMOVED"} else NOW - queued
         changed = NOW - (queued if updated is None else updated)
-        return DeviceExecution(job_id, ExecutionStatus(status), NOW - queued, changed, started, reason, version)
+        return DeviceExecution(job_id, execution_status(status), NOW - queued, changed, started, reason, version)
 
     @staticmethod
     def job(job_id, executions, *, status="IN_PROGRESS", age=HOUR, **fields):

@@ -103,6 +103,9 @@ SCENES = {
         lambda m: m.device(certificates=(m.certificate(), m.certificate(name="b")),
                            executions=(m.execution(status="IN_PROGRESS"),)),
         lambda m: m.desired(), None, ["Rotating"], "IN_PROGRESS"),
+    "an execution in a status that nobody has heard of may be a rotation under way": (
+        lambda m: m.device(executions=(m.execution(status="PAUSED"),)), lambda m: m.desired(), None,
+        ["ExecutionUnknown"], "is PAUSED here since"),
     "a certificate held by others is not rotated away from them": (
         lambda m: m.device(shared=("x1", "x2", "x3", "x4")), lambda m: m.desired(), None,
         ["SharedCertificate"], "4 other things: x1, x2, x3 and 1 more"),

@@ -50,13 +50,13 @@ class World:
         job_id = self.job_id(wave, tail)
         asked = queued or ended + HOUR
         executions = {n: self.make.execution(job_id, s, queued=asked, updated=ended) for n, s in statuses.items()}
-        is_open = {"QUEUED", "IN_PROGRESS"} & set(statuses.values())
+        is_open = {"QUEUED", "IN_PROGRESS", "PAUSED"} & set(statuses.values())
         state = status or ("IN_PROGRESS" if is_open else "COMPLETED")
         self.jobs.append(self.make.job(job_id, executions, status=state, age=asked, **fields))
         for name, execution in executions.items():
             if execution.status.value == "SUCCEEDED" and healthy:
                 self.devices[name] = self.make.device(name, age=ended)
-            elif execution.status.value in {"QUEUED", "IN_PROGRESS"} and is_open and state == "IN_PROGRESS":
+            elif not execution.status.is_terminal and is_open and state == "IN_PROGRESS":
                 self.devices[name] = self.make.replace(self.devices[name], executions=(execution,))
             elif execution.status.value in {"FAILED", "TIMED_OUT", "REJECTED"}:
                 self.devices[name] = self.make.replace(self.devices[name], failures=(execution,))
@@ -340,6 +340,15 @@ def test_a_wave_whose_last_devices_are_silent_is_closed_and_they_wait_in_the_sta
     assert standing.target_group == standing.job_id
     assert [device.name for device in standing.devices] == ["g008", "g009"]
     assert parse_job_id(standing.job_id).wave is None
+
+
+@pytest.mark.parametrize(("hours", "steps"), [(23, []), (30, ["cancel"])])
+def test_a_device_in_a_status_nobody_knows_holds_up_its_wave_no_longer_than_a_silent_one(make, hours, steps):
+    world = World(make, number=10, waves=("100%",))
+    world.wave(1, names(9, "SUCCEEDED") | names(1, "PAUSED", 9), ended=20 * HOUR, queued=hours * HOUR)
+    plan = world.plan()
+    assert [step.action for step in plan.steps] == steps
+    assert plan.jobs == (), "what it does is not known, so nobody asks it anew"
 
 
 def test_who_was_asked_in_window_after_window_without_an_answer_is_a_straggler_too(make):

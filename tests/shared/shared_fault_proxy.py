@@ -102,7 +102,7 @@ def cyclic_token(call: Call) -> Answer:
 def unknown_values(call: Call) -> Answer:
     """Every value that the model knows as one of a list is one that this version has never heard of."""
     answer = call.answer()
-    shape = _model(call.operation).output_shape
+    shape = model_of(call.operation).output_shape
     if shape is None or not answer.body:
         return answer
     body = json.dumps(_renamed(json.loads(answer.body), shape)).encode()
@@ -139,13 +139,13 @@ def only_about(text: str, fault: Fault) -> Fault:
 
 def is_listing(operation: str) -> bool:
     """Whether an operation's answers come in pages."""
-    shape = _model(operation).output_shape
+    shape = model_of(operation).output_shape
     return shape is not None and any(name in shape.members for name in _TOKENS)
 
 
 def _with_token(call: Call, token: str) -> Answer:
     answer = call.first_page()
-    shape = _model(call.operation).output_shape
+    shape = model_of(call.operation).output_shape
     name = next(one for one in _TOKENS if one in shape.members)
     body = json.dumps({**json.loads(answer.body), name: token}).encode()
     return replace(answer, body=body, length=len(body))
@@ -299,7 +299,7 @@ def _service(name: str) -> Any:
 
 
 @functools.cache
-def _model(operation: str) -> Any:
+def model_of(operation: str) -> Any:
     services = ("iot", "greengrassv2", "acm-pca", "sts", "ssm", "sns", "kms", "s3")
     return next(
         _service(one).operation_model(operation) for one in services if operation in _service(one).operation_names

@@ -7,6 +7,8 @@ from datetime import timedelta
 
 from controller.reconcile.schedule import MAX_FAILURES, next_attempt_at
 from controller.reconcile.values import (
+    UNHEARD_OF,
+    DeviceExecution,
     Finding,
     Reason,
     Result,
@@ -14,6 +16,7 @@ from controller.reconcile.values import (
     blocked,
     count_text,
     instant_text,
+    one_line,
     parse_job_id,
     span_text,
     waiting,
@@ -178,6 +181,9 @@ def rotating(case: Case) -> Finding | None:
     """An execution of a rotation job has not ended."""
     if not case.device.executions:
         return None
+    strange = next((one for one in case.device.executions if one.status.name == UNHEARD_OF), None)
+    if strange is not None:
+        return _execution_unknown(case.device.name, strange)
     execution = case.device.executions[0]
     since = case.now - execution.queued_at
     job = parse_job_id(execution.job_id)
@@ -193,6 +199,20 @@ def rotating(case: Case) -> Finding | None:
         f"the device has not answered job {execution.job_id} for {span_text(since)}; {last}",
         "spec.rollout.stragglersAfter",
         hoursSinceSeen=int((case.now - seen) / timedelta(hours=1)) if seen else None,
+    )
+
+
+def _execution_unknown(device: str, execution: DeviceExecution) -> Finding:
+    """What nobody here has heard of may be a rotation under way."""
+    which = f"--job-id {execution.job_id} --thing-name {device}"
+    return blocked(
+        Reason.EXECUTION_UNKNOWN,
+        f"job {execution.job_id} is {one_line(execution.status.value)} here since "
+        f"{instant_text(execution.queued_at)}, a status that this certfleet does not know",
+        f"run a certfleet that knows it; or look (aws iot describe-job-execution {which}), and end it if nothing "
+        f"goes on there (aws iot cancel-job-execution {which} --force)",
+        "spec.rollout",
+        job=execution.job_id,
     )
 
 

@@ -110,7 +110,7 @@ def unparseable(case: Case) -> Finding | None:
     return blocked(
         Reason.UNPARSEABLE,
         f"the certificate cannot be read: {certificate.parse_error or 'validity or key type is missing'}",
-        "replace it by hand; aws iot describe-certificate shows its PEM",
+        "replace it by hand; aws iot describe-certificate shows what it is",
         "spec.certificate",
     )
 

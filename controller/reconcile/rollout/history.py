@@ -142,11 +142,7 @@ def is_open(job: RotationJob) -> bool:
 
 def open_executions(job: RotationJob) -> dict[str, DeviceExecution]:
     """The executions that have not ended, by device."""
-    return {
-        name: execution
-        for name, execution in job.executions.items()
-        if execution.status is ExecutionStatus.QUEUED or execution.status is ExecutionStatus.IN_PROGRESS
-    }
+    return {name: execution for name, execution in job.executions.items() if not execution.status.is_terminal}
 
 
 def _later(one: DeviceExecution | None, other: DeviceExecution, resumed: datetime | None) -> DeviceExecution:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from controller.reconcile.values import JobStep, count_text, kind_of, span_text
+from controller.reconcile.values import JobStep, count_text, kind_of, may_be_at_work, span_text
 from protocol.messages import ExecutionStatus
 
 from .history import open_executions
@@ -48,7 +48,7 @@ class Arrangement:
 def silent_since(job: RotationJob) -> datetime | None:
     """Since when everyone the job still asks has been silent; None while someone works, or nobody is asked."""
     waiting = open_executions(job)
-    if not waiting or any(e.status is not ExecutionStatus.QUEUED for e in waiting.values()):
+    if not waiting or any(e.status is ExecutionStatus.IN_PROGRESS for e in waiting.values()):
         return None
     return max(execution.queued_at for execution in waiting.values())
 
@@ -100,7 +100,7 @@ def _arrange(kind: str, job: RotationJob | None, wanted: set[str]) -> tuple[Stan
     if job is None:
         return Standing(kind, tuple(sorted(wanted))), None
     asked = open_executions(job)
-    working = frozenset(name for name, e in asked.items() if e.status is ExecutionStatus.IN_PROGRESS)
+    working = frozenset(name for name, e in asked.items() if may_be_at_work(e.status))
     queued = frozenset(asked) - working
     joining = wanted - queued - working
     if joining & frozenset(job.executions):

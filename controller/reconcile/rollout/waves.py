@@ -314,9 +314,8 @@ def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: 
         return "silent" if _is_forgiven(execution, device) or _is_settled(execution, device) else "failed"
     if execution.status is ExecutionStatus.IN_PROGRESS:
         return "pending"
-    if execution.status is ExecutionStatus.QUEUED and now - execution.queued_at < limit:
-        return "pending"
-    return "silent"
+    is_open = not execution.status.is_terminal  # queued, or in a status that nobody here knows
+    return "pending" if is_open and now - execution.queued_at < limit else "silent"
 
 
 def _holds_other(execution: DeviceExecution, device: Assessment, asked: JobDocument) -> bool:

@@ -2,6 +2,7 @@
 
 from .device import (
     CLOCK_GRAIN,
+    UNHEARD_OF,
     Attachment,
     AttachmentType,
     Baseline,
@@ -12,6 +13,7 @@ from .device import (
     FleetState,
     RotationJob,
     execution_status,
+    may_be_at_work,
 )
 from .families import family_of, job_id_for, kind_of
 from .finding import Assessment, Finding, Health, Outcome, Reason, Sync, Timing, blocked, to_rotate, waiting
@@ -60,6 +62,7 @@ __all__ = [
     "FORMAT_VERSION",
     "MAX_POLICY_NAME",
     "NO_OVERRIDES",
+    "UNHEARD_OF",
     "VALID_FOR",
     "AbortRule",
     "Assessment",
@@ -118,6 +121,7 @@ __all__ = [
     "instant_text",
     "job_id_for",
     "kind_of",
+    "may_be_at_work",
     "names_text",
     "one_line",
     "parse_job_id",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from protocol.messages import ExecutionStatus
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from protocol.deployment import Deployment
 
 CLOCK_GRAIN = timedelta(seconds=2)  # AWS gives some instants in whole seconds
+UNHEARD_OF = "UNHEARD_OF"
+"""The name of every value that this version does not know."""
 
 
 class _Open(StrEnum):
@@ -25,9 +27,14 @@ class _Open(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Self:
-        unheard_of = str.__new__(cls, value)
-        unheard_of._name_, unheard_of._value_ = "UNHEARD_OF", str(value)
+        unheard_of: Self = _unheard_of(cls, value)
         return unheard_of
+
+
+def _unheard_of(kind: Any, value: object) -> Any:
+    made = str.__new__(kind, value)
+    made._name_, made._value_ = UNHEARD_OF, str(value)
+    return made
 
 
 class CertificateStatus(_Open):
@@ -53,7 +60,13 @@ def execution_status(value: str) -> ExecutionStatus:
     try:
         return ExecutionStatus(value)
     except ValueError:
-        return ExecutionStatus.IN_PROGRESS
+        unheard_of: ExecutionStatus = _unheard_of(ExecutionStatus, value)
+        return unheard_of
+
+
+def may_be_at_work(status: ExecutionStatus) -> bool:
+    """Whether a device is at its part of a job, or may be for all that is known here."""
+    return status is not ExecutionStatus.QUEUED and not status.is_terminal
 
 
 @dataclass(frozen=True, slots=True)

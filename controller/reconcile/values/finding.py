@@ -50,6 +50,7 @@ class Reason(StrEnum):
     UNSUPPORTED_BY_COMPONENT = "UnsupportedByComponent"
     RESULT_UNKNOWN = "ResultUnknown"
     ROTATION_INEFFECTIVE = "RotationIneffective"
+    EXECUTION_UNKNOWN = "ExecutionUnknown"
     REPEATEDLY_FAILED = "RepeatedlyFailed"
     WAIVED = "Waived"
     SUSPENDED = "Suspended"
