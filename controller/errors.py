@@ -61,14 +61,23 @@ class RefusedError(CertfleetError):
     exit_code = ExitCode.REFUSED
 
 
+class InterruptedRunError(CertfleetError):
+    """Somebody, or whatever runs certfleet, has ended the run."""
+
+    def __init__(self) -> None:
+        super().__init__("interrupted: what has been started goes on", "the next run carries on")
+
+
 class DefectError(CertfleetError):
     """What certfleet does not know how to fail by: a mistake of its own, and nobody else's."""
 
 
-def as_error(error: Exception) -> CertfleetError:
-    """The error itself, or a DefectError that says what to report."""
+def as_error(error: Exception | KeyboardInterrupt) -> CertfleetError:
+    """The error itself, or a DefectError that says what to report; an interrupt is neither."""
     if isinstance(error, CertfleetError):
         return error
+    if isinstance(error, KeyboardInterrupt):
+        return InterruptedRunError()
     return DefectError(
         f"certfleet has a defect: {type(error).__name__}: {error}",
         "report it with all that was printed, the command, and what `certfleet --version` says; "

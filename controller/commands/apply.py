@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,10 +16,10 @@ from pathlib import Path
 from controller.commands.apply_report import RENDERERS, ApplyReport, FleetApplied
 from controller.commands.context import Context
 from controller.commands.options import add_attention, add_desired, add_fleet, add_output, add_overrides, duration
-from controller.commands.pipeline import Observed, each_fleet_watched, gravest, load_desired, observe
+from controller.commands.pipeline import Observed, each_fleet_watched, gravest, load_desired, observe, told
 from controller.commands.plan import plan_observed
 from controller.commands.progress import progress_on
-from controller.errors import CertfleetError, ExitCode, FleetError, PlanError, RefusedError
+from controller.errors import CertfleetError, ExitCode, FleetError, InterruptedRunError, PlanError, RefusedError
 from controller.fleet import ActAs
 from controller.jobs import (
     ApplyResult,
@@ -73,10 +74,16 @@ def run(context: Context) -> ExitCode:
     require_known(parse_overrides(context.arguments.override), fleets)
     if plans is not None:
         fleets = tuple(desired for desired in fleets if desired.fleet.name in plans) or fleets
-    applied, failures = each_fleet_watched(context, fleets, lambda desired: _apply_fleet(context, desired, plans))
-    report = ApplyReport(applied, failures)
-    context.emit(report, RENDERERS)
+    applied, failures = each_fleet_watched(
+        context,
+        fleets,
+        _applier(context, plans),
+        lambda failure: context.emit_unless_for_people(ApplyReport((), (failure,)), RENDERERS),
+    )
+    context.emit(ApplyReport(applied, failures), RENDERERS)
     context.emit_attention([fleet.attention for fleet in applied], failures)
+    if any(isinstance(fleet.stopped, InterruptedRunError) for fleet in applied):
+        raise KeyboardInterrupt  # all is told: whatever stalls is waited for no longer
     return gravest([fleet.exit_code for fleet in applied], failures)
 
 
@@ -102,13 +109,21 @@ def read_plans(path: Path) -> dict[str, Plan]:
     return {plan.fleet: plan for plan in plans}
 
 
-def _apply_fleet(context: Context, desired: DesiredState, plans: dict[str, Plan] | None) -> FleetApplied:
-    _require_committed(context, desired)
-    if plans is None:
-        return _Rounds(context, desired).run()
-    plan = plans.get(desired.fleet.name) or next(iter(plans.values()))
-    check_plan(plan, desired, context.now())
-    return _Rounds(context, desired, plan).run()
+def _applier(context: Context, plans: dict[str, Plan] | None) -> Callable[[DesiredState], FleetApplied]:
+    """What applies one fleet after the other, until somebody interrupts it."""
+    done: list[FleetApplied] = []
+
+    def apply_fleet(desired: DesiredState) -> FleetApplied:
+        if done and isinstance(done[-1].stopped, InterruptedRunError):
+            raise KeyboardInterrupt
+        _require_committed(context, desired)
+        plan = None if plans is None else plans.get(desired.fleet.name) or next(iter(plans.values()))
+        if plan is not None:
+            check_plan(plan, desired, context.now())
+        done.append(_Rounds(context, desired, plan).run())
+        return done[-1]
+
+    return apply_fleet
 
 
 def _require_committed(context: Context, desired: DesiredState) -> None:
@@ -135,22 +150,19 @@ class _Rounds:
         self._settle_pauses = list(SETTLE_PAUSES)
         self._timed_out = False
         self._overtaken = 0
+        self._plan: Plan | None = None
         self._last: FleetReport | None = None
 
     def run(self) -> FleetApplied:
-        """Round after round; what stops a later one is told together with what was done before."""
+        """Round after round; whatever stops it is told together with what was done before."""
         stopped: CertfleetError | None = None
         try:
             while self._round():
                 pass
-        except CertfleetError as error:
-            if not self._results:
+        except (Exception, KeyboardInterrupt) as raised:
+            if not self._has_acted:
                 raise
-            stopped = error
-        except KeyboardInterrupt:
-            if not self._results:
-                raise
-            stopped = CertfleetError("interrupted: what has been started goes on", "the next run carries on")
+            stopped = told(raised)
         return FleetApplied(
             self._desired.fleet.name,
             tuple(self._results),
@@ -160,22 +172,27 @@ class _Rounds:
             self._last,
             self._left_out,
             stopped,
+            self._plan,
         )
+
+    @property
+    def _has_acted(self) -> bool:
+        return any(result.jobs or result.steps for result in self._results)
 
     def _round(self) -> bool:
         """Plan, apply, follow; returns whether another round may find something to do."""
         with observe(self._context, self._desired, ActAs.WRITER) as observed:
             report, self._left_out = plan_observed(observed, self._overrides, self._given)
-            plan = report.plan
+            plan = self._plan = report.plan
             if plan is None:
                 raise PlanError("no plan was made", "run again with --debug and report what it prints")
             self._refuse(plan, report)
-            iot = IotJobs(observed.session)
-            with progress_on(self._context.stderr) as tell:
-                result = apply(plan, iot, observed.now, tell, ledger=Ledger(iot, observed.state.baseline))
-            if result.is_overtaken:
-                return self._look_once_more(result)
+            iot, result = IotJobs(observed.session), ApplyResult()
             self._results.append(result)
+            with progress_on(self._context.stderr) as tell:
+                apply(plan, iot, observed.now, tell, ledger=Ledger(iot, observed.state.baseline), result=result)
+            if result.is_overtaken:
+                return self._look_once_more()
             self._overrides = replace(self._overrides, resume=frozenset(), again=frozenset())  # once, not every round
             if not self._context.arguments.wait:
                 return False
@@ -190,11 +207,9 @@ class _Rounds:
             return self._look_again()
         return self._given is None and (self._settle(report) or self._soak(plan))
 
-    def _look_once_more(self, result: ApplyResult) -> bool:
+    def _look_once_more(self) -> bool:
         """Another run has made jobs since this one looked: what is still to do shows in a new look."""
         self._overtaken += 1
-        if result.jobs:
-            self._results.append(result)
         if self._overtaken >= MAX_OVERTAKEN:
             raise FleetError(
                 f"other runs made jobs for fleet {self._desired.fleet.name} in between, {self._overtaken} times over",
@@ -206,8 +221,8 @@ class _Rounds:
         """Raise RefusedError with all that the guardrails say, and whether anything was done before."""
         if not plan.refusals:
             return
-        self._last = report if self._results else self._last
-        done = "what the rounds before have started goes on" if self._results else "nothing was changed"
+        self._last = report if self._has_acted else self._last
+        done = "what the rounds before have started goes on" if self._has_acted else "nothing was changed"
         messages = [f"{r.guardrail} ({r.policy or 'fleet'}): {r.message}" for r in plan.refusals]
         overrides = dict.fromkeys(refusal.override for refusal in plan.refusals)
         raise RefusedError("\n".join([f"refused, {done}", *messages]), " ".join(overrides))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from controller.errors import CertfleetError, ExitCode
 from controller.jobs import AppliedJob, ApplyResult, DeviceOutcome, JobFate
+from controller.reconcile.values import Plan, WaveReport, WaveStatus, parse_job_id
 from controller.report import words
 from controller.report.as_json import FORMAT_VERSION, dump, failure_value
 from controller.report.attention import Attention, attention_of
@@ -30,6 +32,21 @@ _FATES = {
 }
 
 
+TIME_IS_UP = "the time to wait is over: what has been started goes on, and the next run carries on"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyApplied:
+    """What one apply did under one policy, and where its rollout stood at the last look."""
+
+    policy: str
+    started: int
+    rotated: int
+    failed: int
+    unfinished: int
+    stands: str
+
+
 @dataclass(frozen=True, slots=True)
 class FleetApplied:
     """One fleet's apply: the results of its rounds, each device's last outcome, and the fleet as last seen."""
@@ -42,6 +59,28 @@ class FleetApplied:
     last: FleetReport | None  # assessed after the last round; None where nothing was followed
     left_out: Mapping[str, str] = field(default_factory=dict)  # devices of a given plan that do not rotate, and why
     stopped: CertfleetError | None = None  # what ended it before its time, after something had been done
+    plan: Plan | None = None  # the last that was made
+
+    @property
+    def policies(self) -> tuple[PolicyApplied, ...]:
+        """Each policy under which something was done, or is to come."""
+        started: Counter[str] = Counter()
+        for applied in self.jobs:
+            started[applied.job.policy] += applied.device_count
+        fared = Counter((_policy_of(outcome), _fared(outcome)) for outcome in self.outcomes)
+        waves = {} if self.plan is None else {w.policy: w for w in self.plan.waves if w.status is not WaveStatus.IDLE}
+        names = sorted({*started, *waves, *(name for name, _ in fared if name)})
+        return tuple(
+            PolicyApplied(
+                policy=name,
+                started=started[name],
+                rotated=fared[name, "rotated"],
+                failed=fared[name, "failed"],
+                unfinished=fared[name, "not finished"],
+                stands=_stands(waves.get(name)),
+            )
+            for name in names
+        )
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -90,6 +129,25 @@ class ApplyReport:
     failures: tuple[FleetFailure, ...] = ()
 
 
+def _policy_of(outcome: DeviceOutcome) -> str | None:
+    job = parse_job_id(outcome.job_id)
+    return job.policy if job else None
+
+
+def _fared(outcome: DeviceOutcome) -> str | None:
+    if outcome.has_failed:
+        return "failed"
+    if outcome.status is ExecutionStatus.SUCCEEDED:
+        return "rotated"
+    return None if outcome.status.is_terminal else "not finished"
+
+
+def _stands(wave: WaveReport | None) -> str:
+    if wave is None:
+        return "nothing waits to be rotated"
+    return wave.message + (f" → {wave.remedy}" if wave.remedy else "")
+
+
 def _text(report: ApplyReport, look: Look) -> str:
     page = Page(look)
     for number, fleet in enumerate(report.fleets):
@@ -97,16 +155,24 @@ def _text(report: ApplyReport, look: Look) -> str:
             page.gap()
         _summary(page, fleet)
         _jobs(page, fleet)
+        _policies(page, fleet)
         _failed(page, fleet)
         _unfinished(page, fleet)
         if fleet.last is not None:
             page.gap()
-            page.line(("Now  ", "head"), sentence(fleet.last))
+            page.line((f"{_when(fleet)}  ", "head"), sentence(fleet.last))
             if not fleet.last.is_in_sync:
                 page.line("certfleet drift says what is left, and what a person must do.", indent=5)
     for failure in report.failures:
         page.line(("FAILED  ", "bold bad"), (f"fleet {failure.fleet}  ", "head"), failure.message)
+        if failure.remedy:
+            page.line(("→ ", "change"), failure.remedy, indent=2)
     return page.text()
+
+
+def _when(fleet: FleetApplied) -> str:
+    """Of what moment the fleet's last sight is: a run that was stopped has not looked again."""
+    return "Now" if fleet.stopped is None else "At the last look"
 
 
 def summary(fleet: FleetApplied) -> str:
@@ -130,7 +196,7 @@ def summary(fleet: FleetApplied) -> str:
 
 
 def _summary(page: Page, fleet: FleetApplied) -> None:
-    verdict = ("FAILED", "bad") if fleet.failed else ("APPLIED", "good")
+    verdict = ("FAILED", "bad") if fleet.failed else ("TIME IS UP", "wait") if fleet.timed_out else ("APPLIED", "good")
     if fleet.stopped is not None:
         verdict = ("STOPPED", "bad")
     page.line((verdict[0], f"bold {verdict[1]}"), f"  {fleet.fleet}  ", (summary(fleet), "head"))
@@ -138,6 +204,37 @@ def _summary(page: Page, fleet: FleetApplied) -> None:
         page.line((str(fleet.stopped), "bad"), indent=2)
         if fleet.stopped.remedy:
             page.line(("→ ", "change"), fleet.stopped.remedy, indent=2)
+    for line in _time_left(fleet):
+        page.line((line, "wait"), indent=2)
+
+
+def _time_left(fleet: FleetApplied) -> list[str]:
+    """What is told of time: that of the wait, and of each incident that is not over."""
+    incidents = () if fleet.plan is None else fleet.plan.incidents
+    return [*([TIME_IS_UP] if fleet.timed_out else []), *(one.message for one in incidents if not one.is_finished)]
+
+
+def _policies(page: Page, fleet: FleetApplied) -> None:
+    if fleet.policies:
+        page.gap()
+        page.add(table(*_COLUMNS, rows=_rows(fleet)))
+
+
+_COLUMNS = (
+    ("Policy", "keep"),
+    ("Started", "right"),
+    ("Rotated", "right"),
+    ("Failed", "right"),
+    ("Not finished", "right"),
+    ("Rollout", "wrap"),
+)
+
+
+def _rows(fleet: FleetApplied) -> list[tuple[str, ...]]:
+    return [
+        (p.policy, f"{p.started:,}", f"{p.rotated:,}", f"{p.failed:,}", f"{p.unfinished:,}", p.stands)
+        for p in fleet.policies
+    ]
 
 
 def _jobs(page: Page, fleet: FleetApplied) -> None:
@@ -211,6 +308,7 @@ def _fleet_value(fleet: FleetApplied) -> dict[str, Any]:
             }
             for outcome in fleet.outcomes
         ],
+        "policies": [asdict(policy) for policy in fleet.policies],
         "governed": fleet.last.governed if fleet.last else None,
         "in_sync": fleet.last.in_sync if fleet.last else None,
         "warnings": [f"{device}: {why}" for device, why in fleet.left_out.items()],
@@ -221,7 +319,7 @@ def _fleet_value(fleet: FleetApplied) -> dict[str, Any]:
 def _markdown(report: ApplyReport, _look: Look) -> str:
     sections = []
     for fleet in report.fleets:
-        icon = "❌" if fleet.failed or fleet.stopped else "✅"
+        icon = "❌" if fleet.failed or fleet.stopped else "⏳" if fleet.timed_out else "✅"
         sections.append(f"## {icon} {fleet.fleet}: {summary(fleet)}\n")
         if fleet.stopped is not None:
             sections.append(f"> ❌ {plain(str(fleet.stopped))}\n>\n> {plain(fleet.stopped.remedy or '')}\n")
@@ -231,12 +329,16 @@ def _markdown(report: ApplyReport, _look: Look) -> str:
         if fleet.jobs:
             rows = [(f"`{a.job.job_id}`", f"{a.device_count:,}", _FATES[a.fate]) for a in fleet.jobs]
             sections.append(folded("Jobs", markdown_table(("Job", "Devices", "What"), rows)))
+        if fleet.policies:
+            cells = [(code(name), *numbers, plain(stands)) for name, *numbers, stands in _rows(fleet)]
+            sections.append(markdown_table(tuple(name for name, _ in _COLUMNS), cells))
+        sections += [f"> {plain(line)}\n" for line in _time_left(fleet)]
         if fleet.failed:
             rows = [(code(o.device), o.status.value, plain(o.reason or "no reason given")) for o in fleet.failed]
             body = markdown_table(("Device", "Status", "What the device said"), rows)
             sections.append(folded("Failed", body, is_open=True))
         if fleet.last is not None:
-            sections.append(f"Now: {sentence(fleet.last)}.\n")
+            sections.append(f"{_when(fleet)}: {sentence(fleet.last)}.\n")
     sections += [f"### ❌ Fleet {code(failure.fleet)}: {plain(failure.message)}\n" for failure in report.failures]
     return fitted(sections)
 

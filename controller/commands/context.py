@@ -71,6 +71,11 @@ class Context:
             write_file(path, renderers[Format(name)](report, Look(PIPE_WIDTH)))
             self.say(f"wrote {path}")
 
+    def emit_unless_for_people(self, report: T, renderers: Mapping[Format, Renderer[T]]) -> None:
+        """Render what goes to files and machines; whoever sits at the terminal is told otherwise."""
+        if self.output is not None or self.formats != {Format.TEXT}:
+            self.emit(report, renderers)
+
     def emit_attention(self, found: Iterable[Attention], failures: Iterable[FleetFailure]) -> None:
         """Write what needs a person where ``--needs-person`` says, if it does."""
         path: Path | None = getattr(self.arguments, "needs_person", None)

@@ -15,7 +15,7 @@ from controller.commands.context import Context
 from controller.commands.history import history_at, remember
 from controller.commands.progress import progress_on
 from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, is_behind, load, read_bundle
-from controller.errors import CertfleetError, ExitCode, as_error
+from controller.errors import CertfleetError, DefectError, ExitCode, as_error
 from controller.fleet import ActAs, AwsSession, Inventory, refresh
 from controller.fleet.lock import Patience
 from controller.reconcile.checks import assess_fleet
@@ -92,26 +92,39 @@ def each_fleet(
     if len(fleets) == 1:
         return (work(fleets[0]),), ()
     results, failures = [], []
-    for desired in fleets:
+    for number, desired in enumerate(fleets):
         try:
             results.append(work(desired))
         except Exception as raised:  # noqa: BLE001 (one fleet's failure, of whatever kind, is no other's)
-            error = as_error(raised)
-            if error is not raised:
-                traceback.print_exception(raised)
-            failures.append(_failure(desired, error))
+            failures.append(_failure(desired, told(raised)))
+        except KeyboardInterrupt as raised:  # whoever interrupts means all that would follow
+            failures += [_failure(one, as_error(raised)) for one in fleets[number:]]
+            break
     return tuple(results), tuple(failures)
 
 
 def each_fleet_watched(
-    context: Context, fleets: tuple[DesiredState, ...], work: Callable[[DesiredState], T]
+    context: Context,
+    fleets: tuple[DesiredState, ...],
+    work: Callable[[DesiredState], T],
+    report: Callable[[FleetFailure], None] = lambda _failure: None,
 ) -> tuple[tuple[T, ...], tuple[FleetFailure, ...]]:
-    """As ``each_fleet``; where a single one raises, ``--needs-person`` is written before."""
+    """As ``each_fleet``; where a single one raises or is interrupted, report and ``--needs-person`` come before."""
     try:
         return each_fleet(fleets, work)
-    except CertfleetError as error:
-        context.emit_attention([], [_failure(fleets[0], error)])
+    except (Exception, KeyboardInterrupt) as raised:
+        failure = _failure(fleets[0], as_error(raised))
+        report(failure)
+        context.emit_attention([], [failure])
         raise
+
+
+def told(raised: Exception | KeyboardInterrupt) -> CertfleetError:
+    """What was raised, as an error for a report; of a defect, where it arose is printed."""
+    error = as_error(raised)
+    if isinstance(error, DefectError) and error is not raised:
+        traceback.print_exception(raised)
+    return error
 
 
 def _failure(desired: DesiredState, error: CertfleetError) -> FleetFailure:

@@ -160,7 +160,7 @@ def _later(seconds: float, work: Callable[[], None]) -> None:
 
 
 class Interrupts:
-    """What Ctrl-C does: the first ends the run, if need be without its stalled calls; the second ends it at once."""
+    """What Ctrl-C and SIGTERM do: the first ends the run, if need be without its stalled calls; the second at once."""
 
     def __init__(
         self,
@@ -171,8 +171,9 @@ class Interrupts:
         self._count = 0
 
     def listen(self) -> None:
-        """Be the process's handler of interrupts."""
-        signal.signal(signal.SIGINT, self)
+        """Be the process's handler of interrupts, and of whoever asks it to end."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self)
 
     def __call__(self, _number: int, _frame: object) -> None:
         """Take one interrupt."""

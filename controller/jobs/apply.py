@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -54,12 +54,12 @@ class AppliedJob:
         return len(self.job.devices) - len(self.skipped) if is_asking else 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ApplyResult:
-    """What one apply did."""
+    """What one apply did; filled as it goes on, so that it can be told however it ends."""
 
-    jobs: tuple[AppliedJob, ...] = ()
-    steps: tuple[JobStep, ...] = ()
+    jobs: list[AppliedJob] = field(default_factory=list)
+    steps: list[JobStep] = field(default_factory=list)
     removed_cohorts: tuple[str, ...] = ()
     is_overtaken: bool = False  # another run made jobs meanwhile: what is missing is left to a new look
 
@@ -76,32 +76,41 @@ class ApplyResult:
 
 
 def apply(
-    plan: Plan, iot: IotJobs, now: datetime, progress: Progress | None = None, *, ledger: Ledger | None = None
+    plan: Plan,
+    iot: IotJobs,
+    now: datetime,
+    progress: Progress | None = None,
+    *,
+    ledger: Ledger | None = None,
+    result: ApplyResult | None = None,
 ) -> ApplyResult:
     """Do what the plan says; refusals and overrides are the caller's to check.
 
-    ``ledger`` is the record as the look that the plan is made of found it. Raises FleetError where AWS refuses,
-    or a job of a planned id does something else.
+    ``ledger`` is the record as the look that the plan is made of found it; ``result`` is filled step by step.
+    Raises FleetError where AWS refuses, or a job of a planned id does something else.
     """
     tell = progress or (lambda _phase, _done, _total: None)
     ledger = ledger or Ledger.opened_now(iot)
-    applied: list[AppliedJob] = []
+    result = ApplyResult() if result is None else result
     try:
         if plan.jobs or plan.steps or plan.resumed:
             ledger.claim(plan)
         for step in plan.steps:
             _take(step, iot)
+            result.steps.append(step)
         for number, job in enumerate(plan.jobs):
             tell("making jobs", number, len(plan.jobs))
-            applied.append(_apply_job(plan, job, iot, ledger))
+            result.jobs.append(_apply_job(plan, job, iot, ledger))
+            if result.jobs[-1].fate is JobFate.CREATED:
+                result.jobs[-1] = _unless_asked_twice(result.jobs[-1], iot)
     except OvertakenError:
-        return ApplyResult(tuple(applied), plan.steps if applied else (), is_overtaken=True)
+        result.is_overtaken = True
+        return result
     tell("making jobs", len(plan.jobs), len(plan.jobs))
-    keep = frozenset(job.job_id for job in plan.jobs)
-    removed = sweep_cohorts(iot, now, keep)
+    result.is_overtaken = any(one.fate is JobFate.WITHDRAWN for one in result.jobs)
+    result.removed_cohorts = sweep_cohorts(iot, now, frozenset(job.job_id for job in plan.jobs))
     ledger.close(plan)
-    is_overtaken = any(one.fate is JobFate.WITHDRAWN for one in applied)
-    return ApplyResult(tuple(applied), plan.steps, removed, is_overtaken=is_overtaken)
+    return result
 
 
 def _take(step: JobStep, iot: IotJobs) -> None:
@@ -124,7 +133,7 @@ def _apply_job(plan: Plan, job: PlannedJob, iot: IotJobs, ledger: Ledger) -> App
     # Who waits in a standing job already may be rotating in it just now: only newcomers are asked.
     waiting = iot.group_members(job.job_id) if existing is not None else frozenset()
     skipped = left_out(tuple(device for device in job.devices if device.name not in waiting), job.job_id, iot)
-    things = [*(device.name for device in job.devices if device.name not in skipped), *job.stays]
+    things = _things(job, skipped)
     if not things:
         return AppliedJob(job, JobFate.EMPTY, skipped)
     if existing is not None:
@@ -133,23 +142,29 @@ def _apply_job(plan: Plan, job: PlannedJob, iot: IotJobs, ledger: Ledger) -> App
     if existing is None:
         ledger.claim(plan)
     if existing is None and iot.create_job(job_request(plan, job, targets)):
-        return _unless_asked_twice(AppliedJob(job, JobFate.CREATED, skipped), things, iot)
+        return AppliedJob(job, JobFate.CREATED, skipped)
     _require_same(job, iot, targets)  # made by another run, a moment ago, or a standing job
     return AppliedJob(job, JobFate.ADOPTED, skipped)
 
 
-def _unless_asked_twice(made: AppliedJob, things: Sequence[str], iot: IotJobs) -> AppliedJob:
+def _unless_asked_twice(made: AppliedJob, iot: IotJobs) -> AppliedJob:
     """The job that was just made, cancelled where another one was made in the same moment for devices of it.
 
     Who makes a job looks before and after. Two that meet so may both cancel: then nobody rotates until the next look.
     """
-    job_id = made.job.job_id
-    others = iot.in_flight(besides=job_id)
-    twice = {name: f"it rotates in job {others[name]} as well" for name in things if name in others}
+    others = iot.in_flight(besides=made.job.job_id)
+    twice = {
+        name: f"it rotates in job {others[name]} as well" for name in _things(made.job, made.skipped) if name in others
+    }
     if not twice:
         return made
-    iot.cancel_job(job_id, "another job was made in the same moment for devices of it")
+    iot.cancel_job(made.job.job_id, "another job was made in the same moment for devices of it")
     return AppliedJob(made.job, JobFate.WITHDRAWN, made.skipped | twice)
+
+
+def _things(job: PlannedJob, skipped: Mapping[str, str]) -> list[str]:
+    """Whom the job asks: all that it plans with but those who are left out, and who is at work in it already."""
+    return [*(device.name for device in job.devices if device.name not in skipped), *job.stays]
 
 
 def _targets(plan: Plan, job: PlannedJob, things: Sequence[str], iot: IotJobs) -> tuple[str, ...]:

@@ -22,10 +22,8 @@ def fill_cohort(iot: IotJobs, group: str, things: Iterable[str]) -> None:
     """Make the group's members exactly ``things``; whatever an interrupted run left is put right."""
     wanted = frozenset(things)
     present = iot.group_members(group)
-    for name in iot.for_each(lambda thing: iot.remove_from_group(group, thing), sorted(present - wanted)):
-        del name
-    for name in iot.for_each(lambda thing: iot.add_to_group(group, thing), sorted(wanted - present)):
-        del name
+    iot.for_each(lambda thing: iot.remove_from_group(group, thing), sorted(present - wanted))
+    iot.for_each(lambda thing: iot.add_to_group(group, thing), sorted(wanted - present))
 
 
 def sweep_cohorts(iot: IotJobs, now: datetime, keep: frozenset[str] = frozenset()) -> tuple[str, ...]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.refresh import current_certificates
+from controller.fleet.work import Work
 from controller.reconcile.values import AttachmentType, execution_status, one_line, parse_job_id
 from protocol.job_document import is_rotation
 from protocol.messages import ExecutionStatus
@@ -84,13 +85,16 @@ class IotJobs:
         listed = self._list("ListCertificates", "certificates")
         return frozenset(item["certificateId"] for item in listed if item["status"] == "ACTIVE")
 
-    def for_each(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    def for_each(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Call ``work`` on each item, a few at a time; results come in the order of the items."""
         if self._workers == 1:
-            yield from map(work, items)
-            return
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="iot-jobs") as pool:
-            yield from pool.map(work, items)
+            return list(map(work, items))
+        found: list[R] = []
+        queue = Work(self._workers)
+        for item in items:
+            queue.add(partial(work, item), found.append)
+        queue.run()
+        return found
 
     # thing groups
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -329,6 +330,24 @@ def test_an_interrupt_ends_a_run_whose_calls_stall(start, factory):
     assert process.returncode == 1
     assert b"nothing is lost" in err
     assert PATIENCE_AFTER_INTERRUPT < 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_apply_that_is_asked_to_end_while_a_call_stalls_writes_its_report(start, factory, folder, number):
+    factory.device("old", age=200)
+    with FaultProxy(factory.cloud.endpoint_url, {"ListThingGroups": stall}) as proxy:  # the job is made by then
+        environment = factory.cloud.environment() | {"AWS_ENDPOINT_URL": proxy.url, "CERTFLEET_QUOTA_FACTOR": "1000"}
+        files = "--format json --output told.json --needs-person person.json --inventory i.sqlite"
+        process = start(f"apply --wait {files} --desired-state {factory.desired}", **environment)
+        assert proxy.wait_for("ListThingGroups", 100)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert b"nothing is lost" in err
+    told = json.loads((folder / "told.json").read_text())
+    assert told["fleets"][0]["stopped"]["message"].startswith("interrupted")
+    assert [job["job_id"] for job in told["fleets"][0]["jobs"]] == factory.jobs()
+    assert (folder / "person.json").exists()
 
 
 def test_a_second_interrupt_ends_it_at_once(monkeypatch):

@@ -402,7 +402,7 @@ class TestTwoRuns:
         result = apply(other, iot, kit.NOW, ledger=second)
 
         assert result.is_overtaken
-        assert result.jobs == ()
+        assert result.jobs == []
         assert set(cloud.jobs) == made
         assert len(apply(other, iot, kit.NOW, ledger=Ledger.opened_now(iot)).created) == 1
 
