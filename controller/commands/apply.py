@@ -29,11 +29,10 @@ from controller.jobs import (
     Ledger,
     Pace,
     apply,
-    check_plan,
     follow,
     sweep_cohorts,
 )
-from controller.reconcile.planning import MAX_PLAN_BYTES, plan_from_json
+from controller.reconcile.planning import MAX_PLAN_BYTES, check_plan, plan_from_json
 from controller.reconcile.values import DesiredState, Plan, Sync, WaveStatus, parse_overrides, require_known
 from controller.report.model import FleetReport
 from protocol.messages import ExecutionStatus

@@ -9,7 +9,6 @@ from .cohorts import sweep_cohorts
 from .follow import DeviceOutcome, FollowResult, Pace, follow
 from .iot_jobs import IotJobs, JobView
 from .ledger import Ledger
-from .preflight import check_plan
 
 __all__ = [
     "AppliedJob",
@@ -22,7 +21,6 @@ __all__ = [
     "Ledger",
     "Pace",
     "apply",
-    "check_plan",
     "follow",
     "sweep_cohorts",
 ]

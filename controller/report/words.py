@@ -1,26 +1,21 @@
-"""Numbers, instants and durations as people read them; the same in every format."""
+"""Numbers, instants and durations as people read them; in every format as in the sentences of the core."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from controller.reconcile.values import count_text as count
+from controller.reconcile.values import instant_text as iso
+from controller.reconcile.values import names_text as listed
+
+__all__ = ["commit", "count", "duration", "instant", "iso", "listed", "percent"]
+
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """``1 device``, ``1,200 devices``."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def instant(when: datetime) -> str:
     """``2026-11-23 14:05Z``."""
     return f"{when:%Y-%m-%d %H:%M}Z"
-
-
-def iso(when: datetime) -> str:
-    """``2026-11-23T14:05:09Z``: what machines read."""
-    return f"{when:%Y-%m-%dT%H:%M:%S}Z"
 
 
 def duration(span: timedelta) -> str:
@@ -45,13 +40,6 @@ def percent(part: int, whole: int) -> str:
     if part in (0, whole):
         return f"{share:.0f} %"
     return f"{min(max(share, 0.1), 99.9):.1f} %"
-
-
-def listed(names: Sequence[str], at_most: int) -> str:
-    """``a, b, c and 12 more``."""
-    shown = ", ".join(names[:at_most])
-    rest = len(names) - at_most
-    return f"{shown} and {rest:,} more" if rest > 0 else shown
 
 
 def commit(full: str | None, *, is_dirty: bool = False) -> str:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from controller.reconcile.planning import plan_from_json
-from controller.reconcile.planning.plan_digest import digest_of
+from controller.reconcile.planning.plan_file import digest_of
 from controller.reconcile.values import FORMAT_VERSION
 
 SUSPENDED = '  mode: enforce\n  suspend: {reason: "line rebuild", until: 2099-01-01T00:00:00Z}\n'
@@ -35,7 +35,7 @@ def edited(factory, name, **fields):
     path = factory.repository / name
     body = json.loads(path.read_text()) | fields | {"digest": ""}
     raw = {key: value for key, value in body.items() if key != "format_version"}
-    import controller.reconcile.planning.plan_codec as codec
+    import controller.reconcile.planning.plan_file as codec
 
     plan = codec._validate(raw)
     path.write_text(json.dumps(body | {"digest": digest_of(plan)}))

@@ -10,8 +10,7 @@ from typing import Any
 
 from interleaving_world import World
 
-from controller.reconcile.planning import plan_codec
-from controller.reconcile.planning.plan_digest import digest_of
+from controller.reconcile.planning import plan_file
 
 Edit = Callable[[dict[str, Any], World], None]
 
@@ -22,8 +21,8 @@ def edit(path: Path, change: Edit, world: World) -> Path:
     document["commit"] = world.head.hash
     change(document, world)
     edited = path.with_suffix(f".edited-{world.runs}.json")
-    given = plan_codec._validate({name: value for name, value in document.items() if name != "format_version"})
-    edited.write_text(plan_codec.plan_to_json(replace(given, digest=digest_of(given))))
+    given = plan_file._validate({name: value for name, value in document.items() if name != "format_version"})
+    edited.write_text(plan_file.plan_to_json(replace(given, digest=plan_file.digest_of(given))))
     return edited
 
 

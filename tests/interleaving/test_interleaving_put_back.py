@@ -17,9 +17,9 @@ from interleaving_cases import CASES
 
 import controller.commands.plan
 import controller.fleet.jobs_reader
-import controller.jobs.preflight
 import controller.reconcile.checks.rotated
 import controller.reconcile.planning.admission
+import controller.reconcile.planning.given
 import controller.reconcile.planning.older
 import controller.reconcile.rollout.history
 import controller.reconcile.rollout.standing
@@ -116,7 +116,7 @@ FAULTS = [
         "a plan file is carried out as it stands: weeks later",
         "plan_file_applied_forty_days_later",
         "a plan ends",
-        [*ANY_PLAN_FILE, (controller.jobs.preflight, "check_plan")],
+        [*ANY_PLAN_FILE, (controller.reconcile.planning.given, "check_plan")],
     ),
     PutBack(
         "a plan file is carried out as it stands: after a halt",
@@ -134,13 +134,13 @@ FAULTS = [
         "a plan file is carried out as it stands: a foreign group",
         "edited_plan_deletes_a_foreign_group",
         "what is not ours is left alone",
-        [*ANY_PLAN_FILE, (controller.jobs.preflight, "check_plan")],
+        [*ANY_PLAN_FILE, (controller.reconcile.planning.given, "check_plan")],
     ),
     PutBack(
         "a plan file is carried out as it stands: a foreign job",
         "edited_plan_cancels_a_foreign_job",
         "what is not ours is left alone",
-        [*ANY_PLAN_FILE, (controller.jobs.preflight, "check_plan")],
+        [*ANY_PLAN_FILE, (controller.reconcile.planning.given, "check_plan")],
     ),
     PutBack(
         "a plan file is carried out as it stands: a thing that nobody governs",

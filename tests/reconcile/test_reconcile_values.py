@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from controller.reconcile.values import (
+    BEARS_ON,
+    Bearing,
     CertificateAuthority,
+    CertificateRule,
+    Fleet,
+    Incident,
+    Policy,
     Source,
+    Waiver,
     count_text,
+    family_of,
     names_text,
     parse_job_id,
     percent_text,
     span_text,
 )
 from controller.reconcile.values.job_ids import make_job_id
+from protocol.algorithms import CaSigningAlgorithm, CsrSigningAlgorithm, KeyType
 
 
 @pytest.mark.parametrize(
@@ -73,3 +83,42 @@ def test_counts_shares_and_lists():
     assert (count_text(1, "device"), count_text(1234, "device")) == ("1 device", "1,234 devices")
     assert (percent_text(40.0), percent_text(12.34)) == ("40", "12.3")
     assert names_text(["a", "b"]) == "a, b"
+
+
+RULE = CertificateRule(
+    max_age=timedelta(days=180),
+    renew_before=timedelta(days=30),
+    key_type=KeyType.ECDSA_P256,
+    csr_signing_algorithm=CsrSigningAlgorithm.SHA256_ECDSA,
+    rotate_issued_before=datetime(2026, 1, 1, tzinfo=UTC),
+    authority="plant-ca",
+)
+PLANT_CA = CertificateAuthority(
+    "plant-ca", None, "arn:aws:acm-pca:plant", CaSigningAlgorithm.SHA256_ECDSA, timedelta(days=365), "arn:template"
+)
+POLICY = Policy("line-a", "line-a", Source("a.yaml", 1), certificate=RULE)
+
+
+@pytest.mark.parametrize(
+    ("rule", "family"), [(CertificateRule(), "2a5ee0"), (RULE, "030551")], ids=["demands nothing", "demands everything"]
+)
+def test_the_family_in_the_ids_of_jobs_of_former_versions_is_known_again(rule, family):
+    assert family_of(replace(POLICY, certificate=rule), {"plant-ca": PLANT_CA}) == family
+
+
+def test_a_rollout_starts_anew_with_whatever_bears_on_rotation_and_with_nothing_else():
+    before = family_of(POLICY, {"plant-ca": PLANT_CA})
+    other = {"max_age": timedelta(1), "renew_before": timedelta(1), "key_type": KeyType.RSA_2048}
+    other |= {"csr_signing_algorithm": CsrSigningAlgorithm.SHA256_RSA, "rotate_issued_before": None, "authority": None}
+    assert other.keys() == {field.name for field in fields(CertificateRule)}
+    for name, value in other.items():
+        changed = replace(POLICY, certificate=replace(RULE, **{name: value}))
+        assert family_of(changed, {"plant-ca": PLANT_CA}) != before, name
+    for name, value in {"priority": 7, "thing_group": "line-b", "suspend": None}.items():
+        assert family_of(replace(POLICY, **{name: value}), {"plant-ca": PLANT_CA}) == before, name
+
+
+@pytest.mark.parametrize("document", [Fleet, CertificateAuthority, CertificateRule, Policy, Waiver, Incident])
+def test_every_field_of_a_document_says_what_it_bears_on(document):
+    marks = {field.name: field.metadata.get(BEARS_ON) for field in fields(document)}
+    assert {name for name, mark in marks.items() if not isinstance(mark, Bearing)} <= {"name", "source"}

@@ -7,7 +7,7 @@ import pytest
 
 from controller.errors import ExitCode
 from controller.reconcile.outlook import Comparison, FieldChange, Moved, PolicyComparison, Span
-from controller.reconcile.values import CertificateRule, DesiredState, Fleet, Policy, Refusal, Source
+from controller.reconcile.values import Bearing, CertificateRule, DesiredState, Fleet, Policy, Refusal, Source
 from controller.report.change import Comparisons, FleetChange
 from controller.report.comparison import RENDERERS
 from controller.report.console import Look
@@ -16,7 +16,7 @@ from controller.report.model import FleetFailure
 
 NOW = datetime(2026, 12, 1, 14, 0, tzinfo=UTC)
 SOURCE = Source("desired_state/x.yaml", 1)
-FIELD = FieldChange("spec.certificate.maxAge", "180 days", "90 days")
+FIELD = FieldChange("spec.certificate.maxAge", "180 days", "90 days", Bearing.ROTATION)
 
 
 def policy(**changes):

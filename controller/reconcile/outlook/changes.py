@@ -7,13 +7,15 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from controller.reconcile.values import AbortRule, Window, instant_text, percent_text, span_text
+from controller.reconcile.values import BEARS_ON, AbortRule, Bearing, Window, instant_text, percent_text, span_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from controller.reconcile.values import DesiredState, Policy
 
+_Fields = dict[str, tuple[str | None, Bearing]]  # text and bearing by path
+_UNSET = (None, Bearing.NEITHER)
 _NOT_FIELDS = frozenset({"name", "source"})
 _PLACES = {"stack_name": "spec.backend.stackName"}
 
@@ -25,6 +27,7 @@ class FieldChange:
     field: str
     base: str | None
     head: str | None
+    bears_on: Bearing
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class DocumentChange:
 
 def changes_between(base: Policy | None, head: Policy | None) -> tuple[FieldChange, ...]:
     """The fields that differ, in the order of the documents; everything where a policy is new or gone."""
-    return _differences(dict(_policy(base)), dict(_policy(head)))
+    return _differences(_policy(base), _policy(head))
 
 
 def documents_changed(base: DesiredState, head: DesiredState) -> tuple[DocumentChange, ...]:
@@ -52,16 +55,18 @@ def documents_changed(base: DesiredState, head: DesiredState) -> tuple[DocumentC
     ):
         for name in sorted({*before, *after}):
             old, new = before.get(name), after.get(name)
-            changes = _differences(dict(_document(old)), dict(_document(new)))
+            changes = _differences(_document(old), _document(new))
             if changes:
                 what = "added" if old is None else "removed" if new is None else "changed"
                 found.append(DocumentChange(f"{kind} {name}", what, changes))
     return tuple(found)
 
 
-def _differences(old: Mapping[str, str | None], new: Mapping[str, str | None]) -> tuple[FieldChange, ...]:
+def _differences(old: _Fields, new: _Fields) -> tuple[FieldChange, ...]:
     return tuple(
-        FieldChange(name, old.get(name), new.get(name)) for name in {**old, **new} if old.get(name) != new.get(name)
+        FieldChange(name, before, after, bearing)
+        for name, (_, bearing) in {**old, **new}.items()
+        if (before := old.get(name, _UNSET)[0]) != (after := new.get(name, _UNSET)[0])
     )
 
 
@@ -69,25 +74,30 @@ def _named(documents: Iterable[Any]) -> dict[str, Any]:
     return {document.name: document for document in documents}
 
 
-def _policy(policy: Policy | None) -> Iterator[tuple[str, str | None]]:
-    return _fields(policy, "spec", {"certificate", "schedule", "rollout", "suspend"})
+def _policy(policy: Policy | None) -> _Fields:
+    return dict(_fields(policy, "spec", {"certificate", "schedule", "rollout", "suspend"}))
 
 
-def _document(document: Any) -> Iterator[tuple[str, str | None]]:
-    return _fields(document, "spec", {"guardrails"})
+def _document(document: Any) -> _Fields:
+    return dict(_fields(document, "spec", {"guardrails"}))
 
 
-def _fields(value: Any, path: str, sections: set[str]) -> Iterator[tuple[str, str | None]]:
+def _fields(
+    value: Any, path: str, sections: set[str], bearing: Bearing | None = None
+) -> Iterator[tuple[str, tuple[str | None, Bearing]]]:
     """Every field of a document, as the models have them: none is listed here, so that none can be forgotten."""
     if value is None:
         return
     for each in fields(value):
+        if each.name in _NOT_FIELDS:
+            continue
         found = getattr(value, each.name)
         where = _PLACES.get(each.name, f"{path}.{_camel(each.name)}")
+        bears_on = bearing or each.metadata[BEARS_ON]
         if each.name in sections:
-            yield from _fields(found, where, set())
-        elif each.name not in _NOT_FIELDS:
-            yield where, _text(found)
+            yield from _fields(found, where, set(), bears_on)
+        else:
+            yield where, (_text(found), bears_on)
 
 
 def _camel(name: str) -> str:

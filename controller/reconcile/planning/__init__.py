@@ -1,10 +1,10 @@
 """What will be done: who starts in which job, what a guardrail refuses, the plan as a file."""
 
 from .admission import Present, why_left_out
-from .given import compared, require_own
+from .fleet_plan import make_plan, settle
+from .given import check_plan, compared
 from .guardrails import MAX_CHANGE, Change, changed_groups, too_much_at_once
-from .plan_codec import MAX_PLAN_BYTES, plan_from_json, plan_to_json
-from .planner import make_plan, settle
+from .plan_file import MAX_PLAN_BYTES, plan_from_json, plan_to_json
 from .policy_plan import PolicyPlan, plan_policy
 from .tally import PolicyTally
 
@@ -16,12 +16,12 @@ __all__ = [
     "PolicyTally",
     "Present",
     "changed_groups",
+    "check_plan",
     "compared",
     "make_plan",
     "plan_from_json",
     "plan_policy",
     "plan_to_json",
-    "require_own",
     "settle",
     "too_much_at_once",
     "why_left_out",

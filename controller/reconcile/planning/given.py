@@ -1,39 +1,55 @@
-"""A plan that was made before, held against the one that is made now. It is data and no authority.
+"""A plan that was made before: whether it may be applied here and now, and how it differs from the one made now.
 
-Whatever stands in the file, only what the present plan derives by itself is carried out. Here is told what is
-left out of the file, and why; and what no plan of ours could ever have held is refused: the file was edited.
+It is data and no authority. Whatever stands in the file, only what the present plan derives by itself is
+carried out. Here is told what is left out of the file, and why; and what no plan of ours could ever have held
+is refused: the file was edited.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from controller.errors import PlanError
-from controller.reconcile.values import Outcome, parse_job_id
+from controller.reconcile.values import VALID_FOR, Outcome, parse_job_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from controller.reconcile.values import Assessment, DesiredState, Plan, PlannedJob, WaveReport
 
 _AGAIN = "plan again, and have that plan reviewed"
 
 
-def require_own(plan: Plan, desired: DesiredState) -> None:
-    """Raise PlanError where the plan names what no plan for these documents can name."""
-    groups = {policy.name: policy.thing_group for policy in desired.policies}
-    for job in plan.jobs:
-        parsed = parse_job_id(job.job_id)
-        if parsed is None or parsed.policy != job.policy or job.policy not in groups:
-            raise PlanError(f"the plan has a job {job.job_id} of policy {job.policy}, which git does not have", _AGAIN)
-        if job.target_group not in {None, job.job_id, groups[job.policy]}:
-            raise PlanError(f"the plan has job {job.job_id} target group {job.target_group}, a foreign one", _AGAIN)
-    for step in plan.steps:
-        if parse_job_id(step.job_id) is None or step.action != "cancel":
+def check_plan(plan: Plan, desired: DesiredState, now: datetime) -> None:
+    """Raise PlanError unless the plan is for this fleet at this commit, and has not ended."""
+    fleet = desired.fleet
+    for what, planned, found in (
+        ("fleet", plan.fleet, fleet.name),
+        ("account", plan.account, fleet.account),
+        ("region", plan.region, fleet.region),
+    ):
+        if planned != found:
             raise PlanError(
-                f"the plan wants to {step.action} {step.job_id}, which is no job of certfleet's to {step.action}",
-                _AGAIN,
+                f"the plan is for {what} {planned}, the desired state says {found}",
+                "choose the fleet with --fleet, or plan again",
             )
+    if plan.commit != desired.commit:
+        raise PlanError(
+            f"the plan was made from commit {_short(plan.commit)}, the desired state is at {_short(desired.commit)}",
+            f"plan again, or apply what was planned with --ref {_short(plan.commit)}",
+        )
+    _require_own(plan, desired)
+    age = now - plan.created_at
+    if age < -timedelta(minutes=5):
+        raise PlanError(
+            f"the plan was made at {plan.created_at:%Y-%m-%d %H:%M}Z, which is after now ({now:%Y-%m-%d %H:%M}Z)",
+            "set this machine's clock, or plan again",
+        )
+    ends = min(plan.valid_until or plan.created_at, plan.created_at + VALID_FOR)
+    if now > ends:
+        raise PlanError(f"the plan ended at {ends:%Y-%m-%d %H:%M}Z", "plan again: the fleet has gone on since")
 
 
 def compared(given: Plan, present: Plan, seen: Mapping[str, Assessment]) -> dict[str, str]:
@@ -75,3 +91,24 @@ def _why(assessment: Assessment, certificate_id: str, wave: WaveReport | None) -
     if not assessment.findings:
         return "nothing is demanded of it any more"
     return wave.message if wave is not None else "its policy does not rotate"
+
+
+def _require_own(plan: Plan, desired: DesiredState) -> None:
+    """Raise PlanError where the plan names what no plan for these documents can name."""
+    groups = {policy.name: policy.thing_group for policy in desired.policies}
+    for job in plan.jobs:
+        parsed = parse_job_id(job.job_id)
+        if parsed is None or parsed.policy != job.policy or job.policy not in groups:
+            raise PlanError(f"the plan has a job {job.job_id} of policy {job.policy}, which git does not have", _AGAIN)
+        if job.target_group not in {None, job.job_id, groups[job.policy]}:
+            raise PlanError(f"the plan has job {job.job_id} target group {job.target_group}, a foreign one", _AGAIN)
+    for step in plan.steps:
+        if parse_job_id(step.job_id) is None or step.action != "cancel":
+            raise PlanError(
+                f"the plan wants to {step.action} {step.job_id}, which is no job of certfleet's to {step.action}",
+                _AGAIN,
+            )
+
+
+def _short(commit: str | None) -> str:
+    return commit[:12] if commit else "none (not a repository)"

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from controller.reconcile.checks import Governance, Governed
-    from controller.reconcile.rollout import Opening, Rollout, Standing
-    from controller.reconcile.values import Assessment, FleetState, PlannedDevice, RotationJob, Transition
-    from controller.reconcile.values import Rollout as RolloutRule
+    from controller.reconcile.rollout import History, Opening, Standing
+    from controller.reconcile.values import Assessment, FleetState, PlannedDevice, Rollout, RotationJob, Transition
 
     from .tally import PolicyTally
 
@@ -47,7 +46,7 @@ class _Situation:
     """One policy, what AWS remembers of its rollout, its devices, and the run they are looked at in."""
 
     governed: Governed
-    rollout: Rollout
+    rollout: History
     tally: PolicyTally
     governance: Governance
 
@@ -65,7 +64,7 @@ class PolicyPlan:
 
 def plan_policy(
     governed: Governed,
-    rollout: Rollout,
+    rollout: History,
     tally: PolicyTally,
     governance: Governance,
     permitted: Mapping[str, str] | None = None,
@@ -142,7 +141,7 @@ def _resting(governed: Governed) -> str | None:
     return None
 
 
-def _asking(rollout: Rollout) -> list[RotationJob]:
+def _asking(rollout: History) -> list[RotationJob]:
     """Open jobs with devices that have not started yet."""
     jobs = (*rollout.open_jobs, *rollout.standing)
     return [j for j in jobs if any(e.status is ExecutionStatus.QUEUED for e in open_executions(j).values())]
@@ -171,7 +170,7 @@ def _asks_otherwise(job: RotationJob, tally: PolicyTally) -> bool:
     return any(a.result is not None and a.result.kind != kind_of(job.job_id) for a in known)
 
 
-def _without(rollout: Rollout, jobs: list[RotationJob]) -> Rollout:
+def _without(rollout: History, jobs: list[RotationJob]) -> History:
     """The rollout once these jobs are cancelled: their history stays, they ask nobody any more."""
     gone = {job.job_id for job in jobs}
     waves = {
@@ -184,7 +183,7 @@ def _without(rollout: Rollout, jobs: list[RotationJob]) -> Rollout:
 
 
 def _split(
-    candidates: list[Assessment], rollout: Rollout, governed: Governed, now: datetime
+    candidates: list[Assessment], rollout: History, governed: Governed, now: datetime
 ) -> tuple[list[Assessment], list[Assessment]]:
     """Stragglers, who have been asked for too long without an answer, and the others."""
     limit = governed.policy.rollout.stragglers_after
@@ -195,7 +194,7 @@ def _split(
 
 def _opening(
     governed: Governed,
-    rollout: Rollout,
+    rollout: History,
     tally: PolicyTally,
     fresh: list[Assessment],
     governance: Governance,
@@ -262,7 +261,7 @@ def _wave_jobs(chosen: list[Assessment], opening: Opening, at: _Situation, slots
 
 
 def _wave_job(
-    kind: str, group: list[Assessment], opening: Opening, at: _Situation, rollout: RolloutRule
+    kind: str, group: list[Assessment], opening: Opening, at: _Situation, rollout: Rollout
 ) -> PlannedJob | None:
     policy, state = at.governed.policy, at.governance.state
     devices = tuple(planned_device(a) for a in group)
@@ -294,7 +293,7 @@ def _transitions(group: Iterable[Assessment]) -> tuple[Transition, ...]:
     )
 
 
-def _moved(rollout: Rollout, closed: tuple[JobStep, ...], tally: PolicyTally) -> list[str]:
+def _moved(rollout: History, closed: tuple[JobStep, ...], tally: PolicyTally) -> list[str]:
     """Devices of the jobs being closed that still need what the job was for."""
     ids = {step.job_id for step in closed}
     names = {name for job in rollout.open_jobs if job.job_id in ids for name in open_executions(job)}
@@ -326,7 +325,7 @@ def _standing_job(standing: Standing, at: _Situation) -> PlannedJob:
     )
 
 
-def _report(opening: Opening, governed: Governed, fresh: int, started: int, rollout: Rollout) -> WaveReport:
+def _report(opening: Opening, governed: Governed, fresh: int, started: int, rollout: History) -> WaveReport:
     policy = governed.policy
     of, held = len(policy.rollout.waves), fresh - started
     if not fresh and not governed.is_open_now:

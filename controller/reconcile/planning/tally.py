@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from controller.reconcile.checks import Governance
-    from controller.reconcile.rollout import Rollout
+    from controller.reconcile.rollout import History
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class FleetTally:
     conflicts: int = 0  # devices that several policies claim
 
 
-def tally_of(assessments: Iterable[Assessment], governance: Governance, rollouts: Mapping[str, Rollout]) -> FleetTally:
+def tally_of(assessments: Iterable[Assessment], governance: Governance, rollouts: Mapping[str, History]) -> FleetTally:
     """Read the stream once."""
     fleet = FleetTally(
         {name: PolicyTally() for name in governance.policies},

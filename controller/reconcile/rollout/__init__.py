@@ -1,13 +1,13 @@
 """Where a policy's rollout stands: the history of its jobs, its waves, its standing jobs, and how long it takes."""
 
-from .history import Rollout, is_open, open_executions, read_rollout, successes_of
+from .history import History, is_open, open_executions, read_rollout, successes_of
 from .pace import finish_at, rate_per_minute
 from .standing import Standing, arrange, closings
 from .waves import Opening, cumulative_sizes, next_opening
 
 __all__ = [
+    "History",
     "Opening",
-    "Rollout",
     "Standing",
     "arrange",
     "closings",

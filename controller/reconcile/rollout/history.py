@@ -26,7 +26,7 @@ _OPEN_JOBS = frozenset({"IN_PROGRESS", "SCHEDULED"})
 
 
 @dataclass(frozen=True, slots=True)
-class Rollout:
+class History:
     """One policy's jobs: those of the present family by wave, its standing job, and what is left of older ones."""
 
     waves: dict[int, tuple[RotationJob, ...]]
@@ -97,7 +97,7 @@ class Rollout:
         return asked
 
 
-def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob]) -> Rollout:
+def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob]) -> History:
     """Sort the fleet's jobs for one policy."""
     waves: dict[int, list[RotationJob]] = {}
     standing: list[RotationJob] = []
@@ -120,7 +120,7 @@ def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob]) -> Rollo
     by_wave = {wave: tuple(of_wave) for wave, of_wave in waves.items()}
     open_jobs = tuple(job for of_wave in by_wave.values() for job in of_wave if is_open(job))
     asking = tuple(job for job in standing if is_open(job))
-    return Rollout(by_wave, tuple(sorted(open_jobs, key=_age)), asking, tuple(retired), frozenset(ended))
+    return History(by_wave, tuple(sorted(open_jobs, key=_age)), asking, tuple(retired), frozenset(ended))
 
 
 def successes_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:

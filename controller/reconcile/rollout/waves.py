@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from controller.reconcile.values import AbortRule, Assessment, DeviceExecution, Policy, WaveSize
     from protocol.job_document import JobDocument
 
-    from .history import Rollout
+    from .history import History
 
 LATEST = timedelta(days=1)  # of the last wave's jobs, before its newest: older successes must not hide new failures
 DEFAULT_FAILURE_LIMIT = 5.0  # per cent of the devices that answered, where the policy gives no abort rule
@@ -95,7 +95,7 @@ def failure_limit(policy: Policy) -> float:
 
 
 def gather(
-    rollout: Rollout,
+    rollout: History,
     wave: int,
     policy: Policy,
     now: datetime,
@@ -145,7 +145,7 @@ def gather(
     )
 
 
-def _judged_since(rollout: Rollout, wave: int, policy: Policy) -> datetime | None:
+def _judged_since(rollout: History, wave: int, policy: Policy) -> datetime | None:
     """Since when jobs of the wave count. Reckoned from its newest job, so that a halted wave stays halted."""
     jobs = rollout.waves.get(wave, ())
     if wave < len(policy.rollout.waves) or not jobs:
@@ -168,7 +168,7 @@ def exceeded(evidence: Evidence, rules: tuple[AbortRule, ...]) -> AbortRule | No
 
 def next_opening(
     policy: Policy,
-    rollout: Rollout,
+    rollout: History,
     governed: int,
     now: datetime,
     devices: Mapping[str, Assessment],
@@ -210,7 +210,7 @@ def next_opening(
 
 def _after_answers(
     policy: Policy,
-    rollout: Rollout,
+    rollout: History,
     sizes: tuple[int, ...],
     evidence: Evidence,
     now: datetime,
@@ -237,7 +237,7 @@ def _after_answers(
     return _next_wave(rollout, sizes, is_soaked=now >= ended + policy.rollout.soak)
 
 
-def _next_wave(rollout: Rollout, sizes: tuple[int, ...], *, is_soaked: bool) -> Opening:
+def _next_wave(rollout: History, sizes: tuple[int, ...], *, is_soaked: bool) -> Opening:
     """The next wave that reaches anyone new; for urgent devices alone, if only a shortened soak has passed."""
     of = len(sizes)
     reached = min(rollout.reached, of)
@@ -351,7 +351,7 @@ def _is_forgiven(execution: DeviceExecution, device: Assessment) -> bool:
     return None not in versions and len(versions) > 1
 
 
-def _taken(rollout: Rollout, reached: int) -> int:
+def _taken(rollout: History, reached: int) -> int:
     """Devices that waves up to this one have reached, those that never answered left out."""
     answered: set[str] = set()
     for wave in range(1, reached + 1):

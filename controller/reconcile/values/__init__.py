@@ -15,9 +15,8 @@ from .device import (
     execution_status,
     may_be_at_work,
 )
-from .families import family_of, job_id_for, kind_of
 from .finding import Assessment, Finding, Health, Outcome, Reason, Sync, Timing, blocked, to_rotate, waiting
-from .job_ids import MAX_POLICY_NAME, parse_job_id
+from .job_ids import MAX_POLICY_NAME, family_of, job_id_for, kind_of, parse_job_id
 from .overrides import NO_OVERRIDES, Overrides, parse_overrides, require_known
 from .places import place_of, source_of
 from .plan import (
@@ -35,7 +34,9 @@ from .plan import (
     WaveStatus,
 )
 from .policy import (
+    BEARS_ON,
     AbortRule,
+    Bearing,
     CertificateAuthority,
     CertificateRule,
     DesiredState,
@@ -58,6 +59,7 @@ from .result import Result, Transition, Unknown, held_by, result_of, transitions
 from .words import count_text, inert, instant_text, names_text, one_line, percent_text, span_text, whole_days
 
 __all__ = [
+    "BEARS_ON",
     "CLOCK_GRAIN",
     "FORMAT_VERSION",
     "MAX_POLICY_NAME",
@@ -69,6 +71,7 @@ __all__ = [
     "Attachment",
     "AttachmentType",
     "Baseline",
+    "Bearing",
     "Certificate",
     "CertificateAuthority",
     "CertificateRule",

@@ -1,17 +1,34 @@
-"""Job ids: policy, wave and plan digest in one name, so that creating a job twice is harmless.
+"""Job ids: policy, wave and digest in one name, so that creating a job twice is harmless.
 
-AWS IoT cannot filter jobs by tag or prefix, so a job's identity stands in its id:
-``cf-<policy>-w<wave>-<digest>``, and ``cf-<policy>-standing-<digest>`` for the policy's standing job.
+AWS IoT cannot filter jobs by tag or prefix, and certfleet stores nothing, so a job's identity stands in its id:
+``cf-<policy>-w<wave>-<digest>``, and ``cf-<policy>-standing-<digest>`` for the policy's standing jobs.
 At most 64 of ``[a-zA-Z0-9_-]`` (AWS IoT CreateJob); policy names are at most 32 for that.
+
+The digest is made of three: six characters that say *what is rolled out* (the family), four that say *what is
+asked of the device* (the kind: a policy that leaves key type or authority out keeps what each device has, so its
+devices need jobs of several kinds), and six that say *to whom*. A job belongs to the present rollout if its policy
+and its family are the present ones. See docs/decisions/0031-waves-without-a-store.md.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from functools import lru_cache
-from typing import NamedTuple
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+from .policy import BEARS_ON, Bearing, CertificateAuthority
+from .result import KIND_CHARACTERS
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Mapping
+
+    from .plan import PlannedDevice
+    from .policy import Policy
 
 DIGEST_CHARACTERS = 16
+FAMILY_CHARACTERS = 6
 MAX_POLICY_NAME = 32
 
 _PATTERN = re.compile(
@@ -49,3 +66,48 @@ def parse_job_id(job_id: str) -> JobId | None:
         return None
     wave = match["wave"]
     return JobId(match["policy"], int(wave) if wave else None, match["digest"])
+
+
+def family_of(policy: Policy, authorities: Mapping[str, CertificateAuthority]) -> str:
+    """Six hexadecimal characters over what a rotation under this policy demands.
+
+    What counts is marked so on the models; changing anything else must not start over.
+    """
+    rule = policy.certificate
+    authority = authorities.get(rule.authority or "") or CertificateAuthority("")
+    demands = (
+        getattr(document, field.name)
+        for document in (rule, authority)
+        for field in fields(document)
+        if field.metadata.get(BEARS_ON) is Bearing.ROTATION
+    )
+    return _digest(policy.name, *(getattr(demand, "value", demand) for demand in demands))[:FAMILY_CHARACTERS]
+
+
+def kind_of(job_id: str) -> str:
+    """The characters of one of our ids that say what its document asks for."""
+    start = len(job_id) - DIGEST_CHARACTERS + FAMILY_CHARACTERS
+    return job_id[start : start + KIND_CHARACTERS]
+
+
+def job_id_for(
+    policy: str, wave: int | None, head: str, devices: Iterable[PlannedDevice], ended: Container[str]
+) -> str:
+    """The id of a job over these devices; the same situation gives the same id, in any order of devices.
+
+    ``head`` is family and kind.
+
+    An id is never used again: where a job of ``ended`` has it (the same devices were asked before and
+    the job was cancelled), the next of a fixed sequence is taken.
+    """
+    members = sorted(f"{d.name} {d.certificate_id} {d.attempt}" for d in devices)
+    repeat = 0
+    while True:
+        job_id = make_job_id(policy, wave, (head + _digest(head, wave, repeat, *members))[:DIGEST_CHARACTERS])
+        if job_id not in ended:
+            return job_id
+        repeat += 1
+
+
+def _digest(*parts: object) -> str:
+    return sha256("\n".join("-" if part is None else str(part) for part in parts).encode()).hexdigest()

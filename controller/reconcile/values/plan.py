@@ -1,7 +1,7 @@
-"""The plan: which devices rotate together, in which job, and why. Values only; ``planner`` makes them.
+"""The plan: which devices rotate together, in which job, and why. Values only; ``planning`` makes them.
 
 A plan is written as JSON with ``format_version``; its digest covers commit, policy and each
-device's certificate id, so equal situations give equal plans and equal job ids. ``plan_codec`` builds
+device's certificate id, so equal situations give equal plans and equal job ids. ``planning.plan_file`` builds
 its reader from the annotations here: their types must be importable at run time.
 """
 

@@ -18,6 +18,21 @@ if TYPE_CHECKING:
     from protocol.algorithms import CaSigningAlgorithm, CsrSigningAlgorithm, KeyType
 
 
+BEARS_ON = "bears_on"
+"""Under this name the metadata of a document's field says what changing it does: a ``Bearing``."""
+
+
+class Bearing(StrEnum):
+    """What a field of a document bears on; of a section it holds for all that stands in it."""
+
+    ROTATION = "rotation"  # what a certificate must be: the policy's rollout starts anew with its first wave
+    ROLLOUT = "rollout"  # who is reached when: a rollout under way goes on otherwise
+    NEITHER = "neither"  # names, reasons, and how certfleet itself reaches the fleet
+
+
+_ROTATION, _ROLLOUT, _NEITHER = ({BEARS_ON: bearing} for bearing in Bearing)
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a document stands: path (from the repository's root, where there is one) and line of each field.
@@ -52,13 +67,13 @@ class Fleet:
     """One AWS account and region."""
 
     name: str
-    account: str
-    region: str
+    account: str = field(metadata=_NEITHER)
+    region: str = field(metadata=_NEITHER)
     source: Source
-    role_arn: str | None = None  # assumed by who changes something
-    read_role_arn: str | None = None  # assumed by who only reads; None: as role_arn
-    stack_name: str = DEFAULT_STACK_NAME
-    guardrails: Guardrails = Guardrails()
+    role_arn: str | None = field(default=None, metadata=_NEITHER)  # assumed by who changes something
+    read_role_arn: str | None = field(default=None, metadata=_NEITHER)  # by who only reads; None: as role_arn
+    stack_name: str = field(default=DEFAULT_STACK_NAME, metadata=_NEITHER)
+    guardrails: Guardrails = field(default=Guardrails(), metadata=_ROLLOUT)
 
     @property
     def backend(self) -> BackendNames:
@@ -72,10 +87,10 @@ class CertificateAuthority:
 
     name: str
     source: Source | None = None  # None for aws-iot, which always exists
-    arn: str | None = None  # None for aws-iot
-    signing_algorithm: CaSigningAlgorithm | None = None
-    validity: timedelta | None = None
-    template_arn: str | None = None
+    arn: str | None = field(default=None, metadata=_ROTATION)  # None for aws-iot
+    signing_algorithm: CaSigningAlgorithm | None = field(default=None, metadata=_ROTATION)
+    validity: timedelta | None = field(default=None, metadata=_ROTATION)
+    template_arn: str | None = field(default=None, metadata=_ROTATION)
 
     @property
     def is_aws_iot(self) -> bool:
@@ -87,12 +102,12 @@ class CertificateAuthority:
 class CertificateRule:
     """What a policy demands of a certificate; None demands nothing."""
 
-    max_age: timedelta | None = None  # from notBefore
-    renew_before: timedelta | None = None  # before notAfter
-    key_type: KeyType | None = None
-    csr_signing_algorithm: CsrSigningAlgorithm | None = None
-    authority: str | None = None
-    rotate_issued_before: datetime | None = None
+    max_age: timedelta | None = field(default=None, metadata=_ROTATION)  # from notBefore
+    renew_before: timedelta | None = field(default=None, metadata=_ROTATION)  # before notAfter
+    key_type: KeyType | None = field(default=None, metadata=_ROTATION)
+    csr_signing_algorithm: CsrSigningAlgorithm | None = field(default=None, metadata=_ROTATION)
+    rotate_issued_before: datetime | None = field(default=None, metadata=_ROTATION)
+    authority: str | None = field(default=None, metadata=_ROTATION)
 
 
 class WindowKind(StrEnum):
@@ -196,14 +211,14 @@ class Policy:
     """A RotationPolicy document; governs the devices of its thing group and child groups."""
 
     name: str
-    thing_group: str
+    thing_group: str = field(metadata=_ROLLOUT)
     source: Source
-    priority: int = 0
-    certificate: CertificateRule = CertificateRule()
-    schedule: Schedule = Schedule()
-    rollout: Rollout = Rollout()
-    mode: Mode = Mode.ENFORCE
-    suspend: Suspension | None = None
+    priority: int = field(default=0, metadata=_ROLLOUT)
+    certificate: CertificateRule = field(default=CertificateRule(), metadata=_ROTATION)
+    schedule: Schedule = field(default=Schedule(), metadata=_ROLLOUT)
+    rollout: Rollout = field(default=Rollout(), metadata=_ROLLOUT)
+    mode: Mode = field(default=Mode.ENFORCE, metadata=_ROLLOUT)
+    suspend: Suspension | None = field(default=None, metadata=_ROLLOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +226,10 @@ class Waiver:
     """Devices that are left out of rotation until ``expires``, and who answers for that."""
 
     name: str
-    devices: frozenset[str]
-    owner: str
-    reason: str
-    expires: datetime
+    devices: frozenset[str] = field(metadata=_ROLLOUT)
+    owner: str = field(metadata=_NEITHER)
+    reason: str = field(metadata=_NEITHER)
+    expires: datetime = field(metadata=_ROLLOUT)
     source: Source
 
 
@@ -226,15 +241,15 @@ class Incident:
     """
 
     name: str
-    reason: str
-    deadline: datetime
+    reason: str = field(metadata=_NEITHER)
+    deadline: datetime = field(metadata=_ROLLOUT)
     source: Source
-    authority: str | None = None
-    key_type: KeyType | None = None
-    issued_after: datetime | None = None
-    issued_before: datetime | None = None
-    ignore_windows: bool = True
-    accepted_losses: frozenset[str] = frozenset()
+    authority: str | None = field(default=None, metadata=_ROLLOUT)
+    key_type: KeyType | None = field(default=None, metadata=_ROLLOUT)
+    issued_after: datetime | None = field(default=None, metadata=_ROLLOUT)
+    issued_before: datetime | None = field(default=None, metadata=_ROLLOUT)
+    ignore_windows: bool = field(default=True, metadata=_ROLLOUT)
+    accepted_losses: frozenset[str] = field(default=frozenset(), metadata=_ROLLOUT)
 
 
 @dataclass(frozen=True, slots=True)

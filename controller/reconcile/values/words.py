@@ -51,9 +51,9 @@ def span_text(span: timedelta) -> str:
     return count_text(seconds, "second")
 
 
-def count_text(number: int, noun: str) -> str:
-    """``1 day``, ``2 days``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def count_text(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 day``, ``1,200 days``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def instant_text(instant: datetime) -> str:
@@ -66,8 +66,8 @@ def percent_text(share: float) -> str:
     return f"{share:.1f}".removesuffix(".0")
 
 
-def names_text(names: Sequence[str]) -> str:
-    """Up to three names, and how many more there are."""
-    shown = ", ".join(names[:NAMES_SHOWN])
-    more = len(names) - NAMES_SHOWN
+def names_text(names: Sequence[str], at_most: int = NAMES_SHOWN) -> str:
+    """``a, b, c and 12 more``."""
+    shown = ", ".join(names[:at_most])
+    more = len(names) - at_most
     return f"{shown} and {more:,} more" if more > 0 else shown

@@ -31,7 +31,7 @@ from .guardrails import Change, too_late, too_much_at_once
 from .incidents import report_incidents
 from .older import goes_back
 from .orphans import NO_BASELINE, LostJobs, lost_jobs, orphans
-from .plan_digest import digest_of
+from .plan_file import digest_of
 from .policy_plan import plan_policy
 from .tally import tally_of
 from .unseen import Unseen

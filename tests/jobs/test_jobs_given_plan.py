@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from controller.errors import PlanError
-from controller.jobs import check_plan
+from controller.reconcile.planning import check_plan
 from controller.reconcile.values import DesiredState, Fleet, JobStep, Policy, Source, TargetKind
 
 THINGS = TargetKind.THINGS
