@@ -87,7 +87,7 @@ def _refusals(context: Context, observed: Observed, desired: DesiredState, state
 def _plan(context: Context, observed: Observed, desired: DesiredState, state: FleetState) -> Plan:
     overrides = parse_overrides(context.arguments.override)
     assessments = assess_fleet(observed.devices(), desired, state, observed.now, overrides)
-    return make_plan(assessments, desired, state, observed.now, overrides=overrides, is_behind=False)
+    return make_plan(assessments, desired, state, observed.now, overrides=overrides)
 
 
 def _after(state: FleetState, comparison: Comparison, base: DesiredState) -> FleetState:

@@ -47,6 +47,6 @@ def _explain(context: Context, desired: DesiredState) -> Explained | None:
         devices = list(observed.inventory.devices(desired, state, only={context.arguments.thing}))
         if not devices:
             return None
-        plan = make_plan(observed.assess(Tally(desired, now)), desired, state, now, is_behind=observed.is_behind)
+        plan = make_plan(observed.assess(Tally(desired, now)), desired, state, now)
         explanations = [explain(device, desired, state, now, plan) for device in devices]
     return next((Explained(explanation, desired) for explanation in explanations if explanation), None)

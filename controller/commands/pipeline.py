@@ -14,7 +14,7 @@ from typing import TypeVar
 from controller.commands.context import Context
 from controller.commands.history import history_at, remember
 from controller.commands.progress import progress_on
-from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, is_behind, load, read_bundle
+from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, load, read_bundle
 from controller.errors import CertfleetError, DefectError, ExitCode, as_error
 from controller.fleet import ActAs, AwsSession, Inventory, refresh
 from controller.fleet.lock import Patience
@@ -42,7 +42,6 @@ class Observed:
     session: AwsSession
     inventory: Inventory
     now: datetime
-    is_behind: bool | None = None  # this commit, of the one applied last, as far as git can tell
 
     def devices(self) -> Iterator[Device]:
         """The governed devices, streamed in name order."""
@@ -159,22 +158,14 @@ def observe(context: Context, desired: DesiredState, act_as: ActAs = ActAs.READE
         with progress_on(context.stderr) as tell:
             # Whatever time is asked about: what is read, and kept, is the present.
             state = refresh(session, inventory, desired, context.present(), tell)
-        yield Observed(desired, state, session, inventory, now, _is_behind(context, desired, state))
-
-
-def _is_behind(context: Context, desired: DesiredState, state: FleetState) -> bool | None:
-    """What git says of this commit and the one applied last; None where there is no git to ask."""
-    last = state.baseline.commit if state.baseline else None
-    if context.arguments.bundle is not None or not desired.commit or not last or desired.commit == last:
-        return None
-    return is_behind(context.arguments.desired_state, desired.commit, last)
+        yield Observed(desired, state, session, inventory, now)
 
 
 def drift_of(context: Context, desired: DesiredState, horizon: timedelta | None = None) -> FleetReport:
     """Assess one fleet, and what would hold up its plan; with a forecast and a trend where these are asked for."""
     tally = Tally(desired, context.now())
     with observe(context, desired) as observed:
-        plan = make_plan(observed.assess(tally), desired, observed.state, observed.now, is_behind=observed.is_behind)
+        plan = make_plan(observed.assess(tally), desired, observed.state, observed.now)
         report = replace(tally.finish(observed.state), expected=plan)
         if horizon is not None:
             coming = forecast(observed.devices(), desired, observed.state, observed.now, horizon)

@@ -83,7 +83,6 @@ def plan_observed(
         state,
         observed.now,
         overrides=overrides,
-        is_behind=observed.is_behind,
         permitted=wanted,
     )
     if given is None or wanted is None:

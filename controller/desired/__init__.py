@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .bundle import Bundle, LastApplied, make_bundle, require_successor, write_bundle
 from .bundle_reader import BundleSource, read_bundle
-from .git_source import GitRef, WorkingTree, is_behind
+from .git_source import GitRef, WorkingTree
 from .limits import DEFAULT_LIMITS, Limits
 from .loading import load, load_snapshot
 from .reference import reference_markdown
@@ -26,7 +26,6 @@ __all__ = [
     "Limits",
     "Snapshot",
     "WorkingTree",
-    "is_behind",
     "json_schema",
     "load",
     "load_snapshot",

@@ -19,12 +19,13 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from controller.errors import BundleError
+from controller.reconcile.values import follows
 
 from .limits import Limits
 from .sources import DocumentFile, Gatherer, Snapshot
 
 FORMAT = "certfleet-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no ancestors
 
 
 class Signer(Protocol):
@@ -66,6 +67,7 @@ class Bundle:
     committed_at: datetime
     created_at: datetime
     files: tuple[BundledFile, ...]
+    ancestors: tuple[str, ...] | None = None  # commits that this one contains; None: whoever packed it did not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def make_bundle(snapshot: Snapshot, created_at: datetime, repository: str | None
     except UnicodeDecodeError as error:
         raise BundleError(f"found a file that is no text in UTF-8: {error}", "Run certfleet validate.") from None
     ordered = tuple(sorted(files, key=lambda file: file.inner))
-    return Bundle(name, snapshot.commit, snapshot.committed_at, created_at, ordered)
+    return Bundle(name, snapshot.commit, snapshot.committed_at, created_at, ordered, snapshot.ancestors)
 
 
 def write_bundle(bundle: Bundle, signer: Signer | None = None) -> bytes:
@@ -105,6 +107,7 @@ def write_bundle(bundle: Bundle, signer: Signer | None = None) -> bytes:
             "commit": bundle.commit,
             "committed_at": _instant_text(bundle.committed_at),
             "created_at": _instant_text(bundle.created_at),
+            "ancestors": bundle.ancestors,
             "files": [_file_fields(file) for file in bundle.files],
         }
     )
@@ -133,15 +136,15 @@ def require_successor(bundle: Bundle, last: LastApplied | None) -> None:
     if bundle.commit == last.commit:
         return
     # A commit may carry a date to come: it counts from when it was packed, or nothing could follow it for years.
-    committed = min(last.committed_at, last.created_at)
-    ages = ((bundle.committed_at, committed, "commit"), (bundle.created_at, last.created_at, "bundle"))
-    for found, before, what in ages:
-        if found < before:
-            raise BundleError(
-                f"found a {what} of {_instant_text(found)} ({bundle.commit[:12]}), older than the one applied last, "
-                f"of {_instant_text(before)} ({last.commit[:12]})",
-                "Publish the newest commit; to go back, revert with a new commit.",
-            )
+    committed_at = min(last.committed_at, last.created_at)
+    is_next = follows(bundle.ancestors, bundle.committed_at, last.commit, committed_at)
+    if not is_next or bundle.created_at < last.created_at:
+        raise BundleError(
+            f"found a bundle of {bundle.commit[:12]}, packed {_instant_text(bundle.created_at)}, which does not follow "
+            f"the one applied last, {last.commit[:12]}, packed {_instant_text(last.created_at)}",
+            "Publish the newest commit; to go back, revert with a new commit. Where the branch was replaced for good, "
+            "remove the record of the last bundle.",
+        )
 
 
 def snapshot_of(bundle: Bundle, limits: Limits) -> Snapshot:
@@ -157,6 +160,7 @@ def snapshot_of(bundle: Bundle, limits: Limits) -> Snapshot:
         problems=tuple(gatherer.problems),
         commit=bundle.commit,
         committed_at=bundle.committed_at,
+        ancestors=bundle.ancestors,
         repository=bundle.repository,
     )
 

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from controller.errors import BundleError
 
 from .bundle import FORMAT, FORMAT_VERSION, Bundle, BundledFile, Verifier, snapshot_of
-from .limits import DEFAULT_LIMITS, Limits
+from .limits import DEFAULT_LIMITS, MAX_ANCESTORS, Limits
 from .sources import Snapshot, is_document_name
 
 MAX_HEADER_BYTES = 8 * 1024
@@ -23,6 +23,9 @@ BODY_FACTOR = 2  # JSON escapes and fields make a body at most so much longer th
 CLOCK_TOLERANCE = timedelta(hours=1)  # a bundle "from the future" beyond this would block all later ones
 
 _PUBLISH = "Publish the bundle again: certfleet bundle."
+
+
+_Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}(?:[0-9a-f]{24})?$")]
 
 
 class _Header(BaseModel):
@@ -50,9 +53,10 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     repository: Annotated[str, Field(min_length=1)]
-    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}(?:[0-9a-f]{24})?$")]
+    commit: _Commit
     committed_at: AwareDatetime
     created_at: AwareDatetime
+    ancestors: Annotated[list[_Commit], Field(max_length=MAX_ANCESTORS)] | None = None  # not in bundles of old
     files: list[_File]
 
 
@@ -92,7 +96,8 @@ def read_bundle(
     files = tuple(_file(each) for each in fields.files)
     if len({each.inner for each in files}) != len(files):
         raise BundleError("found two files of the same path in the bundle", _PUBLISH)
-    return Bundle(fields.repository, fields.commit, fields.committed_at, fields.created_at, files)
+    behind = None if fields.ancestors is None else tuple(fields.ancestors)
+    return Bundle(fields.repository, fields.commit, fields.committed_at, fields.created_at, files, behind)
 
 
 def _split(data: bytes, limits: Limits) -> tuple[_Header, bytes]:
@@ -104,9 +109,9 @@ def _split(data: bytes, limits: Limits) -> tuple[_Header, bytes]:
     found = _json(line, "header")
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise BundleError(f"found no {FORMAT} header: this is no bundle", _PUBLISH)
-    if found.get("format_version") != FORMAT_VERSION:
-        version = found.get("format_version")
-        message = f"found a bundle of format version {version!r}; this certfleet reads {FORMAT_VERSION}"
+    version = found.get("format_version")
+    if version not in range(1, FORMAT_VERSION + 1):
+        message = f"found a bundle of format version {version!r}; this certfleet reads 1 to {FORMAT_VERSION}"
         raise BundleError(message, "Install the certfleet that wrote it, on both sides.")
     try:
         header = _Header.model_validate(found)

@@ -18,7 +18,7 @@ from typing import TypeVar
 from controller.errors import CertfleetError, GitError
 from controller.reconcile.values import one_line
 
-from .limits import Limits
+from .limits import MAX_ANCESTORS, Limits
 from .repository_name import repository_name
 from .sources import DocumentFile, FolderReader, Gatherer, Snapshot, is_document_name
 
@@ -75,12 +75,7 @@ class WorkingTree:
             if commit is None:
                 return snapshot  # nothing was committed yet
             is_dirty = _text(snapshot.files) != _committed(commit, inner, limits)
-            return replace(
-                snapshot,
-                commit=commit.hexsha,
-                committed_at=commit.committed_datetime.astimezone(UTC),
-                is_dirty=is_dirty,
-            )
+            return replace(_at(snapshot, repo, commit), is_dirty=is_dirty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,36 +107,20 @@ class GitRef:
             gatherer = Gatherer(limits)
             _gather(tree, inner, "", gatherer)
             snapshot = _snapshot(f"{inner or '.'} at {self.ref}", gatherer, is_dirty=False)
-            committed_at = commit.committed_datetime.astimezone(UTC)
-            return replace(snapshot, commit=commit.hexsha, committed_at=committed_at, repository=_remote(repo))
-
-
-def is_behind(folder: Path, commit: str, other: str) -> bool | None:
-    """Whether a commit is an ancestor of another one (True), or the other of it (False).
-
-    None where git cannot tell: it does not know one of them (a shallow clone), or their branches have parted.
-    """
-    repository = _find_repository(folder.absolute())
-    if repository is None:
-        return None
-    with repository as repo:
-        if _resolve(repo, commit) is None or _resolve(repo, other) is None:
-            return None
-        if _is_ancestor(repo, commit, other):
-            return True
-        return False if _is_ancestor(repo, other, commit) else None
-
-
-def _is_ancestor(repo: git.Repo, commit: str, other: str) -> bool:
-    try:
-        repo.git.merge_base("--is-ancestor", commit, other)
-    except git.GitCommandError:
-        return False
-    return True
+            return replace(_at(snapshot, repo, commit), repository=_remote(repo))
 
 
 def _snapshot(folder: str, gatherer: Gatherer, *, is_dirty: bool) -> Snapshot:
     return Snapshot(folder, tuple(gatherer.files), tuple(gatherer.problems), is_dirty=is_dirty)
+
+
+def _at(snapshot: Snapshot, repo: git.Repo, commit: git.Commit) -> Snapshot:
+    """The snapshot of that commit, with what lies behind it; a shallow clone does not know that."""
+    behind = None
+    if repo.git.rev_parse("--is-shallow-repository") == "false":
+        behind = tuple(repo.git.rev_list(commit.hexsha, max_count=1 + MAX_ANCESTORS).split()[1:])
+    committed_at = commit.committed_datetime.astimezone(UTC)
+    return replace(snapshot, commit=commit.hexsha, committed_at=committed_at, ancestors=behind)
 
 
 def _find_repository(folder: Path) -> git.Repo | None:

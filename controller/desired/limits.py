@@ -21,3 +21,4 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+MAX_ANCESTORS = 1_000  # commits that are known to lie behind one: whoever applies more seldom than that is asked

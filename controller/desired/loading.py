@@ -70,6 +70,7 @@ def load_snapshot(
         replace(
             resolve(each.documents, commit=snapshot.commit, is_dirty=snapshot.is_dirty),
             committed_at=snapshot.committed_at,
+            ancestors=None if snapshot.ancestors is None else frozenset(snapshot.ancestors),
         )
         for each in chosen
     )

@@ -41,6 +41,7 @@ class Snapshot:
     commit: str | None = None  # full hash; None outside a repository
     committed_at: datetime | None = None
     is_dirty: bool = False  # the files differ from that commit, or there is no commit
+    ancestors: tuple[str, ...] | None = None  # the newest commits behind it, newest first; None: not known
     repository: str | None = None  # host and path of the repository's remote, such as github.com/acme/fleet
 
 

@@ -52,18 +52,24 @@ def test_no_bundle_at_all_is_an_error_that_says_how_to_publish_one(site, invoke)
     assert "certfleet bundle" in told
 
 
-def test_an_older_commit_is_refused_after_a_newer_one_was_applied_and_the_good_one_is_taken_again(site, invoke):
+@pytest.mark.parametrize(
+    "later",
+    [timedelta(minutes=1), timedelta(0), timedelta(minutes=-1)],
+    ids=["", "of the same second", "of a slow clock"],
+)
+def test_a_commit_behind_the_one_applied_is_refused_and_the_good_one_is_taken_again(site, invoke, later):
     documents = (site.repository / "desired_state" / "factory.yaml").read_text()
-    site.commit("# draft\n" + documents, date=datetime.now(UTC) - timedelta(minutes=2))
+    first = datetime.now(UTC) - timedelta(minutes=2)
+    site.commit("# draft\n" + documents, date=first)
     replayed = site.bundle()
-    site.commit("# reviewed\n" + documents, date=datetime.now(UTC) - timedelta(minutes=1))
+    site.commit("# reviewed\n" + documents, date=first + later)
     newest = site.publish()
     assert invoke().error is None
     site.heard()
     site.device("old", age=200)
     site.publish(replayed)
     answer = invoke()
-    assert "older than the one applied last" in str(answer.error)
+    assert "does not follow the one applied last" in str(answer.error)
     assert site.jobs() == []
     assert len(site.heard()) == 1
     site.publish(newest)

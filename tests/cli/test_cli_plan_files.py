@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, datetime
 
 import pytest
 
@@ -133,7 +135,24 @@ def test_a_commit_behind_the_one_applied_last_is_refused_until_it_is_allowed(six
     refused = six.run("apply", "--ref", first)
 
     assert refused.code == 3
-    assert f"commit {first[:12]} lies behind" in refused.err
+    assert f"commit {first[:12]} does not follow" in refused.err
     assert f"--override older={first[:12]}" in refused.err
     assert six.run("apply", "--ref", first, "--override", f"older={first[:12]}").code == 0
     assert six.run("apply").code == 0, "forward again"
+
+
+def test_of_two_commits_of_one_second_the_first_is_not_applied_after_the_second(six):
+    second = datetime(2026, 11, 1, 12, tzinfo=UTC)
+    for age in ("400d", "390d"):
+        path = six.desired / "factory.yaml"
+        six.write(re.sub("maxAge: [0-9]+d", f"maxAge: {age}", path.read_text()))
+        six.commit(date=second)
+        packed = six.run("bundle", "--repository", "github.com/acme/fleet", "--output", f"{age}.bundle")
+        assert packed.code == 0, packed.err
+    assert six.run("apply", "--bundle", "390d.bundle").code == 0
+
+    refused = six.run("apply", "--bundle", "400d.bundle")
+
+    assert refused.code == 3
+    assert "does not follow" in refused.err
+    assert six.run("apply", "--bundle", "390d.bundle").code == 0

@@ -56,11 +56,14 @@ class EcKey:
         return True
 
 
-def rewritten(data: bytes, *, header: dict | None = None, body: dict | None = None, file: dict | None = None) -> bytes:
+def rewritten(
+    data: bytes, *, header: dict | None = None, body: dict | None = None, file: dict | None = None, without: str = ""
+) -> bytes:
     """Change fields of a bundle and make length and digest of the whole right again."""
     head, _, tail = data.partition(b"\n")
     fields = json.loads(tail)
     fields.update(body or {})
+    fields.pop(without, None)
     fields["files"][0].update(file or {})
     new = json.dumps(fields).encode()
     digests = {"length": len(new), "sha256": sha256(new).hexdigest()}
@@ -143,8 +146,8 @@ def test_a_change_of_any_byte_is_told():
         pytest.param(b"{\n", "found a header that is no JSON", id="a header that is no JSON"),
         pytest.param(b"[" * 8000 + b"\n", "found a header that is no JSON", id="a header that is too deep"),
         pytest.param(
-            rewritten(DATA, header={"format_version": 2}),
-            "found a bundle of format version 2; this certfleet reads 1",
+            rewritten(DATA, header={"format_version": 3}),
+            "found a bundle of format version 3; this certfleet reads 1 to 2",
             id="a newer format",
         ),
         pytest.param(
@@ -271,7 +274,9 @@ class TestKms:
         assert not KmsKey(client, self.KEY).verify(self.DIGEST, b"")
 
 
-LAST = LastApplied(BUNDLE.repository, "b" * 40, BUNDLE.committed_at, BUNDLE.created_at)
+LAST = LastApplied(BUNDLE.repository, "b" * 40, BUNDLE.committed_at - HOUR, BUNDLE.created_at)
+NOT_NEXT = "found a bundle of aaaaaaaaaaaa, packed 2026-11-23T{}:00:00Z, which does not follow the one applied last, "
+OF_LAST = "bbbbbbbbbbbb, packed 2026-11-23T11:00:00Z"
 
 
 @pytest.mark.parametrize(
@@ -283,16 +288,22 @@ LAST = LastApplied(BUNDLE.repository, "b" * 40, BUNDLE.committed_at, BUNDLE.crea
             id="another repository",
         ),
         pytest.param(
-            replace(BUNDLE, committed_at=BUNDLE.committed_at - HOUR, created_at=NOW),
-            "found a commit of 2026-11-23T09:00:00Z (aaaaaaaaaaaa), older than the one applied last, "
-            "of 2026-11-23T10:00:00Z (bbbbbbbbbbbb)",
+            replace(BUNDLE, created_at=BUNDLE.created_at - HOUR), NOT_NEXT.format(10) + OF_LAST, id="an older bundle"
+        ),
+        pytest.param(
+            replace(BUNDLE, committed_at=LAST.committed_at - HOUR, created_at=NOW),
+            NOT_NEXT.format(12) + OF_LAST,
             id="an older commit in a new bundle",
         ),
         pytest.param(
-            replace(BUNDLE, created_at=BUNDLE.created_at - HOUR),
-            "found a bundle of 2026-11-23T10:00:00Z (aaaaaaaaaaaa), older than the one applied last, "
-            "of 2026-11-23T11:00:00Z (bbbbbbbbbbbb)",
-            id="an older bundle",
+            replace(BUNDLE, committed_at=LAST.committed_at, created_at=NOW),
+            NOT_NEXT.format(12) + OF_LAST,
+            id="another commit of the same second, of which nobody knows what lies behind it",
+        ),
+        pytest.param(
+            replace(BUNDLE, committed_at=NOW, created_at=NOW, ancestors=("c" * 40,)),
+            NOT_NEXT.format(12) + OF_LAST,
+            id="a commit that does not contain the last, whatever its date",
         ),
     ],
 )
@@ -308,12 +319,24 @@ def test_what_must_not_follow_the_last_bundle_is_refused(bundle, message):
         pytest.param(BUNDLE, None, id="the first one"),
         pytest.param(BUNDLE, replace(LAST, commit=BUNDLE.commit, created_at=NOW), id="the same commit again"),
         pytest.param(replace(BUNDLE, committed_at=NOW, created_at=NOW), LAST, id="a newer one"),
+        pytest.param(
+            replace(BUNDLE, committed_at=LAST.committed_at - HOUR, ancestors=("b" * 40,)),
+            LAST,
+            id="one that contains the last, whatever its date",
+        ),
+        pytest.param(
+            BUNDLE,
+            replace(LAST, committed_at=NOW + timedelta(days=900), created_at=NOW - 3 * HOUR),
+            id="one that follows a commit of a date to come",
+        ),
     ],
 )
 def test_what_may_follow_is_taken(bundle, last):
     assert require_successor(bundle, last) is None
 
 
-def test_a_commit_of_a_date_to_come_does_not_stop_those_that_follow():
-    strange = LastApplied("github.com/acme/fleet", "f" * 40, NOW + timedelta(days=900), NOW - 3 * HOUR)
-    assert require_successor(BUNDLE, strange) is None
+def test_a_bundle_says_what_lies_behind_its_commit_and_one_of_before_does_not():
+    packed = replace(BUNDLE, ancestors=("b" * 40, "c" * 40))
+    assert read_bundle(write_bundle(packed), now=NOW) == packed
+    of_before = rewritten(DATA, header={"format_version": 1}, without="ancestors")
+    assert read_bundle(of_before, now=NOW) == BUNDLE

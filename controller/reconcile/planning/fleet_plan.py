@@ -55,13 +55,12 @@ def make_plan(
     now: datetime,
     *,
     overrides: Overrides = NO_OVERRIDES,
-    is_behind: bool | None = None,
     permitted: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan one fleet. ``assessments`` are those of ``assess_fleet`` for the same state and moment.
 
-    ``is_behind`` is what git says of this commit and the one applied last (see ``older``). ``permitted`` are the
-    devices, with their certificates, among which the plan may choose: those of a plan that was made before.
+    ``permitted`` are the devices, with their certificates, among which the plan may choose: those of a plan that was
+    made before.
 
     The stream is read once, and only devices that matter to a job are kept. A plan with refusals is
     complete all the same, so that a report can show what was refused.
@@ -83,7 +82,7 @@ def make_plan(
         created_at=now,
         jobs=tuple(job for plan in plans.values() for job in plan.jobs),
         steps=(*_forgotten(governance), *(step for plan in plans.values() for step in plan.steps)),
-        refusals=_refusals(governance, tally, plans, lost, is_behind=is_behind),
+        refusals=_refusals(governance, tally, plans, lost),
         policies=tuple(tally.policies[name].summary(name) for name in plans),
         digest="",
         group_sizes=dict(sorted(state.group_sizes.items())),
@@ -133,12 +132,10 @@ def _refusals(
     tally: FleetTally,
     plans: Mapping[str, PolicyPlan],
     lost: LostJobs,
-    *,
-    is_behind: bool | None,
 ) -> tuple[Refusal, ...]:
     guardrails, overrides = governance.desired.fleet.guardrails, governance.overrides
     desired, state = governance.desired, governance.state
-    found: list[Refusal | None] = [goes_back(desired, state, overrides, is_behind=is_behind)]
+    found: list[Refusal | None] = [goes_back(desired, state, overrides)]
     found += [*departures(desired, state, overrides), orphans(desired, state, lost, overrides)]
     changes = [_change(name, tally, plan) for name, plan in plans.items()]
     whole = Change(

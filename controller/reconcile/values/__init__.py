@@ -54,6 +54,7 @@ from .policy import (
     WaveSize,
     Window,
     WindowKind,
+    follows,
 )
 from .result import Result, Transition, Unknown, held_by, result_of, transitions_of
 from .words import count_text, inert, instant_text, names_text, one_line, percent_text, span_text, whole_days
@@ -119,6 +120,7 @@ __all__ = [
     "count_text",
     "execution_status",
     "family_of",
+    "follows",
     "held_by",
     "inert",
     "instant_text",

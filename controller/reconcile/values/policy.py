@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from protocol.names import AWS_IOT_AUTHORITY, DEFAULT_STACK_NAME, BackendNames
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from protocol.algorithms import CaSigningAlgorithm, CsrSigningAlgorithm, KeyType
 
@@ -264,3 +264,16 @@ class DesiredState:
     commit: str | None = None  # full hash; None outside a repository
     committed_at: datetime | None = None
     is_dirty: bool = False  # the documents differ from that commit
+    ancestors: frozenset[str] | None = None  # the newest commits that this one contains; None: not known
+
+
+def follows(
+    ancestors: Container[str] | None, committed_at: datetime | None, last: str, last_committed_at: datetime | None
+) -> bool:
+    """Whether a commit contains the one applied last.
+
+    Where nobody knows what it contains (a shallow clone, a bundle of before), it must at least be of a later second.
+    """
+    if ancestors is not None:
+        return last in ancestors
+    return committed_at is None or last_committed_at is None or committed_at > last_committed_at
