@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
 import zlib
 from typing import Callable, Dict, List, Optional, Tuple
 
@@ -19,7 +20,7 @@ from .configuration import Configuration
 from .errors import RotationError
 from .incoming import Decoder, Incoming
 from .journal import Journal
-from .machine import AWAITS_ANSWER, ON_TRIAL, PATIENT, TABLE, Event, State, is_watched, resume_state
+from .machine import AWAITS_ANSWER, ON_TRIAL, PATIENT, TABLE, Action, Event, State, is_watched, resume_state
 from .ports import Clock, Loop, Messages, MessagesError, Restarter, Timer
 from .reasons import reason
 from .store import CredentialStore, Generation
@@ -30,7 +31,6 @@ MAX_PATIENCE = 300.0  # seconds between repeats at most, however long a device i
 UNREADABLE_RETRY = 30.0  # seconds until a journal or store that cannot be read is tried again
 OFFLINE_RETRY = 0.25  # seconds until a message that could not be sent is tried again; doubles
 IDLE_SECONDS = (180.0, 270.0)  # until an idle device asks whether an announcement has passed it by
-UNHEARD = 1  # messages in a row that got out and had no answer, until all subscriptions are made anew
 AWAKE_SECONDS = 30.0  # after which the time that a credential was given is noted in the journal, less and less often
 KEEPING_PATIENCE = 30.0  # times the reconnect limit for a credential that has connected once and was committed
 MAX_RECONNECT_LIMIT = 6 * 3600.0  # seconds that either credential is given at most
@@ -71,10 +71,12 @@ class Rotator:
         self._state = State.ASKING
         self._timers: Dict[Event, Timer] = {}
         self._sent = 0  # times that the message of this state went out
+        self._creates = 0  # times that a create got out in this state
+        self._waited = 0.0  # seconds for the answer to it; infinite once it cannot be heard any more
         self._offline = 0  # times in a row that no message could be sent
         self._stopped = False
         self._tries = 0  # to subscribe, in vain
-        self._unheard = 0
+        self._is_unheard = False  # whether something got out in this state, and no answer has come yet
         self._unsubscribed: List[Tuple[str, Decoder]] = []
 
     @property
@@ -88,7 +90,7 @@ class Rotator:
 
     def resubscribe(self) -> None:
         """Subscribe to everything anew, because subscriptions are lost, or may be; called on the loop."""
-        self._unheard = 0
+        self._is_unheard = False
         idle = not self._unsubscribed
         self._unsubscribed = self._incoming.subscriptions()
         self._tries += 1
@@ -134,7 +136,7 @@ class Rotator:
                 return
             self._unsubscribed.pop(0)
         if self._tries and not self._stopped:
-            self._tries = 0
+            self._tries, self._waited = 0, math.inf
             self._dispatch(Event.RESEND)  # what was asked meanwhile, nobody has heard the answer to
 
     # Messages → events → actions -----------------------------------------------------------------
@@ -145,7 +147,7 @@ class Rotator:
     def _read(self, decoder: Decoder, topic: str, payload: bytes) -> None:
         if self._stopped:
             return
-        self._unheard = 0
+        self._is_unheard = False
         found = self._incoming.read(decoder, topic, payload)
         if found is not None:
             self._dispatch(*found)
@@ -163,29 +165,35 @@ class Rotator:
             cause = dataclasses.replace(cause, reason=self._reason(pending, cause))
             self._log(row.state, pending, row.next, cause)
             self._enter(row.next)
-            if pending is Event.RESEND and not self._may_repeat():
+            if pending is Event.RESEND and self._is_deaf():
+                log.warning("no answer is heard, though messages get out: subscribing to everything anew")
+                self.resubscribe()  # which sends again
                 return
-            pending, cause = self._run(row.action.value, cause)
+            # Instead of what must not be repeated: a question that harms nobody, and shows whether answers are heard.
+            is_harmful = pending is Event.RESEND and not self._may_repeat()
+            pending, cause = self._run(Action.ASK if is_harmful else row.action, cause)
             if pending is Event.DONE and self._state in (State.RESTARTING, State.RETURNING):
                 if self._restarter.outlived:
                     self._loop.call_soon(self._outlive)
                 return
 
+    def _is_deaf(self) -> bool:
+        """Whether an answer should have come by now: any at all, or that of an authority which may be slow."""
+        half = self._actions.configuration.step_time_limit / 2
+        return self._is_unheard or (self._creates == 1 and half <= self._waited < math.inf)
+
     def _may_repeat(self) -> bool:
         """Whether the backend takes the message of this state once more.
 
         Stock backends issue another certificate for each create, and refuse a second commit. Who is asked shows in the
-        answer to create only; until then that is repeated once, late, when a slow authority has had its time.
+        answer to create only. Until then that is repeated once, after subscriptions were made anew.
         """
-        if self._actions.sent is False:
-            return True
         if self._state is State.COMMITTING:
             record = self._actions.record
             return record is not None and record.repeats
-        if self._state is not State.CREATING:
-            return True
-        half, interval = self._actions.configuration.step_time_limit / 2, self._actions.configuration.resend_interval
-        return (self._sent - 1) * interval >= half > (self._sent - 2) * interval
+        return (
+            self._state is not State.CREATING or self._creates == 0 or (self._creates == 1 and self._waited == math.inf)
+        )
 
     def _outlive(self) -> None:
         """The connection is another one: nothing of what was subscribed to over the one before is left."""
@@ -199,31 +207,31 @@ class Rotator:
             detail += f"; {caveat}"
         return reason(self._state, event, detail)
 
-    def _run(self, action: str, cause: Cause) -> Tuple[Optional[Event], Cause]:
+    def _run(self, action: Action, cause: Cause) -> Tuple[Optional[Event], Cause]:
         self._actions.sent = None
         try:
-            raised: Optional[Event] = getattr(self._actions, action)(cause)
+            raised: Optional[Event] = getattr(self._actions, action.value)(cause)
         except (RotationError, ProtocolError) as error:
             return Event.FAILED, Cause(str(error), cause.execution)
         except Exception as error:  # of any library: the job fails, the process does not
-            log.exception("%s failed", action)
-            return Event.FAILED, Cause(f"{action} failed: {type(error).__name__}: {error}", cause.execution)
-        self._follow_up(sent=self._actions.sent)
+            log.exception("%s failed", action.value)
+            return Event.FAILED, Cause(f"{action.value} failed: {type(error).__name__}: {error}", cause.execution)
+        self._follow_up(action, sent=self._actions.sent)
         return raised, cause
 
-    def _follow_up(self, *, sent: Optional[bool]) -> None:
+    def _follow_up(self, action: Action, *, sent: Optional[bool]) -> None:
+        if sent and action is Action.CREATE:
+            self._creates += 1
+        elif sent:  # to a create an authority may be slow to answer
+            self._is_unheard = True
         self._offline = self._offline + 1 if sent is False else 0
         if sent is False and self._state in AWAITS_ANSWER:
             self._set(Event.RESEND, min(OFFLINE_RETRY * 2.0 ** min(self._offline, 16), MAX_PATIENCE))
-        self._unheard += sent is True
-        if self._unheard > UNHEARD:
-            log.warning("nothing is heard, though messages get out: subscribing to everything anew")
-            self._loop.call_soon(self.resubscribe)
 
     def _enter(self, state: State) -> None:
         if state is not self._state:
             self._cancel(Event.TIME_LIMIT)
-            self._sent = 0
+            self._sent, self._creates, self._waited, self._is_unheard = 0, 0, 0.0, False
             self._incoming.refused = ""
         self._state = state
         self._cancel(Event.RESEND)
@@ -257,6 +265,7 @@ class Rotator:
     def _set(self, event: Event, seconds: float) -> None:
         def due() -> None:
             self._timers.pop(event, None)
+            self._waited += seconds if event is Event.RESEND and self._creates else 0.0
             if not self._stopped:
                 self._dispatch(event)
 

@@ -9,6 +9,7 @@ from component_cloud import identity_of, pem_of, subject_of
 from cryptography.hazmat.primitives import serialization
 
 from component.certificate_rotator.errors import DeviceError
+from component.certificate_rotator.ports import MessagesError
 from component.certificate_rotator.store import opened_when_needed
 
 THING = "gateway-7"
@@ -351,6 +352,39 @@ def test_a_stock_backend_with_a_slow_authority_is_asked_once_for_each_certificat
     world.run(600)
     assert world.cloud.status() == "SUCCEEDED"
     assert sent(world, "create") == 1
+    world.assert_sound()
+
+
+@pytest.mark.parametrize(
+    ("lost", "creates"),
+    [("subscriptions", 2), ("network", 1), ("both creates", 2)],
+    ids=["the subscriptions are lost with the create", "it gets out at last", "each create gets lost"],
+)
+def test_a_create_that_cannot_have_been_answered_is_sent_again_and_never_a_third_time(
+    world, rotation_document, lost, creates
+):
+    """The peer is not known yet: a stock backend would issue another certificate for each."""
+    publish, tried = world.device.publish, []
+
+    def badly(topic, payload):
+        if topic.endswith("/create"):
+            tried.append(world.loop.time)
+            if lost == "network" and len(tried) < 4:
+                raise MessagesError("offline")
+            if lost == "subscriptions" and len(tried) == 1:
+                world.device.handlers = {}  # as on nucleus lite, silently
+                return
+            if lost == "both creates":
+                return
+        publish(topic, payload)
+
+    world.device.publish = badly
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(600)
+    assert world.cloud.status() == ("FAILED" if lost == "both creates" else "SUCCEEDED")
+    assert len(tried) - (3 if lost == "network" else 0) == creates
+    assert tried[-1] - tried[0] <= 20
     world.assert_sound()
 
 

@@ -97,9 +97,15 @@ class IotCoreRestarts:
         return (delivery,) if self.passes else ()
 
 
-@pytest.mark.parametrize("profile", LITE)
-@pytest.mark.parametrize("passes", [True, False], ids=["passes", "lost"])
-@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("profile", "passes"),
+    [
+        pytest.param(Profile.LITE_2_6, False, id="lost-lite-2.6"),
+        pytest.param(Profile.LITE_2_6, True, id="passes-lite-2.6", marks=pytest.mark.soak),
+        pytest.param(Profile.LITE_MAIN, False, id="lost-lite-main", marks=pytest.mark.soak),
+        pytest.param(Profile.LITE_MAIN, True, id="passes-lite-main", marks=pytest.mark.soak),
+    ],
+)
 def test_iotcored_restarted_at_any_message_costs_seconds_not_the_rotation(start, site, profile, passes):
     nucleus = start(profile=profile, configuration=QUICK)
     wait_for_log(nucleus, IDLE)
