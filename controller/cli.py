@@ -34,6 +34,11 @@ class Command:
 
 
 COMMANDS = {
+    "init": Command(
+        "init",
+        "first documents for a fleet as it is, which only report",
+        "certfleet init --region eu-west-1\ncertfleet init --thing-group line-a --desired-state fleets/plant",
+    ),
     "validate": Command(
         "validate",
         "check the desired state, without AWS",

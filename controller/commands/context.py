@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping
@@ -34,6 +35,7 @@ class Context:
     arguments: Namespace
     stdout: TextIO
     stderr: TextIO
+    stdin: TextIO = field(default_factory=lambda: sys.stdin)
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     sleep: Callable[[float], None] = time.sleep
     monotonic: Callable[[], float] = time.monotonic

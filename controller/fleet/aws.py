@@ -39,6 +39,7 @@ _STREAM_ATTEMPTS = 3
 PAGE_SIZE = 250  # maximum of every List call of the service iot
 _TOKENS = {  # that differ from the usual: page size, token in, token out
     "ListCertificates": ("pageSize", "marker", "nextMarker"),
+    "ListCertificateAuthorities": ("MaxResults", "NextToken", "NextToken"),
     "ListObjectsV2": ("MaxKeys", "ContinuationToken", "NextContinuationToken"),
 }
 _USUAL_TOKENS = ("maxResults", "nextToken", "nextToken")

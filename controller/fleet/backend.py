@@ -45,12 +45,14 @@ def read_deployment(session: AwsSession) -> tuple[Deployment | None, str | None]
         ) from error
 
 
-def is_stock_backend(session: AwsSession) -> bool:
-    """Whether the fleet's job template is the stock one; FleetError where there is no template."""
+def is_stock_backend(session: AwsSession, *, is_needed: bool = True) -> bool:
+    """Whether the fleet's job template is the stock one; FleetError if there is none and something is to rotate."""
     fleet = session.fleet
     name = fleet.backend.job_template
     template = session.find("iot", "DescribeJobTemplate", jobTemplateId=name)
     if template is None:
+        if not is_needed:
+            return False
         raise FleetError(
             f"Fleet {fleet.name!r} names the backend {fleet.stack_name!r} "
             f"({fleet.source.at('spec.backend.stackName')}), "

@@ -27,7 +27,7 @@ from controller.fleet.jobs_reader import JobsReader, stored_jobs
 from controller.fleet.listing import Lister
 from controller.fleet.progress import Progress, silent
 from controller.fleet.reading import Reader, prove_again, read_principals
-from controller.reconcile.values import AttachmentType, Baseline, DesiredState, FleetState
+from controller.reconcile.values import AttachmentType, Baseline, DesiredState, FleetState, Mode
 
 MAX_UNMANAGED = 1000  # names in a FleetState
 
@@ -57,7 +57,8 @@ def refresh(
         inventory.bind(desired.fleet, endpoint)
         record = read_record(session)
         group_arns = _group_arns(session, desired)
-        is_stock = options.backend == "ask" and is_stock_backend(session)
+        is_needed = any(policy.mode is Mode.ENFORCE for policy in desired.policies)
+        is_stock = options.backend == "ask" and is_stock_backend(session, is_needed=is_needed)
         is_ours = options.backend == "ask" and not is_stock
         deployment, unknown = read_deployment(session) if is_ours else (None, None)
         issuers = _issuers(session, inventory, desired)

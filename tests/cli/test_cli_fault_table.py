@@ -29,6 +29,7 @@ from controller.fleet.authorities import fetch_issuer
 from controller.fleet.aws_answers import MEMBERS
 from controller.fleet.backend import is_stock_backend
 from controller.fleet.baseline import RECORD_GROUP
+from controller.fleet.discovery import private_authorities
 from controller.fleet.reading import read_principals
 from controller.jobs import IotJobs
 from controller.reconcile.values import CertificateAuthority, Fleet, Source
@@ -101,6 +102,7 @@ USES: dict[str, Use] = {
     "ListJobExecutionsForJob": lambda s, _: list(s.iot.executions("standing")),
     "CreateJob": lambda s, name: s.iot.create_job(job(name)),
     "CancelJob": lambda s, name: (s.iot.create_job(job(name)), s.iot.cancel_job(name, "by a test")),
+    "ListCertificateAuthorities": lambda s, _: private_authorities(s.aws),
     "GetCertificateAuthorityCertificate": lambda s, _: fetch_issuer(
         s.aws, CertificateAuthority("plant-ca", FLEET.source, CA)
     )[1],

@@ -1,0 +1,164 @@
+"""``certfleet init``: first documents for a fleet as it is, and what keeps its devices from rotating today."""
+
+from __future__ import annotations
+
+import tempfile
+from argparse import ArgumentParser
+from datetime import datetime
+from pathlib import Path
+
+import botocore.session
+
+from controller.adoption import GroupSurvey, first_documents, survey
+from controller.commands.context import Context
+from controller.commands.options import DEFAULT_FOLDER
+from controller.commands.pipeline import default_inventory
+from controller.commands.progress import progress_on
+from controller.desired import WorkingTree, load
+from controller.errors import CertfleetError, ExitCode
+from controller.fleet import ActAs, AwsSession, Inventory, refresh
+from controller.fleet.discovery import NOWHERE, depths, own_account, private_authorities, thing_groups
+from controller.fleet.lock import Patience
+from controller.fleet.refresh import RefreshOptions
+from controller.reconcile.checks import assess_fleet
+from controller.reconcile.values import CertificateAuthority, CertificateRule, DesiredState, Fleet, Policy
+from controller.report.adoption import render_first_look
+from protocol.names import AWS_IOT_AUTHORITY
+
+ALL = "all"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Which part of which account, and where the documents go."""
+    parser.add_argument("--region", help="AWS region (default: that of the AWS configuration)")
+    parser.add_argument(
+        "--thing-group",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"a thing group that gets a policy, or '{ALL}'; may be repeated (asked for on a terminal)",
+    )
+    parser.add_argument("--name", default="fleet", help="name of the Fleet document (default: %(default)s)")
+    parser.add_argument(
+        "--desired-state",
+        type=Path,
+        default=DEFAULT_FOLDER,
+        metavar="FOLDER",
+        help="where the documents are written; it must hold none yet (default: ./desired_state)",
+    )
+
+
+def run(context: Context) -> ExitCode:
+    """Look, write the documents, say what the look showed. Nothing in AWS changes."""
+    folder: Path = context.arguments.desired_state
+    _require_empty(folder)
+    region = _region(context)
+    fleet = Fleet(context.arguments.name, own_account(region), region, NOWHERE)
+    session = AwsSession(fleet, ActAs.READER)
+    chosen = _chosen_groups(context, session)
+    above = depths(session, chosen)
+    authorities = private_authorities(session)
+    if authorities is None:
+        context.say(
+            "private CAs may not be listed (acm-pca:ListCertificateAuthorities): their certificates show as unknown"
+        )
+    now = context.present()
+    surveys = _look(context, session, above, authorities or (), now)
+    files = first_documents(
+        fleet.name, fleet.account, region, [(s, above[s.group]) for s in surveys], authorities or ()
+    )
+    _write(folder, files, now)
+    context.write(render_first_look(str(folder), tuple(files), surveys, context.look()))
+    return ExitCode.IN_SYNC
+
+
+def _require_empty(folder: Path) -> None:
+    found = sorted(path.name for pattern in ("*.yaml", "*.yml") for path in folder.rglob(pattern))
+    if found:
+        raise CertfleetError(
+            f"{folder} holds documents already, such as {found[0]}; init never overwrites",
+            "name a folder of its own: certfleet init --desired-state FOLDER",
+        )
+
+
+def _region(context: Context) -> str:
+    region = context.arguments.region or botocore.session.Session().get_config_variable("region")
+    if not region:
+        raise CertfleetError("no AWS region is known", "name one, such as: certfleet init --region eu-west-1")
+    return str(region)
+
+
+def _authorities(context: Context, session: AwsSession) -> tuple[CertificateAuthority, ...]:
+    found = private_authorities(session)
+    if found is None:
+        permission = "acm-pca:ListCertificateAuthorities"
+        context.say(f"private CAs may not be listed ({permission}): what they have issued is of an unknown issuer here")
+    return found or ()
+
+
+def _chosen_groups(context: Context, session: AwsSession) -> tuple[str, ...]:
+    given: list[str] = context.arguments.thing_group
+    if given and ALL not in given:
+        return tuple(dict.fromkeys(given))
+    groups = thing_groups(session)
+    if not groups:
+        raise CertfleetError(
+            f"there is no thing group in {session.where}, and policies govern thing groups",
+            "make one and put devices in: aws iot create-thing-group, aws iot add-thing-to-thing-group",
+        )
+    if given:
+        return groups
+    if not context.stdin.isatty():
+        raise CertfleetError(
+            f"which thing groups get a policy? There are: {', '.join(groups)}",
+            f"certfleet init {' '.join(f'--thing-group {group}' for group in groups[:3])}   (or --thing-group {ALL})",
+        )
+    return _asked(context, groups)
+
+
+def _asked(context: Context, groups: tuple[str, ...]) -> tuple[str, ...]:
+    """Ask on the terminal until the answer is understood."""
+    for number, group in enumerate(groups, 1):
+        context.say(f"{number:>4}  {group}")
+    while True:
+        context.say(f"Which of these get a policy? Numbers with commas between, or '{ALL}':")
+        answer = context.stdin.readline()
+        if not answer:
+            raise CertfleetError("no thing group was chosen", "see certfleet init --help")
+        words = answer.replace(",", " ").split()
+        if words == [ALL]:
+            return groups
+        if words and all(word.isdecimal() and 1 <= int(word) <= len(groups) for word in words):
+            return tuple(dict.fromkeys(groups[int(word) - 1] for word in words))
+
+
+def _look(
+    context: Context,
+    session: AwsSession,
+    above: dict[str, int],
+    authorities: tuple[CertificateAuthority, ...],
+    now: datetime,
+) -> tuple[GroupSurvey, ...]:
+    """Every device of the groups, assessed as if it had to rotate now."""
+    rule = CertificateRule(rotate_issued_before=now)
+    policies = tuple(Policy(group, group, NOWHERE, depth, rule) for group, depth in above.items())
+    known = {each.name: each for each in (CertificateAuthority(AWS_IOT_AUTHORITY), *authorities)}
+    desired = DesiredState(session.fleet, known, policies)
+    patience = Patience(tell=context.say)
+    with Inventory(default_inventory(session.fleet), patience=patience, tell=context.say, is_cache=True) as inventory:
+        with progress_on(context.stderr) as tell:
+            state = refresh(session, inventory, desired, now, tell, options=RefreshOptions(backend="assume"))
+        assessments = assess_fleet(inventory.devices(desired, state), desired, state, now)
+        return survey(assessments, {policy.name: policy.thing_group for policy in policies}, now)
+
+
+def _write(folder: Path, files: dict[str, str], now: datetime) -> None:
+    """Write the documents once they have been read back as valid: into a folder beside, checked, then moved."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        for name, text in files.items():
+            (Path(place) / name).write_text(text, encoding="utf-8")
+        load(WorkingTree(Path(place)), now=now)
+    for name, text in files.items():
+        with (folder / name).open("x", encoding="utf-8") as file:
+            file.write(text)

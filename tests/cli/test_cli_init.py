@@ -1,0 +1,143 @@
+"""`certfleet init`: first documents for a fleet as the field has it; they are valid, report only, and say why."""
+
+from __future__ import annotations
+
+import io
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from controller import cli
+from controller.commands import init
+from controller.commands.context import Context
+
+
+@pytest.fixture
+def field(factory, rsa_key, monkeypatch):
+    """Two groups, one inside the other; most attachments are not exclusive; a clone and a leftover."""
+    factory.cloud.seed.group("line-a-old", parent="line-a")
+    for number in range(6):
+        factory.device(f"gw-{number}", age=400 + number, kind="NON_EXCLUSIVE_THING")
+    factory.device("gw-ready", age=30)
+    factory.device("gw-legacy", age=900, key=rsa_key, groups=("line-a-old",))
+    factory.cloud.seed.thing("gw-new", ("line-a",))
+    monkeypatch.chdir(factory.repository)
+    return factory
+
+
+def run(*arguments, answer="", is_terminal=False):
+    """Exit code, stdout and stderr of ``certfleet init`` with something typed in."""
+    typed = io.StringIO(answer)
+    typed.isatty = lambda: is_terminal
+    parsed = cli.build_parser("init").parse_args(["init", "--region", "eu-west-1", *arguments])
+    context = Context(parsed, io.StringIO(), io.StringIO(), stdin=typed)
+    return init.run(context), context.stdout.getvalue(), context.stderr.getvalue()
+
+
+def documents(folder="first"):
+    return {path.name: path.read_text() for path in sorted(Path(folder).iterdir())}
+
+
+def test_a_first_look_writes_documents_that_only_report_and_are_valid(field, capsys):
+    code, out, _ = run("--thing-group", "all", "--desired-state", "first")
+    assert code == 0
+    written = documents()
+    assert set(written) == {"fleet.yaml", "line-a.yaml", "line-a-old.yaml"}
+    specs = {name: yaml.safe_load(text)["spec"] for name, text in written.items()}
+    assert specs["fleet.yaml"] == {"account": "123456789012", "region": "eu-west-1"}
+    assert {spec.get("mode") for name, spec in specs.items() if name != "fleet.yaml"} == {"report"}
+    assert specs["line-a-old.yaml"]["priority"] == 1
+    assert specs["line-a-old.yaml"]["certificate"] == {"maxAge": "365d", "keyType": "RSA-2048", "authority": "aws-iot"}
+    assert cli.main(["validate", "--desired-state", "first"]) == 0
+    assert out.startswith("2 of 9 devices could rotate today\n")
+    assert re.search(r"line-a +8 +1 +6 NotExclusive, 1 NoCertificate", out)
+
+
+def test_every_number_says_what_it_was_derived_from(field):
+    run("--thing-group", "line-a", "--desired-state", "first")
+    text = documents()["line-a.yaml"]
+    for line in text.splitlines():
+        if re.search(r": .*\d", line) and not line.startswith(("apiVersion", "metadata")):
+            assert " # " in line, line
+    assert "7 of 8 are older, the oldest 900 d" in text
+    assert "# keyType left out, each device keeps what it has; found: 7 × ECDSA-P256, 1 × RSA-2048" in text
+
+
+def test_the_report_says_what_would_mend_what_is_in_the_way(field):
+    _, out, _ = run("--thing-group", "line-a", "--desired-state", "first")
+    assert "NotExclusive  6 devices, such as gw-0" in out
+    assert "→ detach certificate" in out
+    assert out.rstrip().endswith("certfleet drift")
+
+
+def test_the_dialogue_asks_until_it_understands(field):
+    code, _, err = run("--desired-state", "first", answer="7\nline-a\n2\n", is_terminal=True)
+    assert code == 0
+    assert "   1  line-a\n   2  line-a-old\n" in err
+    assert err.count("Which of these get a policy?") == 3
+    assert set(documents()) == {"fleet.yaml", "line-a-old.yaml"}
+
+
+REFUSED = {
+    "no group is named and nobody can be asked": ([], "There are: line-a, line-a-old", "--thing-group line-a"),
+    "the group does not exist": (["--thing-group", "line-x"], "'line-x' does not exist", "list-thing-groups"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message", "remedy"), REFUSED.values(), ids=REFUSED)
+def test_nothing_is_written_when(arguments, message, remedy, field, capsys):
+    assert cli.main(["init", "--region", "eu-west-1", "--desired-state", "first", *arguments]) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert remedy in err
+    assert not Path("first").exists()
+
+
+def test_documents_that_are_there_are_never_overwritten(field, capsys):
+    before = documents("desired_state")
+    assert cli.main(["init", "--region", "eu-west-1", "--thing-group", "all"]) == 1
+    assert "init never overwrites" in capsys.readouterr().err
+    assert documents("desired_state") == before
+
+
+def test_the_private_ca_behind_certificates_becomes_a_document_and_one_behind_none_does_not(field):
+    arns = [
+        f"arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/0a7d5f3e-6c1b-4e0d-8a9f-2b4c6d8e0f1{n}"
+        for n in "12"
+    ]
+    for arn, name in zip(arns, ("Plant CA #7", "Unused CA"), strict=True):
+        field.cloud.seed.private_ca(arn, common_name=name)
+    begin = datetime.now(UTC) - timedelta(days=300)
+    field.cloud.seed.group("line-b")
+    field.cloud.seed.thing("gw-b", ("line-b",))
+    made = field.cloud.seed.certificate(
+        ec.generate_private_key(ec.SECP384R1()).public_key(),
+        authority=arns[0], not_before=begin, not_after=begin + timedelta(days=720),
+    )  # fmt: skip
+    field.iot.attach_thing_principal(thingName="gw-b", principal=made.arn, thingPrincipalType="EXCLUSIVE_THING")
+    run("--thing-group", "line-b", "--desired-state", "first")
+    [authority] = yaml.safe_load_all(documents()["authorities.yaml"])
+    assert authority["metadata"] == {"name": "plant-ca-7"}
+    assert authority["spec"] == {
+        "type": "PrivateCA", "arn": arns[0], "signingAlgorithm": "SHA256WITHECDSA", "validity": "720d"
+    }  # fmt: skip
+    certificate = yaml.safe_load(documents()["line-b.yaml"])["spec"]["certificate"]
+    assert certificate == {
+        "maxAge": "480d", "renewBefore": "120d", "keyType": "ECDSA-P384", "authority": "plant-ca-7"
+    }  # fmt: skip
+    assert cli.main(["validate", "--desired-state", "first"]) == 0
+
+
+def test_what_was_written_is_reported_before_any_backend_is_deployed(field, capsys):
+    field.iot.delete_job_template(jobTemplateId="AWSLabsCertificateRotator")
+    run("--thing-group", "all", "--desired-state", "first")
+    assert cli.main(["drift", "--desired-state", "first"]) == 2
+    assert "Able" not in capsys.readouterr().out
+    text = Path("first/line-a.yaml").read_text()
+    Path("first/line-a.yaml").write_text(re.sub("\n  mode: .*", "", text))
+    assert cli.main(["drift", "--desired-state", "first"]) == 1
+    assert "deploy the backend there" in capsys.readouterr().err
