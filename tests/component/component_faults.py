@@ -2,6 +2,7 @@
 
 Counted, not drawn: a first run counts the points, then each is hit once. A point is every call that touches the
 disk (a write has one in its middle too), every call that touches the token, and every message of the device.
+Where a device that stops would leave the same behind at one point as at another, one of them stands for both.
 """
 
 from __future__ import annotations
@@ -50,6 +51,22 @@ class Injector:
 
     def heal(self):
         self.act = lambda index, name: None
+
+
+class Counter(Injector):
+    """Counts points, and sees what a stop at each of them would leave behind in ``world``."""
+
+    def __init__(self):
+        super().__init__()
+        self.world = None
+        self._alike = {}  # what is left behind → the points that leave it
+        self.act = lambda index, _name: self._alike.setdefault(self.world.remains(), []).append(index)
+
+    def stops(self, *, every=False):
+        """(point, of how many alike); of each that are alike the last, unless every point is wanted."""
+        if every:
+            return [(index, 1) for index in range(len(self.points))]
+        return [(alike[-1], len(alike)) for alike in self._alike.values()]
 
 
 class CountingSystem(System):

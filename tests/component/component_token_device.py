@@ -72,6 +72,9 @@ class TokenDevice(Device):
         keys = {identity for kind, identity, _ in held if kind is ObjectClass.PRIVATE_KEY}
         return any(identity in keys and pem in self.cloud.registry for _, identity, pem in held)
 
+    def remains(self):
+        return super().remains(), self.injector.changes
+
     def leftovers(self):
         labels = [label for label, items in self._held().items() if items and label != self.label]
         return labels + sorted(path.name for path in self.folder.iterdir())

@@ -32,6 +32,7 @@ class VirtualLoop:
 
     def __init__(self):
         self.time = 0.0
+        self.begun = 0  # actions
         self._ready = deque()
         self._timers = []
         self._order = itertools.count()
@@ -47,6 +48,7 @@ class VirtualLoop:
     def settle(self):
         """Run what is ready, and let no time pass."""
         while self._ready:
+            self.begun += 1
             self._ready.popleft()()
 
     def run(self, seconds=0.0):
@@ -57,9 +59,14 @@ class VirtualLoop:
             due, _, timer = heapq.heappop(self._timers)
             self.time = max(self.time, due)
             if timer.action is not None:
+                self.begun += 1
                 timer.action()
             self.settle()
         self.time = until
+
+    def position(self):
+        """How far everything has come: it is the same until an action ends, or asks for another."""
+        return self.begun, len(self._ready), len(self._timers)
 
     def discard(self):
         """The process is gone, and with it everything that it had in mind."""
@@ -115,6 +122,10 @@ class Device:
         certificate = x509.load_pem_x509_certificate((certificate or self.certificate).read_bytes())
         key = serialization.load_pem_private_key((key or self.key).read_bytes(), None)
         return spki(certificate.public_key()) == spki(key.public_key())
+
+    def remains(self):
+        """What lies there, as a value: what a device that stops leaves behind."""
+        return tuple((path.name, path.read_bytes(), path.stat().st_mode) for path in sorted(self.folder.iterdir()))
 
     def leftovers(self):
         expected = {self.certificate.name, self.key.name}
@@ -209,6 +220,10 @@ class World:
 
     def run(self, seconds=600.0):
         self.loop.run(seconds)
+
+    def remains(self):
+        """All that outlives a stop of the device at this instant, as a value."""
+        return self.loop.position(), self.device.remains()
 
     def start_later(self):
         """The device is switched on anew one day, and connects."""

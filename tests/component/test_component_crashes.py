@@ -15,6 +15,7 @@ from component_faults import (
     MUTATING,
     TOKEN_CALLS,
     TOKEN_CHANGES,
+    Counter,
     CountingSystem,
     Injector,
     Killed,
@@ -42,6 +43,7 @@ def begin(make_world, memory_folder, rotation_document, request):
         if store == "softhsm":
             device = {"kind": TokenDevice, "machine": request.getfixturevalue("softhsm"), "injector": injector}
         world = make_world(memory_folder / str(next(worlds)), system=CountingSystem(injector), **device)
+        injector.world = world
         with_messages(world.device, injector)
         if refuse:
             world.cloud.refuse_connection = lambda certificate: certificate != world.first_certificate
@@ -64,32 +66,35 @@ def say(capsys):
 CRASHES = [
     # A token is slow: there the rollbacks, which pass all points of a rotation but the last, are left to `make soak`.
     pytest.param(
-        store, power_cut, refuse,
-        id=f"{store} {'power cut' if power_cut else 'component killed'} {'rollback' if refuse else 'rotation'}",
-        marks=[pytest.mark.soak] if store == "softhsm" and refuse else [],
+        store, power_cut, refuse, every,
+        id=" ".join([
+            store, "power cut" if power_cut else "component killed", "rollback" if refuse else "rotation",
+            *(["every point"] if every else []),
+        ]),
+        marks=[pytest.mark.soak] if every or (store == "softhsm" and refuse) else [],
     )
-    for store in STORES for power_cut in (True, False) for refuse in (False, True)
+    for store in STORES for power_cut in (True, False) for refuse in (False, True) for every in (False, True)
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("store", "power_cut", "refuse"), CRASHES)
-def test_a_device_stopped_at_any_point_ends_with_a_working_credential(begin, store, refuse, power_cut, say):
-    counter = Injector()
+@pytest.mark.parametrize(("store", "power_cut", "refuse", "every"), CRASHES)
+def test_a_device_stopped_at_any_point_ends_with_a_working_credential(begin, store, refuse, power_cut, every, say):
+    counter = Counter()
     world = begin(store, counter, refuse=refuse)
     run_until_calm(world, power_cut=power_cut)
     assert world.cloud.status() == ("FAILED" if refuse else "SUCCEEDED")
-    outcomes = {}
-    for index, name in enumerate(counter.points):
+    outcomes, stops = {}, counter.stops(every=every)
+    for index, alike in stops:
         world = begin(store, Injector().kill_at(index), refuse=refuse)
         run_until_calm(world, power_cut=power_cut)
         try:
             assert_ended(world)
         except AssertionError as error:
-            raise AssertionError(f"killed at {index} ({name}): {error}") from error
-        outcomes[world.cloud.status()] = outcomes.get(world.cloud.status(), 0) + 1
+            raise AssertionError(f"killed at {index} ({counter.points[index]}): {error}") from error
+        outcomes[world.cloud.status()] = outcomes.get(world.cloud.status(), 0) + alike
         world.device.discard()
 
-    say(f"{store}: {len(counter.points)} crash points, then {outcomes}")
+    say(f"{store}: {len(counter.points)} crash points, {len(stops)} tried, then {outcomes}")
     assert sum(outcomes.values()) == len(counter.points) > 80
     kinds = {name.split()[0] for name in counter.points}
     assert {"before", "after", "deliver", *MUTATING} - {"set_attributes"} <= kinds
