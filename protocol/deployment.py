@@ -14,6 +14,8 @@ from typing import Any, Dict, FrozenSet, Mapping
 from .errors import ProtocolError
 
 FORMAT = 1
+EXCLUSIVE, NON_EXCLUSIVE = "EXCLUSIVE_THING", "NON_EXCLUSIVE_THING"
+EXCLUSIVELY: FrozenSet[str] = frozenset({EXCLUSIVE})
 MAX_BYTES = 8 * 1024  # of a parameter of Systems Manager, in its advanced tier
 
 
@@ -30,12 +32,14 @@ class DeployedAuthority:
 class Deployment:
     """One deployed backend: its version, the authorities that jobs may name, and the job fields it heeds.
 
-    ``authorities`` are the private ones; ``aws-iot`` is always there.
+    ``authorities`` are the private ones; ``aws-iot`` is always there. ``attachments`` are the types (as AWS IoT
+    spells them) in which a certificate may be attached to its one thing to be rotated.
     """
 
     version: str
     authorities: Mapping[str, DeployedAuthority] = field(default_factory=dict)
     job_document_fields: FrozenSet[str] = frozenset()
+    attachments: FrozenSet[str] = EXCLUSIVELY
 
     def to_json(self) -> str:
         """Canonical JSON: equal deployments are equal text."""
@@ -44,6 +48,7 @@ class Deployment:
             "version": self.version,
             "authorities": {name: _to_wire(authority) for name, authority in self.authorities.items()},
             "jobDocumentFields": sorted(self.job_document_fields),
+            "attachments": sorted(self.attachments),
         }
         return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
@@ -59,12 +64,16 @@ def parse_deployment(text: str) -> Deployment:
         raise ProtocolError(f"its format is {found!r}, this version reads {FORMAT}")
     authorities = body.get("authorities")
     names = body.get("jobDocumentFields")
+    attachments = body.get("attachments", sorted(EXCLUSIVELY))  # a version of before does not say
     if not isinstance(authorities, Mapping) or not isinstance(names, list) or not isinstance(body.get("version"), str):
         raise ProtocolError("version, authorities or jobDocumentFields is missing")
+    if not isinstance(attachments, list):
+        raise ProtocolError(f"attachments is {attachments!r}, expected a list of types")
     return Deployment(
         version=body["version"],
         authorities={str(name): _authority(str(name), found) for name, found in authorities.items()},
         job_document_fields=frozenset(str(name) for name in names),
+        attachments=frozenset(str(name) for name in attachments),
     )
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from protocol import topics
+from protocol.deployment import EXCLUSIVE
 from protocol.job_document import JobDocument
 from protocol.messages import CreateAccepted
 from protocol.rejections import RejectionCode
@@ -138,6 +139,8 @@ def _require_successor(services: Services, asked: Asked) -> tuple[Principal, lis
     """The current certificate's principal and its policies, once the CSR is found to be its successor's."""
     event = asked.event
     principal = decide.require_only_certificate(services.registry.principals(event.thing_name), event.principal)
+    if principal.association != EXCLUSIVE:
+        decide.require_alone(services.registry.things_of(principal.arn), event.thing_name)
     certificate = services.registry.certificate(event.principal)
     decide.require_active(certificate)
     decide.require_older(certificate, asked.document, asked.queued)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
 
+from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE
 from protocol.errors import ProtocolError
 from protocol.job_document import JobDocument, is_rotation, parse_job_document
 from protocol.messages import ExecutionStatus
@@ -18,9 +19,12 @@ from protocol.rejections import RejectionCode
 from .environment import PrivateAuthority
 from .errors import RejectionError
 from .events import CommitEvent, CreateEvent
-from .registry import EXCLUSIVE, CertificateDescription, ExecutionState, Principal
+from .registry import CertificateDescription, ExecutionState, Principal
 from .rotation import MAKING, Outcome, Phase, Rotation
 from .verdicts import ROUNDED
+
+ROTATABLE = frozenset({EXCLUSIVE, NON_EXCLUSIVE})
+"""The types of attachment from which a certificate is rotated, if it is attached to one thing alone."""
 
 
 def is_client_of_thing(client_id: str, thing_name: str) -> bool:
@@ -81,7 +85,7 @@ def require_authority(document: JobDocument, name: str, authority: PrivateAuthor
 
 
 def require_only_certificate(principals: Sequence[Principal], connection: str) -> Principal:
-    """Exactly one principal: a certificate, attached exclusively, that this connection has used."""
+    """Exactly one principal: a certificate, attached in a way that is known, that this connection has used."""
     if not principals:
         raise RejectionError(RejectionCode.NO_CERTIFICATE, "The thing has no certificate attached.")
     if len(principals) > 1:
@@ -89,7 +93,7 @@ def require_only_certificate(principals: Sequence[Principal], connection: str) -
             RejectionCode.EXTRA_CERTIFICATE,
             f"The thing has {len(principals)} principals attached, expected one: detach those it does not use.",
         )
-    _require_exclusive(principals)
+    _require_rotatable(principals)
     if principals[0].certificate_id != connection:
         raise RejectionError(
             RejectionCode.CERTIFICATE_NOT_ATTACHED, "The connection's certificate is not the one attached to the thing."
@@ -97,9 +101,19 @@ def require_only_certificate(principals: Sequence[Principal], connection: str) -
     return principals[0]
 
 
+def require_alone(things: Sequence[str] | None, thing_name: str) -> None:
+    """The certificate, which is not attached exclusively, is attached to this thing and no other."""
+    if things is None or list(things) != [thing_name]:
+        raise RejectionError(
+            RejectionCode.NOT_EXCLUSIVE,
+            f"The certificate is attached to {len(things or ())} things, expected this one alone: others may use it, "
+            "so it must not be replaced.",
+        )
+
+
 def require_both_certificates(principals: Sequence[Principal], rotation: Rotation) -> None:
-    """Exactly the two certificates of the rotation, both attached exclusively."""
-    _require_exclusive(principals)
+    """Exactly the two certificates of the rotation. That one is this thing's alone is asked before it is removed."""
+    _require_rotatable(principals)
     found = {p.certificate_id for p in principals}
     if found != {rotation.old_certificate_id, rotation.new_certificate_id}:
         raise RejectionError(
@@ -130,13 +144,14 @@ def require_older(certificate: CertificateDescription, document: JobDocument, qu
         )
 
 
-def _require_exclusive(principals: Sequence[Principal]) -> None:
+def _require_rotatable(principals: Sequence[Principal]) -> None:
     if any(p.certificate_id is None for p in principals):
         raise RejectionError(RejectionCode.NO_CERTIFICATE, "A principal of the thing is no certificate.")
-    if any(p.association != EXCLUSIVE for p in principals):
+    strange = next((p.association for p in principals if p.association not in ROTATABLE), None)
+    if strange is not None:
         raise RejectionError(
             RejectionCode.NOT_EXCLUSIVE,
-            f"A certificate is not attached as {EXCLUSIVE}: other things may use it, so it must not be replaced.",
+            f"A certificate is attached as {strange}, expected {EXCLUSIVE} or {NON_EXCLUSIVE}: it is not replaced.",
         )
 
 

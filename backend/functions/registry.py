@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
+from protocol.deployment import EXCLUSIVE
 from protocol.messages import ExecutionStatus
 from protocol.names import BackendNames
 
@@ -22,7 +23,6 @@ from .csr import certifies
 from .errors import error_code
 from .verdicts import Ending
 
-EXCLUSIVE = "EXCLUSIVE_THING"
 DETACHING = (0.0, 1.0, 2.0, 4.0)
 """Seconds between tries to delete: a detachment may take several to propagate, says DetachThingPrincipal."""
 _GONE = "ResourceNotFoundException"

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from protocol.deployment import EXCLUSIVE
 from protocol.job_document import is_rotation
 
 from . import csr
 from .operator import decided
-from .registry import EXCLUSIVE, CertificateDescription, View
+from .registry import CertificateDescription, View
 from .rotation import Phase, Rotation
 from .services import Services
 

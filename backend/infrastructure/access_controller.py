@@ -27,6 +27,7 @@ def reading(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
     authorities = [grants.on_arns(arns, "acm-pca:GetCertificateAuthorityCertificate")] if arns else []
     return [
         grants.anywhere("iot:ListCertificates", "iot:ListJobs", "iot:ListThingGroups"),
+        grants.anywhere("acm-pca:ListCertificateAuthorities"),
         grants.on("iot:cert/*", "iot:DescribeCertificate", "iot:ListPrincipalThingsV2"),
         grants.on(_THINGS, "iot:GetThingConnectivityData", "iot:ListThingPrincipalsV2"),
         grants.on(_GROUPS, "iot:DescribeThingGroup", "iot:ListThingsInThingGroup"),

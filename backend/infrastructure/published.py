@@ -8,6 +8,7 @@ from pathlib import Path
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
+from backend.functions.decide import ROTATABLE
 from protocol.deployment import MAX_BYTES, DeployedAuthority, Deployment
 from protocol.job_document import DOCUMENT_FIELDS
 
@@ -45,4 +46,5 @@ def deployment_of(settings: Settings) -> Deployment:
             for name, authority in settings.authorities.items()
         },
         job_document_fields=DOCUMENT_FIELDS,
+        attachments=ROTATABLE,
     )

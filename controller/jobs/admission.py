@@ -11,7 +11,7 @@ docs/decisions/0041-recheck-before-apply.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from controller.reconcile.planning import Present, why_left_out
 from controller.reconcile.values import AttachmentType, PlannedDevice
@@ -21,8 +21,13 @@ from .iot_jobs import IotJobs
 EACH_UP_TO = 1_000  # devices; at 10 calls a second that is under two minutes
 
 
-def left_out(devices: tuple[PlannedDevice, ...], job_id: str, iot: IotJobs) -> dict[str, str]:
-    """Why each device that may not rotate now in the job is left out, by name in the order of the wave."""
+def left_out(
+    devices: tuple[PlannedDevice, ...], job_id: str, iot: IotJobs, attachments: Collection[str]
+) -> dict[str, str]:
+    """Why each device that may not rotate now in the job is left out, by name in the order of the wave.
+
+    ``attachments`` are the types of attachment from which the backend rotates.
+    """
     in_flight = iot.in_flight(besides=job_id) if devices else {}
     if len(devices) > EACH_UP_TO:
         active = iot.active_certificates()
@@ -30,7 +35,8 @@ def left_out(devices: tuple[PlannedDevice, ...], job_id: str, iot: IotJobs) -> d
     else:
         held = iot.for_each(lambda device: iot.certificates(device.name), devices)
         presents = [Present(found, in_flight.get(d.name)) for d, found in zip(devices, held, strict=True)]
-    verdicts = ((device.name, why_left_out(device, present)) for device, present in zip(devices, presents, strict=True))
+    pairs = zip(devices, presents, strict=True)
+    verdicts = ((device.name, why_left_out(device, present, attachments)) for device, present in pairs)
     return {name: why for name, why in verdicts if why}
 
 

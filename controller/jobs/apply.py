@@ -132,7 +132,8 @@ def _apply_job(plan: Plan, job: PlannedJob, iot: IotJobs, ledger: Ledger) -> App
         return AppliedJob(job, JobFate.ENDED if existing.has_ended else JobFate.ADOPTED, {})
     # Who waits in a standing job already may be rotating in it just now: only newcomers are asked.
     waiting = iot.group_members(job.job_id) if existing is not None else frozenset()
-    skipped = left_out(tuple(device for device in job.devices if device.name not in waiting), job.job_id, iot)
+    newcomers = tuple(device for device in job.devices if device.name not in waiting)
+    skipped = left_out(newcomers, job.job_id, iot, plan.attachments)
     things = _things(job, skipped)
     if not things:
         return AppliedJob(job, JobFate.EMPTY, skipped)

@@ -31,8 +31,11 @@ def detach(device):
     device.aws.certificates[device.old].things.clear()
 
 
-def shared(device):
-    device.aws.certificates[device.old].things[device.name] = "NON_EXCLUSIVE_THING"
+def attached(kind, *others):
+    def arrange(device):
+        device.aws.certificates[device.old].things.update(dict.fromkeys((device.name, *others), kind))
+
+    return arrange
 
 
 def extra(device):
@@ -111,7 +114,8 @@ CREATE_CASES = {
     "another signature than demanded": (job(signingAlgorithm="ECDSA-WITH-SHA512"), {}, "CsrWrongAlgorithm"),
     "no certificate attached": (detach, {}, "NoCertificate"),
     "two certificates attached": (extra, {}, "ExtraCertificate"),
-    "a certificate attached non-exclusively": (shared, {}, "NotExclusive"),
+    "a certificate that another thing holds too": (attached("NON_EXCLUSIVE_THING", "gw-2"), {}, "NotExclusive"),
+    "a certificate attached in a way that nobody has heard of": (attached("BY_TWO_THINGS"), {}, "NotExclusive"),
     "a connection with a certificate that is not attached": (nothing, {"principal": OTHER}, "CertificateNotAttached"),
     "an inactive certificate": (inactive, {}, "CertificateInactive"),
     "a certificate made after a controller's job": (asked(60, policy="line-a"), {}, "AlreadyRotated"),
@@ -129,6 +133,26 @@ def test_create_is_rejected_for(device, arrange, changes, code, caplog):
     assert line.code == code
     if "topic" in changes or code != "MalformedRequest":
         device.assert_code(code)
+
+
+def test_a_certificate_that_is_not_attached_exclusively_but_to_this_thing_alone_is_rotated_and_its_successor_is(device):
+    attached("NON_EXCLUSIVE_THING")(device)
+    assert device.create()["status"] == "accepted"
+    assert device.aws.certificates[device.new].things == {"gw-1": "EXCLUSIVE_THING"}
+    assert device.commit()["status"] == "accepted"
+    device.ended("SUCCEEDED")
+    device.assert_only(device.new)
+
+
+def test_what_another_thing_got_hold_of_meanwhile_is_not_removed_and_a_person_is_told(device):
+    attached("NON_EXCLUSIVE_THING")(device)
+    device.create()
+    device.commit()
+    attached("NON_EXCLUSIVE_THING", "gw-2")(device)
+    device.ended("SUCCEEDED")
+    assert device.aws.certificates[device.old].status == "ACTIVE"
+    assert device.aws.certificates[device.old].things == dict.fromkeys(("gw-1", "gw-2"), "NON_EXCLUSIVE_THING")
+    assert "is attached to gw-1, gw-2: it was not touched" in device.aws.notices[-1]
 
 
 def test_a_create_that_names_the_certificate_of_its_connection_is_accepted(device):

@@ -32,7 +32,12 @@ def with_values(operation: str) -> list[str]:
     return found
 
 
-ASKED_FOR_BY_HAND = {"DescribeJobExecution.execution.status"}  # read for what the device said, in a failure
+AUTHORITIES = "ListCertificateAuthorities.CertificateAuthorities"
+OF_NO_DEVICE = {
+    "DescribeJobExecution.execution.status",  # read for what the device said, in a failure
+    f"{AUTHORITIES}.Status",  # of CAs that first documents are made of: one in another state is left out
+    f"{AUTHORITIES}.CertificateAuthorityConfiguration.KeyAlgorithm",
+}
 EXPECTED = {
     "ListCertificates.certificates.status": "CertificateInactive",
     "ListCertificates.certificates.certificateMode": None,
@@ -50,7 +55,7 @@ EXPECTED = {
 
 def test_every_member_with_a_list_of_values_has_its_row():
     found = {f"{operation}.{path}" for operation in MEMBERS for path in with_values(operation)}
-    assert found - ASKED_FOR_BY_HAND == set(EXPECTED)
+    assert found - OF_NO_DEVICE == set(EXPECTED)
 
 
 def renamed(value: Any, path: list[str], words: tuple[str, ...], *, is_about: bool) -> Any:

@@ -175,8 +175,9 @@ def attached_to_nothing(scene):
     return scene.create()
 
 
-def not_exclusive(scene):
-    scene.intruder(exclusive=False)
+def also_another_things(scene):
+    me = scene.intruder(exclusive=False)
+    scene.world.cloud.seed.attach(scene.victim.name, me.certificate_id, exclusive=False)
     return scene.create()
 
 
@@ -268,7 +269,7 @@ ATTEMPTS = {
     "a client id that does not match": (client_id_of_nobody, "ClientIdMismatch"),
     "a certificate that is not the thing's": (not_attached, "CertificateNotAttached"),
     "a certificate that is attached to nothing": (attached_to_nothing, "NoCertificate"),
-    "a certificate that is not attached exclusively": (not_exclusive, "NotExclusive"),
+    "a certificate that another thing holds too": (also_another_things, "NotExclusive"),
     "a job whose document names an unknown authority": (unknown_authority, "UnknownAuthority"),
     "a CSR with a weak key": (weak_key, "CsrWeakKey"),
     "a CSR with a key of another type than the job's": (wrong_key_type, "CsrWrongKeyType"),

@@ -20,7 +20,9 @@ from controller.reconcile.values import (
     Sync,
     WindowKind,
 )
-from protocol.deployment import Deployment
+from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, Deployment
+
+ROTATABLE = frozenset({EXCLUSIVE, NON_EXCLUSIVE})
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 OLD = 200 * DAY
@@ -109,9 +111,17 @@ SCENES = {
     "a certificate held by others is not rotated away from them": (
         lambda m: m.device(shared=("x1", "x2", "x3", "x4")), lambda m: m.desired(), None,
         ["SharedCertificate"], "4 other things: x1, x2, x3 and 1 more"),
-    "a certificate not attached exclusively": (
-        lambda m: m.device(type_=AttachmentType.NON_EXCLUSIVE), lambda m: m.desired(), None,
+    "a certificate not attached exclusively, under a backend that rotates no such": (
+        lambda m: m.device(type_=AttachmentType.NON_EXCLUSIVE), lambda m: m.desired(),
+        lambda m: m.state(deployment=Deployment("0.1.0")),
         ["NotExclusive"], "NON_EXCLUSIVE_THING"),
+    "a certificate not attached exclusively, under a backend that does": (
+        lambda m: m.device(type_=AttachmentType.NON_EXCLUSIVE), lambda m: m.desired(),
+        lambda m: m.state(deployment=Deployment("0.2.0", attachments=ROTATABLE)), [], ""),
+    "a certificate that is attached in a way that nobody has heard of": (
+        lambda m: m.device(type_=AttachmentType("BY_TWO_THINGS")), lambda m: m.desired(),
+        lambda m: m.state(deployment=Deployment("0.2.0", attachments=ROTATABLE)),
+        ["NotExclusive"], "BY_TWO_THINGS"),
     "an inactive certificate": (
         lambda m: m.device(status=CertificateStatus.INACTIVE), lambda m: m.desired(), None,
         ["CertificateInactive"], "the certificate is INACTIVE"),

@@ -458,7 +458,12 @@ EXCLUSIVE = AttachmentType.EXCLUSIVE
         ("gone, or without a certificate", [], None, "no certificate is attached any more"),
         ("with two", [("own", EXCLUSIVE), ("new", EXCLUSIVE)], None, "2 certificates are attached"),
         ("with another", [("new", EXCLUSIVE)], None, "planned with"),
-        ("shared out", [("own", AttachmentType.NON_EXCLUSIVE)], None, "no longer attached exclusively"),
+        (
+            "shared out",
+            [("own", AttachmentType.NON_EXCLUSIVE)],
+            None,
+            "attached as NON_EXCLUSIVE_THING",
+        ),
         ("rotating, in whatever job", [("own", EXCLUSIVE)], "other", "it rotates in job other already"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -466,6 +471,6 @@ EXCLUSIVE = AttachmentType.EXCLUSIVE
 def test_a_planned_device_is_admitted_only_as_it_was_planned(make, sentence, held, rotates_in, expected):
     (planned,) = make.plan([make.device("g0000", age=OLD)], make.desired()).jobs[0].devices
     certificates = tuple((planned.certificate_id if which == "own" else "f" * 64, kind) for which, kind in held)
-    found = why_left_out(planned, Present(certificates, rotates_in))
+    found = why_left_out(planned, Present(certificates, rotates_in), {"EXCLUSIVE_THING"})
     assert (found is None) is (expected is None), sentence
     assert expected is None or expected in found

@@ -128,7 +128,7 @@ class Governance:
             incidents=incidents,
             is_open_now=open_time.is_open(self.now),
             opens=open_time.next_open(self.now),
-            quiet=None if incidents or is_cut else quiet_of(policy, self.now),
+            quiet=None if incidents or is_cut else quiet_of(policy, self.now, self.state.rotatable),
         )
 
     def _waivers_in_force(self) -> Iterator[Waiver]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from controller.reconcile.values import AttachmentType, CertificateStatus
+from controller.reconcile.values import CertificateStatus
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -31,6 +31,7 @@ class Quiet:
     ends_after: datetime  # notAfter later than this is far from due, jitter aside
     jitter: timedelta | None  # the most there can be; None: a share of the certificate's own life
     jitter_share: float
+    rotatable: frozenset[str]  # types of attachment
 
     def covers(self, device: Device) -> bool:
         """Whether no check can have anything to say of the device."""
@@ -44,7 +45,7 @@ class Quiet:
             return False
         jitter = self.jitter if self.jitter is not None else (end - start) * self.jitter_share
         return (
-            attachment.type is AttachmentType.EXCLUSIVE
+            attachment.type in self.rotatable
             and not attachment.shared_with
             and certificate.status is CertificateStatus.ACTIVE
             and certificate.parse_error is None
@@ -56,7 +57,7 @@ class Quiet:
         )
 
 
-def quiet_of(policy: Policy, now: datetime) -> Quiet:
+def quiet_of(policy: Policy, now: datetime, rotatable: frozenset[str]) -> Quiet:
     """The bounds for one policy at one moment."""
     rule, share = policy.certificate, policy.schedule.jitter_percent / 100
     return Quiet(
@@ -67,4 +68,5 @@ def quiet_of(policy: Policy, now: datetime) -> Quiet:
         ends_after=now + COMING_WITHIN + (rule.renew_before or timedelta(0)),
         jitter=None if rule.max_age is None else rule.max_age * share,
         jitter_share=share,
+        rotatable=rotatable,
     )

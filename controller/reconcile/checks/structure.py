@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from controller.reconcile.schedule import life_under
 from controller.reconcile.values import (
-    AttachmentType,
     CertificateStatus,
     Finding,
     Reason,
@@ -67,14 +66,15 @@ def shared_certificate(case: Case) -> Finding | None:
 
 
 def not_exclusive(case: Case) -> Finding | None:
-    """The backend rotates only what is attached exclusively."""
-    if case.attachment is None or case.attachment.type is AttachmentType.EXCLUSIVE:
+    """The backend does not rotate what is attached so; ours rotates what is not shared, the stock one is stricter."""
+    if case.attachment is None or case.attachment.type in case.governance.state.rotatable:
         return None
     name, certificate = case.device.name, case.attachment.certificate.certificate_id
     return blocked(
         Reason.NOT_EXCLUSIVE,
         f"the certificate is attached as {case.attachment.type.value}, a rotation needs EXCLUSIVE_THING",
-        f"detach certificate {certificate[:12]} from {name} and attach it with type EXCLUSIVE_THING",
+        "deploy this project's backend in the version of this controller, which rotates it as it is; or detach "
+        f"certificate {certificate[:12]} from {name} and attach it with type EXCLUSIVE_THING",
         "spec.certificate",
     )
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from controller.reconcile.values import AttachmentType
-
 if TYPE_CHECKING:
-    from controller.reconcile.values import PlannedDevice
+    from collections.abc import Collection
+
+    from controller.reconcile.values import AttachmentType, PlannedDevice
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,11 @@ class Present:
     rotates_in: str | None = None  # the rotation job in which its execution has not ended, whoever made it
 
 
-def why_left_out(planned: PlannedDevice, present: Present) -> str | None:
-    """Why the device must be left out, as a sentence; None while it is as planned."""
+def why_left_out(planned: PlannedDevice, present: Present, attachments: Collection[str]) -> str | None:
+    """Why the device must be left out, as a sentence; None while it is as planned.
+
+    ``attachments`` are the types of attachment from which the backend rotates.
+    """
     if present.rotates_in is not None:
         return f"it rotates in job {present.rotates_in} already"
     if not present.certificates:
@@ -35,6 +38,6 @@ def why_left_out(planned: PlannedDevice, present: Present) -> str | None:
     certificate_id, attachment = present.certificates[0]
     if certificate_id != planned.certificate_id:
         return f"certificate is {certificate_id[:12]}…, planned with {planned.certificate_id[:12]}…"
-    if attachment is not AttachmentType.EXCLUSIVE:
-        return "certificate is no longer attached exclusively"
+    if attachment not in attachments:
+        return f"certificate is attached as {attachment.value}, the backend rotates {' or '.join(attachments)}"
     return None

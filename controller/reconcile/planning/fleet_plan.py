@@ -91,6 +91,7 @@ def make_plan(
         valid_until=now + VALID_FOR,
         committed_at=min(desired.committed_at, now) if desired.committed_at else None,
         resumed=tuple(sorted(overrides.resume & plans.keys())),
+        attachments=tuple(sorted(state.rotatable)),
         incidents=report_incidents(tally, governance, {name: plan.waves_done for name, plan in plans.items()}),
     )
     return replace(plan, digest=digest_of(plan))

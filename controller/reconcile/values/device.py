@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
+from protocol.deployment import EXCLUSIVELY
 from protocol.messages import ExecutionStatus
 
 if TYPE_CHECKING:
@@ -168,3 +169,8 @@ class FleetState:
     baseline: Baseline | None = None  # None: nothing was recorded
     deployment: Deployment | None = None  # what the backend publishes of itself; None: a stock one, or not known
     deployment_unknown: str | None = None  # why it is not known, as a sentence
+
+    @property
+    def rotatable(self) -> frozenset[str]:
+        """The types of attachment from which the backend rotates a certificate that is one thing's alone."""
+        return self.deployment.attachments if self.deployment else EXCLUSIVELY

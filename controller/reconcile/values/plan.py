@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from protocol.deployment import EXCLUSIVE
 from protocol.job_document import JobDocument
 
 from .finding import Reason
@@ -161,3 +162,4 @@ class Plan:
     valid_until: datetime | None = None  # a plan file is good for nothing after that
     committed_at: datetime | None = None  # of the commit, or the moment of planning where its date is still to come
     resumed: tuple[str, ...] = ()  # policies whose rollout a person tries again with this plan
+    attachments: tuple[str, ...] = (EXCLUSIVE,)  # the types of attachment from which the backend rotates
