@@ -81,7 +81,7 @@ def _run(runtime: Runtime) -> None:
         thing_name=thing_name,
         configuration=ipc.read_configuration,
         store=opened_when_needed(lambda: _store(_credential(runtime, root, ipc.system_setting), system)),
-        journal=Journal(work_folder / "journal.json", system),
+        journal=_journal(root, work_folder, system),
         messages=ipc,
         restarter=restarter,
         preflight=preflight,
@@ -93,6 +93,13 @@ def _run(runtime: Runtime) -> None:
     if runtime is Runtime.CLASSIC:
         loop.call_soon(ipc.validate_updates)
     loop.run()
+
+
+def _journal(root: Path, work_folder: Path, system: System) -> Journal:
+    before = work_folder / "journal.json"
+    if os.name != "posix":  # what runs lies there too
+        return Journal(before, system)
+    return Journal(root / "certificate-rotator" / "state" / before.name, system, before)
 
 
 def _credential(runtime: Runtime, root: Path, ask: Callable[[str], object]) -> Credential:

@@ -123,7 +123,9 @@ class Actions:
         self._request = None
         kept, self.kept = self.kept, None
         begun = Record(Step.PREPARING, execution.job_id)
-        self.record = begun.with_(kept=kept.kept, notes=kept.notes, swaps=kept.swaps) if kept else begun
+        if kept:
+            begun = begun.with_(kept=kept.kept, run=kept.run, notes=kept.notes, swaps=kept.swaps)
+        self.record = begun
         self.configuration = self._configured()
         document = parse_job_document(execution.job_document)
         key_type, algorithm = document.resolve(self.configuration.key_type, self.configuration.signing_algorithm)
@@ -198,8 +200,9 @@ class Actions:
         record = self._known()
         if record.job_id is None:
             raise RotationError("the journal does not say which job to commit")
-        if record.kept is None:
-            self._save(record.with_(kept=Generation.NEW))
+        kept = record.with_(kept=Generation.NEW, run=self._restarter.nucleus_run())
+        if record != kept:
+            self._save(kept)
         self._publish(topics.commit(self._thing_name), CommitRequest(record.job_id).encode())
 
     def conclude(self, cause: Cause) -> None:
@@ -214,12 +217,12 @@ class Actions:
 
     def confirm(self, cause: Cause) -> None:
         """The new credential has connected again, and the job has not heard of it."""
-        self.record = self._known().with_(step=Step.REPORTING, kept=None)
+        self.record = self._proven().with_(step=Step.REPORTING)
         self.report(cause)
 
     def release(self, cause: Cause) -> None:
-        """The new credential has connected again: it is the only one."""
-        self.record = self._known().with_(kept=None)
+        """The new credential has connected again."""
+        self.record = self._proven()
         self.forget(cause)
 
     def fail(self, cause: Cause) -> None:
@@ -307,6 +310,17 @@ class Actions:
         self.record = self._known().with_(
             step=Step.REPORTING, outcome=ExecutionStatus.SUCCEEDED, reason=None, kept=Generation.NEW, swaps=0, awake=0.0
         )
+
+    def _proven(self) -> Record:
+        """After the new credential has connected again: it is the only one, if that was in another run of the nucleus.
+
+        A component that was started alone speaks over the connection of before, which proves nothing. Where nobody
+        knows, both stay, until a start of which it is known, or until the next rotation installs.
+        """
+        record, run = self._known(), self._restarter.nucleus_run()
+        if run and record.run and run != record.run:
+            return record.with_(kept=None)
+        return record.with_(run=record.run or run)
 
     def _target(self, generation: Generation, cause: Cause) -> None:
         record = self._known()

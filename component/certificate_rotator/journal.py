@@ -3,6 +3,10 @@
 One JSON file with a schema version, whole or absent at any instant (``files.py``). No file means that
 nothing is going on. A step or schema that this version does not know, or a damaged file, reads as
 ``Step.SWITCHING`` to the old credential: what cannot be understood is rolled back.
+
+It decides which credential root puts in place, so it lies in a folder of its own that nobody else can change.
+Earlier versions kept it in the component's working folder, which belongs to the user that components run as. What
+they left there is taken along, and a link stays behind for them, should the device go back to one.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -24,6 +29,8 @@ from .store import NEXT, Generation
 from .system import System
 
 SCHEMA = 1
+
+log = logging.getLogger(__name__)
 
 
 class Step(str, Enum):
@@ -59,6 +66,7 @@ class Record:
     awake: float = 0.0  # seconds that the credential in place was given to connect, over all starts
     swaps: int = 0  # of the two credentials; doubles the patience each time
     kept: Optional[Generation] = None
+    run: str = ""  # of the nucleus, in which the new one has connected; see ports.Restarter
     repeats: bool = True  # whether the backend takes a commit twice, as those do that name the job in their answers
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -71,14 +79,16 @@ class Record:
         notes = {name: text for name, text in self.notes.items() if name != NEXT}
         if self.step is Step.REPORTING:
             return self.with_(notes=notes)
-        return Record(Step.REPORTING, swaps=self.swaps, kept=self.kept, notes=notes)
+        return Record(Step.REPORTING, swaps=self.swaps, kept=self.kept, run=self.run, notes=notes)
 
 
 class Journal:
     """The journal file; ``record`` is what it says, or None while no rotation is going on."""
 
-    def __init__(self, path: Path, system: System) -> None:
+    def __init__(self, path: Path, system: System, before: Optional[Path] = None) -> None:
+        """``before``: where earlier versions kept it."""
         self._path = path
+        self._before = before
         self._system = system
         self.record: Optional[Record] = None
 
@@ -86,6 +96,8 @@ class Journal:
         """Read the file as it is at start, and clear what an interrupted write left beside it."""
         draft = files.temporary(self._path)
         try:
+            if self._before is not None:
+                self._take_along(self._before)
             if self._system.exists(draft):
                 with contextlib.suppress(OSError):  # a disk that refuses now is cleared by the next write
                     self._system.remove(draft)
@@ -93,6 +105,26 @@ class Journal:
         except OSError as error:
             raise JournalError(f"cannot read the journal {self._path}: {error}; repair the disk") from error
         return self.record
+
+    def _take_along(self, before: Path) -> None:
+        """Let what an earlier version has written since the last change here count; only this user can have.
+
+        The folder's own age says when that was, and it exists once the first time is over.
+        """
+        folder, left = self._path.parent, self._system.read_own(before)
+        if not self._system.exists(folder):
+            draft = files.temporary(folder)
+            self._system.make_folder(draft)
+            if left is not None:
+                files.write(self._system, draft / self._path.name, left.data)
+            self._system.replace(draft, folder)
+            self._system.sync_folder(folder.parent)
+        elif left is not None and left.time > self._system.changed(folder):
+            files.write(self._system, self._path, left.data)
+        try:
+            self._system.link(before, self._path)
+        except OSError as error:
+            log.warning("an earlier version of the component would not find the journal: %s", error)
 
     def save(self, record: Record) -> None:
         """Make the record durable; on JournalError the former one still stands."""
@@ -143,6 +175,7 @@ def _record(content: Mapping[str, Any]) -> Record:
         swaps=int(content["swaps"]),
         kept=None if content.get("kept") is None else Generation(content["kept"]),
         notes=_notes(content["notes"]),
+        run=_text(content.get("run")) or "",
         repeats=content.get("repeats", True) is True,
     )
 

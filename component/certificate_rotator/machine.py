@@ -5,8 +5,8 @@ so nothing is ignored by accident. An action may raise DONE, UNNOTICED or FAILED
 then takes. RESTARTING and RETURNING end with the process; what the journal says decides where the
 next one STARTs (so does a rotator that outlives the restart, on nucleus lite).
 
-The rule behind it: until the new credential has connected again at a later start than the one that
-committed it, or an old one that was never committed away has connected again, both are kept, and
+The rule behind it: until the new credential has connected again in a later run of the nucleus than the one
+that committed it, or an old one that was never committed away has connected again, both are kept, and
 whichever does not connect is replaced by the other, with doubled patience each time. No message and no
 single connection lets go of either: what the cloud makes of a rotation may still be on its way.
 """

@@ -47,6 +47,9 @@ class Restarter(Protocol):
         If True, ``restart`` returns only when the old connection is gone.
         """
 
+    def nucleus_run(self) -> str:
+        """What tells this run of the nucleus, and with it its connection, from every other; empty: nobody knows."""
+
     def restart(self) -> None:
         """Ask for the restart and return; raises RestartError if nobody could be asked."""
 

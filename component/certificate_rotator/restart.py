@@ -18,6 +18,7 @@ from typing import Callable, Sequence, Tuple
 
 from .errors import DeviceError
 from .ports import RestartError
+from .windows_service import Service
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +36,16 @@ _DEFAULT_COMMANDS = {
     # Token exchange reads the files at each request; restarting it would restart every component that depends on it.
     Runtime.LITE: ("systemctl", "restart", "ggl.core.iotcored.service"),
 }
+WINDOWS_SERVICE = "greengrass"
 ASKED_SECONDS = 5.0
 """How long nucleus classic is watched: a command that fails, fails by then; one that works ends this process."""
 
 OUTLIVED_SECONDS = 90.0
 """How long the service of nucleus lite may take."""
+
+
+_UNITS = {Runtime.CLASSIC: "greengrass.service", Runtime.LITE: "ggl.core.iotcored.service"}
+"""Whose run is that of the connection to AWS IoT."""
 
 
 def default_command(runtime: Runtime, platform: str = sys.platform) -> Tuple[str, ...]:
@@ -54,7 +60,7 @@ def _windows_command() -> Tuple[str, ...]:
     thing in quotes is the window's title to it; without one it would take the next word for the program.
     """
     helper = Path(__file__).with_name("windows_service.py")
-    return ("cmd.exe", "/c", "start", "", "/min", sys.executable, "-I", str(helper), "greengrass")
+    return ("cmd.exe", "/c", "start", "", "/min", sys.executable, "-I", str(helper), WINDOWS_SERVICE)
 
 
 class CommandRestarter:
@@ -74,6 +80,20 @@ class CommandRestarter:
         program = (tuple(self._command()) or default_command(self._runtime))[0]
         if shutil.which(program) is None:
             raise DeviceError(f"{program}, which is to restart the nucleus, is not there; correct restartCommand")
+
+    def nucleus_run(self) -> str:
+        """See ports.Restarter: systemd's id of its service's run, or the process of the service on Windows."""
+        try:
+            if sys.platform == "win32":
+                return str(Service(WINDOWS_SERVICE).status().process)
+            command = ("systemctl", "show", "--property=InvocationID", "--value", _UNITS[self._runtime])
+            done = subprocess.run(  # noqa: S603  # own words
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ASKED_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            log.info("it is not known whether the nucleus was started anew: %s", error)
+            return ""
+        return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
 
     def restart(self) -> None:
         """See ports.Restarter."""

@@ -7,11 +7,12 @@ call of this class has stopped it everywhere. Policy (what is written when) stan
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, TypeVar
+from typing import Callable, Dict, NamedTuple, Optional, TypeVar
 
 from . import windows_files
 
@@ -39,6 +40,13 @@ class Attributes:
     extended: Dict[str, bytes] = field(default_factory=dict)
 
 
+class Own(NamedTuple):
+    """A file that nobody but this user can have written."""
+
+    time: float  # of its last change, in seconds
+    data: bytes
+
+
 class System:
     """The real file system. Every method raises OSError as the call beneath it does.
 
@@ -56,6 +64,38 @@ class System:
     def exists(self, path: Path) -> bool:
         """Whether there is a file."""
         return path.exists()
+
+    def read_own(self, path: Path) -> Optional[Own]:
+        """A regular file of this user's own that has no other name; None for anything else, and for a link."""
+        try:
+            if not _is_own(os.lstat(str(path))):
+                return None
+        except FileNotFoundError:
+            return None
+        descriptor = os.open(str(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            status = os.fstat(descriptor)  # the same one, or whatever took its place
+            return Own(status.st_mtime, os.read(descriptor, status.st_size)) if _is_own(status) else None
+        finally:
+            os.close(descriptor)
+
+    def changed(self, folder: Path) -> float:
+        """When something in the folder was made, replaced or removed last, in seconds."""
+        return folder.stat().st_mtime
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder that is its owner's only, and those above it; one that exists is no error."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+    def link(self, path: Path, target: Path) -> None:
+        """Let a symbolic link to the target take the place of whatever is there."""
+        if path.is_symlink() and path.readlink() == target:
+            return
+        draft = path.with_name(path.name + ".link")
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(target)
+        draft.replace(path)
 
     def obstacle(self, path: Path) -> str:
         """What would keep a file from being renamed over this one, with what to do; empty if nothing is known."""
@@ -128,6 +168,10 @@ class System:
                     raise
             self._wait(pause)
         return call()
+
+
+def _is_own(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and (status.st_uid, status.st_nlink) == (os.geteuid(), 1)
 
 
 def _extended_attributes(path: Path) -> Dict[str, bytes]:

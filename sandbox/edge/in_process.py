@@ -8,6 +8,7 @@ restart drops everything that is not on disk.
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -167,6 +168,7 @@ class _Life:
         self._subscriptions: list[tuple[str, MessageHandler]] = []
         self._retry_after = FIRST_RETRY_SECONDS
         self._has_ended = False
+        self._nucleus_run = ""
         self.rotator = Rotator(
             thing_name=device.thing_name,
             configuration=configuration,
@@ -224,7 +226,12 @@ class _Life:
             self._read_credential()
         self.try_to_connect()
 
+    def nucleus_run(self) -> str:
+        """See ports.Restarter."""
+        return self._nucleus_run
+
     def _read_credential(self) -> None:
+        self._nucleus_run = secrets.token_hex(16)
         try:
             self._certificate = _matching_certificate(self._device.certificate_file, self._device.key_file)
         except CredentialError as error:

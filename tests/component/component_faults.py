@@ -119,10 +119,10 @@ def _counted(name):
 
 
 for _name in ("read", "exists", "sync", "replace", "remove", "sync_folder", "attributes", "obstacle",
-              "set_attributes"):  # fmt: skip
+              "set_attributes", "read_own", "changed", "make_folder", "link"):  # fmt: skip
     setattr(CountingSystem, _name, _counted(_name))
 
-MUTATING = {"create", "write", "sync", "replace", "remove", "sync_folder", "set_attributes"}
+MUTATING = {"create", "write", "sync", "replace", "remove", "sync_folder", "set_attributes", "make_folder", "link"}
 GROWING = {"create", "write"}
 
 

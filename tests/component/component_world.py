@@ -92,7 +92,7 @@ class Device:
         self.rotator = None
         self.principal = None
         self.handlers = {}
-        self.restarts = 0
+        self.restarts = self.runs = 0
         self.restart_works = True
         self.enrol(pair)
 
@@ -105,6 +105,9 @@ class Device:
 
     def make_store(self):
         return FileStore(self.certificate, self.key, self.system)
+
+    def make_journal(self):
+        return Journal(self.folder / "journal.json", self.system)
 
     def certificate_in_place(self):
         return self.certificate.read_text()
@@ -159,6 +162,7 @@ class Device:
         self.start_component()
 
     def connect(self):
+        self.runs += 1
         self.principal = self.certificate_in_place()
         self.cloud.connect(self)
 
@@ -168,7 +172,7 @@ class Device:
             thing_name=THING,
             configuration=self.configuration,
             store=self.make_store(),
-            journal=Journal(self.folder / "journal.json", self.system),
+            journal=self.make_journal(),
             messages=self,
             restarter=self,
             loop=self.loop,
@@ -190,6 +194,9 @@ class Device:
 
     def publish(self, topic, payload):
         self.cloud.receive(self, topic, payload)
+
+    def nucleus_run(self):
+        return str(self.runs)
 
     def restart(self):
         self.restarts += 1

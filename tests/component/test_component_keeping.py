@@ -66,6 +66,56 @@ def test_nothing_that_arrives_releases_the_old_credential_before_a_later_start(r
     assert rotated.device.leftovers() == []
 
 
+@pytest.mark.parametrize("is_known", [True, False], ids=["known", "unknown"])
+def test_a_component_that_is_started_alone_proves_nothing_about_a_later_connection(
+    rotated, rotation_document, is_known
+):
+    """It speaks over the connection that has committed; where nobody knows that, it is taken to."""
+    if not is_known:
+        rotated.device.nucleus_run = str
+    kept = rotated.device.leftovers()
+    for _ in range(3):
+        rotated.device.rotator.stop()
+        rotated.device.start_component()
+        rotated.run(3600)
+        assert rotated.device.leftovers() == kept
+        assert rotated.device.rotator.state is State.IDLE
+    if is_known:
+        rotated.start_later()
+    else:  # whatever is not known, the next rotation lets go of it
+        rotated.start_later()
+        assert rotated.device.leftovers() == kept
+        rotated.cloud.create_job("job-2", rotation_document())
+        rotated.run(600)
+        assert rotated.cloud.status("job-2") == "SUCCEEDED"
+        del rotated.device.nucleus_run
+        rotated.start_later()  # known from here on
+        rotated.start_later()
+    assert rotated.device.leftovers() == []
+
+
+def test_a_journal_of_before_the_run_was_noted_is_released_at_the_second_start_that_is_known(rotated):
+    record = Journal(rotated.device.folder / "journal.json", System()).load()
+    Journal(rotated.device.folder / "journal.json", System()).save(record.with_(run=""))
+    rotated.device.switch_on()
+    rotated.run(60)
+    assert rotated.device.leftovers()
+    rotated.start_later()
+    assert rotated.device.leftovers() == []
+
+
+def test_a_job_that_has_not_heard_of_its_end_hears_of_it_from_a_component_started_alone(rotated):
+    kept = rotated.device.leftovers()
+    rotated.cloud.jobs["job-1"][0] = "IN_PROGRESS"
+    rotated.device.rotator.stop()
+    rotated.device.start_component()
+    rotated.run(60)
+    assert rotated.cloud.status() == "SUCCEEDED"
+    assert rotated.device.leftovers() == kept
+    rotated.start_later()
+    assert rotated.device.leftovers() == []
+
+
 def test_a_committed_credential_that_does_not_connect_at_a_later_start_yields_to_the_old_one(rotated):
     new = rotated.device.certificate_in_place()
     rotated.cloud.registry = {rotated.first_certificate}

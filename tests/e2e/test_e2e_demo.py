@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -97,7 +98,7 @@ def test_a_rotated_device_keeps_both_credentials_whole_until_a_later_start_and_n
     devices = demo[0] / "world" / "devices"
     left = {path for path in devices.rglob("*") if re.search(r"backup|pending|\.(old|new|next|tmp)$", path.name)}
     kept = set()
-    for journal in devices.rglob("journal.json"):
+    for journal in filter(Path.is_file, devices.rglob("journal.json")):  # a link is left for earlier versions
         record = json.loads(journal.read_text())
         assert (record["kept"], record["outcome"]) == ("NEW", "SUCCEEDED"), journal
         folder = devices / journal.relative_to(devices).parts[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -116,6 +117,25 @@ def test_systemctl_refuses_what_it_does_not_know(device):
     device.start()
     assert device.tell("systemctl", "systemctl", arguments=["stop", "sshd"])["code"] == 1
     assert device.nucleus.component_starts == 1
+
+
+@pytest.mark.parametrize(
+    ("profile", "unit"),
+    [(Profile.CLASSIC, "greengrass.service"), (Profile.LITE_MAIN, "ggl.core.iotcored.service")],
+)
+def test_systemctl_tells_the_runs_of_what_connects_to_aws_iot_apart(device, profile, unit):
+    def invocation(of):
+        command = [device.root / "bin" / "systemctl", "show", "--property=InvocationID", "--value", of]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    nucleus = device.start(profile=profile)
+    first = invocation(unit)
+    assert re.fullmatch("[0-9a-f]{32}", first)
+    assert (invocation(unit), invocation("sshd.service")) == (first, "")
+    nucleus.restart()
+    second = invocation(unit)
+    nucleus._loop.run(nucleus._restart_unit(unit))
+    assert len({first, second, invocation(unit)}) == 3
 
 
 def test_the_defaults_of_the_nucleus_hold_where_provisioning_left_the_paths_empty(device):

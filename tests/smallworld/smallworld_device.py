@@ -17,7 +17,7 @@ from smallworld_disk import ROOT, Disk, Killed
 from component.certificate_rotator import keys
 from component.certificate_rotator.configuration import Configuration
 from component.certificate_rotator.journal import Journal
-from component.certificate_rotator.machine import Event
+from component.certificate_rotator.machine import Event, State
 from component.certificate_rotator.ports import MessagesError, RestartError
 from component.certificate_rotator.rotator import Rotator
 from component.certificate_rotator.store_files import FileStore
@@ -163,6 +163,7 @@ class _Ports:
     def __init__(self, online, restart):
         self.online, self._restart = online, restart
         self.published, self.ended, self.soon = [], False, []
+        self.state = lambda: None  # of the rotator that asks
 
     def subscribe(self, _topic_filter, _handler):
         if not self.online:
@@ -172,6 +173,10 @@ class _Ports:
         if not self.online:
             raise MessagesError("offline")
         self.published.append((topic, payload))
+
+    def nucleus_run(self):
+        """Every start is one of the nucleus too: what commits is never what connects again later."""
+        return "committing" if self.state() is State.COMMITTING else "later"
 
     def restart(self):
         if self._restart == "refused":
@@ -217,7 +222,7 @@ def _run(before, online, act, *, kill_at=None, full=False, restart="works"):
 
 def _rotator(ports, disk):
     configuration = Configuration()
-    return Rotator(
+    rotator = Rotator(
         thing_name=THING,
         configuration=lambda: configuration,
         store=FileStore(ROOT / CERTIFICATE, ROOT / KEY, disk),
@@ -227,6 +232,8 @@ def _rotator(ports, disk):
         loop=ports,
         clock=ports,
     )
+    ports.state = lambda: rotator.state
+    return rotator
 
 
 def _remember(rotator, memory, ports):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -90,13 +91,14 @@ class Nucleus:
         self._installation = Installation(
             root, component, thing_name=self.thing_name, recipe=self.recipe, config=self.config, profile=profile
         )
-        self._systemctl = Systemctl(root / "bin", component.python, self._restart_unit, clock)
+        self._systemctl = Systemctl(root / "bin", component.python, self._restart_unit, self._invocation, clock)
         self.log_file = root / "logs" / f"{self.recipe.name}.log"
         self._process = ComponentProcess(
             f"{self.thing_name}: {self.recipe.name}", self.log_file, self._budget(), self._notify
         )
         self._deployments = DeploymentRunner(self.config, self.recipe, self._ipc)
         self._lock: asyncio.Lock | None = None
+        self._run = ""  # as systemd names it
 
     # For the sandbox and its tests ------------------------------------------------------------
 
@@ -233,6 +235,7 @@ class Nucleus:
             self._short_folder = None
 
     async def _begin(self, *, is_deployment: bool = False) -> None:
+        self._run = secrets.token_hex(16)
         self.config.write_snapshot()
         await self._reconnect()
         self._process.launch(
@@ -271,8 +274,14 @@ class Nucleus:
             for dependent in self.dependents:
                 dependent.start()
 
+    def _invocation(self, unit: str) -> str:
+        """Of the service that holds the connection to AWS IoT; what others there are, the component does not ask."""
+        units = IOT_CORE_UNITS if RESTART_KEEPS_COMPONENT.on(self.profile) else NUCLEUS_UNITS
+        return self._run if unit in units else ""
+
     async def _restart_iot_core(self) -> None:
         await self._iot_core.stop()
+        self._run = secrets.token_hex(16)
         self._iot_core.forget_token()
         if FORGETS_SUBSCRIPTIONS.on(self.profile):
             self._iot_core.forget_subscriptions()

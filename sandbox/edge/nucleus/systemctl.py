@@ -1,7 +1,7 @@
 """The component's ``systemctl`` and ``python3``, first in its PATH: how it asks for a restart, and tells the time.
 
 The script writes ``<reply pipe> <arguments>`` to a pipe that the nucleus reads, and waits for the exit
-code on its own pipe, as the real one waits for the unit.
+code and what there is to print on its own pipe, as the real one waits for the unit.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ mkfifo -m 600 "$reply" || exit 1
 trap 'rm -f "$reply"' EXIT
 exec 4<>"$reply"
 printf '%s %s\\n' "$reply" "$*" > {folder}/requests
-code=$(timeout 120 head -n 1 <&4)
-exit "${{code:-1}}"
+answer=$(timeout 120 head -n 1 <&4)
+[ "$answer" = "${{answer#* }}" ] || printf '%s\\n' "${{answer#* }}"
+answer=${{answer%% *}}
+exit "${{answer:-1}}"
 """
 _PYTHON = """#!/bin/sh
 exec {python} "$@"
@@ -53,15 +55,20 @@ TOKEN_EXCHANGE_UNITS = ("ggl.core.tesd.service", "ggl.core.tesd")
 Restart = Callable[[str], Awaitable[None]]
 """``restart(unit)``."""
 
+Invocation = Callable[[str], str]
+"""The id of a unit's run, which systemd makes anew whenever it starts the unit; empty where there is no such unit."""
+
 
 class Systemctl:
     """Serves the script; lives on the nucleus' loop. ``folder`` becomes the first in PATH."""
 
-    def __init__(self, folder: Path, python: str, restart: Restart, clock: SandboxClock | None = None) -> None:
+    def __init__(
+        self, folder: Path, python: str, restart: Restart, invocation: Invocation, clock: SandboxClock | None = None
+    ) -> None:
         """With a ``clock`` the component's Python tells the sandbox's time."""
         self.folder = folder
         self._clock = clock
-        self._python, self._restart = python, restart
+        self._python, self._restart, self._invocation = python, restart, invocation
         self._requests = folder / "requests"
         self._descriptor = -1
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,9 +124,16 @@ class Systemctl:
         reply, *arguments = line.split()
         words = [argument for argument in arguments if not argument.startswith("-")]
         verb, units = (words[0], words[1:]) if words else ("", [])
+        if verb == "show" and "--property=InvocationID" in arguments and "--value" in arguments:
+            self._answer(Path(reply), 0, *map(self._invocation, units))
+            return
         known = (*NUCLEUS_UNITS, *IOT_CORE_UNITS, *TOKEN_EXCHANGE_UNITS)
         if verb != "restart" or not units or not set(units) <= set(known):
-            log.warning("systemctl %s: only restart of %s is known here", " ".join(arguments), ", ".join(known))
+            log.warning(
+                "systemctl %s: only restart of %s and show of InvocationID are known here",
+                " ".join(arguments),
+                ", ".join(known),
+            )
             self._answer(Path(reply), 1)
             return
         if "--no-block" in arguments:
@@ -128,12 +142,12 @@ class Systemctl:
             await self._restart(unit)
         self._answer(Path(reply), 0)
 
-    def _answer(self, reply: Path, code: int) -> None:
+    def _answer(self, reply: Path, code: int, text: str = "") -> None:
         if reply.parent != self.folder:
             return
         with contextlib.suppress(OSError):  # the script is gone: the restart has ended it too
             descriptor = os.open(reply, os.O_WRONLY | os.O_NONBLOCK)
             try:
-                os.write(descriptor, f"{code}\n".encode())
+                os.write(descriptor, f"{code} {text}\n".encode())
             finally:
                 os.close(descriptor)
