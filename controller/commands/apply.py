@@ -178,10 +178,16 @@ class _Rounds:
     def _has_acted(self) -> bool:
         return any(result.jobs or result.steps for result in self._results)
 
+    @property
+    def _begun(self) -> frozenset[str]:
+        """Devices that the rounds before have started; who waits in a standing job is not counted."""
+        made = [one for result in self._results for one in result.created if not one.job.is_standing]
+        return frozenset(d.name for one in made for d in one.job.devices if d.name not in one.skipped)
+
     def _round(self) -> bool:
         """Plan, apply, follow; returns whether another round may find something to do."""
         with observe(self._context, self._desired, ActAs.WRITER) as observed:
-            report, self._left_out = plan_observed(observed, self._overrides, self._given)
+            report, self._left_out = plan_observed(observed, self._overrides, self._given, self._begun)
             plan = self._plan = report.plan
             if plan is None:
                 raise PlanError("no plan was made", "run again with --debug and report what it prints")

@@ -66,11 +66,12 @@ def exit_code(report: FleetReport) -> ExitCode:
 
 
 def plan_observed(
-    observed: Observed, overrides: Overrides, given: Plan | None = None
+    observed: Observed, overrides: Overrides, given: Plan | None = None, begun: frozenset[str] = frozenset()
 ) -> tuple[FleetReport, dict[str, str]]:
     """Assess and plan one fleet, and why devices of a plan that was made before are left out.
 
     A given plan is data: everything is derived anew, and of it counts only which of the permitted devices rotate.
+    ``begun`` is as in ``make_plan``.
     """
     tally = Tally(observed.desired, observed.now)
     desired, state = observed.desired, observed.state
@@ -84,6 +85,7 @@ def plan_observed(
         observed.now,
         overrides=overrides,
         permitted=wanted,
+        begun=begun,
     )
     if given is None or wanted is None:
         return tally.finish(state, plan), {}

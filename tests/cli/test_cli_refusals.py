@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 INCIDENT = """\
 ---
 apiVersion: certfleet/v1
@@ -54,3 +56,28 @@ def test_a_deadline_that_the_rates_cannot_meet_is_refused_and_its_override_lets_
     assert factory.jobs() == []
     assert factory.run("apply", *printed_override(refused)).code == 0
     assert len(factory.jobs()) == 1
+
+
+SLOWLY = ('waves: ["1", "100%"]', 'waves: ["100%"], maxInFlight: 4')
+
+
+@pytest.mark.parametrize(
+    ("limits", "overrides", "code", "rotated"),
+    [
+        ("maxChangePercent: 50, minExisting: 4", (), 3, 4),  # four more would make 80 %
+        ("maxChangePercent: 50, minExisting: 4", ("--override", "maxChangePercent=100"), 0, 10),
+        ("maxChangePercent: 50, minExisting: 11", (), 0, 10),  # a fleet so small is not bounded
+    ],
+)
+def test_what_one_apply_starts_in_all_its_rounds_is_bounded_like_a_plan(factory, limits, overrides, code, rotated):
+    for number in range(10):
+        factory.device(f"old-{number}", age=200)
+    text = (factory.desired / "factory.yaml").read_text().replace(*SLOWLY)
+    factory.write(text.replace("maxChangePercent: 90, minExisting: 4", limits))
+    factory.commit()
+
+    applied = factory.run("apply", "--wait", "--timeout", "60s", *overrides)
+
+    assert (applied.code, sum(factory.rotations.values())) == (code, rotated), applied.out + applied.err
+    if code:
+        assert f"{rotated} that this run started before" in " ".join(applied.out.split())

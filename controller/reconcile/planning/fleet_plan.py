@@ -56,11 +56,12 @@ def make_plan(
     *,
     overrides: Overrides = NO_OVERRIDES,
     permitted: Mapping[str, str] | None = None,
+    begun: frozenset[str] = frozenset(),
 ) -> Plan:
     """Plan one fleet. ``assessments`` are those of ``assess_fleet`` for the same state and moment.
 
     ``permitted`` are the devices, with their certificates, among which the plan may choose: those of a plan that was
-    made before.
+    made before. ``begun`` are those that the same apply has started in its rounds before.
 
     The stream is read once, and only devices that matter to a job are kept. A plan with refusals is
     complete all the same, so that a report can show what was refused.
@@ -69,7 +70,7 @@ def make_plan(
     rollouts = {name: read_rollout(name, g.family, state.jobs) for name, g in governance.policies.items()}
     lost = lost_jobs(desired, state)
     unseen = Unseen.of(governance)
-    tally = tally_of(lost.watch(unseen.watch(assessments)), governance, rollouts)
+    tally = tally_of(lost.watch(unseen.watch(assessments)), governance, rollouts, begun)
     plans = {
         name: plan_policy(governed, rollouts[name], tally.policies[name], governance, permitted)
         for name, governed in governance.policies.items()
@@ -144,6 +145,7 @@ def _refusals(
         governed=sum(change.governed for change in changes) + tally.conflicts,
         starting=sum(change.starting for change in changes),
         rotating=sum(change.rotating for change in changes),
+        begun=sum(change.begun for change in changes),
     )
     found += [too_much_at_once(change, guardrails, overrides) for change in (*changes, whole)]
     found += [unforeseen(name, plan.jobs, overrides) for name, plan in plans.items()]
@@ -156,4 +158,5 @@ def _refusals(
 
 def _change(name: str, tally: FleetTally, plan: PolicyPlan) -> Change:
     starting = sum(len(job.devices) for job in plan.jobs if not job.is_standing)
-    return Change(name, tally.policies[name].governed, starting, tally.policies[name].rotating)
+    policy = tally.policies[name]
+    return Change(name, policy.governed, starting, policy.rotating, policy.begun)

@@ -27,6 +27,12 @@ class Change:
     governed: int
     starting: int  # devices of the plan's waves; stragglers that wait do not count
     rotating: int  # in flight already
+    begun: int = 0  # of those that the same apply has started before: they have ended
+
+    @property
+    def at_once(self) -> int:
+        """All that counts against the limit: what one apply may start in total is bounded like one plan."""
+        return self.starting + self.rotating + self.begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +51,18 @@ def too_much_at_once(change: Change, guardrails: Guardrails, overrides: Override
     limit = guardrails.max_change_percent if overrides.max_change_percent is None else overrides.max_change_percent
     if not change.starting or change.governed < guardrails.min_existing:
         return None
-    percent = 100 * (change.starting + change.rotating) / change.governed
+    percent = 100 * change.at_once / change.governed
     if percent <= limit:
         return None
     of = f"policy {change.policy}" if change.policy else "the fleet"
-    needed = -(-100 * (change.starting + change.rotating) // change.governed)
+    needed = -(-100 * change.at_once // change.governed)
+    before = f" and {change.begun} that this run started before" if change.begun else ""
     return Refusal(
         guardrail=MAX_CHANGE,
         policy=change.policy,
         message=(
-            f"the plan rotates {count_text(change.starting, 'device')} of {of} with {change.rotating} in flight, "
-            f"{percent_text(percent)} % of {change.governed:,} at once; {percent_text(limit)} % are allowed"
+            f"the plan rotates {count_text(change.starting, 'device')} of {of} with {change.rotating} in flight{before}"
+            f", {percent_text(percent)} % of {change.governed:,} at once; {percent_text(limit)} % are allowed"
         ),
         override=f"--override maxChangePercent={needed}",
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from controller.reconcile.values import Assessment, Outcome, PlannedDevice, PolicySummary, Reason, Sync
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from controller.reconcile.checks import Governance
     from controller.reconcile.rollout import History
@@ -22,6 +22,7 @@ class PolicyTally:
     governed: int = 0
     in_sync: int = 0
     rotating: int = 0
+    begun: int = 0  # started by the same apply before, and not rotating any more
     waiting: int = 0
     blocked: int = 0
     candidates: list[Assessment] = field(default_factory=list)
@@ -44,7 +45,7 @@ class PolicyTally:
         outcome = assessment.outcome
         if outcome is Outcome.BLOCKED:
             self.blocked += 1
-        elif any(finding.reason is Reason.ROTATING for finding in assessment.findings):
+        elif assessment.is_rotating:
             self.rotating += 1
         elif outcome is Outcome.ROTATE:
             self.candidates.append(assessment)
@@ -72,8 +73,13 @@ class FleetTally:
     conflicts: int = 0  # devices that several policies claim
 
 
-def tally_of(assessments: Iterable[Assessment], governance: Governance, rollouts: Mapping[str, History]) -> FleetTally:
-    """Read the stream once."""
+def tally_of(
+    assessments: Iterable[Assessment],
+    governance: Governance,
+    rollouts: Mapping[str, History],
+    begun: Container[str] = (),
+) -> FleetTally:
+    """Read the stream once; ``begun`` are the devices that the same apply has started before."""
     fleet = FleetTally(
         {name: PolicyTally() for name in governance.policies},
         {incident.name: IncidentTally() for incident in governance.desired.incidents},
@@ -87,6 +93,7 @@ def tally_of(assessments: Iterable[Assessment], governance: Governance, rollouts
             continue
         policy = fleet.policies[assessment.policy]
         policy.governed += 1
+        policy.begun += assessment.device in begun and not assessment.is_rotating
         if assessment.device in members[assessment.policy]:
             policy.members[assessment.device] = assessment
         if not assessment.findings:

@@ -149,6 +149,11 @@ class Assessment:
         return self.result.kind if self.result is not None else STOCK_KIND
 
     @property
+    def is_rotating(self) -> bool:
+        """Whether a job asks it now, or it is at work in one."""
+        return any(finding.reason is Reason.ROTATING for finding in self.findings)
+
+    @property
     def outcome(self) -> Outcome | None:
         """Blocked beats waiting beats rotate; None for a device in sync with nothing to say."""
         found = [finding.outcome for finding in self.findings]
