@@ -18,13 +18,14 @@ from .settings import Settings
 OWN = "cf-"
 """How the names of the controller's jobs and cohort groups begin (controller/reconcile/values/job_ids.py)."""
 
+_OF_AUTHORITIES = ("acm-pca:DescribeCertificateAuthority", "acm-pca:GetCertificateAuthorityCertificate")
 _JOBS, _THINGS, _GROUPS = "iot:job/*", "iot:thing/*", "iot:thinggroup/*"
 
 
 def reading(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
     """The registry, jobs and their executions, the deployed backend, the CAs' own certificates."""
     arns = authority_arns(settings)
-    authorities = [grants.on_arns(arns, "acm-pca:GetCertificateAuthorityCertificate")] if arns else []
+    authorities = [grants.on_arns(arns, *_OF_AUTHORITIES)] if arns else []
     return [
         grants.anywhere("iot:ListCertificates", "iot:ListJobs", "iot:ListThingGroups"),
         grants.anywhere("acm-pca:ListCertificateAuthorities"),

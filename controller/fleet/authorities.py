@@ -21,7 +21,7 @@ from controller.errors import FleetError
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.pem import CertificateFacts
-from controller.reconcile.values import CertificateAuthority, DesiredState
+from controller.reconcile.values import CertificateAuthority, DesiredState, PrivateCa
 from protocol.algorithms import CaSigningAlgorithm, Family
 from protocol.names import AWS_IOT_AUTHORITY
 
@@ -90,6 +90,27 @@ def fetch_issuer(session: AwsSession, authority: CertificateAuthority) -> tuple[
             f"the CA certificate of authority {authority.name!r} ({line}) does not parse: {error}",
             f"see: aws acm-pca get-certificate-authority-certificate --certificate-authority-arn {authority.arn}",
         ) from error
+
+
+def describe_cas(session: AwsSession, desired: DesiredState) -> tuple[dict[str, PrivateCa], tuple[str, ...]]:
+    """The private CAs of the desired state by ARN, and why others could not be looked at. One call for each CA."""
+    arns = {authority.arn: name for name, authority in sorted(desired.authorities.items()) if authority.arn is not None}
+    found: dict[str, PrivateCa] = {}
+    unknown = []
+    for arn, name in arns.items():
+        try:
+            answer = session.find("acm-pca", "DescribeCertificateAuthority", CertificateAuthorityArn=arn)
+        except FleetError as error:
+            unknown.append(f"whether the CA of authority {name} can issue is not known: {error}; {error.remedy}")
+            continue
+        if answer is None:
+            found[arn] = PrivateCa("gone", "")
+            continue
+        ca = answer["CertificateAuthority"]
+        key_algorithm = ca["CertificateAuthorityConfiguration"]["KeyAlgorithm"]
+        is_short_lived = ca.get("UsageMode") == "SHORT_LIVED_CERTIFICATE"
+        found[arn] = PrivateCa(ca["Status"], key_algorithm, is_short_lived, ca.get("NotAfter"))
+    return found, tuple(unknown)
 
 
 class AuthorityNames:

@@ -125,6 +125,12 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
         "NextToken?",
     ),
     "GetCertificateAuthorityCertificate": ("Certificate",),
+    "DescribeCertificateAuthority": (
+        "CertificateAuthority.Status",
+        "CertificateAuthority.CertificateAuthorityConfiguration.KeyAlgorithm",
+        "CertificateAuthority.NotAfter?",
+        "CertificateAuthority.UsageMode?",
+    ),
     "GetParameter": ("Parameter.Value",),
     "ListObjectsV2": ("Contents?.Key", "IsTruncated", "NextContinuationToken?"),
     "GetObject": ("Body", "ETag", "ContentLength?"),

@@ -19,8 +19,8 @@ MARK = "certfleet"
 
 
 UNPUBLISHED = (
-    "the backend does not say what it is, so git is not compared with what is deployed: a CA or a validity that was "
-    "changed in git alone comes to light with the first device that rotates; deploy the backend of this version"
+    "the backend does not say what it is, so nobody knows which CA it issues from, and for how long; deploy the "
+    "backend of this version"
 )
 _NO_PARAMETER = "ParameterNotFound"
 

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Literal
 
 from controller.errors import FleetError
-from controller.fleet.authorities import IssuerKey, fetch_issuer
+from controller.fleet.authorities import IssuerKey, describe_cas, fetch_issuer
 from controller.fleet.aws import AwsSession
 from controller.fleet.backend import is_stock_backend, read_deployment
 from controller.fleet.baseline import baseline_of, read_record
@@ -62,6 +62,7 @@ def refresh(
         is_ours = options.backend == "ask" and not is_stock
         deployment, unknown = read_deployment(session) if is_ours else (None, None)
         issuers = _issuers(session, inventory, desired)
+        cas, cas_unknown = describe_cas(session, desired)
         Lister(session, database, now, progress).run(group_arns)
         JobsReader(session, database, now, progress).run()
         HealthReader(session, database, now).run()
@@ -74,7 +75,9 @@ def refresh(
     with database.snapshot() as connection:
         baseline = baseline_of(record, session, connection, frozenset(group_arns))
         state = _state(connection, now, group_arns, baseline, is_stock=is_stock)
-        return replace(state, deployment=deployment, deployment_unknown=unknown)
+        return replace(
+            state, deployment=deployment, deployment_unknown=unknown, private_cas=cas, cas_unknown=cas_unknown
+        )
 
 
 def current_certificates(session: AwsSession, thing: str) -> tuple[tuple[str, AttachmentType], ...] | None:

@@ -20,6 +20,7 @@ from .paging import answer, page
 from .site import Site, new_id
 
 BACKDATED = timedelta(hours=1)  # ACM-PCA's certificates begin an hour before they are issued
+SHORT_LIVED = timedelta(days=7)  # in that mode, by the user guide of AWS Private CA on CA modes
 ROOT_VALIDITY = timedelta(days=3653)
 _PENDING = "PENDING_CERTIFICATE"
 _KEYS: dict[str, Callable[[], Any]] = {
@@ -194,6 +195,8 @@ class PrivateCas:
         end = _instant(request["Validity"], self._site.now())
         if end <= begin or (ca.certificate is not None and end > ca.certificate.not_valid_after_utc):
             raise AwsError("ValidationException", f"the validity must end after {begin} and not after the CA's own")
+        if ca.usage_mode == "SHORT_LIVED_CERTIFICATE" and end - self._site.now() > SHORT_LIVED:
+            raise AwsError("ValidationException", "a CA for short-lived certificates issues for at most seven days")
         certificate = self.issuer(ca.arn, request["SigningAlgorithm"]).issue(
             csr.public_key(), csr.subject, begin, end, extensions
         )

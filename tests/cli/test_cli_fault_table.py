@@ -106,6 +106,9 @@ USES: dict[str, Use] = {
     "GetCertificateAuthorityCertificate": lambda s, _: fetch_issuer(
         s.aws, CertificateAuthority("plant-ca", FLEET.source, CA)
     )[1],
+    "DescribeCertificateAuthority": lambda s, _: s.aws.call(
+        "acm-pca", "DescribeCertificateAuthority", CertificateAuthorityArn=CA
+    ),
     "GetParameter": lambda s, _: s.aws.call("ssm", "GetParameter", Name="/certfleet/test"),
     "ListObjectsV2": lambda s, _: history_at("s3://trend/x", s.aws).names("plant"),
     "GetObject": lambda s, _: history_at("s3://trend/x", s.aws).read("plant", "20261121T060000Z.json"),

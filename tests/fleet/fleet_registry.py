@@ -233,6 +233,14 @@ class Registry:
                 return _json(url, {"Certificate": pem})
         return _error(url, "acm-pca", "ResourceNotFoundException", 400, "no such CA")
 
+    def _acm_pca_DescribeCertificateAuthority(self, url: str, parameters: dict[str, Any]) -> AWSResponse:
+        if not any(arn.encode() in parameters["body"] for arn in self.authorities):
+            return _error(url, "acm-pca", "ResourceNotFoundException", 400, "no such CA")
+        configuration = {"KeyAlgorithm": "EC_prime256v1"}
+        return _json(
+            url, {"CertificateAuthority": {"Status": "ACTIVE", "CertificateAuthorityConfiguration": configuration}}
+        )
+
     def _iot_DescribeThingGroup(self, url: str, p: dict[str, Any]) -> AWSResponse:
         group = p["thingGroupName"]
         if group not in self.groups:

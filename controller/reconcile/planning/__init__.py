@@ -1,6 +1,7 @@
 """What will be done: who starts in which job, what a guardrail refuses, the plan as a file."""
 
 from .admission import Present, why_left_out
+from .deployed import Departure, departures
 from .fleet_plan import make_plan, settle
 from .given import check_plan, compared
 from .guardrails import MAX_CHANGE, Change, changed_groups, too_much_at_once
@@ -12,12 +13,14 @@ __all__ = [
     "MAX_CHANGE",
     "MAX_PLAN_BYTES",
     "Change",
+    "Departure",
     "PolicyPlan",
     "PolicyTally",
     "Present",
     "changed_groups",
     "check_plan",
     "compared",
+    "departures",
     "make_plan",
     "plan_from_json",
     "plan_policy",

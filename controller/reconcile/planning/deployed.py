@@ -1,40 +1,88 @@
-"""Git against what is deployed: whether the backend would issue what the policies demand.
+"""Git against what is deployed: whether the backend, and the CA behind it, would issue what the policies demand.
 
-The backend publishes what it was deployed with (``protocol.deployment``). Where git names another CA, or
-another validity, the backend has to be deployed again before anything rotates: each device would come
-away with something else than it was asked to fetch.
+The backend publishes what it was deployed with (``protocol.deployment``). Where git says otherwise, or nobody
+knows what is deployed, nothing rotates: each device would come away with something else than it was asked to fetch.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from controller.reconcile.values import Mode, Refusal, names_text, span_text
+from controller.reconcile.values import Mode, Refusal, instant_text, names_text, span_text
+from protocol.job_document import DOCUMENT_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from datetime import datetime
 
-    from controller.reconcile.values import CertificateAuthority, DesiredState, FleetState, Overrides, PlannedJob
+    from controller.reconcile.values import (
+        CertificateAuthority,
+        DesiredState,
+        FleetState,
+        Overrides,
+        PlannedJob,
+        PrivateCa,
+    )
     from protocol.deployment import DeployedAuthority
 
 GUARDRAIL = "deployment"
+SHORT_LIVED = timedelta(days=7)  # the longest validity of a CA whose mode is SHORT_LIVED_CERTIFICATE (AWS Private CA)
+_OF_PRIVATE = frozenset({"certificateAuthorityArn"})
+_TOLD_TO_NOBODY = frozenset({"operation", "policy", "commit"})  # for people, or in every backend
 
 
-def departures(desired: DesiredState, state: FleetState, overrides: Overrides) -> tuple[Refusal, ...]:
-    """One refusal for each authority that policies demand and that is deployed otherwise, or not at all."""
-    if state.deployment is None:
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """An authority from which a rotation would not get what git says of it."""
+
+    authority: CertificateAuthority
+    policies: tuple[str, ...]  # that demand it, or whose devices keep it
+    why: tuple[str, ...]
+    stack: str
+
+    @property
+    def message(self) -> str:
+        """What differs, and what to do."""
+        place = f" ({self.authority.source.at('spec')})" if self.authority.source else ""
+        return (
+            f"authority {self.authority.name}{place}, of which {names_text(self.policies)} would rotate, is not "
+            f"deployed as git says: {'; '.join(self.why)}. Deploy the backend {self.stack} again with these documents, "
+            "correct the document, or put the CA right"
+        )
+
+    @property
+    def refusal(self) -> Refusal:
+        """What a plan says of it."""
+        policy = self.policies[0] if len(self.policies) == 1 else None
+        return Refusal(GUARDRAIL, policy, self.message, f"--override deployment={self.authority.name}")
+
+
+def departures(
+    desired: DesiredState, state: FleetState, now: datetime, jobs: Iterable[PlannedJob] = ()
+) -> tuple[Departure, ...]:
+    """Each authority that policies demand, or that jobs are to ask, and that is not deployed as git says."""
+    if state.backend_is_stock:
         return ()
-    demanded: dict[str, list[str]] = {}
-    for policy in desired.policies:
-        authority = policy.certificate.authority
-        if authority is not None and policy.mode is Mode.ENFORCE and not desired.authorities[authority].is_aws_iot:
-            demanded.setdefault(authority, []).append(policy.name)
+    asked = {(p.certificate.authority, p.name) for p in desired.policies if p.mode is Mode.ENFORCE}
+    asked |= {(job.document.certificate_authority, job.policy) for job in jobs}
     found = []
-    for name, policies in sorted(demanded.items()):
-        told = list(_differences(desired.authorities[name], state.deployment.authorities.get(name)))
-        if told and name not in overrides.deployment:
-            found.append(_refusal(name, policies, told, desired))
+    for name in sorted({name for name, _ in asked if name}):
+        authority = desired.authorities[name]
+        why = (
+            *_deployed_otherwise(authority, state),
+            *_unable(authority, state.private_cas.get(authority.arn or ""), now),
+        )
+        if why:
+            policies = tuple(sorted(policy for of, policy in asked if of == name))
+            found.append(Departure(authority, policies, why, desired.fleet.stack_name))
     return tuple(found)
+
+
+def refused(found: Iterable[Departure], overrides: Overrides) -> list[Refusal]:
+    """The refusals that no override lets pass."""
+    return [departure.refusal for departure in found if departure.authority.name not in overrides.deployment]
 
 
 def unforeseen(policy: str, jobs: Iterable[PlannedJob], overrides: Overrides) -> Refusal | None:
@@ -54,18 +102,19 @@ def unforeseen(policy: str, jobs: Iterable[PlannedJob], overrides: Overrides) ->
     )
 
 
-def _refusal(name: str, policies: list[str], told: list[str], desired: DesiredState) -> Refusal:
-    source = desired.authorities[name].source
-    place = f" ({source.at('spec')})" if source else ""
-    return Refusal(
-        guardrail=GUARDRAIL,
-        policy=policies[0] if len(policies) == 1 else None,
-        message=(
-            f"authority {name}{place}, which {names_text(policies)} demands, is deployed otherwise: {'; '.join(told)}. "
-            f"Deploy the backend {desired.fleet.stack_name} again with these documents, or correct the document"
-        ),
-        override=f"--override deployment={name}",
+def _deployed_otherwise(git: CertificateAuthority, state: FleetState) -> Iterator[str]:
+    deployment = state.deployment
+    if deployment is None:
+        if state.deployment_unknown and not git.is_aws_iot:
+            yield state.deployment_unknown
+        return
+    unheeded = (
+        DOCUMENT_FIELDS - _TOLD_TO_NOBODY - deployment.job_document_fields - (_OF_PRIVATE if git.is_aws_iot else set())
     )
+    if unheeded:
+        yield f"the backend, version {deployment.version}, does not heed {names_text(sorted(unheeded))} of a job"
+    if not git.is_aws_iot:
+        yield from _differences(git, deployment.authorities.get(git.name))
 
 
 def _differences(git: CertificateAuthority, deployed: DeployedAuthority | None) -> Iterator[str]:
@@ -78,3 +127,23 @@ def _differences(git: CertificateAuthority, deployed: DeployedAuthority | None) 
         yield f"git says {git.signing_algorithm.value}, the backend signs with {deployed.signing_algorithm}"
     if git.validity is not None and git.validity != deployed.validity:
         yield f"git says valid for {span_text(git.validity)}, the backend issues for {span_text(deployed.validity)}"
+
+
+def _unable(git: CertificateAuthority, ca: PrivateCa | None, now: datetime) -> Iterator[str]:
+    """Why the CA itself refuses what git asks of it; nothing of one that could not be looked at."""
+    if ca is None:
+        return
+    if ca.status != "ACTIVE":
+        yield f"the CA is {ca.status} and issues nothing"
+        return
+    if git.signing_algorithm is not None and git.signing_algorithm.family is not ca.family:
+        yield f"git says {git.signing_algorithm.value}, the CA's key is {ca.key_algorithm}"
+    if git.validity is None:
+        return
+    if ca.not_after is not None and now + git.validity > ca.not_after:
+        yield (
+            f"git says valid for {span_text(git.validity)}, the CA itself ends in {span_text(ca.not_after - now)}, on "
+            f"{instant_text(ca.not_after)}"
+        )
+    if ca.is_short_lived and git.validity > SHORT_LIVED:
+        yield f"git says valid for {span_text(git.validity)}, the CA is one for at most {span_text(SHORT_LIVED)}"

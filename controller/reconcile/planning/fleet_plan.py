@@ -26,7 +26,7 @@ from controller.reconcile.values import (
 )
 
 from .deadlines import late_devices
-from .deployed import departures, unforeseen
+from .deployed import departures, refused, unforeseen
 from .guardrails import Change, too_late, too_much_at_once
 from .incidents import report_incidents
 from .older import goes_back
@@ -101,7 +101,7 @@ def make_plan(
 def _notices(state: FleetState) -> tuple[str, ...]:
     """What the plan could not be made with."""
     told = [] if state.baseline is not None else [NO_BASELINE]
-    return (*told, *([state.deployment_unknown] if state.deployment_unknown else []))
+    return (*told, *([state.deployment_unknown] if state.deployment_unknown else []), *state.cas_unknown)
 
 
 def settle(assessments: Iterable[Assessment], plan: Plan) -> Iterator[Assessment]:
@@ -138,7 +138,9 @@ def _refusals(
     guardrails, overrides = governance.desired.fleet.guardrails, governance.overrides
     desired, state = governance.desired, governance.state
     found: list[Refusal | None] = [goes_back(desired, state, overrides)]
-    found += [*departures(desired, state, overrides), orphans(desired, state, lost, overrides)]
+    jobs = [job for plan in plans.values() for job in plan.jobs]
+    found += [*refused(departures(desired, state, governance.now, jobs), overrides)]
+    found += [orphans(desired, state, lost, overrides)]
     changes = [_change(name, tally, plan) for name, plan in plans.items()]
     whole = Change(
         policy=None,

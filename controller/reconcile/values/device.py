@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
+from protocol.algorithms import Family
 from protocol.deployment import EXCLUSIVELY
 from protocol.messages import ExecutionStatus
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 CLOCK_GRAIN = timedelta(seconds=2)  # AWS gives some instants in whole seconds
 UNHEARD_OF = "UNHEARD_OF"
 """The name of every value that this version does not know."""
+
+
+_FAMILIES = {"RSA": Family.RSA, "EC": Family.ECDSA}  # how the names of AWS Private CA's key algorithms begin
 
 
 class _Open(StrEnum):
@@ -156,6 +160,21 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True)
+class PrivateCa:
+    """A CA of AWS Private CA, as it describes itself."""
+
+    status: str  # ACTIVE, or why it issues nothing: DISABLED, EXPIRED, DELETED …
+    key_algorithm: str  # such as RSA_2048, EC_prime256v1
+    is_short_lived: bool = False  # its mode: only for certificates of a few days
+    not_after: datetime | None = None
+
+    @property
+    def family(self) -> Family | None:
+        """Of its key; None for one that is not known here."""
+        return next((family for prefix, family in _FAMILIES.items() if self.key_algorithm.startswith(prefix)), None)
+
+
+@dataclass(frozen=True, slots=True)
 class FleetState:
     """The actual state of one fleet at one moment, but for the devices, which are streamed."""
 
@@ -169,6 +188,8 @@ class FleetState:
     baseline: Baseline | None = None  # None: nothing was recorded
     deployment: Deployment | None = None  # what the backend publishes of itself; None: a stock one, or not known
     deployment_unknown: str | None = None  # why it is not known, as a sentence
+    private_cas: Mapping[str, PrivateCa] = field(default_factory=dict)  # by ARN: those of git that could be asked
+    cas_unknown: tuple[str, ...] = ()  # why others are not known, as sentences
 
     @property
     def rotatable(self) -> frozenset[str]:
