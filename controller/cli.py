@@ -41,8 +41,10 @@ COMMANDS = {
     ),
     "validate": Command(
         "validate",
-        "check the desired state, without AWS",
-        "certfleet validate\ncertfleet validate --ref origin/main --format github",
+        "check the desired state; with --live, against what is deployed",
+        "certfleet validate\n"
+        "certfleet validate --ref origin/main --format github\n"
+        "certfleet validate --live    # is the backend deployed so, can the CAs issue?",
     ),
     "plan": Command(
         "plan",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from controller.errors import Problem
 from controller.reconcile.values import DesiredState
@@ -28,6 +28,15 @@ class Validation:
     fleets: tuple[DesiredState, ...]
     problems: tuple[Problem, ...] = ()
     notes: tuple[Problem, ...] = ()  # what is valid, and may not be what is meant
+    is_live: bool = False  # compared with what is deployed as well
+
+    def with_live(self, found: Iterable[tuple[list[Problem], list[Problem]]], failed: list[Problem]) -> Validation:
+        """The same with problems and notes of each fleet, and fleets that could not be looked at."""
+        problems, notes = [], []
+        for of_fleet, told in found:
+            problems += of_fleet
+            notes += told
+        return replace(self, problems=(*self.problems, *problems, *failed), notes=(*self.notes, *notes))
 
 
 def _text(result: Validation, look: Look) -> str:
@@ -45,7 +54,8 @@ def _text(result: Validation, look: Look) -> str:
         if desired.incidents:
             parts.append(words.count(len(desired.incidents), "incident"))
         where = f"account {fleet.account}, {fleet.region}, {words.commit(desired.commit, is_dirty=desired.is_dirty)}"
-        page.line(("VALID  ", "bold good"), (fleet.name, "head"), f"  {', '.join(parts)}", (f"  {where}", "dim"))
+        verdict = ("READ   ", "bold") if result.problems else ("VALID  ", "bold good")
+        page.line(verdict, (fleet.name, "head"), f"  {', '.join(parts)}", (f"  {where}", "dim"))
     for note in result.notes:
         page.line(("NOTE  ", "bold wait"), (f"{note.path}:{note.line}: ", "head"), note.message)
     return page.text()
@@ -71,6 +81,7 @@ def _json(result: Validation, _look: Look) -> str:
                 {"path": problem.path, "line": problem.line, "column": problem.column, "message": problem.message}
                 for problem in result.problems
             ],
+            "notes": [{"path": note.path, "line": note.line, "message": note.message} for note in result.notes],
         }
     )
 
@@ -88,7 +99,8 @@ def _markdown(result: Validation, _look: Look) -> str:
         notes = [f"- {code(f'{note.path}:{note.line}')} {plain(note.message)}\n" for note in result.notes]
         return fitted([f"✅ The desired state is valid: {names}.\n", *notes])
     number = len(result.problems)
-    title = f"## ❌ {words.count(number, 'mistake')} in the desired state: nothing was compared with the fleet\n"
+    rest = "it is not what is deployed" if result.is_live else "nothing was compared with the fleet"
+    title = f"## ❌ {words.count(number, 'mistake')} in the desired state: {rest}\n"
     rows = [f"- {code(f'{problem.path}:{problem.line}')} {plain(problem.message)}" for problem in result.problems]
     steps = f"1. Correct {'it' if number == 1 else 'them'}; every mistake is marked on its line.\n2. {_LOCALLY}"
     return fitted([title, *rows], ending=f"\n### Next\n\n{steps}\n")
