@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shlex
 import time
-import zipfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -188,7 +187,7 @@ class World:
 
     def _start_devices(self, built: list[BuiltDevice]) -> None:
         self._built = {device.name: device for device in built}
-        component = self._unpack_component()
+        component = self._build_component()
         loop = LoopThread("nuclei")
         loop.start()
         self._closing.callback(loop.stop)
@@ -239,15 +238,13 @@ class World:
             (folder / PRIVATE_KEY_FILE).touch(mode=0o600)
             (folder / PRIVATE_KEY_FILE).write_bytes(device.credential.key_pem)
 
-    def _unpack_component(self) -> Component:
-        """Build the component as a release does, and unpack it as the nucleus does."""
-        built, unpacked = self.folder / "component", self.folder / "component" / "unpacked"
-        built.mkdir(parents=True, exist_ok=True)
-        write_archive(built / ARCHIVE)
-        recipe = write_recipe(built, name=COMPONENT_NAME, version=COMPONENT_VERSION, bucket="sandbox")
-        with zipfile.ZipFile(built / ARCHIVE) as archive:
-            archive.extractall(unpacked)  # our own archive, made a moment ago
-        return Component(recipe, unpacked, archive=built / ARCHIVE)
+    def _build_component(self) -> Component:
+        """Build the component as a release does; the nuclei install it, at every launch."""
+        folder = self.folder / "component"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_archive(folder / ARCHIVE)
+        recipe = write_recipe(folder, name=COMPONENT_NAME, version=COMPONENT_VERSION, bucket="sandbox")
+        return Component(recipe, folder, run_install=True, archive=folder / ARCHIVE)
 
 
 def _count(number: int, noun: str) -> str:

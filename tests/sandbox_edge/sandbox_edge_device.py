@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from sandbox.bus import Message
+from sandbox.clock import SandboxClock
 from sandbox.edge import Component, Nucleus, Profile, Provisioning, provision
 
 ECHO_FOLDER = Path(__file__).parent / "echo_component"
@@ -31,6 +32,7 @@ class CoreDevice:
         registry.register(self.credential)
         self.certificate, self.key = root / "thingCert.crt", root / "privKey.key"
         self.nucleus = None
+        self.clock = SandboxClock(skips_waits=True)
 
     def place(self, credential):
         shutil.copy(credential.certificate_file, self.certificate)
@@ -50,7 +52,7 @@ class CoreDevice:
         )
         provision(self.root, device)
         component = component or Component(ECHO_FOLDER / "recipe.yaml", ECHO_FOLDER)
-        self.nucleus = Nucleus(self.root, component, profile=profile, **(nucleus or {}))
+        self.nucleus = Nucleus(self.root, component, profile=profile, clock=self.clock, **(nucleus or {}))
         return self.nucleus
 
     def start(self, **options):

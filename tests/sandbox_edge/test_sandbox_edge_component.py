@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -27,9 +26,7 @@ def component(tmp_path_factory):
     folder = tmp_path_factory.mktemp("component")
     write_archive(folder / ARCHIVE)
     recipe = write_recipe(folder, name=COMPONENT_NAME, version="1.0.0", bucket="sandbox")
-    with zipfile.ZipFile(folder / ARCHIVE) as archive:
-        archive.extractall(folder / "unpacked")
-    return Component(recipe, folder / "unpacked", archive=folder / ARCHIVE)
+    return Component(recipe, folder, archive=folder / ARCHIVE)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from sandbox.aws import Cloud
+from sandbox.clock import SandboxClock
 from sandbox.edge import Component, DeploymentAgent, MqttEndpoint, Nucleus, Provisioning, provision
 
 FOLDER = Path(__file__).parent / "echo_component"
@@ -52,7 +53,7 @@ def device(cloud, bus, clock, recorder, tmp_path):
     provision(root, Provisioning("core1", endpoint.host, endpoint.port, Path(cloud.ca_bundle)))
     (root / "thingCert.crt").write_text(made["certificatePem"])
     (root / "privKey.key").write_text(made["keyPair"]["PrivateKey"])
-    nucleus = Nucleus(root, Component(FOLDER / "recipe.yaml", FOLDER))
+    nucleus = Nucleus(root, Component(FOLDER / "recipe.yaml", FOLDER), clock=SandboxClock(skips_waits=True))
     agent = DeploymentAgent(cloud.deployments)
     agent.attach(nucleus)
     nucleus.start()

@@ -40,6 +40,53 @@ def test_a_trait_says_how_it_is_known_and_each_profile_has_its_value(name):
         trait.on(profile)
 
 
+PLAYED = {  # by these tests, here or in the other files of this folder
+    "MAX_COUNTED": "test_a_component_that_ends_three_times_is_broken_and_stays_so",
+    "COUNTED": "test_on_lite_the_fourth_start_within_an_hour_is_refused_whoever_asks",
+    "INSTALL": "test_on_lite_a_restart_runs_the_install_step_beside_the_run_step",
+    "INSTALL_LIMIT": "test_an_install_step_that_says_nothing_of_time_has_two_minutes",
+    "COMPONENT_USER": "test_what_needs_no_privilege_runs_as_its_own_user_where_that_is_possible",
+    "ARTIFACT_OWNER": "test_what_needs_no_privilege_runs_as_its_own_user_where_that_is_possible",
+    "RESTART_SECONDS": "test_a_restart_takes_its_time_by_the_worlds_clock",
+    "RESTART_KEEPS_COMPONENT": "test_a_restart_of_iotcored_drops_subscriptions_and_nobody_is_told",
+    "ENDS_FIRST": "test_a_restart_ends_what_the_component_has_started_before_the_component_itself",
+    "FORGETS_SUBSCRIPTIONS": "test_a_restart_of_iotcored_drops_subscriptions_and_nobody_is_told",
+    "SUBSCRIBING_OFFLINE": "test_on_classic_a_request_to_subscribe_waits_until_the_device_is_online_for_the_first_time",
+    "PUBLISHING_OFFLINE": (
+        "test_a_device_cut_off_can_ask_for_nothing_is_back_late_and_never_hears_what_was_said_meanwhile"
+    ),
+    "ANSWERS_BEFORE_SUBACK": "test_who_tells_that_the_broker_refused_a_subscription",
+    "ERROR_ENDS_STREAM": "test_each_mistake_has_its_error_and_ends_its_stream_alone",
+    "ERROR_MEMBERS": "test_where_the_sdk_finds_the_message_of_an_error",
+    "TERMINATES_RESPONSES": "test_on_lite_a_response_leaves_its_stream_open_and_an_error_has_two_members",
+    "SCALARS_ARE_TEXT": "test_every_scalar_of_a_yaml_recipe_is_text_on_lite",
+    "FILLS_IN_ACCESS_CONTROL": "test_where_variables_count_in_access_control_depends_on_the_nucleus",
+    "FILLS_IN_CONFIGURATION": "test_configuration_is_read_whole_and_by_path_with_variables_as_they_stand",
+    "WILDCARDS": "test_access_control_of_the_recipe_is_honoured",
+    "MAX_RECIPE_BYTES": "test_a_recipe_that_is_too_long_for_lite_is_refused",
+    "UPGRADE": "test_an_upgrade_installs_beside_the_old_process_on_lite_and_brings_changed_defaults_there_only",
+    "KEEPS_SESSION": "test_a_device_cut_off_can_ask_for_nothing_is_back_late_and_never_hears_what_was_said_meanwhile",
+    "RECONNECT_SECONDS": "test_an_offline_device_gets_its_deployment_when_it_returns",
+    "MAX_PACKET_BYTES": "test_what_is_too_large_for_lite_never_arrives",
+    "MAX_FRAME_BYTES": "test_on_lite_a_message_that_is_too_long_costs_the_whole_connection",
+    "REFUSES_EMPTY_PAYLOAD": "test_a_publish_without_payload_is_refused_by_classic_alone",
+    "VALIDATES": "test_on_nucleus_lite_nothing_validates_and_a_deployment_is_stored_at_once",
+    "OPERATIONS_REFUSED": "test_what_the_nucleus_lacks_is_an_error_and_a_state_is_taken",
+    "CREDENTIAL_PATHS": "test_a_fleet_provisioned_classic_knows_its_credential_but_does_not_write_where_it_is",
+    "TOKENS": "test_a_credential_in_a_token_rotates_too",
+    "READS_CREDENTIAL": "test_nucleus_lite_reads_its_files_for_each_new_connection_and_keeps_the_component",
+    "RESTARTS_DEPENDENTS": "test_other_components_that_depend_on_the_token_exchange_die_with_its_third_restart_on_lite",
+    "ASKS_BY_ITSELF": "test_jobs_requests_are_answered_to_the_client_that_asked_alone",
+    "LOGS": "test_a_component_runs_by_its_recipe_and_talks_through_the_nucleus",
+}
+
+
+def test_every_trait_is_played_by_a_test():
+    texts = [file.read_text() for file in Path(__file__).parent.glob("test_*.py")]
+    assert set(PLAYED) == set(traits.TABLE)
+    assert [name for name in PLAYED.values() if not any(f"def {name}(" in text for text in texts)] == []
+
+
 # What is held against a component -----------------------------------------------------------------
 
 
@@ -104,12 +151,12 @@ class Device:
     def work(self):
         return self.root / "work" / "com.example.Shell"
 
-    def start(self, profile, *, run="sleep 300", install="true", component=None, timeout=60, **options):
-        recipe = self.root / "recipe.yaml"
+    def component(self, version="1.0.0", *, run="sleep 300", install="true", timeout=60, **component):
+        recipe = self.root / f"recipe-{version}.yaml"
         recipe.write_text(
             yaml.safe_dump({
                 "ComponentName": "com.example.Shell",
-                "ComponentVersion": "1.0.0",
+                "ComponentVersion": version,
                 "Manifests": [
                     {
                         "Platform": {"os": "linux", "runtime": "*"},
@@ -119,12 +166,16 @@ class Device:
                         },
                     }
                 ],
+                "ComponentConfiguration": {"DefaultConfiguration": {"changed": version}},
             })
         )  # fmt: skip
-        if not (self.root / "config").exists():
-            provision(self.root, Provisioning("shell", "localhost", 1, self.issuer.ca_file, profile=profile))
-        component = Component(recipe, self.root, run_install=True, **(component or {}))
-        self.nucleus = Nucleus(self.root, component, profile=profile, clock=self.clock, **options)
+        return Component(recipe, self.root, run_install=True, **component)
+
+    def start(self, profile, *, restart_takes=timedelta(), **component):
+        provision(self.root, Provisioning("shell", "localhost", 1, self.issuer.ca_file, profile=profile))
+        self.nucleus = Nucleus(
+            self.root, self.component(**component), profile=profile, clock=self.clock, restart_takes=restart_takes
+        )
         self.nucleus.start()
         return self.nucleus
 
@@ -177,6 +228,11 @@ def test_an_install_step_that_takes_too_long_has_failed(device):
     assert device.log() == ["install"] * 3
 
 
+def test_an_install_step_that_says_nothing_of_time_has_two_minutes(device):
+    component = device.start(Profile.CLASSIC, timeout=None)
+    assert component._installation.launch(dict, beside=False).install.limit == traits.INSTALL_LIMIT.classic == 120
+
+
 def test_on_classic_the_install_step_runs_at_every_launch_before_the_run_step(device):
     nucleus = device.start(Profile.CLASSIC)
     for launches in range(1, 4):
@@ -219,10 +275,15 @@ def test_what_needs_no_privilege_runs_as_its_own_user_where_that_is_possible(dev
     shared.chmod(0o755)  # the test's own folder is root's alone
     try:
         device.root = shared
-        device.start(Profile.CLASSIC, install="id -un > who; touch mine", component={"user": "nobody"})
+        (shared / "archive.zip").touch()
+        who = "id -un > who; touch mine; test -w {artifacts:path}/archive.zip && touch may-change"
+        device.start(Profile.CLASSIC, install=who, user="nobody", archive=shared / "archive.zip")
         device.wait_log("install", "run")
         assert (device.work / "who").read_text() == "nobody\n"
-        assert (device.work / "mine").owner() == "nobody"
+        assert {path.name: path.owner() for path in device.work.glob("m*")} == {
+            "mine": "nobody",
+            "may-change": "nobody",
+        }
         device.nucleus.stop()
     finally:
         shutil.rmtree(shared)
@@ -234,32 +295,24 @@ def test_a_recipe_that_is_too_long_for_lite_is_refused(device, profile):
         device.start(profile, run=f"exit 1 # {'x' * 9000}")
 
 
-UPGRADES = {Profile.CLASSIC: {"kept": 1, "changed": "old"}, Profile.LITE_2_6: {"kept": 1, "changed": "new"}}
-
-
-@pytest.mark.parametrize("profile", UPGRADES)
-def test_an_upgrade_brings_changed_defaults_on_lite_only(device, profile):
-    config = provision(device.root, Provisioning("shell", "localhost", 1, device.issuer.ca_file, profile=profile))
-    config.set_configuration("com.example.Shell", {"kept": 1, "changed": "old"}, "0.9.0")
-    nucleus = device.start(profile)
-    nucleus.stop()
-    written = yaml.safe_load((device.root / "recipe.yaml").read_text())
-    written["ComponentVersion"] = "1.0.1"
-    written["ComponentConfiguration"] = {"DefaultConfiguration": {"changed": "new", "added": "x"}}
-    (device.root / "recipe.yaml").write_text(yaml.safe_dump(written))
-    device.nucleus = Nucleus(device.root, Component(device.root / "recipe.yaml", device.root), profile=profile)
-    device.nucleus.start()
-    assert config.configuration("com.example.Shell") == {**UPGRADES[profile], "added": "x"}
+@pytest.mark.parametrize("profile", Profile)
+def test_an_upgrade_installs_beside_the_old_process_on_lite_and_brings_changed_defaults_there_only(device, profile):
+    is_lite = profile is not Profile.CLASSIC
+    nucleus = device.start(profile, run="echo $$ > pid; sleep 300")
+    device.wait_log("install", "run")
+    nucleus.upgrade(device.component("1.0.1", install="kill -0 $(cat pid) && echo beside >> log; true"))
+    device.wait_log(*["install", "run"] * 2, *["beside"] * is_lite)
+    assert (nucleus.recipe.version, nucleus.component_state) == ("1.0.1", State.RUNNING)
+    assert nucleus.get("com.example.Shell") == {"changed": "1.0.1" if is_lite else "1.0.0"}
 
 
 @pytest.mark.parametrize("profile", Profile)
 def test_other_components_that_depend_on_the_token_exchange_die_with_its_third_restart_on_lite(device, profile):
-    nucleus = device.start(profile, run="systemctl restart ggl.core.tesd.service; echo asked >> log; sleep 300")
+    nucleus = device.start(profile)
     dependent = nucleus.add_dependent("com.example.Other")
     for _ in range(2):
         nucleus._loop.run(nucleus._restart_unit("ggl.core.tesd.service"))
     assert dependent.is_running
-    nucleus._loop.run(nucleus._restart_unit("ggl.core.tesd.service"))
     nucleus._loop.run(nucleus._restart_unit("ggl.core.tesd.service"))
     assert dependent.is_running is (profile is Profile.CLASSIC)
 
@@ -394,10 +447,20 @@ def test_what_is_too_large_for_lite_never_arrives(core, profile, padding, is_hea
 
 
 @pytest.mark.parametrize("profile", Profile)
-def test_a_request_to_subscribe_is_refused_while_a_device_that_was_online_is_not(core, profile):
-    core.start(profile=profile).disconnect()
-    core.tell_in_file("subscribe", topic="deep/a")
-    wait_until(lambda: (core.outcome() or {}).get("name") == "ServiceError")
+def test_a_device_cut_off_can_ask_for_nothing_is_back_late_and_never_hears_what_was_said_meanwhile(core, profile):
+    nucleus = core.start(profile=profile)
+    nucleus.disconnect()
+    for request in ("subscribe", "publish"):
+        core.tell_in_file(request, topic="echo/core1/missed")
+        wait_until(lambda: (core.outcome() or {}).get("name") == "ServiceError")
+    order = json.dumps({"do": "publish", "topic": "echo/core1/missed"})
+    core.bus.publish(Message("echo/core1/do", order.encode(), 1))
+    nucleus.connect()
+    assert core.clock.ahead == timedelta(seconds=traits.RECONNECT_SECONDS.on(profile))
+    assert nucleus.wait_connected(connections=2)
+    wait_until(lambda: core.subscriptions() == {"echo/core1/do"})
+    core.tell("publish", topic="echo/core1/heard")
+    assert core.recorder.on("echo/core1/missed") == []
 
 
 def test_on_classic_a_request_to_subscribe_waits_until_the_device_is_online_for_the_first_time(core):

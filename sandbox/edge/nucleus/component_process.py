@@ -131,16 +131,16 @@ class ComponentProcess:
 
     async def _install_and_run(self, launch: Launch) -> None:
         self._enter(State.INSTALLING)
-        if await self._install(launch):
+        if await self.install(launch):
             await self._run(launch)
         else:
             self._enter(State.BROKEN)
 
     async def _install_beside(self, launch: Launch) -> None:
         """A unit of its own: what becomes of it does not matter to the run step."""
-        await self._install(launch)
+        await self.install(launch)
 
-    async def _install(self, launch: Launch) -> bool:
+    async def install(self, launch: Launch) -> bool:
         """Install until it has succeeded; False where that was tried too often."""
         while launch.install is not None and not await self._install_once(launch.install, launch):
             if not self._budget.may_install_again():

@@ -124,12 +124,14 @@ class EffectiveConfig:
         """How to connect; raises ConfigError."""
         system = self.system()
         nucleus = self.configuration(NUCLEUS) or {}
+        key = str(system.get("privateKeyPath"))
+        key_in_token = key if key.startswith("pkcs11:") else None  # its certificate has the same label
         try:
             return ConnectionSettings(
                 thing_name=system["thingName"],
                 host=nucleus["iotDataEndpoint"],
                 port=int((nucleus.get("mqtt") or {}).get("port", 8883)),
-                certificate=self._location(system.get("certificateFilePath"), DEFAULT_CERTIFICATE),
+                certificate=self._location(system.get("certificateFilePath") or key_in_token, DEFAULT_CERTIFICATE),
                 private_key=self._location(system.get("privateKeyPath"), DEFAULT_PRIVATE_KEY),
                 root_ca=self._location(system.get("rootCaPath"), DEFAULT_ROOT_CA),
                 pkcs11=self._pkcs11(),

@@ -5,15 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .component_process import Job
+from .component_process import Job, Launch
 from .effective_config import NUCLEUS, EffectiveConfig
-from .recipe import Recipe, configuration_variables, interpolate, merge
-from .traits import FILLS_IN_ACCESS_CONTROL, INSTALL_LIMIT, UPGRADE, FillsIn, Profile, Upgrade
+from .recipe import configuration_variables, interpolate, load_recipe, merge
+from .traits import (
+    FILLS_IN_ACCESS_CONTROL,
+    INSTALL_LIMIT,
+    MAX_RECIPE_BYTES,
+    SCALARS_ARE_TEXT,
+    UPGRADE,
+    FillsIn,
+    Profile,
+    Upgrade,
+)
 
 NO_INDEX = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 """Variables for a device that reaches no package index: nobody listens on port 9."""
@@ -21,7 +30,7 @@ NO_INDEX = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "P
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """What is deployed: a recipe, and the folder that its artifact unpacks to (the component's import root)."""
+    """What is deployed: a recipe, and the folder that an artifact unpacks to which is to be unpacked."""
 
     recipe: Path
     artifacts: Path
@@ -36,50 +45,57 @@ class Installation:
     """One component on one device."""
 
     def __init__(
-        self,
-        root: Path,
-        component: Component,
-        *,
-        thing_name: str,
-        recipe: Recipe,
-        config: EffectiveConfig,
-        profile: Profile,
+        self, root: Path, component: Component, *, thing_name: str, config: EffectiveConfig, profile: Profile
     ) -> None:
+        """Raises RecipeError."""
         self._root, self._thing_name, self._component = root, thing_name, component
-        self._recipe, self._config, self._profile = recipe, config, profile
-        self.work = root / "work" / recipe.name
+        self._config, self._profile = config, profile
+        self.recipe = load_recipe(
+            component.recipe,
+            profile.variant,
+            scalars_are_text=SCALARS_ARE_TEXT.on(profile),
+            most_bytes=MAX_RECIPE_BYTES.on(profile),
+        )
+        self.work = root / "work" / self.recipe.name
 
     def lay_out(self) -> bool:
         """Unpack what the recipe wants, and store its configuration; True for a version that is new here."""
-        is_new = self._config.version(self._recipe.name) != self._recipe.version
+        is_new = self._config.version(self.recipe.name) != self.recipe.version
         if is_new:
-            self._config.set_configuration(self._recipe.name, self._deployed(), self._recipe.version)
+            self._config.set_configuration(self.recipe.name, self._deployed(), self.recipe.version)
         self.work.mkdir(parents=True, exist_ok=True)
         if self._component.user:
             shutil.chown(self.work, self._component.user)
         if self._component.archive:
             folder = Path(self._variables()["artifacts:path"])
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(self._component.archive, folder)
+            copy = shutil.copy(self._component.archive, folder)
+            if self._component.user:
+                shutil.chown(copy, self._component.user)
         for folder in self._unpacked():
             folder.parent.mkdir(parents=True, exist_ok=True)
             if not folder.is_symlink():
                 folder.symlink_to(self._component.artifacts, target_is_directory=True)
         return is_new
 
-    def step(self, *names: str) -> Job | None:
+    def launch(self, environment: Callable[[], Mapping[str, str]], *, beside: bool) -> Launch:
+        """What the nucleus runs of it; ``beside``: both steps at the same moment."""
+        install = self._step("install") if self._component.run_install else None
+        return Launch(install, self._step("run", "startup"), beside, environment, self.work)
+
+    def _step(self, *names: str) -> Job | None:
         """The first of these steps that the recipe has, ready to run."""
-        step = next((self._recipe.steps[name] for name in names if name in self._recipe.steps), None)
+        step = next((self.recipe.steps[name] for name in names if name in self.recipe.steps), None)
         if step is None:
             return None
-        configuration = self._config.configuration(self._recipe.name) or {}
+        configuration = self._config.configuration(self.recipe.name) or {}
         script = str(interpolate(step.script, self._variables() | configuration_variables(configuration)))
         limit = (step.limit or INSTALL_LIMIT.on(self._profile)) if "install" in names else None
         return Job(script, None if step.privileged else self._component.user, limit)
 
     def access_control(self) -> object:
         """What the component may do, recipe variables filled in where this nucleus does that."""
-        declared = (self._config.configuration(self._recipe.name) or {}).get("accessControl")
+        declared = (self._config.configuration(self.recipe.name) or {}).get("accessControl")
         rule = FILLS_IN_ACCESS_CONTROL.on(self._profile)
         if rule is FillsIn.ALWAYS or (rule is FillsIn.IF_SET and self._config.interpolates):
             return interpolate(declared, self._variables())
@@ -93,7 +109,6 @@ class Installation:
         return {
             **inherited,
             "PATH": f"{programs}:{os.environ.get('PATH', '/usr/bin:/bin')}",
-            "PYTHONPATH": str(self._component.artifacts),
             "PYTHONUNBUFFERED": "1",
             "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(socket),
             "SVCUID": token,
@@ -101,23 +116,23 @@ class Installation:
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
             "GGC_VERSION": version,
-            **{k: str(interpolate(v, self._variables())) for k, v in self._recipe.environment.items()},
+            **{k: str(interpolate(v, self._variables())) for k, v in self.recipe.environment.items()},
             **self._component.environment,
         }
 
     def _deployed(self) -> Mapping[str, Any]:
-        defaults, present = self._recipe.default_configuration, self._config.configuration(self._recipe.name) or {}
+        defaults, present = self.recipe.default_configuration, self._config.configuration(self.recipe.name) or {}
         first = UPGRADE.on(self._profile) is Upgrade.RECIPE
         deployed: Mapping[str, Any] = merge(present, defaults) if first else merge(defaults, present)
         return deployed
 
     def _unpacked(self) -> list[Path]:
-        parent = self._root / "packages" / "artifacts-unarchived" / self._recipe.name / self._recipe.version
-        return [parent / archive for archive in self._recipe.archives]
+        parent = self._root / "packages" / "artifacts-unarchived" / self.recipe.name / self.recipe.version
+        return [parent / archive for archive in self.recipe.archives]
 
     def _variables(self) -> dict[str, str]:
         packages = self._root / "packages"
-        unique = f"{self._recipe.name}/{self._recipe.version}"
+        unique = f"{self.recipe.name}/{self.recipe.version}"
         return {
             "iot:thingName": self._thing_name,
             "work:path": str(self.work),

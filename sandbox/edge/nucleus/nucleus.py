@@ -13,6 +13,7 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,21 @@ from sandbox.clock import SandboxClock
 from sandbox.edge.loop_thread import LoopThread
 
 from .budget import Budget
-from .component_process import ComponentProcess, Launch, State
+from .component_process import ComponentProcess, State
 from .dependents import Dependent
 from .deployments import Deployment, DeploymentOutcome, DeploymentRunner
 from .effective_config import NUCLEUS, ConfigError, EffectiveConfig
 from .installation import Component, Installation
 from .iot_core import IotCore
 from .ipc_server import MAX_SOCKET_PATH_BYTES, IpcServer
-from .recipe import Recipe, load_recipe
+from .recipe import Recipe
 from .systemctl import IOT_CORE_UNITS, NUCLEUS_UNITS, TOKEN_EXCHANGE_UNITS, Systemctl
 from .traits import (
     FORGETS_SUBSCRIPTIONS,
     INSTALL,
-    MAX_RECIPE_BYTES,
+    RECONNECT_SECONDS,
     RESTART_KEEPS_COMPONENT,
     RESTARTS_DEPENDENTS,
-    SCALARS_ARE_TEXT,
     Install,
     Profile,
 )
@@ -44,7 +44,6 @@ from .traits import (
 log = logging.getLogger(__name__)
 
 RECONNECT_DELAY_SECONDS = 0.2  # nucleus lite, before it reads its files again
-RESTART_LIMIT_SECONDS = 30.0
 
 
 class Nucleus:
@@ -68,13 +67,6 @@ class Nucleus:
         self.root, self.profile = root, profile
         self.config = EffectiveConfig(root, profile)
         self.thing_name = self.config.connection().thing_name
-        self._component = component
-        self.recipe: Recipe = load_recipe(
-            component.recipe,
-            profile.variant,
-            scalars_are_text=SCALARS_ARE_TEXT.on(profile),
-            most_bytes=MAX_RECIPE_BYTES.on(profile),
-        )
         self._clock = clock or SandboxClock()
         self._restart_takes = restart_takes
         self.dependents: list[Dependent] = []
@@ -88,15 +80,12 @@ class Nucleus:
         self._iot_core = IotCore(self._loop.call, self._connection_changed, profile)
         self._short_folder: Path | None = None  # for the socket, where the root's path is too long for one
         self._ipc = IpcServer(self._place_of_socket(), self, self._iot_core, profile)
-        self._installation = Installation(
-            root, component, thing_name=self.thing_name, recipe=self.recipe, config=self.config, profile=profile
-        )
+        self._take(component)
         self._systemctl = Systemctl(root / "bin", component.python, self._restart_unit, self._invocation, clock)
         self.log_file = root / "logs" / f"{self.recipe.name}.log"
         self._process = ComponentProcess(
             f"{self.thing_name}: {self.recipe.name}", self.log_file, self._budget(), self._notify
         )
-        self._deployments = DeploymentRunner(self.config, self.recipe, self._ipc)
         self._lock: asyncio.Lock | None = None
         self._run = ""  # as systemd names it
 
@@ -120,6 +109,10 @@ class Nucleus:
         """Restart, as an operator would; returns when component and connection are on their way again."""
         self._loop.run(self._restart(), timeout=None)
 
+    def upgrade(self, component: Component) -> None:
+        """Deploy another version of the component; returns when that is on its way."""
+        self._loop.run(self._upgrade(component), timeout=None)
+
     def disconnect(self) -> None:
         """Take the device off the network; the component runs on. Before ``start``: it is launched offline."""
         self._switched_off = True
@@ -127,9 +120,9 @@ class Nucleus:
             self._loop.run(self._iot_core.stop())
 
     def connect(self) -> None:
-        """Bring the device back to the network."""
+        """Bring the device back to the network, just after the nucleus has tried in vain: returns at its next try."""
         self._switched_off = False
-        self._loop.run(self._reconnect())
+        self._loop.run(self._try_again(), timeout=None)
 
     def on_connected(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after every connection; it must return at once."""
@@ -146,6 +139,11 @@ class Nucleus:
         """Change the component's configuration as a deployment does, asking the component first."""
         is_up = self.component_pid is not None
         return self._loop.run(self._deployments.run(deployment, is_up=is_up), timeout=None)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the component that is deployed here."""
+        return self._installation.recipe
 
     @property
     def version(self) -> str:
@@ -238,15 +236,25 @@ class Nucleus:
         self._run = secrets.token_hex(16)
         self.config.write_snapshot()
         await self._reconnect()
-        self._process.launch(
-            Launch(
-                install=self._installation.step("install") if self._component.run_install else None,
-                run=self._installation.step("run", "startup"),
-                beside=INSTALL.on(self.profile) is Install.BESIDE and not is_deployment,
-                environment=self._environment,
-                folder=self._installation.work,
-            )
+        beside = INSTALL.on(self.profile) is Install.BESIDE and not is_deployment
+        self._process.launch(self._installation.launch(self._environment, beside=beside))
+
+    def _take(self, component: Component) -> None:
+        """From now on this is the component that is deployed here."""
+        self._installation = Installation(
+            self.root, component, thing_name=self.thing_name, config=self.config, profile=self.profile
         )
+        self._deployments = DeploymentRunner(self.config, self.recipe, self._ipc)
+
+    async def _upgrade(self, component: Component) -> None:
+        self._take(component)
+        self._installation.lay_out()
+        launch = self._installation.launch(self._environment, beside=False)
+        if INSTALL.on(self.profile) is Install.BESIDE:
+            await self._process.install(launch)
+            launch = replace(launch, install=None)
+        await self._process.stop()
+        self._process.launch(launch)
 
     async def _end(self) -> None:
         await self._process.stop()
@@ -286,6 +294,10 @@ class Nucleus:
         if FORGETS_SUBSCRIPTIONS.on(self.profile):
             self._iot_core.forget_subscriptions()
         await self._clock.sleep(self._restart_takes)
+        await self._reconnect()
+
+    async def _try_again(self) -> None:
+        await self._clock.sleep(timedelta(seconds=RECONNECT_SECONDS.on(self.profile)))
         await self._reconnect()
 
     async def _reconnect(self) -> None:

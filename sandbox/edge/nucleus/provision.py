@@ -75,7 +75,7 @@ def provision(root: Path, device: Provisioning) -> EffectiveConfig:
             },
         }
     system = {
-        "certificateFilePath": device.certificate or str(root / DEFAULT_CERTIFICATE),
+        "certificateFilePath": device.certificate or ("" if device.pkcs11 else str(root / DEFAULT_CERTIFICATE)),
         "privateKeyPath": device.private_key or str(root / DEFAULT_PRIVATE_KEY),
         "rootCaPath": str(device.root_ca),
         "rootPath" if lite else "rootpath": str(root),

@@ -44,7 +44,10 @@ class Install(StrEnum):
     """When the install step runs."""
 
     FIRST = "at every launch of the nucleus, before the run step"
-    BESIDE = "at every start of the nucleus' services, at the same moment as the run step; first, when it is deployed"
+    BESIDE = (
+        "at every start of the nucleus' services, at the same moment as the run step; first, when it is deployed, and "
+        "on an upgrade while the version before still runs"
+    )
 
 
 class Offline(StrEnum):
@@ -141,6 +144,11 @@ COMPONENT_USER = _both(
     "ggc_user",
     "gg_component",
     f"{_LITE_SEEN} {_CLASSIC_SEEN} Here: the user that the nucleus is given, if this process may become it.",
+)
+ARTIFACT_OWNER = _all(
+    "Who owns a component's artifacts on the device",
+    "the user that components run as",
+    f"{_LITE_READ} (changed recursively after unpacking). Assumed: classic.",
 )
 RESTART_SECONDS = _all(
     "Seconds that a restart takes on a gateway, by the world's clock",
@@ -244,7 +252,8 @@ RECONNECT_SECONDS = _both(
     "Seconds that it may take to connect again once the network is back",
     120,
     20,
-    f"{_LITE_SEEN} {_CLASSIC_SEEN} Here: at most two.",
+    f"{_LITE_SEEN} {_CLASSIC_SEEN} Here: always as long, by the world's clock; a connection that is merely ended comes "
+    "back at once.",
 )
 MAX_PACKET_BYTES = _both(
     "Largest MQTT packet that it asks for (a payload of 4,800 bytes comes, one of 5,000 never does)",
@@ -282,6 +291,13 @@ CREDENTIAL_PATHS = _both(
     Paths.SERVICE,
     f"{_CLASSIC_SEEN} effectiveConfig.yaml is written at a launch, blank at the first one, and falls behind; here it "
     f"stays blank. {_LITE_SEEN} The handler checks no caller, read.",
+)
+TOKENS = _both(
+    "How a credential in a token is named",
+    "`pkcs11:` URIs and the PKCS#11 provider's slot and PIN; blank `certificateFilePath`: the certificate that is "
+    "labelled as the key",
+    "`pkcs11:` URIs, for OpenSSL's provider: labels may differ, the PIN may stand in the query; `handle:` for a TPM",
+    f"{_CLASSIC_SEEN} The blank path: read. {_LITE_READ}; here lite has no tokens.",
 )
 READS_CREDENTIAL = _both(
     "When it reads the credential",

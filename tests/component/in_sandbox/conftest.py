@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import sys
 import zipfile
 from datetime import timedelta
@@ -15,16 +17,38 @@ from component import build
 from sandbox.edge import Component, Nucleus, Profile, Provisioning, provision
 
 RESTART_TAKES = timedelta(seconds=30)
+VERSION = "1.2.3"
 
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory):
-    """The built archive, unpacked as the nucleus unpacks it, beside its recipe."""
+    """The built archive beside its recipe, as of a release."""
     folder = tmp_path_factory.mktemp("build")
-    build.main(["--output", str(folder), "--version", "1.2.3"])
-    with zipfile.ZipFile(folder / build.ARCHIVE) as archive:
-        archive.extractall(folder / "unpacked")
+    build.main(["--output", str(folder), "--version", VERSION])
     return folder
+
+
+def deployed(folder, **component):
+    """What is deployed of a build."""
+    python = os.environ.get("COMPONENT_PYTHON", sys.executable)  # see tools/component_matrix.py
+    archive = folder / build.ARCHIVE
+    return Component(folder / "recipe.yaml", folder, run_install=True, archive=archive, python=python, **component)
+
+
+@pytest.fixture
+def next_version(artifacts, tmp_path):
+    """The same component with another digest, as the next release."""
+    folder = tmp_path / "next"
+    folder.mkdir()
+    archive = folder / build.ARCHIVE
+    shutil.copy(artifacts / build.ARCHIVE, archive)
+    with zipfile.ZipFile(archive, "a") as added:
+        added.writestr("news.txt", "of the next version")
+    before, after = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (artifacts / build.ARCHIVE, archive))
+    recipe = (artifacts / "recipe.yaml").read_text()
+    assert before in recipe
+    (folder / "recipe.yaml").write_text(recipe.replace(before, after).replace(VERSION, "1.2.4"))
+    return deployed(folder)
 
 
 @pytest.fixture
@@ -55,18 +79,11 @@ def start(tmp_path, site, artifacts):
         )
         if "pkcs11" not in system:
             enrol(site, root)
-        component = Component(
-            artifacts / "recipe.yaml",
-            artifacts / "unpacked",
-            environment=environment or {},
-            run_install=True,
-            archive=artifacts / build.ARCHIVE,
-            python=os.environ.get("COMPONENT_PYTHON", sys.executable),  # see tools/component_matrix.py
-        )
+        component = deployed(artifacts, environment=environment or {})
         nucleus = Nucleus(root, component, profile=profile, clock=site.clock, restart_takes=RESTART_TAKES)
         if configuration:
             default = {**nucleus.recipe.default_configuration, **configuration}
-            config.set_configuration(nucleus.recipe.name, default, "1.2.3")
+            config.set_configuration(nucleus.recipe.name, default, VERSION)
         if not online:
             nucleus.disconnect()
         nucleus.start()

@@ -70,6 +70,23 @@ def test_no_package_index_is_needed_at_any_launch(start, site, profile):
     assert nucleus.wait_component(State.RUNNING)
 
 
+@pytest.mark.parametrize("profile", Profile)
+def test_an_upgrade_in_the_middle_of_a_rotation_costs_neither_the_rotation_nor_the_device(
+    start, site, next_version, profile
+):
+    """On lite the new version is installed while the old one still runs."""
+    nucleus = start(profile=profile, configuration=QUICK)
+    wait_for_log(nucleus, IDLE)
+    site.deaf.add("create")
+    site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"})
+    wait_for_log(nucleus, "→ CREATING")
+    nucleus.upgrade(next_version)
+    site.deaf.clear()
+    succeeded(site, nucleus, "job-1")
+    assert (nucleus.component_state, nucleus.recipe.version) == (State.RUNNING, "1.2.4")
+    rotate(site, nucleus, "job-2")
+
+
 @pytest.mark.parametrize("profile", LITE)
 def test_ten_rotations_within_an_hour_harm_no_component_that_depends_on_the_token_exchange(start, site, profile):
     nucleus = start(profile=profile, configuration=QUICK)
