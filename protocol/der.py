@@ -7,6 +7,8 @@ the same lengths, the same key and the same names; only its signature does not h
 
 from __future__ import annotations
 
+import base64
+import re
 from typing import Iterator, Tuple
 
 PRINTABLE_STRING, UTF8_STRING = 0x13, 0x0C
@@ -14,6 +16,15 @@ _CONSTRUCTED = 0x20
 _MAX_DEPTH = 16
 _PRINTABLE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?")
 _ASCII = 0x80
+_PEM = re.compile(r"-----BEGIN (CERTIFICATE|CERTIFICATE REQUEST)-----(.*?)-----END \1-----", re.DOTALL)
+
+
+def der_of(pem: str) -> bytes:
+    """What the first certificate or request of a PEM text is, well formed or not; ValueError if there is none."""
+    found = _PEM.search(pem)
+    if found is None:
+        raise ValueError("no PEM")
+    return base64.b64decode(found[2])
 
 
 def with_readable_names(der: bytes) -> bytes:

@@ -1,24 +1,22 @@
 """What a certificate must be before a device trusts its life to it.
 
-``check`` runs before anything in place is touched. ``cryptography`` is imported on first use.
+``check`` runs before anything in place is touched. What arrives is held strictly; what lies in place is taken as every
+TLS library takes it (``load``). ``cryptography`` is imported on first use.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, List
 
 from protocol.algorithms import KeyType
+from protocol.der import der_of, with_readable_names
 
 from .errors import CertificateError
 
 if TYPE_CHECKING:
     from cryptography import x509
-
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 CLOCK_TOLERANCE = timedelta(minutes=15)
 """How far a device's clock may be behind the CA's."""
@@ -49,8 +47,15 @@ def check(pem: str, *, public_key: bytes, current_pem: bytes, key_type: KeyType,
 
 
 def load(pem: bytes) -> x509.Certificate:
-    """The first certificate of a PEM text."""
-    return load_all(pem)[0]
+    """The first certificate of a PEM text, one with names that a strict parser refuses as well."""
+    from cryptography import x509  # noqa: PLC0415  # lazy, see the module
+
+    try:
+        certificate = x509.load_der_x509_certificate(with_readable_names(_der(pem)))
+        certificate.subject  # noqa: B018  # parsed only now
+    except ValueError:
+        raise CertificateError("what should be a certificate in PEM does not parse") from None
+    return certificate
 
 
 def load_all(pem: bytes) -> List[x509.Certificate]:
@@ -68,13 +73,14 @@ def load_all(pem: bytes) -> List[x509.Certificate]:
 
 def identity(pem: bytes) -> str:
     """The id by which AWS IoT knows the first certificate of a PEM text: a digest of it, well formed or not."""
-    found = _PEM.search(pem)
-    if found is None:
-        raise CertificateError("the certificate in place is no PEM certificate")
     try:
-        return hashlib.sha256(base64.b64decode(found[1], validate=False)).hexdigest()
+        return hashlib.sha256(_der(pem)).hexdigest()
     except ValueError:
         raise CertificateError("the certificate in place is no PEM certificate") from None
+
+
+def _der(pem: bytes) -> bytes:
+    return der_of(pem.decode(errors="replace"))
 
 
 def public_key_der(certificate: x509.Certificate) -> bytes:

@@ -20,6 +20,7 @@ from asn1crypto import algos, csr, keys, pem, x509  # type: ignore[import-untype
 from pkcs11 import ObjectClass
 
 from protocol.algorithms import CsrSigningAlgorithm, Family, KeyType
+from protocol.der import with_readable_names
 
 from . import certificates
 from .errors import CertificateError, StoreError
@@ -86,7 +87,7 @@ class Pkcs11Store:
             certificate = self._token.certificate(self._one(self._label, ObjectClass.CERTIFICATE))
             body = csr.CertificationRequestInfo({
                 "version": "v1",
-                "subject": x509.Certificate.load(certificate).subject,
+                "subject": x509.Certificate.load(with_readable_names(certificate)).subject,
                 "subject_pk_info": keys.PublicKeyInfo.load(self.new_public_key()),
                 "attributes": csr.CRIAttributes([]),
             })  # fmt: skip

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from controller.errors import FleetError
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
-from controller.fleet.pem import CertificateFacts
+from controller.fleet.pem import CertificateFacts, is_issued_by, load_der
 from controller.reconcile.values import CertificateAuthority, DesiredState, PrivateCa
 from protocol.algorithms import CaSigningAlgorithm, Family
+from protocol.der import der_of
 from protocol.names import AWS_IOT_AUTHORITY
 
 AWS_IOT_ISSUER_KEY = "aws-iot"
@@ -43,17 +43,13 @@ class IssuerKey:
     @classmethod
     def from_pem(cls, arn: str, pem: str) -> IssuerKey:
         """Read a CA certificate; ValueError where it is none."""
-        certificate = x509.load_pem_x509_certificate(pem.encode())
+        certificate = load_der(der_of(pem))
         spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return cls(arn, hashlib.sha256(spki).hexdigest(), certificate)
 
-    def issued(self, certificate: x509.Certificate) -> bool:
+    def issued(self, der: bytes) -> bool:
         """Whether this CA's key signed the certificate."""
-        try:
-            certificate.verify_directly_issued_by(self.certificate)
-        except (InvalidSignature, ValueError, TypeError):
-            return False
-        return True
+        return is_issued_by(der, self.certificate)
 
 
 def prove_issuer(facts: CertificateFacts, *, is_registered: bool, issuers: Iterable[IssuerKey]) -> str | None:
@@ -66,7 +62,7 @@ def prove_issuer(facts: CertificateFacts, *, is_registered: bool, issuers: Itera
     if facts.certificate is None:
         return None
     for issuer in issuers:
-        if issuer.issued(facts.certificate):
+        if issuer.issued(facts.der):
             return issuer.key
     return None
 

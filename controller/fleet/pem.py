@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from controller.reconcile.values import one_line
+from protocol.der import children, der_of, with_readable_names
 
 _CURVES: Final = {"secp256r1": "P256", "secp384r1": "P384", "secp521r1": "P521"}
 
@@ -53,12 +55,14 @@ class CertificateFacts:
     names_aws_iot: bool = False  # the issuer is the one of AWS IoT; anyone can write that
     parse_error: str | None = None
     certificate: x509.Certificate | None = None
+    der: bytes = b""  # as it came: the signature of a readable copy does not hold
 
 
 def read_pem(pem: str) -> CertificateFacts:
     """Describe the first certificate of ``pem``. Never raises for what is in it."""
     try:
-        certificate = x509.load_pem_x509_certificate(pem.encode())
+        der = der_of(pem)
+        certificate = load_der(der)
     except Exception as error:  # noqa: BLE001 (whatever a parser raises for foreign bytes is a finding, not a failure)
         return CertificateFacts(parse_error=one_line(f"not a readable certificate: {error}"))
     problems: list[str] = []
@@ -80,12 +84,42 @@ def read_pem(pem: str) -> CertificateFacts:
         names_aws_iot=issuer is not None and _is_aws_iot(issuer),
         parse_error="; ".join(problems) or None,
         certificate=certificate,
+        der=der,
     )
 
 
-def to_der(certificate: x509.Certificate) -> bytes:
-    """The certificate's DER."""
-    return certificate.public_bytes(Encoding.DER)
+def load_der(der: bytes) -> x509.Certificate:
+    """Read a certificate, one with names that a strict parser refuses as well."""
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError:
+        return x509.load_der_x509_certificate(with_readable_names(der))
+
+
+def is_issued_by(der: bytes, issuer: x509.Certificate) -> bool:
+    """Whether the issuer's key has signed a certificate, as it came."""
+    certificate = load_der(der)
+    try:
+        if certificate.public_bytes(Encoding.DER) == der:
+            certificate.verify_directly_issued_by(issuer)
+            return True
+        _verify(issuer.public_key(), certificate, _signed_part(der))
+    except (InvalidSignature, ValueError, TypeError, AttributeError):
+        return False
+    return certificate.issuer == issuer.subject
+
+
+def _verify(key: Any, certificate: x509.Certificate, signed: bytes) -> None:
+    how: list[Any] = [certificate.signature_algorithm_parameters]
+    if isinstance(key, rsa.RSAPublicKey):
+        how.append(certificate.signature_hash_algorithm)
+    key.verify(certificate.signature, signed, *how)
+
+
+def _signed_part(der: bytes) -> bytes:
+    [(_, _, start, end)] = children(der, 0, len(der))
+    _, position, _, end = next(children(der, start, end))
+    return der[position:end]
 
 
 def _key_type(certificate: x509.Certificate) -> str:

@@ -11,12 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cryptography import x509
-
 from controller.fleet.authorities import IssuerKey, prove_issuer
 from controller.fleet.aws import AwsSession
 from controller.fleet.database import Database
-from controller.fleet.pem import CertificateFacts, read_pem, to_der
+from controller.fleet.pem import CertificateFacts, read_pem
 from controller.fleet.progress import Progress
 from controller.fleet.work import Work
 from controller.reconcile.values import AttachmentType, one_line
@@ -198,9 +196,7 @@ class Reader:
                 ),
             )
             if issuer_key is None and facts.certificate is not None:
-                connection.execute(
-                    "INSERT OR REPLACE INTO unproven VALUES (?, ?)", (certificate_id, to_der(facts.certificate))
-                )
+                connection.execute("INSERT OR REPLACE INTO unproven VALUES (?, ?)", (certificate_id, facts.der))
 
     def _count(self, query: str) -> int:
         with self._database.errors():
@@ -247,7 +243,7 @@ def _type_of(entry: Mapping[str, Any]) -> str:
 def prove_again(connection: sqlite3.Connection, issuer: IssuerKey) -> None:
     """Look through the certificates of no known authority for those of a CA that has become known."""
     rows = connection.execute("SELECT certificate_id, der FROM unproven ORDER BY certificate_id").fetchall()
-    proven = [(issuer.key, one) for one, der in rows if issuer.issued(x509.load_der_x509_certificate(der))]
+    proven = [(issuer.key, one) for one, der in rows if issuer.issued(der)]
     connection.executemany("UPDATE certificates SET issuer_key = ? WHERE id = ?", proven)
     connection.executemany("DELETE FROM unproven WHERE certificate_id = ?", [(one,) for _, one in proven])
 

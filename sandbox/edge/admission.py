@@ -9,6 +9,7 @@ import logging
 
 from cryptography import x509
 
+from protocol.der import with_readable_names
 from sandbox.clock import SandboxClock
 from sandbox.interfaces import Registry
 
@@ -31,7 +32,7 @@ class Admission:
         if principal is None:
             log.info("%s: its certificate is not registered, or not ACTIVE", client_id)
             return None
-        certificate = x509.load_der_x509_certificate(certificate_der)
+        certificate = x509.load_der_x509_certificate(with_readable_names(certificate_der))
         if not certificate.not_valid_before_utc <= self._clock.now() <= certificate.not_valid_after_utc:
             log.info("%s: certificate %s is outside its validity period", client_id, principal)
             return None

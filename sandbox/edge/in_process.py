@@ -25,6 +25,7 @@ from component.certificate_rotator.ports import MessageHandler, MessagesError
 from component.certificate_rotator.rotator import Rotator
 from component.certificate_rotator.store_files import FileStore
 from component.certificate_rotator.system import System
+from protocol.der import der_of, with_readable_names
 from protocol.names import COMPONENT_NAME
 from sandbox.clock import SandboxClock
 
@@ -295,7 +296,8 @@ class _Life:
 def _matching_certificate(certificate_file: Path, key_file: Path) -> bytes:
     """The certificate's DER, as TLS would send it: only if the key beside it is the certified one."""
     try:
-        certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+        der = der_of(certificate_file.read_text())
+        certificate = x509.load_der_x509_certificate(with_readable_names(der))
         key = load_pem_private_key(key_file.read_bytes(), None).public_key()
         certified = certificate.public_key()
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -305,4 +307,4 @@ def _matching_certificate(certificate_file: Path, key_file: Path) -> bytes:
     if key.public_bytes(*encoding) != certified.public_bytes(*encoding):
         message = f"{key_file.name} is not the key of {certificate_file.name}"
         raise CredentialError(message)
-    return certificate.public_bytes(Encoding.DER)
+    return der

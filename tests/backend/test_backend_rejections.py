@@ -14,7 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from shared_credentials import ODD, credentials
 
+from backend.functions import csr
 from protocol.rejections import RejectionCode
 
 EVENTS = Path(__file__).parent / "events"
@@ -448,6 +450,14 @@ def odd(signed, tbs, key):
     der = bytes([0x30, 0x80 + len(length)]) + length + content
     kind = "CERTIFICATE REQUEST" if isinstance(signed, x509.CertificateSigningRequest) else "CERTIFICATE"
     return f"-----BEGIN {kind}-----\n{base64.encodebytes(der).decode()}-----END {kind}-----\n"
+
+
+@pytest.mark.parametrize("kind", ["sound", *ODD])
+def test_a_certificate_of_the_field_is_read_as_it_is(kind):
+    found = credentials()[kind]
+    certificate = csr.load_certificate(found.certificate.decode("latin-1"))
+    assert csr.certifies(found.certificate.decode("latin-1"), csr.public_key_digest(certificate.public_key()))
+    assert certificate.subject is not None
 
 
 class TestASubjectWithTextThatAPrintableStringMayNotHold:

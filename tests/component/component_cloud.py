@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import datetime, timedelta, timezone
 
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from component.certificate_rotator.ports import MessagesError
+from protocol.der import der_of
 from protocol.topics import parse_rotation_topic
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
@@ -55,7 +57,7 @@ def pem_of(certificate):
 
 
 def identity_of(pem):
-    return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex()
+    return hashlib.sha256(der_of(pem)).hexdigest()
 
 
 def spki(key):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import uuid
 
 import pkcs11
@@ -16,15 +17,15 @@ from component.certificate_rotator.store_pkcs11 import Pkcs11Store
 from protocol.algorithms import KeyType
 
 
-def enrol(ca, token, label):
-    """Put a first credential into a token; returns its certificate, PEM."""
+def enrol(ca, token, label, odd=lambda der: der):
+    """Put a first credential into a token, ``odd`` as it may be; returns its certificate, PEM."""
     with token.session():
         token.generate(KeyType.ECDSA_P256, label, b"\x01" + uuid.uuid4().bytes)
         public = next(item for item in token.find(label) if item.kind is ObjectClass.PUBLIC_KEY)
         key = serialization.load_der_public_key(token.public_key(public))
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gateway-7")])
         certificate = ca.issue(key, name)
-        der = certificate.public_bytes(serialization.Encoding.DER)
+        der = odd(certificate.public_bytes(serialization.Encoding.DER))
         token.store_certificate(der, name.public_bytes(), label, public.id)
     return pem_of(der)
 
@@ -34,7 +35,7 @@ def certificate_of(token, item):
 
 
 def pem_of(der):
-    return x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM).decode()
+    return ssl.DER_cert_to_PEM_cert(der)
 
 
 class TokenDevice(Device):

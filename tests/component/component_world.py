@@ -8,9 +8,9 @@ from collections import deque
 from pathlib import Path
 
 from component_cloud import NOW, THING, Cloud, spki
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from component.certificate_rotator import certificates
 from component.certificate_rotator.configuration import Configuration
 from component.certificate_rotator.journal import Journal
 from component.certificate_rotator.rotator import Rotator
@@ -99,8 +99,8 @@ class Device:
     # What lies where: of files here, of a token in component_token_device.py
     def enrol(self, pair):
         self.certificate, self.key = self.folder / "thingCert.crt", self.folder / "privKey.key"
-        self.certificate.write_text(pair[0])
-        self.key.write_text(pair[1])
+        self.certificate.write_bytes(pair[0].encode("latin-1"))
+        self.key.write_bytes(pair[1].encode("latin-1"))
         self.key.chmod(0o600)
 
     def make_store(self):
@@ -110,7 +110,7 @@ class Device:
         return Journal(self.folder / "journal.json", self.system)
 
     def certificate_in_place(self):
-        return self.certificate.read_text()
+        return self.certificate.read_bytes().decode("latin-1")  # whatever somebody has written beside it
 
     def holds_a_working_credential(self):
         """In place or kept beside it."""
@@ -122,7 +122,7 @@ class Device:
         return False
 
     def pair_matches(self, certificate=None, key=None):
-        certificate = x509.load_pem_x509_certificate((certificate or self.certificate).read_bytes())
+        certificate = certificates.load((certificate or self.certificate).read_bytes())
         key = serialization.load_pem_private_key((key or self.key).read_bytes(), None)
         return spki(certificate.public_key()) == spki(key.public_key())
 

@@ -79,9 +79,9 @@ def tpm():
 
 @pytest.fixture
 def make_world(ca, first_pair):
-    def make(folder, **device):
+    def make(folder, pair=first_pair, **device):
         folder.mkdir(parents=True, exist_ok=True)
-        return World(folder, ca, first_pair, **device)
+        return World(folder, ca, pair, **device)
 
     return make
 

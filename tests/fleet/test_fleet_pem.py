@@ -12,8 +12,9 @@ from cryptography.x509.oid import NameOID
 from fleet_registry import AWS_IOT_NAME, EPOCH, Issuer, name
 from hypothesis import given
 from hypothesis import strategies as st
+from shared_credentials import ODD, credentials
 
-from controller.fleet.pem import read_pem
+from controller.fleet.pem import is_issued_by, read_pem
 
 CA = Issuer(name("plant-ca"))
 
@@ -101,6 +102,20 @@ def test_certificate_with_one_unreadable_field_keeps_the_others():
     assert facts.key_type is None
     assert facts.parse_error.startswith("key: ")
     assert facts.not_after == EPOCH + timedelta(days=365)
+
+
+@pytest.mark.parametrize("kind", ["sound", *ODD])
+def test_a_certificate_of_the_field_is_read_and_its_issuer_known(kind):
+    found = credentials()[kind]
+    facts = read_pem(found.certificate.decode("latin-1"))
+    assert (facts.parse_error, facts.key_type) == (None, found.key_type)
+    assert is_issued_by(facts.der, facts.certificate)
+    assert not is_issued_by(facts.der, x509.load_pem_x509_certificate(CA.pem.encode()))
+
+
+def test_an_odd_certificate_that_was_changed_has_no_issuer():
+    facts = read_pem(credentials()["an underscore in a PrintableString"].certificate.decode())
+    assert not is_issued_by(facts.der.replace(b"gw_1", b"gw_2"), facts.certificate)
 
 
 @given(st.one_of(st.text(), st.binary().map(lambda data: data.hex()), st.integers(0, 600)))

@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.der import with_readable_names
+from protocol.der import der_of, with_readable_names
+
+
+@pytest.mark.parametrize("kind", ["CERTIFICATE", "CERTIFICATE REQUEST"])
+def test_a_pem_text_tells_its_first_certificate_or_request(kind):
+    text = f"key\r\n-----BEGIN {kind}-----\r\nAQ\nID\n-----END {kind}-----\n-----BEGIN {kind}-----\nBA==\n"
+    assert der_of(text) == b"\x01\x02\x03"
+
+
+@pytest.mark.parametrize("pem", ["", "-----BEGIN CERTIFICATE-----\nAQID\n", "-----BEGIN X-----\nAQID\n-----END X-----"])
+def test_a_text_without_one_is_refused(pem):
+    with pytest.raises(ValueError, match="no PEM"):
+        der_of(pem)
 
 
 def element(tag, content):

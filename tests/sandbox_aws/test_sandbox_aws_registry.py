@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
+from shared_credentials import ODD_NAMES, credentials
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 ARN = "arn:aws:iot:eu-west-1:123456789012:"
@@ -123,6 +124,14 @@ class TestCertificateLife:
         assert (found["status"], found["certificateMode"]) == ("ACTIVE", "SNI_ONLY")
         error = refused(iot.register_certificate_without_ca, "ResourceAlreadyExistsException", certificatePem=text)
         assert error["resourceId"] == made["certificateId"]
+
+    @pytest.mark.parametrize("kind", ["sound", "explicit curve parameters", "an RSA key for PSS alone", *ODD_NAMES])
+    def test_what_openssl_reads_is_registered_and_described_with_its_validity(self, iot, kind):
+        pem = credentials()[kind].certificate.decode()
+        made = iot.register_certificate_without_ca(certificatePem=pem, status="ACTIVE")
+        found = iot.describe_certificate(certificateId=made["certificateId"])["certificateDescription"]
+        assert found["certificatePem"] == pem
+        assert found["validity"]["notAfter"] > found["validity"]["notBefore"]
 
     @pytest.mark.parametrize("pem", ["rubbish", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
     def test_registration_refuses_what_does_not_parse(self, iot, pem):

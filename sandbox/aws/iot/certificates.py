@@ -19,6 +19,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from protocol.der import with_readable_names
 from sandbox.aws.errors import AwsError, invalid, not_found
 from sandbox.aws.issuer import AWS_IOT_NOT_AFTER, BACKDATED, DEFAULT_SUBJECT, Issuer, read_csr, require_supported_key
 from sandbox.aws.paging import SortedNames, answer, page_of
@@ -279,7 +280,7 @@ def _der(pem: str) -> bytes:
 
 def _parsed(der: bytes) -> x509.Certificate | None:
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = x509.load_der_x509_certificate(with_readable_names(der))
         certificate.public_key()
         certificate.not_valid_before_utc  # noqa: B018 (parsed lazily)
     except (ValueError, UnsupportedAlgorithm):

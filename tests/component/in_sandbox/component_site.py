@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from protocol.algorithms import Family, KeyType
+from protocol.der import der_of
 from sandbox.bus import Bus, Message
 from sandbox.clock import SandboxClock
 from sandbox.edge import MqttEndpoint
@@ -87,9 +88,12 @@ class Site:
 
     def issue(self, public_key, subject):
         certificate = self._sign(subject, public_key)
-        der = certificate.public_bytes(serialization.Encoding.DER)
+        return self.register(certificate.public_bytes(PEM).decode())
+
+    def register(self, pem):
+        der = der_of(pem)
         identity = hashlib.sha256(der).hexdigest()
-        self.pems[identity] = certificate.public_bytes(PEM).decode()
+        self.pems[identity] = pem
         self.active.add(identity)
         self.ders[identity] = der
         for listener in self.registered:

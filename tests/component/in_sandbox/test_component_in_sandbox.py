@@ -20,6 +20,7 @@ from component_site import (
     start_later,
     wait_for_log,
 )
+from shared_credentials import credentials
 
 from protocol.algorithms import KeyType, matching_csr_algorithms
 from sandbox.edge import Deployment, Profile
@@ -57,6 +58,20 @@ def test_each_key_type_and_every_csr_algorithm_rotates_through_ipc_and_tls(start
     assert len(site.active) == 1
     start_later(nucleus)
     assert files_of(nucleus) == IN_PLACE
+
+
+def test_a_device_connects_with_a_name_that_strict_parsers_refuse_and_rotates_from_it(start, site):
+    nucleus = start()
+    found = credentials()["an underscore in a PrintableString"]
+    (nucleus.root / "thingCert.crt").write_bytes(found.certificate)
+    (nucleus.root / "privKey.key").write_bytes(found.key)
+    identity = site.register(found.certificate.decode())
+    site.active = {identity}
+    nucleus.restart()
+    assert nucleus.wait_connected(connections=2)
+    site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"})
+    assert site.wait_ended()["status"] == "SUCCEEDED", nucleus.log_file.read_text()
+    assert "CN = gw_1" in openssl("x509", "-in", str(nucleus.root / "thingCert.crt"), "-noout", "-subject")
 
 
 def test_a_commit_without_answer_is_rolled_back_and_the_job_says_why(start, site):
