@@ -16,6 +16,7 @@ from interleaving_moves import (
     a_commit_is_reverted,
     a_day_of_the_loop,
     a_device_gets_half_way,
+    a_person_answers_for_the_deployment_for_a_day,
     a_person_resumes,
     a_person_starts_a_job,
     a_policy_rests_or_goes_on,
@@ -27,7 +28,6 @@ from interleaving_moves import (
     kept_plan_is_applied,
     others_make_many_jobs,
     the_arn_in_git_changes,
-    the_backend_ceases_to_say_what_it_is,
     the_key_type_changes,
     two_runs_at_once,
     weeks_pass,
@@ -56,9 +56,9 @@ READ_ROLLOUT = controller.reconcile.rollout.history.read_rollout
 ARRANGE = controller.reconcile.rollout.standing._arrange
 
 
-def as_the_file_says(observed, overrides, given=None):
+def as_the_file_says(observed, overrides, given=None, *more):
     """The plan of the file, whatever has become of the world."""
-    report, left_out = PLAN_OBSERVED(observed, overrides, None)
+    report, left_out = PLAN_OBSERVED(observed, overrides, None, *more)
     return (replace(report, plan=given), {}) if given is not None else (report, left_out)
 
 
@@ -137,8 +137,8 @@ FAULTS = [
         "nobody asks what became of the authority, where the backend does not say what it is",
         IN_VAIN,
         "nobody rotates in vain twice",
-        "something else is issued",
-        (the_backend_ceases_to_say_what_it_is, the_arn_in_git_changes, a_day_of_the_loop),
+        "a backend that does not say what it is",
+        (the_arn_in_git_changes, *(a_person_answers_for_the_deployment_for_a_day,) * 2),
     ),
     PutBack(
         "a plan file is carried out as it stands: two of them",

@@ -408,6 +408,13 @@ def the_backend_ceases_to_say_what_it_is(world: World) -> None:
 
 
 @move("backend")
+def a_person_answers_for_the_deployment_for_a_day(world: World) -> None:
+    world.apply("--override", "deployment=plant-ca")
+    world.answer()
+    world.pass_time(hours=25)
+
+
+@move("backend")
 def the_backend_is_mended(world: World) -> None:
     world.plant.backend.issues = lambda asked: asked
     world.plant.backend.authorities["plant-ca"] = world.head.documents.arn

@@ -21,6 +21,7 @@ from interleaving_moves import (
     a_device_gets_half_way,
     a_device_goes_offline_or_returns,
     a_device_is_new,
+    a_person_answers_for_the_deployment_for_a_day,
     a_person_resumes,
     a_person_starts_a_job,
     a_person_waives_a_device,
@@ -102,6 +103,7 @@ SECOND_IS_SILENT = partial(a_device_goes_offline_or_returns, at=1)
 A_TRY = (apply_runs, devices_answer, partial(days_pass, hours=40))
 A_DAY_WITHOUT_ANSWER = (apply_runs, devices_answer, days_pass)
 
+ON_PLANT_CA = {"count": 4, "age": 10 * DAY, "certificate": rule(authority="plant-ca"), "authority": ARNS[0]}
 OTHER_KEY = partial(the_backend_does_something_else, issues="another key")
 OTHER_AUTHORITY = partial(the_backend_does_something_else, issues="another authority")
 AWS_IOT_FROM_NOW_ON = partial(the_authority_changes, authority="aws-iot")
@@ -193,15 +195,24 @@ SMALL_WORLDS = {
         ),
     ),
     "something else is issued": SmallWorld(
-        {"count": 4, "age": 10 * DAY, "certificate": rule(authority="plant-ca"), "authority": ARNS[0]},
+        ON_PLANT_CA,
         (),
         (
             OTHER_KEY,
             OTHER_AUTHORITY,
-            the_backend_ceases_to_say_what_it_is,
             the_key_type_changes,
             AWS_IOT_FROM_NOW_ON,
             the_arn_in_git_changes,
+            a_day_of_the_loop,
+            the_backend_is_mended,
+        ),
+    ),
+    "a backend that does not say what it is": SmallWorld(
+        ON_PLANT_CA,
+        (the_backend_ceases_to_say_what_it_is,),
+        (
+            the_arn_in_git_changes,
+            a_person_answers_for_the_deployment_for_a_day,
             a_day_of_the_loop,
             the_backend_is_mended,
         ),
