@@ -202,7 +202,7 @@ def test_what_fails_from_any_point_on_never_costs_the_credential(begin, store, f
     for index in points:
         injector = Injector().fail_from(index, calls, failure)
         world = begin(store, injector)
-        world.run(3600)
+        world.run(1800)
         where = f"failing from {index} ({counter.points[index]})"
         if error == errno.ENOSPC:
             assert world.device.pair_matches(), where
@@ -213,7 +213,7 @@ def test_what_fails_from_any_point_on_never_costs_the_credential(begin, store, f
         injector.heal()
         for _ in range(2):
             world.device.switch_on()
-            world.run(3600)
+            world.run(900)
         assert_ended(world)
         world.device.discard()
     say(f"{store}, {fault}: {len(points)} points")

@@ -7,7 +7,6 @@ then read them.
 import os
 import re
 import stat
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -114,7 +113,7 @@ def runner(tmp_path, origin, github, cloud):
     """Every ``certfleet`` of the workflow runs as of NOW."""
     shim = tmp_path / "bin" / "certfleet"
     shim.parent.mkdir()
-    shim.write_text(f'#!/bin/sh\nexec {Path(sys.executable).parent}/certfleet "$@" --now {NOW.isoformat()}\n')
+    shim.write_text(f'#!/bin/sh\nexec {Runner.commands}/certfleet "$@" --now {NOW.isoformat()}\n')
     shim.chmod(shim.stat().st_mode | stat.S_IXUSR)
     made = Runner(tmp_path, origin, github, cloud.environment())
     made.variables = {"CERTFLEET_READ_ROLE_ARN": "arn:aws:iam::123456789012:role/read", "AWS_REGION": "eu-west-1"}

@@ -47,6 +47,8 @@ class Job:
 class Runner:
     """One repository on GitHub: its origin, its artifacts and caches, its variables."""
 
+    commands: Path  # where steps find certfleet and python
+
     def __init__(self, folder, origin, github, aws, variables=None):
         """``aws`` is the environment that credentials give; ``github`` the stand-in for the REST API."""
         self.folder, self.origin, self.github, self.aws = Path(folder), origin, github, aws
@@ -209,9 +211,9 @@ class _JobRun:
 
     def _environment(self, files):
         github = self.contexts["github"]
-        path = [*map(str, self.runner.extra_path), str(Path(sys.executable).parent), os.environ["PATH"]]
+        path = [*self.runner.extra_path, self.runner.commands, Path(sys.executable).parent, os.environ["PATH"]]
         return {
-            "PATH": os.pathsep.join(path),
+            "PATH": os.pathsep.join(map(str, path)),
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
             "CI": "true",
