@@ -10,9 +10,11 @@ from controller.commands.options import add_desired, add_fleet, add_output, dura
 from controller.commands.pipeline import each_fleet, gravest, load_desired, observe, tell_on_stderr
 from controller.errors import ExitCode
 from controller.reconcile.outlook import Forecast, forecast
+from controller.reconcile.planning import make_plan
 from controller.reconcile.values import DesiredState
 from controller.report.forecast import RENDERERS, Forecasts
 from controller.report.formats import Format
+from controller.report.model import Tally
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -33,4 +35,6 @@ def run(context: Context) -> ExitCode:
 
 def _forecast(context: Context, desired: DesiredState) -> Forecast:
     with observe(context, desired) as observed:
-        return forecast(observed.devices(), desired, observed.state, observed.now, context.arguments.horizon)
+        state, now = observed.state, observed.now
+        plan = make_plan(observed.assess(Tally(desired, now)), desired, state, now)
+        return forecast(observed.devices(), desired, state, now, horizon=context.arguments.horizon, plan=plan)

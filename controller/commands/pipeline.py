@@ -168,7 +168,7 @@ def drift_of(context: Context, desired: DesiredState, horizon: timedelta | None 
         plan = make_plan(observed.assess(tally), desired, observed.state, observed.now)
         report = replace(tally.finish(observed.state), expected=plan)
         if horizon is not None:
-            coming = forecast(observed.devices(), desired, observed.state, observed.now, horizon)
+            coming = forecast(observed.devices(), desired, observed.state, observed.now, horizon=horizon, plan=plan)
             report = replace(report, forecast=coming)
         place: str | None = getattr(context.arguments, "history", None)
         if place is not None:

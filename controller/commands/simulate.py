@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -29,6 +29,7 @@ class Simulations:
     """What came of each fleet, and the fleets that could not be looked at."""
 
     span: timedelta
+    chance: str
     fleets: tuple[tuple[DesiredState, Simulation], ...]
     failures: tuple[FleetFailure, ...] = ()
 
@@ -50,7 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(context: Context) -> ExitCode:
     """Simulate every fleet; nothing is changed."""
     found, failures = each_fleet(load_desired(context), lambda desired: (desired, _simulate(context, desired)))
-    context.emit(Simulations(context.arguments.span, found, failures), RENDERERS)
+    context.emit(Simulations(context.arguments.span, _chance(context.arguments), found, failures), RENDERERS)
     return gravest([], failures)
 
 
@@ -66,6 +67,16 @@ def _simulate(context: Context, desired: DesiredState) -> Simulation:
             luck=Luck(arguments.seed, arguments.failures / MAX_PERCENT, arguments.offline / MAX_PERCENT),
             every=arguments.every,
         )
+
+
+def _chance(arguments: Namespace) -> str:
+    """What is made up: without it, plan and forecast say the same."""
+    if not arguments.failures and not arguments.offline:
+        return "as plan and forecast have it: every attempt goes well, every device is there"
+    return (
+        f"by chance {arguments.failures:g} % of attempts fail and {arguments.offline:g} % of devices are away "
+        f"(seed {arguments.seed}): plan and forecast know of neither"
+    )
 
 
 def _interval(text: str) -> timedelta:
@@ -90,7 +101,7 @@ def _percent(text: str) -> float:
 def _text(simulations: Simulations, look: Look) -> str:
     page = Page(look)
     for desired, result in simulations.fleets:
-        page.line((desired.fleet.name, "head"), f"  {words.duration(simulations.span)} from now")
+        page.line((desired.fleet.name, "head"), f"  {words.duration(simulations.span)} from now, {simulations.chance}")
         page.line(f"{words.count(result.rotations, 'rotation')} in {words.count(result.jobs, 'job')}", indent=2)
         peak = f", peak {result.peak_per_day:,} on {result.peak_day}" if result.peak_day else ""
         page.line(f"mean {result.mean_per_day:,.1f} a day{peak}", indent=2)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from controller.reconcile.values import Assessment, Finding, Outcome, Reason
 
 from .groups import DECIDED
+from .hitches import hitches
 
 if TYPE_CHECKING:
     from .model import FleetFailure, FleetReport
@@ -64,19 +65,9 @@ def attention_of(report: FleetReport) -> Attention:
         for finding in _open_findings(assessment):
             facts.append(f"device {assessment.device} {finding.reason}")
             lines.append(f"{assessment.device}: {finding.message}" + (f" → {finding.remedy}" if finding.remedy else ""))
-    plan = report.next_plan
-    if plan is not None:
-        for wave in plan.waves:
-            if wave.remedy:
-                facts.append(f"wave {wave.policy} {wave.status}")
-                lines.append(f"policy {wave.policy}: {wave.message} → {wave.remedy}")
-        for incident in plan.incidents:
-            if incident.needs_person:
-                facts.append(f"incident {incident.incident}")
-                lines.append(incident.message)
-        for refusal in plan.refusals:
-            facts.append(f"refusal {refusal.guardrail} {refusal.policy}")
-            lines.append(f"refused by {refusal.guardrail}: {refusal.message} → {refusal.override}")
+    for hitch in hitches(report):
+        facts.append(hitch.fact)
+        lines.append(hitch.line)
     return Attention(report.desired.fleet.name, tuple(facts), tuple(lines), tuple(_failing(report)))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controller.reconcile.outlook import Comparison, Moved, PolicyComparison
-from controller.reconcile.values import DesiredState, Refusal
+from controller.reconcile.values import DesiredState, Refusal, Stage
 from protocol.names import AWS_IOT_AUTHORITY
 
 from . import words
@@ -96,7 +96,7 @@ def sentence(changes: Iterable[FleetChange]) -> str:
     due = [(change, policy) for change in listed for policy in change.shown if policy.newly_due]
     no_longer = sum(change.comparison.no_longer_due for change in listed)
     alone = sum(sum(change.comparison.left_alone.values()) for change in listed)
-    parts = []
+    parts = decisions(listed)
     if due:
         parts += [f"{words.count(sum(p.newly_due for _, p in due), 'device')} newly to rotate", _when(due), _costs(due)]
     if no_longer:
@@ -105,14 +105,57 @@ def sentence(changes: Iterable[FleetChange]) -> str:
         parts.append(f"{words.count(later, 'device')} due already, at another time")
     if alone:
         parts.append(f"{words.count(alone, 'device')} left to themselves")
+    parts += [
+        f"{words.count(number, 'device')} from {policy.policy} to {other}"
+        for change in listed
+        for policy in change.shown
+        for other, number in policy.gives.items()
+    ]
     return " · ".join(parts) or "no device rotates earlier or later at once"
+
+
+def decisions(changes: Iterable[FleetChange]) -> list[str]:
+    """What a person must decide later on, or know before: it comes before any number."""
+    told = []
+    for change in changes:
+        for policy in change.shown:
+            told += [
+                f"asks a person from {words.instant(stage.start)} on ({guardrail}: {policy.policy} starts "
+                f"{words.count(at_once, 'device')} at once)"
+                for stage, guardrail, at_once in asked_later(change, policy)[:1]
+            ]
+            if policy.obstacle and policy.due:
+                told.append(f"{policy.policy} does not go on: {policy.obstacle}")
+            if policy.reported:
+                told.append(f"{words.count(policy.reported, 'device')} of {policy.policy} only reported, never rotated")
+    return told
+
+
+def asked_later(change: FleetChange, policy: PolicyComparison) -> list[tuple[Stage, str, int]]:
+    """Later waves at which a guardrail will ask, its name, and the devices that start at once then.
+
+    What this moment's plan is refused for already is not told again.
+    """
+    now = {refusal.policy for refusal in (*change.refusals, *change.known)}
+    if policy.policy in now:
+        return []
+    return [
+        (stage, stage.asks.guardrail, min(stage.devices, policy.largest_job))
+        for stage in policy.asks
+        if stage.asks is not None and stage.asks not in (*change.refusals, *change.known)
+    ]
+
+
+def begins_anew(policy: PolicyComparison) -> str:
+    """What of a rollout that had come further starts over."""
+    return f"starts again with its first wave, {words.count(policy.first_wave, 'device')}"
 
 
 def span(policy: PolicyComparison) -> str:
     """When the policy's due devices rotate, and how long that takes."""
     start, finish = policy.span.start, policy.span.finish
     if start is None or finish is None:
-        return "never: no window is open for it"
+        return f"nobody can tell: {policy.obstacle}" if policy.obstacle else "never: no window is open for it"
     return f"from {words.instant(start)}, done by {words.instant(finish)} ({words.duration(finish - start)})"
 
 

@@ -7,10 +7,10 @@ comment, link anywhere or call anyone.
 from __future__ import annotations
 
 from controller.reconcile.outlook import PolicyComparison
-from controller.reconcile.values import Refusal
+from controller.reconcile.values import Refusal, Stage
 
 from . import words
-from .change import Comparisons, FleetChange, cost_of, money, moved, sentence, span
+from .change import Comparisons, FleetChange, asked_later, begins_anew, cost_of, money, moved, sentence, span
 from .console import Look
 from .markdown import code, fitted, folded, plain, table
 
@@ -93,6 +93,7 @@ def _title(policy: PolicyComparison) -> str:
         parts.append(f"{words.count(policy.moved.devices, 'device')} due already, at another time")
     if policy.left_alone:
         parts.append(f"{words.count(policy.left_alone, 'device')} left to themselves")
+    parts += [f"{words.count(number, 'device')} go to <code>{other}</code>" for other, number in policy.gives.items()]
     return ", ".join(parts) or f"{words.count(len(policy.changes), 'field')} changed, no device rotates because of it"
 
 
@@ -116,6 +117,9 @@ def _facts(change: FleetChange, policy: PolicyComparison) -> list[tuple[str, str
         facts.append(("Due in all:", f"{policy.due:,} of {words.count(policy.governed_head, 'device')}"))
         facts.append(("Busiest day:", f"{words.count(policy.peak_per_day, 'rotation')}, within the coming 90 days"))
         facts += _later(change, policy)
+    if policy.first_wave:
+        facts.append(("Rollout:", begins_anew(policy)))
+    facts += [("Goes to " + code(other) + ":", words.count(number, "device")) for other, number in policy.gives.items()]
     if policy.governed_base != policy.governed_head:
         facts.append(("Governs:", f"{words.count(policy.governed_head, 'device')}, {policy.governed_base:,} before"))
     if policy.left_alone:
@@ -125,15 +129,14 @@ def _facts(change: FleetChange, policy: PolicyComparison) -> list[tuple[str, str
 
 
 def _later(change: FleetChange, policy: PolicyComparison) -> list[tuple[str, str]]:
-    """A later wave that a guardrail will refuse, where this moment's plan is not refused for the policy already."""
-    guardrails = change.desired.fleet.guardrails
-    share = 100 * policy.largest_job / max(1, policy.governed_head)
-    is_refused = any(refusal.policy == policy.policy for refusal in (*change.refusals, *change.known))
-    if is_refused or policy.governed_head < guardrails.min_existing or share <= guardrails.max_change_percent:
-        return []
-    at_once = words.count(policy.largest_job, "device")
-    allowed = f"{share:.0f} %; `maxChangePercent` allows {guardrails.max_change_percent} %"
-    return [("Asks a reviewer later:", f"one wave starts {at_once} at once, {allowed}")]
+    return [
+        ("Asks a reviewer later:", f"from {words.instant(stage.start)} on, `{guardrail}`: {plain(_message(stage))}")
+        for stage, guardrail, _at_once in asked_later(change, policy)
+    ]
+
+
+def _message(stage: Stage) -> str:
+    return stage.asks.message if stage.asks is not None else ""
 
 
 def _cost(change: FleetChange, policy: PolicyComparison) -> str:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from controller.reconcile.outlook import FieldChange, Moved, PolicyComparison, Span
-from controller.reconcile.values import Refusal
+from controller.reconcile.values import Refusal, Stage
 
 from . import comment, words
 from .as_json import FORMAT_VERSION, dump, failure_value
-from .change import Comparisons, FleetChange, cost_of, money, moved, sentence, span
+from .change import Comparisons, FleetChange, asked_later, begins_anew, cost_of, money, moved, sentence, span
 from .console import Look, Page
 from .formats import Format
 from .github import annotation, refused
@@ -28,8 +28,16 @@ def _facts(change: FleetChange, policy: PolicyComparison) -> list[str]:
         facts.append(f"governs {words.count(policy.governed_head, 'device')}, {policy.governed_base:,} before")
     if policy.left_alone:
         facts.append(f"{words.count(policy.left_alone, 'device')} left to themselves: no policy governs them any more")
+    facts += [f"{words.count(number, 'device')} go to {other}" for other, number in policy.gives.items()]
+    if policy.first_wave:
+        facts.append(f"the rollout {begins_anew(policy)}")
     if policy.moved:
         facts.append(f"due already, {moved(policy.moved)}")
+    facts += [
+        f"asks a person from {words.instant(stage.start)} on, by {guardrail}: {stage.asks.message}"
+        for stage, guardrail, _at_once in asked_later(change, policy)
+        if stage.asks is not None
+    ]
     if policy.due:
         facts.append(f"in all {words.count(policy.due, 'device')} in {words.count(policy.jobs, 'job')}, {span(policy)}")
         facts.append(f"peak {policy.peak_per_day:,} a day over 90 days")
@@ -142,10 +150,18 @@ def _policy_value(policy: PolicyComparison) -> dict[str, Any]:
         "peak_per_day": policy.peak_per_day,
         **_span_value(policy.span),
         "moved": _moved_value(policy.moved) if policy.moved else None,
+        "gives": dict(policy.gives),
+        "first_wave": policy.first_wave,
+        "reported": policy.reported,
+        "asks": [_asked_value(stage, stage.asks) for stage in policy.asks if stage.asks is not None],
         "remote_actions": policy.remote_actions,
         "reasons": {reason.value: number for reason, number in policy.reasons.items()},
         "examples": list(policy.examples),
     }
+
+
+def _asked_value(stage: Stage, asks: Refusal) -> dict[str, Any]:
+    return {"start": words.iso(stage.start), "wave": stage.wave, "devices": stage.devices, **_refusal_value(asks)}
 
 
 def _span_value(found: Span) -> dict[str, str | None]:

@@ -1,35 +1,97 @@
-"""What holds up a fleet as a whole until a person acts: refusals, halted rollouts, incidents that end too late."""
+"""What a person must decide: what holds a fleet up now, what will ask later on, and what nobody rotates.
+
+All of it is taken from the report's plan, or from the plan that apply would make now, and from its outlook.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from controller.reconcile.values import Outlook, Plan, WaveReport
+
+from . import words
 from .model import FleetReport
 
 
 @dataclass(frozen=True, slots=True)
 class Hitch:
-    """One of them, and what to do about it."""
+    """What holds up a fleet as a whole until a person acts, and what to do about it."""
 
     what: str
     message: str
     remedy: str
+    fact: str  # the same from run to run while it lasts: no numbers that change
+
+    @property
+    def line(self) -> str:
+        """All of it."""
+        about = "" if self.message.startswith(self.what) else f"{self.what}: "
+        return f"{about}{self.message} → {self.remedy}"
 
 
 def hitches(report: FleetReport) -> Iterator[Hitch]:
-    """Those of the report's plan, or of the plan that apply would make now."""
+    """Refusals, rollouts that have stopped, incidents that will not be met."""
     plan = report.next_plan
     if plan is None:
         return
     for refusal in plan.refusals:
         yield Hitch(
-            f"guardrail {refusal.guardrail}, {refusal.policy or 'whole fleet'}", refusal.message, refusal.override
+            f"guardrail {refusal.guardrail}, {refusal.policy or 'whole fleet'}",
+            refusal.message,
+            refusal.override,
+            f"refusal {refusal.guardrail} {refusal.policy}",
         )
     for wave in plan.waves:
         if wave.remedy:
-            yield Hitch(f"rollout of {wave.policy}", wave.message, wave.remedy)
+            what, fact = f"rollout of {wave.policy}", f"wave {wave.policy} {wave.status}"
+            yield Hitch(what, wave.message, wave.remedy, fact)
     for incident in plan.incidents:
         if incident.needs_person:
             remedy = "unblock what is blocked, or give the rollout higher rates, or windows; list what is lost"
-            yield Hitch(f"incident {incident.incident}", incident.message, remedy)
+            what = f"incident {incident.incident}"
+            yield Hitch(what, incident.message, remedy, what)
+
+
+def decisions(report: FleetReport) -> list[str]:
+    """The same in a few words each, for the headline, with what a person must know of the time ahead."""
+    plan = report.next_plan
+    if plan is None:
+        return []
+    told = [f"refused by {name}" for name in dict.fromkeys(refusal.guardrail for refusal in plan.refusals)]
+    told += [f"rollout of {wave.policy} {_STOPS.get(wave.status, wave.status)}" for wave in _stopped(plan)]
+    told += [f"incident {one.incident} will not be met by itself" for one in plan.incidents if one.needs_person]
+    for outlook in plan.outlooks:
+        told += later(outlook)
+    return told
+
+
+def later(outlook: Outlook) -> list[str]:
+    """What of one policy's time ahead a person must know."""
+    told = []
+    if outlook.asks:
+        stage = outlook.asks[0]
+        guardrail = stage.asks.guardrail if stage.asks else ""
+        told.append(
+            f"{guardrail} asks a person from {words.instant(stage.start)} on: wave {stage.wave} of {outlook.policy} "
+            f"has {words.count(stage.devices, 'device')}"
+        )
+    if outlook.reported:
+        told.append(f"{words.count(outlook.reported, 'device')} of {outlook.policy} only reported, never rotated")
+    return told
+
+
+def done_by(report: FleetReport) -> list[str]:
+    """When the last of the devices that must rotate now has done so, if all goes well; nothing if nobody can tell."""
+    outlooks = [outlook for outlook in (report.next_plan.outlooks if report.next_plan else ()) if outlook.devices]
+    ends = [outlook.finish for outlook in outlooks if outlook.finish is not None]
+    if not ends or len(ends) < len(outlooks):
+        return []
+    return [f"done by {words.instant(max(ends))}"]
+
+
+def _stopped(plan: Plan) -> list[WaveReport]:
+    return [wave for wave in plan.waves if wave.remedy]
+
+
+_STOPS = {"halted": "has stopped", "unhealthy": "waits for failed devices"}

@@ -11,7 +11,7 @@ from controller.reconcile.values import Outcome, Plan, PlannedJob, TargetKind, W
 from . import words
 from .console import HEALTH_STYLES, OUTCOME_STYLES, Look, Page, table
 from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
-from .hitches import hitches
+from .hitches import decisions, done_by, hitches
 from .model import FleetFailure, FleetReport, Report
 
 NAMES_SHOWN = 4  # devices named per reason
@@ -102,13 +102,13 @@ def _summary(page: Page, report: FleetReport) -> None:
 
 
 def sentence(report: FleetReport) -> str:
-    """The one line that answers whether the fleet is in sync, and what there is to do."""
-    parts = [f"{report.in_sync:,} of {words.count(report.governed, 'device')} in sync"]
+    """The one line: what a person must decide, whether the fleet is in sync, and what there is to do until when."""
+    parts = [*decisions(report), f"{report.in_sync:,} of {words.count(report.governed, 'device')} in sync"]
     labels = ((Outcome.ROTATE, "to rotate"), (Outcome.WAITING, "waiting"), (Outcome.BLOCKED, "blocked"))
     parts += [f"{report.outcomes[outcome]:,} {label}" for outcome, label in labels if report.outcomes.get(outcome)]
     if report.state.unmanaged_count:
         parts.append(f"{report.state.unmanaged_count:,} unmanaged")
-    return " · ".join(parts)
+    return " · ".join([*parts, *done_by(report)])
 
 
 def _policies(page: Page, report: FleetReport) -> None:

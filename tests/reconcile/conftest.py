@@ -158,6 +158,10 @@ class Make:
         return assess(device, Governance(desired, state or FleetState(now), now))
 
     @staticmethod
+    def assess_all(devices, desired, state):
+        return assess_fleet(devices, desired, state, NOW)
+
+    @staticmethod
     def plan(devices, desired, state=None, now=NOW, **options):
         state = state or FleetState(now)
         overrides = options.get("overrides", NO_OVERRIDES)

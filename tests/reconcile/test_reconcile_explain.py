@@ -1,56 +1,192 @@
-"""A device at every state: what explain says of it is what the plan does with it."""
+"""A device at every state: explain, plan, drift, comment, forecast, and what apply then does, say the same."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from controller.reconcile.outlook import explain
-from controller.reconcile.values import Mode, WaveStatus
+from controller.reconcile.outlook import compare, explain, forecast
+from controller.reconcile.planning import compared, settle
+from controller.reconcile.values import (
+    AttachmentType,
+    CertificateStatus,
+    Mode,
+    Reason,
+    Sync,
+    WaveStatus,
+    family_of,
+)
+from controller.report.as_json import render_report
+from controller.report.console import Look
+from controller.report.markdown import render_drift as as_markdown
+from controller.report.model import Report, Tally
+from controller.report.text import render_drift as as_text
+from protocol.algorithms import KeyType
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 OLD = 200 * DAY
+NAME = "gateway-1"
 
-# sentence → (desired state, device under question, verdict, whether the plan starts it)
-STATES = {
-    "in sync": (lambda m: m.desired(), lambda m: m.device(), "is in sync", False),
-    "due": (lambda m: m.desired(), lambda m: m.device(age=OLD), "is to be rotated", True),
-    "waived": (
-        lambda m: m.desired(waivers=(m.waiver("gateway-1"),)), lambda m: m.device(age=OLD),
-        "is left out, as somebody has decided", False),
-    "suspended": (
-        lambda m: m.desired(m.policy(suspend=m.suspension())), lambda m: m.device(age=OLD),
-        "is left out, as somebody has decided", False),
-    "reported only": (
-        lambda m: m.desired(m.policy(mode=Mode.REPORT)), lambda m: m.device(age=OLD),
-        "is only reported: its policy rotates nothing", False),
-    "outside its window": (
-        lambda m: m.desired(m.policy(windows=[m.window()])), lambda m: m.device(age=OLD), "waits", False),
-    "held by its wave": (
-        lambda m: m.desired(m.policy(rollout=m.rollout(("1", "100%")))), lambda m: m.device(age=OLD), "waits", False),
-    "expired": (lambda m: m.desired(), lambda m: m.device(age=OLD, left=-35 * DAY), "needs a person", False),
-    "hit by an incident": (
-        lambda m: m.desired(incidents=(m.incident(issued_before=m.now - DAY),)), lambda m: m.device(),
-        "is to be rotated", True),
-    "of a key that no rotation can make": (
-        lambda m: m.desired(m.policy(rule=m.rule(key_type=None))), lambda m: m.device(age=OLD, key_type="RSA-4096"),
-        "needs a person", False),
+ROTATES, WAITS, PERSON = "is to be rotated", "waits", "needs a person"
+LEFT_OUT, REPORTED = "is left out, as somebody has decided", "is only reported: its policy rotates nothing"
+
+
+@dataclass
+class Scene:
+    """A device of that name, under these documents, with these jobs.
+
+    ``is_due``: it rotates by itself, sooner or later; ``others``: of the other device, which is overdue, what the
+    outlook counts and what the comment counts as newly due.
+    """
+
+    device: Any
+    verdict: str
+    desired: Any = None
+    jobs: tuple[Any, ...] = ()
+    state: dict[str, Any] = field(default_factory=dict)
+    is_due: bool = False
+    others: tuple[int, int] = (1, 1)
+
+
+def _job_id(m, desired=None, wave="w1"):
+    return f"cf-line-a-{wave}-{family_of(m.policy(), (desired or m.desired()).authorities)}0000abcdef"
+
+
+def _asked(m, status, since, wave="w1", **fields):
+    execution = m.execution(_job_id(m, wave=wave), status, since)
+    job = m.job(execution.job_id, {NAME: execution}, age=since, is_continuous=wave == "standing")
+    return Scene(m.device(age=OLD, executions=(execution,), **fields), WAITS, jobs=(job,))
+
+
+def _failed(m, times, reason="disk is full", version="1.0", ago=HOUR):
+    failures = tuple(
+        m.execution(_job_id(m), "FAILED", n * ago, reason=reason, version=version) for n in range(times, 0, -1)
+    )
+    return m.device(age=OLD, failures=failures)
+
+
+def _rotated(m, ago, **certificate):
+    """Rotated so long ago by a job of the present rule, to a certificate with these members."""
+    done = m.execution(_job_id(m), "SUCCEEDED", ago + HOUR, ago)
+    job = m.job(done.job_id, {NAME: done}, status="COMPLETED", age=ago + HOUR)
+    return m.device(certificates=(m.certificate(ago + HOUR / 2, name=NAME, **certificate),)), (job,)
+
+
+SCENES = {
+    Reason.AUTHORITY_TAINTED: lambda m: Scene(
+        m.device(), ROTATES, m.desired(incidents=(m.incident(issued_before=m.now - DAY),)), is_due=True),
+    Reason.ISSUED_BEFORE_CUTOFF: lambda m: Scene(
+        m.device(), ROTATES, m.desired(m.policy(rule=m.rule(rotate_issued_before=m.now - DAY))), is_due=True),
+    Reason.EXPIRING: lambda m: Scene(
+        m.device(age=100 * DAY, left=20 * DAY), ROTATES,
+        m.desired(m.policy(rule=m.rule(renew_before=30 * DAY))), is_due=True),
+    Reason.AGE_EXCEEDED: lambda m: Scene(m.device(age=OLD), ROTATES, is_due=True),
+    Reason.KEY_TYPE_MISMATCH: lambda m: Scene(m.device(key_type="RSA-2048"), ROTATES, is_due=True),
+    Reason.AUTHORITY_MISMATCH: lambda m: Scene(m.device(authority="aws-iot"), ROTATES, is_due=True),
+    Reason.POLICY_CONFLICT: lambda m: Scene(
+        m.device(age=OLD, groups=("line-a", "line-b")), PERSON, m.desired(m.policy(), m.policy("line-b"))),
+    Reason.NO_CERTIFICATE: lambda m: Scene(m.device(certificates=()), PERSON),
+    Reason.EXTRA_CERTIFICATE: lambda m: Scene(
+        m.device(certificates=(m.certificate(OLD), m.certificate(OLD, name="b"))), PERSON),
+    Reason.SHARED_CERTIFICATE: lambda m: Scene(m.device(age=OLD, shared=("other",)), PERSON),
+    Reason.NOT_EXCLUSIVE: lambda m: Scene(m.device(age=OLD, type_=AttachmentType.NON_EXCLUSIVE), PERSON),
+    Reason.CERTIFICATE_INACTIVE: lambda m: Scene(m.device(age=OLD, status=CertificateStatus.INACTIVE), PERSON),
+    Reason.UNPARSEABLE: lambda m: Scene(m.device(age=OLD, parse_error="is no PEM"), PERSON),
+    Reason.EXPIRED: lambda m: Scene(m.device(age=OLD, left=-35 * DAY), PERSON),
+    Reason.UNSUPPORTED_BY_BACKEND: lambda m: Scene(
+        m.device(age=OLD), PERSON, state={"backend_is_stock": True}, others=(0, 0)),
+    Reason.UNSUPPORTED_BY_COMPONENT: lambda m: Scene(_failed(m, 1, "Create was rejected.", None), PERSON),
+    Reason.RESULT_UNKNOWN: lambda m: Scene(
+        m.device(age=OLD, key_type="RSA-4096"), PERSON, m.desired(m.policy(rule=m.rule(key_type=None)))),
+    Reason.ROTATION_INEFFECTIVE: lambda m: Scene(
+        _rotated(m, 3 * DAY, key_type="RSA-2048")[0], PERSON, jobs=_rotated(m, 3 * DAY)[1]),
+    Reason.EXECUTION_UNKNOWN: lambda m: replace(_asked(m, "PONDERING", HOUR), verdict=PERSON),
+    Reason.REPEATEDLY_FAILED: lambda m: Scene(_failed(m, 5), PERSON),
+    Reason.WAIVED: lambda m: Scene(
+        m.device(age=OLD), LEFT_OUT, m.desired(waivers=(m.waiver(NAME, expires=m.now + 90 * DAY),))),
+    Reason.SUSPENDED: lambda m: Scene(
+        m.device(age=OLD), LEFT_OUT,
+        m.desired(m.policy(suspend=m.suspension())), is_due=True, others=(1, 0)),
+    Reason.ROTATING: lambda m: _asked(m, "IN_PROGRESS", HOUR),
+    Reason.STRAGGLER: lambda m: _asked(m, "QUEUED", 30 * HOUR, "standing"),
+    Reason.ROTATED_RECENTLY: lambda m: Scene(
+        _rotated(m, HOUR)[0], WAITS, m.desired(m.policy(rule=m.rule(key_type=KeyType.RSA_2048))), _rotated(m, HOUR)[1]),
+    Reason.BACKING_OFF: lambda m: Scene(_failed(m, 1, ago=HOUR / 6), WAITS),
+    Reason.OUTSIDE_WINDOW: lambda m: Scene(
+        m.device(age=OLD), WAITS, m.desired(m.policy(windows=[m.window()])), is_due=True),
+    Reason.NOT_YET_DUE: lambda m: Scene(m.device(age=178 * DAY), "is in sync"),
+    Reason.WAVE_SOAKING: lambda m: Scene(
+        m.device(age=OLD), WAITS, m.desired(m.policy(rollout=m.rollout(("1", "100%")))), is_due=True),
 }  # fmt: skip
+"""For each reason a device that has it, what becomes of the device, and whether it rotates by itself in the end."""
 
 
-@pytest.mark.parametrize(("desired", "device", "verdict", "starts"), STATES.values(), ids=STATES)
-def test_what_is_explained_is_what_is_planned(make, desired, device, verdict, starts):
-    state, asked = desired(make), device(make)
-    others = [make.device("a-first", age=OLD + DAY)]
-    plan = make.plan([*others, asked], state)
-    told = explain(asked, state, make.state(), make.now, plan)
-    assert told.verdict == verdict
-    assert (asked.name in {d.name for job in plan.jobs for d in job.devices}) is starts
-    lines = {line.name: line for line in told.arithmetic}
-    assert ("now: nothing holds it back" in lines.get("start", lines["L"]).formula) <= starts
-    assert "result" in lines
-    assert ("≤" in lines["urgent"].formula) <= (lines["urgent"].value == "yes")
+def test_every_reason_has_a_scene():
+    assert SCENES.keys() == set(Reason)
+
+
+@pytest.mark.parametrize("reason", SCENES, ids=lambda reason: reason.value)
+def test_what_is_said_of_a_device_is_the_same_everywhere_and_what_apply_does(make, reason):
+    scene = SCENES[reason](make)
+    desired, devices = scene.desired or make.desired(), [make.device("a-first", age=OLD + DAY), scene.device]
+    state = make.state(*scene.jobs, **scene.state)
+    plan = make.plan(devices, desired, state)
+    starts = {device.name for job in plan.jobs if not job.is_standing for device in job.devices}
+
+    # drift
+    tally = Tally(desired, make.now)
+    given = list(tally.assessments(make.assess_all(devices, desired, state)))
+    report = replace(tally.finish(state), expected=plan)
+    settled = {assessment.device: assessment for assessment in settle(given, plan)}
+    told = next(finding for finding in settled[NAME].findings if finding.reason is reason)
+    if reason is not Reason.WAVE_SOAKING:  # which drift, that plans nothing, does not tell
+        for render in (as_text, render_report, *([as_markdown] if settled[NAME].sync is not Sync.IN_SYNC else [])):
+            assert reason.value in render(Report(make.now, (report,)), Look(200))
+
+    # plan, and what apply does with it, or with a plan of before that has the device
+    assert (NAME in starts) is (scene.verdict == ROTATES)
+    assert settled[NAME].outcome is None or (settled[NAME].outcome.value == "rotate") is (NAME in starts)
+    if settled[NAME].certificate_id is not None and NAME not in starts and settled[NAME].policy is not None:
+        whole = make.plan([make.device(age=OLD)], make.desired())
+        left_out = compared(whole, plan, {name: settled[name] for name in settled})
+        assert NAME in left_out
+        if whole.jobs[0].devices[0].certificate_id == settled[NAME].certificate_id and told.outcome.value != "rotate":
+            assert left_out[NAME] == f"{reason.value}: {told.message}" or "is demanded" in left_out[NAME]
+
+    # explain
+    explained = explain(scene.device, desired, state, make.now, plan)
+    assert explained.verdict == scene.verdict
+    assert told in explained.assessment.findings
+    lines = {line.name: line for line in explained.arithmetic}
+    assert "now: nothing holds it back" not in getattr(lines.get("start"), "formula", "") or NAME in starts
+
+    # forecast and outlook
+    coming = forecast(devices, desired, state, make.now, horizon=DAY * 5, plan=plan)
+    ahead, newly = scene.others
+    assert sum(outlook.devices for outlook in plan.outlooks) == ahead + scene.is_due
+    stopped = sum(outlook.devices for outlook in plan.outlooks if outlook.obstacle)
+    others = 1 - ahead  # what blocks the one blocks the other
+    assert coming.blocked == (scene.verdict in {PERSON, LEFT_OUT} and not scene.is_due) + stopped + others
+
+    # the comment: base has no policy at all
+    found = compare(lambda: devices, replace(desired, policies=()), desired, state, make.now)
+    assert found.newly_due == newly + (scene.is_due and scene.verdict is not LEFT_OUT)
+
+
+def test_of_a_policy_that_only_reports_nothing_is_said_to_rotate(make):
+    desired, devices = make.desired(make.policy(mode=Mode.REPORT)), [make.device(age=OLD)]
+    plan = make.plan(devices, desired)
+    (outlook,) = plan.outlooks
+    assert (plan.jobs, outlook.devices, outlook.reported) == ((), 0, 1)
+    told = explain(devices[0], desired, make.state(), make.now, plan)
+    assert told.verdict == REPORTED
+    coming = forecast(devices, desired, make.state(), make.now, horizon=DAY, plan=plan)
+    assert (coming.total, coming.reported) == (0, 1)
+    found = compare(lambda: devices, replace(desired, policies=()), desired, make.state(), make.now)
+    assert (found.newly_due, found.policies[0].reported) == (0, 1)
 
 
 def test_what_a_wave_waits_for_is_explained_in_the_words_of_the_plan(make):

@@ -9,15 +9,20 @@ import pytest
 from controller.reconcile.checks import Governance
 from controller.reconcile.outlook import compare, forecast
 from controller.reconcile.outlook.comparison import CALLS_PER_ROTATION
-from controller.reconcile.rollout import finish_at, rate_per_minute
-from controller.reconcile.values import CertificateStatus, Mode, Reason, WindowKind
+from controller.reconcile.rollout import Ahead, Opening, rate_per_minute
+from controller.reconcile.values import CertificateStatus, Mode, Reason, WaveStatus, WindowKind
 from protocol.algorithms import KeyType
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 
 
 def _forecast(make, devices, desired, days=90):
-    return forecast(devices, desired, make.state(), make.now, days * DAY)
+    plan = make.plan(devices, desired)
+    return forecast(devices, desired, make.state(), make.now, horizon=days * DAY, plan=plan)
+
+
+def _compare(make, devices, base, head, state=None, now=None):
+    return compare(lambda: devices, base, head, state or make.state(), now or make.now)
 
 
 # ---- forecast
@@ -109,7 +114,7 @@ def test_authorities_are_told_apart_and_share_their_policys_capacity(make):
 def test_authorities_that_ask_too_much_only_together_are_told_with_their_sum(make):
     rollout = make.rollout(maximum_per_minute=1)
     policy = make.policy(rule=make.rule(authority=None), rollout=rollout, windows=[make.window("0 2 * * *", HOUR)])
-    devices = [make.device(f"g{n}", age=200 * DAY, authority="aws-iot" if n % 2 else "plant-ca") for n in range(62)]
+    devices = [make.device(f"g{n}", age=179 * DAY, authority="aws-iot" if n % 2 else "plant-ca") for n in range(62)]
     found = _forecast(make, devices, make.desired(policy), days=5)
     assert {row.rotations for row in found.rows} == {31}
     assert [(one.rotations, one.capacity) for one in found.over_capacity] == [(62, 60)]
@@ -173,17 +178,21 @@ def test_rates_are_the_lesser_of_starts_and_flight(make):
 
 
 def test_a_rollout_takes_its_waves_soaks_and_windows(make):
-    def finish(devices, *, is_urgent=False, waves_done=0, **fields):
+    first = Opening(1, WaveStatus.OPEN, "", 1)
+
+    def finish(devices, *, is_urgent=False, opening=first, **fields):
         rollout = make.rollout(("1", "50%", "100%"), maximum_per_minute=10, soak=DAY)
         policy = make.policy(rollout=rollout, **fields)
         governed = Governance(make.desired(policy), make.state(), make.now).policies["line-a"]
-        return finish_at(
-            governed.policy, governed.open_time, devices, 100, make.now, is_urgent=is_urgent, waves_done=waves_done
-        )
+        return Ahead(policy, governed.open_time, opening, 100).finish(devices, make.now, is_urgent=is_urgent)
 
     assert finish(0) == make.now
     assert make.now + 2 * DAY < finish(100) < make.now + 2 * DAY + HOUR
-    assert make.now + DAY < finish(100, waves_done=1) < make.now + DAY + HOUR
+    soaked = Opening(2, WaveStatus.OPEN, "", 49)
+    assert make.now + DAY < finish(100, opening=soaked) < make.now + DAY + HOUR
+    running, soaking = Opening(1, WaveStatus.RUNNING, ""), Opening(1, WaveStatus.SOAKING, "", until=make.now + HOUR)
+    assert make.now + 2 * DAY < finish(99, opening=running) < make.now + 2 * DAY + HOUR
+    assert make.now + DAY + HOUR < finish(99, opening=soaking) < make.now + DAY + 2 * HOUR
     assert finish(1) < make.now + HOUR
     nightly = [make.window("0 2 * * *", HOUR)]
     assert finish(1, windows=nightly) > datetime(2026, 11, 24, 2, tzinfo=UTC)
@@ -200,7 +209,7 @@ def test_a_tighter_max_age_tells_who_rotates_and_what_it_takes(make):
     policy = make.policy(rule=make.rule(max_age=90 * DAY), rollout=rollout)
     head = make.desired(policy, commit="b" * 40)
     devices = [make.device(f"g{n}", age=age * DAY) for n, age in enumerate([10, 100, 120, 150, 200])]
-    found = compare(devices, base, head, make.state(), make.now)
+    found = _compare(make, devices, base, head)
     (of,) = found.policies
     assert (found.base_commit, found.head_commit, found.newly_due) == ("a" * 40, "b" * 40, 3)
     assert [(c.field, c.base, c.head) for c in of.changes] == [
@@ -211,7 +220,7 @@ def test_a_tighter_max_age_tells_who_rotates_and_what_it_takes(make):
     assert (of.governed_base, of.governed_head, of.newly_due, of.no_longer_due, of.due) == (5, 5, 3, 0, 4)
     assert of.reasons == {Reason.AGE_EXCEEDED: 3}
     assert of.jobs == 3  # one device, then three of them two at a time
-    assert of.peak_per_day == 4
+    assert of.peak_per_day == 3  # the wave after the first
     assert of.remote_actions == 3 * CALLS_PER_ROTATION
     assert of.span.finish is not None
     assert of.moved is None
@@ -222,22 +231,22 @@ def test_other_authority_and_key_type_are_counted(make):
     base = make.desired()
     head = make.desired(make.policy(rule=make.rule(authority="aws-iot", key_type=None)))
     devices = [make.device("a"), make.device("b", authority="aws-iot"), make.device("c", key_type="RSA-2048")]
-    (of,) = compare(devices, base, head, make.state(), make.now).policies
+    (of,) = _compare(make, devices, base, head).policies
     assert (of.newly_due, of.no_longer_due, of.authority_changes, of.key_type_changes) == (1, 1, 1, 0)
-    (back,) = compare(devices, head, base, make.state(), make.now).policies
+    (back,) = _compare(make, devices, head, base).policies
     assert (back.newly_due, back.authority_changes, back.key_type_changes) == (1, 1, 0)
     stricter = make.desired(make.policy(rule=make.rule(key_type=KeyType.ECDSA_P384)))
-    (keys,) = compare([make.device()], base, stricter, make.state(), make.now).policies
+    (keys,) = _compare(make, [make.device()], base, stricter).policies
     assert (keys.authority_changes, keys.key_type_changes) == (0, 1)
 
 
 def test_a_policy_that_is_new_or_gone_is_told_with_all_its_fields(make):
     one, both = make.desired(make.policy("line-a")), make.desired(make.policy("line-a"), make.policy("line-b"))
     devices = [make.device("x", age=200 * DAY, groups=("line-b",))]
-    added = compare(devices, one, both, make.state(), make.now).policies[1]
+    added = _compare(make, devices, one, both).policies[1]
     assert (added.policy, added.governed_base, added.governed_head, added.newly_due) == ("line-b", 0, 1, 1)
     assert ("spec.thingGroup", None, "line-b") in [(c.field, c.base, c.head) for c in added.changes]
-    gone = compare(devices, both, one, make.state(), make.now).policies[1]
+    gone = _compare(make, devices, both, one).policies[1]
     assert (gone.governed_base, gone.governed_head, gone.no_longer_due, gone.jobs, gone.span.finish) == (
         1,
         0,
@@ -249,18 +258,18 @@ def test_a_policy_that_is_new_or_gone_is_told_with_all_its_fields(make):
 
 def test_a_suspension_that_is_put_off_is_a_change_and_so_is_every_field_that_a_policy_will_ever_have(make):
     shorter, longer = (make.desired(make.policy(suspend=make.suspension(make.now + n * DAY))) for n in (1, 3650))
-    (of,) = compare([make.device()], shorter, longer, make.state(), make.now).policies
+    (of,) = _compare(make, [make.device()], shorter, longer).policies
     assert [change.field for change in of.changes] == ["spec.suspend.until"]
 
 
 def test_no_change_has_no_effect_and_changes_of_every_kind_are_words(make):
-    same = compare([make.device()], make.desired(), make.desired(), make.state(), make.now).policies[0]
+    same = _compare(make, [make.device()], make.desired(), make.desired()).policies[0]
     assert (same.changes, same.has_effect) == ((), False)
     head = make.policy(
         mode=Mode.REPORT, suspend=make.suspension(), windows=[make.window()],
         rule=make.rule(rotate_issued_before=make.now, key_type=None), rollout=make.rollout(abort=(make.abort(),)),
     )  # fmt: skip
-    other = compare([], make.desired(), make.desired(head), make.state(), make.now).policies[0]
+    other = _compare(make, [], make.desired(), make.desired(head)).policies[0]
     assert {c.field: (c.base, c.head) for c in other.changes} == {
         "spec.certificate.keyType": ("ECDSA-P256", None),
         "spec.certificate.rotateIssuedBefore": (None, "2026-11-23T12:00:00Z"),
@@ -277,7 +286,7 @@ def test_a_policy_that_only_reports_rotates_nothing_until_it_is_enforced(make):
     devices = [make.device("old", age=200 * DAY), make.device("key", key_type="RSA-2048"), make.device("young")]
 
     def counts(base, head):
-        (of,) = compare(devices, base, head, make.state(), make.now).policies
+        (of,) = _compare(make, devices, base, head).policies
         return of.newly_due, of.no_longer_due, of.due, of.jobs, of.peak_per_day
 
     assert counts(reporting, enforcing) == (2, 0, 2, 1, 2)
@@ -310,7 +319,7 @@ def test_devices_that_are_due_already_and_come_to_another_time_are_told(make, se
         return make.desired(policy)
 
     devices = [make.device("a", age=200 * DAY), make.device("b", age=200 * DAY), make.device("c")]
-    found = compare(devices, desired(**base), desired(**head), make.state(), make.now)
+    found = _compare(make, devices, desired(**base), desired(**head))
     (of,) = found.policies
     assert (of.newly_due, of.no_longer_due) == (0, 0), sentence
     assert found.makes_rotate == of.has_effect == (starts is not None), sentence
@@ -325,11 +334,11 @@ def test_devices_that_are_due_already_and_come_to_another_time_are_told(make, se
 
 def test_windows_that_never_open_move_what_is_due_to_never(make):
     shut = make.desired(make.policy(windows=[make.window("0 0 * * *", 25 * HOUR, kind=WindowKind.DENY)]))
-    (of,) = compare([make.device(age=200 * DAY)], make.desired(), shut, make.state(), make.now).policies
+    (of,) = _compare(make, [make.device(age=200 * DAY)], make.desired(), shut).policies
     assert (of.moved.devices, of.moved.head.start, of.moved.head.finish) == (1, None, None)
 
 
 def test_devices_that_policies_tie_over_are_counted_under_none(make):
     tied = make.desired(make.policy("line-a"), make.policy("line-b"))
-    found = compare([make.device(groups=("line-a", "line-b"))], tied, tied, make.state(), make.now)
+    found = _compare(make, [make.device(groups=("line-a", "line-b"))], tied, tied)
     assert [policy.governed_head for policy in found.policies] == [0, 0]

@@ -155,7 +155,7 @@ def scene_fleet(name: str = "factory", *, hostile: str = HOSTILE) -> FleetReport
     tally = Tally(desired, NOW)
     assessments = list(tally.assessments(assess_fleet(tally.devices(devices), desired, state, NOW)))
     report = tally.finish(state, make_plan(assessments, desired, state, NOW))
-    report = replace(report, forecast=forecast(devices, desired, state, NOW, 91 * DAY))
+    report = replace(report, forecast=forecast(devices, desired, state, NOW, horizon=91 * DAY, plan=report.plan))
     return replace(report, trend=_trend(report))
 
 

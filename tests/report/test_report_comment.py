@@ -1,5 +1,6 @@
 """The pull request's comment, where several fleets, or several things at once, are told."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +8,7 @@ import pytest
 
 from controller.errors import ExitCode
 from controller.reconcile.outlook import Comparison, FieldChange, Moved, PolicyComparison, Span
-from controller.reconcile.values import Bearing, CertificateRule, DesiredState, Fleet, Policy, Refusal, Source
+from controller.reconcile.values import Bearing, CertificateRule, DesiredState, Fleet, Policy, Refusal, Source, Stage
 from controller.report.change import Comparisons, FleetChange
 from controller.report.comparison import RENDERERS
 from controller.report.console import Look
@@ -136,3 +137,63 @@ def test_of_a_fleet_that_is_gone_nobody_will_be_asked_so_the_comment_says_how_to
     assert "1. To retire the fleet, keep its Fleet document and remove its policies first" in text
     assert "--override" not in text
     assert "→ keep the Fleet document until no policy governs the fleet" in told(change, as_=Format.TEXT)
+
+
+ASKED = Refusal("maxChangePercent", "line-a", "104 devices at once, 30 % are allowed", "--override maxChangePercent=95")
+LATER = Stage(3, 104, NOW + timedelta(days=2), NOW + timedelta(days=2, hours=1), ASKED)
+
+DECISIONS = {
+    "a guardrail that will ask later": (
+        due(110, largest_job=104, asks=(LATER,)),
+        "asks a person from 2026-12-03 14:00Z on (maxChangePercent: line-a starts 104 devices at once) · 110 devices",
+    ),
+    "a rollout that has stopped": (
+        due(3, finish=None, obstacle="wave 1 of 2 stopped"),
+        "line-a does not go on: wave 1 of 2 stopped · 3 devices",
+    ),
+    "devices that are only reported": (
+        due(3, reported=7),
+        "7 devices of line-a only reported, never rotated · 3 devices",
+    ),
+}
+
+
+@pytest.mark.parametrize(("one", "sentence"), DECISIONS.values(), ids=DECISIONS.keys())
+@pytest.mark.parametrize("as_", [Format.MARKDOWN, Format.TEXT], ids=lambda found: found.value)
+def test_the_headline_first_says_what_a_person_must_decide(one, sentence, as_):
+    text = " ".join(told(fleet("north", one), as_=as_).replace("north:", "north ").split())
+    assert f"north {sentence}" in text
+
+
+def test_a_later_wave_that_asks_stands_in_its_policys_fold_and_in_the_text_unless_it_is_refused_now():
+    one = due(110, largest_job=104, asks=(LATER,))
+    assert "- **Asks a reviewer later:** from 2026-12-03 14:00Z on, `maxChangePercent`: 104 devices" in told(
+        fleet("n", one)
+    )
+    assert "asks a person from 2026-12-03 14:00Z on, by maxChangePercent: 104" in " ".join(
+        told(fleet("n", one), as_=Format.TEXT).split()
+    )
+    refused = told(fleet("n", one, refusals=(ASKED,)))
+    assert "Asks a reviewer later" not in refused
+    assert "asks a person" not in refused.splitlines()[0]
+    assert json.loads(told(fleet("n", one), as_=Format.JSON))["fleets"][0]["policies"][0]["asks"] == [
+        {
+            "start": "2026-12-03T14:00:00Z",
+            "wave": 3,
+            "devices": 104,
+            "guardrail": "maxChangePercent",
+            "policy": "line-a",
+            "message": ASKED.message,
+            "override": ASKED.override,
+        }
+    ]
+
+
+def test_what_starts_again_and_who_goes_elsewhere_is_told():
+    text = told(fleet("north", policy(first_wave=1, due=19, jobs=2, gives={"line-b": 40})))
+    assert text.splitlines()[0].endswith("40 devices from line-a to line-b")
+    assert "40 devices go to <code>line-b</code>" in text
+    assert "- **Rollout:** starts again with its first wave, 1 device" in text
+    plain = told(fleet("north", policy(first_wave=1, due=19, jobs=2, gives={"line-b": 40})), as_=Format.TEXT)
+    assert "the rollout starts again with its first wave, 1 device" in plain
+    assert "40 devices go to line-b" in plain

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from report_scene import NOW, scene, scene_fleet
 
-from controller.reconcile.values import IncidentReport, Refusal, WaveReport, WaveStatus
+from controller.reconcile.values import IncidentReport, Outlook, Refusal, Stage, WaveReport, WaveStatus
 from controller.report import as_json, html, markdown, text
 from controller.report.console import Look
 
@@ -46,3 +46,26 @@ def test_a_report_of_drift_says_what_holds_the_fleet_up_and_what_to_do(held_up, 
         assert quiet.message not in told, "it mends itself"
     [fleet] = held_up.fleets
     assert REFUSAL.message not in render(scene(replace(fleet, expected=None)), Look(160))
+
+
+ASKS = Refusal("maxChangePercent", "line-a", "36 devices, 90 % of 40 at once", "--override maxChangePercent=90")
+AHEAD = (
+    Outlook("line-a", 40, (Stage(1, 4, NOW, NOW + DAY), Stage(2, 36, NOW + 2 * DAY, NOW + 3 * DAY, ASKS))),
+    Outlook("line-b", reported=7),
+)
+
+
+def test_the_headline_says_first_what_a_person_must_decide_and_last_when_all_is_done(held_up):
+    [fleet] = held_up.fleets
+    plan = replace(fleet.expected, outlooks=AHEAD)
+    assert text.sentence(replace(fleet, expected=plan)).split(" · ") == [
+        "refused by orphans",
+        "rollout of line-a has stopped",
+        "incident leak will not be met by itself",
+        "maxChangePercent asks a person from 2026-11-25 12:00Z on: wave 2 of line-a has 36 devices",
+        "7 devices of line-b only reported, never rotated",
+        *text.sentence(replace(fleet, expected=None)).split(" · "),
+        "done by 2026-11-26 12:00Z",
+    ]
+    stuck = replace(plan, outlooks=(replace(AHEAD[0], obstacle="wave 1 has stopped"),))
+    assert "done by" not in text.sentence(replace(fleet, expected=stuck)), "nobody can tell"

@@ -15,7 +15,7 @@ from controller.report.text import render_drift, render_plan, render_status
 
 PLAN_AT_80 = """\
 OUT OF SYNC  27 of 39 devices in sync · 4 to rotate · 5 waiting · 3 blocked · 2
-unmanaged
+unmanaged · done by 2026-11-24 12:10Z
 fleet factory, account 123456789012, eu-west-1, 0123456789ab, seen 2026-11-23
 12:00Z
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from controller.reconcile.schedule import counted_failures, dates_of, is_urgent_at, timing_of
+from controller.reconcile.schedule import counted_failures, dates_of, hurries_from, timing_of
 from controller.reconcile.values import Timing
 
 from .governance import issued_at, taints
@@ -114,7 +114,10 @@ class Case:
             start = window.start if window else datetime.max.replace(tzinfo=self.now.tzinfo)
         elif timing.start < start:
             start = timing.start
-        return Timing(timing.due, timing.target, start, self.is_urgent, timing.misses_max_age, deadline)
+        hurries = self.now if self.is_urgent else None
+        if hurries is None and self.dates is not None and self.certificate is not None and self.certificate.not_after:
+            hurries = hurries_from(self.certificate.not_after, self.dates.life)
+        return Timing(timing.due, timing.target, start, self.is_urgent, timing.misses_max_age, deadline, hurries)
 
     def _look_at(self, certificate: Certificate) -> None:
         if self.device.failures:
@@ -130,7 +133,7 @@ class Case:
         self.is_urgent = (
             self.is_before_cutoff
             or any(incident.ignore_windows for incident in self.taints)
-            or is_urgent_at(self.now, certificate.not_after, dates.life)
+            or hurries_from(certificate.not_after, dates.life) <= self.now
         )
         if dates.due is None:
             return

@@ -1,9 +1,10 @@
 """What would happen: a change of the desired state, the coming months, one device explained."""
 
 from .changes import FieldChange
-from .comparison import Comparison, Moved, PolicyComparison, Span, compare
+from .comparison import Comparison, PolicyComparison, compare
 from .explanation import Explanation, explain
 from .forecasting import Forecast, ForecastRow, forecast
+from .moved import Moved, Span
 from .simulation import EVERY, Simulation, simulate
 from .virtual_fleet import Luck
 

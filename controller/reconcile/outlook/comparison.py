@@ -1,50 +1,43 @@
 """What a change of the desired state does to the fleet: two refs over the same inventory.
 
 The answer for the pull request, per policy: who is due now that was not, who no longer is, what kind
-of certificate changes, and what carrying it out takes.
+of certificate changes, and what carrying it out takes. Both refs are planned as ``apply`` would plan them at this
+moment, with the history of their jobs; when anybody rotates is what the outlooks of these two plans say.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from controller.reconcile.checks import Governance, assess
-from controller.reconcile.rollout import cumulative_sizes, finish_at
-from controller.reconcile.values import Mode, Outcome, Reason
+from controller.reconcile.checks import Governance, assess, assess_fleet
+from controller.reconcile.planning import MAX_CHANGE, Change, make_plan, order_of, too_much_at_once
+from controller.reconcile.values import NO_OVERRIDES, Baseline, Mode, Outcome, Outlook, Reason, Stage, WaveStatus
 
 from .changes import DocumentChange, FieldChange, changes_between, documents_changed
 from .forecasting import Forecaster
+from .moved import Moved, Span, Turn, moved_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
-    from controller.reconcile.checks import Governed
-    from controller.reconcile.values import Assessment, DesiredState, Device, FleetState
+    from controller.reconcile.values import (
+        Assessment,
+        DesiredState,
+        Device,
+        FleetState,
+        Overrides,
+        Plan,
+        Policy,
+        Refusal,
+    )
 
 HORIZON = timedelta(days=90)  # over which the peak per day is taken
 NAMES_KEPT = 8  # of the newly due, as examples
-WORTH_TELLING = timedelta(minutes=15)  # by which a start or an end is another one
 
 CALLS_PER_ROTATION = 16  # of AWS IoT, by the backend, where the certificate has one IoT policy: see docs/backend.md
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """When devices rotate at the given rates, waves and windows; None: no window is open for it."""
-
-    start: datetime | None  # when the first may begin
-    finish: datetime | None  # when the last has rotated
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """Devices that must rotate with and without the change, but at another time."""
-
-    devices: int
-    base: Span
-    head: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +61,11 @@ class PolicyComparison:
     reasons: dict[Reason, int]  # of the newly due
     examples: tuple[str, ...]  # names of the newly due, the first few
     moved: Moved | None = None
+    gives: Mapping[str, int] = field(default_factory=dict)  # devices that go from it to another policy, by that
+    asks: tuple[Stage, ...] = ()  # later waves of head at which a person will be asked
+    first_wave: int = 0  # devices with which a rollout that had come further begins anew; 0: it goes on
+    obstacle: str | None = None  # of head: why nobody can tell when its devices rotate
+    reported: int = 0  # devices that would have to rotate under head, and do not because it only reports
 
     @property
     def remote_actions(self) -> int:
@@ -78,7 +76,9 @@ class PolicyComparison:
     def has_effect(self) -> bool:
         """Whether the change does anything to this policy's devices."""
         counts_differ = self.governed_base != self.governed_head
-        return bool(self.newly_due or self.no_longer_due or self.left_alone or self.moved or counts_differ)
+        return bool(
+            self.newly_due or self.no_longer_due or self.left_alone or self.moved or self.gives or counts_differ
+        )
 
     @property
     def makes_rotate(self) -> bool:
@@ -94,6 +94,8 @@ class Comparison:
     head_commit: str | None
     policies: tuple[PolicyComparison, ...]
     documents: tuple[DocumentChange, ...] = ()  # of the other kinds, that differ
+    refusals: tuple[Refusal, ...] = ()  # of head's plan, now or as soon as a window opens, that come with the change
+    known: tuple[Refusal, ...] = ()  # that the base's plan has as well
 
     @property
     def newly_due(self) -> int:
@@ -123,36 +125,51 @@ class _Counts:
     left_alone: int = 0
     newly_due: int = 0
     no_longer_due: int = 0
-    still_due: int = 0
     authority: int = 0
     key_type: int = 0
     due: int = 0
-    reasons: dict[Reason, int] = field(default_factory=dict)
+    queue_base: list[Turn] = field(default_factory=list)  # who is due under base, and the policy it is due under then
+    queue_head: list[Turn] = field(default_factory=list)  # who is due under head, and under base before
+    gives: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[Reason] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
 
 def compare(
-    devices: Iterable[Device], base: DesiredState, head: DesiredState, state: FleetState, now: datetime
+    devices: Callable[[], Iterable[Device]],
+    base: DesiredState,
+    head: DesiredState,
+    state: FleetState,
+    now: datetime,
+    *,
+    overrides: Overrides = NO_OVERRIDES,
 ) -> Comparison:
-    """Compare; ``devices`` must carry the groups that the policies of either name."""
-    before, forecaster = Governance(base, state, now), Forecaster(head, state, now, HORIZON)
-    after = forecaster.governance
-    counts = {name: _Counts() for name in sorted({*before.policies, *after.policies})}
-    for device in devices:
-        forecaster.add(device)
-        _count(counts, _verdict(device, before), _verdict(device, after))
-    peaks: dict[str, dict[object, int]] = {}
-    for row in forecaster.result().rows:
-        days = peaks.setdefault(row.policy, {})
-        days[row.day] = days.get(row.day, 0) + row.rotations
+    """Compare; each call of ``devices`` streams them, with the groups that the policies of either ref name."""
+    before, after = Governance(base, state, now), Forecaster(head, state, now, HORIZON)
+    counts = {name: _Counts() for name in sorted({*before.policies, *after.governance.policies})}
+    for device in devices():
+        after.add(device)
+        _count(counts, _verdict(device, before), _verdict(device, after.governance))
+
+    def planned(desired: DesiredState, seen: FleetState) -> Plan:
+        assessments = assess_fleet(devices(), desired, seen, now, overrides)
+        return make_plan(assessments, desired, seen, now, overrides=overrides)
+
+    lost = {name: of.left_alone for name, of in counts.items() if of.left_alone}
+    was, will = planned(base, state), planned(head, _after(state, lost, base))
+    refusals, of_base = _refusals(will, head, overrides), _refusals(was, base, overrides)
+    known = tuple(refusal for refusal in refusals if _is_among(refusal, of_base))
+    peaks: dict[str, Counter[object]] = {name: Counter() for name in counts}
+    for row in after.result(will).rows:
+        peaks[row.policy][row.day] += row.rotations
+    refs = _Refs(_by_name(base), _by_name(head), _outlooks(was), _outlooks(will))
     return Comparison(
         base.commit,
         head.commit,
-        tuple(
-            _policy(name, of, before, after, max(peaks.get(name, {}).values(), default=0))
-            for name, of in counts.items()
-        ),
+        tuple(_policy(name, counts, refs, max(peaks[name].values(), default=0)) for name in counts),
         documents_changed(base, head),
+        tuple(refusal for refusal in refusals if refusal not in known),
+        known,
     )
 
 
@@ -161,7 +178,25 @@ class _Verdict:
     """One device under one of the refs."""
 
     assessment: Assessment | None  # None: no policy governs it
-    is_due: bool  # it rotates now, or as soon as a window opens: the hour of the comparison makes no difference
+    is_due: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Refs:
+    """Documents and outlooks of base and head, by policy."""
+
+    base: Mapping[str, Policy]
+    head: Mapping[str, Policy]
+    was: Mapping[str, Outlook]
+    will: Mapping[str, Outlook]
+
+
+def _by_name(desired: DesiredState) -> dict[str, Policy]:
+    return {policy.name: policy for policy in desired.policies}
+
+
+def _outlooks(plan: Plan) -> dict[str, Outlook]:
+    return {outlook.policy: outlook for outlook in plan.outlooks}
 
 
 def _verdict(device: Device, governance: Governance) -> _Verdict:
@@ -169,10 +204,7 @@ def _verdict(device: Device, governance: Governance) -> _Verdict:
     if assessment is None or assessment.policy is None:
         return _Verdict(assessment, is_due=False)
     is_enforced = governance.policies[assessment.policy].policy.mode is Mode.ENFORCE
-    outcomes = [(finding.outcome, finding.reason) for finding in assessment.findings]
-    others = [reason for outcome, reason in outcomes if outcome is not Outcome.ROTATE]
-    is_due = len(others) < len(outcomes) and all(reason is Reason.OUTSIDE_WINDOW for reason in others)
-    return _Verdict(assessment, is_due=is_enforced and is_due)
+    return _Verdict(assessment, is_due=is_enforced and assessment.is_due)
 
 
 def _count(counts: dict[str, _Counts], base: _Verdict, head: _Verdict) -> None:
@@ -181,13 +213,21 @@ def _count(counts: dict[str, _Counts], base: _Verdict, head: _Verdict) -> None:
         counts[was.policy].governed_base += 1
         counts[was.policy].left_alone += now is None
         counts[was.policy].no_longer_due += base.is_due and not head.is_due
+        if base.is_due:
+            after = now.policy if now is not None and head.is_due else None
+            counts[was.policy].queue_base.append((order_of(was), after))
+        if now is not None and now.policy is not None and now.policy != was.policy:
+            counts[was.policy].gives[now.policy] += 1
     if now is None or now.policy is None:
         return
     of = counts[now.policy]
     of.governed_head += 1
     of.due += head.is_due
-    of.still_due += base.is_due and head.is_due and was is not None and was.policy == now.policy
-    if not head.is_due or base.is_due:
+    if not head.is_due:
+        return
+    before = was.policy if was is not None and base.is_due else None
+    of.queue_head.append((order_of(now), before))
+    if before is not None:
         return
     of.newly_due += 1
     if len(of.examples) < NAMES_KEPT:
@@ -195,16 +235,17 @@ def _count(counts: dict[str, _Counts], base: _Verdict, head: _Verdict) -> None:
     reasons = [finding.reason for finding in now.findings if finding.outcome is Outcome.ROTATE]
     of.authority += Reason.AUTHORITY_MISMATCH in reasons
     of.key_type += Reason.KEY_TYPE_MISMATCH in reasons
-    for reason in reasons:
-        of.reasons[reason] = of.reasons.get(reason, 0) + 1
+    of.reasons.update(reasons)
 
 
-def _policy(name: str, of: _Counts, before: Governance, after: Governance, peak: int) -> PolicyComparison:
-    old, new = before.policies.get(name), after.policies.get(name)
-    jobs = _jobs(new, of) if new else []
+def _policy(name: str, counts: Mapping[str, _Counts], refs: _Refs, peak: int) -> PolicyComparison:
+    of, head = counts[name], refs.will.get(name, Outlook(name))
+    sources = {before for _turn, before in of.queue_head if before} | {name}
+    is_anew = bool(head.stages) and not head.reached and any(refs.was[n].reached for n in sources if n in refs.was)
+    jobs = _jobs(head, refs.head[name]) if name in refs.head else []
     return PolicyComparison(
         policy=name,
-        changes=changes_between(old.policy if old else None, new.policy if new else None),
+        changes=changes_between(refs.base.get(name), refs.head.get(name)),
         governed_base=of.governed_base,
         governed_head=of.governed_head,
         left_alone=of.left_alone,
@@ -216,40 +257,64 @@ def _policy(name: str, of: _Counts, before: Governance, after: Governance, peak:
         jobs=len(jobs),
         largest_job=max(jobs, default=0),
         peak_per_day=peak,
-        span=_span(new, of.due, of.governed_head, after.now),
+        span=Span(head.start, head.finish),
         reasons=dict(sorted(of.reasons.items())),
         examples=tuple(of.examples),
-        moved=_moved(old, new, of, after.now),
+        moved=moved_of(name, {n: c.queue_base for n, c in counts.items()}, refs.was, of.queue_head, head),
+        gives=dict(sorted(of.gives.items())),
+        asks=head.asks,
+        first_wave=head.stages[0].devices if is_anew else 0,
+        obstacle=head.obstacle,
+        reported=head.reported,
     )
 
 
-def _moved(old: Governed | None, new: Governed | None, of: _Counts, now: datetime) -> Moved | None:
-    base = _span(old, of.still_due, of.governed_base, now)
-    head = _span(new, of.still_due, of.governed_head, now)
-    is_moved = of.still_due and (_differ(base.start, head.start) or _differ(base.finish, head.finish))
-    return Moved(of.still_due, base, head) if is_moved else None
+def _jobs(outlook: Outlook, policy: Policy) -> list[int]:
+    """Devices of each job: one for each wave that reaches anyone; more if the in-flight limit splits a wave."""
+    most = policy.rollout.max_in_flight
+    return [min(most, stage.devices - number) for stage in outlook.stages for number in range(0, stage.devices, most)]
 
 
-def _differ(one: datetime | None, other: datetime | None) -> bool:
-    """Whether by so much that it is worth telling."""
-    return one != other and (one is None or other is None or abs(one - other) >= WORTH_TELLING)
+def _refusals(plan: Plan, desired: DesiredState, overrides: Overrides) -> tuple[Refusal, ...]:
+    """What ``apply`` would refuse of the plan that it makes now, or as soon as the windows open."""
+    rollouts = {policy.name: policy.rollout for policy in desired.policies}
+    ready = {report.policy for report in plan.waves if report.status in {WaveStatus.OPEN, WaveStatus.CLOSED}}
+    firsts = {one.policy: one.stages[0] for one in plan.outlooks if one.stages and one.policy in ready}
+    found = [*plan.refusals, *(stage.asks for stage in firsts.values() if stage.asks is not None)]
+    whole = Change(
+        policy=None,
+        governed=sum(summary.governed for summary in plan.policies),
+        starting=sum(min(stage.devices, rollouts[name].max_in_flight) for name, stage in firsts.items()),
+        rotating=sum(summary.rotating for summary in plan.policies),
+    )
+    together = too_much_at_once(whole, desired.fleet.guardrails, overrides)
+    if together is not None and all((one.guardrail, one.policy) != (MAX_CHANGE, None) for one in found):
+        found.append(together)
+    return tuple(dict.fromkeys(found))
 
 
-def _span(governed: Governed | None, devices: int, population: int, now: datetime) -> Span:
-    if governed is None:
-        return Span(None, None)
-    start = max(governed.opens.start, now) if governed.opens else None
-    return Span(start, finish_at(governed.policy, governed.open_time, devices, population, now, is_urgent=False))
+def _after(state: FleetState, lost: Mapping[str, int], base: DesiredState) -> FleetState:
+    """The state as if the base had been applied: its groups count with the devices that no policy would govern."""
+    groups = {policy.name: policy.thing_group for policy in base.policies}
+    left = {groups[policy]: number for policy, number in lost.items()}
+    recorded = state.baseline or Baseline({})
+    ungoverned = {**recorded.ungoverned, **dict.fromkeys(groups.values(), 0), **left}
+    return replace(state, baseline=Baseline({**recorded.group_sizes, **left}, ungoverned))
 
 
-def _jobs(governed: Governed, of: _Counts) -> list[int]:
-    """Devices of each job: one per wave that reaches anyone; more where the in-flight limit splits a wave."""
-    rollout = governed.policy.rollout
-    jobs: list[int] = []
-    sizes = cumulative_sizes(rollout.waves, max(1, of.governed_head))
-    for size in (*sizes[:-1], max(sizes[-1], of.due)):
-        left = min(size, of.due) - sum(jobs)
-        while left > 0:
-            jobs.append(min(left, rollout.max_in_flight))
-            left -= jobs[-1]
-    return jobs
+def _is_among(refusal: Refusal, others: Iterable[Refusal]) -> bool:
+    """Whether the base is refused for the same, and by no smaller number."""
+    return any(
+        (other.guardrail, other.policy) == (refusal.guardrail, refusal.policy)
+        and _size(other) >= _size(refusal)
+        and (_size(refusal) or other.message == refusal.message)
+        for other in others
+    )
+
+
+def _size(refusal: Refusal) -> float:
+    """The number in ``--override NAME=NUMBER``; nought where a name stands in its place."""
+    try:
+        return float(refusal.override.rpartition("=")[2])
+    except ValueError:
+        return 0.0

@@ -1,8 +1,9 @@
 """Rotations per day, policy and authority over any horizon, against what the rates allow.
 
-Every device is followed through its successive certificates, each rotated exactly when the schedule
-says. What must rotate already counts on the first day; who is waived or suspended rotates once that
-ends. What is blocked, and what a policy only reports, is counted and left out.
+What must rotate already does so when the plan's outlook says: wave after wave. From then on every device is
+followed through its successive certificates, each rotated exactly when the schedule says; who is waived or
+suspended rotates once that ends. What is blocked, or waits in a rollout that has stopped, and what a policy only
+reports, is counted and left out.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING
 
 from controller.reconcile.checks import Governance, Governed, assess
+from controller.reconcile.planning import order_of
 from controller.reconcile.rollout import rate_per_minute
-from controller.reconcile.schedule import dates_of, is_urgent_at, timing_of
+from controller.reconcile.schedule import dates_of, hurries_from, timing_of
 from controller.reconcile.values import Mode, Outcome, Reason
 from protocol.names import AWS_IOT_AUTHORITY
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
         DesiredState,
         Device,
         FleetState,
+        Outlook,
+        Plan,
         Policy,
     )
 
@@ -71,7 +76,7 @@ class Forecast:
     peak_day: date | None
     mean: float  # per day
     peak_without_jitter: int
-    blocked: int  # devices left out: a person must act first, or has left them out for longer than this looks
+    blocked: int  # devices left out: a person must act on them or their rollout first, or has decided so for longer
     reported: int = 0  # devices left out: their policies only report
 
     @property
@@ -102,6 +107,7 @@ class Forecaster:
         self._counts: Counter[tuple[date, str, str]] = Counter()
         self._without_jitter: Counter[date] = Counter()
         self._blocked = self._reported = 0
+        self._due: dict[str, list[tuple[Assessment, _Life]]] = {name: [] for name in self.governance.policies}
         self._steady = {
             name: replace(g.policy, schedule=replace(g.policy.schedule, jitter_percent=0))
             for name, g in self.governance.policies.items()
@@ -126,17 +132,23 @@ class Forecaster:
         certificate = device.attachments[0].certificate  # who has none is blocked
         overdue = any(finding.outcome is Outcome.ROTATE for finding in assessment.findings)
         authority = governed.policy.certificate.authority or certificate.authority or AWS_IOT_AUTHORITY
-        first = assessment.timing.start if overdue and assessment.timing else None
         issuer = self.governance.desired.authorities.get(authority)
-        life = _Life(governed.policy, governed.open_time, issuer, held_until)
-        for start in life.rotations(certificate, first, self._now, self._end):
-            self._counts[start.date(), governed.policy.name, authority] += 1
-        steady = replace(life, policy=self._steady[governed.policy.name])
-        for start in steady.rotations(certificate, first, self._now, self._end):
-            self._without_jitter[start.date()] += 1
+        life = _Life(governed.policy, governed.open_time, authority, issuer, held_until)
+        if assessment.is_due or assessment.is_kept_by(Reason.SUSPENDED, Reason.OUTSIDE_WINDOW):
+            self._due[governed.policy.name].append((assessment, life))
+            return
+        self._follow(certificate, life, assessment.timing.start if overdue and assessment.timing else None)
 
-    def result(self) -> Forecast:
-        """The forecast over everything added so far."""
+    def result(self, plan: Plan) -> Forecast:
+        """The forecast over everything added; ``plan`` is the one for the same state and moment. Ask once."""
+        for outlook in plan.outlooks:
+            due = sorted(self._due[outlook.policy], key=lambda one: order_of(one[0]))
+            others = () if outlook.obstacle else repeat(outlook.finish or self._now)
+            starts = list(islice(chain(_starts(outlook, self.governance.policies[outlook.policy]), others), len(due)))
+            for (assessment, life), start in zip(due, starts, strict=False):
+                assert assessment.certificate is not None  # noqa: S101 - holds of every device with a demand
+                self._follow(assessment.certificate, life, start)
+            self._blocked += len(due) - len(starts)
         capacities = _Capacities(self.governance.policies)
         rows = tuple(
             ForecastRow(day, policy, authority, number, capacities.of(policy, day))
@@ -159,6 +171,15 @@ class Forecaster:
             blocked=self._blocked,
             reported=self._reported,
         )
+
+    def _follow(self, certificate: Certificate, life: _Life, first: datetime | None) -> None:
+        """Count the device's rotations; ``first`` where that is known already."""
+        policy = life.policy.name
+        for start in life.rotations(certificate, first, self._now, self._end):
+            self._counts[start.date(), policy, life.authority] += 1
+        steady = replace(life, policy=self._steady[policy])
+        for start in steady.rotations(certificate, first, self._now, self._end):
+            self._without_jitter[start.date()] += 1
 
     def _held_until(self, device: Device, governed: Governed) -> datetime:
         """When the last of waiver and suspension ends; now, where there is neither."""
@@ -183,7 +204,8 @@ class _Life:
 
     policy: Policy
     open_time: OpenTime
-    authority: CertificateAuthority | None
+    authority: str
+    issuer: CertificateAuthority | None
     held_until: datetime  # by waiver or suspension
 
     def rotations(
@@ -196,7 +218,7 @@ class _Life:
             if released >= end:
                 return
             yield released
-            certificate = successor(certificate, released, self.authority)
+            certificate = successor(certificate, released, self.issuer)
             following = next_start(self.policy, self.open_time, certificate)
             start = following if following is not None and following > released else None
 
@@ -206,20 +228,35 @@ class _Life:
             return start
         if certificate.not_before is not None and certificate.not_after is not None:
             life = dates_of(self.policy, certificate.not_before, certificate.not_after).life
-            if is_urgent_at(self.held_until, certificate.not_after, life):
+            if hurries_from(certificate.not_after, life) <= self.held_until:
                 return self.held_until
         window = self.open_time.next_open(self.held_until)
         return _NEVER if window is None else window.start
 
 
+def _starts(outlook: Outlook, governed: Governed) -> Iterator[datetime]:
+    """When each device begins, in their order, for as many as the outlook can tell: as the policy's rate has it."""
+    seconds = 60 / rate_per_minute(governed.policy.rollout)
+    for stage in outlook.stages:
+        for number in range(stage.devices):
+            when = governed.open_time.after(stage.start, int(number * seconds) + 1)
+            yield min(when or stage.end, stage.end)
+
+
 def forecast(
-    devices: Iterable[Device], desired: DesiredState, state: FleetState, now: datetime, horizon: timedelta
+    devices: Iterable[Device],
+    desired: DesiredState,
+    state: FleetState,
+    now: datetime,
+    *,
+    horizon: timedelta,
+    plan: Plan,
 ) -> Forecast:
-    """Forecast a whole fleet."""
+    """Forecast a whole fleet; ``plan`` is the one for the same state and moment."""
     forecaster = Forecaster(desired, state, now, horizon)
     for device in devices:
         forecaster.add(device)
-    return forecaster.result()
+    return forecaster.result(plan)
 
 
 def next_start(policy: Policy, open_time: OpenTime, certificate: Certificate) -> datetime | None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from controller.reconcile.checks import Case, Governance, Governed, assess, last_rotation, left_alone_until
 from controller.reconcile.planning import Change, PolicyTally, plan_policy, too_much_at_once
 from controller.reconcile.rollout import is_open, read_rollout
-from controller.reconcile.schedule import URGENT_SHARE, dates_of, next_attempt_at, timing_of
+from controller.reconcile.schedule import dates_of, hurries_from, next_attempt_at, timing_of
 from controller.reconcile.values import NO_OVERRIDES, FleetState, Outcome, Reason, WaveStatus, parse_job_id
 
 from .virtual_fleet import NO_MISHAPS, Life, Luck, VirtualFleet
@@ -243,7 +243,7 @@ def _hurries_from(device: Device, policy: Policy, now: datetime) -> datetime:
     if certificate.not_before is None or certificate.not_after is None:
         return hurries
     dates = dates_of(policy, certificate.not_before, certificate.not_after)
-    return min(hurries, certificate.not_after - dates.life / URGENT_SHARE)
+    return min(hurries, hurries_from(certificate.not_after, dates.life))
 
 
 def _next_look(device: Device, governed: Governed, now: datetime) -> datetime:
@@ -257,7 +257,7 @@ def _next_look(device: Device, governed: Governed, now: datetime) -> datetime:
     timing = timing_of(policy, certificate, dates, governed.open_time)
     if timing is None:
         return look
-    urgent_from = certificate.not_after - dates.life / URGENT_SHARE
+    urgent_from = hurries_from(certificate.not_after, dates.life)
     return min(look, timing.start, timing.due, max(timing.target, urgent_from))
 
 

@@ -7,7 +7,7 @@ from .given import check_plan, compared
 from .guardrails import MAX_CHANGE, Change, changed_groups, too_much_at_once
 from .plan_file import MAX_PLAN_BYTES, plan_from_json, plan_to_json
 from .policy_plan import PolicyPlan, plan_policy
-from .tally import PolicyTally
+from .tally import PolicyTally, order_of
 
 __all__ = [
     "MAX_CHANGE",
@@ -22,6 +22,7 @@ __all__ = [
     "compared",
     "departures",
     "make_plan",
+    "order_of",
     "plan_from_json",
     "plan_policy",
     "plan_to_json",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from controller.reconcile.rollout import finish_at, rate_per_minute
+from controller.reconcile.rollout import rate_per_minute
 from controller.reconcile.values import Reason, percent_text
 
 from .guardrails import Late
@@ -13,7 +13,7 @@ from .guardrails import Late
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from controller.reconcile.checks import Governed
+    from controller.reconcile.rollout import Ahead
     from controller.reconcile.values import Assessment
 
     from .policy_plan import PolicyPlan
@@ -21,52 +21,40 @@ if TYPE_CHECKING:
 SAMPLES = 200  # deadlines looked at in one policy, evenly spread; the count of late devices is rounded up to them
 
 
-def late_devices(governed: Governed, plan: PolicyPlan, population: int, now: datetime) -> Late | None:
+def late_devices(plan: PolicyPlan, now: datetime) -> Late | None:
     """The devices whose deadline is still ahead and cannot be met; None where all can.
 
     The deadline is an incident's, or the end of the certificate. Windows are taken as ignored, as
     urgency will have it by then, except for an incident that keeps to windows.
     """
+    if plan.ahead is None:
+        return None
     in_windows = [a for a in plan.waiting if _keeps_to_windows(a)]
     freely = [a for a in plan.waiting if not _keeps_to_windows(a)]
-    found = [
-        _late(governed, group, population, now, plan.waves_done, is_urgent=is_urgent)
-        for group, is_urgent in ((in_windows, False), (freely, True))
-    ]
+    found = (_late(plan.ahead, in_windows, now, is_urgent=False), _late(plan.ahead, freely, now, is_urgent=True))
     late = [one for one in found if one is not None]
     return replace(late[0], devices=sum(one.devices for one in late)) if late else None
 
 
-def _late(
-    governed: Governed, devices: list[Assessment], population: int, now: datetime, waves_done: int, *, is_urgent: bool
-) -> Late | None:
+def _late(ahead: Ahead, devices: list[Assessment], now: datetime, *, is_urgent: bool) -> Late | None:
     deadlines = sorted(a.timing.deadline for a in devices if a.timing and a.timing.deadline and a.timing.deadline > now)
     step = max(1, len(deadlines) // SAMPLES)
     number = 0
     worst: tuple[datetime, datetime | None] | None = None
     for last in range(step - 1, len(deadlines), step):
         deadline = deadlines[last]
-        finish = finish_at(
-            governed.policy,
-            governed.open_time,
-            last + 1,
-            population,
-            now,
-            is_urgent=is_urgent,
-            waves_done=waves_done,
-            deadline=deadline,
-        )
+        finish = ahead.finish(last + 1, now, is_urgent=is_urgent, deadline=deadline)
         if finish is None or finish > deadline:
             number += step
             worst = worst or (deadline, finish)
     if worst is None:
         return None
-    rollout = governed.policy.rollout
+    rollout = ahead.policy.rollout
     why = (
         f"{percent_text(rate_per_minute(rollout))} devices a minute (maximumPerMinute {rollout.maximum_per_minute}, "
         f"maxInFlight {rollout.max_in_flight}) in {len(rollout.waves)} waves"
     )
-    return Late(governed.policy.name, number, worst[0], worst[1], why)
+    return Late(ahead.policy.name, number, worst[0], worst[1], why)
 
 
 def _keeps_to_windows(assessment: Assessment) -> bool:

@@ -31,6 +31,7 @@ from .guardrails import Change, too_late, too_much_at_once
 from .incidents import report_incidents
 from .older import goes_back
 from .orphans import NO_BASELINE, LostJobs, lost_jobs, orphans
+from .outlooks import outlooks_of
 from .plan_file import digest_of
 from .policy_plan import plan_policy
 from .tally import tally_of
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from controller.reconcile.values import Assessment, DesiredState, FleetState
 
     from .policy_plan import PolicyPlan
-    from .tally import FleetTally
+    from .tally import PolicyTally
 
 _HELD = frozenset({WaveStatus.RUNNING, WaveStatus.SOAKING, WaveStatus.UNHEALTHY, WaveStatus.HALTED, WaveStatus.OPEN})
 
@@ -75,6 +76,14 @@ def make_plan(
         name: plan_policy(governed, rollouts[name], tally.policies[name], governance, permitted)
         for name, governed in governance.policies.items()
     }
+    changes = [_change(name, tally.policies[name], plan) for name, plan in plans.items()]
+    whole = Change(
+        policy=None,
+        governed=sum(change.governed for change in changes) + tally.conflicts,
+        starting=sum(change.starting for change in changes),
+        rotating=sum(change.rotating for change in changes),
+        begun=sum(change.begun for change in changes),
+    )
     plan = Plan(
         fleet=desired.fleet.name,
         account=desired.fleet.account,
@@ -83,7 +92,7 @@ def make_plan(
         created_at=now,
         jobs=tuple(job for plan in plans.values() for job in plan.jobs),
         steps=(*_forgotten(governance), *(step for plan in plans.values() for step in plan.steps)),
-        refusals=_refusals(governance, tally, plans, lost),
+        refusals=_refusals(governance, plans, lost, (*changes, whole)),
         policies=tuple(tally.policies[name].summary(name) for name in plans),
         digest="",
         group_sizes=dict(sorted(state.group_sizes.items())),
@@ -93,7 +102,8 @@ def make_plan(
         committed_at=min(desired.committed_at, now) if desired.committed_at else None,
         resumed=tuple(sorted(overrides.resume & plans.keys())),
         attachments=tuple(sorted(state.rotatable)),
-        incidents=report_incidents(tally, governance, {name: plan.waves_done for name, plan in plans.items()}),
+        outlooks=outlooks_of(tally, plans, whole, governance),
+        incidents=report_incidents(tally.incidents, governance, plans),
     )
     return replace(plan, digest=digest_of(plan))
 
@@ -131,9 +141,9 @@ def _forgotten(governance: Governance) -> Iterator[JobStep]:
 
 def _refusals(
     governance: Governance,
-    tally: FleetTally,
     plans: Mapping[str, PolicyPlan],
     lost: LostJobs,
+    changes: Iterable[Change],
 ) -> tuple[Refusal, ...]:
     guardrails, overrides = governance.desired.fleet.guardrails, governance.overrides
     desired, state = governance.desired, governance.state
@@ -141,24 +151,15 @@ def _refusals(
     jobs = [job for plan in plans.values() for job in plan.jobs]
     found += [*refused(departures(desired, state, governance.now, jobs), overrides)]
     found += [orphans(desired, state, lost, overrides)]
-    changes = [_change(name, tally, plan) for name, plan in plans.items()]
-    whole = Change(
-        policy=None,
-        governed=sum(change.governed for change in changes) + tally.conflicts,
-        starting=sum(change.starting for change in changes),
-        rotating=sum(change.rotating for change in changes),
-        begun=sum(change.begun for change in changes),
-    )
-    found += [too_much_at_once(change, guardrails, overrides) for change in (*changes, whole)]
+    found += [too_much_at_once(change, guardrails, overrides) for change in changes]
     found += [unforeseen(name, plan.jobs, overrides) for name, plan in plans.items()]
-    for name, plan in plans.items():
-        late = late_devices(governance.policies[name], plan, tally.policies[name].governed, governance.now)
+    for plan in plans.values():
+        late = late_devices(plan, governance.now)
         if late is not None:
             found.append(too_late(late, overrides))
     return tuple(refusal for refusal in found if refusal is not None)
 
 
-def _change(name: str, tally: FleetTally, plan: PolicyPlan) -> Change:
+def _change(name: str, tally: PolicyTally, plan: PolicyPlan) -> Change:
     starting = sum(len(job.devices) for job in plan.jobs if not job.is_standing)
-    policy = tally.policies[name]
-    return Change(name, policy.governed, starting, policy.rotating, policy.begun)
+    return Change(name, tally.governed, starting, tally.rotating, tally.begun)

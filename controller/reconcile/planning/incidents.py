@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from controller.reconcile.rollout import finish_at
 from controller.reconcile.values import IncidentReport, Mode, count_text, instant_text
 
 if TYPE_CHECKING:
@@ -15,39 +14,32 @@ if TYPE_CHECKING:
     from controller.reconcile.checks import Governance
     from controller.reconcile.values import Incident
 
-    from .tally import FleetTally, IncidentTally
+    from .policy_plan import PolicyPlan
+    from .tally import IncidentTally
 
 
 def report_incidents(
-    tally: FleetTally, governance: Governance, waves_done: Mapping[str, int]
+    tallies: Mapping[str, IncidentTally], governance: Governance, plans: Mapping[str, PolicyPlan]
 ) -> tuple[IncidentReport, ...]:
     """One report per incident, in order of deadline."""
     incidents = sorted(governance.desired.incidents, key=lambda incident: (incident.deadline, incident.name))
-    return tuple(_report(i, tally, tally.incidents[i.name], governance, waves_done) for i in incidents)
+    return tuple(_report(i, tallies[i.name], governance, plans) for i in incidents)
 
 
 def _report(
     incident: Incident,
-    fleet: FleetTally,
     tally: IncidentTally,
     governance: Governance,
-    waves_done: Mapping[str, int],
+    plans: Mapping[str, PolicyPlan],
 ) -> IncidentReport:
     policies = governance.policies
     asked = {name: n for name, n in tally.remaining.items() if name and policies[name].policy.mode is Mode.ENFORCE}
+    ways = [(number, way) for name, number in sorted(asked.items()) if (way := plans[name].ahead) is not None]
     ends = [
-        finish_at(
-            policies[name].policy,
-            policies[name].open_time,
-            number,
-            fleet.policies[name].governed,
-            governance.now,
-            is_urgent=incident.ignore_windows,
-            waves_done=waves_done.get(name, 0),
-            deadline=incident.deadline,
-        )
-        for name, number in sorted(asked.items())
+        way.finish(number, governance.now, is_urgent=incident.ignore_windows, deadline=incident.deadline)
+        for number, way in ways
     ]
+    obstacle = next((way.opening.message for _number, way in ways if way.opening.is_stuck), None)
     known = [end for end in ends if end is not None]
     remaining = tally.remaining.total()
     reported = sum(n for name, n in tally.remaining.items() if name) - sum(asked.values())
@@ -57,13 +49,13 @@ def _report(
         remaining=remaining,
         blocked=remaining - sum(number - tally.blocked[name] for name, number in asked.items()),
         accepted=tally.accepted,
-        finish=max(known, default=governance.now) if len(known) == len(ends) else None,
+        finish=max(known, default=governance.now) if len(known) == len(ends) and obstacle is None else None,
         message="",
     )
-    return replace(found, message=_message(found, reported, governance))
+    return replace(found, message=_message(found, reported, obstacle, governance))
 
 
-def _message(found: IncidentReport, reported: int, governance: Governance) -> str:
+def _message(found: IncidentReport, reported: int, obstacle: str | None, governance: Governance) -> str:
     """What stands, with what is left out: certificates of things that no policy governs are not read."""
     left_out = [f"{count_text(found.accepted, 'device')} accepted as lost"] if found.accepted else []
     if unmanaged := governance.state.unmanaged_count:
@@ -71,7 +63,7 @@ def _message(found: IncidentReport, reported: int, governance: Governance) -> st
     if found.is_finished:
         return "; ".join([f"incident {found.incident} is finished: no device matches any more", *left_out])
     head = f"incident {found.incident}: {count_text(found.remaining, 'device')} to go by {instant_text(found.deadline)}"
-    parts = [head, _outlook(found, governance.now)]
+    parts = [head, _outlook(found, obstacle, governance.now)]
     if found.blocked:
         number = count_text(found.blocked, "device")
         parts.append(f"{number} blocked: a person must act, or list what is lost in acceptedLosses")
@@ -80,10 +72,12 @@ def _message(found: IncidentReport, reported: int, governance: Governance) -> st
     return "; ".join([*parts, *left_out])
 
 
-def _outlook(found: IncidentReport, now: datetime) -> str:
+def _outlook(found: IncidentReport, obstacle: str | None, now: datetime) -> str:
     """Whether the deadline will be met, by those that can rotate by themselves."""
     if now >= found.deadline:
         return "the deadline has passed"
+    if obstacle is not None:
+        return f"the deadline will be missed unless a person acts: {obstacle}"
     if found.finish is None:
         return "the deadline will be missed: no window is open long enough; set ignoreWindows"
     if found.finish > found.deadline:

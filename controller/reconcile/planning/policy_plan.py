@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from controller.reconcile.rollout import arrange, closings, next_opening, open_executions
+from controller.reconcile.rollout import Ahead, arrange, closings, next_opening, open_executions
 from controller.reconcile.values import (
     JobStep,
     Mode,
@@ -59,7 +59,10 @@ class PolicyPlan:
     jobs: tuple[PlannedJob, ...] = ()
     steps: tuple[JobStep, ...] = ()
     waiting: tuple[Assessment, ...] = ()  # candidates, in order, whether they start now or not
-    waves_done: int = 0
+    ahead: Ahead | None = None  # from where the rollout stands before this plan; None: it never goes on
+    late: int = 0  # of the waiting: who were asked for long and have not answered
+    reached: int = 0  # the highest wave that was started before
+    deadline: datetime | None = None  # the first of the urgent, by which soaks are shortened
 
 
 def plan_policy(
@@ -78,7 +81,10 @@ def plan_policy(
     if resting:
         steps += _cancel(_asking(rollout), resting)
         report = WaveReport(policy.name, rollout.reached, len(policy.rollout.waves), WaveStatus.IDLE, resting)
-        return PolicyPlan(report, steps=tuple(steps))
+        ahead = None
+        if policy.mode is not Mode.REPORT:
+            ahead = _ahead(governed, _opening(governed, rollout, tally, governance, None), tally)
+        return PolicyPlan(report, steps=tuple(steps), ahead=ahead, reached=rollout.reached)
     outdated = [job for job in _asking(rollout) if _asks_otherwise(job, tally)]
     steps += _cancel(outdated, "it asks for something else than its devices need now")
     rollout = _without(rollout, outdated)
@@ -94,11 +100,14 @@ def plan_policy(
     if permitted is not None:
         stragglers = [a for a in stragglers if permitted.get(a.device) == a.certificate_id]
         fresh = [a for a in fresh if permitted.get(a.device) == a.certificate_id]
-    opening = _opening(governed, rollout, tally, fresh, governance)
+    deadlines = [a.timing.deadline for a in fresh if a.timing and a.timing.is_urgent and a.timing.deadline]
+    deadline = min(deadlines, default=None)
+    opening = _opening(governed, rollout, tally, governance, deadline)
+    ahead = _ahead(governed, opening, tally)
     if opening.status is WaveStatus.HALTED:
         steps += _cancel(_asking(rollout), "the rollout has halted: nobody is asked until a person has looked")
         report = _report(opening, governed, len(candidates), 0, rollout)
-        return PolicyPlan(report, (), tuple(steps), tuple(candidates), opening.wave - 1)
+        return PolicyPlan(report, (), tuple(steps), tuple(candidates), ahead, len(stragglers), rollout.reached)
     wants_slot = bool(fresh) and len(rollout.open_jobs) >= MAX_WAVE_JOBS
     closed = closings(rollout, policy, now, wants_slot=wants_slot)
     steps += closed
@@ -113,7 +122,8 @@ def plan_policy(
     started = sum(len(job.devices) for job in jobs)
     jobs += tuple(_standing_job(standing, at) for standing in arranged.jobs)
     report = _report(opening, governed, len(fresh), started, rollout)
-    return PolicyPlan(report, jobs, tuple(steps), tuple(candidates), opening.wave - 1)
+    late = len(stragglers)
+    return PolicyPlan(report, jobs, tuple(steps), tuple(candidates), ahead, late, rollout.reached, deadline)
 
 
 def target_of(
@@ -196,19 +206,22 @@ def _opening(
     governed: Governed,
     rollout: History,
     tally: PolicyTally,
-    fresh: list[Assessment],
     governance: Governance,
+    deadline: datetime | None,
 ) -> Opening:
-    deadlines = [a.timing.deadline for a in fresh if a.timing and a.timing.is_urgent and a.timing.deadline]
     return next_opening(
         governed.policy,
         rollout,
         tally.governed,
         governance.now,
         tally.members,
-        deadline=min(deadlines, default=None),
+        deadline=deadline,
         resumed=governance.resumed_at(governed.policy.name),
     )
+
+
+def _ahead(governed: Governed, opening: Opening, tally: PolicyTally) -> Ahead:
+    return Ahead(governed.policy, governed.open_time, opening, tally.governed)
 
 
 def _choose(

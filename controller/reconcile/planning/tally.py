@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from controller.reconcile.values import Assessment, Outcome, PlannedDevice, PolicySummary, Reason, Sync
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from controller.reconcile.checks import Governance
     from controller.reconcile.rollout import History
+
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -25,6 +29,9 @@ class PolicyTally:
     begun: int = 0  # started by the same apply before, and not rotating any more
     waiting: int = 0
     blocked: int = 0
+    shut: int = 0  # of the waiting: whom a closed window alone keeps from rotating
+    suspended: list[datetime] = field(default_factory=list)  # likewise by the policy's suspension: from when they hurry
+    offline: int = 0  # of the waiting: who were asked for long, and have not answered
     candidates: list[Assessment] = field(default_factory=list)
     members: dict[str, Assessment] = field(default_factory=dict)
 
@@ -45,6 +52,9 @@ class PolicyTally:
         outcome = assessment.outcome
         if outcome is Outcome.BLOCKED:
             self.blocked += 1
+            if assessment.is_kept_by(Reason.SUSPENDED, Reason.OUTSIDE_WINDOW):
+                hurries = assessment.timing.hurries_from if assessment.timing else None
+                self.suspended.append(hurries or _NEVER)
         elif assessment.is_rotating:
             self.rotating += 1
         elif outcome is Outcome.ROTATE:
@@ -53,6 +63,8 @@ class PolicyTally:
             self.in_sync += 1
         else:
             self.waiting += 1
+            self.shut += assessment.is_kept_by(Reason.OUTSIDE_WINDOW)
+            self.offline += any(finding.reason is Reason.STRAGGLER for finding in assessment.findings)
 
 
 @dataclass(slots=True)

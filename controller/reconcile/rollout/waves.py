@@ -79,6 +79,11 @@ class Opening:
     until: datetime | None = None
     remedy: str | None = None
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing goes on until a person acts, or failed devices are tried again."""
+        return self.status in {WaveStatus.HALTED, WaveStatus.UNHEALTHY}
+
 
 def cumulative_sizes(waves: tuple[WaveSize, ...], devices: int) -> tuple[int, ...]:
     """How many of a policy's devices each wave reaches together with those before it; never fewer than one."""

@@ -92,9 +92,9 @@ def timing_of(
     return Timing(due, target, start, is_urgent, misses, certificate.not_after)
 
 
-def is_urgent_at(now: datetime, not_after: datetime, life: timedelta) -> bool:
-    """Whether so little life remains that windows are ignored."""
-    return not_after - now <= life / URGENT_SHARE
+def hurries_from(not_after: datetime, life: timedelta) -> datetime:
+    """From when on so little life remains that windows are ignored."""
+    return not_after - life / URGENT_SHARE
 
 
 def life_under(rule: CertificateRule, validity: timedelta) -> timedelta:

@@ -108,6 +108,7 @@ class Timing:
     is_urgent: bool = False  # windows are ignored
     misses_max_age: bool = False  # it comes after due: no window opened before, or none was used
     deadline: datetime | None = None  # must be done by then: an incident's deadline, or notAfter
+    hurries_from: datetime | None = None  # from then on it is urgent, whatever it is now
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,16 @@ class Assessment:
         """Whether the device has drift that a rotation puts right and nothing blocks."""
         outcomes = [finding.outcome for finding in self.findings]
         return Outcome.ROTATE in outcomes and Outcome.BLOCKED not in outcomes
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the device rotates now or as soon as a window opens: the hour of the look makes no difference."""
+        return self.outcome is Outcome.ROTATE or self.is_kept_by(Reason.OUTSIDE_WINDOW)
+
+    def is_kept_by(self, *reasons: Reason) -> bool:
+        """Whether the device must rotate, and something keeps it from that, but nothing else than these reasons."""
+        others = [finding.reason for finding in self.findings if finding.outcome is not Outcome.ROTATE]
+        return 0 < len(others) < len(self.findings) and all(reason in reasons for reason in others)
 
     @property
     def kind(self) -> str:

@@ -118,6 +118,48 @@ class WaveReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """So many devices that rotate in one wave, from now on or later, if all goes well."""
+
+    wave: int
+    devices: int
+    start: datetime
+    end: datetime  # when the last of them has rotated
+    asks: Refusal | None = None  # by which guardrail a run will be stopped then, until a person allows it
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What will become of the devices of one policy that must rotate as things stand.
+
+    One value for all that look ahead: the numbers of plan and preview, of forecast and explanation are its numbers.
+    """
+
+    policy: str
+    devices: int = 0  # that must rotate; whom waves, closed windows and a suspension keep from it are among them
+    stages: tuple[Stage, ...] = ()  # in order; they reach all the devices unless something stands in the way
+    obstacle: str | None = None  # why nobody can tell when the rest rotates
+    reached: int = 0  # the highest wave that this rollout ever started; 0: it begins with its first
+    reported: int = 0  # devices that would have to rotate, and do not because the policy only reports
+    offline: int = 0  # devices that were asked for long and have not answered: they rotate when they come back
+
+    @property
+    def start(self) -> datetime | None:
+        """When the first may begin; None where nobody does."""
+        return self.stages[0].start if self.stages else None
+
+    @property
+    def finish(self) -> datetime | None:
+        """When the last has rotated; None where that cannot be told, or nobody does."""
+        return self.stages[-1].end if self.stages and self.obstacle is None else None
+
+    @property
+    def asks(self) -> tuple[Stage, ...]:
+        """The stages at which a person will be asked."""
+        return tuple(stage for stage in self.stages if stage.asks is not None)
+
+
+@dataclass(frozen=True, slots=True)
 class IncidentReport:
     """How far an incident is: counted over the devices that policies govern, or claim without agreeing."""
 
@@ -157,6 +199,7 @@ class Plan:
     digest: str
     group_sizes: dict[str, int]  # at planning time: apply refuses a group that changed too much
     waves: tuple[WaveReport, ...] = ()
+    outlooks: tuple[Outlook, ...] = ()  # by policy, in the order of ``policies``
     incidents: tuple[IncidentReport, ...] = ()
     notices: tuple[str, ...] = ()  # what the plan could not be made with, as sentences
     valid_until: datetime | None = None  # a plan file is good for nothing after that

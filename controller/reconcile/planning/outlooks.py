@@ -1,0 +1,86 @@
+"""What will become of each policy's devices, from what its plan has found: one Outlook, for all that look ahead."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from controller.reconcile.values import NO_OVERRIDES, Mode, Outlook, Stage
+
+from .guardrails import Change, too_much_at_once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from controller.reconcile.checks import Governance, Governed
+    from controller.reconcile.values import Refusal
+
+    from .policy_plan import PolicyPlan
+    from .tally import FleetTally, PolicyTally
+
+
+def outlooks_of(
+    tally: FleetTally, plans: Mapping[str, PolicyPlan], whole: Change, governance: Governance
+) -> tuple[Outlook, ...]:
+    """One for each policy; ``whole`` is what the plan changes in the fleet now."""
+    found = [
+        _outlook(governance.policies[name], plan, tally.policies[name], governance) for name, plan in plans.items()
+    ]
+    return _asked_of_the_fleet(found, whole, governance)
+
+
+def _outlook(governed: Governed, plan: PolicyPlan, tally: PolicyTally, governance: Governance) -> Outlook:
+    policy, now = governed.policy, governance.now
+    offline = tally.offline + plan.late
+    if policy.mode is Mode.REPORT:
+        return Outlook(policy.name, reported=len(tally.candidates) + tally.shut, offline=offline)
+    devices = len(plan.waiting) - plan.late + tally.shut + len(tally.suspended)
+    found = Outlook(policy.name, devices, reached=plan.reached, offline=offline)
+    if not devices or plan.ahead is None:
+        return found
+    if plan.ahead.opening.is_stuck:
+        return replace(found, obstacle=plan.ahead.opening.message)
+    start = policy.suspend.until if governed.is_suspended and policy.suspend is not None else now
+    urgent = sum(a.timing is not None and a.timing.is_urgent for a in plan.waiting)
+    urgent += sum(hurries <= start for hurries in tally.suspended)
+    stages = tuple(
+        replace(stage, asks=_asks(policy.name, tally.governed, _at_once(stage, governed), governance))
+        if stage.start > now
+        else stage
+        for stage in plan.ahead.stages(devices, start, urgent=urgent, deadline=plan.deadline)
+    )
+    told = sum(stage.devices for stage in stages)
+    return replace(found, stages=stages, obstacle=None if told == devices else "no maintenance window is open for it")
+
+
+def _asked_of_the_fleet(outlooks: Iterable[Outlook], whole: Change, governance: Governance) -> tuple[Outlook, ...]:
+    """Where policies start devices in the same hour, the fleet's own guardrail may ask although none of theirs does."""
+    now = governance.now
+    together: Counter[datetime] = Counter()
+    for outlook in outlooks:
+        for stage in outlook.stages:
+            together[_hour(stage)] += _at_once(stage, governance.policies[outlook.policy])
+
+    def asked(stage: Stage) -> Stage:
+        if stage.asks is not None or stage.start <= now:
+            return stage
+        return replace(stage, asks=_asks(None, whole.governed, together[_hour(stage)], governance))
+
+    return tuple(replace(outlook, stages=tuple(map(asked, outlook.stages))) for outlook in outlooks)
+
+
+def _asks(policy: str | None, governed: int, starting: int, governance: Governance) -> Refusal | None:
+    """What is allowed for this run is not for the later one."""
+    guardrails = governance.desired.fleet.guardrails
+    return too_much_at_once(Change(policy, governed, starting, rotating=0), guardrails, NO_OVERRIDES)
+
+
+def _at_once(stage: Stage, governed: Governed) -> int:
+    """How many of the stage one plan starts."""
+    return min(stage.devices, governed.policy.rollout.max_in_flight)
+
+
+def _hour(stage: Stage) -> datetime:
+    return stage.start.replace(minute=0, second=0, microsecond=0)

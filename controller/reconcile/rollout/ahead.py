@@ -1,0 +1,84 @@
+"""How a rollout goes on from where it stands, if all goes well: its waves, soaks, in-flight limit and windows.
+
+There is one such reckoning. Plan and preview, incidents and deadlines, the forecast and the explanation of one
+device all ask it, so that they cannot say different things of the same days. A simulation plays the planner
+itself; without mishaps it comes to the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from controller.reconcile.values import Stage, WaveStatus
+
+from .waves import cumulative_sizes, shortened_soak
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from controller.reconcile.schedule import OpenTime
+    from controller.reconcile.values import Policy, Rollout
+
+    from .waves import Opening
+
+
+def rate_per_minute(rollout: Rollout) -> float:
+    """Devices that can be started in a minute when each takes as long as its time limit."""
+    in_flight = rollout.max_in_flight / max(1.0, rollout.timeout / timedelta(minutes=1))
+    return min(float(rollout.maximum_per_minute), in_flight)
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A rollout, from where it stands (``opening``); one that has stopped is taken to be resumed."""
+
+    policy: Policy
+    open_time: OpenTime
+    opening: Opening
+    population: int  # what wave percentages are taken of
+
+    def stages(
+        self, devices: int, now: datetime, *, urgent: int = 0, deadline: datetime | None = None
+    ) -> Iterator[Stage]:
+        """The waves in which so many devices rotate from now on; fewer of them where windows leave no time.
+
+        The ``urgent`` among the devices come first and do not wait for windows; a ``deadline`` may shorten the soaks.
+        """
+        rollout, opening = self.policy.rollout, self.opening
+        sizes, of = cumulative_sizes(rollout.waves, self.population), len(rollout.waves)
+        wave, room, moment, done = opening.wave, opening.capacity, max(now, opening.until or now), 0
+        if not room and opening.status is WaveStatus.RUNNING:
+            moment += rollout.timeout + rollout.soak  # those who are asked answer in time
+        while done < devices:
+            number = devices - done if wave >= of else min(room, devices - done)
+            if number > 0:
+                stage = self._stage(wave, number, moment, is_urgent=done + number <= urgent)
+                if stage is None:
+                    return
+                yield stage
+                done += number
+                moment = stage.end + shortened_soak(rollout.soak, stage.end, deadline, of - wave)
+            wave += 1
+            room = sizes[wave - 1] - sizes[wave - 2] if wave <= of else 0
+
+    def finish(
+        self, devices: int, now: datetime, *, is_urgent: bool, deadline: datetime | None = None
+    ) -> datetime | None:
+        """When the last of so many devices has rotated, if each wave goes well; None where windows leave no time."""
+        stages = list(self.stages(devices, now, urgent=devices if is_urgent else 0, deadline=deadline))
+        if sum(stage.devices for stage in stages) < devices:
+            return None
+        return stages[-1].end if stages else now
+
+    def _stage(self, wave: int, devices: int, moment: datetime, *, is_urgent: bool) -> Stage | None:
+        """The wave from that moment on; None where its windows leave no time for it."""
+        rollout, open_time = self.policy.rollout, self.open_time
+        seconds = int(devices / rate_per_minute(rollout) * 60) + 1
+        if is_urgent or open_time.is_always:
+            return Stage(wave, devices, moment, moment + timedelta(seconds=seconds) + rollout.timeout)
+        window, worked = open_time.next_open(moment), open_time.after(moment, seconds)
+        if window is None or worked is None:
+            return None
+        return Stage(wave, devices, max(moment, window.start), worked + rollout.timeout)

@@ -1,0 +1,236 @@
+"""One model of what will happen: plan, preview, forecast and simulation say the same of the same days."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from controller.reconcile.outlook import compare, forecast
+from controller.reconcile.outlook.simulation import Course
+from controller.reconcile.outlook.virtual_fleet import NO_MISHAPS, Life
+from controller.reconcile.values import Guardrails, Mode, WindowKind, family_of
+
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+SPAN, EVERY = 20 * DAY, 5 * MINUTE
+
+
+def _policy(make, name="line-a", waves=("1", "10%", "100%"), *, group="line-a", rule=None, windows=(), **fields):
+    rollout = {"soak": DAY} | fields.pop("rollout", {})
+    return make.policy(
+        name, thing_group=group, rule=rule, windows=windows, rollout=make.rollout(waves, **rollout), **fields
+    )
+
+
+def _devices(make, number, *, rotated=0, **fields):
+    """So many devices that must rotate, but for the first few, which have just done so."""
+    return [
+        make.device(f"g{n:03}", age=HOUR / 2 if n < rotated else 200 * DAY + n * MINUTE, **fields)
+        for n in range(number)
+    ]
+
+
+def _history(make, policy, desired, wave=1, rotated=1, status="SUCCEEDED"):
+    """The wave's job that has rotated the first few an hour ago."""
+    family = family_of(policy, desired.authorities)
+    job_id = f"cf-{policy.name}-w{wave}-{family}0000abcdef"
+    done = {f"g{n:03}": make.execution(job_id, status, HOUR, HOUR / 3) for n in range(rotated)}
+    return make.job(job_id, done, status="COMPLETED", policy=policy.name, wave=wave)
+
+
+SCENES = {
+    "three waves": {},
+    "one wave": {"waves": ("100%",)},
+    "a soak of a week": {"rollout": {"soak": 7 * DAY}},
+    "windows at night": {"windows": [("0 2 * * *", 4 * HOUR)]},
+    "a window a week": {"windows": [("0 2 * * 6", 4 * HOUR)], "rollout": {"soak": HOUR}},
+    "five at a time": {"rollout": {"max_in_flight": 5, "soak": HOUR}},
+    "two a minute": {"rollout": {"maximum_per_minute": 2, "soak": HOUR}},
+    "the first wave has rotated and soaks": {"rotated": 1},
+    "suspended for two days": {"suspended": 2 * DAY},
+    "suspended, and windows at night": {"suspended": 2 * DAY, "windows": [("0 2 * * *", 4 * HOUR)]},
+}
+
+
+def _scene(make, rotated=0, windows=(), suspended=None, **fields):
+    suspend = make.suspension(make.now + suspended) if suspended else None
+    policy = _policy(make, windows=[make.window(*window) for window in windows], suspend=suspend, **fields)
+    desired = make.desired(policy)
+    state = make.state(*([_history(make, policy, desired, rotated=rotated)] if rotated else []))
+    return policy, desired, state, _devices(make, 40, rotated=rotated)
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_the_planner_itself_run_after_run_rotates_when_the_outlook_says(make, scene):
+    policy, desired, state, devices = _scene(make, **SCENES[scene])
+    (outlook,) = make.plan(devices, desired, state).outlooks
+    course = Course(policy, desired, state, {device.name: Life(device) for device in devices}, NO_MISHAPS)
+    course.play(make.now, make.now + SPAN, EVERY)
+    rotated = sorted(when for _name, when in course.fleet.record.rotated)
+    assert len(rotated) == outlook.devices == sum(stage.devices for stage in outlook.stages)
+    late = timedelta(0)
+    for stage in outlook.stages:
+        jobs = -(-stage.devices // policy.rollout.max_in_flight)
+        late += jobs * EVERY  # what is to start does so with the first run of the loop after its time
+        of_stage, rotated = rotated[: stage.devices], rotated[stage.devices :]
+        assert stage.start <= of_stage[0]
+        assert of_stage[-1] <= stage.end + late, stage
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_the_forecast_has_the_outlooks_days(make, scene):
+    _of, desired, state, devices = _scene(make, **SCENES[scene])
+    plan = make.plan(devices, desired, state)
+    (outlook,) = plan.outlooks
+    days = forecast(devices, desired, state, make.now, horizon=SPAN, plan=plan).per_day
+    assert sum(days.values()) == outlook.devices
+    assert min(days) == outlook.start.date()
+    assert max(days) == outlook.finish.date()
+    for stage in outlook.stages:
+        within = sum(n for day, n in days.items() if stage.start.date() <= day <= stage.end.date())
+        assert within >= stage.devices
+
+
+def test_a_guardrail_that_will_be_met_later_is_known_now(make):
+    desired = make.desired(_policy(make), guardrails=Guardrails(30, 10))
+    (outlook,) = make.plan(_devices(make, 110), desired).outlooks
+    assert [(stage.wave, stage.devices) for stage in outlook.stages] == [(1, 1), (2, 10), (3, 99)]
+    assert [(stage.wave, stage.asks.guardrail, stage.asks.override) for stage in outlook.asks] == [
+        (3, "maxChangePercent", "--override maxChangePercent=90")
+    ]
+
+
+def test_the_fleets_guardrail_asks_where_several_policies_together_start_too_many_in_the_same_hour(make):
+    policies = [_policy(make, f"line-{letter}", ("1", "100%"), group=f"line-{letter}") for letter in "ab"]
+    devices = [
+        make.device(f"{group}-{n:03}", age=(200 if n < limit else 10) * DAY, groups=(group,))
+        for group, limit in (("line-a", 31), ("line-b", 31))
+        for n in range(100)
+    ]
+
+    def asked(percent):
+        plan = make.plan(devices, make.desired(*policies, guardrails=Guardrails(percent, 10)))
+        return [(stage.asks.policy, stage.wave) for outlook in plan.outlooks for stage in outlook.asks]
+
+    assert asked(29) == [("line-a", 2), ("line-b", 2)]
+    assert asked(30) == []
+    tied = [make.device(f"tied-{n}", groups=("line-a", "line-b")) for n in range(3)]
+    assert make.plan(devices + tied, make.desired(*policies, guardrails=Guardrails(30, 10))).refusals == ()
+    larger = [make.device(f"c-{n:03}", groups=("line-c",)) for n in range(10)]
+    policies.append(_policy(make, "line-c", ("100%",), group="line-c"))
+    devices += [make.replace(device, name=f"x{device.name}") for device in larger]
+    assert asked(28) == [("line-a", 2), ("line-b", 2)]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "fields", "expected"),
+    [
+        ("a policy that only reports", {"mode": Mode.REPORT}, {"devices": 0, "reported": 4, "stages": ()}),
+        ("windows that never open", {"never": True}, {"devices": 4, "stages": ()}),
+    ],
+)
+def test_what_does_not_come_by_itself_is_told_apart(make, sentence, fields, expected):
+    fields = dict(fields)
+    never = fields.pop("never", False)
+    windows = [make.window("0 0 * * *", 25 * HOUR, kind=WindowKind.DENY)] if never else []
+    (outlook,) = make.plan(_devices(make, 4), make.desired(_policy(make, windows=windows, **fields))).outlooks
+    assert {name: getattr(outlook, name) for name in expected} == expected, sentence
+    assert outlook.finish is None
+    assert (outlook.obstacle is None) == (outlook.devices == 0)
+
+
+def test_a_rollout_that_has_stopped_is_an_obstacle_and_an_incident_under_it_will_not_be_met(make):
+    policy = _policy(make)
+    desired = make.desired(policy, incidents=(make.incident(authority="plant-ca", issued_before=make.now),))
+    state = make.state(_history(make, policy, desired, rotated=4, status="FAILED"))
+    devices = _devices(make, 40)
+    plan = make.plan(devices, desired, state)
+    (outlook,) = plan.outlooks
+    assert (outlook.stages, outlook.finish) == ((), None)
+    assert "stopped" in outlook.obstacle
+    (incident,) = plan.incidents
+    assert incident.needs_person
+    assert f"the deadline will be missed unless a person acts: {outlook.obstacle}" in incident.message
+    days = forecast(devices, desired, state, make.now, horizon=SPAN, plan=plan)
+    assert (days.total, days.blocked) == (0, 40)
+
+
+def test_devices_that_do_not_answer_are_counted_apart(make):
+    policy = _policy(make, waves=("100%",))
+    job_id = f"cf-line-a-w1-{family_of(policy, make.desired().authorities)}0000abcdef"
+    silent = make.execution(job_id, "QUEUED", 30 * HOUR)
+    devices = [make.device("away", age=200 * DAY, executions=(silent,)), *_devices(make, 2)]
+    state = make.state(make.job(job_id, {"away": silent}, age=30 * HOUR))
+    (outlook,) = make.plan(devices, make.desired(policy), state).outlooks
+    assert (outlook.devices, outlook.offline) == (2, 1)
+
+
+# ---- the preview
+
+
+def _preview(make, devices, base, head, state=None):
+    found = compare(lambda: devices, base, head, state or make.state(), make.now)
+    return {policy.policy: policy for policy in found.policies}, found
+
+
+def _starts_now(make, devices, desired, state):
+    return sum(len(job.devices) for job in make.plan(devices, desired, state).jobs)
+
+
+def test_a_policy_that_is_renamed_while_a_wave_soaks_starts_anew_and_the_preview_says_so(make):
+    old, new = _policy(make, "line-a"), _policy(make, "line-a-gateways")
+    base, head = make.desired(old), make.desired(new)
+    state, devices = make.state(_history(make, old, base)), _devices(make, 20, rotated=1)
+    assert (_starts_now(make, devices, base, state), _starts_now(make, devices, head, state)) == (0, 1)
+    policies, found = _preview(make, devices, base, head, state)
+    of = policies["line-a-gateways"]
+    assert found.makes_rotate
+    assert (of.newly_due, of.due, of.first_wave) == (0, 19, 1)
+    assert (of.moved.devices, of.moved.head.start) == (19, make.now)
+    assert of.moved.base.start > make.now + 23 * HOUR  # its soak would have gone on until then
+    assert policies["line-a"].gives == {"line-a-gateways": 20}
+
+
+def test_devices_that_move_to_a_new_policy_are_told_as_lost_by_the_old_one(make):
+    one = _policy(make, "line-a", group="plant")
+    other = _policy(make, "line-b", group="line-b", priority=5)
+    devices = [make.device(f"g{n:02}", groups=("plant", "line-b") if n < 40 else ("plant",)) for n in range(60)]
+    policies, found = _preview(make, devices, make.desired(one), make.desired(one, other))
+    assert (policies["line-a"].governed_base, policies["line-a"].governed_head) == (60, 20)
+    assert policies["line-a"].gives == {"line-b": 40}
+    assert policies["line-a"].has_effect
+    assert not found.makes_rotate
+
+
+def test_a_rule_that_is_changed_and_reverted_starts_with_its_first_wave_each_time(make):
+    p256, longer = make.rule(), make.rule(max_age=100 * DAY)
+    before, after = _policy(make, rule=p256), _policy(make, rule=longer)
+    base, head = make.desired(before), make.desired(after)
+    # The change has rotated some under the new rule; the old rule's own waves were all done long before.
+    jobs = [make.replace(_history(make, before, base, wave=wave), created_at=make.now - 9 * DAY) for wave in (1, 2, 3)]
+    state = make.state(*jobs, _history(make, after, head))
+    devices = _devices(make, 20, rotated=1)
+    policies, _found = _preview(make, devices, head, base, state)  # git revert
+    assert policies["line-a"].first_wave == _starts_now(make, devices, base, state) == 1
+
+
+def test_the_last_wave_that_will_be_refused_is_in_the_preview(make):
+    base = make.desired(_policy(make), guardrails=Guardrails(30, 10))
+    head = make.desired(_policy(make, rule=make.rule(max_age=100 * DAY)), guardrails=Guardrails(30, 10))
+    devices = [make.device(f"g{n:03}", age=150 * DAY) for n in range(110)]
+    policies, found = _preview(make, devices, base, head)
+    (stage,) = policies["line-a"].asks
+    assert (stage.wave, stage.devices, stage.asks.guardrail) == (3, 99, "maxChangePercent")
+    assert found.refusals == ()  # not now: the first wave has one device
+
+
+def test_what_a_closed_window_will_let_out_at_once_is_refused_in_the_preview_as_it_will_be_by_apply(make):
+    nightly = {"waves": ("100%",), "windows": [make.window("0 2 * * *", HOUR)]}
+    base = make.desired(_policy(make, **nightly), guardrails=Guardrails(30, 10))
+    head = make.desired(_policy(make, rule=make.rule(max_age=100 * DAY), **nightly), guardrails=Guardrails(30, 10))
+    devices = [make.device(f"g{n:03}", age=150 * DAY) for n in range(20)]
+    _policies, found = _preview(make, devices, base, head)
+    assert [(refusal.policy, refusal.override) for refusal in found.refusals] == [
+        ("line-a", "--override maxChangePercent=100"),
+        (None, "--override maxChangePercent=100"),
+    ]
