@@ -57,16 +57,11 @@ def run(context: Context) -> ExitCode:
     session = AwsSession(fleet, ActAs.READER)
     chosen = _chosen_groups(context, session)
     above = depths(session, chosen)
-    authorities = private_authorities(session)
-    if authorities is None:
-        context.say(
-            "private CAs may not be listed (acm-pca:ListCertificateAuthorities): their certificates show as unknown"
-        )
+    authorities = _authorities(context, session)
     now = context.present()
-    surveys = _look(context, session, above, authorities or (), now)
-    files = first_documents(
-        fleet.name, fleet.account, region, [(s, above[s.group]) for s in surveys], authorities or ()
-    )
+    surveys = _look(context, session, above, authorities, now)
+    found = [(each, above[each.group]) for each in surveys]
+    files = first_documents(fleet.name, fleet.account, region, found, authorities)
     _write(folder, files, now)
     context.write(render_first_look(str(folder), tuple(files), surveys, context.look()))
     return ExitCode.IN_SYNC
@@ -89,11 +84,10 @@ def _region(context: Context) -> str:
 
 
 def _authorities(context: Context, session: AwsSession) -> tuple[CertificateAuthority, ...]:
-    found = private_authorities(session)
-    if found is None:
-        permission = "acm-pca:ListCertificateAuthorities"
-        context.say(f"private CAs may not be listed ({permission}): what they have issued is of an unknown issuer here")
-    return found or ()
+    found, told = private_authorities(session)
+    for sentence in told:
+        context.say(sentence)
+    return found
 
 
 def _chosen_groups(context: Context, session: AwsSession) -> tuple[str, ...]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 from controller.errors import FleetError
 from controller.fleet.aws import ActAs, AwsSession
 from controller.fleet.aws_errors import AwsCallError
-from controller.reconcile.values import CertificateAuthority, Fleet, Source
-from protocol.algorithms import CaSigningAlgorithm, Family
+from controller.reconcile.values import CertificateAuthority, Fleet, PrivateCa, Source
+from protocol.algorithms import CaSigningAlgorithm
 
-_WITH_A_KEY = {"ACTIVE", "DISABLED", "EXPIRED"}  # statuses of CAs that may have issued certificates
+_WITHOUT_A_CERTIFICATE = {"CREATING", "PENDING_CERTIFICATE", "FAILED"}  # statuses of CAs that have issued nothing
 _MAX_NAME = 60  # leaves room for a number
 NOWHERE = Source("(none yet)", 1)
 
@@ -47,36 +46,37 @@ def depths(session: AwsSession, groups: Iterable[str]) -> dict[str, int]:
     return {group: len(above[group] & set(chosen)) for group in chosen}
 
 
-def private_authorities(session: AwsSession) -> tuple[CertificateAuthority, ...] | None:
-    """The private CAs that may have issued certificates, each with the name of its subject; None: not to be listed.
+def private_authorities(session: AwsSession) -> tuple[tuple[CertificateAuthority, ...], tuple[str, ...]]:
+    """The private CAs that may have issued certificates, each named after its subject; and what is not known of others.
 
-    One call, and one for each CA, which is left out if its certificate may not be read.
+    One call for each page of CAs, and one for each CA.
     """
     try:
         pages = session.pages("ListCertificateAuthorities", service="acm-pca")
-        found = [entry for answer in pages for entry in answer["CertificateAuthorities"]]
+        listed = [entry for answer in pages for entry in answer["CertificateAuthorities"]]
     except AwsCallError as error:
         if error.is_denied:
-            return None
+            return (), (f"private CAs may not be listed, so what they issued is of an unknown issuer here: {error}",)
         raise
-    taken: Counter[str] = Counter()
-    return tuple(
-        _authority(entry, taken)
-        for entry in found
-        if entry["Status"] in _WITH_A_KEY
-        and session.ask("acm-pca", "GetCertificateAuthorityCertificate", CertificateAuthorityArn=entry["Arn"])
-    )
+    found, told, taken = [], [], Counter[str]()
+    for entry in listed:
+        arn, made = str(entry["Arn"]), entry["CertificateAuthorityConfiguration"]
+        ca = PrivateCa(entry["Status"], made["KeyAlgorithm"])
+        if ca.status in _WITHOUT_A_CERTIFICATE:
+            continue
+        if ca.family is None:
+            told.append(f"{arn} is left out: this version does not know its key algorithm {ca.key_algorithm}")
+        elif session.ask("acm-pca", "GetCertificateAuthorityCertificate", CertificateAuthorityArn=arn) is None:
+            told.append(f"{arn} is left out: its certificate cannot be read (it is {ca.status})")
+        else:
+            name = _name(str(made.get("Subject", {}).get("CommonName", "")), taken)
+            algorithm = next(algorithm for algorithm in CaSigningAlgorithm if algorithm.family is ca.family)
+            found.append(CertificateAuthority(name, arn=arn, signing_algorithm=algorithm))
+    return tuple(found), tuple(told)
 
 
-def _authority(entry: dict[str, Any], taken: Counter[str]) -> CertificateAuthority:
-    """A CA under a name that documents may give it: its subject's, in their characters."""
-    made = entry["CertificateAuthorityConfiguration"]
-    subject = str(made.get("Subject", {}).get("CommonName", ""))
+def _name(subject: str, taken: Counter[str]) -> str:
+    """A subject's name in the characters of a document's name, with a number if another CA has it."""
     name = re.sub(r"[^a-z0-9]+", "-", subject.lower()).strip("-")[:_MAX_NAME].rstrip("-") or "private-ca"
     taken[name] += 1
-    family = Family.RSA if made["KeyAlgorithm"].startswith("RSA") else Family.ECDSA
-    return CertificateAuthority(
-        name if taken[name] == 1 else f"{name}-{taken[name]}",
-        arn=str(entry["Arn"]),
-        signing_algorithm=next(algorithm for algorithm in CaSigningAlgorithm if algorithm.family is family),
-    )
+    return name if taken[name] == 1 else f"{name}-{taken[name]}"

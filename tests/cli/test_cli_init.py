@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from controller import cli
 from controller.commands import init
 from controller.commands.context import Context
+from controller.fleet.discovery import private_authorities
 
 
 @pytest.fixture
@@ -130,6 +131,39 @@ def test_the_private_ca_behind_certificates_becomes_a_document_and_one_behind_no
         "maxAge": "480d", "renewBefore": "120d", "keyType": "ECDSA-P384", "authority": "plant-ca-7"
     }  # fmt: skip
     assert cli.main(["validate", "--desired-state", "first"]) == 0
+
+
+class _Listing:
+    """A session that knows these CAs, and reads the certificate of one whose ARN ends in ``readable``."""
+
+    def __init__(self, *entries):
+        self.entries = entries
+
+    def pages(self, operation, service):
+        yield {"CertificateAuthorities": [
+            {"Arn": arn, "Status": status, "CertificateAuthorityConfiguration": {"KeyAlgorithm": key}}
+            for arn, status, key in self.entries
+        ]}  # fmt: skip
+
+    def ask(self, service, operation, **parameters):
+        return {} if parameters["CertificateAuthorityArn"].endswith("readable") else None
+
+
+LEFT_OUT = {
+    "has no certificate yet": (("a-readable", "PENDING_CERTIFICATE", "RSA_2048"), []),
+    "cannot be read": (("a", "DELETED", "RSA_2048"), ["a is left out: its certificate cannot be read (it is DELETED)"]),
+    "has a key that nobody has heard of": (
+        ("a-readable", "ACTIVE", "ML_DSA_44"),
+        ["a-readable is left out: this version does not know its key algorithm ML_DSA_44"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("entry", "told"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_a_private_ca_is_left_out_and_named_if_it(entry, told):
+    found, said = private_authorities(_Listing(entry, ("b-readable", "ACTIVE", "EC_prime256v1")))
+    assert [authority.arn for authority in found] == ["b-readable"]
+    assert list(said) == told
 
 
 def test_what_was_written_is_reported_before_any_backend_is_deployed(field, capsys):
