@@ -26,6 +26,11 @@ from .errors import StoreError
 
 log = logging.getLogger(__name__)
 
+
+class TokenBusyError(StoreError):
+    """The token did not do it this time: perhaps somebody else was at it."""
+
+
 _CURVES = {256: "secp256r1", 384: "secp384r1", 521: "secp521r1"}
 _KINDS = (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY, ObjectClass.CERTIFICATE)
 # What stands before the digest in an RSA PKCS#1 v1.5 signature: RFC 8017, section 9.2, note 1.
@@ -38,9 +43,9 @@ _DIGEST_INFO = {
 _CAPABILITIES = MechanismFlag.SIGN | MechanismFlag.VERIFY | MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT
 
 
-# Libraries that are loaded afresh before their next session, because objects were removed: tpm2-pkcs11 1.9
-# gives objects made after that the handles of others.
-_renumbered: Set[str] = set()
+# Libraries that are loaded afresh before their next session: something failed half-way, or objects were removed, and
+# tpm2-pkcs11 1.9 gives objects made after that the handles of others.
+_afresh: Set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,9 @@ class TokenObject:
 class Token:
     """The token in one slot; every method needs ``session`` to be entered."""
 
-    # Seconds between tries to open a session: SoftHSM rewrites its token's file at each login of anybody, and who
-    # looks at that instant sees no token. And another process may keep it busy.
+    # Seconds between tries to open a session, or to do what another process has kept it from: a busy tpm2-pkcs11 says
+    # so in the middle of things, and SoftHSM rewrites its token's file at each login of anybody: who looks at that
+    # instant sees no token.
     pauses = (0.0, 0.1, 0.4, 1.0, 2.0, 4.0)
 
     def __init__(self, library: str, slot: int, user_pin: str) -> None:
@@ -69,14 +75,22 @@ class Token:
     def __repr__(self) -> str:
         return f"slot {self._slot} of {self._library}"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a session is entered."""
+        return self._session is not None
+
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
         """Log in for the time of the block; may be nested."""
         if self._session is not None:
             yield
             return
-        with self._errors("open a session"):
-            self._session = self._open()
+        try:
+            with self._errors("open a session"):
+                self._session = self._open()
+        except TokenBusyError as error:  # it was tried often enough
+            raise StoreError(str(error)) from None
         try:
             yield
         finally:
@@ -165,26 +179,26 @@ class Token:
     def destroy(self, item: TokenObject) -> None:
         """Remove an object for good."""
         with self._errors(f"remove {item.label!r}"):
-            _renumbered.add(self._library)
+            _afresh.add(self._library)
             item.handle.destroy()
 
     def _open(self) -> Any:
-        library = pkcs11.lib(self._library)
-        if self._library in _renumbered:
-            library.reinitialize()
-            _renumbered.discard(self._library)
         for pause in self.pauses:
             try:
-                return self._login(library)
+                return self._login()
             except (pkcs11.exceptions.PinIncorrect, pkcs11.exceptions.PinLocked):  # noqa: PERF203  # a few tries
                 raise  # the token counts how often it is tried
             except (pkcs11.PKCS11Error, StoreError) as error:
                 log.info("the token cannot be used, trying again: %s", str(error) or type(error).__name__)
                 time.sleep(pause)
-                library.reinitialize()  # it may cling to a token or a connection that is gone: let it look again
-        return self._login(library)
+                _afresh.add(self._library)  # it may cling to a token or a connection that is gone: let it look again
+        return self._login()
 
-    def _login(self, library: Any) -> Any:
+    def _login(self) -> Any:
+        library = pkcs11.lib(self._library)
+        if self._library in _afresh:
+            library.reinitialize()
+            _afresh.discard(self._library)
         token = self._token(library)
         if token is None:
             raise StoreError(f"there is no token in {self!r}; plug it in or correct the slot")
@@ -205,9 +219,10 @@ class Token:
         except pkcs11.exceptions.PinLocked:
             raise StoreError(f"{self!r} has locked its PIN after too many wrong ones; unlock it") from None
         except pkcs11.PKCS11Error as error:
-            raise StoreError(
+            _afresh.add(self._library)
+            raise TokenBusyError(
                 f"the token in {self!r} could not {what} ({type(error).__name__}); check that it is present, "
-                "has room, and can do this"
+                "has room, can do this, and is not kept busy by another program"
             ) from None
         except (ValueError, TypeError, KeyError) as error:
             raise StoreError(

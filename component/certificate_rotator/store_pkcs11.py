@@ -11,10 +11,12 @@ while both generations of the one before are kept is ``LABEL.next`` until those 
 from __future__ import annotations
 
 import base64
+import functools
 import logging
 import secrets
 import textwrap
-from typing import Any, Dict, List, Mapping, Optional
+import time
+from typing import Any, Callable, Dict, List, Mapping, Optional, TypeVar, cast
 
 from asn1crypto import algos, csr, keys, pem, x509  # type: ignore[import-untyped]  # publishes no types
 from pkcs11 import ObjectClass
@@ -24,7 +26,7 @@ from protocol.der import with_readable_names
 
 from . import certificates
 from .errors import CertificateError, StoreError
-from .pkcs11_token import Token, TokenObject
+from .pkcs11_token import Token, TokenBusyError, TokenObject
 from .store import NEXT, Generation
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,27 @@ _P521_CAVEAT = (
 _OLD_ID, _NEW_ID = "oldId", "newId"
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _patiently(method: Method) -> Method:
+    """Repeat what another process kept the token from doing; whatever is so marked may be repeated at will."""
+
+    @functools.wraps(method)
+    def repeated(self: Pkcs11Store, *arguments: Any) -> Any:
+        if self._token.is_open:
+            return method(self, *arguments)
+        for pause in self._token.pauses:
+            try:
+                return method(self, *arguments)
+            except TokenBusyError as error:  # noqa: PERF203  # a few tries
+                log.info("%s; trying again", error)
+                time.sleep(pause)
+        return method(self, *arguments)
+
+    return cast("Method", repeated)
+
+
 class Pkcs11Store:
     """A CredentialStore in a token."""
 
@@ -45,6 +68,7 @@ class Pkcs11Store:
         self._label = label
         self._notes: Mapping[str, str] = {}
 
+    @_patiently
     def preflight(self, key_type: KeyType) -> None:  # noqa: ARG002  # as the protocol says
         """See CredentialStore."""
         with self._token.session():
@@ -54,6 +78,7 @@ class Pkcs11Store:
                 raise StoreError(f"key and certificate {self._label!r} do not share one CKA_ID; the nucleus needs that")
             self._require_pair(certificate, key)
 
+    @_patiently
     def begin(self, kept: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
         """See CredentialStore."""
         with self._token.session():
@@ -70,16 +95,20 @@ class Pkcs11Store:
         """See CredentialStore."""
         self._notes = notes
 
+    @_patiently
     def prepare(self, key_type: KeyType) -> None:
         """See CredentialStore."""
         with self._token.session():
             label = self._next if NEXT in self._notes else self._named(Generation.NEW)
+            for item in self._token.find(label):  # half a key, of a try before
+                self._token.destroy(item)
             self._token.generate(key_type, label, self._new_id())
 
     def caveat(self, key_type: KeyType) -> str:
         """See CredentialStore."""
         return _P521_CAVEAT if key_type is KeyType.ECDSA_P521 else ""
 
+    @_patiently
     def request(self, algorithm: CsrSigningAlgorithm) -> str:
         """See CredentialStore."""
         with self._token.session():
@@ -99,16 +128,19 @@ class Pkcs11Store:
         armoured: bytes = pem.armor("CERTIFICATE REQUEST", request.dump())
         return armoured.decode()
 
+    @_patiently
     def new_public_key(self) -> bytes:
         """See CredentialStore."""
         with self._token.session():
             return self._token.public_key(self._new(ObjectClass.PUBLIC_KEY))
 
+    @_patiently
     def current_certificate(self) -> bytes:
         """See CredentialStore."""
         with self._token.session():
             return _to_pem(self._token.certificate(self._one(self._label, ObjectClass.CERTIFICATE)))
 
+    @_patiently
     def release(self) -> Dict[str, str]:
         """See CredentialStore."""
         if NEXT in self._notes:
@@ -123,6 +155,7 @@ class Pkcs11Store:
             self._notes = {_OLD_ID: in_place.hex(), _NEW_ID: self._new_id().hex()}
         return dict(self._notes)
 
+    @_patiently
     def abandon(self) -> None:
         """See CredentialStore."""
         self._notes = {name: text for name, text in self._notes.items() if name != NEXT}
@@ -130,15 +163,18 @@ class Pkcs11Store:
             for item in self._token.find(self._next):
                 self._token.destroy(item)
 
+    @_patiently
     def install(self, certificate_pem: str) -> None:
         """See CredentialStore; the chain, if any, has no place in a token."""
         _, _, der = pem.unarmor(certificate_pem.encode())
         subject = x509.Certificate.load(der).subject.dump()
         with self._token.session():
-            self._token.store_certificate(der, subject, self._named(Generation.NEW), self._id(Generation.NEW))
+            if not self._is_complete(Generation.NEW):
+                self._token.store_certificate(der, subject, self._named(Generation.NEW), self._id(Generation.NEW))
             if self.switch(Generation.NEW) is not Generation.NEW:
                 raise StoreError(f"{self._token!r} does not keep what is stored in it; check the token")
 
+    @_patiently
     def switch(self, generation: Generation) -> Generation:
         """See CredentialStore."""
         if generation is Generation.OLD and NEXT in self._notes:
@@ -161,6 +197,7 @@ class Pkcs11Store:
             self._one(self._label, ObjectClass.CERTIFICATE)
         return generation
 
+    @_patiently
     def settle(self) -> None:
         """See CredentialStore."""
         with self._token.session():

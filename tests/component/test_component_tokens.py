@@ -5,13 +5,15 @@ Each test works under a label of its own.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import uuid
 
 import pkcs11
 import pytest
 from component_token_device import enrol as enrol_token
-from component_tokens import PIN, SoftHsm
+from component_tokens import KINDS, PIN, SoftHsm
 
 from component.certificate_rotator.errors import StoreError
 from component.certificate_rotator.pkcs11_token import Token
@@ -151,6 +153,94 @@ def test_a_token_that_is_not_seen_for_an_instant_is_looked_for_again(softhsm, en
     token = Blinking(softhsm.library, softhsm.slot, PIN)
     with token.session():
         assert len(token.find(label)) == 3
+
+
+class AnotherProcess:
+    """Makes and removes keys of its own, several times a second, and holds the token as it does.
+
+    It is let finish: SoftHSM empties its token's file before it writes it.
+    """
+
+    def __init__(self, machine, folder):
+        self.going_on = folder / "going-on"
+        self.going_on.touch()
+        tool = f"pkcs11-tool --module {machine.library} --login --pin {PIN}"
+        make = f"{tool} --keypairgen --key-type EC:prime256v1 --label other --id 99"
+        remove = (f"{tool} --delete-object --type {kind} --label other" for kind in ("privkey", "pubkey"))
+        self.process = subprocess.Popen(
+            ["sh", "-c", f"while [ -e {self.going_on} ]; do {make}; {'; '.join(remove)}; sleep 0.3; done"],
+            env={**os.environ, **machine.environment}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def __enter__(self):
+        for line in self.process.stdout:  # it is at it
+            if "Key pair generated" in line:
+                return self
+        raise AssertionError(self.process.wait())
+
+    def __exit__(self, *_):
+        self.going_on.unlink()
+        self.process.communicate()
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("kind", ["softhsm", pytest.param("tpm", marks=pytest.mark.soak)])
+def test_a_token_that_another_process_keeps_busy_is_waited_for(kind, tmp_path, monkeypatch, ca):
+    """A busy tpm2-pkcs11 fails in the middle of things ("database is locked"), so they are done again."""
+    (tmp_path / "token").mkdir()
+    machine = KINDS[kind](tmp_path / "token")
+    for name, value in machine.environment.items():
+        monkeypatch.setenv(name, value)
+    enrol_token(ca, machine.token(), "device")
+    store = Pkcs11Store(machine.token(), "device")
+    with AnotherProcess(machine, tmp_path):
+        for _ in range(2):
+            rotate(store, ca)
+    assert len(machine.objects("device")) == 3
+    machine.stop()
+
+
+def test_what_a_busy_token_has_done_by_halves_is_done_again(softhsm, enrol, ca):
+    """Whichever call fails, once, the rotation goes on as if it had not."""
+    label, _, _ = enrol(softhsm)
+    counted = BusyOnce(None, softhsm.library, softhsm.slot, PIN)
+    rotate(Pkcs11Store(counted, label), ca)
+    for call in range(counted.calls):
+        token = BusyOnce(call, softhsm.library, softhsm.slot, PIN)
+        rotate(Pkcs11Store(token, label), ca)
+        assert token.calls > call
+        assert len(softhsm.objects(label)) == 3
+    assert softhsm.objects(f"{label}.old") == softhsm.objects(f"{label}.new") == []
+
+
+class BusyOnce(Token):
+    """One call of all fails, when it is done already: that is the harder half."""
+
+    pauses = (0.0,)
+
+    def __init__(self, busy, *arguments):
+        super().__init__(*arguments)
+        self.busy, self.calls = busy, 0
+
+    @contextlib.contextmanager
+    def _errors(self, what):
+        with super()._errors(what):
+            yield
+            if what != "open a session":
+                self.calls += 1
+                if self.calls - 1 == self.busy:
+                    raise pkcs11.exceptions.GeneralError
+
+
+def rotate(store, ca):
+    store.preflight(KeyType.ECDSA_P256)
+    store.begin()
+    store.prepare(KeyType.ECDSA_P256)
+    new = ca.issue_pem(store.request(CsrSigningAlgorithm.SHA256_ECDSA))
+    store.install(new)
+    assert store.current_certificate().decode() == new
+    store.settle()
 
 
 def test_a_tpm_that_was_restarted_has_forgotten_its_sessions_and_is_met_afresh(tpm, enrol, ca):
