@@ -1,16 +1,19 @@
 """Files that are whole or absent, whatever happens while they are written.
 
 Each write goes to a temporary file in the same folder, is synced, and renamed over its target; then
-the folder is synced. A temporary file from an interrupted write is removed by the next one.
+the folder is synced, once for files that are written together. A temporary file from an interrupted write
+is removed by the next one.
 """
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Iterable, Optional
+from typing import Iterable, Mapping, Optional
 
 from .system import Attributes, System
+
+_OWN: Mapping[Path, Attributes] = {}
 
 
 def temporary(path: Path) -> Path:
@@ -37,26 +40,28 @@ def stage(system: System, path: Path, data: bytes, attributes: Optional[Attribut
         raise
 
 
-def publish(system: System, path: Path) -> None:
-    """Let a staged file take its place."""
-    system.replace(temporary(path), path)
-    system.sync_folder(path.parent)
-
-
 def write(system: System, path: Path, data: bytes) -> None:
     """Write a file that only its owner may read, atomically and durably."""
-    stage(system, path, data)
-    publish(system, path)
+    write_all(system, {path: data})
+
+
+def write_all(system: System, contents: Mapping[Path, bytes], attributes: Mapping[Path, Attributes] = _OWN) -> None:
+    """Write files, each atomically, in this order; all of them are durable on return.
+
+    Those without ``attributes`` only their owner may read.
+    """
+    for path, data in contents.items():
+        stage(system, path, data, attributes.get(path))
+    for path in contents:
+        system.replace(temporary(path), path)
+    for folder in dict.fromkeys(path.parent for path in contents):
+        system.sync_folder(folder)
 
 
 def remove(system: System, paths: Iterable[Path]) -> None:
     """Remove files and their drafts in this order, durably; what is missing is no error."""
-    folders = []
-    for path in paths:
-        for target in (path, temporary(path)):
-            if system.exists(target):
-                system.remove(target)
-                if path.parent not in folders:
-                    folders.append(path.parent)
-    for folder in folders:
+    found = [target for path in paths for target in (path, temporary(path)) if system.exists(target)]
+    for target in found:
+        system.remove(target)
+    for folder in dict.fromkeys(target.parent for target in found):
         system.sync_folder(folder)

@@ -107,10 +107,7 @@ class FileStore:
 
     def install(self, certificate_pem: str) -> None:
         """See CredentialStore."""
-        try:
-            files.write(self._system, _of(self._certificate, Generation.NEW), certificate_pem.encode())
-        except OSError as error:
-            raise StoreError(f"cannot store the new certificate: {error}; free or repair the disk") from error
+        self._complete({_of(self._certificate, Generation.NEW): certificate_pem.encode()})
         if self.switch(Generation.NEW) is not Generation.NEW:
             raise StoreError(f"the new credential beside {self._key} is not whole; the old one stays in place")
 
@@ -119,7 +116,7 @@ class FileStore:
         if generation is Generation.OLD and self._is_apart:
             return generation
         if generation is Generation.NEW:
-            self._back_up()
+            self._complete({})
         sources = {path: self._source(path, generation) for path in (self._key, self._certificate)}
         is_there = all(self._exists(source) for source in sources.values())
         if not (is_there and self._is_pair(sources[self._certificate], sources[self._key], validate=True)):
@@ -128,7 +125,7 @@ class FileStore:
         wanted = {path: self._read(source) for path, source in sources.items()}
         changes = {path: data for path, data in wanted.items() if data != self._read(path)}
         try:
-            self._replace(changes)
+            files.write_all(self._system, changes, {path: self._system.attributes(path) for path in changes})
         except OSError as error:
             if generation is Generation.NEW or not self._moved(sources, changes):
                 raise StoreError(
@@ -161,21 +158,16 @@ class FileStore:
         source = _of(path, generation)
         return source if generation is Generation.NEW or self._exists(source) else path
 
-    def _back_up(self) -> None:
-        """Complete the backup; a file that has none yet is still the old one."""
+    def _complete(self, contents: Dict[Path, bytes]) -> None:
+        """Write these files, and the backup; a file that has none yet is still the old one."""
         try:
             for path in (self._certificate, self._key):
                 backup = _of(path, Generation.OLD)
                 if not self._system.exists(backup):
-                    files.write(self._system, backup, self._system.read(path))
+                    contents[backup] = self._system.read(path)
+            files.write_all(self._system, contents)
         except OSError as error:
-            raise StoreError(f"cannot back up the credential: {error}; free or repair the disk") from error
-
-    def _replace(self, changes: Mapping[Path, bytes]) -> None:
-        for path, data in changes.items():
-            files.stage(self._system, path, data, self._system.attributes(path))
-        for path in changes:
-            files.publish(self._system, path)
+            raise StoreError(f"cannot keep both credentials: {error}; free or repair the disk") from error
 
     def _moved(self, sources: Mapping[Path, Path], changes: Mapping[Path, bytes]) -> bool:
         """The way back that needs no space: the backup itself moves into its place."""

@@ -122,7 +122,7 @@ for _name in ("read", "exists", "sync", "replace", "remove", "sync_folder", "att
               "set_attributes", "read_own", "changed", "make_folder", "link"):  # fmt: skip
     setattr(CountingSystem, _name, _counted(_name))
 
-MUTATING = {"create", "write", "sync", "replace", "remove", "sync_folder", "set_attributes", "make_folder", "link"}
+MUTATING = {"create", "write", "sync", "replace", "remove", "sync_folder", "set_attributes"}
 GROWING = {"create", "write"}
 
 
