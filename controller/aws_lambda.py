@@ -23,9 +23,9 @@ import botocore.session
 from botocore.config import Config
 
 from controller.desired import BundleSource, load
-from controller.desired.kms_signature import KmsKey
 from controller.errors import CertfleetError, as_error
 from controller.fleet.aws_answers import hold_to_shape
+from controller.fleet.kms_signature import KmsKey
 from controller.lambda_reconcile.bucket import Bucket
 from controller.lambda_reconcile.budget import Budget
 from controller.lambda_reconcile.bundles import take_bundle
@@ -64,10 +64,7 @@ class _Run:
     def __init__(self, settings: Settings, seconds_left: Callable[[], float]) -> None:
         self._settings = settings
         self._now = datetime.now(UTC).replace(microsecond=0)
-        session = botocore.session.Session()
-        hold_to_shape(session)
-        config = Config(retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=5, read_timeout=20)
-        self._client: Callable[[str], Any] = lambda service: session.create_client(service, config=config)
+        self._client = own_clients()
         self._budget = Budget(seconds_left, settings.reserve_seconds)
         self._bucket = Bucket(self._client("s3"), settings.bucket)
         topic_client = self._client("sns") if settings.topic_arn else None
@@ -77,16 +74,15 @@ class _Run:
     def reconcile(self) -> dict[str, Any]:
         """Every fleet, one after the other; one that fails does not stop the others."""
         fleets = self._guarded(BUNDLE, self._desired) or ()
-        runs = []
+        if fleets:
+            self._guarded(BUNDLE, lambda: self._notices.tell(Attention(BUNDLE)))
+        runs: list[FleetRun] = []
         with tempfile.TemporaryDirectory(prefix="certfleet-") as folder:
             reconciler = Reconciler(
                 self._bucket, self._settings.state_prefix, Path(folder), budget=self._budget, now=self._now, say=_say
             )
             for desired in fleets:
-                run = self._guarded(desired.fleet.name, lambda: reconciler.run(desired))  # noqa: B023 (called at once)
-                if run is not None:
-                    self._report(desired, run)
-                    runs.append(run)
+                self._guarded(desired.fleet.name, lambda: runs.append(self._one(reconciler, desired)))  # noqa: B023 (called at once)
         if self._failures:
             raise ReconcileFailedError("; ".join(self._failures), "The log has each failure and what to do.")
         return {"fleets": {run.fleet: values(run) for run in runs}}
@@ -96,17 +92,16 @@ class _Run:
         verifier = KmsKey(self._client("kms"), settings.kms_key_arn) if settings.kms_key_arn else None
         bundle = take_bundle(self._bucket, settings, self._now, verifier)
         fleets = load(BundleSource(bundle), now=self._now, fleet=settings.fleet or None)
-        if self._settings.topic_arn:
-            self._notices.tell(Attention(BUNDLE))
         return in_turn(fleets, self._now)
 
-    def _report(self, desired: DesiredState, run: FleetRun) -> None:
+    def _one(self, reconciler: Reconciler, desired: DesiredState) -> FleetRun:
+        run = reconciler.run(desired)
         if run.stopped:
             _say(f"fleet {run.fleet}: {run.stopped}; the next run goes on")
         print(embedded_metrics(run.fleet, self._now, values(run), properties(desired, run)), flush=True)  # noqa: T201
         if run.report is not None:
-            attention = attention_of(run.report)
-            self._guarded(run.fleet, lambda: self._notices.tell(attention))
+            self._notices.tell(attention_of(run.report))
+        return run
 
     def _guarded(self, fleet: str, work: Callable[[], Any]) -> Any:
         """Do the work; what fails is logged, counted, told and remembered. Returns None then."""
@@ -125,8 +120,17 @@ class _Run:
     def _tell_failure(self, fleet: str, error: CertfleetError) -> None:
         try:
             self._notices.tell(failure_attention(fleet, str(error), error.remedy))
-        except CertfleetError as second:
-            _say(str(second))
+        except Exception as second:  # noqa: BLE001 (nor is a failure to tell)
+            _say(f"fleet {fleet}: and nobody could be told: {as_error(second)}")
+
+
+def own_clients(attempts: int = 4, read_timeout: float = 20) -> Callable[[str], Any]:
+    """Makes the function's own clients, by service; ``read_timeout`` in seconds."""
+    session = botocore.session.Session()
+    hold_to_shape(session)
+    retries = {"mode": "standard", "total_max_attempts": attempts}
+    config = Config(retries=retries, connect_timeout=5, read_timeout=read_timeout)
+    return lambda service: session.create_client(service, config=config)
 
 
 def in_turn(fleets: tuple[DesiredState, ...], now: datetime) -> tuple[DesiredState, ...]:

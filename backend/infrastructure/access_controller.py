@@ -14,6 +14,7 @@ from aws_cdk import aws_iam as iam
 from .access import authority_arns
 from .grants import Grants
 from .settings import Settings
+from .watching import NAMESPACE
 
 OWN = "cf-"
 """How the names of the controller's jobs and cohort groups begin (controller/reconcile/values/job_ids.py)."""
@@ -55,6 +56,13 @@ def rotating(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
         grants.on([_THINGS, cohorts], "iot:AddThingToThingGroup", "iot:RemoveThingFromThingGroup"),
         grants.on([jobs, cohorts], "iot:TagResource"),
     ]
+
+
+def beating() -> list[iam.PolicyStatement]:
+    """Say that the loop runs; CloudWatch knows no resource for that, but a namespace."""
+    statement = Grants.anywhere("cloudwatch:PutMetricData")
+    statement.add_condition("StringEquals", {"cloudwatch:namespace": NAMESPACE})
+    return [statement]
 
 
 def assuming(roles: Sequence[str]) -> list[iam.PolicyStatement]:

@@ -13,7 +13,7 @@ from aws_cdk import Aws, CfnOutput, Duration, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from .access_controller import assuming, reading, remembering, rotating
+from .access_controller import assuming, beating, reading, remembering, rotating
 from .access_release import deploying, publishing, testing
 from .grants import Grants, attach
 from .settings import Settings
@@ -41,7 +41,7 @@ class GitHubRoles(Construct):
             "ReadRole",
             "certfleet: previews a pull request and reports drift, changes nothing",
             ["pull_request", MAIN],
-            [*read, *assuming(settings.assumed_to_read), *remembering(settings)],
+            [*read, *beating(), *assuming(settings.assumed_to_read), *remembering(settings)],
             hours=2,  # the first reading of a large fleet takes its time
         )
         self.release = self._role(

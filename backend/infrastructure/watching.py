@@ -16,6 +16,7 @@ from .storage import Storage
 
 PERIOD = Duration.minutes(5)
 REJECTIONS_TOLERATED = 5  # of devices and causes that are new today, per function and period
+NAMESPACE, RUNS = "certfleet", "ReconcileRuns"  # of the metric that is written by .github/workflows/reconcile.yml
 ANSWERING = {"CreateCertificate", "CommitCertificate"}
 OLDEST_TOLERATED = Duration.hours(26)  # a person is told after a day (backend/functions/verdicts.py)
 
@@ -53,6 +54,8 @@ class Watching(Construct):
         self._alarm("DeadLetters", depth, 1, "events were given up: a certificate may be left over")
         widgets.append(cloudwatch.GraphWidget(title="Dead letters", left=[depth]))
         widgets.append(self._open_rotations(functions[-1]))
+        if settings.github_repository:
+            self._loop_in_ci(settings.github_repository)
         rows = [widgets[start : start + 2] for start in range(0, len(widgets), 2)]
         cloudwatch.Dashboard(self, "Dashboard", dashboard_name=settings.stack_name, widgets=rows)
 
@@ -64,6 +67,18 @@ class Watching(Construct):
         runs = sweep.function.metric_invocations(period=Duration.hours(1), statistic="Sum")
         self._alarm("SweepSilent", runs, 1, "no sweep has run for an hour: see the schedule", is_silence=True)
         return cloudwatch.GraphWidget(title="Open rotations", left=[count], right=[oldest])
+
+    def _loop_in_ci(self, repository: str) -> None:
+        """GitHub ends schedules by itself, and tells nobody: so its silence is heard here."""
+        runs = cloudwatch.Metric(
+            namespace=NAMESPACE,
+            metric_name=RUNS,
+            dimensions_map={"Repository": repository},
+            period=Duration.hours(6),
+            statistic="Sum",
+        )
+        meaning = "no run of the workflow reconcile has looked at all fleets for six hours: see Actions in GitHub"
+        self._alarm("LoopSilent", runs, 1, meaning, is_silence=True)
 
     def _reported(self, sweep: HandlerFunction, field: str) -> cloudwatch.Metric:
         name = "".join(part.capitalize() for part in field.split("_"))

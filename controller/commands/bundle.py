@@ -6,16 +6,13 @@ from argparse import ArgumentParser
 from dataclasses import replace
 from pathlib import Path
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from controller.commands.context import Context
 from controller.commands.options import add_desired
 from controller.commands.pipeline import source_of
 from controller.desired import DEFAULT_LIMITS, Bundle, load_snapshot, make_bundle, write_bundle
-from controller.desired.kms_signature import KmsKey
 from controller.errors import ExitCode
 from controller.fleet import ActAs, AwsSession
-from controller.fleet.aws_errors import explain
+from controller.fleet.kms_signature import KmsKey
 from controller.reconcile.values import Fleet
 from controller.report import words
 
@@ -49,7 +46,4 @@ def _packed(bundle: Bundle, key_id: str | None, fleet: Fleet) -> bytes:
     parts = key_id.split(":")
     region = parts[3] if parts[0] == "arn" and len(parts) > 3 else fleet.region  # noqa: PLR2004 (arn:aws:kms:REGION:…)
     session = AwsSession(replace(fleet, region=region), ActAs.CALLER)
-    try:
-        return write_bundle(bundle, KmsKey(session.client("kms"), key_id))
-    except (BotoCoreError, ClientError) as error:
-        raise explain(error, "kms", "Sign", session.where) from error
+    return write_bundle(bundle, KmsKey(session.client("kms"), key_id))

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import urllib3
-
 from controller.errors import CertfleetError, ExitCode
 from controller.report.github import annotation
 
@@ -20,10 +18,8 @@ from .api import GitHub, IssuesDisabledError
 from .history import fetch_history
 from .posting import close_issue, close_others, keep_issue, sticky_comment
 from .texts import failure_text, issue_text, run_note, solved_text
-from .transport import Transport
 
 _DOCUMENTS_KEY = "desired-state"
-_HTTP_ERROR = 400
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
@@ -56,7 +52,6 @@ def _parser() -> ArgumentParser:
     output.add_argument("--plan", type=Path, help="what certfleet plan --plan wrote")
     output.add_argument("--resume", default="", help="the policy that was resumed by hand")
     output.add_argument("--comparison", type=Path, help="what certfleet plan --base wrote as JSON")
-    what.add_parser("heartbeat", help="call HEARTBEAT_URL, which raises an alarm where nobody calls it for long")
     history = what.add_parser("history", help="the trend records that the last drift report left as an artifact")
     history.add_argument("--into", type=Path, required=True, help="folder")
     return parser
@@ -104,23 +99,6 @@ def _key(fleet: str) -> str:
     return f"fleet-{fleet}"
 
 
-def _heartbeat(_arguments: Namespace, environment: Mapping[str, str]) -> str:
-    address = environment.get("HEARTBEAT_URL")
-    if not address:
-        return annotation(
-            "notice",
-            "nobody hears it if this schedule ends (GitHub ends it after 60 days without activity in a public "
-            "repository): set the variable CERTFLEET_HEARTBEAT_URL, see docs/gitops.md",
-        )
-    try:
-        status = Transport().request("GET", address).status
-    except urllib3.exceptions.HTTPError as error:
-        return annotation("warning", f"the heartbeat was not heard: {type(error).__name__}")
-    if status >= _HTTP_ERROR:
-        return annotation("warning", f"the heartbeat was answered by {status}")
-    return "heartbeat: heard\n"
-
-
 def _failure(arguments: Namespace, _environment: Mapping[str, str]) -> str:
     return failure_text(arguments.title, _text(arguments.messages) if arguments.messages.exists() else "")
 
@@ -146,7 +124,6 @@ _COMMANDS = {
     "issues": _issues,
     "failure": _failure,
     "outputs": _outputs,
-    "heartbeat": _heartbeat,
     "history": _history,
 }
 

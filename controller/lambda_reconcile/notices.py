@@ -9,9 +9,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from controller.errors import FleetError
+from controller.fleet.aws_errors import FAILURES, explain
 from controller.report.attention import Attention
 
 from .bucket import Bucket, LostRaceError
@@ -47,9 +46,10 @@ class Notices:
         subject = f"certfleet: {attention.fleet} {state}"
         try:
             self._sns.publish(TopicArn=self._topic_arn, Subject=subject[:MAX_SUBJECT], Message=attention.text())
-        except (ClientError, BotoCoreError) as error:
+        except FAILURES as error:
+            region = f"region {self._sns.meta.region_name}"
             raise FleetError(
-                f"the notification of fleet {attention.fleet} was not published: {error}",
+                f"nobody was told of fleet {attention.fleet}: {explain(error, 'sns', 'Publish', region)}",
                 "See that the function's role may publish to the topic and use its key.",
             ) from error
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.desired.kms_signature import KmsKey
 from controller.errors import FleetError
+from controller.fleet.kms_signature import KmsKey
 from controller.lambda_reconcile.bucket import Bucket, LostRaceError
 from controller.lambda_reconcile.bundles import take_bundle
 from controller.lambda_reconcile.settings import read_settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
 import pytest
@@ -122,7 +123,7 @@ def test_a_topic_that_is_gone_fails_the_run_with_a_remedy_but_not_its_jobs(site,
     site.device("old", age=200)
     site.cloud.seed.thing("empty", ["line-a"])
     answer = invoke()
-    assert "was not published" in str(answer.error)
+    assert "nobody was told of fleet factory: sns Publish in region eu-west-1 failed" in str(answer.error)
     assert "may publish to the topic" in answer.log
     assert len(site.jobs()) == 1
 
@@ -150,6 +151,43 @@ spec: {devices: [old], owner: ops@example.com, reason: on show, expires: 2099-01
     assert answer.error is None
     assert answer.value["fleets"]["factory"]["Blocked"] == 1
     assert site.heard() == []
+
+
+@pytest.mark.parametrize(
+    "where", ["lambda_reconcile.reconcile.refresh", "lambda_reconcile.reconcile.make_plan", "aws_lambda.attention_of"]
+)
+def test_what_nobody_foresaw_in_one_fleet_is_that_fleets_failure_and_the_runs_end_is_loud(
+    site, invoke, monkeypatch, where
+):
+    module, _, name = f"controller.{where}".rpartition(".")
+    whole = getattr(importlib.import_module(module), name)
+
+    def broken(*given, **more):
+        if "elsewhere" in repr([given, *(getattr(one, "desired", None) for one in given)]):
+            raise ZeroDivisionError("by zero")
+        return whole(*given, **more)
+
+    monkeypatch.setattr(f"{module}.{name}", broken)
+    documents = (site.repository / "desired_state" / "factory.yaml").read_text()
+    site.documents.write(documents, "factory/fleet.yaml")
+    second = documents.replace("factory", "elsewhere").replace("line-a", "line-b").replace("eu-west-1", "eu-central-1")
+    site.documents.write(second, "elsewhere/fleet.yaml")
+    (site.documents.desired / "factory.yaml").unlink()
+    site.add_all()
+    site.publish()
+    site.cloud.seed.group("line-b")
+    site.device("old", age=200)
+    site.device("other", groups=["line-b"])
+    answer = invoke()
+
+    assert "elsewhere: certfleet has a defect: ZeroDivisionError: by zero" in str(answer.error)
+    assert "Traceback" in answer.log
+    assert "report it with all that was printed" in answer.log
+    assert answer.metrics["elsewhere"]["Failed"] == 1
+    assert answer.metrics["factory"]["JobsCreated"] == 1
+    [told] = site.heard()
+    assert told.startswith("certfleet: elsewhere needs a person")
+    assert "report it" in told
 
 
 def test_two_fleets_are_reconciled_each_by_itself_and_one_that_fails_does_not_stop_the_other(site, invoke):

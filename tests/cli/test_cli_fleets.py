@@ -17,7 +17,7 @@ from shared_plant import Plant
 from shared_repository import Repository
 
 from controller.desired import read_bundle
-from controller.desired.kms_signature import KmsKey
+from controller.fleet.kms_signature import KmsKey
 
 HOME, HOSPITAL, REFUSING = "123456789012", "210987654321", "999999999999"
 DENIED = b"""<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code>
@@ -203,7 +203,7 @@ def test_a_bundle_is_signed_by_the_caller_where_the_key_is_and_not_by_the_role_o
 
     unknown = world.run(*command, f"{key[:-4]}0000")
     assert (unknown.code, unknown.out) == (1, "")
-    assert "kms Sign in the caller's own account, region eu-west-1 failed: NotFoundException" in unknown.err
+    assert "kms Sign in region eu-west-1 failed: NotFoundException" in unknown.err
 
 
 def test_one_fleet_is_asked_alone_and_judged_alone(world):

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from shared_documents import policy
 
 from controller.fleet.baseline import RECORD_GROUP
 
-SECOND = """\
----
-apiVersion: certfleet/v1
-kind: RotationPolicy
-metadata: {name: line-b}
-spec:
-  thingGroup: line-b
-  certificate: {maxAge: 90d, keyType: ECDSA-P256, csrSigningAlgorithm: ECDSA-WITH-SHA256, authority: aws-iot}
-"""
+SECOND = policy("line-b")
 
 
 @pytest.fixture
@@ -85,7 +78,7 @@ def test_an_override_is_given_to_apply_whatever_the_plan_file_was_made_with(gove
 
 def test_a_policy_that_points_at_another_group_leaves_its_devices_and_is_refused(governed):
     governed.cloud.seed.group("line-c")
-    (governed.desired / "line-b.yaml").write_text(SECOND.replace("thingGroup: line-b", "thingGroup: line-c"))
+    (governed.desired / "line-b.yaml").write_text(SECOND.replace('"thingGroup": "line-b"', '"thingGroup": "line-c"'))
     governed.commit()
     message, override = refused(governed)
     assert "no policy names line-b (3 devices) any more" in message

@@ -14,23 +14,12 @@ import sys
 import boto3
 import pytest
 import urllib3
+from shared_documents import fleet, policy
 from shared_repository import Repository
 
 from controller.fleet.baseline import RECORD_GROUP
 
-DOCUMENTS = """\
-apiVersion: certfleet/v1
-kind: Fleet
-metadata: {name: factory}
-spec: {account: "123456789012", region: eu-west-1}
----
-apiVersion: certfleet/v1
-kind: RotationPolicy
-metadata: {name: line-a}
-spec:
-  thingGroup: line-a
-  certificate: {maxAge: 90d, authority: aws-iot}
-"""
+DOCUMENTS = fleet() + policy("line-a", demands={"authority": "aws-iot"})
 ROTATE = {"operation": "ROTATE_CERTIFICATE"}
 
 
@@ -106,7 +95,7 @@ def test_drift_plan_and_apply_speak_with_a_server_that_is_not_ours(line, reposit
 
 def test_a_shrunken_desired_state_is_refused_there_too(line, repository):
     assert repository.run("apply").code == 0
-    repository.write(DOCUMENTS.replace("thingGroup: line-a", "thingGroup: line-b"))
+    repository.write(DOCUMENTS.replace('"thingGroup": "line-a"', '"thingGroup": "line-b"'))
     repository.commit()
     line.create_thing_group(thingGroupName="line-b")
     assert repository.run("apply").code == 3

@@ -10,10 +10,12 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from shared_documents import fleet, policy
 from shared_fault_proxy import FaultProxy, stall
 
 from controller import cli
@@ -22,17 +24,7 @@ from controller.commands.streams import PATIENCE_AFTER_INTERRUPT, write_file
 from controller.errors import CertfleetError, ExitCode
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = """\
-apiVersion: certfleet/v1
-kind: Fleet
-metadata: {name: factory}
-spec: {account: "123456789012", region: eu-west-1}
----
-apiVersion: certfleet/v1
-kind: RotationPolicy
-metadata: {name: line-a}
-spec: {thingGroup: line-a, certificate: {maxAge: 90d}}
-"""
+DOCUMENTS = fleet() + policy("line-a", demands={})
 BROKEN = DOCUMENTS.replace("90d", "ninety")
 
 
@@ -45,17 +37,19 @@ def folder(tmp_path):
 
 @pytest.fixture
 def start(folder):
-    """Start a command as a process of its own."""
+    """Start a command as a process of its own; ``before`` is Python that runs in it first."""
 
-    def start(command, **environment):
+    def start(command, before=None, **environment):
         clean = {
             name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON", "LC_", "LANG"))
         }
         clean |= {"PYTHONPATH": str(ROOT), "AWS_EC2_METADATA_DISABLED": "true", **environment}
         clean = {name: value for name, value in clean.items() if value is not None}
         certfleet = f"{sys.executable} -m controller.cli {command}"
+        shell = ["bash", "-c", certfleet if set(command) & set("|;") else f"exec {certfleet}"]
+        program = f"{before}\nimport sys\nfrom controller import cli\nsys.exit(cli.main())"
         return subprocess.Popen(
-            ["bash", "-c", certfleet if set(command) & set("|;") else f"exec {certfleet}"],
+            shell if before is None else [sys.executable, "-c", program, *command.split()],
             cwd=folder,
             env=clean,
             stdin=subprocess.DEVNULL,
@@ -320,16 +314,48 @@ def test_a_defect_that_one_fleet_meets_does_not_stop_the_others(capsys):
 # interrupts
 
 
-def test_an_interrupt_ends_a_run_whose_calls_stall(start, factory):
-    with FaultProxy(factory.cloud.endpoint_url, {"ListCertificates": stall}) as proxy:
+ENDLESS = "from controller.commands import streams; streams.PATIENCE_AFTER_INTERRUPT = 1e6"  # nobody's clock decides
+DEAF = """
+import time
+from controller.commands import validate
+def deaf(_context):
+    while True:
+        try:
+            print('begun', flush=True)
+            time.sleep(1e6)
+        except KeyboardInterrupt:
+            pass
+validate.run = deaf
+"""
+
+
+@pytest.mark.parametrize(
+    "operation", ["GetCallerIdentity", "ListThingsInThingGroup"], ids=["on the main thread", "on a thread"]
+)
+def test_an_interrupt_ends_a_run_whose_calls_stall(start, factory, operation):
+    with FaultProxy(factory.cloud.endpoint_url, {operation: stall}) as proxy:
         environment = factory.cloud.environment() | {"AWS_ENDPOINT_URL": proxy.url, "CERTFLEET_QUOTA_FACTOR": "1000"}
-        process = start(f"drift --inventory i.sqlite --desired-state {factory.desired}", **environment)
-        assert proxy.wait_for("ListCertificates", 100)
+        process = start(f"drift --inventory i.sqlite --desired-state {factory.desired}", ENDLESS, **environment)
+        assert proxy.wait_for(operation, 200)
+        interrupted = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)  # the call itself would be waited for much longer, eight times over
+        _, err = process.communicate(timeout=200)  # the call itself would be held until the proxy is closed
+    sys.stdout.write(f"{operation} held back: ended {time.monotonic() - interrupted:.2f} s after the interrupt\n")
     assert process.returncode == 1
     assert b"nothing is lost" in err
+
+
+def test_a_run_that_an_interrupt_cannot_end_is_ended_within_two_seconds_and_by_a_second_one_at_once(start):
     assert PATIENCE_AFTER_INTERRUPT < 2
+    for first, interrupts in (("", 1), (ENDLESS, 2)):
+        process = start("validate", f"{first}\n{DEAF}")
+        for _ in range(interrupts):
+            assert process.stdout.readline() == b"begun\n"
+            interrupted = time.monotonic()
+            process.send_signal(signal.SIGINT)
+        process.communicate(timeout=200)
+        sys.stdout.write(f"deaf to {interrupts}: ended {time.monotonic() - interrupted:.2f} s after the last\n")
+        assert process.returncode == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

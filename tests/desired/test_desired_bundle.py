@@ -27,8 +27,8 @@ from controller.desired import (
     write_bundle,
 )
 from controller.desired.bundle import BundledFile
-from controller.desired.kms_signature import KmsKey
 from controller.errors import BundleError, DesiredStateError
+from controller.fleet.kms_signature import KmsKey
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -266,16 +266,6 @@ def test_a_repository_without_issues_is_noted_and_no_failure(keep_issues, github
     )
 
 
-def test_the_heartbeat_is_heard_and_silence_is_noted_but_fails_nothing(github, environment, capsys):
-    for address, said in (
-        ("", "::notice title=certfleet::nobody hears it if this schedule ends"),
-        (f"{github.url}/repos/acme/fleet/issues?page=1&per_page=1", "heartbeat: heard"),
-        ("http://127.0.0.1:9/beat", "::warning title=certfleet::the heartbeat was not heard"),
-    ):
-        assert main(["heartbeat"], environment | {"HEARTBEAT_URL": address}) == 0
-        assert capsys.readouterr().out.startswith(said)
-
-
 @pytest.mark.parametrize("resume", ["line-a --override orphans=9", "line-a\nx", "$(id)", "Line", "-x"])
 def test_an_input_that_is_more_than_one_name_is_refused(tmp_path, capsys, resume):
     assert main(["outputs", "--plan", str(tmp_path / "plan.json"), f"--resume={resume}"], {}) == 1

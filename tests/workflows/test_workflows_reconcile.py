@@ -4,8 +4,9 @@ import json
 
 import pytest
 from workflows_factory import CA_ARN, FLEET, FLEET_FILE, READ, WRITE, certificates, documents, repository
-from workflows_github import GitHubStandIn
+from workflows_github import REPOSITORY, GitHubStandIn
 
+from backend.synth import TEMPLATE
 from sandbox.world import World
 
 SOUTH = """\
@@ -179,6 +180,36 @@ def test_what_was_read_before_a_failure_is_kept_for_the_next_run(reconcile, fact
     assert results(jobs)["plan"] == "failure"
     assert jobs["plan"].steps["Keep what is known, however far this run came"] == "success"
     assert len(list(factory.caches.iterdir())) > before
+
+
+def test_the_alarm_of_the_backend_hears_each_run_that_looked_at_all_fleets(reconcile, factory):
+    [bin_folder] = factory.extra_path
+    told, deaf = bin_folder / "aws.told", bin_folder / "aws.deaf"
+    told.unlink(missing_ok=True)
+    for inputs in ({"dry-run": True}, {"fleet": "factory"}):
+        assert results(reconcile("workflow_dispatch", **inputs))["plan"] == "success"
+    assert not told.exists(), "others do not stand in for the loop"
+
+    reconcile("schedule")
+    words = told.read_text().split()
+    [alarm] = [
+        resource["Properties"]
+        for resource in json.loads(TEMPLATE.read_text())["Resources"].values()
+        if resource["Properties"].get("AlarmName", "").endswith("LoopSilent")
+    ]
+    assert words[words.index("--namespace") + 1] == alarm["Namespace"]
+    assert words[words.index("--metric-name") + 1] == alarm["MetricName"]
+    assert [dimension["Name"] for dimension in alarm["Dimensions"]] == ["Repository"]
+    assert words[words.index("--dimensions") + 1] == f"Repository={REPOSITORY}"
+    assert (alarm["TreatMissingData"], alarm["Period"]) == ("breaching", 6 * 3600)
+
+    deaf.touch()
+    try:
+        jobs = reconcile("schedule")
+    finally:
+        deaf.unlink()
+    assert results(jobs)["plan"] == "success", "a backend of before is no reason to stop"
+    assert "::warning title=certfleet::Nobody hears it when this loop ends" in jobs["plan"].log
 
 
 def test_a_dry_run_plans_and_touches_nothing(reconcile, github, world):

@@ -5,30 +5,15 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+from shared_documents import fleet, policy
+
 from controller.fleet.baseline import RECORD_GROUP
 
-FLEET = """\
-apiVersion: certfleet/v1
-kind: Fleet
-metadata: {name: factory}
-spec: {account: "123456789012", region: eu-west-1, guardrails: {maxChangePercent: 100}}
----
-apiVersion: certfleet/v1
-kind: RotationPolicy
-metadata: {name: line-a}
-spec:
-  thingGroup: line-a
-  certificate: {maxAge: 30d, keyType: ECDSA-P256, csrSigningAlgorithm: ECDSA-WITH-SHA256, authority: aws-iot}
-  rollout: {waves: ["1", "20%", "100%"], soak: 12h, maximumPerMinute: 1000}
----
-apiVersion: certfleet/v1
-kind: RotationPolicy
-metadata: {name: line-b}
-spec:
-  thingGroup: line-b
-  certificate: {maxAge: 30d, keyType: ECDSA-P256, csrSigningAlgorithm: ECDSA-WITH-SHA256, authority: aws-iot}
-  rollout: {waves: ["100%"], soak: 0s, maximumPerMinute: 1000}
-"""
+FLEET = (
+    fleet(guardrails={"maxChangePercent": 100})
+    + policy("line-a", "30d", rollout={"waves": ["1", "20%", "100%"], "soak": "12h", "maximumPerMinute": 1000})
+    + policy("line-b", "30d", rollout={"waves": ["100%"], "soak": "0s", "maximumPerMinute": 1000})
+)
 
 DAYS = 30
 HOURS_BETWEEN_RUNS = 12

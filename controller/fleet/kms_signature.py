@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from controller.fleet.aws_errors import FAILURES, explain
+
 ALGORITHM = "ECDSA_SHA_256"
 
 
@@ -11,6 +13,7 @@ class KmsKey:
     """Signs and verifies with one KMS key; ``client`` is a boto3 ``kms`` client of the key's region.
 
     CI needs ``kms:Sign`` on the key, the reconcile run ``kms:Verify``, and neither the other.
+    Raises AwsCallError where KMS gives no answer.
     """
 
     def __init__(self, client: Any, key_id: str) -> None:
@@ -24,21 +27,25 @@ class KmsKey:
 
     def sign(self, digest: bytes) -> bytes:
         """The signature over a SHA-256 digest, in DER."""
-        answer = self._client.sign(KeyId=self._key_id, Message=digest, MessageType="DIGEST", SigningAlgorithm=ALGORITHM)
-        return bytes(answer["Signature"])
+        return bytes(self._call("Sign", digest)["Signature"])
 
     def verify(self, digest: bytes, signature: bytes) -> bool:
         """Whether this key made the signature."""
         if not signature:  # KMS takes no empty one
             return False
         try:
-            answer = self._client.verify(
-                KeyId=self._key_id,
-                Message=digest,
-                MessageType="DIGEST",
-                Signature=signature,
-                SigningAlgorithm=ALGORITHM,
-            )
+            return bool(self._call("Verify", digest, Signature=signature)["SignatureValid"])
         except self._client.exceptions.KMSInvalidSignatureException:
             return False
-        return bool(answer["SignatureValid"])
+
+    def _call(self, operation: str, digest: bytes, **more: Any) -> dict[str, Any]:
+        call = getattr(self._client, operation.lower())
+        try:
+            answer: dict[str, Any] = call(
+                KeyId=self._key_id, Message=digest, MessageType="DIGEST", SigningAlgorithm=ALGORITHM, **more
+            )
+        except self._client.exceptions.KMSInvalidSignatureException:
+            raise
+        except FAILURES as error:
+            raise explain(error, "kms", operation, f"region {self._client.meta.region_name}") from error
+        return answer
