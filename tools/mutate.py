@@ -2,7 +2,7 @@
 
     python tools/mutate.py controller/reconcile/rollout/waves.py tests/reconcile/test_reconcile_waves.py …
 
-Operators, each applied to one place at a time, never to annotations, docstrings, or texts:
+Operators, each applied to one place at a time, never to annotations, decorators, docstrings, or texts:
 
 - compare   < ↔ <=, > ↔ >=, == ↔ !=, is ↔ is not, in ↔ not in
 - arithmetic  + ↔ -, * ↔ /, // → *, % → *
@@ -12,10 +12,13 @@ Operators, each applied to one place at a time, never to annotations, docstrings
 - extreme   min ↔ max, any ↔ all
 - result    a returned value becomes None
 - boolean   True ↔ False
+- statement a call or yield by itself, an item or attribute that is set, a raise, continue or break: left out
+- argument  each keyword argument of a call: left out
 
-Every mutant runs in a process of its own, forked once everything but the module is imported. A mutant
-is killed where a test fails, or where it runs for too long. Survivors are printed with line and change;
-lines named in the file given by --equivalent (``LINE-TEXT`` as printed, one a line) are counted as equivalent.
+Tests are collected once. Every mutant runs in a process of its own, forked from there: the functions that are
+loaded get the changed code; what stands outside of functions has everything imported anew. A mutant is killed
+where a test fails, or where it runs for too long. Survivors are printed with line and change; those named in the
+file given by --equivalent (as printed, without the number of the line) are counted as equivalent.
 """
 
 from __future__ import annotations
@@ -25,14 +28,18 @@ import ast
 import copy
 import importlib.abc
 import importlib.machinery
+import mmap
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
-Change = Callable[[ast.AST], ast.AST]
+import pytest
 
 _COMPARE = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -64,7 +71,14 @@ class _Opposite(ast.NodeTransformer):
             node.value = self.visit(node.value)
         return node
 
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return node
+
     def visit_arg(self, node: ast.arg) -> ast.AST:
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.body = [self.visit(each) for each in node.body]
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
@@ -147,22 +161,30 @@ class _Opposite(ast.NodeTransformer):
             node.value = ast.Constant(None)
         return node
 
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        for keyword in list(node.keywords):
+            if keyword.arg and self._is_it(keyword, f"{keyword.arg}=… left out"):
+                node.keywords.remove(keyword)
+        return node
+
+    def _left_out(self, node: ast.stmt) -> ast.AST:
+        self.generic_visit(node)
+        return ast.copy_location(ast.Pass(), node) if self._is_it(node, "left out") else node
+
+    visit_Raise = visit_Continue = visit_Break = visit_AugAssign = _left_out  # noqa: N815 - names of ast's
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        return node if isinstance(node.value, ast.Constant) else self._left_out(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        self.generic_visit(node)
+        sets = any(isinstance(target, (ast.Attribute, ast.Subscript)) for target in node.targets)
+        return ast.copy_location(ast.Pass(), node) if sets and self._is_it(node, "left out") else node
+
 
 def _is_type_checking(test: ast.AST) -> bool:
     return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
-
-
-class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives the changed tree where the module is imported."""
-
-    def __init__(self, name: str, path: Path, tree: ast.AST) -> None:
-        self._name, self._path, self._tree = name, path, tree
-
-    def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(name, self, origin=str(self._path)) if name == self._name else None
-
-    def exec_module(self, module: object) -> None:
-        exec(compile(self._tree, str(self._path), "exec"), vars(module))  # noqa: S102 - our own code, changed
 
 
 def mutants(tree: ast.AST) -> Iterator[tuple[ast.AST, int, str]]:
@@ -177,20 +199,121 @@ def mutants(tree: ast.AST) -> Iterator[tuple[ast.AST, int, str]]:
         number += 1
 
 
-def _is_killed(name: str, path: Path, tree: ast.AST, tests: list[str]) -> bool:
-    child = os.fork()
-    if child == 0:
-        signal.alarm(_LIMIT_SECONDS)
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
-        sys.meta_path.insert(0, _Mutated(name, path, tree))
-        import pytest  # noqa: PLC0415 - warm already
+class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives the changed tree where the module is imported."""
 
-        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])
-        os._exit(0 if code == 0 else 1)
-    _, status = os.waitpid(child, 0)
-    return status != 0
+    def __init__(self, name: str, path: Path, code: CodeType) -> None:
+        self._name, self._path, self._code = name, path, code
+
+    def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(name, self, origin=str(self._path)) if name == self._name else None
+
+    def exec_module(self, module: object) -> None:
+        exec(self._code, vars(module))  # noqa: S102 - our own code, changed
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """The code of every function that stands in a module or in a class of it."""
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            is_function = bool(inner.co_flags & 0x2)  # CO_NEWLOCALS: a class has none
+            yield from [inner] if is_function else _codes(inner)
+
+
+def _functions(names: dict[str, Any], module: str) -> Iterator[FunctionType]:
+    """Those functions as they are loaded."""
+    for value in names.values():
+        if isinstance(value, type) and value.__module__ == module:
+            yield from _functions(dict(vars(value)), module)
+        found = getattr(value, "__func__", None) or getattr(value, "__wrapped__", None) or value
+        found = found.fget if isinstance(found, property) else found
+        found = found.func if isinstance(found, cached_property) else found
+        if isinstance(found, FunctionType) and found.__module__ == module:
+            yield found
+
+
+def _lines_of_functions(tree: ast.AST) -> set[int]:
+    """Lines of which the code can be changed while it is loaded: bodies of functions."""
+    found = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return {line for node in found for line in range(node.body[0].lineno, (node.end_lineno or 0) + 1)}
+
+
+class _Trial:
+    """A plugin of pytest that runs the collected tests once for each mutant."""
+
+    def __init__(self, path: Path, known: set[str], only: str) -> None:
+        self.path, self.known, self.only = path, known, only
+        self.name = ".".join(path.with_suffix("").parts)
+        self.killed, self.equivalents, self.survivors = 0, 0, 0
+        self.killer = mmap.mmap(-1, 4)  # shared with the trials: the place of the test that failed
+
+    @cached_property
+    def module(self) -> ModuleType:
+        """The module that is changed, as it is loaded."""
+        return importlib.import_module(self.name)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Instead of the tests: each mutant's trial."""
+        source = self.path.read_text(encoding="utf-8")
+        lines, tree = source.splitlines(), ast.parse(source)
+        inside = _lines_of_functions(tree)
+        if self._is_killed(session, compile(source, str(self.path), "exec"), is_inside=True):
+            raise pytest.UsageError("the tests fail without any change")
+        for changed, line, change in mutants(tree):
+            if self.only in lines[line - 1]:
+                code, text = compile(changed, str(self.path), "exec"), f"{lines[line - 1].strip()}  |  {change}"
+                self._count(self._is_killed(session, code, is_inside=line in inside), text, line)
+        return True
+
+    def _count(self, is_killed: bool, text: str, line: int) -> None:  # noqa: FBT001
+        self.killed += is_killed
+        self.equivalents += not is_killed and text in self.known
+        if not is_killed and text not in self.known:
+            self.survivors += 1
+            sys.stderr.write(f"{line}: {text}\n")
+
+    def _is_killed(self, session: pytest.Session, code: CodeType, *, is_inside: bool) -> bool:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(_LIMIT_SECONDS)
+            quiet = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(quiet, 1)
+            os.dup2(quiet, 2)
+            session.config.pluginmanager.unregister(name="terminalreporter")
+            os._exit(self._fails(session, code, is_inside=is_inside))
+        _, status = os.waitpid(child, 0)
+        killer = int.from_bytes(self.killer[:], "big")
+        session.items.insert(0, session.items.pop(killer))  # what is near this change will fail it as well
+        self.killer[:] = bytes(4)
+        return status != 0
+
+    def _fails(self, session: pytest.Session, code: CodeType, *, is_inside: bool) -> bool:
+        try:
+            if not is_inside:
+                return self._fails_anew(session, code)
+            self._change(code)
+            for number, item in enumerate(session.items):
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+                if session.testsfailed:
+                    self.killer[:] = number.to_bytes(4, "big")
+                    return True
+        except BaseException:  # noqa: BLE001 - whatever ends the session
+            return True
+        return False
+
+    def _change(self, code: CodeType) -> None:
+        loaded = {function.__code__.co_qualname: function for function in _functions(vars(self.module), self.name)}
+        for changed in _codes(code):
+            loaded[changed.co_qualname].__code__ = changed
+
+    def _fails_anew(self, session: pytest.Session, code: CodeType) -> bool:
+        tests = {item.module.__name__ for item in session.items if isinstance(item, pytest.Function)}
+        package = self.name.partition(".")[0]
+        for name in [n for n in sys.modules if n in tests or n.partition(".")[0] == package]:
+            del sys.modules[name]
+        sys.meta_path.insert(0, _Mutated(self.name, self.path, code))
+        return pytest.main(["-x", "-q", "-p", "no:cacheprovider", *session.config.args]) != 0
 
 
 def main() -> int:
@@ -202,36 +325,15 @@ def main() -> int:
     parser.add_argument("--only", default="", help="changes at lines with this text only")
     arguments = parser.parse_args()
     sys.path.insert(0, str(Path.cwd()))
-    import botocore.session  # noqa: F401, PLC0415 - all that tests import beside the module
-    import cronsim  # noqa: F401, PLC0415
-    import hypothesis.stateful  # noqa: F401, PLC0415
-    import pydantic  # noqa: F401, PLC0415
-    import pytest  # noqa: F401, PLC0415
-
-    source = arguments.module.read_text(encoding="utf-8")
-    lines = source.splitlines()
-    name = ".".join(arguments.module.with_suffix("").parts)
     known = set(arguments.equivalent.read_text(encoding="utf-8").splitlines()) if arguments.equivalent else set()
-    killed, survivors, equivalents = 0, [], 0
+    trial = _Trial(arguments.module, known, arguments.only)
     started = time.monotonic()
-    for tree, line, change in mutants(ast.parse(source)):
-        if arguments.only not in lines[line - 1]:
-            continue
-        if _is_killed(name, arguments.module, tree, arguments.tests):
-            killed += 1
-            continue
-        text = f"{lines[line - 1].strip()}  |  {change}"
-        if text in known:
-            equivalents += 1
-        else:
-            survivors.append(f"{line}: {text}")
-            sys.stdout.write(f"{survivors[-1]}\n")
-            sys.stdout.flush()
-    total = killed + len(survivors)
-    percent = 100 * killed / total if total else 100.0
-    spent = time.monotonic() - started
-    summary = f"{killed} of {total} killed, {percent:.1f} %; {equivalents} equivalent; {spent:.0f} s"
-    sys.stdout.write(f"{arguments.module}: {summary}\n")
+    if pytest.main(["-qq", "-p", "no:cacheprovider", *arguments.tests], plugins=[trial]) != pytest.ExitCode.OK:
+        return 1
+    total = trial.killed + trial.survivors
+    percent = 100 * trial.killed / total if total else 100.0
+    told = f"{trial.killed} of {total} killed, {percent:.1f} %; {trial.equivalents} equivalent"
+    sys.stdout.write(f"{arguments.module}: {told}; {time.monotonic() - started:.0f} s\n")
     return 0 if percent >= 90 else 1  # noqa: PLR2004 - per cent
 
 

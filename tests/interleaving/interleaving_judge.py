@@ -45,8 +45,21 @@ class Memory:
 
     failed: set[str] = field(default_factory=set)
     cured: set[str] = field(default_factory=set)
+    started: dict[str, datetime] = field(default_factory=dict)  # device → when it was asked first
     in_vain: dict[str, frozenset[str]] = field(default_factory=dict)  # device → the reasons that its rotation left
     is_halted: bool = False
+
+    def forgive(self) -> None:
+        """Forget what went wrong."""
+        self.failed, self.cured, self.started, self.in_vain, self.is_halted = set(), set(), {}, {}, False
+
+
+@dataclass
+class Rollout:
+    """One policy's rule, since it is another one than the jobs before had."""
+
+    rule: str
+    has_shown_itself: bool = False  # a device was cured by it
 
 
 class Judge:
@@ -57,6 +70,7 @@ class Judge:
         self.faults: list[Fault] = []
         self._memory: dict[tuple[str, str], Memory] = defaultdict(Memory)
         self._rule: dict[str, str] = {}  # the rule of each policy that was applied last
+        self._rollouts: dict[str, Rollout] = {}  # by policy
         self._latest = -1  # the newest commit that was applied
         self._clock = itertools.count(1)
         self._asked: dict[tuple[str, str], int] = {}  # (job, device) → when it was asked
@@ -85,7 +99,7 @@ class Judge:
         """A person has looked: what went wrong before counts no more."""
         for (name, _rule), memory in self._memory.items():
             if policy in (None, name):
-                memory.__init__()  # type: ignore[misc]
+                memory.forgive()
         self._failed_at.clear()
 
     # what a device's certificate must be
@@ -222,6 +236,8 @@ class Judge:
             self._resumed[job_id] = parsed.policy, _rule_text(documents, spec)
         for device in devices:
             self._device_starts(run, job_id, device, documents, now)
+        if parsed is not None and spec is not None and parsed.wave is not None:
+            self._first_wave(parsed.policy, spec, documents, devices)
         if parsed is not None:
             self._guardrail(run, parsed.policy, devices)
 
@@ -258,6 +274,22 @@ class Judge:
         failed_at = self._failed_at.get((device, policy, _rule_text(commit.documents, spec)))
         if failed_at is not None and self.world.now() - failed_at < REST:
             self.tell("who failed rests", f"{device} in {job_id}, {self.world.now() - failed_at} after it failed")
+
+    def _first_wave(self, policy: str, spec: dict[str, Any], documents: Documents, devices: list[str]) -> None:
+        rule = _rule_text(documents, spec)
+        memory, now = self._memory[policy, rule], self.world.now()
+        rollout = self._rollouts.get(policy)
+        if rollout is None or rollout.rule != rule:
+            rollout = self._rollouts[policy] = Rollout(rule)
+            memory.started.clear()
+        for device in devices:
+            memory.started.setdefault(device, now)
+        groups = self.world.plant.groups
+        governed = sum(group == spec["thingGroup"] for group in groups.values())
+        asked = [d for d, at in memory.started.items() if now - at < timedelta(days=1) and d in groups]
+        is_over = len(asked) > _first_size(spec, governed)
+        if is_over and not rollout.has_shown_itself and not documents.incidents:
+            self.tell("a change starts with its first wave", f"{len(asked)} of {policy} were asked: {asked}")
 
     def _why_forbidden(self, run: Run, spec: dict[str, Any], device: str) -> str | None:
         now, documents = self.world.now(), run.commit.documents
@@ -301,6 +333,8 @@ class Judge:
             memory.in_vain[device] = left
         else:
             memory.cured.add(device)
+            if parsed.policy in self._rollouts:
+                self._rollouts[parsed.policy].has_shown_itself = True
             memory.in_vain.pop(device, None)
 
     def _failed(self, device: str, job_id: str) -> None:
@@ -338,7 +372,13 @@ def _arn(documents: Documents, authority: str) -> str:
 
 
 def _rule_text(documents: Documents, spec: dict[str, Any]) -> str:
-    return json.dumps([spec["certificate"], documents.arn], sort_keys=True)
+    arn = documents.arn if spec["certificate"].get("authority") == "plant-ca" else None
+    return json.dumps([spec["certificate"], arn], sort_keys=True)
+
+
+def _first_size(spec: dict[str, Any], governed: int) -> int:
+    first = spec["rollout"]["waves"][0]
+    return max(1, -(-governed * int(first[:-1]) // 100) if first.endswith("%") else int(first))
 
 
 def _made_at(run: Run) -> datetime:

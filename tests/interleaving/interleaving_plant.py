@@ -100,6 +100,16 @@ class Plant:
         self.holds[name] = [self._certify(name, key, authority, self.now() - age)]
         self.connect(name)
 
+    def remove(self, name: str) -> None:
+        """A device is taken out of service: out of its group, and its certificates are deleted."""
+        for holding in self.holds.pop(name):
+            self._remove(name, holding)
+        self.half_way.pop(name, None)
+        self.offline.discard(name)
+        self.failing.discard(name)
+        group = {"thingName": name, "thingGroupName": self.groups.pop(name)}
+        self.cloud.services["iot"].call("RemoveThingFromThingGroup", group)
+
     def connect(self, name: str) -> None:
         """Presence, with the newest certificate."""
         self.cloud.registry.connected(self.holds[name][-1].certificate_id, name)

@@ -3,37 +3,88 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection
+from functools import partial
 
-from interleaving_judge import Judge
-from interleaving_world import World
+from interleaving_world import DAY, World
 
 from protocol.algorithms import KeyType
 from protocol.names import AWS_IOT_AUTHORITY
 
 ROUNDS = 30
+ROUNDS_BUT_ONE = 15  # of days, while one device stays as it is
+TRIES = 9  # until a device that fails is given up, and more
 OPEN_HOUR = 13  # of every day, by the windows that tests give
 ROUNDS_BEFORE_HANDS = 12  # then a person gives those that were given up a new credential by hand
 
 
-def recover(world: World, judge: Judge) -> None:
+def everything_is_mended(world: World) -> None:
     """Take every obstacle away, then reconcile for days; tells the judge where the fleet does not get into sync."""
-    _remove_obstacles(world)
-    judge.forgive()
+    _remove_obstacles(world, failing=())
+    _reconcile_until_in_sync(world, hands_after=ROUNDS_BEFORE_HANDS)
+
+
+def one_fails_for_ever(world: World, see_to_it: Callable[[World, str], None]) -> None:
+    """One device goes on failing until it is given up; a person does what is printed: all others get into sync."""
+    device = min(world.plant.failing or world.plant.holds)
+    _remove_obstacles(world, failing={device})
+    for _ in range(TRIES):
+        _wait_for_the_open_hour(world, days=2)
+        world.apply()
+        world.answer()
+    see_to_it(world, device)
+    _reconcile_until_in_sync(world, but={device})
+
+
+def _waived(world: World, device: str) -> None:
+    documents = world.documents
+    expires = (world.now() + 300 * DAY).isoformat()
+    documents.waivers["given-up"] = {"devices": [device], "owner": "o", "reason": "r", "expires": expires}
+    world.commit(documents)
+
+
+def _replaced(world: World, device: str) -> None:
+    world.plant.replace_by_hand(device, *_demanded(world, device))
+
+
+def _resumed(world: World, device: str) -> None:
+    group = world.plant.groups[device]
+    for name, spec in world.documents.policies.items():
+        if spec["thingGroup"] == group:
+            world.apply("--override", f"resume={name}")
+
+
+REMEDIES: dict[str, Callable[[World], None]] = {
+    "everything is mended": everything_is_mended,
+    "waived": partial(one_fails_for_ever, see_to_it=_waived),
+    "replaced by hand": partial(one_fails_for_ever, see_to_it=_replaced),
+    "resumed": partial(one_fails_for_ever, see_to_it=_resumed),
+}
+
+
+def _reconcile_until_in_sync(world: World, *, but: Collection[str] = (), hands_after: int | None = None) -> None:
+    """``but`` these; from round ``hands_after`` on a person gives a credential by hand to who was given up."""
+    world.judge.forgive()
     overrides: list[str] = []
-    for number in range(ROUNDS):
-        if number == ROUNDS_BEFORE_HANDS:
-            _replace_what_was_given_up(world, judge)
+    for number in range(ROUNDS_BUT_ONE if but else ROUNDS):
+        if number == hands_after:
+            _replace_what_was_given_up(world)
         outcome = world.apply(*(part for override in overrides for part in ("--override", override)))
         world.answer()
         _repair(world)
-        if all(judge.is_in_sync(world.documents, name) for name in world.plant.holds):
+        waiting = [name for name in world.plant.holds if not world.judge.is_in_sync(world.documents, name)]
+        if set(waiting) <= set(but):
             return
-        overrides = printed_overrides(outcome.err, world.plan().out, world.run("drift", "--format", "json").out)
-        world.pass_time(hours=(OPEN_HOUR - world.now().hour - 1) % 24 + 1)
-    waiting = [name for name in world.plant.holds if not judge.is_in_sync(world.documents, name)]
+        printed = printed_overrides(outcome.err, world.plan().out, world.run("drift", "--format", "json").out)
+        overrides = printed if not but else [each for each in printed if _is_for_guardrail(each) or _is_halted(world)]
+        _wait_for_the_open_hour(world)
     last = world.plan()
     told = last.json["waves"] if last.code in {0, 2, 3} else last.err
-    judge.tell("every policy can finish", f"{', '.join(waiting)} wait; {told}; apply: {outcome.err}")
+    world.judge.tell("every policy can finish", f"{', '.join(waiting)} wait; {told}; apply: {outcome.err}")
+
+
+def _wait_for_the_open_hour(world: World, days: int = 1) -> None:
+    world.pass_time(days=days - 1, hours=(OPEN_HOUR - world.now().hour - 1) % 24 + 1)
 
 
 def printed_overrides(*texts: str) -> list[str]:
@@ -42,7 +93,16 @@ def printed_overrides(*texts: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _remove_obstacles(world: World) -> None:
+def _is_for_guardrail(override: str) -> bool:
+    return not override.startswith(("resume=", "again="))
+
+
+def _is_halted(world: World) -> bool:
+    plan = world.plan()
+    return plan.code in {0, 2, 3} and any(wave["status"] == "halted" for wave in plan.json["waves"])
+
+
+def _remove_obstacles(world: World, failing: Collection[str]) -> None:
     documents = world.documents
     documents.waivers.clear()
     documents.incidents.clear()
@@ -53,7 +113,7 @@ def _remove_obstacles(world: World) -> None:
     world.plant.backend.issues = lambda asked: asked
     world.plant.backend.authorities["plant-ca"] = documents.arn
     world.plant.offline.clear()
-    world.plant.failing.clear()
+    world.plant.failing = set(failing)
     for name in world.plant.holds:
         world.plant.connect(name)
     world.answer()
@@ -67,7 +127,8 @@ def _repair(world: World) -> None:
             world.plant.replace_by_hand(name, *_demanded(world, name))
 
 
-def _replace_what_was_given_up(world: World, judge: Judge) -> None:
+def _replace_what_was_given_up(world: World) -> None:
+    judge = world.judge
     for name in world.plant.holds:
         if not judge.is_in_sync(world.documents, name) and world.plant.next_of(name) is None and judge.failures[name]:
             world.plant.replace_by_hand(name, *_demanded(world, name))

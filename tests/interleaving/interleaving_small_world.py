@@ -1,92 +1,225 @@
-"""Every history of a few steps in a small world: what can happen in any order, played from the beginning."""
+"""Small worlds in which a few moves are played in every order: all that can happen so, from a beginning on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import pairwise, product
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Any
 
-from interleaving_cases import ABORT, made
-from interleaving_edits import as_it_is, edit
-from interleaving_plant import other_key
-from interleaving_world import DAY, World, rule
+from interleaving_edits import EDITS
+from interleaving_moves import (
+    ABORT,
+    MEANWHILE,
+    WINDOW,
+    Step,
+    a_commit_is_reverted,
+    a_day_of_the_loop,
+    a_device_begins_to_fail_or_ceases_to,
+    a_device_gets_a_credential_by_hand,
+    a_device_gets_half_way,
+    a_device_goes_offline_or_returns,
+    a_device_is_new,
+    a_person_answers_for_the_deployment_for_a_day,
+    a_person_resumes,
+    a_person_starts_a_job,
+    a_person_waives_a_device,
+    a_policy_rests_or_goes_on,
+    an_incident_is_declared,
+    an_older_commit_is_applied,
+    apply_runs,
+    days_pass,
+    devices_answer,
+    devices_begin_to_fail_or_cease_to,
+    edited_plan_is_applied,
+    hours_pass,
+    kept_plan_is_applied,
+    made,
+    one_device_answers,
+    others_make_many_jobs,
+    plan_is_kept,
+    plan_runs,
+    the_arn_in_git_changes,
+    the_authority_changes,
+    the_backend_ceases_to_say_what_it_is,
+    the_backend_does_something_else,
+    the_backend_is_mended,
+    the_key_type_changes,
+    the_policy_is_renamed,
+    two_runs_at_once,
+    weeks_pass,
+    what_the_preview_of_the_change_told_happens,
+    what_the_preview_told_happens,
+)
+from interleaving_recovery import REMEDIES
+from interleaving_world import ARNS, DAY, World, rule
 
-Step = Callable[[World], Any]
+History = tuple[Step, ...]
 
 
-def _plan_is_kept(world: World) -> None:
-    world.plan("--plan", str(world.folder / "kept.json"))
+def as_it_is_then(_world: World) -> None:
+    """The end of a history after which nobody sees to anything."""
 
 
-def _kept_plan_is_applied(world: World) -> None:
-    path = world.folder / "kept.json"
-    if path.exists():
-        world.apply("--plan", str(edit(path, as_it_is, world)))
+@dataclass(frozen=True)
+class SmallWorld:
+    """A world, what has happened in it before, the moves that are played in it, and how it may end."""
+
+    spec: dict[str, Any]
+    before: History
+    moves: History
+    endings: tuple[Step, ...] = (as_it_is_then,)
+
+    def begin(self) -> World:
+        """The world as it is before the first move."""
+        world = made(**self.spec)
+        for step in self.before:
+            step(world)
+        return world
+
+    def play(self, history: History, ending: Step = as_it_is_then) -> World:
+        """The world after this history, closed. At its end devices do what they are asked, and the loop runs again."""
+        world = self.begin()
+        try:
+            for step in (*history, devices_answer, apply_runs, ending):
+                if not world.judge.faults:
+                    step(world)
+        finally:
+            world.close()
+        return world
+
+    def play_all(self, longest: int) -> Iterator[tuple[History, World]]:
+        """Every history of up to so many moves with each ending, the shortest first."""
+        for length in range(1, longest + 1):
+            for history in product(self.moves, repeat=length):
+                for ending in self.endings:
+                    yield history, self.play(history, ending)
 
 
-def _first_is_waived(world: World) -> None:
-    documents = world.documents
-    expires = (world.now() + 300 * DAY).isoformat()
-    documents.waivers["w"] = {"devices": ["line-a-1"], "owner": "o", "reason": "r", "expires": expires}
-    world.commit(documents)
+CHANGES_NOW = (the_key_type_changes, a_day_of_the_loop, a_day_of_the_loop)
+FIRST_IS_SILENT = a_device_goes_offline_or_returns
+SECOND_IS_SILENT = partial(a_device_goes_offline_or_returns, at=1)
+A_TRY = (apply_runs, devices_answer, partial(days_pass, hours=40))
+A_DAY_WITHOUT_ANSWER = (apply_runs, devices_answer, days_pass)
+
+ON_PLANT_CA = {"count": 4, "age": 10 * DAY, "certificate": rule(authority="plant-ca"), "authority": ARNS[0]}
+OTHER_KEY = partial(the_backend_does_something_else, issues="another key")
+OTHER_AUTHORITY = partial(the_backend_does_something_else, issues="another authority")
+AWS_IOT_FROM_NOW_ON = partial(the_authority_changes, authority="aws-iot")
 
 
-def _all_begin_to_fail(world: World) -> None:
-    world.plant.failing ^= set(world.plant.holds)
+def two_runs(firsts: Iterable[int], seconds: Iterable[int]) -> History:
+    """Every way in which one of two runs stops after so many calls, and the other goes on."""
+    return tuple(
+        partial(two_runs_at_once, first=first, second=second, meanwhile=happens, first_ends_first=ends)
+        for happens, first, second, ends in product(MEANWHILE, firsts, seconds, (True, False))
+    )
 
 
-def _first_falls_silent(world: World) -> None:
-    world.plant.offline ^= {"line-a-1"}
-
-
-def _backend_does_something_else(world: World) -> None:
-    world.plant.backend.issues = other_key
-
-
-def _cold_apply(world: World) -> None:
-    world.forget()
-    world.apply()
-
-
-STEPS: dict[str, Step] = {
-    "apply": lambda world: world.apply(),
-    "apply without a cache": _cold_apply,
-    "resume": lambda world: world.apply("--override", "resume=line-a"),
-    "answer": lambda world: world.answer(),
-    "one answers": lambda world: world.answer("line-a-2"),
-    "one gets half way": lambda world: world.plant.begin("line-a-1"),
-    "a day": lambda world: world.pass_time(hours=25),
-    "a plan is kept": _plan_is_kept,
-    "the kept plan is applied": _kept_plan_is_applied,
-    "another key": lambda world: world.change("line-a", certificate=rule(keyType="ECDSA-P384")),
-    "revert": lambda world: world.revert() if len(world.history) > 1 else None,
-    "suspend": lambda world: world.change("line-a", suspend={"reason": "r", "until": "2030-01-01T00:00:00Z"}),
-    "waive": _first_is_waived,
-    "fail": _all_begin_to_fail,
-    "silent": _first_falls_silent,
-    "another backend": _backend_does_something_else,
-    "by hand": lambda world: world.start_by_hand("line-a-1"),
+SMALL_WORLDS = {
+    "halted": SmallWorld(
+        {"count": 8, "rollout": {"waves": ["1", "100%"], "maxInFlight": 4}},
+        (a_day_of_the_loop, devices_begin_to_fail_or_cease_to, apply_runs, devices_answer, plan_runs),
+        (
+            hours_pass,
+            apply_runs,
+            partial(apply_runs, cache="cold"),
+            others_make_many_jobs,
+            a_person_resumes,
+            one_device_answers,
+            devices_begin_to_fail_or_cease_to,
+        ),
+    ),
+    "given up": SmallWorld(
+        {"count": 4},
+        (a_device_begins_to_fail_or_ceases_to, *A_TRY * 7),
+        (a_person_waives_a_device, a_device_gets_a_credential_by_hand, a_person_resumes, a_day_of_the_loop),
+        tuple(REMEDIES.values()),
+    ),
+    "plan files": SmallWorld(
+        {"count": 6, "rollout": {"waves": ["2", "100%"]}, "schedule": {"windows": [WINDOW]}},
+        (a_day_of_the_loop, plan_is_kept, a_device_is_new, plan_is_kept),
+        (
+            kept_plan_is_applied,
+            partial(kept_plan_is_applied, at=1),
+            *(partial(edited_plan_is_applied, how=how) for how in EDITS),
+            hours_pass,
+            weeks_pass,
+            a_policy_rests_or_goes_on,
+            a_person_starts_a_job,
+            devices_answer,
+        ),
+    ),
+    "a plan file and a halt": SmallWorld(
+        {"count": 6, "rollout": {"waves": ["2", "100%"], "abort": ABORT}},
+        (a_day_of_the_loop, plan_is_kept, a_device_is_new, devices_begin_to_fail_or_cease_to),
+        (devices_begin_to_fail_or_cease_to, a_day_of_the_loop, what_the_preview_told_happens, kept_plan_is_applied),
+    ),
+    "changes": SmallWorld(
+        {"count": 4},
+        (a_day_of_the_loop, a_day_of_the_loop, *CHANGES_NOW),
+        (
+            a_commit_is_reverted,
+            an_older_commit_is_applied,
+            the_policy_is_renamed,
+            two_runs_at_once,
+            the_authority_changes,
+            a_day_of_the_loop,
+            what_the_preview_told_happens,
+            what_the_preview_of_the_change_told_happens,
+        ),
+    ),
+    "silent devices": SmallWorld(
+        {"count": 4, "rollout": {"waves": ["100%"]}, "authority": ARNS[0]},
+        (FIRST_IS_SILENT, SECOND_IS_SILENT, *A_DAY_WITHOUT_ANSWER * 2, apply_runs, FIRST_IS_SILENT),
+        (
+            a_device_gets_half_way,
+            an_incident_is_declared,
+            what_the_preview_told_happens,
+            apply_runs,
+            a_person_waives_a_device,
+            partial(a_person_waives_a_device, at=1),
+            days_pass,
+        ),
+    ),
+    "just fallen silent": SmallWorld(
+        {"count": 3, "rollout": {"waves": ["100%"]}},
+        (FIRST_IS_SILENT, SECOND_IS_SILENT, apply_runs, devices_answer),
+        (
+            days_pass,
+            a_person_waives_a_device,
+            a_policy_rests_or_goes_on,
+            what_the_preview_told_happens,
+            FIRST_IS_SILENT,
+        ),
+    ),
+    "something else is issued": SmallWorld(
+        ON_PLANT_CA,
+        (),
+        (
+            OTHER_KEY,
+            OTHER_AUTHORITY,
+            the_key_type_changes,
+            AWS_IOT_FROM_NOW_ON,
+            the_arn_in_git_changes,
+            a_day_of_the_loop,
+            the_backend_is_mended,
+        ),
+    ),
+    "a backend that does not say what it is": SmallWorld(
+        ON_PLANT_CA,
+        (the_backend_ceases_to_say_what_it_is,),
+        (
+            the_arn_in_git_changes,
+            a_person_answers_for_the_deployment_for_a_day,
+            a_day_of_the_loop,
+            the_backend_is_mended,
+        ),
+    ),
+    "two runs at once": SmallWorld(
+        {"count": 2, "rollout": {"waves": ["100%"]}},
+        (partial(a_device_is_new, age=89.5),),  # nearly due
+        two_runs(firsts=range(0, 31, 3), seconds=(0, 30)),
+    ),
 }
-
-
-def histories(length: int, steps: tuple[str, ...] = tuple(STEPS)) -> Iterator[tuple[str, ...]]:
-    """Every history of that many steps that ends with a run; a step twice in a row is only a step."""
-    for names in product(steps, repeat=length):
-        if names[-1] in RUNS and all(a != b for a, b in pairwise(names)):
-            yield names
-
-
-RUNS = {"apply", "apply without a cache", "resume", "the kept plan is applied"}
-
-
-def play(names: tuple[str, ...]) -> World:
-    """A world after these steps, closed; its judge has watched."""
-    world = made(3, rollout={"waves": ["2", "100%"], "abort": ABORT})
-    try:
-        for name in names:
-            STEPS[name](world)
-        world.answer()
-        world.apply()
-    finally:
-        world.close()
-    return world

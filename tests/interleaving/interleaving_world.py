@@ -23,6 +23,7 @@ from typing import Any
 from interleaving_aws import Aws, Endless, Inline
 from interleaving_plant import Backend, Plant
 
+import controller.desired.loading
 import controller.fleet.work
 import controller.jobs.iot_jobs
 import sandbox.aws.cloud
@@ -152,6 +153,8 @@ class World:
         )
         self.aws.parameter = self._parameter
         self.history: list[Commit] = []
+        self.plans: list[tuple[Path, Commit]] = []  # that somebody has kept
+        self.judge: Any = None  # who watches, once there is one
         self.runs = 0
         self.running = 0  # of them, those that have not ended
         self.by_hand = 0
@@ -276,8 +279,21 @@ class World:
         for path in self.folder.glob(f"{name}.sqlite*"):
             path.unlink()
 
-    def copy_cache(self, source: str, target: str) -> None:
-        self.forget(target)
+    def with_cache(self, kind: str) -> str:
+        """The name of a cache of that kind, as a run would find it: old is as CI's was when it was asked for first."""
+        if kind not in {"ci", "function"}:
+            self.forget(kind)
+        if kind == "old" and not self.cache("aside").exists():
+            self._copy_cache("ci", "aside")
+        if kind in {"old", "damaged"}:
+            self._copy_cache("aside" if kind == "old" else "ci", kind)
+        if kind == "damaged" and self.cache(kind).exists():
+            self.cache(kind).write_bytes(self.cache(kind).read_bytes()[:-5000])
+        if kind == "foreign":
+            shutil.copy(_foreign_cache(), self.cache(kind))
+        return kind
+
+    def _copy_cache(self, source: str, target: str) -> None:
         if self.cache(source).exists():
             shutil.copy(self.cache(source), self.cache(target))
 
@@ -354,8 +370,21 @@ def _parser(command: str) -> Any:
 
 
 @functools.cache
+def _foreign_cache() -> Path:
+    """A cache that was made of another account's devices, which have the same names."""
+    world = World(Documents({"line-a": policy()}))
+    devices(world, 4, age=90 * DAY)
+    world.apply()
+    kept = _keys_folder() / "foreign.sqlite"
+    shutil.copy(world.cache("ci"), kept)
+    world.close()
+    return kept
+
+
+@functools.cache
 def _keys_folder() -> Path:
-    """Keys are made once for all worlds, and read once; threads that only wait for calls are left out."""
+    """Keys are made once for all worlds, and read once, as documents are; threads that only wait are left out."""
+    controller.desired.loading.parse_documents = functools.cache(controller.desired.loading.parse_documents)
     sandbox.aws.cloud.aws_iot_issuer = functools.cache(sandbox.aws.cloud.aws_iot_issuer)
     controller.fleet.work.ThreadPoolExecutor = Inline
     controller.jobs.iot_jobs.ThreadPoolExecutor = Inline

@@ -1,27 +1,27 @@
-"""Whatever happens, in whatever order: found by chance, and in a small world one by one."""
+"""Whatever happens, in whatever order: found by chance, and in small worlds one by one."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from interleaving_machine import Interleaving
-from interleaving_small_world import histories, play
+from interleaving_moves import told
+from interleaving_small_world import SMALL_WORLDS, SmallWorld, two_runs
 
 AS_EVER = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-BY_CHANCE = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+BY_CHANCE = settings(AS_EVER, derandomize=False)
 
 
-def play_all(length: int) -> int:
-    number = 0
-    for number, names in enumerate(histories(length), 1):  # noqa: B007 - the number of the last is how many there are
-        faults = play(names).judge.faults
-        assert not faults, f"{', '.join(names)}: {[str(fault) for fault in faults]}"
-    return number
+def play_all(small: SmallWorld, longest: int) -> None:
+    for history, world in small.play_all(longest):
+        assert not world.judge.faults, f"{told(history)}: {[str(fault) for fault in world.judge.faults]}"
 
 
 def test_the_invariants_hold_and_the_fleet_heals_whatever_happens():
-    run_state_machine_as_test(Interleaving, settings=settings(AS_EVER, max_examples=80, stateful_step_count=30))
+    run_state_machine_as_test(Interleaving, settings=settings(AS_EVER, max_examples=60, stateful_step_count=30))
 
 
 @pytest.mark.soak
@@ -30,11 +30,19 @@ def test_the_invariants_hold_and_the_fleet_heals_whatever_happens_for_long():
     run_state_machine_as_test(Interleaving, settings=settings(BY_CHANCE, max_examples=5000, stateful_step_count=50))
 
 
-def test_every_history_of_two_steps_in_a_small_world_keeps_the_invariants():
-    assert play_all(2) == 64
+@pytest.mark.parametrize("name", SMALL_WORLDS)
+def test_whatever_happens_next_in_a_small_world_the_invariants_hold(name):
+    play_all(SMALL_WORLDS[name], 1)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_every_history_of_four_steps_in_a_small_world_keeps_the_invariants():
-    assert play_all(4) > 10_000
+@pytest.mark.parametrize("name", SMALL_WORLDS.keys() - {"two runs at once"})
+def test_every_history_of_three_moves_in_a_small_world_keeps_the_invariants(name):
+    play_all(SMALL_WORLDS[name], 3)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_two_runs_ask_each_device_once_wherever_one_stops_and_the_other_goes_on():
+    play_all(replace(SMALL_WORLDS["two runs at once"], moves=two_runs(range(31), range(31))), 1)

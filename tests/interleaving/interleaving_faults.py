@@ -1,0 +1,294 @@
+"""Faults of before, to be put back one by one: what is replaced by what, and who must find it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pytest
+from interleaving_moves import (
+    Step,
+    a_commit_is_reverted,
+    a_day_of_the_loop,
+    a_device_gets_half_way,
+    a_person_answers_for_the_deployment_for_a_day,
+    a_person_resumes,
+    a_person_starts_a_job,
+    a_policy_rests_or_goes_on,
+    an_incident_is_declared,
+    an_older_commit_is_applied,
+    apply_runs,
+    edited_plan_is_applied,
+    hours_pass,
+    kept_plan_is_applied,
+    others_make_many_jobs,
+    the_arn_in_git_changes,
+    the_key_type_changes,
+    two_runs_at_once,
+    weeks_pass,
+    what_the_preview_told_happens,
+)
+from interleaving_recovery import REMEDIES
+from interleaving_small_world import AWS_IOT_FROM_NOW_ON, OTHER_AUTHORITY, OTHER_KEY, History, as_it_is_then
+
+import controller.commands.plan
+import controller.fleet.jobs_reader
+import controller.reconcile.checks.rotated
+import controller.reconcile.planning.admission
+import controller.reconcile.planning.given
+import controller.reconcile.planning.older
+import controller.reconcile.rollout.history
+import controller.reconcile.rollout.standing
+import controller.reconcile.rollout.waves
+from controller.jobs.ledger import Ledger
+from controller.reconcile.checks import Governance
+from controller.reconcile.rollout import Standing, open_executions
+from controller.reconcile.values import parse_job_id
+
+PLAN_OBSERVED = controller.commands.plan.plan_observed
+ADMITTED = controller.reconcile.planning.admission.why_left_out
+READ_ROLLOUT = controller.reconcile.rollout.history.read_rollout
+ARRANGE = controller.reconcile.rollout.standing._arrange
+
+
+def as_the_file_says(observed, overrides, given=None, *more):
+    """The plan of the file, whatever has become of the world."""
+    report, left_out = PLAN_OBSERVED(observed, overrides, None, *more)
+    return (replace(report, plan=given), {}) if given is not None else (report, left_out)
+
+
+def not_asked_who_rotates(planned, present, *more):
+    return ADMITTED(planned, replace(present, rotates_in=None), *more)
+
+
+def nobody_is_at_work(kind, job, wanted):
+    """Who is at work in the standing job does not wait in it any more."""
+    arranged = ARRANGE(kind, job, wanted)
+    return arranged if job is None else (Standing(kind, tuple(sorted(wanted)), (), job), None)
+
+
+def waiting_or_at_work(job, devices):
+    """Who is half way through a rotation counts as waiting."""
+    return (name for name in open_executions(job) if name in devices and devices[name].needs_rotation)
+
+
+def only_of_the_present_rule(policy, family, jobs):
+    """Jobs of rules between do not part those of one rule."""
+    found = [job for job in jobs if (parsed := parse_job_id(job.job_id)) and parsed.digest.startswith(family)]
+    return READ_ROLLOUT(policy, family, found)
+
+
+def parsed_unless_listed(job_id):
+    """Where jobs are put in order of need, nobody knows whose they are."""
+    return None if sys._getframe(1).f_code.co_name == "_to_look_into" else parse_job_id(job_id)
+
+
+def resumed_for_one_run(self, policy):
+    return self.now if policy in self.overrides.resume else None
+
+
+IN_VAIN = [(controller.reconcile.checks.rotated, "in_vain"), (controller.reconcile.rollout.waves, "_holds_other")]
+ASKED_TWICE = [
+    (controller.reconcile.planning.admission, "why_left_out", not_asked_who_rotates),
+    (sys.modules["controller.jobs.apply"], "_unless_asked_twice", lambda made, *_: made),
+]
+ANY_PLAN_FILE = [(controller.commands.plan, "plan_observed", as_the_file_says)]
+
+
+RESUMED_FOR_ONE_RUN = [(Governance, "resumed_at", resumed_for_one_run)]
+UNSETTLED = [(controller.reconcile.rollout.waves, "_is_settled")]
+UNCHECKED_PLAN_FILE = [*ANY_PLAN_FILE, (controller.reconcile.planning.given, "check_plan")]
+SECOND_PLAN_IS_APPLIED = partial(kept_plan_is_applied, at=1)
+
+
+@dataclass(frozen=True)
+class PutBack:
+    """A fault: what is replaced by what (nothing found, where that is not said), and who must find it."""
+
+    fault: str
+    places: list[tuple[Any, ...]]
+    invariant: str
+    world: str  # the small world whose histories find it
+    history: History  # one that does
+    ending: Step = as_it_is_then
+
+
+FAULTS = [
+    PutBack(
+        "nobody asks what a rotation came to",
+        IN_VAIN,
+        "nobody rotates in vain twice",
+        "something else is issued",
+        (OTHER_AUTHORITY, AWS_IOT_FROM_NOW_ON, a_day_of_the_loop),
+    ),
+    PutBack(
+        "nobody asks what became of a key",
+        IN_VAIN,
+        "what was in vain goes no further",
+        "something else is issued",
+        (OTHER_KEY, the_key_type_changes, a_day_of_the_loop),
+    ),
+    PutBack(
+        "nobody asks what became of the authority, where the backend does not say what it is",
+        IN_VAIN,
+        "nobody rotates in vain twice",
+        "a backend that does not say what it is",
+        (the_arn_in_git_changes, *(a_person_answers_for_the_deployment_for_a_day,) * 2),
+    ),
+    PutBack(
+        "a plan file is carried out as it stands: two of them",
+        [*ANY_PLAN_FILE, *ASKED_TWICE],
+        "nobody is in two open executions",
+        "plan files",
+        (kept_plan_is_applied, SECOND_PLAN_IS_APPLIED),
+    ),
+    PutBack(
+        "a plan file is carried out as it stands: after its window",
+        ANY_PLAN_FILE,
+        "nobody starts in closed time",
+        "plan files",
+        (hours_pass, kept_plan_is_applied),
+    ),
+    PutBack(
+        "a plan file is carried out as it stands: weeks later",
+        UNCHECKED_PLAN_FILE,
+        "a plan ends",
+        "plan files",
+        (weeks_pass, kept_plan_is_applied),
+    ),
+    PutBack(
+        "a plan file is carried out as it stands: after a halt",
+        ANY_PLAN_FILE,
+        "nobody starts while halted",
+        "a plan file and a halt",
+        (a_day_of_the_loop, what_the_preview_told_happens, kept_plan_is_applied),
+    ),
+    PutBack(
+        "a plan file is carried out as it stands: after a suspension",
+        ANY_PLAN_FILE,
+        "nobody starts while suspended",
+        "plan files",
+        (a_policy_rests_or_goes_on, edited_plan_is_applied),
+    ),
+    PutBack(
+        "a plan file is carried out as it stands: a foreign group",
+        UNCHECKED_PLAN_FILE,
+        "what is not ours is left alone",
+        "plan files",
+        (partial(edited_plan_is_applied, how="deletes_a_foreign_group"),),
+    ),
+    PutBack(
+        "a plan file is carried out as it stands: a foreign job",
+        UNCHECKED_PLAN_FILE,
+        "what is not ours is left alone",
+        "plan files",
+        (a_person_starts_a_job, partial(edited_plan_is_applied, how="cancels_another_job")),
+    ),
+    PutBack(
+        "a plan file is carried out as it stands: a thing that nobody governs",
+        ANY_PLAN_FILE,
+        "only what a policy governs rotates",
+        "plan files",
+        (partial(edited_plan_is_applied, how="rotates_an_ungoverned_thing"),),
+    ),
+    PutBack(
+        "jobs of others push out our own",
+        [(controller.fleet.jobs_reader, "parse_job_id", parsed_unless_listed)],
+        "nobody starts while halted",
+        "halted",
+        (hours_pass, others_make_many_jobs, partial(apply_runs, cache="cold")),
+    ),
+    PutBack(
+        "a resumed rollout is resumed for one run only",
+        RESUMED_FOR_ONE_RUN,
+        "what a person resumed goes on",
+        "halted",
+        (hours_pass, a_person_resumes, apply_runs),
+    ),
+    PutBack(
+        "a resumed rollout is resumed for one run only, and waits for who was given up",
+        RESUMED_FOR_ONE_RUN,
+        "every policy can finish",
+        "given up",
+        (a_day_of_the_loop,),
+        REMEDIES["resumed"],
+    ),
+    PutBack(
+        "a waiver does not settle a failure",
+        UNSETTLED,
+        "every policy can finish",
+        "given up",
+        (a_day_of_the_loop,),
+        REMEDIES["waived"],
+    ),
+    PutBack(
+        "a credential put there by hand does not settle a failure",
+        UNSETTLED,
+        "every policy can finish",
+        "given up",
+        (a_day_of_the_loop,),
+        REMEDIES["replaced by hand"],
+    ),
+    PutBack(
+        "an older commit is applied like any other",
+        [(controller.reconcile.planning.older, "goes_back")],
+        "git does not go back unasked",
+        "changes",
+        (an_older_commit_is_applied,),
+    ),
+    PutBack(
+        "two runs look and make their jobs as if alone",
+        [(Ledger, "claim"), *ASKED_TWICE],
+        "nobody is in two open executions",
+        "two runs at once",
+        (partial(two_runs_at_once, first=15, second=30, meanwhile="a day passes"),),
+    ),
+    PutBack(
+        "who is at work is taken out of the standing job",
+        [(controller.reconcile.rollout.standing, "_arrange", nobody_is_at_work)],
+        "who rotates stays in its job",
+        "silent devices",
+        (a_device_gets_half_way, apply_runs),
+    ),
+    PutBack(
+        "who is at work in the standing job is planned like those who wait",
+        [(controller.reconcile.rollout.standing, "_waiting", waiting_or_at_work)],
+        "no command ends with a traceback",
+        "silent devices",
+        (a_device_gets_half_way, an_incident_is_declared, apply_runs),
+    ),
+    PutBack(
+        "a rule that comes back goes on where it was",
+        [(controller.reconcile.rollout.history, "read_rollout", only_of_the_present_rule)],
+        "a change starts with its first wave",
+        "changes",
+        (a_commit_is_reverted,),
+    ),
+    PutBack(
+        "no wave has a brake of its own",
+        [(controller.reconcile.rollout.waves, "_why_halted")],
+        "where most fail nobody new starts",
+        "halted",
+        (hours_pass, apply_runs),
+    ),
+]
+
+
+@contextmanager
+def put_back(monkeypatch: pytest.MonkeyPatch, fault: PutBack) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        for owner, name, *instead in fault.places:
+            for place in places_of(getattr(owner, name), name) if inspect.ismodule(owner) else [owner]:
+                patch.setattr(place, name, instead[0] if instead else lambda *_a, **_k: None)
+        yield
+
+
+def places_of(function: Any, name: str) -> list[Any]:
+    """Every module of the controller that knows the function by its name."""
+    modules = [module for path, module in sys.modules.items() if path.startswith("controller.")]
+    return [module for module in modules if getattr(module, name, None) is function]

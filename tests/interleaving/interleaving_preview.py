@@ -1,0 +1,82 @@
+"""What a preview told is what happens: ``plan`` beside the run after it, ``plan --base`` beside both commits' runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from interleaving_world import Commit, World
+
+import controller.commands.compare
+from controller.desired import BundleSource, read_bundle
+from controller.desired.limits import Limits
+from controller.reconcile.values import parse_job_id
+
+SHOWN = {0, 2, 3}  # exit codes of a preview that was made
+
+
+@dataclass(frozen=True)
+class AtCommit:
+    """What stands in for a git ref: the ref is the path of a commit's bundle."""
+
+    folder: Path
+    ref: str
+
+    def read(self, limits: Limits) -> Any:
+        data = Path(self.ref).read_bytes()
+        return BundleSource(read_bundle(data, now=datetime.max.replace(tzinfo=UTC) - timedelta(days=1))).read(limits)
+
+
+controller.commands.compare.GitRef = AtCommit
+
+
+def what_a_preview_tells_happens(world: World) -> None:
+    """The jobs of the plan, device by device, are those that the run after it makes; refused, it makes none."""
+    planned = world.plan()
+    before = set(world.jobs())
+    applied = world.apply()
+    if planned.code not in SHOWN or applied.crash:
+        return
+    document = planned.json
+    told = {job["job_id"]: {device["name"] for device in job["devices"]} for job in document["jobs"]}
+    told = {} if document["refusals"] else {j: d for j, d in told.items() if j not in before}
+    happened = {j: set(world.jobs()[j].executions) for j in set(world.jobs()) - before}
+    if told != happened:
+        world.judge.tell("what the preview told happens", f"told {told}, happened {happened}")
+
+
+def what_a_preview_of_a_change_tells_happens(world: World) -> None:
+    """Who starts under the head, and would not under the base, was told: so many of each policy, or refused."""
+    if len(world.history) < 2:
+        return
+    base = world.history[-2]
+    preview = world.run("plan", "--base", str(base.bundle), "--format", "json")
+    without = _would_start(world, base)
+    before = set(world.jobs())
+    applied = world.apply()
+    if preview.code not in SHOWN or applied.crash:
+        return
+    [fleet] = preview.json["fleets"]
+    told = {policy["policy"]: policy["newly_due"] + _moved(policy) for policy in fleet["policies"]}
+    made = {job_id: job for job_id, job in world.jobs().items() if job_id not in before}
+    started = Counter(
+        parse_job_id(i).policy for i, job in made.items() for name in job.executions if name not in without
+    )
+    if any(number > told.get(name, 0) for name, number in started.items()) or (fleet["refusals"] and made):
+        happened = f"{dict(started)} start that did not before"
+        world.judge.tell("what the preview told happens", f"of the change: told {told}, {happened}: {preview.out}")
+
+
+def _would_start(world: World, commit: Commit) -> set[str]:
+    planned = world.plan(commit=commit)
+    if planned.code not in SHOWN or planned.json["refusals"]:
+        return set()
+    jobs = [job for job in planned.json["jobs"] if job["job_id"] not in world.jobs()]
+    return {device["name"] for job in jobs for device in job["devices"]}
+
+
+def _moved(policy: dict[str, Any]) -> int:
+    return policy["moved"]["devices"] if policy["moved"] else 0
