@@ -13,8 +13,8 @@ from controller.commands.context import Context
 from controller.commands.options import add_attention, add_desired, add_fleet, add_output, add_overrides
 from controller.commands.pipeline import Observed, each_fleet_watched, gravest, load_desired, observe, tell_on_stderr
 from controller.commands.streams import write_file
-from controller.errors import CertfleetError, ExitCode
-from controller.reconcile.planning import changed_groups, compared, make_plan, plan_to_json
+from controller.errors import CertfleetError, ExitCode, PlanError
+from controller.reconcile.planning import MAX_PLAN_BYTES, changed_groups, compared, make_plan, plan_to_json
 from controller.reconcile.values import Assessment, DesiredState, Overrides, Plan, parse_overrides, require_known
 from controller.report import github, html, markdown, text
 from controller.report.as_json import dump
@@ -110,10 +110,15 @@ def plan_documents(report: Report) -> str:
 
 
 def document_of(plans: list[Plan]) -> str:
-    """As ``plan_documents``, from the plans."""
-    if len(plans) == 1:
-        return plan_to_json(plans[0])
-    return dump([json.loads(plan_to_json(plan)) for plan in plans])
+    """As ``plan_documents``, from the plans; PlanError where ``apply`` would not read it."""
+    texts = [plan_to_json(plan) for plan in plans]
+    text = texts[0] if len(texts) == 1 else dump([json.loads(one) for one in texts])
+    if len(text.encode()) > MAX_PLAN_BYTES:
+        raise PlanError(
+            f"the plan has {len(text):,} characters, and {MAX_PLAN_BYTES:,} bytes are read",
+            "plan fleet by fleet, with --fleet, or start with a smaller first wave",
+        )
+    return text
 
 
 def _plan_fleet(context: Context, desired: DesiredState) -> FleetReport:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from controller.reconcile.planning import plan_from_json
+from controller.reconcile.planning import MAX_PLAN_BYTES, plan_from_json
 from controller.reconcile.planning.plan_file import digest_of
 from controller.reconcile.values import FORMAT_VERSION
 
@@ -156,3 +156,25 @@ def test_of_two_commits_of_one_second_the_first_is_not_applied_after_the_second(
     assert refused.code == 3
     assert "does not follow" in refused.err
     assert six.run("apply", "--bundle", "390d.bundle").code == 0
+
+
+@pytest.mark.parametrize(("room", "code"), [(0, 2), (-1, 1)])
+def test_a_plan_is_written_only_where_apply_reads_it_again(six, monkeypatch, room, code):
+    size = len(six.run("plan", "--now", "2030-01-01T00:00:00Z", "--format", "json").out.encode())
+    for module in ("controller.commands.plan", "controller.commands.apply"):
+        monkeypatch.setattr(f"{module}.MAX_PLAN_BYTES", size + room)
+
+    planned = six.run("plan", "--plan", "plan.json")
+
+    assert planned.code == code, planned.err
+    if code == 1:
+        assert "plan fleet by fleet" in planned.err
+        assert not (six.repository / "plan.json").exists()
+    else:
+        assert six.run("apply", "--plan", "plan.json").code == 0
+
+
+def test_a_plan_of_a_million_devices_is_within_what_is_read(six):
+    one = six.run("plan", "--format", "json")
+    few = len(one.out) / sum(len(job["devices"]) for job in one.json["jobs"])
+    assert 1_000_000 * few < MAX_PLAN_BYTES / 1.5, "whatever stands beside the devices is shared by more of them"

@@ -37,13 +37,23 @@ def test_a_plan_whose_group_has_changed_since_is_refused_and_its_override_lets_i
     assert len(factory.jobs()) == 1
 
 
-def test_a_deadline_that_the_rates_cannot_meet_is_refused_and_its_override_lets_it_pass(factory, rsa_key):
+@pytest.mark.parametrize(
+    ("limits", "guardrails"),
+    [
+        ("maxChangePercent: 90, minExisting: 40", ("lateDevices",)),
+        ("maxChangePercent: 20, minExisting: 4", ("maxChangePercent", "lateDevices")),  # each would refuse by itself
+    ],
+)
+def test_a_deadline_that_the_rates_cannot_meet_is_refused_and_what_is_printed_lets_it_pass(
+    factory, rsa_key, limits, guardrails
+):
     for number in range(4):
         factory.device(f"leaked-{number}", key=rsa_key)
     deadline = (datetime.now(UTC) + timedelta(minutes=10)).isoformat(timespec="seconds").replace("+00:00", "Z")
     text = (factory.desired / "factory.yaml").read_text().replace('waves: ["1", "100%"], soak: 0s', 'waves: ["100%"]')
     text = text.replace("maximumPerMinute: 1000", "maximumPerMinute: 1, maxInFlight: 1")
-    factory.write(text.replace("minExisting: 4", "minExisting: 40") + INCIDENT.format(deadline=deadline))
+    text = text.replace("maxChangePercent: 90, minExisting: 4", limits)
+    factory.write(text + INCIDENT.format(deadline=deadline))
     factory.commit()
 
     planned = factory.run("plan")
@@ -54,7 +64,11 @@ def test_a_deadline_that_the_rates_cannot_meet_is_refused_and_its_override_lets_
     assert "devices of policy line-a must be rotated by" in refused.err
     assert "0.2 devices a minute (maximumPerMinute 1, maxInFlight 1) in 1 waves" in refused.err
     assert factory.jobs() == []
-    assert factory.run("apply", *printed_override(refused)).code == 0
+    printed = printed_override(refused)
+    assert [text.partition("=")[0] for text in printed[1::2]] == list(guardrails), "one refusal names all"
+    comment = factory.run("plan", "--format", "markdown").out
+    assert all(text in comment for text in printed[1::2])
+    assert factory.run("apply", *printed).code == 0
     assert len(factory.jobs()) == 1
 
 

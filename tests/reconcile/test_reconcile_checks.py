@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -322,3 +323,16 @@ def test_mismatch_starts_now_or_when_a_window_opens(make):
     shut = make.assess(make.device(key_type="RSA-2048"), make.desired(make.policy(windows=[make.window()])))
     assert shut.timing.start == datetime(2026, 11, 24, 2, tzinfo=UTC)
     assert make.assess(make.device(key_type="RSA-2048"), make.desired()).timing.start == make.now
+
+
+@pytest.mark.parametrize("windows", [(), ("0 2 * * 1",)], ids=["", "with windows"])
+def test_no_sentence_counts_below_nought_whatever_is_past_due_or_expired(make, windows):
+    open_time = tuple(make.window(cron) for cron in windows)
+    policy = make.policy(rule=make.rule(renew_before=30 * DAY), jitter=50, windows=open_time)
+    told = []
+    for age in range(0, 400, 13):
+        for left in (-400, -35, -1, 0, 1, 29, 31, 400):
+            device = make.device("g", age=age * DAY, left=left * DAY)
+            told += [finding.message for finding in make.assess(device, make.desired(policy)).findings]
+    assert len(told) > 100
+    assert [text for text in told if re.search(r"(?<![0-9A-Za-z])-[0-9]", text)] == []
