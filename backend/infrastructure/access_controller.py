@@ -36,7 +36,11 @@ def reading(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
         grants.on(f"iot:jobtemplate/{settings.names.job_template}", "iot:DescribeJobTemplate"),
         grants.on(_JOBS, "iot:DescribeJob", "iot:GetJobDocument", "iot:ListJobExecutionsForJob"),
         grants.on([_JOBS, _THINGS], "iot:DescribeJobExecution"),
-        grants.on("greengrass:coreDevices:*", "greengrass:ListInstalledComponents"),
+        grants.on(
+            "greengrass:coreDevices:*", "greengrass:ListEffectiveDeployments", "greengrass:ListInstalledComponents"
+        ),
+        grants.on("greengrass:deployments:*", "greengrass:GetDeployment"),
+        grants.on(f"lambda:function:{settings.names.create_function}", "lambda:GetFunctionConfiguration"),
         grants.on(f"ssm:parameter{settings.names.deployment_parameter}", "ssm:GetParameter"),
         *authorities,
     ]

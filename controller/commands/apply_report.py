@@ -339,7 +339,9 @@ def _markdown(report: ApplyReport, _look: Look) -> str:
             sections.append(folded("Failed", body, is_open=True))
         if fleet.last is not None:
             sections.append(f"{_when(fleet)}: {sentence(fleet.last)}.\n")
-    sections += [f"### ❌ Fleet {code(failure.fleet)}: {plain(failure.message)}\n" for failure in report.failures]
+    for failure in report.failures:
+        sections.append(f"### ❌ Fleet {code(failure.fleet)}: {plain(failure.message)}\n")
+        sections += [f"→ {plain(failure.remedy)}\n"] if failure.remedy else []
     return fitted(sections)
 
 

@@ -191,7 +191,7 @@ class AwsSession:
     ) -> tuple[dict[str, Any], str | None]:
         """One page of a List call, of full size, and the token of the next page; ``seen`` remembers those of before."""
         size, token_in, token_out = _TOKENS.get(operation, _USUAL_TOKENS)
-        parameters[size] = PAGE_SIZE
+        parameters.setdefault(size, PAGE_SIZE)
         if token is not None:
             parameters[token_in] = token
         answer = self.call(service, operation, **parameters)

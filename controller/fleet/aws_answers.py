@@ -124,6 +124,15 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
         "CertificateAuthorities.CertificateAuthorityConfiguration.Subject?.CommonName?",
         "NextToken?",
     ),
+    "ListEffectiveDeployments": (
+        "effectiveDeployments.deploymentId",
+        "effectiveDeployments.coreDeviceExecutionStatus",
+        "effectiveDeployments.modifiedTimestamp",
+        "effectiveDeployments.deploymentName?",
+        "nextToken?",
+    ),
+    "GetDeployment": ("deploymentId", "components?"),
+    "GetFunctionConfiguration": ("FunctionName", "Environment?.Variables?"),
     "GetCertificateAuthorityCertificate": ("Certificate",),
     "DescribeCertificateAuthority": (
         "CertificateAuthority.Status",
@@ -250,11 +259,9 @@ def _problem(value: Any, shape: Any, members: Mapping[str, Any], where: str) -> 
     expected = _PYTHON.get(kind)
     if expected is not None and not isinstance(value, expected):
         return f"has {type(value).__name__} at {where or 'its top'}, expected {kind}"
-    if kind == "list":
-        entries = ((entry, shape.member, members, f"{where}[]") for entry in value)
-        return next(filter(None, (_problem(*entry) for entry in entries)), None)
-    if kind == "map":
-        return None if all(isinstance(one, str) for one in value.values()) else f"has no text at {where}"
+    if kind in {"list", "map"}:
+        each, of = (value, shape.member) if kind == "list" else (value.values(), shape.value)
+        return next(filter(None, (_problem(entry, of, members, f"{where}[]") for entry in each)), None)
     for name, (is_required, inner) in members.items():
         path, found = f"{where}.{name}".lstrip("."), value.get(name)
         if found is None:

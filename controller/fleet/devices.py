@@ -57,7 +57,7 @@ def stream_devices(
     failures = _Rows(connection.execute(_FAILURES))
     executions = _executions_by_thing(state)
     shared = _shared(connection)
-    for name, last_seen, version, member_of in _members(connection, groups):
+    for name, last_seen, version, setting, member_of in _members(connection, groups):
         rows, failed = attachments.take(name), failures.take(name)
         if only is not None and name not in only:
             continue
@@ -70,6 +70,8 @@ def stream_devices(
             failures=_since_certificate(failed, held) if failed else (),
             last_seen=_instant(last_seen),
             component_version=said(version),
+            key_algorithm=setting[0],
+            setting_unknown=setting[1],
         )
 
 
@@ -129,19 +131,19 @@ class _CertificateBuilder:
 
 def _members(
     connection: sqlite3.Connection, groups: list[str]
-) -> Iterator[tuple[str, float | None, str | None, tuple[str, ...]]]:
-    """(thing, last seen, component version, groups) of every governed thing, in name order."""
+) -> Iterator[tuple[str, float | None, str | None, tuple[str | None, str | None], tuple[str, ...]]]:
+    """(thing, last seen, component version, what it is set to, groups) of every governed thing, in name order."""
     marks = ", ".join("?" * len(groups))
     rows = connection.execute(
-        "SELECT m.thing, t.last_seen, t.component_version, m.group_name "  # noqa: S608 (question marks only)
+        "SELECT m.thing, t.last_seen, t.component_version, t.key_algorithm, t.setting_unknown, m.group_name "  # noqa: S608 (question marks only)
         f"FROM members m JOIN things t ON t.name = m.thing WHERE m.group_name IN ({marks}) "
         "ORDER BY m.thing, m.group_name",
         groups,
     )
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}
-    for (name, last_seen, version), same in groupby(rows, key=itemgetter(0, 1, 2)):
-        member_of = tuple([row[3] for row in same])
-        yield name, last_seen, version, shared.setdefault(member_of, member_of)
+    for (name, last_seen, version, *setting), same in groupby(rows, key=itemgetter(0, 1, 2, 3, 4)):
+        member_of = tuple([row[5] for row in same])
+        yield name, last_seen, version, (setting[0], setting[1]), shared.setdefault(member_of, member_of)
 
 
 def _shared(connection: sqlite3.Connection) -> dict[str, list[str]]:

@@ -27,7 +27,8 @@ from controller.fleet.jobs_reader import JobsReader, stored_jobs
 from controller.fleet.listing import Lister
 from controller.fleet.progress import Progress, silent
 from controller.fleet.reading import Reader, prove_again, read_principals
-from controller.reconcile.values import AttachmentType, Baseline, DesiredState, FleetState, Mode
+from controller.fleet.stock import SettingReader, read_stock_backend
+from controller.reconcile.values import AttachmentType, Baseline, DesiredState, FleetState, Mode, StockBackend
 
 MAX_UNMANAGED = 1000  # names in a FleetState
 
@@ -61,11 +62,14 @@ def refresh(
         is_stock = options.backend == "ask" and is_stock_backend(session, is_needed=is_needed)
         is_ours = options.backend == "ask" and not is_stock
         deployment, unknown = read_deployment(session) if is_ours else (None, None)
+        stock = read_stock_backend(session) if is_stock else StockBackend()
         issuers = _issuers(session, inventory, desired)
         cas, cas_unknown = describe_cas(session, desired)
         Lister(session, database, now, progress).run(group_arns)
         JobsReader(session, database, now, progress).run()
         HealthReader(session, database, now).run()
+        if is_stock:
+            SettingReader(session, database).run()
         reader = Reader(session, database, issuers, progress)
         reader.read_certificates()
         reader.read_things(_things_to_read(database, reader.run, options))
@@ -76,7 +80,12 @@ def refresh(
         baseline = baseline_of(record, session, connection, frozenset(group_arns))
         state = _state(connection, now, group_arns, baseline, is_stock=is_stock)
         return replace(
-            state, deployment=deployment, deployment_unknown=unknown, private_cas=cas, cas_unknown=cas_unknown
+            state,
+            stock=stock,
+            deployment=deployment,
+            deployment_unknown=unknown,
+            private_cas=cas,
+            cas_unknown=cas_unknown,
         )
 
 

@@ -125,7 +125,14 @@ _THIRD: Final = """
 ALTER TABLE jobs ADD COLUMN document TEXT;
 """
 
-STEPS: Final = (_FIRST, _SECOND, _THIRD)
+_FOURTH: Final = """
+-- what the component is set to make, and why that is not known; asked under a stock backend only
+ALTER TABLE things ADD COLUMN setting_asked_in_run INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE things ADD COLUMN key_algorithm TEXT;
+ALTER TABLE things ADD COLUMN setting_unknown TEXT;
+"""
+
+STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """What makes each version out of the one before, from nothing on: old files and new ones end up alike."""
 
 VERSION: Final = len(STEPS)

@@ -440,7 +440,7 @@ def test_where_the_references_of_aws_differ_both_actions_are_allowed_and_these_a
 
 # Against the code ------------------------------------------------------------------------------------
 
-CALLERS = {"iot": "iot", "acm-pca": "acm-pca", "greengrassv2": "greengrass", "ssm": "ssm"}
+CALLERS = {"iot": "iot", "acm-pca": "acm-pca", "greengrassv2": "greengrass", "ssm": "ssm", "lambda": "lambda"}
 NOT_CALLS = {"fleet/quotas.py", "reconcile/compare.py"}  # they name operations to say how often one may call them
 BESIDES = {"iot:TagResource"}  # CreateJob and CreateThingGroup with tags need it
 

@@ -114,6 +114,11 @@ USES: dict[str, Use] = {
     "DescribeCertificateAuthority": lambda s, _: s.aws.call(
         "acm-pca", "DescribeCertificateAuthority", CertificateAuthorityArn=CA
     ),
+    "ListEffectiveDeployments": lambda s, _: list(
+        s.aws.pages("ListEffectiveDeployments", service="greengrassv2", coreDeviceThingName="a-1", maxResults=100)
+    ),
+    "GetDeployment": lambda s, _: s.aws.call("greengrassv2", "GetDeployment", deploymentId=DEPLOYMENT[0]),
+    "GetFunctionConfiguration": lambda s, _: s.aws.call("lambda", "GetFunctionConfiguration", FunctionName="create"),
     "GetParameter": lambda s, _: s.aws.call("ssm", "GetParameter", Name="/certfleet/test"),
     "ListObjectsV2": lambda s, _: history_at("s3://trend/x", s.aws).names("plant"),
     "GetObject": lambda s, _: history_at("s3://trend/x", s.aws).read("plant", "20261121T060000Z.json"),
@@ -122,6 +127,7 @@ USES: dict[str, Use] = {
     "Verify": lambda s, _: KmsKey(s.of_the_function("kms"), KEY).verify(DIGEST, b"of nobody"),
     "PutObject": lambda s, _: history_at("s3://trend/x", s.aws).write("plant", "20261121T060000Z.json", "{}"),
 }
+DEPLOYMENT: list[str] = []
 PROPERTIES = {"thingGroupProperties": {"thingGroupDescription": "of a test"}}
 
 
@@ -186,6 +192,10 @@ def plant(tmp_path_factory, surroundings_of_all):
     )
     made.iot.create_job(**job("standing"))
     made.iot.create_job(**job("standing-2") | {"targets": ["arn:aws:iot:eu-west-1:123456789012:thing/a-1"]})
+    made.cloud.deployments.report_device("a-1", ())
+    target = "arn:aws:iot:eu-west-1:123456789012:thing/a-1"
+    DEPLOYMENT.append(made.client("greengrassv2").create_deployment(targetArn=target)["deploymentId"])
+    made.cloud.functions.register("create", lambda event, _environment: event, {"PCA_CA_ARN": ""})
     made.client("ssm").put_parameter(Name="/certfleet/test", Value="{}", Type="String")
     made.client("sns").create_topic(Name="people")
     kms = made.client("kms")
@@ -251,7 +261,7 @@ def end_of(proxy: FaultProxy, session: Session, operation: str, fault: str) -> s
 def stalled(proxy: FaultProxy) -> dict[str, str]:
     """Every operation held back at once: each ends by its own patience."""
     session = Session(attempts=1, read_timeout=4.0)
-    for service in ("iot", "acm-pca", "ssm", "s3"):
+    for service in ("iot", "acm-pca", "ssm", "s3", "greengrassv2", "lambda"):
         session.aws.client(service)
     ends: dict[str, str] = {}
     by_themselves = {"ListThingPrincipalsV2", "CreateJob", "DescribeJob", "Publish"}  # other calls stand around them

@@ -233,6 +233,12 @@ class Registry:
                 return _json(url, {"Certificate": pem})
         return _error(url, "acm-pca", "ResourceNotFoundException", 400, "no such CA")
 
+    def _lambda_GetFunctionConfiguration(self, url: str, parameters: dict[str, Any]) -> AWSResponse:
+        return _json(url, {"FunctionName": "create", "Environment": {"Variables": {"PCA_CA_ARN": ""}}})
+
+    def _greengrassv2_ListEffectiveDeployments(self, url: str, parameters: dict[str, Any]) -> AWSResponse:
+        return _json(url, {"effectiveDeployments": []})
+
     def _acm_pca_DescribeCertificateAuthority(self, url: str, parameters: dict[str, Any]) -> AWSResponse:
         if not any(arn.encode() in parameters["body"] for arn in self.authorities):
             return _error(url, "acm-pca", "ResourceNotFoundException", 400, "no such CA")

@@ -92,6 +92,11 @@ class Make:
         return Device(name, groups, attachments, executions, failures, last_seen, component_version)
 
     @staticmethod
+    def set_to(key_algorithm, device):
+        """The device with its component set to make such a key."""
+        return replace(device, key_algorithm=key_algorithm)
+
+    @staticmethod
     def rule(**fields):
         values = {"max_age": 180 * DAY, "key_type": KeyType.ECDSA_P256, "authority": "plant-ca"}
         return CertificateRule(**(values | fields))

@@ -15,6 +15,7 @@ from controller.reconcile.values import (
     CertificateStatus,
     Mode,
     Reason,
+    StockBackend,
     Sync,
     WaveStatus,
     family_of,
@@ -97,7 +98,8 @@ SCENES = {
     Reason.UNPARSEABLE: lambda m: Scene(m.device(age=OLD, parse_error="is no PEM"), PERSON),
     Reason.EXPIRED: lambda m: Scene(m.device(age=OLD, left=-35 * DAY), PERSON),
     Reason.UNSUPPORTED_BY_BACKEND: lambda m: Scene(
-        m.device(age=OLD), PERSON, state={"backend_is_stock": True}, others=(0, 0)),
+        m.set_to("RSA-2048", m.device(age=OLD)), PERSON,
+        state={"backend_is_stock": True, "stock": StockBackend()}, others=(0, 0)),
     Reason.UNSUPPORTED_BY_COMPONENT: lambda m: Scene(_failed(m, 1, "Create was rejected.", None), PERSON),
     Reason.RESULT_UNKNOWN: lambda m: Scene(
         m.device(age=OLD, key_type="RSA-4096"), PERSON, m.desired(m.policy(rule=m.rule(key_type=None)))),

@@ -31,6 +31,7 @@ from controller.reconcile.values import (
     Outcome,
     Overrides,
     Reason,
+    StockBackend,
     Suspension,
     TargetKind,
     parse_overrides,
@@ -80,7 +81,9 @@ def test_a_job_says_in_full_what_is_wanted_and_a_stock_backend_gets_its_own_docu
         "commit": "c" * 40,
     }
     silent = make.desired(make.policy(rule=make.rule(key_type=None, authority=None)))
-    (stock,) = make.plan(_fleet(make, 1), silent, make.state(backend_is_stock=True)).jobs
+    (device,) = _fleet(make, 1)
+    state = make.state(backend_is_stock=True, stock=StockBackend("arn:aws:acm-pca:plant", 365 * DAY))
+    (stock,) = make.plan([make.set_to("ECDSA-P256", device)], silent, state).jobs
     assert stock.document.to_wire() == {"operation": "ROTATE_CERTIFICATE"}
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.reconcile.values import Result, held_by, kind_of, parse_overrides, result_of
+from controller.reconcile.values import Outcome, Result, StockBackend, held_by, kind_of, parse_overrides, result_of
 from controller.reconcile.values.result import Holding
 from protocol.algorithms import KeyType
 from protocol.job_document import parse_job_document
@@ -78,15 +79,76 @@ def test_a_job_that_asks_for_something_else_than_its_devices_need_now_is_withdra
     assert (step.job_id, step.reason) == (planned.job_id, "it asks for something else than its devices need now")
 
 
-def test_a_stock_backend_rotates_only_what_a_person_has_looked_at(make):
-    policy = make.policy(rule=make.rule(key_type=None, authority=None))
-    stock = make.state(backend_is_stock=True)
-    devices = [make.device(age=200 * DAY, left=165 * DAY, key_type="ECDSA-P384")]
-    plan = make.plan(devices, make.desired(policy), stock)
-    [refusal] = plan.refusals
-    assert "1 × ECDSA-P384 / plant-ca / 365 d → whatever component and stock backend are set to" in refusal.message
-    assert refusal.override == "--override result=line-a"
-    assert not make.plan(devices, make.desired(policy), stock, overrides=parse_overrides(["result=line-a"])).refusals
+OF_AWS, OF_PLANT = StockBackend(), StockBackend("arn:aws:acm-pca:plant", 365 * DAY)
+ANY, DEMANDS = {"key_type": None, "authority": None}, {"key_type": KeyType.ECDSA_P384, "authority": "plant-ca"}
+P384 = {"key_algorithm": "ECDSA-P384"}
+STOCK = {
+    "it makes what the policy demands": (DEMANDS, OF_PLANT, P384, "rotates"),
+    "it makes another key than demanded": (DEMANDS, OF_PLANT, {"key_algorithm": "RSA-2048"}, "UnsupportedByBackend"),
+    "it issues from another CA than demanded": (DEMANDS, OF_AWS, P384, "UnsupportedByBackend"),
+    "it keeps what the policy leaves out": (ANY, OF_PLANT, P384, "rotates"),
+    "it makes another key than there is": (ANY, OF_PLANT, {"key_algorithm": "RSA-2048"}, "refused: the key)"),
+    "it issues from another CA": (ANY, OF_AWS, P384, "refused: the issuer and a longer life)"),
+    "it issues for longer": (ANY, replace(OF_PLANT, validity=730 * DAY), P384, "refused: a longer life)"),
+    "its stack may not be read": (
+        ANY,
+        StockBackend(unknown="allow lambda:GetFunctionConfiguration"),
+        P384,
+        "ResultUnknown",
+    ),
+    "its component may not be read": (
+        ANY,
+        OF_PLANT,
+        {"setting_unknown": "allow greengrass:ListEffectiveDeployments"},
+        "ResultUnknown",
+    ),
+    "its component makes what is no key here": (ANY, OF_PLANT, {"key_algorithm": "RSA-1024"}, "ResultUnknown"),
+    "git does not know its CA": (ANY, StockBackend("arn:of-another", 7 * DAY), P384, "ResultUnknown"),
+}
+
+
+@pytest.mark.parametrize("scene", STOCK)
+def test_a_stock_backend_gets_its_own_document_and_only_those_whom_its_result_suits(make, scene):
+    rule, stock, setting, expected = STOCK[scene]
+    policy = make.policy(rule=make.rule(**rule))
+    device = replace(make.device(age=200 * DAY, left=165 * DAY, key_type="ECDSA-P384"), **setting)
+    state = make.state(backend_is_stock=True, stock=stock)
+    desired = make.desired(policy)
+    plan = make.plan([device], desired, state)
+    if expected == "rotates" or expected.startswith("refused"):
+        [job] = plan.jobs
+        assert job.document.is_stock
+        assert [refusal.guardrail for refusal in plan.refusals] == (["result"] if expected != "rotates" else [])
+        assert all(expected.removeprefix("refused: ") in refusal.message for refusal in plan.refusals)
+        assert all(refusal.override == "--override result=line-a" for refusal in plan.refusals)
+        assert not make.plan([device], desired, state, overrides=parse_overrides(["result=line-a"])).refusals
+        return
+    assert plan.jobs == ()
+    found = make.assess(device, desired, state)
+    [blocked] = [finding for finding in found.findings if finding.outcome is Outcome.BLOCKED]
+    assert blocked.reason == expected
+    unknown = stock.unknown or setting.get("setting_unknown")
+    assert unknown is None or unknown in blocked.message, "the permission that is missing is named"
+
+
+def test_what_nobody_can_say_is_rotated_once_a_person_has_looked_unless_the_policy_demands_something(make):
+    device = make.device(age=200 * DAY, left=165 * DAY, key_type="ECDSA-P384")
+    state, overrides = make.state(backend_is_stock=True), parse_overrides(["result=line-a"])
+    for rule, jobs in ((ANY, 1), (DEMANDS, 0)):
+        plan = make.plan([device], make.desired(make.policy(rule=make.rule(**rule))), state, overrides=overrides)
+        assert (len(plan.jobs), plan.refusals) == (jobs, ())
+
+
+def test_a_private_authority_that_is_kept_may_not_come_to_live_longer_unasked(make):
+    """Git raises the authority's validity; a policy that names it says so, one that leaves it out does not."""
+    for authority, refused in (("plant-ca", 0), (None, 1)):
+        policy = make.policy(rule=make.rule(key_type=None, authority=authority))
+        desired = make.desired(policy)
+        longer = replace(desired.authorities["plant-ca"], validity=730 * DAY)
+        desired = replace(desired, authorities={**desired.authorities, "plant-ca": longer})
+        plan = make.plan([make.device(age=200 * DAY, left=165 * DAY)], desired)
+        assert len(plan.refusals) == refused
+        assert all("365 d → ECDSA-P256 / plant-ca / 730 d (a longer life)" in r.message for r in plan.refusals)
 
 
 @given(

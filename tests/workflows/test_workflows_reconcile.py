@@ -3,10 +3,12 @@
 import json
 
 import pytest
-from workflows_factory import CA_ARN, FLEET, FLEET_FILE, READ, WRITE, certificates, documents, repository
+from workflows_factory import FLEET, FLEET_FILE, READ, WRITE, certificates, documents, repository
 from workflows_github import REPOSITORY, GitHubStandIn
 
 from backend.synth import TEMPLATE
+from sandbox.aws.acmpca import PrivateCas
+from sandbox.aws.errors import AwsError
 from sandbox.world import World
 
 SOUTH = """\
@@ -223,8 +225,11 @@ def test_a_dry_run_plans_and_touches_nothing(reconcile, github, world):
     assert github.requests == []
 
 
-def test_failed_rotations_open_the_issue_and_it_closes_when_they_are_solved(reconcile, github, world):
-    world.client("acm-pca").update_certificate_authority(CertificateAuthorityArn=CA_ARN, Status="DISABLED")
+def test_failed_rotations_open_the_issue_and_it_closes_when_they_are_solved(reconcile, github, monkeypatch):
+    def refuse(_cas, _request):
+        raise AwsError("LimitExceededException", "the CA has issued a million certificates")
+
+    monkeypatch.setattr(PrivateCas, "issue_certificate", refuse)
     failing = reconcile(push=documents(bench={"authority": "plant-ca"}))
 
     assert results(failing)["apply (factory)"] == "failure", failing["plan"].log

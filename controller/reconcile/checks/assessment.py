@@ -58,7 +58,7 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
     # Lists, because hashing members of an enum costs more than looking through two or three of them.
     outcomes = [finding.outcome for finding in findings]
     reasons = [finding.reason for finding in findings]
-    result = case.result if case.demands and not governance.is_stock else None
+    result = case.result if case.demands else None
     return Assessment(
         device=device.name,
         policy=governed.policy.name,

@@ -94,7 +94,7 @@ class Case:
         certificate = self.certificate
         if certificate is None or certificate.key_type is None or certificate.parse_error is not None:
             return None
-        return self.governance.result_for(self.governed, certificate)
+        return self.governance.result_for(self.governed, certificate, self.device)
 
     @property
     def is_tried_again(self) -> bool:

@@ -22,6 +22,7 @@ from controller.reconcile.values import (
     waiting,
 )
 from protocol.messages import ExecutionStatus
+from protocol.names import COMPONENT_NAME
 
 from .case import Case
 from .quiet import COMING_WITHIN
@@ -136,23 +137,27 @@ def outside_window(case: Case) -> Finding | None:
 
 
 def unsupported_by_backend(case: Case) -> Finding | None:
-    """A stock backend and the component's own settings choose key type and authority: no demand on them can be kept."""
-    rule = case.policy.certificate
-    if not case.governance.is_stock or (rule.key_type is None and rule.authority is None):
+    """A stock backend and its component make what they are set to: held back where that would not meet the policy."""
+    rule, result = case.policy.certificate, case.result
+    if not case.governance.is_stock or not isinstance(result, Result):
+        return None
+    meets = rule.key_type in {None, result.key_type} and rule.authority in {None, result.authority}
+    if meets:
         return None
     demands = " and ".join(str(getattr(d, "value", d)) for d in (rule.key_type, rule.authority) if d is not None)
     return blocked(
         Reason.UNSUPPORTED_BY_BACKEND,
-        f"the deployed backend is the stock one, which cannot be told a key type or an authority: what a rotation "
-        f"makes is not known to meet the policy ({demands})",
-        "deploy this project's backend, or take keyType and authority out of the policy",
+        f"the deployed backend is the stock one: a rotation would make {result.holding}, as component and stack are "
+        f"set, and the policy demands {demands}",
+        f"set keyAlgorithm of {COMPONENT_NAME} in the device's deployment, and the stack's CA, to what the policy "
+        "demands; or deploy this project's backend",
         "spec.certificate",
     )
 
 
 def unsupported_by_component(case: Case) -> Finding | None:
     """The stock component makes the key that its configuration says, and our backend refuses another than the job's."""
-    if not case.failures or case.is_tried_again or not isinstance(case.result, Result):
+    if not case.failures or case.is_tried_again or not isinstance(case.result, Result) or not case.result.is_told:
         return None
     last, result = case.failures[-1], case.result
     if last.component_version is not None or last.failure_reason != STOCK_REFUSAL:
@@ -172,9 +177,16 @@ def unsupported_by_component(case: Case) -> Finding | None:
 def result_unknown(case: Case) -> Finding | None:
     """What a policy leaves out stays as it is; where that cannot be had, nothing is rotated."""
     result = case.result
-    if case.governance.is_stock or not isinstance(result, Unknown):
+    if not isinstance(result, Unknown):
         return None
-    return blocked(Reason.RESULT_UNKNOWN, result.message, result.remedy, result.policy_field)
+    remedy = result.remedy
+    if case.governance.is_stock:
+        rule = case.policy.certificate
+        if rule.key_type is None and rule.authority is None:
+            if case.policy.name in case.governance.overrides.result:
+                return None  # a person has looked
+            remedy = f"{remedy}; or look at both, and apply with --override result={case.policy.name}"
+    return blocked(Reason.RESULT_UNKNOWN, result.message, remedy, result.policy_field)
 
 
 def rotating(case: Case) -> Finding | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from controller.reconcile.rollout import successes_of
 from controller.reconcile.schedule import Interval, OpenTime, open_time_of
-from controller.reconcile.values import NO_OVERRIDES, Result, Unknown, family_of, result_of
+from controller.reconcile.values import NO_OVERRIDES, Result, Unknown, family_of, result_of, result_of_stock
 
 from .quiet import Quiet, quiet_of
 
@@ -89,8 +89,10 @@ class Governance:
             verdict = self._verdicts[device.groups] = self._highest(device.groups)
             return verdict
 
-    def result_for(self, governed: Governed, certificate: Certificate) -> Result | Unknown:
+    def result_for(self, governed: Governed, certificate: Certificate, device: Device) -> Result | Unknown:
         """What a rotation makes of the device that holds this certificate; worked out once for each kind of it."""
+        if self.is_stock:
+            return result_of_stock(device, self.state.stock, self.desired)
         key = certificate.key_type, certificate.authority
         found = governed.results.get(key)
         if found is None:

@@ -105,9 +105,7 @@ def _transition(case: Case) -> Iterator[Line]:
     if case.certificate is None or case.certificate.key_type is None:
         return
     result = case.result
-    after = "whatever component and stock backend are set to"
-    if not case.governance.is_stock:
-        after = str(result.holding) if isinstance(result, Result) else "not known: see the findings"
+    after = str(result.holding) if isinstance(result, Result) else "not known: see the findings"
     yield Line("result", f"of a rotation, from {held_by(case.certificate)}", after)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from controller.reconcile.values import Mode, Refusal, instant_text, names_text, span_text
+from controller.reconcile.values import Mode, Refusal, instant_text, names_text, span_text, unasked
 from protocol.job_document import DOCUMENT_FIELDS
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         FleetState,
         Overrides,
         PlannedJob,
+        Policy,
         PrivateCa,
     )
     from protocol.deployment import DeployedAuthority
@@ -85,20 +86,22 @@ def refused(found: Iterable[Departure], overrides: Overrides) -> list[Refusal]:
     return [departure.refusal for departure in found if departure.authority.name not in overrides.deployment]
 
 
-def unforeseen(policy: str, jobs: Iterable[PlannedJob], overrides: Overrides) -> Refusal | None:
-    """Refuse jobs of which nobody can say what they make of their devices: a stock backend is told nothing."""
-    transitions = [one for job in jobs for one in job.transitions if one.after is None]
-    if not transitions or policy in overrides.result:
+def changes_unasked(policy: Policy, jobs: Iterable[PlannedJob], overrides: Overrides) -> Refusal | None:
+    """Refuse jobs that would change what the policy leaves out, and so asks to keep."""
+    if policy.name in overrides.result:
+        return None
+    pairs = [(one, unasked(one, policy.certificate)) for job in jobs for one in job.transitions]
+    told = [f"{transition} ({changed})" for transition, changed in pairs if changed]
+    if not told:
         return None
     return Refusal(
         guardrail="result",
-        policy=policy,
+        policy=policy.name,
         message=(
-            "the deployed backend is the stock one: key type, authority and validity become what component and stack "
-            f"are set to, whatever is there now: {names_text([str(one) for one in transitions])}. "
-            "Look at the component's keyAlgorithm and at the stack's CA, or deploy this project's backend"
+            f"policy {policy.name} leaves out, and so keeps, what its rotations would change: {names_text(told)}. Say "
+            "in the policy what is wanted; under a stock backend, set component and stack so"
         ),
-        override=f"--override result={policy}",
+        override=f"--override result={policy.name}",
     )
 
 

@@ -26,7 +26,7 @@ from controller.reconcile.values import (
 )
 
 from .deadlines import late_devices
-from .deployed import departures, refused, unforeseen
+from .deployed import changes_unasked, departures, refused
 from .guardrails import Change, too_late, too_much_at_once
 from .incidents import report_incidents
 from .older import goes_back
@@ -152,7 +152,7 @@ def _refusals(
     found += [*refused(departures(desired, state, governance.now, jobs), overrides)]
     found += [orphans(desired, state, lost, overrides)]
     found += [too_much_at_once(change, guardrails, overrides) for change in changes]
-    found += [unforeseen(name, plan.jobs, overrides) for name, plan in plans.items()]
+    found += [changes_unasked(governance.policies[n].policy, plan.jobs, overrides) for n, plan in plans.items()]
     for plan in plans.values():
         late = late_devices(plan, governance.now)
         if late is not None:

@@ -13,6 +13,7 @@ from .device import (
     FleetState,
     PrivateCa,
     RotationJob,
+    StockBackend,
     execution_status,
     may_be_at_work,
 )
@@ -59,7 +60,16 @@ from .policy import (
     WindowKind,
     follows,
 )
-from .result import Result, Transition, Unknown, held_by, result_of, transitions_of
+from .result import (
+    Result,
+    Transition,
+    Unknown,
+    held_by,
+    result_of,
+    result_of_stock,
+    transitions_of,
+    unasked,
+)
 from .words import count_text, inert, instant_text, names_text, one_line, percent_text, span_text, whole_days
 
 __all__ = [
@@ -110,6 +120,7 @@ __all__ = [
     "Schedule",
     "Source",
     "Stage",
+    "StockBackend",
     "Suspension",
     "Sync",
     "TargetKind",
@@ -141,10 +152,12 @@ __all__ = [
     "place_of",
     "require_known",
     "result_of",
+    "result_of_stock",
     "source_of",
     "span_text",
     "to_rotate",
     "transitions_of",
+    "unasked",
     "waiting",
     "whole_days",
 ]

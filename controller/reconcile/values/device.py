@@ -128,6 +128,8 @@ class Device:
     failures: tuple[DeviceExecution, ...] = ()
     last_seen: datetime | None = None  # last connection known, where presence is known
     component_version: str | None = None
+    key_algorithm: str | None = None  # that its component is set to make where no job says; None: not known
+    setting_unknown: str | None = None  # why that is not known, as a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,15 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True)
+class StockBackend:
+    """How a stock backend issues, whatever it is asked."""
+
+    arn: str | None = None  # of its private CA; None: AWS IoT's own
+    validity: timedelta | None = None  # of a private CA's certificates
+    unknown: str | None = None  # why nothing of this is known, as a sentence
+
+
+@dataclass(frozen=True, slots=True)
 class PrivateCa:
     """A CA of AWS Private CA, as it describes itself."""
 
@@ -185,6 +196,7 @@ class FleetState:
     backend_is_stock: bool = False  # the job template's document is exactly the stock one
     unmanaged: tuple[str, ...] = ()  # things with a certificate that no policy governs; the first thousand
     unmanaged_count: int = 0
+    stock: StockBackend = StockBackend(unknown="nobody has looked at how the stock backend is set")
     baseline: Baseline | None = None  # None: nothing was recorded
     deployment: Deployment | None = None  # what the backend publishes of itself; None: a stock one, or not known
     deployment_unknown: str | None = None  # why it is not known, as a sentence

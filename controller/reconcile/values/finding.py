@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from .result import STOCK_KIND
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from .device import Certificate
     from .result import Result
-
-STOCK_KIND = "0000"
 
 
 class Outcome(StrEnum):

@@ -6,7 +6,7 @@ says all of it in full, so that nothing depends on how component and backend hap
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
     from protocol.deployment import Deployment
 
-    from .device import Certificate
-    from .policy import CertificateAuthority, DesiredState, Policy
+    from .device import Certificate, Device, StockBackend
+    from .policy import CertificateAuthority, CertificateRule, DesiredState, Policy
 
 DAY = timedelta(days=1)
 ENDLESS_DAYS = 3_653  # above ten years an end is none that anybody plans for
 KIND_CHARACTERS = 4
+STOCK_KIND = "0000"
 
+_OR_OURS = "put that right, or deploy this project's backend, which is told what to make"
 _KEY_TYPES = {key_type.value: key_type for key_type in KeyType}
 
 
@@ -50,6 +52,7 @@ class Result:
     authority: str
     arn: str | None  # of a private authority
     days: int | None
+    is_told: bool = True  # by the job; a stock backend and its component do as they are set, and are told nothing
 
     @property
     def holding(self) -> Holding:
@@ -57,12 +60,16 @@ class Result:
         return Holding(self.key_type.value, self.authority, self.days)
 
     def document(self, policy: str, commit: str | None) -> JobDocument:
-        """The job document, in full."""
+        """The job document: in full, or exactly the stock one."""
+        if not self.is_told:
+            return JobDocument()
         return JobDocument(self.key_type, self.signing_algorithm, self.authority, policy, commit, self.arn)
 
     @property
     def kind(self) -> str:
         """Four hexadecimal characters that tell one job document from another; part of the ids of jobs."""
+        if not self.is_told:
+            return STOCK_KIND
         parts = (self.key_type.value, self.signing_algorithm.value, self.authority, self.arn)
         return sha256("\n".join(map(str, parts)).encode()).hexdigest()[:KIND_CHARACTERS]
 
@@ -86,6 +93,22 @@ class Transition:
 
     def __str__(self) -> str:
         return f"{self.devices:,} × {self.before} → {self.after or 'whatever component and stock backend are set to'}"
+
+
+def unasked(transition: Transition, rule: CertificateRule) -> str | None:
+    """What a transition changes that the policy does not speak of: it should have stayed as it is; None for nothing."""
+    before, after = transition.before, transition.after
+    if after is None:
+        return "everything"
+    told = []
+    if rule.key_type is None and after.key_type != before.key_type:
+        told.append("the key")
+    if rule.authority is None:
+        if after.authority != before.authority:
+            told.append("the issuer")
+        if before.days is not None and (after.days is None or after.days > before.days + 1):
+            told.append("a longer life")
+    return " and ".join(told) or None
 
 
 def held_by(certificate: Certificate) -> Holding:
@@ -130,6 +153,26 @@ def result_of(
             )
     algorithm = rule.csr_signing_algorithm or default_csr_algorithm(key_type)
     return Result(key_type, algorithm, name, authority.arn, _days(authority))
+
+
+def result_of_stock(device: Device, stock: StockBackend, desired: DesiredState) -> Result | Unknown:
+    """What a rotation makes of the device under a stock backend: what that and the component are set to."""
+    if stock.unknown is not None:
+        return Unknown(f"what the stock backend issues is not known: {stock.unknown}", _OR_OURS, "spec.certificate")
+    key_type = _KEY_TYPES.get(device.key_algorithm or "")
+    if key_type is None:
+        why = device.setting_unknown or f"it is set to {device.key_algorithm}"
+        return Unknown(f"which key the component would make is not known: {why}", _OR_OURS, "spec.certificate.keyType")
+    for authority in desired.authorities.values():
+        if authority.arn == stock.arn:
+            days = _days(replace(authority, validity=stock.validity))
+            algorithm = default_csr_algorithm(key_type)
+            return Result(key_type, algorithm, authority.name, stock.arn, days, is_told=False)
+    return Unknown(
+        f"the stock backend issues from {stock.arn}, which git does not know",
+        f"declare it as a CertificateAuthority, {_OR_OURS}",
+        "spec.certificate.authority",
+    )
 
 
 def transitions_of(pairs: Iterable[tuple[Holding, Holding | None]]) -> tuple[Transition, ...]:

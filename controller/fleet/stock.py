@@ -1,0 +1,127 @@
+"""How a stock backend and its devices' components are set: what a rotation will make, which no job can tell them.
+
+The stack's CA stands in the environment of its function. What a component is set to, AWS does not say: a core
+device keeps what earlier deployments have merged. Known is it only where the newest deployment that the device
+has carried out names the key, or sets it back to the component's default; everything else is not known.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from controller.errors import FleetError
+from controller.fleet.aws import AwsSession
+from controller.fleet.aws_errors import AwsCallError
+from controller.fleet.database import Database
+from controller.fleet.work import Work
+from controller.reconcile.values import StockBackend
+from protocol.algorithms import DEFAULT_KEY_TYPE
+from protocol.names import COMPONENT_NAME
+
+PAGE_SIZE = 100  # of this list
+MAX_ASKED = 500  # devices per run, those asked longest ago first
+KEY = "keyAlgorithm"
+_CARRIED_OUT = frozenset({"SUCCEEDED", "COMPLETED"})
+_NEVER_BEGUN = frozenset({"CANCELED", "REJECTED"})  # they change nothing; of any other status nobody knows
+_NAME_IT = f"let the device's deployment merge {KEY} into the configuration of {COMPONENT_NAME}"
+
+
+def read_stock_backend(session: AwsSession) -> StockBackend:
+    """What the stock stack was deployed with; its function's environment says so."""
+    try:
+        answer = session.call("lambda", "GetFunctionConfiguration", FunctionName=session.fleet.backend.create_function)
+    except FleetError as error:
+        return StockBackend(unknown=f"{error}; {error.remedy}")
+    variables = answer.get("Environment", {}).get("Variables", {})
+    arn, days = variables.get("PCA_CA_ARN"), variables.get("PCA_VALIDITY_IN_DAYS", "")
+    if arn is None or (arn and not days.isdigit()):
+        return StockBackend(unknown=f"function {session.fleet.backend.create_function} does not say which CA it uses")
+    return StockBackend(arn, timedelta(days=int(days))) if arn else StockBackend()
+
+
+class SettingReader:
+    """Asks Greengrass what the component of each device is set to make."""
+
+    def __init__(self, session: AwsSession, database: Database) -> None:
+        self._session = session
+        self._database = database
+        self._refused: str | None = None  # why nothing more is asked: the others would be told the same
+        self._deployments: dict[str, dict[str, Any]] = {}  # components by id: a deployment never changes
+
+    def run(self) -> None:
+        """Bring ``key_algorithm`` and ``setting_unknown`` up to date, of a bounded number of devices."""
+        with self._database.errors():
+            rows = self._database.connection.execute(
+                "SELECT name FROM things ORDER BY setting_asked_in_run, name LIMIT ?", (MAX_ASKED,)
+            )
+            things = [name for (name,) in rows]
+        work = Work()
+        for thing in things:
+            self._ask(work, thing)
+        work.run()
+
+    def _ask(self, work: Work, thing: str) -> None:
+        def keep(found: tuple[str | None, str | None]) -> None:
+            with self._database.transaction() as connection:
+                connection.execute(
+                    "UPDATE things SET key_algorithm = ?, setting_unknown = ?, "
+                    "setting_asked_in_run = (SELECT run FROM binding) WHERE name = ?",
+                    (*found, thing),
+                )
+
+        work.add(lambda: self._setting(thing), keep)
+
+    def _setting(self, thing: str) -> tuple[str | None, str | None]:
+        """The key that the component is set to make, or why that is not known."""
+        if self._refused is not None:
+            return None, self._refused
+        try:
+            for effective in self._effective(thing):
+                update = self._update(effective["deploymentId"])
+                if update is not None:
+                    return _read(update, effective)
+        except FleetError as error:
+            if isinstance(error, AwsCallError) and error.is_not_found:
+                return None, f"Greengrass knows no core device {thing}"
+            self._refused = f"{error}; {error.remedy}"
+            return None, self._refused
+        return None, f"no deployment of {thing} has {COMPONENT_NAME} in it"
+
+    def _effective(self, thing: str) -> list[dict[str, Any]]:
+        """The deployments of a core device, the one that changed last first."""
+        pages = self._session.pages(
+            "ListEffectiveDeployments",
+            service="greengrassv2",
+            coreDeviceThingName=thing,
+            maxResults=PAGE_SIZE,
+            is_optional=True,
+        )
+        listed = [entry for page in pages for entry in page["effectiveDeployments"]]
+        found = [entry for entry in listed if entry["coreDeviceExecutionStatus"] not in _NEVER_BEGUN]
+        return sorted(found, key=lambda entry: (entry["modifiedTimestamp"], entry["deploymentId"]), reverse=True)
+
+    def _update(self, deployment: str) -> dict[str, Any] | None:
+        """What a deployment does to the component's configuration; None where it does not have the component."""
+        components = self._deployments.get(deployment)
+        if components is None:
+            answer = self._session.call("greengrassv2", "GetDeployment", is_optional=True, deploymentId=deployment)
+            components = self._deployments[deployment] = answer.get("components", {})
+        component = components.get(COMPONENT_NAME)
+        return None if component is None else component.get("configurationUpdate", {})
+
+
+def _read(update: dict[str, Any], effective: dict[str, Any]) -> tuple[str | None, str | None]:
+    name, status = effective.get("deploymentName") or effective["deploymentId"], effective["coreDeviceExecutionStatus"]
+    if status not in _CARRIED_OUT:
+        return None, f"the deployment {name} is {status} on it: wait for it, or put it right"
+    try:
+        merged = json.loads(update.get("merge") or "{}")
+    except ValueError:
+        merged = {}
+    if isinstance(merged, dict) and KEY in merged:
+        return str(merged[KEY]), None
+    if not {"", f"/{KEY}"}.isdisjoint(update.get("reset", ())):
+        return DEFAULT_KEY_TYPE.value, None
+    return None, f"the deployment {name} leaves {KEY} as it was on the device before: {_NAME_IT}"
