@@ -221,17 +221,11 @@ class World:
 
     def _lay_out(self, device: BuiltDevice) -> None:
         folder = self.folder_of(device.name)
-        provision(
-            folder,
-            Provisioning(
-                device.name,
-                self.mqtt_host,
-                self.mqtt_port,
-                self.ca_bundle,
-                region=self.fleet.region,
-                profile=device.entry.nucleus,
-            ),
-        )
+        folder.mkdir(parents=True, exist_ok=True)
+        if device.is_process:  # the others have no nucleus that would read it
+            host, port, profile = self.mqtt_host, self.mqtt_port, device.entry.nucleus
+            region = self.fleet.region
+            provision(folder, Provisioning(device.name, host, port, self.ca_bundle, region=region, profile=profile))
         if device.credential is not None:
             self.built_with[device.name] = device.credential
             (folder / CERTIFICATE_FILE).write_bytes(device.credential.certificate_pem)

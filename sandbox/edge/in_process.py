@@ -298,7 +298,7 @@ def _matching_certificate(certificate_file: Path, key_file: Path) -> bytes:
     try:
         der = der_of(certificate_file.read_text())
         certificate = x509.load_der_x509_certificate(with_readable_names(der))
-        key = load_pem_private_key(key_file.read_bytes(), None).public_key()
+        key = load_pem_private_key(key_file.read_bytes(), None, unsafe_skip_rsa_key_validation=True).public_key()
         certified = certificate.public_key()
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         message = f"the credential cannot be used: {error}"

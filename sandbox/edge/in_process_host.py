@@ -21,6 +21,7 @@ from .admission import Admission
 from .faults import Delivery, Direction, Faults
 from .jobs_topics import JobsTopics, is_jobs_request
 from .mqtt.topics import SubscriptionTree
+from .turns import LIMIT_SECONDS, Turns, announces_a_rotation, ends_a_job
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class InProcessHost:
         self._registry, self._bus = registry, bus
         self._admission = Admission(registry, clock)
         self._jobs = JobsTopics(jobs, clock)
+        self._turns = Turns()
         self._lock = threading.Lock()
         self._tree: SubscriptionTree[tuple[Connection, MessageHandler]] = SubscriptionTree()
         self._connections: dict[str, Connection] = {}
@@ -162,6 +164,8 @@ class InProcessHost:
     def _accept(self, connection: Connection, delivery: Delivery) -> None:
         topic, payload = delivery.topic, delivery.payload
         self._bus.publish(Message(topic, payload, 0, connection.principal, connection.client_id))
+        if ends_a_job(topic, payload):
+            self._turns.end(connection.client_id)
         if is_jobs_request(topic):
             answer = self._jobs.answer(topic, payload)
             with self._lock:
@@ -177,6 +181,16 @@ class InProcessHost:
             self._deliver(connection, handler, message.topic, message.payload)
 
     def _deliver(self, connection: Connection, handler: MessageHandler, topic: str, payload: bytes) -> None:
+        def in_turn() -> None:
+            self._send(connection, handler, topic, payload)
+            connection.loop.call_later(LIMIT_SECONDS, lambda: self._turns.end(connection.client_id))
+
+        if announces_a_rotation(topic, payload):
+            self._turns.announce(connection.client_id, in_turn)
+        else:
+            self._send(connection, handler, topic, payload)
+
+    def _send(self, connection: Connection, handler: MessageHandler, topic: str, payload: bytes) -> None:
         for delivery in self.faults.apply(Direction.TO_DEVICE, connection.client_id, topic, payload):
             self._later(connection, delivery, lambda d: self._hand_over(connection, handler, d))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +11,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
 from shared_credentials import ODD_NAMES, credentials
+
+from sandbox.aws.iot.policy_language import allows
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 ARN = "arn:aws:iot:eu-west-1:123456789012:"
@@ -520,3 +525,13 @@ def test_signatures_verify_with_the_ca_that_issued(cloud):
     cloud._certificates.issuer.key.public_key().verify(
         made.signature, made.tbs_certificate_bytes, padding.PKCS1v15(), hashes.SHA256()
     )
+
+
+@given(st.text("ab*?", max_size=8), st.text("ab*?", max_size=4), st.text("ab*?", max_size=8))
+def test_resources_match_as_a_regular_expression_of_their_wildcards_would(pattern, name, resource):
+    """The device's name, which a variable fills in, has no wildcards."""
+    wildcards = {"*": ".*", "?": "."}
+    head = "".join(wildcards.get(character, character) for character in pattern)
+    expected = re.fullmatch(head + re.escape(name) + ".*", resource) is not None
+    statement = {"Effect": "Allow", "Action": "*", "Resource": pattern + "${iot:ClientId}*"}
+    assert allows([{"Statement": [statement]}], "iot:Publish", resource, {"iot:ClientId": name}) is expected

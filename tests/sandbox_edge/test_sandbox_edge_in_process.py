@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import shutil
 import subprocess
 import time
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sandbox.bus import Message
 from sandbox.edge import InProcessDevice, InProcessHost
 from sandbox.edge.faults import Direction, Fault, delay, drop, duplicate
+from sandbox.edge.turns import MOST_AT_ONCE, Turns
 
 
 class Fleet:
@@ -95,13 +98,29 @@ def _impatient():
     return Configuration(resend_interval=0.2)
 
 
-def test_dozens_of_devices_share_two_threads(fleet, backend):
+def test_the_job_of_a_device_is_announced_when_another_ends_and_one_that_never_does_holds_up_nobody_for_long():
+    turns, heard = Turns(most=2), []
+    for name in "abcd":
+        turns.announce(name, lambda name=name: heard.append(name))
+    assert heard == ["a", "b"]
+    turns.end("stranger")
+    assert heard == ["a", "b"]
+    turns.end("b")
+    turns.end("b")  # once by itself, once by its time limit
+    turns.announce("a", lambda: heard.append("a again"))
+    assert heard == ["a", "b", "c", "a again"]
+
+
+def test_dozens_of_devices_share_two_threads_and_a_few_rotate_at_once(fleet, backend, recorder):
     names = [f"device{number}" for number in range(40)]
     for name in names:
         fleet.device(name)
     for name in names:
         backend.start_job(name, keyAlgorithm="ECDSA-P256")
     assert {backend.outcome(name)["status"] for name in names} == {"SUCCEEDED"}
+    updates = [json.loads(m.payload)["status"] for m in recorder.messages if m.topic.endswith("/update")]
+    at_once = itertools.accumulate(1 if status == "IN_PROGRESS" else -1 for status in updates)
+    assert max(at_once) <= MOST_AT_ONCE
 
 
 def test_a_deactivated_certificate_ends_the_connection_and_no_other_follows(fleet, registry):

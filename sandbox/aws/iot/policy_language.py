@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any
 
 from sandbox.aws.errors import AwsError
@@ -94,14 +93,39 @@ def _condition_holds(condition: Mapping[str, Any], variables: Mapping[str, str],
 
 
 def _matches(pattern: str, text: str, *, ignore_case: bool = False) -> bool:
-    return _compiled(pattern, ignore_case).fullmatch(text) is not None
+    """Whether ``*`` and ``?`` make the pattern the text; every device has patterns of its own, so none is compiled."""
+    if ignore_case:
+        pattern, text = pattern.lower(), text.lower()
+    head, *rest = pattern.split("*")
+    if not rest:
+        return len(text) == _length(head) and _is_at(head, text, 0)
+    *middle, tail = rest
+    at, end = _length(head), len(text) - _length(tail)
+    if at > end or not _is_at(head, text, 0) or not _is_at(tail, text, end):
+        return False
+    for part in middle:
+        found = next((n for n in range(at, end - _length(part) + 1) if _is_at(part, text, n)), None)
+        if found is None:
+            return False
+        at = found + _length(part)
+    return True
 
 
-@lru_cache(maxsize=65536)
-def _compiled(pattern: str, ignore_case: bool) -> re.Pattern[str]:  # noqa: FBT001 (a cache key)
-    expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
-    expression = expression.replace(re.escape("\0s"), r"\*").replace(re.escape("\0q"), r"\?")
-    return re.compile(expression, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+def _length(part: str) -> int:
+    return len(part) - part.count("\0")
+
+
+def _is_at(part: str, text: str, at: int) -> bool:
+    """Whether a part without ``*`` stands at this place."""
+    plain = part.replace("\0s", "*")
+    if "?" not in part:
+        return text.startswith(plain.replace("\0q", "?"), at)
+    pieces = plain.replace("\0q", "\0").split("?")
+    for piece in pieces:
+        if not text.startswith(piece.replace("\0", "?"), at):
+            return False
+        at += len(piece) + 1
+    return True
 
 
 def _listed(value: Any) -> list[Any]:
