@@ -107,6 +107,7 @@ def test_the_recipe_fits_into_what_every_nucleus_takes(tmp_path):
 def test_the_default_configuration_is_the_codes_own(recipe):
     default = recipe["ComponentConfiguration"]["DefaultConfiguration"]
     assert parse(default) == Configuration()
+    assert set(default) == {"keyAlgorithm", "signingAlgorithm", "accessControl"}  # what changes must not stand here
 
 
 def test_access_control_allows_what_is_used_and_nothing_more(recipe):
