@@ -186,9 +186,10 @@ def run_until_calm(world, *, power_cut):
             world.device.system.died()
             if power_cut:
                 world.device.switch_off()
-            else:
+                world.device.next_is(3.0, world.device.switch_on)
+            elif world.device.rotator is not None:  # else the nucleus has ended it meanwhile
                 world.device.rotator.stop()
-            world.loop.call_later(3.0, world.device.switch_on if power_cut else world.device.start_component)
+                world.loop.call_later(3.0, world.device.component_ended)
 
 
 def assert_ended(world):

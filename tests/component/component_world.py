@@ -6,6 +6,7 @@ import heapq
 import itertools
 from collections import deque
 from pathlib import Path
+from typing import NamedTuple
 
 from component_cloud import NOW, THING, Cloud, spki
 from cryptography.hazmat.primitives import serialization
@@ -79,14 +80,27 @@ class FrozenClock:
         return NOW
 
 
+class Nucleus(NamedTuple):
+    """What counts here of a nucleus; in_sandbox/test_component_on_nuclei.py holds it to the sandbox's table."""
+
+    outlived: bool  # the component lives through a restart, and its subscriptions do not
+    reconnect: float  # seconds from a try to connect to the next one
+
+
+CLASSIC, LITE = Nucleus(outlived=False, reconnect=120.0), Nucleus(outlived=True, reconnect=20.0)
+RESTART_SECONDS = 30.0
+STARTS = 3  # of the component within an hour; then it is not started any more
+
+
 class Device:
     """Hardware that is switched on and off: what survives is the folder."""
 
-    outlived = False
     clock = FrozenClock()
 
-    def __init__(self, folder: Path, pair, cloud, loop, *, system=None, configuration=Configuration):
-        self.folder, self.cloud, self.loop = folder, cloud, loop
+    def __init__(self, folder: Path, pair, cloud, loop, *, system=None, configuration=Configuration, nucleus=CLASSIC):
+        self.folder, self.cloud, self.loop, self.nucleus = folder, cloud, loop, nucleus
+        self.pending = VirtualTimer(None)  # what the nucleus does next
+        self.starts = []
         self.system = system or System()
         self.configuration = configuration
         self.rotator = None
@@ -155,18 +169,40 @@ class Device:
     def process_died(self):
         """What the operating system does when the component's process is gone."""
 
+    @property
+    def outlived(self):
+        return self.nucleus.outlived
+
     def switch_on(self):
         """The nucleus reads the credential and starts the component; off it was before, if it was on."""
         self.switch_off()
-        self.connect()
+        self.launch()
+        self.starts = []
         self.start_component()
 
-    def connect(self):
+    def launch(self):
+        """What connects starts anew."""
         self.runs += 1
-        self.principal = self.certificate_in_place()
-        self.cloud.connect(self)
+        self.read_credential()
+        self.connect()
+
+    def read_credential(self):
+        self.principal = self.certificate_in_place() if self.pair_matches() else None
+
+    def connect(self):
+        """Try until it works; lite reads the credential anew each time."""
+        if self.nucleus.outlived:
+            self.read_credential()
+        if not self.cloud.connect(self):
+            self.next_is(self.nucleus.reconnect, self.connect)
+
+    def next_is(self, seconds, action):
+        self.pending.cancel()
+        self.pending = self.loop.call_later(seconds, action)
 
     def start_component(self):
+        self.starts = [time for time in self.starts if time > self.loop.time - 3600] + [self.loop.time]
+        assert len(self.starts) <= STARTS, "BROKEN: somebody must come"
         self.handlers = {}
         self.rotator = Rotator(
             thing_name=THING,
@@ -180,11 +216,20 @@ class Device:
         )
         self.rotator.start()
 
+    def component_ended(self):
+        """The nucleus starts it again, unless it is away itself."""
+        if self.rotator is not None:
+            self.start_component()
+
     def switch_off(self):
+        self.pending.cancel()
         if self.rotator is not None:
             self.rotator.stop()
         self.rotator = None
         self.principal = None
+        self.go_offline()
+
+    def go_offline(self):
         if self.cloud.device is self:
             self.cloud.device = None
 
@@ -202,12 +247,16 @@ class Device:
         self.restarts += 1
         if not self.restart_works:
             return
-        if self.outlived:
+        if self.nucleus.outlived:
             self.handlers = {}  # seen on nucleus lite: subscriptions are gone, and their streams stay open
-            self.connect()
-            return
+            self.go_offline()
+            self.next_is(RESTART_SECONDS, self.launch)
+        else:
+            self.next_is(1.0, self.restart_all)
 
-        self.loop.call_later(1.0, self.switch_on)
+    def restart_all(self):
+        self.switch_off()
+        self.next_is(RESTART_SECONDS - 1.0, self.switch_on)
 
     def deliver(self, topic, payload):
         for topic_filter, handler in list(self.handlers.items()):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from component_cloud import identity_of, pem_of, subject_of
+from component_world import LITE
 from cryptography.hazmat.primitives import serialization
 
 from component.certificate_rotator.errors import DeviceError
@@ -242,8 +243,7 @@ def test_a_device_that_stays_offline_after_its_restart_is_patient_and_comes_back
 
 
 def test_nucleus_lite_goes_on_without_a_new_process(make_world, tmp_path, rotation_document):
-    world = make_world(tmp_path / "lite")
-    world.device.outlived = True
+    world = make_world(tmp_path / "lite", nucleus=LITE)
     world.device.switch_on()
     world.cloud.create_job(document=rotation_document())
     world.run(60)

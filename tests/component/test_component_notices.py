@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from component_world import CLASSIC, LITE
 
 from component.certificate_rotator.ports import MessagesError
 
@@ -28,9 +29,13 @@ def test_a_job_announced_before_the_refusal_of_a_canceled_one_is_begun(world, ro
     world.assert_sound()
 
 
+@pytest.mark.parametrize("nucleus", [CLASSIC, LITE], ids=["classic", "lite"])
 @pytest.mark.parametrize("cut", [6, 8 * 3600], ids=["six seconds", "a night"])
-def test_a_job_announced_during_a_cut_is_taken_within_five_minutes_of_the_return(world, rotation_document, cut):
+def test_a_job_announced_during_a_cut_is_taken_within_five_minutes_of_the_return(
+    make_world, memory_folder, rotation_document, nucleus, cut
+):
     """The nucleus runs on, in a session that keeps nothing for it."""
+    world = make_world(memory_folder, nucleus=nucleus)
     world.device.switch_on()
     world.run(5)
     world.cloud.device = None

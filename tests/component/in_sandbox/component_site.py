@@ -28,6 +28,7 @@ from sandbox.edge import MqttEndpoint
 from sandbox.interfaces import JobsDataError
 
 THING = "gateway-7"
+RESTART_TAKES = timedelta(seconds=30)  # of every nucleus here, by the world's clock
 SUBJECT = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, THING)])
 PEM = serialization.Encoding.PEM
 OPENSSL_KEY = {

@@ -7,16 +7,14 @@ import os
 import shutil
 import sys
 import zipfile
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from component_site import THING, Site, enrol
+from component_site import RESTART_TAKES, THING, Site, enrol
 
 from component import build
 from sandbox.edge import Component, Nucleus, Profile, Provisioning, provision
 
-RESTART_TAKES = timedelta(seconds=30)
 VERSION = "1.2.3"
 
 
