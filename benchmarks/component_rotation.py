@@ -3,7 +3,8 @@
 The real component process under the sandbox's nucleus, over IPC and mutual TLS; registry, jobs and backend
 are the small ones of the component's own test. Key generation and the nucleus restart stand apart: what is
 left is the component's and the protocol's own. Beside it: from start to ready, the interpreter's own start
-apart, resident memory when idle, and bytes written to disk per rotation.
+apart, resident memory when idle, and bytes written to disk per rotation; and what the credential store alone asks of
+disk and processor.
 """
 
 from __future__ import annotations
@@ -19,12 +20,19 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "component"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "component" / "in_sandbox"))
 
+from component_cloud import Ca, pem_of, subject_of
 from component_site import THING, Site, enrol, python_pid, wait_for_log
+from component_world import World
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from component import build
 from component.certificate_rotator import keys
+from component.certificate_rotator.store_files import FileStore
+from component.certificate_rotator.system import System
 from protocol.algorithms import KeyType, default_csr_algorithm
 from sandbox.bus import Message
 from sandbox.edge import Component, Nucleus, Provisioning, provision
@@ -102,6 +110,53 @@ def start_seconds(site: Any, nucleus: Nucleus) -> tuple[float, float]:
     return statistics.median(taken), statistics.median(computed)
 
 
+class CountingSystem(System):
+    """The file system; how often it was told to have things on the disk, and bytes."""
+
+    syncs = written = 0
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        """See System."""
+        self.written += len(data)
+        super().write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        """See System."""
+        self.syncs += 1
+        super().sync(descriptor)
+
+    def sync_folder(self, folder: Path) -> None:
+        """See System."""
+        self.syncs += 1
+        super().sync_folder(folder)
+
+
+def measure_disk(folder: Path, key_type: KeyType) -> None:
+    """One rotation by the rotator alone, in virtual time, and the later start that lets go of the old credential."""
+    ca, key, system = Ca(), ec.generate_private_key(ec.SECP256R1()), CountingSystem()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    folder.mkdir()
+    world = World(folder, ca, (pem_of(ca.issue(key.public_key(), subject_of())), pem), system=system)
+    world.device.switch_on()
+    algorithm = default_csr_algorithm(key_type)
+    document = {"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": key_type.value, "signingAlgorithm": algorithm.value}
+    world.cloud.create_job(document=document)
+    world.run(60)
+    assert world.cloud.status() == "SUCCEEDED"
+    rotation = system.syncs
+    world.start_later()
+    later, written = system.syncs - rotation, system.written
+    store = FileStore(world.device.certificate, world.device.key, system)
+    store.begin()
+    store.prepare(key_type)
+    began = time.process_time()
+    store.preflight(key_type)
+    store.install(ca.issue_pem(store.request(algorithm)))
+    store.settle()
+    spent = 1000 * (time.process_time() - began)
+    print(f"{key_type.value:12}{rotation:5} + {later:<3}fsyncs{written:7} bytes{spent:7.0f} ms")
+
+
 def main() -> None:
     """Print one line for each key type."""
     with tempfile.TemporaryDirectory() as name:
@@ -117,6 +172,9 @@ def main() -> None:
             print(f"{'key type':12}{'total s':>9}{'key s':>9}{'restart s':>11}{'the rest s':>12}{'KiB written':>13}")
             for key_type in KeyType:
                 measure(site, nucleus, key_type)
+            print("the store alone: fsyncs of a rotation + of the later start, bytes, processor time beside the key")
+            for key_type in KeyType:
+                measure_disk(folder / key_type.value, key_type)
         finally:
             nucleus.stop()
             site.stop()

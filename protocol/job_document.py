@@ -22,6 +22,8 @@ from .algorithms import (
 from .errors import ProtocolError
 
 ROTATE_OPERATION = "ROTATE_CERTIFICATE"
+CHECK_OPERATION = "CHECK_ROTATION"
+"""Asks a device what a rotation by the same document would fail on before anything is issued; changes nothing."""
 STOCK_DOCUMENT: Mapping[str, str] = {"operation": ROTATE_OPERATION}
 DOCUMENT_FIELDS = frozenset(
     {
@@ -97,11 +99,16 @@ def is_rotation(document: object) -> bool:
     return isinstance(document, Mapping) and document.get("operation") == ROTATE_OPERATION
 
 
+def is_check(document: object) -> bool:
+    """Whether a parsed job document asks what a rotation would fail on."""
+    return isinstance(document, Mapping) and document.get("operation") == CHECK_OPERATION
+
+
 def parse_job_document(document: object) -> JobDocument:
-    """Read a parsed JSON document; ProtocolError where it is no rotation or a field is wrong."""
+    """Read a parsed JSON document; ProtocolError where it is no rotation, nor a check, or a field is wrong."""
     if not isinstance(document, Mapping):
         raise ProtocolError(f"a job document is a JSON object, found {type(document).__name__}")
-    if not is_rotation(document):
+    if not (is_rotation(document) or is_check(document)):
         raise ProtocolError(f"operation is {document.get('operation')!r}, expected {ROTATE_OPERATION!r}")
     key = document.get("keyAlgorithm")
     algorithm = document.get("signingAlgorithm")

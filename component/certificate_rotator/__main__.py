@@ -73,6 +73,7 @@ def _run(runtime: Runtime) -> None:
     restarter = CommandRestarter(runtime, lambda: ipc.read_configuration().restart_command)
 
     def preflight(wanted: KeyType, in_place: str) -> None:
+        nucleus.refuse_version(os.environ)
         restarter.check()
         if runtime is Runtime.CLASSIC:
             nucleus.refuse_loss_of_secrets(root, wanted, in_place)

@@ -16,12 +16,12 @@ from typing import Callable, Optional
 from protocol import topics
 from protocol.algorithms import KeyType
 from protocol.errors import ProtocolError
-from protocol.job_document import parse_job_document
 from protocol.messages import GET_NEXT, CommitRequest, CreateRequest, Execution, ExecutionStatus, encode_update
 
 from . import certificates
 from .configuration import Configuration
 from .errors import ConfigurationError, JournalError, RotationError
+from .fitness import Fitness
 from .journal import Journal, Record, Step
 from .machine import Event
 from .ports import Clock, Messages, MessagesError, Restarter, RestartError
@@ -58,20 +58,23 @@ class Actions:
         clock: Clock,
         preflight: Callable[[KeyType, str], None],
     ) -> None:
-        self._preflight = preflight
         self.record: Optional[Record] = None
         self.kept: Optional[Record] = None  # with no rotation at hand: what is still kept from the last one
         self.client_token = ""
         self.sent: Optional[bool] = None  # whether the action's message got out; None: it has none
         self._thing_name = thing_name
-        self.configuration = Configuration()
-        self._configured = configuration
+        self._fitness = Fitness(configuration, store, preflight)
         self._store = store
         self._journal = journal
         self._messages = messages
         self._restarter = restarter
         self._clock = clock
         self._request: Optional[str] = None
+
+    @property
+    def configuration(self) -> Configuration:
+        """As it was read last."""
+        return self._fitness.configuration
 
     def caveat(self) -> str:
         """What is known against the key type of the rotation at hand, in this store."""
@@ -81,7 +84,7 @@ class Actions:
     def load(self) -> Optional[Record]:
         """Take up what configuration and journal say; a wrong configuration is the next job's failure."""
         try:
-            self.configuration = self._configured()
+            self._fitness.read_configuration()
         except ConfigurationError as error:
             log.warning("%s", error)
         record, self.kept = self._journal.load(), None
@@ -99,12 +102,16 @@ class Actions:
         record = self.record or self.kept
         return record.kept if record else None
 
-    def _key_type_in_place(self) -> str:
-        return certificates.key_type_of(certificates.load(self._store.current_certificate()))
-
     def new_public_key(self) -> bytes:
         """SubjectPublicKeyInfo of the key that waits for a certificate."""
         return self._store.new_public_key()
+
+    def check(self, execution: Execution) -> None:
+        """Tell a job what a rotation by its document would fail on; nothing is changed."""
+        reason = self._fitness.complaint(execution.job_document)
+        log.info("job %s: a rotation would %s", execution.job_id, f"fail: {reason}" if reason else "begin")
+        outcome = ExecutionStatus.FAILED if reason else ExecutionStatus.SUCCEEDED
+        self._tell(execution.job_id, outcome, "checked", reason)
 
     # The actions ---------------------------------------------------------------------------------
 
@@ -126,11 +133,7 @@ class Actions:
         if kept:
             begun = begun.with_(kept=kept.kept, run=kept.run, notes=kept.notes, swaps=kept.swaps)
         self.record = begun
-        self.configuration = self._configured()
-        document = parse_job_document(execution.job_document)
-        key_type, algorithm = document.resolve(self.configuration.key_type, self.configuration.signing_algorithm)
-        self._store.preflight(key_type)
-        self._preflight(key_type, self._key_type_in_place())
+        key_type, algorithm = self._fitness.of(execution.job_document)
         notes = self._store.begin(kept.notes if kept else None)
         self._save(self.record.with_(key_type=key_type, signing_algorithm=algorithm, notes=notes))
         self.claim(cause)
@@ -366,10 +369,13 @@ class Actions:
 
     def _update(self, status: ExecutionStatus, progress: str, reason: Optional[str] = None) -> None:
         job_id = self._known().job_id
-        self.client_token = f"certfleet-{status.value.lower()}"
         if job_id is not None:
-            topic = topics.jobs_update(self._thing_name, job_id)
-            self._publish(topic, encode_update(status, progress, reason, self.client_token))
+            self._tell(job_id, status, progress, reason)
+
+    def _tell(self, job_id: str, status: ExecutionStatus, progress: str, reason: Optional[str]) -> None:
+        self.client_token = f"certfleet-{status.value.lower()}"
+        topic = topics.jobs_update(self._thing_name, job_id)
+        self._publish(topic, encode_update(status, progress, reason, self.client_token))
 
     def _publish(self, topic: str, payload: bytes) -> None:
         try:

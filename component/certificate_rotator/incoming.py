@@ -12,7 +12,7 @@ from typing import Callable, List, Optional, Tuple
 
 from protocol import topics
 from protocol.errors import ProtocolError
-from protocol.job_document import is_rotation
+from protocol.job_document import is_check, is_rotation
 from protocol.messages import (
     CommitAccepted,
     CreateAccepted,
@@ -90,19 +90,29 @@ class Incoming:
 
     def _notified(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
         execution = decode_execution(payload)
-        if execution is None or not _is_rotation(execution) or execution.status is not ExecutionStatus.QUEUED:
+        if execution is None or not self._is_rotation(execution) or execution.status is not ExecutionStatus.QUEUED:
             return None
         return Event.NOTIFIED, Cause(execution=execution)
 
     def _got(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
         execution = decode_execution(payload)
         record = self._actions.record
-        if execution is None or not _is_rotation(execution):
+        if execution is None or not self._is_rotation(execution):
             return Event.NOT_OURS, Cause()
         if record is not None and execution.job_id != record.job_id:
             return Event.NOT_OURS, Cause()
         event = Event.QUEUED if execution.status is ExecutionStatus.QUEUED else Event.IN_PROGRESS
         return event, Cause(execution=execution)
+
+    def _is_rotation(self, execution: Execution) -> bool:
+        """Whether it is one; a check is done at once if no rotation is at hand, and else when it is asked for again."""
+        if is_rotation(execution.job_document):
+            return True
+        if not is_check(execution.job_document):
+            log.info("job %s is no rotation: left to whom it concerns", execution.job_id)
+        elif self._state() in (State.ASKING, State.IDLE):
+            self._actions.check(execution)
+        return False
 
     def _updated(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
         answer = decode_jobs_answer(payload)
@@ -141,10 +151,3 @@ class Incoming:
         """Whether an answer comes late, from an earlier rotation; the stock backend's answers do not say."""
         record = self._actions.record
         return job_id is not None and record is not None and job_id != record.job_id
-
-
-def _is_rotation(execution: Execution) -> bool:
-    if is_rotation(execution.job_document):
-        return True
-    log.info("job %s is no rotation: left to whom it concerns", execution.job_id)
-    return False

@@ -25,6 +25,9 @@ LITE_FOLDER = Path("/etc/greengrass")
 SECRET_MANAGER = b"aws.greengrass.SecretManager"
 PKCS11_PROVIDER = "aws.greengrass.crypto.Pkcs11Provider"
 CERTIFICATE, PRIVATE_KEY = "certificateFilePath", "privateKeyPath"
+LEAST_VERSION, NEXT_MAJOR = (2, 6), (3, 0)
+"""Classic takes wildcards of MQTT in access control from 2.6 on; with lite before 2.6 nothing was tried."""
+
 _MAX_BYTES = 8 * 1024 * 1024
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two letters and more: one is a Windows drive
 _REMEDY = "the component does not guess: set it, or rotate this device by other means"
@@ -71,6 +74,20 @@ def thing_name(environment: Mapping[str, str]) -> str:
     return name
 
 
+def refuse_version(environment: Mapping[str, str]) -> None:
+    """Raise DeviceError if the nucleus says that it is one for which this component was not made.
+
+    Both kinds tell their components; nucleus lite heeds no dependency of a recipe on a version.
+    """
+    version = environment.get("GGC_VERSION", "")
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers and not LEAST_VERSION <= (int(numbers[1]), int(numbers[2])) < NEXT_MAJOR:
+        raise DeviceError(
+            f"this is Greengrass nucleus {version[:40]}; the component needs 2.6 or later of version 2: deploy such a "
+            "nucleus first"
+        )
+
+
 def of_classic(root: Path) -> Credential:
     """The credential of nucleus classic; DeviceError says what is missing."""
     snapshot, log = root / "config" / "effectiveConfig.yaml", root / "config" / "config.tlog"
@@ -113,6 +130,11 @@ def of_lite(ask: Callable[[str], object], folder: Path = LITE_FOLDER) -> Credent
             system.update(_mapping(_load(source).get("system"), f"{source}: system"))
         certificate, key = system.get(CERTIFICATE), system.get(PRIVATE_KEY)
         where = f"{folder}/config.yaml, and the nucleus' configuration service does not tell"
+    if _in_token(certificate) or _in_token(key):
+        raise DeviceError(
+            "the device's credential is in a token (pkcs11:), which nucleus lite reads through OpenSSL: this component "
+            "rotates only files there; move the credential to files, or rotate this device by other means"
+        )
     return _credential(certificate, key, {}, where)
 
 
@@ -227,10 +249,7 @@ def _label(uri: str) -> str:
 def _required(provider: Mapping[str, Any], name: str) -> Any:
     value: Optional[Any] = provider.get(name)
     if value is None:
-        raise DeviceError(
-            f"the credential is in a token, but {PKCS11_PROVIDER} has no {name}; configure the provider (nucleus lite "
-            "has none: a credential in a token cannot be rotated there)"
-        )
+        raise DeviceError(f"the credential is in a token, but {PKCS11_PROVIDER} has no {name}; configure the provider")
     return value
 
 

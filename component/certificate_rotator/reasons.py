@@ -21,7 +21,8 @@ _REASONS: Dict[Tuple[State, Event], str] = {
     (S.CREATING, E.CREATE_REJECTED): "the backend refused to issue a certificate: {detail}",
     (S.CREATING, E.TIME_LIMIT): (
         "no certificate came in time{detail}; check the backend's rules and functions, and that the device's IoT "
-        "policy allows awslabs/things/<thing>/certificate/*"
+        "policy allows awslabs/things/<thing>/certificate/*; an answer of over 4,800 bytes never reaches nucleus lite: "
+        "let the backend send the certificate without its chain"
     ),
     (S.INSTALLING, E.START): (
         "the device stopped while the new credential was being installed: rolled back; let the job run again"

@@ -324,7 +324,8 @@ class FakeAws:
         if self.pca_polls_needed > 0:
             self.pca_polls_needed -= 1
             raise client_error("RequestInProgressException", "GetCertificate")
-        return {"Certificate": self.pending_issues[request["CertificateArn"]]}
+        pem = self.pending_issues[request["CertificateArn"]]
+        return {"Certificate": pem, "CertificateChain": pem * 4}  # as long as that of a CA of a CA of a CA
 
     def dynamodb_get_item(self, request):
         assert request["ConsistentRead"] is True

@@ -434,6 +434,15 @@ def test_no_log_line_holds_a_key_or_a_request(device, caplog):
         assert "BEGIN" not in json.dumps({k: str(v) for k, v in vars(record).items()})
 
 
+def test_a_device_is_sent_its_certificate_without_the_chain_above_it(device):
+    """An answer of over 4,800 bytes never reaches nucleus lite."""
+    device.start_job(document={"operation": "ROTATE_CERTIFICATE", "certificateAuthority": "plant-ca"})
+    assert device.create()["status"] == "accepted"
+    payload = json.dumps(device.aws.published[-1][1])
+    assert payload.count("BEGIN CERTIFICATE") == 1
+    assert len(payload) < 4800
+
+
 def odd(signed, tbs, key):
     """The same with its name as a PrintableString, which may hold no underscore; signed anew."""
     body = tbs.replace(b"\x0c\x04gw_1", b"\x13\x04gw_1")

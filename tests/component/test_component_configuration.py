@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from component.certificate_rotator import __main__ as program
 from component.certificate_rotator import nucleus
 from component.certificate_rotator.configuration import Configuration, parse
 from component.certificate_rotator.errors import ConfigurationError, DeviceError
 from component.certificate_rotator.nucleus import FileCredential, TokenCredential
 from component.certificate_rotator.ports import MessagesError, RestartError
 from component.certificate_rotator.restart import CommandRestarter, Runtime, default_command
+from component.certificate_rotator.store import opened_when_needed
 from component.certificate_rotator.system import System
 from protocol.algorithms import CsrSigningAlgorithm, KeyType
 
@@ -251,6 +253,50 @@ def test_no_pin_is_told_whatever_form_of_uri_holds_it(root, uri, other, lite, ca
         assert SECRET not in told.replace(f"_path({SECRET}", "") + caplog.text
 
 
+@pytest.mark.parametrize("uri", URIS)
+@pytest.mark.parametrize("lite", [False, True], ids=["classic", "lite"])
+def test_no_pin_reaches_log_journal_or_job_and_what_cannot_be_rotated_fails_before_its_claim(
+    make_world, memory_folder, rotation_document, root, caplog, monkeypatch, uri, lite
+):
+    """Whoever holds the PIN: the URIs of certificate and key, and the provider."""
+    caplog.set_level(0)
+    system = {"certificateFilePath": uri, "privateKeyPath": uri}
+
+    def open_store():
+        if lite:
+            found = nucleus.of_lite(system.get)
+        else:
+            found = configured(root, json.dumps({"system": system, "services": SERVICES}))
+        return program._store(found, System())
+
+    world = make_world(memory_folder)
+    monkeypatch.setattr(world.device, "make_store", lambda: opened_when_needed(open_store))
+    world.device.switch_on()
+    world.cloud.create_job("check", {"operation": "CHECK_ROTATION"})
+    world.run(30)
+    world.cloud.create_job(document=rotation_document())
+    world.run(600)
+    told = world.cloud.log
+    for job in ("check", "job-1"):
+        assert world.cloud.status(job) == "FAILED"
+        assert len(world.cloud.details(job)["DeviceFailureReason"]) > 30
+        assert {m["status"] for topic, m in told if topic.endswith(f"{job}/update")} == {"FAILED"}
+    written = b"".join(path.read_bytes() for path in memory_folder.rglob("*") if path.is_file())
+    assert SECRET not in f"{told}{caplog.text}"
+    assert SECRET.encode() not in written
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.18.2", "2.6.1-326e992b", "2.30.0", "", "of tomorrow"])
+def test_a_nucleus_that_is_supported_or_does_not_say_is_worked_with(version):
+    nucleus.refuse_version({"GGC_VERSION": version} if version else {})
+
+
+@pytest.mark.parametrize("version", ["2.5.6", "2.0.3", "1.11.6", "3.0.0", "10.0.0"])
+def test_a_nucleus_that_is_not_supported_is_named_before_the_claim(version):
+    with pytest.raises(DeviceError, match=rf"nucleus {version}; the component needs 2.6 or later"):
+        nucleus.refuse_version({"GGC_VERSION": version})
+
+
 SERVICES = {
     "aws.greengrass.crypto.Pkcs11Provider": {"configuration": {"library": "/l.so", "slot": SECRET, "userPin": SECRET}}
 }
@@ -330,7 +376,6 @@ def test_a_device_whose_secrets_hang_on_its_rsa_key_is_not_moved_to_another_fami
 
 
 def test_a_device_with_its_credential_in_a_token_and_without_the_package_for_it_says_so(monkeypatch):
-    from component.certificate_rotator import __main__ as program
 
     monkeypatch.setitem(sys.modules, "pkcs11", None)
     for name in ("pkcs11_token", "store_pkcs11"):

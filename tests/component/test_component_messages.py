@@ -339,6 +339,29 @@ def test_a_store_that_cannot_be_opened_fails_the_job_once_and_the_next_one_may_s
     world.assert_sound()
 
 
+def test_an_answer_that_is_too_large_for_nucleus_lite_costs_the_rotation_and_says_so(world, rotation_document):
+    """Seen: what is over 5,000 bytes never comes; here each answer carries a chain."""
+    chained = []
+    world.cloud.intercept = lambda _direction, _topic, payload: [(0.0, payload)] if len(payload) <= 4800 else []
+    world.cloud.create = with_chain(world.cloud.create, 12, chained)
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(600)
+    assert chained
+    assert world.cloud.status() == "FAILED"
+    assert "without its chain" in world.cloud.details()["DeviceFailureReason"]
+    assert world.device.certificate_in_place() == world.first_certificate
+    world.assert_sound()
+
+
+def with_chain(create, length, answers):
+    def answer(message, principal):
+        answers.append(create(message, principal))
+        return {name: value * length for name, value in answers[-1].items()}
+
+    return answer
+
+
 def sent(world, operation):
     return sum(topic.endswith(f"/{operation}") for topic, _ in world.cloud.log)
 

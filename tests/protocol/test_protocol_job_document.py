@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from protocol.algorithms import CsrSigningAlgorithm, KeyType, require_matching
 from protocol.errors import ProtocolError
-from protocol.job_document import DOCUMENT_FIELDS, STOCK_DOCUMENT, JobDocument, is_rotation, parse_job_document
+from protocol.job_document import (
+    DOCUMENT_FIELDS,
+    STOCK_DOCUMENT,
+    JobDocument,
+    is_check,
+    is_rotation,
+    parse_job_document,
+)
 
 NAME = st.none() | st.text(min_size=1, max_size=20)
 
@@ -44,6 +51,13 @@ def test_what_a_job_leaves_open_is_filled_so_that_key_and_algorithm_go_together(
 def test_every_field_that_is_written_is_among_those_that_are_told():
     full = JobDocument(KeyType.ECDSA_P256, CsrSigningAlgorithm.SHA256_ECDSA, "ca", "policy", "commit", "arn")
     assert full.to_wire().keys() == DOCUMENT_FIELDS
+
+
+def test_a_check_asks_for_what_a_rotation_would_but_is_none():
+    document = {**JobDocument(KeyType.ECDSA_P256).to_wire(), "operation": "CHECK_ROTATION"}
+    assert (is_check(document), is_rotation(document)) == (True, False)
+    assert not any(is_check(other) for other in (STOCK_DOCUMENT, {}, None, "CHECK_ROTATION"))
+    assert parse_job_document(document) == JobDocument(KeyType.ECDSA_P256)
 
 
 def test_the_stock_document_is_the_operation_alone():
