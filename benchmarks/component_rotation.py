@@ -93,7 +93,7 @@ def interpreter_seconds() -> float:
 
 
 def start_seconds(site: Any, nucleus: Nucleus) -> tuple[float, float]:
-    """From the start of the component's process to its first question, which comes when it hears answers.
+    """From the start of the run step, with nothing to install, to the first question, asked once it hears answers.
 
     The median, and what of it the process spent computing: on a busy machine the rest is waiting for a turn.
     """
@@ -101,10 +101,12 @@ def start_seconds(site: Any, nucleus: Nucleus) -> tuple[float, float]:
     for _ in range(ROUNDS):
         watch = Watch(site)
         nucleus.restart()
-        began = nucleus.component_started_at
-        taken.append(watch.wait("$next/get") - began)
+        asked = watch.wait("$next/get")
         fields = Path(f"/proc/{python_pid(nucleus)}/stat").read_text().rsplit(")", 1)[1].split()
-        computed.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))  # in user and system mode
+        user, system, user_of_children, system_of_children = map(int, fields[11:15])
+        ticks = os.sysconf("SC_CLK_TCK")
+        taken.append(asked - int(fields[19]) / ticks)  # both since the machine's start
+        computed.append((user + system + user_of_children + system_of_children) / ticks)
         wait_for_log(nucleus, "ASKING → IDLE")
         time.sleep(0.2)
     return statistics.median(taken), statistics.median(computed)
@@ -198,7 +200,7 @@ def measure(site: Any, nucleus: Nucleus, key_type: KeyType) -> None:
     # The process of before the restart, as far as it could be watched, and the one after it.
     kib = (max(at_restart - before, 0) + written(nucleus)) / 1024
     print(f"{key_type.value:12}{total:9.3f}{key:9.3f}{restart:11.3f}{total - key - restart:12.3f}{kib:13.1f}")
-    wait_for_log(nucleus, f"job {job}: REPORTING → ASKING")
+    wait_for_log(nucleus, f"job {job}: CONCLUDING → ASKING")
     time.sleep(0.2)  # the answer to what it asks then
 
 
