@@ -17,7 +17,6 @@ from controller.reconcile.values import (
     Health,
     Mode,
     Outcome,
-    Reason,
     StockBackend,
     Sync,
     WindowKind,
@@ -230,13 +229,6 @@ def test_every_blocked_finding_has_a_remedy_and_no_other_has(make, scene):
     for finding in make.assess(device(make), desired(make), state(make) if state else None).findings:
         assert (finding.remedy is not None) is (finding.outcome is Outcome.BLOCKED)
         assert "  " not in finding.message
-
-
-def test_every_reason_of_the_enum_has_a_scene_here_or_with_backoff_loop_and_waves():
-    shown = {reason for scene in SCENES.values() for reason in scene[3]}
-    elsewhere = {"RepeatedlyFailed", "BackingOff", "WaveSoaking", "RotationIneffective", "RotatedRecently"}
-    elsewhere |= {"UnsupportedByComponent"}
-    assert shown | elsewhere == {reason.value for reason in Reason}
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from controller.reconcile.values import NO_OVERRIDES, Assessment, Finding, Health, Outcome, Reason, Result, Sync
 from protocol.messages import ExecutionStatus
 
-from .case import Case
-from .chain import DEMANDS, GATES, STRUCTURE, Check
-from .gates import not_yet_due, rotating, waived
+from .case import Case, Check
+from .demands import DEMANDS
+from .gates import GATES, not_yet_due, rotating, waived
 from .governance import Governance, Tie, taints
 from .rotated import in_vain, last_rotation
+from .structure import STRUCTURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

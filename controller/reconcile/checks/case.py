@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     )
 
     from .governance import Governance, Governed
+
+Check = Callable[["Case"], "Finding | None"]
+"""A pure function that gives one finding, or None."""
 
 CLOCKS_DIFFER = timedelta(days=1)  # at most, between whoever issues certificates and this machine
 

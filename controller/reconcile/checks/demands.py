@@ -1,4 +1,4 @@
-"""Checks of the certificate: what its policy demands of it."""
+"""Checks of the certificate: what its policy demands of it. To add one: docs/adding-a-reason.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from controller.reconcile.values import Finding, Reason, instant_text, span_text, to_rotate, whole_days
 
-from .case import Case
+from .case import Case, Check
 
 
 def authority_tainted(case: Case) -> Finding | None:
@@ -111,3 +111,13 @@ def _brought_forward(case: Case, allowed: str) -> str:
     if early <= timedelta(0):
         return f"the policy allows {allowed}, and no window is open before that"
     return f"{span_text(early)} of jitter bring it forward from the {allowed} that the policy allows"
+
+
+DEMANDS: tuple[Check, ...] = (
+    authority_tainted,  # an incident
+    issued_before_cutoff,  # an emergency
+    expiring,  # before notAfter
+    age_exceeded,  # from notBefore
+    key_type_mismatch,  # the key
+    authority_mismatch,  # the CA
+)

@@ -24,7 +24,7 @@ from controller.reconcile.values import (
 from protocol.messages import ExecutionStatus
 from protocol.names import COMPONENT_NAME
 
-from .case import Case
+from .case import Case, Check
 from .quiet import COMING_WITHIN
 from .rotated import left_alone_until
 
@@ -239,3 +239,17 @@ def not_yet_due(case: Case) -> Finding | None:
         f"rotates from {instant_text(timing.start)} on{missed}; due {instant_text(timing.due)}",
         "spec.certificate.maxAge",
     )
+
+
+GATES: tuple[Check, ...] = (
+    unsupported_by_backend,  # nobody can say what it would become
+    result_unknown,  # likewise
+    unsupported_by_component,  # it does as it is set to
+    rotation_ineffective,  # rotating has not helped
+    repeatedly_failed,  # no accident any more
+    waived,  # someone answers for it
+    suspended,  # the policy rests
+    rotated_recently,  # not long ago
+    backing_off,  # a failure not long ago
+    outside_window,  # not now
+)

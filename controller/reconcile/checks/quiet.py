@@ -6,7 +6,7 @@ it compares with is worked out once per policy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from controller.reconcile.values import Device, Policy
 
 COMING_WITHIN = timedelta(days=7)  # NotYetDue is told from here on
+_KNOWN = frozenset(
+    {"max_age", "renew_before", "key_type", "csr_signing_algorithm", "rotate_issued_before", "authority"}
+)  # demands that are compared here; the cutoff by whoever asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,11 @@ class Quiet:
         )
 
 
-def quiet_of(policy: Policy, now: datetime, rotatable: frozenset[str]) -> Quiet:
-    """The bounds for one policy at one moment."""
+def quiet_of(policy: Policy, now: datetime, rotatable: frozenset[str]) -> Quiet | None:
+    """The bounds for one policy at one moment; None if it demands what is not known here: then every check is asked."""
     rule, share = policy.certificate, policy.schedule.jitter_percent / 100
+    if any(field.name not in _KNOWN and getattr(rule, field.name) is not None for field in fields(rule)):
+        return None
     return Quiet(
         now=now,
         key_type=rule.key_type.value if rule.key_type else None,

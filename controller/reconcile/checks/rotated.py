@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FAITHFUL_SHARE = 0.9  # of the validity that an authority promises; who gives less did not do as asked
 
-_CURED_BY_ANY = (Reason.KEY_TYPE_MISMATCH, Reason.AUTHORITY_MISMATCH, Reason.ISSUED_BEFORE_CUTOFF)
+_DATED = (Reason.EXPIRING, Reason.AGE_EXCEEDED)  # they come back in time; any rotation cures whatever else there is
 
 
 def last_rotation(case: Case) -> DeviceExecution | None:
@@ -58,10 +58,10 @@ def left_alone_until(case: Case, last: DeviceExecution | None) -> datetime | Non
 
 def _should_be_cured(reason: Reason, case: Case, certificate: Certificate) -> bool:
     """Whether a certificate that had been issued as asked would not have this finding now."""
-    if reason in _CURED_BY_ANY:
-        return True
     if reason is Reason.AUTHORITY_TAINTED:  # by an incident of later: of the issue periods none that was over
         return any(i.issued_before is not None and i.issued_before <= certificate.created_at for i in case.taints)
+    if reason not in _DATED:
+        return True
     dates = case.dates
     if dates is None or dates.due is None:
         return False

@@ -1,4 +1,4 @@
-"""Checks of the device as it stands: a person must act before anything can rotate."""
+"""Checks of the device as it stands: a person must act before anything can rotate. They are asked in all cases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from controller.reconcile.values import (
 )
 from protocol.messages import ExecutionStatus
 
-from .case import Case
+from .case import Case, Check
 from .governance import would_taint_successor
 
 _ROTATION_CERTIFICATES = 2  # the old and the new one, while a rotation is under way
@@ -164,3 +164,16 @@ def due_from_birth(case: Case) -> Finding | None:
 
 def _is_in_progress(case: Case) -> bool:
     return any(execution.status is ExecutionStatus.IN_PROGRESS for execution in case.device.executions)
+
+
+STRUCTURE: tuple[Check, ...] = (
+    no_certificate,  # nothing to rotate
+    extra_certificate,  # which one is it?
+    shared_certificate,  # deleting it would cut others off
+    not_exclusive,  # the backend refuses
+    certificate_inactive,  # cannot connect
+    unparseable,  # cannot be judged
+    expired,  # cannot connect
+    successor_tainted,  # rotating would not help
+    due_from_birth,  # rotating would never end
+)

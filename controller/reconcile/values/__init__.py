@@ -17,7 +17,7 @@ from .device import (
     execution_status,
     may_be_at_work,
 )
-from .finding import Assessment, Finding, Health, Outcome, Reason, Sync, Timing, blocked, to_rotate, waiting
+from .finding import Assessment, Finding, Health, Outcome, Sync, Timing, blocked, to_rotate, waiting
 from .job_ids import MAX_POLICY_NAME, family_of, job_id_for, kind_of, parse_job_id
 from .overrides import NO_OVERRIDES, Overrides, parse_overrides, require_known
 from .places import place_of, source_of
@@ -50,6 +50,7 @@ from .policy import (
     Incident,
     Mode,
     Policy,
+    Reason,
     Rollout,
     Schedule,
     Source,

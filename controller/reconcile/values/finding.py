@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from .policy import Reason
 from .result import STOCK_KIND
 
 if TYPE_CHECKING:
@@ -25,43 +26,6 @@ class Outcome(StrEnum):
     ROTATE = "rotate"
     BLOCKED = "blocked"  # a rotation cannot or must not start; a person must act
     WAITING = "waiting"  # drift that is being dealt with, or is coming
-
-
-class Reason(StrEnum):
-    """Every reason a device departs from its policy. The order inside a group is the order shown."""
-
-    # rotate
-    AUTHORITY_TAINTED = "AuthorityTainted"
-    ISSUED_BEFORE_CUTOFF = "IssuedBeforeCutoff"
-    EXPIRING = "Expiring"
-    AGE_EXCEEDED = "AgeExceeded"
-    KEY_TYPE_MISMATCH = "KeyTypeMismatch"
-    AUTHORITY_MISMATCH = "AuthorityMismatch"
-    # blocked
-    POLICY_CONFLICT = "PolicyConflict"
-    NO_CERTIFICATE = "NoCertificate"
-    EXTRA_CERTIFICATE = "ExtraCertificate"
-    SHARED_CERTIFICATE = "SharedCertificate"
-    NOT_EXCLUSIVE = "NotExclusive"
-    CERTIFICATE_INACTIVE = "CertificateInactive"
-    UNPARSEABLE = "Unparseable"
-    EXPIRED = "Expired"
-    UNSUPPORTED_BY_BACKEND = "UnsupportedByBackend"
-    UNSUPPORTED_BY_COMPONENT = "UnsupportedByComponent"
-    RESULT_UNKNOWN = "ResultUnknown"
-    ROTATION_INEFFECTIVE = "RotationIneffective"
-    EXECUTION_UNKNOWN = "ExecutionUnknown"
-    REPEATEDLY_FAILED = "RepeatedlyFailed"
-    WAIVED = "Waived"
-    SUSPENDED = "Suspended"
-    # waiting
-    ROTATING = "Rotating"
-    STRAGGLER = "Straggler"
-    ROTATED_RECENTLY = "RotatedRecently"
-    BACKING_OFF = "BackingOff"
-    OUTSIDE_WINDOW = "OutsideWindow"
-    NOT_YET_DUE = "NotYetDue"
-    WAVE_SOAKING = "WaveSoaking"
 
 
 class Sync(StrEnum):

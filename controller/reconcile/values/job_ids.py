@@ -13,10 +13,10 @@ and its family are the present ones. See docs/decisions/0031-waves-without-a-sto
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import Field, fields
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .policy import BEARS_ON, Bearing, CertificateAuthority
 from .result import KIND_CHARACTERS
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DIGEST_CHARACTERS = 16
 FAMILY_CHARACTERS = 6
+_FIRST_FIELDS = 6  # of the rule: they are in every id; one that was added later is, where a policy sets it
 MAX_POLICY_NAME = 32
 
 _PATTERN = re.compile(
@@ -75,13 +76,20 @@ def family_of(policy: Policy, authorities: Mapping[str, CertificateAuthority]) -
     """
     rule = policy.certificate
     authority = authorities.get(rule.authority or "") or CertificateAuthority("")
-    demands = (
-        getattr(document, field.name)
-        for document in (rule, authority)
-        for field in fields(document)
-        if field.metadata.get(BEARS_ON) is Bearing.ROTATION
-    )
-    return _digest(policy.name, *(getattr(demand, "value", demand) for demand in demands))[:FAMILY_CHARACTERS]
+    first, later = fields(rule)[:_FIRST_FIELDS], fields(rule)[_FIRST_FIELDS:]
+    demands = [getattr(rule, field.name) for field in first]
+    demands += [getattr(authority, field.name) for field in fields(authority) if _starts_anew(field)]
+    added = {field.name: getattr(rule, field.name) for field in later if _starts_anew(field)}
+    demands += [f"{name}={_plain(demand)}" for name, demand in added.items() if demand is not None]
+    return _digest(policy.name, *map(_plain, demands))[:FAMILY_CHARACTERS]
+
+
+def _starts_anew(field: Field[Any]) -> bool:
+    return field.metadata.get(BEARS_ON) is Bearing.ROTATION
+
+
+def _plain(demand: object) -> object:
+    return getattr(demand, "value", demand)
 
 
 def kind_of(job_id: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .finding import Reason
+from .policy import Reason
 
 if TYPE_CHECKING:
     from .finding import Finding

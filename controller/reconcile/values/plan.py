@@ -14,8 +14,7 @@ from enum import StrEnum
 from protocol.deployment import EXCLUSIVE
 from protocol.job_document import JobDocument
 
-from .finding import Reason
-from .policy import Rollout
+from .policy import Reason, Rollout
 from .result import Transition
 
 FORMAT_VERSION = 2

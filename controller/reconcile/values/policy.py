@@ -100,7 +100,7 @@ class CertificateAuthority:
 
 @dataclass(frozen=True, slots=True)
 class CertificateRule:
-    """What a policy demands of a certificate; None demands nothing."""
+    """What a policy demands of a certificate; None demands nothing. New fields come last: docs/adding-a-reason.md."""
 
     max_age: timedelta | None = field(default=None, metadata=_ROTATION)  # from notBefore
     renew_before: timedelta | None = field(default=None, metadata=_ROTATION)  # before notAfter
@@ -108,6 +108,43 @@ class CertificateRule:
     csr_signing_algorithm: CsrSigningAlgorithm | None = field(default=None, metadata=_ROTATION)
     rotate_issued_before: datetime | None = field(default=None, metadata=_ROTATION)
     authority: str | None = field(default=None, metadata=_ROTATION)
+
+
+class Reason(StrEnum):
+    """Every reason a device departs from its policy. The order inside a group is the order shown."""
+
+    # rotate
+    AUTHORITY_TAINTED = "AuthorityTainted"
+    ISSUED_BEFORE_CUTOFF = "IssuedBeforeCutoff"
+    EXPIRING = "Expiring"
+    AGE_EXCEEDED = "AgeExceeded"
+    KEY_TYPE_MISMATCH = "KeyTypeMismatch"
+    AUTHORITY_MISMATCH = "AuthorityMismatch"
+    # blocked
+    POLICY_CONFLICT = "PolicyConflict"
+    NO_CERTIFICATE = "NoCertificate"
+    EXTRA_CERTIFICATE = "ExtraCertificate"
+    SHARED_CERTIFICATE = "SharedCertificate"
+    NOT_EXCLUSIVE = "NotExclusive"
+    CERTIFICATE_INACTIVE = "CertificateInactive"
+    UNPARSEABLE = "Unparseable"
+    EXPIRED = "Expired"
+    UNSUPPORTED_BY_BACKEND = "UnsupportedByBackend"
+    UNSUPPORTED_BY_COMPONENT = "UnsupportedByComponent"
+    RESULT_UNKNOWN = "ResultUnknown"
+    ROTATION_INEFFECTIVE = "RotationIneffective"
+    EXECUTION_UNKNOWN = "ExecutionUnknown"
+    REPEATEDLY_FAILED = "RepeatedlyFailed"
+    WAIVED = "Waived"
+    SUSPENDED = "Suspended"
+    # waiting
+    ROTATING = "Rotating"
+    STRAGGLER = "Straggler"
+    ROTATED_RECENTLY = "RotatedRecently"
+    BACKING_OFF = "BackingOff"
+    OUTSIDE_WINDOW = "OutsideWindow"
+    NOT_YET_DUE = "NotYetDue"
+    WAVE_SOAKING = "WaveSoaking"
 
 
 class WindowKind(StrEnum):
