@@ -9,7 +9,7 @@ LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit component-matrix component-wheels component-windows synth lock clean
+.PHONY: help demo test check unit soak component-matrix component-wheels component-windows synth lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 26

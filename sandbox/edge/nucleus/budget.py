@@ -1,4 +1,4 @@
-"""What a nucleus holds against a component: three within an hour, and it is not started again."""
+"""What a nucleus holds against a component, ours or another: three within an hour, and it is not started again."""
 
 from __future__ import annotations
 
@@ -45,3 +45,17 @@ class Budget:
         while noted and noted[0] <= self._now() - WINDOW:
             noted.popleft()
         return len(noted) >= self._most
+
+
+class Dependent:
+    """Another component, with a HARD dependency on the token exchange service; it is started again with that."""
+
+    def __init__(self, name: str, budget: Budget) -> None:
+        self.name, self._budget = name, budget
+        self.starts = 0
+        self.is_running = False
+
+    def start(self) -> None:
+        """Start, if it may; one that was started too often within an hour stays dead."""
+        self.is_running = self._budget.may_start()
+        self.starts += self.is_running

@@ -21,9 +21,8 @@ from typing import Any
 from sandbox.clock import SandboxClock
 from sandbox.edge.loop_thread import LoopThread
 
-from .budget import Budget
+from .budget import Budget, Dependent
 from .component_process import ComponentProcess, State
-from .dependents import Dependent
 from .deployments import Deployment, DeploymentOutcome, DeploymentRunner
 from .effective_config import NUCLEUS, ConfigError, EffectiveConfig
 from .installation import Component, Installation

@@ -11,9 +11,10 @@ _TOP = """\
 # The nuclei
 
 How AWS IoT Greengrass nuclei behave towards a component, as far as certificate rotation is concerned, and how the
-sandbox's stand-in behaves therefore. *Seen*: on the real nucleus (lite 2.6.0, released 2026-06-19, and its main branch
-at 326e992b of 2026-07-23, under systemd). *Read*: in the public source. *Assumed*: neither; the stand-in then does what
-is harder to live with. An hour is an hour of the sandbox's clock.
+sandbox's stand-in behaves therefore. *Seen*: on the real nucleus (classic 2.18.2; lite 2.6.0, released 2026-06-19, and
+its main branch at 326e992b of 2026-07-23; under systemd, see [real nuclei](real-nuclei.md)). *Read*: in the public
+source. *Assumed*: neither; the stand-in then does what is harder to live with. An hour is an hour of the sandbox's
+clock.
 
 This page is made from `sandbox/edge/nucleus/traits.py`, by which the stand-in acts.
 
