@@ -222,7 +222,7 @@ class Rotator:
     def _follow_up(self, action: Action, *, sent: Optional[bool]) -> None:
         if sent and action is Action.CREATE:
             self._creates += 1
-        elif sent:  # to a create an authority may be slow to answer
+        elif sent and (action is not Action.COMMIT or self._may_repeat()):  # what is sent once may be answered late
             self._is_unheard = True
         self._offline = self._offline + 1 if sent is False else 0
         if sent is False and self._state in AWAITS_ANSWER:

@@ -411,6 +411,23 @@ def test_a_create_that_cannot_have_been_answered_is_sent_again_and_never_a_third
     world.assert_sound()
 
 
+def test_no_subscription_is_given_up_while_a_stock_backend_may_still_answer(world, rotation_document):
+    """What comes while it is made anew comes to nobody, and is not said again."""
+    world.cloud.correlates = False
+    late = (("/create", 12.0), ("/commit", 12.0))
+    world.cloud.intercept = lambda _direction, topic, payload: [
+        (next((delay for end, delay in late if topic.endswith(end)), 0.0), payload)
+    ]
+    subscribe, made = world.device.subscribe, []
+    world.device.subscribe = lambda *arguments: (made.append(arguments[0]), subscribe(*arguments))
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(120)
+    assert world.cloud.status() == "SUCCEEDED"
+    assert len(made) == 2 * len(set(made))  # at both starts
+    world.assert_sound()
+
+
 @pytest.mark.parametrize("correlates", [True, False], ids=["ours", "stock"])
 def test_a_commit_is_repeated_to_a_backend_that_takes_it_twice_only(world, rotation_document, correlates):
     world.cloud.correlates = correlates
