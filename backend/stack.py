@@ -92,6 +92,7 @@ class BackendStack(Stack):
             self,
             "SweepSchedule",
             description="certfleet: brings to its end what no event has",
+            enabled=self._settings.hears,  # who does not hear of connections must not judge by them
             schedule=events.Schedule.rate(Duration.minutes(int(EVERY.total_seconds() // 60))),
             targets=[targets.LambdaFunction(sweep.function, retry_attempts=0, max_event_age=Duration.minutes(5))],
         )
@@ -110,6 +111,7 @@ class BackendStack(Stack):
         settings = self._settings
         return {
             "STACK_NAME": settings.stack_name,
+            **({"REPLACES": settings.replaces} if settings.replaces else {}),
             "TABLE_NAME": self._storage.table.table_name,
             "SNS_TOPIC_ARN": self._storage.topic.topic_arn,
             "IOT_DATA_ENDPOINT": self._account.data_endpoint,
@@ -122,7 +124,7 @@ class BackendStack(Stack):
 
     def _rules(self, create: HandlerFunction, commit: HandlerFunction, ended: HandlerFunction) -> None:
         names = self._settings.names
-        topic_rules = rules.Rules(self, self._storage)
+        topic_rules = rules.Rules(self, self._storage, enabled=self._settings.hears)
         topic_rules.add(names.create_function, "certfleet: create", rules.CREATE_SQL, create.function)
         topic_rules.add(names.commit_function, "certfleet: commit", rules.COMMIT_SQL, commit.function)
         topic_rules.add(names.terminal_function, "certfleet: ended", rules.TERMINAL_SQL, ended.function)

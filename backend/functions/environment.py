@@ -47,6 +47,7 @@ class Environment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     stack_name: str = Field(alias="STACK_NAME", min_length=1)
+    replaces: str = Field(default="", alias="REPLACES")  # the stack whose rotations in flight go on here
     table_name: str = Field(alias="TABLE_NAME", min_length=1)
     topic_arn: str = Field(alias="SNS_TOPIC_ARN", pattern=r"^arn:[a-z-]+:sns:")
     data_endpoint: str = Field(alias="IOT_DATA_ENDPOINT", pattern=r"^[A-Za-z0-9.:-]+$")  # host, or host:port

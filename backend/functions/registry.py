@@ -17,7 +17,6 @@ from botocore.exceptions import ClientError
 
 from protocol.deployment import EXCLUSIVE
 from protocol.messages import ExecutionStatus
-from protocol.names import BackendNames
 
 from .csr import certifies
 from .errors import error_code
@@ -88,11 +87,12 @@ class End:
 class Registry:
     """Talks to AWS IoT."""
 
-    def __init__(self, iot: Any, jobs: Any, data: Any, names: BackendNames) -> None:
+    def __init__(self, iot: Any, jobs: Any, data: Any, *, shadow: str, shadow_before: str) -> None:
+        """``shadow`` is the name under which this backend shows a rotation, ``shadow_before`` the stock one's."""
         self._iot = iot
         self._jobs = jobs
         self._data = data
-        self._names = names
+        self._shadow, self._shadow_before = shadow, shadow_before
 
     def execution(self, thing_name: str, job_id: str) -> ExecutionState | None:
         """The thing's execution of the job; None where there is none."""
@@ -219,13 +219,13 @@ class Registry:
         view = {"progress": progress, "oldCertificateId": old, "newCertificateId": new}
         self._data.update_thing_shadow(
             thingName=thing_name,
-            shadowName=self._names.shadow,
+            shadowName=self._shadow,
             payload=json.dumps({"state": {"reported": view}}).encode(),
         )
 
     def view(self, thing_name: str) -> View | None:
-        """The public view; None if there is none, or it is none of a rotation."""
-        answer = _unless_gone(self._data.get_thing_shadow, thingName=thing_name, shadowName=self._names.shadow)
+        """What the backend before shows of a rotation; None if it shows none."""
+        answer = _unless_gone(self._data.get_thing_shadow, thingName=thing_name, shadowName=self._shadow_before)
         if answer is None:
             return None
         document = _json(answer["payload"].read())

@@ -64,7 +64,8 @@ def build(
         iot,
         client("iot-jobs-data", f"https://{environment.jobs_endpoint}"),
         client("iot-data", f"https://{environment.data_endpoint}"),
-        BackendNames(environment.stack_name),
+        shadow=BackendNames(environment.stack_name).shadow,
+        shadow_before=BackendNames(environment.replaces or environment.stack_name).shadow,
     )
     return Services(
         environment,

@@ -65,7 +65,7 @@ class Access:
 
     def _before(self) -> list[iam.PolicyStatement]:
         """Where the stock backend, in whose place this one may be deployed, keeps how a rotation stands."""
-        return [self._grants.on(f"iot:thing/*/{self._settings.names.shadow}", "iot:GetThingShadow")]
+        return [self._grants.on(f"iot:thing/*/{self._settings.before.shadow}", "iot:GetThingShadow")]
 
     def _principals(self) -> list[iam.PolicyStatement]:
         return [self._grants.on(THINGS, "iot:ListThingPrincipalsV2")]

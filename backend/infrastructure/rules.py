@@ -33,9 +33,10 @@ PRESENCE_SQL = "SELECT * FROM '$aws/events/presence/connected/+'"
 class Rules(Construct):
     """The rules of the backend; what a rule cannot deliver goes to the dead-letter queue."""
 
-    def __init__(self, scope: Construct, storage: Storage) -> None:
+    def __init__(self, scope: Construct, storage: Storage, *, enabled: bool) -> None:
         super().__init__(scope, "Rules")
         self._storage = storage
+        self._enabled = enabled
         self._error_role = iam.Role(self, "ErrorRole", assumed_by=iam.ServicePrincipal("iot.amazonaws.com"))
         storage.dead_letters.grant_send_messages(self._error_role)
 
@@ -49,7 +50,7 @@ class Rules(Construct):
                 description=description,
                 aws_iot_sql_version=SQL_VERSION,
                 sql=sql,
-                rule_disabled=False,
+                rule_disabled=not self._enabled,
                 actions=[
                     iot.CfnTopicRule.ActionProperty(
                         lambda_=iot.CfnTopicRule.LambdaActionProperty(function_arn=function.function_arn)

@@ -36,12 +36,17 @@ RETENTIONS = (
 _Roles = tuple[Annotated[str, Field(pattern=rf"^{_ROLE_ARN}$")], ...]
 
 
+_STACK = r"^[A-Za-z][A-Za-z0-9]{0,39}$"
+
+
 class Settings(BaseModel):
     """Everything that a deployment may choose."""
 
     model_config = ConfigDict(frozen=True)
 
-    stack_name: str = Field(default=DEFAULT_STACK_NAME, alias="StackName", pattern=r"^[A-Za-z][A-Za-z0-9]{0,39}$")
+    stack_name: str = Field(default=DEFAULT_STACK_NAME, alias="StackName", pattern=_STACK)
+    replaces: str = Field(default="", alias="Replaces", pattern=rf"({_STACK})?")  # the stack whose rotations go on here
+    hears: bool = Field(default=True, alias="RulesEnabled")  # false: beside another backend, until that one is deaf
     pca_ca_id: str = Field(default="", alias="PcaCaId", pattern=_CA_ID)  # empty: AWS IoT issues
     pca_validity_days: int = Field(default=7, alias="PcaValidityInDays", ge=1)
     pca_signing_algorithm: CaSigningAlgorithm = Field(
@@ -146,6 +151,11 @@ class Settings(BaseModel):
     def names(self) -> BackendNames:
         """Every name that derives from the stack's."""
         return BackendNames(self.stack_name)
+
+    @property
+    def before(self) -> BackendNames:
+        """The names of the backend whose rotations in flight go on with this one."""
+        return BackendNames(self.replaces or self.stack_name)
 
     def authorities_json(self) -> str:
         """The table as the functions read it: canonical, so that equal tables are equal templates."""

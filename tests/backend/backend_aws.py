@@ -159,6 +159,7 @@ class FakeAws:
         self.notices: list[str] = []
         self.published: list[tuple[str, dict[str, Any]]] = []
         self.shadows: dict[str, dict[str, Any]] = {}
+        self.stack = self.stack_before = VARIABLES["STACK_NAME"]
         self.calls: list[str] = []
         self.faults: list[Fault] = []
         self.before_call: dict[str, Any] = {}
@@ -298,13 +299,14 @@ class FakeAws:
         return {}
 
     def iot_data_get_thing_shadow(self, request):
+        assert request["shadowName"] == self.stack_before
         if request["thingName"] not in self.shadows:
             raise client_error("ResourceNotFoundException", "GetThingShadow", 404)
         state = {"state": {"reported": self.shadows[request["thingName"]]}}
         return {"payload": io.BytesIO(json.dumps(state).encode())}
 
     def iot_data_update_thing_shadow(self, request):
-        assert request["shadowName"] == "AWSLabsCertificateRotator"
+        assert request["shadowName"] == self.stack
         self.shadows[request["thingName"]] = json.loads(request["payload"])["state"]["reported"]
         return {"payload": b"{}"}
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from backend_aws import JOB, certify, subject
+from backend_aws import JOB, VARIABLES, certify, subject
+
+from backend.functions import services
 
 STOCK_END = {"CertificateRotator": "true"}
 
@@ -30,6 +32,16 @@ def test_its_commit_is_accepted_and_the_old_certificate_goes_with_the_jobs_end(b
     begun.ended("SUCCEEDED", statusDetails=STOCK_END)
     begun.assert_only(begun.issued)
     assert begun.record["authority"]["S"] == "of the backend before"
+
+
+def test_a_stack_of_another_name_goes_on_with_it_too(begun):
+    begun.aws.stack, begun.aws.stack_before = "Certfleet", VARIABLES["STACK_NAME"]
+    variables = VARIABLES | {"STACK_NAME": "Certfleet", "REPLACES": VARIABLES["STACK_NAME"]}
+    with services.running(services.build(variables, begun.aws.client, lambda: begun.aws.now)):
+        assert begun.commit(principal=begun.issued) == {"status": "accepted"}
+        begun.aws.tick()
+        begun.ended("SUCCEEDED", statusDetails=STOCK_END)
+    begun.assert_only(begun.issued)
 
 
 def test_its_failure_before_a_commit_removes_the_new_certificate(begun):

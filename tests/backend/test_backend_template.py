@@ -14,7 +14,36 @@ from protocol import topics
 from protocol.names import BackendNames
 from sandbox.stack import sql
 
-PCA = {"PcaCaId": "5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001", "StackName": "Other"}
+STOCK_FUNCTIONS = ("CreateCertificate", "CommitCertificate", "JobExecutionTerminal")
+PCA = {
+    "PcaCaId": "5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001", "StackName": "Other", "Replaces": "Before",
+    "RulesEnabled": "false",
+}  # fmt: skip
+
+
+def stock_names(stack):
+    """Every physical name of the stock solution's stack, of its source, version 1.2.0; a log group outlives it."""
+    functions = [f"{stack}{name}" for name in (*STOCK_FUNCTIONS, "CustomResourceJobExecutionEvents")]
+    return {
+        *(("AWS::Lambda::Function", name) for name in functions),
+        *(("AWS::IAM::Role", f"{name}Role") for name in functions),
+        *(("AWS::Logs::LogGroup", f"/aws/lambda/{name}") for name in functions),
+        *(("AWS::IoT::TopicRule", f"{stack}{name}") for name in STOCK_FUNCTIONS),
+        ("AWS::IoT::JobTemplate", stack),
+        ("AWS::SNS::Topic", f"{stack}Notification"),
+    }
+
+
+def physical_names(template):
+    """(type, name) of each resource that is given a name of its own."""
+    kinds = {
+        "AWS::Lambda::Function": "FunctionName", "AWS::IAM::Role": "RoleName", "AWS::Logs::LogGroup": "LogGroupName",
+        "AWS::IoT::TopicRule": "RuleName", "AWS::IoT::JobTemplate": "JobTemplateId", "AWS::SNS::Topic": "TopicName",
+        "AWS::SSM::Parameter": "Name", "AWS::CloudWatch::Alarm": "AlarmName", "AWS::DynamoDB::Table": "TableName",
+        "AWS::CloudWatch::Dashboard": "DashboardName", "AWS::SQS::Queue": "QueueName", "AWS::Events::Rule": "Name",
+    }  # fmt: skip
+    resources = [(r["Type"], r.get("Properties", {})) for r in template["Resources"].values()]
+    return {(kind, p[kinds[kind]]) for kind, p in resources if isinstance(p.get(kinds.get(kind)), str)}
 
 
 @pytest.fixture(scope="session")
@@ -42,8 +71,53 @@ def test_the_template_checked_in_is_what_a_fresh_synthesis_gives_without_a_findi
     assert synth.TEMPLATE.read_text() == fresh, "run: python -m backend.synth"
 
 
-def test_the_stock_variables_give_a_default_authority_and_another_stack_name_renames_everything(tmp_path):
-    template = synth.synthesise(PCA)
+@pytest.fixture(scope="session")
+def beside():
+    """Our stack under another name, deaf as yet, in the place of a stack that is still there."""
+    return synth.synthesise(PCA)
+
+
+def test_under_the_stock_name_our_stack_can_stand_neither_beside_nor_right_after_the_stock_one(template):
+    taken = physical_names(template) & stock_names("AWSLabsCertificateRotator")
+    assert {kind for kind, _ in taken} == {
+        "AWS::Lambda::Function", "AWS::Logs::LogGroup", "AWS::IoT::TopicRule", "AWS::IoT::JobTemplate",
+        "AWS::SNS::Topic",
+    }  # fmt: skip
+    assert len(taken) == 3 + 3 + 3 + 1 + 1
+
+
+def test_under_another_name_it_stands_beside_the_stock_one_and_hears_nothing(beside):
+    assert physical_names(beside)
+    assert physical_names(beside) & stock_names("Before") == set()
+    assert physical_names(beside) & stock_names("AWSLabsCertificateRotator") == set()
+    rules = [r["Properties"] for r in beside["Resources"].values() if r["Type"] == "AWS::IoT::TopicRule"]
+    assert [rule["TopicRulePayload"]["RuleDisabled"] for rule in rules] == [True] * 4
+    schedules = [r["Properties"] for r in beside["Resources"].values() if r["Type"] == "AWS::Events::Rule"]
+    assert [one["State"] for one in schedules if "ScheduleExpression" in one] == ["DISABLED"]
+
+
+def test_what_the_stack_before_has_begun_is_looked_up_under_its_name_and_shown_under_ours(beside):
+    functions = [r["Properties"] for r in beside["Resources"].values() if r["Type"] == "AWS::Lambda::Function"]
+    told = [f["Environment"]["Variables"]["REPLACES"] for f in functions if "Environment" in f]
+    assert told == ["Before"] * 4
+    shadows = {
+        action: resource
+        for r in beside["Resources"].values() if r["Type"] == "AWS::IAM::Policy"
+        for statement in r["Properties"]["PolicyDocument"]["Statement"]
+        if "ThingShadow" in (action := str(statement["Action"])) and (resource := json.dumps(statement["Resource"]))
+    }  # fmt: skip
+    assert "thing/*/Before" in shadows["iot:GetThingShadow"]
+    assert "thing/*/Other" in shadows["iot:UpdateThingShadow"]
+
+
+def test_our_rules_and_schedule_are_on_where_nothing_else_is_said(of_type):
+    assert [r["Properties"]["TopicRulePayload"]["RuleDisabled"] for r in of_type("AWS::IoT::TopicRule")] == [False] * 4
+    schedules = [r["Properties"] for r in of_type("AWS::Events::Rule")]
+    assert [one["State"] for one in schedules if "ScheduleExpression" in one] == ["ENABLED"]
+
+
+def test_the_stock_variables_give_a_default_authority_and_another_stack_name_renames_everything(beside):
+    template = beside
     text = json.dumps(template)
     assert "AWSLabsCertificateRotator" not in text
     [create] = [
