@@ -83,6 +83,11 @@ COMMANDS = {
         "certfleet explain gateway-0042 --now 2027-01-01T00:00:00Z\n"
         "certfleet explain gateway-0042 --format markdown    # for an issue",
     ),
+    "doctor": Command(
+        "doctor",
+        "is the moment good to change backends? what must be true, and what comes next",
+        "certfleet doctor --migrate\ncertfleet doctor --migrate --from AWSLabsCertificateRotator --to Certfleet",
+    ),
     "simulate": Command(
         "simulate",
         "a year of the fleet's life on a virtual clock",

@@ -141,6 +141,7 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
         "CertificateAuthority.UsageMode?",
     ),
     "GetParameter": ("Parameter.Value",),
+    "ListTopicRules": ("rules.ruleName", "rules.ruleDisabled", "nextToken?"),
     "ListObjectsV2": ("Contents?.Key", "IsTruncated", "NextContinuationToken?"),
     "GetObject": ("Body", "ETag", "ContentLength?"),
     "PutObject": ("ETag",),

@@ -13,6 +13,7 @@ from controller.fleet.aws_errors import AwsCallError
 from protocol.deployment import Deployment, parse_deployment
 from protocol.errors import ProtocolError
 from protocol.job_document import STOCK_DOCUMENT
+from protocol.names import BackendNames
 
 MARK = "certfleet"
 """The word in the job template's description by which our own backend is known."""
@@ -25,9 +26,20 @@ UNPUBLISHED = (
 _NO_PARAMETER = "ParameterNotFound"
 
 
-def read_deployment(session: AwsSession) -> tuple[Deployment | None, str | None]:
-    """What our own backend publishes of itself; else None, and why it is not known."""
-    name = session.fleet.backend.deployment_parameter
+def read_rules(session: AwsSession) -> dict[str, bool] | None:
+    """Every topic rule, with whether it is on; None where they may not be listed."""
+    try:
+        pages = list(session.pages("ListTopicRules"))
+    except AwsCallError as error:
+        if error.is_denied:
+            return None
+        raise
+    return {rule["ruleName"]: not rule["ruleDisabled"] for answer in pages for rule in answer["rules"]}
+
+
+def read_deployment(session: AwsSession, names: BackendNames | None = None) -> tuple[Deployment | None, str | None]:
+    """What our own backend (the fleet's, unless another is named) publishes of itself; else None, and why."""
+    name = (names or session.fleet.backend).deployment_parameter
     try:
         answer = session.call("ssm", "GetParameter", Name=name)
     except AwsCallError as error:

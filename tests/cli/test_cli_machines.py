@@ -60,6 +60,7 @@ def test_every_document_for_machines_is_described(drifted):
         "explanation": ("explain", "old-1"),
         "simulation": ("simulate", "--span", "90d"),
         "validation": ("validate",),
+        "checkup": ("doctor", "--migrate"),
         "comparison": ("plan", "--base", "HEAD"),
         "applyReport": ("apply", "--wait", "--timeout", "60s"),
     }.items():
@@ -87,9 +88,18 @@ def test_the_schema_is_one_and_has_a_document_for_every_command_with_json():
         for entry in SCHEMA["$defs"].values()
         if "kind" in entry.get("properties", {})
     }
-    assert kinds == {"DriftReport", "Comparison", "ApplyReport", "Forecast", "Explanation", "Simulation", "Validation"}
+    assert kinds == {
+        "DriftReport",
+        "Comparison",
+        "ApplyReport",
+        "Forecast",
+        "Explanation",
+        "Simulation",
+        "Validation",
+        "Checkup",
+    }
     with_json = {name for name, command in cli.COMMANDS.items() if "json" in _formats(command.module)}
-    assert with_json == {"validate", "plan", "apply", "status", "drift", "forecast", "explain", "simulate"}
+    assert with_json == {"validate", "plan", "apply", "status", "drift", "forecast", "explain", "simulate", "doctor"}
     for module in (apply_report, comparison, explanation, forecast, problems):
         assert "json" in {str(name) for name in module.RENDERERS}
 
