@@ -92,6 +92,7 @@ class Registry:
 
     groups: dict[str, list[str]] = field(default_factory=dict)
     group_attributes: dict[str, dict[str, str]] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=lambda: {"PCA_CA_ARN": ""})  # of a stock backend's function
     certificates: dict[str, dict[str, Any]] = field(default_factory=dict)
     attachments: dict[str, dict[str, str]] = field(default_factory=dict)  # certificate id → thing → type
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -234,7 +235,7 @@ class Registry:
         return _error(url, "acm-pca", "ResourceNotFoundException", 400, "no such CA")
 
     def _lambda_GetFunctionConfiguration(self, url: str, parameters: dict[str, Any]) -> AWSResponse:
-        return _json(url, {"FunctionName": "create", "Environment": {"Variables": {"PCA_CA_ARN": ""}}})
+        return _json(url, {"FunctionName": "create", "Environment": {"Variables": self.variables}})
 
     def _greengrassv2_ListEffectiveDeployments(self, url: str, parameters: dict[str, Any]) -> AWSResponse:
         return _json(url, {"effectiveDeployments": []})

@@ -10,8 +10,8 @@ from fleet_registry import AWS_IOT_NAME, EPOCH, Fault, Issuer, Registry, name
 
 from controller.errors import FleetError
 from controller.fleet import refresh
-from controller.fleet.authorities import AWS_IOT_ISSUER_KEY, AuthorityNames
-from controller.reconcile.values import CertificateAuthority, DesiredState
+from controller.fleet.authorities import AWS_IOT_ISSUER_KEY, AuthorityNames, describe_cas
+from controller.reconcile.values import CertificateAuthority, DesiredState, PrivateCa
 from protocol.algorithms import CaSigningAlgorithm
 
 ARN = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/11111111-1111-1111-1111-111111111111"
@@ -102,6 +102,19 @@ def test_a_ca_that_cannot_be_asked_any_more_is_believed_to_be_what_it_was(regist
     assert authority_of(plant=ARN) == "plant"
     registry.faults["GetCertificateAuthorityCertificate"] = Fault("AccessDeniedException", 403, times=9)
     assert authority_of(plant=ARN) == "plant"
+
+
+def test_a_ca_says_how_it_is_and_one_that_may_not_be_asked_is_told_and_not_believed(
+    registry, make_session, make_desired
+):
+    desired, session = make_desired("line-a", private={"plant": ARN}), make_session(registry)
+    assert describe_cas(session, desired) == ({ARN: PrivateCa("gone", "")}, ())
+    registry.authorities[ARN] = Issuer(name("plant")).pem
+    assert describe_cas(session, desired) == ({ARN: PrivateCa("ACTIVE", "EC_prime256v1")}, ())
+    registry.faults["DescribeCertificateAuthority"] = Fault("AccessDeniedException", 403, times=9)
+    found, (unknown,) = describe_cas(session, desired)
+    assert found == {}
+    assert "allow acm-pca:DescribeCertificateAuthority" in unknown
 
 
 @pytest.mark.parametrize(

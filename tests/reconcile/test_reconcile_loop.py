@@ -362,6 +362,9 @@ def test_a_first_wave_that_was_given_up_goes_on_once_a_person_has_seen_to_it(mak
     assert not stuck.jobs
     assert stuck.waves[0].status in {WaveStatus.UNHEALTHY, WaveStatus.HALTED}
     assert "--override resume=line-a" in stuck.waves[0].remedy
+    others = make.desired(make.policy(rollout=at_once(make, ("3", "100%"))))
+    held = make.plan(devices, others, make.state(*jobs, baseline=baseline))
+    assert (held.jobs, held.waves[0].remedy) == ((), stuck.waves[0].remedy), "other waves alone are no such way"
 
     if way == "waived":
         desired = make.desired(policy, waivers=(make.waiver("g0"),))
@@ -381,6 +384,8 @@ def test_a_first_wave_that_was_given_up_goes_on_once_a_person_has_seen_to_it(mak
         (2, {"SUCCEEDED": 40, "FAILED": 2}, WaveStatus.OPEN),
         (2, {"SUCCEEDED": 8, "FAILED": 1}, WaveStatus.OPEN),
         (2, {"SUCCEEDED": 30, "FAILED": 10}, WaveStatus.HALTED),
+        (2, {"SUCCEEDED": 1, "FAILED": 2}, WaveStatus.HALTED),
+        (2, {"FAILED": 2}, WaveStatus.OPEN),  # two may be an accident: they back off, and the third decides
     ],
     ids=str,
 )

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.reconcile.values import Outcome, Result, StockBackend, held_by, kind_of, parse_overrides, result_of
+from controller.reconcile.values import (
+    Outcome,
+    Result,
+    StockBackend,
+    Transition,
+    held_by,
+    kind_of,
+    parse_overrides,
+    result_of,
+    unasked,
+)
 from controller.reconcile.values.result import Holding
 from protocol.algorithms import KeyType
 from protocol.job_document import parse_job_document
@@ -179,3 +189,7 @@ def test_nothing_changes_that_the_policy_does_not_say(make, demanded_key, demand
 )
 def test_what_is_held_is_told_even_where_something_is_not_known(make, fields, expected):
     assert held_by(make.certificate(**fields)) == expected
+
+
+def test_where_nobody_can_say_what_comes_everything_may_change(make):
+    assert unasked(Transition(1, Holding("ECDSA-P256", "plant-ca"), None), make.rule()) == "everything"
