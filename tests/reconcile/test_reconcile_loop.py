@@ -506,3 +506,12 @@ def test_a_waiver_reaches_a_device_that_was_asked_and_has_not_begun(make):
     assert "g0" not in {device.name for job in plan.jobs for device in job.devices}
     assert make.reasons(make.assess(devices[0], desired, state)) == ["AgeExceeded", "Straggler", "Waived"]
     assert "Waived" not in make.reasons(make.assess(devices[2], desired, state)), "it is at work already"
+
+
+@pytest.mark.parametrize(("overrides", "devices"), [((), []), (("again=g0",), ["g0"]), (("again=g1",), ["g1"])])
+def test_again_now_after_a_backoff_is_an_override_for_the_device_that_is_named(make, overrides, devices):
+    failed = [make.execution("of-before", "FAILED", queued=HOUR / 2, updated=HOUR / 4)]
+    fleet = [make.device(f"g{n}", age=200 * DAY, failures=tuple(failed)) for n in range(2)]
+    desired = make.desired(make.policy(rollout=at_once(make)))
+    plan = make.plan(fleet, desired, make.state(baseline=Baseline({})), overrides=parse_overrides(overrides))
+    assert [device.name for job in plan.jobs for device in job.devices] == devices
