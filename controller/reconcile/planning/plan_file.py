@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -20,13 +21,12 @@ from controller.reconcile.values import FORMAT_VERSION, Plan, PlannedJob
 
 MAX_PLAN_BYTES = 1024 * 1024 * 1024  # of a file, and of a plan in it; a million devices take about 300 MB
 
-_ADAPTER = TypeAdapter(Plan)
 _AGAIN = "make the plan again: certfleet plan --format json --output plan.json"
 
 
 def plan_to_json(plan: Plan) -> str:
     """The file's text, with a newline at its end."""
-    body = {"format_version": FORMAT_VERSION, **_ADAPTER.dump_python(plan, mode="json")}
+    body = {"format_version": FORMAT_VERSION, **_adapter().dump_python(plan, mode="json")}
     return json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -55,9 +55,15 @@ def plan_from_json(text: str | bytes) -> Plan:
     return plan
 
 
+@cache
+def _adapter() -> TypeAdapter[Plan]:
+    """Made when it is first needed: most commands read and write no plan."""
+    return TypeAdapter(Plan)
+
+
 def _validate(body: dict[str, Any]) -> Plan:
     try:
-        return _ADAPTER.validate_json(json.dumps(body))
+        return _adapter().validate_json(json.dumps(body))
     except (ValidationError, ValueError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         where = ".".join(str(part) for part in first["loc"]) or "the document"
