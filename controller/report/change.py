@@ -17,6 +17,7 @@ from protocol.names import AWS_IOT_AUTHORITY
 from . import words
 from .model import FleetFailure
 
+TRANSITIONS_SHOWN = 3
 JOB_EXECUTION_USD = 0.003  # AWS IoT Device Management, each
 PRIVATE_CERTIFICATE_USD = (0.06, 0.75)  # AWS Private CA, each: short-lived mode, general-purpose mode
 
@@ -144,6 +145,11 @@ def asked_later(change: FleetChange, policy: PolicyComparison) -> list[tuple[Sta
         for stage in policy.asks
         if stage.asks is not None and stage.asks not in (*change.refusals, *change.known)
     ]
+
+
+def becomes(policy: PolicyComparison) -> str:
+    """What the due devices hold, and will hold."""
+    return words.listed([str(transition) for transition in policy.transitions], TRANSITIONS_SHOWN)
 
 
 def begins_anew(policy: PolicyComparison) -> str:

@@ -10,7 +10,7 @@ from controller.reconcile.outlook import PolicyComparison
 from controller.reconcile.values import Refusal, Stage
 
 from . import words
-from .change import Comparisons, FleetChange, asked_later, begins_anew, cost_of, money, moved, sentence, span
+from .change import Comparisons, FleetChange, asked_later, becomes, begins_anew, cost_of, money, moved, sentence, span
 from .console import Look
 from .markdown import code, fitted, folded, plain, table
 
@@ -114,6 +114,8 @@ def _facts(change: FleetChange, policy: PolicyComparison) -> list[tuple[str, str
         facts.append(("Due already:", moved(policy.moved)))
     if policy.due:
         facts.append(("When:", f"{span(policy)}, in {words.count(policy.jobs, 'job')}"))
+        if policy.transitions:
+            facts.append(("Becomes:", plain(becomes(policy))))
         facts.append(("Due in all:", f"{policy.due:,} of {words.count(policy.governed_head, 'device')}"))
         facts.append(("Busiest day:", f"{words.count(policy.peak_per_day, 'rotation')}, within the coming 90 days"))
         facts += _later(change, policy)

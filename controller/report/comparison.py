@@ -6,14 +6,15 @@ The pull request's comment stands in ``comment``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from controller.reconcile.outlook import FieldChange, Moved, PolicyComparison, Span
-from controller.reconcile.values import Refusal, Stage
+from controller.reconcile.values import Refusal, Stage, Transition
 
 from . import comment, words
 from .as_json import FORMAT_VERSION, dump, failure_value
-from .change import Comparisons, FleetChange, asked_later, begins_anew, cost_of, money, moved, sentence, span
+from .change import Comparisons, FleetChange, asked_later, becomes, begins_anew, cost_of, money, moved, sentence, span
 from .console import Look, Page
 from .formats import Format
 from .github import annotation, refused
@@ -40,6 +41,8 @@ def _facts(change: FleetChange, policy: PolicyComparison) -> list[str]:
     ]
     if policy.due:
         facts.append(f"in all {words.count(policy.due, 'device')} in {words.count(policy.jobs, 'job')}, {span(policy)}")
+        if policy.transitions:
+            facts.append(becomes(policy))
         facts.append(f"peak {policy.peak_per_day:,} a day over 90 days")
     if policy.newly_due:
         cost = cost_of(change.desired, [policy])
@@ -150,6 +153,7 @@ def _policy_value(policy: PolicyComparison) -> dict[str, Any]:
         "peak_per_day": policy.peak_per_day,
         **_span_value(policy.span),
         "moved": _moved_value(policy.moved) if policy.moved else None,
+        "transitions": [_transition_value(transition) for transition in policy.transitions],
         "gives": dict(policy.gives),
         "first_wave": policy.first_wave,
         "reported": policy.reported,
@@ -158,6 +162,11 @@ def _policy_value(policy: PolicyComparison) -> dict[str, Any]:
         "reasons": {reason.value: number for reason, number in policy.reasons.items()},
         "examples": list(policy.examples),
     }
+
+
+def _transition_value(transition: Transition) -> dict[str, Any]:
+    after = asdict(transition.after) if transition.after else None
+    return {"devices": transition.devices, "before": asdict(transition.before), "after": after}
 
 
 def _asked_value(stage: Stage, asks: Refusal) -> dict[str, Any]:

@@ -222,6 +222,9 @@ def test_the_last_wave_that_will_be_refused_is_in_the_preview(make):
     (stage,) = policies["line-a"].asks
     assert (stage.wave, stage.devices, stage.asks.guardrail) == (3, 99, "maxChangePercent")
     assert found.refusals == ()  # not now: the first wave has one device
+    assert [str(one) for one in policies["line-a"].transitions] == [
+        "110 × ECDSA-P256 / plant-ca → ECDSA-P256 / plant-ca / 365 d"
+    ]
 
 
 def test_what_a_closed_window_will_let_out_at_once_is_refused_in_the_preview_as_it_will_be_by_apply(make):

@@ -8,7 +8,18 @@ import pytest
 
 from controller.errors import ExitCode
 from controller.reconcile.outlook import Comparison, FieldChange, Moved, PolicyComparison, Span
-from controller.reconcile.values import Bearing, CertificateRule, DesiredState, Fleet, Policy, Refusal, Source, Stage
+from controller.reconcile.values import (
+    Bearing,
+    CertificateRule,
+    DesiredState,
+    Fleet,
+    Holding,
+    Policy,
+    Refusal,
+    Source,
+    Stage,
+    Transition,
+)
 from controller.report.change import Comparisons, FleetChange
 from controller.report.comparison import RENDERERS
 from controller.report.console import Look
@@ -197,3 +208,18 @@ def test_what_starts_again_and_who_goes_elsewhere_is_told():
     plain = told(fleet("north", policy(first_wave=1, due=19, jobs=2, gives={"line-b": 40})), as_=Format.TEXT)
     assert "the rollout starts again with its first wave, 1 device" in plain
     assert "40 devices go to line-b" in plain
+
+
+def test_what_the_due_hold_and_will_hold_is_told():
+    before, after = Holding("RSA-2048", "aws-iot"), Holding("ECDSA-P256", "plant-ca", 365)
+    one = due(3, transitions=(Transition(3, before, after), Transition(1, before, None)))
+    sentence = "3 × RSA-2048 / aws-iot → ECDSA-P256 / plant-ca / 365 d"
+    assert f"- **Becomes:** {sentence}, 1 × RSA-2048 / aws-iot → " in told(fleet("north", one))
+    assert sentence in " ".join(told(fleet("north", one), as_=Format.TEXT).split())
+    [first, last] = json.loads(told(fleet("north", one), as_=Format.JSON))["fleets"][0]["policies"][0]["transitions"]
+    assert first["after"] == {"key_type": "ECDSA-P256", "authority": "plant-ca", "days": 365}
+    assert last == {
+        "devices": 1,
+        "before": {"key_type": "RSA-2048", "authority": "aws-iot", "days": None},
+        "after": None,
+    }

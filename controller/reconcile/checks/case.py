@@ -118,10 +118,7 @@ class Case:
             start = window.start if window else datetime.max.replace(tzinfo=self.now.tzinfo)
         elif timing.start < start:
             start = timing.start
-        hurries = self.now if self.is_urgent else None
-        if hurries is None and self.dates is not None and self.certificate is not None and self.certificate.not_after:
-            hurries = hurries_from(self.certificate.not_after, self.dates.life)
-        return Timing(timing.due, timing.target, start, self.is_urgent, timing.misses_max_age, deadline, hurries)
+        return Timing(timing.due, timing.target, start, self.is_urgent, timing.misses_max_age, deadline)
 
     def _look_at(self, certificate: Certificate) -> None:
         if self.device.failures:

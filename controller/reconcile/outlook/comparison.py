@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING
 
 from controller.reconcile.checks import Governance, assess, assess_fleet
 from controller.reconcile.planning import MAX_CHANGE, Change, make_plan, order_of, too_much_at_once
-from controller.reconcile.values import NO_OVERRIDES, Baseline, Mode, Outcome, Outlook, Reason, Stage, WaveStatus
+from controller.reconcile.values import (
+    NO_OVERRIDES,
+    Baseline,
+    Mode,
+    Outcome,
+    Outlook,
+    Reason,
+    Stage,
+    WaveStatus,
+    held_by,
+    transitions_of,
+)
 
 from .changes import DocumentChange, FieldChange, changes_between, documents_changed
 from .forecasting import Forecaster
@@ -28,10 +39,12 @@ if TYPE_CHECKING:
         DesiredState,
         Device,
         FleetState,
+        Holding,
         Overrides,
         Plan,
         Policy,
         Refusal,
+        Transition,
     )
 
 HORIZON = timedelta(days=90)  # over which the peak per day is taken
@@ -66,6 +79,7 @@ class PolicyComparison:
     first_wave: int = 0  # devices with which a rollout that had come further begins anew; 0: it goes on
     obstacle: str | None = None  # of head: why nobody can tell when its devices rotate
     reported: int = 0  # devices that would have to rotate under head, and do not because it only reports
+    transitions: tuple[Transition, ...] = ()  # of all that are due under head
 
     @property
     def remote_actions(self) -> int:
@@ -133,6 +147,7 @@ class _Counts:
     gives: Counter[str] = field(default_factory=Counter)
     reasons: Counter[Reason] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
+    becomes: list[tuple[Holding, Holding | None]] = field(default_factory=list)  # what the due hold, and will hold
 
 
 def compare(
@@ -225,6 +240,8 @@ def _count(counts: dict[str, _Counts], base: _Verdict, head: _Verdict) -> None:
     of.due += head.is_due
     if not head.is_due:
         return
+    if now.certificate is not None:
+        of.becomes.append((held_by(now.certificate), now.result.holding if now.result else None))
     before = was.policy if was is not None and base.is_due else None
     of.queue_head.append((order_of(now), before))
     if before is not None:
@@ -266,6 +283,7 @@ def _policy(name: str, counts: Mapping[str, _Counts], refs: _Refs, peak: int) ->
         first_wave=head.stages[0].devices if is_anew else 0,
         obstacle=head.obstacle,
         reported=head.reported,
+        transitions=transitions_of(of.becomes),
     )
 
 

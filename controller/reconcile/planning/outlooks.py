@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from controller.reconcile.schedule import dates_of, hurries_from
 from controller.reconcile.values import NO_OVERRIDES, Mode, Outlook, Stage
 
 from .guardrails import Change, too_much_at_once
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from controller.reconcile.checks import Governance, Governed
-    from controller.reconcile.values import Refusal
+    from controller.reconcile.values import Assessment, Policy, Refusal
 
     from .policy_plan import PolicyPlan
     from .tally import FleetTally, PolicyTally
@@ -44,7 +45,7 @@ def _outlook(governed: Governed, plan: PolicyPlan, tally: PolicyTally, governanc
         return replace(found, obstacle=plan.ahead.opening.message)
     start = policy.suspend.until if governed.is_suspended and policy.suspend is not None else now
     urgent = sum(a.timing is not None and a.timing.is_urgent for a in plan.waiting)
-    urgent += sum(hurries <= start for hurries in tally.suspended)
+    urgent += sum(_hurries(assessment, policy, start) for assessment in tally.suspended)
     stages = tuple(
         replace(stage, asks=_asks(policy.name, tally.governed, _at_once(stage, governed), governance))
         if stage.start > now
@@ -53,6 +54,17 @@ def _outlook(governed: Governed, plan: PolicyPlan, tally: PolicyTally, governanc
     )
     told = sum(stage.devices for stage in stages)
     return replace(found, stages=stages, obstacle=None if told == devices else "no maintenance window is open for it")
+
+
+def _hurries(assessment: Assessment, policy: Policy, then: datetime) -> bool:
+    """Whether the device will not wait for a window at that later time."""
+    certificate = assessment.certificate
+    if assessment.timing is not None and assessment.timing.is_urgent:
+        return True
+    if certificate is None or certificate.not_before is None or certificate.not_after is None:
+        return False
+    life = dates_of(policy, certificate.not_before, certificate.not_after).life
+    return hurries_from(certificate.not_after, life) <= then
 
 
 def _asked_of_the_fleet(outlooks: Iterable[Outlook], whole: Change, governance: Governance) -> tuple[Outlook, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from controller.reconcile.values import Assessment, Outcome, PlannedDevice, PolicySummary, Reason, Sync
@@ -14,9 +13,6 @@ if TYPE_CHECKING:
 
     from controller.reconcile.checks import Governance
     from controller.reconcile.rollout import History
-
-
-_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -30,7 +26,7 @@ class PolicyTally:
     waiting: int = 0
     blocked: int = 0
     shut: int = 0  # of the waiting: whom a closed window alone keeps from rotating
-    suspended: list[datetime] = field(default_factory=list)  # likewise by the policy's suspension: from when they hurry
+    suspended: list[Assessment] = field(default_factory=list)  # of the blocked: likewise by the policy's suspension
     offline: int = 0  # of the waiting: who were asked for long, and have not answered
     candidates: list[Assessment] = field(default_factory=list)
     members: dict[str, Assessment] = field(default_factory=dict)
@@ -53,8 +49,7 @@ class PolicyTally:
         if outcome is Outcome.BLOCKED:
             self.blocked += 1
             if assessment.is_kept_by(Reason.SUSPENDED, Reason.OUTSIDE_WINDOW):
-                hurries = assessment.timing.hurries_from if assessment.timing else None
-                self.suspended.append(hurries or _NEVER)
+                self.suspended.append(assessment)
         elif assessment.is_rotating:
             self.rotating += 1
         elif outcome is Outcome.ROTATE:

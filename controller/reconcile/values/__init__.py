@@ -62,6 +62,7 @@ from .policy import (
     follows,
 )
 from .result import (
+    Holding,
     Result,
     Transition,
     Unknown,
@@ -100,6 +101,7 @@ __all__ = [
     "FleetState",
     "Guardrails",
     "Health",
+    "Holding",
     "Incident",
     "IncidentReport",
     "JobStep",

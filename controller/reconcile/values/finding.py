@@ -72,7 +72,6 @@ class Timing:
     is_urgent: bool = False  # windows are ignored
     misses_max_age: bool = False  # it comes after due: no window opened before, or none was used
     deadline: datetime | None = None  # must be done by then: an incident's deadline, or notAfter
-    hurries_from: datetime | None = None  # from then on it is urgent, whatever it is now
 
 
 @dataclass(frozen=True, slots=True)
