@@ -21,7 +21,7 @@ from .traits import Profile
 VERSIONS: Mapping[Profile, str] = {
     Profile.CLASSIC: "2.18.2",
     Profile.LITE_2_6: "2.6.0",
-    Profile.LITE_MAIN: "2.6.1",
+    Profile.LITE_MAIN: "2.6.0-326e992",
 }
 
 
