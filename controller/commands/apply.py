@@ -13,7 +13,8 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from controller.commands.apply_report import RENDERERS, ApplyReport, FleetApplied
+from controller.commands.applied import ApplyReport, FleetApplied
+from controller.commands.apply_report import RENDERERS
 from controller.commands.context import Context
 from controller.commands.options import add_attention, add_desired, add_fleet, add_output, add_overrides, duration
 from controller.commands.pipeline import Observed, each_fleet_watched, gravest, load_desired, observe, told

@@ -78,6 +78,8 @@ def test_what_stops_it_in_the_middle_is_told_with_what_was_started(five, monkeyp
     [policy] = fleet["policies"]
     assert (policy["policy"], policy["started"], policy["rotated"]) == ("line-a", 1, 0)
     assert "4 devices wait" in policy["stands"]
+    [person] = json.loads((five.repository / "person.json").read_text())["fleets"]
+    assert any(said in line for line in person["needs_person"]) is not said.startswith("interrupted")
 
 
 def test_what_stops_a_later_round_is_told_with_what_the_first_has_done(five, monkeypatch):
