@@ -58,16 +58,17 @@ class Reconciler:
             stored = StoredInventory(self._bucket, self._prefix, fleet, self._folder, self._say)
         except OutOfTimeError as error:
             return FleetRun(fleet.name, stopped=str(error))
-        inventory, is_kept, report = stored.open(), True, None
+        inventory, is_kept, report, made = stored.open(), True, None, ApplyResult()
         try:
             try:
                 state = refresh(session, inventory, desired, self._now, self._budget.tell)
                 report = self._plan(desired, state, inventory)
             finally:
                 is_kept = stored.keep(inventory)
-            result = self._apply(report, session)
+            result = self._apply(report, session, made)
         except OutOfTimeError as error:
-            return FleetRun(fleet.name, report, None, str(error), is_kept, session.calls.total())
+            told = made if made.jobs else None
+            return FleetRun(fleet.name, report, told, str(error), is_kept, session.calls.total())
         overtaken = "another run made jobs meanwhile" if result is not None and result.is_overtaken else None
         return FleetRun(fleet.name, report, result, overtaken, is_kept, session.calls.total())
 
@@ -80,10 +81,10 @@ class Reconciler:
             self._say(f"fleet {desired.fleet.name}: {notice}")
         return tally.finish(state, plan)
 
-    def _apply(self, report: FleetReport, session: AwsSession) -> ApplyResult | None:
-        """Carry the plan out; nothing where a guardrail forbids it, for no one is here to override."""
+    def _apply(self, report: FleetReport, session: AwsSession, made: ApplyResult) -> ApplyResult | None:
+        """Carry the plan out, told as it goes on; nothing if a guardrail forbids it: no one is here to override."""
         plan = report.plan
         if plan is None or plan.refusals:
             return None
         iot = IotJobs(session)
-        return apply(plan, iot, self._now, self._budget.tell, ledger=Ledger(iot, report.state.baseline))
+        return apply(plan, iot, self._now, self._budget.tell, ledger=Ledger(iot, report.state.baseline), result=made)

@@ -60,6 +60,7 @@ def test_an_apply_that_runs_out_of_time_leaves_the_other_jobs_to_the_next_run(si
     site.certificate("b", age=200)
     first = invoke(lambda: 0 if site.jobs() else PLENTY)
     assert first.value["fleets"]["factory"]["StoppedEarly"] == 1
+    assert first.value["fleets"]["factory"]["JobsCreated"] == len(site.jobs()) > 0, "what was made is told"
     assert len(site.jobs()) == 1
     assert "next run goes on" in first.log
     invoke()
