@@ -101,11 +101,11 @@ def test_refused_in_a_later_round_it_says_what_was_done_and_then_what_refuses(fi
     assert applied.code == 3
     fleet = told(five, applied)
     assert fleet["stopped"]["message"].startswith("refused, what the rounds before have started goes on")
-    assert fleet["stopped"]["remedy"] == "--override maxChangePercent=80"
+    assert fleet["stopped"]["remedy"] == "--override maxChangePercent=100"
     assert [device["status"] for device in fleet["devices"]] == ["SUCCEEDED"]
     assert sum(five.rotations.values()) == 1
     person = json.loads((five.repository / "person.json").read_text())["fleets"][0]["needs_person"]
-    assert any("maxChangePercent=80" in line for line in person)
+    assert any("maxChangePercent=100" in line for line in person)
 
 
 def test_refused_in_its_first_round_the_report_is_written_too(five):
