@@ -197,4 +197,6 @@ def test_what_a_wave_waits_for_is_explained_in_the_words_of_the_plan(make):
     plan = make.plan([make.device("a-first", age=OLD + DAY), asked], desired)
     assert plan.waves[0].status is WaveStatus.OPEN
     told = explain(asked, desired, make.state(), make.now, plan)
-    assert told.assessment.findings[-1].message == plan.waves[0].message
+    [outlook] = plan.outlooks
+    finish = outlook.finish.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert told.assessment.findings[-1].message == f"{plan.waves[0].message}; the last is done by {finish}"

@@ -22,6 +22,7 @@ from controller.reconcile.values import (
     Reason,
     Refusal,
     WaveStatus,
+    instant_text,
     parse_job_id,
 )
 
@@ -118,16 +119,19 @@ def settle(assessments: Iterable[Assessment], plan: Plan) -> Iterator[Assessment
     """The assessments as they stand once the plan is known.
 
     A device with drift that its wave holds back gets the finding WaveSoaking, which says what the
-    wave waits for; the others pass as they are.
+    wave waits for, and until when the last of the policy's devices has rotated; the others pass as they are.
     """
     planned = {device.name for job in plan.jobs for device in job.devices}
     held = {report.policy: report for report in plan.waves if report.held and report.status in _HELD}
+    ends = {outlook.policy: outlook.finish for outlook in plan.outlooks}
     for assessment in assessments:
         report = held.get(assessment.policy or "")
         if report is None or assessment.outcome is not Outcome.ROTATE or assessment.device in planned:
             yield assessment
             continue
-        finding = Finding(Reason.WAVE_SOAKING, Outcome.WAITING, report.message, "spec.rollout.waves")
+        end = ends.get(report.policy)
+        message = f"{report.message}; the last is done by {instant_text(end)}" if end else report.message
+        finding = Finding(Reason.WAVE_SOAKING, Outcome.WAITING, message, "spec.rollout.waves")
         yield replace(assessment, findings=(*assessment.findings, finding))
 
 
