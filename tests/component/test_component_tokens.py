@@ -186,10 +186,11 @@ class AnotherProcess:
 
 @pytest.mark.posix
 @pytest.mark.parametrize("kind", ["softhsm", pytest.param("tpm", marks=pytest.mark.soak)])
-def test_a_token_that_another_process_keeps_busy_is_waited_for(kind, tmp_path, monkeypatch, ca):
+def test_a_token_that_another_process_keeps_busy_is_waited_for(kind, tmp_path, monkeypatch, ca, request):
     """A busy tpm2-pkcs11 fails in the middle of things ("database is locked"), so they are done again."""
     (tmp_path / "token").mkdir()
     machine = KINDS[kind](tmp_path / "token")
+    request.addfinalizer(machine.stop)
     for name, value in machine.environment.items():
         monkeypatch.setenv(name, value)
     enrol_token(ca, machine.token(), "device")
@@ -198,7 +199,6 @@ def test_a_token_that_another_process_keeps_busy_is_waited_for(kind, tmp_path, m
         for _ in range(2):
             rotate(store, ca)
     assert len(machine.objects("device")) == 3
-    machine.stop()
 
 
 def test_what_a_busy_token_has_done_by_halves_is_done_again(softhsm, enrol, ca):
