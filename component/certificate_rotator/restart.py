@@ -12,6 +12,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import time
 from enum import Enum
 from pathlib import Path
 from typing import Callable, Sequence, Tuple
@@ -66,9 +67,12 @@ def _windows_command() -> Tuple[str, ...]:
 class CommandRestarter:
     """Restarts by a command; ``command`` is asked each time and may be empty for the platform's own."""
 
-    def __init__(self, runtime: Runtime, command: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self, runtime: Runtime, command: Callable[[], Sequence[str]], pauses: Sequence[float] = (2.0, 4.0)
+    ) -> None:
         self._runtime = runtime
         self._command = command
+        self._pauses = pauses  # seconds
 
     @property
     def outlived(self) -> bool:
@@ -96,7 +100,18 @@ class CommandRestarter:
         return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
 
     def restart(self) -> None:
-        """See ports.Restarter."""
+        """See ports.Restarter. What fails is tried again: systemd may be going down, and this process with it."""
+        for pause in self._pauses:
+            try:
+                self._ask()
+            except RestartError as error:  # noqa: PERF203  # a few tries
+                log.info("%s; trying again", error)
+                time.sleep(pause)
+            else:
+                return
+        self._ask()
+
+    def _ask(self) -> None:
         command = tuple(self._command()) or default_command(self._runtime)
         log.info("restarting the nucleus: %s", " ".join(command))
         try:

@@ -333,12 +333,24 @@ def test_each_platform_restarts_its_service_and_never_the_machine():
 @pytest.mark.posix  # the commands are a shell's
 def test_a_restart_that_cannot_be_asked_for_says_why():
     with pytest.raises(RestartError, match="cannot be run"):
-        CommandRestarter(Runtime.CLASSIC, lambda: ["/no/such/command"]).restart()
+        CommandRestarter(Runtime.CLASSIC, lambda: ["/no/such/command"], ()).restart()
     with pytest.raises(RestartError, match=r"ended with 3: unit not found$"):
         CommandRestarter(
-            Runtime.CLASSIC, lambda: ["sh", "-c", "echo unit not found >&2; echo see the log >&2; exit 3"]
+            Runtime.CLASSIC, lambda: ["sh", "-c", "echo unit not found >&2; echo see the log >&2; exit 3"], ()
         ).restart()
     CommandRestarter(Runtime.LITE, lambda: ["true"]).restart()
+
+
+@pytest.mark.posix  # there is no such shell
+def test_a_restart_that_fails_while_the_machine_is_going_down_is_asked_for_again_until_this_process_ends(tmp_path):
+    """Seen on nucleus lite: "D-Bus connection terminated", while systemd ends before its services do."""
+    tries = tmp_path / "tries"
+    command = ["sh", "-c", f"echo x >> {tries}; [ $(wc -l < {tries}) -gt 2 ] || exit 1"]
+    CommandRestarter(Runtime.LITE, lambda: command, (0.0, 0.0)).restart()
+    assert tries.read_text() == 3 * "x\n"
+    tries.unlink()
+    with pytest.raises(RestartError, match="sh ended with 1"):
+        CommandRestarter(Runtime.LITE, lambda: command, (0.0,)).restart()
 
 
 @pytest.mark.posix  # there are no signals
