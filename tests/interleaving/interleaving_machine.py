@@ -15,6 +15,7 @@ from protocol.algorithms import KeyType
 class _Machine(RuleBasedStateMachine):
     """One fleet of a few devices, its git, its backend, and everybody who acts on it."""
 
+    only = ""  # the family that is played, where it is not drawn
     family = ""
     world = None
     played: list[list[str]] = []  # noqa: RUF012 - of each example the moves, for who counts them
@@ -33,7 +34,7 @@ class _Machine(RuleBasedStateMachine):
         remedy=st.sampled_from(list(REMEDIES)),
     )
     def begin(self, family, count, waves, soak, abort, in_flight, windows, age, authority, others, remedy) -> None:
-        self.family, self.remedy = family, remedy
+        self.family, self.remedy = self.only or family, remedy
         self.played.append([])
         self.world = made(
             count,
@@ -76,3 +77,8 @@ def _rule(move: Move):
 
 
 Interleaving = type("Interleaving", (_Machine,), {name: _rule(move) for name, move in MOVES.items()})
+
+
+def of_family(family: str) -> type[_Machine]:
+    """The machine with the moves of one family alone."""
+    return type("Interleaving", (Interleaving,), {"only": family})

@@ -66,6 +66,7 @@ def as_it_is_then(_world: World) -> None:
 class SmallWorld:
     """A world, what has happened in it before, the moves that are played in it, and how it may end."""
 
+    family: str  # of moves, from which these are the ones that matter here
     spec: dict[str, Any]
     before: History
     moves: History
@@ -119,6 +120,7 @@ def two_runs(firsts: Iterable[int], seconds: Iterable[int]) -> History:
 
 SMALL_WORLDS = {
     "halted": SmallWorld(
+        "waves",
         {"count": 8, "rollout": {"waves": ["1", "100%"], "maxInFlight": 4}},
         (a_day_of_the_loop, devices_begin_to_fail_or_cease_to, apply_runs, devices_answer, plan_runs),
         (
@@ -132,12 +134,14 @@ SMALL_WORLDS = {
         ),
     ),
     "given up": SmallWorld(
+        "given up",
         {"count": 4},
         (a_device_begins_to_fail_or_ceases_to, *A_TRY * 7),
         (a_person_waives_a_device, a_device_gets_a_credential_by_hand, a_person_resumes, a_day_of_the_loop),
         tuple(REMEDIES.values()),
     ),
     "plan files": SmallWorld(
+        "plans",
         {"count": 6, "rollout": {"waves": ["2", "100%"]}, "schedule": {"windows": [WINDOW]}},
         (a_day_of_the_loop, plan_is_kept, a_device_is_new, plan_is_kept),
         (
@@ -152,11 +156,13 @@ SMALL_WORLDS = {
         ),
     ),
     "a plan file and a halt": SmallWorld(
+        "plans",
         {"count": 6, "rollout": {"waves": ["2", "100%"], "abort": ABORT}},
         (a_day_of_the_loop, plan_is_kept, a_device_is_new, devices_begin_to_fail_or_cease_to),
         (devices_begin_to_fail_or_cease_to, a_day_of_the_loop, what_the_preview_told_happens, kept_plan_is_applied),
     ),
     "changes": SmallWorld(
+        "git",
         {"count": 4},
         (a_day_of_the_loop, a_day_of_the_loop, *CHANGES_NOW),
         (
@@ -171,6 +177,7 @@ SMALL_WORLDS = {
         ),
     ),
     "silent devices": SmallWorld(
+        "silence",
         {"count": 4, "rollout": {"waves": ["100%"]}, "authority": ARNS[0]},
         (FIRST_IS_SILENT, SECOND_IS_SILENT, *A_DAY_WITHOUT_ANSWER * 2, apply_runs, FIRST_IS_SILENT),
         (
@@ -184,6 +191,7 @@ SMALL_WORLDS = {
         ),
     ),
     "just fallen silent": SmallWorld(
+        "silence",
         {"count": 3, "rollout": {"waves": ["100%"]}},
         (FIRST_IS_SILENT, SECOND_IS_SILENT, apply_runs, devices_answer),
         (
@@ -195,6 +203,7 @@ SMALL_WORLDS = {
         ),
     ),
     "something else is issued": SmallWorld(
+        "backend",
         ON_PLANT_CA,
         (),
         (
@@ -208,6 +217,7 @@ SMALL_WORLDS = {
         ),
     ),
     "a backend that does not say what it is": SmallWorld(
+        "backend",
         ON_PLANT_CA,
         (the_backend_ceases_to_say_what_it_is,),
         (
@@ -218,6 +228,7 @@ SMALL_WORLDS = {
         ),
     ),
     "two runs at once": SmallWorld(
+        "at once",
         {"count": 2, "rollout": {"waves": ["100%"]}},
         (partial(a_device_is_new, age=89.5),),  # nearly due
         two_runs(firsts=range(0, 31, 3), seconds=(0, 30)),

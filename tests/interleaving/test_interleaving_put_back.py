@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from interleaving_faults import FAULTS, put_back
-from interleaving_machine import Interleaving
+from interleaving_machine import of_family
 from interleaving_moves import told
 from interleaving_small_world import SMALL_WORLDS
 
@@ -51,8 +51,9 @@ def test_a_fault_that_is_put_back_is_found_by_playing_every_history(fault, monke
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.fault)
 def test_a_fault_that_is_put_back_is_found_by_chance(fault, monkeypatch):
-    Interleaving.played.clear()
+    machine = of_family(SMALL_WORLDS[fault.world].family)
+    machine.played.clear()
     with put_back(monkeypatch, fault), pytest.raises((AssertionError, ExceptionGroup)) as found:
-        run_state_machine_as_test(Interleaving, settings=BY_CHANCE)
-    tried, moves = len(Interleaving.played) - 1, len(Interleaving.played[-1])  # the last was played once more
+        run_state_machine_as_test(machine, settings=BY_CHANCE)
+    tried, moves = len(machine.played) - 1, len(machine.played[-1])  # the last was played once more
     sys.stdout.write(f"{fault.fault}: example {tried}, {moves} moves: {str(found.value).splitlines()[0]}\n")

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.reconcile.schedule.backoff import delay_after
+from controller.reconcile.schedule import share_of
+from controller.reconcile.schedule.backoff import counted_failures, delay_after
 from controller.reconcile.values import family_of
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -18,6 +19,22 @@ DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 def test_the_pause_doubles_up_to_32_hours_and_is_spread_over_its_upper_half(count, name):
     step = min(HOUR * 2 ** min(count - 1, 20), 32 * HOUR)
     assert step / 2 <= delay_after(count, "line-a", name) <= step
+
+
+def test_the_pause_is_half_of_its_step_and_the_devices_share_of_the_other_half():
+    share = share_of("line-a", "a certificate", "3")
+    assert delay_after(3, "line-a", "a certificate") == 4 * HOUR * (0.5 + share / 2)
+
+
+def test_a_failure_in_the_second_in_which_the_certificate_came_counts(make):
+    desired = make.desired()
+    device = _failing(make, [200 * DAY], desired)
+    [failure] = device.failures
+    certificate = make.replace(device.attachments[0].certificate, created_at=failure.last_updated_at)
+    family = family_of(desired.policies[0], desired.authorities)
+    assert counted_failures(device, certificate, "line-a", family) == (failure,)
+    later = make.replace(certificate, created_at=failure.last_updated_at + timedelta(seconds=1))
+    assert counted_failures(device, later, "line-a", family) == ()
 
 
 def _failing(make, ages, desired, *, job=None, version=None, **fields):

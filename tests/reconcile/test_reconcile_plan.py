@@ -14,6 +14,7 @@ from controller.errors import CertfleetError, PlanError
 from controller.reconcile.checks import assess_fleet
 from controller.reconcile.planning import (
     MAX_PLAN_BYTES,
+    Change,
     Present,
     changed_groups,
     make_plan,
@@ -22,6 +23,7 @@ from controller.reconcile.planning import (
     settle,
     why_left_out,
 )
+from controller.reconcile.planning.guardrails import Late, too_late
 from controller.reconcile.values import (
     AttachmentType,
     Baseline,
@@ -355,6 +357,41 @@ def test_a_group_that_changed_since_the_plan(make, sentence, planned, found, mes
             name = refusals[0].override.removeprefix("--override ")
             state = make.state(group_sizes={"line-a": found})
             assert changed_groups(plan, desired, state, parse_overrides([name])) == ()
+
+
+@pytest.mark.parametrize(
+    ("planned", "found", "told", "override"),
+    [
+        (10, 5, "50 % changed", "--override groupChangePercent=50"),
+        (0, 20, "2000 % changed", "none: plan again"),
+        (1, 20, "1900 % changed", "none: plan again"),
+        (30, 41, "36.7 % changed", "--override groupChangePercent=37"),
+        (1000, 2000, "100 % changed", "--override groupChangePercent=100"),
+        (1000, 2005, "100.5 % changed", "none: plan again"),
+        (12, None, "has 0 now: 100 % changed", "--override groupChangePercent=100"),
+    ],
+)
+def test_how_much_a_group_has_changed_is_told_with_the_least_override(make, planned, found, told, override):
+    desired = make.desired(guardrails=Guardrails(30, 10))
+    plan = make.plan([], desired, make.state(group_sizes={"line-a": planned}))
+    sizes = {} if found is None else {"line-a": found}
+    (refusal,) = changed_groups(plan, desired, make.state(group_sizes=sizes), Overrides())
+    assert told in refusal.message
+    assert refusal.override == override
+
+
+def test_what_one_apply_starts_in_all_its_rounds_counts_at_once():
+    assert Change("line-a", governed=10, starting=1, rotating=2).at_once == 3
+    assert Change("line-a", governed=10, starting=1, rotating=2, begun=3).at_once == 6
+
+
+@pytest.mark.parametrize("finish", [datetime(2026, 12, 1, tzinfo=UTC), None], ids=["too late", "never"])
+def test_devices_that_cannot_be_in_time_are_told_with_when_they_will_be(make, finish):
+    late = Late("line-a", 3, make.now + DAY, finish, "4 a minute")
+    told = "the last would be done at 2026-12-01T00:00:00Z" if finish else "no open time is left for it"
+    refusal = too_late(late, Overrides())
+    assert told in refusal.message
+    assert too_late(late, parse_overrides([refusal.override.removeprefix("--override ")])) is None
 
 
 def test_overrides_are_read():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from controller.reconcile.outlook import explain
 from controller.reconcile.schedule import OpenTime, dates_of, life_under, share_of, timing_of
+from controller.reconcile.schedule.dates import hurries_from
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,6 +44,52 @@ def test_never_later_than_due_unless_no_window_allows_it_and_then_it_is_said(
         assert open_time.seconds_between(timing.due - dates.jitter, timing.due) == 0
     else:
         assert timing.start >= timing.due - dates.jitter - timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "rule", "validity", "due", "jitter"),
+    [
+        ("the earlier of two bounds, by age", {"max_age": 90 * DAY, "renew_before": 30 * DAY}, 365, 90, 9),
+        ("the earlier of two bounds, by expiry", {"max_age": 340 * DAY, "renew_before": 30 * DAY}, 365, 335, 34),
+        ("due early in its life: half of the time until then", {"max_age": None, "renew_before": 30 * DAY}, 40, 10, 4),
+        ("due half a day after its birth", {"max_age": None, "renew_before": 39.5 * DAY}, 40, 0.5, 0.25),
+        (
+            "due before its birth: nothing is left to bring forward",
+            {"max_age": None, "renew_before": 41 * DAY},
+            40,
+            -1,
+            0,
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_when_a_certificate_is_due_and_by_how_much_it_may_be_brought_forward(
+    make, sentence, rule, validity, due, jitter
+):
+    policy = make.policy(rule=make.rule(**rule), jitter=10)
+    dates = dates_of(policy, START, START + validity * DAY)
+    assert (dates.due, dates.jitter) == (START + due * DAY, jitter * DAY), sentence
+
+
+@pytest.mark.parametrize(
+    ("not_before", "rule", "bound"),
+    [
+        (
+            datetime(9999, 11, 1, tzinfo=UTC),
+            {"max_age": 90 * DAY, "renew_before": None},
+            datetime(9000, 1, 1, tzinfo=UTC),
+        ),
+        (datetime(1, 2, 1, tzinfo=UTC), {"max_age": None, "renew_before": 90 * DAY}, datetime(1000, 1, 1, tzinfo=UTC)),
+    ],
+    ids=["beyond the last year", "before the first"],
+)
+def test_a_date_that_no_calendar_has_becomes_one_far_away(make, not_before, rule, bound):
+    dates = dates_of(make.policy(rule=make.rule(**rule)), not_before, not_before + 10 * DAY)
+    assert dates.due == bound
+
+
+def test_a_device_hurries_when_a_twentieth_of_its_life_is_left():
+    assert hurries_from(START, 20 * DAY) == START - DAY
 
 
 @given(

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from controller.reconcile.rollout import cumulative_sizes
-from controller.reconcile.rollout.waves import shortened_soak
+from controller.reconcile.rollout.waves import Evidence, failure_limit, shortened_soak
 from controller.reconcile.values import (
     CertificateStatus,
     FailureType,
@@ -69,6 +69,19 @@ class World:
     def plan(self, **options):
         state = self.make.state(*self.jobs, group_sizes={"line-a": len(self.devices)})
         return self.make.plan(list(self.devices.values()), self.desired, state, **self.options, **options)
+
+
+def test_what_is_known_of_a_wave_is_what_its_devices_answered():
+    assert Evidence() == Evidence(healthy=0, failed=0, lost=0, silent=0, pending=0, in_vain=0)
+    found = Evidence(healthy=4, failed=3, lost=1, silent=7, pending=9)
+    assert (found.answered, found.failure_percent) == (8, 50.0)
+    assert Evidence(silent=2).failure_percent == 0.0
+
+
+@pytest.mark.parametrize(("thresholds", "limit"), [((), 5.0), ((30, 20), 20)], ids=["by default", "the lowest"])
+def test_the_share_that_may_fail(make, thresholds, limit):
+    rollout = make.rollout(abort=tuple(make.abort(percent, 5) for percent in thresholds))
+    assert failure_limit(make.policy(rollout=rollout)) == limit
 
 
 def names(statuses, status, start=0):
