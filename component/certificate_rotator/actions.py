@@ -131,7 +131,8 @@ class Actions:
         kept, self.kept = self.kept, None
         begun = Record(Step.PREPARING, execution.job_id)
         if kept:
-            begun = begun.with_(kept=kept.kept, run=kept.run, notes=kept.notes, swaps=kept.swaps)
+            over = {"kept": kept.kept, "committed": kept.job_to_commit, "run": kept.run, "swaps": kept.swaps}
+            begun = begun.with_(notes=kept.notes, **over)
         self.record = begun
         key_type, algorithm = self._fitness.of(execution.job_document)
         notes = self._store.begin(kept.notes if kept else None)
@@ -169,7 +170,7 @@ class Actions:
             now=self._clock.now(),
         )
         if record.kept is not None:  # issued to the sole certificate of the device: the connection's
-            self._save(record.with_(kept=None))
+            self._save(record.with_(kept=None, committed=None))
         notes = self._store.release()
         self._save(self._known().with_(step=Step.INSTALLING, notes=notes, repeats=cause.names_job))
         self._store.install(cause.certificate_pem)
@@ -201,12 +202,14 @@ class Actions:
         now on going back to the old credential keeps the new one too.
         """
         record = self._known()
-        if record.job_id is None:
+        job_id = record.job_to_commit
+        if job_id is None:
             raise RotationError("the journal does not say which job to commit")
-        kept = record.with_(kept=Generation.NEW, run=self._restarter.nucleus_run())
-        if record != kept:
-            self._save(kept)
-        self._publish(topics.commit(self._thing_name), CommitRequest(record.job_id).encode())
+        if record.step is not Step.REPORTING:  # at a later start it says when it was committed first
+            kept = record.with_(kept=Generation.NEW, committed=job_id, run=self._restarter.nucleus_run())
+            if record != kept:
+                self._save(kept)
+        self._publish(topics.commit(self._thing_name), CommitRequest(job_id).encode())
 
     def conclude(self, cause: Cause) -> None:
         """The backend has seen the new credential; both are kept until it has connected at a later start."""
@@ -219,14 +222,11 @@ class Actions:
         self.forget(cause)
 
     def confirm(self, cause: Cause) -> None:
-        """The new credential has connected again, and the job has not heard of it."""
+        """The backend has heard of the new credential at a later start too; the job may not have heard of it."""
+        if self._known().job_id == self._known().job_to_commit:
+            self._committed()
         self.record = self._proven().with_(step=Step.REPORTING)
         self.report(cause)
-
-    def release(self, cause: Cause) -> None:
-        """The new credential has connected again."""
-        self.record = self._proven()
-        self.forget(cause)
 
     def fail(self, cause: Cause) -> None:
         """What is in place stays; the job gets the first reason there was."""

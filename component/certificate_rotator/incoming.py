@@ -136,18 +136,24 @@ class Incoming:
         return Event.CREATE_ACCEPTED, Cause(certificate_pem=pem, names_job=accepted.job_id is not None)
 
     def _committed(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
-        if self._is_of_another_job(CommitAccepted.decode(payload).job_id):
+        if self._is_of_another_job(CommitAccepted.decode(payload).job_id, is_commit=True):
             return None
         return Event.COMMIT_ACCEPTED, Cause()
 
     def _refused_by_backend(self, event: Event, payload: bytes) -> Optional[Tuple[Event, Cause]]:
         rejected = Rejected.decode(payload)
-        if self._is_of_another_job(rejected.job_id):
+        is_commit = event is Event.COMMIT_REJECTED
+        if self._is_of_another_job(rejected.job_id, is_commit=is_commit):
             return None
+        record = self._actions.record
+        if is_commit and self._state() is State.KEEPING and record is not None and not record.repeats:
+            return Event.COMMIT_ACCEPTED, Cause()  # stock backends take a commit once; that one answers has to do
         code = f" ({rejected.code})" if rejected.code else ""
         return event, Cause(reason=rejected.error_message + code)
 
-    def _is_of_another_job(self, job_id: Optional[str]) -> bool:
+    def _is_of_another_job(self, job_id: Optional[str], *, is_commit: bool = False) -> bool:
         """Whether an answer comes late, from an earlier rotation; the stock backend's answers do not say."""
         record = self._actions.record
-        return job_id is not None and record is not None and job_id != record.job_id
+        if job_id is None or record is None:
+            return False
+        return job_id != (record.job_to_commit if is_commit else record.job_id)

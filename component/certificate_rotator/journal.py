@@ -51,9 +51,9 @@ class Record:
     """One rotation. ``notes`` belong to the credential store, and never hold a secret.
 
     ``kept`` is set from the first commit on, whatever is answered: two credentials are kept, and it says which of them
-    lies in place. It stays until the new one has connected at a later start, also through another rotation that begins
-    meanwhile, until that one installs. A component of before there was ``kept`` reads the rest, and settles at its
-    next start.
+    lies in place. It stays until a commit over a later start's connection is answered, also through another rotation
+    that begins meanwhile, until that one installs. A component of before there was ``kept`` reads the rest, and settles
+    at its next start.
     """
 
     step: Step
@@ -67,6 +67,7 @@ class Record:
     swaps: int = 0  # of the two credentials; doubles the patience each time
     kept: Optional[Generation] = None
     run: str = ""  # of the nucleus, in which the new one has connected; see ports.Restarter
+    committed: Optional[str] = None  # the job under which what is kept was committed; None: an earlier version's
     repeats: bool = True  # whether the backend takes a commit twice, as those do that name the job in their answers
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -79,7 +80,14 @@ class Record:
         notes = {name: text for name, text in self.notes.items() if name != NEXT}
         if self.step is Step.REPORTING:
             return self.with_(notes=notes)
-        return Record(Step.REPORTING, swaps=self.swaps, kept=self.kept, run=self.run, notes=notes)
+        return Record(
+            Step.REPORTING, swaps=self.swaps, kept=self.kept, committed=self.committed, run=self.run, notes=notes
+        )
+
+    @property
+    def job_to_commit(self) -> Optional[str]:
+        """The job that a commit over the new credential's connection is for."""
+        return self.committed or self.job_id
 
 
 class Journal:
@@ -174,6 +182,7 @@ def _record(content: Mapping[str, Any]) -> Record:
         awake=float(content.get("awake", 0.0)),
         swaps=int(content["swaps"]),
         kept=None if content.get("kept") is None else Generation(content["kept"]),
+        committed=_text(content.get("committed")),
         notes=_notes(content["notes"]),
         run=_text(content.get("run")) or "",
         repeats=content.get("repeats", True) is True,

@@ -5,10 +5,11 @@ so nothing is ignored by accident. An action may raise DONE, UNNOTICED or FAILED
 then takes. RESTARTING and RETURNING end with the process; what the journal says decides where the
 next one STARTs (so does a rotator that outlives the restart, on nucleus lite).
 
-The rule behind it: until the new credential has connected again in a later run of the nucleus than the one
-that committed it, or an old one that was never committed away has connected again, both are kept, and
-whichever does not connect is replaced by the other, with doubled patience each time. No message and no
-single connection lets go of either: what the cloud makes of a rotation may still be on its way.
+The rule behind it: until a commit is answered over the new credential's connection in a later run of the nucleus
+than the one that committed it first, or an old one that was never committed away has connected again, both are
+kept, and whichever does not connect is replaced by the other, with doubled patience each time. No message and no
+single connection lets go of either: what the cloud makes of a rotation may still be on its way, and an answer may
+be forged. What nobody can forge is that the commit is sent again.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class State(str, Enum):
     RECONNECTING = "RECONNECTING"  # old credential in place, waiting for the connection to work
     RETRYING = "RETRYING"  # the old one did not connect: the new one is in place again
     CONCLUDING = "CONCLUDING"  # committed; both are kept, waiting for SUCCEEDED to be confirmed
-    KEEPING = "KEEPING"  # a later start: waiting for the committed one to connect again
+    KEEPING = "KEEPING"  # a later start: committing once more, waiting for the backend to confirm
     REPORTING = "REPORTING"  # nothing is exchanged any more, waiting for the outcome to be confirmed
 
 
@@ -78,7 +79,6 @@ class Action(str, Enum):
     CONCLUDE = "conclude"  # note that the new credential is committed, report SUCCEEDED
     KEEP = "keep"  # end the rotation, keep both credentials, publish $next/get
     CONFIRM = "confirm"  # settle on the new credential, report the outcome again
-    RELEASE = "release"  # settle on the new credential, end the rotation, publish $next/get
     FAIL = "fail"  # settle on what is in place, report FAILED
     REPORT = "report"  # report the outcome again
     UNDO = "undo"  # put the old credential in place; the nucleus must let go of the new one
@@ -163,13 +163,12 @@ ROWS = (
     Row(S.CONCLUDING,   E.RESEND,          A.ASK,       S.CONCLUDING),
     Row(S.CONCLUDING,   E.FAILED,          A.REST,      S.CONCLUDING),
 
-    Row(S.KEEPING,      E.START,           A.ASK,       S.KEEPING),
-    Row(S.KEEPING,      E.NOT_OURS,        A.RELEASE,   S.ASKING),
-    Row(S.KEEPING,      E.QUEUED,          A.RELEASE,   S.ASKING),
-    Row(S.KEEPING,      E.IN_PROGRESS,     A.CONFIRM,   S.REPORTING),
-    Row(S.KEEPING,      E.GET_REJECTED,    A.CONFIRM,   S.REPORTING),
-    Row(S.KEEPING,      E.RESEND,          A.ASK,       S.KEEPING),
+    Row(S.KEEPING,      E.START,           A.COMMIT,    S.KEEPING),
+    Row(S.KEEPING,      E.COMMIT_ACCEPTED, A.CONFIRM,   S.REPORTING),
+    Row(S.KEEPING,      E.COMMIT_REJECTED, A.FORGET,    S.ASKING),
+    Row(S.KEEPING,      E.RESEND,          A.COMMIT,    S.KEEPING),
     Row(S.KEEPING,      E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),
+    Row(S.KEEPING,      E.FAILED,          A.FORGET,    S.ASKING),
 
     Row(S.SWITCHING,    E.START,           A.SWITCH,    S.SWITCHING),
     Row(S.SWITCHING,    E.DONE,            A.RESTART,   S.RETURNING),
@@ -226,7 +225,7 @@ IGNORED: Dict[State, FrozenSet[Event]] = {state: frozenset(events) for state, ev
     S.CONNECTING:   {E.NOTIFIED} | _UPDATE | _CREATE | _COMMIT | _OWN,  # only an answer to our own get is proof
     S.COMMITTING:   {E.START, E.NOTIFIED} | _GET | _UPDATE | _CREATE | _OWN,
     S.CONCLUDING:   {E.START, E.NOTIFIED, E.GET_REJECTED, E.TIME_LIMIT, E.DONE, E.UNNOTICED} | _CREATE | _COMMIT,
-    S.KEEPING:      {E.NOTIFIED} | _UPDATE | _CREATE | _COMMIT | _OWN,  # only an answer to our own get is proof
+    S.KEEPING:      {E.NOTIFIED, E.DONE, E.UNNOTICED} | _GET | _UPDATE | _CREATE,
     S.SWITCHING:    {E.TIME_LIMIT} | _MESSAGES,
     S.RETURNING:    {E.START, E.RESEND, E.DONE, E.UNNOTICED} | _MESSAGES,
     S.RECONNECTING: {E.NOTIFIED} | _UPDATE | _CREATE | _COMMIT | _OWN,

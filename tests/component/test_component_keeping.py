@@ -292,3 +292,50 @@ def test_a_rotation_that_a_component_of_before_had_committed_is_finished(rotated
     rotated.start_later()
     assert rotated.cloud.status() == "SUCCEEDED"
     assert rotated.device.leftovers() == []
+
+
+def commits(world):
+    return [message for topic, message in world.cloud.log if topic == f"{ROTATION}/commit"]
+
+
+def test_a_later_start_commits_once_more_because_the_first_answer_may_have_been_forged(rotated):
+    rotated.cloud.proven.clear()  # what the backend has never heard
+    sent = len(commits(rotated))
+    rotated.device.switch_on()
+    rotated.run(60)
+    assert len(commits(rotated)) > sent
+    assert rotated.device.leftovers()
+    assert rotated.device.certificate_in_place() != rotated.first_certificate
+
+
+@pytest.mark.parametrize("cloud", ["ours", "stock"])
+def test_a_commit_that_is_refused_at_a_later_start_lets_nothing_go_unless_the_backend_takes_each_once(
+    begin, rotation_document, cloud
+):
+    world = begin("files")
+    world.cloud.correlates = cloud == "ours"
+    world.cloud.create_job(document=rotation_document())
+    world.run(60)
+    world.cloud.proven.clear()
+    world.start_later()
+    assert bool(world.device.leftovers()) is (cloud == "ours")
+
+
+def test_a_device_that_failed_before_its_commit_was_answered_never_settles_on_the_new_one_unasked(
+    begin, rotation_document
+):
+    world, issued = begin("files"), []
+    issue = world.cloud.ca.issue_pem
+    world.cloud.ca.issue_pem = lambda csr: issued.append(issue(csr)) or issued[-1]
+    world.cloud.commit = lambda *_: {"errorMsg": "no"}
+    world.cloud.create_job(document=rotation_document())
+    world.run(600)
+    assert world.cloud.status() == "FAILED"
+    world.cloud.registry = set(issued)  # for a while
+    world.device.switch_on()
+    world.run(3 * 3600)
+    assert world.device.certificate_in_place() == issued[0]
+    world.cloud.registry = {world.first_certificate}
+    world.device.switch_on()
+    world.run(36 * 3600)
+    assert world.device.certificate_in_place() == world.first_certificate

@@ -17,6 +17,7 @@ from backend_aws import PREFIX, VARIABLES, Certificate, FakeAws
 from smallworld_device import THING
 
 from backend.functions import commit_certificate, create_certificate, job_execution_terminal, services, sweep
+from backend.functions.rotation import MAKING, Phase
 from protocol import topics
 
 JOB = "job-1"
@@ -183,15 +184,25 @@ class _Aws(FakeAws):
     def account(self):
         by_id = {pool.identifier(name): name for name in self.issued}
         certificates = tuple(sorted((by_id[i], c.status, THING in c.things) for i, c in self.certificates.items()))
-        items = {"|".join(key): _without_history(item) for key, item in self.items.items() if key[1] == "current"}
+        items = {"|".join(key): _what_counts(item) for key, item in self.items.items() if key[1] == "current"}
         text = json.dumps(items, sort_keys=True)
         times = tuple(_instant(found) for found in _INSTANT.findall(text))
         return account(certificates, tuple(sorted(self.issued)), _INSTANT.sub("@", text)), times
 
 
-def _without_history(item):
-    """Its lines are for people; nothing is decided from them. Nor from how often it was written."""
-    return {**item, "history": {"L": []}, "version": {"N": "1"}}
+def _what_counts(item):
+    """An item without what decides nothing any more, so that worlds that differ in it are one.
+
+    Its lines are for people. Of some instants counts only that there is one; of the lease, while a certificate is
+    made; of a sighting of the new one, whether it came after the commit; once all is over, of no sighting.
+    """
+    phase, begun = item["phase"]["S"], item["startedAt"]
+    idle = {"contestedAt"} if phase in MAKING else {"contestedAt", "leaseUntil"}
+    if phase == Phase.FINISHED:
+        idle |= {"oldSeenAt", "newSeenAt"}
+    elif "committedAt" in item and "newSeenAt" in item:
+        item = {**item, "newSeenAt": {"S": max(item["newSeenAt"]["S"], item["committedAt"]["S"])}}
+    return {**item, **dict.fromkeys(idle & item.keys(), begun), "history": {"L": []}, "version": {"N": "1"}}
 
 
 def _instant(text):

@@ -71,6 +71,16 @@ def the_way_back_keeps_nothing():
     return replaced((actions.Actions, "commit", commit_without_keeping))
 
 
+def a_later_start_only_connects():
+    """The old credential goes at a later start that connects, without another commit, whoever answered the first."""
+    state, rows = machine.State.KEEPING, dict(machine.TABLE)
+    start = rows[state, machine.Event.START]
+    rows[state, machine.Event.START] = start._replace(action=machine.Action.ASK)
+    for event in (machine.Event.NOT_OURS, machine.Event.QUEUED, machine.Event.IN_PROGRESS, machine.Event.GET_REJECTED):
+        rows[state, event] = machine.Row(state, event, machine.Action.CONFIRM, machine.State.REPORTING)
+    return replaced((rotator, "TABLE", rows))
+
+
 def half_a_generation_is_exchanged_for():
     """What is not whole is read all the same."""
     return replaced((store_files.FileStore, "_exists", lambda _self, _path: True))
@@ -118,6 +128,7 @@ FAULTS = {
     "a sighting is passed over": verdict_row(PROVEN, None, Use.CONTESTED, OLD),
     "the backup goes with the answer": backup_goes_with_the_answer,
     "the way back after a commit keeps nothing": the_way_back_keeps_nothing,
+    "a later start only connects": a_later_start_only_connects,
     "half a generation is exchanged for": half_a_generation_is_exchanged_for,
     "a commit that the end overtakes is dropped": late_commits_are_dropped,
     "nobody sweeps": no_sweep,

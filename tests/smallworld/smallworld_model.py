@@ -38,6 +38,7 @@ class Budget(NamedTuple):
     pauses: int = 0  # longer than the backend waits for late evidence
     moves: int = 0  # of the thief
     at_all: int = 99  # of all these together
+    races: bool = True  # anything may come between a message and what it does; if not, only what is paid for as late
 
     def covers(self, other):
         return all(mine >= its for mine, its in zip(self, other, strict=True))
@@ -63,9 +64,10 @@ class World(NamedTuple):
     account: backend.Account
     times: tuple  # that stand in the account's table
     pending: tuple
-    inbox: tuple  # (topic, payload, late)
+    inbox: tuple  # (topic, payload)
     now: int
     over: int = 0  # since when the execution has ended
+    owed: int = 0  # messages to the device that are late
     waited: bool = False  # the device has asked again in this step, and nothing came
     proven: tuple = ()  # certificates over whose connection a commit was sent
     told: bool = False
@@ -79,13 +81,13 @@ class World(NamedTuple):
     @property
     def quiet(self):
         """Nothing is on its way but what is late."""
-        return all(p.late for p in self.pending) and all(late for _, _, late in self.inbox)
+        return not self.inbox and all(p.late for p in self.pending)
 
 
 def first():
     device = component.start(component.first(), online=True)["done"][0].device
     [step] = component.hear(device, online=True, topic=_get("accepted"), payload=b"{}")["done"]
-    announced = (topics.jobs_notify_next(THING), _execution(QUEUED), False)
+    announced = (topics.jobs_notify_next(THING), _execution(QUEUED))
     return World(step.device, QUEUED, backend.first(), (), (), (announced,), 0)
 
 
@@ -94,12 +96,18 @@ def canonical(world):
     over = world.now if world.execution in OPEN else world.over
     small, _ = backend.squeeze(frozenset((world.now, over, *world.times, *(p.sent for p in world.pending))))
     return world._replace(
-        times=tuple(small[t] for t in world.times),
-        pending=tuple(sorted((p._replace(sent=small[p.sent]) for p in world.pending), key=_late_last)),
-        inbox=tuple(sorted(world.inbox, key=_late_last)) if world.online else tuple(m for m in world.inbox if m[-1]),
+        times=_one(tuple(small[t] for t in world.times)),
+        pending=_one(tuple(sorted((p._replace(sent=small[p.sent]) for p in world.pending), key=_late_last))),
+        inbox=_one(world.inbox if world.online else ()),
         now=small[world.now],
         over=small[over],
     )
+
+
+@lru_cache(None)
+def _one(values):
+    """Of equal ones always the same, which takes less room."""
+    return values
 
 
 def _late_last(item):
@@ -139,7 +147,7 @@ def _ended(world, status):
 
 
 def _to_device(world, topic, payload):
-    message = (topic, payload, False)
+    message = (topic, payload)
     return world if message in world.inbox else world._replace(inbox=(*world.inbox, message))
 
 
@@ -210,7 +218,11 @@ def successors(world, budget):
     late comes at any time, and the thief moves, the power fails and the cloud ends the job at any time.
     """
     yield from _device_hears(world, budget)
+    if world.inbox and not budget.races:
+        return
     yield from _function_runs(world, budget)
+    if not (world.quiet or budget.races):
+        return
     if world.quiet:
         yield from _device_starts(world, budget)
         yield from _timer_is_due(world, budget)
@@ -242,24 +254,35 @@ def _device_starts(world, budget):
 
 
 def _device_hears(world, budget):
-    for (topic, payload, late), others in _turns(world.inbox):
-        rest = world._replace(inbox=others)
-        name, loaded = topic.rpartition("/things/")[2].partition("/")[2], world.device.loaded
+    if world.inbox:
+        (topic, payload), *others = world.inbox
+        rest, name = world._replace(inbox=tuple(others)), topic.rpartition("/things/")[2].partition("/")[2]
         if not world.online:
             yield f"{name} reaches nobody", rest, budget
-            continue
-        steps = component.hear(world.device, True, topic, payload)
-        yield from _take(_moved_on(rest, steps), steps, budget, f"the device hears {name}", loaded)
-        if late:
-            continue
+            return
+        yield from _hear(rest, topic, payload, budget, f"the device hears {name}")
         if left := budget.spend("losses"):
             yield f"{name} is lost", rest, left
-        later = rest._replace(inbox=(*others, (topic, payload, True)))
-        if left := budget.spend("copies"):
-            label = f"the device hears {name}, which will come again"
-            yield from _take(_moved_on(later, steps), steps, left, label, loaded)
         if left := budget.spend("delays"):
-            yield f"{name} is late", later, left
+            yield f"{name} is late", rest._replace(owed=world.owed + 1), left
+    elif world.online:
+        yield from _device_hears_late(world, budget)
+
+
+def _device_hears_late(world, budget):
+    """Whatever may have been on its way comes at last, or once more: at any time that nothing else is on its way."""
+    copied = budget.spend("copies")
+    for name, topic, payload in said(world, {"jobId": JOB}) if world.owed or copied else ():
+        if world.owed:
+            late = world._replace(owed=world.owed - 1)
+            yield from _hear(late, topic, payload, budget, f"the device hears {name} at last")
+        if copied:
+            yield from _hear(world, topic, payload, copied, f"the device hears {name} again")
+
+
+def _hear(world, topic, payload, budget, label):
+    steps = component.hear(world.device, True, topic, payload)
+    yield from _take(_moved_on(world, steps), steps, budget, label, world.device.loaded)
 
 
 def _moved_on(world, steps):
@@ -369,19 +392,18 @@ def _thief_moves(world, left):
             told = _update(world, topics.jobs_update(THING, JOB), {"status": status})
             yield f"the thief says {status}", told._replace(inbox=world.inbox), left
     if world.online:
-        for name, topic, payload in forgeries(world):
-            steps = component.hear(world.device, True, topic, payload)
-            yield from _take(_moved_on(world, steps), steps, left, f"the thief forges {name}", world.device.loaded)
+        for name, topic, payload in said(world, {}):
+            yield from _hear(world, topic, payload, left, f"the thief forges {name}")
 
 
-def forgeries(world):
-    """Whatever the worst policy lets a client of the thing tell its device."""
+def said(world, signed):
+    """Whatever the jobs service or a backend can tell the device; the worst policy lets any client of the thing."""
     update = topics.jobs_update(THING, JOB)
-    yield "commit/accepted", f"{topics.commit(THING)}/accepted", b"{}"
-    yield "commit/rejected", f"{topics.commit(THING)}/rejected", b'{"errorMsg": "no"}'
-    yield "create/rejected", f"{topics.create(THING)}/rejected", b'{"errorMsg": "no"}'
+    yield "commit/accepted", f"{topics.commit(THING)}/accepted", json.dumps(signed).encode()
+    yield "commit/rejected", f"{topics.commit(THING)}/rejected", json.dumps({"errorMsg": "no", **signed}).encode()
+    yield "create/rejected", f"{topics.create(THING)}/rejected", json.dumps({"errorMsg": "no", **signed}).encode()
     for name, _, _ in world.account.certificates:
-        body = json.dumps({"certificatePem": pool.certificate_pem(name)}).encode()
+        body = json.dumps({"certificatePem": pool.certificate_pem(name), **signed}).encode()
         yield f"create/accepted with {name}", f"{topics.create(THING)}/accepted", body
     yield "no job", _get("accepted"), b"{}"
     yield "a queued job", _get("accepted"), _execution(QUEUED)

@@ -55,13 +55,13 @@ def search(budget: Budget, limit=None):
                 broken = broken_in(world) or (end if end.startswith("!") else None)
                 if broken:
                     return Report(len(seen), steps, ends, Found(broken, _path(parents, (world, left)), world))
-            for label, following, rest in model.successors(world, left):
+            for _, following, rest in model.successors(world, left):
                 steps += 1
                 after = model.canonical(following)
                 wrong = broken_between(world, after, rest, budget)
                 if wrong is None and not _is_news(seen, after, rest):
                     continue
-                parents.setdefault((after, rest), ((world, left), label))
+                parents.setdefault((after, rest), (world, left))
                 if wrong is not None:
                     return Report(len(seen), steps, ends, Found(wrong, _path(parents, (after, rest)), after))
                 todo[budget.at_all - rest.at_all].append((after, rest))
@@ -82,9 +82,10 @@ def _is_news(seen, world, budget):
 
 def _path(parents, node):
     path = []
-    while parents[node] is not None:
-        node, label = parents[node]
-        path.append(label)
+    while (before := parents[node]) is not None:
+        steps = model.successors(*before)
+        path.append(next(label for label, world, left in steps if (model.canonical(world), left) == node))
+        node = before
     return path[::-1]
 
 
