@@ -1,7 +1,9 @@
 """Telling a person of a job that a role of the controller has made, and that is none of the controller's.
 
 IAM limits such a role by job ids and targets; of a job's document, template and namespace it knows nothing. CloudTrail
-does: where the account records management events, EventBridge hears of each CreateJob within minutes.
+does: where the account records management events, EventBridge hears of each CreateJob within minutes. Whether the
+document is among the parameters that it records is not documented: if it is not, a document in line goes untold, and
+only one in S3, a template, a namespace or another id are told of.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class JobWatch(Construct):
         foreign: list[dict[str, object]] = [
             {"jobId": [{"anything-but": {"prefix": OWN}}]},
             {"document": [{"anything-but": {"wildcard": _OURS}}]},
-            {"document": [{"exists": False}]},
+            {"documentSource": [{"exists": True}]},
             {"namespaceId": [{"exists": True}]},
             {"jobTemplateArn": [{"exists": True}]},
         ]

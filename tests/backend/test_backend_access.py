@@ -279,6 +279,7 @@ def test_a_person_is_told_of_a_job_of_the_controllers_role(differs):
 def test_nobody_is_told_of_the_controllers_own_jobs_or_of_other_roles():
     assert not told_of(OF_OURS, arn_of_the_role())
     assert not told_of(OF_OURS | {"jobId": "firmware-7"}, "arn:aws:iam::123456789012:role/admin")
+    assert not told_of({"jobId": OF_OURS["jobId"]}, arn_of_the_role())  # if CloudTrail does not record documents
 
 
 def test_topic_and_key_serve_cloudwatch_for_alarms_of_this_stack_alone():

@@ -97,7 +97,7 @@ def test_so_it_does_whatever_is_lost_doubled_late_dead_and_done_by_a_thief_toget
     assert_holds(explore(capsys, **TOGETHER, at_all=at_all))
 
 
-def test_nor_does_any_number_of_losses_cost_a_device_its_credential(capsys):
+def test_nor_do_eight_losses_cost_a_device_its_credential(capsys):
     assert_holds(explore(capsys, losses=8, races=False))
 
 
