@@ -51,7 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(context: Context) -> ExitCode:
     """Simulate every fleet; nothing is changed."""
     found, failures = each_fleet(load_desired(context), lambda desired: (desired, _simulate(context, desired)))
-    context.emit(Simulations(context.arguments.span, _chance(context.arguments), found, failures), RENDERERS)
+    context.emit(Simulations(context.arguments.span, chance_of(context.arguments), found, failures), RENDERERS)
     return gravest([], failures)
 
 
@@ -69,7 +69,7 @@ def _simulate(context: Context, desired: DesiredState) -> Simulation:
         )
 
 
-def _chance(arguments: Namespace) -> str:
+def chance_of(arguments: Namespace) -> str:
     """What is made up: without it, plan and forecast say the same."""
     if not arguments.failures and not arguments.offline:
         return "as plan and forecast have it: every attempt goes well, every device is there"
@@ -139,7 +139,8 @@ def _json(simulations: Simulations, _look: Look) -> str:
         for desired, result in simulations.fleets
     ]
     failures = [failure_value(failure) for failure in simulations.failures]
-    return dump({"format_version": FORMAT_VERSION, "kind": "Simulation", "fleets": fleets, "failures": failures})
+    head = {"format_version": FORMAT_VERSION, "kind": "Simulation", "chance": simulations.chance}
+    return dump({**head, "fleets": fleets, "failures": failures})
 
 
 RENDERERS: Mapping[Format, Callable[[Simulations, Look], str]] = {Format.TEXT: _text, Format.JSON: _json}

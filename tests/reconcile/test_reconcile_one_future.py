@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from argparse import Namespace
 from datetime import timedelta
 
 import pytest
 
-from controller.reconcile.outlook import compare, forecast
+from controller.commands.simulate import RENDERERS, Simulations, chance_of
+from controller.reconcile.outlook import compare, forecast, simulate
 from controller.reconcile.outlook.simulation import Course
 from controller.reconcile.outlook.virtual_fleet import NO_MISHAPS, Life
 from controller.reconcile.values import Guardrails, Mode, WindowKind, family_of
+from controller.report.console import Look
+from controller.report.formats import Format
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 SPAN, EVERY = 20 * DAY, 5 * MINUTE
@@ -237,3 +242,27 @@ def test_what_a_closed_window_will_let_out_at_once_is_refused_in_the_preview_as_
         ("line-a", "--override maxChangePercent=100"),
         (None, "--override maxChangePercent=100"),
     ]
+
+
+# ---- the simulation
+
+
+@pytest.mark.parametrize(
+    ("failures", "offline", "told"),
+    [
+        (0.0, 0.0, "as plan and forecast have it: every attempt goes well, every device is there"),
+        (
+            2.5,
+            10.0,
+            "by chance 2.5 % of attempts fail and 10 % of devices are away (seed 7): plan and forecast know of",
+        ),
+    ],
+)
+def test_a_simulation_says_what_it_adds_by_chance(make, failures, offline, told):
+    chance = chance_of(Namespace(failures=failures, offline=offline, seed=7))
+    desired, devices = make.desired(), _devices(make, 2)
+    result = simulate(devices, desired, make.state(), make.now, span=DAY)
+    found = Simulations(DAY, chance, ((desired, result),))
+    text = " ".join(RENDERERS[Format.TEXT](found, Look(200)).split())
+    assert text.startswith(f"demo 1d from now, {told}")
+    assert json.loads(RENDERERS[Format.JSON](found, Look(200)))["chance"] == chance
