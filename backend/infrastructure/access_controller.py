@@ -28,7 +28,9 @@ def reading(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
     arns = authority_arns(settings)
     authorities = [grants.on_arns(arns, *_OF_AUTHORITIES)] if arns else []
     return [
-        grants.anywhere("iot:ListCertificates", "iot:ListJobs", "iot:ListThingGroups", "iot:ListTopicRules"),
+        grants.anywhere(
+            "iot:ListCertificates", "iot:ListJobs", "iot:ListThings", "iot:ListThingGroups", "iot:ListTopicRules"
+        ),
         grants.anywhere("acm-pca:ListCertificateAuthorities"),
         grants.on("iot:cert/*", "iot:DescribeCertificate", "iot:ListPrincipalThingsV2"),
         grants.on(_THINGS, "iot:GetThingConnectivityData", "iot:ListThingPrincipalsV2"),

@@ -42,12 +42,12 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
         "thingGroupProperties?.attributePayload?.attributes?",
     ),
     "ListThingsInThingGroup": ("things", "nextToken?"),
+    "ListThings": ("things.thingName", "nextToken?"),
     "ListThingGroups": ("thingGroups.groupName", "nextToken?"),
     "ListCertificates": (
         "certificates.certificateId",
         "certificates.status",
         "certificates.creationDate",
-        "certificates.certificateMode?",
         "nextMarker?",
     ),
     "DescribeCertificate": (

@@ -84,7 +84,10 @@ class Database:
             for kind, name, _ in expected_objects(VERSION):
                 if kind == "table" and name != "binding":
                     connection.execute(f"DELETE FROM {name}")  # noqa: S608 (a name of ours)
-            connection.execute("UPDATE binding SET run = 0, refreshed_at = NULL, jobs_listed_at = NULL")
+            connection.execute(
+                "UPDATE binding SET run = 0, refreshed_at = NULL, jobs_listed_at = NULL, listed_at = NULL, "
+                "unmanaged = NULL"
+            )
 
     def empty(self) -> None:
         """Put everything into the one file; nothing is left in its companions."""

@@ -8,7 +8,7 @@ for by its id, and what has ended before stays known until it no longer counts.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ LOOK_BACK = timedelta(days=45)  # of ended jobs; failures older than this no lon
 TO_THE_END_EVERY = timedelta(days=1)
 OVERLAP = timedelta(hours=1)  # listed again, for jobs that were made while pages were read
 ENDED = ("COMPLETED", "CANCELED")
+ENDS = frozenset({"SUCCEEDED", "FAILED", "TIMED_OUT", "REJECTED"})  # of executions that a device has begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class JobsLister:
         replaced = [job_id for job_id, one in found.items() if known.get(job_id, one.created_at) != one.created_at]
         absent = set(known) - set(found) if is_complete else set()
         for job_id in {*gone, *replaced, *absent}:
-            mark_ended(connection, job_id, frozenset())
+            mark_ended(connection, job_id)
             connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
         oldest = (self._now - LOOK_BACK).timestamp()
         connection.execute("DELETE FROM jobs WHERE is_final AND coalesce(completed_at, created_at) < ?", (oldest,))
@@ -126,9 +127,18 @@ class JobsLister:
             connection.execute("UPDATE binding SET jobs_listed_at = ?", (self._now.timestamp(),))
 
 
-def mark_ended(connection: sqlite3.Connection, job_id: str, still_running: frozenset[str]) -> None:
-    """Have the things read again whose execution was in progress and is no longer."""
-    rows = connection.execute("SELECT thing, status FROM executions WHERE job_id = ?", (job_id,)).fetchall()
-    running = [thing for thing, status in rows if may_be_at_work(execution_status(status))]
-    ended = [(thing,) for thing in running if thing not in still_running]
-    connection.executemany("UPDATE things SET must_read = 1 WHERE name = ?", ended)
+def mark_ended(connection: sqlite3.Connection, job_id: str, rows: Iterable[dict[str, Any]] = ()) -> None:
+    """Have the things read again that may have rotated in the job since the last look; ``rows`` is what is seen now."""
+    query = "SELECT thing, status, last_updated_at FROM executions WHERE job_id = ?"
+    before = {thing: (status, updated) for thing, status, updated in connection.execute(query, (job_id,))}
+    now = {row["thing"]: (row["status"], row["last_updated_at"]) for row in rows}
+    stopped = {thing for thing, (status, _) in before.items() if may_be_at_work(execution_status(status))}
+    (since,) = connection.execute("SELECT coalesce(refreshed_at, 0) FROM binding").fetchone()
+    ended = {
+        thing
+        for thing, (status, updated) in now.items()
+        if status in ENDS and before.get(thing) != (status, updated) and updated >= since - OVERLAP.total_seconds()
+    }
+    working = {thing for thing, (status, _) in now.items() if may_be_at_work(execution_status(status))}
+    things = [(thing,) for thing in sorted(ended | stopped - working)]
+    connection.executemany("UPDATE things SET must_read = 1 WHERE name = ?", things)

@@ -30,7 +30,7 @@ from controller.reconcile.values import (
 from protocol.job_document import is_rotation
 from protocol.names import COMPONENT_VERSION_KEY, FAILURE_REASON_KEY
 
-MAX_NEW_ENDED = 100  # ended jobs of others that one run looks into; the rest follow in later runs
+MAX_FOREIGN = 100  # jobs of others that one run looks into, those in flight first; the rest follow in later runs
 _UNREAD = (
     "SELECT id, status, created_at, completed_at, is_continuous "
     "FROM jobs WHERE NOT is_read ORDER BY created_at DESC, id"
@@ -89,33 +89,29 @@ class JobsReader:
         self._done += 1
         self._progress("jobs", self._done, None)
 
-    def _identify(self, summary: JobSummary) -> tuple[bool, str | None, str | None, str, str | None]:
-        """(is a rotation, policy, commit, targets as JSON, document): two calls, once for each job."""
+    def _identify(self, summary: JobSummary) -> tuple[bool, str | None, str | None, str | None]:
+        """(is a rotation, policy, commit, document): one call, once for each job."""
         answer = self._session.find("iot", "GetJobDocument", jobId=summary.job_id) or {}
         text: str | None = answer.get("document")
         document = _parsed(text)
         ours = parse_job_id(summary.job_id)
         if ours is None and not is_rotation(document):
-            return False, None, None, "[]", None
-        description = self._session.find("iot", "DescribeJob", jobId=summary.job_id) or {}
+            return False, None, None, None
         policy = _text(document.get("policy")) or (ours.policy if ours else None)
-        targets = description.get("job", {}).get("targets", [])
-        return True, policy, _text(document.get("commit")), json.dumps(targets), text
+        return True, policy, _text(document.get("commit")), text
 
     def _keep_job(self, summary: JobSummary, identity: tuple[Any, ...]) -> None:
-        is_a_rotation, policy, commit, targets, document = identity
         with self._database.transaction() as connection:
             connection.execute(
-                "UPDATE jobs SET is_read = 1, is_rotation = ?, policy = ?, commit_hash = ?, targets = ?, document = ? "
-                "WHERE id = ?",
-                (is_a_rotation, policy, commit, targets, document, summary.job_id),
+                "UPDATE jobs SET is_read = 1, is_rotation = ?, policy = ?, commit_hash = ?, document = ? WHERE id = ?",
+                (*identity, summary.job_id),
             )
 
     def _keep_executions(self, summary: JobSummary, entries: list[dict[str, Any]]) -> None:
         rows = [_execution_row(summary.job_id, entry) for entry in entries]
         running = frozenset(row["thing"] for row in rows if may_be_at_work(execution_status(row["status"])))
         with self._database.transaction() as connection:
-            mark_ended(connection, summary.job_id, running)
+            mark_ended(connection, summary.job_id, rows)
             connection.execute("CREATE TEMP TABLE IF NOT EXISTS listed (thing TEXT PRIMARY KEY)")
             connection.execute("DELETE FROM listed")
             connection.executemany("INSERT OR IGNORE INTO listed VALUES (:thing)", rows)
@@ -171,14 +167,14 @@ def stored_jobs(connection: sqlite3.Connection) -> tuple[RotationJob, ...]:
             component_version=said(version),
         )
     rows = connection.execute(
-        "SELECT id, status, created_at, policy, commit_hash, completed_at, is_continuous, targets, document "
+        "SELECT id, status, created_at, policy, commit_hash, completed_at, is_continuous, document "
         "FROM jobs WHERE is_rotation ORDER BY created_at, id"
     )
     return tuple(_job(row, executions.get(row[0], {})) for row in rows)
 
 
 def _job(row: tuple[Any, ...], executions: dict[str, DeviceExecution]) -> RotationJob:
-    job_id, status, created_at, policy, commit, completed_at, is_continuous, targets, document = row
+    job_id, status, created_at, policy, commit, completed_at, is_continuous, document = row
     ours = parse_job_id(job_id)
     return RotationJob(
         job_id=job_id,
@@ -189,20 +185,16 @@ def _job(row: tuple[Any, ...], executions: dict[str, DeviceExecution]) -> Rotati
         wave=ours.wave if ours else None,
         completed_at=None if completed_at is None else _instant(completed_at),
         is_continuous=bool(is_continuous),
-        targets=tuple(json.loads(targets)),
         executions=executions,
         document=document,
     )
 
 
 def _to_look_into(unread: list[JobSummary]) -> list[JobSummary]:
-    """All in flight, all of ours, and the newest of the others that have ended."""
-    now: list[JobSummary] = []
-    later: list[JobSummary] = []
-    for summary in unread:
-        is_foreign = summary.status in ENDED and parse_job_id(summary.job_id) is None
-        (later if is_foreign else now).append(summary)
-    return now + later[:MAX_NEW_ENDED]
+    """All of ours, and some of the others: those in flight before those that have ended, the newest first."""
+    ours = [summary for summary in unread if parse_job_id(summary.job_id) is not None]
+    others = [summary for summary in unread if parse_job_id(summary.job_id) is None]
+    return ours + sorted(others, key=lambda one: one.status in ENDED)[:MAX_FOREIGN]
 
 
 def _execution_row(job_id: str, entry: dict[str, Any]) -> dict[str, Any]:

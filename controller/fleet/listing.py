@@ -1,4 +1,8 @@
-"""Listings: every certificate of the account and every thing of the governed groups, page by page.
+"""Listings: the things of the governed groups, and of the account what has to be looked at today.
+
+Groups are listed on every run. Certificates come newest first, so that some pages show what is new; all of them, and
+all things, are listed once a day (on every run where that is a few pages), for what a certificate's status has become
+and what nobody governs. A first look needs neither: it asks governed things and describes what they hold.
 
 Pages go to ``*_listing`` tables and are committed one by one with the token of the next, so that a
 killed or throttled run goes on there. When all are complete, the inventory adopts them in one
@@ -8,9 +12,10 @@ transaction: new, changed and vanished rows come out of the comparison.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from controller.fleet.aws import AwsSession
@@ -20,10 +25,17 @@ from controller.fleet.progress import Progress
 from controller.fleet.work import Work
 
 RESUMABLE_FOR = timedelta(minutes=30)  # an older listing under way begins anew: it and its token are stale
+WHOLE_EVERY = timedelta(days=1)
+SHORT = 4  # pages of the account that are read on every run
+OVERLAP = timedelta(hours=1)  # before the last look, for what was made while it went on
 RECENT = timedelta(hours=24)  # a certificate this young may still be about to be attached
-MAX_RECENT = 500  # unattached young certificates looked at again per run
+MAX_NEW = 200  # certificates that a run asks for their things, newest first; what they hide the slice finds
+MAX_RECENT = 50  # unattached young certificates looked at again per run
+MAX_UNMANAGED = 1000  # names that are kept
 _STALE_TOKEN = frozenset({"InvalidRequestException", ENDLESS})
-_CERTIFICATES = "certificates"
+_CERTIFICATES, _THINGS, _GROUP = "certificates", "things", "group:"
+
+_Page = tuple[dict[str, Any], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,50 +43,91 @@ class _Listing:
     """One List call: its name in the table, how to get a page, and how to keep one."""
 
     name: str
-    fetch: Callable[[str | None, set[str]], tuple[dict[str, Any], str | None]]
+    fetch: Callable[[str | None, set[str]], _Page]
     keep: Callable[[sqlite3.Connection, dict[str, Any]], int]  # returns how many entries the page had
     seen: set[str] = field(default_factory=set)  # tokens of pages read in this run
+    is_enough: Callable[[dict[str, Any]], bool] = lambda _answer: False  # what follows this page need not be read today
+    is_optional: bool = False  # a run goes on where it is not allowed to ask
 
 
 class Lister:
     """Lists what a refresh compares with the inventory."""
 
-    def __init__(self, session: AwsSession, database: Database, now: datetime, progress: Progress) -> None:
+    def __init__(
+        self,
+        session: AwsSession,
+        database: Database,
+        now: datetime,
+        progress: Progress,
+        *,
+        whole_every: timedelta = WHOLE_EVERY,
+    ) -> None:
         self._session = session
         self._database = database
         self._now = now
         self._progress = progress
         self._listed = 0
+        with database.errors():
+            row = database.connection.execute("SELECT refreshed_at, listed_at FROM binding").fetchone()
+        self._refreshed_at: float | None = row[0]
+        age = None if row[1] is None else now.timestamp() - row[1]
+        self._is_whole_due = row[0] is not None and (age is None or not 0 <= age < whole_every.total_seconds())
 
     def run(self, groups: Iterable[str]) -> None:
-        """List certificates and the things of these groups, and adopt the result."""
-        listings = [self._certificates(), *(self._group(group) for group in sorted(groups))]
+        """List what this run needs of the account, and the things of these groups, and adopt the result."""
+        listings = [*self._of_the_account(), *(self._group(group) for group in sorted(groups))]
         self._begin(listing.name for listing in listings)
         work = Work()
         for listing in listings:
             self._next_page(work, listing, is_resumed=True)
         work.run()
         with self._database.transaction() as connection:
-            adopt(connection, self._now)
+            adopt(connection, self._now, self._new_since)
+
+    @property
+    def _new_since(self) -> float:
+        """Certificates made since then are new to us."""
+        return (self._refreshed_at or self._now.timestamp()) - OVERLAP.total_seconds()
+
+    def _of_the_account(self) -> Iterator[_Listing]:
+        if self._refreshed_at is not None:
+            yield self._certificates()
+        yield self._things()
 
     def _certificates(self) -> _Listing:
         def keep(connection: sqlite3.Connection, answer: dict[str, Any]) -> int:
-            rows = [
-                (
-                    entry["certificateId"],
-                    entry["status"],
-                    entry["creationDate"].timestamp(),
-                    entry.get("certificateMode") == "SNI_ONLY",
-                )
-                for entry in answer["certificates"]
-            ]
-            connection.executemany("INSERT OR REPLACE INTO certificate_listing VALUES (?, ?, ?, ?)", rows)
+            rows = [(one["certificateId"], one["status"], _created(one)) for one in answer["certificates"]]
+            connection.executemany("INSERT OR REPLACE INTO certificate_listing VALUES (?, ?, ?, 0)", rows)
             return len(rows)
 
-        return _Listing(_CERTIFICATES, lambda token, seen: self._session.page("ListCertificates", token, seen), keep)
+        def is_enough(answer: dict[str, Any]) -> bool:
+            created = list(map(_created, answer["certificates"]))
+            is_newest_first = all(one >= other for one, other in pairwise(created))
+            is_old = bool(created) and created[0] < self._new_since
+            return not self._is_whole_due and len(seen) >= SHORT and is_newest_first and is_old
+
+        def fetch(token: str | None, seen: set[str]) -> _Page:
+            return self._session.page("ListCertificates", token, seen)
+
+        seen: set[str] = set()
+        return _Listing(_CERTIFICATES, fetch, keep, seen, is_enough)
+
+    def _things(self) -> _Listing:
+        def keep(connection: sqlite3.Connection, answer: dict[str, Any]) -> int:
+            rows = [(one["thingName"],) for one in answer["things"]]
+            connection.executemany("INSERT OR IGNORE INTO thing_listing VALUES (?)", rows)
+            return len(rows)
+
+        def fetch(token: str | None, seen: set[str]) -> _Page:
+            return self._session.page("ListThings", token, seen)
+
+        seen: set[str] = set()
+        return _Listing(
+            _THINGS, fetch, keep, seen, lambda _: not self._is_whole_due and len(seen) >= SHORT, is_optional=True
+        )
 
     def _group(self, group: str) -> _Listing:
-        def fetch(token: str | None, seen: set[str]) -> tuple[dict[str, Any], str | None]:
+        def fetch(token: str | None, seen: set[str]) -> _Page:
             return self._session.page("ListThingsInThingGroup", token, seen, thingGroupName=group, recursive=True)
 
         def keep(connection: sqlite3.Connection, answer: dict[str, Any]) -> int:
@@ -82,7 +135,7 @@ class Lister:
             connection.executemany("INSERT OR IGNORE INTO member_listing VALUES (?, ?)", rows)
             return len(rows)
 
-        return _Listing(f"group:{group}", fetch, keep)
+        return _Listing(f"{_GROUP}{group}", fetch, keep)
 
     def _begin(self, names: Iterable[str]) -> None:
         """Go on with what an interrupted run listed, if that is young enough; else start from nothing."""
@@ -107,27 +160,28 @@ class Lister:
         if is_complete:
             return
 
-        def fetch() -> tuple[dict[str, Any], str | None] | None:
+        def fetch() -> _Page | AwsCallError:
             try:
                 return listing.fetch(token, listing.seen)
             except AwsCallError as error:
-                if is_resumed and token is not None and error.code in _STALE_TOKEN:
-                    return None  # the token of the interrupted run is no longer good
+                is_stale = is_resumed and token is not None and error.code in _STALE_TOKEN  # of the interrupted run
+                if is_stale or (listing.is_optional and error.is_denied):
+                    return error
                 raise
 
-        def keep(page: tuple[dict[str, Any], str | None] | None) -> None:
+        def keep(page: _Page | AwsCallError) -> None:
             with self._database.transaction() as connection:
-                if page is None:
+                if isinstance(page, AwsCallError):
                     _forget(connection, listing.name)
-                    connection.execute(
-                        "INSERT INTO listings (name, started_at) VALUES (?, ?)",
-                        (listing.name, self._now.timestamp()),
-                    )
+                    if page.is_denied:
+                        return
+                    row = (listing.name, self._now.timestamp())
+                    connection.execute("INSERT INTO listings (name, started_at) VALUES (?, ?)", row)
                 else:
                     self._listed += listing.keep(connection, page[0])
                     connection.execute(
                         "UPDATE listings SET token = ?, is_complete = ? WHERE name = ?",
-                        (page[1], page[1] is None, listing.name),
+                        (page[1], page[1] is None or listing.is_enough(page[0]), listing.name),
                     )
             self._progress("list", self._listed, None)
             self._next_page(work, listing)
@@ -135,46 +189,51 @@ class Lister:
         work.add(fetch, keep)
 
 
+def _created(entry: dict[str, Any]) -> float:
+    return float(entry["creationDate"].timestamp())
+
+
 def _forget(connection: sqlite3.Connection, name: str) -> None:
     connection.execute("DELETE FROM listings WHERE name = ?", (name,))
     if name == _CERTIFICATES:
         connection.execute("DELETE FROM certificate_listing")
+    elif name == _THINGS:
+        connection.execute("DELETE FROM thing_listing")
     else:
-        connection.execute("DELETE FROM member_listing WHERE group_name = ?", (name.partition(":")[2],))
+        connection.execute("DELETE FROM member_listing WHERE group_name = ?", (name.removeprefix(_GROUP),))
 
 
-def adopt(connection: sqlite3.Connection, now: datetime) -> None:
+def adopt(connection: sqlite3.Connection, now: datetime, new_since: float) -> None:
     """Make the complete listings the inventory's view, and mark what must be read because of them."""
-    for statement in _ADOPT_CERTIFICATES:
-        connection.execute(statement)
-    connection.execute(_LOOK_AGAIN, ((now - RECENT).timestamp(), MAX_RECENT))
+    whole = {name for (name,) in connection.execute("SELECT name FROM listings WHERE is_complete AND token IS NULL")}
     for statement in _ADOPT_MEMBERS:
         connection.execute(statement)
+    if _CERTIFICATES in whole:
+        for statement in _ADOPT_ABSENT:
+            connection.execute(statement)
+        connection.execute("UPDATE binding SET listed_at = ?", (now.timestamp(),))
+    for statement in _ADOPT_STATUSES:
+        connection.execute(statement)
+    connection.execute(_ADOPT_NEW, (new_since, MAX_NEW))
+    connection.execute(_LOOK_AGAIN, ((now - RECENT).timestamp(), MAX_RECENT))
+    if _THINGS in whole:
+        for statement in _ADOPT_UNMANAGED:
+            connection.execute(statement)
+    for table in ("certificate_listing", "thing_listing", "listings"):
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608 (names of ours)
     connection.execute("UPDATE binding SET run = run + 1")
 
 
-_ADOPT_CERTIFICATES = (
-    # A thing that loses its last certificate may have got another while pages were read.
-    """UPDATE things SET must_read = 1 WHERE name IN (
-           SELECT thing FROM attachments WHERE certificate_id NOT IN (SELECT id FROM certificate_listing))
-       AND NOT EXISTS (SELECT 1 FROM attachments a JOIN certificate_listing l ON l.id = a.certificate_id
-                       WHERE a.thing = things.name)""",
-    "DELETE FROM certificates WHERE id NOT IN (SELECT id FROM certificate_listing)",
-    """UPDATE certificates SET status = l.status, created_at = l.created_at, are_things_read = 0
-       FROM certificate_listing l
-       WHERE l.id = certificates.id
-       AND (certificates.status, certificates.created_at) IS NOT (l.status, l.created_at)""",
-    """INSERT INTO certificates (id, status, created_at, is_registered)
-       SELECT id, status, created_at, is_registered FROM certificate_listing
-       WHERE id NOT IN (SELECT id FROM certificates)""",
-    "DELETE FROM certificate_listing",
-)
-_LOOK_AGAIN = """
-UPDATE certificates SET are_things_read = 0 WHERE id IN (
-    SELECT id FROM certificates c WHERE created_at >= ? AND status = 'ACTIVE'
-    AND NOT EXISTS (SELECT 1 FROM attachments a WHERE a.certificate_id = c.id)
-    ORDER BY created_at DESC, id LIMIT ?)
-"""
+def forget_strangers(connection: sqlite3.Connection, now: datetime) -> None:
+    """Keep of certificates what governed things hold, and what is so young that it may still come to one."""
+    connection.execute(
+        """DELETE FROM certificates WHERE are_things_read = 1 AND coalesce(created_at, 0) < ?
+           AND NOT EXISTS (SELECT 1 FROM attachments a JOIN things t ON t.name = a.thing
+                           WHERE a.certificate_id = certificates.id)""",
+        ((now - RECENT).timestamp(),),
+    )
+
+
 _ADOPT_MEMBERS = (
     """DELETE FROM members WHERE NOT EXISTS (
        SELECT 1 FROM member_listing l WHERE l.thing = members.thing AND l.group_name = members.group_name)""",
@@ -182,5 +241,38 @@ _ADOPT_MEMBERS = (
     "DELETE FROM things WHERE name NOT IN (SELECT thing FROM members)",
     "INSERT OR IGNORE INTO things (name) SELECT DISTINCT thing FROM members",
     "DELETE FROM member_listing",
-    "DELETE FROM listings",
+)
+_ADOPT_ABSENT = (
+    # A thing that loses its last certificate may have got another.
+    """UPDATE things SET must_read = 1 WHERE name IN (
+           SELECT thing FROM attachments WHERE certificate_id NOT IN (SELECT id FROM certificate_listing))
+       AND NOT EXISTS (SELECT 1 FROM attachments a JOIN certificate_listing l ON l.id = a.certificate_id
+                       WHERE a.thing = things.name)""",
+    "DELETE FROM certificates WHERE id NOT IN (SELECT id FROM certificate_listing)",
+)
+_ADOPT_STATUSES = (
+    # Whoever changes a certificate's status often puts another one in its place.
+    """UPDATE things SET must_read = 1 WHERE name IN (
+           SELECT a.thing FROM certificate_listing l JOIN certificates c ON c.id = l.id
+           JOIN attachments a ON a.certificate_id = c.id WHERE c.status IS NOT l.status)""",
+    """UPDATE certificates SET status = l.status, created_at = l.created_at FROM certificate_listing l
+       WHERE l.id = certificates.id
+       AND (certificates.status, certificates.created_at) IS NOT (l.status, l.created_at)""",
+)
+_ADOPT_NEW = """
+INSERT INTO certificates (id, status, created_at)
+    SELECT id, status, created_at FROM certificate_listing
+    WHERE created_at >= ? AND id NOT IN (SELECT id FROM certificates) ORDER BY created_at DESC, id LIMIT ?
+"""
+_LOOK_AGAIN = """
+UPDATE certificates SET are_things_read = 0 WHERE id IN (
+    SELECT id FROM certificates c WHERE created_at >= ? AND status = 'ACTIVE'
+    AND NOT EXISTS (SELECT 1 FROM attachments a WHERE a.certificate_id = c.id)
+    ORDER BY created_at DESC, id LIMIT ?)
+"""
+_ADOPT_UNMANAGED = (
+    "DELETE FROM thing_listing WHERE name IN (SELECT name FROM things)",
+    "UPDATE binding SET unmanaged = (SELECT count(*) FROM thing_listing)",
+    "DELETE FROM unmanaged",
+    f"INSERT INTO unmanaged SELECT name FROM thing_listing ORDER BY name LIMIT {MAX_UNMANAGED}",  # noqa: S608 (a number)
 )

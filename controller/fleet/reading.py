@@ -1,4 +1,4 @@
-"""Readings: what each new or changed certificate is attached to, what it says, and what things hold.
+"""Readings: what things hold, what each certificate says, and which things share one.
 
 Every answer is committed by itself, so a killed run loses the calls under way and nothing else.
 A certificate is described only if a governed thing holds it, and once ever.
@@ -7,7 +7,7 @@ A certificate is described only if a governed thing holds it, and once ever.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,7 +48,7 @@ class Reader:
         return self._run
 
     def read_certificates(self) -> None:
-        """Read the things of every certificate marked for it; describe those that governed things hold."""
+        """Ask for the things of every certificate marked for it; describe those that governed things hold."""
         done, total = 0, self._count("SELECT count(*) FROM certificates WHERE are_things_read = 0")
         work = Work()
 
@@ -71,15 +71,19 @@ class Reader:
         self._describe_left_over()
         work.run(refill)
 
-    def read_things(self, names: Iterable[str]) -> None:
-        """Read what these things hold; certificates that this moves are marked to be read again."""
-        waiting = list(names)
+    def read_things(self, names: Sequence[str], *, is_slice: bool = False) -> None:
+        """Read what these things hold, and describe it.
+
+        Who holds a certificate alone needs no second question. Where a certificate that has left a thing of the
+        ``slice`` has gone is asked; of the others it is known why they change.
+        """
         work = Work()
-        for done, name in enumerate(waiting, 1):
+        for done, name in enumerate(names, 1):
 
             def kept(principals: list[tuple[str, str]] | None, name: str = name, done: int = done) -> None:
-                self._keep_principals(name, principals)
-                self._progress("things", done, len(waiting))
+                for certificate_id in self._keep_principals(name, principals, is_slice=is_slice):
+                    self._describe(work, certificate_id)
+                self._progress("things", done, len(names))
 
             work.add(lambda name=name: self._principals_of(name), kept)  # type: ignore[misc]  # mypy: lambda defaults
         work.run()
@@ -117,33 +121,38 @@ class Reader:
             if things is None:
                 connection.execute("DELETE FROM certificates WHERE id = ?", (certificate_id,))
                 return False
+            query = "SELECT thing FROM attachments WHERE certificate_id = ?"
+            before = {thing for (thing,) in connection.execute(query, (certificate_id,))}
             connection.execute("DELETE FROM attachments WHERE certificate_id = ?", (certificate_id,))
             connection.executemany(
                 "INSERT INTO attachments VALUES (?, ?, ?)", [(thing, certificate_id, kind) for thing, kind in things]
             )
             connection.execute("UPDATE certificates SET are_things_read = 1 WHERE id = ?", (certificate_id,))
             connection.executemany(
-                # Known to hold this one now; what else it holds is for the slice to see, in its turn.
-                "UPDATE things SET read_in_run = max(read_in_run, 1), must_read = 0 WHERE name = ?",
-                [(thing,) for thing, _ in things],
+                # What else they hold now, if that was not seen in this run already.
+                "UPDATE things SET must_read = 1 WHERE name = ? AND read_in_run < ?",
+                [(thing, self._run) for thing, _ in things if thing not in before],
             )
             query = f"SELECT 1 FROM certificates c WHERE id = ? AND {_MISSING_DESCRIPTION}"  # noqa: S608 (constants only)
             return connection.execute(query, (certificate_id,)).fetchone() is not None
 
-    def _keep_principals(self, thing: str, principals: list[tuple[str, str]] | None) -> None:
+    def _keep_principals(self, thing: str, principals: list[tuple[str, str]] | None, *, is_slice: bool) -> list[str]:
+        """Store what a thing holds; the certificates that must be described now."""
+        after = dict(principals or ())
         with self._database.transaction() as connection:
-            before = dict(
-                connection.execute("SELECT certificate_id, type FROM attachments WHERE thing = ?", (thing,)).fetchall()
-            )
-            after = dict(principals or ())
-            # A certificate that came or went may have gone to, or come from, another thing.
-            moved = sorted(set(before) ^ set(after))
+            held = connection.execute("SELECT certificate_id, type FROM attachments WHERE thing = ?", (thing,))
+            before = dict(held.fetchall())
+            fresh = [one for one in sorted(after) if before.get(one) != after[one]]
             connection.executemany(
-                "INSERT OR IGNORE INTO certificates (id, are_things_read) VALUES (?, 0)", [(one,) for one in moved]
+                "INSERT OR IGNORE INTO certificates (id, are_things_read) VALUES (?, 1)", [(one,) for one in fresh]
             )
+            alone = {one for one in fresh if after[one] == AttachmentType.EXCLUSIVE.value}
+            asked = [*(one for one in fresh if one not in alone), *(set(before) - set(after) if is_slice else ())]
             connection.executemany(
-                "UPDATE certificates SET are_things_read = 0 WHERE id = ?", [(one,) for one in moved]
+                "UPDATE certificates SET are_things_read = 0 WHERE id = ?", [(one,) for one in sorted(asked)]
             )
+            for one in sorted(alone):
+                _take_from_others(connection, one, thing)
             connection.execute("DELETE FROM attachments WHERE thing = ?", (thing,))
             connection.executemany(
                 "INSERT INTO attachments VALUES (?, ?, ?)", [(thing, one, kind) for one, kind in sorted(after.items())]
@@ -152,6 +161,8 @@ class Reader:
                 connection.execute("DELETE FROM members WHERE thing = ?", (thing,))
                 connection.execute("DELETE FROM things WHERE name = ?", (thing,))
             connection.execute("UPDATE things SET read_in_run = ?, must_read = 0 WHERE name = ?", (self._run, thing))
+            query = "SELECT id FROM certificates WHERE id = ? AND is_described = 0"
+            return [one for one in sorted(after) if connection.execute(query, (one,)).fetchone()]
 
     def _describe(self, work: Work, certificate_id: str) -> None:
         def call() -> tuple[dict[str, Any], CertificateFacts] | None:
@@ -205,6 +216,17 @@ class Reader:
 
     def _ids(self, query: str) -> _Chunks:
         return _Chunks(self._database, query)
+
+
+def _take_from_others(connection: sqlite3.Connection, certificate_id: str, thing: str) -> None:
+    """Who holds a certificate exclusively holds it alone: whoever held it before has lost it since."""
+    others = "certificate_id = ? AND thing != ?"
+    connection.execute(
+        f"UPDATE things SET must_read = 1 WHERE name IN (SELECT thing FROM attachments WHERE {others})",  # noqa: S608 (constants only)
+        (certificate_id, thing),
+    )
+    connection.execute(f"DELETE FROM attachments WHERE {others}", (certificate_id, thing))  # noqa: S608 (as above)
+    connection.execute("UPDATE certificates SET are_things_read = 1 WHERE id = ?", (certificate_id,))
 
 
 class _Chunks:

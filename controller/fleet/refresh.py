@@ -1,9 +1,9 @@
-"""A refresh: the inventory brought up to date with the registry by listing, not by asking for each device.
+"""A refresh: the inventory brought up to date with the registry, at a cost that follows the governed devices.
 
-Calls: ⌈things/250⌉ for each governed group, ⌈certificates/250⌉, two for each new certificate (one
-where only its status changed), one for each private CA, a few for jobs, and a bounded slice of things
-that is read again on every run, least recently read first, so that silent re-attachments come to
-light too.
+Calls: ⌈things/250⌉ for each governed group, two for each governed thing that is new or has changed (what it
+holds, what that says), a few pages of the account's certificates and things (all of them once a day), one for
+each private CA, a few for jobs, and a bounded slice of things that is read again on every run, least recently
+read first, so that silent re-attachments come to light too.
 An interrupted refresh goes on where it stopped.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from controller.errors import FleetError
@@ -24,21 +24,22 @@ from controller.fleet.database import Database
 from controller.fleet.health import HealthReader
 from controller.fleet.inventory import Inventory
 from controller.fleet.jobs_reader import JobsReader, stored_jobs
-from controller.fleet.listing import Lister
+from controller.fleet.listing import WHOLE_EVERY, Lister, forget_strangers
 from controller.fleet.progress import Progress, silent
 from controller.fleet.reading import Reader, prove_again, read_principals
 from controller.fleet.stock import SettingReader, read_stock_backend
 from controller.reconcile.values import AttachmentType, Baseline, DesiredState, FleetState, Mode, StockBackend
 
-MAX_UNMANAGED = 1000  # names in a FleetState
+PASSES = 3  # what things hold leads to certificates, and these to things
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshOptions:
     """How much a refresh reads again, and what it takes for granted."""
 
-    slice_fraction: float = 1 / 50  # of the governed things read again on every run …
-    max_slice: int = 50  # … and at most so many: at 100,000 things a warm refresh stays below 900 calls
+    slice_fraction: float = 1 / 150  # of the governed things read again on every run: in a week, if that is hourly …
+    max_slice: int = 700  # … and at most so many: a minute and a half at the quota, which nothing else uses
+    list_whole_every: timedelta = WHOLE_EVERY
     backend: Literal["ask", "assume"] = "ask"  # assume: it is ours, without asking for its job template
 
 
@@ -65,16 +66,14 @@ def refresh(
         stock = read_stock_backend(session) if is_stock else StockBackend()
         issuers = _issuers(session, inventory, desired)
         cas, cas_unknown = describe_cas(session, desired)
-        Lister(session, database, now, progress).run(group_arns)
+        Lister(session, database, now, progress, whole_every=options.list_whole_every).run(group_arns)
         JobsReader(session, database, now, progress).run()
         HealthReader(session, database, now).run()
         if is_stock:
             SettingReader(session, database).run()
-        reader = Reader(session, database, issuers, progress)
-        reader.read_certificates()
-        reader.read_things(_things_to_read(database, reader.run, options))
-        reader.read_certificates()  # those that the things turned out to hold, or to hold no more
+        _read(Reader(session, database, issuers, progress), database, options)
         with database.transaction() as connection:
+            forget_strangers(connection, now)
             connection.execute("UPDATE binding SET refreshed_at = ?", (now.timestamp(),))
     with database.snapshot() as connection:
         baseline = baseline_of(record, session, connection, frozenset(group_arns))
@@ -147,25 +146,27 @@ def _issuers(session: AwsSession, inventory: Inventory, desired: DesiredState) -
     return [issuer for issuer, _ in found.values()]
 
 
-def _things_to_read(database: Database, run: int, options: RefreshOptions) -> list[str]:
-    """Things to ask for what they hold, in order of need, each once."""
+def _read(reader: Reader, database: Database, options: RefreshOptions) -> None:
+    """Read what is not known, or not any more; then a slice of the rest."""
+    for _ in range(PASSES):
+        reader.read_things(_things(database, _UNREAD, reader.run))
+        reader.read_certificates()
     with database.errors():
-        things = database.connection.execute("SELECT count(*) FROM things").fetchone()[0]
-        wanted: dict[str, None] = {}
-        for query, limit in (
-            # Nothing is known of them: they show no certificate, which must be true before it is said.
-            ("SELECT name FROM things WHERE read_in_run = 0 ORDER BY name LIMIT ?", -1),
-            # Their rotation has ended, and no new certificate led to them.
-            ("SELECT name FROM things WHERE must_read = 1 AND read_in_run < :run ORDER BY name LIMIT ?", -1),
-            # The slice, least recently read first.
-            (
-                "SELECT name FROM things WHERE read_in_run < :run ORDER BY read_in_run, name LIMIT ?",
-                min(math.ceil(things * options.slice_fraction), options.max_slice),
-            ),
-        ):
-            rows = database.connection.execute(query.replace(":run", str(int(run))), (limit,))
-            wanted.update((name, None) for (name,) in rows)
-    return list(wanted)
+        (governed,) = database.connection.execute("SELECT count(*) FROM things").fetchone()
+    size = min(math.ceil(governed * options.slice_fraction), options.max_slice)
+    reader.read_things(_things(database, _SLICE, reader.run, size), is_slice=True)
+    reader.read_certificates()  # that the slice turned out to hold with others, or to hold no more
+
+
+_UNREAD = """
+SELECT name FROM things WHERE read_in_run = 0 OR (must_read = 1 AND read_in_run < ?) ORDER BY read_in_run, name LIMIT ?
+"""
+_SLICE = "SELECT name FROM things WHERE read_in_run < ? ORDER BY read_in_run, name LIMIT ?"
+
+
+def _things(database: Database, query: str, run: int, most: int = -1) -> list[str]:
+    with database.errors():
+        return [name for (name,) in database.connection.execute(query, (run, most))]
 
 
 def _state(
@@ -178,19 +179,13 @@ def _state(
 ) -> FleetState:
     sizes = dict.fromkeys(sorted(group_arns), 0)
     sizes.update(connection.execute("SELECT group_name, count(*) FROM members GROUP BY group_name"))
-    ungoverned = "FROM attachments WHERE thing NOT IN (SELECT name FROM things)"
     return FleetState(
         observed_at=now,
         group_sizes=sizes,
         group_arns=dict(sorted(group_arns.items())),
         jobs=stored_jobs(connection),
         backend_is_stock=is_stock,
-        unmanaged=tuple(
-            name
-            for (name,) in connection.execute(
-                f"SELECT DISTINCT thing {ungoverned} ORDER BY thing LIMIT {MAX_UNMANAGED}"
-            )
-        ),
-        unmanaged_count=connection.execute(f"SELECT count(DISTINCT thing) {ungoverned}").fetchone()[0],
+        unmanaged=tuple(name for (name,) in connection.execute("SELECT name FROM unmanaged ORDER BY name")),
+        unmanaged_count=connection.execute("SELECT unmanaged FROM binding").fetchone()[0],
         baseline=baseline,
     )

@@ -132,7 +132,18 @@ ALTER TABLE things ADD COLUMN key_algorithm TEXT;
 ALTER TABLE things ADD COLUMN setting_unknown TEXT;
 """
 
-STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH: Final = """
+-- when all certificates and things of the account were last listed
+ALTER TABLE binding ADD COLUMN listed_at REAL;
+-- how many things nobody governs; NULL where they have not been counted yet
+ALTER TABLE binding ADD COLUMN unmanaged INTEGER;
+-- the first of them
+CREATE TABLE unmanaged (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE thing_listing (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE INDEX certificates_to_describe ON certificates (id) WHERE is_described = 0;
+"""
+
+STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """What makes each version out of the one before, from nothing on: old files and new ones end up alike."""
 
 VERSION: Final = len(STEPS)

@@ -177,8 +177,8 @@ def _fleet(index: int, report: FleetReport) -> FleetView:
         plan=plan_view(report.plan) if report.plan is not None else None,
         sections=tuple(_sections(report, decided)),
         charts=charts_of(report),
-        unmanaged=words.listed(state.unmanaged[: state.unmanaged_count], UNMANAGED_SHOWN)
-        + (f", in all {state.unmanaged_count:,}" if state.unmanaged_count > len(state.unmanaged) else ""),
+        unmanaged=words.listed(state.unmanaged[: state.unmanaged_count or 0], UNMANAGED_SHOWN)
+        + (f", in all {state.unmanaged_count:,}" if (state.unmanaged_count or 0) > len(state.unmanaged) else ""),
     )
 
 
@@ -194,7 +194,7 @@ def _tiles(report: FleetReport, blocked: int, decided: int) -> Iterator[Tile]:
         end = report.forecast.first_day + SOON
         soon = sum(number for day, number in report.forecast.per_day.items() if day < end)
         yield Tile(f"rotate within {SOON.days} days", f"{soon:,}", "")
-    yield Tile("unmanaged", f"{report.state.unmanaged_count:,}", "")
+    yield Tile("unmanaged", "–" if report.state.unmanaged_count is None else f"{report.state.unmanaged_count:,}", "")
 
 
 def _bar(report: FleetReport, blocked: int, decided: int) -> Iterator[Part]:

@@ -75,7 +75,7 @@ def record_of(report: FleetReport, created_at: datetime) -> TrendRecord:
         rotate=report.outcomes.get(Outcome.ROTATE, 0),
         waiting=report.outcomes.get(Outcome.WAITING, 0),
         blocked=report.outcomes.get(Outcome.BLOCKED, 0),
-        unmanaged=report.state.unmanaged_count,
+        unmanaged=report.state.unmanaged_count or 0,
         succeeded=sum(status is ExecutionStatus.SUCCEEDED for status in statuses),
         failed=sum(status in FAILED for status in statuses),
     )

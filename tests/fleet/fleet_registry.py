@@ -106,6 +106,7 @@ class Registry:
     before: Callable[[str, dict[str, Any]], None] = lambda operation, parameters: None
     page_limit: int = 250
     cycles: dict[str, int] = field(default_factory=dict)  # operation → pages after which its tokens come again
+    foreign: int = 0  # older certificates, and things that hold them, which are shown in listings only
     seen: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -265,9 +266,23 @@ class Registry:
 
     def _iot_ListCertificates(self, url: str, p: dict[str, Any]) -> AWSResponse:
         keys = ("certificateArn", "certificateId", "status", "certificateMode", "creationDate")
-        entries = _Lazy(list(self.certificates.values()), lambda entry: {key: entry[key] for key in keys})
+        newest_first = sorted(self.certificates.values(), key=lambda entry: -entry["creationDate"])
+
+        def shape(number: int) -> dict[str, Any]:
+            entry = newest_first[number] if number < len(newest_first) else _foreign(number - len(newest_first))
+            return {key: entry[key] for key in keys}
+
+        entries = _Lazy(range(len(newest_first) + self.foreign), shape)
         page = {"maxResults": p.get("pageSize"), "nextToken": p.get("marker")}
         return self._page(url, page, "certificates", entries, token_field="nextMarker")
+
+    def _iot_ListThings(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        names = sorted({*self._by_thing, *(thing for things in self.groups.values() for thing in things)})
+
+        def shape(number: int) -> dict[str, Any]:
+            return {"thingName": names[number] if number < len(names) else f"foreign-{number}"}
+
+        return self._page(url, p, "things", _Lazy(range(len(names) + self.foreign), shape))
 
     def _iot_DescribeCertificate(self, url: str, p: dict[str, Any]) -> AWSResponse:
         entry = self.certificates.get(p["certificateId"])
@@ -368,10 +383,18 @@ class Registry:
         return _json(url, answer)
 
 
+def _foreign(number: int) -> dict[str, Any]:
+    certificate_id = f"f{number:063x}"
+    arn = f"arn:aws:iot:{REGION}:{ACCOUNT}:cert/{certificate_id}"
+    created = EPOCH.timestamp() - 1e6 - number
+    return {"certificateId": certificate_id, "certificateArn": arn, "status": "ACTIVE", "certificateMode": "DEFAULT",
+            "creationDate": created}  # fmt: skip
+
+
 class _Lazy:
     """A list whose entries are shaped only where a page shows them."""
 
-    def __init__(self, entries: list[Any], shape: Callable[[Any], Any]) -> None:
+    def __init__(self, entries: Any, shape: Callable[[Any], Any]) -> None:
         self._entries, self._shape = entries, shape
 
     def __len__(self) -> int:

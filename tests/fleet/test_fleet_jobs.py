@@ -40,7 +40,6 @@ def test_our_job_carries_policy_wave_commit_and_executions(run, registry):
     assert (job.job_id, job.policy, job.wave, job.commit) == (OURS, "line-a", 2, "c0ffee")
     assert job.document == DOCUMENT
     assert (job.status, job.created_at, job.is_continuous) == ("IN_PROGRESS", EPOCH, False)
-    assert job.targets == ("arn:aws:iot:eu-west-1:123456789012:thing/x",)
     assert {thing: execution.status.value for thing, execution in job.executions.items()} == registry.jobs[OURS][
         "executions"
     ]
@@ -66,7 +65,7 @@ def test_what_a_job_is_gets_asked_once(run, registry):
     registry.add_job(OURS, {"a-1": "QUEUED"}, document=DOCUMENT)
     registry.add_job("firmware", {"a-2": "QUEUED"}, document="{}")
     _, _, first = run()
-    assert (first["GetJobDocument"], first["DescribeJob"], first["ListJobExecutionsForJob"]) == (2, 1, 1)
+    assert (first["GetJobDocument"], first["DescribeJob"], first["ListJobExecutionsForJob"]) == (2, 0, 1)
 
     _, _, second = run()
     assert (second["GetJobDocument"], second["DescribeJob"], second["ListJobExecutionsForJob"]) == (0, 0, 1)
@@ -169,8 +168,9 @@ def test_rotation_that_ended_without_a_new_certificate_has_its_thing_read(run, r
     assert calls["ListThingPrincipalsV2"] == 1
 
 
-def test_rotation_that_brought_a_new_certificate_needs_no_further_reading(run, registry):
-    registry.add_job(OURS, {"a-1": "IN_PROGRESS"}, document=DOCUMENT)
+@pytest.mark.parametrize("seen_before", ["QUEUED", "IN_PROGRESS"])
+def test_a_rotation_costs_two_calls_what_the_thing_holds_and_what_that_says(run, registry, seen_before):
+    registry.add_job(OURS, {"a-1": seen_before}, document=DOCUMENT)
     run()
     registry.jobs[OURS]["executions"] = {"a-1": "SUCCEEDED"}
     registry.remove_certificate("c1")
@@ -178,7 +178,8 @@ def test_rotation_that_brought_a_new_certificate_needs_no_further_reading(run, r
     devices, _, calls = run()
 
     assert devices["a-1"].attachments[0].certificate.certificate_id == full("c9")
-    assert calls["ListThingPrincipalsV2"] == 0
+    asked = ("ListThingPrincipalsV2", "DescribeCertificate", "ListPrincipalThingsV2")
+    assert [calls[name] for name in asked] == [1, 1, 0]
     _, _, calls = run()
     assert calls["ListThingPrincipalsV2"] == 0
 
@@ -223,7 +224,7 @@ def test_jobs_that_ended_before_the_look_back_are_not_read(run, registry, now):
 
 
 def test_long_history_of_ended_jobs_is_bounded_and_read_over_several_runs(run, registry, monkeypatch):
-    monkeypatch.setattr(module, "MAX_NEW_ENDED", 2)
+    monkeypatch.setattr(module, "MAX_FOREIGN", 2)
     registry.page_limit = 2
     for day in range(6):
         registry.add_job(
@@ -231,6 +232,19 @@ def test_long_history_of_ended_jobs_is_bounded_and_read_over_several_runs(run, r
         )
     counts = [len(run()[1].jobs) for _ in range(4)]
     assert counts == [2, 4, 6, 6], "two new jobs a run"
+
+
+def test_what_is_in_flight_is_looked_into_before_what_has_ended_and_ours_before_all(run, registry, monkeypatch):
+    monkeypatch.setattr(module, "MAX_FOREIGN", 2)
+    for number in range(4):
+        made = EPOCH + timedelta(days=number)
+        registry.add_job(f"ended-{number}", {}, document=DOCUMENT, status="COMPLETED", created_at=made)
+        registry.add_job(f"begun-{number}", {}, document=DOCUMENT, created_at=made - timedelta(days=1))
+        registry.add_job(f"cf-p-w1-{number:016}", {}, document=DOCUMENT, created_at=made)
+    seen = [[job.job_id for job in run()[1].jobs if not job.job_id.startswith("cf-")] for _ in range(2)]
+    assert sorted(seen[0]) == ["begun-2", "begun-3"]
+    assert sorted(seen[1]) == ["begun-0", "begun-1", "begun-2", "begun-3"]
+    assert len(run()[1].jobs) == 10
 
 
 def test_failures_of_our_own_jobs_are_known_at_once_whatever_else_the_account_does(run, registry):

@@ -31,7 +31,9 @@ def ids(device) -> list[str]:
     return [attachment.certificate.certificate_id.rstrip("0") for attachment in device.attachments]
 
 
-def test_cold_refresh_lists_and_then_makes_two_calls_for_each_certificate(run):
+def test_cold_refresh_makes_two_calls_for_each_governed_thing_and_none_for_others(run, registry):
+    for number in range(9):
+        registry.add_certificate(f"f{number:02}f", f"stray-{number}")
     devices, state, calls = run()
 
     assert {name: ids(device) for name, device in devices.items()} == {"a-1": ["c1"], "a-2": ["c2"], "a-3": ["c3"]}
@@ -42,10 +44,10 @@ def test_cold_refresh_lists_and_then_makes_two_calls_for_each_certificate(run):
         "DescribeThingGroup": 2,  # line-a, and the record of what was governed
         "DescribeJobTemplate": 1,
         "GetParameter": 1,
-        "ListCertificates": 1,
+        "ListThings": 1,
         "ListThingsInThingGroup": 1,
         "ListJobs": 3,
-        "ListPrincipalThingsV2": 3,
+        "ListThingPrincipalsV2": 3,
         "DescribeCertificate": 3,
     }
 
@@ -80,8 +82,8 @@ def test_rotated_device_shows_its_new_certificate_for_two_calls(run, registry):
     devices, _, calls = run()
 
     assert ids(devices["a-2"]) == ["c9"]
-    assert (calls["DescribeCertificate"], calls["ListPrincipalThingsV2"]) == (1, 1)
-    assert calls["ListThingPrincipalsV2"] == 0
+    assert (calls["DescribeCertificate"], calls["ListThingPrincipalsV2"]) == (1, 1)
+    assert calls["ListPrincipalThingsV2"] == 0
 
 
 def test_changed_status_costs_one_call_and_no_second_description(run, registry):
@@ -91,14 +93,14 @@ def test_changed_status_costs_one_call_and_no_second_description(run, registry):
     devices, _, calls = run()
 
     assert devices["a-2"].attachments[0].certificate.status is CertificateStatus.INACTIVE
-    assert (calls["DescribeCertificate"], calls["ListPrincipalThingsV2"]) == (0, 1)
+    assert (calls["DescribeCertificate"], calls["ListThingPrincipalsV2"]) == (0, 1)
 
 
 def test_thing_without_certificate_is_asked_before_it_is_called_so_and_only_once(run, registry):
     registry.groups["line-a"].append("a-4")
     devices, _, calls = run()
     assert devices["a-4"].attachments == ()
-    assert calls["ListThingPrincipalsV2"] == 1
+    assert calls["ListThingPrincipalsV2"] == 4
 
     _, _, calls = run()
     assert calls["ListThingPrincipalsV2"] == 0
@@ -153,6 +155,7 @@ def test_silent_reattachment_surfaces_through_the_slice_on_both_things(run, regi
 
 def test_slice_comes_round_to_every_thing(run, registry):
     run()
+    registry.seen.clear()
     options = RefreshOptions(slice_fraction=0.01, max_slice=1)
     for _ in range(3):
         run(options=options)
@@ -194,6 +197,7 @@ def test_group_of_two_policies_is_listed_once(run):
 
 def test_shared_certificate_names_the_others_up_to_ten(run, registry):
     for number in range(20):
+        registry.attach("c1", "a-1", "NON_EXCLUSIVE_THING")
         registry.attach("c1", f"z-{number:02}", "NON_EXCLUSIVE_THING")
     devices, _, _ = run()
 
@@ -215,7 +219,8 @@ def test_deleted_thing_that_a_dynamic_group_still_lists_is_dropped(run, registry
     real = registry._iot_ListThingPrincipalsV2
 
     def not_found(url, parameters):
-        registry.groups["line-a"].remove("gone")
+        if parameters["thingName"] == "gone":
+            registry.groups["line-a"].remove("gone")
         return real(url, parameters)
 
     registry._iot_ListThingPrincipalsV2 = not_found
@@ -226,7 +231,7 @@ def test_deleted_thing_that_a_dynamic_group_still_lists_is_dropped(run, registry
 
 def test_certificate_deleted_between_listing_and_reading_is_dropped(run, registry):
     registry.add_certificate("c7", "a-1")
-    registry.add_certificate("c6", "a-3")
+    registry.add_certificate("c6", "a-3", kind="NON_EXCLUSIVE_THING")
 
     def vanish(operation, parameters):
         if (
@@ -258,14 +263,16 @@ def test_missing_groups_are_all_named_with_their_lines_and_nothing_is_listed(run
 
 def test_large_listing_is_paged(registry, run):
     registry.page_limit = 2
-    devices, _, calls = run()
+    for _ in range(2):
+        devices, _, calls = run()
 
     assert len(devices) == 3
-    assert (calls["ListCertificates"], calls["ListThingsInThingGroup"]) == (2, 2)
+    assert [calls[f"List{what}"] for what in ("Certificates", "Things", "ThingsInThingGroup")] == [2, 2, 2]
 
 
-@pytest.mark.parametrize("operation", ["ListCertificates", "ListThingsInThingGroup"])
+@pytest.mark.parametrize("operation", ["ListCertificates", "ListThings", "ListThingsInThingGroup"])
 def test_throttled_listing_goes_on_at_the_page_where_it_stopped(registry, run, operation, now):
+    run()
     registry.page_limit = 1
     registry.faults[operation] = Fault("ThrottlingException", 429, times=1, after=2)
     with pytest.raises(FleetError) as raised:
@@ -279,6 +286,7 @@ def test_throttled_listing_goes_on_at_the_page_where_it_stopped(registry, run, o
 
 
 def test_listing_interrupted_long_ago_begins_anew(registry, run, now):
+    run()
     registry.page_limit = 1
     registry.faults["ListCertificates"] = Fault("ThrottlingException", 429, times=1, after=2)
     with pytest.raises(FleetError):
@@ -289,6 +297,7 @@ def test_listing_interrupted_long_ago_begins_anew(registry, run, now):
 
 
 def test_listing_whose_token_has_become_invalid_begins_anew(registry, run, inventory):
+    run()
     registry.page_limit = 1
     registry.faults["ListCertificates"] = Fault("ThrottlingException", 429, times=1, after=2)
     with pytest.raises(FleetError):
@@ -301,6 +310,7 @@ def test_listing_whose_token_has_become_invalid_begins_anew(registry, run, inven
 
 
 def test_invalid_request_that_is_no_stale_token_is_an_error(registry, run):
+    run()
     registry.faults["ListCertificates"] = Fault("InvalidRequestException", 400, times=9)
     with pytest.raises(FleetError, match="InvalidRequestException"):
         run(attempts=1)
@@ -319,14 +329,14 @@ def test_interrupted_reading_reads_each_certificate_once_over_both_runs(registry
 
 
 def test_progress_tells_every_phase(registry, make_session, make_desired, inventory, now):
-    registry.groups["line-a"].append("a-4")
+    registry.attach("c1", "a-1", "NON_EXCLUSIVE_THING")
     registry.add_job("by-hand", {"a-1": "QUEUED"})
     told = []
     desired = make_desired("line-a")
     refresh(make_session(registry), inventory, desired, now, lambda *what: told.append(what), options=NO_SLICE)
 
-    assert [what for what in told if what[0] == "certificates"][-1] == ("certificates", 3, 3)
-    assert ("things", 1, 1) in told
+    assert [what for what in told if what[0] == "certificates"][-1] == ("certificates", 1, 1)
+    assert ("things", 3, 3) in told
     assert {phase for phase, _, _ in told} == {"list", "jobs", "certificates", "things"}
 
 
@@ -366,6 +376,9 @@ def test_values_that_nobody_has_heard_of_are_values_of_their_own(run, registry):
     "operation", ["ListThingsInThingGroup", "ListCertificates", "ListJobs", "ListPrincipalThingsV2"]
 )
 def test_pages_that_never_end_are_an_error_that_names_the_call(run, registry, operation, cycle):
+    registry.attach("c1", "a-1", "NON_EXCLUSIVE_THING")
+    if operation == "ListCertificates":
+        run()
     registry.cycles[operation] = cycle
     for _ in range(2):  # a listing is gone on with, and its token is as bad as before
         with pytest.raises(FleetError, match=f"the pages of {operation} in account .* never end"):
@@ -373,3 +386,100 @@ def test_pages_that_never_end_are_an_error_that_names_the_call(run, registry, op
         assert sum(name == operation for name, _ in registry.seen) < 40
     del registry.cycles[operation]
     assert len(run()[0]) == 3
+
+
+# what a look costs in an account that is not ours alone
+
+
+def warm(registry, run, foreign: int, **more):
+    """Two looks over three governed things among foreign ones, and the calls of the second."""
+    for number in range(foreign):
+        registry.add_certificate(f"f{number:02}f", f"stray-{number:02}", created_at=EPOCH + timedelta(seconds=number))
+    registry.page_limit = 2
+    run(**more)
+    return run(**more)
+
+
+def test_the_whole_account_is_listed_once_a_day_and_a_few_pages_in_between(registry, run, now):
+    _, state, calls = warm(registry, run, foreign=20)
+    assert (calls["ListCertificates"], calls["ListThings"], state.unmanaged_count) == (12, 12, 20)
+
+    for hours, pages in ((1, 4), (23, 4), (24, 12), (25, 4)):
+        _, state, calls = run(at=now + timedelta(hours=hours))
+        assert (calls["ListCertificates"], calls["ListThings"]) == (pages, pages), hours
+        assert state.unmanaged_count == 20
+
+
+def test_a_first_look_lists_no_certificate_and_does_not_count_what_it_has_not_seen(registry, run):
+    for number in range(20):
+        registry.add_certificate(f"f{number:02}f", f"stray-{number}")
+    registry.page_limit = 2
+    _, state, calls = run()
+    assert (calls["ListCertificates"], calls["ListThings"], state.unmanaged_count) == (0, 4, None)
+
+
+def test_a_listing_that_is_not_newest_first_is_read_to_its_end(registry, run, now):
+    warm(registry, run, foreign=20)
+    registry._iot_ListCertificates = oldest_first(registry)
+    _, _, calls = run(at=now + timedelta(hours=1))
+    assert calls["ListCertificates"] == 12
+
+
+def oldest_first(registry):
+    def answer(url, parameters):
+        keys = ("certificateArn", "certificateId", "status", "creationDate")
+        entries = sorted(registry.certificates.values(), key=lambda one: one["creationDate"])
+        page = {"maxResults": parameters.get("pageSize"), "nextToken": parameters.get("marker")}
+        shown = [{key: one[key] for key in keys} for one in entries]
+        return registry._page(url, page, "certificates", shown, token_field="nextMarker")
+
+    return answer
+
+
+def test_a_role_of_before_that_may_not_list_things_looks_without_counting_them(registry, run):
+    registry.faults["ListThings"] = Fault("AccessDeniedException", 403, times=1e9)
+    for _ in range(2):
+        devices, state, _ = run()
+        assert len(devices) == 3
+        assert state.unmanaged_count is None
+
+
+def test_what_was_made_since_the_last_look_is_found_wherever_it_hangs(registry, run, now):
+    run()
+    registry.add_certificate("c9", "a-2", created_at=now + timedelta(minutes=5))
+    registry.add_certificate("f1", "stray", created_at=now + timedelta(minutes=5))
+    devices, _, calls = run(at=now + timedelta(hours=1))
+    assert ids(devices["a-2"]) == ["c2", "c9"]
+    asked = ("ListPrincipalThingsV2", "ListThingPrincipalsV2", "DescribeCertificate")
+    assert [calls[name] for name in asked] == [2, 1, 1], "whose is each of the two, what else has a-2, what is c9"
+    _, _, calls = run(at=now + timedelta(hours=2))
+    assert [calls[name] for name in asked] == [0, 0, 0]
+
+
+def test_who_holds_a_certificate_alone_has_taken_it_from_whoever_held_it(registry, run):
+    run()
+    registry.detach("c1", "a-1")
+    registry.attach("c1", "a-3")
+    devices, _, calls = run(options=RefreshOptions(slice_fraction=1.0))
+    assert (ids(devices["a-1"]), ids(devices["a-3"])) == ([], ["c1", "c3"])
+    assert calls["ListThingPrincipalsV2"] == 3
+
+
+def test_an_inventory_of_the_version_before_is_gone_on_with(registry, run, inventory, now):
+    """It knew every certificate of the account, and what each hung on."""
+    run()
+    with inventory.database.transaction() as connection:
+        rows = [(full(f"f{number}"), "ACTIVE", EPOCH.timestamp()) for number in range(5)]
+        connection.executemany(
+            "INSERT INTO certificates (id, status, created_at, is_registered, are_things_read) VALUES (?, ?, ?, 0, 1)",
+            rows,
+        )
+        connection.executemany(
+            "INSERT INTO attachments VALUES (?, ?, 'EXCLUSIVE_THING')", [("s", row[0]) for row in rows]
+        )
+        connection.execute("UPDATE binding SET listed_at = NULL")
+    devices, _, calls = run(at=now + timedelta(hours=1))
+    assert {name: ids(device) for name, device in devices.items()} == {"a-1": ["c1"], "a-2": ["c2"], "a-3": ["c3"]}
+    assert calls["DescribeCertificate"] == calls["ListThingPrincipalsV2"] == 0
+    (known,) = inventory.database.connection.execute("SELECT count(*) FROM certificates").fetchone()
+    assert known == 3

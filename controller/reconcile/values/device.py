@@ -144,7 +144,6 @@ class RotationJob:
     wave: int | None = None  # from the job id; None on a job that is not ours
     completed_at: datetime | None = None
     is_continuous: bool = False
-    targets: tuple[str, ...] = ()  # ARNs
     executions: dict[str, DeviceExecution] = field(default_factory=dict)  # by thing name
     document: str | None = None  # as JSON text, where it was read
 
@@ -194,8 +193,8 @@ class FleetState:
     group_arns: dict[str, str] = field(default_factory=dict)
     jobs: tuple[RotationJob, ...] = ()  # in flight, and ended within the look-back of the reader
     backend_is_stock: bool = False  # the job template's document is exactly the stock one
-    unmanaged: tuple[str, ...] = ()  # things with a certificate that no policy governs; the first thousand
-    unmanaged_count: int = 0
+    unmanaged: tuple[str, ...] = ()  # things that no policy governs; the first thousand
+    unmanaged_count: int | None = 0  # None: not counted yet
     stock: StockBackend = StockBackend(unknown="nobody has looked at how the stock backend is set")
     baseline: Baseline | None = None  # None: nothing was recorded
     deployment: Deployment | None = None  # what the backend publishes of itself; None: a stock one, or not known
