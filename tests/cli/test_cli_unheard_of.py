@@ -91,11 +91,10 @@ def test_a_value_nobody_has_heard_of_holds_up_one_device_and_no_other(line, surr
     if "Job" in operation:
         arn = line.iot.describe_thing(thingName="a-1")["thingArn"]
         line.iot.create_job(jobId=JOB, targets=[arn], document=json.dumps(ROTATE))
-    alike = [
-        one.partition(".") for one in EXPECTED if one == member or (path.endswith("Type") and one.endswith("Type"))
-    ]
+    is_type = path.endswith("Type")
+    alike = [one.partition(".") for one in EXPECTED if one == member or (is_type and one.endswith("Type"))]
     words = ("a-1", line.certificate_of_a_1, JOB)
-    faults = {operation: functools.partial(unheard_of, path, words) for operation, _, path in alike}
+    faults = {name: functools.partial(unheard_of, where, words) for name, _, where in alike}
     with FaultProxy(line.cloud.endpoint_url, faults) as proxy:
         surroundings.setenv("AWS_ENDPOINT_URL", proxy.url)
         for _ in range(2 if operation == "ListCertificates" else 1):  # which a first look does not need
