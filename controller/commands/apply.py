@@ -79,6 +79,7 @@ def run(context: Context) -> ExitCode:
         fleets,
         _applier(context, plans),
         lambda failure: context.emit_unless_for_people(ApplyReport((), (failure,)), RENDERERS),
+        at_once=1,  # each waits for its devices, and tells what it does
     )
     context.emit(ApplyReport(applied, failures), RENDERERS)
     context.emit_attention([fleet.attention for fleet in applied], failures)

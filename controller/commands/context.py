@@ -96,7 +96,8 @@ class Context:
 
     def say(self, text: str) -> None:
         """A line for people, on stderr."""
-        print(inert(text), file=self.stderr, flush=True)
+        self.stderr.write(f"{inert(text)}\n")  # in one: fleets speak side by side
+        self.stderr.flush()
 
 
 def look_for(stream: TextIO, environment: Mapping[str, str], *, no_color: bool) -> Look:

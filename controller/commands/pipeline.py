@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +31,8 @@ from controller.report.trend import record_of
 T = TypeVar("T")
 
 MAX_BUNDLE_BYTES = 256 * 1024 * 1024  # a longer one is cut, and refused for that
+
+AT_ONCE = 64  # fleets that are read side by side
 
 _GRAVEST_FIRST = (ExitCode.ERROR, ExitCode.REFUSED, ExitCode.CHANGES, ExitCode.IN_SYNC)
 
@@ -85,15 +89,30 @@ def _bundle_bytes(path: Path) -> bytes:
 
 
 def each_fleet(
-    fleets: tuple[DesiredState, ...], work: Callable[[DesiredState], T]
+    fleets: tuple[DesiredState, ...], work: Callable[[DesiredState], T], *, at_once: int = AT_ONCE
 ) -> tuple[tuple[T, ...], tuple[FleetFailure, ...]]:
-    """Do the work on every fleet; one that fails does not stop the others, but a single one simply raises."""
+    """Do the work on every fleet; one that fails does not stop the others, but a single one simply raises.
+
+    ``at_once`` are read side by side: each is an account and region with quotas of its own, and mostly waits.
+    """
     if len(fleets) == 1:
         return (work(fleets[0]),), ()
-    results, failures = [], []
-    for number, desired in enumerate(fleets):
+    executor = ThreadPoolExecutor(at_once, thread_name_prefix="of-fleets")
+    try:
+        begin = (lambda desired: executor.submit(work, desired).result) if at_once > 1 else partial(partial, work)
+        return _ends(fleets, list(map(begin, fleets)))
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _ends(
+    fleets: tuple[DesiredState, ...], attempts: list[Callable[[], T]]
+) -> tuple[tuple[T, ...], tuple[FleetFailure, ...]]:
+    results: list[T] = []
+    failures: list[FleetFailure] = []
+    for number, (desired, attempt) in enumerate(zip(fleets, attempts, strict=True)):
         try:
-            results.append(work(desired))
+            results.append(attempt())
         except Exception as raised:  # noqa: BLE001 (one fleet's failure, of whatever kind, is no other's)
             failures.append(_failure(desired, told(raised)))
         except KeyboardInterrupt as raised:  # whoever interrupts means all that would follow
@@ -107,10 +126,12 @@ def each_fleet_watched(
     fleets: tuple[DesiredState, ...],
     work: Callable[[DesiredState], T],
     report: Callable[[FleetFailure], None] = lambda _failure: None,
+    *,
+    at_once: int = AT_ONCE,
 ) -> tuple[tuple[T, ...], tuple[FleetFailure, ...]]:
     """As ``each_fleet``; where a single one raises or is interrupted, report and ``--needs-person`` come before."""
     try:
-        return each_fleet(fleets, work)
+        return each_fleet(fleets, work, at_once=at_once)
     except (Exception, KeyboardInterrupt) as raised:
         failure = _failure(fleets[0], as_error(raised))
         report(failure)
@@ -155,7 +176,7 @@ def observe(context: Context, desired: DesiredState, act_as: ActAs = ActAs.READE
     patience = Patience(context.arguments.lock_timeout.total_seconds(), context.say)
     session = AwsSession(desired.fleet, act_as)
     with Inventory(path, patience=patience, tell=context.say, is_cache=given is None) as inventory:
-        with progress_on(context.stderr) as tell:
+        with progress_on(context.stderr, label=desired.fleet.name) as tell:
             # Whatever time is asked about: what is read, and kept, is the present.
             state = refresh(session, inventory, desired, context.present(), tell)
         yield Observed(desired, state, session, inventory, now)

@@ -1,7 +1,8 @@
-"""The progress bar: on a terminal only, on stderr, and only for what takes longer than a second."""
+"""Progress, a line for each fleet: on a terminal only, on stderr, and only for what takes longer than a second."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,14 @@ from typing import TextIO
 
 from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from controller.fleet.progress import Progress, silent
 
@@ -17,12 +25,14 @@ SHOWN_AFTER = 1.0  # seconds
 
 
 @contextmanager
-def progress_on(stream: TextIO, monotonic: Callable[[], float] = time.monotonic) -> Iterator[Progress]:
-    """A bar that the block feeds; it is gone when the block ends. Anything but a terminal stays untouched."""
+def progress_on(
+    stream: TextIO, monotonic: Callable[[], float] = time.monotonic, *, label: str = ""
+) -> Iterator[Progress]:
+    """A line that the block feeds; it is gone when the block ends. Anything but a terminal stays untouched."""
     if not stream.isatty():
         yield silent
         return
-    bar = _Bar(stream, monotonic)
+    bar = _Bar(stream, monotonic, label)
     try:
         yield bar.tell
     finally:
@@ -30,29 +40,59 @@ def progress_on(stream: TextIO, monotonic: Callable[[], float] = time.monotonic)
 
 
 class _Bar:
-    """One line that changes; drawn from the first word after a second on."""
+    """One line that changes, with what is left and how long that takes; drawn from the first word after a second on."""
 
-    def __init__(self, stream: TextIO, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
+    def __init__(self, stream: TextIO, monotonic: Callable[[], float], label: str) -> None:
+        self._monotonic, self._label, self._stream = monotonic, label, stream
         self._started = monotonic()
         self._task: TaskID | None = None
-        self._progress = progress.Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(file=stream),
-            transient=True,
-        )
+        self._phase = ""
 
     def tell(self, phase: str, done: int, total: int | None) -> None:
         if self._task is None:
             if self._monotonic() - self._started < SHOWN_AFTER:
                 return
-            self._progress.start()
-            self._task = self._progress.add_task(phase)
-        self._progress.update(self._task, description=phase, completed=done, total=total)
+            self._task = _BOARD.line(self._stream)
+        if phase != self._phase:
+            _BOARD.lines.reset(self._task)  # how fast the phase before was says nothing of this one
+            self._phase = phase
+        _BOARD.lines.update(self._task, description=f"{self._label} {phase}".lstrip(), completed=done, total=total)
 
     def stop(self) -> None:
         if self._task is not None:
-            self._progress.stop()
+            _BOARD.end(self._task)
+
+
+class _Board:
+    """The lines of all fleets that are read side by side; a terminal takes one board at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shown: set[TaskID] = set()
+
+    def line(self, stream: TextIO) -> TaskID:
+        with self._lock:
+            if not self._shown:
+                self.lines = progress.Progress(
+                    TextColumn("{task.description}"),
+                    BarColumn(bar_width=30),
+                    MofNCompleteColumn(),
+                    TimeElapsedColumn(),
+                    TimeRemainingColumn(),
+                    console=Console(file=stream),
+                    transient=True,
+                )
+                self.lines.start()
+            task = self.lines.add_task("")
+            self._shown.add(task)
+            return task
+
+    def end(self, task: TaskID) -> None:
+        with self._lock:
+            self._shown.discard(task)
+            self.lines.remove_task(task)
+            if not self._shown:
+                self.lines.stop()
+
+
+_BOARD = _Board()

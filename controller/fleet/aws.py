@@ -25,6 +25,7 @@ import botocore.session
 from botocore import xform_name
 from botocore.config import Config
 from botocore.credentials import AssumeRoleCredentialFetcher, CredentialResolver, DeferredRefreshableCredentials
+from botocore.loaders import Loader
 
 from controller.errors import FleetError
 from controller.fleet.aws_answers import MEMBERS, hold_to_shape
@@ -44,6 +45,15 @@ _TOKENS = {  # that differ from the usual: page size, token in, token out
 }
 _USUAL_TOKENS = ("maxResults", "nextToken", "nextToken")
 _READING = ("Describe", "Get", "List")  # how AWS' names of calls that change nothing begin
+
+
+_MODELS = Loader()  # of all sessions: reading AWS's models takes longer than most calls
+
+
+def _new_session() -> Any:
+    made = botocore.session.Session()
+    made.register_component("data_loader", _MODELS)
+    return made
 
 
 class ActAs(Enum):
@@ -79,7 +89,7 @@ class AwsSession:
         read_timeout: float = 60,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
-        new_session: Callable[[], Any] = botocore.session.Session,
+        new_session: Callable[[], Any] = _new_session,
     ) -> None:
         self.fleet = fleet
         self._act_as = act_as
