@@ -76,6 +76,12 @@ def add_fleet(parser: ArgumentParser) -> None:
         metavar="DURATION",
         help="how long to wait for another certfleet that is refreshing the same inventory (default: 30m)",
     )
+    group.add_argument(
+        "--time-limit",
+        type=duration,
+        metavar="DURATION",
+        help="stop looking at AWS after so long; what was read is kept, and the next run goes on there",
+    )
 
 
 def add_overrides(parser: ArgumentParser) -> None:

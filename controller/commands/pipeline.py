@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from controller.commands.context import Context
 from controller.commands.history import history_at, remember
-from controller.commands.progress import progress_on
+from controller.commands.progress import progress_on, until
 from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, load, read_bundle
 from controller.errors import CertfleetError, DefectError, ExitCode, as_error
 from controller.fleet import ActAs, AwsSession, Inventory, refresh
@@ -178,7 +178,7 @@ def observe(context: Context, desired: DesiredState, act_as: ActAs = ActAs.READE
     with Inventory(path, patience=patience, tell=context.say, is_cache=given is None) as inventory:
         with progress_on(context.stderr, label=desired.fleet.name) as tell:
             # Whatever time is asked about: what is read, and kept, is the present.
-            state = refresh(session, inventory, desired, context.present(), tell)
+            state = refresh(session, inventory, desired, context.present(), until(context.arguments.time_limit, tell))
         yield Observed(desired, state, session, inventory, now)
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TextIO
 
 from rich import progress
@@ -19,9 +20,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from controller.errors import CertfleetError
 from controller.fleet.progress import Progress, silent
 
 SHOWN_AFTER = 1.0  # seconds
+
+
+class TimeLimitError(CertfleetError):
+    """A run has taken as long as it may."""
 
 
 @contextmanager
@@ -37,6 +43,24 @@ def progress_on(
         yield bar.tell
     finally:
         bar.stop()
+
+
+def until(limit: timedelta | None, tell: Progress, monotonic: Callable[[], float] = time.monotonic) -> Progress:
+    """Progress that ends what it is told of when the time is over, by TimeLimitError."""
+    if limit is None:
+        return tell
+    ends_at = monotonic() + limit.total_seconds()
+
+    def timed(phase: str, done: int, total: int | None) -> None:
+        tell(phase, done, total)
+        if monotonic() >= ends_at:
+            of = f" of {total:,}" if total is not None else ""
+            raise TimeLimitError(
+                f"the time limit is over, at {done:,}{of} {phase}; what was read is kept",
+                "run again, which goes on there, or give it more with --time-limit",
+            )
+
+    return timed
 
 
 class _Bar:

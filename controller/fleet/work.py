@@ -32,8 +32,8 @@ class Work:
     def run(self, refill: Callable[[], None] = lambda: None) -> None:
         """Do all calls. ``refill`` is asked to add more whenever the queue runs dry.
 
-        The first call that fails stops it: calls not yet begun are dropped, the results of those under
-        way are still handled (they cost quota), then the failure is raised.
+        The first call or handler that fails stops it: calls not yet begun are dropped, the results of those
+        under way are still handled (they cost quota), then the failure is raised.
         """
         executor = ThreadPoolExecutor(self._workers, thread_name_prefix="fleet")
         try:
@@ -60,13 +60,10 @@ class Work:
             future, then = under_way.popleft()
             if future.cancelled():
                 continue
-            error = future.exception()
-            if error is None:
+            try:
                 then(future.result())
-            elif not isinstance(error, Exception):
-                raise error
-            elif failure is None:
-                failure = error
+            except Exception as error:  # noqa: BLE001 (raised by the caller, once what is under way is kept)
+                failure = failure or error
                 for waiting, _ in under_way:
                     waiting.cancel()
 

@@ -311,6 +311,48 @@ def test_a_defect_that_one_fleet_meets_does_not_stop_the_others(capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+# many fleets
+
+
+def named(*names):
+    return tuple(SimpleNamespace(fleet=SimpleNamespace(name=name, source=None)) for name in names)
+
+
+def test_fleets_are_read_side_by_side_and_reported_in_their_order():
+    together = threading.Barrier(30, timeout=60)
+    results, failures = each_fleet(
+        named(*map(str, range(30))), lambda desired: (together.wait(), desired.fleet.name)[1]
+    )
+    assert (results, failures) == (tuple(map(str, range(30))), ())
+
+
+def test_one_that_is_slow_or_broken_holds_up_none():
+    others = threading.Event()
+
+    def look(desired):
+        if desired.fleet.name == "slow":
+            assert others.wait(60), "the others have not been looked at"
+        if desired.fleet.name == "broken":
+            raise CertfleetError("no")
+        if desired.fleet.name == "last":
+            others.set()
+        return desired.fleet.name
+
+    results, failures = each_fleet(named("slow", "broken", "good", "last"), look)
+    assert (results, [failure.fleet for failure in failures]) == (("slow", "good", "last"), ["broken"])
+
+
+def test_an_interrupt_keeps_what_has_been_read_and_names_the_rest():
+    def look(desired):
+        if desired.fleet.name == "second":
+            raise KeyboardInterrupt
+        return desired.fleet.name
+
+    for at_once in (1, 3):
+        results, failures = each_fleet(named("first", "second", "third"), look, at_once=at_once)
+        assert (results, [failure.fleet for failure in failures]) == (("first",), ["second", "third"])
+
+
 # interrupts
 
 

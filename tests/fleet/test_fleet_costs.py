@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
+from itertools import count
 
 import pytest
 from fleet_shapes import LARGE, NOW, SHAPES, account, plain_loop
 
-from controller.fleet import Inventory, refresh
+from controller.commands.progress import TimeLimitError, until
+from controller.fleet import Inventory, RefreshOptions, refresh
+from controller.fleet.progress import silent
 
 SCALE = 40
+NO_SLICE = RefreshOptions(max_slice=0)
 OVERHEAD = 30  # calls that are made once, whatever the size
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -58,3 +63,23 @@ def test_the_slice_comes_round_to_everyone_within_a_week_of_hourly_looks(look):
     assert 300 / 2 <= 24 * 7
     asked = [parameters["thingName"] for name, parameters in made.registry.seen if name == "ListThingPrincipalsV2"]
     assert len(set(asked[300:])) == 14, "nobody twice before all have been"
+
+
+def test_a_first_look_that_is_cut_off_again_and_again_asks_nothing_twice(make_session, tmp_path):
+    """As in CI: each run ends by its time limit, and the next one has what was read."""
+    made, ends = account(120), []
+    path = tmp_path / "inventory.sqlite"
+    while True:
+        told = count()
+        limited = until(timedelta(seconds=30), silent, lambda told=told: next(told))  # a second for each word
+        with Inventory(path) as inventory:
+            try:
+                refresh(make_session(made.registry), inventory, made.desired, NOW, limited, options=NO_SLICE)
+            except TimeLimitError as error:
+                ends.append(str(error))
+                continue
+        break
+    assert len(ends) > 1
+    assert all("what was read is kept" in end for end in ends)
+    asked = Counter(name for name, _ in made.registry.seen)
+    assert (asked["ListThingPrincipalsV2"], asked["DescribeCertificate"]) == (120, 120)
