@@ -55,7 +55,7 @@ POINTS = [
     ("CreateJob", 1, "after"),
     ("DescribeThingGroup", 1, "before"),
     ("ListJobExecutionsForJob", 1, "after"),
-    ("ListPrincipalThingsV2", 1, "before"),
+    ("ListThingPrincipalsV2", 1, "before"),
     ("DescribeCertificate", 1, "after"),
     ("CreateJob", 1, "after"),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -30,6 +31,15 @@ class TestJson:
     def test_keeps_to_the_documented_schema(self, make):
         value = json.loads(as_json.render_report(make.report(failures=(FAILURE,)), LOOK))
         jsonschema.validate(value, json.loads(SCHEMA.read_text()))
+
+    def test_things_that_nobody_has_counted_yet_are_not_called_none(self, make):
+        fleet = make.fleet()
+        report = make.report(replace(fleet, state=replace(fleet.state, unmanaged=(), unmanaged_count=None)))
+        value = json.loads(as_json.render_report(report, LOOK))
+        jsonschema.validate(value, json.loads(SCHEMA.read_text()))
+        assert value["fleets"][0]["unmanaged"] == {"count": None, "things": []}
+        assert "unmanaged" not in text.render_drift(report, LOOK)
+        assert ">–<" in html.render_drift(report, LOOK)
 
     def test_lists_every_device_with_a_finding_and_says_where_the_policy_stands(self, make):
         [fleet] = json.loads(as_json.render_report(make.report(), LOOK))["fleets"]
