@@ -181,6 +181,17 @@ def test_settle_says_of_each_held_device_what_its_wave_waits_for(make):
     }
 
 
+def test_a_plan_says_until_when_it_holds_of_which_commit_it_is_and_what_may_be_rotated(make):
+    state = make.state()
+    plan = make.plan(_fleet(make, 1), make.replace(make.desired(), committed_at=make.now + DAY), state)
+    assert (plan.created_at, plan.valid_until, plan.committed_at) == (make.now, make.now + 3 * DAY, make.now)
+    assert plan.attachments == tuple(sorted(state.rotatable))
+    assert plan.outlooks
+    before = make.plan(_fleet(make, 1), make.replace(make.desired(), committed_at=make.now - DAY), state)
+    assert before.committed_at == make.now - DAY
+    assert make.plan([], make.replace(make.desired(), committed_at=None), state).committed_at is None
+
+
 # ---- JSON
 
 
