@@ -211,9 +211,8 @@ def test_what_fails_from_any_point_on_never_costs_the_credential(begin, store, f
             assert world.device.holds_a_working_credential(), where
 
         injector.heal()
-        for _ in range(2):
-            world.device.switch_on()
-            world.run(900)
+        world.device.switch_on()
+        world.run(900)
         assert_ended(world)
         world.device.discard()
     say(f"{store}, {fault}: {len(points)} points")
