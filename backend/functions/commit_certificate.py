@@ -41,7 +41,14 @@ def commit(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
     rotation = services.table.current(event.thing_name)
     if rotation is None or not (rotation.is_active or rotation.job_id == event.job_id):
         rotation = _taken_over(services, event) or rotation
-    rotation = decide.require_rotation(rotation, event)
+    if not decide.is_known_to_be_alone(rotation, event):
+        _weigh(services, event, decide.require_rotation(rotation, event))
+    services.registry.publish(topics.outcome(event.topic, topics.ACCEPTED), CommitAccepted(event.job_id).encode())
+    decided("accepted", function=FUNCTION, thing=event.thing_name, job=event.job_id, principal=event.principal)
+    return {"status": "accepted"}
+
+
+def _weigh(services: Services, event: CommitEvent, rotation: Rotation) -> None:
     if rotation.which(event.principal) is not Certificate.NEW:
         _note_old(services, event, rotation)
         raise RejectionError(
@@ -49,9 +56,6 @@ def commit(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
         )
     if rotation.is_active:
         _commit(services, event, rotation)
-    services.registry.publish(topics.outcome(event.topic, topics.ACCEPTED), CommitAccepted(event.job_id).encode())
-    decided("accepted", function=FUNCTION, thing=event.thing_name, job=event.job_id, principal=event.principal)
-    return {"status": "accepted"}
 
 
 def _commit(services: Services, event: CommitEvent, rotation: Rotation) -> None:

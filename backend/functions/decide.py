@@ -21,7 +21,7 @@ from .errors import RejectionError
 from .events import CommitEvent, CreateEvent
 from .registry import CertificateDescription, ExecutionState, Principal
 from .rotation import MAKING, Outcome, Phase, Rotation
-from .verdicts import ROUNDED
+from .verdicts import ROUNDED, Certificate
 
 ROTATABLE = frozenset({EXCLUSIVE, NON_EXCLUSIVE})
 """The types of attachment from which a certificate is rotated, if it is attached to one thing alone."""
@@ -164,6 +164,19 @@ def require_rotation(rotation: Rotation | None, event: CommitEvent) -> Rotation:
     if rotation.outcome is Outcome.ROLLED_BACK:
         raise RejectionError(RejectionCode.NO_ROTATION, "The rotation was given up: the new certificate is removed.")
     return rotation
+
+
+def is_known_to_be_alone(rotation: Rotation | None, event: CommitEvent) -> bool:
+    """Whether a later job's rotation began at this connection's certificate, the thing's only one, and was given up.
+
+    What a device asks that commits an earlier job once more is whether its certificate stays: it does.
+    """
+    return (
+        rotation is not None
+        and rotation.outcome is Outcome.ROLLED_BACK
+        and rotation.job_id != event.job_id
+        and rotation.which(event.principal) is Certificate.OLD
+    )
 
 
 class CreateStep(Enum):

@@ -165,6 +165,17 @@ def test_a_commit_after_the_end_is_accepted_again(device):
     assert device.commit(principal=new) == {"status": "accepted"}
 
 
+def test_a_commit_of_an_earlier_job_over_what_a_later_one_that_was_given_up_began_at_is_accepted(device):
+    device.create()
+    earlier, alone = "job-of-before", device.old
+    assert device.commit(jobId=earlier, principal=alone)["status"] == "rejected"  # not decided yet
+    device.ended("FAILED")
+    assert list(device.attached) == [alone]
+    assert device.commit(jobId=earlier, principal=alone)["status"] == "accepted"
+    assert device.commit(principal=alone)["status"] == "rejected"
+    assert list(device.attached) == [alone]
+
+
 def test_a_commit_that_races_with_the_end_has_one_winner(device):
     device.create()
     new = device.new
