@@ -160,5 +160,6 @@ def test_of_some_rotations_in_trouble_none_needs_a_person(capsys):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(0)
 def test_of_ten_thousand_rotations_in_trouble_fewer_than_one_in_a_thousand_need_a_person(capsys):
     play(10_000, 8, capsys)
