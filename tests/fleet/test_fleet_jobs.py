@@ -53,6 +53,7 @@ def test_job_started_by_hand_counts_and_a_foreign_one_does_not(run, registry):
     registry.add_job("firmware", {"a-2": "QUEUED"}, document='{"operation": "UPDATE"}')
     registry.add_job("odd", {"a-2": "QUEUED"}, document="not JSON")
     registry.add_job("list", {"a-2": "QUEUED"}, document="[1]")
+    registry.add_job("check", {"a-2": "QUEUED"}, document='{"operation": "CHECK_ROTATION"}')  # it changes nothing
     devices, state, _ = run()
 
     (job,) = state.jobs
