@@ -371,7 +371,7 @@ def test_a_line_of_the_log_is_written_whatever_encoding_the_platform_prefers(tmp
 
 
 def test_a_restart_command_that_is_not_there_is_found_before_anything_depends_on_it():
-    CommandRestarter(Runtime.CLASSIC, lambda: ["true"]).check()
+    CommandRestarter(Runtime.CLASSIC, lambda: [sys.executable]).check()
     with pytest.raises(DeviceError, match="/no/such/command, which is to restart the nucleus, is not there"):
         CommandRestarter(Runtime.CLASSIC, lambda: ["/no/such/command"]).check()
 

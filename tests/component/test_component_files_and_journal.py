@@ -285,6 +285,7 @@ MOUNTS = """21 1 8:1 / / rw - ext4 /dev/root rw
 """
 
 
+@pytest.mark.posix  # it reads what Linux says of its mounts
 def test_a_file_that_is_a_mount_of_its_own_is_known(tmp_path):
     """As containers mount single files: a rename over one fails."""
     mounts = tmp_path / "mountinfo"
