@@ -114,8 +114,9 @@ class _Board:
     def end(self, task: TaskID) -> None:
         with self._lock:
             self._shown.discard(task)
-            self.lines.remove_task(task)
-            if not self._shown:
+            if self._shown:
+                self.lines.remove_task(task)
+            else:
                 self.lines.stop()
 
 

@@ -192,8 +192,10 @@ def _job(row: tuple[Any, ...], executions: dict[str, DeviceExecution]) -> Rotati
 
 def _to_look_into(unread: list[JobSummary]) -> list[JobSummary]:
     """All of ours, and some of the others: those in flight before those that have ended, the newest first."""
-    ours = [summary for summary in unread if parse_job_id(summary.job_id) is not None]
-    others = [summary for summary in unread if parse_job_id(summary.job_id) is None]
+    ours: list[JobSummary] = []
+    others: list[JobSummary] = []
+    for summary in unread:
+        (others if parse_job_id(summary.job_id) is None else ours).append(summary)
     return ours + sorted(others, key=lambda one: one.status in ENDED)[:MAX_FOREIGN]
 
 
