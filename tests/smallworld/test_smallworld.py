@@ -49,7 +49,7 @@ PUT_BACK = {
     ),
     "nobody sweeps": (["nobody sweeps"], {"losses": 1}),
     "a second key clears away": (["a second key clears the first away"], {"copies": 1}),
-    "the backup goes at the answer": ([BACKUP], {"moves": 3}),
+    "the backup goes at the answer": ([BACKUP], {"losses": 1, "moves": 3, "races": False}),
     "forged answer, overtaken commit, sighting": ([BACKUP, OVERTAKEN, SIGHTING], {"moves": 2, "delays": 1}),
     "the backup goes, and a sighting settles": ([BACKUP, SIGHTING], {"moves": 1, "losses": 1}),
     "the backup goes, and FAILED takes the new one": ([BACKUP, FAILED], {"moves": 2}),
