@@ -86,6 +86,7 @@ USES: dict[str, Use] = {
     "DescribeThingGroup": lambda s, _: s.iot.group_attributes(RECORD_GROUP),
     "ListThingsInThingGroup": lambda s, _: s.iot.group_members("line-a"),
     "ListThings": lambda s, _: [page["things"] for page in s.aws.pages("ListThings")],
+    "ListTopicRules": lambda s, _: list(s.aws.pages("ListTopicRules")),
     "ListThingGroups": lambda s, _: list(s.iot.groups_named("line")),
     "ListCertificates": lambda s, _: s.iot.active_certificates(),
     "DescribeCertificate": lambda s, _: s.aws.call("iot", "DescribeCertificate", certificateId=s.arn()[-64:]),
