@@ -144,6 +144,15 @@ def test_it_rotates_who_and_when_the_whole_planner_does_where(make, scene):
     assert shortly
 
 
+def test_a_rollout_that_failures_in_its_standing_job_have_halted_stays_halted_once_the_halt_has_ended_that_job(make):
+    rollout = make.rollout(max_in_flight=2, maximum_per_minute=1, retries=0, stragglers_after=12 * HOUR)
+    policy = make.policy(rule=make.rule(max_age=12 * DAY), rollout=rollout)
+    devices = _devices(make, policy, [0] * 4, [EC] * 4)
+    shortly, plainly = _both_ways(make, policy, devices, Luck(0, 0.3, 0.3), 2 * HOUR, 16)
+    assert [name for name, _ in plainly] == ["g01", "g02"]  # the others have failed, or wait for a person
+    assert shortly == plainly
+
+
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
 def test_it_rotates_the_same_devices_at_the_same_minutes_as_the_whole_planner_run_after_run(make, data):

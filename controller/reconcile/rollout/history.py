@@ -34,6 +34,7 @@ class History:
     standing: tuple[RotationJob, ...]  # open, of the present family, oldest first: one for each kind of document
     retired: tuple[RotationJob, ...]  # open, of an earlier family: the policy has changed since
     ended: frozenset[str]  # ids that may not be used again
+    stood: tuple[RotationJob, ...] = ()  # standing jobs of the present family that have ended, oldest first
 
     @property
     def reached(self) -> int:
@@ -42,8 +43,8 @@ class History:
 
     def asked(self, job_id: str) -> JobDocument:
         """What a job of the rollout asks for; nothing that could be told where its document was not read."""
-        jobs = (job for of_wave in self.waves.values() for job in of_wave)
-        text = next((job.document for job in (*jobs, *self.standing) if job.job_id == job_id), None)
+        jobs = (*(job for of_wave in self.waves.values() for job in of_wave), *self.standing, *self.stood)
+        text = next((job.document for job in jobs if job.job_id == job_id), None)
         try:
             return parse_job_document(json.loads(text or ""))
         except (ValueError, ProtocolError):
@@ -59,9 +60,10 @@ class History:
     ) -> dict[str, DeviceExecution]:
         """The last word on each device of the wave: its latest ended execution, in wave or standing job.
 
-        A device that was asked and has not answered yet is here with what it is doing. ``since`` leaves
-        jobs out that were made before; a failure until ``resumed``, at which a person has looked, gives way to
-        whatever the device was asked since.
+        A device that was asked and has not answered yet is here with what it is doing. A standing job counts after
+        its end too: a halt ends it, and what halted the rollout may stand there alone. ``since`` leaves out wave jobs
+        that were made before, and standing jobs that had ended by then; a failure until ``resumed``, at which a person
+        has looked, gives way to whatever the device was asked since.
         """
         latest: dict[str, DeviceExecution] = {}
         for job in self.waves.get(wave, ()):
@@ -69,7 +71,8 @@ class History:
                 continue
             for name, execution in job.executions.items():
                 latest[name] = _later(latest.get(name), execution, resumed)
-        for job in self.standing:
+        recent = (job for job in self.stood if since is None or (job.completed_at or job.created_at) >= since)
+        for job in (*recent, *self.standing):
             for name, execution in job.executions.items():
                 if name in latest:
                     latest[name] = _later(latest[name], execution, resumed)
@@ -120,7 +123,8 @@ def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob]) -> Histo
     by_wave = {wave: tuple(of_wave) for wave, of_wave in waves.items()}
     open_jobs = tuple(job for of_wave in by_wave.values() for job in of_wave if is_open(job))
     asking = tuple(job for job in standing if is_open(job))
-    return History(by_wave, tuple(sorted(open_jobs, key=_age)), asking, tuple(retired), frozenset(ended))
+    stood = tuple(job for job in standing if not is_open(job))
+    return History(by_wave, tuple(sorted(open_jobs, key=_age)), asking, tuple(retired), frozenset(ended), stood)
 
 
 def successes_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:
