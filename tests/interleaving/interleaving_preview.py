@@ -71,8 +71,9 @@ def what_a_preview_of_a_change_tells_happens(world: World) -> None:
 
 
 def _would_start(world: World, commit: Commit) -> set[str]:
+    """Refused or not: of a commit that another was applied after, the plan is refused, and complete."""
     planned = world.plan(commit=commit)
-    if planned.code not in SHOWN or planned.json["refusals"]:
+    if planned.code not in SHOWN:
         return set()
     jobs = [job for job in planned.json["jobs"] if job["job_id"] not in world.jobs()]
     return {device["name"] for job in jobs for device in job["devices"]}
