@@ -12,6 +12,7 @@ from controller.commands.simulate import RENDERERS, Simulations, chance_of
 from controller.reconcile.outlook import compare, forecast, simulate
 from controller.reconcile.outlook.simulation import Course
 from controller.reconcile.outlook.virtual_fleet import NO_MISHAPS, Life
+from controller.reconcile.planning.tally import order_of
 from controller.reconcile.values import Guardrails, Mode, WindowKind, family_of
 from controller.report.console import Look
 from controller.report.formats import Format
@@ -80,6 +81,43 @@ def test_the_planner_itself_run_after_run_rotates_when_the_outlook_says(make, sc
         of_stage, rotated = rotated[: stage.devices], rotated[stage.devices :]
         assert stage.start <= of_stage[0]
         assert of_stage[-1] <= stage.end + late, stage
+
+
+INCIDENTS = {
+    "a soak longer than the deadline": {},
+    "a soak of a week": {"rollout": {"soak": 7 * DAY}, "hours": 72},
+    "two waves, the first of some": {"waves": ("10", "100%"), "rollout": {"soak": 7 * DAY}, "hours": 72},
+    "a first wave of all": {"waves": ("40", "100%"), "rollout": {"soak": 7 * DAY}, "hours": 72},
+    "one wave": {"waves": ("100%",), "hours": 72},
+}
+
+
+@pytest.mark.parametrize("scene", INCIDENTS)
+@pytest.mark.parametrize("away", ["nobody", "one of the first wave", "one of the last wave"])
+def test_what_will_meet_an_incidents_deadline_is_not_refused_on_the_way(make, scene, away):
+    fields = {"hours": 8} | INCIDENTS[scene]
+    span = fields.pop("hours") * HOUR
+    deadline, every = make.now + span, span / 96
+    closed = [make.window("0 2 * * *", HOUR)]  # it is noon
+    policy = _policy(make, windows=closed, rule=make.rule(authority="aws-iot"), **fields)
+    desired = make.desired(policy, incidents=(make.incident(authority="plant-ca", deadline=deadline),))
+    lives = {device.name: Life(device) for device in _devices(make, 40)}
+    order = [a.device for a in sorted(make.assess_all(_devices(make, 40), desired, make.state()), key=order_of)]
+    lost = {"nobody": set(), "one of the first wave": set(order[:1]), "one of the last wave": set(order[-1:])}[away]
+    for name in lost:
+        lives[name].away_until = make.now + 90 * DAY
+    course = Course(policy, desired, make.state(), lives, NO_MISHAPS)
+    now = make.now
+    while now < deadline - policy.rollout.timeout - every:  # who is left then cannot be done in time
+        devices = [life.device for life in lives.values()]
+        plan = make.plan(devices, desired, make.state(*course.fleet.jobs.values(), now=now), now)
+        assert plan.refusals == (), now
+        (report,) = plan.incidents
+        assert report.remaining == len(lives) - len(course.fleet.record.rotated)
+        assert report.is_finished or "the deadline will be met" in report.message, (now, report.message)
+        course.run(now)
+        now += every
+    assert {name for name, _when in course.fleet.record.rotated} == lives.keys() - lost
 
 
 @pytest.mark.parametrize("scene", SCENES)

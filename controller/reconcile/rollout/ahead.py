@@ -49,8 +49,12 @@ class Ahead:
         rollout, opening = self.policy.rollout, self.opening
         sizes, of = cumulative_sizes(rollout.waves, self.population), len(rollout.waves)
         wave, room, moment, done = opening.wave, opening.capacity, max(now, opening.until or now), 0
+        ended = opening.ended
         if not room and opening.status is WaveStatus.RUNNING:
-            moment += rollout.timeout + rollout.soak  # those who are asked answer in time
+            ended = moment + rollout.timeout  # those who are asked answer in time
+        if ended is not None:
+            soaked = ended + shortened_soak(rollout.soak, ended, deadline, of - wave)
+            moment = max(now, min(soaked, opening.until or soaked))
         while done < devices:
             number = devices - done if wave >= of else min(room, devices - done)
             if number > 0:

@@ -77,6 +77,7 @@ class Opening:
     only: frozenset[str] | None = None  # None: any device
     urgent_only: bool = False
     until: datetime | None = None
+    ended: datetime | None = None  # since when the wave soaks
     remedy: str | None = None
 
     @property
@@ -238,7 +239,7 @@ def _after_answers(
             f"wave {reached} of {of} is healthy ({evidence.healthy} rotated) and soaks "
             f"{span_text(policy.rollout.soak)}, until {instant_text(early)}"
         )
-        return Opening(reached, WaveStatus.SOAKING, message, until=early)
+        return Opening(reached, WaveStatus.SOAKING, message, until=early, ended=ended)
     return _next_wave(rollout, sizes, is_soaked=now >= ended + policy.rollout.soak)
 
 
