@@ -129,11 +129,8 @@ class Actions:
             raise RotationError("a job was announced without its execution")
         self._request = None
         kept, self.kept = self.kept, None
-        begun = Record(Step.PREPARING, execution.job_id)
-        if kept:
-            over = {"kept": kept.kept, "committed": kept.job_to_commit, "run": kept.run, "swaps": kept.swaps}
-            begun = begun.with_(notes=kept.notes, **over)
-        self.record = begun
+        committed = kept.with_(committed=kept.job_to_commit) if kept else Record(Step.REPORTING)
+        self.record = committed.during(Step.PREPARING, execution.job_id)
         key_type, algorithm = self._fitness.of(execution.job_document)
         notes = self._store.begin(kept.notes if kept else None)
         self._save(self.record.with_(key_type=key_type, signing_algorithm=algorithm, notes=notes))
@@ -323,7 +320,7 @@ class Actions:
         record, run = self._known(), self._restarter.nucleus_run()
         if run and record.run and run != record.run:
             return record.with_(kept=None)
-        return record.with_(run=record.run or run)
+        return record.with_(run=record.run or run, swaps=0)
 
     def _target(self, generation: Generation, cause: Cause) -> None:
         record = self._known()

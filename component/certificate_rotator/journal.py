@@ -80,9 +80,12 @@ class Record:
         notes = {name: text for name, text in self.notes.items() if name != NEXT}
         if self.step is Step.REPORTING:
             return self.with_(notes=notes)
-        return Record(
-            Step.REPORTING, swaps=self.swaps, kept=self.kept, committed=self.committed, run=self.run, notes=notes
-        )
+        return self.during(Step.REPORTING).with_(notes=notes)
+
+    def during(self, step: Step, job_id: Optional[str] = None) -> Record:
+        """What is known of the two that are kept, and of this rotation nothing: another one is at hand, or none."""
+        kept = {name: getattr(self, name) for name in ("kept", "committed", "run", "swaps", "repeats", "notes")}
+        return Record(step, job_id, **kept)
 
     @property
     def job_to_commit(self) -> Optional[str]:

@@ -257,8 +257,9 @@ class Rotator:
             return self._actions.configuration.step_time_limit
         record = self._actions.record or self._actions.kept
         patience = 2.0 ** min(record.swaps, 16) if record and self._state in PATIENT else 1.0
-        if self._state is State.KEEPING or (self._state is State.RESUMING and record and record.kept is Generation.NEW):
-            patience *= KEEPING_PATIENCE
+        is_committed = record is not None and record.kept is Generation.NEW and record.swaps == 0
+        if is_committed and self._state in (State.KEEPING, State.RESUMING):
+            patience = KEEPING_PATIENCE  # not for one that is back only because the other one fell silent
         limit = min(self._actions.configuration.reconnect_limit * patience, MAX_RECONNECT_LIMIT)
         return max(limit - record.awake, 0.0) if record and self._state in ON_TRIAL else limit
 

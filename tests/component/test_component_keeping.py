@@ -13,6 +13,7 @@ from component_world import Device
 from component.certificate_rotator import journal
 from component.certificate_rotator.journal import Journal, Record, Step
 from component.certificate_rotator.machine import State, resume_state
+from component.certificate_rotator.store import Generation
 from component.certificate_rotator.system import System
 from protocol.messages import ExecutionStatus
 
@@ -102,6 +103,15 @@ def test_a_journal_of_before_the_run_was_noted_is_released_at_the_second_start_t
     assert rotated.device.leftovers()
     rotated.start_later()
     assert rotated.device.leftovers() == []
+
+
+def test_a_commit_that_is_accepted_once_more_ends_the_doubt_about_the_new_credential(rotated):
+    """Also if nobody knows the nucleus' run, and another rotation has come to nothing meanwhile: both stay."""
+    file = Journal(rotated.device.folder / "journal.json", System())
+    file.save(file.load().during(Step.REPORTING).with_(swaps=3))
+    rotated.device.nucleus_run = str
+    rotated.start_later()
+    assert (file.load().kept, file.load().swaps) == (Generation.NEW, 0)
 
 
 def test_a_job_that_has_not_heard_of_its_end_hears_of_it_from_a_component_started_alone(rotated):

@@ -125,3 +125,37 @@ def test_whatever_happens_a_working_credential_is_left(make_world, rotation_docu
             max_examples=120, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+
+
+@pytest.fixture
+def stock_backend(make_world, rotation_document, memory_folder):
+    """A device with three jobs, at a backend that does not name the job in its answers."""
+
+    def begin(fates):
+        state = machine_for(make_world, rotation_document(), memory_folder)()
+        state.switch_on(fates=fates, correlates=False)
+        for _ in range(3):
+            state.a_job_is_created()
+        return state
+
+    return begin
+
+
+def test_a_new_credential_that_is_tried_because_the_old_one_fell_silent_gets_no_hours(stock_backend):
+    """The commit is lost, the device goes back, its job fails, the new one is removed: then three answers are lost."""
+    state = stock_backend(["pass"])
+    state.the_network_changes(fates=[*["pass", "pass", "doubled"] * 3, "lost", "lost", "lost"])
+    state.time_passes(seconds=700.0)
+    assert state.world.device.certificate_in_place() not in state.world.cloud.registry
+    state.the_connection_breaks()
+    state.time_passes(seconds=700.0)
+    assert state.world.device.certificate_in_place() in state.world.cloud.registry
+    state.teardown()
+
+
+def test_a_late_announcement_leaves_it_known_that_the_backend_takes_a_commit_once(stock_backend):
+    """Or the refusal of the second one has both kept for good."""
+    state = stock_backend(["doubled"])
+    for _ in range(4):
+        state.the_power_fails(off=0.1)
+    state.teardown()
