@@ -315,7 +315,8 @@ def test_the_drift_report_is_kept_in_every_format_with_the_trend(report, factory
     jobs = report()
     del factory.variables["CERTFLEET_UPLOAD_SARIF"]
     assert jobs["code-scanning"].alerts > 0
-    assert len(list(factory.artifacts["drift-history"].rglob("*.json"))) == 3
+    remembered = {f"factory/{path.name}" for path in factory.artifacts["drift-history"].rglob("*.json")}
+    assert remembered >= older.keys() | records.keys()  # this run's has the name of its second, which may be the same
 
 
 def test_the_trend_may_be_kept_in_s3_instead(report, factory, world):
