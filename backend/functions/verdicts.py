@@ -7,8 +7,8 @@ The rules that the table keeps (the tests try every combination):
 
 - The old certificate goes only after a commit over the new one's connection, and only when the job has ended.
 - The new one goes only if no commit came over it and the device itself has said FAILED, and then only if it was
-  never seen in use, or if since the FAILED the device was seen with the old one alone, for a while. One that no
-  device can hold yet goes at once.
+  never seen in use, or if the device is back on its old one: seen with that first and then FAILED, or since the
+  FAILED with that alone, for a while. One that no device can hold yet goes at once.
 - After a commit no sighting of the old one removes anything: whoever holds a copy of its key can cause one.
 - What stays undecided for a day is a person's to decide. A person decides by deactivating one of the two.
 """
@@ -88,7 +88,7 @@ class Use(Enum):
     NEW_DEACTIVATED = "a person has deactivated the new one"
     CONTESTED = "the old one is used since the commit, or a second key was asked for"
     NEVER_NEW = "the new one was never seen"
-    BACK_ON_OLD = "since the end the old one alone is seen, for 15 minutes"
+    BACK_ON_OLD = "the old one is seen after the new one: before the end, or alone since then for 15 minutes"
     NEW_SINCE_END = "the new one is seen since the end"
     UNCLEAR = "nothing that decides"
 
@@ -188,11 +188,13 @@ def _use_by_sightings(known: Evidence) -> Use:
         return Use.NEVER_NEW
     if known.ended is None:
         return Use.UNCLEAR
-    if new_seen >= known.ended + ROUNDED:
+    end_is_over = known.ended + ROUNDED
+    if new_seen >= end_is_over:
         return Use.NEW_SINCE_END
-    is_alone = new_seen < known.ended and _is_after(known.old_seen, known.ended + ROUNDED)
+    is_back = new_seen < known.ended and _is_after(known.old_seen, new_seen)
+    came_before = not _is_after(known.old_seen, end_is_over)
     is_quiet = not _is_after(known.old_seen, known.now - QUIET)
-    return Use.BACK_ON_OLD if is_alone and is_quiet else Use.UNCLEAR
+    return Use.BACK_ON_OLD if is_back and (came_before or is_quiet) else Use.UNCLEAR
 
 
 def _is_after(at: datetime | None, reference: datetime) -> bool:

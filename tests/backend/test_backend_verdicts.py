@@ -116,7 +116,7 @@ CASES = {
         {"new_seen": 5, "old_seen": 20, "ended": 12, "ending": "FAILED", "now": 20 + QUIET.seconds}, NEW, Told.NOTE,
     ),
     "it came back on its old one and then failed": (
-        {"new_seen": 5, "old_seen": 11, "ended": 12, "ending": "FAILED", "now": 7200}, None, Told.NOTE,
+        {"new_seen": 5, "old_seen": 11, "ended": 12, "ending": "FAILED", "now": 13}, NEW, Told.NOTE,
     ),
     "it came back on its new one after its old one, and then failed": (
         {"old_seen": 5, "new_seen": 11, "ended": 12, "ending": "FAILED", "now": 7200}, None, Told.NOTE,

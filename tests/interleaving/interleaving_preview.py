@@ -10,7 +10,6 @@ from typing import Any
 
 from interleaving_world import Commit, World
 
-import controller.commands.compare
 from controller.desired import BundleSource, read_bundle
 from controller.desired.limits import Limits
 from controller.reconcile.values import parse_job_id
@@ -28,9 +27,6 @@ class AtCommit:
     def read(self, limits: Limits) -> Any:
         data = Path(self.ref).read_bytes()
         return BundleSource(read_bundle(data, now=datetime.max.replace(tzinfo=UTC) - timedelta(days=1))).read(limits)
-
-
-controller.commands.compare.GitRef = AtCommit
 
 
 def what_a_preview_tells_happens(world: World) -> None:

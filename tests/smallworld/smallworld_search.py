@@ -112,7 +112,10 @@ def broken_between(before, after, left, begun):
         return "the old certificate went without a commit over the new one's connection"
     honest = left.moves == begun.moves
     committed = before.device.loaded == pool.FIRST and before.proven
-    if honest and before.online and before.device.loaded in gone and not committed:
+    # One that has said FAILED from its old certificate may go to the new one after all, if it had sent a commit: what
+    # it says last decides, and it comes back on the old one by itself.
+    is_given_up = before.device.loaded != pool.FIRST and '"FAILED"' in after.account.table
+    if honest and before.online and before.device.loaded in gone and not committed and not is_given_up:
         return "a certificate went with which its device is connected, and that it has not committed away"
     return None
 
