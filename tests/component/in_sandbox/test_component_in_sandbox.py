@@ -62,6 +62,7 @@ def test_each_key_type_and_every_csr_algorithm_rotates_through_ipc_and_tls(start
 
 def test_a_device_connects_with_a_name_that_strict_parsers_refuse_and_rotates_from_it(start, site):
     nucleus = start()
+    assert nucleus.wait_connected()
     found = credentials()["an underscore in a PrintableString"]
     (nucleus.root / "thingCert.crt").write_bytes(found.certificate)
     (nucleus.root / "privKey.key").write_bytes(found.key)
