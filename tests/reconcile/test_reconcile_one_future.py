@@ -120,6 +120,22 @@ def test_what_will_meet_an_incidents_deadline_is_not_refused_on_the_way(make, sc
     assert {name for name, _when in course.fleet.record.rotated} == lives.keys() - lost
 
 
+def test_an_incident_that_keeps_to_windows_shortens_no_soak_and_its_estimate_knows(make):
+    policy = _policy(make, rule=make.rule(authority="aws-iot"))
+    leak = make.incident(authority="plant-ca", deadline=make.now + 8 * HOUR, ignore_windows=False)
+    desired = make.desired(policy, incidents=(leak,))
+    plan = make.plan(_devices(make, 40), desired)
+    assert [(refusal.guardrail, refusal.override) for refusal in plan.refusals] == [
+        ("deadline", "--override lateDevices=39")
+    ]
+    course = Course(policy, desired, make.state(), {d.name: Life(d) for d in _devices(make, 40)}, NO_MISHAPS)
+    course.play(make.now, make.now + SPAN, EVERY)
+    last = max(when for _name, when in course.fleet.record.rotated)
+    (report,) = plan.incidents
+    assert "the deadline will be missed" in report.message
+    assert abs(report.finish - last) <= 3 * EVERY
+
+
 @pytest.mark.parametrize("scene", SCENES)
 def test_the_forecast_has_the_outlooks_days(make, scene):
     _of, desired, state, devices = _scene(make, **SCENES[scene])

@@ -25,7 +25,7 @@ def late_devices(plan: PolicyPlan, now: datetime) -> Late | None:
     """The devices whose deadline is still ahead and cannot be met; None where all can.
 
     The deadline is an incident's, or the end of the certificate. Windows are taken as ignored, as
-    urgency will have it by then, except for an incident that keeps to windows.
+    urgency will have it by then, except for an incident that keeps to windows: it shortens no soak either.
     """
     if plan.ahead is None:
         return None
@@ -43,7 +43,7 @@ def _late(ahead: Ahead, devices: list[Assessment], now: datetime, *, is_urgent: 
     worst: tuple[datetime, datetime | None] | None = None
     for last in range(step - 1, len(deadlines), step):
         deadline = deadlines[last]
-        finish = ahead.finish(last + 1, now, is_urgent=is_urgent, deadline=deadline)
+        finish = ahead.finish(last + 1, now, is_urgent=is_urgent, deadline=deadline if is_urgent else None)
         if finish is None or finish > deadline:
             number += step
             worst = worst or (deadline, finish)

@@ -35,9 +35,9 @@ def _report(
     policies = governance.policies
     asked = {name: n for name, n in tally.remaining.items() if name and policies[name].policy.mode is Mode.ENFORCE}
     ways = [(number, way) for name, number in sorted(asked.items()) if (way := plans[name].ahead) is not None]
+    shortens = incident.deadline if incident.ignore_windows else None  # who keeps to windows keeps to soaks
     ends = [
-        way.finish(number, governance.now, is_urgent=incident.ignore_windows, deadline=incident.deadline)
-        for number, way in ways
+        way.finish(number, governance.now, is_urgent=incident.ignore_windows, deadline=shortens) for number, way in ways
     ]
     obstacle = next((way.opening.message for _number, way in ways if way.opening.is_stuck), None)
     known = [end for end in ends if end is not None]
