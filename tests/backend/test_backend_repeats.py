@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import suppress
+from datetime import datetime
 
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
@@ -155,6 +156,26 @@ def test_a_repeated_commit_is_accepted_again(device):
     assert device.commit() == {"status": "accepted"}
     device.ended("SUCCEEDED")
     assert device.aws.published[-1][0].endswith("commit/accepted")
+
+
+def test_of_a_commit_and_the_repeat_that_overtook_it_the_earlier_counts(device):
+    device.create()
+    first = device.commit_event()
+    device.aws.tick(seconds=5)
+    device.commit()
+    assert device.commit(receivedAt=first["receivedAt"]) == {"status": "accepted"}
+    committed = datetime.fromisoformat(device.aws.items["gw-1", "current"]["committedAt"]["S"])
+    assert committed.timestamp() * 1000 == first["receivedAt"]
+
+
+def test_an_earlier_end_that_is_heard_of_last_is_no_news(device):
+    device.create()
+    device.connected(device.new)
+    earlier = device.ended_event("FAILED")
+    device.aws.tick(seconds=30)
+    device.ended("TIMED_OUT")
+    device.handle_end(earlier)
+    assert device.aws.items["gw-1", "current"]["ending"] == {"S": "TIMED_OUT"}
 
 
 def test_a_commit_after_the_end_is_accepted_again(device):

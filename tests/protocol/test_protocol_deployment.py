@@ -38,6 +38,10 @@ def test_a_deployment_is_read_as_it_was_written(deployment):
             '{"format": 1, "version": "1", "jobDocumentFields": [], "authorities": {"ca": 7}}',
             "expected arn, signingAlgorithm and validitySeconds",
         ),
+        (
+            '{"format": 1, "version": "1", "jobDocumentFields": [], "authorities": {}, "attachments": "all"}',
+            "attachments is 'all', expected a list of types",
+        ),
     ],
 )
 def test_a_damaged_one_is_refused_with_the_reason(text, expected):
