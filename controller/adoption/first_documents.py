@@ -11,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from statistics import median
 
-from controller.reconcile.values import MAX_POLICY_NAME, CertificateAuthority, count_text, one_line
+from controller.reconcile.values import ENDLESS_DAYS, MAX_POLICY_NAME, CertificateAuthority, count_text, one_line
 from protocol.algorithms import KeyType
 
 from .survey import GroupSurvey
 
 DAY = timedelta(days=1)
-ENDLESS = 3_653 * DAY  # AWS IoT's own certificates run to 2049: an end beyond ten years bounds nothing
 USUAL_AGE = 365 * DAY  # of certificates whose own end bounds nothing
 SMALL = 20  # devices: five per cent of fewer is no wave of its own
 
@@ -51,14 +50,17 @@ def first_documents(
         files["authorities.yaml"] = "---\n".join(documents)
     taken: set[str] = set()
     for found, depth in surveys:
-        name = policy_name(found.group, taken)
+        name = free_name(found.group, taken, "group")
         files[f"{name}.yaml"] = _policy(name, found, depth)
     return files
 
 
-def policy_name(group: str, taken: set[str]) -> str:
-    """A policy's name after its thing group, in the characters that job ids take; it is added to ``taken``."""
-    plain = re.sub(r"[^a-z0-9]+", "-", group.lower()).strip("-")[:MAX_POLICY_NAME].rstrip("-") or "group"
+def free_name(after: str, taken: set[str], otherwise: str) -> str:
+    """A name after a thing group or a CA's subject, in the characters that every document takes.
+
+    It is added to ``taken``; one that is taken already gets a number, one of no such character is ``otherwise``.
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", after.lower()).strip("-")[:MAX_POLICY_NAME].rstrip("-") or otherwise
     name, number = plain, 1
     while name in taken:
         number += 1
@@ -111,7 +113,7 @@ def _ages(found: GroupSurvey) -> list[str]:
     if not found.ages:
         return [f"    maxAge: {USUAL_AGE.days}d # a year, as is usual: no certificate could be read"]
     oldest, shortest = max(found.ages), min(life for lives in found.lives_by.values() for life in lives)
-    if shortest > ENDLESS:
+    if shortest >= ENDLESS_DAYS * DAY:  # as AWS IoT's own, which run to 2049
         older = sum(age > USUAL_AGE for age in found.ages)
         why = "a year, as is usual, for these certificates have no near end of their own"
         return [

@@ -62,6 +62,7 @@ from .policy import (
     follows,
 )
 from .result import (
+    ENDLESS_DAYS,
     Holding,
     Result,
     Transition,
@@ -77,6 +78,7 @@ from .words import count_text, inert, instant_text, names_text, one_line, percen
 __all__ = [
     "BEARS_ON",
     "CLOCK_GRAIN",
+    "ENDLESS_DAYS",
     "FORMAT_VERSION",
     "MAX_POLICY_NAME",
     "NO_OVERRIDES",

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
+from protocol import deployment
 from protocol.algorithms import Family
 from protocol.deployment import EXCLUSIVELY
 from protocol.messages import ExecutionStatus
@@ -56,8 +57,8 @@ class CertificateStatus(_Open):
 class AttachmentType(_Open):
     """How a certificate is attached to a thing."""
 
-    EXCLUSIVE = "EXCLUSIVE_THING"
-    NON_EXCLUSIVE = "NON_EXCLUSIVE_THING"
+    EXCLUSIVE = deployment.EXCLUSIVE
+    NON_EXCLUSIVE = deployment.NON_EXCLUSIVE
 
 
 def execution_status(value: str) -> ExecutionStatus:
