@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from argparse import ArgumentParser
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import botocore.session
 
-from controller.adoption import GroupSurvey, first_documents, survey
+from controller.adoption import GroupSurvey, first_documents, free_name, survey
 from controller.commands.context import Context
 from controller.commands.options import DEFAULT_FOLDER
 from controller.commands.pipeline import default_inventory
@@ -19,9 +20,8 @@ from controller.errors import CertfleetError, ExitCode
 from controller.fleet import ActAs, AwsSession, Inventory, refresh
 from controller.fleet.discovery import NOWHERE, depths, own_account, private_authorities, thing_groups
 from controller.fleet.lock import Patience
-from controller.fleet.refresh import RefreshOptions
 from controller.reconcile.checks import assess_fleet
-from controller.reconcile.values import CertificateAuthority, CertificateRule, DesiredState, Fleet, Policy
+from controller.reconcile.values import CertificateAuthority, CertificateRule, DesiredState, Fleet, Mode, Policy
 from controller.report.adoption import render_first_look
 from protocol.names import AWS_IOT_AUTHORITY
 
@@ -87,7 +87,8 @@ def _authorities(context: Context, session: AwsSession) -> tuple[CertificateAuth
     found, told = private_authorities(session)
     for sentence in told:
         context.say(sentence)
-    return found
+    taken: set[str] = set()
+    return tuple(replace(each, name=free_name(each.name, taken, "private-ca")) for each in found)
 
 
 def _chosen_groups(context: Context, session: AwsSession) -> tuple[str, ...]:
@@ -135,13 +136,13 @@ def _look(
 ) -> tuple[GroupSurvey, ...]:
     """Every device of the groups, assessed as if it had to rotate now."""
     rule = CertificateRule(rotate_issued_before=now)
-    policies = tuple(Policy(group, group, NOWHERE, depth, rule) for group, depth in above.items())
+    policies = tuple(Policy(group, group, NOWHERE, depth, rule, mode=Mode.REPORT) for group, depth in above.items())
     known = {each.name: each for each in (CertificateAuthority(AWS_IOT_AUTHORITY), *authorities)}
     desired = DesiredState(session.fleet, known, policies)
     patience = Patience(tell=context.say)
     with Inventory(default_inventory(session.fleet), patience=patience, tell=context.say, is_cache=True) as inventory:
         with progress_on(context.stderr) as tell:
-            state = refresh(session, inventory, desired, now, tell, options=RefreshOptions(backend="assume"))
+            state = refresh(session, inventory, desired, now, tell)
         assessments = assess_fleet(inventory.devices(desired, state), desired, state, now)
         return survey(assessments, {policy.name: policy.thing_group for policy in policies}, now)
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterable
 
 from controller.errors import FleetError
 from controller.fleet.aws import ActAs, AwsSession
 from controller.fleet.aws_errors import AwsCallError
-from controller.reconcile.values import CertificateAuthority, Fleet, PrivateCa, Source
+from controller.fleet.baseline import RECORD_GROUP
+from controller.reconcile.values import CertificateAuthority, Fleet, PrivateCa, Source, parse_job_id
 from protocol.algorithms import CaSigningAlgorithm
 
 _WITHOUT_A_CERTIFICATE = {"CREATING", "PENDING_CERTIFICATE", "FAILED"}  # statuses of CAs that have issued nothing
-_MAX_NAME = 60  # leaves room for a number
 NOWHERE = Source("(none yet)", 1)
 
 
@@ -25,9 +23,8 @@ def own_account(region: str) -> str:
 
 def thing_groups(session: AwsSession) -> tuple[str, ...]:
     """Every thing group by name, but for those that certfleet makes for itself. ⌈groups/250⌉ calls."""
-    prefix = f"{session.fleet.stack_name}-"
-    names = (entry["groupName"] for entry in session.find_all("ListThingGroups", "thingGroups") or [])
-    return tuple(sorted(name for name in names if not name.startswith(prefix)))
+    names = (str(entry["groupName"]) for entry in session.find_all("ListThingGroups", "thingGroups") or [])
+    return tuple(sorted(name for name in names if name != RECORD_GROUP and parse_job_id(name) is None))
 
 
 def depths(session: AwsSession, groups: Iterable[str]) -> dict[str, int]:
@@ -47,7 +44,7 @@ def depths(session: AwsSession, groups: Iterable[str]) -> dict[str, int]:
 
 
 def private_authorities(session: AwsSession) -> tuple[tuple[CertificateAuthority, ...], tuple[str, ...]]:
-    """The private CAs that may have issued certificates, each named after its subject; and what is not known of others.
+    """The private CAs that may have issued certificates, each under its subject's name; and why others are left out.
 
     One call for each page of CAs, and one for each CA.
     """
@@ -58,7 +55,7 @@ def private_authorities(session: AwsSession) -> tuple[tuple[CertificateAuthority
         if error.is_denied:
             return (), (f"private CAs may not be listed, so what they issued is of an unknown issuer here: {error}",)
         raise
-    found, told, taken = [], [], Counter[str]()
+    found, told = [], []
     for entry in listed:
         arn, made = str(entry["Arn"]), entry["CertificateAuthorityConfiguration"]
         ca = PrivateCa(entry["Status"], made["KeyAlgorithm"])
@@ -69,14 +66,7 @@ def private_authorities(session: AwsSession) -> tuple[tuple[CertificateAuthority
         elif session.ask("acm-pca", "GetCertificateAuthorityCertificate", CertificateAuthorityArn=arn) is None:
             told.append(f"{arn} is left out: its certificate cannot be read (it is {ca.status})")
         else:
-            name = _name(str(made.get("Subject", {}).get("CommonName", "")), taken)
+            subject = str(made.get("Subject", {}).get("CommonName", ""))
             algorithm = next(algorithm for algorithm in CaSigningAlgorithm if algorithm.family is ca.family)
-            found.append(CertificateAuthority(name, arn=arn, signing_algorithm=algorithm))
+            found.append(CertificateAuthority(subject, arn=arn, signing_algorithm=algorithm))
     return tuple(found), tuple(told)
-
-
-def _name(subject: str, taken: Counter[str]) -> str:
-    """A subject's name in the characters of a document's name, with a number if another CA has it."""
-    name = re.sub(r"[^a-z0-9]+", "-", subject.lower()).strip("-")[:_MAX_NAME].rstrip("-") or "private-ca"
-    taken[name] += 1
-    return name if taken[name] == 1 else f"{name}-{taken[name]}"

@@ -15,6 +15,8 @@ from controller import cli
 from controller.commands import init
 from controller.commands.context import Context
 from controller.fleet.discovery import private_authorities
+from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, Deployment
+from protocol.names import DEFAULT_STACK_NAME, BackendNames
 
 
 @pytest.fixture
@@ -81,6 +83,23 @@ def test_the_dialogue_asks_until_it_understands(field):
     assert "   1  line-a\n   2  line-a-old\n" in err
     assert err.count("Which of these get a policy?") == 3
     assert set(documents()) == {"fleet.yaml", "line-a-old.yaml"}
+
+
+def test_groups_that_certfleet_has_made_for_itself_get_no_policy(field):
+    record = {"attributePayload": {"attributes": {"groups-1": "line-a/2"}}}
+    field.iot.create_thing_group(thingGroupName="cf-governed", thingGroupProperties=record)
+    field.cloud.seed.group("cf-line-a-w1-78ab7d796916894b")
+    run("--thing-group", "all", "--desired-state", "first")
+    assert set(documents()) == {"fleet.yaml", "line-a.yaml", "line-a-old.yaml"}
+
+
+def test_who_could_rotate_is_judged_by_the_backend_that_is_deployed(field):
+    published = Deployment("1.0.0", attachments=frozenset({EXCLUSIVE, NON_EXCLUSIVE}))
+    name = BackendNames(DEFAULT_STACK_NAME).deployment_parameter
+    field.client("ssm").put_parameter(Name=name, Value=published.to_json(), Type="String")
+    _, out, _ = run("--thing-group", "all", "--desired-state", "first")
+    assert out.startswith("8 of 9 devices could rotate today\n")
+    assert "NotExclusive" not in out
 
 
 REFUSED = {
