@@ -34,7 +34,6 @@ from .infrastructure.storage import Storage
 from .infrastructure.watching import Watching
 
 CREATE_TIMEOUT = 20  # seconds; a private CA takes one or two, a device waits thirty
-PRESENCE = "PresenceConnected"
 
 
 class BackendStack(Stack):
@@ -67,8 +66,9 @@ class BackendStack(Stack):
         self._job_template()
         publish_deployment(self, settings)
         Watching(self, settings, self._storage, functions)
-        FleetRoles(self, self._grants, settings)
-        github = GitHubRoles(self, self._grants, settings) if settings.github_repository else None
+        self._reading = reading(self._grants, settings, self._storage.dead_letters.queue_arn)
+        FleetRoles(self, self._grants, settings, self._reading)
+        github = GitHubRoles(self, self._grants, settings, self._reading) if settings.github_repository else None
         reconcile = self._reconcile(reconcile_code, github)
         makers = [made.role for made in (reconcile,) if made] + [made.reconcile for made in (github,) if made]
         if makers:
@@ -128,8 +128,7 @@ class BackendStack(Stack):
         topic_rules.add(names.create_function, "certfleet: create", rules.CREATE_SQL, create.function)
         topic_rules.add(names.commit_function, "certfleet: commit", rules.COMMIT_SQL, commit.function)
         topic_rules.add(names.terminal_function, "certfleet: ended", rules.TERMINAL_SQL, ended.function)
-        presence = f"{names.stack_name}{PRESENCE}"
-        topic_rules.add(presence, "certfleet: connected", rules.PRESENCE_SQL, ended.function)
+        topic_rules.add(names.presence_rule, "certfleet: connected", rules.PRESENCE_SQL, ended.function)
 
     def _job_template(self) -> None:
         """For rotations started by hand; its description tells the controller that the backend is ours."""
@@ -158,7 +157,7 @@ class BackendStack(Stack):
             return None
         if code is None:
             raise ValueError("reconcile=true needs the code of the reconcile function")
-        statements = [*reading(self._grants, self._settings), *rotating(self._grants, self._settings)]
+        statements = [*self._reading, *rotating(self._grants, self._settings)]
         made = Reconcile(self, self._settings, self._storage, code=code, statements=statements)
         if github is not None:
             made.allow_publishing(github.reconcile)

@@ -85,8 +85,10 @@ COMMANDS = {
     ),
     "doctor": Command(
         "doctor",
-        "is the moment good to change backends? what must be true, and what comes next",
-        "certfleet doctor --migrate\ncertfleet doctor --migrate --from AWSLabsCertificateRotator --to Certfleet",
+        "what must be true before the first wave, line by line, with the remedy",
+        "certfleet doctor\n"
+        "certfleet doctor --migrate    # is the moment good to change backends?\n"
+        "certfleet doctor --migrate --from AWSLabsCertificateRotator --to Certfleet",
     ),
     "simulate": Command(
         "simulate",

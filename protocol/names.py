@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Tuple
 
 DEFAULT_STACK_NAME = "AWSLabsCertificateRotator"
 COMPONENT_NAME = "aws.greengrass.labs.CertificateRotator"
@@ -63,6 +64,21 @@ class BackendNames:
     def sweep_function(self) -> str:
         """Lambda function that brings to its end what no event has."""
         return f"{self.stack_name}Sweep"
+
+    @property
+    def presence_rule(self) -> str:
+        """Topic rule that tells our backend, and it alone, of connections."""
+        return f"{self.stack_name}PresenceConnected"
+
+    @property
+    def stock_rules(self) -> Tuple[str, str, str]:
+        """The topic rules that both backends have."""
+        return self.create_function, self.commit_function, self.terminal_function
+
+    @property
+    def rules(self) -> Tuple[str, str, str, str]:
+        """The topic rules of our backend."""
+        return (*self.stock_rules, self.presence_rule)
 
     @property
     def notification_topic(self) -> str:

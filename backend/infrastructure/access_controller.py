@@ -23,16 +23,24 @@ _OF_AUTHORITIES = ("acm-pca:DescribeCertificateAuthority", "acm-pca:GetCertifica
 _JOBS, _THINGS, _GROUPS = "iot:job/*", "iot:thing/*", "iot:thinggroup/*"
 
 
-def reading(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
-    """The registry, jobs and their executions, the deployed backend, the CAs' own certificates."""
+def reading(grants: Grants, settings: Settings, dead_letters_arn: str) -> list[iam.PolicyStatement]:
+    """The registry, jobs and their executions, the deployed backend and what it gave up, the CAs' own certificates."""
+    rules = [f"iot:rule/{name}" for name in settings.names.rules]
     arns = authority_arns(settings)
     authorities = [grants.on_arns(arns, *_OF_AUTHORITIES)] if arns else []
     return [
         grants.anywhere(
-            "iot:ListCertificates", "iot:ListJobs", "iot:ListThings", "iot:ListThingGroups", "iot:ListTopicRules"
+            "iot:DescribeEventConfigurations",
+            "iot:ListCertificates",
+            "iot:ListJobs",
+            "iot:ListThings",
+            "iot:ListThingGroups",
+            "iot:ListTopicRules",
         ),
         grants.anywhere("acm-pca:ListCertificateAuthorities"),
-        grants.on("iot:cert/*", "iot:DescribeCertificate", "iot:ListPrincipalThingsV2"),
+        grants.on("iot:cert/*", "iot:DescribeCertificate", "iot:ListPrincipalThingsV2", "iot:TestAuthorization"),
+        grants.on(rules, "iot:GetTopicRule"),
+        grants.on_arns([dead_letters_arn], "sqs:GetQueueAttributes"),
         grants.on(_THINGS, "iot:GetThingConnectivityData", "iot:ListThingPrincipalsV2"),
         grants.on(_GROUPS, "iot:DescribeThingGroup", "iot:ListThingsInThingGroup"),
         grants.on(f"iot:jobtemplate/{settings.names.job_template}", "iot:DescribeJobTemplate"),

@@ -12,7 +12,7 @@ from aws_cdk import CfnOutput, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from .access_controller import reading, rotating
+from .access_controller import rotating
 from .grants import Grants, attach
 from .settings import Settings
 
@@ -20,9 +20,8 @@ from .settings import Settings
 class FleetRoles(Construct):
     """One role to read, one to reconcile; each with an output for the Fleet document."""
 
-    def __init__(self, stack: Stack, grants: Grants, settings: Settings) -> None:
+    def __init__(self, stack: Stack, grants: Grants, settings: Settings, read: list[iam.PolicyStatement]) -> None:
         super().__init__(stack, "Fleet")
-        read = reading(grants, settings)
         reads = "certfleet of another account: reads the registry, changes nothing (readRoleArn)"
         reconciles = "certfleet of another account: reads the registry and makes rotation jobs (roleArn)"
         self._role(stack, "ReadRole", reads, settings.fleet_read_trusts, read)

@@ -13,7 +13,7 @@ from aws_cdk import Aws, CfnOutput, Duration, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from .access_controller import assuming, beating, reading, remembering, rotating
+from .access_controller import assuming, beating, remembering, rotating
 from .access_release import deploying, publishing, testing
 from .grants import Grants, attach
 from .settings import Settings
@@ -25,10 +25,10 @@ MAIN = "ref:refs/heads/main"
 class GitHubRoles(Construct):
     """One role to read, one to reconcile, one to release."""
 
-    def __init__(self, stack: Stack, grants: Grants, settings: Settings) -> None:
+    def __init__(self, stack: Stack, grants: Grants, settings: Settings, read: list[iam.PolicyStatement]) -> None:
         super().__init__(stack, "GitHub")
         self._repository = settings.github_repository
-        read, rotate = reading(grants, settings), rotating(grants, settings)
+        rotate = rotating(grants, settings)
         environments = (settings.github_environment, settings.github_override_environment)
         self.reconcile = self._role(
             "ReconcileRole",

@@ -49,12 +49,12 @@ class Migration:
     @property
     def stock_hearing(self) -> Hearing:
         """Of the stock backend."""
-        return self._hearing(_rules_of(self.stock))
+        return self._hearing(self.stock.stock_rules)
 
     @property
     def our_hearing(self) -> Hearing:
         """Of ours."""
-        return self._hearing([*_rules_of(self.ours), f"{self.ours.stack_name}PresenceConnected"])
+        return self._hearing(self.ours.rules)
 
 
 def lines_of(seen: Migration) -> Iterator[Line]:
@@ -135,12 +135,8 @@ def _versions(seen: Migration) -> Line:
     return Line(what, Verdict.OK, told)
 
 
-def _rules_of(names: BackendNames) -> tuple[str, ...]:
-    return names.create_function, names.commit_function, names.terminal_function
-
-
 def _turned(verb: str, names: BackendNames) -> tuple[str, ...]:
-    return tuple(f"aws iot {verb}-topic-rule --rule-name {rule}" for rule in _rules_of(names))
+    return tuple(f"aws iot {verb}-topic-rule --rule-name {rule}" for rule in names.stock_rules)
 
 
 def _deploy(seen: Migration, *, is_on: bool) -> str:

@@ -44,7 +44,7 @@ _TOKENS = {  # that differ from the usual: page size, token in, token out
     "ListObjectsV2": ("MaxKeys", "ContinuationToken", "NextContinuationToken"),
 }
 _USUAL_TOKENS = ("maxResults", "nextToken", "nextToken")
-_READING = ("Describe", "Get", "List")  # how AWS' names of calls that change nothing begin
+_READING = ("Describe", "Get", "List", "Test")  # how AWS' names of calls that change nothing begin
 
 
 _MODELS = Loader()  # of all sessions: reading AWS's models takes longer than most calls
@@ -74,8 +74,9 @@ class AwsSession:
     """AWS as one fleet's controller sees it: one account, one region, proven. Thread-safe.
 
     ``act_as`` chooses the role and what it may do; only a CALLER may be of another account. ``attempts``
-    counts all attempts of one call; timeouts are in seconds. ``calls`` counts attempts by API name.
-    ``monotonic`` and ``sleep`` drive the rate limits only; ``new_session`` makes botocore sessions.
+    counts all attempts of one call; timeouts are in seconds. ``calls`` counts attempts by API name;
+    ``quota_factor`` multiplies every rate limit, which ``monotonic`` and ``sleep`` drive.
+    ``new_session`` makes botocore sessions.
     """
 
     def __init__(
@@ -94,8 +95,8 @@ class AwsSession:
         self.fleet = fleet
         self._act_as = act_as
         self.calls: Counter[str] = Counter()
-        factor = _quota_factor() if quota_factor is None else quota_factor
-        self._limits = RateLimits(factor, monotonic=monotonic, sleep=sleep)
+        self.quota_factor = _quota_factor() if quota_factor is None else quota_factor
+        self._limits = RateLimits(self.quota_factor, monotonic=monotonic, sleep=sleep)
         self._lock = threading.RLock()
         self._clients: dict[tuple[str, bool], Any] = {}
         self._unanswering: set[str] = set()
@@ -126,6 +127,11 @@ class AwsSession:
         if self._act_as is ActAs.CALLER:
             return f"the caller's own account, region {self.fleet.region}"
         return f"account {self.fleet.account}, region {self.fleet.region}"
+
+    def arn(self, resource: str) -> str:
+        """The ARN of something of AWS IoT in this account and region, such as ``thing/NAME``."""
+        meta = self.client("iot").meta
+        return f"arn:{meta.partition}:iot:{meta.region_name}:{self.fleet.account}:{resource}"
 
     def client(self, service: str, *, is_optional: bool = False) -> Any:
         """The botocore client of a service; raises FleetError where the account is not the fleet's."""

@@ -23,6 +23,16 @@ UNREADABLE: Final = "UnreadableAnswer"
 _GATEWAY_FAULT = 502
 
 MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
+    # what a checkup asks
+    "DescribeEventConfigurations": ("eventConfigurations?",),
+    "GetTopicRule": ("rule.ruleName", "rule.errorAction?.sqs?.queueUrl?"),
+    "GetQueueAttributes": ("Attributes?",),
+    "TestAuthorization": (
+        "authResults.authInfo.actionType",
+        "authResults.authInfo.resources",
+        "authResults.authDecision",
+        "authResults.missingContextValues?",
+    ),
     # who we are
     "GetCallerIdentity": ("Account",),
     "AssumeRole": (

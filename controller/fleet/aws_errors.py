@@ -101,7 +101,7 @@ def _explain_answer(error: boto.ClientError, service: str, operation: str, where
         message = f"AWS does not accept the credentials for {where} ({operation}: {code}: {text})"
         remedy = "check the access key and its session token, and that this machine's clock is right"
     elif code in _DENIED:
-        action = f"{_IAM_PREFIXES.get(service, service)}:{operation}"
+        action = iam_action(service, operation)
         message = f"access to {action} in {where} is denied: {text}"
         remedy = _ASSUMING if operation == "AssumeRole" else f"allow {action} to {_CALLER}"
     elif code == UNREADABLE:
@@ -122,6 +122,11 @@ def _explain_answer(error: boto.ClientError, service: str, operation: str, where
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     is_answer = 400 <= status < 500 and code not in _THROTTLED  # noqa: PLR2004 (HTTP)
     return AwsCallError(message, remedy, operation=operation, code=code, is_answer=is_answer)
+
+
+def iam_action(service: str, operation: str) -> str:
+    """A call as IAM spells it, such as ``greengrass:GetDeployment``."""
+    return f"{_IAM_PREFIXES.get(service, service)}:{operation}"
 
 
 _CALLER = "the role or user that certfleet runs as (docs list all the permissions it needs)"

@@ -18,6 +18,11 @@ from controller.fleet.devices import stream_devices
 from controller.fleet.lock import Patience, only_writer
 from controller.reconcile.values import DesiredState, Device, Fleet, FleetState
 
+_KNOWN_BY_NAME = """
+WITH names AS (SELECT name FROM things UNION SELECT thing FROM member_listing)
+SELECT count(*) - (SELECT count(*) FROM things WHERE read_in_run > 0), count(*) FROM names
+"""
+
 
 class Inventory:
     """One inventory file, made where it is missing; raises InventoryError where it cannot be used.
@@ -106,6 +111,12 @@ class Inventory:
                     "INSERT INTO binding (account, region, endpoint) VALUES (?, ?, ?)",
                     (fleet.account, fleet.region, endpoint),
                 )
+
+    def unread(self) -> tuple[int, int]:
+        """How many governed things nothing is known of yet, and how many are known by name."""
+        with self.database.errors():
+            unread, listed = self.database.connection.execute(_KNOWN_BY_NAME).fetchone()
+        return unread, listed
 
     def devices(
         self, desired: DesiredState, state: FleetState, *, only: Collection[str] | None = None

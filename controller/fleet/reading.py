@@ -38,7 +38,7 @@ class Reader:
         self._database = database
         self._issuers = issuers
         self._progress = progress
-        self._arn_prefix = _certificate_arn_prefix(session)
+        self._arn_prefix = session.arn("cert/")
         with database.errors():
             self._run: int = database.connection.execute("SELECT run FROM binding").fetchone()[0]
 
@@ -268,8 +268,3 @@ def prove_again(connection: sqlite3.Connection, issuer: IssuerKey) -> None:
     proven = [(issuer.key, one) for one, der in rows if issuer.issued(der)]
     connection.executemany("UPDATE certificates SET issuer_key = ? WHERE id = ?", proven)
     connection.executemany("DELETE FROM unproven WHERE certificate_id = ?", [(one,) for _, one in proven])
-
-
-def _certificate_arn_prefix(session: AwsSession) -> str:
-    meta = session.client("iot").meta
-    return f"arn:{meta.partition}:iot:{meta.region_name}:{session.fleet.account}:cert/"

@@ -441,12 +441,14 @@ def test_where_the_references_of_aws_differ_both_actions_are_allowed_and_these_a
 
 # Against the code ------------------------------------------------------------------------------------
 
-CALLERS = {"iot": "iot", "acm-pca": "acm-pca", "greengrassv2": "greengrass", "ssm": "ssm", "lambda": "lambda"}
+CALLERS = {
+    "iot": "iot", "acm-pca": "acm-pca", "greengrassv2": "greengrass", "ssm": "ssm", "lambda": "lambda", "sqs": "sqs",
+}  # fmt: skip
 NOT_CALLS = {"fleet/quotas.py", "reconcile/compare.py"}  # they name operations to say how often one may call them
 BESIDES = {"iot:TagResource"}  # CreateJob and CreateThingGroup with tags need it
 
 
-def called_by_the_controller():
+def called_by_the_controller(under="controller"):
     operations = {
         name: f"{prefix}:{name}"
         for service, prefix in CALLERS.items()
@@ -454,7 +456,8 @@ def called_by_the_controller():
     }
     return {
         operations[node.value]
-        for path in (ROOT / "controller").rglob("*.py")
+        for path in [ROOT / under, *(ROOT / under).rglob("*.py")]
+        if path.is_file()
         if path.relative_to(ROOT / "controller").as_posix() not in NOT_CALLS
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in operations
@@ -469,6 +472,11 @@ def test_the_reconciling_role_may_do_what_the_controller_calls_and_nothing_else(
 def test_the_reading_role_may_do_what_a_session_for_reading_lets_through_and_nothing_else(roles):
     lets_through = {action for action in called_by_the_controller() if action.partition(":")[2].startswith(_READING)}
     assert roles[READ].actions() - {"cloudwatch:PutMetricData", *EITHER_NAME.values()} == lets_through
+
+
+def test_a_checkup_tries_every_action_that_the_reading_role_has(roles):
+    tried = called_by_the_controller("controller/fleet/permissions.py")
+    assert tried == roles[READ].actions() - {"cloudwatch:PutMetricData", *EITHER_NAME.values()}
 
 
 def test_the_names_that_the_controller_gives_are_those_that_its_role_may_touch():

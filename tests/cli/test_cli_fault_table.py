@@ -81,6 +81,17 @@ Use = Callable[[Session, str], Any]
 """What makes the product call an operation; the text is another one for each field of the table."""
 
 USES: dict[str, Use] = {
+    "DescribeEventConfigurations": lambda s, _: s.aws.call("iot", "DescribeEventConfigurations"),
+    "GetTopicRule": lambda s, _: s.aws.call("iot", "GetTopicRule", ruleName="heard"),
+    "GetQueueAttributes": lambda s, _: s.aws.call(
+        "sqs", "GetQueueAttributes", QueueUrl=f"{s.aws.client('sqs').meta.endpoint_url}/123456789012/given-up"
+    ),
+    "TestAuthorization": lambda s, _: s.aws.call(
+        "iot",
+        "TestAuthorization",
+        principal=s.arn(),
+        authInfos=[{"actionType": "CONNECT", "resources": [s.aws.arn("client/a-1")]}],
+    ),
     "GetCallerIdentity": lambda s, _: Session(**like(s)),
     "AssumeRole": lambda s, _: Session(replace(FLEET, role_arn="arn:aws:iam::123456789012:role/r"), **like(s)),
     "DescribeThingGroup": lambda s, _: s.iot.group_attributes(RECORD_GROUP),
@@ -200,6 +211,8 @@ def plant(tmp_path_factory, surroundings_of_all):
     made.cloud.functions.register("create", lambda event, _environment: event, {"PCA_CA_ARN": ""})
     made.client("ssm").put_parameter(Name="/certfleet/test", Value="{}", Type="String")
     made.client("sns").create_topic(Name="people")
+    made.client("sqs").create_queue(QueueName="given-up")
+    made.iot.create_topic_rule(ruleName="heard", topicRulePayload={"sql": "SELECT * FROM 'a'", "actions": []})
     kms = made.client("kms")
     key = kms.create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256")["KeyMetadata"]["KeyId"]
     kms.create_alias(AliasName=KEY, TargetKeyId=key)

@@ -41,6 +41,9 @@ OF_NO_DEVICE = {
     "DescribeCertificateAuthority.CertificateAuthority.Status",
     "DescribeCertificateAuthority.CertificateAuthority.UsageMode",
     "DescribeCertificateAuthority.CertificateAuthority.CertificateAuthorityConfiguration.KeyAlgorithm",
+    # of a device that a checkup asks about: what is not known to be allowed is not told as ok
+    "TestAuthorization.authResults.authDecision",
+    "TestAuthorization.authResults.authInfo.actionType",
     # under a stock backend: what is not known to be carried out leaves the device's setting unknown
     "ListEffectiveDeployments.effectiveDeployments.coreDeviceExecutionStatus",
 }

@@ -61,12 +61,20 @@ class Departure:
 
 
 def departures(
-    desired: DesiredState, state: FleetState, now: datetime, jobs: Iterable[PlannedJob] = ()
+    desired: DesiredState,
+    state: FleetState,
+    now: datetime,
+    jobs: Iterable[PlannedJob] = (),
+    *,
+    are_all_asked: bool = False,
 ) -> tuple[Departure, ...]:
-    """Each authority that policies demand, or that jobs are to ask, and that is not deployed as git says."""
+    """Each authority that policies demand, or that jobs are to ask, and that is not deployed as git says.
+
+    Policies that only report ask for nothing yet; ``are_all_asked`` looks ahead to when they do.
+    """
     if state.backend_is_stock:
         return ()
-    asked = {(p.certificate.authority, p.name) for p in desired.policies if p.mode is Mode.ENFORCE}
+    asked = {(p.certificate.authority, p.name) for p in desired.policies if p.mode is Mode.ENFORCE or are_all_asked}
     asked |= {(job.document.certificate_authority, job.policy) for job in jobs}
     found = []
     for name in sorted({name for name, _ in asked if name}):

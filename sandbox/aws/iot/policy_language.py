@@ -59,6 +59,11 @@ def _applies(
     return _condition_holds(statement.get("Condition", {}), variables, when_unknown=when_unknown)
 
 
+def variables_in(policies: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The names of all variables that the policies speak of."""
+    return set(_VARIABLE.findall(json.dumps(list(policies))))
+
+
 def resolved(text: str, variables: Mapping[str, str]) -> str | None:
     """The text with its policy variables filled in, their values literally; None if one has no value."""
     if any(name not in variables for name in _VARIABLE.findall(text)):

@@ -15,7 +15,7 @@ from sandbox.aws.site import Site, new_id
 from .certificates import Certificates
 from .groups import Groups
 from .policies import Policies
-from .policy_language import allows
+from .policy_language import allows, variables_in
 from .principals import EXCLUSIVE, Principals
 from .things import Things
 
@@ -69,6 +69,22 @@ class Presence:
             policies = self._policies.effective(certificate_id, groups)
             variables = self._variables(certificate_id, client_id)
         return allows(policies, action, self._site.arn(resource), variables)
+
+    def test_authorization(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What a certificate's policies say of each action; what a connection alone would know counts as missing.
+
+        Whether AWS fills the variables of a thing here is not documented, so the sandbox does not.
+        """
+        certificate_id = request["principal"].rpartition("/")[2]
+        with self._site.transaction():
+            things = self._principals.of_certificate(certificate_id)
+            groups = {group for thing in things for group in self._groups.of_thing(thing)}
+            policies = self._policies.effective(certificate_id, groups)
+        known = {"iot:CertificateId": certificate_id}
+        if "clientId" in request:
+            known["iot:ClientId"] = request["clientId"]
+        missing = sorted(variables_in(policies) - known.keys())
+        return {"authResults": [_weighed(policies, one, known, missing) for one in request["authInfos"]]}
 
     def on_certificate_registered(self, listener: Callable[[bytes], None]) -> None:
         """Hear of every certificate, those that exist and those to come."""
@@ -146,3 +162,12 @@ class Presence:
         if common_names:
             values["iot:Certificate.Subject.CommonName"] = str(common_names[0].value)
         return values
+
+
+def _weighed(
+    policies: list[dict[str, Any]], asked: dict[str, Any], known: dict[str, str], missing: list[str]
+) -> dict[str, Any]:
+    action = f"iot:{asked['actionType'].capitalize()}"
+    may = all(allows(policies, action, arn, known) for arn in asked["resources"])
+    decision = "ALLOWED" if may else "IMPLICIT_DENY"
+    return {"authInfo": asked, "authDecision": decision, "missingContextValues": missing}

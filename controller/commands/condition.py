@@ -1,0 +1,233 @@
+"""What must be true of a fleet before its first wave and after each release: from what was seen to lines. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from controller.commands.installation import DISTRIBUTION, version_of
+from controller.commands.progress import TimeLimitError
+from controller.errors import CertfleetError
+from controller.fleet.examination import NUCLEI, Sample, has_component
+from controller.fleet.permissions import Permission
+from controller.reconcile.planning import departures
+from controller.reconcile.values import (
+    DesiredState,
+    DeviceExecution,
+    Fleet,
+    FleetState,
+    count_text,
+    may_be_at_work,
+    names_text,
+    span_text,
+)
+from controller.report.checkup import Line, Verdict
+from protocol.names import COMPONENT_NAME
+
+LEAST_NUCLEUS = (2, 6)  # of either kind (component/certificate_rotator/nucleus.py)
+STUCK_AFTER = timedelta(hours=12)  # in progress; a rotation takes minutes, and the cloud's longest timeout is a week
+
+RULES = "rules"
+OK, NOT_OK, CANNOT_TELL = Verdict.OK, Verdict.NOT_OK, Verdict.CANNOT_TELL
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """How the look at the devices went: whole, or what it ended with and how long the rest takes."""
+
+    devices: int
+    executions: tuple[tuple[str, DeviceExecution], ...] = ()  # that have not ended, each with its thing
+    not_one_certificate: tuple[str, ...] = ()  # things that have several or none, and no rotation at work
+    component_versions: Mapping[str | None, int] = field(default_factory=dict)  # None: not known
+    ended_by: CertfleetError | None = None
+    unread: int = 0
+    takes: timedelta = timedelta(0)
+
+
+def line_of(what: str, verdict: Verdict, error: CertfleetError) -> Line:
+    """The line of what an error says."""
+    return Line(what, verdict, str(error), (error.remedy,) if error.remedy else ())
+
+
+def permissions(found: Iterable[Permission], fleet: Fleet) -> Iterator[Line]:
+    """Of the reading half, as tried; the writing half cannot be tried without writing."""
+    tried = tuple(found)
+    allowed = sorted(one.action for one in tried if one.is_allowed)
+    yield Line("permissions", OK, f"{count_text(len(allowed), 'action')} tried and allowed: {', '.join(allowed)}")
+    for one in tried:
+        if one.is_allowed is False:
+            remedy = f"allow {one.action} to whoever reads (docs/backend.md, Roles for GitHub)"
+            yield Line(f"permission {one.action}", NOT_OK, one.why, (remedy,))
+        elif one.is_allowed is None:
+            yield Line(f"permission {one.action}", CANNOT_TELL, one.why)
+    actions = " ".join(f"iot:{name}" for name in ("CreateJob", "CancelJob", "CreateThingGroup", "AddThingToThingGroup"))
+    role = fleet.role_arn or "$(aws sts get-caller-identity --query Arn --output text)"
+    yield Line(
+        "permissions to rotate",
+        CANNOT_TELL,
+        "making jobs and cohort groups cannot be tried without making some; IAM tells, to who may ask it",
+        (f"aws iam simulate-principal-policy --policy-source-arn {role} --action-names {actions}",),
+    )
+
+
+def backend(state: FleetState, fleet: Fleet, *, has_template: bool) -> Line:
+    """Whether there is one, whose, and of which version."""
+    what, own, stack = "backend", version_of(DISTRIBUTION), fleet.stack_name
+    deploy = f"npx cdk deploy -c StackName={stack}    # and your other context (docs/backend.md)"
+    if not has_template:
+        return Line(what, NOT_OK, f"no backend is deployed as {stack}: there is no such job template", (deploy,))
+    if state.backend_is_stock:
+        message = f"{stack} is the stock one: key and CA of every rotation are those it was deployed with"
+        return Line(what, OK, message)
+    if state.deployment is None:
+        return Line(what, NOT_OK, str(state.deployment_unknown), (deploy,))
+    deployed = state.deployment.version
+    if deployed != own:
+        message = f"{stack} is of version {deployed}, this certfleet of {own}"
+        return Line(what, NOT_OK, message, (deploy, f"or run certfleet {deployed}"))
+    return Line(what, OK, f"{stack}, version {deployed}")
+
+
+def authorities(desired: DesiredState, state: FleetState, now: datetime) -> Iterator[Line]:
+    """Each authority that a policy names: git against the backend and the CA."""
+    named = {policy.certificate.authority for policy in desired.policies} - {None}
+    wrong = {one.authority.name: one for one in departures(desired, state, now, are_all_asked=True)}
+    for name in sorted(name for name in named if name):
+        if name in wrong:
+            validate = "certfleet validate --live    # names the line of the document"
+            yield Line(f"authority {name}", NOT_OK, wrong[name].message, (validate,))
+        elif desired.authorities[name].arn in {None, *state.private_cas}:
+            yield Line(f"authority {name}", OK, "deployed as git says, and able to issue")
+    for sentence in state.cas_unknown:
+        yield Line("authority", CANNOT_TELL, sentence)
+
+
+def job_events(*, are_on: bool) -> Line:
+    """Without them no backend learns how an execution ended."""
+    if are_on:
+        return Line("job events", OK, "AWS IoT tells how executions end")
+    command = """aws iot update-event-configurations --event-configurations '{"JOB_EXECUTION":{"Enabled":true}}'"""
+    return Line("job events", NOT_OK, "JOB_EXECUTION events are off: no old certificate is ever removed", (command,))
+
+
+def rules(states: Mapping[str, bool] | None, fleet: Fleet, *, is_stock: bool) -> Line:
+    """Whether the backend hears the devices."""
+    wanted = fleet.backend.stock_rules if is_stock else fleet.backend.rules
+    if states is None:
+        return Line(RULES, CANNOT_TELL, "the topic rules may not be listed", ("allow iot:ListTopicRules",))
+    off = [name for name in wanted if not states.get(name)]
+    if not off:
+        return Line(RULES, OK, f"{count_text(len(wanted), 'rule')} on")
+    missing = [name for name in off if name not in states]
+    message = (
+        f"off: {', '.join(name for name in off if name in states) or 'none'}; missing: {', '.join(missing) or 'none'}"
+    )
+    turn_on = tuple(f"aws iot enable-topic-rule --rule-name {name}" for name in off if name in states)
+    deploy = (f"npx cdk deploy -c StackName={fleet.stack_name}",) if missing else ()
+    return Line(RULES, NOT_OK, message, turn_on + deploy)
+
+
+def dead_letters(found: tuple[str, int] | None) -> Line:
+    """Whether events were given up."""
+    what = "dead-letter queue"
+    if found is None:
+        return Line(what, CANNOT_TELL, "the backend's rules name none")
+    url, number = found
+    if not number:
+        return Line(what, OK, "empty")
+    look = f"aws sqs receive-message --queue-url {url} --visibility-timeout 0 --max-number-of-messages 10"
+    return Line(what, NOT_OK, f"{count_text(number, 'event')} that the backend gave up", (look,))
+
+
+def first_look(looked: Looked) -> Line:
+    """Whether all devices are known, and how long that takes at the quotas in use."""
+    what = "look at the devices"
+    if looked.ended_by is None:
+        return Line(what, OK, f"{count_text(looked.devices, 'device')} known")
+    if looked.unread:
+        message = (
+            f"{looked.unread:,} of {count_text(looked.devices, 'device')} are not known yet; at the quotas in use that "
+            f"takes about {span_text(looked.takes)}"
+        )
+        return Line(what, CANNOT_TELL, message, ("certfleet status    # goes on there", "CERTFLEET_QUOTA_FACTOR=2 …    # if quotas were doubled"))  # fmt: skip  # noqa: E501
+    return line_of(what, CANNOT_TELL if isinstance(looked.ended_by, TimeLimitError) else NOT_OK, looked.ended_by)
+
+
+def in_flight(looked: Looked, now: datetime) -> Line:
+    """Rotations under way; one that has stood for long is stuck."""
+    what = "executions in flight"
+    if looked.ended_by is not None:
+        return Line(what, CANNOT_TELL, "the devices are not all known")
+    working = [(thing, one) for thing, one in looked.executions if may_be_at_work(one.status)]
+    stuck = [thing for thing, one in working if now - (one.started_at or one.queued_at) > STUCK_AFTER]
+    if stuck:
+        message = f"in progress for more than {span_text(STUCK_AFTER)}: {names_text(stuck)}"
+        return Line(what, NOT_OK, message, (f"certfleet explain {stuck[0]}",))
+    queued = len(looked.executions) - len(working)
+    return Line(what, OK, f"{len(working):,} in progress, {queued:,} waiting for their devices")
+
+
+def components(found: Iterable[Sample]) -> Iterator[Line]:
+    """Component and nucleus of the devices that were asked, group by group."""
+    for group, asked in _by_group(found).items():
+        what = f"component in {group}"
+        known = [one for one in asked if one.installed is not None]
+        without = [one.thing for one in known if not has_component(one)]
+        old = [one.thing for one in known if _is_old(one)]
+        told = "; ".join(
+            f"{name.rpartition('.')[2]} {versions}"
+            for name in (COMPONENT_NAME, *NUCLEI)
+            if (versions := _versions(known, name))
+        )
+        of = f"{len(known)} devices asked: {told or 'nothing is installed'}"
+        if not known:
+            yield Line(what, CANNOT_TELL, "Greengrass could not be asked", ("aws greengrassv2 list-installed-components --core-device-thing-name THING",))  # fmt: skip  # noqa: E501
+        elif without:
+            message = f"{names_text(without)} run no {COMPONENT_NAME}; of {of}"
+            yield Line(what, NOT_OK, message, ("deploy the component to the group (docs/component.md)",))
+        elif old:
+            least = ".".join(map(str, LEAST_NUCLEUS))
+            yield Line(what, NOT_OK, f"{names_text(old)} run a nucleus before {least}; of {of}", (f"deploy nucleus {least} or later",))  # fmt: skip  # noqa: E501
+        else:
+            yield Line(what, OK, of)
+
+
+def device_policies(found: Iterable[Sample]) -> Iterator[Line]:
+    """Whether the certificates' AWS IoT policies let their devices rotate, group by group."""
+    for group, asked in _by_group(found).items():
+        what = f"device policies in {group}"
+        denied = [(one.thing, what_for) for one in asked for what_for in one.denied]
+        open_ones = [one.thing for one in asked if one.undecided or one.undecided is None]
+        if denied:
+            thing, what_for = denied[0]
+            things = dict.fromkeys(thing for thing, _ in denied)
+            message = f"{names_text(list(things))} may not rotate: {what_for} is denied to {thing}"
+            yield Line(what, NOT_OK, message, ("attach backend/device-policy.json (docs/backend.md, The devices' policy)",))  # fmt: skip  # noqa: E501
+        elif open_ones:
+            message = f"of {names_text(open_ones)} it depends on a connection, or could not be asked"
+            yield Line(what, CANNOT_TELL, message, ("rotate one of them first, and look at it: certfleet explain THING",))  # fmt: skip  # noqa: E501
+        else:
+            yield Line(what, OK, f"{count_text(len(asked), 'device')} asked may connect, ask and commit")
+
+
+def _by_group(found: Iterable[Sample]) -> dict[str, list[Sample]]:
+    groups: defaultdict[str, list[Sample]] = defaultdict(list)
+    for one in found:
+        groups[one.group].append(one)
+    return groups
+
+
+def _versions(found: Iterable[Sample], name: str) -> str:
+    numbers = Counter(one.installed[name] for one in found if one.installed and name in one.installed)
+    return ", ".join(f"{version} on {number}" for version, number in sorted(numbers.items()))
+
+
+def _is_old(sample: Sample) -> bool:
+    versions = [sample.installed[name] for name in NUCLEI if sample.installed and name in sample.installed]
+    return any(_numbers(version) < LEAST_NUCLEUS for version in versions)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
