@@ -17,7 +17,7 @@ from controller.commands.pipeline import default_inventory
 from controller.commands.progress import progress_on
 from controller.desired import WorkingTree, load
 from controller.errors import CertfleetError, ExitCode
-from controller.fleet import ActAs, AwsSession, Inventory, refresh
+from controller.fleet import ActAs, AwsSession, Inventory, rebuilt_where_damaged, refresh
 from controller.fleet.discovery import NOWHERE, depths, own_account, private_authorities, thing_groups
 from controller.fleet.lock import Patience
 from controller.reconcile.checks import assess_fleet
@@ -59,7 +59,7 @@ def run(context: Context) -> ExitCode:
     above = depths(session, chosen)
     authorities = _authorities(context, session)
     now = context.present()
-    surveys = _look(context, session, above, authorities, now)
+    surveys = rebuilt_where_damaged(lambda: _look(context, session, above, authorities, now))
     found = [(each, above[each.group]) for each in surveys]
     files = first_documents(fleet.name, fleet.account, region, found, authorities)
     _write(folder, files, now)

@@ -18,7 +18,7 @@ from controller.commands.history import history_at, remember
 from controller.commands.progress import progress_on, until
 from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, load, read_bundle
 from controller.errors import CertfleetError, DefectError, ExitCode, as_error
-from controller.fleet import ActAs, AwsSession, Inventory, refresh
+from controller.fleet import ActAs, AwsSession, Inventory, rebuilt_where_damaged, refresh
 from controller.fleet.lock import Patience
 from controller.reconcile.checks import assess_fleet
 from controller.reconcile.outlook import forecast
@@ -95,11 +95,15 @@ def each_fleet(
 
     ``at_once`` are read side by side: each is an account and region with quotas of its own, and mostly waits.
     """
+
+    def attempt(desired: DesiredState) -> T:
+        return rebuilt_where_damaged(lambda: work(desired))
+
     if len(fleets) == 1:
-        return (work(fleets[0]),), ()
+        return (attempt(fleets[0]),), ()
     executor = ThreadPoolExecutor(at_once, thread_name_prefix="of-fleets")
     try:
-        begin = (lambda desired: executor.submit(work, desired).result) if at_once > 1 else partial(partial, work)
+        begin = (lambda desired: executor.submit(attempt, desired).result) if at_once > 1 else partial(partial, attempt)
         return _ends(fleets, list(map(begin, fleets)))
     finally:
         executor.shutdown(wait=False, cancel_futures=True)

@@ -11,7 +11,16 @@ to date with the other. Usage::
 
 from controller.fleet.aws import ActAs, AwsSession
 from controller.fleet.aws_errors import AwsCallError
-from controller.fleet.inventory import Inventory
+from controller.fleet.inventory import Inventory, rebuilt_where_damaged
 from controller.fleet.refresh import RefreshOptions, current_certificates, refresh
 
-__all__ = ["ActAs", "AwsCallError", "AwsSession", "Inventory", "RefreshOptions", "current_certificates", "refresh"]
+__all__ = [
+    "ActAs",
+    "AwsCallError",
+    "AwsSession",
+    "Inventory",
+    "RefreshOptions",
+    "current_certificates",
+    "rebuilt_where_damaged",
+    "refresh",
+]

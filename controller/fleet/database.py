@@ -2,6 +2,7 @@
 
 WAL lets readers go on beside the one writer, and every commit survives kill -9. What stands in the file is
 held to its schema before a row is read: a trigger or a view that somebody planted would tell us what it likes.
+Its pages are not read through for that: damage is an error to whoever meets it, and looked for once a day.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ _APPLICATION_ID_AT = 68  # bytes into the file (SQLite file format)
 
 
 class UnusableInventoryError(InventoryError):
-    """It cannot be used as it is, and could be rebuilt from AWS."""
+    """It cannot be used as it is, and could be rebuilt from AWS; where ``is_removed``, whoever tries again does so."""
+
+    is_removed = False
 
 
 class Database:
@@ -89,6 +92,13 @@ class Database:
                 "unmanaged = NULL"
             )
 
+    def require_sound(self) -> None:
+        """Read every page; UnusableInventoryError where one is damaged."""
+        with self.errors():
+            problem = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise self._damaged(problem)
+
     def empty(self) -> None:
         """Put everything into the one file; nothing is left in its companions."""
         with self.errors():
@@ -113,16 +123,10 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             self._migrate(connection)
-            self._require_sound(connection)
         except BaseException:
             connection.close()
             raise
         return connection
-
-    def _require_sound(self, connection: sqlite3.Connection) -> None:
-        problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if problem != "ok":
-            raise self._damaged(problem)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -187,7 +191,7 @@ class Database:
             "check that its folder is writable and that the disk is not full",
         )
 
-    def _damaged(self, detail: str) -> InventoryError:
+    def _damaged(self, detail: str) -> UnusableInventoryError:
         return UnusableInventoryError(f"the inventory {self.path} is damaged: {detail}", self._delete_it)
 
     @property
@@ -196,7 +200,9 @@ class Database:
 
 
 def is_inventory(path: Path) -> bool:
-    """Whether a file is marked as one of ours, whatever has become of the rest of it."""
+    """Whether a file is marked as one of ours, whatever has become of the rest of it; who has none may make one."""
+    if not path.exists():
+        return True
     with path.open("rb") as file:
         header = file.read(100)
     mark = header[_APPLICATION_ID_AT : _APPLICATION_ID_AT + 4]

@@ -7,10 +7,10 @@ nothing secret and nothing of its own: deleted, it is rebuilt from AWS.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from controller.errors import InventoryError
 from controller.fleet.database import BUSY_SECONDS, Database, UnusableInventoryError, is_inventory
@@ -24,11 +24,25 @@ SELECT count(*) - (SELECT count(*) FROM things WHERE read_in_run > 0), count(*) 
 """
 
 
+T = TypeVar("T")
+
+
+def rebuilt_where_damaged(work: Callable[[], T]) -> T:
+    """Do the work; once more where it met an inventory that was damaged, and has been removed for that."""
+    try:
+        return work()
+    except UnusableInventoryError as error:
+        if not error.is_removed:
+            raise
+    return work()
+
+
 class Inventory:
     """One inventory file, made where it is missing; raises InventoryError where it cannot be used.
 
-    A file of ours that is damaged, or of another version, is rebuilt, and ``tell`` told in one line; so is
-    whatever lies at ``path`` where that is nobody's but ours (``is_cache``). Safe under kill -9 at any
+    A file of ours that is of another version, or damaged, is rebuilt, and ``tell`` told in one line; so is
+    whatever lies at ``path`` where that is nobody's but ours (``is_cache``). Damage that shows only later is an
+    UnusableInventoryError, and the file is gone once the ``with`` block has ended by it. Safe under kill -9 at any
     instant. Many may read while one refreshes; ``patience`` is how long a second refresh waits for the first.
     """
 
@@ -41,23 +55,32 @@ class Inventory:
         is_cache: bool = False,
     ) -> None:
         self._path, self._patience, self._tell = Path(path), patience or Patience(), tell
+        self._is_cache = is_cache
         try:
             self.database = self._open()
         except UnusableInventoryError as error:
-            if not (is_cache or is_inventory(self._path)):
-                raise
-            self.database = self._rebuilt(error)
+            self._remove(error)
+            self.database = self._open()
 
-    def _rebuilt(self, why: InventoryError) -> Database:
+    def _remove(self, why: UnusableInventoryError) -> None:
+        """Remove the file, unless another run was faster and the one that lies there now is sound."""
+        if not (self._is_cache or is_inventory(self._path)):
+            raise why
         with only_writer(self._path, self._patience):
-            try:
-                return self._open()  # another run may have been faster
-            except UnusableInventoryError:
+            if not self._is_sound():
                 for file in self._path.parent.glob(f"{self._path.name}*"):
                     if not file.name.endswith(".lock"):
                         file.unlink()
                 self._tell(f"{why}; it is built anew from AWS")
-                return self._open()
+        why.is_removed = True
+
+    def _is_sound(self) -> bool:
+        try:
+            with closing(self._open()) as database:
+                database.require_sound()
+        except UnusableInventoryError:
+            return False
+        return True
 
     def _open(self) -> Database:
         return Database(self._path, min(BUSY_SECONDS, self._patience.seconds))
@@ -73,6 +96,8 @@ class Inventory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if isinstance(error, UnusableInventoryError):
+            self._remove(error)
 
     def close(self) -> None:
         """Close the file."""

@@ -71,7 +71,7 @@ class Lister:
             row = database.connection.execute("SELECT refreshed_at, listed_at FROM binding").fetchone()
         self._refreshed_at: float | None = row[0]
         age = None if row[1] is None else now.timestamp() - row[1]
-        self._is_whole_due = row[0] is not None and (age is None or not 0 <= age < whole_every.total_seconds())
+        self.is_whole_due = row[0] is not None and (age is None or not 0 <= age < whole_every.total_seconds())
 
     def run(self, groups: Iterable[str]) -> None:
         """List what this run needs of the account, and the things of these groups, and adopt the result."""
@@ -104,7 +104,7 @@ class Lister:
             created = list(map(_created, answer["certificates"]))
             is_newest_first = all(one >= other for one, other in pairwise(created))
             is_old = bool(created) and created[0] < self._new_since
-            return not self._is_whole_due and len(seen) >= SHORT and is_newest_first and is_old
+            return not self.is_whole_due and len(seen) >= SHORT and is_newest_first and is_old
 
         def fetch(token: str | None, seen: set[str]) -> _Page:
             return self._session.page("ListCertificates", token, seen)
@@ -123,7 +123,7 @@ class Lister:
 
         seen: set[str] = set()
         return _Listing(
-            _THINGS, fetch, keep, seen, lambda _: not self._is_whole_due and len(seen) >= SHORT, is_optional=True
+            _THINGS, fetch, keep, seen, lambda _: not self.is_whole_due and len(seen) >= SHORT, is_optional=True
         )
 
     def _group(self, group: str) -> _Listing:

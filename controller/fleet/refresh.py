@@ -66,7 +66,10 @@ def refresh(
         stock = read_stock_backend(session) if is_stock else StockBackend()
         issuers = _issuers(session, inventory, desired)
         cas, cas_unknown = describe_cas(session, desired)
-        Lister(session, database, now, progress, whole_every=options.list_whole_every).run(group_arns)
+        lister = Lister(session, database, now, progress, whole_every=options.list_whole_every)
+        if lister.is_whole_due:
+            database.require_sound()
+        lister.run(group_arns)
         JobsReader(session, database, now, progress).run()
         HealthReader(session, database, now).run()
         if is_stock:

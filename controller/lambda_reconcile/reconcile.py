@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from controller.fleet import ActAs, AwsSession, Inventory, refresh
+from controller.fleet import ActAs, AwsSession, Inventory, rebuilt_where_damaged, refresh
 from controller.jobs import ApplyResult, IotJobs, Ledger, apply
 from controller.reconcile.checks import assess_fleet
 from controller.reconcile.planning import make_plan
@@ -58,19 +58,20 @@ class Reconciler:
             stored = StoredInventory(self._bucket, self._prefix, fleet, self._folder, self._say)
         except OutOfTimeError as error:
             return FleetRun(fleet.name, stopped=str(error))
-        inventory, is_kept, report, made = stored.open(), True, None, ApplyResult()
+        return rebuilt_where_damaged(lambda: self._reconcile(desired, session, stored))
+
+    def _reconcile(self, desired: DesiredState, session: AwsSession, stored: StoredInventory) -> FleetRun:
+        name, report, made = desired.fleet.name, None, ApplyResult()
         try:
-            try:
+            with stored.opened() as inventory:
                 state = refresh(session, inventory, desired, self._now, self._budget.tell)
                 report = self._plan(desired, state, inventory)
-            finally:
-                is_kept = stored.keep(inventory)
             result = self._apply(report, session, made)
         except OutOfTimeError as error:
             told = made if made.jobs else None
-            return FleetRun(fleet.name, report, told, str(error), is_kept, session.calls.total())
+            return FleetRun(name, report, told, str(error), stored.is_kept, session.calls.total())
         overtaken = "another run made jobs meanwhile" if result is not None and result.is_overtaken else None
-        return FleetRun(fleet.name, report, result, overtaken, is_kept, session.calls.total())
+        return FleetRun(name, report, result, overtaken, stored.is_kept, session.calls.total())
 
     def _plan(self, desired: DesiredState, state: FleetState, inventory: Inventory) -> FleetReport:
         tally = Tally(desired, self._now)

@@ -6,7 +6,8 @@ discarded. What an interrupted refresh has read is kept, and the next run goes o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from controller.fleet import Inventory
@@ -24,15 +25,22 @@ class StoredInventory:
         self._path = folder / name
         self._remove()  # of an earlier invocation in the same environment
         self._version = bucket.fetch(f"{prefix}inventory/{name}", self._path)
+        self.is_kept = True  # what was last opened was written to the bucket
 
-    def open(self) -> Inventory:
-        """The inventory, anew where the kept one cannot be used."""
-        return Inventory(self._path, tell=self._say, is_cache=True)
+    @contextmanager
+    def opened(self) -> Iterator[Inventory]:
+        """The inventory, anew if the kept one cannot be used; however the block ends, it is kept, unless damaged."""
+        try:
+            with Inventory(self._path, tell=self._say, is_cache=True) as inventory:
+                try:
+                    yield inventory
+                finally:
+                    inventory.database.empty()
+        finally:
+            self.is_kept = not self._path.exists() or self._keep()
 
-    def keep(self, inventory: Inventory) -> bool:
-        """Put everything into the one file, close it, and write it to the bucket; False where another was faster."""
-        inventory.database.empty()
-        inventory.close()
+    def _keep(self) -> bool:
+        """Write the file to the bucket; False where another was faster."""
         try:
             self._version = self._bucket.write(self._version, self._path)
         except LostRaceError as error:

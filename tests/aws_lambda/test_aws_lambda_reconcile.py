@@ -41,6 +41,23 @@ def test_a_kept_inventory_that_is_damaged_is_built_anew_and_the_log_says_so(site
     assert invoke().error is None
 
 
+def test_a_kept_inventory_whose_damage_shows_only_while_it_is_read_is_built_anew_in_the_same_run(site, invoke):
+    site.publish()
+    site.device("young")
+    invoke()
+    kept = site.kept("inventory/123456789012-eu-west-1.sqlite")
+    at = kept.rindex(b"young")
+    page = at - at % 4096
+    damaged = kept[:page] + bytes(4096) + kept[page + 4096 :]
+    site.s3.put_object(
+        Bucket="certfleet-reconcile", Key="reconcile/inventory/123456789012-eu-west-1.sqlite", Body=damaged
+    )
+    answer = invoke()
+    assert answer.log.count("it is built anew from AWS") == 1
+    assert (answer.error, answer.value["fleets"]["factory"]["InSync"]) == (None, 1)
+    assert "built anew" not in invoke().log
+
+
 def test_what_needs_a_person_is_told_once_and_told_again_when_it_changes(site, invoke):
     site.publish()
     site.device("two-certificates")

@@ -7,19 +7,21 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from killed_refresh import DEVICES, NOW, OPTIONS, build
 
 from controller.errors import ExitCode, InventoryError
-from controller.fleet import ActAs, AwsSession, Inventory, refresh
-from controller.fleet.database import Database, UnusableInventoryError
+from controller.fleet import ActAs, AwsSession, Inventory, rebuilt_where_damaged, refresh
+from controller.fleet.database import UnusableInventoryError
 from controller.fleet.lock import Patience, only_writer
 from controller.fleet.schema import APPLICATION_ID, VERSION
 from controller.fleet.schema import build as build_schema
 from controller.reconcile.values import FleetState
 
+HOUR = timedelta(hours=1)
 ENDPOINT = "https://iot.eu-west-1.amazonaws.com"
 
 
@@ -35,12 +37,16 @@ def filled(path) -> Path:
     return path
 
 
-def refresh_into(path, registry, desired):
+def refresh_into(path, registry, desired, now=NOW, **how):
     """Refresh as the killed child would; returns devices and calls."""
     session = AwsSession(desired.fleet, ActAs.READER, new_session=registry.new_session, sleep=lambda _: None)
-    with Inventory(path) as inventory:
-        state = refresh(session, inventory, desired, NOW, options=OPTIONS)
-        return list(inventory.devices(desired, state)), state, session.calls
+
+    def look():
+        with Inventory(path, **how) as inventory:
+            state = refresh(session, inventory, desired, now, options=OPTIONS)
+            return list(inventory.devices(desired, state)), state, session.calls
+
+    return rebuilt_where_damaged(look)
 
 
 def test_refresh_killed_at_any_step_goes_on_to_the_same_end(tmp_path):
@@ -168,26 +174,63 @@ def changed(path, statement):
 
 def assert_rebuilt(path, why, **how):
     told: list[str] = []
-    with Inventory(path, tell=told.append, **how) as inventory:
-        assert inventory.database.connection.execute("SELECT count(*) FROM things").fetchone() == (0,)
+    registry, desired = build()
+    devices, _, calls = refresh_into(path, registry, desired, tell=told.append, **how)
+    assert (len(devices), calls["DescribeCertificate"]) == (DEVICES, DEVICES)
     (line,) = told
     assert why in line
     assert line.endswith("; it is built anew from AWS")
-    registry, desired = build()
-    assert len(refresh_into(path, registry, desired)[0]) == DEVICES
 
 
-def test_one_page_that_is_lost_is_noticed_before_anything_is_read(filled):
-    connection = sqlite3.connect(filled)
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+def roots(path):
+    """The first page of every table and index, and the size of a page."""
+    connection = sqlite3.connect(path)
     pages = connection.execute("SELECT rootpage FROM sqlite_master WHERE rootpage > 1").fetchall()
     size = connection.execute("PRAGMA page_size").fetchone()[0]
     connection.close()
+    return [page for (page,) in pages], size
+
+
+def without(data, pages, size):
+    """The file with these pages lost."""
+    for page in pages:
+        data = data[: (page - 1) * size] + bytes(size) + data[page * size :]
+    return data
+
+
+def test_a_file_of_any_size_is_opened_without_reading_what_it_holds(filled):
+    told: list[str] = []
+    filled.write_bytes(without(filled.read_bytes(), *roots(filled)))
+    Inventory(filled, tell=told.append).close()
+    assert told == []
+
+
+def test_one_page_that_is_lost_is_noticed_by_who_needs_it_and_once_a_day_by_everyone(filled):
+    registry, desired = build()
+    expected = refresh_into(filled, registry, desired)[0]
     whole = filled.read_bytes()
-    for (page,) in pages:
-        filled.write_bytes(whole[: (page - 1) * size] + bytes(size) + whole[page * size :])
-        with pytest.raises(UnusableInventoryError, match="is damaged"):
-            Database(filled)
+    pages, size = roots(filled)
+    for page in pages:
+        damaged = without(whole, [page], size)
+        filled.write_bytes(damaged)
+        told: list[str] = []
+        assert refresh_into(filled, registry, desired, NOW + HOUR, tell=told.append)[0] == expected
+        assert len(told) <= 1
+        filled.write_bytes(damaged)
+        told.clear()
+        assert refresh_into(filled, registry, desired, NOW + 30 * HOUR, tell=told.append)[0] == expected
+        (line,) = told
+        assert f"{filled} is damaged: " in line
+
+
+def test_damage_that_another_run_has_mended_is_not_removed_once_more(filled):
+    whole, told = filled.read_bytes(), []
+    filled.write_bytes(without(whole, *roots(filled)))
+    with pytest.raises(UnusableInventoryError) as raised, Inventory(filled, tell=told.append) as inventory:
+        filled.unlink()
+        filled.write_bytes(whole)
+        inventory.database.require_sound()
+    assert (raised.value.is_removed, told, filled.read_bytes()) == (True, [], whole)
 
 
 def test_inventory_of_another_endpoint_is_begun_anew(filled):
