@@ -63,7 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_overrides(parser)
     add_attention(parser)
     add_desired(parser, is_question=False)
-    add_fleet(parser)
+    add_fleet(parser, is_question=False)
     add_output(parser, RENDERERS)
 
 

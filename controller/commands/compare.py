@@ -65,4 +65,6 @@ def _change(context: Context, base: DesiredState, head: DesiredState, *, is_gone
     with observe(context, both) as observed:
         overrides = parse_overrides(context.arguments.override)
         comparison = compare(observed.devices, base, head, observed.state, observed.now, overrides=overrides)
-    return FleetChange(head, comparison, observed.now, comparison.refusals, comparison.known, is_gone=is_gone)
+    return FleetChange(
+        head, comparison, observed.state.observed_at, comparison.refusals, comparison.known, is_gone=is_gone
+    )

@@ -43,7 +43,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--to", dest="ours", default="Certfleet", metavar="STACK", help="our stack (%(default)s)")
     add_desired(parser, is_question=False)
-    add_fleet(parser)
+    add_fleet(parser, is_question=False)
     parser.set_defaults(time_limit=PATIENCE)
     add_output(parser, RENDERERS)
 

@@ -11,6 +11,8 @@ from controller.desired.durations import parse_duration
 from controller.report.formats import Format
 
 DEFAULT_FOLDER = Path("desired_state")
+NO_REFRESH = timedelta.max
+"""The ``--max-age`` of whoever wants nothing asked of AWS."""
 
 
 def add_common(parser: ArgumentParser) -> None:
@@ -60,8 +62,8 @@ def add_desired(parser: ArgumentParser, *, is_question: bool = True) -> None:
         group.add_argument("--now", type=instant, metavar="INSTANT", help=then)
 
 
-def add_fleet(parser: ArgumentParser) -> None:
-    """How the actual state is read."""
+def add_fleet(parser: ArgumentParser, *, is_question: bool = True) -> None:
+    """How the actual state is read; where nothing is done, an earlier look may do."""
     group = parser.add_argument_group("actual state")
     group.add_argument(
         "--inventory",
@@ -82,6 +84,18 @@ def add_fleet(parser: ArgumentParser) -> None:
         metavar="DURATION",
         help="stop looking at AWS after so long; what was read is kept, and the next run goes on there",
     )
+    if is_question:
+        ages = group.add_mutually_exclusive_group()
+        ages.add_argument(
+            "--max-age", type=duration, metavar="DURATION", help="a look that is no older will do; AWS is asked nothing"
+        )
+        ages.add_argument(
+            "--no-refresh",
+            action="store_const",
+            const=NO_REFRESH,
+            dest="max_age",
+            help="ask AWS nothing: report what the last look saw, with its date",
+        )
 
 
 def add_overrides(parser: ArgumentParser) -> None:

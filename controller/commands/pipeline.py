@@ -15,10 +15,11 @@ from typing import TypeVar
 
 from controller.commands.context import Context
 from controller.commands.history import history_at, remember
+from controller.commands.options import NO_REFRESH
 from controller.commands.progress import progress_on, until
 from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, load, read_bundle
 from controller.errors import CertfleetError, DefectError, ExitCode, as_error
-from controller.fleet import ActAs, AwsSession, Inventory, rebuilt_where_damaged, refresh
+from controller.fleet import ActAs, AwsSession, Inventory, NoLookError, last_look, rebuilt_where_damaged, refresh
 from controller.fleet.lock import Patience
 from controller.reconcile.checks import assess_fleet
 from controller.reconcile.outlook import forecast
@@ -27,6 +28,7 @@ from controller.reconcile.values import NO_OVERRIDES, Assessment, DesiredState, 
 from controller.report.formats import Format
 from controller.report.model import FleetFailure, FleetReport, Tally
 from controller.report.trend import record_of
+from controller.report.words import instant
 
 T = TypeVar("T")
 
@@ -180,10 +182,33 @@ def observe(context: Context, desired: DesiredState, act_as: ActAs = ActAs.READE
     patience = Patience(context.arguments.lock_timeout.total_seconds(), context.say)
     session = AwsSession(desired.fleet, act_as)
     with Inventory(path, patience=patience, tell=context.say, is_cache=given is None) as inventory:
-        with progress_on(context.stderr, label=desired.fleet.name) as tell:
-            # Whatever time is asked about: what is read, and kept, is the present.
-            state = refresh(session, inventory, desired, context.present(), until(context.arguments.time_limit, tell))
+        state = None if act_as is ActAs.WRITER else _looked_before(context, desired, session, inventory)
+        if state is None:
+            with progress_on(context.stderr, label=desired.fleet.name) as tell:
+                limited = until(context.arguments.time_limit, tell)
+                # Whatever time is asked about: what is read, and kept, is the present.
+                state = refresh(session, inventory, desired, context.present(), limited)
         yield Observed(desired, state, session, inventory, now)
+
+
+def _looked_before(
+    context: Context, desired: DesiredState, session: AwsSession, inventory: Inventory
+) -> FleetState | None:
+    """An earlier look where the arguments allow one that old, and say so; NoLookError where no other may be made."""
+    max_age: timedelta | None = getattr(context.arguments, "max_age", None)
+    if max_age is None:
+        return None
+    try:
+        state = last_look(inventory, desired, session.endpoint("iot"))
+    except NoLookError:
+        if max_age == NO_REFRESH:
+            raise
+        return None
+    age = context.present() - state.observed_at
+    if max_age != NO_REFRESH and not timedelta() <= age <= max_age:
+        return None
+    context.say(f"fleet {desired.fleet.name}: as it was seen at {instant(state.observed_at)}; AWS was asked nothing")
+    return state
 
 
 def drift_of(context: Context, desired: DesiredState, horizon: timedelta | None = None) -> FleetReport:

@@ -23,6 +23,8 @@ from controller.report.console import Look
 from controller.report.formats import Format
 from controller.report.model import FleetReport, Report, Tally
 
+_OF_ANOTHER_TIME = {"now": "--now", "max_age": "--max-age or --no-refresh"}
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """What to plan, and where the plan goes."""
@@ -41,10 +43,12 @@ def run(context: Context) -> ExitCode:
     """Plan every fleet; exits 2 where there is something to do, 3 where a guardrail forbids it."""
     if context.arguments.base is not None:
         return compare.run(context)
-    if context.arguments.plan is not None and context.arguments.now is not None:
-        raise CertfleetError(
-            "--plan and --now were both given: a plan of another time is good for nothing", "drop one of the two"
-        )
+    for name in ("now", "max_age"):
+        if context.arguments.plan is not None and getattr(context.arguments, name) is not None:
+            raise CertfleetError(
+                f"--plan and {_OF_ANOTHER_TIME[name]} were both given: a plan of another time is good for nothing",
+                "drop one of the two",
+            )
     states = load_desired(context)
     require_known(parse_overrides(context.arguments.override), states)
     fleets, failures = each_fleet_watched(context, states, lambda desired: _plan_fleet(context, desired))

@@ -101,7 +101,9 @@ def _percent(text: str) -> float:
 def _text(simulations: Simulations, look: Look) -> str:
     page = Page(look)
     for desired, result in simulations.fleets:
-        page.line((desired.fleet.name, "head"), f"  {words.duration(simulations.span)} from now, {simulations.chance}")
+        head = f"  {words.duration(simulations.span)} from now, {simulations.chance}"
+        page.line((desired.fleet.name, "head"), head)
+        page.line((f"begun as seen {words.instant(result.seen_at)}", "dim"), indent=2)
         page.line(f"{words.count(result.rotations, 'rotation')} in {words.count(result.jobs, 'job')}", indent=2)
         peak = f", peak {result.peak_per_day:,} on {result.peak_day}" if result.peak_day else ""
         page.line(f"mean {result.mean_per_day:,.1f} a day{peak}", indent=2)
@@ -133,6 +135,7 @@ def _json(simulations: Simulations, _look: Look) -> str:
             "fleet": desired.fleet.name,
             "commit": desired.commit,
             **asdict(result),
+            "seen_at": words.instant(result.seen_at),
             "peak_day": str(result.peak_day) if result.peak_day else None,
             "halted": {policy: words.instant(since) for policy, since in result.halted.items()},
         }

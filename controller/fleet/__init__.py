@@ -12,6 +12,7 @@ to date with the other. Usage::
 from controller.fleet.aws import ActAs, AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.inventory import Inventory, rebuilt_where_damaged
+from controller.fleet.last_look import NoLookError, last_look
 from controller.fleet.refresh import RefreshOptions, current_certificates, refresh
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "AwsCallError",
     "AwsSession",
     "Inventory",
+    "NoLookError",
     "RefreshOptions",
     "current_certificates",
+    "last_look",
     "rebuilt_where_damaged",
     "refresh",
 ]

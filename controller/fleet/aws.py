@@ -135,10 +135,16 @@ class AwsSession:
 
     def client(self, service: str, *, is_optional: bool = False) -> Any:
         """The botocore client of a service; raises FleetError where the account is not the fleet's."""
-        is_quick = is_optional or service == "sts"
+        if service != "sts":
+            self.verify()
+        return self._client(service, is_quick=is_optional or service == "sts")
+
+    def endpoint(self, service: str) -> str:
+        """Where the calls of a service go; nothing is asked for that."""
+        return str(self._client(service, is_quick=False).meta.endpoint_url)
+
+    def _client(self, service: str, *, is_quick: bool) -> Any:
         with self._lock:
-            if service != "sts":
-                self.verify()
             client = self._clients.get((service, is_quick))
             if client is None:
                 config = self._quick if is_quick else self._config

@@ -33,12 +33,14 @@ class Database:
     def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
         self.path = path
         self._busy_seconds = busy_seconds
+        self._frozen: sqlite3.Connection | None = None
         with self.errors():
             self._require_own_file()
             self.connection = self._open()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close what is open."""
+        self.thaw()
         self.connection.close()
 
     @contextmanager
@@ -74,12 +76,29 @@ class Database:
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         """Read: a connection of its own that sees one state throughout."""
         with self.errors():
-            connection = self._connect()
+            connection = self._frozen or self._begun()
             try:
-                connection.execute("BEGIN")
                 yield connection
             finally:
-                connection.close()
+                if connection is not self._frozen:
+                    connection.close()
+
+    def freeze(self) -> None:
+        """Let every snapshot from now on show the present state."""
+        with self.errors():
+            self._frozen = self._begun()
+            self._frozen.execute("SELECT 1 FROM binding").fetchone()  # SQLite begins with the first read
+
+    def thaw(self) -> None:
+        """Let every snapshot show what is present when it is taken."""
+        if self._frozen is not None:
+            self._frozen.close()
+            self._frozen = None
+
+    def _begun(self) -> sqlite3.Connection:
+        connection = self._connect()
+        connection.execute("BEGIN")
+        return connection
 
     def clear(self) -> None:
         """Forget everything but whose registry this is."""
@@ -89,7 +108,7 @@ class Database:
                     connection.execute(f"DELETE FROM {name}")  # noqa: S608 (a name of ours)
             connection.execute(
                 "UPDATE binding SET run = 0, refreshed_at = NULL, jobs_listed_at = NULL, listed_at = NULL, "
-                "unmanaged = NULL"
+                "unmanaged = NULL, look_run = NULL, look = NULL"
             )
 
     def require_sound(self) -> None:

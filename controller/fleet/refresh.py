@@ -10,8 +10,7 @@ An interrupted refresh goes on where it stopped.
 from __future__ import annotations
 
 import math
-import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -23,12 +22,13 @@ from controller.fleet.baseline import baseline_of, read_record
 from controller.fleet.database import Database
 from controller.fleet.health import HealthReader
 from controller.fleet.inventory import Inventory
-from controller.fleet.jobs_reader import JobsReader, stored_jobs
+from controller.fleet.jobs_reader import JobsReader
+from controller.fleet.last_look import keep_look, with_tables
 from controller.fleet.listing import WHOLE_EVERY, Lister, forget_strangers
 from controller.fleet.progress import Progress, silent
 from controller.fleet.reading import Reader, prove_again, read_principals
 from controller.fleet.stock import SettingReader, read_stock_backend
-from controller.reconcile.values import AttachmentType, Baseline, DesiredState, FleetState, Mode, StockBackend
+from controller.reconcile.values import AttachmentType, DesiredState, FleetState, Mode, StockBackend
 
 PASSES = 3  # what things hold leads to certificates, and these to things
 
@@ -53,10 +53,11 @@ def refresh(
     options: RefreshOptions = RefreshOptions(),
 ) -> FleetState:
     """Bring the inventory up to date with AWS; raises FleetError or InventoryError, and can be run again."""
-    endpoint = str(session.client("iot").meta.endpoint_url)
+    session.verify()
     database = inventory.database
+    database.thaw()
     with inventory.only_writer():
-        inventory.bind(desired.fleet, endpoint)
+        inventory.bind(desired.fleet, session.endpoint("iot"))
         record = read_record(session)
         group_arns = _group_arns(session, desired)
         is_needed = any(policy.mode is Mode.ENFORCE for policy in desired.policies)
@@ -75,20 +76,25 @@ def refresh(
         if is_stock:
             SettingReader(session, database).run()
         _read(Reader(session, database, issuers, progress), database, options)
+        with database.snapshot() as connection:
+            baseline = baseline_of(record, session, connection, frozenset(group_arns))
         with database.transaction() as connection:
             forget_strangers(connection, now)
+            state = FleetState(
+                observed_at=now,
+                group_arns=dict(sorted(group_arns.items())),
+                backend_is_stock=is_stock,
+                stock=stock,
+                deployment=deployment,
+                deployment_unknown=unknown,
+                private_cas=cas,
+                cas_unknown=cas_unknown,
+                baseline=baseline,
+            )
+            keep_look(connection, desired, state)
             connection.execute("UPDATE binding SET refreshed_at = ?", (now.timestamp(),))
     with database.snapshot() as connection:
-        baseline = baseline_of(record, session, connection, frozenset(group_arns))
-        state = _state(connection, now, group_arns, baseline, is_stock=is_stock)
-        return replace(
-            state,
-            stock=stock,
-            deployment=deployment,
-            deployment_unknown=unknown,
-            private_cas=cas,
-            cas_unknown=cas_unknown,
-        )
+        return with_tables(connection, state)
 
 
 def current_certificates(session: AwsSession, thing: str) -> tuple[tuple[str, AttachmentType], ...] | None:
@@ -170,25 +176,3 @@ _SLICE = "SELECT name FROM things WHERE read_in_run < ? ORDER BY read_in_run, na
 def _things(database: Database, query: str, run: int, most: int = -1) -> list[str]:
     with database.errors():
         return [name for (name,) in database.connection.execute(query, (run, most))]
-
-
-def _state(
-    connection: sqlite3.Connection,
-    now: datetime,
-    group_arns: dict[str, str],
-    baseline: Baseline | None,
-    *,
-    is_stock: bool,
-) -> FleetState:
-    sizes = dict.fromkeys(sorted(group_arns), 0)
-    sizes.update(connection.execute("SELECT group_name, count(*) FROM members GROUP BY group_name"))
-    return FleetState(
-        observed_at=now,
-        group_sizes=sizes,
-        group_arns=dict(sorted(group_arns.items())),
-        jobs=stored_jobs(connection),
-        backend_is_stock=is_stock,
-        unmanaged=tuple(name for (name,) in connection.execute("SELECT name FROM unmanaged ORDER BY name")),
-        unmanaged_count=connection.execute("SELECT unmanaged FROM binding").fetchone()[0],
-        baseline=baseline,
-    )

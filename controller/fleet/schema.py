@@ -143,7 +143,13 @@ CREATE TABLE thing_listing (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX certificates_to_describe ON certificates (id) WHERE is_described = 0;
 """
 
-STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+_SIXTH: Final = """
+-- of the last look at all governed groups: its number, and what it found that stands in no table, as JSON
+ALTER TABLE binding ADD COLUMN look_run INTEGER;
+ALTER TABLE binding ADD COLUMN look TEXT;
+"""
+
+STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 """What makes each version out of the one before, from nothing on: old files and new ones end up alike."""
 
 VERSION: Final = len(STEPS)

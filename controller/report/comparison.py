@@ -58,7 +58,8 @@ def _text(comparisons: Comparisons, look: Look) -> str:
         comparison = change.comparison
         page.line((change.desired.fleet.name, "head"), "  ", sentence([change]))
         head = words.commit(comparison.head_commit, is_dirty=change.desired.is_dirty)
-        page.line((f"{comparisons.base} ({words.commit(comparison.base_commit)}) → {head}", "dim"))
+        refs = f"{comparisons.base} ({words.commit(comparison.base_commit)}) → {head}"
+        page.line((f"{refs}, seen {words.instant(change.seen_at)}", "dim"))
         for document in comparison.documents:
             _changed(page, document.document, document.change, document.fields)
         for policy in change.shown:
@@ -107,6 +108,7 @@ def _fleet_value(change: FleetChange) -> dict[str, Any]:
     comparison = change.comparison
     return {
         "fleet": change.desired.fleet.name,
+        "observed_at": words.iso(change.seen_at),
         "base_commit": comparison.base_commit,
         "head_commit": comparison.head_commit,
         "newly_due": comparison.newly_due,

@@ -24,6 +24,10 @@ class Explained:
     desired: DesiredState
 
 
+def _seen(explained: Explained) -> str:
+    return f"seen {words.instant(explained.explanation.seen_at)}"
+
+
 def _text(explained: Explained, look: Look) -> str:
     explanation, page = explained.explanation, Page(look)
     outcome = explanation.assessment.outcome
@@ -31,7 +35,12 @@ def _text(explained: Explained, look: Look) -> str:
     page.line((explanation.device, "head"), " ", (explanation.verdict, f"bold {style}"))
     fleet, desired = explained.desired.fleet, explained.desired
     commit = words.commit(explanation.commit, is_dirty=desired.is_dirty)
-    page.line((f"fleet {fleet.name}, policy {explanation.policy or '(several claim it)'}, {commit}", "dim"))
+    page.line(
+        (
+            f"fleet {fleet.name}, policy {explanation.policy or '(several claim it)'}, {commit}, {_seen(explained)}",
+            "dim",
+        )
+    )
     if explanation.assessment.certificate_id:
         page.line((f"certificate {explanation.assessment.certificate_id}", "dim"))
     for number, finding in enumerate(explanation.assessment.findings):
@@ -60,6 +69,7 @@ def _json(explained: Explained, _look: Look) -> str:
             "device": explanation.device,
             "policy": explanation.policy,
             "commit": explanation.commit,
+            "observed_at": words.iso(explanation.seen_at),
             "certificate_id": assessment.certificate_id,
             "sync": assessment.sync.value,
             "health": assessment.health.value,
@@ -83,7 +93,7 @@ def _markdown(explained: Explained, _look: Look) -> str:
     policy = code(explanation.policy) if explanation.policy else "(several claim it)"
     parts = [
         f"## {code(explanation.device)} {explanation.verdict}\n",
-        f"Fleet {code(desired.fleet.name)}, policy {policy}, {commit}.\n",
+        f"Fleet {code(desired.fleet.name)}, policy {policy}, {commit}, {_seen(explained)}.\n",
     ]
     for number, finding in enumerate(explanation.assessment.findings):
         place = f" ({code(explanation.places[number])})" if number < len(explanation.places) else ""

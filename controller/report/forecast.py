@@ -44,6 +44,8 @@ def _sentence(forecast: Forecast) -> str:
         parts.append(f"{forecast.blocked:,} blocked and left out")
     if forecast.reported:
         parts.append(f"{words.count(forecast.reported, 'device')} only reported and left out")
+    if forecast.seen_at is not None:
+        parts.append(f"seen {words.instant(forecast.seen_at)}")
     return " · ".join(parts)
 
 
@@ -119,6 +121,7 @@ def _json(forecasts: Forecasts, _look: Look) -> str:
                 {
                     "fleet": desired.fleet.name,
                     "commit": desired.commit,
+                    "observed_at": words.iso(forecast.seen_at) if forecast.seen_at else None,
                     "first_day": str(forecast.first_day),
                     "days": forecast.days,
                     "total": forecast.total,
@@ -167,7 +170,7 @@ def _ics(forecasts: Forecasts, _look: Look) -> str:
             lines += [
                 "BEGIN:VEVENT",
                 f"UID:{row.day:%Y%m%d}-{row.policy}-{row.authority}@{desired.fleet.name}.certfleet",
-                f"DTSTAMP:{forecast.first_day:%Y%m%d}T000000Z",
+                f"DTSTAMP:{forecast.seen_at or forecast.first_day:%Y%m%dT%H%M%SZ}",
                 f"DTSTART;VALUE=DATE:{row.day:%Y%m%d}",
                 f"DTEND;VALUE=DATE:{row.day + timedelta(days=1):%Y%m%d}",
                 f"SUMMARY:{summary}",

@@ -38,7 +38,7 @@ def render_plan(report: Report, _look: Look) -> str:
     lines = []
     for fleet in report.fleets:
         name = fleet.desired.fleet.name
-        lines.append(annotation("notice", f"fleet {name}: {sentence(fleet)}"))
+        lines.append(annotation("notice", f"fleet {name}: {_dated(fleet)}"))
         lines += [refused(refusal, fleet.desired) for refusal in (fleet.plan.refusals if fleet.plan else ())]
     lines += [annotation("error", f"fleet {failure.fleet}: {failure.message}") for failure in report.failures]
     return "".join(lines)
@@ -52,8 +52,12 @@ def refused(refusal: Refusal, desired: DesiredState) -> str:
     return annotation("error", message, path=path, line=line, title=f"refused by {refusal.guardrail}")
 
 
+def _dated(fleet: FleetReport) -> str:
+    return f"{sentence(fleet)} · seen {words.instant(fleet.state.observed_at)}"
+
+
 def _fleet(fleet: FleetReport) -> list[str]:
-    lines = [annotation("notice", f"fleet {fleet.desired.fleet.name}: {sentence(fleet)}")]
+    lines = [annotation("notice", f"fleet {fleet.desired.fleet.name}: {_dated(fleet)}")]
     for outcome, level in _LEVELS.items():
         for group in by_reason(fleet.of(outcome)):
             source = source_of(fleet.desired, group.policy, group.finding)

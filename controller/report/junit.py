@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from xml.etree import ElementTree as ET
 
 from controller.reconcile.values import Assessment, Outcome
 
+from . import words
 from .console import Look
 from .groups import DECIDED, leading
 from .model import FleetReport, Report
@@ -31,11 +33,13 @@ class Case:
     kind: str = ""
 
 
-def suite(name: str, cases: Iterable[Case]) -> str:
-    """A document with one test suite."""
+def suite(name: str, cases: Iterable[Case], seen: Iterable[datetime] = ()) -> str:
+    """A document with one test suite; it is as old as the oldest look that it is made of."""
     listed = list(cases)
     root = ET.Element("testsuites", name=name)
     element = ET.SubElement(root, "testsuite", name=name, tests=str(len(listed)))
+    for instant in sorted(seen)[:1]:
+        element.set("timestamp", words.iso(instant))
     for result, plural in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
         element.set(plural, str(sum(case.result == result for case in listed)))
     for case in listed:
@@ -52,7 +56,7 @@ def render_drift(report: Report, _look: Look) -> str:
     """One case per policy, and one per device with something to say."""
     cases = [case for fleet in report.fleets for case in _fleet(fleet)]
     cases += [Case(failure.fleet, "fleet", "error", failure.message) for failure in report.failures]
-    return suite("certfleet drift", cases)
+    return suite("certfleet drift", cases, (fleet.state.observed_at for fleet in report.fleets))
 
 
 def _fleet(fleet: FleetReport) -> list[Case]:

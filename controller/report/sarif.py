@@ -30,8 +30,8 @@ class Result:
     line: int = 1
 
 
-def sarif_log(results: Iterable[Result], rules: Mapping[str, str]) -> str:
-    """A whole log of one run; ``rules`` maps each rule's id to its description."""
+def sarif_log(results: Iterable[Result], rules: Mapping[str, str], seen: Mapping[str, str] | None = None) -> str:
+    """A whole log of one run; ``rules`` maps each rule's id to its description, ``seen`` each fleet to when it was."""
     return dump(
         {
             "$schema": _SCHEMA,
@@ -45,6 +45,7 @@ def sarif_log(results: Iterable[Result], rules: Mapping[str, str]) -> str:
                         }
                     },
                     "results": [_result(result) for result in results],
+                    **({"properties": {"observedAt": dict(seen)}} if seen else {}),
                 }
             ],
         }
@@ -64,7 +65,8 @@ def render_drift(report: Report, _look: Look) -> str:
     rules: dict[str, str] = {reason.value: f"Devices with {reason.value}" for reason in Reason if reason.value in used}
     if "FleetFailed" in used:
         rules["FleetFailed"] = "A fleet could not be read"
-    return sarif_log(results, rules)
+    seen = {fleet.desired.fleet.name: words.iso(fleet.state.observed_at) for fleet in report.fleets}
+    return sarif_log(results, rules, seen)
 
 
 def _failure(failure: FleetFailure) -> Result:

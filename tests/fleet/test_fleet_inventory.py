@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,12 +15,14 @@ import pytest
 from killed_refresh import DEVICES, NOW, OPTIONS, build
 
 from controller.errors import ExitCode, InventoryError
-from controller.fleet import ActAs, AwsSession, Inventory, rebuilt_where_damaged, refresh
+from controller.fleet import ActAs, AwsSession, Inventory, last_look, rebuilt_where_damaged, refresh
 from controller.fleet.database import UnusableInventoryError
+from controller.fleet.last_look import keep_look, with_tables
 from controller.fleet.lock import Patience, only_writer
 from controller.fleet.schema import APPLICATION_ID, VERSION
 from controller.fleet.schema import build as build_schema
-from controller.reconcile.values import FleetState
+from controller.reconcile.values import Baseline, FleetState, PrivateCa, StockBackend
+from protocol.deployment import DeployedAuthority, Deployment
 
 HOUR = timedelta(hours=1)
 ENDPOINT = "https://iot.eu-west-1.amazonaws.com"
@@ -226,10 +229,15 @@ def test_one_page_that_is_lost_is_noticed_by_who_needs_it_and_once_a_day_by_ever
 def test_damage_that_another_run_has_mended_is_not_removed_once_more(filled):
     whole, told = filled.read_bytes(), []
     filled.write_bytes(without(whole, *roots(filled)))
-    with pytest.raises(UnusableInventoryError) as raised, Inventory(filled, tell=told.append) as inventory:
-        filled.unlink()
-        filled.write_bytes(whole)
-        inventory.database.require_sound()
+
+    def meet_it_late():
+        with Inventory(filled, tell=told.append) as inventory:
+            filled.unlink()
+            filled.write_bytes(whole)
+            inventory.database.require_sound()
+
+    with pytest.raises(UnusableInventoryError) as raised:
+        meet_it_late()
     assert (raised.value.is_removed, told, filled.read_bytes()) == (True, [], whole)
 
 
@@ -352,6 +360,40 @@ def test_reading_goes_on_while_another_writes(filled):
             connection.execute("DELETE FROM members")
         assert len([first, *devices]) == DEVICES, "a stream sees one state throughout"
         assert list(reader.devices(desired, FleetState(NOW))) == []
+
+
+def test_an_earlier_look_stays_as_it_was_while_another_run_looks_anew(filled):
+    _, desired = build()
+    with Inventory(filled) as reader, Inventory(filled) as writer:
+        state = last_look(reader, desired, ENDPOINT)
+        with writer.database.transaction() as connection:
+            connection.execute("DELETE FROM members")
+        assert len(list(reader.devices(desired, state))) == len(list(reader.devices(desired, state))) == DEVICES
+        reader.database.thaw()
+        assert list(reader.devices(desired, state)) == []
+
+
+def test_all_that_a_look_has_found_is_kept(filled):
+    _, desired = build()
+    days, soon = timedelta(days=7), NOW + timedelta(days=1)
+    found = FleetState(
+        NOW,
+        group_arns={"line": "arn:line"},
+        backend_is_stock=True,
+        stock=StockBackend("arn:ca", days),
+        deployment=Deployment("1.0", {"ca": DeployedAuthority("arn:ca", "SHA256WITHRSA", days)}, frozenset({"policy"})),
+        deployment_unknown="why",
+        private_cas={"arn:ca": PrivateCa("ACTIVE", "RSA_2048", is_short_lived=True, not_after=soon)},
+        cas_unknown=("another",),
+        baseline=Baseline({"line": 3}, {"old": 2}, "c0ffee", NOW, {"line": soon}, 4),
+    )
+    with Inventory(filled) as inventory:
+        for state in (found, replace(found, stock=StockBackend(), deployment=None, baseline=None, private_cas={})):
+            with inventory.database.transaction() as connection:
+                keep_look(connection, desired, state)
+                expected = with_tables(connection, state)
+            assert last_look(inventory, desired, ENDPOINT) == expected
+            inventory.database.thaw()
 
 
 def test_write_that_meets_a_writer_outside_our_lock_says_in_use(filled):

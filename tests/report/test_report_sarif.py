@@ -41,6 +41,12 @@ SARIF = {
             "required": ["tool", "results"],
             "additionalProperties": False,
             "properties": {
+                "properties": {  # 3.8, a bag; 3.14.1 gives a run one as well
+                    "type": "object",
+                    "required": ["observedAt"],
+                    "additionalProperties": False,
+                    "properties": {"observedAt": {"type": "object", "additionalProperties": {"format": "date-time"}}},
+                },
                 "tool": {
                     "type": "object",
                     "required": ["driver"],

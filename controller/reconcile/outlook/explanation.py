@@ -48,6 +48,7 @@ class Explanation:
     places: tuple[str, ...]
     verdict: str  # what becomes of the device
     timing: Timing | None  # also where the date is too far ahead to be a finding
+    seen_at: datetime  # when the fleet was looked at
 
 
 def explain(
@@ -63,7 +64,9 @@ def explain(
         sources = {policy.name: policy.source for policy in desired.policies}
         tied = governed.policies if governed else ()
         places = tuple(sources[name].at("spec.priority") for name in tied)
-        return Explanation(device.name, None, desired.commit, assessment, (), places, "needs a person", None)
+        return Explanation(
+            device.name, None, desired.commit, assessment, (), places, "needs a person", None, state.observed_at
+        )
     if plan is not None:
         [assessment] = settle([assessment], plan)
     case = Case(device, governed, governance)
@@ -79,6 +82,7 @@ def explain(
         places=tuple(place_of(desired, case.policy.name, finding) or "" for finding in assessment.findings),
         timing=timing,
         verdict=_verdict(assessment, case.policy),
+        seen_at=state.observed_at,
     )
 
 

@@ -78,6 +78,7 @@ class Forecast:
     peak_without_jitter: int
     blocked: int  # devices left out: a person must act on them or their rollout first, or has decided so for longer
     reported: int = 0  # devices left out: their policies only report
+    seen_at: datetime | None = None  # when the fleet was looked at
 
     @property
     def over_capacity(self) -> tuple[OverCapacity, ...]:
@@ -170,6 +171,7 @@ class Forecaster:
             peak_without_jitter=max(self._without_jitter.values(), default=0),
             blocked=self._blocked,
             reported=self._reported,
+            seen_at=self.governance.state.observed_at,
         )
 
     def _follow(self, certificate: Certificate, life: _Life, first: datetime | None) -> None:

@@ -59,6 +59,7 @@ class Simulation:
     peak_day: date | None
     mean_per_day: float
     busiest_minute: dict[str, int]  # devices asked in the busiest minute, by policy
+    seen_at: datetime  # when the fleet that it begins with was looked at
 
 
 def simulate(
@@ -87,7 +88,7 @@ def simulate(
     courses = [Course(governance.policies[name].policy, desired, state, of, luck) for name, of in lives.items()]
     for course in courses:
         course.play(now, now + span, every)
-    return _sum(courses, tied, span)
+    return _sum(courses, tied, span, state.observed_at)
 
 
 class Course:
@@ -269,7 +270,7 @@ def _is_overdue(device: Device, policy: Policy, now: datetime) -> bool:
     return due is not None and due < now
 
 
-def _sum(courses: list[Course], tied: int, span: timedelta) -> Simulation:
+def _sum(courses: list[Course], tied: int, span: timedelta, seen_at: datetime) -> Simulation:
     records = [course.fleet.record for course in courses]
     counts: Counter[str] = Counter()
     days: Counter[date] = Counter()
@@ -294,5 +295,6 @@ def _sum(courses: list[Course], tied: int, span: timedelta) -> Simulation:
         peak_per_day=peak,
         peak_day=min((day for day, number in days.items() if number == peak), default=None),
         mean_per_day=days.total() / max(1, span // timedelta(days=1)),
+        seen_at=seen_at,
         busiest_minute={course.policy.name: max(course.fleet.record.minutes.values(), default=0) for course in courses},
     )
