@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "report"))
 from report_browser import Browser
 from report_scene import crowd
 
-from controller.report.console import Look
+from controller.report.formats import Look
 from controller.report.html import render_drift
 
 SIZES = (1_000, 10_000, 100_000)

@@ -21,7 +21,7 @@ from controller.commands.context import Context, look_for
 from controller.commands.options import add_common
 from controller.commands.streams import INTERRUPTED, Interrupts, abandon, end_at_once, make_readable, output_error
 from controller.errors import CertfleetError, ExitCode, as_error
-from controller.reconcile.values import inert
+from controller.plain_text import inert
 
 
 @dataclass(frozen=True, slots=True)

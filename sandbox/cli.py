@@ -13,7 +13,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from controller.desired.durations import parse_duration
+from controller.durations import parse_duration
 from controller.errors import ExitCode
 
 from .clock import SandboxClock

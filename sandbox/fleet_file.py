@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from controller.desired.durations import parse_duration
+from controller.durations import parse_duration
 from controller.errors import CertfleetError
 from protocol.algorithms import CaSigningAlgorithm, KeyType
 from protocol.names import AWS_IOT_AUTHORITY, DEFAULT_STACK_NAME

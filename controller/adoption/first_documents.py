@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from statistics import median
 
-from controller.reconcile.values import ENDLESS_DAYS, MAX_POLICY_NAME, CertificateAuthority, count_text, one_line
+from controller.plain_text import one_line
+from controller.reconcile.values import ENDLESS_DAYS, MAX_POLICY_NAME, CertificateAuthority, count_text
 from protocol.algorithms import KeyType
 
 from .survey import GroupSurvey

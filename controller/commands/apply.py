@@ -16,8 +16,9 @@ from pathlib import Path
 from controller.commands.applied import ApplyReport, FleetApplied
 from controller.commands.apply_report import RENDERERS
 from controller.commands.context import Context
+from controller.commands.documents import load_desired
 from controller.commands.options import add_attention, add_desired, add_fleet, add_output, add_overrides, duration
-from controller.commands.pipeline import Observed, each_fleet_watched, gravest, load_desired, observe, told
+from controller.commands.pipeline import Observed, each_fleet_watched, gravest, observe, told
 from controller.commands.plan import plan_observed
 from controller.commands.progress import progress_on
 from controller.errors import CertfleetError, ExitCode, FleetError, InterruptedRunError, PlanError, RefusedError
@@ -35,6 +36,7 @@ from controller.jobs import (
 )
 from controller.reconcile.planning import MAX_PLAN_BYTES, check_plan, plan_from_json
 from controller.reconcile.values import DesiredState, Plan, Sync, WaveStatus, parse_overrides, require_known
+from controller.report.attention import attention_text
 from controller.report.model import FleetReport
 from protocol.messages import ExecutionStatus
 
@@ -82,7 +84,7 @@ def run(context: Context) -> ExitCode:
         at_once=1,  # each waits for its devices, and tells what it does
     )
     context.emit(ApplyReport(applied, failures), RENDERERS)
-    context.emit_attention([fleet.attention for fleet in applied], failures)
+    context.emit_attention(lambda: attention_text([fleet.attention for fleet in applied], failures))
     if any(isinstance(fleet.stopped, InterruptedRunError) for fleet in applied):
         raise KeyboardInterrupt  # all is told: whatever stalls is waited for no longer
     return gravest([fleet.exit_code for fleet in applied], failures)

@@ -9,9 +9,9 @@ from typing import Any
 from controller.commands.applied import ApplyReport, FleetApplied
 from controller.jobs import JobFate
 from controller.report import words
-from controller.report.as_json import FORMAT_VERSION, dump, failure_value
-from controller.report.console import Look, Page, table
-from controller.report.formats import Format
+from controller.report.as_json import failure_value
+from controller.report.console import Page, table
+from controller.report.formats import FORMAT_VERSION, Format, Look, dump
 from controller.report.markdown import code, fitted, folded, plain
 from controller.report.markdown import table as markdown_table
 from controller.report.text import demand, sentence, target

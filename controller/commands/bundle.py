@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from controller.commands.context import Context
+from controller.commands.documents import source_of
 from controller.commands.options import add_desired
-from controller.commands.pipeline import source_of
 from controller.desired import DEFAULT_LIMITS, Bundle, load_snapshot, make_bundle, write_bundle
 from controller.errors import ExitCode
 from controller.fleet import ActAs, AwsSession

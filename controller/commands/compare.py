@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controller.commands.context import Context
-from controller.commands.pipeline import each_fleet, gravest, load_desired, observe
+from controller.commands.documents import load_desired
+from controller.commands.pipeline import each_fleet, gravest, observe
 from controller.desired import GitRef
 from controller.desired.limits import DEFAULT_LIMITS
 from controller.desired.loading import load_snapshot

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,12 +15,8 @@ from typing import TextIO, TypeVar
 
 from controller.commands.present import present
 from controller.commands.streams import write_file, write_stream
-from controller.reconcile.values import inert
-from controller.report.as_json import dump
-from controller.report.attention import Attention, attention_value
-from controller.report.console import Look
-from controller.report.formats import Format
-from controller.report.model import FleetFailure
+from controller.plain_text import inert
+from controller.report.formats import Format, Look
 
 PIPE_WIDTH = 100  # columns, where the output is no terminal
 
@@ -78,11 +74,11 @@ class Context:
         if self.output is not None or self.formats != {Format.TEXT}:
             self.emit(report, renderers)
 
-    def emit_attention(self, found: Iterable[Attention], failures: Iterable[FleetFailure]) -> None:
+    def emit_attention(self, render: Callable[[], str]) -> None:
         """Write what needs a person where ``--needs-person`` says, if it does."""
         path: Path | None = getattr(self.arguments, "needs_person", None)
         if path is not None:
-            write_file(path, dump(attention_value(found, failures)))
+            write_file(path, render())
             self.say(f"wrote {path}")
 
     def write(self, text: str) -> None:

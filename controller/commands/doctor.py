@@ -15,9 +15,10 @@ from pathlib import Path
 from controller.commands import condition
 from controller.commands.condition import Looked
 from controller.commands.context import Context
+from controller.commands.documents import load_desired
 from controller.commands.migration import Migration, lines_of, next_steps
 from controller.commands.options import add_desired, add_fleet, add_output
-from controller.commands.pipeline import default_inventory, each_fleet_watched, load_desired, observe
+from controller.commands.pipeline import default_inventory, each_fleet_watched, observe
 from controller.errors import CertfleetError, ExitCode, FleetError
 from controller.fleet import ActAs, AwsSession, Inventory, examination
 from controller.fleet.authorities import describe_cas

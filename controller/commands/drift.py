@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from controller.commands.context import Context
+from controller.commands.documents import load_desired
 from controller.commands.options import add_attention, add_desired, add_fleet, add_output
-from controller.commands.pipeline import drift_of, each_fleet_watched, gravest, load_desired
+from controller.commands.pipeline import drift_of, each_fleet_watched, gravest
 from controller.errors import ExitCode
-from controller.report import as_json, github, html, junit, markdown, sarif, text
-from controller.report.attention import attention_of
-from controller.report.console import Look
-from controller.report.formats import Format
+from controller.report import as_json, github, junit, markdown, sarif, text
+from controller.report.attention import attention_of, attention_text
+from controller.report.formats import Format, Look, at_need
 from controller.report.model import Report
 
 FORECAST_HORIZON = timedelta(weeks=13)  # of the page: a quarter
@@ -22,7 +22,7 @@ RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {
     Format.TEXT: text.render_drift,
     Format.JSON: as_json.render_report,
     Format.MARKDOWN: markdown.render_drift,
-    Format.HTML: html.render_drift,
+    Format.HTML: at_need("html", "render_drift"),
     Format.SARIF: sarif.render_drift,
     Format.JUNIT: junit.render_drift,
     Format.GITHUB: github.render_drift,
@@ -46,7 +46,7 @@ def run(context: Context) -> ExitCode:
     """Assess every fleet; exits 2 where any governed device is out of sync, blocked ones too."""
     report = observe_all(context)
     context.emit(report, RENDERERS)
-    context.emit_attention(map(attention_of, report.fleets), report.failures)
+    context.emit_attention(lambda: attention_text(map(attention_of, report.fleets), report.failures))
     codes = [ExitCode.IN_SYNC if fleet.is_in_sync else ExitCode.CHANGES for fleet in report.fleets]
     return gravest(codes, report.failures)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser
 
 from controller.commands.context import Context
+from controller.commands.documents import load_desired
 from controller.commands.options import add_desired, add_fleet, add_output
-from controller.commands.pipeline import each_fleet, load_desired, observe
+from controller.commands.pipeline import each_fleet, observe
 from controller.errors import CertfleetError, ExitCode
 from controller.reconcile.outlook import explain
 from controller.reconcile.planning import make_plan

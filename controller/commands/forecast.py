@@ -6,8 +6,9 @@ from argparse import ArgumentParser
 from datetime import timedelta
 
 from controller.commands.context import Context
+from controller.commands.documents import load_desired
 from controller.commands.options import add_desired, add_fleet, add_output, duration
-from controller.commands.pipeline import each_fleet, gravest, load_desired, observe, tell_on_stderr
+from controller.commands.pipeline import each_fleet, gravest, observe, tell_on_stderr
 from controller.errors import ExitCode
 from controller.reconcile.outlook import Forecast, forecast
 from controller.reconcile.planning import make_plan

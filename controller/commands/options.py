@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from controller.desired.durations import parse_duration
+from controller.durations import parse_duration
 from controller.report.formats import Format
 
 DEFAULT_FOLDER = Path("desired_state")

@@ -1,4 +1,4 @@
-"""The way that most commands go: documents → fleet by fleet → inventory → assessments → report."""
+"""The way that most commands go from the documents on: fleet by fleet → inventory → assessments → report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from controller.commands.context import Context
 from controller.commands.history import history_at, remember
 from controller.commands.options import NO_REFRESH
 from controller.commands.progress import progress_on, until
-from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, load, read_bundle
 from controller.errors import CertfleetError, DefectError, ExitCode, as_error
 from controller.fleet import ActAs, AwsSession, Inventory, NoLookError, last_look, rebuilt_where_damaged, refresh
 from controller.fleet.lock import Patience
@@ -25,14 +24,13 @@ from controller.reconcile.checks import assess_fleet
 from controller.reconcile.outlook import forecast
 from controller.reconcile.planning import make_plan
 from controller.reconcile.values import NO_OVERRIDES, Assessment, DesiredState, Device, Fleet, FleetState, Overrides
+from controller.report.attention import attention_text
 from controller.report.formats import Format
 from controller.report.model import FleetFailure, FleetReport, Tally
 from controller.report.trend import record_of
 from controller.report.words import instant
 
 T = TypeVar("T")
-
-MAX_BUNDLE_BYTES = 256 * 1024 * 1024  # a longer one is cut, and refused for that
 
 AT_ONCE = 64  # fleets that are read side by side
 
@@ -57,37 +55,6 @@ class Observed:
         """One assessment per governed device; the tally counts on the way."""
         devices = tally.devices(self.devices())
         return tally.assessments(assess_fleet(devices, self.desired, self.state, self.now, overrides))
-
-
-def load_desired(context: Context) -> tuple[DesiredState, ...]:
-    """The documents that the arguments name, one value per fleet."""
-    fleets = load(source_of(context), now=context.now(), fleet=context.arguments.fleet)
-    inventory: Path | None = getattr(context.arguments, "inventory", None)
-    if inventory is not None and len(fleets) > 1:
-        raise CertfleetError(
-            f"--inventory names one file for {len(fleets)} fleets; an inventory is of one account and region",
-            "name a fleet with --fleet, or leave --inventory out: then each fleet has its own",
-        )
-    return fleets
-
-
-def source_of(context: Context) -> DesiredStateSource:
-    """Where the arguments say that the documents are: a bundle, a git ref, or the folder as it lies there."""
-    arguments = context.arguments
-    folder: Path = arguments.desired_state
-    if arguments.bundle is not None:
-        if arguments.ref is not None:
-            raise CertfleetError("--ref and --bundle were both given", "a bundle has its commit in it: drop --ref")
-        return BundleSource(read_bundle(_bundle_bytes(arguments.bundle), now=context.now()))
-    return WorkingTree(folder) if arguments.ref is None else GitRef(folder, arguments.ref)
-
-
-def _bundle_bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_BUNDLE_BYTES)
-    except OSError as error:
-        raise CertfleetError(f"{path} cannot be read: {error.strerror}", "make one with: certfleet bundle") from error
 
 
 def each_fleet(
@@ -141,7 +108,7 @@ def each_fleet_watched(
     except (Exception, KeyboardInterrupt) as raised:
         failure = _failure(fleets[0], as_error(raised))
         report(failure)
-        context.emit_attention([], [failure])
+        context.emit_attention(lambda: attention_text([], [failure]))
         raise
 
 

@@ -10,17 +10,16 @@ from pathlib import Path
 
 from controller.commands import compare
 from controller.commands.context import Context
+from controller.commands.documents import load_desired
 from controller.commands.options import add_attention, add_desired, add_fleet, add_output, add_overrides
-from controller.commands.pipeline import Observed, each_fleet_watched, gravest, load_desired, observe, tell_on_stderr
+from controller.commands.pipeline import Observed, each_fleet_watched, gravest, observe, tell_on_stderr
 from controller.commands.streams import write_file
 from controller.errors import CertfleetError, ExitCode, PlanError
 from controller.reconcile.planning import MAX_PLAN_BYTES, changed_groups, compared, make_plan, plan_to_json
 from controller.reconcile.values import Assessment, DesiredState, Overrides, Plan, parse_overrides, require_known
-from controller.report import github, html, markdown, text
-from controller.report.as_json import dump
-from controller.report.attention import attention_of
-from controller.report.console import Look
-from controller.report.formats import Format
+from controller.report import github, markdown, text
+from controller.report.attention import attention_of, attention_text
+from controller.report.formats import Format, Look, at_need, dump
 from controller.report.model import FleetReport, Report, Tally
 
 _OF_ANOTHER_TIME = {"now": "--now", "max_age": "--max-age or --no-refresh"}
@@ -58,7 +57,7 @@ def run(context: Context) -> ExitCode:
         context.say(f"wrote {context.arguments.plan}")
     tell_on_stderr(context, failures, Format.JSON)
     context.emit(report, RENDERERS)
-    context.emit_attention(map(attention_of, fleets), failures)
+    context.emit_attention(lambda: attention_text(map(attention_of, fleets), failures))
     return gravest([exit_code(fleet) for fleet in fleets], failures)
 
 
@@ -134,6 +133,6 @@ RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {
     Format.TEXT: text.render_plan,
     Format.JSON: lambda report, _look: plan_documents(report),
     Format.MARKDOWN: markdown.render_drift,
-    Format.HTML: html.render_drift,
+    Format.HTML: at_need("html", "render_drift"),
     Format.GITHUB: github.render_plan,
 }

@@ -8,15 +8,16 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from controller.commands.context import Context
+from controller.commands.documents import load_desired
 from controller.commands.options import add_desired, add_fleet, add_output, duration
-from controller.commands.pipeline import each_fleet, gravest, load_desired, observe
+from controller.commands.pipeline import each_fleet, gravest, observe
 from controller.errors import ExitCode
 from controller.reconcile.outlook import EVERY, Luck, Simulation, simulate
 from controller.reconcile.values import DesiredState, Mode
 from controller.report import words
-from controller.report.as_json import FORMAT_VERSION, dump, failure_value
-from controller.report.console import Look, Page
-from controller.report.formats import Format
+from controller.report.as_json import failure_value
+from controller.report.console import Page
+from controller.report.formats import FORMAT_VERSION, Format, Look, dump
 from controller.report.model import FleetFailure
 from controller.report.text import tell_failures
 

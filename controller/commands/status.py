@@ -10,16 +10,15 @@ from controller.commands.drift import observe_all
 from controller.commands.options import add_desired, add_fleet, add_output
 from controller.commands.pipeline import gravest
 from controller.errors import ExitCode
-from controller.report import as_json, html, markdown, text
-from controller.report.console import Look
-from controller.report.formats import Format
+from controller.report import as_json, markdown, text
+from controller.report.formats import Format, Look, at_need
 from controller.report.model import Report
 
 RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {
     Format.TEXT: text.render_status,
     Format.JSON: as_json.render_report,
     Format.MARKDOWN: markdown.render_drift,
-    Format.HTML: html.render_drift,
+    Format.HTML: at_need("html", "render_drift"),
 }
 
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Iterable
+from importlib import import_module
 
 from controller.commands.context import Context
+from controller.commands.documents import load_desired
 from controller.commands.options import add_desired, add_fleet, add_output
-from controller.commands.pipeline import each_fleet, load_desired, observe
-from controller.commands.plan import plan_observed
 from controller.desired.notes import notes_of
-from controller.errors import DesiredStateError, ExitCode, Problem
-from controller.reconcile.planning import departures
-from controller.reconcile.values import NO_OVERRIDES, DesiredState, Source
+from controller.errors import DesiredStateError, ExitCode
 from controller.report.formats import Format
-from controller.report.model import FleetFailure
 from controller.report.problems import RENDERERS, Validation
 
 
@@ -42,29 +38,7 @@ def run(context: Context) -> ExitCode:
             raise
         result = Validation(folder, (), tuple(error.problems))
     if result.fleets and is_live:
-        found, failures = each_fleet(fleets, lambda desired: _contradictions(context, desired))
-        result = result.with_live(found, [_failed(failure) for failure in failures])
+        live = import_module("controller.commands.validate_live")  # the way to AWS, which takes long to import
+        result = result.with_live(*live.contradictions(context, fleets))
     context.emit(result, RENDERERS)
     return ExitCode.ERROR if result.problems else ExitCode.IN_SYNC
-
-
-def _contradictions(context: Context, desired: DesiredState) -> tuple[list[Problem], list[Problem]]:
-    """What a plan would be refused for because of what is deployed, and what it would be told of besides."""
-    with observe(context, desired) as observed:
-        plan = plan_observed(observed, NO_OVERRIDES)[0].plan
-        state, now = observed.state, observed.now
-    assert plan is not None  # noqa: S101 (it was asked for)
-    whole = desired.fleet.source
-    found = departures(desired, state, now, plan.jobs)
-    problems = [_on(departure.authority.source or whole, "spec", departure.message) for departure in found]
-    return problems, [_on(whole, "spec", notice) for notice in plan.notices]
-
-
-def _failed(failure: FleetFailure) -> Problem:
-    told: Iterable[str] = filter(None, (failure.message, failure.remedy))
-    return _on(failure.source, "spec", " → ".join(told))
-
-
-def _on(source: Source, field: str, message: str) -> Problem:
-    path, _, line = source.at(field).rpartition(":")
-    return Problem(path, int(line), message)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from controller.durations import format_duration
 from controller.errors import Problem
 from controller.reconcile.values import WaveSize, instant_text
 from protocol.algorithms import matching_csr_algorithms
 
-from .durations import format_duration
 from .models import (
     CertificateAuthorityDocument,
     CertificateSpec,

@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
+from controller.durations import format_duration
 from controller.errors import Problem
 from controller.reconcile.schedule import never_met
 from protocol.names import AWS_IOT_AUTHORITY
 
 from .document_checks import partition_of
-from .durations import format_duration
 from .fields import listed, suggest
 from .models import CertificateAuthorityDocument, FleetDocument, IncidentDocument, RotationPolicyDocument
 from .resolve import policy_of, source_of

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from controller.errors import CertfleetError, GitError
-from controller.reconcile.values import one_line
+from controller.plain_text import one_line
 
 from .limits import MAX_ANCESTORS, Limits
 from .repository_name import repository_name

@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from controller.durations import format_duration
 from controller.reconcile.values import WaveSize
 
-from .durations import format_duration
 from .examples import EXAMPLES
 from .models import API_VERSION, KINDS
 from .yaml_documents import parse_documents

@@ -11,7 +11,8 @@ from zoneinfo import available_timezones
 
 from cronsim import CronSim, CronSimError
 
-from .durations import DURATION_EXAMPLES, DURATION_PATTERN, MAX_DURATION, format_duration, parse_duration
+from controller.durations import DURATION_EXAMPLES, DURATION_PATTERN, MAX_DURATION, format_duration, parse_duration
+
 from .fields import FieldKind, suggest
 
 _CRON = r"[0-9]{1,2}(?: +[0-9A-Za-z*,/#-]{1,40}){4}"

@@ -6,7 +6,7 @@ from botocore import exceptions as boto
 
 from controller.errors import FleetError
 from controller.fleet.aws_answers import UNREADABLE
-from controller.reconcile.values import one_line
+from controller.plain_text import one_line
 
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 _INVALID = frozenset(

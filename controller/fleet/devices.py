@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 from controller.fleet.authorities import AuthorityNames
+from controller.plain_text import one_line
 from controller.reconcile.values import (
     Attachment,
     AttachmentType,
@@ -20,7 +21,6 @@ from controller.reconcile.values import (
     DeviceExecution,
     FleetState,
     execution_status,
-    one_line,
 )
 
 MAX_SHARED_WITH = 10  # names; a claim certificate may hang on thousands of things

@@ -19,12 +19,12 @@ from controller.fleet.devices import said
 from controller.fleet.jobs_list import ENDED, JobsLister, JobSummary, mark_ended
 from controller.fleet.progress import Progress
 from controller.fleet.work import Work
+from controller.plain_text import one_line
 from controller.reconcile.values import (
     DeviceExecution,
     RotationJob,
     execution_status,
     may_be_at_work,
-    one_line,
     parse_job_id,
 )
 from protocol.job_document import is_rotation

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
-from controller.reconcile.values import one_line
+from controller.plain_text import one_line
 from protocol.der import children, der_of, with_readable_names
 
 _CURVES: Final = {"secp256r1": "P256", "secp384r1": "P384", "secp521r1": "P521"}

@@ -17,7 +17,8 @@ from controller.fleet.database import Database
 from controller.fleet.pem import CertificateFacts, read_pem
 from controller.fleet.progress import Progress
 from controller.fleet.work import Work
-from controller.reconcile.values import AttachmentType, one_line
+from controller.plain_text import one_line
+from controller.reconcile.values import AttachmentType
 
 _BY_A_CA, _WITHOUT_CA = "DEFAULT", "SNI_ONLY"  # modes of a certificate
 CHUNK = 500  # rows taken from the inventory at a time

@@ -11,7 +11,7 @@ from typing import Any
 import urllib3
 
 from controller.errors import CertfleetError
-from controller.reconcile.values import one_line
+from controller.plain_text import one_line
 
 from .transport import Transport
 

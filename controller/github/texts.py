@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from controller.reconcile.values import inert
+from controller.plain_text import inert
 from controller.report.markdown import fitted, plain
 
 LINES_SHOWN = 50  # per list

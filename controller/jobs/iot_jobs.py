@@ -17,7 +17,8 @@ from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.refresh import current_certificates
 from controller.fleet.work import Work
-from controller.reconcile.values import AttachmentType, execution_status, one_line, parse_job_id
+from controller.plain_text import one_line
+from controller.reconcile.values import AttachmentType, execution_status, parse_job_id
 from protocol.job_document import is_rotation
 from protocol.messages import ExecutionStatus
 from protocol.names import FAILURE_REASON_KEY

@@ -8,7 +8,8 @@ from controller.adoption import GroupSurvey, Obstacle
 from controller.reconcile.values import Reason
 
 from . import words
-from .console import Look, Page, table
+from .console import Page, table
+from .formats import Look
 
 
 def render_first_look(folder: str, files: Iterable[str], surveys: Sequence[GroupSurvey], look: Look) -> str:

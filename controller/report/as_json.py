@@ -6,17 +6,14 @@ takes, byte for byte, so this renderer does not touch it.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from controller.reconcile.values import Assessment, Finding, Outcome
 
 from . import words
-from .console import Look
+from .formats import FORMAT_VERSION, Look, dump
 from .hitches import hitches
 from .model import FleetFailure, FleetReport, PolicyReport, Report
-
-FORMAT_VERSION = 1
 
 
 def render_report(report: Report, _look: Look | None = None) -> str:
@@ -31,11 +28,6 @@ def render_report(report: Report, _look: Look | None = None) -> str:
             "failures": [failure_value(failure) for failure in report.failures],
         }
     )
-
-
-def dump(value: Any) -> str:
-    """JSON text as this program writes it: in the order given, UTF-8, two spaces, a newline at the end."""
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def failure_value(failure: FleetFailure) -> dict[str, Any]:

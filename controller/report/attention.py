@@ -12,10 +12,11 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from controller.reconcile.values import Assessment, Finding, Outcome, Reason
 
+from .formats import dump
 from .groups import DECIDED
 from .hitches import hitches
 
@@ -78,16 +79,11 @@ def failure_attention(fleet: str, message: str, remedy: str | None) -> Attention
     )
 
 
-def attention_value(found: Iterable[Attention], failures: Iterable[FleetFailure]) -> dict[str, Any]:
-    """All fleets as one JSON value; a fleet that could not be looked at needs a person."""
+def attention_text(found: Iterable[Attention], failures: Iterable[FleetFailure]) -> str:
+    """All fleets as one JSON document; a fleet that could not be looked at needs a person."""
     listed = [*found, *(failure_attention(failure.fleet, failure.message, failure.remedy) for failure in failures)]
-    return {
-        "format_version": FORMAT_VERSION,
-        "kind": "Attention",
-        "fleets": [
-            {"fleet": one.fleet, "needs_person": list(one.lines), "failing": list(one.failing)} for one in listed
-        ],
-    }
+    fleets = [{"fleet": one.fleet, "needs_person": list(one.lines), "failing": list(one.failing)} for one in listed]
+    return dump({"format_version": FORMAT_VERSION, "kind": "Attention", "fleets": fleets})
 
 
 def _failing(report: FleetReport) -> Iterable[str]:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .as_json import FORMAT_VERSION, dump
-from .console import Look, Page
-from .formats import Format
+from .console import Page
+from .formats import FORMAT_VERSION, Format, Look, dump
 from .model import FleetFailure
 
 _STYLES = {"ok": "bold good", "not ok": "bold bad", "cannot tell": "bold wait"}

@@ -11,7 +11,7 @@ from controller.reconcile.values import Refusal, Stage
 
 from . import words
 from .change import Comparisons, FleetChange, asked_later, becomes, begins_anew, cost_of, money, moved, sentence, span
-from .console import Look
+from .formats import Look
 from .markdown import code, fitted, folded, plain, table
 
 _CUT = "\n> The comment is cut here: it was too long for GitHub. `certfleet plan --base` prints all of it.\n"

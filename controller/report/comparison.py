@@ -13,10 +13,10 @@ from controller.reconcile.outlook import FieldChange, Moved, PolicyComparison, S
 from controller.reconcile.values import Refusal, Stage, Transition
 
 from . import comment, words
-from .as_json import FORMAT_VERSION, dump, failure_value
+from .as_json import failure_value
 from .change import Comparisons, FleetChange, asked_later, becomes, begins_anew, cost_of, money, moved, sentence, span
-from .console import Look, Page
-from .formats import Format
+from .console import Page
+from .formats import FORMAT_VERSION, Format, Look, dump
 from .github import annotation, refused
 from .model import place
 

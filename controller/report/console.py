@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
@@ -13,7 +12,10 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
-from controller.reconcile.values import Health, Outcome, inert
+from controller.plain_text import inert
+from controller.reconcile.values import Health, Outcome
+
+from .formats import Look
 
 _COLORS = {"good": "green", "change": "cyan", "wait": "yellow", "bad": "red"}
 # A theme's names cannot be put together with other words: "bold good" is a name of its own.
@@ -34,14 +36,6 @@ HEALTH_STYLES = {
     Health.MISSING: "bad",
 }
 MIN_WIDTH, MAX_WIDTH = 60, 160
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How wide a text report may be, in columns, and whether it may use colour."""
-
-    width: int = 100
-    color: bool = False
 
 
 class Page:

@@ -9,9 +9,9 @@ from controller.reconcile.outlook import Explanation
 from controller.reconcile.values import DesiredState
 
 from . import words
-from .as_json import FORMAT_VERSION, dump, finding_value
-from .console import OUTCOME_STYLES, Look, Page, table
-from .formats import Format
+from .as_json import finding_value
+from .console import OUTCOME_STYLES, Page, table
+from .formats import FORMAT_VERSION, Format, Look, dump
 from .markdown import code, plain
 from .markdown import table as markdown_table
 

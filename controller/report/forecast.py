@@ -10,9 +10,9 @@ from controller.reconcile.outlook import Forecast, ForecastRow
 from controller.reconcile.values import DesiredState
 
 from . import words
-from .as_json import FORMAT_VERSION, dump, failure_value
-from .console import Look, Page, table
-from .formats import Format
+from .as_json import failure_value
+from .console import Page, table
+from .formats import FORMAT_VERSION, Format, Look, dump
 from .markdown import code, failed
 from .markdown import table as markdown_table
 from .model import FleetFailure

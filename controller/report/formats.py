@@ -1,8 +1,16 @@
-"""The formats of reports, by the names that ``--format`` takes."""
+"""The formats of reports, by the names that ``--format`` takes, and how they may look: nothing heavy."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
+from importlib import import_module
+from typing import Any
+
+FORMAT_VERSION = 1
+"""Of the JSON that reports are: fields are only ever added within one."""
 
 
 class Format(StrEnum):
@@ -16,3 +24,21 @@ class Format(StrEnum):
     JUNIT = "junit"
     GITHUB = "github"
     ICS = "ics"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How wide a text report may be, in columns, and whether it may use colour."""
+
+    width: int = 100
+    color: bool = False
+
+
+def dump(value: Any) -> str:
+    """JSON text as this program writes it: in the order given, UTF-8, two spaces, a newline at the end."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def at_need(module: str, name: str) -> Callable[[Any, Look], str]:
+    """A renderer of ``controller.report`` that is imported when it is called: for what takes long to import."""
+    return lambda report, look: str(getattr(import_module(f"controller.report.{module}"), name)(report, look))

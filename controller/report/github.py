@@ -8,7 +8,7 @@ from __future__ import annotations
 from controller.reconcile.values import DesiredState, Outcome, Refusal, source_of
 
 from . import words
-from .console import Look
+from .formats import Look
 from .groups import by_reason
 from .model import FleetReport, Report, place
 from .text import sentence

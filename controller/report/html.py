@@ -15,7 +15,7 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from .console import Look
+from .formats import Look
 from .html_rows import rows_of
 from .html_view import page_view
 from .model import Report

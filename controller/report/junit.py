@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 from controller.reconcile.values import Assessment, Outcome
 
 from . import words
-from .console import Look
+from .formats import Look
 from .groups import DECIDED, leading
 from .model import FleetReport, Report
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from controller.reconcile.values import Outcome, Plan
 
 from . import words
-from .console import Look
+from .formats import Look
 from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
 from .hitches import hitches
 from .model import FleetFailure, FleetReport, Report

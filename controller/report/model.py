@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from controller.errors import ExitCode
-from controller.reconcile.outlook import Forecast
 from controller.reconcile.planning import settle
 from controller.reconcile.values import (
     Assessment,
@@ -30,7 +30,10 @@ from controller.reconcile.values import (
     place_of,
 )
 
-from .trend import TrendRecord
+if TYPE_CHECKING:
+    from controller.reconcile.outlook import Forecast
+
+    from .trend import TrendRecord
 
 AGE_BUCKET_DAYS = 30
 

@@ -9,9 +9,8 @@ from controller.errors import Problem
 from controller.reconcile.values import DesiredState
 
 from . import words
-from .as_json import FORMAT_VERSION, dump
-from .console import Look, Page
-from .formats import Format
+from .console import Page
+from .formats import FORMAT_VERSION, Format, Look, dump
 from .github import annotation
 from .junit import Case, suite
 from .markdown import code, fitted, plain

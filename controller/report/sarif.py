@@ -9,8 +9,7 @@ from urllib.parse import quote
 from controller.reconcile.values import Outcome, Reason, source_of
 
 from . import words
-from .as_json import dump
-from .console import Look
+from .formats import Look, dump
 from .groups import Group, by_reason
 from .model import FleetFailure, FleetReport, Report, place
 

@@ -9,7 +9,8 @@ from rich.text import Text
 from controller.reconcile.values import Outcome, Plan, PlannedJob, TargetKind, WaveStatus
 
 from . import words
-from .console import HEALTH_STYLES, OUTCOME_STYLES, Look, Page, table
+from .console import HEALTH_STYLES, OUTCOME_STYLES, Page, table
+from .formats import Look
 from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
 from .hitches import decisions, done_by, hitches
 from .model import FleetFailure, FleetReport, Report

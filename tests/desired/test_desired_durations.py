@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.desired.durations import MAX_DURATION, format_duration, parse_duration
+from controller.durations import MAX_DURATION, format_duration, parse_duration
 
 
 @settings(deadline=None)

@@ -13,7 +13,7 @@ from fleet_registry import Fault, Issuer, full
 
 from controller.errors import FleetError
 from controller.fleet import RefreshOptions, refresh
-from controller.report.console import Look
+from controller.report.formats import Look
 from controller.report.github import render_drift as as_annotations
 from controller.report.markdown import render_drift as as_markdown
 from controller.report.model import Report, Tally

@@ -18,7 +18,7 @@ from interleaving_aws import Call, Endless
 from interleaving_plant import Holding, Rotation
 from interleaving_world import Commit, Documents, Outcome, Run, World
 
-from controller.desired.durations import parse_duration
+from controller.durations import parse_duration
 from controller.reconcile.values import parse_job_id
 from protocol.names import AWS_IOT_AUTHORITY
 

@@ -21,7 +21,7 @@ from controller.reconcile.values import (
     family_of,
 )
 from controller.report.as_json import render_report
-from controller.report.console import Look
+from controller.report.formats import Look
 from controller.report.markdown import render_drift as as_markdown
 from controller.report.model import Report, Tally
 from controller.report.text import render_drift as as_text

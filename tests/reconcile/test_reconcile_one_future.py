@@ -14,8 +14,7 @@ from controller.reconcile.outlook.simulation import Course
 from controller.reconcile.outlook.virtual_fleet import NO_MISHAPS, Life
 from controller.reconcile.planning.tally import order_of
 from controller.reconcile.values import Guardrails, Mode, WindowKind, family_of
-from controller.report.console import Look
-from controller.report.formats import Format
+from controller.report.formats import Format, Look
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 SPAN, EVERY = 20 * DAY, 5 * MINUTE

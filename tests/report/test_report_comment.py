@@ -22,8 +22,7 @@ from controller.reconcile.values import (
 )
 from controller.report.change import Comparisons, FleetChange
 from controller.report.comparison import RENDERERS
-from controller.report.console import Look
-from controller.report.formats import Format
+from controller.report.formats import Format, Look
 from controller.report.model import FleetFailure
 
 NOW = datetime(2026, 12, 1, 14, 0, tzinfo=UTC)

@@ -9,9 +9,8 @@ from datetime import date, timedelta
 from report_scene import FAILURE, scene_fleet
 
 from controller.reconcile.outlook import Forecast, ForecastRow
-from controller.report.console import Look
 from controller.report.forecast import RENDERERS, Forecasts
-from controller.report.formats import Format
+from controller.report.formats import Format, Look
 
 FIRST = date(2026, 11, 23)
 

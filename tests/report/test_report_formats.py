@@ -16,7 +16,7 @@ from report_scene import scene, scene_fleet
 from controller.errors import ExitCode
 from controller.reconcile.values import Outcome, Source
 from controller.report import as_json, github, html, junit, markdown, sarif, text, words
-from controller.report.console import Look
+from controller.report.formats import Look
 from controller.report.model import FleetFailure
 
 LOOK = Look()

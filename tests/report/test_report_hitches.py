@@ -10,7 +10,7 @@ from report_scene import NOW, scene, scene_fleet
 
 from controller.reconcile.values import IncidentReport, Outlook, Refusal, Stage, WaveReport, WaveStatus
 from controller.report import as_json, html, markdown, text
-from controller.report.console import Look
+from controller.report.formats import Look
 
 DAY = timedelta(days=1)
 REFUSAL = Refusal("orphans", None, "no policy names line-z (7 devices) any more", "--override orphans=7")

@@ -10,7 +10,7 @@ import pytest
 from report_scene import DAY, FAILURE, HOSTILE, NOW, crowd, scene, scene_fleet
 
 from controller.reconcile.values import IncidentReport, Mode, Refusal, WaveReport, WaveStatus
-from controller.report.console import Look
+from controller.report.formats import Look
 from controller.report.html import render_drift
 from controller.report.model import Report
 

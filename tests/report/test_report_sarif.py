@@ -11,7 +11,7 @@ from report_scene import scene
 from controller.errors import ExitCode
 from controller.reconcile.values import Source
 from controller.report import github, junit, sarif
-from controller.report.console import Look
+from controller.report.formats import Look
 from controller.report.model import FleetFailure
 
 LOOK = Look()

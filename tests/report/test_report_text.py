@@ -9,7 +9,7 @@ from report_scene import scene, scene_fleet
 from controller.errors import ExitCode
 from controller.reconcile.values import Source
 from controller.report import markdown
-from controller.report.console import Look
+from controller.report.formats import Look
 from controller.report.model import FleetFailure
 from controller.report.text import render_drift, render_plan, render_status
 

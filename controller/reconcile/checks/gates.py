@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import timedelta
 
+from controller.plain_text import one_line
 from controller.reconcile.schedule import MAX_FAILURES, next_attempt_at
 from controller.reconcile.values import (
     UNHEARD_OF,
@@ -16,7 +17,6 @@ from controller.reconcile.values import (
     blocked,
     count_text,
     instant_text,
-    one_line,
     parse_job_id,
     span_text,
     waiting,

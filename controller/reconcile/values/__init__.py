@@ -73,7 +73,7 @@ from .result import (
     transitions_of,
     unasked,
 )
-from .words import count_text, inert, instant_text, names_text, one_line, percent_text, span_text, whole_days
+from .words import count_text, instant_text, names_text, percent_text, span_text, whole_days
 
 __all__ = [
     "BEARS_ON",
@@ -144,13 +144,11 @@ __all__ = [
     "family_of",
     "follows",
     "held_by",
-    "inert",
     "instant_text",
     "job_id_for",
     "kind_of",
     "may_be_at_work",
     "names_text",
-    "one_line",
     "parse_job_id",
     "parse_overrides",
     "percent_text",

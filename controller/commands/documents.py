@@ -1,0 +1,43 @@
+"""The documents that a command's arguments name: from a folder, a git ref or a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from controller.commands.context import Context
+from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, load, read_bundle
+from controller.errors import CertfleetError
+from controller.reconcile.values import DesiredState
+
+MAX_BUNDLE_BYTES = 256 * 1024 * 1024  # a longer one is cut, and refused for that
+
+
+def load_desired(context: Context) -> tuple[DesiredState, ...]:
+    """The documents that the arguments name, one value per fleet."""
+    fleets = load(source_of(context), now=context.now(), fleet=context.arguments.fleet)
+    inventory: Path | None = getattr(context.arguments, "inventory", None)
+    if inventory is not None and len(fleets) > 1:
+        raise CertfleetError(
+            f"--inventory names one file for {len(fleets)} fleets; an inventory is of one account and region",
+            "name a fleet with --fleet, or leave --inventory out: then each fleet has its own",
+        )
+    return fleets
+
+
+def source_of(context: Context) -> DesiredStateSource:
+    """Where the arguments say that the documents are: a bundle, a git ref, or the folder as it lies there."""
+    arguments = context.arguments
+    folder: Path = arguments.desired_state
+    if arguments.bundle is not None:
+        if arguments.ref is not None:
+            raise CertfleetError("--ref and --bundle were both given", "a bundle has its commit in it: drop --ref")
+        return BundleSource(read_bundle(_bundle_bytes(arguments.bundle), now=context.now()))
+    return WorkingTree(folder) if arguments.ref is None else GitRef(folder, arguments.ref)
+
+
+def _bundle_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BUNDLE_BYTES)
+    except OSError as error:
+        raise CertfleetError(f"{path} cannot be read: {error.strerror}", "make one with: certfleet bundle") from error
