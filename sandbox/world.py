@@ -46,7 +46,16 @@ _NEVER_ONLINE = frozenset({Misfit.NO_CERTIFICATE, Misfit.CERTIFICATE_INACTIVE, M
 class World:
     """Start once, stop once. ``folder`` holds every file of the world and outlives it."""
 
-    def __init__(self, fleet: SandboxFleet, folder: Path, clock: SandboxClock | None = None) -> None:
+    def __init__(
+        self,
+        fleet: SandboxFleet,
+        folder: Path,
+        clock: SandboxClock | None = None,
+        *,
+        template: Path = TEMPLATE,
+        component: Component | None = None,
+    ) -> None:
+        """``component``: what the processes run at first, if not ours."""
         self.fleet = fleet
         self.folder = folder
         self.clock = clock or SandboxClock()
@@ -56,6 +65,7 @@ class World:
         self.built_with: dict[str, Credential] = {}  # what each device held when the world began
         self._closing = ExitStack()
         self._built: dict[str, BuiltDevice] = {}
+        self._template, self._component = template, component
         folder.mkdir(parents=True, exist_ok=True)
         self.cloud = Cloud(fleet.account, fleet.region, self.clock, self.bus, folder / "cloud")
         self._clients = Clients(self.cloud)
@@ -65,7 +75,7 @@ class World:
         self.cloud.start()
         self._closing.callback(self.cloud.stop)
         built = FleetBuilder(self.fleet, self.cloud, self.client("iot")).build()
-        template = with_authorities(load(TEMPLATE), self._authorities())
+        template = with_authorities(load(self._template), self._authorities())
         self.stack = Stack(template, self.cloud, self.bus, self.clock, self.fleet.backend.stack_name)
         self.stack.start()
         self._closing.callback(self.stack.stop)
@@ -187,7 +197,7 @@ class World:
 
     def _start_devices(self, built: list[BuiltDevice]) -> None:
         self._built = {device.name: device for device in built}
-        component = self._build_component()
+        component = self._component or build_component(self.folder / "component")
         loop = LoopThread("nuclei")
         loop.start()
         self._closing.callback(loop.stop)
@@ -206,7 +216,8 @@ class World:
                 )
             else:
                 self.devices[device.name] = InProcessDevice(device.name, self.folder_of(device.name), host)
-        agent = DeploymentAgent(self.cloud.deployments)
+        agent = self.deployment_agent = DeploymentAgent(self.cloud.deployments)
+        agent.offer(component)
         self._closing.callback(agent.stop)
         for name, running in self.devices.items():
             if isinstance(running, Nucleus):
@@ -232,13 +243,13 @@ class World:
             (folder / PRIVATE_KEY_FILE).touch(mode=0o600)
             (folder / PRIVATE_KEY_FILE).write_bytes(device.credential.key_pem)
 
-    def _build_component(self) -> Component:
-        """Build the component as a release does; the nuclei install it, at every launch."""
-        folder = self.folder / "component"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_archive(folder / ARCHIVE)
-        recipe = write_recipe(folder, name=COMPONENT_NAME, version=COMPONENT_VERSION, bucket="sandbox")
-        return Component(recipe, folder, run_install=True, archive=folder / ARCHIVE)
+
+def build_component(folder: Path, version: str = COMPONENT_VERSION) -> Component:
+    """Build the component as a release does; the nuclei install it, at every launch."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_archive(folder / ARCHIVE)
+    recipe = write_recipe(folder, name=COMPONENT_NAME, version=version, bucket="sandbox")
+    return Component(recipe, folder, run_install=True, archive=folder / ARCHIVE)
 
 
 def _count(number: int, noun: str) -> str:

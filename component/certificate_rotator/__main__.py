@@ -21,6 +21,7 @@ from .nucleus import Credential, FileCredential
 from .ports import MessagesError
 from .restart import CommandRestarter, Runtime
 from .rotator import Rotator
+from .stock import StockBackup
 from .store import CredentialStore, opened_when_needed
 from .store_files import FileStore
 from .system import System
@@ -86,6 +87,9 @@ def _run(runtime: Runtime) -> None:
         messages=ipc,
         restarter=restarter,
         preflight=preflight,
+        stock=StockBackup(work_folder, system)
+        if os.name == "posix"
+        else None,  # whose files they are is not asked there
         loop=loop,
         clock=SystemClock(),
     )

@@ -25,6 +25,7 @@ from .fitness import Fitness
 from .journal import Journal, Record, Step
 from .machine import Event
 from .ports import Clock, Messages, MessagesError, Restarter, RestartError
+from .stock import StockBackup, take_up
 from .store import CredentialStore, Generation
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Actions:
         restarter: Restarter,
         clock: Clock,
         preflight: Callable[[KeyType, str], None],
+        stock: Optional[StockBackup],
     ) -> None:
         self.record: Optional[Record] = None
         self.kept: Optional[Record] = None  # with no rotation at hand: what is still kept from the last one
@@ -66,6 +68,7 @@ class Actions:
         self._fitness = Fitness(configuration, store, preflight)
         self._store = store
         self._journal = journal
+        self._stock = stock
         self._messages = messages
         self._restarter = restarter
         self._clock = clock
@@ -87,14 +90,18 @@ class Actions:
             self._fitness.read_configuration()
         except ConfigurationError as error:
             log.warning("%s", error)
-        record, self.kept = self._journal.load(), None
-        if record is not None:
-            self._store.resume(record.notes)
-            if record.kept is not None and record.step is Step.PREPARING:
-                self._settle(record)
-                record = record.without_rotation()
+        record, self.kept = take_up(self._journal, self._store, self._stock), None
+        if record is not None and record.kept is not None and record.step is Step.PREPARING:
+            self._settle(record)
+            record = record.without_rotation()
         self.record = record
         return record
+
+    def attribute(self, execution: Execution) -> None:
+        """A rotation whose job nobody has noted is that of the job in progress."""
+        record, in_progress = self.record, execution.status is ExecutionStatus.IN_PROGRESS
+        if record is not None and record.job_id is None and record.kept is None and in_progress:
+            self.record = record.with_(job_id=execution.job_id)
 
     @property
     def generation_kept(self) -> Optional[Generation]:

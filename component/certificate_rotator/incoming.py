@@ -96,9 +96,10 @@ class Incoming:
 
     def _got(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
         execution = decode_execution(payload)
-        record = self._actions.record
         if execution is None or not self._is_rotation(execution):
             return Event.NOT_OURS, Cause()
+        self._actions.attribute(execution)
+        record = self._actions.record
         if record is not None and execution.job_id != record.job_id:
             return Event.NOT_OURS, Cause()
         event = Event.QUEUED if execution.status is ExecutionStatus.QUEUED else Event.IN_PROGRESS

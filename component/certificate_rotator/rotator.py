@@ -23,6 +23,7 @@ from .journal import Journal
 from .machine import AWAITS_ANSWER, ON_TRIAL, PATIENT, TABLE, Action, Event, State, is_watched, resume_state
 from .ports import Clock, Loop, Messages, MessagesError, Restarter, Timer
 from .reasons import reason
+from .stock import StockBackup
 from .store import CredentialStore, Generation
 
 log = logging.getLogger(__name__)
@@ -51,8 +52,12 @@ class Rotator:
         loop: Loop,
         clock: Clock,
         preflight: Callable[[KeyType, str], None] = lambda _wanted, _in_place: None,
+        stock: Optional[StockBackup] = None,
     ) -> None:
-        """``preflight(key type wanted, key type in place)`` raises RotationError if this device is not fit for it."""
+        """``preflight(key type wanted, key type in place)`` raises RotationError if this device is not fit for it.
+
+        ``stock``: where a stock component would have left a rotation.
+        """
         self._thing_name = thing_name
         self._messages = messages
         self._restarter = restarter
@@ -66,6 +71,7 @@ class Rotator:
             restarter=restarter,
             clock=clock,
             preflight=preflight,
+            stock=stock,
         )
         self._incoming = Incoming(thing_name, self._actions, lambda: self._state)
         self._state = State.ASKING

@@ -81,6 +81,15 @@ class CredentialStore(Protocol):
     def settle(self) -> None:
         """Keep what is in place, remove everything else; afterwards there is nothing to switch to."""
 
+    def is_overtaken(self) -> bool:
+        """Whether what is in place is a credential that is neither of the two kept: somebody else has rotated since."""
+
+    def adopt(self, certificate: bytes, key: bytes) -> Optional[Generation]:
+        """Keep what somebody else has backed up as OLD, and what is in place as NEW, if that is another credential.
+
+        Returns the one that can be in place: OLD if there is no whole pair; None if there is nothing to keep.
+        """
+
 
 def opened_when_needed(open_store: Callable[[], CredentialStore]) -> CredentialStore:
     """A store that is opened at its first use.

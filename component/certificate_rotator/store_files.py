@@ -19,7 +19,7 @@ from typing import Dict, Mapping, Optional, Tuple
 from protocol.algorithms import CsrSigningAlgorithm, Family, KeyType
 
 from . import certificates, files, keys
-from .errors import CertificateError, StoreError
+from .errors import CertificateError, RotationError, StoreError
 from .store import NEXT, Generation
 from .system import System
 
@@ -138,6 +138,32 @@ class FileStore:
         """See CredentialStore. The backup goes first: half a backup is none."""
         self._remove(*self._kept(), self._next_key, files.temporary(self._certificate), files.temporary(self._key))
 
+    def is_overtaken(self) -> bool:
+        """See CredentialStore."""
+        kept = [_of(self._certificate, generation) for generation in Generation]
+        if not all(map(self._exists, kept)) or self.current_certificate() in map(self._read, kept):
+            return False
+        return self._holds_pair()
+
+    def adopt(self, certificate: bytes, key: bytes) -> Optional[Generation]:
+        """See CredentialStore."""
+        is_whole = self._holds_pair()
+        if not _is_pair(certificate, key) or (is_whole and self.current_certificate() == certificate):
+            return None
+        contents = {_of(self._certificate, Generation.OLD): certificate, _of(self._key, Generation.OLD): key}
+        if is_whole:
+            for path in (self._certificate, self._key):
+                contents[_of(path, Generation.NEW)] = self._read(path)
+        try:
+            files.write_all(self._system, contents)
+        except OSError as error:
+            raise StoreError(f"cannot keep both credentials: {error}; free or repair the disk") from error
+        return Generation.NEW if is_whole else Generation.OLD
+
+    def _holds_pair(self) -> bool:
+        """Whether what lies in place is a whole credential, whoever has put it there."""
+        return _is_pair(self.current_certificate(), self._read(self._key))
+
     def _remove(self, *paths: Path) -> None:
         try:
             files.remove(self._system, paths)
@@ -202,6 +228,14 @@ class FileStore:
             return self._system.exists(path)
         except OSError as error:
             raise StoreError(f"cannot look for {path}: {error}; repair the disk") from error
+
+
+def _is_pair(certificate: bytes, key: bytes) -> bool:
+    """Whether these belong to each other, and can be read at all."""
+    try:
+        return certificates.public_key_der(certificates.load(certificate)) == keys.public_key_der(key, validate=True)
+    except RotationError:
+        return False
 
 
 def _of(path: Path, generation: Generation) -> Path:

@@ -104,6 +104,14 @@ class Pkcs11Store:
                 self._token.destroy(item)
             self._token.generate(key_type, label, self._new_id())
 
+    def is_overtaken(self) -> bool:
+        """See CredentialStore; whatever carries the label, its id tells which it is."""
+        return False
+
+    def adopt(self, certificate: bytes, key: bytes) -> Optional[Generation]:  # noqa: ARG002  # as the protocol says
+        """See CredentialStore; what others keep in files is none of a token's."""
+        return None
+
     def caveat(self, key_type: KeyType) -> str:
         """See CredentialStore."""
         return _P521_CAVEAT if key_type is KeyType.ECDSA_P521 else ""

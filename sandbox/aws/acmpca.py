@@ -66,21 +66,20 @@ class PrivateCa:
     chain: str | None = None
     issued: dict[str, x509.Certificate] = field(default_factory=dict)
     by_token: dict[str, str] = field(default_factory=dict)
-    polled: dict[str, int] = field(default_factory=dict)
+    ready_at: dict[str, datetime] = field(default_factory=dict)
     revoked: set[int] = field(default_factory=set)
 
 
 class PrivateCas:
     """All private CAs, and the calls about them.
 
-    ``late_answers``: how often GetCertificate says RequestInProgressException before it answers, as
-    AWS may; 0 answers at once.
+    ``issuing_takes``: for so long GetCertificate says RequestInProgressException, as AWS may.
     """
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._by_arn: dict[str, PrivateCa] = {}
-        self.late_answers = 0
+        self.issuing_takes = timedelta()
 
     # -- for seeding
 
@@ -201,7 +200,7 @@ class PrivateCas:
             csr.public_key(), csr.subject, begin, end, extensions
         )
         arn = f"{ca.arn}/certificate/{certificate.serial_number:032x}"
-        ca.issued[arn] = certificate
+        ca.issued[arn], ca.ready_at[arn] = certificate, self._site.now() + self.issuing_takes
         if token:
             ca.by_token[token] = arn
         return {"CertificateArn": arn}
@@ -211,8 +210,7 @@ class PrivateCas:
         ca, arn = self._require(request["CertificateAuthorityArn"]), request["CertificateArn"]
         if arn not in ca.issued:
             raise AwsError("ResourceNotFoundException", f"the CA has not issued {arn}")
-        ca.polled[arn] = ca.polled.get(arn, 0) + 1
-        if ca.polled[arn] <= self.late_answers:
+        if self._site.now() < ca.ready_at[arn]:
             raise AwsError("RequestInProgressException", "the certificate is being issued")
         certificate = ca.issued[arn]
         if certificate.public_key() == ca.key.public_key() or ca.certificate is None:

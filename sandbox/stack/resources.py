@@ -43,14 +43,6 @@ class Site:
         return f"arn:aws:{service}:{'' if service == 'iam' else self.region}:{self.account}:{resource}"
 
 
-HANDLERS_PACKAGE = "backend.functions."
-
-
-def is_ours(properties: Properties) -> bool:
-    """Whether a function's code is the backend's; the CDK brings one of its own for custom resources."""
-    return str(properties.get("Handler", "")).startswith(HANDLERS_PACKAGE)
-
-
 def _table(site: Site, logical_id: str, properties: Properties) -> Made:
     name = properties.get("TableName") or f"{site.stack_name}-{logical_id}"
     indexes = properties.get("GlobalSecondaryIndexes")
@@ -105,7 +97,7 @@ def rule_payload(properties: Properties) -> dict[str, Any]:
 
 
 def _function(site: Site, logical_id: str, properties: Properties) -> Made:
-    if not is_ours(properties):
+    if not site.functions.runs(properties):
         return Made(logical_id, {"Arn": site.arn("lambda", f"function:{logical_id}")})
     name = properties["FunctionName"]
     environment = properties.get("Environment", {}).get("Variables", {})

@@ -8,12 +8,13 @@ from typing import Any, Protocol
 
 from protocol.names import DEFAULT_STACK_NAME
 from sandbox.aws import Cloud
+from sandbox.aws.functions import Invoke
 from sandbox.bus import Bus
 
 from .clients import Clients
 from .functions import Functions, InvokeConfig
 from .invocations import Unkindness
-from .resources import Made, Site, is_ours, make, rule_payload
+from .resources import Made, Site, make, rule_payload
 from .rules import RuleEngine
 from .schedules import Schedules
 from .template import PSEUDO_PARTITION, Resolver, TemplateError
@@ -41,12 +42,16 @@ class Stack:
         bus: Bus,
         clock: ClockLike,
         stack_name: str = DEFAULT_STACK_NAME,
+        *,
+        code: Mapping[str, Invoke] | None = None,
+        workers: int = 8,
     ) -> None:
+        """``code``: what runs for a handler of this name, for functions that are not the backend's own."""
         self._resources: Mapping[str, Mapping[str, Any]] = template["Resources"]
         self._outputs: Mapping[str, Mapping[str, Any]] = template.get("Outputs", {})
         self._bus = bus
         self._clients = Clients(cloud)
-        self._functions = Functions(cloud, self._clients, clock.now)
+        self._functions = Functions(cloud, self._clients, clock.now, code or {}, workers)
         self._site = Site(self._clients, self._functions, cloud.site.account, cloud.site.region, stack_name)
         self._rules = RuleEngine(cloud.rules, self._functions, clock.now)
         self._schedules = Schedules(cloud.site, self._functions)
@@ -122,7 +127,7 @@ class Stack:
         """Resolved properties; those of what only stands in are not looked at: they may name what is not here."""
         resolve: Callable[[Any], Any] = self._resolver.value
         properties = resource.get("Properties", {})
-        if resource["Type"] == "AWS::Lambda::Function" and not is_ours(properties):
+        if resource["Type"] == "AWS::Lambda::Function" and not self._functions.runs(properties):
             return dict(properties)
         skipped = _NOT_LOOKED_AT.get(resource["Type"], frozenset())
         if skipped is None:

@@ -96,6 +96,7 @@ class Device:
     """Hardware that is switched on and off: what survives is the folder."""
 
     clock = FrozenClock()
+    stock = None  # what a stock component has left
 
     def __init__(self, folder: Path, pair, cloud, loop, *, system=None, configuration=Configuration, nucleus=CLASSIC):
         self.folder, self.cloud, self.loop, self.nucleus = folder, cloud, loop, nucleus
@@ -213,6 +214,7 @@ class Device:
             restarter=self,
             loop=self.loop,
             clock=self.clock,
+            stock=self.stock,
         )
         self.rotator.start()
 

@@ -296,13 +296,14 @@ class TestPrivateCa:
         }
         refused(client("acm-pca").issue_certificate, code, **{**request, **change})
 
-    def test_answers_may_come_late_and_tokens_make_issuing_idempotent(self, cloud, client):
+    def test_answers_may_come_late_and_tokens_make_issuing_idempotent(self, cloud, client, clock):
         cloud.seed.private_ca(CA)
-        cloud.private_cas.late_answers = 1
+        cloud.private_cas.issuing_takes = timedelta(seconds=40)
         arn = self.issue(client, IdempotencyToken="once")
         assert self.issue(client, IdempotencyToken="once") == arn
         with pytest.raises(ClientError, match="RequestInProgressException"):
             self.fetch(client, arn)
+        clock.advance(timedelta(seconds=40))
         assert self.fetch(client, arn)[0].startswith("-----BEGIN CERTIFICATE-----")
 
     def test_a_root_and_a_subordinate_are_set_up_as_on_aws(self, client):

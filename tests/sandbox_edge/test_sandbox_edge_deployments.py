@@ -32,7 +32,14 @@ def cloud(bus, clock, tmp_path):
 
 
 @pytest.fixture
-def device(cloud, bus, clock, recorder, tmp_path):
+def agent(cloud):
+    agent = DeploymentAgent(cloud.deployments)
+    yield agent
+    agent.stop()
+
+
+@pytest.fixture
+def device(cloud, agent, bus, clock, recorder, tmp_path):
     endpoint = MqttEndpoint(
         registry=cloud.registry,
         jobs=cloud.jobs,
@@ -54,13 +61,11 @@ def device(cloud, bus, clock, recorder, tmp_path):
     (root / "thingCert.crt").write_text(made["certificatePem"])
     (root / "privKey.key").write_text(made["keyPair"]["PrivateKey"])
     nucleus = Nucleus(root, Component(FOLDER / "recipe.yaml", FOLDER), clock=SandboxClock(skips_waits=True))
-    agent = DeploymentAgent(cloud.deployments)
     agent.attach(nucleus)
     nucleus.start()
     recorder.wait_for("echo/core1/ready")
     yield nucleus
     nucleus.stop()
-    agent.stop()
     endpoint.stop()
     shutil.rmtree(root)
 
@@ -129,6 +134,20 @@ def test_what_cannot_be_installed_here_fails_with_the_reason(cloud, device):
     failed = ended(cloud, deploy(cloud, echo() | {"aws.greengrass.Cli": {"componentVersion": "2.14.0"}}))
     assert failed["coreDeviceExecutionStatus"] == "FAILED"
     assert "aws.greengrass.Cli cannot be installed here" in failed["reason"]
+
+
+def test_a_version_that_was_offered_is_deployed_and_the_one_before_again(cloud, agent, device, tmp_path):
+    next_recipe = tmp_path / "next.yaml"
+    next_recipe.write_text((FOLDER / "recipe.yaml").read_text().replace("1.2.3", "2.0.0"))
+    before = device.component_pid
+    assert "this nucleus runs 1.2.3" in ended(cloud, deploy(cloud, echo(version="2.0.0")))["reason"]
+    for recipe in (next_recipe, FOLDER / "recipe.yaml"):
+        agent.offer(Component(recipe, FOLDER))
+    for version in ("2.0.0", "1.2.3"):
+        assert ended(cloud, deploy(cloud, echo(version=version)))["coreDeviceExecutionStatus"] == "SUCCEEDED"
+        assert (device.recipe.version, device.config.version(NAME)) == (version, version)
+        assert device.component_pid != before
+        before = device.component_pid
 
 
 def test_an_offline_device_gets_its_deployment_when_it_returns(cloud, device):

@@ -125,7 +125,8 @@ def test_systemctl_refuses_what_it_does_not_know(device):
 )
 def test_systemctl_tells_the_runs_of_what_connects_to_aws_iot_apart(device, profile, unit):
     def invocation(of):
-        command = [device.root / "bin" / "systemctl", "show", "--property=InvocationID", "--value", of]
+        systemctl, sudo = (device.root / "bin" / name for name in ("systemctl", "sudo"))
+        command = [sudo, systemctl, "show", "--property=InvocationID", "--value", of]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     nucleus = device.start(profile=profile)

@@ -76,6 +76,22 @@ def test_a_run_that_fails_once_too_often_goes_to_the_queue(pool, runs, world, qu
     assert dead_letters(world, queue_url) == ["RetriesExhausted"]
 
 
+def test_a_function_that_is_not_the_backends_own_runs_what_the_caller_has_brought(world):
+    told = []
+    function = {
+        "Type": "AWS::Lambda::Function",
+        "Properties": {"FunctionName": "Foreign", "Handler": "create.handler", "Timeout": 5,
+                       "Environment": {"Variables": {"NAME": "value"}}},
+    }  # fmt: skip
+    code = {"create.handler": lambda event, variables: told.append((event, variables))}
+    stack = Stack({"Resources": {"F": function}}, world.cloud, Bus(), SandboxClock(), code=code)
+    stack.start()
+    stack.invoke("Foreign", {"x": 1})
+    assert stack.drain(20)
+    stack.stop()
+    assert told == [({"x": 1}, {"NAME": "value"})]
+
+
 def test_without_a_queue_a_given_up_event_is_gone(pool, runs):
     runs.failures = 10
     pool.configure("probe", functions.InvokeConfig(0, 60, None))

@@ -1,8 +1,8 @@
 """Carries the cloud's Greengrass deployments to the nuclei of a sandbox, and their outcomes back.
 
 Level-triggered: whenever an order is made or a device connects, everything that is pending for the
-device is carried out, oldest first. An offline device's orders wait. A nucleus here runs the component
-that it was set up with: its configuration can be deployed, other components and versions cannot.
+device is carried out, oldest first. An offline device's orders wait. A nucleus here runs one component: its
+configuration can be deployed, and those of its versions that were offered; other components cannot.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from sandbox.aws.greengrass.deployments import ComponentOrder, DeploymentOrder, 
 
 from .deployments import Deployment, DeploymentOutcome
 from .effective_config import NUCLEUS
+from .installation import Component
 from .nucleus import Nucleus
-from .recipe import merge
+from .recipe import Variant, load_recipe, merge
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,14 @@ class DeploymentAgent:
     def __init__(self, deployments: Deployments) -> None:
         self._deployments = deployments
         self._nuclei: dict[str, Nucleus] = {}
+        self._offered: dict[str, Component] = {}  # by version
         self._worker = ThreadPoolExecutor(1, "deployments")
         self._is_stopped = False
         deployments.on_order(lambda order: self._check(order.thing))
+
+    def offer(self, component: Component) -> None:
+        """Let deployments name this version of the component, too."""
+        self._offered[load_recipe(component.recipe, Variant.CLASSIC).version] = component
 
     def attach(self, nucleus: Nucleus) -> None:
         """Serve this device, from its next connection on."""
@@ -53,9 +59,10 @@ class DeploymentAgent:
                 if not nucleus.is_connected:
                     return
                 self._deployments.report(order.thing, order.deployment_id, "IN_PROGRESS")
-                outcome = run_order(nucleus, order)
+                outcome = run_order(nucleus, order, self._offered)
                 log.info("%s: deployment %s %s %s", order.thing, order.deployment_id, outcome.status, outcome.reason)
                 self._deployments.report(order.thing, order.deployment_id, outcome.status, outcome.reason)
+                self._report_device(nucleus)
         except Exception:
             log.exception("%s: deployments failed", nucleus.thing_name)
 
@@ -67,10 +74,10 @@ class DeploymentAgent:
         )
 
 
-def run_order(nucleus: Nucleus, order: DeploymentOrder) -> DeploymentOutcome:
-    """Carry out one order on one device."""
+def run_order(nucleus: Nucleus, order: DeploymentOrder, offered: Mapping[str, Component]) -> DeploymentOutcome:
+    """Carry out one order on one device; ``offered`` are the versions that it may change to."""
     for name, wanted in order.components.items():
-        if problem := _problem(nucleus, name, wanted):
+        if problem := _problem(nucleus, name, wanted, offered):
             return DeploymentOutcome(order.deployment_id, "FAILED", problem)
     if nucleus.recipe.name not in order.components:
         reason = f"the deployment removes {nucleus.recipe.name}, which this sandbox does not do; include it"
@@ -79,17 +86,19 @@ def run_order(nucleus: Nucleus, order: DeploymentOrder) -> DeploymentOutcome:
     if (core := order.components.get(NUCLEUS)) and core.merge:
         nucleus.config.set_configuration(NUCLEUS, merge(before, core.merge))
     own = order.components[nucleus.recipe.name]
+    if own.version != nucleus.recipe.version:
+        nucleus.upgrade(offered[own.version])
     outcome = nucleus.deploy(Deployment(order.deployment_id, own.merge or {}, own.reset))
     if outcome.status == "FAILED" and order.rolls_back_on_failure and before is not None:
         nucleus.config.set_configuration(NUCLEUS, before)
     return outcome
 
 
-def _problem(nucleus: Nucleus, name: str, wanted: ComponentOrder) -> str | None:
+def _problem(nucleus: Nucleus, name: str, wanted: ComponentOrder, offered: Mapping[str, Component]) -> str | None:
     if name == NUCLEUS:
         return None
     if name != nucleus.recipe.name:
         return f"component {name} cannot be installed here: this nucleus runs {nucleus.recipe.name} only"
-    if wanted.version != nucleus.recipe.version:
+    if wanted.version != nucleus.recipe.version and wanted.version not in offered:
         return f"{name} {wanted.version} cannot be installed here: this nucleus runs {nucleus.recipe.version}"
     return None

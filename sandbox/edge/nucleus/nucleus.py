@@ -246,14 +246,16 @@ class Nucleus:
         self._deployments = DeploymentRunner(self.config, self.recipe, self._ipc)
 
     async def _upgrade(self, component: Component) -> None:
-        self._take(component)
-        self._installation.lay_out()
-        launch = self._installation.launch(self._environment, beside=False)
-        if INSTALL.on(self.profile) is Install.BESIDE:
-            await self._process.install(launch)
-            launch = replace(launch, install=None)
-        await self._process.stop()
-        self._process.launch(launch)
+        assert self._lock is not None  # noqa: S101  # set by start
+        async with self._lock:
+            self._take(component)
+            self._installation.lay_out()
+            launch = self._installation.launch(self._environment, beside=False)
+            if INSTALL.on(self.profile) is Install.BESIDE:
+                await self._process.install(launch)
+                launch = replace(launch, install=None)
+            await self._process.stop()
+            self._process.launch(launch)
 
     async def _end(self) -> None:
         await self._process.stop()

@@ -1,4 +1,4 @@
-"""The component's ``systemctl`` and ``python3``, first in its PATH: how it asks for a restart, and tells the time.
+"""The component's ``systemctl``, ``sudo`` and ``python3``, first in its PATH: for a restart, and to tell the time.
 
 The script writes ``<reply pipe> <arguments>`` to a pipe that the nucleus reads, and waits for the exit
 code and what there is to print on its own pipe, as the real one waits for the unit.
@@ -33,6 +33,9 @@ answer=$(timeout 120 head -n 1 <&4)
 answer=${{answer%% *}}
 exit "${{answer:-1}}"
 """
+_SUDO = """#!/bin/sh
+exec "$@"
+"""  # who may ask for a restart here, may already
 _PYTHON = """#!/bin/sh
 exec {python} "$@"
 """
@@ -78,6 +81,7 @@ class Systemctl:
         """Write the scripts and listen."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_script("systemctl", _SCRIPT.format(folder=shlex.quote(str(self.folder))))
+        self._write_script("sudo", _SUDO)
         for name in ("python3", "python"):
             self._write_script(name, self._python_script())
         self._requests.unlink(missing_ok=True)
