@@ -17,7 +17,8 @@ from . import outputs
 from .api import GitHub, IssuesDisabledError
 from .history import fetch_history
 from .posting import close_issue, close_others, keep_issue, sticky_comment
-from .texts import failure_text, issue_text, run_note, solved_text
+from .steps import fetch_change, run_command
+from .texts import issue_text, run_note, solved_text
 
 _DOCUMENTS_KEY = "desired-state"
 
@@ -26,6 +27,8 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
     """Do one of them; says on stdout what was done."""
     arguments = _parser().parse_args(argv)
     try:
+        if arguments.what == "run":
+            return run_command(arguments.command, arguments.report, arguments.title, arguments.passes, environment)
         sys.stdout.write(_COMMANDS[arguments.what](arguments, environment))
     except CertfleetError as error:
         sys.stderr.write(annotation("error", f"{error}. {error.remedy or ''}"))
@@ -45,9 +48,12 @@ def _parser() -> ArgumentParser:
     issues.add_argument("--failure", type=Path, required=True, help="Markdown to post where that file is missing")
     issues.add_argument("--skip", default="[]", help="JSON list of fleets that a later job speaks of")
     issues.add_argument("--whole", action="store_true", help="the file names every fleet: issues of others are closed")
-    failure = what.add_parser("failure", help="Markdown from what a command said before it ended without a report")
-    failure.add_argument("--title", required=True)
-    failure.add_argument("--messages", type=Path, required=True, help="file with the command's stderr")
+    run = what.add_parser("run", help="a command of certfleet, its report in the summary of the job")
+    run.add_argument("--report", type=Path, required=True, help="Markdown file that the command writes")
+    run.add_argument("--title", required=True, help="the report's title, if the command ends without one")
+    run.add_argument("--passes", type=int, nargs="*", default=(), help="exit codes, besides 0, that are no failure")
+    run.add_argument("command", nargs="+", help="after --: the arguments of certfleet")
+    what.add_parser("fetch", help="the commits of the event's pull request or merge queue, as data")
     output = what.add_parser("outputs", help="lines for GITHUB_OUTPUT")
     output.add_argument("--plan", type=Path, help="what certfleet plan --plan wrote")
     output.add_argument("--resume", default="", help="the policy that was resumed by hand")
@@ -99,8 +105,10 @@ def _key(fleet: str) -> str:
     return f"fleet-{fleet}"
 
 
-def _failure(arguments: Namespace, _environment: Mapping[str, str]) -> str:
-    return failure_text(arguments.title, _text(arguments.messages) if arguments.messages.exists() else "")
+def _fetch(_arguments: Namespace, environment: Mapping[str, str]) -> str:
+    for name in ("GITHUB_SHA", "GITHUB_SERVER_URL", "GITHUB_TOKEN"):
+        _required(environment, name)
+    return "".join(f"{name}={value}\n" for name, value in fetch_change(environment).items())
 
 
 def _outputs(arguments: Namespace, _environment: Mapping[str, str]) -> str:
@@ -122,7 +130,7 @@ def _history(arguments: Namespace, environment: Mapping[str, str]) -> str:
 _COMMANDS = {
     "comment": _comment,
     "issues": _issues,
-    "failure": _failure,
+    "fetch": _fetch,
     "outputs": _outputs,
     "history": _history,
 }

@@ -147,17 +147,6 @@ def test_a_long_list_is_counted_at_its_end(keep_issues, github):
     assert "- and 250 more: `certfleet drift` lists all" in github.issues[0]["body"]
 
 
-def test_a_failure_shows_the_last_lines_that_a_command_said_without_colour(tmp_path, environment, capsys):
-    messages = tmp_path / "messages.txt"
-    messages.write_text("".join(f"line {n}\n" for n in range(100)) + "\x1b[1;31mcertfleet: error:\x1b[0m ``` no\n")
-    assert main(["failure", "--title", "No plan", "--messages", str(messages)], environment) == 0
-    printed = capsys.readouterr().out
-    assert printed.startswith("## ❌ No plan\n\n````text\nline 61\n")
-    assert "certfleet: error: ``` no\n````\n" in printed
-    assert main(["failure", "--title", "No plan", "--messages", str(tmp_path / "none")], environment) == 0
-    assert "It said nothing" in capsys.readouterr().out
-
-
 RECORD = "production/20261201T042300Z.json"
 
 

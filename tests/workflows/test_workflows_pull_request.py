@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from workflows_factory import CALLERS
 from workflows_github import GitHubStandIn
 from workflows_origin import Origin
 from workflows_runner import Runner
@@ -157,6 +158,16 @@ def test_a_tighter_max_age(propose, github):
     assert_golden("tighter-max-age.md", comment["body"])
     assert comment["body"].endswith(jobs["plan"].summary)
     assert f"::notice file={POLICIES},line=6," in jobs["plan"].log
+
+
+def test_a_repository_of_documents_gets_the_same_comment_from_the_workflow_that_it_calls(runner, origin, github):
+    changed = replaced(DOCUMENTS[POLICIES], ("maxAge: 180d", "maxAge: 90d"))
+    merge, event = origin.pull_request({POLICIES: changed})
+    jobs = runner.call(CALLERS["pull-request.yml"], "pull_request", sha=merge, ref="refs/pull/1/merge", event=event)
+    assert {name: job.result for name, job in jobs.items()} == dict.fromkeys(jobs, "success"), jobs["validate"].log
+    assert jobs["plan"].steps["$/.github/actions/install"] == "success"
+    assert jobs["plan"].steps["./.github/actions/install"] == "skipped", "which it has not"
+    assert_golden("tighter-max-age.md", github.comments[0]["body"])
 
 
 def test_another_authority(propose, github):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from workflows_factory import FLEET, FLEET_FILE, READ, WRITE, certificates, documents, repository
+from workflows_factory import CALLERS, FLEET, FLEET_FILE, READ, WRITE, certificates, documents, repository
 from workflows_github import REPOSITORY, GitHubStandIn
 
 from backend.synth import TEMPLATE
@@ -87,6 +87,24 @@ def test_a_push_to_main_is_planned_by_who_reads_and_applied_by_who_may(reconcile
     plan = json.loads((factory.artifacts["plan"] / "plan.json").read_text())
     assert {device["name"] for job in plan["jobs"] for device in job["devices"]} == set(before)
     assert github.issues == []
+
+
+def test_a_repository_of_documents_calls_the_workflow_with_what_a_person_chose(factory, github, world):
+    before, sha = certificates(world, "line-a"), factory.origin.push(documents(line_a={"max_age": "1h"}))
+    chosen = {"fleet": "factory", "resume": "", "dry-run": True}
+
+    tried = factory.call(CALLERS["reconcile.yml"], "workflow_dispatch", sha=sha, inputs=chosen)
+    assert results(tried) == {"plan": "success", "apply": "skipped", "override": "skipped", "bundle": "skipped"}
+    assert certificates(world, "line-a") == before
+
+    by_the_hour = factory.call(CALLERS["reconcile.yml"], "schedule", sha=sha)
+    assert results(by_the_hour)["plan"] == "success", by_the_hour["plan"].log
+    assert factory.call(CALLERS["drift-report.yml"], "schedule", sha=sha)["report"].result == "success"
+
+
+@pytest.mark.parametrize("name", ["pull-request.yml", "reconcile.yml", "drift-report.yml"])
+def test_a_repository_of_documents_needs_ten_lines(name):
+    assert len(CALLERS[name].splitlines()) <= 10
 
 
 def test_a_fleet_in_sync_stays_as_it_is_and_what_is_governed_is_recorded(reconcile, world):

@@ -12,7 +12,9 @@ import yaml
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".github" / "workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.yml"))
-SCRIPTS = [ROOT / "tools" / "fetch-pull-request", ROOT / "tools" / "install-test-tools", ROOT / ".ci" / "run"]
+ACTIONS = sorted((ROOT / ".github" / "actions").glob("*/action.yml"))
+SCRIPTS = [ROOT / "tools" / "install-test-tools", ROOT / ".ci" / "run"]
+INSTALL = ("$/.github/actions/install", "./.github/actions/install")
 ROLES = {"CERTFLEET_READ_ROLE_ARN", "CERTFLEET_RECONCILE_ROLE_ARN", "CERTFLEET_RELEASE_ROLE_ARN"}
 
 # Every job, with all that its token may. Nobody but these writes anywhere.
@@ -38,18 +40,25 @@ def steps(workflow):
     return [step for job in workflow["jobs"].values() for step in job["steps"]]
 
 
+def steps_of(path):
+    """Of a workflow or an action of ours."""
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found["runs"]["steps"] if "runs" in found else steps(found)
+
+
 def run(*command):
     return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, cwd=ROOT)
 
 
-def test_every_workflow_passes_the_schema_check():
-    schema = "vendor.github-workflows"  # as check-jsonschema ships it: no network
-    done = run(Path(sys.executable).parent / "check-jsonschema", "--builtin-schema", schema, *WORKFLOWS)
+@pytest.mark.parametrize(("kind", "files"), [("workflows", WORKFLOWS), ("actions", ACTIONS)])
+def test_every_workflow_and_action_passes_the_schema_check(kind, files):
+    schema = f"vendor.github-{kind}"  # as check-jsonschema ships it: no network
+    done = run(Path(sys.executable).parent / "check-jsonschema", "--builtin-schema", schema, *files)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_zizmor_has_no_finding():
-    done = run(Path(sys.executable).parent / "zizmor", "--offline", "--no-progress", FOLDER)
+    done = run(Path(sys.executable).parent / "zizmor", "--offline", "--no-progress", FOLDER.parent)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "No findings to report" in done.stdout + done.stderr
 
@@ -57,31 +66,32 @@ def test_zizmor_has_no_finding():
 def test_every_shell_step_and_script_is_clean(tmp_path):
     assert shutil.which("shellcheck"), "run tools/install-test-tools"
     scripts = list(SCRIPTS)
-    for path in WORKFLOWS:
-        for number, step in enumerate(steps(load(path.name))):
+    for path in WORKFLOWS + ACTIONS:
+        for number, step in enumerate(steps_of(path)):
             if "run" in step:
-                scripts.append(tmp_path / f"{path.stem}-{number}.sh")
+                scripts.append(tmp_path / f"{path.parent.name}-{path.stem}-{number}.sh")
                 scripts[-1].write_text(f"#!/usr/bin/env bash\nset -e\n{step['run']}")
     done = run("shellcheck", "--shell=bash", "--enable=quote-safe-variables", *scripts)
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", WORKFLOWS + ACTIONS, ids=lambda path: path.parent.name + "/" + path.name)
 def test_every_action_is_pinned_by_commit_and_says_its_version(path):
-    used = re.findall(r"uses: (.*)", path.read_text(encoding="utf-8"))
+    used = re.findall(r"uses: (?![$.]/)(.*)", path.read_text(encoding="utf-8"))
     assert used
     assert [name for name in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", name)] == []
 
 
 def test_one_action_has_one_version_everywhere():
-    pins = {pin for path in WORKFLOWS for pin in re.findall(r"uses: (\S+)", path.read_text(encoding="utf-8"))}
+    texts = [path.read_text(encoding="utf-8") for path in WORKFLOWS + ACTIONS]
+    pins = {pin for text in texts for pin in re.findall(r"uses: (?![$.]/)(\S+)", text)}
     repositories = [re.match(r"[\w.-]+/[\w.-]+", pin)[0] + pin[pin.index("@") :] for pin in pins]
     assert len({name.partition("@")[0] for name in repositories}) == len(set(repositories))
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", WORKFLOWS + ACTIONS, ids=lambda path: path.parent.name + "/" + path.name)
 def test_no_expression_is_pasted_into_a_shell(path):
-    assert [step["run"] for step in steps(load(path.name)) if "${{" in step.get("run", "")] == []
+    assert [step["run"] for step in steps_of(path) if "${{" in step.get("run", "")] == []
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -101,15 +111,20 @@ def test_a_checkout_keeps_no_credentials_and_no_secret_is_stored(path):
     assert "secrets." not in path.read_text(encoding="utf-8")
 
 
+def assumes_role(step):
+    used = step.get("uses", "")
+    return "configure-aws-credentials@" in used or (used in INSTALL and "role" in step.get("with", {}))
+
+
 def test_every_role_is_assumed_by_oidc_and_only_where_it_is_needed():
     found = {}
     for path in WORKFLOWS:
         for name, job in load(path.name)["jobs"].items():
-            given = [step["with"] for step in job["steps"] if "configure-aws-credentials@" in step.get("uses", "")]
+            given = [step.get("with", {}) for step in job["steps"] if assumes_role(step)]
             for values in given:
-                [role] = [role for role in ROLES if values["role-to-assume"] == f"${{{{ vars.{role} }}}}"]
+                [role] = [role for role in ROLES if f"${{{{ vars.{role} }}}}" in values.values()]
                 found[path.name, name] = (role, job.get("environment"))
-                assert set(values) <= {"role-to-assume", "aws-region", "role-duration-seconds"}
+                assert set(values) - {"role", "region"} <= {"role-to-assume", "aws-region", "role-duration-seconds"}
             assert bool(given) == ("id-token" in job["permissions"])
     read, write = "CERTFLEET_READ_ROLE_ARN", "CERTFLEET_RECONCILE_ROLE_ARN"
     assert found == {
@@ -138,6 +153,15 @@ def test_the_code_of_a_pull_request_is_never_checked_out():
     assert found == ["${{ github.event.pull_request.base.sha || github.event.merge_group.base_sha }}"] * 3
 
 
+def test_nor_its_program_installed_whoever_holds_the_workflow():
+    """In this repository ./ is the checkout of the base; $/ would be the pull request's own version."""
+    for job in load("pull-request.yml")["jobs"].values():
+        used = {step["uses"]: step["if"] for step in job["steps"] if step.get("uses") in INSTALL}
+        assert used == dict(
+            zip(INSTALL, (f"job.workflow_repository {is_} github.repository" for is_ in ("!=", "==")), strict=True)
+        )
+
+
 def test_what_writes_takes_main_as_it_is_so_that_a_run_started_again_applies_nothing_old():
     for name in ("reconcile.yml", "drift-report.yml"):
         checkouts = [s["with"] for s in steps(load(name)) if "checkout@" in s.get("uses", "")]
@@ -147,8 +171,8 @@ def test_what_writes_takes_main_as_it_is_so_that_a_run_started_again_applies_not
 
 def test_what_is_known_of_a_fleet_is_kept_after_a_failure_and_a_cancellation_too():
     """The action that restores and saves in one saves after success only."""
-    for path in WORKFLOWS:
-        used = [step for step in steps(load(path.name)) if step.get("uses", "").startswith("actions/cache")]
+    for path in WORKFLOWS + ACTIONS:
+        used = [step for step in steps_of(path) if step.get("uses", "").startswith("actions/cache")]
         assert [step for step in used if not re.match(r"actions/cache/(restore|save)@", step["uses"])] == []
         saves = [step for step in used if "/save@" in step["uses"]]
         assert all(step["if"] == "always()" for step in saves)

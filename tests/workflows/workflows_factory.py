@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import yaml
 from workflows_origin import Origin
 from workflows_runner import Runner
@@ -51,6 +54,9 @@ case "$1" in
   *) exec "$(type -ap aws | sed -n 2p)" "$@" ;;
 esac
 """
+PAGE = Path(__file__).parents[2] / "docs" / "gitops.md"
+# what a repository of documents has in .github/workflows: text by file name
+CALLERS = dict(re.findall(r"^`([a-z-]+\.yml)`\n\n```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL))
 LITTLE = {"max_age": "3650d", "authority": "aws-iot", "key_type": "ECDSA-P256"}
 
 

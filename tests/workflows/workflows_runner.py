@@ -4,6 +4,7 @@ What stands in for what:
 
 - checkout: a clone of the origin at the ref that the step names;
 - setup-python, and steps whose name begins with "Install": nothing, the tests' environment is on PATH;
+- our own actions: their steps, one by one;
 - configure-aws-credentials: the environment of the sandbox, for the later steps of the job;
 - cache, upload- and download-artifact: folders;
 - what cannot run here is named by the test (``stand_ins``), step by step, and recorded as stood in for.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from workflows_github import REPOSITORY, REPOSITORY_ID
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = ROOT / ".github" / "workflows"
+OWN = ("$/", "./")
 
 
 @dataclass
@@ -60,7 +63,24 @@ class Runner:
         self.extra_path = []  # folders before everything else on PATH
         self.environment = {}  # for every step
         self.before = {}  # id of a job → what happens just before it begins
+        self.program = REPOSITORY  # the repository that the workflows are of
         self._number = 0
+
+    def call(self, caller, event_name, **given):
+        """Run the workflow that ``caller``, a workflow's text in a repository of documents, calls; as ``run``."""
+        spec = yaml.safe_load(caller)
+        [job] = spec["jobs"].values()
+        self.program, _, name = job["uses"].partition("@")[0].partition("/.github/workflows/")
+        inputs = given.pop("inputs", {})
+        inputs = {key: insert(value, {"inputs": inputs}, {}) for key, value in job.get("with", {}).items()}
+        called = yaml.safe_load((WORKFLOWS / name).read_text(encoding="utf-8"))
+        assert set(inputs) <= set((called[True]["workflow_call"] or {}).get("inputs", {}))
+        for of in called["jobs"].values():  # or GitHub refuses the whole run
+            assert of["permissions"].items() <= spec["permissions"].items()
+        try:
+            return self.run(name, event_name, inputs=inputs, **given)
+        finally:
+            self.program = REPOSITORY
 
     def run(self, name, event_name, *, sha, ref="refs/heads/main", event=None, inputs=None):
         """Run one workflow; returns its jobs by name, a matrix's by ``name (value)``."""
@@ -161,7 +181,8 @@ class _JobRun:
 
     def _step(self, step):
         name = step.get("name", step.get("uses", "").partition("@")[0])
-        contexts = {**self.contexts, "job": {"status": "failure" if self.has_failed else "success"}}
+        job = {"status": "failure" if self.has_failed else "success", "workflow_repository": self.runner.program}
+        contexts = {**self.contexts, "job": job}
         functions = {**self.functions, "success": lambda: not self.has_failed, "failure": lambda: self.has_failed}
         if not _holds(step.get("if"), contexts, functions):
             self.job.steps[name] = "skipped"
@@ -172,7 +193,9 @@ class _JobRun:
             return
         outputs = {}
         try:
-            if "uses" in step:
+            if step.get("uses", "").startswith(OWN):
+                outcome = self._own_action(step)
+            elif "uses" in step:
                 outcome = self._use(step["uses"], {k: self._insert(v) for k, v in step.get("with", {}).items()})
             else:
                 outcome = self._shell(step, outputs)
@@ -239,6 +262,18 @@ class _JobRun:
 
     # uses: --------------------------------------------------------------------------------------
 
+    def _own_action(self, step):
+        """The steps of an action of this repository, with its inputs."""
+        path = re.sub(r"^[$.]/", "", step["uses"])
+        action = yaml.safe_load((ROOT / path / "action.yml").read_text(encoding="utf-8"))
+        inputs = {name: of.get("default", "") for name, of in action["inputs"].items()}
+        inputs |= {name: self._insert(text) for name, text in step.get("with", {}).items()}
+        before, self.contexts["inputs"] = self.contexts["inputs"], inputs
+        for one in action["runs"]["steps"]:
+            self._step(one)
+        self.contexts["inputs"] = before
+        return "failure" if self.has_failed else "success"
+
     def _use(self, action, given):
         stand_in = {
             "actions/checkout": self._checkout,
@@ -262,8 +297,6 @@ class _JobRun:
         _git("clone", "--quiet", "--no-checkout", self.runner.origin.folder, self.workspace)
         _git("fetch", "--quiet", "origin", ref, folder=self.workspace)
         _git("checkout", "--quiet", "FETCH_HEAD", folder=self.workspace)
-        if not (self.workspace / "tools").exists():
-            shutil.copytree(ROOT / "tools", self.workspace / "tools")  # the program's own
 
     def _credentials(self, given):
         if self.spec["permissions"].get("id-token") != "write":
