@@ -10,7 +10,7 @@ from pathlib import Path
 
 import botocore.session
 
-from controller.adoption import GroupSurvey, first_documents, free_name, survey
+from controller.adoption import CI_FOLDERS, GroupSurvey, ci_files, first_documents, free_name, survey
 from controller.commands.context import Context
 from controller.commands.options import DEFAULT_FOLDER
 from controller.commands.pipeline import default_inventory
@@ -46,12 +46,22 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="FOLDER",
         help="where the documents are written; it must hold none yet (default: ./desired_state)",
     )
+    parser.add_argument(
+        "--ci", choices=CI_FOLDERS, help="write the files that let CI reconcile, too; needs --workflows"
+    )
+    parser.add_argument(
+        "--workflows",
+        default="",
+        metavar="OWNER/REPOSITORY@COMMIT",
+        help="your copy of certfleet's repository, and the commit of a release (or its tag)",
+    )
 
 
 def run(context: Context) -> ExitCode:
     """Look, write the documents, say what the look showed. Nothing in AWS changes."""
     folder: Path = context.arguments.desired_state
     _require_empty(folder)
+    ci = _ci(context.arguments.ci, context.arguments.workflows)
     region = _region(context)
     fleet = Fleet(context.arguments.name, own_account(region), region, NOWHERE)
     session = AwsSession(fleet, ActAs.READER)
@@ -63,6 +73,9 @@ def run(context: Context) -> ExitCode:
     found = [(each, above[each.group]) for each in surveys]
     files = first_documents(fleet.name, fleet.account, region, found, authorities)
     _write(folder, files, now)
+    for path, text in ci.items():
+        _write_new(path, text)
+        context.say(f"wrote {path}")
     context.write(render_first_look(str(folder), tuple(files), surveys, context.look()))
     return ExitCode.IN_SYNC
 
@@ -74,6 +87,17 @@ def _require_empty(folder: Path) -> None:
             f"{folder} holds documents already, such as {found[0]}; init never overwrites",
             "name a folder of its own: certfleet init --desired-state FOLDER",
         )
+
+
+def _ci(system: str | None, workflows: str) -> dict[Path, str]:
+    """What CI needs, by path: none of it may be there yet."""
+    if system is None:
+        return {}
+    files = {Path(CI_FOLDERS[system], name): text for name, text in ci_files(system, workflows).items()}
+    for path in files:
+        if path.exists():
+            raise CertfleetError(f"{path} is there already; init never overwrites", "leave --ci out, or move the file")
+    return files
 
 
 def _region(context: Context) -> str:
@@ -155,5 +179,10 @@ def _write(folder: Path, files: dict[str, str], now: datetime) -> None:
             (Path(place) / name).write_text(text, encoding="utf-8")
         load(WorkingTree(Path(place)), now=now)
     for name, text in files.items():
-        with (folder / name).open("x", encoding="utf-8") as file:
-            file.write(text)
+        _write_new(folder / name, text)
+
+
+def _write_new(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)

@@ -60,6 +60,20 @@ def test_a_first_look_writes_documents_that_only_report_and_are_valid(field, cap
     assert re.search(r"line-a +8 +1 +6 NotExclusive, 1 NoCertificate", out)
 
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def test_the_files_for_ci_call_the_workflows_of_the_commit_that_is_named(field):
+    given = ("--thing-group", "line-a", "--desired-state", "first", "--ci", "github")
+    _, _, err = run(*given, "--workflows", f"acme/certfleet@{COMMIT}")
+    folder = Path(".github/workflows")
+    assert {path.name for path in folder.iterdir()} == {"pull-request.yml", "reconcile.yml", "drift-report.yml"}
+    for path in folder.iterdir():
+        [job] = yaml.safe_load(path.read_text())["jobs"].values()
+        assert job["uses"] == f"acme/certfleet/.github/workflows/{path.name}@{COMMIT}"
+        assert f"wrote {path}\n" in err
+
+
 def test_every_number_says_what_it_was_derived_from(field):
     run("--thing-group", "line-a", "--desired-state", "first")
     text = documents()["line-a.yaml"]
@@ -104,17 +118,31 @@ def test_who_could_rotate_is_judged_by_the_backend_that_is_deployed(field):
 
 REFUSED = {
     "no group is named and nobody can be asked": ([], "There are: line-a, line-a-old", "--thing-group line-a"),
+    "the workflows are of no commit": (
+        ["--thing-group", "all", "--ci", "github", "--workflows", "acme/certfleet@main"],
+        "--workflows is 'acme/certfleet@main'",
+        "OWNER/REPOSITORY@COMMIT",
+    ),
+    "a file for CI is there": (
+        ["--thing-group", "all", "--ci", "github", "--workflows", f"acme/certfleet@{COMMIT}"],
+        ".github/workflows/reconcile.yml is there already",
+        "leave --ci out",
+    ),
     "the group does not exist": (["--thing-group", "line-x"], "'line-x' does not exist", "list-thing-groups"),
 }
 
 
 @pytest.mark.parametrize(("arguments", "message", "remedy"), REFUSED.values(), ids=REFUSED)
 def test_nothing_is_written_when(arguments, message, remedy, field, capsys):
+    ours = Path(".github/workflows/reconcile.yml")
+    ours.parent.mkdir(parents=True)
+    ours.write_text("name: mine\n")
     assert cli.main(["init", "--region", "eu-west-1", "--desired-state", "first", *arguments]) == 1
     err = capsys.readouterr().err
     assert message in err
     assert remedy in err
     assert not Path("first").exists()
+    assert [path.read_text() for path in ours.parent.iterdir()] == ["name: mine\n"]
 
 
 def test_documents_that_are_there_are_never_overwritten(field, capsys):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import yaml
 from workflows_origin import Origin
 from workflows_runner import Runner
 
+from controller.adoption import ci_files
 from sandbox.fleet_file import SandboxFleet
 
 CA_ARN = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001"
@@ -54,9 +52,7 @@ case "$1" in
   *) exec "$(type -ap aws | sed -n 2p)" "$@" ;;
 esac
 """
-PAGE = Path(__file__).parents[2] / "docs" / "gitops.md"
-# what a repository of documents has in .github/workflows: text by file name
-CALLERS = dict(re.findall(r"^`([a-z-]+\.yml)`\n\n```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL))
+CALLERS = ci_files("github", "acme/certfleet@v1.2.3")
 LITTLE = {"max_age": "3650d", "authority": "aws-iot", "key_type": "ECDSA-P256"}
 
 
