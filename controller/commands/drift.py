@@ -8,9 +8,10 @@ from datetime import timedelta
 
 from controller.commands.context import Context
 from controller.commands.documents import load_desired
-from controller.commands.options import add_attention, add_desired, add_fleet, add_output
+from controller.commands.options import add_attention, add_desired, add_fleet, add_output, add_policy
 from controller.commands.pipeline import drift_of, each_fleet_watched, gravest
-from controller.errors import ExitCode
+from controller.errors import CertfleetError, ExitCode
+from controller.reconcile.values import DesiredState, Policy
 from controller.report import as_json, github, junit, markdown, sarif, text
 from controller.report.attention import attention_of, attention_text
 from controller.report.formats import Format, Look, at_need
@@ -36,6 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="PLACE",
         help="keep this report's numbers in a folder or under s3://BUCKET/PREFIX, and show the trend (html)",
     )
+    add_policy(parser)
     add_attention(parser)
     add_desired(parser)
     add_fleet(parser)
@@ -54,7 +56,28 @@ def run(context: Context) -> ExitCode:
 def observe_all(context: Context) -> Report:
     """The drift of every fleet that the arguments name, as one report."""
     horizon = FORECAST_HORIZON if Format.HTML in context.formats else None
+    asked = _asked(context, load_desired(context))
     fleets, failures = each_fleet_watched(
-        context, load_desired(context), lambda desired: drift_of(context, desired, horizon)
+        context,
+        tuple(desired for desired, _only in asked),
+        lambda desired: drift_of(context, desired, horizon, only=next(only for of, only in asked if of is desired)),
     )
     return Report(context.now(), fleets, failures)
+
+
+def _asked(context: Context, fleets: tuple[DesiredState, ...]) -> tuple[tuple[DesiredState, Policy | None], ...]:
+    """The fleets to look at, each with the policy that ``--policy`` names, which is in one of them at least."""
+    name: str | None = context.arguments.policy
+    if name is None:
+        return tuple((desired, None) for desired in fleets)
+    for option in ("history", "needs_person"):
+        if getattr(context.arguments, option, None) is not None:
+            given = f"--{option.replace('_', '-')}"
+            raise CertfleetError(
+                f"--policy and {given} were both given: {given} is of whole fleets", "drop one of the two"
+            )
+    found = tuple((desired, policy) for desired in fleets for policy in desired.policies if policy.name == name)
+    if not found:
+        known = sorted({policy.name for desired in fleets for policy in desired.policies})
+        raise CertfleetError(f"no fleet has a policy {name!r}", f"there are: {', '.join(known)}")
+    return found

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from dataclasses import replace
+from datetime import datetime
 
 from controller.commands.context import Context
 from controller.commands.documents import load_desired
 from controller.commands.options import add_desired, add_fleet, add_output
-from controller.commands.pipeline import each_fleet, observe
+from controller.commands.pipeline import Observed, each_fleet, observe
 from controller.errors import CertfleetError, ExitCode
+from controller.fleet import AwsSession, Inventory, look_at_thing, refresh
+from controller.fleet.progress import Progress
+from controller.reconcile.checks import Governance, Governed
 from controller.reconcile.outlook import explain
-from controller.reconcile.planning import make_plan
-from controller.reconcile.values import DesiredState
+from controller.reconcile.planning import make_plan, part_of
+from controller.reconcile.values import DesiredState, Device, FleetState, Plan, Policy
 from controller.report.explanation import RENDERERS, Explained
 from controller.report.model import Tally
 
@@ -43,11 +48,38 @@ def run(context: Context) -> ExitCode:
 
 
 def _explain(context: Context, desired: DesiredState) -> Explained | None:
-    with observe(context, desired) as observed:
+    thing: str = context.arguments.thing
+    looked: list[datetime] = []
+
+    def look(
+        session: AwsSession,
+        inventory: Inventory,
+        desired: DesiredState,
+        now: datetime,
+        progress: Progress,
+        *,
+        only: Policy | None,
+    ) -> FleetState:
+        looked.append(now)
+        known = look_at_thing(session, inventory, desired, now, thing)
+        return known or refresh(session, inventory, desired, now, progress, only=only)
+
+    with observe(context, desired, look=look) as observed:
         state, now = observed.state, observed.now
-        devices = list(observed.inventory.devices(desired, state, only={context.arguments.thing}))
-        if not devices:
+        device = next(observed.inventory.devices(desired, state, only={thing}), None)
+        if device is None:
             return None
-        plan = make_plan(observed.assess(Tally(desired, now)), desired, state, now)
-        explanations = [explain(device, desired, state, now, plan) for device in devices]
-    return next((Explained(explanation, desired) for explanation in explanations if explanation), None)
+        explanation = explain(device, desired, state, now, _plan(observed, device))
+    read_at = looked[0] if looked else state.observed_at
+    return None if explanation is None else Explained(explanation, desired, read_at)
+
+
+def _plan(observed: Observed, device: Device) -> Plan | None:
+    """What would be done now under the policy that governs the device, of which it has the others' devices as well."""
+    governed = Governance(observed.desired, observed.state, observed.now).policy_of(device)
+    if not isinstance(governed, Governed):
+        return None
+    of_policy = replace(observed, only=governed.policy)
+    assessments = of_policy.assess(Tally(observed.desired, observed.now))
+    plan = make_plan(assessments, observed.desired, observed.state, observed.now)
+    return part_of(plan, governed.policy.name)

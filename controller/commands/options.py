@@ -98,6 +98,13 @@ def add_fleet(parser: ArgumentParser, *, is_question: bool = True) -> None:
         )
 
 
+def add_policy(parser: ArgumentParser) -> None:
+    """``--policy``."""
+    parser.add_argument(
+        "--policy", metavar="NAME", help="look at the devices of one policy only, and report nothing of the others"
+    )
+
+
 def add_overrides(parser: ArgumentParser) -> None:
     """``--override``, as refusals print it."""
     parser.add_argument(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from controller.commands.context import Context
 from controller.commands.history import history_at, remember
@@ -20,10 +20,20 @@ from controller.commands.progress import progress_on, until
 from controller.errors import CertfleetError, DefectError, ExitCode, as_error
 from controller.fleet import ActAs, AwsSession, Inventory, NoLookError, last_look, rebuilt_where_damaged, refresh
 from controller.fleet.lock import Patience
-from controller.reconcile.checks import assess_fleet
+from controller.fleet.progress import Progress
+from controller.reconcile.checks import Governance, assess_fleet
 from controller.reconcile.outlook import forecast
-from controller.reconcile.planning import make_plan
-from controller.reconcile.values import NO_OVERRIDES, Assessment, DesiredState, Device, Fleet, FleetState, Overrides
+from controller.reconcile.planning import make_plan, part_of
+from controller.reconcile.values import (
+    NO_OVERRIDES,
+    Assessment,
+    DesiredState,
+    Device,
+    Fleet,
+    FleetState,
+    Overrides,
+    Policy,
+)
 from controller.report.attention import attention_text
 from controller.report.formats import Format
 from controller.report.model import FleetFailure, FleetReport, Tally
@@ -31,6 +41,22 @@ from controller.report.trend import record_of
 from controller.report.words import instant
 
 T = TypeVar("T")
+
+
+class Look(Protocol):
+    """As ``refresh``."""
+
+    def __call__(  # noqa: D102 (the class says it)
+        self,
+        session: AwsSession,
+        inventory: Inventory,
+        desired: DesiredState,
+        now: datetime,
+        progress: Progress,
+        *,
+        only: Policy | None,
+    ) -> FleetState: ...
+
 
 AT_ONCE = 64  # fleets that are read side by side
 
@@ -46,10 +72,16 @@ class Observed:
     session: AwsSession
     inventory: Inventory
     now: datetime
+    only: Policy | None = None  # whose devices alone are asked about
 
     def devices(self) -> Iterator[Device]:
         """The governed devices, streamed in name order."""
-        return self.inventory.devices(self.desired, self.state)
+        if self.only is None:
+            return self.inventory.devices(self.desired, self.state)
+        members = self.inventory.members(self.only.thing_group)
+        governance = Governance(self.desired, self.state, self.now)
+        found = self.inventory.devices(self.desired, self.state, only=members)
+        return (device for device in found if self.only.name in governance.claims_on(device))
 
     def assess(self, tally: Tally, overrides: Overrides = NO_OVERRIDES) -> Iterator[Assessment]:
         """One assessment per governed device; the tally counts on the way."""
@@ -141,8 +173,18 @@ def tell_on_stderr(context: Context, failures: tuple[FleetFailure, ...], silent:
 
 
 @contextmanager
-def observe(context: Context, desired: DesiredState, act_as: ActAs = ActAs.READER) -> Iterator[Observed]:
-    """Bring the inventory of one fleet up to date, and hold it open; who goes on to change something is the WRITER."""
+def observe(
+    context: Context,
+    desired: DesiredState,
+    act_as: ActAs = ActAs.READER,
+    *,
+    only: Policy | None = None,
+    look: Look = refresh,
+) -> Iterator[Observed]:
+    """Bring the inventory of one fleet up to date, and hold it open; who goes on to change something is the WRITER.
+
+    ``only`` asks about one policy's devices, ``look`` looks at even less.
+    """
     now = context.now()
     given: Path | None = context.arguments.inventory
     path = given or default_inventory(desired.fleet)
@@ -154,8 +196,8 @@ def observe(context: Context, desired: DesiredState, act_as: ActAs = ActAs.READE
             with progress_on(context.stderr, label=desired.fleet.name) as tell:
                 limited = until(context.arguments.time_limit, tell)
                 # Whatever time is asked about: what is read, and kept, is the present.
-                state = refresh(session, inventory, desired, context.present(), limited)
-        yield Observed(desired, state, session, inventory, now)
+                state = look(session, inventory, desired, context.present(), limited, only=only)
+        yield Observed(desired, state, session, inventory, now, only)
 
 
 def _looked_before(
@@ -178,12 +220,19 @@ def _looked_before(
     return state
 
 
-def drift_of(context: Context, desired: DesiredState, horizon: timedelta | None = None) -> FleetReport:
-    """Assess one fleet, and what would hold up its plan; with a forecast and a trend where these are asked for."""
-    tally = Tally(desired, context.now())
-    with observe(context, desired) as observed:
-        plan = make_plan(observed.assess(tally), desired, observed.state, observed.now)
-        report = replace(tally.finish(observed.state), expected=plan)
+def drift_of(
+    context: Context, desired: DesiredState, horizon: timedelta | None = None, only: Policy | None = None
+) -> FleetReport:
+    """Assess one fleet, and what would hold up its plan; with a forecast and a trend where these are asked for.
+
+    With ``only`` a policy, its devices alone.
+    """
+    tally = Tally(desired if only is None else replace(desired, policies=(only,)), context.now())
+    with observe(context, desired, only=only) as observed:
+        state, plan = observed.state, make_plan(observed.assess(tally), desired, observed.state, observed.now)
+        if only is not None:
+            state, plan = replace(state, unmanaged=(), unmanaged_count=0), part_of(plan, only.name)
+        report = replace(tally.finish(state), expected=plan)
         if horizon is not None:
             coming = forecast(observed.devices(), desired, observed.state, observed.now, horizon=horizon, plan=plan)
             report = replace(report, forecast=coming)

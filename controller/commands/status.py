@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from controller.commands.context import Context
 from controller.commands.drift import observe_all
-from controller.commands.options import add_desired, add_fleet, add_output
+from controller.commands.options import add_desired, add_fleet, add_output, add_policy
 from controller.commands.pipeline import gravest
 from controller.errors import ExitCode
 from controller.report import as_json, markdown, text
@@ -24,6 +24,7 @@ RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Which fleets, and how to say it."""
+    add_policy(parser)
     add_desired(parser)
     add_fleet(parser)
     add_output(parser, RENDERERS)

@@ -13,6 +13,7 @@ from controller.fleet.aws import ActAs, AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.inventory import Inventory, rebuilt_where_damaged
 from controller.fleet.last_look import NoLookError, last_look
+from controller.fleet.one_thing import look_at_thing
 from controller.fleet.refresh import RefreshOptions, current_certificates, refresh
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "RefreshOptions",
     "current_certificates",
     "last_look",
+    "look_at_thing",
     "rebuilt_where_damaged",
     "refresh",
 ]

@@ -1,9 +1,13 @@
-"""From the inventory's tables to Device values: one pass over sorted rows, no query per device."""
+"""From the inventory's tables to Device values: one pass over sorted rows, no query per device.
+
+Of a few devices the tables are asked for these alone: ``{among}`` in a query is where it says so.
+"""
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
@@ -29,19 +33,31 @@ _ATTACHMENTS = """
 SELECT a.thing, a.type, c.id, c.status, c.created_at, c.key_type, c.signature_algorithm, c.issuer, c.issuer_key,
        c.not_before, c.not_after, CASE WHEN c.is_described THEN c.parse_error ELSE 'a refresh is still reading it' END
 FROM attachments a JOIN certificates c ON c.id = a.certificate_id
-WHERE c.status IS NOT NULL
+WHERE c.status IS NOT NULL AND a.thing {among}
 ORDER BY a.thing, a.certificate_id
 """
 _FAILURES = """
 SELECT thing, job_id, status, queued_at, last_updated_at, started_at, failure_reason, component_version
-FROM executions WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED')
+FROM executions WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED') AND thing {among}
 ORDER BY thing, last_updated_at, job_id
 """
 _SHARED = """
 SELECT certificate_id, thing FROM attachments WHERE certificate_id IN
-    (SELECT certificate_id FROM attachments GROUP BY certificate_id HAVING count(*) > 1)
+    (SELECT certificate_id FROM attachments {held} GROUP BY certificate_id HAVING count(*) > 1)
 ORDER BY certificate_id, thing
 """
+_MEMBERS = """
+SELECT m.thing, t.last_seen, t.component_version, t.key_algorithm, t.setting_unknown, m.group_name
+FROM members m JOIN things t ON t.name = m.thing
+WHERE +m.group_name IN (SELECT value FROM json_each(:groups)) AND m.thing {among}
+ORDER BY m.thing, m.group_name
+"""  # with +, lest it goes by group and sorts them all
+_ALL = {"among": "IS NOT NULL", "held": ""}
+_ONLY = {
+    "among": "IN (SELECT value FROM json_each(:only))",
+    "held": "WHERE certificate_id IN "
+    "(SELECT certificate_id FROM attachments WHERE thing IN (SELECT value FROM json_each(:only)))",
+}
 
 _STATUSES = {status.value: status for status in CertificateStatus}
 _TYPES = {kind.value: kind for kind in AttachmentType}
@@ -53,14 +69,16 @@ def stream_devices(
     """The devices of the groups that policies name, in name order; ``only`` these where given."""
     groups = sorted({policy.thing_group for policy in desired.policies})
     builder = _CertificateBuilder(AuthorityNames(desired, dict(connection.execute("SELECT arn, key FROM issuers"))))
-    attachments = _Rows(connection.execute(_ATTACHMENTS))
-    failures = _Rows(connection.execute(_FAILURES))
+    among = _ALL if only is None else _ONLY
+    names = {"groups": json.dumps(groups), "only": json.dumps(sorted(only or ()))}
+
+    def ask(query: str) -> sqlite3.Cursor:
+        return connection.execute(query.format(**among), names)
+
+    attachments, failures, shared = _Rows(ask(_ATTACHMENTS)), _Rows(ask(_FAILURES)), _shared(ask(_SHARED))
     executions = _executions_by_thing(state)
-    shared = _shared(connection)
-    for name, last_seen, version, setting, member_of in _members(connection, groups):
+    for name, last_seen, version, setting, member_of in _members(ask(_MEMBERS)):
         rows, failed = attachments.take(name), failures.take(name)
-        if only is not None and name not in only:
-            continue
         held = tuple([builder.attachment(row, shared) for row in rows])
         yield Device(
             name=name,
@@ -130,26 +148,19 @@ class _CertificateBuilder:
 
 
 def _members(
-    connection: sqlite3.Connection, groups: list[str]
+    rows: Iterable[Any],
 ) -> Iterator[tuple[str, float | None, str | None, tuple[str | None, str | None], tuple[str, ...]]]:
     """(thing, last seen, component version, what it is set to, groups) of every governed thing, in name order."""
-    marks = ", ".join("?" * len(groups))
-    rows = connection.execute(
-        "SELECT m.thing, t.last_seen, t.component_version, t.key_algorithm, t.setting_unknown, m.group_name "  # noqa: S608 (question marks only)
-        f"FROM members m JOIN things t ON t.name = m.thing WHERE m.group_name IN ({marks}) "
-        "ORDER BY m.thing, m.group_name",
-        groups,
-    )
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}
     for (name, last_seen, version, *setting), same in groupby(rows, key=itemgetter(0, 1, 2, 3, 4)):
         member_of = tuple([row[5] for row in same])
         yield name, last_seen, version, (setting[0], setting[1]), shared.setdefault(member_of, member_of)
 
 
-def _shared(connection: sqlite3.Connection) -> dict[str, list[str]]:
+def _shared(rows: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     """Things by certificate, for certificates of several things; as many names as a device shows."""
     shared: dict[str, list[str]] = {}
-    for certificate_id, thing in connection.execute(_SHARED):
+    for certificate_id, thing in rows:
         things = shared.setdefault(certificate_id, [])
         if len(things) <= MAX_SHARED_WITH:
             things.append(thing)

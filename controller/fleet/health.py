@@ -23,20 +23,25 @@ _SILENT = "SELECT thing FROM executions WHERE status = 'QUEUED' AND queued_at <=
 _FAILING = "SELECT thing FROM executions WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED')"
 
 
-class HealthReader:
-    """Asks AWS IoT for last connections, and Greengrass for component versions."""
+_ANY, _OF_GROUP = "1", "name IN (SELECT thing FROM members WHERE group_name = ?)"
 
-    def __init__(self, session: AwsSession, database: Database, now: datetime) -> None:
+
+class HealthReader:
+    """Asks AWS IoT for last connections, and Greengrass for component versions; with ``group`` of its things alone."""
+
+    def __init__(self, session: AwsSession, database: Database, now: datetime, group: str | None = None) -> None:
         self._session = session
         self._database = database
         self._now = now
+        self._among = _ANY if group is None else _OF_GROUP
+        self._group = () if group is None else (group,)
 
     def run(self) -> None:
         """Bring ``last_seen`` and ``component_version`` up to date; devices of no concern lose theirs."""
         silent_since = (self._now - SILENT_AFTER).timestamp()
         with self._database.transaction() as connection:
-            silent = _due(connection, "last_seen", "presence_asked_in_run", _SILENT, (silent_since,))
-            failing = _due(connection, "component_version", "version_asked_in_run", _FAILING, ())
+            silent = self._due(connection, "last_seen", "presence_asked_in_run", _SILENT, (silent_since,))
+            failing = self._due(connection, "component_version", "version_asked_in_run", _FAILING, ())
         work = Work()
         for thing in silent:
             self._ask(work, thing, self._last_seen, "last_seen", "presence_asked_in_run")
@@ -71,17 +76,17 @@ class HealthReader:
         installed = {one["componentName"]: one["componentVersion"] for one in answer.get("installedComponents", ())}
         return installed.get(COMPONENT_NAME)
 
-
-def _due(
-    connection: sqlite3.Connection, column: str, asked: str, concerned: str, values: tuple[float, ...]
-) -> list[str]:
-    """Governed things to ask now; those of no concern any more forget their answer, which would grow stale."""
-    connection.execute(
-        f"UPDATE things SET {column} = NULL, {asked} = 0 WHERE {asked} > 0 AND name NOT IN ({concerned})",  # noqa: S608 (our own text)
-        values,
-    )
-    rows = connection.execute(
-        f"SELECT name FROM things WHERE name IN ({concerned}) ORDER BY {asked}, name LIMIT {MAX_ASKED}",  # noqa: S608 (as above)
-        values,
-    )
-    return [name for (name,) in rows]
+    def _due(
+        self, connection: sqlite3.Connection, column: str, asked: str, concerned: str, values: tuple[float, ...]
+    ) -> list[str]:
+        """Governed things to ask now; those of no concern any more forget their answer, which would grow stale."""
+        connection.execute(
+            f"UPDATE things SET {column} = NULL, {asked} = 0 WHERE {asked} > 0 AND name NOT IN ({concerned})",  # noqa: S608 (our own text)
+            values,
+        )
+        rows = connection.execute(
+            f"SELECT name FROM things WHERE name IN ({concerned}) AND {self._among} "  # noqa: S608 (as above)
+            f"ORDER BY {asked}, name LIMIT {MAX_ASKED}",
+            (*values, *self._group),
+        )
+        return [name for (name,) in rows]

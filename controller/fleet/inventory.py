@@ -143,6 +143,18 @@ class Inventory:
             unread, listed = self.database.connection.execute(_KNOWN_BY_NAME).fetchone()
         return unread, listed
 
+    def members(self, group: str) -> tuple[str, ...]:
+        """The things of a governed group."""
+        return self._names("SELECT thing FROM members WHERE group_name = ? ORDER BY thing", group)
+
+    def groups_of(self, thing: str) -> tuple[str, ...]:
+        """The governed groups that a thing is in; none where it is not known."""
+        return self._names("SELECT group_name FROM members WHERE thing = ? ORDER BY group_name", thing)
+
+    def _names(self, query: str, name: str) -> tuple[str, ...]:
+        with self.database.snapshot() as connection:
+            return tuple(found for (found,) in connection.execute(query, (name,)))
+
     def devices(
         self, desired: DesiredState, state: FleetState, *, only: Collection[str] | None = None
     ) -> Iterator[Device]:
@@ -152,7 +164,8 @@ class Inventory:
         """
         with self.database.snapshot() as connection:
             row = connection.execute("SELECT account, region, refreshed_at FROM binding").fetchone()
-            if row is None or row[2] is None or row[:2] != (desired.fleet.account, desired.fleet.region):
+            is_new = row is None or (only is None and row[2] is None)  # of a few, who asks has looked at them
+            if is_new or row[:2] != (desired.fleet.account, desired.fleet.region):
                 raise InventoryError(
                     f"the inventory {self.database.path} has not been refreshed from account {desired.fleet.account} "
                     f"in {desired.fleet.region} yet",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,7 +36,7 @@ _UNREAD = (
     "SELECT id, status, created_at, completed_at, is_continuous "
     "FROM jobs WHERE NOT is_read ORDER BY created_at DESC, id"
 )
-_OPEN = "SELECT id FROM jobs WHERE is_rotation AND NOT is_final ORDER BY id"
+_OPEN = "SELECT id, policy FROM jobs WHERE is_rotation AND NOT is_final ORDER BY id"
 MAX_REASONS = 200  # failure reasons asked for in one run, newest first; one call each
 
 
@@ -49,15 +50,19 @@ class JobsReader:
         self._progress = progress
         self._done = 0
 
-    def run(self) -> None:
-        """Read jobs, executions and failure reasons; things whose rotation has ended are marked to be read."""
+    def run(self, policies: Collection[str] | None = None) -> None:
+        """Read jobs, executions and failure reasons; things whose rotation has ended are marked to be read.
+
+        With ``policies``, their jobs alone, and those of no policy that are known to be rotations.
+        """
         summaries = JobsLister(self._session, self._database, self._now).run()
         with self._database.errors():
             connection = self._database.connection
             unread = [JobSummary(*row) for row in connection.execute(_UNREAD)]
-            open_ids = [job_id for (job_id,) in connection.execute(_OPEN) if job_id in summaries]
+            known = [(job_id, policy) for job_id, policy in connection.execute(_OPEN) if job_id in summaries]
+        open_ids = [job_id for job_id, policy in known if policies is None or policy is None or policy in policies]
         work = Work()
-        for summary in _to_look_into(unread):
+        for summary in _to_look_into(unread, policies):
             self._look_into(work, summary)
         for job_id in open_ids:
             self._read_executions(work, summaries[job_id])
@@ -190,8 +195,14 @@ def _job(row: tuple[Any, ...], executions: dict[str, DeviceExecution]) -> Rotati
     )
 
 
-def _to_look_into(unread: list[JobSummary]) -> list[JobSummary]:
-    """All of ours, and some of the others: those in flight before those that have ended, the newest first."""
+def _to_look_into(unread: list[JobSummary], policies: Collection[str] | None) -> list[JobSummary]:
+    """All of ours, and some of the others: those in flight before those that have ended, the newest first.
+
+    With ``policies`` theirs alone.
+    """
+    if policies is not None:
+        named = ((one, parse_job_id(one.job_id)) for one in unread)
+        return [one for one, ours in named if ours is not None and ours.policy in policies]
     ours: list[JobSummary] = []
     others: list[JobSummary] = []
     for summary in unread:

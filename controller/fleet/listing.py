@@ -11,8 +11,9 @@ transaction: new, changed and vanished rows come out of the comparison.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -73,8 +74,12 @@ class Lister:
         age = None if row[1] is None else now.timestamp() - row[1]
         self.is_whole_due = row[0] is not None and (age is None or not 0 <= age < whole_every.total_seconds())
 
-    def run(self, groups: Iterable[str]) -> None:
-        """List what this run needs of the account, and the things of these groups, and adopt the result."""
+    def run(self, governed: Collection[str], only: str | None = None) -> None:
+        """List what this run needs of the account, and the things of the governed groups, and adopt the result.
+
+        With ``only`` one group, of the others those of which nothing is known: a thing may be of several.
+        """
+        groups = set(governed) if only is None else {only, *set(governed).difference(self._known_groups())}
         listings = [*self._of_the_account(), *(self._group(group) for group in sorted(groups))]
         self._begin(listing.name for listing in listings)
         work = Work()
@@ -82,7 +87,11 @@ class Lister:
             self._next_page(work, listing, is_resumed=True)
         work.run()
         with self._database.transaction() as connection:
-            adopt(connection, self._now, self._new_since)
+            adopt(connection, self._now, self._new_since, governed)
+
+    def _known_groups(self) -> set[str]:
+        with self._database.errors():
+            return {name for (name,) in self._database.connection.execute("SELECT DISTINCT group_name FROM members")}
 
     @property
     def _new_since(self) -> float:
@@ -203,9 +212,10 @@ def _forget(connection: sqlite3.Connection, name: str) -> None:
         connection.execute("DELETE FROM member_listing WHERE group_name = ?", (name.removeprefix(_GROUP),))
 
 
-def adopt(connection: sqlite3.Connection, now: datetime, new_since: float) -> None:
+def adopt(connection: sqlite3.Connection, now: datetime, new_since: float, governed: Iterable[str]) -> None:
     """Make the complete listings the inventory's view, and mark what must be read because of them."""
     whole = {name for (name,) in connection.execute("SELECT name FROM listings WHERE is_complete AND token IS NULL")}
+    connection.execute(_DROP_GROUPS, (json.dumps(sorted(governed)),))
     for statement in _ADOPT_MEMBERS:
         connection.execute(statement)
     if _CERTIFICATES in whole:
@@ -234,8 +244,9 @@ def forget_strangers(connection: sqlite3.Connection, now: datetime) -> None:
     )
 
 
+_DROP_GROUPS = "DELETE FROM members WHERE group_name NOT IN (SELECT value FROM json_each(?))"
 _ADOPT_MEMBERS = (
-    """DELETE FROM members WHERE NOT EXISTS (
+    """DELETE FROM members WHERE 'group:' || group_name IN (SELECT name FROM listings) AND NOT EXISTS (
        SELECT 1 FROM member_listing l WHERE l.thing = members.thing AND l.group_name = members.group_name)""",
     "INSERT OR IGNORE INTO members SELECT thing, group_name FROM member_listing",
     "DELETE FROM things WHERE name NOT IN (SELECT thing FROM members)",

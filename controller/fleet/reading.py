@@ -89,6 +89,20 @@ class Reader:
             work.add(lambda name=name: self._principals_of(name), kept)  # type: ignore[misc]  # mypy: lambda defaults
         work.run()
 
+    def read_again(self, thing: str) -> None:
+        """Read what one thing holds, and the state of that, however well it is known."""
+        self.read_things([thing])
+        work = Work()
+        for certificate_id in self._held_by(thing):
+            self._describe(work, certificate_id)
+        work.run()
+        self.read_certificates()
+
+    def _held_by(self, thing: str) -> list[str]:
+        with self._database.errors():
+            rows = self._database.connection.execute("SELECT certificate_id FROM attachments WHERE thing = ?", (thing,))
+            return [certificate_id for (certificate_id,) in rows]
+
     def _describe_left_over(self) -> None:
         """Describe what a killed run did not come to, and what things hold that are governed since."""
         missing = self._ids(
@@ -190,7 +204,7 @@ class Reader:
             )
             issuer_key = prove_issuer(facts, is_registered=is_registered, issuers=self._issuers)
             connection.execute(
-                "UPDATE certificates SET is_described = 1, status = coalesce(status, ?), "
+                "UPDATE certificates SET is_described = 1, status = ?, "
                 "created_at = coalesce(created_at, ?), is_registered = ?, key_type = ?, signature_algorithm = ?, "
                 "issuer = ?, issuer_key = ?, not_before = ?, not_after = ?, parse_error = ? WHERE id = ?",
                 (

@@ -4,12 +4,14 @@ Calls: ⌈things/250⌉ for each governed group, two for each governed thing tha
 holds, what that says), a few pages of the account's certificates and things (all of them once a day), one for
 each private CA, a few for jobs, and a bounded slice of things that is read again on every run, least recently
 read first, so that silent re-attachments come to light too.
-An interrupted refresh goes on where it stopped.
+An interrupted refresh goes on where it stopped. One for a single policy reads that policy's devices and jobs; what
+else it comes across is kept and read by the next one for all.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -28,7 +30,7 @@ from controller.fleet.listing import WHOLE_EVERY, Lister, forget_strangers
 from controller.fleet.progress import Progress, silent
 from controller.fleet.reading import Reader, prove_again, read_principals
 from controller.fleet.stock import SettingReader, read_stock_backend
-from controller.reconcile.values import AttachmentType, DesiredState, FleetState, Mode, StockBackend
+from controller.reconcile.values import AttachmentType, DesiredState, FleetState, Mode, Policy, StockBackend
 
 PASSES = 3  # what things hold leads to certificates, and these to things
 
@@ -51,35 +53,40 @@ def refresh(
     progress: Progress = silent,
     *,
     options: RefreshOptions = RefreshOptions(),
+    only: Policy | None = None,
 ) -> FleetState:
-    """Bring the inventory up to date with AWS; raises FleetError or InventoryError, and can be run again."""
+    """Bring the inventory up to date with AWS; raises FleetError or InventoryError, and can be run again.
+
+    With ``only`` a policy, of the things in its group: of others the state may be as old as the last look at all.
+    """
+    policies, group = (desired.policies, None) if only is None else ((only,), only.thing_group)
     session.verify()
     database = inventory.database
     database.thaw()
     with inventory.only_writer():
         inventory.bind(desired.fleet, session.endpoint("iot"))
         record = read_record(session)
-        group_arns = _group_arns(session, desired)
-        is_needed = any(policy.mode is Mode.ENFORCE for policy in desired.policies)
+        group_arns = _group_arns(session, policies)
+        is_needed = any(policy.mode is Mode.ENFORCE for policy in policies)
         is_stock = options.backend == "ask" and is_stock_backend(session, is_needed=is_needed)
         is_ours = options.backend == "ask" and not is_stock
         deployment, unknown = read_deployment(session) if is_ours else (None, None)
         stock = read_stock_backend(session) if is_stock else StockBackend()
-        issuers = _issuers(session, inventory, desired)
+        issuers = issuers_of(session, inventory, desired)
         cas, cas_unknown = describe_cas(session, desired)
         lister = Lister(session, database, now, progress, whole_every=options.list_whole_every)
         if lister.is_whole_due:
             database.require_sound()
-        lister.run(group_arns)
-        JobsReader(session, database, now, progress).run()
-        HealthReader(session, database, now).run()
+        lister.run({policy.thing_group for policy in desired.policies}, group)
+        JobsReader(session, database, now, progress).run(None if only is None else {only.name})
+        HealthReader(session, database, now, group).run()
         if is_stock:
             SettingReader(session, database).run()
-        _read(Reader(session, database, issuers, progress), database, options)
+        _read(Reader(session, database, issuers, progress), database, options, group)
+        recorded = frozenset(record[0].sizes) if record and only else frozenset()
         with database.snapshot() as connection:
-            baseline = baseline_of(record, session, connection, frozenset(group_arns))
+            baseline = baseline_of(record, session, connection, recorded.union(group_arns))
         with database.transaction() as connection:
-            forget_strangers(connection, now)
             state = FleetState(
                 observed_at=now,
                 group_arns=dict(sorted(group_arns.items())),
@@ -91,8 +98,12 @@ def refresh(
                 cas_unknown=cas_unknown,
                 baseline=baseline,
             )
-            keep_look(connection, desired, state)
-            connection.execute("UPDATE binding SET refreshed_at = ?", (now.timestamp(),))
+            if only is None:
+                forget_strangers(connection, now)
+                keep_look(connection, desired, state)
+                connection.execute("UPDATE binding SET refreshed_at = ?", (now.timestamp(),))
+            else:  # the last look at all has become a little younger
+                connection.execute("UPDATE binding SET look_run = run WHERE look_run = run - 1")
     with database.snapshot() as connection:
         return with_tables(connection, state)
 
@@ -105,11 +116,11 @@ def current_certificates(session: AwsSession, thing: str) -> tuple[tuple[str, At
     return tuple((certificate_id, AttachmentType(kind)) for certificate_id, kind in sorted(principals))
 
 
-def _group_arns(session: AwsSession, desired: DesiredState) -> dict[str, str]:
+def _group_arns(session: AwsSession, policies: Iterable[Policy]) -> dict[str, str]:
     """ARN of every governed group; FleetError names the policies of those that do not exist."""
     arns: dict[str, str] = {}
     missing: list[str] = []
-    for policy in desired.policies:
+    for policy in policies:
         if policy.thing_group in arns:
             continue
         answer = session.find("iot", "DescribeThingGroup", thingGroupName=policy.thing_group)
@@ -125,7 +136,7 @@ def _group_arns(session: AwsSession, desired: DesiredState) -> dict[str, str]:
     return arns
 
 
-def _issuers(session: AwsSession, inventory: Inventory, desired: DesiredState) -> list[IssuerKey]:
+def issuers_of(session: AwsSession, inventory: Inventory, desired: DesiredState) -> list[IssuerKey]:
     """The private CAs of the desired state; one that shows another key than before is of another world, as is all else.
 
     One call for each; one that cannot be asked any more is believed to be what it was.
@@ -155,24 +166,26 @@ def _issuers(session: AwsSession, inventory: Inventory, desired: DesiredState) -
     return [issuer for issuer, _ in found.values()]
 
 
-def _read(reader: Reader, database: Database, options: RefreshOptions) -> None:
+def _read(reader: Reader, database: Database, options: RefreshOptions, group: str | None) -> None:
     """Read what is not known, or not any more; then a slice of the rest."""
+
+    def things(query: str, most: int = -1) -> list[str]:
+        among = "1" if group is None else "name IN (SELECT thing FROM members WHERE group_name = :group)"
+        values = {"run": reader.run, "most": most, "group": group}
+        with database.errors():
+            return [name for (name,) in database.connection.execute(query.format(among=among), values)]
+
     for _ in range(PASSES):
-        reader.read_things(_things(database, _UNREAD, reader.run))
+        reader.read_things(things(_UNREAD))
         reader.read_certificates()
-    with database.errors():
-        (governed,) = database.connection.execute("SELECT count(*) FROM things").fetchone()
-    size = min(math.ceil(governed * options.slice_fraction), options.max_slice)
-    reader.read_things(_things(database, _SLICE, reader.run, size), is_slice=True)
+    size = min(math.ceil(len(things(_KNOWN)) * options.slice_fraction), options.max_slice)
+    reader.read_things(things(_SLICE, size), is_slice=True)
     reader.read_certificates()  # that the slice turned out to hold with others, or to hold no more
 
 
+_KNOWN = "SELECT name FROM things WHERE {among}"
 _UNREAD = """
-SELECT name FROM things WHERE read_in_run = 0 OR (must_read = 1 AND read_in_run < ?) ORDER BY read_in_run, name LIMIT ?
+SELECT name FROM things WHERE (read_in_run = 0 OR (must_read = 1 AND read_in_run < :run)) AND {among}
+ORDER BY read_in_run, name LIMIT :most
 """
-_SLICE = "SELECT name FROM things WHERE read_in_run < ? ORDER BY read_in_run, name LIMIT ?"
-
-
-def _things(database: Database, query: str, run: int, most: int = -1) -> list[str]:
-    with database.errors():
-        return [name for (name,) in database.connection.execute(query, (run, most))]
+_SLICE = "SELECT name FROM things WHERE read_in_run < :run AND {among} ORDER BY read_in_run, name LIMIT :most"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from controller.reconcile.outlook import Explanation
 from controller.reconcile.values import DesiredState
@@ -22,10 +23,13 @@ class Explained:
 
     explanation: Explanation
     desired: DesiredState
+    read_at: datetime  # the device; the rest of its policy may be as old as the last look at that
 
 
 def _seen(explained: Explained) -> str:
-    return f"seen {words.instant(explained.explanation.seen_at)}"
+    seen_at = explained.explanation.seen_at
+    rest = "" if seen_at == explained.read_at else f", the rest of its policy {words.instant(seen_at)}"
+    return f"seen {words.instant(explained.read_at)}{rest}"
 
 
 def _text(explained: Explained, look: Look) -> str:
@@ -69,7 +73,8 @@ def _json(explained: Explained, _look: Look) -> str:
             "device": explanation.device,
             "policy": explanation.policy,
             "commit": explanation.commit,
-            "observed_at": words.iso(explanation.seen_at),
+            "observed_at": words.iso(explained.read_at),
+            "policy_observed_at": words.iso(explanation.seen_at),
             "certificate_id": assessment.certificate_id,
             "sync": assessment.sync.value,
             "health": assessment.health.value,

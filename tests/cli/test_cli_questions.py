@@ -121,3 +121,61 @@ def test_a_policy_that_only_reports_rotates_nothing_in_any_outlook_and_each_says
     enforced = asked.run("plan", "--base", "HEAD")
     assert (enforced.code, "2 devices newly to rotate" in enforced.out) == (2, True), enforced.out
     assert "spec.mode  report → enforce" in enforced.out
+
+
+TWO_POLICIES = """\
+---
+apiVersion: certfleet/v1
+kind: RotationPolicy
+metadata: {name: line-b}
+spec:
+  thingGroup: line-b
+  certificate: {maxAge: 30d}
+"""
+
+
+@pytest.fixture
+def two_lines(asked):
+    asked.cloud.seed.group("line-b")
+    asked.device("other-0", age=60, groups=("line-b",))
+    asked.device("other-1", age=60, groups=("line-b",))
+    asked.write((asked.desired / "factory.yaml").read_text() + TWO_POLICIES)
+    asked.commit()
+    return asked
+
+
+@pytest.mark.parametrize("before", [(), ("drift",)])
+def test_one_policy_is_looked_at_and_reported_alone(two_lines, before):
+    if before:
+        two_lines.run(*before)
+    whole = two_lines.run("drift", "--policy", "line-b", "--format", "json")
+    [fleet] = whole.json["fleets"]
+    assert (whole.code, fleet["governed"], [one["policy"] for one in fleet["policies"]]) == (2, 2, ["line-b"])
+    assert [device["device"] for device in fleet["devices"]] == ["other-0", "other-1"]
+    assert fleet["unmanaged"] == {"count": 0, "things": []}
+    told = two_lines.run("status", "--policy", "line-a")
+    assert "line-b" not in told.out
+    assert "4 of 5 devices in sync" in told.out
+    assert two_lines.run("drift", "--policy", "line-a", "--no-refresh", "--format", "json").code == (2 if before else 1)
+
+
+def test_a_policy_that_is_not_there_or_what_is_of_whole_fleets_is_an_error(two_lines):
+    told = two_lines.run("drift", "--policy", "line-c")
+    assert told.code == 1
+    assert "no fleet has a policy 'line-c'" in told.err
+    assert "there are: line-a, line-b" in told.err
+    for option in ("--history", "--needs-person"):
+        told = two_lines.run("drift", "--policy", "line-a", option, "place")
+        assert told.code == 1
+        assert f"--policy and {option} were both given" in told.err
+
+
+def test_an_explanation_rests_on_a_look_at_the_thing_and_dates_the_rest(two_lines):
+    question = ("explain", "other-0", "--now", "2027-01-01T00:00:00Z", "--format", "json")
+    first = two_lines.run(*question).json
+    assert first["observed_at"] == first["policy_observed_at"]
+    again = two_lines.run(*question).json
+    assert again["observed_at"] >= again["policy_observed_at"] == first["policy_observed_at"]
+    assert again | {"observed_at": ""} == first | {"observed_at": ""}
+    two_lines.certificate("other-0")
+    assert two_lines.run(*question).json["findings"][0]["reason"] == "ExtraCertificate"

@@ -89,6 +89,13 @@ class Governance:
             verdict = self._verdicts[device.groups] = self._highest(device.groups)
             return verdict
 
+    def claims_on(self, device: Device) -> tuple[str, ...]:
+        """The policy that governs the device, or all that claim it with equal priority; by name."""
+        verdict = self.policy_of(device)
+        if isinstance(verdict, Tie):
+            return verdict.policies
+        return () if verdict is None else (verdict.policy.name,)
+
     def result_for(self, governed: Governed, certificate: Certificate, device: Device) -> Result | Unknown:
         """What a rotation makes of the device that holds this certificate; worked out once for each kind of it."""
         if self.is_stock:

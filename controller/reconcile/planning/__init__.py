@@ -2,7 +2,7 @@
 
 from .admission import Present, why_left_out
 from .deployed import Departure, departures
-from .fleet_plan import make_plan, settle
+from .fleet_plan import make_plan, part_of, settle
 from .given import check_plan, compared
 from .guardrails import MAX_CHANGE, Change, changed_groups, too_much_at_once
 from .plan_file import MAX_PLAN_BYTES, plan_from_json, plan_to_json
@@ -23,6 +23,7 @@ __all__ = [
     "departures",
     "make_plan",
     "order_of",
+    "part_of",
     "plan_from_json",
     "plan_policy",
     "plan_to_json",

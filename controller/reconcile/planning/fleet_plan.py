@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from controller.reconcile.values import Assessment, DesiredState, FleetState
+    from controller.reconcile.values import Assessment, DesiredState, FleetState, Outlook
 
     from .policy_plan import PolicyPlan
     from .tally import PolicyTally
@@ -107,6 +107,25 @@ def make_plan(
         incidents=report_incidents(tally.incidents, governance, plans),
     )
     return replace(plan, digest=digest_of(plan))
+
+
+def part_of(plan: Plan, policy: str) -> Plan:
+    """What a plan says of one policy, where only its devices were assessed: nothing of the fleet as a whole."""
+    return replace(
+        plan,
+        jobs=tuple(job for job in plan.jobs if job.policy == policy),
+        steps=(),
+        refusals=tuple(refusal for refusal in plan.refusals if refusal.policy == policy),
+        policies=tuple(summary for summary in plan.policies if summary.policy == policy),
+        waves=tuple(wave for wave in plan.waves if wave.policy == policy),
+        outlooks=tuple(_by_itself(outlook) for outlook in plan.outlooks if outlook.policy == policy),
+        incidents=(),
+    )
+
+
+def _by_itself(outlook: Outlook) -> Outlook:
+    stages = (stage if stage.asks and stage.asks.policy else replace(stage, asks=None) for stage in outlook.stages)
+    return replace(outlook, stages=tuple(stages))
 
 
 def _notices(state: FleetState) -> tuple[str, ...]:
