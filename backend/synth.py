@@ -19,6 +19,9 @@ TEMPLATE = ROOT / "backend" / "template" / "AWSLabsCertificateRotator.template.j
 # What reconcile=true, other accounts and a trend in S3 add to the template or change in it.
 RECONCILE = ROOT / "backend" / "template" / "reconcile.json"
 
+# The role that reads, by itself: for who looks at a fleet before anything is deployed.
+READ_ONLY = ROOT / "backend" / "template" / "read-only.json"
+
 DEMO_CONTEXT = {
     "DesiredState": str(ROOT / "desired_state" / "demo"),
     "GitHubRepository": "example/fleet",
@@ -82,11 +85,45 @@ def differences(template: dict[str, Any], base: dict[str, Any]) -> dict[str, Any
     }
 
 
+def read_only(template: dict[str, Any]) -> dict[str, Any]:
+    """A template with nothing but a role that reads what certfleet reads: plain CloudFormation, no CDK.
+
+    It is the read role of the workflows, which may read every private CA of the account, since which of them matter is
+    not known yet; and which has nothing to do with the backend's own resources and alarms.
+    """
+    [policy] = [
+        resource["Properties"]["PolicyDocument"]
+        for name, resource in template["Resources"].items()
+        if name.startswith("GitHubReadRole") and resource["Type"] == "AWS::IAM::Policy"
+    ]
+    own = {"Fn::Sub": "arn:${AWS::Partition}:acm-pca:${AWS::Region}:${AWS::AccountId}:certificate-authority/*"}
+    statements = [
+        {**statement, "Resource": own} if "acm-pca:DescribeCertificateAuthority" in statement["Action"] else statement
+        for statement in policy["Statement"]
+        if "Fn::GetAtt" not in statement["Resource"] and statement["Action"] != "cloudwatch:PutMetricData"
+    ]
+    trust = {"Effect": "Allow", "Principal": {"AWS": {"Ref": "Trusts"}}, "Action": "sts:AssumeRole"}
+    role = {
+        "Description": "certfleet: looks at a fleet, changes nothing",
+        "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [trust]},
+        "MaxSessionDuration": 7200,
+        "Policies": [{"PolicyName": "read", "PolicyDocument": {**policy, "Statement": statements}}],
+    }
+    return {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": "certfleet: a role for certfleet init, validate, drift, plan, and doctor, without the backend",
+        "Parameters": {"Trusts": {"Type": "String", "Description": "ARN of the user or role that may assume it"}},
+        "Resources": {"ReadRole": {"Type": "AWS::IAM::Role", "Properties": role}},
+        "Outputs": {"ReadRoleArn": {"Value": {"Fn::GetAtt": ["ReadRole", "Arn"]}}},
+    }
+
+
 def main() -> None:
     """Write what is checked in: the template, and what further context adds to it."""
     TEMPLATE.parent.mkdir(exist_ok=True)
     template = synthesise(DEMO_CONTEXT)
     TEMPLATE.write_text(as_text(template), encoding="utf-8")
+    READ_ONLY.write_text(as_text(read_only(template)), encoding="utf-8")
     RECONCILE.write_text(as_text(differences(synthesise(RECONCILE_CONTEXT), template)), encoding="utf-8")
 
 

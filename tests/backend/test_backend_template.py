@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,19 @@ def test_the_template_checked_in_is_what_a_fresh_synthesis_gives_without_a_findi
     assert synth.TEMPLATE.read_text() == fresh, "run: python -m backend.synth"
 
 
+def test_the_role_that_reads_may_be_had_without_the_backend(template):
+    assert synth.READ_ONLY.read_text() == synth.as_text(synth.read_only(template)), "run: python -m backend.synth"
+    alone = json.loads(synth.READ_ONLY.read_text())
+    assert [resource["Type"] for resource in alone["Resources"].values()] == ["AWS::IAM::Role"]
+    [policy] = alone["Resources"]["ReadRole"]["Properties"]["Policies"]
+    granted = (statement["Action"] for statement in policy["PolicyDocument"]["Statement"])
+    alone = {action for each in granted for action in ([each] if isinstance(each, str) else each)}
+    assert {re.match("[A-Z][a-z]+", action.partition(":")[2])[0] for action in alone} == {
+        "Describe", "Get", "List", "Test",
+    }  # fmt: skip
+    assert actions(template, "GitHubReadRole") - alone == {"cloudwatch:PutMetricData", "sqs:GetQueueAttributes"}
+
+
 @pytest.fixture(scope="session")
 def beside():
     """Our stack under another name, deaf as yet, in the place of a stack that is still there."""
@@ -131,7 +145,8 @@ def test_the_stock_variables_give_a_default_authority_and_another_stack_name_ren
 
 
 def test_cfn_lint_finds_nothing():
-    command = [str(Path(sys.executable).with_name("cfn-lint")), "--ignore-checks", "W3005", "--", str(synth.TEMPLATE)]
+    templates = [str(path) for path in (synth.TEMPLATE, synth.READ_ONLY)]
+    command = [str(Path(sys.executable).with_name("cfn-lint")), "--ignore-checks", "W3005", "--", *templates]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
