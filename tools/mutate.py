@@ -17,8 +17,9 @@ Operators, each applied to one place at a time, never to annotations, decorators
 
 Tests are collected once. Every mutant runs in a process of its own, forked from there: the functions that are
 loaded get the changed code; what stands outside of functions has everything imported anew. A mutant is killed
-where a test fails, or where it runs for too long. Survivors are printed with line and change; those named in the
-file given by --equivalent (as printed, without the number of the line) are counted as equivalent.
+if a test fails, or if it computes for too long: processor time, so that a busy machine kills nobody. Survivors are
+printed with line and change; --again FILE tries only those of such an output. Those that change nothing are named,
+with why, in equivalent_mutants.toml beside this file, and are not counted.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ import importlib.abc
 import importlib.machinery
 import mmap
 import os
+import re
+import resource
 import signal
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +54,8 @@ _ARITHMETIC = {
     ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr,
 }  # fmt: skip
 _NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
-_LIMIT_SECONDS = 120
+_LIMIT_SECONDS = 120  # of processor time; the tests of a module take a tenth of it
+_EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 
 
 class _Opposite(ast.NodeTransformer):
@@ -241,10 +246,10 @@ def _lines_of_functions(tree: ast.AST) -> set[int]:
 class _Trial:
     """A plugin of pytest that runs the collected tests once for each mutant."""
 
-    def __init__(self, path: Path, known: set[str], only: str) -> None:
-        self.path, self.known, self.only = path, known, only
+    def __init__(self, path: Path, known: set[str], only: str, again: set[str] | None) -> None:
+        self.path, self.known, self.only, self.again = path, known, only, again
         self.name = ".".join(path.with_suffix("").parts)
-        self.killed, self.equivalents, self.survivors = 0, 0, 0
+        self.killed, self.equivalents, self.survivors, self.endless = 0, 0, 0, 0
         self.killer = mmap.mmap(-1, 4)  # shared with the trials: the place of the test that failed
 
     @cached_property
@@ -261,28 +266,31 @@ class _Trial:
         if self._is_killed(session, compile(source, str(self.path), "exec"), is_inside=True):
             raise pytest.UsageError("the tests fail without any change")
         for changed, line, change in mutants(tree):
-            if self.only in lines[line - 1]:
-                code, text = compile(changed, str(self.path), "exec"), f"{lines[line - 1].strip()}  |  {change}"
+            text = f"{lines[line - 1].strip()}  |  {change}"
+            if text in self.known:
+                self.equivalents += 1
+            elif self.only in lines[line - 1] and (self.again is None or text in self.again):
+                code = compile(changed, str(self.path), "exec")
                 self._count(self._is_killed(session, code, is_inside=line in inside), text, line)
         return True
 
     def _count(self, is_killed: bool, text: str, line: int) -> None:  # noqa: FBT001
         self.killed += is_killed
-        self.equivalents += not is_killed and text in self.known
-        if not is_killed and text not in self.known:
+        if not is_killed:
             self.survivors += 1
             sys.stderr.write(f"{line}: {text}\n")
 
     def _is_killed(self, session: pytest.Session, code: CodeType, *, is_inside: bool) -> bool:
         child = os.fork()
         if child == 0:
-            signal.alarm(_LIMIT_SECONDS)
+            resource.setrlimit(resource.RLIMIT_CPU, (_LIMIT_SECONDS, _LIMIT_SECONDS + 1))
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
             session.config.pluginmanager.unregister(name="terminalreporter")
             os._exit(self._fails(session, code, is_inside=is_inside))
         _, status = os.waitpid(child, 0)
+        self.endless += os.WIFSIGNALED(status) and os.WTERMSIG(status) in {signal.SIGXCPU, signal.SIGKILL}
         killer = int.from_bytes(self.killer[:], "big")
         session.items.insert(0, session.items.pop(killer))  # what is near this change will fail it as well
         self.killer[:] = bytes(4)
@@ -316,23 +324,29 @@ class _Trial:
         return pytest.main(["-x", "-q", "-p", "no:cacheprovider", *session.config.args]) != 0
 
 
+def _survivors(output: Path) -> set[str]:
+    """The changes that an earlier run printed, whatever their lines' numbers are by now."""
+    return set(re.findall(r"^\d+: (.*)$", output.read_text(encoding="utf-8"), re.MULTILINE))
+
+
 def main() -> int:
     """Run; returns 0 where at least 90 % are killed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("module", type=Path)
     parser.add_argument("tests", nargs="+")
-    parser.add_argument("--equivalent", type=Path, help="survivors that change nothing, as printed, one a line")
     parser.add_argument("--only", default="", help="changes at lines with this text only")
+    parser.add_argument("--again", type=Path, help="only the survivors in this output of an earlier run")
     arguments = parser.parse_args()
     sys.path.insert(0, str(Path.cwd()))
-    known = set(arguments.equivalent.read_text(encoding="utf-8").splitlines()) if arguments.equivalent else set()
-    trial = _Trial(arguments.module, known, arguments.only)
+    known = set(tomllib.loads(_EQUIVALENT.read_text(encoding="utf-8")).get(str(arguments.module), {}))
+    again = _survivors(arguments.again) if arguments.again else None
+    trial = _Trial(arguments.module, known, arguments.only, again)
     started = time.monotonic()
     if pytest.main(["-qq", "-p", "no:cacheprovider", *arguments.tests], plugins=[trial]) != pytest.ExitCode.OK:
         return 1
     total = trial.killed + trial.survivors
     percent = 100 * trial.killed / total if total else 100.0
-    told = f"{trial.killed} of {total} killed, {percent:.1f} %; {trial.equivalents} equivalent"
+    told = f"{trial.killed} of {total} killed, {percent:.1f} %, {trial.endless} by computing too long; {trial.equivalents} equivalent"
     sys.stdout.write(f"{arguments.module}: {told}; {time.monotonic() - started:.0f} s\n")
     return 0 if percent >= 90 else 1  # noqa: PLR2004 - per cent
 

@@ -42,6 +42,7 @@ import controller.reconcile.checks.rotated
 import controller.reconcile.planning.admission
 import controller.reconcile.planning.given
 import controller.reconcile.planning.older
+import controller.reconcile.rollout.evidence
 import controller.reconcile.rollout.history
 import controller.reconcile.rollout.standing
 import controller.reconcile.rollout.waves
@@ -92,7 +93,7 @@ def resumed_for_one_run(self, policy):
     return self.now if policy in self.overrides.resume else None
 
 
-IN_VAIN = [(controller.reconcile.checks.rotated, "in_vain"), (controller.reconcile.rollout.waves, "_holds_other")]
+IN_VAIN = [(controller.reconcile.checks.rotated, "in_vain"), (controller.reconcile.rollout.evidence, "_holds_other")]
 ASKED_TWICE = [
     (controller.reconcile.planning.admission, "why_left_out", not_asked_who_rotates),
     (sys.modules["controller.jobs.apply"], "_unless_asked_twice", lambda made, *_: made),
@@ -101,7 +102,7 @@ ANY_PLAN_FILE = [(controller.commands.plan, "plan_observed", as_the_file_says)]
 
 
 RESUMED_FOR_ONE_RUN = [(Governance, "resumed_at", resumed_for_one_run)]
-UNSETTLED = [(controller.reconcile.rollout.waves, "_is_settled")]
+UNSETTLED = [(controller.reconcile.rollout.evidence, "_is_settled")]
 UNCHECKED_PLAN_FILE = [*ANY_PLAN_FILE, (controller.reconcile.planning.given, "check_plan")]
 SECOND_PLAN_IS_APPLIED = partial(kept_plan_is_applied, at=1)
 

@@ -6,6 +6,7 @@ after another. ``choices`` of a move are the values that each of its parameters 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -160,8 +161,10 @@ def a_device_gets_a_credential_by_hand(world: World, at: int = 0) -> None:
 
 @move("plans", "at once", age=(100, 10, 89.5))
 def a_device_is_new(world: World, age: float = 100) -> None:
-    if len(world.plant.holds) < MOST_DEVICES:
-        name = f"line-a-{len(world.plant.holds) + 1}"
+    """Under a name that nobody has: it may be that of one that has left."""
+    holds = world.plant.holds
+    if len(holds) < MOST_DEVICES:
+        name = next(name for n in itertools.count(1) if (name := f"line-a-{n}") not in holds)
         world.plant.add(name, "line-a", age=age * DAY, key=KeyType.ECDSA_P256)
 
 

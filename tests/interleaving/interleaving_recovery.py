@@ -30,7 +30,7 @@ def one_fails_for_ever(world: World, see_to_it: Callable[[World, str], None]) ->
     _remove_obstacles(world, failing={device})
     for _ in range(TRIES):
         _wait_for_the_open_hour(world, days=2)
-        world.apply()
+        world.apply(*_given(_halted_overrides(world)))
         world.answer()
     see_to_it(world, device)
     _reconcile_until_in_sync(world, but={device})
@@ -69,14 +69,15 @@ def _reconcile_until_in_sync(world: World, *, but: Collection[str] = (), hands_a
     for number in range(ROUNDS_BUT_ONE if but else ROUNDS):
         if number == hands_after:
             _replace_what_was_given_up(world)
-        outcome = world.apply(*(part for override in overrides for part in ("--override", override)))
+        outcome = world.apply(*_given(overrides))
         world.answer()
         _repair(world)
         waiting = [name for name in world.plant.holds if not world.judge.is_in_sync(world.documents, name)]
         if set(waiting) <= set(but):
             return
-        printed = printed_overrides(outcome.err, world.plan().out, world.run("drift", "--format", "json").out)
-        overrides = printed if not but else [each for each in printed if _is_for_guardrail(each) or _is_halted(world)]
+        overrides = printed_overrides(outcome.err, world.plan().out, world.run("drift", "--format", "json").out)
+        if but:
+            overrides = [each for each in overrides if _is_for_guardrail(each)] + _halted_overrides(world)
         _wait_for_the_open_hour(world)
     last = world.plan()
     told = last.json["waves"] if last.code in {0, 2, 3} else last.err
@@ -97,9 +98,15 @@ def _is_for_guardrail(override: str) -> bool:
     return not override.startswith(("resume=", "again="))
 
 
-def _is_halted(world: World) -> bool:
+def _halted_overrides(world: World) -> list[str]:
+    """What a halted rollout prints; others go on by themselves."""
     plan = world.plan()
-    return plan.code in {0, 2, 3} and any(wave["status"] == "halted" for wave in plan.json["waves"])
+    halted = [wave for wave in plan.json["waves"] if wave["status"] == "halted"] if plan.code in {0, 2, 3} else []
+    return printed_overrides(*(wave["remedy"] for wave in halted))
+
+
+def _given(overrides: list[str]) -> list[str]:
+    return [part for override in overrides for part in ("--override", override)]
 
 
 def _remove_obstacles(world: World, failing: Collection[str]) -> None:
@@ -121,9 +128,10 @@ def _remove_obstacles(world: World, failing: Collection[str]) -> None:
 
 
 def _repair(world: World) -> None:
-    """A person ends what was left half way and nobody asks for any more."""
+    """A person ends what was left half way and nobody asks for any more, and replaces what has expired."""
     for name, held in world.plant.holds.items():
-        if len(held) != 1 and world.plant.next_of(name) is None:
+        is_over = len(held) != 1 or held[0].not_after <= world.now()
+        if is_over and world.plant.next_of(name) is None:
             world.plant.replace_by_hand(name, *_demanded(world, name))
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from reconcile_rollouts import OLD, World, names
 
 from controller.reconcile.rollout import cumulative_sizes
-from controller.reconcile.rollout.waves import Evidence, failure_limit, shortened_soak
+from controller.reconcile.rollout.evidence import Evidence, shortened_soak
+from controller.reconcile.rollout.waves import exceeded, failure_limit
 from controller.reconcile.values import (
     CertificateStatus,
     FailureType,
@@ -15,60 +17,11 @@ from controller.reconcile.values import (
     Overrides,
     TargetKind,
     WaveStatus,
-    family_of,
     job_id_for,
     parse_job_id,
-    result_of,
 )
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
-OLD = 200 * DAY
-
-
-class World:
-    """A fleet of 100 old devices in line-a under waves 1, 10 %, 100 %, with jobs as AWS remembers them."""
-
-    def __init__(self, make, *, number=100, waves=("1", "10%", "100%"), policy=None, **rollout):
-        self.make = make
-        settings = {"abort": (make.abort(20, 5),), "soak": 24 * HOUR} | rollout
-        self.policy = policy or make.policy(rollout=make.rollout(waves, **settings))
-        self.desired = make.desired(self.policy)
-        self.family = family_of(self.policy, self.desired.authorities)
-        self.kind = result_of(make.certificate(), self.policy, self.desired, None).kind
-        self.devices = {f"g{n:03d}": make.device(f"g{n:03d}", age=OLD) for n in range(number)}
-        self.jobs = []
-        self.options = {}
-
-    def job_id(self, wave, tail="0000000001", family=None):
-        part = f"w{wave}" if wave else "standing"
-        return f"cf-line-a-{part}-{family or self.family}{self.kind}{tail[-6:]}"
-
-    def wave(
-        self, wave, statuses, *, ended=30 * HOUR, queued=None, tail="0000000001", status=None, healthy=True, **fields
-    ):
-        """A job whose executions stand as ``statuses`` says (name to status)."""
-        job_id = self.job_id(wave, tail)
-        asked = queued or ended + HOUR
-        executions = {n: self.make.execution(job_id, s, queued=asked, updated=ended) for n, s in statuses.items()}
-        is_open = {"QUEUED", "IN_PROGRESS", "PAUSED"} & set(statuses.values())
-        state = status or ("IN_PROGRESS" if is_open else "COMPLETED")
-        self.jobs.append(self.make.job(job_id, executions, status=state, age=asked, **fields))
-        for name, execution in executions.items():
-            if execution.status.value == "SUCCEEDED" and healthy:
-                self.devices[name] = self.make.device(name, age=ended)
-            elif not execution.status.is_terminal and is_open and state == "IN_PROGRESS":
-                self.devices[name] = self.make.replace(self.devices[name], executions=(execution,))
-            elif execution.status.value in {"FAILED", "TIMED_OUT", "REJECTED"}:
-                self.devices[name] = self.make.replace(self.devices[name], failures=(execution,))
-        return self
-
-    def earlier(self, job_id, executions):
-        self.jobs.append(self.make.job(job_id, executions, status="COMPLETED"))
-        return self
-
-    def plan(self, **options):
-        state = self.make.state(*self.jobs, group_sizes={"line-a": len(self.devices)})
-        return self.make.plan(list(self.devices.values()), self.desired, state, **self.options, **options)
 
 
 def test_what_is_known_of_a_wave_is_what_its_devices_answered():
@@ -84,8 +37,25 @@ def test_the_share_that_may_fail(make, thresholds, limit):
     assert failure_limit(make.policy(rollout=rollout)) == limit
 
 
-def names(statuses, status, start=0):
-    return {f"g{n:03d}": status for n in range(start, start + statuses)}
+@pytest.mark.parametrize(
+    ("evidence", "rule", "is_exceeded"),
+    [
+        ({"healthy": 8, "failed": 2}, (20, 5, "ALL"), True),
+        ({"healthy": 8, "failed": 2}, (20.1, 5, "ALL"), False),
+        ({"healthy": 7, "lost": 1, "failed": 2}, (20, 10, "ALL"), True),
+        ({"healthy": 7, "lost": 2, "failed": 2}, (20, 5, "ALL"), False),
+        ({"healthy": 2, "failed": 2}, (20, 5, "ALL"), False),
+        ({"healthy": 5, "failed": 2, "by_type": (("FAILED", 1), ("TIMED_OUT", 1))}, (14, 5, "TIMED_OUT"), True),
+        ({"healthy": 5, "failed": 2, "by_type": (("FAILED", 2),)}, (14, 5, "TIMED_OUT"), False),
+    ],
+    ids=["just reached", "just not", "who is lost has answered", "and has not failed", "too few have answered",
+         "of one kind", "of another kind alone"],
+)  # fmt: skip
+def test_when_an_abort_rule_is_exceeded(make, evidence, rule, is_exceeded):
+    percent, least, kind = rule
+    abort = make.abort(percent, least, FailureType(kind))
+    kinds = tuple((FailureType(name), number) for name, number in evidence.pop("by_type", ()))
+    assert exceeded(Evidence(**evidence, by_type=kinds), (abort,)) is (abort if is_exceeded else None)
 
 
 # sentence → (what happened, wave and number of devices that start, status, part of the message)
@@ -197,6 +167,23 @@ def test_a_halted_wave_resumes_with_its_failed_devices_when_told_to(make):
     assert [(job.wave, [d.name for d in job.devices]) for job in plan.jobs] == [(2, ["g007", "g008", "g009"])]
     world.wave(2, names(3, "SUCCEEDED", 7), tail="0000000002", ended=25 * HOUR)
     assert [(job.wave, len(job.devices)) for job in world.plan().jobs] == [(3, 90)]
+
+
+def test_who_failed_comes_before_those_who_would_else_be_first(make):
+    world = World(make).wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)
+    world.wave(2, names(6, "SUCCEEDED", 1) | names(3, "FAILED", 90))
+    [job] = world.plan(overrides=Overrides(resume=frozenset({"line-a"}))).jobs
+    assert [device.name for device in job.devices] == ["g090", "g091", "g092"]
+
+
+@pytest.mark.parametrize(("wave", "asked", "expected"), [(1, 2, (1, 2)), (2, 8, (2, 8))])
+def test_a_wave_that_nobody_answers_is_asked_of_as_many_others(make, wave, asked, expected):
+    world = World(make, waves=("2", "10%", "100%"))
+    if wave == 2:
+        world.wave(1, names(2, "SUCCEEDED"), ended=90 * HOUR)
+    world.wave(wave, names(asked, "CANCELED", 10), ended=HOUR, status="CANCELED")
+    [job] = world.plan().jobs
+    assert (job.wave, len(job.devices)) == expected
 
 
 def test_a_new_component_version_forgives_what_the_old_one_failed(make):

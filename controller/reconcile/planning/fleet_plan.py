@@ -21,7 +21,6 @@ from controller.reconcile.values import (
     Plan,
     Reason,
     Refusal,
-    WaveStatus,
     instant_text,
     parse_job_id,
 )
@@ -46,8 +45,6 @@ if TYPE_CHECKING:
 
     from .policy_plan import PolicyPlan
     from .tally import PolicyTally
-
-_HELD = frozenset({WaveStatus.RUNNING, WaveStatus.SOAKING, WaveStatus.UNHEALTHY, WaveStatus.HALTED, WaveStatus.OPEN})
 
 
 def make_plan(
@@ -141,7 +138,7 @@ def settle(assessments: Iterable[Assessment], plan: Plan) -> Iterator[Assessment
     wave waits for, and until when the last of the policy's devices has rotated; the others pass as they are.
     """
     planned = {device.name for job in plan.jobs for device in job.devices}
-    held = {report.policy: report for report in plan.waves if report.held and report.status in _HELD}
+    held = {report.policy: report for report in plan.waves if report.held}
     ends = {outlook.policy: outlook.finish for outlook in plan.outlooks}
     for assessment in assessments:
         report = held.get(assessment.policy or "")

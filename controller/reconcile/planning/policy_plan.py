@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 
 from controller.reconcile.rollout import Ahead, arrange, closings, next_opening, open_executions
 from controller.reconcile.values import (
-    JobStep,
     Mode,
     PlannedJob,
-    Reason,
     TargetKind,
     WaveReport,
     WaveStatus,
@@ -19,13 +17,12 @@ from controller.reconcile.values import (
     held_by,
     instant_text,
     job_id_for,
-    kind_of,
     transitions_of,
 )
 from protocol.job_document import JobDocument
-from protocol.messages import ExecutionStatus
 
 from .tally import order_of, planned_device
+from .withdrawn import asking, cancel, withdraw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,7 +30,15 @@ if TYPE_CHECKING:
 
     from controller.reconcile.checks import Governance, Governed
     from controller.reconcile.rollout import History, Opening, Standing
-    from controller.reconcile.values import Assessment, FleetState, PlannedDevice, Rollout, RotationJob, Transition
+    from controller.reconcile.values import (
+        Assessment,
+        FleetState,
+        JobStep,
+        PlannedDevice,
+        Rollout,
+        RotationJob,
+        Transition,
+    )
 
     from .tally import PolicyTally
 
@@ -56,12 +61,12 @@ class PolicyPlan:
     """What happens under one policy."""
 
     report: WaveReport
+    reached: int  # the highest wave that was started before
     jobs: tuple[PlannedJob, ...] = ()
     steps: tuple[JobStep, ...] = ()
     waiting: tuple[Assessment, ...] = ()  # candidates, in order, whether they start now or not
     ahead: Ahead | None = None  # from where the rollout stands before this plan; None: it never goes on
     late: int = 0  # of the waiting: who were asked for long and have not answered
-    reached: int = 0  # the highest wave that was started before
     deadline: datetime | None = None  # the first of the urgent, by which soaks are shortened
 
 
@@ -74,40 +79,31 @@ def plan_policy(
 ) -> PolicyPlan:
     """Plan one policy; guardrails are the caller's, and ``permitted`` is as in ``make_plan``."""
     policy, now = governed.policy, governance.now
-    steps = [
-        JobStep(job.job_id, "cancel", "the policy's certificate rule has changed since") for job in rollout.retired
-    ]
+    steps = cancel(rollout.retired, "the policy's certificate rule has changed since")
     resting = _resting(governed)
     if resting:
-        steps += _cancel(_asking(rollout), resting)
+        steps += cancel(asking(rollout), resting)
         report = WaveReport(policy.name, rollout.reached, len(policy.rollout.waves), WaveStatus.IDLE, resting)
         ahead = None
         if policy.mode is not Mode.REPORT:
             ahead = _ahead(governed, _opening(governed, rollout, tally, governance, None), tally)
-        return PolicyPlan(report, steps=tuple(steps), ahead=ahead, reached=rollout.reached)
-    outdated = [job for job in _asking(rollout) if _asks_otherwise(job, tally)]
-    steps += _cancel(outdated, "it asks for something else than its devices need now")
-    rollout = _without(rollout, outdated)
-    waived = [job for job in _asking(rollout) if _asks_waived(job, tally)]
-    steps += _cancel(waived, "a waiver leaves out a device that it asks; the others are asked anew")
-    rollout = _without(rollout, waived)
-    if not governed.open_time.is_open(now):
-        shut = [job for job in _asking(rollout) if not _asks_urgent(job, tally)]
-        steps += _cancel(shut, "no maintenance window is open")
-        rollout = _without(rollout, shut)
+        return PolicyPlan(report, rollout.reached, steps=tuple(steps), ahead=ahead)
+    rollout, withdrawn = withdraw(rollout, tally, is_open_now=governed.is_open_now)
+    steps += withdrawn
     candidates = sorted(tally.candidates, key=order_of)
     stragglers, fresh = _split(candidates, rollout, governed, now)
     if permitted is not None:
-        stragglers = [a for a in stragglers if permitted.get(a.device) == a.certificate_id]
-        fresh = [a for a in fresh if permitted.get(a.device) == a.certificate_id]
+        stragglers, fresh = (
+            [a for a in some if permitted.get(a.device) == a.certificate_id] for some in (stragglers, fresh)
+        )
     deadlines = [a.timing.deadline for a in fresh if a.timing and a.timing.is_urgent and a.timing.deadline]
     deadline = min(deadlines, default=None)
     opening = _opening(governed, rollout, tally, governance, deadline)
     ahead = _ahead(governed, opening, tally)
     if opening.status is WaveStatus.HALTED:
-        steps += _cancel(_asking(rollout), "the rollout has halted: nobody is asked until a person has looked")
+        steps += cancel(asking(rollout), "the rollout has halted: nobody is asked until a person has looked")
         report = _report(opening, governed, len(candidates), 0, rollout)
-        return PolicyPlan(report, (), tuple(steps), tuple(candidates), ahead, len(stragglers), rollout.reached)
+        return PolicyPlan(report, rollout.reached, (), tuple(steps), tuple(candidates), ahead, len(stragglers))
     wants_slot = bool(fresh) and len(rollout.open_jobs) >= MAX_WAVE_JOBS
     closed = closings(rollout, policy, now, wants_slot=wants_slot)
     steps += closed
@@ -123,7 +119,7 @@ def plan_policy(
     jobs += tuple(_standing_job(standing, at) for standing in arranged.jobs)
     report = _report(opening, governed, len(fresh), started, rollout)
     late = len(stragglers)
-    return PolicyPlan(report, jobs, tuple(steps), tuple(candidates), ahead, late, rollout.reached, deadline)
+    return PolicyPlan(report, rollout.reached, jobs, tuple(steps), tuple(candidates), ahead, late, deadline)
 
 
 def target_of(
@@ -149,47 +145,6 @@ def _resting(governed: Governed) -> str | None:
     if governed.is_suspended and policy.suspend is not None:
         return f"the policy is suspended: {policy.suspend.reason}"
     return None
-
-
-def _asking(rollout: History) -> list[RotationJob]:
-    """Open jobs with devices that have not started yet."""
-    jobs = (*rollout.open_jobs, *rollout.standing)
-    return [j for j in jobs if any(e.status is ExecutionStatus.QUEUED for e in open_executions(j).values())]
-
-
-def _cancel(jobs: Iterable[RotationJob], reason: str) -> list[JobStep]:
-    return [JobStep(job.job_id, "cancel", reason) for job in jobs]
-
-
-def _asks_urgent(job: RotationJob, tally: PolicyTally) -> bool:
-    asked = (tally.members.get(name) for name in open_executions(job))
-    return any(a is not None and a.timing is not None and a.timing.is_urgent for a in asked)
-
-
-def _asks_waived(job: RotationJob, tally: PolicyTally) -> bool:
-    """Whether the job asks a device that a waiver leaves out, and that has not begun."""
-    queued = (n for n, e in open_executions(job).items() if e.status is ExecutionStatus.QUEUED)
-    known = (tally.members[name] for name in queued if name in tally.members)
-    return any(finding.reason is Reason.WAIVED for a in known for finding in a.findings)
-
-
-def _asks_otherwise(job: RotationJob, tally: PolicyTally) -> bool:
-    """Whether a device that is queued in the job needs a job of another kind: it holds something else by now."""
-    queued = (n for n, e in open_executions(job).items() if e.status is ExecutionStatus.QUEUED)
-    known = (tally.members[name] for name in queued if name in tally.members)
-    return any(a.result is not None and a.result.kind != kind_of(job.job_id) for a in known)
-
-
-def _without(rollout: History, jobs: list[RotationJob]) -> History:
-    """The rollout once these jobs are cancelled: their history stays, they ask nobody any more."""
-    gone = {job.job_id for job in jobs}
-    waves = {
-        wave: tuple(replace(job, status="CANCELED") if job.job_id in gone else job for job in of_wave)
-        for wave, of_wave in rollout.waves.items()
-    }
-    standing = tuple(job for job in rollout.standing if job.job_id not in gone)
-    open_jobs = tuple(job for job in rollout.open_jobs if job.job_id not in gone)
-    return replace(rollout, waves=waves, open_jobs=open_jobs, standing=standing, ended=rollout.ended | gone)
 
 
 def _split(

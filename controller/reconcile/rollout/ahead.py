@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from controller.reconcile.values import Stage, WaveStatus
 
-from .waves import cumulative_sizes, shortened_soak
+from .evidence import shortened_soak
+from .waves import cumulative_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,59 +11,24 @@ is kept: it is judged by its latest day.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from controller.reconcile.values import (
-    CLOCK_GRAIN,
-    FailureType,
-    Outcome,
-    Reason,
-    WaveStatus,
-    count_text,
-    instant_text,
-    percent_text,
-    span_text,
-)
+from controller.reconcile.values import FailureType, WaveStatus, count_text, instant_text, percent_text, span_text
 from protocol.messages import ExecutionStatus
 
-from .history import FAILED, is_open
+from .evidence import gather, shortened_soak
+from .history import FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
-    from controller.reconcile.values import AbortRule, Assessment, DeviceExecution, Policy, WaveSize
-    from protocol.job_document import JobDocument
+    from controller.reconcile.values import AbortRule, Assessment, Policy, WaveSize
 
+    from .evidence import Evidence
     from .history import History
 
-LATEST = timedelta(days=1)  # of the last wave's jobs, before its newest: older successes must not hide new failures
 DEFAULT_FAILURE_LIMIT = 5.0  # per cent of the devices that answered, where the policy gives no abort rule
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """How the devices of a wave fared."""
-
-    healthy: int = 0  # rotated, reconnected, still there
-    failed: int = 0  # failed and not rotated since
-    lost: int = 0  # reported success, but the registry does not show a healthy device
-    silent: int = 0  # asked, never answered; not asked any more, or for longer than the wave waits
-    pending: int = 0  # asked, may still answer
-    ended_at: datetime | None = None  # when the last healthy one was done
-    by_type: tuple[tuple[FailureType, int], ...] = ()
-    in_vain: int = 0  # of the lost: rotated as asked, and no nearer to the policy
-    owed: frozenset[str] = frozenset()  # failed before a person resumed the rollout, and not tried again yet
-
-    @property
-    def answered(self) -> int:
-        """Devices that say something about the wave."""
-        return self.healthy + self.failed + self.lost
-
-    @property
-    def failure_percent(self) -> float:
-        """Per cent of the answers that are no good."""
-        return 100 * (self.failed + self.lost) / self.answered if self.answered else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,72 +56,13 @@ def cumulative_sizes(waves: tuple[WaveSize, ...], devices: int) -> tuple[int, ..
     sizes: list[int] = []
     for wave in waves:
         size = -(-devices * wave.value // 100) if wave.is_percent else wave.value
-        sizes.append(max(1, min(size, devices), *sizes[-1:]))
+        sizes.append(max(1, min(size, devices), *sizes))
     return tuple(sizes)
 
 
 def failure_limit(policy: Policy) -> float:
     """The failure percentage from which a wave does not count as healthy."""
     return min((rule.threshold_percentage for rule in policy.rollout.abort), default=DEFAULT_FAILURE_LIMIT)
-
-
-def gather(
-    rollout: History,
-    wave: int,
-    policy: Policy,
-    now: datetime,
-    devices: Mapping[str, Assessment],
-    *,
-    deadline: datetime | None = None,
-    resumed: datetime | None = None,
-) -> Evidence:
-    """Count how the wave's devices fared; a device that has left the fleet is not counted.
-
-    ``deadline`` may shorten how long the wave waits for devices that do not answer; what failed until
-    ``resumed`` is not counted.
-    """
-    counts = dict.fromkeys(("healthy", "failed", "lost", "silent", "pending"), 0)
-    kinds: dict[FailureType, int] = {}
-    ended_at: datetime | None = None
-    in_vain = 0
-    owed: list[str] = []
-    documents: dict[str, JobDocument] = {}
-    for name, execution in rollout.outcomes(wave, _judged_since(rollout, wave, policy), resumed).items():
-        device = devices.get(name)
-        if device is None:
-            continue
-        kind = _fate(execution, device, now, patience(policy, wave, execution.queued_at, deadline))
-        is_other = False
-        if kind == "healthy":
-            if execution.job_id not in documents:
-                documents[execution.job_id] = rollout.asked(execution.job_id)
-            is_other = _holds_other(execution, device, documents[execution.job_id])
-            kind = "lost" if is_other else kind
-        if kind in {"failed", "lost"} and resumed is not None and execution.last_updated_at <= resumed:
-            # A person has looked at it. Who can be tried again comes before anybody else is reached.
-            kind = "silent"
-            if device.outcome is Outcome.ROTATE or device.outcome is Outcome.WAITING:
-                owed.append(name)
-        counts[kind] += 1
-        in_vain += kind == "lost" and (device.is_in_vain or is_other)
-        if kind == "healthy":
-            ended_at = max(ended_at or execution.last_updated_at, execution.last_updated_at)
-        if kind == "failed":
-            failure = FailureType(execution.status.value)
-            kinds[failure] = kinds.get(failure, 0) + 1
-    if any(is_open(job) and not job.executions for job in rollout.waves.get(wave, ())):
-        counts["pending"] += 1  # just made: AWS IoT has not listed its executions yet
-    return Evidence(
-        **counts, ended_at=ended_at, by_type=tuple(sorted(kinds.items())), in_vain=in_vain, owed=frozenset(owed)
-    )
-
-
-def _judged_since(rollout: History, wave: int, policy: Policy) -> datetime | None:
-    """Since when jobs of the wave count. Reckoned from its newest job, so that a halted wave stays halted."""
-    jobs = rollout.waves.get(wave, ())
-    if wave < len(policy.rollout.waves) or not jobs:
-        return None
-    return max(job.created_at for job in jobs) - max(LATEST, policy.rollout.soak)
 
 
 def exceeded(evidence: Evidence, rules: tuple[AbortRule, ...]) -> AbortRule | None:
@@ -256,24 +162,6 @@ def _next_wave(rollout: History, sizes: tuple[int, ...], *, is_soaked: bool) -> 
     return Opening(wave, WaveStatus.OPEN, message, capacity, urgent_only=not is_soaked)
 
 
-def shortened_soak(soak: timedelta, ended: datetime, deadline: datetime | None, waves_left: int) -> timedelta:
-    """The soak, or less where the waves that are left would not fit before the deadline; never below nought."""
-    if deadline is None:
-        return soak
-    return min(soak, max(timedelta(0), deadline - ended) / (waves_left + 1))
-
-
-def patience(policy: Policy, wave: int, asked_at: datetime, deadline: datetime | None) -> timedelta:
-    """How long a silent device holds its wave: stragglersAfter, or half of a wave's share of what is left.
-
-    An urgent rollout must not wait a day for a device that may be offline for a month; the other half
-    is for the soak of those who take its place.
-    """
-    limit = policy.rollout.stragglers_after
-    waves_left = max(0, len(policy.rollout.waves) - wave)
-    return limit if deadline is None else shortened_soak(limit, asked_at, deadline, 2 * waves_left + 1)
-
-
 def _why_halted(evidence: Evidence, policy: Policy) -> str | None:
     """What no further device may meet; None while the wave may go on."""
     if evidence.in_vain:
@@ -310,51 +198,6 @@ def _unhealthy(policy: Policy, wave: int, of: int, evidence: Evidence, members: 
         f"certificate by hand, waive them, or let others take their place with --override resume={policy.name}"
     )
     return Opening(wave, WaveStatus.UNHEALTHY, message, len(members), only=members, remedy=remedy)
-
-
-def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: timedelta) -> str:
-    """Which count of Evidence a device belongs to; ``limit`` is how long its silence may last."""
-    if execution.status is ExecutionStatus.SUCCEEDED:
-        return "healthy" if _shows_rotation(execution, device) else "lost"
-    if execution.status in FAILED:
-        return "silent" if _is_forgiven(execution, device) or _is_settled(execution, device) else "failed"
-    if execution.status is ExecutionStatus.IN_PROGRESS:
-        return "pending"
-    is_open = not execution.status.is_terminal  # queued, or in a status that nobody here knows
-    return "pending" if is_open and now - execution.queued_at < limit else "silent"
-
-
-def _holds_other(execution: DeviceExecution, device: Assessment, asked: JobDocument) -> bool:
-    """Whether the certificate that came of the rotation is another one than its job asked for."""
-    found = device.certificate
-    if found is None or found.created_at > execution.last_updated_at + CLOCK_GRAIN:
-        return False  # somebody has put another one there since
-    is_other_key = asked.key_type is not None and found.key_type not in {None, asked.key_type.value}
-    return is_other_key or asked.certificate_authority not in {None, found.authority}
-
-
-def _is_settled(execution: DeviceExecution, device: Assessment) -> bool:
-    """Whether a person has seen to the device since it failed: a waiver, or another certificate put there by hand."""
-    created = device.certificate_created_at
-    is_replaced = created is not None and created > execution.last_updated_at
-    return is_replaced or any(finding.reason is Reason.WAIVED for finding in device.findings)
-
-
-def _shows_rotation(execution: DeviceExecution, device: Assessment) -> bool:
-    """Whether the registry bears out what the device reported: new certificate, connected, nothing blocked."""
-    created, seen = device.certificate_created_at, device.last_seen
-    return (
-        created is not None
-        and created >= execution.queued_at - CLOCK_GRAIN
-        and (seen is None or seen >= execution.queued_at - CLOCK_GRAIN)
-        and device.outcome is not Outcome.BLOCKED
-        and not device.is_in_vain
-    )
-
-
-def _is_forgiven(execution: DeviceExecution, device: Assessment) -> bool:
-    versions = {execution.component_version, device.component_version}
-    return None not in versions and len(versions) > 1
 
 
 def _taken(rollout: History, reached: int) -> int:

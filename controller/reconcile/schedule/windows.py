@@ -57,16 +57,16 @@ class OpenTime:
 
     def seconds_between(self, start: datetime, end: datetime) -> int:
         """Seconds of open time in [start, end)."""
-        first, last = _floor(start), _floor(end)
+        first = _floor(start)
+        last = max(first, _floor(end))
         if self.is_always:
-            return max(0, last - first)
-        numbers = range(first // BLOCK_SECONDS, last // BLOCK_SECONDS + 1) if first < last else ()
-        return sum(self._block(number).seconds_in(first, last) for number in numbers)
+            return last - first
+        return sum(block.seconds_in(first, last) for block in self._blocks_in(first, last))
 
     def at_share(self, start: datetime, end: datetime, share: float) -> datetime | None:
         """The instant at that share (0 ≤ share < 1) of the open time in [start, end); None if there is none."""
         first, last = _floor(start), _floor(end)
-        blocks = [self._block(n) for n in range(first // BLOCK_SECONDS, last // BLOCK_SECONDS + 1)]
+        blocks = list(self._blocks_in(first, last))
         opened = [block.seconds_in(first, last) for block in blocks]
         left = int(sum(opened) * share)
         for block, here in zip(blocks, opened, strict=True):
@@ -84,8 +84,7 @@ class OpenTime:
             return instant + timedelta(seconds=seconds)
         first, left = _floor(instant), seconds
         limit = first + int(SEARCH_LIMIT.total_seconds())
-        for number in range(first // BLOCK_SECONDS, limit // BLOCK_SECONDS + 1):
-            block = self._block(number)
+        for block in self._blocks_in(first, limit):
             here = block.seconds_in(first, limit)
             if left <= here:
                 return _datetime(block.when(block.opened_before(first) + left))
@@ -116,12 +115,16 @@ class OpenTime:
 
     def _spans_from(self, first: int, last: int) -> Iterator[Span]:
         """Open spans inside [first, last), clipped to it, in order; a span may be split at a block's edge."""
-        for number in range(first // BLOCK_SECONDS, (last - 1) // BLOCK_SECONDS + 1):
-            for start, end in self._block(number).spans:
+        for block in self._blocks_in(first, last):
+            for start, end in block.spans:
                 if start >= last:
                     return
                 if end > first:
                     yield max(start, first), min(end, last)
+
+    def _blocks_in(self, first: int, last: int) -> Iterator[_Block]:
+        """The blocks that hold the seconds from first to last, in order."""
+        return (self._block(number) for number in range(first // BLOCK_SECONDS, last // BLOCK_SECONDS + 1))
 
     def _block(self, number: int) -> _Block:
         block = self._blocks.get(number)

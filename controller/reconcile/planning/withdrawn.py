@@ -1,0 +1,77 @@
+"""Open jobs that ask what nobody is to be asked any more are cancelled; who needs a rotation is asked anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from controller.reconcile.rollout import open_executions
+from controller.reconcile.values import JobStep, Reason, kind_of
+from protocol.messages import ExecutionStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from controller.reconcile.rollout import History
+    from controller.reconcile.values import Assessment, RotationJob
+
+    from .tally import PolicyTally
+
+
+def asking(rollout: History) -> list[RotationJob]:
+    """Open jobs with devices that have not started yet."""
+    return [job for job in (*rollout.open_jobs, *rollout.standing) if _queued(job)]
+
+
+def cancel(jobs: Iterable[RotationJob], reason: str) -> list[JobStep]:
+    """The steps that end these jobs."""
+    return [JobStep(job.job_id, "cancel", reason) for job in jobs]
+
+
+def withdraw(rollout: History, tally: PolicyTally, *, is_open_now: bool) -> tuple[History, list[JobStep]]:
+    """End the jobs that ask wrongly, each for the first reason there is; the rollout goes on without them."""
+    reasons: list[tuple[str, Callable[[RotationJob], bool]]] = [
+        ("it asks for something else than its devices need now", lambda job: _asks_otherwise(job, tally)),
+        ("a waiver leaves out a device that it asks; the others are asked anew", lambda job: _asks_waived(job, tally)),
+        ("no maintenance window is open", lambda job: not is_open_now and not _asks_urgent(job, tally)),
+    ]
+    steps: list[JobStep] = []
+    for reason, is_wrong in reasons:
+        wrong = [job for job in asking(rollout) if is_wrong(job)]
+        steps += cancel(wrong, reason)
+        rollout = _without(rollout, wrong)
+    return rollout, steps
+
+
+def _queued(job: RotationJob) -> list[str]:
+    return [name for name, e in open_executions(job).items() if e.status is ExecutionStatus.QUEUED]
+
+
+def _known(names: Iterable[str], tally: PolicyTally) -> list[Assessment]:
+    return [tally.members[name] for name in names if name in tally.members]
+
+
+def _asks_urgent(job: RotationJob, tally: PolicyTally) -> bool:
+    return any(a.timing is not None and a.timing.is_urgent for a in _known(open_executions(job), tally))
+
+
+def _asks_waived(job: RotationJob, tally: PolicyTally) -> bool:
+    """Whether the job asks a device that a waiver leaves out, and that has not begun."""
+    return any(finding.reason is Reason.WAIVED for a in _known(_queued(job), tally) for finding in a.findings)
+
+
+def _asks_otherwise(job: RotationJob, tally: PolicyTally) -> bool:
+    """Whether a device that is queued in the job needs a job of another kind: it holds something else by now."""
+    return any(a.result is not None and a.result.kind != kind_of(job.job_id) for a in _known(_queued(job), tally))
+
+
+def _without(rollout: History, jobs: Collection[RotationJob]) -> History:
+    """The rollout once these jobs are cancelled: their history stays, they ask nobody any more."""
+    gone = {job.job_id for job in jobs}
+    waves = {
+        wave: tuple(replace(job, status="CANCELED") if job.job_id in gone else job for job in of_wave)
+        for wave, of_wave in rollout.waves.items()
+    }
+    standing = tuple(job for job in rollout.standing if job.job_id not in gone)
+    open_jobs = tuple(job for job in rollout.open_jobs if job.job_id not in gone)
+    return replace(rollout, waves=waves, open_jobs=open_jobs, standing=standing, ended=rollout.ended | gone)
