@@ -346,7 +346,8 @@ def main() -> int:
         return 1
     total = trial.killed + trial.survivors
     percent = 100 * trial.killed / total if total else 100.0
-    told = f"{trial.killed} of {total} killed, {percent:.1f} %, {trial.endless} by computing too long; {trial.equivalents} equivalent"
+    told = f"{trial.killed} of {total} killed, {percent:.1f} %; {trial.equivalents} equivalent"
+    told += f", {trial.endless} killed by computing too long" if trial.endless else ""
     sys.stdout.write(f"{arguments.module}: {told}; {time.monotonic() - started:.0f} s\n")
     return 0 if percent >= 90 else 1  # noqa: PLR2004 - per cent
 

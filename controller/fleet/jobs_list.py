@@ -15,9 +15,8 @@ from typing import Any
 
 from controller.fleet.aws import AwsSession
 from controller.fleet.database import Database
-from controller.reconcile.values import execution_status, may_be_at_work
+from controller.reconcile.values import LOOK_BACK, execution_status, may_be_at_work
 
-LOOK_BACK = timedelta(days=45)  # of ended jobs; failures older than this no longer count
 TO_THE_END_EVERY = timedelta(days=1)
 OVERLAP = timedelta(hours=1)  # listed again, for jobs that were made while pages were read
 ENDED = ("COMPLETED", "CANCELED")

@@ -11,7 +11,7 @@ from fleet_registry import EPOCH, Fault, Registry, full
 from controller.errors import FleetError
 from controller.fleet import RefreshOptions, refresh
 from controller.fleet import jobs_reader as module
-from controller.fleet.jobs_list import LOOK_BACK
+from controller.reconcile.values import LOOK_BACK
 from controller.reconcile.values.job_ids import make_job_id
 from protocol.deployment import DeployedAuthority, Deployment
 from protocol.messages import ExecutionStatus

@@ -29,8 +29,10 @@ from interleaving_moves import (
     others_make_many_jobs,
     the_arn_in_git_changes,
     the_key_type_changes,
+    the_policy_is_renamed,
     two_runs_at_once,
     weeks_pass,
+    what_the_preview_of_the_change_told_happens,
     what_the_preview_told_happens,
 )
 from interleaving_recovery import REMEDIES
@@ -39,6 +41,7 @@ from interleaving_small_world import AWS_IOT_FROM_NOW_ON, OTHER_AUTHORITY, OTHER
 import controller.commands.plan
 import controller.fleet.jobs_reader
 import controller.reconcile.checks.rotated
+import controller.reconcile.outlook.moved
 import controller.reconcile.planning.admission
 import controller.reconcile.planning.given
 import controller.reconcile.planning.older
@@ -46,6 +49,7 @@ import controller.reconcile.rollout.evidence
 import controller.reconcile.rollout.history
 import controller.reconcile.rollout.standing
 import controller.reconcile.rollout.waves
+import controller.reconcile.values.job_ids
 from controller.jobs.ledger import Ledger
 from controller.reconcile.checks import Governance
 from controller.reconcile.rollout import Standing, open_executions
@@ -241,6 +245,20 @@ FAULTS = [
         "git does not go back unasked",
         "changes",
         (an_older_commit_is_applied,),
+    ),
+    PutBack(
+        "a job that ended too long ago to be known lends its id to the next",
+        [(controller.reconcile.values.job_ids, "_era")],
+        "what the preview told happens",
+        "given up",
+        (weeks_pass, weeks_pass, what_the_preview_told_happens),
+    ),
+    PutBack(
+        "the preview of a change does not tell whose turn it moves",
+        [(controller.reconcile.outlook.moved, "moved_of")],
+        "what the preview told happens",
+        "a wave that soaks",
+        (the_policy_is_renamed, what_the_preview_of_the_change_told_happens),
     ),
     PutBack(
         "two runs look and make their jobs as if alone",

@@ -104,7 +104,7 @@ def days_pass(world: World, hours: int = 25) -> None:
     world.pass_time(hours=hours)
 
 
-@move("plans", "git", days=(40, 20))
+@move("plans", "git", "given up", days=(40, 20))
 def weeks_pass(world: World, days: int = 40) -> None:
     world.pass_time(days=days)
 
@@ -295,6 +295,7 @@ def two_runs_at_once(
 
 @move("waves", "given up", "backend")
 def a_person_resumes(world: World) -> None:
+    world.pass_time(seconds=1)  # after what made it necessary
     world.apply("--override", f"resume={_policy(world)}")
 
 

@@ -49,6 +49,7 @@ def _replaced(world: World, device: str) -> None:
 
 def _resumed(world: World, device: str) -> None:
     group = world.plant.groups[device]
+    world.pass_time(seconds=1)  # after what made it necessary
     for name, spec in world.documents.policies.items():
         if spec["thingGroup"] == group:
             world.apply("--override", f"resume={name}")

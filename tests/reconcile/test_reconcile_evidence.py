@@ -42,8 +42,8 @@ def test_a_wave_soaks_from_its_last_answer_on(make, order):
 
 @pytest.mark.parametrize(
     ("looked", "status"),
-    [(-HOUR, WaveStatus.HALTED), (timedelta(0), WaveStatus.OPEN), (HOUR, WaveStatus.OPEN)],
-    ids=["before they failed", "at that instant", "after it"],
+    [(-HOUR, WaveStatus.HALTED), (timedelta(0), WaveStatus.HALTED), (HOUR, WaveStatus.OPEN)],
+    ids=["before they failed", "in the same second: nobody can tell", "after it"],
 )
 def test_what_a_person_has_looked_at_halts_no_more(make, looked, status):
     world = World(make).wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)

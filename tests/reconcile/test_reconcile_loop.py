@@ -515,3 +515,17 @@ def test_again_now_after_a_backoff_is_an_override_for_the_device_that_is_named(m
     desired = make.desired(make.policy(rollout=at_once(make)))
     plan = make.plan(fleet, desired, make.state(baseline=Baseline({})), overrides=parse_overrides(overrides))
     assert [device.name for job in plan.jobs for device in job.devices] == devices
+
+
+def test_what_ends_in_the_second_of_a_resume_has_not_been_looked_at(make):
+    """The run that resumes makes a job, and its device answers within the second: in vain again, and no third time."""
+    loop = ClosedLoop(make, make.policy(rollout=at_once(make)), of_another_ca, authority="old-ca")
+    loop.run()
+    loop.let_pass(25 * HOUR)
+    loop.run("resume=line-a")
+    ended = loop.jobs[-1].executions["g00"].last_updated_at
+    loop.baseline = make.replace(loop.baseline, resumed={"line-a": ended})
+    for _ in range(5):
+        loop.let_pass(25 * HOUR)
+        assert loop.run().waves[0].status is WaveStatus.HALTED
+    assert sum(loop.rotations.values()) == 2

@@ -11,6 +11,7 @@ from controller.reconcile.rollout import cumulative_sizes
 from controller.reconcile.rollout.evidence import Evidence, shortened_soak
 from controller.reconcile.rollout.waves import exceeded, failure_limit
 from controller.reconcile.values import (
+    LOOK_BACK,
     CertificateStatus,
     FailureType,
     Mode,
@@ -286,8 +287,17 @@ def test_the_id_of_a_cancelled_job_is_not_used_again(make):
 def test_a_failed_device_is_asked_again_under_another_id(make):
     planned = World(make).plan().jobs[0].devices
     again = tuple(make.replace(device, attempt=2) for device in planned)
-    ids = {job_id_for("line-a", 1, "abcdef", devices, frozenset()) for devices in (planned, again)}
+    ids = {job_id_for("line-a", 1, "abcdef", devices, ended=frozenset(), now=make.now) for devices in (planned, again)}
     assert len(ids) == 2
+
+
+def test_a_job_that_ended_too_long_ago_to_be_known_does_not_stand_in_the_way_of_another(make):
+    world, later = World(make, number=3, waves=("100%",)), make.now + LOOK_BACK
+    ids = [
+        make.plan(list(world.devices.values()), world.desired, now=now).jobs[0].job_id
+        for now in (make.now, make.now + HOUR, later)
+    ]
+    assert ids[0] == ids[1] != ids[2]
 
 
 @pytest.mark.parametrize("change", [{"mode": Mode.REPORT}, {"suspend": "yes"}], ids=["report mode", "suspended"])

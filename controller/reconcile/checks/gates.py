@@ -81,7 +81,7 @@ def rotation_ineffective(case: Case) -> Finding | None:
     """It was rotated under this very rule, and what was to be put right is not."""
     last, demand = case.last_rotation, case.in_vain
     resumed = case.governance.resumed_at(case.policy.name)
-    if last is None or demand is None or case.is_tried_again or (resumed and last.last_updated_at <= resumed):
+    if last is None or demand is None or case.is_tried_again or last.was_looked_at(resumed):
         return None
     return blocked(
         Reason.ROTATION_INEFFECTIVE,

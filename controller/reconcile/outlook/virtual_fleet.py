@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from controller.reconcile.rollout import is_open, open_executions, successes_of
 from controller.reconcile.schedule import dates_of, share_of
-from controller.reconcile.values import Device, DeviceExecution, RotationJob
+from controller.reconcile.values import LOOK_BACK, Device, DeviceExecution, RotationJob
 from protocol.messages import ExecutionStatus
 from protocol.names import AWS_IOT_AUTHORITY
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from controller.reconcile.values import CertificateAuthority, JobStep, PlannedJob, Policy
 
-LOOK_BACK = timedelta(days=45)  # ended jobs are remembered for so long, as the reader of the registry does
 RECENT = timedelta(days=7)  # what a standing job did before that tells nothing any more
 LONGEST_ABSENCE = timedelta(days=3)  # who is away comes back after an even share of this
 MINUTE = timedelta(minutes=1)

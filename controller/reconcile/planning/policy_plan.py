@@ -233,7 +233,8 @@ def _wave_job(
 ) -> PlannedJob | None:
     policy, state = at.governed.policy, at.governance.state
     devices = tuple(planned_device(a) for a in group)
-    job_id = job_id_for(policy.name, opening.wave, at.governed.family + kind, devices, at.rollout.ended)
+    head, now = at.governed.family + kind, at.governance.now
+    job_id = job_id_for(policy.name, opening.wave, head, devices, ended=at.rollout.ended, now=now)
     if any(job.job_id == job_id for job in at.rollout.open_jobs):
         return None  # made a moment ago; AWS IoT has not listed its executions yet
     target_kind, target_group = target_of(job_id, devices, at.governed, at.tally.governed, state)
@@ -275,7 +276,8 @@ def _standing_job(standing: Standing, at: _Situation) -> PlannedJob:
     members = [candidates.get(name) or at.tally.members[name] for name in standing.members]
     devices = tuple(planned_device(a) for a in members)
     ended = rollout.ended | {job.job_id for job in rollout.standing}
-    job_id = job_id_for(policy.name, None, at.governed.family + standing.kind, devices, ended)
+    head = at.governed.family + standing.kind
+    job_id = job_id_for(policy.name, None, head, devices, ended=ended, now=at.governance.now)
     if keeps is not None:
         job_id = keeps.job_id
     return PlannedJob(

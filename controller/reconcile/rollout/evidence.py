@@ -79,7 +79,7 @@ def gather(
                 documents[execution.job_id] = rollout.asked(execution.job_id)
             is_other = _holds_other(execution, device, documents[execution.job_id])
             kind = "lost" if is_other else kind
-        if kind in {"failed", "lost"} and resumed is not None and execution.last_updated_at <= resumed:
+        if kind in {"failed", "lost"} and execution.was_looked_at(resumed):
             # A person has looked at it. Who can be tried again comes before anybody else is reached.
             kind = "silent"
             if device.outcome is Outcome.ROTATE or device.outcome is Outcome.WAITING:

@@ -155,7 +155,7 @@ def _later(one: DeviceExecution | None, other: DeviceExecution, resumed: datetim
         return other
 
     def rank(execution: DeviceExecution) -> tuple[bool, datetime, datetime]:
-        counts = _has_answer(execution) and not (resumed is not None and execution.last_updated_at <= resumed)
+        counts = _has_answer(execution) and not execution.was_looked_at(resumed)
         return counts, execution.queued_at, execution.last_updated_at
 
     return max(one, other, key=rank)

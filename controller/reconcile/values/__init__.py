@@ -18,7 +18,7 @@ from .device import (
     may_be_at_work,
 )
 from .finding import Assessment, Finding, Health, Outcome, Sync, Timing, blocked, to_rotate, waiting
-from .job_ids import MAX_POLICY_NAME, family_of, job_id_for, kind_of, parse_job_id
+from .job_ids import LOOK_BACK, MAX_POLICY_NAME, family_of, job_id_for, kind_of, parse_job_id
 from .overrides import NO_OVERRIDES, Overrides, parse_overrides, require_known
 from .places import place_of, source_of
 from .plan import (
@@ -80,6 +80,7 @@ __all__ = [
     "CLOCK_GRAIN",
     "ENDLESS_DAYS",
     "FORMAT_VERSION",
+    "LOOK_BACK",
     "MAX_POLICY_NAME",
     "NO_OVERRIDES",
     "UNHEARD_OF",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import Field, fields
+from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .plan import PlannedDevice
     from .policy import Policy
 
+LOOK_BACK = timedelta(days=45)  # jobs that ended longer ago are not looked at; failures in them no longer count
 DIGEST_CHARACTERS = 16
 FAMILY_CHARACTERS = 6
 _FIRST_FIELDS = 6  # of the rule: they are in every id; one that was added later is, where a policy sets it
@@ -99,22 +101,35 @@ def kind_of(job_id: str) -> str:
 
 
 def job_id_for(
-    policy: str, wave: int | None, head: str, devices: Iterable[PlannedDevice], ended: Container[str]
+    policy: str,
+    wave: int | None,
+    head: str,
+    devices: Iterable[PlannedDevice],
+    *,
+    ended: Container[str],
+    now: datetime,
 ) -> str:
     """The id of a job over these devices; the same situation gives the same id, in any order of devices.
 
     ``head`` is family and kind.
 
     An id is never used again: where a job of ``ended`` has it (the same devices were asked before and
-    the job was cancelled), the next of a fixed sequence is taken.
+    the job was cancelled), the next of a fixed sequence is taken. Jobs that ended too long ago to be among them
+    are of an earlier era.
     """
     members = sorted(f"{d.name} {d.certificate_id} {d.attempt}" for d in devices)
     repeat = 0
     while True:
-        job_id = make_job_id(policy, wave, (head + _digest(head, wave, repeat, *members))[:DIGEST_CHARACTERS])
+        digest = _digest(head, wave, _era(now), repeat, *members)
+        job_id = make_job_id(policy, wave, (head + digest)[:DIGEST_CHARACTERS])
         if job_id not in ended:
             return job_id
         repeat += 1
+
+
+def _era(now: datetime) -> int:
+    """A number that is another one whenever LOOK_BACK has passed."""
+    return int(now.timestamp() // LOOK_BACK.total_seconds())
 
 
 def _digest(*parts: object) -> str:
