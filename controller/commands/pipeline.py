@@ -22,7 +22,7 @@ from controller.fleet import ActAs, AwsSession, Inventory, NoLookError, last_loo
 from controller.fleet.lock import Patience
 from controller.fleet.progress import Progress
 from controller.reconcile.checks import Governance, assess_fleet
-from controller.reconcile.outlook import forecast
+from controller.reconcile.outlook import Forecaster
 from controller.reconcile.planning import make_plan, part_of
 from controller.reconcile.values import (
     NO_OVERRIDES,
@@ -83,9 +83,13 @@ class Observed:
         found = self.inventory.devices(self.desired, self.state, only=members)
         return (device for device in found if self.only.name in governance.claims_on(device))
 
-    def assess(self, tally: Tally, overrides: Overrides = NO_OVERRIDES) -> Iterator[Assessment]:
-        """One assessment per governed device; the tally counts on the way."""
+    def assess(
+        self, tally: Tally, overrides: Overrides = NO_OVERRIDES, forecaster: Forecaster | None = None
+    ) -> Iterator[Assessment]:
+        """One assessment per governed device; the tally, and whoever forecasts, count on the way."""
         devices = tally.devices(self.devices())
+        if forecaster is not None:
+            return tally.assessments(forecaster.assess(devices))
         return tally.assessments(assess_fleet(devices, self.desired, self.state, self.now, overrides))
 
 
@@ -229,13 +233,14 @@ def drift_of(
     """
     tally = Tally(desired if only is None else replace(desired, policies=(only,)), context.now())
     with observe(context, desired, only=only) as observed:
-        state, plan = observed.state, make_plan(observed.assess(tally), desired, observed.state, observed.now)
+        state, now = observed.state, observed.now
+        forecaster = None if horizon is None else Forecaster(desired, state, now, horizon)
+        plan = make_plan(observed.assess(tally, forecaster=forecaster), desired, state, now)
         if only is not None:
             state, plan = replace(state, unmanaged=(), unmanaged_count=0), part_of(plan, only.name)
         report = replace(tally.finish(state), expected=plan)
-        if horizon is not None:
-            coming = forecast(observed.devices(), desired, observed.state, observed.now, horizon=horizon, plan=plan)
-            report = replace(report, forecast=coming)
+        if forecaster is not None:
+            report = replace(report, forecast=forecaster.result(plan))
         place: str | None = getattr(context.arguments, "history", None)
         if place is not None:
             record = record_of(report, observed.now)

@@ -3,7 +3,7 @@
 from .changes import FieldChange
 from .comparison import Comparison, PolicyComparison, compare
 from .explanation import Explanation, explain
-from .forecasting import Forecast, ForecastRow, forecast
+from .forecasting import Forecast, Forecaster, ForecastRow, forecast
 from .moved import Moved, Span
 from .simulation import EVERY, Simulation, simulate
 from .virtual_fleet import Luck
@@ -15,6 +15,7 @@ __all__ = [
     "FieldChange",
     "Forecast",
     "ForecastRow",
+    "Forecaster",
     "Luck",
     "Moved",
     "PolicyComparison",

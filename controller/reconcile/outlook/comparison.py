@@ -32,7 +32,7 @@ from .forecasting import Forecaster
 from .moved import Moved, Span, Turn, moved_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from controller.reconcile.values import (
         Assessment,
@@ -160,18 +160,20 @@ def compare(
     overrides: Overrides = NO_OVERRIDES,
 ) -> Comparison:
     """Compare; each call of ``devices`` streams them, with the groups that the policies of either ref name."""
-    before, after = Governance(base, state, now), Forecaster(head, state, now, HORIZON)
+    before, after = Governance(base, state, now, overrides), Forecaster(head, state, now, HORIZON, overrides)
     counts = {name: _Counts() for name in sorted({*before.policies, *after.governance.policies})}
-    for device in devices():
-        after.add(device)
-        _count(counts, _verdict(device, before), _verdict(device, after.governance))
 
-    def planned(desired: DesiredState, seen: FleetState) -> Plan:
-        assessments = assess_fleet(devices(), desired, seen, now, overrides)
-        return make_plan(assessments, desired, seen, now, overrides=overrides)
+    def under_base() -> Iterator[Assessment]:
+        for device in devices():
+            old, new = assess(device, before), after.add(device)
+            _count(counts, _verdict(old, before), _verdict(new, after.governance))
+            if old is not None:
+                yield old
 
-    lost = {name: of.left_alone for name, of in counts.items() if of.left_alone}
-    was, will = planned(base, state), planned(head, _after(state, lost, base))
+    was = make_plan(under_base(), base, state, now, overrides=overrides)
+    seen = _after(state, {name: of.left_alone for name, of in counts.items() if of.left_alone}, base)
+    assessments = assess_fleet(devices(), head, seen, now, overrides)
+    will = make_plan(assessments, head, seen, now, overrides=overrides)
     refusals, of_base = _refusals(will, head, overrides), _refusals(was, base, overrides)
     known = tuple(refusal for refusal in refusals if _is_among(refusal, of_base))
     peaks: dict[str, Counter[object]] = {name: Counter() for name in counts}
@@ -214,8 +216,7 @@ def _outlooks(plan: Plan) -> dict[str, Outlook]:
     return {outlook.policy: outlook for outlook in plan.outlooks}
 
 
-def _verdict(device: Device, governance: Governance) -> _Verdict:
-    assessment = assess(device, governance)
+def _verdict(assessment: Assessment | None, governance: Governance) -> _Verdict:
     if assessment is None or assessment.policy is None:
         return _Verdict(assessment, is_due=False)
     is_enforced = governance.policies[assessment.policy].policy.mode is Mode.ENFORCE

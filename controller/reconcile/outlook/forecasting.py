@@ -18,7 +18,7 @@ from controller.reconcile.checks import Governance, Governed, assess
 from controller.reconcile.planning import order_of
 from controller.reconcile.rollout import rate_per_minute
 from controller.reconcile.schedule import dates_of, hurries_from, timing_of
-from controller.reconcile.values import Mode, Outcome, Reason
+from controller.reconcile.values import NO_OVERRIDES, Mode, Outcome, Reason
 from protocol.names import AWS_IOT_AUTHORITY
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Device,
         FleetState,
         Outlook,
+        Overrides,
         Plan,
         Policy,
     )
@@ -101,8 +102,15 @@ class Forecast:
 class Forecaster:
     """Takes devices one by one; ``result`` may be asked at any time."""
 
-    def __init__(self, desired: DesiredState, state: FleetState, now: datetime, horizon: timedelta) -> None:
-        self.governance = Governance(desired, state, now)
+    def __init__(
+        self,
+        desired: DesiredState,
+        state: FleetState,
+        now: datetime,
+        horizon: timedelta,
+        overrides: Overrides = NO_OVERRIDES,
+    ) -> None:
+        self.governance = Governance(desired, state, now, overrides)
         self._now, self._end = now, now + horizon
         self._days = max(1, -(-horizon // DAY))
         self._counts: Counter[tuple[date, str, str]] = Counter()
@@ -114,12 +122,22 @@ class Forecaster:
             for name, g in self.governance.policies.items()
         }
 
-    def add(self, device: Device) -> None:
-        """Count one device's rotations."""
+    def assess(self, devices: Iterable[Device]) -> Iterator[Assessment]:
+        """One assessment for each governed device, which is counted on the way."""
+        for device in devices:
+            assessment = self.add(device)
+            if assessment is not None:
+                yield assessment
+
+    def add(self, device: Device) -> Assessment | None:
+        """Count one device's rotations; its assessment, or None where no policy governs it."""
         assessment = assess(device, self.governance)
+        if assessment is not None:
+            self._count(device, assessment)
+        return assessment
+
+    def _count(self, device: Device, assessment: Assessment) -> None:
         governed = self.governance.policy_of(device)
-        if assessment is None:
-            return
         if not isinstance(governed, Governed):
             self._blocked += 1
             return
@@ -177,6 +195,8 @@ class Forecaster:
     def _follow(self, certificate: Certificate, life: _Life, first: datetime | None) -> None:
         """Count the device's rotations; ``first`` where that is known already."""
         policy = life.policy.name
+        if first is None and not _may_start_before(self._end, life.policy, certificate):
+            return
         for start in life.rotations(certificate, first, self._now, self._end):
             self._counts[start.date(), policy, life.authority] += 1
         steady = replace(life, policy=self._steady[policy])
@@ -259,6 +279,14 @@ def forecast(
     for device in devices:
         forecaster.add(device)
     return forecaster.result(plan)
+
+
+def _may_start_before(end: datetime, policy: Policy, certificate: Certificate) -> bool:
+    """Whether the schedule can ask that early: jitter and windows bring it forward by no more than that."""
+    if certificate.not_before is None or certificate.not_after is None:
+        return False
+    dates = dates_of(policy, certificate.not_before, certificate.not_after)
+    return dates.due is not None and dates.due - dates.jitter < end
 
 
 def next_start(policy: Policy, open_time: OpenTime, certificate: Certificate) -> datetime | None:
