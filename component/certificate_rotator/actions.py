@@ -22,7 +22,7 @@ from . import certificates
 from .configuration import Configuration
 from .errors import ConfigurationError, JournalError, RotationError
 from .fitness import Fitness
-from .journal import Journal, Record, Step
+from .journal import UNNOTED, Journal, Record, Step
 from .machine import Event
 from .ports import Clock, Messages, MessagesError, Restarter, RestartError
 from .stock import StockBackup, take_up
@@ -99,8 +99,8 @@ class Actions:
 
     def attribute(self, execution: Execution) -> None:
         """A rotation whose job nobody has noted is that of the job in progress."""
-        record, in_progress = self.record, execution.status is ExecutionStatus.IN_PROGRESS
-        if record is not None and record.job_id is None and record.kept is None and in_progress:
+        record = self.record
+        if record is not None and record.job_id == UNNOTED and execution.status is ExecutionStatus.IN_PROGRESS:
             self.record = record.with_(job_id=execution.job_id)
 
     @property
@@ -207,7 +207,7 @@ class Actions:
         """
         record = self._known()
         job_id = record.job_to_commit
-        if job_id is None:
+        if not job_id:
             raise RotationError("the journal does not say which job to commit")
         if record.step is not Step.REPORTING:  # at a later start it says when it was committed first
             kept = record.with_(kept=Generation.NEW, committed=job_id, run=self._restarter.nucleus_run())
@@ -373,7 +373,7 @@ class Actions:
 
     def _update(self, status: ExecutionStatus, progress: str, reason: Optional[str] = None) -> None:
         job_id = self._known().job_id
-        if job_id is not None:
+        if job_id:
             self._tell(job_id, status, progress, reason)
 
     def _tell(self, job_id: str, status: ExecutionStatus, progress: str, reason: Optional[str]) -> None:

@@ -29,6 +29,8 @@ from .store import NEXT, Generation
 from .system import System
 
 SCHEMA = 1
+UNNOTED = ""
+"""In place of the job's id: one that is in progress, and whose name nobody here has noted."""
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from .errors import StoreError
-from .journal import Journal, Record, Step
+from .journal import UNNOTED, Journal, Record, Step
 from .store import CredentialStore, Generation
 from .system import System
 
@@ -34,9 +34,9 @@ class StockBackup:
         if placed is None:
             return None
         reason = "the stock component was replaced before it had put a whole credential in place"
-        torn = Record(Step.SWITCHING, target=Generation.OLD, reason=reason)
+        torn = Record(Step.SWITCHING, UNNOTED, target=Generation.OLD, reason=reason)
         # It may have been the stock backend: that refuses a second commit.
-        return torn if placed is Generation.OLD else Record(Step.RETRYING, repeats=False)
+        return torn if placed is Generation.OLD else Record(Step.RETRYING, UNNOTED, repeats=False)
 
     def remove(self) -> None:
         """Remove the copies, once they are kept elsewhere or say nothing."""

@@ -52,6 +52,18 @@ def rotated(request, begin, rotation_document):
     world.device.discard()
 
 
+def test_a_job_that_was_claimed_before_a_later_start_is_carried_out_after_it(rotated, rotation_document):
+    """What that start proves is the credential of the job before."""
+    rotated.cloud.intercept = lambda _, topic, payload: [] if topic.endswith("/update/accepted") else [(0.0, payload)]
+    rotated.cloud.create_job("job-2", document=rotation_document())
+    rotated.run(5)
+    assert (rotated.device.rotator.state, rotated.cloud.status("job-2")) == (State.PREPARING, "IN_PROGRESS")
+    rotated.cloud.intercept = lambda _direction, _topic, payload: [(0.0, payload)]
+    rotated.device.switch_on()
+    rotated.run(600)
+    assert rotated.cloud.status("job-2") == "SUCCEEDED"
+
+
 def test_nothing_that_arrives_releases_the_old_credential_before_a_later_start(rotated, rotation_document):
     kept = rotated.device.leftovers()
     assert kept
