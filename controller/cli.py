@@ -53,6 +53,12 @@ COMMANDS = {
         "certfleet plan --plan plan.json      # to read, and a file for apply --plan\n"
         "certfleet plan --base origin/main    # what this change does to the fleet",
     ),
+    "preflight": Command(
+        "preflight",
+        "ask devices whether their rotation would fail; it rotates nobody",
+        "certfleet preflight --wait                  # before a first wave\n"
+        "certfleet preflight --policy line-a --wait  # once more, after what was wrong has been put right",
+    ),
     "apply": Command(
         "apply",
         "rotate: make the jobs of a plan",
@@ -126,6 +132,7 @@ a first look:
   certfleet validate             are the documents in ./desired_state right?
   certfleet drift                which devices depart from them, and why?
   certfleet plan                 what would be done about it?
+  certfleet preflight --wait     would any device fail?
   certfleet apply --wait         do it, and watch
   certfleet demo                 all of that on this machine, without AWS
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, ClassVar, Dict, Mapping, Optional
 
 from .algorithms import (
     CsrSigningAlgorithm,
@@ -23,7 +23,10 @@ from .errors import ProtocolError
 
 ROTATE_OPERATION = "ROTATE_CERTIFICATE"
 CHECK_OPERATION = "CHECK_ROTATION"
-"""Asks a device what a rotation by the same document would fail on before anything is issued; changes nothing."""
+"""Asks a device what a rotation by the same document would fail on before anything is issued; changes nothing.
+
+A component that answers it names it in its recipe's description: any other leaves such a job in the device's queue.
+"""
 STOCK_DOCUMENT: Mapping[str, str] = {"operation": ROTATE_OPERATION}
 DOCUMENT_FIELDS = frozenset(
     {
@@ -43,6 +46,8 @@ MAX_DOCUMENT_BYTES = 32 * 1024  # AWS IoT Jobs: 32 KiB
 @dataclass(frozen=True)
 class JobDocument:
     """What one job asks of a device and of the backend; None leaves the choice to the receiver."""
+
+    operation: ClassVar[str] = ROTATE_OPERATION
 
     key_type: Optional[KeyType] = None
     signing_algorithm: Optional[CsrSigningAlgorithm] = None
@@ -79,7 +84,7 @@ class JobDocument:
     def to_wire(self) -> Dict[str, str]:
         """The JSON object that travels; open fields are left out."""
         fields = {
-            "operation": ROTATE_OPERATION,
+            "operation": self.operation,
             "keyAlgorithm": self.key_type.value if self.key_type else None,
             "signingAlgorithm": self.signing_algorithm.value if self.signing_algorithm else None,
             "certificateAuthority": self.certificate_authority,
@@ -92,6 +97,18 @@ class JobDocument:
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; equal documents are equal text."""
         return json.dumps(self.to_wire(), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def check(self) -> CheckDocument:
+        """The document that asks what a rotation by this one would fail on."""
+        return CheckDocument(**vars(self))
+
+
+@dataclass(frozen=True)
+class CheckDocument(JobDocument):
+    """A rotation to come, and the question what it would fail on; changes nothing."""
+
+    operation: ClassVar[str] = CHECK_OPERATION
 
 
 def is_rotation(document: object) -> bool:

@@ -179,13 +179,14 @@ def encode_update(
     progress: str,
     failure_reason: Optional[str] = None,
     client_token: Optional[str] = None,
+    mark: str = STATUS_DETAILS_KEY,
 ) -> bytes:
-    """A status report: ``progress`` goes under the key that marks the execution as a rotation.
+    """A status report: ``progress`` goes under the key that marks the execution as what it is.
 
     A failure reason that AWS IoT does not take, because it is too long or holds line ends, is made to
     fit, never refused: it must reach a person.
     """
-    details = {STATUS_DETAILS_KEY: _status_detail(progress)}
+    details = {mark: _status_detail(progress)}
     if failure_reason:
         details[FAILURE_REASON_KEY] = _status_detail(failure_reason)
     message: Dict[str, Any] = {"status": status.value, "statusDetails": details}

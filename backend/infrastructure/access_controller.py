@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
+from protocol.names import COMPONENT_NAME
+
 from .access import authority_arns
 from .grants import Grants
 from .settings import Settings
@@ -50,6 +52,7 @@ def reading(grants: Grants, settings: Settings, dead_letters_arn: str) -> list[i
             "greengrass:coreDevices:*", "greengrass:ListEffectiveDeployments", "greengrass:ListInstalledComponents"
         ),
         grants.on("greengrass:deployments:*", "greengrass:GetDeployment"),
+        grants.on(f"greengrass:components:{COMPONENT_NAME}:versions:*", "greengrass:DescribeComponent"),
         grants.on(f"lambda:function:{settings.names.create_function}", "lambda:GetFunctionConfiguration"),
         grants.on(f"ssm:parameter{settings.names.deployment_parameter}", "ssm:GetParameter"),
         *authorities,

@@ -15,12 +15,13 @@ from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from protocol.job_document import ROTATE_OPERATION
+from protocol.job_document import CHECK_OPERATION, ROTATE_OPERATION
 
 from .access_controller import OWN
 from .storage import Storage
 
-_OURS = f'*"operation":"{ROTATE_OPERATION}"*'  # as the controller writes it: keys sorted, no spaces
+_OURS = [f'*"operation":"{name}"*' for name in (ROTATE_OPERATION, CHECK_OPERATION)]
+"""As the controller writes them: keys sorted, no spaces."""
 
 
 class JobWatch(Construct):
@@ -41,7 +42,7 @@ class JobWatch(Construct):
         events.Rule(
             self,
             "ForeignJobs",
-            description="certfleet: a role of the controller has made a job that is no rotation of its own",
+            description="certfleet: a role of the controller has made a job that is none of its own",
             event_pattern=events.EventPattern(
                 source=["aws.iot"],
                 detail_type=["AWS API Call via CloudTrail"],

@@ -17,6 +17,7 @@ from protocol import topics
 from protocol.algorithms import KeyType
 from protocol.errors import ProtocolError
 from protocol.messages import GET_NEXT, CommitRequest, CreateRequest, Execution, ExecutionStatus, encode_update
+from protocol.names import CHECK_DETAILS_KEY, STATUS_DETAILS_KEY
 
 from . import certificates
 from .configuration import Configuration
@@ -118,7 +119,7 @@ class Actions:
         reason = self._fitness.complaint(execution.job_document)
         log.info("job %s: a rotation would %s", execution.job_id, f"fail: {reason}" if reason else "begin")
         outcome = ExecutionStatus.FAILED if reason else ExecutionStatus.SUCCEEDED
-        self._tell(execution.job_id, outcome, "checked", reason)
+        self._tell(execution.job_id, outcome, "checked", reason, CHECK_DETAILS_KEY)
 
     # The actions ---------------------------------------------------------------------------------
 
@@ -376,10 +377,17 @@ class Actions:
         if job_id:
             self._tell(job_id, status, progress, reason)
 
-    def _tell(self, job_id: str, status: ExecutionStatus, progress: str, reason: Optional[str]) -> None:
+    def _tell(
+        self,
+        job_id: str,
+        status: ExecutionStatus,
+        progress: str,
+        reason: Optional[str],
+        mark: str = STATUS_DETAILS_KEY,
+    ) -> None:
         self.client_token = f"certfleet-{status.value.lower()}"
         topic = topics.jobs_update(self._thing_name, job_id)
-        self._publish(topic, encode_update(status, progress, reason, self.client_token))
+        self._publish(topic, encode_update(status, progress, reason, self.client_token, mark))
 
     def _publish(self, topic: str, payload: bytes) -> None:
         try:

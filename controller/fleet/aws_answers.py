@@ -127,6 +127,7 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
         "installedComponents.componentVersion",
         "nextToken?",
     ),
+    "DescribeComponent": ("componentName", "componentVersion", "description?"),
     "ListCertificateAuthorities": (
         "CertificateAuthorities.Arn",
         "CertificateAuthorities.Status",

@@ -24,8 +24,12 @@ from controller.reconcile.values import (
     Device,
     DeviceExecution,
     FleetState,
+    Preflight,
     execution_status,
 )
+from protocol.errors import ProtocolError
+from protocol.job_document import JobDocument, parse_job_document
+from protocol.messages import ExecutionStatus
 
 MAX_SHARED_WITH = 10  # names; a claim certificate may hang on thousands of things
 
@@ -38,7 +42,7 @@ ORDER BY a.thing, a.certificate_id
 """
 _FAILURES = """
 SELECT thing, job_id, status, queued_at, last_updated_at, started_at, failure_reason, component_version
-FROM executions WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED') AND thing {among}
+FROM rotations WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED') AND thing {among}
 ORDER BY thing, last_updated_at, job_id
 """
 _SHARED = """
@@ -76,7 +80,7 @@ def stream_devices(
         return connection.execute(query.format(**among), names)
 
     attachments, failures, shared = _Rows(ask(_ATTACHMENTS)), _Rows(ask(_FAILURES)), _shared(ask(_SHARED))
-    executions = _executions_by_thing(state)
+    executions, preflights = _executions_by_thing(state), _preflights(state)
     for name, last_seen, version, setting, member_of in _members(ask(_MEMBERS)):
         rows, failed = attachments.take(name), failures.take(name)
         held = tuple([builder.attachment(row, shared) for row in rows])
@@ -90,6 +94,7 @@ def stream_devices(
             component_version=said(version),
             key_algorithm=setting[0],
             setting_unknown=setting[1],
+            preflight=preflights.get(name),
         )
 
 
@@ -174,6 +179,29 @@ def _executions_by_thing(state: FleetState) -> dict[str, tuple[DeviceExecution, 
             if not execution.status.is_terminal:
                 by_thing[thing] = (*by_thing.get(thing, ()), execution)
     return by_thing
+
+
+def _preflights(state: FleetState) -> dict[str, Preflight]:
+    """The newest answer of each thing that has answered."""
+    newest: dict[str, Preflight] = {}
+    for job in state.checks:
+        try:
+            asked = parse_job_document(json.loads(job.document or ""))
+        except (ValueError, ProtocolError):
+            continue  # by hand, and wrong: whatever is answered is about no rotation of ours
+        for thing, execution in job.executions.items():
+            found = _answer(job.job_id, asked, execution)
+            if found is not None and (thing not in newest or newest[thing].at <= found.at):
+                newest[thing] = found
+    return newest
+
+
+def _answer(job_id: str, asked: JobDocument, execution: DeviceExecution) -> Preflight | None:
+    if execution.status is ExecutionStatus.SUCCEEDED:
+        return Preflight(job_id, execution.last_updated_at, asked)
+    if execution.status is ExecutionStatus.FAILED:
+        return Preflight(job_id, execution.last_updated_at, asked, execution.failure_reason or "it does not say why")
+    return None
 
 
 def _since_certificate(rows: list[Any], held: tuple[Attachment, ...]) -> tuple[DeviceExecution, ...]:

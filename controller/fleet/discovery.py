@@ -8,7 +8,7 @@ from controller.errors import FleetError
 from controller.fleet.aws import ActAs, AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.baseline import RECORD_GROUP
-from controller.reconcile.values import CertificateAuthority, Fleet, PrivateCa, Source, parse_job_id
+from controller.reconcile.values import CertificateAuthority, Fleet, PrivateCa, Source, policy_in
 from protocol.algorithms import CaSigningAlgorithm
 
 _WITHOUT_A_CERTIFICATE = {"CREATING", "PENDING_CERTIFICATE", "FAILED"}  # statuses of CAs that have issued nothing
@@ -24,7 +24,7 @@ def own_account(region: str) -> str:
 def thing_groups(session: AwsSession) -> tuple[str, ...]:
     """Every thing group by name, but for those that certfleet makes for itself. ⌈groups/250⌉ calls."""
     names = (str(entry["groupName"]) for entry in session.find_all("ListThingGroups", "thingGroups") or [])
-    return tuple(sorted(name for name in names if name != RECORD_GROUP and parse_job_id(name) is None))
+    return tuple(sorted(name for name in names if name != RECORD_GROUP and policy_in(name) is None))
 
 
 def depths(session: AwsSession, groups: Iterable[str]) -> dict[str, int]:

@@ -9,18 +9,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from controller.fleet.aws import AwsSession
+from controller.fleet.component import component_version
 from controller.fleet.database import Database
 from controller.fleet.work import Work
-from protocol.names import COMPONENT_NAME
 
 SILENT_AFTER = timedelta(hours=1)  # a device that is online takes up a queued execution within seconds
 MAX_ASKED = 100  # devices per run for each of the two questions, those asked longest ago first
 
-_SILENT = "SELECT thing FROM executions WHERE status = 'QUEUED' AND queued_at <= ?"
-_FAILING = "SELECT thing FROM executions WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED')"
+_SILENT = "SELECT thing FROM rotations WHERE status = 'QUEUED' AND queued_at <= ?"
+_FAILING = "SELECT thing FROM rotations WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED')"
 
 
 _ANY, _OF_GROUP = "1", "name IN (SELECT thing FROM members WHERE group_name = ?)"
@@ -46,7 +47,9 @@ class HealthReader:
         for thing in silent:
             self._ask(work, thing, self._last_seen, "last_seen", "presence_asked_in_run")
         for thing in failing:
-            self._ask(work, thing, self._component_version, "component_version", "version_asked_in_run")
+            self._ask(
+                work, thing, partial(component_version, self._session), "component_version", "version_asked_in_run"
+            )
         work.run()
 
     def _ask(self, work: Work, thing: str, question: Callable[[str], Any], column: str, asked: str) -> None:
@@ -69,12 +72,6 @@ class HealthReader:
             return self._now.timestamp()
         at = answer.get("timestamp")
         return at.timestamp() if at is not None else None
-
-    def _component_version(self, thing: str) -> str | None:
-        question = {"coreDeviceThingName": thing, "topologyFilter": "ALL", "maxResults": 100}
-        answer = self._session.ask("greengrassv2", "ListInstalledComponents", **question) or {}
-        installed = {one["componentName"]: one["componentVersion"] for one in answer.get("installedComponents", ())}
-        return installed.get(COMPONENT_NAME)
 
     def _due(
         self, connection: sqlite3.Connection, column: str, asked: str, concerned: str, values: tuple[float, ...]

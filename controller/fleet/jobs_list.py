@@ -64,11 +64,13 @@ class JobsLister:
         with self._database.errors():
             connection = self._database.connection
             (listed_at,) = connection.execute("SELECT jobs_listed_at FROM binding").fetchone()
-            open_ids = connection.execute("SELECT id FROM jobs WHERE is_rotation AND NOT is_final ORDER BY id")
-            rotations = [row[0] for row in open_ids]
+            open_ids = connection.execute(
+                "SELECT id FROM jobs WHERE (is_rotation OR is_check) AND NOT is_final ORDER BY id"
+            )
+            known = [row[0] for row in open_ids]
         since = self._since(listed_at)
         found = {summary.job_id: summary for summary in self._list(since)}
-        gone = [job_id for job_id in rotations if job_id not in found and not self._still_there(job_id, found)]
+        gone = [job_id for job_id in known if job_id not in found and not self._still_there(job_id, found)]
         with self._database.transaction() as connection:
             self._adopt(connection, found, gone, is_complete=since is None)
         return found
@@ -128,6 +130,8 @@ class JobsLister:
 
 def mark_ended(connection: sqlite3.Connection, job_id: str, rows: Iterable[dict[str, Any]] = ()) -> None:
     """Have the things read again that may have rotated in the job since the last look; ``rows`` is what is seen now."""
+    if not connection.execute("SELECT 1 FROM jobs WHERE id = ? AND is_rotation", (job_id,)).fetchone():
+        return
     query = "SELECT thing, status, last_updated_at FROM executions WHERE job_id = ?"
     before = {thing: (status, updated) for thing, status, updated in connection.execute(query, (job_id,))}
     now = {row["thing"]: (row["status"], row["last_updated_at"]) for row in rows}

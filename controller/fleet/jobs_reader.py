@@ -1,16 +1,16 @@
-"""Rotation jobs in flight and recently ended, with their executions.
+"""Rotation jobs in flight and recently ended, with their executions; and jobs that ask for a pre-flight.
 
-A job is a rotation if its id is ours, or its document says so: those that people start from the job
-template count too. What never changes (document, targets, executions of an ended job) is read once
-and remembered. Executions are listed with all statuses in one go: read status by status, one that
-moves on meanwhile could be missed.
+A job is a rotation if its id is one of ours, or its document says so: those that people start from the job
+template count too. A pre-flight is what its document says, whoever made it. What never changes (document,
+targets, executions of an ended job) is read once and remembered. Executions are listed with all statuses in one
+go: read status by status, one that moves on meanwhile could be missed.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,15 +28,17 @@ from controller.reconcile.values import (
     may_be_at_work,
     parse_job_id,
 )
-from protocol.job_document import is_rotation
+from protocol.job_document import is_check, is_rotation
 from protocol.names import COMPONENT_VERSION_KEY, FAILURE_REASON_KEY
 
+Executions = dict[str, dict[str, DeviceExecution]]
+"""By job, then by thing."""
 MAX_FOREIGN = 100  # jobs of others that one run looks into, those in flight first; the rest follow in later runs
 _UNREAD = (
     "SELECT id, status, created_at, completed_at, is_continuous "
     "FROM jobs WHERE NOT is_read ORDER BY created_at DESC, id"
 )
-_OPEN = "SELECT id, policy FROM jobs WHERE is_rotation AND NOT is_final ORDER BY id"
+_OPEN = "SELECT id, policy FROM jobs WHERE (is_rotation OR is_check) AND NOT is_final ORDER BY id"
 MAX_REASONS = 200  # failure reasons asked for in one run, newest first; one call each
 
 
@@ -75,7 +77,7 @@ class JobsReader:
         def then(identity: tuple[Any, ...]) -> None:
             self._keep_job(summary, identity)
             self._progressed()
-            if identity[0]:
+            if identity[0] or identity[1]:
                 self._read_executions(work, summary)
 
         work.add(lambda: self._identify(summary), then)
@@ -94,21 +96,23 @@ class JobsReader:
         self._done += 1
         self._progress("jobs", self._done, None)
 
-    def _identify(self, summary: JobSummary) -> tuple[bool, str | None, str | None, str | None]:
-        """(is a rotation, policy, commit, document): one call, once for each job."""
+    def _identify(self, summary: JobSummary) -> tuple[bool, bool, str | None, str | None, str | None]:
+        """(is a rotation, is a pre-flight, policy, commit, document): one call, once for each job."""
         answer = self._session.find("iot", "GetJobDocument", jobId=summary.job_id) or {}
         text: str | None = answer.get("document")
         document = _parsed(text)
         ours = parse_job_id(summary.job_id)
-        if ours is None and not is_rotation(document):
-            return False, None, None, None
+        rotates, checks = ours is not None or is_rotation(document), ours is None and is_check(document)
+        if not rotates and not checks:
+            return False, False, None, None, None
         policy = _text(document.get("policy")) or (ours.policy if ours else None)
-        return True, policy, _text(document.get("commit")), text
+        return rotates, checks, policy, _text(document.get("commit")), text
 
     def _keep_job(self, summary: JobSummary, identity: tuple[Any, ...]) -> None:
         with self._database.transaction() as connection:
             connection.execute(
-                "UPDATE jobs SET is_read = 1, is_rotation = ?, policy = ?, commit_hash = ?, document = ? WHERE id = ?",
+                "UPDATE jobs SET is_read = 1, is_rotation = ?, is_check = ?, policy = ?, commit_hash = ?, document = ? "
+                "WHERE id = ?",
                 (*identity, summary.job_id),
             )
 
@@ -155,9 +159,9 @@ class JobsReader:
         work.run()
 
 
-def stored_jobs(connection: sqlite3.Connection) -> tuple[RotationJob, ...]:
-    """The rotation jobs of the inventory, oldest first."""
-    executions: dict[str, dict[str, DeviceExecution]] = {}
+def stored_jobs(connection: sqlite3.Connection) -> tuple[tuple[RotationJob, ...], tuple[RotationJob, ...]]:
+    """The rotation jobs of the inventory and those that ask for a pre-flight, each oldest first."""
+    executions: Executions = {}
     for job_id, thing, status, queued_at, started_at, last_updated_at, reason, version in connection.execute(
         "SELECT job_id, thing, status, queued_at, started_at, last_updated_at, failure_reason, component_version "
         "FROM executions ORDER BY job_id, thing"
@@ -171,10 +175,17 @@ def stored_jobs(connection: sqlite3.Connection) -> tuple[RotationJob, ...]:
             failure_reason=said(reason),
             component_version=said(version),
         )
-    rows = connection.execute(
-        "SELECT id, status, created_at, policy, commit_hash, completed_at, is_continuous, document "
-        "FROM jobs WHERE is_rotation ORDER BY created_at, id"
+    rotations, checks = (
+        connection.execute(
+            "SELECT id, status, created_at, policy, commit_hash, completed_at, is_continuous, document "  # noqa: S608 (our own columns)
+            f"FROM jobs WHERE {which} ORDER BY created_at, id"
+        )
+        for which in ("is_rotation", "is_check")
     )
+    return _jobs(rotations, executions), _jobs(checks, executions)
+
+
+def _jobs(rows: Iterable[tuple[Any, ...]], executions: Executions) -> tuple[RotationJob, ...]:
     return tuple(_job(row, executions.get(row[0], {})) for row in rows)
 
 
@@ -201,12 +212,11 @@ def _to_look_into(unread: list[JobSummary], policies: Collection[str] | None) ->
     With ``policies`` theirs alone.
     """
     if policies is not None:
-        named = ((one, parse_job_id(one.job_id)) for one in unread)
-        return [one for one, ours in named if ours is not None and ours.policy in policies]
+        return [one for one in unread if policy_in(one.job_id) in policies]
     ours: list[JobSummary] = []
     others: list[JobSummary] = []
     for summary in unread:
-        (others if parse_job_id(summary.job_id) is None else ours).append(summary)
+        (others if policy_in(summary.job_id) is None else ours).append(summary)
     return ours + sorted(others, key=lambda one: one.status in ENDED)[:MAX_FOREIGN]
 
 

@@ -51,10 +51,12 @@ def keep_look(connection: sqlite3.Connection, desired: DesiredState, state: Flee
 def with_tables(connection: sqlite3.Connection, state: FleetState) -> FleetState:
     """The state, with what the tables hold of it: group sizes, jobs, things that nobody governs."""
     sizes = dict(connection.execute("SELECT group_name, count(*) FROM members GROUP BY group_name"))
+    rotations, checks = stored_jobs(connection)
     return replace(
         state,
         group_sizes={group: sizes.get(group, 0) for group in state.group_arns},
-        jobs=stored_jobs(connection),
+        jobs=rotations,
+        checks=checks,
         unmanaged=tuple(name for (name,) in connection.execute("SELECT name FROM unmanaged ORDER BY name")),
         unmanaged_count=connection.execute("SELECT unmanaged FROM binding").fetchone()[0],
     )

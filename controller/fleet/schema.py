@@ -149,7 +149,15 @@ ALTER TABLE binding ADD COLUMN look_run INTEGER;
 ALTER TABLE binding ADD COLUMN look TEXT;
 """
 
-STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
+_SEVENTH: Final = """
+-- asks what a rotation would fail on; such a job is no rotation
+ALTER TABLE jobs ADD COLUMN is_check INTEGER NOT NULL DEFAULT 0;
+-- executions that rotate a thing
+CREATE VIEW rotations AS
+    SELECT executions.* FROM executions JOIN jobs ON jobs.id = executions.job_id WHERE jobs.is_rotation;
+"""
+
+STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
 """What makes each version out of the one before, from nothing on: old files and new ones end up alike."""
 
 VERSION: Final = len(STEPS)

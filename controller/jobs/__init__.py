@@ -1,7 +1,8 @@
 """Plan → AWS IoT Jobs, idempotently; following them to their end.
 
-``apply`` makes the jobs of a plan, ``follow`` waits for them, ``sweep_cohorts`` removes the thing groups
-that ended waves leave behind. All talk to AWS through ``IotJobs`` and keep nothing between runs.
+``apply`` makes the jobs of a plan, ``ask`` those of a pre-flight, ``follow`` waits for them, ``sweep_cohorts``
+removes the thing groups that ended waves leave behind. All talk to AWS through ``IotJobs`` and keep nothing
+between runs.
 """
 
 from .apply import AppliedJob, ApplyResult, JobFate, apply
@@ -9,6 +10,7 @@ from .cohorts import sweep_cohorts
 from .follow import DeviceOutcome, FollowResult, Pace, follow
 from .iot_jobs import IotJobs, JobView
 from .ledger import Ledger
+from .preflight import ask
 
 __all__ = [
     "AppliedJob",
@@ -21,6 +23,7 @@ __all__ = [
     "Ledger",
     "Pace",
     "apply",
+    "ask",
     "follow",
     "sweep_cohorts",
 ]

@@ -20,10 +20,10 @@ from controller.errors import FleetError
 from controller.reconcile.values import JobStep, Plan, PlannedJob, TargetKind
 
 from .admission import left_out
-from .cohorts import fill_cohort, sweep_cohorts
+from .cohorts import MAX_TARGETS, cohort_of, sweep_cohorts
 from .iot_jobs import IotJobs
 from .ledger import Ledger, OvertakenError
-from .requests import MAX_TARGETS, describe, job_request, tags
+from .requests import describe, job_request, tags_of
 
 Progress = Callable[[str, int, int], None]
 """Hears the phase as a word for people, how much of it is done, and of how much."""
@@ -176,9 +176,7 @@ def _targets(plan: Plan, job: PlannedJob, things: Sequence[str], iot: IotJobs) -
         return (iot.group_arn(group),)
     if not job.is_standing and len(things) <= MAX_TARGETS:
         return tuple(iot.thing_arn(thing) for thing in sorted(things))
-    iot.make_group(job.job_id, describe(plan, job), tags(plan, job))
-    fill_cohort(iot, job.job_id, things)
-    return (iot.group_arn(job.job_id),)
+    return (cohort_of(iot, job.job_id, things, describe(plan, job), tags_of(job.policy, plan.commit)),)
 
 
 def _require_same(job: PlannedJob, iot: IotJobs, targets: tuple[str, ...]) -> None:

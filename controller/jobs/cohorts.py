@@ -6,24 +6,27 @@ one whose job was never made (a run died between the two), once no other run can
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from controller.reconcile.values import parse_job_id
+from controller.reconcile.values import policy_in
 
 from .iot_jobs import IotJobs
 from .requests import MANAGED_BY
 
 ORPHAN_AFTER = timedelta(hours=1)  # longer than any run takes between making a group and its job
+MAX_TARGETS = 100  # ARNs of one job: more things are reached by a group
 _PREFIX = "cf-"
 
 
-def fill_cohort(iot: IotJobs, group: str, things: Iterable[str]) -> None:
-    """Make the group's members exactly ``things``; whatever an interrupted run left is put right."""
+def cohort_of(iot: IotJobs, group: str, things: Iterable[str], description: str, tags: Mapping[str, str]) -> str:
+    """The ARN of a group whose members are exactly ``things``; whatever an interrupted run left is put right."""
+    iot.make_group(group, description, tags)
     wanted = frozenset(things)
     present = iot.group_members(group)
     iot.for_each(lambda thing: iot.remove_from_group(group, thing), sorted(present - wanted))
     iot.for_each(lambda thing: iot.add_to_group(group, thing), sorted(wanted - present))
+    return iot.group_arn(group)
 
 
 def sweep_cohorts(iot: IotJobs, now: datetime, keep: frozenset[str] = frozenset()) -> tuple[str, ...]:
@@ -31,7 +34,7 @@ def sweep_cohorts(iot: IotJobs, now: datetime, keep: frozenset[str] = frozenset(
 
     One ListThingGroups, and one or two calls per cohort group there is.
     """
-    ours = [group for group in iot.groups_named(_PREFIX) if parse_job_id(group) and group not in keep]
+    ours = [group for group in iot.groups_named(_PREFIX) if policy_in(group) and group not in keep]
     removed = []
     for group in ours:
         if _is_needless(iot, group, now):

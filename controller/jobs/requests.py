@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from controller.reconcile.values import Plan, PlannedJob, Rollout
+from controller.reconcile.planning import PlannedCheck
+from controller.reconcile.values import Plan, PlannedJob, Rollout, count_text, instant_text
 
 MANAGED_BY = "certfleet"
-MAX_TARGETS = 100  # ARNs of one job
 _MAX_DESCRIPTION = 2028
 
 
@@ -23,7 +24,7 @@ def job_request(plan: Plan, job: PlannedJob, targets: Sequence[str]) -> dict[str
         "targetSelection": "CONTINUOUS" if job.is_standing else "SNAPSHOT",
         "jobExecutionsRolloutConfig": {"maximumPerMinute": job.rollout.maximum_per_minute},
         "timeoutConfig": {"inProgressTimeoutInMinutes": max(1, math.ceil(job.rollout.timeout.total_seconds() / 60))},
-        "tags": [{"Key": key, "Value": value} for key, value in tags(plan, job).items()],
+        "tags": _listed(tags_of(job.policy, plan.commit)),
     }
     if job.rollout.retries:
         criteria = {"failureType": "ALL", "numberOfRetries": job.rollout.retries}
@@ -32,21 +33,34 @@ def job_request(plan: Plan, job: PlannedJob, targets: Sequence[str]) -> dict[str
     return request
 
 
+def check_request(check: PlannedCheck, commit: str | None, now: datetime) -> dict[str, Any]:
+    """What CreateJob takes for a pre-flight but for its targets. AWS IoT itself ends it, whatever becomes of us."""
+    return {
+        "jobId": check.job_id,
+        "document": check.document.to_json(),
+        "description": f"{MANAGED_BY}: {check.policy}, pre-flight, {count_text(len(check.devices), 'device')}",
+        "targetSelection": "SNAPSHOT",
+        "jobExecutionsRolloutConfig": {"maximumPerMinute": check.maximum_per_minute},
+        "schedulingConfig": {"endTime": instant_text(now + check.lasts), "endBehavior": "FORCE_CANCEL"},
+        "tags": _listed(tags_of(check.policy, commit)),
+    }
+
+
 def describe(plan: Plan, job: PlannedJob) -> str:
     """One line for whoever meets the job, or its cohort group, in the console."""
     part = "standing job" if job.is_standing else f"wave {job.wave}"
     commit = f", commit {plan.commit[:12]}" if plan.commit else ""
-    count = len(job.devices)
-    devices = f"{count} device{'' if count == 1 else 's'}"
+    devices = count_text(len(job.devices), "device")
     return f"{MANAGED_BY}: {job.policy}, {part}, {devices}, plan {plan.digest[:16]}{commit}"[:_MAX_DESCRIPTION]
 
 
-def tags(plan: Plan, job: PlannedJob) -> dict[str, str]:
+def tags_of(policy: str, commit: str | None) -> dict[str, str]:
     """Tags of a job and of its cohort group."""
-    values = {"managed-by": MANAGED_BY, "certfleet-policy": job.policy}
-    if plan.commit:
-        values["certfleet-commit"] = plan.commit
-    return values
+    return {"managed-by": MANAGED_BY, "certfleet-policy": policy, **({"certfleet-commit": commit} if commit else {})}
+
+
+def _listed(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def _abort_criteria(rollout: Rollout) -> list[dict[str, Any]]:

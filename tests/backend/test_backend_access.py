@@ -21,6 +21,8 @@ from backend.infrastructure.settings import from_context
 from controller.fleet.aws import _READING
 from controller.jobs import cohorts
 from controller.reconcile.values.job_ids import make_job_id
+from protocol.algorithms import KeyType
+from protocol.job_document import JobDocument
 from protocol.names import COMPONENT_NAME
 from sandbox.stack.template import Resolver
 
@@ -234,10 +236,11 @@ def fits_one(allowed, value):
     [(kind, what)] = allowed.items()
     if kind == "exists":
         return (value is not None) is what
-    [(how, text)] = what.items()  # anything-but
+    [(how, texts)] = what.items()  # anything-but
     if value is None:
         return False
-    return not (value.startswith(text) if how == "prefix" else fnmatch.fnmatchcase(value, text))
+    texts = [f"{texts}*"] if how == "prefix" else texts
+    return not any(fnmatch.fnmatchcase(value, text) for text in texts)
 
 
 OF_OURS = {"jobId": "cf-line-a-w1-0", "document": '{"keyAlgorithm":"RSA-2048","operation":"ROTATE_CERTIFICATE"}'}
@@ -278,6 +281,8 @@ def test_a_person_is_told_of_a_job_of_the_controllers_role(differs):
 
 def test_nobody_is_told_of_the_controllers_own_jobs_or_of_other_roles():
     assert not told_of(OF_OURS, arn_of_the_role())
+    check = JobDocument(KeyType.RSA_2048, policy="line-a").check.to_json()
+    assert not told_of({"jobId": "cf-line-a-check-0123456789abcdef", "document": check}, arn_of_the_role())
     assert not told_of(OF_OURS | {"jobId": "firmware-7"}, "arn:aws:iam::123456789012:role/admin")
     assert not told_of({"jobId": OF_OURS["jobId"]}, arn_of_the_role())  # if CloudTrail does not record documents
 

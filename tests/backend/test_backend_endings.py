@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,8 @@ from backend_aws import Fault, run
 from botocore.exceptions import ClientError
 
 from backend.functions import commit_certificate, job_execution_terminal
+from protocol.messages import ExecutionStatus, encode_update
+from protocol.names import CHECK_DETAILS_KEY
 
 ENDINGS = ["FAILED", "TIMED_OUT", "REJECTED", "REMOVED", "CANCELED", "DELETED"]
 
@@ -46,6 +49,17 @@ def test_an_execution_of_a_foreign_job_touches_nothing_and_is_no_news(created, e
     created.ended(ending, jobId="firmware-7", statusDetails={})
     assert len(created.attached) == 2
     assert created.aws.notices == []
+
+
+@pytest.mark.parametrize("ending", ["SUCCEEDED", "FAILED"])
+@pytest.mark.parametrize("is_rotating", [False, True])
+def test_the_answer_to_a_pre_flight_touches_nothing_and_is_no_news(device, ending, is_rotating):
+    if is_rotating:
+        device.create()
+    before = dict(device.attached)
+    answer = encode_update(ExecutionStatus(ending), "checked", "the disk is full", mark=CHECK_DETAILS_KEY)
+    device.ended(ending, jobId="cf-line-a-check-0123456789abcdef", statusDetails=json.loads(answer)["statusDetails"])
+    assert (device.attached, device.aws.notices) == (before, [])
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

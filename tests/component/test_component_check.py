@@ -33,6 +33,7 @@ def test_a_device_that_could_rotate_says_so_and_nothing_is_changed(world, files)
     world.cloud.create_job("check", CHECK)
     world.run(10)
     assert world.cloud.status("check") == "SUCCEEDED"
+    assert world.cloud.details("check").keys() == {"CertificateRotatorCheck"}, "no backend may take it for a rotation"
     assert (contents(world), asked(world)) == (files, {"jobs/check/update"})
     assert world.device.rotator.state is State.IDLE
 

@@ -54,7 +54,7 @@ def test_every_field_that_is_written_is_among_those_that_are_told():
 
 
 def test_a_check_asks_for_what_a_rotation_would_but_is_none():
-    document = {**JobDocument(KeyType.ECDSA_P256).to_wire(), "operation": "CHECK_ROTATION"}
+    document = JobDocument(KeyType.ECDSA_P256).check.to_wire()
     assert (is_check(document), is_rotation(document)) == (True, False)
     assert not any(is_check(other) for other in (STOCK_DOCUMENT, {}, None, "CHECK_ROTATION"))
     assert parse_job_document(document) == JobDocument(KeyType.ECDSA_P256)

@@ -28,6 +28,7 @@ from controller.reconcile.values import (
     Guardrails,
     Incident,
     Policy,
+    Preflight,
     Rollout,
     RotationJob,
     Schedule,
@@ -39,7 +40,8 @@ from controller.reconcile.values import (
     WindowKind,
     execution_status,
 )
-from protocol.algorithms import KeyType
+from protocol.algorithms import KeyType, default_csr_algorithm
+from protocol.job_document import JobDocument
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -95,6 +97,15 @@ class Make:
     def set_to(key_algorithm, device):
         """The device with its component set to make such a key."""
         return replace(device, key_algorithm=key_algorithm)
+
+    @classmethod
+    def answered(cls, device, reason=None, *, ago=HOUR, **asked):
+        """The device after a pre-flight of the rotation that the usual policy demands."""
+        rule, arn = cls.rule(), cls.desired().authorities["plant-ca"].arn
+        algorithm = default_csr_algorithm(rule.key_type)
+        wanted = JobDocument(rule.key_type, algorithm, "plant-ca", "line-a", "c0ffee", arn)
+        answer = Preflight("cf-line-a-check-0123456789abcdef", NOW - ago, replace(wanted, **asked), reason)
+        return replace(device, preflight=answer)
 
     @staticmethod
     def rule(**fields):

@@ -106,6 +106,7 @@ SCENES = {
     Reason.ROTATION_INEFFECTIVE: lambda m: Scene(
         _rotated(m, 3 * DAY, key_type="RSA-2048")[0], PERSON, jobs=_rotated(m, 3 * DAY)[1]),
     Reason.EXECUTION_UNKNOWN: lambda m: replace(_asked(m, "PONDERING", HOUR), verdict=PERSON),
+    Reason.PREFLIGHT_FAILED: lambda m: Scene(m.answered(m.device(age=OLD), "no room on the disk"), PERSON),
     Reason.REPEATEDLY_FAILED: lambda m: Scene(_failed(m, 5), PERSON),
     Reason.WAIVED: lambda m: Scene(
         m.device(age=OLD), LEFT_OUT, m.desired(waivers=(m.waiver(NAME, expires=m.now + 90 * DAY),))),

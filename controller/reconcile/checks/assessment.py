@@ -73,6 +73,7 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
         failures=len(case.failures),
         result=result if isinstance(result, Result) else None,
         is_in_vain=case.in_vain is not None,
+        preflight=case.preflight if case.demands else None,
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from controller.reconcile.schedule import counted_failures, dates_of, hurries_from, timing_of
-from controller.reconcile.values import Timing
+from controller.reconcile.values import Result, Timing
 
 from .governance import issued_at, taints
 from .quiet import COMING_WITHIN
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
         Finding,
         Incident,
         Policy,
-        Result,
+        Preflight,
         Unknown,
     )
 
@@ -99,6 +100,16 @@ class Case:
         if certificate is None or certificate.key_type is None or certificate.parse_error is not None:
             return None
         return self.governance.result_for(self.governed, certificate, self.device)
+
+    @property
+    def preflight(self) -> Preflight | None:
+        """What the device has answered about this very rotation, unless it was rotated or tried since."""
+        found, certificate, result = self.device.preflight, self.certificate, self.result
+        if found is None or certificate is None or not isinstance(result, Result):
+            return None
+        newest = max([certificate.created_at, *(failure.last_updated_at for failure in self.failures)])
+        wanted = replace(result.document("", None), policy=None)
+        return found if found.at >= newest and replace(found.asked, policy=None, commit=None) == wanted else None
 
     @property
     def is_tried_again(self) -> bool:

@@ -94,6 +94,22 @@ def rotation_ineffective(case: Case) -> Finding | None:
     )
 
 
+def preflight_failed(case: Case) -> Finding | None:
+    """The device has said that this very rotation would fail; who is in a hurry tries it all the same."""
+    found = case.preflight
+    if found is None or found.reason is None or case.is_urgent or case.is_tried_again:
+        return None
+    return blocked(
+        Reason.PREFLIGHT_FAILED,
+        f"asked by job {found.job_id} {span_text(case.now - found.at)} ago, the device says that its rotation would "
+        f"fail: {found.reason}",
+        f"put it right, then ask again: certfleet preflight --policy {case.policy.name} --wait; or let the device try, "
+        f"with --override again={case.device.name}: nothing is issued while the reason lasts",
+        "spec",
+        job=found.job_id,
+    )
+
+
 def rotated_recently(case: Case) -> Finding | None:
     """Whatever the reason, a device is not rotated again at once; but for an incident, if the last one went well."""
     last = case.last_rotation
@@ -247,6 +263,7 @@ GATES: tuple[Check, ...] = (
     unsupported_by_component,  # it does as it is set to
     rotation_ineffective,  # rotating has not helped
     repeatedly_failed,  # no accident any more
+    preflight_failed,  # it would fail
     waived,  # someone answers for it
     suspended,  # the policy rests
     rotated_recently,  # not long ago

@@ -7,6 +7,7 @@ from .given import check_plan, compared
 from .guardrails import MAX_CHANGE, Change, changed_groups, too_much_at_once
 from .plan_file import MAX_PLAN_BYTES, plan_from_json, plan_to_json
 from .policy_plan import PolicyPlan, plan_policy
+from .preflights import PlannedCheck, is_to_ask, plan_checks
 from .tally import PolicyTally, order_of
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "MAX_PLAN_BYTES",
     "Change",
     "Departure",
+    "PlannedCheck",
     "PolicyPlan",
     "PolicyTally",
     "Present",
@@ -21,9 +23,11 @@ __all__ = [
     "check_plan",
     "compared",
     "departures",
+    "is_to_ask",
     "make_plan",
     "order_of",
     "part_of",
+    "plan_checks",
     "plan_from_json",
     "plan_policy",
     "plan_to_json",

@@ -34,6 +34,7 @@ from .orphans import NO_BASELINE, LostJobs, lost_jobs, orphans
 from .outlooks import outlooks_of
 from .plan_file import digest_of
 from .policy_plan import plan_policy
+from .preflights import told_of_preflights
 from .tally import tally_of
 from .unseen import Unseen
 
@@ -94,7 +95,11 @@ def make_plan(
         policies=tuple(tally.policies[name].summary(name) for name in plans),
         digest="",
         group_sizes=dict(sorted(state.group_sizes.items())),
-        notices=(*_notices(state), *unseen.notices(tally)),
+        notices=(
+            *_notices(state),
+            *unseen.notices(tally),
+            *told_of_preflights(tally.policies, rollouts, plans, is_stock=state.backend_is_stock),
+        ),
         waves=tuple(plan.report for plan in plans.values()),
         valid_until=now + VALID_FOR,
         committed_at=min(desired.committed_at, now) if desired.committed_at else None,

@@ -122,6 +122,11 @@ def plan_policy(
     return PolicyPlan(report, rollout.reached, jobs, tuple(steps), tuple(candidates), ahead, late, deadline)
 
 
+def document_of(assessment: Assessment, policy: str, commit: str | None) -> JobDocument:
+    """What the job asks of device and backend; a stock backend is sent exactly its own document."""
+    return JobDocument() if assessment.result is None else assessment.result.document(policy, commit)
+
+
 def target_of(
     job_id: str, devices: tuple[PlannedDevice, ...], governed: Governed, population: int, state: FleetState
 ) -> tuple[TargetKind, str | None]:
@@ -245,15 +250,10 @@ def _wave_job(
         target_kind=target_kind,
         target_group=target_group,
         devices=devices,
-        document=_document(group[0], policy.name, at.governance.desired.commit),
+        document=document_of(group[0], policy.name, at.governance.desired.commit),
         rollout=rollout,
         transitions=_transitions(group),
     )
-
-
-def _document(assessment: Assessment, policy: str, commit: str | None) -> JobDocument:
-    """What the job asks of device and backend; a stock backend is sent exactly its own document."""
-    return JobDocument() if assessment.result is None else assessment.result.document(policy, commit)
 
 
 def _transitions(group: Iterable[Assessment]) -> tuple[Transition, ...]:
@@ -287,7 +287,7 @@ def _standing_job(standing: Standing, at: _Situation) -> PlannedJob:
         target_kind=TargetKind.COHORT,
         target_group=job_id,
         devices=devices,
-        document=_document(members[0], policy.name, keeps.commit if keeps else at.governance.desired.commit),
+        document=document_of(members[0], policy.name, keeps.commit if keeps else at.governance.desired.commit),
         rollout=policy.rollout,
         is_standing=True,
         transitions=_transitions(members),

@@ -28,6 +28,8 @@ class PolicyTally:
     shut: int = 0  # of the waiting: whom a closed window alone keeps from rotating
     suspended: list[Assessment] = field(default_factory=list)  # of the blocked: likewise by the policy's suspension
     offline: int = 0  # of the waiting: who were asked for long, and have not answered
+    fit: int = 0  # who have answered that this rotation would begin
+    unfit: Counter[str] = field(default_factory=Counter)  # who have answered that it would fail, by what they say
     candidates: list[Assessment] = field(default_factory=list)
     members: dict[str, Assessment] = field(default_factory=dict)
 
@@ -45,7 +47,11 @@ class PolicyTally:
 
     def add(self, assessment: Assessment) -> None:
         """Count a device that has findings."""
-        outcome = assessment.outcome
+        outcome, answer = assessment.outcome, assessment.preflight
+        if answer is not None and answer.reason is None:
+            self.fit += 1
+        elif answer is not None:
+            self.unfit[str(answer.reason)] += 1
         if outcome is Outcome.BLOCKED:
             self.blocked += 1
             if assessment.is_kept_by(Reason.SUSPENDED, Reason.OUTSIDE_WINDOW):

@@ -11,6 +11,7 @@ from .device import (
     Device,
     DeviceExecution,
     FleetState,
+    Preflight,
     PrivateCa,
     RotationJob,
     StockBackend,
@@ -18,7 +19,7 @@ from .device import (
     may_be_at_work,
 )
 from .finding import Assessment, Finding, Health, Outcome, Sync, Timing, blocked, to_rotate, waiting
-from .job_ids import LOOK_BACK, MAX_POLICY_NAME, family_of, job_id_for, kind_of, parse_job_id
+from .job_ids import LOOK_BACK, MAX_POLICY_NAME, check_id_for, family_of, job_id_for, kind_of, parse_job_id, policy_in
 from .overrides import NO_OVERRIDES, Overrides, parse_overrides, require_known
 from .places import place_of, source_of
 from .plan import (
@@ -117,6 +118,7 @@ __all__ = [
     "PlannedJob",
     "Policy",
     "PolicySummary",
+    "Preflight",
     "PrivateCa",
     "Reason",
     "Refusal",
@@ -140,6 +142,7 @@ __all__ = [
     "Window",
     "WindowKind",
     "blocked",
+    "check_id_for",
     "count_text",
     "execution_status",
     "family_of",
@@ -154,6 +157,7 @@ __all__ = [
     "parse_overrides",
     "percent_text",
     "place_of",
+    "policy_in",
     "require_known",
     "result_of",
     "result_of_stock",

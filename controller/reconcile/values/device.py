@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from protocol.deployment import Deployment
+    from protocol.job_document import JobDocument
 
 CLOCK_GRAIN = timedelta(seconds=2)  # AWS gives some instants in whole seconds
 UNHEARD_OF = "UNHEARD_OF"
@@ -118,6 +119,16 @@ class DeviceExecution:
 
 
 @dataclass(frozen=True, slots=True)
+class Preflight:
+    """What a device answered last to the question whether a rotation would begin."""
+
+    job_id: str
+    at: datetime
+    asked: JobDocument  # the rotation that was asked about
+    reason: str | None = None  # why it would fail; None: it would begin
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """A thing, with the certificates attached to it.
 
@@ -135,11 +146,12 @@ class Device:
     component_version: str | None = None
     key_algorithm: str | None = None  # that its component is set to make where no job says; None: not known
     setting_unknown: str | None = None  # why that is not known, as a sentence
+    preflight: Preflight | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RotationJob:
-    """One AWS IoT job that rotates credentials, with its executions where they were read."""
+    """One AWS IoT job that rotates credentials, or asks for a pre-flight, with its executions where they were read."""
 
     job_id: str
     status: str  # IN_PROGRESS, COMPLETED, CANCELED, SCHEDULED, DELETION_IN_PROGRESS
@@ -197,6 +209,7 @@ class FleetState:
     group_sizes: dict[str, int] = field(default_factory=dict)  # things in each governed group
     group_arns: dict[str, str] = field(default_factory=dict)
     jobs: tuple[RotationJob, ...] = ()  # in flight, and ended within the look-back of the reader
+    checks: tuple[RotationJob, ...] = ()  # likewise; they rotate nobody
     backend_is_stock: bool = False  # the job template's document is exactly the stock one
     unmanaged: tuple[str, ...] = ()  # things that no policy governs; the first thousand
     unmanaged_count: int | None = 0  # None: not counted yet

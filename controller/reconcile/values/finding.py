@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from .device import Certificate
+    from .device import Certificate, Preflight
     from .result import Result
 
 
@@ -90,6 +90,7 @@ class Assessment:
     failures: int = 0  # that count against the next rotation; see ``reconcile.backoff``
     result: Result | None = None  # what a rotation makes of it; None: not known, or as a stock backend is set to
     is_in_vain: bool = False  # it was rotated as asked, and is no nearer to its policy
+    preflight: Preflight | None = None  # what the device has answered about the rotation that it needs
 
     @property
     def certificate_id(self) -> str | None:

@@ -1,7 +1,8 @@
 """Job ids: policy, wave and digest in one name, so that creating a job twice is harmless.
 
 AWS IoT cannot filter jobs by tag or prefix, and certfleet stores nothing, so a job's identity stands in its id:
-``cf-<policy>-w<wave>-<digest>``, and ``cf-<policy>-standing-<digest>`` for the policy's standing jobs.
+``cf-<policy>-w<wave>-<digest>``, and ``cf-<policy>-standing-<digest>`` for the policy's standing jobs. A pre-flight,
+``cf-<policy>-check-<digest>``, is none of them: it rotates nobody.
 At most 64 of ``[a-zA-Z0-9_-]`` (AWS IoT CreateJob); policy names are at most 32 for that.
 
 The digest is made of three: six characters that say *what is rolled out* (the family), four that say *what is
@@ -17,13 +18,14 @@ from dataclasses import Field, fields
 from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .policy import BEARS_ON, Bearing, CertificateAuthority
 from .result import KIND_CHARACTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
     from .plan import PlannedDevice
     from .policy import Policy
@@ -34,10 +36,10 @@ FAMILY_CHARACTERS = 6
 _FIRST_FIELDS = 6  # of the rule: they are in every id; one that was added later is, where a policy sets it
 MAX_POLICY_NAME = 32
 
-_PATTERN = re.compile(
-    rf"cf-(?P<policy>[a-z0-9][a-z0-9-]{{0,{MAX_POLICY_NAME - 1}}})"
-    rf"-(?:w(?P<wave>[1-9][0-9]{{0,3}})|standing)-(?P<digest>[0-9a-f]{{{DIGEST_CHARACTERS}}})"
-)
+_POLICY = rf"cf-(?P<policy>[a-z0-9][a-z0-9-]{{0,{MAX_POLICY_NAME - 1}}})"
+_DIGEST = rf"(?P<digest>[0-9a-f]{{{DIGEST_CHARACTERS}}})"
+_PATTERN = re.compile(rf"{_POLICY}-(?:w(?P<wave>[1-9][0-9]{{0,3}})|standing)-{_DIGEST}")
+_OF_CHECK = re.compile(rf"{_POLICY}-check-{_DIGEST}")
 
 
 class JobId(NamedTuple):
@@ -69,6 +71,12 @@ def parse_job_id(job_id: str) -> JobId | None:
         return None
     wave = match["wave"]
     return JobId(match["policy"], int(wave) if wave else None, match["digest"])
+
+
+def policy_in(name: str) -> str | None:
+    """The policy whose job, rotation or pre-flight, or cohort group bears this name; None where it is not ours."""
+    match = _PATTERN.fullmatch(name) or _OF_CHECK.fullmatch(name)
+    return match["policy"] if match else None
 
 
 def family_of(policy: Policy, authorities: Mapping[str, CertificateAuthority]) -> str:
@@ -117,14 +125,22 @@ def job_id_for(
     the job was cancelled), the next of a fixed sequence is taken. Jobs that ended too long ago to be among them
     are of an earlier era.
     """
+    digests = _digests(head, wave, devices, now)
+    return next(job_id for digest in digests if (job_id := make_job_id(policy, wave, digest)) not in ended)
+
+
+def check_id_for(
+    policy: str, head: str, devices: Iterable[PlannedDevice], *, known: Container[str], now: datetime
+) -> str:
+    """The id of a job that asks these devices for a pre-flight; as ``job_id_for``, and none of ``known`` is used."""
+    digests = _digests(head, "check", devices, now)
+    return next(job_id for digest in digests if (job_id := f"cf-{policy}-check-{digest}") not in known)
+
+
+def _digests(head: str, part: int | str | None, devices: Iterable[PlannedDevice], now: datetime) -> Iterator[str]:
+    """A sequence without end, always the same for the same devices."""
     members = sorted(f"{d.name} {d.certificate_id} {d.attempt}" for d in devices)
-    repeat = 0
-    while True:
-        digest = _digest(head, wave, _era(now), repeat, *members)
-        job_id = make_job_id(policy, wave, (head + digest)[:DIGEST_CHARACTERS])
-        if job_id not in ended:
-            return job_id
-        repeat += 1
+    return ((head + _digest(head, part, _era(now), n, *members))[:DIGEST_CHARACTERS] for n in count())
 
 
 def _era(now: datetime) -> int:

@@ -134,6 +134,7 @@ class Reason(StrEnum):
     RESULT_UNKNOWN = "ResultUnknown"
     ROTATION_INEFFECTIVE = "RotationIneffective"
     EXECUTION_UNKNOWN = "ExecutionUnknown"
+    PREFLIGHT_FAILED = "PreflightFailed"
     REPEATEDLY_FAILED = "RepeatedlyFailed"
     WAIVED = "Waived"
     SUSPENDED = "Suspended"

@@ -1,0 +1,53 @@
+"""Which version of the component a device runs, and whether that one answers a pre-flight.
+
+A version that does names the operation in its recipe's description. Any other would leave the question at the head of
+its device's queue, before the rotation to come: of such a device, or one of which nothing is known, nothing is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from controller.fleet.aws import AwsSession
+from controller.fleet.work import Work
+from protocol.job_document import CHECK_OPERATION
+from protocol.names import COMPONENT_NAME
+
+
+def component_version(session: AwsSession, thing: str) -> str | None:
+    """The version that Greengrass has last heard of; None if that is not known. One call."""
+    question = {"coreDeviceThingName": thing, "topologyFilter": "ALL", "maxResults": 100}
+    answer = session.ask("greengrassv2", "ListInstalledComponents", **question) or {}
+    installed = {one["componentName"]: one["componentVersion"] for one in answer.get("installedComponents", ())}
+    return installed.get(COMPONENT_NAME)
+
+
+def unable_to_answer(session: AwsSession, things: Iterable[str], tell: Callable[[int], None]) -> dict[str, str]:
+    """Why each device that is not known to answer is not asked; a call for each device, and one for each version."""
+    versions: dict[str, str | None] = {}
+    work = Work()
+    for thing in things:
+
+        def keep(version: str | None, thing: str = thing) -> None:
+            versions[thing] = version
+            tell(len(versions))
+
+        work.add(partial(component_version, session, thing), keep)
+    work.run()
+    able = {version for version in {*versions.values()} - {None} if _answers(session, str(version))}
+    return {thing: _why(version) for thing, version in versions.items() if version not in able}
+
+
+def _answers(session: AwsSession, version: str) -> bool:
+    where = session.client("greengrassv2").meta
+    component = f"{session.fleet.account}:components:{COMPONENT_NAME}:versions:{version}"
+    arn = f"arn:{where.partition}:greengrass:{where.region_name}:{component}"
+    answer = session.ask("greengrassv2", "DescribeComponent", arn=arn) or {}
+    return CHECK_OPERATION in answer.get("description", "")
+
+
+def _why(version: str | None) -> str:
+    if version is None:
+        return f"Greengrass does not know which version of {COMPONENT_NAME} it runs"
+    return f"version {version} of {COMPONENT_NAME} does not say in its description that it answers {CHECK_OPERATION}"
