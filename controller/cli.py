@@ -56,8 +56,8 @@ COMMANDS = {
     "preflight": Command(
         "preflight",
         "ask devices whether their rotation would fail; it rotates nobody",
-        "certfleet preflight --wait                  # before a first wave\n"
-        "certfleet preflight --policy line-a --wait  # once more, after what was wrong has been put right",
+        "certfleet preflight --wait                   # before a first wave\n"
+        "certfleet preflight --policy line-a --wait   # again, once it is put right",
     ),
     "apply": Command(
         "apply",

@@ -9,8 +9,9 @@ from argparse import ArgumentParser
 from datetime import timedelta
 
 from controller.commands.context import Context
+from controller.commands.documents import load_desired
 from controller.commands.options import add_desired, add_fleet, add_output, duration
-from controller.commands.pipeline import Observed, each_fleet, gravest, load_desired, observe
+from controller.commands.pipeline import Observed, each_fleet, gravest, observe
 from controller.commands.progress import progress_on
 from controller.errors import CertfleetError, ExitCode
 from controller.fleet import ActAs
@@ -39,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="stop waiting for devices that have not answered for so long (default: 5m, in which an idle device asks)",
     )
     add_desired(parser, is_question=False)
-    add_fleet(parser)
+    add_fleet(parser, is_question=False)
     add_output(parser, RENDERERS)
 
 

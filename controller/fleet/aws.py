@@ -128,10 +128,10 @@ class AwsSession:
             return f"the caller's own account, region {self.fleet.region}"
         return f"account {self.fleet.account}, region {self.fleet.region}"
 
-    def arn(self, resource: str) -> str:
-        """The ARN of something of AWS IoT in this account and region, such as ``thing/NAME``."""
+    def arn(self, resource: str, service: str = "iot") -> str:
+        """The ARN of something in this account and region, of AWS IoT if nothing is said: such as ``thing/NAME``."""
         meta = self.client("iot").meta
-        return f"arn:{meta.partition}:iot:{meta.region_name}:{self.fleet.account}:{resource}"
+        return f"arn:{meta.partition}:{service}:{meta.region_name}:{self.fleet.account}:{resource}"
 
     def client(self, service: str, *, is_optional: bool = False) -> Any:
         """The botocore client of a service; raises FleetError where the account is not the fleet's."""

@@ -6,21 +6,32 @@ its device's queue, before the rotation to come: of such a device, or one of whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 from controller.fleet.aws import AwsSession
 from controller.fleet.work import Work
 from protocol.job_document import CHECK_OPERATION
 from protocol.names import COMPONENT_NAME
 
+ALL = {"topologyFilter": "ALL", "maxResults": 100}
+
 
 def component_version(session: AwsSession, thing: str) -> str | None:
     """The version that Greengrass has last heard of; None if that is not known. One call."""
-    question = {"coreDeviceThingName": thing, "topologyFilter": "ALL", "maxResults": 100}
-    answer = session.ask("greengrassv2", "ListInstalledComponents", **question) or {}
+    return version_in(session.ask("greengrassv2", "ListInstalledComponents", coreDeviceThingName=thing, **ALL) or {})
+
+
+def version_in(answer: Mapping[str, Any]) -> str | None:
+    """The component's version among the installed ones."""
     installed = {one["componentName"]: one["componentVersion"] for one in answer.get("installedComponents", ())}
     return installed.get(COMPONENT_NAME)
+
+
+def component_arn(session: AwsSession, version: str) -> str:
+    """Of a version that this account has published."""
+    return session.arn(f"components:{COMPONENT_NAME}:versions:{version}", "greengrass")
 
 
 def unable_to_answer(session: AwsSession, things: Iterable[str], tell: Callable[[int], None]) -> dict[str, str]:
@@ -40,10 +51,7 @@ def unable_to_answer(session: AwsSession, things: Iterable[str], tell: Callable[
 
 
 def _answers(session: AwsSession, version: str) -> bool:
-    where = session.client("greengrassv2").meta
-    component = f"{session.fleet.account}:components:{COMPONENT_NAME}:versions:{version}"
-    arn = f"arn:{where.partition}:greengrass:{where.region_name}:{component}"
-    answer = session.ask("greengrassv2", "DescribeComponent", arn=arn) or {}
+    answer = session.ask("greengrassv2", "DescribeComponent", arn=component_arn(session, version)) or {}
     return CHECK_OPERATION in answer.get("description", "")
 
 

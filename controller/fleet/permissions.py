@@ -11,6 +11,7 @@ from typing import Any
 from controller.errors import FleetError
 from controller.fleet.aws import PAGE_SIZE, AwsSession
 from controller.fleet.aws_errors import AwsCallError, iam_action
+from controller.fleet.component import ALL, component_arn, version_in
 from controller.reconcile.values import DesiredState
 
 _ONE = {"maxResults": 1}
@@ -52,7 +53,7 @@ class Trial:
 def try_reading(session: AwsSession, desired: DesiredState) -> tuple[Permission, ...]:
     """Every action that reading a fleet needs. About 25 calls."""
     trial = Trial(session)
-    _registry(trial, desired)
+    _registry(trial, session, desired)
     _backend(trial, session)
     trial.call("acm-pca", "ListCertificateAuthorities", MaxResults=1)
     arn = next((each.arn for each in desired.authorities.values() if each.arn is not None), None)
@@ -62,7 +63,7 @@ def try_reading(session: AwsSession, desired: DesiredState) -> tuple[Permission,
     return tuple(trial.found)
 
 
-def _registry(trial: Trial, desired: DesiredState) -> None:
+def _registry(trial: Trial, session: AwsSession, desired: DesiredState) -> None:
     group = next((policy.thing_group for policy in desired.policies), None)
     for operation in ("ListThings", "ListThingGroups"):
         trial.call("iot", operation, **_ONE)
@@ -81,7 +82,7 @@ def _registry(trial: Trial, desired: DesiredState) -> None:
         "iot", "TestAuthorization", principal=principal, authInfos=[{"actionType": "CONNECT", "resources": [client]}]
     )
     _jobs(trial)
-    _greengrass(trial, thing)
+    _greengrass(trial, session, thing)
 
 
 def _jobs(trial: Trial) -> None:
@@ -93,8 +94,9 @@ def _jobs(trial: Trial) -> None:
     trial.call("iot", "DescribeJobExecution", jobId=job, thingName=thing)
 
 
-def _greengrass(trial: Trial, thing: str | None) -> None:
-    trial.call("greengrassv2", "ListInstalledComponents", coreDeviceThingName=thing, **_ONE)
+def _greengrass(trial: Trial, session: AwsSession, thing: str | None) -> None:
+    version = version_in(trial.call("greengrassv2", "ListInstalledComponents", coreDeviceThingName=thing, **ALL))
+    trial.call("greengrassv2", "DescribeComponent", arn=None if version is None else component_arn(session, version))
     listed = trial.call("greengrassv2", "ListEffectiveDeployments", coreDeviceThingName=thing, **_ONE)
     deployment = next((one["deploymentId"] for one in listed.get("effectiveDeployments", ())), None)
     trial.call("greengrassv2", "GetDeployment", deploymentId=deployment)

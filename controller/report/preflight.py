@@ -9,9 +9,9 @@ from typing import Any
 from controller.errors import ExitCode
 
 from . import words
-from .as_json import FORMAT_VERSION, dump, failure_value
-from .console import Look, Page
-from .formats import Format
+from .as_json import failure_value
+from .console import Page
+from .formats import FORMAT_VERSION, Format, Look, dump
 from .model import FleetFailure
 from .text import tell_failures
 

@@ -38,10 +38,12 @@ from controller.lambda_reconcile.bucket import Bucket
 from controller.lambda_reconcile.notices import Notices
 from controller.reconcile.values import CertificateAuthority, Fleet, Source
 from controller.report.attention import Attention
+from protocol.names import COMPONENT_NAME
 
 CA = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/00000000-0000-0000-0000-000000000001"
 FLEET = Fleet("plant", "123456789012", "eu-west-1", Source("fleet.yaml", 1))
-OPTIONAL = {"GetThingConnectivityData", "ListInstalledComponents"}
+OPTIONAL = {"DescribeComponent", "GetThingConnectivityData", "ListInstalledComponents"}
+COMPONENT = f"arn:aws:greengrass:eu-west-1:123456789012:components:{COMPONENT_NAME}:versions:1.0.0"
 THING = {"coreDeviceThingName": "a-1", "topologyFilter": "ALL", "maxResults": 100}
 DOCUMENT = json.dumps({"operation": "ROTATE_CERTIFICATE"})
 
@@ -107,6 +109,7 @@ USES: dict[str, Use] = {
     "ListThingPrincipalsV2": lambda s, _: s.iot.certificates("a-1"),
     "GetThingConnectivityData": lambda s, _: s.aws.ask("iot", "GetThingConnectivityData", thingName="a-1"),
     "ListInstalledComponents": lambda s, _: s.aws.ask("greengrassv2", "ListInstalledComponents", **THING),
+    "DescribeComponent": lambda s, _: s.aws.ask("greengrassv2", "DescribeComponent", arn=COMPONENT),
     "CreateThingGroup": lambda s, name: s.iot.make_group(name, "made by a test", {}),
     "UpdateThingGroup": lambda s, _: s.aws.call("iot", "UpdateThingGroup", thingGroupName="line-b", **PROPERTIES),
     "DeleteThingGroup": lambda s, name: s.iot.delete_group(name),
@@ -206,6 +209,8 @@ def plant(tmp_path_factory, surroundings_of_all):
     made.iot.create_job(**job("standing"))
     made.iot.create_job(**job("standing-2") | {"targets": ["arn:aws:iot:eu-west-1:123456789012:thing/a-1"]})
     made.cloud.deployments.report_device("a-1", ())
+    recipe = {"ComponentName": COMPONENT_NAME, "ComponentVersion": "1.0.0"}
+    made.client("greengrassv2").create_component_version(inlineRecipe=json.dumps(recipe))
     target = "arn:aws:iot:eu-west-1:123456789012:thing/a-1"
     DEPLOYMENT.append(made.client("greengrassv2").create_deployment(targetArn=target)["deploymentId"])
     made.cloud.functions.register("create", lambda event, _environment: event, {"PCA_CA_ARN": ""})
