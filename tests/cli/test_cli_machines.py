@@ -61,6 +61,7 @@ def test_every_document_for_machines_is_described(drifted):
         "simulation": ("simulate", "--span", "90d"),
         "validation": ("validate",),
         "checkup": ("doctor", "--migrate"),
+        "preflightReport": ("preflight",),
         "comparison": ("plan", "--base", "HEAD"),
         "applyReport": ("apply", "--wait", "--timeout", "60s"),
     }.items():
@@ -97,9 +98,11 @@ def test_the_schema_is_one_and_has_a_document_for_every_command_with_json():
         "Simulation",
         "Validation",
         "Checkup",
+        "PreflightReport",
     }
     with_json = {name for name, command in cli.COMMANDS.items() if "json" in _formats(command.module)}
-    assert with_json == {"validate", "plan", "apply", "status", "drift", "forecast", "explain", "simulate", "doctor"}
+    named = "validate plan apply status drift forecast explain simulate doctor preflight"
+    assert with_json == set(named.split())
     for module in (apply_report, comparison, explanation, forecast, problems):
         assert "json" in {str(name) for name in module.RENDERERS}
 
