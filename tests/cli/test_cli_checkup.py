@@ -31,7 +31,8 @@ CANNOT_TELL = {  # of what is not there, nothing can be asked
     *(f"permission iot:{name}" for name in (
         "DescribeJob", "GetJobDocument", "ListJobExecutionsForJob", "DescribeJobExecution",
     )),
-    "permission greengrass:DescribeComponent", "permission greengrass:GetDeployment", "permission lambda:GetFunctionConfiguration", "permissions to rotate",
+    "permission greengrass:DescribeComponent", "permission greengrass:GetDeployment",
+    "permission lambda:GetFunctionConfiguration", "permissions to rotate",
 }  # fmt: skip
 
 
