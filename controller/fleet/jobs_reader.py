@@ -27,6 +27,7 @@ from controller.reconcile.values import (
     execution_status,
     may_be_at_work,
     parse_job_id,
+    policy_in,
 )
 from protocol.job_document import is_check, is_rotation
 from protocol.names import COMPONENT_VERSION_KEY, FAILURE_REASON_KEY

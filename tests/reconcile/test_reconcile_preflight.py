@@ -9,7 +9,7 @@ import pytest
 
 from controller.reconcile.checks import Governance
 from controller.reconcile.planning import is_to_ask, plan_checks
-from controller.reconcile.values import NO_OVERRIDES, Reason, is_ours, parse_job_id
+from controller.reconcile.values import NO_OVERRIDES, Reason, parse_job_id, policy_in
 from protocol.algorithms import KeyType
 from protocol.job_document import is_check
 
@@ -124,7 +124,7 @@ def test_a_check_asks_exactly_about_the_rotation_that_would_come_and_is_none(mak
     wanted = check.document.to_wire()
     assert is_check(wanted)
     assert {**wanted, "operation": "ROTATE_CERTIFICATE"} == job.document.to_wire()
-    assert (is_ours(check.job_id), parse_job_id(check.job_id)) == (True, None)
+    assert (policy_in(check.job_id), parse_job_id(check.job_id)) == ("line-a", None)
     assert check.devices == (device.name,)
 
 
