@@ -187,6 +187,41 @@ def test_a_wave_that_nobody_answers_is_asked_of_as_many_others(make, wave, asked
     assert (job.wave, len(job.devices)) == expected
 
 
+@pytest.mark.parametrize(
+    ("failed", "status"), [(1, WaveStatus.OPEN), (2, WaveStatus.UNHEALTHY)], ids=["within the limit", "just at it"]
+)
+def test_a_wave_is_healthy_while_fewer_fail_than_the_limit(make, failed, status):
+    """Two of ten are 20 %, the limit; for the rule itself too few have answered."""
+    world = World(make, waves=("1", "11", "100%"), abort=(make.abort(20, 50),))
+    world.wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)
+    world.wave(2, names(10 - failed, "SUCCEEDED", 1) | names(failed, "FAILED", 11 - failed))
+    assert world.plan().waves[0].status is status
+
+
+@pytest.mark.parametrize(
+    ("hours", "status"), [(23.9, WaveStatus.SOAKING), (24, WaveStatus.OPEN)], ids=["not yet", "to the second"]
+)
+def test_a_soak_ends_when_its_time_is_over(make, hours, status):
+    plan = World(make).wave(1, {"g000": "SUCCEEDED"}, ended=hours * HOUR).plan()
+    assert plan.waves[0].status is status
+    assert [len(job.devices) for job in plan.jobs] == ([9] if status is WaveStatus.OPEN else []), "not urgent alone"
+
+
+@pytest.mark.parametrize(("hours", "starts"), [(3, False), (5, True)])
+def test_a_shortened_soak_leaves_each_wave_to_come_its_share(make, hours, starts):
+    """Of 12 hours between answer and end each of three waves has four: one that soaks and two to come."""
+    world = World(make, waves=("1", "10%", "100%"), soak=48 * HOUR).wave(1, {"g000": "SUCCEEDED"}, ended=hours * HOUR)
+    world.devices["g050"] = make.device("g050", age=OLD, left=(12 - hours) * HOUR)
+    assert bool(world.plan().jobs) is starts
+
+
+def test_the_next_wave_takes_the_place_of_who_never_answered_and_not_of_who_failed(make):
+    world = World(make, waves=("10", "20", "100%"))
+    told = names(7, "SUCCEEDED") | names(1, "FAILED", 7) | names(2, "CANCELED", 8)
+    [job] = world.wave(1, told, queued=50 * HOUR).plan().jobs[:1]
+    assert (job.wave, len(job.devices)) == (2, 12)
+
+
 def test_a_new_component_version_forgives_what_the_old_one_failed(make):
     world = World(make).wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)
     world.wave(2, names(6, "SUCCEEDED", 1) | names(3, "FAILED", 7))

@@ -12,12 +12,13 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from controller.errors import PlanError
 from controller.reconcile.values import FORMAT_VERSION, Plan, PlannedJob
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 MAX_PLAN_BYTES = 1024 * 1024 * 1024  # of a file, and of a plan in it; a million devices take about 300 MB
 
@@ -57,14 +58,18 @@ def plan_from_json(text: str | bytes) -> Plan:
 
 @cache
 def _adapter() -> TypeAdapter[Plan]:
-    """Made when it is first needed: most commands read and write no plan."""
+    """Made when it is first needed: most commands read and write no plan, and pydantic takes 12 MB."""
+    from pydantic import TypeAdapter  # noqa: PLC0415
+
     return TypeAdapter(Plan)
 
 
 def _validate(body: dict[str, Any]) -> Plan:
+    from pydantic import ValidationError  # noqa: PLC0415 - as above
+
     try:
         return _adapter().validate_json(json.dumps(body))
-    except (ValidationError, ValueError) as error:
+    except ValueError as error:  # pydantic's own is one
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise PlanError(f"the plan is damaged at {where}: {first['msg']}", _AGAIN) from error

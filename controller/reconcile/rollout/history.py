@@ -155,13 +155,14 @@ def _later(one: DeviceExecution | None, other: DeviceExecution, resumed: datetim
         return other
 
     def rank(execution: DeviceExecution) -> tuple[bool, datetime, datetime]:
-        counts = _has_answer(execution) and not execution.was_looked_at(resumed)
+        counts = has_answer(execution) and not execution.was_looked_at(resumed)
         return counts, execution.queued_at, execution.last_updated_at
 
     return max(one, other, key=rank)
 
 
-def _has_answer(execution: DeviceExecution) -> bool:
+def has_answer(execution: DeviceExecution) -> bool:
+    """Whether the device has told what came of it."""
     return execution.status is ExecutionStatus.SUCCEEDED or execution.status in FAILED
 
 

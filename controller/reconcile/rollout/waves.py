@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from controller.reconcile.values import FailureType, WaveStatus, count_text, instant_text, percent_text, span_text
-from protocol.messages import ExecutionStatus
 
 from .evidence import gather, shortened_soak
-from .history import FAILED
+from .history import has_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -153,9 +152,9 @@ def _next_wave(rollout: History, sizes: tuple[int, ...], *, is_soaked: bool) -> 
     """The next wave that reaches anyone new; for urgent devices alone, if only a shortened soak has passed."""
     of = len(sizes)
     reached = min(rollout.reached, of)
-    taken = _taken(rollout, reached)
+    taken = _taken(rollout)
     wave = next((n for n in range(reached + 1, of) if sizes[n - 1] > taken), of)
-    capacity = max(0, sizes[wave - 1] - taken) if wave < of else sizes[-1]
+    capacity = sizes[wave - 1] - taken if wave < of else sizes[-1]
     message = f"wave {wave} of {of} reaches {count_text(capacity, 'more device')}: wave {reached} has soaked healthy"
     if not is_soaked:
         message = f"wave {wave} of {of} opens to urgent devices alone: the soak is shortened to meet their deadline"
@@ -200,11 +199,7 @@ def _unhealthy(policy: Policy, wave: int, of: int, evidence: Evidence, members: 
     return Opening(wave, WaveStatus.UNHEALTHY, message, len(members), only=members, remedy=remedy)
 
 
-def _taken(rollout: History, reached: int) -> int:
-    """Devices that waves up to this one have reached, those that never answered left out."""
-    answered: set[str] = set()
-    for wave in range(1, reached + 1):
-        for name, execution in rollout.outcomes(wave).items():
-            if execution.status is ExecutionStatus.SUCCEEDED or execution.status in FAILED:
-                answered.add(name)
-    return len(answered)
+def _taken(rollout: History) -> int:
+    """Devices that the waves have reached, those that never answered left out."""
+    outcomes = (rollout.outcomes(wave) for wave in rollout.waves)
+    return len({name for of_wave in outcomes for name, execution in of_wave.items() if has_answer(execution)})
