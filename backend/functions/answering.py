@@ -89,15 +89,17 @@ def _reject(services: Services, event: Mapping[str, Any], function: str, refusal
 
 
 def _is_first(services: Services, event: Mapping[str, Any], refusal: RejectionError) -> bool:
-    """Whether it is this thing's first refusal of this cause today; kept beside what the thing has asked for.
+    """Whether it is the sender's first refusal of this cause today; kept beside what it has asked for.
 
-    Known only for what the thing's own client has sent: of anything else each counts.
+    The sender is the thing if the client is the thing's own, else whoever holds the connection's certificate.
     """
-    thing, job, client = (_text(event, name) for name in ("thingName", "jobId", "clientId"))
-    if thing is None or job is None or client is None or not decide.is_client_of_thing(client, thing):
+    thing, job, client, principal = (_text(event, name) for name in ("thingName", "jobId", "clientId", "principal"))
+    is_own = thing is not None and client is not None and decide.is_client_of_thing(client, thing)
+    sender = thing if is_own else principal
+    if not sender:
         return True
-    budget = services.table.budget(thing)
-    known, is_first = budget.refused(Refusal(job, refusal.code.value, str(refusal)), services.clock())
+    budget = services.table.budget(sender)
+    known, is_first = budget.refused(Refusal(job or "", refusal.code.value, str(refusal)), services.clock())
     if known != budget:
         with suppress(ConflictError):  # another refusal was noted meanwhile
             services.table.save_budget(known)

@@ -44,9 +44,9 @@ class Budget:
     day: str = ""  # UTC, ISO 8601
     requests: int = 0
     certificates: int = 0
-    job_id: str = ""
+    job_id: str = ""  # of the latest request
     job_requests: int = 0
-    job_certificates: int = 0
+    issued: tuple[str, ...] = ()  # the job of each certificate, the latest last
     causes: tuple[str, ...] = ()  # codes of today's refusals
     refusal: Refusal | None = None
     version: int = 0  # of the stored record; 0 before the first write
@@ -60,16 +60,18 @@ class Budget:
 
     def certificate(self) -> Budget:
         """With one certificate more, under the job of the latest request; raises RejectionError if that is too many."""
-        _require(self.job_certificates < CERTIFICATES_PER_JOB, f"{CERTIFICATES_PER_JOB} certificates under one job")
+        known = self.issued.count(self.job_id)
+        _require(known < CERTIFICATES_PER_JOB, f"{CERTIFICATES_PER_JOB} certificates under one job")
         _require(self.certificates < CERTIFICATES_PER_DAY, f"{CERTIFICATES_PER_DAY} certificates of one device a day")
-        return replace(self, certificates=self.certificates + 1, job_certificates=self.job_certificates + 1)
+        issued = (*self.issued, self.job_id)[-CERTIFICATES_PER_DAY:]
+        return replace(self, certificates=self.certificates + 1, issued=issued)
 
     def refused(self, refusal: Refusal, now: datetime) -> tuple[Budget, bool]:
         """With a refusal, and whether it is the day's first of this cause."""
         known = self.on(now)
         is_first = refusal.code not in known.causes
         causes = (*known.causes, refusal.code) if is_first else known.causes
-        return replace(known, causes=causes, refusal=refusal), is_first
+        return replace(known, causes=causes, refusal=refusal if refusal.job_id else known.refusal), is_first
 
     def on(self, now: datetime) -> Budget:
         """On that day (UTC): another one begins at nothing."""
@@ -77,8 +79,8 @@ class Budget:
         return self if self.day == day else replace(self, day=day, requests=0, certificates=0, causes=())
 
     def under(self, job_id: str) -> Budget:
-        """Under that job: another one begins at nothing."""
-        return self if self.job_id == job_id else replace(self, job_id=job_id, job_requests=0, job_certificates=0)
+        """Under that job: the requests of another one begin at nothing."""
+        return self if self.job_id == job_id else replace(self, job_id=job_id, job_requests=0)
 
     def to_record(self) -> dict[str, Any]:
         """Plain values for the table."""
@@ -88,7 +90,8 @@ class Budget:
             "certificates": self.certificates,
             "jobId": self.job_id,
             "jobRequests": self.job_requests,
-            "jobCertificates": self.job_certificates,
+            "issued": list(self.issued),
+            "jobCertificates": self.issued.count(self.job_id),  # read by earlier versions, if one is deployed again
             "causes": list(self.causes),
             "version": self.version,
             **({"refusal": self.refusal.to_record()} if self.refusal else {}),
@@ -96,8 +99,9 @@ class Budget:
 
     @classmethod
     def from_record(cls, thing_name: str, record: Mapping[str, Any]) -> Budget:
-        """Read what ``to_record`` wrote."""
+        """Read what ``to_record`` wrote, in this version or an earlier one."""
         refusal = record.get("refusal")
+        issued = record.get("issued", [record["jobId"]] * int(record["jobCertificates"]))
         return cls(
             thing_name,
             record["day"],
@@ -105,7 +109,7 @@ class Budget:
             int(record["certificates"]),
             record["jobId"],
             int(record["jobRequests"]),
-            int(record["jobCertificates"]),
+            tuple(issued),
             tuple(record["causes"]),
             Refusal(refusal["jobId"], refusal["code"], refusal["sentence"]) if refusal else None,
             int(record["version"]),

@@ -60,8 +60,8 @@ def is_refused(error: BaseException) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call may succeed when repeated: throttled, timed out, or the server's own fault."""
-    if isinstance(error, (BotoConnectionError, HTTPClientError)):
+    """Whether the same may succeed when repeated: throttled, timed out, overtaken, or the server's own fault."""
+    if isinstance(error, (BotoConnectionError, HTTPClientError, ConflictError)):
         return True
     if not isinstance(error, ClientError):
         return False

@@ -30,6 +30,9 @@ class Phase(StrEnum):
     FINISHED = "finished"  # one
 
 
+LINES = 200
+"""Of evidence, at most: two that fight for a device's client id would fill an item of the table within an hour."""
+
 MAKING = frozenset({Phase.ISSUING, Phase.ISSUED})
 """The phases in which no device can hold the new certificate yet."""
 
@@ -96,8 +99,11 @@ class Rotation:
         return self.phase in MAKING and now < datetime.fromisoformat(self.lease_until)
 
     def step(self, now: datetime, who: str, what: str, **changes: Any) -> Rotation:
-        """The next state, with its line of evidence."""
-        return replace(self, history=(*self.history, Entry(now.isoformat(), who, what)), **changes)
+        """The next state, with its line of evidence; of very many lines those in the middle are left out."""
+        history = (*self.history, Entry(now.isoformat(), who, what))
+        if len(history) > LINES:
+            history = (*history[: LINES // 2], *history[1 - LINES // 2 :])
+        return replace(self, history=history, **changes)
 
     def which(self, certificate_id: str) -> Certificate | None:
         """Which of the two a certificate is; None for a third one."""

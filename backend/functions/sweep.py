@@ -68,10 +68,11 @@ def _visited(services: Services, thing_name: str) -> bool:
 
 def visit(services: Services, rotation: Rotation) -> None:
     """Ask for what nobody has told, then conclude."""
-    known = rotation
+    known, deactivated = rotation, None
     if rotation.phase not in MAKING and rotation.ended_at is None:
         known = ending.with_end(services, rotation)
-    deactivated = _deactivated(services, rotation) if rotation.phase is Phase.UNRESOLVED else None
+    if rotation.phase not in {*MAKING, Phase.REMOVING}:
+        deactivated = _deactivated(services, rotation)
     ending.conclude(services, rotation, known, f"{FUNCTION}: job {rotation.job_id}", deactivated=deactivated)
 
 

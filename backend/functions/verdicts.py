@@ -121,9 +121,9 @@ ROWS = (
     Row(None, None,        U.BEING_MADE,      None,  T.NOBODY, "a create is at work"),
     Row(None, E.RUNNING,   U.UNDELIVERED,     C.NEW, T.NOBODY, "it was never handed out"),
     Row(None, None,        U.UNDELIVERED,     C.NEW, T.NOTE,   "it was never handed out"),
-    Row(None, E.RUNNING,   None,              None,  T.NOBODY, "the rotation is under way"),
     Row(None, None,        U.OLD_DEACTIVATED, C.OLD, T.NOTE,   "a person has deactivated it"),
     Row(None, None,        U.NEW_DEACTIVATED, C.NEW, T.NOTE,   "a person has deactivated it"),
+    Row(None, E.RUNNING,   None,              None,  T.NOBODY, "the rotation is under way"),
 
     Row(NO,   E.FAILED,    U.NEVER_NEW,       C.NEW, T.NOTE,   "the device has failed and never used the new one"),
     Row(NO,   E.FAILED,    U.BACK_ON_OLD,     C.NEW, T.NOTE,   "the device has failed and is back on its old one"),

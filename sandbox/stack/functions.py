@@ -26,7 +26,7 @@ from sandbox.aws import Cloud
 from sandbox.aws.functions import FunctionThrottledError, Invoke
 
 from .clients import Clients
-from .invocations import Unkindness
+from .invocations import RunKilledError, Unkindness
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class Functions:
     ) -> None:
         self._cloud = cloud
         self._clients = clients
+        self.client: backend_services.ClientFactory = clients.get  # what code is given: a test may stand in between
         self._clock = clock
         self._code = code
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="lambda")
@@ -172,7 +173,7 @@ class Functions:
         except FunctionThrottledError:
             wait = waits.after_throttling(invocation.throttlings)
             self._submit(replace(invocation, throttlings=invocation.throttlings + 1), timedelta(seconds=wait))
-        except Exception as error:  # noqa: BLE001  # whatever the function raises
+        except (Exception, RunKilledError) as error:  # noqa: BLE001  # whatever the function raises
             log.warning("%s failed: %s: %s", invocation.function, type(error).__name__, error)
             if invocation.failures >= config.retries:
                 self._give_up(invocation, config, "RetriesExhausted")
@@ -197,7 +198,7 @@ class Functions:
     def _services(self, name: str, variables: Mapping[str, str]) -> backend_services.Services:
         key = (name, json.dumps(variables, sort_keys=True))
         if key not in self._warm:
-            self._warm[key] = backend_services.build(variables, self._clients.get, self._clock)
+            self._warm[key] = backend_services.build(variables, self.client, self._clock)
         return self._warm[key]
 
     def _give_up(self, invocation: Invocation, config: InvokeConfig, condition: str) -> None:

@@ -20,6 +20,11 @@ from typing import Any
 Run = Callable[[], None]
 """Starts the invocation at once; may be called later, more than once, or never."""
 
+
+class RunKilledError(BaseException):
+    """A run ends here, as when its process dies or its time is up: its code does nothing more, not even clean up."""
+
+
 Effect = Callable[[Run], Sequence[float]]
 """An invocation → the seconds after which it runs, one for each run; none where it is lost or held."""
 

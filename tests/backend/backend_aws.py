@@ -44,6 +44,7 @@ VARIABLES = {
     ),
     "PCA_CA_ARN": "",
 }
+ITEM_BYTES = 400 * 1024  # of DynamoDB
 CA_KEY = ec.generate_private_key(ec.SECP256R1())
 
 
@@ -361,6 +362,8 @@ class FakeAws:
             holds = True
         if not holds:
             raise client_error("ConditionalCheckFailedException", "PutItem")
+        if len(json.dumps(request["Item"])) > ITEM_BYTES:
+            raise client_error("ValidationException", "PutItem")
         self.items[key] = request["Item"]
         return {}
 

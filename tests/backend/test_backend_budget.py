@@ -120,3 +120,22 @@ def test_a_rotation_that_was_refused_is_told_with_the_reason_whatever_the_device
     [notice] = device.aws.notices
     assert f"job {JOB}: FAILED: no certificate was created" in notice
     assert "last refusal under this job was CsrWrongSubject" in notice
+
+
+def test_nor_do_they_get_more_when_requests_under_another_job_come_between(device, csr_of):
+    issued = 0
+    for _ in range(20):
+        device.create(jobId="no-such-job")
+        device.start_job()
+        issued += device.create(csr=fresh(csr_of))["status"] == "accepted"
+        device.aws.tick(seconds=20)
+        device.ended("FAILED")
+        device.aws.tick(seconds=20)
+    assert issued == budget.CERTIFICATES_PER_JOB
+
+
+@pytest.mark.parametrize("wrong", [{"jobId": None}, {"clientId": "gw-10"}], ids=["no job", "another's client id"])
+def test_a_device_that_asks_wrongly_in_any_way_rings_once_a_day(device, caplog, wrong):
+    for _ in range(5):
+        device.create(**wrong)
+    assert [distinct for _, distinct in lines(caplog)] == ["yes", "no", "no", "no", "no"]

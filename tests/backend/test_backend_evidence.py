@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from datetime import timedelta
 
+import backend_aws
 import pytest
 from backend_aws import Device
 
@@ -227,3 +228,18 @@ def test_the_order_in_which_functions_run_decides_nothing(created: Device, order
     assert new in device.attached
     assert order.index("old") > max(map(order.index, ("commit", "succeeded"))) or old in device.attached
     assert "somebody else holds" in device.aws.notices[-1]
+
+
+def test_two_that_fight_for_a_devices_client_id_for_hours_leave_a_record_that_can_be_written(created, monkeypatch):
+    """Each connection ends the other's, and is evidence; of hours of it no more is kept than an item may hold."""
+    monkeypatch.setattr(backend_aws, "ITEM_BYTES", 100_000)
+    created.commit()
+    for _ in range(250):
+        for certificate in (created.old, created.new):
+            created.aws.tick(seconds=1)
+            created.connected(certificate)
+    created.ended("SUCCEEDED")
+    assert_both_stay(created)
+    lines = [line["M"]["what"]["S"] for line in created.record["history"]["L"]]
+    assert "committed" in lines
+    assert "both stay" in lines[-1]

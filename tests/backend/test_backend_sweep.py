@@ -70,6 +70,19 @@ def test_a_rotation_that_runs_is_left_alone_for_a_day(device):
     assert "The job runs before the commit" in notice
 
 
+@pytest.mark.parametrize("which", ["old", "new"])
+def test_a_person_decides_of_a_job_that_never_ends_as_its_notice_says(device, which):
+    device.create()
+    device.aws.tick(days=1)
+    device.sweep()
+    certificate = getattr(device, which)
+    assert f"--new-status INACTIVE --certificate-id {certificate}" in device.aws.notices[-1]
+    device.aws.certificates[certificate].status = "INACTIVE"
+    device.aws.tick(**QUARTER)
+    device.sweep()
+    device.assert_only(device.new if which == "old" else device.old)
+
+
 def test_a_create_that_broke_off_is_undone(device):
     def kill():
         raise KeyboardInterrupt

@@ -26,6 +26,7 @@ def pytest_addoption(parser):
     group.addoption("--target", choices=("sandbox", "aws"), default="sandbox", help="where the integration suite runs")
     group.addoption("--thing-group", help="with --target aws: the thing group whose devices are rotated")
     group.addoption("--stack-name", default=DEFAULT_STACK_NAME, help="with --target aws: name of the backend's stack")
+    group.addoption("--seed", type=int, help="of the trial: the one that it has printed repeats it")
 
 
 def pytest_configure(config):

@@ -37,7 +37,8 @@ SIGNERS = {
 VALIDITY_DAYS = dict(zip(SIGNERS, (30, 60, 90, 120, 150, 180), strict=True))
 
 
-def build_fleet(processes):
+def build_fleet(count, processes=None):
+    """Devices by that many; all of them component processes if nothing else is asked for."""
     authorities = [
         {
             "name": f"ca-{name.lower()}",
@@ -49,14 +50,14 @@ def build_fleet(processes):
     ]
     devices = {
         "prefix": "gateway-",
-        "count": processes,
-        "processes": processes,
+        "count": count,
+        "processes": count if processes is None else processes,
         "groups": [GROUP],
         "age": "30d",
         "keyType": "ECDSA-P256",
     }
     return SandboxFleet.model_validate(
-        {"authorities": authorities, "groups": [{"name": GROUP}], "devices": [devices] if processes else []}
+        {"authorities": authorities, "groups": [{"name": GROUP}], "devices": [devices] if count else []}
     )
 
 

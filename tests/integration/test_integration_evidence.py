@@ -177,7 +177,8 @@ def test_a_certificate_that_its_device_is_connected_with_stays_when_the_job_is_e
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
 @pytest.mark.parametrize("order", list(itertools.permutations(("connection", "end"))), ids=" then ".join)
-def test_it_stays_in_whichever_order_lambda_runs_what_tells_of_them(stranded, end, order):
+@pytest.mark.parametrize("seconds", [0.3, 60])
+def test_it_stays_in_whichever_order_lambda_runs_what_tells_of_them(stranded, end, order, seconds):
     gates = {
         "connection": hold(stranded.world, lambda event: event.get("eventType") == "connected"),
         "end": hold(stranded.world, lambda event: event.get("eventType") == "JOB_EXECUTION"),
@@ -189,6 +190,7 @@ def test_it_stays_in_whichever_order_lambda_runs_what_tells_of_them(stranded, en
     end(stranded)
     assert gates["end"].wait()
     for event in order:
+        stranded.world.clock.advance(timedelta(seconds=seconds))
         gates[event].release()
         stranded.settle()
     assert stranded.certificates()[stranded.new_id] == "ACTIVE"
@@ -210,37 +212,62 @@ DETAILS = {
 }
 
 
+@pytest.fixture(params=[0, 1.5, 60])
+def an_end_comes_late(world, request):
+    """Call it when the end was sent."""
+    if request.param:
+        world.stack.unkindness.add(InvocationFault(TERMINAL, late(request.param), the_jobs_end))
+    return lambda: world.clock.advance(timedelta(seconds=request.param))
+
+
 @pytest.mark.parametrize("details", DETAILS.values(), ids=DETAILS)
-def test_the_end_of_a_rotation_that_succeeded_is_handled_with(stranded, details):
+def test_the_end_of_a_rotation_that_succeeded_is_handled_with(stranded, details, an_end_comes_late):
     stranded.begin(details).move_over().commit()
     stranded.update("SUCCEEDED", details)
     stranded.until(lambda: stranded.status() == "SUCCEEDED")
+    an_end_comes_late()
     stranded.keeps(stranded.new_id)
 
 
 @pytest.mark.parametrize("details", DETAILS.values(), ids=DETAILS)
-def test_the_end_of_a_rotation_that_failed_is_handled_and_told_with(stranded, operator, details):
+def test_the_end_of_a_rotation_that_failed_is_handled_and_told_with(stranded, operator, details, an_end_comes_late):
     stranded.begin(details)
     stranded.update("FAILED", details)
     stranded.until(lambda: stranded.status() == "FAILED")
+    an_end_comes_late()
     stranded.keeps(stranded.old_id)
     stranded.is_told(operator, "FAILED")
 
 
-@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "REJECTED"])
+def a_thief_ends_the_job(stranded, status):
+    """Over a connection with the old certificate, while the device is connected with its new one."""
+    stranded.begin().move_over()
+    stranded.world.clock.advance(timedelta(seconds=5))
+    thief = stranded.connect(stranded.old, "#2")
+    stranded.settle()
+    stranded.world.clock.advance(timedelta(seconds=5))
+    stranded.update(status, {"owner": "nobody"}, over=thief)
+    stranded.until(lambda: stranded.status() == status)
+    stranded.settle()
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "REJECTED"])
 def test_another_client_of_the_thing_that_ends_the_job_takes_no_certificate_in_use_and_is_noticed(
     stranded, operator, status
 ):
-    """The thief says that the job is over, while the device is connected with its new certificate."""
-    stranded.begin().move_over()
-    thief = stranded.connect(stranded.old, "#2")
-    stranded.update(status, {"owner": "nobody"}, over=thief)
-    stranded.until(lambda: stranded.status() == status)
+    a_thief_ends_the_job(stranded, status)
     if status == "SUCCEEDED":  # it may have overtaken its commit: a day is given to that
         sweep(stranded.world, timedelta(days=1, minutes=16))
     stranded.is_told(operator, status)
     assert stranded.certificates()[stranded.new_id] == "ACTIVE"
     assert stranded.connection.up
+
+
+def test_another_client_that_reports_failed_costs_the_device_this_rotation_and_is_noticed(stranded, operator):
+    """As its device does that goes back: it is believed, and the old certificate, which the device keeps, stays."""
+    a_thief_ends_the_job(stranded, "FAILED")
+    stranded.keeps(stranded.old_id)
+    stranded.is_told(operator, "FAILED", f"the new certificate {stranded.new_id} is removed")
 
 
 # What nobody hears of is made up for by the sweep -----------------------------------------------------------
@@ -358,14 +385,15 @@ def the_jobs_end(event):
 def test_a_device_that_a_forged_answer_has_deceived_is_not_lost_when_the_backend_hears_of(
     bench, world, operator, heist, order
 ):
-    gates = {"commit": hold(world, lambda _event: True, COMMIT), "end": hold(world, the_jobs_end)}
     heist.connect()
     job = bench.rotate(FAST)
+    gates = {"commit": hold(world, lambda event: event["jobId"] == job, COMMIT), "end": hold(world, the_jobs_end)}
     assert gates["commit"].wait()
     heist.forge()
     assert {ending.status for ending in bench.endings(job).values()} == {"SUCCEEDED"}
     heist.close()
     for event in order:
+        world.clock.advance(timedelta(seconds=15))
         if event == "thief":
             heist.connect()
         else:
@@ -377,23 +405,33 @@ def test_a_device_that_a_forged_answer_has_deceived_is_not_lost_when_the_backend
     heist.assert_the_thief_has_nothing_that_nobody_knows_of(any(job in text for text in operator.read()))
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.5])
+@pytest.mark.parametrize("seconds", [0.3, 1.5, 60])
 def test_nor_when_the_commit_is_late_by(bench, world, operator, heist, seconds):
     world.stack.unkindness.add(InvocationFault(COMMIT, late(seconds)))
     heist.connect()
-    arrived = threading_event_on(world, topics.commit(heist.thing))
     job = bench.rotate(FAST)
-    assert arrived.wait(SETTLE)
+    assert commit_of(world, job).wait(SETTLE)
     heist.forge()
     assert {ending.status for ending in bench.endings(job).values()} == {"SUCCEEDED"}
     heist.close()
+    world.clock.advance(timedelta(seconds=seconds))
     assert world.stack.drain(SETTLE)
+    world.stack.unkindness.clear()
     heist.connect()
     heist.assert_the_device_is_not_lost()
+    sweep(world, timedelta(days=1))
     heist.assert_the_thief_has_nothing_that_nobody_knows_of(any(job in text for text in operator.read()))
 
 
-def threading_event_on(world, topic):
-    arrived = threading.Event()
-    world.bus.listen(lambda message: arrived.set() if message.topic == topic else None)
-    return arrived
+def commit_of(world, job):
+    """Set when the device has sent it."""
+    sent = threading.Event()
+
+    def hear(message):
+        topic = topics.parse_rotation_topic(message.topic)
+        is_commit = topic is not None and (topic.operation, topic.outcome) == ("commit", None)
+        if is_commit and json.loads(message.payload)["jobId"] == job:
+            sent.set()
+
+    world.bus.listen(hear)
+    return sent

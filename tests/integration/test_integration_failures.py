@@ -111,7 +111,7 @@ def test_an_end_that_nobody_hears_of_is_made_up_for_by_the_next_rotation(bench, 
     for thing in bench.things:
         bench.until(lambda thing=thing: len(bench.certificates(thing)) == 1, f"one is left of {thing}")
         assert not set(bench.certificates(thing)) & set(left_behind[thing])
-        assert not [certificate for certificate in left_behind[thing] if bench.exists(certificate)]
+        bench.until(lambda thing=thing: not any(map(bench.exists, left_behind[thing])), "both of them are removed")
 
 
 def test_an_authority_that_the_deployment_does_not_have_is_refused_by_name(bench, before):
