@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 from protocol.algorithms import Family, KeyType
 
@@ -30,6 +29,7 @@ LEAST_VERSION, NEXT_MAJOR = (2, 6), (3, 0)
 
 _MAX_BYTES = 8 * 1024 * 1024
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two letters and more: one is a Windows drive
+_DRIVE = re.compile(r"^/(?=[A-Za-z]:/)")  # as in file:///C:/greengrass
 _REMEDY = "the component does not guess: set it, or rotate this device by other means"
 
 
@@ -225,11 +225,16 @@ def _in_token(value: object) -> bool:
     return isinstance(value, str) and value.startswith("pkcs11:")
 
 
+_DRIVE = re.compile(
+    r"^/(?=[A-Za-z]:/)"
+)  # as in file:///C:/greengrass; urllib.request, which knows it, brings HTTP along
+
+
 def _path(value: object, name: str) -> Path:
     if not isinstance(value, str):
         raise DeviceError(f"system.{name} is {type(value).__name__}, expected a path or URI")
     if value.startswith("file:"):
-        return Path(url2pathname(unquote(urlsplit(value).path)))
+        return Path(_DRIVE.sub("", unquote(urlsplit(value).path)))
     scheme = _SCHEME.match(value)
     if scheme:
         raise DeviceError(f"system.{name} is a {scheme[0]} URI; keys are rotated in files and PKCS#11 tokens only")

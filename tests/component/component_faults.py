@@ -31,9 +31,11 @@ class Injector:
         self.points.append(name)
         self.act(len(self.points) - 1, name)
 
-    def kill_at(self, index):
+    def kill_at(self, *indices):
+        """Let the device die at each of these points; it counts on in its next life."""
+
         def act(at, _name):
-            if at == index:
+            if at in indices:
                 raise Killed
 
         self.act = act
@@ -54,13 +56,23 @@ class Injector:
 
 
 class Counter(Injector):
-    """Counts points, and sees what a stop at each of them would leave behind in ``world``."""
+    """Counts points, and sees what a stop at each of them would leave behind in ``world``.
 
-    def __init__(self):
+    ``after`` a stop at that point, of which it dies, those of the lives that follow.
+    """
+
+    def __init__(self, after=-1):
         super().__init__()
         self.world = None
         self._alike = {}  # what is left behind → the points that leave it
-        self.act = lambda index, _name: self._alike.setdefault(self.world.remains(), []).append(index)
+
+        def act(index, _name):
+            if index == after:
+                raise Killed
+            if index > after:
+                self._alike.setdefault(self.world.remains(), []).append(index)
+
+        self.act = act
 
     def stops(self, *, every=False):
         """(point, of how many alike); of each that are alike the last, unless every point is wanted."""

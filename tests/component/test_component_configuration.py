@@ -149,9 +149,18 @@ def test_the_log_tells_the_token_too(root):
     assert nucleus.of_classic(root) == TokenCredential("gg", "/lib/p11.so", 3, "0042")
 
 
-def test_paths_may_be_file_uris(root):
-    text = "system: {certificateFilePath: 'file:///etc/my%20cert.pem', privateKeyPath: /etc/key.pem}"
-    assert configured(root, text) == FileCredential(Path("/etc/my cert.pem"), Path("/etc/key.pem"))
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("file:///etc/my%20cert.pem", "/etc/my cert.pem"),
+        ("file:///etc/my%2520cert.pem", "/etc/my%20cert.pem"),
+        ("file:/etc/cert.pem", "/etc/cert.pem"),
+        ("file:///C:/greengrass/cert.pem", "C:/greengrass/cert.pem"),
+    ],
+)
+def test_paths_may_be_file_uris(root, uri, path):
+    text = f"system: {{certificateFilePath: '{uri}', privateKeyPath: /etc/key.pem}}"
+    assert configured(root, text) == FileCredential(Path(path), Path("/etc/key.pem"))
 
 
 def test_a_pkcs11_uri_leads_to_the_providers_token_and_the_pin_is_never_shown(root):

@@ -110,6 +110,48 @@ def test_a_device_stopped_at_any_point_ends_with_a_working_credential(
     assert ("token" in kinds) == (store == "softhsm")
 
 
+PAIRS = [
+    pytest.param(
+        nucleus, power_cut, refuse, most,
+        id=" ".join([nucleus, "power cut" if power_cut else "killed", "rollback" if refuse else "rotation", f"{most}"]),
+        marks=[pytest.mark.soak] * (most is None),
+    )
+    for nucleus in NUCLEI for power_cut in (True, False) for refuse in (False, True)
+    for most in (*([5] if not power_cut else []), None)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("nucleus", "power_cut", "refuse", "most"), PAIRS)
+def test_a_device_stopped_twice_within_an_hour_ends_with_a_working_credential(
+    begin, nucleus, refuse, power_cut, most, say
+):
+    """At one point and, in a life that follows, at a second; with the first start that makes three in the hour."""
+
+    def lived(injector):
+        world = begin("files", injector, refuse=refuse, nucleus=nucleus)
+        run_until_calm(world, power_cut=power_cut)
+        return world
+
+    def some(stops):
+        return stops if most is None else stops[:: max(1, len(stops) // most)]
+
+    counter, pairs = Counter(), 0
+    lived(counter)
+    for first, _ in some(counter.stops()):
+        follows = Counter(after=first)
+        lived(follows)
+        for second, _ in some(follows.stops()):
+            world = lived(Injector().kill_at(first, second))
+            try:
+                assert_ended(world)
+            except AssertionError as error:
+                where = f"{first} ({counter.points[first]}) and {second} ({follows.points[second]})"
+                raise AssertionError(f"killed at {where}: {error}") from error
+            pairs += 1
+    say(f"files on {nucleus}: {pairs} pairs of stops")
+    assert pairs >= 25
+
+
 def test_an_object_that_softhsm_loses_in_the_middle_of_a_write_costs_the_other_credential_at_most(begin, softhsm, say):
     """SoftHSM empties an object's file and then writes it anew; a kill between the two loses the object."""
     counter = Injector()
