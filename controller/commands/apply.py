@@ -196,7 +196,7 @@ class _Rounds:
             if plan is None:
                 raise PlanError("no plan was made", "run again with --debug and report what it prints")
             self._refuse(plan, report)
-            iot, result = IotJobs(observed.session), ApplyResult()
+            iot, result = _jobs_of(observed), ApplyResult()
             self._results.append(result)
             with progress_on(self._context.stderr) as tell:
                 apply(plan, iot, observed.now, tell, ledger=Ledger(iot, observed.state.baseline), result=result)
@@ -258,7 +258,7 @@ class _Rounds:
         while True:
             with observe(self._context, self._desired, ActAs.WRITER) as observed:
                 self._last = plan_observed(observed, self._overrides)[0]
-                sweep_cohorts(IotJobs(observed.session), observed.now)
+                sweep_cohorts(_jobs_of(observed), observed.now)
             if not self._settle(self._last):
                 return False
 
@@ -292,6 +292,10 @@ class _Rounds:
             return False
         self._context.sleep(min(max(seconds, 1.0), SOAK_LOOK.total_seconds()))
         return True
+
+
+def _jobs_of(observed: Observed) -> IotJobs:
+    return IotJobs(observed.session, foreign=observed.inventory.foreign_jobs())
 
 
 def _in_flight(observed: Observed) -> list[str]:

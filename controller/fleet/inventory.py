@@ -151,6 +151,11 @@ class Inventory:
         """The governed groups that a thing is in; none where it is not known."""
         return self._names("SELECT group_name FROM members WHERE thing = ? ORDER BY group_name", thing)
 
+    def foreign_jobs(self) -> dict[str, float]:
+        """Jobs that have been looked into and are no rotations, with when they were made."""
+        with self.database.snapshot() as connection:
+            return dict(connection.execute("SELECT id, created_at FROM jobs WHERE is_read AND NOT is_rotation"))
+
     def _names(self, query: str, name: str) -> tuple[str, ...]:
         with self.database.snapshot() as connection:
             return tuple(found for (found,) in connection.execute(query, (name,)))

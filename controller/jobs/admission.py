@@ -1,11 +1,11 @@
 """Who of a planned job is left out, as the registry stands just before the job is made.
 
 A plan may be hours old, and others make jobs too: a device that meanwhile holds another certificate, or
-none, or two, or that rotates in any job, must not be rotated on its account. Small waves cost one
-ListThingPrincipalsV2 per device; a wave above ``EACH_UP_TO`` is compared with one listing of all ACTIVE
-certificates instead, at ⌈certificates/250⌉ calls. That still catches every device that was rotated
-meanwhile; what it cannot see (a second certificate, a changed attachment type) the backend refuses when the
-device asks. The rule itself is ``controller.reconcile.planning.admission``; see
+none, or two, or one that is not ACTIVE any more, or that rotates in any job, must not be rotated on its account.
+Small waves cost one ListThingPrincipalsV2 and one DescribeCertificate per device; a wave above ``EACH_UP_TO`` is
+compared with one listing of all ACTIVE certificates instead, at ⌈certificates/250⌉ calls. That still catches every
+device that was rotated meanwhile; what it cannot see (a second certificate, a changed attachment type) the backend
+refuses when the device asks. The rule itself is ``controller.reconcile.planning.admission``; see
 docs/decisions/0041-recheck-before-apply.md.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from controller.reconcile.planning import Present, why_left_out
+from controller.reconcile.planning import Held, Present, why_left_out
 from controller.reconcile.values import AttachmentType, PlannedDevice
 
 from .iot_jobs import IotJobs
@@ -42,5 +42,5 @@ def left_out(
 
 def _from_listing(device: PlannedDevice, active: frozenset[str], in_flight: Mapping[str, str]) -> Present:
     is_there = device.certificate_id in active
-    held = ((device.certificate_id, AttachmentType.EXCLUSIVE),) if is_there else ()
+    held = (Held(device.certificate_id, AttachmentType.EXCLUSIVE),) if is_there else ()
     return Present(held, in_flight.get(device.name))

@@ -18,7 +18,8 @@ from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.refresh import current_certificates
 from controller.fleet.work import Work
 from controller.plain_text import one_line
-from controller.reconcile.values import AttachmentType, execution_status, parse_job_id
+from controller.reconcile.planning import Held
+from controller.reconcile.values import CertificateStatus, execution_status, parse_job_id
 from protocol.job_document import is_rotation
 from protocol.messages import ExecutionStatus
 from protocol.names import FAILURE_REASON_KEY
@@ -65,8 +66,11 @@ class JobView:
 class IotJobs:
     """AWS IoT's jobs and thing groups, as the session of one fleet reaches them. Raises FleetError."""
 
-    def __init__(self, session: AwsSession, *, workers: int = WORKERS) -> None:
+    def __init__(
+        self, session: AwsSession, *, workers: int = WORKERS, foreign: Mapping[str, float] | None = None
+    ) -> None:
         self._session = session
+        self._rotates = dict.fromkeys((foreign or {}).items(), False)  # by id and instant: no document ever changes
         self._workers = workers
         meta = session.client("iot").meta
         self._arn_prefix = f"arn:{meta.partition}:iot:{meta.region_name}:{session.fleet.account}:"
@@ -77,9 +81,14 @@ class IotJobs:
         """The ARN under which a job targets a thing."""
         return f"{self._arn_prefix}thing/{thing}"
 
-    def certificates(self, thing: str) -> tuple[tuple[str, AttachmentType], ...]:
-        """What a thing holds at this moment, by certificate id; nothing where the thing is gone. One call."""
-        return current_certificates(self._session, thing) or ()
+    def certificates(self, thing: str) -> tuple[Held, ...]:
+        """What a thing holds at this moment, by id; nothing where the thing is gone. A call, and one for each."""
+        held = current_certificates(self._session, thing) or ()
+        return tuple(Held(one, attachment, self._status(one)) for one, attachment in held)
+
+    def _status(self, certificate_id: str) -> CertificateStatus:
+        answer = self._session.find("iot", "DescribeCertificate", certificateId=certificate_id)
+        return CertificateStatus("gone" if answer is None else answer["certificateDescription"]["status"])
 
     def active_certificates(self) -> frozenset[str]:
         """Ids of all ACTIVE certificates of the account; ⌈certificates/250⌉ calls."""
@@ -190,17 +199,22 @@ class IotJobs:
         found: dict[str, str] = {}
         for job in list(self._list("ListJobs", "jobs", status="IN_PROGRESS")):
             job_id = job["jobId"]
-            if job_id != besides and (parse_job_id(job_id) or self._is_rotation(job_id)):
+            if job_id != besides and (parse_job_id(job_id) or self._is_rotation(job_id, job["createdAt"].timestamp())):
                 asked = (thing for thing, status in self.executions(job_id) if not status.is_terminal)
                 found |= dict.fromkeys(asked, job_id)
         return found
 
-    def _is_rotation(self, job_id: str) -> bool:
-        answer = self._session.find("iot", "GetJobDocument", jobId=job_id) or {}
-        try:
-            return is_rotation(json.loads(answer.get("document", "")))
-        except ValueError:
-            return False
+    def _is_rotation(self, job_id: str, made_at: float) -> bool:
+        """Whether the document says so, which is asked once."""
+        known = self._rotates.get((job_id, made_at))
+        if known is None:
+            answer = self._session.find("iot", "GetJobDocument", jobId=job_id) or {}
+            try:
+                known = is_rotation(json.loads(answer.get("document", "")))
+            except ValueError:
+                known = False
+            self._rotates[job_id, made_at] = known
+        return known
 
     def job_document(self, job_id: str) -> str:
         """A job's document, as JSON text; empty where AWS shows none."""

@@ -66,7 +66,8 @@ class Reconciler:
             with stored.opened() as inventory:
                 state = refresh(session, inventory, desired, self._now, self._budget.tell)
                 report = self._plan(desired, state, inventory)
-            result = self._apply(report, session, made)
+                iot = IotJobs(session, foreign=inventory.foreign_jobs())
+            result = self._apply(report, iot, made)
         except OutOfTimeError as error:
             told = made if made.jobs else None
             return FleetRun(name, report, told, str(error), stored.is_kept, session.calls.total())
@@ -82,10 +83,9 @@ class Reconciler:
             self._say(f"fleet {desired.fleet.name}: {notice}")
         return tally.finish(state, plan)
 
-    def _apply(self, report: FleetReport, session: AwsSession, made: ApplyResult) -> ApplyResult | None:
+    def _apply(self, report: FleetReport, iot: IotJobs, made: ApplyResult) -> ApplyResult | None:
         """Carry the plan out, told as it goes on; nothing if a guardrail forbids it: no one is here to override."""
         plan = report.plan
         if plan is None or plan.refusals:
             return None
-        iot = IotJobs(session)
         return apply(plan, iot, self._now, self._budget.tell, ledger=Ledger(iot, report.state.baseline), result=made)

@@ -61,6 +61,7 @@ class Job:
     status: str = "IN_PROGRESS"
     executions: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    created_at: datetime = NOW
 
 
 @dataclass
@@ -124,6 +125,12 @@ class FakeIot:
         page = [{"certificateId": key, "status": status} for key, status in every[start : start + pageSize]]
         more = {"nextMarker": str(start + pageSize)} if start + pageSize < len(every) else {}
         return {"certificates": page, **more}
+
+    def do_DescribeCertificate(self, certificateId) -> dict:
+        if certificateId not in self.certificates:
+            raise AwsAnswerError("ResourceNotFoundException")
+        status = self.certificates[certificateId]
+        return {"certificateDescription": {"status": status, "creationDate": NOW, "certificatePem": "any"}}
 
     def do_ListThingsInThingGroup(self, thingGroupName, recursive, maxResults, nextToken="0") -> dict:
         if thingGroupName not in self.groups:
@@ -198,7 +205,11 @@ class FakeIot:
         return {"jobId": job_id}
 
     def do_ListJobs(self, status, maxResults) -> dict:
-        jobs = [{"jobId": job_id, "status": job.status} for job_id, job in self.jobs.items() if job.status == status]
+        jobs = [
+            {"jobId": job_id, "status": job.status, "createdAt": job.created_at}
+            for job_id, job in self.jobs.items()
+            if job.status == status
+        ]
         return {"jobs": jobs}
 
     def do_DescribeJob(self, jobId) -> dict:

@@ -144,6 +144,12 @@ CHANGES = {
         b=[(cloud.attached["b"][0][0], "NON_EXCLUSIVE_THING")]
     ),
     "the thing is gone": lambda cloud: cloud.attached.pop("b"),
+    "its certificate is inactive": lambda cloud: cloud.certificates.update({cloud.attached["b"][0][0]: "INACTIVE"}),
+    "its certificate is revoked": lambda cloud: cloud.certificates.update({cloud.attached["b"][0][0]: "REVOKED"}),
+    "its certificate is in a state to come": lambda cloud: cloud.certificates.update(
+        {cloud.attached["b"][0][0]: "PARKED"}
+    ),
+    "its certificate is gone, and still attached": lambda cloud: cloud.certificates.pop(cloud.attached["b"][0][0]),
 }
 
 
@@ -434,6 +440,21 @@ class TestTwoRuns:
 
         assert applied.skipped == {"b": "it rotates in job by-hand already"}
         assert cloud.jobs[plan.jobs[0].job_id].executions == {"a": "QUEUED"}
+
+    def test_what_is_known_of_the_jobs_of_others_is_not_asked_unless_they_were_made_anew(self, cloud, kit, wire):
+        plan = self.job(kit, "a", "b")
+        others = {"targets": [f"{kit.ARN}thing/b"], "targetSelection": "SNAPSHOT"}
+        for name in ("reboot", "firmware"):
+            job = {**others, "jobId": name, "document": '{"operation":"REBOOT"}'}
+            cloud.jobs[name] = kit.Job(job, executions={"a": "QUEUED"})
+        rotates = {**others, "jobId": "reboot", "document": '{"operation":"ROTATE_CERTIFICATE"}'}
+        known = {"reboot": kit.NOW.timestamp(), "firmware": kit.NOW.timestamp()}
+
+        cloud.jobs["reboot"] = kit.Job(rotates, executions={"b": "QUEUED"}, created_at=kit.NOW + timedelta(hours=1))
+        [applied] = apply(plan, IotJobs(wire.connect(cloud), workers=1, foreign=known), kit.NOW).jobs
+
+        assert applied.skipped == {"b": "it rotates in job reboot already"}
+        assert cloud.calls.count("GetJobDocument") == 1, "of the job that is another one under the same name"
 
     def test_who_makes_a_job_in_the_same_moment_as_another_withdraws_it(self, cloud, iot, kit, monkeypatch):
         plan = self.job(kit, "a", "b")

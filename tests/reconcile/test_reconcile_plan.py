@@ -15,6 +15,7 @@ from controller.reconcile.checks import assess_fleet
 from controller.reconcile.planning import (
     MAX_PLAN_BYTES,
     Change,
+    Held,
     Present,
     changed_groups,
     make_plan,
@@ -516,12 +517,16 @@ EXCLUSIVE = AttachmentType.EXCLUSIVE
             "attached as NON_EXCLUSIVE_THING",
         ),
         ("rotating, in whatever job", [("own", EXCLUSIVE)], "other", "it rotates in job other already"),
+        ("inactive", [("own", EXCLUSIVE, CertificateStatus.INACTIVE)], None, "its certificate is INACTIVE"),
+        ("of a state to come", [("own", EXCLUSIVE, CertificateStatus("NEW"))], None, "its certificate is NEW"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_planned_device_is_admitted_only_as_it_was_planned(make, sentence, held, rotates_in, expected):
     (planned,) = make.plan([make.device("g0000", age=OLD)], make.desired()).jobs[0].devices
-    certificates = tuple((planned.certificate_id if which == "own" else "f" * 64, kind) for which, kind in held)
+    certificates = tuple(
+        Held(planned.certificate_id if which == "own" else "f" * 64, kind, *status) for which, kind, *status in held
+    )
     found = why_left_out(planned, Present(certificates, rotates_in), {"EXCLUSIVE_THING"})
     assert (found is None) is (expected is None), sentence
     assert expected is None or expected in found

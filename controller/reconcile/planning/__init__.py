@@ -1,6 +1,6 @@
 """What will be done: who starts in which job, what a guardrail refuses, the plan as a file."""
 
-from .admission import Present, why_left_out
+from .admission import Held, Present, why_left_out
 from .deployed import Departure, departures
 from .fleet_plan import make_plan, part_of, settle
 from .given import check_plan, compared
@@ -15,6 +15,7 @@ __all__ = [
     "MAX_PLAN_BYTES",
     "Change",
     "Departure",
+    "Held",
     "PlannedCheck",
     "PolicyPlan",
     "PolicyTally",

@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from controller.plain_text import one_line
+from controller.reconcile.values import CertificateStatus
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -17,10 +20,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """One certificate that a device holds."""
+
+    certificate_id: str
+    attachment: AttachmentType
+    status: CertificateStatus = CertificateStatus.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
 class Present:
     """What the registry says of a device just before its job is made."""
 
-    certificates: tuple[tuple[str, AttachmentType], ...]  # by id; none where the thing is gone
+    certificates: tuple[Held, ...]  # by id; none where the thing is gone
     rotates_in: str | None = None  # the rotation job in which its execution has not ended, whoever made it
 
 
@@ -35,9 +47,14 @@ def why_left_out(planned: PlannedDevice, present: Present, attachments: Collecti
         return "no certificate is attached any more"
     if len(present.certificates) > 1:
         return f"{len(present.certificates)} certificates are attached, planned with one"
-    certificate_id, attachment = present.certificates[0]
-    if certificate_id != planned.certificate_id:
-        return f"certificate is {certificate_id[:12]}…, planned with {planned.certificate_id[:12]}…"
-    if attachment not in attachments:
-        return f"certificate is attached as {attachment.value}, the backend rotates {' or '.join(attachments)}"
+    return _departure(planned, present.certificates[0], attachments)
+
+
+def _departure(planned: PlannedDevice, held: Held, attachments: Collection[str]) -> str | None:
+    if held.certificate_id != planned.certificate_id:
+        return f"certificate is {held.certificate_id[:12]}…, planned with {planned.certificate_id[:12]}…"
+    if held.attachment not in attachments:
+        return f"certificate is attached as {held.attachment.value}, the backend rotates {' or '.join(attachments)}"
+    if held.status is not CertificateStatus.ACTIVE:
+        return f"its certificate is {one_line(held.status.value)}: the device cannot connect with it"
     return None
