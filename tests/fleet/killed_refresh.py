@@ -1,6 +1,6 @@
-"""Refreshes that are killed like ``kill -9``, each at another step; a step is an API call or an SQL statement.
+"""Refreshes of fleets side by side, killed like ``kill -9``, each run at another step: an API call or an SQL statement.
 
-Run by test_fleet_inventory.py: ``killed_refresh.py FOLDER COUNT`` leaves COUNT inventories behind,
+Run by test_fleet_inventory.py: ``killed_refresh.py FOLDER COUNT`` leaves FLEETS inventories of COUNT runs behind,
 killed at evenly spread steps. Each dies in a process forked off this one,
 which has no threads and has paid for all imports.
 """
@@ -12,15 +12,17 @@ import signal
 import sqlite3
 import sys
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet_registry import ACCOUNT, REGION, Registry, full
 
+from controller.commands.pipeline import each_fleet
 from controller.fleet import ActAs, AwsSession, Inventory, RefreshOptions, refresh
 from controller.reconcile.values import CertificateAuthority, DesiredState, Fleet, Policy, Source
 
-DEVICES = 12
+DEVICES, FLEETS = 12, 3
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 OPTIONS = RefreshOptions(backend="assume")
 
@@ -55,11 +57,18 @@ def refresh_and_die(path: Path, kill_at: int) -> int:
         return connection
 
     sqlite3.connect = traced
-    registry, desired = build()
-    registry.before = step
-    session = AwsSession(desired.fleet, ActAs.READER, new_session=registry.new_session, sleep=lambda _: None)
-    with Inventory(path) as inventory:
-        refresh(session, inventory, desired, NOW, options=OPTIONS)
+    accounts = [build() for _ in range(FLEETS)]
+    states = tuple(replace(desired, commit=str(number)) for number, (_, desired) in enumerate(accounts))
+
+    def look(desired: DesiredState) -> None:
+        number = int(desired.commit or 0)
+        registry = accounts[number][0]
+        registry.before = step
+        session = AwsSession(desired.fleet, ActAs.READER, new_session=registry.new_session, sleep=lambda _: None)
+        with Inventory(path.with_suffix(f".{number}.sqlite")) as inventory:
+            refresh(session, inventory, desired, NOW, options=OPTIONS)
+
+    assert each_fleet(states, look)[1] == ()
     return steps[0]
 
 
@@ -78,11 +87,11 @@ def in_a_fork(path: Path, kill_at: int) -> tuple[int, int]:
 
 def main() -> None:
     folder, count = Path(sys.argv[1]), int(sys.argv[2])
-    status, steps = in_a_fork(folder / "whole.sqlite", 0)
+    status, steps = in_a_fork(folder / "whole", 0)
     assert status == 0
     for number in range(count):
         kill_at = 1 + number * steps // count
-        status, _ = in_a_fork(folder / f"killed-at-{kill_at}.sqlite", kill_at)
+        status, _ = in_a_fork(folder / f"killed-at-{kill_at}", kill_at)
         assert os.WTERMSIG(status) == signal.SIGKILL, status
 
 
