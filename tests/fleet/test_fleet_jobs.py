@@ -359,3 +359,46 @@ def test_missing_backend_names_stack_and_document_line_unless_it_is_assumed(run,
     _, state, calls = run(options=RefreshOptions(backend="assume"))
     assert state.backend_is_stock is False
     assert calls["DescribeJobTemplate"] == 0
+
+
+# Pre-flights ------------------------------------------------------------------------------------------
+
+CHECKS = "cf-line-a-check-0123456789abcdef"
+ASKS = json.dumps({"operation": "CHECK_ROTATION", "policy": "line-a", "keyAlgorithm": "ECDSA-P256"})
+
+
+def test_the_answers_to_a_preflight_are_facts_of_the_devices_and_no_rotations(run, registry):
+    answers = {"a-1": "FAILED", "a-2": "SUCCEEDED", "a-3": "QUEUED"}
+    registry.add_job(CHECKS, answers, document=ASKS, reasons={"a-1": "no space"})
+    devices, state, calls = run()
+
+    assert state.jobs == ()
+    [job] = state.checks
+    assert (job.policy, job.executions.keys()) == ("line-a", answers.keys())
+    assert (devices["a-1"].preflight.reason, devices["a-1"].preflight.job_id) == ("no space", CHECKS)
+    assert devices["a-2"].preflight.reason is None
+    assert devices["a-3"].preflight is None
+    assert not any(device.failures or device.executions for device in devices.values())
+    assert not {"ListInstalledComponents", "GetThingConnectivityData"} & calls.keys(), "nobody failed, nobody is late"
+
+
+def test_of_two_answers_the_later_one_counts_and_a_question_that_is_none_counts_nothing(run, registry):
+    registry.add_job(CHECKS, {"a-1": "FAILED"}, document=ASKS, reasons={"a-1": "no space"}, status="COMPLETED")
+    registry.add_job("by-hand", {"a-1": "SUCCEEDED"}, document=ASKS, created_at=EPOCH + timedelta(hours=1))
+    wrong = json.dumps({"operation": "CHECK_ROTATION", "keyAlgorithm": 7})
+    registry.add_job("wrong", {"a-1": "FAILED"}, document=wrong, created_at=EPOCH + timedelta(hours=2))
+    devices, state, _ = run()
+    assert len(state.checks) == 3
+    assert (devices["a-1"].preflight.job_id, devices["a-1"].preflight.reason) == ("by-hand", None)
+
+
+def test_who_has_answered_a_preflight_is_not_read_again_for_it(run, registry):
+    registry.add_job(CHECKS, {"a-1": "QUEUED"}, document=ASKS)
+    run()
+    registry.jobs[CHECKS]["executions"]["a-1"] = "FAILED"
+    devices, _, calls = run()
+    assert devices["a-1"].preflight.reason == "it does not say why"
+    assert calls["ListThingPrincipalsV2"] == 0
+    registry.jobs[CHECKS]["summary"] |= {"status": "CANCELED", "completedAt": EPOCH.timestamp()}
+    run()
+    assert run()[2]["ListJobExecutionsForJob"] == 0, "an ended one is read once"
