@@ -54,8 +54,9 @@ class World:
         *,
         template: Path = TEMPLATE,
         component: Component | None = None,
+        workers: int = 8,
     ) -> None:
-        """``component``: what the processes run at first, if not ours."""
+        """``component``: what the processes run at first, if not ours; ``workers``: functions at a time."""
         self.fleet = fleet
         self.folder = folder
         self.clock = clock or SandboxClock()
@@ -65,7 +66,7 @@ class World:
         self.built_with: dict[str, Credential] = {}  # what each device held when the world began
         self._closing = ExitStack()
         self._built: dict[str, BuiltDevice] = {}
-        self._template, self._component = template, component
+        self._template, self._component, self._workers = template, component, workers
         folder.mkdir(parents=True, exist_ok=True)
         self.cloud = Cloud(fleet.account, fleet.region, self.clock, self.bus, folder / "cloud")
         self._clients = Clients(self.cloud)
@@ -76,7 +77,8 @@ class World:
         self._closing.callback(self.cloud.stop)
         built = FleetBuilder(self.fleet, self.cloud, self.client("iot")).build()
         template = with_authorities(load(self._template), self._authorities())
-        self.stack = Stack(template, self.cloud, self.bus, self.clock, self.fleet.backend.stack_name)
+        name = self.fleet.backend.stack_name
+        self.stack = Stack(template, self.cloud, self.bus, self.clock, name, workers=self._workers)
         self.stack.start()
         self._closing.callback(self.stack.stop)
         self.endpoint = MqttEndpoint(

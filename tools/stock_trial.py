@@ -37,13 +37,13 @@ from sandbox.aws.functions import Invoke
 from sandbox.demo.proof import certificate_id
 from sandbox.edge import Component
 from sandbox.edge.faults import Fault, drop
+from sandbox.edge.nucleus.recipe import Variant, load_recipe
 from sandbox.fleet_file import SandboxFleet
 from sandbox.stack import Stack, load
 from sandbox.stack.invocations import InvocationFault, late
 from sandbox.world import World, build_component
 
 STOCK, OURS = "AWSLabsCertificateRotator", "Certfleet"
-OUR_VERSION = "2.0.0"
 CA = {
     "PcaCaId": "5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001",
     "PcaSigningAlgorithm": "SHA256WITHECDSA",
@@ -132,13 +132,14 @@ class Trial:
         stock, code = stock_backend(checkout, folder / "stock")
         self.components = {"stock": stock_component(checkout, folder / "component")}
         self.runs = dict.fromkeys("ab", "stock")
-        self.world = World(fleet_of(devices), folder / "world", template=ours, component=self.components["stock"])
+        self.world = world = World(
+            fleet_of(devices), folder / "world", template=ours, component=self.components["stock"], workers=WORKERS
+        )
         self.world.start()
-        self.components["ours"] = build_component(folder / "ours", OUR_VERSION)
+        self.components["ours"] = build_component(folder / "ours", "2.0.0")
         self.world.deployment_agent.offer(self.components["ours"])
         os.environ.update(self.world.environment())
         self.iot, self.greengrass = self.world.client("iot"), self.world.client("greengrassv2")
-        world = self.world
         stack = Stack(stock, world.cloud, world.bus, world.clock, STOCK, code=code, workers=WORKERS)
         stack.start()
         self.stacks = {"stock": stack, "ours": world.stack}
@@ -205,19 +206,13 @@ class Trial:
 
     def _deploy(self, kind: str, group: str) -> None:
         """Deploy a version of the component to one half, as docs/migration.md has it."""
-        version = OUR_VERSION if kind == "ours" else self.stock_version
+        version = load_recipe(self.components[kind].recipe, Variant.CLASSIC).version
         arn = self.iot.describe_thing_group(thingGroupName=group)["thingGroupArn"]
         made = self.greengrass.create_deployment(
             targetArn=arn, components={COMPONENT_NAME: {"componentVersion": version}}
         )
         wait(lambda: set(self._outcomes(made["iotJobId"])) <= ENDED, 600)
         self.runs[group] = kind
-
-    @property
-    def stock_version(self) -> str:
-        """Of the stock component."""
-        return str(json.loads((self.components["stock"].artifacts.parent / "gdk-config.json").read_text())[
-            "component"][COMPONENT_NAME]["version"])  # fmt: skip
 
     def _outcomes(self, job: str) -> Counter[str]:
         pages = self.iot.get_paginator("list_job_executions_for_job").paginate(jobId=job)
@@ -277,7 +272,8 @@ def fleet_of(devices: int) -> SandboxFleet:
 def stock_component(checkout: Path, folder: Path) -> Component:
     """The stock component as its own build makes it, and the packages that its install step asks for."""
     artifacts, packages = folder / "artifacts", folder / "packages"
-    checked("cp", "-r", str(checkout / "artifacts"), str(checkout / "gdk-config.json"), made(folder))
+    folder.mkdir()
+    checked("cp", "-r", str(checkout / "artifacts"), str(checkout / "gdk-config.json"), str(folder))
     requirements = str(artifacts / "requirements.txt")
     checked(sys.executable, "-m", "pip", "install", "--quiet", "--target", str(packages), "-r", requirements, "pip")
     version = json.loads((folder / "gdk-config.json").read_text())["component"][COMPONENT_NAME]["version"]
@@ -339,12 +335,6 @@ def wait(is_so: Callable[[], bool], seconds: float) -> bool:
 def counted(counter: Mapping[str, int]) -> str:
     """Most first."""
     return ", ".join(f"{number} {name}" for name, number in sorted(counter.items(), key=lambda item: -item[1]))
-
-
-def made(folder: Path) -> str:
-    """Make a folder; returns its name."""
-    folder.mkdir(parents=True)
-    return str(folder)
 
 
 def checked(*command: str, folder: Path | None = None) -> None:

@@ -23,7 +23,7 @@ PCA = {
 
 
 def stock_names(stack):
-    """Every physical name of the stock solution's stack, of its source, version 1.2.0; a log group outlives it."""
+    """Every physical name of the stock stack's template (1.2.0, seen 2026-11-30); a log group outlives it."""
     functions = [f"{stack}{name}" for name in (*STOCK_FUNCTIONS, "CustomResourceJobExecutionEvents")]
     return {
         *(("AWS::Lambda::Function", name) for name in functions),

@@ -83,6 +83,8 @@ def test_root_runs_both_steps_on_linux_and_install_has_a_quarter_of_an_hour(reci
         assert steps["run"]["RequiresPrivilege"] is True
         assert steps["install"]["Timeout"] == 900
         assert steps["install"].get("RequiresPrivilege", False) == (manifest["Name"] != "windows")
+        starts_by_launcher = [step["Script"].startswith("py -3 ") for step in steps.values()]
+        assert starts_by_launcher == [manifest["Name"] == "windows"] * 2
 
 
 def test_the_recipe_holds_the_digest_of_the_archive(built, recipe):
