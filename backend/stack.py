@@ -66,9 +66,13 @@ class BackendStack(Stack):
         self._job_template()
         publish_deployment(self, settings)
         Watching(self, settings, self._storage, functions)
-        self._reading = reading(self._grants, settings, self._storage.dead_letters.queue_arn)
+        self._reading = reading(self._grants, settings, self._storage)
         FleetRoles(self, self._grants, settings, self._reading)
-        github = GitHubRoles(self, self._grants, settings, self._reading) if settings.github_repository else None
+        github = (
+            GitHubRoles(self, self._grants, settings, self._storage, self._reading)
+            if settings.github_repository
+            else None
+        )
         reconcile = self._reconcile(reconcile_code, github)
         makers = [made.role for made in (reconcile,) if made] + [made.reconcile for made in (github,) if made]
         if makers:

@@ -96,6 +96,13 @@ COMMANDS = {
         "certfleet doctor --migrate    # is the moment good to change backends?\n"
         "certfleet doctor --migrate --from AWSLabsCertificateRotator --to Certfleet",
     ),
+    "heal": Command(
+        "heal",
+        "put the registry in order, by a plan that a person reviews",
+        "certfleet heal plan\n"
+        "certfleet heal plan --format json --output heal.json\n"
+        "certfleet heal apply heal.json    # with the healing role's credentials",
+    ),
     "simulate": Command(
         "simulate",
         "a year of the fleet's life on a virtual clock",

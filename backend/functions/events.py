@@ -107,14 +107,14 @@ class PresenceEvent(_Event):
     """``$aws/events/presence/connected/<clientId>``: a client has connected."""
 
     event_type: Literal["connected"] = Field(alias="eventType")
-    client_id: str = Field(alias="clientId", pattern=r"^[a-zA-Z0-9:_-]{1,128}(#|$)")  # others are no thing's
+    client_id: str = Field(alias="clientId", min_length=1, max_length=256)  # of whatever client
     timestamp: int  # milliseconds since 1970
     principal: str = Field(alias="principalIdentifier")  # a certificate id, for clients that used one
 
     @property
     def thing_name(self) -> str:
-        """Greengrass appends ``#n`` to the thing name for its further connections."""
-        return self.client_id.split("#", 1)[0]
+        """If it is a thing's client: Greengrass appends ``#n`` to the thing name for its further connections."""
+        return self.client_id.split("#", 1)[0] or self.client_id
 
     @property
     def at(self) -> datetime:

@@ -123,6 +123,7 @@ def _reason(services: Services, event: TerminalEvent) -> str:
 
 def connected(services: Services, event: PresenceEvent) -> dict[str, Any]:
     """A client has connected: its principal tells which certificate it uses."""
+    _note_watched(services, event)
     rotation = services.table.current(event.thing_name)
     which = rotation.which(event.principal) if rotation is not None else None
     if rotation is None or which is None or rotation.phase in MAKING:
@@ -135,6 +136,14 @@ def connected(services: Services, event: PresenceEvent) -> dict[str, Any]:
         known = known.step(services.clock(), who, f"seen with the {which.value} one")
     concluded = ending.conclude(services, rotation, known, who)
     return {"status": "noted" if concluded.outcome is None else concluded.outcome.value}
+
+
+def _note_watched(services: Services, event: PresenceEvent) -> None:
+    """Healing learns from connections which of several certificates is in use, under whatever name it is used."""
+    watch = services.table.watch(event.principal)
+    known = watch and watch.seen(event.client_id, event.at)
+    if known is not None and known != watch:
+        services.table.save_watch(known)
 
 
 def _late(services: Services, rotation: Rotation, which: Certificate, event: PresenceEvent) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The rotation table: conditional writes make repeats and races harmless.
 
 Partition key ``thingName``, sort key ``record``: ``current`` for the thing's latest rotation, and
-``rotation#<started>#<job>`` for the evidence of each that ended, and ``budget`` for what the thing has asked for. The
+``rotation#<started>#<job>`` for the evidence of each that ended, and ``budget`` for what the thing has asked for; under
+keys that are no thing's, ``watch`` for each certificate that healing watches. The
 index ``phase`` (partition key ``phase``,
 sort key ``startedAt``) finds the rotations that are open.
 """
@@ -15,6 +16,8 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
+
+from protocol.watch import Watch, key_of
 
 from .budget import Budget
 from .errors import ConflictError, error_code
@@ -52,6 +55,16 @@ class RotationTable:
         record = {**written.to_record(), "thingName": budget.thing_name, "record": BUDGET}
         self._write(self._put(record, budget.version))
         return written
+
+    def watch(self, certificate_id: str) -> Watch | None:
+        """What is known of a certificate that healing watches; None for every other one."""
+        key = key_of(certificate_id)
+        record = self._read(key["thingName"], key["record"])
+        return Watch.from_record(record) if record else None
+
+    def save_watch(self, watch: Watch) -> None:
+        """Write a watch; ``watch.version`` is the version it was read with."""
+        self._write(self._put({**watch.to_record(), "version": watch.version + 1}, watch.version))
 
     def _read(self, thing_name: str, record: str) -> dict[str, Any] | None:
         key = {"thingName": _serialize(thing_name), "record": _serialize(record)}

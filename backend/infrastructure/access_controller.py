@@ -1,7 +1,7 @@
-"""What the controller may do: the reading half, and the half that makes jobs.
+"""What the controller may do: the reading half, the half that makes jobs, and, in a role of its own, healing.
 
-Neither half can issue, attach, deactivate or delete a certificate. The tests compare both with the
-calls that the controller's code names.
+Neither of the halves can issue, attach, deactivate or delete a certificate; healing cannot issue or attach one. The
+tests compare all three with the calls that the controller's code names.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
 from protocol.names import COMPONENT_NAME
+from protocol.watch import KEY_PREFIX
 
 from .access import authority_arns
 from .grants import Grants
 from .settings import Settings
+from .storage import Storage
 from .watching import NAMESPACE
 
 OWN = "cf-"
@@ -25,7 +27,7 @@ _OF_AUTHORITIES = ("acm-pca:DescribeCertificateAuthority", "acm-pca:GetCertifica
 _JOBS, _THINGS, _GROUPS = "iot:job/*", "iot:thing/*", "iot:thinggroup/*"
 
 
-def reading(grants: Grants, settings: Settings, dead_letters_arn: str) -> list[iam.PolicyStatement]:
+def reading(grants: Grants, settings: Settings, storage: Storage) -> list[iam.PolicyStatement]:
     """The registry, jobs and their executions, the deployed backend and what it gave up, the CAs' own certificates."""
     rules = [f"iot:rule/{name}" for name in settings.names.rules]
     arns = authority_arns(settings)
@@ -33,8 +35,10 @@ def reading(grants: Grants, settings: Settings, dead_letters_arn: str) -> list[i
     return [
         grants.anywhere(
             "iot:DescribeEventConfigurations",
+            "iot:ListAttachedPolicies",
             "iot:ListCertificates",
             "iot:ListJobs",
+            "iot:ListPolicies",
             "iot:ListThings",
             "iot:ListThingGroups",
             "iot:ListTopicRules",
@@ -42,7 +46,9 @@ def reading(grants: Grants, settings: Settings, dead_letters_arn: str) -> list[i
         grants.anywhere("acm-pca:ListCertificateAuthorities"),
         grants.on("iot:cert/*", "iot:DescribeCertificate", "iot:ListPrincipalThingsV2", "iot:TestAuthorization"),
         grants.on(rules, "iot:GetTopicRule"),
-        grants.on_arns([dead_letters_arn], "sqs:GetQueueAttributes"),
+        grants.on_arns([storage.dead_letters.queue_arn], "sqs:GetQueueAttributes"),
+        grants.on_arns([storage.table.table_arn], "dynamodb:GetItem"),
+        grants.on("iot:policy/*", "iot:ListTargetsForPolicy"),
         grants.on(_THINGS, "iot:GetThingConnectivityData", "iot:ListThingPrincipalsV2"),
         grants.on(_GROUPS, "iot:DescribeThingGroup", "iot:ListThingsInThingGroup"),
         grants.on(f"iot:jobtemplate/{settings.names.job_template}", "iot:DescribeJobTemplate"),
@@ -73,6 +79,14 @@ def rotating(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
         grants.on([_THINGS, cohorts], "iot:AddThingToThingGroup", "iot:RemoveThingFromThingGroup"),
         grants.on([jobs, cohorts], "iot:TagResource"),
     ]
+
+
+def healing(grants: Grants, storage: Storage) -> list[iam.PolicyStatement]:
+    """Deactivate, detach and delete certificates; of the table, write the items of what is watched and no other."""
+    watched = grants.on_arns([storage.table.table_arn], "dynamodb:DeleteItem", "dynamodb:PutItem")
+    watched.add_condition("ForAllValues:StringLike", {"dynamodb:LeadingKeys": [f"{KEY_PREFIX}*"]})
+    removal = ("iot:DeleteCertificate", "iot:DetachPolicy", "iot:DetachThingPrincipal", "iot:UpdateCertificate")
+    return [grants.on("iot:cert/*", *removal), watched]
 
 
 def beating() -> list[iam.PolicyStatement]:

@@ -22,7 +22,7 @@ def acknowledge(stack: Construct, settings: Settings) -> None:
     """Record the reasons in the construct tree; a finding that is not listed here fails the synthesis."""
     answers = [f"topic/awslabs/things/*/certificate/{o}/{r}" for o in ("create", "commit") for r in _OUTCOMES]
     shadows = {f"thing/*/{names.shadow}" for names in (settings.names, settings.before)}
-    resources = [*answers, "cert/*", "job/*", "thing/*", *shadows, "thinggroup/*"]
+    resources = [*answers, "cert/*", "job/*", "policy/*", "thing/*", *shadows, "thinggroup/*"]
     accepted = {
         "IAM5[Resource::*]": "AWS IoT knows no resource for these actions; they stand in statements of their own",
         **{f"IAM5[Resource::{_IOT}:{resource}]": _DEVICES for resource in resources},

@@ -13,19 +13,22 @@ from aws_cdk import Aws, CfnOutput, Duration, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from .access_controller import assuming, beating, remembering, rotating
+from .access_controller import assuming, beating, healing, remembering, rotating
 from .access_release import deploying, publishing, testing
 from .grants import Grants, attach
 from .settings import Settings
+from .storage import Storage
 
 ISSUER = "token.actions.githubusercontent.com"
 MAIN = "ref:refs/heads/main"
 
 
 class GitHubRoles(Construct):
-    """One role to read, one to reconcile, one to release."""
+    """One role to read, one to reconcile, one to heal, one to release."""
 
-    def __init__(self, stack: Stack, grants: Grants, settings: Settings, read: list[iam.PolicyStatement]) -> None:
+    def __init__(
+        self, stack: Stack, grants: Grants, settings: Settings, storage: Storage, read: list[iam.PolicyStatement]
+    ) -> None:
         super().__init__(stack, "GitHub")
         self._repository = settings.github_repository
         rotate = rotating(grants, settings)
@@ -44,6 +47,13 @@ class GitHubRoles(Construct):
             [*read, *beating(), *assuming(settings.assumed_to_read), *remembering(settings)],
             hours=2,  # the first reading of a large fleet takes its time
         )
+        self.heal = self._role(
+            "HealRole",
+            "certfleet: removes certificates by a reviewed plan, in steps far apart",
+            [f"environment:{settings.github_heal_environment}"],
+            [*read, *healing(grants, storage)],
+            hours=6,  # a plan of a large fleet is carried out slowly
+        )
         self.release = self._role(
             "ReleaseRole",
             "certfleet: deploys the backend, publishes the component, tries both on test devices",
@@ -51,7 +61,7 @@ class GitHubRoles(Construct):
             [*deploying(grants, stack), *publishing(grants, settings), *testing(grants, settings)],
             hours=6,  # the integration suite rotates real devices many times
         )
-        for role in (self.reconcile, self.read, self.release):
+        for role in (self.reconcile, self.read, self.heal, self.release):
             CfnOutput(stack, f"{role.node.id}Arn", value=role.role_arn)
 
     def _role(

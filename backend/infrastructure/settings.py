@@ -60,6 +60,7 @@ class Settings(BaseModel):
     github_release_environment: str = Field(
         default="certfleet-release", alias="GitHubReleaseEnvironment", pattern=_ENVIRONMENT
     )
+    github_heal_environment: str = Field(default="certfleet-heal", alias="GitHubHealEnvironment", pattern=_ENVIRONMENT)
     component_bucket: str = Field(default="", alias="ComponentBucket", pattern=_BUCKET)  # of the component's artifacts
     test_thing_group: str = Field(default="", alias="TestThingGroup", pattern=r"^[a-zA-Z0-9:_-]{0,100}$")
     history_url: str = Field(default="", alias="HistoryUrl", pattern=_PREFIX)  # where reports keep the trend
@@ -133,11 +134,16 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _environments_differ(self) -> Self:
-        environments = (self.github_environment, self.github_override_environment, self.github_release_environment)
+        environments = (
+            self.github_environment,
+            self.github_override_environment,
+            self.github_release_environment,
+            self.github_heal_environment,
+        )
         if len(set(environments)) < len(environments):
             raise ValueError(
-                f"GitHubEnvironment, GitHubOverrideEnvironment and GitHubReleaseEnvironment are {environments}: "
-                "each protects something else, so name three"
+                f"GitHubEnvironment, GitHubOverrideEnvironment, GitHubReleaseEnvironment and GitHubHealEnvironment are "
+                f"{environments}: each protects something else, so name four"
             )
         return self
 

@@ -40,6 +40,9 @@ _STREAM_ATTEMPTS = 3
 PAGE_SIZE = 250  # maximum of every List call of the service iot
 _TOKENS = {  # that differ from the usual: page size, token in, token out
     "ListCertificates": ("pageSize", "marker", "nextMarker"),
+    "ListAttachedPolicies": ("pageSize", "marker", "nextMarker"),
+    "ListPolicies": ("pageSize", "marker", "nextMarker"),
+    "ListTargetsForPolicy": ("pageSize", "marker", "nextMarker"),
     "ListCertificateAuthorities": ("MaxResults", "NextToken", "NextToken"),
     "ListObjectsV2": ("MaxKeys", "ContinuationToken", "NextContinuationToken"),
 }
@@ -61,13 +64,14 @@ class ActAs(Enum):
 
     READER = "reader"  # the Fleet document's readRoleArn, else its roleArn; only for calls that change nothing
     WRITER = "writer"  # the Fleet document's roleArn
+    HEALER = "healer"  # whoever runs certfleet, in the fleet's account: healing has a role of its own
     CALLER = "caller"  # whoever runs certfleet, in whatever account: for what belongs to no fleet
 
     def role_of(self, fleet: Fleet) -> tuple[str, str | None]:
         """The field that names the role to assume, and the role; None where the caller's own identity acts."""
         if self is ActAs.READER and fleet.read_role_arn:
             return "readRoleArn", fleet.read_role_arn
-        return "roleArn", None if self is ActAs.CALLER else fleet.role_arn
+        return "roleArn", None if self in {ActAs.CALLER, ActAs.HEALER} else fleet.role_arn
 
 
 class AwsSession:

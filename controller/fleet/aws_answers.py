@@ -33,6 +33,17 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
         "authResults.authDecision",
         "authResults.missingContextValues?",
     ),
+    # healing
+    "ListPolicies": ("policies.policyName", "nextMarker?"),
+    "ListTargetsForPolicy": ("targets", "nextMarker?"),
+    "ListAttachedPolicies": ("policies.policyName", "nextMarker?"),
+    "GetItem": ("ConsumedCapacity.TableName", "Item?"),
+    "PutItem": (),
+    "DeleteItem": (),
+    "UpdateCertificate": (),
+    "DetachPolicy": (),
+    "DetachThingPrincipal": (),
+    "DeleteCertificate": (),
     # who we are
     "GetCallerIdentity": ("Account",),
     "AssumeRole": (
@@ -67,6 +78,7 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
         "certificateDescription.certificatePem",
         "certificateDescription.caCertificateId?",
         "certificateDescription.certificateMode?",
+        "certificateDescription.lastModifiedDate?",
     ),
     "ListPrincipalThingsV2": (
         "principalThingObjects.thingName",

@@ -13,6 +13,7 @@ from controller.fleet.aws import PAGE_SIZE, AwsSession
 from controller.fleet.aws_errors import AwsCallError, iam_action
 from controller.fleet.component import ALL, component_arn, version_in
 from controller.reconcile.values import DesiredState
+from protocol.watch import key_of
 
 _ONE = {"maxResults": 1}
 
@@ -65,6 +66,8 @@ def try_reading(session: AwsSession, desired: DesiredState) -> tuple[Permission,
 
 def _registry(trial: Trial, session: AwsSession, desired: DesiredState) -> None:
     group = next((policy.thing_group for policy in desired.policies), None)
+    policies = trial.call("iot", "ListPolicies", pageSize=1).get("policies", ())
+    trial.call("iot", "ListTargetsForPolicy", policyName=next((one["policyName"] for one in policies), None))
     for operation in ("ListThings", "ListThingGroups"):
         trial.call("iot", operation, **_ONE)
     trial.call("iot", "ListCertificates", pageSize=1)
@@ -76,6 +79,7 @@ def _registry(trial: Trial, session: AwsSession, desired: DesiredState) -> None:
     principal = next((one["principal"] for one in held), None)
     trial.call("iot", "DescribeCertificate", certificateId=principal and principal.rpartition("/")[2])
     trial.call("iot", "ListPrincipalThingsV2", principal=principal, **_ONE)
+    trial.call("iot", "ListAttachedPolicies", target=principal)
     trial.call("iot", "GetThingConnectivityData", thingName=thing)
     client = f"{principal}".replace(":cert/", ":client/")
     trial.call(
@@ -105,7 +109,10 @@ def _greengrass(trial: Trial, session: AwsSession, thing: str | None) -> None:
 def _backend(trial: Trial, session: AwsSession) -> None:
     names = session.fleet.backend
     trial.call("iot", "DescribeJobTemplate", jobTemplateId=names.job_template)
-    trial.call("lambda", "GetFunctionConfiguration", FunctionName=names.create_function)
+    function = trial.call("lambda", "GetFunctionConfiguration", FunctionName=names.create_function)
+    table = function.get("Environment", {}).get("Variables", {}).get("TABLE_NAME")
+    nothing = {name: {"S": value} for name, value in key_of("").items()}
+    trial.call("dynamodb", "GetItem", TableName=table, Key=nothing, ReturnConsumedCapacity="TOTAL")
     trial.call("ssm", "GetParameter", Name=names.deployment_parameter)
     listed = trial.call("iot", "ListTopicRules", maxResults=PAGE_SIZE).get("rules", ())
     own = next((one["ruleName"] for one in listed if one["ruleName"] == names.create_function), None)

@@ -58,6 +58,10 @@ QUOTAS: Final[dict[str, Quota]] = {
     "GetPercentiles": Quota(15),
     # Systems Manager
     "GetParameter": Quota(40),
+    # a table that is billed by request
+    "GetItem": Quota(1000),
+    "PutItem": Quota(1000),
+    "DeleteItem": Quota(1000),
     # ACM-PCA
     "IssueCertificate": Quota(25, "L-CAFB4993"),
     "GetCertificate": Quota(75, "L-1725E639"),

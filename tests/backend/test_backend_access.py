@@ -42,7 +42,7 @@ FUNCTION = f"arn:aws:lambda:eu-west-1:{HEAD}:function:{STACK}"
 CERT = f"{IOT}:cert/{'0' * 64}"
 
 FUNCTIONS = ("CreateCertificate", "CommitCertificate", "JobExecutionTerminal", "Sweep")
-GITHUB = ("GitHubReconcileRole", "GitHubReadRole", "GitHubReleaseRole")
+GITHUB = ("GitHubReconcileRole", "GitHubReadRole", "GitHubReleaseRole", "GitHubHealRole")
 FUNCTION_ROLE, FLEET_READ, FLEET_RECONCILE = "ReconcileRole", "FleetReadRole", "FleetReconcileRole"
 # The roles of a deployment with other accounts, a trend in S3 and the reconcile function.
 WIDER = tuple(f"{name}, wider" for name in (*GITHUB[:2], FUNCTION_ROLE, FLEET_READ, FLEET_RECONCILE))
@@ -91,7 +91,7 @@ def roles():
 
 # What each role of GitHub may do, and may not --------------------------------------------------------
 
-RECONCILE, READ, RELEASE = GITHUB
+RECONCILE, READ, RELEASE, HEAL = GITHUB
 RIGHTS = {
     # action, resource: the roles that may
     "a rotation job for any device": ("iot:CreateJob", f"{IOT}:thing/T", {RECONCILE}),
@@ -112,8 +112,10 @@ RIGHTS = {
     "reading a certificate": ("iot:DescribeCertificate", CERT, set(GITHUB)),
     "reading jobs": ("iot:DescribeJob", f"{IOT}:job/j", set(GITHUB)),
     "reading another template": ("iot:DescribeJobTemplate", f"{IOT}:jobtemplate/other", set()),
-    "deactivating a certificate": ("iot:UpdateCertificate", CERT, {RELEASE}),
-    "deleting a certificate": ("iot:DeleteCertificate", CERT, set()),
+    "deactivating a certificate": ("iot:UpdateCertificate", CERT, {RELEASE, HEAL}),
+    "deleting a certificate": ("iot:DeleteCertificate", CERT, {HEAL}),
+    "detaching a certificate": ("iot:DetachThingPrincipal", CERT, {HEAL}),
+    "detaching a policy from a group": ("iot:DetachPolicy", f"{IOT}:thinggroup/line-a", set()),
     "issuing a certificate": ("iot:CreateCertificateFromCsr", "*", set()),
     "attaching a certificate": ("iot:AttachThingPrincipal", CERT, set()),
     "publishing to a device": ("iot:Publish", f"{IOT}:topic/awslabs/things/T/certificate/create/accepted", set()),
@@ -306,6 +308,7 @@ def test_topic_and_key_serve_cloudwatch_for_alarms_of_this_stack_alone():
 
 SUBJECTS = {
     RECONCILE: ["repo:example/fleet:environment:certfleet", "repo:example/fleet:environment:certfleet-override"],
+    HEAL: ["repo:example/fleet:environment:certfleet-heal"],
     READ: ["repo:example/fleet:pull_request", "repo:example/fleet:ref:refs/heads/main"],
     RELEASE: ["repo:example/fleet:environment:certfleet-release"],
 }
@@ -431,7 +434,7 @@ PLACES = {
     "iot:ListThingPrincipalsV2": {
         "CreateCertificate", "CommitCertificate", "JobExecutionTerminal", *GITHUB, *WIDER,
     },
-    "iot:ListPrincipalThingsV2": {*FUNCTIONS, RECONCILE, READ, *WIDER},
+    "iot:ListPrincipalThingsV2": {*FUNCTIONS, RECONCILE, READ, HEAL, *WIDER},
 }  # fmt: skip
 
 
@@ -448,6 +451,7 @@ def test_where_the_references_of_aws_differ_both_actions_are_allowed_and_these_a
 
 CALLERS = {
     "iot": "iot", "acm-pca": "acm-pca", "greengrassv2": "greengrass", "ssm": "ssm", "lambda": "lambda", "sqs": "sqs",
+    "dynamodb": "dynamodb",
 }  # fmt: skip
 NOT_CALLS = {"fleet/quotas.py", "reconcile/compare.py"}  # they name operations to say how often one may call them
 BESIDES = {"iot:TagResource"}  # CreateJob and CreateThingGroup with tags need it
@@ -469,9 +473,21 @@ def called_by_the_controller(under="controller"):
     }
 
 
-def test_the_reconciling_role_may_do_what_the_controller_calls_and_nothing_else(roles):
+def changes_by_healing():
+    named = called_by_the_controller("controller/heal")
+    return {action for action in named if not action.partition(":")[2].startswith(_READING)}
+
+
+def test_the_reconciling_role_may_do_what_the_controller_calls_but_for_healing_and_nothing_else(roles):
     allowed = {a for a in roles[RECONCILE].actions() if a.split(":")[0] in CALLERS.values()}
-    assert allowed - BESIDES - set(EITHER_NAME.values()) == called_by_the_controller()
+    assert allowed - BESIDES - set(EITHER_NAME.values()) == called_by_the_controller() - changes_by_healing()
+
+
+def test_the_healing_role_may_do_what_healing_calls_and_nothing_else(roles):
+    assert roles[HEAL].actions() - (roles[READ].actions() - {"cloudwatch:PutMetricData"}) == changes_by_healing()
+    assert roles[RECONCILE].actions().isdisjoint(changes_by_healing())
+    mine = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["heal#*"]}}
+    assert {roles[HEAL].conditions[f"dynamodb:{name}Item"] == mine for name in ("Put", "Delete")} == {True}
 
 
 def test_the_reading_role_may_do_what_a_session_for_reading_lets_through_and_nothing_else(roles):

@@ -82,7 +82,9 @@ def test_the_role_that_reads_may_be_had_without_the_backend(template):
     assert {re.match("[A-Z][a-z]+", action.partition(":")[2])[0] for action in alone} == {
         "Describe", "Get", "List", "Test",
     }  # fmt: skip
-    assert actions(template, "GitHubReadRole") - alone == {"cloudwatch:PutMetricData", "sqs:GetQueueAttributes"}
+    assert actions(template, "GitHubReadRole") - alone == {
+        "cloudwatch:PutMetricData", "dynamodb:GetItem", "sqs:GetQueueAttributes",
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ CANNOT_TELL = {  # of what is not there, nothing can be asked
         "DescribeJob", "GetJobDocument", "ListJobExecutionsForJob", "DescribeJobExecution",
     )),
     "permission greengrass:DescribeComponent", "permission greengrass:GetDeployment",
-    "permission lambda:GetFunctionConfiguration", "permissions to rotate",
+    "permission dynamodb:GetItem", "permission lambda:GetFunctionConfiguration", "permissions to rotate",
 }  # fmt: skip
 
 

@@ -62,6 +62,7 @@ def test_every_document_for_machines_is_described(drifted):
         "validation": ("validate",),
         "checkup": ("doctor", "--migrate"),
         "preflightReport": ("preflight",),
+        "healPlan": ("heal", "plan"),
         "comparison": ("plan", "--base", "HEAD"),
         "applyReport": ("apply", "--wait", "--timeout", "60s"),
     }.items():
@@ -99,9 +100,10 @@ def test_the_schema_is_one_and_has_a_document_for_every_command_with_json():
         "Validation",
         "Checkup",
         "PreflightReport",
+        "HealPlan",
     }
     with_json = {name for name, command in cli.COMMANDS.items() if "json" in _formats(command.module)}
-    named = "validate plan apply status drift forecast explain simulate doctor preflight"
+    named = "validate plan apply status drift forecast explain simulate doctor preflight heal"
     assert with_json == set(named.split())
     for module in (apply_report, comparison, explanation, forecast, problems):
         assert "json" in {str(name) for name in module.RENDERERS}

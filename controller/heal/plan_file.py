@@ -1,0 +1,97 @@
+"""A plan for healing as JSON: for people to review, and data for ``heal apply``, to which it is no authority."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from controller.errors import PlanError
+from controller.reconcile.values import Fleet, instant_text
+
+from .facts import Waits
+from .rules import Action, Untidy
+
+FORMAT_VERSION = 1
+VALID_FOR = timedelta(days=2)
+MAX_BYTES = 64 * 1024 * 1024
+_AGAIN = "make the plan again: certfleet heal plan --format json --output heal.json"
+
+
+@dataclass(frozen=True, slots=True)
+class HealPlan:
+    """What would be done in one account and region, and what is left to a person."""
+
+    fleet: str
+    account: str
+    region: str
+    endpoint: str
+    created_at: datetime
+    waits: Waits
+    actions: tuple[Action, ...] = ()
+    left: tuple[Untidy, ...] = ()
+
+
+def to_value(plan: HealPlan) -> dict[str, Any]:
+    """One plan as plain values, sealed by its digest."""
+    body: dict[str, Any] = _adapter().dump_python(plan, mode="json")
+    for action, shown in zip(plan.actions, body["actions"], strict=True):
+        shown["way_back"] = action.way_back
+    return {**body, "digest": _digest(plan)}
+
+
+def read(path: Path) -> dict[str, HealPlan]:
+    """The plans of a file, by fleet; PlanError where it is damaged, of another version, or edited."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise PlanError(f"{path} has more than {MAX_BYTES:,} bytes: it is no plan", _AGAIN)
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path} cannot be read: {error.strerror}", _AGAIN) from error
+    except (ValueError, RecursionError) as error:
+        raise PlanError(f"{path} is no plan: it is not JSON", _AGAIN) from error
+    if not isinstance(body, dict) or body.get("kind") != "HealPlan" or body.get("format_version") != FORMAT_VERSION:
+        raise PlanError(f"{path} is no plan for healing of format_version {FORMAT_VERSION}", _AGAIN)
+    plans = [_plan(one) for one in body.get("fleets", ())]
+    return {plan.fleet: plan for plan in plans}
+
+
+def check(plan: HealPlan, fleet: Fleet, endpoint: str, now: datetime) -> None:
+    """Raise PlanError unless the plan is for this account, region and endpoint, and is still good."""
+    for what, planned, found in (
+        ("account", plan.account, fleet.account),
+        ("region", plan.region, fleet.region),
+        ("endpoint", plan.endpoint, endpoint),
+    ):
+        if planned != found:
+            raise PlanError(f"the plan is for {what} {planned}, this is {found}", _AGAIN)
+    if not plan.created_at - timedelta(minutes=5) <= now <= plan.created_at + VALID_FOR:
+        ends = instant_text(plan.created_at + VALID_FOR)
+        raise PlanError(f"the plan is good from {instant_text(plan.created_at)} to {ends}", _AGAIN)
+
+
+def _plan(body: Any) -> HealPlan:
+    try:
+        plain = {key: value for key, value in body.items() if key != "digest"}
+        plain["actions"] = [{k: v for k, v in one.items() if k != "way_back"} for one in body["actions"]]
+        plan = _adapter().validate_json(json.dumps(plain))
+    except (ValidationError, KeyError, AttributeError, TypeError) as error:
+        raise PlanError(f"the plan is damaged: {type(error).__name__}", _AGAIN) from error
+    if body.get("digest") != _digest(plan):
+        raise PlanError("the plan was changed after it was made: its digest is another", _AGAIN)
+    return plan
+
+
+def _digest(plan: HealPlan) -> str:
+    return sha256(json.dumps(_adapter().dump_python(plan, mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _adapter() -> TypeAdapter[HealPlan]:
+    return TypeAdapter(HealPlan)

@@ -1,0 +1,141 @@
+"""The registry and the backend's table as healing sees them: facts about one thing or certificate, and five changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+
+from controller.errors import FleetError
+from controller.fleet.aws import AwsSession
+from controller.fleet.aws_errors import AwsCallError
+from controller.fleet.backend import read_rules
+from controller.fleet.reading import read_principals
+from controller.reconcile.values import AttachmentType, CertificateStatus
+from protocol.watch import Watch, key_of
+
+from .facts import Held, Thing
+
+DETACHING = (1.0, 2.0, 4.0, 8.0)  # seconds between tries to delete: a detachment may take several to propagate
+_OTHER_VERSION = "ConditionalCheckFailedException"
+_STILL_ATTACHED = "DeleteConflictException"
+_FINISHED = "finished"  # the phase of a backend's rotation that has ended (backend/functions/rotation.py)
+_NEVER_KNOWN = datetime.max.replace(tzinfo=UTC)
+_serialize, _deserialize = TypeSerializer().serialize, TypeDeserializer().deserialize
+
+
+def table_of(session: AwsSession) -> str | None:
+    """The table of the fleet's own backend; None where none hears of connections now, as a stock one never does."""
+    if not (read_rules(session) or {}).get(session.fleet.backend.presence_rule):
+        return None
+    function = session.fleet.backend.create_function
+    answer = session.find("lambda", "GetFunctionConfiguration", FunctionName=function) or {}
+    name: str | None = answer.get("Environment", {}).get("Variables", {}).get("TABLE_NAME")
+    return name
+
+
+class Registry:
+    """One account and region. ``sleep`` paces what AWS does in its own time."""
+
+    def __init__(self, session: AwsSession, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._session, self._table, self._sleep = session, table, sleep
+
+    # facts
+
+    def thing(self, name: str, *, is_rotating: bool) -> Thing:
+        """What a thing holds now; ``is_rotating`` is what is known of its jobs."""
+        principals = read_principals(self._session, name) or []
+        held = [self.certificate(certificate_id, AttachmentType(kind)) for certificate_id, kind in principals]
+        return Thing(name, tuple(one for one in held if one is not None), is_rotating or self._is_undecided(name))
+
+    def certificate(self, certificate_id: str, kind: AttachmentType = AttachmentType.EXCLUSIVE) -> Held | None:
+        """One certificate; None where it is gone."""
+        found = self._session.find("iot", "DescribeCertificate", certificateId=certificate_id)
+        if found is None:
+            return None
+        told, arn = found["certificateDescription"], self._arn(certificate_id)
+        things = self._session.find_all("ListPrincipalThingsV2", "principalThingObjects", principal=arn) or []
+        policies = self._session.find_all("ListAttachedPolicies", "policies", target=arn) or []
+        return Held(
+            certificate_id,
+            CertificateStatus(told["status"]),
+            told["creationDate"],
+            told.get("lastModifiedDate", _NEVER_KNOWN),
+            tuple(sorted(one["thingName"] for one in things)),
+            tuple(sorted(one["policyName"] for one in policies)),
+            kind,
+            self.watch(certificate_id),
+        )
+
+    def watch(self, certificate_id: str) -> Watch | None:
+        """What the table holds of a certificate."""
+        item = self._item(key_of(certificate_id))
+        return Watch.from_record(item) if item else None
+
+    def _is_undecided(self, thing: str) -> bool:
+        """Whether the backend has a rotation of the thing that has not come to its end."""
+        item = self._item({"thingName": thing, "record": "current"})
+        return item is not None and item.get("phase") != _FINISHED
+
+    def _item(self, key: dict[str, str]) -> dict[str, Any] | None:
+        typed = {name: _serialize(value) for name, value in key.items()}
+        answer = self._session.call(
+            "dynamodb",
+            "GetItem",
+            TableName=self._table,
+            Key=typed,
+            ConsistentRead=True,
+            ReturnConsumedCapacity="TOTAL",  # by which the answer that there is no item differs from no answer
+        )
+        item = answer.get("Item")
+        return {name: _deserialize(value) for name, value in item.items()} if item else None
+
+    # changes
+
+    def save(self, watch: Watch) -> None:
+        """Write a watch over the version that was read; FleetError where somebody was faster."""
+        written = replace(watch, version=watch.version + 1)
+        item = {name: _serialize(value) for name, value in written.to_record().items()}
+        unchanged: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(thingName)"}
+        if watch.version:
+            values = {":read": _serialize(watch.version)}
+            unchanged = {"ConditionExpression": "version = :read", "ExpressionAttributeValues": values}
+        try:
+            self._session.call("dynamodb", "PutItem", TableName=self._table, Item=item, **unchanged)
+        except AwsCallError as error:
+            if error.code != _OTHER_VERSION or self.watch(watch.certificate_id) != written:
+                raise  # else it was written by an attempt whose answer was lost
+
+    def set_status(self, certificate_id: str, status: CertificateStatus) -> None:
+        """Activate or deactivate."""
+        self._session.call("iot", "UpdateCertificate", certificateId=certificate_id, newStatus=status.value)
+
+    def remove(self, held: Held) -> None:
+        """Detach from everything and delete, then forget the watch; repeated, it goes on where it stopped."""
+        arn = self._arn(held.certificate_id)
+        for policy in held.policies:
+            self._session.call("iot", "DetachPolicy", policyName=policy, target=arn)
+        for thing in held.things:
+            self._session.call("iot", "DetachThingPrincipal", thingName=thing, principal=arn)
+        self._delete(held.certificate_id)
+        typed = {name: _serialize(value) for name, value in key_of(held.certificate_id).items()}
+        self._session.call("dynamodb", "DeleteItem", TableName=self._table, Key=typed)
+
+    def _delete(self, certificate_id: str) -> None:
+        for pause in DETACHING:
+            try:
+                self._session.find("iot", "DeleteCertificate", certificateId=certificate_id)
+            except AwsCallError as error:
+                if error.code != _STILL_ATTACHED:
+                    raise
+                self._sleep(pause)
+            else:
+                return
+        raise FleetError(f"{certificate_id} is still attached, long after it was detached", "run again in a minute")
+
+    def _arn(self, certificate_id: str) -> str:
+        return self._session.arn(f"cert/{certificate_id}")

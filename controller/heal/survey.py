@@ -1,0 +1,123 @@
+"""A whole account looked through: every thing and certificate that healing may have to do with."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from controller.fleet.aws import AwsSession
+from controller.fleet.progress import Progress
+from controller.reconcile.values import Device, FleetState, count_text, may_be_at_work, names_text
+
+from .facts import ACTIVE, Waits
+from .registry import Registry
+from .rules import Action, Untidy, of_loose, of_thing
+
+
+def survey(
+    session: AwsSession,
+    registry: Registry | None,
+    devices: Iterable[Device],
+    state: FleetState,
+    *,
+    now: datetime,
+    waits: Waits,
+    progress: Progress,
+) -> tuple[tuple[Action, ...], tuple[Untidy, ...]]:
+    """What is to be done, and what is left to a person.
+
+    Cost: the account's certificates and policies are listed, six calls for each thing that holds several or inactive
+    certificates, and three for each certificate that no governed thing holds.
+
+    Args:
+        registry: None where no backend of ours hears of connections; then everything is left to a person.
+    """
+    by_target = _policies(session)
+    held: set[str] = set()
+    suspects: list[Device] = []
+    bare: list[str] = []
+    wide: list[str] = []
+    for device in devices:
+        ids = {one.certificate.certificate_id for one in device.attachments}
+        held |= ids
+        if len(ids) > 1 or any(one.certificate.status is not ACTIVE for one in device.attachments):
+            suspects.append(device)
+        if ids and not any(by_target.get(session.arn(f"cert/{one}")) for one in ids):
+            bare.append(device.name)
+        if any(one.type not in state.rotatable for one in device.attachments):
+            wide.append(device.name)
+    actions: list[Action] = []
+    untidy = [*_summed_up(bare, wide, state), *_unused(by_target)]
+    if registry is None:
+        return (), (*untidy, *(_unwatched(device) for device in suspects))
+    for number, device in enumerate(suspects, 1):
+        found = of_thing(registry.thing(device.name, is_rotating=is_rotating(device)), now, waits)
+        actions += found[0]
+        untidy += found[1]
+        progress("things", number, len(suspects))
+    loose = sorted(_certificates(session) - held)
+    for number, certificate_id in enumerate(loose, 1):
+        one = registry.certificate(certificate_id)
+        found = of_loose(one, now, waits) if one is not None else ((), ())
+        actions += found[0]
+        untidy += found[1]
+        progress("certificates", number, len(loose))
+    return tuple(sorted(actions)), tuple(untidy)
+
+
+def is_rotating(device: Device) -> bool:
+    """Whether a rotation is asked of the device, or at work on it."""
+    return any(not one.status.is_terminal or may_be_at_work(one.status) for one in device.executions)
+
+
+def _policies(session: AwsSession) -> dict[str | None, list[str]]:
+    """The policies by what they are attached to; under None those that are attached to nothing."""
+    found: defaultdict[str | None, list[str]] = defaultdict(list)
+    for page in session.pages("ListPolicies"):
+        for policy in page["policies"]:
+            name = policy["policyName"]
+            targets = [
+                one for answer in session.pages("ListTargetsForPolicy", policyName=name) for one in answer["targets"]
+            ]
+            for target in targets or [None]:
+                found[target].append(name)
+    return found
+
+
+def _certificates(session: AwsSession) -> set[str]:
+    pages = session.pages("ListCertificates")
+    return {one["certificateId"] for page in pages for one in page["certificates"]}
+
+
+def _unused(by_target: dict[str | None, list[str]]) -> Iterator[Untidy]:
+    """A provisioning template may name a policy that nothing has yet, so healing deletes none."""
+    for name in by_target.get(None, ()):
+        remedy = f"delete it if no provisioning template names it: aws iot delete-policy --policy-name {name}"
+        yield Untidy("policy of nothing", name, "it is attached to no certificate and no thing group", remedy)
+
+
+def _summed_up(bare: list[str], wide: list[str], state: FleetState) -> Iterator[Untidy]:
+    if bare:
+        remedy = "attach one, unless a thing group's policy serves them: aws iot attach-policy (docs/backend.md)"
+        yield Untidy("certificate without a policy", f"{len(bare)} things", names_text(bare), remedy)
+    if wide:
+        remedy = (
+            "deploy this project's backend, which rotates them as they are and attaches the successor exclusively: "
+            "whether AWS IoT changes an attachment in place is not documented, and detaching would leave a device "
+            "without a certificate for a moment"
+        )
+        yield Untidy("attached non-exclusively", f"{len(wide)} things", names_text(wide), remedy)
+    if state.unmanaged_count:
+        found = f"{count_text(state.unmanaged_count, 'thing')}, such as {names_text(state.unmanaged, 3)}"
+        yield Untidy(
+            "governed by no policy", f"{state.unmanaged_count} things", found, "put them into a governed group"
+        )
+
+
+def _unwatched(device: Device) -> Untidy:
+    states = ", ".join(
+        f"{one.certificate.certificate_id[:12]} {one.certificate.status.value}" for one in device.attachments
+    )
+    remedy = "deploy this project's backend, rules on, which learns from connections what is in use"
+    return Untidy("several or inactive certificates", device.name, states, remedy)

@@ -1,0 +1,68 @@
+"""A plan for healing, and what became of one, as text and JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from controller.heal import FORMAT_VERSION, Done, HealPlan, to_value
+
+from . import words
+from .console import Page
+from .formats import Format, Look, dump
+from .model import FleetFailure
+
+
+@dataclass(frozen=True, slots=True)
+class HealPlans:
+    """Every fleet that could be looked at, and those that could not."""
+
+    plans: tuple[HealPlan, ...]
+    failures: tuple[FleetFailure, ...] = ()
+
+
+def _text(found: HealPlans, look: Look) -> str:
+    page = Page(look)
+    for plan in found.plans:
+        kinds = Counter(action.kind.value for action in plan.actions)
+        counted = ", ".join(f"{kind} {number:,}" for kind, number in kinds.items()) or "nothing to do"
+        page.line((f"{plan.fleet}: {counted}", "head"))
+        for action in plan.actions:
+            page.gap()
+            page.line((f"{action.kind.value} ", "change"), (action.certificate_id[:12], "head"), f" {action.thing}")
+            page.line(f"if      {action.precondition}", indent=2)
+            page.line(f"known   {action.evidence}", indent=2)
+            page.line(f"back    {action.way_back}", indent=2)
+        if plan.left:
+            page.gap()
+            page.line((f"{words.count(len(plan.left), 'matter')} for a person", "head"))
+        for one in plan.left:
+            page.line((one.what, "bad"), f"  {one.subject}: {one.found}", indent=2)
+            page.line((f"→ {one.remedy}", "change"), indent=4)
+    for failure in found.failures:
+        page.line(("FAILED ", "bold bad"), (f"{failure.fleet}: ", "bold"), failure.message)
+    return page.text()
+
+
+def _json(found: HealPlans, _look: Look) -> str:
+    return dump(
+        {
+            "format_version": FORMAT_VERSION,
+            "kind": "HealPlan",
+            "fleets": [to_value(plan) for plan in found.plans],
+            "failures": [{"fleet": one.fleet, "message": one.message, "remedy": one.remedy} for one in found.failures],
+        }
+    )
+
+
+RENDERERS: Mapping[Format, Callable[[HealPlans, Look], str]] = {Format.TEXT: _text, Format.JSON: _json}
+
+
+def render_done(fleet: str, done: Done, planned: int) -> str:
+    """What was carried out, and the surprise that ended it."""
+    lines = [f"{fleet}: {len(done.actions):,} of {words.count(planned, 'action')} done"]
+    lines += [f"  {one.kind.value} {one.certificate_id[:12]} {one.thing}" for one in done.actions]
+    if done.stopped_by is not None:
+        lines += [f"  stopped: {done.stopped_by}", f"  → {done.stopped_by.remedy}"]
+    return "\n".join(lines) + "\n"
