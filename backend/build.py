@@ -3,18 +3,20 @@
 ``python -m backend.build`` (the CDK application calls it by itself). ``functions.zip`` holds
 ``backend/functions``, ``protocol`` and the locked wheels of ``backend/requirements.txt`` for Lambda's
 arm64; boto3 is part of the runtime. ``reconcile.zip`` holds ``controller``, ``protocol`` and the wheels
-of ``backend/reconcile-requirements.txt``; it is made where the context says ``reconcile=true``, or by
-``python -m backend.build reconcile``. A zip is built anew only when one of these has changed.
+of ``backend/reconcile-requirements.txt``, but for botocore's models of services that the controller never names; it
+is made where the context says ``reconcile=true``, or by ``python -m backend.build reconcile``. A zip is built anew
+only when one of these has changed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +26,8 @@ RECONCILE_REQUIREMENTS = ROOT / "backend" / "reconcile-requirements.txt"
 RECONCILE_ZIP = ROOT / "build" / "reconcile.zip"
 PYTHON = "3.14"  # of the Lambda runtime (backend/infrastructure/function.py)
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")  # Amazon Linux 2023 takes all
+_MODEL = re.compile(r"botocore/data/([^/]+)/")
+_SERVICE = re.compile(rb'"([a-z0-9-]+)"')
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
 
 
@@ -49,7 +53,8 @@ def reconcile_sources() -> Iterator[tuple[str, bytes]]:
 def fingerprint(files: list[tuple[str, bytes]], requirements: Path) -> str:
     """SHA-256 over everything that a zip depends on, hex."""
     digest = hashlib.sha256(f"{PYTHON} {PLATFORMS}".encode())
-    for name, content in [*files, ("requirements", requirements.read_bytes())]:
+    makers = [("requirements", requirements.read_bytes()), ("build", Path(__file__).read_bytes())]
+    for name, content in [*files, *makers]:
         digest.update(f"{name} {len(content)} ".encode() + content)
     return digest.hexdigest()
 
@@ -71,7 +76,7 @@ def _build(path: Path, files: list[tuple[str, bytes]], requirements: Path) -> Pa
         return path
     with tempfile.TemporaryDirectory() as folder:
         install_wheels(Path(folder), requirements)
-        write_zip(path, [*files, *_files(Path(folder))])
+        write_zip(path, [*files, *needed(_files(Path(folder)), files)])
     stamp.write_text(wanted, encoding="ascii")
     return path
 
@@ -96,6 +101,15 @@ def install_wheels(folder: Path, requirements: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own arguments
     if done.returncode != 0:
         raise BuildError(f"pip could not get the wheels of {requirements.name} for Lambda:\n{done.stderr.strip()}")
+
+
+def needed(wheels: Iterable[tuple[str, bytes]], ours: list[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """The files of the wheels but botocore's models of the services that no string of ours names: four hundred."""
+    named = {word.decode() for _, content in ours for word in _SERVICE.findall(content)}
+    for name, content in wheels:
+        model = _MODEL.match(name)
+        if model is None or model[1] in named:
+            yield name, content
 
 
 def write_zip(path: Path, files: list[tuple[str, bytes]]) -> None:

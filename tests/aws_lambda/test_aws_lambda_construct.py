@@ -170,3 +170,15 @@ def test_the_handler_can_be_imported_from_the_zip_alone_without_git(tmp_path):
         [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == os.fspath(tmp_path / "task" / "controller" / "aws_lambda.py"), done.stderr
+
+
+SERVICES = ("acm-pca", "greengrassv2", "iot", "kms", "lambda", "s3", "sns", "ssm", "sts")
+
+
+def test_the_zip_has_models_of_the_services_that_are_called_and_of_hardly_any_other():
+    models = [
+        (f"botocore/data/{service}/2015-05-28/service-2.json.gz", b"") for service in (*SERVICES, "ec2", "quicksight")
+    ]
+    others = [("botocore/data/endpoints.json", b""), ("botocore/client.py", b""), ("rich/data/ec2/table.py", b"")]
+    kept = [name for name, _ in build.needed([*models, *others], list(build.reconcile_sources()))]
+    assert kept == [name for name, _ in (*models[: len(SERVICES)], *others)]
