@@ -96,14 +96,15 @@ class Registry:
 
     def execution(self, thing_name: str, job_id: str) -> ExecutionState | None:
         """The thing's execution of the job; None where there is none."""
+        named = {"jobId": job_id, "thingName": thing_name}
         try:
-            found = self._jobs.describe_job_execution(jobId=job_id, thingName=thing_name, includeJobDocument=True)
+            found = _unless_gone(self._jobs.describe_job_execution, includeJobDocument=True, **named)
         except ClientError as error:
-            if error_code(error) == _GONE:
-                return None
             if error_code(error) == "TerminalStateException":
                 return ExecutionState(None)
             raise
+        if found is None:
+            return None
         execution = found["execution"]
         queued = datetime.fromtimestamp(execution["queuedAt"], UTC) if "queuedAt" in execution else None
         return ExecutionState(ExecutionStatus(execution["status"]), _json(execution.get("jobDocument", "")), queued)

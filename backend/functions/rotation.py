@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from .verdicts import Certificate, Ending, Evidence
+from .verdicts import Certificate, Ending, Evidence, Told
 
 LEASE = timedelta(seconds=25)
 """How long a create may take before another may undo it: the function's timeout and some."""
@@ -89,6 +89,12 @@ class Rotation:
     def is_active(self) -> bool:
         """Whether it has yet to end."""
         return self.phase is not Phase.FINISHED
+
+    @property
+    def awaits_a_person(self) -> bool:
+        """Whether its job has ended without a decision, or somebody was asked for one: then a deactivation is one."""
+        is_asked = self.told is not None and self.told.startswith(Told.PERSON.name)
+        return self.phase is Phase.UNRESOLVED or (is_asked and self.phase in {Phase.CREATED, Phase.COMMITTED})
 
     def arn(self, certificate_id: str) -> str:
         """The ARN of one of the two certificates."""

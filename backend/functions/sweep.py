@@ -15,7 +15,7 @@ from typing import Any
 from . import ending
 from .errors import ConflictError, error_code
 from .operator import decided
-from .rotation import MAKING, Phase, Rotation
+from .rotation import MAKING, Rotation
 from .services import Services, services
 from .verdicts import Certificate
 
@@ -68,11 +68,10 @@ def _visited(services: Services, thing_name: str) -> bool:
 
 def visit(services: Services, rotation: Rotation) -> None:
     """Ask for what nobody has told, then conclude."""
-    known, deactivated = rotation, None
+    known = rotation
     if rotation.phase not in MAKING and rotation.ended_at is None:
         known = ending.with_end(services, rotation)
-    if rotation.phase not in {*MAKING, Phase.REMOVING}:
-        deactivated = _deactivated(services, rotation)
+    deactivated = _deactivated(services, rotation) if rotation.awaits_a_person else None
     ending.conclude(services, rotation, known, f"{FUNCTION}: job {rotation.job_id}", deactivated=deactivated)
 
 

@@ -60,7 +60,7 @@ class Evidence:
     old_seen: datetime | None = None  # the latest connection with the old one, or request over such a connection
     new_seen: datetime | None = None  # likewise
     contested: bool = False  # under the same job a second key was asked for, over the old one's connection
-    deactivated: Certificate | None = None  # by a person; None also if both are
+    deactivated: Certificate | None = None  # by a person who was asked; None also if both are
 
 
 class Commit(Enum):

@@ -99,6 +99,12 @@ def test_a_device_without_a_job_rings_once_a_day_for_each_cause(device, caplog):
     assert lines(caplog)[-1] == ("NoExecution", "yes")
 
 
+def test_of_a_sender_that_nothing_identifies_each_refusal_counts(device, caplog):
+    for _ in range(2):
+        device.create(clientId="gw-10", principal=None)
+    assert [distinct for _, distinct in lines(caplog)] == ["yes", "yes"]
+
+
 def test_another_device_rings_for_itself(device, make_device, caplog):
     for each in (device, make_device(device.aws, "gw-2")):
         each.create(jobId="no-such-job")

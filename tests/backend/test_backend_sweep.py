@@ -83,6 +83,18 @@ def test_a_person_decides_of_a_job_that_never_ends_as_its_notice_says(device, wh
     device.assert_only(device.new if which == "old" else device.old)
 
 
+@pytest.mark.parametrize("which", ["old", "new"])
+def test_a_certificate_that_is_switched_off_for_a_moment_while_a_rotation_is_under_way_stays(device, which):
+    """An incident, a quarantine: a deactivation can be taken back, a deletion cannot. Nobody was asked."""
+    device.create()
+    device.aws.certificates[getattr(device, which)].status = "INACTIVE"
+    device.aws.tick(**QUARTER)
+    device.aws.calls.clear()
+    device.sweep()
+    assert len(device.attached) == 2
+    assert "iot:DescribeCertificate" not in device.aws.calls
+
+
 def test_a_create_that_broke_off_is_undone(device):
     def kill():
         raise KeyboardInterrupt

@@ -31,7 +31,7 @@ class Pace:
     @classmethod
     def sandbox(cls):
         brisk = {"resendIntervalSeconds": 1, "stepTimeLimitSeconds": 8, "reconnectTimeLimitSeconds": 15}
-        return cls(rotation=120, deployment=60, cleanup=60, poll=0.1, limits=brisk)
+        return cls(rotation=900, deployment=600, cleanup=600, poll=0.1, limits=brisk)
 
     @classmethod
     def real(cls):

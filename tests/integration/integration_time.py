@@ -67,7 +67,7 @@ class Timeline:
 
     # the module time
 
-    def monotonic(self):
+    def thread_time(self):
         """Of the run that asks: if the clock leaps, no run has taken so long."""
         return _HERE.strand.spent
 
