@@ -272,7 +272,7 @@ class Actions:
             record = record.without_rotation()
         old_in_place = record.kept is Generation.OLD if record.kept else record.step is Step.RECONNECTING
         other = Generation.NEW if old_in_place else Generation.OLD
-        self.record = record.with_(swaps=record.swaps + 1)
+        self.record = record.with_(swaps=record.swaps + 1, run="")  # what comes back is proven by two runs anew
         self._target(other, cause)
         return self.switch(cause)
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import smallworld_pool as pool
 from backend_aws import PREFIX, VARIABLES, Certificate, FakeAws
-from smallworld_device import THING
+from smallworld_pool import Interned
 
 from backend.functions import commit_certificate, create_certificate, job_execution_terminal, services, sweep
 from backend.functions.rotation import MAKING, Phase
 from protocol import topics
 
-JOB = "job-1"
+THING, JOB = "gateway-7", "job-1"
 DOCUMENT = {"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
 UNIT = timedelta(seconds=30)  # between two things that happen: longer than a create's lease
 LONG = 40  # units: 20 minutes, longer than what the backend waits for late evidence
@@ -29,21 +29,46 @@ _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00")
 
 
 class Account:
-    """``certificates``: (name, status, attached); ``table``: its items as text, ``@`` in it for each of some instants.
-
-    Equal ones are one object (``account``), so that they are told apart fast.
-    """
+    """``certificates``: (name, status, attached); ``table``: its items as text, ``@`` for some instants."""
 
     def __init__(self, certificates, issued, table):
         self.certificates, self.issued, self.table = certificates, issued, table
         self.active = frozenset(name for name, status, attached in certificates if status == "ACTIVE" and attached)
         self.names = frozenset(name for name, _, _ in certificates)
+        items = json.loads(table)
+        self.item = next(iter(items.values()), {})
+        self.instants = tuple(name for name in sorted(self.item) if self.item[name] == {"S": "@"})
+        self.is_open = self.item.get("phase", {"S": Phase.FINISHED})["S"] != Phase.FINISHED
+        self.failed = self.item.get("ending") == {"S": "FAILED"} and "committedAt" not in self.item
+
+    @cached_property
+    def at_its_end(self):
+        """Without what makes no difference once all is over."""
+        return self._with_item({name: value for name, value in self.item.items() if name not in _EVIDENCE})
+
+    @cached_property
+    def contested(self):
+        """Without what makes no difference once two holders may be at work."""
+        kept = {name: value for name, value in self.item.items() if name not in ("oldSeenAt", "newSeenAt")}
+        return self._with_item({**kept, "contestedAt": {"S": "@"}})
+
+    def _with_item(self, item):
+        table = json.dumps({f"{THING}|current": item} if item else {}, sort_keys=True)
+        return account(self.certificates, self.issued, table)
 
 
-@lru_cache(None)
-def account(certificates, issued, table):
-    """The one account of this kind."""
-    return Account(certificates, issued, table)
+_EVIDENCE = {
+    "committedAt",
+    "contestedAt",
+    "endedAt",
+    "ending",
+    "newSeenAt",
+    "oldSeenAt",
+    "refusedJob",
+    "removing",
+    "told",
+}
+account = Interned(Account)
 
 
 class Outcome(NamedTuple):

@@ -12,7 +12,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import smallworld_pool as pool
+from smallworld_backend import THING
 from smallworld_disk import ROOT, Disk, Killed
+from smallworld_pool import Interned
 
 from component.certificate_rotator import keys
 from component.certificate_rotator.configuration import Configuration
@@ -22,7 +24,6 @@ from component.certificate_rotator.ports import MessagesError, RestartError
 from component.certificate_rotator.rotator import Rotator
 from component.certificate_rotator.store_files import FileStore
 
-THING = "gateway-7"
 CERTIFICATE, KEY, JOURNAL = "thingCert.crt", "privKey.key", "journal.json"
 PLACES = ("", ".old", ".new")
 MAX_SWAPS = 2  # more of them only double the patience
@@ -31,17 +32,14 @@ MAX_SWAPS = 2  # more of them only double the patience
 class Device:
     """Files by name; what the running process knows, None while there is none; what the nucleus has connected with.
 
-    Equal ones are one object (``device``), so that they are told apart fast.
+    ``keys``: how many it has made so far.
     """
 
     def __init__(self, files, memory, loaded, keys):
         self.files, self.memory, self.loaded, self.keys = files, memory, loaded, keys
 
 
-@lru_cache(None)
-def device(files, memory, loaded, keys):
-    """The one device of this kind; ``keys``: how many it has made so far."""
-    return Device(files, memory, loaded, keys)
+device = Interned(Device)
 
 
 class Memory(NamedTuple):
@@ -55,10 +53,12 @@ class Memory(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What came of it."""
+    """What came of it, at which price."""
 
     device: Device
     published: tuple = ()
+    prices: tuple = ()
+    how: str = ""
 
 
 def first():
@@ -139,20 +139,23 @@ def forget():
     for remembered in (start, hear, timer, die):
         remembered.cache_clear()
     _DEAD.clear()
+    device.forget()
 
 
 def _steps(before, online, act):
-    """As it goes well, by price: with a power cut at a change of the disk; with a full disk or a restart that fails."""
+    """As it goes well; then with a power cut at a change of the disk; with a full disk, or a restart that fails."""
     whole, points = _run(before, online, act)
     killed = [_run(before, online, act, kill_at=point)[0] for point in range(points)]
+    dead = dict.fromkeys(step._replace(device=_alike(step.device)) for step in killed)
     troubled = [_run(before, online, act, full=True)[0]] if points else []
     if whole.device.memory is None:
         troubled += [_run(before, online, act, restart=how)[0] for how in ("refused", "nothing")]
-    return {
-        "done": (whole,),
-        "deaths": tuple(dict.fromkeys(step._replace(device=_alike(step.device)) for step in killed)),
-        "troubles": tuple(step for step in dict.fromkeys(troubled) if step != whole),
-    }
+    return (
+        whole,
+        *(step._replace(prices=("deaths",), how=", the power fails in the middle") for step in dead),
+        *(step._replace(prices=("troubles",), how=", disk or restart in trouble")
+          for step in dict.fromkeys(troubled) if step != whole),
+    )  # fmt: skip
 
 
 class _Ports:
@@ -285,7 +288,7 @@ def _plain(journal):
 
 def _next_key(made):
     made[0] += 1
-    return pool.key_pem(f"d{made[0]}")
+    return pool.key_pem(pool.DEVICES[made[0] - 1])
 
 
 def _name(pem):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 import smallworld_backend as backend
+import smallworld_cloud as clouds
 import smallworld_device as component
 
 from backend.functions import commit_certificate, create_certificate, ending, verdicts
@@ -29,7 +30,7 @@ def replaced(*changes):
 
 def _forget():
     component.forget()
-    backend.forget()
+    clouds.forget()
 
 
 def verdict(commit, end, use, goes):
@@ -81,6 +82,17 @@ def a_later_start_only_connects():
     return replaced((rotator, "TABLE", rows))
 
 
+def one_later_start_is_enough_after_the_way_back():
+    """A device that went back and tries the new one again lets the old one go at its first start with it."""
+    target = actions.Actions._target
+
+    def with_run(self, generation, cause):
+        self.record = self.record.with_(run=self.record.run or "committing")
+        target(self, generation, cause)
+
+    return replaced((actions.Actions, "_target", with_run))
+
+
 def half_a_generation_is_exchanged_for():
     """What is not whole is read all the same."""
     return replaced((store_files.FileStore, "_exists", lambda _self, _path: True))
@@ -129,6 +141,7 @@ FAULTS = {
     "the backup goes with the answer": backup_goes_with_the_answer,
     "the way back after a commit keeps nothing": the_way_back_keeps_nothing,
     "a later start only connects": a_later_start_only_connects,
+    "one later start is enough after the way back": one_later_start_is_enough_after_the_way_back,
     "half a generation is exchanged for": half_a_generation_is_exchanged_for,
     "a commit that the end overtakes is dropped": late_commits_are_dropped,
     "nobody sweeps": no_sweep,

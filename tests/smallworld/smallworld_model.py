@@ -1,29 +1,25 @@
-"""One device, its backend, AWS IoT's jobs between them, and what may go wrong: every world that can follow a world.
+"""One device, its cloud, and what is on its way to the device: every world that can follow a world.
 
-A world is a value: device, execution, account, what Lambda has yet to run, what is on its way to the device, what
-has happened that an invariant asks for, and what may still go wrong. AWS IoT gives no order to what its rules
-hand over, so that any event may run next; each trouble (a loss, a second copy, a delay …) is paid for.
+Each trouble (a loss, a second copy, a delay …) is paid for. How much may still go wrong, and what only an invariant
+asks for, is no part of a world but its ``Spare``: worlds that differ in nothing else are compared by it.
 """
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from typing import NamedTuple
 
 import smallworld_backend as backend
+import smallworld_cloud as clouds
 import smallworld_device as component
 import smallworld_pool as pool
-from smallworld_backend import DOCUMENT, JOB, Event
-from smallworld_device import THING
+from smallworld_backend import THING
+from smallworld_cloud import CONNECTED, NEW, OLD, THIEFS, Cloud
+from smallworld_pool import Interned
 
 from component.certificate_rotator.machine import Event as Happens
 from component.certificate_rotator.machine import State
 from protocol import topics
-
-QUEUED, IN_PROGRESS = "QUEUED", "IN_PROGRESS"
-OPEN = (QUEUED, IN_PROGRESS)
-THIEFS_KEY = "t1"
 
 
 class Budget(NamedTuple):
@@ -43,372 +39,282 @@ class Budget(NamedTuple):
     def covers(self, other):
         return all(mine >= its for mine, its in zip(self, other, strict=True))
 
-    @lru_cache(None)  # noqa: B019  # budgets are few, and values
-    def spend(self, what):
-        """What is left without one of these; None where there is none."""
-        left = getattr(self, what)
-        return self._replace(**{what: left - 1, "at_all": self.at_all - 1}) if left and self.at_all else None
+
+class Spare:
+    """``budget``; ``owed``: late messages to the device; ``told``: a person was; ``proven``: over whose certificates
+    commits were sent."""
+
+    def __init__(self, budget, owed, told, proven):
+        self.budget, self.owed, self.told, self.proven = budget, owed, told, proven
+
+    @lru_cache(None)  # noqa: B019  # all of them are few, and kept
+    def covers(self, other):
+        """Whether whatever can be found from a world with the other can be found from it with this one.
+
+        What may go wrong only adds steps. That a person was told, or a commit sent, adds none and takes none away; it
+        only keeps the judges from finding something.
+        """
+        return (
+            self.budget.covers(other.budget)
+            and self.owed >= other.owed
+            and self.told <= other.told
+            and self.proven <= other.proven
+        )
+
+    @lru_cache(None)  # noqa: B019
+    def after(self, prices, told=False, proven=frozenset()):
+        """What is left when these were paid and that was learnt; None if it cannot be paid."""
+        budget = self.budget
+        for price in prices:
+            left = getattr(budget, price)
+            if not (left and budget.at_all):
+                return None
+            budget = budget._replace(**{price: left - 1, "at_all": budget.at_all - 1})
+        return spare(budget, self.owed, self.told or told, self.proven | proven)
+
+    @lru_cache(None)  # noqa: B019
+    def owing(self, more):
+        """With so many more late messages."""
+        return spare(self.budget, self.owed + more, self.told, self.proven)
 
 
-class Pending(NamedTuple):
-    """An event that a rule has handed over and Lambda has not run."""
+class Inbox:
+    """Messages on their way to the device: (topic, payload), each at most once."""
 
-    event: Event
-    sent: int
-    late: bool = False
+    def __init__(self, *messages):
+        self.messages = messages
+
+    @lru_cache(None)  # noqa: B019
+    def with_(self, answers):
+        """With these behind."""
+        return inbox(*dict.fromkeys((*self.messages, *answers)))
+
+    @lru_cache(None)  # noqa: B019
+    def turn(self):
+        """The first, and the others."""
+        return self.messages[0], inbox(*self.messages[1:])
+
+
+spare, inbox = Interned(Spare), Interned(Inbox)
 
 
 class World(NamedTuple):
     device: component.Device
-    execution: str | None  # None: deleted
-    account: backend.Account
-    times: tuple  # that stand in the account's table
-    pending: tuple
-    inbox: tuple  # (topic, payload)
-    now: int
-    over: int = 0  # since when the execution has ended
-    owed: int = 0  # messages to the device that are late
+    cloud: Cloud
+    inbox: Inbox
     waited: bool = False  # the device has asked again in this step, and nothing came
-    proven: tuple = ()  # certificates over whose connection a commit was sent
-    told: bool = False
-    later: int = 0  # how much of what comes when all is over has come (smallworld_search.py)
 
     @property
     def online(self):
         device = self.device
-        return device.memory is not None and device.loaded in self.account.active
+        return device.memory is not None and device.loaded in self.cloud.account.active
 
-    @property
-    def quiet(self):
-        """Nothing is on its way but what is late."""
-        return not self.inbox and all(p.late for p in self.pending)
+
+class Step(NamedTuple):
+    """What happens, the world and the spare then, and the certificates that are gone."""
+
+    label: str
+    world: World
+    spare: Spare
+    gone: frozenset = frozenset()
+    failed: bool = False
 
 
 def first():
-    device = component.start(component.first(), online=True)["done"][0].device
-    [step] = component.hear(device, online=True, topic=_get("accepted"), payload=b"{}")["done"]
-    announced = (topics.jobs_notify_next(THING), _execution(QUEUED))
-    return World(step.device, QUEUED, backend.first(), (), (), (announced,), 0)
+    """The device has connected and asks in vain; then a job is announced."""
+    cloud = clouds.first()
+    device = component.start(component.first(), online=True)[0].device
+    device = component.hear(device, online=True, topic=clouds.get("accepted"), payload=b"{}")[0].device
+    return World(device, cloud, inbox((topics.jobs_notify_next(THING), clouds.execution(cloud.execution))))
 
 
-def canonical(world):
-    """The same world with the smallest instants, and what is late in a fixed order."""
-    over = world.now if world.execution in OPEN else world.over
-    small, _ = backend.squeeze(frozenset((world.now, over, *world.times, *(p.sent for p in world.pending))))
-    return world._replace(
-        times=_one(tuple(small[t] for t in world.times)),
-        pending=_one(tuple(sorted((p._replace(sent=small[p.sent]) for p in world.pending), key=_late_last))),
-        inbox=_one(world.inbox if world.online else ()),
-        now=small[world.now],
-        over=small[over],
-    )
-
-
-@lru_cache(None)
-def _one(values):
-    """Of equal ones always the same, which takes less room."""
-    return values
-
-
-def _late_last(item):
-    return (True, *item) if item[-1] else (False,)
-
-
-# What AWS IoT's jobs answer -----------------------------------------------------------------------------
-
-
-def _get(outcome):
-    return f"$aws/things/{THING}/jobs/$next/get/{outcome}"
-
-
-def _execution(status):
-    return json.dumps({"execution": {"jobId": JOB, "status": status, "jobDocument": DOCUMENT}}).encode()
-
-
-def _told_next(world):
-    return _execution(world.execution) if world.execution in OPEN else b"{}"
-
-
-def _update(world, topic, message):
-    """The device's (or the thief's) update of the execution."""
-    token = {"clientToken": message["clientToken"]} if "clientToken" in message else {}
-    if world.execution not in OPEN:
-        refusal = {"code": "InvalidStateTransition", "message": "terminal", **token}
-        return _to_device(world, f"{topic}/rejected", json.dumps(refusal).encode())
-    world = _to_device(world, f"{topic}/accepted", json.dumps(token).encode())
-    return (
-        _ended(world, message["status"]) if message["status"] != IN_PROGRESS else world._replace(execution=IN_PROGRESS)
-    )
-
-
-def _ended(world, status):
-    execution = None if status == "DELETED" else status
-    return _hand_over(world._replace(execution=execution, over=world.now), Event("ended", None, status))
-
-
-def _to_device(world, topic, payload):
-    message = (topic, payload)
-    return world if message in world.inbox else world._replace(inbox=(*world.inbox, message))
-
-
-def _hand_over(world, event):
-    return world._replace(pending=(*world.pending, Pending(event, world.now)), now=world.now + 1)
-
-
-# What the device does ------------------------------------------------------------------------------------
-
-
-def _take(world, steps, budget, label, principal):
-    """Worlds after a step of the device: it goes well, the power fails in it, or something else does."""
-    for step in steps["done"]:
-        yield from _publish(world._replace(device=step.device), step.published, budget, label, principal)
-    for price, what in (("deaths", "the power fails in the middle"), ("troubles", "disk or restart in trouble")):
-        left = budget.spend(price)
-        if left is not None:
-            for step in steps[price]:
-                yield from _publish(
-                    world._replace(device=step.device), step.published, left, f"{label}, {what}", principal
-                )
-
-
-def _publish(world, messages, budget, label, principal):
-    """Each message of the device arrives, or is lost on its way to the cloud."""
-    if not messages:
-        yield label, world, budget
-        return
-    (topic, payload), rest = messages[0], messages[1:]
-    for how, after, left in _arrive(world, topic, json.loads(payload), budget, principal):
-        yield from _publish(after, rest, left, label + how, principal)
-
-
-def _arrive(world, topic, message, budget, principal):
-    if topic == topics.jobs_get_next(THING):
-        yield "", _to_device(world, _get("accepted"), _told_next(world)), budget
-        return
-    if topic in (topics.create(THING), topics.commit(THING)):  # lost as an event, if at all
-        yield "", request(world, topic, message, principal), budget
-        return
-    yield "", _update(world, topic, message), budget
-    left = budget.spend("losses")
-    if left is not None:
-        yield ", update lost", world, left
-
-
-def request(world, topic, message, principal):
-    """A create or commit on its way to its function."""
-    if message["jobId"] != JOB:
-        return world
-    if topic == topics.commit(THING):
-        proven = tuple(sorted({*world.proven, principal}))
-        return _hand_over(world._replace(proven=proven), Event("commit", principal))
-    return _hand_over(world, Event("create", principal, key_of(message["csr"])))
-
-
-def key_of(csr):
-    return next(name for name in ("d1", "d2", "d3", "d4", "d5", "d6", THIEFS_KEY) if pool.csr(name) == csr)
+def unannounced():
+    """The job was made while the device had no power: nobody will announce it."""
+    return World(component.die(component.first()), clouds.first(), inbox())
 
 
 # What can happen next ------------------------------------------------------------------------------------
 
 
-def successors(world, budget):
-    """(what happens, the world then, what may still go wrong).
+def successors(world, left):
+    """Every step from here: the free ones first, in the order of a good day.
 
     What is neither late nor lost comes promptly and in order: before the device starts anew or asks again. What is
     late comes at any time, and the thief moves, the power fails and the cloud ends the job at any time.
     """
-    yield from _device_hears(world, budget)
-    if world.inbox and not budget.races:
+    cloud, races = world.cloud, left.budget.races
+    if world.inbox.messages:
+        yield from _device_hears(world, left)
+        if not races:
+            return
+    elif world.online:
+        yield from _device_hears_late(world, left)
+    yield from _in_the_cloud(world, left, clouds.functions(cloud))
+    quiet = cloud.quiet and not world.inbox.messages
+    if not (quiet or races):
         return
-    yield from _function_runs(world, budget)
-    if not (world.quiet or budget.races):
-        return
-    if world.quiet:
-        yield from _device_starts(world, budget)
-        yield from _timer_is_due(world, budget)
-        yield from _nothing_happens(world, budget)
-    yield from _power_fails(world, budget)
-    yield from _cloud_ends(world, budget)
-    if left := budget.spend("moves"):
-        yield from _thief_moves(world, left)
+    if quiet:
+        yield from _device_starts(world, left)
+        yield from _timer_is_due(world, left)
+        yield from _nothing_happens(world, left)
+    yield from _power_fails(world, left)
+    if left.budget.cloud:
+        yield from _in_the_cloud(world, left, clouds.ends(cloud))
+    if left.budget.moves:
+        yield from _in_the_cloud(world, left, clouds.thief_moves(cloud))
+        yield from _thief_forges(world, left)
 
 
-def _turns(queue):
-    """The first of those that are not late, and every one that is; each with the rest."""
-    prompt = True
-    for index, item in enumerate(queue):
-        if item[-1] or prompt:
-            yield item, (*queue[:index], *queue[index + 1 :])
-        prompt = prompt and item[-1]
+def _in_the_cloud(world, left, moves):
+    for move in moves:
+        rest = left.after(move.prices, move.told, move.proven)
+        if rest is not None:
+            after = world_then(world.device, move.cloud, world.inbox, move.answers, waited=world.waited)
+            yield Step(move.label, after, rest, move.gone, move.failed)
 
 
-def _device_starts(world, budget):
+def world_then(device, cloud, before, answers, *, waited):
+    """The world with what was answered on its way; nothing is on its way to a device that is off line."""
+    world = World(device, cloud, before, waited)
+    if not world.online:
+        return world._replace(inbox=inbox())
+    return world._replace(inbox=before.with_(answers)) if answers else world
+
+
+def _take(world, steps, left, label, principal, *, waited):
+    """After a step of the device, and what it has told the cloud with it."""
+    for step in steps:
+        paid = left.after(step.prices)
+        if paid is None:
+            continue
+        for move in clouds.arrive(world.cloud, step.published, principal):
+            rest = paid.after(move.prices, move.told, move.proven)
+            if rest is not None:
+                after = world_then(step.device, move.cloud, world.inbox, move.answers, waited=waited)
+                yield Step(f"{label}{step.how}{move.label}", after, rest)
+
+
+def _device_starts(world, left):
     if world.device.memory is not None:
         return
     certificate = component.in_place(world.device)
-    online = certificate in world.account.active
-    if online:
-        world = _hand_over(world, Event("connected", certificate))
+    online = certificate in world.cloud.account.active
     steps = component.start(world.device, online)
-    yield from _take(world._replace(waited=False), steps, budget, "the nucleus starts", certificate)
+    if online:
+        steps = _noted(steps)
+    yield from _take(world, steps, left, "the nucleus starts", certificate, waited=False)
 
 
-def _device_hears(world, budget):
-    if world.inbox:
-        (topic, payload), *others = world.inbox
-        rest, name = world._replace(inbox=tuple(others)), topic.rpartition("/things/")[2].partition("/")[2]
-        if not world.online:
-            yield f"{name} reaches nobody", rest, budget
-            return
-        yield from _hear(rest, topic, payload, budget, f"the device hears {name}")
-        if left := budget.spend("losses"):
-            yield f"{name} is lost", rest, left
-        if left := budget.spend("delays"):
-            yield f"{name} is late", rest._replace(owed=world.owed + 1), left
-    elif world.online:
-        yield from _device_hears_late(world, budget)
+@lru_cache(None)
+def _noted(steps):
+    return tuple(step._replace(published=(CONNECTED, *step.published)) for step in steps)
 
 
-def _device_hears_late(world, budget):
-    """Whatever may have been on its way comes at last, or once more: at any time that nothing else is on its way."""
-    copied = budget.spend("copies")
-    for name, topic, payload in said(world, {"jobId": JOB}) if world.owed or copied else ():
-        if world.owed:
-            late = world._replace(owed=world.owed - 1)
-            yield from _hear(late, topic, payload, budget, f"the device hears {name} at last")
-        if copied:
-            yield from _hear(world, topic, payload, copied, f"the device hears {name} again")
-
-
-def _hear(world, topic, payload, budget, label):
-    steps = component.hear(world.device, True, topic, payload)
-    yield from _take(_moved_on(world, steps), steps, budget, label, world.device.loaded)
-
-
-def _moved_on(world, steps):
-    before, after = world.device.memory, steps["done"][0].device.memory
-    return world if after is not None and after.state is before.state else world._replace(waited=False)
-
-
-def _function_runs(world, budget):
-    for pending, others in _turns(world.pending):
-        rest, name = world._replace(pending=others), " ".join(filter(None, pending.event))
-        yield f"Lambda runs {name}", run(rest, pending), budget
-        if pending.late:
-            continue
-        if left := budget.spend("losses"):
-            yield f"{name} is lost", rest, left
-        later = rest._replace(pending=(*others, pending._replace(late=True)))
-        if left := budget.spend("copies"):
-            yield f"Lambda runs {name}, and will again", run(later, pending), left
-        if left := budget.spend("delays"):
-            yield f"{name} is late", later, left
-
-
-def run(world, pending):
-    outcome = backend.handle(
-        world.account, world.times, pending.event, pending.sent, world.now, world.execution, world.over
-    )
-    world = world._replace(
-        account=outcome.account, times=outcome.times, told=world.told or outcome.told, now=world.now + 1
-    )
-    for topic, payload in outcome.published:
-        world = _to_device(world, topic, payload)
-    return world
-
-
-def _timer_is_due(world, budget):
-    """Repeats come when everything else has come; the end of patience when a repeat brought nothing either."""
-    memory = world.device.memory
-    if memory is None:
+def _device_hears(world, left):
+    (topic, payload), others = world.inbox.turn()
+    rest, name = world._replace(inbox=others), topic.rpartition("/things/")[2].partition("/")[2]
+    if not world.online:
+        yield Step(f"{name} reaches nobody", rest, left)
         return
-    if Happens.RESEND in memory.timers and (world.online or memory.state in _TRY_AGAIN):
-        steps = component.timer(world.device, world.online, Happens.RESEND)
-        yield from _take(world._replace(waited=True), steps, budget, "it asks again", world.device.loaded)
-    if Happens.TIME_LIMIT in memory.timers and (world.waited or not world.online or not _asks(memory)):
-        steps = component.timer(world.device, world.online, Happens.TIME_LIMIT)
-        yield from _take(world._replace(waited=False), steps, budget, "its patience ends", world.device.loaded)
+    yield from _hear(rest, topic, payload, left, f"the device hears {name}")
+    if paid := left.after(("losses",)):
+        yield Step(f"{name} is lost", rest, paid)
+    if paid := left.after(("delays",)):
+        yield Step(f"{name} is late", rest, paid.owing(1))
+
+
+def _device_hears_late(world, left):
+    """Whatever may have been on its way comes at last, or once more: at any time that nothing else is on its way."""
+    late = left.owing(-1) if left.owed else None
+    for rest, how in ((late, "at last"), (left.after(("copies",)), "again")):
+        for name, topic, payload in clouds.said(world.cloud.account, signed=True) if rest else ():
+            yield from _hear(world, topic, payload, rest, f"the device hears {name} {how}")
+
+
+def _thief_forges(world, left):
+    if world.online and clouds.thiefs(world.cloud.account) and (rest := left.after(("moves",))):
+        for name, topic, payload in clouds.said(world.cloud.account, signed=False):
+            yield from _hear(world, topic, payload, rest, f"the thief forges {name}")
+
+
+def _hear(world, topic, payload, left, label):
+    steps = component.hear(world.device, True, topic, payload)
+    before, after = world.device.memory, steps[0].device.memory
+    stays = after is not None and after.state is before.state
+    yield from _take(world, steps, left, label, world.device.loaded, waited=world.waited and stays)
+
+
+def _timer_is_due(world, left):
+    """Repeats come when everything else has come; the end of patience when a repeat brought nothing either."""
+    device, online = world.device, world.online
+    timers = () if device.memory is None else device.memory.timers
+    if Happens.TIME_LIMIT in timers and (world.waited or not online or Happens.RESEND not in timers):
+        steps = component.timer(device, online, Happens.TIME_LIMIT)
+        yield from _take(world, steps, left, "its patience ends", device.loaded, waited=False)
+    if Happens.RESEND in timers and (online or device.memory.state in _TRY_AGAIN):
+        steps = component.timer(device, online, Happens.RESEND)
+        yield from _take(world, steps, left, "it asks again", device.loaded, waited=True)
 
 
 _TRY_AGAIN = (State.SWITCHING,)
 
 
-def _asks(memory):
-    return Happens.RESEND in memory.timers
-
-
-def _power_fails(world, budget):
-    if world.device.memory is not None and (left := budget.spend("deaths")):
-        yield "the power fails", world._replace(device=component.die(world.device), waited=False), left
-
-
-def _cloud_ends(world, budget):
-    left = budget.spend("cloud")
-    if left is None or world.execution not in OPEN:
-        return
-    for status in ("CANCELED", "DELETED") if world.execution == QUEUED else ("TIMED_OUT", "DELETED"):
-        yield f"the cloud ends the job: {status}", _ended(world, status), left
-
-
-def _nothing_happens(world, budget):
-    """Twenty minutes, and the sweep at their end; a request that Lambda still holds is given up by then."""
-    left = budget.spend("pauses")
+def _nothing_happens(world, left):
+    """Twenty minutes, and the sweep at their end."""
     memory = world.device.memory
-    if left is None or (memory is not None and Happens.TIME_LIMIT in memory.timers and world.online):
-        return
-    yield "twenty minutes pass", pause(world, backend.LONG), left
+    is_urgent = memory is not None and Happens.TIME_LIMIT in memory.timers and world.online
+    if left.budget.pauses and not is_urgent:
+        yield from _in_the_cloud(world, left, [clouds.pause(world.cloud, backend.LONG)])
 
 
-def pause(world, long):
-    pending = tuple(p for p in world.pending if p.event.kind not in ("create", "commit"))
-    world = world._replace(pending=pending, now=world.now + long)
-    return run(world, Pending(Event("sweep"), world.now))
+def _power_fails(world, left):
+    if world.device.memory is not None and (rest := left.after(("deaths",))):
+        yield Step("the power fails", dead(world), rest)
 
 
-# What a thief does who holds the key that the device has when the world begins ----------------------------
+def dead(world):
+    """The same without power."""
+    return World(component.die(world.device), world.cloud, inbox())
 
 
-def thiefs(world):
-    """The certificates that the thief can connect with."""
-    return [n for n, status, _ in world.account.certificates
-            if status == "ACTIVE" and (n == pool.FIRST or n.startswith(THIEFS_KEY))]  # fmt: skip
+# Judgements -----------------------------------------------------------------------------------------------
 
 
-def _thief_moves(world, left):
-    for certificate in thiefs(world):
-        yield f"the thief connects with {certificate}", _hand_over(world, Event("connected", certificate)), left
-        yield (
-            f"the thief commits over {certificate}",
-            request(world, topics.commit(THING), {"jobId": JOB}, certificate),
-            left,
-        )
-        if world.execution == IN_PROGRESS:
-            asked = Event("create", certificate, THIEFS_KEY)
-            yield f"the thief asks for a certificate over {certificate}", _hand_over(world, asked), left
-    if not thiefs(world):
-        return
-    for status in ("IN_PROGRESS", "SUCCEEDED", "FAILED", "REJECTED"):
-        if world.execution in OPEN and (status != IN_PROGRESS or world.execution == QUEUED):
-            told = _update(world, topics.jobs_update(THING, JOB), {"status": status})
-            yield f"the thief says {status}", told._replace(inbox=world.inbox), left
-    if world.online:
-        for name, topic, payload in said(world, {}):
-            yield from _hear(world, topic, payload, left, f"the thief forges {name}")
+def is_impersonated(left):
+    """The thief has committed a certificate of his own: to the cloud he was the device in all that it could see."""
+    return THIEFS in left.proven
 
 
-def said(world, signed):
-    """Whatever the jobs service or a backend can tell the device; the worst policy lets any client of the thing."""
-    update = topics.jobs_update(THING, JOB)
-    yield "commit/accepted", f"{topics.commit(THING)}/accepted", json.dumps(signed).encode()
-    yield "commit/rejected", f"{topics.commit(THING)}/rejected", json.dumps({"errorMsg": "no", **signed}).encode()
-    yield "create/rejected", f"{topics.create(THING)}/rejected", json.dumps({"errorMsg": "no", **signed}).encode()
-    for name, _, _ in world.account.certificates:
-        body = json.dumps({"certificatePem": pool.certificate_pem(name), **signed}).encode()
-        yield f"create/accepted with {name}", f"{topics.create(THING)}/accepted", body
-    yield "no job", _get("accepted"), b"{}"
-    yield "a queued job", _get("accepted"), _execution(QUEUED)
-    yield "a job in progress", _get("accepted"), _execution(IN_PROGRESS)
-    yield "a throttled get", _get("rejected"), b'{"code": "RequestThrottled"}'
-    yield "update/accepted", f"{update}/accepted", b"{}"
-    yield "update/rejected", f"{update}/rejected", b'{"code": "InvalidStateTransition"}'
-    yield "an announcement", topics.jobs_notify_next(THING), _execution(QUEUED)
+def broken_in(world):
+    """What must hold in every world."""
+    if component.held(world.device).isdisjoint(world.cloud.account.active):
+        return "the device holds no credential that works"
+    return None
+
+
+def broken_by(before, left, step, begun):
+    """What no step may do."""
+    device = before.device
+    if pool.FIRST in step.gone and left.proven <= {OLD}:
+        return "the old certificate went without a commit over the new one's connection"
+    is_honest = step.spare.budget.moves == begun.moves
+    committed_away = device.loaded == pool.FIRST and left.proven
+    # One that has said FAILED from its old certificate may go to the new one after all, if it had sent a commit of
+    # which nobody heard: what it says last decides, and it comes back on the old one by itself.
+    is_given_up = device.loaded != pool.FIRST and NEW in left.proven and step.failed
+    if is_honest and before.online and device.loaded in step.gone and not committed_away and not is_given_up:
+        return "a certificate went with which its device is connected, and that it has not committed away"
+    return None
+
+
+def judged_at_the_end(world, told):
+    """What there is when all is over."""
+    account, uses = world.cloud.account, component.in_place(world.device)
+    if not (world.online and uses in account.active):
+        return "! the device ends without a connection"
+    if account.names == {uses}:
+        rotated = world.cloud.execution == "SUCCEEDED" and len(account.issued) > 1
+        if clouds.thiefs(account) and rotated and not told:
+            return "! the job has succeeded, and the thief's credential works: nobody was told"
+        return "settled on the new one" if uses != pool.FIRST else "settled on the old one"
+    return "a person was told" if told else "! certificates are left over, and nobody was told"

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 BEGIN = datetime(2026, 11, 23, 12, tzinfo=UTC)
 FIRST = "a.1"  # what the device has when the world begins, and the thief a copy of
+DEVICES = ("d1", "d2", "d3", "d4", "d5", "d6", "d7", "d8")  # the keys that it makes
 
 _keys_by_spki, _names_by_pem = {}, {}
 
@@ -73,3 +74,19 @@ def is_pair(certificate, key):
 @cache
 def csr(key):
     return make_csr(private_key(key_pem(key)), subject("gateway-7"))
+
+
+class Interned:
+    """The values of one kind: equal ones are one object, so that they are told apart fast."""
+
+    def __init__(self, kind):
+        self._kind, self._known = kind, {}
+
+    def __call__(self, *content):
+        found = self._known.get(content)
+        if found is None:
+            found = self._known[content] = self._kind(*content)
+        return found
+
+    def forget(self):
+        self._known.clear()

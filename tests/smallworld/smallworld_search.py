@@ -6,27 +6,32 @@ from collections import Counter
 from typing import NamedTuple
 
 import smallworld_backend as backend
-import smallworld_device as component
+import smallworld_cloud as clouds
 import smallworld_model as model
-import smallworld_pool as pool
-from smallworld_model import Budget
+from smallworld_cloud import OPEN
+from smallworld_model import Budget, World
 
 from component.certificate_rotator.machine import Event as Happens
 from component.certificate_rotator.machine import State
 
 CALM_STEPS = 400  # more than any world needs that comes to rest
 RESTING = (State.IDLE, State.ASKING)
+WHOLLY = "the thief has acted wholly as the device"
+RESTLESS, UNHEARD = "! it never comes to rest", "! nobody takes up the job"
 
 
 class Found(NamedTuple):
-    """An invariant that does not hold, and how to get there."""
+    """An invariant that does not hold."""
 
     broken: str
-    path: list
-    world: model.World
+    budget: Budget
+    begin: object
 
     def __str__(self):
-        return "\n  ".join([self.broken, *self.path])
+        """Tell how it comes to that, which takes another search."""
+        again = Search(self.budget, self.begin, traced=True)
+        broken, node = again.run()
+        return "\n  ".join([broken, *again.path(node)])
 
 
 class Report(NamedTuple):
@@ -36,166 +41,218 @@ class Report(NamedTuple):
     found: Found | None
 
 
-def search(budget: Budget, limit=None):
-    """Explore, the least troubled worlds first; stops at the first invariant that is broken."""
-    begin = model.canonical(model.first())
-    seen, parents = {begin: [budget]}, {(begin, budget): None}
-    todo = [[] for _ in range(budget.at_all + 1)]  # by how much is spent
-    todo[0].append((begin, budget))
-    steps, ends, calm = 0, Counter(), {}
-    for spent in todo:
-        while spent:
-            world, left = spent.pop()
-            known = seen[world]
-            if left not in known:
-                continue  # meanwhile reached with more to spare
-            if len(known) == 1 and known[0] is left:
-                end = where_it_ends(world, calm)
-                ends[end] += 1
-                broken = broken_in(world) or (end if end.startswith("!") else None)
-                if broken:
-                    return Report(len(seen), steps, ends, Found(broken, _path(parents, (world, left)), world))
-            for _, following, rest in model.successors(world, left):
-                steps += 1
-                after = model.canonical(following)
-                wrong = broken_between(world, after, rest, budget)
-                if wrong is None and not _is_news(seen, after, rest):
-                    continue
-                parents.setdefault((after, rest), (world, left))
-                if wrong is not None:
-                    return Report(len(seen), steps, ends, Found(wrong, _path(parents, (after, rest)), after))
-                todo[budget.at_all - rest.at_all].append((after, rest))
-            if limit is not None and len(seen) > limit:
-                raise AssertionError(f"more than {limit} worlds")
-    return Report(len(seen), steps, ends, None)
+# A world as one number, which takes less room -------------------------------------------------------------
+
+_DEVICES, _INBOXES = 20, 16  # bits; the rest is the cloud's
 
 
-def _is_news(seen, world, budget):
-    """Whether a world was not yet reached with as much to spare; noted if so."""
-    known = seen.setdefault(world, [])
-    if any(k.covers(budget) for k in known):
-        return False
-    known[:] = [k for k in known if not budget.covers(k)]
-    known.append(budget)
-    return True
+class _Numbers(dict):
+    """Values → their numbers, in the order in which they are met."""
+
+    def __init__(self):
+        super().__init__()
+        self.all = []
+
+    def __missing__(self, value):
+        self[value] = number = len(self.all)
+        self.all.append(value)
+        return number
 
 
-def _path(parents, node):
-    path = []
-    while (before := parents[node]) is not None:
-        steps = model.successors(*before)
-        path.append(next(label for label, world, left in steps if (model.canonical(world), left) == node))
-        node = before
-    return path[::-1]
+class Writing:
+    """Writes worlds as numbers and reads them again."""
+
+    def __init__(self):
+        self._clouds, self._devices, self._inboxes = _Numbers(), _Numbers(), _Numbers()
+
+    def write(self, world):
+        device, cloud, inbox, waited = world
+        number = self._clouds[cloud] << _DEVICES | self._devices[device]
+        return (number << _INBOXES | self._inboxes[inbox]) << 1 | waited
+
+    def read(self, number):
+        waited, number = bool(number & 1), number >> 1
+        inbox, number = number & (1 << _INBOXES) - 1, number >> _INBOXES
+        device, cloud = number & (1 << _DEVICES) - 1, number >> _DEVICES
+        return World(self._devices.all[device], self._clouds.all[cloud], self._inboxes.all[inbox], waited)
 
 
-# Judgements -----------------------------------------------------------------------------------------------
+class Search:
+    """One search, the least troubled worlds first. A node is a world, written, with what there is to spare."""
+
+    def __init__(self, budget, begin, *, traced=False):
+        """``traced``: note from which node each was reached, which takes much room."""
+        self._writing = Writing()
+        self.budget, self.steps, self.ends = budget, 0, Counter()
+        self.seen = {}  # world → what there is to spare with it
+        self.parents = {} if traced else None
+        self._todo = [[] for _ in range(budget.at_all + 1)]  # by how much is spent
+        self._calm = Calm(self._writing.write)
+        self._news = {}
+        self._note((self._writing.write(begin()), model.spare(budget, 0, False, frozenset())), None)
+
+    def run(self):
+        """The first invariant that is broken, as (which, node); None if none is."""
+        for nodes in self._todo:
+            while nodes:
+                node = nodes.pop()
+                number, left = node
+                if left in self.seen[number]:  # else it was reached meanwhile with more to spare
+                    broken = self._visit(node, self._writing.read(number), left)
+                    if broken is not None:
+                        return broken
+        return None
+
+    def _visit(self, node, world, left):
+        broken = self._judge(node[0], world, left)
+        if broken is not None:
+            return broken, node
+        for step in model.successors(world, left) if goes_on(left) else ():
+            following = (self._writing.write(step.world), step.spare)
+            self._note(following, node)
+            if step.gone and (broken := model.broken_by(world, left, step, self.budget)):
+                return broken, following
+        return None
+
+    def _judge(self, number, world, left):
+        if len(self.seen[number]) == 1 and not self._calm.comes_to_rest(world):
+            return RESTLESS
+        if model.is_impersonated(left):
+            self.ends[WHOLLY] += 1
+            return None
+        broken = model.broken_in(world)
+        if broken is None and is_over(world):
+            end = self._calm.end(world, left.told)
+            self.ends[end] += 1
+            broken = end if end.startswith("!") else None
+        return broken
+
+    def _note(self, node, parent):
+        """Have a world visited that was not yet reached with as much to spare."""
+        self.steps += 1
+        number, left = node
+        known = self.seen.get(number, ())
+        news = self._with(known, left)
+        if news is not known:
+            self.seen[number] = news
+            self._todo[self.budget.at_all - left.budget.at_all].append(node)
+            if self.parents is not None:
+                self.parents.setdefault(node, parent)
+
+    def _with(self, known, left):
+        """What is known with this; the same if that says nothing new."""
+        found = self._news.get((known, left))
+        if found is None:
+            covered = any(k.covers(left) for k in known)
+            found = known if covered else (*(k for k in known if not left.covers(k)), left)
+            found = self._news[known, left] = self._news.setdefault(found, found)
+        return found
+
+    def path(self, node):
+        """How a world was reached."""
+        path = []
+        while (before := self.parents[node]) is not None:
+            steps = model.successors(self._writing.read(before[0]), before[1])
+            path.append(next(s.label for s in steps if (self._writing.write(s.world), s.spare) == node))
+            node = before
+        return path[::-1]
 
 
-def is_impersonated(world):
-    """The thief has committed a certificate of his own: to the cloud he was the device in all that it could see."""
-    return any(name.startswith(model.THIEFS_KEY) for name in world.proven)
+def goes_on(left):
+    """Whether anything can be found from here: whatever comes of a thief who was wholly the device is excused."""
+    return not model.is_impersonated(left)
 
 
-def broken_in(world):
-    """What must hold in every world."""
-    working = [name for name in component.held(world.device) if name in world.account.active]
-    if not working and not is_impersonated(world):
-        return "the device holds no credential that works"
-    return None
-
-
-def broken_between(before, after, left, begun):
-    """What no step may do."""
-    gone = before.account.names - after.account.names
-    if pool.FIRST in gone and not set(before.proven) - {pool.FIRST}:
-        return "the old certificate went without a commit over the new one's connection"
-    honest = left.moves == begun.moves
-    committed = before.device.loaded == pool.FIRST and before.proven
-    # One that has said FAILED from its old certificate may go to the new one after all, if it had sent a commit: what
-    # it says last decides, and it comes back on the old one by itself.
-    is_given_up = before.device.loaded != pool.FIRST and '"FAILED"' in after.account.table
-    if honest and before.online and before.device.loaded in gone and not committed and not is_given_up:
-        return "a certificate went with which its device is connected, and that it has not committed away"
-    return None
+def search(budget: Budget, begin=model.first):
+    """Explore; stops at the first invariant that is broken, and then does it again to tell how it came to that."""
+    one = Search(budget, begin)
+    broken = one.run()
+    return Report(len(one.seen), one.steps, one.ends, broken and Found(broken[0], budget, begin))
 
 
 # Where it ends if nothing more goes wrong -----------------------------------------------------------------
 
-
-def where_it_ends(world, known):
-    """Follow the one calm way on; remembered for every world on it."""
-    path = []
-    end = None
-    while end is None:
-        if world in known:
-            end = known[world]
-            break
-        path.append(world)
-        if len(path) > CALM_STEPS:
-            end = "! it never comes to rest"
-            break
-        following = calm_step(world)
-        if following is None:
-            end = judge_end(world)
-        else:
-            world = model.canonical(following)
-    for one in path:
-        known[one] = end
-    return end
-
-
-_NONE = Budget()
+NOTHING = model.spare(Budget(races=False), 0, False, frozenset())
 
 
 def calm_step(world):
-    """The next thing, in the order of a good day; None when the day is over."""
-    if world.pending:
-        oldest = min(world.pending, key=lambda p: p.sent)
-        rest = list(world.pending)
-        rest.remove(oldest)
-        return model.run(world._replace(pending=tuple(rest)), oldest)
-    for moves in (model._device_hears, model._device_starts, _calm_timer):
-        following = next(iter(moves(world, _NONE)), None)
-        if following is not None:
-            return following[1]
-    if world.execution in model.OPEN:
-        return model._ended(world, "TIMED_OUT")
-    return _aftermath(world)
-
-
-def _calm_timer(world, budget):
+    """The next thing on a good day; None when the day is over: the device rests, and nothing is to be done."""
     memory = world.device.memory
     rests = memory is not None and memory.state in RESTING and Happens.TIME_LIMIT not in memory.timers
-    if memory is not None and not (rests and world.execution not in model.OPEN):
-        yield from reversed(list(model._timer_is_due(world, budget)))
+    if rests and world.cloud.execution not in OPEN and not (world.inbox.messages or world.cloud.pending):
+        return None
+    return next(model.successors(world, NOTHING), None)
 
 
-def _aftermath(world):
-    """Twenty minutes later the sweep comes round, the nucleus is started once more, a day later all is over."""
-    steps = (
-        lambda: model.pause(world, backend.LONG),
-        lambda: world._replace(device=component.die(world.device)),
-        lambda: model.pause(world, backend.LONG),
-        lambda: model.pause(world, backend.DAY),
-    )
-    return steps[world.later]()._replace(later=world.later + 1) if world.later < len(steps) else None
+def is_over(world):
+    return not (world.inbox.messages or world.cloud.pending) and calm_step(world) is None
 
 
-def judge_end(world):
-    certificates = {name for name, _, _ in world.account.certificates}
-    uses = component.in_place(world.device)
-    works = world.online and uses in world.account.active
-    if is_impersonated(world):
-        return "the thief has acted wholly as the device" + ("" if works else ", which is off line")
-    if not works:
-        return "! the device ends without a connection"
-    if certificates == {uses}:
-        thief = model.thiefs(world)
-        rotated = world.execution == "SUCCEEDED" and len(world.account.issued) > 1
-        if thief and rotated and not world.told:
-            return "! the job has succeeded, and the thief's credential works: nobody was told"
-        return "settled on the new one" if uses != pool.FIRST else "settled on the old one"
-    if not world.told:
-        return "! certificates are left over, and nobody was told"
-    return "a person was told"
+def _in_the_cloud(world, move):
+    return model.world_then(world.device, move.cloud, world.inbox, move.answers, waited=world.waited), move.told
+
+
+def _times_out(world):
+    cloud = world.cloud
+    return world._replace(cloud=clouds.ended(cloud, "TIMED_OUT") if cloud.execution in OPEN else cloud), False
+
+
+AFTERWARDS = (
+    _times_out,
+    lambda world: _in_the_cloud(world, clouds.pause(world.cloud, backend.LONG)),
+    lambda world: (model.dead(world), False),
+    lambda world: _in_the_cloud(world, clouds.pause(world.cloud, backend.LONG)),
+    lambda world: _in_the_cloud(world, clouds.pause(world.cloud, backend.DAY)),
+)
+"""When the day is over: twenty minutes later the sweep comes round, the nucleus is started, a day later all is over."""
+
+
+class Calm:
+    """Follows the one calm way on; what it finds is remembered."""
+
+    def __init__(self, write):
+        self._write, self._fine, self._ends = write, set(), {}
+
+    def comes_to_rest(self, world):
+        """Whether the day is over at last."""
+        path = []
+        for _ in range(CALM_STEPS):
+            number = self._write(world)
+            step = None if number in self._fine else calm_step(world)
+            if step is None:
+                self._fine.update(path)
+                return True
+            if world.cloud.quiet and not world.inbox.messages:  # to remember these is enough
+                path.append(number)
+            world = step.world
+        return False
+
+    def end(self, world, told):
+        """What there is when all is over, for a world in which the day is."""
+        if world.cloud.execution == clouds.QUEUED:
+            return UNHEARD
+        final, was_told = self._afterwards(world, 0)
+        return RESTLESS if final is None else model.judged_at_the_end(final, told or was_told)
+
+    def _afterwards(self, world, stage):
+        """The last world of all, None if there is none, and whether a person was told on the way to it."""
+        if world is None or stage == len(AFTERWARDS):
+            return world, False
+        key = (self._write(world), stage)
+        if key not in self._ends:
+            after, told = AFTERWARDS[stage](world)
+            rest, told_then = _walk(after)
+            final, told_at_last = self._afterwards(rest, stage + 1)
+            self._ends[key] = final, told or told_then or told_at_last
+        return self._ends[key]
+
+
+def _walk(world):
+    """Where the device rests, None if nowhere, and whether a person was told on the way there."""
+    told = False
+    for _ in range(CALM_STEPS):
+        step = calm_step(world)
+        if step is None:
+            return world, told
+        world, told = step.world, told or step.spare.told
+    return None, told
