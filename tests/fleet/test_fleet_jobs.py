@@ -393,7 +393,7 @@ def test_of_two_answers_the_later_one_counts_and_a_question_that_is_none_counts_
 
 
 def test_who_has_answered_a_preflight_is_not_read_again_for_it(run, registry):
-    registry.add_job(CHECKS, {"a-1": "QUEUED"}, document=ASKS)
+    registry.add_job(CHECKS, {"a-1": "IN_PROGRESS"}, document=ASKS)
     run()
     registry.jobs[CHECKS]["executions"]["a-1"] = "FAILED"
     devices, _, calls = run()
@@ -402,3 +402,13 @@ def test_who_has_answered_a_preflight_is_not_read_again_for_it(run, registry):
     registry.jobs[CHECKS]["summary"] |= {"status": "CANCELED", "completedAt": EPOCH.timestamp()}
     run()
     assert run()[2]["ListJobExecutionsForJob"] == 0, "an ended one is read once"
+
+
+def test_a_look_at_one_policy_reads_what_its_devices_have_answered(
+    registry, make_session, make_desired, inventory, now
+):
+    registry.add_job("cf-p-line-a-check-0123456789abcdef", {"a-1": "SUCCEEDED"}, document=ASKS)
+    registry.add_job(CHECKS, {"a-2": "SUCCEEDED"}, document=ASKS)
+    desired = make_desired("line-a")
+    state = refresh(make_session(registry), inventory, desired, now, options=OPTIONS, only=desired.policies[0])
+    assert [job.executions.keys() for job in state.checks] == [{"a-1"}]
