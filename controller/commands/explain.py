@@ -18,7 +18,7 @@ from controller.reconcile.outlook import explain
 from controller.reconcile.planning import make_plan, part_of
 from controller.reconcile.values import DesiredState, Device, FleetState, Plan, Policy
 from controller.report.explanation import RENDERERS, Explained
-from controller.report.model import Tally
+from controller.report.tally import Tally
 
 
 def add_arguments(parser: ArgumentParser) -> None:

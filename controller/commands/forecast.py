@@ -15,7 +15,7 @@ from controller.reconcile.planning import make_plan
 from controller.reconcile.values import DesiredState
 from controller.report.forecast import RENDERERS, Forecasts
 from controller.report.formats import Format
-from controller.report.model import Tally
+from controller.report.tally import Tally
 
 
 def add_arguments(parser: ArgumentParser) -> None:

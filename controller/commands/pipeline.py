@@ -36,7 +36,8 @@ from controller.reconcile.values import (
 )
 from controller.report.attention import attention_text
 from controller.report.formats import Format
-from controller.report.model import FleetFailure, FleetReport, Tally
+from controller.report.model import FleetFailure, FleetReport
+from controller.report.tally import Tally
 from controller.report.trend import record_of
 from controller.report.words import instant
 

@@ -20,7 +20,8 @@ from controller.reconcile.values import Assessment, DesiredState, Overrides, Pla
 from controller.report import github, markdown, text
 from controller.report.attention import attention_of, attention_text
 from controller.report.formats import Format, Look, at_need, dump
-from controller.report.model import FleetReport, Report, Tally
+from controller.report.model import FleetReport, Report
+from controller.report.tally import Tally
 
 _OF_ANOTHER_TIME = {"now": "--now", "max_age": "--max-age or --no-refresh"}
 

@@ -20,8 +20,8 @@ from controller.jobs import FollowResult, IotJobs, Pace, ask, follow, sweep_coho
 from controller.reconcile.checks import Governance
 from controller.reconcile.planning import PlannedCheck, is_to_ask, plan_checks
 from controller.reconcile.values import NO_OVERRIDES, Assessment, DesiredState
-from controller.report.model import Tally
 from controller.report.preflight import RENDERERS, FleetAsked, PreflightReport
+from controller.report.tally import Tally
 from protocol.messages import ExecutionStatus
 
 

@@ -16,7 +16,8 @@ from controller.jobs import ApplyResult, IotJobs, Ledger, apply
 from controller.reconcile.checks import assess_fleet
 from controller.reconcile.planning import make_plan
 from controller.reconcile.values import DesiredState, FleetState
-from controller.report.model import FleetReport, Tally
+from controller.report.model import FleetReport
+from controller.report.tally import Tally
 
 from .bucket import Bucket
 from .budget import Budget, OutOfTimeError

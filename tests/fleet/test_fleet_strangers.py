@@ -16,7 +16,8 @@ from controller.fleet import RefreshOptions, refresh
 from controller.report.formats import Look
 from controller.report.github import render_drift as as_annotations
 from controller.report.markdown import render_drift as as_markdown
-from controller.report.model import Report, Tally
+from controller.report.model import Report
+from controller.report.tally import Tally
 from controller.report.text import render_drift as as_text
 
 BAD = "no space\n::error::forged\r\n## forged\x1b[2J\x1b]0;forged\x07\u2028\u202eforged\x85forged"

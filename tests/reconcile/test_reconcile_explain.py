@@ -23,7 +23,8 @@ from controller.reconcile.values import (
 from controller.report.as_json import render_report
 from controller.report.formats import Look
 from controller.report.markdown import render_drift as as_markdown
-from controller.report.model import Report, Tally
+from controller.report.model import Report
+from controller.report.tally import Tally
 from controller.report.text import render_drift as as_text
 from protocol.algorithms import KeyType
 

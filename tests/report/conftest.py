@@ -28,7 +28,8 @@ from controller.reconcile.values import (
     Source,
     WaveSize,
 )
-from controller.report.model import FleetReport, Report, Tally
+from controller.report.model import FleetReport, Report
+from controller.report.tally import Tally
 from protocol.algorithms import KeyType
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -31,7 +31,8 @@ from controller.reconcile.values import (
     Waiver,
     WaveSize,
 )
-from controller.report.model import FleetFailure, FleetReport, Report, Tally
+from controller.report.model import FleetFailure, FleetReport, Report
+from controller.report.tally import Tally
 from controller.report.trend import TrendRecord, record_of
 from protocol.algorithms import KeyType
 from protocol.messages import ExecutionStatus
