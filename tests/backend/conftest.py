@@ -6,7 +6,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from backend_aws import VARIABLES, Device, FakeAws, Fault, denied, make_csr, subject
+from backend_aws import VARIABLES, FakeAws, Fault, denied, make_csr, subject
+from backend_device import Device
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from backend.functions import issuers, services, sweep

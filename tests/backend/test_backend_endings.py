@@ -6,7 +6,8 @@ import json
 from datetime import timedelta
 
 import pytest
-from backend_aws import Fault, run
+from backend_aws import Fault
+from backend_device import run
 from botocore.exceptions import ClientError
 
 from backend.functions import commit_certificate, job_execution_terminal

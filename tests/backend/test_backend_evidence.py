@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import backend_aws
 import pytest
-from backend_aws import Device
+from backend_device import Device
 
 BY_THE_CLOUD = ["TIMED_OUT", "CANCELED", "REMOVED", "REJECTED", "DELETED"]
 A_QUARTER = timedelta(minutes=15)

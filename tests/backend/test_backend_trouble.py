@@ -12,7 +12,8 @@ import random
 from datetime import timedelta
 
 import pytest
-from backend_aws import JOB, VARIABLES, Device, FakeAws, run
+from backend_aws import JOB, VARIABLES, FakeAws
+from backend_device import Device, run
 from botocore.exceptions import ClientError
 
 from backend.functions import commit_certificate, create_certificate, job_execution_terminal, services

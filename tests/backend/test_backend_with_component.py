@@ -15,7 +15,8 @@ from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
-from backend_aws import PREFIX, START, VARIABLES, FakeAws, Fault, certificate_id, run
+from backend_aws import PREFIX, START, VARIABLES, FakeAws, Fault, certificate_id
+from backend_device import run
 from botocore.exceptions import ClientError
 from component_cloud import FATES, THING, Ca, Cloud, deliveries, pem_of, subject_of
 from component_world import Device, VirtualLoop
