@@ -296,9 +296,9 @@ def test_of_two_connections_out_of_order_the_later_one_counts(created):
     assert created.record["newSeenAt"]["S"] == created.aws.now.isoformat()
 
 
-def test_connections_without_a_rotation_cost_one_read(device):
+def test_connections_without_a_rotation_cost_two_reads(device):
     device.connected(device.old)
-    assert device.aws.calls == ["dynamodb:GetItem"]
+    assert device.aws.calls == ["dynamodb:GetItem"] * 2
 
 
 def test_a_late_event_of_an_earlier_attempt_leaves_the_present_one_alone(device):
