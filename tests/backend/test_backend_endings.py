@@ -296,8 +296,9 @@ def test_of_two_connections_out_of_order_the_later_one_counts(created):
     assert created.record["newSeenAt"]["S"] == created.aws.now.isoformat()
 
 
-def test_connections_without_a_rotation_cost_two_reads(device):
-    device.connected(device.old)
+@pytest.mark.parametrize("client", ["gw-1", "#2", "a client", "x" * 129])
+def test_connections_without_a_rotation_cost_two_reads_whosever_they_are(device, client):
+    device.connected(device.old, clientId=client)
     assert device.aws.calls == ["dynamodb:GetItem"] * 2
 
 
@@ -332,7 +333,7 @@ def test_an_event_in_seconds_and_one_in_milliseconds_are_the_same(created):
         {"eventType": "JOB_EXECUTION", "operation": "exploded", "timestamp": 1, "jobId": "j",
          "thingArn": "arn:aws:iot:eu-west-1:123456789012:thing/gw-1", "status": "X"},
         *({"eventType": "connected", "clientId": client, "timestamp": 1, "principalIdentifier": "f" * 64}
-          for client in ("", "#2", "a client", "x" * 129)),
+          for client in ("", "x" * 257)),
     ],
 )  # fmt: skip
 def test_an_event_that_is_none_of_ours_is_ignored(device, event):
