@@ -99,3 +99,88 @@ def test_what_the_same_apply_has_started_before_counts_for_the_whole_fleet_too(m
     names_begun = frozenset(f"{p.name}-{n}" for p in policies for n in range(9, 9 - begun // 2, -1))
     plan = make.plan(devices, desired, begun=names_begun)
     assert [refusal.policy for refusal in plan.refusals] == ([None] if begun else [])
+
+
+def test_an_incident_that_keeps_to_windows_shortens_no_soak(make):
+    world = World(make, waves=("1", "100%"), soak=48 * HOUR).wave(1, {"g000": "SUCCEEDED"}, ended=7 * HOUR)
+    for gentle, status in ((False, WaveStatus.OPEN), (True, WaveStatus.SOAKING)):
+        leak = make.incident(issued_before=make.now - DAY, deadline=make.now + 5 * HOUR, ignore_windows=not gentle)
+        world.desired = make.desired(world.policy, incidents=(leak,))
+        assert world.plan().waves[0].status is status
+
+
+def test_of_a_halted_rollout_everybody_who_must_rotate_waits(make):
+    world = World(make, number=20, waves=("1", "10", "100%")).wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)
+    [report] = world.wave(2, names(6, "SUCCEEDED", 1) | names(3, "FAILED", 7)).plan().waves
+    assert (report.status, report.held) == (WaveStatus.HALTED, 13)
+
+
+def _of_two_kinds(make, number):
+    """A world in which every other device holds a key of its own type, which its policy lets it keep."""
+    rollout = make.rollout(("100%",), maximum_per_minute=9)
+    world = World(make, number=number, policy=make.policy(rule=make.rule(key_type=None), rollout=rollout))
+    for name in list(world.devices)[::2]:
+        world.devices[name] = make.device(name, age=OLD, key_type="ECDSA-P384")
+    return world
+
+
+def test_jobs_of_two_kinds_share_the_rate(make):
+    plan = _of_two_kinds(make, 3).plan()
+    told = [[(t.devices, t.before.key_type, t.after.key_type) for t in job.transitions] for job in plan.jobs]
+    assert told == [[(2, "ECDSA-P384", "ECDSA-P384")], [(1, "ECDSA-P256", "ECDSA-P256")]]
+    assert [(len(job.devices), job.rollout.maximum_per_minute) for job in plan.jobs] == [(2, 6), (1, 3)]
+
+
+def test_a_job_under_way_leaves_room_for_one_more_whatever_kinds_are_needed(make):
+    world = _of_two_kinds(make, 5).wave(1, {"g001": "IN_PROGRESS"}, ended=HOUR)
+    assert len(world.plan().jobs) == 1
+
+
+@pytest.mark.parametrize(("hours", "is_standing"), [(23.9, False), (24, True)])
+def test_who_was_asked_for_as_long_as_stragglers_after_is_one(make, hours, is_standing):
+    world = World(make, number=1, waves=("100%",))
+    world.wave(1, {"g000": "CANCELED"}, queued=hours * HOUR, ended=20 * HOUR, status="CANCELED")
+    assert [job.is_standing for job in world.plan().jobs] == [is_standing]
+
+
+@pytest.mark.parametrize(("limit", "starts", "is_told"), [(19, 0, True), (20, 0, True), (24, 4, True), (25, 5, False)])
+def test_who_is_in_flight_leaves_room_for_the_rest_alone(make, limit, starts, is_told):
+    world = World(make, number=25, waves=("100%",), max_in_flight=limit).wave(1, names(20, "IN_PROGRESS"), ended=HOUR)
+    plan = world.plan()
+    assert sum(len(job.devices) for job in plan.jobs) == starts
+    assert (f"20 of at most {limit} in flight" in plan.waves[0].message) is is_told
+
+
+@pytest.mark.parametrize("wave", [1, 2])
+def test_a_standing_job_is_of_the_wave_that_was_reached_and_says_what_its_devices_become(make, wave):
+    world = World(make, number=20, waves=("1", "10", "100%"))
+    world.wave(wave, {"g000": "QUEUED"}, ended=30 * HOUR, queued=30 * HOUR)
+    [standing] = [job for job in world.plan().jobs if job.is_standing]
+    assert (standing.wave, [t.devices for t in standing.transitions]) == (wave, [1])
+
+
+def test_a_job_that_is_withdrawn_leaves_its_slot_to_the_next(make):
+    world = World(make, number=4, waves=("100%",)).wave(1, {"g000": "QUEUED"}, ended=HOUR)
+    world.wave(1, {"g001": "QUEUED"}, ended=HOUR, tail="0000000002")
+    world.desired = make.desired(world.policy, waivers=(make.waiver("g000", "g001"),))
+    plan = world.plan()
+    assert [step.job_id for step in plan.steps] == [world.job_id(1), world.job_id(1, "0000000002")]
+    assert _asked(plan) == {(False, "g002"), (False, "g003")}
+
+
+def test_nobody_joins_a_standing_job_that_is_withdrawn(make):
+    world = World(make, number=3, waves=("100%",))
+    world.wave(None, names(2, "QUEUED"), ended=2 * HOUR, queued=40 * HOUR, status="IN_PROGRESS", is_continuous=True)
+    world.wave(1, {"g002": "CANCELED"}, ended=20 * HOUR, queued=30 * HOUR, status="CANCELED", tail="0000000002")
+    world.desired = make.desired(world.policy, waivers=(make.waiver("g000"),))
+    plan = world.plan()
+    assert [(step.job_id, step.reason[:8]) for step in plan.steps] == [(world.job_id(None), "a waiver")]
+    [standing] = plan.jobs
+    assert standing.job_id != world.job_id(None)
+    assert _asked(plan) == {(True, "g002")}, "g001 is asked anew once the job has ended"
+
+
+def test_one_urgent_device_keeps_its_job_open_when_the_window_closes(make):
+    world = World(make, policy=make.policy(windows=[make.window()]))
+    world.devices["g001"] = make.device("g001", age=OLD, left=DAY)
+    assert world.wave(1, names(3, "QUEUED"), ended=HOUR).plan().steps == ()

@@ -35,9 +35,9 @@ class LostJobs:
 
     def watch(self, assessments: Iterable[Assessment]) -> Iterator[Assessment]:
         """Pass the assessments on; a device that turns up among them is governed, and not lost."""
-        if not self.devices:
-            yield from assessments
-            return
+        return self._watched(assessments) if self.devices else iter(assessments)
+
+    def _watched(self, assessments: Iterable[Assessment]) -> Iterator[Assessment]:
         for assessment in assessments:
             self.devices.discard(assessment.device)
             yield assessment

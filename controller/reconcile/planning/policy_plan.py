@@ -224,10 +224,9 @@ def _wave_jobs(chosen: list[Assessment], opening: Opening, at: _Situation, slots
     groups = list(kinds.items())[:slots]
     total = sum(len(group) for _kind, group in groups)
     jobs = []
+    whole = at.governed.policy.rollout
     for kind, group in groups:
-        rollout = at.governed.policy.rollout
-        if len(groups) > 1:
-            rollout = replace(rollout, maximum_per_minute=max(1, rollout.maximum_per_minute * len(group) // total))
+        rollout = replace(whole, maximum_per_minute=max(1, whole.maximum_per_minute * len(group) // total))
         job = _wave_job(kind, group, opening, at, rollout)
         jobs += [job] if job else []
     return tuple(jobs)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from controller.reconcile.values import Assessment, Outcome, PlannedDevice, PolicySummary, Reason, Sync
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from controller.reconcile.checks import Governance
     from controller.reconcile.rollout import History
@@ -90,7 +91,7 @@ def tally_of(
     assessments: Iterable[Assessment],
     governance: Governance,
     rollouts: Mapping[str, History],
-    begun: Container[str] = (),
+    begun: frozenset[str] = frozenset(),
 ) -> FleetTally:
     """Read the stream once; ``begun`` are the devices that the same apply has started before."""
     fleet = FleetTally(
@@ -106,7 +107,8 @@ def tally_of(
             continue
         policy = fleet.policies[assessment.policy]
         policy.governed += 1
-        policy.begun += assessment.device in begun and not assessment.is_rotating
+        if begun:
+            policy.begun += assessment.device in begun and not assessment.is_rotating
         if assessment.device in members[assessment.policy]:
             policy.members[assessment.device] = assessment
         if not assessment.findings:
@@ -125,11 +127,17 @@ def planned_device(assessment: Assessment) -> PlannedDevice:
     return PlannedDevice(
         name=assessment.device,
         certificate_id=assessment.certificate_id,
-        reasons=tuple(f.reason for f in assessment.findings if f.outcome is Outcome.ROTATE),
+        reasons=_shared(tuple(f.reason for f in assessment.findings if f.outcome is Outcome.ROTATE)),
         due=assessment.timing.due,
         is_urgent=assessment.timing.is_urgent,
         attempt=assessment.failures + 1,
     )
+
+
+@cache
+def _shared(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
+    """One tuple for all devices that have these reasons."""
+    return reasons
 
 
 def order_of(assessment: Assessment) -> tuple[bool, bool, float, str]:

@@ -35,9 +35,9 @@ class Unseen:
 
     def watch(self, assessments: Iterable[Assessment]) -> Iterator[Assessment]:
         """Pass the assessments on; whoever turns up is there."""
-        if not self.missing:
-            yield from assessments
-            return
+        return self._watched(assessments) if self.missing else iter(assessments)
+
+    def _watched(self, assessments: Iterable[Assessment]) -> Iterator[Assessment]:
         for assessment in assessments:
             self.missing.discard(assessment.device)
             if len(self.seen) < NAMES_COMPARED:

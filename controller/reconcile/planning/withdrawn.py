@@ -68,10 +68,6 @@ def _asks_otherwise(job: RotationJob, tally: PolicyTally) -> bool:
 def _without(rollout: History, jobs: Collection[RotationJob]) -> History:
     """The rollout once these jobs are cancelled: their history stays, they ask nobody any more."""
     gone = {job.job_id for job in jobs}
-    waves = {
-        wave: tuple(replace(job, status="CANCELED") if job.job_id in gone else job for job in of_wave)
-        for wave, of_wave in rollout.waves.items()
-    }
     standing = tuple(job for job in rollout.standing if job.job_id not in gone)
     open_jobs = tuple(job for job in rollout.open_jobs if job.job_id not in gone)
-    return replace(rollout, waves=waves, open_jobs=open_jobs, standing=standing, ended=rollout.ended | gone)
+    return replace(rollout, open_jobs=open_jobs, standing=standing, ended=rollout.ended | gone)

@@ -138,9 +138,12 @@ class Assessment:
         return None
 
 
+_NO_VALUES: Mapping[str, str | float | None] = {}  # one for all: of a large fleet there are many
+
+
 def to_rotate(reason: Reason, message: str, policy_field: str, **values: str | float | None) -> Finding:
     """A finding that a rotation puts right."""
-    return Finding(reason, Outcome.ROTATE, message, policy_field, None, values)
+    return Finding(reason, Outcome.ROTATE, message, policy_field, None, values or _NO_VALUES)
 
 
 def blocked(reason: Reason, message: str, remedy: str, policy_field: str, **values: str | float | None) -> Finding:
