@@ -54,6 +54,7 @@ from controller.jobs.ledger import Ledger
 from controller.reconcile.checks import Governance
 from controller.reconcile.rollout import Standing, open_executions
 from controller.reconcile.values import parse_job_id
+from controller.reconcile.values.job_ids import policy_in
 
 PLAN_OBSERVED = controller.commands.plan.plan_observed
 ADMITTED = controller.reconcile.planning.admission.why_left_out
@@ -88,9 +89,9 @@ def only_of_the_present_rule(policy, family, jobs):
     return READ_ROLLOUT(policy, family, found)
 
 
-def parsed_unless_listed(job_id):
+def known_unless_listed(name):
     """Where jobs are put in order of need, nobody knows whose they are."""
-    return None if sys._getframe(1).f_code.co_name == "_to_look_into" else parse_job_id(job_id)
+    return None if sys._getframe(1).f_code.co_name == "_to_look_into" else policy_in(name)
 
 
 def resumed_for_one_run(self, policy):
@@ -203,7 +204,7 @@ FAULTS = [
     ),
     PutBack(
         "jobs of others push out our own",
-        [(controller.fleet.jobs_reader, "parse_job_id", parsed_unless_listed)],
+        [(controller.fleet.jobs_reader, "policy_in", known_unless_listed)],
         "nobody starts while halted",
         "halted",
         (hours_pass, others_make_many_jobs, partial(apply_runs, cache="cold")),
