@@ -31,7 +31,6 @@ from test_integration_unresolved import (  # noqa: F401  # likewise
     healed,
     operator,
     test_after_all_that_the_device_rotates_as_ever,
-    test_the_next_connection_shows_that_the_new_one_is_in_use_and_the_old_one_goes,
 )
 
 from sandbox.stack.invocations import InvocationFault, doubled, late
