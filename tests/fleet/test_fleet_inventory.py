@@ -21,6 +21,7 @@ from controller.fleet.last_look import keep_look, with_tables
 from controller.fleet.lock import Patience, only_writer
 from controller.fleet.schema import APPLICATION_ID, VERSION
 from controller.fleet.schema import build as build_schema
+from controller.fleet.work import Work
 from controller.reconcile.values import Baseline, FleetState, PrivateCa, StockBackend
 from protocol.deployment import DeployedAuthority, Deployment
 
@@ -72,7 +73,8 @@ def test_fleets_side_by_side_killed_at_any_step_go_on_to_the_same_end_each(tmp_p
     assert described < 8 * FLEETS * DEVICES, "what each had read is not read again"
 
 
-def test_certificates_described_before_the_kill_are_not_described_again(tmp_path, path):
+def test_certificates_described_before_the_kill_are_not_described_again(tmp_path, path, monkeypatch):
+    monkeypatch.setattr(Work.__init__, "__defaults__", (1, 64))  # of several threads the first may be the last to ask
     registry, desired = build()
     described = []
 
@@ -87,7 +89,7 @@ def test_certificates_described_before_the_kill_are_not_described_again(tmp_path
         refresh_into(path, registry, desired)
     registry.before = lambda operation, parameters: None
     _, _, calls = refresh_into(path, registry, desired)
-    assert calls["DescribeCertificate"] < DEVICES
+    assert calls["DescribeCertificate"] == DEVICES - 7
 
 
 def test_only_its_owner_may_read_the_file_and_its_companions(filled, tmp_path):
