@@ -9,7 +9,7 @@ from pathlib import Path
 from controller.commands.context import Context
 from controller.commands.documents import load_desired
 from controller.commands.options import add_desired, add_fleet, add_output, duration
-from controller.commands.pipeline import each_fleet, observe
+from controller.commands.pipeline import each_fleet, gravest, observe
 from controller.commands.progress import progress_on
 from controller.errors import CertfleetError, ExitCode, FleetError, PlanError
 from controller.fleet import ActAs
@@ -54,13 +54,7 @@ def run(context: Context) -> ExitCode:
         _require_patience(arguments.watch, arguments.grace)
         found, failures = each_fleet(load_desired(context), lambda desired: _planned(context, desired))
         context.emit(HealPlans(found, failures), RENDERERS)
-        return (
-            ExitCode.ERROR
-            if failures
-            else ExitCode.CHANGES
-            if any(plan.actions for plan in found)
-            else ExitCode.IN_SYNC
-        )
+        return gravest([ExitCode.CHANGES if plan.actions else ExitCode.IN_SYNC for plan in found], failures)
     if arguments.file is None:
         raise PlanError("apply carries out a reviewed plan", "certfleet heal plan --format json --output heal.json")
     plans = read(arguments.file)
@@ -88,8 +82,7 @@ def _planned(context: Context, desired: DesiredState) -> HealPlan:
         actions, left = survey(
             session, registry, observed.devices(), observed.state, now=now, waits=waits, progress=tell
         )
-        endpoint = str(session.client("iot").meta.endpoint_url)
-    return HealPlan(fleet.name, fleet.account, fleet.region, endpoint, now, waits, actions, left)
+    return HealPlan(fleet.name, fleet.account, fleet.region, session.endpoint("iot"), now, waits, actions, left)
 
 
 def _applied(context: Context, desired: DesiredState, plan: HealPlan) -> bool:
@@ -97,7 +90,7 @@ def _applied(context: Context, desired: DesiredState, plan: HealPlan) -> bool:
     _require_patience(plan.waits.watch, plan.waits.grace)
     with observe(context, desired, ActAs.HEALER) as observed:
         session = observed.session
-        check(plan, desired.fleet, str(session.client("iot").meta.endpoint_url), context.present())
+        check(plan, desired.fleet, session.endpoint("iot"), context.present())
         table = table_of(session)
         if table is None:
             raise FleetError("no backend of ours hears here of connections", "deploy it, rules on: docs/backend.md")

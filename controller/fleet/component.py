@@ -25,8 +25,12 @@ def component_version(session: AwsSession, thing: str) -> str | None:
 
 def version_in(answer: Mapping[str, Any]) -> str | None:
     """The component's version among the installed ones."""
-    installed = {one["componentName"]: one["componentVersion"] for one in answer.get("installedComponents", ())}
-    return installed.get(COMPONENT_NAME)
+    return installed_in(answer).get(COMPONENT_NAME)
+
+
+def installed_in(answer: Mapping[str, Any]) -> dict[str, str]:
+    """The version of each installed component, by its name."""
+    return {one["componentName"]: one["componentVersion"] for one in answer.get("installedComponents", ())}
 
 
 def component_arn(session: AwsSession, version: str) -> str:

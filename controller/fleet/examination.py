@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from controller.errors import FleetError
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
+from controller.fleet.component import ALL, installed_in
 from controller.fleet.permissions import queue_of
 from controller.fleet.reading import read_principals
 from controller.reconcile.values import DesiredState
@@ -16,7 +17,6 @@ from protocol.names import COMPONENT_NAME
 
 SAMPLE = 10  # devices of each group that are asked; three calls each
 NUCLEI = ("aws.greengrass.Nucleus", "aws.greengrass.NucleusLite")
-_PAGE = 100  # of Greengrass
 _EVENTS = "JOB_EXECUTION"
 
 
@@ -58,12 +58,11 @@ def samples(session: AwsSession, desired: DesiredState) -> Iterator[Sample]:
 
 
 def _installed(session: AwsSession, thing: str) -> dict[str, str] | None:
-    question = {"coreDeviceThingName": thing, "topologyFilter": "ALL", "maxResults": _PAGE}
     try:
-        pages = list(session.pages("ListInstalledComponents", service="greengrassv2", **question))
+        pages = list(session.pages("ListInstalledComponents", service="greengrassv2", coreDeviceThingName=thing, **ALL))
     except FleetError as error:
         return {} if isinstance(error, AwsCallError) and error.is_not_found else None
-    return {one["componentName"]: one["componentVersion"] for page in pages for one in page["installedComponents"]}
+    return {name: version for page in pages for name, version in installed_in(page).items()}
 
 
 def has_component(sample: Sample) -> bool:

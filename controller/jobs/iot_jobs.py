@@ -72,14 +72,12 @@ class IotJobs:
         self._session = session
         self._rotates = dict.fromkeys((foreign or {}).items(), False)  # by id and instant: no document ever changes
         self._workers = workers
-        meta = session.client("iot").meta
-        self._arn_prefix = f"arn:{meta.partition}:iot:{meta.region_name}:{session.fleet.account}:"
 
     # things
 
     def thing_arn(self, thing: str) -> str:
         """The ARN under which a job targets a thing."""
-        return f"{self._arn_prefix}thing/{thing}"
+        return self._session.arn(f"thing/{thing}")
 
     def certificates(self, thing: str) -> tuple[Held, ...]:
         """What a thing holds at this moment, by id; nothing where the thing is gone. A call, and one for each."""
@@ -110,7 +108,7 @@ class IotJobs:
 
     def group_arn(self, group: str) -> str:
         """The ARN under which a job targets a thing group."""
-        return f"{self._arn_prefix}thinggroup/{group}"
+        return self._session.arn(f"thinggroup/{group}")
 
     def group_members(self, group: str) -> frozenset[str]:
         """Names of the things in a group and in its child groups: those that a job on the group reaches."""
