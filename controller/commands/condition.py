@@ -151,7 +151,12 @@ def first_look(looked: Looked) -> Line:
             f"{looked.unread:,} of {count_text(looked.devices, 'device')} are not known yet; at the quotas in use that "
             f"takes about {span_text(looked.takes)}"
         )
-        return Line(what, CANNOT_TELL, message, ("certfleet status    # goes on there", "CERTFLEET_QUOTA_FACTOR=2 …    # if quotas were doubled"))  # fmt: skip  # noqa: E501
+        return Line(
+            what,
+            CANNOT_TELL,
+            message,
+            ("certfleet status    # goes on there", "CERTFLEET_QUOTA_FACTOR=2 …    # if quotas were doubled"),
+        )
     return line_of(what, CANNOT_TELL if isinstance(looked.ended_by, TimeLimitError) else NOT_OK, looked.ended_by)
 
 
@@ -183,13 +188,23 @@ def components(found: Iterable[Sample]) -> Iterator[Line]:
         )
         of = f"{len(known)} devices asked: {told or 'nothing is installed'}"
         if not known:
-            yield Line(what, CANNOT_TELL, "Greengrass could not be asked", ("aws greengrassv2 list-installed-components --core-device-thing-name THING",))  # fmt: skip  # noqa: E501
+            yield Line(
+                what,
+                CANNOT_TELL,
+                "Greengrass could not be asked",
+                ("aws greengrassv2 list-installed-components --core-device-thing-name THING",),
+            )
         elif without:
             message = f"{names_text(without)} run no {COMPONENT_NAME}; of {of}"
             yield Line(what, NOT_OK, message, ("deploy the component to the group (docs/component.md)",))
         elif old:
             least = ".".join(map(str, LEAST_NUCLEUS))
-            yield Line(what, NOT_OK, f"{names_text(old)} run a nucleus before {least}; of {of}", (f"deploy nucleus {least} or later",))  # fmt: skip  # noqa: E501
+            yield Line(
+                what,
+                NOT_OK,
+                f"{names_text(old)} run a nucleus before {least}; of {of}",
+                (f"deploy nucleus {least} or later",),
+            )
         else:
             yield Line(what, OK, of)
 
@@ -204,10 +219,14 @@ def device_policies(found: Iterable[Sample]) -> Iterator[Line]:
             thing, what_for = denied[0]
             things = dict.fromkeys(thing for thing, _ in denied)
             message = f"{names_text(list(things))} may not rotate: {what_for} is denied to {thing}"
-            yield Line(what, NOT_OK, message, ("attach backend/device-policy.json (docs/backend.md, The devices' policy)",))  # fmt: skip  # noqa: E501
+            yield Line(
+                what, NOT_OK, message, ("attach backend/device-policy.json (docs/backend.md, The devices' policy)",)
+            )
         elif open_ones:
             message = f"of {names_text(open_ones)} it depends on a connection, or could not be asked"
-            yield Line(what, CANNOT_TELL, message, ("rotate one of them first, and look at it: certfleet explain THING",))  # fmt: skip  # noqa: E501
+            yield Line(
+                what, CANNOT_TELL, message, ("rotate one of them first, and look at it: certfleet explain THING",)
+            )
         else:
             yield Line(what, OK, f"{count_text(len(asked), 'device')} asked may connect, ask and commit")
 

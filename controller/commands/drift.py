@@ -56,28 +56,32 @@ def run(context: Context) -> ExitCode:
 def observe_all(context: Context) -> Report:
     """The drift of every fleet that the arguments name, as one report."""
     horizon = FORECAST_HORIZON if Format.HTML in context.formats else None
-    asked = _asked(context, load_desired(context))
+    name: str | None = context.arguments.policy
     fleets, failures = each_fleet_watched(
         context,
-        tuple(desired for desired, _only in asked),
-        lambda desired: drift_of(context, desired, horizon, only=next(only for of, only in asked if of is desired)),
+        _asked(context, load_desired(context)),
+        lambda desired: drift_of(context, desired, horizon, only=_named(desired, name)),
     )
     return Report(context.now(), fleets, failures)
 
 
-def _asked(context: Context, fleets: tuple[DesiredState, ...]) -> tuple[tuple[DesiredState, Policy | None], ...]:
-    """The fleets to look at, each with the policy that ``--policy`` names, which is in one of them at least."""
+def _asked(context: Context, fleets: tuple[DesiredState, ...]) -> tuple[DesiredState, ...]:
+    """The fleets to look at: if ``--policy`` names one, those that have it, of which there is one at least."""
     name: str | None = context.arguments.policy
     if name is None:
-        return tuple((desired, None) for desired in fleets)
+        return fleets
     for option in ("history", "needs_person"):
         if getattr(context.arguments, option, None) is not None:
             given = f"--{option.replace('_', '-')}"
             raise CertfleetError(
                 f"--policy and {given} were both given: {given} is of whole fleets", "drop one of the two"
             )
-    found = tuple((desired, policy) for desired in fleets for policy in desired.policies if policy.name == name)
+    found = tuple(desired for desired in fleets if _named(desired, name) is not None)
     if not found:
         known = sorted({policy.name for desired in fleets for policy in desired.policies})
         raise CertfleetError(f"no fleet has a policy {name!r}", f"there are: {', '.join(known)}")
     return found
+
+
+def _named(desired: DesiredState, name: str | None) -> Policy | None:
+    return next((policy for policy in desired.policies if policy.name == name), None)

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from controller.fleet.aws import AwsSession
 from controller.fleet.progress import Progress
-from controller.reconcile.values import Device, FleetState, count_text, may_be_at_work, names_text
+from controller.reconcile.values import Device, FleetState, count_text, names_text
 
 from .facts import ACTIVE, Waits
 from .registry import Registry
@@ -68,7 +68,7 @@ def survey(
 
 def is_rotating(device: Device) -> bool:
     """Whether a rotation is asked of the device, or at work on it."""
-    return any(not one.status.is_terminal or may_be_at_work(one.status) for one in device.executions)
+    return any(not one.status.is_terminal for one in device.executions)
 
 
 def _policies(session: AwsSession) -> dict[str | None, list[str]]:
