@@ -149,6 +149,7 @@ class _Rounds:
         self._results: list[ApplyResult] = []
         self._left_out: dict[str, str] = {}  # devices of the given plan that do not rotate, and why
         self._outcomes: dict[str, DeviceOutcome] = {}  # the last one of each device
+        self._earlier: frozenset[str] = frozenset()  # devices that rotated a moment ago, whoever asked them
         self._settled: set[str] = set()  # jobs that are followed no more: they ended, or wait for offline devices
         self._settle_pauses = list(SETTLE_PAUSES)
         self._timed_out = False
@@ -206,6 +207,7 @@ class _Rounds:
             if not self._context.arguments.wait:
                 return False
             self._last = report
+            self._note_earlier(observed)
             followed = self._follow(iot, [*result.under_way, *_in_flight(observed)])
         if self._timed_out:
             return False
@@ -258,17 +260,29 @@ class _Rounds:
         while True:
             with observe(self._context, self._desired, ActAs.WRITER) as observed:
                 self._last = plan_observed(observed, self._overrides)[0]
+                self._note_earlier(observed)
                 sweep_cohorts(_jobs_of(observed), observed.now)
             if not self._settle(self._last):
                 return False
 
+    def _note_earlier(self, observed: Observed) -> None:
+        """Remember who rotated a moment ago in a job that this run has not followed, such as a killed run's."""
+        since = observed.now - timedelta(seconds=sum(SETTLE_PAUSES))
+        self._earlier = frozenset(
+            name
+            for job in observed.state.jobs
+            for name, execution in job.executions.items()
+            if execution.status is ExecutionStatus.SUCCEEDED and execution.last_updated_at >= since
+        )
+
     def _settle(self, report: FleetReport) -> bool:
-        """Sleep where the registry lags behind the jobs; returns whether to look again.
+        """Sleep while the registry lags behind the jobs; returns whether to look again.
 
         A job says SUCCEEDED a moment before the backend has removed the old certificate: until then the
         device shows two, which is neither drift nor a reason to stop between two waves.
         """
         succeeded = {name for name, outcome in self._outcomes.items() if outcome.status is ExecutionStatus.SUCCEEDED}
+        succeeded |= self._earlier
         unsettled = any(
             assessment.device in succeeded and assessment.sync is not Sync.IN_SYNC for assessment in report.assessments
         )

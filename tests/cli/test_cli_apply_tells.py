@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from functools import partial
 
 import pytest
 from cli_factory import Factory
 
 from controller.commands import apply as command
+from controller.commands.context import Context
 from controller.errors import FleetError
 
 APPLY = ("apply", "--wait", "--timeout", "60s", "--format", "json", "--needs-person", "person.json")
@@ -141,3 +144,22 @@ def test_whoever_interrupts_one_fleet_means_those_that_would_follow(five, monkey
     assert [fleet["fleet"] for fleet in applied.json["fleets"]] == ["factory"]
     assert [failure["fleet"] for failure in applied.json["failures"]] == ["second"]
     assert applied.json["failures"][0]["message"].startswith("interrupted")
+
+
+def test_it_waits_for_the_backend_after_a_job_that_an_earlier_run_made_and_goes_on_to_the_next_wave(five, monkeypatch):
+    five.is_removing_late = True
+    assert five.run("apply").code == 0
+    [first] = five.jobs()
+    assert five.has_ended(first)
+
+    def sleep(_seconds):
+        five.is_removing_late = False
+        five.remove_old()
+        time.sleep(0.05)
+
+    monkeypatch.setattr("controller.cli.Context", partial(Context, sleep=sleep))
+    outcome = five.run(*APPLY)
+
+    assert outcome.code == 0
+    assert five.rotations.total() == 5
+    assert told(five, outcome)["in_sync"] == 5

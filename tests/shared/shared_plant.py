@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +30,8 @@ class Plant:
         self.failing: set[str] = set()  # devices that fail their rotation
         self.unfit: dict[str, str] = {}  # devices that say to a pre-flight that they would, and why
         self.offline: set[str] = set()
+        self.is_removing_late = False  # as AWS: a job says SUCCEEDED before the backend has removed what is old
+        self._old: list[tuple[str, str]] = []  # (thing, principal)
         self.rotations: Counter[str] = Counter()  # by device
         self._todo: queue.Queue[str | None] = queue.Queue()
         self._thread = threading.Thread(target=self._rotate_all, daemon=True)
@@ -57,11 +60,27 @@ class Plant:
         self.iot.attach_thing_principal(thingName=name, principal=made.arn, thingPrincipalType=kind)
         return made.certificate_id
 
+    def remove_old(self) -> None:
+        """Remove the certificates that rotations have replaced."""
+        while self._old:
+            thing, principal = self._old.pop()
+            certificate_id = principal.rpartition("/")[2]
+            self.iot.detach_thing_principal(thingName=thing, principal=principal)
+            self.iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
+            self.iot.delete_certificate(certificateId=certificate_id)
+
     def client(self, service: str):
         return boto3.client(service, endpoint_url=self.cloud.endpoint_url, region_name=self.cloud.site.region)
 
     def jobs(self) -> list[str]:
         return sorted(job["jobId"] for job in self.iot.list_jobs(maxResults=250)["jobs"])
+
+    def has_ended(self, job_id: str, patience: float = 60) -> bool:
+        """Whether a job ends before patience, in seconds, does."""
+        until = time.monotonic() + patience
+        while self.iot.describe_job(jobId=job_id)["job"]["status"] != "COMPLETED" and time.monotonic() < until:
+            time.sleep(0.02)
+        return time.monotonic() < until
 
     def _hear(self, message: Message) -> None:
         if message.topic.endswith("/jobs/notify-next"):
@@ -90,9 +109,8 @@ class Plant:
             return
         [old] = self.iot.list_thing_principals_v2(thingName=thing)["thingPrincipalObjects"]
         self.certificate(thing)
-        certificate_id = old["principal"].rpartition("/")[2]
-        self.iot.detach_thing_principal(thingName=thing, principal=old["principal"])
-        self.iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
-        self.iot.delete_certificate(certificateId=certificate_id)
+        self._old.append((thing, old["principal"]))
+        if not self.is_removing_late:
+            self.remove_old()
         self.rotations[thing] += 1
         jobs.update(thing, execution["jobId"], {"status": "SUCCEEDED", "statusDetails": details})
