@@ -15,7 +15,7 @@ from controller.commands.options import add_attention, add_desired, add_fleet, a
 from controller.commands.pipeline import Observed, each_fleet_watched, gravest, observe, tell_on_stderr
 from controller.commands.streams import write_file
 from controller.errors import CertfleetError, ExitCode, PlanError
-from controller.reconcile.planning import MAX_PLAN_BYTES, changed_groups, compared, make_plan, plan_to_json
+from controller.reconcile.planning import MAX_PLAN_BYTES, changed_groups, compared, make_plan, plan_to_json, settle
 from controller.reconcile.values import Assessment, DesiredState, Overrides, Plan, parse_overrides, require_known
 from controller.report import github, markdown, text
 from controller.report.attention import attention_of, attention_text
@@ -94,6 +94,7 @@ def plan_observed(
     if given is None or wanted is None:
         return tally.finish(state, plan), {}
     plan = replace(plan, refusals=plan.refusals + changed_groups(given, desired, state, overrides))
+    seen = {assessment.device: assessment for assessment in settle(seen.values(), plan)}
     return tally.finish(state, plan), compared(given, plan, seen)
 
 

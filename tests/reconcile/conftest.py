@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import pytest
+from shared_iot import Wire
 
 from controller.reconcile.checks import Governance, assess, assess_fleet
 from controller.reconcile.planning import make_plan
@@ -194,3 +195,9 @@ class Make:
 def make():
     """The builders."""
     return Make
+
+
+@pytest.fixture(scope="session")
+def wire() -> Wire:
+    """A session that reaches whichever account in memory is plugged in."""
+    return Wire()

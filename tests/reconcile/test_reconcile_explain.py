@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+from argparse import Namespace
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from shared_iot import ARN, FakeIot, Group, Job
 
+import controller.commands.apply as apply_command
+from controller.commands.context import Context
+from controller.commands.pipeline import Observed
 from controller.reconcile.outlook import compare, explain, forecast
-from controller.reconcile.planning import compared, settle
+from controller.reconcile.planning import plan_to_json, settle
 from controller.reconcile.values import (
     AttachmentType,
     CertificateStatus,
@@ -128,12 +137,59 @@ SCENES = {
 """For each reason a device that has it, what becomes of the device, and whether it rotates by itself in the end."""
 
 
+class Account:
+    """The command ``apply`` over devices as they were seen, and an account in memory that has them and their jobs."""
+
+    def __init__(self, wire, devices, desired, state):
+        self.cloud, self._desired, self._before = FakeIot(), desired, {job.job_id for job in state.jobs}
+        for device in devices:
+            self.cloud.attached[device.name] = []
+            for attachment in device.attachments:
+                certificate = attachment.certificate
+                self.cloud.thing(device.name, certificate.certificate_id, attachment.type.value)
+                self.cloud.certificates[certificate.certificate_id] = certificate.status.value
+        for job in state.jobs:
+            executions = {name: execution.status.value for name, execution in job.executions.items()}
+            kind = "CONTINUOUS" if job.is_continuous else "SNAPSHOT"
+            request = {"jobId": job.job_id, "targetSelection": kind, "targets": [f"{ARN}thinggroup/{job.job_id}"]}
+            self.cloud.groups[job.job_id] = Group(members=set(executions))
+            self.cloud.jobs[job.job_id] = Job({**request, "document": job.document or "{}"}, job.status, executions)
+        inventory = SimpleNamespace(foreign_jobs=dict, devices=lambda _desired, _state: iter(devices))
+        self._observed = Observed(desired, state, wire.connect(self.cloud), inventory, state.observed_at)
+
+    def apply(self, plan=None, folder=None):
+        """As the command says it of the one fleet, for machines."""
+        path = None
+        if plan is not None:
+            path = folder / "plan.json"
+            path.write_text(plan_to_json(plan))
+        out, now = io.StringIO(), self._observed.now
+        given = Namespace(plan=path, override=[], wait=False, timeout=HOUR, allow_dirty=False, format="json", now=now)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(apply_command, "load_desired", lambda _context: (self._desired,))
+            patch.setattr(apply_command, "observe", lambda *_: contextlib.nullcontext(self._observed))
+            assert apply_command.run(Context(given, out, io.StringIO())) == 0
+        [fleet] = json.loads(out.getvalue())["fleets"]
+        return fleet
+
+    def asked(self):
+        """Devices that were asked since, by jobs that were made or joined."""
+        return self._devices(lambda job_id: job_id not in self._before)
+
+    def asked_before(self):
+        """Devices that jobs of before ask still."""
+        return self._devices(lambda job_id: job_id in self._before)
+
+    def _devices(self, is_meant):
+        return {name for job_id, job in self.cloud.jobs.items() if is_meant(job_id) for name in job.executions}
+
+
 def test_every_reason_has_a_scene():
     assert SCENES.keys() == set(Reason)
 
 
 @pytest.mark.parametrize("reason", SCENES, ids=lambda reason: reason.value)
-def test_what_is_said_of_a_device_is_the_same_everywhere_and_what_apply_does(make, reason):
+def test_what_is_said_of_a_device_is_the_same_everywhere_and_what_apply_does(make, wire, tmp_path, reason):
     scene = SCENES[reason](make)
     desired, devices = scene.desired or make.desired(), [make.device("a-first", age=OLD + DAY), scene.device]
     state = make.state(*scene.jobs, **scene.state)
@@ -150,15 +206,21 @@ def test_what_is_said_of_a_device_is_the_same_everywhere_and_what_apply_does(mak
         for render in (as_text, render_report, *([as_markdown] if settled[NAME].sync is not Sync.IN_SYNC else [])):
             assert reason.value in render(Report(make.now, (report,)), Look(200))
 
-    # plan, and what apply does with it, or with a plan of before that has the device
+    # plan
     assert (NAME in starts) is (scene.verdict == ROTATES)
     assert settled[NAME].outcome is None or (settled[NAME].outcome.value == "rotate") is (NAME in starts)
-    if settled[NAME].certificate_id is not None and NAME not in starts and settled[NAME].policy is not None:
-        whole = make.plan([make.device(age=OLD)], make.desired())
-        left_out = compared(whole, plan, {name: settled[name] for name in settled})
-        assert NAME in left_out
-        if whole.jobs[0].devices[0].certificate_id == settled[NAME].certificate_id and told.outcome.value != "rotate":
-            assert left_out[NAME] == f"{reason.value}: {told.message}" or "is demanded" in left_out[NAME]
+
+    # apply: by itself, and with a plan of before in which both devices rotate
+    whole = make.plan([devices[0], make.device(age=OLD)], make.desired())
+    for given_plan in (None, whole):
+        account = Account(wire, devices, desired, state)
+        done = account.apply(given_plan, tmp_path)
+        assert account.asked() == starts
+        assert account.asked_before() == {name for job in state.jobs for name in job.executions}
+    if NAME not in starts and settled[NAME].policy is not None:
+        why = dict(line.split(": ", 1) for line in done["warnings"])
+        if whole.jobs[0].devices[1].certificate_id == settled[NAME].certificate_id and told.outcome.value != "rotate":
+            assert why[NAME] == f"{reason.value}: {told.message}" or "is demanded" in why[NAME]
 
     # explain
     explained = explain(scene.device, desired, state, make.now, plan)
