@@ -17,7 +17,8 @@ Operators, each applied to one place at a time, never to annotations, decorators
 
 Tests are collected once. Every mutant runs in a process of its own, forked from there: the functions that are
 loaded get the changed code; what stands outside of functions has everything imported anew. A mutant is killed
-if a test fails, or if it computes for too long: processor time, so that a busy machine kills nobody. Survivors are
+if a test fails, or if it computes for five times as long as the tests take without a change, and 20 seconds more:
+processor time, so that a busy machine kills nobody. Survivors are
 printed with line and change; --again FILE tries only those of such an output. Those that change nothing are named,
 with why, in equivalent_mutants.toml beside this file, and are not counted.
 """
@@ -54,7 +55,7 @@ _ARITHMETIC = {
     ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr,
 }  # fmt: skip
 _NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
-_LIMIT_SECONDS = 120  # of processor time; the tests of a module take a tenth of it
+_TOO_LONG, _GRACE = 5, 20  # times as long as without a change, and seconds more, of processor time
 _EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 
 
@@ -250,6 +251,7 @@ class _Trial:
         self.path, self.known, self.only, self.again = path, known, only, again
         self.name = ".".join(path.with_suffix("").parts)
         self.killed, self.equivalents, self.survivors, self.endless = 0, 0, 0, 0
+        self.limit = resource.RLIM_INFINITY  # seconds of processor time, once the tests ran without a change
         self.killer = mmap.mmap(-1, 4)  # shared with the trials: the place of the test that failed
 
     @cached_property
@@ -283,13 +285,15 @@ class _Trial:
     def _is_killed(self, session: pytest.Session, code: CodeType, *, is_inside: bool) -> bool:
         child = os.fork()
         if child == 0:
-            resource.setrlimit(resource.RLIMIT_CPU, (_LIMIT_SECONDS, _LIMIT_SECONDS + 1))
+            resource.setrlimit(resource.RLIMIT_CPU, (self.limit, self.limit))
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
             session.config.pluginmanager.unregister(name="terminalreporter")
             os._exit(self._fails(session, code, is_inside=is_inside))
-        _, status = os.waitpid(child, 0)
+        _, status, used = os.wait4(child, 0)
+        if self.limit == resource.RLIM_INFINITY:
+            self.limit = int(_TOO_LONG * (used.ru_utime + used.ru_stime)) + _GRACE
         self.endless += os.WIFSIGNALED(status) and os.WTERMSIG(status) in {signal.SIGXCPU, signal.SIGKILL}
         killer = int.from_bytes(self.killer[:], "big")
         session.items.insert(0, session.items.pop(killer))  # what is near this change will fail it as well

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from controller.errors import CertfleetError, ExitCode, InterruptedRunError, RefusedError
 from controller.jobs import AppliedJob, ApplyResult, DeviceOutcome
-from controller.reconcile.values import Plan, WaveReport, WaveStatus, parse_job_id
+from controller.reconcile.values import Outlook, Plan, WaveReport, WaveStatus, parse_job_id
 from controller.report.attention import Attention, attention_of, failure_attention
 from controller.report.model import FleetFailure, FleetReport
 from protocol.messages import ExecutionStatus
@@ -24,6 +24,7 @@ class PolicyApplied:
     failed: int
     unfinished: int
     stands: str
+    left: Outlook  # what was to come at the last look, those that this apply has started included
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class FleetApplied:
             started[applied.job.policy] += applied.device_count
         fared = Counter((_policy_of(outcome), _fared(outcome)) for outcome in self.outcomes)
         waves = {} if self.plan is None else {w.policy: w for w in self.plan.waves if w.status is not WaveStatus.IDLE}
+        outlooks = {} if self.plan is None else {outlook.policy: outlook for outlook in self.plan.outlooks}
         names = sorted({*started, *waves, *(name for name, _ in fared if name)})
         return tuple(
             PolicyApplied(
@@ -57,6 +59,7 @@ class FleetApplied:
                 failed=fared[name, "failed"],
                 unfinished=fared[name, "not finished"],
                 stands=_stands(waves.get(name)),
+                left=outlooks.get(name, Outlook(name)),
             )
             for name in names
         )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
-from controller.commands.applied import ApplyReport, FleetApplied
+from controller.commands.applied import ApplyReport, FleetApplied, PolicyApplied
 from controller.jobs import JobFate
 from controller.report import words
 from controller.report.as_json import failure_value
 from controller.report.console import Page, table
 from controller.report.formats import FORMAT_VERSION, Format, Look, dump
+from controller.report.hitches import left
 from controller.report.markdown import code, fitted, folded, plain
 from controller.report.markdown import table as markdown_table
 from controller.report.text import demand, sentence, target
@@ -52,8 +53,8 @@ def _text(report: ApplyReport, look: Look) -> str:
 
 
 def _when(fleet: FleetApplied) -> str:
-    """Of what moment the fleet's last sight is: a run that was stopped has not looked again."""
-    return "Now" if fleet.stopped is None else "At the last look"
+    """Of what moment the fleet's last sight is: whoever was stopped, or ran out of time, has not looked again."""
+    return "Now" if fleet.stopped is None and not fleet.timed_out else "At the last look"
 
 
 def summary(fleet: FleetApplied) -> str:
@@ -108,12 +109,13 @@ _COLUMNS = (
     ("Failed", "right"),
     ("Not finished", "right"),
     ("Rollout", "wrap"),
+    ("Left", "wrap"),
 )
 
 
 def _rows(fleet: FleetApplied) -> list[tuple[str, ...]]:
     return [
-        (p.policy, f"{p.started:,}", f"{p.rotated:,}", f"{p.failed:,}", f"{p.unfinished:,}", p.stands)
+        (p.policy, f"{p.started:,}", f"{p.rotated:,}", f"{p.failed:,}", f"{p.unfinished:,}", p.stands, left(p.left))
         for p in fleet.policies
     ]
 
@@ -189,12 +191,18 @@ def _fleet_value(fleet: FleetApplied) -> dict[str, Any]:
             }
             for outcome in fleet.outcomes
         ],
-        "policies": [asdict(policy) for policy in fleet.policies],
+        "policies": [_policy_value(policy) for policy in fleet.policies],
         "governed": fleet.last.governed if fleet.last else None,
         "in_sync": fleet.last.in_sync if fleet.last else None,
         "warnings": [f"{device}: {why}" for device, why in fleet.left_out.items()],
         "stopped": None if fleet.stopped is None else {"message": str(fleet.stopped), "remedy": fleet.stopped.remedy},
     }
+
+
+def _policy_value(policy: PolicyApplied) -> dict[str, Any]:
+    left, end = policy.left, policy.left.finish
+    told = {"devices": left.devices, "finish": words.iso(end) if end else None, "obstacle": left.obstacle}
+    return {**{each.name: getattr(policy, each.name) for each in fields(policy)}, "left": told}
 
 
 def _markdown(report: ApplyReport, _look: Look) -> str:
@@ -211,7 +219,7 @@ def _markdown(report: ApplyReport, _look: Look) -> str:
             rows = [(f"`{a.job.job_id}`", f"{a.device_count:,}", _FATES[a.fate]) for a in fleet.jobs]
             sections.append(folded("Jobs", markdown_table(("Job", "Devices", "What"), rows)))
         if fleet.policies:
-            cells = [(code(name), *numbers, plain(stands)) for name, *numbers, stands in _rows(fleet)]
+            cells = [(code(name), *map(plain, told)) for name, *told in _rows(fleet)]
             sections.append(markdown_table(tuple(name for name, _ in _COLUMNS), cells))
         sections += [f"> {plain(line)}\n" for line in _time_left(fleet)]
         if fleet.failed:

@@ -81,6 +81,14 @@ def later(outlook: Outlook) -> list[str]:
     return told
 
 
+def left(outlook: Outlook) -> str:
+    """How many devices of a policy must rotate still, and how long that takes; nothing if there are none."""
+    if not outlook.devices:
+        return ""
+    end = f"done by {words.instant(outlook.finish)}" if outlook.finish is not None else outlook.obstacle
+    return f"{words.count(outlook.devices, 'device')} to rotate, {end}"
+
+
 def done_by(report: FleetReport) -> list[str]:
     """When the last of the devices that must rotate now has done so, if all goes well; nothing if nobody can tell."""
     outlooks = [outlook for outlook in (report.next_plan.outlooks if report.next_plan else ()) if outlook.devices]

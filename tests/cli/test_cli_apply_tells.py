@@ -81,6 +81,7 @@ def test_what_stops_it_in_the_middle_is_told_with_what_was_started(five, monkeyp
     [policy] = fleet["policies"]
     assert (policy["policy"], policy["started"], policy["rotated"]) == ("line-a", 1, 0)
     assert "4 devices wait" in policy["stands"]
+    assert policy["left"]["devices"] == 5
     [person] = json.loads((five.repository / "person.json").read_text())["fleets"]
     assert any(said in line for line in person["needs_person"]) is not said.startswith("interrupted")
 

@@ -7,7 +7,7 @@ import io
 import json
 from argparse import Namespace
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -215,6 +215,14 @@ def test_what_is_said_of_a_device_is_the_same_everywhere_and_what_apply_does(mak
     for given_plan in (None, whole):
         account = Account(wire, devices, desired, state)
         done = account.apply(given_plan, tmp_path)
+        if given_plan is None:  # the time that is left is the plan's
+            outlooks = {outlook.policy: outlook for outlook in plan.outlooks}
+            for policy in done["policies"]:
+                left, finish = outlooks[policy["policy"]], policy["left"]["finish"]
+                assert policy["left"] | {"finish": finish and datetime.fromisoformat(finish)} == {
+                    "devices": left.devices, "finish": left.finish and left.finish.replace(microsecond=0),
+                    "obstacle": left.obstacle,
+                }  # fmt: skip
         assert account.asked() == starts
         assert account.asked_before() == {name for job in state.jobs for name in job.executions}
     if NAME not in starts and settled[NAME].policy is not None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from reconcile_rollouts import OLD, World, names
 
-from controller.reconcile.planning import settle
+from controller.reconcile.planning import part_of, settle
 from controller.reconcile.values import Guardrails, Reason, WaveStatus
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -131,6 +131,14 @@ def test_jobs_of_two_kinds_share_the_rate(make):
     assert [(len(job.devices), job.rollout.maximum_per_minute) for job in plan.jobs] == [(2, 6), (1, 3)]
 
 
+def test_a_job_of_one_device_beside_many_asks_one_a_minute(make):
+    world = _of_two_kinds(make, 20)
+    for name in list(world.devices)[2:]:
+        world.devices[name] = make.device(name, age=OLD)
+    told = [(len(job.devices), job.rollout.maximum_per_minute) for job in world.plan().jobs]
+    assert sorted(told) == [(1, 1), (19, 8)]
+
+
 def test_a_job_under_way_leaves_room_for_one_more_whatever_kinds_are_needed(make):
     world = _of_two_kinds(make, 5).wave(1, {"g001": "IN_PROGRESS"}, ended=HOUR)
     assert len(world.plan().jobs) == 1
@@ -178,6 +186,54 @@ def test_nobody_joins_a_standing_job_that_is_withdrawn(make):
     [standing] = plan.jobs
     assert standing.job_id != world.job_id(None)
     assert _asked(plan) == {(True, "g002")}, "g001 is asked anew once the job has ended"
+
+
+def test_a_standing_job_that_has_ended_does_not_lend_its_id_to_the_next(make):
+    """The same device, under the same certificate, is asked anew."""
+    world = World(make, number=1, waves=("100%",))
+    world.wave(1, {"g000": "CANCELED"}, queued=50 * HOUR, ended=46 * HOUR, status="CANCELED")
+    [first] = world.plan().jobs
+    world.jobs.append(
+        make.job(first.job_id, {"g000": make.execution(first.job_id, "CANCELED", queued=30 * HOUR)}, status="CANCELED")
+    )
+    [second] = world.plan().jobs
+    assert first.is_standing
+    assert second.is_standing
+    assert second.job_id != first.job_id
+
+
+def test_a_plan_of_one_policy_says_nothing_of_the_others_nor_of_the_fleet(make):
+    """Of two policies and an incident; both would be asked about by their own guardrail and by the fleet's."""
+    rollout = make.rollout(("1", "100%"))
+    policies = [make.policy(name, rollout=rollout) for name in ("line-a", "line-b")]
+    devices = [make.device(f"{p.name}-{n}", age=OLD, groups=(p.name,)) for p in policies for n in range(20)]
+    leak = make.incident(issued_before=make.now - 300 * DAY, authority="plant-ca")
+    desired = make.desired(*policies, guardrails=Guardrails(10, 10), incidents=(leak,))
+    gone = make.job("cf-line-z-w1-0000000000000000", {})
+    begun = frozenset(f"{p.name}-{n}" for p in policies for n in range(2))
+    plan = make.plan(devices, desired, make.state(gone), begun=begun)
+    assert {refusal.policy for refusal in plan.refusals} == {"line-a", "line-b", None}
+    assert plan.steps
+    assert plan.incidents
+    assert len(plan.jobs) == 2
+    part = part_of(plan, "line-b")
+    for of in (part.jobs, part.refusals, part.policies, part.waves, part.outlooks):
+        assert {one.policy for one in of} == {"line-b"}
+    assert (part.steps, part.incidents) == ((), ())
+    assert part.jobs[0] == plan.jobs[1]
+
+
+@pytest.mark.parametrize(("least", "whole", "part"), [(10, ["line-a", "line-b"], "line-b"), (30, [None] * 2, None)])
+def test_a_plan_of_one_policy_tells_of_its_later_waves_what_its_own_guardrail_will_ask(make, least, whole, part):
+    """Two policies of twenty: of thirty devices and more, the fleet's guardrail asks for both together."""
+    rollout = make.rollout(("1", "100%"))
+    policies = [make.policy(name, rollout=rollout) for name in ("line-a", "line-b")]
+    devices = [make.device(f"{p.name}-{n}", age=OLD, groups=(p.name,)) for p in policies for n in range(20)]
+    plan = make.plan(devices, make.desired(*policies, guardrails=Guardrails(25, least)))
+    asked = [stage.asks for outlook in plan.outlooks for stage in outlook.stages if stage.asks]
+    assert [one.policy for one in asked] == whole
+    [outlook] = part_of(plan, "line-b").outlooks
+    assert [stage.asks and stage.asks.policy for stage in outlook.stages] == [None, part]
 
 
 def test_one_urgent_device_keeps_its_job_open_when_the_window_closes(make):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.reconcile.schedule import OpenTime, never_met
-from controller.reconcile.schedule.windows import SEARCH_LIMIT
+from controller.reconcile.schedule.windows import BLOCK_SECONDS, SEARCH_LIMIT
 from controller.reconcile.values import Window, WindowKind
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -113,6 +113,37 @@ def test_an_empty_stretch_has_no_open_time():
     open_time, now = OpenTime([Window("0 2 * * *", "UTC", HOUR)]), utc("2026-11-23T02:30:00")
     assert open_time.seconds_between(now, now) == 0
     assert open_time.longest_closed(now, now + HOUR).end == now + HOUR
+
+
+NIGHTLY = Window("0 2 * * *", "UTC", HOUR)
+EDGE = datetime.fromtimestamp(BLOCK_SECONDS * 325, UTC)  # between two blocks, at midnight
+
+
+def test_a_window_that_ends_is_not_the_next_one():
+    end = utc("2026-11-23T03:00:00")
+    assert OpenTime([NIGHTLY]).next_open(end) == (end + 23 * HOUR, end + DAY)
+
+
+def test_an_opening_across_two_blocks_is_one():
+    open_time = OpenTime([Window("0 22 * * *", "UTC", 4 * HOUR)])
+    assert open_time.next_open(EDGE - HOUR) == (EDGE - HOUR, EDGE + 2 * HOUR)
+
+
+def test_open_time_that_lasts_to_the_end_of_a_block_ends_there():
+    """The first hour of the next block does not count: the last second is found in this one."""
+    assert OpenTime([NIGHTLY]).after(EDGE - DAY, 3600) == EDGE - 21 * HOUR
+
+
+def test_what_opens_at_the_limit_of_the_search_is_not_found_yet():
+    """There is no 29 February between 2096 and 2104."""
+    leap, opens = OpenTime([Window("0 2 29 2 *", "UTC", HOUR)]), utc("2104-02-29T02:00:00")
+    assert leap.next_open(opens - SEARCH_LIMIT) is None
+    assert leap.next_open(opens - SEARCH_LIMIT + timedelta(seconds=1)).start == opens
+
+
+def test_of_closed_stretches_that_are_as_long_the_first_is_told():
+    noon = utc("2026-11-23T12:00:00")
+    assert OpenTime([NIGHTLY]).longest_closed(noon, noon + 10 * DAY) == (noon + 15 * HOUR, noon + 38 * HOUR)
 
 
 @given(
