@@ -13,7 +13,7 @@ from controller.reconcile.outlook import compare, forecast, simulate
 from controller.reconcile.outlook.simulation import Course
 from controller.reconcile.outlook.virtual_fleet import NO_MISHAPS, Life
 from controller.reconcile.planning.tally import order_of
-from controller.reconcile.values import Guardrails, Mode, WindowKind, family_of
+from controller.reconcile.values import Baseline, Guardrails, Mode, WindowKind, family_of
 from controller.report.formats import Format, Look
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -270,6 +270,22 @@ def test_a_rule_that_is_changed_and_reverted_starts_with_its_first_wave_each_tim
     devices = _devices(make, 20, rotated=1)
     policies, _found = _preview(make, devices, head, base, state)  # git revert
     assert policies["line-a"].first_wave == _starts_now(make, devices, base, state) == 1
+
+
+def test_a_rollout_that_a_person_has_resumed_is_previewed_as_apply_goes_on_with_it(make):
+    base, head = (make.desired(_policy(make, waves=("1", second, "100%"))) for second in ("10%", "20%"))
+    policy = base.policies[0]
+    failed = _history(make, policy, base, status="FAILED")
+    devices = _devices(make, 20)
+    devices[0] = make.replace(devices[0], failures=tuple(failed.executions.values()))
+    for resumed, is_stuck in (({}, True), ({"line-a": make.now - HOUR / 4}, False)):
+        state = make.state(failed, baseline=Baseline({"line-a": 20}, resumed=resumed, commit="a" * 40))
+        policies, found = _preview(make, devices, base, head, state)
+        (outlook,) = make.plan(devices, head, make.replace(state, baseline=Baseline({}, resumed=resumed))).outlooks
+        told = policies["line-a"]
+        assert (told.obstacle, told.span.finish) == (outlook.obstacle, outlook.finish)
+        assert (told.obstacle is not None) is is_stuck
+        assert found.refusals == (), "what was applied last is no matter of the change"
 
 
 def test_the_last_wave_that_will_be_refused_is_in_the_preview(make):

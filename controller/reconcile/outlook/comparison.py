@@ -313,12 +313,17 @@ def _refusals(plan: Plan, desired: DesiredState, overrides: Overrides) -> tuple[
 
 
 def _after(state: FleetState, lost: Mapping[str, int], base: DesiredState) -> FleetState:
-    """The state as if the base had been applied: its groups count with the devices that no policy would govern."""
+    """The state as if the base had been applied: its groups count with the devices that no policy would govern.
+
+    Whether the head follows the commit applied last shows only once it is merged.
+    """
     groups = {policy.name: policy.thing_group for policy in base.policies}
     left = {groups[policy]: number for policy, number in lost.items()}
     recorded = state.baseline or Baseline({})
     ungoverned = {**recorded.ungoverned, **dict.fromkeys(groups.values(), 0), **left}
-    return replace(state, baseline=Baseline({**recorded.group_sizes, **left}, ungoverned))
+    sizes = {**recorded.group_sizes, **left}
+    seen = replace(recorded, group_sizes=sizes, ungoverned=ungoverned, commit=None, committed_at=None)
+    return replace(state, baseline=seen)
 
 
 def _is_among(refusal: Refusal, others: Iterable[Refusal]) -> bool:
