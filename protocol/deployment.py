@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Dict, FrozenSet, Mapping
+from typing import Any, Dict, FrozenSet, Mapping, Optional
 
 from .errors import ProtocolError
 
@@ -21,11 +21,16 @@ MAX_BYTES = 8 * 1024  # of a parameter of Systems Manager, in its advanced tier
 
 @dataclass(frozen=True)
 class DeployedAuthority:
-    """A private CA as the backend was deployed with it."""
+    """A private CA as the backend was deployed with it.
+
+    ``template_arn`` is the ACM-PCA template that it issues by, empty for the CA's default; None: a version of before
+    does not say.
+    """
 
     arn: str
     signing_algorithm: str
     validity: timedelta
+    template_arn: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -78,16 +83,21 @@ def parse_deployment(text: str) -> Deployment:
 
 
 def _to_wire(authority: DeployedAuthority) -> Dict[str, Any]:
-    return {
+    wire: Dict[str, Any] = {
         "arn": authority.arn,
         "signingAlgorithm": authority.signing_algorithm,
         "validitySeconds": int(authority.validity.total_seconds()),
     }
+    return wire if authority.template_arn is None else {**wire, "templateArn": authority.template_arn}
 
 
 def _authority(name: str, found: Any) -> DeployedAuthority:
     if isinstance(found, Mapping):
         arn, algorithm, seconds = (found.get(key) for key in ("arn", "signingAlgorithm", "validitySeconds"))
-        if isinstance(arn, str) and isinstance(algorithm, str) and isinstance(seconds, int):
-            return DeployedAuthority(arn, algorithm, timedelta(seconds=seconds))
-    raise ProtocolError(f"authority {name!r} is {found!r}, expected arn, signingAlgorithm and validitySeconds")
+        template = found.get("templateArn")
+        is_told = template is None or isinstance(template, str)
+        if isinstance(arn, str) and isinstance(algorithm, str) and isinstance(seconds, int) and is_told:
+            return DeployedAuthority(arn, algorithm, timedelta(seconds=seconds), template)
+    raise ProtocolError(
+        f"authority {name!r} is {found!r}, expected arn, signingAlgorithm, validitySeconds and at most templateArn"
+    )

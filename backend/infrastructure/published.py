@@ -42,7 +42,9 @@ def deployment_of(settings: Settings) -> Deployment:
     return Deployment(
         version=tomllib.loads(_PROJECT.read_text(encoding="utf-8"))["project"]["version"],
         authorities={
-            name: DeployedAuthority(authority.arn, authority.signing_algorithm.value, authority.validity)
+            name: DeployedAuthority(
+                authority.arn, authority.signing_algorithm.value, authority.validity, authority.template_arn or ""
+            )
             for name, authority in settings.authorities.items()
         },
         job_document_fields=DOCUMENT_FIELDS,

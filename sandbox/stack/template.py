@@ -51,7 +51,12 @@ def _published_with(properties: Mapping[str, Any], authorities: Mapping[str, Map
     """What the backend says of itself, with these authorities besides its own."""
     deployment = parse_deployment(properties["Value"])
     added = {
-        name: DeployedAuthority(one["arn"], one["signingAlgorithm"], timedelta(seconds=one["validitySeconds"]))
+        name: DeployedAuthority(
+            one["arn"],
+            one["signingAlgorithm"],
+            timedelta(seconds=one["validitySeconds"]),
+            one.get("templateArn", ""),
+        )
         for name, one in authorities.items()
     }
     whole = replace(deployment, authorities={**added, **deployment.authorities})

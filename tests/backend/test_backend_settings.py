@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from backend import build
 from backend.infrastructure.documents import SettingsError
+from backend.infrastructure.published import deployment_of
 from backend.infrastructure.settings import from_context
 
 ARN = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001"
@@ -46,6 +47,7 @@ def test_a_template_of_acm_pca_travels_along(tmp_path):
     template = "arn:aws:acm-pca:::template/BlankEndEntityCertificate_CSRPassthrough/V1"
     settings = from_context(write(tmp_path, a=authority(extra=f', templateArn: "{template}"')))
     assert json.loads(settings.authorities_json())["plant-ca"]["templateArn"] == template
+    assert deployment_of(settings).authorities["plant-ca"].template_arn == template
 
 
 def test_authorities_may_come_from_the_context_as_text():

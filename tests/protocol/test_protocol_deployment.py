@@ -13,7 +13,8 @@ from protocol.deployment import DeployedAuthority, Deployment, parse_deployment
 from protocol.errors import ProtocolError
 
 TEXT = st.text(min_size=1, max_size=20)
-AUTHORITIES = st.builds(DeployedAuthority, TEXT, TEXT, st.integers(1, 10**9).map(lambda n: timedelta(seconds=n)))
+SPANS = st.integers(1, 10**9).map(lambda n: timedelta(seconds=n))
+AUTHORITIES = st.builds(DeployedAuthority, TEXT, TEXT, SPANS, st.none() | st.just("") | TEXT)
 
 
 @given(st.builds(Deployment, TEXT, st.dictionaries(TEXT, AUTHORITIES, max_size=3), st.frozensets(TEXT, max_size=5)))
@@ -36,7 +37,11 @@ def test_a_deployment_is_read_as_it_was_written(deployment):
         ),
         (
             '{"format": 1, "version": "1", "jobDocumentFields": [], "authorities": {"ca": 7}}',
-            "expected arn, signingAlgorithm and validitySeconds",
+            "expected arn, signingAlgorithm, validitySeconds and at most templateArn",
+        ),
+        (
+            Deployment("1", {"ca": DeployedAuthority("arn", "algorithm", timedelta(days=1), 7)}).to_json(),
+            "at most templ",
         ),
         (
             '{"format": 1, "version": "1", "jobDocumentFields": [], "authorities": {}, "attachments": "all"}',

@@ -14,7 +14,8 @@ from protocol.job_document import DOCUMENT_FIELDS
 
 DAY = timedelta(days=1)
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)  # of the fixture make
-PLANT = DeployedAuthority("arn:aws:acm-pca:plant", "SHA256WITHECDSA", 365 * DAY)
+PLANT = DeployedAuthority("arn:aws:acm-pca:plant", "SHA256WITHECDSA", 365 * DAY, "")
+TEMPLATE = "arn:aws:acm-pca:::template/EndEntityClientAuthCertificate/V1"
 
 
 ACTIVE = PrivateCa("ACTIVE", "EC_prime256v1", not_after=NOW + 365 * DAY)
@@ -24,9 +25,11 @@ def deployed(**authorities):
     return Deployment("0.1.0", {name.replace("_", "-"): one for name, one in authorities.items()}, DOCUMENT_FIELDS)
 
 
-def planned(make, deployment, *, policy=None, overrides=(), algorithm=CaSigningAlgorithm.SHA256_ECDSA, **state):
+def planned(
+    make, deployment, *, policy=None, overrides=(), algorithm=CaSigningAlgorithm.SHA256_ECDSA, template=None, **state
+):
     desired = make.desired(policy or make.policy())
-    plant = replace(desired.authorities["plant-ca"], signing_algorithm=algorithm)
+    plant = replace(desired.authorities["plant-ca"], signing_algorithm=algorithm, template_arn=template)
     desired = replace(desired, authorities={**desired.authorities, "plant-ca": plant})
     devices = [make.device(f"g{n}", age=200 * DAY) for n in range(4)]
     return make.plan(devices, desired, make.state(deployment=deployment, **state), overrides=parse_overrides(overrides))
@@ -42,6 +45,9 @@ OTHERWISE = {
     "another algorithm": (
         deployed(plant_ca=replace(PLANT, signing_algorithm="SHA384WITHECDSA")),
         "git says SHA256WITHECDSA, the backend signs with SHA384WITHECDSA"),
+    "by a template": (
+        deployed(plant_ca=replace(PLANT, template_arn=TEMPLATE)),
+        f"git says no template, the backend issues by {TEMPLATE}"),
     "no authority of that name": (deployed(old_ca=PLANT), "the backend has no authority of this name"),
     "a backend that would not hold the job to the ARN": (
         replace(deployed(plant_ca=PLANT), job_document_fields=DOCUMENT_FIELDS - {"certificateAuthorityArn"}),
@@ -68,6 +74,24 @@ def test_what_is_deployed_otherwise_is_refused_with_both_values_and_the_remedy(m
 def test_a_backend_that_is_deployed_as_git_says_is_refused_nothing(make):
     plan = planned(make, deployed(plant_ca=PLANT, old_ca=replace(PLANT, arn="arn:of-another")))
     assert (plan.refusals, len(plan.jobs)) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (TEMPLATE, None),
+        ("", f"git says {TEMPLATE}, the backend issues by none"),
+        (None, f"git says {TEMPLATE}, the backend does not say by which template it issues"),
+    ],
+)
+def test_the_template_in_git_is_the_one_that_the_backend_issues_by(make, template, said):
+    deployment = deployed(plant_ca=replace(PLANT, template_arn=template))
+    refusals = planned(make, deployment, template=TEMPLATE).refusals
+    assert [said in refusal.message for refusal in refusals] == ([True] if said else [])
+
+
+def test_a_backend_of_before_that_says_nothing_of_templates_is_refused_nothing_where_git_asks_for_none(make):
+    assert not planned(make, deployed(plant_ca=replace(PLANT, template_arn=None))).refusals
 
 
 def test_who_only_reports_asks_nothing_of_the_backend(make):

@@ -138,6 +138,10 @@ def _differences(git: CertificateAuthority, deployed: DeployedAuthority | None) 
         yield f"git says {git.signing_algorithm.value}, the backend signs with {deployed.signing_algorithm}"
     if git.validity is not None and git.validity != deployed.validity:
         yield f"git says valid for {span_text(git.validity)}, the backend issues for {span_text(deployed.validity)}"
+    if deployed.template_arn is None and git.template_arn is not None:
+        yield f"git says {git.template_arn}, the backend does not say by which template it issues"
+    if deployed.template_arn is not None and (git.template_arn or "") != deployed.template_arn:
+        yield f"git says {git.template_arn or 'no template'}, the backend issues by {deployed.template_arn or 'none'}"
 
 
 def _unable(git: CertificateAuthority, ca: PrivateCa | None, now: datetime) -> Iterator[str]:
