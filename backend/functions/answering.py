@@ -17,10 +17,10 @@ from protocol import topics
 from protocol.messages import Rejected
 from protocol.rejections import RejectionCode
 
-from . import decide
+from . import decide, ending
 from .budget import Budget, Refusal
 from .errors import ConflictError, RejectionError, error_code, is_transient
-from .events import CommitEvent, CreateEvent, problems
+from .events import Request, problems
 from .operator import decided
 from .services import Services
 
@@ -57,13 +57,29 @@ def _with_retries(
 ) -> dict[str, Any]:
     for _ in range(CONFLICT_RETRIES):
         try:
-            return handle(services, event)
+            return _handled(services, event, handle)
         except ConflictError:
             continue
-    return handle(services, event)
+    return _handled(services, event, handle)
 
 
-def spend(services: Services, event: CreateEvent | CommitEvent) -> Budget:
+def _handled(
+    services: Services,
+    event: Mapping[str, Any],
+    handle: Callable[[Services, Mapping[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
+    """What is refused is evidence as well: who asks over the old certificate uses it."""
+    try:
+        return handle(services, event)
+    except RejectionError as refusal:
+        if refusal.code is not RejectionCode.OVER_BUDGET:  # which shall cost nothing more
+            request = Request.model_validate(event)
+            who = f"refused with {refusal.code.value}: client {request.client_id}, certificate {request.principal}"
+            ending.note_old(services, request.thing_name, request.principal, request.sent(services.clock()), who)
+        raise
+
+
+def spend(services: Services, event: Request) -> Budget:
     """Count a request before anything scarce is called for it; raises RejectionError if it is one too many."""
     budget = services.table.budget(event.thing_name)
     return services.table.save_budget(budget.request(event.job_id, services.clock()))

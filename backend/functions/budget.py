@@ -49,6 +49,7 @@ class Budget:
     issued: tuple[str, ...] = ()  # the job of each certificate, the latest last
     causes: tuple[str, ...] = ()  # codes of today's refusals
     refusal: Refusal | None = None
+    rival: tuple[str, str] | None = None  # digest of the key whose certificate was made, and when another was asked for
     version: int = 0  # of the stored record; 0 before the first write
 
     def request(self, job_id: str, now: datetime) -> Budget:
@@ -73,6 +74,14 @@ class Budget:
         causes = (*known.causes, refusal.code) if is_first else known.causes
         return replace(known, causes=causes, refusal=refusal if refusal.job_id else known.refusal), is_first
 
+    def rivalled(self, digest: str, at: datetime) -> Budget:
+        """With the request for a second key while the certificate for the key with this digest was made."""
+        return self if self.rival_of(digest) else replace(self, rival=(digest, at.isoformat()))
+
+    def rival_of(self, digest: str) -> datetime | None:
+        """When a second key was asked for while the certificate for the key with this digest was made."""
+        return None if self.rival is None or self.rival[0] != digest else datetime.fromisoformat(self.rival[1])
+
     def on(self, now: datetime) -> Budget:
         """On that day (UTC): another one begins at nothing."""
         day = now.date().isoformat()
@@ -95,6 +104,7 @@ class Budget:
             "causes": list(self.causes),
             "version": self.version,
             **({"refusal": self.refusal.to_record()} if self.refusal else {}),
+            **({"rival": list(self.rival)} if self.rival else {}),
         }
 
     @classmethod
@@ -112,6 +122,7 @@ class Budget:
             tuple(issued),
             tuple(record["causes"]),
             Refusal(refusal["jobId"], refusal["code"], refusal["sentence"]) if refusal else None,
+            (record["rival"][0], record["rival"][1]) if "rival" in record else None,
             int(record["version"]),
         )
 

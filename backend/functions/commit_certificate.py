@@ -50,7 +50,7 @@ def commit(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def _weigh(services: Services, event: CommitEvent, rotation: Rotation) -> None:
     if rotation.which(event.principal) is not Certificate.NEW:
-        _note_old(services, event, rotation)
+        spend(services, event)
         raise RejectionError(
             RejectionCode.OLD_CERTIFICATE, "The connection does not use the new certificate, so it proves nothing."
         )
@@ -63,7 +63,8 @@ def _commit(services: Services, event: CommitEvent, rotation: Rotation) -> None:
     sent = event.sent(now)
     known = rotation.seen(Certificate.NEW, sent)
     if rotation.committed_at is None:
-        spend(services, event)
+        rival = spend(services, event).rival_of(rotation.public_key_digest)
+        known = known if rival is None else known.contested(rival, now, _who(event))
         decide.require_both_certificates(services.registry.principals(event.thing_name), rotation)
         known = known.step(now, _who(event), "committed", committed_at=sent.isoformat())
     elif sent < datetime.fromisoformat(rotation.committed_at):  # a repeat has overtaken it
@@ -73,20 +74,13 @@ def _commit(services: Services, event: CommitEvent, rotation: Rotation) -> None:
 
 def _taken_over(services: Services, event: CommitEvent) -> Rotation | None:
     """What the backend before ours has begun under this job, if it still runs on this device."""
+    spend(services, event)
 
     def document() -> object:
-        spend(services, event)
         execution = services.registry.execution(event.thing_name, event.job_id)
         return decide.require_rotation_job(execution, event.job_id).to_wire()
 
     return take_over(services, event.thing_name, event.job_id, _who(event), document)
-
-
-def _note_old(services: Services, event: CommitEvent, rotation: Rotation) -> None:
-    """Who commits over the old certificate uses it."""
-    if rotation.is_active and rotation.which(event.principal) is Certificate.OLD:
-        known = rotation.seen(Certificate.OLD, event.sent(services.clock()))
-        ending.conclude(services, rotation, known, _who(event))
 
 
 def _who(event: CommitEvent) -> str:

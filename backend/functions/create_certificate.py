@@ -1,6 +1,6 @@
 """A device asks for a certificate over its new key.
 
-The order keeps what is cheap first: the request itself, the execution, then the record, then the
+The order keeps what is cheap first: the request itself, the record, the execution, then the
 registry's scarce calls. From the moment a rotation is begun every failure undoes it.
 """
 
@@ -28,6 +28,7 @@ from .operator import decided
 from .registry import Principal
 from .rotation import LEASE, MAKING, Phase, Rotation
 from .services import Services, services
+from .verdicts import Certificate
 
 FUNCTION = "create_certificate"
 
@@ -52,18 +53,30 @@ class Asked:
     @property
     def who(self) -> str:
         """For the evidence."""
-        return f"{FUNCTION}: job {self.event.job_id}, client {self.event.client_id}, certificate {self.event.principal}"
+        return _who(self.event)
+
+
+def _who(event: CreateEvent) -> str:
+    return f"{FUNCTION}: job {event.job_id}, client {event.client_id}, certificate {event.principal}"
 
 
 def create(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
     """Check, issue, attach, answer; raises RejectionError, ConflictError and botocore's errors."""
-    asked = _check(services, CreateEvent.model_validate(raw))
-    event = asked.event
+    event = CreateEvent.model_validate(raw)
+    decide.require_client_of_thing(event.client_id, event.thing_name)
+    decide.require_certificate_in_place(event)
+    budget = spend(services, event)
+    request = csr.parse(event.csr)
     rotation = services.table.current(event.thing_name)
-    step = decide.create_step(rotation, event, asked.request.public_key_digest, services.clock())
+    step = decide.create_step(rotation, event, request.public_key_digest, services.clock())
+    if rotation is not None and step is CreateStep.TOO_LATE:  # of a job that has ended, nothing more is asked
+        _note_rival(services, event, request, budget, rotation)
+        return _not_answered(event, step)
+    asked = _check(services, event, request, budget)
     if rotation is not None and step is CreateStep.ANSWER_AGAIN:
         return _accept(services, event, rotation)
-    if step in (CreateStep.WAIT, CreateStep.TOO_LATE):
+    if rotation is not None and step is CreateStep.WAIT:
+        _note_rival(services, event, request, budget, rotation)
         return _not_answered(event, step)
     if rotation is not None and step is CreateStep.WEIGH:
         rotation = _weigh(services, asked, rotation)
@@ -83,6 +96,24 @@ def _not_answered(event: CreateEvent, step: CreateStep) -> dict[str, Any]:
 
 
 _UNANSWERED = {CreateStep.WAIT: "waiting", CreateStep.TOO_LATE: "too late", CreateStep.WEIGH: "not answered"}
+
+
+def _note_rival(
+    services: Services, event: CreateEvent, request: csr.SigningRequest, budget: Budget, rotation: Rotation
+) -> None:
+    """A second key is evidence at any time: while the first one's certificate is made, and when the job has ended."""
+    now, digest = services.clock(), rotation.public_key_digest
+    is_old = rotation.which(event.principal) is Certificate.OLD
+    if not is_old or rotation.job_id != event.job_id or request.public_key_digest == digest:
+        return
+    if rotation.phase in MAKING:  # the create at work writes the rotation's record
+        services.table.save_budget(budget.rivalled(digest, event.sent(now)))
+        return
+    known = rotation.contested(event.sent(now), now, _who(event))
+    if rotation.is_active:
+        ending.conclude(services, rotation, known, _who(event))
+    else:
+        ending.tell_late(services, known)
 
 
 def _weigh(services: Services, asked: Asked, rotation: Rotation) -> Rotation:
@@ -110,16 +141,10 @@ def _with_sighting(rotation: Rotation, asked: Asked, now: datetime) -> Rotation:
         return rotation
     known = rotation.seen(which, sent)
     is_second = event.job_id == known.job_id and asked.request.public_key_digest != known.public_key_digest
-    if is_second and known.ended_at is None and known.contested_at is None:
-        return known.step(now, asked.who, "a second key was asked for", contested_at=sent.isoformat())
-    return known
+    return known.contested(sent, now, asked.who) if is_second and known.ended_at is None else known
 
 
-def _check(services: Services, event: CreateEvent) -> Asked:
-    decide.require_client_of_thing(event.client_id, event.thing_name)
-    decide.require_certificate_in_place(event)
-    budget = spend(services, event)
-    request = csr.parse(event.csr)
+def _check(services: Services, event: CreateEvent, request: csr.SigningRequest, budget: Budget) -> Asked:
     execution = services.registry.execution(event.thing_name, event.job_id)
     document = decide.require_rotation_job(execution, event.job_id)
     csr.require_demanded(request, document)

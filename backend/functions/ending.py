@@ -19,6 +19,7 @@ from .rotation import LEASE, MAKING, Outcome, Phase, Rotation
 from .services import Services
 from .verdicts import Certificate, Told, Verdict, weigh
 
+TOLD_LATE = "two may be at work, and the old certificate is removed"
 _CLOCK_TOLERANCE = timedelta(seconds=10)  # between this function's clock and AWS IoT's creation dates
 
 
@@ -76,6 +77,33 @@ def with_end(services: Services, rotation: Rotation) -> Rotation:
     """The rotation with the end of its execution, if that has ended and nobody has told us."""
     end = services.registry.end_of(rotation.thing_name, rotation.job_id)
     return rotation if end is None else rotation.ended(end.ending, end.at or services.clock())
+
+
+def note_old(services: Services, thing_name: str, certificate_id: str, at: datetime, who: str) -> None:
+    """Add that a request came over the thing's old certificate, if it is one of a rotation's."""
+    rotation = services.table.current(thing_name)
+    if rotation is None or rotation.which(certificate_id) is not Certificate.OLD or rotation.phase in MAKING:
+        return
+    if rotation.is_active:
+        conclude(services, rotation, rotation.seen(Certificate.OLD, at), who)
+    else:
+        hear_late(services, rotation, Certificate.OLD, at)
+
+
+def hear_late(services: Services, rotation: Rotation, which: Certificate, at: datetime) -> bool:
+    """A certificate of a rotation that is over was used: whether that is told, as it is if it was the old one's."""
+    committed = rotation.committed_at
+    is_news = which is Certificate.OLD and committed is not None and at > datetime.fromisoformat(committed)
+    return is_news and tell_late(services, rotation.seen(which, at))
+
+
+def tell_late(services: Services, rotation: Rotation) -> bool:
+    """The removal of the old certificate was faster than a sign that two are at work: that is told once."""
+    if rotation.outcome is not Outcome.ROTATED or rotation.told == TOLD_LATE:
+        return False
+    services.operator.tell(rotation.thing_name, rotation.job_id, notices.of_late_evidence(rotation))
+    services.table.save(replace(rotation, told=TOLD_LATE))
+    return True
 
 
 def remove_new(services: Services, rotation: Rotation, who: str, *, may_be_lost: bool = True) -> Rotation:

@@ -27,7 +27,7 @@ class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
-class _Request(_Event):
+class Request(_Event):
     """What create and commit share."""
 
     job_id: JobId = Field(alias="jobId")
@@ -42,10 +42,10 @@ class _Request(_Event):
         return now if self.received_at is None else _instant(self.received_at)
 
 
-_AnyRequest = TypeVar("_AnyRequest", bound=_Request)
+_AnyRequest = TypeVar("_AnyRequest", bound=Request)
 
 
-class CreateEvent(_Request):
+class CreateEvent(Request):
     """A device asks for a certificate; ``csr`` is bounded and parsed by ``csr.parse``."""
 
     csr: str
@@ -56,7 +56,7 @@ class CreateEvent(_Request):
         return _require_topic(self, topics.create(self.thing_name))
 
 
-class CommitEvent(_Request):
+class CommitEvent(Request):
     """A device says that it is connected with its new certificate."""
 
     @model_validator(mode="after")

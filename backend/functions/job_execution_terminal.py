@@ -7,7 +7,6 @@ each repeat carries on where the last one stopped.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -24,11 +23,10 @@ from .operator import decided
 from .rotation import MAKING, Outcome, Rotation
 from .services import Services, services
 from .takeover import take_over
-from .verdicts import Certificate, Ending
+from .verdicts import Ending
 
 FUNCTION = "job_execution_terminal"
 CONFLICT_RETRIES = 3
-TOLD_LATE = "the removed certificate was used after the commit"
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
@@ -129,7 +127,7 @@ def connected(services: Services, event: PresenceEvent) -> dict[str, Any]:
     if rotation is None or which is None or rotation.phase in MAKING:
         return {"status": "nothing"}
     if not rotation.is_active:
-        return _late(services, rotation, which, event)
+        return {"status": "told" if ending.hear_late(services, rotation, which, event.at) else "nothing"}
     who = f"{FUNCTION}: connection {event.client_id}, certificate {event.principal}"
     known = rotation.seen(which, event.at)
     if rotation.last_seen is not which and known != rotation:
@@ -144,14 +142,3 @@ def _note_watched(services: Services, event: PresenceEvent) -> None:
     known = watch and watch.seen(event.client_id, event.at)
     if known is not None and known != watch:
         services.table.save_watch(known)
-
-
-def _late(services: Services, rotation: Rotation, which: Certificate, event: PresenceEvent) -> dict[str, Any]:
-    """The old certificate was used after the commit, and its removal was faster than this event: that is told once."""
-    is_new = rotation.committed_at is None or event.at <= datetime.fromisoformat(rotation.committed_at)
-    if which is Certificate.NEW or rotation.outcome is not Outcome.ROTATED or is_new or rotation.told == TOLD_LATE:
-        return {"status": "nothing"}
-    known = replace(rotation.seen(which, event.at), told=TOLD_LATE)
-    services.operator.tell(rotation.thing_name, rotation.job_id, notices.of_late_sighting(known))
-    services.table.save(known)
-    return {"status": "told"}

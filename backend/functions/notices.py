@@ -24,10 +24,12 @@ def of_verdict(rotation: Rotation, verdict: Verdict) -> str:
     return f"{text} {_holders(rotation)}" if verdict.told is Told.PERSON else text
 
 
-def of_late_sighting(rotation: Rotation) -> str:
-    """The old certificate was used after the commit, and is gone already when that is heard."""
+def of_late_evidence(rotation: Rotation) -> str:
+    """The old certificate is gone already when it is heard that it was used after the commit, or for a second key."""
+    use = "was used after the commit, at" if rotation.contested_at is None else "asked for a second key at"
+    at = rotation.contested_at or rotation.old_seen_at
     return (
-        f"the removed certificate {rotation.old_certificate_id} was used after the commit, at {rotation.old_seen_at}. "
+        f"the removed certificate {rotation.old_certificate_id} {use} {at}. "
         f"If the device uses its new certificate {rotation.new_certificate_id}, somebody else holds a copy of the old "
         "one's key: find out who. If the device cannot connect, somebody else has rotated in its place: deactivate the "
         f"new one, {_deactivate(rotation.new_certificate_id)}, and provision the device anew."

@@ -130,6 +130,12 @@ class Rotation:
             return replace(self, old_seen_at=_later(self.old_seen_at, at))
         return replace(self, new_seen_at=_later(self.new_seen_at, at))
 
+    def contested(self, at: datetime, now: datetime, who: str) -> Rotation:
+        """With the request for a second key under its job; the first such request counts."""
+        if self.contested_at is not None:
+            return self
+        return self.step(now, who, "a second key was asked for", contested_at=at.isoformat())
+
     def ended(self, ending: Ending, at: datetime) -> Rotation:
         """With the end of an execution; the latest counts, but that one is deleted later is no news."""
         if self.has_ended_after(at) or (ending is Ending.DELETED and self.ending is not None):

@@ -76,10 +76,10 @@ def visit(services: Services, rotation: Rotation) -> None:
 
 
 def _deactivated(services: Services, rotation: Rotation) -> Certificate | None:
-    """Which of the two somebody has made INACTIVE; None if none is, or both are."""
+    """Which of the two somebody has deactivated, revoked or deleted; None if neither, or both."""
     states = {
         Certificate.OLD: services.registry.status(rotation.old_certificate_id),
         Certificate.NEW: services.registry.status(rotation.new_certificate_id or ""),
     }
-    off = [which for which, status in states.items() if status in {"INACTIVE", None}]
+    off = [which for which, status in states.items() if status in {"INACTIVE", "REVOKED", None}]
     return off[0] if len(off) == 1 else None

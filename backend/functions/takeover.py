@@ -3,7 +3,8 @@
 The stock backend keeps a rotation's state in the named shadow, which a device may be able to write. So the shadow
 only says where to look: the rotation is taken over if the registry shows exactly the two certificates that it names,
 both this thing's alone, the new one younger than the old one, and if the job asks for a rotation. What the shadow
-says of a commit is not believed: a commit has to come over the new one's connection to us.
+says of a commit is not believed: a commit has to come over the new one's connection to us. Nor does it count that no
+connection with the new one was heard of, since nobody listened: it is taken to have been used since it was issued.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def take_over(
         started_at=new.created.isoformat(),
         lease_until=new.created.isoformat(),
         phase=Phase.CREATED,
+        new_seen_at=new.created.isoformat(),
         certificate_pem=new.pem,
         version=0 if current is None else current.version,
     )

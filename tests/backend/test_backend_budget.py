@@ -144,3 +144,17 @@ def test_a_device_that_asks_wrongly_in_any_way_rings_once_a_day(device, caplog, 
     for _ in range(5):
         device.create(**wrong)
     assert [distinct for _, distinct in lines(caplog)] == ["yes", "no", "no", "no", "no"]
+
+
+@pytest.mark.parametrize("is_rotating", [False, True])
+def test_wrong_commits_are_counted_as_well(device, is_rotating):
+    """Over the old certificate each of them is evidence, and would be written down."""
+    if is_rotating:
+        device.create()
+        device.aws.tick(seconds=5)
+    codes = [device.commit(principal=device.old)["code"] for _ in range(budget.REQUESTS_PER_JOB + 1)]
+    assert codes[0] == ("OldCertificate" if is_rotating else "NoRotation")
+    assert codes[-1] == "OverBudget"
+    device.aws.calls.clear()
+    device.commit(principal=device.old)
+    assert set(device.aws.calls) == {"dynamodb:GetItem", "iot-data:Publish"}

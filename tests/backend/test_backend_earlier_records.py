@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from backend.functions import budget
 from backend.functions.rotation import Phase, Rotation
 from backend.functions.verdicts import Ending
 
@@ -81,3 +83,19 @@ def test_the_end_stands_in_the_evidence_or_is_taken_as_the_clouds(device, who, e
     )  # fmt: skip
     assert (record.ending, record.ended_at) == (ending, "2026-11-23T12:01:00+00:00")
     assert record.phase is Phase.UNRESOLVED
+
+
+def test_the_certificates_of_a_budget_that_only_counted_them_are_counted_on(device, csr_of):
+    """Before the jobs of all of a day's certificates were kept, the item held the number of the latest job's."""
+    device.create()
+    item = device.aws.items[device.name, "budget"]
+    del item["issued"]
+    item |= {"jobCertificates": {"N": str(budget.CERTIFICATES_PER_JOB - 1)}}
+    codes = []
+    for _ in range(2):
+        device.aws.tick(seconds=20)
+        device.ended("FAILED")
+        device.start_job()
+        device.aws.tick(seconds=20)
+        codes.append(device.create(csr=csr_of(ec.generate_private_key(ec.SECP256R1()))).get("code", "accepted"))
+    assert codes == ["accepted", "OverBudget"]

@@ -194,12 +194,13 @@ class TestUnresolved:
         assert unresolved.connected(principal, **changes) == {"status": "nothing"}
         assert len(unresolved.attached) == 2
 
+    @pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
     @pytest.mark.parametrize("certificate", ["new", "old"])
-    def test_a_person_settles_it_by_deactivating_one(self, unresolved, certificate):
+    def test_a_person_settles_it_by_deactivating_one(self, unresolved, certificate, status):
         gone = getattr(unresolved, certificate)
         [left] = {unresolved.old, unresolved.new} - {gone}
         unresolved.connected(unresolved.old)
-        unresolved.aws.certificates[gone].status = "INACTIVE"
+        unresolved.aws.certificates[gone].status = status
         unresolved.aws.tick(minutes=15)
         unresolved.sweep()
         unresolved.assert_only(left)

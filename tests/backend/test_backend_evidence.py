@@ -198,6 +198,101 @@ class TestASecondKeyUnderOneJob:
         created.assert_only(created.old)
 
 
+# Whose key came first may be the thief's: what the device asks for in vain is evidence at any moment ----------------
+
+
+@pytest.fixture
+def rivalled(device, csr_of, keys):
+    """A second key is asked for while the first one's certificate is being made."""
+    device.second = csr_of(keys["ECDSA-P384"])
+    device.aws.before_call["iot:CreateCertificateFromCsr"] = lambda: device.create(csr=device.second)
+    device.create()
+    device.aws.tick(seconds=5)
+    return device
+
+
+def succeed(device):
+    device.commit()
+    device.aws.tick()
+    device.ended("SUCCEEDED")
+
+
+def test_a_second_key_that_is_asked_for_while_the_first_ones_certificate_is_made_keeps_both(rivalled):
+    succeed(rivalled)
+    assert_both_stay(rivalled)
+    assert "second key" in rivalled.aws.notices[-1]
+
+
+def test_it_is_no_evidence_against_the_attempt_after_the_one_that_it_came_in(rivalled):
+    """The authority was slow, the device has failed, and asks under the job's next attempt with its new key."""
+    rivalled.ended("FAILED")
+    rivalled.aws.tick(seconds=5)
+    rivalled.start_job()
+    assert rivalled.create(csr=rivalled.second)["status"] == "accepted"
+    new = rivalled.new
+    succeed(rivalled)
+    rivalled.assert_only(new)
+
+
+@pytest.mark.parametrize("end_is_first", [False, True], ids=["and all is over", "and the commit is not heard of yet"])
+def test_a_second_key_is_weighed_that_is_held_back_until_the_job_has_ended(created, keys, csr_of, end_is_first):
+    second, asked, new = csr_of(keys["ECDSA-P384"]), sent(created), created.new
+    created.aws.tick(seconds=2)
+    committed = sent(created)
+    if not end_is_first:
+        created.commit(receivedAt=committed)
+    created.aws.tick()
+    created.ended("SUCCEEDED")
+    created.aws.tick(seconds=20)
+    for _ in range(2):
+        assert created.create(csr=second, receivedAt=asked)["status"] == "too late"
+    if end_is_first:
+        created.commit(receivedAt=committed)
+        assert_both_stay(created)
+    else:
+        created.assert_only(new)
+    [notice] = created.aws.notices
+    assert "second key" in notice
+
+
+# A connection may be older than the commit: a request over it is all that shows its use, refused or not ------------
+
+
+@pytest.fixture
+def committed(created):
+    created.commit()
+    created.aws.tick(seconds=3)
+    return created
+
+
+@pytest.mark.parametrize("kind", ["create", "commit"])
+def test_a_request_over_the_old_certificate_after_the_commit_is_told_once_though_it_is_refused(committed, kind):
+    committed.ended("SUCCEEDED")
+    new = committed.new
+    committed.aws.tick()
+    for _ in range(2):
+        ask = committed.create if kind == "create" else committed.commit
+        assert ask(principal=committed.old)["status"] == "rejected"
+    [notice] = committed.aws.notices
+    assert "was used after the commit" in notice
+    committed.assert_only(new)
+
+
+def test_such_a_request_keeps_both_if_the_job_has_not_ended(committed):
+    assert committed.create(csr="hello")["code"] == "CsrUnreadable"
+    committed.aws.tick()
+    committed.ended("SUCCEEDED")
+    assert_both_stay(committed)
+    assert "somebody else holds" in committed.aws.notices[-1]
+
+
+def test_such_a_request_that_was_sent_before_the_commit_is_no_news(committed):
+    before = sent(committed, before=4)
+    committed.ended("SUCCEEDED")
+    committed.create(csr="hello", receivedAt=before)
+    assert committed.aws.notices == []
+
+
 ORDERS = list(itertools.permutations(["commit", "succeeded", "new", "old"]))
 
 

@@ -44,8 +44,26 @@ def test_a_stack_of_another_name_goes_on_with_it_too(begun):
     begun.assert_only(begun.issued)
 
 
-def test_its_failure_before_a_commit_removes_the_new_certificate(begun):
+@pytest.mark.parametrize("progress", ["created", "committed"])
+def test_its_failure_takes_no_certificate_that_the_device_may_be_connected_with(begun, progress):
+    """While the stock backend heard, nobody listened to connections. A component that was replaced fails, too."""
+    begun.aws.shadows[begun.name]["progress"] = progress
     begun.ended("FAILED", statusDetails={})
+    assert len(begun.attached) == 2
+    assert "FAILED before the commit: both certificates stay" in begun.aws.notices[-1]
+    begun.aws.tick(minutes=20)
+    begun.connected(begun.issued)
+    begun.aws.tick(minutes=20)
+    begun.sweep()
+    assert len(begun.attached) == 2
+
+
+def test_its_failure_removes_the_new_certificate_once_the_device_is_seen_with_the_old_one(begun):
+    begun.ended("FAILED", statusDetails={})
+    begun.aws.tick(seconds=30)
+    begun.connected(begun.old)
+    begun.aws.tick(minutes=16)
+    begun.sweep()
     begun.assert_only(begun.old)
 
 
