@@ -97,6 +97,7 @@ def _run(runtime: Runtime) -> None:
     rotator.start()
     if runtime is Runtime.CLASSIC:
         loop.call_soon(ipc.validate_updates)
+        loop.call_soon(lambda: ipc.defer_updates(rotator.deferral))
     loop.run()
 
 

@@ -153,6 +153,39 @@ class GreengrassIpc:
         except MessagesError as error:
             log.warning("%s", error)  # the deployment has ended meanwhile
 
+    def defer_updates(self, seconds: Callable[[str], float]) -> None:
+        """Let deployments wait, from now on, for as long as ``seconds(deployment id)`` says (nucleus classic only)."""
+
+        def asked(event: Any) -> None:
+            if event.pre_update_event is not None:
+                deployment = str(event.pre_update_event.deployment_id)
+                self._loop.call_soon(lambda: self._let_wait(deployment, seconds(deployment)))
+
+        def request() -> Any:
+            future, _ = self._client.subscribe_to_component_updates_async(
+                on_stream_event=asked, on_stream_error=_stream_failed
+            )
+            return future
+
+        try:
+            self._ask("hear of deployments before they are carried out", request)
+        except MessagesError as error:
+            log.warning("%s; one may then come in the middle of a rotation", error)
+
+    def _let_wait(self, deployment: str, seconds: float) -> None:
+        """Answer in any case: for one who listens and is silent, a nucleus waits a minute."""
+        if seconds:
+            log.info("deployment %s waits for %g s: a rotation is under way", deployment, seconds)
+        try:
+            self._ask(
+                "answer for a deployment",
+                lambda: self._client.defer_component_update_async(
+                    deployment_id=deployment, recheck_after_ms=int(1000 * seconds), message="a rotation is under way"
+                ),
+            )
+        except MessagesError as error:
+            log.warning("%s", error)  # it has not waited
+
     def _ask(self, what: str, request: Callable[[], Any]) -> None:
         try:
             request().result(TIMEOUT)

@@ -248,6 +248,9 @@ LIMITED = frozenset(row.state for row in ROWS if row.event is Event.TIME_LIMIT)
 """States that end with TIME_LIMIT, see ``is_watched``."""
 
 
+UNDER_WAY = frozenset(State) - {S.ASKING, S.IDLE, S.RESUMING, S.KEEPING, S.REPORTING}
+"""States in which a rotation is at work; in the others it is over, or nothing of it is in place yet."""
+
 ON_TRIAL = frozenset({S.RESUMING, S.CONNECTING, S.KEEPING, S.RECONNECTING, S.RETRYING})
 """States whose time limit is for the credential in place: it goes on over restarts."""
 

@@ -20,7 +20,7 @@ from .configuration import Configuration
 from .errors import RotationError
 from .incoming import Decoder, Incoming
 from .journal import Journal
-from .machine import AWAITS_ANSWER, ON_TRIAL, PATIENT, TABLE, Action, Event, State, is_watched, resume_state
+from .machine import AWAITS_ANSWER, ON_TRIAL, PATIENT, TABLE, UNDER_WAY, Action, Event, State, is_watched, resume_state
 from .ports import Clock, Loop, Messages, MessagesError, Restarter, Timer
 from .reasons import reason
 from .stock import StockBackup
@@ -34,6 +34,7 @@ OFFLINE_RETRY = 0.25  # seconds until a message that could not be sent is tried 
 IDLE_SECONDS = (180.0, 270.0)  # until an idle device asks whether an announcement has passed it by
 AWAKE_SECONDS = 30.0  # after which the time that a credential was given is noted in the journal, less and less often
 KEEPING_PATIENCE = 30.0  # times the reconnect limit for a credential that has connected once and was committed
+DEFERRAL_SECONDS = 5.0  # that a deployment waits for a rotation until it asks again
 MAX_RECONNECT_LIMIT = 6 * 3600.0  # seconds that either credential is given at most
 
 
@@ -83,6 +84,7 @@ class Rotator:
         self._stopped = False
         self._tries = 0  # to subscribe, in vain
         self._is_unheard = False  # whether something got out in this state, and no answer has come yet
+        self._put_off: Dict[str, float] = {}  # seconds so far, for the latest deployment
         self._unsubscribed: List[Tuple[str, Decoder]] = []
 
     @property
@@ -102,6 +104,20 @@ class Rotator:
         self._tries += 1
         if idle:
             self._subscribe()
+
+    def deferral(self, deployment: str) -> float:
+        """Seconds that a deployment shall wait before it asks again, called on the loop; 0: it may go on.
+
+        One that replaces this component in the middle of a rotation may leave that to a component which does not know
+        of it. All waits of one rotation together bound how long it is put off.
+        """
+        limits = self._actions.configuration
+        most = 3 * limits.step_time_limit + 2 * limits.reconnect_limit
+        before = self._put_off.get(deployment, 0.0)
+        if self._state not in UNDER_WAY or before >= most:
+            return 0.0
+        self._put_off = {deployment: before + DEFERRAL_SECONDS}
+        return DEFERRAL_SECONDS
 
     def stop(self) -> None:
         """React to nothing any more; what is on disk stays as it is."""

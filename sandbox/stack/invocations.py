@@ -138,9 +138,9 @@ class Unkindness:
             self.waits = Waits()
 
     def delays(self, function: str, event: Mapping[str, Any], run: Run) -> Sequence[timedelta]:
-        """When an event runs, from now; the first fault that meets it decides."""
+        """When an event runs, from now; of the faults that meet it the latest decides."""
         with self._lock:
-            found = next((fault for fault in self._faults if fault.meets(function, event)), None)
+            found = next((fault for fault in reversed(self._faults) if fault.meets(function, event)), None)
             if found is not None:
                 found.struck += 1
         seconds = (0.0,) if found is None else found.effect(run)

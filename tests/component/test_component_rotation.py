@@ -133,3 +133,28 @@ def test_an_exception_of_any_library_fails_the_job_with_a_reason_and_the_process
     world.run(600)
     assert world.cloud.status("job-2") == "SUCCEEDED"
     world.assert_sound()
+
+
+def put_off(rotator, deployment="d-1"):
+    """How long a deployment is made to wait that asks again each time, in seconds."""
+    waited = []
+    while (seconds := rotator.deferral(deployment)) > 0:
+        waited.append(seconds)
+    return sum(waited)
+
+
+def test_a_deployment_is_put_off_while_a_rotation_is_under_way_but_no_longer_than_its_limits_together(
+    world, rotation_document
+):
+    world.device.switch_on()
+    world.run(1)
+    assert put_off(world.device.rotator) == 0
+    world.cloud.intercept = lambda _, topic, payload: [] if topic.endswith("/create") else [(0.0, payload)]
+    world.cloud.create_job(document=rotation_document())
+    world.run(1)
+    assert put_off(world.device.rotator) == 3 * 30 + 2 * 180
+    assert put_off(world.device.rotator) == 0
+    assert put_off(world.device.rotator, "d-2") > 0
+    world.run(600)
+    assert world.cloud.status() == "FAILED"
+    assert put_off(world.device.rotator, "d-3") == 0

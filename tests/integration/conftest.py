@@ -10,15 +10,20 @@ many times, rules and functions of the backend are switched off for moments: kee
 
 from __future__ import annotations
 
+import itertools
+
 import boto3
 import pytest
-from integration_bench import Bench, Pace
+from integration_bench import COMMIT, CREATE, TERMINAL, Bench, Pace
 from integration_sandbox import SandboxBench, build_fleet
 
 from protocol.names import DEFAULT_STACK_NAME
+from sandbox.stack.invocations import InvocationFault, late
 from sandbox.world import World
 
 PORTABLE = "portable"
+ORDERS = list(itertools.permutations((CREATE, COMMIT, TERMINAL)))
+LATE = (0.0, 0.3, 1.5)  # seconds
 
 
 def pytest_addoption(parser):
@@ -42,6 +47,28 @@ def pytest_collection_modifyitems(config, items):
     chosen = [item for item in items if item.get_closest_marker(PORTABLE)]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
+
+
+def pytest_generate_tests(metafunc):
+    """In ``make soak`` each test with a backend is run in each order of the functions, if it does not see to that."""
+    config, known = metafunc.config, set(metafunc.fixturenames)
+    is_asked = config.getoption("markexpr") == "soak" and _target(config) == "sandbox"
+    if is_asked and known & {"world", "bench"} and "unkind" not in known:
+        orders = [pytest.param(order, marks=pytest.mark.soak, id=" then ".join(order)) for order in ORDERS]
+        metafunc.parametrize("lateness", orders, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def lateness(request):
+    """The first function is run at once, the others late; what a test does to a function itself goes before that."""
+    if not hasattr(request, "param"):
+        yield
+        return
+    unkindness = request.getfixturevalue("world").stack.unkindness
+    for function, seconds in zip(request.param, LATE, strict=True):
+        unkindness.add(InvocationFault(function, late(seconds)))
+    yield
+    unkindness.clear()
 
 
 def _target(config):

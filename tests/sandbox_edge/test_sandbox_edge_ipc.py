@@ -9,6 +9,7 @@ import json
 import socket
 import struct
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.eventstream import EventStreamBuffer
@@ -87,16 +88,21 @@ class Configurations(dict):
         return {"privateKeyPath": "/key.pem"}.get(key)
 
 
-@pytest.fixture(params=[Profile.CLASSIC], ids=str)
-def server(request, tmp_path):
+@pytest.fixture
+def loop():
     loop = LoopThread("ipc-test")
     loop.start()
+    yield loop
+    loop.stop()
+
+
+@pytest.fixture(params=[Profile.CLASSIC], ids=str)
+def server(request, tmp_path, loop):
     iot_core = IotCore(loop.call, lambda _: None)
     server = IpcServer(tmp_path / "s", Configurations({"component": {"a": 1}}), iot_core, request.param)
     loop.run(server.start())
     yield server
     loop.run(server.stop())
-    loop.stop()
 
 
 CONNECT = {":message-type": 4, ":message-flags": 0, ":stream-id": 0, ":version": "0.1.0"}
@@ -162,6 +168,70 @@ def test_on_lite_a_response_leaves_its_stream_open_and_an_error_has_two_members(
             error = client.receive()
             assert error.headers["service-model-type"] == "aws.greengrass#ServiceError"
             assert set(json.loads(error.payload)) == {"_message", "_errorCode"}
+
+
+@pytest.fixture
+def ask(server, loop):
+    """A deployment that asks before it changes anything; it notes how long it waits each time, and does not."""
+    waits = []
+
+    async def sleep(span):
+        waits.append(span.total_seconds())
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def begin(limit=60.0):
+            return pool.submit(loop.run, server.ask_before_update("component", "d-1", limit, 0.0, sleep))
+
+        begin.waits = waits
+        yield begin
+
+
+def listening(server):
+    client = Client(server)
+    client.receive()
+    client.request(1, "SubscribeToComponentUpdates")
+    assert client.receive().headers["service-model-type"] == "aws.greengrass#SubscribeToComponentUpdatesResponse"
+    return client
+
+
+def answer(client, stream, **request):
+    client.request(stream, "DeferComponentUpdate", request)
+    return client.receive().headers["service-model-type"].partition("#")[2]
+
+
+def test_a_deployment_asks_who_listens_again_after_each_deferral_until_it_may_go_on(server, ask):
+    with listening(server) as client:
+        done = ask()
+        for stream, milliseconds in ((2, 5000), (3, 0)):
+            event = json.loads(client.receive().payload)
+            assert event == {"preUpdateEvent": {"deploymentId": "d-1", "isGgcRestarting": False}}
+            reply = answer(client, stream, deploymentId="d-1", recheckAfterMs=milliseconds)
+            assert reply == "DeferComponentUpdateResponse"
+        done.result(15)
+        assert ask.waits == [5.0]
+        assert answer(client, 4, deploymentId="d-1") == "ServiceError"
+        assert answer(client, 5) == "InvalidArgumentsError"
+
+
+def test_a_deployment_goes_on_without_those_that_do_not_listen_or_do_not_answer(server, ask):
+    ask().result(15)
+    with Client(server) as client:
+        client.receive()
+        assert answer(client, 1, deploymentId="d-1") == "InvalidArgumentsError"
+    with listening(server):
+        ask(limit=0.01).result(15)
+    assert ask.waits == []
+
+
+def test_a_deployment_asks_a_component_anew_whose_connection_has_ended(server, ask):
+    with listening(server) as client:
+        done = ask()
+        client.receive()
+    with listening(server) as client:
+        assert "preUpdateEvent" in json.loads(client.receive().payload)
+        assert answer(client, 2, deploymentId="d-1", recheckAfterMs=0) == "DeferComponentUpdateResponse"
+        done.result(15)
 
 
 @pytest.mark.parametrize("server", [Profile.LITE_2_6], indirect=True)

@@ -72,6 +72,7 @@ PLAYED = {  # by these tests, here or in the other files of this folder
     "REFUSES_EMPTY_PAYLOAD": "test_a_publish_without_payload_is_refused_by_classic_alone",
     "VALIDATES": "test_on_nucleus_lite_nothing_validates_and_a_deployment_is_stored_at_once",
     "OPERATIONS_REFUSED": "test_what_the_nucleus_lacks_is_an_error_and_a_state_is_taken",
+    "ASKS_BEFORE_UPDATE": "test_a_deployment_asks_who_listens_again_after_each_deferral_until_it_may_go_on",
     "CREDENTIAL_PATHS": "test_a_fleet_provisioned_classic_knows_its_credential_but_does_not_write_where_it_is",
     "TOKENS": "test_a_credential_in_a_token_rotates_too",
     "READS_CREDENTIAL": "test_nucleus_lite_reads_its_files_for_each_new_connection_and_keeps_the_component",

@@ -41,6 +41,7 @@ class DeploymentOrder:
     deployment_id: str
     components: dict[str, ComponentOrder]
     rolls_back_on_failure: bool = True
+    notify_seconds: float | None = 60.0  # for components to answer that it comes; None: they are not asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +254,13 @@ class Deployments:
             for name, c in found.components.items()
         }  # fmt: skip
         rolls_back = found.policies.get("failureHandlingPolicy", "ROLLBACK") == "ROLLBACK"
-        return DeploymentOrder(execution.thing, found.deployment_id, components, rolls_back)
+        policy = {
+            "action": "NOTIFY_COMPONENTS",
+            "timeoutInSeconds": 60,
+            **found.policies.get("componentUpdatePolicy", {}),
+        }
+        seconds = float(policy["timeoutInSeconds"]) if policy["action"] == "NOTIFY_COMPONENTS" else None
+        return DeploymentOrder(execution.thing, found.deployment_id, components, rolls_back, seconds)
 
     def _is_ours(self, execution: Execution) -> bool:
         return execution.job_id in self._by_job

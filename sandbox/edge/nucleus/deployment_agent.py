@@ -30,7 +30,7 @@ class DeploymentAgent:
         self._deployments = deployments
         self._nuclei: dict[str, Nucleus] = {}
         self._offered: dict[str, Component] = {}  # by version
-        self._worker = ThreadPoolExecutor(1, "deployments")
+        self._workers: dict[str, ThreadPoolExecutor] = {}  # one a device: a deployment that waits holds up no other's
         self._is_stopped = False
         deployments.on_order(lambda order: self._check(order.thing))
 
@@ -41,16 +41,18 @@ class DeploymentAgent:
     def attach(self, nucleus: Nucleus) -> None:
         """Serve this device, from its next connection on."""
         self._nuclei[nucleus.thing_name] = nucleus
+        self._workers[nucleus.thing_name] = ThreadPoolExecutor(1, f"deployments-{nucleus.thing_name}")
         nucleus.on_connected(lambda: self._check(nucleus.thing_name))
 
     def stop(self) -> None:
         """Finish what is going on and take nothing more."""
         self._is_stopped = True
-        self._worker.shutdown(cancel_futures=True)
+        for worker in self._workers.values():
+            worker.shutdown(cancel_futures=True)
 
     def _check(self, thing: str) -> None:
         if thing in self._nuclei and not self._is_stopped:
-            self._worker.submit(self._carry_out, self._nuclei[thing])
+            self._workers[thing].submit(self._carry_out, self._nuclei[thing])
 
     def _carry_out(self, nucleus: Nucleus) -> None:
         try:
@@ -82,6 +84,8 @@ def run_order(nucleus: Nucleus, order: DeploymentOrder, offered: Mapping[str, Co
     if nucleus.recipe.name not in order.components:
         reason = f"the deployment removes {nucleus.recipe.name}, which this sandbox does not do; include it"
         return DeploymentOutcome(order.deployment_id, "FAILED", reason)
+    if order.notify_seconds is not None:
+        nucleus.ask_before_update(order.deployment_id, order.notify_seconds)
     before: Mapping[str, Any] | None = nucleus.config.configuration(NUCLEUS)
     if (core := order.components.get(NUCLEUS)) and core.merge:
         nucleus.config.set_configuration(NUCLEUS, merge(before, core.merge))

@@ -6,8 +6,9 @@ stored only if the component accepts it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from .effective_config import EffectiveConfig
@@ -42,6 +43,10 @@ class DeploymentRunner:
 
     def __init__(self, config: EffectiveConfig, recipe: Recipe, ipc: IpcServer) -> None:
         self._config, self._recipe, self._ipc = config, recipe, ipc
+
+    async def ask(self, deployment_id: str, limit: float, sleep: Callable[[timedelta], Awaitable[None]]) -> None:
+        """Wait for as long as the component puts the deployment off."""
+        await self._ipc.ask_before_update(self._recipe.name, deployment_id, limit, GRACE_SECONDS, sleep)
 
     async def run(self, deployment: Deployment, *, is_up: bool) -> DeploymentOutcome:
         """Propose, then store or forget. ``is_up``: the component runs, and may validate."""

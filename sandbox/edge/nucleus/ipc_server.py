@@ -1,8 +1,8 @@
 """The nucleus' IPC socket and the operations that components call on it.
 
 Operations: GetConfiguration, PublishToIoTCore, SubscribeToIoTCore, SubscribeToConfigurationUpdate,
-UpdateState; where the profile has them SubscribeToValidateConfigurationUpdates and
-SendConfigurationValidityReport, or GetSystemConfig. Anything else is answered with an error.
+UpdateState; where the profile has them SubscribeToValidateConfigurationUpdates and SendConfigurationValidityReport,
+SubscribeToComponentUpdates and DeferComponentUpdate, or GetSystemConfig. Anything else is answered with an error.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from .access import is_allowed
 from .iot_core import IotCore, OfflineError
 from .ipc_protocol import GET_SYSTEM_CONFIG, NAMESPACE, Handler, IpcConnection, IpcError, Stream
 from .traits import (
+    ASKS_BEFORE_UPDATE,
     CREDENTIAL_PATHS,
     REFUSES_EMPTY_PAYLOAD,
     SUBSCRIBING_OFFLINE,
@@ -84,7 +86,9 @@ class IpcServer:
         self._connections: set[IpcConnection] = set()
         self._server: asyncio.Server | None = None
         self._validators: dict[str, Stream] = {}
-        self._have_validated: set[str] = set()
+        self._listeners: dict[str, Stream] = {}  # for updates
+        self._deferrals: dict[str, asyncio.Future[float]] = {}  # by deployment: the milliseconds that it shall wait
+        self._have_listened: set[str] = set()  # to proposals, or for updates
         self._spoke_at: dict[str, float] = {}  # since its last start, by time.monotonic()
         self._news = asyncio.Event()  # a component has spoken for the first time, or validates
         self._watchers: dict[str, list[Stream]] = {}
@@ -100,6 +104,11 @@ class IpcServer:
             self._handlers |= {
                 "SubscribeToValidateConfigurationUpdates": self._validate,
                 "SendConfigurationValidityReport": self._report,
+            }
+        if ASKS_BEFORE_UPDATE.on(profile):
+            self._handlers |= {
+                "SubscribeToComponentUpdates": self._listen_for_updates,
+                "DeferComponentUpdate": self._defer_update,
             }
         if CREDENTIAL_PATHS.on(profile) is Paths.SERVICE:
             self._handlers[GET_SYSTEM_CONFIG] = self._get_system_config
@@ -136,20 +145,48 @@ class IpcServer:
 
         One that did before is waited for; another one ``grace`` seconds from its first word on.
         """
-        if "SubscribeToValidateConfigurationUpdates" not in self._handlers:
-            return
+        if VALIDATES.on(self._profile):
+            await self._wait_for(component, self._validators, grace)
+
+    async def _wait_for(self, component: str, listeners: Mapping[str, Stream], grace: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while component not in self._validators and (left := self._grace_left(component, grace)) > 0:
+                while component not in listeners and (left := self._grace_left(component, grace)) > 0:
                     self._news.clear()
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._news.wait(), left)
 
     def _grace_left(self, component: str, grace: float) -> float:
         spoke_at = self._spoke_at.get(component)
-        if spoke_at is None or component in self._have_validated:
+        if spoke_at is None or component in self._have_listened:
             return PATIENCE_SECONDS
         return spoke_at + grace - time.monotonic()
+
+    async def ask_before_update(
+        self,
+        component: str,
+        deployment_id: str,
+        limit: float,
+        grace: float,
+        sleep: Callable[[timedelta], Awaitable[None]],
+    ) -> None:
+        """Let a component that listens put a deployment off, again and again; it has ``limit`` seconds to answer."""
+        while (stream := self._listeners.get(component)) is not None:
+            answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+            self._deferrals[deployment_id] = answer
+            event = {"preUpdateEvent": {"deploymentId": deployment_id, "isGgcRestarting": False}}
+            stream.event("ComponentUpdatePolicyEvents", event)
+            try:
+                async with asyncio.timeout(limit):
+                    milliseconds = await answer
+            except TimeoutError:
+                return
+            finally:
+                self._deferrals.pop(deployment_id, None)
+            if milliseconds <= 0:
+                return
+            await sleep(timedelta(milliseconds=milliseconds))
+            await self._wait_for(component, self._listeners, grace)
 
     async def propose(
         self, component: str, deployment_id: str, configuration: Mapping[str, Any], limit: float
@@ -280,15 +317,33 @@ class IpcServer:
         return {}
 
     async def _validate(self, component: str, _: Mapping[str, Any], stream: Stream) -> Mapping[str, Any]:
-        self._validators[component] = stream
-        self._have_validated.add(component)
+        return self._note_listener(component, self._validators, stream)
+
+    def _note_listener(self, component: str, listeners: dict[str, Stream], stream: Stream) -> Mapping[str, Any]:
+        listeners[component] = stream
+        self._have_listened.add(component)
         self._news.set()
 
         def forget() -> None:
-            if self._validators.get(component) is stream:
-                del self._validators[component]
+            if listeners.get(component) is stream:
+                del listeners[component]
+                for answer in self._deferrals.values():
+                    if not answer.done():
+                        answer.set_result(1)  # a nucleus that has launched anew asks once more
 
         stream.on_close = forget
+        return {}
+
+    async def _listen_for_updates(self, component: str, _: Mapping[str, Any], stream: Stream) -> Mapping[str, Any]:
+        return self._note_listener(component, self._listeners, stream)
+
+    async def _defer_update(self, component: str, request: Mapping[str, Any], _: Stream) -> Mapping[str, Any]:
+        if component not in self._listeners or not isinstance(request.get("deploymentId"), str):
+            raise IpcError("InvalidArgumentsError", f"{component} does not listen for updates, or names no deployment")
+        waiting = self._deferrals.get(request["deploymentId"])
+        if waiting is None or waiting.done():
+            raise IpcError("ServiceError", "the time to answer is over")
+        waiting.set_result(float(request.get("recheckAfterMs") or 0))
         return {}
 
     async def _report(self, component: str, request: Mapping[str, Any], _: Stream) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ import logging
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -138,6 +138,15 @@ class Nucleus:
         """Change the component's configuration as a deployment does, asking the component first."""
         is_up = self.component_pid is not None
         return self._loop.run(self._deployments.run(deployment, is_up=is_up), timeout=None)
+
+    def ask_before_update(
+        self, deployment_id: str, limit: float, sleep: Callable[[timedelta], Awaitable[None]] | None = None
+    ) -> None:
+        """Return when the component lets a deployment go on, or has not answered for ``limit`` seconds.
+
+        ``sleep`` is how it waits in between; by the world's clock if nothing else is asked for.
+        """
+        self._loop.run(self._deployments.ask(deployment_id, limit, sleep or self._clock.sleep), timeout=None)
 
     @property
     def recipe(self) -> Recipe:

@@ -283,7 +283,15 @@ OPERATIONS_REFUSED = _both(
     "Further operations that are a ServiceError",
     (),
     ("DeferComponentUpdate", "SubscribeToComponentUpdates"),
-    f"{_LITE_SEEN} UpdateState and SubscribeToConfigurationUpdate work. Here: refused on classic too.",
+    f"{_LITE_SEEN} UpdateState and SubscribeToConfigurationUpdate work.",
+)
+ASKS_BEFORE_UPDATE = _both(
+    "Whether a deployment asks the components that listen before it changes anything, again after each deferral, and "
+    "goes on without those that do not answer in time",
+    True,
+    False,
+    f"{_CLASSIC_READ} (UpdateSystemPolicyService), unless its policy is SKIP_NOTIFY_COMPONENTS. Here it asks before a "
+    f"new configuration is judged, and after a restart once the component has had its time to listen. {_LITE_SEEN}",
 )
 CREDENTIAL_PATHS = _both(
     "Where a fleet-provisioned device's credential paths stand",

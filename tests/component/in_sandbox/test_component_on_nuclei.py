@@ -6,6 +6,7 @@ What the nuclei do stands in ``docs/nuclei.md``. Hours are hours of the world's 
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import timedelta
 
 import pytest
@@ -106,6 +107,31 @@ def test_an_upgrade_in_the_middle_of_a_rotation_costs_neither_the_rotation_nor_t
     succeeded(site, nucleus, "job-1")
     assert (nucleus.component_state, nucleus.recipe.version) == (State.RUNNING, "1.2.4")
     rotate(site, nucleus, "job-2")
+
+
+def test_on_classic_a_deployment_waits_until_a_rotation_that_it_comes_into_is_over(start, site):
+    """Over the restart of the nucleus, too: what would replace the component is asked for once more."""
+    nucleus = start(configuration=QUICK)
+    wait_for_log(nucleus, IDLE)
+    site.deaf.add("create")
+    site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"})
+    wait_for_log(nucleus, "→ CREATING")
+    waits, is_over = [], threading.Event()
+
+    async def sleep(span):
+        waits.append(span.total_seconds())
+        await asyncio.to_thread(is_over.wait)
+
+    deployment = threading.Thread(target=nucleus.ask_before_update, args=("deployment-7", 60.0, sleep))
+    deployment.start()
+    wait_for_log(nucleus, "deployment deployment-7 waits for 5 s")
+    site.deaf.clear()
+    succeeded(site, nucleus, "job-1")
+    wait_for_log(nucleus, IDLE, after=len(nucleus.log_file.read_text().partition("→ CONCLUDING")[0]))
+    assert deployment.is_alive()
+    is_over.set()
+    deployment.join()
+    assert waits == [5.0]
 
 
 @pytest.mark.parametrize("profile", LITE)
