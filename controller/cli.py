@@ -96,6 +96,14 @@ COMMANDS = {
         "certfleet doctor --migrate    # is the moment good to change backends?\n"
         "certfleet doctor --migrate --from AWSLabsCertificateRotator --to Certfleet",
     ),
+    "evidence": Command(
+        "evidence",
+        "which credential each device held when, who asked for it, who approved",
+        "certfleet evidence --since 2026-01-01T00:00:00Z --format csv --output evidence.csv\n"
+        "certfleet evidence THING\n"
+        "certfleet evidence --kms-key ARN --format json --output evidence.json\n"
+        "certfleet evidence verify evidence.json --public-key key.der",
+    ),
     "heal": Command(
         "heal",
         "put the registry in order, by a plan that a person reviews",

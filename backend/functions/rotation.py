@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from protocol.rotation_record import FINISHED, ROTATED
+
 from .verdicts import Certificate, Ending, Evidence, Told
 
 LEASE = timedelta(seconds=25)
@@ -27,7 +29,7 @@ class Phase(StrEnum):
     COMMITTED = "committed"  # both, attached; the device has proven the new one
     UNRESOLVED = "unresolved"  # both, attached; the job has ended, which one the device uses is not known
     REMOVING = "removing"  # ``removing`` is on its way out
-    FINISHED = "finished"  # one
+    FINISHED = FINISHED  # one
 
 
 LINES = 200
@@ -40,7 +42,7 @@ MAKING = frozenset({Phase.ISSUING, Phase.ISSUED})
 class Outcome(StrEnum):
     """How a rotation ended."""
 
-    ROTATED = "rotated"  # the new certificate stays
+    ROTATED = ROTATED  # the new certificate stays
     ROLLED_BACK = "rolled back"  # the old certificate stays
 
 

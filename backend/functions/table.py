@@ -17,13 +17,14 @@ from typing import Any
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
+from protocol.rotation_record import CURRENT, ENDED
 from protocol.watch import Watch, key_of
 
 from .budget import Budget
 from .errors import ConflictError, error_code
 from .rotation import Phase, Rotation
 
-CURRENT, BUDGET = "current", "budget"
+BUDGET = "budget"
 INDEX = "phase"
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
@@ -106,7 +107,7 @@ class RotationTable:
         written, put = self._put_current(rotation)
         evidence = {
             **written.to_record(),
-            "record": f"rotation#{rotation.started_at}#{rotation.job_id}#{rotation.public_key_digest[:8]}",
+            "record": f"{ENDED}{rotation.started_at}#{rotation.job_id}#{rotation.public_key_digest[:8]}",
         }
         try:
             self._dynamodb.transact_write_items(

@@ -47,7 +47,7 @@ def reading(grants: Grants, settings: Settings, storage: Storage) -> list[iam.Po
         grants.on("iot:cert/*", "iot:DescribeCertificate", "iot:ListPrincipalThingsV2", "iot:TestAuthorization"),
         grants.on(rules, "iot:GetTopicRule"),
         grants.on_arns([storage.dead_letters.queue_arn], "sqs:GetQueueAttributes"),
-        grants.on_arns([storage.table.table_arn], "dynamodb:GetItem"),
+        grants.on_arns([storage.table.table_arn], "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan"),
         grants.on("iot:policy/*", "iot:ListTargetsForPolicy"),
         grants.on(_THINGS, "iot:GetThingConnectivityData", "iot:ListThingPrincipalsV2"),
         grants.on(_GROUPS, "iot:DescribeThingGroup", "iot:ListThingsInThingGroup"),

@@ -12,7 +12,7 @@ from controller.commands.options import add_desired
 from controller.desired import DEFAULT_LIMITS, Bundle, load_snapshot, make_bundle, write_bundle
 from controller.errors import ExitCode
 from controller.fleet import ActAs, AwsSession
-from controller.fleet.kms_signature import KmsKey
+from controller.fleet.kms_signature import KmsKey, region_of
 from controller.reconcile.values import Fleet
 from controller.report import words
 
@@ -43,7 +43,5 @@ def _packed(bundle: Bundle, key_id: str | None, fleet: Fleet) -> bytes:
     """The bundle's bytes, signed where a key is named; one without a region is looked for in the fleet's."""
     if key_id is None:
         return write_bundle(bundle, None)
-    parts = key_id.split(":")
-    region = parts[3] if parts[0] == "arn" and len(parts) > 3 else fleet.region  # noqa: PLR2004 (arn:aws:kms:REGION:…)
-    session = AwsSession(replace(fleet, region=region), ActAs.CALLER)
+    session = AwsSession(replace(fleet, region=region_of(key_id) or fleet.region), ActAs.CALLER)
     return write_bundle(bundle, KmsKey(session.client("kms"), key_id))

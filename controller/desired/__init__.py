@@ -11,6 +11,7 @@ from .bundle_reader import BundleSource, read_bundle
 from .git_source import GitRef, WorkingTree
 from .limits import DEFAULT_LIMITS, Limits
 from .loading import load, load_snapshot
+from .policy_history import CommitNote, DocumentHistory, Edition
 from .reference import reference_markdown
 from .schema import json_schema, schema_text
 from .sources import DesiredStateSource, DocumentFile, Snapshot
@@ -19,8 +20,11 @@ __all__ = [
     "DEFAULT_LIMITS",
     "Bundle",
     "BundleSource",
+    "CommitNote",
     "DesiredStateSource",
     "DocumentFile",
+    "DocumentHistory",
+    "Edition",
     "GitRef",
     "LastApplied",
     "Limits",

@@ -64,13 +64,13 @@ class WorkingTree:
     def read(self, limits: Limits) -> Snapshot:
         """Gather the files of the folder."""
         folder = self.path.absolute()
-        repository = _find_repository(folder) if folder.is_dir() else None
+        repository = find_repository(folder) if folder.is_dir() else None
         if repository is None:
             return _snapshot(str(self.path), FolderReader(folder, "", limits).read(), is_dirty=True)
         with repository as repo:
-            inner = _inside(folder, repo)
+            inner = folder_in(folder, repo)
             read = FolderReader(folder, inner, limits).read()
-            snapshot = replace(_snapshot(str(self.path), read, is_dirty=True), repository=_remote(repo))
+            snapshot = replace(_snapshot(str(self.path), read, is_dirty=True), repository=remote_of(repo))
             commit = _resolve(repo, "HEAD")
             if commit is None:
                 return snapshot  # nothing was committed yet
@@ -89,7 +89,7 @@ class GitRef:
     def read(self, limits: Limits) -> Snapshot:
         """Gather the files of the folder at that ref; GitError where repository, ref or folder is missing."""
         folder = self.path.absolute()
-        repository = _find_repository(folder)
+        repository = find_repository(folder)
         if repository is None:
             raise GitError(
                 f"{self.path}: found no git repository, which the ref {self.ref!r} needs",
@@ -97,7 +97,7 @@ class GitRef:
             )
         with repository as repo:
             commit = _require_commit(repo, self.ref)
-            inner = _inside(folder, repo)
+            inner = folder_in(folder, repo)
             tree = _folder(commit, inner)
             if tree is None:
                 raise GitError(
@@ -107,7 +107,7 @@ class GitRef:
             gatherer = Gatherer(limits)
             _gather(tree, inner, "", gatherer)
             snapshot = _snapshot(f"{inner or '.'} at {self.ref}", gatherer, is_dirty=False)
-            return replace(_at(snapshot, repo, commit), repository=_remote(repo))
+            return replace(_at(snapshot, repo, commit), repository=remote_of(repo))
 
 
 def _snapshot(folder: str, gatherer: Gatherer, *, is_dirty: bool) -> Snapshot:
@@ -123,7 +123,7 @@ def _at(snapshot: Snapshot, repo: git.Repo, commit: git.Commit) -> Snapshot:
     return replace(snapshot, commit=commit.hexsha, committed_at=committed_at, ancestors=behind)
 
 
-def _find_repository(folder: Path) -> git.Repo | None:
+def find_repository(folder: Path) -> git.Repo | None:
     """The repository around the folder, which need not exist itself; None where there is none."""
     while not folder.is_dir():
         folder = folder.parent
@@ -141,7 +141,7 @@ def _find_repository(folder: Path) -> git.Repo | None:
     return repo
 
 
-def _inside(folder: Path, repo: git.Repo) -> str:
+def folder_in(folder: Path, repo: git.Repo) -> str:
     """The folder's path from the repository's root, with slashes; empty for the root."""
     if repo.working_tree_dir is None:
         raise GitError(f"{folder}: found a bare repository", "Run inside a clone that has a working tree.")
@@ -232,7 +232,7 @@ def _text(files: tuple[DocumentFile, ...]) -> Mapping[str, bytes]:
     return {file.inner: file.data.replace(b"\r\n", b"\n") for file in files}
 
 
-def _remote(repo: git.Repo) -> str | None:
+def remote_of(repo: git.Repo) -> str | None:
     """Where the repository's origin is, without credentials; None without an origin."""
     try:
         return repository_name(repo.git.config("--get", "remote.origin.url"))

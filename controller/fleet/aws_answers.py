@@ -38,6 +38,9 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "ListTargetsForPolicy": ("targets", "nextMarker?"),
     "ListAttachedPolicies": ("policies.policyName", "nextMarker?"),
     "GetItem": ("ConsumedCapacity.TableName", "Item?"),
+    # (of a table without items both lists are there, and empty)
+    "Query": ("Items", "Count", "LastEvaluatedKey?"),
+    "Scan": ("Items", "Count", "LastEvaluatedKey?"),
     "PutItem": (),
     "DeleteItem": (),
     "UpdateCertificate": (),

@@ -9,6 +9,12 @@ from controller.fleet.aws_errors import FAILURES, explain
 ALGORITHM = "ECDSA_SHA_256"
 
 
+def region_of(key_id: str) -> str | None:
+    """The region that a key's ARN names; None for an id or alias alone."""
+    parts = key_id.split(":")
+    return parts[3] if parts[0] == "arn" and len(parts) > 3 else None  # noqa: PLR2004 (arn:aws:kms:REGION:…)
+
+
 class KmsKey:
     """Signs and verifies with one KMS key; ``client`` is a boto3 ``kms`` client of the key's region.
 

@@ -113,6 +113,9 @@ def _backend(trial: Trial, session: AwsSession) -> None:
     table = function.get("Environment", {}).get("Variables", {}).get("TABLE_NAME")
     nothing = {name: {"S": value} for name, value in key_of("").items()}
     trial.call("dynamodb", "GetItem", TableName=table, Key=nothing, ReturnConsumedCapacity="TOTAL")
+    one = {"KeyConditionExpression": "thingName = :no", "ExpressionAttributeValues": {":no": nothing["thingName"]}}
+    trial.call("dynamodb", "Query", TableName=table, Limit=1, **one)
+    trial.call("dynamodb", "Scan", TableName=table, Limit=1)
     trial.call("ssm", "GetParameter", Name=names.deployment_parameter)
     listed = trial.call("iot", "ListTopicRules", maxResults=PAGE_SIZE).get("rules", ())
     own = next((one["ruleName"] for one in listed if one["ruleName"] == names.create_function), None)

@@ -60,6 +60,8 @@ QUOTAS: Final[dict[str, Quota]] = {
     "GetParameter": Quota(40),
     # a table that is billed by request
     "GetItem": Quota(1000),
+    "Query": Quota(100),
+    "Scan": Quota(10),
     "PutItem": Quota(1000),
     "DeleteItem": Quota(1000),
     # ACM-PCA

@@ -68,6 +68,19 @@ class GitHub:
         """Change an issue's ``body``, ``state`` or ``state_reason``."""
         self._call("PATCH", f"/issues/{number}", dict(changes))
 
+    def pulls_of(self, commit: str) -> Iterator[Mapping[str, Any]]:
+        """Pull requests that a commit came by."""
+        return self._pages(f"/commits/{commit}/pulls", {})
+
+    def pull(self, number: int) -> Mapping[str, Any]:
+        """One pull request."""
+        found: Mapping[str, Any] = self._call("GET", f"/pulls/{number}")
+        return found
+
+    def reviews(self, number: int) -> Iterator[Mapping[str, Any]]:
+        """Reviews of a pull request, oldest first."""
+        return self._pages(f"/pulls/{number}/reviews", {})
+
     def artifacts(self, name: str) -> list[Mapping[str, Any]]:
         """Artifacts of that name, newest first: the first page, a hundred."""
         found = self._call("GET", "/actions/artifacts", fields={"name": name, "per_page": str(PAGE_SIZE)})

@@ -15,7 +15,9 @@ from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.backend import read_rules
 from controller.fleet.reading import read_principals
+from controller.fleet.rotation_table import rotation_table
 from controller.reconcile.values import AttachmentType, CertificateStatus
+from protocol.rotation_record import CURRENT, FINISHED
 from protocol.watch import Watch, key_of
 
 from .facts import Held, Thing
@@ -23,7 +25,6 @@ from .facts import Held, Thing
 DETACHING = (1.0, 2.0, 4.0, 8.0)  # seconds between tries to delete: a detachment may take several to propagate
 _OTHER_VERSION = "ConditionalCheckFailedException"
 _STILL_ATTACHED = "DeleteConflictException"
-_FINISHED = "finished"  # the phase of a backend's rotation that has ended (backend/functions/rotation.py)
 _NEVER_KNOWN = datetime.max.replace(tzinfo=UTC)
 _serialize, _deserialize = TypeSerializer().serialize, TypeDeserializer().deserialize
 
@@ -32,10 +33,7 @@ def table_of(session: AwsSession) -> str | None:
     """The table of the fleet's own backend; None where none hears of connections now, as a stock one never does."""
     if not (read_rules(session) or {}).get(session.fleet.backend.presence_rule):
         return None
-    function = session.fleet.backend.create_function
-    answer = session.find("lambda", "GetFunctionConfiguration", FunctionName=function) or {}
-    name: str | None = answer.get("Environment", {}).get("Variables", {}).get("TABLE_NAME")
-    return name
+    return rotation_table(session)
 
 
 class Registry:
@@ -78,8 +76,8 @@ class Registry:
 
     def _is_undecided(self, thing: str) -> bool:
         """Whether the backend has a rotation of the thing that has not come to its end."""
-        item = self._item({"thingName": thing, "record": "current"})
-        return item is not None and item.get("phase") != _FINISHED
+        item = self._item({"thingName": thing, "record": CURRENT})
+        return item is not None and item.get("phase") != FINISHED
 
     def _item(self, key: dict[str, str]) -> dict[str, Any] | None:
         typed = {name: _serialize(value) for name, value in key.items()}

@@ -24,6 +24,7 @@ class Format(StrEnum):
     JUNIT = "junit"
     GITHUB = "github"
     ICS = "ics"
+    CSV = "csv"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from .words import instant, listed, percent
 
 def render_drift(report: Report, _look: Look) -> str:
     """The whole page."""
-    style, script = _part("style.css"), _part("filter.js")
-    page: str = _template().render(
+    style, script = part("style.css"), part("filter.js")
+    page: str = template("page.html.jinja").render(
         page=page_view(report),
         rows=rows_of(report),
         created_at=report.created_at,
@@ -36,27 +36,27 @@ def render_drift(report: Report, _look: Look) -> str:
     return page
 
 
-def content_security_policy(style: str, script: str) -> str:
+def content_security_policy(style: str, script: str | None = None) -> str:
     """Nothing is loaded from anywhere, and only these two act."""
-    return (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    scripts = f"script-src '{_digest(script)}'; " if script is not None else ""
+    return f"default-src 'none'; style-src '{_digest(style)}'; {scripts}base-uri 'none'; form-action 'none'"
 
 
 def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """The text of a file that pages are made of."""
     return files("controller.report").joinpath("html_page", name).read_text(encoding="utf-8")
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A page's template, which escapes whatever is put into it."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters |= {"instant": instant, "trusted": Markup}  # drawings and packed rows escape themselves
     environment.globals |= {"percent": percent, "listed": listed}
-    return environment.from_string(_part("page.html.jinja"))
+    return environment.from_string(part(name))

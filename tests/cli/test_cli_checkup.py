@@ -32,7 +32,8 @@ CANNOT_TELL = {  # of what is not there, nothing can be asked
         "DescribeJob", "GetJobDocument", "ListJobExecutionsForJob", "DescribeJobExecution",
     )),
     "permission greengrass:DescribeComponent", "permission greengrass:GetDeployment",
-    "permission dynamodb:GetItem", "permission lambda:GetFunctionConfiguration", "permissions to rotate",
+    "permission dynamodb:GetItem", "permission dynamodb:Query", "permission dynamodb:Scan",
+    "permission lambda:GetFunctionConfiguration", "permissions to rotate",
 }  # fmt: skip
 
 

@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 import jsonschema
 import pytest
+from cli_schema import SCHEMA, STRICT, check
 
 from controller import cli
 from controller.commands import apply_report
 from controller.report import comparison, explanation, forecast, problems
-
-ROOT = Path(__file__).parents[2]
-SCHEMA = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
-
-
-def strict(value: Any) -> Any:
-    """The schema with every object closed: a field that it does not describe is then an error."""
-    if isinstance(value, list):
-        return [strict(entry) for entry in value]
-    if not isinstance(value, dict):
-        return value
-    closed = {key: strict(entry) for key, entry in value.items()}
-    if isinstance(value.get("properties"), dict) and "required" in value:
-        closed.setdefault("unevaluatedProperties", False)
-    return closed
-
-
-STRICT = jsonschema.Draft202012Validator(strict(SCHEMA))
-
-
-def check(kind: str, value: Any) -> None:
-    """Valid, described to the last field, and of that kind."""
-    described = {**STRICT.schema, "oneOf": [{"$ref": f"#/$defs/{kind}"}]}
-    jsonschema.Draft202012Validator(described).validate(value)
-    STRICT.validate(value)
 
 
 @pytest.fixture
@@ -101,9 +73,10 @@ def test_the_schema_is_one_and_has_a_document_for_every_command_with_json():
         "Checkup",
         "PreflightReport",
         "HealPlan",
+        "Evidence",
     }
     with_json = {name for name, command in cli.COMMANDS.items() if "json" in _formats(command.module)}
-    named = "validate plan apply status drift forecast explain simulate doctor preflight heal"
+    named = "validate plan apply status drift forecast explain simulate doctor preflight heal evidence"
     assert with_json == set(named.split())
     for module in (apply_report, comparison, explanation, forecast, problems):
         assert "json" in {str(name) for name in module.RENDERERS}

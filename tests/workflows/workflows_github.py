@@ -23,6 +23,7 @@ class GitHubStandIn(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.comments, self.issues, self.requests, self.fail_with = [], [], [], []
         self.artifacts, self.tokens = [], None
+        self.pulls, self.reviews = {}, {}  # by commit; by number
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -82,6 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         if "artifacts" in parts:
             return {"artifacts": [about for about, _ in self.server.artifacts if about["name"] == query["name"]]}
+        if "pulls" in parts:
+            return self._of_pulls(parts, query)
         store = self.server.comments if "comments" in parts else self.server.issues
         if self.command == "GET":
             start = (int(query["page"]) - 1) * int(query["per_page"])
@@ -94,6 +97,14 @@ class _Handler(BaseHTTPRequestHandler):
         entry = next(e for e in store if str(e["id"]) == parts[-1])
         entry.update(body)
         return entry
+
+    def _of_pulls(self, parts, query):
+        if parts[0] == "commits":
+            found = self.server.pulls.get(parts[1], []) if query["page"] == "1" else []
+            return [{name: value for name, value in pull.items() if name != "merged_by"} for pull in found]
+        if parts[-1] == "reviews":
+            return self.server.reviews.get(int(parts[1]), []) if query["page"] == "1" else []
+        return next(pull for pulls in self.server.pulls.values() for pull in pulls if str(pull["number"]) == parts[1])
 
     def _send(self, status, value, headers=None):
         data = value if isinstance(value, bytes) else json.dumps(value).encode()

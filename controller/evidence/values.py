@@ -1,0 +1,173 @@
+"""What evidence is made of, and what it comes to. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class Gap(StrEnum):
+    """What a row does not show; the value is its name in every format."""
+
+    NO_RECORD = "no-record"  # nothing in the table brought this certificate: by hand, before certfleet, or restored
+    CHAIN = "chain-broken"  # the rotation before it left another certificate in place than the next one replaced
+    NO_POLICY = "no-policy"  # the job named no policy: it was made by hand, or by the stock solution
+    COMMIT = "commit-unknown"  # this clone does not hold the commit that the job named
+    APPROVAL = "approval-unknown"  # neither the commit nor a pull request says who approved
+    ISSUE_DATE = "issue-date-unknown"  # the certificate is gone, and no record says when it was issued
+    POLICY_UNKNOWN = "policy-unknown"  # the documents of that time do not show what the policy allowed
+
+
+class Fate(StrEnum):
+    """What became of a certificate."""
+
+    IN_USE = "in use"
+    REPLACED = "replaced"
+    TAKEN_BACK = "taken back"  # the rotation came to nothing, and the device kept its old certificate
+    UNDECIDED = "undecided"  # its rotation runs, or nobody knows yet which certificate the device uses
+    ATTACHED = "attached"  # beside the one in use, brought by no rotation
+    GONE = "gone"  # the last that a rotation brought, and the registry does not show it attached to the thing
+
+
+IN_SERVICE = frozenset({Fate.IN_USE, Fate.REPLACED, Fate.GONE})
+"""Of these it is judged how old they became."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """Who answers for a commit: ``how`` is a trailer's name, ``merged`` or ``approved`` (of a pull request)."""
+
+    who: str
+    how: str
+    pull_request: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A commit of the documents."""
+
+    commit: str
+    author: str
+    committed_at: datetime
+    subject: str
+    approvals: tuple[Approval, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exemption:
+    """Devices that were left out, by whose word, in the documents from ``since`` to before ``until`` (None: still)."""
+
+    name: str
+    kind: str  # Waiver, or suspend of a RotationPolicy
+    devices: tuple[str, ...]  # none for a suspended policy: all of its devices
+    owner: str | None
+    reason: str
+    expires: datetime
+    since: datetime
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a policy allowed from ``since`` on, by the documents at ``commit``; None allows any age."""
+
+    since: datetime
+    commit: str
+    max_age: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyHistory:
+    """The documents over time, as far as git shows them.
+
+    ``rules`` are each policy's, oldest first; a policy that was removed has a last rule that allows any age.
+    ``unreadable`` are commits whose documents have errors.
+    """
+
+    rules: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+    exemptions: tuple[Exemption, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """A certificate that the registry shows attached to a thing now, and the policy that governs the thing."""
+
+    thing: str
+    certificate_id: str
+    created_at: datetime
+    not_before: datetime | None
+    key_type: str | None
+    authority: str | None
+    policy: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """A span in which a certificate was older than its policy allowed."""
+
+    since: datetime
+    until: datetime
+    allowed: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One certificate of one thing, from its issue to its end.
+
+    ``job_id`` and what follows are of the rotation that issued it. ``connected_at`` is when the device committed over a
+    connection with it. ``ended_at`` is when another took its place, or the backend took it back; None: it is in use, or
+    undecided. ``policy`` is the one that it is judged by: whose job replaced it, else whose device it is now.
+    """
+
+    thing: str
+    certificate_id: str
+    fate: Fate
+    key_type: str | None = None
+    authority: str | None = None
+    policy: str | None = None
+    job_id: str | None = None
+    asked_by: str | None = None  # the policy that asked for it
+    wave: str | None = None
+    plan: str | None = None  # the digest's beginning
+    change: Change | None = None
+    issued_at: datetime | None = None
+    connected_at: datetime | None = None
+    ended_at: datetime | None = None
+    ended_by: str | None = None
+    oldest: timedelta | None = None  # the greatest age that it reached while in use, within the period
+    excesses: tuple[Excess, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyAges:
+    """What the rows of one policy come to: who held a certificate older than the policy allowed."""
+
+    policy: str
+    devices: int
+    certificates: int
+    oldest: timedelta | None
+    allowed: timedelta | None  # by the newest documents
+    exceeding: tuple[str, ...]  # devices with an excess
+    exempt: tuple[str, ...]  # of them, those that were left out by a person's word at some time of the excess
+    not_judged: tuple[str, ...]  # devices with a row of which the age or the policy is not known
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The evidence of one fleet."""
+
+    fleet: str
+    account: str
+    region: str
+    since: datetime
+    until: datetime
+    commit: str | None
+    rows: tuple[Row, ...]
+    ages: tuple[PolicyAges, ...]
+    exemptions: tuple[Exemption, ...]
+    unreadable_commits: tuple[str, ...] = ()
+    unreadable_records: tuple[str, ...] = ()

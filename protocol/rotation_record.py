@@ -1,0 +1,114 @@
+"""The record that the backend keeps of each rotation, as others read it.
+
+The backend alone writes these items (``backend/functions/rotation.py``); evidence and healing read them. Partition key
+``thingName``, sort key ``record``: ``CURRENT`` for the latest rotation of a thing, and one that begins with ``ENDED``
+for each that has ended, which is kept for good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Mapping, Optional, Tuple
+
+from .errors import ProtocolError
+
+CURRENT = "current"
+ENDED = "rotation#"
+"""How the sort keys of ended rotations begin."""
+
+FINISHED = "finished"
+"""The phase of a rotation that has ended."""
+
+ROTATED = "rotated"
+"""The outcome of a rotation whose new certificate stays; every other one left the old certificate in place."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One entry of a rotation's history: what a function of the backend did, on whose behalf, and when."""
+
+    at: datetime
+    who: str
+    what: str
+
+
+@dataclass(frozen=True)
+class RotationRecord:
+    """One rotation of one thing. Instants are aware; None is what was not known, or has not happened.
+
+    ``policy`` and ``commit`` are what the job document named: a job made by hand names neither. ``committed_at`` is
+    when the device sent its commit over a connection with the new certificate. ``ended_at`` and ``ending`` are of the
+    job's execution.
+    """
+
+    thing_name: str
+    job_id: str
+    authority: str
+    started_at: datetime
+    old_certificate_id: str
+    phase: str
+    new_certificate_id: Optional[str] = None
+    key_type: Optional[str] = None
+    policy: Optional[str] = None
+    commit: Optional[str] = None
+    committed_at: Optional[datetime] = None
+    new_seen_at: Optional[datetime] = None
+    ended_at: Optional[datetime] = None
+    ending: Optional[str] = None
+    outcome: Optional[str] = None
+    history: Tuple[Line, ...] = ()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the backend has decided."""
+        return self.phase == FINISHED
+
+    @property
+    def is_rotated(self) -> bool:
+        """Whether the new certificate stays."""
+        return self.has_ended and self.outcome == ROTATED
+
+    @classmethod
+    def from_item(cls, item: Mapping[str, Any]) -> RotationRecord:
+        """Read an item of the table; what a later version adds is passed over.
+
+        Raises:
+            ProtocolError: A member that every version writes is missing, or an instant cannot be read.
+        """
+        try:
+            lines = tuple(Line(_instant(one["at"]), one["who"], one["what"]) for one in item.get("history", ()))
+            return cls(
+                item["thingName"],
+                item["jobId"],
+                item["authority"],
+                _instant(item["startedAt"]),
+                item["oldCertificateId"],
+                item["phase"],
+                item.get("newCertificateId"),
+                item.get("keyType"),
+                item.get("policy"),
+                item.get("commit"),
+                _maybe(item.get("committedAt")),
+                _maybe(item.get("newSeenAt")),
+                _maybe(item.get("endedAt")),
+                item.get("ending"),
+                item.get("outcome"),
+                lines,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(
+                f"record {item.get('record')!r} of thing {item.get('thingName')!r} is no rotation: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+def _maybe(text: Optional[str]) -> Optional[datetime]:
+    return None if text is None else _instant(text)
+
+
+def _instant(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return found
