@@ -99,7 +99,7 @@ COMMANDS = {
     "evidence": Command(
         "evidence",
         "which credential each device held when, who asked for it, who approved",
-        "certfleet evidence --since 2026-01-01T00:00:00Z --format csv --output evidence.csv\n"
+        "certfleet evidence --since 2026-01-01T00:00:00Z --format csv\n"
         "certfleet evidence THING\n"
         "certfleet evidence --kms-key ARN --format json --output evidence.json\n"
         "certfleet evidence verify evidence.json --public-key key.der",
