@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.reconcile.checks import Case, Governance, assess_fleet
+from controller.reconcile.checks import Case, Governance, assess, assess_fleet, quiet
 from controller.reconcile.checks.assessment import find
 from controller.reconcile.values import (
     AttachmentType,
@@ -21,6 +21,7 @@ from controller.reconcile.values import (
     Sync,
     WindowKind,
 )
+from protocol.algorithms import KeyType
 from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, Deployment
 
 ROTATABLE = frozenset({EXCLUSIVE, NON_EXCLUSIVE})
@@ -273,36 +274,90 @@ def test_a_policy_in_report_mode_tells_the_same_findings(make):
     assert make.reasons(quiet) == ["AgeExceeded"]
 
 
+TENTHS = st.integers(-30, 4_000).map(lambda tenths: tenths * DAY / 10)
+OTHERWISE = st.sampled_from([
+    {}, {}, {"key_type": "RSA-2048"}, {"key_type": None}, {"authority": "aws-iot"}, {"authority": None},
+    {"status": CertificateStatus.INACTIVE}, {"type_": AttachmentType.NON_EXCLUSIVE}, {"shared": ("other",)},
+    {"parse_error": "is no PEM"},
+])  # fmt: skip
+SEEN = st.builds(lambda age, left, more: {"age": age, "left": left, **more}, TENTHS, TENTHS, OTHERWISE)
+
+
 @given(
-    age=st.integers(0, 400), left=st.integers(-3, 400), jitter=st.integers(0, 50),
-    renew=st.none() | st.integers(1, 60), max_age=st.none() | st.integers(10, 300),
-    key=st.sampled_from(["ECDSA-P256", "RSA-2048", None]), authority=st.sampled_from(["plant-ca", "aws-iot", None]),
-    status=st.sampled_from(list(CertificateStatus)), kind=st.sampled_from(list(AttachmentType)),
-    shared=st.sampled_from([(), ("other",)]),
+    jitter=st.integers(0, 50), renew=st.none() | st.integers(1, 60), max_age=st.none() | st.integers(10, 300),
+    key=st.sampled_from([None, KeyType.ECDSA_P256]), authority=st.sampled_from([None, "plant-ca"]),
+    cutoff=st.sampled_from([None, -100, 5]), leak=st.booleans(), windows=st.booleans(),
+    fleet=st.lists(SEEN, min_size=6, max_size=12),
 )  # fmt: skip
-def test_the_shortcut_for_quiet_devices_never_hides_a_finding(
-    make, age, left, jitter, renew, max_age, key, authority, status, kind, shared
+def test_what_is_learnt_of_quiet_devices_never_hides_what_the_checks_find(
+    make, jitter, renew, max_age, key, authority, cutoff, leak, windows, fleet
 ):
     rule = make.rule(
-        max_age=None if max_age is None else max_age * DAY, renew_before=None if renew is None else renew * DAY
-    )
-    desired = make.desired(make.policy(rule=rule, jitter=jitter))
-    device = make.device(
-        age=age * DAY, left=left * DAY, key_type=key, authority=authority, status=status, type_=kind, shared=shared
-    )
+        max_age=max_age and max_age * DAY, renew_before=renew and renew * DAY, key_type=key, authority=authority,
+        rotate_issued_before=cutoff and make.now + cutoff * DAY,
+    )  # fmt: skip
+    policy = make.policy(rule=rule, jitter=jitter, windows=[make.window()] if windows else [])
+    incidents = (make.incident(issued_after=make.now - 50 * DAY),) if leak else ()
+    governance = Governance(make.desired(policy, incidents=incidents), make.state(), make.now)
+    governed = governance.policies["line-a"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quiet, "WORTH_LEARNING", 1)
+        for number, seen in enumerate([*fleet, *fleet]):
+            device = make.device(f"g{number}", **seen)
+            alone = Case(device, governed, governance)
+            found, chain = assess(device, governance), find(alone)
+            assert (found.findings, found.sync, found.health) == (
+                chain, *((Sync.IN_SYNC, Health.HEALTHY) if not chain else (found.sync, found.health))
+            )  # fmt: skip
+
+
+def test_of_many_that_are_alike_the_checks_are_asked_no_more_of_those_that_are_younger(make):
+    """Due at 180 days, less 18 of jitter and the week in which that is told; all of them end in 2049."""
+    desired = make.desired(make.policy(jitter=10))
     governance = Governance(desired, make.state(), make.now)
-    governed = governance.policy_of(device)
-    chain = find(Case(device, governed, governance))
-    assert make.assess(device, desired).findings == chain
-    if governed.quiet.covers(device):
-        assert chain == ()
+    for number in range(quiet.WORTH_LEARNING):
+        assert assess(make.device(f"g{number}", age=DAY), governance).findings == ()
+    covers = governance.policies["line-a"].quiet.covers
+    assert [covers(make.device(age=days * DAY)) for days in (0, 1, 154, 156, 200)] == [True, True, True, False, False]
+    for other in (
+        {"key_type": "ECDSA-P384"}, {"authority": "aws-iot"}, {"status": CertificateStatus.INACTIVE},
+        {"parse_error": "is no PEM"}, {"type_": AttachmentType.NON_EXCLUSIVE}, {"shared": ("other",)},
+    ):  # fmt: skip
+        assert not covers(make.device(age=DAY, **other)), other
+    assert not covers(make.device(age=DAY, left=300 * DAY)), "it ends sooner than all that were seen"
+    assert not covers(make.device(age=DAY, executions=(make.execution(),)))
+    assert not covers(make.device(age=DAY, failures=(make.execution(status="FAILED"),)))
+    assert not covers(make.device(age=-DAY / 2)), "its validity has not begun"
+    assert not covers(make.device(certificates=()))
 
 
-def test_a_certificate_from_the_future_is_not_taken_for_quiet(make):
-    device = make.device(age=-5 * DAY)
-    governance = Governance(make.desired(), make.state(), make.now)
-    assert not governance.policy_of(device).quiet.covers(device)
-    assert make.reasons(make.assess(device, make.desired())) == ["Unparseable"]
+@pytest.mark.parametrize("cutoff", [-DAY, DAY])
+def test_once_a_cutoff_has_come_every_check_is_asked(make, cutoff):
+    """It looks at when a certificate was registered, too."""
+    desired = make.desired(make.policy(rule=make.rule(rotate_issued_before=make.now + cutoff)))
+    assert (Governance(desired, make.state(), make.now).policies["line-a"].quiet is None) is (cutoff < DAY)
+
+
+def test_how_much_sooner_one_may_end_is_found_out_too(make):
+    """Of a private CA every certificate is valid equally long."""
+    governance = Governance(make.desired(make.policy(rule=make.rule(max_age=None))), make.state(), make.now)
+    for number in range(quiet.WORTH_LEARNING):
+        assess(make.device(f"g{number}", age=DAY, left=99 * DAY), governance)
+    covers = governance.policies["line-a"].quiet.covers
+    assert [covers(make.device(age=(100 - left) * DAY, left=left * DAY)) for left in (99, 9, 1)] == [True, True, True]
+    assert not covers(make.device(age=101 * DAY, left=-DAY))
+
+
+def test_certificates_as_old_as_the_calendar_are_learnt_of(make):
+    ancient = datetime(1, 1, 2, tzinfo=UTC)
+    governance = Governance(make.desired(make.policy(rule=make.rule(max_age=None))), make.state(), make.now)
+    for number in range(quiet.WORTH_LEARNING):
+        assert assess(make.device(f"g{number}", not_before=ancient), governance).findings == ()
+    assert governance.policies["line-a"].quiet.covers(make.device(not_before=ancient))
+
+
+def test_a_certificate_from_the_future_is_no_certificate_in_use(make):
+    assert make.reasons(make.assess(make.device(age=-5 * DAY), make.desired())) == ["Unparseable"]
     hours = make.device(age=-5 * HOUR)  # clocks differ
     assert make.assess(hours, make.desired()).findings == ()
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from controller.reconcile.values import DesiredState, Device, FleetState, Overrides
 
+_IN_SYNC, _HEALTHY = Sync.IN_SYNC, Health.HEALTHY  # a member of an enum takes longer to look up
+
 
 def assess_fleet(
     devices: Iterable[Device],
@@ -49,13 +51,15 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
             governed.policy.name,
             device.attachments[0].certificate,
             (),
-            Sync.IN_SYNC,
-            Health.HEALTHY,
+            _IN_SYNC,
+            _HEALTHY,
             device.last_seen,
             device.component_version,
         )
     case = Case(device, governed, governance)
     findings = find(case)
+    if not findings and case.timing is None and governed.quiet is not None:
+        governed.quiet.learn(device, lambda other: _is_silent(Case(other, governed, governance)))
     # Lists, because hashing members of an enum costs more than looking through two or three of them.
     outcomes = [finding.outcome for finding in findings]
     reasons = [finding.reason for finding in findings]
@@ -75,6 +79,11 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
         is_in_vain=case.in_vain is not None,
         preflight=case.preflight if case.demands else None,
     )
+
+
+def _is_silent(case: Case) -> bool:
+    """Whether no check has anything to say, nor will have within days, whatever the certificate's share of jitter."""
+    return not find(case) and case.timing is None
 
 
 def find(case: Case) -> tuple[Finding, ...]:

@@ -11,7 +11,6 @@ from controller.reconcile.schedule import counted_failures, dates_of, hurries_fr
 from controller.reconcile.values import Result, Timing
 
 from .governance import issued_at, taints
-from .quiet import COMING_WITHIN
 
 if TYPE_CHECKING:
     from controller.reconcile.schedule import Dates
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 Check = Callable[["Case"], "Finding | None"]
 """A pure function that gives one finding, or None."""
 
+COMING_WITHIN = timedelta(days=7)  # NotYetDue is told from here on
 CLOCKS_DIFFER = timedelta(days=1)  # at most, between whoever issues certificates and this machine
 
 
@@ -58,6 +58,7 @@ class Case:
         "last_rotation",
         "now",
         "policy",
+        "result",
         "taints",
         "timing",
     )
@@ -79,6 +80,7 @@ class Case:
         self.in_vain: Finding | None = None  # the demand that it should have put right
         self.demands: tuple[Finding, ...] = ()  # what is demanded of the certificate, once that has been asked
         self.failures: tuple[DeviceExecution, ...] = ()
+        self.result: Result | Unknown | None = None  # what a rotation makes of it; None: no certificate could be read
         if self.certificate is not None:
             self._look_at(self.certificate)
 
@@ -92,14 +94,6 @@ class Case:
         """Whether the certificate's validity begins only later, by more than clocks differ."""
         start = self.certificate.not_before if self.certificate else None
         return start is not None and start - self.now > CLOCKS_DIFFER
-
-    @property
-    def result(self) -> Result | Unknown | None:
-        """What a rotation makes of the device; None where no single certificate could be read."""
-        certificate = self.certificate
-        if certificate is None or certificate.key_type is None or certificate.parse_error is not None:
-            return None
-        return self.governance.result_for(self.governed, certificate, self.device)
 
     @property
     def preflight(self) -> Preflight | None:
@@ -132,6 +126,8 @@ class Case:
         return Timing(timing.due, timing.target, start, self.is_urgent, timing.misses_max_age, deadline)
 
     def _look_at(self, certificate: Certificate) -> None:
+        if certificate.key_type is not None and certificate.parse_error is None:
+            self.result = self.governance.result_for(self.governed, certificate, self.device)
         if self.device.failures:
             self.failures = counted_failures(self.device, certificate, self.policy.name, self.governed.family)
         if certificate.not_before is None or certificate.not_after is None:

@@ -24,8 +24,7 @@ from controller.reconcile.values import (
 from protocol.messages import ExecutionStatus
 from protocol.names import COMPONENT_NAME
 
-from .case import Case, Check
-from .quiet import COMING_WITHIN
+from .case import COMING_WITHIN, Case, Check
 from .rotated import left_alone_until
 
 STOCK_REFUSAL = "Create was rejected."

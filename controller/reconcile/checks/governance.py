@@ -14,7 +14,7 @@ from controller.reconcile.rollout import successes_of
 from controller.reconcile.schedule import Interval, OpenTime, open_time_of
 from controller.reconcile.values import NO_OVERRIDES, Result, Unknown, family_of, result_of, result_of_stock
 
-from .quiet import Quiet, quiet_of
+from .quiet import Quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ class Governed:
     incidents: tuple[Incident, ...]  # all of the fleet's, by deadline and name
     is_open_now: bool
     opens: Interval | None  # the open time that is, or comes next
-    quiet: Quiet | None  # None where even a certificate far from its dates may have something to say
+    quiet: Quiet | None  # None where more than its age bears on whether a certificate has something to say
     results: dict[tuple[str | None, str | None], Result | Unknown] = field(default_factory=dict)  # worked out already
 
 
@@ -137,7 +137,7 @@ class Governance:
             incidents=incidents,
             is_open_now=open_time.is_open(self.now),
             opens=open_time.next_open(self.now),
-            quiet=None if incidents or is_cut else quiet_of(policy, self.now, self.state.rotatable),
+            quiet=None if incidents or is_cut else Quiet(self.now),
         )
 
     def _waivers_in_force(self) -> Iterator[Waiver]:

@@ -1,40 +1,47 @@
 """A shortcut for devices of which nothing can be said: nine out of ten in a fleet that is kept well.
 
-It only ever says yes where every check would have given no finding; the tests hold it to that. What
-it compares with is worked out once per policy.
+It knows no demand and no date. Of certificates about which every check was asked and had nothing to say it finds out,
+by asking the same checks, how much older one may be, and how much nearer to its end. What is alike, ends no sooner
+and is valid no longer (so it began no earlier) has nothing to say either; everything else is asked. This rests on one
+thing: a check that is silent of a certificate is silent of a younger one. The tests hold every demand to that;
+incidents and cutoffs, which look at when a certificate was registered too, have no shortcut.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from datetime import timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from controller.reconcile.values import CertificateStatus
-
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
-    from controller.reconcile.values import Device, Policy
+    from controller.reconcile.values import Device
 
-COMING_WITHIN = timedelta(days=7)  # NotYetDue is told from here on
-_KNOWN = frozenset(
-    {"max_age", "renew_before", "key_type", "csr_signing_algorithm", "rotate_issued_before", "authority"}
-)  # demands that are compared here; the cutoff by whoever asks
+WORTH_LEARNING = 64  # devices that are alike; from then on whenever their number has doubled
+_FURTHEST = timedelta(days=20_000)  # to which certificates are tried
+_NEAR_ENOUGH = timedelta(minutes=1)
+_kind_of = attrgetter(  # all that a check may look at but the dates
+    "type",
+    "shared_with",
+    "certificate.status",
+    "certificate.key_type",
+    "certificate.authority",
+    "certificate.parse_error",
+)
 
 
-@dataclass(frozen=True, slots=True)
 class Quiet:
-    """Bounds within which a certificate gives no reason to speak."""
+    """What has been learnt under one policy at one moment."""
 
-    now: datetime
-    key_type: str | None
-    authority: str | None
-    issued_after: datetime | None  # with maxAge: notBefore later than this is far from due
-    ends_after: datetime  # notAfter later than this is far from due, jitter aside
-    jitter: timedelta | None  # the most there can be; None: a share of the certificate's own life
-    jitter_share: float
-    rotatable: frozenset[str]  # types of attachment
+    __slots__ = ("_known", "_now", "_silent")
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+        self._silent: dict[tuple[object, ...], int] = {}  # devices that had nothing to say, by what they hold
+        self._known: dict[tuple[object, ...], list[tuple[datetime, timedelta]]] = {}  # ends from then on, valid so long
 
     def covers(self, device: Device) -> bool:
         """Whether no check can have anything to say of the device."""
@@ -43,35 +50,44 @@ class Quiet:
             return False
         attachment = attachments[0]
         certificate = attachment.certificate
+        known = self._known.get(_kind_of(attachment))
         start, end = certificate.not_before, certificate.not_after
-        if start is None or end is None or start > self.now:
+        if known is None or start is None or end is None or start > self._now:
             return False
-        jitter = self.jitter if self.jitter is not None else (end - start) * self.jitter_share
-        return (
-            attachment.type in self.rotatable
-            and not attachment.shared_with
-            and certificate.status is CertificateStatus.ACTIVE
-            and certificate.parse_error is None
-            and certificate.key_type is not None
-            and (self.key_type is None or certificate.key_type == self.key_type)
-            and (self.authority is None or certificate.authority == self.authority)
-            and (self.issued_after is None or start > self.issued_after)
-            and end - jitter > self.ends_after
-        )
+        validity = end - start
+        for least_end, longest in known:  # noqa: SIM110 (a generator for each device takes as long as all the rest)
+            if end >= least_end and validity <= longest:
+                return True
+        return False
+
+    def learn(self, device: Device, is_silent: Callable[[Device], bool]) -> None:
+        """Every check was asked of the device, and had nothing to say; ``is_silent`` asks them of another."""
+        attachment = device.attachments[0]
+        certificate = attachment.certificate
+        start, end = certificate.not_before, certificate.not_after
+        if start is None or end is None or start > self._now or device.executions or device.failures:
+            return
+        kind = _kind_of(attachment)
+        number = self._silent[kind] = self._silent.get(kind, 0) + 1
+        if number % WORTH_LEARNING or number & (number - 1):
+            return
+
+        def is_silent_with(not_before: datetime, not_after: datetime) -> bool:
+            other = replace(certificate, not_before=not_before, not_after=not_after)
+            return is_silent(replace(device, attachments=(replace(attachment, certificate=other),)))
+
+        older = _furthest(lambda by: is_silent_with(start - by, end))
+        sooner = _furthest(lambda by: is_silent_with(start - by, end - by))
+        self._known.setdefault(kind, []).extend([(end, end - start + older), (end - sooner, end - start)])
 
 
-def quiet_of(policy: Policy, now: datetime, rotatable: frozenset[str]) -> Quiet | None:
-    """The bounds for one policy at one moment; None if it demands what is not known here: then every check is asked."""
-    rule, share = policy.certificate, policy.schedule.jitter_percent / 100
-    if any(field.name not in _KNOWN and getattr(rule, field.name) is not None for field in fields(rule)):
-        return None
-    return Quiet(
-        now=now,
-        key_type=rule.key_type.value if rule.key_type else None,
-        authority=rule.authority,
-        issued_after=None if rule.max_age is None else now + COMING_WITHIN - rule.max_age * (1 - share),
-        ends_after=now + COMING_WITHIN + (rule.renew_before or timedelta(0)),
-        jitter=None if rule.max_age is None else rule.max_age * share,
-        jitter_share=share,
-        rotatable=rotatable,
-    )
+def _furthest(holds: Callable[[timedelta], bool]) -> timedelta:
+    """The longest span, to a minute, for which it holds; of no span it does."""
+    low, high = timedelta(0), _FURTHEST
+    while high - low > _NEAR_ENOUGH:
+        middle = (low + high) / 2
+        try:
+            low, high = (middle, high) if holds(middle) else (low, middle)
+        except OverflowError:  # before the calendar begins
+            high = middle
+    return low

@@ -153,7 +153,7 @@ class Course:
         for name in self._undated - self._to_assess:
             before = self._live[name]
             timing = before.timing and replace(before.timing, due=now, target=now, start=now)
-            self._live[name] = self._known[name] = replace(before, timing=timing)
+            self._live[name] = self._known[name] = before._replace(timing=timing)
         for name in self._to_assess:
             self._live.pop(name, None)
             self._undated.discard(name)

@@ -153,7 +153,7 @@ def settle(assessments: Iterable[Assessment], plan: Plan) -> Iterator[Assessment
         end = ends.get(report.policy)
         message = f"{report.message}; the last is done by {instant_text(end)}" if end else report.message
         finding = Finding(Reason.WAVE_SOAKING, Outcome.WAITING, message, "spec.rollout.waves")
-        yield replace(assessment, findings=(*assessment.findings, finding))
+        yield assessment._replace(findings=(*assessment.findings, finding))
 
 
 def _forgotten(governance: Governance) -> Iterator[JobStep]:

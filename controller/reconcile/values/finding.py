@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from .policy import Reason
 from .result import STOCK_KIND
@@ -74,9 +75,11 @@ class Timing:
     deadline: datetime | None = None  # must be done by then: an incident's deadline, or notAfter
 
 
-@dataclass(frozen=True, slots=True)
-class Assessment:
-    """The one verdict on one device under its one policy (None where policies tie)."""
+class Assessment(NamedTuple):
+    """The one verdict on one device under its one policy (None where policies tie).
+
+    A named tuple, which is made in a quarter of the time that a frozen dataclass takes: there is one for each device.
+    """
 
     device: str
     policy: str | None
@@ -138,12 +141,17 @@ class Assessment:
         return None
 
 
-_NO_VALUES: Mapping[str, str | float | None] = {}  # one for all: of a large fleet there are many
-
-
 def to_rotate(reason: Reason, message: str, policy_field: str, **values: str | float | None) -> Finding:
     """A finding that a rotation puts right."""
-    return Finding(reason, Outcome.ROTATE, message, policy_field, None, values or _NO_VALUES)
+    return _shared(reason, message, policy_field, tuple(values.items()))
+
+
+@lru_cache(maxsize=1024)
+def _shared(
+    reason: Reason, message: str, policy_field: str, values: tuple[tuple[str, str | float | None], ...]
+) -> Finding:
+    """One for all devices of which the same is found: of a large fleet there are many."""
+    return Finding(reason, Outcome.ROTATE, message, policy_field, None, dict(values))
 
 
 def blocked(reason: Reason, message: str, remedy: str, policy_field: str, **values: str | float | None) -> Finding:

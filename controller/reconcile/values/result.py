@@ -6,7 +6,7 @@ says all of it in full, so that nothing depends on how component and backend hap
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -53,11 +53,13 @@ class Result:
     arn: str | None  # of a private authority
     days: int | None
     is_told: bool = True  # by the job; a stock backend and its component do as they are set, and are told nothing
+    holding: Holding = field(init=False, compare=False)  # the same as a holding, to compare with
+    kind: str = field(init=False, compare=False)  # that tells one job document from another; part of the ids of jobs
 
-    @property
-    def holding(self) -> Holding:
-        """As a holding, to compare with."""
-        return Holding(self.key_type.value, self.authority, self.days)
+    def __post_init__(self) -> None:
+        """Work out once what is asked of every device that has this result."""
+        object.__setattr__(self, "holding", Holding(self.key_type.value, self.authority, self.days))
+        object.__setattr__(self, "kind", self._kind() if self.is_told else STOCK_KIND)
 
     def document(self, policy: str, commit: str | None) -> JobDocument:
         """The job document: in full, or exactly the stock one."""
@@ -65,11 +67,8 @@ class Result:
             return JobDocument()
         return JobDocument(self.key_type, self.signing_algorithm, self.authority, policy, commit, self.arn)
 
-    @property
-    def kind(self) -> str:
-        """Four hexadecimal characters that tell one job document from another; part of the ids of jobs."""
-        if not self.is_told:
-            return STOCK_KIND
+    def _kind(self) -> str:
+        """Four hexadecimal characters."""
         parts = (self.key_type.value, self.signing_algorithm.value, self.authority, self.arn)
         return sha256("\n".join(map(str, parts)).encode()).hexdigest()[:KIND_CHARACTERS]
 
