@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import threading
 import time
 import uuid
 from datetime import timedelta
@@ -22,7 +21,7 @@ from integration_sandbox import Operator, held_by
 
 from protocol import topics
 from sandbox.builder import Credential, private_key_pem
-from sandbox.stack.invocations import Gate, InvocationFault, Waits, late, lost
+from sandbox.stack.invocations import Gate, InvocationFault, Waits, lost
 
 FAST = {"keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
 SETTLE = 60  # seconds for what takes milliseconds
@@ -215,10 +214,16 @@ DETAILS = {
 
 @pytest.fixture(params=[0, 1.5, 60])
 def an_end_comes_late(world, request):
-    """Call it when the end was sent."""
-    if request.param:
-        world.stack.unkindness.add(InvocationFault(TERMINAL, late(request.param), the_jobs_end))
-    return lambda: world.clock.advance(timedelta(seconds=request.param))
+    """Call it when the end was sent: it is held by then, or comes to be, and runs so many seconds later."""
+    gate = hold(world, the_jobs_end) if request.param else None
+
+    def pass_by():
+        if gate is not None:
+            assert gate.wait()
+            world.clock.advance(timedelta(seconds=request.param))
+            gate.release()
+
+    return pass_by
 
 
 @pytest.mark.parametrize("details", DETAILS.values(), ids=DETAILS)
@@ -410,27 +415,14 @@ def test_a_device_that_a_forged_answer_has_deceived_is_not_lost_when_the_backend
 def test_nor_when_the_commit_is_late_by(bench, world, operator, heist, seconds):
     heist.connect()
     job = bench.rotate(FAST)
-    world.stack.unkindness.add(InvocationFault(COMMIT, late(seconds), lambda event: event["jobId"] == job))
-    assert commit_of(world, job).wait(SETTLE)
+    gate = hold(world, lambda event: event["jobId"] == job, COMMIT)
+    assert gate.wait()
     heist.forge()
     assert {ending.status for ending in bench.endings(job).values()} == {"SUCCEEDED"}
     heist.close()
     world.clock.advance(timedelta(seconds=seconds))
+    gate.release()
     assert world.stack.drain(SETTLE)
     heist.connect()
     heist.assert_the_device_is_not_lost()
     heist.assert_the_thief_has_nothing_that_nobody_knows_of(any(job in text for text in operator.read()))
-
-
-def commit_of(world, job):
-    """Set when the device has sent it."""
-    sent = threading.Event()
-
-    def hear(message):
-        topic = topics.parse_rotation_topic(message.topic)
-        is_commit = topic is not None and (topic.operation, topic.outcome) == ("commit", None)
-        if is_commit and json.loads(message.payload)["jobId"] == job:
-            sent.set()
-
-    world.bus.listen(hear)
-    return sent
