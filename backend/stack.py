@@ -86,7 +86,10 @@ class BackendStack(Stack):
         # A device repeats create and commit by itself, so Lambda need not; nobody else repeats an ended execution.
         create = FunctionProps(names.create_function, "create_certificate", CREATE_TIMEOUT, 0, 60, access.create())
         commit = FunctionProps(names.commit_function, "commit_certificate", 15, 0, 60, access.commit())
-        ended = FunctionProps(names.terminal_function, "job_execution_terminal", 60, 2, 6 * 3600, access.terminal())
+        # Each connection of each device of the account is a run: Lambda's own lines would cost more than that.
+        ended = FunctionProps(
+            names.terminal_function, "job_execution_terminal", 60, 2, 6 * 3600, access.terminal(), logs_each_run=False
+        )
         # Longer than it takes to visit all that a sweep visits; what is left over the next one does.
         sweep = FunctionProps(names.sweep_function, "sweep", 600, 0, 300, access.sweep())
         return self._function(create), self._function(commit), self._function(ended), self._function(sweep)

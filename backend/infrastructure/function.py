@@ -29,6 +29,7 @@ class FunctionProps:
     retries: int
     oldest_event_seconds: int
     statements: list[iam.PolicyStatement]
+    logs_each_run: bool = True  # Lambda's own lines, of runs that succeed too; the function's own are kept anyway
 
 
 class HandlerFunction(Construct):
@@ -70,6 +71,7 @@ class HandlerFunction(Construct):
             role=role,
             log_group=self.log_group,
             logging_format=lambda_.LoggingFormat.JSON,
+            system_log_level_v2=None if props.logs_each_run else lambda_.SystemLogLevel.WARN,
             retry_attempts=props.retries,
             max_event_age=Duration.seconds(props.oldest_event_seconds),
             on_failure=destinations.SqsDestination(storage.dead_letters),
