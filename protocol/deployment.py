@@ -46,6 +46,11 @@ class Deployment:
     job_document_fields: FrozenSet[str] = frozenset()
     attachments: FrozenSet[str] = EXCLUSIVELY
 
+    @property
+    def splits(self) -> bool:
+        """Whether it replaces a certificate that other things hold too, if a job says so."""
+        return "sharedCertificate" in self.job_document_fields
+
     def to_json(self) -> str:
         """Canonical JSON: equal deployments are equal text."""
         body: Dict[str, Any] = {

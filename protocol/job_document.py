@@ -37,9 +37,13 @@ DOCUMENT_FIELDS = frozenset(
         "certificateAuthorityArn",
         "policy",
         "commit",
+        "sharedCertificate",
     }
 )
 """Every field that this version writes and heeds."""
+SPLIT = "split"
+"""Value of ``sharedCertificate``: a certificate that other things hold too may be replaced. The thing then lets
+go of it, and it goes with the last. Any other value, of a version to come, allows nothing."""
 MAX_DOCUMENT_BYTES = 32 * 1024  # AWS IoT Jobs: 32 KiB
 
 
@@ -55,6 +59,7 @@ class JobDocument:
     policy: Optional[str] = None
     commit: Optional[str] = None
     certificate_authority_arn: Optional[str] = None  # what the authority's name must stand for at the backend
+    shared_certificate: Optional[str] = None
 
     def __post_init__(self) -> None:
         if self.signing_algorithm is not None and self.key_type is not None:
@@ -64,6 +69,11 @@ class JobDocument:
     def is_stock(self) -> bool:
         """Whether nothing but the operation is said."""
         return self == JobDocument()
+
+    @property
+    def splits(self) -> bool:
+        """Whether a certificate that other things hold too may be replaced."""
+        return self.shared_certificate == SPLIT
 
     def resolve(self, key_type: KeyType, signing_algorithm: CsrSigningAlgorithm) -> tuple[KeyType, CsrSigningAlgorithm]:
         """Fill what the job leaves open from a device's own configuration.
@@ -91,6 +101,7 @@ class JobDocument:
             "certificateAuthorityArn": self.certificate_authority_arn,
             "policy": self.policy,
             "commit": self.commit,
+            "sharedCertificate": self.shared_certificate,
         }
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -136,6 +147,7 @@ def parse_job_document(document: object) -> JobDocument:
         policy=_optional_text(document, "policy"),
         commit=_optional_text(document, "commit"),
         certificate_authority_arn=_optional_text(document, "certificateAuthorityArn"),
+        shared_certificate=_optional_text(document, "sharedCertificate"),
     )
 
 

@@ -82,8 +82,8 @@ def create(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
         rotation = _weigh(services, asked, rotation)
         if rotation.is_active:
             return _not_answered(event, step)
-    principal, policies = _require_successor(services, asked)
-    begun = _begin(services, asked, principal, rotation)
+    principal, policies, is_shared = _require_successor(services, asked)
+    begun = _begin(services, asked, principal, rotation, is_shared=is_shared)
     created = _issue_or_undo(services, asked, policies, begun)
     ending.show(services, created, "created")
     return _accept(services, event, created)
@@ -160,20 +160,25 @@ def _check(services: Services, event: CreateEvent, request: csr.SigningRequest, 
     return Asked(event, request, document, name, authority, budget, execution.queued if execution else None)
 
 
-def _require_successor(services: Services, asked: Asked) -> tuple[Principal, list[str]]:
-    """The current certificate's principal and its policies, once the CSR is found to be its successor's."""
+def _require_successor(services: Services, asked: Asked) -> tuple[Principal, list[str], bool]:
+    """The current certificate's principal and policies, and whether it is shared; the CSR is its successor's."""
     event = asked.event
     principal = decide.require_only_certificate(services.registry.principals(event.thing_name), event.principal)
+    holders: list[str] = []
     if principal.association != EXCLUSIVE:
-        decide.require_alone(services.registry.things_of(principal.arn), event.thing_name)
+        holders = services.registry.things_of(principal.arn) or []
+        decide.require_alone(holders, event.thing_name, unless_split=asked.document.splits)
     certificate = services.registry.certificate(event.principal)
     decide.require_active(certificate)
     decide.require_older(certificate, asked.document, asked.queued)
     csr.require_successor(asked.request, certificate.pem)
-    return principal, services.registry.policies(principal.arn)
+    is_shared = bool(holders) and services.table.note_shared(event.principal, holders, services.clock())
+    return principal, services.registry.policies(principal.arn), is_shared
 
 
-def _begin(services: Services, asked: Asked, principal: Principal, previous: Rotation | None) -> Rotation:
+def _begin(
+    services: Services, asked: Asked, principal: Principal, previous: Rotation | None, *, is_shared: bool
+) -> Rotation:
     now, event, digest = services.clock(), asked.event, asked.request.public_key_digest
     superseded: tuple[str, ...] = ()
     if previous is not None and previous.job_id == event.job_id:
@@ -192,6 +197,7 @@ def _begin(services: Services, asked: Asked, principal: Principal, previous: Rot
         policy=asked.document.policy,
         commit=asked.document.commit,
         superseded_digests=tuple(d for d in superseded if d != digest),
+        is_shared=is_shared,
     )
     services.table.save_budget(asked.budget.certificate())
     return services.table.save(begun.step(now, asked.who, f"issuing from {asked.authority_name}"))

@@ -25,6 +25,8 @@ from .verdicts import ROUNDED, Certificate
 
 ROTATABLE = frozenset({EXCLUSIVE, NON_EXCLUSIVE})
 """The types of attachment from which a certificate is rotated, if it is attached to one thing alone."""
+MOST_HOLDERS = 500
+"""Things of a certificate that is split: who they are is written down, and must fit."""
 
 
 def is_client_of_thing(client_id: str, thing_name: str) -> bool:
@@ -101,12 +103,13 @@ def require_only_certificate(principals: Sequence[Principal], connection: str) -
     return principals[0]
 
 
-def require_alone(things: Sequence[str] | None, thing_name: str) -> None:
-    """The certificate, which is not attached exclusively, is attached to this thing and no other."""
-    if things is None or list(things) != [thing_name]:
+def require_alone(things: Sequence[str], thing_name: str, *, unless_split: bool) -> None:
+    """The certificate, which is not attached exclusively, is attached to this thing, and to others only for a split."""
+    may_be_shared = unless_split and thing_name in things and len(things) <= MOST_HOLDERS
+    if list(things) != [thing_name] and not may_be_shared:
         raise RejectionError(
             RejectionCode.NOT_EXCLUSIVE,
-            f"The certificate is attached to {len(things or ())} things, expected this one alone: others may use it, "
+            f"The certificate is attached to {len(things)} things, expected this one alone: others may use it, "
             "so it must not be replaced.",
         )
 

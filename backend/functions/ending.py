@@ -12,8 +12,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from protocol.watch import Watch
+
 from . import notices
-from .errors import ContradictionError
+from .errors import ConflictError, ContradictionError
 from .operator import decided
 from .rotation import LEASE, MAKING, Outcome, Phase, Rotation
 from .services import Services
@@ -147,6 +149,8 @@ def _lost_certificate(services: Services, rotation: Rotation, besides: Collectio
 
 def _remove(services: Services, rotation: Rotation, certificate_id: str, outcome: Outcome, who: str) -> Rotation:
     arn = rotation.arn(certificate_id)
+    if rotation.is_shared and certificate_id == rotation.old_certificate_id:
+        return _let_go(services, rotation, who)
     things = services.registry.things_of(arn)
     if not _may_remove(rotation, certificate_id, things):
         found = ", ".join(things or ["no thing"])
@@ -167,6 +171,56 @@ def _remove(services: Services, rotation: Rotation, certificate_id: str, outcome
     if things is not None:
         services.registry.remove(rotation.thing_name, certificate_id, arn)
     return _finish(services, rotation, outcome, who, f"removed {certificate_id}")
+
+
+def _let_go(services: Services, rotation: Rotation, who: str) -> Rotation:
+    """The old certificate may be other things' as well: this one is detached from it, and it goes with the last."""
+    old, arn, is_resumed = rotation.old_certificate_id, rotation.arn(rotation.old_certificate_id), True
+    if rotation.phase is not Phase.REMOVING:
+        letting = {"phase": Phase.REMOVING, "removing": old, "outcome": Outcome.ROTATED}
+        rotation = services.table.save(rotation.step(services.clock(), who, f"letting go of {old}", **letting))
+        is_resumed = False
+    services.registry.detach(rotation.thing_name, arn)
+    left = [name for name in services.registry.things_of(arn) or () if name != rotation.thing_name]
+    if not left:
+        return _finish(services, rotation, Outcome.ROTATED, who, _remove_rest(services, rotation))
+    if is_resumed:
+        _take_back(services, services.table.watch(old))
+    held = f"let go of {old}, which {len(left)} more hold: {', '.join(left[:3])}"
+    return _finish(services, rotation, Outcome.ROTATED, who, held)
+
+
+def _remove_rest(services: Services, rotation: Rotation) -> str:
+    """No thing holds the shared certificate any more: it goes, unless somebody else has used it. Returns what was done.
+
+    That it is deactivated here is written down first, so that whoever carries on takes it back if it is used after all.
+    """
+    old, arn = rotation.old_certificate_id, rotation.arn(rotation.old_certificate_id)
+    if services.registry.status(old) is None:
+        services.table.forget_shared(old)
+        return f"let go of {old}, which is gone"
+    watch = services.table.watch(old)
+    if watch is None or watch.stranger is not None:
+        _take_back(services, watch)
+        notice = notices.of_rest(old, None if watch is None else watch.stranger)
+        services.operator.tell(rotation.thing_name, rotation.job_id, notice)
+        return notice
+    if watch.deactivated is None:
+        services.table.save_watch(replace(watch, deactivated=services.clock()))
+    services.registry.set_status(old, "INACTIVE")
+    found = services.table.watch(old)
+    if services.registry.things_of(arn) or found is None or found.stranger is not None:
+        services.registry.set_status(old, "ACTIVE")
+        raise ConflictError(f"{old} was used while it was deactivated; it is active again")
+    services.registry.delete(old, arn)
+    services.table.forget_shared(old)
+    return f"removed {old} with the last thing that held it"
+
+
+def _take_back(services: Services, watch: Watch | None) -> None:
+    """What was deactivated here because nobody held it, and is used after all, is made active again."""
+    if watch is not None and watch.deactivated is not None:
+        services.registry.set_status(watch.certificate_id, "ACTIVE")
 
 
 def _may_remove(rotation: Rotation, certificate_id: str, things: list[str] | None) -> bool:

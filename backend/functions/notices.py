@@ -36,6 +36,15 @@ def of_late_evidence(rotation: Rotation) -> str:
     )
 
 
+def of_rest(certificate_id: str, stranger: str | None) -> str:
+    """No thing holds a shared certificate any more, and it may be in use all the same."""
+    who = "nobody noted who connects with it" if stranger is None else f"{quoted(stranger)} has connected with it"
+    return (
+        f"certificate {certificate_id} was shared, no thing holds it any more, and it stays as it is, because {who}. "
+        f"Find out who uses it; if nobody may, {_deactivate(certificate_id)} and delete it."
+    )
+
+
 def quoted(text: object) -> str:
     """Somebody else's text: one line, printable, bounded, in quotation marks."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * MAX_QUOTED]).split())
@@ -44,7 +53,7 @@ def quoted(text: object) -> str:
 
 
 def _holders(rotation: Rotation) -> str:
-    old, new = rotation.old_certificate_id, rotation.new_certificate_id
+    new = rotation.new_certificate_id
     known = {
         "committed": rotation.committed_at,
         "new one last seen": rotation.new_seen_at,
@@ -55,9 +64,17 @@ def _holders(rotation: Rotation) -> str:
     return (
         f"Known: {facts}. Look at the device which one it uses (its log names the certificate). "
         f"If the new one, somebody else holds a copy of the old one's key, or it is not used any more: "
-        f"{_deactivate(old)}. If the old one, the new one is not used, or somebody else's: {_deactivate(new)}. "
-        "What you deactivate is removed within 15 minutes."
+        f"{_give_up(rotation)}. If the old one, the new one is not used, or somebody else's: {_deactivate(new)}. "
+        "What you deactivate or detach is removed within 15 minutes."
     )
+
+
+def _give_up(rotation: Rotation) -> str:
+    """The command by which a person decides against the old certificate; a shared one is others' too."""
+    if not rotation.is_shared:
+        return _deactivate(rotation.old_certificate_id)
+    arn = rotation.arn(rotation.old_certificate_id)
+    return f"`aws iot detach-thing-principal --thing-name {rotation.thing_name} --principal {arn}`"
 
 
 def _deactivate(certificate_id: str | None) -> str:

@@ -126,8 +126,16 @@ class Registry:
 
     def things_of(self, certificate_arn: str) -> list[str] | None:
         """The things that a certificate is attached to; None where the certificate is gone."""
-        answer = _unless_gone(self._iot.list_principal_things_v2, principal=certificate_arn)
-        return None if answer is None else [thing["thingName"] for thing in answer["principalThingObjects"]]
+        names: list[str] = []
+        token: dict[str, str] = {}
+        while True:
+            page = _unless_gone(self._iot.list_principal_things_v2, principal=certificate_arn, **token)
+            if page is None:
+                return None
+            names += [thing["thingName"] for thing in page["principalThingObjects"]]
+            if not page.get("nextToken"):
+                return names
+            token = {"nextToken": page["nextToken"]}
 
     def certificate(self, certificate_id: str) -> CertificateDescription:
         """One certificate."""
@@ -164,17 +172,21 @@ class Registry:
         Forced deletion takes a certificate's policy attachments along; where it does not, they are
         detached one by one. Where a thing is still in the way, its detachment is waited for.
         """
-        steps = (
-            lambda: self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE"),
-            lambda: self._iot.detach_thing_principal(thingName=thing_name, principal=certificate_arn),
-            lambda: self._delete(certificate_id, certificate_arn),
-        )
-        for step in steps:
-            try:
-                step()
-            except ClientError as error:
-                if error_code(error) != _GONE:
-                    raise
+        self.set_status(certificate_id, "INACTIVE")
+        self.detach(thing_name, certificate_arn)
+        self.delete(certificate_id, certificate_arn)
+
+    def set_status(self, certificate_id: str, status: str) -> None:
+        """Activate or deactivate a certificate, if it is there."""
+        _unless_gone(self._iot.update_certificate, certificateId=certificate_id, newStatus=status)
+
+    def detach(self, thing_name: str, certificate_arn: str) -> None:
+        """Detach a certificate from a thing, if both are there."""
+        _unless_gone(self._iot.detach_thing_principal, thingName=thing_name, principal=certificate_arn)
+
+    def delete(self, certificate_id: str, certificate_arn: str) -> None:
+        """Delete a certificate that is INACTIVE, if it is there; its detachment is waited for."""
+        _unless_gone(self._delete, certificate_id=certificate_id, certificate_arn=certificate_arn)
 
     def _delete(self, certificate_id: str, certificate_arn: str) -> None:
         for pause in DETACHING:

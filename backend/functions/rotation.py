@@ -82,6 +82,7 @@ class Rotation:
     contested_at: str | None = None  # when a second key was asked for under the job
     refused_job: str | None = None  # the latest that may not begin before this rotation is decided
     told: str | None = None  # what the operator was told last
+    is_shared: bool = False  # other things hold, or held, the old certificate too: this one only lets go of it
     removing: str | None = None
     outcome: Outcome | None = None
     superseded_digests: tuple[str, ...] = ()  # keys of this job that a later create has replaced
@@ -175,6 +176,8 @@ class Rotation:
     def to_record(self) -> dict[str, Any]:
         """Plain values for the table; what is not known is left out."""
         record = {_camel(name): value for name, value in asdict(self).items() if value not in (None, ())}
+        if not self.is_shared:
+            del record["isShared"]
         record["history"] = [asdict(entry) for entry in self.history]
         if self.superseded_digests:
             record["supersededDigests"] = list(self.superseded_digests)

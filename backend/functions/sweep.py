@@ -23,6 +23,7 @@ FUNCTION = "sweep"
 EVERY = timedelta(minutes=15)
 MOST = 250
 """Things a sweep visits; if there are more, the next one goes on with those behind."""
+_OFF = frozenset({"INACTIVE", "REVOKED", None})  # statuses by which a person decides; None: deleted
 PAUSE = 0.25  # seconds between two things, each of which costs up to three of an account's ten calls a second
 
 
@@ -76,10 +77,12 @@ def visit(services: Services, rotation: Rotation) -> None:
 
 
 def _deactivated(services: Services, rotation: Rotation) -> Certificate | None:
-    """Which of the two somebody has deactivated, revoked or deleted; None if neither, or both."""
-    states = {
-        Certificate.OLD: services.registry.status(rotation.old_certificate_id),
-        Certificate.NEW: services.registry.status(rotation.new_certificate_id or ""),
-    }
-    off = [which for which, status in states.items() if status in {"INACTIVE", "REVOKED", None}]
+    """Which of the two a person has decided against: by its status, or by detaching what is shared; None if not one."""
+    old, new = rotation.old_certificate_id, rotation.new_certificate_id or ""
+    if rotation.is_shared:
+        is_old_off = rotation.thing_name not in (services.registry.things_of(rotation.arn(old)) or ())
+    else:
+        is_old_off = services.registry.status(old) in _OFF
+    states = {Certificate.OLD: is_old_off, Certificate.NEW: services.registry.status(new) in _OFF}
+    off = [which for which, is_off in states.items() if is_off]
     return off[0] if len(off) == 1 else None

@@ -2,14 +2,14 @@
 
 Partition key ``thingName``, sort key ``record``: ``current`` for the thing's latest rotation, and
 ``rotation#<started>#<job>`` for the evidence of each that ended, and ``budget`` for what the thing has asked for; under
-keys that are no thing's, ``watch`` for each certificate that healing watches. The
+keys that are no thing's, ``watch`` for each certificate that is watched, and the list of those that are shared. The
 index ``phase`` (partition key ``phase``,
 sort key ``startedAt``) finds the rotations that are open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
 from protocol.rotation_record import CURRENT, ENDED
-from protocol.watch import Watch, key_of
+from protocol.watch import SHARED_KEY, Watch, key_of
 
 from .budget import Budget
 from .errors import ConflictError, error_code
@@ -26,6 +26,7 @@ from .rotation import Phase, Rotation
 
 BUDGET = "budget"
 INDEX = "phase"
+RACES = 8  # that a change of what many write may lose
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 _LOST_RACE = frozenset(
@@ -66,6 +67,39 @@ class RotationTable:
     def save_watch(self, watch: Watch) -> None:
         """Write a watch; ``watch.version`` is the version it was read with."""
         self._write(self._put({**watch.to_record(), "version": watch.version + 1}, watch.version))
+
+    def note_shared(self, certificate_id: str, things: Sequence[str], now: datetime) -> bool:
+        """Whether others than one thing hold a certificate, or held it; then it is watched, and listed, from now on."""
+
+        def watched() -> bool:
+            found = self.watch(certificate_id) or Watch(certificate_id, "", now)
+            if len(things) <= 1 and not found.things:
+                return False
+            known = found.shared_by(things)
+            if known != found:
+                self.save_watch(known)
+            return True
+
+        is_shared = _until_won(watched)
+        if is_shared:
+            self._list_shared(lambda listed: listed | {certificate_id})
+        return is_shared
+
+    def forget_shared(self, certificate_id: str) -> None:
+        """A certificate that several things held is gone."""
+        self._list_shared(lambda listed: listed - {certificate_id})
+
+    def _list_shared(self, change: Callable[[frozenset[str]], frozenset[str]]) -> None:
+        def changed() -> bool:
+            record = self._read(SHARED_KEY["thingName"], SHARED_KEY["record"]) or {"version": 0}
+            listed = frozenset(record.get("certificateIds", ()))
+            version, wanted = int(record["version"]), change(listed)
+            if wanted != listed:
+                written = {**SHARED_KEY, "certificateIds": sorted(wanted), "version": version + 1}
+                self._write(self._put(written, version))
+            return True
+
+        _until_won(changed)
 
     def _read(self, thing_name: str, record: str) -> dict[str, Any] | None:
         key = {"thingName": _serialize(thing_name), "record": _serialize(record)}
@@ -136,6 +170,16 @@ class RotationTable:
         except ClientError as error:
             _raise_if_lost(error)
             raise
+
+
+def _until_won(change: Callable[[], bool]) -> bool:
+    """Clones ask in the same moment: who loses a race reads again, a few times."""
+    for _ in range(RACES):
+        try:
+            return change()
+        except ConflictError:
+            continue
+    return change()
 
 
 def _item(record: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from controller.reconcile.values import MAX_POLICY_NAME, FailureType, Mode, WaveSize, WindowKind
+from controller.reconcile.values import MAX_POLICY_NAME, FailureType, Mode, SharedCertificate, WaveSize, WindowKind
 from protocol.algorithms import CaSigningAlgorithm, CsrSigningAlgorithm, KeyType
 from protocol.names import DEFAULT_STACK_NAME
 
@@ -182,6 +182,10 @@ class CertificateSpec(_Model):
     )
     rotate_issued_before: Annotated[datetime, Instant()] | None = Field(
         default=None, description="Everything issued earlier must go, windows or not. Never in the future."
+    )
+    shared_certificate: Annotated[SharedCertificate, Choice(SharedCertificate)] | None = Field(
+        default=None,
+        description="`split`: each of the things that share a certificate gets its own; left out: a person's affair.",
     )
 
 

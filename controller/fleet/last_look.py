@@ -90,6 +90,8 @@ def _encoded(state: FleetState) -> dict[str, Any]:
             arn: asdict(ca) | {"not_after": _timestamp(ca.not_after)} for arn, ca in state.private_cas.items()
         },
         "cas_unknown": state.cas_unknown,
+        "shared": dict(state.shared),
+        "shared_unknown": state.shared_unknown,
         "baseline": state.baseline
         and asdict(state.baseline)
         | {
@@ -116,6 +118,8 @@ def _decoded(look: dict[str, Any]) -> FleetState:
         },
         cas_unknown=tuple(look["cas_unknown"]),
         baseline=None if baseline is None else Baseline(**baseline),
+        shared={one: tuple(things) for one, things in look.get("shared", {}).items()},
+        shared_unknown=look.get("shared_unknown"),
     )
 
 

@@ -29,6 +29,7 @@ from controller.fleet.last_look import keep_look, with_tables
 from controller.fleet.listing import WHOLE_EVERY, Lister, forget_strangers
 from controller.fleet.progress import Progress, silent
 from controller.fleet.reading import Reader, prove_again, read_principals
+from controller.fleet.rotation_table import read_shared
 from controller.fleet.stock import SettingReader, read_stock_backend
 from controller.reconcile.values import AttachmentType, DesiredState, FleetState, Mode, Policy, StockBackend
 
@@ -86,6 +87,9 @@ def refresh(
         recorded = frozenset(record[0].sizes) if record and only else frozenset()
         with database.snapshot() as connection:
             baseline = baseline_of(record, session, connection, recorded.union(group_arns))
+        splits = any(policy.certificate.shared_certificate for policy in policies)
+        with database.snapshot() as connection:
+            shared, shared_unknown = read_shared(session, deployment if splits else None, connection)
         with database.transaction() as connection:
             state = FleetState(
                 observed_at=now,
@@ -97,6 +101,8 @@ def refresh(
                 private_cas=cas,
                 cas_unknown=cas_unknown,
                 baseline=baseline,
+                shared=shared,
+                shared_unknown=shared_unknown,
             )
             if only is None:
                 forget_strangers(connection, now)

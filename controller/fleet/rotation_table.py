@@ -1,17 +1,22 @@
-"""What the backend's table holds of rotations: read only."""
+"""What the backend's table holds of rotations, and of shared certificates: read only."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
-from boto3.dynamodb.types import TypeDeserializer
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 from controller.fleet.aws import AwsSession
+from controller.fleet.aws_errors import AwsCallError
+from protocol.deployment import Deployment
 from protocol.errors import ProtocolError
 from protocol.rotation_record import CURRENT, ENDED, FINISHED, RotationRecord
+from protocol.watch import SHARED_KEY
 
-_deserialize = TypeDeserializer().deserialize
+MOST_ASKED = 50  # certificates a look, of which no governed thing holds any, that are asked for their things
+_serialize, _deserialize = TypeSerializer().serialize, TypeDeserializer().deserialize
 
 
 def rotation_table(session: AwsSession) -> str | None:
@@ -61,3 +66,45 @@ def _items(session: AwsSession, table: str, thing: str | None) -> Iterator[dict[
         if not answer.get("LastEvaluatedKey"):
             return
         request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+
+def read_item(session: AwsSession, table: str, key: dict[str, str]) -> dict[str, Any] | None:
+    """One item; None if there is none."""
+    answer = session.call(
+        "dynamodb",
+        "GetItem",
+        TableName=table,
+        Key={name: _serialize(value) for name, value in key.items()},
+        ConsistentRead=True,
+        ReturnConsumedCapacity="TOTAL",  # by which the answer that there is no item differs from no answer
+    )
+    item = answer.get("Item")
+    return {name: _deserialize(value) for name, value in item.items()} if item else None
+
+
+def read_shared(
+    session: AwsSession, deployment: Deployment | None, connection: sqlite3.Connection
+) -> tuple[dict[str, tuple[str, ...]], str | None]:
+    """Certificates that several things hold or have held, each with its things if no governed one holds it; or why not.
+
+    Two calls, and one for each certificate that no governed thing holds any more.
+    """
+    if deployment is None or not deployment.splits:
+        return {}, None
+    try:
+        table = rotation_table(session)
+        item = read_item(session, table, SHARED_KEY) if table else None
+    except AwsCallError as error:
+        if not error.is_denied:
+            raise
+        return {}, f"which certificates have been shared is not known: {error}; {error.remedy}"
+    listed = sorted(map(str, (item or {}).get("certificateIds", ())))
+    held = (
+        {one for (one,) in connection.execute("SELECT DISTINCT certificate_id FROM attachments")} if listed else set()
+    )
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(listed, ())
+    for certificate_id in [one for one in listed if one not in held][:MOST_ASKED]:
+        principal = session.arn(f"cert/{certificate_id}")
+        things = session.find_all("ListPrincipalThingsV2", "principalThingObjects", principal=principal) or []
+        found[certificate_id] = tuple(sorted(str(one["thingName"]) for one in things))
+    return found, None

@@ -57,7 +57,7 @@ class Healer:
         elif action.kind is Kind.DEACTIVATE:
             self._registry.save(replace(watch, deactivated=now))
             self._registry.set_status(held.certificate_id, INACTIVE)
-            self._take_back_if_used(held.certificate_id)
+            self._take_back_if_used(held.certificate_id, watch.last_seen)
         else:
             self._registry.remove(held)
 
@@ -78,10 +78,10 @@ class Healer:
             )
         return next(one for one in held if one.certificate_id == action.certificate_id)
 
-    def _take_back_if_used(self, certificate_id: str) -> None:
+    def _take_back_if_used(self, certificate_id: str, seen: datetime | None) -> None:
         """Somebody may have connected between the last look and the change: then it is active again at once."""
         watch = self._registry.watch(certificate_id)
-        if watch is not None and watch.last_seen is not None:
+        if watch is not None and watch.last_seen != seen:
             self._registry.set_status(certificate_id, ACTIVE)
             self._registry.save(replace(watch, deactivated=None))
             raise FleetError(

@@ -31,6 +31,21 @@ class Held:
         return self.watch is not None and self.watch.last_seen is not None
 
     @property
+    def is_strangers(self) -> bool:
+        """Whether anybody is known to use it, though no thing holds it."""
+        if self.watch is None or self.watch.last_seen is None:
+            return False
+        if not self.watch.things:
+            return True
+        gone = self.watch.deactivated
+        return self.watch.stranger is not None or (gone is not None and self.watch.last_seen > gone)
+
+    @property
+    def is_left_over(self) -> bool:
+        """Whether several things held it, of which each has got its own, and no other client was seen with it."""
+        return not self.things and self.watch is not None and bool(self.watch.things) and not self.is_strangers
+
+    @property
     def deactivated_here(self) -> datetime | None:
         """When healing deactivated it; None if it did not, or if somebody has changed the status since."""
         noted = self.watch.deactivated if self.watch is not None else None

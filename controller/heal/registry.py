@@ -8,14 +8,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from boto3.dynamodb.types import TypeSerializer
 
 from controller.errors import FleetError
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.backend import read_rules
 from controller.fleet.reading import read_principals
-from controller.fleet.rotation_table import rotation_table
+from controller.fleet.rotation_table import read_item, rotation_table
 from controller.reconcile.values import AttachmentType, CertificateStatus
 from protocol.rotation_record import CURRENT, FINISHED
 from protocol.watch import Watch, key_of
@@ -26,7 +26,7 @@ DETACHING = (1.0, 2.0, 4.0, 8.0)  # seconds between tries to delete: a detachmen
 _OTHER_VERSION = "ConditionalCheckFailedException"
 _STILL_ATTACHED = "DeleteConflictException"
 _NEVER_KNOWN = datetime.max.replace(tzinfo=UTC)
-_serialize, _deserialize = TypeSerializer().serialize, TypeDeserializer().deserialize
+_serialize = TypeSerializer().serialize
 
 
 def table_of(session: AwsSession) -> str | None:
@@ -80,17 +80,7 @@ class Registry:
         return item is not None and item.get("phase") != FINISHED
 
     def _item(self, key: dict[str, str]) -> dict[str, Any] | None:
-        typed = {name: _serialize(value) for name, value in key.items()}
-        answer = self._session.call(
-            "dynamodb",
-            "GetItem",
-            TableName=self._table,
-            Key=typed,
-            ConsistentRead=True,
-            ReturnConsumedCapacity="TOTAL",  # by which the answer that there is no item differs from no answer
-        )
-        item = answer.get("Item")
-        return {name: _deserialize(value) for name, value in item.items()} if item else None
+        return read_item(self._session, self._table, key)
 
     # changes
 

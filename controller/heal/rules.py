@@ -76,7 +76,8 @@ def of_thing(thing: Thing, now: datetime, waits: Waits) -> Judged:
     if shared:
         others = sorted({name for held in shared for name in held.things} - {thing.name})
         found = f"certificate {shared[0].certificate_id[:12]} is also attached to {names_text(others)}"
-        return _for_a_person("shared certificate", thing.name, found, "give each device a certificate of its own")
+        remedy = "sharedCertificate: split in the policy gives each its own; what a shared key means: docs/security.md"
+        return _for_a_person("shared certificate", thing.name, found, remedy)
     wrongly = [held for held in thing.held if held.deactivated_here is not None and held.is_seen]
     if wrongly:
         return tuple(_activated(held, thing.name) for held in wrongly), ()
@@ -148,8 +149,8 @@ def of_loose(held: Held, now: datetime, waits: Waits) -> Judged:
     """What is to be done about a certificate that no thing holds."""
     if held.things:
         return NOTHING
-    if held.deactivated_here is not None:
-        return _of_deactivated(held, now - held.deactivated_here, waits), ()
+    if held.deactivated_here is not None or (held.status is ACTIVE and held.is_left_over):
+        return (_of_deactivated if held.deactivated_here is not None else _of_left_over)(held, now, waits), ()
     said = f"certificate {held.certificate_id} is {held.status.value} and attached to no thing"
     if held.policies or held.status not in {ACTIVE, INACTIVE}:
         also = f", but to {names_text(held.policies)}: a client that is no thing may use it" if held.policies else ""
@@ -168,8 +169,21 @@ def of_loose(held: Held, now: datetime, waits: Waits) -> Judged:
     return (action,), ()
 
 
-def _of_deactivated(held: Held, gone: timedelta, waits: Waits) -> tuple[Action, ...]:
-    if held.is_seen:
+def _of_left_over(held: Held, now: datetime, waits: Waits) -> tuple[Action, ...]:
+    """A certificate that was split, and that the last two things let go of in the same moment."""
+    assert held.watch is not None  # noqa: S101 (whose things are known)
+    unused = now - max(held.watch.last_seen or held.watch.since, held.watch.since)
+    if unused < waits.watch:
+        return ()
+    precondition = "ACTIVE, attached to no thing, and used by no client but those of the things that shared it"
+    evidence = f"{count_text(len(held.watch.things), 'thing')} shared it; not seen for {span_text(unused)}"
+    return (Action(Kind.DEACTIVATE, held.certificate_id, "", precondition, evidence),)
+
+
+def _of_deactivated(held: Held, now: datetime, waits: Waits) -> tuple[Action, ...]:
+    assert held.deactivated_here is not None  # noqa: S101 (the caller's condition)
+    gone = now - held.deactivated_here
+    if held.is_strangers:
         return (_activated(held, ""),)
     return (_removed(held, "", "no thing holds it", gone),) if gone >= waits.grace else ()
 

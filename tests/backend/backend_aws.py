@@ -120,13 +120,24 @@ class Certificate:
     things: dict[str, str] = field(default_factory=dict)
 
 
+class KilledError(BaseException):
+    """The function ends here, and nothing of it runs any more."""
+
+
 @dataclass
 class Fault:
-    """Fails the n-th call from now (0: the next): before it takes effect, or after (a server's error, or no answer)."""
+    """Fails the n-th call from now (0: the next): before it takes effect, or after (a server's error, or no answer).
+
+    ``kills``: it is the function itself that dies.
+    """
 
     at: int
     code: str = "ThrottlingException"
     after: bool = False
+    kills: bool = False
+
+    def error(self, operation: str) -> BaseException:
+        return KilledError() if self.kills else client_error(self.code, operation, 500 if self.after else 400)
 
 
 class FakeAws:
@@ -147,7 +158,9 @@ class FakeAws:
         self.faults: list[Fault] = []
         self.before_call: dict[str, Any] = {}
         self.after_call: dict[str, Any] = {}
+        self.before_each: Any = lambda: None
         self.page = 250
+        self.things_page = 250
         self.force_delete_works = True
         self.acting: str | None = None  # the function that is running
         self.detaching = 0  # deletions that still meet a thing that was detached
@@ -250,7 +263,11 @@ class FakeAws:
 
     def iot_list_principal_things_v2(self, request):
         things = self._certificate(request["principal"].rpartition("/")[2]).things
-        return {"principalThingObjects": [{"thingName": t, "thingPrincipalType": k} for t, k in things.items()]}
+        listed = [{"thingName": name, "thingPrincipalType": kind} for name, kind in things.items()]
+        start = int(request.get("nextToken", 0))
+        end = start + self.things_page
+        answer = {"principalThingObjects": listed[start:end]}
+        return {**answer, "nextToken": str(end)} if end < len(listed) else answer
 
     def iot_describe_job_execution(self, request):
         """The control plane knows executions that have ended, too."""
@@ -379,14 +396,15 @@ class FakeClient:
                 denied.append(f"{aws.acting} may not {action}")
             if hook := aws.before_call.pop(f"{self._service}:{operation.name}", None):
                 hook()
+            aws.before_each()
             fault = self._due_fault()
             if fault is not None and not fault.after:
-                raise client_error(fault.code, operation.name)
+                raise fault.error(operation.name)
             answer = getattr(aws, f"{self._service}_{name}".replace("-", "_"))(request)
             if hook := aws.after_call.pop(f"{self._service}:{operation.name}", None):
                 hook()
             if fault is not None:
-                raise client_error(fault.code, operation.name, 500)
+                raise fault.error(operation.name)
             check(operation.output_shape, answer, f"answer of {operation.name}")
             return answer
 

@@ -164,3 +164,32 @@ def test_sightings_say_the_same_in_every_order_and_twice(order):
         watch = watch.seen(*events[number])
     assert (watch.first_own, watch.last_seen) == (ago(5), ago(1))
     assert Watch.from_record(watch.to_record()) == watch
+
+
+# (last seen, by a stranger, deactivated), days ago
+LEFT_OVER = {
+    "not used for long": ((20, None, None), [Kind.DEACTIVATE]),
+    "used lately": ((3, None, None), []),
+    "used by a client of no thing that shared it": ((20, 20, None), []),
+    "deactivated lately": ((60, None, 3), []),
+    "deactivated long ago": ((60, None, 40), [Kind.REMOVE]),
+    "used after it was deactivated, which is heard late": ((39, None, 40), [Kind.ACTIVATE]),
+    "used by a stranger before it was deactivated, which is heard late": ((60, 60, 40), [Kind.ACTIVATE]),
+}
+
+
+@pytest.mark.parametrize("case", LEFT_OVER)
+def test_what_several_things_have_let_go_of_goes_if_nobody_else_uses_it(case):
+    (seen, stranger, deactivated), kinds = LEFT_OVER[case]
+    gone = None if deactivated is None else ago(deactivated)
+    watch = Watch("5" * 64, "", ago(90), None, ago(seen), gone, 1, ("a", "b"), stranger and "sensor/77")
+    status, changed = (ACTIVE, ago(300)) if gone is None else (INACTIVE, gone)
+    one = Held("5" * 64, status, ago(300), changed, (), ("device",), watch=watch)
+    actions, left = of_loose(one, NOW, WAITS)
+    assert [action.kind for action in actions] == kinds
+    assert bool(left) is (stranger is not None and deactivated is None)
+
+
+def test_what_a_thing_still_holds_is_no_left_over():
+    watch = Watch("5" * 64, "", ago(90), None, ago(60), None, 1, ("a", "b"))
+    assert of_loose(Held("5" * 64, ACTIVE, ago(300), ago(300), ("a",), (), watch=watch), NOW, WAITS) == ((), ())

@@ -12,6 +12,7 @@ from protocol.algorithms import CsrSigningAlgorithm, KeyType, require_matching
 from protocol.errors import ProtocolError
 from protocol.job_document import (
     DOCUMENT_FIELDS,
+    SPLIT,
     STOCK_DOCUMENT,
     JobDocument,
     is_check,
@@ -49,7 +50,7 @@ def test_what_a_job_leaves_open_is_filled_so_that_key_and_algorithm_go_together(
 
 
 def test_every_field_that_is_written_is_among_those_that_are_told():
-    full = JobDocument(KeyType.ECDSA_P256, CsrSigningAlgorithm.SHA256_ECDSA, "ca", "policy", "commit", "arn")
+    full = JobDocument(KeyType.ECDSA_P256, CsrSigningAlgorithm.SHA256_ECDSA, "ca", "policy", "commit", "arn", SPLIT)
     assert full.to_wire().keys() == DOCUMENT_FIELDS
 
 
@@ -58,6 +59,12 @@ def test_a_check_asks_for_what_a_rotation_would_but_is_none():
     assert (is_check(document), is_rotation(document)) == (True, False)
     assert not any(is_check(other) for other in (STOCK_DOCUMENT, {}, None, "CHECK_ROTATION"))
     assert parse_job_document(document) == JobDocument(KeyType.ECDSA_P256)
+
+
+@pytest.mark.parametrize(("word", "splits"), [(SPLIT, True), (None, False), ("of a version to come", False)])
+def test_only_the_word_that_is_known_allows_a_split(word, splits):
+    document = JobDocument(shared_certificate=word)
+    assert parse_job_document(document.to_wire()).splits is splits
 
 
 def test_the_stock_document_is_the_operation_alone():

@@ -17,17 +17,28 @@ from controller.reconcile.values import (
     Health,
     Mode,
     Outcome,
+    SharedCertificate,
     StockBackend,
     Sync,
     WindowKind,
 )
 from protocol.algorithms import KeyType
-from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, Deployment
+from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, DeployedAuthority, Deployment
+from protocol.job_document import DOCUMENT_FIELDS
 
 ROTATABLE = frozenset({EXCLUSIVE, NON_EXCLUSIVE})
-
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 OLD = 200 * DAY
+SPLITS = Deployment(
+    "0.3.0",
+    {"plant-ca": DeployedAuthority("arn:aws:acm-pca:plant", "SHA256WITHECDSA", 365 * DAY)},
+    DOCUMENT_FIELDS,
+    ROTATABLE,
+)
+
+
+def split(make):
+    return make.rule(shared_certificate=SharedCertificate.SPLIT)
 
 
 def _stock(make):
@@ -113,6 +124,22 @@ SCENES = {
     "a certificate held by others is not rotated away from them": (
         lambda m: m.device(shared=("x1", "x2", "x3", "x4")), lambda m: m.desired(), None,
         ["SharedCertificate"], "4 other things: x1, x2, x3 and 1 more"),
+    "a certificate held by others is split, if the policy says so and the backend can": (
+        lambda m: m.device(shared=("x1", "x2")), lambda m: m.desired(m.policy(rule=split(m))),
+        lambda m: m.state(deployment=SPLITS), ["SharedCertificate"], "2 other things: x1, x2"),
+    "a certificate held by others is not split under a backend that cannot": (
+        lambda m: m.device(shared=("x1",)), lambda m: m.desired(m.policy(rule=split(m))),
+        lambda m: m.state(deployment=Deployment("0.2.0", attachments=ROTATABLE)), ["SharedCertificate"], "1 other"),
+    "nor under one that can, if the policy does not say so": (
+        lambda m: m.device(shared=("x1",)), lambda m: m.desired(),
+        lambda m: m.state(deployment=SPLITS), ["SharedCertificate"], "1 other"),
+    "the last that holds a certificate that was shared gets its own as well": (
+        lambda m: m.device(), lambda m: m.desired(m.policy(rule=split(m))),
+        lambda m: m.state(deployment=SPLITS, shared={m.certificate(name="gateway-1").certificate_id: ()}),
+        ["SharedCertificate"], "those who have got their own know its key"),
+    "a certificate of its own is in order where others are split": (
+        lambda m: m.device(), lambda m: m.desired(m.policy(rule=split(m))),
+        lambda m: m.state(deployment=SPLITS, shared={"another": ()}), [], ""),
     "a certificate not attached exclusively, under a backend that rotates no such": (
         lambda m: m.device(type_=AttachmentType.NON_EXCLUSIVE), lambda m: m.desired(),
         lambda m: m.state(deployment=Deployment("0.1.0")),
@@ -286,19 +313,22 @@ SEEN = st.builds(lambda age, left, more: {"age": age, "left": left, **more}, TEN
 @given(
     jitter=st.integers(0, 50), renew=st.none() | st.integers(1, 60), max_age=st.none() | st.integers(10, 300),
     key=st.sampled_from([None, KeyType.ECDSA_P256]), authority=st.sampled_from([None, "plant-ca"]),
-    cutoff=st.sampled_from([None, -100, 5]), leak=st.booleans(), windows=st.booleans(),
+    cutoff=st.sampled_from([None, -100, 5]), leak=st.booleans(), windows=st.booleans(), splits=st.booleans(),
     fleet=st.lists(SEEN, min_size=6, max_size=12),
 )  # fmt: skip
 def test_what_is_learnt_of_quiet_devices_never_hides_what_the_checks_find(
-    make, jitter, renew, max_age, key, authority, cutoff, leak, windows, fleet
+    make, jitter, renew, max_age, key, authority, cutoff, leak, windows, splits, fleet
 ):
     rule = make.rule(
         max_age=max_age and max_age * DAY, renew_before=renew and renew * DAY, key_type=key, authority=authority,
         rotate_issued_before=cutoff and make.now + cutoff * DAY,
+        shared_certificate=SharedCertificate.SPLIT if splits else None,
     )  # fmt: skip
     policy = make.policy(rule=rule, jitter=jitter, windows=[make.window()] if windows else [])
     incidents = (make.incident(issued_after=make.now - 50 * DAY),) if leak else ()
-    governance = Governance(make.desired(policy, incidents=incidents), make.state(), make.now)
+    known = {make.certificate(name="g3").certificate_id: ()}
+    state = make.state(deployment=SPLITS, shared=known) if splits else make.state()
+    governance = Governance(make.desired(policy, incidents=incidents), state, make.now)
     governed = governance.policies["line-a"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quiet, "WORTH_LEARNING", 1)

@@ -106,6 +106,11 @@ class Case:
         return found if found.at >= newest and replace(found.asked, policy=None, commit=None) == wanted else None
 
     @property
+    def is_split(self) -> bool:
+        """Whether the device gets a certificate of its own if others hold the one that it has."""
+        return self.policy.certificate.shared_certificate is not None and self.governance.state.splits
+
+    @property
     def is_tried_again(self) -> bool:
         """Whether a person has said that this device is to be tried again now, whatever came of it before."""
         return self.device.name in self.governance.overrides.again

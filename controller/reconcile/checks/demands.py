@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from controller.reconcile.values import Finding, Reason, instant_text, span_text, to_rotate, whole_days
+from controller.reconcile.values import (
+    Finding,
+    Reason,
+    count_text,
+    instant_text,
+    names_text,
+    span_text,
+    to_rotate,
+    whole_days,
+)
 
 from .case import Case, Check
 
@@ -105,6 +114,22 @@ def authority_mismatch(case: Case) -> Finding | None:
     )
 
 
+def shared_certificate(case: Case) -> Finding | None:
+    """Others hold, or held, the same key, and the policy says that each thing gets its own."""
+    if not case.is_split or case.attachment is None:
+        return None
+    others = case.attachment.shared_with
+    if not others and case.attachment.certificate.certificate_id not in case.governance.state.shared:
+        return None
+    who = f"is also attached to {count_text(len(others), 'other thing')}: {names_text(others)}"
+    return to_rotate(
+        Reason.SHARED_CERTIFICATE,
+        f"the certificate {who if others else 'was shared, and those who have got their own know its key'}",
+        "spec.certificate.sharedCertificate",
+        others=len(others),
+    )
+
+
 def _brought_forward(case: Case, allowed: str) -> str:
     assert case.timing is not None  # noqa: S101 - only called for a triggered case
     early = case.timing.due - case.timing.start
@@ -120,4 +145,5 @@ DEMANDS: tuple[Check, ...] = (
     age_exceeded,  # from notBefore
     key_type_mismatch,  # the key
     authority_mismatch,  # the CA
+    shared_certificate,  # the key is others' too
 )

@@ -127,6 +127,9 @@ class Governance:
     def _govern(self, policy: Policy, incidents: tuple[Incident, ...]) -> Governed:
         cutoff = policy.certificate.rotate_issued_before
         is_cut = cutoff is not None and cutoff <= self.now
+        is_splitting = policy.certificate.shared_certificate is not None and bool(
+            self.state.shared
+        )  # each is looked up
         open_time = open_time_of(policy.schedule.windows)
         return Governed(
             policy=policy,
@@ -137,7 +140,7 @@ class Governance:
             incidents=incidents,
             is_open_now=open_time.is_open(self.now),
             opens=open_time.next_open(self.now),
-            quiet=None if incidents or is_cut else Quiet(self.now),
+            quiet=None if incidents or is_cut or is_splitting else Quiet(self.now),
         )
 
     def _waivers_in_force(self) -> Iterator[Waiver]:

@@ -52,15 +52,21 @@ def extra_certificate(case: Case) -> Finding | None:
 
 
 def shared_certificate(case: Case) -> Finding | None:
-    """Other things hold the same certificate: deleting it after a rotation would cut them off."""
-    if case.attachment is None or not case.attachment.shared_with:
+    """Other things hold the same certificate, and it is not split: removing it after a rotation would cut them off."""
+    if case.attachment is None or not case.attachment.shared_with or case.is_split:
         return None
     others = case.attachment.shared_with
+    remedy = (
+        "deploy this project's backend in the version of this controller, which splits it"
+        if case.policy.certificate.shared_certificate is not None
+        else "read what a shared key means (docs/security.md); then let each thing have its own, with "
+        "sharedCertificate: split in the policy's certificate"
+    )
     return blocked(
         Reason.SHARED_CERTIFICATE,
         f"the certificate is also attached to {count_text(len(others), 'other thing')}: {names_text(others)}",
-        "give every device a certificate of its own, then detach this one from all but one",
-        "spec.certificate",
+        remedy,
+        "spec.certificate.sharedCertificate",
         others=len(others),
     )
 

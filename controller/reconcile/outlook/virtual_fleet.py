@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from controller.reconcile.rollout import is_open, open_executions, successes_of
 from controller.reconcile.schedule import dates_of, share_of
-from controller.reconcile.values import LOOK_BACK, Device, DeviceExecution, RotationJob
+from controller.reconcile.values import LOOK_BACK, AttachmentType, Device, DeviceExecution, RotationJob
 from protocol.messages import ExecutionStatus
 from protocol.names import AWS_IOT_AUTHORITY
 
@@ -225,7 +225,8 @@ class VirtualFleet:
         new = successor(old, when, self._authorities.get(authority))
         key_type = rule.key_type.value if rule.key_type else old.key_type
         new = replace(new, key_type=key_type, authority=authority)
-        life.device = replace(device, attachments=(replace(attachment, certificate=new),), failures=(), last_seen=when)
+        held = replace(attachment, certificate=new, type=AttachmentType.EXCLUSIVE, shared_with=())
+        life.device = replace(device, attachments=(held,), failures=(), last_seen=when)
         self.record.counts["misses"] += due is not None and when > due
         self.record.rotated.append((device.name, when))
 

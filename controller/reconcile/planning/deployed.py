@@ -32,6 +32,7 @@ GUARDRAIL = "deployment"
 SHORT_LIVED = timedelta(days=7)  # the longest validity of a CA whose mode is SHORT_LIVED_CERTIFICATE (AWS Private CA)
 _OF_PRIVATE = frozenset({"certificateAuthorityArn"})
 _TOLD_TO_NOBODY = frozenset({"operation", "policy", "commit"})  # for people, or in every backend
+_OF_DEVICES = frozenset({"sharedCertificate"})  # a device that needs it is blocked by itself: checks/structure.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,11 @@ def _deployed_otherwise(git: CertificateAuthority, state: FleetState) -> Iterato
             yield state.deployment_unknown
         return
     unheeded = (
-        DOCUMENT_FIELDS - _TOLD_TO_NOBODY - deployment.job_document_fields - (_OF_PRIVATE if git.is_aws_iot else set())
+        DOCUMENT_FIELDS
+        - _TOLD_TO_NOBODY
+        - _OF_DEVICES
+        - deployment.job_document_fields
+        - (_OF_PRIVATE if git.is_aws_iot else set())
     )
     if unheeded:
         yield f"the backend, version {deployment.version}, does not heed {names_text(sorted(unheeded))} of a job"

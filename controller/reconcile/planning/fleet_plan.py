@@ -35,6 +35,7 @@ from .outlooks import outlooks_of
 from .plan_file import digest_of
 from .policy_plan import plan_policy
 from .preflights import told_of_preflights
+from .shared import Shared
 from .tally import tally_of
 from .unseen import Unseen
 
@@ -70,7 +71,8 @@ def make_plan(
     rollouts = {name: read_rollout(name, g.family, state.jobs) for name, g in governance.policies.items()}
     lost = lost_jobs(desired, state)
     unseen = Unseen.of(governance)
-    tally = tally_of(lost.watch(unseen.watch(assessments)), governance, rollouts, begun)
+    shared = Shared()
+    tally = tally_of(lost.watch(shared.watch(unseen.watch(assessments))), governance, rollouts, begun)
     plans = {
         name: plan_policy(governed, rollouts[name], tally.policies[name], governance, permitted)
         for name, governed in governance.policies.items()
@@ -98,6 +100,7 @@ def make_plan(
         notices=(
             *_notices(state),
             *unseen.notices(tally),
+            *shared.notices(state),
             *told_of_preflights(tally.policies, rollouts, plans, is_stock=state.backend_is_stock),
         ),
         waves=tuple(plan.report for plan in plans.values()),

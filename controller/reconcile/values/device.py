@@ -219,6 +219,15 @@ class FleetState:
     deployment_unknown: str | None = None  # why it is not known, as a sentence
     private_cas: Mapping[str, PrivateCa] = field(default_factory=dict)  # by ARN: those of git that could be asked
     cas_unknown: tuple[str, ...] = ()  # why others are not known, as sentences
+    shared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Certificates that several things hold or have held, where they are split; of those that no governed thing holds
+    any more, who does."""
+    shared_unknown: str | None = None  # why those are not known, as a sentence
+
+    @property
+    def splits(self) -> bool:
+        """Whether the backend replaces a certificate that other things hold too."""
+        return self.deployment is not None and self.deployment.splits
 
     @property
     def rotatable(self) -> frozenset[str]:

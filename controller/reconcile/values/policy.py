@@ -98,6 +98,12 @@ class CertificateAuthority:
         return self.name == AWS_IOT_AUTHORITY
 
 
+class SharedCertificate(StrEnum):
+    """What becomes of a certificate that several things hold, if not a person's affair."""
+
+    SPLIT = "split"  # each thing gets its own
+
+
 @dataclass(frozen=True, slots=True)
 class CertificateRule:
     """What a policy demands of a certificate; None demands nothing. New fields come last: docs/adding-a-reason.md."""
@@ -108,6 +114,7 @@ class CertificateRule:
     csr_signing_algorithm: CsrSigningAlgorithm | None = field(default=None, metadata=_ROTATION)
     rotate_issued_before: datetime | None = field(default=None, metadata=_ROTATION)
     authority: str | None = field(default=None, metadata=_ROTATION)
+    shared_certificate: SharedCertificate | None = field(default=None, metadata=_ROTATION)
 
 
 class Reason(StrEnum):

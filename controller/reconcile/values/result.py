@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from protocol.algorithms import CsrSigningAlgorithm, KeyType, default_csr_algorithm
-from protocol.job_document import JobDocument
+from protocol.job_document import SPLIT, JobDocument
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,6 +53,7 @@ class Result:
     arn: str | None  # of a private authority
     days: int | None
     is_told: bool = True  # by the job; a stock backend and its component do as they are set, and are told nothing
+    splits: bool = False  # a certificate that other things hold too may be replaced
     holding: Holding = field(init=False, compare=False)  # the same as a holding, to compare with
     kind: str = field(init=False, compare=False)  # that tells one job document from another; part of the ids of jobs
 
@@ -65,7 +66,8 @@ class Result:
         """The job document: in full, or exactly the stock one."""
         if not self.is_told:
             return JobDocument()
-        return JobDocument(self.key_type, self.signing_algorithm, self.authority, policy, commit, self.arn)
+        shared = SPLIT if self.splits else None
+        return JobDocument(self.key_type, self.signing_algorithm, self.authority, policy, commit, self.arn, shared)
 
     def _kind(self) -> str:
         """Four hexadecimal characters."""
@@ -151,7 +153,8 @@ def result_of(
                 "spec.certificate.authority",
             )
     algorithm = rule.csr_signing_algorithm or default_csr_algorithm(key_type)
-    return Result(key_type, algorithm, name, authority.arn, _days(authority))
+    splits = rule.shared_certificate is not None and deployment is not None and deployment.splits
+    return Result(key_type, algorithm, name, authority.arn, _days(authority), splits=splits)
 
 
 def result_of_stock(device: Device, stock: StockBackend, desired: DesiredState) -> Result | Unknown:

@@ -1,0 +1,60 @@
+"""What a plan says of shared certificates: what their key means, and who keeps one from going."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from controller.reconcile.values import Outcome, Reason, count_text, names_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from controller.reconcile.values import Assessment, FleetState
+
+
+@dataclass(slots=True)
+class Shared:
+    """The devices with a shared certificate that is to be split, by certificate; a name comes with what holds it up."""
+
+    splitting: dict[str, int] = field(default_factory=dict)  # devices that still hold it
+    held_up: dict[str, list[str]] = field(default_factory=dict)
+
+    def watch(self, assessments: Iterable[Assessment]) -> Iterator[Assessment]:
+        """Pass the assessments on, and note whose certificate is to be split."""
+        for assessment in assessments:
+            for finding in assessment.findings:
+                if finding.reason is Reason.SHARED_CERTIFICATE and finding.outcome is Outcome.ROTATE:
+                    self._note(assessment)
+            yield assessment
+
+    def notices(self, state: FleetState) -> tuple[str, ...]:
+        """Sentences for the plan."""
+        told = [] if state.shared_unknown is None else [state.shared_unknown]
+        if self.splitting:
+            devices = count_text(sum(self.splitting.values()), "device")
+            told.append(
+                f"{devices} hold {count_text(len(self.splitting), 'certificate')} whose key others know: whoever "
+                "holds such a key can answer for each of its things, in their rotation too, until all have got their "
+                "own (docs/security.md)"
+            )
+        told += [
+            f"shared certificate {certificate_id[:12]} stays in use by {names_text(sorted(names))}; who has its own "
+            "does not wait for that"
+            for certificate_id, names in sorted(self.held_up.items())
+        ]
+        told += [
+            f"shared certificate {certificate_id[:12]} stays in use by {names_text(list(things))}, which no policy "
+            "governs: put that into a governed group, or detach it there"
+            for certificate_id, things in sorted(state.shared.items())
+            if things
+        ]
+        return tuple(told)
+
+    def _note(self, assessment: Assessment) -> None:
+        certificate_id = str(assessment.certificate_id)
+        self.splitting[certificate_id] = self.splitting.get(certificate_id, 0) + 1
+        stops = (Outcome.BLOCKED, Outcome.WAITING)
+        why = next((one.reason for stop in stops for one in assessment.findings if one.outcome is stop), None)
+        if why is not None and why is not Reason.ROTATING:
+            self.held_up.setdefault(certificate_id, []).append(f"{assessment.device} ({why.value})")

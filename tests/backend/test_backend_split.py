@@ -1,0 +1,412 @@
+"""Clones that share one certificate get one each; the shared one goes with the last that held it, and not before."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import contextmanager, suppress
+
+import pytest
+from backend_aws import VARIABLES, FakeAws, Fault, KilledError
+from backend_device import Device
+from botocore.exceptions import ClientError
+
+from backend.functions import services
+from backend.functions.errors import ConflictError
+from protocol.watch import SHARED_KEY, key_of
+
+SPLIT = {"operation": "ROTATE_CERTIFICATE", "sharedCertificate": "split"}
+NAMES = ("gw-1", "gw-2", "gw-3")
+EVERY = pytest.mark.parametrize(
+    "stride", [5, pytest.param(1, marks=pytest.mark.soak)], ids=["some calls", "every call"]
+)
+
+
+class Clones:
+    """Things that were made from one image. ``uses`` is the certificate that each device is connected with."""
+
+    def __init__(self, aws, names=NAMES):
+        self.aws, self.devices = aws, {}
+        for name in names:
+            device = Device(aws, name)
+            shared = self.devices[names[0]].old if self.devices else device.old
+            if shared != device.old:
+                del aws.certificates[device.old]
+                device.old = shared
+            aws.certificates[shared].things[name] = "NON_EXCLUSIVE_THING"
+            device.start_job(document=SPLIT)
+            self.devices[name] = device
+        self.shared = device.old
+        self.uses = dict.fromkeys(names, self.shared)
+
+    def __getitem__(self, name):
+        return self.devices[name]
+
+    @property
+    def holders(self):
+        return sorted(self.aws.certificates[self.shared].things) if self.shared in self.aws.certificates else []
+
+    def listed(self):
+        item = self.aws.items.get((SHARED_KEY["thingName"], SHARED_KEY["record"]), {"certificateIds": {"L": []}})
+        return [one["S"] for one in item["certificateIds"]["L"]]
+
+    def until_commit(self, name):
+        device = self[name]
+        device.connected(self.shared)
+        self.aws.tick()
+        device.create()
+        self.uses[name] = device.new
+        self.aws.tick()
+        device.connected(device.new)
+        device.commit()
+        self.aws.tick()
+
+    def rotate(self, name):
+        self.until_commit(name)
+        self[name].ended("SUCCEEDED")
+        self.aws.tick()
+
+    def assert_all_work(self):
+        for name, used in self.uses.items():
+            found = self.aws.certificates.get(used)
+            assert found is not None, f"{name} is off line: its certificate is gone"
+            assert (found.status, name in found.things) == ("ACTIVE", True), f"{name} is off line"
+
+    def assert_split(self):
+        self.assert_all_work()
+        assert self.shared not in self.aws.certificates
+        assert self.listed() == []
+        for name, device in self.devices.items():
+            assert list(device.attached) == [self.uses[name]]
+            assert device.attached[self.uses[name]].things == {name: "EXCLUSIVE_THING"}
+
+
+@pytest.fixture
+def clones(aws):
+    return Clones(aws)
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(NAMES)])
+def test_each_clone_gets_its_own_and_the_shared_one_goes_with_the_last(clones, order):
+    for number, name in enumerate(order, 1):
+        clones.rotate(name)
+        clones.assert_all_work()
+        assert name not in clones.holders
+        assert len(clones.holders) == len(order) - number
+        assert clones.listed() == ([clones.shared] if number < len(order) else [])
+    clones.assert_split()
+    assert clones.aws.notices == []
+
+
+def test_without_a_policy_that_says_so_nothing_is_split(clones):
+    clones["gw-1"].start_job()
+    clones["gw-1"].create()
+    clones["gw-1"].assert_code("NotExclusive")
+    assert (clones.holders, clones.listed()) == ([*NAMES], [])
+
+
+def test_a_device_that_cannot_rotate_keeps_the_shared_one(clones):
+    clones["gw-2"].create()
+    clones["gw-2"].ended("FAILED")
+    for name in ("gw-1", "gw-3"):
+        clones.rotate(name)
+    clones.assert_all_work()
+    assert (clones.holders, clones.listed()) == (["gw-2"], [clones.shared])
+    clones["gw-2"].start_job("again", document={"operation": "ROTATE_CERTIFICATE"})
+    clones["gw-2"].csr = Device(FakeAws()).csr
+    for step in (clones["gw-2"].create, clones["gw-2"].commit):
+        step(jobId="again")
+        clones.uses["gw-2"] = clones["gw-2"].new
+        clones.aws.tick()
+    clones["gw-2"].ended("SUCCEEDED", jobId="again")
+    clones.assert_split()
+
+
+def test_more_things_than_are_written_down_are_not_split(clones):
+    shared = clones.aws.certificates[clones.shared]
+    shared.things |= {f"more-{number}": "NON_EXCLUSIVE_THING" for number in range(500)}
+    clones["gw-1"].create()
+    clones["gw-1"].assert_code("NotExclusive")
+
+
+def test_things_on_later_pages_are_seen(clones):
+    clones.aws.things_page = 2
+    clones.rotate("gw-3")
+    assert clones.holders == ["gw-1", "gw-2"]
+    clones.assert_all_work()
+
+
+# who else uses it
+
+
+def test_what_a_client_of_no_such_thing_uses_stays_and_is_told(clones):
+    clones.rotate("gw-1")
+    clones["gw-2"].connected(clones.shared, clientId="forgotten-clone")
+    for name in ("gw-2", "gw-3"):
+        clones.rotate(name)
+    assert clones.aws.certificates[clones.shared].status == "ACTIVE"
+    assert (clones.holders, clones.listed()) == ([], [clones.shared])
+    assert '"forgotten-clone" has connected with it' in clones.aws.notices[-1]
+
+
+def test_a_thing_that_was_attached_later_is_no_stranger(clones):
+    clones.rotate("gw-1")
+    late = Device(clones.aws, "gw-4")
+    del clones.aws.certificates[late.old]
+    late.old = clones.shared
+    clones.aws.certificates[clones.shared].things["gw-4"] = "NON_EXCLUSIVE_THING"
+    late.start_job(document=SPLIT)
+    clones.devices["gw-4"], clones.uses["gw-4"] = late, clones.shared
+    for name in ("gw-4", "gw-2", "gw-3"):
+        clones.rotate(name)
+    clones.assert_split()
+
+
+def test_with_the_watch_lost_nothing_is_deactivated_and_a_person_is_told(clones):
+    for name in ("gw-1", "gw-2"):
+        clones.rotate(name)
+    clones.until_commit("gw-3")
+    del clones.aws.items[tuple(key_of(clones.shared).values())]
+    clones["gw-3"].ended("SUCCEEDED")
+    clones.assert_all_work()
+    assert clones.aws.certificates[clones.shared].status == "ACTIVE"
+    assert "nobody noted who connects with it" in clones.aws.notices[-1]
+
+
+@pytest.mark.parametrize("calls_before", [0, 1, 2])
+def test_with_the_table_lost_in_between_nothing_in_use_is_deactivated(clones, calls_before):
+    steps = [lambda: clones.rotate("gw-1"), lambda: clones.until_commit("gw-2"), lambda: clones.until_commit("gw-3")]
+    for step in steps[: calls_before + 1]:
+        step()
+    clones.aws.items.clear()
+    for name in NAMES:
+        clones[name].ended("SUCCEEDED")
+        clones.aws.tick(hours=1)
+        clones[name].sweep()
+    clones.assert_all_work()
+
+
+# what a device can do
+
+
+def test_a_device_that_does_not_hold_it_neither_splits_it_nor_has_it_removed(clones):
+    thief = Device(clones.aws, "thief")
+    clones.uses["thief"] = thief.old
+    clones.until_commit("gw-1")
+    thief.start_job(document=SPLIT)
+    device = clones["gw-2"]
+    for principal in (thief.old, clones.shared):
+        device.create(principal=thief.old, clientId="gw-2")
+        device.commit(principal=principal, clientId="gw-2")
+        thief.connected(principal, clientId="gw-2")
+        thief.create(principal=clones.shared)
+        clones.aws.tick()
+    clones.assert_all_work()
+    assert clones.holders == [*NAMES]
+    assert (device.name, "current") not in clones.aws.items
+    clones["gw-1"].ended("SUCCEEDED")
+    clones.assert_all_work()
+
+
+def test_a_clone_that_connects_as_another_has_nothing_removed(clones):
+    clones.until_commit("gw-1")
+    clones["gw-2"].connected(clones.shared, clientId="gw-1")
+    clones["gw-1"].ended("SUCCEEDED")
+    assert clones.holders == [*NAMES]
+    assert "detach-thing-principal --thing-name gw-1" in clones.aws.notices[-1]
+    assert f"INACTIVE --certificate-id {clones.shared}" not in clones.aws.notices[-1]
+
+
+@pytest.mark.parametrize("decision", ["detached", "deactivated"])
+def test_a_person_decides_against_a_shared_one_by_detaching_it(clones, decision):
+    clones.until_commit("gw-1")
+    clones["gw-1"].connected(clones.shared)
+    clones["gw-1"].ended("SUCCEEDED")
+    shared = clones.aws.certificates[clones.shared]
+    if decision == "detached":
+        del shared.things["gw-1"]
+    else:
+        shared.status = "INACTIVE"
+    clones.aws.tick(hours=1)
+    clones["gw-1"].sweep()
+    assert len(clones["gw-1"].attached) == (1 if decision == "detached" else 2)
+    assert clones.holders == [name for name in NAMES if decision != "detached" or name != "gw-1"]
+
+
+# events and functions in every order
+
+
+@contextmanager
+def another_world():
+    aws = FakeAws()
+    with services.running(services.build(VARIABLES, aws.client, lambda: aws.now)):
+        yield Clones(aws)
+
+
+def test_presence_that_is_late_doubled_and_out_of_order_costs_nobody_a_certificate():
+    orders = list(itertools.permutations(range(5)))
+    for order in orders:
+        with another_world() as clones:
+            clones.until_commit("gw-1")
+            events = _events(clones)
+            for number in order:
+                for _ in range(2):
+                    clones["gw-1"].handle_end(events[number])
+                    clones.assert_all_work()
+            clones.aws.tick(hours=1)
+            clones["gw-1"].sweep()
+            clones.assert_all_work()
+            assert {"gw-2", "gw-3"} <= set(clones.holders)
+    print(f"{len(orders)} orders of five events, each heard twice: nobody is off line")  # noqa: T201
+
+
+def _events(clones):
+    first, second = clones["gw-1"], clones["gw-2"]
+    before = int((clones.aws.now.timestamp() - 60) * 1000)
+    return [
+        first.ended_event("SUCCEEDED"),
+        first.connected_event(clones.shared, timestamp=before),
+        first.connected_event(first.new),
+        second.connected_event(clones.shared),
+        second.connected_event(clones.shared, clientId="sensor/77"),
+    ]
+
+
+class Split:
+    """The last two of three clones rotate together; every function may die, and is called again as AWS would."""
+
+    def __init__(self, clones):
+        self.clones, self.aws, self.off_line, self.calls = clones, clones.aws, [], 0
+        clones.rotate("gw-1")
+        self.aws.before_each = self._look
+
+    def _look(self):
+        self.calls += 1
+        try:
+            self.clones.assert_all_work()
+        except AssertionError as error:
+            self.off_line.append(f"at call {self.calls}: {error}")
+
+    def run(self):
+        two = [self.clones["gw-2"], self.clones["gw-3"]]
+        for device in two:
+            self._invoke(device.create)
+            self.clones.uses[device.name] = device.new
+        for device in two:
+            self._invoke(lambda device=device: device.connected(device.new))
+            self._invoke(device.commit)
+        for device in two:
+            self._invoke(lambda device=device: device.ended("SUCCEEDED"))
+        for _ in range(3):
+            self.aws.tick(hours=1)
+            self._invoke(two[0].sweep)
+        self.aws.before_each = lambda: None
+
+    def _invoke(self, function):
+        for _ in range(3):
+            self.aws.tick()
+            try:
+                function()
+            except (KilledError, ClientError, ConflictError):
+                self.aws.tick(seconds=30)
+            else:
+                return
+
+
+def _killed(at, after):
+    with another_world() as clones:
+        split = Split(clones)
+        clones.aws.faults = [Fault(at, after=after, kills=True)]
+        split.run()
+        assert split.off_line == []
+        clones.assert_split()
+        return split.calls
+
+
+@EVERY
+@pytest.mark.parametrize("after", [False, True], ids=["before it takes effect", "after it took effect"])
+def test_a_split_whose_functions_die_at_any_call_is_brought_to_its_end_and_nobody_is_off_line(after, stride):
+    points = range(0, _killed(10_000, after), stride)
+    for at in points:
+        _killed(at, after)
+    print(f"killed at {len(points)} calls of two splits: each clone has its own")  # noqa: T201
+
+
+def _meanwhile(at, happens, killed_at=10_000):
+    with another_world() as clones:
+        split = Split(clones)
+
+        def look():
+            split.calls += 1
+            if split.calls == at:
+                happens(clones)
+
+        clones.aws.before_each = look
+        clones.aws.faults = [Fault(killed_at, kills=True)]
+        split.run()
+        clones.assert_all_work()
+        return clones, split.calls
+
+
+def a_thing_is_attached(clones):
+    late = Device(clones.aws, "late")
+    del clones.aws.certificates[late.old]
+    if clones.shared in clones.aws.certificates:  # else AWS refuses
+        clones.aws.certificates[clones.shared].things["late"] = "NON_EXCLUSIVE_THING"
+        clones.uses["late"] = clones.shared
+
+
+def a_stranger_connects(clones):
+    shared = clones.aws.certificates.get(clones.shared)
+    if shared is not None and shared.status == "ACTIVE":
+        clones["gw-2"].connected(clones.shared, clientId="sensor/77")
+
+
+def the_other_ends(clones):
+    acting = clones.aws.acting
+    clones["gw-3"].handle_end(clones["gw-3"].ended_event("SUCCEEDED"))
+    clones.aws.acting = acting
+
+
+@EVERY
+@pytest.mark.parametrize("happens", [a_thing_is_attached, a_stranger_connects, the_other_ends])
+def test_nothing_in_use_goes_whatever_happens_at_any_call_of_a_split(happens, stride):
+    points = range(1, _meanwhile(0, happens)[1] + 1, stride)
+    kept = sum(clones.shared in clones.aws.certificates for clones, _ in (_meanwhile(at, happens) for at in points))
+    print(f"{happens.__name__} at {len(points)} calls: the shared one was kept {kept} times")  # noqa: T201
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("happens", [a_thing_is_attached, a_stranger_connects, the_other_ends])
+def test_nor_if_a_function_dies_as_well_at_any_call(happens):
+    _, calls = _meanwhile(0, happens)
+    pairs = [(at, dies) for at in range(1, calls + 1) for dies in range(calls)]
+    for at, dies in pairs:
+        _meanwhile(at, happens, dies)
+    print(f"{len(pairs)} pairs of calls")  # noqa: T201
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
+@pytest.mark.parametrize("happens", [a_thing_is_attached, a_stranger_connects])
+def test_what_is_used_at_the_moment_of_its_deactivation_works_again(happens, dies):
+    with another_world() as clones:
+        for name in ("gw-1", "gw-2"):
+            clones.rotate(name)
+        clones.until_commit("gw-3")
+        shared = clones.aws.certificates[clones.shared]
+
+        def meanwhile():
+            assert shared.status == "INACTIVE"
+            shared.status = "ACTIVE"  # to whoever has just connected, and whose event is on its way
+            happens(clones)
+            shared.status = "INACTIVE"
+            clones.aws.acting = "JobExecutionTerminal"
+            if dies:
+                raise KilledError
+
+        clones.aws.after_call["iot:UpdateCertificate"] = meanwhile
+        with suppress(KilledError):
+            clones["gw-3"].ended("SUCCEEDED")
+        clones.aws.tick(hours=1)
+        clones["gw-3"].sweep()
+        clones.assert_all_work()
+        assert clones.aws.certificates[clones.shared].status == "ACTIVE"

@@ -1,0 +1,88 @@
+"""``sharedCertificate: split`` from the registry and the backend's list to what is reported."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from cli_factory import DOCUMENTS
+from cli_heal_world import ARN, NAMES, TABLE, World
+
+from controller.fleet.aws_errors import AwsCallError
+from controller.fleet.rotation_table import read_shared
+from controller.reconcile.values import Fleet, Source
+from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, Deployment
+from protocol.job_document import DOCUMENT_FIELDS
+from protocol.watch import SHARED_KEY
+
+CLONES = ("clone-1", "clone-2", "clone-3")
+DEPLOYED = Deployment("0.3.0", {}, DOCUMENT_FIELDS, frozenset({EXCLUSIVE, NON_EXCLUSIVE}))
+
+
+@pytest.fixture
+def world(tmp_path, surroundings):
+    made = World(tmp_path, surroundings)
+    for name, value in made.cloud.environment().items():
+        surroundings.setenv(name, value)
+    made.write(DOCUMENTS.replace("authority: aws-iot}", "authority: aws-iot, sharedCertificate: split}"))
+    made.commit()
+    made.client("ssm").put_parameter(Name=NAMES.deployment_parameter, Value=DEPLOYED.to_json(), Type="String")
+    made.shared = made.device(CLONES[0])
+    made.iot.detach_thing_principal(thingName=CLONES[0], principal=ARN + made.shared)
+    for name in CLONES:
+        made.cloud.seed.thing(name, ["line-a"]) if name != CLONES[0] else None
+        made.iot.attach_thing_principal(thingName=name, principal=ARN + made.shared)
+    yield made
+    made.close()
+
+
+def listed(world):
+    ids = {"L": [{"S": world.shared}]}
+    item = {**{name: {"S": value} for name, value in SHARED_KEY.items()}, "certificateIds": ids, "version": {"N": "1"}}
+    world.dynamodb.put_item(TableName=TABLE, Item=item)
+
+
+def found(world):
+    [fleet] = world.run("drift", "--format", "json").json["fleets"]
+    return {
+        one["device"]: [(finding["reason"], finding["outcome"]) for finding in one["findings"]]
+        for one in fleet["devices"]
+    }
+
+
+def test_things_that_share_a_certificate_rotate_and_so_does_the_last_that_held_it(world):
+    assert found(world) == {name: [("SharedCertificate", "rotate")] for name in CLONES}
+    for name in CLONES[1:]:
+        world.iot.detach_thing_principal(thingName=name, principal=ARN + world.shared)
+        world.certificate(name)
+    listed(world)
+    assert found(world) == {CLONES[0]: [("SharedCertificate", "rotate")]}
+    explained = world.run("explain", CLONES[0], "--no-refresh").out
+    assert "those who have got their own know its key" in explained
+
+
+def test_who_holds_the_rest_open_outside_the_policies_is_named(world):
+    world.cloud.seed.thing("forgotten", [])
+    world.iot.attach_thing_principal(thingName="forgotten", principal=ARN + world.shared)
+    for name in CLONES:
+        world.iot.detach_thing_principal(thingName=name, principal=ARN + world.shared)
+    listed(world)
+    assert "stays in use by forgotten, which no policy governs" in world.run("plan").out
+
+
+@pytest.mark.parametrize("is_denied", [True, False])
+def test_that_the_list_may_not_be_read_is_told_and_any_other_failure_ends_the_look(is_denied):
+    class Session:
+        fleet = Fleet("factory", "123456789012", "eu-west-1", Source("fleet.yaml", 1))
+
+        def find(self, *_, **__):
+            code = "AccessDeniedException" if is_denied else "Unheard"
+            raise AwsCallError("it is denied", "grant it", operation="GetFunctionConfiguration", code=code)
+
+    if is_denied:
+        assert read_shared(Session(), DEPLOYED, sqlite3.connect(":memory:")) == (
+            {}, "which certificates have been shared is not known: it is denied; grant it",
+        )  # fmt: skip
+    else:
+        with pytest.raises(AwsCallError):
+            read_shared(Session(), DEPLOYED, sqlite3.connect(":memory:"))
