@@ -61,7 +61,11 @@ def run(context: Context) -> ExitCode:
     fleets = tuple(desired for desired in load_desired(context) if desired.fleet.name in plans)
     if not fleets:
         raise PlanError(f"{arguments.file} holds no plan for these fleets", "name another file, or other documents")
-    whole = [_applied(context, desired, plans[desired.fleet.name]) for desired in fleets]
+    told: list[str] = []
+    try:
+        whole = [_applied(context, desired, plans[desired.fleet.name], told) for desired in fleets]
+    finally:  # what was done is told, however it ended
+        context.write("".join(told))
     return ExitCode.IN_SYNC if all(whole) else ExitCode.ERROR
 
 
@@ -85,8 +89,8 @@ def _planned(context: Context, desired: DesiredState) -> HealPlan:
     return HealPlan(fleet.name, fleet.account, fleet.region, session.endpoint("iot"), now, waits, actions, left)
 
 
-def _applied(context: Context, desired: DesiredState, plan: HealPlan) -> bool:
-    """Whether all of it was carried out."""
+def _applied(context: Context, desired: DesiredState, plan: HealPlan, told: list[str]) -> bool:
+    """Whether all of it was carried out; what was is added to ``told``."""
     _require_patience(plan.waits.watch, plan.waits.grace)
     with observe(context, desired, ActAs.HEALER) as observed:
         session = observed.session
@@ -98,5 +102,5 @@ def _applied(context: Context, desired: DesiredState, plan: HealPlan) -> bool:
         healer = Healer(Registry(session, table, context.sleep), plan.waits, rotating, context.present)
         pause = context.arguments.pause.total_seconds()
         done = healer.carry_out(plan.actions, lambda: context.sleep(pause))
-    context.write(render_done(desired.fleet.name, done, len(plan.actions)))
+    told.append(render_done(desired.fleet.name, done, len(plan.actions)))
     return done.stopped_by is None

@@ -16,11 +16,12 @@ from controller.report.github import annotation
 from . import outputs
 from .api import GitHub, IssuesDisabledError
 from .history import fetch_history
-from .posting import close_issue, close_others, keep_issue, sticky_comment
+from .posting import close_issue, close_others, comment_issue, keep_issue, sticky_comment
 from .steps import fetch_change, run_command
 from .texts import issue_text, run_note, solved_text
 
 _DOCUMENTS_KEY = "desired-state"
+_HEALING_KEY, _HEALING_TITLE = "healing", "certfleet: the registry can be healed, when this plan is approved"
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
@@ -57,7 +58,12 @@ def _parser() -> ArgumentParser:
     output = what.add_parser("outputs", help="lines for GITHUB_OUTPUT")
     output.add_argument("--plan", type=Path, help="what certfleet plan --plan wrote")
     output.add_argument("--resume", default="", help="the policy that was resumed by hand")
+    output.add_argument("--healing", type=Path, help="what certfleet heal plan wrote as JSON")
     output.add_argument("--comparison", type=Path, help="what certfleet plan --base wrote as JSON")
+    healing = what.add_parser("healing", help="the issue of what healing would do, open while there is something")
+    healing.add_argument("--plan", type=Path, required=True, help="what certfleet heal plan wrote as JSON")
+    healing.add_argument("--body", type=Path, required=True, help="the same as Markdown")
+    healing.add_argument("--outcome", type=Path, help="what certfleet heal apply wrote: a comment on that issue")
     history = what.add_parser("history", help="the trend records that the last drift report left as an artifact")
     history.add_argument("--into", type=Path, required=True, help="folder")
     return parser
@@ -117,7 +123,21 @@ def _outputs(arguments: Namespace, _environment: Mapping[str, str]) -> str:
         values |= outputs.of_plan(arguments.plan, arguments.resume)
     if arguments.comparison is not None:
         values |= outputs.of_comparison(arguments.comparison)
+    if arguments.healing is not None:
+        values["heal"] = outputs.of_healing(arguments.healing)
     return outputs.lines(values)
+
+
+def _healing(arguments: Namespace, environment: Mapping[str, str]) -> str:
+    github, note = _github(environment), run_note(environment)
+    try:
+        if arguments.outcome is not None:
+            return f"comment: {comment_issue(github, _HEALING_KEY, _text(arguments.outcome) + note)}\n"
+        if not outputs.of_healing(arguments.plan):
+            return f"issue: {close_issue(github, _HEALING_KEY, 'There is nothing left to heal for now.' + note)}\n"
+        return f"issue: {keep_issue(github, _HEALING_KEY, _HEALING_TITLE, _text(arguments.body), note)}\n"
+    except IssuesDisabledError as error:
+        return annotation("notice", f"the healing plan is in no issue: {error}. {error.remedy}")
 
 
 def _history(arguments: Namespace, environment: Mapping[str, str]) -> str:
@@ -133,6 +153,7 @@ _COMMANDS = {
     "fetch": _fetch,
     "outputs": _outputs,
     "history": _history,
+    "healing": _healing,
 }
 
 

@@ -50,6 +50,11 @@ def of_comparison(path: Path) -> dict[str, Any]:
     }
 
 
+def of_healing(path: Path) -> list[str]:
+    """The fleets for which a healing plan has something to do."""
+    return [str(fleet["fleet"]) for fleet in _json(path)["fleets"] if fleet["actions"]] if path.exists() else []
+
+
 def lines(values: dict[str, Any]) -> str:
     """As GitHub reads them; every value on one line of JSON."""
     return "".join(f"{name}={json.dumps(value)}\n" for name, value in values.items())

@@ -65,6 +65,15 @@ def close_issue(github: GitHub, key: str, text: str) -> Posted:
     return Posted.CLOSED
 
 
+def comment_issue(github: GitHub, key: str, text: str) -> Posted:
+    """Add to the issue of this key, where one is open."""
+    issue = _open_issue(github, key)
+    if issue is None:
+        return Posted.NOTHING
+    github.create_comment(issue["number"], text)
+    return Posted.CREATED
+
+
 def close_others(github: GitHub, prefix: str, keys: Collection[str], text: str) -> int:
     """Close the issues of keys with that prefix that are none of these; returns how many there were."""
     others = [

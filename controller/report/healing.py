@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from controller.heal import FORMAT_VERSION, Done, HealPlan, to_value
+from controller.heal import FORMAT_VERSION, Done, HealPlan, Kind, to_value
 
 from . import words
 from .console import Page
 from .formats import Format, Look, dump
+from .markdown import fitted, folded, plain, table
 from .model import FleetFailure
 
 
@@ -56,7 +57,33 @@ def _json(found: HealPlans, _look: Look) -> str:
     )
 
 
-RENDERERS: Mapping[Format, Callable[[HealPlans, Look], str]] = {Format.TEXT: _text, Format.JSON: _json}
+def _markdown(found: HealPlans, _look: Look) -> str:
+    """For whoever reviews a plan on GitHub."""
+    parts = []
+    for plan in found.plans:
+        parts.append(f"## {plan.fleet}: {words.count(len(plan.actions), 'action')} to heal the registry\n")
+        for kind in Kind:
+            actions = [action for action in plan.actions if action.kind is kind]
+            if actions:
+                titles = ("Certificate", "Thing", "If", "Known", "Way back")
+                rows = [
+                    (f"`{a.certificate_id[:12]}`", plain(a.thing), a.precondition, plain(a.evidence), f"`{a.way_back}`")
+                    for a in actions
+                ]
+                parts.append(f"### {kind.value}\n\n{table(titles, rows)}\n")
+        if plan.left:
+            left = [(one.what, plain(one.subject), plain(one.found), plain(one.remedy)) for one in plan.left]
+            title = f"{words.count(len(plan.left), 'matter')} for a person"
+            parts.append(folded(title, table(("What", "Whose", "Found", "Remedy"), left)))
+    parts += [f"> ❌ **{plain(one.fleet)}:** {plain(one.message)}\n" for one in found.failures]
+    return fitted(parts)
+
+
+RENDERERS: Mapping[Format, Callable[[HealPlans, Look], str]] = {
+    Format.TEXT: _text,
+    Format.JSON: _json,
+    Format.MARKDOWN: _markdown,
+}
 
 
 def render_done(fleet: str, done: Done, planned: int) -> str:

@@ -67,7 +67,12 @@ def test_the_files_for_ci_call_the_workflows_of_the_commit_that_is_named(field):
     given = ("--thing-group", "line-a", "--desired-state", "first", "--ci", "github")
     _, _, err = run(*given, "--workflows", f"acme/certfleet@{COMMIT}")
     folder = Path(".github/workflows")
-    assert {path.name for path in folder.iterdir()} == {"pull-request.yml", "reconcile.yml", "drift-report.yml"}
+    assert {path.name for path in folder.iterdir()} == {
+        "pull-request.yml",
+        "reconcile.yml",
+        "drift-report.yml",
+        "heal.yml",
+    }
     for path in folder.iterdir():
         [job] = yaml.safe_load(path.read_text())["jobs"].values()
         assert job["uses"] == f"acme/certfleet/.github/workflows/{path.name}@{COMMIT}"

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from workflows_factory import CALLERS, FLEET, FLEET_FILE, READ, WRITE, certificates, documents, repository
+from cryptography.hazmat.primitives.asymmetric import ec
+from workflows_factory import CALLERS, FLEET, FLEET_FILE, HEAL, READ, WRITE, certificates, documents, repository
 from workflows_github import REPOSITORY, GitHubStandIn
 
 from backend.synth import TEMPLATE
@@ -102,7 +103,7 @@ def test_a_repository_of_documents_calls_the_workflow_with_what_a_person_chose(f
     assert factory.call(CALLERS["drift-report.yml"], "schedule", sha=sha)["report"].result == "success"
 
 
-@pytest.mark.parametrize("name", ["pull-request.yml", "reconcile.yml", "drift-report.yml"])
+@pytest.mark.parametrize("name", ["pull-request.yml", "reconcile.yml", "drift-report.yml", "heal.yml"])
 def test_a_repository_of_documents_needs_ten_lines(name):
     assert len(CALLERS[name].splitlines()) <= 10
 
@@ -359,3 +360,32 @@ def test_the_drift_report_opens_the_issue_where_a_person_is_needed(report, githu
         world.client("iot").delete_thing(thingName="nobody")
     [issue] = github.issues
     assert "- nobody: " in issue["body"]
+
+
+def test_the_registry_is_healed_by_the_plan_that_a_reviewer_has_approved_and_no_other(factory, github, world):
+    sha = factory.origin.push(documents())
+    spare = world.cloud.seed.certificate(
+        ec.generate_private_key(ec.SECP256R1()).public_key(), not_before=world.cloud.now()
+    )
+    world.cloud.seed.attach("bench-001", spare.certificate_id, exclusive=False)
+
+    asked = factory.call(CALLERS["heal.yml"], "schedule", sha=sha)
+
+    assert results(asked) == {"plan": "success", "apply (factory)": "waiting"}, asked["plan"].log
+    assert (asked["plan"].roles, asked["apply (factory)"].environment) == ([READ], "certfleet-heal")
+    assert "factory: 2 actions to heal the registry" in asked["plan"].summary
+    [issue] = github.issues
+    assert issue["body"].startswith("<!-- certfleet:healing -->\n## factory: 2 actions")
+    assert spare.certificate_id[:12] in issue["body"]
+
+    factory.approves.add("certfleet-heal")
+    healed = factory.run("heal.yml", "workflow_dispatch", sha=sha)
+    assert results(healed) == {"plan": "success", "apply (factory)": "success"}, healed["apply (factory)"].log
+    assert healed["apply (factory)"].roles == [HEAL]
+    assert "factory: 2 of 2 actions done" in healed["apply (factory)"].summary
+    [comment] = github.comments
+    assert f"watch {spare.certificate_id[:12]} bench-001" in comment["body"]
+
+    quiet = factory.run("heal.yml", "schedule", sha=sha)
+    assert results(quiet) == {"plan": "success", "apply": "skipped"}
+    assert issue["state"] == "closed"

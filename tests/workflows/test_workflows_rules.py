@@ -15,7 +15,7 @@ WORKFLOWS = sorted(FOLDER.glob("*.yml"))
 ACTIONS = sorted((ROOT / ".github" / "actions").glob("*/action.yml"))
 SCRIPTS = [ROOT / "tools" / "install-test-tools", ROOT / ".ci" / "run"]
 INSTALL = ("$/.github/actions/install", "./.github/actions/install")
-ROLES = {"CERTFLEET_READ_ROLE_ARN", "CERTFLEET_RECONCILE_ROLE_ARN", "CERTFLEET_RELEASE_ROLE_ARN"}
+ROLES = {f"CERTFLEET_{name}_ROLE_ARN" for name in ("READ", "RECONCILE", "HEAL", "RELEASE")}
 
 # Every job, with all that its token may. Nobody but these writes anywhere.
 PERMISSIONS = {
@@ -29,6 +29,8 @@ PERMISSIONS = {
     ("drift-report.yml", "report"): {"contents: read", "id-token: write", "issues: write", "actions: read"},
     ("drift-report.yml", "code-scanning"): {"security-events: write"},
     ("release.yml", "release"): {"contents: read", "id-token: write"},
+    ("heal.yml", "plan"): {"contents: read", "id-token: write", "issues: write"},
+    ("heal.yml", "apply"): {"contents: read", "id-token: write", "issues: write"},
 }
 
 
@@ -135,6 +137,8 @@ def test_every_role_is_assumed_by_oidc_and_only_where_it_is_needed():
         ("reconcile.yml", "bundle"): (write, "certfleet"),
         ("drift-report.yml", "report"): (read, None),
         ("release.yml", "release"): ("CERTFLEET_RELEASE_ROLE_ARN", "certfleet-release"),
+        ("heal.yml", "plan"): (read, None),
+        ("heal.yml", "apply"): ("CERTFLEET_HEAL_ROLE_ARN", "certfleet-heal"),
     }
 
 
@@ -163,7 +167,7 @@ def test_nor_its_program_installed_whoever_holds_the_workflow():
 
 
 def test_what_writes_takes_main_as_it_is_so_that_a_run_started_again_applies_nothing_old():
-    for name in ("reconcile.yml", "drift-report.yml"):
+    for name in ("reconcile.yml", "drift-report.yml", "heal.yml"):
         checkouts = [s["with"] for s in steps(load(name)) if "checkout@" in s.get("uses", "")]
         assert checkouts
         assert {given["ref"] for given in checkouts} == {"refs/heads/main"}

@@ -10,7 +10,7 @@ from controller.adoption import ci_files
 from sandbox.fleet_file import SandboxFleet
 
 CA_ARN = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001"
-READ, WRITE, RELEASE = (f"arn:aws:iam::123456789012:role/{name}" for name in ("read", "write", "release"))
+READ, WRITE, HEAL, RELEASE = (f"arn:aws:iam::123456789012:role/{name}" for name in ("read", "write", "heal", "release"))
 FLEET = SandboxFleet.model_validate(
     yaml.safe_load(f"""
 authorities: [{{name: plant-ca, arn: "{CA_ARN}"}}]
@@ -76,6 +76,7 @@ def repository(folder, world, github):
     runner.variables = {
         "CERTFLEET_READ_ROLE_ARN": READ,
         "CERTFLEET_RECONCILE_ROLE_ARN": WRITE,
+        "CERTFLEET_HEAL_ROLE_ARN": HEAL,
         "CERTFLEET_RELEASE_ROLE_ARN": RELEASE,
         "AWS_REGION": "eu-west-1",
     }
