@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from interleaving_machine import Interleaving
 from interleaving_moves import told
 from interleaving_small_world import SMALL_WORLDS, SmallWorld, two_runs
 
 AS_EVER = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-BY_CHANCE = settings(AS_EVER, derandomize=False)
+BY_CHANCE = settings(AS_EVER, derandomize=False, max_examples=1_000, stateful_step_count=50)
 
 
 def play_all(small: SmallWorld, longest: int) -> None:
@@ -26,8 +26,9 @@ def test_the_invariants_hold_and_the_fleet_heals_whatever_happens():
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_the_invariants_hold_and_the_fleet_heals_whatever_happens_for_long():
-    run_state_machine_as_test(Interleaving, settings=settings(BY_CHANCE, max_examples=5000, stateful_step_count=50))
+@pytest.mark.parametrize("number", range(1, 6))
+def test_the_invariants_hold_and_the_fleet_heals_in_a_thousand_long_histories(number):
+    run_state_machine_as_test(seed(number)(type("Interleaving", (Interleaving,), {})), settings=BY_CHANCE)
 
 
 @pytest.mark.parametrize("name", SMALL_WORLDS)
