@@ -262,6 +262,13 @@ FAULTS = [
         (the_policy_is_renamed, what_the_preview_of_the_change_told_happens),
     ),
     PutBack(
+        "who has just rotated counts as lost until what it replaced is removed",
+        [(controller.reconcile.checks.rotated, "is_settling")],
+        "nobody is called for what mends itself",
+        "a wave that soaks",
+        (what_the_preview_told_happens,),
+    ),
+    PutBack(
         "two runs look and make their jobs as if alone",
         [(Ledger, "claim"), *ASKED_TWICE],
         "nobody is in two open executions",

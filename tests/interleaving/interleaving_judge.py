@@ -71,6 +71,7 @@ class Judge:
         self._memory: dict[tuple[str, str], Memory] = defaultdict(Memory)
         self._rule: dict[str, str] = {}  # the rule of each policy that was applied last
         self._rollouts: dict[str, Rollout] = {}  # by policy
+        self._was_in_vain = False  # any rotation ever
         self._latest = -1  # the newest commit that was applied
         self._clock = itertools.count(1)
         self._asked: dict[tuple[str, str], int] = {}  # (job, device) → when it was asked
@@ -152,8 +153,16 @@ class Judge:
         if run.command == "plan" and outcome.code in (0, 2, 3) and "--base" not in run.arguments:
             for wave in outcome.json["waves"]:
                 spec = run.commit.documents.policies[wave["policy"]]
-                if wave["status"] == "halted":
-                    self._memory[wave["policy"], _rule_text(run.commit.documents, spec)].is_halted = True
+                memory = self._memory[wave["policy"], _rule_text(run.commit.documents, spec)]
+                memory.is_halted |= wave["status"] == "halted"
+                if wave["remedy"] and not self._has_gone_wrong():
+                    self.tell("nobody is called for what mends itself", wave["message"])
+
+    def _has_gone_wrong(self) -> bool:
+        """Whether any rotation ever failed, or was in vain."""
+        jobs = self.world.jobs().values()
+        statuses = {execution.status for job in jobs for execution in job.executions.values()}
+        return self._was_in_vain or not statuses.isdisjoint({"FAILED", "TIMED_OUT", "REJECTED"})
 
     def _each_is_asked_once(self) -> None:
         """Asked once no run is under way: of two that made jobs in one moment, one takes its own back."""
@@ -330,6 +339,7 @@ class Judge:
         memory = self._memory[parsed.policy, _rule_text(commit.documents, spec)]
         memory.failed.discard(device)
         if left:
+            self._was_in_vain = True
             memory.in_vain[device] = left
         else:
             memory.cured.add(device)

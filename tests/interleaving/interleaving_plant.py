@@ -2,7 +2,7 @@
 
 The backend issues what it was asked, or what ``issues`` makes of it. It refuses as the real one does:
 a device that is not asked by a job, or does not hold exactly one certificate, gets none. A device that
-falls silent half way keeps both of its certificates.
+falls silent half way keeps both of its certificates. What was replaced is removed some time after the job has ended.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ class Plant:
     holds: dict[str, list[Holding]] = field(default_factory=dict)  # the last is the newest
     rotations: list[Rotation] = field(default_factory=list)
     half_way: dict[str, str] = field(default_factory=dict)  # device → job, between issue and commit
+    replaced: dict[str, list[Holding]] = field(default_factory=dict)  # by device: what the backend has still to remove
     groups: dict[str, str] = field(default_factory=dict)
     on_rotated: Callable[[Rotation], None] = lambda rotation: None
     on_failed: Callable[[str, str], None] = lambda device, job_id: None
@@ -102,6 +103,7 @@ class Plant:
 
     def remove(self, name: str) -> None:
         """A device is taken out of service: out of its group, and its certificates are deleted."""
+        self.remove_replaced(name)
         for holding in self.holds.pop(name):
             self._remove(name, holding)
         self.half_way.pop(name, None)
@@ -146,14 +148,13 @@ class Plant:
             self.half_way[name] = execution["jobId"]
 
     def finish(self, name: str) -> None:
-        """Connect with the new certificate, have the old one removed, report."""
+        """Connect with the new certificate, and report; the backend removes the old one some time later."""
         job_id = self.half_way.pop(name, None)
         if job_id is None or len(self.holds[name]) < 2:
             return
         old, new = self.holds[name][-2:]
         self.connect(name)
-        for holding in self.holds[name][:-1]:
-            self._remove(name, holding)
+        self.replaced[name] = self.holds[name][:-1]
         self.holds[name] = [new]
         rotation = Rotation(name, job_id, old, new, self.now())
         self.rotations.append(rotation)
@@ -174,6 +175,7 @@ class Plant:
     def replace_by_hand(self, name: str, key: KeyType, authority: str = AWS_IOT_AUTHORITY) -> None:
         """A person gives the device a new credential and removes every other; the job goes on where there is one."""
         self.half_way.pop(name, None)
+        self.remove_replaced(name)
         for holding in self.holds[name]:
             self._remove(name, holding)
         self.holds[name] = [self._certify(name, key, authority, self.now())]
@@ -181,10 +183,16 @@ class Plant:
 
     # what the backend does
 
+    def remove_replaced(self, *names: str) -> None:
+        """Of these devices, or of all."""
+        for name in names or tuple(self.replaced):
+            for holding in self.replaced.pop(name, ()):
+                self._remove(name, holding)
+
     def _issue(self, name: str, execution: dict[str, Any]) -> Holding | None:
         asked = parse_job_document(execution["jobDocument"])
         made = self.backend.issues(asked)
-        if made is None or len(self.holds[name]) != 1:
+        if made is None or len(self.holds[name]) != 1 or name in self.replaced:
             return None
         own = self.backend.authorities
         deployed = own.get(asked.certificate_authority or AWS_IOT_AUTHORITY)

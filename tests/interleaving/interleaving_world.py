@@ -210,7 +210,9 @@ class World:
         return self.clock.now()
 
     def pass_time(self, **span: float) -> None:
-        """Time passes, and nobody does anything."""
+        """Time passes, and nobody does anything; in minutes the backend gets round to what it has to remove."""
+        if timedelta(**span) >= timedelta(minutes=1):
+            self.plant.remove_replaced()
         self.clock.advance(timedelta(**span))
 
     def answer(self, *names: str) -> None:

@@ -9,7 +9,7 @@ from reconcile_rollouts import OLD, World, names
 
 from controller.reconcile.values import CLOCK_GRAIN, Baseline, WaveStatus
 
-DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 LAST = {"waves": ("1", "100%")}
 
 
@@ -59,6 +59,39 @@ def test_a_job_that_was_made_a_moment_ago_is_under_way_whatever_the_others_of_it
     at = {"made last": HOUR / 60, "made first": 90 * HOUR}[order]
     world.wave(1, {}, status="IN_PROGRESS", queued=at, tail="0000000002")
     assert world.plan().waves[0].status is WaveStatus.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("ago", "reason", "status"),
+    [(timedelta(0), "Rotating", WaveStatus.RUNNING), (14 * MINUTE, "Rotating", WaveStatus.RUNNING),
+     (15 * MINUTE, "ExtraCertificate", WaveStatus.UNHEALTHY)],
+    ids=["a moment ago", "a quarter of an hour ago, nearly", "a quarter of an hour ago"],
+)  # fmt: skip
+def test_who_has_just_rotated_holds_both_certificates_until_the_backend_has_removed_the_old_one(
+    make, ago, reason, status
+):
+    """A job says SUCCEEDED before that: nobody is to be called for it, nor any rollout to be held up."""
+    world = World(make, waves=("10", "100%")).wave(1, names(10, "SUCCEEDED"), ended=ago, queued=ago + HOUR)
+    for name in names(10, ""):
+        held = (make.certificate(OLD, name=name), make.certificate(ago + MINUTE, name=f"new {name}"))
+        world.devices[name] = make.device(name, certificates=held)
+    leak = make.incident(issued_before=make.now - DAY)
+    for incidents in ((), (leak,)):  # which taints the old one
+        world.desired = make.desired(world.policy, incidents=incidents, waivers=(make.waiver("g000"),))
+        [report] = world.plan().waves
+        assert (report.status, report.remedy is None) == (status, status is WaveStatus.RUNNING)
+        found = make.assess(world.devices["g000"], world.desired, make.state(*world.jobs))
+        assert reason in make.reasons(found)
+        assert found.is_rotating is (reason == "Rotating")
+        assert not found.needs_rotation or incidents
+
+
+def test_two_certificates_that_no_rotation_has_brought_are_one_too_many_whatever_has_just_rotated(make):
+    world = World(make, number=1, waves=("100%",)).wave(1, {"g000": "SUCCEEDED"}, ended=MINUTE, queued=HOUR)
+    for ages in ((OLD, 2 * HOUR), (OLD, 2 * MINUTE, 2 * MINUTE)):
+        held = tuple(make.certificate(age, name=f"{number}") for number, age in enumerate(ages))
+        found = make.assess(make.device("g000", certificates=held), world.desired, make.state(*world.jobs))
+        assert make.reasons(found) == ["ExtraCertificate"]
 
 
 def _halted(make):

@@ -97,7 +97,8 @@ def find(case: Case) -> tuple[Finding, ...]:
     under_way = rotating(case)
     if under_way is not None:
         others.append(under_way)
-        if demands and all(execution.status is ExecutionStatus.QUEUED for execution in case.device.executions):
+        asked = case.device.executions
+        if demands and asked and all(execution.status is ExecutionStatus.QUEUED for execution in asked):
             others += _ask((waived,), case)  # it has not begun: a waiver still comes in time
     elif demands:
         others += _ask(GATES, case)

@@ -25,7 +25,7 @@ from protocol.messages import ExecutionStatus
 from protocol.names import COMPONENT_NAME
 
 from .case import COMING_WITHIN, Case, Check
-from .rotated import left_alone_until
+from .rotated import is_settling, left_alone_until
 
 STOCK_REFUSAL = "Create was rejected."
 """All that the stock component says of a rejected request; ours says the backend's reason, and its version."""
@@ -205,9 +205,9 @@ def result_unknown(case: Case) -> Finding | None:
 
 
 def rotating(case: Case) -> Finding | None:
-    """An execution of a rotation job has not ended."""
+    """An execution of a rotation job has not ended, or what it replaced is not removed yet."""
     if not case.device.executions:
-        return None
+        return _settling(case)
     strange = next((one for one in case.device.executions if one.status.name == UNHEARD_OF), None)
     if strange is not None:
         return _execution_unknown(case.device.name, strange)
@@ -227,6 +227,15 @@ def rotating(case: Case) -> Finding | None:
         "spec.rollout.stragglersAfter",
         hoursSinceSeen=int((case.now - seen) / timedelta(hours=1)) if seen else None,
     )
+
+
+def _settling(case: Case) -> Finding | None:
+    done = is_settling(case)
+    if done is None:
+        return None
+    ended = f"job {done.job_id} has succeeded here at {instant_text(done.last_updated_at)}"
+    text = f"{ended}; the backend has still to remove the certificate that it replaced"
+    return waiting(Reason.ROTATING, text, "spec.rollout")
 
 
 def _execution_unknown(device: str, execution: DeviceExecution) -> Finding:

@@ -6,6 +6,7 @@ ask for ever: it is in vain until a person has removed the cause.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from controller.reconcile.schedule import dates_of
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from .case import Case
 
+ROTATION_CERTIFICATES = 2  # the old and the new one, while a rotation is under way
+SETTLES = timedelta(minutes=15)  # a job says SUCCEEDED seconds before the old certificate is gone; repeats take minutes
 FAITHFUL_SHARE = 0.9  # of the validity that an authority promises; who gives less did not do as asked
 
 _DATED = (Reason.EXPIRING, Reason.AGE_EXCEEDED)  # they come back in time; any rotation cures whatever else there is
@@ -35,6 +38,17 @@ def last_rotation(case: Case) -> DeviceExecution | None:
     succeeded = case.governance.successes.get(case.device.name)
     ended = case.device.failures if succeeded is None else (succeeded, *case.device.failures)
     return next((execution for execution in ended if _brought(execution, certificate)), None)
+
+
+def is_settling(case: Case) -> DeviceExecution | None:
+    """The rotation that has just succeeded, while the backend has still to remove the certificate that it replaced."""
+    held = case.device.attachments
+    if len(held) != ROTATION_CERTIFICATES:
+        return None
+    done = case.governance.successes.get(case.device.name)
+    if done is None or case.now - done.last_updated_at >= SETTLES:
+        return None
+    return done if any(_brought(done, attachment.certificate) for attachment in held) else None
 
 
 def in_vain(case: Case, last: DeviceExecution | None) -> Finding | None:

@@ -20,8 +20,7 @@ from protocol.messages import ExecutionStatus
 
 from .case import Case, Check
 from .governance import would_taint_successor
-
-_ROTATION_CERTIFICATES = 2  # the old and the new one, while a rotation is under way
+from .rotated import ROTATION_CERTIFICATES, is_settling
 
 
 def no_certificate(case: Case) -> Finding | None:
@@ -39,7 +38,8 @@ def no_certificate(case: Case) -> Finding | None:
 def extra_certificate(case: Case) -> Finding | None:
     """Several certificates are attached; two are normal while a rotation runs."""
     number = len(case.device.attachments)
-    if number <= 1 or (number == _ROTATION_CERTIFICATES and _is_in_progress(case)):
+    is_rotating = number == ROTATION_CERTIFICATES and (_is_in_progress(case) or is_settling(case) is not None)
+    if number <= 1 or is_rotating:
         return None
     ids = [a.certificate.certificate_id[:12] for a in case.device.attachments]
     return blocked(

@@ -127,7 +127,9 @@ def patience(policy: Policy, wave: int, asked_at: datetime, deadline: datetime |
 def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: timedelta) -> str:
     """Which count of Evidence a device belongs to; ``limit`` is how long its silence may last."""
     if execution.status is ExecutionStatus.SUCCEEDED:
-        return "healthy" if _shows_rotation(execution, device) else "lost"
+        if _shows_rotation(execution, device):
+            return "healthy"
+        return "pending" if device.is_rotating else "lost"  # the backend has still to remove what was replaced
     if execution.status in FAILED:
         return "silent" if _is_forgiven(execution, device) or _is_settled(execution, device) else "failed"
     if execution.status is ExecutionStatus.IN_PROGRESS:
