@@ -23,6 +23,10 @@ COMPONENT_VERSION_KEY = "ComponentVersion"
 A failure of one version does not count against another.
 """
 
+LEAST_NUCLEUS = (2, 6)
+"""The oldest nucleus that the component runs on. Classic takes wildcards of MQTT in access control from this version
+on; of lite nothing older was tried."""
+
 AWS_IOT_AUTHORITY = "aws-iot"
 """The authority that always exists: AWS IoT's own CA."""
 

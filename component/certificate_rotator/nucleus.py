@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
 from protocol.algorithms import Family, KeyType
+from protocol.names import LEAST_NUCLEUS
 
 from .errors import DeviceError
 from .ports import MessagesError
@@ -24,8 +25,7 @@ LITE_FOLDER = Path("/etc/greengrass")
 SECRET_MANAGER = b"aws.greengrass.SecretManager"
 PKCS11_PROVIDER = "aws.greengrass.crypto.Pkcs11Provider"
 CERTIFICATE, PRIVATE_KEY = "certificateFilePath", "privateKeyPath"
-LEAST_VERSION, NEXT_MAJOR = (2, 6), (3, 0)
-"""Classic takes wildcards of MQTT in access control from 2.6 on; with lite before 2.6 nothing was tried."""
+NEXT_MAJOR = (3, 0)
 
 _MAX_BYTES = 8 * 1024 * 1024
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two letters and more: one is a Windows drive
@@ -81,7 +81,7 @@ def refuse_version(environment: Mapping[str, str]) -> None:
     """
     version = environment.get("GGC_VERSION", "")
     numbers = re.match(r"(\d+)\.(\d+)", version)
-    if numbers and not LEAST_VERSION <= (int(numbers[1]), int(numbers[2])) < NEXT_MAJOR:
+    if numbers and not LEAST_NUCLEUS <= (int(numbers[1]), int(numbers[2])) < NEXT_MAJOR:
         raise DeviceError(
             f"this is Greengrass nucleus {version[:40]}; the component needs 2.6 or later of version 2: deploy such a "
             "nucleus first"

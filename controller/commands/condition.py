@@ -24,9 +24,8 @@ from controller.reconcile.values import (
     span_text,
 )
 from controller.report.checkup import Line, Verdict
-from protocol.names import COMPONENT_NAME
+from protocol.names import COMPONENT_NAME, LEAST_NUCLEUS
 
-LEAST_NUCLEUS = (2, 6)  # of either kind (component/certificate_rotator/nucleus.py)
 STUCK_AFTER = timedelta(hours=12)  # in progress; a rotation takes minutes, and the cloud's longest timeout is a week
 
 RULES = "rules"

@@ -7,7 +7,7 @@ from pathlib import Path
 from controller.commands.context import Context
 from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, load, read_bundle
 from controller.errors import CertfleetError
-from controller.reconcile.values import DesiredState
+from controller.reconcile.values import DesiredState, Policy
 
 MAX_BUNDLE_BYTES = 256 * 1024 * 1024  # a longer one is cut, and refused for that
 
@@ -22,6 +22,25 @@ def load_desired(context: Context) -> tuple[DesiredState, ...]:
             "name a fleet with --fleet, or leave --inventory out: then each fleet has its own",
         )
     return fleets
+
+
+def of_policy(context: Context, fleets: tuple[DesiredState, ...]) -> tuple[DesiredState, ...]:
+    """Keep the fleets that have the policy which ``--policy`` names; all of them, if it names none.
+
+    Raises:
+        CertfleetError: No fleet has it.
+    """
+    name: str | None = context.arguments.policy
+    found = tuple(desired for desired in fleets if name is None or policy_named(desired, name) is not None)
+    if not found:
+        known = sorted({policy.name for desired in fleets for policy in desired.policies})
+        raise CertfleetError(f"no fleet has a policy {name!r}", f"there are: {', '.join(known) or 'none'}")
+    return found
+
+
+def policy_named(desired: DesiredState, name: str | None) -> Policy | None:
+    """The policy of that name; None if there is none, or no name."""
+    return next((policy for policy in desired.policies if policy.name == name), None)
 
 
 def source_of(context: Context) -> DesiredStateSource:

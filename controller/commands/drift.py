@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from controller.commands.context import Context
-from controller.commands.documents import load_desired
+from controller.commands.documents import load_desired, of_policy, policy_named
 from controller.commands.options import add_attention, add_desired, add_fleet, add_output, add_policy
 from controller.commands.pipeline import drift_of, each_fleet_watched, gravest
 from controller.errors import CertfleetError, ExitCode
-from controller.reconcile.values import DesiredState, Policy
+from controller.reconcile.values import DesiredState
 from controller.report import as_json, github, junit, markdown, sarif, text
 from controller.report.attention import attention_of, attention_text
 from controller.report.formats import Format, Look, at_need
@@ -60,15 +60,14 @@ def observe_all(context: Context) -> Report:
     fleets, failures = each_fleet_watched(
         context,
         _asked(context, load_desired(context)),
-        lambda desired: drift_of(context, desired, horizon, only=_named(desired, name)),
+        lambda desired: drift_of(context, desired, horizon, only=policy_named(desired, name)),
     )
     return Report(context.now(), fleets, failures)
 
 
 def _asked(context: Context, fleets: tuple[DesiredState, ...]) -> tuple[DesiredState, ...]:
-    """The fleets to look at: if ``--policy`` names one, those that have it, of which there is one at least."""
-    name: str | None = context.arguments.policy
-    if name is None:
+    """The fleets to look at: if ``--policy`` names one, those that have it."""
+    if context.arguments.policy is None:
         return fleets
     for option in ("history", "needs_person"):
         if getattr(context.arguments, option, None) is not None:
@@ -76,12 +75,4 @@ def _asked(context: Context, fleets: tuple[DesiredState, ...]) -> tuple[DesiredS
             raise CertfleetError(
                 f"--policy and {given} were both given: {given} is of whole fleets", "drop one of the two"
             )
-    found = tuple(desired for desired in fleets if _named(desired, name) is not None)
-    if not found:
-        known = sorted({policy.name for desired in fleets for policy in desired.policies})
-        raise CertfleetError(f"no fleet has a policy {name!r}", f"there are: {', '.join(known)}")
-    return found
-
-
-def _named(desired: DesiredState, name: str | None) -> Policy | None:
-    return next((policy for policy in desired.policies if policy.name == name), None)
+    return of_policy(context, fleets)

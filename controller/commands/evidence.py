@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
 from controller.commands.context import Context
-from controller.commands.documents import load_desired
+from controller.commands.documents import load_desired, of_policy
 from controller.commands.options import add_desired, add_fleet, add_output, add_policy, instant
 from controller.commands.pipeline import Observed, each_fleet, gravest, observe
 from controller.commands.progress import progress_on
@@ -79,7 +79,7 @@ def run(context: Context) -> ExitCode:
     thing = what[0] if what else None
     if context.arguments.bundle is not None:
         raise CertfleetError("a bundle holds no history", "run inside a clone of the repository, without --bundle")
-    fleets = load_desired(context)
+    fleets = of_policy(context, load_desired(context))
     found, failures = each_fleet(fleets, lambda desired: _gather(context, desired, thing))
     if thing is not None and not any(one.rows for one in found):
         raise CertfleetError(

@@ -9,11 +9,11 @@ from argparse import ArgumentParser
 from datetime import timedelta
 
 from controller.commands.context import Context
-from controller.commands.documents import load_desired
+from controller.commands.documents import load_desired, of_policy
 from controller.commands.options import add_desired, add_fleet, add_output, duration
 from controller.commands.pipeline import Observed, each_fleet, gravest, observe
 from controller.commands.progress import progress_on
-from controller.errors import CertfleetError, ExitCode
+from controller.errors import ExitCode
 from controller.fleet import ActAs
 from controller.fleet.component import unable_to_answer
 from controller.jobs import FollowResult, IotJobs, Pace, ask, follow, sweep_cohorts
@@ -46,13 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(context: Context) -> ExitCode:
     """Ask every fleet; exits 1 where a device would fail, 2 where one has not answered."""
-    fleets = load_desired(context)
-    name: str | None = context.arguments.policy
-    known = sorted({policy.name for desired in fleets for policy in desired.policies})
-    if name is not None and name not in known:
-        raise CertfleetError(
-            f"there is no policy {name!r}", f"name one of {', '.join(known) or 'none'}, or none for all"
-        )
+    fleets = of_policy(context, load_desired(context))
     asked, failures = each_fleet(fleets, lambda desired: _ask(context, desired), at_once=1)
     context.emit(PreflightReport(asked, failures), RENDERERS)
     return gravest([fleet.exit_code for fleet in asked], failures)

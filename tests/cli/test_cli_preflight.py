@@ -84,5 +84,5 @@ def test_of_a_component_that_nobody_knows_nothing_is_asked(factory):
 def test_a_policy_that_is_none_is_named(plant):
     told = plant.run("preflight", "--policy", "line-z")
     assert told.code == 1
-    assert "there is no policy 'line-z'" in told.err
+    assert "no fleet has a policy 'line-z'" in told.err
     assert not plant.jobs()
