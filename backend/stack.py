@@ -165,7 +165,7 @@ class BackendStack(Stack):
         if code is None:
             raise ValueError("reconcile=true needs the code of the reconcile function")
         statements = [*self._reading, *rotating(self._grants, self._settings)]
-        made = Reconcile(self, self._settings, self._storage, code=code, statements=statements)
+        made = Reconcile(self, self._settings, self._storage, code=code, grants=self._grants, statements=statements)
         if github is not None:
             made.allow_publishing(github.reconcile)
         return made

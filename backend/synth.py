@@ -19,6 +19,9 @@ TEMPLATE = ROOT / "backend" / "template" / "AWSLabsCertificateRotator.template.j
 # What reconcile=true, other accounts and a trend in S3 add to the template or change in it.
 RECONCILE = ROOT / "backend" / "template" / "reconcile.json"
 
+# What ReconcileConcurrency adds to that or changes in it.
+MACHINE = ROOT / "backend" / "template" / "reconcile-machine.json"
+
 # The role that reads, by itself: for who looks at a fleet before anything is deployed.
 READ_ONLY = ROOT / "backend" / "template" / "read-only.json"
 
@@ -39,6 +42,9 @@ RECONCILE_CONTEXT = DEMO_CONTEXT | {
         "arn:aws:iam::345678901234:role/certfleet-reconcile arn:aws:iam::345678901234:role/certfleet-function"
     ),
 }
+
+
+MACHINE_CONTEXT = RECONCILE_CONTEXT | {"ReconcileConcurrency": "20"}
 
 
 def synthesise(context: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +130,9 @@ def main() -> None:
     template = synthesise(DEMO_CONTEXT)
     TEMPLATE.write_text(as_text(template), encoding="utf-8")
     READ_ONLY.write_text(as_text(read_only(template)), encoding="utf-8")
-    RECONCILE.write_text(as_text(differences(synthesise(RECONCILE_CONTEXT), template)), encoding="utf-8")
+    reconcile = synthesise(RECONCILE_CONTEXT)
+    RECONCILE.write_text(as_text(differences(reconcile, template)), encoding="utf-8")
+    MACHINE.write_text(as_text(differences(synthesise(MACHINE_CONTEXT), reconcile)), encoding="utf-8")
 
 
 if __name__ == "__main__":

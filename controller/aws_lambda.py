@@ -15,27 +15,30 @@ import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # Lambda has no git, and a bundle needs none
 
-import botocore.session
 from botocore.config import Config
 
 from controller.desired import BundleSource, load
 from controller.errors import CertfleetError, as_error
+from controller.fleet.aws import new_session
 from controller.fleet.aws_answers import hold_to_shape
 from controller.fleet.kms_signature import KmsKey
 from controller.lambda_reconcile.bucket import Bucket
 from controller.lambda_reconcile.budget import Budget
-from controller.lambda_reconcile.bundles import take_bundle
+from controller.lambda_reconcile.bundles import BundleVersion, take_bundle
 from controller.lambda_reconcile.metrics import embedded_metrics
 from controller.lambda_reconcile.notices import Notices
 from controller.lambda_reconcile.outcome import failed_values, properties, values
 from controller.lambda_reconcile.reconcile import FleetRun, Reconciler
 from controller.lambda_reconcile.settings import Settings, read_settings
-from controller.reconcile.values import DesiredState
+from controller.reconcile.values import NO_OVERRIDES, DesiredState, Overrides, Plan
 from controller.report.attention import Attention, attention_of, failure_attention
+
+T = TypeVar("T")
 
 BUNDLE = "bundle"  # stands in a fleet's place where no fleet was reached
 
@@ -54,79 +57,112 @@ class ReconcileFailedError(CertfleetError):
 
 def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 (Lambda passes it)
     """Reconcile every fleet of the bundle once; raises ReconcileFailedError where any of them failed."""
-    run = _Run(read_settings(os.environ), lambda: context.get_remaining_time_in_millis() / 1000)
-    return run.reconcile()
+    return Run(context).reconcile()
 
 
-class _Run:
-    """One invocation."""
+class Run:
+    """One invocation: what it is told, what it may use, and how long."""
 
-    def __init__(self, settings: Settings, seconds_left: Callable[[], float]) -> None:
-        self._settings = settings
-        self._now = datetime.now(UTC).replace(microsecond=0)
-        self._client = own_clients()
-        self._budget = Budget(seconds_left, settings.reserve_seconds)
-        self._bucket = Bucket(self._client("s3"), settings.bucket)
-        topic_client = self._client("sns") if settings.topic_arn else None
-        self._notices = Notices(self._bucket, settings.state_prefix, topic_client, settings.topic_arn, _say)
+    def __init__(self, context: LambdaContext) -> None:
+        self.settings: Settings = read_settings(os.environ)
+        self.now = datetime.now(UTC).replace(microsecond=0)
+        self.client = own_clients()
+        self.budget = Budget(lambda: context.get_remaining_time_in_millis() / 1000, self.settings.reserve_seconds)
+        self.bucket = Bucket(self.client("s3"), self.settings.bucket)
+        topic_client = self.client("sns") if self.settings.topic_arn else None
+        self.notices = Notices(self.bucket, self.settings.state_prefix, topic_client, self.settings.topic_arn, self.say)
         self._failures: list[str] = []
 
     def reconcile(self) -> dict[str, Any]:
         """Every fleet, one after the other; one that fails does not stop the others."""
-        fleets = self._guarded(BUNDLE, self._desired) or ()
+        fleets = in_turn(self._guarded(BUNDLE, self.desired) or (), self.now)
         if fleets:
-            self._guarded(BUNDLE, lambda: self._notices.tell(Attention(BUNDLE)))
+            self._guarded(BUNDLE, lambda: self.notices.tell(Attention(BUNDLE)))
         runs: list[FleetRun] = []
-        with tempfile.TemporaryDirectory(prefix="certfleet-") as folder:
-            reconciler = Reconciler(
-                self._bucket, self._settings.state_prefix, Path(folder), budget=self._budget, now=self._now, say=_say
-            )
-            for desired in fleets:
-                self._guarded(desired.fleet.name, lambda: runs.append(self._one(reconciler, desired)))  # noqa: B023 (called at once)
+        for desired in fleets:
+            self._guarded(desired.fleet.name, lambda: runs.append(self._one(desired)))  # noqa: B023 (called at once)
         if self._failures:
             raise ReconcileFailedError("; ".join(self._failures), "The log has each failure and what to do.")
         return {"fleets": {run.fleet: values(run) for run in runs}}
 
-    def _desired(self) -> tuple[DesiredState, ...]:
-        settings = self._settings
-        verifier = KmsKey(self._client("kms"), settings.kms_key_arn) if settings.kms_key_arn else None
-        bundle = take_bundle(self._bucket, settings, self._now, verifier)
-        fleets = load(BundleSource(bundle), now=self._now, fleet=settings.fleet or None)
-        return in_turn(fleets, self._now)
+    def desired(self, fleet: str = "", only: BundleVersion | None = None) -> tuple[DesiredState, ...]:
+        """The fleets of the bundle, or the one that is named; ``only`` is as in ``take_bundle``."""
+        return self.versioned(fleet, only)[0]
 
-    def _one(self, reconciler: Reconciler, desired: DesiredState) -> FleetRun:
-        run = reconciler.run(desired)
+    def versioned(
+        self, fleet: str = "", only: BundleVersion | None = None
+    ) -> tuple[tuple[DesiredState, ...], BundleVersion]:
+        """As ``desired``, and which bundle that is."""
+        settings = self.settings
+        verifier = KmsKey(self.client("kms"), settings.kms_key_arn) if settings.kms_key_arn else None
+        bundle = take_bundle(self.bucket, settings, self.now, verifier, only)
+        found = load(BundleSource(bundle), now=self.now, fleet=fleet or settings.fleet or None)
+        return found, BundleVersion.of(bundle)
+
+    def one(self, desired: DesiredState, given: Plan | None = None, overrides: Overrides = NO_OVERRIDES) -> FleetRun:
+        """Reconcile one fleet and print its metrics; ``given`` and ``overrides`` are as in Reconciler."""
+        with tempfile.TemporaryDirectory(prefix="certfleet-") as folder:
+            run = Reconciler(
+                self.bucket,
+                self.settings.state_prefix,
+                Path(folder),
+                budget=self.budget,
+                now=self.now,
+                say=self.say,
+                given=given,
+                overrides=overrides,
+            ).run(desired)
         if run.stopped:
-            _say(f"fleet {run.fleet}: {run.stopped}; the next run goes on")
-        print(embedded_metrics(run.fleet, self._now, values(run), properties(desired, run)), flush=True)  # noqa: T201
-        if run.report is not None:
-            self._notices.tell(attention_of(run.report))
+            self.say(f"fleet {run.fleet}: {run.stopped}; the next run goes on")
+        self.count(run.fleet, values(run), properties(desired, run))
         return run
 
-    def _guarded(self, fleet: str, work: Callable[[], Any]) -> Any:
+    def _one(self, desired: DesiredState) -> FleetRun:
+        run = self.one(desired)
+        if run.report is not None:
+            self.notices.tell(attention_of(run.report))
+        return run
+
+    def _guarded(self, fleet: str, work: Callable[[], T]) -> T | None:
         """Do the work; what fails is logged, counted, told and remembered. Returns None then."""
         try:
             return work()
         except Exception as raised:  # noqa: BLE001 (one fleet's failure, of whatever kind, is no other's)
-            error = as_error(raised)
-            if error is not raised:
-                traceback.print_exception(raised, file=sys.stdout)
+            error = self.failed(fleet, raised)
             self._failures.append(f"{fleet}: {error}")
-            _say(f"fleet {fleet} failed: {error}" + (f" → {error.remedy}" if error.remedy else ""))
-            print(embedded_metrics(fleet, self._now, failed_values(), {}), flush=True)  # noqa: T201
             self._tell_failure(fleet, error)
             return None
 
+    def failed(self, fleet: str, raised: Exception) -> CertfleetError:
+        """Log and count what was raised; returns what it says to people."""
+        error = as_error(raised)
+        if error is not raised:
+            traceback.print_exception(raised, file=sys.stdout)
+        self.say(f"fleet {fleet} failed: {error}" + (f" → {error.remedy}" if error.remedy else ""))
+        self.count(fleet, failed_values())
+        return error
+
+    def count(
+        self, fleet: str, numbers: Mapping[str, float], said: Mapping[str, str | None] = MappingProxyType({})
+    ) -> None:
+        """Print a line of metrics."""
+        print(embedded_metrics(fleet, self.now, numbers, said), flush=True)  # noqa: T201 (stdout is a Lambda's log)
+
+    @staticmethod
+    def say(text: str) -> None:
+        """A line for people, in the function's log."""
+        print(text, flush=True)  # noqa: T201 (stdout is a Lambda's log)
+
     def _tell_failure(self, fleet: str, error: CertfleetError) -> None:
         try:
-            self._notices.tell(failure_attention(fleet, str(error), error.remedy))
+            self.notices.tell(failure_attention(fleet, str(error), error.remedy))
         except Exception as second:  # noqa: BLE001 (nor is a failure to tell)
-            _say(f"fleet {fleet}: and nobody could be told: {as_error(second)}")
+            self.say(f"fleet {fleet}: and nobody could be told: {as_error(second)}")
 
 
 def own_clients(attempts: int = 4, read_timeout: float = 20) -> Callable[[str], Any]:
     """Makes the function's own clients, by service; ``read_timeout`` in seconds."""
-    session = botocore.session.Session()
+    session = new_session()
     hold_to_shape(session)
     retries = {"mode": "standard", "total_max_attempts": attempts}
     config = Config(retries=retries, connect_timeout=5, read_timeout=read_timeout)
@@ -138,10 +174,5 @@ def in_turn(fleets: tuple[DesiredState, ...], now: datetime) -> tuple[DesiredSta
 
     By a digest of the instant: the minutes of an hourly schedule would name the same fleet again and again.
     """
-    first = int.from_bytes(hashlib.sha256(now.isoformat().encode()).digest()) % len(fleets)
+    first = int.from_bytes(hashlib.sha256(now.isoformat().encode()).digest()) % max(1, len(fleets))
     return fleets[first:] + fleets[:first]
-
-
-def _say(text: str) -> None:
-    """A line for people, in the function's log."""
-    print(text, flush=True)  # noqa: T201 (stdout is a Lambda's log)

@@ -8,6 +8,7 @@ from constructs import Construct
 from protocol.names import COMPONENT_NAME
 
 from .access_controller import OWN
+from .reconcile import FLEETS
 from .settings import Settings
 
 _IOT = "arn:<AWS::Partition>:iot:<AWS::Region>:<AWS::AccountId>"
@@ -24,7 +25,7 @@ def acknowledge(stack: Construct, settings: Settings) -> None:
     shadows = {f"thing/*/{names.shadow}" for names in (settings.names, settings.before)}
     resources = [*answers, "cert/*", "job/*", "policy/*", "thing/*", *shadows, "thinggroup/*"]
     accepted = {
-        "IAM5[Resource::*]": "AWS IoT knows no resource for these actions; they stand in statements of their own",
+        "IAM5[Resource::*]": "the service knows no resource for these actions; they stand in statements of their own",
         **{f"IAM5[Resource::{_IOT}:{resource}]": _DEVICES for resource in resources},
         **{f"IAM5[Resource::{_IOT}:{kind}/{OWN}*]": _CONTROLLER for kind in ("job", "thinggroup")},
         f"IAM5[Resource::{_GREENGRASS}:coreDevices:*]": _DEVICES,
@@ -44,6 +45,18 @@ def acknowledge(stack: Construct, settings: Settings) -> None:
         accepted |= {
             "IAM5[Resource::<ReconcileBucket288DE056.Arn>/reconcile/*]": "the function's own objects, one per fleet",
             "S1": "every version of an object is kept for a month, and one principal writes each; it holds no secret",
+        }
+    if settings.reconcile_concurrency:
+        executions = (
+            f"arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:{settings.stack_name}{FLEETS}"
+        )
+        accepted |= {
+            "IAM5[Resource::<ReconcileBucket288DE056.Arn>/reconcile/questions/*]": "one question per fleet",
+            **{
+                f"IAM5[Resource::{executions}{rest}]": "executions get their ids when they start"
+                for rest in (":*", "/*:*")
+            },
+            "SF2": "history, log and the functions' own lines tell all that a trace would, and more",
         }
     Validations.of(stack).acknowledge(
         *(Acknowledgment(id=f"AwsSolutions::AwsSolutions-{name}", reason=why) for name, why in accepted.items())

@@ -17,7 +17,7 @@ from constructs import IConstruct
 
 from .settings import Settings
 
-HANDLERS = ("backend.functions.", "controller.aws_lambda.")
+HANDLERS = ("backend.functions.", "controller.aws_lambda.", "controller.aws_states.")
 NETWORK = (
     "ec2:AssignPrivateIpAddresses",
     "ec2:CreateNetworkInterface",

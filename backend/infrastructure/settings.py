@@ -77,6 +77,8 @@ class Settings(BaseModel):
         default="", alias="ReconcileSigningKeyArn", pattern=r"^(arn:aws[\w-]*:kms:[\w-]+:\d{12}:key/[\w-]+)?$"
     )
     reconcile_fleet: str = Field(default="", alias="ReconcileFleet", pattern=r"^[\w-]*$")
+    # Fleets that a state machine reads at once; 0: one function reads them one after the other.
+    reconcile_concurrency: int = Field(default=0, alias="ReconcileConcurrency", ge=0, le=900)
     reconcile_quota_factor: float = Field(default=1.0, alias="ReconcileQuotaFactor", gt=0, le=100)  # of AWS' defaults
 
     own_key: bool = Field(default=False, alias="OwnKey")  # the stack's KMS key for table, logs and environment, too

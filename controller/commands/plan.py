@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from controller.commands import compare
@@ -15,12 +14,13 @@ from controller.commands.options import add_attention, add_desired, add_fleet, a
 from controller.commands.pipeline import Observed, each_fleet_watched, gravest, observe, tell_on_stderr
 from controller.commands.streams import write_file
 from controller.errors import CertfleetError, ExitCode, PlanError
-from controller.reconcile.planning import MAX_PLAN_BYTES, changed_groups, compared, make_plan, plan_to_json, settle
-from controller.reconcile.values import Assessment, DesiredState, Overrides, Plan, parse_overrides, require_known
+from controller.reconcile.planning import MAX_PLAN_BYTES, plan_to_json
+from controller.reconcile.values import DesiredState, Overrides, Plan, parse_overrides, require_known
 from controller.report import github, markdown, text
 from controller.report.attention import attention_of, attention_text
 from controller.report.formats import Format, Look, at_need, dump
 from controller.report.model import FleetReport, Report
+from controller.report.planned import planned
 from controller.report.tally import Tally
 
 _OF_ANOTHER_TIME = {"now": "--now", "max_age": "--max-age or --no-refresh"}
@@ -72,40 +72,19 @@ def exit_code(report: FleetReport) -> ExitCode:
 def plan_observed(
     observed: Observed, overrides: Overrides, given: Plan | None = None, begun: frozenset[str] = frozenset()
 ) -> tuple[FleetReport, dict[str, str]]:
-    """Assess and plan one fleet, and why devices of a plan that was made before are left out.
-
-    A given plan is data: everything is derived anew, and of it counts only which of the permitted devices rotate.
-    ``begun`` is as in ``make_plan``.
-    """
+    """Assess and plan one fleet, as ``planned`` does."""
     tally = Tally(observed.desired, observed.now)
-    desired, state = observed.desired, observed.state
-    wanted = None if given is None else {d.name: d.certificate_id for job in given.jobs for d in job.devices}
-    seen: dict[str, Assessment] = {}
-    assessments = _watched(observed.assess(tally, overrides), wanted or {}, seen)
-    plan = make_plan(
+    assessments = observed.assess(tally, overrides)
+    return planned(
+        tally,
         assessments,
-        desired,
-        state,
+        observed.desired,
+        observed.state,
         observed.now,
         overrides=overrides,
-        permitted=wanted,
+        given=given,
         begun=begun,
     )
-    if given is None or wanted is None:
-        return tally.finish(state, plan), {}
-    plan = replace(plan, refusals=plan.refusals + changed_groups(given, desired, state, overrides))
-    seen = {assessment.device: assessment for assessment in settle(seen.values(), plan)}
-    return tally.finish(state, plan), compared(given, plan, seen)
-
-
-def _watched(
-    assessments: Iterator[Assessment], wanted: Mapping[str, str], seen: dict[str, Assessment]
-) -> Iterator[Assessment]:
-    """Pass the assessments on, and keep those of devices that are wanted."""
-    for assessment in assessments:
-        if assessment.device in wanted:
-            seen[assessment.device] = assessment
-        yield assessment
 
 
 def plan_documents(report: Report) -> str:

@@ -53,7 +53,8 @@ _READING = ("Describe", "Get", "List", "Query", "Scan", "Test")  # how AWS' name
 _MODELS = Loader()  # of all sessions: reading AWS's models takes longer than most calls
 
 
-def _new_session() -> Any:
+def new_session() -> Any:
+    """A botocore session; all share the models of services, which take longer to read than most calls."""
     made = botocore.session.Session()
     made.register_component("data_loader", _MODELS)
     return made
@@ -94,7 +95,7 @@ class AwsSession:
         read_timeout: float = 60,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
-        new_session: Callable[[], Any] = _new_session,
+        new_session: Callable[[], Any] = new_session,
     ) -> None:
         self.fleet = fleet
         self._act_as = act_as

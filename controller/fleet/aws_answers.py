@@ -99,6 +99,9 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "DeleteThingGroup": (),
     "AddThingToThingGroup": (),
     "RemoveThingFromThingGroup": (),
+    # the state machine of the reconcile loop
+    "StartExecution": ("executionArn",),
+    "SendTaskSuccess": (),
     # rotation jobs
     "DescribeJobTemplate": ("jobTemplateId", "document?", "description?"),
     "ListJobs": (

@@ -14,13 +14,31 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from controller.desired import Bundle, LastApplied, read_bundle, require_successor
 from controller.desired.bundle import Verifier
-from controller.errors import BundleError
+from controller.errors import BundleError, CertfleetError
 
 from .bucket import Bucket, Version
 from .settings import Settings
 
 MAX_BUNDLE_BYTES = 256 * 1024 * 1024  # a longer one is cut, and refused for that
 MAX_RECORD_BYTES = 64 * 1024
+
+
+class BundleVersion(BaseModel):
+    """Which bundle a run is about; it travels through the state machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    commit: str
+    created_at: AwareDatetime
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> BundleVersion:
+        """The version that a bundle is."""
+        return cls(commit=bundle.commit, created_at=bundle.created_at)
+
+
+class ReplacedBundleError(CertfleetError):
+    """CI has published another bundle since the run began: the next run is about that one."""
 
 
 class _Record(BaseModel):
@@ -39,8 +57,13 @@ class _Found:
     version: Version
 
 
-def take_bundle(bucket: Bucket, settings: Settings, now: datetime, verifier: Verifier | None) -> Bundle:
-    """Read, check and record the bundle; BundleError where it must not be applied, LostRaceError on a race."""
+def take_bundle(
+    bucket: Bucket, settings: Settings, now: datetime, verifier: Verifier | None, only: BundleVersion | None = None
+) -> Bundle:
+    """Read, check and record the bundle; BundleError where it must not be applied, LostRaceError on a race.
+
+    ``only`` is the version that a run began with: ReplacedBundleError if another lies there by now.
+    """
     stored = bucket.read(settings.bundle_key, MAX_BUNDLE_BYTES)
     if stored.data is None:
         raise BundleError(
@@ -52,6 +75,11 @@ def take_bundle(bucket: Bucket, settings: Settings, now: datetime, verifier: Ver
         raise BundleError(
             f"found a bundle of {bundle.repository}; this function takes {settings.repository} only",
             "Publish from that repository, or deploy the stack with the other one's name.",
+        )
+    if only is not None and BundleVersion.of(bundle) != only:
+        raise ReplacedBundleError(
+            f"the bundle of commit {only.commit[:12]} was replaced by one of commit {bundle.commit[:12]} meanwhile",
+            "Nothing need be done: the next run is about the new one.",
         )
     found = _read_record(bucket, settings)
     require_successor(bundle, found.last)

@@ -6,17 +6,18 @@ already is adopted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from controller.fleet import ActAs, AwsSession, Inventory, rebuilt_where_damaged, refresh
 from controller.jobs import ApplyResult, IotJobs, Ledger, apply
 from controller.reconcile.checks import assess_fleet
-from controller.reconcile.planning import make_plan
-from controller.reconcile.values import DesiredState, FleetState
+from controller.reconcile.planning import check_plan
+from controller.reconcile.values import NO_OVERRIDES, DesiredState, FleetState, Overrides, Plan
 from controller.report.model import FleetReport
+from controller.report.planned import planned
 from controller.report.tally import Tally
 
 from .bucket import Bucket
@@ -35,18 +36,33 @@ class FleetRun:
     report: FleetReport | None = None
     result: ApplyResult | None = None
     stopped: str | None = None  # why it stopped early
+    is_out_of_time: bool = False  # that was why
+    left_out: Mapping[str, str] = field(default_factory=dict)  # devices of a given plan that do not rotate, and why
     is_kept: bool = True  # the inventory was written to the bucket
     calls: int = 0  # attempts at AWS APIs
 
 
 class Reconciler:
-    """Reconciles fleets of one desired state within one budget."""
+    """Reconciles fleets of one desired state within one budget.
+
+    ``given`` is a plan that a person has permitted, with the overrides that they named: it is applied and nothing else.
+    """
 
     def __init__(
-        self, bucket: Bucket, prefix: str, folder: Path, *, budget: Budget, now: datetime, say: Callable[[str], None]
+        self,
+        bucket: Bucket,
+        prefix: str,
+        folder: Path,
+        *,
+        budget: Budget,
+        now: datetime,
+        say: Callable[[str], None],
+        given: Plan | None = None,
+        overrides: Overrides = NO_OVERRIDES,
     ) -> None:
         self._bucket, self._prefix, self._folder = bucket, prefix, folder
         self._budget, self._now, self._say = budget, now, say
+        self._given, self._overrides = given, overrides
 
     def run(self, desired: DesiredState) -> FleetRun:
         """Reconcile one fleet; raises CertfleetError, but stops without one where time runs out."""
@@ -58,31 +74,36 @@ class Reconciler:
             self._budget.require("at the beginning")
             stored = StoredInventory(self._bucket, self._prefix, fleet, self._folder, self._say)
         except OutOfTimeError as error:
-            return FleetRun(fleet.name, stopped=str(error))
+            return FleetRun(fleet.name, stopped=str(error), is_out_of_time=True)
+        if self._given is not None:
+            check_plan(self._given, desired, self._now)
         return rebuilt_where_damaged(lambda: self._reconcile(desired, session, stored))
 
     def _reconcile(self, desired: DesiredState, session: AwsSession, stored: StoredInventory) -> FleetRun:
         name, report, made = desired.fleet.name, None, ApplyResult()
+        left_out: dict[str, str] = {}
         try:
             with stored.opened() as inventory:
                 state = refresh(session, inventory, desired, self._now, self._budget.tell)
-                report = self._plan(desired, state, inventory)
+                report, left_out = self._plan(desired, state, inventory)
                 iot = IotJobs(session, foreign=inventory.foreign_jobs())
             result = self._apply(report, iot, made)
         except OutOfTimeError as error:
             told = made if made.jobs else None
-            return FleetRun(name, report, told, str(error), stored.is_kept, session.calls.total())
+            return FleetRun(name, report, told, str(error), True, left_out, stored.is_kept, session.calls.total())
         overtaken = "another run made jobs meanwhile" if result is not None and result.is_overtaken else None
-        return FleetRun(name, report, result, overtaken, stored.is_kept, session.calls.total())
+        return FleetRun(name, report, result, overtaken, False, left_out, stored.is_kept, session.calls.total())
 
-    def _plan(self, desired: DesiredState, state: FleetState, inventory: Inventory) -> FleetReport:
-        tally = Tally(desired, self._now)
+    def _plan(
+        self, desired: DesiredState, state: FleetState, inventory: Inventory
+    ) -> tuple[FleetReport, dict[str, str]]:
+        tally, now, overrides = Tally(desired, self._now), self._now, self._overrides
         devices = tally.devices(inventory.devices(desired, state))
-        assessments = tally.assessments(assess_fleet(devices, desired, state, self._now))
-        plan = make_plan(assessments, desired, state, self._now)
-        for notice in plan.notices:
+        assessments = tally.assessments(assess_fleet(devices, desired, state, now, overrides))
+        report, left_out = planned(tally, assessments, desired, state, now, overrides=overrides, given=self._given)
+        for notice in report.plan.notices if report.plan else ():
             self._say(f"fleet {desired.fleet.name}: {notice}")
-        return tally.finish(state, plan)
+        return report, left_out
 
     def _apply(self, report: FleetReport, iot: IotJobs, made: ApplyResult) -> ApplyResult | None:
         """Carry the plan out, told as it goes on; nothing if a guardrail forbids it: no one is here to override."""

@@ -24,6 +24,8 @@ class Settings(BaseModel):
     topic_arn: str = ""  # empty: nobody is notified
     kms_key_arn: str = ""  # empty: whoever may write to the bucket is trusted
     fleet: str = ""  # empty: every fleet of the bundle
+    question_machine_arn: str = ""  # empty: nobody is asked about a refused plan
+    answer_url: str = ""  # where people look at questions and answer them
     reserve_seconds: Annotated[float, Field(ge=1, le=300)] = 30.0  # kept for saving what is known, and for reporting
 
     @model_validator(mode="after")

@@ -62,7 +62,7 @@ class Cloud:
     ) -> None:
         self.site = Site(account, region, clock, bus)
         self._identity = ServerIdentity(folder / "tls")
-        self._moto = MotoServices(account)
+        self._moto = MotoServices(account, region)
         self._stopping = threading.Event()
         self._build_iot(folder)
         self._build_jobs()

@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 import moto.backends as moto_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+from . import step_functions
 from .exchange import HttpRequest, HttpResponse, json_error, xml_error
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ SERVICES = {
     "secretsmanager": "secretsmanager",
     "cloudformation": "cloudformation",
     "servicequotas": "servicequotas",
+    step_functions.SERVICE: "stepfunctions",
 }
 """Signing name → moto's name."""
 _XML = ("sns", "sts", "s3", "iam", "cloudformation")
@@ -49,14 +51,16 @@ _application = DomainDispatcherApplication(create_backend_app)
 class MotoServices:
     """moto's services with the state of one cloud."""
 
-    def __init__(self, account: str) -> None:
-        self._account = account
+    def __init__(self, account: str, region: str) -> None:
+        self._account, self._region = account, region
         self._state: dict[str, Any] = {}
         self._bucket_owners: dict[str, Any] = {}  # S3's one name space, which moto keeps beside its state
 
     def handle(self, request: HttpRequest) -> HttpResponse:
         """Let moto answer; what it does not have is 501."""
         signing_name = request.signing_name or "sts"
+        if signing_name == step_functions.SERVICE:
+            step_functions.prepare(self._region, f"http://{request.headers['host']}")
         try:
             with _lock, self._installed():
                 return self._call(request)
@@ -134,6 +138,8 @@ def _loaded() -> Iterator[tuple[str, Any]]:
     for name in SERVICES.values():
         if f"moto.{name}.models" in sys.modules:
             yield name, moto_backends.get_backend(name)
+    if (machines := step_functions.backends()) is not None:
+        yield step_functions.SERVICE, machines
 
 
 def _error(signing_name: str, status: int, code: str, message: str) -> HttpResponse:

@@ -155,7 +155,7 @@ spec: {devices: [old], owner: ops@example.com, reason: on show, expires: 2099-01
 
 @pytest.mark.parametrize("turn", [1, -1], ids=["the failing one first", "the failing one last"])
 @pytest.mark.parametrize(
-    "where", ["lambda_reconcile.reconcile.refresh", "lambda_reconcile.reconcile.make_plan", "aws_lambda.attention_of"]
+    "where", ["lambda_reconcile.reconcile.refresh", "lambda_reconcile.reconcile.planned", "aws_lambda.attention_of"]
 )
 def test_what_nobody_foresaw_in_one_fleet_is_that_fleets_failure_and_the_runs_end_is_loud(
     site, invoke, monkeypatch, where, turn

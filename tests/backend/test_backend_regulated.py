@@ -14,7 +14,7 @@ from backend.infrastructure.settings import from_context
 
 BOUNDARY = "arn:aws:iam::123456789012:policy/boundary"
 SUBNETS, GROUP = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"], "sg-0123456789abcdef0"
-CONTEXT = synth.RECONCILE_CONTEXT | {
+CONTEXT = synth.MACHINE_CONTEXT | {
     "OwnKey": "true",
     "PermissionsBoundary": BOUNDARY,
     "Tags": '{"owner": "plant"}',
@@ -46,14 +46,21 @@ def test_whatever_is_stored_is_encrypted_with_the_stacks_own_key(of_type, functi
     assert is_own_key(table["SSESpecification"]["KMSMasterKeyId"])
     assert all(is_own_key(group["KmsKeyId"]) for group in of_type("AWS::Logs::LogGroup"))
     assert all(is_own_key(function["KmsKeyArn"]) for function in functions)
-    assert len(functions) == 5
+    assert len(functions) == 6
 
 
 def test_the_functions_run_in_the_vpc_with_reserved_concurrency(functions):
     assert {json.dumps(f["VpcConfig"], sort_keys=True) for f in functions} == {
         json.dumps({"SecurityGroupIds": [GROUP], "SubnetIds": SUBNETS}, sort_keys=True)
     }
-    assert sorted(f["ReservedConcurrentExecutions"] for f in functions) == [1, 20, 20, 20, 20]  # the loop runs alone
+    assert sorted(f["ReservedConcurrentExecutions"] for f in functions) == [
+        2,
+        20,
+        20,
+        20,
+        20,
+        24,
+    ]  # its own for each part of the loop
 
 
 def test_every_role_has_the_boundary_and_logs_stay_as_long_as_they_must(of_type):

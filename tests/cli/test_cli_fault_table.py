@@ -13,8 +13,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
+from queue import Queue
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import botocore.session
 import pytest
@@ -39,6 +42,7 @@ from controller.heal import Registry
 from controller.jobs import IotJobs
 from controller.lambda_reconcile.bucket import Bucket
 from controller.lambda_reconcile.notices import Notices
+from controller.lambda_reconcile.step_functions import StepFunctions
 from controller.reconcile.values import CertificateAuthority, CertificateStatus, Fleet, Source
 from controller.report.attention import Attention
 from protocol.names import COMPONENT_NAME
@@ -48,6 +52,7 @@ CA = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/00000000-0000
 FLEET = Fleet("plant", "123456789012", "eu-west-1", Source("fleet.yaml", 1))
 OPTIONAL = {"DescribeComponent", "GetThingConnectivityData", "ListInstalledComponents"}
 COMPONENT = f"arn:aws:greengrass:eu-west-1:123456789012:components:{COMPONENT_NAME}:versions:1.0.0"
+MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:asks"
 THING = {"coreDeviceThingName": "a-1", "topologyFilter": "ALL", "maxResults": 100}
 DOCUMENT = json.dumps({"operation": "ROTATE_CERTIFICATE"})
 
@@ -158,6 +163,8 @@ USES: dict[str, Use] = {
     "ListObjectsV2": lambda s, _: history_at("s3://trend/x", s.aws).names("plant"),
     "GetObject": lambda s, _: history_at("s3://trend/x", s.aws).read("plant", "20261121T060000Z.json"),
     "Publish": lambda s, name: notices(s).tell(Attention(name, ("x",), ("x",))),
+    "StartExecution": lambda s, name: machines(s).start(MACHINE, sha256(name.encode()).hexdigest(), {}),
+    "SendTaskSuccess": lambda s, _: machines(s).succeed(token_of_a_task_that_waits(), {}),
     "Sign": lambda s, _: KmsKey(s.aws.client("kms"), KEY).sign(DIGEST),
     "Verify": lambda s, _: KmsKey(s.of_the_function("kms"), KEY).verify(DIGEST, b"of nobody"),
     "PutObject": lambda s, _: history_at("s3://trend/x", s.aws).write("plant", "20261121T060000Z.json", "{}"),
@@ -175,6 +182,21 @@ def notices(session: Session) -> Notices:
     made = session.of_the_function
     topic = "arn:aws:sns:eu-west-1:123456789012:people"
     return Notices(Bucket(made("s3"), "trend"), "reconcile/", made("sns"), topic, lambda _: None)
+
+
+def machines(session: Session) -> StepFunctions:
+    return StepFunctions(session.of_the_function("stepfunctions"))
+
+
+TOKENS: Queue[str] = Queue()
+TASKS: list[Callable[[], Any]] = []  # the last one begins a task
+
+
+def token_of_a_task_that_waits() -> str:
+    while not TOKENS.empty():  # of the executions that StartExecution has started
+        TOKENS.get()
+    TASKS[-1]()
+    return TOKENS.get(timeout=60)
 
 
 def job(name: str) -> dict[str, Any]:
@@ -239,6 +261,20 @@ def plant(tmp_path_factory, surroundings_of_all):
     made.client("ssm").put_parameter(Name="/certfleet/test", Value="{}", Type="String")
     made.client("sns").create_topic(Name="people")
     made.client("sqs").create_queue(QueueName="given-up")
+    asks = made.cloud.functions.register("asks", lambda event, _: TOKENS.put(event["token"]), {})
+    states = made.client("stepfunctions")
+    asking = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::lambda:invoke.waitForTaskToken",
+        "Parameters": {"FunctionName": asks, "Payload": {"token.$": "$$.Task.Token"}},
+        "End": True,
+    }
+    states.create_state_machine(
+        name="asks",
+        definition=json.dumps({"StartAt": "Ask", "States": {"Ask": asking}}),
+        roleArn="arn:aws:iam::123456789012:role/states",
+    )
+    TASKS.append(lambda: states.start_execution(stateMachineArn=MACHINE, name=uuid4().hex))
     made.cloud.seed.policy("rotates", '{"Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}')
     made.client("dynamodb").create_table(
         TableName="watches", BillingMode="PAY_PER_REQUEST",

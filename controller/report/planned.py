@@ -1,0 +1,57 @@
+"""From assessments to a fleet's report with its plan, or with what a plan that was made before comes to now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from controller.reconcile.planning import changed_groups, compared, make_plan, settle
+from controller.reconcile.values import Assessment, DesiredState, FleetState, Overrides, Plan
+
+from .model import FleetReport
+from .tally import Tally
+
+
+def planned(
+    tally: Tally,
+    assessments: Iterator[Assessment],
+    desired: DesiredState,
+    state: FleetState,
+    now: datetime,
+    *,
+    overrides: Overrides,
+    given: Plan | None = None,
+    begun: frozenset[str] = frozenset(),
+) -> tuple[FleetReport, dict[str, str]]:
+    """Plan one fleet, and tell why devices of a plan that was made before are left out.
+
+    A given plan is data: everything is derived anew, and of it counts only which of the permitted devices rotate.
+    ``begun`` is as in ``make_plan``; ``tally`` has counted the assessments, or does so as they pass.
+    """
+    wanted = {} if given is None else {d.name: d.certificate_id for job in given.jobs for d in job.devices}
+    seen: dict[str, Assessment] = {}
+    plan = make_plan(
+        _watched(assessments, wanted, seen),
+        desired,
+        state,
+        now,
+        overrides=overrides,
+        permitted=None if given is None else wanted,
+        begun=begun,
+    )
+    if given is None:
+        return tally.finish(state, plan), {}
+    plan = replace(plan, refusals=plan.refusals + changed_groups(given, desired, state, overrides))
+    settled = {assessment.device: assessment for assessment in settle(seen.values(), plan)}
+    return tally.finish(state, plan), compared(given, plan, settled)
+
+
+def _watched(
+    assessments: Iterable[Assessment], wanted: Mapping[str, str], seen: dict[str, Assessment]
+) -> Iterator[Assessment]:
+    """Pass the assessments on, and keep those of devices that are wanted."""
+    for assessment in assessments:
+        if assessment.device in wanted:
+            seen[assessment.device] = assessment
+        yield assessment
