@@ -18,6 +18,7 @@ from smallworld_pool import Interned
 
 from backend.functions import commit_certificate, create_certificate, job_execution_terminal, services, sweep
 from backend.functions.rotation import MAKING, Phase
+from backend.functions.rotation import Outcome as Ends
 from protocol import topics
 
 THING, JOB = "gateway-7", "job-1"
@@ -39,6 +40,7 @@ class Account:
         self.item = next(iter(items.values()), {})
         self.instants = tuple(name for name in sorted(self.item) if self.item[name] == {"S": "@"})
         self.is_open = self.item.get("phase", {"S": Phase.FINISHED})["S"] != Phase.FINISHED
+        self.is_committed = "committedAt" in self.item or self.item.get("outcome") == {"S": Ends.ROTATED}
         self.failed = self.item.get("ending") == {"S": "FAILED"} and "committedAt" not in self.item
 
     @cached_property
@@ -119,13 +121,8 @@ def _handle(before, times, event, sent, now, execution, over):
             run(payload, None)
         except _ANY as error:
             raise AssertionError(f"{event} on {before.table}: {type(error).__name__}: {error}") from error
-    published = tuple((topic, json.dumps(body, sort_keys=True).encode()) for topic, body in aws.published)
+    published = tuple((topic, _as_read(body)) for topic, body in aws.published)
     return Outcome(*aws.account(), published, bool(aws.notices))
-
-
-def forget():
-    """After a function has been changed."""
-    _handle.cache_clear()
 
 
 _ANY = Exception
@@ -213,6 +210,12 @@ class _Aws(FakeAws):
         text = json.dumps(items, sort_keys=True)
         times = tuple(_instant(found) for found in _INSTANT.findall(text))
         return account(certificates, tuple(sorted(self.issued)), _INSTANT.sub("@", text)), times
+
+
+def _as_read(body):
+    """An answer without its code, and with one sentence for all: they are for people, and no device decides by them."""
+    read = {name: "no" if name == "errorMsg" else value for name, value in body.items() if name != "errorCode"}
+    return json.dumps(read, sort_keys=True).encode()
 
 
 def _what_counts(item):

@@ -20,7 +20,7 @@ from protocol import topics
 QUEUED, IN_PROGRESS = "QUEUED", "IN_PROGRESS"
 OPEN = (QUEUED, IN_PROGRESS)
 THIEFS_KEY = "t1"
-OLD, NEW, THIEFS = "old", "new", "thief's"  # whose certificate a commit came over
+NEW, THIEFS = "new", "thief's"  # whose new certificate a commit came over
 CONNECTED = ("connected", b"")  # what the registry notes when a device connects
 MANY = 200_000  # clouds of which it is remembered what follows
 
@@ -55,7 +55,7 @@ class Move(NamedTuple):
     cloud: Cloud
     answers: tuple = ()  # to the device
     told: bool = False  # a person was told
-    proven: frozenset = frozenset()  # whose certificates a commit was sent over
+    proven: frozenset = frozenset()  # over whose new certificate a commit was sent
     gone: frozenset = frozenset()  # certificates
     failed: bool = False  # after a FAILED, and no commit was heard of
 
@@ -202,7 +202,8 @@ def _arrives(before, topic, payload, principal):
         yield Move("", (), _hand_over(before, Event("connected", principal)))
     elif topic == topics.jobs_get_next(THING):
         status = before.execution
-        yield Move("", (), before, ((get("accepted"), execution(status) if status in OPEN else b"{}"),))
+        yield Move("", (), before, ((get("accepted"), execution(status)) if status in OPEN else NO_JOB,))
+        yield Move(", get throttled", ("troubles",), before, (THROTTLED,))
     elif topic in (topics.create(THING), topics.commit(THING)):
         yield _request(before, topic, json.loads(payload), principal)
     else:
@@ -220,8 +221,8 @@ def _request(before, topic, message, principal):
 
 
 def _commit(before, principal):
-    whose = OLD if principal == pool.FIRST else THIEFS if principal.startswith(THIEFS_KEY) else NEW
-    return Move("", (), _hand_over(before, Event("commit", principal)), proven=frozenset({whose}))
+    whose = {THIEFS if principal.startswith(THIEFS_KEY) else NEW} if principal != pool.FIRST else ()
+    return Move("", (), _hand_over(before, Event("commit", principal)), proven=frozenset(whose))
 
 
 def _update(before, topic, message):
@@ -244,6 +245,23 @@ def ended(before, status):
 def get(outcome):
     """The topic of the answer to $next/get."""
     return f"$aws/things/{THING}/jobs/$next/get/{outcome}"
+
+
+NO_JOB = get("accepted"), b"{}"
+THROTTLED = get("rejected"), b'{"code": "RequestThrottled"}'
+
+
+def is_of_jobs(message):
+    """Whether it is an answer of the jobs service to its client, and no announcement to all."""
+    topic = message[0]
+    return topic.startswith("$aws/") and topic != topics.jobs_notify_next(THING)
+
+
+@lru_cache(None)
+def certificate_in(message):
+    """The name of the certificate that a message brings; None if it brings none."""
+    pem = json.loads(message[1]).get("certificatePem")
+    return pem and pool.name_of(pem)
 
 
 def execution(status):
@@ -333,30 +351,21 @@ def _thief_moves(before):
 
 
 @lru_cache(None)
-def said(account, *, signed):
+def forgeries(account):
     """Whatever the jobs service or a backend can tell the device; the worst policy lets any client of the thing."""
-    by = {"jobId": JOB} if signed else {}
-    update, no = topics.jobs_update(THING, JOB), json.dumps({"errorMsg": "no", **by}).encode()
-    certificates = [(n, json.dumps({"certificatePem": pool.certificate_pem(n), **by}).encode())
+    update, no = topics.jobs_update(THING, JOB), b'{"errorMsg": "no"}'
+    certificates = [(n, json.dumps({"certificatePem": pool.certificate_pem(n)}).encode())
                     for n, _, _ in account.certificates]  # fmt: skip
     return (
-        ("commit/accepted", f"{topics.commit(THING)}/accepted", json.dumps(by).encode()),
+        ("commit/accepted", f"{topics.commit(THING)}/accepted", b"{}"),
         ("commit/rejected", f"{topics.commit(THING)}/rejected", no),
         ("create/rejected", f"{topics.create(THING)}/rejected", no),
         *((f"create/accepted with {n}", f"{topics.create(THING)}/accepted", body) for n, body in certificates),
-        ("no job", get("accepted"), b"{}"),
+        ("no job", *NO_JOB),
         ("a queued job", get("accepted"), execution(QUEUED)),
         ("a job in progress", get("accepted"), execution(IN_PROGRESS)),
-        ("a throttled get", get("rejected"), b'{"code": "RequestThrottled"}'),
+        ("a throttled get", *THROTTLED),
         ("update/accepted", f"{update}/accepted", b"{}"),
         ("update/rejected", f"{update}/rejected", b'{"code": "InvalidStateTransition"}'),
         ("an announcement", topics.jobs_notify_next(THING), execution(QUEUED)),
     )
-
-
-def forget():
-    """After a function of the backend has been changed."""
-    for remembered in (arrive, functions, ends, pause, thief_moves):
-        remembered.cache_clear()
-    clouds.forget()
-    backend.forget()

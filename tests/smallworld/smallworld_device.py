@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import smallworld_pool as pool
 from smallworld_backend import THING
-from smallworld_disk import ROOT, Disk, Killed
+from smallworld_disk import ROOT, Disk
 from smallworld_pool import Interned
 
 from component.certificate_rotator import keys
@@ -52,6 +52,13 @@ class Memory(NamedTuple):
     timers: frozenset
 
 
+class Ears(NamedTuple):
+    """Certificates are heeded for these private keys; answers to this run of the nucleus are heard if it runs."""
+
+    keys: frozenset
+    in_session: bool
+
+
 class Step(NamedTuple):
     """What came of it, at which price."""
 
@@ -79,6 +86,13 @@ def held(before):
     return frozenset(name for name in (_pair(files, place) for place in PLACES) if name is not None)
 
 
+@lru_cache(None)
+def ears(before):
+    """What it can hear and heed."""
+    keys = frozenset(_name(data) for _, data in before.files if data.startswith(b"-----BEGIN PRIVATE"))
+    return Ears(keys, before.memory is not None)
+
+
 def _pair(files, place):
     certificate, key = files.get(CERTIFICATE + place), files.get(KEY + place)
     if not certificate or not key or not pool.is_pair(certificate, key):
@@ -93,11 +107,11 @@ def die(before):
 
 def _alike(dead):
     """One for all devices without power from which a start comes to the same: drafts that it clears away differ."""
-    coming = tuple(_run(_loaded(dead), online, _begin)[0] for online in (True, False))
-    return _DEAD.setdefault((in_place(dead), held(dead), coming), dead)
+    coming = tuple(_begun(dead, online)[0] for online in (True, False))
+    return DEAD.setdefault((in_place(dead), held(dead), coming), dead)
 
 
-_DEAD: dict = {}
+DEAD: dict = {}
 
 
 def _loaded(dead):
@@ -109,9 +123,14 @@ def _begin(rotator):
 
 
 @lru_cache(None)
+def _begun(before, online):
+    return _run(_loaded(before), online, _begin)
+
+
+@lru_cache(None)
 def start(before, online):
     """The nucleus reads the credential and the component begins; online: the registry lets it in."""
-    return _steps(_loaded(before), online, _begin)
+    return _steps(_loaded(before), online, _begin, _begun(before, online))
 
 
 @lru_cache(None)
@@ -134,20 +153,11 @@ def timer(before, online, event):
     return _steps(before, online, act)
 
 
-def forget():
-    """After the table has been changed."""
-    for remembered in (start, hear, timer, die):
-        remembered.cache_clear()
-    _DEAD.clear()
-    device.forget()
-
-
-def _steps(before, online, act):
+def _steps(before, online, act, once=None):
     """As it goes well; then with a power cut at a change of the disk; with a full disk, or a restart that fails."""
-    whole, points = _run(before, online, act)
-    killed = [_run(before, online, act, kill_at=point)[0] for point in range(points)]
+    whole, killed = once or _run(before, online, act)
     dead = dict.fromkeys(step._replace(device=_alike(step.device)) for step in killed)
-    troubled = [_run(before, online, act, full=True)[0]] if points else []
+    troubled = [_run(before, online, act, full=True)[0]] if killed else []
     if whole.device.memory is None:
         troubled += [_run(before, online, act, restart=how)[0] for how in ("refused", "nothing")]
     return (
@@ -199,9 +209,10 @@ class _Ports:
         """A timer that is not wanted any more."""
 
 
-def _run(before, online, act, *, kill_at=None, full=False, restart="works"):
-    ports, disk = _Ports(online, restart), Disk(before.files, kill_at, full=full)
-    made = [before.keys]
+def _run(before, online, act, *, full=False, restart="works"):
+    """What comes of it, and what would if the power failed just before each change of the disk."""
+    ports, made, killed = _Ports(online, restart), [before.keys], []
+    disk = Disk(before.files, lambda files: killed.append(_step(files, None, None, made, ports)), full=full)
     rotator = _rotator(ports, disk)
     if before.memory is not None:
         _remember(rotator, before.memory, ports)
@@ -212,15 +223,15 @@ def _run(before, online, act, *, kill_at=None, full=False, restart="works"):
         act(rotator)
         while ports.soon and not ports.ended:
             ports.soon.pop(0)()
-        memory = None if ports.ended else _memory(rotator)
-    except Killed:
-        memory = None
     finally:
         keys.generate, keys.signing_request = original, request
-    files = {name: _plain(data) if name == JOURNAL else data for name, data in disk.files.items()}
-    loaded = before.loaded if memory is not None else None
-    after = device(tuple(sorted(files.items())), memory, loaded, made[0])
-    return Step(after, tuple(ports.published)), disk.points
+    memory = None if ports.ended else _memory(rotator)
+    return _step(disk.files, memory, before.loaded if memory else None, made, ports), tuple(killed)
+
+
+def _step(files, memory, loaded, made, ports):
+    plain = {name: _plain(data) if name == JOURNAL else data for name, data in files.items()}
+    return Step(device(tuple(sorted(plain.items())), memory, loaded, made[0]), tuple(ports.published))
 
 
 def _rotator(ports, disk):

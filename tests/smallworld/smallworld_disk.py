@@ -10,22 +10,12 @@ ROOT = Path("/device")
 _OWNERS = Attributes(0o600, 0, 0)
 
 
-class Killed(BaseException):
-    """The power has failed; nothing catches it."""
-
-
 class Disk(System):
-    """Files by name. ``points`` counts the changes; at the one that ``kill_at`` names the power fails."""
+    """Files by name; ``note`` is told what lies there before each change: this stays if the power fails now."""
 
-    def __init__(self, files, kill_at=None, *, full=False):
-        self.files, self.points = dict(files), 0
-        self._kill_at, self._full = kill_at, full
+    def __init__(self, files, note=lambda _files: None, *, full=False):
+        self.files, self._note, self._full = dict(files), note, full
         self._open = {}
-
-    def _point(self):
-        if self.points == self._kill_at:
-            raise Killed
-        self.points += 1
 
     def read(self, path):
         try:
@@ -37,7 +27,7 @@ class Disk(System):
         return path.name in self.files
 
     def create(self, path):
-        self._point()
+        self._note(self.files)
         if self._full:
             raise OSError(28, "No space left on device")
         if path.name in self.files:
@@ -47,7 +37,7 @@ class Disk(System):
         return len(self._open) + 2
 
     def write(self, descriptor, data):
-        self._point()
+        self._note(self.files)
         self.files[self._open[descriptor]] = bytes(data)
 
     def sync(self, descriptor):
@@ -57,12 +47,12 @@ class Disk(System):
         """Nothing is to be freed."""
 
     def replace(self, source, target):
-        self._point()
+        self._note(self.files)
         self.files[target.name] = self.files.pop(source.name)
 
     def remove(self, path):
         if path.name in self.files:
-            self._point()
+            self._note(self.files)
             del self.files[path.name]
 
     def sync_folder(self, folder):

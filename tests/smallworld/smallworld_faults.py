@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import lru_cache
 
 import smallworld_backend as backend
 import smallworld_cloud as clouds
@@ -12,41 +13,45 @@ from backend.functions import commit_certificate, create_certificate, ending, ve
 from backend.functions.verdicts import Certificate, Commit, End, Use
 from component.certificate_rotator import actions, machine, rotator, store_files
 
+DEVICE = (component, ("_begun", "die", "hear", "start", "timer"))
+CLOUD = (clouds, ("arrive", "ends", "functions", "pause", "thief_moves"))
+HANDLED = (backend, ("_handle",))
+
 
 @contextmanager
-def replaced(*changes):
-    """Attributes of modules and classes, replaced for a time: (owner, name, value)."""
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+def replaced(*changes, anew):
+    """Attributes of modules and classes, replaced for a time: (owner, name, value).
+
+    ``anew``: what is remembered of the half that is changed, as (owner, names of functions): for that time they
+    remember nothing of before, and afterwards nothing of that time.
+    """
+    functions = [(owner, name, getattr(owner, name)) for owner, names in anew for name in names]
+    fresh = [(owner, name, lru_cache(None)(function.__wrapped__)) for owner, name, function in functions]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in (*changes, *fresh)]
     try:
-        for owner, name, value in changes:
+        for owner, name, value in (*fresh, *changes):
             setattr(owner, name, value)
-        _forget()
         yield
     finally:
         for owner, name, value in before:
             setattr(owner, name, value)
-        _forget()
 
 
-def _forget():
-    component.forget()
-    clouds.forget()
+def in_backend(*changes):
+    """The same for the backend."""
+    return replaced(*changes, anew=(CLOUD, HANDLED))
+
+
+def in_component(*changes):
+    """The same for the component."""
+    return replaced(*changes, (component, "DEAD", {}), anew=(DEVICE,))
 
 
 def verdict(commit, end, use, goes):
     """The backend's table with another verdict in the row that begins so."""
     rows = tuple(row._replace(goes=goes) if row[:3] == (commit, end, use) else row for row in verdicts.ROWS)
     assert rows != verdicts.ROWS
-    return replaced((verdicts, "ROWS", rows))
-
-
-def table(state, event, action=None, following=None):
-    """The component's table with another row; without an action and a state, without the row."""
-    rows = dict(machine.TABLE)
-    row = rows.pop((state, event))
-    if action or following:
-        rows[state, event] = row._replace(action=action or row.action, next=following or row.next)
-    return replaced((rotator, "TABLE", rows))
+    return in_backend((verdicts, "ROWS", rows))
 
 
 def backup_goes_with_the_answer():
@@ -57,7 +62,7 @@ def backup_goes_with_the_answer():
         committed(self)
         self.record = self.record.with_(kept=None)
 
-    return replaced((actions.Actions, "_committed", without_backup))
+    return in_component((actions.Actions, "_committed", without_backup))
 
 
 def the_way_back_keeps_nothing():
@@ -69,7 +74,7 @@ def the_way_back_keeps_nothing():
         commit(self, cause)
         self._save(self.record.with_(kept=kept))
 
-    return replaced((actions.Actions, "commit", commit_without_keeping))
+    return in_component((actions.Actions, "commit", commit_without_keeping))
 
 
 def a_later_start_only_connects():
@@ -79,7 +84,7 @@ def a_later_start_only_connects():
     rows[state, machine.Event.START] = start._replace(action=machine.Action.ASK)
     for event in (machine.Event.NOT_OURS, machine.Event.QUEUED, machine.Event.IN_PROGRESS, machine.Event.GET_REJECTED):
         rows[state, event] = machine.Row(state, event, machine.Action.CONFIRM, machine.State.REPORTING)
-    return replaced((rotator, "TABLE", rows))
+    return in_component((rotator, "TABLE", rows))
 
 
 def one_later_start_is_enough_after_the_way_back():
@@ -90,12 +95,12 @@ def one_later_start_is_enough_after_the_way_back():
         self.record = self.record.with_(run=self.record.run or "committing")
         target(self, generation, cause)
 
-    return replaced((actions.Actions, "_target", with_run))
+    return in_component((actions.Actions, "_target", with_run))
 
 
 def half_a_generation_is_exchanged_for():
     """What is not whole is read all the same."""
-    return replaced((store_files.FileStore, "_exists", lambda _self, _path: True))
+    return in_component((store_files.FileStore, "_exists", lambda _self, _path: True))
 
 
 def late_commits_are_dropped():
@@ -106,12 +111,12 @@ def late_commits_are_dropped():
         if not rotation.has_ended_after(event.sent(services.clock())):
             commit(services, event, rotation)
 
-    return replaced((commit_certificate, "_commit", drop))
+    return in_backend((commit_certificate, "_commit", drop))
 
 
 def no_sweep():
     """What no event tells, nobody asks for."""
-    return replaced((backend, "RUNS", {**backend.RUNS, "sweep": lambda _event, _context: None}))
+    return in_backend((backend, "RUNS", {**backend.RUNS, "sweep": lambda _event, _context: None}))
 
 
 def a_second_key_clears_the_first_away():
@@ -120,7 +125,7 @@ def a_second_key_clears_the_first_away():
     def clear(services, asked, rotation):
         return ending.remove_new(services, rotation, asked.who)
 
-    return replaced((create_certificate, "_weigh", clear))
+    return in_backend((create_certificate, "_weigh", clear))
 
 
 def verdict_row(commit, end, use, goes):

@@ -6,6 +6,7 @@ asks for, is no part of a world but its ``Spare``: worlds that differ in nothing
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import smallworld_cloud as clouds
 import smallworld_device as component
 import smallworld_pool as pool
 from smallworld_backend import THING
-from smallworld_cloud import CONNECTED, NEW, OLD, THIEFS, Cloud
+from smallworld_cloud import CONNECTED, NEW, THIEFS, Cloud
 from smallworld_pool import Interned
 
 from component.certificate_rotator.machine import Event as Happens
@@ -36,46 +37,102 @@ class Budget(NamedTuple):
     at_all: int = 99  # of all these together
     races: bool = True  # anything may come between a message and what it does; if not, only what is paid for as late
 
-    def covers(self, other):
-        return all(mine >= its for mine, its in zip(self, other, strict=True))
+
+PRICES = tuple(name for name in Budget._fields if name not in ("at_all", "races"))
 
 
 class Spare:
-    """``budget``; ``owed``: late messages to the device; ``told``: a person was; ``proven``: over whose certificates
-    commits were sent."""
+    """``budget``; ``late``: messages to the device; ``sent``: those that it may hear again; ``told``: a person was;
+    ``proven``: over whose new certificates commits were sent."""
 
-    def __init__(self, budget, owed, told, proven):
-        self.budget, self.owed, self.told, self.proven = budget, owed, told, proven
+    __slots__ = ("budget", "late", "mask", "payable", "proven", "sent", "told")
 
-    @lru_cache(None)  # noqa: B019  # all of them are few, and kept
+    def __init__(self, budget, late, sent, told, proven):
+        self.budget, self.late, self.sent, self.told, self.proven = budget, late, sent, told, proven
+        self.mask = sum(1 << _BITS[good] for good in _goods(self))
+        self.payable = frozenset(price for price in PRICES if budget.at_all and getattr(budget, price))
+
     def covers(self, other):
         """Whether whatever can be found from a world with the other can be found from it with this one.
 
-        What may go wrong only adds steps. That a person was told, or a commit sent, adds none and takes none away; it
-        only keeps the judges from finding something.
+        What may go wrong, or be heard yet, only adds steps. That a person was told, or a commit sent, adds none and
+        takes none away; it only keeps the judges from finding something.
         """
-        return (
-            self.budget.covers(other.budget)
-            and self.owed >= other.owed
-            and self.told <= other.told
-            and self.proven <= other.proven
-        )
+        return not other.mask & ~self.mask
 
-    @lru_cache(None)  # noqa: B019
-    def after(self, prices, told=False, proven=frozenset()):
-        """What is left when these were paid and that was learnt; None if it cannot be paid."""
-        budget = self.budget
-        for price in prices:
+    @lru_cache(None)  # noqa: B019  # all of them are few, and kept
+    def after(self, cost):
+        """What there is to spare after a step; None if that cannot be paid."""
+        budget, late = self.budget, list(self.late)
+        for price in cost.prices:
             left = getattr(budget, price)
             if not (left and budget.at_all):
                 return None
             budget = budget._replace(**{price: left - 1, "at_all": budget.at_all - 1})
-        return spare(budget, self.owed, self.told or told, self.proven | proven)
+        if cost.late:
+            late.append(cost.late)
+        sent = self.sent.union(cost.said)
+        return to_spare(budget, late, sent, self.told or cost.told, self.proven | cost.proven, cost.ears)
 
     @lru_cache(None)  # noqa: B019
-    def owing(self, more):
-        """With so many more late messages."""
-        return spare(self.budget, self.owed + more, self.told, self.proven)
+    def heard(self, message):
+        """Without that late message."""
+        late = list(self.late)
+        late.remove(message)
+        return to_spare(self.budget, late, self.sent, self.told, self.proven)
+
+
+def to_spare(budget, late=(), sent=(), told=False, proven=frozenset(), ears=None):
+    """The one spare with this content: of messages only those that can be heard yet, and will be heeded.
+
+    What the jobs service answers goes past the broker to the client that has asked, once; it is doubled, if at all, by
+    the broker, which forgets what it has not delivered when the nucleus starts: the first session of each run is a new
+    one. What the backend publishes may be published twice, however late.
+    """
+    if not (budget.copies and budget.at_all):
+        sent = ()
+    if ears is not None:
+        late = [message for message in late if is_heeded(message, ears.keys)]
+        sent = [m for m in sent if is_heeded(m, ears.keys) and (ears.in_session or not clouds.is_of_jobs(m))]
+    return spare(budget, tuple(sorted(late)), frozenset(sent), told, proven)
+
+
+class Cost:
+    """What a step costs, and what is learnt by it; ``said``: messages that are sent to the device by it, of which
+    ``late`` comes later."""
+
+    __slots__ = ("ears", "late", "prices", "proven", "said", "told")
+
+    def __init__(self, prices, told, proven, said, late, ears):
+        self.prices, self.told, self.proven, self.said, self.late = prices, told, proven, said, late
+        self.ears = ears
+
+
+@lru_cache(None)
+def cost(device, prices=(), told=False, proven=frozenset(), said=(), late=None):
+    """The one cost of this content, for a step after which the device is this one."""
+    return _costs(prices, told, proven, said, late, component.ears(device))
+
+
+def is_heeded(message, keys):
+    """Whether it is no certificate for a key that the device has not."""
+    certificate = clouds.certificate_in(message)
+    return certificate is None or certificate.partition(".")[0] in keys
+
+
+def _goods(of):
+    """Whatever adds something: it may go wrong, may be heard yet, or was not learnt."""
+    for name, amount in of.budget._asdict().items():
+        yield from ((name, number) for number in range(amount))
+    late = Counter(of.late)
+    yield from (("late", message, number) for message in late for number in range(late[message]))
+    yield from (("again", message) for message in of.sent)
+    yield from ("nobody was told" for _ in range(not of.told))
+    yield from (("not proven", whose) for whose in {NEW, THIEFS} - of.proven)
+
+
+_BITS: dict = defaultdict()  # one for each of them
+_BITS.default_factory = _BITS.__len__
 
 
 class Inbox:
@@ -95,7 +152,7 @@ class Inbox:
         return self.messages[0], inbox(*self.messages[1:])
 
 
-spare, inbox = Interned(Spare), Interned(Inbox)
+spare, inbox, _costs = Interned(Spare), Interned(Inbox), Interned(Cost)
 
 
 class World(NamedTuple):
@@ -111,11 +168,11 @@ class World(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What happens, the world and the spare then, and the certificates that are gone."""
+    """What happens, the world then, what it costs, and the certificates that are gone."""
 
-    label: str
+    label: tuple
     world: World
-    spare: Spare
+    cost: Cost
     gone: frozenset = frozenset()
     failed: bool = False
 
@@ -124,53 +181,99 @@ def first():
     """The device has connected and asks in vain; then a job is announced."""
     cloud = clouds.first()
     device = component.start(component.first(), online=True)[0].device
-    device = component.hear(device, online=True, topic=clouds.get("accepted"), payload=b"{}")[0].device
-    return World(device, cloud, inbox((topics.jobs_notify_next(THING), clouds.execution(cloud.execution))))
+    device = component.hear(device, True, *clouds.NO_JOB)[0].device
+    return World(device, cloud, inbox(ANNOUNCEMENT))
 
 
-def unannounced():
-    """The job was made while the device had no power: nobody will announce it."""
-    return World(component.die(component.first()), clouds.first(), inbox())
+ANNOUNCEMENT = (topics.jobs_notify_next(THING), clouds.execution(clouds.QUEUED))
+
+
+def at_first(budget):
+    """What there is to spare then: what the device has heard, it may hear again."""
+    return to_spare(budget, sent=(clouds.NO_JOB, ANNOUNCEMENT))
 
 
 # What can happen next ------------------------------------------------------------------------------------
 
 
-def successors(world, left):
-    """Every step from here: the free ones first, in the order of a good day.
+class Crossroads:
+    """A world, and what can follow it with one of these spares."""
+
+    def __init__(self, world, spares, *, races):
+        self._payable = frozenset().union(*(left.payable for left in spares))
+        self._world, self._hears = world, {}
+        self._steps = tuple(steps(world, self._payable, races=races))
+        self._listens = world.online and (races or not world.inbox.messages)
+
+    def successors(self, left):
+        """Every step that can be paid, and what there is to spare then."""
+        yield from _paid(self._steps, left)
+        if self._listens:
+            for message in dict.fromkeys(left.late):
+                yield from _paid(self._hearing(message, "at last"), left.heard(message))
+            again = left.sent and left.after(cost(self._world.device, ("copies",)))
+            for message in sorted(left.sent) if again else ():
+                yield from _paid(self._hearing(message, "again"), again)
+
+    def _hearing(self, message, how):
+        if message not in self._hears:
+            label = "the device hears ", how, " ", _name(message)
+            self._hears[message] = tuple(_hear(self._world, message, self._payable, label))
+        return self._hears[message]
+
+
+def _paid(steps, left):
+    for step in steps:
+        rest = left.after(step.cost)
+        if rest is not None:
+            yield step, rest
+
+
+def steps(world, payable, *, races):
+    """Every step from here but what the device hears late: the free ones first, in the order of a good day.
 
     What is neither late nor lost comes promptly and in order: before the device starts anew or asks again. What is
-    late comes at any time, and the thief moves, the power fails and the cloud ends the job at any time.
+    late comes at any time, and the thief moves, the power fails and the cloud ends the job at any time. ``payable``:
+    what may go wrong.
     """
-    cloud, races = world.cloud, left.budget.races
+    cloud = world.cloud
     if world.inbox.messages:
-        yield from _device_hears(world, left)
+        yield from _device_hears(world, payable)
         if not races:
             return
-    elif world.online:
-        yield from _device_hears_late(world, left)
-    yield from _in_the_cloud(world, left, clouds.functions(cloud))
+    yield from _in_the_cloud(world, clouds.functions(cloud), payable)
     quiet = cloud.quiet and not world.inbox.messages
     if not (quiet or races):
         return
     if quiet:
-        yield from _device_starts(world, left)
-        yield from _timer_is_due(world, left)
-        yield from _nothing_happens(world, left)
-    yield from _power_fails(world, left)
-    if left.budget.cloud:
-        yield from _in_the_cloud(world, left, clouds.ends(cloud))
-    if left.budget.moves:
-        yield from _in_the_cloud(world, left, clouds.thief_moves(cloud))
-        yield from _thief_forges(world, left)
+        yield from _device_starts(world, payable)
+        yield from _timer_is_due(world, payable)
+        if "pauses" in payable:
+            yield from _nothing_happens(world, payable)
+    if "deaths" in payable and world.device.memory is not None:
+        after = dead(world)
+        yield Step(("the power fails",), after, cost(after.device, ("deaths",)))
+    if "cloud" in payable:
+        yield from _in_the_cloud(world, clouds.ends(cloud), payable)
+    if "moves" in payable:
+        yield from _in_the_cloud(world, clouds.thief_moves(cloud), payable)
+        yield from _thief_forges(world, payable)
 
 
-def _in_the_cloud(world, left, moves):
+def _in_the_cloud(world, moves, payable, device=None, label=(), prices=(), *, waited=None):
+    """What becomes of the cloud, after a step of the device or without one."""
+    device, waited = device or world.device, world.waited if waited is None else waited
     for move in moves:
-        rest = left.after(move.prices, move.told, move.proven)
-        if rest is not None:
-            after = world_then(world.device, move.cloud, world.inbox, move.answers, waited=world.waited)
-            yield Step(move.label, after, rest, move.gone, move.failed)
+        if not payable.issuperset(move.prices):
+            continue
+        after = world_then(device, move.cloud, world.inbox, move.answers, waited=waited)
+        learnt = (*prices, *move.prices), move.told, move.proven, move.answers
+        step = Step((*label, move.label), after, cost(device, *learnt), move.gone, move.failed)
+        yield step
+        if move.answers and "delays" in payable and not after.online:
+            for answer in move.answers:  # they reach nobody, or somebody later
+                late = cost(device, (*learnt[0], "delays"), *learnt[1:], answer)
+                yield step._replace(label=(*step.label, ", and the answer will be late"), cost=late)
 
 
 def world_then(device, cloud, before, answers, *, waited):
@@ -181,20 +284,16 @@ def world_then(device, cloud, before, answers, *, waited):
     return world._replace(inbox=before.with_(answers)) if answers else world
 
 
-def _take(world, steps, left, label, principal, *, waited):
+def _take(world, steps, payable, label, principal, *, waited, prices=()):
     """After a step of the device, and what it has told the cloud with it."""
     for step in steps:
-        paid = left.after(step.prices)
-        if paid is None:
-            continue
-        for move in clouds.arrive(world.cloud, step.published, principal):
-            rest = paid.after(move.prices, move.told, move.proven)
-            if rest is not None:
-                after = world_then(step.device, move.cloud, world.inbox, move.answers, waited=waited)
-                yield Step(f"{label}{step.how}{move.label}", after, rest)
+        if payable.issuperset(step.prices):
+            moves = clouds.arrive(world.cloud, step.published, principal)
+            how, paid = (*label, step.how), (*prices, *step.prices)
+            yield from _in_the_cloud(world, moves, payable, step.device, how, paid, waited=waited)
 
 
-def _device_starts(world, left):
+def _device_starts(world, payable):
     if world.device.memory is not None:
         return
     certificate = component.in_place(world.device)
@@ -202,7 +301,7 @@ def _device_starts(world, left):
     steps = component.start(world.device, online)
     if online:
         steps = _noted(steps)
-    yield from _take(world, steps, left, "the nucleus starts", certificate, waited=False)
+    yield from _take(world, steps, payable, ("the nucleus starts",), certificate, waited=False)
 
 
 @lru_cache(None)
@@ -210,66 +309,60 @@ def _noted(steps):
     return tuple(step._replace(published=(CONNECTED, *step.published)) for step in steps)
 
 
-def _device_hears(world, left):
-    (topic, payload), others = world.inbox.turn()
-    rest, name = world._replace(inbox=others), topic.rpartition("/things/")[2].partition("/")[2]
+def _device_hears(world, payable):
+    message, others = world.inbox.turn()
+    rest, name = world._replace(inbox=others), _name(message)
     if not world.online:
-        yield Step(f"{name} reaches nobody", rest, left)
+        yield Step((name, " reaches nobody"), rest, cost(world.device))
         return
-    yield from _hear(rest, topic, payload, left, f"the device hears {name}")
-    if paid := left.after(("losses",)):
-        yield Step(f"{name} is lost", rest, paid)
-    if paid := left.after(("delays",)):
-        yield Step(f"{name} is late", rest, paid.owing(1))
+    yield from _hear(rest, message, payable, ("the device hears ", name))
+    if "losses" in payable:
+        yield Step((name, " is lost"), rest, cost(world.device, ("losses",)))
+    if "delays" in payable:
+        yield Step((name, " is late"), rest, cost(world.device, ("delays",), late=message))
 
 
-def _device_hears_late(world, left):
-    """Whatever may have been on its way comes at last, or once more: at any time that nothing else is on its way."""
-    late = left.owing(-1) if left.owed else None
-    for rest, how in ((late, "at last"), (left.after(("copies",)), "again")):
-        for name, topic, payload in clouds.said(world.cloud.account, signed=True) if rest else ():
-            yield from _hear(world, topic, payload, rest, f"the device hears {name} {how}")
+@lru_cache(None)
+def _name(message):
+    topic, payload = message
+    certificate = clouds.certificate_in(message) or payload.decode()
+    return f"{topic.rpartition('/things/')[2].partition('/')[2]} {certificate}"
 
 
-def _thief_forges(world, left):
-    if world.online and clouds.thiefs(world.cloud.account) and (rest := left.after(("moves",))):
-        for name, topic, payload in clouds.said(world.cloud.account, signed=False):
-            yield from _hear(world, topic, payload, rest, f"the thief forges {name}")
+def _thief_forges(world, payable):
+    if world.online and clouds.thiefs(world.cloud.account):
+        for name, *message in clouds.forgeries(world.cloud.account):
+            yield from _hear(world, message, payable, ("the thief forges ", name), ("moves",))
 
 
-def _hear(world, topic, payload, left, label):
-    steps = component.hear(world.device, True, topic, payload)
+def _hear(world, message, payable, label, prices=()):
+    steps = component.hear(world.device, True, *message)
     before, after = world.device.memory, steps[0].device.memory
-    stays = after is not None and after.state is before.state
-    yield from _take(world, steps, left, label, world.device.loaded, waited=world.waited and stays)
+    waited = world.waited and after is not None and after.state is before.state
+    yield from _take(world, steps, payable, label, world.device.loaded, waited=waited, prices=prices)
 
 
-def _timer_is_due(world, left):
+def _timer_is_due(world, payable):
     """Repeats come when everything else has come; the end of patience when a repeat brought nothing either."""
     device, online = world.device, world.online
     timers = () if device.memory is None else device.memory.timers
     if Happens.TIME_LIMIT in timers and (world.waited or not online or Happens.RESEND not in timers):
         steps = component.timer(device, online, Happens.TIME_LIMIT)
-        yield from _take(world, steps, left, "its patience ends", device.loaded, waited=False)
+        yield from _take(world, steps, payable, ("its patience ends",), device.loaded, waited=False)
     if Happens.RESEND in timers and (online or device.memory.state in _TRY_AGAIN):
         steps = component.timer(device, online, Happens.RESEND)
-        yield from _take(world, steps, left, "it asks again", device.loaded, waited=True)
+        yield from _take(world, steps, payable, ("it asks again",), device.loaded, waited=True)
 
 
 _TRY_AGAIN = (State.SWITCHING,)
 
 
-def _nothing_happens(world, left):
+def _nothing_happens(world, payable):
     """Twenty minutes, and the sweep at their end."""
     memory = world.device.memory
     is_urgent = memory is not None and Happens.TIME_LIMIT in memory.timers and world.online
-    if left.budget.pauses and not is_urgent:
-        yield from _in_the_cloud(world, left, [clouds.pause(world.cloud, backend.LONG)])
-
-
-def _power_fails(world, left):
-    if world.device.memory is not None and (rest := left.after(("deaths",))):
-        yield Step("the power fails", dead(world), rest)
+    if not is_urgent:
+        yield from _in_the_cloud(world, [clouds.pause(world.cloud, backend.LONG)], payable)
 
 
 def dead(world):
@@ -292,12 +385,11 @@ def broken_in(world):
     return None
 
 
-def broken_by(before, left, step, begun):
-    """What no step may do."""
+def broken_by(before, left, step, *, is_honest):
+    """What no step may do; ``is_honest``: the thief has not moved."""
     device = before.device
-    if pool.FIRST in step.gone and left.proven <= {OLD}:
+    if pool.FIRST in step.gone and not left.proven:
         return "the old certificate went without a commit over the new one's connection"
-    is_honest = step.spare.budget.moves == begun.moves
     committed_away = device.loaded == pool.FIRST and left.proven
     # One that has said FAILED from its old certificate may go to the new one after all, if it had sent a commit of
     # which nobody heard: what it says last decides, and it comes back on the old one by itself.

@@ -87,6 +87,3 @@ class Interned:
         if found is None:
             found = self._known[content] = self._kind(*content)
         return found
-
-    def forget(self):
-        self._known.clear()

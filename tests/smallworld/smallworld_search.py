@@ -86,37 +86,43 @@ class Search:
         self.budget, self.steps, self.ends = budget, 0, Counter()
         self.seen = {}  # world → what there is to spare with it
         self.parents = {} if traced else None
-        self._todo = [[] for _ in range(budget.at_all + 1)]  # by how much is spent
+        self._todo = [{} for _ in range(budget.at_all + 1)]  # by how much is spent: world → what there is to spare
         self._calm = Calm(self._writing.write)
-        self._news = {}
-        self._note((self._writing.write(begin()), model.spare(budget, 0, False, frozenset())), None)
+        self._same = {}  # of equal tuples always the same, which takes less room
+        self._note(self._writing.write(begin()), model.at_first(budget), None)
 
     def run(self):
         """The first invariant that is broken, as (which, node); None if none is."""
-        for nodes in self._todo:
-            while nodes:
-                node = nodes.pop()
-                number, left = node
-                if left in self.seen[number]:  # else it was reached meanwhile with more to spare
-                    broken = self._visit(node, self._writing.read(number), left)
-                    if broken is not None:
-                        return broken
+        for worlds in self._todo:
+            while worlds:
+                number, spares = worlds.popitem()
+                known = self.seen[number]  # what is not there any more was reached meanwhile with more to spare
+                broken = self._visit(number, [left for left in spares if left in known])
+                if broken is not None:
+                    return broken
         return None
 
-    def _visit(self, node, world, left):
-        broken = self._judge(node[0], world, left)
-        if broken is not None:
-            return broken, node
-        for step in model.successors(world, left) if goes_on(left) else ():
-            following = (self._writing.write(step.world), step.spare)
-            self._note(following, node)
-            if step.gone and (broken := model.broken_by(world, left, step, self.budget)):
-                return broken, following
+    def _visit(self, number, spares):
+        world, following = self._writing.read(number), None
+        if len(spares) == len(self.seen[number]) and not self._calm.comes_to_rest(world):
+            return RESTLESS, (number, spares[0])
+        for left in spares:
+            broken = self._judge(world, left)
+            if broken is not None:
+                return broken, (number, left)
+            if not goes_on(left):
+                continue
+            following = following or model.Crossroads(world, spares, races=self.budget.races)
+            for step, rest in following.successors(left):
+                after = self._writing.write(step.world)
+                self._note(after, rest, (number, left))
+                if step.gone:
+                    is_honest = rest.budget.moves == self.budget.moves
+                    if broken := model.broken_by(world, left, step, is_honest=is_honest):
+                        return broken, (after, rest)
         return None
 
-    def _judge(self, number, world, left):
-        if len(self.seen[number]) == 1 and not self._calm.comes_to_rest(world):
-            return RESTLESS
+    def _judge(self, world, left):
         if model.is_impersonated(left):
             self.ends[WHOLLY] += 1
             return None
@@ -127,33 +133,28 @@ class Search:
             broken = end if end.startswith("!") else None
         return broken
 
-    def _note(self, node, parent):
+    def _note(self, number, left, parent):
         """Have a world visited that was not yet reached with as much to spare."""
         self.steps += 1
-        number, left = node
         known = self.seen.get(number, ())
-        news = self._with(known, left)
-        if news is not known:
-            self.seen[number] = news
-            self._todo[self.budget.at_all - left.budget.at_all].append(node)
-            if self.parents is not None:
-                self.parents.setdefault(node, parent)
-
-    def _with(self, known, left):
-        """What is known with this; the same if that says nothing new."""
-        found = self._news.get((known, left))
-        if found is None:
-            covered = any(k.covers(left) for k in known)
-            found = known if covered else (*(k for k in known if not left.covers(k)), left)
-            found = self._news[known, left] = self._news.setdefault(found, found)
-        return found
+        for k in known:
+            if k.covers(left):
+                return
+        found = (*(k for k in known if not left.covers(k)), left)
+        self.seen[number] = self._same.setdefault(found, found)
+        self._todo[self.budget.at_all - left.budget.at_all].setdefault(number, []).append(left)
+        if self.parents is not None:
+            self.parents.setdefault((number, left), parent)
 
     def path(self, node):
         """How a world was reached."""
         path = []
         while (before := self.parents[node]) is not None:
-            steps = model.successors(self._writing.read(before[0]), before[1])
-            path.append(next(s.label for s in steps if (self._writing.write(s.world), s.spare) == node))
+            number, left = before
+            following = model.Crossroads(self._writing.read(number), [left], races=self.budget.races)
+            steps = following.successors(left)
+            label = next(step.label for step, rest in steps if (self._writing.write(step.world), rest) == node)
+            path.append("".join(label))
             node = before
         return path[::-1]
 
@@ -172,7 +173,8 @@ def search(budget: Budget, begin=model.first):
 
 # Where it ends if nothing more goes wrong -----------------------------------------------------------------
 
-NOTHING = model.spare(Budget(races=False), 0, False, frozenset())
+
+NOTHING: frozenset = frozenset()  # may go wrong
 
 
 def calm_step(world):
@@ -181,7 +183,7 @@ def calm_step(world):
     rests = memory is not None and memory.state in RESTING and Happens.TIME_LIMIT not in memory.timers
     if rests and world.cloud.execution not in OPEN and not (world.inbox.messages or world.cloud.pending):
         return None
-    return next(model.successors(world, NOTHING), None)
+    return next(model.steps(world, NOTHING, races=False), None)
 
 
 def is_over(world):
@@ -254,5 +256,5 @@ def _walk(world):
         step = calm_step(world)
         if step is None:
             return world, told
-        world, told = step.world, told or step.spare.told
+        world, told = step.world, told or step.cost.told
     return None, told

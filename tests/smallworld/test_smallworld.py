@@ -16,9 +16,10 @@ from contextlib import ExitStack
 import pytest
 import smallworld_backend as backend
 import smallworld_cloud as clouds
+import smallworld_device as component
 import smallworld_model as model
 import smallworld_search as search
-from smallworld_faults import FAULTS, replaced
+from smallworld_faults import CLOUD, DEVICE, FAULTS, replaced
 from smallworld_model import Budget
 
 ANYTHING = {"losses": 2, "copies": 1, "delays": 1, "deaths": 2, "troubles": 1, "cloud": 1, "pauses": 1, "moves": 3}
@@ -100,6 +101,23 @@ def test_nor_do_eight_losses_cost_a_device_its_credential(capsys):
     assert_holds(explore(capsys, losses=8, races=False))
 
 
+def test_a_device_hears_twice_only_what_was_sent_to_it():
+    world, left = model.first(), model.at_first(Budget(copies=1))
+    taken = next(model.steps(world, left.payable, races=False))  # it hears the announcement, and claims the job
+    following = model.Crossroads(taken.world, [left], races=True).successors(left.after(taken.cost))
+    again = {step.label[3] for step, _ in following if step.label[1:2] == ("again",)}
+    sent = (clouds.NO_JOB, model.ANNOUNCEMENT, *taken.cost.said)
+    assert again == {model._name(message) for message in sent}
+
+
+def test_what_the_jobs_service_has_answered_is_not_heard_twice_once_the_nucleus_has_started_anew():
+    world, left = model.first(), model.at_first(Budget(copies=1))
+    accepted = ("awslabs/things/gateway-7/certificate/commit/accepted", b'{"jobId": "job-1"}')
+    left = left.after(model.cost(world.device, said=(accepted,)))
+    assert left.sent == {clouds.NO_JOB, model.ANNOUNCEMENT, accepted}
+    assert left.after(model.cost(model.dead(world).device)).sent == {model.ANNOUNCEMENT, accepted}
+
+
 # Faults put back -------------------------------------------------------------------------------------------
 
 
@@ -139,9 +157,12 @@ def unreduced():
     """Each world apart that differs in anything, and followed wherever it leads."""
     return replaced(
         (model.Spare, "covers", lambda mine, its: mine is its),
+        (model, "is_heeded", lambda _message, _keys: True),
         (search, "goes_on", lambda _left: True),
         (clouds, "what_can_matter", lambda *content: content),
         (clouds, "squeeze", lambda marks: backend.squeeze(frozenset(instant for instant, _ in marks))[0]),
+        (component, "_alike", lambda dead: dead),
+        anew=(CLOUD, DEVICE, (model.Spare, ("after", "heard"))),
     )
 
 
