@@ -9,6 +9,7 @@ from reconcile_rollouts import OLD, World, names
 
 from controller.reconcile.planning import part_of, settle
 from controller.reconcile.values import Guardrails, Reason, WaveStatus
+from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, Deployment
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
@@ -233,7 +234,13 @@ def test_a_plan_of_one_policy_tells_of_its_later_waves_what_its_own_guardrail_wi
     asked = [stage.asks for outlook in plan.outlooks for stage in outlook.stages if stage.asks]
     assert [one.policy for one in asked] == whole
     [outlook] = part_of(plan, "line-b").outlooks
-    assert [stage.asks and stage.asks.policy for stage in outlook.stages] == [None, part]
+    assert [stage.asks.policy for stage in outlook.stages if stage.asks] == ([part] if part else [])
+
+
+def test_a_plan_names_the_attachments_that_its_devices_may_have(make):
+    for deployment in (None, Deployment("1", attachments=frozenset({EXCLUSIVE, NON_EXCLUSIVE}))):
+        plan = make.plan([make.device(age=OLD)], make.desired(), make.state(deployment=deployment))
+        assert set(plan.attachments) == ({EXCLUSIVE} if deployment is None else {EXCLUSIVE, NON_EXCLUSIVE})
 
 
 def test_one_urgent_device_keeps_its_job_open_when_the_window_closes(make):
