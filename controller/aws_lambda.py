@@ -60,12 +60,16 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     return Run(context).reconcile()
 
 
+def _present() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
 class Run:
     """One invocation: what it is told, what it may use, and how long."""
 
     def __init__(self, context: LambdaContext) -> None:
         self.settings: Settings = read_settings(os.environ)
-        self.now = datetime.now(UTC).replace(microsecond=0)
+        self.now = _present()
         self.client = own_clients()
         self.budget = Budget(lambda: context.get_remaining_time_in_millis() / 1000, self.settings.reserve_seconds)
         self.bucket = Bucket(self.client("s3"), self.settings.bucket)
@@ -107,7 +111,7 @@ class Run:
                 self.settings.state_prefix,
                 Path(folder),
                 budget=self.budget,
-                now=self.now,
+                present=_present,
                 say=self.say,
                 given=given,
                 overrides=overrides,

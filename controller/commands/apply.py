@@ -200,7 +200,8 @@ class _Rounds:
             iot, result = _jobs_of(observed), ApplyResult()
             self._results.append(result)
             with progress_on(self._context.stderr) as tell:
-                apply(plan, iot, observed.now, tell, ledger=Ledger(iot, observed.state.baseline), result=result)
+                ledger = Ledger(iot, observed.state.baseline)
+                apply(plan, iot, observed.now, tell, ledger=ledger, result=result, present=self._context.now)
             if result.is_overtaken:
                 return self._look_once_more()
             self._overrides = replace(self._overrides, resume=frozenset(), again=frozenset())  # once, not every round
@@ -219,7 +220,7 @@ class _Rounds:
         return self._given is None and (self._settle(report) or self._soak(plan))
 
     def _look_once_more(self) -> bool:
-        """Another run has made jobs since this one looked: what is still to do shows in a new look."""
+        """Another run has made jobs since this one looked, or a window closed: a new look shows what is still to do."""
         self._overtaken += 1
         if self._overtaken >= MAX_OVERTAKEN:
             raise FleetError(

@@ -24,7 +24,7 @@ _FATES = {
     JobFate.CREATED: "made",
     JobFate.ADOPTED: "under way already",
     JobFate.ENDED: "ended already",
-    JobFate.EMPTY: "not made: every device has changed",
+    JobFate.EMPTY: "not made: none of its devices may rotate now",
     JobFate.WITHDRAWN: "withdrawn: another run asked devices of it in the same moment",
 }
 TIME_IS_UP = "the time to wait is over: what has been started goes on, and the next run carries on"

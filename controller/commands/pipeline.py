@@ -190,7 +190,6 @@ def observe(
 
     ``only`` asks about one policy's devices, ``look`` looks at even less.
     """
-    now = context.now()
     given: Path | None = context.arguments.inventory
     path = given or default_inventory(desired.fleet)
     patience = Patience(context.arguments.lock_timeout.total_seconds(), context.say)
@@ -202,7 +201,7 @@ def observe(
                 limited = until(context.arguments.time_limit, tell)
                 # Whatever time is asked about: what is read, and kept, is the present.
                 state = look(session, inventory, desired, context.present(), limited, only=only)
-        yield Observed(desired, state, session, inventory, now, only)
+        yield Observed(desired, state, session, inventory, context.now(), only)  # to look may have taken an hour
 
 
 def _looked_before(

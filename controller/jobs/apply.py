@@ -17,7 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from controller.errors import FleetError
-from controller.reconcile.values import JobStep, Plan, PlannedJob, TargetKind
+from controller.reconcile.values import JobStep, Plan, PlannedDevice, PlannedJob, TargetKind
 
 from .admission import left_out
 from .cohorts import MAX_TARGETS, cohort_of, sweep_cohorts
@@ -61,7 +61,7 @@ class ApplyResult:
     jobs: list[AppliedJob] = field(default_factory=list)
     steps: list[JobStep] = field(default_factory=list)
     removed_cohorts: tuple[str, ...] = ()
-    is_overtaken: bool = False  # another run made jobs meanwhile: what is missing is left to a new look
+    is_overtaken: bool = False  # another run made jobs meanwhile, or a window closed: the rest is left to a new look
 
     @property
     def created(self) -> tuple[AppliedJob, ...]:
@@ -83,10 +83,12 @@ def apply(
     *,
     ledger: Ledger | None = None,
     result: ApplyResult | None = None,
+    present: Callable[[], datetime] | None = None,
 ) -> ApplyResult:
     """Do what the plan says; refusals and overrides are the caller's to check.
 
-    ``ledger`` is the record as the look that the plan is made of found it; ``result`` is filled step by step.
+    ``ledger`` is the record as the look that the plan is made of found it; ``result`` is filled step by step; ``now``
+    is when the plan was made, ``present`` tells the time just before a job is (by default the same).
     Raises FleetError where AWS refuses, or a job of a planned id does something else.
     """
     tell = progress or (lambda _phase, _done, _total: None)
@@ -100,7 +102,7 @@ def apply(
             result.steps.append(step)
         for number, job in enumerate(plan.jobs):
             tell("making jobs", number, len(plan.jobs))
-            result.jobs.append(_apply_job(plan, job, iot, ledger))
+            result.jobs.append(_apply_job(plan, job, iot, ledger, present or (lambda: now)))
             if result.jobs[-1].fate is JobFate.CREATED:
                 result.jobs[-1] = _unless_asked_twice(result.jobs[-1], iot)
     except OvertakenError:
@@ -125,7 +127,9 @@ def _take(step: JobStep, iot: IotJobs) -> None:
         )
 
 
-def _apply_job(plan: Plan, job: PlannedJob, iot: IotJobs, ledger: Ledger) -> AppliedJob:
+def _apply_job(
+    plan: Plan, job: PlannedJob, iot: IotJobs, ledger: Ledger, present: Callable[[], datetime]
+) -> AppliedJob:
     existing = iot.job(job.job_id)
     if existing is not None and (existing.has_ended or not job.is_standing):
         _require_same(job, iot, existing.targets)
@@ -137,15 +141,24 @@ def _apply_job(plan: Plan, job: PlannedJob, iot: IotJobs, ledger: Ledger) -> App
     things = _things(job, skipped)
     if not things:
         return AppliedJob(job, JobFate.EMPTY, skipped)
+    starting = tuple(device for device in newcomers if device.name not in skipped)
     if existing is not None:
         ledger.claim(plan)  # who joins the group of a standing job is asked at once
+        _require_open(job, starting, present())
     targets = _targets(plan, job, things, iot)
     if existing is None:
         ledger.claim(plan)
+        _require_open(job, starting, present())
     if existing is None and iot.create_job(job_request(plan, job, targets)):
         return AppliedJob(job, JobFate.CREATED, skipped)
     _require_same(job, iot, targets)  # made by another run, a moment ago, or a standing job
     return AppliedJob(job, JobFate.ADOPTED, skipped)
+
+
+def _require_open(job: PlannedJob, starting: Sequence[PlannedDevice], present: datetime) -> None:
+    """Raise OvertakenError where the window has closed since the look, which may take longer than a window does."""
+    if job.closes is not None and job.closes <= present and not all(device.is_urgent for device in starting):
+        raise OvertakenError
 
 
 def _unless_asked_twice(made: AppliedJob, iot: IotJobs) -> AppliedJob:

@@ -17,7 +17,7 @@ from .iot_jobs import IotJobs
 
 
 class OvertakenError(Exception):
-    """Another run has made jobs, or is about to, since this one looked."""
+    """Another run has made jobs, or is about to, since this one looked; or a window has closed."""
 
 
 class Ledger:

@@ -55,13 +55,13 @@ class Reconciler:
         folder: Path,
         *,
         budget: Budget,
-        now: datetime,
+        present: Callable[[], datetime],
         say: Callable[[str], None],
         given: Plan | None = None,
         overrides: Overrides = NO_OVERRIDES,
     ) -> None:
         self._bucket, self._prefix, self._folder = bucket, prefix, folder
-        self._budget, self._now, self._say = budget, now, say
+        self._budget, self._present, self._say = budget, present, say
         self._given, self._overrides = given, overrides
 
     def run(self, desired: DesiredState) -> FleetRun:
@@ -76,7 +76,7 @@ class Reconciler:
         except OutOfTimeError as error:
             return FleetRun(fleet.name, stopped=str(error), is_out_of_time=True)
         if self._given is not None:
-            check_plan(self._given, desired, self._now)
+            check_plan(self._given, desired, self._present())
         return rebuilt_where_damaged(lambda: self._reconcile(desired, session, stored))
 
     def _reconcile(self, desired: DesiredState, session: AwsSession, stored: StoredInventory) -> FleetRun:
@@ -84,20 +84,25 @@ class Reconciler:
         left_out: dict[str, str] = {}
         try:
             with stored.opened() as inventory:
-                state = refresh(session, inventory, desired, self._now, self._budget.tell)
+                state = refresh(session, inventory, desired, self._present(), self._budget.tell)
                 report, left_out = self._plan(desired, state, inventory)
                 iot = IotJobs(session, foreign=inventory.foreign_jobs())
             result = self._apply(report, iot, made)
         except OutOfTimeError as error:
             told = made if made.jobs else None
             return FleetRun(name, report, told, str(error), True, left_out, stored.is_kept, session.calls.total())
-        overtaken = "another run made jobs meanwhile" if result is not None and result.is_overtaken else None
+        overtaken = (
+            "another run made jobs meanwhile, or a window closed"
+            if result is not None and result.is_overtaken
+            else None
+        )
         return FleetRun(name, report, result, overtaken, False, left_out, stored.is_kept, session.calls.total())
 
     def _plan(
         self, desired: DesiredState, state: FleetState, inventory: Inventory
     ) -> tuple[FleetReport, dict[str, str]]:
-        tally, now, overrides = Tally(desired, self._now), self._now, self._overrides
+        now, overrides = self._present(), self._overrides  # to look may have taken minutes
+        tally = Tally(desired, now)
         devices = tally.devices(inventory.devices(desired, state))
         assessments = tally.assessments(assess_fleet(devices, desired, state, now, overrides))
         report, left_out = planned(tally, assessments, desired, state, now, overrides=overrides, given=self._given)
@@ -110,4 +115,5 @@ class Reconciler:
         plan = report.plan
         if plan is None or plan.refusals:
             return None
-        return apply(plan, iot, self._now, self._budget.tell, ledger=Ledger(iot, report.state.baseline), result=made)
+        ledger = Ledger(iot, report.state.baseline)
+        return apply(plan, iot, plan.created_at, self._budget.tell, ledger=ledger, result=made, present=self._present)

@@ -65,6 +65,7 @@ class Aws:
         call = Call(service, operation, parameters)
         turn = getattr(_THREAD, "turn", None)
         if turn is not None:
+            turn.waits_at = operation
             turn.wait()
         self.last = call.operation
         self.before(call)
@@ -164,6 +165,7 @@ class Turns:
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self.calls = 0  # that were let through
+        self.waits_at = ""
         self.result: Any = None
         self.is_over = False
         self._error: BaseException | None = None

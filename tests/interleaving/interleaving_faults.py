@@ -155,7 +155,7 @@ FAULTS = [
     ),
     PutBack(
         "a plan file is carried out as it stands: after its window",
-        ANY_PLAN_FILE,
+        [*ANY_PLAN_FILE, (sys.modules["controller.jobs.apply"], "_require_open")],
         "nobody starts in closed time",
         "plan files",
         (hours_pass, kept_plan_is_applied),
@@ -260,6 +260,13 @@ FAULTS = [
         "what the preview told happens",
         "a wave that soaks",
         (the_policy_is_renamed, what_the_preview_of_the_change_told_happens),
+    ),
+    PutBack(
+        "a job is made though the window has closed since the look",
+        [(sys.modules["controller.jobs.apply"], "_require_open")],
+        "nobody starts in closed time",
+        "a window that closes while a run looks",
+        (partial(two_runs_at_once, first=20, second=0, meanwhile="a window closes"),),
     ),
     PutBack(
         "who has just rotated counts as lost until what it replaced is removed",

@@ -116,6 +116,7 @@ def two_runs(firsts: Iterable[int], seconds: Iterable[int]) -> History:
     return tuple(
         partial(two_runs_at_once, first=first, second=second, meanwhile=happens, first_ends_first=ends)
         for happens, first, second, ends in product(MEANWHILE, firsts, seconds, (True, False))
+        if happens != "a window closes"  # there is none
     )
 
 
@@ -247,6 +248,14 @@ SMALL_WORLDS = {
             a_person_answers_for_the_deployment_for_a_day,
             a_day_of_the_loop,
             the_backend_is_mended,
+        ),
+    ),
+    "a window that closes while a run looks": SmallWorld(
+        "at once",
+        {"count": 3, "rollout": {"waves": ["100%"]}, "schedule": {"windows": [WINDOW]}},
+        (),
+        tuple(
+            partial(two_runs_at_once, first=first, second=0, meanwhile="a window closes") for first in (9, 20, 24, 28)
         ),
     ),
     "two runs at once": SmallWorld(

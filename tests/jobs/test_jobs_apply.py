@@ -39,6 +39,25 @@ def test_a_small_wave_becomes_a_job_on_its_things(cloud, iot, kit):
     assert kit.COMMIT[:12] in request["description"]
 
 
+@pytest.mark.parametrize("wave", [1, None], ids=["a wave's job", "the standing job"])
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize(
+    ("urgent", "late", "is_made"),
+    [("", 29, True), ("", 30, False), ("a", 30, False), ("ab", 30, True)],
+    ids=["within the window", "once it has closed", "though one of two hurries", "nobody waits for windows"],
+)
+def test_no_job_is_made_after_the_window_closes_however_long_the_look_took(
+    cloud, iot, kit, wave, is_there, urgent, late, is_made
+):
+    devices = tuple(replace(device, is_urgent=device.name in urgent) for device in kit.devices("a", "b"))
+    job = replace(kit.job("line-a", wave, THINGS, devices), closes=kit.later(minutes=30))
+    if is_there and wave is None:
+        apply(kit.plan(replace(job, devices=kit.devices("z"))), iot, kit.NOW)
+    result = apply(kit.plan(job), iot, kit.NOW, present=lambda: kit.later(minutes=late))
+    asked = cloud.jobs[job.job_id].executions.keys() if job.job_id in cloud.jobs else set()
+    assert (asked - {"z"} == {"a", "b"}, result.is_overtaken) == (is_made, not is_made)
+
+
 def test_the_rollout_of_the_policy_becomes_the_limits_of_the_job(cloud, iot, kit):
     job = kit.job(
         "line-a",

@@ -252,6 +252,7 @@ def _wave_job(
         document=document_of(group[0], policy.name, at.governance.desired.commit),
         rollout=rollout,
         transitions=_transitions(group),
+        closes=_closes(at.governed),
     )
 
 
@@ -291,7 +292,14 @@ def _standing_job(standing: Standing, at: _Situation) -> PlannedJob:
         is_standing=True,
         transitions=_transitions(members),
         stays=standing.stays,
+        closes=_closes(at.governed),
     )
+
+
+def _closes(governed: Governed) -> datetime | None:
+    """When the window closes that is open now; None where there are none, or only who is urgent starts."""
+    is_bounded = governed.is_open_now and not governed.open_time.is_always
+    return governed.opens.end if governed.opens is not None and is_bounded else None
 
 
 def _report(opening: Opening, governed: Governed, fresh: int, started: int, rollout: History) -> WaveReport:

@@ -56,6 +56,7 @@ class PlannedJob:
     is_standing: bool = False  # the policy's continuous job for stragglers
     transitions: tuple[Transition, ...] = ()  # what the devices hold, and will hold
     stays: tuple[str, ...] = ()  # of a standing job that goes on: who is at work in it, and must not be taken out
+    closes: datetime | None = None  # when the window does in which its devices may start, but for the urgent ones
 
 
 @dataclass(frozen=True, slots=True)
