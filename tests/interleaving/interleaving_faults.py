@@ -103,7 +103,8 @@ ASKED_TWICE = [
     (controller.reconcile.planning.admission, "why_left_out", not_asked_who_rotates),
     (sys.modules["controller.jobs.apply"], "_unless_asked_twice", lambda made, *_: made),
 ]
-ANY_PLAN_FILE = [(controller.commands.plan, "plan_observed", as_the_file_says)]
+NO_WINDOW_AT_LAST = (sys.modules["controller.jobs.apply"], "_require_open")
+ANY_PLAN_FILE = [(controller.commands.plan, "plan_observed", as_the_file_says), NO_WINDOW_AT_LAST]
 
 
 RESUMED_FOR_ONE_RUN = [(Governance, "resumed_at", resumed_for_one_run)]
@@ -155,7 +156,7 @@ FAULTS = [
     ),
     PutBack(
         "a plan file is carried out as it stands: after its window",
-        [*ANY_PLAN_FILE, (sys.modules["controller.jobs.apply"], "_require_open")],
+        ANY_PLAN_FILE,
         "nobody starts in closed time",
         "plan files",
         (hours_pass, kept_plan_is_applied),
@@ -263,7 +264,7 @@ FAULTS = [
     ),
     PutBack(
         "a job is made though the window has closed since the look",
-        [(sys.modules["controller.jobs.apply"], "_require_open")],
+        [NO_WINDOW_AT_LAST],
         "nobody starts in closed time",
         "a window that closes while a run looks",
         (partial(two_runs_at_once, first=20, second=0, meanwhile="a window closes"),),
@@ -280,7 +281,7 @@ FAULTS = [
         [(Ledger, "claim"), *ASKED_TWICE],
         "nobody is in two open executions",
         "two runs at once",
-        (partial(two_runs_at_once, first=15, second=30, meanwhile="a day passes"),),
+        (partial(two_runs_at_once, first=20, second=30, meanwhile="a day passes"),),
     ),
     PutBack(
         "who is at work is taken out of the standing job",
