@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-strip-extras
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# The tests start hundreds of processes, which share what one of them has compiled unless the environment forbids it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check unit soak component-matrix component-wheels component-windows synth lock clean
 
