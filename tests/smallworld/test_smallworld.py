@@ -32,7 +32,7 @@ HONEST = {
     "any three": {**TROUBLE, "at_all": 3},
     "without power": {"losses": 1, "copies": 1, "deaths": 2},
 }
-TOGETHER = {"losses": 2, "copies": 1, "delays": 1, "deaths": 2, "moves": 3, "races": False}
+TOGETHER = {"losses": 2, "copies": 1, "delays": 1, "deaths": 2, "moves": 3}
 WAY_BACK = "the way back after a commit keeps nothing"
 BACKUP, SIGHTING = "the backup goes with the answer", "a sighting settles for the old one"
 CONNECTS, ONCE = "a later start only connects", "one later start is enough after the way back"
@@ -92,9 +92,13 @@ def test_without_a_thief_one_certificate_is_left_or_a_person_is_told(capsys, bou
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("at_all", [3, pytest.param(5, marks=pytest.mark.soak)], ids=["three", "five"])
-def test_so_it_does_whatever_is_lost_doubled_late_dead_and_done_by_a_thief_together(capsys, at_all):
-    assert_holds(explore(capsys, **TOGETHER, at_all=at_all))
+@pytest.mark.parametrize(
+    ("at_all", "races"),
+    [(3, False), pytest.param(3, True, marks=pytest.mark.soak), pytest.param(5, False, marks=pytest.mark.soak)],
+    ids=["three", "three at any point", "five"],
+)
+def test_so_it_does_whatever_is_lost_doubled_late_dead_and_done_by_a_thief_together(capsys, at_all, races):
+    assert_holds(explore(capsys, **TOGETHER, at_all=at_all, races=races))
 
 
 def test_nor_do_eight_losses_cost_a_device_its_credential(capsys):
