@@ -38,7 +38,8 @@ def first_documents(
         account: Twelve digits.
         region: Such as ``eu-west-1``.
         surveys: What was found in each chosen thing group, and the group's depth below the other chosen ones.
-        authorities: Private CAs; one that issued none of the certificates gets no document.
+        authorities: Private CAs, those with a validity as the backend is deployed with them; one that issued none of
+            the certificates gets no document.
 
     Returns:
         The text of each file, by its name.
@@ -84,12 +85,19 @@ def _fleet(name: str, account: str, region: str) -> str:
 def _authority(authority: CertificateAuthority, surveys: Iterable[GroupSurvey]) -> str:
     assert authority.signing_algorithm is not None  # noqa: S101 (a private authority has one)
     lives = [life for found in surveys for life in found.lives_by[authority.name]]
-    validity = min(max(int(median(life / DAY for life in lives)), 1), 3_650)
+    validity = timedelta(days=min(max(int(median(life / DAY for life in lives)), 1), 3_650))
+    why = (
+        "after the family of the CA's own key",
+        f"median of the {count_text(len(lives), 'certificate')} that it issued",
+    )
+    if authority.validity is not None:
+        validity, why = authority.validity, ("as the backend is deployed", "likewise")
+    template = f"  templateArn: {authority.template_arn} # likewise\n" if authority.template_arn else ""
     return (
         _HEADER.format(kind="CertificateAuthority", name=authority.name)
         + f"  type: PrivateCA\n  arn: {authority.arn} # its key verifies certificates of this fleet\n"
-        f"  signingAlgorithm: {authority.signing_algorithm.value} # after the family of the CA's own key\n"
-        f"  validity: {validity}d # median of the {count_text(len(lives), 'certificate')} that it issued here\n"
+        f"  signingAlgorithm: {authority.signing_algorithm.value} # {why[0]}\n"
+        f"  validity: {validity // DAY}d # {why[1]}\n{template}"
     )
 
 

@@ -18,11 +18,14 @@ from controller.commands.progress import progress_on
 from controller.desired import WorkingTree, load
 from controller.errors import CertfleetError, ExitCode
 from controller.fleet import ActAs, AwsSession, Inventory, rebuilt_where_damaged, refresh
+from controller.fleet.backend import read_deployment
 from controller.fleet.discovery import NOWHERE, depths, own_account, private_authorities, thing_groups
 from controller.fleet.lock import Patience
 from controller.reconcile.checks import assess_fleet
 from controller.reconcile.values import CertificateAuthority, CertificateRule, DesiredState, Fleet, Mode, Policy
 from controller.report.adoption import render_first_look
+from protocol.algorithms import CaSigningAlgorithm
+from protocol.deployment import DeployedAuthority
 from protocol.names import AWS_IOT_AUTHORITY
 
 ALL = "all"
@@ -108,11 +111,30 @@ def _region(context: Context) -> str:
 
 
 def _authorities(context: Context, session: AwsSession) -> tuple[CertificateAuthority, ...]:
+    """The private CAs, as the deployed backend names and uses them; others under their subject's name."""
     found, told = private_authorities(session)
     for sentence in told:
         context.say(sentence)
-    taken: set[str] = set()
-    return tuple(replace(each, name=free_name(each.name, taken, "private-ca")) for each in found)
+    deployment, _ = read_deployment(session)
+    deployed = deployment.authorities if deployment is not None else {}
+    names = {authority.arn: name for name, authority in deployed.items()}
+    taken = {*deployed}
+    return tuple(
+        _as_deployed(each, names[each.arn], deployed[names[each.arn]])
+        if each.arn in names
+        else replace(each, name=free_name(each.name, taken, "private-ca"))
+        for each in found
+    )
+
+
+def _as_deployed(found: CertificateAuthority, name: str, deployed: DeployedAuthority) -> CertificateAuthority:
+    return replace(
+        found,
+        name=name,
+        signing_algorithm=CaSigningAlgorithm(deployed.signing_algorithm),
+        validity=deployed.validity,
+        template_arn=deployed.template_arn or None,
+    )
 
 
 def _chosen_groups(context: Context, session: AwsSession) -> tuple[str, ...]:

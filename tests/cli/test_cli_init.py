@@ -15,7 +15,7 @@ from controller import cli
 from controller.commands import init
 from controller.commands.context import Context
 from controller.fleet.discovery import private_authorities
-from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, Deployment
+from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, DeployedAuthority, Deployment
 from protocol.names import DEFAULT_STACK_NAME, BackendNames
 
 
@@ -183,6 +183,24 @@ def test_the_private_ca_behind_certificates_becomes_a_document_and_one_behind_no
         "maxAge": "480d", "renewBefore": "120d", "keyType": "ECDSA-P384", "authority": "plant-ca-7"
     }  # fmt: skip
     assert cli.main(["validate", "--desired-state", "first"]) == 0
+
+
+def test_a_private_ca_is_named_and_described_as_the_backend_is_deployed_with_it(field):
+    arn = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/0a7d5f3e-6c1b-4e0d-8a9f-2b4c6d8e0f11"
+    template = "arn:aws:acm-pca:::template/EndEntityClientAuthCertificate/V1"
+    field.cloud.seed.private_ca(arn, common_name="Plant CA #7")
+    deployed = {"presses": DeployedAuthority(arn, "SHA384WITHECDSA", timedelta(days=90), template)}
+    name = BackendNames(DEFAULT_STACK_NAME).deployment_parameter
+    field.client("ssm").put_parameter(Name=name, Value=Deployment("1.0.0", deployed).to_json(), Type="String")
+    made = field.cloud.seed.certificate(ec.generate_private_key(ec.SECP256R1()).public_key(), authority=arn)
+    field.cloud.seed.thing("gw-b", ("line-a",))
+    field.iot.attach_thing_principal(thingName="gw-b", principal=made.arn, thingPrincipalType="EXCLUSIVE_THING")
+    run("--thing-group", "all", "--desired-state", "first")
+    [authority] = yaml.safe_load_all(documents()["authorities.yaml"])
+    assert (authority["metadata"], authority["spec"]) == ({"name": "presses"}, {
+        "type": "PrivateCA", "arn": arn, "signingAlgorithm": "SHA384WITHECDSA", "validity": "90d",
+        "templateArn": template,
+    })  # fmt: skip
 
 
 class _Listing:

@@ -48,7 +48,7 @@ class Factory(Repository):
 
     def start(self) -> None:
         self.world.start()
-        assert self.world.wait_until_online() == []
+        assert self.world.wait_until_online(900) == []
         self.iot = self.world.client("iot")
         self.certificates_at_start = len(self.certificates())
 
