@@ -20,6 +20,7 @@ from backend.functions import commit_certificate, create_certificate, job_execut
 from backend.functions.rotation import MAKING, Phase
 from backend.functions.rotation import Outcome as Ends
 from protocol import topics
+from protocol.names import STATUS_DETAILS_KEY
 
 THING, JOB = "gateway-7", "job-1"
 DOCUMENT = {"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
@@ -87,7 +88,10 @@ class Event(NamedTuple):
 
     kind: str  # create, commit, ended, connected, sweep
     principal: str | None = None  # a certificate's name
-    detail: str = ""  # a key's name, or an ending
+    detail: str = ""  # a key's name, or an ending and whether it is marked
+
+
+UNMARKED = ", unmarked"  # an ending that another client has written, without the device's key in its details
 
 
 def first():
@@ -149,9 +153,10 @@ def _invocation(event, sent):
         if event.kind == "create":
             payload["csr"] = pool.csr(event.detail)
     elif event.kind == "ended":
+        status = event.detail.removesuffix(UNMARKED)
         payload = {"eventType": "JOB_EXECUTION", "eventId": "e", "timestamp": at // 1000, "jobId": JOB,
-                   "operation": event.detail.lower(), "thingArn": f"{PREFIX}:thing/{THING}", "status": event.detail,
-                   "statusDetails": {"CertificateRotator": "x"}}  # fmt: skip
+                   "operation": status.lower(), "thingArn": f"{PREFIX}:thing/{THING}", "status": status,
+                   "statusDetails": {STATUS_DETAILS_KEY: "x"} if status == event.detail else {}}  # fmt: skip
     elif event.kind == "connected":
         payload = {"clientId": THING, "timestamp": at, "eventType": "connected", "sessionIdentifier": "s",
                    "principalIdentifier": principal}  # fmt: skip

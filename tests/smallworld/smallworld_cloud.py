@@ -231,15 +231,15 @@ def _update(before, topic, message):
     if before.execution not in OPEN:
         refusal = {"code": "InvalidStateTransition", "message": "terminal", **token}
         return Move("", (), before, ((f"{topic}/rejected", json.dumps(refusal).encode()),))
-    status = message["status"]
-    after = _with(before, execution=status) if status == IN_PROGRESS else ended(before, status)
+    status, mark = message["status"], "" if "statusDetails" in message else backend.UNMARKED
+    after = _with(before, execution=status) if status == IN_PROGRESS else ended(before, status, mark)
     return Move("", (), after, ((f"{topic}/accepted", json.dumps(token).encode()),))
 
 
-def ended(before, status):
+def ended(before, status, mark=""):
     """The execution has ended, or was DELETED."""
     execution = None if status == "DELETED" else status
-    return _hand_over(before, Event("ended", None, status), execution=execution, over=before.now)
+    return _hand_over(before, Event("ended", None, status + mark), execution=execution, over=before.now)
 
 
 def get(outcome):

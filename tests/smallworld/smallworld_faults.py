@@ -119,6 +119,16 @@ def no_sweep():
     return in_backend((backend, "RUNS", {**backend.RUNS, "sweep": lambda _event, _context: None}))
 
 
+def unmarked_ends_are_not_heard():
+    """The end of an execution is handled only if the device's own key stands in its details."""
+    ended = backend.RUNS["ended"]
+
+    def marked(event, context):
+        return ended(event, context) if event["statusDetails"] else None
+
+    return in_backend((backend, "RUNS", {**backend.RUNS, "ended": marked}))
+
+
 def a_second_key_clears_the_first_away():
     """A create under the same job over another key takes the certificate away that was issued before."""
 
@@ -150,5 +160,6 @@ FAULTS = {
     "half a generation is exchanged for": half_a_generation_is_exchanged_for,
     "a commit that the end overtakes is dropped": late_commits_are_dropped,
     "nobody sweeps": no_sweep,
+    "an end without the device's key is not heard": unmarked_ends_are_not_heard,
     "a second key clears the first away": a_second_key_clears_the_first_away,
 }

@@ -37,6 +37,7 @@ WAY_BACK = "the way back after a commit keeps nothing"
 BACKUP, SIGHTING = "the backup goes with the answer", "a sighting settles for the old one"
 CONNECTS, ONCE = "a later start only connects", "one later start is enough after the way back"
 FAILED, OVERTAKEN = "FAILED after the commit takes the new one", "a commit that the end overtakes is dropped"
+UNMARKED = "an end without the device's key is not heard"
 PUT_BACK = {
     "the cloud's end removes the new one": (["what the cloud ends loses its new certificate"], {"cloud": 1}),
     "SUCCEEDED is believed": (["SUCCEEDED without a commit is believed"], {"moves": 1}),
@@ -49,6 +50,7 @@ PUT_BACK = {
     "the way back, and a sighting is passed over": ([WAY_BACK, "a sighting is passed over"], {"moves": 1}),
     "a later start only connects": ([CONNECTS, ONCE], {"losses": 8, "races": False}),
     "nobody sweeps": (["nobody sweeps"], {"losses": 1}),
+    "the thief ends the job without the key": ([UNMARKED, "nobody sweeps"], {"moves": 1}),
     "a second key clears away": (["a second key clears the first away"], {"copies": 1}),
     "the backup goes at the answer": ([BACKUP], {"losses": 1, "moves": 3, "races": False}),
     "forged answer, overtaken commit, sighting": ([BACKUP, OVERTAKEN, SIGHTING], {"moves": 2, "delays": 1}),
