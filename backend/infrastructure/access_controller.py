@@ -50,6 +50,7 @@ def reading(grants: Grants, settings: Settings, storage: Storage) -> list[iam.Po
         grants.on_arns([storage.table.table_arn], "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan"),
         grants.on("iot:policy/*", "iot:ListTargetsForPolicy"),
         grants.on(_THINGS, "iot:GetThingConnectivityData", "iot:ListThingPrincipalsV2"),
+        grants.on("iot:index/AWS_Things", "iot:SearchIndex"),
         grants.on(_GROUPS, "iot:DescribeThingGroup", "iot:ListThingsInThingGroup"),
         grants.on(f"iot:jobtemplate/{settings.names.job_template}", "iot:DescribeJobTemplate"),
         grants.on(_JOBS, "iot:DescribeJob", "iot:GetJobDocument", "iot:ListJobExecutionsForJob"),

@@ -47,7 +47,15 @@ _TOKENS = {  # that differ from the usual: page size, token in, token out
     "ListObjectsV2": ("MaxKeys", "ContinuationToken", "NextContinuationToken"),
 }
 _USUAL_TOKENS = ("maxResults", "nextToken", "nextToken")
-_READING = ("Describe", "Get", "List", "Query", "Scan", "Test")  # how AWS' names of calls that change nothing begin
+_READING = (
+    "Describe",
+    "Get",
+    "List",
+    "Query",
+    "Scan",
+    "Test",
+    "Search",
+)  # how AWS' names of calls that change nothing begin
 
 
 _MODELS = Loader()  # of all sessions: reading AWS's models takes longer than most calls

@@ -94,6 +94,7 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
         "nextToken?",
     ),
     "GetThingConnectivityData": ("connected?", "timestamp?"),
+    "SearchIndex": ("things?.thingName", "things?.connectivity?.timestamp?", "nextToken?"),
     "CreateThingGroup": ("thingGroupName", "thingGroupArn"),
     "UpdateThingGroup": ("version",),
     "DeleteThingGroup": (),

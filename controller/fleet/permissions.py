@@ -12,6 +12,7 @@ from controller.errors import FleetError
 from controller.fleet.aws import PAGE_SIZE, AwsSession
 from controller.fleet.aws_errors import AwsCallError, iam_action
 from controller.fleet.component import ALL, component_arn, version_in
+from controller.fleet.health import OFFLINE
 from controller.reconcile.values import DesiredState
 from protocol.watch import key_of
 
@@ -81,6 +82,7 @@ def _registry(trial: Trial, session: AwsSession, desired: DesiredState) -> None:
     trial.call("iot", "ListPrincipalThingsV2", principal=principal, **_ONE)
     trial.call("iot", "ListAttachedPolicies", target=principal)
     trial.call("iot", "GetThingConnectivityData", thingName=thing)
+    trial.call("iot", "SearchIndex", queryString=OFFLINE, **_ONE)
     client = f"{principal}".replace(":cert/", ":client/")
     trial.call(
         "iot", "TestAuthorization", principal=principal, authInfos=[{"actionType": "CONNECT", "resources": [client]}]

@@ -50,7 +50,7 @@ from protocol.watch import Watch, key_of
 
 CA = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/00000000-0000-0000-0000-000000000001"
 FLEET = Fleet("plant", "123456789012", "eu-west-1", Source("fleet.yaml", 1))
-OPTIONAL = {"DescribeComponent", "GetThingConnectivityData", "ListInstalledComponents"}
+OPTIONAL = {"DescribeComponent", "GetThingConnectivityData", "ListInstalledComponents", "SearchIndex"}
 COMPONENT = f"arn:aws:greengrass:eu-west-1:123456789012:components:{COMPONENT_NAME}:versions:1.0.0"
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:asks"
 THING = {"coreDeviceThingName": "a-1", "topologyFilter": "ALL", "maxResults": 100}
@@ -131,6 +131,7 @@ USES: dict[str, Use] = {
         "ListPrincipalThingsV2", "principalThingObjects", principal=s.arn()
     ),
     "ListThingPrincipalsV2": lambda s, _: s.iot.certificates("a-1"),
+    "SearchIndex": lambda s, _: s.aws.ask("iot", "SearchIndex", queryString="connectivity.connected:false"),
     "GetThingConnectivityData": lambda s, _: s.aws.ask("iot", "GetThingConnectivityData", thingName="a-1"),
     "ListInstalledComponents": lambda s, _: s.aws.ask("greengrassv2", "ListInstalledComponents", **THING),
     "DescribeComponent": lambda s, _: s.aws.ask("greengrassv2", "DescribeComponent", arn=COMPONENT),

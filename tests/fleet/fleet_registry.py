@@ -100,6 +100,7 @@ class Registry:
     authorities: dict[str, str] = field(default_factory=dict)  # ARN → PEM
     published: str | None = None  # what the backend says of itself
     presence: dict[str, dict[str, Any]] = field(default_factory=dict)  # of GetThingConnectivityData
+    is_indexed: bool = False  # fleet indexing is off in a new account
     versions: dict[str, str] = field(default_factory=dict)  # of the component; "" where it is not installed
     account: str = ACCOUNT
     faults: dict[str, Fault] = field(default_factory=dict)
@@ -356,6 +357,16 @@ class Registry:
     def _iot_GetThingConnectivityData(self, url: str, p: dict[str, Any]) -> AWSResponse:
         return _json(url, {"thingName": p["thingName"], **self.presence.get(p["thingName"], {"connected": False})})
 
+    def _iot_SearchIndex(self, url: str, p: dict[str, Any]) -> AWSResponse:
+        if not self.is_indexed:
+            return _error(url, "iot", "IndexNotReadyException", 400, "the index AWS_Things is not there")
+        offline = [
+            {"thingName": name, "connectivity": {**entry, "timestamp": int(entry.get("timestamp", 0) * 1000)}}
+            for name, entry in sorted(self.presence.items())
+            if not entry["connected"]
+        ]
+        return self._page(url, {**p, "maxResults": min(int(p["maxResults"]), 100)}, "things", offline)
+
     def _greengrassv2_ListInstalledComponents(self, url: str, p: dict[str, Any]) -> AWSResponse:
         thing = url.split("/coreDevices/")[1].partition("/")[0]
         if thing not in self.versions:
@@ -445,6 +456,8 @@ def _parameters(service: str, operation: str, request: Any) -> dict[str, Any]:
     for header, member in headers.items():
         value = request.headers[header]
         parameters[member] = value.decode() if isinstance(value, bytes) else value
+    if operation == "SearchIndex":  # the one that asks in its body
+        parameters |= json.loads(request.body)
     return parameters
 
 

@@ -55,6 +55,41 @@ def test_questions_are_bounded_and_come_round_to_every_device(run, registry, mon
     assert seen == [1, 2, 3]
 
 
+def test_more_silent_devices_than_are_asked_are_found_by_the_index_a_page_at_a_time(run, registry, now, monkeypatch):
+    monkeypatch.setattr(health, "MAX_ASKED", 1)
+    registry.is_indexed, registry.page_limit = True, 2
+    registry.add_job("by-hand", dict.fromkeys(("a-1", "a-2", "a-3"), "QUEUED"))
+    registry.presence = {
+        "a-1": {"connected": False, "timestamp": EPOCH.timestamp()},
+        "a-2": {"connected": True},
+        "a-3": {"connected": False, "timestamp": EPOCH.timestamp() + 60},
+        "of-somebody-else": {"connected": False, "timestamp": EPOCH.timestamp()},
+    }
+    devices, calls = run()
+    assert {name: device.last_seen for name, device in devices.items()} == {
+        "a-1": EPOCH, "a-2": now, "a-3": EPOCH + timedelta(minutes=1),
+    }  # fmt: skip
+    assert (calls["SearchIndex"], calls["GetThingConnectivityData"]) == (2, 1), "who is not offline is asked alone"
+
+
+def test_an_index_of_a_whole_account_is_not_read_to_its_end_for_a_few_devices(run, registry, monkeypatch):
+    monkeypatch.setattr(health, "MAX_ASKED", 1)
+    registry.is_indexed = True
+    registry.add_job("by-hand", dict.fromkeys(("a-1", "a-2", "a-3"), "QUEUED"))
+    others = [*(f"0-{number:03}" for number in range(900)), "a-1", "a-2", "a-3"]
+    registry.presence = {name: {"connected": False, "timestamp": EPOCH.timestamp()} for name in others}
+    devices, calls = run()
+    assert calls["SearchIndex"] == 2
+    assert [device.last_seen for device in devices.values()] == [EPOCH, None, None], "not known, within the bound"
+
+
+def test_without_an_index_silent_devices_are_asked_one_by_one_within_the_bound(run, registry, monkeypatch):
+    monkeypatch.setattr(health, "MAX_ASKED", 2)
+    registry.add_job("by-hand", dict.fromkeys(("a-1", "a-2", "a-3"), "QUEUED"))
+    calls = run()[1]
+    assert (calls["SearchIndex"], calls["GetThingConnectivityData"]) == (1, 2)
+
+
 def test_failing_devices_show_versions_then_and_now(run, registry):
     failed = dict.fromkeys(("a-1", "a-2", "a-3"), "FAILED")
     registry.add_job("by-hand", failed, reasons={"a-1": "no space"}, details={"ComponentVersion": "1.0.0"})
