@@ -60,6 +60,21 @@ def check(shape: Any, value: Any, what: str) -> None:
     assert not report.has_errors(), f"{what}: {report.generate_report()}"
 
 
+_seen: set[frozenset[str]] = set()
+
+
+def without_known_items(message: dict[str, Any]) -> dict[str, Any]:
+    """Without the table's items of whose members botocore has judged all before: that costs more than all else."""
+    if "TransactItems" in message:
+        puts = [{"Put": without_known_items(entry["Put"])} for entry in message["TransactItems"]]
+        return {**message, "TransactItems": puts}
+    members = frozenset(message.get("Item", ()))
+    if members in _seen and members:
+        return {**message, "Item": {}}
+    _seen.add(members)
+    return message
+
+
 IAM_PREFIX = {"iot-data": "iot", "iot-jobs-data": "iotjobsdata"}
 IAM_ACTION = {"dynamodb:TransactWriteItems": "dynamodb:PutItem"}  # of which it is made
 denied: list[str] = []
@@ -388,7 +403,7 @@ class FakeClient:
         operation = operations(self._service)[name]
 
         def call(**request: Any) -> Any:
-            check(operation.input_shape, request, f"request of {operation.name}")
+            check(operation.input_shape, without_known_items(request), f"request of {operation.name}")
             aws = self._aws
             aws.calls.append(f"{self._service}:{operation.name}")
             action = f"{IAM_PREFIX.get(self._service, self._service)}:{operation.name}"
@@ -405,7 +420,7 @@ class FakeClient:
                 hook()
             if fault is not None:
                 raise fault.error(operation.name)
-            check(operation.output_shape, answer, f"answer of {operation.name}")
+            check(operation.output_shape, without_known_items(answer), f"answer of {operation.name}")
             return answer
 
         return call

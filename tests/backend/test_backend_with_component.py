@@ -228,9 +228,9 @@ def machine_for(ca, first_pair, memory, outcomes):  # noqa: C901  # a class per 
 
         def a_day_passes(self):
             """The device sleeps through most of it: what it does when it is idle is the same all day."""
-            for awake in (3600, *[300] * 23):
+            for awake in (6000, *[900] * 5):
                 self.loop.run(awake)
-                self.loop.time += 3600 - awake
+                self.loop.time += 4 * 3600 - awake
                 self.cloud.sweep()
 
         def a_person_decides(self):
