@@ -319,11 +319,11 @@ def named(*names):
 
 
 def test_fleets_are_read_side_by_side_and_reported_in_their_order():
-    together = threading.Barrier(30, timeout=60)
+    together = threading.Barrier(50, timeout=60)
     results, failures = each_fleet(
-        named(*map(str, range(30))), lambda desired: (together.wait(), desired.fleet.name)[1]
+        named(*map(str, range(50))), lambda desired: (together.wait(), desired.fleet.name)[1]
     )
-    assert (results, failures) == (tuple(map(str, range(30))), ())
+    assert (results, failures) == (tuple(map(str, range(50))), ())
 
 
 def test_one_that_is_slow_or_broken_holds_up_none():
