@@ -8,7 +8,7 @@ evidence in whatever order, and however often, its event comes.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
 
 KEY_PREFIX = "heal#"
@@ -20,6 +20,10 @@ SHARED_KEY = {"thingName": "shared#", "record": "certificates"}
 
 The last thing to hold one must let go of it like the others, when the registry shows no others any more.
 """
+MOST_STRANGERS = 8
+SAME_MOMENT = timedelta(minutes=1)
+"""Clones that all come back at once would else race to write that each was seen."""
+
 _INSTANTS = {"since": "since", "first_own": "firstOwn", "last_seen": "lastSeen", "deactivated": "deactivated"}
 
 
@@ -35,8 +39,9 @@ class Watch:
     ``thing`` is the one that held it then, empty for none. ``first_own`` is the first connection since then under that
     thing's own name, which takes the place of any other client of that name. ``last_seen`` is the last connection that
     was ever heard of, by whatever client. ``deactivated`` is when healing, or the backend, did that. ``things`` are, of
-    a shared one, all that were ever found to hold it; ``stranger`` is the last client that connected with it for none
-    of these. ``version`` is of the stored item.
+    a shared one, all that were ever found to hold it; ``strangers`` are clients that connected with it for none of
+    these, the first ones: if there are so many that others were left out, none of them is taken for a thing any more.
+    ``version`` is of the stored item.
     """
 
     certificate_id: str
@@ -47,22 +52,35 @@ class Watch:
     deactivated: Optional[datetime] = None
     version: int = 0
     things: Tuple[str, ...] = ()
-    stranger: Optional[str] = None
+    strangers: Tuple[str, ...] = ()
+
+    @property
+    def stranger(self) -> Optional[str]:
+        """The latest of the strangers."""
+        return self.strangers[-1] if self.strangers else None
 
     def shared_by(self, things: Iterable[str]) -> Watch:
         """With what the registry shows to hold it now; a client of one of these is no stranger."""
         known = tuple(sorted({*self.things, *things}))
-        return replace(self, things=known, stranger=None if _thing_of(self.stranger) in known else self.stranger)
+        left = tuple(one for one in self.strangers if _thing_of(one) not in known)
+        return replace(self, things=known, strangers=left if len(self.strangers) < MOST_STRANGERS else self.strangers)
 
     def seen(self, client_id: str, at: datetime) -> Watch:
-        """With one connection more."""
+        """With one connection more; without, if it tells nothing that the one a moment before has not told."""
         is_own = bool(self.thing) and client_id == self.thing and at >= self.since
-        return replace(
+        known = replace(
             self,
             first_own=min(self.first_own or at, at) if is_own else self.first_own,
-            last_seen=max(self.last_seen or at, at),
-            stranger=client_id if self.things and _thing_of(client_id) not in self.things else self.stranger,
+            strangers=self._with_stranger(client_id),
         )
+        if known == self and self.deactivated is None and self.last_seen and at - self.last_seen < SAME_MOMENT:
+            return self
+        return replace(known, last_seen=max(self.last_seen or at, at))
+
+    def _with_stranger(self, client_id: str) -> Tuple[str, ...]:
+        is_stranger = self.things and _thing_of(client_id) not in self.things
+        is_news = is_stranger and client_id not in self.strangers and len(self.strangers) < MOST_STRANGERS
+        return (*self.strangers, client_id) if is_news else self.strangers
 
     def to_record(self) -> Dict[str, Any]:
         """The item, keys included."""
@@ -70,8 +88,8 @@ class Watch:
         told: Dict[str, Any] = {name: at.isoformat() for name, at in instants.items() if at is not None}
         if self.things:
             told["things"] = list(self.things)
-        if self.stranger is not None:
-            told["stranger"] = self.stranger
+        if self.strangers:
+            told["strangers"] = list(self.strangers)
         return {**key_of(self.certificate_id), **told, "thing": self.thing, "version": self.version}
 
     @classmethod
@@ -85,11 +103,11 @@ class Watch:
             record["thing"],
             version=int(record["version"]),
             things=tuple(record.get("things", ())),
-            stranger=record.get("stranger"),
+            strangers=tuple(record.get("strangers", ())),
             **instants,
         )
 
 
-def _thing_of(client_id: Optional[str]) -> Optional[str]:
+def _thing_of(client_id: str) -> str:
     """Whose client it is: Greengrass appends ``#n`` to the thing name for its further connections."""
-    return None if client_id is None else client_id.split("#", 1)[0]
+    return client_id.split("#", 1)[0]

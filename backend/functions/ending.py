@@ -191,36 +191,58 @@ def _let_go(services: Services, rotation: Rotation, who: str) -> Rotation:
 
 
 def _remove_rest(services: Services, rotation: Rotation) -> str:
-    """No thing holds the shared certificate any more: it goes, unless somebody else has used it. Returns what was done.
+    """No thing holds the shared certificate any more: it goes, if nobody may still use it. Returns what was done.
 
     That it is deactivated here is written down first, so that whoever carries on takes it back if it is used after all.
     """
     old, arn = rotation.old_certificate_id, rotation.arn(rotation.old_certificate_id)
-    if services.registry.status(old) is None:
+    status = services.registry.status(old)
+    if status is None:
         services.table.forget_shared(old)
         return f"let go of {old}, which is gone"
     watch = services.table.watch(old)
-    if watch is None or watch.stranger is not None:
+    stays = _why_it_stays(services, watch)
+    if watch is None or stays is not None:
         _take_back(services, watch)
-        notice = notices.of_rest(old, None if watch is None else watch.stranger)
+        notice = notices.of_rest(old, stays or notices.UNWATCHED)
         services.operator.tell(rotation.thing_name, rotation.job_id, notice)
         return notice
-    if watch.deactivated is None:
-        services.table.save_watch(replace(watch, deactivated=services.clock()))
+    if status == "ACTIVE" and watch.deactivated is None:  # else a person has deactivated it, and it stays so
+        watch = services.table.save_watch(replace(watch, deactivated=services.clock()))
     services.registry.set_status(old, "INACTIVE")
     found = services.table.watch(old)
     if services.registry.things_of(arn) or found is None or found.stranger is not None:
-        services.registry.set_status(old, "ACTIVE")
-        raise ConflictError(f"{old} was used while it was deactivated; it is active again")
+        _take_back(services, found or watch)
+        raise ConflictError(f"{old} was used while it was deactivated")
     services.registry.delete(old, arn)
     services.table.forget_shared(old)
     return f"removed {old} with the last thing that held it"
 
 
+def _why_it_stays(services: Services, watch: Watch | None) -> str | None:
+    """Who may use a certificate that no thing holds any more; None if nobody may."""
+    if watch is None or not watch.things:
+        return notices.UNWATCHED
+    if watch.stranger is not None:
+        return f"{notices.quoted(watch.stranger)} has connected with it"
+    without = next((name for name in watch.things if not _has_its_own(services.table.current(name), watch)), None)
+    return None if without is None else f"{without} has held it, and may use it still"
+
+
+def _has_its_own(latest: Rotation | None, watch: Watch) -> bool:
+    """Whether a thing's latest rotation shows that it uses another certificate than the one that it shared."""
+    if latest is None:
+        return False
+    if latest.old_certificate_id == watch.certificate_id:
+        return latest.outcome is Outcome.ROTATED and latest.told != TOLD_LATE
+    return datetime.fromisoformat(latest.started_at) >= watch.since
+
+
 def _take_back(services: Services, watch: Watch | None) -> None:
-    """What was deactivated here because nobody held it, and is used after all, is made active again."""
+    """What was deactivated here because nobody held it, and is used after all, is made active again: once."""
     if watch is not None and watch.deactivated is not None:
         services.registry.set_status(watch.certificate_id, "ACTIVE")
+        services.table.save_watch(replace(watch, deactivated=None))
 
 
 def _may_remove(rotation: Rotation, certificate_id: str, things: list[str] | None) -> bool:

@@ -9,6 +9,7 @@ from .rotation import Rotation
 from .verdicts import Certificate, Told, Verdict
 
 MAX_QUOTED = 300  # characters
+UNWATCHED = "nobody noted who connects with it"
 
 
 def of_verdict(rotation: Rotation, verdict: Verdict) -> str:
@@ -25,23 +26,36 @@ def of_verdict(rotation: Rotation, verdict: Verdict) -> str:
 
 
 def of_late_evidence(rotation: Rotation) -> str:
-    """The old certificate is gone already when it is heard that it was used after the commit, or for a second key."""
+    """The old certificate is given up already when it is heard that it was used after the commit, or for a second key.
+
+    A shared one may be there still, and the device use it.
+    """
     use = "was used after the commit, at" if rotation.contested_at is None else "asked for a second key at"
     at = rotation.contested_at or rotation.old_seen_at
+    what, otherwise = "the removed certificate", "cannot connect"
+    if rotation.is_shared:
+        what, otherwise = "the shared certificate, which was detached from this thing,", "uses that one, or none"
     return (
-        f"the removed certificate {rotation.old_certificate_id} {use} {at}. "
+        f"{what} {rotation.old_certificate_id} {use} {at}. "
         f"If the device uses its new certificate {rotation.new_certificate_id}, somebody else holds a copy of the old "
-        "one's key: find out who. If the device cannot connect, somebody else has rotated in its place: deactivate the "
+        f"one's key: find out who. If the device {otherwise}, somebody else has rotated in its place: deactivate the "
         f"new one, {_deactivate(rotation.new_certificate_id)}, and provision the device anew."
     )
 
 
-def of_rest(certificate_id: str, stranger: str | None) -> str:
+def of_rest(certificate_id: str, because: str) -> str:
     """No thing holds a shared certificate any more, and it may be in use all the same."""
-    who = "nobody noted who connects with it" if stranger is None else f"{quoted(stranger)} has connected with it"
     return (
-        f"certificate {certificate_id} was shared, no thing holds it any more, and it stays as it is, because {who}. "
-        f"Find out who uses it; if nobody may, {_deactivate(certificate_id)} and delete it."
+        f"certificate {certificate_id} was shared, no thing holds it any more, and it stays as it is, because "
+        f"{because}. Find out who uses it; if nobody may, {_deactivate(certificate_id)} and delete it."
+    )
+
+
+def of_late_stranger(certificate_id: str, client: str) -> str:
+    """A shared certificate was deactivated when it is heard that a client of no thing that shared it uses it."""
+    return (
+        f"{quoted(client)} has connected with certificate {certificate_id}, which was shared and went with the last "
+        "thing that held it: if that is a device of yours, provision it anew."
     )
 
 

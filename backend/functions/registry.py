@@ -167,11 +167,7 @@ class Registry:
         self._iot.attach_thing_principal(thingName=thing_name, principal=certificate_arn, thingPrincipalType=EXCLUSIVE)
 
     def remove(self, thing_name: str, certificate_id: str, certificate_arn: str) -> None:
-        """Deactivate, detach and delete a certificate; each step may have been done before.
-
-        Forced deletion takes a certificate's policy attachments along; where it does not, they are
-        detached one by one. Where a thing is still in the way, its detachment is waited for.
-        """
+        """Deactivate, detach and delete a certificate; each step may have been done before."""
         self.set_status(certificate_id, "INACTIVE")
         self.detach(thing_name, certificate_arn)
         self.delete(certificate_id, certificate_arn)
@@ -185,7 +181,11 @@ class Registry:
         _unless_gone(self._iot.detach_thing_principal, thingName=thing_name, principal=certificate_arn)
 
     def delete(self, certificate_id: str, certificate_arn: str) -> None:
-        """Delete a certificate that is INACTIVE, if it is there; its detachment is waited for."""
+        """Delete a certificate that is INACTIVE, if it is there.
+
+        Where a thing is still in the way, its detachment is waited for. Forced deletion takes a certificate's policy
+        attachments along; where it does not, they are detached one by one, unless somebody has begun to use it.
+        """
         _unless_gone(self._delete, certificate_id=certificate_id, certificate_arn=certificate_arn)
 
     def _delete(self, certificate_id: str, certificate_arn: str) -> None:
@@ -197,8 +197,9 @@ class Registry:
                     raise
             else:
                 return
-            for policy in self.policies(certificate_arn):
-                self._iot.detach_policy(policyName=policy, target=certificate_arn)
+            if self.status(certificate_id) == "INACTIVE" and not self.things_of(certificate_arn):
+                for policy in self.policies(certificate_arn):
+                    self._iot.detach_policy(policyName=policy, target=certificate_arn)
             time.sleep(pause)
         self._iot.delete_certificate(certificateId=certificate_id, forceDelete=True)
 

@@ -64,9 +64,11 @@ class RotationTable:
         record = self._read(key["thingName"], key["record"])
         return Watch.from_record(record) if record else None
 
-    def save_watch(self, watch: Watch) -> None:
+    def save_watch(self, watch: Watch) -> Watch:
         """Write a watch; ``watch.version`` is the version it was read with."""
-        self._write(self._put({**watch.to_record(), "version": watch.version + 1}, watch.version))
+        written = replace(watch, version=watch.version + 1)
+        self._write(self._put(written.to_record(), watch.version))
+        return written
 
     def note_shared(self, certificate_id: str, things: Sequence[str], now: datetime) -> bool:
         """Whether others than one thing hold a certificate, or held it; then it is watched, and listed, from now on."""

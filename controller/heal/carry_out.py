@@ -50,7 +50,8 @@ class Healer:
         now = self._now()
         watch = held.watch or Watch(held.certificate_id, action.thing, now)
         if action.kind is Kind.WATCH:
-            self._registry.save(Watch(held.certificate_id, action.thing, now, version=watch.version))
+            anew = replace(watch, thing=action.thing, since=now, first_own=None, last_seen=None, deactivated=None)
+            self._registry.save(anew)  # who shared it, and who else was seen with it, is known still
         elif action.kind is Kind.ACTIVATE:
             self._registry.set_status(held.certificate_id, ACTIVE)
             self._registry.save(replace(watch, deactivated=None))

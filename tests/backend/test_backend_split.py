@@ -69,7 +69,8 @@ class Clones:
         for name, used in self.uses.items():
             found = self.aws.certificates.get(used)
             assert found is not None, f"{name} is off line: its certificate is gone"
-            assert (found.status, name in found.things) == ("ACTIVE", True), f"{name} is off line"
+            works = found.status == "ACTIVE" and name in found.things and found.policies
+            assert works, f"{name} is off line"
 
     def assert_split(self):
         self.assert_all_work()
@@ -150,13 +151,8 @@ def test_what_a_client_of_no_such_thing_uses_stays_and_is_told(clones):
 
 def test_a_thing_that_was_attached_later_is_no_stranger(clones):
     clones.rotate("gw-1")
-    late = Device(clones.aws, "gw-4")
-    del clones.aws.certificates[late.old]
-    late.old = clones.shared
-    clones.aws.certificates[clones.shared].things["gw-4"] = "NON_EXCLUSIVE_THING"
-    late.start_job(document=SPLIT)
-    clones.devices["gw-4"], clones.uses["gw-4"] = late, clones.shared
-    for name in ("gw-4", "gw-2", "gw-3"):
+    attach_late(clones)
+    for name in ("late", "gw-2", "gw-3"):
         clones.rotate(name)
     clones.assert_split()
 
@@ -183,6 +179,143 @@ def test_with_the_table_lost_in_between_nothing_in_use_is_deactivated(clones, ca
         clones.aws.tick(hours=1)
         clones[name].sweep()
     clones.assert_all_work()
+
+
+def attach_late(clones, name="late"):
+    """Another thing comes to hold the shared certificate, in the middle of the split."""
+    late = Device(clones.aws, name)
+    del clones.aws.certificates[late.old]
+    late.old = clones.shared
+    clones.aws.certificates[clones.shared].things[name] = "NON_EXCLUSIVE_THING"
+    late.start_job(document=SPLIT)
+    clones.devices[name], clones.uses[name] = late, clones.shared
+    return late
+
+
+def test_a_stranger_is_not_forgotten_because_another_one_becomes_a_thing(clones):
+    clones.rotate("gw-1")
+    for name in ("sensor/77", "late", "camera#9", "sensor/77"):
+        clones["gw-2"].connected(clones.shared, clientId=name)
+    attach_late(clones)
+    for name in ("late", "gw-2", "gw-3"):
+        clones.rotate(name)
+    assert clones.aws.certificates[clones.shared].status == "ACTIVE"
+    assert '"camera#9" has connected with it' in clones.aws.notices[-1]
+
+
+def test_so_many_strangers_that_not_all_are_noted_are_never_all_taken_for_things(clones):
+    clones.rotate("gw-1")
+    names = [f"late-{number}" for number in range(8)]
+    for name in (*names, "sensor/77"):
+        clones["gw-2"].connected(clones.shared, clientId=name)
+    for name in names:
+        attach_late(clones, name)
+    for name in (*names, "gw-2", "gw-3"):
+        clones.rotate(name)
+    assert clones.aws.certificates[clones.shared].status == "ACTIVE"
+
+
+def test_what_a_thing_was_made_to_let_go_of_by_hand_stays_and_is_told(clones):
+    """The thing was renamed or retired; its device goes on as before."""
+    clones.rotate("gw-1")
+    del clones.aws.certificates[clones.shared].things["gw-2"]
+    clones["gw-2"].connected(clones.shared)
+    clones.rotate("gw-3")
+    assert clones.aws.certificates[clones.shared].status == "ACTIVE"
+    assert "gw-2 has held it, and may use it still" in clones.aws.notices[-1]
+
+
+def test_what_a_device_went_back_to_after_its_rotation_stays_and_is_told_truly(clones):
+    clones.rotate("gw-1")
+    clones["gw-1"].connected(clones.shared)
+    assert "which was detached from this thing" in clones.aws.notices[-1]
+    for name in ("gw-2", "gw-3"):
+        clones.rotate(name)
+    assert clones.aws.certificates[clones.shared].status == "ACTIVE"
+    assert "gw-1 has held it, and may use it still" in clones.aws.notices[-1]
+
+
+def test_a_thing_that_has_rotated_its_own_since_holds_nothing_up(clones):
+    clones.rotate("gw-1")
+    first = clones["gw-1"]
+    first.old, first.csr = first.new, Device(FakeAws()).csr
+    first.start_job("again")
+    for step in (first.create, first.commit):
+        clones.aws.tick()
+        step(jobId="again")
+        clones.uses["gw-1"] = first.new
+    first.ended("SUCCEEDED", jobId="again")
+    for name in ("gw-2", "gw-3"):
+        clones.rotate(name)
+    clones.assert_split()
+
+
+def test_a_watch_that_says_no_more_who_shared_removes_nothing(clones):
+    for name in ("gw-1", "gw-2"):
+        clones.rotate(name)
+    clones.until_commit("gw-3")
+    key = tuple(key_of(clones.shared).values())
+    item = clones.aws.items[key]
+    clones.aws.items[key] = {name: value for name, value in item.items() if name != "things"}
+    clones["gw-2"].connected(clones.shared, clientId="forgotten-clone")
+    clones["gw-3"].ended("SUCCEEDED")
+    assert clones.aws.certificates[clones.shared].status == "ACTIVE"
+
+
+def test_a_stranger_that_is_heard_of_when_the_certificate_is_gone_is_told(clones):
+    for name in NAMES:
+        clones.rotate(name)
+    for _ in range(2):
+        clones["gw-2"].connected(clones.shared, clientId="forgotten-clone")
+    assert '"forgotten-clone" has connected with certificate' in clones.aws.notices[-1]
+    assert len(clones.aws.notices) == 1
+
+
+def test_clones_that_all_come_back_at_once_do_not_race_to_write_that_they_were_seen(clones):
+    clones.rotate("gw-1")
+    clones.aws.tick(hours=1)
+    clones.aws.calls.clear()
+    for number in range(40):
+        clones.aws.tick()
+        clones["gw-2"].connected(clones.shared, clientId=f"gw-{2 + number % 2}")
+    assert clones.aws.calls.count("dynamodb:PutItem") == 1
+
+
+def test_a_thing_that_is_attached_at_the_moment_of_deletion_keeps_its_policies(clones):
+    for name in ("gw-1", "gw-2"):
+        clones.rotate(name)
+    clones.until_commit("gw-3")
+    clones.aws.before_call["iot:DeleteCertificate"] = lambda: attach_late(clones)
+    with suppress(ClientError):
+        clones["gw-3"].ended("SUCCEEDED")
+    clones.aws.tick(hours=1)
+    clones["gw-3"].sweep()
+    clones.assert_all_work()
+    assert clones.aws.certificates[clones.shared].policies == ["device"]
+
+
+@pytest.mark.parametrize("is_taken_back", [True, False])
+def test_what_a_person_deactivates_is_never_made_active_again(clones, is_taken_back):
+    """Not even if it was taken back once before: the key may have leaked since."""
+    for name in ("gw-1", "gw-2"):
+        clones.rotate(name)
+    last, shared = clones["gw-3"], clones.aws.certificates[clones.shared]
+
+    def a_stranger_is_heard_of():
+        clones["gw-2"].connected(clones.shared, clientId="sensor/77")
+        clones.aws.acting = "JobExecutionTerminal"
+
+    if is_taken_back:
+        clones.until_commit("gw-3")
+        clones.aws.after_call["iot:UpdateCertificate"] = a_stranger_is_heard_of
+        last.ended("SUCCEEDED")
+        assert shared.status == "ACTIVE"
+        last = attach_late(clones)
+    clones.until_commit(last.name)
+    shared.status = "INACTIVE"
+    clones.aws.after_call["iot:UpdateCertificate"] = a_stranger_is_heard_of
+    last.ended("SUCCEEDED")
+    assert shared.status == "INACTIVE"
 
 
 # what a device can do

@@ -182,7 +182,7 @@ LEFT_OVER = {
 def test_what_several_things_have_let_go_of_goes_if_nobody_else_uses_it(case):
     (seen, stranger, deactivated), kinds = LEFT_OVER[case]
     gone = None if deactivated is None else ago(deactivated)
-    watch = Watch("5" * 64, "", ago(90), None, ago(seen), gone, 1, ("a", "b"), stranger and "sensor/77")
+    watch = Watch("5" * 64, "", ago(90), None, ago(seen), gone, 1, ("a", "b"), ("sensor/77",) if stranger else ())
     status, changed = (ACTIVE, ago(300)) if gone is None else (INACTIVE, gone)
     one = Held("5" * 64, status, ago(300), changed, (), ("device",), watch=watch)
     actions, left = of_loose(one, NOW, WAITS)
