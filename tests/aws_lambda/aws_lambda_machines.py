@@ -63,7 +63,7 @@ class Machines:
         monkeypatch.setenv("CERTFLEET_QUESTION_MACHINE_ARN", self.arns["ReconcileQuestion"])
         monkeypatch.setenv("CERTFLEET_ANSWER_URL", "https://answer.example/")
 
-    def run(self, seconds=60):
+    def run(self, seconds=600):
         """One run of the schedule, to its end."""
         machine, name = (
             self.arns["ReconcileFleets"],
@@ -72,7 +72,7 @@ class Machines:
         started = self.sfn.start_execution(stateMachineArn=machine, name=name, input="{}")
         return self.ended(started["executionArn"], seconds)
 
-    def ended(self, arn, seconds=60):
+    def ended(self, arn, seconds=600):
         until = time.monotonic() + seconds
         while (found := self.sfn.describe_execution(executionArn=arn))["status"] == "RUNNING":
             assert time.monotonic() < until, self.text
@@ -83,7 +83,7 @@ class Machines:
         listed = self.sfn.list_executions(stateMachineArn=self.arns["ReconcileQuestion"])["executions"]
         return [one["executionArn"] for one in sorted(listed, key=lambda one: one["startDate"])]
 
-    def asked(self, fleet="factory", seconds=60):
+    def asked(self, fleet="factory", seconds=600):
         """The question, as soon as it stands."""
         until = time.monotonic() + seconds
         while (answer := self.answer(query={"fleet": fleet}))["statusCode"] != 200:
