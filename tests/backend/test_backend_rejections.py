@@ -6,6 +6,7 @@ import base64
 import json
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from backend_aws import CA_KEY, PLANT_CA, Certificate, certify, client_error
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from shared_credentials import ODD, credentials
 
 from backend.functions import csr
+from backend.stack import CREATE_TIMEOUT
 from protocol.rejections import RejectionCode
 
 EVENTS = Path(__file__).parent / "events"
@@ -398,12 +400,16 @@ def test_an_authority_that_is_another_under_its_name_is_refused(device):
 
 
 def test_an_authority_that_never_answers_is_given_up(device, monkeypatch):
-    monkeypatch.setattr("backend.functions.issuers._POLL_SECONDS", 0)
+    """Before the function's time is up: a run that is killed answers nothing, and the device waits in vain."""
+    waited = []
+    monkeypatch.setattr("backend.functions.issuers.time", SimpleNamespace(sleep=waited.append))
     device.aws.pca_polls_needed = 1000
     device.start_job(document={"operation": "ROTATE_CERTIFICATE", "certificateAuthority": "plant-ca"})
     device.create()
     device.assert_code("IssueFailed")
     device.assert_only(device.old)
+    seconds_a_call = 0.1
+    assert 12 <= sum(waited) + seconds_a_call * len(device.aws.calls) <= CREATE_TIMEOUT - 2
 
 
 def test_an_authority_that_certifies_another_key_is_refused(device, make_device):
