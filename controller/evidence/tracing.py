@@ -58,19 +58,25 @@ def trace(
     attached: dict[str, list[InUse]] = defaultdict(list)
     for record in records:
         rotations[record.thing_name].append(record)
+    known: dict[str, InUse] = {}
     for one in in_use:
         attached[one.thing].append(one)
+        known[one.certificate_id] = one  # whatever thing holds it: one that was shared may be others' still
     rows = []
     for thing in sorted({*rotations, *attached}):
         own = sorted(rotations[thing], key=lambda record: record.started_at)
-        made = _rows_of(own, attached[thing], change_of, plans or {})
+        made = _rows_of(own, attached[thing], known, change_of, plans or {})
         judged = [_judged(row, history, since, until) for row in made]
         rows += [row for row in judged if row.ended_at is None or row.ended_at >= since]
     return tuple(rows)
 
 
 def _rows_of(
-    rotations: Sequence[RotationRecord], attached: Sequence[InUse], change_of: Look, plans: Mapping[str, str]
+    rotations: Sequence[RotationRecord],
+    attached: Sequence[InUse],
+    known: Mapping[str, InUse],
+    change_of: Look,
+    plans: Mapping[str, str],
 ) -> list[Row]:
     """The rows of one thing; their ages are not judged yet."""
     kept = [record for record in rotations if record.is_rotated]
@@ -83,7 +89,7 @@ def _rows_of(
     }
     for record in kept:
         if record.old_certificate_id not in rows:
-            rows[record.old_certificate_id] = _without_record(record, now, is_first=record is kept[0])
+            rows[record.old_certificate_id] = _without_record(record, known, is_first=record is kept[0])
     for before, after in pairwise(kept):
         if after.old_certificate_id != before.new_certificate_id:
             _break(rows, before.new_certificate_id, after.started_at)
@@ -130,9 +136,9 @@ def _by_registry(one: InUse, *, is_in_use: bool) -> Row:
     )
 
 
-def _without_record(record: RotationRecord, now: Mapping[str, InUse], *, is_first: bool) -> Row:
-    """What a rotation replaced, of which no record is there: its issue is known if it is still attached."""
-    there = now.get(record.old_certificate_id)
+def _without_record(record: RotationRecord, known: Mapping[str, InUse], *, is_first: bool) -> Row:
+    """What a rotation replaced, of which no record is there: its issue is known if any thing still holds it."""
+    there = known.get(record.old_certificate_id)
     gaps = (Gap.NO_RECORD, *((Gap.ISSUE_DATE,) if there is None else ()), *(() if is_first else (Gap.CHAIN,)))
     return Row(
         record.thing_name,
@@ -220,8 +226,9 @@ def _end_of_use(record: RotationRecord) -> datetime:
 
 
 def _who_removed(record: RotationRecord, certificate_id: str) -> str | None:
-    removing = f"removing {certificate_id}"
-    return next((line.who for line in record.history if line.what.startswith(removing)), None)
+    """A shared certificate is let go of: it goes with the last thing that holds it."""
+    words = (f"removing {certificate_id}", f"letting go of {certificate_id}")
+    return next((line.who for line in record.history if line.what.startswith(words)), None)
 
 
 # Ages ------------------------------------------------------------------------------------------------------

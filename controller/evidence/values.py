@@ -16,7 +16,7 @@ class Gap(StrEnum):
     NO_POLICY = "no-policy"  # the job named no policy: it was made by hand, or by the stock solution
     COMMIT = "commit-unknown"  # this clone does not hold the commit that the job named
     APPROVAL = "approval-unknown"  # neither the commit nor a pull request says who approved
-    ISSUE_DATE = "issue-date-unknown"  # the certificate is gone, and no record says when it was issued
+    ISSUE_DATE = "issue-date-unknown"  # no thing holds it any more, and no record says when it was issued
     POLICY_UNKNOWN = "policy-unknown"  # the documents of that time do not show what the policy allowed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,10 +25,12 @@ MEANING = {
     "no-policy": "the job names no policy: it was made by hand, or by the stock solution",
     "commit-unknown": "this clone does not hold the commit that the job names",
     "approval-unknown": "neither the commit nor a pull request tells who approved",
-    "issue-date-unknown": "the certificate is gone, and no record tells when it was issued",
+    "issue-date-unknown": "no thing asked about holds it any more, and no record tells when it was issued",
     "policy-unknown": "the documents of that time do not show what the policy allowed",
 }
 """Of each gap, by its name."""
+
+_FORMULA = re.compile(r"(^|;\s*)(?=[=+@-])")  # where a semicolon parts cells, a client id with one makes two of it
 
 COLUMNS = (
     "fleet", "thing", "certificate_id", "fate", "key_type", "authority", "policy", "asked_by", "job_id", "wave", "plan",
@@ -156,7 +159,7 @@ def _json(found: Found, _look: Look) -> str:
 
 
 def _csv(found: Found, _look: Look) -> str:
-    """One line a row; a cell that a spreadsheet would take for a formula begins with an apostrophe."""
+    """One line a row; what a spreadsheet would take for a formula begins with an apostrophe, also after a semicolon."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")
     writer.writerow(COLUMNS)
@@ -195,7 +198,7 @@ def _cells(fleet: str, row: Row) -> tuple[object, ...]:
 
 def _cell(value: object) -> str:
     text = "" if value is None else one_line(str(value))
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@"} else text
+    return _FORMULA.sub(r"\1'", text)
 
 
 def approved_by(row: Row) -> str:

@@ -71,6 +71,14 @@ def test_a_rotation_shows_its_whole_chain():
     assert now.gaps == ()
 
 
+def test_of_a_shared_certificate_it_shows_who_let_go_of_it_and_how_old_it_is():
+    letting_go = Line(day(100), "terminal", "letting go of cert-0")
+    split = record(1, 100, old="cert-0", history=(letting_go, Line(day(100), "terminal", "let go of cert-0")))
+    before, *_ = rows_of([split], [held("cert-1", day(100)), held("cert-0", day(-300), thing="a-2")])
+    assert (before.thing, before.certificate_id, before.fate) == ("a-1", "cert-0", Fate.REPLACED)
+    assert (before.ended_by, before.issued_at, before.gaps) == ("terminal", day(-300), (Gap.NO_RECORD,))
+
+
 @pytest.mark.parametrize(
     ("records", "in_use", "gaps"),
     [

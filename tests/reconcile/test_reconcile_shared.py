@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -68,6 +69,20 @@ def test_who_keeps_a_shared_certificate_from_going_is_named_with_the_reason(make
 def test_a_thing_that_no_policy_governs_is_named_when_it_alone_is_left(make):
     told = " ".join(planned(make, [make.device()], state={"shared": {"5" * 64: ("u", "v")}}).notices)
     assert f"shared certificate {'5' * 12} stays in use by u, v, which no policy governs" in told
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_thing_whose_policy_does_not_split_is_named_also_when_it_alone_is_left(make, clones, is_last):
+    *others, kept = clones()
+    kept = replace(kept, groups=("line-b",))
+    if is_last:
+        kept = replace(kept, attachments=(replace(kept.attachments[0], shared_with=()),))
+    splits = make.policy(rule=make.rule(shared_certificate=SharedCertificate.SPLIT))
+    desired = make.desired(splits, make.policy("line-b"))
+    certificate_id = kept.attachments[0].certificate.certificate_id
+    state = make.state(deployment=OURS, shared={certificate_id: ()} if is_last else {})
+    told = " ".join(make.plan([kept] if is_last else [*others, kept], desired, state).notices)
+    assert "stays in use by c, whose policy does not split it" in told
 
 
 def test_why_nobody_knows_what_was_shared_is_told(make):

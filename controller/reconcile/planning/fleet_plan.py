@@ -71,7 +71,7 @@ def make_plan(
     rollouts = {name: read_rollout(name, g.family, state.jobs) for name, g in governance.policies.items()}
     lost = lost_jobs(desired, state)
     unseen = Unseen.of(governance)
-    shared = Shared()
+    shared = Shared(state.shared)
     tally = tally_of(lost.watch(shared.watch(unseen.watch(assessments))), governance, rollouts, begun)
     plans = {
         name: plan_policy(governed, rollouts[name], tally.policies[name], governance, permitted)

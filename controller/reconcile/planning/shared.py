@@ -8,24 +8,31 @@ from typing import TYPE_CHECKING
 from controller.reconcile.values import Outcome, Reason, count_text, names_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
     from controller.reconcile.values import Assessment, FleetState
 
 
 @dataclass(slots=True)
 class Shared:
-    """The devices with a shared certificate that is to be split, by certificate; a name comes with what holds it up."""
+    """The devices with a shared certificate that is to be split, by certificate; a name comes with what holds it up.
 
+    ``listed`` are the certificates that the backend has begun to split.
+    """
+
+    listed: Container[str] = ()
     splitting: dict[str, int] = field(default_factory=dict)  # devices that still hold it
     held_up: dict[str, list[str]] = field(default_factory=dict)
+    unsplit: dict[str, list[str]] = field(default_factory=dict)  # devices whose policy lets them keep it
 
     def watch(self, assessments: Iterable[Assessment]) -> Iterator[Assessment]:
         """Pass the assessments on, and note whose certificate is to be split."""
         for assessment in assessments:
-            for finding in assessment.findings:
-                if finding.reason is Reason.SHARED_CERTIFICATE and finding.outcome is Outcome.ROTATE:
-                    self._note(assessment)
+            asked = [one.outcome for one in assessment.findings if one.reason is Reason.SHARED_CERTIFICATE]
+            if Outcome.ROTATE in asked:
+                self._note(assessment)
+            elif asked or (self.listed and assessment.certificate_id in self.listed):
+                self.unsplit.setdefault(str(assessment.certificate_id), []).append(assessment.device)
             yield assessment
 
     def notices(self, state: FleetState) -> tuple[str, ...]:
@@ -42,6 +49,12 @@ class Shared:
             f"shared certificate {certificate_id[:12]} stays in use by {names_text(sorted(names))}; who has its own "
             "does not wait for that"
             for certificate_id, names in sorted(self.held_up.items())
+        ]
+        told += [
+            f"shared certificate {certificate_id[:12]} stays in use by {names_text(sorted(names))}, whose policy does "
+            "not split it: sharedCertificate: split there"
+            for certificate_id, names in sorted(self.unsplit.items())
+            if certificate_id in self.splitting or certificate_id in self.listed
         ]
         told += [
             f"shared certificate {certificate_id[:12]} stays in use by {names_text(list(things))}, which no policy "
