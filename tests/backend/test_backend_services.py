@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
+from backend_aws import client_error
 from pydantic import ValidationError
 
 from backend.functions import csr, services
 from backend.functions.environment import read
+from backend.functions.errors import ConflictError
 from backend.functions.registry import Principal
+from backend.functions.table import RACES, RotationTable
 
 CREDENTIALS = {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
 
@@ -53,3 +58,19 @@ def test_a_certificate_that_does_not_parse_certifies_nothing():
 
 def test_a_principal_that_is_no_certificate_has_no_certificate_id():
     assert Principal("arn:aws:cognito-identity:eu-west-1:1:identity/x", "EXCLUSIVE_THING").certificate_id is None
+
+
+@pytest.mark.parametrize(("lost", "is_won"), [(RACES, True), (RACES + 1, False)])
+def test_who_loses_a_race_for_what_many_write_reads_again_a_few_times(aws, lost, is_won):
+    table, put = RotationTable(aws.client("dynamodb", None), "rotations"), aws.dynamodb_put_item
+    table._list_shared(lambda listed: listed | {"c"})
+    races = iter(range(lost))
+
+    def put_item(request):
+        if next(races, None) is not None:
+            raise client_error("ConditionalCheckFailedException", "PutItem")
+        return put(request)
+
+    aws.dynamodb_put_item = put_item
+    with nullcontext() if is_won else pytest.raises(ConflictError):
+        table.forget_shared("c")
