@@ -44,6 +44,7 @@ def reading(grants: Grants, settings: Settings, storage: Storage) -> list[iam.Po
             "iot:ListTopicRules",
         ),
         grants.anywhere("acm-pca:ListCertificateAuthorities"),
+        grants.on("servicequotas:iotcore/*", "servicequotas:GetServiceQuota"),
         grants.on("iot:cert/*", "iot:DescribeCertificate", "iot:ListPrincipalThingsV2", "iot:TestAuthorization"),
         grants.on(rules, "iot:GetTopicRule"),
         grants.on_arns([storage.dead_letters.queue_arn], "sqs:GetQueueAttributes"),

@@ -12,6 +12,7 @@ from .reconcile import FLEETS
 from .settings import Settings
 
 _IOT = "arn:<AWS::Partition>:iot:<AWS::Region>:<AWS::AccountId>"
+_QUOTAS = "arn:<AWS::Partition>:servicequotas:<AWS::Region>:<AWS::AccountId>"
 _GREENGRASS = "arn:<AWS::Partition>:greengrass:<AWS::Region>:<AWS::AccountId>"
 _CONTROLLER = "jobs and cohort groups that the controller makes and removes; it names them so"
 _TEST_DEVICES = "the devices of the test group bear its name"
@@ -29,6 +30,7 @@ def acknowledge(stack: Construct, settings: Settings) -> None:
         **{f"IAM5[Resource::{_IOT}:{resource}]": _DEVICES for resource in resources},
         **{f"IAM5[Resource::{_IOT}:{kind}/{OWN}*]": _CONTROLLER for kind in ("job", "thinggroup")},
         f"IAM5[Resource::{_GREENGRASS}:coreDevices:*]": _DEVICES,
+        f"IAM5[Resource::{_QUOTAS}:iotcore/*]": "what the account is allowed, of AWS IoT alone",
         "IAM5[Action::kms:GenerateDataKey*]": _ENVELOPE,
         "IAM5[Action::kms:ReEncrypt*]": _ENVELOPE,
         "IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole]": (

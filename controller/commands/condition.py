@@ -12,6 +12,7 @@ from controller.commands.progress import TimeLimitError
 from controller.errors import CertfleetError
 from controller.fleet.examination import NUCLEI, Sample, has_component
 from controller.fleet.permissions import Permission
+from controller.fleet.quotas import OF_A_LOOK, QUOTAS, SHARE, seconds_for
 from controller.reconcile.planning import departures
 from controller.reconcile.values import (
     DesiredState,
@@ -157,6 +158,27 @@ def first_look(looked: Looked) -> Line:
             ("certfleet status    # goes on there", "CERTFLEET_QUOTA_FACTOR=2 …    # if quotas were doubled"),
         )
     return line_of(what, CANNOT_TELL if isinstance(looked.ended_by, TimeLimitError) else NOT_OK, looked.ended_by)
+
+
+def quotas(live: Mapping[str, float], factor: float, devices: int) -> Line:
+    """What the account is allowed a second, and how long a first look at so many devices takes by what is used."""
+    what = "quotas"
+
+    def takes(by: float) -> str:
+        seconds = seconds_for({"ListThingPrincipalsV2": devices, "DescribeCertificate": devices}, by)
+        return f"a first look at {count_text(devices, 'device')} takes about {span_text(timedelta(seconds=seconds))}"
+
+    used = f"{SHARE:.0%} of the defaults of AWS" + ("" if factor == 1 else f", times {factor:g}")
+    if not live:
+        ask = f"aws service-quotas get-service-quota --service-code iotcore --quota-code {QUOTAS[OF_A_LOOK[1]].code}"
+        return Line(what, CANNOT_TELL, f"Service Quotas does not tell. We use {used}: {takes(factor)}", (ask,))
+    possible = min(value / QUOTAS[api].per_second for api, value in live.items())
+    told = ", ".join(f"{api} {value:g}" for api, value in live.items())
+    set_it = f"export CERTFLEET_QUOTA_FACTOR={possible:g}    # {takes(possible)}"
+    message = f"allowed a second: {told}. We use {used}: {takes(factor)}"
+    if factor > possible:
+        return Line(what, NOT_OK, message, (set_it,))
+    return Line(what, OK, message, (set_it,) if factor < possible else ())
 
 
 def in_flight(looked: Looked, now: datetime) -> Line:

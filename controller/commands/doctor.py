@@ -84,6 +84,7 @@ def _lines(session: AwsSession, desired: DesiredState, looked: Looked, now: date
             yield from tuple(ask(session, desired, now))
         except FleetError as error:
             yield condition.line_of(what, Verdict.CANNOT_TELL, error)
+    yield condition.quotas(examination.quotas(session), session.quota_factor, looked.devices)
     yield condition.first_look(looked)
     yield condition.in_flight(looked, now)
 

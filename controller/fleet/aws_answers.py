@@ -33,6 +33,7 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
         "authResults.authDecision",
         "authResults.missingContextValues?",
     ),
+    "GetServiceQuota": ("Quota.Value",),
     # healing
     "ListPolicies": ("policies.policyName", "nextMarker?"),
     "ListTargetsForPolicy": ("targets", "nextMarker?"),

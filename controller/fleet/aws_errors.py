@@ -135,6 +135,7 @@ _ASSUMING = (
     "runs certfleet is allowed to assume, by sts:AssumeRole, and that trust it (docs/backend.md, Several accounts)"
 )
 _IAM_PREFIXES = {
+    "service-quotas": "servicequotas",
     "greengrassv2": "greengrass",
     "iot-data": "iot",
     "iot-jobs-data": "iotjobsdata",

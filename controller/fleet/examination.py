@@ -10,6 +10,7 @@ from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.component import ALL, installed_in
 from controller.fleet.permissions import queue_of
+from controller.fleet.quotas import OF_A_LOOK, QUOTAS
 from controller.fleet.reading import read_principals
 from controller.reconcile.values import DesiredState
 from protocol import topics
@@ -46,6 +47,16 @@ def dead_letters(session: AwsSession) -> tuple[str, int] | None:
     wanted = "ApproximateNumberOfMessages"
     answer = session.call("sqs", "GetQueueAttributes", QueueUrl=url, AttributeNames=[wanted])
     return url, int(answer.get("Attributes", {}).get(wanted, 0))
+
+
+def quotas(session: AwsSession) -> dict[str, float]:
+    """Calls a second that the account is allowed, of what a look is made of, as far as Service Quotas tells."""
+    found = {}
+    for api in OF_A_LOOK:
+        answer = session.ask("service-quotas", "GetServiceQuota", ServiceCode="iotcore", QuotaCode=QUOTAS[api].code)
+        if answer is not None:
+            found[api] = float(answer["Quota"]["Value"])
+    return found
 
 
 def samples(session: AwsSession, desired: DesiredState) -> Iterator[Sample]:

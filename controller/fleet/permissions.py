@@ -13,6 +13,7 @@ from controller.fleet.aws import PAGE_SIZE, AwsSession
 from controller.fleet.aws_errors import AwsCallError, iam_action
 from controller.fleet.component import ALL, component_arn, version_in
 from controller.fleet.health import OFFLINE
+from controller.fleet.quotas import QUOTAS
 from controller.reconcile.values import DesiredState
 from protocol.watch import key_of
 
@@ -62,6 +63,7 @@ def try_reading(session: AwsSession, desired: DesiredState) -> tuple[Permission,
     if arn is not None:  # a fleet without private CAs needs no such right
         for operation in ("DescribeCertificateAuthority", "GetCertificateAuthorityCertificate"):
             trial.call("acm-pca", operation, CertificateAuthorityArn=arn)
+    _quotas(trial)
     return tuple(trial.found)
 
 
@@ -123,6 +125,11 @@ def _backend(trial: Trial, session: AwsSession) -> None:
     own = next((one["ruleName"] for one in listed if one["ruleName"] == names.create_function), None)
     rule = trial.call("iot", "GetTopicRule", ruleName=own).get("rule", {})  # of one that is not there AWS says: denied
     trial.call("sqs", "GetQueueAttributes", QueueUrl=queue_of(rule), AttributeNames=["ApproximateNumberOfMessages"])
+
+
+def _quotas(trial: Trial) -> None:
+    code = QUOTAS["ListThingPrincipalsV2"].code
+    trial.call("service-quotas", "GetServiceQuota", ServiceCode="iotcore", QuotaCode=code)
 
 
 def queue_of(rule: dict[str, Any]) -> str | None:

@@ -70,6 +70,10 @@ QUOTAS: Final[dict[str, Quota]] = {
 }
 
 
+OF_A_LOOK: Final = ("ListThingsInThingGroup", "ListThingPrincipalsV2", "DescribeCertificate", "ListCertificates")
+"""What a look at the devices is made of."""
+
+
 def seconds_for(calls: Mapping[str, int], factor: float) -> float:
     """How long so many calls of each API take, made side by side as fast as we go."""
     rates = {api: QUOTAS.get(api, Quota(DEFAULT_PER_SECOND)).per_second * SHARE * factor for api in calls}

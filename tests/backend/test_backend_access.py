@@ -443,7 +443,7 @@ def test_where_the_references_of_aws_differ_both_actions_are_allowed_and_these_a
 
 CALLERS = {
     "iot": "iot", "acm-pca": "acm-pca", "greengrassv2": "greengrass", "ssm": "ssm", "lambda": "lambda", "sqs": "sqs",
-    "dynamodb": "dynamodb",
+    "dynamodb": "dynamodb", "service-quotas": "servicequotas",
 }  # fmt: skip
 NOT_CALLS = {"fleet/quotas.py", "reconcile/compare.py"}  # they name operations to say how often one may call them
 BESIDES = {"iot:TagResource"}  # CreateJob and CreateThingGroup with tags need it

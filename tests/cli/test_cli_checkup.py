@@ -12,6 +12,7 @@ from shared_fault_proxy import FaultProxy, error
 
 from controller.commands import condition
 from controller.commands.progress import TimeLimitError
+from controller.fleet import examination
 from controller.reconcile.values import DeviceExecution
 from protocol.messages import ExecutionStatus
 from protocol.names import COMPONENT_NAME, BackendNames
@@ -35,6 +36,7 @@ CANNOT_TELL = {  # of what is not there, nothing can be asked
     "permission greengrass:DescribeComponent", "permission greengrass:GetDeployment",
     "permission dynamodb:GetItem", "permission dynamodb:Query", "permission dynamodb:Scan",
     "permission lambda:GetFunctionConfiguration", "permissions to rotate",
+    "permission servicequotas:GetServiceQuota", "quotas",  # the sandbox has none of AWS IoT's
 }  # fmt: skip
 
 
@@ -272,3 +274,33 @@ def test_a_rotation_that_stands_still_is_told_and_a_device_that_is_away_is_not(s
     execution = DeviceExecution("job", ExecutionStatus(status), began, began, began)
     line = condition.in_flight(condition.Looked(1, (("gateway-1", execution),)), NOW)
     assert line.verdict == verdict
+
+
+LIVE = {"ListThingsInThingGroup": 50.0, "ListThingPrincipalsV2": 20.0, "DescribeCertificate": 30.0}
+QUOTAS = {
+    "that nobody tells": (
+        {}, 1, "cannot tell", "We use 80% of the defaults of AWS: a first look at 9,600 devices takes about 20 min",
+        "aws service-quotas get-service-quota --service-code iotcore --quota-code L-00ACEBE9"),
+    "as they are used": (LIVE, 2, "ok", "times 2: a first look at 9,600 devices takes about 10 min", ""),
+    "of which more may be used": (
+        LIVE, 1, "ok", "ListThingPrincipalsV2 20", "export CERTFLEET_QUOTA_FACTOR=2    # a first look at 9,600"),
+    "of which too much is used": (LIVE, 4, "not ok", "times 4", "export CERTFLEET_QUOTA_FACTOR=2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", QUOTAS)
+def test_quotas_are_told_with_the_time_that_a_first_look_takes(case):
+    live, factor, verdict, said, remedy = QUOTAS[case]
+    line = condition.quotas(live, factor, 9_600)
+    assert line.verdict.value == verdict
+    assert said in line.message
+    assert remedy in " ".join(line.remedy)
+
+
+def test_quotas_are_those_of_the_account_as_far_as_service_quotas_tells():
+    class Session:
+        def ask(self, service, operation, **asked):
+            assert (service, operation, asked["ServiceCode"]) == ("service-quotas", "GetServiceQuota", "iotcore")
+            return {"Quota": {"Value": 40}} if asked["QuotaCode"] == "L-FC864907" else None
+
+    assert examination.quotas(Session()) == {"DescribeCertificate": 40.0}

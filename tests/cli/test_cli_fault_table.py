@@ -50,7 +50,9 @@ from protocol.watch import Watch, key_of
 
 CA = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/00000000-0000-0000-0000-000000000001"
 FLEET = Fleet("plant", "123456789012", "eu-west-1", Source("fleet.yaml", 1))
-OPTIONAL = {"DescribeComponent", "GetThingConnectivityData", "ListInstalledComponents", "SearchIndex"}
+OPTIONAL = {
+    "DescribeComponent", "GetServiceQuota", "GetThingConnectivityData", "ListInstalledComponents", "SearchIndex",
+}  # fmt: skip
 COMPONENT = f"arn:aws:greengrass:eu-west-1:123456789012:components:{COMPONENT_NAME}:versions:1.0.0"
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:asks"
 THING = {"coreDeviceThingName": "a-1", "topologyFilter": "ALL", "maxResults": 100}
@@ -124,6 +126,9 @@ USES: dict[str, Use] = {
     "ListThingsInThingGroup": lambda s, _: s.iot.group_members("line-a"),
     "ListThings": lambda s, _: [page["things"] for page in s.aws.pages("ListThings")],
     "ListTopicRules": lambda s, _: list(s.aws.pages("ListTopicRules")),
+    "GetServiceQuota": lambda s, _: s.aws.ask(
+        "service-quotas", "GetServiceQuota", ServiceCode="vpc", QuotaCode="L-F678F1CE"
+    ),
     "ListThingGroups": lambda s, _: list(s.iot.groups_named("line")),
     "ListCertificates": lambda s, _: s.iot.active_certificates(),
     "DescribeCertificate": lambda s, _: s.aws.call("iot", "DescribeCertificate", certificateId=s.arn()[-64:]),
@@ -346,7 +351,7 @@ def end_of(proxy: FaultProxy, session: Session, operation: str, fault: str) -> s
 def stalled(proxy: FaultProxy) -> dict[str, str]:
     """Every operation held back at once: each ends by its own patience."""
     session = Session(attempts=1, read_timeout=4.0)
-    for service in ("iot", "acm-pca", "ssm", "s3", "greengrassv2", "lambda"):
+    for service in ("iot", "acm-pca", "ssm", "s3", "greengrassv2", "lambda", "service-quotas"):
         session.aws.client(service)
     ends: dict[str, str] = {}
     by_themselves = {"ListThingPrincipalsV2", "CreateJob", "DescribeJob", "Publish"}  # other calls stand around them

@@ -301,7 +301,7 @@ def _service(name: str) -> Any:
 @functools.cache
 def model_of(operation: str) -> Any:
     services = ("iot", "greengrassv2", "acm-pca", "sts", "ssm", "sns", "kms", "s3", "lambda", "sqs", "dynamodb")
-    services += ("stepfunctions",)
+    services += ("stepfunctions", "service-quotas")
     return next(
         _service(one).operation_model(operation) for one in services if operation in _service(one).operation_names
     )
