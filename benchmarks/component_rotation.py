@@ -200,7 +200,7 @@ def measure(site: Any, nucleus: Nucleus, key_type: KeyType) -> None:
     # The process of before the restart, as far as it could be watched, and the one after it.
     kib = (max(at_restart - before, 0) + written(nucleus)) / 1024
     print(f"{key_type.value:12}{total:9.3f}{key:9.3f}{restart:11.3f}{total - key - restart:12.3f}{kib:13.1f}")
-    wait_for_log(nucleus, f"job {job}: CONCLUDING → ASKING")
+    wait_for_log(nucleus, f"job {job}: REPORTING → ASKING")
     time.sleep(0.2)  # the answer to what it asks then
 
 

@@ -220,6 +220,7 @@ class World:
                 self.devices[device.name] = InProcessDevice(device.name, self.folder_of(device.name), host)
         agent = self.deployment_agent = DeploymentAgent(self.cloud.deployments)
         agent.offer(component)
+        self.client("greengrassv2").create_component_version(inlineRecipe=component.recipe.read_bytes())
         self._closing.callback(agent.stop)
         for name, running in self.devices.items():
             if isinstance(running, Nucleus):

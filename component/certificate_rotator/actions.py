@@ -175,7 +175,7 @@ class Actions:
             now=self._clock.now(),
         )
         if record.kept is not None:  # issued to the sole certificate of the device: the connection's
-            self._save(record.with_(kept=None, committed=None))
+            self._save(record.with_(kept=None, committed=None, swaps=0))
         notes = self._store.release()
         self._save(self._known().with_(step=Step.INSTALLING, notes=notes, repeats=cause.names_job))
         self._store.install(cause.certificate_pem)
@@ -216,32 +216,35 @@ class Actions:
                 self._save(kept)
         self._publish(topics.commit(self._thing_name), CommitRequest(job_id).encode())
 
-    def conclude(self, cause: Cause) -> None:
+    def conclude(self, cause: Cause) -> Optional[Event]:
         """The backend has seen the new credential; both are kept until it has connected at a later start."""
         self._committed()
-        self.report(cause)
+        return self.report(cause)
 
     def keep(self, cause: Cause) -> None:
         """The rotation is over: the cloud knows of its end, or has ended it without us."""
         self._committed()
         self.forget(cause)
 
-    def confirm(self, cause: Cause) -> None:
+    def confirm(self, cause: Cause) -> Optional[Event]:
         """The backend has heard of the new credential at a later start too; the job may not have heard of it."""
         if self._known().job_id == self._known().job_to_commit:
             self._committed()
         self.record = self._proven().with_(step=Step.REPORTING)
-        self.report(cause)
+        return self.report(cause)
 
-    def fail(self, cause: Cause) -> None:
+    def fail(self, cause: Cause) -> Optional[Event]:
         """What is in place stays; the job gets the first reason there was."""
         record = self._known()
         reason = record.reason or cause.reason or "the device gave up; see its log"
         self.record = record.with_(step=Step.REPORTING, outcome=ExecutionStatus.FAILED, reason=reason)
-        self.report(cause)
+        return self.report(cause)
 
-    def report(self, cause: Cause) -> None:
-        """Settle, then tell the cloud. Success is told only once the journal holds it; failure in any case."""
+    def report(self, cause: Cause) -> Optional[Event]:
+        """Settle, then tell the cloud. Success is told only once the journal holds it; failure in any case.
+
+        DONE if there is no job to tell of it.
+        """
         record = self._known()
         if record.kept is not None:
             record = self.record = record.without_rotation()
@@ -253,6 +256,9 @@ class Actions:
         outcome = record.outcome or ExecutionStatus.FAILED
         progress = "committed" if outcome is ExecutionStatus.SUCCEEDED else "rolled back"
         self._update(outcome, progress, record.reason)
+        if record.job_id == UNNOTED:
+            self.ask(cause)  # which one it is
+        return Event.DONE if record.job_id is None else None
 
     def undo(self, cause: Cause) -> Event:
         """Put the old credential in place, although the nucleus may hold the new one."""
@@ -278,7 +284,10 @@ class Actions:
 
     def switch(self, cause: Cause) -> Event:
         """Put the target in place, and note where the next start finds itself."""
-        return self._placed(self._store.switch(self._known().target))
+        record = self._known()
+        if record.target is Generation.NEW and record != self._journal.record:
+            self._save(record)
+        return self._placed(self._store.switch(record.target))
 
     def forget(self, cause: Cause) -> None:
         """The rotation is over, whatever its end."""
@@ -332,11 +341,9 @@ class Actions:
 
     def _target(self, generation: Generation, cause: Cause) -> None:
         record = self._known()
-        wanted = record.with_(step=Step.SWITCHING, target=generation, reason=record.reason or cause.reason or None)
-        if generation is Generation.NEW:
-            self._save(wanted)
-        else:  # every earlier step leads back to the old credential too: better unnoted than not done
-            self._save_if_possible(wanted)
+        self.record = record.with_(step=Step.SWITCHING, target=generation, reason=record.reason or cause.reason or None)
+        if generation is Generation.OLD:  # every earlier step leads back to it too: better unnoted than not done
+            self._save_if_possible(self.record)
 
     def _placed(self, generation: Generation) -> Event:
         record = self._known()

@@ -51,7 +51,7 @@ class Incoming:
         return [
             (topics.jobs_notify_next(thing), self._notified),
             (topics.jobs_get_outcome(thing, topics.ACCEPTED), self._got),
-            (topics.jobs_get_outcome(thing, topics.REJECTED), lambda _: (Event.GET_REJECTED, Cause())),
+            (topics.jobs_get_outcome(thing, topics.REJECTED), self._get_refused),
             (topics.jobs_update_outcome(thing, "+", topics.ACCEPTED), self._updated),
             (topics.jobs_update_outcome(thing, "+", topics.REJECTED), self._updated),
             (topics.outcome(create, topics.ACCEPTED), self._created),
@@ -104,6 +104,11 @@ class Incoming:
             return Event.NOT_OURS, Cause()
         event = Event.QUEUED if execution.status is ExecutionStatus.QUEUED else Event.IN_PROGRESS
         return event, Cause(execution=execution)
+
+    def _get_refused(self, payload: bytes) -> Tuple[Event, Cause]:
+        code = decode_jobs_answer(payload).code
+        self.refused = f"; AWS IoT Jobs refused to answer ({code}): rotate fewer devices at once"
+        return Event.GET_REJECTED, Cause()
 
     def _is_rotation(self, execution: Execution) -> bool:
         """Whether it is one; a check is done at once if no rotation is at hand, and else when it is asked for again."""

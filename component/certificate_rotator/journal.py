@@ -92,7 +92,7 @@ class Record:
     @property
     def job_to_commit(self) -> Optional[str]:
         """The job that a commit over the new credential's connection is for."""
-        return self.committed or self.job_id
+        return self.job_id if self.committed is None else self.committed
 
 
 class Journal:

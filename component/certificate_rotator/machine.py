@@ -7,9 +7,9 @@ next one STARTs (so does a rotator that outlives the restart, on nucleus lite).
 
 The rule behind it: until a commit is answered over the new credential's connection in a later run of the nucleus
 than the one that committed it first, or an old one that was never committed away has connected again, both are
-kept, and whichever does not connect is replaced by the other, with doubled patience each time. No message and no
-single connection lets go of either: what the cloud makes of a rotation may still be on its way, and an answer may
-be forged. What nobody can forge is that the commit is sent again.
+kept, and whichever does not connect is replaced by the other, with doubled patience each time; whatever comes back so
+must be committed in two runs anew. No message and no single connection lets go of either: what the cloud makes of a
+rotation may still be on its way, and an answer may be forged. What nobody can forge is that the commit is sent again.
 """
 
 from __future__ import annotations
@@ -37,9 +37,8 @@ class State(str, Enum):
     RETURNING = "RETURNING"  # waiting to be ended; then RECONNECTING or RETRYING
     RECONNECTING = "RECONNECTING"  # old credential in place, waiting for the connection to work
     RETRYING = "RETRYING"  # the old one did not connect: the new one is in place again
-    CONCLUDING = "CONCLUDING"  # committed; both are kept, waiting for SUCCEEDED to be confirmed
     KEEPING = "KEEPING"  # a later start: committing once more, waiting for the backend to confirm
-    REPORTING = "REPORTING"  # nothing is exchanged any more, waiting for the outcome to be confirmed
+    REPORTING = "REPORTING"  # nothing is exchanged, waiting for the outcome to be confirmed; both stay after a commit
 
 
 class Event(str, Enum):
@@ -59,7 +58,7 @@ class Event(str, Enum):
     COMMIT_REJECTED = "COMMIT_REJECTED"
     RESEND = "RESEND"  # an answer is overdue
     TIME_LIMIT = "TIME_LIMIT"  # the state has lasted too long
-    DONE = "DONE"  # the action succeeded
+    DONE = "DONE"  # the action succeeded; of a report, there is no job to tell
     UNNOTICED = "UNNOTICED"  # the old credential lies in place, and the nucleus never let go of it
     FAILED = "FAILED"  # the action did not succeed
 
@@ -147,36 +146,25 @@ ROWS = (
     Row(S.CONNECTING,   E.NOT_OURS,        A.COMMIT,    S.COMMITTING),
     Row(S.CONNECTING,   E.RESEND,          A.ASK,       S.CONNECTING),
     Row(S.CONNECTING,   E.QUEUED,          A.UNDO,      S.SWITCHING),
-    Row(S.CONNECTING,   E.GET_REJECTED,    A.UNDO,      S.SWITCHING),
     Row(S.CONNECTING,   E.TIME_LIMIT,      A.UNDO,      S.SWITCHING),
 
-    Row(S.COMMITTING,   E.COMMIT_ACCEPTED, A.CONCLUDE,  S.CONCLUDING),
+    Row(S.COMMITTING,   E.COMMIT_ACCEPTED, A.CONCLUDE,  S.REPORTING),
     Row(S.COMMITTING,   E.RESEND,          A.COMMIT,    S.COMMITTING),
     Row(S.COMMITTING,   E.COMMIT_REJECTED, A.UNDO,      S.SWITCHING),
     Row(S.COMMITTING,   E.TIME_LIMIT,      A.UNDO,      S.SWITCHING),
-
-    Row(S.CONCLUDING,   E.UPDATE_ACCEPTED, A.KEEP,      S.ASKING),
-    Row(S.CONCLUDING,   E.UPDATE_REJECTED, A.KEEP,      S.ASKING),
-    Row(S.CONCLUDING,   E.NOT_OURS,        A.KEEP,      S.ASKING),
-    Row(S.CONCLUDING,   E.QUEUED,          A.KEEP,      S.ASKING),
-    Row(S.CONCLUDING,   E.IN_PROGRESS,     A.CONCLUDE,  S.CONCLUDING),
-    Row(S.CONCLUDING,   E.RESEND,          A.ASK,       S.CONCLUDING),
-    Row(S.CONCLUDING,   E.FAILED,          A.REST,      S.CONCLUDING),
 
     Row(S.KEEPING,      E.START,           A.COMMIT,    S.KEEPING),
     Row(S.KEEPING,      E.COMMIT_ACCEPTED, A.CONFIRM,   S.REPORTING),
     Row(S.KEEPING,      E.COMMIT_REJECTED, A.FORGET,    S.ASKING),
     Row(S.KEEPING,      E.RESEND,          A.COMMIT,    S.KEEPING),
     Row(S.KEEPING,      E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),
-    Row(S.KEEPING,      E.FAILED,          A.FORGET,    S.ASKING),
+    Row(S.KEEPING,      E.FAILED,          A.ASK,       S.RETRYING),  # nobody knows which job to commit
 
     Row(S.SWITCHING,    E.START,           A.SWITCH,    S.SWITCHING),
     Row(S.SWITCHING,    E.DONE,            A.RESTART,   S.RETURNING),
     Row(S.SWITCHING,    E.UNNOTICED,       A.FAIL,      S.REPORTING),
-    Row(S.SWITCHING,    E.FAILED,          A.REST,      S.SWITCHING),
     Row(S.SWITCHING,    E.RESEND,          A.SWITCH,    S.SWITCHING),
 
-    Row(S.RETURNING,    E.FAILED,          A.REST,      S.RETURNING),
     Row(S.RETURNING,    E.TIME_LIMIT,      A.RESTART,   S.RETURNING),
 
     Row(S.RECONNECTING, E.START,           A.ASK,       S.RECONNECTING),
@@ -195,6 +183,7 @@ ROWS = (
     Row(S.RETRYING,     E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),
 
     Row(S.REPORTING,    E.START,           A.ASK,       S.REPORTING),
+    Row(S.REPORTING,    E.DONE,            A.FORGET,    S.ASKING),
     Row(S.REPORTING,    E.UPDATE_ACCEPTED, A.FORGET,    S.ASKING),
     Row(S.REPORTING,    E.UPDATE_REJECTED, A.FORGET,    S.ASKING),
     Row(S.REPORTING,    E.NOT_OURS,        A.FORGET,    S.ASKING),
@@ -202,7 +191,6 @@ ROWS = (
     Row(S.REPORTING,    E.QUEUED,          A.REPLACE,   S.PREPARING),
     Row(S.REPORTING,    E.RESEND,          A.ASK,       S.REPORTING),
     Row(S.REPORTING,    E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),  # as in ASKING
-    Row(S.REPORTING,    E.FAILED,          A.REST,      S.REPORTING),
 )
 
 _GET      = {E.QUEUED, E.IN_PROGRESS, E.NOT_OURS, E.GET_REJECTED}
@@ -213,7 +201,9 @@ _MESSAGES = _GET | _UPDATE | _CREATE | _COMMIT | {E.NOTIFIED}
 _TIMERS   = {E.RESEND, E.TIME_LIMIT}
 _OWN      = {E.DONE, E.UNNOTICED, E.FAILED}
 
-# Answers come late, twice, or for a step that is over; timers are only those set; START comes once.
+# Answers come late, twice, or for a step that is over; timers are only those set; START comes once. What FAILED where
+# it is ignored is told in the log, and done with the next repeat or at the next start. While CONNECTING only an answer
+# to our own get is proof; one that was refused (throttled) is asked for again.
 IGNORED: Dict[State, FrozenSet[Event]] = {state: frozenset(events) for state, events in {
     S.ASKING:       {E.GET_REJECTED} | _UPDATE | _CREATE | _COMMIT | _OWN,
     S.IDLE:         {E.START, E.TIME_LIMIT} | _GET | _UPDATE | _CREATE | _COMMIT | _OWN,
@@ -222,15 +212,14 @@ IGNORED: Dict[State, FrozenSet[Event]] = {state: frozenset(events) for state, ev
     S.CREATING:     {E.NOTIFIED, E.DONE, E.UNNOTICED} | _GET | _UPDATE | _COMMIT,
     S.INSTALLING:   {E.UNNOTICED} | _MESSAGES | _TIMERS,
     S.RESTARTING:   {E.START, E.RESEND, E.DONE, E.UNNOTICED} | _MESSAGES,  # of the connection that is about to end
-    S.CONNECTING:   {E.NOTIFIED} | _UPDATE | _CREATE | _COMMIT | _OWN,  # only an answer to our own get is proof
+    S.CONNECTING:   {E.NOTIFIED, E.GET_REJECTED} | _UPDATE | _CREATE | _COMMIT | _OWN,  # see below
     S.COMMITTING:   {E.START, E.NOTIFIED} | _GET | _UPDATE | _CREATE | _OWN,
-    S.CONCLUDING:   {E.START, E.NOTIFIED, E.GET_REJECTED, E.TIME_LIMIT, E.DONE, E.UNNOTICED} | _CREATE | _COMMIT,
     S.KEEPING:      {E.NOTIFIED, E.DONE, E.UNNOTICED} | _GET | _UPDATE | _CREATE,
-    S.SWITCHING:    {E.TIME_LIMIT} | _MESSAGES,
-    S.RETURNING:    {E.START, E.RESEND, E.DONE, E.UNNOTICED} | _MESSAGES,
+    S.SWITCHING:    {E.TIME_LIMIT, E.FAILED} | _MESSAGES,
+    S.RETURNING:    {E.START, E.RESEND} | _MESSAGES | _OWN,
     S.RECONNECTING: {E.NOTIFIED} | _UPDATE | _CREATE | _COMMIT | _OWN,
     S.RETRYING:     {E.NOTIFIED, E.GET_REJECTED} | _UPDATE | _CREATE | _COMMIT | _OWN,
-    S.REPORTING:    {E.NOTIFIED, E.GET_REJECTED, E.DONE, E.UNNOTICED} | _CREATE | _COMMIT,
+    S.REPORTING:    {E.NOTIFIED, E.GET_REJECTED, E.UNNOTICED, E.FAILED} | _CREATE | _COMMIT,
 }.items()}
 # fmt: on
 
@@ -240,7 +229,7 @@ AWAITS_ANSWER = frozenset(row.state for row in ROWS if row.event is Event.RESEND
 """States in which RESEND comes after the resend interval."""
 
 PATIENT = frozenset({
-    S.ASKING, S.RESUMING, S.CONCLUDING, S.KEEPING, S.SWITCHING, S.RECONNECTING, S.RETRYING, S.REPORTING
+    S.ASKING, S.RESUMING, S.KEEPING, S.SWITCHING, S.RECONNECTING, S.RETRYING, S.REPORTING
 })  # fmt: skip
 """Those in which the interval doubles each time: they may last as long as a device is offline."""
 
@@ -248,7 +237,7 @@ LIMITED = frozenset(row.state for row in ROWS if row.event is Event.TIME_LIMIT)
 """States that end with TIME_LIMIT, see ``is_watched``."""
 
 
-UNDER_WAY = frozenset(State) - {S.ASKING, S.IDLE, S.RESUMING, S.KEEPING, S.REPORTING}
+UNDER_WAY = frozenset(State) - {S.ASKING, S.IDLE, S.RESUMING, S.KEEPING}
 """States in which a rotation is at work; in the others it is over, or nothing of it is in place yet."""
 
 ON_TRIAL = frozenset({S.RESUMING, S.CONNECTING, S.KEEPING, S.RECONNECTING, S.RETRYING})

@@ -29,9 +29,6 @@ _REASONS: Dict[Tuple[State, Event], str] = {
     ),
     (S.RESTARTING, E.TIME_LIMIT): "the nucleus was asked to restart but did not; check restartCommand and its rights",
     (S.CONNECTING, E.QUEUED): "the job was queued again while the device restarted: rolled back to start afresh",
-    (S.CONNECTING, E.GET_REJECTED): (
-        "AWS IoT Jobs refused to answer after the restart (throttled?): rolled back; rotate fewer devices at once"
-    ),
     (S.CONNECTING, E.TIME_LIMIT): (
         "no connection with the new certificate in time: rolled back; check that its policies, its authority and the "
         "nucleus' endpoints go together{detail}"
@@ -40,6 +37,10 @@ _REASONS: Dict[Tuple[State, Event], str] = {
     (S.RESUMING, E.TIME_LIMIT): _NOT_AGAIN,
     (S.ASKING, E.TIME_LIMIT): _OLD_GONE,
     (S.REPORTING, E.TIME_LIMIT): _OLD_GONE,
+    (S.RETRYING, E.TIME_LIMIT): (
+        "the new credential did not connect: the old one is tried; check that the new certificate is active and "
+        "attached to the thing"
+    ),
     (S.COMMITTING, E.COMMIT_REJECTED): "the backend refused the commit: {detail}; rolled back",
     (S.COMMITTING, E.TIME_LIMIT): "no answer to the commit in time: rolled back; check the backend's commit function",
 }

@@ -181,7 +181,7 @@ class Rotator:
         while pending is not None and not self._stopped:
             row = TABLE.get((self._state, pending))
             if row is None:
-                log.debug("%s ignored while %s", pending.value, self._state.value)
+                self._log_ignored(pending, cause)
                 return
             # A certificate or job that comes with the event is passed on as it is; for the rest, its reason.
             cause = dataclasses.replace(cause, reason=self._reason(pending, cause))
@@ -312,6 +312,12 @@ class Rotator:
             timer = self._timers.pop(event, None)
             if timer is not None:
                 timer.cancel()
+
+    def _log_ignored(self, event: Event, cause: Cause) -> None:
+        if event is Event.FAILED:  # it stays to be done, and is done with the next repeat or at the next start
+            log.warning("while %s: %s", self._state.value, cause.reason)
+        else:
+            log.debug("%s ignored while %s", event.value, self._state.value)
 
     def _log(self, state: State, event: Event, following: State, cause: Cause) -> None:
         record = self._actions.record

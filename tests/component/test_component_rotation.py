@@ -49,8 +49,8 @@ def test_the_log_has_one_line_for_each_transition_with_the_jobs_id(world, rotati
         "job spring-clean: CREATING → INSTALLING on CREATE_ACCEPTED",
         "job spring-clean: INSTALLING → RESTARTING on DONE",
         "job spring-clean: CONNECTING → COMMITTING on IN_PROGRESS",
-        "job spring-clean: COMMITTING → CONCLUDING on COMMIT_ACCEPTED",
-        "job spring-clean: CONCLUDING → ASKING on UPDATE_ACCEPTED",
+        "job spring-clean: COMMITTING → REPORTING on COMMIT_ACCEPTED",
+        "job spring-clean: REPORTING → ASKING on UPDATE_ACCEPTED",
         "job -: ASKING → IDLE on NOT_OURS",
     ]
 

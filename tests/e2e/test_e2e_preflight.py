@@ -1,16 +1,14 @@
 """The component's own answers to the controller's question, over jobs, endpoint and backend of one world."""
 
 import json
-from pathlib import Path
 
-import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from e2e_documents import commit_documents
 
-from component.build import write_recipe
 from protocol.names import COMPONENT_NAME
 from sandbox.aws.greengrass.deployments import InstalledComponent
+from sandbox.world import COMPONENT_VERSION
 
 FLEET = """
     groups: [{name: line-a}]
@@ -32,11 +30,8 @@ def test_who_can_rotate_says_so_and_does_and_who_cannot_says_why_and_is_left_alo
     build_world, run_certfleet, tmp_path
 ):
     world = build_world(FLEET)
-    recipe = write_recipe(tmp_path, name=COMPONENT_NAME, version="1.0.0", bucket="b", archive=Path(__file__))
-    text = json.dumps(yaml.safe_load(recipe.read_text()), default=str)
-    world.client("greengrassv2").create_component_version(inlineRecipe=text.encode())
-    for name in world.devices:
-        world.cloud.deployments.report_device(name, [InstalledComponent(COMPONENT_NAME, "1.0.0")])
+    for name in world.devices:  # its version is one that the sandbox has published
+        world.cloud.deployments.report_device(name, [InstalledComponent(COMPONENT_NAME, COMPONENT_VERSION)])
     fit, unfit = sorted(world.devices)
     key = ec.generate_private_key(ec.SECP256R1())  # of nobody, as after a copy by hand that was cut off
     world.devices[unfit].key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

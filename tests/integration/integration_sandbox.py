@@ -8,7 +8,6 @@ import threading
 import uuid
 from contextlib import contextmanager
 
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from integration_bench import CREATE, Bench, Pace
@@ -71,12 +70,8 @@ class SandboxBench(Bench):
     def open(self):
         super().open()
         name_authorities(self)
-        greengrass, recipe = self.aws("greengrassv2"), self.world.folder / "component" / "recipe.yaml"
-        text = json.dumps(yaml.safe_load(recipe.read_text()), default=str)
-        if COMPONENT_NAME not in {c["componentName"] for c in greengrass.list_components()["components"]}:
-            greengrass.create_component_version(inlineRecipe=text.encode())
         arn = self.aws("iot").describe_thing_group(thingGroupName=GROUP)["thingGroupArn"]
-        greengrass.create_deployment(
+        self.aws("greengrassv2").create_deployment(
             targetArn=arn, components={COMPONENT_NAME: {"componentVersion": COMPONENT_VERSION}}
         )
 

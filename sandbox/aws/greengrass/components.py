@@ -69,7 +69,8 @@ class Components:
     def get_component(self, request: dict[str, Any]) -> dict[str, Any]:
         """The recipe, as JSON or YAML."""
         found, kind = self._require(request["arn"]), request.get("recipeOutputFormat", "JSON")
-        text = json.dumps(found.recipe) if kind == "JSON" else yaml.safe_dump(found.recipe, sort_keys=False)
+        is_json = kind == "JSON"
+        text = json.dumps(found.recipe, default=str) if is_json else yaml.safe_dump(found.recipe, sort_keys=False)
         return {"recipeOutputFormat": kind, "recipe": text.encode()}
 
     def list_components(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def test_on_classic_a_deployment_waits_until_a_rotation_that_it_comes_into_is_ov
     wait_for_log(nucleus, "deployment deployment-7 waits for 5 s")
     site.deaf.clear()
     succeeded(site, nucleus, "job-1")
-    wait_for_log(nucleus, IDLE, after=len(nucleus.log_file.read_text().partition("→ CONCLUDING")[0]))
+    wait_for_log(nucleus, IDLE, after=len(nucleus.log_file.read_text().partition("COMMITTING → REPORTING")[0]))
     assert deployment.is_alive()
     is_over.set()
     deployment.join()
