@@ -8,6 +8,7 @@ takes 30 seconds, and a fourth start of the component within an hour is its end.
 from __future__ import annotations
 
 import errno
+import itertools
 import sys
 
 import pytest
@@ -38,7 +39,7 @@ STORES = {"files": NUCLEI, "softhsm": ["classic"]}  # lite has no tokens of this
 @pytest.fixture
 def begin(make_world, memory_folder, rotation_document, request):
     """Begin a rotation (``refuse``: one whose new credential cannot connect) in a world of its own."""
-    worlds = iter(range(10_000))
+    worlds = itertools.count()
 
     def begin(store, injector, *, refuse=False, nucleus="classic"):
         device = {"kind": Device, "nucleus": NUCLEI[nucleus]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -24,7 +25,7 @@ ROTATION = f"awslabs/things/{THING}/certificate"
 @pytest.fixture
 def begin(make_world, memory_folder, request):
     """A device switched on, with its credential in files or in a token."""
-    worlds = iter(range(10_000))
+    worlds = itertools.count()
 
     def begin(store, injector=None):
         injector = injector or Injector()
