@@ -54,7 +54,7 @@ class Site:
         self.registered, self.disabled = [], []
         self.jobs, self.record = {}, None
         self.changed = threading.Condition()
-        self.throttled = False  # whether get is refused
+        self.throttled = 0  # gets that are still to be refused
         self.deaf = set()  # rotation operations that are not answered
         self.work: queue.Queue[Message | None] = queue.Queue()
         self.bus.listen(lambda m: self.work.put(m) if m.topic.endswith(("/create", "/commit")) else None)
@@ -151,6 +151,7 @@ class Site:
 
     def describe(self, _thing, _job_id, _request):
         if self.throttled:
+            self.throttled -= 1
             raise JobsDataError("RequestThrottled", "rate exceeded")
         return {"execution": self._pending()} if self._pending() else {}
 
