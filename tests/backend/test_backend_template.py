@@ -80,7 +80,7 @@ def test_the_role_that_reads_may_be_had_without_the_backend(template):
     granted = (statement["Action"] for statement in policy["PolicyDocument"]["Statement"])
     alone = {action for each in granted for action in ([each] if isinstance(each, str) else each)}
     assert {re.match("[A-Z][a-z]+", action.partition(":")[2])[0] for action in alone} == {
-        "Describe", "Get", "List", "Test",
+        "Describe", "Get", "List", "Search", "Test",
     }  # fmt: skip
     assert actions(template, "GitHubReadRole") - alone == {
         "cloudwatch:PutMetricData", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan", "sqs:GetQueueAttributes",
