@@ -44,6 +44,7 @@ def _waived(world: World, device: str) -> None:
 
 
 def _replaced(world: World, device: str) -> None:
+    world.pass_time(seconds=1)  # after what made it necessary
     world.plant.replace_by_hand(device, *_demanded(world, device))
 
 
