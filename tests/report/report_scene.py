@@ -170,8 +170,7 @@ def crowd(number: int) -> Report:
     fleet = scene_fleet()
     pattern = [found for found in fleet.assessments if found.timing is not None]
     assessments = tuple(
-        replace(
-            pattern[n % len(pattern)],
+        pattern[n % len(pattern)]._replace(
             device=f"gateway-{n:06}",
             timing=replace(pattern[n % len(pattern)].timing, due=NOW + timedelta(minutes=n)),
         )
