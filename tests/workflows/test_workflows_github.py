@@ -66,6 +66,7 @@ def contexts(event_name, event):
     """What a job sees in a run of this event; jobs before it succeeded, with a plan for one fleet and a question."""
     outputs = {
         "apply": '["factory"]',
+        "heal": '["factory"]',
         "review": "[]",
         "changed": "true",
         "exit-code": "0",
