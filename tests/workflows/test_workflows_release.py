@@ -35,6 +35,8 @@ def world(tmp_path_factory):
     made = World(SandboxFleet.model_validate(yaml.safe_load(FLEET)), tmp_path_factory.mktemp("world"))
     made.start()
     assert made.wait_until_online() == []
+    own = f"arn:aws:greengrass:eu-west-1:123456789012:components:{COMPONENT_NAME}:versions:1.0.0"
+    made.client("greengrassv2").delete_component(arn=own)  # the sandbox's: it is the release that publishes it here
     made.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     group = made.client("iot").describe_thing_group(thingGroupName="canaries")["thingGroupArn"]
     components = {
