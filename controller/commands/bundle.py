@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from dataclasses import replace
 from pathlib import Path
 
 from controller.commands.context import Context
@@ -11,8 +10,7 @@ from controller.commands.documents import source_of
 from controller.commands.options import add_desired
 from controller.desired import DEFAULT_LIMITS, Bundle, load_snapshot, make_bundle, write_bundle
 from controller.errors import ExitCode
-from controller.fleet import ActAs, AwsSession
-from controller.fleet.kms_signature import KmsKey, region_of
+from controller.fleet.kms_signature import callers_key
 from controller.reconcile.values import Fleet
 from controller.report import words
 
@@ -40,8 +38,5 @@ def run(context: Context) -> ExitCode:
 
 
 def _packed(bundle: Bundle, key_id: str | None, fleet: Fleet) -> bytes:
-    """The bundle's bytes, signed where a key is named; one without a region is looked for in the fleet's."""
-    if key_id is None:
-        return write_bundle(bundle, None)
-    session = AwsSession(replace(fleet, region=region_of(key_id) or fleet.region), ActAs.CALLER)
-    return write_bundle(bundle, KmsKey(session.client("kms"), key_id))
+    """The bundle's bytes, signed where a key is named."""
+    return write_bundle(bundle, None if key_id is None else callers_key(key_id, fleet))

@@ -34,13 +34,13 @@ from controller.evidence import (
     whole,
 )
 from controller.evidence.documents import history_of
-from controller.fleet import ActAs, AwsSession
-from controller.fleet.kms_signature import KmsKey, region_of
+from controller.fleet import AwsSession
+from controller.fleet.kms_signature import callers_key
 from controller.fleet.rotation_table import read_rotations, rotation_table
 from controller.github.api import GitHub, GitHubError
 from controller.github.approvals import approvals_of
 from controller.reconcile.checks import Governance, Governed
-from controller.reconcile.values import DesiredState, Device, Fleet
+from controller.reconcile.values import DesiredState, Device
 from controller.report.evidence import RENDERERS, Found, to_document
 
 PERIOD = timedelta(days=365)
@@ -86,7 +86,7 @@ def run(context: Context) -> ExitCode:
             f"nothing is known of a thing named {thing!r}", "check the name; certfleet evidence lists all of them"
         )
     created_at, key_id = context.present(), context.arguments.kms_key or None
-    key = None if key_id is None else _kms_key(key_id, fleets[0].fleet)
+    key = None if key_id is None else callers_key(key_id, fleets[0].fleet)
     document = seal(to_document(created_at, found, failures), None if key is None else key.sign, key_id)
     context.emit(Found(created_at, found, document, failures), RENDERERS)
     return gravest([ExitCode.IN_SYNC], failures)
@@ -203,16 +203,11 @@ def _verify(context: Context, path: Path) -> ExitCode:
     if arguments.public_key is not None:
         verify = _with_public_key(arguments.public_key)
     elif arguments.kms_key:
-        verify = _kms_key(arguments.kms_key, load_desired(context)[0].fleet).verify
+        verify = callers_key(arguments.kms_key, load_desired(context)[0].fleet).verify
     document = check(text, verify, str(path))
     rows = sum(len(fleet["rows"]) for fleet in document["fleets"])
     context.write(f"{path}: as it was signed at {document['created_at']}, {rows:,} certificates\n")
     return ExitCode.IN_SYNC
-
-
-def _kms_key(key_id: str, fleet: Fleet) -> KmsKey:
-    session = AwsSession(replace(fleet, region=region_of(key_id) or fleet.region), ActAs.CALLER)
-    return KmsKey(session.client("kms"), key_id)
 
 
 def _with_public_key(path: Path) -> Callable[[bytes, bytes], bool]:

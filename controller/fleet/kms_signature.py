@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from controller.fleet.aws import ActAs, AwsSession
 from controller.fleet.aws_errors import FAILURES, explain
+from controller.reconcile.values import Fleet
 
 ALGORITHM = "ECDSA_SHA_256"
 
@@ -13,6 +16,12 @@ def region_of(key_id: str) -> str | None:
     """The region that a key's ARN names; None for an id or alias alone."""
     parts = key_id.split(":")
     return parts[3] if parts[0] == "arn" and len(parts) > 3 else None  # noqa: PLR2004 (arn:aws:kms:REGION:…)
+
+
+def callers_key(key_id: str, fleet: Fleet) -> KmsKey:
+    """A key with the caller's own credentials; one without a region is looked for in the fleet's."""
+    session = AwsSession(replace(fleet, region=region_of(key_id) or fleet.region), ActAs.CALLER)
+    return KmsKey(session.client("kms"), key_id)
 
 
 class KmsKey:
