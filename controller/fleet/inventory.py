@@ -18,9 +18,11 @@ from controller.fleet.devices import stream_devices
 from controller.fleet.lock import Patience, only_writer
 from controller.reconcile.values import DesiredState, Device, Fleet, FleetState
 
-_KNOWN_BY_NAME = """
+_KNOWN = """
 WITH names AS (SELECT name FROM things UNION SELECT thing FROM member_listing)
-SELECT count(*) - (SELECT count(*) FROM things WHERE read_in_run > 0), count(*) FROM names
+SELECT count(*) - (SELECT count(*) FROM things WHERE read_in_run > 0 AND name NOT IN (
+    SELECT a.thing FROM certificates c JOIN attachments a ON a.certificate_id = c.id WHERE c.is_described = 0
+)), count(*) FROM names
 """
 
 
@@ -138,9 +140,9 @@ class Inventory:
                 )
 
     def unread(self) -> tuple[int, int]:
-        """How many governed things nothing is known of yet, and how many are known by name."""
+        """How many governed things are not wholly known yet, what they hold included, and how many by name."""
         with self.database.errors():
-            unread, listed = self.database.connection.execute(_KNOWN_BY_NAME).fetchone()
+            unread, listed = self.database.connection.execute(_KNOWN).fetchone()
         return unread, listed
 
     def members(self, group: str) -> tuple[str, ...]:

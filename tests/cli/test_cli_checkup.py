@@ -239,26 +239,31 @@ def test_credentials_that_are_of_another_account_are_the_one_line(account):
     assert of(lines(told), "not ok") == set(lines(told)) == {"credentials"}
 
 
-def over_at_the_things(_limit, _tell):
-    """A time limit that is over when the groups are listed, whichever of a look's threads is faster."""
+def over_at_thing(number):
+    """A time limit that is over when so many things have been read, whichever of a look's threads is faster."""
 
-    def timed(phase, _done, _total):
-        if phase == "things":
-            raise TimeLimitError("the time limit is over")
+    def until(_limit, _tell):
+        def timed(phase, done, _total):
+            if phase == "things" and done >= number:
+                raise TimeLimitError("the time limit is over")
 
-    return timed
+        return timed
+
+    return until
 
 
-def test_a_look_that_takes_longer_is_left_to_others_with_the_time_it_takes(account, surroundings):
-    for number in range(30):
-        account.device(f"sensor-{number}")
+@pytest.mark.parametrize("number", [1, 32])
+def test_a_look_that_takes_longer_is_left_to_others_with_the_time_it_takes(account, surroundings, number):
+    for sensor in range(30):
+        account.device(f"sensor-{sensor}")
     surroundings.setenv("CERTFLEET_QUOTA_FACTOR", "10")
-    surroundings.setattr("controller.commands.pipeline.until", over_at_the_things)
+    surroundings.setattr("controller.commands.pipeline.until", over_at_thing(number))
     told = account.run("doctor", "--format", "json")
     found = lines(told)
     assert found["look at the devices"]["verdict"] == "cannot tell", told.out
     assert "are not known yet; at the quotas in use that takes about" in found["look at the devices"]["message"]
     assert found["executions in flight"]["verdict"] == "cannot tell"
+    surroundings.setattr("controller.commands.pipeline.until", over_at_thing(1))
     assert account.run("doctor", "--migrate").code == 1
 
 
