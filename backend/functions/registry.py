@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -231,18 +232,19 @@ class Registry:
     def show(self, thing_name: str, progress: str, old: str, new: str | None) -> None:
         """Update the public view: the named shadow."""
         view = {"progress": progress, "oldCertificateId": old, "newCertificateId": new}
-        self._data.update_thing_shadow(
+        answer = self._data.update_thing_shadow(
             thingName=thing_name,
             shadowName=self._shadow,
             payload=json.dumps({"state": {"reported": view}}).encode(),
         )
+        _read(answer["payload"])
 
     def view(self, thing_name: str) -> View | None:
         """What the backend before shows of a rotation; None if it shows none."""
         answer = _unless_gone(self._data.get_thing_shadow, thingName=thing_name, shadowName=self._shadow_before)
         if answer is None:
             return None
-        document = _json(answer["payload"].read())
+        document = _json(_read(answer["payload"]))
         state = document.get("state") if isinstance(document, dict) else None
         reported = state.get("reported") if isinstance(state, dict) else None
         found = [(reported or {}).get(name) for name in ("progress", "oldCertificateId", "newCertificateId")]
@@ -267,6 +269,12 @@ def _unless_gone(call: Callable[..., T], **arguments: Any) -> T | None:
         if error_code(error) == _GONE:
             return None
         raise
+
+
+def _read(stream: Any) -> bytes:
+    """What an answer holds that comes as a stream; its connection is free for the next call only once that is read."""
+    with closing(stream):
+        return bytes(stream.read())
 
 
 def _json(text: str | bytes) -> Any:

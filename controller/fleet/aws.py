@@ -18,6 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from enum import Enum
 from typing import Any
 
@@ -198,7 +199,8 @@ class AwsSession:
         for _ in range(_STREAM_ATTEMPTS):
             answer = self.call(service, operation, **parameters)
             try:
-                body: bytes = answer["Body"].read(most)
+                with closing(answer["Body"]) as stream:
+                    body: bytes = stream.read(most)
                 missing = min(answer.get("ContentLength", 0), most) - len(body)
                 if missing <= 0:
                     return body

@@ -168,6 +168,7 @@ class FakeAws:
         self.notices: list[str] = []
         self.published: list[tuple[str, dict[str, Any]]] = []
         self.shadows: dict[str, dict[str, Any]] = {}
+        self.streams: list[io.BytesIO] = []  # answers; one that is not closed keeps its connection
         self.stack = self.stack_before = VARIABLES["STACK_NAME"]
         self.calls: list[str] = []
         self.faults: list[Fault] = []
@@ -318,12 +319,14 @@ class FakeAws:
         if request["thingName"] not in self.shadows:
             raise client_error("ResourceNotFoundException", "GetThingShadow", 404)
         state = {"state": {"reported": self.shadows[request["thingName"]]}}
-        return {"payload": io.BytesIO(json.dumps(state).encode())}
+        self.streams.append(io.BytesIO(json.dumps(state).encode()))
+        return {"payload": self.streams[-1]}
 
     def iot_data_update_thing_shadow(self, request):
         assert request["shadowName"] == self.stack
         self.shadows[request["thingName"]] = json.loads(request["payload"])["state"]["reported"]
-        return {"payload": b"{}"}
+        self.streams.append(io.BytesIO(request["payload"]))
+        return {"payload": self.streams[-1]}
 
     def sns_publish(self, request):
         self.notices.append(request["Message"])

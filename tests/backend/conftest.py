@@ -31,6 +31,7 @@ def running(aws: FakeAws, variables: dict[str, str], monkeypatch: pytest.MonkeyP
     with services.running(services.build(variables, aws.client, lambda: aws.now)):
         yield
     assert denied == []  # by the function's role in the template
+    assert all(stream.closed for stream in aws.streams)
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_the_endpoint_that_aws_iot_names_serves_both_data_planes_over_tls(sandbo
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     address = aws(sandbox, "iot", "describe-endpoint", "--endpoint-type", "iot:Data-ATS")[1]["endpointAddress"]
     data = boto3.client("iot-data", endpoint_url=f"https://{address}")
-    data.update_thing_shadow(thingName="gw-002", payload=b'{"state": {"reported": {"a": 1}}}')
+    data.update_thing_shadow(thingName="gw-002", payload=b'{"state": {"reported": {"a": 1}}}')["payload"].read()
     assert json.loads(data.get_thing_shadow(thingName="gw-002")["payload"].read())["state"] == {"reported": {"a": 1}}
     jobs = boto3.client("iot-jobs-data", endpoint_url=f"https://{address}")
     assert jobs.get_pending_job_executions(thingName="gw-002")["queuedJobs"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from urllib.parse import parse_qs
 
 import botocore.exceptions as boto
@@ -216,6 +217,16 @@ def test_throttled_call_is_tried_again_and_every_attempt_is_counted_and_limited(
     session = make_session(registry, attempts=3)
     session.call("iot", "DescribeCertificate", certificateId=full("c1"))
     assert session.calls["DescribeCertificate"] == 2
+
+
+def test_an_object_whose_body_breaks_off_is_asked_for_again_and_each_stream_is_closed(
+    registry, make_session, monkeypatch
+):
+    session, streams = make_session(registry), [BytesIO(b"half"), BytesIO(b"half of it, and the rest")]
+    told = iter(streams)
+    monkeypatch.setattr(session, "call", lambda *_, **__: {"Body": next(told), "ContentLength": 24})
+    assert session.read("s3", "GetObject", 100, Bucket="b", Key="k") == b"half of it, and the rest"
+    assert all(stream.closed for stream in streams)  # else the next call opens a connection of its own
 
 
 def test_rate_limit_holds_for_clients_that_callers_use_directly(registry, make_desired):
