@@ -175,7 +175,13 @@ def moved(found: Moved) -> str:
         )
         if _instant(base) != _instant(head)
     ]
+    parts += [f"{found.sooner:,} more {_start(found.sooner)} with the first"] if found.sooner else []
+    parts += [f"{found.later:,} no longer {_start(found.later)} with the first"] if found.later else []
     return f"{words.count(found.devices, 'device')}: {', '.join(parts)}"
+
+
+def _start(devices: int) -> str:
+    return "starts" if devices == 1 else "start"
 
 
 def _instant(instant: datetime | None) -> str:

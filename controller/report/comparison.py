@@ -183,7 +183,8 @@ def _span_value(found: Span) -> dict[str, str | None]:
 
 
 def _moved_value(found: Moved) -> dict[str, Any]:
-    return {"devices": found.devices, "base": _span_value(found.base), "head": _span_value(found.head)}
+    spans = {"base": _span_value(found.base), "head": _span_value(found.head)}
+    return {"devices": found.devices, **spans, "sooner": found.sooner, "later": found.later}
 
 
 def _github(comparisons: Comparisons, _look: Look) -> str:

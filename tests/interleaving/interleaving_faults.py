@@ -52,6 +52,7 @@ import controller.reconcile.rollout.waves
 import controller.reconcile.values.job_ids
 from controller.jobs.ledger import Ledger
 from controller.reconcile.checks import Governance
+from controller.reconcile.outlook.moved import Queue
 from controller.reconcile.rollout import Standing, open_executions
 from controller.reconcile.values import parse_job_id
 from controller.reconcile.values.job_ids import policy_in
@@ -261,6 +262,13 @@ FAULTS = [
         "what the preview told happens",
         "a wave that soaks",
         (the_policy_is_renamed, what_the_preview_of_the_change_told_happens),
+    ),
+    PutBack(
+        "the preview of a change does not tell who starts with the first because of it",
+        [(Queue, "first", lambda *_: frozenset())],
+        "what the preview told happens",
+        "a deadline that has passed",
+        (what_the_preview_of_the_change_told_happens,),
     ),
     PutBack(
         "a job is made though the window has closed since the look",

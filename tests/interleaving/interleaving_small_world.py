@@ -199,6 +199,18 @@ SMALL_WORLDS = {
             what_the_preview_of_the_change_told_happens,
         ),
     ),
+    "a deadline that has passed": SmallWorld(
+        "git",
+        {"count": 4},
+        (an_incident_is_declared, weeks_pass, a_day_of_the_loop, days_pass),
+        (
+            what_the_preview_of_the_change_told_happens,
+            what_the_preview_told_happens,
+            a_commit_is_reverted,
+            the_waves_change,
+            a_day_of_the_loop,
+        ),
+    ),
     "silent devices": SmallWorld(
         "silence",
         {"count": 4, "rollout": {"waves": ["100%"]}, "authority": ARNS[0]},

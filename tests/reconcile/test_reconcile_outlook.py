@@ -332,6 +332,29 @@ def test_devices_that_are_due_already_and_come_to_another_time_are_told(make, se
     assert [(span.finish - make.now).days for span in spans] == pytest.approx(days, abs=1)
 
 
+@pytest.mark.parametrize(
+    ("base", "head", "told"),
+    [
+        ({"waves": ("1", "100%")}, {}, (5, 4, 0)),
+        ({}, {"waves": ("1", "100%")}, (5, 0, 4)),
+        ({"max_in_flight": 3}, {}, (5, 2, 0)),
+    ],
+    ids=["a first wave is taken away", "a first wave is put in", "more at once"],
+)
+def test_devices_that_start_with_the_first_because_of_a_change_are_told_though_all_end_within_minutes(
+    make, base, head, told
+):
+    def desired(waves=("100%",), **rollout):
+        return make.desired(make.policy(rollout=make.rollout(waves, soak=0 * DAY, timeout=5 * MINUTE, **rollout)))
+
+    devices = [make.device(f"d{n}", age=200 * DAY) for n in range(5)]
+    found = _compare(make, devices, desired(**base), desired(**head))
+    (of,) = found.policies
+    assert (of.moved.devices, of.moved.sooner, of.moved.later) == told
+    assert of.moved.base.start == of.moved.head.start == make.now
+    assert found.makes_rotate
+
+
 def test_windows_that_never_open_move_what_is_due_to_never(make):
     shut = make.desired(make.policy(windows=[make.window("0 0 * * *", 25 * HOUR, kind=WindowKind.DENY)]))
     (of,) = _compare(make, [make.device(age=200 * DAY)], make.desired(), shut).policies

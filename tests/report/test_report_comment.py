@@ -129,6 +129,8 @@ def test_devices_that_are_due_already_are_not_said_to_be_untouched_where_they_co
     assert f"::due already, {fact}" in told(opened, as_=Format.GITHUB)
     slower = fleet("north", policy(moved=Moved(36, Span(NOW, later), Span(NOW, january))))
     assert "36 devices: are done by 2027-01-10 14:00Z instead of 2026-12-01 16:00Z" in told(slower)
+    at_once = fleet("north", policy(moved=Moved(36, Span(NOW, later), Span(NOW, later), sooner=34, later=1)))
+    assert "36 devices: 34 more start with the first, 1 no longer starts with the first" in told(at_once)
 
 
 def test_a_refusal_of_the_whole_fleet_stands_on_the_fleets_line():

@@ -29,7 +29,7 @@ from controller.reconcile.values import (
 
 from .changes import DocumentChange, FieldChange, changes_between, documents_changed
 from .forecasting import Forecaster
-from .moved import Moved, Span, Turn, moved_of
+from .moved import Moved, Queue, Span, Turn, moved_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -179,7 +179,9 @@ def compare(
     peaks: dict[str, Counter[object]] = {name: Counter() for name in counts}
     for row in after.result(will).rows:
         peaks[row.policy][row.day] += row.rotations
-    refs = _Refs(_by_name(base), _by_name(head), _outlooks(was), _outlooks(will))
+    outlooks, policies = _outlooks(was), _by_name(base)
+    queues = {name: _queue(counts[name].queue_base, policy, outlooks[name]) for name, policy in policies.items()}
+    refs = _Refs(policies, _by_name(head), outlooks, _outlooks(will), queues)
     return Comparison(
         base.commit,
         head.commit,
@@ -206,6 +208,7 @@ class _Refs:
     head: Mapping[str, Policy]
     was: Mapping[str, Outlook]
     will: Mapping[str, Outlook]
+    queues: Mapping[str, Queue]  # of base
 
 
 def _by_name(desired: DesiredState) -> dict[str, Policy]:
@@ -278,7 +281,7 @@ def _policy(name: str, counts: Mapping[str, _Counts], refs: _Refs, peak: int) ->
         span=Span(head.start, head.finish),
         reasons=dict(sorted(of.reasons.items())),
         examples=tuple(of.examples),
-        moved=moved_of(name, {n: c.queue_base for n, c in counts.items()}, refs.was, of.queue_head, head),
+        moved=moved_of(name, refs.queues, _queue(of.queue_head, refs.head.get(name), head)),
         gives=dict(sorted(of.gives.items())),
         asks=head.asks,
         first_wave=head.stages[0].devices if is_anew else 0,
@@ -286,6 +289,10 @@ def _policy(name: str, counts: Mapping[str, _Counts], refs: _Refs, peak: int) ->
         reported=head.reported,
         transitions=transitions_of(of.becomes),
     )
+
+
+def _queue(turns: list[Turn], policy: Policy | None, outlook: Outlook) -> Queue:
+    return Queue(sorted(turns), outlook, policy.rollout.max_in_flight if policy else 0)
 
 
 def _jobs(outlook: Outlook, policy: Policy) -> list[int]:

@@ -33,39 +33,61 @@ class Moved:
     devices: int
     base: Span
     head: Span
+    sooner: int = 0  # of them: who starts with the first under head alone, where that is at the same time
+    later: int = 0  # likewise under base alone
 
 
-def moved_of(
-    policy: str, base: Mapping[str, list[Turn]], was: Mapping[str, Outlook], head: list[Turn], will: Outlook
-) -> Moved | None:
-    """Of the head's policy. They may come from several policies; each ref has queues and outlooks by policy."""
-    number = sum(before is not None for _order, before in head)
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The due devices of one policy under one ref, and what becomes of them."""
+
+    turns: list[Turn]  # in order
+    outlook: Outlook
+    most: int  # devices that are started at once
+
+    def span(self, is_meant: Callable[[str | None], bool]) -> Span:
+        """When those rotate that are meant, by their policy under the other ref; there must be some."""
+        turns = [turn for turn, (_order, other) in enumerate(self.turns) if is_meant(other)]
+        stages = self.outlook.stages
+        ends = list(accumulate(stage.devices for stage in stages))
+        first, last = bisect_right(ends, turns[0]), bisect_right(ends, turns[-1])
+        return Span(
+            stages[first].start if first < len(ends) else None,
+            stages[last].end if last < len(ends) else None,
+        )
+
+    def first(self, is_meant: Callable[[str | None], bool]) -> frozenset[str]:
+        """Who of those starts with the first of the policy, by name."""
+        at_once = min(self.outlook.stages[0].devices, self.most) if self.outlook.stages else 0
+        return frozenset(order[-1] for order, other in self.turns[:at_once] if is_meant(other))
+
+
+def moved_of(policy: str, base: Mapping[str, Queue], head: Queue) -> Moved | None:
+    """Of the head's policy. They may come from several policies, each of which has its queue under base."""
+
+    def is_due_before(before: str | None) -> bool:
+        return before is not None
+
+    def goes_there(after: str | None) -> bool:
+        return after == policy
+
+    number = sum(is_due_before(before) for _order, before in head.turns)
     if not number:
         return None
-    after = _span(will, head, lambda before: before is not None)
-    befores = [
-        _span(was[name], queue, lambda after: after == policy)
-        for name, queue in base.items()
-        if any(after == policy for _order, after in queue)
-    ]
+    after = head.span(is_due_before)
+    sources = [queue for queue in base.values() if any(goes_there(after) for _order, after in queue.turns)]
+    befores = [queue.span(goes_there) for queue in sources]
     starts, ends = [span.start for span in befores], [span.finish for span in befores]
     before = Span(
         min((start for start in starts if start), default=None),
         max((end for end in ends if end), default=None) if all(ends) else None,
     )
-    is_moved = _differ(before.start, after.start) or _differ(before.finish, after.finish)
-    return Moved(number, before, after) if is_moved else None
-
-
-def _span(outlook: Outlook, queue: list[Turn], is_meant: Callable[[str | None], bool]) -> Span:
-    """When those of a policy's queue rotate that are meant, by their policy under the other ref."""
-    turns = [turn for turn, (_order, other) in enumerate(sorted(queue)) if is_meant(other)]
-    ends = list(accumulate(stage.devices for stage in outlook.stages))
-    first, last = bisect_right(ends, turns[0]), bisect_right(ends, turns[-1])
-    return Span(
-        outlook.stages[first].start if first < len(ends) else None,
-        outlook.stages[last].end if last < len(ends) else None,
-    )
+    if _differ(before.start, after.start):
+        return Moved(number, before, after)
+    firsts = frozenset[str]().union(*(queue.first(goes_there) for queue in sources))
+    sooner, later = head.first(is_due_before) - firsts, firsts - head.first(is_due_before)
+    is_moved = sooner or later or _differ(before.finish, after.finish)
+    return Moved(number, before, after, len(sooner), len(later)) if is_moved else None
 
 
 def _differ(one: datetime | None, other: datetime | None) -> bool:
