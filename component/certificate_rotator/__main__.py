@@ -94,10 +94,9 @@ def _run(runtime: Runtime) -> None:
         clock=SystemClock(),
     )
     ipc.when_lost = rotator.resubscribe
+    if runtime is Runtime.CLASSIC:  # first of all: a nucleus asks those only that listen already
+        ipc.listen_for_deployments(rotator.deferral)
     rotator.start()
-    if runtime is Runtime.CLASSIC:
-        loop.call_soon(ipc.validate_updates)
-        loop.call_soon(lambda: ipc.defer_updates(rotator.deferral))
     loop.run()
 
 

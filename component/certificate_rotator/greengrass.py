@@ -50,6 +50,7 @@ class GreengrassIpc:
     def __init__(self, loop: ThreadLoop) -> None:
         self._loop = loop
         self.when_lost: Callable[[], None] = lambda: None  # subscriptions are gone; set it before the loop runs
+        self._listen: Callable[[], None] = lambda: None  # for deployments
         self._streams: Dict[str, _Stream] = {}  # the one in force for each filter
         self._client: Any = None
         self._pause = 0.25
@@ -119,9 +120,20 @@ class GreengrassIpc:
         self._ask(f"read the system setting {name}", request)
         return answer.future.result()
 
-    def validate_updates(self) -> None:
-        """Judge every configuration that a deployment wants to bring, from now on (nucleus classic only)."""
+    def listen_for_deployments(self, seconds: Callable[[str], float]) -> None:
+        """Judge each deployment's configuration, and let it wait for ``seconds(deployment id)`` (nucleus classic only).
 
+        From the loop's start on, and again over each new connection.
+        """
+
+        def listen() -> None:
+            self._validate_updates()
+            self._defer_updates(seconds)
+
+        self._listen = listen
+        self._loop.call_soon(listen)
+
+    def _validate_updates(self) -> None:
         def request() -> Any:
             future, _ = self._client.subscribe_to_validate_configuration_updates_async(
                 on_stream_event=lambda event: self._loop.call_soon(
@@ -153,9 +165,7 @@ class GreengrassIpc:
         except MessagesError as error:
             log.warning("%s", error)  # the deployment has ended meanwhile
 
-    def defer_updates(self, seconds: Callable[[str], float]) -> None:
-        """Let deployments wait, from now on, for as long as ``seconds(deployment id)`` says (nucleus classic only)."""
-
+    def _defer_updates(self, seconds: Callable[[str], float]) -> None:
         def asked(event: Any) -> None:
             if event.pre_update_event is not None:
                 deployment = str(event.pre_update_event.deployment_id)
@@ -246,6 +256,7 @@ class GreengrassIpc:
             self._loop.call_later(pause, self._reconnect)
             return
         log.info("connected to the nucleus again")
+        self._listen()
         self.when_lost()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import json
@@ -15,12 +14,13 @@ import pytest
 from botocore.eventstream import EventStreamBuffer
 from hypothesis import given
 from hypothesis import strategies as st
+from sandbox_edge_device import wait_until
 
 from sandbox.edge.loop_thread import LoopThread
 from sandbox.edge.nucleus.access import MQTT_SERVICE, is_allowed
 from sandbox.edge.nucleus.eventstream import Frame, FramingError, decode, encode, remaining_bytes
 from sandbox.edge.nucleus.iot_core import IotCore
-from sandbox.edge.nucleus.ipc_server import IpcServer
+from sandbox.edge.nucleus.ipc_server import IpcServer, Verdict
 from sandbox.edge.nucleus.pkcs11_credential import TokenError, label_of
 from sandbox.edge.nucleus.recipe import RecipeError, Variant, interpolate, load_recipe, merge, reset
 from sandbox.edge.nucleus.traits import Profile
@@ -181,7 +181,7 @@ def ask(server, loop):
     with ThreadPoolExecutor(1) as pool:
 
         def begin(limit=60.0):
-            return pool.submit(loop.run, server.ask_before_update("component", "d-1", limit, 0.0, sleep))
+            return pool.submit(loop.run, server.ask_before_update("component", "d-1", limit, sleep))
 
         begin.waits = waits
         yield begin
@@ -232,6 +232,25 @@ def test_a_deployment_asks_a_component_anew_whose_connection_has_ended(server, a
         assert "preUpdateEvent" in json.loads(client.receive().payload)
         assert answer(client, 2, deploymentId="d-1", recheckAfterMs=0) == "DeferComponentUpdateResponse"
         done.result(15)
+
+
+def test_a_configuration_is_judged_by_a_component_that_listens_at_that_moment_and_else_comes_into_force(server, loop):
+    def propose():
+        return loop.run(server.propose("component", "d-1", {"a": 2}, 15.0))
+
+    assert propose().accepted
+    with Client(server) as client, ThreadPoolExecutor(1) as pool:
+        client.receive()
+        client.request(1, "SubscribeToValidateConfigurationUpdates")
+        client.receive()
+        verdict = pool.submit(propose)
+        proposal = json.loads(client.receive().payload)["validateConfigurationUpdateEvent"]
+        assert proposal == {"configuration": {"a": 2}, "deploymentId": "d-1"}
+        report = {"deploymentId": "d-1", "status": "REJECTED", "message": "no"}
+        client.request(2, "SendConfigurationValidityReport", {"configurationValidityReport": report})
+        assert verdict.result(15) == Verdict(accepted=False, message="no")
+    wait_until(lambda: not server.is_validated_by("component"))
+    assert propose().accepted
 
 
 @pytest.mark.parametrize("server", [Profile.LITE_2_6], indirect=True)
@@ -406,37 +425,3 @@ def test_a_pkcs11_uri_names_its_object():
     for wrong in ("pkcs11:type=private", "file:///x"):
         with pytest.raises(TokenError, match="expected pkcs11:object=LABEL"):
             label_of(wrong)
-
-
-class Stream:
-    """As much of a stream as subscribing takes."""
-
-    on_close = None
-
-
-def test_a_deployment_waits_for_a_component_that_starts_slowly_and_asks_it(tmp_path):
-    async def scene() -> list[bool]:
-        server = IpcServer(tmp_path / "s", Configurations({"component": {}}), None, Profile.CLASSIC)
-        seen = []
-        for _ in range(2):  # started for the first time, and again
-            server.admit("component")
-            waiting = asyncio.ensure_future(server.wait_for_validator("component", 0.0))
-            await asyncio.sleep(0.05)  # its start takes longer than any grace
-            seen.append(waiting.done())
-            stream = Stream()
-            await server._counted("x", server._validate)("component", {}, stream)
-            await waiting
-            stream.on_close()
-        return seen
-
-    assert asyncio.run(scene()) == [False, False]
-
-
-def test_a_component_that_has_spoken_and_does_not_validate_holds_no_deployment_up(tmp_path):
-    async def scene() -> None:
-        server = IpcServer(tmp_path / "s", Configurations({"component": {}}), None, Profile.CLASSIC)
-        server.admit("component")
-        await server._counted("x", server._get_configuration)("component", {}, Stream())
-        await server.wait_for_validator("component", 0.0)
-
-    asyncio.run(scene())

@@ -90,9 +90,10 @@ def run_order(nucleus: Nucleus, order: DeploymentOrder, offered: Mapping[str, Co
     if (core := order.components.get(NUCLEUS)) and core.merge:
         nucleus.config.set_configuration(NUCLEUS, merge(before, core.merge))
     own = order.components[nucleus.recipe.name]
-    if own.version != nucleus.recipe.version:
+    is_upgrade = own.version != nucleus.recipe.version
+    if is_upgrade:
         nucleus.upgrade(offered[own.version])
-    outcome = nucleus.deploy(Deployment(order.deployment_id, own.merge or {}, own.reset))
+    outcome = nucleus.deploy(Deployment(order.deployment_id, own.merge or {}, own.reset), is_upgrade=is_upgrade)
     if outcome.status == "FAILED" and order.rolls_back_on_failure and before is not None:
         nucleus.config.set_configuration(NUCLEUS, before)
     return outcome

@@ -1,7 +1,7 @@
 """A deployment's change of a component's configuration, on the device.
 
-Reset comes before merge; the result is put to the component where it validates configurations, and is
-stored only if the component accepts it.
+Reset comes before merge; the result is put to the component if it listens for that at this moment, and is
+stored only if the component accepts it. One that is starting is not asked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from .ipc_server import IpcServer
 from .recipe import Recipe, merge, reset
 
 VALIDATION_TIMEOUT_SECONDS = 20.0  # the nucleus' own default
-GRACE_SECONDS = 3.0  # from a component's first word on, in which it may say that it validates
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +45,21 @@ class DeploymentRunner:
 
     async def ask(self, deployment_id: str, limit: float, sleep: Callable[[timedelta], Awaitable[None]]) -> None:
         """Wait for as long as the component puts the deployment off."""
-        await self._ipc.ask_before_update(self._recipe.name, deployment_id, limit, GRACE_SECONDS, sleep)
+        await self._ipc.ask_before_update(self._recipe.name, deployment_id, limit, sleep)
 
-    async def run(self, deployment: Deployment, *, is_up: bool) -> DeploymentOutcome:
-        """Propose, then store or forget. ``is_up``: the component runs, and may validate."""
+    async def run(self, deployment: Deployment, *, is_upgrade: bool) -> DeploymentOutcome:
+        """Propose, then store or forget; a component whose version changes is not asked."""
         name = self._recipe.name
         before = self._config.configuration(name) or {}
         start = reset(before, list(deployment.reset), self._recipe.default_configuration)
         proposed: dict[str, Any] = merge(start, deployment.merge)
         if proposed != before:
-            if is_up:
-                await self._ipc.wait_for_validator(name, GRACE_SECONDS)
-            verdict = await self._ipc.propose(name, deployment.deployment_id, proposed, deployment.validation_timeout)
-            if not verdict.accepted:
-                reason = f"{name} rejected the configuration: {verdict.message}"
-                return DeploymentOutcome(deployment.deployment_id, "FAILED", reason)
+            limit = deployment.validation_timeout
+            if not is_upgrade:
+                verdict = await self._ipc.propose(name, deployment.deployment_id, proposed, limit)
+                if not verdict.accepted:
+                    reason = f"{name} rejected the configuration: {verdict.message}"
+                    return DeploymentOutcome(deployment.deployment_id, "FAILED", reason)
             self._config.set_configuration(name, proposed)
             for key in sorted(set(before) | set(proposed)):
                 if before.get(key) != proposed.get(key):

@@ -13,7 +13,6 @@ import binascii
 import contextlib
 import logging
 import secrets
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -61,7 +60,7 @@ class Verdict:
     message: str
 
 
-PATIENCE_SECONDS = 120.0  # for a component that is up and has not said a word yet
+PATIENCE_SECONDS = 120.0  # for a component that has put a deployment off, until it listens again after a restart
 
 
 class IpcServer:
@@ -88,9 +87,7 @@ class IpcServer:
         self._validators: dict[str, Stream] = {}
         self._listeners: dict[str, Stream] = {}  # for updates
         self._deferrals: dict[str, asyncio.Future[float]] = {}  # by deployment: the milliseconds that it shall wait
-        self._have_listened: set[str] = set()  # to proposals, or for updates
-        self._spoke_at: dict[str, float] = {}  # since its last start, by time.monotonic()
-        self._news = asyncio.Event()  # a component has spoken for the first time, or validates
+        self._listens = asyncio.Event()  # somebody has begun to
         self._watchers: dict[str, list[Stream]] = {}
         self._reports: dict[str, asyncio.Future[Verdict]] = {}
         self._handlers: dict[str, Handler] = {
@@ -135,39 +132,26 @@ class IpcServer:
 
     def admit(self, component: str) -> str:
         """A fresh token (``SVCUID``) with which the component may connect."""
-        self._spoke_at.pop(component, None)
         token = secrets.token_hex(16)
         self._tokens[token] = component
         return token
 
-    async def wait_for_validator(self, component: str, grace: float) -> None:
-        """Let a component that was just started say that it validates configurations, however slowly it starts.
+    def is_validated_by(self, component: str) -> bool:
+        """Whether this component listens for configurations to judge."""
+        return component in self._validators
 
-        One that did before is waited for; another one ``grace`` seconds from its first word on.
-        """
-        if VALIDATES.on(self._profile):
-            await self._wait_for(component, self._validators, grace)
-
-    async def _wait_for(self, component: str, listeners: Mapping[str, Stream], grace: float) -> None:
+    async def _wait_for_listener(self, component: str) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while component not in listeners and (left := self._grace_left(component, grace)) > 0:
-                    self._news.clear()
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._news.wait(), left)
-
-    def _grace_left(self, component: str, grace: float) -> float:
-        spoke_at = self._spoke_at.get(component)
-        if spoke_at is None or component in self._have_listened:
-            return PATIENCE_SECONDS
-        return spoke_at + grace - time.monotonic()
+                while component not in self._listeners:
+                    self._listens.clear()
+                    await self._listens.wait()
 
     async def ask_before_update(
         self,
         component: str,
         deployment_id: str,
         limit: float,
-        grace: float,
         sleep: Callable[[timedelta], Awaitable[None]],
     ) -> None:
         """Let a component that listens put a deployment off, again and again; it has ``limit`` seconds to answer."""
@@ -186,15 +170,15 @@ class IpcServer:
             if milliseconds <= 0:
                 return
             await sleep(timedelta(milliseconds=milliseconds))
-            await self._wait_for(component, self._listeners, grace)
+            await self._wait_for_listener(component)
 
     async def propose(
         self, component: str, deployment_id: str, configuration: Mapping[str, Any], limit: float
     ) -> Verdict:
-        """Ask the component about a configuration, for ``limit`` seconds; one that does not validate accepts all."""
+        """Ask the component about a configuration, for ``limit`` seconds; one that does not listen accepts all."""
         stream = self._validators.get(component)
         if stream is None:
-            return Verdict(accepted=True, message="the component does not validate configurations")
+            return Verdict(accepted=True, message="the component does not listen for configurations")
         report: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._reports[deployment_id] = report
         proposal = {"configuration": configuration, "deploymentId": deployment_id}
@@ -230,9 +214,6 @@ class IpcServer:
     def _counted(self, operation: str, handler: Handler) -> Handler:
         async def handle(component: str, request: Mapping[str, Any], stream: Stream) -> Mapping[str, Any]:
             self.asked[operation] += 1
-            if component not in self._spoke_at:
-                self._spoke_at[component] = time.monotonic()
-                self._news.set()
             return await handler(component, request, stream)
 
         return handle
@@ -317,25 +298,18 @@ class IpcServer:
         return {}
 
     async def _validate(self, component: str, _: Mapping[str, Any], stream: Stream) -> Mapping[str, Any]:
-        return self._note_listener(component, self._validators, stream)
-
-    def _note_listener(self, component: str, listeners: dict[str, Stream], stream: Stream) -> Mapping[str, Any]:
-        listeners[component] = stream
-        self._have_listened.add(component)
-        self._news.set()
-
-        def forget() -> None:
-            if listeners.get(component) is stream:
-                del listeners[component]
-                for answer in self._deferrals.values():
-                    if not answer.done():
-                        answer.set_result(1)  # a nucleus that has launched anew asks once more
-
-        stream.on_close = forget
+        _note(self._validators, component, stream)
         return {}
 
     async def _listen_for_updates(self, component: str, _: Mapping[str, Any], stream: Stream) -> Mapping[str, Any]:
-        return self._note_listener(component, self._listeners, stream)
+        def ask_again() -> None:
+            for answer in self._deferrals.values():
+                if not answer.done():
+                    answer.set_result(1)  # a nucleus that has launched anew asks once more
+
+        _note(self._listeners, component, stream, ask_again)
+        self._listens.set()
+        return {}
 
     async def _defer_update(self, component: str, request: Mapping[str, Any], _: Stream) -> Mapping[str, Any]:
         if component not in self._listeners or not isinstance(request.get("deploymentId"), str):
@@ -362,3 +336,17 @@ class IpcServer:
             raise IpcError("InvalidArgumentsError", message)
         log.info("%s reports %s", component, state)
         return {}
+
+
+def _note(
+    listeners: dict[str, Stream], component: str, stream: Stream, when_lost: Callable[[], None] = lambda: None
+) -> None:
+    """This stream is the component's from now on, until it closes."""
+    listeners[component] = stream
+
+    def forget() -> None:
+        if listeners.get(component) is stream:
+            del listeners[component]
+            when_lost()
+
+    stream.on_close = forget

@@ -134,10 +134,12 @@ class Nucleus:
         self.dependents.append(dependent)
         return dependent
 
-    def deploy(self, deployment: Deployment) -> DeploymentOutcome:
-        """Change the component's configuration as a deployment does, asking the component first."""
-        is_up = self.component_pid is not None
-        return self._loop.run(self._deployments.run(deployment, is_up=is_up), timeout=None)
+    def deploy(self, deployment: Deployment, *, is_upgrade: bool = False) -> DeploymentOutcome:
+        """Change the component's configuration as a deployment does, asking the component if it listens.
+
+        ``is_upgrade``: its version has changed, too; then it is not asked.
+        """
+        return self._loop.run(self._deployments.run(deployment, is_upgrade=is_upgrade), timeout=None)
 
     def ask_before_update(
         self, deployment_id: str, limit: float, sleep: Callable[[timedelta], Awaitable[None]] | None = None
@@ -177,6 +179,11 @@ class Nucleus:
     def component_state(self) -> State:
         """Where the component stands."""
         return self._process.state
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether the component would be asked now about a configuration that a deployment brings."""
+        return self._ipc.is_validated_by(self.recipe.name)
 
     @property
     def component_starts(self) -> int:

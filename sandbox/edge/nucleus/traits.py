@@ -274,10 +274,12 @@ REFUSES_EMPTY_PAYLOAD = _both(
     f"{_CLASSIC_SEEN} {_LITE_SEEN}",
 )
 VALIDATES = _both(
-    "Whether it asks a component about a new configuration: only an installed one whose version does not change",
+    "Whether it asks a component about a new configuration: only an installed one whose version does not change, and "
+    "that listens at that moment; one that is starting is not asked, and what is wrong comes into force",
     True,
     False,
-    f"{_CLASSIC_SEEN} Seen: SubscribeToValidateConfigurationUpdates is a ServiceError on lite 2.6.0 and main.",
+    f"{_CLASSIC_SEEN} {_CLASSIC_READ} (DynamicComponentConfigurationValidator). "
+    "Seen: SubscribeToValidateConfigurationUpdates is a ServiceError on lite 2.6.0 and main.",
 )
 OPERATIONS_REFUSED = _both(
     "Further operations that are a ServiceError",

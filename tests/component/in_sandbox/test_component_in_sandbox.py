@@ -18,6 +18,7 @@ from component_site import (
     python_pid,
     signed_with,
     start_later,
+    wait_for,
     wait_for_log,
 )
 from shared_credentials import credentials
@@ -87,12 +88,18 @@ def test_a_commit_without_answer_is_rolled_back_and_the_job_says_why(start, site
     assert openssl_says_they_match(nucleus.root)
 
 
-def test_a_deployment_with_families_that_do_not_match_is_refused_with_the_reason(start):
-    nucleus = start()
+def test_a_wrong_configuration_fails_the_job_if_it_came_unasked_and_the_deployment_once_the_component_listens(
+    start, site
+):
+    nucleus = start(configuration={"keyAlgorithm": "ECDSA-P256"})  # as from a deployment while the component starts
+    wait_for_log(nucleus, "jobs will fail until a deployment puts it right")
     wait_for_log(nucleus, "job -: ASKING → IDLE")
-    refused = nucleus.deploy(Deployment("d-1", {"keyAlgorithm": "ECDSA-P256"}))
+    site.create_job({"operation": "ROTATE_CERTIFICATE"})
+    assert "cannot sign with SHA256WITHRSA" in site.wait_ended()["statusDetails"]["DeviceFailureReason"]
+    assert files_of(nucleus) == IN_PLACE
+    refused = nucleus.deploy(Deployment("d-1", {"keyAlgorithm": "ECDSA-P384"}))
     assert refused.status == "FAILED"
-    assert "cannot sign with SHA256WITHRSA" in refused.reason
+    assert "a ECDSA-P384 key cannot sign with SHA256WITHRSA" in refused.reason
     merge = {"keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
     assert nucleus.deploy(Deployment("d-2", merge)).status == "SUCCEEDED"
 
@@ -110,6 +117,8 @@ def test_a_connection_to_the_nucleus_that_is_lost_is_made_anew_without_a_new_pro
     first = python_pid(nucleus)
     cut_ipc(nucleus)
     wait_for_log(nucleus, "connected to the nucleus again")
+    wait_for(lambda: nucleus.is_validated)
+    assert nucleus.deploy(Deployment("d-1", {"keyAlgorithm": "ECDSA-P384"})).status == "FAILED"
     site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"})
     wait_for_log(nucleus, "→ PREPARING")
     assert (nucleus.component_starts, python_pid(nucleus)) == (1, first)
