@@ -193,6 +193,8 @@ def test_one_reconcile_at_a_time_per_fleet_and_none_is_cut_off():
     jobs = load("reconcile.yml")["jobs"]
     assert jobs["apply"]["concurrency"] == {"group": "reconcile-${{ matrix.fleet }}", "cancel-in-progress": False}
     assert [name for name, job in jobs.items() if job.get("concurrency", {}).get("cancel-in-progress")] == []
+    reads = "plan-${{ inputs.fleet }}-${{ inputs.resume }}-${{ inputs.dry-run }}"
+    assert jobs["plan"]["concurrency"] == {"group": reads, "cancel-in-progress": False}, "a first look outlasts an hour"
     assert "concurrency" not in jobs["override"], "one that waits for a reviewer holds nobody up"
     assert "concurrency" not in load("reconcile.yml")
 

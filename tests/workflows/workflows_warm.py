@@ -20,6 +20,7 @@ from importlib import import_module
 from pathlib import Path
 
 from shared_models import read_models_once
+from shared_virtual_time import VARIABLE, live_in_virtual_time
 
 WARM = {"controller.cli": "controller.cli", "controller.github": "controller.github.__main__"}  # -m: home of its main
 CLIENT = """\
@@ -113,6 +114,8 @@ def _answer(connection):
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    if setting := environment.get(VARIABLE):
+        live_in_virtual_time(setting)
     sys.argv = [module, *arguments]
     code = _run(module)
     sys.stdout.flush()
