@@ -32,6 +32,12 @@ class SandboxClock:
             return (self._frozen_at or datetime.now(UTC)) + self._offset
 
     @property
+    def moved(self) -> timedelta:
+        """By how much it was moved in all; the time that runs by itself does not count."""
+        with self._lock:
+            return self._offset
+
+    @property
     def ahead(self) -> timedelta:
         """By how much the sandbox's present is ahead of this machine's."""
         with self._lock:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from protocol.names import DEFAULT_STACK_NAME
 from sandbox.aws import Cloud
@@ -12,19 +11,12 @@ from sandbox.aws.functions import Invoke
 from sandbox.bus import Bus
 
 from .clients import Clients
-from .functions import Functions, InvokeConfig
+from .functions import Clock, Functions, InvokeConfig
 from .invocations import Unkindness
 from .resources import Made, Site, make, rule_payload
 from .rules import RuleEngine
 from .schedules import Schedules
 from .template import PSEUDO_PARTITION, Resolver, TemplateError
-
-
-class ClockLike(Protocol):
-    """What tells the time (``sandbox.clock.SandboxClock``)."""
-
-    def now(self) -> datetime:
-        """The sandbox's present."""
 
 
 class Stack:
@@ -40,7 +32,7 @@ class Stack:
         template: Mapping[str, Any],
         cloud: Cloud,
         bus: Bus,
-        clock: ClockLike,
+        clock: Clock,
         stack_name: str = DEFAULT_STACK_NAME,
         *,
         code: Mapping[str, Invoke] | None = None,
@@ -51,7 +43,7 @@ class Stack:
         self._outputs: Mapping[str, Mapping[str, Any]] = template.get("Outputs", {})
         self._bus = bus
         self._clients = Clients(cloud)
-        self._functions = Functions(cloud, self._clients, clock.now, code or {}, workers)
+        self._functions = Functions(cloud, self._clients, clock, code or {}, workers)
         self._site = Site(self._clients, self._functions, cloud.site.account, cloud.site.region, stack_name)
         self._rules = RuleEngine(cloud.rules, self._functions, clock.now)
         self._schedules = Schedules(cloud.site, self._functions)

@@ -5,6 +5,7 @@ Nothing of the component is in it, so that the backend meets messages that the c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import ssl
 import threading
@@ -21,7 +22,7 @@ from protocol.names import DEFAULT_STACK_NAME
 from sandbox.builder import DEVICE_POLICY
 
 LAX_POLICY = "AllowsEverything"
-WAIT = 15  # seconds for what takes milliseconds
+WAIT = 60  # seconds for what takes milliseconds
 
 
 def make_csr(key, subject, digest=None):
@@ -46,6 +47,7 @@ class Thing:
                 world.client("iot").attach_policy(policyName=policy, target=arn)
         self.folder = folder / self.name
         self.folder.mkdir()
+        self.jobs = []
 
     @property
     def key(self):
@@ -58,8 +60,20 @@ class Thing:
         arn = iot.describe_thing(thingName=self.name)["thingArn"]
         text = json.dumps({"operation": "ROTATE_CERTIFICATE", **document})
         iot.create_job(jobId=self.job, targets=[arn], document=text)
+        self.jobs.append(self.job)
         self.report("IN_PROGRESS")
         return self
+
+    def withdraw(self):
+        """Leave no job in progress, of which an account has a hundred at most, and no rotation to each later sweep."""
+        iot = self.world.client("iot")
+        for job in self.jobs:
+            with contextlib.suppress(iot.exceptions.ResourceNotFoundException):
+                iot.delete_job(jobId=job, force=True)
+        assert self.world.stack.settle(WAIT)
+        table = self.world.stack.outputs["RotationTable"]
+        key = {"thingName": {"S": self.name}, "record": {"S": "current"}}
+        self.world.client("dynamodb").delete_item(TableName=table, Key=key)
 
     def report(self, status):
         self.world.cloud.jobs.update(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from boto3.dynamodb.types import TypeDeserializer
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from integration_intruder import LAX_POLICY, Answers, Connection, Thing, make_csr
+from integration_intruder import LAX_POLICY, WAIT, Answers, Connection, Thing, make_csr
 
 from protocol import topics
 from protocol.names import DEFAULT_STACK_NAME
@@ -113,7 +113,7 @@ class Scene:
         self.me = before
 
     def settle(self):
-        assert self.world.stack.drain(20)
+        assert self.world.stack.drain(WAIT)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +138,9 @@ def scene(ground, tmp_path, caplog):
     yield scene
     for connection in scene.connections:
         connection.close()
+    ground.world.stack.unkindness.clear()
+    for thing in {scene.victim, scene.me}:
+        thing.withdraw()
 
 
 # Refused by the backend ------------------------------------------------------------------------------

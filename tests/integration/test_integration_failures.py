@@ -86,7 +86,7 @@ def test_a_function_that_stays_throttled_fails_the_job_and_its_late_runs_do_no_h
     with bench.throttled(function):
         job = bench.rotate(FAST)
         assert_failed(bench, job, "in time")
-    bench.assert_unchanged(before)  # once what AWS held back has run, after the job has ended
+        bench.assert_unchanged(before)  # what AWS holds back runs once the end is handled; before it, both would stay
     assert_still_works(bench)
     for thing in bench.things:
         assert [held.status for held in bench.certificates(thing).values()] == ["ACTIVE"]

@@ -87,7 +87,7 @@ def time_out_after_commit(bench, world, faults, seconds):
     world.clock.advance(timedelta(minutes=MINUTES, seconds=1))
     [ending] = bench.endings(job).values()
     assert ending.status == "TIMED_OUT"
-    assert world.stack.drain(20)
+    assert world.stack.drain(60)
     world.clock.advance(timedelta(seconds=2))  # what comes in the second of the end counts for neither side
     return job
 

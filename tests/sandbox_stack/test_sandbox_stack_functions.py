@@ -46,7 +46,7 @@ def queue_url(world):
 @pytest.fixture
 def pool(world, runs, monkeypatch):
     monkeypatch.setattr(functions, "_handler", lambda _name: runs)
-    pool = functions.Functions(world.cloud, world.stack._clients, world.clock.now)
+    pool = functions.Functions(world.cloud, world.stack._clients, world.clock)
     pool.unkindness.waits = Waits(retries=(0.0,), throttled_first=0.05, throttled_most=0.05)
     environment = world.cloud.functions.environment("AWSLabsCertificateRotatorJobExecutionTerminal")
     pool.create("probe", environment, {"Handler": HANDLER, "Timeout": 5})

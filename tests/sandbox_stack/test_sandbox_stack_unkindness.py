@@ -32,7 +32,7 @@ class Probe:
         self.sqs = clients.get("sqs")
         self.given, self.fails, self._lock = [], False, threading.Lock()
         monkeypatch.setattr(functions, "_handler", lambda _name: self._run)
-        self.pool = functions.Functions(self.cloud, clients, self.clock.now)
+        self.pool = functions.Functions(self.cloud, clients, self.clock)
         monkeypatch.setattr(self.pool, "_services", lambda _name, _variables: None)
         self.pool.create(NAME, {}, {"Handler": HANDLER, "Timeout": 5})
         self.unkindness = self.pool.unkindness
