@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit soak component-matrix component-wheels component-windows synth lock clean
+.PHONY: help demo test check unit soak component-matrix component-wheels component-windows synth pictures lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 26
@@ -48,6 +48,9 @@ component-windows: $(VENV)/.test ## the component's tests on Windows' own Python
 
 synth: $(VENV)/.test ## renew the backend's checked-in template (needs Node)
 	$(BIN)/python -m backend.synth
+
+pictures: $(VENV)/.test ## make the pictures of the reports in docs/ anew (needs Chromium)
+	$(BIN)/python tools/pictures.py
 
 lock: ## renew every locked list of packages (needs uv)
 	$(LOCK) --universal pyproject.toml -o requirements/controller.txt

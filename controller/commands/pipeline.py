@@ -231,14 +231,15 @@ def drift_of(
 
     With ``only`` a policy, its devices alone.
     """
-    tally = Tally(desired if only is None else replace(desired, policies=(only,)), context.now())
+    names_all = Format.HTML in context.formats
+    tally = Tally(desired if only is None else replace(desired, policies=(only,)), context.now(), names_all=names_all)
     with observe(context, desired, only=only) as observed:
         state, now = observed.state, observed.now
         forecaster = None if horizon is None else Forecaster(desired, state, now, horizon)
         plan = make_plan(observed.assess(tally, forecaster=forecaster), desired, state, now)
         if only is not None:
             state, plan = replace(state, unmanaged=(), unmanaged_count=0), part_of(plan, only.name)
-        report = replace(tally.finish(state), expected=plan)
+        report = tally.finish(state, expected=plan)
         if forecaster is not None:
             report = replace(report, forecast=forecaster.result(plan))
         place: str | None = getattr(context.arguments, "history", None)

@@ -70,10 +70,15 @@ def exit_code(report: FleetReport) -> ExitCode:
 
 
 def plan_observed(
-    observed: Observed, overrides: Overrides, given: Plan | None = None, begun: frozenset[str] = frozenset()
+    observed: Observed,
+    overrides: Overrides,
+    given: Plan | None = None,
+    begun: frozenset[str] = frozenset(),
+    *,
+    names_all: bool = False,
 ) -> tuple[FleetReport, dict[str, str]]:
-    """Assess and plan one fleet, as ``planned`` does."""
-    tally = Tally(observed.desired, observed.now)
+    """Assess and plan one fleet, as ``planned`` does; ``names_all`` is as in ``Tally``."""
+    tally = Tally(observed.desired, observed.now, names_all=names_all)
     assessments = observed.assess(tally, overrides)
     return planned(
         tally,
@@ -107,7 +112,8 @@ def document_of(plans: list[Plan]) -> str:
 
 def _plan_fleet(context: Context, desired: DesiredState) -> FleetReport:
     with observe(context, desired) as observed:
-        return plan_observed(observed, parse_overrides(context.arguments.override))[0]
+        overrides, names_all = parse_overrides(context.arguments.override), Format.HTML in context.formats
+        return plan_observed(observed, overrides, names_all=names_all)[0]
 
 
 RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {

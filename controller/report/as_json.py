@@ -47,6 +47,7 @@ def _fleet(report: FleetReport) -> dict[str, Any]:
         "backend_is_stock": state.backend_is_stock,
         "governed": report.governed,
         "in_sync": report.in_sync,
+        "left_out": report.left_out,
         "outcomes": {outcome.value: report.outcomes.get(outcome, 0) for outcome in Outcome},
         "reasons": {reason.value: number for reason, number in sorted(report.reasons.items())},
         "held_up": [{"what": h.what, "message": h.message, "remedy": h.remedy} for h in hitches(report)],
@@ -71,6 +72,7 @@ def _policy(entry: PolicyReport) -> dict[str, Any]:
         "rotate": entry.rotate,
         "waiting": entry.waiting,
         "blocked": entry.blocked,
+        "left_out": entry.left_out,
         "sync": entry.sync.value,
         "health": entry.health.value,
     }

@@ -10,14 +10,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.reconcile.outlook import Comparison, Moved, PolicyComparison
-from controller.reconcile.values import DesiredState, Refusal, Stage
+from controller.reconcile.outlook import Comparison, DocumentChange, Moved, PolicyComparison
+from controller.reconcile.values import DesiredState, Refusal, Stage, local_text
 from protocol.names import AWS_IOT_AUTHORITY
 
 from . import words
 from .model import FleetFailure
 
 TRANSITIONS_SHOWN = 3
+FIELDS_NAMED = 4  # of a document that changed
 JOB_EXECUTION_USD = 0.003  # AWS IoT Device Management, each
 PRIVATE_CERTIFICATE_USD = (0.06, 0.75)  # AWS Private CA, each: short-lived mode, general-purpose mode
 
@@ -147,6 +148,74 @@ def asked_later(change: FleetChange, policy: PolicyComparison) -> list[tuple[Sta
     ]
 
 
+def warnings(change: FleetChange) -> list[str]:
+    """What a reader must not overlook, a sentence each: it is never folded away."""
+    told = []
+    for policy in change.shown:
+        told += [
+            f"{policy.policy}: asks a reviewer later, from {moment(change, policy, stage.start)} on, by {guardrail}: "
+            f"{stage.asks.message if stage.asks else ''}"
+            for stage, guardrail, _at_once in asked_later(change, policy)
+        ]
+        if policy.obstacle and policy.due:
+            told.append(f"{policy.policy} does not go on: {policy.obstacle}")
+        if policy.reported:
+            devices = words.count(policy.reported, "device is", "devices are")
+            told.append(f"{policy.policy}: {devices} only reported, never rotated")
+        if policy.first_wave:
+            told.append(f"{policy.policy}: the rollout {begins_anew(policy)}")
+        if policy.left_alone:
+            devices = words.count(policy.left_alone, "device is", "devices are")
+            told.append(f"{policy.policy}: {devices} left to themselves: no policy governs them any more")
+    for document in change.comparison.documents:
+        told.append(f"{document.document} is {document.change}{_which(document)}")
+    if change.known:
+        known = ", ".join(dict.fromkeys(refusal.guardrail for refusal in change.known))
+        told.append(f"without this change, {known} refuses the plan as well: the next reconcile asks a person")
+    return told
+
+
+def _which(document: DocumentChange) -> str:
+    if document.change != "changed":
+        return ""
+    changes = [f"{c.field.removeprefix('spec.')} {c.base or '–'} → {c.head or '–'}" for c in document.fields]
+    return f": {words.listed(changes, FIELDS_NAMED)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One wave of one policy, as the time line has it."""
+
+    when: str
+    until: str
+    policy: str
+    wave: int
+    devices: int
+    asks: str  # the guardrail that asks a person then
+
+
+def time_line(change: FleetChange) -> list[Moment]:
+    """The waves of the policies of which a device rotates because of the change, or at another time, as they follow."""
+    stages = [(policy, stage) for policy in change.shown if policy.makes_rotate for stage in policy.stages]
+    return [
+        Moment(
+            moment(change, policy, stage.start),
+            words.instant(stage.end),
+            policy.policy,
+            stage.wave,
+            stage.devices,
+            stage.asks.guardrail if stage.asks else "",
+        )
+        for policy, stage in sorted(stages, key=lambda each: (each[1].start, each[0].policy, each[1].wave))
+    ]
+
+
+def moment(change: FleetChange, policy: PolicyComparison, instant: datetime) -> str:
+    """An instant in UTC, and what the clocks of the policy's windows show then."""
+    zones = next((each.schedule.zones for each in change.desired.policies if each.name == policy.policy), ())
+    return words.instant(instant) + local_text(instant, zones)
+
+
 def becomes(policy: PolicyComparison) -> str:
     """What the due devices hold, and will hold."""
     return words.listed([str(transition) for transition in policy.transitions], TRANSITIONS_SHOWN)
@@ -157,12 +226,13 @@ def begins_anew(policy: PolicyComparison) -> str:
     return f"starts again with its first wave, {words.count(policy.first_wave, 'device')}"
 
 
-def span(policy: PolicyComparison) -> str:
+def span(change: FleetChange, policy: PolicyComparison) -> str:
     """When the policy's due devices rotate, and how long that takes."""
     start, finish = policy.span.start, policy.span.finish
     if start is None or finish is None:
         return f"nobody can tell: {policy.obstacle}" if policy.obstacle else "never: no window is open for it"
-    return f"from {words.instant(start)}, done by {words.instant(finish)} ({words.duration(finish - start)})"
+    begins = moment(change, policy, start)
+    return f"from {begins}, done by {words.instant(finish)} ({words.duration(finish - start)})"
 
 
 def moved(found: Moved) -> str:

@@ -1,4 +1,4 @@
-"""The comment of a pull request: the summary line first, details folded, what is unchanged left out.
+"""The comment of a pull request: verdict, numbers by policy, warnings, the waves in time; the details are folded.
 
 Values that come from documents stand in code spans: nothing that a document says can format the
 comment, link anywhere or call anyone.
@@ -6,14 +6,29 @@ comment, link anywhere or call anyone.
 
 from __future__ import annotations
 
-from controller.reconcile.outlook import PolicyComparison
-from controller.reconcile.values import Refusal, Stage
+from collections.abc import Sequence
+
+from controller.reconcile.outlook import FieldChange, PolicyComparison
+from controller.reconcile.values import Refusal
 
 from . import words
-from .change import Comparisons, FleetChange, asked_later, becomes, begins_anew, cost_of, money, moved, sentence, span
+from .change import (
+    Comparisons,
+    FleetChange,
+    becomes,
+    cost_of,
+    moment,
+    money,
+    moved,
+    sentence,
+    span,
+    time_line,
+    warnings,
+)
 from .formats import Look
 from .markdown import code, fitted, folded, plain, table
 
+_WAVES_SHOWN = 12
 _CUT = "\n> The comment is cut here: it was too long for GitHub. `certfleet plan --base` prints all of it.\n"
 _MERGE_ALL_THE_SAME = (
     "Or, if this is what you want: have someone merge who may bypass this check. That alone rotates nothing: "
@@ -64,21 +79,67 @@ def _fleet(change: FleetChange, level: str) -> list[str]:
         f"{plain(refusal.message)}.  \n> {_asked(change, refusal)}\n"
         for refusal in change.refusals
     ]
+    if told := warnings(change):
+        sections.append("> [!WARNING]\n" + "\n".join(f"> - {plain(one)}" for one in told) + "\n")
+    sections += _numbers(change)
+    sections += _time_line(change)
     for policy in change.shown:
-        title = f"<code>{policy.policy}</code>: {_title(policy)}"
-        sections.append(folded(title, _policy(change, policy)))
-    documents = change.comparison.documents
-    for document in documents:
-        rows = [(code(c.field), code(c.base), code(c.head)) for c in document.fields]
+        if body := _policy(change, policy):
+            sections.append(folded(f"<code>{policy.policy}</code>: {_title(policy)}", body))
+    for document in change.comparison.documents:
         title = f"<code>{document.document}</code>: {document.change}"
-        sections.append(folded(title, table(("Field", "Before", "After"), rows)))
+        sections.append(folded(title, _fields(document.fields, document.change)))
     quiet = len(change.comparison.policies) - len(change.shown)
     if quiet:
         sections.append(f"{words.count(quiet, 'policy is', 'policies are')} unchanged.\n")
-    if change.known:
-        known = ", ".join(dict.fromkeys(f"`{refusal.guardrail}`" for refusal in change.known))
-        sections.append(f"Without this change, {known} refuses the plan as well: the next reconcile asks a person.\n")
     return sections
+
+
+def _numbers(change: FleetChange) -> list[str]:
+    """A line for each policy of which a device rotates because of the change, no longer, or at another time."""
+    rows = [
+        (
+            code(policy.policy),
+            *(f"{number:,}" if number else "–" for number in (policy.newly_due, policy.no_longer_due)),
+            moment(change, policy, policy.span.start) if policy.span.start and policy.due else "–",
+            words.instant(policy.span.finish) if policy.span.finish and policy.due else "–",
+            _price(change, policy) if policy.newly_due else "–",
+        )
+        for policy in change.shown
+        if policy.makes_rotate or policy.no_longer_due
+    ]
+    titles = ("Policy", "Newly to rotate", "No longer", "From", "Done by", "Cost")
+    return [f"{table(titles, rows)}\n"] if rows else []
+
+
+def _time_line(change: FleetChange) -> list[str]:
+    """When each wave starts, the whole fleet in one order."""
+    moments = time_line(change)
+    if not moments:
+        return []
+    asks = any(found.asks for found in moments)
+    rows = [
+        (
+            found.when,
+            found.until,
+            code(found.policy),
+            str(found.wave),
+            f"{found.devices:,}",
+            *([code(found.asks or None)] if asks else []),
+        )
+        for found in moments
+    ]
+    titles = ("Waves, from", "until", "Policy", "Wave", "Devices", *(["Asks a reviewer"] if asks else []))
+    return [f"{table(titles, rows, at_most=_WAVES_SHOWN)}\n"]
+
+
+def _fields(fields: Sequence[FieldChange], change: str) -> str:
+    """What a document says; both sides only if it has both."""
+    if change in {"new", "added"}:
+        return table(("Field", "Value"), [(code(c.field), code(c.head)) for c in fields])
+    if change == "removed":
+        return table(("Field", "Was"), [(code(c.field), code(c.base)) for c in fields])
+    return table(("Field", "Before", "After"), [(code(c.field), code(c.base), code(c.head)) for c in fields])
 
 
 def _asked(change: FleetChange, refusal: Refusal) -> str:
@@ -86,7 +147,9 @@ def _asked(change: FleetChange, refusal: Refusal) -> str:
 
 
 def _title(policy: PolicyComparison) -> str:
-    parts = [f"{words.count(policy.newly_due, 'device')} newly to rotate"] if policy.newly_due else []
+    parts = ["new"] if policy.is_new else []
+    if policy.newly_due:
+        parts.append(f"{words.count(policy.newly_due, 'device')} newly to rotate")
     if policy.no_longer_due:
         parts.append(f"{words.count(policy.no_longer_due, 'device')} no longer to rotate")
     if policy.moved:
@@ -98,8 +161,9 @@ def _title(policy: PolicyComparison) -> str:
 
 
 def _policy(change: FleetChange, policy: PolicyComparison) -> str:
-    rows = [(code(c.field), code(c.base), code(c.head)) for c in policy.changes]
-    fields = f"{table(('Field', 'Before', 'After'), rows)}\n\n" if rows else ""
+    is_gone = policy.policy not in {each.name for each in change.desired.policies}
+    kind = "new" if policy.is_new else "removed" if is_gone else "changed"
+    fields = f"{_fields(policy.changes, kind)}\n\n" if policy.changes else ""
     return fields + "\n".join(f"- **{name}** {text}" for name, text in _facts(change, policy))
 
 
@@ -113,32 +177,22 @@ def _facts(change: FleetChange, policy: PolicyComparison) -> list[tuple[str, str
     if policy.moved:
         facts.append(("Due already:", moved(policy.moved)))
     if policy.due:
-        facts.append(("When:", f"{span(policy)}, in {words.count(policy.jobs, 'job')}"))
+        facts.append(("When:", f"{span(change, policy)}, in {words.count(policy.jobs, 'job')}"))
         if policy.transitions:
             facts.append(("Becomes:", plain(becomes(policy))))
         facts.append(("Due in all:", f"{policy.due:,} of {words.count(policy.governed_head, 'device')}"))
         facts.append(("Busiest day:", f"{words.count(policy.peak_per_day, 'rotation')}, within the coming 90 days"))
-        facts += _later(change, policy)
-    if policy.first_wave:
-        facts.append(("Rollout:", begins_anew(policy)))
     facts += [("Goes to " + code(other) + ":", words.count(number, "device")) for other, number in policy.gives.items()]
-    if policy.governed_base != policy.governed_head:
+    if policy.governed_base != policy.governed_head and not policy.is_new:
         facts.append(("Governs:", f"{words.count(policy.governed_head, 'device')}, {policy.governed_base:,} before"))
-    if policy.left_alone:
-        left = words.count(policy.left_alone, "device")
-        facts.append(("Left to themselves:", f"{left}, which no policy governs any more"))
+    elif policy.is_new:
+        facts.append(("Governs:", words.count(policy.governed_head, "device")))
     return facts
 
 
-def _later(change: FleetChange, policy: PolicyComparison) -> list[tuple[str, str]]:
-    return [
-        ("Asks a reviewer later:", f"from {words.instant(stage.start)} on, `{guardrail}`: {plain(_message(stage))}")
-        for stage, guardrail, _at_once in asked_later(change, policy)
-    ]
-
-
-def _message(stage: Stage) -> str:
-    return stage.asks.message if stage.asks is not None else ""
+def _price(change: FleetChange, policy: PolicyComparison) -> str:
+    cost = cost_of(change.desired, [policy])
+    return f"{words.count(cost.devices, 'restart')}, {money(cost)}"
 
 
 def _cost(change: FleetChange, policy: PolicyComparison) -> str:

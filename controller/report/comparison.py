@@ -40,7 +40,9 @@ def _facts(change: FleetChange, policy: PolicyComparison) -> list[str]:
         if stage.asks is not None
     ]
     if policy.due:
-        facts.append(f"in all {words.count(policy.due, 'device')} in {words.count(policy.jobs, 'job')}, {span(policy)}")
+        facts.append(
+            f"in all {words.count(policy.due, 'device')} in {words.count(policy.jobs, 'job')}, {span(change, policy)}"
+        )
         if policy.transitions:
             facts.append(becomes(policy))
         facts.append(f"peak {policy.peak_per_day:,} a day over 90 days")
@@ -63,7 +65,7 @@ def _text(comparisons: Comparisons, look: Look) -> str:
         for document in comparison.documents:
             _changed(page, document.document, document.change, document.fields)
         for policy in change.shown:
-            _changed(page, policy.policy, "", policy.changes)
+            _changed(page, policy.policy, "new" if policy.is_new else "", policy.changes)
             for fact in _facts(change, policy):
                 page.line(fact, indent=4)
         _refusals(page, change)
@@ -77,7 +79,8 @@ def _changed(page: Page, name: str, what: str, fields: Iterable[FieldChange]) ->
     page.gap()
     page.line((name, "head"), f"  {what}", indent=2)
     for field in fields:
-        page.line((field.field, "change"), f"  {field.base or '–'} → {field.head or '–'}", indent=4)
+        values = [field.base, field.head] if what not in {"new", "added"} else [field.head]
+        page.line((field.field, "change"), f"  {' → '.join(value or '–' for value in values)}", indent=4)
 
 
 def _refusals(page: Page, change: FleetChange) -> None:
@@ -159,6 +162,11 @@ def _policy_value(policy: PolicyComparison) -> dict[str, Any]:
         "gives": dict(policy.gives),
         "first_wave": policy.first_wave,
         "reported": policy.reported,
+        "is_new": policy.is_new,
+        "stages": [
+            {"wave": s.wave, "devices": s.devices, "start": words.iso(s.start), "end": words.iso(s.end)}
+            for s in policy.stages
+        ],
         "asks": [_asked_value(stage, stage.asks) for stage in policy.asks if stage.asks is not None],
         "remote_actions": policy.remote_actions,
         "reasons": {reason.value: number for reason, number in policy.reasons.items()},
@@ -202,9 +210,9 @@ def _annotations(change: FleetChange) -> list[str]:
             continue
         field = policy.changes[0].field if policy.changes else ""
         path, line = place(sources[policy.policy], field)
-        messages = (
-            [f"{words.count(policy.newly_due, 'device')} newly to rotate, {span(policy)}"] if policy.newly_due else []
-        )
+        messages = []
+        if policy.newly_due:
+            messages.append(f"{words.count(policy.newly_due, 'device')} newly to rotate, {span(change, policy)}")
         messages += [f"due already, {moved(policy.moved)}"] if policy.moved else []
         lines += [annotation("notice", message, path=path, line=line, title=policy.policy) for message in messages]
     return lines

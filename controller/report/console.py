@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -17,13 +17,14 @@ from controller.reconcile.values import Health, Outcome
 
 from .formats import Look
 
-_COLORS = {"good": "green", "change": "cyan", "wait": "yellow", "bad": "red"}
+# Of the 256, such as are read on white and on black alike; the first sixteen are whatever a terminal makes of them.
+_COLORS = {"good": "color(28)", "change": "color(32)", "wait": "color(130)", "bad": "color(160)"}
 # A theme's names cannot be put together with other words: "bold good" is a name of its own.
 THEME = Theme(
     {
         **_COLORS,
         **{f"bold {name}": f"bold {color}" for name, color in _COLORS.items()},
-        "dim": "bright_black",
+        "dim": "color(243)",
         "head": "bold",
     }
 )
@@ -47,7 +48,7 @@ class Page:
             file=self._file,
             width=min(max(look.width, MIN_WIDTH), MAX_WIDTH),
             force_terminal=look.color,
-            color_system="standard" if look.color else None,
+            color_system="256" if look.color else None,
             no_color=not look.color,
             theme=THEME,
             highlight=False,
@@ -79,13 +80,44 @@ class Page:
         return "".join(f"{line.rstrip()}\n" for line in tame.split("\n")[:-1])
 
 
+_LEAST = 8  # columns that even a cut name has
+_LEAST_SENTENCE = 18
+_BETWEEN = 3  # two columns, by SIMPLE_HEAD
+
+
+class _Table(Table):
+    """A table that shortens names before it would shorten a number or a word that says how something stands."""
+
+    def __init__(self, kinds: Sequence[str], longest: Sequence[int]) -> None:
+        super().__init__(box=SIMPLE_HEAD, pad_edge=False, header_style="head", show_edge=False, padding=(0, 1))
+        self._kinds, self._longest = kinds, longest
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it, as wide as there is room."""
+        least = {"cut": 0, "wrap": _LEAST_SENTENCE}
+        taken = sum(least.get(kind, longest) for kind, longest in zip(self._kinds, self._longest, strict=True))
+        gaps = len(self._kinds) - 1
+        if sum(self._longest) + _BETWEEN * gaps > options.max_width:
+            self.padding = (0, 1, 0, 0)
+        between = _BETWEEN - 1 if self.padding[3] == 0 else _BETWEEN
+        room = options.max_width - taken - between * gaps
+        for column, kind, longest in zip(self.columns, self._kinds, self._longest, strict=True):
+            if kind == "cut":
+                column.max_width = max(_LEAST, min(longest, room // self._kinds.count("cut")))
+            elif kind != "wrap":
+                column.min_width = longest
+        return super().__rich_console__(console, options)
+
+
 def table(*columns: tuple[str, str], rows: Sequence[Sequence[str | Text]]) -> Table:
     """A table; a column is its title and how it behaves.
 
     ``right`` for numbers, ``keep`` for what must stay on one line, ``cut`` for what may end in an
     ellipsis, ``wrap`` for sentences.
     """
-    result = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="head", show_edge=False, padding=(0, 1))
+    cells = ([title, *(str(row[number]) for row in rows)] for number, (title, _kind) in enumerate(columns))
+    longest = [max(len(line) for cell in of_column for line in cell.split("\n")) for of_column in cells]
+    result = _Table([kind for _title, kind in columns], longest)
     for title, kind in columns:
         result.add_column(
             title,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from controller.reconcile.values import Outlook, Plan, WaveReport
+from controller.reconcile.values import Outlook, Plan, WaveReport, WaveStatus, local_text
 
 from . import words
 from .model import FleetReport
@@ -22,6 +22,7 @@ class Hitch:
     message: str
     remedy: str
     fact: str  # the same from run to run while it lasts: no numbers that change
+    is_refusal: bool = False
 
     @property
     def line(self) -> str:
@@ -41,6 +42,7 @@ def hitches(report: FleetReport) -> Iterator[Hitch]:
             refusal.message,
             refusal.override,
             f"refusal {refusal.guardrail} {refusal.policy}",
+            is_refusal=True,
         )
     for wave in plan.waves:
         if wave.remedy:
@@ -79,6 +81,45 @@ def later(outlook: Outlook) -> list[str]:
     if outlook.reported:
         told.append(f"{words.count(outlook.reported, 'device')} of {outlook.policy} only reported, never rotated")
     return told
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """Where one policy's rollout stands."""
+
+    policy: str
+    wave: str  # ``2 of 3``
+    status: WaveStatus
+    left: int  # devices that must rotate still
+    until: str  # when the last of them has, or a dash if nobody can tell
+    message: str
+
+    @property
+    def meaning(self) -> str:
+        """``bad`` where a person must act, ``change`` where devices rotate, else ``wait``."""
+        if self.status in {WaveStatus.HALTED, WaveStatus.UNHEALTHY}:
+            return "bad"
+        return "change" if self.status in {WaveStatus.OPEN, WaveStatus.RUNNING} else "wait"
+
+
+def rollouts(report: FleetReport) -> list[Rollout]:
+    """The rollouts that have something to do, or have stopped, by policy; none where nobody has planned."""
+    plan = report.next_plan
+    if plan is None:
+        return []
+    outlooks = {outlook.policy: outlook for outlook in plan.outlooks}
+    zones = {policy.name: policy.schedule.zones for policy in report.desired.policies}
+    found = []
+    for wave in plan.waves:
+        if wave.status is WaveStatus.IDLE:
+            continue
+        ahead = outlooks.get(wave.policy, Outlook(wave.policy))
+        until = "–"
+        if ahead.finish is not None and ahead.devices:
+            until = words.instant(ahead.finish) + local_text(ahead.finish, zones.get(wave.policy, ()))
+        of = f"{wave.wave or '–'} of {wave.of}"
+        found.append(Rollout(wave.policy, of, wave.status, ahead.devices, until, wave.message))
+    return found
 
 
 def left(outlook: Outlook) -> str:

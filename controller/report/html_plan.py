@@ -1,10 +1,10 @@
-"""What a plan would do, for the page: jobs, where the rollouts stand, incidents, jobs to settle. Values only."""
+"""What a plan would do, for the page: jobs, incidents, jobs to settle. Values only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controller.reconcile.values import Plan, PlannedJob, WaveStatus
+from controller.reconcile.values import Plan, PlannedJob
 
 from . import words
 from .text import demand, target
@@ -25,7 +25,7 @@ class PlannedRow:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One sentence about a rollout, an incident or a job, and what it is about."""
+    """One sentence about an incident or a job, and what it is about."""
 
     about: str
     message: str
@@ -48,11 +48,6 @@ def plan_view(plan: Plan) -> PlanView:
     rotate = words.count(total, "device rotates", "devices rotate")
     note = f"{rotate} in {words.count(len(plan.jobs), 'job')}" if plan.jobs else "no job is made"
     told = [
-        Told(f"{wave.policy}, wave {wave.wave} of {wave.of}, {wave.status.value}", wave.message, _meaning(wave.status))
-        for wave in plan.waves
-        if wave.status is not WaveStatus.IDLE
-    ]
-    told += [
         Told(
             f"incident {incident.incident}, deadline {words.instant(incident.deadline)}",
             incident.message,
@@ -74,9 +69,3 @@ def _row(job: PlannedJob) -> PlannedRow:
         f"{job.rollout.maximum_per_minute:,}/min",
         f"{target(job)}; {demand(job)}",
     )
-
-
-def _meaning(status: WaveStatus) -> str:
-    if status in {WaveStatus.HALTED, WaveStatus.UNHEALTHY}:
-        return "bad"
-    return "change" if status in {WaveStatus.OPEN, WaveStatus.RUNNING} else "wait"

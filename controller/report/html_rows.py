@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from controller.reconcile.values import Assessment, Outcome
 
@@ -18,7 +19,7 @@ from .model import Report
 CARRIED = 100_000  # rows in one page, of all fleets; the JSON report has all
 SHOWN = 100  # at a time
 
-COMING = "Coming"
+COMING, IN_SYNC = "Coming", "In sync"
 _ORDER = (Outcome.BLOCKED, Outcome.ROTATE, Outcome.WAITING)
 _MEANINGS = {TITLES[Outcome.BLOCKED]: "bad", TITLES[Outcome.ROTATE]: "change"}  # all else waits
 
@@ -45,20 +46,22 @@ class Rows:
     packed: str
     carried: int
     total: int
+    findings: int  # of the total: those that have something to say
 
 
 def rows_of(report: Report) -> Rows:
-    """Rows of all fleets: those that need a person first."""
-    total = sum(len(fleet.assessments) for fleet in report.fleets)
+    """Rows of all fleets: those that need a person first, those without a finding last."""
+    findings = sum(len(fleet.assessments) for fleet in report.fleets)
+    total = findings + sum(len(fleet.quiet) for fleet in report.fleets)
     first: list[Row] = []
     packing = _Packing()
-    for number, row in enumerate(_rows(report)):
+    for number, row in enumerate(chain(_rows(report), _quiet(report))):
         if number == CARRIED:
             break
         if number < SHOWN:
             first.append(row)
         packing.add(row)
-    return Rows(tuple(first), packing.text(), len(packing.rows), total)
+    return Rows(tuple(first), packing.text(), len(packing.rows), total, findings)
 
 
 def _rows(report: Report) -> Iterator[Row]:
@@ -74,6 +77,12 @@ def _rows(report: Report) -> Iterator[Row]:
     for fleet in report.fleets:
         for assessment in fleet.coming:
             yield _row(fleet.desired.fleet.name, COMING, assessment)
+
+
+def _quiet(report: Report) -> Iterator[Row]:
+    for fleet in report.fleets:
+        for device, policy in fleet.quiet:
+            yield Row(device, fleet.desired.fleet.name, policy or "–", IN_SYNC, "good", "–", "–", "as its policy says")
 
 
 def _row(fleet: str, state: str, assessment: Assessment) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from urllib.parse import urlencode
 
 from controller.reconcile.values import Mode, Outcome, place_of
 
@@ -12,7 +13,7 @@ from . import words
 from .charts.all import charts_of
 from .charts.chart import Chart
 from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
-from .hitches import hitches
+from .hitches import Rollout, hitches, rollouts
 from .html_plan import PlanView, plan_view
 from .model import FleetReport, Report
 from .text import sentence
@@ -34,6 +35,7 @@ class Attention:
     fleet: str
     devices: str = ""
     source: str = ""
+    link: str = ""  # fragment of the page: its devices in the table
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class FleetView:
     tiles: tuple[Tile, ...]
     bar: tuple[Part, ...]
     plan: PlanView | None
+    rollouts: tuple[Rollout, ...]
     sections: tuple[Section, ...]
     charts: tuple[Chart, ...]
     unmanaged: str
@@ -116,6 +119,7 @@ def page_view(report: Report) -> PageView:
         governed, in_sync = sum(f.governed for f in fleets), sum(f.in_sync for f in fleets)
         lead = f"{in_sync:,} of {words.count(governed, 'device')} in sync"
     attention = tuple(_attention(report))
+    views = [_fleet(index, fleet) for index, fleet in enumerate(fleets)]
     kind = "Plan" if any(fleet.plan is not None for fleet in fleets) else "Drift report"
     return PageView(
         title=f"{kind}, {words.instant(report.created_at)}",
@@ -125,9 +129,14 @@ def page_view(report: Report) -> PageView:
         attention=attention[:CARDS_SHOWN],
         quiet=_quiet(report),
         more=max(0, len(attention) - CARDS_SHOWN),
-        fleets=tuple(_fleet(index, fleet) for index, fleet in enumerate(fleets)),
+        fleets=tuple(sorted(views, key=_worst_first)),
         unread=tuple(failure.fleet for failure in report.failures),
     )
+
+
+def _worst_first(view: FleetView) -> tuple[int, int, str]:
+    report = view.report
+    return -view.needs_person, report.in_sync - report.governed, report.desired.fleet.name
 
 
 def _quiet(report: Report) -> str:
@@ -159,6 +168,14 @@ def _attention(report: Report) -> Iterator[Attention]:
                 fleet.desired.fleet.name,
                 words.listed(group.names, NAMES_SHOWN),
                 place_of(fleet.desired, group.policy, group.finding) or "",
+                urlencode(
+                    {
+                        "state": TITLES[Outcome.BLOCKED],
+                        "reason": group.reason.value,
+                        "policy": group.policy or "–",
+                        "fleet": fleet.desired.fleet.name,
+                    }
+                ),
             )
 
 
@@ -175,6 +192,7 @@ def _fleet(index: int, report: FleetReport) -> FleetView:
         tiles=tuple(_tiles(report, size(blocked), size(decided))),
         bar=tuple(_bar(report, size(blocked), size(decided))),
         plan=plan_view(report.plan) if report.plan is not None else None,
+        rollouts=tuple(rollouts(report)),
         sections=tuple(_sections(report, decided)),
         charts=charts_of(report),
         unmanaged=words.listed(state.unmanaged[: state.unmanaged_count or 0], UNMANAGED_SHOWN)

@@ -1,6 +1,7 @@
-"""JUnit XML: what test dashboards read. A device that is to rotate or blocked is a failed case.
+"""JUnit XML: what test dashboards read. A device that is to rotate, blocked or failed is a failed case.
 
-Devices in sync are counted, not listed: they are passed cases only in number, one per policy.
+Names are the same from run to run, so that dashboards follow a case: a policy's name in the class of its fleet, a
+thing's name in the class of its policy. Devices in sync are counted in their policy's case, not listed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from xml.etree import ElementTree as ET
 
-from controller.reconcile.values import Assessment, Outcome
+from controller.reconcile.values import Assessment, Outcome, Sync
 
 from . import words
 from .formats import Look
@@ -61,8 +62,14 @@ def render_drift(report: Report, _look: Look) -> str:
 
 def _fleet(fleet: FleetReport) -> list[Case]:
     name = fleet.desired.fleet.name
+    failing = {assessment.policy for assessment in fleet.assessments if _result(assessment) == "failure"}
     policies = [
-        Case(f"{name}.{entry.policy.name}", f"{entry.in_sync} of {entry.governed} devices in sync")
+        Case(
+            name,
+            entry.policy.name,
+            "failure" if entry.policy.name in failing else None,
+            f"{entry.in_sync} of {entry.governed} devices in sync",
+        )
         for entry in fleet.policies
     ]
     listed = [assessment for outcome in Outcome for assessment in fleet.of(outcome)]
@@ -75,8 +82,16 @@ def _case(fleet: str, assessment: Assessment) -> Case:
     if finding.remedy:
         message += f". To do: {finding.remedy}"
     group = f"{fleet}.{assessment.policy or 'no policy'}"
-    result = "skipped" if finding.reason in DECIDED else _RESULTS[finding.outcome]
-    return Case(group, assessment.device, result, message, finding.reason.value)
+    return Case(group, assessment.device, _result(assessment), message, finding.reason.value)
+
+
+def _result(assessment: Assessment) -> str | None:
+    """A device whose rotation has failed fails, though it is tried again by itself; one that waits is skipped."""
+    if assessment.sync is Sync.IN_SYNC or assessment.outcome is None:
+        return None
+    if leading(assessment).reason in DECIDED:
+        return "skipped"
+    return "failure" if assessment.failures else _RESULTS[assessment.outcome]
 
 
 def _clean(text: str) -> str:

@@ -14,7 +14,7 @@ from controller.reconcile.values import Outcome, Plan
 from . import words
 from .formats import Look
 from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
-from .hitches import hitches
+from .hitches import hitches, rollouts
 from .model import FleetFailure, FleetReport, Report
 from .text import all_fleets, demand, sentence, target
 
@@ -94,13 +94,19 @@ def _fleet(report: FleetReport) -> list[str]:
     commit = words.commit(report.desired.commit, is_dirty=report.desired.is_dirty)
     when = words.instant(report.state.observed_at)
     sections.append(f"Account {fleet.account}, {fleet.region}, commit `{commit}`, seen {when}.\n")
-    if report.plan is not None:
-        sections += _plan(report.plan)
-    else:
-        sections += [f"> ⛔ **{plain(h.what)}:** {plain(h.message)}  \n> {code(h.remedy)}\n" for h in hitches(report)]
-    sections.append(_policies(report))
+    plan = report.plan
     blocked, decided = told_apart(report.of(Outcome.BLOCKED))
+    if plan is not None:
+        sections += _refusals(plan)
+    held = [h for h in hitches(report) if plan is None or not h.is_refusal]
+    sections += [f"> ⛔ **{plain(h.what)}:** {plain(h.message)}  \n> {code(h.remedy)}\n" for h in held]
+    sections.append(_policies(report))
     sections += _groups(f"{_ICONS[Outcome.BLOCKED]} {TITLES[Outcome.BLOCKED]}", blocked, is_open=True)
+    if plan is not None:
+        sections += [f"> **Note:** {plain(notice)}\n" for notice in plan.notices]
+    sections += _rollouts(report)
+    if plan is not None:
+        sections += _jobs(plan)
     for outcome in (Outcome.ROTATE, Outcome.WAITING):
         sections += _groups(f"{_ICONS[outcome]} {TITLES[outcome]}", by_reason(report.of(outcome)))
     sections += _groups(f"⏸️ {DECIDED_TITLE}", decided)
@@ -117,7 +123,10 @@ def _policies(report: FleetReport) -> str:
             f"`{entry.policy.name}`",
             f"{entry.governed:,}",
             words.percent(entry.in_sync, entry.governed),
-            *(f"{number:,}" if number else "–" for number in (entry.rotate, entry.waiting, entry.blocked)),
+            *(
+                f"{number:,}" if number else "–"
+                for number in (entry.rotate, entry.waiting, entry.needs_person, entry.left_out)
+            ),
             entry.health.value,
         )
         for entry in report.policies
@@ -127,7 +136,11 @@ def _policies(report: FleetReport) -> str:
     note = f"\n\n{words.count(quiet, 'policy is', 'policies are')} in sync." if quiet else ""
     if not rows:
         return note.strip() + "\n"
-    return table(("Policy", "Devices", "In sync", "Rotate", "Waiting", "Blocked", "Health"), rows) + note + "\n"
+    return (
+        table(("Policy", "Devices", "In sync", "Rotate", "Waiting", "Needs a person", "Left out", "Health"), rows)
+        + note
+        + "\n"
+    )
 
 
 def _groups(title: str, groups: list[Group], *, is_open: bool = False) -> list[str]:
@@ -148,29 +161,43 @@ def _groups(title: str, groups: list[Group], *, is_open: bool = False) -> list[s
     return [folded(f"{title}: {words.count(size(groups), 'device')}", body, is_open=is_open)]
 
 
-def _plan(plan: Plan) -> list[str]:
-    sections = [
+def _refusals(plan: Plan) -> list[str]:
+    return [
         f"> ⛔ **Refused by `{refusal.guardrail}`** ({refusal.policy or 'fleet'}): {plain(refusal.message)}  \n"
         f"> {code(refusal.override)}\n"
         for refusal in plan.refusals
     ]
-    sections += [f"> **Note:** {plain(notice)}\n" for notice in plan.notices]
-    if plan.jobs:
-        total = sum(len(job.devices) for job in plan.jobs)
-        rows = [
-            (
-                f"`{job.policy}`",
-                "standing" if job.is_standing else str(job.wave),
-                f"{len(job.devices):,}",
-                f"{job.rollout.maximum_per_minute:,}/min",
-                plain(f"{target(job)}; {demand(job)}"),
-            )
-            for job in plan.jobs
-        ]
-        jobs = words.count(len(plan.jobs), "job")
-        sections.append(f"**{words.count(total, 'device rotates', 'devices rotate')} in {jobs}.**\n")
-        body = table(("Policy", "Wave", "Devices", "Rate", "Target"), rows)
-        sections.append(folded(f"Plan <code>{plan.digest[:16]}</code>", body))
-    sections += [f"- {plain(wave.message)}" for wave in plan.waves if wave.remedy]
-    sections += [f"- {plain(incident.message)}" for incident in plan.incidents]
-    return sections
+
+
+def _rollouts(report: FleetReport) -> list[str]:
+    """Where each rollout stands, and the incidents; nothing of it is folded away."""
+    rows = [
+        (code(row.policy), row.wave, row.status.value, f"{row.left:,}", row.until, plain(row.message))
+        for row in rollouts(report)
+    ]
+    sections = [f"{table(('Rollout', 'Wave', 'Status', 'Left', 'Done by', 'Where it stands'), rows)}\n"] if rows else []
+    return sections + [
+        f"- {plain(each.message)}\n" for each in (report.next_plan.incidents if report.next_plan else ())
+    ]
+
+
+def _jobs(plan: Plan) -> list[str]:
+    if not plan.jobs:
+        return []
+    total = sum(len(job.devices) for job in plan.jobs)
+    rows = [
+        (
+            f"`{job.policy}`",
+            "standing" if job.is_standing else str(job.wave),
+            f"{len(job.devices):,}",
+            f"{job.rollout.maximum_per_minute:,}/min",
+            plain(f"{target(job)}; {demand(job)}"),
+        )
+        for job in plan.jobs
+    ]
+    jobs = words.count(len(plan.jobs), "job")
+    body = table(("Policy", "Wave", "Devices", "Rate", "Target"), rows)
+    return [
+        f"**{words.count(total, 'device rotates', 'devices rotate')} in {jobs}.**\n",
+        folded(f"Plan <code>{plan.digest[:16]}</code>", body),
+    ]

@@ -44,8 +44,14 @@ class PolicyReport:
     rotate: int
     waiting: int
     blocked: int
+    left_out: int  # of the blocked: those that a person has waived or suspended
     sync: Sync
     health: Health
+
+    @property
+    def needs_person(self) -> int:
+        """Blocked devices that nobody has decided about yet."""
+        return self.blocked - self.left_out
 
 
 @dataclass(slots=True)
@@ -76,17 +82,24 @@ class FleetReport:
     governed: int
     in_sync: int
     outcomes: Mapping[Outcome, int]
+    left_out: int  # of the blocked: those that a person has waived or suspended
     reasons: Mapping[Reason, int]  # devices with that reason
     inventory: Inventory = Inventory()
     plan: Plan | None = None
     expected: Plan | None = None  # the plan that apply would make now, where the report is of none: what holds it up
     forecast: Forecast | None = None  # where the command was asked for one
+    quiet: tuple[tuple[str, str], ...] = ()  # devices without a finding and their policy, where a report names them all
     trend: tuple[TrendRecord, ...] = ()  # of past reports and this one, oldest first
 
     @property
     def is_in_sync(self) -> bool:
         """Whether every governed device is as git says."""
         return self.in_sync == self.governed
+
+    @property
+    def needs_person(self) -> int:
+        """Blocked devices that nobody has decided about yet."""
+        return self.outcomes.get(Outcome.BLOCKED, 0) - self.left_out
 
     @property
     def next_plan(self) -> Plan | None:

@@ -11,6 +11,7 @@ from controller.reconcile.values import Outcome, Reason, source_of
 from . import words
 from .formats import Look, dump
 from .groups import Group, by_reason
+from .meanings import REASONS
 from .model import FleetFailure, FleetReport, Report, place
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -27,10 +28,11 @@ class Result:
     message: str
     path: str
     line: int = 1
+    key: str = ""  # the same from run to run while the alert is the same
 
 
 def sarif_log(results: Iterable[Result], rules: Mapping[str, str], seen: Mapping[str, str] | None = None) -> str:
-    """A whole log of one run; ``rules`` maps each rule's id to its description, ``seen`` each fleet to when it was."""
+    """A whole log of one run; ``rules`` maps each rule's id to what it means, ``seen`` each fleet to when it was."""
     return dump(
         {
             "$schema": _SCHEMA,
@@ -40,7 +42,7 @@ def sarif_log(results: Iterable[Result], rules: Mapping[str, str], seen: Mapping
                     "tool": {
                         "driver": {
                             "name": "certfleet",
-                            "rules": [{"id": rule, "shortDescription": {"text": text}} for rule, text in rules.items()],
+                            "rules": [_rule(rule, text) for rule, text in rules.items()],
                         }
                     },
                     "results": [_result(result) for result in results],
@@ -61,9 +63,9 @@ def render_drift(report: Report, _look: Look) -> str:
     ]
     results += [_failure(failure) for failure in report.failures]
     used = {result.rule for result in results}
-    rules: dict[str, str] = {reason.value: f"Devices with {reason.value}" for reason in Reason if reason.value in used}
+    rules: dict[str, str] = {reason.value: REASONS[reason] for reason in Reason if reason.value in used}
     if "FleetFailed" in used:
-        rules["FleetFailed"] = "A fleet could not be read"
+        rules["FleetFailed"] = "A fleet could not be read. Do what the message names."
     seen = {fleet.desired.fleet.name: words.iso(fleet.state.observed_at) for fleet in report.fleets}
     return sarif_log(results, rules, seen)
 
@@ -81,7 +83,19 @@ def _drift(fleet: FleetReport, level: str, group: Group) -> Result:
     remedy = f" To do: {group.finding.remedy}." if group.finding.remedy else ""
     text = f"{words.count(len(group.devices), 'device')} of {fleet.desired.fleet.name}: {group.finding.message}"
     level = "note" if group.is_decided else level
-    return Result(group.reason.value, level, f"{text} ({devices}).{remedy}", path, line)
+    key = f"{fleet.desired.fleet.name}:{group.policy}:{group.reason.value}"
+    return Result(group.reason.value, level, f"{text} ({devices}).{remedy}", path, line, key)
+
+
+def _rule(rule: str, meaning: str) -> dict[str, object]:
+    """A rule with the help that code scanning shows beside an alert."""
+    more = f"{meaning} certfleet explain THING says why of one device."
+    return {
+        "id": rule,
+        "name": rule,
+        "shortDescription": {"text": meaning},
+        "help": {"text": more, "markdown": more.replace("certfleet explain THING", "`certfleet explain THING`")},
+    }
 
 
 def _result(result: Result) -> dict[str, object]:
@@ -90,5 +104,6 @@ def _result(result: Result) -> dict[str, object]:
         "ruleId": result.rule,
         "level": result.level,
         "message": {"text": result.message},
+        "partialFingerprints": {"certfleet/v1": result.key or f"{result.rule}:{result.path}:{result.message}"},
         "locations": [{"physicalLocation": where}],
     }

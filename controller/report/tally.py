@@ -23,14 +23,17 @@ from controller.reconcile.values import (
     Sync,
 )
 
+from .groups import DECIDED, leading
 from .model import AGE_BUCKET_DAYS, AgeCounts, FleetReport, Inventory, PolicyReport
 
 
 class Tally:
     """Counts devices and assessments as they pass; ``finish`` makes the report."""
 
-    def __init__(self, desired: DesiredState, now: datetime) -> None:
+    def __init__(self, desired: DesiredState, now: datetime, *, names_all: bool = False) -> None:
+        """Count under ``desired``; ``names_all`` keeps the names of devices without a finding, too, for the page."""
         self._desired, self._now = desired, now
+        self._quiet: list[tuple[str, str]] | None = [] if names_all else None
         self._key_types: Counter[str] = Counter()
         self._authorities: Counter[str] = Counter()
         self._ages: dict[str, AgeCounts] = {}
@@ -69,6 +72,8 @@ class Tally:
         self._health.setdefault(policy, set()).add(assessment.health)
         if assessment.findings:
             self._kept.append(assessment)
+        elif self._quiet is not None:
+            self._quiet.append((assessment.device, policy or ""))
         if policy is not None and self._passing is not None and self._passing[0] == assessment.device:
             self._count_age(policy, self._passing[1])
 
@@ -82,26 +87,38 @@ class Tally:
         if max_age is not None and age > max_age:
             counts.too_old[bucket] += 1
 
-    def finish(self, state: FleetState, plan: Plan | None = None) -> FleetReport:
-        """The report of everything that passed; what a plan's waves hold back is waiting, not to rotate."""
-        kept = sorted(self._kept if plan is None else settle(self._kept, plan), key=lambda found: found.device)
+    def finish(self, state: FleetState, plan: Plan | None = None, *, expected: Plan | None = None) -> FleetReport:
+        """The report of everything that passed; what the plan's waves hold back is waiting, not to rotate.
+
+        A report of no plan (``plan`` is None) is counted by the ``expected`` one, which apply would make now: the same
+        state has the same numbers in every report.
+        """
+        counted = plan or expected
+        kept = sorted(self._kept if counted is None else settle(self._kept, counted), key=lambda found: found.device)
         drifted = [(found.policy, found.outcome) for found in kept if found.sync is not Sync.IN_SYNC]
         outcomes = Counter(outcome for _policy, outcome in drifted if outcome is not None)
         by_policy = Counter(drifted)
+        blocked = (found for found in kept if found.outcome is Outcome.BLOCKED and found.sync is not Sync.IN_SYNC)
+        left_out = Counter(found.policy for found in blocked if leading(found).reason in DECIDED)
         return FleetReport(
             desired=self._desired,
             state=state,
-            policies=tuple(self._policy(policy, by_policy) for policy in self._desired.policies),
+            policies=tuple(self._policy(policy, by_policy, left_out[policy.name]) for policy in self._desired.policies),
             assessments=tuple(kept),
             governed=self._governed.total(),
             in_sync=self._in_sync.total(),
             outcomes=outcomes,
+            left_out=left_out.total(),
             reasons=Counter(reason for found in kept for reason in {finding.reason for finding in found.findings}),
             inventory=Inventory(self._key_types, self._authorities, self._ages),
             plan=plan,
+            expected=expected,
+            quiet=tuple(self._quiet or ()),
         )
 
-    def _policy(self, policy: Policy, outcomes: Counter[tuple[str | None, Outcome | None]]) -> PolicyReport:
+    def _policy(
+        self, policy: Policy, outcomes: Counter[tuple[str | None, Outcome | None]], left_out: int
+    ) -> PolicyReport:
         name = policy.name
         governed, in_sync = self._governed[name], self._in_sync[name]
         healths = self._health.get(name, {Health.HEALTHY})
@@ -113,6 +130,7 @@ class Tally:
             rotate=outcomes[name, Outcome.ROTATE],
             waiting=outcomes[name, Outcome.WAITING],
             blocked=outcomes[name, Outcome.BLOCKED],
+            left_out=left_out,
             sync=Sync.IN_SYNC if in_sync == governed else Sync.OUT_OF_SYNC,
             health=worst,
         )

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from controller.reconcile.values import Outcome, Plan, PlannedJob, TargetKind, WaveStatus
+from controller.reconcile.values import Outcome, Plan, PlannedJob, TargetKind
 
 from . import words
 from .console import HEALTH_STYLES, OUTCOME_STYLES, Page, table
 from .formats import Look
 from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
-from .hitches import decisions, done_by, hitches
+from .hitches import decisions, done_by, hitches, rollouts
 from .model import FleetFailure, FleetReport, Report
 
 NAMES_SHOWN = 4  # devices named per reason
@@ -21,11 +21,13 @@ JOBS_SHOWN = 40
 
 
 def render_status(report: Report, look: Look) -> str:
-    """Summary and policies, nothing about single devices."""
+    """Summary, policies and rollouts, nothing about single devices."""
     page = Page(look)
     for fleet in _each(page, report):
         _summary(page, fleet)
         _policies(page, fleet)
+        _hitches(page, fleet)
+        _rollouts(page, fleet)
     tell_failures(page, report.failures)
     return page.text()
 
@@ -37,9 +39,11 @@ def render_drift(report: Report, look: Look) -> str:
         _summary(page, fleet)
         _policies(page, fleet)
         _hitches(page, fleet)
+        _blocked(page, fleet)
+        _rollouts(page, fleet)
         _rotate(page, fleet)
         _waiting(page, fleet)
-        _blocked(page, fleet)
+        _left_out(page, fleet)
         _unmanaged(page, fleet)
     tell_failures(page, report.failures)
     return page.text()
@@ -53,14 +57,19 @@ def render_plan(report: Report, look: Look) -> str:
         _summary(page, fleet)
         _policies(page, fleet)
         if plan is not None:
+            _refusals(page, plan)
+        _hitches(page, fleet)
+        _blocked(page, fleet)
+        if plan is not None:
             _jobs(page, plan)
-            _waves(page, plan)
+        _rollouts(page, fleet)
+        if plan is not None:
             _steps(page, plan)
         _rotate(page, fleet)
         _waiting(page, fleet)
-        _blocked(page, fleet)
+        _left_out(page, fleet)
         if plan is not None:
-            _refusals(page, plan)
+            _notices(page, plan)
             _next(page, fleet, plan)
     tell_failures(page, report.failures)
     return page.text()
@@ -104,16 +113,21 @@ def _summary(page: Page, report: FleetReport) -> None:
 
 def sentence(report: FleetReport) -> str:
     """The one line: what a person must decide, whether the fleet is in sync, and what there is to do until when."""
-    parts = [*decisions(report), f"{report.in_sync:,} of {words.count(report.governed, 'device')} in sync"]
-    labels = ((Outcome.ROTATE, "to rotate"), (Outcome.WAITING, "waiting"), (Outcome.BLOCKED, "blocked"))
+    parts = decisions(report)
+    if report.needs_person:
+        parts.append(words.count(report.needs_person, "device needs a person", "devices need a person"))
+    parts.append(f"{report.in_sync:,} of {words.count(report.governed, 'device')} in sync")
+    labels = ((Outcome.ROTATE, "to rotate"), (Outcome.WAITING, "waiting"))
     parts += [f"{report.outcomes[outcome]:,} {label}" for outcome, label in labels if report.outcomes.get(outcome)]
+    if report.left_out:
+        parts.append(f"{report.left_out:,} left out")
     if report.state.unmanaged_count:
         parts.append(f"{report.state.unmanaged_count:,} unmanaged")
     return " · ".join([*parts, *done_by(report)])
 
 
 def _policies(page: Page, report: FleetReport) -> None:
-    rows = []
+    rows: list[tuple[str | Text, ...]] = []
     for entry in report.policies:
         mode = "" if entry.policy.mode.value == "enforce" else f" ({entry.policy.mode.value})"
         rows.append(
@@ -123,20 +137,30 @@ def _policies(page: Page, report: FleetReport) -> None:
                 words.percent(entry.in_sync, entry.governed),
                 _number(entry.rotate, Outcome.ROTATE),
                 _number(entry.waiting, Outcome.WAITING),
-                _number(entry.blocked, Outcome.BLOCKED),
+                _number(entry.needs_person, Outcome.BLOCKED),
+                *([_number(entry.left_out, None)] if report.left_out else []),
                 Text(entry.health.value, HEALTH_STYLES[entry.health]),
             )
         )
-    columns = ("Devices", "In sync", "Rotate", "Waiting", "Blocked")
+    columns = [
+        "Devices",
+        "In sync",
+        "Rotate",
+        "Waiting",
+        "Needs a\nperson",
+        *(["Left\nout"] if report.left_out else []),
+    ]
     page.add(table(("Policy", "cut"), *((title, "right") for title in columns), ("Health", "keep"), rows=rows))
 
 
-def _number(number: int, outcome: Outcome) -> Text:
-    return Text(f"{number:,}", OUTCOME_STYLES[outcome]) if number else Text("–", "dim")
+def _number(number: int, outcome: Outcome | None) -> Text:
+    return Text(f"{number:,}", OUTCOME_STYLES[outcome] if outcome else "") if number else Text("–", "dim")
 
 
 def _hitches(page: Page, report: FleetReport) -> None:
-    for number, hitch in enumerate(hitches(report)):
+    """What holds up the fleet; the refusals of the report's own plan are told apart."""
+    found = [hitch for hitch in hitches(report) if report.plan is None or not hitch.is_refusal]
+    for number, hitch in enumerate(found):
         if not number:
             page.heading("Held up", "until a person acts")
         page.line((hitch.what, "bad"), indent=2)
@@ -175,7 +199,7 @@ def _reasons(page: Page, groups: list[Group], outcome: Outcome) -> None:
 
 
 def _blocked(page: Page, report: FleetReport) -> None:
-    groups, decided = told_apart(report.of(Outcome.BLOCKED))
+    groups, _decided = told_apart(report.of(Outcome.BLOCKED))
     if groups:
         page.heading(TITLES[Outcome.BLOCKED], words.count(size(groups), "device"))
     for group in groups:
@@ -188,6 +212,10 @@ def _blocked(page: Page, report: FleetReport) -> None:
             page.line(("→ ", "change"), group.finding.remedy, indent=4)
         if len(group.devices) > 1:
             page.line((words.listed(group.names, NAMES_SHOWN * 3), "dim"), indent=4)
+
+
+def _left_out(page: Page, report: FleetReport) -> None:
+    _groups, decided = told_apart(report.of(Outcome.BLOCKED))
     if decided:
         page.heading(DECIDED_TITLE, f"{words.count(size(decided), 'device')} left out, as a person decided")
         _reasons(page, decided, Outcome.WAITING)
@@ -236,28 +264,27 @@ def demand(job: PlannedJob) -> str:
     return words.listed([str(transition) for transition in job.transitions], TRANSITIONS_SHOWN)
 
 
-def _waves(page: Page, plan: Plan) -> None:
-    telling = [wave for wave in plan.waves if wave.status is not WaveStatus.IDLE]
-    if telling:
-        page.heading("Rollout")
-    for wave in telling:
-        where = f"  wave {wave.wave} of {wave.of}, " if wave.wave else "  "
-        page.line((wave.policy, "head"), where, (wave.status.value, _WAVE_STYLES.get(wave.status, "wait")), indent=2)
-        page.line(wave.message, indent=4)
-        if wave.remedy:
-            page.line(("→ ", "change"), wave.remedy, indent=4)
-    for incident in plan.incidents:
+def _rollouts(page: Page, report: FleetReport) -> None:
+    """Where each policy's rollout stands, a line each; what stops one stands above, under what is held up."""
+    rows = [
+        (
+            row.policy,
+            row.wave,
+            Text(row.status.value, row.meaning),
+            f"{row.left:,}",
+            row.until.replace(", ", "\n", 1),
+            row.message,
+        )
+        for row in rollouts(report)
+    ]
+    if rows:
+        page.heading("Rollouts")
+        columns = (("Policy", "cut"), ("Wave", "keep"), ("Status", "keep"), ("Left", "right"), ("Done by", "keep"))
+        page.add(table(*columns, ("Where it stands", "wrap"), rows=rows))
+    for incident in report.next_plan.incidents if report.next_plan else ():
         style = "good" if incident.is_finished else "bad"
         page.heading(f"Incident {incident.incident}", f"deadline {words.instant(incident.deadline)}")
         page.line((incident.message, style), indent=2)
-
-
-_WAVE_STYLES = {
-    WaveStatus.OPEN: "change",
-    WaveStatus.RUNNING: "change",
-    WaveStatus.UNHEALTHY: "bad",
-    WaveStatus.HALTED: "bad",
-}
 
 
 def _steps(page: Page, plan: Plan) -> None:
@@ -267,10 +294,13 @@ def _steps(page: Page, plan: Plan) -> None:
             page.line((step.action, "change"), f" {step.job_id}: {step.reason}", indent=2)
 
 
-def _refusals(page: Page, plan: Plan) -> None:
+def _notices(page: Page, plan: Plan) -> None:
     for notice in plan.notices:
         page.gap()
         page.line(("NOTE  ", "bold"), notice)
+
+
+def _refusals(page: Page, plan: Plan) -> None:
     for refusal in plan.refusals:
         page.gap()
         page.line(("REFUSED  ", "bold bad"), (refusal.guardrail, "head"), (f"  {refusal.policy or 'fleet'}", "dim"))

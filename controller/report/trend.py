@@ -38,6 +38,7 @@ class TrendRecord(BaseModel):
     rotate: Count
     waiting: Count
     blocked: Count
+    left_out: Count = 0  # of the blocked: those that a person has waived or suspended; records of before have none
     unmanaged: Count
     succeeded: Count  # rotations that ended well, of the jobs that the report looked back on
     failed: Count  # rotations that failed, timed out or were rejected, likewise
@@ -75,6 +76,7 @@ def record_of(report: FleetReport, created_at: datetime) -> TrendRecord:
         rotate=report.outcomes.get(Outcome.ROTATE, 0),
         waiting=report.outcomes.get(Outcome.WAITING, 0),
         blocked=report.outcomes.get(Outcome.BLOCKED, 0),
+        left_out=report.left_out,
         unmanaged=report.state.unmanaged_count or 0,
         succeeded=sum(status is ExecutionStatus.SUCCEEDED for status in statuses),
         failed=sum(status in FAILED for status in statuses),

@@ -97,7 +97,7 @@ def test_a_change_is_not_refused_for_what_its_base_does_already(ten):
     told = ten.run("plan", "--base", "HEAD~1", "--format", "markdown")
 
     assert told.code == 0
-    assert "Without this change, `maxChangePercent` refuses the plan as well" in told.out
+    assert "> - without this change, maxChangePercent refuses the plan as well" in told.out
 
 
 def test_a_policy_that_goes_leaves_its_devices_to_themselves_and_the_change_is_refused(ten):

@@ -99,8 +99,8 @@ def fleet_report(found: list[Device] | None = None, *, with_plan: bool = False, 
     wanted, seen = desired(**changes), state(found)
     tally = Tally(wanted, NOW)
     assessments = list(tally.assessments(assess_fleet(tally.devices(found), wanted, seen, NOW)))
-    plan = make_plan(assessments, wanted, seen, NOW) if with_plan else None
-    return tally.finish(seen, plan)
+    plan = make_plan(assessments, wanted, seen, NOW)
+    return tally.finish(seen, plan if with_plan else None, expected=None if with_plan else plan)
 
 
 @pytest.fixture

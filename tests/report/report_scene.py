@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from controller.errors import ExitCode
 from controller.reconcile.checks import assess_fleet
-from controller.reconcile.outlook import forecast
+from controller.reconcile.outlook import compare, forecast
 from controller.reconcile.planning import make_plan
 from controller.reconcile.values import (
     Attachment,
@@ -26,11 +26,14 @@ from controller.reconcile.values import (
     Policy,
     Rollout,
     RotationJob,
+    Schedule,
     Source,
     Suspension,
     Waiver,
     WaveSize,
+    Window,
 )
+from controller.report.change import Comparisons, FleetChange
 from controller.report.model import FleetFailure, FleetReport, Report
 from controller.report.tally import Tally
 from controller.report.trend import TrendRecord, record_of
@@ -177,3 +180,29 @@ def crowd(number: int) -> Report:
         for n in range(number)
     )
     return scene(replace(fleet, assessments=assessments))
+
+
+def scene_comment() -> Comparisons:
+    """A pull request that lowers a maximum age and brings a policy of its own, over the same fleet."""
+    base = _desired("factory")
+    devices = [each for each in _devices("spare-gateway-7") if not each.executions]
+    berlin = Schedule(windows=(Window("0 2 * * *", "Europe/Berlin", timedelta(hours=4)),))
+    tighter = [
+        replace(each, certificate=replace(each.certificate, max_age=120 * DAY), schedule=berlin)
+        if each.name == "line-a-gateways"
+        else each
+        for each in base.policies
+        if each.name != "loading-docks"
+    ]
+    docks = next(each for each in base.policies if each.name == "loading-docks")
+    before = replace(base, policies=tuple(each for each in base.policies if each is not docks))
+    after = replace(
+        base,
+        policies=(*tighter, replace(docks, certificate=CertificateRule(180 * DAY))),
+        fleet=replace(base.fleet, guardrails=Guardrails(100, 50)),
+    )
+    groups = {policy.thing_group for policy in base.policies}
+    sizes = {group: sum(group in each.groups for each in devices) for group in groups}
+    state = FleetState(NOW, sizes, unmanaged_count=0)
+    found = compare(lambda: devices, before, after, state, NOW)
+    return Comparisons("main", (FleetChange(after, found, NOW, found.refusals, found.known),))

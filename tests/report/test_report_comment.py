@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.errors import ExitCode
-from controller.reconcile.outlook import Comparison, FieldChange, Moved, PolicyComparison, Span
+from controller.reconcile.outlook import Comparison, DocumentChange, FieldChange, Moved, PolicyComparison, Span
 from controller.reconcile.values import (
     Bearing,
     CertificateRule,
@@ -16,9 +16,11 @@ from controller.reconcile.values import (
     Holding,
     Policy,
     Refusal,
+    Schedule,
     Source,
     Stage,
     Transition,
+    Window,
 )
 from controller.report.change import Comparisons, FleetChange
 from controller.report.comparison import RENDERERS
@@ -112,7 +114,7 @@ def test_facts_that_a_policy_has_are_folded_under_it():
     text = told(fleet("north", policy(no_longer_due=5, left_alone=4, governed_head=36, changes=())))
     assert "<summary><code>line-a</code>: 5 devices no longer to rotate, 4 devices left to themselves</summary>" in text
     assert "- **Governs:** 36 devices, 40 before" in text
-    assert "- **Left to themselves:** 4 devices, which no policy governs any more" in text
+    assert "> - line-a: 4 devices are left to themselves: no policy governs them any more" in text
 
 
 def test_devices_that_are_due_already_are_not_said_to_be_untouched_where_they_come_to_another_time():
@@ -156,7 +158,7 @@ LATER = Stage(3, 104, NOW + timedelta(days=2), NOW + timedelta(days=2, hours=1),
 
 DECISIONS = {
     "a guardrail that will ask later": (
-        due(110, largest_job=104, asks=(LATER,)),
+        due(110, largest_job=104, stages=(LATER,)),
         "asks a person from 2026-12-03 14:00Z on (maxChangePercent: line-a starts 104 devices at once) · 110 devices",
     ),
     "a rollout that has stopped": (
@@ -177,16 +179,17 @@ def test_the_headline_first_says_what_a_person_must_decide(one, sentence, as_):
     assert f"north {sentence}" in text
 
 
-def test_a_later_wave_that_asks_stands_in_its_policys_fold_and_in_the_text_unless_it_is_refused_now():
-    one = due(110, largest_job=104, asks=(LATER,))
-    assert "- **Asks a reviewer later:** from 2026-12-03 14:00Z on, `maxChangePercent`: 104 devices" in told(
-        fleet("n", one)
-    )
+def test_a_later_wave_that_asks_is_a_warning_and_stands_in_the_text_unless_it_is_refused_now():
+    one = due(110, largest_job=104, stages=(LATER,))
+    text = told(fleet("n", one))
+    warning = "> - line-a: asks a reviewer later, from 2026-12-03 14:00Z on, by maxChangePercent: 104 devices at once"
+    assert text.index(warning) < text.index("<details>"), "a warning is not folded away"
+    assert "| 2026-12-03 14:00Z | 2026-12-03 15:00Z | `line-a` | 3 | 104 | `maxChangePercent` |" in text
     assert "asks a person from 2026-12-03 14:00Z on, by maxChangePercent: 104" in " ".join(
         told(fleet("n", one), as_=Format.TEXT).split()
     )
     refused = told(fleet("n", one, refusals=(ASKED,)))
-    assert "Asks a reviewer later" not in refused
+    assert "asks a reviewer later" not in refused
     assert "asks a person" not in refused.splitlines()[0]
     assert json.loads(told(fleet("n", one), as_=Format.JSON))["fleets"][0]["policies"][0]["asks"] == [
         {
@@ -205,10 +208,51 @@ def test_what_starts_again_and_who_goes_elsewhere_is_told():
     text = told(fleet("north", policy(first_wave=1, due=19, jobs=2, gives={"line-b": 40})))
     assert text.splitlines()[0].endswith("40 devices from line-a to line-b")
     assert "40 devices go to <code>line-b</code>" in text
-    assert "- **Rollout:** starts again with its first wave, 1 device" in text
+    assert "> - line-a: the rollout starts again with its first wave, 1 device" in text
     plain = told(fleet("north", policy(first_wave=1, due=19, jobs=2, gives={"line-b": 40})), as_=Format.TEXT)
     assert "the rollout starts again with its first wave, 1 device" in plain
     assert "40 devices go to line-b" in plain
+
+
+def test_verdict_numbers_warnings_and_waves_are_read_without_a_click_and_only_details_are_folded():
+    first = Stage(1, 1, NOW, NOW + timedelta(minutes=5))
+    moved_fleet = DocumentChange(
+        "Fleet north", "changed", (FieldChange("spec.guardrails.maxChangePercent", "30", "80", Bearing.NEITHER),)
+    )
+    change = fleet("north", due(110, largest_job=104, stages=(LATER, first)))
+    change = replace(change, comparison=replace(change.comparison, documents=(moved_fleet,)))
+    shown = told(change).partition("<details>")[0]
+    assert shown.startswith("## 🔄 north: ")
+    assert "| `line-a` | 110 | – | 2026-12-01 14:00Z | 2026-12-01 16:00Z | 110 restarts, about" in shown
+    assert "> - Fleet north is changed: guardrails.maxChangePercent 30 → 80" in shown
+    rows = [line for line in shown.splitlines() if line.startswith("| 2026")]
+    assert [row.split(" | ")[0] for row in rows] == ["| 2026-12-01 14:00Z", "| 2026-12-03 14:00Z"], "as they follow"
+
+
+def test_a_new_policy_is_told_by_what_it_says_and_not_by_empty_cells():
+    fields = (FieldChange("spec.thingGroup", None, "line-a", Bearing.NEITHER), FIELD)
+    text = told(fleet("north", due(8, is_new=True, changes=fields, governed_base=0)))
+    assert "<summary><code>line-a</code>: new, 8 devices newly to rotate</summary>" in text
+    assert "| Field | Value |\n| --- | --- |\n| `spec.thingGroup` | `line-a` |" in text
+    assert "| – |" not in text.partition("<summary>")[2]
+    assert "- **Governs:** 40 devices\n" in text
+    plain = told(fleet("north", due(8, is_new=True, changes=fields, governed_base=0)), as_=Format.TEXT)
+    assert "spec.thingGroup  line-a\n" in plain
+    gone = told(
+        replace(
+            fleet("north"), comparison=Comparison("a", "b", (policy(governed_head=0, left_alone=4, changes=fields),))
+        )
+    )
+    assert "| Field | Was |" in gone
+
+
+def test_the_start_of_a_wave_is_told_by_the_clock_of_its_windows_too():
+    window = Window("0 3 * * *", "Europe/Berlin", timedelta(hours=2))
+    change = fleet("north", due(8, start=NOW.replace(hour=2), stages=(Stage(1, 8, NOW.replace(hour=23), NOW),)))
+    named = replace(change.desired.policies[0], schedule=Schedule(windows=(window,)))
+    text = told(replace(change, desired=replace(change.desired, policies=(named,))))
+    assert "| 2026-12-01 02:00Z, 03:00 in Europe/Berlin |" in text
+    assert "| 2026-12-01 23:00Z, 2026-12-02 00:00 in Europe/Berlin |" in text
 
 
 def test_what_the_due_hold_and_will_hold_is_told():

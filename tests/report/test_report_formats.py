@@ -14,9 +14,10 @@ from markdown_it import MarkdownIt
 from report_scene import scene, scene_fleet
 
 from controller.errors import ExitCode
-from controller.reconcile.values import Outcome, Source
+from controller.reconcile.values import Health, Outcome, Source
 from controller.report import as_json, github, html, junit, markdown, sarif, text, words
 from controller.report.formats import Look
+from controller.report.meanings import HEALTH, REASONS
 from controller.report.model import FleetFailure
 
 LOOK = Look()
@@ -44,7 +45,7 @@ class TestJson:
     def test_lists_every_device_with_a_finding_and_says_where_the_policy_stands(self, make):
         [fleet] = json.loads(as_json.render_report(make.report(), LOOK))["fleets"]
         assert fleet["governed"] == 39
-        assert fleet["outcomes"] == {"rotate": 9, "blocked": 3, "waiting": 0}
+        assert fleet["outcomes"] == {"rotate": 4, "blocked": 3, "waiting": 5}
         first = next(entry for entry in fleet["devices"] if entry["device"] == "gateway-a-00")
         assert first["source"] == "desired_state/factory/policies.yaml:14"
         assert first["findings"][0]["reason"] == "AgeExceeded"
@@ -62,7 +63,9 @@ class TestJson:
 class TestMarkdown:
     def test_begins_with_the_summary_and_folds_the_rest(self, make):
         text = markdown.render_drift(make.report(make.fleet(with_plan=True)), LOOK)
-        assert text.startswith("## 🛑 factory: 27 of 39 devices in sync · 4 to rotate · 5 waiting · 3 blocked")
+        assert text.startswith(
+            "## 🛑 factory: 3 devices need a person · 27 of 39 devices in sync · 4 to rotate · 5 waiting"
+        )
         assert text.count("<details") == text.count("</details>") == 5
         assert "test-benches" not in text, "policies in sync are counted, not shown"
 
@@ -99,7 +102,7 @@ class TestGithub:
     def test_each_reason_stands_on_the_line_of_its_policy_field(self, make):
         lines = github.render_drift(make.report(), LOOK).splitlines()
         assert lines[1].startswith(
-            "::warning file=desired_state/factory/policies.yaml,line=14,col=1,title=AgeExceeded::6 devices"
+            "::warning file=desired_state/factory/policies.yaml,line=14,col=1,title=AgeExceeded::2 devices"
         )
         assert sum(line.startswith("::error ") for line in lines) == 3
 
@@ -116,12 +119,31 @@ class TestJunit:
         root = ET.fromstring(junit.render_drift(make.report(failures=(FAILURE,)), LOOK))
         [suite] = root
         assert int(suite.get("tests")) == len(list(suite.iter("testcase")))
-        assert int(suite.get("failures")) == len(list(suite.iter("failure"))) == 12
+        assert int(suite.get("failures")) == len(list(suite.iter("failure"))) == 4 + 3 + 2
         assert int(suite.get("errors")) == 1
 
     def test_waiting_is_skipped_not_failed(self, make):
         root = ET.fromstring(junit.render_drift(make.report(make.fleet(with_plan=True)), LOOK))
         assert len(list(root.iter("skipped"))) == 5
+
+    def test_names_stay_while_numbers_change_and_a_policy_fails_where_a_device_does(self, make):
+        def cases(report):
+            found = ET.fromstring(junit.render_drift(report, LOOK)).iter("testcase")
+            return {(case.get("classname"), case.get("name")): [child.tag for child in case] for case in found}
+
+        before, after = cases(make.report()), cases(make.report(make.fleet(make.devices()[:-1])))
+        assert set(before) - set(after) == {("factory.line-b-gateways", "gateway-b-92")}, "the one that is gone"
+        assert set(after) <= set(before)
+        assert before["factory", "line-b-gateways"] == ["failure"]
+        assert before["factory", "test-benches"] == []
+
+    def test_a_device_whose_rotation_failed_fails_though_it_is_tried_again_by_itself(self, make):
+        fleet = make.fleet()
+        waiting = next(found for found in fleet.assessments if found.outcome is Outcome.WAITING)
+        failed = [found._replace(failures=2) if found is waiting else found for found in fleet.assessments]
+        told = junit.render_drift(make.report(replace(fleet, assessments=tuple(failed))), LOOK)
+        case = ET.fromstring(told).find(f".//testcase[@name='{waiting.device}']")
+        assert [child.tag for child in case] == ["failure"]
 
     def test_what_xml_cannot_hold_is_replaced(self):
         ET.fromstring(junit.suite("x", [junit.Case("a", "b", "failure", "bad \x00 \x1b byte")]))
@@ -151,6 +173,20 @@ def test_each_governed_device_is_counted_once(make):
     for entry in fleet.policies:
         assert entry.in_sync + entry.rotate + entry.waiting + entry.blocked == entry.governed
     assert sum(len(fleet.of(outcome)) for outcome in Outcome) == fleet.governed - fleet.in_sync
+
+
+def test_one_state_has_one_set_of_numbers_whether_a_report_is_of_a_plan_or_of_drift(make):
+    """Drift used to say 9 to rotate where the plan said 4 to rotate and 5 waiting."""
+    planned, drifted = make.fleet(with_plan=True), make.fleet()
+    assert (drifted.plan, drifted.expected) == (None, planned.plan)
+    assert (drifted.outcomes, drifted.policies) == (planned.outcomes, planned.policies)
+    assert text.sentence(drifted) == text.sentence(planned)
+    numbers = "3 devices need a person · 27 of 39 devices in sync · 4 to rotate · 5 waiting · 2 unmanaged"
+    for report in (make.report(planned), make.report(drifted)):
+        for render in (text.render_drift, text.render_plan, text.render_status, markdown.render_drift):
+            assert numbers in " ".join(render(report, LOOK).split())
+        assert numbers in html.render_drift(report, LOOK)
+        assert numbers in github.render_drift(report, LOOK)
 
 
 STRAGGLERS = {
@@ -183,3 +219,14 @@ def test_json_says_when_a_device_was_last_seen():
     seen = {device["device"]: device["last_seen"] for device in fleet["devices"]}
     assert seen["gateway-a-200"] == "2026-11-22T10:00:00Z"
     assert seen["gateway-a-202"] is None
+
+
+def test_the_docs_define_every_word_of_health_and_every_reason_and_show_every_picture():
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "reports.md").read_text(encoding="utf-8")
+    for word, meaning in (*HEALTH.items(), *REASONS.items()):
+        assert f"| `{word.value}` | {meaning} |" in page
+    assert set(HEALTH) == set(Health)
+    assert set(re.findall(r"pictures/([a-z0-9-]+\.webp)", page)) == {
+        each.name for each in (docs / "pictures").iterdir()
+    }

@@ -98,7 +98,7 @@ def test_a_plan_shows_its_jobs_and_where_the_rollouts_stand(opened):
     assert "Plan, 2026-11-23 12:00Z" in text
     assert "2 devices rotate in 2 jobs" in text
     assert "× ECDSA-P256 / plant-ca / 365 d → ECDSA-P256 / plant-ca / 365 d" in text
-    assert "line-a-gateways, wave 1 of 3, open" in text
+    assert "line-a-gateways\t1 of 3\topen\t17\t2026-11-24 12:10Z\twave 1 of 3 reaches 1 device; 16 devices wait" in text
     assert "nothing is recorded of what was governed before" in text
 
 
@@ -199,7 +199,7 @@ class TestFilter:
         tab.press("Enter")
         assert tab.run(COUNT) == "1 to 100 of 250 that match"
         focus = _tab_to(tab, "next")
-        assert focus[:2] == ["state", "reason"]
+        assert focus[:4] == ["state", "reason", "policy", "link"]
         tab.press("Enter")
         tab.press("Enter")
         assert tab.run(COUNT) == "201 to 250 of 250 that match"
@@ -217,6 +217,69 @@ class TestFilter:
         _fill(tab, "gateway")
         assert tab.run(COUNT) == "1 to 100 of 100,000 that match"
         assert len(tab.run(DRAWN)) == 100
+
+
+def test_every_device_can_be_sought_also_one_that_is_in_sync(opened):
+    fleet = replace(scene_fleet(), quiet=(("gateway-a-001", "line-a-gateways"), ("gateway-a-002", "line-a-gateways")))
+    tab = opened(scene(fleet))
+    assert "devices have something to say; those that need a person come first. 2 in sync come last." in tab.run(
+        "document.body.innerText"
+    )
+    _fill(tab, "gateway-a-002")
+    assert tab.run(DRAWN) == ["gateway-a-002"]
+    _choose(tab, "state", "In sync")
+    _fill(tab, "")
+    assert tab.run(DRAWN) == ["gateway-a-001", "gateway-a-002"]
+
+
+class TestLinks:
+    def test_a_choice_is_a_link_that_opens_as_the_same_choice_elsewhere(self, opened):
+        tab = opened(scene(scene_fleet(), scene_fleet("hospital")))
+        _choose(tab, "policy", "line-b-gateways")
+        _choose(tab, "fleet", "hospital")
+        _fill(tab, "gateway-b-10")
+        shared, drawn = tab.run("document.getElementById('link').hash"), tab.run(DRAWN)
+        assert shared == "#words=gateway-b-10&policy=line-b-gateways&fleet=hospital"
+        assert len(drawn) == 4
+        _choose(tab, "fleet", "all")
+        assert tab.run(DRAWN) != drawn
+        tab.run(f"location.hash = {json.dumps(shared)}")
+        tab.run("new Promise(done => setTimeout(done))")  # the page has been told
+        assert tab.run(DRAWN) == drawn
+
+    def test_a_card_leads_to_its_devices(self, opened):
+        tab = opened(scene())
+        tab.run("[...document.querySelectorAll('.cards a')].find(each => each.textContent === 'gateway-b-100').click()")
+        tab.run("new Promise(done => setTimeout(done))")
+        assert tab.run(DRAWN) == ["gateway-b-100"]
+
+    def test_what_a_link_names_and_this_report_has_not_matches_nothing(self, opened):
+        tab = opened(scene())
+        tab.run("location.hash = '#policy=long-gone'")
+        tab.run("new Promise(done => setTimeout(done))")
+        assert tab.run(COUNT) == "no row matches"
+
+
+@pytest.mark.parametrize("features", SCHEMES.values(), ids=SCHEMES.keys())
+def test_on_a_telephone_each_row_is_a_card_with_its_labels_and_accessible(opened, features):
+    tab = opened(scene(scene_fleet(), scene_fleet("hospital"), failures=(FAILURE,)), width=390, features=features)
+    _fill(tab, "gateway-b-100")
+    row = tab.run("document.querySelector('#devices tbody tr').getBoundingClientRect().width")
+    assert row <= 390, "nothing stands beside the screen"
+    labels = tab.run(
+        "[...document.querySelectorAll('#devices tbody tr:first-child td')]"
+        ".map(cell => getComputedStyle(cell, '::before').content)"
+    )
+    assert labels == [f'"{name}"' for name in ("Fleet", "Policy", "State", "Reason", "Due", "Why")]
+    assert tab.run("document.documentElement.scrollWidth") == 390
+    assert _violations(tab) == []
+
+
+def test_of_many_fleets_the_one_that_needs_people_most_stands_first(opened, make):
+    calm = replace(make.fleet([make.device("a", "line-a-gateways")]), desired=scene_fleet("aachen").desired)
+    tab = opened(scene(calm, scene_fleet("zwickau"), failures=(FAILURE,)))
+    heads = "[...document.querySelectorAll('[aria-labelledby=fleets-heading] tbody th')].map(cell => cell.innerText)"
+    assert tab.run(heads) == ["zwickau", "aachen", "overseas"]
 
 
 def test_what_a_device_says_stays_text_wherever_it_stands(opened):

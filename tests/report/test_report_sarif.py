@@ -9,9 +9,10 @@ import jsonschema
 from report_scene import scene
 
 from controller.errors import ExitCode
-from controller.reconcile.values import Source
+from controller.reconcile.values import Reason, Source
 from controller.report import github, junit, sarif
 from controller.report.formats import Look
+from controller.report.meanings import REASONS
 from controller.report.model import FleetFailure
 
 LOOK = Look()
@@ -63,11 +64,21 @@ SARIF = {
                                     "uniqueItems": True,
                                     "items": {
                                         "type": "object",
-                                        "required": ["id", "shortDescription"],
+                                        "required": ["id", "name", "shortDescription", "help"],
                                         "additionalProperties": False,
                                         "properties": {
                                             "id": {"type": "string", "minLength": 1},
+                                            "name": {"pattern": "^[A-Za-z]+$"},
                                             "shortDescription": {"$ref": "#/$defs/message"},
+                                            "help": {  # 3.12.3: text is needed where there is Markdown
+                                                "type": "object",
+                                                "required": ["text", "markdown"],
+                                                "additionalProperties": False,
+                                                "properties": {
+                                                    "text": {"type": "string", "minLength": 1},
+                                                    "markdown": {"type": "string", "minLength": 1},
+                                                },
+                                            },
                                         },
                                     },
                                 },
@@ -80,12 +91,13 @@ SARIF = {
         },
         "result": {  # 3.27; code scanning takes none without a place
             "type": "object",
-            "required": ["ruleId", "level", "message", "locations"],
+            "required": ["ruleId", "level", "message", "locations", "partialFingerprints"],
             "additionalProperties": False,
             "properties": {
                 "ruleId": {"type": "string", "minLength": 1},
                 "level": {"enum": ["none", "note", "warning", "error"]},
                 "message": {"$ref": "#/$defs/message"},
+                "partialFingerprints": {"type": "object", "additionalProperties": {"type": "string"}},  # 3.27.17
                 "locations": {
                     "type": "array",
                     "minItems": 1,
@@ -131,6 +143,24 @@ def test_a_log_is_what_code_scanning_takes(make):
         rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
         assert {result["ruleId"] for result in run["results"]} == set(rules)
         assert len(rules) == len(set(rules))
+
+
+def test_every_reason_has_a_meaning_and_every_rule_the_help_that_code_scanning_shows():
+    assert set(REASONS) == set(Reason)
+    [run] = json.loads(sarif.render_drift(scene(), LOOK))["runs"]
+    helps = {rule["id"]: rule["help"]["text"] for rule in run["tool"]["driver"]["rules"]}
+    assert helps["NoCertificate"].startswith("No certificate is attached to the thing. Provision it")
+    assert all(text.endswith("certfleet explain THING says why of one device.") for text in helps.values())
+
+
+def test_an_alert_is_the_same_when_other_devices_are_behind_it(make):
+    def keys(report):
+        [run] = json.loads(sarif.render_drift(report, LOOK))["runs"]
+        return [result["partialFingerprints"]["certfleet/v1"] for result in run["results"]]
+
+    whole, less = keys(make.report()), keys(make.report(make.fleet(make.devices()[2:])))
+    assert whole == less
+    assert len(set(whole)) == len(whole)
 
 
 def test_what_a_person_has_decided_is_a_note_and_no_failure():

@@ -17,6 +17,7 @@ from controller.reconcile.values import (
     blocked,
     count_text,
     instant_text,
+    local_text,
     parse_job_id,
     span_text,
     waiting,
@@ -142,12 +143,16 @@ def backing_off(case: Case) -> Finding | None:
     )
 
 
+_NONE = "none opens within five years"
+
+
 def outside_window(case: Case) -> Finding | None:
     """No window is open, and nothing makes the device urgent."""
     if case.is_urgent or case.governed.is_open_now:
         return None
     window = case.governed.opens
-    opens = f"the next opens at {instant_text(window.start)}" if window else "none opens within five years"
+    zones = case.policy.schedule.zones
+    opens = f"the next opens at {instant_text(window.start)}{local_text(window.start, zones)}" if window else _NONE
     return waiting(Reason.OUTSIDE_WINDOW, f"no maintenance window is open; {opens}", "spec.schedule.windows")
 
 

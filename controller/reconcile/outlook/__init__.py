@@ -1,6 +1,6 @@
 """What would happen: a change of the desired state, the coming months, one device explained."""
 
-from .changes import FieldChange
+from .changes import DocumentChange, FieldChange
 from .comparison import Comparison, PolicyComparison, compare
 from .explanation import Explanation, explain
 from .forecasting import Forecast, Forecaster, ForecastRow, forecast
@@ -11,6 +11,7 @@ from .virtual_fleet import Luck
 __all__ = [
     "EVERY",
     "Comparison",
+    "DocumentChange",
     "Explanation",
     "FieldChange",
     "Forecast",

@@ -75,11 +75,17 @@ class PolicyComparison:
     examples: tuple[str, ...]  # names of the newly due, the first few
     moved: Moved | None = None
     gives: Mapping[str, int] = field(default_factory=dict)  # devices that go from it to another policy, by that
-    asks: tuple[Stage, ...] = ()  # later waves of head at which a person will be asked
+    stages: tuple[Stage, ...] = ()  # of all that are due under head, wave by wave
+    is_new: bool = False  # base has no such policy
     first_wave: int = 0  # devices with which a rollout that had come further begins anew; 0: it goes on
     obstacle: str | None = None  # of head: why nobody can tell when its devices rotate
     reported: int = 0  # devices that would have to rotate under head, and do not because it only reports
     transitions: tuple[Transition, ...] = ()  # of all that are due under head
+
+    @property
+    def asks(self) -> tuple[Stage, ...]:
+        """Later waves of head at which a person will be asked."""
+        return tuple(stage for stage in self.stages if stage.asks is not None)
 
     @property
     def remote_actions(self) -> int:
@@ -283,7 +289,8 @@ def _policy(name: str, counts: Mapping[str, _Counts], refs: _Refs, peak: int) ->
         examples=tuple(of.examples),
         moved=moved_of(name, refs.queues, _queue(of.queue_head, refs.head.get(name), head)),
         gives=dict(sorted(of.gives.items())),
-        asks=head.asks,
+        stages=head.stages,
+        is_new=name not in refs.base,
         first_wave=head.stages[0].devices if is_anew else 0,
         obstacle=head.obstacle,
         reported=head.reported,

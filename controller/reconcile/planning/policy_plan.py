@@ -17,6 +17,7 @@ from controller.reconcile.values import (
     held_by,
     instant_text,
     job_id_for,
+    local_text,
     transitions_of,
 )
 from protocol.job_document import JobDocument
@@ -306,7 +307,10 @@ def _report(opening: Opening, governed: Governed, fresh: int, started: int, roll
     policy = governed.policy
     of, held = len(policy.rollout.waves), fresh - started
     if not fresh and not governed.is_open_now:
-        opens = f"; the next opens at {instant_text(governed.opens.start)}" if governed.opens else ""
+        opens = ""
+        if governed.opens:
+            local = local_text(governed.opens.start, governed.policy.schedule.zones)
+            opens = f"; the next opens at {instant_text(governed.opens.start)}{local}"
         message = f"no maintenance window is open{opens}"
         return WaveReport(policy.name, rollout.reached, of, WaveStatus.CLOSED, message)
     if not fresh and not rollout.open_jobs and opening.status is WaveStatus.OPEN:

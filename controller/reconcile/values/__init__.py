@@ -75,7 +75,7 @@ from .result import (
     transitions_of,
     unasked,
 )
-from .words import count_text, instant_text, names_text, percent_text, span_text, whole_days
+from .words import count_text, instant_text, local_text, names_text, percent_text, span_text, whole_days
 
 __all__ = [
     "BEARS_ON",
@@ -153,6 +153,7 @@ __all__ = [
     "instant_text",
     "job_id_for",
     "kind_of",
+    "local_text",
     "may_be_at_work",
     "names_text",
     "parse_job_id",

@@ -180,6 +180,11 @@ class Schedule:
     windows: tuple[Window, ...] = ()
     least_interval: timedelta = timedelta(hours=24)  # between two rotations of one device, whatever the reason
 
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """The time zones that its windows are written in."""
+        return tuple(dict.fromkeys(window.timezone for window in self.windows))
+
 
 @dataclass(frozen=True, slots=True)
 class WaveSize:

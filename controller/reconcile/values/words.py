@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +43,18 @@ def count_text(number: int, noun: str, plural: str | None = None) -> str:
 def instant_text(instant: datetime) -> str:
     """ISO 8601 in UTC, whole seconds: ``2026-11-23T02:00:00Z``."""
     return f"{instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
+
+
+@lru_cache(maxsize=256)  # all devices of a policy wait for one opening
+def local_text(instant: datetime, zones: tuple[str, ...]) -> str:
+    """``, 03:00 in Europe/Berlin``: what the clocks of a policy's windows show; nothing where they show UTC."""
+    told = []
+    for zone in dict.fromkeys(zones):
+        local = instant.astimezone(ZoneInfo(zone))
+        if local.utcoffset():
+            is_same_day = local.date() == instant.astimezone(UTC).date()
+            told.append(f", {local:%H:%M} in {zone}" if is_same_day else f", {local:%Y-%m-%d %H:%M} in {zone}")
+    return "".join(told)
 
 
 def percent_text(share: float) -> str:

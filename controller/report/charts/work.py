@@ -137,7 +137,8 @@ def trend(fleet: FleetReport) -> Chart:
     series = (
         Series("to rotate", "change", tuple(record.rotate for record in records)),
         Series("waiting", "wait", tuple(record.waiting for record in records)),
-        Series("blocked", "bad", tuple(record.blocked for record in records)),
+        Series("need a person", "bad", tuple(record.blocked - record.left_out for record in records)),
+        Series("left out", "soft", tuple(record.left_out for record in records)),
     )
     first, last = records[0], records[-1]
     description = (

@@ -6,7 +6,8 @@
   const element = (id) => document.getElementById(id);
   const body = element('devices').tBodies[0];
   const words = element('words');
-  const choices = [['state', STATE], ['reason', REASON], ['fleet', FLEET]].filter(([id]) => element(id));
+  const choices = [['state', STATE], ['reason', REASON], ['policy', POLICY], ['fleet', FLEET]].filter(([id]) => element(id));
+  const labels = [...element('devices').tHead.rows[0].cells].map((head) => head.textContent);
   const columns = [...(element('fleet') ? [FLEET] : []), POLICY, STATE, REASON, DUE, WHY];
   const lower = texts.map((text) => text.toLowerCase());
   let found = rows;
@@ -37,6 +38,29 @@
     found = wanted.length || chosen.length ? rows.filter((row) => matches(row, wanted, chosen)) : rows;
     start = 0;
     draw();
+    const link = new URLSearchParams();
+    if (words.value) link.set('words', words.value);
+    for (const [id] of choices) {
+      const field = element(id);
+      if (field.value !== '') link.set(id, field.selectedOptions[0].text);
+    }
+    element('link').href = `#${link}`;
+  }
+
+  // A link of this page, or one that somebody sent: a choice by its words, which stay the same from page to page.
+  function follow() {
+    const link = new URLSearchParams(location.hash.slice(1));
+    if (![...link.keys()].some((key) => key === 'words' || choices.some(([id]) => id === key))) return;
+    words.value = link.get('words') ?? '';
+    for (const [id] of choices) {
+      const text = link.get(id);
+      if (text && ![...element(id).options].some((option) => option.text === text)) {
+        element(id).add(new Option(text, -1)); // of another report: no row of this one matches
+      }
+      element(id).value = [...element(id).options].find((option) => option.text === text)?.value ?? '';
+    }
+    filter();
+    element('devices-heading').scrollIntoView({ block: 'start' });
   }
 
   function cell(tag, text, name) {
@@ -51,10 +75,12 @@
     const head = cell('th', row[0]);
     head.scope = 'row';
     line.append(head);
-    for (const column of columns) {
+    columns.forEach((column, number) => {
       const names = { [STATE]: `keep ${texts[row[MEANING]]}`, [DUE]: 'due', [WHY]: 'wide' };
-      line.append(cell('td', texts[row[column]], names[column] ?? 'keep'));
-    }
+      const made = cell('td', texts[row[column]], names[column] ?? 'keep');
+      made.dataset.label = labels[number + 1];
+      line.append(made);
+    });
     return line;
   }
 
@@ -93,4 +119,6 @@
   element('filter').hidden = false;
   element('pages').hidden = rows.length <= shown;
   element('previous').disabled = true;
+  addEventListener('hashchange', follow);
+  follow();
 })();
