@@ -43,7 +43,7 @@ def test_a_report_of_drift_says_what_holds_the_fleet_up_and_what_to_do(held_up, 
         assert hitch.message in told
     for remedy in (REFUSAL.override, HALTED.remedy, "unblock what is blocked"):
         assert remedy in told
-    needs_somebody = re.split("Rollouts\n|[|] Rollout ", told)[0]
+    needs_somebody = re.split("Rollouts\n|[|] Rollout |<h3>Rollouts", told)[0]
     for quiet in (SLOW, INTIME):
         assert quiet.message not in needs_somebody, "it mends itself"
     [fleet] = held_up.fleets
