@@ -144,7 +144,7 @@ class _Rounds:
 
     def __init__(self, context: Context, desired: DesiredState, given: Plan | None = None) -> None:
         self._context, self._desired, self._given = context, desired, given
-        self._overrides = parse_overrides(context.arguments.override)
+        self._overrides = replace(parse_overrides(context.arguments.override), given_at=context.now())
         self._deadline = context.monotonic() + context.arguments.timeout.total_seconds()
         self._results: list[ApplyResult] = []
         self._left_out: dict[str, str] = {}  # devices of the given plan that do not rotate, and why
@@ -200,9 +200,10 @@ class _Rounds:
             iot, result = _jobs_of(observed), ApplyResult()
             self._results.append(result)
             with progress_on(self._context.stderr) as tell:
-                ledger = Ledger(iot, observed.state.baseline)
+                ledger = Ledger(iot, observed.state.baseline, self._overrides.given_at)
                 apply(plan, iot, observed.now, tell, ledger=ledger, result=result, present=self._context.now)
             if result.is_overtaken:
+                self._overrides = replace(self._overrides, again=self._overrides.again - self._begun)
                 return self._look_once_more()
             self._overrides = replace(self._overrides, resume=frozenset(), again=frozenset())  # once, not every round
             if not self._context.arguments.wait:

@@ -17,7 +17,7 @@ from typing import Any
 from controller.errors import FleetError
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
-from controller.reconcile.values import Baseline
+from controller.reconcile.values import Baseline, Halt
 
 RECORD_GROUP = "cf-governed"
 RECORD_DESCRIPTION = (
@@ -30,6 +30,7 @@ RUN = "run"  # which run wrote last: without it, two that write the same would b
 _OTHERS = 3
 _GROUPS = "groups-"  # and a number: group/size,group/size,...
 _RESUMED = "resumed-"  # and a number: policy/seconds,policy/seconds,...
+_HALTED = "halted-"  # and a number: policy:family/seconds,policy:family/seconds,...
 _ENTRY = re.compile(r"([a-zA-Z0-9:_-]{1,128})/([0-9]{1,10})")
 _SECONDS = re.compile(r"[0-9]{1,10}")
 _NOT_FOUND = "ResourceNotFoundException"
@@ -43,6 +44,16 @@ class Record:
     commit: str | None = None
     committed_at: datetime | None = None
     resumed: Mapping[str, datetime] = field(default_factory=dict)
+    halted: Mapping[str, Halt] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, baseline: Baseline) -> Record:
+        """What of a baseline stands in the record."""
+        return cls(baseline.group_sizes, baseline.commit, baseline.committed_at, baseline.resumed, baseline.halted)
+
+    def baseline(self, version: int, ungoverned: Mapping[str, int]) -> Baseline:
+        """The record of that version, with what is left over of its groups."""
+        return Baseline(self.sizes, ungoverned, self.commit, self.committed_at, self.resumed, self.halted, version)
 
 
 def read_record(session: AwsSession) -> tuple[Record, int] | None:
@@ -77,14 +88,18 @@ def baseline_of(
             fresh = {thing for thing in things if thing not in seen and not _is_governed(connection, thing)}
             ungoverned[group] = len(fresh)
             seen |= fresh
-    return Baseline(record.sizes, ungoverned, record.commit, record.committed_at, record.resumed, version)
+    return record.baseline(version, ungoverned)
 
 
 def encode(record: Record) -> dict[str, str]:
     """The record's attributes; FleetError where there are more groups than a thing group can name."""
     groups = _packed(_GROUPS, (f"{group}/{size}" for group, size in sorted(record.sizes.items())))
     resumed = _packed(_RESUMED, (f"{name}/{int(at.timestamp())}" for name, at in sorted(record.resumed.items())))
-    if len(groups) + len(resumed) > MAX_ATTRIBUTES - _OTHERS:
+    halted = _packed(
+        _HALTED,
+        (f"{name}:{one.family}/{int(one.known_until.timestamp())}" for name, one in sorted(record.halted.items())),
+    )
+    if len(groups) + len(resumed) + len(halted) > MAX_ATTRIBUTES - _OTHERS:
         raise FleetError(
             f"the policies name {len(record.sizes):,} thing groups, more than the record of what is governed can hold",
             "let policies govern parent groups: an account runs about a hundred jobs at once",
@@ -93,7 +108,7 @@ def encode(record: Record) -> dict[str, str]:
         _COMMIT: record.commit,
         _COMMITTED: str(int(record.committed_at.timestamp())) if record.committed_at else None,
     }
-    return groups | resumed | {name: value for name, value in others.items() if value}
+    return groups | resumed | halted | {name: value for name, value in others.items() if value}
 
 
 def decode(attributes: Mapping[str, str]) -> Record:
@@ -102,10 +117,13 @@ def decode(attributes: Mapping[str, str]) -> Record:
         raise _damaged("it has no attributes")
     sizes = dict(_entries(attributes, _GROUPS, "GROUP/SIZE"))
     resumed = {name: _instant(number) for name, number in _entries(attributes, _RESUMED, "POLICY/SECONDS")}
+    halted = {}
+    for name, number in _entries(attributes, _HALTED, "POLICY:FAMILY/SECONDS"):
+        policy, _, family = name.partition(":")
+        halted[policy] = Halt(family, _instant(number))
     committed = attributes.get(_COMMITTED, "")
-    return Record(
-        sizes, attributes.get(_COMMIT), _instant(int(committed)) if _SECONDS.fullmatch(committed) else None, resumed
-    )
+    committed_at = _instant(int(committed)) if _SECONDS.fullmatch(committed) else None
+    return Record(sizes, attributes.get(_COMMIT), committed_at, resumed, halted)
 
 
 def _packed(prefix: str, entries: Iterable[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 from controller.errors import InventoryError
 from controller.fleet.inventory import Inventory
 from controller.fleet.jobs_reader import stored_jobs
-from controller.reconcile.values import Baseline, DesiredState, FleetState, Mode, PrivateCa, StockBackend
+from controller.reconcile.values import Baseline, DesiredState, FleetState, Halt, Mode, PrivateCa, StockBackend
 from protocol.deployment import parse_deployment
 
 
@@ -97,6 +97,9 @@ def _encoded(state: FleetState) -> dict[str, Any]:
         | {
             "committed_at": _timestamp(state.baseline.committed_at),
             "resumed": {policy: at.timestamp() for policy, at in state.baseline.resumed.items()},
+            "halted": {
+                policy: (one.family, one.known_until.timestamp()) for policy, one in state.baseline.halted.items()
+            },
         },
     }
 
@@ -105,7 +108,11 @@ def _decoded(look: dict[str, Any]) -> FleetState:
     stock, baseline = look["stock"], look["baseline"]
     if baseline is not None:
         resumed = {policy: datetime.fromtimestamp(at, UTC) for policy, at in baseline["resumed"].items()}
-        baseline |= {"committed_at": _instant(baseline["committed_at"]), "resumed": resumed}
+        halted = {
+            policy: Halt(family, datetime.fromtimestamp(at, UTC))
+            for policy, (family, at) in baseline.get("halted", {}).items()
+        }
+        baseline |= {"committed_at": _instant(baseline["committed_at"]), "resumed": resumed, "halted": halted}
     return FleetState(
         observed_at=datetime.fromtimestamp(look["observed_at"], UTC),
         group_arns=look["group_arns"],

@@ -8,6 +8,8 @@ docs/decisions/0038-two-runs-at-once.md says what this does not hold against, an
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
 from uuid import uuid4
 
 from controller.fleet.baseline import RECORD_DESCRIPTION, RECORD_GROUP, RUN, Record, decode, encode
@@ -23,17 +25,19 @@ class OvertakenError(Exception):
 class Ledger:
     """The record in the hands of one run; ``baseline`` is what its look has found."""
 
-    def __init__(self, iot: IotJobs, baseline: Baseline | None) -> None:
-        self._iot = iot
-        self._found = Record() if baseline is None else _record(baseline)
+    def __init__(self, iot: IotJobs, baseline: Baseline | None, looked_at: datetime | None = None) -> None:
+        """``looked_at``: whoever resumes has looked at nothing that failed later; None: at the moment of the plan."""
+        self._iot, self._looked_at = iot, looked_at
+        self._found = Record() if baseline is None else Record.of(baseline)
         self._version = baseline.version if baseline is not None else None
         self._run = uuid4().hex
 
     def claim(self, plan: Plan) -> None:
         """Write that this run goes on to make jobs; raises OvertakenError where another has written meanwhile."""
         found = self._found
-        resumed = {**found.resumed, **dict.fromkeys(plan.resumed, plan.created_at)}
-        self._found = Record(found.sizes, found.commit, found.committed_at, resumed)
+        resumed = {**found.resumed, **dict.fromkeys(plan.resumed, self._looked_at or plan.created_at)}
+        halted = {name: halt for name, halt in found.halted.items() if name not in plan.resumed}
+        self._found = replace(found, resumed=resumed, halted=halted)
         self._write(self._found)
 
     @classmethod
@@ -42,9 +46,7 @@ class Ledger:
         found = iot.group_attributes(RECORD_GROUP)
         if found is None:
             return cls(iot, None)
-        record = decode(found[0])
-        baseline = Baseline(record.sizes, {}, record.commit, record.committed_at, record.resumed, found[1])
-        return cls(iot, baseline)
+        return cls(iot, decode(found[0]).baseline(found[1], {}))
 
     def close(self, plan: Plan) -> None:
         """Note what is governed from now on, where that has changed.
@@ -54,7 +56,7 @@ class Ledger:
         """
         policies = {summary.policy for summary in plan.policies}
         kept = {name: at for name, at in self._found.resumed.items() if name in policies}
-        wanted = Record(plan.group_sizes, plan.commit, plan.committed_at, kept)
+        wanted = Record(plan.group_sizes, plan.commit, plan.committed_at, kept, plan.halts)
         if wanted == self._found and self._version is not None:
             return
         try:
@@ -68,7 +70,3 @@ class Ledger:
         if version is None:
             raise OvertakenError
         self._version = version
-
-
-def _record(baseline: Baseline) -> Record:
-    return Record(baseline.group_sizes, baseline.commit, baseline.committed_at, baseline.resumed)

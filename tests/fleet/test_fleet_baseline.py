@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from controller.errors import FleetError
 from controller.fleet import RefreshOptions, refresh
 from controller.fleet.baseline import MAX_ATTRIBUTES, MAX_VALUE, RECORD_GROUP, RUN, Record, decode, encode
+from controller.reconcile.values import Halt
 
 NAMES = st.from_regex(r"[a-zA-Z0-9:_-]{1,128}", fullmatch=True)
 AWS_NAME, AWS_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}"), re.compile(r"[a-zA-Z0-9_.,@/:#-]*")
@@ -40,13 +41,17 @@ def record(registry):
     return write
 
 
+POLICY_NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True)
 INSTANTS = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 RECORDS = st.builds(
     Record,
     st.dictionaries(NAMES, st.integers(0, 1_000_000), max_size=60),
     st.sampled_from([None, "c" * 40]),
     st.none() | INSTANTS,
-    st.dictionaries(st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True), INSTANTS, max_size=40),
+    st.dictionaries(POLICY_NAMES, INSTANTS, max_size=40),
+    st.dictionaries(
+        POLICY_NAMES, st.builds(Halt, st.from_regex(r"[0-9a-f]{6}", fullmatch=True), INSTANTS), max_size=40
+    ),
 )
 
 

@@ -243,6 +243,13 @@ FAULTS = [
         REMEDIES["replaced by hand"],
     ),
     PutBack(
+        "a halt is forgotten with its jobs",
+        [(Governance, "halt_of", lambda *_: None)],
+        "nobody starts while halted",
+        "halted",
+        (apply_runs, weeks_pass, weeks_pass),
+    ),
+    PutBack(
         "an older commit is applied like any other",
         [(controller.reconcile.planning.older, "goes_back")],
         "git does not go back unasked",

@@ -12,7 +12,7 @@ import pytest
 from controller.errors import FleetError
 from controller.fleet.baseline import RECORD_GROUP, decode
 from controller.jobs import IotJobs, JobFate, Ledger, admission, apply, sweep_cohorts
-from controller.reconcile.values import AbortRule, FailureType, JobStep, TargetKind
+from controller.reconcile.values import AbortRule, FailureType, Halt, JobStep, TargetKind
 from protocol.job_document import STOCK_DOCUMENT, JobDocument
 
 THINGS, GROUP, COHORT = TargetKind.THINGS, TargetKind.GROUP, TargetKind.COHORT
@@ -499,6 +499,22 @@ class TestTwoRuns:
         assert decode(cloud.groups[RECORD_GROUP].attributes).resumed == {"line-a": kit.NOW}
         apply(replace(plan, jobs=(), resumed=()), iot, kit.later(hours=1))
         assert decode(cloud.groups[RECORD_GROUP].attributes).resumed == {"line-a": kit.NOW}
+
+    def test_who_resumes_has_looked_when_the_command_was_given_however_long_its_look_takes(self, cloud, iot, kit):
+        plan = replace(self.job(kit, "a"), resumed=("line-a",), policies=(kit.summary("line-a"),))
+        given = kit.NOW - timedelta(minutes=40)
+        apply(plan, iot, kit.NOW, ledger=Ledger(iot, None, given))
+        assert decode(cloud.groups[RECORD_GROUP].attributes).resumed == {"line-a": given}
+
+    def test_a_halt_is_recorded_and_a_run_that_dies_once_it_is_resumed_has_ended_it(self, cloud, iot, kit):
+        halt = Halt("a1b2c3", kit.later(days=45))
+        apply(kit.plan(policies=(kit.summary("line-a"),), halts={"line-a": halt}), iot, kit.NOW)
+        assert decode(cloud.groups[RECORD_GROUP].attributes).halted == {"line-a": halt}
+        cloud.errors["CreateJob"] = "LimitExceededException"
+        with pytest.raises(FleetError):
+            apply(replace(self.job(kit, "a"), resumed=("line-a",)), iot, kit.NOW)
+        record = decode(cloud.groups[RECORD_GROUP].attributes)
+        assert (record.halted, record.resumed) == ({}, {"line-a": kit.NOW})
 
 
 class TestRecord:

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from controller.errors import CertfleetError
 from controller.reconcile.outlook import explain
-from controller.reconcile.values import Baseline, Source, WaveStatus, parse_overrides, place_of, require_known
+from controller.reconcile.values import (
+    LOOK_BACK,
+    Baseline,
+    Mode,
+    Source,
+    WaveStatus,
+    parse_overrides,
+    place_of,
+    require_known,
+)
 from protocol.algorithms import KeyType
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -319,6 +328,61 @@ class Halting:
 
     def resume(self):
         self.baseline = self.make.replace(self.baseline, resumed={"line-a": self.now})
+
+    def record(self, plan):
+        """As apply does; and then all jobs become too old to be read."""
+        self.baseline = self.make.replace(self.baseline, halted=plan.halts)
+        self.now += LOOK_BACK
+        self.jobs = []
+
+    def rest(self, **fields):
+        self.desired = self.make.desired(self.make.replace(self.policy, **fields))
+
+
+def test_a_halt_outlasts_what_is_known_of_its_jobs_until_a_person_resumes(make):
+    world = Halting(make)
+    world.record(world.plan())
+    [wave] = world.plan().waves
+    assert (wave.status, wave.held) == (WaveStatus.HALTED, 8)
+    assert "too old to be read" in wave.message
+    assert "--override resume=line-a" in wave.remedy
+    assert world.plan().jobs == ()
+    plan = world.plan("resume=line-a")
+    assert (plan.waves[0].status, len(plan.jobs[0].devices), plan.halts) == (WaveStatus.OPEN, 5, {})
+
+
+def test_a_recorded_halt_stays_as_it_was_recorded_and_says_nothing_of_another_rule(make):
+    world = Halting(make)
+    first = world.plan().halts
+    assert first["line-a"].known_until == world.jobs[0].created_at + LOOK_BACK
+    world.record(world.plan())
+    assert world.plan().halts == first
+    rule = make.replace(world.policy.certificate, max_age=100 * DAY, key_type=KeyType.ECDSA_P384)
+    world.rest(certificate=rule)
+    plan = world.plan()
+    assert (plan.waves[0].status, plan.halts) == (WaveStatus.OPEN, {})
+
+
+@pytest.mark.parametrize("rests", ["suspend", "mode"])
+def test_a_policy_that_rests_keeps_its_halt(make, rests):
+    world = Halting(make)
+    fields = {"suspend": make.suspension(make.now + 91 * DAY)} if rests == "suspend" else {"mode": Mode.REPORT}
+    world.rest(**fields)
+    world.record(world.plan())
+    world.record(world.plan())
+    world.rest()
+    assert world.plan().waves[0].status is WaveStatus.HALTED
+
+
+def test_a_recorded_halt_ends_with_what_halted_the_rollout_while_that_can_be_read(make):
+    world = Halting(make)
+    world.baseline = make.replace(world.baseline, halted=world.plan().halts)
+    by_hand = make.certificate(name="by hand", created_at=world.now + HOUR)
+    world.devices |= {name: make.device(name, certificates=(by_hand,)) for name in ("g0", "g1", "g2")}
+    world.now += 2 * HOUR
+    plan = world.plan()
+    assert plan.halts == {}
+    assert plan.waves[0].status is not WaveStatus.HALTED
 
 
 def test_what_a_person_resumed_goes_on_in_the_runs_that_follow(make):

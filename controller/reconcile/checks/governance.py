@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Device,
         DeviceExecution,
         FleetState,
+        Halt,
         Incident,
         Overrides,
         Policy,
@@ -108,9 +109,18 @@ class Governance:
 
     def resumed_at(self, policy: str) -> datetime | None:
         """Until when a person has looked at what failed under the policy, and lets its rollout go on."""
-        if policy in self.overrides.resume:
-            return self.now
-        return self.state.baseline.resumed.get(policy) if self.state.baseline else None
+        before = self.state.baseline.resumed.get(policy) if self.state.baseline else None
+        if policy not in self.overrides.resume:
+            return before
+        now = self.overrides.given_at or self.now
+        return max(now, before) if before else now
+
+    def halt_of(self, governed: Governed) -> Halt | None:
+        """The halt that is on record for the present rollout, unless a person lets it go on."""
+        name = governed.policy.name
+        found = self.state.baseline.halted.get(name) if self.state.baseline else None
+        is_in_force = found is not None and found.family == governed.family and name not in self.overrides.resume
+        return found if is_in_force else None
 
     def waiver_of(self, device: str) -> Waiver | None:
         """The waiver in force for the device; where there are several, the one that lasts longest."""

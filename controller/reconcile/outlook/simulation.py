@@ -22,7 +22,7 @@ from controller.reconcile.checks import Case, Governance, Governed, assess, last
 from controller.reconcile.planning import Change, PolicyTally, plan_policy, too_much_at_once
 from controller.reconcile.rollout import is_open, read_rollout
 from controller.reconcile.schedule import dates_of, hurries_from, next_attempt_at, timing_of
-from controller.reconcile.values import NO_OVERRIDES, FleetState, Outcome, Reason, WaveStatus, parse_job_id
+from controller.reconcile.values import NO_OVERRIDES, Baseline, FleetState, Outcome, Reason, WaveStatus, parse_job_id
 
 from .virtual_fleet import NO_MISHAPS, Life, Luck, VirtualFleet
 
@@ -139,6 +139,8 @@ class Course:
         rollout = read_rollout(self.policy.name, governed.family, self.fleet.jobs.values())
         plan = plan_policy(governed, rollout, tally, governance)
         self._carry_out(plan, tally, now)
+        halted = {self.policy.name: plan.halt} if plan.halt else {}
+        self._state = replace(self._state, baseline=replace(self._state.baseline or Baseline({}), halted=halted))
         self._is_first = False
         self.halted = (self.halted or now) if plan.report.status is WaveStatus.HALTED else None
         return self._next(plan, now)

@@ -107,6 +107,7 @@ def make_plan(
         valid_until=now + VALID_FOR,
         committed_at=min(desired.committed_at, now) if desired.committed_at else None,
         resumed=tuple(sorted(overrides.resume & plans.keys())),
+        halts={name: plan.halt for name, plan in plans.items() if plan.halt is not None},
         attachments=tuple(sorted(state.rotatable)),
         outlooks=outlooks_of(tally, plans, whole, governance),
         incidents=report_incidents(tally.incidents, governance, plans),

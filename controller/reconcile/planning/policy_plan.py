@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from controller.reconcile.rollout import Ahead, arrange, closings, next_opening, open_executions
 from controller.reconcile.values import (
+    Halt,
     Mode,
     PlannedJob,
     TargetKind,
@@ -69,6 +70,7 @@ class PolicyPlan:
     ahead: Ahead | None = None  # from where the rollout stands before this plan; None: it never goes on
     late: int = 0  # of the waiting: who were asked for long and have not answered
     deadline: datetime | None = None  # the first of the urgent, by which soaks are shortened
+    halt: Halt | None = None  # of the rollout, that is to be recorded
 
 
 def plan_policy(
@@ -85,10 +87,11 @@ def plan_policy(
     if resting:
         steps += cancel(asking(rollout), resting)
         report = WaveReport(policy.name, rollout.reached, len(policy.rollout.waves), WaveStatus.IDLE, resting)
-        ahead = None
-        if policy.mode is not Mode.REPORT:
-            ahead = _ahead(governed, _opening(governed, rollout, tally, governance, None), tally)
-        return PolicyPlan(report, rollout.reached, steps=tuple(steps), ahead=ahead)
+        opening = _opening(governed, rollout, tally, governance, None)
+        ahead = None if policy.mode is Mode.REPORT else _ahead(governed, opening, tally)
+        halt = _halt(opening, _Situation(governed, rollout, tally, governance))
+        return PolicyPlan(report, rollout.reached, steps=tuple(steps), ahead=ahead, halt=halt)
+    at = _Situation(governed, rollout, tally, governance)
     rollout, withdrawn = withdraw(rollout, tally, is_open_now=governed.is_open_now)
     steps += withdrawn
     candidates = sorted(tally.candidates, key=order_of)
@@ -104,7 +107,8 @@ def plan_policy(
     if opening.status is WaveStatus.HALTED:
         steps += cancel(asking(rollout), "the rollout has halted: nobody is asked until a person has looked")
         report = _report(opening, governed, len(candidates), 0, rollout)
-        return PolicyPlan(report, rollout.reached, (), tuple(steps), tuple(candidates), ahead, len(stragglers))
+        late, halt = len(stragglers), _halt(opening, at)
+        return PolicyPlan(report, rollout.reached, (), tuple(steps), tuple(candidates), ahead, late, halt=halt)
     wants_slot = bool(fresh) and len(rollout.open_jobs) >= MAX_WAVE_JOBS
     closed = closings(rollout, policy, now, wants_slot=wants_slot)
     steps += closed
@@ -178,7 +182,15 @@ def _opening(
         tally.members,
         deadline=deadline,
         resumed=governance.resumed_at(governed.policy.name),
+        halt=governance.halt_of(governed),
     )
+
+
+def _halt(opening: Opening, at: _Situation) -> Halt | None:
+    """The halt, as it was recorded if it was."""
+    if opening.status is not WaveStatus.HALTED:
+        return None
+    return at.governance.halt_of(at.governed) or Halt(at.governed.family, at.rollout.known_until(at.governance.now))
 
 
 def _ahead(governed: Governed, opening: Opening, tally: PolicyTally) -> Ahead:

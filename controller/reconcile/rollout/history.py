@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from controller.reconcile.values import parse_job_id
+from controller.reconcile.values import LOOK_BACK, parse_job_id
 from protocol.errors import ProtocolError
 from protocol.job_document import JobDocument, parse_job_document
 from protocol.messages import ExecutionStatus
@@ -40,6 +40,11 @@ class History:
     def reached(self) -> int:
         """The highest wave that was ever started; 0 before the first."""
         return max(self.waves, default=0)
+
+    def known_until(self, now: datetime) -> datetime:
+        """How long all that has come of the rollout can be read; what is still going on ends only later."""
+        jobs = (*(job for of_wave in self.waves.values() for job in of_wave), *self.stood)
+        return min((job.completed_at or job.created_at for job in jobs if not is_open(job)), default=now) + LOOK_BACK
 
     def asked(self, job_id: str) -> JobDocument:
         """What a job of the rollout asks for; nothing that could be told where its document was not read."""

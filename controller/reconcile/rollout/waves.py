@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from controller.reconcile.values import AbortRule, Assessment, Policy, WaveSize
+    from controller.reconcile.values import AbortRule, Assessment, Halt, Policy, WaveSize
 
     from .evidence import Evidence
     from .history import History
@@ -86,17 +86,20 @@ def next_opening(
     *,
     deadline: datetime | None = None,
     resumed: datetime | None = None,
+    halt: Halt | None = None,
 ) -> Opening:
     """What may start now under the policy.
 
     ``devices`` must hold an assessment for every device in the rollout's jobs that is still in the
     fleet; ``deadline`` is the earliest of the urgent devices that wait: it may shorten a soak, and the
     time for which a wave is held by devices that do not answer; ``resumed`` is until when a person has looked
-    at what failed.
+    at what failed; ``halt`` is on record: it stands once what led to it cannot be read any more.
     """
     of = len(policy.rollout.waves)
     sizes = cumulative_sizes(policy.rollout.waves, governed)
     reached = min(rollout.reached, of)
+    if halt is not None and halt.known_until <= now:
+        return _halted(policy, max(1, reached), of, "nobody has resumed it, and what stopped it is too old to be read")
     if reached == 0:
         return Opening(1, WaveStatus.OPEN, f"wave 1 of {of} reaches {count_text(sizes[0], 'device')}", sizes[0])
     last = Opening(of, WaveStatus.OPEN, f"wave {of} of {of} is open to every device", governed)
@@ -110,12 +113,6 @@ def next_opening(
         return Opening(reached, WaveStatus.OPEN, message, len(evidence.owed), only=evidence.owed)
     if reached == of:
         return last
-    if evidence.pending:
-        message = (
-            f"wave {reached} of {of} is running: {count_text(evidence.pending, 'device')} to come, "
-            f"{evidence.healthy} rotated, {evidence.failed + evidence.lost} failed"
-        )
-        return Opening(reached, WaveStatus.RUNNING, message)
     return _after_answers(policy, rollout, sizes, evidence, now, deadline=deadline)
 
 
@@ -128,9 +125,15 @@ def _after_answers(
     *,
     deadline: datetime | None,
 ) -> Opening:
-    """A wave that nobody answers is asked of others; an unhealthy one is repeated; a healthy one soaks."""
+    """Answers are waited for; without any, others are asked; an unhealthy wave is repeated, a healthy one soaks."""
     of = len(sizes)
     reached = min(rollout.reached, of)
+    if evidence.pending:
+        message = (
+            f"wave {reached} of {of} is running: {count_text(evidence.pending, 'device')} to come, "
+            f"{evidence.healthy} rotated, {evidence.failed + evidence.lost} failed"
+        )
+        return Opening(reached, WaveStatus.RUNNING, message)
     if not evidence.answered:
         message = f"no device of wave {reached} of {of} answered: others take its place"
         before = sizes[reached - 2] if reached > 1 else 0

@@ -166,6 +166,14 @@ class RotationJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Halt:
+    """A rollout that has stopped: it goes on once a person says so, or the policy's certificate rule changes."""
+
+    family: str  # of the rollout
+    known_until: datetime  # then the first of what stopped it may have become too old to be read
+
+
+@dataclass(frozen=True, slots=True)
 class Baseline:
     """What was governed when the fleet was last applied, as AWS keeps it; see ``controller.fleet.baseline``."""
 
@@ -174,6 +182,7 @@ class Baseline:
     commit: str | None = None  # that was applied
     committed_at: datetime | None = None  # of that commit, or when it was applied if its date was still to come
     resumed: Mapping[str, datetime] = field(default_factory=dict)  # by policy: what failed until then was looked at
+    halted: Mapping[str, Halt] = field(default_factory=dict)  # by policy
     version: int | None = None  # of the record when this was read: whoever writes it next must have seen it
 
 

@@ -9,6 +9,7 @@ from controller.errors import CertfleetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from .policy import DesiredState
 
@@ -36,6 +37,9 @@ class Overrides:
     result: frozenset[str] = frozenset()  # policies whose devices may become whatever a stock backend makes of them
     older: frozenset[str] = frozenset()  # commits that may be applied although a later one was
     again: frozenset[str] = frozenset()  # devices that are tried again now, whatever came of it before
+    given_at: datetime | None = (
+        None  # whoever resumes has looked at nothing that failed later; None: the moment planned
+    )
 
 
 NO_OVERRIDES = Overrides()

@@ -7,13 +7,14 @@ its reader from the annotations here: their types must be importable at run time
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from protocol.deployment import EXCLUSIVE
 from protocol.job_document import JobDocument
 
+from .device import Halt
 from .policy import Reason, Rollout
 from .result import Transition
 
@@ -205,4 +206,5 @@ class Plan:
     valid_until: datetime | None = None  # a plan file is good for nothing after that
     committed_at: datetime | None = None  # of the commit, or the moment of planning where its date is still to come
     resumed: tuple[str, ...] = ()  # policies whose rollout a person tries again with this plan
+    halts: dict[str, Halt] = field(default_factory=dict)  # by policy: rollouts that have stopped, as apply records them
     attachments: tuple[str, ...] = (EXCLUSIVE,)  # the types of attachment from which the backend rotates
