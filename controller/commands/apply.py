@@ -22,7 +22,7 @@ from controller.commands.pipeline import Observed, each_fleet_watched, gravest, 
 from controller.commands.plan import plan_observed
 from controller.commands.progress import progress_on
 from controller.errors import CertfleetError, ExitCode, FleetError, InterruptedRunError, PlanError, RefusedError
-from controller.fleet import ActAs
+from controller.fleet import ActAs, stock_settings
 from controller.jobs import (
     ApplyResult,
     DeviceOutcome,
@@ -311,7 +311,9 @@ class _Rounds:
 
 
 def _jobs_of(observed: Observed) -> IotJobs:
-    return IotJobs(observed.session, foreign=observed.inventory.foreign_jobs())
+    session, inventory = observed.session, observed.inventory
+    settings = stock_settings(session, observed.state, inventory)
+    return IotJobs(session, foreign=inventory.foreign_jobs(), settings=settings)
 
 
 def _in_flight(observed: Observed) -> list[str]:

@@ -14,7 +14,7 @@ from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.inventory import Inventory, rebuilt_where_damaged
 from controller.fleet.last_look import NoLookError, last_look
 from controller.fleet.one_thing import look_at_thing
-from controller.fleet.refresh import RefreshOptions, current_certificates, refresh
+from controller.fleet.refresh import RefreshOptions, current_certificates, refresh, stock_settings
 
 __all__ = [
     "ActAs",
@@ -28,4 +28,5 @@ __all__ = [
     "look_at_thing",
     "rebuilt_where_damaged",
     "refresh",
+    "stock_settings",
 ]

@@ -158,6 +158,11 @@ class Inventory:
         with self.database.snapshot() as connection:
             return dict(connection.execute("SELECT id, created_at FROM jobs WHERE is_read AND NOT is_rotation"))
 
+    def settings(self) -> dict[str, str]:
+        """By thing the key that its component is set to make, where that is known."""
+        with self.database.snapshot() as connection:
+            return dict(connection.execute("SELECT name, key_algorithm FROM things WHERE key_algorithm IS NOT NULL"))
+
     def _names(self, query: str, name: str) -> tuple[str, ...]:
         with self.database.snapshot() as connection:
             return tuple(found for (found,) in connection.execute(query, (name,)))

@@ -30,7 +30,7 @@ from controller.fleet.listing import WHOLE_EVERY, Lister, forget_strangers
 from controller.fleet.progress import Progress, silent
 from controller.fleet.reading import Reader, prove_again, read_principals
 from controller.fleet.rotation_table import read_shared
-from controller.fleet.stock import SettingReader, read_stock_backend
+from controller.fleet.stock import SettingReader, StockSettings, read_stock_backend
 from controller.reconcile.values import AttachmentType, DesiredState, FleetState, Mode, Policy, StockBackend
 
 PASSES = 3  # what things hold leads to certificates, and these to things
@@ -112,6 +112,11 @@ def refresh(
                 connection.execute("UPDATE binding SET look_run = run WHERE look_run = run - 1")
     with database.snapshot() as connection:
         return with_tables(connection, state)
+
+
+def stock_settings(session: AwsSession, state: FleetState, inventory: Inventory) -> StockSettings | None:
+    """What the look has found of a stock backend's settings, to be compared with later; None for a backend of ours."""
+    return StockSettings(session, state.stock, inventory.settings()) if state.backend_is_stock else None
 
 
 def current_certificates(session: AwsSession, thing: str) -> tuple[tuple[str, AttachmentType], ...] | None:

@@ -8,7 +8,9 @@ has carried out names the key, or sets it back to the component's default; every
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from controller.errors import FleetError
@@ -42,13 +44,11 @@ def read_stock_backend(session: AwsSession) -> StockBackend:
 
 
 class SettingReader:
-    """Asks Greengrass what the component of each device is set to make."""
+    """Brings what the component of each device is set to make up to date."""
 
     def __init__(self, session: AwsSession, database: Database) -> None:
-        self._session = session
+        self._components = _Components(session)
         self._database = database
-        self._refused: str | None = None  # why nothing more is asked: the others would be told the same
-        self._deployments: dict[str, dict[str, Any]] = {}  # components by id: a deployment never changes
 
     def run(self) -> None:
         """Bring ``key_algorithm`` and ``setting_unknown`` up to date, of a bounded number of devices."""
@@ -71,9 +71,45 @@ class SettingReader:
                     (*found, thing),
                 )
 
-        work.add(lambda: self._setting(thing), keep)
+        work.add(lambda: self._components.setting(thing), keep)
 
-    def _setting(self, thing: str) -> tuple[str | None, str | None]:
+
+class StockSettings:
+    """How stack and components were set when somebody looked, and who is set otherwise by now."""
+
+    def __init__(self, session: AwsSession, stock: StockBackend, keys: Mapping[str, str]) -> None:
+        self._session, self._stock, self._keys = session, stock, keys
+
+    def changed(self, things: Iterable[str]) -> dict[str, str]:
+        """Why each of these things that must not rotate on the strength of that look is left out; a call for each."""
+        now = read_stock_backend(self._session)
+        if now != self._stock:
+            why = f"the stock backend is set otherwise than when it was looked at{_said(now.unknown)}"
+            return dict.fromkeys(things, why)
+        components, changed = _Components(self._session), dict[str, str]()
+        work = Work()
+        for thing in things:
+
+            def compare(found: tuple[str | None, str | None], thing: str = thing) -> None:
+                key, unknown = found
+                before = self._keys.get(thing)
+                if key != before:
+                    changed[thing] = f"its component was set to {before}, now {key or f'that is not known ({unknown})'}"
+
+            work.add(partial(components.setting, thing), compare)
+        work.run()
+        return changed
+
+
+class _Components:
+    """Asks Greengrass what the component of a device is set to make."""
+
+    def __init__(self, session: AwsSession) -> None:
+        self._session = session
+        self._refused: str | None = None  # why nothing more is asked: the others would be told the same
+        self._deployments: dict[str, dict[str, Any]] = {}  # components by id: a deployment never changes
+
+    def setting(self, thing: str) -> tuple[str | None, str | None]:
         """The key that the component is set to make, or why that is not known."""
         if self._refused is not None:
             return None, self._refused
@@ -110,6 +146,10 @@ class SettingReader:
             components = self._deployments[deployment] = answer.get("components", {})
         component = components.get(COMPONENT_NAME)
         return None if component is None else component.get("configurationUpdate", {})
+
+
+def _said(unknown: str | None) -> str:
+    return f": {unknown}" if unknown else ""
 
 
 def _read(update: dict[str, Any], effective: dict[str, Any]) -> tuple[str | None, str | None]:

@@ -5,8 +5,9 @@ none, or two, or one that is not ACTIVE any more, or that rotates in any job, mu
 Small waves cost one ListThingPrincipalsV2 and one DescribeCertificate per device; a wave above ``EACH_UP_TO`` is
 compared with one listing of all ACTIVE certificates instead, at ⌈certificates/250⌉ calls. That still catches every
 device that was rotated meanwhile; what it cannot see (a second certificate, a changed attachment type) the backend
-refuses when the device asks. The rule itself is ``controller.reconcile.planning.admission``; see
-docs/decisions/0041-recheck-before-apply.md.
+refuses when the device asks. Under a stock backend each device of a small wave costs one more call: what its
+component is set to make; of a large one that is as old as the look. The rule itself is
+``controller.reconcile.planning.admission``; see docs/decisions/0041-recheck-before-apply.md.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ def left_out(
         presents = [Present(found, in_flight.get(d.name)) for d, found in zip(devices, held, strict=True)]
     pairs = zip(devices, presents, strict=True)
     verdicts = ((device.name, why_left_out(device, present, attachments)) for device, present in pairs)
-    return {name: why for name, why in verdicts if why}
+    skipped = {name: why for name, why in verdicts if why}
+    if len(devices) <= EACH_UP_TO:
+        skipped |= iot.set_otherwise([device.name for device in devices if device.name not in skipped])
+    return skipped
 
 
 def _from_listing(device: PlannedDevice, active: frozenset[str], in_flight: Mapping[str, str]) -> Present:

@@ -7,7 +7,7 @@ session's. Repeating any of them is harmless.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.refresh import current_certificates
+from controller.fleet.stock import StockSettings
 from controller.fleet.work import Work
 from controller.plain_text import one_line
 from controller.reconcile.planning import Held
@@ -67,9 +68,14 @@ class IotJobs:
     """AWS IoT's jobs and thing groups, as the session of one fleet reaches them. Raises FleetError."""
 
     def __init__(
-        self, session: AwsSession, *, workers: int = WORKERS, foreign: Mapping[str, float] | None = None
+        self,
+        session: AwsSession,
+        *,
+        workers: int = WORKERS,
+        foreign: Mapping[str, float] | None = None,
+        settings: StockSettings | None = None,
     ) -> None:
-        self._session = session
+        self._session, self._settings = session, settings
         self._rotates = dict.fromkeys((foreign or {}).items(), False)  # by id and instant: no document ever changes
         self._workers = workers
 
@@ -83,6 +89,10 @@ class IotJobs:
         """What a thing holds at this moment, by id; nothing where the thing is gone. A call, and one for each."""
         held = current_certificates(self._session, thing) or ()
         return tuple(Held(one, attachment, self._status(one)) for one, attachment in held)
+
+    def set_otherwise(self, things: Collection[str]) -> dict[str, str]:
+        """Why each thing that a stock backend would make something else of than was planned is left out."""
+        return self._settings.changed(things) if self._settings is not None and things else {}
 
     def _status(self, certificate_id: str) -> CertificateStatus:
         answer = self._session.find("iot", "DescribeCertificate", certificateId=certificate_id)

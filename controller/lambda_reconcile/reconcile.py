@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from controller.fleet import ActAs, AwsSession, Inventory, rebuilt_where_damaged, refresh
+from controller.fleet import ActAs, AwsSession, Inventory, rebuilt_where_damaged, refresh, stock_settings
 from controller.jobs import ApplyResult, IotJobs, Ledger, apply
 from controller.reconcile.checks import assess_fleet
 from controller.reconcile.planning import check_plan
@@ -86,7 +86,8 @@ class Reconciler:
             with stored.opened() as inventory:
                 state = refresh(session, inventory, desired, self._present(), self._budget.tell)
                 report, left_out = self._plan(desired, state, inventory)
-                iot = IotJobs(session, foreign=inventory.foreign_jobs())
+                settings = stock_settings(session, state, inventory)
+                iot = IotJobs(session, foreign=inventory.foreign_jobs(), settings=settings)
             result = self._apply(report, iot, made)
         except OutOfTimeError as error:
             told = made if made.jobs else None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 
 import pytest
 
 from protocol.names import COMPONENT_NAME
 
 STACK = "AWSLabsCertificateRotator"
+CA = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001"
 GATEWAY = "arn:aws:iot:eu-west-1:123456789012:thing/gateway"
 
 
@@ -41,6 +43,44 @@ def deploy(factory, **update) -> None:
     client = factory.client("greengrassv2")
     made = client.create_deployment(targetArn=GATEWAY, deploymentName="d", components={COMPONENT_NAME: component})
     factory.cloud.deployments.report("gateway", made["deploymentId"], "SUCCEEDED")
+
+
+def set_otherwise(monkeypatch, stock, what) -> None:
+    """Between the look and the making of jobs."""
+    module = import_module("controller.commands.apply")
+    carry_out = module.apply
+
+    def later(*arguments, **options):
+        if what == "component":
+            deploy(stock, merge=json.dumps({"keyAlgorithm": "RSA-2048"}))
+        elif what == "deployment":
+            component = {COMPONENT_NAME: {"componentVersion": "1.2.0"}}
+            stock.client("greengrassv2").create_deployment(targetArn=GATEWAY, deploymentName="n", components=component)
+        else:
+            variables = {"PCA_CA_ARN": CA, "PCA_VALIDITY_IN_DAYS": "365"}
+            stock.cloud.functions.register(f"{STACK}CreateCertificate", lambda event, _environment: event, variables)
+        return carry_out(*arguments, **options)
+
+    monkeypatch.setattr(module, "apply", later)
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("component", "its component was set to ECDSA-P256, now RSA-2048"),
+        ("deployment", "now that is not known (the deployment n is QUEUED on it"),
+        ("stack", "the stock backend is set otherwise than when it was looked at"),
+    ],
+)
+def test_what_is_set_otherwise_since_the_look_is_left_out_just_before_the_job(stock, monkeypatch, what, why):
+    variables = {"PCA_CA_ARN": ""}
+    stock.cloud.functions.register(f"{STACK}CreateCertificate", lambda event, _environment: event, variables)
+    stock.cloud.deployments.report_device("gateway", ())
+    deploy(stock, merge=json.dumps({"keyAlgorithm": "ECDSA-P256"}))
+    set_otherwise(monkeypatch, stock, what)
+    told = stock.run("apply", "--format", "json").json
+    assert why in told["fleets"][0]["jobs"][0]["skipped"]["gateway"]
+    assert ours(stock) == []
 
 
 def test_what_is_not_known_is_named_until_it_is_and_then_the_device_rotates(stock):

@@ -63,9 +63,9 @@ READ_ROLLOUT = controller.reconcile.rollout.history.read_rollout
 ARRANGE = controller.reconcile.rollout.standing._arrange
 
 
-def as_the_file_says(observed, overrides, given=None, *more):
+def as_the_file_says(observed, overrides, given=None, *more, **named):
     """The plan of the file, whatever has become of the world."""
-    report, left_out = PLAN_OBSERVED(observed, overrides, None, *more)
+    report, left_out = PLAN_OBSERVED(observed, overrides, None, *more, **named)
     return (replace(report, plan=given), {}) if given is not None else (report, left_out)
 
 

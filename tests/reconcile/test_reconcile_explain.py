@@ -154,7 +154,7 @@ class Account:
             request = {"jobId": job.job_id, "targetSelection": kind, "targets": [f"{ARN}thinggroup/{job.job_id}"]}
             self.cloud.groups[job.job_id] = Group(members=set(executions))
             self.cloud.jobs[job.job_id] = Job({**request, "document": job.document or "{}"}, job.status, executions)
-        inventory = SimpleNamespace(foreign_jobs=dict, devices=lambda _desired, _state: iter(devices))
+        inventory = SimpleNamespace(foreign_jobs=dict, settings=dict, devices=lambda _desired, _state: iter(devices))
         self._observed = Observed(desired, state, wire.connect(self.cloud), inventory, state.observed_at)
 
     def apply(self, plan=None, folder=None):

@@ -134,6 +134,11 @@ def test_open_time_that_lasts_to_the_end_of_a_block_ends_there():
     assert OpenTime([NIGHTLY]).after(EDGE - DAY, 3600) == EDGE - 21 * HOUR
 
 
+def test_a_window_that_ends_in_the_first_second_of_a_block_is_open_then():
+    open_time = OpenTime([Window("59 23 * * *", "UTC", 61 * timedelta(seconds=1))])
+    assert [open_time.is_open(EDGE + n * timedelta(seconds=1)) for n in (-61, -60, 0, 1)] == [False, True, True, False]
+
+
 def test_what_opens_at_the_limit_of_the_search_is_not_found_yet():
     """There is no 29 February between 2096 and 2104."""
     leap, opens = OpenTime([Window("0 2 29 2 *", "UTC", HOUR)]), utc("2104-02-29T02:00:00")
@@ -181,7 +186,14 @@ def test_open_seconds_after_an_instant_are_counted_exactly(start, seconds):
         ("once a year with a validity of 100 days", (("0 2 1 1 *", HOUR),),
          {"max_age": None, "renew_before": 30 * DAY}, 100 * DAY, "within 70 days (validity minus renewBefore)"),
         ("once a year with nothing demanded", (("0 2 1 1 *", HOUR),), {"max_age": None}, None, None),
+        ("once a year with a validity of 100 days to its end", (("0 2 1 1 *", HOUR),), {"max_age": None}, 100 * DAY,
+         "within 100 days (validity minus renewBefore)"),
+        ("the shorter of two lives", (("0 2 1 1 *", HOUR),), {"renew_before": 30 * DAY}, 100 * DAY,
+         "within 70 days (validity minus renewBefore)"),
         ("monthly with 180 days of age", (("0 2 1 * *", HOUR),), {}, 365 * DAY, None),
+        ("closed for just as long as it may be used", (("0 2 * * *", 4 * HOUR),), {"max_age": 20 * HOUR}, None,
+         "the windows leave 20 hours closed in a row"),
+        ("open a minute sooner", (("0 2 * * *", 4 * HOUR + MINUTE),), {"max_age": 20 * HOUR}, None, None),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -190,6 +202,27 @@ def test_windows_that_can_never_be_met_are_told_with_numbers(make, sentence, win
     found = never_met(policy, validity, make.now)
     assert (found is None) is (text is None), sentence
     assert text is None or text in found
+
+
+@pytest.mark.parametrize(
+    ("sentence", "days", "closed", "max_age", "is_told"),
+    [
+        ("far beyond twice its life", 700, 40, 30, True),
+        ("just within two years and a bit", 770, 60, 30, True),
+        ("just beyond", 771, 60, 30, False),
+        ("just within twice a long life", 850, 1000, 850, True),
+        ("just beyond that", 851, 1000, 850, False),
+        ("beyond five years", 463, 1400, 1380, False),
+    ],
+)
+def test_a_closed_stretch_is_looked_for_two_years_ahead_or_twice_the_life_and_five_years_at_most(
+    make, sentence, days, closed, max_age, is_told
+):
+    """It begins on the one 29 February that is near, so many days from now."""
+    shut = make.window("0 0 29 2 *", closed * DAY, kind=WindowKind.DENY)
+    policy = make.policy(rule=make.rule(max_age=max_age * DAY), windows=[shut])
+    found = never_met(policy, None, utc("2028-02-29T00:00:00") - days * DAY)
+    assert (found is not None) is is_told, sentence
 
 
 def test_windows_that_are_denied_altogether_are_told(make):

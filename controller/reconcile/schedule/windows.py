@@ -209,8 +209,8 @@ def _occurrences(windows: Iterable[Window], block: Span) -> Iterator[Span]:
     """Every span of these windows that touches the block."""
     for window in windows:
         length = int(window.duration.total_seconds())
-        local = _datetime(block[0] - length - 1).astimezone(ZoneInfo(window.timezone))
-        fired = map(_floor, CronSim(window.cron, local))
+        local = _datetime(block[0] - length).astimezone(ZoneInfo(window.timezone))
+        fired = map(_floor, CronSim(window.cron, local))  # after that instant
         starts = takewhile(lambda start: start < block[1], fired)
         yield from ((start, start + length) for start in starts if start + length > block[0])
 
@@ -243,7 +243,7 @@ def _without(spans: Iterable[Span], denied: Sequence[Span]) -> tuple[Span, ...]:
 
 
 def _floor(instant: datetime) -> int:
-    return int(instant.timestamp() // 1)
+    return int(instant.timestamp())
 
 
 def _datetime(second: int) -> datetime:
