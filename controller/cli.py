@@ -84,7 +84,7 @@ COMMANDS = {
     ),
     "explain": Command(
         "explain",
-        "why one device is rotated, or is not: the arithmetic",
+        "why one device is rotated, or is not",
         "certfleet explain gateway-0042\n"
         "certfleet explain gateway-0042 --now 2027-01-01T00:00:00Z\n"
         "certfleet explain gateway-0042 --format markdown    # for an issue",

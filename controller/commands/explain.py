@@ -1,4 +1,4 @@
-"""``certfleet explain THING``: the arithmetic behind one verdict."""
+"""``certfleet explain THING``: what is behind one verdict."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from controller.report.tally import Tally
 def add_arguments(parser: ArgumentParser) -> None:
     """Which device."""
     parser.add_argument("thing", metavar="THING", help="the device's thing name")
+    parser.add_argument("--arithmetic", action="store_true", help="the formulas and numbers behind the dates, too")
     add_desired(parser)
     add_fleet(parser)
     add_output(parser, RENDERERS)
@@ -71,7 +72,7 @@ def _explain(context: Context, desired: DesiredState) -> Explained | None:
             return None
         explanation = explain(device, desired, state, now, _plan(observed, device))
     read_at = looked[0] if looked else state.observed_at
-    return None if explanation is None else Explained(explanation, desired, read_at)
+    return None if explanation is None else Explained(explanation, desired, context.arguments.arithmetic, read_at)
 
 
 def _plan(observed: Observed, device: Device) -> Plan | None:

@@ -23,6 +23,7 @@ class Explained:
 
     explanation: Explanation
     desired: DesiredState
+    shows_arithmetic: bool  # the formulas behind the sentences
     read_at: datetime  # the device; the rest of its policy may be as old as the last look at that
 
 
@@ -54,8 +55,12 @@ def _text(explained: Explained, look: Look) -> str:
         page.line(finding.message, indent=4)
         if finding.remedy:
             page.line(("→ ", "change"), finding.remedy, indent=4)
-    if explanation.arithmetic:
+    if explanation.words:
         page.heading("When")
+        for sentence in explanation.words:
+            page.line(sentence, indent=2)
+    if explained.shows_arithmetic and explanation.arithmetic:
+        page.heading("Arithmetic")
         rows = [(line.name, line.value, line.formula) for line in explanation.arithmetic]
         page.add(table(("", "keep"), ("Value", "keep"), ("How", "wrap"), rows=rows))
     return page.text()
@@ -83,6 +88,7 @@ def _json(explained: Explained, _look: Look) -> str:
                 {**finding_value(finding), "source": places[number] if number < len(places) else None}
                 for number, finding in enumerate(assessment.findings)
             ],
+            "words": list(explanation.words),
             "arithmetic": [
                 {"name": line.name, "formula": line.formula, "value": line.value} for line in explanation.arithmetic
             ],
@@ -104,7 +110,8 @@ def _markdown(explained: Explained, _look: Look) -> str:
         place = f" ({code(explanation.places[number])})" if number < len(explanation.places) else ""
         remedy = f" → {finding.remedy}" if finding.remedy else ""
         parts.append(f"- **{finding.reason.value}**{place}: {plain(finding.message + remedy)}")
-    if explanation.arithmetic:
+    parts += [f"\n{plain(' '.join(explanation.words))}"] if explanation.words else []
+    if explained.shows_arithmetic and explanation.arithmetic:
         rows = [(plain(line.name), plain(line.value), plain(line.formula)) for line in explanation.arithmetic]
         parts.append(f"\n{markdown_table(('', 'Value', 'How'), rows)}")
     return "\n".join(parts) + "\n"

@@ -17,10 +17,13 @@ def asked(factory):
 
 
 def test_explain_shows_the_arithmetic_the_line_and_the_commit(asked):
-    told = asked.run("explain", "gateway-3")
+    told = asked.run("explain", "gateway-3", "--arithmetic")
     assert told.code == 0
     for words in ("gateway-3 is in sync", "policy line-a", "SHA-256(line-a ‖ ", "due", "nb + maxAge 90 days"):
         assert words in told.out
+    in_words = asked.run("explain", "gateway-3").out
+    assert "then it is 90 days old, which is the policy's maxAge." in " ".join(in_words.split())
+    assert "SHA-256" not in in_words
     late = asked.run("explain", "gateway-3", "--now", "2027-11-23T00:00:00Z")
     assert "gateway-3 is to be rotated" in late.out
     assert "desired_state/factory.yaml:14" in late.out
@@ -30,9 +33,10 @@ def test_explain_shows_the_arithmetic_the_line_and_the_commit(asked):
 
 
 def test_explain_can_be_pasted_into_an_issue(asked):
-    told = asked.run("explain", "gateway-3", "--now", "2027-11-23T00:00:00Z", "--format", "markdown")
+    told = asked.run("explain", "gateway-3", "--now", "2027-11-23T00:00:00Z", "--format", "markdown", "--arithmetic")
     assert told.out.startswith("## `gateway-3` is to be rotated\n\nFleet `factory`, policy `line-a`, ")
     assert "- **AgeExceeded** (`desired_state/factory.yaml:14`): certificate is " in told.out
+    assert "It is due on 20" in told.out
     assert "| due | 20" in told.out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -171,6 +172,37 @@ def test_explain_shows_the_arithmetic_with_its_numbers_and_the_yaml_line(make):
     assert lines["urgent"][1] == "no"
     assert told.places == ("demo/policies.yaml:11", "demo/policies.yaml:3")
     assert told.commit == "c" * 40
+
+
+def test_explain_says_the_same_in_words(make):
+    def words(device, *windows, **rule):
+        told = explain(
+            device,
+            make.desired(make.policy(jitter=10, windows=windows, rule=make.rule(**rule))),
+            make.state(),
+            make.now,
+        )
+        return " ".join(told.words)
+
+    told = words(make.device(), make.window("0 2 * * *", timezone="Asia/Tokyo"))
+    assert "so that it is 10 days old, until " in told
+    assert re.search(
+        r"It is due on 2027-05-\d\dT12:00:00Z: then it is 180 days old, which is the policy's maxAge", told
+    )
+    assert re.search(r"of the 18 days before that, its share is \d+ days, so that it aims at 2027-0[45]-", told)
+    assert re.search(
+        r"It starts from \S+Z, (\S+ )?\d\d:\d\d in Asia/Tokyo on: the maintenance window is open then\.", told
+    )
+    assert "30 days before its end, which is the policy's renewBefore" in words(
+        make.device(left=40 * DAY), renew_before=30 * DAY
+    )
+    assert "nothing holds it back" in words(make.device(age=200 * DAY))
+    assert "no maintenance window opens before it is due" in words(make.device(), make.window("0 2 1 1 *", HOUR))
+    assert "by its dates it is never due" in words(make.device(), max_age=None)
+    assert "It is urgent, so that windows are ignored." in words(
+        make.device(age=195 * DAY, left=5 * DAY), make.window(), max_age=None, renew_before=DAY
+    )
+    assert words(make.device(certificates=())) == ""
 
 
 def test_explain_tells_the_date_of_a_device_in_sync(make):

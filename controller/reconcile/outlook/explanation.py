@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from controller.reconcile.checks import Case, Governance, Governed, assess
 from controller.reconcile.planning import settle
 from controller.reconcile.schedule import URGENT_SHARE, share_of, timing_of
-from controller.reconcile.values import Mode, Outcome, Reason, Result, Sync, held_by, instant_text, place_of, span_text
+from controller.reconcile.values import (
+    Mode,
+    Outcome,
+    Reason,
+    Result,
+    Sync,
+    held_by,
+    instant_text,
+    local_text,
+    place_of,
+    span_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from controller.reconcile.schedule import Dates
     from controller.reconcile.values import (
@@ -49,6 +61,7 @@ class Explanation:
     verdict: str  # what becomes of the device
     timing: Timing | None  # also where the date is too far ahead to be a finding
     seen_at: datetime  # when the fleet was looked at
+    words: tuple[str, ...] = ()  # the arithmetic as sentences
 
 
 def explain(
@@ -83,7 +96,54 @@ def explain(
         timing=timing,
         verdict=_verdict(assessment, case.policy),
         seen_at=state.observed_at,
+        words=tuple(_words(case, timing, is_held=_is_held(assessment, case.policy))),
     )
+
+
+def _words(case: Case, timing: Timing | None, *, is_held: bool) -> Iterator[str]:
+    """What the dates come to, for who asks why; the formulas behind it are in the arithmetic."""
+    certificate, dates = case.certificate, case.dates
+    if certificate is None or certificate.not_before is None or certificate.not_after is None or dates is None:
+        return
+    age = case.now - certificate.not_before
+    yield (
+        f"The certificate is valid from {instant_text(certificate.not_before)}, so that it is {span_text(age)} old, "
+        f"until {instant_text(certificate.not_after)}."
+    )
+    if dates.due is None:
+        yield "The policy sets no maximum age and no time before the end: by its dates it is never due."
+    else:
+        yield f"It is due on {instant_text(dates.due)}: {_why_due(case, certificate, dates.due)}."
+        earlier = dates.jitter * share_of(case.policy.name, certificate.certificate_id)
+        if earlier and timing is not None:
+            yield (
+                f"Devices do not all come on one day: of the {span_text(dates.jitter)} before that, its share is "
+                f"{span_text(earlier)}, so that it aims at {instant_text(dates.due - earlier)}."
+            )
+    if timing is not None:
+        local = local_text(timing.start, case.policy.schedule.zones)
+        yield f"It starts from {instant_text(timing.start)}{local} on: {_why_start(case, timing, is_held=is_held)}."
+    if case.is_urgent:
+        yield "It is urgent, so that windows are ignored."
+    if isinstance(case.result, Result):
+        yield f"A rotation makes {case.result.holding} of {held_by(certificate)}."
+
+
+def _why_due(case: Case, certificate: Certificate, due: datetime) -> str:
+    rule = case.policy.certificate
+    if rule.max_age is not None and certificate.not_before is not None and due == certificate.not_before + rule.max_age:
+        return f"then it is {span_text(rule.max_age)} old, which is the policy's maxAge"
+    return f"{span_text(rule.renew_before or timedelta(0))} before its end, which is the policy's renewBefore"
+
+
+def _why_start(case: Case, timing: Timing, *, is_held: bool) -> str:
+    if timing.start == case.now:
+        return "as soon as nothing holds it back any more" if is_held else "nothing holds it back"
+    if timing.is_urgent or timing.start == timing.target:
+        return "that is the moment it aims at"
+    if timing.misses_max_age:
+        return "no maintenance window opens before it is due, so that it comes late"
+    return "the maintenance window is open then"
 
 
 def _verdict(assessment: Assessment, policy: Policy) -> str:
