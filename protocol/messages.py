@@ -179,9 +179,13 @@ def encode_update(
     progress: str,
     failure_reason: Optional[str] = None,
     client_token: Optional[str] = None,
+    *,
     mark: str = STATUS_DETAILS_KEY,
+    attempt: Optional[int] = None,
 ) -> bytes:
     """A status report: ``progress`` goes under the key that marks the execution as what it is.
+
+    ``attempt``: the number of the execution; without one it is the job's latest.
 
     A failure reason that AWS IoT does not take, because it is too long or holds line ends, is made to
     fit, never refused: it must reach a person.
@@ -192,6 +196,8 @@ def encode_update(
     message: Dict[str, Any] = {"status": status.value, "statusDetails": details}
     if client_token:
         message["clientToken"] = client_token
+    if attempt is not None:
+        message["executionNumber"] = attempt
     return _encode(message)
 
 

@@ -34,6 +34,11 @@ log = logging.getLogger(__name__)
 START_SECONDS = 1.0
 """What a start counts for at least: a component that dies over and over again must come to an end with it."""
 
+_UNNOTED_WAY_BACK = (
+    "the device stopped while it went back to its old credential, and its disk had not taken the reason: rolled back; "
+    "free or repair the disk"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
@@ -73,6 +78,7 @@ class Actions:
         self._messages = messages
         self._restarter = restarter
         self._clock = clock
+        self.run_of_commit = ""  # the nucleus', in which the last commit got out at a later start
         self._request: Optional[str] = None
 
     @property
@@ -95,6 +101,8 @@ class Actions:
         if record is not None and record.kept is not None and record.step is Step.PREPARING:
             self._settle(record)
             record = record.without_rotation()
+        if record is not None and record.has_new_in_place and self._store.is_back():
+            record = record.exchanged(_UNNOTED_WAY_BACK)
         self.record = record
         return record
 
@@ -105,10 +113,9 @@ class Actions:
             self.record = record.with_(job_id=execution.job_id)
 
     @property
-    def generation_kept(self) -> Optional[Generation]:
-        """After a commit, which of the two that are kept lies in place."""
-        record = self.record or self.kept
-        return record.kept if record else None
+    def remembered(self) -> Optional[Record]:
+        """The rotation at hand, or what is kept from the last one."""
+        return self.record or self.kept
 
     def new_public_key(self) -> bytes:
         """SubjectPublicKeyInfo of the key that waits for a certificate."""
@@ -119,7 +126,7 @@ class Actions:
         reason = self._fitness.complaint(execution.job_document)
         log.info("job %s: a rotation would %s", execution.job_id, f"fail: {reason}" if reason else "begin")
         outcome = ExecutionStatus.FAILED if reason else ExecutionStatus.SUCCEEDED
-        self._tell(execution.job_id, outcome, "checked", reason, CHECK_DETAILS_KEY)
+        self._tell(execution.job_id, outcome, "checked", reason, mark=CHECK_DETAILS_KEY)
 
     # The actions ---------------------------------------------------------------------------------
 
@@ -138,7 +145,7 @@ class Actions:
         self._request = None
         kept, self.kept = self.kept, None
         committed = kept.with_(committed=kept.job_to_commit) if kept else Record(Step.REPORTING)
-        self.record = committed.during(Step.PREPARING, execution.job_id)
+        self.record = committed.during(Step.PREPARING, execution.job_id).with_(attempt=execution.execution_number)
         key_type, algorithm = self._fitness.of(execution.job_document)
         notes = self._store.begin(kept.notes if kept else None)
         self._save(self.record.with_(key_type=key_type, signing_algorithm=algorithm, notes=notes))
@@ -214,7 +221,9 @@ class Actions:
             kept = record.with_(kept=Generation.NEW, committed=job_id, run=self._restarter.nucleus_run())
             if record != kept:
                 self._save(kept)
+        run = self._restarter.nucleus_run() if record.step is Step.REPORTING else ""
         self._publish(topics.commit(self._thing_name), CommitRequest(job_id).encode())
+        self.run_of_commit = run if self.sent else ""
 
     def conclude(self, cause: Cause) -> Optional[Event]:
         """The backend has seen the new credential; both are kept until it has connected at a later start."""
@@ -222,8 +231,10 @@ class Actions:
         return self.report(cause)
 
     def keep(self, cause: Cause) -> None:
-        """The rotation is over: the cloud knows of its end, or has ended it without us."""
+        """The rotation is over: the cloud knows of its end, or has ended it without us. No commit was accepted."""
+        swaps = self._known().swaps
         self._committed()
+        self.record = self._known().with_(swaps=swaps)
         self.forget(cause)
 
     def confirm(self, cause: Cause) -> Optional[Event]:
@@ -262,24 +273,19 @@ class Actions:
 
     def undo(self, cause: Cause) -> Event:
         """Put the old credential in place, although the nucleus may hold the new one."""
-        self._target(Generation.OLD, cause)
+        self._undone(cause)
         return self.switch(cause)
 
     def undo_live(self, cause: Cause) -> Event:
         """Put the old credential in place, which the nucleus still holds."""
-        self._target(Generation.OLD, cause)
+        self._undone(cause)
         placed = self._store.switch(Generation.OLD)
         return Event.UNNOTICED if placed is Generation.OLD else self._placed(placed)
 
     def swap(self, cause: Cause) -> Event:
         """Give the other credential a try, and more time than this one had."""
         record, self.kept = self.kept or self._known(), None
-        if record.kept is not None and record.step not in (Step.RECONNECTING, Step.RETRYING):
-            record = record.without_rotation()
-        old_in_place = record.kept is Generation.OLD if record.kept else record.step is Step.RECONNECTING
-        other = Generation.NEW if old_in_place else Generation.OLD
-        self.record = record.with_(swaps=record.swaps + 1, run="")  # what comes back is proven by two runs anew
-        self._target(other, cause)
+        self._turn(record.exchanged(cause.reason))
         return self.switch(cause)
 
     def switch(self, cause: Cause) -> Event:
@@ -334,16 +340,20 @@ class Actions:
         A component that was started alone speaks over the connection of before, which proves nothing. Where nobody
         knows, both stay, until a start of which it is known, or until the next rotation installs.
         """
-        record, run = self._known(), self._restarter.nucleus_run()
+        record, run = self._known(), self.run_of_commit
         if run and record.run and run != record.run:
             return record.with_(kept=None)
         return record.with_(run=record.run or run, swaps=0)
 
-    def _target(self, generation: Generation, cause: Cause) -> None:
+    def _undone(self, cause: Cause) -> None:
         record = self._known()
-        self.record = record.with_(step=Step.SWITCHING, target=generation, reason=record.reason or cause.reason or None)
-        if generation is Generation.OLD:  # every earlier step leads back to it too: better unnoted than not done
-            self._save_if_possible(self.record)
+        reason = record.reason or cause.reason or None
+        self._turn(record.with_(step=Step.SWITCHING, target=Generation.OLD, reason=reason))
+
+    def _turn(self, record: Record) -> None:
+        self.record = record
+        if record.target is Generation.OLD:  # every start leads back to it too: better unnoted than not done
+            self._save_if_possible(record)
 
     def _placed(self, generation: Generation) -> Event:
         record = self._known()
@@ -380,9 +390,9 @@ class Actions:
         return True
 
     def _update(self, status: ExecutionStatus, progress: str, reason: Optional[str] = None) -> None:
-        job_id = self._known().job_id
-        if job_id:
-            self._tell(job_id, status, progress, reason)
+        record = self._known()
+        if record.job_id:
+            self._tell(record.job_id, status, progress, reason, attempt=record.attempt)
 
     def _tell(
         self,
@@ -390,11 +400,13 @@ class Actions:
         status: ExecutionStatus,
         progress: str,
         reason: Optional[str],
+        *,
         mark: str = STATUS_DETAILS_KEY,
+        attempt: Optional[int] = None,
     ) -> None:
         self.client_token = f"certfleet-{status.value.lower()}"
         topic = topics.jobs_update(self._thing_name, job_id)
-        self._publish(topic, encode_update(status, progress, reason, self.client_token, mark))
+        self._publish(topic, encode_update(status, progress, reason, self.client_token, mark=mark, attempt=attempt))
 
     def _publish(self, topic: str, payload: bytes) -> None:
         try:

@@ -70,6 +70,7 @@ class Record:
     kept: Optional[Generation] = None
     run: str = ""  # of the nucleus, in which the new one has connected; see ports.Restarter
     committed: Optional[str] = None  # the job under which what is kept was committed; None: an earlier version's
+    attempt: Optional[int] = None  # at the job, as AWS IoT numbers them
     repeats: bool = True  # whether the backend takes a commit twice, as those do that name the job in their answers
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -88,6 +89,27 @@ class Record:
         """What is known of the two that are kept, and of this rotation nothing: another one is at hand, or none."""
         kept = {name: getattr(self, name) for name in ("kept", "committed", "run", "swaps", "repeats", "notes")}
         return Record(step, job_id, **kept)
+
+    def exchanged(self, reason: str) -> Record:
+        """The other of the two is to be put in place, with more patience, and is proven by two runs anew."""
+        is_at_hand = self.kept is None or self.step in (Step.CONNECTING, Step.RECONNECTING, Step.RETRYING)
+        record = self if is_at_hand else self.without_rotation()
+        target = Generation.OLD if self.has_new_in_place else Generation.NEW
+        return record.with_(
+            step=Step.SWITCHING, target=target, reason=record.reason or reason or None, swaps=record.swaps + 1, run=""
+        )
+
+    @property
+    def has_new_in_place(self) -> bool:
+        """Whether the new credential lies in place by what is noted here; not while that changes."""
+        if self.step in (Step.INSTALLING, Step.SWITCHING):
+            return False
+        return self.step in (Step.CONNECTING, Step.RETRYING) if self.kept is None else self.kept is Generation.NEW
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether of the two that are kept the one in place may go at any time: no commit over it was ever accepted."""
+        return self.kept is Generation.OLD or (self.kept is not None and (self.swaps > 0 or not self.job_to_commit))
 
     @property
     def job_to_commit(self) -> Optional[str]:
@@ -190,6 +212,7 @@ def _record(content: Mapping[str, Any]) -> Record:
         committed=_text(content.get("committed")),
         notes=_notes(content["notes"]),
         run=_text(content.get("run")) or "",
+        attempt=_number(content.get("attempt")),
         repeats=content.get("repeats", True) is True,
     )
 
@@ -216,6 +239,10 @@ def _text(value: object) -> Optional[str]:
     if value is not None and not isinstance(value, str):
         raise TypeError
     return value
+
+
+def _number(value: object) -> Optional[int]:
+    return value if isinstance(value, int) else None
 
 
 def _notes(value: object) -> Dict[str, str]:

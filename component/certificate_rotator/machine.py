@@ -108,8 +108,8 @@ ROWS = (
     Row(S.ASKING,       E.NOTIFIED,        A.PREPARE,   S.PREPARING),
     Row(S.ASKING,       E.QUEUED,          A.PREPARE,   S.PREPARING),
     Row(S.ASKING,       E.IN_PROGRESS,     A.PREPARE,   S.PREPARING),
-    Row(S.ASKING,       E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),  # set only if the old one lies in place
-                                                                       # after a commit: it may be gone by now
+    Row(S.ASKING,       E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),  # set only after a commit that nobody has
+                                                                       # accepted: what lies in place may go
 
     Row(S.IDLE,         E.NOTIFIED,        A.PREPARE,   S.PREPARING),
     Row(S.IDLE,         E.RESEND,          A.ASK,       S.ASKING),  # after a day: an announcement may be lost
@@ -132,7 +132,7 @@ ROWS = (
     Row(S.RESUMING,     E.QUEUED,          A.REPLACE,   S.PREPARING),
     Row(S.RESUMING,     E.NOT_OURS,        A.FORGET,    S.ASKING),
     Row(S.RESUMING,     E.RESEND,          A.ASK,       S.RESUMING),
-    Row(S.RESUMING,     E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),  # as in KEEPING
+    Row(S.RESUMING,     E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),  # set only after a commit
 
     Row(S.INSTALLING,   E.START,           A.UNDO,      S.SWITCHING),
     Row(S.INSTALLING,   E.DONE,            A.RESTART,   S.RESTARTING),
@@ -157,7 +157,7 @@ ROWS = (
     Row(S.KEEPING,      E.COMMIT_ACCEPTED, A.CONFIRM,   S.REPORTING),
     Row(S.KEEPING,      E.COMMIT_REJECTED, A.FORGET,    S.ASKING),
     Row(S.KEEPING,      E.RESEND,          A.COMMIT,    S.KEEPING),
-    Row(S.KEEPING,      E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),
+    Row(S.KEEPING,      E.TIME_LIMIT,      A.ASK,       S.RETRYING),  # it may be the backend alone that is silent
     Row(S.KEEPING,      E.FAILED,          A.ASK,       S.RETRYING),  # nobody knows which job to commit
 
     Row(S.SWITCHING,    E.START,           A.SWITCH,    S.SWITCHING),
@@ -244,11 +244,12 @@ ON_TRIAL = frozenset({S.RESUMING, S.CONNECTING, S.KEEPING, S.RECONNECTING, S.RET
 """States whose time limit is for the credential in place: it goes on over restarts."""
 
 
-def is_watched(state: State, kept: Optional[Generation]) -> bool:
+def is_watched(state: State, record: Optional[Record]) -> bool:
     """Whether a state has its time limit: some only as long as something is kept after a commit."""
     if state is State.RESUMING:
-        return kept is not None
-    return state in LIMITED and (kept is Generation.OLD or state not in (State.ASKING, State.REPORTING))
+        return record is not None and record.kept is not None
+    is_in_doubt = record is not None and record.is_in_doubt
+    return state in LIMITED and (is_in_doubt or state not in (State.ASKING, State.REPORTING))
 
 
 def resume_state(record: Optional[Record]) -> State:

@@ -12,7 +12,9 @@ _NOT_AGAIN = (
     "the new credential was committed, but does not connect any more: the old one is tried; check that the new "
     "certificate is active and attached to the thing"
 )
-_OLD_GONE = "the old credential, in place again after a commit, does not connect any more: the new one is tried again"
+_UNSURE = (
+    "the credential in place, over which no commit was accepted, does not connect any more: the other one is tried"
+)
 _REASONS: Dict[Tuple[State, Event], str] = {
     (S.PREPARING, E.TIME_LIMIT): (
         "AWS IoT Jobs did not confirm IN_PROGRESS in time; check that the device's IoT policy allows "
@@ -33,10 +35,10 @@ _REASONS: Dict[Tuple[State, Event], str] = {
         "no connection with the new certificate in time: rolled back; check that its policies, its authority and the "
         "nucleus' endpoints go together{detail}"
     ),
-    (S.KEEPING, E.TIME_LIMIT): _NOT_AGAIN,
+    (S.KEEPING, E.TIME_LIMIT): "no answer to the commit: asking AWS IoT Jobs whether the new credential connects",
     (S.RESUMING, E.TIME_LIMIT): _NOT_AGAIN,
-    (S.ASKING, E.TIME_LIMIT): _OLD_GONE,
-    (S.REPORTING, E.TIME_LIMIT): _OLD_GONE,
+    (S.ASKING, E.TIME_LIMIT): _UNSURE,
+    (S.REPORTING, E.TIME_LIMIT): _UNSURE,
     (S.RETRYING, E.TIME_LIMIT): (
         "the new credential did not connect: the old one is tried; check that the new certificate is active and "
         "attached to the thing"

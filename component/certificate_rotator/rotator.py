@@ -242,6 +242,8 @@ class Rotator:
         return raised, cause
 
     def _follow_up(self, action: Action, *, sent: Optional[bool]) -> None:
+        if not is_watched(self._state, self._actions.remembered):  # any more: the action has ended the doubt
+            self._cancel(Event.TIME_LIMIT)
         if sent and action is Action.CREATE:
             self._creates += 1
         elif sent and (action is not Action.COMMIT or self._may_repeat()):  # what is sent once may be answered late
@@ -260,7 +262,7 @@ class Rotator:
         if state in AWAITS_ANSWER:
             self._set(Event.RESEND, self._resend_interval())
             self._sent += 1
-        if is_watched(state, self._actions.generation_kept) and Event.TIME_LIMIT not in self._timers:
+        if is_watched(state, self._actions.remembered) and Event.TIME_LIMIT not in self._timers:
             self._set(Event.TIME_LIMIT, self._time_limit())
             if state in ON_TRIAL:
                 self._count_awake()
@@ -277,11 +279,12 @@ class Rotator:
     def _time_limit(self) -> float:
         if self._state in (State.PREPARING, State.CREATING, State.COMMITTING):
             return self._actions.configuration.step_time_limit
-        record = self._actions.record or self._actions.kept
+        record = self._actions.remembered
         patience = 2.0 ** min(record.swaps, 16) if record and self._state in PATIENT else 1.0
         is_committed = record is not None and record.kept is Generation.NEW and record.swaps == 0
-        if is_committed and self._state in (State.KEEPING, State.RESUMING):
-            patience = KEEPING_PATIENCE  # not for one that is back only because the other one fell silent
+        if is_committed and self._state in (State.KEEPING, State.RESUMING, State.RETRYING):
+            # Not for one that is back only because the other one fell silent. RETRYING comes after KEEPING then.
+            patience = KEEPING_PATIENCE + (self._state is State.RETRYING)
         limit = min(self._actions.configuration.reconnect_limit * patience, MAX_RECONNECT_LIMIT)
         return max(limit - record.awake, 0.0) if record and self._state in ON_TRIAL else limit
 

@@ -81,6 +81,9 @@ class CredentialStore(Protocol):
     def settle(self) -> None:
         """Keep what is in place, remove everything else; afterwards there is nothing to switch to."""
 
+    def is_back(self) -> bool:
+        """Whether NEW is whole, and does not lie in place: after a way back that nobody could note, or half of it."""
+
     def is_overtaken(self) -> bool:
         """Whether what is in place is a credential that is neither of the two kept: somebody else has rotated since."""
 

@@ -138,6 +138,13 @@ class FileStore:
         """See CredentialStore. The backup goes first: half a backup is none."""
         self._remove(*self._kept(), self._next_key, files.temporary(self._certificate), files.temporary(self._key))
 
+    def is_back(self) -> bool:
+        """See CredentialStore."""
+        fresh = {path: _of(path, Generation.NEW) for path in (self._certificate, self._key)}
+        if not all(map(self._exists, fresh.values())) or not _is_pair(*map(self._read, fresh.values())):
+            return False
+        return any(self._read(path) != self._read(source) for path, source in fresh.items())
+
     def is_overtaken(self) -> bool:
         """See CredentialStore."""
         kept = [_of(self._certificate, generation) for generation in Generation]

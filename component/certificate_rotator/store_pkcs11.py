@@ -104,6 +104,13 @@ class Pkcs11Store:
                 self._token.destroy(item)
             self._token.generate(key_type, label, self._new_id())
 
+    @_patiently
+    def is_back(self) -> bool:
+        """See CredentialStore."""
+        with self._token.session():
+            in_place = {item.id for item in self._token.find(self._label)}
+            return self._is_complete(Generation.NEW) and in_place != {self._id(Generation.NEW)}
+
     def is_overtaken(self) -> bool:
         """See CredentialStore; whatever carries the label, its id tells which it is."""
         return False

@@ -82,6 +82,7 @@ class Cloud:
         self.loop = loop
         self.registry = {first_certificate}
         self.jobs = {}  # id → [status, document, details]
+        self.attempts = {}  # id → number of the latest one, where it is not the first
         self.record = None  # (job id, CSR public key, old, new, progress)
         self.proven = set()  # (job id, certificate) of every commit
         self.undecided = frozenset()
@@ -98,6 +99,12 @@ class Cloud:
         if notify:
             self.notify()
 
+    def retry(self, job_id):
+        """The next attempt of a job that has ended waits to be done; its number is told from here on."""
+        self.jobs[job_id][0] = "QUEUED"
+        self.attempts[job_id] = self.attempts.get(job_id, 1) + 1
+        self.notify()
+
     def status(self, job_id="job-1"):
         return self.jobs[job_id][0]
 
@@ -108,7 +115,9 @@ class Cloud:
         ordered = sorted(self.jobs.items(), key=lambda item: item[1][0] != "IN_PROGRESS")
         for job_id, (status, document, details) in ordered:
             if status in ("QUEUED", "IN_PROGRESS"):
-                return {"jobId": job_id, "status": status, "jobDocument": document, "statusDetails": details}
+                number = self.attempts.get(job_id, 1)
+                return {"jobId": job_id, "status": status, "jobDocument": document, "statusDetails": details,
+                        "executionNumber": number}  # fmt: skip
         return None
 
     def notify(self):
@@ -177,7 +186,8 @@ class Cloud:
         job_id, status = parts[0], message["status"]
         token = {"clientToken": message["clientToken"]} if "clientToken" in message else {}
         job = self.jobs.get(job_id)
-        if job is None or job[0] not in ("QUEUED", "IN_PROGRESS"):
+        latest = self.attempts.get(job_id, 1)
+        if job is None or job[0] not in ("QUEUED", "IN_PROGRESS") or message.get("executionNumber", latest) != latest:
             self.send(f"{topic}/rejected", {"code": "InvalidStateTransition", "message": "terminal", **token})
             return
         if not all(value.isprintable() for value in message["statusDetails"].values()):

@@ -258,7 +258,7 @@ def _backend(cloud, topic, message, principal, refused):
     after, answer, broken = (_create if topic == CREATE else _commit)(cloud, number, message, principal)
     if refused:
         after, answer = cloud, {"errorMsg": "no"}
-    if cloud.quirk == f"{topic.rpartition('/')[2]} unanswered":
+    if cloud.quirk == f"{topic.rpartition('/')[2]} unanswered" or (cloud.quirk == SILENT and topic == COMMIT):
         return after, (), broken
     outcome = "rejected" if "errorMsg" in answer else "accepted"
     return after, ((f"{topic}/{outcome}", json.dumps({**answer, "jobId": job(number)}).encode()),), broken
@@ -370,6 +370,7 @@ class Act(NamedTuple):
 
 START = ("start",)
 RESEND, TIME_LIMIT = ("timer", Event.RESEND), ("timer", Event.TIME_LIMIT)
+SILENT = "commits are not answered any more"  # trouble enough: no other comes to it
 LOST, REFUSED = "lost", "refused"  # what becomes of a message of the device
 
 
@@ -400,12 +401,6 @@ def inputs(world):
     return [RESEND] * tries + [TIME_LIMIT] * ends
 
 
-def was_moved(device):
-    """Whether a full disk made the old one itself go back to its place, of which the journal could not tell."""
-    names = {name for name, _ in device.files}
-    return f"{component.KEY}.new" in names and f"{component.KEY}.old" not in names
-
-
 def troubles(found, doing):
     """What can go wrong on the device in a step."""
     yield from ((("kill_at", point),) for point in range(found.points))
@@ -434,9 +429,7 @@ def heard(after, act, message):
             continue
         is_refused = message == REFUSED
         cloud, answers, found = answered(cloud, topic, json.loads(payload), principal, refused=is_refused)
-        is_excused = (topic == COMMIT and was_moved(act.device)) or (
-            found == "again" and act.before.cloud.rotation[2] not in after.got
-        )
+        is_excused = found == "again" and act.before.cloud.rotation[2] not in after.got
         untrue = untrue or (None if is_excused else found)
         inbox += tuple(answer for answer in answers if answer not in inbox)
         owed = not answers or answers[0][0] == f"{GET}/rejected"  # throttled: to be asked again

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import component_table as table
 import smallworld_device as component
-from component_table import CERTIFICATE_NEW, COMMIT, CREATE, GET, KEY_NEXT, OPEN, START, TIME_LIMIT, hears, journal
+from component_table import (
+    CERTIFICATE_NEW,
+    COMMIT,
+    CREATE,
+    GET,
+    KEY_NEXT,
+    OPEN,
+    SILENT,
+    START,
+    TIME_LIMIT,
+    hears,
+    journal,
+)
 
 from component.certificate_rotator.journal import UNNOTED
 from protocol import topics
@@ -58,10 +70,13 @@ def needless_restart(act):
 
 
 def needless_exchange(act):
-    """A device that was connected with a credential that the backend had accepted left it."""
+    """A device that was connected with a credential that the backend had accepted left it.
+
+    Unless it could not know: AWS IoT Jobs did not answer, which the backend's silence alone does not mean.
+    """
     world = act.before
-    is_connected = act.doing[0] == "hear" and world.online and world.accepted
-    return is_connected and act.is_other and not act.installs
+    knows = act.doing[0] == "hear" or world.cloud.quirk == SILENT
+    return knows and world.online and world.accepted and act.is_other and act.doing != START and not act.installs
 
 
 def untrue(act):
@@ -126,6 +141,15 @@ def miscounted(act):
     ])  # fmt: skip
 
 
+def misnoted(act):
+    """The journal tells of the other credential than the one in place."""
+    now, files = journal(act.found.device), dict(act.found.device.files)
+    is_told = now.get("kept") and now != journal(act.device) and now["step"] != "SWITCHING" and not act.trouble
+    if not is_told or CERTIFICATE_NEW not in files:
+        return False
+    return (now["kept"] == "NEW") != (files[component.CERTIFICATE] == files[CERTIFICATE_NEW])
+
+
 def sleepless(act):
     """The device has nothing to do, and asks again soon."""
     waits, is_none = act.found.waits, hears(act.doing, f"{GET}/accepted", b"{}")
@@ -145,5 +169,6 @@ def waits(act):
 RULES = {
     "lost": lost, "let go": let_go, "unseen": unseen, "error": error, "needless restart": needless_restart,
     "needless exchange": needless_exchange, "untrue": untrue, "again": again, "chatter": chatter,
-    "silent trouble": silent_trouble, "wear": wear, "miscounted": miscounted, "sleepless": sleepless, "waits": waits,
+    "silent trouble": silent_trouble, "wear": wear, "miscounted": miscounted, "misnoted": misnoted,
+    "sleepless": sleepless, "waits": waits,
 }  # fmt: skip

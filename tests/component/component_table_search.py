@@ -19,6 +19,7 @@ from component_table import (
     NOTIFY,
     OPEN,
     REFUSED,
+    SILENT,
     START,
     TIME_LIMIT,
     Act,
@@ -92,7 +93,7 @@ class Machine:
 
     def successors(self, world, left):
         """Every step: the free ones first."""
-        doings = inputs(world)
+        doings, left = inputs(world), 0 if world.cloud.quirk == SILENT else left
         for doing in doings:
             yield self.after(world, doing)
         if world.rests and not world.inbox:
@@ -229,7 +230,7 @@ class Search:
         if stage in (0, 1, 3, 4):
             return (world.dead(), stage + 1), None, 0
         if stage == 2:
-            cloud = world.cloud._replace(job="QUEUED", number=world.cloud.number + 1)
+            cloud = world.cloud._replace(job="QUEUED", number=world.cloud.number + 1, quirk="")
             return (world._replace(cloud=cloud, inbox=(announcement(cloud),), excused=False), 3), None, 0
         is_clean = {name for name, _ in world.device.files} == {component.CERTIFICATE, component.KEY}
         is_one = world.cloud.active == {component.in_place(world.device)}
@@ -292,8 +293,9 @@ def begins():
         return world._replace(cloud=world.cloud._replace(active=frozenset({certificate}), undecided=frozenset()))
 
     rotated = calm(announced, lambda world: at_rest(world) and world.cloud.job == "SUCCEEDED")
+    silent = rotated._replace(cloud=rotated.cloud._replace(quirk=SILENT), excused=True)
     return [
-        off, announced, creating.dead(), rotated,
+        off, announced, creating.dead(), rotated, silent,
         both, only(both.dead(), FIRST), taken_over, stock, over, retrying, only(settled_offline(told), "d1.1"),
         back, only(back, "d1.1").dead(), only(settled_offline(back), "d1.1"), only(back_and_creating.dead(), "d1.1"),
     ]  # fmt: skip

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 
 import pytest
 from component_cloud import THING
-from component_faults import Counter, CountingSystem, Injector, run_until_calm, with_messages
+from component_faults import GROWING, Counter, CountingSystem, Injector, run_until_calm, with_messages
 from component_token_device import TokenDevice
-from component_world import Device
+from component_world import CLASSIC, LITE, Device
 
 from component.certificate_rotator import journal
 from component.certificate_rotator.journal import Journal, Record, Step
@@ -27,11 +28,11 @@ def begin(make_world, memory_folder, request):
     """A device switched on, with its credential in files or in a token."""
     worlds = itertools.count()
 
-    def begin(store, injector=None):
+    def begin(store, injector=None, *, nucleus=CLASSIC):
         injector = injector or Injector()
-        device = {"kind": Device}
+        device = {"kind": Device, "nucleus": nucleus}
         if store == "softhsm":
-            device = {"kind": TokenDevice, "machine": request.getfixturevalue("softhsm"), "injector": injector}
+            device |= {"kind": TokenDevice, "machine": request.getfixturevalue("softhsm"), "injector": injector}
         world = make_world(memory_folder / str(next(worlds)), system=CountingSystem(injector), **device)
         injector.world = world
         with_messages(world.device, injector)
@@ -362,3 +363,128 @@ def test_a_device_that_failed_before_its_commit_was_answered_never_settles_on_th
     world.device.switch_on()
     world.run(36 * 3600)
     assert world.device.certificate_in_place() == world.first_certificate
+
+
+def over(world, certificate):
+    """Commits that the cloud gets over a connection with this certificate, from here on."""
+    commit, found = world.cloud.commit, []
+
+    def watched(message, principal):
+        found.extend([message] if principal == certificate else [])
+        return commit(message, principal)
+
+    world.cloud.commit = watched
+    return found
+
+
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("store", ["files", "softhsm"])
+def test_a_full_disk_that_took_no_word_of_the_way_back_and_a_power_cut_never_make_the_old_one_commit(
+    begin, rotation_document, store
+):
+    injector = Injector()
+    world = begin(store, injector)
+    world.cloud.refuse_connection = lambda certificate: certificate != world.first_certificate
+    world.cloud.create_job(document=rotation_document())
+    world.run(60)
+    assert world.device.rotator.state is State.CONNECTING
+    injector.fail_from(0, GROWING, NO_SPACE)
+    world.run(200)
+    assert world.device.certificate_in_place() == world.first_certificate
+    commits_over_the_old_one = over(world, world.first_certificate)
+    injector.heal()
+    world.start_later()
+    world.run(600)
+    assert commits_over_the_old_one == []
+    assert world.cloud.status() == "FAILED"
+    assert "its disk had not taken the reason" in world.cloud.details()["DeviceFailureReason"]
+    world.assert_sound()
+    world.device.discard()
+
+
+def test_a_full_disk_that_took_no_word_of_the_way_back_at_a_later_start_never_makes_the_old_one_commit(rotated):
+    rotated.cloud.registry = {rotated.first_certificate}
+    injector = rotated.device.system.injector.fail_from(0, GROWING, NO_SPACE)
+    rotated.device.switch_on()
+    rotated.run(3 * 3600)
+    assert rotated.device.certificate_in_place() == rotated.first_certificate
+    commits_over_the_old_one = over(rotated, rotated.first_certificate)
+    injector.heal()
+    rotated.start_later()
+    rotated.start_later()
+    assert commits_over_the_old_one == []
+    rotated.assert_sound()
+
+
+def test_a_device_that_is_connected_stays_so_however_long_the_backend_is_silent_at_later_starts(rotated):
+    rotated.cloud.intercept = lambda _, topic, payload: [] if topic.startswith(ROTATION) else [(0.0, payload)]
+    new, kept = rotated.device.certificate_in_place(), rotated.device.leftovers()
+    for _ in range(2):
+        rotated.device.switch_on()
+        rotated.run(6 * 3600)
+        assert rotated.cloud.device is rotated.device
+        assert (rotated.device.certificate_in_place(), rotated.device.leftovers()) == (new, kept)
+        assert rotated.device.rotator.state is State.IDLE
+    assert rotated.device.restarts == 1
+
+
+def test_a_job_that_is_still_in_progress_when_the_backend_has_been_silent_for_long_hears_of_the_way_back(rotated):
+    """Its success was never heard: as after any commit that nobody answers, the old one connects and waits."""
+    rotated.run(600)  # its own limit does not end it
+    rotated.cloud.jobs["job-1"][0] = "IN_PROGRESS"
+    rotated.cloud.intercept = lambda _, topic, payload: [] if topic.startswith(ROTATION) else [(0.0, payload)]
+    rotated.cloud.registry.add(rotated.first_certificate)  # no success, so it is still there
+    asked = len(rotated.cloud.log)
+    rotated.device.switch_on()
+    rotated.run(3 * 3600)
+    assert not [topic for topic, _ in rotated.cloud.log[asked:] if topic.endswith("create")]
+    assert "no answer to the commit in time" in rotated.cloud.details()["DeviceFailureReason"]
+    assert rotated.device.holds_a_working_credential()
+
+
+def test_an_answer_to_a_commit_from_before_a_restart_that_the_component_outlived_is_no_second_run(
+    begin, rotation_document
+):
+    """Nucleus lite, whose IoT core service somebody restarts: what was sent over the connection of before is old."""
+    world = begin("files", nucleus=LITE)
+    world.cloud.create_job(document=rotation_document())
+    world.run(120)
+    assert (world.cloud.status(), world.device.rotator.state) == ("SUCCEEDED", State.IDLE)
+    held, kept = [], world.device.leftovers()
+
+    def intercept(direction, topic, payload):
+        is_answer = direction == "to device" and topic.startswith(f"{ROTATION}/commit")
+        held.extend([(topic, payload)] if is_answer else [])
+        return [] if is_answer or (held and direction == "to cloud") else [(0.0, payload)]
+
+    world.cloud.intercept = intercept
+    world.device.rotator.stop()
+    world.device.start_component()  # alone: the run is that of the first commit
+    world.run(5)
+    assert held
+    world.device.go_offline()
+    world.device.launch()
+    for topic, payload in held:
+        world.device.deliver(topic, payload)
+    world.run(5)
+    assert world.device.leftovers() == kept
+    world.cloud.intercept = lambda _direction, _topic, payload: [(0.0, payload)]
+    world.start_later()
+    assert world.device.leftovers() == []
+
+
+def test_an_outcome_is_told_to_the_attempt_that_it_is_of(rotated, rotation_document):
+    """A device that kept both on its way back tells FAILED again at its next start; a new attempt waits meanwhile."""
+    second = rotated.device.certificate_in_place()
+    rotated.cloud.commit = lambda *_: {"errorMsg": "no"}
+    rotated.cloud.create_job("job-2", rotation_document())
+    rotated.run(600)
+    assert (rotated.cloud.status("job-2"), rotated.device.certificate_in_place()) == ("FAILED", second)
+    rotated.cloud.create_job("another", {"operation": "REBOOT"})
+    rotated.cloud.jobs["another"][0] = "IN_PROGRESS"
+    rotated.cloud.retry("job-2")
+    rotated.start_later()
+    rotated.run(600)
+    assert rotated.cloud.status("job-2") == "QUEUED"

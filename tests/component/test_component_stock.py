@@ -120,6 +120,20 @@ def test_it_is_replaced_and_meanwhile_the_backend_has_given_its_rotation_up(worl
     assert_settled(world, world.first_certificate)
 
 
+def test_what_it_put_in_place_is_removed_while_nobody_restarts_the_nucleus(world, cloud):
+    """Its job is over when ours takes its place, and the backend takes away what it does not know to be in use."""
+    new = stock_asks(world)
+    world.device.back_up()
+    replace(world, *new)
+    cloud.jobs[JOB][0] = "TIMED_OUT"
+    start(world)
+    assert world.cloud.device.certificate_in_place() == new[0]
+    cloud.retire(new[0])
+    world.run(12 * 3600)
+    assert world.cloud.device is not None
+    assert_settled(world, world.first_certificate)
+
+
 def test_what_it_left_long_ago_is_removed_and_never_put_in_place(world, cloud):
     world.device.back_up()
     new = stock_asks(world)

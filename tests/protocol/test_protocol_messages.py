@@ -133,6 +133,7 @@ def test_a_status_report_carries_the_mark_and_cuts_a_reason_that_is_too_long():
     assert message["statusDetails"]["CertificateRotator"] == "rolled back"
     assert len(message["statusDetails"]["DeviceFailureReason"]) == 1024
     assert message["clientToken"] == "token"
+    assert json.loads(encode_update(ExecutionStatus.IN_PROGRESS, "p", attempt=2))["executionNumber"] == 2
     assert json.loads(encode_update(ExecutionStatus.IN_PROGRESS, "p")) == {
         "status": "IN_PROGRESS",
         "statusDetails": {"CertificateRotator": "p"},

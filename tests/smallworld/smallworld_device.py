@@ -50,6 +50,7 @@ class Memory(NamedTuple):
     kept: object
     client_token: str
     timers: frozenset
+    run_of_commit: str
 
 
 class Ears(NamedTuple):
@@ -254,6 +255,7 @@ def _remember(rotator, memory, ports):
     actions = rotator._actions
     rotator._state, rotator._timers = memory.state, dict.fromkeys(memory.timers, ports)
     actions.record, actions.kept, actions.client_token = memory.record, memory.kept, memory.client_token
+    actions.run_of_commit = memory.run_of_commit
     actions._journal.record = actions._journal.load()
     record = memory.record or memory.kept
     if record is not None:
@@ -268,6 +270,7 @@ def _memory(rotator):
         _capped(getattr(actions, "kept", None)),
         actions.client_token,
         frozenset(rotator._timers) & {Event.RESEND, Event.TIME_LIMIT},
+        actions.run_of_commit,
     )
 
 

@@ -79,23 +79,27 @@ def the_way_back_keeps_nothing():
 
 def a_later_start_only_connects():
     """The old credential goes at a later start that connects, without another commit, whoever answered the first."""
-    state, rows = machine.State.KEEPING, dict(machine.TABLE)
+    state, rows, proven = machine.State.KEEPING, dict(machine.TABLE), actions.Actions._proven
     start = rows[state, machine.Event.START]
     rows[state, machine.Event.START] = start._replace(action=machine.Action.ASK)
     for event in (machine.Event.NOT_OURS, machine.Event.QUEUED, machine.Event.IN_PROGRESS, machine.Event.GET_REJECTED):
         rows[state, event] = machine.Row(state, event, machine.Action.CONFIRM, machine.State.REPORTING)
-    return in_component((rotator, "TABLE", rows))
+
+    def connects(self):
+        self.run_of_commit = self._restarter.nucleus_run()
+        return proven(self)
+
+    return in_component((rotator, "TABLE", rows), (actions.Actions, "_proven", connects))
 
 
 def one_later_start_is_enough_after_the_way_back():
     """A device that went back and tries the new one again lets the old one go at its first start with it."""
-    target = actions.Actions._target
+    turn = actions.Actions._turn
 
-    def with_run(self, generation, cause):
-        self.record = self.record.with_(run=self.record.run or "committing")
-        target(self, generation, cause)
+    def with_run(self, record):
+        turn(self, record.with_(run=record.run or "committing"))
 
-    return in_component((actions.Actions, "_target", with_run))
+    return in_component((actions.Actions, "_turn", with_run))
 
 
 def half_a_generation_is_exchanged_for():
