@@ -29,7 +29,8 @@ NEXT_MAJOR = (3, 0)
 
 _MAX_BYTES = 8 * 1024 * 1024
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two letters and more: one is a Windows drive
-_DRIVE = re.compile(r"^/(?=[A-Za-z]:/)")  # as in file:///C:/greengrass
+# As in file:///C:/greengrass; urllib.request, which knows it, brings HTTP along.
+_DRIVE = re.compile(r"^/(?=[A-Za-z]:/)")
 _REMEDY = "the component does not guess: set it, or rotate this device by other means"
 
 
@@ -223,11 +224,6 @@ def _is_blank(value: object) -> bool:
 
 def _in_token(value: object) -> bool:
     return isinstance(value, str) and value.startswith("pkcs11:")
-
-
-_DRIVE = re.compile(
-    r"^/(?=[A-Za-z]:/)"
-)  # as in file:///C:/greengrass; urllib.request, which knows it, brings HTTP along
 
 
 def _path(value: object, name: str) -> Path:

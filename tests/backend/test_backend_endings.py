@@ -7,10 +7,13 @@ from datetime import timedelta
 
 import pytest
 from backend_aws import Fault
-from backend_device import run
+from backend_device import Device, run
 from botocore.exceptions import ClientError
+from component_world import SECRET, URIS
 
 from backend.functions import commit_certificate, job_execution_terminal
+from component.certificate_rotator import nucleus
+from component.certificate_rotator.errors import DeviceError
 from protocol.messages import ExecutionStatus, encode_update
 from protocol.names import CHECK_DETAILS_KEY
 
@@ -90,6 +93,29 @@ def test_success_without_a_commit_keeps_both_and_is_told_after_a_day(created):
 def test_the_devices_reason_reaches_the_operator(created):
     created.ended("FAILED", statusDetails={"CertificateRotator": "x", "DeviceFailureReason": "no answer to commit"})
     assert 'The device writes: "no answer to commit".' in created.aws.notices[-1]
+
+
+@pytest.mark.parametrize("lite", [False, True], ids=["classic", "lite"])
+def test_no_pin_reaches_a_notice_the_table_the_shadow_or_a_log_whatever_form_of_uri_the_device_complains_of(
+    device, lite, tmp_path, caplog
+):
+    caplog.set_level(0)
+    reasons = set()
+    (tmp_path / "config").mkdir()
+    provider = {"aws.greengrass.crypto.Pkcs11Provider": {"configuration": {"library": "/l.so", "userPin": SECRET}}}
+    for certificate, key in [(uri, other or uri) for uri in URIS for other in ("/a/file", "pkcs11:object=other", None)]:
+        system = {"certificateFilePath": certificate, "privateKeyPath": key}
+        settings = json.dumps({"system": system, "services": provider})
+        (tmp_path / "config" / "effectiveConfig.yaml").write_text(settings)
+        with pytest.raises(DeviceError) as refused:
+            nucleus.of_lite(system.get) if lite else nucleus.of_classic(tmp_path)
+        reasons.add(str(refused.value))
+    for number, reason in enumerate(reasons):
+        sent = json.loads(encode_update(ExecutionStatus.FAILED, "rolled back", reason))
+        Device(device.aws, f"gw-{number}-{lite}").ended("FAILED", statusDetails=sent["statusDetails"])
+        assert f'The device writes: "{reason[:40]}' in device.aws.notices[-1]
+    assert len(device.aws.notices) == len(reasons) > 1
+    assert SECRET not in repr([device.aws.notices, device.aws.items, device.aws.shadows, caplog.text])
 
 
 def test_what_a_device_writes_is_one_quoted_line_of_bounded_length(created):

@@ -19,6 +19,20 @@ from component.certificate_rotator.store import Generation
 from component.certificate_rotator.store_files import FileStore
 from component.certificate_rotator.system import System
 
+SECRET = "s3cr3t-7391"
+URIS = [  # of keys, in every form that may hold a PIN
+    f"pkcs11:object=k;type=private?pin-value={SECRET}",
+    f"pkcs11:type=private?pin-value={SECRET}",
+    f"pkcs11:token=t;pin-value={SECRET}",
+    f"pkcs11:object=k&pin-value={SECRET}",
+    f"pkcs11:pin-value={SECRET};object=k",
+    f"pkcs11:?module-path=/lib/x.so&pin-value={SECRET}&pin-source=file:/{SECRET}",
+    f"pkcs11:object=;{SECRET}",
+    f"handle:0x81000001?auth={SECRET}",
+    f"engine:{SECRET}",
+    f"pkcs11:object=k;pin-value={SECRET}%20",
+]
+
 
 class VirtualTimer:
     def __init__(self, action):

@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+from component_world import SECRET, URIS
 
 from component.certificate_rotator import __main__ as program
 from component.certificate_rotator import nucleus
@@ -226,21 +227,6 @@ def test_a_nucleus_lite_that_does_not_tell_is_read_from_its_folder_with_fragment
     assert nucleus.of_lite(untold, tmp_path) == FileCredential(Path("/a.pem"), Path("/b.key"))
     with pytest.raises(DeviceError, match="does not say where the device's private key lies"):
         nucleus.of_lite(untold, tmp_path / "nowhere")
-
-
-SECRET = "s3cr3t-7391"
-URIS = [
-    f"pkcs11:object=k;type=private?pin-value={SECRET}",
-    f"pkcs11:type=private?pin-value={SECRET}",
-    f"pkcs11:token=t;pin-value={SECRET}",
-    f"pkcs11:object=k&pin-value={SECRET}",
-    f"pkcs11:pin-value={SECRET};object=k",
-    f"pkcs11:?module-path=/lib/x.so&pin-value={SECRET}&pin-source=file:/{SECRET}",
-    f"pkcs11:object=;{SECRET}",
-    f"handle:0x81000001?auth={SECRET}",
-    f"engine:{SECRET}",
-    f"pkcs11:object=k;pin-value={SECRET}%20",
-]
 
 
 @pytest.mark.parametrize("other", ["/a/file", "pkcs11:object=other", None], ids=["a file", "another label", "the same"])
