@@ -43,7 +43,7 @@ DOCUMENT_FIELDS = frozenset(
 """Every field that this version writes and heeds."""
 SPLIT = "split"
 """Value of ``sharedCertificate``: a certificate that other things hold too may be replaced. The thing then lets
-go of it, and it goes with the last. Any other value, of a version to come, allows nothing."""
+go of it, and it goes when none holds it and nobody uses it. Any other value, of a version to come, allows nothing."""
 MAX_DOCUMENT_BYTES = 32 * 1024  # AWS IoT Jobs: 32 KiB
 
 

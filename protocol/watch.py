@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, Mapping, Optional, Tuple
 
 KEY_PREFIX = "heal#"
 """How the partition keys of these items begin. No thing's name has a ``#`` in it, so they stand in no thing's way."""
@@ -20,6 +20,15 @@ SHARED_KEY = {"thingName": "shared#", "record": "certificates"}
 
 The last thing to hold one must let go of it like the others, when the registry shows no others any more.
 """
+UNUSED = timedelta(days=14)
+"""How long nobody may have connected with a certificate before it is taken to be in use by nobody."""
+GRACE = timedelta(days=30)
+"""How long a certificate that was deactivated for that stays, lest somebody uses it after all."""
+SAME_CHANGE = timedelta(minutes=15)  # between noting that a certificate is deactivated and AWS' own date of it
+GAP = timedelta(days=2)
+"""The longest time between two notes that connections are heard of, of which it is taken that they were heard of."""
+MOST_HOLDERS = 500
+"""Things of a certificate that is split: who they are is written down, and must fit."""
 MOST_STRANGERS = 8
 SAME_MOMENT = timedelta(minutes=1)
 """Clones that all come back at once would else race to write that each was seen."""
@@ -41,7 +50,7 @@ class Watch:
     was ever heard of, by whatever client. ``deactivated`` is when healing, or the backend, did that. ``things`` are, of
     a shared one, all that were ever found to hold it; ``strangers`` are clients that connected with it for none of
     these, the first ones: if there are so many that others were left out, none of them is taken for a thing any more.
-    ``version`` is of the stored item.
+    ``told`` is why a person was told that it stays. ``version`` is of the stored item.
     """
 
     certificate_id: str
@@ -53,6 +62,7 @@ class Watch:
     version: int = 0
     things: Tuple[str, ...] = ()
     strangers: Tuple[str, ...] = ()
+    told: Optional[str] = None
 
     @property
     def stranger(self) -> Optional[str]:
@@ -90,6 +100,8 @@ class Watch:
             told["things"] = list(self.things)
         if self.strangers:
             told["strangers"] = list(self.strangers)
+        if self.told is not None:
+            told["told"] = self.told
         return {**key_of(self.certificate_id), **told, "thing": self.thing, "version": self.version}
 
     @classmethod
@@ -104,8 +116,45 @@ class Watch:
             version=int(record["version"]),
             things=tuple(record.get("things", ())),
             strangers=tuple(record.get("strangers", ())),
+            told=record.get("told"),
             **instants,
         )
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The certificates that several things hold, or held.
+
+    ``heard_since`` is since when connections are heard of without a gap, as noted last at ``heard_at``; None for not.
+    """
+
+    certificate_ids: FrozenSet[str] = frozenset()
+    heard_since: Optional[datetime] = None
+    heard_at: Optional[datetime] = None
+    version: int = 0
+
+    def heard(self, now: datetime) -> Shared:
+        """With the note that connections are heard of now."""
+        is_new = self.heard_since is None or self.heard_at is None or now - self.heard_at > GAP
+        return replace(self, heard_since=now if is_new else self.heard_since, heard_at=now)
+
+    def unheard(self) -> Shared:
+        """With the note that they are not."""
+        return replace(self, heard_since=None, heard_at=None)
+
+    def to_record(self) -> Dict[str, Any]:
+        """The item, keys included."""
+        heard = {"heardSince": self.heard_since, "heardAt": self.heard_at}
+        told = {name: at.isoformat() for name, at in heard.items() if at is not None}
+        return {**SHARED_KEY, "certificateIds": sorted(self.certificate_ids), **told, "version": self.version}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Shared:
+        """Read what ``to_record`` wrote, in this version or an earlier one."""
+        since, at = (
+            datetime.fromisoformat(record[name]) if name in record else None for name in ("heardSince", "heardAt")
+        )
+        return cls(frozenset(record["certificateIds"]), since, at, int(record["version"]))
 
 
 def _thing_of(client_id: str) -> str:

@@ -74,14 +74,19 @@ def _handled(
     except RejectionError as refusal:
         if refusal.code is not RejectionCode.OVER_BUDGET:  # which shall cost nothing more
             request = Request.model_validate(event)
+            if refusal.code is RejectionCode.CLIENT_ID_MISMATCH:  # not counted as the thing's, whose client it is not
+                spend(services, request, request.principal)
             who = f"refused with {refusal.code.value}: client {request.client_id}, certificate {request.principal}"
             ending.note_old(services, request.thing_name, request.principal, request.sent(services.clock()), who)
         raise
 
 
-def spend(services: Services, event: Request) -> Budget:
-    """Count a request before anything scarce is called for it; raises RejectionError if it is one too many."""
-    budget = services.table.budget(event.thing_name)
+def spend(services: Services, event: Request, sender: str | None = None) -> Budget:
+    """Count a request before anything scarce is called for it; raises RejectionError if it is one too many.
+
+    ``sender`` is whose budget it is: the thing's, if none is named.
+    """
+    budget = services.table.budget(sender or event.thing_name)
     return services.table.save_budget(budget.request(event.job_id, services.clock()))
 
 

@@ -64,8 +64,8 @@ def create(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
     """Check, issue, attach, answer; raises RejectionError, ConflictError and botocore's errors."""
     event = CreateEvent.model_validate(raw)
     decide.require_client_of_thing(event.client_id, event.thing_name)
-    decide.require_certificate_in_place(event)
     budget = spend(services, event)
+    decide.require_certificate_in_place(event)
     request = csr.parse(event.csr)
     rotation = services.table.current(event.thing_name)
     step = decide.create_step(rotation, event, request.public_key_digest, services.clock())

@@ -15,6 +15,7 @@ from protocol.errors import ProtocolError
 from protocol.job_document import JobDocument, is_rotation, parse_job_document
 from protocol.messages import ExecutionStatus
 from protocol.rejections import RejectionCode
+from protocol.watch import MOST_HOLDERS
 
 from .environment import PrivateAuthority
 from .errors import RejectionError
@@ -25,8 +26,6 @@ from .verdicts import ROUNDED, Certificate
 
 ROTATABLE = frozenset({EXCLUSIVE, NON_EXCLUSIVE})
 """The types of attachment from which a certificate is rotated, if it is attached to one thing alone."""
-MOST_HOLDERS = 500
-"""Things of a certificate that is split: who they are is written down, and must fit."""
 
 
 def is_client_of_thing(client_id: str, thing_name: str) -> bool:

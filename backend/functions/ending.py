@@ -12,10 +12,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from protocol.watch import Watch
-
 from . import notices
-from .errors import ConflictError, ContradictionError
+from .errors import ContradictionError
 from .operator import decided
 from .rotation import LEASE, MAKING, Outcome, Phase, Rotation
 from .services import Services
@@ -174,75 +172,15 @@ def _remove(services: Services, rotation: Rotation, certificate_id: str, outcome
 
 
 def _let_go(services: Services, rotation: Rotation, who: str) -> Rotation:
-    """The old certificate may be other things' as well: this one is detached from it, and it goes with the last."""
-    old, arn, is_resumed = rotation.old_certificate_id, rotation.arn(rotation.old_certificate_id), True
+    """The old certificate may be other things' as well: it is detached from this one alone; the rest is the sweep's."""
+    old, arn = rotation.old_certificate_id, rotation.arn(rotation.old_certificate_id)
     if rotation.phase is not Phase.REMOVING:
         letting = {"phase": Phase.REMOVING, "removing": old, "outcome": Outcome.ROTATED}
         rotation = services.table.save(rotation.step(services.clock(), who, f"letting go of {old}", **letting))
-        is_resumed = False
     services.registry.detach(rotation.thing_name, arn)
     left = [name for name in services.registry.things_of(arn) or () if name != rotation.thing_name]
-    if not left:
-        return _finish(services, rotation, Outcome.ROTATED, who, _remove_rest(services, rotation))
-    if is_resumed:
-        _take_back(services, services.table.watch(old))
-    held = f"let go of {old}, which {len(left)} more hold: {', '.join(left[:3])}"
-    return _finish(services, rotation, Outcome.ROTATED, who, held)
-
-
-def _remove_rest(services: Services, rotation: Rotation) -> str:
-    """No thing holds the shared certificate any more: it goes, if nobody may still use it. Returns what was done.
-
-    That it is deactivated here is written down first, so that whoever carries on takes it back if it is used after all.
-    """
-    old, arn = rotation.old_certificate_id, rotation.arn(rotation.old_certificate_id)
-    status = services.registry.status(old)
-    if status is None:
-        services.table.forget_shared(old)
-        return f"let go of {old}, which is gone"
-    watch = services.table.watch(old)
-    stays = _why_it_stays(services, watch)
-    if watch is None or stays is not None:
-        _take_back(services, watch)
-        notice = notices.of_rest(old, stays or notices.UNWATCHED)
-        services.operator.tell(rotation.thing_name, rotation.job_id, notice)
-        return notice
-    if status == "ACTIVE" and watch.deactivated is None:  # else a person has deactivated it, and it stays so
-        watch = services.table.save_watch(replace(watch, deactivated=services.clock()))
-    services.registry.set_status(old, "INACTIVE")
-    found = services.table.watch(old)
-    if services.registry.things_of(arn) or found is None or found.stranger is not None:
-        _take_back(services, found or watch)
-        raise ConflictError(f"{old} was used while it was deactivated")
-    services.registry.delete(old, arn)
-    services.table.forget_shared(old)
-    return f"removed {old} with the last thing that held it"
-
-
-def _why_it_stays(services: Services, watch: Watch | None) -> str | None:
-    """Who may use a certificate that no thing holds any more; None if nobody may."""
-    if watch is None or not watch.things:
-        return notices.UNWATCHED
-    if watch.stranger is not None:
-        return f"{notices.quoted(watch.stranger)} has connected with it"
-    without = next((name for name in watch.things if not _has_its_own(services.table.current(name), watch)), None)
-    return None if without is None else f"{without} has held it, and may use it still"
-
-
-def _has_its_own(latest: Rotation | None, watch: Watch) -> bool:
-    """Whether a thing's latest rotation shows that it uses another certificate than the one that it shared."""
-    if latest is None:
-        return False
-    if latest.old_certificate_id == watch.certificate_id:
-        return latest.outcome is Outcome.ROTATED and latest.told != TOLD_LATE
-    return datetime.fromisoformat(latest.started_at) >= watch.since
-
-
-def _take_back(services: Services, watch: Watch | None) -> None:
-    """What was deactivated here because nobody held it, and is used after all, is made active again: once."""
-    if watch is not None and watch.deactivated is not None:
-        services.registry.set_status(watch.certificate_id, "ACTIVE")
-        services.table.save_watch(replace(watch, deactivated=None))
+    held = f"which {len(left)} more hold: {', '.join(left[:3])}" if left else "which no thing holds any more"
+    return _finish(services, rotation, Outcome.ROTATED, who, f"let go of {old}, {held}")
 
 
 def _may_remove(rotation: Rotation, certificate_id: str, things: list[str] | None) -> bool:

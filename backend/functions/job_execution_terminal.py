@@ -142,7 +142,4 @@ def _note_watched(services: Services, event: PresenceEvent) -> None:
     known = watch and watch.seen(event.client_id, event.at)
     if watch is None or known is None or known == watch:
         return
-    if watch.deactivated is not None and watch.stranger is None and known.stranger is not None:
-        notice = notices.of_late_stranger(event.principal, event.client_id)
-        services.operator.tell("no thing", "none", notice)
     services.table.save_watch(known)

@@ -46,16 +46,8 @@ def of_late_evidence(rotation: Rotation) -> str:
 def of_rest(certificate_id: str, because: str) -> str:
     """No thing holds a shared certificate any more, and it may be in use all the same."""
     return (
-        f"certificate {certificate_id} was shared, no thing holds it any more, and it stays as it is, because "
+        f"certificate {certificate_id} was shared, no thing holds it any more, and it stays ACTIVE, because "
         f"{because}. Find out who uses it; if nobody may, {_deactivate(certificate_id)} and delete it."
-    )
-
-
-def of_late_stranger(certificate_id: str, client: str) -> str:
-    """A shared certificate was deactivated when it is heard that a client of no thing that shared it uses it."""
-    return (
-        f"{quoted(client)} has connected with certificate {certificate_id}, which was shared and went with the last "
-        "thing that held it: if that is a device of yours, provision it anew."
     )
 
 

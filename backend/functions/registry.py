@@ -53,6 +53,7 @@ class CertificateDescription:
     pem: str
     status: str
     created: datetime
+    changed: datetime  # its status, the last time
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,12 @@ class End:
 class Registry:
     """Talks to AWS IoT."""
 
-    def __init__(self, iot: Any, jobs: Any, data: Any, *, shadow: str, shadow_before: str) -> None:
+    def __init__(self, iot: Any, jobs: Any, data: Any, *, shadow: str, shadow_before: str, presence_rule: str) -> None:
         """``shadow`` is the name under which this backend shows a rotation, ``shadow_before`` the stock one's."""
         self._iot = iot
         self._jobs = jobs
         self._data = data
+        self._presence_rule = presence_rule
         self._shadow, self._shadow_before = shadow, shadow_before
 
     def execution(self, thing_name: str, job_id: str) -> ExecutionState | None:
@@ -142,12 +144,20 @@ class Registry:
         """One certificate."""
         found = self._iot.describe_certificate(certificateId=certificate_id)["certificateDescription"]
         return CertificateDescription(
-            found["certificateArn"], found["certificatePem"], found["status"], found["creationDate"]
+            found["certificateArn"],
+            found["certificatePem"],
+            found["status"],
+            found["creationDate"],
+            found.get("lastModifiedDate", found["creationDate"]),
         )
+
+    def find(self, certificate_id: str) -> CertificateDescription | None:
+        """One certificate; None if it is gone."""
+        return _unless_gone(self.certificate, certificate_id=certificate_id)
 
     def status(self, certificate_id: str) -> str | None:
         """A certificate's status; None if it is gone."""
-        found = _unless_gone(self.certificate, certificate_id=certificate_id)
+        found = self.find(certificate_id)
         return None if found is None else found.status
 
     def policies(self, certificate_arn: str) -> list[str]:
@@ -255,6 +265,10 @@ class Registry:
         """A job's document as parsed JSON; None if it is none, or the job is gone."""
         answer = _unless_gone(self._iot.get_job_document, jobId=job_id)
         return None if answer is None else _json(answer.get("document", ""))
+
+    def hears_connections(self) -> bool:
+        """Whether the rule is on that brings connections to the functions."""
+        return not self._iot.get_topic_rule(ruleName=self._presence_rule)["rule"]["ruleDisabled"]
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish to a device at QoS 0: it must not be spooled, the device asks again."""

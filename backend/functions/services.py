@@ -59,13 +59,15 @@ def build(
     ``client_without_retries`` makes the client that issues: a call that is repeated behind its back may issue twice.
     """
     environment = read(variables)
+    names = BackendNames(environment.stack_name)
     iot = client("iot", None)
     registry = Registry(
         iot,
         client("iot-jobs-data", f"https://{environment.jobs_endpoint}"),
         client("iot-data", f"https://{environment.data_endpoint}"),
-        shadow=BackendNames(environment.stack_name).shadow,
+        shadow=names.shadow,
         shadow_before=BackendNames(environment.replaces or environment.stack_name).shadow,
+        presence_rule=names.presence_rule,
     )
     return Services(
         environment,

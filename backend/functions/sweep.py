@@ -1,18 +1,20 @@
 """Every quarter of an hour: what no event has brought to its end is brought to it by the same table of verdicts.
 
 An end whose event was lost is asked for, a create that broke off is undone, a removal that broke off goes on, a
-certificate that a person has deactivated goes, and of what stays undecided for a day a person is told. Each thing
-is tried by itself: one that fails is logged, and tried again by the next sweep.
+certificate that a person has deactivated goes, and of what stays undecided for a day a person is told. So does what
+several things held and none holds any more. Each is tried by itself: one that fails is logged, and tried again by the
+next sweep.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
-from . import ending
+from . import ending, shared
 from .errors import ConflictError, error_code
 from .operator import decided
 from .rotation import MAKING, Rotation
@@ -23,6 +25,10 @@ FUNCTION = "sweep"
 EVERY = timedelta(minutes=15)
 MOST = 250
 """Things a sweep visits; if there are more, the next one goes on with those behind."""
+MOST_SHARED = 50
+"""Certificates that several things held, likewise."""
+Visit: TypeAlias = tuple[Callable[[], None], Mapping[str, str]]
+"""What to do, and whose it is, for the log."""
 _OFF = frozenset({"INACTIVE", "REVOKED", None})  # statuses by which a person decides; None: deleted
 PAUSE = 0.25  # seconds between two things, each of which costs up to three of an account's ten calls a second
 
@@ -36,9 +42,13 @@ def sweep(services: Services, pause: Any) -> dict[str, Any]:
     """Visit what is open for longer than a rotation takes; report how much that is, and since when."""
     now = services.clock()
     found = services.table.open_since_before(now - EVERY)
+    due: list[Visit] = [
+        (partial(_visit_thing, services, name), {"thing": name}) for name in _turn([one for _, one in found], now, MOST)
+    ]
+    due.append((lambda: due.extend(_shared_due(services, now)), {}))  # which the loop then comes to
     failed = 0
-    for thing_name in _turn([thing_name for _, thing_name in found], now):
-        failed += not _visited(services, thing_name)
+    for act, whom in due:
+        failed += not _visited(act, whom)
         pause(PAUSE)
     oldest = min((started for started, _ in found), default=now)
     numbers = {"open": len(found), "failed": failed, "oldest_seconds": int((now - oldest).total_seconds())}
@@ -46,25 +56,40 @@ def sweep(services: Services, pause: Any) -> dict[str, Any]:
     return {"status": "swept", **numbers}
 
 
-def _turn(things: Sequence[str], now: datetime) -> Sequence[str]:
+def _turn(names: Sequence[str], now: datetime, most: int) -> Sequence[str]:
     """Those whose turn it is: all of them, or the part that belongs to this quarter of an hour."""
-    if len(things) <= MOST:
-        return things
-    start = int(now.timestamp() / EVERY.total_seconds()) * MOST % len(things)
-    return [*things[start:], *things[:start]][:MOST]
+    if len(names) <= most:
+        return names
+    start = int(now.timestamp() / EVERY.total_seconds()) * most % len(names)
+    return [*names[start:], *names[:start]][:most]
 
 
-def _visited(services: Services, thing_name: str) -> bool:
+def _visited(act: Callable[[], None], whom: Mapping[str, str]) -> bool:
     try:
-        rotation = services.table.current(thing_name)
-        if rotation is not None and rotation.is_active:
-            visit(services, rotation)
+        act()
     except ConflictError:
         return True  # somebody is at work on it
-    except Exception as error:  # noqa: BLE001  # one thing must not keep the others waiting
-        decided("failed", function=FUNCTION, thing=thing_name, detail=error_code(error))
+    except Exception as error:  # noqa: BLE001  # one must not keep the others waiting
+        decided("failed", function=FUNCTION, detail=error_code(error), **whom)
         return False
     return True
+
+
+def _visit_thing(services: Services, thing_name: str) -> None:
+    rotation = services.table.current(thing_name)
+    if rotation is not None and rotation.is_active:
+        visit(services, rotation)
+
+
+def _shared_due(services: Services, now: datetime) -> list[Visit]:
+    """Of what several things held, that which none holds any more goes in its time; see ``shared``."""
+    if not services.table.shared().certificate_ids:
+        return []
+    known = services.table.note_heard(now, is_heard=services.registry.hears_connections())
+    return [
+        (partial(shared.visit, services, one, known.heard_since), {"certificate": one})
+        for one in _turn(sorted(known.certificate_ids), now, MOST_SHARED)
+    ]
 
 
 def visit(services: Services, rotation: Rotation) -> None:

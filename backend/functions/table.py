@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
 from protocol.rotation_record import CURRENT, ENDED
-from protocol.watch import SHARED_KEY, Watch, key_of
+from protocol.watch import SHARED_KEY, Shared, Watch, key_of
 
 from .budget import Budget
 from .errors import ConflictError, error_code
@@ -27,6 +27,7 @@ from .rotation import Phase, Rotation
 BUDGET = "budget"
 INDEX = "phase"
 RACES = 8  # that a change of what many write may lose
+T = TypeVar("T")
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 _LOST_RACE = frozenset(
@@ -84,24 +85,32 @@ class RotationTable:
 
         is_shared = _until_won(watched)
         if is_shared:
-            self._list_shared(lambda listed: listed | {certificate_id})
+            self._change_shared(lambda known: replace(known, certificate_ids=known.certificate_ids | {certificate_id}))
         return is_shared
 
     def forget_shared(self, certificate_id: str) -> None:
-        """A certificate that several things held is gone."""
-        self._list_shared(lambda listed: listed - {certificate_id})
+        """A certificate that several things held is gone, or a person's affair."""
+        self._change_shared(lambda known: replace(known, certificate_ids=known.certificate_ids - {certificate_id}))
 
-    def _list_shared(self, change: Callable[[frozenset[str]], frozenset[str]]) -> None:
-        def changed() -> bool:
-            record = self._read(SHARED_KEY["thingName"], SHARED_KEY["record"]) or {"version": 0}
-            listed = frozenset(record.get("certificateIds", ()))
-            version, wanted = int(record["version"]), change(listed)
-            if wanted != listed:
-                written = {**SHARED_KEY, "certificateIds": sorted(wanted), "version": version + 1}
-                self._write(self._put(written, version))
-            return True
+    def shared(self) -> Shared:
+        """The certificates that several things hold, or held."""
+        record = self._read(SHARED_KEY["thingName"], SHARED_KEY["record"])
+        return Shared.from_record(record) if record else Shared()
 
-        _until_won(changed)
+    def note_heard(self, now: datetime, *, is_heard: bool) -> Shared:
+        """The same, with whether connections are heard of now; that is noted."""
+        return self._change_shared(lambda known: known.heard(now) if is_heard else known.unheard())
+
+    def _change_shared(self, change: Callable[[Shared], Shared]) -> Shared:
+        def changed() -> Shared:
+            known = self.shared()
+            wanted = change(known)
+            if wanted != known:
+                wanted = replace(wanted, version=known.version + 1)
+                self._write(self._put(wanted.to_record(), known.version))
+            return wanted
+
+        return _until_won(changed)
 
     def _read(self, thing_name: str, record: str) -> dict[str, Any] | None:
         key = {"thingName": _serialize(thing_name), "record": _serialize(record)}
@@ -174,7 +183,7 @@ class RotationTable:
             raise
 
 
-def _until_won(change: Callable[[], bool]) -> bool:
+def _until_won(change: Callable[[], T]) -> T:
     """Clones ask in the same moment: who loses a race reads again, a few times."""
     for _ in range(RACES):
         try:

@@ -47,7 +47,8 @@ class Access:
     def sweep(self) -> list[iam.PolicyStatement]:
         """Of the function that brings to its end what no event has."""
         index = self._grants.on_arns([f"{self._table_arn}/index/{INDEX}"], "dynamodb:Query")
-        return [*self._ends(), *self._views(), *self._lost(), *self._removal(), index]
+        rule = self._grants.on(f"iot:rule/{self._settings.names.presence_rule}", "iot:GetTopicRule")
+        return [*self._ends(), *self._views(), *self._lost(), *self._removal(), index, rule]
 
     def _ends(self) -> list[iam.PolicyStatement]:
         """How an execution has ended; the jobs data plane tells that of none."""

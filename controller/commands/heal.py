@@ -17,6 +17,7 @@ from controller.heal import Healer, HealPlan, Registry, Waits, check, read, surv
 from controller.heal.survey import is_rotating
 from controller.reconcile.values import DesiredState
 from controller.report.healing import RENDERERS, HealPlans, render_done
+from protocol.watch import GRACE, UNUSED
 
 LEAST_WATCH, LEAST_GRACE = timedelta(days=1), timedelta(days=7)
 
@@ -28,14 +29,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--watch",
         type=duration,
-        default=timedelta(days=14),
+        default=UNUSED,
         metavar="DURATION",
         help="how long connections are watched before one of several certificates is judged unused (default: 14d)",
     )
     parser.add_argument(
         "--grace",
         type=duration,
-        default=timedelta(days=30),
+        default=GRACE,
         metavar="DURATION",
         help="how long a certificate stays deactivated before it is removed (default: 30d)",
     )

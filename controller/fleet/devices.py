@@ -125,7 +125,7 @@ class _CertificateBuilder:
         self._names = names
         self._shared_text: dict[str, str] = {}
 
-    def attachment(self, row: Any, shared: dict[str, list[str]]) -> Attachment:
+    def attachment(self, row: Any, shared: dict[str, tuple[list[str], int]]) -> Attachment:
         (thing, kind, certificate_id, status, created_at, key_type, signature, issuer, issuer_key, nb, na, error) = row
         not_before, not_after = _instant(nb), _instant(na)
         validity = not_after - not_before if not_before and not_after else None
@@ -141,12 +141,12 @@ class _CertificateBuilder:
             not_after=not_after,
             parse_error=error,
         )
-        others = shared.get(certificate_id)
-        return Attachment(
-            certificate,
-            _TYPES.get(kind) or AttachmentType(kind),
-            tuple(other for other in others if other != thing)[:MAX_SHARED_WITH] if others else (),
-        )
+        type_ = _TYPES.get(kind) or AttachmentType(kind)
+        if certificate_id not in shared:
+            return Attachment(certificate, type_)
+        names, number = shared[certificate_id]
+        others = tuple(other for other in names if other != thing)[:MAX_SHARED_WITH]
+        return Attachment(certificate, type_, others, number - 1 - len(others))
 
     def _once(self, text: str | None) -> str | None:
         return None if text is None else self._shared_text.setdefault(text, text)
@@ -162,13 +162,14 @@ def _members(
         yield name, last_seen, version, (setting[0], setting[1]), shared.setdefault(member_of, member_of)
 
 
-def _shared(rows: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Things by certificate, for certificates of several things; as many names as a device shows."""
-    shared: dict[str, list[str]] = {}
+def _shared(rows: Iterable[tuple[str, str]]) -> dict[str, tuple[list[str], int]]:
+    """Things by certificate, for certificates of several things: as many names as a device shows, and how many."""
+    shared: dict[str, tuple[list[str], int]] = {}
     for certificate_id, thing in rows:
-        things = shared.setdefault(certificate_id, [])
-        if len(things) <= MAX_SHARED_WITH:
-            things.append(thing)
+        names, number = shared.get(certificate_id, ([], 0))
+        if number <= MAX_SHARED_WITH:
+            names.append(thing)
+        shared[certificate_id] = names, number + 1
     return shared
 
 

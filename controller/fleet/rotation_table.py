@@ -87,7 +87,8 @@ def read_shared(
 ) -> tuple[dict[str, tuple[str, ...]], str | None]:
     """Certificates that several things hold or have held, each with its things if no governed one holds it; or why not.
 
-    Two calls, and one for each certificate that no governed thing holds any more.
+    What no thing holds any more is left out: the backend removes it. Two calls, and one for each certificate that no
+    governed thing holds.
     """
     if deployment is None or not deployment.splits:
         return {}, None
@@ -106,5 +107,8 @@ def read_shared(
     for certificate_id in [one for one in listed if one not in held][:MOST_ASKED]:
         principal = session.arn(f"cert/{certificate_id}")
         things = session.find_all("ListPrincipalThingsV2", "principalThingObjects", principal=principal) or []
-        found[certificate_id] = tuple(sorted(str(one["thingName"]) for one in things))
+        if things:
+            found[certificate_id] = tuple(sorted(str(one["thingName"]) for one in things))
+        else:
+            del found[certificate_id]
     return found, None

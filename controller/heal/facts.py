@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controller.reconcile.values import AttachmentType, CertificateStatus
-from protocol.watch import Watch
+from protocol.watch import SAME_CHANGE, Watch
 
 ACTIVE, INACTIVE = CertificateStatus.ACTIVE, CertificateStatus.INACTIVE
-SAME_CHANGE = timedelta(minutes=15)  # between noting that healing deactivates a certificate and AWS' own date of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +30,11 @@ class Held:
         return self.watch is not None and self.watch.last_seen is not None
 
     @property
-    def is_strangers(self) -> bool:
-        """Whether anybody is known to use it, though no thing holds it."""
-        if self.watch is None or self.watch.last_seen is None:
+    def is_backends(self) -> bool:
+        """Whether several things held it and none does now: the backend removes it in its time, and tells if not."""
+        if self.things or self.watch is None or not self.watch.things:
             return False
-        if not self.watch.things:
-            return True
-        gone = self.watch.deactivated
-        return self.watch.stranger is not None or (gone is not None and self.watch.last_seen > gone)
-
-    @property
-    def is_left_over(self) -> bool:
-        """Whether several things held it, of which each has got its own, and no other client was seen with it."""
-        return not self.things and self.watch is not None and bool(self.watch.things) and not self.is_strangers
+        return self.deactivated_here is not None or (self.status is ACTIVE and self.watch.told is None)
 
     @property
     def deactivated_here(self) -> datetime | None:

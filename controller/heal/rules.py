@@ -147,10 +147,10 @@ def _beside(kept: Held, thing: Thing, others: list[Held], now: datetime, waits: 
 
 def of_loose(held: Held, now: datetime, waits: Waits) -> Judged:
     """What is to be done about a certificate that no thing holds."""
-    if held.things:
+    if held.things or held.is_backends:
         return NOTHING
-    if held.deactivated_here is not None or (held.status is ACTIVE and held.is_left_over):
-        return (_of_deactivated if held.deactivated_here is not None else _of_left_over)(held, now, waits), ()
+    if held.deactivated_here is not None:
+        return _of_deactivated(held, now, waits), ()
     said = f"certificate {held.certificate_id} is {held.status.value} and attached to no thing"
     if held.policies or held.status not in {ACTIVE, INACTIVE}:
         also = f", but to {names_text(held.policies)}: a client that is no thing may use it" if held.policies else ""
@@ -169,21 +169,10 @@ def of_loose(held: Held, now: datetime, waits: Waits) -> Judged:
     return (action,), ()
 
 
-def _of_left_over(held: Held, now: datetime, waits: Waits) -> tuple[Action, ...]:
-    """A certificate that was split, and that the last two things let go of in the same moment."""
-    assert held.watch is not None  # noqa: S101 (whose things are known)
-    unused = now - max(held.watch.last_seen or held.watch.since, held.watch.since)
-    if unused < waits.watch:
-        return ()
-    precondition = "ACTIVE, attached to no thing, and used by no client but those of the things that shared it"
-    evidence = f"{count_text(len(held.watch.things), 'thing')} shared it; not seen for {span_text(unused)}"
-    return (Action(Kind.DEACTIVATE, held.certificate_id, "", precondition, evidence),)
-
-
 def _of_deactivated(held: Held, now: datetime, waits: Waits) -> tuple[Action, ...]:
     assert held.deactivated_here is not None  # noqa: S101 (the caller's condition)
     gone = now - held.deactivated_here
-    if held.is_strangers:
+    if held.is_seen:
         return (_activated(held, ""),)
     return (_removed(held, "", "no thing holds it", gone),) if gone >= waits.grace else ()
 

@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from backend import synth
 from backend.functions.csr import load_request
+from protocol.names import BackendNames
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 PREFIX = f"arn:aws:iot:{REGION}:{ACCOUNT}"
@@ -131,6 +132,7 @@ class Certificate:
     pem: str
     status: str
     created: datetime
+    changed: datetime | None = None  # its status
     policies: list[str] = field(default_factory=list)
     things: dict[str, str] = field(default_factory=dict)
 
@@ -175,6 +177,7 @@ class FakeAws:
         self.before_call: dict[str, Any] = {}
         self.after_call: dict[str, Any] = {}
         self.before_each: Any = lambda: None
+        self.is_presence_off = False
         self.page = 250
         self.things_page = 250
         self.force_delete_works = True
@@ -219,6 +222,7 @@ class FakeAws:
             "certificatePem": found.pem,
             "status": found.status,
             "creationDate": found.created,
+            "lastModifiedDate": found.changed or found.created,
         }
         return {"certificateDescription": description}
 
@@ -231,8 +235,13 @@ class FakeAws:
         return {**answer, "nextMarker": str(end)} if end < len(ordered) else answer
 
     def iot_update_certificate(self, request):
-        self._certificate(request["certificateId"]).status = request["newStatus"]
+        found = self._certificate(request["certificateId"])
+        found.status, found.changed = request["newStatus"], self.now
         return {}
+
+    def iot_get_topic_rule(self, request):
+        assert request["ruleName"] == BackendNames(self.stack).presence_rule
+        return {"rule": {"ruleName": request["ruleName"], "ruleDisabled": self.is_presence_off}}
 
     def iot_delete_certificate(self, request):
         found = self._certificate(request["certificateId"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from backend_aws import JOB
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -35,6 +37,32 @@ def test_a_device_over_its_budget_writes_nothing_any_more(device, csr_of, name_o
         device.create(csr=wrong)
     device.aws.calls.clear()
     device.create(csr=wrong)
+    assert set(device.aws.calls) == {"dynamodb:GetItem", "iot-data:Publish"}
+
+
+def test_a_client_of_another_thing_that_asks_on_and_on_writes_no_more_than_a_budget(device):
+    """It holds the thing's certificate, so each request is evidence; the thing's own budget is not touched."""
+    device.create()
+    for _ in range(3 * budget.REQUESTS_PER_JOB):
+        device.aws.tick()
+        device.commit(principal=device.old, clientId="sensor/77", jobId="another")
+    answers = Counter(message.get("errorCode") for _, message in device.aws.published)
+    assert answers["ClientIdMismatch"] == budget.REQUESTS_PER_JOB
+    assert answers["OverBudget"] == 2 * budget.REQUESTS_PER_JOB
+    device.aws.calls.clear()
+    device.commit(principal=device.old, clientId="sensor/77", jobId="another")
+    assert "dynamodb:PutItem" not in device.aws.calls
+    assert device.commit()["status"] == "accepted"
+
+
+def test_what_names_another_certificate_in_place_is_counted(device):
+    device.create()
+    for _ in range(budget.REQUESTS_PER_JOB):
+        device.aws.tick()
+        device.create(certificateId="0" * 64)
+    device.aws.tick()
+    device.aws.calls.clear()
+    device.create(certificateId="0" * 64)
     assert set(device.aws.calls) == {"dynamodb:GetItem", "iot-data:Publish"}
 
 

@@ -161,7 +161,7 @@ def test_a_sweep_reports_how_much_is_open_and_since_when(committed, caplog):
 
 def test_with_nothing_open_a_sweep_costs_a_few_reads(device):
     assert device.sweep() == {"status": "swept", "open": 0, "failed": 0, "oldest_seconds": 0}
-    assert set(device.aws.calls) == {"dynamodb:Query"}
+    assert set(device.aws.calls) == {"dynamodb:Query", "dynamodb:GetItem"}
 
 
 def test_a_rotation_that_somebody_else_is_at_work_on_is_left_to_them(device, monkeypatch):

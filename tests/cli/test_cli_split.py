@@ -68,6 +68,30 @@ def test_who_holds_the_rest_open_outside_the_policies_is_named(world):
         world.iot.detach_thing_principal(thingName=name, principal=ARN + world.shared)
     listed(world)
     assert "stays in use by forgotten, which no policy governs" in world.run("plan").out
+    world.iot.detach_thing_principal(thingName="forgotten", principal=ARN + world.shared)
+    assert "stays in use" not in world.run("plan").out
+
+
+def test_what_no_thing_holds_any_more_is_the_backends_affair():
+    class Session:
+        fleet = Fleet("factory", "123456789012", "eu-west-1", Source("fleet.yaml", 1))
+
+        def find(self, *_, **__):
+            return {"Environment": {"Variables": {"TABLE_NAME": "rotations"}}}
+
+        def call(self, *_, **__):
+            return {"Item": {"certificateIds": {"L": [{"S": "held"}, {"S": "let-go"}, {"S": "governed"}]}}}
+
+        def arn(self, resource):
+            return resource
+
+        def find_all(self, *_, principal):
+            return {"cert/held": [{"thingName": "forgotten"}], "cert/let-go": None}[principal]
+
+    inventory = sqlite3.connect(":memory:")
+    inventory.executescript("CREATE TABLE attachments (certificate_id); INSERT INTO attachments VALUES ('governed')")
+    assert read_shared(Session(), DEPLOYED, inventory) == ({"governed": (), "held": ("forgotten",)}, None)
+    inventory.close()
 
 
 @pytest.mark.parametrize("is_denied", [True, False])

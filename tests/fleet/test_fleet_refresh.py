@@ -195,14 +195,16 @@ def test_group_of_two_policies_is_listed_once(run):
     assert (calls["DescribeThingGroup"], calls["ListThingsInThingGroup"]) == (1 + 1, 1)
 
 
-def test_shared_certificate_names_the_others_up_to_ten(run, registry):
+def test_shared_certificate_names_the_others_up_to_ten_and_counts_them_all(run, registry):
     for number in range(20):
         registry.attach("c1", "a-1", "NON_EXCLUSIVE_THING")
         registry.attach("c1", f"z-{number:02}", "NON_EXCLUSIVE_THING")
     devices, _, _ = run()
 
-    assert devices["a-1"].attachments[0].shared_with == tuple(f"z-{number:02}" for number in range(10))
-    assert devices["a-2"].attachments[0].shared_with == ()
+    shared, own = (devices[name].attachments[0] for name in ("a-1", "a-2"))
+    assert (shared.shared_with, shared.others) == (tuple(f"z-{number:02}" for number in range(10)), 20)
+    assert shared.others_text == "20 other things: z-00, z-01, z-02 and 17 more"
+    assert (own.shared_with, own.others) == ((), 0)
 
 
 def test_thing_that_left_the_group_is_no_longer_a_device(run, registry):

@@ -166,28 +166,25 @@ def test_sightings_say_the_same_in_every_order_and_twice(order):
     assert Watch.from_record(watch.to_record()) == watch
 
 
-# (last seen, by a stranger, deactivated), days ago
-LEFT_OVER = {
-    "not used for long": ((20, None, None), [Kind.DEACTIVATE]),
-    "used lately": ((3, None, None), []),
-    "used by a client of no thing that shared it": ((20, 20, None), []),
-    "deactivated lately": ((60, None, 3), []),
-    "deactivated long ago": ((60, None, 40), [Kind.REMOVE]),
-    "used after it was deactivated, which is heard late": ((39, None, 40), [Kind.ACTIVATE]),
-    "used by a stranger before it was deactivated, which is heard late": ((60, 60, 40), [Kind.ACTIVATE]),
+# (deactivated by the backend, days ago; since then changed by a person; told to a person), what is left to a person
+FORMERLY_SHARED = {
+    "used by nobody, as far as is known": ((None, False, None), None),
+    "used by a stranger, which the backend has told": ((None, False, "sensor/77"), "certificate of no thing"),
+    "deactivated by the backend": ((40, False, None), None),
+    "deactivated by the backend, after it was told once": ((40, False, "sensor/77"), None),
+    "deactivated by the backend, touched since": ((40, True, None), "certificate of no thing"),
 }
 
 
-@pytest.mark.parametrize("case", LEFT_OVER)
-def test_what_several_things_have_let_go_of_goes_if_nobody_else_uses_it(case):
-    (seen, stranger, deactivated), kinds = LEFT_OVER[case]
+@pytest.mark.parametrize("case", FORMERLY_SHARED)
+def test_what_several_things_have_let_go_of_is_the_backends_affair_unless_it_stays(case):
+    (deactivated, is_touched, told), expected = FORMERLY_SHARED[case]
     gone = None if deactivated is None else ago(deactivated)
-    watch = Watch("5" * 64, "", ago(90), None, ago(seen), gone, 1, ("a", "b"), ("sensor/77",) if stranger else ())
-    status, changed = (ACTIVE, ago(300)) if gone is None else (INACTIVE, gone)
-    one = Held("5" * 64, status, ago(300), changed, (), ("device",), watch=watch)
+    watch = Watch("5" * 64, "", ago(90), None, ago(60), gone, 1, ("a", "b"), told=told)
+    changed = ago(2) if is_touched else gone or ago(300)
+    one = Held("5" * 64, ACTIVE if gone is None else INACTIVE, ago(300), changed, (), ("device",), watch=watch)
     actions, left = of_loose(one, NOW, WAITS)
-    assert [action.kind for action in actions] == kinds
-    assert bool(left) is (stranger is not None and deactivated is None)
+    assert (actions, [each.what for each in left]) == ((), [expected] if expected else [])
 
 
 def test_what_a_thing_still_holds_is_no_left_over():

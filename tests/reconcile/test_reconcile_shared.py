@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from controller.reconcile.values import Mode, SharedCertificate
+from controller.reconcile.values import Mode, Outcome, SharedCertificate
 from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, DeployedAuthority, Deployment
 from protocol.job_document import DOCUMENT_FIELDS
 
@@ -59,6 +59,18 @@ def test_an_older_backend_is_asked_for_no_split_and_refused_nothing_else(make, c
     assert "sharedCertificate" not in job.document.to_wire()
 
 
+@pytest.mark.parametrize(("holders", "rotates"), [(500, True), (501, False)])
+def test_what_more_things_hold_than_the_backend_splits_rotates_nobody_in_vain(make, clones, holders, rotates):
+    [one, *_] = clones()
+    one = replace(one, attachments=(replace(one.attachments[0], unnamed=holders - 3),))
+    splits = make.policy(rule=make.rule(shared_certificate=SharedCertificate.SPLIT))
+    assessed = make.assess(one, make.desired(splits), make.state(deployment=OURS))
+    assert assessed.outcome is (Outcome.ROTATE if rotates else Outcome.BLOCKED)
+    [finding] = assessed.findings
+    assert f"{holders - 1} other things: b, c and {holders - 3} more" in finding.message
+    assert rotates or "at most 500 things" in finding.remedy
+
+
 def test_who_keeps_a_shared_certificate_from_going_is_named_with_the_reason(make, clones):
     offline = {"executions": (make.execution(queued=timedelta(hours=30)),)}
     told = " ".join(planned(make, clones(b=offline)).notices)
@@ -76,7 +88,7 @@ def test_a_thing_whose_policy_does_not_split_is_named_also_when_it_alone_is_left
     *others, kept = clones()
     kept = replace(kept, groups=("line-b",))
     if is_last:
-        kept = replace(kept, attachments=(replace(kept.attachments[0], shared_with=()),))
+        kept = replace(kept, attachments=(replace(kept.attachments[0], shared_with=(), unnamed=0),))
     splits = make.policy(rule=make.rule(shared_certificate=SharedCertificate.SPLIT))
     desired = make.desired(splits, make.policy("line-b"))
     certificate_id = kept.attachments[0].certificate.certificate_id

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from controller.reconcile.schedule import counted_failures, dates_of, hurries_from, timing_of
 from controller.reconcile.values import Result, Timing
+from protocol.watch import MOST_HOLDERS
 
 from .governance import issued_at, taints
 
@@ -108,7 +109,17 @@ class Case:
     @property
     def is_split(self) -> bool:
         """Whether the device gets a certificate of its own if others hold the one that it has."""
-        return self.policy.certificate.shared_certificate is not None and self.governance.state.splits
+        return self.is_to_be_split and self.governance.state.splits and not self.is_held_by_too_many
+
+    @property
+    def is_to_be_split(self) -> bool:
+        """Whether the policy says so."""
+        return self.policy.certificate.shared_certificate is not None
+
+    @property
+    def is_held_by_too_many(self) -> bool:
+        """Whether so many things hold the certificate that no backend splits it."""
+        return self.attachment is not None and self.attachment.others >= MOST_HOLDERS
 
     @property
     def is_tried_again(self) -> bool:

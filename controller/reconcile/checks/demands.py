@@ -7,9 +7,7 @@ from datetime import timedelta
 from controller.reconcile.values import (
     Finding,
     Reason,
-    count_text,
     instant_text,
-    names_text,
     span_text,
     to_rotate,
     whole_days,
@@ -118,15 +116,15 @@ def shared_certificate(case: Case) -> Finding | None:
     """Others hold, or held, the same key, and the policy says that each thing gets its own."""
     if not case.is_split or case.attachment is None:
         return None
-    others = case.attachment.shared_with
+    others = case.attachment.others
     if not others and case.attachment.certificate.certificate_id not in case.governance.state.shared:
         return None
-    who = f"is also attached to {count_text(len(others), 'other thing')}: {names_text(others)}"
+    who = f"is also attached to {case.attachment.others_text}"
     return to_rotate(
         Reason.SHARED_CERTIFICATE,
         f"the certificate {who if others else 'was shared, and those who have got their own know its key'}",
         "spec.certificate.sharedCertificate",
-        others=len(others),
+        others=others,
     )
 
 

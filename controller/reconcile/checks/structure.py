@@ -10,13 +10,12 @@ from controller.reconcile.values import (
     Finding,
     Reason,
     blocked,
-    count_text,
     instant_text,
-    names_text,
     span_text,
     whole_days,
 )
 from protocol.messages import ExecutionStatus
+from protocol.watch import MOST_HOLDERS
 
 from .case import Case, Check
 from .governance import would_taint_successor
@@ -55,19 +54,23 @@ def shared_certificate(case: Case) -> Finding | None:
     """Other things hold the same certificate, and it is not split: removing it after a rotation would cut them off."""
     if case.attachment is None or not case.attachment.shared_with or case.is_split:
         return None
-    others = case.attachment.shared_with
     remedy = (
-        "deploy this project's backend in the version of this controller, which splits it"
-        if case.policy.certificate.shared_certificate is not None
-        else "read what a shared key means (docs/security.md); then let each thing have its own, with "
-        "sharedCertificate: split in the policy's certificate"
+        "read what a shared key means (docs/security.md); then let each thing have its own, with sharedCertificate: "
+        "split in the policy's certificate"
     )
+    if case.is_held_by_too_many:
+        remedy = (
+            f"the backend splits what at most {MOST_HOLDERS} things hold: detach it from things whose devices are "
+            "gone, and provision others anew, until so few are left"
+        )
+    elif case.is_to_be_split:
+        remedy = "deploy this project's backend in the version of this controller, which splits it"
     return blocked(
         Reason.SHARED_CERTIFICATE,
-        f"the certificate is also attached to {count_text(len(others), 'other thing')}: {names_text(others)}",
+        f"the certificate is also attached to {case.attachment.others_text}",
         remedy,
         "spec.certificate.sharedCertificate",
-        others=len(others),
+        others=case.attachment.others,
     )
 
 

@@ -225,7 +225,7 @@ class VirtualFleet:
         new = successor(old, when, self._authorities.get(authority))
         key_type = rule.key_type.value if rule.key_type else old.key_type
         new = replace(new, key_type=key_type, authority=authority)
-        held = replace(attachment, certificate=new, type=AttachmentType.EXCLUSIVE, shared_with=())
+        held = replace(attachment, certificate=new, type=AttachmentType.EXCLUSIVE, shared_with=(), unnamed=0)
         life.device = replace(device, attachments=(held,), failures=(), last_seen=when)
         self.record.counts["misses"] += due is not None and when > due
         self.record.rotated.append((device.name, when))

@@ -15,6 +15,8 @@ from protocol.algorithms import Family
 from protocol.deployment import EXCLUSIVELY
 from protocol.messages import ExecutionStatus
 
+from .words import count_text, names_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -94,11 +96,23 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A certificate attached to a device; ``shared_with`` names other things that hold it too."""
+    """A certificate attached to a device; ``shared_with`` names other things that hold it too, but for ``unnamed``."""
 
     certificate: Certificate
     type: AttachmentType
     shared_with: tuple[str, ...] = ()
+    unnamed: int = 0  # of other things that hold it: how many are not named
+
+    @property
+    def others(self) -> int:
+        """How many other things hold it."""
+        return len(self.shared_with) + self.unnamed
+
+    @property
+    def others_text(self) -> str:
+        """How many, and which."""
+        names = names_text(self.shared_with, unnamed=self.unnamed)
+        return f"{count_text(self.others, 'other thing')}: {names}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,8 +62,8 @@ def percent_text(share: float) -> str:
     return f"{share:.1f}".removesuffix(".0")
 
 
-def names_text(names: Sequence[str], at_most: int = NAMES_SHOWN) -> str:
-    """``a, b, c and 12 more``."""
+def names_text(names: Sequence[str], at_most: int = NAMES_SHOWN, *, unnamed: int = 0) -> str:
+    """``a, b, c and 12 more``; ``unnamed`` are others that are only counted."""
     shown = ", ".join(names[:at_most])
-    more = len(names) - at_most
+    more = max(len(names) - at_most, 0) + unnamed
     return f"{shown} and {more:,} more" if more > 0 else shown
