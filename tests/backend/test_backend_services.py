@@ -63,7 +63,7 @@ def test_a_principal_that_is_no_certificate_has_no_certificate_id():
 @pytest.mark.parametrize(("lost", "is_won"), [(RACES, True), (RACES + 1, False)])
 def test_who_loses_a_race_for_what_many_write_reads_again_a_few_times(aws, lost, is_won):
     table, put = RotationTable(aws.client("dynamodb", None), "rotations"), aws.dynamodb_put_item
-    table._list_shared(lambda listed: listed | {"c"})
+    table.note_shared("c", ["a", "b"], aws.now)
     races = iter(range(lost))
 
     def put_item(request):
