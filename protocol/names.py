@@ -27,6 +27,10 @@ LEAST_NUCLEUS = (2, 6)
 """The oldest nucleus that the component runs on. Classic takes wildcards of MQTT in access control from this version
 on; of lite nothing older was tried."""
 
+LEAST_NUCLEUS_FOR_PRIVATE_CA = (2, 7)
+"""The oldest classic nucleus that talks to AWS IoT with a certificate of a private CA (``greengrassDataPlaneEndpoint:
+iotdata``)."""
+
 AWS_IOT_AUTHORITY = "aws-iot"
 """The authority that always exists: AWS IoT's own CA."""
 

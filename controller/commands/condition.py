@@ -25,7 +25,7 @@ from controller.reconcile.values import (
     span_text,
 )
 from controller.report.checkup import Line, Verdict
-from protocol.names import COMPONENT_NAME, LEAST_NUCLEUS
+from protocol.names import AWS_IOT_AUTHORITY, COMPONENT_NAME, LEAST_NUCLEUS, LEAST_NUCLEUS_FOR_PRIVATE_CA
 
 STUCK_AFTER = timedelta(hours=12)  # in progress; a rotation takes minutes, and the cloud's longest timeout is a week
 
@@ -195,13 +195,19 @@ def in_flight(looked: Looked, now: datetime) -> Line:
     return Line(what, OK, f"{len(working):,} in progress, {queued:,} waiting for their devices")
 
 
-def components(found: Iterable[Sample]) -> Iterator[Line]:
-    """Component and nucleus of the devices that were asked, group by group."""
+def components(found: Iterable[Sample], desired: DesiredState) -> Iterator[Line]:
+    """Component and nucleus of the devices that were asked, group by group, against what their policies need."""
+    private = {
+        policy.thing_group
+        for policy in desired.policies
+        if policy.certificate.authority not in {None, AWS_IOT_AUTHORITY}
+    }
     for group, asked in _by_group(found).items():
+        needed = LEAST_NUCLEUS_FOR_PRIVATE_CA if group in private else LEAST_NUCLEUS
         what = f"component in {group}"
         known = [one for one in asked if one.installed is not None]
         without = [one.thing for one in known if not has_component(one)]
-        old = [one.thing for one in known if _is_old(one)]
+        old = [one.thing for one in known if _is_old(one, needed)]
         told = "; ".join(
             f"{name.rpartition('.')[2]} {versions}"
             for name in (COMPONENT_NAME, *NUCLEI)
@@ -219,11 +225,12 @@ def components(found: Iterable[Sample]) -> Iterator[Line]:
             message = f"{names_text(without)} run no {COMPONENT_NAME}; of {of}"
             yield Line(what, NOT_OK, message, ("deploy the component to the group (docs/component.md)",))
         elif old:
-            least = ".".join(map(str, LEAST_NUCLEUS))
+            least = ".".join(map(str, needed))
+            why = ", which certificates of a private CA need" if group in private else ""
             yield Line(
                 what,
                 NOT_OK,
-                f"{names_text(old)} run a nucleus before {least}; of {of}",
+                f"{names_text(old)} run a nucleus before {least}{why}; of {of}",
                 (f"deploy nucleus {least} or later",),
             )
         else:
@@ -264,9 +271,11 @@ def _versions(found: Iterable[Sample], name: str) -> str:
     return ", ".join(f"{version} on {number}" for version, number in sorted(numbers.items()))
 
 
-def _is_old(sample: Sample) -> bool:
-    versions = [sample.installed[name] for name in NUCLEI if sample.installed and name in sample.installed]
-    return any(_numbers(version) < LEAST_NUCLEUS for version in versions)
+def _is_old(sample: Sample, classic: tuple[int, int]) -> bool:
+    """Whether it runs an older nucleus than that, or than the least of lite."""
+    installed = sample.installed or {}
+    least = dict(zip(NUCLEI, (classic, LEAST_NUCLEUS), strict=True))
+    return any(name in installed and _numbers(installed[name]) < least[name] for name in NUCLEI)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -112,7 +112,7 @@ def _job_events(session: AwsSession, _desired: DesiredState, _now: datetime) -> 
 
 def _devices(session: AwsSession, desired: DesiredState, _now: datetime) -> Iterator[Line]:
     asked = tuple(examination.samples(session, desired))
-    yield from condition.components(asked)
+    yield from condition.components(asked, desired)
     yield from condition.device_policies(asked)
 
 

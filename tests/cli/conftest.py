@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from cli_factory import Factory
+from cli_heal_world import World
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 
@@ -26,10 +29,20 @@ def surroundings(tmp_path, monkeypatch):
     return monkeypatch
 
 
-@pytest.fixture
-def factory(tmp_path, surroundings):
-    made = Factory(tmp_path)
+def _there(made, surroundings):
+    """Its cloud is the one that commands speak to."""
     for name, value in made.cloud.environment().items():
         surroundings.setenv(name, value)
-    yield made
-    made.close()
+    with closing(made):
+        yield made
+
+
+@pytest.fixture
+def factory(tmp_path, surroundings):
+    yield from _there(Factory(tmp_path), surroundings)
+
+
+@pytest.fixture
+def world(tmp_path, surroundings):
+    """With our backend's table and rules, for what healing and evidence read."""
+    yield from _there(World(tmp_path, surroundings), surroundings)

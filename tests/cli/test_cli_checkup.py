@@ -159,7 +159,7 @@ def no_component(account):
 
 
 def old_nucleus(account):
-    report(account, "gateway-2", nucleus="2.5.6")
+    report(account, "gateway-2", nucleus="2.6.9")
 
 
 def may_not_ask(account):
@@ -181,7 +181,7 @@ def may_not_ask(account):
         (rule_missing, "rules", "npx cdk deploy"),
         (given_up, "dead-letter queue", "aws sqs receive-message --queue-url"),
         (no_component, "component in line-a", "deploy the component"),
-        (old_nucleus, "component in line-a", "deploy nucleus 2.6 or later"),
+        (old_nucleus, "component in line-a", "deploy nucleus 2.7 or later"),
         (may_not_ask, "device policies in line-a", "attach backend/device-policy.json"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -194,6 +194,13 @@ def test_what_is_not_ok_is_told_with_what_to_do(account, happens, line, remedy):
     assert line in of(found, "not ok") <= {line, "authority plant-ca", "look at the devices"}
     assert any(remedy in step for step in found[line]["remedy"])
     assert remedy in account.run("doctor").out.replace("\n", " ")
+
+
+@pytest.mark.parametrize(("nucleus", "verdict"), [("2.5.6", "not ok"), ("2.6.0", "ok")])
+def test_without_a_private_ca_an_older_nucleus_will_do(account, nucleus, verdict):
+    account.write(DOCUMENTS)
+    report(account, "gateway-2", nucleus=nucleus)
+    assert lines(account.run("doctor", "--format", "json"))["component in line-a"]["verdict"] == verdict
 
 
 def test_policies_with_variables_of_a_connection_cannot_be_told(account):

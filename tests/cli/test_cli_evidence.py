@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cli_factory import DOCUMENTS
-from cli_heal_world import TABLE, World
+from cli_heal_world import TABLE
 from cli_schema import check
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
@@ -33,14 +33,10 @@ def ago(days):
 
 
 @pytest.fixture
-def plant(tmp_path, surroundings):
+def plant(world):
     """The documents allow 90 days since two years ago; there is a key of KMS."""
-    made = World(tmp_path, surroundings)
-    for name, value in made.cloud.environment().items():
-        surroundings.setenv(name, value)
-    made.git("commit", "-q", "--amend", "-m", "the first policy" + TRAILERS, date=ago(700))
-    yield made
-    made.close()
+    world.git("commit", "-q", "--amend", "-m", "the first policy" + TRAILERS, date=ago(700))
+    return world
 
 
 def head(plant):

@@ -9,7 +9,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from cli_heal_world import ARN, NAMES, TABLE, World
+from cli_heal_world import ARN, NAMES, TABLE
 
 from controller.fleet import ActAs, AwsSession
 from controller.heal import Healer, Registry, Waits, of_loose, of_thing
@@ -18,15 +18,6 @@ from controller.reconcile.values import Fleet, Source
 THING = "gateway-1"
 POLICY = '{"Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}'
 WAITS = Waits(timedelta(days=14), timedelta(days=30))
-
-
-@pytest.fixture
-def world(tmp_path, surroundings):
-    made = World(tmp_path, surroundings)
-    for name, value in made.cloud.environment().items():
-        surroundings.setenv(name, value)
-    yield made
-    made.close()
 
 
 @pytest.fixture

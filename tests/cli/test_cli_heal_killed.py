@@ -9,7 +9,6 @@ import sys
 import threading
 
 import pytest
-from cli_heal_world import World
 
 PROGRAM = """
 import os, signal, sys
@@ -35,15 +34,6 @@ code = cli.main(sys.argv[3:])
 print("calls", *calls)
 sys.exit(code)
 """
-
-
-@pytest.fixture
-def world(tmp_path, surroundings):
-    made = World(tmp_path, surroundings)
-    for name, value in made.cloud.environment().items():
-        surroundings.setenv(name, value)
-    yield made
-    made.close()
 
 
 class Thing:
