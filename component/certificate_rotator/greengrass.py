@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0  # seconds for the nucleus to answer a request
 MAX_PAUSE = 30.0  # seconds between tries to connect at most
+SETTLING = 1.0  # seconds in which nucleus classic lets go of what a lost connection had subscribed to, see subscribe
 TRIES = 25  # to connect anew, over ten minutes: three ends of this process then take half an hour
 
 _HINT = (
@@ -42,6 +43,13 @@ class _Stream:
     """One subscription; which is known before the nucleus has answered."""
 
     operation: Any = None
+    is_over = False
+
+    def end(self) -> None:
+        """Hear nothing more from it."""
+        self.is_over = True
+        if self.operation is not None:
+            self.operation.close()
 
 
 class GreengrassIpc:
@@ -63,12 +71,15 @@ class GreengrassIpc:
                 time.sleep(self._next_pause())
 
     def subscribe(self, topic_filter: str, handler: MessageHandler) -> None:
-        """See ports.Messages; replaces an earlier subscription to the same filter."""
-        self._unsubscribe(topic_filter)
-        stream = self._streams[topic_filter] = _Stream()
+        """See ports.Messages; replaces an earlier subscription to the same filter, which ends last.
+
+        Until the broker has let go of a filter, nucleus classic takes it for subscribed, and a new subscription to it
+        would be answered and never made. Beside one that is sound it needs none, and beside a lost one it makes it.
+        """
+        before, stream = self._streams.get(topic_filter), _Stream()
 
         def received(event: Any) -> None:
-            if self._streams.get(topic_filter) is stream:
+            if not stream.is_over:
                 handler(str(event.message.topic_name), bytes(event.message.payload or b""))
 
         def request() -> Any:
@@ -85,8 +96,11 @@ class GreengrassIpc:
         try:
             self._ask(f"subscribe to {topic_filter}", request)
         except MessagesError:
-            self._unsubscribe(topic_filter)  # a nucleus that is offline may accept it long after
+            stream.end()  # a nucleus that is offline may accept it long after
             raise
+        self._streams[topic_filter] = stream
+        if before is not None:
+            before.end()
 
     def publish(self, topic: str, payload: bytes) -> None:
         """See ports.Messages; QoS 0 is never spooled by the nucleus."""
@@ -204,11 +218,6 @@ class GreengrassIpc:
         except Exception as error:
             raise MessagesError(f"cannot {what}: {_text(error)}") from error
 
-    def _unsubscribe(self, topic_filter: str) -> None:
-        stream = self._streams.pop(topic_filter, None)
-        if stream is not None and stream.operation is not None:
-            stream.operation.close()
-
     def _closed(self, topic_filter: str, stream: _Stream) -> None:
         if self._streams.get(topic_filter) is stream:
             log.warning("the nucleus has closed the subscription to %s", topic_filter)
@@ -257,7 +266,7 @@ class GreengrassIpc:
             return
         log.info("connected to the nucleus again")
         self._listen()
-        self.when_lost()
+        self._loop.call_later(SETTLING, self.when_lost)
 
 
 def judge(proposed: Mapping[str, Any]) -> Optional[str]:

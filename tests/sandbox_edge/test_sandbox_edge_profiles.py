@@ -56,6 +56,7 @@ PLAYED = {  # by these tests, here or in the other files of this folder
         "test_a_device_cut_off_can_ask_for_nothing_is_back_late_and_never_hears_what_was_said_meanwhile"
     ),
     "ANSWERS_BEFORE_SUBACK": "test_who_tells_that_the_broker_refused_a_subscription",
+    "FORGETS_ANEW": "test_on_classic_a_subscription_made_anew_before_the_end_of_the_old_one_is_through_is_none",
     "ERROR_ENDS_STREAM": "test_each_mistake_has_its_error_and_ends_its_stream_alone",
     "ERROR_MEMBERS": "test_where_the_sdk_finds_the_message_of_an_error",
     "TERMINATES_RESPONSES": "test_on_lite_a_response_leaves_its_stream_open_and_an_error_has_two_members",
@@ -421,6 +422,16 @@ def test_who_tells_that_the_broker_refused_a_subscription(core, registry, profil
     else:
         core.tell("subscribe", "done", topic="deep/secret")
     assert core.subscriptions() == {"echo/core1/do"}
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("profile", [Profile.CLASSIC, Profile.LITE_2_6])
+def test_on_classic_a_subscription_made_anew_before_the_end_of_the_old_one_is_through_is_none(core, profile, beside):
+    """It stands if it is made first: ``beside`` the old one."""
+    core.start(profile=profile)
+    core.tell("renew", topic="echo/core1/watched", beside=beside)
+    stands = {"echo/core1/watched"} if beside or profile is not Profile.CLASSIC else set()
+    wait_until(lambda: core.subscriptions() == {"echo/core1/do"} | stands)
 
 
 @pytest.mark.parametrize("profile", Profile)

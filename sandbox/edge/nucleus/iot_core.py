@@ -20,7 +20,7 @@ from sandbox.edge.mqtt.topics import matches
 from . import pkcs11_credential
 from .effective_config import ConnectionSettings
 from .pkcs11_credential import TokenError, TokenLibrary
-from .traits import ANSWERS_BEFORE_SUBACK, MAX_PACKET_BYTES, Profile
+from .traits import ANSWERS_BEFORE_SUBACK, FORGETS_ANEW, MAX_PACKET_BYTES, Profile
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ MAX_RECONNECT_MILLISECONDS = 2_000
 KEEP_ALIVE_SECONDS = 30
 OPERATION_TIMEOUT_SECONDS = 10.0
 STOP_TIMEOUT_SECONDS = 5.0
+UNSUBACK_SECONDS = 0.2  # until it counts that the broker has let go of a filter
 # SoftHSM rewrites its token's file at each login of anybody, and who looks at that instant sees no token.
 TOKEN_PAUSES_SECONDS = (0.05, 0.2)
 
@@ -52,6 +53,7 @@ class IotCore:
         self._generation = 0  # events of an earlier client are ignored
         self._stopped: asyncio.Event | None = None
         self._listeners: dict[str, list[Listener]] = {}
+        self._counted: set[str] = set()  # filters that are taken for subscribed
         self._token: TokenLibrary | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_connected = False
@@ -120,7 +122,6 @@ class IotCore:
         client = self._require_client()
         listeners = self._listeners.setdefault(topic_filter, [])
         listeners.append(listener)
-        packet = mqtt5.SubscribePacket([mqtt5.Subscription(topic_filter, mqtt5.QoS(qos))])
 
         def end() -> None:
             if listener in listeners:
@@ -128,6 +129,9 @@ class IotCore:
             if not listeners and self._listeners.get(topic_filter) is listeners:
                 self._unsubscribe(topic_filter)
 
+        if topic_filter in self._counted and FORGETS_ANEW.on(self._profile):
+            return end
+        packet = mqtt5.SubscribePacket([mqtt5.Subscription(topic_filter, mqtt5.QoS(qos))])
         request = client.subscribe(packet)
         if ANSWERS_BEFORE_SUBACK.on(self._profile):
             return end
@@ -140,6 +144,7 @@ class IotCore:
             end()
             message = f"AWS IoT Core refused the subscription to {topic_filter}: {answer.reason_codes[0].name}"
             raise PermissionError(message)
+        self._counted.add(topic_filter)
         return end
 
     async def wait_first_connection(self) -> None:
@@ -149,6 +154,7 @@ class IotCore:
     def forget_subscriptions(self) -> None:
         """The service starts anew: nobody listens any more, whatever they believe."""
         self._listeners = {}
+        self._counted = set()
 
     def launch(self) -> None:
         """The nucleus is launched anew: it has not been online yet."""
@@ -161,6 +167,7 @@ class IotCore:
     # Events of the client ---------------------------------------------------------------------
 
     def _connected(self) -> None:
+        self._counted = set(self._listeners)
         if self._client is not None and self._listeners:
             subscriptions = [mqtt5.Subscription(f, mqtt5.QoS.AT_LEAST_ONCE) for f in self._listeners]
             for subscription in subscriptions:  # one a packet: AWS IoT Core takes eight at most
@@ -187,6 +194,7 @@ class IotCore:
         self._listeners.pop(topic_filter, None)
         if self._client is not None and self.is_connected:
             self._client.unsubscribe(mqtt5.UnsubscribePacket([topic_filter]))
+        asyncio.get_running_loop().call_later(UNSUBACK_SECONDS, self._counted.discard, topic_filter)
 
     def _require_client(self) -> mqtt5.Client:
         if self._client is None or not self.is_connected:

@@ -57,6 +57,15 @@ def orders_in_files():
         Path("outcome.new").rename("outcome")
 
 
+def renew(order):
+    def subscribe():
+        return client.subscribe_to_iot_core(topic_name=order["topic"], qos="1", on_stream_event=lambda _: None)[1]
+
+    before = subscribe()
+    for step in (subscribe, before.close) if order["beside"] else (before.close, subscribe):
+        step()
+
+
 ACTIONS = {
     "crash": lambda _: os._exit(3),
     "finish": lambda _: os._exit(0),
@@ -66,6 +75,7 @@ ACTIONS = {
     "subscribe": lambda order: client.subscribe_to_iot_core(
         topic_name=order["topic"], qos="1", on_stream_event=lambda _: None
     ),
+    "renew": renew,
     "state": lambda order: client.update_state(state=order["state"]),
     "watch": lambda _: client.subscribe_to_configuration_update(key_path=[], on_stream_event=changed),
     "unsupported": lambda _: client.list_components(),
