@@ -20,9 +20,9 @@ REQUIREMENTS = ("component/requirements.txt", "requirements/component-tests.txt"
 IN_SANDBOX = "tests/component/in_sandbox"
 DEVICE_TESTS = ("tests/component", "tests/protocol", f"--ignore={IN_SANDBOX}")
 SANDBOX_TESTS = (
-    f"{IN_SANDBOX}/test_component_in_sandbox.py::test_nucleus_lite_rotates_without_ending_the_component",
-    f"{IN_SANDBOX}/test_component_in_sandbox.py::test_a_deployment_with_families_that_do_not_match_is_refused_with_the_reason",
-    f"{IN_SANDBOX}/test_component_losses.py::test_what_is_lost_at_any_step_costs_seconds_not_the_rotation[IPC]",
+    f"{IN_SANDBOX}/test_component_on_nuclei.py::test_it_rotates_again_and_again_without_an_error[lite-2.6]",
+    f"{IN_SANDBOX}/test_component_in_sandbox.py::test_a_wrong_configuration_fails_the_job_if_it_came_unasked_and_the_deployment_once_the_component_listens",
+    f"{IN_SANDBOX}/test_component_losses.py::test_what_is_lost_at_any_step_costs_seconds_not_the_rotation[classic-IPC]",
 )
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 

@@ -84,6 +84,7 @@ class Rotator:
         self._stopped = False
         self._tries = 0  # to subscribe, in vain
         self._is_unheard = False  # whether something got out in this state, and no answer has come yet
+        self._is_routine = False  # whether it has only asked, as an idle device does, since it was idle last
         self._put_off: Dict[str, float] = {}  # seconds so far, for the latest deployment
         self._unsubscribed: List[Tuple[str, Decoder]] = []
 
@@ -325,7 +326,9 @@ class Rotator:
     def _log(self, state: State, event: Event, following: State, cause: Cause) -> None:
         record = self._actions.record
         job = cause.execution.job_id if cause.execution else record.job_id if record else None
-        level = logging.INFO if state is not following else logging.DEBUG
+        is_idle = (state, event) == (State.IDLE, Event.RESEND)
+        self._is_routine = is_idle or (self._is_routine and event in (Event.RESEND, Event.NOT_OURS))
+        level = logging.INFO if state is not following and not self._is_routine else logging.DEBUG
         gives_up = event not in (Event.START, Event.RESEND) and cause.reason
         log.log(level, "job %s: %s → %s on %s%s", job or "-", state.value, following.value, event.value,
                 f": {cause.reason}" if gives_up else "")  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from component_world import SECRET, URIS
 
 from component.certificate_rotator import __main__ as program
-from component.certificate_rotator import nucleus
+from component.certificate_rotator import configuration, nucleus, rotator
 from component.certificate_rotator.configuration import Configuration, parse
 from component.certificate_rotator.errors import ConfigurationError, DeviceError
 from component.certificate_rotator.nucleus import FileCredential, TokenCredential
@@ -32,6 +33,23 @@ def test_nucleus_lite_says_numbers_as_text():
 def test_nothing_said_means_the_defaults_and_numbers_may_be_floats():
     assert parse({}) == Configuration()
     assert parse({"stepTimeLimitSeconds": 60.0, "accessControl": {}, "keyAlgorithm": None}).step_time_limit == 60
+
+
+@pytest.mark.posix
+def test_the_documentation_tells_the_limits_and_the_figures_that_follow_from_them():
+    from component.certificate_rotator.pkcs11_token import Token  # there is none on Windows
+
+    page = (Path(__file__).parents[2] / "docs" / "component.md").read_text(encoding="utf-8")
+    defaults = Configuration()
+    for key, (field, least, most) in configuration._LIMITS.items():
+        assert f"| `{key}` | {getattr(defaults, field):g} | {least}–{most};" in page
+    assert f"({3 * defaults.step_time_limit + 2 * defaults.reconnect_limit:g} s by default)" in page
+    between = sum(rotator.IDLE_SECONDS) / 2
+    assert f"{24 * 3600 / between:.0f} questions and as many answers" in page
+    assert f"10,000 devices ask {math.ceil(10_000 / between)} times a second" in page
+    tries = len(Token.pauses), round(sum(Token.pauses))
+    assert tries == (6, 8)  # up to six times, over about eight seconds
+    assert "up to six times, over about eight seconds" in page
 
 
 @pytest.mark.parametrize("algorithm", CsrSigningAlgorithm)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import sys
 
 import pytest
@@ -287,18 +288,25 @@ def test_no_key_is_readable_by_others_at_any_instant(begin):
     assert {"privKey.key", "privKey.key.new", "privKey.key.old", "privKey.key.tmp"} <= {name for name, _ in seen}
 
 
-def test_an_idle_device_touches_no_disk_and_says_nothing_but_one_question_in_five_minutes(tmp_path, make_world, say):
+def test_an_idle_device_touches_no_disk_and_says_nothing_but_one_question_in_five_minutes(
+    tmp_path, make_world, say, caplog
+):
+    """Nor does it write a line into its log, which the nucleus keeps on the same disk."""
+    caplog.set_level(logging.INFO)
     injector = Injector()
     world = make_world(tmp_path / "idle", system=CountingSystem(injector))
     with_messages(world.device, injector)
     world.device.switch_on()
     world.run(10)
     before = len(injector.points)
+    assert "ASKING → IDLE" in caplog.text
+    caplog.clear()
     world.run(10 * 24 * 3600)
     since = injector.points[before:]
     assert set(since) == {"before publish", "after publish", "deliver"}
     asked, heard = since.count("before publish") / 10, since.count("deliver") / 10
     say(f"messages of an idle device and day: {asked:.0f} questions and {heard:.0f} answers")
+    assert caplog.messages == []
     assert 24 * 3600 / 270 - 1 <= asked <= 24 * 3600 / 180 + 1
 
 

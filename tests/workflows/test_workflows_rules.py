@@ -205,3 +205,10 @@ def test_the_component_is_tested_on_every_python_that_it_promises():
     job = load("ci.yml")["jobs"]["component"]
     assert job["strategy"]["matrix"]["python"] == re.findall(r"[\d.]+", promised)
     assert job["steps"][-1]["run"].startswith("make component-matrix")
+    in_sandbox = FOLDER.parents[1] / "tests" / "component" / "in_sandbox"
+    named = re.findall(r"/(test_\w+\.py)::(test_\w+)", tool)
+    assert len(named) == 3
+    for file, test in named:
+        assert f"def {test}(" in (in_sandbox / file).read_text(encoding="utf-8"), (
+            "make component-matrix would not find it"
+        )
