@@ -2,7 +2,8 @@
 
 The backend alone writes these items (``backend/functions/rotation.py``); evidence and healing read them. Partition key
 ``thingName``, sort key ``record``: ``CURRENT`` for the latest rotation of a thing, and one that begins with ``ENDED``
-for each that has ended, which is kept for good.
+for each that has ended, or with ``REFUSED`` for the last refusal under each job that has ended otherwise than well;
+both are kept for good.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from .errors import ProtocolError
 CURRENT = "current"
 ENDED = "rotation#"
 """How the sort keys of ended rotations begin."""
+
+REFUSED = "refused#"
+"""How the sort keys of refusals begin."""
 
 FINISHED = "finished"
 """The phase of a rotation that has ended."""
@@ -99,6 +103,49 @@ class RotationRecord:
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(
                 f"record {item.get('record')!r} of thing {item.get('thingName')!r} is no rotation: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class RefusalRecord:
+    """What the backend told a device last under a job, whether or not a rotation had begun, and how the job ended."""
+
+    thing_name: str
+    job_id: str
+    code: str
+    sentence: str
+    ending: str
+    ended_at: datetime
+
+    def to_item(self) -> Mapping[str, str]:
+        """Values of an item of the table; the same refusal of the same end is the same item."""
+        ended_at = self.ended_at.isoformat()
+        return {
+            "thingName": self.thing_name,
+            "record": f"{REFUSED}{ended_at}#{self.job_id}",
+            "jobId": self.job_id,
+            "code": self.code,
+            "sentence": self.sentence,
+            "ending": self.ending,
+            "endedAt": ended_at,
+        }
+
+    @classmethod
+    def from_item(cls, item: Mapping[str, Any]) -> RefusalRecord:
+        """Read an item of the table; ProtocolError if it is none."""
+        try:
+            return cls(
+                item["thingName"],
+                item["jobId"],
+                item["code"],
+                item["sentence"],
+                item["ending"],
+                _instant(item["endedAt"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(
+                f"record {item.get('record')!r} of thing {item.get('thingName')!r} is no refusal: "
                 f"{type(error).__name__}: {error}"
             ) from error
 

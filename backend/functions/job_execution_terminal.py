@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from protocol.messages import ExecutionStatus
 from protocol.names import FAILURE_REASON_KEY, STATUS_DETAILS_KEY
+from protocol.rotation_record import RefusalRecord
 
 from . import ending, notices
 from .errors import ConflictError
@@ -108,12 +109,17 @@ def _without_rotation(services: Services, event: TerminalEvent) -> dict[str, Any
 
 
 def _reason(services: Services, event: TerminalEvent) -> str:
-    """What the device writes, and what it was told last under this job."""
+    """What the device writes, and what it was told last under this job, which is kept as evidence."""
     reason = event.status_details.get(FAILURE_REASON_KEY)
     written = f" The device writes: {notices.quoted(reason)}." if reason else ""
     refusal = services.table.budget(event.thing_name).refusal if event.ending is not Ending.SUCCEEDED else None
     if refusal is None or refusal.job_id != event.job_id:
         return written
+    services.table.note_refusal(
+        RefusalRecord(
+            event.thing_name, event.job_id, refusal.code, refusal.sentence, event.ending.value, ended_at=event.at
+        )
+    )
     return (
         f"{written} The backend's last refusal under this job was {refusal.code}: {notices.quoted(refusal.sentence)}."
     )

@@ -1,15 +1,15 @@
 """The rotation table: conditional writes make repeats and races harmless.
 
-Partition key ``thingName``, sort key ``record``: ``current`` for the thing's latest rotation, and
-``rotation#<started>#<job>`` for the evidence of each that ended, and ``budget`` for what the thing has asked for; under
-keys that are no thing's, ``watch`` for each certificate that is watched, and the list of those that are shared. The
-index ``phase`` (partition key ``phase``,
-sort key ``startedAt``) finds the rotations that are open.
+Partition key ``thingName``, sort key ``record``: ``current`` for the latest rotation, ``rotation#<started>#<job>``
+for the evidence of each that ended, ``refused#<ended>#<job>`` for the last refusal under a job that failed, and
+``budget`` for what the thing has asked for. Under keys that are no thing's: ``watch`` for each certificate that is
+watched, and the list of those that are shared. The index ``phase`` (partition key ``phase``, sort key ``startedAt``)
+finds the rotations that are open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
-from protocol.rotation_record import CURRENT, ENDED
+from protocol.rotation_record import CURRENT, ENDED, RefusalRecord
 from protocol.watch import SHARED_KEY, Shared, Watch, key_of
 
 from .budget import Budget
@@ -58,6 +58,10 @@ class RotationTable:
         record = {**written.to_record(), "thingName": budget.thing_name, "record": BUDGET}
         self._write(self._put(record, budget.version))
         return written
+
+    def note_refusal(self, refusal: RefusalRecord) -> None:
+        """Keep what a device was told last under a job that has ended; a repeat writes the same."""
+        self._dynamodb.put_item(TableName=self._name, Item=_item(refusal.to_item()))
 
     def watch(self, certificate_id: str) -> Watch | None:
         """What is known of a certificate that healing watches; None for every other one."""
@@ -193,7 +197,7 @@ def _until_won(change: Callable[[], T]) -> T:
     return change()
 
 
-def _item(record: dict[str, Any]) -> dict[str, Any]:
+def _item(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _serialize(value) for name, value in record.items()}
 
 

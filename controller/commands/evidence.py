@@ -36,7 +36,7 @@ from controller.evidence import (
 from controller.evidence.documents import history_of
 from controller.fleet import AwsSession
 from controller.fleet.kms_signature import callers_key
-from controller.fleet.rotation_table import read_rotations, rotation_table
+from controller.fleet.rotation_table import read_records, rotation_table
 from controller.github.api import GitHub, GitHubError
 from controller.github.approvals import approvals_of
 from controller.reconcile.checks import Governance, Governed
@@ -81,7 +81,7 @@ def run(context: Context) -> ExitCode:
         raise CertfleetError("a bundle holds no history", "run inside a clone of the repository, without --bundle")
     fleets = of_policy(context, load_desired(context))
     found, failures = each_fleet(fleets, lambda desired: _gather(context, desired, thing))
-    if thing is not None and not any(one.rows for one in found):
+    if thing is not None and not any(one.rows or one.refusals for one in found):
         raise CertfleetError(
             f"nothing is known of a thing named {thing!r}", "check the name; certfleet evidence lists all of them"
         )
@@ -107,11 +107,11 @@ def _gather(context: Context, desired: DesiredState, thing: str | None) -> Evide
                 "deploy it (docs/backend.md); what was rotated before then stays a gap",
             )
         tell("reading rotations", 0, 1)
-        records, unreadable = read_rotations(session, table, thing)
+        records = read_records(session, table, thing)
         in_use = list(_in_use(observed, thing))
-        jobs = sorted({record.job_id for record in records if record.started_at >= since})
+        jobs = sorted({record.job_id for record in records.rotations if record.started_at >= since})
         rows = trace(
-            records,
+            records.rotations,
             in_use,
             history,
             cache(lambda commit: _change(documents.note(commit), approvals)),
@@ -121,8 +121,8 @@ def _gather(context: Context, desired: DesiredState, thing: str | None) -> Evide
         )
     fleet = desired.fleet
     bare = Evidence(fleet.name, fleet.account, fleet.region, since, until, desired.commit, (), (), ())
-    evidence = whole(bare, rows, history, policy=context.arguments.policy)
-    return replace(evidence, unreadable_records=tuple(unreadable))
+    evidence = whole(bare, rows, history, records.refusals, policy=context.arguments.policy)
+    return replace(evidence, unreadable_records=tuple(records.unreadable))
 
 
 def _in_use(observed: Observed, thing: str | None) -> Iterable[InUse]:

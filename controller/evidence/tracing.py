@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from controller.reconcile.values import parse_job_id
-from protocol.rotation_record import RotationRecord
+from protocol.rotation_record import RefusalRecord, RotationRecord
 
 from .values import (
     IN_SERVICE,
@@ -301,14 +301,24 @@ def _is_exempt(row: Row, excess: Excess, exemptions: Iterable[Exemption]) -> boo
     )
 
 
-def whole(evidence: Evidence, rows: tuple[Row, ...], history: PolicyHistory, *, policy: str | None = None) -> Evidence:
-    """With rows, their sum, and who was left out; of one policy, where one is named."""
+def whole(
+    evidence: Evidence,
+    rows: tuple[Row, ...],
+    history: PolicyHistory,
+    refusals: Iterable[RefusalRecord] = (),
+    *,
+    policy: str | None = None,
+) -> Evidence:
+    """With rows, their sum, what was refused, and who was left out; of the things of one policy, where one is named."""
     chosen = rows if policy is None else tuple(row for row in rows if policy in {row.policy, row.asked_by})
+    things = None if policy is None else {row.thing for row in chosen}
+    told = (one for one in refusals if one.ended_at >= evidence.since and (things is None or one.thing_name in things))
     exemptions = tuple(one for one in history.exemptions if one.until is None or one.until >= evidence.since)
     return replace(
         evidence,
         rows=chosen,
         ages=sum_up(chosen, history),
         exemptions=exemptions,
+        refusals=tuple(sorted(told, key=lambda one: (one.thing_name, one.ended_at))),
         unreadable_commits=history.unreadable,
     )

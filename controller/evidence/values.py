@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from protocol.rotation_record import RefusalRecord
+
 
 class Gap(StrEnum):
     """What a row does not show; the value is its name in every format."""
@@ -169,5 +171,6 @@ class Evidence:
     rows: tuple[Row, ...]
     ages: tuple[PolicyAges, ...]
     exemptions: tuple[Exemption, ...]
+    refusals: tuple[RefusalRecord, ...] = ()  # the last under each job that has ended otherwise than well
     unreadable_commits: tuple[str, ...] = ()
     unreadable_records: tuple[str, ...] = ()

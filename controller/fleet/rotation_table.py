@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
@@ -12,7 +13,7 @@ from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from protocol.deployment import Deployment
 from protocol.errors import ProtocolError
-from protocol.rotation_record import CURRENT, ENDED, FINISHED, RotationRecord
+from protocol.rotation_record import CURRENT, ENDED, FINISHED, REFUSED, RefusalRecord, RotationRecord
 from protocol.watch import SHARED_KEY
 
 MOST_ASKED = 50  # certificates a look, of which no governed thing holds any, that are asked for their things
@@ -27,29 +28,34 @@ def rotation_table(session: AwsSession) -> str | None:
     return name
 
 
-def read_rotations(session: AwsSession, table: str, thing: str | None = None) -> tuple[list[RotationRecord], list[str]]:
-    """Read every rotation of one thing, or of all: those that have ended, and those that have not.
+@dataclass(slots=True)
+class Records:
+    """What the table keeps for good, of one thing or of all; ``unreadable``: why this version cannot read an item."""
+
+    rotations: list[RotationRecord] = field(default_factory=list)
+    refusals: list[RefusalRecord] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def read_records(session: AwsSession, table: str, thing: str | None = None) -> Records:
+    """Read every rotation, of those that have ended and those that have not, and every refusal.
 
     The latest rotation stands in the table twice once it has ended; it is returned once.
-
-    Returns:
-        The rotations, and what is wrong with each item that this version cannot read.
 
     Raises:
         AwsCallError: DynamoDB refuses or does not answer.
     """
-    found: list[RotationRecord] = []
-    unreadable: list[str] = []
+    found = Records()
     for item in _items(session, table, thing):
         name = str(item.get("record"))
-        is_open = name == CURRENT and item.get("phase") != FINISHED
-        if not is_open and not name.startswith(ENDED):
-            continue
         try:
-            found.append(RotationRecord.from_item(item))
+            if name.startswith(REFUSED):
+                found.refusals.append(RefusalRecord.from_item(item))
+            elif name.startswith(ENDED) or (name == CURRENT and item.get("phase") != FINISHED):
+                found.rotations.append(RotationRecord.from_item(item))
         except ProtocolError as error:
-            unreadable.append(str(error))
-    return found, unreadable
+            found.unreadable.append(str(error))
+    return found
 
 
 def _items(session: AwsSession, table: str, thing: str | None) -> Iterator[dict[str, Any]]:

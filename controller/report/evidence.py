@@ -13,6 +13,7 @@ from typing import Any
 
 from controller.evidence import Change, Evidence, Exemption, PolicyAges, Row
 from controller.plain_text import one_line
+from protocol.rotation_record import RefusalRecord
 
 from . import words
 from .console import Page, table
@@ -79,6 +80,7 @@ def _fleet(found: Evidence) -> dict[str, Any]:
         "policies": [_ages(one) for one in found.ages],
         "rows": [_row(row) for row in found.rows],
         "exemptions": [_exemption(one) for one in found.exemptions],
+        "refusals": [_refusal(one) for one in found.refusals],
         "unreadable_commits": list(found.unreadable_commits),
         "unreadable_records": list(found.unreadable_records),
     }
@@ -143,6 +145,17 @@ def _exemption(one: Exemption) -> dict[str, Any]:
         "expires": words.iso(one.expires),
         "since": words.iso(one.since),
         "until": _instant(one.until),
+    }
+
+
+def _refusal(one: RefusalRecord) -> dict[str, Any]:
+    return {
+        "thing": one.thing_name,
+        "job_id": one.job_id,
+        "ended_at": words.iso(one.ended_at),
+        "ending": one.ending,
+        "code": one.code,
+        "sentence": one.sentence,
     }
 
 
@@ -245,9 +258,11 @@ def _text(found: Found, look: Look) -> str:
                     ("allowed", "right"), ("was one older than its policy allowed?", "wrap"), rows=rows,
                 )
             )  # fmt: skip
-        if len({row.thing for row in fleet.rows}) == 1:
+        things = {row.thing for row in fleet.rows} | {one.thing_name for one in fleet.refusals}
+        if len(things) == 1:
             for row in fleet.rows:
                 _certificate(page, row)
+        _refused(page, fleet, is_one_thing=len(things) == 1)
         _gaps(page, fleet)
         for one in fleet.exemptions:
             whom = words.listed(one.devices) if one.devices else "all of its devices"
@@ -282,6 +297,18 @@ def _certificate(page: Page, row: Row) -> None:
         page.line((f"older than {age(one.allowed)} {span}", "bad"), indent=2)
     for gap in row.gaps:
         page.line(("gap       ", "wait"), MEANING[gap.value], indent=2)
+
+
+def _refused(page: Page, fleet: Evidence, *, is_one_thing: bool) -> None:
+    if fleet.refusals:
+        page.heading("Refused", "what devices were told last under jobs that then failed")
+    if is_one_thing:
+        for one in fleet.refusals:
+            page.line((f"{one.code} ", "wait"), f"{words.instant(one.ended_at)}, job {one.job_id} {one.ending}: "
+                      f"{one_line(one.sentence)}", indent=2)  # fmt: skip
+        return
+    for code, number in sorted(Counter(one.code for one in fleet.refusals).items()):
+        page.line((f"{code} ", "wait"), words.count(number, "time"), indent=2)
 
 
 def _gaps(page: Page, fleet: Evidence) -> None:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from backend.functions import commit_certificate, create_certificate, job_execution_terminal, sweep
 from protocol import topics
+from protocol.rotation_record import REFUSED, RefusalRecord
 
 FUNCTIONS = {
     create_certificate: "CreateCertificate",
@@ -104,6 +105,12 @@ class Device:
         """The new certificate on record; one that cannot exist where there is none."""
         record = self.aws.items.get((self.name, "current"), {})
         return str(record.get("newCertificateId", {"S": "0" * 64})["S"])
+
+    @property
+    def refusals(self) -> list[RefusalRecord]:
+        """What is kept of refusals under jobs that have ended, as others read it."""
+        plain = {key: {n: v.get("S") for n, v in item.items()} for key, item in self.aws.items.items()}
+        return [RefusalRecord.from_item(item) for (_, name), item in plain.items() if name.startswith(REFUSED)]
 
     @property
     def record(self) -> dict[str, Any]:

@@ -152,6 +152,7 @@ def test_the_refusal_of_another_job_is_no_reason_for_this_ones_end(device):
     device.aws.tick(seconds=5)
     device.ended("FAILED")
     assert "last refusal" not in device.aws.notices[-1]
+    assert device.refusals == []
 
 
 def test_a_rotation_that_was_refused_is_told_with_the_reason_whatever_the_device_writes(device, csr_of, name_of):
@@ -160,6 +161,7 @@ def test_a_rotation_that_was_refused_is_told_with_the_reason_whatever_the_device
     [notice] = device.aws.notices
     assert f"job {JOB}: FAILED: no certificate was created" in notice
     assert "last refusal under this job was CsrWrongSubject" in notice
+    assert [(r.job_id, r.code, r.ending) for r in device.refusals] == [(JOB, "CsrWrongSubject", "FAILED")]
 
 
 def test_nor_do_they_get_more_when_requests_under_another_job_come_between(device, csr_of):

@@ -361,6 +361,7 @@ def test_what_an_authority_says_when_it_refuses_stands_in_answer_evidence_and_no
     device.ended("FAILED", statusDetails={})
     assert "ValidationException" in device.aws.notices[-1]
     assert " ".join(sentence.split()) in device.aws.notices[-1]
+    assert [(kept.code, said in kept.sentence) for kept in device.refusals] == [("IssueFailed", True)]
 
 
 @pytest.mark.parametrize("authority", ["aws-iot", "plant-ca"])

@@ -21,6 +21,7 @@ from backend.functions.rotation import Outcome, Phase, Rotation
 from backend.functions.table import RotationTable
 from backend.functions.verdicts import Ending
 from controller.evidence import seal
+from protocol.rotation_record import RefusalRecord
 
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -158,6 +159,21 @@ def test_a_record_that_this_version_cannot_read_is_named_and_the_rest_is_read(ye
     found = evidence(year)
     assert ["'rotation#broken' of thing 'a-9'" in one for one in found["unreadable_records"]] == [True]
     assert len(found["rows"]) > 3
+
+
+def test_what_a_device_was_told_last_under_a_job_that_failed_is_there_though_no_rotation_had_begun(year):
+    table = RotationTable(year.dynamodb, TABLE)
+    said = 'The certificate authority refused to issue (ValidationException): it says "no <more> names".'
+    for thing, days in (("a-1", 3), ("a-7", 2), ("a-1", 400)):
+        table.note_refusal(RefusalRecord(thing, JOB, "IssueFailed", said, "FAILED", ago(days)))
+    year.dynamodb.put_item(TableName=TABLE, Item={"thingName": {"S": "a-9"}, "record": {"S": "refused#broken"}})
+    found = evidence(year)
+    assert [(one["thing"], one["sentence"]) for one in found["refusals"]] == [("a-1", said), ("a-7", said)]
+    assert ["'refused#broken' of thing 'a-9' is no refusal" in one for one in found["unreadable_records"]] == [True]
+    assert [one["thing"] for one in evidence(year, "--policy", "line-a")["refusals"]] == ["a-1"]
+    assert "IssueFailed 2 times" in year.run("evidence").out
+    assert said in " ".join(year.run("evidence", "a-7").out.split())
+    assert "no &lt;more&gt; names" in year.run("evidence", "--format", "html").out
 
 
 def test_a_spreadsheet_has_one_line_a_certificate_and_no_formula(year):

@@ -19,6 +19,7 @@ from integration_intruder import LAX_POLICY, WAIT, Answers, Connection, Thing, m
 
 from protocol import topics
 from protocol.names import DEFAULT_STACK_NAME
+from protocol.rotation_record import REFUSED
 
 PROCESSES = 0
 SECRETS = ("BEGIN", "PRIVATE", "MII", "-----")
@@ -102,7 +103,8 @@ class Scene:
             {"oldSeenAt", "version"},
         )  # that a certificate is used is no effect
         found = [{name: read(value) for name, value in item.items() if name not in noted} for item in answer["Items"]]
-        return [record for record in found if record["record"] != "budget"]  # what it asks for is counted
+        counted = ("budget", REFUSED)  # what it asks for, and what it was told
+        return [record for record in found if not record["record"].startswith(counted)]
 
     def begin(self, thing, connection):
         """A create that is in order: the thing now has two certificates."""
