@@ -7,10 +7,15 @@ from pathlib import Path
 
 from controller.errors import CertfleetError
 
-CI_FOLDERS = {"github": ".github/workflows"}
+CI_FOLDERS = {"github": ".github/workflows", "gitlab": "."}
 """Where a system looks for its files, by the system's name."""
 
-_PINNED = re.compile(r"[\w.-]+/[\w.-]+@([0-9a-f]{40}|v\d+\.\d+\.\d+)")
+_NAMES = {"gitlab-ci.yml": ".gitlab-ci.yml"}  # a hidden file is easily left out of a wheel
+
+_PINNED = {
+    "github": re.compile(r"[\w.-]+/[\w.-]+@([0-9a-f]{40}|v\d+\.\d+\.\d+)"),
+    "gitlab": re.compile(r"[\w.-]+(/[\w.-]+)+@([0-9a-f]{40}|v\d+\.\d+\.\d+)"),  # groups may have groups
+}
 
 
 def ci_files(system: str, workflows: str) -> dict[str, str]:
@@ -27,15 +32,15 @@ def ci_files(system: str, workflows: str) -> dict[str, str]:
     Raises:
         CertfleetError: The repository is not named so.
     """
-    if not _PINNED.fullmatch(workflows):
+    if not _PINNED[system].fullmatch(workflows):
         raise CertfleetError(
             f"--workflows is {workflows!r}; expected the copy of certfleet's repository that CI may call, and a commit",
-            "certfleet init --ci github --workflows OWNER/REPOSITORY@COMMIT   (40 digits, or a tag such as v1.2.3)",
+            f"certfleet init --ci {system} --workflows OWNER/REPOSITORY@COMMIT   (40 digits, or a tag such as v1.2.3)",
         )
     repository, _, commit = workflows.partition("@")
     files = sorted(Path(__file__).with_name(system).glob("*.yml"))
-    return {path.name: _filled(path, repository, commit) for path in files}
+    return {_NAMES.get(path.name, path.name): _filled(path, repository, commit) for path in files}
 
 
 def _filled(path: Path, repository: str, commit: str) -> str:
-    return path.read_text(encoding="utf-8").replace("OWNER/certfleet", repository).replace("@COMMIT", f"@{commit}")
+    return re.sub(r"\bCOMMIT\b", commit, path.read_text(encoding="utf-8").replace("OWNER/certfleet", repository))

@@ -34,7 +34,7 @@ def run(context: Context) -> ExitCode:
         notes = tuple(note for fleet in fleets for note in notes_of(fleet))
         result = Validation(folder, fleets, notes=notes, is_live=is_live)
     except DesiredStateError as error:
-        if context.arguments.format == Format.TEXT and context.output is None:
+        if context.formats == {Format.TEXT} and context.output is None:
             raise
         result = Validation(folder, (), tuple(error.problems))
     if result.fleets and is_live:

@@ -16,11 +16,11 @@ from controller.report.github import annotation
 from . import outputs
 from .api import GitHub, IssuesDisabledError
 from .history import fetch_history
-from .posting import close_issue, close_others, comment_issue, keep_issue, sticky_comment
-from .steps import fetch_change, run_command
-from .texts import issue_text, run_note, solved_text
+from .posting import close_issue, comment_issue, keep_issue, sticky_comment
+from .steps import add_run, fetch_change, run_command
+from .texts import OVERRIDES, run_note
+from .tracking import keep_issues, text_of
 
-_DOCUMENTS_KEY = "desired-state"
 _HEALING_KEY, _HEALING_TITLE = "healing", "certfleet: the registry can be healed, when this plan is approved"
 
 
@@ -49,11 +49,7 @@ def _parser() -> ArgumentParser:
     issues.add_argument("--failure", type=Path, required=True, help="Markdown to post where that file is missing")
     issues.add_argument("--skip", default="[]", help="JSON list of fleets that a later job speaks of")
     issues.add_argument("--whole", action="store_true", help="the file names every fleet: issues of others are closed")
-    run = what.add_parser("run", help="a command of certfleet, its report in the summary of the job")
-    run.add_argument("--report", type=Path, required=True, help="Markdown file that the command writes")
-    run.add_argument("--title", required=True, help="the report's title, if the command ends without one")
-    run.add_argument("--passes", type=int, nargs="*", default=(), help="exit codes, besides 0, that are no failure")
-    run.add_argument("command", nargs="+", help="after --: the arguments of certfleet")
+    add_run(what)
     what.add_parser("fetch", help="the commits of the event's pull request or merge queue, as data")
     output = what.add_parser("outputs", help="lines for GITHUB_OUTPUT")
     output.add_argument("--plan", type=Path, help="what certfleet plan --plan wrote")
@@ -71,44 +67,24 @@ def _parser() -> ArgumentParser:
 
 def _comment(arguments: Namespace, environment: Mapping[str, str]) -> str:
     number = _from_event(environment, "pull_request", "number")
-    text, github = _text(arguments.body), _github(environment)
+    text, github = text_of(arguments.body), _github(environment)
     posted = sticky_comment(github, number, arguments.key, text, only_replace=arguments.only_replace)
     return f"comment: {posted}\n"
 
 
 def _issues(arguments: Namespace, environment: Mapping[str, str]) -> str:
     try:
-        return _keep_issues(arguments, environment)
+        return keep_issues(
+            _github(environment),
+            run_note(environment),
+            attention=arguments.attention,
+            failure=arguments.failure,
+            overrides=OVERRIDES,
+            skip=json.loads(arguments.skip or "[]"),
+            is_whole=arguments.whole,
+        )
     except IssuesDisabledError as error:
         return annotation("notice", f"no tracking issue is kept: {error}. {error.remedy}")
-
-
-def _keep_issues(arguments: Namespace, environment: Mapping[str, str]) -> str:
-    github, note = _github(environment), run_note(environment)
-    if not arguments.attention.exists():
-        title = "certfleet: the desired state cannot be reconciled"
-        return f"issue: {keep_issue(github, _DOCUMENTS_KEY, title, _text(arguments.failure), note)}\n"
-    done = [f"issue: {close_issue(github, _DOCUMENTS_KEY, 'The desired state can be reconciled again.' + note)}"]
-    skipped = json.loads(arguments.skip or "[]")
-    fleets = json.loads(_text(arguments.attention))["fleets"]
-    spoken_of = [fleet for fleet in fleets if fleet["fleet"] not in skipped]
-    done += [f"issue of fleet {fleet['fleet']}: {_issue(github, fleet, note)}" for fleet in spoken_of]
-    if arguments.whole:
-        keys = {_key(fleet["fleet"]) for fleet in fleets}
-        closed = close_others(github, _key(""), keys, "No document names this fleet any more." + note)
-        done.append(f"issues of fleets that are no more: {closed} closed")
-    return "\n".join(done) + "\n"
-
-
-def _issue(github: GitHub, fleet: Mapping[str, Any], note: str) -> str:
-    key, text = _key(fleet["fleet"]), issue_text(fleet)
-    if text is None:
-        return close_issue(github, key, solved_text(fleet["fleet"]) + note)
-    return keep_issue(github, key, f"certfleet: fleet {fleet['fleet']} needs a person", text, note)
-
-
-def _key(fleet: str) -> str:
-    return f"fleet-{fleet}"
 
 
 def _fetch(_arguments: Namespace, environment: Mapping[str, str]) -> str:
@@ -132,10 +108,10 @@ def _healing(arguments: Namespace, environment: Mapping[str, str]) -> str:
     github, note = _github(environment), run_note(environment)
     try:
         if arguments.outcome is not None:
-            return f"comment: {comment_issue(github, _HEALING_KEY, _text(arguments.outcome) + note)}\n"
+            return f"comment: {comment_issue(github, _HEALING_KEY, text_of(arguments.outcome) + note)}\n"
         if not outputs.of_healing(arguments.plan):
             return f"issue: {close_issue(github, _HEALING_KEY, 'There is nothing left to heal for now.' + note)}\n"
-        return f"issue: {keep_issue(github, _HEALING_KEY, _HEALING_TITLE, _text(arguments.body), note)}\n"
+        return f"issue: {keep_issue(github, _HEALING_KEY, _HEALING_TITLE, text_of(arguments.body), note)}\n"
     except IssuesDisabledError as error:
         return annotation("notice", f"the healing plan is in no issue: {error}. {error.remedy}")
 
@@ -167,7 +143,7 @@ def _github(environment: Mapping[str, str]) -> GitHub:
 
 def _from_event(environment: Mapping[str, str], part: str, name: str) -> int:
     """A number of the event that started the workflow."""
-    event = json.loads(_text(Path(_required(environment, "GITHUB_EVENT_PATH"))))
+    event = json.loads(text_of(Path(_required(environment, "GITHUB_EVENT_PATH"))))
     try:
         return int(event[part][name])
     except (KeyError, TypeError, ValueError):
@@ -175,13 +151,6 @@ def _from_event(environment: Mapping[str, str], part: str, name: str) -> int:
             f"the event that started this workflow has no {part}.{name}",
             "Comments are posted from on: pull_request; nothing else of a workflow needs more than its repository.",
         ) from None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CertfleetError(f"{path} cannot be read: {error.strerror}", "An earlier step must write it.") from error
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:

@@ -8,14 +8,23 @@ quoting a marker.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
-from typing import Any
-
-from .api import GitHub
+from typing import Any, Protocol
 
 TRACKING_LABEL = "certfleet"
 _MARKER = re.compile(r"<!-- certfleet:([a-z0-9-]+) -->")
+
+
+class Forge(Protocol):
+    """Where comments and issues are: GitHub, or GitLab. An entry has ``body`` and ``user``; a Bot's is our own."""
+
+    def comments(self, number: int) -> Iterable[Mapping[str, Any]]: ...  # noqa: D102 (the names say it)
+    def create_comment(self, number: int, body: str) -> None: ...  # noqa: D102
+    def update_comment(self, comment_id: Any, body: str) -> None: ...  # noqa: D102
+    def open_issues(self, label: str) -> Iterable[Mapping[str, Any]]: ...  # noqa: D102
+    def create_issue(self, title: str, body: str, labels: list[str]) -> int: ...  # noqa: D102
+    def update_issue(self, number: int, changes: Mapping[str, str]) -> None: ...  # noqa: D102
 
 
 class Posted(StrEnum):
@@ -27,63 +36,63 @@ class Posted(StrEnum):
     NOTHING = "nothing to do"
 
 
-def sticky_comment(github: GitHub, number: int, key: str, text: str, *, only_replace: bool = False) -> Posted:
+def sticky_comment(forge: Forge, number: int, key: str, text: str, *, only_replace: bool = False) -> Posted:
     """Post ``text`` on the pull request, in place of the comment that this key left before."""
     body = f"{_marker(key)}\n{text}"
-    for comment in github.comments(number):
+    for comment in forge.comments(number):
         if comment["body"].startswith(_marker(key)) and comment["user"]["type"] == "Bot":
             if comment["body"] == body:
                 return Posted.NOTHING
-            github.update_comment(comment["id"], body)
+            forge.update_comment(comment["id"], body)
             return Posted.UPDATED
     if only_replace:
         return Posted.NOTHING
-    github.create_comment(number, body)
+    forge.create_comment(number, body)
     return Posted.CREATED
 
 
-def keep_issue(github: GitHub, key: str, title: str, text: str, note: str = "") -> Posted:
+def keep_issue(forge: Forge, key: str, title: str, text: str, note: str = "") -> Posted:
     """Keep one open issue of this key; ``note`` (the run's address) is no reason to write an unchanged text anew."""
     body = f"{_marker(key)}\n{text}"
-    issue = _open_issue(github, key)
+    issue = _open_issue(forge, key)
     if issue is None:
-        github.create_issue(title, body + note, [TRACKING_LABEL])
+        forge.create_issue(title, body + note, [TRACKING_LABEL])
         return Posted.CREATED
     if issue["body"].startswith(body):
         return Posted.NOTHING
-    github.update_issue(issue["number"], {"body": body + note})
+    forge.update_issue(issue["number"], {"body": body + note})
     return Posted.UPDATED
 
 
-def close_issue(github: GitHub, key: str, text: str) -> Posted:
+def close_issue(forge: Forge, key: str, text: str) -> Posted:
     """Say that it is solved and close the issue of this key, where one is open."""
-    issue = _open_issue(github, key)
+    issue = _open_issue(forge, key)
     if issue is None:
         return Posted.NOTHING
-    github.create_comment(issue["number"], text)
-    github.update_issue(issue["number"], {"state": "closed", "state_reason": "completed"})
+    forge.create_comment(issue["number"], text)
+    forge.update_issue(issue["number"], {"state": "closed", "state_reason": "completed"})
     return Posted.CLOSED
 
 
-def comment_issue(github: GitHub, key: str, text: str) -> Posted:
+def comment_issue(forge: Forge, key: str, text: str) -> Posted:
     """Add to the issue of this key, where one is open."""
-    issue = _open_issue(github, key)
+    issue = _open_issue(forge, key)
     if issue is None:
         return Posted.NOTHING
-    github.create_comment(issue["number"], text)
+    forge.create_comment(issue["number"], text)
     return Posted.CREATED
 
 
-def close_others(github: GitHub, prefix: str, keys: Collection[str], text: str) -> int:
+def close_others(forge: Forge, prefix: str, keys: Collection[str], text: str) -> int:
     """Close the issues of keys with that prefix that are none of these; returns how many there were."""
     others = [
         (issue, key)
-        for issue in github.open_issues(TRACKING_LABEL)
+        for issue in forge.open_issues(TRACKING_LABEL)
         if (key := _key_of(issue)) is not None and key.startswith(prefix) and key not in keys
     ]
     for issue, _ in others:
-        github.create_comment(issue["number"], text)
-        github.update_issue(issue["number"], {"state": "closed", "state_reason": "not_planned"})
+        forge.create_comment(issue["number"], text)
+        forge.update_issue(issue["number"], {"state": "closed", "state_reason": "not_planned"})
     return len(others)
 
 
@@ -93,8 +102,8 @@ def _key_of(issue: Mapping[str, Any]) -> str | None:
     return found[1] if found is not None and is_ours else None
 
 
-def _open_issue(github: GitHub, key: str) -> Mapping[str, Any] | None:
-    return next((issue for issue in github.open_issues(TRACKING_LABEL) if _key_of(issue) == key), None)
+def _open_issue(forge: Forge, key: str) -> Mapping[str, Any] | None:
+    return next((issue for issue in forge.open_issues(TRACKING_LABEL) if _key_of(issue) == key), None)
 
 
 def _marker(key: str) -> str:

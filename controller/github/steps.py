@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import git
 
@@ -16,6 +17,15 @@ from controller.errors import CertfleetError
 from .texts import MESSAGE_LINES_SHOWN, failure_text
 
 _DOCUMENTS = "desired_state"
+
+
+def add_run(what: Any) -> None:
+    """The arguments of ``run_command``, as a command among those of ``what``."""
+    run = what.add_parser("run", help="a command of certfleet, its report in the summary of the job")
+    run.add_argument("--report", type=Path, required=True, help="Markdown file that the command writes")
+    run.add_argument("--title", required=True, help="the report's title, if the command ends without one")
+    run.add_argument("--passes", type=int, nargs="*", default=(), help="exit codes, besides 0, that are no failure")
+    run.add_argument("command", nargs="+", help="after --: the arguments of certfleet")
 
 
 def run_command(

@@ -23,8 +23,11 @@ OVERRIDES = (
 )
 
 
-def issue_text(fleet: Mapping[str, Any]) -> str | None:
-    """The body for one fleet of a ``--needs-person`` document; None where nothing is left to say."""
+def issue_text(fleet: Mapping[str, Any], overrides: str) -> str | None:
+    """The body for one fleet of a ``--needs-person`` document; None where nothing is left to say.
+
+    ``overrides`` says how a person gives one where the issue is.
+    """
     person, failing = fleet["needs_person"], fleet["failing"]
     if not person and not failing:
         return None
@@ -34,7 +37,7 @@ def issue_text(fleet: Mapping[str, Any]) -> str | None:
     if failing:
         parts.append(f"### Failed, and tried again\n\n{_listed(failing)}\n")
     if any("--override " in line for line in person):
-        parts.append(f"{OVERRIDES}\n")
+        parts.append(f"{overrides}\n")
     parts.append("`certfleet explain THING` says why, with the arithmetic.\n")
     return fitted(parts)
 

@@ -19,7 +19,7 @@ MAX_WAIT_SECONDS = 300.0  # for a limit; a job has more to do than to wait
 TIMEOUT_SECONDS = 20.0
 _LIMITED = frozenset({403, 429})
 _AT_FAULT = frozenset({500, 502, 503, 504})
-_REPEATABLE = frozenset({"GET", "PATCH"})  # a POST that was lost on the way back would post twice
+_REPEATABLE = frozenset({"GET", "PATCH", "PUT"})  # a POST that was lost on the way back would post twice
 _WITHOUT_A_WORD = 60.0  # seconds to wait where a limit does not say how long
 _REDIRECTS = urllib3.Retry(total=3, connect=0, read=0, status=0, other=0, redirect=3, respect_retry_after_header=False)
 

@@ -79,6 +79,14 @@ def test_the_files_for_ci_call_the_workflows_of_the_commit_that_is_named(field):
         assert f"wrote {path}\n" in err
 
 
+def test_for_gitlab_one_file_includes_the_pipeline_of_the_commit_that_is_named(field):
+    given = ("--thing-group", "line-a", "--desired-state", "first", "--ci", "gitlab")
+    _, _, err = run(*given, "--workflows", f"acme/tools/certfleet@{COMMIT}")
+    [included] = yaml.safe_load(Path(".gitlab-ci.yml").read_text())["include"]
+    assert (included["project"], included["ref"]) == ("acme/tools/certfleet", COMMIT)
+    assert "wrote .gitlab-ci.yml\n" in err
+
+
 def test_every_number_says_what_it_was_derived_from(field):
     run("--thing-group", "line-a", "--desired-state", "first")
     text = documents()["line-a.yaml"]

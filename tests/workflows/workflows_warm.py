@@ -22,7 +22,11 @@ from pathlib import Path
 from shared_models import read_models_once
 from shared_virtual_time import VARIABLE, live_in_virtual_time
 
-WARM = {"controller.cli": "controller.cli", "controller.github": "controller.github.__main__"}  # -m: home of its main
+WARM = {  # -m: home of its main
+    "controller.cli": "controller.cli",
+    "controller.github": "controller.github.__main__",
+    "controller.gitlab": "controller.gitlab.__main__",
+}
 CLIENT = """\
 #!{python} -IS
 import json, os, socket, sys
