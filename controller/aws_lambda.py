@@ -22,7 +22,8 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # Lambda has no git, and a
 
 from botocore.config import Config
 
-from controller.desired import BundleSource, load
+from controller.desired import load
+from controller.desired.bundle_reader import BundleSource
 from controller.errors import CertfleetError, as_error
 from controller.fleet.aws import new_session
 from controller.fleet.aws_answers import hold_to_shape

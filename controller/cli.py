@@ -216,6 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _guarded(given)
     except SystemExit as ended:  # argparse, after --help
         code = ended.code if isinstance(ended.code, int) else ExitCode.IN_SYNC
+    gc.freeze()  # or the interpreter looks through all modules for garbage once more before it ends
     try:
         sys.stdout.flush()
     except BrokenPipeError:

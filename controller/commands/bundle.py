@@ -8,7 +8,8 @@ from pathlib import Path
 from controller.commands.context import Context
 from controller.commands.documents import source_of
 from controller.commands.options import add_desired
-from controller.desired import DEFAULT_LIMITS, Bundle, load_snapshot, make_bundle, write_bundle
+from controller.desired import DEFAULT_LIMITS, load_snapshot
+from controller.desired.bundle import Bundle, make_bundle, write_bundle
 from controller.errors import ExitCode
 from controller.fleet.kms_signature import callers_key
 from controller.reconcile.values import Fleet

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 from controller.commands.context import Context
-from controller.desired import BundleSource, DesiredStateSource, GitRef, WorkingTree, load, read_bundle
+from controller.desired import DesiredStateSource, GitRef, WorkingTree, load
 from controller.errors import CertfleetError
 from controller.reconcile.values import DesiredState, Policy
 
@@ -50,7 +52,9 @@ def source_of(context: Context) -> DesiredStateSource:
     if arguments.bundle is not None:
         if arguments.ref is not None:
             raise CertfleetError("--ref and --bundle were both given", "a bundle has its commit in it: drop --ref")
-        return BundleSource(read_bundle(_bundle_bytes(arguments.bundle), now=context.now()))
+        bundles = import_module("controller.desired.bundle_reader")  # which few need, and takes long to import
+        bundle = bundles.read_bundle(_bundle_bytes(arguments.bundle), now=context.now())
+        return cast("DesiredStateSource", bundles.BundleSource(bundle))
     return WorkingTree(folder) if arguments.ref is None else GitRef(folder, arguments.ref)
 
 

@@ -20,7 +20,7 @@ from controller.commands.documents import load_desired, of_policy
 from controller.commands.options import add_desired, add_fleet, add_output, add_policy, instant
 from controller.commands.pipeline import Observed, each_fleet, gravest, observe
 from controller.commands.progress import progress_on
-from controller.desired import CommitNote, DocumentHistory
+from controller.desired.policy_history import CommitNote, DocumentHistory
 from controller.errors import CertfleetError, ExitCode, FleetError
 from controller.evidence import (
     Approval,

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from controller.commands.context import Context
-from controller.desired import schema_text
+from controller.desired.schema import schema_text
 from controller.errors import ExitCode
 
 

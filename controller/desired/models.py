@@ -40,7 +40,12 @@ _RoleArn = Annotated[
 
 class _Model(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, alias_generator=to_camel, arbitrary_types_allowed=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        alias_generator=to_camel,
+        arbitrary_types_allowed=True,
+        defer_build=True,  # parts of a document are checked by it, and seldom alone
     )
 
 

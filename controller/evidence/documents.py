@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from controller.desired import Edition
+from controller.desired.policy_history import Edition
 from controller.reconcile.values import DesiredState
 
 from .values import Exemption, PolicyHistory, Rule

@@ -12,8 +12,8 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from controller.desired import Bundle, LastApplied, read_bundle, require_successor
-from controller.desired.bundle import Verifier
+from controller.desired.bundle import Bundle, LastApplied, Verifier, require_successor
+from controller.desired.bundle_reader import read_bundle
 from controller.errors import BundleError, CertfleetError
 
 from .bucket import Bucket, Version

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import cast
 
 from controller.errors import Problem
 from controller.reconcile.values import DesiredState
@@ -12,7 +14,6 @@ from . import words
 from .console import Page
 from .formats import FORMAT_VERSION, Format, Look, dump
 from .github import annotation
-from .junit import Case, suite
 from .markdown import code, fitted, plain
 from .sarif import Result, sarif_log
 
@@ -113,12 +114,13 @@ def _sarif(result: Validation, _look: Look) -> str:
 
 
 def _junit(result: Validation, _look: Look) -> str:
+    junit = import_module("controller.report.junit")  # which imports whole reports
     cases = [
-        Case("desired state", f"{problem.path}:{problem.line}", "failure", problem.message)
+        junit.Case("desired state", f"{problem.path}:{problem.line}", "failure", problem.message)
         for problem in result.problems
     ]
-    cases += [Case("desired state", desired.fleet.name) for desired in result.fleets]
-    return suite("certfleet validate", cases)
+    cases += [junit.Case("desired state", desired.fleet.name) for desired in result.fleets]
+    return cast("str", junit.suite("certfleet validate", cases))
 
 
 RENDERERS: Mapping[Format, Callable[[Validation, Look], str]] = {

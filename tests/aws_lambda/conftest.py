@@ -14,7 +14,8 @@ from shared_plant import Plant
 from shared_repository import Repository
 
 from controller import aws_lambda
-from controller.desired import GitRef, make_bundle, write_bundle
+from controller.desired import GitRef
+from controller.desired.bundle import make_bundle, write_bundle
 from controller.desired.limits import DEFAULT_LIMITS
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 import yaml
 
 from controller import aws_lambda
-from controller.desired import GitRef, make_bundle, write_bundle
+from controller.desired import GitRef
+from controller.desired.bundle import make_bundle, write_bundle
 from controller.desired.limits import DEFAULT_LIMITS
 from sandbox.fleet_file import SandboxFleet
 from sandbox.world import World

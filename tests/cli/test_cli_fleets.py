@@ -16,7 +16,7 @@ from cli_factory import DOCUMENTS
 from shared_plant import Plant
 from shared_repository import Repository
 
-from controller.desired import read_bundle
+from controller.desired.bundle_reader import read_bundle
 from controller.fleet.kms_signature import KmsKey
 
 HOME, HOSPITAL, REFUSING = "123456789012", "210987654321", "999999999999"

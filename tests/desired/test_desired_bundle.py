@@ -13,20 +13,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from controller.desired import (
-    Bundle,
-    BundleSource,
-    GitRef,
-    LastApplied,
-    Limits,
-    WorkingTree,
-    load,
-    make_bundle,
-    read_bundle,
-    require_successor,
-    write_bundle,
-)
-from controller.desired.bundle import BundledFile
+from controller.desired import GitRef, Limits, WorkingTree, load
+from controller.desired.bundle import Bundle, BundledFile, LastApplied, make_bundle, require_successor, write_bundle
+from controller.desired.bundle_reader import BundleSource, read_bundle
 from controller.errors import BundleError, DesiredStateError
 from controller.fleet.kms_signature import KmsKey
 

@@ -9,8 +9,8 @@ import pytest
 from shared_documents import fleet, policy
 from shared_repository import Repository
 
-from controller.desired import DocumentHistory
 from controller.desired import policy_history as module
+from controller.desired.policy_history import DocumentHistory
 from controller.errors import GitError
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)

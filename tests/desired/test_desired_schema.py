@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from controller.desired import WorkingTree, json_schema, load, reference_markdown, schema_text
+from controller.desired import WorkingTree, load
 from controller.desired.examples import EXAMPLES
 from controller.desired.models import KINDS
+from controller.desired.reference import reference_markdown
+from controller.desired.schema import json_schema, schema_text
 from controller.desired.yaml_documents import parse_documents
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from typing import Any
 
 from interleaving_world import Commit, World
 
-from controller.desired import BundleSource, read_bundle
+from controller.desired.bundle_reader import BundleSource, read_bundle
 from controller.desired.limits import Limits
 from controller.reconcile.values import parse_job_id
 
