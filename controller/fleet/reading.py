@@ -191,7 +191,7 @@ class Reader:
                 facts = replace(facts, parse_error=one_line(f"its mode is {mode}, which this certfleet does not know"))
             return description, facts
 
-        work.add(call, lambda described: self._keep_description(certificate_id, described))
+        work.follow(call, lambda described: self._keep_description(certificate_id, described))
 
     def _keep_description(self, certificate_id: str, described: tuple[dict[str, Any], CertificateFacts] | None) -> None:
         with self._database.transaction() as connection:

@@ -12,22 +12,32 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_Call = tuple[Callable[[], Any], Callable[[Any], None]]
 
 WORKERS = 16  # at 10 calls a second and 100 ms each, one API keeps one or two busy
 WINDOW = 64  # calls under way or waiting for their turn to be handled
 
 
 class Work:
-    """A queue of calls. ``then`` handlers may add further calls; ``run`` ends when none are left."""
+    """A queue of calls. ``then`` handlers may add further calls; ``run`` ends when none are left.
+
+    What an answer leads to (``follow``) comes before what was added, of which at most half a window is under way: so
+    calls of two APIs alternate, and each goes at its own rate while the other waits for the other's.
+    """
 
     def __init__(self, workers: int = WORKERS, window: int = WINDOW) -> None:
         self._workers = workers
         self._window = window
-        self._waiting: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
+        self._waiting: deque[_Call] = deque()
+        self._following: deque[_Call] = deque()
 
     def add(self, call: Callable[[], T], then: Callable[[T], None]) -> None:
         """Have ``call`` run on a thread, and ``then`` its result handled on this one."""
         self._waiting.append((call, then))
+
+    def follow(self, call: Callable[[], T], then: Callable[[T], None]) -> None:
+        """As ``add``, before all that was added."""
+        self._following.append((call, then))
 
     def run(self, refill: Callable[[], None] = lambda: None) -> None:
         """Do all calls. ``refill`` is asked to add more whenever the queue runs dry.
@@ -44,30 +54,34 @@ class Work:
             raise
         finally:
             self._waiting.clear()
+            self._following.clear()
         executor.shutdown()
         if failure is not None:
             raise failure
 
     def _run(self, executor: ThreadPoolExecutor, refill: Callable[[], None]) -> Exception | None:
-        under_way: deque[tuple[Future[Any], Callable[[Any], None]]] = deque()
+        under_way: deque[tuple[Future[Any], Callable[[Any], None], bool]] = deque()
         failure: Exception | None = None
+        added = 0  # of those under way
         while True:
-            while failure is None and len(under_way) < self._window and self._has_waiting(refill):
-                call, then = self._waiting.popleft()
-                under_way.append((executor.submit(call), then))
+            while failure is None and len(under_way) < self._window:
+                if not (self._following or self._waiting):
+                    refill()
+                is_added = not self._following
+                if is_added and (not self._waiting or added >= max(2, self._window // 2)):
+                    break
+                call, then = (self._waiting if is_added else self._following).popleft()
+                under_way.append((executor.submit(call), then, is_added))
+                added += is_added
             if not under_way:
                 return failure
-            future, then = under_way.popleft()
+            future, then, is_added = under_way.popleft()
+            added -= is_added
             if future.cancelled():
                 continue
             try:
                 then(future.result())
             except Exception as error:  # noqa: BLE001 (raised by the caller, once what is under way is kept)
                 failure = failure or error
-                for waiting, _ in under_way:
+                for waiting, *_ in under_way:
                     waiting.cancel()
-
-    def _has_waiting(self, refill: Callable[[], None]) -> bool:
-        if not self._waiting:
-            refill()
-        return bool(self._waiting)

@@ -8,10 +8,12 @@ from itertools import count
 
 import pytest
 from fleet_shapes import LARGE, NOW, SHAPES, account, plain_loop
+from shared_virtual_time import VirtualTime
 
 from controller.commands.progress import TimeLimitError, until
-from controller.fleet import Inventory, RefreshOptions, refresh
+from controller.fleet import ActAs, AwsSession, Inventory, RefreshOptions, refresh
 from controller.fleet.progress import silent
+from controller.fleet.quotas import SHARE
 
 SCALE = 40
 NO_SLICE = RefreshOptions(max_slice=0)
@@ -45,6 +47,21 @@ def test_a_first_look_costs_hardly_more_than_its_floor_and_a_later_one_little(lo
     looked_into = 100 * ("foreign jobs" in shape)  # of foreign jobs, on each look until all are known
     assert cold.total() <= 1.1 * floor + OVERHEAD + looked_into
     assert warm.total() <= OVERHEAD + 2 * len(made.groups) + governed // 100 + looked_into
+
+
+def test_a_first_look_takes_no_longer_than_one_of_its_two_quotas(tmp_path):
+    made, time = account(200), VirtualTime()
+    session = AwsSession(
+        made.desired.fleet,
+        ActAs.READER,
+        quota_factor=1,
+        new_session=made.registry.new_session,
+        monotonic=time.monotonic,
+        sleep=time.sleep,
+    )
+    with Inventory(tmp_path / "inventory.sqlite") as inventory:
+        refresh(session, inventory, made.desired, NOW)
+    assert time.monotonic() <= 1.4 * 200 / (10 * SHARE), "what things hold is asked beside what that says"
 
 
 def test_what_is_foreign_costs_a_few_pages_and_all_of_them_once_a_day(look):

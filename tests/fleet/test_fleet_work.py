@@ -44,6 +44,19 @@ def test_handlers_and_refill_may_add_calls():
     assert sorted(handled) == ["a", "aa", "b", "bb", "c", "cc"]
 
 
+def test_what_follows_from_an_answer_comes_before_what_was_added():
+    work, begun = Work(1, 4), []
+    for number in range(6):
+
+        def handle(_: None, number: int = number) -> None:
+            work.follow(lambda: begun.append(f"{number} again"), lambda _: None)
+
+        work.add(lambda number=number: begun.append(str(number)), handle)
+    work.run()
+    assert begun[:6] == ["0", "1", "0 again", "2", "1 again", "3"]
+    assert len(begun) == 12
+
+
 def test_failure_keeps_results_of_calls_under_way_and_drops_the_rest():
     work, handled, begun = Work(workers=2, window=2), [], threading.Event()
 
