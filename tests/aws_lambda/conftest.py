@@ -62,8 +62,8 @@ def make_repository(folder: Path) -> Repository:
 class Site(Plant):
     """One cloud with its devices, the repository, and what the function is told."""
 
-    def __init__(self, folder: Path, cloud_folder: Path) -> None:
-        super().__init__(cloud_folder, ACCOUNT, REGION)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(ACCOUNT, REGION)
         self.folder = folder
         self.documents = make_repository(folder / "repository")
         self.repository = self.documents.repository
@@ -126,12 +126,6 @@ class Answer:
         self.metrics = {line["Fleet"]: line for line in lines if "_aws" in line}
 
 
-@pytest.fixture(scope="session")
-def cloud_folder(tmp_path_factory):
-    """Keys and TLS are made once; state never is shared."""
-    return tmp_path_factory.mktemp("cloud")
-
-
 @pytest.fixture
 def site_repository(tmp_path):
     """The repository by itself."""
@@ -139,10 +133,10 @@ def site_repository(tmp_path):
 
 
 @pytest.fixture
-def site(tmp_path, cloud_folder, monkeypatch):
+def site(tmp_path, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "sandbox")
-    made = Site(tmp_path, cloud_folder)
+    made = Site(tmp_path)
     settings = {"BUCKET": BUCKET, "REPOSITORY": REPOSITORY, "TOPIC_ARN": made.topic, "QUOTA_FACTOR": "1000"}
     for name, value in (made.cloud.environment() | {f"CERTFLEET_{k}": v for k, v in settings.items()}).items():
         monkeypatch.setenv(name, value)

@@ -24,10 +24,10 @@ def machines(site, monkeypatch):
 
 
 @pytest.fixture
-def two_fleets(site, monkeypatch, tmp_path):
+def two_fleets(site, monkeypatch):
     """Two fleets of one account, each in a region with a registry of its own; yields the second one's."""
     region = "eu-central-1"
-    other = Plant(tmp_path / "other", region=region)
+    other = Plant(region=region)
     create = botocore.session.Session.create_client
 
     def create_client(session, service, region_name=None, **more):

@@ -30,7 +30,7 @@ class Factory(Plant, Repository):
     """Commands are run in its repository."""
 
     def __init__(self, folder: Path) -> None:
-        Plant.__init__(self, folder / "cloud")
+        Plant.__init__(self)
         Repository.__init__(self, folder / "repository")
         self.write(DOCUMENTS)
         self.commit()

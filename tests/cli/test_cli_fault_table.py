@@ -245,9 +245,9 @@ def surroundings_of_all():
 
 
 @pytest.fixture(scope="module")
-def plant(tmp_path_factory, surroundings_of_all):
+def plant(surroundings_of_all):
     """An account in which every operation has something to answer."""
-    made = Plant(tmp_path_factory.mktemp("plant"))
+    made = Plant()
     made.offline |= {"a-1", "offline"}
     made.device("a-1")
     made.device("offline")

@@ -102,8 +102,8 @@ class World(Repository):
 
     def __init__(self, folder) -> None:
         super().__init__(folder / "repository")
-        self.factory = Plant(folder / "factory", HOME, "eu-west-1")
-        self.hospital = Plant(folder / "hospital", HOSPITAL, "us-east-1")
+        self.factory = Plant(HOME, "eu-west-1")
+        self.hospital = Plant(HOSPITAL, "us-east-1")
         urls = {HOME: self.factory.cloud.endpoint_url, HOSPITAL: self.hospital.cloud.endpoint_url}
         self.front = Front(urls, HOME)
         self.write(DOCUMENTS, "factory/all.yaml")

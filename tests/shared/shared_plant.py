@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
+import shutil
+import tempfile
 import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import boto3
@@ -20,12 +24,20 @@ from sandbox.clock import SandboxClock
 DAY = timedelta(days=1)
 
 
+@cache
+def keys_folder() -> Path:
+    """The keys of every cloud here and its TLS, made once a process; all else is each cloud's own."""
+    folder = Path(tempfile.mkdtemp(prefix="certfleet-keys-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 class Plant:
     """One account and region with a stock backend, and devices that rotate as soon as they are asked."""
 
-    def __init__(self, folder: Path, account: str = "123456789012", region: str = "eu-west-1") -> None:
+    def __init__(self, account: str = "123456789012", region: str = "eu-west-1") -> None:
         self.bus = Bus()
-        self.cloud = Cloud(account, region, SandboxClock(), self.bus, folder)
+        self.cloud = Cloud(account, region, SandboxClock(), self.bus, keys_folder())
         self.cloud.start()
         self.failing: set[str] = set()  # devices that fail their rotation
         self.unfit: dict[str, str] = {}  # devices that say to a pre-flight that they would, and why

@@ -11,6 +11,7 @@ from collections import Counter
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from shared_plant import keys_folder
 from shared_virtual_time import VARIABLE
 from workflows_factory import FLEET_FILE, repository
 
@@ -38,8 +39,8 @@ SIZES = [(60, 40 / SOONEST), pytest.param(100_000, 1, marks=pytest.mark.soak)]  
 
 
 @pytest.fixture
-def cloud(tmp_path):
-    made = Cloud("123456789012", "eu-west-1", SandboxClock(), Bus(), tmp_path / "cloud")
+def cloud():
+    made = Cloud("123456789012", "eu-west-1", SandboxClock(), Bus(), keys_folder())
     made.start()
     made.seed.group("line-a")
     template = {"jobTemplateId": "AWSLabsCertificateRotator", "document": "{}", "description": "certfleet"}
