@@ -13,6 +13,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from cli_page import command_line_page
+from shared_golden import assert_golden
 
 from controller import cli
 from controller.commands import installation, streams, version
@@ -349,3 +351,7 @@ def test_a_valid_production_state_is_told_with_its_waivers_and_incidents(monkeyp
     monkeypatch.chdir(ROOT)
     assert cli.main(["validate", "--fleet", "production", "--now", "2026-11-23T00:00:00Z"]) == 0
     assert "1 waiver, 1 incident" in capsys.readouterr().out
+
+
+def test_the_page_of_the_command_line_is_what_the_parser_has():
+    assert_golden(ROOT / "docs" / "command-line.md", command_line_page())

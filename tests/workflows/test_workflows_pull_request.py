@@ -4,7 +4,6 @@ To renew the golden files after a change of wording, run this file with GOLDEN=w
 then read them.
 """
 
-import os
 import re
 import stat
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from shared_golden import assert_golden
 from workflows_factory import CALLERS
 from workflows_github import GitHubStandIn
 from workflows_origin import Origin
@@ -140,14 +140,6 @@ def replaced(text, *changes):
     return text
 
 
-def assert_golden(name, text):
-    path = GOLDEN / name
-    if os.environ.get("GOLDEN") == "write":
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8"), f"{path} differs: GOLDEN=write renews it; read it then"
-
-
 def test_a_tighter_max_age(propose, github):
     jobs = propose(("maxAge: 180d", "maxAge: 90d"))
 
@@ -155,7 +147,7 @@ def test_a_tighter_max_age(propose, github):
     assert jobs["plan"].outputs == {"exit-code": "2", "newly-due": "8", "refused": "false"}
     assert jobs["plan"].roles == ["arn:aws:iam::123456789012:role/read"]
     [comment] = github.comments
-    assert_golden("tighter-max-age.md", comment["body"])
+    assert_golden(GOLDEN / "tighter-max-age.md", comment["body"])
     assert comment["body"].endswith(jobs["plan"].summary)
     assert f"::notice file={POLICIES},line=6," in jobs["plan"].log
 
@@ -167,7 +159,7 @@ def test_a_repository_of_documents_gets_the_same_comment_from_the_workflow_that_
     assert {name: job.result for name, job in jobs.items()} == dict.fromkeys(jobs, "success"), jobs["validate"].log
     assert jobs["plan"].steps["$/.github/actions/install"] == "success"
     assert jobs["plan"].steps["./.github/actions/install"] == "skipped", "which it has not"
-    assert_golden("tighter-max-age.md", github.comments[0]["body"])
+    assert_golden(GOLDEN / "tighter-max-age.md", github.comments[0]["body"])
 
 
 def test_another_authority(propose, github):
@@ -175,7 +167,7 @@ def test_another_authority(propose, github):
 
     assert jobs["plan"].result == "success", jobs["plan"].log
     [comment] = github.comments
-    assert_golden("another-authority.md", comment["body"])
+    assert_golden(GOLDEN / "another-authority.md", comment["body"])
 
 
 def test_three_mistakes(propose, github):
@@ -184,12 +176,12 @@ def test_three_mistakes(propose, github):
     assert jobs["validate"].result == "failure"
     assert jobs["plan"].result == "skipped"
     annotations = [line for line in jobs["validate"].log.splitlines() if line.startswith("::error")]
-    assert_golden("three-mistakes.annotations.txt", "\n".join(annotations) + "\n")
+    assert_golden(GOLDEN / "three-mistakes.annotations.txt", "\n".join(annotations) + "\n")
     assert [line.partition(",col=")[0] for line in annotations] == [
         f"::error file={POLICIES},line={line}" for line in (6, 15, 24)
     ]
     [comment] = github.comments
-    assert_golden("three-mistakes.md", comment["body"])
+    assert_golden(GOLDEN / "three-mistakes.md", comment["body"])
     assert comment["body"].endswith(jobs["validate"].summary)
 
 
@@ -204,7 +196,7 @@ def test_most_of_a_fleet_at_once(propose, github):
     assert jobs["plan"].outputs == {"exit-code": "3", "newly-due": "48", "refused": "true"}
     assert jobs["comment"].result == "success"
     [comment] = github.comments
-    assert_golden("most-of-a-fleet.md", comment["body"])
+    assert_golden(GOLDEN / "most-of-a-fleet.md", comment["body"])
     assert "80 % of 60 at once; 30 % are allowed" in comment["body"], "though the windows of most are closed now"
     for place in (f"{FLEET_FILE},line=1,", f"{POLICIES},line=1,", f"{POLICIES},line=10,"):
         assert f"::error file={place}" in jobs["plan"].log
@@ -276,5 +268,5 @@ def test_a_fleet_that_cannot_be_read_fails_the_check_and_says_why_in_the_comment
 
 
 def test_what_is_kept_in_golden_is_all_used():
-    used = set(re.findall(r'assert_golden\("(.*?)"', Path(__file__).read_text(encoding="utf-8")))
+    used = set(re.findall(r'assert_golden\(GOLDEN / "(.*?)"', Path(__file__).read_text(encoding="utf-8")))
     assert {path.name for path in GOLDEN.iterdir()} == used
