@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit soak component-matrix component-wheels component-windows synth pictures lock clean
+.PHONY: help demo test check unit soak component-matrix component-wheels component-windows synth pictures docs lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 26
@@ -52,11 +52,15 @@ synth: $(VENV)/.test ## renew the backend's checked-in template (needs Node)
 pictures: $(VENV)/.test ## make the pictures of the reports in docs/ anew (needs Chromium)
 	$(BIN)/python tools/pictures.py
 
+docs: build/docs/.done build/mermaid.min.js ## build the documentation site into build/site (needs npm)
+	build/docs/bin/sphinx-build -q -W --keep-going --fresh-env -d build/doctrees docs build/site
+
 lock: ## renew every locked list of packages (needs uv)
 	$(LOCK) --universal pyproject.toml -o requirements/controller.txt
 	$(LOCK) --universal pyproject.toml --extra sandbox -o requirements/demo.txt
 	$(LOCK) --universal pyproject.toml --extra sandbox --extra backend --extra dev -o requirements/test.txt
 	$(LOCK) --no-annotate --universal --python-version 3.9 component/requirements.in -o component/requirements.txt
+	$(LOCK) --universal requirements/docs.in -o requirements/docs.txt
 	$(LOCK) --universal --python-version 3.9 --constraint component/requirements.txt requirements/component-tests.in -o requirements/component-tests.txt
 	$(LOCK) --python-version 3.14 --python-platform aarch64-manylinux_2_28 backend/requirements.in -o backend/requirements.txt
 	$(LOCK) --python-version 3.14 --python-platform aarch64-manylinux_2_28 pyproject.toml -o backend/reconcile-requirements.txt
@@ -74,6 +78,21 @@ $(VENV)/.test: requirements/test.txt pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --require-hashes -r requirements/test.txt
 	$(PIP) install --no-deps --no-build-isolation --editable . 2>/dev/null || $(PIP) install --no-deps --editable .
 	@touch $@ $(VENV)/.demo
+
+# An environment of its own: awscli, which the tests need, holds docutils back.
+build/docs/.done: requirements/docs.txt
+	$(PYTHON) -m venv build/docs
+	build/docs/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/docs.txt
+	@touch $@
+
+# The one file of the package that is used: it draws the diagrams in the reader's browser.
+MERMAID := mermaid-11.17.2
+build/mermaid.min.js:
+	mkdir -p build
+	npm pack --silent --pack-destination build $(subst -,@,$(MERMAID)) >/dev/null
+	echo "6ad2f42c3fc26bbf9e45cbb6d11898972573ea52b33a5f4ff51952899f950ffd  build/$(MERMAID).tgz" | sha256sum --check --quiet
+	tar -xzf build/$(MERMAID).tgz -C build --strip-components 2 package/dist/mermaid.min.js
+	touch $@
 
 clean: ## remove what was installed and built here
 	rm -rf $(VENV) node_modules build cdk.out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
