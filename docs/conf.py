@@ -37,7 +37,7 @@ class Mermaid(Directive):
 def list_decisions(_app: Any, page: str, source: list[str]) -> None:
     """Append the list of all decisions to their page."""
     if page == "decisions/README":
-        source[0] += "\n```{toctree}\n:glob:\n:reversed:\n\n0*\n```\n"
+        source[0] += "\n```{toctree}\n:glob:\n:reversed:\n:maxdepth: 1\n:titlesonly:\n\n0*\n```\n"
 
 
 def setup(app: Any) -> None:

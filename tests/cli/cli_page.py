@@ -13,6 +13,22 @@ INTRODUCTION = """\
 | exit code | meaning |
 | --- | --- |
 """
+ENVIRONMENT = {
+    "AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, AWS_CA_BUNDLE, …": "As every AWS SDK takes them.",
+    "CERTFLEET_QUOTA_FACTOR": "Multiplies every rate limit, for an account whose quotas were raised.",
+    "CERTFLEET_CLOCK_AHEAD": "Seconds by which a sandbox's clock is ahead; for AWS_ENDPOINT_URL on loopback only.",
+    "CERTFLEET_SANDBOX_…": "Where a sandbox's MQTT endpoint, CA bundle and folder are; certfleet reads none of them.",
+    "NO_COLOR": "No colour, whatever its value.",
+    "XDG_CACHE_HOME": "Holds the folder `certfleet` with the inventories; `~/.cache` if it is not set.",
+}
+FILES = {
+    "one inventory for each account and region, in the user's cache": "What was read of certificates and things. "
+    "It may be deleted: the next run reads everything anew.",
+    "the thing group `cf-governed` in AWS IoT": "What was governed when it was last applied, and by which commit.",
+    "what `--output`, `--also`, `--plan`, `--needs-person` and `--history` name": "Written whole or not at all.",
+    "`sandbox.env`, and the folder of `certfleet sandbox up`": "What an AWS client needs to talk to the sandbox; "
+    "certificates, keys and devices. Nothing in them is good for AWS.",
+}
 MEANINGS = {
     ExitCode.IN_SYNC: "The fleet is in sync, or the command has done what was asked.",
     ExitCode.ERROR: "An error, a wrong command line among them. The message says what to do.",
@@ -32,6 +48,11 @@ def command_line_page():
     for title, options in shared.items():
         users = [f"`{name}`" for name, one in commands.choices.items() if _groups(one).get(title) == options]
         parts += [f"### {title[0].upper()}{title[1:]}\n", f"For {', '.join(users)}.\n", _table(options)]
+    for title, rows in (
+        ("Environment", {f"`{name}`": told for name, told in ENVIRONMENT.items()}),
+        ("What is written", FILES),
+    ):
+        parts.append(f"## {title}\n\n{_table(rows.items(), 'what')}")
     return "\n".join(parts)
 
 
@@ -72,5 +93,5 @@ def _row(action, parser):
     return f"`{', '.join(names)}{takes}`".replace("|", "\\|"), told.replace("|", "\\|")
 
 
-def _table(rows):
-    return "| option | meaning |\n| --- | --- |\n" + "".join(f"| {name} | {help_} |\n" for name, help_ in rows)
+def _table(rows, head="option"):
+    return f"| {head} | meaning |\n| --- | --- |\n" + "".join(f"| {name} | {help_} |\n" for name, help_ in rows)
