@@ -59,6 +59,7 @@ lock: ## renew every locked list of packages (needs uv)
 	$(LOCK) --universal pyproject.toml -o requirements/controller.txt
 	$(LOCK) --universal pyproject.toml --extra sandbox -o requirements/demo.txt
 	$(LOCK) --universal pyproject.toml --extra sandbox --extra backend --extra dev -o requirements/test.txt
+	echo "hatchling>=1.27" | $(LOCK) --universal --constraint requirements/test.txt - -o requirements/build.txt
 	$(LOCK) --no-annotate --universal --python-version 3.9 component/requirements.in -o component/requirements.txt
 	$(LOCK) --universal requirements/docs.in -o requirements/docs.txt
 	$(LOCK) --universal --python-version 3.9 --constraint component/requirements.txt requirements/component-tests.in -o requirements/component-tests.txt

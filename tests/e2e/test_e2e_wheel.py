@@ -45,3 +45,18 @@ def test_every_module_that_the_demo_loads_comes_out_of_the_wheel(installed):
     )  # fmt: skip
     assert all(file.startswith(f"{installed}/") for file in done.stdout.split())
     assert len(done.stdout.split()) > 100
+
+
+def test_the_command_is_not_led_astray_by_packages_of_the_same_plain_names_where_it_is_started(installed, tmp_path):
+    """Decision 140: an application in an environment of its own; what pipx and uv put on PATH starts like this."""
+    for name in ("controller", "protocol", "sandbox"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the package of somebody else')\n")
+    command = tmp_path / "bin" / "certfleet"
+    command.parent.mkdir()
+    command.write_text("import sys\nfrom controller.cli import main\nsys.exit(main())\n")
+    done = subprocess.run(
+        [sys.executable, command, "--version"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout[:10]) == (0, "certfleet "), done.stderr

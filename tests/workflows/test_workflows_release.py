@@ -27,6 +27,7 @@ devices: [{prefix: canaries-, count: 1, groups: [canaries], age: 30d, keyType: E
 """
 NOT_SOURCES = shutil.ignore_patterns(".*", "node_modules", "build", "cdk.out", "__pycache__", "*.egg-info")
 BUCKET = "components"
+PROGRAM = "Build the program twice, wheel and sdist"
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,7 @@ def runner(world, tmp_path_factory):
     made.deployed = []
     made.stand_ins = {
         "Build the functions twice": functions_built,
+        PROGRAM: program_built,  # but in one run: it takes seconds, and is the same each time
         "Deploy the backend": lambda workspace: made.deployed.append((workspace / "build/functions.zip").read_text()),
     }
     yield made
@@ -78,11 +80,30 @@ def functions_built(workspace):
     (workspace / "release" / "functions" / "functions.zip").write_text("zip")
 
 
+def program_built(workspace):
+    (workspace / "release" / "program").mkdir()
+
+
+def versioned(runner, tag):
+    """The commit of main that says it is that version; its files as they are there."""
+    project, changelog = (ROOT / "pyproject.toml").read_text(), (ROOT / "CHANGELOG.md").read_text()
+    assert changelog.count("## Unreleased") == 1
+    return runner.origin.push(
+        {
+            "pyproject.toml": re.sub(
+                '^version = ".*"$', f'version = "{tag[1:]}"', project, count=1, flags=re.MULTILINE
+            ),
+            "CHANGELOG.md": changelog.replace("## Unreleased", f"## {tag[1:]}"),
+        }
+    )
+
+
 def release(runner, tag):
-    return runner.run("release.yml", "push", sha=runner.origin.head(), ref=f"refs/tags/{tag}")
+    return runner.run("release.yml", "push", sha=versioned(runner, tag), ref=f"refs/tags/{tag}")
 
 
-def test_a_tag_is_built_twice_published_deployed_and_tried(runner, world):
+def test_a_tag_is_built_twice_published_deployed_and_tried(runner, world, monkeypatch):
+    monkeypatch.delitem(runner.stand_ins, PROGRAM)
     jobs = release(runner, "v1.0.0")
 
     assert jobs["build"].result == "success", jobs["build"].log
@@ -90,6 +111,9 @@ def test_a_tag_is_built_twice_published_deployed_and_tried(runner, world):
     assert (jobs["release"].environment, jobs["release"].roles) == ("certfleet-release", [RELEASE])
     archive = (runner.artifacts["release"] / "component" / "certificate-rotator.zip").read_bytes()
     assert f"{hashlib.sha256(archive).hexdigest()}  component/certificate-rotator.zip" in jobs["build"].summary
+    built = {path.name for path in (runner.artifacts["release"] / "program").iterdir()}
+    assert built == {"certfleet-1.0.0-py3-none-any.whl", "certfleet-1.0.0.tar.gz"}
+    assert "  program/certfleet-1.0.0-py3-none-any.whl" in jobs["build"].summary
     with zipfile.ZipFile(runner.artifacts["release"] / "component" / "certificate-rotator.zip") as packed:
         tops = {name.partition("/")[0] for name in packed.namelist()}
     assert tops == {"bootstrap.py", "certificate_rotator", "protocol", "requirements.txt"}
@@ -132,6 +156,30 @@ def test_a_tag_that_is_no_version_is_not_built(tag, runner):
     assert f"the tag {tag} is no version" in jobs["build"].log
 
 
+UNFIT = {
+    "another version": ("v1.9.9", lambda text: text, "the tag is v2.0.0, the program's version is 1.9.9"),
+    "no heading in the changelog": (
+        "v2.0.0",
+        lambda text: text.replace("## 2.0.0", "## Unreleased"),
+        "CHANGELOG.md has no heading '## 2.0.0'",
+    ),
+    "nothing for who upgrades": (
+        "v2.0.0",
+        lambda text: text.replace("### Upgrade", "### Notes"),
+        "nothing under '### Upgrade'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("version", "change", "said"), UNFIT.values(), ids=UNFIT)
+def test_a_tag_that_the_version_or_the_changelog_does_not_know_is_not_built(version, change, said, runner):
+    versioned(runner, version)
+    sha = runner.origin.push({"CHANGELOG.md": change((runner.origin.folder / "CHANGELOG.md").read_text())})
+    jobs = runner.run("release.yml", "push", sha=sha, ref="refs/tags/v2.0.0")
+    assert jobs["build"].result == "failure"
+    assert said in jobs["build"].log
+
+
 def test_a_commit_that_is_not_on_main_is_not_released(runner):
     merge, _ = runner.origin.pull_request({"component/certificate_rotator/evil.py": "x = 1\n"})
     jobs = runner.run("release.yml", "push", sha=merge, ref="refs/tags/v6.6.6")
@@ -144,6 +192,7 @@ def test_a_build_that_is_not_reproducible_stops_the_release(runner):
     before = source.read_text()
     changed = before.replace("_EPOCH = (1980, 1, 1, 0, 0, 0)", "_EPOCH = __import__('time').localtime()[:6]")
     assert changed != before
+    versioned(runner, "v1.5.0")
     sha = runner.origin.push({"component/build.py": changed})
     jobs = runner.run("release.yml", "push", sha=sha, ref="refs/tags/v1.5.0")
     runner.origin.push({"component/build.py": before})
