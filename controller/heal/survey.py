@@ -100,19 +100,18 @@ def _unused(by_target: dict[str | None, list[str]]) -> Iterator[Untidy]:
 def _summed_up(bare: list[str], wide: list[str], state: FleetState) -> Iterator[Untidy]:
     if bare:
         remedy = "attach one, unless a thing group's policy serves them: aws iot attach-policy (docs/backend.md)"
-        yield Untidy("certificate without a policy", f"{len(bare)} things", names_text(bare), remedy)
+        yield Untidy("certificate without a policy", count_text(len(bare), "thing"), names_text(bare), remedy)
     if wide:
         remedy = (
             "deploy this project's backend, which rotates them as they are and attaches the successor exclusively: "
             "whether AWS IoT changes an attachment in place is not documented, and detaching would leave a device "
             "without a certificate for a moment"
         )
-        yield Untidy("attached non-exclusively", f"{len(wide)} things", names_text(wide), remedy)
+        yield Untidy("attached non-exclusively", count_text(len(wide), "thing"), names_text(wide), remedy)
     if state.unmanaged_count:
-        found = f"{count_text(state.unmanaged_count, 'thing')}, such as {names_text(state.unmanaged, 3)}"
-        yield Untidy(
-            "governed by no policy", f"{state.unmanaged_count} things", found, "put them into a governed group"
-        )
+        found = f"such as {names_text(state.unmanaged, 3)}"
+        remedy = "put them into a governed group"
+        yield Untidy("governed by no policy", count_text(state.unmanaged_count, "thing"), found, remedy)
 
 
 def _unwatched(device: Device) -> Untidy:

@@ -179,6 +179,28 @@ def test_a_certificate_of_nothing_goes_and_one_with_a_policy_stays(world):
     assert {("certificate of no thing", used), ("policy of nothing", "unused")} <= told
 
 
+def test_whatever_else_is_untidy_is_named_with_what_to_do(world):
+    world.cloud.seed.policy("rotates", POLICY)
+    world.device("bare-1")
+    held = [world.device("wide-1", kind="NON_EXCLUSIVE_THING"), world.device("off-1"), world.device(THING)]
+    left_over = world.certificate(THING)
+    for one in (*held, left_over):
+        world.iot.attach_policy(policyName="rotates", target=ARN + one)
+    for one in (held[1], left_over):
+        world.iot.update_certificate(certificateId=one, newStatus="INACTIVE")
+    world.device("yard-1", groups=())
+    actions, left = world.plan()
+    assert actions == []
+    assert {(one["what"], one["subject"], one["found"].split(",")[0]) for one in left} == {
+        ("certificate without a policy", "1 thing", "bare-1"),
+        ("attached non-exclusively", "1 thing", "wide-1"),
+        ("inactive certificate", "off-1", "1 certificate"),
+        ("inactive leftover", THING, f"certificate {left_over} is INACTIVE"),
+        ("governed by no policy", "1 thing", "such as yard-1"),
+    }
+    assert all(one["remedy"] for one in left)
+
+
 def a_stock_backend(world):
     world.iot.delete_job_template(jobTemplateId="AWSLabsCertificateRotator")
     world.iot.create_job_template(
