@@ -331,12 +331,13 @@ def before_activating(world):
 STAGES = {"watch": before_watching, "deactivate": watched, "remove": before_removing, "activate": before_activating}
 
 
+@pytest.mark.parametrize("stride", [3, pytest.param(1, marks=pytest.mark.soak)], ids=["some calls", "every call"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_killed_at_any_call_healing_goes_on_and_what_is_in_use_stays(two, stage, capsys):
+def test_killed_at_any_call_healing_goes_on_and_what_is_in_use_stays(two, stage, stride, capsys):
     STAGES[stage](two)
     two.iot.attach_policy(policyName=two.cloud.seed.policy("rotates", POLICY), target=ARN + two.other)
     kills = 0
-    for at in range(1, 1000):
+    for at in range(1, 1000, stride):
         for is_done in (False, True):
             mortal = session(two)
             mortal.dies_at, mortal.is_done = at, is_done
