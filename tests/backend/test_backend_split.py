@@ -641,8 +641,12 @@ def the_other_ends(clones):
     clones.aws.acting = acting
 
 
+def the_table_is_lost(clones):
+    clones.aws.items.clear()
+
+
 @EVERY
-@pytest.mark.parametrize("happens", [a_thing_is_attached, a_stranger_connects, the_other_ends])
+@pytest.mark.parametrize("happens", [a_thing_is_attached, a_stranger_connects, the_other_ends, the_table_is_lost])
 def test_nothing_in_use_goes_whatever_happens_at_any_call_of_a_split(happens, stride):
     points = range(1, len(_meanwhile(0, happens)[1]) + 1, stride)
     kept = sum(clones.shared in clones.aws.certificates for clones, _ in (_meanwhile(at, happens) for at in points))
