@@ -197,7 +197,43 @@ def test_there_is_an_alarm_for_errors_and_rejections_of_each_function_and_for_de
     further = {f"{f}Rejections" for f in functions[:2]} | {"DeadLetters", "OldestRotation", "SweepSilent", "LoopSilent"}
     assert alarms == {f"{f}Errors" for f in functions} | further
     assert all(r["Properties"]["AlarmActions"] for r in of_type("AWS::CloudWatch::Alarm"))
-    assert len(of_type("AWS::CloudWatch::Dashboard")) == 1
+
+
+def metrics_on(dashboard, template):
+    """(namespace, metric, the logical id of what it is of, None without a dimension) of each line of a widget."""
+    named = set(template["Resources"])
+
+    def text(part):
+        if isinstance(part, str):
+            return part
+        target = part.get("Ref") or part["Fn::GetAtt"][0]
+        return target if target in named else "region"
+
+    body = json.loads("".join(map(text, dashboard["Properties"]["DashboardBody"]["Fn::Join"][1])))
+    for line in (line for widget in body["widgets"] for line in widget["properties"]["metrics"]):
+        namespace, metric, *dimension = (word for word in line if isinstance(word, str))
+        yield namespace, metric, dimension[1] if dimension else None
+
+
+def test_the_dashboard_shows_what_the_alarms_are_about_and_nothing_that_nobody_measures(of_type, template):
+    """That no loop has run is of the repository, and is seen there."""
+    [dashboard] = of_type("AWS::CloudWatch::Dashboard")
+    shown = set(metrics_on(dashboard, template))
+    of_logs = {
+        (made["MetricNamespace"], made["MetricName"], None)
+        for filtered in of_type("AWS::Logs::MetricFilter")
+        for made in filtered["Properties"]["MetricTransformations"]
+    }
+    assert {metric for metric in shown if metric[2] is None} == of_logs
+    kinds = {"AWS/Lambda": "AWS::Lambda::Function", "AWS/SQS": "AWS::SQS::Queue"}
+    of_aws = {metric for metric in shown if metric[2] is not None}
+    assert all(template["Resources"][of]["Type"] == kinds[namespace] for namespace, _, of in of_aws)
+    alarms = [r["Properties"] for r in of_type("AWS::CloudWatch::Alarm")]
+    own = [alarm for alarm in alarms if alarm["Namespace"] != "certfleet"]
+    assert len(own) == len(alarms) - 1
+    for alarm in own:
+        [of] = [d["Value"].get("Ref") or d["Value"]["Fn::GetAtt"][0] for d in alarm.get("Dimensions", ())] or [None]
+        assert (alarm["Namespace"], alarm["MetricName"], of) in shown
 
 
 @pytest.mark.parametrize("operation", ["create", "commit"])
