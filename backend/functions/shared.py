@@ -35,7 +35,10 @@ def visit(services: Services, certificate_id: str, heard_since: datetime | None)
         if not services.registry.things_of(found.arn):
             table.forget_shared(certificate_id)
         return
-    if is_active and noted is not None:  # it broke off after the note, or a person has made it active again
+    if is_active and noted is not None:
+        if now - noted < SAME_CHANGE:  # another sweep is at work on it
+            return
+        # It broke off after the note, or a person has made it active again.
         watch = table.save_watch(replace(watch, deactivated=None, since=now))
     why = _why_it_stays(services, watch, found.arn, heard_since)
     if why is not None:
@@ -76,8 +79,8 @@ def _has_its_own(latest: Rotation | None, watch: Watch) -> bool:
 
 def _keep(services: Services, watch: Watch, why: str, *, is_active: bool) -> None:
     """It stays, or is made active again; a person is told why, once."""
-    told = watch.told if why in _NO_NEWS else why
-    if told != watch.told:
+    told = None if why in _NO_NEWS else why
+    if told is not None and told != watch.told:
         services.operator.tell("no thing", "none", notices.of_rest(watch.certificate_id, why))
     if not is_active:
         services.registry.set_status(watch.certificate_id, "ACTIVE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from unittest import mock
 
@@ -416,7 +417,7 @@ def test_a_thing_that_is_attached_at_the_moment_of_deletion_keeps_its_policies(c
     assert clones.aws.certificates[clones.shared].policies == ["device"]
 
 
-def set_by_a_person(clones, status):
+def changed_to(clones, status):
     found = clones.aws.certificates[clones.shared]
     found.status, found.changed = status, clones.aws.now
 
@@ -435,19 +436,53 @@ def test_what_a_person_deactivates_is_never_made_active_again(clones, before):
         del clones.aws.certificates[clones.shared].things["late"]
     elif before == "deactivated by us":
         clones.aws.tick(hours=1)
-        set_by_a_person(clones, "ACTIVE")
+        changed_to(clones, "ACTIVE")
     clones.aws.tick(minutes=5)
-    set_by_a_person(clones, "INACTIVE")
+    changed_to(clones, "INACTIVE")
     clones["gw-2"].connected(clones.shared, clientId="sensor/77")
     clones.pass_days(60, step=2)
     assert clones.status == "INACTIVE"
     assert clones.listed() == ([clones.shared] if before == "still held" else [])
 
 
+def test_two_sweeps_at_once_leave_it_deactivated_by_us(clones):
+    """One has noted it and deactivates it, while the other has read that it is ACTIVE, and goes on later."""
+    for name in NAMES:
+        clones.rotate(name)
+    clones.pass_days(13)
+    clones.aws.tick(days=1)
+    table = services.services().table
+    noted = replace(table.watch(clones.shared), deactivated=clones.aws.now)
+
+    def the_one():
+        changed_to(clones, "INACTIVE")
+
+    table.save_watch(noted)
+    clones.aws.after_call["iot:DescribeCertificate"] = the_one
+    clones["gw-1"].sweep()
+    assert clones.status == "INACTIVE"
+    clones["gw-2"].connected(clones.shared, clientId="sensor/77")
+    clones.pass_days(0.1, step=0.1)
+    assert clones.status == "ACTIVE"
+
+
+def test_a_stranger_that_becomes_a_thing_is_a_persons_affair_no_more(clones):
+    for name in NAMES:
+        clones.rotate(name)
+    clones["gw-2"].connected(clones.shared, clientId="late")
+    clones.pass_days(1)
+    assert len(clones.aws.notices) == 1
+    attach_late(clones)
+    clones.pass_days(1)
+    assert services.services().table.watch(clones.shared).told is None
+    clones.rotate("late")
+    clones.assert_split()
+
+
 def test_what_a_person_makes_active_again_stays_so_for_as_long_as_at_first(clones):
     let_go_by_all(clones)
     clones.aws.tick(hours=1)
-    set_by_a_person(clones, "ACTIVE")
+    changed_to(clones, "ACTIVE")
     clones.pass_days(13)
     assert clones.status == "ACTIVE"
     clones.pass_days(2)
