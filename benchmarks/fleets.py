@@ -1,13 +1,15 @@
 """Many fleets side by side: the wall time of one process over all of them, beside its slowest fleet.
 
-Every call takes 50 ms, of which the program sees nothing but the wait; the registries are those of
-``tests/fleet/fleet_shapes.py``, each read for the first time and once more.
+Every call takes 50 ms, of which the program sees nothing but the wait, and each fleet keeps to the quotas of AWS, which
+are its account's own; the registries are those of ``tests/fleet/fleet_shapes.py``, each read for the first time and
+once more. With ``--quota-factor 1e9`` nothing but the processor is waited for.
 
-    python benchmarks/fleets.py [FLEETS]
+    python benchmarks/fleets.py [FLEETS] [--devices N] [--quota-factor F]
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -24,23 +26,27 @@ from controller.fleet import ActAs, AwsSession, Inventory, refresh
 from controller.reconcile.values import DesiredState
 
 LATENCY = 0.05  # seconds
-DEVICES = 40  # of a fleet
 
 
 def main() -> None:
     """Print one line for a first look and one for the next."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("fleets", nargs="?", type=int, default=50)
+    parser.add_argument("--devices", type=int, default=200)
+    parser.add_argument("--quota-factor", type=float, default=1.0)
+    given = parser.parse_args()
     os.environ |= {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "test"}
-    accounts = [account(DEVICES) for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 50)]
+    accounts = [account(given.devices) for _ in range(given.fleets)]
     states = tuple(replace(made.desired, commit=str(number)) for number, made in enumerate(accounts))
     for made in accounts:
         made.registry.before = lambda _operation, _parameters: time.sleep(LATENCY)
     with tempfile.TemporaryDirectory() as folder:
         for title in ("first look", "next look"):
-            alone = _look(accounts[0], Path(folder) / "alone.sqlite")
+            alone = _look(accounts[0], Path(folder) / "alone.sqlite", given.quota_factor)
 
             def look(desired: DesiredState) -> float:
                 number = states.index(desired)
-                return _look(accounts[number], Path(folder) / f"{number}.sqlite")
+                return _look(accounts[number], Path(folder) / f"{number}.sqlite", given.quota_factor)
 
             began, worked = time.perf_counter(), time.process_time()
             took, failures = each_fleet(states, look)
@@ -49,14 +55,16 @@ def main() -> None:
                 raise SystemExit(str(failures[0]))
             print(
                 f"{title}: one fleet alone {alone:.1f} s, {len(took)} side by side {whole:.1f} s "
-                f"({worked:.1f} s of the processor), one after another about {alone * len(took):.0f} s",
+                f"(the slowest {max(took):.1f} s, {worked:.1f} s of the processor), one after another about "
+                f"{alone * len(took):.0f} s",
                 flush=True,
             )
 
 
-def _look(made: Account, path: Path) -> float:
+def _look(made: Account, path: Path, quota_factor: float) -> float:
     began = time.perf_counter()
-    session = AwsSession(made.desired.fleet, ActAs.READER, quota_factor=1e9, new_session=made.registry.new_session)
+    new_session = made.registry.new_session
+    session = AwsSession(made.desired.fleet, ActAs.READER, quota_factor=quota_factor, new_session=new_session)
     with Inventory(path) as inventory:
         refresh(session, inventory, made.desired, NOW)
     return time.perf_counter() - began

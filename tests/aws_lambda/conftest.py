@@ -9,6 +9,7 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
+import botocore.session
 import pytest
 from shared_plant import Plant
 from shared_repository import Repository
@@ -142,6 +143,30 @@ def site(tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     yield made
     made.close()
+
+
+@pytest.fixture
+def two_fleets(site, monkeypatch):
+    """Two fleets of one account, each in a region with a registry of its own; yields the second one's."""
+    region = "eu-central-1"
+    other = Plant(region=region)
+    create = botocore.session.Session.create_client
+
+    def create_client(session, service, region_name=None, **more):
+        if region_name == region:
+            more["endpoint_url"] = other.cloud.endpoint_url
+        return create(session, service, region_name=region_name, **more)
+
+    monkeypatch.setattr("botocore.session.Session.create_client", create_client)
+    documents = (site.documents.desired / "factory.yaml").read_text()
+    second = documents.replace("factory", "elsewhere").replace("eu-west-1", region)
+    (site.documents.desired / "factory.yaml").unlink()
+    site.documents.write(documents, "factory/fleet.yaml")
+    site.documents.write(second, "elsewhere/fleet.yaml")
+    site.add_all()
+    site.publish()
+    yield other
+    other.close()
 
 
 @pytest.fixture

@@ -7,10 +7,8 @@ import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
-import botocore.session
 import pytest
 from aws_lambda_machines import ALICE, BOB, KilledError, Machines
-from shared_plant import Plant
 
 from controller import aws_states
 from controller.lambda_reconcile import reconcile
@@ -21,30 +19,6 @@ FOREIGN = '"210987654321"'
 @pytest.fixture
 def machines(site, monkeypatch):
     return Machines(site, monkeypatch)
-
-
-@pytest.fixture
-def two_fleets(site, monkeypatch):
-    """Two fleets of one account, each in a region with a registry of its own; yields the second one's."""
-    region = "eu-central-1"
-    other = Plant(region=region)
-    create = botocore.session.Session.create_client
-
-    def create_client(session, service, region_name=None, **more):
-        if region_name == region:
-            more["endpoint_url"] = other.cloud.endpoint_url
-        return create(session, service, region_name=region_name, **more)
-
-    monkeypatch.setattr("botocore.session.Session.create_client", create_client)
-    documents = (site.documents.desired / "factory.yaml").read_text()
-    second = documents.replace("factory", "elsewhere").replace("eu-west-1", region)
-    (site.documents.desired / "factory.yaml").unlink()
-    site.documents.write(documents, "factory/fleet.yaml")
-    site.documents.write(second, "elsewhere/fleet.yaml")
-    site.add_all()
-    site.publish()
-    yield other
-    other.close()
 
 
 def guarded(site, percent):
