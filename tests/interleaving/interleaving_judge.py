@@ -159,10 +159,12 @@ class Judge:
                     self.tell("nobody is called for what mends itself", wave["message"])
 
     def _has_gone_wrong(self) -> bool:
-        """Whether any rotation ever failed, or was in vain."""
-        jobs = self.world.jobs().values()
+        """Whether any rotation ever failed, or was in vain, or its device is another one of the same name by now."""
+        jobs, plant = self.world.jobs().values(), self.world.plant
         statuses = {execution.status for job in jobs for execution in job.executions.values()}
-        return self._was_in_vain or not statuses.isdisjoint({"FAILED", "TIMED_OUT", "REJECTED"})
+        held = {name: holdings[-1].created_at for name, holdings in plant.holds.items()}
+        is_another = any(held.get(rotation.device, rotation.at) < rotation.at for rotation in plant.rotations)
+        return self._was_in_vain or is_another or not statuses.isdisjoint({"FAILED", "TIMED_OUT", "REJECTED"})
 
     def _each_is_asked_once(self) -> None:
         """Asked once no run is under way: of two that made jobs in one moment, one takes its own back."""
