@@ -92,6 +92,10 @@ class Judge:
             first = {fault.invariant: str(fault) for fault in reversed(self.faults)}
             raise AssertionError("\n".join([*first.values(), self.world.describe()]))
 
+    def has_applied(self, commit: Commit) -> bool:
+        """Whether it, or a newer one, was applied to its end."""
+        return self._latest >= commit.number
+
     def broken(self) -> set[str]:
         """Names of the invariants that did not hold."""
         return {fault.invariant for fault in self.faults}

@@ -47,13 +47,16 @@ def what_a_preview_tells_happens(world: World) -> None:
 
 
 def what_a_preview_of_a_change_tells_happens(world: World) -> None:
-    """Who starts under the head, and would not under the base, was told: so many of each policy, or refused."""
+    """Who starts under the head, and would not under the base, was told: so many of each policy, or refused.
+
+    The preview takes the base as applied: what that governed alone was, as orphans, never governed if it was not.
+    """
     if len(world.history) < 2:
         return
     base = world.history[-2]
     preview = world.run("plan", "--base", str(base.bundle), "--format", "json")
     without = _would_start(world, base)
-    before = set(world.jobs())
+    before, is_base_applied = set(world.jobs()), world.judge.has_applied(base)
     applied = world.apply()
     if preview.code not in SHOWN or applied.crash:
         return
@@ -63,7 +66,8 @@ def what_a_preview_of_a_change_tells_happens(world: World) -> None:
     started = Counter(
         parse_job_id(i).policy for i, job in made.items() for name in job.executions if name not in without
     )
-    if any(number > told.get(name, 0) for name, number in started.items()) or (fleet["refusals"] and made):
+    refused = [one for one in fleet["refusals"] if one["guardrail"] != "orphans" or is_base_applied]
+    if any(number > told.get(name, 0) for name, number in started.items()) or (refused and made):
         happened = f"{dict(started)} start that did not before"
         world.judge.tell("what the preview told happens", f"of the change: told {told}, {happened}: {preview.out}")
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from controller.reconcile.values import DesiredState, Device, FleetState, Overrides
 
 _IN_SYNC, _HEALTHY = Sync.IN_SYNC, Health.HEALTHY  # a member of an enum takes longer to look up
+_NEW = tuple.__new__  # as ``Assessment(…)`` does, in two thirds of the time
+_NOTHING_MORE = Assessment("", None, None, (), _IN_SYNC, _HEALTHY)[8:]
 
 
 def assess_fleet(
@@ -46,16 +48,9 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
     if isinstance(governed, Tie):
         return _tied(device, governed, governance)
     if governed.quiet is not None and governed.quiet.covers(device):
-        return Assessment(
-            device.name,
-            governed.policy.name,
-            device.attachments[0].certificate,
-            (),
-            _IN_SYNC,
-            _HEALTHY,
-            device.last_seen,
-            device.component_version,
-        )
+        held, policy = device.attachments[0].certificate, governed.policy.name
+        seen, version = device.last_seen, device.component_version
+        return _NEW(Assessment, (device.name, policy, held, (), _IN_SYNC, _HEALTHY, seen, version, *_NOTHING_MORE))
     case = Case(device, governed, governance)
     findings = find(case)
     if not findings and case.timing is None and governed.quiet is not None:

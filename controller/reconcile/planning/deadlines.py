@@ -29,8 +29,10 @@ def late_devices(plan: PolicyPlan, now: datetime) -> Late | None:
     """
     if plan.ahead is None:
         return None
-    in_windows = [a for a in plan.waiting if _keeps_to_windows(a)]
-    freely = [a for a in plan.waiting if not _keeps_to_windows(a)]
+    in_windows: list[Assessment] = []
+    freely: list[Assessment] = []
+    for assessment in plan.waiting:
+        (in_windows if _keeps_to_windows(assessment) else freely).append(assessment)
     found = (_late(plan.ahead, in_windows, now, is_urgent=False), _late(plan.ahead, freely, now, is_urgent=True))
     late = [one for one in found if one is not None]
     return replace(late[0], devices=sum(one.devices for one in late)) if late else None

@@ -28,11 +28,8 @@ class Shared:
     def watch(self, assessments: Iterable[Assessment]) -> Iterator[Assessment]:
         """Pass the assessments on, and note whose certificate is to be split."""
         for assessment in assessments:
-            asked = [one.outcome for one in assessment.findings if one.reason is Reason.SHARED_CERTIFICATE]
-            if Outcome.ROTATE in asked:
-                self._note(assessment)
-            elif asked or (self.listed and assessment.certificate_id in self.listed):
-                self.unsplit.setdefault(str(assessment.certificate_id), []).append(assessment.device)
+            if assessment.findings or self.listed:
+                self._look_at(assessment)
             yield assessment
 
     def notices(self, state: FleetState) -> tuple[str, ...]:
@@ -63,6 +60,13 @@ class Shared:
             if things
         ]
         return tuple(told)
+
+    def _look_at(self, assessment: Assessment) -> None:
+        asked = [one.outcome for one in assessment.findings if one.reason is Reason.SHARED_CERTIFICATE]
+        if Outcome.ROTATE in asked:
+            self._note(assessment)
+        elif asked or (self.listed and assessment.certificate_id in self.listed):
+            self.unsplit.setdefault(str(assessment.certificate_id), []).append(assessment.device)
 
     def _note(self, assessment: Assessment) -> None:
         certificate_id = str(assessment.certificate_id)

@@ -109,7 +109,8 @@ def tally_of(
         policy.governed += 1
         if begun:
             policy.begun += assessment.device in begun and not assessment.is_rotating
-        if assessment.device in members[assessment.policy]:
+        named = members[assessment.policy]
+        if named and assessment.device in named:
             policy.members[assessment.device] = assessment
         if not assessment.findings:
             policy.in_sync += 1

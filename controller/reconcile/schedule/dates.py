@@ -15,10 +15,9 @@ The same certificate under the same policy gives the same dates in a pull reques
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from controller.reconcile.values import Timing
 
@@ -31,8 +30,7 @@ URGENT_SHARE = 20  # urgent when no more than this part of the life remains: L /
 LATE_SPREAD = timedelta(days=1)  # who is late already waits no longer than this into a long stretch of open time
 
 
-@dataclass(frozen=True, slots=True)
-class Dates:
+class Dates(NamedTuple):
     """The bounds that follow from rule and certificate alone; None where the rule demands nothing of the kind."""
 
     life: timedelta  # L
@@ -99,10 +97,8 @@ def hurries_from(not_after: datetime, life: timedelta) -> datetime:
 
 def life_under(rule: CertificateRule, validity: timedelta) -> timedelta:
     """How long a certificate of that validity may be used under the rule, from notBefore to due."""
-    spans = [validity if rule.renew_before is None else validity - rule.renew_before]
-    if rule.max_age is not None:
-        spans.append(rule.max_age)
-    return min(spans)
+    life = validity if rule.renew_before is None else validity - rule.renew_before
+    return life if rule.max_age is None else min(life, rule.max_age)
 
 
 def _into_open_time(due: datetime, jitter: timedelta, share: float, open_time: OpenTime) -> tuple[datetime, bool]:

@@ -66,12 +66,16 @@ class OpenTime:
     def at_share(self, start: datetime, end: datetime, share: float) -> datetime | None:
         """The instant at that share (0 ≤ share < 1) of the open time in [start, end); None if there is none."""
         first, last = _floor(start), _floor(end)
-        blocks = list(self._blocks_in(first, last))
-        opened = [block.seconds_in(first, last) for block in blocks]
-        left = int(sum(opened) * share)
-        for block, here in zip(blocks, opened, strict=True):
+        found, total = [], 0
+        for block in self._blocks_in(first, last):
+            before = block.opened_before(first)
+            here = block.opened_before(last) - before
+            found.append((block, before, here))
+            total += here
+        left = int(total * share)
+        for block, before, here in found:
             if left < here:
-                return _datetime(block.when(block.opened_before(first) + left + 1) - 1)
+                return _datetime(block.when(before + left + 1) - 1)
             left -= here
         return None
 
