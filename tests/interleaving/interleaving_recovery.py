@@ -43,7 +43,7 @@ def _until_it_is_given_up(world: World, device: str) -> None:
     for _ in range(TRIES):
         before = world.judge.failures[device]
         _wait_for_the_open_hour(world, days=2)
-        world.apply(*_given(_halted_overrides(world)))
+        world.apply(*_given(_asked_overrides(world)))
         world.answer()
         in_peace = in_peace + 1 if before == world.judge.failures[device] else 0
         if before and in_peace == LEFT_ALONE:
@@ -93,7 +93,7 @@ def _reconcile_until_in_sync(world: World, *, but: Collection[str] = (), hands_a
             return
         overrides = printed_overrides(outcome.err, world.plan().out, world.run("drift", "--format", "json").out)
         if but:
-            overrides = [each for each in overrides if _is_of_others(each, but)] + _halted_overrides(world)
+            overrides = [each for each in overrides if _is_of_others(each, but)] + _asked_overrides(world)
         _wait_for_the_open_hour(world)
     last = world.plan()
     told = last.json["waves"] if last.code in {0, 2, 3} else last.err
@@ -116,11 +116,13 @@ def _is_of_others(override: str, but: Collection[str]) -> bool:
     return name != "resume" and not (name == "again" and value in but)
 
 
-def _halted_overrides(world: World) -> list[str]:
-    """What a halted rollout prints; others go on by themselves."""
+def _asked_overrides(world: World) -> list[str]:
+    """What a halted rollout prints, and a guardrail; others go on by themselves."""
     plan = world.plan()
-    halted = [wave for wave in plan.json["waves"] if wave["status"] == "halted"] if plan.code in {0, 2, 3} else []
-    return printed_overrides(*(wave["remedy"] for wave in halted))
+    if plan.code not in {0, 2, 3}:
+        return []
+    halted = [wave["remedy"] for wave in plan.json["waves"] if wave["status"] == "halted"]
+    return printed_overrides(*halted, *(refusal["override"] for refusal in plan.json["refusals"]))
 
 
 def _given(overrides: list[str]) -> list[str]:
