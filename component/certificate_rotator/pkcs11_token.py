@@ -101,15 +101,14 @@ class Token:
     def find(self, label: str) -> List[TokenObject]:
         """Keys and certificates under a label; private keys first, because some tokens delete pairs in that order."""
         with self._errors(f"look for {label!r}"):
-            found = [
-                (kind, handle)
-                for kind in _KINDS
-                for handle in list(self._session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: label}))
-            ]
-            for kind, handle in found:
-                if (handle[Attribute.CLASS], handle[Attribute.LABEL]) != (kind, label):
+            found = []
+            for handle in list(self._session.get_objects({Attribute.LABEL: label})):  # a token reads all, each time
+                kind = handle[Attribute.CLASS]
+                if handle[Attribute.LABEL] != label:
                     raise StoreError(f"{self!r} mixes up its objects: asked for {label!r}, it gave another one")
-            return [TokenObject(kind, label, bytes(handle[Attribute.ID]), handle) for kind, handle in found]
+                if kind in _KINDS:
+                    found.append(TokenObject(kind, label, bytes(handle[Attribute.ID]), handle))
+            return sorted(found, key=lambda item: _KINDS.index(item.kind))
 
     def generate(self, key_type: KeyType, label: str, key_id: bytes) -> None:
         """Make a key pair in the token; the private key can never leave it."""

@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Callable, Sequence, Tuple
 
-from .errors import DeviceError
+from .errors import ConfigurationError, DeviceError
 from .ports import RestartError
 from .windows_service import Service
 
@@ -72,6 +72,7 @@ class CommandRestarter:
     ) -> None:
         self._runtime = runtime
         self._command = command
+        self._before: Tuple[str, ...] = ()
         self._pauses = pauses  # seconds
 
     @property
@@ -81,9 +82,17 @@ class CommandRestarter:
 
     def check(self) -> None:
         """Raise DeviceError if there is no such program, before anything depends on it."""
-        program = (tuple(self._command()) or default_command(self._runtime))[0]
+        program = self._wanted()[0]
         if shutil.which(program) is None:
             raise DeviceError(f"{program}, which is to restart the nucleus, is not there; correct restartCommand")
+
+    def _wanted(self) -> Tuple[str, ...]:
+        """The command that is configured; while the configuration is wrong, the one of before."""
+        try:
+            self._before = tuple(self._command())
+        except ConfigurationError as error:
+            log.warning("%s; the nucleus is restarted as before", error)
+        return self._before or default_command(self._runtime)
 
     def nucleus_run(self) -> str:
         """See ports.Restarter: systemd's id of its service's run, or the process of the service on Windows."""
@@ -112,7 +121,7 @@ class CommandRestarter:
         self._ask()
 
     def _ask(self) -> None:
-        command = tuple(self._command()) or default_command(self._runtime)
+        command = self._wanted()
         log.info("restarting the nucleus: %s", " ".join(command))
         try:
             # In a session of its own, so that signals to this component's group do not end it half-way.

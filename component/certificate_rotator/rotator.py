@@ -225,7 +225,8 @@ class Rotator:
             self._resume()
 
     def _reason(self, event: Event, cause: Cause) -> str:
-        detail = cause.reason or (self._incoming.refused if event is Event.TIME_LIMIT else "")
+        refused = "; the device was off line" if self._offline else self._incoming.refused
+        detail = cause.reason or (refused if event is Event.TIME_LIMIT else "")
         if self._state is State.CONNECTING and (caveat := self._actions.caveat()):
             detail += f"; {caveat}"
         return reason(self._state, event, detail)

@@ -383,6 +383,23 @@ def test_a_line_of_the_log_is_written_whatever_encoding_the_platform_prefers(tmp
     assert done.stderr == b""
 
 
+@pytest.mark.posix
+def test_while_a_wrong_configuration_is_in_force_the_nucleus_is_restarted_as_before(tmp_path):
+    """Else a device that is on its way back, off line, could not be helped from afar."""
+    commands = iter([["true"], ConfigurationError("restartCommand: found 7"), ["touch", str(tmp_path / "done")]])
+
+    def command():
+        found = next(commands)
+        if isinstance(found, ConfigurationError):
+            raise found
+        return found
+
+    restarter = CommandRestarter(Runtime.LITE, command, ())
+    for _ in range(3):
+        restarter.restart()
+    assert (tmp_path / "done").exists()
+
+
 def test_a_restart_command_that_is_not_there_is_found_before_anything_depends_on_it():
     CommandRestarter(Runtime.CLASSIC, lambda: [sys.executable]).check()
     with pytest.raises(DeviceError, match="/no/such/command, which is to restart the nucleus, is not there"):

@@ -257,6 +257,16 @@ def test_nucleus_lite_goes_on_without_a_new_process(make_world, tmp_path, rotati
     world.assert_sound()
 
 
+def test_a_device_that_is_off_line_while_it_waits_for_its_certificate_says_so(world, rotation_document):
+    world.cloud.create = lambda _message, _principal: setattr(world.cloud, "device", None) or {"errorMsg": "unheard"}
+    world.device.switch_on()
+    world.cloud.create_job(document=rotation_document())
+    world.run(120)
+    world.device.connect()
+    world.run(600)
+    assert "the device was off line" in world.cloud.details()["DeviceFailureReason"]
+
+
 def test_a_restart_that_never_comes_is_undone_and_said(world, rotation_document):
     world.device.restart_works = False
     world.device.switch_on()
