@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes
 import moto.backends as moto_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from . import step_functions
+from . import step_functions, tables
 from .exchange import HttpRequest, HttpResponse, json_error, xml_error
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ class MotoServices:
         signing_name = request.signing_name or "sts"
         if signing_name == step_functions.SERVICE:
             step_functions.prepare(self._region, f"http://{request.headers['host']}")
+        if signing_name == tables.SERVICE:
+            tables.prepare()
         try:
             with _lock, self._installed():
                 return self._call(request)
