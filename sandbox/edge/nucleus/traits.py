@@ -299,8 +299,9 @@ ASKS_BEFORE_UPDATE = _both(
     "goes on without those that do not answer in time",
     True,
     False,
-    f"{_CLASSIC_READ} (UpdateSystemPolicyService), unless its policy is SKIP_NOTIFY_COMPONENTS. Here it asks before a "
-    f"new configuration is judged, and after a restart once the component has had its time to listen. {_LITE_SEEN}",
+    f"{_CLASSIC_SEEN[:-1]}, before a new configuration is judged; it reads the answers once a second, so that a "
+    "deferral of 5 s takes 7. Never for a local deployment, nor if the policy is SKIP_NOTIFY_COMPONENTS. Here after a "
+    f"restart once the component has had its time to listen. {_LITE_SEEN}",
 )
 CREDENTIAL_PATHS = _both(
     "Where a fleet-provisioned device's credential paths stand",
