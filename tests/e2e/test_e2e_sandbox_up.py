@@ -1,4 +1,4 @@
-"""``certfleet sandbox up`` as a process, and the AWS CLI against what it writes into ``sandbox.env``."""
+"""``certfleet sandbox up`` out of the wheel alone, and the AWS CLI against what it writes into ``sandbox.env``."""
 
 import json
 import os
@@ -12,24 +12,48 @@ from pathlib import Path
 import boto3
 import pytest
 
-FLEET = """\
-groups: [{name: line-a-gateways}]
+CA_ARN = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/5f0c9a52-3d0f-4f6f-9a53-b1d1e6a9c001"
+FLEET = f"""\
+authorities: [{{name: own-ca, arn: "{CA_ARN}", validity: 365d}}]
+groups: [{{name: line-a-gateways}}, {{name: own}}]
 devices:
-  - {prefix: gw-, count: 2, groups: [line-a-gateways], age: 400d, processes: 1}
+  - {{prefix: gw-, count: 2, groups: [line-a-gateways], age: 400d, processes: 1}}
+  - {{prefix: own-, count: 1, groups: [own], age: 400d}}
+"""
+DOCUMENTS = f"""\
+apiVersion: certfleet/v1
+kind: Fleet
+metadata: {{name: laptop}}
+spec: {{account: "123456789012", region: eu-west-1, guardrails: {{minExisting: 100}}}}
+---
+apiVersion: certfleet/v1
+kind: CertificateAuthority
+metadata: {{name: own-ca}}
+spec: {{type: PrivateCA, arn: "{CA_ARN}", signingAlgorithm: SHA256WITHECDSA, validity: 365d}}
+---
+apiVersion: certfleet/v1
+kind: RotationPolicy
+metadata: {{name: own}}
+spec:
+  thingGroup: own
+  certificate: {{authority: own-ca, keyType: ECDSA-P256}}
+  rollout: {{waves: ["1", "100%"]}}
 """
 THING = "arn:aws:iot:eu-west-1:123456789012:thing/gw-001"
 TEMPLATE = "arn:aws:iot:eu-west-1:123456789012:jobtemplate/AWSLabsCertificateRotator"
+CERTFLEET = [sys.executable, "-P", "-m", "controller.cli"]
 READY_SECONDS = 90
 ROTATION_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
-    """The environment of a running sandbox."""
+def sandbox(tmp_path_factory, installed):
+    """The environment of a running sandbox; nothing of the checkout is in it."""
     folder = tmp_path_factory.mktemp("sandbox-up")
     (folder / "fleet.yaml").write_text(FLEET)
-    command = [sys.executable, "-m", "controller.cli", "sandbox", "up", "--fleet", "fleet.yaml"]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+    command = [*CERTFLEET, "sandbox", "up", "--fleet", "fleet.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
         lines = []
         for line in process.stderr:
             lines.append(line)
@@ -37,7 +61,7 @@ def sandbox(tmp_path_factory):
                 break
         assert process.poll() is None, lines
         text = (folder / "sandbox.env").read_text()
-        yield os.environ | dict(line.split("=", 1) for line in shlex.split(text))
+        yield environment | dict(line.split("=", 1) for line in shlex.split(text))
         process.send_signal(signal.SIGTERM)
         assert process.wait(READY_SECONDS) == 0
     assert not (folder / "sandbox.env").exists()
@@ -74,6 +98,23 @@ def test_a_job_from_the_template_rotates_a_device_and_the_cli_sees_it(sandbox):
         assert time.monotonic() < until, after
     assert after[0]["thingPrincipalType"] == "EXCLUSIVE_THING"
     assert after != before
+
+
+def test_an_own_fleet_has_its_first_rotation_by_an_own_authority(sandbox, tmp_path):
+    (tmp_path / "desired_state").mkdir()
+    (tmp_path / "desired_state" / "laptop.yaml").write_text(DOCUMENTS)
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    for git in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "first"]):
+        subprocess.run(["git", *git], cwd=tmp_path, check=True)
+
+    def certfleet(*arguments):
+        command = [*CERTFLEET, *arguments, "--inventory", str(tmp_path / "inventory.sqlite")]
+        return subprocess.run(command, cwd=tmp_path, env=sandbox, capture_output=True, text=True, check=False)
+
+    applied = certfleet("apply", "--wait", "--timeout", "120s")
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    assert "1 job made · 1 device rotated" in applied.stdout
+    assert certfleet("drift").returncode == 0
 
 
 def test_the_endpoint_that_aws_iot_names_serves_both_data_planes_over_tls(sandbox, monkeypatch):
