@@ -40,7 +40,7 @@ def hitches(report: FleetReport) -> Iterator[Hitch]:
         yield Hitch(
             f"guardrail {refusal.guardrail}, {refusal.policy or 'whole fleet'}",
             refusal.message,
-            refusal.override,
+            f"certfleet apply --wait {refusal.override}",
             f"refusal {refusal.guardrail} {refusal.policy}",
             is_refusal=True,
         )

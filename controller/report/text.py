@@ -305,7 +305,7 @@ def _refusals(page: Page, plan: Plan) -> None:
         page.gap()
         page.line(("REFUSED  ", "bold bad"), (refusal.guardrail, "head"), (f"  {refusal.policy or 'fleet'}", "dim"))
         page.line(refusal.message, indent=4)
-        page.line(("→ ", "change"), refusal.override, indent=4)
+        page.line(("→ ", "change"), f"certfleet apply --wait {refusal.override}", indent=4)
 
 
 def _next(page: Page, report: FleetReport, plan: Plan) -> None:

@@ -110,7 +110,7 @@ def test_refusals_and_halted_rollouts_stand_first_among_what_needs_a_person(open
     plan = replace(fleet.plan, refusals=(refusal,), waves=(halted,), incidents=(incident,))
     tab = opened(scene(replace(fleet, plan=plan)))
     first, second = tab.run("[...document.querySelectorAll('.cards li')].slice(0, 2).map(card => card.innerText)")
-    assert first.startswith("--override maxChangePercent=41\n")
+    assert first.startswith("certfleet apply --wait --override maxChangePercent=41\n")
     assert "guardrail maxChangePercent, whole fleet: 41 % of 305 devices, 30 % allowed" in first
     assert second.startswith("find the cause\n")
     assert "rollout of line-a-gateways: 12 % failed, 5 % may" in second

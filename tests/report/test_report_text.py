@@ -132,7 +132,7 @@ def test_a_refused_plan_shows_numbers_and_override_and_does_not_say_apply(make):
     refused = replace(fleet, plan=replace(fleet.plan, refusals=(refusal,)))
     text = render_plan(make.report(refused), Look(100))
     assert "REFUSED  maxChangePercent" in text
-    assert "→ --override maxChangePercent=41" in text
+    assert "→ certfleet apply --wait --override maxChangePercent=41" in text
     assert "Next:" not in text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from shlex import quote
 
 from controller.reconcile.schedule import life_under
 from controller.reconcile.values import (
@@ -29,9 +30,16 @@ def no_certificate(case: Case) -> Finding | None:
     return blocked(
         Reason.NO_CERTIFICATE,
         "no certificate is attached to the thing",
-        "provision the device, or remove the thing from its group if it is gone",
+        "provision the device; or, if it is gone: aws iot remove-thing-from-thing-group "
+        f"--thing-name {quote(case.device.name)} --thing-group-name {quote(_group(case))}",
         "spec.thingGroup",
     )
+
+
+def _group(case: Case) -> str:
+    """The group by which the policy governs the device: its own, or that child of it that the device is in."""
+    groups = case.device.groups
+    return case.policy.thing_group if case.policy.thing_group in groups or not groups else groups[0]
 
 
 def extra_certificate(case: Case) -> Finding | None:
@@ -44,7 +52,7 @@ def extra_certificate(case: Case) -> Finding | None:
     return blocked(
         Reason.EXTRA_CERTIFICATE,
         f"{number} certificates are attached, one is allowed: {', '.join(ids)}",
-        "find out which one the device uses (its last connection shows it), then deactivate and detach the others",
+        "certfleet heal plan finds out which one the device uses, and says what becomes of the others",
         "spec.certificate",
         certificates=number,
     )
@@ -95,7 +103,8 @@ def certificate_inactive(case: Case) -> Finding | None:
     return blocked(
         Reason.CERTIFICATE_INACTIVE,
         f"the certificate is {case.certificate.status.value}: the device cannot connect",
-        "activate it if the device may be trusted, else provision the device anew",
+        "if the device may be trusted: aws iot update-certificate --new-status ACTIVE --certificate-id "
+        f"{case.certificate.certificate_id}; else provision the device anew",
         "spec.certificate",
     )
 
@@ -119,7 +128,8 @@ def unparseable(case: Case) -> Finding | None:
     return blocked(
         Reason.UNPARSEABLE,
         f"the certificate cannot be read: {certificate.parse_error or 'validity or key type is missing'}",
-        "replace it by hand; aws iot describe-certificate shows what it is",
+        f"replace it by hand; to see what it is: aws iot describe-certificate --certificate-id "
+        f"{certificate.certificate_id}",
         "spec.certificate",
     )
 
