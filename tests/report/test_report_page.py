@@ -89,7 +89,7 @@ def test_the_first_screen_says_whether_what_when_and_who(opened):
     tab = opened(scene())
     shown = tab.run("document.body.innerText.slice(0, 950)")
     assert shown.index("factory is out of sync") < shown.index("need a person") < shown.index("Needs a person")
-    for words in ("to rotate", "rotate within 7 days", "provision the device", "policies.yaml:40"):
+    for words in ("to rotate", "rotate within 7 days", "provision the device", "policies.yaml:10"):
         assert words in shown
 
 
