@@ -38,13 +38,15 @@ class Deployment:
     """One deployed backend: its version, the authorities that jobs may name, and the job fields it heeds.
 
     ``authorities`` are the private ones; ``aws-iot`` is always there. ``attachments`` are the types (as AWS IoT
-    spells them) in which a certificate may be attached to its one thing to be rotated.
+    spells them) in which a certificate may be attached to its one thing to be rotated. ``heeds_quarantine``: it makes
+    and removes nothing for a thing in quarantine.
     """
 
     version: str
     authorities: Mapping[str, DeployedAuthority] = field(default_factory=dict)
     job_document_fields: FrozenSet[str] = frozenset()
     attachments: FrozenSet[str] = EXCLUSIVELY
+    heeds_quarantine: bool = False
 
     @property
     def splits(self) -> bool:
@@ -59,6 +61,7 @@ class Deployment:
             "authorities": {name: _to_wire(authority) for name, authority in self.authorities.items()},
             "jobDocumentFields": sorted(self.job_document_fields),
             "attachments": sorted(self.attachments),
+            "heedsQuarantine": self.heeds_quarantine,
         }
         return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
@@ -84,6 +87,7 @@ def parse_deployment(text: str) -> Deployment:
         authorities={str(name): _authority(str(name), found) for name, found in authorities.items()},
         job_document_fields=frozenset(str(name) for name in names),
         attachments=frozenset(str(name) for name in attachments),
+        heeds_quarantine=body.get("heedsQuarantine") is True,
     )
 
 

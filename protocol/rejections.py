@@ -17,6 +17,7 @@ class RejectionCode(str, Enum):
     CREDENTIAL_MISMATCH = "CredentialMismatch"
 
     OVER_BUDGET = "OverBudget"
+    QUARANTINED = "Quarantined"
 
     CSR_TOO_LONG = "CsrTooLong"
     CSR_UNREADABLE = "CsrUnreadable"

@@ -37,7 +37,10 @@ class Registry(Protocol):
         """
 
     def on_certificate_disabled(self, listener: Callable[[str], None]) -> None:
-        """Call ``listener(certificate_id)`` when a certificate leaves ACTIVE or is deleted."""
+        """Call ``listener(certificate_id)`` minutes after a certificate has left ACTIVE: its connections end then."""
+
+    def on_client_ended(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener(client_id)`` when DeleteConnection ends a client's connection, without its last will."""
 
     def connected(self, certificate_id: str, client_id: str) -> None:
         """Note a connection (presence), and publish ``$aws/events/presence/connected/C``."""

@@ -38,6 +38,9 @@ def commit(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
     """Check the proof, write it down, answer; raises RejectionError, ConflictError and botocore's errors."""
     event = CommitEvent.model_validate(raw)
     decide.require_client_of_thing(event.client_id, event.thing_name)
+    if services.table.is_quarantined(event.thing_name):
+        spend(services, event)
+        decide.require_free(is_quarantined=True)
     rotation = services.table.current(event.thing_name)
     if rotation is None or not (rotation.is_active or rotation.job_id == event.job_id):
         rotation = _taken_over(services, event) or rotation

@@ -66,6 +66,7 @@ def create(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
     decide.require_client_of_thing(event.client_id, event.thing_name)
     budget = spend(services, event)
     decide.require_certificate_in_place(event)
+    decide.require_free(is_quarantined=services.table.is_quarantined(event.thing_name))
     request = csr.parse(event.csr)
     rotation = services.table.current(event.thing_name)
     step = decide.create_step(rotation, event, request.public_key_digest, services.clock())
@@ -217,6 +218,8 @@ def _issue_or_undo(services: Services, asked: Asked, policies: list[str], rotati
         )
         rotation = services.table.save(rotation)
         services.registry.attach(rotation.thing_name, issued.arn, policies)
+        # Whoever cuts a thing off says so first, and looks at what it holds then: one of the two sees the other.
+        decide.require_free(is_quarantined=services.table.is_quarantined(rotation.thing_name))
         return services.table.save(rotation.step(services.clock(), asked.who, "attached", phase=Phase.CREATED))
     except Exception as error:
         _undo(services, rotation, f"{asked.who}, after {_reason(error)}", may_be_lost=not is_refused(error))

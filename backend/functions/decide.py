@@ -45,6 +45,12 @@ def require_client_of_thing(client_id: str, thing_name: str) -> None:
         )
 
 
+def require_free(*, is_quarantined: bool) -> None:
+    """Nobody has cut the thing off."""
+    if is_quarantined:
+        raise RejectionError(RejectionCode.QUARANTINED, "This thing is in quarantine: its operators have cut it off.")
+
+
 def require_certificate_in_place(event: CreateEvent) -> None:
     """The certificate that the device is about to replace is the one that its connection uses."""
     if event.in_place not in (None, event.principal):

@@ -43,8 +43,11 @@ def conclude(
         deactivated: Which of the two a person has made INACTIVE.
     """
     if rotation.phase is Phase.REMOVING:
-        return resume(services, rotation, who)
-    verdict = weigh(rotation.evidence(services.clock(), deactivated))
+        return before if services.table.is_quarantined(rotation.thing_name) else resume(services, rotation, who)
+    known = rotation.evidence(services.clock(), deactivated)
+    verdict = weigh(known)
+    if verdict.goes is not None and services.table.is_quarantined(rotation.thing_name):
+        verdict = weigh(replace(known, quarantined=True))
     rotation = _tell(services, rotation, verdict, aside)
     if verdict.goes is Certificate.OLD:
         return _remove(services, rotation, rotation.old_certificate_id, Outcome.ROTATED, who)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
+from protocol import quarantine
 from protocol.rotation_record import CURRENT, ENDED, RefusalRecord
 from protocol.watch import SHARED_KEY, Shared, Watch, key_of
 
@@ -74,6 +75,11 @@ class RotationTable:
         written = replace(watch, version=watch.version + 1)
         self._write(self._put(written.to_record(), watch.version))
         return written
+
+    def is_quarantined(self, thing_name: str) -> bool:
+        """Whether people have cut the thing off."""
+        key = quarantine.key_of(thing_name)
+        return self._read(key["thingName"], key["record"]) is not None
 
     def note_shared(self, certificate_id: str, things: Sequence[str], now: datetime) -> bool:
         """Whether others than one thing hold a certificate, or held it; then it is watched, and listed, from now on."""

@@ -10,6 +10,7 @@ The rules that the table keeps (the tests try every combination):
   never seen in use, or if the device is back on its old one: seen with that first and then FAILED, or since the
   FAILED with that alone, for a while. One that no device can hold yet goes at once.
 - After a commit no sighting of the old one removes anything: whoever holds a copy of its key can cause one.
+- Of a thing in quarantine nothing goes that a device may hold.
 - What stays undecided for a day is a person's to decide. A person decides by deactivating one of the two.
 """
 
@@ -61,6 +62,7 @@ class Evidence:
     new_seen: datetime | None = None  # likewise
     contested: bool = False  # under the same job a second key was asked for, over the old one's connection
     deactivated: Certificate | None = None  # by a person who was asked; None also if both are
+    quarantined: bool = False  # people have cut the thing off
 
 
 class Commit(Enum):
@@ -84,6 +86,7 @@ class Use(Enum):
 
     BEING_MADE = "the new one is being made"
     UNDELIVERED = "no device can hold the new one"
+    QUARANTINED = "the thing is in quarantine"
     OLD_DEACTIVATED = "a person has deactivated the old one"
     NEW_DEACTIVATED = "a person has deactivated the new one"
     CONTESTED = "the old one is used since the commit, or a second key was asked for"
@@ -121,6 +124,7 @@ ROWS = (
     Row(None, None,        U.BEING_MADE,      None,  T.NOBODY, "a create is at work"),
     Row(None, E.RUNNING,   U.UNDELIVERED,     C.NEW, T.NOBODY, "it was never handed out"),
     Row(None, None,        U.UNDELIVERED,     C.NEW, T.NOTE,   "it was never handed out"),
+    Row(None, None,        U.QUARANTINED,     None,  T.NOBODY, "what is in use may be a thief's"),
     Row(None, None,        U.OLD_DEACTIVATED, C.OLD, T.NOTE,   "a person has deactivated it"),
     Row(None, None,        U.NEW_DEACTIVATED, C.NEW, T.NOTE,   "a person has deactivated it"),
     Row(None, E.RUNNING,   None,              None,  T.NOBODY, "the rotation is under way"),
@@ -175,6 +179,8 @@ def use_of(known: Evidence) -> Use:
     """What is known about the use of the two certificates, in the table's word."""
     if not known.handed_out:
         return Use.BEING_MADE if known.leased else Use.UNDELIVERED
+    if known.quarantined:
+        return Use.QUARANTINED
     if known.deactivated is not None:
         return Use.OLD_DEACTIVATED if known.deactivated is Certificate.OLD else Use.NEW_DEACTIVATED
     if known.committed is not None and (known.contested or _is_after(known.old_seen, known.committed)):

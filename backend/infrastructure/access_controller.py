@@ -12,6 +12,7 @@ from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
 from protocol.names import COMPONENT_NAME
+from protocol.quarantine import PARTITION
 from protocol.watch import KEY_PREFIX
 
 from .access import authority_arns
@@ -50,7 +51,9 @@ def reading(grants: Grants, settings: Settings, storage: Storage) -> list[iam.Po
         grants.on_arns([storage.dead_letters.queue_arn], "sqs:GetQueueAttributes"),
         grants.on_arns([storage.table.table_arn], "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan"),
         grants.on("iot:policy/*", "iot:ListTargetsForPolicy"),
-        grants.on(_THINGS, "iot:GetThingConnectivityData", "iot:ListThingPrincipalsV2"),
+        grants.on(
+            _THINGS, "iot:GetThingConnectivityData", "iot:ListJobExecutionsForThing", "iot:ListThingPrincipalsV2"
+        ),
         grants.on("iot:index/AWS_Things", "iot:SearchIndex"),
         grants.on(_GROUPS, "iot:DescribeThingGroup", "iot:ListThingsInThingGroup"),
         grants.on(f"iot:jobtemplate/{settings.names.job_template}", "iot:DescribeJobTemplate"),
@@ -84,11 +87,19 @@ def rotating(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
 
 
 def healing(grants: Grants, storage: Storage) -> list[iam.PolicyStatement]:
-    """Deactivate, detach and delete certificates; of the table, write the items of what is watched and no other."""
+    """Deactivate, detach and delete certificates, end connections, take things out of jobs.
+
+    Of the table: write the items of what is watched and of what is in quarantine, and no other.
+    """
     watched = grants.on_arns([storage.table.table_arn], "dynamodb:DeleteItem", "dynamodb:PutItem")
-    watched.add_condition("ForAllValues:StringLike", {"dynamodb:LeadingKeys": [f"{KEY_PREFIX}*"]})
+    watched.add_condition("ForAllValues:StringLike", {"dynamodb:LeadingKeys": [f"{KEY_PREFIX}*", PARTITION]})
     removal = ("iot:DeleteCertificate", "iot:DetachPolicy", "iot:DetachThingPrincipal", "iot:UpdateCertificate")
-    return [grants.on("iot:cert/*", *removal), watched]
+    return [
+        grants.on("iot:cert/*", *removal),
+        grants.on("iot:client/*", "iot:DeleteConnection"),
+        grants.on([_JOBS, _THINGS], "iot:CancelJobExecution"),
+        watched,
+    ]
 
 
 def beating() -> list[iam.PolicyStatement]:

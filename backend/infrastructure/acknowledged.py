@@ -24,7 +24,7 @@ def acknowledge(stack: Construct, settings: Settings) -> None:
     """Record the reasons in the construct tree; a finding that is not listed here fails the synthesis."""
     answers = [f"topic/awslabs/things/*/certificate/{o}/{r}" for o in ("create", "commit") for r in _OUTCOMES]
     shadows = {f"thing/*/{names.shadow}" for names in (settings.names, settings.before)}
-    resources = [*answers, "cert/*", "job/*", "policy/*", "thing/*", *shadows, "thinggroup/*"]
+    resources = [*answers, "cert/*", "client/*", "job/*", "policy/*", "thing/*", *shadows, "thinggroup/*"]
     accepted = {
         "IAM5[Resource::*]": "the service knows no resource for these actions; they stand in statements of their own",
         **{f"IAM5[Resource::{_IOT}:{resource}]": _DEVICES for resource in resources},

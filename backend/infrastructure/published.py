@@ -49,4 +49,5 @@ def deployment_of(settings: Settings) -> Deployment:
         },
         job_document_fields=DOCUMENT_FIELDS,
         attachments=ROTATABLE,
+        heeds_quarantine=True,
     )

@@ -8,15 +8,33 @@ from pathlib import Path
 
 from controller.commands.context import Context
 from controller.commands.documents import load_desired
-from controller.commands.options import add_desired, add_fleet, add_output, duration
+from controller.commands.options import add_desired, add_fleet, add_output, add_overrides, duration
 from controller.commands.pipeline import each_fleet, gravest, observe
 from controller.commands.progress import progress_on
 from controller.errors import CertfleetError, ExitCode, FleetError, PlanError
-from controller.fleet import ActAs
-from controller.heal import Healer, HealPlan, Registry, Waits, check, read, survey, table_of
-from controller.heal.survey import is_rotating
-from controller.reconcile.values import DesiredState
+from controller.fleet import ActAs, AwsSession
+from controller.fleet.backend import read_deployment
+from controller.fleet.rotation_table import rotation_table
+from controller.heal import (
+    OF_QUARANTINE,
+    Action,
+    Done,
+    Healer,
+    HealPlan,
+    Registry,
+    Untidy,
+    Waits,
+    check,
+    is_rotating,
+    read,
+    require_permitted,
+    survey,
+    survey_quarantines,
+    table_of,
+)
+from controller.reconcile.values import DesiredState, Refusal
 from controller.report.healing import RENDERERS, HealPlans, render_done
+from protocol.deployment import Deployment
 from protocol.watch import GRACE, UNUSED
 
 LEAST_WATCH, LEAST_GRACE = timedelta(days=1), timedelta(days=7)
@@ -43,19 +61,25 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--pause", type=duration, default=timedelta(seconds=1), metavar="DURATION", help="between actions (default: 1s)"
     )
+    parser.add_argument(
+        "--only",
+        choices=("quarantine",),
+        help="plan nothing but what the documents' quarantines call for: takes seconds, however large the fleet is",
+    )
+    add_overrides(parser)
     add_desired(parser, is_question=False)
     add_fleet(parser, is_question=False)
     add_output(parser, RENDERERS)
 
 
 def run(context: Context) -> ExitCode:
-    """Plan: 2 where there is something to do. Apply: 1 where a surprise ended it."""
+    """Plan: 2 where there is something to do, 3 where that is refused. Apply: 1 where a surprise ended it."""
     arguments = context.arguments
     if arguments.step == "plan":
         _require_patience(arguments.watch, arguments.grace)
         found, failures = each_fleet(load_desired(context), lambda desired: _planned(context, desired))
         context.emit(HealPlans(found, failures), RENDERERS)
-        return gravest([ExitCode.CHANGES if plan.actions else ExitCode.IN_SYNC for plan in found], failures)
+        return gravest([_exit_code(plan) for plan in found], failures)
     if arguments.file is None:
         raise PlanError("apply carries out a reviewed plan", "certfleet heal plan --format json --output heal.json")
     plans = read(arguments.file)
@@ -70,6 +94,12 @@ def run(context: Context) -> ExitCode:
     return ExitCode.IN_SYNC if all(whole) else ExitCode.ERROR
 
 
+def _exit_code(plan: HealPlan) -> ExitCode:
+    if plan.refusals:
+        return ExitCode.REFUSED
+    return ExitCode.CHANGES if plan.actions else ExitCode.IN_SYNC
+
+
 def _require_patience(watch: timedelta, grace: timedelta) -> None:
     if watch < LEAST_WATCH or grace < LEAST_GRACE:
         raise CertfleetError(
@@ -80,28 +110,80 @@ def _require_patience(watch: timedelta, grace: timedelta) -> None:
 
 def _planned(context: Context, desired: DesiredState) -> HealPlan:
     waits, fleet, now = Waits(context.arguments.watch, context.arguments.grace), desired.fleet, context.present()
+    if context.arguments.only:
+        session = AwsSession(fleet, ActAs.READER)
+        session.verify()
+        actions, left, refusals = _of_quarantines(context, session, desired, read_deployment(session)[0])
+        return HealPlan(
+            fleet.name, fleet.account, fleet.region, session.endpoint("iot"), now, waits, actions, left, refusals
+        )
     with observe(context, desired) as observed, progress_on(context.stderr, label=fleet.name) as tell:
         session = observed.session
+        actions, left, refusals = _of_quarantines(context, session, desired, observed.state.deployment)
+        besides = {one for action in actions for one in (action.thing, action.certificate_id)}
+        besides |= {name for one in desired.quarantines for name in (*one.devices, *one.certificates)}
         table = table_of(session)
         registry = Registry(session, table) if table is not None else None
-        actions, left = survey(
-            session, registry, observed.devices(), observed.state, now=now, waits=waits, progress=tell
+        found = survey(
+            session, registry, observed.devices(), observed.state, now=now, waits=waits, progress=tell, besides=besides
         )
-    return HealPlan(fleet.name, fleet.account, fleet.region, session.endpoint("iot"), now, waits, actions, left)
+    return HealPlan(
+        fleet.name,
+        fleet.account,
+        fleet.region,
+        session.endpoint("iot"),
+        now,
+        waits,
+        (*actions, *found[0]),
+        (*left, *found[1]),
+        refusals,
+    )
+
+
+def _of_quarantines(
+    context: Context, session: AwsSession, desired: DesiredState, deployment: Deployment | None
+) -> tuple[tuple[Action, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
+    table = rotation_table(session)
+    if table is not None:
+        return survey_quarantines(Registry(session, table, context.sleep), desired, deployment)
+    remedy = (
+        "deploy this project's backend, which remembers whom quarantine has cut off; until then by hand: "
+        "aws iot update-certificate --new-status INACTIVE, aws iot-data delete-connection"
+    )
+    found = "no backend of ours is deployed here, so that a quarantine could not be lifted again; nobody is cut off"
+    return (), tuple(Untidy("quarantine", one.name, found, remedy) for one in desired.quarantines), ()
 
 
 def _applied(context: Context, desired: DesiredState, plan: HealPlan, told: list[str]) -> bool:
     """Whether all of it was carried out; what was is added to ``told``."""
     _require_patience(plan.waits.watch, plan.waits.grace)
-    with observe(context, desired, ActAs.HEALER) as observed:
-        session = observed.session
-        check(plan, desired.fleet, session.endpoint("iot"), context.present())
-        table = table_of(session)
-        if table is None:
-            raise FleetError("no backend of ours hears here of connections", "deploy it, rules on: docs/backend.md")
-        rotating = frozenset(device.name for device in observed.devices() if is_rotating(device))
-        healer = Healer(Registry(session, table, context.sleep), plan.waits, rotating, context.present)
-        pause = context.arguments.pause.total_seconds()
-        done = healer.carry_out(plan.actions, lambda: context.sleep(pause))
+    require_permitted(plan, context.arguments.override)
+    if all(action.kind in OF_QUARANTINE for action in plan.actions):  # in a hurry, and no device has to be looked at
+        session = AwsSession(desired.fleet, ActAs.HEALER)
+        session.verify()
+        done = _carry_out(context, desired, plan, session, rotation_table(session))
+    else:
+        with observe(context, desired, ActAs.HEALER) as observed:
+            rotating = frozenset(device.name for device in observed.devices() if is_rotating(device))
+            table = table_of(observed.session)
+            done = _carry_out(context, desired, plan, observed.session, table, rotating=rotating)
     told.append(render_done(desired.fleet.name, done, len(plan.actions)))
     return done.stopped_by is None
+
+
+def _carry_out(
+    context: Context,
+    desired: DesiredState,
+    plan: HealPlan,
+    session: AwsSession,
+    table: str | None,
+    *,
+    rotating: frozenset[str] = frozenset(),
+) -> Done:
+    check(plan, desired.fleet, session.endpoint("iot"), context.present())
+    if table is None:
+        raise FleetError("no backend of ours hears here of connections", "deploy it, rules on: docs/backend.md")
+    registry = Registry(session, table, context.sleep)
+    healer = Healer(registry, plan.waits, rotating, context.present, desired.quarantines)
+    pause = context.arguments.pause.total_seconds()
+    return healer.carry_out(plan.actions, lambda: context.sleep(pause))

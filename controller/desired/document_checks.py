@@ -15,6 +15,7 @@ from .models import (
     CertificateSpec,
     FleetDocument,
     IncidentDocument,
+    QuarantineDocument,
     RotationPolicyDocument,
     WaiverDocument,
 )
@@ -46,6 +47,8 @@ def _contradictions(document: ReadDocument, now: datetime) -> _Found:
             yield from _waves(policy.spec.rollout.waves)
         case WaiverDocument() as waiver:
             yield from _waiver(waiver, now)
+        case QuarantineDocument() as quarantine:
+            yield from _quarantine(quarantine, now)
         case IncidentDocument() as incident:
             yield from _incident(incident, now)
         case _:
@@ -95,10 +98,13 @@ def _certificate(certificate: CertificateSpec, now: datetime) -> _Found:
     yield from _future((*base, "rotateIssuedBefore"), certificate.rotate_issued_before, now)
 
 
-def _future(path: _Path, instant: datetime | None, now: datetime) -> _Found:
+_AGAIN = "certificates issued until then would be rotated again and again"
+
+
+def _future(path: _Path, instant: datetime | None, now: datetime, why: str = _AGAIN) -> _Found:
     """A cutoff to come would condemn every certificate issued until then, the new ones too."""
     if instant is not None and instant > now:
-        message = "which is to come: certificates issued until then would be rotated again and again"
+        message = f"which is to come: {why}"
         yield path, f"found {instant_text(instant)}, {message}; allowed: up to now, {instant_text(now)}"
 
 
@@ -137,6 +143,15 @@ def _twice(base: _Path, names: tuple[str, ...]) -> _Found:
     for index, name in enumerate(names):
         if first.setdefault(name, index) != index:
             yield (*base, index), f"{name!r} is already item {first[name]}"
+
+
+def _quarantine(quarantine: QuarantineDocument, now: datetime) -> _Found:
+    spec = quarantine.spec
+    if not spec.devices and not spec.certificates:
+        yield ("spec",), "cuts nobody off; allowed: at least one of devices, certificates"
+    yield from _twice(("spec", "devices"), spec.devices)
+    yield from _twice(("spec", "certificates"), spec.certificates)
+    yield from _future(("spec", "since"), spec.since, now, "a quarantine begins when it is merged and approved")
 
 
 def _incident(incident: IncidentDocument, now: datetime) -> _Found:

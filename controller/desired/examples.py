@@ -57,6 +57,17 @@ spec:
   reason: no power until the rebuilt press is accepted
   expires: 2027-03-31T00:00:00Z
 """,
+    "Quarantine": """\
+apiVersion: certfleet/v1
+kind: Quarantine
+metadata: {name: stolen-service-laptop}
+spec:
+  devices: [press-3-left]
+  certificates: [3b1f0c5d7a9e2468b0d1f3a5c7e9124680acebdf13579bdf02468ace13579bdf]
+  owner: security of plant 2
+  reason: a laptop with copies of the keys was stolen
+  since: 2026-11-20T07:30:00Z
+""",
     "Incident": """\
 apiVersion: certfleet/v1
 kind: Incident

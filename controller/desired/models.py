@@ -26,6 +26,7 @@ MAX_LIST = 10_000
 
 _DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 _THING = Pattern(r"[a-zA-Z0-9:_-]{1,128}", "1 to 128 of letters, digits, colon, underscore and hyphen")
+_CERTIFICATE = Pattern(r"[0-9a-f]{64}", "the id of a certificate: 64 of 0-9 and a-f")
 _NAME = Pattern(r"[a-z0-9][a-z0-9-]{0,62}", "1 to 63 of a-z, 0-9 and hyphen, not starting with a hyphen")
 _POLICY_NAME = Pattern(
     rf"[a-z0-9][a-z0-9-]{{0,{MAX_POLICY_NAME - 1}}}",
@@ -82,7 +83,7 @@ class Backend(_Model):
 
 
 class Guardrails(_Model):
-    """Refuse a plan that rotates more than this at once."""
+    """Refuse a plan that rotates, or cuts off, more than this at once."""
 
     max_change_percent: Annotated[int, Whole(1, 100)] = Field(
         default=30,
@@ -90,6 +91,9 @@ class Guardrails(_Model):
     )
     min_existing: Annotated[int, Whole(0, 1_000_000)] = Field(
         default=10, description="With fewer governed devices than this the percentage is not applied."
+    )
+    max_quarantined: Annotated[int, Whole(0, 1_000_000)] = Field(
+        default=10, description="Most devices that may be in quarantine at the same time."
     )
 
 
@@ -326,6 +330,34 @@ class WaiverDocument(Document):
     spec: WaiverSpec = Field(description="The waiver.")
 
 
+class QuarantineSpec(_Model):
+    """Who is cut off: devices with all that they hold, single certificates, or both; at least one is named."""
+
+    devices: Annotated[tuple[Annotated[str, _THING], ...], Field(max_length=MAX_LIST, strict=False)] = Field(
+        default=(), description="Thing names: every certificate that these hold, whenever it was made."
+    )
+    certificates: Annotated[tuple[Annotated[str, _CERTIFICATE], ...], Field(max_length=MAX_LIST, strict=False)] = Field(
+        default=(), description="Ids of certificates: these alone. Who has rotated meanwhile goes on with another one."
+    )
+    owner: Annotated[str, Text()] = Field(description="Who answers for it.")
+    reason: Annotated[str, Text()] = Field(description="Why, for every report.")
+    since: Annotated[datetime, Instant()] = Field(description="When it was decided. Never in the future.")
+
+
+class QuarantineDocument(Document):
+    """Devices that are cut off."""
+
+    kind_name = "Quarantine"
+    purpose = (
+        "Devices that are cut off as long as the document stands: their certificates are INACTIVE, and nobody rotates "
+        "them. `certfleet heal` carries it out, and takes it back when the document is gone."
+    )
+
+    kind: Literal["Quarantine"] = Field(description="What the document is.")
+    metadata: Metadata = Field(description="What the quarantine is called.")
+    spec: QuarantineSpec = Field(description="The quarantine.")
+
+
 class IncidentSpec(_Model):
     """What is compromised: certificates that match every condition that is given; at least one is."""
 
@@ -358,6 +390,13 @@ class IncidentDocument(Document):
 
 KINDS: dict[str, type[Document]] = {
     model.kind_name: model
-    for model in (FleetDocument, CertificateAuthorityDocument, RotationPolicyDocument, WaiverDocument, IncidentDocument)
+    for model in (
+        FleetDocument,
+        CertificateAuthorityDocument,
+        RotationPolicyDocument,
+        WaiverDocument,
+        QuarantineDocument,
+        IncidentDocument,
+    )
 }
 """Every kind by its name, in the order of the reference."""

@@ -14,6 +14,7 @@ from controller.reconcile.values import (
     Guardrails,
     Incident,
     Policy,
+    Quarantine,
     Rollout,
     Schedule,
     Source,
@@ -28,6 +29,7 @@ from .models import (
     Document,
     FleetDocument,
     IncidentDocument,
+    QuarantineDocument,
     RolloutSpec,
     RotationPolicyDocument,
     ScheduleSpec,
@@ -49,6 +51,7 @@ def resolve(documents: Iterable[ReadDocument], *, commit: str | None, is_dirty: 
         policies=tuple(policy_of(*each) for each in _of(documents, RotationPolicyDocument)),
         waivers=tuple(_waiver(*each) for each in _of(documents, WaiverDocument)),
         incidents=tuple(_incident(*each) for each in _of(documents, IncidentDocument)),
+        quarantines=tuple(_quarantine(*each) for each in _of(documents, QuarantineDocument)),
         commit=commit,
         is_dirty=is_dirty,
     )
@@ -76,7 +79,7 @@ def _fleet(document: FleetDocument, source: Source) -> Fleet:
         role_arn=spec.role_arn,
         read_role_arn=spec.read_role_arn,
         stack_name=spec.backend.stack_name,
-        guardrails=Guardrails(spec.guardrails.max_change_percent, spec.guardrails.min_existing),
+        guardrails=Guardrails(**dict(spec.guardrails)),
     )
 
 
@@ -133,6 +136,19 @@ def _rollout(spec: RolloutSpec) -> Rollout:
 def _waiver(document: WaiverDocument, source: Source) -> Waiver:
     spec = document.spec
     return Waiver(document.metadata.name, frozenset(spec.devices), spec.owner, spec.reason, spec.expires, source)
+
+
+def _quarantine(document: QuarantineDocument, source: Source) -> Quarantine:
+    spec = document.spec
+    return Quarantine(
+        document.metadata.name,
+        frozenset(spec.devices),
+        frozenset(spec.certificates),
+        spec.owner,
+        spec.reason,
+        spec.since,
+        source,
+    )
 
 
 def _incident(document: IncidentDocument, source: Source) -> Incident:

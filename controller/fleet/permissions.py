@@ -84,6 +84,7 @@ def _registry(trial: Trial, session: AwsSession, desired: DesiredState) -> None:
     trial.call("iot", "ListPrincipalThingsV2", principal=principal, **_ONE)
     trial.call("iot", "ListAttachedPolicies", target=principal)
     trial.call("iot", "GetThingConnectivityData", thingName=thing)
+    trial.call("iot", "ListJobExecutionsForThing", thingName=thing, **_ONE)
     trial.call("iot", "SearchIndex", queryString=OFFLINE, **_ONE)
     client = f"{principal}".replace(":cert/", ":client/")
     trial.call(

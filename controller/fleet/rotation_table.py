@@ -74,6 +74,11 @@ def _items(session: AwsSession, table: str, thing: str | None) -> Iterator[dict[
         request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
 
+def read_items(session: AwsSession, table: str, partition: str) -> list[dict[str, Any]]:
+    """All items below one partition key."""
+    return list(_items(session, table, partition))
+
+
 def read_item(session: AwsSession, table: str, key: dict[str, str]) -> dict[str, Any] | None:
     """One item; None if there is none."""
     answer = session.call(

@@ -50,9 +50,14 @@ def of_comparison(path: Path) -> dict[str, Any]:
     }
 
 
-def of_healing(path: Path) -> list[str]:
-    """The fleets for which a healing plan has something to do."""
-    return [str(fleet["fleet"]) for fleet in _json(path)["fleets"] if fleet["actions"]] if path.exists() else []
+def of_healing(path: Path) -> list[dict[str, str]]:
+    """The fleets for which a healing plan has something to do, each with the overrides that this needs."""
+    found = []
+    for fleet in _json(path)["fleets"] if path.exists() else ():
+        overrides = " ".join(refusal["override"] for refusal in fleet["refusals"])
+        if fleet["actions"] and (not overrides or _OVERRIDE.fullmatch(overrides)):
+            found.append({"fleet": str(fleet["fleet"]), "overrides": overrides})
+    return found
 
 
 def lines(values: dict[str, Any]) -> str:

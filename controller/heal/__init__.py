@@ -5,13 +5,15 @@ The rules are pure (``rules`` over ``facts``); ``registry`` and ``survey`` ask A
 
 from .carry_out import Done, Healer
 from .facts import Held, Thing, Waits
-from .plan_file import FORMAT_VERSION, VALID_FOR, HealPlan, check, read, to_value
+from .plan_file import FORMAT_VERSION, VALID_FOR, HealPlan, check, read, require_permitted, to_value
+from .quarantine import Suspect, of_suspect
 from .registry import Registry, table_of
-from .rules import Action, Kind, Untidy, of_loose, of_thing
-from .survey import survey
+from .rules import OF_QUARANTINE, Action, Kind, Untidy, of_loose, of_thing
+from .survey import is_rotating, survey, survey_quarantines
 
 __all__ = [
     "FORMAT_VERSION",
+    "OF_QUARANTINE",
     "VALID_FOR",
     "Action",
     "Done",
@@ -20,14 +22,19 @@ __all__ = [
     "Held",
     "Kind",
     "Registry",
+    "Suspect",
     "Thing",
     "Untidy",
     "Waits",
     "check",
+    "is_rotating",
     "of_loose",
+    "of_suspect",
     "of_thing",
     "read",
+    "require_permitted",
     "survey",
+    "survey_quarantines",
     "table_of",
     "to_value",
 ]

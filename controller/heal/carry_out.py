@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from controller.errors import CertfleetError, FleetError
+from controller.reconcile.values import Quarantine
+from protocol.quarantine import Quarantined
 from protocol.watch import Watch
 
 from .facts import ACTIVE, INACTIVE, Held, Waits
+from .quarantine import Suspect, concerning, meant_by, of_suspect
 from .registry import Registry
-from .rules import Action, Kind, of_loose, of_thing
+from .rules import OF_QUARANTINE, Action, Kind, of_loose, of_thing
+
+ROUNDS = 3  # of cutting off, until a thing is at rest
+LINGERS = "is still connected: AWS IoT ends the connections of an INACTIVE certificate within minutes"
 
 
 @dataclass(slots=True)
 class Done:
-    """What was carried out; ``stopped_by`` is the surprise that ended it, at ``stopped_at``."""
+    """What was carried out, and what to know of it; ``stopped_by`` is the surprise that ended it, at ``stopped_at``."""
 
     actions: list[Action] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     stopped_at: Action | None = None
     stopped_by: CertfleetError | None = None
 
 
 class Healer:
-    """Carries actions out. ``rotating`` are things with a rotation at work; ``now`` tells the time."""
+    """Carries actions out. ``rotating`` are things with a rotation at work; ``now`` tells the time.
+
+    ``quarantines`` are the documents as they stand now.
+    """
 
     def __init__(
-        self, registry: Registry, waits: Waits, rotating: Collection[str], now: Callable[[], datetime]
+        self,
+        registry: Registry,
+        waits: Waits,
+        rotating: Collection[str],
+        now: Callable[[], datetime],
+        quarantines: Sequence[Quarantine] = (),
     ) -> None:
         self._registry, self._waits, self._rotating, self._now = registry, waits, rotating, now
+        self._quarantines = quarantines
 
     def carry_out(self, actions: Iterable[Action], pause: Callable[[], None]) -> Done:
         """Do what is still derived, in order; ``pause`` comes before every action but the first."""
@@ -38,14 +54,23 @@ class Healer:
             if done.actions:
                 pause()
             try:
-                self._do(action)
+                note = self._do(action)
             except CertfleetError as error:
                 done.stopped_at, done.stopped_by = action, error
                 break
             done.actions.append(action)
+            done.notes += [note] if note else []
         return done
 
-    def _do(self, action: Action) -> None:
+    def _do(self, action: Action) -> str | None:
+        if action.kind in OF_QUARANTINE:
+            suspect = self._suspect(action)
+            if action.is_same_as not in {one.is_same_as for one in of_suspect(suspect, self._quarantines)[0]}:
+                raise _not_called_for(action)
+            if action.kind is Kind.LIFT:
+                self._lift(suspect)
+                return None
+            return self._cut_off(action, suspect)
         held = self._required(action)
         now = self._now()
         watch = held.watch or Watch(held.certificate_id, action.thing, now)
@@ -61,6 +86,51 @@ class Healer:
             self._take_back_if_used(held.certificate_id, watch.last_seen)
         else:
             self._registry.remove(held)
+        return None
+
+    def _suspect(self, action: Action) -> Suspect:
+        if action.thing:
+            return self._registry.suspect(action.thing)
+        return self._registry.loose_suspect(action.certificate_id)
+
+    def _cut_off(self, action: Action, suspect: Suspect) -> str | None:
+        """Until nothing is left to do: a rotation under way may bring another certificate. Returns what to know.
+
+        That it is in quarantine is written down first: from then on the backend makes and removes nothing of it.
+        """
+        for _ in range(ROUNDS):
+            meant = [held for held in meant_by(suspect, self._quarantines) if held.status is ACTIVE]
+            now = self._now()
+            record = suspect.record or Quarantined(suspect.thing, now, suspect.certificate_id)
+            noted = {**record.deactivated, **{held.certificate_id: now for held in meant}}
+            if suspect.record is None or noted != record.deactivated:
+                self._registry.save_quarantined(replace(record, deactivated=noted))
+            for held in meant:
+                self._registry.set_status(held.certificate_id, INACTIVE)
+            is_away = not suspect.thing or self._registry.end_connections(suspect.thing)
+            for job_id in suspect.jobs:
+                self._registry.cancel(suspect.thing, job_id)
+            suspect = self._suspect(action)
+            if not suspect.jobs and not any(held.status is ACTIVE for held in meant_by(suspect, self._quarantines)):
+                return None if is_away else f"{suspect.thing} {LINGERS}"
+        raise FleetError(
+            f"{suspect.thing or suspect.certificate_id[:12]} was cut off {ROUNDS} times, and a job or a certificate is "
+            "there again",
+            "find out who makes them, and make the plan again: certfleet heal plan --only quarantine",
+        )
+
+    def _lift(self, suspect: Suspect) -> None:
+        """Bring back what quarantine deactivated, but for what a document names still; the record goes last."""
+        record = suspect.record
+        assert record is not None  # noqa: S101 (else there is nothing to lift)
+        meant = {held.certificate_id for held in meant_by(suspect, self._quarantines)}
+        for certificate_id in suspect.brought_back.keys() - meant:
+            self._registry.set_status(certificate_id, ACTIVE)
+        left = {one: at for one, at in record.deactivated.items() if one in meant}
+        if concerning(suspect, self._quarantines):
+            self._registry.save_quarantined(replace(record, deactivated=left))
+        else:
+            self._registry.forget_quarantined(record)
 
     def _required(self, action: Action) -> Held:
         """The certificate, if the rules still ask for this very action; else FleetError."""
@@ -69,14 +139,10 @@ class Healer:
             derived, held = of_thing(thing, self._now(), self._waits)[0], thing.held
         else:
             one = self._registry.certificate(action.certificate_id)
-            held = (one,) if one is not None else ()
+            held = (one,) if one is not None and self._registry.quarantined("", action.certificate_id) is None else ()
             derived = of_loose(held[0], self._now(), self._waits)[0] if held else ()
         if action.is_same_as not in {one.is_same_as for one in derived}:
-            raise FleetError(
-                f"{action.kind.value} {action.certificate_id[:12]} of {action.thing or 'no thing'} is not called for "
-                f"any more ({action.precondition}); nothing was done to it, nor after it",
-                "look at what has changed, and make the plan again: certfleet heal plan",
-            )
+            raise _not_called_for(action)
         return next(one for one in held if one.certificate_id == action.certificate_id)
 
     def _take_back_if_used(self, certificate_id: str, seen: datetime | None) -> None:
@@ -89,3 +155,12 @@ class Healer:
                 f"a connection with {certificate_id[:12]} was heard of while it was deactivated; it is active again",
                 "make the plan again: certfleet heal plan",
             )
+
+
+def _not_called_for(action: Action) -> FleetError:
+    what = action.certificate_id[:12] or "all certificates"
+    return FleetError(
+        f"{action.kind.value} {what} of {action.thing or 'no thing'} is not called for any more "
+        f"({action.precondition}); nothing was done to it, nor after it",
+        "look at what has changed, and make the plan again: certfleet heal plan",
+    )

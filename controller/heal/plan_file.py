@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -13,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from controller.errors import PlanError
-from controller.reconcile.values import Fleet, instant_text
+from controller.reconcile.values import Fleet, Refusal, instant_text
 
 from .facts import Waits
 from .rules import Action, Untidy
@@ -36,6 +37,7 @@ class HealPlan:
     waits: Waits
     actions: tuple[Action, ...] = ()
     left: tuple[Untidy, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
 
 
 def to_value(plan: HealPlan) -> dict[str, Any]:
@@ -60,6 +62,16 @@ def read(path: Path) -> dict[str, HealPlan]:
         raise PlanError(f"{path} is no plan for healing of format_version {FORMAT_VERSION}", _AGAIN)
     plans = [_plan(one) for one in body.get("fleets", ())]
     return {plan.fleet: plan for plan in plans}
+
+
+def require_permitted(plan: HealPlan, overrides: Collection[str]) -> None:
+    """Raise PlanError unless a person has repeated the override of every refusal, character by character."""
+    for refusal in plan.refusals:
+        if refusal.override.removeprefix("--override ") not in overrides:
+            raise PlanError(
+                f"fleet {plan.fleet} is refused by {refusal.guardrail}: {refusal.message}; nothing was done",
+                f"if it is meant: certfleet heal apply FILE {refusal.override}",
+            )
 
 
 def check(plan: HealPlan, fleet: Fleet, endpoint: str, now: datetime) -> None:

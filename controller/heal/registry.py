@@ -1,9 +1,10 @@
-"""The registry and the backend's table as healing sees them: facts about one thing or certificate, and five changes."""
+"""The registry and the backend's table as healing sees them: facts about one thing or certificate, and the changes."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,15 +16,23 @@ from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.backend import read_rules
 from controller.fleet.reading import read_principals
-from controller.fleet.rotation_table import read_item, rotation_table
+from controller.fleet.rotation_table import read_item, read_items, rotation_table
 from controller.reconcile.values import AttachmentType, CertificateStatus
+from protocol import quarantine
+from protocol.job_document import is_check, is_rotation
+from protocol.quarantine import Quarantined
 from protocol.rotation_record import CURRENT, FINISHED
 from protocol.watch import Watch, key_of
 
 from .facts import Held, Thing
+from .quarantine import Suspect
 
 DETACHING = (1.0, 2.0, 4.0, 8.0)  # seconds between tries to delete: a detachment may take several to propagate
+LEAVING = (0.0, 1.0, 2.0, 4.0, 8.0)  # seconds until a connection that was ended is looked for again
+CLIENTS = ("", *(f"#{number}" for number in range(1, 6)))
+"""What Greengrass appends to the thing's name for its connections. Others end minutes after the certificate does."""
 _OTHER_VERSION = "ConditionalCheckFailedException"
+_HAS_ENDED = "InvalidStateTransitionException"
 _STILL_ATTACHED = "DeleteConflictException"
 _NEVER_KNOWN = datetime.max.replace(tzinfo=UTC)
 _serialize = TypeSerializer().serialize
@@ -48,7 +57,47 @@ class Registry:
         """What a thing holds now; ``is_rotating`` is what is known of its jobs."""
         principals = read_principals(self._session, name) or []
         held = [self.certificate(certificate_id, AttachmentType(kind)) for certificate_id, kind in principals]
-        return Thing(name, tuple(one for one in held if one is not None), is_rotating or self._is_undecided(name))
+        is_busy = is_rotating or self._is_undecided(name) or self.quarantined(name) is not None
+        return Thing(name, tuple(one for one in held if one is not None), is_busy)
+
+    def suspect(self, name: str) -> Suspect:
+        """What a quarantine of a thing, or its end, goes by; all of it is read now."""
+        principals = read_principals(self._session, name)
+        held = [self.certificate(certificate_id, AttachmentType(kind)) for certificate_id, kind in principals or ()]
+        seen = self._session.ask("iot", "GetThingConnectivityData", thingName=name) or {}
+        return Suspect(
+            name,
+            tuple(one for one in held if one is not None),
+            tuple(self._rotations_asked_of(name)) if principals is not None else (),
+            bool(seen.get("connected")),
+            self.quarantined(name),
+            principals is not None,
+        )
+
+    def loose_suspect(self, certificate_id: str) -> Suspect:
+        """The same of a certificate that no thing holds."""
+        held = self.certificate(certificate_id)
+        record = self.quarantined("", certificate_id)
+        return Suspect("", () if held is None else (held,), record=record, is_there=held is not None)
+
+    def quarantined(self, thing: str, certificate_id: str = "") -> Quarantined | None:
+        """What was done to a thing that is in quarantine."""
+        item = self._item(quarantine.key_of(thing, certificate_id))
+        return Quarantined.from_record(item) if item else None
+
+    def all_quarantined(self) -> list[Quarantined]:
+        """Everything that is in quarantine."""
+        return [Quarantined.from_record(item) for item in read_items(self._session, self._table, quarantine.PARTITION)]
+
+    def _rotations_asked_of(self, name: str) -> Iterator[str]:
+        """The jobs that ask the thing for a rotation now, whoever made them."""
+        for status in ("QUEUED", "IN_PROGRESS"):
+            asked = {"thingName": name, "status": status}
+            for one in self._session.find_all("ListJobExecutionsForThing", "executionSummaries", **asked) or ():
+                answer = self._session.find("iot", "GetJobDocument", jobId=one["jobId"]) or {}
+                document = _json(answer.get("document"))
+                if is_rotation(document) or is_check(document):
+                    yield one["jobId"]
 
     def certificate(self, certificate_id: str, kind: AttachmentType = AttachmentType.EXCLUSIVE) -> Held | None:
         """One certificate; None where it is gone."""
@@ -88,15 +137,63 @@ class Registry:
         """Write a watch over the version that was read; FleetError where somebody was faster."""
         written = replace(watch, version=watch.version + 1)
         item = {name: _serialize(value) for name, value in written.to_record().items()}
-        unchanged: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(thingName)"}
-        if watch.version:
-            values = {":read": _serialize(watch.version)}
-            unchanged = {"ConditionExpression": "version = :read", "ExpressionAttributeValues": values}
         try:
-            self._session.call("dynamodb", "PutItem", TableName=self._table, Item=item, **unchanged)
+            self._session.call(
+                "dynamodb", "PutItem", TableName=self._table, Item=item, **_unless_changed(watch.version)
+            )
         except AwsCallError as error:
             if error.code != _OTHER_VERSION or self.watch(watch.certificate_id) != written:
                 raise  # else it was written by an attempt whose answer was lost
+
+    def save_quarantined(self, record: Quarantined) -> Quarantined:
+        """Write what is done to a thing over the version that was read; AwsCallError where somebody was faster."""
+        written = replace(record, version=record.version + 1)
+        item = {name: _serialize(value) for name, value in written.to_record().items()}
+        try:
+            self._session.call(
+                "dynamodb", "PutItem", TableName=self._table, Item=item, **_unless_changed(record.version)
+            )
+        except AwsCallError as error:
+            if error.code != _OTHER_VERSION or self.quarantined(record.thing, record.certificate_id) != written:
+                raise  # else it was written by an attempt whose answer was lost
+        return written
+
+    def _put(self, record: dict[str, Any], read: int) -> None:
+        item = {name: _serialize(value) for name, value in record.items()}
+        self._session.call("dynamodb", "PutItem", TableName=self._table, Item=item, **_unless_changed(read))
+
+    def forget_quarantined(self, record: Quarantined) -> None:
+        """Nothing is left of a quarantine."""
+        typed = {n: _serialize(v) for n, v in quarantine.key_of(record.thing, record.certificate_id).items()}
+        self._session.call(
+            "dynamodb", "DeleteItem", TableName=self._table, Key=typed, **_unless_changed(record.version)
+        )
+
+    def end_connections(self, thing: str) -> bool:
+        """End every connection of a thing, and what waits for it; whether it stays away."""
+        for pause in LEAVING:
+            if pause:
+                self._sleep(pause)
+            for suffix in CLIENTS:
+                self._session.find(
+                    "iot-data",
+                    "DeleteConnection",
+                    clientId=f"{thing}{suffix}",
+                    cleanSession=True,
+                    preventWillMessage=True,  # which would be the words of whoever was connected
+                )
+            seen = self._session.ask("iot", "GetThingConnectivityData", thingName=thing) or {}
+            if not seen.get("connected"):
+                return True
+        return False
+
+    def cancel(self, thing: str, job_id: str) -> None:
+        """Take one thing out of a job, whether it has begun or not; nobody else's part in it ends."""
+        try:
+            self._session.find("iot", "CancelJobExecution", jobId=job_id, thingName=thing, force=True)
+        except AwsCallError as error:
+            if error.code != _HAS_ENDED:
+                raise
 
     def set_status(self, certificate_id: str, status: CertificateStatus) -> None:
         """Activate or deactivate."""
@@ -127,3 +224,17 @@ class Registry:
 
     def _arn(self, certificate_id: str) -> str:
         return self._session.arn(f"cert/{certificate_id}")
+
+
+def _unless_changed(version: int) -> dict[str, Any]:
+    """The condition that an item is as it was read; version 0: that there is none."""
+    if not version:
+        return {"ConditionExpression": "attribute_not_exists(thingName)"}
+    return {"ConditionExpression": "version = :read", "ExpressionAttributeValues": {":read": _serialize(version)}}
+
+
+def _json(text: str | None) -> Any:
+    try:
+        return json.loads(text or "null")
+    except (ValueError, RecursionError):
+        return None

@@ -16,15 +16,20 @@ from .facts import ACTIVE, INACTIVE, Held, Thing, Waits
 
 
 class Kind(StrEnum):
-    """What is done to one certificate."""
+    """What is done to one certificate, or to a thing; in the order in which a plan is carried out."""
 
+    QUARANTINE = "quarantine"
+    LIFT = "lift"
     ACTIVATE = "activate"
     WATCH = "watch"
     DEACTIVATE = "deactivate"
     REMOVE = "remove"
 
 
+OF_QUARANTINE = frozenset({Kind.QUARANTINE, Kind.LIFT})
 WAY_BACK = {
+    Kind.QUARANTINE: "take it out of the quarantine's document; the next plan lifts it",
+    Kind.LIFT: "name it in a quarantine again; the next plan cuts it off",
     Kind.ACTIVATE: "aws iot update-certificate --new-status INACTIVE --certificate-id {}",
     Kind.WATCH: "nothing changes for any device",
     Kind.DEACTIVATE: "aws iot update-certificate --new-status ACTIVE --certificate-id {}",
@@ -37,7 +42,7 @@ class Action:
     """One change: what must hold when it is made, and what is known that speaks for it."""
 
     kind: Kind
-    certificate_id: str
+    certificate_id: str  # empty where it is about all that the thing holds
     thing: str  # empty where no thing holds it
     precondition: str
     evidence: str

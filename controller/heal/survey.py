@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 
 from controller.fleet.aws import AwsSession
 from controller.fleet.progress import Progress
-from controller.reconcile.values import Device, FleetState, count_text, names_text
+from controller.reconcile.values import DesiredState, Device, FleetState, Refusal, count_text, names_text
+from protocol.deployment import Deployment
 
 from .facts import ACTIVE, Waits
+from .quarantine import concerning, of_suspect, too_many
 from .registry import Registry
-from .rules import Action, Untidy, of_loose, of_thing
+from .rules import Action, Kind, Untidy, of_loose, of_thing
 
 
 def survey(
@@ -24,6 +26,7 @@ def survey(
     now: datetime,
     waits: Waits,
     progress: Progress,
+    besides: Collection[str] = (),
 ) -> tuple[tuple[Action, ...], tuple[Untidy, ...]]:
     """What is to be done, and what is left to a person.
 
@@ -32,6 +35,7 @@ def survey(
 
     Args:
         registry: None where no backend of ours hears of connections; then everything is left to a person.
+        besides: Things, and ids of certificates, that are left to their quarantine.
     """
     by_target = _policies(session)
     held: set[str] = set()
@@ -41,6 +45,8 @@ def survey(
     for device in devices:
         ids = {one.certificate.certificate_id for one in device.attachments}
         held |= ids
+        if device.name in besides or not ids.isdisjoint(besides):
+            continue
         if len(ids) > 1 or any(one.certificate.status is not ACTIVE for one in device.attachments):
             suspects.append(device)
         if ids and not any(by_target.get(session.arn(f"cert/{one}")) for one in ids):
@@ -56,7 +62,7 @@ def survey(
         actions += found[0]
         untidy += found[1]
         progress("things", number, len(suspects))
-    loose = sorted(_certificates(session) - held)
+    loose = sorted(_certificates(session) - held - set(besides))
     for number, certificate_id in enumerate(loose, 1):
         one = registry.certificate(certificate_id)
         found = of_loose(one, now, waits) if one is not None else ((), ())
@@ -64,6 +70,55 @@ def survey(
         untidy += found[1]
         progress("certificates", number, len(loose))
     return tuple(sorted(actions)), tuple(untidy)
+
+
+def survey_quarantines(
+    registry: Registry, desired: DesiredState, deployment: Deployment | None
+) -> tuple[tuple[Action, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
+    """What is to be done for the documents' quarantines, what is left to a person, and what is refused.
+
+    Cost: one query, three calls for each named certificate, and about six for each thing with one certificate.
+    """
+    quarantines, records = desired.quarantines, registry.all_quarantined()
+    names = {name for one in quarantines for name in one.devices} | {one.thing for one in records if one.thing}
+    loose = {one.certificate_id for one in records if not one.thing}
+    untidy: list[Untidy] = []
+    for certificate_id in sorted({one for document in quarantines for one in document.certificates}):
+        held = registry.certificate(certificate_id)
+        if held is None:
+            untidy.append(_gone(certificate_id))
+        elif held.things:
+            names |= set(held.things)
+        else:
+            loose.add(certificate_id)
+    suspects = [*map(registry.suspect, sorted(names)), *map(registry.loose_suspect, sorted(loose))]
+    actions: list[Action] = []
+    for suspect in suspects:
+        found = of_suspect(suspect, quarantines)
+        actions += found[0]
+        untidy += found[1]
+    new = [one for one in actions if one.kind is Kind.QUARANTINE]
+    if new and (deployment is None or not deployment.heeds_quarantine):
+        untidy.append(_of_a_backend_of_before(len(new)))
+    concerned = sum(bool(concerning(one, quarantines)) for one in suspects if one.is_there)
+    refusal = too_many(concerned, len(new), desired.fleet.guardrails)
+    return tuple(sorted(actions)), tuple(untidy), () if refusal is None else (refusal,)
+
+
+def _gone(certificate_id: str) -> Untidy:
+    remedy = (
+        "if a rotation has replaced it, and its successor may be in wrong hands, name the device: "
+        "certfleet evidence --format csv tells which one held it"
+    )
+    return Untidy("quarantine of nobody", certificate_id, "the registry has no such certificate", remedy)
+
+
+def _of_a_backend_of_before(number: int) -> Untidy:
+    found = (
+        f"the deployed backend knows no quarantine: a rotation under way on {count_text(number, 'device')} may go on"
+    )
+    remedy = "deploy this project's backend in this version; the devices are cut off all the same"
+    return Untidy("backend of before", "the fleet", found, remedy)
 
 
 def is_rotating(device: Device) -> bool:

@@ -11,8 +11,12 @@ from controller.reconcile.values import Assessment, Finding, Outcome, Reason
 
 from . import words
 
-DECIDED = frozenset({Reason.WAIVED, Reason.SUSPENDED})
-"""Blocked because a person has decided so: told, but not among what needs a person."""
+_DECIDED = frozenset({Reason.WAIVED, Reason.SUSPENDED, Reason.QUARANTINED})
+
+
+def is_decided(finding: Finding) -> bool:
+    """Whether it blocks because a person has decided so, and nothing is left to do: told, but nobody is needed."""
+    return finding.reason in _DECIDED and "active" not in finding.values
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Group:
     @property
     def is_decided(self) -> bool:
         """Whether a person has decided already that these devices are left out."""
-        return self.reason in DECIDED
+        return is_decided(self.finding)
 
 
 def leading(assessment: Assessment) -> Finding:
@@ -42,12 +46,13 @@ def leading(assessment: Assessment) -> Finding:
 
 def by_reason(assessments: Iterable[Assessment]) -> list[Group]:
     """Group by reason and policy; reasons in the order of the enum, policies by name, the longest unseen first."""
-    found: dict[tuple[Reason, str], list[tuple[Finding, Assessment]]] = {}
+    found: dict[tuple[Reason, str, bool], list[tuple[Finding, Assessment]]] = {}
     for assessment in assessments:
         finding = leading(assessment)
-        found.setdefault((finding.reason, assessment.policy or ""), []).append((finding, assessment))
+        key = finding.reason, assessment.policy or "", is_decided(finding)
+        found.setdefault(key, []).append((finding, assessment))
     order = {reason: number for number, reason in enumerate(Reason)}
-    return [_group(found[key]) for key in sorted(found, key=lambda key: (order[key[0]], key[1]))]
+    return [_group(found[key]) for key in sorted(found, key=lambda key: (order[key[0]], *key[1:]))]
 
 
 def told_apart(blocked: Iterable[Assessment]) -> tuple[list[Group], list[Group]]:
@@ -85,7 +90,7 @@ def _named(finding: Finding, device: str) -> str:
     return f"{device} (seen {words.duration(timedelta(hours=hours))} ago)"
 
 
-DECIDED_TITLE = "Waived or suspended"
+DECIDED_TITLE = "Waived, suspended or quarantined"
 TITLES = {
     Outcome.ROTATE: "To rotate",
     Outcome.WAITING: "Waiting",

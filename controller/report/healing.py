@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from controller.heal import FORMAT_VERSION, Done, HealPlan, Kind, to_value
+from controller.heal import FORMAT_VERSION, Action, Done, HealPlan, Kind, to_value
 
 from . import words
 from .console import Page
@@ -29,9 +29,14 @@ def _text(found: HealPlans, look: Look) -> str:
         kinds = Counter(action.kind.value for action in plan.actions)
         counted = ", ".join(f"{kind} {number:,}" for kind, number in kinds.items()) or "nothing to do"
         page.line((f"{plan.fleet}: {counted}", "head"))
+        for refusal in plan.refusals:
+            page.gap()
+            page.line(("REFUSED  ", "bold bad"), (refusal.guardrail, "head"))
+            page.line(refusal.message, indent=4)
+            page.line(("→ ", "change"), refusal.override, indent=4)
         for action in plan.actions:
             page.gap()
-            page.line((f"{action.kind.value} ", "change"), (action.certificate_id[:12], "head"), f" {action.thing}")
+            page.line((f"{action.kind.value} ", "change"), (_what(action), "head"), f" {action.thing}")
             page.line(f"if      {action.precondition}", indent=2)
             page.line(f"known   {action.evidence}", indent=2)
             page.line(f"back    {action.way_back}", indent=2)
@@ -44,6 +49,10 @@ def _text(found: HealPlans, look: Look) -> str:
     for failure in found.failures:
         page.line(("FAILED ", "bold bad"), (f"{failure.fleet}: ", "bold"), failure.message)
     return page.text()
+
+
+def _what(action: Action) -> str:
+    return action.certificate_id[:12] or "all certificates"
 
 
 def _json(found: HealPlans, _look: Look) -> str:
@@ -62,12 +71,17 @@ def _markdown(found: HealPlans, _look: Look) -> str:
     parts = []
     for plan in found.plans:
         parts.append(f"## {plan.fleet}: {words.count(len(plan.actions), 'action')} to heal the registry\n")
+        parts += [
+            f"> [!CAUTION]\n> **Refused by `{refusal.guardrail}`**: {plain(refusal.message)}.  \n> "
+            f"Whoever approves this allows it: `{refusal.override}`\n"
+            for refusal in plan.refusals
+        ]
         for kind in Kind:
             actions = [action for action in plan.actions if action.kind is kind]
             if actions:
                 titles = ("Certificate", "Thing", "If", "Known", "Way back")
                 rows = [
-                    (f"`{a.certificate_id[:12]}`", plain(a.thing), a.precondition, plain(a.evidence), f"`{a.way_back}`")
+                    (f"`{_what(a)}`", plain(a.thing), plain(a.precondition), plain(a.evidence), f"`{a.way_back}`")
                     for a in actions
                 ]
                 parts.append(f"### {kind.value}\n\n{table(titles, rows)}\n")
@@ -89,7 +103,8 @@ RENDERERS: Mapping[Format, Callable[[HealPlans, Look], str]] = {
 def render_done(fleet: str, done: Done, planned: int) -> str:
     """What was carried out, and the surprise that ended it."""
     lines = [f"{fleet}: {len(done.actions):,} of {words.count(planned, 'action')} done"]
-    lines += [f"  {one.kind.value} {one.certificate_id[:12]} {one.thing}" for one in done.actions]
+    lines += [f"  {one.kind.value} {_what(one)} {one.thing}" for one in done.actions]
+    lines += [f"  {note}" for note in done.notes]
     if done.stopped_by is not None:
         lines += [f"  stopped: {done.stopped_by}", f"  → {done.stopped_by.remedy}"]
     return "\n".join(lines) + "\n"

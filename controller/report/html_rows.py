@@ -13,7 +13,7 @@ from itertools import chain
 from controller.reconcile.values import Assessment, Outcome
 
 from . import words
-from .groups import DECIDED, DECIDED_TITLE, TITLES, leading
+from .groups import DECIDED_TITLE, TITLES, is_decided, leading
 from .model import Report
 
 CARRIED = 100_000  # rows in one page, of all fleets; the JSON report has all
@@ -68,11 +68,11 @@ def _rows(report: Report) -> Iterator[Row]:
     for outcome in _ORDER:
         for fleet in report.fleets:
             for assessment in fleet.of(outcome):
-                if leading(assessment).reason not in DECIDED:
+                if not is_decided(leading(assessment)):
                     yield _row(fleet.desired.fleet.name, TITLES[outcome], assessment)
     for fleet in report.fleets:
         for assessment in fleet.of(Outcome.BLOCKED):
-            if leading(assessment).reason in DECIDED:
+            if is_decided(leading(assessment)):
                 yield _row(fleet.desired.fleet.name, DECIDED_TITLE, assessment)
     for fleet in report.fleets:
         for assessment in fleet.coming:

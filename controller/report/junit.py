@@ -16,7 +16,7 @@ from controller.reconcile.values import Assessment, Outcome, Sync
 
 from . import words
 from .formats import Look
-from .groups import DECIDED, leading
+from .groups import is_decided, leading
 from .model import FleetReport, Report
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -89,7 +89,7 @@ def _result(assessment: Assessment) -> str | None:
     """A device whose rotation has failed fails, though it is tried again by itself; one that waits is skipped."""
     if assessment.sync is Sync.IN_SYNC or assessment.outcome is None:
         return None
-    if leading(assessment).reason in DECIDED:
+    if is_decided(leading(assessment)):
         return "skipped"
     return "failure" if assessment.failures else _RESULTS[assessment.outcome]
 

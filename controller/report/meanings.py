@@ -36,6 +36,7 @@ REASONS: Mapping[Reason, str] = {
     Reason.EXECUTION_UNKNOWN: "AWS IoT gives this part of a job a status that this version of certfleet does not know.",
     Reason.PREFLIGHT_FAILED: "The device has said that the rotation that it needs would fail, and why.",
     Reason.REPEATEDLY_FAILED: "Rotations failed until certfleet gave up. Remove the cause that the device names.",
+    Reason.QUARANTINED: "A quarantine names the device, or its certificate: it is cut off, and nobody rotates it.",
     Reason.WAIVED: "A waiver leaves the device out until its end: a person has decided so.",
     Reason.SUSPENDED: "The policy is suspended: a person has decided so.",
     Reason.ROTATING: "A job asks the device now, or it is at work in one.",

@@ -51,6 +51,8 @@ def _text(result: Validation, look: Look) -> str:
         parts.append(words.count(len(desired.authorities), "authority", "authorities"))
         if desired.waivers:
             parts.append(words.count(len(desired.waivers), "waiver"))
+        if desired.quarantines:
+            parts.append(words.count(len(desired.quarantines), "quarantine"))
         if desired.incidents:
             parts.append(words.count(len(desired.incidents), "incident"))
         where = f"account {fleet.account}, {fleet.region}, {words.commit(desired.commit, is_dirty=desired.is_dirty)}"

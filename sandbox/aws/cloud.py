@@ -178,7 +178,7 @@ class Cloud:
         ]  # fmt: skip
         handlers: dict[str, tuple[list[object], str]] = {
             "iot": (list(iot), "InvalidRequestException"),
-            "iot-data": ([self._shadows, Messaging(self.site)], "InvalidRequestException"),
+            "iot-data": ([self._shadows, Messaging(self.site), self.registry], "InvalidRequestException"),
             "iot-jobs-data": ([JobsDataApi(self.jobs)], "InvalidRequestException"),
             "greengrassv2": ([self.deployments, self._components], "ValidationException"),
             "acm-pca": ([self.private_cas], "ValidationException"),

@@ -78,6 +78,7 @@ class InProcessHost:
         for thread in self._threads:
             thread.start()
         registry.on_certificate_disabled(self._disable)
+        registry.on_client_ended(self._end)
         bus.listen(self._route)
 
     def stop(self) -> None:
@@ -136,6 +137,12 @@ class InProcessHost:
         with self._lock:
             doomed = [c for c in self._connections.values() if c.principal == certificate_id]
         for connection in doomed:
+            self._lose(connection)
+
+    def _end(self, client_id: str) -> None:
+        with self._lock:
+            connection = self._connections.get(client_id)
+        if connection:
             self._lose(connection)
 
     # Messages ---------------------------------------------------------------------------------

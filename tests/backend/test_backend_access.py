@@ -107,6 +107,8 @@ RIGHTS = {
     "a job on the test group": ("iot:CreateJob", f"{IOT}:thinggroup/canaries", {RELEASE}),
     "cancelling a job of the controller": ("iot:CancelJob", f"{IOT}:job/cf-line-a-w1-0", {RECONCILE, RELEASE}),
     "cancelling a job of somebody else": ("iot:CancelJob", f"{IOT}:job/firmware-7", {RELEASE}),
+    "taking a device out of a job": ("iot:CancelJobExecution", f"{IOT}:thing/T", {HEAL}),
+    "ending a device's connection": ("iot:DeleteConnection", f"{IOT}:client/T", {HEAL}),
     "making a cohort group": ("iot:CreateThingGroup", f"{IOT}:thinggroup/cf-line-a-w1-0", {RECONCILE}),
     "making another group": ("iot:CreateThingGroup", f"{IOT}:thinggroup/line-a", set()),
     "writing the record of what is governed": ("iot:UpdateThingGroup", f"{IOT}:thinggroup/cf-governed", {RECONCILE}),
@@ -454,7 +456,7 @@ def called_by_the_controller(under="controller"):
         name: f"{prefix}:{name}"
         for service, prefix in CALLERS.items()
         for name in botocore.session.get_session().get_service_model(service).operation_names
-    }
+    } | {"DeleteConnection": "iot:DeleteConnection"}  # of iot-data, whose Publish would pass for that of SNS
     return {
         operations[node.value]
         for path in [ROOT / under, *(ROOT / under).rglob("*.py")]
@@ -478,7 +480,7 @@ def test_the_reconciling_role_may_do_what_the_controller_calls_but_for_healing_a
 def test_the_healing_role_may_do_what_healing_calls_and_nothing_else(roles):
     assert roles[HEAL].actions() - (roles[READ].actions() - {"cloudwatch:PutMetricData"}) == changes_by_healing()
     assert roles[RECONCILE].actions().isdisjoint(changes_by_healing())
-    mine = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["heal#*"]}}
+    mine = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["heal#*", "quarantine#"]}}
     assert {roles[HEAL].conditions[f"dynamodb:{name}Item"] == mine for name in ("Put", "Delete")} == {True}
 
 

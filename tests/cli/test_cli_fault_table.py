@@ -114,6 +114,11 @@ USES: dict[str, Use] = {
     "Scan": lambda s, _: read_rotations(s.aws, "watches"),
     "PutItem": lambda s, name: s.registry.save(Watch(name, "", NOW)),
     "DeleteItem": lambda s, _: s.aws.call("dynamodb", "DeleteItem", TableName="watches", Key=ITEM),
+    "DeleteConnection": lambda s, _: s.aws.find("iot-data", "DeleteConnection", clientId="a-1", cleanSession=True),
+    "ListJobExecutionsForThing": lambda s, _: s.aws.find_all(
+        "ListJobExecutionsForThing", "executionSummaries", thingName="a-1"
+    ),
+    "CancelJobExecution": lambda s, _: s.registry.cancel("a-1", "standing"),
     "UpdateCertificate": lambda s, _: s.registry.set_status(s.arn()[-64:], CertificateStatus.ACTIVE),
     "DetachPolicy": lambda s, _: s.aws.call("iot", "DetachPolicy", policyName="rotates", target=s.arn()),
     "DetachThingPrincipal": lambda s, _: s.aws.call(

@@ -10,6 +10,7 @@ from controller.errors import DesiredStateError
 POLICY_HEAD = "apiVersion: certfleet/v1\nkind: RotationPolicy\nmetadata: {name: %s}\n"
 INCIDENT = "apiVersion: certfleet/v1\nkind: Incident\nmetadata: {name: i}\nspec:\n  reason: r\n  deadline: 2026-12-01\n"
 WAIVER = "apiVersion: certfleet/v1\nkind: Waiver\nmetadata: {name: w}\nspec:\n  owner: Ada\n  reason: r\n"
+QUARANTINE = WAIVER.replace("Waiver", "Quarantine")
 NOW_TEXT = "2026-11-23T12:00:00Z"
 AGAIN = "which is to come: certificates issued until then would be rotated again and again; allowed: up to now"
 
@@ -75,6 +76,21 @@ INSIDE_ONE = {
     "a waiver that names a device twice": (
         WAIVER + "  expires: 2026-12-20\n  devices:\n    - a\n    - b\n    - a\n",
         ["11: spec.devices[2]: 'a' is already item 0"],
+    ),
+    "a quarantine that cuts nobody off": (
+        QUARANTINE + "  since: 2026-11-01\n",
+        ["4: spec: cuts nobody off; allowed: at least one of devices, certificates"],
+    ),
+    "a quarantine to come, with names given twice": (
+        QUARANTINE + f"  since: 2027-01-01\n  devices: [a, a]\n  certificates: {['0' * 64] * 2}\n",
+        [
+            (
+                "7: spec.since: found 2027-01-01T00:00:00Z, which is to come: a quarantine begins when it is merged "
+                f"and approved; allowed: up to now, {NOW_TEXT}"
+            ),
+            "8: spec.devices[1]: 'a' is already item 0",
+            f"9: spec.certificates[1]: {'0' * 64!r} is already item 0",
+        ],
     ),
     "an incident that declares nothing": (
         INCIDENT,

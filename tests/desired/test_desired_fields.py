@@ -42,7 +42,7 @@ CASES = {
         "a: 1\n",
         [
             "1: apiVersion: missing; allowed: certfleet/v1",
-            "1: kind: missing; allowed: Fleet, CertificateAuthority, RotationPolicy, Waiver, Incident",
+            "1: kind: missing; allowed: Fleet, CertificateAuthority, RotationPolicy, Waiver, Quarantine, Incident",
         ],
     ),
     "another version and kind": (
@@ -51,7 +51,7 @@ CASES = {
             "1: apiVersion: found 'certfleet/v2'; allowed: certfleet/v1",
             (
                 "2: kind: found 'RotationPolice'; allowed: Fleet, CertificateAuthority, RotationPolicy, "
-                "Waiver, Incident; "
+                "Waiver, Quarantine, Incident; "
                 "did you mean 'RotationPolicy'?"
             ),
         ],
@@ -333,7 +333,7 @@ _INNER = ["maxAge", "keyType", "waves", "abort", "windows", "cron", "reason", "u
 
 @settings(deadline=None)
 @given(
-    st.sampled_from(["Fleet", "CertificateAuthority", "RotationPolicy", "Waiver", "Incident"]),
+    st.sampled_from(["Fleet", "CertificateAuthority", "RotationPolicy", "Waiver", "Quarantine", "Incident"]),
     st.dictionaries(st.sampled_from(_KEYS), _VALUES | st.dictionaries(st.sampled_from(_INNER), _VALUES, max_size=4)),
     _VALUES,
 )

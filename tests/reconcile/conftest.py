@@ -30,6 +30,7 @@ from controller.reconcile.values import (
     Incident,
     Policy,
     Preflight,
+    Quarantine,
     Rollout,
     RotationJob,
     Schedule,
@@ -149,6 +150,12 @@ class Make:
     @staticmethod
     def waiver(*devices, expires=NOW + DAY):
         return Waiver("spare-part", frozenset(devices), "ops@example.com", "waits for a spare part", expires, SOURCE)
+
+    @staticmethod
+    def quarantine(*devices, certificates=(), since=NOW - DAY):
+        return Quarantine(
+            "theft", frozenset(devices), frozenset(certificates), "security", "a laptop was stolen", since, SOURCE
+        )
 
     @staticmethod
     def incident(name="leak", deadline=NOW + 2 * DAY, **fields):

@@ -123,6 +123,8 @@ SCENES = {
     Reason.EXECUTION_UNKNOWN: lambda m: replace(_asked(m, "PONDERING", HOUR), verdict=PERSON),
     Reason.PREFLIGHT_FAILED: lambda m: Scene(m.answered(m.device(age=OLD), "no room on the disk"), PERSON),
     Reason.REPEATEDLY_FAILED: lambda m: Scene(_failed(m, 5), PERSON),
+    Reason.QUARANTINED: lambda m: Scene(
+        m.device(age=OLD, status=CertificateStatus.INACTIVE), LEFT_OUT, m.desired(quarantines=(m.quarantine(NAME),))),
     Reason.WAIVED: lambda m: Scene(
         m.device(age=OLD), LEFT_OUT, m.desired(waivers=(m.waiver(NAME, expires=m.now + 90 * DAY),))),
     Reason.SUSPENDED: lambda m: Scene(

@@ -132,9 +132,11 @@ def test_what_a_person_has_decided_is_told_but_needs_nobody(opened):
     cards = tab.run("[...document.querySelectorAll('.cards li')].map(card => card.innerText).join()")
     assert "Suspended" not in cards
     tiles = tab.run("[...document.querySelectorAll('.tiles div')].map(tile => tile.textContent.trim())")
-    assert {"need a person5", "waived or suspended4"} <= set(tiles)
-    assert "Waived or suspended 4 devices left out, as a person decided" in tab.run("document.body.innerText")
-    _choose(tab, "state", "Waived or suspended")
+    assert {"need a person5", "waived, suspended or quarantined4"} <= set(tiles)
+    assert "Waived, suspended or quarantined 4 devices left out, as a person decided" in tab.run(
+        "document.body.innerText"
+    )
+    _choose(tab, "state", "Waived, suspended or quarantined")
     assert tab.run(DRAWN) == ["paint-0", "paint-1", "paint-2", "paint-3"]
 
 

@@ -146,14 +146,14 @@ def test_a_fleet_that_failed_stands_below_those_that_did_not(make):
 
 def test_what_a_person_has_decided_stands_apart_from_what_needs_one():
     text = render_drift(scene(), Look(120))
-    needs, _, decided = text.partition("Waived or suspended  4 devices left out, as a person decided")
+    needs, _, decided = text.partition("Waived, suspended or quarantined  4 devices left out, as a person decided")
     assert "Needs a person  5 devices" in needs
     assert needs.index("Needs a person  5 devices") < needs.index("To rotate  2 devices") < needs.index("Waiting  27")
     assert "is suspended until" not in needs
     assert "Suspended   paint-shop" in decided
     told = markdown.render_drift(scene(), Look())
     assert "🛑 Needs a person: 5 devices" in told
-    assert "⏸️ Waived or suspended: 4 devices" in told
+    assert "⏸️ Waived, suspended or quarantined: 4 devices" in told
 
 
 def test_several_fleets_are_told_in_one_line_first(make):

@@ -468,7 +468,7 @@ class TestTheRegistryForTheMqttEndpoint:
         assert cloud.registry.authenticate(der(made.pem)) is None
         assert cloud.registry.authenticate(b"anything") is None
 
-    def test_listeners_hear_of_registration_deactivation_and_deletion(self, iot, cloud):
+    def test_listeners_hear_of_registration_and_minutes_later_of_deactivation(self, iot, cloud):
         early = cloud.seed.certificate(KEY.public_key())
         registered, disabled = [], []
         cloud.registry.on_certificate_registered(registered.append)
@@ -477,7 +477,23 @@ class TestTheRegistryForTheMqttEndpoint:
         iot.update_certificate(certificateId=late["certificateId"], newStatus="REVOKED")
         iot.delete_certificate(certificateId=late["certificateId"])
         assert registered == [der(early.pem), der(late["certificatePem"])]
-        assert disabled == [late["certificateId"]] * 2
+        for _ in range(2):  # which comes to nothing in the end
+            iot.update_certificate(certificateId=early.certificate_id, newStatus="INACTIVE")
+            iot.update_certificate(certificateId=early.certificate_id, newStatus="ACTIVE")
+        assert disabled == []
+        cloud.site.clock.advance(timedelta(minutes=3))
+        assert disabled == [late["certificateId"]]
+
+    def test_an_operator_ends_a_connection_if_there_is_one(self, cloud, client, heard):
+        ended, data = [], client("iot-data")
+        cloud.registry.on_client_ended(ended.append)
+        refused(data.delete_connection, "ResourceNotFoundException", clientId="gw#2")
+        cloud.registry.connected("a-certificate", "gw#2")
+        data.delete_connection(clientId="gw#2", cleanSession=True, preventWillMessage=True)
+        assert ended == ["gw#2"]
+        cloud.registry.disconnected("a-certificate", "gw#2")
+        assert json.loads(heard[-1][1])["disconnectReason"] == "API_INITIATED_DISCONNECT"
+        refused(data.delete_connection, "ResourceNotFoundException", clientId="gw#2")
 
     def test_presence_is_published_and_kept(self, iot, cloud, heard):
         cloud.seed.thing("gw")

@@ -134,6 +134,9 @@ class FakeRegistry:
     def on_certificate_disabled(self, listener: Callable[[str], None]) -> None:
         self._disabled.append(listener)
 
+    def on_client_ended(self, listener: Callable[[str], None]) -> None:
+        pass
+
     def connected(self, certificate_id: str, client_id: str) -> None:
         self._note("connected", certificate_id, client_id)
 

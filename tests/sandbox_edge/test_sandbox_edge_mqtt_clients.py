@@ -340,6 +340,8 @@ def test_a_silent_client_is_dropped_after_one_and_a_half_keep_alives(endpoint, i
 def test_a_client_without_an_id_gets_one(endpoint, issuer, gateway, registry):
     with peer(endpoint, issuer, gateway, "", paho.MQTTv5) as device:
         device.up()
+        with registry.changed:  # presence is told after the client has been
+            assert registry.changed.wait_for(lambda: registry.presence, 15)
         assert registry.presence[0][2].startswith("$GEN/")
 
 

@@ -281,7 +281,7 @@ def operation_of(method: str, path: str, headers: dict[str, str], body: bytes) -
 
 @functools.cache
 def _routes(signing_name: str) -> list[tuple[str, re.Pattern[str], str]]:
-    return list(_routes_of({"greengrass": "greengrassv2"}.get(signing_name, signing_name)))
+    return list(_routes_of({"greengrass": "greengrassv2", "iotdata": "iot-data"}.get(signing_name, signing_name)))
 
 
 def _routes_of(service: str) -> Iterator[tuple[str, re.Pattern[str], str]]:
@@ -301,7 +301,7 @@ def _service(name: str) -> Any:
 @functools.cache
 def model_of(operation: str) -> Any:
     services = ("iot", "greengrassv2", "acm-pca", "sts", "ssm", "sns", "kms", "s3", "lambda", "sqs", "dynamodb")
-    services += ("stepfunctions", "service-quotas")
+    services += ("stepfunctions", "service-quotas", "iot-data")
     return next(
         _service(one).operation_model(operation) for one in services if operation in _service(one).operation_names
     )

@@ -66,7 +66,7 @@ def contexts(event_name, event):
     """What a job sees in a run of this event; jobs before it succeeded, with a plan for one fleet and a question."""
     outputs = {
         "apply": '["factory"]',
-        "heal": '["factory"]',
+        "heal": '[{"fleet": "factory", "overrides": ""}]',
         "review": "[]",
         "changed": "true",
         "exit-code": "0",
@@ -83,7 +83,10 @@ def contexts(event_name, event):
         "needs": dict.fromkeys(("plan", "validate", "report", "build"), done),
         "job": {"status": "success", "workflow_repository": "acme/certfleet"},
         "steps": {"plan": done, "fetch": done, "compare": done},
-        "matrix": {"fleet": "factory", "review": {"fleet": "factory", "overrides": "--override a=1"}, "python": "3.11"},
+        "matrix": {
+            "fleet": "factory", "heal": {"fleet": "factory", "overrides": ""},
+            "review": {"fleet": "factory", "overrides": "--override a=1"}, "python": "3.11",
+        },
         "vars": {"AWS_REGION": "eu-west-1", "CERTFLEET_HISTORY": "", "CERTFLEET_UPLOAD_SARIF": "true"},
     }  # fmt: skip
 

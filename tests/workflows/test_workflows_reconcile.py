@@ -1,6 +1,9 @@
 """reconcile.yml and drift-report.yml, step by step, over devices that really rotate."""
 
 import json
+import sys
+import time
+from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -389,3 +392,52 @@ def test_the_registry_is_healed_by_the_plan_that_a_reviewer_has_approved_and_no_
     quiet = factory.run("heal.yml", "schedule", sha=sha)
     assert results(quiet) == {"plan": "success", "apply": "skipped"}
     assert issue["state"] == "closed"
+
+
+QUARANTINE = """\
+---
+apiVersion: certfleet/v1
+kind: Quarantine
+metadata: {name: theft}
+spec: {devices: [%s], owner: security, reason: a laptop was stolen, since: 2026-01-01}
+"""
+
+
+def test_a_merge_cuts_a_device_off_once_a_reviewer_has_approved_it_and_a_revert_brings_it_back(factory, world, capsys):
+    iot = world.client("iot")
+
+    def status():
+        held = iot.list_thing_principals_v2(thingName="bench-001")["thingPrincipalObjects"]
+        told = (iot.describe_certificate(certificateId=one["principal"].rpartition("/")[2]) for one in held)
+        return "".join({one["certificateDescription"]["status"] for one in told})
+
+    def is_connected():
+        return iot.get_thing_connectivity_data(thingName="bench-001")["connected"]
+
+    factory.approves.discard("certfleet-heal")
+    assert is_connected()
+    merged, sha = time.monotonic(), factory.origin.push(documents(QUARANTINE % "bench-001"))
+    asked = factory.call(CALLERS["heal.yml"], "push", sha=sha)
+    assert results(asked) == {"plan": "success", "apply (factory)": "waiting"}, asked["plan"].log
+    assert "quarantine" in asked["plan"].summary
+    assert (status(), is_connected()) == ("ACTIVE", True)
+
+    factory.approves.add("certfleet-heal")
+    cut_off = factory.run("heal.yml", "push", sha=sha)
+    assert results(cut_off) == {"plan": "success", "apply (factory)": "success"}, cut_off["apply (factory)"].log
+    assert cut_off["apply (factory)"].roles == [HEAL]
+    assert (status(), is_connected()) == ("INACTIVE", False)
+    with capsys.disabled():
+        sys.stdout.write(f"\nfrom merge to refused connection, planned twice: {time.monotonic() - merged:.1f} s\n")
+
+    quiet = factory.run("heal.yml", "push", sha=sha)
+    assert results(quiet) == {"plan": "success", "apply": "skipped"}
+
+    back = factory.run("heal.yml", "push", sha=factory.origin.push(documents()))
+    assert results(back)["apply (factory)"] == "success", back["apply (factory)"].log
+    assert status() == "ACTIVE"
+    until = time.monotonic() + 120
+    while not is_connected() and time.monotonic() < until:
+        world.cloud.site.clock.advance(timedelta(seconds=30))
+        time.sleep(0.1)
+    assert is_connected()

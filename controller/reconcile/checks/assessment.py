@@ -9,7 +9,7 @@ from protocol.messages import ExecutionStatus
 
 from .case import Case, Check
 from .demands import DEMANDS
-from .gates import GATES, not_yet_due, rotating, waived
+from .gates import GATES, not_yet_due, quarantined, rotating, waived
 from .governance import Governance, Tie, taints
 from .rotated import in_vain, last_rotation
 from .structure import STRUCTURE
@@ -47,7 +47,8 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
         return None
     if isinstance(governed, Tie):
         return _tied(device, governed, governance)
-    if governed.quiet is not None and governed.quiet.covers(device):
+    is_free = not governance.desired.quarantines or governance.quarantine_of(device) is None
+    if is_free and governed.quiet is not None and governed.quiet.covers(device):
         held, policy = device.attachments[0].certificate, governed.policy.name
         seen, version = device.last_seen, device.component_version
         return _NEW(Assessment, (device.name, policy, held, (), _IN_SYNC, _HEALTHY, seen, version, *_NOTHING_MORE))
@@ -82,7 +83,12 @@ def _is_silent(case: Case) -> bool:
 
 
 def find(case: Case) -> tuple[Finding, ...]:
-    """Ask the chain: demands first, then what is wrong, then what keeps a rotation from starting."""
+    """Ask the chain: demands first, then what is wrong, then what keeps a rotation from starting.
+
+    Of a device in quarantine nothing else is asked.
+    """
+    if case.governance.desired.quarantines and (cut_off := quarantined(case)) is not None:
+        return (cut_off,)
     demands = _ask(DEMANDS, case)
     if demands:
         case.demands = tuple(demands)
@@ -119,7 +125,7 @@ def _health(case: Case, outcomes: list[Outcome], reasons: list[Reason]) -> Healt
         return Health.DEGRADED if case.failures and outcomes else Health.HEALTHY
     if Reason.NO_CERTIFICATE in reasons:
         return Health.MISSING
-    if Reason.SUSPENDED in reasons or Reason.WAIVED in reasons:
+    if not {Reason.SUSPENDED, Reason.WAIVED, Reason.QUARANTINED}.isdisjoint(reasons):
         return Health.SUSPENDED
     if Reason.ROTATING in reasons or Reason.STRAGGLER in reasons:
         return Health.PROGRESSING

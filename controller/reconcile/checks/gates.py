@@ -9,6 +9,7 @@ from controller.plain_text import one_line
 from controller.reconcile.schedule import MAX_FAILURES, next_attempt_at
 from controller.reconcile.values import (
     UNHEARD_OF,
+    CertificateStatus,
     DeviceExecution,
     Finding,
     Reason,
@@ -18,6 +19,7 @@ from controller.reconcile.values import (
     count_text,
     instant_text,
     local_text,
+    names_text,
     parse_job_id,
     span_text,
     waiting,
@@ -30,6 +32,31 @@ from .rotated import is_settling, left_alone_until
 
 STOCK_REFUSAL = "Create was rejected."
 """All that the stock component says of a rejected request; ours says the backend's reason, and its version."""
+
+
+def quarantined(case: Case) -> Finding | None:
+    """The device is to be cut off, or is: whatever else is to be said of it, nobody rotates it."""
+    found = case.governance.quarantine_of(case.device)
+    if found is None:
+        return None
+    held = [attachment.certificate for attachment in case.device.attachments]
+    meant = [one for one in held if case.device.name in found.devices or one.certificate_id in found.certificates]
+    active = [one.certificate_id[:12] for one in meant if one.status is CertificateStatus.ACTIVE]
+    values: dict[str, str] = {"quarantine": found.name}
+    remedy = f"ask {found.owner}; to lift it, take the device out of the document"
+    state = ""
+    if active:
+        state = f"; not cut off yet: {names_text(active)} is still ACTIVE"
+        remedy = "cut it off: approve the plan of the workflow heal, or: certfleet heal plan --only quarantine"
+        values |= {"active": ",".join(active)}
+        values |= {"incidents": ",".join(i.name for i in case.taints)} if case.taints else {}
+    return blocked(
+        Reason.QUARANTINED,
+        f"in quarantine {found.name} of {found.owner} since {instant_text(found.since)}: {found.reason}{state}",
+        remedy,
+        "spec",
+        **values,
+    )
 
 
 def waived(case: Case) -> Finding | None:

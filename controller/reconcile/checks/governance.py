@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Incident,
         Overrides,
         Policy,
+        Quarantine,
         Waiver,
     )
 
@@ -75,6 +76,7 @@ class Governance:
         for governed in self.policies.values():
             self._by_group.setdefault(governed.policy.thing_group, []).append(governed)
         self._verdicts: dict[tuple[str, ...], Governed | Tie | None] = {}
+        self._quarantines = sorted(desired.quarantines, key=lambda q: (q.since, q.name))
         self._waivers = {device: waiver for waiver in self._waivers_in_force() for device in waiver.devices}
 
     @cached_property
@@ -125,6 +127,11 @@ class Governance:
     def waiver_of(self, device: str) -> Waiver | None:
         """The waiver in force for the device; where there are several, the one that lasts longest."""
         return self._waivers.get(device)
+
+    def quarantine_of(self, device: Device) -> Quarantine | None:
+        """The quarantine that the device is in; where there are several, the oldest."""
+        held = [attachment.certificate.certificate_id for attachment in device.attachments]
+        return next((one for one in self._quarantines if one.concerns(device.name, held)), None)
 
     def _highest(self, groups: tuple[str, ...]) -> Governed | Tie | None:
         claims = [governed for group in sorted(set(groups)) for governed in self._by_group.get(group, ())]

@@ -45,12 +45,13 @@ def changes_between(base: Policy | None, head: Policy | None) -> tuple[FieldChan
 
 
 def documents_changed(base: DesiredState, head: DesiredState) -> tuple[DocumentChange, ...]:
-    """Fleet, authorities, waivers and incidents that differ, by kind and name."""
+    """Fleet, authorities, waivers, quarantines and incidents that differ, by kind and name."""
     found = []
     for kind, before, after in (
         ("Fleet", {base.fleet.name: base.fleet}, {head.fleet.name: head.fleet}),
         ("CertificateAuthority", base.authorities, head.authorities),
         ("Waiver", _named(base.waivers), _named(head.waivers)),
+        ("Quarantine", _named(base.quarantines), _named(head.quarantines)),
         ("Incident", _named(base.incidents), _named(head.incidents)),
     ):
         for name in sorted({*before, *after}):

@@ -151,7 +151,7 @@ def _verdict(assessment: Assessment, policy: Policy) -> str:
     reasons = {finding.reason for finding in assessment.findings}
     if assessment.sync is Sync.IN_SYNC:
         return "is in sync"
-    if reasons & {Reason.WAIVED, Reason.SUSPENDED}:
+    if reasons & {Reason.WAIVED, Reason.SUSPENDED, Reason.QUARANTINED}:
         return "is left out, as somebody has decided"
     if assessment.outcome is Outcome.BLOCKED:
         return "needs a person"

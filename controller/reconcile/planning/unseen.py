@@ -1,4 +1,4 @@
-"""What git speaks of and the fleet does not have: waived devices of no such name, policies without a device."""
+"""What git speaks of and the fleet does not have: devices of no such name, policies without a device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from controller.reconcile.checks import Governance
-    from controller.reconcile.values import Assessment, Waiver
+    from controller.reconcile.values import Assessment, Quarantine, Waiver
 
     from .tally import FleetTally
 
@@ -21,17 +21,18 @@ NAMES_COMPARED = 10_000  # devices among which a similar name is looked for
 
 @dataclass(slots=True)
 class Unseen:
-    """Waivers in force, and whom of their devices the assessments have not shown."""
+    """Waivers in force and quarantines, and whom of their devices the assessments have not shown."""
 
-    waivers: tuple[Waiver, ...]
+    documents: tuple[Waiver | Quarantine, ...]
     missing: set[str]
     seen: list[str]
 
     @classmethod
     def of(cls, governance: Governance) -> Unseen:
         """Nothing has been seen yet."""
-        waivers = tuple(w for w in governance.desired.waivers if w.expires > governance.now)
-        return cls(waivers, {device for waiver in waivers for device in waiver.devices}, [])
+        waivers = (w for w in governance.desired.waivers if w.expires > governance.now)
+        documents: tuple[Waiver | Quarantine, ...] = (*waivers, *governance.desired.quarantines)
+        return cls(documents, {device for one in documents for device in one.devices}, [])
 
     def watch(self, assessments: Iterable[Assessment]) -> Iterator[Assessment]:
         """Pass the assessments on; whoever turns up is there."""
@@ -45,17 +46,18 @@ class Unseen:
             yield assessment
 
     def notices(self, tally: FleetTally) -> tuple[str, ...]:
-        """One sentence for each waiver with unknown names, and one for each policy without a device."""
-        waivers = ((waiver, sorted(waiver.devices & self.missing)) for waiver in self.waivers)
-        told = [self._told(waiver, names) for waiver, names in waivers if names]
+        """One sentence for each document with unknown names, and one for each policy without a device."""
+        documents = ((one, sorted(one.devices & self.missing)) for one in self.documents)
+        told = [self._told(one, names) for one, names in documents if names]
         empty = sorted(name for name, policy in tally.policies.items() if not policy.governed)
         told += [
             f"policy {name} governs no device: its thing group is empty, or others govern all of it" for name in empty
         ]
         return tuple(told)
 
-    def _told(self, waiver: Waiver, names: list[str]) -> str:
-        place = waiver.source.at("spec.devices")
+    def _told(self, document: Waiver | Quarantine, names: list[str]) -> str:
+        kind, participle = ("waiver", "waived") if hasattr(document, "expires") else ("quarantine", "cut off")
+        place = document.source.at("spec.devices")
         similar = get_close_matches(names[0], self.seen, n=1, cutoff=0.8)
-        hint = f"; is {similar[0]} meant? It is not waived" if similar else ""
-        return f"waiver {waiver.name} ({place}) names {names_text(names)}, which no policy governs{hint}"
+        hint = f"; is {similar[0]} meant? It is not {participle}" if similar else ""
+        return f"{kind} {document.name} ({place}) names {names_text(names)}, which no policy governs{hint}"

@@ -57,7 +57,7 @@ def gather(
     deadline: datetime | None = None,
     resumed: datetime | None = None,
 ) -> Evidence:
-    """Count how the wave's devices fared; a device that has left the fleet is not counted.
+    """Count how the wave's devices fared; one that has left the fleet, or is in quarantine, is not counted.
 
     ``deadline`` may shorten how long the wave waits for devices that do not answer; what failed until
     ``resumed`` is not counted.
@@ -70,7 +70,7 @@ def gather(
     documents: dict[str, JobDocument] = {}
     for name, execution in rollout.outcomes(wave, _judged_since(rollout, wave, policy), resumed).items():
         device = devices.get(name)
-        if device is None:
+        if device is None or any(finding.reason is Reason.QUARANTINED for finding in device.findings):
             continue
         kind = _fate(execution, device, now, patience(policy, wave, execution.queued_at, deadline))
         is_other = False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from protocol.names import AWS_IOT_AUTHORITY, DEFAULT_STACK_NAME, BackendNames
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from protocol.algorithms import CaSigningAlgorithm, CsrSigningAlgorithm, KeyType
 
@@ -56,10 +56,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Guardrails:
-    """Refuse a plan that rotates more than this at once."""
+    """Refuse a plan that rotates, or cuts off, more than this at once."""
 
     max_change_percent: int = 30  # of the devices governed, per policy and per fleet
     min_existing: int = 10  # below this many governed devices the percentage is not applied
+    max_quarantined: int = 10  # devices that may be in quarantine at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,7 @@ class Reason(StrEnum):
     EXECUTION_UNKNOWN = "ExecutionUnknown"
     PREFLIGHT_FAILED = "PreflightFailed"
     REPEATEDLY_FAILED = "RepeatedlyFailed"
+    QUARANTINED = "Quarantined"
     WAIVED = "Waived"
     SUSPENDED = "Suspended"
     # waiting
@@ -284,6 +286,23 @@ class Waiver:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Devices, or the holders of certificates, that are cut off as long as the document stands."""
+
+    name: str
+    devices: frozenset[str] = field(metadata=_ROLLOUT)  # whatever certificates they hold
+    certificates: frozenset[str] = field(metadata=_ROLLOUT)  # ids: these alone, whoever holds them
+    owner: str = field(metadata=_NEITHER)
+    reason: str = field(metadata=_NEITHER)
+    since: datetime = field(metadata=_NEITHER)
+    source: Source
+
+    def concerns(self, device: str, certificates: Iterable[str]) -> bool:
+        """Whether it is about this device, or about a certificate that the device holds."""
+        return device in self.devices or not self.certificates.isdisjoint(certificates)
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """An authority, key type or issue period declared compromised.
 
@@ -311,6 +330,7 @@ class DesiredState:
     policies: tuple[Policy, ...]
     waivers: tuple[Waiver, ...] = ()
     incidents: tuple[Incident, ...] = ()
+    quarantines: tuple[Quarantine, ...] = ()
     commit: str | None = None  # full hash; None outside a repository
     committed_at: datetime | None = None
     is_dirty: bool = False  # the documents differ from that commit

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
@@ -26,6 +26,8 @@ from sandbox.aws.paging import SortedNames, answer, page_of
 from sandbox.aws.site import Site, new_id
 
 SETTABLE_STATUSES = ("ACTIVE", "INACTIVE", "REVOKED")
+DISCONNECTS_AFTER = timedelta(minutes=3)
+"""AWS says "within a few minutes" of when it ends the connections of a certificate that has left ACTIVE."""
 _FAR = 10**18  # microseconds; makes descending keys out of ascending ones
 
 
@@ -195,7 +197,7 @@ class Certificates:
         return answer("certificates", [self._summary(_id_of(key)) for key in keys_page], marker, "nextMarker")
 
     def update_certificate(self, request: dict[str, Any]) -> None:
-        """Change the status; leaving ACTIVE disconnects the device."""
+        """Change the status. Leaving ACTIVE refuses new connections at once, and minutes later ends those there are."""
         found, status = self.require(request["certificateId"]), request["newStatus"]
         if status not in SETTABLE_STATUSES:
             raise invalid(f"a status can be set to {', '.join(SETTABLE_STATUSES)}, found {status}")
@@ -204,7 +206,7 @@ class Certificates:
             found.version += 1
             found.modified_at = self._site.now()
             if was_active:
-                self._disabled(found.certificate_id)
+                self._site.timers.at(self._site.now() + DISCONNECTS_AFTER, lambda: self._disabled(found.certificate_id))
 
     def delete_certificate(self, request: dict[str, Any]) -> None:
         """Delete what is neither ACTIVE nor in use."""
@@ -223,7 +225,6 @@ class Certificates:
         self._oldest_first.discard(oldest)
         self._newest_first.discard(newest)
         del self._by_id[name]
-        self._disabled(name)
 
     # -- inside
 
@@ -252,6 +253,9 @@ class Certificates:
         }
 
     def _disabled(self, certificate_id: str) -> None:
+        found = self._by_id.get(certificate_id)
+        if found is not None and found.status == "ACTIVE":
+            return  # again, meanwhile
         for listener in self._on_disabled:
             self._site.outbox.post(lambda listener=listener: listener(certificate_id))  # type: ignore[misc]
 

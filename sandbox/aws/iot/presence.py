@@ -10,6 +10,7 @@ from typing import Any
 
 from cryptography.x509.oid import NameOID
 
+from sandbox.aws.errors import not_found
 from sandbox.aws.site import Site, new_id
 
 from .certificates import Certificates
@@ -51,6 +52,8 @@ class Presence:
         self._groups = groups
         self._connections: dict[str, Connection] = {}
         self._versions: dict[str, int] = {}
+        self._on_ended: list[Callable[[str], None]] = []
+        self._ended_by_api: set[str] = set()
 
     def authenticate(self, certificate_der: bytes) -> str | None:
         """Certificate id if this very certificate is registered and ACTIVE."""
@@ -62,8 +65,8 @@ class Presence:
         """Whether the certificate's policies, and those of its things' groups, allow the action."""
         with self._site.transaction():
             found = self._certificates.get(certificate_id)
-            if found is None or found.status != "ACTIVE":
-                return False
+            if found is None or (action == "iot:Connect" and found.status != "ACTIVE"):
+                return False  # a connection that stands goes on for minutes after its certificate has left ACTIVE
             things = self._principals.of_certificate(certificate_id)
             groups = {group for thing in things for group in self._groups.of_thing(thing)}
             policies = self._policies.effective(certificate_id, groups)
@@ -92,9 +95,14 @@ class Presence:
             self._certificates.on_registered(listener)
 
     def on_certificate_disabled(self, listener: Callable[[str], None]) -> None:
-        """Hear when a certificate leaves ACTIVE or is deleted."""
+        """Hear when the connections of a certificate end that has left ACTIVE."""
         with self._site.transaction():
             self._certificates.on_disabled(listener)
+
+    def on_client_ended(self, listener: Callable[[str], None]) -> None:
+        """Hear when a client's connection is ended by DeleteConnection."""
+        with self._site.transaction():
+            self._on_ended.append(listener)
 
     def connected(self, certificate_id: str, client_id: str) -> None:
         """Note a connection."""
@@ -115,6 +123,16 @@ class Presence:
         if found is None:
             return {"thingName": name, "connected": False}
         return {"thingName": name, "connected": found.connected, "timestamp": found.at, "clientId": name}
+
+    def delete_connection(self, request: dict[str, Any]) -> None:
+        """End a client's connection; whether it may come back is its certificate's affair."""
+        client_id = str(request["clientId"])
+        found = self._connections.get(client_id)
+        if found is None or not found.connected:
+            raise not_found("connection of client", client_id)
+        self._ended_by_api.add(client_id)
+        for listener in self._on_ended:
+            self._site.outbox.post(lambda listener=listener: listener(client_id))  # type: ignore[misc]
 
     def _note(self, certificate_id: str, client_id: str, *, connected: bool) -> None:
         with self._site.transaction():
@@ -137,7 +155,9 @@ class Presence:
             if connected:
                 event["ipAddress"] = "127.0.0.1"
             else:
-                event |= {"clientInitiatedDisconnect": False, "disconnectReason": "CONNECTION_LOST"}
+                reason = "API_INITIATED_DISCONNECT" if client_id in self._ended_by_api else "CONNECTION_LOST"
+                self._ended_by_api.discard(client_id)
+                event |= {"clientInitiatedDisconnect": False, "disconnectReason": reason}
             self._site.publish(f"$aws/events/presence/{kind}/{client_id}", event)
 
     def _variables(self, certificate_id: str, client_id: str) -> dict[str, str]:

@@ -108,6 +108,13 @@ class Broker:
             if link.principal == certificate_id:
                 link.close(Reason.NOT_AUTHORIZED)
 
+    def end(self, client_id: str) -> None:
+        """End the client's connection and its session, for good, and say nothing of its last will."""
+        if link := self._links.get(client_id):
+            self.detach(link)
+            self._end_session(link.session)
+            link.close(Reason.ADMINISTRATIVE_ACTION)
+
     def block(self, client_id: str) -> None:
         """Cut the client off until ``unblock``."""
         self._blocked.add(client_id)

@@ -64,6 +64,7 @@ class MqttEndpoint:
         self._connections: set[asyncio.Task[None]] = set()
         registry.on_certificate_registered(self._trust.add)
         registry.on_certificate_disabled(lambda certificate_id: self._loop.call(self._broker.disable, certificate_id))
+        registry.on_client_ended(lambda client_id: self._loop.call(self._broker.end, client_id))
         bus.listen(self._hear)
 
     @property

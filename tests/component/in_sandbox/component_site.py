@@ -125,6 +125,9 @@ class Site:
     def on_certificate_disabled(self, listener):
         self.disabled.append(listener)
 
+    def on_client_ended(self, _listener):
+        pass
+
     def connected(self, *_):
         pass
 

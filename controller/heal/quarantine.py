@@ -1,0 +1,158 @@
+"""Who is cut off, and who comes back: from the documents and what is there now to actions. Pure: values in, values out.
+
+A document names devices with all that they hold, or single certificates. Only what quarantine itself has made
+INACTIVE is made ACTIVE again when the document is gone, and only if nobody has changed it since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from controller.reconcile.values import Guardrails, Quarantine, Refusal, count_text, instant_text, names_text
+from protocol.quarantine import Quarantined
+from protocol.watch import SAME_CHANGE
+
+from .facts import ACTIVE, INACTIVE, Held
+from .rules import NOTHING, Action, Judged, Kind, Untidy
+
+GUARDRAIL = "maxQuarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A thing, or a certificate that no thing holds (then ``thing`` is empty), of which quarantines may speak.
+
+    ``jobs`` ask it for a rotation now. ``record`` is what has been done to it. ``is_there``: the registry knows it.
+    """
+
+    thing: str
+    held: tuple[Held, ...]
+    jobs: tuple[str, ...] = ()
+    is_connected: bool = False  # as far as anybody can tell
+    record: Quarantined | None = None
+    is_there: bool = True
+
+    @property
+    def certificate_id(self) -> str:
+        """Of the certificate that no thing holds; else empty."""
+        return "" if self.thing or not self.held else self.held[0].certificate_id
+
+    @property
+    def brought_back(self) -> dict[str, Held]:
+        """What quarantine made INACTIVE and nobody has changed since."""
+        noted = self.record.deactivated if self.record else {}
+        return {
+            held.certificate_id: held
+            for held in self.held
+            if held.certificate_id in noted
+            and held.status is INACTIVE
+            and held.changed_at <= noted[held.certificate_id] + SAME_CHANGE
+        }
+
+
+def concerning(suspect: Suspect, quarantines: Iterable[Quarantine]) -> list[Quarantine]:
+    """The documents that speak of it, the oldest first."""
+    held = [one.certificate_id for one in suspect.held]
+    found = (one for one in quarantines if one.concerns(suspect.thing, held))
+    return sorted(found, key=lambda one: (one.since, one.name))
+
+
+def meant_by(suspect: Suspect, quarantines: Sequence[Quarantine]) -> list[Held]:
+    """The certificates that are to be INACTIVE: all that a named device holds, else those that are named."""
+    documents = concerning(suspect, quarantines)
+    if any(suspect.thing in one.devices for one in documents):
+        return list(suspect.held)
+    return [held for held in suspect.held if any(held.certificate_id in one.certificates for one in documents)]
+
+
+def of_suspect(suspect: Suspect, quarantines: Sequence[Quarantine]) -> Judged:
+    """What is to be done about it, and what is left to a person."""
+    documents = concerning(suspect, quarantines)
+    if not documents:
+        return _lifted(suspect, [])
+    if not suspect.is_there:
+        place = documents[0].source.at("spec.devices")
+        remedy = "correct the name; as long as it is wrong, nobody is cut off by it"
+        return (), (Untidy("quarantine of nobody", suspect.thing, f"there is no thing of this name ({place})", remedy),)
+    meant = meant_by(suspect, quarantines)
+    named = {name for one in quarantines for name in one.devices}
+    others = sorted({name for held in meant if len(held.things) > 1 for name in held.things} - named)
+    if others:
+        shared = next(held for held in meant if set(held.things) & set(others))
+        found = (
+            f"certificate {shared.certificate_id[:12]} is also attached to {names_text(others)}, which would be cut "
+            "off too; nothing is done"
+        )
+        remedy = f"name {'it' if len(others) == 1 else 'them'} in devices of a quarantine as well, if that is meant"
+        subject = suspect.thing or shared.certificate_id
+        return (), (Untidy("quarantine of a shared certificate", subject, found, remedy),)
+    lifted, left = _lifted(suspect, meant)
+    return (*_cut_off(suspect, meant, documents[0]), *lifted), left
+
+
+def _cut_off(suspect: Suspect, meant: Sequence[Held], document: Quarantine) -> tuple[Action, ...]:
+    active = [held for held in meant if held.status is ACTIVE]
+    rest = [held for held in suspect.held if held not in meant and held.status is ACTIVE]
+    lingers = suspect.is_connected and not rest  # for some minutes after its certificate was made INACTIVE
+    if suspect.record is not None and not active and not suspect.jobs and not lingers:
+        return ()
+    is_whole = suspect.thing in document.devices
+    names = names_text([held.certificate_id[:12] for held in active]) if active else "no certificate"
+    facts = [
+        f"{names} of {len(suspect.held)} ACTIVE",
+        "connected now" if suspect.is_connected else "not known to be connected",
+        *([f"asked by {names_text(suspect.jobs)}"] if suspect.jobs else []),
+        f"quarantine {document.name} of {document.owner} since {instant_text(document.since)}: {document.reason}",
+    ]
+    precondition = f"quarantine {document.name} names {'the device' if is_whole else 'its certificate'}"
+    which = "" if is_whole else next((held.certificate_id for held in meant), "")
+    return (Action(Kind.QUARANTINE, which, suspect.thing, precondition, "; ".join(facts)),)
+
+
+def _lifted(suspect: Suspect, meant: Sequence[Held]) -> Judged:
+    """What comes back of a thing that no document, or only one of its certificates, keeps in quarantine."""
+    record = suspect.record
+    if record is None:
+        return NOTHING
+    still = {held.certificate_id for held in meant}
+    gone = [one for one in record.deactivated if one not in still]
+    if meant and not gone:
+        return NOTHING
+    back = [one for one in suspect.brought_back if one not in still]
+    by_others = [
+        held for held in suspect.held
+        if held.certificate_id in gone and held.certificate_id not in back and held.status is not ACTIVE
+    ]  # fmt: skip
+    names = names_text([one[:12] for one in back]) if back else "no certificate"
+    evidence = (
+        f"{names} comes back, of {count_text(len(record.deactivated), 'certificate')} that quarantine deactivated"
+    )
+    precondition = "no quarantine names it any more"
+    action = Action(Kind.LIFT, suspect.certificate_id, suspect.thing, precondition, evidence)
+    left = tuple(
+        Untidy(
+            "certificate deactivated since",
+            suspect.thing or held.certificate_id,
+            f"certificate {held.certificate_id} is {held.status.value} by somebody else's change of "
+            f"{instant_text(held.changed_at)}: lifting the quarantine leaves it so",
+            f"if it may be trusted: aws iot update-certificate --new-status ACTIVE --certificate-id "
+            f"{held.certificate_id}",
+        )
+        for held in by_others
+    )
+    return (action,), left
+
+
+def too_many(in_quarantine: int, new: int, guardrails: Guardrails) -> Refusal | None:
+    """Whether more things would be in quarantine at the same time than the Fleet document allows."""
+    limit = guardrails.max_quarantined
+    if not new or in_quarantine <= limit:
+        return None
+    return Refusal(
+        guardrail=GUARDRAIL,
+        policy=None,
+        message=f"{count_text(in_quarantine, 'device')} would be in quarantine, {new} of them cut off by this plan; "
+        f"{limit} are allowed at the same time",
+        override=f"--override quarantined={in_quarantine}",
+    )
