@@ -21,35 +21,33 @@ FAST = {"keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
 PRESENCE = "PresenceConnected"
 
 
+class Loses:
+    """An effect that lets nothing pass for which ``when(its payload)`` is true, and notes that it came to that."""
+
+    def __init__(self, when):
+        self.when, self.has_lost = when, False
+
+    def __call__(self, delivery):
+        if not self.when(json.loads(delivery.payload)):
+            return (delivery,)
+        self.has_lost = True
+        return ()
+
+
 def success_is_lost(job):
     """The device's last report never arrives."""
-    return [
-        Fault(
-            f"$aws/things/+/jobs/{job}/update",
-            lambda delivery: () if json.loads(delivery.payload)["status"] == "SUCCEEDED" else (delivery,),
-            Direction.FROM_DEVICE,
-        )
-    ]
+    lost = Loses(lambda update: update["status"] == "SUCCEEDED")
+    return [Fault(f"$aws/things/+/jobs/{job}/update", lost, Direction.FROM_DEVICE)]
 
 
 def silence_after_the_commit(job):
     """The first commit arrives, its answer does not, and no further commit does; the job before is confirmed."""
     commits = itertools.count()
-
-    def is_ours(delivery):
-        return json.loads(delivery.payload)["jobId"] == job
-
+    repeats = Loses(lambda commit: commit["jobId"] == job and next(commits) > 0)
+    answers = Loses(lambda answer: answer["jobId"] == job)
     return [
-        Fault(
-            "awslabs/things/+/certificate/commit",
-            lambda delivery: (delivery,) if not is_ours(delivery) or next(commits) == 0 else (),
-            Direction.FROM_DEVICE,
-        ),
-        Fault(
-            "awslabs/things/+/certificate/commit/accepted",
-            lambda delivery: () if is_ours(delivery) else (delivery,),
-            Direction.TO_DEVICE,
-        ),
+        Fault("awslabs/things/+/certificate/commit", repeats, Direction.FROM_DEVICE),
+        Fault("awslabs/things/+/certificate/commit/accepted", answers, Direction.TO_DEVICE),
     ]
 
 
@@ -83,7 +81,7 @@ def time_out_after_commit(bench, world, faults, seconds):
         timeoutConfig={"inProgressTimeoutInMinutes": MINUTES},
     )
     bench.until(lambda: phase_of(world, thing) == "committed", "the commit is written down")
-    bench.until(lambda: all(fault.struck for fault in faults), "the faults strike")
+    bench.until(lambda: all(fault.effect.has_lost for fault in faults), "what is to be lost is lost")
     world.clock.advance(timedelta(minutes=MINUTES, seconds=1))
     [ending] = bench.endings(job).values()
     assert ending.status == "TIMED_OUT"
