@@ -248,6 +248,8 @@ class TestContinuousJobs:
         assert (execution["status"], execution["executionNumber"]) == ("QUEUED", 2)
         old = iot.describe_job_execution(jobId="job", thingName="t1", executionNumber=1)["execution"]
         assert old["status"] == "FAILED"
+        with pytest.raises(JobsDataError, match="is FAILED and cannot become FAILED"):  # what a device tells late of it
+            cloud.jobs.update("t1", "job", {"status": "FAILED", "executionNumber": 1})
 
     def test_further_groups_can_be_associated(self, iot, cloud, job):
         cloud.seed.group("other")
