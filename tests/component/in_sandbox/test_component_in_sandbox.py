@@ -10,6 +10,7 @@ from component_site import (
     IN_PLACE,
     KEPT,
     OPENSSL_KEY,
+    THING,
     cut_ipc,
     files_of,
     openssl,
@@ -25,6 +26,7 @@ from shared_credentials import credentials
 
 from protocol.algorithms import KeyType, matching_csr_algorithms
 from sandbox.edge import Deployment, Profile
+from sandbox.edge.nucleus import iot_core
 
 
 @pytest.mark.parametrize(
@@ -111,12 +113,16 @@ def test_without_interpolation_by_the_nucleus_a_device_rotates_all_the_same(star
     assert site.wait_ended()["status"] == "SUCCEEDED", nucleus.log_file.read_text()
 
 
-def test_a_connection_to_the_nucleus_that_is_lost_is_made_anew_without_a_new_process(start, site):
+def test_a_connection_to_the_nucleus_that_is_lost_is_made_anew_without_a_new_process(start, site, monkeypatch):
+    monkeypatch.setattr(iot_core, "UNSUBACK_SECONDS", 0.9)
     nucleus = start()
     wait_for_log(nucleus, "job -: ASKING → IDLE")
-    first = python_pid(nucleus)
+    first, held = python_pid(nucleus), site.endpoint._broker._sessions[THING].subscriptions
+    subscribed, asked = set(held), nucleus.asked("SubscribeToIoTCore")
     cut_ipc(nucleus)
     wait_for_log(nucleus, "connected to the nucleus again")
+    wait_for(lambda: nucleus.asked("SubscribeToIoTCore") == 2 * asked)
+    wait_for(lambda: set(held) == subscribed, timeout=5)  # a nucleus forgets what is asked for too early
     wait_for(lambda: nucleus.is_validated)
     assert nucleus.deploy(Deployment("d-1", {"keyAlgorithm": "ECDSA-P384"})).status == "FAILED"
     site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"})
