@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
-from typing import cast
 
 from controller.errors import Problem
 from controller.reconcile.values import DesiredState
 
 from . import words
 from .console import Page
-from .formats import FORMAT_VERSION, Format, Look, dump
-from .github import annotation
-from .markdown import code, fitted, plain
-from .sarif import Result, sarif_log
+from .formats import FORMAT_VERSION, Format, Look, at_need, dump
 
-_LOCALLY = "`certfleet validate` finds them before you push; editors do from `desired_state/schema.json`."
+_ELSEWHERE = "problems_formats"  # which imports what whole reports are made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,48 +83,11 @@ def _json(result: Validation, _look: Look) -> str:
     )
 
 
-def _github(result: Validation, _look: Look) -> str:
-    found = [("error", problem) for problem in result.problems] + [("warning", note) for note in result.notes]
-    return "".join(
-        annotation(level, each.message, path=each.path, line=each.line, column=each.column) for level, each in found
-    )
-
-
-def _markdown(result: Validation, _look: Look) -> str:
-    if not result.problems:
-        names = ", ".join(code(desired.fleet.name) for desired in result.fleets)
-        notes = [f"- {code(f'{note.path}:{note.line}')} {plain(note.message)}\n" for note in result.notes]
-        return fitted([f"✅ The desired state is valid: {names}.\n", *notes])
-    number = len(result.problems)
-    rest = "it is not what is deployed" if result.is_live else "nothing was compared with the fleet"
-    title = f"## ❌ {words.count(number, 'mistake')} in the desired state: {rest}\n"
-    rows = [f"- {code(f'{problem.path}:{problem.line}')} {plain(problem.message)}" for problem in result.problems]
-    steps = f"1. Correct {'it' if number == 1 else 'them'}; every mistake is marked on its line.\n2. {_LOCALLY}"
-    return fitted([title, *rows], ending=f"\n### Next\n\n{steps}\n")
-
-
-def _sarif(result: Validation, _look: Look) -> str:
-    results = [
-        Result("InvalidDocument", "error", problem.message, problem.path, problem.line) for problem in result.problems
-    ]
-    return sarif_log(results, {"InvalidDocument": "A document of the desired state is wrong."})
-
-
-def _junit(result: Validation, _look: Look) -> str:
-    junit = import_module("controller.report.junit")  # which imports whole reports
-    cases = [
-        junit.Case("desired state", f"{problem.path}:{problem.line}", "failure", problem.message)
-        for problem in result.problems
-    ]
-    cases += [junit.Case("desired state", desired.fleet.name) for desired in result.fleets]
-    return cast("str", junit.suite("certfleet validate", cases))
-
-
 RENDERERS: Mapping[Format, Callable[[Validation, Look], str]] = {
     Format.TEXT: _text,
     Format.JSON: _json,
-    Format.MARKDOWN: _markdown,
-    Format.GITHUB: _github,
-    Format.SARIF: _sarif,
-    Format.JUNIT: _junit,
+    Format.MARKDOWN: at_need(_ELSEWHERE, "problems_markdown"),
+    Format.GITHUB: at_need(_ELSEWHERE, "problems_github"),
+    Format.SARIF: at_need(_ELSEWHERE, "problems_sarif"),
+    Format.JUNIT: at_need(_ELSEWHERE, "problems_junit"),
 }

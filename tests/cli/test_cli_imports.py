@@ -28,7 +28,7 @@ DOCUMENTS = {"git", "yaml", "pydantic"}
 
 COMMANDS = {
     "--help": (160, TO_AWS | PAGES | DOCUMENTS | {"rich"}),
-    "validate": (450, TO_AWS | PAGES),
+    "validate": (440, TO_AWS | PAGES),
     "drift --help": (860, PAGES),
 }
 

@@ -117,6 +117,18 @@ def rotated(scale: int) -> Account:
     return made
 
 
+def offline(scale: int) -> Account:
+    """All wait in a standing job, and nobody is connected; the account's things are indexed."""
+    made = account(10_000 // scale)
+    names = made.registry.groups["group-0"]
+    made.registry.is_indexed = True
+    gone = {"connected": False, "timestamp": (NOW - timedelta(days=3)).timestamp()}
+    made.registry.presence = dict.fromkeys(names, gone)
+    made.registry.add_job(make_job_id("line", 1, "0" * 16), dict.fromkeys(names, "QUEUED"), document=OURS)
+    made.floor += 1 + pages(len(names)) + ceil(len(names) / 100)
+    return made
+
+
 SHAPES: dict[str, Callable[[int], Account]] = {
     "4,000 governed = account": lambda scale: account(4_000 // scale),
     "200 governed of 20,000": lambda scale: account(200, 19_800 // scale),
@@ -126,6 +138,7 @@ SHAPES: dict[str, Callable[[int], Account]] = {
     "a fifth of 2,000 rotated by us": rotated,
     "5,000 foreign jobs in progress, 1,000 governed": foreign_jobs,
     "500 own jobs in 90 days, 400 governed": own_jobs,
+    "10,000 offline in a standing job": offline,
 }
 LARGE: dict[str, Callable[[int], Account]] = {
     "3,000 governed of 1,000,000": lambda scale: account(3_000 // scale, 997_000 // scale),
