@@ -111,6 +111,42 @@ def test_a_repository_of_documents_needs_ten_lines(name):
     assert len(CALLERS[name].splitlines()) <= 10
 
 
+OWN_WORKFLOW = """\
+name: mine
+jobs:
+  mine:
+    runs-on: ubuntu-24.04
+    permissions: {contents: read, id-token: write}
+    steps:
+      - uses: actions/checkout@v5
+        with: {persist-credentials: false}
+      - uses: acme/certfleet/.github/actions/install@v1.2.3
+        with: {role: "${{ vars.CERTFLEET_READ_ROLE_ARN }}", region: eu-west-1, command: COMMAND, PASSES arguments: ARGS}
+"""
+COMMANDS = {
+    "validate": ("--format github", "", "The desired state is valid"),
+    "plan": ("--plan plan.json", "passes: 2,", "devices in sync"),
+    "drift": ("--format json --output drift.json", "passes: 2,", "devices in sync"),
+    "heal": ("--format json --output heal.json", "passes: 2,", "factory"),
+    "bundle": ("--ref HEAD --repository github.com/acme/fleet --output fleet.bundle", "", ""),
+}
+
+
+@pytest.mark.parametrize(("command", "given", "passes", "summary"), [(c, *of) for c, of in COMMANDS.items()])
+def test_the_action_runs_a_command_in_a_workflow_of_ones_own(factory, world, command, given, passes, summary):
+    text = OWN_WORKFLOW.replace("COMMAND", command).replace("PASSES", passes).replace("ARGS", json.dumps(given))
+    job = factory.run(text, "push", sha=factory.origin.push(documents()))["mine"]
+    assert (job.result, job.roles) == ("success", [READ]), job.log
+    assert summary in job.summary
+
+
+def test_the_action_names_the_commands_that_there_are(factory):
+    text = OWN_WORKFLOW.replace("COMMAND", "destroy").replace("PASSES", "").replace("ARGS", "none")
+    job = factory.run(text, "push", sha=factory.origin.push(documents()))["mine"]
+    assert job.result == "failure"
+    assert "the command is 'destroy'; there are validate, plan, apply, drift, heal, bundle" in job.log
+
+
 def test_a_fleet_in_sync_stays_as_it_is_and_what_is_governed_is_recorded(reconcile, world):
     jobs = reconcile("schedule")
     assert results(jobs)["apply (factory)"] == "success"

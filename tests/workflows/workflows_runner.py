@@ -29,7 +29,7 @@ from workflows_github import REPOSITORY, REPOSITORY_ID
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = ROOT / ".github" / "workflows"
-OWN = ("$/", "./")
+OWN = re.compile(r"^(?:[$.]|acme/certfleet)/(\.github/actions/[^@]+)")  # here, or as another repository names it
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Runner:
             self.program = REPOSITORY
 
     def run(self, name, event_name, *, sha, ref="refs/heads/main", event=None, inputs=None):
-        """Run one workflow; returns its jobs by name, a matrix's by ``name (value)``."""
+        """Run one workflow, ours by its name or any by its text; its jobs by name, a matrix's by ``name (value)``."""
         self._number += 1
         run = _Run(self, name, event_name, sha, ref, event or {}, inputs or {}, self._number)
         return run.whole()
@@ -92,7 +92,8 @@ class Runner:
 class _Run:
     def __init__(self, runner, name, event_name, sha, ref, event, inputs, number):
         self.runner, self.number, self.inputs = runner, number, inputs
-        self.workflow = yaml.safe_load((WORKFLOWS / name).read_text(encoding="utf-8"))
+        text = name if "\n" in name else (WORKFLOWS / name).read_text(encoding="utf-8")
+        self.workflow = yaml.safe_load(text)
         self.folder = runner.folder / f"run-{number}"
         self.folder.mkdir(parents=True)
         self.event = {"repository": {"id": REPOSITORY_ID, "full_name": REPOSITORY}, **event}
@@ -193,7 +194,7 @@ class _JobRun:
             return
         outputs = {}
         try:
-            if step.get("uses", "").startswith(OWN):
+            if OWN.match(step.get("uses", "")):
                 outcome = self._own_action(step)
             elif "uses" in step:
                 outcome = self._use(step["uses"], {k: self._insert(v) for k, v in step.get("with", {}).items()})
@@ -264,7 +265,7 @@ class _JobRun:
 
     def _own_action(self, step):
         """The steps of an action of this repository, with its inputs."""
-        path = re.sub(r"^[$.]/", "", step["uses"])
+        path = OWN.match(step["uses"])[1]
         action = yaml.safe_load((ROOT / path / "action.yml").read_text(encoding="utf-8"))
         inputs = {name: of.get("default", "") for name, of in action["inputs"].items()}
         inputs |= {name: self._insert(text) for name, text in step.get("with", {}).items()}
