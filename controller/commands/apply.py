@@ -196,6 +196,8 @@ class _Rounds:
             plan = self._plan = report.plan
             if plan is None:
                 raise PlanError("no plan was made", "run again with --debug and report what it prints")
+            for notice in plan.notices if self._overrides.again else ():
+                self._context.say(f"fleet {self._desired.fleet.name}: {notice}")  # whether there is such a device
             self._refuse(plan, report)
             iot, result = _jobs_of(observed), ApplyResult()
             self._results.append(result)

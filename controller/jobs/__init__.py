@@ -8,7 +8,7 @@ between runs.
 from .apply import AppliedJob, ApplyResult, JobFate, apply
 from .cohorts import sweep_cohorts
 from .follow import DeviceOutcome, FollowResult, Pace, follow
-from .iot_jobs import IotJobs, JobView
+from .iot_jobs import IotJobs
 from .ledger import Ledger
 from .preflight import ask
 
@@ -19,7 +19,6 @@ __all__ = [
     "FollowResult",
     "IotJobs",
     "JobFate",
-    "JobView",
     "Ledger",
     "Pace",
     "apply",

@@ -56,10 +56,6 @@ class FollowResult:
     aborted: tuple[str, ...] = ()  # jobs that were cancelled, by an abort rule or by hand
     timed_out: bool = False  # the wait, not a device
 
-    def with_status(self, *statuses: ExecutionStatus) -> tuple[DeviceOutcome, ...]:
-        """The outcomes of these statuses."""
-        return tuple(outcome for outcome in self.outcomes if outcome.status in statuses)
-
     @property
     def failed(self) -> tuple[DeviceOutcome, ...]:
         """Devices whose rotation ended without success."""

@@ -234,7 +234,9 @@ class Judge:
         asks_still = "QUEUED" in statuses and statuses <= {"QUEUED", "IN_PROGRESS", "SUCCEEDED"}
         untouched = asks_still and rule == _rule_text(run.commit.documents, spec)
         is_young = self.world.now() - job.created_at < timedelta(hours=24)
-        if untouched and is_young and self._why_forbidden(run, spec, min(job.executions)) is None:
+        documents, now, held = run.commit.documents, self.world.now(), self.world.plant.holds
+        is_needed = any(self.reasons(documents, spec, held[name][-1], now) for name in job.executions if name in held)
+        if untouched and is_needed and is_young and self._why_forbidden(run, spec, min(job.executions)) is None:
             self.tell("what a person resumed goes on", f"{name} is cancelled by the next run")
 
     def _job_starts(self, run: Run, job_id: str, devices: list[str]) -> None:

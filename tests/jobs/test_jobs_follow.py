@@ -90,7 +90,7 @@ def test_an_aborted_job_ends_the_wait_and_is_named(cloud, started, watch):
     result = watch(*cloud.jobs)
 
     assert result.aborted == tuple(cloud.jobs)
-    assert [found.device for found in result.with_status(ExecutionStatus.CANCELED)] == ["b"]
+    assert [one.device for one in result.outcomes if one.status is ExecutionStatus.CANCELED] == ["b"]
 
 
 def test_a_continuous_job_is_left_as_soon_as_nothing_of_it_is_open(cloud, iot, kit, watch, timeline):

@@ -517,6 +517,12 @@ def test_no_date_that_a_certificate_may_carry_stops_the_others(make, start, end,
     assert explain(odd, desired, make.state(), make.now) is not None
 
 
+def test_a_device_that_is_to_be_tried_again_and_is_not_there_is_told(make):
+    devices = [make.device("h-02", age=200 * DAY)]
+    told = make.plan(devices, make.desired(), overrides=parse_overrides(["again=h-002", "again=h-02"])).notices
+    assert "--override again names h-002, which no policy governs; is h-02 meant? It is not tried again" in told
+
+
 def test_a_waiver_of_a_name_that_is_not_there_is_told_with_the_name_that_may_be_meant(make):
     desired = make.desired(waivers=(make.waiver("h-002", "h-03"),))
     plan = make.plan([make.device("h-02", age=200 * DAY), make.device("h-03", age=200 * DAY)], desired)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -338,3 +338,12 @@ def test_a_standing_job_lets_go_of_who_leaves_and_forgets_what_it_did_weeks_ago(
     assert fleet.lives["g1"].device.executions == ()
     assert fleet.open_jobs == {standing.job_id}, "a continuous job does not end by itself"
     assert fleet.next_event is None
+
+
+def test_a_certificate_that_says_it_has_no_end_is_simulated_like_any_other(make):
+    endless = make.certificate(not_after=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+    policy = make.policy(rule=make.rule(max_age=None, renew_before=30 * DAY), windows=[make.window()])
+    found = simulate(
+        [make.device("a", certificates=(endless,))], make.desired(policy), make.state(), make.now, span=DAY
+    )
+    assert (found.rotations, found.overdue) == (0, 0)

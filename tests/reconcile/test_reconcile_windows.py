@@ -146,6 +146,24 @@ def test_what_opens_at_the_limit_of_the_search_is_not_found_yet():
     assert leap.next_open(opens - SEARCH_LIMIT + timedelta(seconds=1)).start == opens
 
 
+LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)  # what certificates say that have no end
+
+
+@pytest.mark.parametrize(
+    "windows",
+    [[NIGHTLY], [Window("0 2 1 1 *", "UTC", HOUR)], [Window("0 2 * * *", NEW_YORK, HOUR)]],
+    ids=["nightly", "yearly", "New York"],
+)
+def test_there_is_open_time_as_long_as_the_calendar_goes(windows):
+    open_time = OpenTime(windows)
+    for instant in (LAST, LAST - DAY, LAST - 366 * DAY):
+        opens = open_time.next_open(instant)
+        assert opens is None or open_time.is_open(opens.start)
+        assert open_time.is_open(instant) == (opens is not None and opens.start == instant)
+        open_time.at_share(instant - DAY, instant, 0.5)
+        open_time.after(instant, 3600)
+
+
 def test_of_closed_stretches_that_are_as_long_the_first_is_told():
     noon = utc("2026-11-23T12:00:00")
     assert OpenTime([NIGHTLY]).longest_closed(noon, noon + 10 * DAY) == (noon + 15 * HOUR, noon + 38 * HOUR)

@@ -1,7 +1,7 @@
 """What will be done: who starts in which job, what a guardrail refuses, the plan as a file."""
 
 from .admission import Held, Present, why_left_out
-from .deployed import Departure, departures
+from .deployed import departures
 from .fleet_plan import make_plan, part_of, settle
 from .given import check_plan, compared
 from .guardrails import MAX_CHANGE, Change, changed_groups, too_much_at_once
@@ -14,7 +14,6 @@ __all__ = [
     "MAX_CHANGE",
     "MAX_PLAN_BYTES",
     "Change",
-    "Departure",
     "Held",
     "PlannedCheck",
     "PolicyPlan",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 BLOCK_SECONDS = 64 * 86_400  # open time is computed and cached in blocks of this length
 SEARCH_LIMIT = timedelta(days=5 * 366)  # how far ahead the next opening is looked for: past a leap day
 
+_LAST_SECOND = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())  # what certificates say that have no end
 Span = tuple[int, int]  # [start, end) in epoch seconds
 
 
@@ -214,9 +215,16 @@ def _occurrences(windows: Iterable[Window], block: Span) -> Iterator[Span]:
     for window in windows:
         length = int(window.duration.total_seconds())
         local = _datetime(block[0] - length).astimezone(ZoneInfo(window.timezone))
-        fired = map(_floor, CronSim(window.cron, local))  # after that instant
-        starts = takewhile(lambda start: start < block[1], fired)
+        starts = takewhile(lambda start: start < block[1], _fired(window.cron, local))
         yield from ((start, start + length) for start in starts if start + length > block[0])
+
+
+def _fired(cron: str, after: datetime) -> Iterator[int]:
+    """When the expression fires after that instant, as long as the calendar goes."""
+    try:
+        yield from map(_floor, CronSim(cron, after))
+    except OverflowError:
+        return
 
 
 def _union(spans: Iterable[Span], block: Span) -> tuple[Span, ...]:
@@ -251,4 +259,4 @@ def _floor(instant: datetime) -> int:
 
 
 def _datetime(second: int) -> datetime:
-    return datetime.fromtimestamp(second, UTC)
+    return datetime.fromtimestamp(min(second, _LAST_SECOND), UTC)
