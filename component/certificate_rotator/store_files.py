@@ -140,10 +140,14 @@ class FileStore:
 
     def is_back(self) -> bool:
         """See CredentialStore."""
-        fresh = {path: _of(path, Generation.NEW) for path in (self._certificate, self._key)}
-        if not all(map(self._exists, fresh.values())) or not _is_pair(*map(self._read, fresh.values())):
+        places = self._certificate, self._key
+        kept = [_of(path, Generation.NEW) for path in places]
+        if not all(map(self._exists, kept)):
             return False
-        return any(self._read(path) != self._read(source) for path, source in fresh.items())
+        certificate, key = map(self._read, kept)
+        if [certificate, key] == list(map(self._read, places)) or not _is_pair(certificate, key):
+            return False
+        return self.current_certificate() != certificate or not self._holds_pair()
 
     def is_overtaken(self) -> bool:
         """See CredentialStore."""

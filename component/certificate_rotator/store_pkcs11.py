@@ -108,7 +108,8 @@ class Pkcs11Store:
     def is_back(self) -> bool:
         """See CredentialStore."""
         with self._token.session():
-            in_place = {item.id for item in self._token.find(self._label)}
+            found = self._token.find(self._label)
+            in_place = {item.id for item in found if item.kind is not ObjectClass.PUBLIC_KEY}  # nobody asks for that
             return self._is_complete(Generation.NEW) and in_place != {self._id(Generation.NEW)}
 
     def is_overtaken(self) -> bool:

@@ -11,6 +11,7 @@ from component_cloud import THING
 from component_faults import GROWING, Counter, CountingSystem, Injector, run_until_calm, with_messages
 from component_token_device import TokenDevice
 from component_world import CLASSIC, LITE, Device
+from cryptography.hazmat.primitives import serialization
 
 from component.certificate_rotator import journal
 from component.certificate_rotator.journal import Journal, Record, Step
@@ -488,3 +489,18 @@ def test_an_outcome_is_told_to_the_attempt_that_it_is_of(rotated, rotation_docum
     rotated.start_later()
     rotated.run(600)
     assert rotated.cloud.status("job-2") == "QUEUED"
+
+
+def test_a_key_that_somebody_has_written_in_another_form_is_no_sign_of_a_way_back(begin, rotation_document):
+    world = begin("files")
+    world.cloud.create_job(document=rotation_document())
+    world.run(60)
+    new, key = world.device.certificate_in_place(), world.device.key
+    form = serialization.PrivateFormat.TraditionalOpenSSL
+    loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+    rewritten = loaded.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    assert rewritten != key.read_bytes()
+    key.write_bytes(rewritten)
+    world.start_later()
+    assert (world.device.certificate_in_place(), world.device.restarts) == (new, 1)
+    world.assert_sound()

@@ -76,14 +76,31 @@ def test_a_credential_is_replaced_and_put_back_and_settled(machine, key_type, en
     assert {identity for _, identity in after}.isdisjoint(identity for _, identity in before)
     assert store.current_certificate().decode() == new
 
+    assert not store.is_back()
     store.switch(Generation.OLD)
     store.switch(Generation.OLD)
+    assert store.is_back()
     assert machine.objects(label) == before
     assert store.current_certificate().decode() == first
     store.switch(Generation.NEW)
     store.settle()
     assert machine.objects(label) == after
     assert machine.objects(f"{label}.old") == machine.objects(f"{label}.new") == []
+
+
+def test_a_public_key_with_an_id_of_its_own_under_the_label_is_no_sign_of_a_way_back(softhsm, enrol, ca):
+    """As tools import one: neither the nucleus nor a rotation asks for it."""
+    label, _, store = enrol(softhsm)
+    store.begin()
+    store.prepare(KeyType.ECDSA_P256)
+    store.install(ca.issue_pem(store.request(CsrSigningAlgorithm.SHA256_ECDSA)))
+    token = softhsm.token()
+    with token.session():
+        token.generate(KeyType.ECDSA_P256, f"{label}.old", b"\x07")
+        for item in token.find(f"{label}.old"):
+            if item.id == b"\x07" and item.kind is pkcs11.ObjectClass.PUBLIC_KEY:
+                token.relabel(item, label)
+    assert not store.is_back()
 
 
 def test_a_tpm_that_cannot_do_p521_says_so_before_anything_in_place_is_touched(tpm, enrol):
