@@ -22,6 +22,8 @@ from component.certificate_rotator.machine import Event as Happens
 from component.certificate_rotator.machine import State
 from protocol import topics
 
+THIEF, ALL = 1, 2
+
 
 class Budget(NamedTuple):
     """What may still go wrong."""
@@ -35,7 +37,7 @@ class Budget(NamedTuple):
     pauses: int = 0  # longer than the backend waits for late evidence
     moves: int = 0  # of the thief
     at_all: int = 99  # of all these together
-    races: bool = True  # anything may come between a message and what it does; if not, only what is paid for as late
+    races: int = ALL  # what comes between a message and what it does: anything; THIEF: his moves; 0: what is paid late
 
 
 PRICES = tuple(name for name in Budget._fields if name not in ("at_all", "races"))
@@ -203,7 +205,7 @@ class Crossroads:
         self._payable = frozenset().union(*(left.payable for left in spares))
         self._world, self._hears = world, {}
         self._steps = tuple(steps(world, self._payable, races=races))
-        self._listens = world.online and (races or not world.inbox.messages)
+        self._listens = world.online and (races == ALL or not world.inbox.messages)
 
     def successors(self, left):
         """Every step that can be paid, and what there is to spare then."""
@@ -233,17 +235,19 @@ def steps(world, payable, *, races):
     """Every step from here but what the device hears late: the free ones first, in the order of a good day.
 
     What is neither late nor lost comes promptly and in order: before the device starts anew or asks again. What is
-    late comes at any time, and the thief moves, the power fails and the cloud ends the job at any time. ``payable``:
-    what may go wrong.
+    late comes at any time, and the thief moves, the power fails and the cloud ends the job at any time; by ``races``
+    only the thief does, or nobody before what is prompt has come. ``payable``: what may go wrong.
     """
     cloud = world.cloud
-    if world.inbox.messages:
+    is_empty = not world.inbox.messages
+    quiet = cloud.quiet and is_empty
+    if not is_empty:
         yield from _device_hears(world, payable)
-        if not races:
-            return
-    yield from _in_the_cloud(world, clouds.functions(cloud), payable)
-    quiet = cloud.quiet and not world.inbox.messages
-    if not (quiet or races):
+    if is_empty or races == ALL:
+        yield from _in_the_cloud(world, clouds.functions(cloud), payable)
+    if quiet or races:
+        yield from _thief_moves(world, payable)
+    if not (quiet or races == ALL):
         return
     if quiet:
         yield from _device_starts(world, payable)
@@ -255,8 +259,11 @@ def steps(world, payable, *, races):
         yield Step(("the power fails",), after, cost(after.device, ("deaths",)))
     if "cloud" in payable:
         yield from _in_the_cloud(world, clouds.ends(cloud), payable)
+
+
+def _thief_moves(world, payable):
     if "moves" in payable:
-        yield from _in_the_cloud(world, clouds.thief_moves(cloud), payable)
+        yield from _in_the_cloud(world, clouds.thief_moves(world.cloud), payable)
         yield from _thief_forges(world, payable)
 
 

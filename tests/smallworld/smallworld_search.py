@@ -183,7 +183,7 @@ def calm_step(world):
     rests = memory is not None and memory.state in RESTING and Happens.TIME_LIMIT not in memory.timers
     if rests and world.cloud.execution not in OPEN and not (world.inbox.messages or world.cloud.pending):
         return None
-    return next(model.steps(world, NOTHING, races=False), None)
+    return next(model.steps(world, NOTHING, races=0), None)
 
 
 def is_over(world):

@@ -48,11 +48,11 @@ PUT_BACK = {
         {**ANYTHING, "at_all": 2},
     ),
     "the way back, and a sighting is passed over": ([WAY_BACK, "a sighting is passed over"], {"moves": 1}),
-    "a later start only connects": ([CONNECTS, ONCE], {"losses": 8, "races": False}),
+    "a later start only connects": ([CONNECTS, ONCE], {"losses": 8, "races": 0}),
     "nobody sweeps": (["nobody sweeps"], {"losses": 1}),
     "the thief ends the job without the key": ([UNMARKED, "nobody sweeps"], {"moves": 1}),
     "a second key clears away": (["a second key clears the first away"], {"copies": 1}),
-    "the backup goes at the answer": ([BACKUP], {"losses": 1, "moves": 3, "races": False}),
+    "the backup goes at the answer": ([BACKUP], {"losses": 1, "moves": 3, "races": 0}),
     "forged answer, overtaken commit, sighting": ([BACKUP, OVERTAKEN, SIGHTING], {"moves": 2, "delays": 1}),
     "the backup goes, and a sighting settles": ([BACKUP, SIGHTING], {"moves": 1, "losses": 1}),
     "the backup goes, and FAILED takes the new one": ([BACKUP, FAILED], {"moves": 2}),
@@ -96,21 +96,24 @@ def test_without_a_thief_one_certificate_is_left_or_a_person_is_told(capsys, bou
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize(
     ("at_all", "races"),
-    [(3, False), pytest.param(3, True, marks=pytest.mark.soak), pytest.param(9, False, marks=pytest.mark.soak)],
-    ids=["three", "three at any point", "all nine"],
+    [
+        (3, 0),
+        *(pytest.param(*bounds, marks=pytest.mark.soak) for bounds in ((3, model.ALL), (4, model.THIEF), (9, 0))),
+    ],
+    ids=["three", "three, anything at any point", "four, the thief at any point", "all nine"],
 )
 def test_so_it_does_whatever_is_lost_doubled_late_dead_and_done_by_a_thief_together(capsys, at_all, races):
     assert_holds(explore(capsys, **TOGETHER, at_all=at_all, races=races))
 
 
 def test_nor_do_eight_losses_cost_a_device_its_credential(capsys):
-    assert_holds(explore(capsys, losses=8, races=False))
+    assert_holds(explore(capsys, losses=8, races=0))
 
 
 def test_a_device_hears_twice_only_what_was_sent_to_it():
     world, left = model.first(), model.at_first(Budget(copies=1))
-    taken = next(model.steps(world, left.payable, races=False))  # it hears the announcement, and claims the job
-    following = model.Crossroads(taken.world, [left], races=True).successors(left.after(taken.cost))
+    taken = next(model.steps(world, left.payable, races=0))  # it hears the announcement, and claims the job
+    following = model.Crossroads(taken.world, [left], races=model.ALL).successors(left.after(taken.cost))
     again = {step.label[3] for step, _ in following if step.label[1:2] == ("again",)}
     sent = (clouds.NO_JOB, model.ANNOUNCEMENT, *taken.cost.said)
     assert again == {model._name(message) for message in sent}
@@ -145,16 +148,17 @@ def test_a_fault_is_found(faults, bounds):
     ],
 )
 def test_so_is_one_that_takes_many_troubles(faults, bounds):
-    test_a_fault_is_found(faults, {**bounds, "races": False})
+    test_a_fault_is_found(faults, {**bounds, "races": 0})
 
 
 # Less to look at -------------------------------------------------------------------------------------------
 
 SMALLER = {
     "a thief": ([], {"moves": 2}),
-    "lost, doubled, and power fails": ([], {"losses": 1, "copies": 1, "deaths": 1, "races": False}),
+    "a thief alone at any point": ([], {"moves": 1, "losses": 1, "races": model.THIEF}),
+    "lost, doubled, and power fails": ([], {"losses": 1, "copies": 1, "deaths": 1, "races": 0}),
     "late, long, and ended by the cloud": ([], {"delays": 1, "cloud": 1, "pauses": 1}),
-    "any two": ([], {**ANYTHING, "at_all": 2, "races": False}),
+    "any two": ([], {**ANYTHING, "at_all": 2, "races": 0}),
     **{name: found for name, found in PUT_BACK.items() if name != "the way back, and FAILED takes the old one"},
 }
 
