@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from controller.commands.context import Context
 from controller.commands.documents import load_desired
-from controller.commands.pipeline import each_fleet, gravest, observe
+from controller.commands.pipeline import Observed, each_fleet, gravest, observe
 from controller.desired import GitRef
 from controller.desired.limits import DEFAULT_LIMITS
 from controller.desired.loading import load_snapshot
 from controller.errors import CertfleetError, ExitCode
+from controller.heal import Action, Untidy, of_quarantines
 from controller.reconcile.outlook import compare
-from controller.reconcile.values import DesiredState, parse_overrides
+from controller.reconcile.values import DesiredState, Refusal, parse_overrides
 from controller.report.change import Comparisons, FleetChange
 from controller.report.comparison import RENDERERS
 
@@ -66,6 +67,25 @@ def _change(context: Context, base: DesiredState, head: DesiredState, *, is_gone
     with observe(context, both) as observed:
         overrides = parse_overrides(context.arguments.override)
         comparison = compare(observed.devices, base, head, observed.state, observed.now, overrides=overrides)
+        cut_off, left, refusals = _quarantines(observed, base, head)
     return FleetChange(
-        head, comparison, observed.state.observed_at, comparison.refusals, comparison.known, is_gone=is_gone
+        head,
+        comparison,
+        observed.state.observed_at,
+        (*comparison.refusals, *refusals),
+        comparison.known,
+        is_gone=is_gone,
+        cut_off=cut_off,
+        not_cut_off=left,
     )
+
+
+def _quarantines(
+    observed: Observed, base: DesiredState, head: DesiredState
+) -> tuple[tuple[Action, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
+    """What healing will do for head's quarantines that it would not do for base's; asked only if they differ."""
+    if base.quarantines == head.quarantines:
+        return (), (), ()
+    was, will = (of_quarantines(observed.session, one, observed.state.deployment) for one in (base, head))
+    known = {action.is_same_as for action in was[0]}
+    return tuple(one for one in will[0] if one.is_same_as not in known), will[1], will[2]

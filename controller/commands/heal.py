@@ -17,24 +17,21 @@ from controller.fleet.backend import read_deployment
 from controller.fleet.rotation_table import rotation_table
 from controller.heal import (
     OF_QUARANTINE,
-    Action,
     Done,
     Healer,
     HealPlan,
     Registry,
-    Untidy,
     Waits,
     check,
     is_rotating,
+    of_quarantines,
     read,
     require_permitted,
     survey,
-    survey_quarantines,
     table_of,
 )
-from controller.reconcile.values import DesiredState, Refusal
+from controller.reconcile.values import DesiredState
 from controller.report.healing import RENDERERS, HealPlans, render_done
-from protocol.deployment import Deployment
 from protocol.watch import GRACE, UNUSED
 
 LEAST_WATCH, LEAST_GRACE = timedelta(days=1), timedelta(days=7)
@@ -113,13 +110,13 @@ def _planned(context: Context, desired: DesiredState) -> HealPlan:
     if context.arguments.only:
         session = AwsSession(fleet, ActAs.READER)
         session.verify()
-        actions, left, refusals = _of_quarantines(context, session, desired, read_deployment(session)[0])
+        actions, left, refusals = of_quarantines(session, desired, read_deployment(session)[0])
         return HealPlan(
             fleet.name, fleet.account, fleet.region, session.endpoint("iot"), now, waits, actions, left, refusals
         )
     with observe(context, desired) as observed, progress_on(context.stderr, label=fleet.name) as tell:
         session = observed.session
-        actions, left, refusals = _of_quarantines(context, session, desired, observed.state.deployment)
+        actions, left, refusals = of_quarantines(session, desired, observed.state.deployment)
         besides = {one for action in actions for one in (action.thing, action.certificate_id)}
         besides |= {name for one in desired.quarantines for name in (*one.devices, *one.certificates)}
         table = table_of(session)
@@ -138,20 +135,6 @@ def _planned(context: Context, desired: DesiredState) -> HealPlan:
         (*left, *found[1]),
         refusals,
     )
-
-
-def _of_quarantines(
-    context: Context, session: AwsSession, desired: DesiredState, deployment: Deployment | None
-) -> tuple[tuple[Action, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
-    table = rotation_table(session)
-    if table is not None:
-        return survey_quarantines(Registry(session, table, context.sleep), desired, deployment)
-    remedy = (
-        "deploy this project's backend, which remembers whom quarantine has cut off; until then by hand: "
-        "aws iot update-certificate --new-status INACTIVE, aws iot-data delete-connection"
-    )
-    found = "no backend of ours is deployed here, so that a quarantine could not be lifted again; nobody is cut off"
-    return (), tuple(Untidy("quarantine", one.name, found, remedy) for one in desired.quarantines), ()
 
 
 def _applied(context: Context, desired: DesiredState, plan: HealPlan, told: list[str]) -> bool:

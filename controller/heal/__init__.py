@@ -6,13 +6,14 @@ The rules are pure (``rules`` over ``facts``); ``registry`` and ``survey`` ask A
 from .carry_out import Done, Healer
 from .facts import Held, Thing, Waits
 from .plan_file import FORMAT_VERSION, VALID_FOR, HealPlan, check, read, require_permitted, to_value
-from .quarantine import Suspect, of_suspect
+from .quarantine import GUARDRAIL, Suspect, of_suspect
 from .registry import Registry, table_of
 from .rules import OF_QUARANTINE, Action, Kind, Untidy, of_loose, of_thing
-from .survey import is_rotating, survey, survey_quarantines
+from .survey import is_rotating, of_quarantines, survey
 
 __all__ = [
     "FORMAT_VERSION",
+    "GUARDRAIL",
     "OF_QUARANTINE",
     "VALID_FOR",
     "Action",
@@ -29,12 +30,12 @@ __all__ = [
     "check",
     "is_rotating",
     "of_loose",
+    "of_quarantines",
     "of_suspect",
     "of_thing",
     "read",
     "require_permitted",
     "survey",
-    "survey_quarantines",
     "table_of",
     "to_value",
 ]

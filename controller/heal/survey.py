@@ -8,6 +8,7 @@ from datetime import datetime
 
 from controller.fleet.aws import AwsSession
 from controller.fleet.progress import Progress
+from controller.fleet.rotation_table import rotation_table
 from controller.reconcile.values import DesiredState, Device, FleetState, Refusal, count_text, names_text
 from protocol.deployment import Deployment
 
@@ -70,6 +71,21 @@ def survey(
         untidy += found[1]
         progress("certificates", number, len(loose))
     return tuple(sorted(actions)), tuple(untidy)
+
+
+def of_quarantines(
+    session: AwsSession, desired: DesiredState, deployment: Deployment | None
+) -> tuple[tuple[Action, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
+    """As ``survey_quarantines``; without a backend of ours nobody is cut off, and that is left to a person."""
+    table = rotation_table(session)
+    if table is not None:
+        return survey_quarantines(Registry(session, table), desired, deployment)
+    remedy = (
+        "deploy this project's backend, which remembers whom quarantine has cut off; until then by hand: "
+        "aws iot update-certificate --new-status INACTIVE, aws iot-data delete-connection"
+    )
+    found = "no backend of ours is deployed here, so that a quarantine could not be lifted again; nobody is cut off"
+    return (), tuple(Untidy("quarantine", one.name, found, remedy) for one in desired.quarantines), ()
 
 
 def survey_quarantines(

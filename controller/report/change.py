@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from controller.heal import Action, Kind, Untidy
 from controller.reconcile.outlook import Comparison, DocumentChange, Moved, PolicyComparison
 from controller.reconcile.values import DesiredState, Refusal, Stage, local_text
 from protocol.names import AWS_IOT_AUTHORITY
@@ -33,6 +34,8 @@ class FleetChange:
     refusals: tuple[Refusal, ...] = ()
     known: tuple[Refusal, ...] = ()
     is_gone: bool = False  # head has no document of this fleet: no run will look at its account
+    cut_off: tuple[Action, ...] = ()  # what healing will do for quarantines that come or go with the change
+    not_cut_off: tuple[Untidy, ...] = ()  # and what it will not, with the reason
 
     @property
     def shown(self) -> tuple[PolicyComparison, ...]:
@@ -42,7 +45,7 @@ class FleetChange:
     @property
     def has_news(self) -> bool:
         """Whether there is anything to show of this fleet."""
-        return bool(self.shown or self.comparison.documents or self.refusals)
+        return bool(self.shown or self.comparison.documents or self.refusals or self.cut_off)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def sentence(changes: Iterable[FleetChange]) -> str:
     due = [(change, policy) for change in listed for policy in change.shown if policy.newly_due]
     no_longer = sum(change.comparison.no_longer_due for change in listed)
     alone = sum(sum(change.comparison.left_alone.values()) for change in listed)
-    parts = decisions(listed)
+    parts = [*_cut_off(listed), *decisions(listed)]
     if due:
         parts += [f"{words.count(sum(p.newly_due for _, p in due), 'device')} newly to rotate", _when(due), _costs(due)]
     if no_longer:
@@ -114,6 +117,12 @@ def sentence(changes: Iterable[FleetChange]) -> str:
         for other, number in policy.gives.items()
     ]
     return " · ".join(parts) or "no device rotates earlier or later at once"
+
+
+def _cut_off(changes: Iterable[FleetChange]) -> list[str]:
+    kinds = Counter(action.kind for change in changes for action in change.cut_off)
+    told = ((Kind.QUARANTINE, "cut off"), (Kind.LIFT, "brought back"))
+    return [f"{words.count(kinds[kind], 'device')} {done}" for kind, done in told if kinds[kind]]
 
 
 def decisions(changes: Iterable[FleetChange]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from controller.heal import GUARDRAIL
 from controller.reconcile.outlook import FieldChange, PolicyComparison
 from controller.reconcile.values import Refusal
 
@@ -41,6 +42,14 @@ _NOBODY_IS_ASKED = (
 _RETIRE = [
     "To retire the fleet, keep its Fleet document and remove its policies first; remove the document after that.",
     "If it went by mistake, bring it back.",
+]
+_CUTS_OFF_TOO_MANY = [
+    "Name fewer devices. Or, if all of them are meant: have someone merge who may bypass this check.",
+    "The `heal` run then waits for a reviewer of `certfleet-heal`, with that override in the name of its job.",
+]
+_CUTS_OFF = [
+    "Look at who is cut off or brought back, then merge. Nothing happens before that.",
+    "Approve the job of the `heal` run that follows the merge: only then it is done.",
 ]
 _PRICES = "Prices are list prices of us-east-1, to the order of magnitude."
 
@@ -81,6 +90,7 @@ def _fleet(change: FleetChange, level: str) -> list[str]:
     ]
     if told := warnings(change):
         sections.append("> [!WARNING]\n" + "\n".join(f"> - {plain(one)}" for one in told) + "\n")
+    sections += _quarantines(change)
     sections += _numbers(change)
     sections += _time_line(change)
     for policy in change.shown:
@@ -93,6 +103,17 @@ def _fleet(change: FleetChange, level: str) -> list[str]:
     if quiet:
         sections.append(f"{words.count(quiet, 'policy is', 'policies are')} unchanged.\n")
     return sections
+
+
+def _quarantines(change: FleetChange) -> list[str]:
+    """Who is cut off once a reviewer has approved it, who is connected now, and who comes back."""
+    rows = [(action.kind.value, code(action.thing or action.certificate_id[:12]), plain(action.evidence))
+            for action in change.cut_off]  # fmt: skip
+    rows += [(one.what, code(one.subject[:128]), plain(f"{one.found}. {one.remedy}")) for one in change.not_cut_off]
+    if not rows:
+        return []
+    after = "After the merge the `heal` run plans this again, and waits for a reviewer of `certfleet-heal`.\n"
+    return [f"{table(('Quarantine', 'Device', 'Known'), rows)}\n\n{after}"]
 
 
 def _numbers(change: FleetChange) -> list[str]:
@@ -215,17 +236,23 @@ def _steps(comparisons: Comparisons) -> list[str]:
     if refused and all(change.is_gone for change in refused):
         return _RETIRE
     if refused:
-        return [
-            "Make the change smaller: a first wave of a few devices (`rollout.waves`), or one policy at a time.",
-            _MERGE_ALL_THE_SAME,
-        ]
+        of_quarantine = all(one.guardrail == GUARDRAIL for change in refused for one in change.refusals)
+        return (
+            _CUTS_OFF_TOO_MANY
+            if of_quarantine
+            else [
+                "Make the change smaller: a first wave of a few devices (`rollout.waves`), or one policy at a time.",
+                _MERGE_ALL_THE_SAME,
+            ]
+        )
     if any(change.comparison.makes_rotate for change in changes):
         return [
             "Look at the numbers, then merge. Nothing rotates before that.",
             "The `reconcile` run plans anew and starts the first wave; each next one starts after its soak.",
             "`certfleet status` and the drift report say where the rollout stands.",
         ]
-    return ["Merge when you like: no device rotates because of this change."]
+    is_cut_off = any(change.cut_off for change in changes)
+    return _CUTS_OFF if is_cut_off else ["Merge when you like: no device rotates because of this change."]
 
 
 def _footnote(comparisons: Comparisons) -> str:

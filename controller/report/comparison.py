@@ -64,6 +64,14 @@ def _text(comparisons: Comparisons, look: Look) -> str:
         page.line((f"{refs}, seen {words.instant(change.seen_at)}", "dim"))
         for document in comparison.documents:
             _changed(page, document.document, document.change, document.fields)
+        for action in change.cut_off:
+            page.line(
+                (f"{action.kind.value} ", "change"), (action.thing or action.certificate_id[:12], "head"), indent=2
+            )
+            page.line(action.evidence, indent=4)
+        for one in change.not_cut_off:
+            page.line((one.what, "bad"), f"  {one.subject}: {one.found}", indent=2)
+            page.line((f"→ {one.remedy}", "change"), indent=4)
         for policy in change.shown:
             _changed(page, policy.policy, "new" if policy.is_new else "", policy.changes)
             for fact in _facts(change, policy):
@@ -120,6 +128,10 @@ def _fleet_value(change: FleetChange) -> dict[str, Any]:
         "usd": [round(amount, 3) for amount in cost_of(change.desired, change.shown).usd],
         "refusals": [_refusal_value(refusal) for refusal in change.refusals],
         "refusals_of_base": [_refusal_value(refusal) for refusal in change.known],
+        "quarantines": [
+            {"kind": one.kind.value, "thing": one.thing, "certificate_id": one.certificate_id, "evidence": one.evidence}
+            for one in change.cut_off
+        ],
         "documents": [
             {
                 "document": document.document,

@@ -232,6 +232,38 @@ def test_more_at_the_same_time_than_the_fleet_allows_needs_a_persons_word_for_ex
     assert "REFUSED" not in seen(world)
 
 
+def test_a_pull_request_is_told_who_will_be_cut_off_who_is_connected_and_who_comes_back(world):
+    things = [f"gateway-{n}" for n in range(1, 4)]
+    for thing in things:
+        world.device(thing)
+    connect(world, things[1])
+
+    def told(format_="markdown"):
+        found = world.run("plan", "--base", "HEAD~1", "--ref", "HEAD", "--format", format_)
+        return found.code, " ".join(found.out.split())
+
+    write(world, guardrails=", maxQuarantined: 1", devices=things[:1])
+    code, comment = told()
+    assert code == 0
+    assert "1 device cut off" in comment
+    assert "| quarantine | `gateway-1` |" in comment
+    assert "not known to be connected" in comment
+    assert "waits for a reviewer of `certfleet-heal`" in comment
+    assert "quarantine gateway-1" in told("text")[1]
+    carry_out(world)
+    write(world, guardrails=", maxQuarantined: 1", devices=things[:2])
+    code, comment = told()
+    assert (code, "`--override quarantined=2`" in comment) == (3, True)
+    assert "| quarantine | `gateway-2` |" in comment
+    assert "connected now" in comment
+    assert "| quarantine | `gateway-1` |" not in comment, "it is cut off already"
+    assert "Name fewer devices." in comment
+    write(world, guardrails=", maxQuarantined: 1")
+    assert "| lift | `gateway-1` |" in told()[1]
+    write(world, guardrails=", maxQuarantined: 1", devices=["nobody"])
+    assert "quarantine of nobody" in told()[1]
+
+
 def test_a_plan_of_yesterday_does_nothing_that_the_documents_do_not_say_today(world):
     mine = world.device(THING)
     write(world, devices=[THING])
