@@ -37,7 +37,7 @@ from controller.fleet.baseline import RECORD_GROUP
 from controller.fleet.discovery import private_authorities
 from controller.fleet.kms_signature import KmsKey
 from controller.fleet.reading import read_principals
-from controller.fleet.rotation_table import read_rotations
+from controller.fleet.rotation_table import read_records
 from controller.heal import Registry
 from controller.jobs import IotJobs
 from controller.lambda_reconcile.bucket import Bucket
@@ -110,8 +110,8 @@ USES: dict[str, Use] = {
     "ListTargetsForPolicy": lambda s, _: list(s.aws.pages("ListTargetsForPolicy", policyName="rotates")),
     "ListAttachedPolicies": lambda s, _: s.aws.find_all("ListAttachedPolicies", "policies", target=s.arn()),
     "GetItem": lambda s, _: s.registry.watch("unwatched"),
-    "Query": lambda s, _: read_rotations(s.aws, "watches", "a-1"),
-    "Scan": lambda s, _: read_rotations(s.aws, "watches"),
+    "Query": lambda s, _: read_records(s.aws, "watches", "a-1"),
+    "Scan": lambda s, _: read_records(s.aws, "watches"),
     "PutItem": lambda s, name: s.registry.save(Watch(name, "", NOW)),
     "DeleteItem": lambda s, _: s.aws.call("dynamodb", "DeleteItem", TableName="watches", Key=ITEM),
     "DeleteConnection": lambda s, _: s.aws.find("iot-data", "DeleteConnection", clientId="a-1", cleanSession=True),
