@@ -90,6 +90,26 @@ def test_one_of_two_certificates_that_is_deactivated_by_quarantine_is_no_persons
     assert set(device.attached) == {device.old, device.new}
 
 
+def test_one_that_comes_back_as_the_sweep_looks_at_it_is_no_persons_decision(device):
+    device.create()
+    device.connected(device.new)
+    device.ended("TIMED_OUT")
+    device.aws.tick(days=2)
+    device.sweep()
+    cut_off(device)
+    both, old = {device.old, device.new}, device.aws.certificates[device.old]
+    old.status = "INACTIVE"
+
+    def comes_back():
+        old.status = "ACTIVE"
+        lift(device)
+
+    device.aws.after_call["iot:DescribeCertificate"] = comes_back
+    device.sweep()
+    assert both == set(device.attached)
+    assert both <= set(device.aws.certificates)
+
+
 def test_a_removal_that_broke_off_goes_on_when_it_is_lifted(device):
     device.create()
     new = device.new
