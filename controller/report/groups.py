@@ -39,9 +39,14 @@ class Group:
 
 
 def leading(assessment: Assessment) -> Finding:
-    """The finding that decides the outcome: the first of the assessment's outcome."""
-    decisive = assessment.outcome
-    return next(finding for finding in assessment.findings if finding.outcome is decisive)
+    """The finding that decides the outcome: the first of the assessment's outcome.
+
+    Of a device that only waits for its wave it is why the device must rotate: where the wave stands, the rollouts tell.
+    """
+    decisive = [finding for finding in assessment.findings if finding.outcome is assessment.outcome]
+    if all(finding.reason is Reason.WAVE_SOAKING for finding in decisive):
+        return next((each for each in assessment.findings if each.outcome is Outcome.ROTATE), decisive[0])
+    return decisive[0]
 
 
 def by_reason(assessments: Iterable[Assessment]) -> list[Group]:

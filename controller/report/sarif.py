@@ -83,7 +83,7 @@ def _drift(fleet: FleetReport, level: str, group: Group) -> Result:
     remedy = f" To do: {group.finding.remedy}." if group.finding.remedy else ""
     text = f"{words.count(len(group.devices), 'device')} of {fleet.desired.fleet.name}: {group.finding.message}"
     level = "note" if group.is_decided else level
-    key = f"{fleet.desired.fleet.name}:{group.policy}:{group.reason.value}"
+    key = f"{fleet.desired.fleet.name}:{group.policy}:{group.reason.value}:{level}"
     return Result(group.reason.value, level, f"{text} ({devices}).{remedy}", path, line, key)
 
 

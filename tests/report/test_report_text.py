@@ -181,3 +181,13 @@ def test_a_halted_wave_an_incident_and_a_job_to_settle_are_told_with_what_to_do(
     assert text.index("→ find the cause") < text.index("Rollouts"), "what needs a person stands first"
     assert "Incident leak  deadline 2026-11-23 12:00Z" in text
     assert "cancel cf-line-a-w1-0000000000000000: silent for 24 hours" in text
+
+
+def test_who_waits_for_a_wave_is_told_by_why_it_must_rotate():
+    waiting = render_drift(scene(), Look(120)).partition("\nWaiting  27 devices")[2].partition("\nComing")[0]
+    assert re.findall(r"^(\w+) +line-\w-gateways +(\d+)", waiting, re.MULTILINE) == [
+        ("AgeExceeded", "16"),
+        ("AgeExceeded", "2"),
+        ("KeyTypeMismatch", "6"),
+        ("Straggler", "3"),
+    ]
