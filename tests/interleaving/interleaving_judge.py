@@ -71,7 +71,7 @@ class Judge:
         self._memory: dict[tuple[str, str], Memory] = defaultdict(Memory)
         self._rule: dict[str, str] = {}  # the rule of each policy that was applied last
         self._rollouts: dict[str, Rollout] = {}  # by policy
-        self._was_in_vain = False  # any rotation ever
+        self._was_in_vain = False  # any rotation ever, or one that brought what was not asked for
         self._latest = -1  # the newest commit that was applied
         self._clock = itertools.count(1)
         self._asked: dict[tuple[str, str], int] = {}  # (job, device) → when it was asked
@@ -343,11 +343,12 @@ class Judge:
         commit = next(c for c in self.world.history if c.hash == self._commit_of(rotation.job_id))
         spec = commit.documents.policies[parsed.policy]
         before = self.reasons(commit.documents, spec, rotation.old, rotation.at)
-        left = before & self.reasons(commit.documents, spec, rotation.new, rotation.at)
+        after = self.reasons(commit.documents, spec, rotation.new, rotation.at)
+        left = before & after
+        self._was_in_vain |= bool(after)
         memory = self._memory[parsed.policy, _rule_text(commit.documents, spec)]
         memory.failed.discard(device)
         if left:
-            self._was_in_vain = True
             memory.in_vain[device] = left
         else:
             memory.cured.add(device)
