@@ -40,6 +40,8 @@ def visit(services: Services, certificate_id: str, heard_since: datetime | None)
             return
         # It broke off after the note, or a person has made it active again.
         watch = table.save_watch(replace(watch, deactivated=None, since=now))
+    if not is_active and _is_cut_off(services, certificate_id, found.arn):
+        return
     why = _why_it_stays(services, watch, found.arn, heard_since)
     if why is not None:
         _keep(services, watch, why, is_active=is_active)
@@ -66,6 +68,12 @@ def _why_it_stays(services: Services, watch: Watch, arn: str, heard_since: datet
     if until is None:
         used, until = max(used, heard_since or services.clock()), services.clock()
     return _LATELY if until - used < UNUSED else None
+
+
+def _is_cut_off(services: Services, certificate_id: str, arn: str) -> bool:
+    """Whether people have put it, or a thing that holds it, into quarantine: then it stays as it is."""
+    things = services.registry.things_of(arn) or ()
+    return services.table.is_quarantined("", certificate_id) or any(map(services.table.is_quarantined, things))
 
 
 def _has_its_own(latest: Rotation | None, watch: Watch) -> bool:
@@ -96,5 +104,5 @@ def _deactivate(services: Services, watch: Watch, arn: str, heard_since: datetim
     decided("deactivated", certificate=watch.certificate_id, detail="shared once, and used by nobody")
     noted = services.table.watch(watch.certificate_id) or watch
     why = _why_it_stays(services, noted, arn, heard_since)
-    if why is not None:
+    if why is not None and not _is_cut_off(services, watch.certificate_id, arn):
         _keep(services, noted, why, is_active=False)

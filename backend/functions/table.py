@@ -76,9 +76,9 @@ class RotationTable:
         self._write(self._put(written.to_record(), watch.version))
         return written
 
-    def is_quarantined(self, thing_name: str) -> bool:
-        """Whether people have cut the thing off."""
-        key = quarantine.key_of(thing_name)
+    def is_quarantined(self, thing_name: str, certificate_id: str = "") -> bool:
+        """Whether people have cut off the thing, or a certificate that no thing holds."""
+        key = quarantine.key_of(thing_name, certificate_id)
         return self._read(key["thingName"], key["record"]) is not None
 
     def note_shared(self, certificate_id: str, things: Sequence[str], now: datetime) -> bool:

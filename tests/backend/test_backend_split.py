@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from backend.functions import registry, services, shared, sweep
 from backend.functions.errors import ConflictError
 from protocol import watch
+from protocol.quarantine import Quarantined
 from protocol.watch import SHARED_KEY, key_of
 
 SPLIT = {"operation": "ROTATE_CERTIFICATE", "sharedCertificate": "split"}
@@ -479,6 +480,43 @@ def test_a_stranger_that_becomes_a_thing_is_a_persons_affair_no_more(clones):
     clones.assert_split()
 
 
+@pytest.mark.parametrize("who", ["the certificate", "a thing that holds it"])
+def test_what_people_have_put_into_quarantine_is_neither_made_active_again_nor_deleted(clones, who):
+    let_go_by_all(clones)
+    if who == "the certificate":
+        put_into_quarantine(clones, "", clones.shared)
+    else:
+        attach_late(clones)
+        clones.uses.pop("late")
+        put_into_quarantine(clones, "late", "")
+    clones["gw-2"].connected(clones.shared, clientId="sensor/77")
+    clones.pass_days(60, step=2)
+    assert clones.status == "INACTIVE"
+
+
+def test_what_is_put_into_quarantine_at_the_moment_of_its_deactivation_stays_inactive(clones):
+    for name in NAMES:
+        clones.rotate(name)
+    clones.pass_days(14)
+
+    def meanwhile():
+        put_into_quarantine(clones, "", clones.shared)
+        clones["gw-2"].connected(clones.shared, clientId="sensor/77")
+        clones.aws.acting = "Sweep"
+
+    clones.aws.after_call["iot:UpdateCertificate"] = meanwhile
+    clones.pass_days(2)
+    assert clones.status == "INACTIVE"
+
+
+def put_into_quarantine(clones, thing, certificate_id):
+    """As healing writes it down."""
+    record = Quarantined(thing, clones.aws.now, certificate_id, version=1).to_record()
+    plain = {name: value for name, value in record.items() if isinstance(value, str)}
+    item = {**{name: {"S": value} for name, value in plain.items()}, "deactivated": {"M": {}}, "version": {"N": "1"}}
+    clones.aws.items[plain["thingName"], plain["record"]] = item
+
+
 def test_what_a_person_makes_active_again_stays_so_for_as_long_as_at_first(clones):
     let_go_by_all(clones)
     clones.aws.tick(hours=1)
@@ -594,7 +632,8 @@ class Split:
         two = [self.clones["gw-2"], self.clones["gw-3"]]
         for device in two:
             self._invoke(device.create)
-            self.clones.uses[device.name] = device.new
+            own = [one for one in device.attached if one != self.clones.shared]  # the table may be lost
+            self.clones.uses[device.name] = own[0] if own else device.new
         for device in two:
             self._invoke(lambda device=device: device.connected(device.new))
             self._invoke(device.commit)
