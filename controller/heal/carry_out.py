@@ -1,4 +1,7 @@
-"""A reviewed plan carried out: each action derived anew just before it is made, at a rate, until the first surprise."""
+"""A reviewed plan carried out: each action derived anew just before it is made, at a rate, until the first surprise.
+
+Only who is to be cut off, or brought back, does not wait for what another device's quarantine has met with.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from protocol.quarantine import Quarantined
 from protocol.watch import Watch
 
 from .facts import ACTIVE, INACTIVE, Held, Waits
-from .quarantine import Suspect, concerning, meant_by, of_suspect
+from .quarantine import Suspect, concerning, kept_off, meant_by, of_suspect
 from .registry import Registry
 from .rules import OF_QUARANTINE, Action, Kind, of_loose, of_thing
 
@@ -22,7 +25,7 @@ LINGERS = "is still connected: AWS IoT ends the connections of an INACTIVE certi
 
 @dataclass(slots=True)
 class Done:
-    """What was carried out, and what to know of it; ``stopped_by`` is the surprise that ended it, at ``stopped_at``."""
+    """What was carried out, and what to know of it; ``stopped_by`` is the first surprise, ``stopped_at`` its action."""
 
     actions: list[Action] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -50,14 +53,19 @@ class Healer:
     def carry_out(self, actions: Iterable[Action], pause: Callable[[], None]) -> Done:
         """Do what is still derived, in order; ``pause`` comes before every action but the first."""
         done = Done()
-        for action in sorted(actions, key=lambda one: list(Kind).index(one.kind)):
-            if done.actions:
+        for number, action in enumerate(sorted(actions, key=lambda one: list(Kind).index(one.kind))):
+            if done.stopped_by is not None and action.kind not in OF_QUARANTINE:
+                break
+            if number:
                 pause()
             try:
                 note = self._do(action)
             except CertfleetError as error:
-                done.stopped_at, done.stopped_by = action, error
-                break
+                if done.stopped_by is None:
+                    done.stopped_at, done.stopped_by = action, error
+                else:
+                    done.notes.append(f"not done: {action.kind.value} {action.thing or action.certificate_id}: {error}")
+                continue
             done.actions.append(action)
             done.notes += [note] if note else []
         return done
@@ -123,11 +131,11 @@ class Healer:
         """Bring back what quarantine deactivated, but for what a document names still; the record goes last."""
         record = suspect.record
         assert record is not None  # noqa: S101 (else there is nothing to lift)
-        meant = {held.certificate_id for held in meant_by(suspect, self._quarantines)}
-        for certificate_id in suspect.brought_back.keys() - meant:
+        kept = {held.certificate_id for held in kept_off(suspect, self._quarantines)}
+        for certificate_id in suspect.brought_back.keys() - kept:
             self._registry.set_status(certificate_id, ACTIVE)
-        left = {one: at for one, at in record.deactivated.items() if one in meant}
-        if concerning(suspect, self._quarantines):
+        left = {one: at for one, at in record.deactivated.items() if one in kept}
+        if left or concerning(suspect, self._quarantines):
             self._registry.save_quarantined(replace(record, deactivated=left))
         else:
             self._registry.forget_quarantined(record)

@@ -66,11 +66,17 @@ def meant_by(suspect: Suspect, quarantines: Sequence[Quarantine]) -> list[Held]:
     return [held for held in suspect.held if any(held.certificate_id in one.certificates for one in documents)]
 
 
+def kept_off(suspect: Suspect, quarantines: Sequence[Quarantine]) -> list[Held]:
+    """What does not come back yet: what is meant, and what it shares with a device that is named."""
+    meant, named = meant_by(suspect, quarantines), {name for one in quarantines for name in one.devices}
+    return [held for held in suspect.held if held in meant or not named.isdisjoint(held.things)]
+
+
 def of_suspect(suspect: Suspect, quarantines: Sequence[Quarantine]) -> Judged:
     """What is to be done about it, and what is left to a person."""
     documents = concerning(suspect, quarantines)
     if not documents:
-        return _lifted(suspect, [])
+        return _lifted(suspect, kept_off(suspect, quarantines))
     if not suspect.is_there:
         place = documents[0].source.at("spec.devices")
         remedy = "correct the name; as long as it is wrong, nobody is cut off by it"
@@ -87,7 +93,7 @@ def of_suspect(suspect: Suspect, quarantines: Sequence[Quarantine]) -> Judged:
         remedy = f"name {'it' if len(others) == 1 else 'them'} in devices of a quarantine as well, if that is meant"
         subject = suspect.thing or shared.certificate_id
         return (), (Untidy("quarantine of a shared certificate", subject, found, remedy),)
-    lifted, left = _lifted(suspect, meant)
+    lifted, left = NOTHING if suspect.thing in named else _lifted(suspect, kept_off(suspect, quarantines))
     return (*_cut_off(suspect, meant, documents[0]), *lifted), left
 
 
@@ -110,14 +116,14 @@ def _cut_off(suspect: Suspect, meant: Sequence[Held], document: Quarantine) -> t
     return (Action(Kind.QUARANTINE, which, suspect.thing, precondition, "; ".join(facts)),)
 
 
-def _lifted(suspect: Suspect, meant: Sequence[Held]) -> Judged:
-    """What comes back of a thing that no document, or only one of its certificates, keeps in quarantine."""
+def _lifted(suspect: Suspect, kept: Sequence[Held]) -> Judged:
+    """What comes back of a thing that is not named, or only by one of its certificates."""
     record = suspect.record
     if record is None:
         return NOTHING
-    still = {held.certificate_id for held in meant}
+    still = {held.certificate_id for held in kept}
     gone = [one for one in record.deactivated if one not in still]
-    if meant and not gone:
+    if kept and not gone:
         return NOTHING
     back = [one for one in suspect.brought_back if one not in still]
     by_others = [

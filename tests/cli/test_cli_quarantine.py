@@ -199,11 +199,7 @@ def test_a_certificate_that_no_thing_holds_is_cut_off_and_comes_back(world):
 
 @pytest.mark.parametrize("named", ["a device", "the certificate"])
 def test_a_certificate_that_others_hold_is_not_touched_until_they_are_named(world, named):
-    shared = world.device(THING)
-    world.iot.create_thing(thingName=OTHER)
-    for thing in (THING, OTHER):
-        world.iot.detach_thing_principal(thingName=thing, principal=ARN + shared)
-        world.iot.attach_thing_principal(thingName=thing, principal=ARN + shared)
+    shared = share(world)
     spec = {"devices": [THING]} if named == "a device" else {"certificates": [shared]}
     write(world, **spec)
     actions, left = plan(world)
@@ -271,6 +267,52 @@ def test_a_plan_of_yesterday_does_nothing_that_the_documents_do_not_say_today(wo
     write(world)
     told = world.apply()
     assert (told.code, "is not called for any more" in told.out) == (1, True)
+    assert world.statuses(THING) == {mine: "ACTIVE"}
+
+
+def test_the_others_of_a_plan_are_cut_off_though_one_is_not_called_for_any_more(world):
+    mine, others = world.device(THING), world.device(OTHER)
+    write(world, devices=[THING, OTHER])
+    plan(world)
+    write(world, devices=[OTHER])
+    told = world.apply()
+    assert (told.code, "is not called for any more" in told.out) == (1, True)
+    assert {**world.statuses(THING), **world.statuses(OTHER)} == {mine: "ACTIVE", others: "INACTIVE"}
+
+
+def test_what_two_share_stays_cut_off_until_both_are_taken_out_of_the_documents(world):
+    shared = share(world)
+    write(world, devices=[THING, OTHER])
+    carry_out(world)
+    for left in (THING, OTHER):
+        write(world, devices=[left])
+        told = world.run("heal", "plan", "--only", "quarantine", "--format", "json", "--output", str(world.file))
+        assert (told.code, world.apply().code) == (0, 0), left
+        assert world.certificates()[shared] == "INACTIVE"
+    write(world)
+    carry_out(world)
+    assert world.certificates()[shared] == "ACTIVE"
+
+
+def share(world):
+    """A certificate that two things hold."""
+    shared = world.device(THING)
+    world.iot.create_thing(thingName=OTHER)
+    for thing in (THING, OTHER):
+        world.iot.detach_thing_principal(thingName=thing, principal=ARN + shared)
+        world.iot.attach_thing_principal(thingName=thing, principal=ARN + shared)
+    return shared
+
+
+def test_what_is_detached_for_a_while_is_not_forgotten_as_long_as_its_device_is_named(world):
+    mine = world.device(THING)
+    write(world, devices=[THING])
+    carry_out(world)
+    world.iot.detach_thing_principal(thingName=THING, principal=ARN + mine)
+    assert plan(world) == ([], [])
+    world.iot.attach_thing_principal(thingName=THING, principal=ARN + mine)
+    write(world)
+    carry_out(world)
     assert world.statuses(THING) == {mine: "ACTIVE"}
 
 
