@@ -235,6 +235,36 @@ def test_only_jobs_with_a_role_ask_for_a_token_and_only_the_default_branch_may_w
             assert all("$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH" in rule["if"] for rule in spec["rules"]), name
 
 
+def test_each_step_says_what_it_did_and_what_the_next_one_needs(gitlab, tmp_path, capsys, monkeypatch):
+    plan = str(ROOT / "tests" / "cli" / "kept" / "9d10705" / "plan.json")
+    assert main(["within", "--plan", plan], {}) == main(["reviews", "--plan", plan, "--resume", "line-a"], {}) == 0
+    assert capsys.readouterr().out == "factory\nfactory --override resume=line-a\n"
+
+    person = {"fleet": "factory", "needs_person": ["gw-1: no certificate"], "failing": []}
+    attention = tmp_path / "needs-person.json"
+    attention.write_text(json.dumps({"fleets": [person]}))
+    issues = ["issues", "--attention", str(attention), "--failure", str(tmp_path / "none")]
+    assert main(issues, environment(gitlab) | {"CI_JOB_URL": "https://gitlab.example/jobs/1"}) == 0
+    [issue] = gitlab.issues
+    assert (issue["labels"], issue["state"]) == ("certfleet", "opened")
+    assert "gw-1: no certificate" in issue["description"]
+    assert "[a job](https://gitlab.example/jobs/1)" in issue["description"]
+    assert "issue of fleet factory: created" in capsys.readouterr().out
+    attention.write_text(json.dumps({"fleets": []}))
+    assert main(issues, environment(gitlab)) == 0
+    assert gitlab.issues[0]["state"] == "closed", "no document names the fleet any more"
+    assert main(issues, {}) == 0
+    assert "no tracking issue is kept" in capsys.readouterr().out
+
+    (tmp_path / "certfleet").write_text("#!/bin/sh\nexit 2\n")
+    (tmp_path / "certfleet").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    report = tmp_path / "report.md"
+    assert main(["run", "--report", str(report), "--title", "No plan", "--passes", "2", "--", "plan"], {}) == 0
+    assert report.read_text().startswith("## ❌ No plan")
+    assert main(["comment", "--body", __file__], {"CI_MERGE_REQUEST_IID": "7"}) == 0
+
+
 def test_each_cell_of_the_table_of_features_is_a_test_or_not_available():
     page = (ROOT / "docs" / "gitops.md").read_text(encoding="utf-8")
     rows = re.findall(
