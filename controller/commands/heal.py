@@ -20,12 +20,14 @@ from controller.heal import (
     Done,
     Healer,
     HealPlan,
+    Kind,
     Registry,
     Waits,
     check,
     is_rotating,
     of_quarantines,
     read,
+    require_few,
     require_permitted,
     survey,
     table_of,
@@ -167,6 +169,9 @@ def _carry_out(
     if table is None:
         raise FleetError("no backend of ours hears here of connections", "deploy it, rules on: docs/backend.md")
     registry = Registry(session, table, context.sleep)
+    if any(action.kind is Kind.QUARANTINE for action in plan.actions):
+        most = desired.fleet.guardrails.max_quarantined
+        require_few(plan, registry.all_quarantined(), most, context.arguments.override)
     healer = Healer(registry, plan.waits, rotating, context.present, desired.quarantines)
     pause = context.arguments.pause.total_seconds()
     return healer.carry_out(plan.actions, lambda: context.sleep(pause))

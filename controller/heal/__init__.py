@@ -5,7 +5,7 @@ The rules are pure (``rules`` over ``facts``); ``registry`` and ``survey`` ask A
 
 from .carry_out import Done, Healer
 from .facts import Held, Thing, Waits
-from .plan_file import FORMAT_VERSION, VALID_FOR, HealPlan, check, read, require_permitted, to_value
+from .plan_file import FORMAT_VERSION, VALID_FOR, HealPlan, check, read, require_few, require_permitted, to_value
 from .quarantine import GUARDRAIL, Suspect, of_suspect
 from .registry import Registry, table_of
 from .rules import OF_QUARANTINE, Action, Kind, Untidy, of_loose, of_thing
@@ -34,6 +34,7 @@ __all__ = [
     "of_suspect",
     "of_thing",
     "read",
+    "require_few",
     "require_permitted",
     "survey",
     "table_of",

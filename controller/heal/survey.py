@@ -116,8 +116,10 @@ def survey_quarantines(
     new = [one for one in actions if one.kind is Kind.QUARANTINE]
     if new and (deployment is None or not deployment.heeds_quarantine):
         untidy.append(_of_a_backend_of_before(len(new)))
-    concerned = sum(bool(concerning(one, quarantines)) for one in suspects if one.is_there)
-    refusal = too_many(concerned, len(new), desired.fleet.guardrails)
+    there = sum(  # who is to be brought back is so only after the others are cut off
+        one.record is not None or (one.is_there and bool(concerning(one, quarantines))) for one in suspects
+    )
+    refusal = too_many(there, len(new), desired.fleet.guardrails)
     return tuple(sorted(actions)), tuple(untidy), () if refusal is None else (refusal,)
 
 

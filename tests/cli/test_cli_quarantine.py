@@ -260,6 +260,34 @@ def test_a_pull_request_is_told_who_will_be_cut_off_who_is_connected_and_who_com
     assert "quarantine of nobody" in told()[1]
 
 
+ONE = ", maxQuarantined: 1"
+
+
+def test_who_has_not_been_brought_back_yet_counts_against_the_guardrail(world):
+    for thing in (THING, OTHER):
+        world.device(thing)
+    write(world, ONE, devices=[THING])
+    carry_out(world)
+    write(world, ONE, devices=[OTHER])
+    assert set(plan(world)[0]) == {("quarantine", "", OTHER), ("lift", "", THING)}
+    assert "--override quarantined=2" in seen(world)
+
+
+def test_a_plan_that_was_within_the_guardrail_is_refused_when_others_have_been_cut_off_since(world):
+    mine = world.device(THING)
+    world.device(OTHER)
+    write(world, ONE, devices=[THING])
+    plan(world)
+    reviewed = world.file.read_bytes()
+    write(world, ONE, devices=[OTHER])
+    carry_out(world)
+    write(world, ONE, devices=[THING])
+    world.file.write_bytes(reviewed)
+    told = world.apply()
+    assert (told.code, "2 would be in quarantine" in told.err) == (1, True)
+    assert world.statuses(THING) == {mine: "ACTIVE"}
+
+
 def test_a_plan_of_yesterday_does_nothing_that_the_documents_do_not_say_today(world):
     mine = world.device(THING)
     write(world, devices=[THING])
