@@ -32,6 +32,7 @@ class Suspect:
     is_connected: bool = False  # as far as anybody can tell
     record: Quarantined | None = None
     is_there: bool = True
+    elsewhere: tuple[Held, ...] = ()  # what was deactivated here and is attached to it no more
 
     @property
     def certificate_id(self) -> str:
@@ -44,7 +45,7 @@ class Suspect:
         noted = self.record.deactivated if self.record else {}
         return {
             held.certificate_id: held
-            for held in self.held
+            for held in (*self.held, *(one for one in self.elsewhere if one.things))
             if held.certificate_id in noted
             and held.status is INACTIVE
             and held.changed_at <= noted[held.certificate_id] + SAME_CHANGE
@@ -68,8 +69,11 @@ def meant_by(suspect: Suspect, quarantines: Sequence[Quarantine]) -> list[Held]:
 
 def kept_off(suspect: Suspect, quarantines: Sequence[Quarantine]) -> list[Held]:
     """What does not come back yet: what is meant, and what it shares with a device that is named."""
-    meant, named = meant_by(suspect, quarantines), {name for one in quarantines for name in one.devices}
-    return [held for held in suspect.held if held in meant or not named.isdisjoint(held.things)]
+    meant = {one.certificate_id for one in meant_by(suspect, quarantines)}
+    meant |= {certificate_id for one in quarantines for certificate_id in one.certificates}
+    named = {name for one in quarantines for name in one.devices}
+    known = (*suspect.held, *suspect.elsewhere)
+    return [held for held in known if held.certificate_id in meant or not named.isdisjoint(held.things)]
 
 
 def of_suspect(suspect: Suspect, quarantines: Sequence[Quarantine]) -> Judged:
@@ -146,6 +150,17 @@ def _lifted(suspect: Suspect, kept: Sequence[Held]) -> Judged:
             f"{held.certificate_id}",
         )
         for held in by_others
+    )
+    left += tuple(
+        Untidy(
+            "certificate that no thing holds",
+            suspect.thing,
+            f"certificate {held.certificate_id}, which quarantine deactivated, was detached since: it stays INACTIVE",
+            f"delete it, or activate it: aws iot update-certificate --new-status ACTIVE --certificate-id "
+            f"{held.certificate_id}",
+        )
+        for held in suspect.elsewhere
+        if held.certificate_id in gone and not held.things and held.status is INACTIVE
     )
     return (action,), left
 

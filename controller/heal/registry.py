@@ -65,13 +65,17 @@ class Registry:
         principals = read_principals(self._session, name)
         held = [self.certificate(certificate_id, AttachmentType(kind)) for certificate_id, kind in principals or ()]
         seen = self._session.ask("iot", "GetThingConnectivityData", thingName=name) or {}
+        record = self.quarantined(name)
+        gone = set(record.deactivated if record else ()) - {certificate_id for certificate_id, _ in principals or ()}
+        elsewhere = [self.certificate(certificate_id) for certificate_id in sorted(gone)]
         return Suspect(
             name,
             tuple(one for one in held if one is not None),
             tuple(self._rotations_asked_of(name)) if principals is not None else (),
             bool(seen.get("connected")),
-            self.quarantined(name),
+            record,
             principals is not None,
+            tuple(one for one in elsewhere if one is not None),
         )
 
     def loose_suspect(self, certificate_id: str) -> Suspect:

@@ -344,6 +344,23 @@ def test_what_is_detached_for_a_while_is_not_forgotten_as_long_as_its_device_is_
     assert world.statuses(THING) == {mine: "ACTIVE"}
 
 
+def test_what_another_thing_holds_by_now_comes_back_and_what_none_holds_is_left_to_a_person(world):
+    mine, bare = world.device(THING), world.certificate(THING)
+    write(world, devices=[THING])
+    carry_out(world)
+    for certificate in (mine, bare):
+        world.iot.detach_thing_principal(thingName=THING, principal=ARN + certificate)
+    world.iot.create_thing(thingName="renamed")
+    world.iot.attach_thing_principal(thingName="renamed", principal=ARN + mine)
+    world.iot.delete_thing(thingName=THING)
+    write(world)
+    actions, left = plan(world)
+    assert actions == [("lift", "", THING)]
+    assert [(one["what"], bare in one["found"]) for one in left] == [("certificate that no thing holds", True)]
+    carry_out(world)
+    assert {one: world.certificates()[one] for one in (mine, bare)} == {mine: "ACTIVE", bare: "INACTIVE"}
+
+
 def test_nobody_is_cut_off_by_a_name_that_no_thing_has(world):
     world.device(THING)
     write(world, devices=["gatewax-1"])
