@@ -169,9 +169,13 @@ class Registry:
     def forget_quarantined(self, record: Quarantined) -> None:
         """Nothing is left of a quarantine."""
         typed = {n: _serialize(v) for n, v in quarantine.key_of(record.thing, record.certificate_id).items()}
-        self._session.call(
-            "dynamodb", "DeleteItem", TableName=self._table, Key=typed, **_unless_changed(record.version)
-        )
+        try:
+            self._session.call(
+                "dynamodb", "DeleteItem", TableName=self._table, Key=typed, **_unless_changed(record.version)
+            )
+        except AwsCallError as error:
+            if error.code != _OTHER_VERSION or self.quarantined(record.thing, record.certificate_id) is not None:
+                raise  # else it was removed by an attempt whose answer was lost
 
     def end_connections(self, thing: str) -> bool:
         """End every connection of a thing, and what waits for it; whether it stays away."""

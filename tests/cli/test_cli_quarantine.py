@@ -432,6 +432,20 @@ def test_two_who_cut_off_at_once_leave_one_record_and_what_comes_back_is_all_of_
     assert (world.statuses(THING), quarantined(world, THING)) == ({mine: "ACTIVE"}, None)
 
 
+def test_a_lift_whose_last_answer_was_lost_is_a_lift(world, surroundings):
+    mine, hands, plain = world.device(THING), Hands(world), AwsSession.call
+    hands.do(hands.document)
+
+    def again(self, service, operation, **parameters):
+        if operation == "DeleteItem":
+            plain(self, service, operation, **parameters)
+        return plain(self, service, operation, **parameters)
+
+    surroundings.setattr(AwsSession, "call", again)
+    assert hands.do().stopped_by is None
+    assert (world.statuses(THING), quarantined(world, THING)) == ({mine: "ACTIVE"}, None)
+
+
 @pytest.mark.parametrize("calls", [pytest.param(range(3, 60, 9), id="some calls"), pytest.param(range(60), id="every call", marks=pytest.mark.soak)])  # fmt: skip  # noqa: E501
 def test_whoever_is_killed_at_a_call_leaves_what_the_next_run_brings_to_its_end(world, surroundings, calls):
     mine, hands, plain, left = world.device(THING), Hands(world), AwsSession.call, []
