@@ -115,9 +115,12 @@ class Healer:
                 self._registry.save_quarantined(replace(record, deactivated=noted))
             for held in meant:
                 self._registry.set_status(held.certificate_id, INACTIVE)
-            is_away = not suspect.thing or self._registry.end_connections(suspect.thing)
-            for job_id in suspect.jobs:
-                self._registry.cancel(suspect.thing, job_id)
+            goes_on = any(held.status is ACTIVE and held not in meant for held in suspect.held)
+            try:
+                is_away = not suspect.thing or self._registry.end_connections(suspect.thing, may_return=goes_on)
+            finally:
+                for job_id in suspect.jobs:
+                    self._registry.cancel(suspect.thing, job_id)
             suspect = self._suspect(action)
             if not suspect.jobs and not any(held.status is ACTIVE for held in meant_by(suspect, self._quarantines)):
                 return None if is_away else f"{suspect.thing} {LINGERS}"

@@ -177,8 +177,8 @@ class Registry:
             if error.code != _OTHER_VERSION or self.quarantined(record.thing, record.certificate_id) is not None:
                 raise  # else it was removed by an attempt whose answer was lost
 
-    def end_connections(self, thing: str) -> bool:
-        """End every connection of a thing, and what waits for it; whether it stays away."""
+    def end_connections(self, thing: str, *, may_return: bool = False) -> bool:
+        """End every connection of a thing, and what waits for it; whether it stays away, or may return."""
         for pause in LEAVING:
             if pause:
                 self._sleep(pause)
@@ -191,7 +191,7 @@ class Registry:
                     preventWillMessage=True,  # which would be the words of whoever was connected
                 )
             seen = self._session.ask("iot", "GetThingConnectivityData", thingName=thing) or {}
-            if not seen.get("connected"):
+            if may_return or not seen.get("connected"):
                 return True
         return False
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 from cli_factory import DOCUMENTS
 from cli_heal_world import ARN, NAMES, TABLE, World
 
+from controller.errors import FleetError
 from controller.fleet import ActAs, AwsSession
 from controller.heal import Healer, Registry, Waits, of_suspect
 from controller.heal.registry import CLIENTS
@@ -414,6 +416,33 @@ def test_a_device_that_does_not_go_away_is_named_and_ended_again_by_the_next_pla
     world.certificates_of[THING] = mine
     assert hands.do(hands.document).notes == []
     assert of_suspect(hands.registry.suspect(THING), (hands.document,))[0] == ()
+
+
+def test_whoever_goes_on_with_another_certificate_is_disconnected_once_and_may_come_back(world):
+    named, other = world.device(THING), world.certificate(THING)
+    connect(world, THING, certificate=named)
+    comes_back = lambda client: client == THING and world.cloud.registry.connected(other, THING)  # noqa: E731
+    world.cloud.registry.on_client_ended(comes_back)
+    hands = Hands(world)
+    hands.document = replace(hands.document, devices=frozenset(), certificates=frozenset({named}))
+    done = hands.do(hands.document)
+    assert (done.stopped_by, done.notes, hands.slept) == (None, [], [])
+    assert world.statuses(THING) == {named: "INACTIVE", other: "ACTIVE"}
+
+
+def test_its_rotation_is_cancelled_though_its_connection_cannot_be_ended(world, surroundings):
+    world.offline.add(THING)  # nobody answers by himself
+    mine, job = world.device(THING), "cf-line-a-w1-0123456789abcdef"
+    world.iot.create_job(jobId=job, targets=[f"arn:aws:iot:eu-west-1:123456789012:thing/{THING}"], document=ROTATION)
+
+    def denied(*_, **__):
+        raise FleetError("DeleteConnection is denied", "allow it")
+
+    surroundings.setattr(Registry, "end_connections", denied)
+    hands = Hands(world)
+    assert "denied" in str(hands.do(hands.document).stopped_by)
+    assert world.statuses(THING) == {mine: "INACTIVE"}
+    assert world.iot.describe_job_execution(jobId=job, thingName=THING)["execution"]["status"] == "CANCELED"
 
 
 def test_two_who_cut_off_at_once_leave_one_record_and_what_comes_back_is_all_of_it(world, surroundings):
