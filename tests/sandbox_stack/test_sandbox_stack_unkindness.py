@@ -164,6 +164,21 @@ def test_a_throttled_event_is_held_with_longer_and_longer_pauses_and_runs_when_i
     assert probe.after(1) == [1]
 
 
+@pytest.mark.parametrize("is_moved", [False, True], ids=["nothing on a busy machine", "as much as the clock is moved"])
+def test_an_event_that_a_gate_holds_grows_older_by(probe, is_moved):
+    probe.pool.configure(NAME, functions.InvokeConfig(2, 60, probe.queue))
+    gate = Gate()
+    probe.unkindness.add(InvocationFault(NAME, gate))
+    probe.send(1)
+    if is_moved:
+        probe.clock.advance(timedelta(seconds=61))
+    else:
+        probe.clock._frozen_at += timedelta(seconds=61)
+    gate.release()
+    assert probe.after() == ([] if is_moved else [1])
+    assert probe.dead_letters() == (["EventAgeExceeded"] if is_moved else [])
+
+
 def test_a_throttled_event_is_given_up_after_six_hours(probe):
     probe.unkindness.waits = Waits.of_lambda()
     probe.pool.configure(NAME, functions.InvokeConfig(2, 6 * 3600, probe.queue))
