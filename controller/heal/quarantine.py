@@ -98,7 +98,8 @@ def of_suspect(suspect: Suspect, quarantines: Sequence[Quarantine]) -> Judged:
         subject = suspect.thing or shared.certificate_id
         return (), (Untidy("quarantine of a shared certificate", subject, found, remedy),)
     lifted, left = NOTHING if suspect.thing in named else _lifted(suspect, kept_off(suspect, quarantines))
-    return (*_cut_off(suspect, meant, documents[0]), *lifted), left
+    document = next((one for one in documents if suspect.thing in one.devices), documents[0])
+    return (*_cut_off(suspect, meant, document), *lifted), left
 
 
 def _cut_off(suspect: Suspect, meant: Sequence[Held], document: Quarantine) -> tuple[Action, ...]:
@@ -116,7 +117,7 @@ def _cut_off(suspect: Suspect, meant: Sequence[Held], document: Quarantine) -> t
         f"quarantine {document.name} of {document.owner} since {instant_text(document.since)}: {document.reason}",
     ]
     precondition = f"quarantine {document.name} names {'the device' if is_whole else 'its certificate'}"
-    which = "" if is_whole else next((held.certificate_id for held in meant), "")
+    which = "" if is_whole else min((held.certificate_id for held in meant), default="")
     return (Action(Kind.QUARANTINE, which, suspect.thing, precondition, "; ".join(facts)),)
 
 

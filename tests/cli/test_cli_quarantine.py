@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from cli_factory import DOCUMENTS
@@ -428,6 +429,18 @@ def test_whoever_goes_on_with_another_certificate_is_disconnected_once_and_may_c
     done = hands.do(hands.document)
     assert (done.stopped_by, done.notes, hands.slept) == (None, [], [])
     assert world.statuses(THING) == {named: "INACTIVE", other: "ACTIVE"}
+
+
+def test_a_device_that_rotates_before_the_approval_does_not_escape_by_an_older_document_of_its_certificate(world):
+    mine = world.device(THING)
+    hands = Hands(world)
+    older = replace(hands.document, name="older", devices=frozenset(), certificates=frozenset({mine}), since=world.now - timedelta(days=9))  # fmt: skip  # noqa: E501
+    both = (hands.document, older)
+    reviewed, _ = of_suspect(hands.registry.suspect(THING), both)
+    successor = world.certificate(THING)
+    world.iot.detach_thing_principal(thingName=THING, principal=ARN + mine)
+    done = Healer(hands.registry, Waits(None, None), (), lambda: world.now, both).carry_out(reviewed, lambda: None)
+    assert (done.stopped_by, world.statuses(THING)) == (None, {successor: "INACTIVE"})
 
 
 def test_its_rotation_is_cancelled_though_its_connection_cannot_be_ended(world, surroundings):

@@ -46,6 +46,14 @@ def test_a_certificates_quarantine_is_its_holders_until_that_holds_another_one(m
     assert is_decided(both.findings[0]), "the other certificate is not in quarantine"
 
 
+def test_what_a_device_holds_besides_an_older_documents_certificate_is_cut_off_with_it(make):
+    named, other = (make.certificate(OLD, name=name) for name in "ab")
+    device = make.device(NAME, certificates=(make.replace(named, status=CertificateStatus.INACTIVE), other))
+    older = make.quarantine(certificates=(named.certificate_id,), since=make.now - 300 * DAY)
+    [finding] = assessed(make, device, older, make.quarantine(NAME)).findings
+    assert f"{other.certificate_id[:12]} is still ACTIVE" in finding.message
+
+
 def test_a_device_that_was_never_asked_before_is_not_taken_for_one_of_which_nothing_is_said(make):
     devices = [make.device(f"gateway-{n}", age=DAY) for n in range(1, 200)]
     governance = Governance(make.desired(quarantines=(make.quarantine("gateway-199"),)), make.state(), make.now)

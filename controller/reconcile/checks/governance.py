@@ -129,9 +129,10 @@ class Governance:
         return self._waivers.get(device)
 
     def quarantine_of(self, device: Device) -> Quarantine | None:
-        """The quarantine that the device is in; where there are several, the oldest."""
+        """The quarantine that the device is in; of several the oldest, first of those that name the device."""
         held = [attachment.certificate.certificate_id for attachment in device.attachments]
-        return next((one for one in self._quarantines if one.concerns(device.name, held)), None)
+        found = [one for one in self._quarantines if one.concerns(device.name, held)]
+        return next((one for one in found if device.name in one.devices), found[0] if found else None)
 
     def _highest(self, groups: tuple[str, ...]) -> Governed | Tie | None:
         claims = [governed for group in sorted(set(groups)) for governed in self._by_group.get(group, ())]
