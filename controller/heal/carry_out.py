@@ -172,6 +172,6 @@ def _not_called_for(action: Action) -> FleetError:
     what = action.certificate_id[:12] or "all certificates"
     return FleetError(
         f"{action.kind.value} {what} of {action.thing or 'no thing'} is not called for any more "
-        f"({action.precondition}); nothing was done to it, nor after it",
+        f"({action.precondition}); nothing was done to it, nor, but for quarantines, after it",
         "look at what has changed, and make the plan again: certfleet heal plan",
     )
