@@ -408,7 +408,7 @@ class TestRegistryContradicts:
 
 
 def test_what_was_issued_without_its_id_becoming_known_is_found_by_the_sweep(device):
-    device.aws.faults = [Fault(9, after=True), Fault(10)]  # its answer is lost, then the undoing fails
+    device.aws.faults = [Fault(10, after=True), Fault(11)]  # its answer is lost, then the undoing fails
     with pytest.raises(ClientError):
         device.create()
     assert "newCertificateId" not in device.record
