@@ -135,6 +135,7 @@ class Connection:
     def close(self):
         self._client.disconnect()
         self._client.loop_stop()
+        self._client._reset_sockets()  # a pair that wakes its thread, which it leaves to the collector
 
 
 class Answers:

@@ -54,7 +54,11 @@ class Peer:
             properties = Properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = 600
         clean = {"clean_start": not persistent} if version == paho.MQTTv5 else {}
-        self.client.connect("localhost", endpoint.port, keepalive=keep_alive, properties=properties, **clean)
+        try:
+            self.client.connect("localhost", endpoint.port, keepalive=keep_alive, properties=properties, **clean)
+        except OSError:  # refused while the handshake was under way
+            self.client._reset_sockets()
+            raise
         self.client.loop_start()
 
     def _note(self, name, value):
@@ -85,6 +89,7 @@ class Peer:
     def close(self):
         self.client.disconnect()
         self.client.loop_stop()
+        self.client._reset_sockets()  # a pair that wakes its thread, which it leaves to the collector
 
 
 @contextmanager
