@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import subprocess
@@ -88,19 +87,15 @@ def test_healing_that_was_killed_is_brought_to_its_end_by_the_next_run(world, st
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("when", ["before", "done"])
 @pytest.mark.parametrize("stage", ["watch", "deactivate", "remove"])
-def test_so_it_is_at_every_call(world, stage, when):
-    """Up to the first run that ends of itself: how many calls a run makes depends on what the inventory knows."""
-    for number in itertools.count(1):
-        thing = Thing(world, f"{stage}-{number}", stage)
-        code, calls = thing.apply(number, when)
-        thing.assert_in_order()
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL
-    assert number > len(calls) > 0
-    print(f"heal apply, {stage}: killed {when} each of {len(calls)} calls")  # noqa: T201
+def test_so_it_is_at_every_call(world, stage):
+    _, calls = Thing(world, f"all-{stage}", stage).apply()
+    for number in range(1, len(calls) + 1):
+        for when in ("before", "done"):
+            thing = Thing(world, f"{stage}-{number}-{when}", stage)
+            assert thing.apply(number, when)[0] == -signal.SIGKILL, calls[number - 1]
+            thing.assert_in_order()
+    print(f"heal apply, {stage}: killed twice at each of {len(calls)} calls")  # noqa: T201
 
 
 def test_two_that_carry_out_one_plan_at_the_same_time_do_it_once(world):
