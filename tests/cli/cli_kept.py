@@ -53,7 +53,7 @@ class Kept:
         clock = SandboxClock(offset=AT - datetime.now(UTC))
         before, shared_plant.SandboxClock = shared_plant.SandboxClock, lambda: clock
         try:
-            self.plant = Plant(folder / "cloud")
+            self.plant = Plant()
         finally:
             shared_plant.SandboxClock = before
         self.repository = Repository(folder / "repository")
@@ -91,7 +91,7 @@ def keep(folder: Path) -> None:
         assert bundled.code == 0, bundled.err
         with (
             kept.inventory.open("rb") as source,
-            gzip.GzipFile(folder / "inventory.sqlite.gz", "wb", mtime=0) as target,
+            gzip.GzipFile(folder / "inventory.gz", "wb", mtime=0) as target,
         ):
             shutil.copyfileobj(source, target)
         authority = DeployedAuthority(CA_ARN, "SHA256WITHECDSA", timedelta(days=365))

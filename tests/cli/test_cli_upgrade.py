@@ -28,7 +28,7 @@ def world(left, tmp_path, surroundings):
         surroundings.setenv(name, "0")  # so that it is put back
     made = Kept(tmp_path, known["certificates"])
     made.inventory.parent.mkdir(parents=True)
-    made.inventory.write_bytes(gzip.decompress((left / "inventory.sqlite.gz").read_bytes()))
+    made.inventory.write_bytes(gzip.decompress((left / "inventory.gz").read_bytes()))
     with sqlite3.connect(made.inventory) as connection:  # to the program, a port of this machine is where AWS answers
         connection.execute("UPDATE binding SET endpoint = ?", (made.plant.cloud.endpoint_url,))
     connection.close()
