@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -90,7 +91,7 @@ def devices() -> list[Device]:
 
 
 def state(found: list[Device], **changes) -> FleetState:
-    sizes = {group: sum(group in each.groups for each in found) for each in found for group in each.groups}
+    sizes = Counter(group for each in found for group in each.groups)
     return replace(FleetState(NOW, sizes, unmanaged=("printer-1", "printer-2"), unmanaged_count=2), **changes)
 
 
