@@ -11,9 +11,8 @@ from typing import Any
 import urllib3
 
 from controller.errors import CertfleetError
-from controller.plain_text import one_line
 
-from .transport import Transport
+from .transport import Transport, beginning
 
 PAGE_SIZE = 100  # GitHub's maximum
 MAX_PAGES = 50
@@ -118,7 +117,7 @@ class GitHub:
             return response.json()
         except ValueError as error:
             raise GitHubError(
-                f"GitHub's answer to {method} {path} is no JSON: {_beginning(response)}",
+                f"GitHub's answer to {method} {path} is no JSON: {beginning(response)}",
                 "See what stands between (HTTPS_PROXY, GITHUB_API_URL), then run the job again.",
             ) from error
 
@@ -132,7 +131,7 @@ class GitHub:
             ) from error
         if response.status < _HTTP_ERROR:
             return response
-        told = f"GitHub answered {response.status} to {method} {path}: {_beginning(response)}"
+        told = f"GitHub answered {response.status} to {method} {path}: {beginning(response)}"
         if response.status == _GONE:
             raise IssuesDisabledError(told, "Switch issues on (Settings, General, Features).")
         if self._transport.is_limited(response):
@@ -144,10 +143,6 @@ class GitHub:
             "Give the job's token the permission that the call needs: 'pull-requests: write' to comment, "
             "'issues: write' for the tracking issue, 'actions: read' for artifacts.",
         )
-
-
-def _beginning(response: urllib3.BaseHTTPResponse) -> str:
-    return one_line(response.data[:300].decode(errors="replace"))
 
 
 def _bounded(body: str) -> str:

@@ -14,6 +14,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
+from controller.plain_text import one_line
+
 ATTEMPTS = 5
 MAX_WAIT_SECONDS = 300.0  # for a limit; a job has more to do than to wait
 TIMEOUT_SECONDS = 20.0
@@ -86,3 +88,8 @@ def _was_not_sent(error: urllib3.exceptions.HTTPError) -> bool:
 
 def _backoff(attempt: int) -> float:
     return 0.5 * float(2**attempt)
+
+
+def beginning(response: urllib3.BaseHTTPResponse) -> str:
+    """The first characters of an answer, on one line, for a message."""
+    return one_line(response.data[:300].decode(errors="replace"))

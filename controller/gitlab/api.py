@@ -13,8 +13,7 @@ from urllib.parse import quote
 import urllib3
 
 from controller.errors import CertfleetError
-from controller.github.transport import Transport
-from controller.plain_text import one_line
+from controller.github.transport import Transport, beginning
 
 PAGE_SIZE = 100  # GitLab's maximum
 MAX_PAGES = 50
@@ -108,12 +107,12 @@ class GitLab:
             return response.json()
         except ValueError as error:
             raise GitLabError(
-                f"GitLab's answer to {method} {path} is no JSON: {_beginning(response)}",
+                f"GitLab's answer to {method} {path} is no JSON: {beginning(response)}",
                 "See what stands between (HTTPS_PROXY, CI_API_V4_URL), then run the job again.",
             ) from error
 
     def _refused(self, method: str, path: str, response: urllib3.BaseHTTPResponse) -> GitLabError:
-        told = f"GitLab answered {response.status} to {method} {path}: {_beginning(response)}"
+        told = f"GitLab answered {response.status} to {method} {path}: {beginning(response)}"
         if self._transport.is_limited(response):
             return GitLabError(told, "The rate limit lasts longer than a job waits: run it again later.")
         if response.status in _REFUSED:
@@ -123,10 +122,6 @@ class GitLab:
                 "that has not expired: Settings, Access tokens.",
             )
         return GitLabError(told, "Run the job again; if that does not help, see what the message names.")
-
-
-def _beginning(response: urllib3.BaseHTTPResponse) -> str:
-    return one_line(response.data[:300].decode(errors="replace"))
 
 
 def _bounded(body: str) -> str:

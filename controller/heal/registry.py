@@ -140,11 +140,8 @@ class Registry:
     def save(self, watch: Watch) -> None:
         """Write a watch over the version that was read; FleetError where somebody was faster."""
         written = replace(watch, version=watch.version + 1)
-        item = {name: _serialize(value) for name, value in written.to_record().items()}
         try:
-            self._session.call(
-                "dynamodb", "PutItem", TableName=self._table, Item=item, **_unless_changed(watch.version)
-            )
+            self._put(written.to_record(), watch.version)
         except AwsCallError as error:
             if error.code != _OTHER_VERSION or self.watch(watch.certificate_id) != written:
                 raise  # else it was written by an attempt whose answer was lost
@@ -152,11 +149,8 @@ class Registry:
     def save_quarantined(self, record: Quarantined) -> Quarantined:
         """Write what is done to a thing over the version that was read; AwsCallError where somebody was faster."""
         written = replace(record, version=record.version + 1)
-        item = {name: _serialize(value) for name, value in written.to_record().items()}
         try:
-            self._session.call(
-                "dynamodb", "PutItem", TableName=self._table, Item=item, **_unless_changed(record.version)
-            )
+            self._put(written.to_record(), record.version)
         except AwsCallError as error:
             if error.code != _OTHER_VERSION or self.quarantined(record.thing, record.certificate_id) != written:
                 raise  # else it was written by an attempt whose answer was lost
