@@ -46,17 +46,39 @@ class Environment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    stack_name: str = Field(alias="STACK_NAME", min_length=1)
-    replaces: str = Field(default="", alias="REPLACES")  # the stack whose rotations in flight go on here
-    table_name: str = Field(alias="TABLE_NAME", min_length=1)
-    topic_arn: str = Field(alias="SNS_TOPIC_ARN", pattern=r"^arn:[a-z-]+:sns:")
-    data_endpoint: str = Field(alias="IOT_DATA_ENDPOINT", pattern=r"^[A-Za-z0-9.:-]+$")  # host, or host:port
-    jobs_endpoint: str = Field(alias="IOT_JOBS_ENDPOINT", pattern=r"^[A-Za-z0-9.:-]+$")
-    authorities: Json[dict[str, PrivateAuthority]] = Field(alias="AUTHORITIES")
-    default_ca_arn: CaArn | None = Field(default=None, alias="PCA_CA_ARN")
-    default_validity_days: int = Field(default=7, alias="PCA_VALIDITY_IN_DAYS", ge=1)
+    stack_name: str = Field(
+        alias="STACK_NAME", min_length=1, description="The stack's name; topics, shadow and rules derive from it."
+    )
+    replaces: str = Field(
+        default="",
+        alias="REPLACES",
+        description="The stack whose unfinished rotations go on here. Left out: there is none.",
+    )
+    table_name: str = Field(alias="TABLE_NAME", min_length=1, description="The rotation table.")
+    topic_arn: str = Field(alias="SNS_TOPIC_ARN", pattern=r"^arn:[a-z-]+:sns:", description="The notifications' topic.")
+    data_endpoint: str = Field(
+        alias="IOT_DATA_ENDPOINT",
+        pattern=r"^[A-Za-z0-9.:-]+$",
+        description="The account's data endpoint, with a port or without.",
+    )
+    jobs_endpoint: str = Field(
+        alias="IOT_JOBS_ENDPOINT",
+        pattern=r"^[A-Za-z0-9.:-]+$",
+        description="The account's jobs endpoint, with a port or without.",
+    )
+    authorities: Json[dict[str, PrivateAuthority]] = Field(
+        alias="AUTHORITIES", description="The named private CAs, as JSON."
+    )
+    default_ca_arn: CaArn | None = Field(
+        default=None,
+        alias="PCA_CA_ARN",
+        description="The CA for jobs that name none. Left out: AWS IoT's own CA.",
+    )
+    default_validity_days: int = Field(
+        default=7, alias="PCA_VALIDITY_IN_DAYS", ge=1, description="The validity of that CA's certificates, in days."
+    )
     default_signing_algorithm: CaSigningAlgorithm = Field(
-        default=CaSigningAlgorithm.SHA256_RSA, alias="PCA_SIGNING_ALGORITHM"
+        default=CaSigningAlgorithm.SHA256_RSA, alias="PCA_SIGNING_ALGORITHM", description="How that CA signs."
     )
 
     @field_validator("default_ca_arn", mode="before")

@@ -108,12 +108,12 @@ class FleetSpec(_Model):
     )
     role_arn: _RoleArn | None = Field(
         default=None,
-        description="Role that `apply` and the reconcile function assume; without it the caller's own identity acts.",
+        description="Role that `apply` and the reconcile function assume. Left out: the caller's own identity acts.",
     )
     read_role_arn: _RoleArn | None = Field(
         default=None,
-        description="Role that all commands but `apply` assume, for they change nothing, so that what previews a pull "
-        "request cannot make a job; without it the one of `roleArn`.",
+        description="Role that every command but `apply` assumes. It only reads, so a pull request's preview cannot "
+        "make a job. Left out: the role in `roleArn`.",
     )
     backend: Backend = Field(default=Backend(), description="The deployed cloud side.")
     guardrails: Guardrails = Field(default=Guardrails(), description="What a plan may change at once.")
@@ -155,7 +155,7 @@ class CertificateAuthoritySpec(_Model):
             ),
         ]
         | None
-    ) = Field(default=None, description="ACM-PCA template; without it the CA's default for end entities.")
+    ) = Field(default=None, description="ACM-PCA template. Left out: the CA's default for end entities.")
 
 
 class CertificateAuthorityDocument(Document):
@@ -173,28 +173,35 @@ class CertificateSpec(_Model):
     """What a policy demands of a certificate; what is left out is not demanded, and stays as the device has it."""
 
     max_age: Annotated[timedelta, DurationField(_HOUR)] | None = Field(
-        default=None, description="Oldest that a certificate may get, from its notBefore."
+        default=None, description="The greatest age of a certificate, from its notBefore. Left out: any age."
     )
     renew_before: Annotated[timedelta, DurationField(_HOUR)] | None = Field(
-        default=None, description="How long before notAfter a certificate is replaced."
+        default=None,
+        description="How long before notAfter a certificate is replaced. Left out: only `maxAge` and "
+        "`rotateIssuedBefore` ask for a new one in time.",
     )
     key_type: Annotated[KeyType, Choice(KeyType)] | None = Field(
-        default=None, description="The key that devices hold; left out: each keeps its type."
+        default=None, description="The key that each device must hold. Left out: each keeps its type."
     )
     csr_signing_algorithm: Annotated[CsrSigningAlgorithm, Choice(CsrSigningAlgorithm)] | None = Field(
-        default=None, description="How devices sign their requests; needs `keyType`, of the same family."
+        default=None,
+        description="How devices sign their requests; needs `keyType`, of the same family. Left out: SHA-256 with the "
+        "key's own family.",
     )
     authority: Annotated[str, _AUTHORITY_NAME] | None = Field(
         default=None,
-        description="Who must have issued the certificate: `aws-iot`, or a CertificateAuthority by name; left "
-        "out: each device keeps the one that it has.",
+        description="The issuer of the certificate: `aws-iot`, or the name of a CertificateAuthority. Left out: each "
+        "device keeps the issuer that it has.",
     )
     rotate_issued_before: Annotated[datetime, Instant()] | None = Field(
-        default=None, description="Everything issued earlier must go, windows or not. Never in the future."
+        default=None,
+        description="Every certificate issued earlier is replaced, and no window is awaited. Never in the future. Left "
+        "out: no cutoff.",
     )
     shared_certificate: Annotated[SharedCertificate, Choice(SharedCertificate)] | None = Field(
         default=None,
-        description="`split`: each of the things that share a certificate gets its own; left out: a person's affair.",
+        description="`split`: each of the things that share a certificate gets its own. Left out: such devices are "
+        "blocked, and an operator decides.",
     )
 
 
@@ -220,12 +227,12 @@ class ScheduleSpec(_Model):
         default=10, description="How far rotations are brought forward at most, in per cent of a certificate's life."
     )
     windows: Annotated[tuple[WindowSpec, ...], Field(max_length=20, strict=False)] = Field(
-        default=(), description="Maintenance windows; none means always."
+        default=(), description="Maintenance windows. Left out: devices rotate at any time."
     )
     least_interval: Annotated[timedelta, DurationField(timedelta(0), 90 * _DAY)] = Field(
         default=_DAY,
-        description="A device that was rotated is left alone for so long, whatever the reason to rotate it again; but "
-        "for an incident, and never for more than half of its certificate's life.",
+        description="How long a device is left alone after a rotation, whatever the reason for the next. An incident "
+        "does not wait for it. Never more than half of the certificate's life.",
     )
 
 
@@ -264,7 +271,8 @@ class RolloutSpec(_Model):
     )
     retries: Annotated[int, Whole(0, 10)] = Field(default=2, description="How often AWS IoT repeats a failed device.")
     abort: Annotated[tuple[AbortSpec, ...], Field(max_length=10, strict=False)] = Field(
-        default=(), description="When to cancel a wave; none means 25 % of at least 10 devices, or 50 % of at least 3."
+        default=(),
+        description="When to cancel a wave. Left out: at 25 % of at least 10 devices, or 50 % of at least 3.",
     )
     stragglers_after: Annotated[timedelta, DurationField(_MINUTE, 365 * _DAY)] = Field(
         default=_DAY,
@@ -284,7 +292,7 @@ class RotationPolicySpec(_Model):
 
     thing_group: Annotated[str, _THING] = Field(description="The thing group that is governed, with its child groups.")
     priority: Annotated[int, Whole(-1_000, 1_000)] = Field(
-        default=0, description="Where a device falls under two policies the higher one governs; a tie is an error."
+        default=0, description="If two policies name a device, the higher one governs; a tie is an error."
     )
     certificate: CertificateSpec = Field(description="What is demanded of the certificate.")
     schedule: ScheduleSpec = Field(default=ScheduleSpec(), description="When devices rotate.")
@@ -292,7 +300,9 @@ class RotationPolicySpec(_Model):
     mode: Annotated[Mode, Choice(Mode)] = Field(
         default=Mode.ENFORCE, description="`report` assesses and reports, and never rotates."
     )
-    suspend: SuspendSpec | None = Field(default=None, description="No rotations until then.")
+    suspend: SuspendSpec | None = Field(
+        default=None, description="A pause: no rotation starts until it ends. Left out: the policy acts."
+    )
 
 
 class RotationPolicyDocument(Document):
@@ -334,10 +344,14 @@ class QuarantineSpec(_Model):
     """Who is cut off: devices with all that they hold, single certificates, or both; at least one is named."""
 
     devices: Annotated[tuple[Annotated[str, _THING], ...], Field(max_length=MAX_LIST, strict=False)] = Field(
-        default=(), description="Thing names: every certificate that these hold, whenever it was made."
+        default=(),
+        description="Thing names: every certificate that these hold, whenever it was made. Left out: only the named "
+        "certificates.",
     )
     certificates: Annotated[tuple[Annotated[str, _CERTIFICATE], ...], Field(max_length=MAX_LIST, strict=False)] = Field(
-        default=(), description="Ids of certificates: these alone. Who has rotated meanwhile goes on with another one."
+        default=(),
+        description="Ids of certificates: these alone. A device that has rotated since goes on with its new one. Left "
+        "out: only the named devices.",
     )
     owner: Annotated[str, Text()] = Field(description="Who answers for it.")
     reason: Annotated[str, Text()] = Field(description="Why, for every report.")
@@ -363,17 +377,23 @@ class IncidentSpec(_Model):
 
     reason: Annotated[str, Text()] = Field(description="What happened, for every report.")
     deadline: Annotated[datetime, Instant()] = Field(description="When the last matching certificate must be replaced.")
-    authority: Annotated[str, _AUTHORITY_NAME] | None = Field(default=None, description="Issued by this authority.")
-    key_type: Annotated[KeyType, Choice(KeyType)] | None = Field(
-        default=None, description="Holding a key of this type."
+    authority: Annotated[str, _AUTHORITY_NAME] | None = Field(
+        default=None, description="Issued by this authority. Left out: by any."
     )
-    issued_after: Annotated[datetime, Instant()] | None = Field(default=None, description="Issued at or after this.")
+    key_type: Annotated[KeyType, Choice(KeyType)] | None = Field(
+        default=None, description="Holds a key of this type. Left out: of any type."
+    )
+    issued_after: Annotated[datetime, Instant()] | None = Field(
+        default=None, description="Issued at or after this instant. Left out: from the first one on."
+    )
     issued_before: Annotated[datetime, Instant()] | None = Field(
-        default=None, description="Issued before this. Never in the future."
+        default=None, description="Issued before this instant. Never in the future. Left out: up to now."
     )
     ignore_windows: Annotated[bool, Truth()] = Field(default=True, description="Whether windows are ignored.")
     accepted_losses: Annotated[tuple[Annotated[str, _THING], ...], Field(max_length=MAX_LIST, strict=False)] = Field(
-        default=(), description="Thing names of devices that the incident may be closed without."
+        default=(),
+        description="Thing names of devices that no longer count: the incident may end although they still match. Left "
+        "out: every matching device counts.",
     )
 
 

@@ -16,6 +16,8 @@ from .models import API_VERSION, KINDS, Document
 from .schema import yaml_value
 from .validation import nested_model
 
+_LEFT_OUT = "Left out:"  # ends a field's description: what it means if a document does not give the field
+
 _INTRODUCTION = f"""\
 # Desired state: reference
 
@@ -67,12 +69,13 @@ def _kind(model: type[Document]) -> Iterator[str]:
     yield f"## {model.kind_name}\n"
     yield f"{model.purpose}\n"
     yield f"```yaml\n{EXAMPLES[model.kind_name]}```\n"
-    yield "| field | value | default | meaning |"
+    yield "| field | value | if left out | meaning |"
     yield "| --- | --- | --- | --- |"
     for path, field in _fields(model, ""):
         if path not in {"apiVersion", "kind"} and not _is_only_parent(field):
-            meaning = (field.description or "").replace("|", "\\|")
-            yield f"| `{path}` | {_allowed(field)} | {_default(field)} | {meaning} |"
+            meaning, _, left_out = (field.description or "").replace("|", "\\|").partition(_LEFT_OUT)
+            missing = left_out.strip().rstrip(".") or _default(field)
+            yield f"| `{path}` | {_allowed(field)} | {missing} | {meaning.strip()} |"
     yield ""
 
 
@@ -125,7 +128,7 @@ def _default(field: FieldInfo) -> str:
         return "required"
     value = yaml_value(field.default)
     if value is None or value in ([], {}):
-        return ""
+        raise ValueError(f"{field.alias}: its description must end with '{_LEFT_OUT} …'")
     if isinstance(value, list):
         return f"`[{', '.join(repr(each) for each in value)}]`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"

@@ -17,16 +17,35 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
-    bucket: Annotated[str, Field(min_length=3, max_length=63)]
-    repository: Annotated[str, Field(min_length=1)]  # host and path, such as github.com/acme/fleet; no other is taken
-    bundle_key: Annotated[str, Field(min_length=1)] = "desired-state.bundle"
-    state_prefix: Annotated[str, Field(pattern=r"^[\w./-]+/$")] = "reconcile/"
-    topic_arn: str = ""  # empty: nobody is notified
-    kms_key_arn: str = ""  # empty: whoever may write to the bucket is trusted
-    fleet: str = ""  # empty: every fleet of the bundle
-    question_machine_arn: str = ""  # empty: nobody is asked about a refused plan
-    answer_url: str = ""  # where people look at questions and answer them
-    reserve_seconds: Annotated[float, Field(ge=1, le=300)] = 30.0  # kept for saving what is known, and for reporting
+    bucket: Annotated[str, Field(min_length=3, max_length=63)] = Field(
+        description="The bucket that holds the bundle and what the function keeps."
+    )
+    repository: Annotated[str, Field(min_length=1)] = Field(
+        description="Host and path of the one repository whose bundles are taken, such as `github.com/acme/fleet`."
+    )
+    bundle_key: Annotated[str, Field(min_length=1)] = Field(
+        default="desired-state.bundle", description="The bundle's key in the bucket."
+    )
+    state_prefix: Annotated[str, Field(pattern=r"^[\w./-]+/$")] = Field(
+        default="reconcile/", description="The prefix of what the function keeps in the bucket."
+    )
+    topic_arn: str = Field(default="", description="The topic for notifications. Left out: nobody is notified.")
+    kms_key_arn: str = Field(
+        default="",
+        description="The KMS key that must have signed the bundle. Left out: any writer to the bucket is trusted.",
+    )
+    fleet: str = Field(default="", description="One fleet of the bundle. Left out: every fleet.")
+    question_machine_arn: str = Field(
+        default="",
+        description="The state machine that asks about a refused plan. Left out: a refusal is reported, and no one is "
+        "asked.",
+    )
+    answer_url: str = Field(
+        default="", description="The page for looking at questions and answering them. Left out: there is none."
+    )
+    reserve_seconds: Annotated[float, Field(ge=1, le=300)] = Field(
+        default=30.0, description="Seconds that are kept for saving the inventory and for the report."
+    )
 
     @model_validator(mode="after")
     def _bundle_is_apart(self) -> Self:

@@ -1,4 +1,4 @@
-"""docs/backend.md says what the backend does: codes, variables, outputs, permissions, counts and rates."""
+"""docs/backend.md says what the backend does: codes, variables, outputs, counts and rates."""
 
 from __future__ import annotations
 
@@ -65,18 +65,6 @@ def test_every_output_and_alarm_is_named():
         f"{['', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten'][len(alarms)]} alarms"
         in TEXT
     )
-
-
-def test_the_permissions_table_names_every_action_of_every_function():
-    template, found = json.loads(synth.TEMPLATE.read_text()), set()
-    for name, resource in template["Resources"].items():
-        if resource["Type"] == "AWS::IAM::Policy" and name.startswith(FUNCTIONS):
-            for statement in resource["Properties"]["PolicyDocument"]["Statement"]:
-                listed = statement["Action"]
-                found |= {listed} if isinstance(listed, str) else set(listed)
-    beside = ("kms:", "logs:")  # the CDK's own grants, for the key and the function's log
-    named = {action.partition(":")[2] for action in found if not action.startswith(beside)}
-    assert named <= words(section("Permissions"))
 
 
 def counted(device, calls, authority):

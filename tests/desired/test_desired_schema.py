@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+from shared_golden import assert_golden
 
 from controller.desired import WorkingTree, load
 from controller.desired.examples import EXAMPLES
-from controller.desired.models import KINDS
+from controller.desired.models import KINDS, CertificateSpec
 from controller.desired.reference import reference_markdown
 from controller.desired.schema import json_schema, schema_text
 from controller.desired.yaml_documents import parse_documents
@@ -26,15 +27,17 @@ def documents_of(text: bytes) -> list[object]:
 
 
 def test_the_schema_that_is_checked_in_is_the_one_of_the_models():
-    assert (DESIRED_STATE / "schema.json").read_text(encoding="utf-8") == schema_text(), (
-        "write controller.desired.schema_text() to desired_state/schema.json"
-    )
+    assert_golden(DESIRED_STATE / "schema.json", schema_text())
 
 
 def test_the_reference_page_is_the_one_of_the_models():
-    assert (ROOT / "docs/desired-state.md").read_text(encoding="utf-8") == reference_markdown(), (
-        "write controller.desired.reference_markdown() to docs/desired-state.md"
-    )
+    assert_golden(ROOT / "docs" / "desired-state.md", reference_markdown())
+
+
+def test_a_field_without_default_must_describe_what_it_means_if_it_is_left_out(monkeypatch):
+    monkeypatch.setattr(CertificateSpec.model_fields["max_age"], "description", "The greatest age of a certificate.")
+    with pytest.raises(ValueError, match="maxAge: its description must end with 'Left out: …'"):
+        reference_markdown()
 
 
 def test_the_schema_is_a_schema_and_every_field_of_it_is_described():
