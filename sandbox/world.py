@@ -58,7 +58,7 @@ class World:
     ) -> None:
         """``component``: what the processes run at first, if not ours; ``workers``: functions at a time."""
         self.fleet = fleet
-        self.folder = folder
+        self.folder = folder = folder.absolute()  # sandbox.env is read in other folders
         self.clock = clock or SandboxClock()
         self.bus = Bus()
         self.faults = Faults()

@@ -48,10 +48,10 @@ ROTATION_SECONDS = 60
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory, installed):
-    """The environment of a running sandbox; nothing of the checkout is in it."""
+    """The environment of a running sandbox, as other folders read it; nothing of the checkout is in it."""
     folder = tmp_path_factory.mktemp("sandbox-up")
     (folder / "fleet.yaml").write_text(FLEET)
-    command = [*CERTFLEET, "sandbox", "up", "--fleet", "fleet.yaml"]
+    command = [*CERTFLEET, "sandbox", "up", "--fleet", "fleet.yaml", "--folder", "world"]
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
         lines = []
