@@ -53,6 +53,7 @@ pictures: $(VENV)/.test ## make the pictures of the reports in docs/ anew (needs
 	$(BIN)/python tools/pictures.py
 
 docs: build/docs/.done build/mermaid.min.js ## build the documentation site into build/site (needs npm)
+	$(PYTHON) tools/messages.py docs
 	build/docs/bin/sphinx-build -q -W --keep-going --fresh-env -d build/doctrees docs build/site
 
 lock: ## renew every locked list of packages (needs uv)
