@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -37,8 +37,11 @@ from controller.evidence.documents import history_of
 from controller.fleet import AwsSession
 from controller.fleet.kms_signature import callers_key
 from controller.fleet.rotation_table import read_records, rotation_table
-from controller.github.api import GitHub, GitHubError
-from controller.github.approvals import approvals_of
+from controller.forge.rest import ForgeError
+from controller.github import approvals as github
+from controller.github.api import GitHub
+from controller.gitlab import approvals as gitlab
+from controller.gitlab.api import GitLab
 from controller.reconcile.checks import Governance, Governed
 from controller.reconcile.values import DesiredState, Device
 from controller.report.evidence import RENDERERS, Found, to_document
@@ -97,7 +100,7 @@ def _gather(context: Context, desired: DesiredState, thing: str | None) -> Evide
     since = context.arguments.since or until - PERIOD
     documents = DocumentHistory(context.arguments.desired_state, context.arguments.ref or "HEAD")
     history = history_of(documents.editions(desired.fleet.name, since))
-    approvals = _asking_github(context, documents.remote())
+    approvals = _asking(context, documents.remote())
     with observe(context, desired) as observed, progress_on(context.stderr, label=desired.fleet.name) as tell:
         session = observed.session
         table = rotation_table(session)
@@ -165,29 +168,42 @@ def _change(note: CommitNote | None, ask: Callable[[str], tuple[Approval, ...]])
     return Change(note.commit, note.author, note.committed_at, note.subject, approvals + ask(note.commit))
 
 
-def _asking_github(context: Context, remote: str | None) -> Callable[[str], tuple[Approval, ...]]:
-    """What tells who approved a commit: nobody, without a token or at another place than GitHub.
+def _asking(context: Context, remote: str | None) -> Callable[[str], tuple[Approval, ...]]:
+    """What tells who approved a commit: nobody, without a token of the forge where the documents are.
 
-    Evidence is complete without GitHub: a refusal is reported once, and what it would have told stays a gap.
+    Evidence is complete without it: a refusal is reported once, and what it would have told stays a gap.
     """
-    token, told = context.environment.get("GITHUB_TOKEN"), list[str]()
-    repository = context.environment.get("GITHUB_REPOSITORY") or (remote or "").removeprefix("github.com/")
-    if not token or not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        return lambda _commit: ()
-    address = context.environment.get("GITHUB_API_URL", "https://api.github.com")
-    github = GitHub(address, repository, token)
+    found, told = _of_gitlab(context, remote) or _of_github(context, remote), list[str]()
 
     def ask(commit: str) -> tuple[Approval, ...]:
-        if told:
+        if found is None or told:
             return ()
         try:
-            return approvals_of(github, commit)
-        except GitHubError as error:
+            return found(commit)
+        except ForgeError as error:
             told.append(str(error))
             context.say(f"who approved is asked of nobody: {error}")
             return ()
 
     return ask
+
+
+def _of_github(context: Context, remote: str | None) -> Callable[[str], tuple[Approval, ...]] | None:
+    token = context.environment.get("GITHUB_TOKEN")
+    repository = context.environment.get("GITHUB_REPOSITORY") or (remote or "").removeprefix("github.com/")
+    if not token or not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        return None
+    address = context.environment.get("GITHUB_API_URL", "https://api.github.com")
+    return partial(github.approvals_of, GitHub(address, repository, token))
+
+
+def _of_gitlab(context: Context, remote: str | None) -> Callable[[str], tuple[Approval, ...]] | None:
+    token, (host, _, path) = context.environment.get("CERTFLEET_GITLAB_TOKEN"), (remote or "").partition("/")
+    project = context.environment.get("CI_PROJECT_ID") or path
+    address = context.environment.get("CI_API_V4_URL") or f"https://{host}/api/v4"
+    if not token or not project or "://github.com/" in address:  # which must not see the token
+        return None
+    return partial(gitlab.approvals_of, GitLab(address, project, token))
 
 
 # Verify ----------------------------------------------------------------------------------------------------

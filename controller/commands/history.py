@@ -99,10 +99,16 @@ def history_at(place: str, session: AwsSession) -> History:
     """The store that ``--history`` names; raises CertfleetError where it names none."""
     if "://" not in place:
         return FolderHistory(Path(place))
-    found = _S3.fullmatch(place)
+    found = in_bucket(place)
     if found is None:
         raise CertfleetError(f"--history {place} is no place", "give a folder, or s3://BUCKET/PREFIX")
-    return BucketHistory(session, found["bucket"], found["prefix"] or "")
+    return BucketHistory(session, *found)
+
+
+def in_bucket(place: str) -> tuple[str, str] | None:
+    """Bucket and key, or prefix, of an ``s3://`` address; None if it is none."""
+    found = _S3.fullmatch(place)
+    return None if found is None else (found["bucket"], found["prefix"] or "")
 
 
 def remember(history: History, newest: TrendRecord, say: Callable[[str], None]) -> tuple[TrendRecord, ...]:

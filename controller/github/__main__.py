@@ -10,43 +10,40 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from controller.errors import CertfleetError, ExitCode
+from controller.errors import CertfleetError
+from controller.forge import outputs
+from controller.forge.healing import add_healing, keep_healing
+from controller.forge.posting import sticky_comment
+from controller.forge.steps import add_comment, add_issues, add_run, run_step
+from controller.forge.texts import run_note
+from controller.forge.tracking import keep_issues, text_of
 from controller.report.github import annotation
 
-from . import outputs
 from .api import GitHub, IssuesDisabledError
+from .changes import fetch_change
 from .history import fetch_history
-from .posting import close_issue, comment_issue, keep_issue, sticky_comment
-from .steps import add_run, fetch_change, run_command
-from .texts import OVERRIDES, run_note
-from .tracking import keep_issues, text_of
 
-_HEALING_KEY, _HEALING_TITLE = "healing", "certfleet: the registry can be healed, when this plan is approved"
+OVERRIDES = (
+    "An `--override` is a person's: start the `reconcile` workflow by hand (Actions, reconcile, Run workflow), for "
+    "`resume=POLICY` with that policy as input. It plans anew and asks a reviewer of `certfleet-override`."
+)
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
     """Do one of them; says on stdout what was done."""
-    arguments = _parser().parse_args(argv)
-    try:
-        if arguments.what == "run":
-            return run_command(arguments.command, arguments.report, arguments.title, arguments.passes, environment)
-        sys.stdout.write(_COMMANDS[arguments.what](arguments, environment))
-    except CertfleetError as error:
-        sys.stderr.write(annotation("error", f"{error}. {error.remedy or ''}"))
-        return int(ExitCode.ERROR)
-    return int(ExitCode.IN_SYNC)
+    return run_step(_parser(), _STEPS, _annotated, argv, environment)
+
+
+def _annotated(error: CertfleetError) -> str:
+    return annotation("error", f"{error}. {error.remedy or ''}")
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m controller.github", description=__doc__)
     what = parser.add_subparsers(dest="what", required=True)
-    comment = what.add_parser("comment", help="the sticky comment of the event's pull request")
-    comment.add_argument("--key", default="plan", help="comments of one key replace each other")
+    comment = add_comment(what)
     comment.add_argument("--only-replace", action="store_true", help="where there is none, leave it at that")
-    comment.add_argument("--body", type=Path, required=True, help="file with the Markdown text")
-    issues = what.add_parser("issues", help="one tracking issue per fleet: open while something needs a person")
-    issues.add_argument("--attention", type=Path, required=True, help="what --needs-person wrote")
-    issues.add_argument("--failure", type=Path, required=True, help="Markdown to post where that file is missing")
+    issues = add_issues(what)
     issues.add_argument("--skip", default="[]", help="JSON list of fleets that a later job speaks of")
     issues.add_argument("--whole", action="store_true", help="the file names every fleet: issues of others are closed")
     add_run(what)
@@ -56,10 +53,7 @@ def _parser() -> ArgumentParser:
     output.add_argument("--resume", default="", help="the policy that was resumed by hand")
     output.add_argument("--healing", type=Path, help="what certfleet heal plan wrote as JSON")
     output.add_argument("--comparison", type=Path, help="what certfleet plan --base wrote as JSON")
-    healing = what.add_parser("healing", help="the issue of what healing would do, open while there is something")
-    healing.add_argument("--plan", type=Path, required=True, help="what certfleet heal plan wrote as JSON")
-    healing.add_argument("--body", type=Path, required=True, help="the same as Markdown")
-    healing.add_argument("--outcome", type=Path, help="what certfleet heal apply wrote: a comment on that issue")
+    add_healing(what)
     history = what.add_parser("history", help="the trend records that the last drift report left as an artifact")
     history.add_argument("--into", type=Path, required=True, help="folder")
     return parser
@@ -105,13 +99,8 @@ def _outputs(arguments: Namespace, _environment: Mapping[str, str]) -> str:
 
 
 def _healing(arguments: Namespace, environment: Mapping[str, str]) -> str:
-    github, note = _github(environment), run_note(environment)
     try:
-        if arguments.outcome is not None:
-            return f"comment: {comment_issue(github, _HEALING_KEY, text_of(arguments.outcome) + note)}\n"
-        if not outputs.of_healing(arguments.plan):
-            return f"issue: {close_issue(github, _HEALING_KEY, 'There is nothing left to heal for now.' + note)}\n"
-        return f"issue: {keep_issue(github, _HEALING_KEY, _HEALING_TITLE, text_of(arguments.body), note)}\n"
+        return keep_healing(_github(environment), arguments, run_note(environment))
     except IssuesDisabledError as error:
         return annotation("notice", f"the healing plan is in no issue: {error}. {error.remedy}")
 
@@ -123,7 +112,7 @@ def _history(arguments: Namespace, environment: Mapping[str, str]) -> str:
     return f"history: {number} records\n"
 
 
-_COMMANDS = {
+_STEPS = {
     "comment": _comment,
     "issues": _issues,
     "fetch": _fetch,

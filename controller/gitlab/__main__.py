@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from controller.errors import CertfleetError, ExitCode
-from controller.github import outputs
-from controller.github.posting import sticky_comment
-from controller.github.steps import add_run, run_command
-from controller.github.tracking import keep_issues, text_of
+from controller.errors import CertfleetError
+from controller.forge import outputs
+from controller.forge.healing import add_healing, keep_healing
+from controller.forge.posting import sticky_comment
+from controller.forge.steps import add_comment, add_issues, add_run, run_step
+from controller.forge.tracking import keep_issues, text_of
 
 from .api import GitLab
 
@@ -25,27 +26,20 @@ OVERRIDES = (
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
     """Do one of them; says on stdout what was done."""
-    arguments = _parser().parse_args(argv)
-    try:
-        if arguments.what == "run":
-            return run_command(arguments.command, arguments.report, arguments.title, arguments.passes, {})
-        sys.stdout.write(_COMMANDS[arguments.what](arguments, environment))
-    except CertfleetError as error:
-        sys.stderr.write(f"certfleet: error: {error}\n→ {error.remedy or ''}\n")
-        return int(ExitCode.ERROR)
-    return int(ExitCode.IN_SYNC)
+    return run_step(_parser(), _STEPS, _told, argv, environment)
+
+
+def _told(error: CertfleetError) -> str:
+    return f"certfleet: error: {error}\n→ {error.remedy or ''}\n"
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m controller.gitlab", description=__doc__)
     what = parser.add_subparsers(dest="what", required=True)
-    comment = what.add_parser("comment", help="the one note of the pipeline's merge request")
-    comment.add_argument("--key", default="plan", help="notes of one key replace each other")
-    comment.add_argument("--body", type=Path, required=True, help="file with the Markdown text")
-    issues = what.add_parser("issues", help="one tracking issue per fleet: open while something needs a person")
-    issues.add_argument("--attention", type=Path, required=True, help="what --needs-person wrote")
-    issues.add_argument("--failure", type=Path, required=True, help="Markdown to post where that file is missing")
+    add_comment(what)
+    add_issues(what)
     add_run(what)
+    add_healing(what)
     for name, told in (
         ("within", "the fleets, a line each, that are applied without asking anybody"),
         ("reviews", "fleet and overrides, a line each, of those that a guardrail refuses"),
@@ -53,6 +47,8 @@ def _parser() -> ArgumentParser:
         listed = what.add_parser(name, help=told)
         listed.add_argument("--plan", type=Path, required=True, help="what certfleet plan --plan wrote")
         listed.add_argument("--resume", default="", help="the policy that was resumed by hand")
+    heals = what.add_parser("heals", help="fleet and overrides, a line each, of those with something to heal")
+    heals.add_argument("--plan", type=Path, required=True, help="what certfleet heal plan wrote as JSON")
     return parser
 
 
@@ -77,8 +73,21 @@ def _issues(arguments: Namespace, environment: Mapping[str, str]) -> str:
     )
 
 
+def _healing(arguments: Namespace, environment: Mapping[str, str]) -> str:
+    if not environment.get(TOKEN):
+        return f"the healing plan is in no issue: {TOKEN} is not set\n"
+    return keep_healing(_gitlab(environment, "issues"), arguments, _note(environment))
+
+
 def _reviews(arguments: Namespace, _environment: Mapping[str, str]) -> str:
-    found = outputs.of_plan(arguments.plan, arguments.resume)["review"]
+    return _listed(outputs.of_plan(arguments.plan, arguments.resume)["review"])
+
+
+def _heals(arguments: Namespace, _environment: Mapping[str, str]) -> str:
+    return _listed(outputs.of_healing(arguments.plan))
+
+
+def _listed(found: Iterable[Mapping[str, str]]) -> str:
     return "".join(f"{one['fleet']} {one['overrides']}\n" for one in found)
 
 
@@ -86,7 +95,14 @@ def _within(arguments: Namespace, _environment: Mapping[str, str]) -> str:
     return "".join(f"{fleet}\n" for fleet in outputs.of_plan(arguments.plan, arguments.resume)["apply"])
 
 
-_COMMANDS = {"comment": _comment, "issues": _issues, "reviews": _reviews, "within": _within}
+_STEPS = {
+    "comment": _comment,
+    "issues": _issues,
+    "healing": _healing,
+    "reviews": _reviews,
+    "within": _within,
+    "heals": _heals,
+}
 
 
 def _gitlab(environment: Mapping[str, str], noteable: str = "merge_requests") -> GitLab:

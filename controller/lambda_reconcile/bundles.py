@@ -68,7 +68,7 @@ def take_bundle(
     if stored.data is None:
         raise BundleError(
             f"found no bundle at s3://{settings.bucket}/{settings.bundle_key}",
-            "Publish one from CI: certfleet bundle --output FILE, then aws s3 cp.",
+            f"Publish one from CI: certfleet bundle --output s3://{settings.bucket}/{settings.bundle_key}",
         )
     bundle = read_bundle(stored.data, now=now, verifier=verifier)
     if bundle.repository != settings.repository:

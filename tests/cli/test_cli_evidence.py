@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -126,13 +127,28 @@ def test_each_certificate_has_its_chain_or_the_name_of_its_gap(year):
     assert len(evidence(year)["unreadable_commits"]) == 1
 
 
-def test_a_github_that_cannot_be_asked_is_reported_once_and_costs_nothing_else(year, surroundings):
-    for name, value in {"TOKEN": "secret-token", "REPOSITORY": "acme/fleet", "API_URL": "http://127.0.0.1:9"}.items():
-        surroundings.setenv(f"GITHUB_{name}", value)
-    surroundings.setattr("controller.github.transport.ATTEMPTS", 1)
+FORGES = {
+    "GitHub": ("GITHUB_TOKEN", {"GITHUB_REPOSITORY": "acme/fleet", "GITHUB_API_URL": "http://127.0.0.1:9"}),
+    "GitLab": ("CERTFLEET_GITLAB_TOKEN", {"CI_PROJECT_ID": "4711", "CI_API_V4_URL": "http://127.0.0.1:9"}),
+}
+
+
+@pytest.mark.parametrize(("token", "where"), FORGES.values(), ids=FORGES)
+def test_a_forge_that_cannot_be_asked_is_reported_once_and_costs_nothing_else(year, surroundings, token, where):
+    for name, value in {token: "secret-token", **where}.items():
+        surroundings.setenv(name, value)
+    surroundings.setattr("controller.forge.transport.ATTEMPTS", 1)
     told = year.run("evidence", "--format", "json")
     assert (told.code, told.err.count("who approved is asked of nobody")) == (0, 1)
     assert "secret-token" not in told.err + told.out
+
+
+def test_the_token_for_gitlab_is_not_shown_to_github(year, surroundings):
+    subprocess.run(["git", "remote", "add", "origin", "https://github.com/acme/fleet.git"], cwd=year.folder, check=True)
+    surroundings.setenv("CERTFLEET_GITLAB_TOKEN", "secret-token")
+    surroundings.setattr("controller.forge.transport.Transport.request", None)
+    told = year.run("evidence", "--format", "json")
+    assert (told.code, "is asked of nobody" in told.err) == (0, False)
 
 
 def test_one_device_is_told_line_by_line(year):

@@ -196,6 +196,12 @@ def test_a_bundle_says_the_same_as_its_commit(drifted):
     assert [job["job_id"] for job in by_bundle["jobs"]] == [job["job_id"] for job in by_ref["jobs"]]
 
 
+def test_a_place_that_is_none_is_refused_with_what_would_be_one(drifted):
+    for place in ("s3://", "s3://plant", "https://plant.example/bundle"):
+        told = drifted.run("bundle", "--repository", "github.com/acme/fleet", "--output", place)
+        assert (told.code, "give a file, or s3://BUCKET/KEY" in told.err) == (1, True), place
+
+
 def test_the_wait_sleeps_through_a_soak_and_goes_on(drifted):
     drifted.write((drifted.desired / "factory.yaml").read_text().replace("soak: 0s", "soak: 3s"))
     drifted.commit()

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflows_factory import FLEET, FLEET_FILE, READ, WRITE, certificates, documents
+from workflows_factory import FLEET, FLEET_FILE, HEAL, QUARANTINE, READ, WRITE, certificates, documents
 from workflows_gitlab import OWN_ID, PROJECT_ID, ROOT, GitLabStandIn, Pipelines, template
 from workflows_origin import Origin
 
 from controller.adoption import ci_files
+from controller.evidence import Approval
 from controller.gitlab.__main__ import main
 from controller.gitlab.api import GitLab, GitLabError
+from controller.gitlab.approvals import approvals_of
 from sandbox.world import World
 
 CALLER = ci_files("gitlab", "acme/tools/certfleet@" + "c" * 40)[".gitlab-ci.yml"]
@@ -48,6 +50,9 @@ def pipelines(tmp_path, world, gitlab):
         "AWS_REGION": "eu-west-1",
     }
     return Pipelines(tmp_path, Origin(tmp_path / "origin", documents()), gitlab, world.environment(), variables)
+
+
+PUSHED = {"reconcile-plan": "success", "apply": "success", "override": "manual"}
 
 
 def results(jobs):
@@ -103,7 +108,7 @@ def test_a_merge_is_planned_by_who_reads_and_applied_by_who_may(pipelines, gitla
 
     jobs = pipelines.branch("push", pushed)
 
-    assert results(jobs) == {"reconcile-plan": "success", "apply": "success", "override": "manual"}, log(jobs)
+    assert results(jobs) == PUSHED, log(jobs)
     assert (jobs["reconcile-plan"].role, jobs["apply"].role) == (READ, WRITE)
     assert [jobs[name].spec["environment"] for name in ("apply", "override")] == ["certfleet", "certfleet-override"]
     assert jobs["apply"].spec["resource_group"] == "certfleet"
@@ -121,7 +126,7 @@ def test_what_a_guardrail_refuses_waits_for_a_person_who_starts_exactly_that_pla
 
     jobs = pipelines.branch("push", pushed)
 
-    assert results(jobs) == {"reconcile-plan": "success", "apply": "success", "override": "manual"}, log(jobs)
+    assert results(jobs) == PUSHED, log(jobs)
     assert certificates(world, "presses") == before, "nothing without a person"
     [issue] = gitlab.issues
     assert "maxChangePercent" in issue["description"]
@@ -145,6 +150,68 @@ def test_in_a_scheduled_pipeline_nobody_is_asked_and_the_report_is_kept_where_it
     kept = {path.name for path in (jobs["drift-report"].artifacts / "report").iterdir()}
     assert kept == {"drift.html", "drift.json", "drift.md", "drift.sarif", "drift.junit.xml"}
     assert jobs["drift-report"].role == READ
+
+
+def test_a_merge_cuts_a_device_off_once_a_person_has_started_the_plan_and_a_revert_brings_it_back(
+    pipelines, gitlab, world
+):
+    pipelines.variables["CERTFLEET_HEAL_ROLE_ARN"] = HEAL
+    pushed = documents(QUARANTINE % "bench-001")
+    pipelines.origin.push(pushed)
+
+    jobs = pipelines.branch("push", pushed)
+
+    assert (jobs["heal-plan"].result, jobs["heal"].result) == ("success", "manual"), log(jobs)
+    assert (jobs["heal-plan"].role, jobs["heal"].spec["environment"]) == (READ, "certfleet-heal")
+    assert status(world, "bench-001") == "ACTIVE", "nothing without a person"
+    [issue] = [issue for issue in gitlab.issues if issue["description"].startswith("<!-- certfleet:healing -->")]
+    assert "bench-001" in issue["description"]
+
+    done = pipelines.play("heal")
+
+    assert (done.result, done.role) == ("success", HEAL), done.log
+    assert status(world, "bench-001") == "INACTIVE"
+    assert "bench-001" in gitlab.notes[-1]["body"]
+    again = pipelines.play("heal")
+    assert again.result == "failed"
+    assert "is not called for any more" in (again.artifacts / "outcome/factory.md").read_text(), "started twice"
+
+    pushed = documents()
+    pipelines.origin.push(pushed)
+    pipelines.branch("push", pushed)
+    assert pipelines.play("heal").result == "success"
+    assert status(world, "bench-001") == "ACTIVE"
+
+
+def test_the_registry_is_healed_in_a_pipeline_that_asks_for_it_and_by_nobody_elses_plan(pipelines, gitlab):
+    assert "heal-plan" not in pipelines.branch("schedule", CERTFLEET_HEAL="true"), "no role is set for it"
+    pipelines.variables["CERTFLEET_HEAL_ROLE_ARN"] = HEAL
+    jobs = pipelines.branch("schedule", CERTFLEET_HEAL="true")
+    assert (jobs["heal-plan"].result, jobs["heal"].result) == ("success", "manual"), jobs["heal-plan"].log
+    assert [issue["title"] for issue in gitlab.issues if "healed" in issue["title"]] == [], "there is nothing to heal"
+    assert pipelines.play("heal").result == "success"
+
+
+def test_the_bundle_is_published_where_the_project_says(pipelines, world):
+    s3 = world.client("s3")
+    s3.create_bucket(Bucket="gitlab-bundles", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    jobs = pipelines.branch("schedule", CERTFLEET_BUNDLE_URL="s3://gitlab-bundles/desired-state.bundle")
+    assert (jobs["bundle"].result, jobs["bundle"].role) == ("success", WRITE), jobs["bundle"].log
+    bundle = s3.get_object(Bucket="gitlab-bundles", Key="desired-state.bundle")["Body"].read()
+    assert b"gitlab.example/acme/plants/fleet" in bundle
+
+
+def test_whoever_merged_a_merge_request_and_whoever_approved_it_answer_for_its_commits(gitlab):
+    ada, grace, commit = {"username": "ada"}, {"username": "grace"}, "c" * 40
+    gitlab.merge_requests[commit] = [
+        {"iid": 6, "state": "closed", "merge_user": None},
+        {"iid": 7, "state": "merged", "merge_user": ada},
+        {"iid": 8, "state": "merged", "merged_by": None},
+    ]
+    gitlab.approvals = {7: [grace], 8: []}
+    asked = GitLab(gitlab.url, PROJECT_ID, "t")
+    assert approvals_of(asked, commit) == (Approval("ada", "merged", 7), Approval("grace", "approved", 7))
+    assert approvals_of(asked, "d" * 40) == ()
 
 
 def test_without_the_token_for_notes_everything_else_goes_on_and_says_what_is_left_out(pipelines, gitlab):
@@ -186,7 +253,7 @@ def test_every_refusal_says_what_to_do_and_keeps_the_token_to_itself(gitlab, cap
 
 
 def test_a_gitlab_that_cannot_be_reached_or_does_not_speak_json_is_named(gitlab, capsys, monkeypatch):
-    monkeypatch.setattr("controller.github.transport.ATTEMPTS", 1)
+    monkeypatch.setattr("controller.forge.transport.ATTEMPTS", 1)
     monkeypatch.setattr("workflows_gitlab.json.dumps", lambda _value: "<html>a proxy</html>")
     assert comment(gitlab) == 1
     assert "is no JSON: <html>a proxy</html>" in capsys.readouterr().err
@@ -231,7 +298,7 @@ def test_only_jobs_with_a_role_ask_for_a_token_and_only_the_default_branch_may_w
     for name, spec in jobs_of_template().items():
         role = spec["variables"].get("CERTFLEET_ROLE_ARN")
         assert bool(role) == ("id_tokens" in spec), name
-        if role == "$CERTFLEET_RECONCILE_ROLE_ARN":
+        if role not in {None, "$CERTFLEET_READ_ROLE_ARN"}:
             assert all("$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH" in rule["if"] for rule in spec["rules"]), name
 
 
@@ -281,6 +348,12 @@ def test_each_cell_of_the_table_of_features_is_a_test_or_not_available():
 
 def jobs_of_template():
     return template({"project": "acme/certfleet", "commit": "c" * 40})
+
+
+def status(world, thing):
+    iot = world.client("iot")
+    [principal] = iot.list_thing_principals(thingName=thing)["principals"]
+    return iot.describe_certificate(certificateId=principal[-64:])["certificateDescription"]["status"]
 
 
 def plain(value):

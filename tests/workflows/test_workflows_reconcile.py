@@ -7,7 +7,18 @@ from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from workflows_factory import CALLERS, FLEET, FLEET_FILE, HEAL, READ, WRITE, certificates, documents, repository
+from workflows_factory import (
+    CALLERS,
+    FLEET,
+    FLEET_FILE,
+    HEAL,
+    QUARANTINE,
+    READ,
+    WRITE,
+    certificates,
+    documents,
+    repository,
+)
 from workflows_github import REPOSITORY, GitHubStandIn
 
 from backend.synth import TEMPLATE
@@ -428,15 +439,6 @@ def test_the_registry_is_healed_by_the_plan_that_a_reviewer_has_approved_and_no_
     quiet = factory.run("heal.yml", "schedule", sha=sha)
     assert results(quiet) == {"plan": "success", "apply": "skipped"}
     assert issue["state"] == "closed"
-
-
-QUARANTINE = """\
----
-apiVersion: certfleet/v1
-kind: Quarantine
-metadata: {name: theft}
-spec: {devices: [%s], owner: security, reason: a laptop was stolen, since: 2026-01-01}
-"""
 
 
 def test_a_merge_cuts_a_device_off_once_a_reviewer_has_approved_it_and_a_revert_brings_it_back(factory, world, capsys):

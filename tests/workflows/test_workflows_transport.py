@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import urllib3
 
+from controller.forge.transport import ATTEMPTS, MAX_WAIT_SECONDS, Transport
 from controller.github.api import GitHub, GitHubError
-from controller.github.transport import ATTEMPTS, MAX_WAIT_SECONDS, Transport
 
 NOW = 1_000_000.0
 SECONDARY = "You have exceeded a secondary rate limit."

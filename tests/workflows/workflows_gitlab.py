@@ -34,6 +34,7 @@ class GitLabStandIn(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.notes, self.issues, self.requests, self.fail_with = [], [], [], []
+        self.merge_requests, self.approvals = {}, {}  # by commit; by number
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -59,6 +60,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, {"id": OWN_ID, "username": "project_4711_bot"})
         parts = url.path.removeprefix(f"/api/v4/projects/{PROJECT_ID}/").split("/")
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        if parts[:2] == ["repository", "commits"]:
+            return self._send(200, _page(self.server.merge_requests.get(parts[2], []), query))
+        if parts[-1] == "approvals":
+            return self._send(200, {"approved_by": [{"user": who} for who in self.server.approvals[int(parts[1])]]})
         return self._send(
             200, self._of_notes(parts, query, body) if "notes" in parts else self._of_issues(parts, query, body)
         )
@@ -174,7 +179,7 @@ class Pipelines:
 
     def __init__(self, folder, origin, gitlab, aws, variables):
         self.folder, self.origin, self.gitlab, self.aws, self.variables = Path(folder), origin, gitlab, aws, variables
-        self._number = 0
+        self._number = self._started = 0
 
     def merge_request(self, documents, *, fork=False):
         """Run the pipeline of a new merge request."""
@@ -238,7 +243,8 @@ class Pipelines:
         if job.spec["rule"].get("when") != "always" and any(found[need].result != "success" for need in needs):
             job.result = "skipped"
             return
-        work = self._at / job.name
+        self._started += 1
+        work = self._at / f"{job.name}-{self._started}"
         _git("clone", "--quiet", "--no-checkout", self.origin.folder, work)
         for ref in refs:
             _git("fetch", "--quiet", "origin", ref, folder=work)
@@ -264,7 +270,7 @@ class Pipelines:
 
     def _artifacts(self, job, work):
         """What the job keeps, in a folder of its own: always, unless ``when`` says otherwise."""
-        kept = self._at / f"artifacts-{job.name}"
+        kept = self._at / f"artifacts-{job.name}-{self._started}"
         kept.mkdir()
         spec = job.spec.get("artifacts", {})
         for path in [*spec.get("paths", []), *spec.get("reports", {}).values()]:
@@ -288,8 +294,10 @@ class Pipelines:
             "CI_JOB_NAME": job.name,
             "CI_JOB_ID": "1",
             "CI_JOB_URL": f"https://gitlab.example/{job.name}",
+            "CI_SERVER_HOST": "gitlab.example",
+            "CI_PROJECT_PATH": "acme/plants/fleet",
         }
-        known = {**own, **self.given}
+        known = {**own, **self.given, **job.spec["rule"].get("variables", {})}
         known |= {name: _expanded(text, known) for name, text in job.spec.get("variables", {}).items()}
         job.role = known.get("CERTFLEET_ROLE_ARN", "")
         if job.role:
@@ -309,11 +317,13 @@ def _expanded(text, known):
 
 
 def holds(condition, known):
-    """Whether an ``if`` of ``rules`` holds: terms of ==, != and =~, put together by && and ||, && first."""
+    """Whether an ``if`` of ``rules`` holds: terms (``$A == "b"``, !=, =~, ``$A`` for one that is set), && before ||."""
     return any(all(_term(term, known) for term in each.split("&&")) for each in condition.split("||"))
 
 
 def _term(term, known):
+    if is_set := re.fullmatch(r"\s*\$(\w+)\s*", term):
+        return bool(known.get(is_set[1]))
     left, operator, right = re.fullmatch(r"\s*\$(\w+)\s*(==|!=|=~)\s*(.+?)\s*", term).groups()
     value = known.get(left, "")
     if operator == "=~":

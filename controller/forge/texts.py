@@ -17,10 +17,6 @@ INTRODUCTION = (
     "is not as git says, and not all of it mends itself. The workflows keep this issue: it changes with the fleet, "
     "and closes when nothing of it is left."
 )
-OVERRIDES = (
-    "An `--override` is a person's: start the `reconcile` workflow by hand (Actions, reconcile, Run workflow), for "
-    "`resume=POLICY` with that policy as input. It plans anew and asks a reviewer of `certfleet-override`."
-)
 
 
 def issue_text(fleet: Mapping[str, Any], overrides: str) -> str | None:

@@ -1,22 +1,60 @@
-"""What steps of a workflow do around a command of certfleet: fetch what it is about, show what it reports."""
+"""What steps do around a command of certfleet, and what ``python -m controller.github`` and ``…gitlab`` begin with."""
 
 from __future__ import annotations
 
-import base64
 import subprocess
 import sys
+from argparse import ArgumentParser, Namespace
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import git
-
-from controller.errors import CertfleetError
+from controller.errors import CertfleetError, ExitCode
 
 from .texts import MESSAGE_LINES_SHOWN, failure_text
 
-_DOCUMENTS = "desired_state"
+Step = Callable[[Namespace, Mapping[str, str]], str]
+
+
+def run_step(
+    parser: ArgumentParser,
+    steps: Mapping[str, Step],
+    shown: Callable[[CertfleetError], str],
+    argv: Sequence[str] | None,
+    environment: Mapping[str, str],
+) -> int:
+    """Do the step that ``argv`` names: a command of certfleet, or one of ``steps``, which tells what was done.
+
+    ``shown`` is how an error is told where the step runs.
+    """
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.what == "run":
+            return run_command(arguments.command, arguments.report, arguments.title, arguments.passes, environment)
+        sys.stdout.write(steps[arguments.what](arguments, environment))
+    except CertfleetError as error:
+        sys.stderr.write(shown(error))
+        return int(ExitCode.ERROR)
+    return int(ExitCode.IN_SYNC)
+
+
+def add_comment(what: Any) -> ArgumentParser:
+    """The arguments of a comment that is replaced, as a command among those of ``what``."""
+    comment: ArgumentParser = what.add_parser("comment", help="the one comment of the change that started the job")
+    comment.add_argument("--key", default="plan", help="comments of one key replace each other")
+    comment.add_argument("--body", type=Path, required=True, help="file with the Markdown text")
+    return comment
+
+
+def add_issues(what: Any) -> ArgumentParser:
+    """The arguments of ``keep_issues``, likewise."""
+    issues: ArgumentParser = what.add_parser(
+        "issues", help="one tracking issue per fleet: open while something needs a person"
+    )
+    issues.add_argument("--attention", type=Path, required=True, help="what --needs-person wrote")
+    issues.add_argument("--failure", type=Path, required=True, help="Markdown to post where that file is missing")
+    return issues
 
 
 def add_run(what: Any) -> None:
@@ -63,40 +101,6 @@ def run_command(
     _append(environment, "GITHUB_STEP_SUMMARY", text)
     _append(environment, "GITHUB_OUTPUT", f"exit-code={running.returncode}\n")
     return 0 if running.returncode in passes else running.returncode
-
-
-def fetch_change(environment: Mapping[str, str]) -> dict[str, str]:
-    """Fetch what a pull request or a merge queue would make of its base, into the object database alone.
-
-    Args:
-        environment: As GitHub Actions sets it, ``GITHUB_TOKEN``, and for a merge queue the base's ``BASE_SHA``.
-
-    Returns:
-        The commit of the base, and ``changed``, true or false: whether the desired state is touched.
-
-    Raises:
-        CertfleetError: git could not fetch the commit, or does not know its base.
-    """
-    commit = environment["GITHUB_SHA"]
-    credentials = base64.b64encode(f"x-access-token:{environment['GITHUB_TOKEN']}".encode()).decode()
-    once = {  # the checkout keeps no credentials: they reach git by the environment of this one command
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"http.{environment['GITHUB_SERVER_URL']}/.extraheader",
-        "GIT_CONFIG_VALUE_0": f"AUTHORIZATION: basic {credentials}",
-    }
-    repository = git.Git()
-    parent = environment.get("BASE_SHA") or f"{commit}^1"  # of a merge that GitHub made: its first parent
-    try:
-        with repository.custom_environment(**once):
-            repository.fetch("origin", commit, quiet=True, no_tags=True)
-        base = repository.rev_parse(f"{parent}^{{commit}}", verify=True)
-        names = repository.diff(base, commit, "--", _DOCUMENTS, no_ext_diff=True, name_only=True)
-    except git.GitCommandError as error:
-        raise CertfleetError(
-            f"the change cannot be fetched: {error.stderr.strip()}",
-            "Check its base out with fetch-depth: 0 in an earlier step, and give this one GITHUB_TOKEN.",
-        ) from None  # whose arguments are nobody's business
-    return {"base": base, "changed": str(bool(names)).lower()}
 
 
 def _append(environment: Mapping[str, str], name: str, text: str) -> None:
