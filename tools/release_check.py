@@ -1,4 +1,4 @@
-"""Whether a tag may be released: it is the program's version, and the changelog says what an upgrade asks for.
+"""Whether a tag may be released: program, changelog with upgrade notes, and what it leaves for tests are there.
 
 python tools/release_check.py v1.2.3
 """
@@ -27,6 +27,9 @@ def found(tag: str) -> list[str]:
     section = changelog[heading.end() :].partition("\n## ")[0]
     if "\n### Upgrade\n" not in section:
         return [f"CHANGELOG.md says of {version} nothing under '### Upgrade': what must be deployed, or has changed"]
+    kept = f"tests/cli/kept/{version}"
+    if not (ROOT / kept).is_dir():
+        return [f"nothing that {version} leaves is kept for later ones to read: python tests/cli/cli_kept.py {kept}"]
     return []
 
 

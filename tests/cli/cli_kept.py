@@ -1,4 +1,4 @@
-"""What a version leaves behind: an inventory, a plan, a bundle, what its backend publishes, and the world they are of.
+"""What a version leaves behind: inventory, plan, bundle, backend's table, record of what is governed, and their world.
 
 ``python tests/cli/cli_kept.py FOLDER`` writes them with the version that runs, or with that of another checkout which
 PYTHONPATH names. A release keeps its own below tests/cli/kept, so that the next one is held to reading them.
@@ -16,12 +16,26 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import shared_plant
+from boto3.dynamodb.types import TypeSerializer
 from cryptography.hazmat.primitives.asymmetric import ec
 from shared_plant import DAY, Plant
 from shared_repository import Repository
 
+from backend.functions.budget import Budget, Refusal
+from backend.functions.rotation import Outcome, Phase, Rotation
+from backend.functions.table import RotationTable
+from backend.functions.verdicts import Ending
 from protocol.deployment import DeployedAuthority, Deployment
+from protocol.watch import Watch
 from sandbox.clock import SandboxClock
+
+try:
+    from protocol.quarantine import Quarantined
+    from protocol.rotation_record import RefusalRecord
+except ImportError:
+    IS_EARLY = True  # the first version that is kept had neither yet, nor shared certificates
+else:
+    IS_EARLY = False
 
 AT = datetime(2026, 11, 30, 6, 43, 51, tzinfo=UTC)
 KEPT = Path(__file__).with_name("kept")
@@ -43,6 +57,11 @@ spec:
 """
 TO = ("--repository", "github.com/acme/fleet", "--output")
 AGES = {"old-1": 120, "old-2": 110, "young-1": 10, "young-2": 20}
+TABLE, RECORD = "Rotations", "cf-governed"
+JOB = "cf-line-a-w1-0123456789abcdef"
+BEFORE, BEGUN, WATCHED, SHARED = (
+    digit * 64 for digit in "abcd"
+)  # certificates that are of no thing any more, or not yet
 
 
 class Kept:
@@ -78,6 +97,63 @@ class Kept:
             "XDG_CACHE_HOME": str(folder / "cache"),
         }
         self.inventory = folder / "cache" / "certfleet" / "123456789012-eu-west-1.sqlite"
+        self.dynamodb = self.plant.client("dynamodb")
+        names = ("thingName", "record", "phase", "startedAt")
+        keys = [
+            {"AttributeName": name, "KeyType": kind} for name, kind in zip(names, ("HASH", "RANGE") * 2, strict=True)
+        ]
+        self.dynamodb.create_table(
+            TableName=TABLE,
+            BillingMode="PAY_PER_REQUEST",
+            KeySchema=keys[:2],
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
+            GlobalSecondaryIndexes=[
+                {"IndexName": "phase", "KeySchema": keys[2:], "Projection": {"ProjectionType": "ALL"}}
+            ],
+        )
+
+    def certificate_id(self, name: str) -> str:
+        """Of the certificate that the device holds."""
+        held = self.plant.iot.list_thing_principals(thingName=name)["principals"]
+        return str(held[0]).rpartition("/")[2]
+
+    def governed(self) -> dict[str, str]:
+        """The record of what is governed, as ``apply`` has written it."""
+        about = self.plant.iot.describe_thing_group(thingGroupName=RECORD)
+        found: dict[str, str] = about["thingGroupProperties"]["attributePayload"]["attributes"]
+        return found
+
+
+def fill(kept: Kept, commit: str) -> None:
+    """Write to the table what the backend of this version writes, and healing: one record of each kind."""
+    table = RotationTable(kept.dynamodb, TABLE)
+    done = _begun("old-2", BEFORE, kept.certificate_id("old-2"), AT - 110 * DAY, commit)
+    done = done.step(AT - 110 * DAY, "commit", "committed", committed_at=(AT - 110 * DAY).isoformat())
+    table.finish(_ended(done, Outcome.ROTATED, AT - 109 * DAY))
+    back = _begun("young-1", kept.certificate_id("young-1"), "e" * 64, AT - 3 * DAY, commit)
+    table.finish(_ended(back, Outcome.ROLLED_BACK, AT - 2 * DAY))
+    table.save(_begun("old-1", kept.certificate_id("old-1"), BEGUN, AT - timedelta(hours=1), commit))
+    budget = Budget("old-1").request(JOB, AT).certificate()
+    table.save_budget(budget.refused(Refusal(JOB, "IssueFailed", "it says no"), AT)[0])
+    table.save_watch(Watch(WATCHED, "old-2", AT - 20 * DAY).seen("old-2", AT - 19 * DAY))
+    if not IS_EARLY:
+        table.note_refusal(RefusalRecord("young-1", JOB, "IssueFailed", "it says no", "FAILED", AT - 2 * DAY))
+        table.note_shared(SHARED, ("young-1", "young-2"), AT - DAY)
+        cut_off = Quarantined("young-2", AT - DAY, deactivated={kept.certificate_id("young-2"): AT - DAY})
+        item = {name: TypeSerializer().serialize(value) for name, value in cut_off.to_record().items()}
+        kept.dynamodb.put_item(TableName=TABLE, Item=item)
+
+
+def _begun(thing: str, old: str, new: str, at: datetime, commit: str) -> Rotation:
+    begun = Rotation(
+        thing, JOB, "d" * 64, old, "arn:aws:iot:eu-west-1:123456789012:cert/", "aws-iot", at.isoformat(),
+        at.isoformat(), key_type="ECDSA-P256", policy="line-a", commit=commit,
+    )  # fmt: skip
+    return begun.step(at, "create", f"issued {new}", new_certificate_id=new, phase=Phase.CREATED)
+
+
+def _ended(rotation: Rotation, outcome: Outcome, at: datetime) -> Rotation:
+    return rotation.ended(Ending.SUCCEEDED, at).step(at, "terminal", "removed", phase=Phase.FINISHED, outcome=outcome)
 
 
 def keep(folder: Path) -> None:
@@ -97,7 +173,13 @@ def keep(folder: Path) -> None:
         authority = DeployedAuthority(CA_ARN, "SHA256WITHECDSA", timedelta(days=365))
         published = Deployment("0.1.0", {"plant-ca": authority}, frozenset({"authority", "keyAlgorithm"}))
         (folder / "published.json").write_text(published.to_json() + "\n", encoding="utf-8")
-        world = {"certificates": kept.certificates, "commit": json.loads((folder / "plan.json").read_text())["commit"]}
+        commit = json.loads((folder / "plan.json").read_text())["commit"]
+        fill(kept, commit)
+        items = sorted(kept.dynamodb.scan(TableName=TABLE)["Items"], key=json.dumps)
+        (folder / "table.json").write_text(json.dumps(items, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        told = kept.repository.run("apply", "--plan", str(folder / "plan.json"), "--wait", "--timeout", "60s")
+        assert told.code == 0, told.err
+        world = {"certificates": kept.certificates, "commit": commit, "governed": kept.governed()}
         (folder / "world.json").write_text(json.dumps(world, indent=1) + "\n", encoding="utf-8")
         kept.plant.close()
 

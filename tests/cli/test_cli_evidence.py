@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -144,7 +143,7 @@ def test_a_forge_that_cannot_be_asked_is_reported_once_and_costs_nothing_else(ye
 
 
 def test_the_token_for_gitlab_is_not_shown_to_github(year, surroundings):
-    subprocess.run(["git", "remote", "add", "origin", "https://github.com/acme/fleet.git"], cwd=year.folder, check=True)
+    year.git("remote", "add", "origin", "https://github.com/acme/fleet.git")
     surroundings.setenv("CERTFLEET_GITLAB_TOKEN", "secret-token")
     surroundings.setattr("controller.forge.transport.Transport.request", None)
     told = year.run("evidence", "--format", "json")

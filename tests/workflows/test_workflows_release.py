@@ -87,13 +87,13 @@ def program_built(workspace):
 def versioned(runner, tag):
     """The commit of main that says it is that version; its files as they are there."""
     project, changelog = (ROOT / "pyproject.toml").read_text(), (ROOT / "CHANGELOG.md").read_text()
-    assert changelog.count("## Unreleased") == 1
     return runner.origin.push(
         {
             "pyproject.toml": re.sub(
                 '^version = ".*"$', f'version = "{tag[1:]}"', project, count=1, flags=re.MULTILINE
             ),
-            "CHANGELOG.md": changelog.replace("## Unreleased", f"## {tag[1:]}"),
+            "CHANGELOG.md": re.sub("^## .*$", f"## {tag[1:]}", changelog, count=1, flags=re.MULTILINE),
+            f"tests/cli/kept/{tag[1:]}/plan.json": "{}",
         }
     )
 
@@ -157,24 +157,37 @@ def test_a_tag_that_is_no_version_is_not_built(tag, runner):
 
 
 UNFIT = {
-    "another version": ("v1.9.9", lambda text: text, "the tag is v2.0.0, the program's version is 1.9.9"),
+    "another version": (
+        "v1.9.9",
+        "CHANGELOG.md",
+        lambda text: text,
+        "the tag is v2.0.0, the program's version is 1.9.9",
+    ),
     "no heading in the changelog": (
         "v2.0.0",
+        "CHANGELOG.md",
         lambda text: text.replace("## 2.0.0", "## Unreleased"),
         "CHANGELOG.md has no heading '## 2.0.0'",
     ),
     "nothing for who upgrades": (
         "v2.0.0",
+        "CHANGELOG.md",
         lambda text: text.replace("### Upgrade", "### Notes"),
         "nothing under '### Upgrade'",
+    ),
+    "nothing kept for the next version": (
+        "v2.0.0",
+        "tests/cli/kept/2.0.0/plan.json",
+        lambda _text: None,
+        "python tests/cli/cli_kept.py tests/cli/kept/2.0.0",
     ),
 }
 
 
-@pytest.mark.parametrize(("version", "change", "said"), UNFIT.values(), ids=UNFIT)
-def test_a_tag_that_the_version_or_the_changelog_does_not_know_is_not_built(version, change, said, runner):
+@pytest.mark.parametrize(("version", "path", "change", "said"), UNFIT.values(), ids=UNFIT)
+def test_a_tag_that_the_version_or_the_changelog_does_not_know_is_not_built(version, path, change, said, runner):
     versioned(runner, version)
-    sha = runner.origin.push({"CHANGELOG.md": change((runner.origin.folder / "CHANGELOG.md").read_text())})
+    sha = runner.origin.push({path: change((runner.origin.folder / path).read_text())})
     jobs = runner.run("release.yml", "push", sha=sha, ref="refs/tags/v2.0.0")
     assert jobs["build"].result == "failure"
     assert said in jobs["build"].log
