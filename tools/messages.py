@@ -31,7 +31,7 @@ GROUPS = {
         "Evidence": ("controller/evidence",),
         "First documents": ("controller/adoption",),
         "Reports": ("controller/report", "controller/plain_text.py"),
-        "GitHub and GitLab": ("controller/github", "controller/gitlab"),
+        "GitHub and GitLab": ("controller/forge", "controller/github", "controller/gitlab"),
         "The reconcile function": (
             "controller/lambda_reconcile",
             "controller/aws_lambda.py",

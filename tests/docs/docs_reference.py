@@ -92,7 +92,7 @@ WAVES = {
 
 PARTS = {
     "certfleet, the command": ("controller/commands", "controller/fleet", "controller/desired", "controller/cli.py"),
-    "certfleet in a workflow": ("controller/github", "controller/gitlab"),
+    "certfleet in a workflow": ("controller/forge", "controller/github", "controller/gitlab"),
     "The component": ("component/certificate_rotator",),
     "What `sandbox.env` sets": ("sandbox/world.py", "sandbox/aws/cloud.py"),
 }
@@ -100,7 +100,10 @@ VARIABLES = {
     "certfleet, the command": {
         "AWS_ENDPOINT_URL": "The address of AWS's services, as every AWS SDK takes it.",
         "CERTFLEET_CLOCK_AHEAD": "How far a sandbox's clock is ahead, in seconds. An error against AWS itself.",
+        "CERTFLEET_GITLAB_TOKEN": "Lets `evidence` read merge requests. Left out: only trailers tell who approved.",
         "CERTFLEET_QUOTA_FACTOR": "Multiplies every rate limit, for an account with raised quotas. Left out: 1.",
+        "CI_API_V4_URL": "`evidence` asks GitLab here. Left out: the host of the clone's remote.",
+        "CI_PROJECT_ID": "The project that `evidence` asks about. Left out: the clone's remote.",
         "COLUMNS": "The width of text, if the output is not a terminal.",
         "GITHUB_API_URL": "`evidence` asks GitHub here who approved a change.",
         "GITHUB_REPOSITORY": "The repository that `evidence` asks about. Left out: the clone's remote.",
@@ -176,7 +179,7 @@ FILES = {
     "the files that GitHub names for a step, and the step's report": (
         "certfleet in a workflow",
         "Summary, outputs, and what the step reports.",
-        ("controller/github/steps.py", "controller/github/history.py"),
+        ("controller/forge/steps.py", "controller/github/history.py"),
     ),
     "the bucket of the reconcile function": (
         "the reconcile function",
