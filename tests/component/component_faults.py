@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+from component.certificate_rotator.journal import Step
 from component.certificate_rotator.pkcs11_token import Token
 from component.certificate_rotator.system import System
 
@@ -202,6 +203,19 @@ def run_until_calm(world, *, power_cut):
             elif world.device.rotator is not None:  # else the nucleus has ended it meanwhile
                 world.device.rotator.stop()
                 world.loop.call_later(3.0, world.device.component_ended)
+
+
+def run_while_one_is_tried(world):
+    """Let time pass until the device has gone from one credential to the other, its patience doubled each time.
+
+    If the component alone dies just before it restarts the nucleus, the connection of before is tried in vain.
+    Returns the minutes since the beginning.
+    """
+    trials = (Step.CONNECTING, Step.SWITCHING, Step.RECONNECTING, Step.RETRYING)
+    while (record := world.device.make_journal().load()) is not None and record.step in trials:
+        assert world.loop.time < 4 * 3600, "it goes to and fro and does not come to rest"
+        world.run(600)
+    return world.loop.time / 60
 
 
 def assert_ended(world):

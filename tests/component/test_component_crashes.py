@@ -24,6 +24,7 @@ from component_faults import (
     Killed,
     assert_ended,
     run_until_calm,
+    run_while_one_is_tried,
     with_messages,
 )
 from component_token_device import TokenDevice
@@ -137,20 +138,21 @@ def test_a_device_stopped_twice_within_an_hour_ends_with_a_working_credential(
     def some(stops):
         return stops if most is None else stops[:: max(1, len(stops) // most)]
 
-    counter, pairs = Counter(), 0
+    counter, pairs, longest = Counter(), 0, 0
     lived(counter)
     for first, _ in some(counter.stops()):
         follows = Counter(after=first)
         lived(follows)
         for second, _ in some(follows.stops()):
             world = lived(Injector().kill_at(first, second))
+            longest = max(longest, run_while_one_is_tried(world))
             try:
                 assert_ended(world)
             except AssertionError as error:
                 where = f"{first} ({counter.points[first]}) and {second} ({follows.points[second]})"
                 raise AssertionError(f"killed at {where}: {error}") from error
             pairs += 1
-    say(f"files on {nucleus}: {pairs} pairs of stops")
+    say(f"files on {nucleus}: {pairs} pairs of stops, at rest within {longest:.0f} minutes")
     assert pairs >= 25
 
 
