@@ -35,11 +35,12 @@ from interleaving_moves import (
     what_the_preview_of_the_change_told_happens,
     what_the_preview_told_happens,
 )
-from interleaving_recovery import REMEDIES
+from interleaving_recovery import REMEDIES, an_outage_is_over
 from interleaving_small_world import AWS_IOT_FROM_NOW_ON, OTHER_AUTHORITY, OTHER_KEY, History, as_it_is_then
 
 import controller.commands.plan
 import controller.fleet.jobs_reader
+import controller.reconcile.checks.gates
 import controller.reconcile.checks.rotated
 import controller.reconcile.outlook.moved
 import controller.reconcile.planning.admission
@@ -93,6 +94,10 @@ def only_of_the_present_rule(policy, family, jobs):
 def known_unless_listed(name):
     """Where jobs are put in order of need, nobody knows whose they are."""
     return None if sys._getframe(1).f_code.co_name == "_to_look_into" else policy_in(name)
+
+
+def one_refusal_is_enough(failures):
+    return controller.reconcile.checks.gates.REFUSALS if failures else 0
 
 
 def resumed_for_one_run(self, policy):
@@ -241,6 +246,14 @@ FAULTS = [
         "given up",
         (a_day_of_the_loop,),
         REMEDIES["replaced by hand"],
+    ),
+    PutBack(
+        "one refusal of a stock component blocks its device until a person acts",
+        [(controller.reconcile.checks.gates, "_refused_in_a_row", one_refusal_is_enough)],
+        "every policy can finish",
+        "after an outage of the backend",
+        (a_day_of_the_loop,),
+        an_outage_is_over,
     ),
     PutBack(
         "a halt is forgotten with its jobs",

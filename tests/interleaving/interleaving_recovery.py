@@ -26,6 +26,12 @@ def everything_is_mended(world: World) -> None:
     _reconcile_until_in_sync(world, hands_after=ROUNDS_BEFORE_HANDS)
 
 
+def an_outage_is_over(world: World) -> None:
+    """What stood still by itself goes on by itself: a person may let a rollout go on, and does nothing for a device."""
+    _remove_obstacles(world, failing=())
+    _reconcile_until_in_sync(world, is_for_devices=False)
+
+
 def one_fails_for_ever(world: World, see_to_it: Callable[[World, str], None]) -> None:
     """One device goes on failing until it is given up; a person does what is printed: all others get into sync."""
     device = min(world.plant.failing or world.plant.holds)
@@ -78,8 +84,13 @@ REMEDIES: dict[str, Callable[[World], None]] = {
 }
 
 
-def _reconcile_until_in_sync(world: World, *, but: Collection[str] = (), hands_after: int | None = None) -> None:
-    """``but`` these; from round ``hands_after`` on a person gives a credential by hand to who was given up."""
+def _reconcile_until_in_sync(
+    world: World, *, but: Collection[str] = (), hands_after: int | None = None, is_for_devices: bool = True
+) -> None:
+    """``but`` these; from round ``hands_after`` on a person gives a credential by hand to who was given up.
+
+    ``is_for_devices``: whether a person does what is printed for a single device.
+    """
     world.judge.forgive()
     overrides: list[str] = []
     for number in range(ROUNDS_BUT_ONE if but else ROUNDS):
@@ -92,6 +103,8 @@ def _reconcile_until_in_sync(world: World, *, but: Collection[str] = (), hands_a
         if set(waiting) <= set(but):
             return
         overrides = printed_overrides(outcome.err, world.plan().out, world.run("drift", "--format", "json").out)
+        if not is_for_devices:
+            overrides = [each for each in overrides if not each.startswith("again=")]
         if but:
             overrides = [each for each in overrides if _is_of_others(each, but)] + _asked_overrides(world)
         _wait_for_the_open_hour(world)

@@ -53,7 +53,7 @@ from interleaving_moves import (
     what_the_preview_of_the_change_told_happens,
     what_the_preview_told_happens,
 )
-from interleaving_recovery import REMEDIES
+from interleaving_recovery import REMEDIES, an_outage_is_over
 from interleaving_world import ARNS, DAY, World, rule
 
 History = tuple[Step, ...]
@@ -250,6 +250,13 @@ SMALL_WORLDS = {
             a_day_of_the_loop,
             the_backend_is_mended,
         ),
+    ),
+    "after an outage of the backend": SmallWorld(
+        "backend",
+        {"count": 4},
+        (partial(the_backend_does_something_else, issues="nothing"), apply_runs, devices_answer, the_backend_is_mended),
+        (apply_runs, a_person_resumes, a_day_of_the_loop, what_the_preview_told_happens, the_key_type_changes),
+        (an_outage_is_over,),
     ),
     "a backend that does not say what it is": SmallWorld(
         "backend",

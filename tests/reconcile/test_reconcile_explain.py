@@ -115,7 +115,7 @@ SCENES = {
     Reason.UNSUPPORTED_BY_BACKEND: lambda m: Scene(
         m.set_to("RSA-2048", m.device(age=OLD)), PERSON,
         state={"backend_is_stock": True, "stock": StockBackend()}, others=(0, 0)),
-    Reason.UNSUPPORTED_BY_COMPONENT: lambda m: Scene(_failed(m, 1, "Create was rejected.", None), PERSON),
+    Reason.UNSUPPORTED_BY_COMPONENT: lambda m: Scene(_failed(m, 3, "Create was rejected.", None), PERSON),
     Reason.RESULT_UNKNOWN: lambda m: Scene(
         m.device(age=OLD, key_type="RSA-4096"), PERSON, m.desired(m.policy(rule=m.rule(key_type=None)))),
     Reason.ROTATION_INEFFECTIVE: lambda m: Scene(

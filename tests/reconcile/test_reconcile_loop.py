@@ -545,19 +545,40 @@ def test_a_finding_is_told_at_the_document_behind_it(make):
     assert found == {"AuthorityTainted": "demo/x.yaml:4", "Waived": "demo/waivers.yaml:7"}
 
 
-def test_a_stock_component_that_makes_another_key_is_not_asked_again_and_again(make):
-    refused = make.execution("cf-line-a-w1-0000000000000000", "FAILED", updated=HOUR, reason="Create was rejected.")
+def refused_by_the_backend(make, *hours_ago, version=None, reason="Create was rejected."):
+    """A device of which the backend has refused so many creates of the present rollout."""
     head = ClosedLoop(make, make.policy(), None, age=200 * DAY).plan().jobs[0].job_id
-    refused = make.replace(refused, job_id=head, last_updated_at=make.now - 40 * HOUR)
-    device = make.device(age=200 * DAY, key_type="RSA-2048", failures=(refused,))
+    failures = tuple(make.execution(head, "FAILED", n * HOUR, reason=reason, version=version) for n in hours_ago)
+    return make.device(age=200 * DAY, key_type="RSA-2048", failures=failures)
+
+
+def test_a_stock_component_that_is_refused_again_and_again_is_not_asked_for_ever(make):
+    device = refused_by_the_backend(make, 44, 42, 40)
     told = make.assess(device, make.desired())
     assert make.reasons(told) == ["AgeExceeded", "KeyTypeMismatch", "UnsupportedByComponent"]
     assert "ECDSA-P256 with ECDSA-WITH-SHA256 from plant-ca" in told.findings[-1].message
     assert "--override again=gateway-1" in told.findings[-1].remedy
-    ours = make.replace(device, failures=(make.replace(refused, component_version="1.0.0"),))
-    assert "UnsupportedByComponent" not in make.reasons(make.assess(ours, make.desired()))
     again = parse_overrides(["again=gateway-1"])
     assert make.plan([device], make.desired(), overrides=again).jobs
+
+
+@pytest.mark.parametrize("hours_ago", [(40,), (42, 40)])
+def test_one_refusal_of_a_stock_component_may_be_an_outage_so_it_is_tried_again_by_itself(make, hours_ago):
+    assert make.plan([refused_by_the_backend(make, *hours_ago)], make.desired(make.policy(rollout=at_once(make)))).jobs
+
+
+def test_a_stock_component_that_was_just_refused_rests_and_is_told_what_that_may_mean(make):
+    [*_, resting] = make.assess(refused_by_the_backend(make, 0.1), make.desired()).findings
+    assert (resting.reason.value, "or it makes another key than asked" in resting.message) == ("BackingOff", True)
+
+
+@pytest.mark.parametrize("other", [{"version": "1.0.0"}, {"reason": "no space left"}])
+def test_what_another_component_or_another_reason_says_is_no_refusal_of_a_stock_component(make, other):
+    refused, failed = (
+        refused_by_the_backend(make, *hours, **said) for hours, said in [((46, 44, 42), {}), ((40,), other)]
+    )
+    device = make.replace(refused, failures=(*refused.failures, *failed.failures))
+    assert "UnsupportedByComponent" not in make.reasons(make.assess(device, make.desired()))
 
 
 def test_a_waiver_reaches_a_device_that_was_asked_and_has_not_begun(make):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
+from itertools import takewhile
 
 from controller.plain_text import one_line
 from controller.reconcile.schedule import MAX_FAILURES, next_attempt_at
@@ -32,6 +33,8 @@ from .rotated import is_settling, left_alone_until
 
 STOCK_REFUSAL = "Create was rejected."
 """All that the stock component says of a rejected request; ours says the backend's reason, and its version."""
+
+REFUSALS = 3  # in a row, hours apart: no outage, no authority that was busy; see docs/decisions/0146
 
 
 def quarantined(case: Case) -> Finding | None:
@@ -162,6 +165,10 @@ def backing_off(case: Case) -> Finding | None:
     if until <= case.now:
         return None
     reason = failures[-1].failure_reason or f"no reason given ({failures[-1].status.value})"
+    if _refused_in_a_row(failures):
+        reason += (
+            " (by the stock component, of whatever reason: the backend was down, or it makes another key than asked)"
+        )
     return waiting(
         Reason.BACKING_OFF,
         f"{count_text(len(failures), 'rotation')} failed, last: {reason}; tried again from {instant_text(until)}",
@@ -203,22 +210,30 @@ def unsupported_by_backend(case: Case) -> Finding | None:
 
 
 def unsupported_by_component(case: Case) -> Finding | None:
-    """The stock component makes the key that its configuration says, and our backend refuses another than the job's."""
-    if not case.failures or case.is_tried_again or not isinstance(case.result, Result) or not case.result.is_told:
-        return None
-    last, result = case.failures[-1], case.result
-    if last.component_version is not None or last.failure_reason != STOCK_REFUSAL:
+    """The stock component makes the key that its configuration says, and our backend refuses another than the job's.
+
+    One refusal does not say so: the stock component calls an outage of the backend by the same words.
+    """
+    result, refused = case.result, _refused_in_a_row(case.failures)
+    if refused < REFUSALS or case.is_tried_again or not isinstance(result, Result) or not result.is_told:
         return None
     wanted = f"{result.key_type.value} with {result.signing_algorithm.value}"
     return blocked(
         Reason.UNSUPPORTED_BY_COMPONENT,
-        f"the stock component was refused by the backend ({STOCK_REFUSAL}): it makes the key that its configuration "
-        f"says, whatever the job asks for, which is {wanted} from {result.authority}",
+        f"the backend refused the stock component {refused} times in a row ({STOCK_REFUSAL}): it makes the key that "
+        f"its configuration says, whatever the job asks for, which is {wanted} from {result.authority}",
         f"set keyAlgorithm and signingAlgorithm of the component's deployment to {wanted}, or deploy this project's "
-        f"component; then apply once with --override again={case.device.name}",
+        "component (if they are so already, the create function's log tells why it refused); then apply once with "
+        f"--override again={case.device.name}",
         "spec.certificate.keyType",
         wanted=result.key_type.value,
     )
+
+
+def _refused_in_a_row(failures: tuple[DeviceExecution, ...]) -> int:
+    """How often the backend has refused a stock component, up to the last failure."""
+    is_refusal = (one.component_version is None and one.failure_reason == STOCK_REFUSAL for one in reversed(failures))
+    return sum(1 for _ in takewhile(bool, is_refusal))
 
 
 def result_unknown(case: Case) -> Finding | None:
@@ -300,7 +315,7 @@ def not_yet_due(case: Case) -> Finding | None:
 GATES: tuple[Check, ...] = (
     unsupported_by_backend,  # nobody can say what it would become
     result_unknown,  # likewise
-    unsupported_by_component,  # it does as it is set to
+    unsupported_by_component,  # it was refused again and again
     rotation_ineffective,  # rotating has not helped
     repeatedly_failed,  # no accident any more
     preflight_failed,  # it would fail
