@@ -17,7 +17,7 @@ from typing import Any
 from controller.errors import FleetError
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
-from controller.reconcile.values import Baseline, Halt
+from controller.reconcile.values import LOOK_BACK, Baseline, Halt
 
 RECORD_GROUP = "cf-governed"
 RECORD_DESCRIPTION = (
@@ -25,9 +25,9 @@ RECORD_DESCRIPTION = (
 )
 MAX_VALUE = 800  # characters of an attribute's value (AWS IoT)
 MAX_ATTRIBUTES = 50  # of a thing group (AWS IoT)
-_COMMIT, _COMMITTED = "commit", "committed"  # the second in seconds since 1970
+_COMMIT, _COMMITTED, _APPLIED = "commit", "committed", "applied"  # but for the first in seconds since 1970
 RUN = "run"  # which run wrote last: without it, two that write the same would both be the first
-_OTHERS = 3
+_OTHERS = 4
 _GROUPS = "groups-"  # and a number: group/size,group/size,...
 _RESUMED = "resumed-"  # and a number: policy/seconds,policy/seconds,...
 _HALTED = "halted-"  # and a number: policy:family/seconds,policy:family/seconds,...
@@ -45,15 +45,18 @@ class Record:
     committed_at: datetime | None = None
     resumed: Mapping[str, datetime] = field(default_factory=dict)
     halted: Mapping[str, Halt] = field(default_factory=dict)
+    applied_at: datetime | None = None
 
     @classmethod
     def of(cls, baseline: Baseline) -> Record:
         """What of a baseline stands in the record."""
-        return cls(baseline.group_sizes, baseline.commit, baseline.committed_at, baseline.resumed, baseline.halted)
+        sizes, at = baseline.group_sizes, baseline.committed_at
+        return cls(sizes, baseline.commit, at, baseline.resumed, baseline.halted, baseline.applied_at)
 
     def baseline(self, version: int, ungoverned: Mapping[str, int]) -> Baseline:
         """The record of that version, with what is left over of its groups."""
-        return Baseline(self.sizes, ungoverned, self.commit, self.committed_at, self.resumed, self.halted, version)
+        commit, at = self.commit, self.committed_at
+        return Baseline(self.sizes, ungoverned, commit, at, self.resumed, self.halted, self.applied_at, version)
 
 
 def read_record(session: AwsSession) -> tuple[Record, int] | None:
@@ -67,6 +70,15 @@ def read_record(session: AwsSession) -> tuple[Record, int] | None:
         return None
     properties = answer.get("thingGroupProperties", {})
     return decode(properties.get("attributePayload", {}).get("attributes", {})), int(answer["version"])
+
+
+def jobs_count_from(record: Record | Baseline | None, now: datetime) -> datetime:
+    """From when on jobs count that have ended: back from the last apply, which has recorded what came of those before.
+
+    What nobody has recorded since is read for as long as AWS keeps it.
+    """
+    applied_at = record.applied_at if record else None
+    return (min(applied_at, now) if applied_at else now) - LOOK_BACK
 
 
 def baseline_of(
@@ -106,7 +118,8 @@ def encode(record: Record) -> dict[str, str]:
         )
     others = {
         _COMMIT: record.commit,
-        _COMMITTED: str(int(record.committed_at.timestamp())) if record.committed_at else None,
+        _COMMITTED: _seconds(record.committed_at),
+        _APPLIED: _seconds(record.applied_at),
     }
     return groups | resumed | halted | {name: value for name, value in others.items() if value}
 
@@ -121,9 +134,8 @@ def decode(attributes: Mapping[str, str]) -> Record:
     for name, number in _entries(attributes, _HALTED, "POLICY:FAMILY/SECONDS"):
         policy, _, family = name.partition(":")
         halted[policy] = Halt(family, _instant(number))
-    committed = attributes.get(_COMMITTED, "")
-    committed_at = _instant(int(committed)) if _SECONDS.fullmatch(committed) else None
-    return Record(sizes, attributes.get(_COMMIT), committed_at, resumed, halted)
+    committed_at, applied_at = (_noted(attributes.get(name, "")) for name in (_COMMITTED, _APPLIED))
+    return Record(sizes, attributes.get(_COMMIT), committed_at, resumed, halted, applied_at)
 
 
 def _packed(prefix: str, entries: Iterable[str]) -> dict[str, str]:
@@ -157,6 +169,14 @@ def _damaged(how: str) -> FleetError:
 
 def _instant(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _noted(seconds: str) -> datetime | None:
+    return _instant(int(seconds)) if _SECONDS.fullmatch(seconds) else None
+
+
+def _seconds(when: datetime | None) -> str | None:
+    return str(int(when.timestamp())) if when else None
 
 
 def _things(session: AwsSession, group: str) -> Iterator[str] | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from controller.fleet.aws import AwsSession
 from controller.fleet.database import Database
-from controller.reconcile.values import LOOK_BACK, execution_status, may_be_at_work
+from controller.reconcile.values import execution_status, may_be_at_work
 
 TO_THE_END_EVERY = timedelta(days=1)
 OVERLAP = timedelta(hours=1)  # listed again, for jobs that were made while pages were read
@@ -54,10 +54,12 @@ class JobSummary:
 class JobsLister:
     """Lists jobs, and brings the inventory's own list up to date."""
 
-    def __init__(self, session: AwsSession, database: Database, now: datetime) -> None:
+    def __init__(self, session: AwsSession, database: Database, now: datetime, oldest: datetime) -> None:
+        """``oldest``: what had ended by then does not count any more."""
         self._session = session
         self._database = database
         self._now = now
+        self._oldest = oldest.timestamp()
 
     def run(self) -> dict[str, JobSummary]:
         """Every job that counts, by id, as AWS shows it now; what is gone is forgotten, and its things marked."""
@@ -84,11 +86,10 @@ class JobsLister:
     def _list(self, since: float | None) -> Iterator[JobSummary]:
         for answer in self._session.pages("ListJobs", status="IN_PROGRESS"):
             yield from map(JobSummary.of, answer["jobs"])
-        oldest = (self._now - LOOK_BACK).timestamp()
         for status in ENDED:
             for answer in self._session.pages("ListJobs", status=status):
                 summaries = [JobSummary.of(entry) for entry in answer["jobs"]]
-                yield from (one for one in summaries if one.ended_at >= oldest)
+                yield from (one for one in summaries if one.ended_at >= self._oldest)
                 if since is not None and all(one.created_at < since for one in summaries):
                     break
 
@@ -107,8 +108,8 @@ class JobsLister:
         for job_id in {*gone, *replaced, *absent}:
             mark_ended(connection, job_id)
             connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
-        oldest = (self._now - LOOK_BACK).timestamp()
-        connection.execute("DELETE FROM jobs WHERE is_final AND coalesce(completed_at, created_at) < ?", (oldest,))
+        ended = "DELETE FROM jobs WHERE is_final AND coalesce(completed_at, created_at) < ?"
+        connection.execute(ended, (self._oldest,))
         connection.executemany(
             "INSERT INTO jobs (id, created_at, status, completed_at, is_continuous, is_rotation, targets, is_read) "
             "VALUES (:job_id, :created_at, :status, :completed_at, :is_continuous, 0, '[]', 0) "

@@ -46,10 +46,13 @@ MAX_REASONS = 200  # failure reasons asked for in one run, newest first; one cal
 class JobsReader:
     """Brings the inventory's jobs up to date with AWS IoT Jobs."""
 
-    def __init__(self, session: AwsSession, database: Database, now: datetime, progress: Progress) -> None:
+    def __init__(
+        self, session: AwsSession, database: Database, now: datetime, oldest: datetime, progress: Progress
+    ) -> None:
+        """``oldest``: of jobs that had ended by then nothing is read."""
         self._session = session
         self._database = database
-        self._now = now
+        self._lister = JobsLister(session, database, now, oldest)
         self._progress = progress
         self._done = 0
 
@@ -58,7 +61,7 @@ class JobsReader:
 
         With ``policies``, their jobs alone, and those of no policy that are known to be rotations.
         """
-        summaries = JobsLister(self._session, self._database, self._now).run()
+        summaries = self._lister.run()
         with self._database.errors():
             connection = self._database.connection
             unread = [JobSummary(*row) for row in connection.execute(_UNREAD)]

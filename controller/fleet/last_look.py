@@ -96,6 +96,7 @@ def _encoded(state: FleetState) -> dict[str, Any]:
         and asdict(state.baseline)
         | {
             "committed_at": _timestamp(state.baseline.committed_at),
+            "applied_at": _timestamp(state.baseline.applied_at),
             "resumed": {policy: at.timestamp() for policy, at in state.baseline.resumed.items()},
             "halted": {
                 policy: (one.family, one.known_until.timestamp()) for policy, one in state.baseline.halted.items()
@@ -112,7 +113,8 @@ def _decoded(look: dict[str, Any]) -> FleetState:
             policy: Halt(family, datetime.fromtimestamp(at, UTC))
             for policy, (family, at) in baseline.get("halted", {}).items()
         }
-        baseline |= {"committed_at": _instant(baseline["committed_at"]), "resumed": resumed, "halted": halted}
+        instants = {name: _instant(baseline.get(name)) for name in ("committed_at", "applied_at")}
+        baseline |= instants | {"resumed": resumed, "halted": halted}
     return FleetState(
         observed_at=datetime.fromtimestamp(look["observed_at"], UTC),
         group_arns=look["group_arns"],

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from controller.fleet.aws import AwsSession
+from controller.fleet.baseline import jobs_count_from
 from controller.fleet.inventory import Inventory
 from controller.fleet.jobs_reader import JobsReader
 from controller.fleet.last_look import NoLookError, last_look, with_tables
@@ -35,7 +36,7 @@ def look_at_thing(
         if not groups:
             return None
         policies = {policy.name for policy in desired.policies if policy.thing_group in groups}
-        JobsReader(session, database, now, silent).run(policies)
+        JobsReader(session, database, now, jobs_count_from(state.baseline, now), silent).run(policies)
         Reader(session, database, issuers_of(session, inventory, desired), silent).read_again(thing)
     with database.snapshot() as connection:
         return with_tables(connection, replace(state, jobs=()))

@@ -20,7 +20,7 @@ from controller.errors import FleetError
 from controller.fleet.authorities import IssuerKey, describe_cas, fetch_issuer
 from controller.fleet.aws import AwsSession
 from controller.fleet.backend import is_stock_backend, read_deployment
-from controller.fleet.baseline import baseline_of, read_record
+from controller.fleet.baseline import baseline_of, jobs_count_from, read_record
 from controller.fleet.database import Database
 from controller.fleet.health import HealthReader
 from controller.fleet.inventory import Inventory
@@ -79,7 +79,8 @@ def refresh(
         if lister.is_whole_due:
             database.require_sound()
         lister.run({policy.thing_group for policy in desired.policies}, group)
-        JobsReader(session, database, now, progress).run(None if only is None else {only.name})
+        jobs = JobsReader(session, database, now, jobs_count_from(record and record[0], now), progress)
+        jobs.run(None if only is None else {only.name})
         HealthReader(session, database, now, group).run()
         if is_stock:
             SettingReader(session, database).run()

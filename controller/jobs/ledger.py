@@ -9,13 +9,15 @@ docs/decisions/0038-two-runs-at-once.md says what this does not hold against, an
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 from controller.fleet.baseline import RECORD_DESCRIPTION, RECORD_GROUP, RUN, Record, decode, encode
 from controller.reconcile.values import Baseline, Plan
 
 from .iot_jobs import IotJobs
+
+NOTED_EVERY = timedelta(days=1)  # that an apply came to its end; jobs are read back from there
 
 
 class OvertakenError(Exception):
@@ -56,7 +58,9 @@ class Ledger:
         """
         policies = {summary.policy for summary in plan.policies}
         kept = {name: at for name, at in self._found.resumed.items() if name in policies}
-        wanted = Record(plan.group_sizes, plan.commit, plan.committed_at, kept, plan.halts)
+        before, now = self._found.applied_at, plan.created_at
+        applied_at = before if before is not None and timedelta(0) <= now - before < NOTED_EVERY else now
+        wanted = Record(plan.group_sizes, plan.commit, plan.committed_at, kept, plan.halts, applied_at)
         if wanted == self._found and self._version is not None:
             return
         try:

@@ -52,6 +52,7 @@ RECORDS = st.builds(
     st.dictionaries(
         POLICY_NAMES, st.builds(Halt, st.from_regex(r"[0-9a-f]{6}", fullmatch=True), INSTANTS), max_size=40
     ),
+    st.none() | INSTANTS,
 )
 
 

@@ -389,7 +389,9 @@ def test_all_that_a_look_has_found_is_kept(filled):
         deployment_unknown="why",
         private_cas={"arn:ca": PrivateCa("ACTIVE", "RSA_2048", is_short_lived=True, not_after=soon)},
         cas_unknown=("another",),
-        baseline=Baseline({"line": 3}, {"old": 2}, "c0ffee", NOW, {"line": soon}, {"line": Halt("a1b2c3", soon)}, 4),
+        baseline=Baseline(
+            {"line": 3}, {"old": 2}, "c0ffee", NOW, {"line": soon}, {"line": Halt("a1b2c3", soon)}, soon, 4
+        ),
     )
     with Inventory(filled) as inventory:
         for state in (found, replace(found, stock=StockBackend(), deployment=None, baseline=None, private_cas={})):

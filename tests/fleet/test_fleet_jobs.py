@@ -11,6 +11,7 @@ from fleet_registry import EPOCH, Fault, Registry, full
 from controller.errors import FleetError
 from controller.fleet import RefreshOptions, refresh
 from controller.fleet import jobs_reader as module
+from controller.fleet.baseline import RECORD_GROUP, Record, encode
 from controller.reconcile.values import LOOK_BACK
 from controller.reconcile.values.job_ids import make_job_id
 from protocol.deployment import DeployedAuthority, Deployment
@@ -222,6 +223,19 @@ def test_jobs_that_ended_before_the_look_back_are_not_read(run, registry, now):
     _, state, calls = run()
     assert state.jobs == ()
     assert calls["GetJobDocument"] == 0
+
+
+@pytest.mark.parametrize("days", [0, 400])
+def test_jobs_count_back_from_the_last_apply_for_nobody_has_recorded_since_what_came_of_them(run, registry, now, days):
+    applied_at = now - timedelta(days=days)
+    registry.groups[RECORD_GROUP] = []
+    registry.group_attributes[RECORD_GROUP] = encode(Record({"line-a": 2}, applied_at=applied_at))
+    for name, ended in [("1", applied_at - LOOK_BACK), ("2", applied_at - LOOK_BACK - timedelta(seconds=1))]:
+        job_id = f"cf-p-w1-{name:>016}"
+        registry.add_job(job_id, {"a-1": "FAILED"}, document=DOCUMENT, status="COMPLETED", created_at=ended)
+    for _ in range(2):
+        _, state, _ = run()
+        assert [job.job_id for job in state.jobs] == [f"cf-p-w1-{'1':>016}"]
 
 
 def test_long_history_of_ended_jobs_is_bounded_and_read_over_several_runs(run, registry, monkeypatch):

@@ -39,6 +39,7 @@ from interleaving_recovery import REMEDIES, an_outage_is_over
 from interleaving_small_world import AWS_IOT_FROM_NOW_ON, OTHER_AUTHORITY, OTHER_KEY, History, as_it_is_then
 
 import controller.commands.plan
+import controller.fleet.baseline
 import controller.fleet.jobs_reader
 import controller.reconcile.checks.gates
 import controller.reconcile.checks.rotated
@@ -55,7 +56,7 @@ from controller.jobs.ledger import Ledger
 from controller.reconcile.checks import Governance
 from controller.reconcile.outlook.moved import Queue
 from controller.reconcile.rollout import Standing, open_executions
-from controller.reconcile.values import parse_job_id
+from controller.reconcile.values import LOOK_BACK, parse_job_id
 from controller.reconcile.values.job_ids import policy_in
 
 PLAN_OBSERVED = controller.commands.plan.plan_observed
@@ -85,10 +86,10 @@ def waiting_or_at_work(job, devices):
     return (name for name in open_executions(job) if name in devices and devices[name].needs_rotation)
 
 
-def only_of_the_present_rule(policy, family, jobs):
+def only_of_the_present_rule(policy, family, jobs, now):
     """Jobs of rules between do not part those of one rule."""
     found = [job for job in jobs if (parsed := parse_job_id(job.job_id)) and parsed.digest.startswith(family)]
-    return READ_ROLLOUT(policy, family, found)
+    return READ_ROLLOUT(policy, family, found, now)
 
 
 def known_unless_listed(name):
@@ -260,7 +261,14 @@ FAULTS = [
         [(Governance, "halt_of", lambda *_: None)],
         "nobody starts while halted",
         "halted",
-        (apply_runs, weeks_pass, weeks_pass),
+        (weeks_pass, weeks_pass, apply_runs),
+    ),
+    PutBack(
+        "jobs of long ago do not count, though nobody has applied since",
+        [(controller.fleet.baseline, "jobs_count_from", lambda _record, now: now - LOOK_BACK)],
+        "nobody starts while halted",
+        "halted",
+        (weeks_pass, weeks_pass),
     ),
     PutBack(
         "an older commit is applied like any other",
@@ -273,8 +281,8 @@ FAULTS = [
         "a job that ended too long ago to be known lends its id to the next",
         [(controller.reconcile.values.job_ids, "_era")],
         "what the preview told happens",
-        "given up",
-        (weeks_pass, weeks_pass, what_the_preview_told_happens),
+        "the only device is given up",
+        (weeks_pass, apply_runs, what_the_preview_told_happens),
     ),
     PutBack(
         "the preview of a change does not tell whose turn it moves",

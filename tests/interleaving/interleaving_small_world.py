@@ -127,6 +127,7 @@ SMALL_WORLDS = {
         (a_day_of_the_loop, devices_begin_to_fail_or_cease_to, apply_runs, devices_answer, plan_runs),
         (
             hours_pass,
+            weeks_pass,
             apply_runs,
             partial(apply_runs, cache="cold"),
             others_make_many_jobs,
@@ -148,6 +149,12 @@ SMALL_WORLDS = {
             what_the_preview_told_happens,
         ),
         tuple(REMEDIES.values()),
+    ),
+    "the only device is given up": SmallWorld(
+        "given up",
+        {"count": 1},
+        (a_device_begins_to_fail_or_ceases_to, *A_TRY * 7, weeks_pass),
+        (weeks_pass, apply_runs, a_person_resumes, what_the_preview_told_happens),
     ),
     "plan files": SmallWorld(
         "plans",

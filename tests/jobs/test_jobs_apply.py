@@ -532,6 +532,16 @@ class TestRecord:
         apply(plan, iot, kit.NOW)
         assert {"CreateThingGroup", "UpdateThingGroup"}.isdisjoint(cloud.calls)
 
+    @pytest.mark.parametrize(
+        ("hours", "noted"), [(23, 0), (24, 24), (-1, -1)], ids=["a day", "later", "a clock put right"]
+    )
+    def test_that_an_apply_came_to_its_end_is_noted_once_a_day(self, cloud, iot, kit, hours, noted):
+        """Jobs count back from there."""
+        apply(kit.plan(), iot, kit.NOW)
+        plan = replace(kit.plan(), created_at=kit.later(hours=hours))
+        apply(plan, iot, kit.later(hours=hours))
+        assert decode(cloud.groups[RECORD_GROUP].attributes).applied_at == kit.later(hours=noted)
+
     def test_what_is_governed_no_more_leaves_the_record(self, cloud, iot, kit):
         apply(kit.plan(group_sizes={"line-a": 3, "line-b": 7}), iot, kit.NOW)
         apply(kit.plan(group_sizes={"line-a": 4}, commit="f" * 40), iot, kit.NOW)

@@ -351,6 +351,20 @@ def test_a_halt_outlasts_what_is_known_of_its_jobs_until_a_person_resumes(make):
     assert (plan.waves[0].status, len(plan.jobs[0].devices), plan.halts) == (WaveStatus.OPEN, 5, {})
 
 
+def test_a_halt_of_long_ago_that_nobody_has_recorded_stands_while_its_jobs_are_read(make):
+    """Nobody has applied since, so its jobs are read from further back."""
+    world = Halting(make)
+    ended = world.now
+    world.now += 3 * LOOK_BACK
+    plan = world.plan()
+    assert (plan.jobs, plan.waves[0].status, plan.waves[0].wave) == ((), WaveStatus.HALTED, 1)
+    assert plan.halts["line-a"].known_until == world.jobs[0].created_at + LOOK_BACK < ended + LOOK_BACK < world.now
+    resumed = world.plan("resume=line-a")
+    assert (resumed.waves[0].status, resumed.halts, len(resumed.jobs[0].devices)) == (WaveStatus.OPEN, {}, 5)
+    world.rest(mode=Mode.REPORT)
+    assert world.plan().halts == plan.halts
+
+
 def test_a_recorded_halt_stays_as_it_was_recorded_and_says_nothing_of_another_rule(make):
     world = Halting(make)
     first = world.plan().halts

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from reconcile_rollouts import OLD, World, names
 
-from controller.reconcile.rollout import cumulative_sizes
+from controller.reconcile.rollout import cumulative_sizes, read_rollout
 from controller.reconcile.rollout.evidence import Evidence, shortened_soak
 from controller.reconcile.rollout.waves import exceeded, failure_limit
 from controller.reconcile.values import (
@@ -333,6 +333,33 @@ def test_a_job_that_ended_too_long_ago_to_be_known_does_not_stand_in_the_way_of_
         for now in (make.now, make.now + HOUR, later)
     ]
     assert ids[0] == ids[1] != ids[2]
+
+
+PAUSES = {
+    "the last job ended just within what counts": ([(90 * DAY, 45 * DAY)], 2),
+    "it ended longer ago": ([(90 * DAY, 45 * DAY + MINUTE)], 0),
+    "it goes on": ([(90 * DAY, None)], 2),
+    "another was made after a long pause, by a run that did not come to its end": (
+        [(90 * DAY, 60 * DAY), (HOUR, None)],
+        1,
+    ),
+    "after a pause that is short enough": ([(90 * DAY, 45 * DAY + HOUR), (HOUR, None)], 2),
+    "a longer one goes on meanwhile": ([(99 * DAY, None), (90 * DAY, 60 * DAY), (HOUR, None)], 2),
+    "a longer one had ended late": ([(99 * DAY, 2 * DAY), (90 * DAY, 60 * DAY), (HOUR, None)], 2),
+}
+
+
+@pytest.mark.parametrize(("jobs", "reached"), PAUSES.values(), ids=PAUSES)
+def test_a_rollout_starts_anew_after_a_long_pause_though_its_jobs_can_be_read(make, jobs, reached):
+    """Each is when a job was made and when it ended; the newest is of the first wave where there are several."""
+    found = []
+    for number, (made, ended) in enumerate(jobs, 1):
+        wave = 1 if number == len(jobs) > 1 else 2
+        job = make.job(
+            f"cf-line-a-w{wave}-abcdef000000000{number}", {}, age=made, status="COMPLETED" if ended else "IN_PROGRESS"
+        )
+        found.append(make.replace(job, completed_at=make.now - ended if ended else None))
+    assert read_rollout("line-a", "abcdef", found, make.now).reached == reached
 
 
 @pytest.mark.parametrize("change", [{"mode": Mode.REPORT}, {"suspend": "yes"}], ids=["report mode", "suspended"])

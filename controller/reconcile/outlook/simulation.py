@@ -136,7 +136,7 @@ class Course:
         tally = PolicyTally(governed=len(self.fleet.lives), members=self._known)
         for assessment in self._live.values():
             tally.add(assessment)
-        rollout = read_rollout(self.policy.name, governed.family, self.fleet.jobs.values())
+        rollout = read_rollout(self.policy.name, governed.family, self.fleet.jobs.values(), now)
         plan = plan_policy(governed, rollout, tally, governance)
         self._carry_out(plan, tally, now)
         halted = {self.policy.name: plan.halt} if plan.halt else {}

@@ -68,7 +68,7 @@ def make_plan(
     complete all the same, so that a report can show what was refused.
     """
     governance = Governance(desired, state, now, overrides)
-    rollouts = {name: read_rollout(name, g.family, state.jobs) for name, g in governance.policies.items()}
+    rollouts = {name: read_rollout(name, g.family, state.jobs, now) for name, g in governance.policies.items()}
     lost = lost_jobs(desired, state)
     unseen = Unseen.of(governance)
     shared = Shared(state.shared)

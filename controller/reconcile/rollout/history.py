@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from controller.reconcile.values import LOOK_BACK, parse_job_id
@@ -16,7 +17,7 @@ from protocol.job_document import JobDocument, parse_job_document
 from protocol.messages import ExecutionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from controller.reconcile.values import DeviceExecution, RotationJob
@@ -35,6 +36,7 @@ class History:
     retired: tuple[RotationJob, ...]  # open, of an earlier family: the policy has changed since
     ended: frozenset[str]  # ids that may not be used again
     stood: tuple[RotationJob, ...] = ()  # standing jobs of the present family that have ended, oldest first
+    past: History | None = None  # a rollout that ended long ago, of which only whether it had halted matters
 
     @property
     def reached(self) -> int:
@@ -43,8 +45,10 @@ class History:
 
     def known_until(self, now: datetime) -> datetime:
         """How long all that has come of the rollout can be read; what is still going on ends only later."""
+        if self.past is not None:
+            return self.past.known_until(now)
         jobs = (*(job for of_wave in self.waves.values() for job in of_wave), *self.stood)
-        return min((job.completed_at or job.created_at for job in jobs if not is_open(job)), default=now) + LOOK_BACK
+        return min((_ended_at(job) for job in jobs if not is_open(job)), default=now) + LOOK_BACK
 
     def asked(self, job_id: str) -> JobDocument:
         """What a job of the rollout asks for; nothing that could be told where its document was not read."""
@@ -57,6 +61,8 @@ class History:
 
     def members(self) -> frozenset[str]:
         """Every device that a job of the present family names."""
+        if self.past is not None:
+            return self.past.members()
         jobs = [job for wave in self.waves.values() for job in wave]
         return frozenset(n for job in (*jobs, *self.standing) for n in job.executions)
 
@@ -105,19 +111,29 @@ class History:
         return asked
 
 
-def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob]) -> History:
-    """Sort the fleet's jobs for one policy."""
+def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob], now: datetime) -> History:
+    """Sort the fleet's jobs for one policy; a rollout whose last job ended long ago is past, and another begins."""
+    found = _sorted_for(policy, family, jobs)
+    all_jobs = [*(job for of_wave in found.waves.values() for job in of_wave), *found.standing, *found.stood]
+    if not all_jobs or any(is_open(job) or now - _ended_at(job) <= LOOK_BACK for job in all_jobs):
+        return found
+    return History({}, (), (), found.retired, found.ended, past=found)
+
+
+def _sorted_for(policy: str, family: str, jobs: Iterable[RotationJob]) -> History:
     waves: dict[int, list[RotationJob]] = {}
     standing: list[RotationJob] = []
     retired: list[RotationJob] = []
     ended: set[str] = set()
     own = [(job, id_) for job in sorted(jobs, key=_age) if (id_ := parse_job_id(job.job_id)) and id_.policy == policy]
     others = [job.created_at for job, id_ in own if not id_.digest.startswith(family)]
+    # A rule that comes back, after another one or after a long time, starts anew: what was before says nothing of the
+    # fleet as it is.
+    anew = max([*others[-1:], *_before_pauses([job for job, _ in own])], default=None)
     for job, parsed in own:
         if not is_open(job):
             ended.add(job.job_id)
-        # A rule that comes back after another one starts anew: what was before says nothing of the fleet as it is.
-        is_of_before = bool(others) and job.created_at <= others[-1]
+        is_of_before = anew is not None and job.created_at <= anew
         if not parsed.digest.startswith(family) or is_of_before:
             if is_open(job):
                 retired.append(job)
@@ -147,6 +163,21 @@ def successes_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:
 def is_open(job: RotationJob) -> bool:
     """Whether the job may still ask devices."""
     return job.status in _OPEN_JOBS
+
+
+def _ended_at(job: RotationJob) -> datetime:
+    return job.completed_at or job.created_at
+
+
+def _before_pauses(jobs: list[RotationJob]) -> Iterator[datetime]:
+    """When the last job before each long pause was made; the oldest of ``jobs`` come first."""
+    ended: datetime | None = None
+    for before, job in pairwise(jobs):
+        if is_open(before):
+            return
+        ended = max(ended or _ended_at(before), _ended_at(before))
+        if job.created_at - ended > LOOK_BACK:
+            yield before.created_at
 
 
 def open_executions(job: RotationJob) -> dict[str, DeviceExecution]:

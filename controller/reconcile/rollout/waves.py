@@ -100,13 +100,14 @@ def next_opening(
     reached = min(rollout.reached, of)
     if halt is not None and halt.known_until <= now:
         return _halted(policy, max(1, reached), of, "nobody has resumed it, and what stopped it is too old to be read")
+    past = rollout.past or rollout
+    evidence = gather(past, min(past.reached, of), policy, now, devices, deadline=deadline, resumed=resumed)
+    why = _why_halted(evidence, policy)
+    if why is not None:
+        return _halted(policy, min(past.reached, of), of, why)
     if reached == 0:
         return Opening(1, WaveStatus.OPEN, f"wave 1 of {of} reaches {count_text(sizes[0], 'device')}", sizes[0])
     last = Opening(of, WaveStatus.OPEN, f"wave {of} of {of} is open to every device", governed)
-    evidence = gather(rollout, reached, policy, now, devices, deadline=deadline, resumed=resumed)
-    why = _why_halted(evidence, policy)
-    if why is not None:
-        return _halted(policy, reached, of, why)
     if evidence.owed:
         tried = count_text(len(evidence.owed), "device")
         message = f"wave {reached} of {of} was resumed: {tried} that had failed come before any other"

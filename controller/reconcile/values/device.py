@@ -197,6 +197,7 @@ class Baseline:
     committed_at: datetime | None = None  # of that commit, or when it was applied if its date was still to come
     resumed: Mapping[str, datetime] = field(default_factory=dict)  # by policy: what failed until then was looked at
     halted: Mapping[str, Halt] = field(default_factory=dict)  # by policy
+    applied_at: datetime | None = None  # when an apply last came to its end, give or take a day; None: nobody noted it
     version: int | None = None  # of the record when this was read: whoever writes it next must have seen it
 
 
