@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.reconcile.outlook import explain
-from controller.reconcile.schedule import OpenTime, dates_of, life_under, share_of, timing_of
-from controller.reconcile.schedule.dates import hurries_from
+from controller.reconcile.schedule import OpenTime, dates_of_validity, life_under, share_of, timing_of
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,7 +32,7 @@ def test_never_later_than_due_unless_no_window_allows_it_and_then_it_is_said(
     policy = make.policy(rule=rule, jitter=jitter, windows=[make.window(*one) for one in of])
     open_time = OpenTime(policy.schedule.windows)
     certificate = make.certificate(name=name, not_before=START, not_after=START + validity * DAY)
-    dates = dates_of(policy, START, START + validity * DAY)
+    dates = dates_of_validity(policy, START, START + validity * DAY)
     timing = timing_of(policy, certificate, dates, open_time)
     assert (timing is None) is (max_age is None and renew is None)
     if timing is None:
@@ -68,7 +67,7 @@ def test_when_a_certificate_is_due_and_by_how_much_it_may_be_brought_forward(
     make, sentence, rule, validity, due, jitter
 ):
     policy = make.policy(rule=make.rule(**rule), jitter=10)
-    dates = dates_of(policy, START, START + validity * DAY)
+    dates = dates_of_validity(policy, START, START + validity * DAY)
     assert (dates.due, dates.jitter) == (START + due * DAY, jitter * DAY), sentence
 
 
@@ -85,12 +84,13 @@ def test_when_a_certificate_is_due_and_by_how_much_it_may_be_brought_forward(
     ids=["beyond the last year", "before the first"],
 )
 def test_a_date_that_no_calendar_has_becomes_one_far_away(make, not_before, rule, bound):
-    dates = dates_of(make.policy(rule=make.rule(**rule)), not_before, not_before + 10 * DAY)
+    dates = dates_of_validity(make.policy(rule=make.rule(**rule)), not_before, not_before + 10 * DAY)
     assert dates.due == bound
 
 
-def test_a_device_hurries_when_a_twentieth_of_its_life_is_left():
-    assert hurries_from(START, 20 * DAY) == START - DAY
+def test_a_device_hurries_when_a_twentieth_of_its_life_is_left(make):
+    policy = make.policy(rule=make.rule(max_age=20 * DAY))
+    assert dates_of_validity(policy, START, START + 400 * DAY).urgent_from == START + 399 * DAY
 
 
 @given(
@@ -102,7 +102,7 @@ def test_a_device_hurries_when_a_twentieth_of_its_life_is_left():
 def test_raising_max_age_never_makes_a_device_due_earlier(make, age, more, renew, validity):
     def due(days):
         rule = make.rule(max_age=days * DAY, renew_before=None if renew is None else renew * DAY)
-        return dates_of(make.policy(rule=rule), START, START + validity * DAY).due
+        return dates_of_validity(make.policy(rule=rule), START, START + validity * DAY).due
 
     assert due(age) <= due(age + more)
 
@@ -110,7 +110,7 @@ def test_raising_max_age_never_makes_a_device_due_earlier(make, age, more, renew
 @pytest.mark.parametrize("jitter", [5, 10, 50])
 def test_jitter_of_so_many_per_cent_spreads_devices_over_it_within_a_fifth_of_uniform(make, jitter):
     policy, end = make.policy(jitter=jitter), START + 900 * DAY
-    dates, always = dates_of(policy, START, end), OpenTime(())
+    dates, always = dates_of_validity(policy, START, end), OpenTime(())
     assert dates.jitter == 180 * DAY * jitter / 100
     buckets: Counter[int] = Counter()
     for number in range(5_000):
@@ -132,7 +132,7 @@ def test_the_share_is_that_of_the_formula():
 def test_urgent_devices_do_not_wait_for_a_window(make):
     policy = make.policy(windows=[make.window()])
     certificate = make.certificate(name="x", not_before=START, not_after=START + 400 * DAY)
-    dates = dates_of(policy, START, START + 400 * DAY)
+    dates = dates_of_validity(policy, START, START + 400 * DAY)
     timing = timing_of(policy, certificate, dates, OpenTime(policy.schedule.windows), is_urgent=True)
     assert timing.start == timing.target == START + 180 * DAY
     assert timing.is_urgent
@@ -155,7 +155,7 @@ def test_late_devices_are_spread_over_the_first_day_of_a_long_opening(make):
     policy = make.policy(jitter=5, windows=[freeze])
     start = datetime(2027, 1, 10, tzinfo=UTC)  # due on 9 July, in the freeze
     open_time = OpenTime(policy.schedule.windows)
-    dates = dates_of(policy, start, start + 900 * DAY)
+    dates = dates_of_validity(policy, start, start + 900 * DAY)
     certificates = [make.certificate(name=f"{n}", not_before=start, not_after=start + 900 * DAY) for n in range(20)]
     starts = [timing_of(policy, certificate, dates, open_time).start for certificate in certificates]
     assert all(datetime(2027, 7, 31, tzinfo=UTC) <= one < datetime(2027, 8, 1, tzinfo=UTC) for one in starts)
@@ -247,7 +247,7 @@ def test_jitter_makes_no_certificate_due_at_birth(make):
     """renewBefore takes most of the life away, and jitter must not take the rest."""
     rule = make.rule(max_age=None, renew_before=6 * DAY, authority=None)
     policy = make.policy(rule=rule, jitter=50)
-    dates = dates_of(policy, START, START + 7 * DAY)
+    dates = dates_of_validity(policy, START, START + 7 * DAY)
     assert dates.due == START + DAY
     assert dates.jitter == DAY / 2
     fresh = [make.device(f"g{n}", age=timedelta(0), left=7 * DAY) for n in range(40)]

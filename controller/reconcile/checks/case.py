@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from controller.reconcile.schedule import counted_failures, dates_of, hurries_from, timing_of
+from controller.reconcile.schedule import counted_failures, dates_of, timing_of
 from controller.reconcile.values import Result, Timing
 from protocol.watch import MOST_HOLDERS
 
@@ -146,18 +146,16 @@ class Case:
             self.result = self.governance.result_for(self.governed, certificate, self.device)
         if self.device.failures:
             self.failures = counted_failures(self.device, certificate, self.policy.name, self.governed.family)
-        if certificate.not_before is None or certificate.not_after is None:
+        dates = self.dates = None if self.is_to_come else dates_of(self.policy, certificate)
+        if dates is None:
             return
-        if self.is_to_come:
-            return
-        dates = self.dates = dates_of(self.policy, certificate.not_before, certificate.not_after)
         if self.governed.cutoff is not None:
             issued = issued_at(certificate)
             self.is_before_cutoff = issued is not None and issued < self.governed.cutoff
         self.is_urgent = (
             self.is_before_cutoff
             or any(incident.ignore_windows for incident in self.taints)
-            or hurries_from(certificate.not_after, dates.life) <= self.now
+            or dates.urgent_from <= self.now
         )
         if dates.due is None:
             return

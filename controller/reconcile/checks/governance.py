@@ -128,6 +128,12 @@ class Governance:
         """The waiver in force for the device; where there are several, the one that lasts longest."""
         return self._waivers.get(device)
 
+    def holds_end(self, device: str, governed: Governed) -> list[datetime]:
+        """When the waiver in force for the device ends, and its policy's suspension, where there are any."""
+        waiver, suspension = self._waivers.get(device), governed.policy.suspend
+        ends = [waiver.expires] if waiver else []
+        return [*ends, suspension.until] if suspension and governed.is_suspended else ends
+
     def quarantine_of(self, device: Device) -> Quarantine | None:
         """The quarantine that the device is in; of several the oldest, first of those that name the device."""
         held = [attachment.certificate.certificate_id for attachment in device.attachments]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from controller.reconcile.schedule import dates_of
+from controller.reconcile.schedule import dates_of_validity
 from controller.reconcile.values import CLOCK_GRAIN, Reason, parse_job_id
 from protocol.messages import ExecutionStatus
 
@@ -92,7 +92,7 @@ def _as_asked(case: Case, certificate: Certificate) -> Dates:
     authority = case.governance.desired.authorities.get(case.policy.certificate.authority or "")
     if authority is not None and authority.validity is not None:
         end = max(end, start + authority.validity * FAITHFUL_SHARE)
-    return dates_of(case.policy, start, end)
+    return dates_of_validity(case.policy, start, end)
 
 
 def _is_due(dates: Dates, now: datetime) -> bool:

@@ -172,7 +172,7 @@ def compare(
     def under_base() -> Iterator[Assessment]:
         for device in devices():
             old, new = assess(device, before), after.add(device)
-            _count(counts, _verdict(old, before), _verdict(new, after.governance))
+            _count(counts, old, new, was_due=_is_due(old, before), is_due=_is_due(new, after.governance))
             if old is not None:
                 yield old
 
@@ -199,14 +199,6 @@ def compare(
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
-    """One device under one of the refs."""
-
-    assessment: Assessment | None  # None: no policy governs it
-    is_due: bool
-
-
-@dataclass(frozen=True, slots=True)
 class _Refs:
     """Documents and outlooks of base and head, by policy."""
 
@@ -225,21 +217,22 @@ def _outlooks(plan: Plan) -> dict[str, Outlook]:
     return {outlook.policy: outlook for outlook in plan.outlooks}
 
 
-def _verdict(assessment: Assessment | None, governance: Governance) -> _Verdict:
+def _is_due(assessment: Assessment | None, governance: Governance) -> bool:
     if assessment is None or assessment.policy is None:
-        return _Verdict(assessment, is_due=False)
-    is_enforced = governance.policies[assessment.policy].policy.mode is Mode.ENFORCE
-    return _Verdict(assessment, is_due=is_enforced and assessment.is_due)
+        return False
+    return assessment.is_due and governance.policies[assessment.policy].policy.mode is Mode.ENFORCE
 
 
-def _count(counts: dict[str, _Counts], base: _Verdict, head: _Verdict) -> None:
-    was, now = base.assessment, head.assessment
+def _count(
+    counts: dict[str, _Counts], was: Assessment | None, now: Assessment | None, *, was_due: bool, is_due: bool
+) -> None:
+    """Count one device; it is None under a ref where no policy governs it."""
     if was is not None and was.policy is not None:
         counts[was.policy].governed_base += 1
         counts[was.policy].left_alone += now is None
-        counts[was.policy].no_longer_due += base.is_due and not head.is_due
-        if base.is_due:
-            after = now.policy if now is not None and head.is_due else None
+        counts[was.policy].no_longer_due += was_due and not is_due
+        if was_due:
+            after = now.policy if now is not None and is_due else None
             counts[was.policy].queue_base.append((order_of(was), after))
         if now is not None and now.policy is not None and now.policy != was.policy:
             counts[was.policy].gives[now.policy] += 1
@@ -247,12 +240,12 @@ def _count(counts: dict[str, _Counts], base: _Verdict, head: _Verdict) -> None:
         return
     of = counts[now.policy]
     of.governed_head += 1
-    of.due += head.is_due
-    if not head.is_due:
+    of.due += is_due
+    if not is_due:
         return
     if now.certificate is not None:
         of.becomes.append((held_by(now.certificate), now.result.holding if now.result else None))
-    before = was.policy if was is not None and base.is_due else None
+    before = was.policy if was is not None and was_due else None
     of.queue_head.append((order_of(now), before))
     if before is not None:
         return

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from controller.reconcile.checks import Governance, Governed, assess
 from controller.reconcile.planning import order_of
 from controller.reconcile.rollout import rate_per_minute
-from controller.reconcile.schedule import dates_of, hurries_from, timing_of
+from controller.reconcile.schedule import dates_of, timing_of
 from controller.reconcile.values import NO_OVERRIDES, Mode, Outcome, Reason
 from protocol.names import AWS_IOT_AUTHORITY
 
@@ -144,7 +144,7 @@ class Forecaster:
         if governed.policy.mode is Mode.REPORT:
             self._reported += 1
             return
-        held_until = self._held_until(device, governed)
+        held_until = max(self.governance.holds_end(device.name, governed), default=self._now)
         if self._is_blocked(device, assessment, held_until):
             self._blocked += 1
             return
@@ -203,13 +203,6 @@ class Forecaster:
         for start in steady.rotations(certificate, first, self._now, self._end):
             self._without_jitter[start.date()] += 1
 
-    def _held_until(self, device: Device, governed: Governed) -> datetime:
-        """When the last of waiver and suspension ends; now, where there is neither."""
-        waiver, suspension = self.governance.waiver_of(device.name), governed.policy.suspend
-        ends = [waiver.expires] if waiver else []
-        ends += [suspension.until] if suspension and governed.is_suspended else []
-        return max(ends, default=self._now)
-
     def _is_blocked(self, device: Device, assessment: Assessment, held_until: datetime) -> bool:
         """Whether the device cannot rotate within the horizon unless a person acts."""
         blocks = {finding.reason for finding in assessment.findings if finding.outcome is Outcome.BLOCKED}
@@ -248,10 +241,9 @@ class _Life:
         """The start, or the first open time once the device is held no longer."""
         if start >= self.held_until:
             return start
-        if certificate.not_before is not None and certificate.not_after is not None:
-            life = dates_of(self.policy, certificate.not_before, certificate.not_after).life
-            if hurries_from(certificate.not_after, life) <= self.held_until:
-                return self.held_until
+        dates = dates_of(self.policy, certificate)
+        if dates is not None and dates.urgent_from <= self.held_until:
+            return self.held_until
         window = self.open_time.next_open(self.held_until)
         return _NEVER if window is None else window.start
 
@@ -283,19 +275,15 @@ def forecast(
 
 def _may_start_before(end: datetime, policy: Policy, certificate: Certificate) -> bool:
     """Whether the schedule can ask that early: jitter and windows bring it forward by no more than that."""
-    if certificate.not_before is None or certificate.not_after is None:
-        return False
-    dates = dates_of(policy, certificate.not_before, certificate.not_after)
-    return dates.due is not None and dates.due - dates.jitter < end
+    dates = dates_of(policy, certificate)
+    return dates is not None and dates.due is not None and dates.due - dates.jitter < end
 
 
 def next_start(policy: Policy, open_time: OpenTime, certificate: Certificate) -> datetime | None:
     """When the schedule rotates the certificate; None where the policy sets no date."""
-    if certificate.not_before is None or certificate.not_after is None:
-        return None
-    dates = dates_of(policy, certificate.not_before, certificate.not_after)
-    timing = timing_of(policy, certificate, dates, open_time)
-    return None if timing is None else timing.start
+    dates = dates_of(policy, certificate)
+    timing = timing_of(policy, certificate, dates, open_time) if dates else None
+    return timing.start if timing else None
 
 
 def successor(certificate: Certificate, issued: datetime, authority: CertificateAuthority | None) -> Certificate:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from controller.reconcile.checks import Case, Governance, Governed, assess, last_rotation, left_alone_until
 from controller.reconcile.planning import Change, PolicyTally, plan_policy, too_much_at_once
 from controller.reconcile.rollout import is_open, read_rollout
-from controller.reconcile.schedule import dates_of, hurries_from, next_attempt_at, timing_of
+from controller.reconcile.schedule import dates_of, next_attempt_at, timing_of
 from controller.reconcile.values import NO_OVERRIDES, Baseline, FleetState, Outcome, Reason, WaveStatus, parse_job_id
 
 from .virtual_fleet import NO_MISHAPS, Life, Luck, VirtualFleet
@@ -185,10 +185,7 @@ class Course:
             self.blocked += self._is_first
             if Reason.REPEATEDLY_FAILED in reasons:
                 self.quarantined.add(name)
-            waiver, suspension = governance.waiver_of(name), self.policy.suspend
-            ends = [waiver.expires] if waiver else []
-            ends += [suspension.until] if suspension and governed.is_suspended else []
-            self._sleep(name, min(ends, default=_NEVER), now)
+            self._sleep(name, min(governance.holds_end(name, governed), default=_NEVER), now)
         elif Reason.ROTATED_RECENTLY in reasons:
             case = Case(device, governed, governance)
             self._sleep(name, left_alone_until(case, last_rotation(case)) or _NEVER, now)
@@ -241,35 +238,29 @@ def _ended(job: RotationJob) -> RotationJob:
 
 def _hurries_from(device: Device, policy: Policy, now: datetime) -> datetime:
     """From when on a device that must rotate will ignore windows: near its end, or past a cutoff that is to come."""
-    certificate, cutoff = device.attachments[0].certificate, policy.certificate.rotate_issued_before
-    hurries = cutoff if cutoff is not None and cutoff > now else _NEVER
-    if certificate.not_before is None or certificate.not_after is None:
-        return hurries
-    dates = dates_of(policy, certificate.not_before, certificate.not_after)
-    return min(hurries, hurries_from(certificate.not_after, dates.life))
+    dates = dates_of(policy, device.attachments[0].certificate)
+    return min(_cutoff(policy, now), dates.urgent_from if dates else _NEVER)
 
 
 def _next_look(device: Device, governed: Governed, now: datetime) -> datetime:
     """When a device in sync may call for a rotation at the earliest."""
     certificate, policy = device.attachments[0].certificate, governed.policy
+    dates, look = dates_of(policy, certificate), _cutoff(policy, now)
+    timing = timing_of(policy, certificate, dates, governed.open_time) if dates else None
+    if dates is None or timing is None:
+        return look
+    return min(look, timing.start, timing.due, max(timing.target, dates.urgent_from))
+
+
+def _cutoff(policy: Policy, now: datetime) -> datetime:
+    """When what was issued before must go, if that is to come."""
     cutoff = policy.certificate.rotate_issued_before
-    look = cutoff if cutoff is not None and cutoff > now else _NEVER
-    if certificate.not_before is None or certificate.not_after is None:
-        return look
-    dates = dates_of(policy, certificate.not_before, certificate.not_after)
-    timing = timing_of(policy, certificate, dates, governed.open_time)
-    if timing is None:
-        return look
-    urgent_from = hurries_from(certificate.not_after, dates.life)
-    return min(look, timing.start, timing.due, max(timing.target, urgent_from))
+    return cutoff if cutoff is not None and cutoff > now else _NEVER
 
 
 def _is_overdue(device: Device, policy: Policy, now: datetime) -> bool:
-    certificate = device.attachments[0].certificate if len(device.attachments) == 1 else None
-    if certificate is None or certificate.not_before is None or certificate.not_after is None:
-        return False
-    due = dates_of(policy, certificate.not_before, certificate.not_after).due
-    return due is not None and due < now
+    dates = dates_of(policy, device.attachments[0].certificate) if len(device.attachments) == 1 else None
+    return dates is not None and dates.due is not None and dates.due < now
 
 
 def _sum(courses: list[Course], tied: int, span: timedelta, seen_at: datetime) -> Simulation:

@@ -220,14 +220,14 @@ class VirtualFleet:
         device, rule = life.device, self._policy.certificate
         attachment = device.attachments[0]
         old = attachment.certificate
-        due = dates_of(self._policy, old.not_before, old.not_after).due if old.not_before and old.not_after else None
+        dates = dates_of(self._policy, old)
         authority = rule.authority or old.authority or AWS_IOT_AUTHORITY
         new = successor(old, when, self._authorities.get(authority))
         key_type = rule.key_type.value if rule.key_type else old.key_type
         new = replace(new, key_type=key_type, authority=authority)
         held = replace(attachment, certificate=new, type=AttachmentType.EXCLUSIVE, shared_with=(), unnamed=0)
         life.device = replace(device, attachments=(held,), failures=(), last_seen=when)
-        self.record.counts["misses"] += due is not None and when > due
+        self.record.counts["misses"] += dates is not None and dates.due is not None and when > dates.due
         self.record.rotated.append((device.name, when))
 
     def _change(self, job_id: str, name: str, status: ExecutionStatus, when: datetime) -> DeviceExecution:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from controller.reconcile.schedule import dates_of, hurries_from
+from controller.reconcile.schedule import dates_of
 from controller.reconcile.values import NO_OVERRIDES, Mode, Outlook, Stage
 
 from .guardrails import Change, too_much_at_once
@@ -58,13 +58,9 @@ def _outlook(governed: Governed, plan: PolicyPlan, tally: PolicyTally, governanc
 
 def _hurries(assessment: Assessment, policy: Policy, then: datetime) -> bool:
     """Whether the device will not wait for a window at that later time."""
-    certificate = assessment.certificate
-    if assessment.timing is not None and assessment.timing.is_urgent:
-        return True
-    if certificate is None or certificate.not_before is None or certificate.not_after is None:
-        return False
-    life = dates_of(policy, certificate.not_before, certificate.not_after).life
-    return hurries_from(certificate.not_after, life) <= then
+    dates = dates_of(policy, assessment.certificate) if assessment.certificate else None
+    is_urgent = assessment.timing is not None and assessment.timing.is_urgent
+    return is_urgent or (dates is not None and dates.urgent_from <= then)
 
 
 def _asked_of_the_fleet(outlooks: Iterable[Outlook], whole: Change, governance: Governance) -> tuple[Outlook, ...]:

@@ -27,7 +27,7 @@ from .tally import order_of, planned_device
 from .withdrawn import asking, cancel, withdraw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
     from datetime import datetime
 
     from controller.reconcile.checks import Governance, Governed
@@ -81,50 +81,45 @@ def plan_policy(
     permitted: Mapping[str, str] | None = None,
 ) -> PolicyPlan:
     """Plan one policy; guardrails are the caller's, and ``permitted`` is as in ``make_plan``."""
-    policy, now = governed.policy, governance.now
+    policy, now, at = governed.policy, governance.now, _Situation(governed, rollout, tally, governance)
     steps = cancel(rollout.retired, "the policy's certificate rule has changed since")
     resting = _resting(governed)
     if resting:
         steps += cancel(asking(rollout), resting)
         report = WaveReport(policy.name, rollout.reached, len(policy.rollout.waves), WaveStatus.IDLE, resting)
-        opening = _opening(governed, rollout, tally, governance, None)
-        ahead = None if policy.mode is Mode.REPORT else _ahead(governed, opening, tally)
-        halt = _halt(opening, _Situation(governed, rollout, tally, governance))
-        return PolicyPlan(report, rollout.reached, steps=tuple(steps), ahead=ahead, halt=halt)
-    at = _Situation(governed, rollout, tally, governance)
+        opening = _opening(at, None)
+        ahead = None if policy.mode is Mode.REPORT else _ahead(at, opening)
+        return PolicyPlan(report, rollout.reached, steps=tuple(steps), ahead=ahead, halt=_halt(at, opening))
     rollout, withdrawn = withdraw(rollout, tally, is_open_now=governed.is_open_now)
+    at = replace(at, rollout=rollout)
     steps += withdrawn
     candidates = sorted(tally.candidates, key=order_of)
-    stragglers, fresh = _split(candidates, rollout, governed, now)
+    stragglers, fresh = _split(candidates, at)
     if permitted is not None:
         stragglers, fresh = (
             [a for a in some if permitted.get(a.device) == a.certificate_id] for some in (stragglers, fresh)
         )
     deadlines = [a.timing.deadline for a in fresh if a.timing and a.timing.is_urgent and a.timing.deadline]
     deadline = min(deadlines, default=None)
-    opening = _opening(governed, rollout, tally, governance, deadline)
-    ahead = _ahead(governed, opening, tally)
+    opening = _opening(at, deadline)
+    ahead, late, waiting = _ahead(at, opening), len(stragglers), tuple(candidates)
     if opening.status is WaveStatus.HALTED:
         steps += cancel(asking(rollout), "the rollout has halted: nobody is asked until a person has looked")
-        report = _report(opening, governed, len(candidates), 0, rollout)
-        late, halt = len(stragglers), _halt(opening, at)
-        return PolicyPlan(report, rollout.reached, (), tuple(steps), tuple(candidates), ahead, late, halt=halt)
+        report, halt = _report(at, opening, len(candidates)), _halt(at, opening)
+        return PolicyPlan(report, rollout.reached, (), tuple(steps), waiting, ahead, late, halt=halt)
     wants_slot = bool(fresh) and len(rollout.open_jobs) >= MAX_WAVE_JOBS
     closed = closings(rollout, policy, now, wants_slot=wants_slot)
     steps += closed
     closing = {step.job_id for step in closed}
     open_jobs = [job for job in rollout.open_jobs if job.job_id not in closing]
-    chosen, opening = _choose(fresh, opening, governed, tally, _wait(open_jobs, governed, now))
-    at = _Situation(governed, rollout, tally, governance)
+    chosen, opening = _choose(fresh, opening, at, _wait(open_jobs, at))
     jobs = _wave_jobs(chosen, opening, at, MAX_WAVE_JOBS - len(open_jobs))
     known = {a.device: a for a in tally.candidates} | tally.members
-    arranged = arrange(rollout, [*(a.device for a in stragglers), *_moved(rollout, closed, tally)], known)
+    arranged = arrange(rollout, [*(a.device for a in stragglers), *_moved(at, closing)], known)
     steps += arranged.steps
-    started = sum(len(job.devices) for job in jobs)
+    report = _report(at, opening, len(fresh), sum(len(job.devices) for job in jobs))
     jobs += tuple(_standing_job(standing, at) for standing in arranged.jobs)
-    report = _report(opening, governed, len(fresh), started, rollout)
-    late = len(stragglers)
-    return PolicyPlan(report, rollout.reached, jobs, tuple(steps), tuple(candidates), ahead, late, deadline)
+    return PolicyPlan(report, rollout.reached, jobs, tuple(steps), waiting, ahead, late, deadline)
 
 
 def document_of(assessment: Assessment, policy: str, commit: str | None) -> JobDocument:
@@ -157,48 +152,40 @@ def _resting(governed: Governed) -> str | None:
     return None
 
 
-def _split(
-    candidates: list[Assessment], rollout: History, governed: Governed, now: datetime
-) -> tuple[list[Assessment], list[Assessment]]:
+def _split(candidates: list[Assessment], at: _Situation) -> tuple[list[Assessment], list[Assessment]]:
     """Stragglers, who have been asked for too long without an answer, and the others."""
-    limit = governed.policy.rollout.stragglers_after
-    asked = rollout.first_asked({a.device: a.certificate_created_at for a in candidates if a.certificate_created_at})
+    limit, now = at.governed.policy.rollout.stragglers_after, at.governance.now
+    asked = at.rollout.first_asked({a.device: a.certificate_created_at for a in candidates if a.certificate_created_at})
     late = {a.device for a in candidates if a.device in asked and now - asked[a.device] >= limit}
     return [a for a in candidates if a.device in late], [a for a in candidates if a.device not in late]
 
 
-def _opening(
-    governed: Governed,
-    rollout: History,
-    tally: PolicyTally,
-    governance: Governance,
-    deadline: datetime | None,
-) -> Opening:
+def _opening(at: _Situation, deadline: datetime | None) -> Opening:
     return next_opening(
-        governed.policy,
-        rollout,
-        tally.governed,
-        governance.now,
-        tally.members,
+        at.governed.policy,
+        at.rollout,
+        at.tally.governed,
+        at.governance.now,
+        at.tally.members,
         deadline=deadline,
-        resumed=governance.resumed_at(governed.policy.name),
-        halt=governance.halt_of(governed),
+        resumed=at.governance.resumed_at(at.governed.policy.name),
+        halt=at.governance.halt_of(at.governed),
     )
 
 
-def _halt(opening: Opening, at: _Situation) -> Halt | None:
+def _halt(at: _Situation, opening: Opening) -> Halt | None:
     """The halt, as it was recorded if it was."""
     if opening.status is not WaveStatus.HALTED:
         return None
     return at.governance.halt_of(at.governed) or Halt(at.governed.family, at.rollout.known_until(at.governance.now))
 
 
-def _ahead(governed: Governed, opening: Opening, tally: PolicyTally) -> Ahead:
-    return Ahead(governed.policy, governed.open_time, opening, tally.governed)
+def _ahead(at: _Situation, opening: Opening) -> Ahead:
+    return Ahead(at.governed.policy, at.governed.open_time, opening, at.tally.governed)
 
 
 def _choose(
-    fresh: list[Assessment], opening: Opening, governed: Governed, tally: PolicyTally, wait: str | None
+    fresh: list[Assessment], opening: Opening, at: _Situation, wait: str | None
 ) -> tuple[list[Assessment], Opening]:
     """The devices that start now: what the wave and the in-flight limit leave room for; ``wait`` says why none may."""
     able = fresh
@@ -206,25 +193,24 @@ def _choose(
         able = [a for a in able if a.device in opening.only]
     if opening.urgent_only:
         able = [a for a in able if a.timing is not None and a.timing.is_urgent]
-    room = governed.policy.rollout.max_in_flight - tally.rotating
-    able = able[: opening.capacity]
+    most, rotating = at.governed.policy.rollout.max_in_flight, at.tally.rotating
+    room, able = most - rotating, able[: opening.capacity]
     if not able:
         return [], opening
     if wait:
         return [], replace(opening, status=WaveStatus.RUNNING, message=f"{opening.message}; {wait}")
     if room < len(able):
-        message = f"{opening.message}; {tally.rotating} of at most {governed.policy.rollout.max_in_flight} in flight"
-        opening = replace(opening, message=message)
+        opening = replace(opening, message=f"{opening.message}; {rotating} of at most {most} in flight")
     return able[: max(0, room)], opening
 
 
-def _wait(open_jobs: list[RotationJob], governed: Governed, now: datetime) -> str | None:
+def _wait(open_jobs: list[RotationJob], at: _Situation) -> str | None:
     """Why no job may be made beside those that are open. AWS IoT holds each job to maximumPerMinute, not their sum."""
     if len(open_jobs) >= MAX_WAVE_JOBS:
         return f"{len(open_jobs)} jobs are under way, the next is made when one has ended"
-    rate = governed.policy.rollout.maximum_per_minute
+    rate = at.governed.policy.rollout.maximum_per_minute
     ends = [job.created_at + timedelta(minutes=-(-len(job.executions) // rate)) for job in open_jobs]
-    if ends and max(ends) > now:
+    if ends and max(ends) > at.governance.now:
         return f"the job under way asks {rate} a minute, until {instant_text(max(ends))}"
     return None
 
@@ -275,11 +261,10 @@ def _transitions(group: Iterable[Assessment]) -> tuple[Transition, ...]:
     )
 
 
-def _moved(rollout: History, closed: tuple[JobStep, ...], tally: PolicyTally) -> list[str]:
+def _moved(at: _Situation, closing: Container[str]) -> list[str]:
     """Devices of the jobs being closed that still need what the job was for."""
-    ids = {step.job_id for step in closed}
-    names = {name for job in rollout.open_jobs if job.job_id in ids for name in open_executions(job)}
-    return sorted(name for name in names if name in tally.members and tally.members[name].needs_rotation)
+    names = {name for job in at.rollout.open_jobs if job.job_id in closing for name in open_executions(job)}
+    return sorted(name for name in names & at.tally.members.keys() if at.tally.members[name].needs_rotation)
 
 
 def _standing_job(standing: Standing, at: _Situation) -> PlannedJob:
@@ -315,15 +300,15 @@ def _closes(governed: Governed) -> datetime | None:
     return governed.opens.end if governed.opens is not None and is_bounded else None
 
 
-def _report(opening: Opening, governed: Governed, fresh: int, started: int, rollout: History) -> WaveReport:
-    policy = governed.policy
+def _report(at: _Situation, opening: Opening, fresh: int, started: int = 0) -> WaveReport:
+    policy, rollout, window = at.governed.policy, at.rollout, at.governed.opens
     of, held = len(policy.rollout.waves), fresh - started
-    if not fresh and not governed.is_open_now:
-        opens = ""
-        if governed.opens:
-            local = local_text(governed.opens.start, governed.policy.schedule.zones)
-            opens = f"; the next opens at {instant_text(governed.opens.start)}{local}"
-        message = f"no maintenance window is open{opens}"
+    if not fresh and not at.governed.is_open_now:
+        message = "no maintenance window is open"
+        if window:
+            message += (
+                f"; the next opens at {instant_text(window.start)}{local_text(window.start, policy.schedule.zones)}"
+            )
         return WaveReport(policy.name, rollout.reached, of, WaveStatus.CLOSED, message)
     if not fresh and not rollout.open_jobs and opening.status is WaveStatus.OPEN:
         return WaveReport(policy.name, rollout.reached, of, WaveStatus.IDLE, "nothing waits to be rotated")

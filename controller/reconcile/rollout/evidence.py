@@ -131,7 +131,8 @@ def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: 
             return "healthy"
         return "pending" if device.is_rotating else "lost"  # the backend has still to remove what was replaced
     if execution.status in FAILED:
-        return "silent" if _is_forgiven(execution, device) or _is_settled(execution, device) else "failed"
+        is_forgiven = execution.was_of_another(device.component_version)
+        return "silent" if is_forgiven or _is_settled(execution, device) else "failed"
     if execution.status is ExecutionStatus.IN_PROGRESS:
         return "pending"
     is_open = not execution.status.is_terminal  # queued, or in a status that nobody here knows
@@ -164,8 +165,3 @@ def _shows_rotation(execution: DeviceExecution, device: Assessment) -> bool:
         and device.outcome is not Outcome.BLOCKED
         and not device.is_in_vain
     )
-
-
-def _is_forgiven(execution: DeviceExecution, device: Assessment) -> bool:
-    versions = {execution.component_version, device.component_version}
-    return None not in versions and len(versions) > 1

@@ -34,14 +34,8 @@ def counted_failures(device: Device, certificate: Certificate, policy: str, fami
         for failure in device.failures
         if failure.last_updated_at >= certificate.created_at
         and _is_of_rollout(failure.job_id, policy, family)
-        and not is_forgiven(device, failure)
+        and not failure.was_of_another(device.component_version)
     )
-
-
-def is_forgiven(device: Device, failure: DeviceExecution) -> bool:
-    """Whether another version of the component runs now than the one that failed."""
-    versions = {device.component_version, failure.component_version}
-    return None not in versions and len(versions) > 1
 
 
 def next_attempt_at(failures: tuple[DeviceExecution, ...], policy: str, certificate_id: str) -> datetime:

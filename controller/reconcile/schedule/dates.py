@@ -38,10 +38,18 @@ class Dates(NamedTuple):
     due_by_expiry: datetime | None
     due: datetime | None
     jitter: timedelta  # J: the most that due is brought forward
+    urgent_from: datetime  # so little life remains that windows are ignored
 
 
-def dates_of(policy: Policy, not_before: datetime, not_after: datetime) -> Dates:
-    """Due date and jitter of a certificate of that validity under the policy."""
+def dates_of(policy: Policy, certificate: Certificate) -> Dates | None:
+    """The dates of the certificate under the policy; None where its validity is not known."""
+    if certificate.not_before is None or certificate.not_after is None:
+        return None
+    return dates_of_validity(policy, certificate.not_before, certificate.not_after)
+
+
+def dates_of_validity(policy: Policy, not_before: datetime, not_after: datetime) -> Dates:
+    """The dates of a certificate of that validity."""
     rule = policy.certificate
     life = not_after - not_before
     by_age = by_expiry = None
@@ -55,7 +63,7 @@ def dates_of(policy: Policy, not_before: datetime, not_after: datetime) -> Dates
     if due is not None:
         # A certificate that is due early in its life must not be due at birth: half of the time until then is left.
         jitter = min(jitter, max(timedelta(0), due - not_before) / 2)
-    return Dates(life, by_age, by_expiry, due, jitter)
+    return Dates(life, by_age, by_expiry, due, jitter, not_after - life / URGENT_SHARE)
 
 
 def _moved(instant: datetime, span: timedelta) -> datetime:
@@ -88,11 +96,6 @@ def timing_of(
     if not is_urgent and not open_time.is_open(target):
         start, misses = _into_open_time(due, dates.jitter, share, open_time)
     return Timing(due, target, start, is_urgent, misses, certificate.not_after)
-
-
-def hurries_from(not_after: datetime, life: timedelta) -> datetime:
-    """From when on so little life remains that windows are ignored."""
-    return not_after - life / URGENT_SHARE
 
 
 def life_under(rule: CertificateRule, validity: timedelta) -> timedelta:

@@ -127,6 +127,10 @@ class DeviceExecution:
     failure_reason: str | None = None  # what the device said
     component_version: str | None = None  # that ran it, where the device said so
 
+    def was_of_another(self, component_version: str | None) -> bool:
+        """Whether another version of the component ran it: what failed then says nothing of this one."""
+        return None not in {self.component_version, component_version} and self.component_version != component_version
+
     def was_looked_at(self, resumed: datetime | None) -> bool:
         """Whether it had ended when a person looked and resumed; of the same second nobody can tell: it had not."""
         return resumed is not None and self.last_updated_at < resumed
