@@ -17,8 +17,9 @@ nitpicky = True
 html_theme = "furo"
 html_title = "certfleet"
 html_show_copyright = False
-html_static_path = ["../build/mermaid.min.js"]
-html_js_files = ["mermaid.min.js"]
+html_static_path = ["../build/mermaid.min.js", "site.css", "site.js"]
+html_js_files = ["mermaid.min.js", "site.js"]
+html_css_files = ["site.css"]
 myst_heading_anchors = 4  # as the repository's host makes them
 myst_fence_as_directive = ["mermaid"]
 

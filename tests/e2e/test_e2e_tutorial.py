@@ -33,7 +33,8 @@ def script(blocks):
         match mark.split():
             case ["second", "terminal"]:
                 yield f"{commands.strip()} 2> up.log & up=$!"
-                yield "until grep -q Ctrl-C up.log; do kill -0 $up || { cat up.log; exit 9; }; sleep 0.1; done; cat up.log"
+                yield "until grep -q Ctrl-C up.log; do kill -0 $up || { cat up.log; exit 9; }; sleep 0.1; done"
+                yield "cat up.log"
             case ["exit", code]:
                 yield f"set +e; (set -e\n{commands}); code=$?; set -e; test $code = {code}"
             case _:
