@@ -197,6 +197,16 @@ def arrive(before, messages, principal):
     return tuple(found)
 
 
+@lru_cache(MANY)
+def arrive_late(before, messages, principal):
+    """What becomes of them if the thief has updated the execution just before."""
+    return tuple(
+        move._replace(label=f"{move.label}, after {his.label}", prices=(*his.prices, *move.prices))
+        for his in (thief_updates(before) if messages else ())
+        for move in arrive(his.cloud, messages, principal)
+    )
+
+
 def _arrives(before, topic, payload, principal):
     if (topic, payload) == CONNECTED:  # lost as an event, if at all; so are requests
         yield Move("", (), _hand_over(before, Event("connected", principal)))
@@ -221,8 +231,16 @@ def _request(before, topic, message, principal):
 
 
 def _commit(before, principal):
-    whose = {THIEFS if principal.startswith(THIEFS_KEY) else NEW} if principal != pool.FIRST else ()
-    return Move("", (), _hand_over(before, Event("commit", principal)), proven=frozenset(whose))
+    event = Event("commit", principal)
+    return Move("", (), _hand_over(before, event), proven=_whose(event))
+
+
+@lru_cache(None)
+def _whose(event):
+    """Over whose new certificate a commit is sent."""
+    if event.kind != "commit" or event.principal == pool.FIRST:
+        return frozenset()
+    return frozenset({THIEFS if event.principal.startswith(THIEFS_KEY) else NEW})
 
 
 def _update(before, topic, message):
@@ -330,24 +348,54 @@ def thiefs(account):
 
 
 @lru_cache(MANY)
-def thief_moves(before):
-    """He connects, commits, asks, or updates the execution; what he forges the device hears (smallworld_model.py)."""
-    return tuple(move._replace(prices=("moves",), answers=()) for move in _thief_moves(before))
-
-
-def _thief_moves(before):
-    mine = thiefs(before.account)
-    for certificate in mine:
-        connected = _hand_over(before, Event("connected", certificate))
-        yield Move(f"the thief connects with {certificate}", (), connected)
-        yield _commit(before, certificate)._replace(label=f"the thief commits over {certificate}")
-        if before.execution == IN_PROGRESS:
-            asked = _hand_over(before, Event("create", certificate, THIEFS_KEY))
-            yield Move(f"the thief asks for a certificate over {certificate}", (), asked)
-    for status in ("IN_PROGRESS", "SUCCEEDED", "FAILED", "REJECTED") if mine and before.execution in OPEN else ():
-        if status != IN_PROGRESS or before.execution == QUEUED:
+def thief_updates(before):
+    """He updates the execution."""
+    moves = []
+    for status in ("IN_PROGRESS", "SUCCEEDED", "FAILED", "REJECTED") if before.execution in OPEN else ():
+        if thiefs(before.account) and (status != IN_PROGRESS or before.execution == QUEUED):
             told = _update(before, topics.jobs_update(THING, JOB), {"status": status})
-            yield told._replace(label=f"the thief says {status}")
+            moves.append(told._replace(label=f"the thief says {status}", prices=("moves",), answers=()))
+    return tuple(moves)
+
+
+@lru_cache(MANY)
+def thief_events(before):
+    """He has connected, committed or asked at any instant up to now, and Lambda runs what tells of it now.
+
+    Until then it has changed nothing, so no world is apart for what of his is on its way. This allows him more than
+    there is: for nothing his events are as late as he likes, and overtake others.
+    """
+    room, moves = _with_room(before), {}
+    for event in _thiefs(before):
+        for sent in _instants(room):
+            item = Pending(event, sent)
+            once = _run(room, item, room.pending, f"Lambda runs the thief's {' '.join(event[:2])}", ("moves",))
+            later = (*room.pending, item._replace(late=True))
+            again = _run(room, item, later, f"{once.label}, and will again", ("moves", "copies"))
+            for move in (once, again):
+                moves.setdefault(move[1:], move._replace(proven=_whose(event)))
+    return tuple(moves.values())
+
+
+def _thiefs(before):
+    """The events that he can have brought about."""
+    kinds = [Event("connected"), Event("commit")]
+    kinds += [Event("create", detail=THIEFS_KEY)] if before.execution != QUEUED else []
+    mine = (pool.FIRST, *(name for name in before.account.issued if name.startswith(THIEFS_KEY)))
+    return [event._replace(principal=name) for name in mine for event in kinds]
+
+
+def _with_room(before):
+    """The same with an instant between any two."""
+    pending = tuple(p._replace(sent=2 * p.sent) for p in before.pending)
+    times = tuple(2 * t for t in before.times)
+    return Cloud(before.execution, before.account, times, pending, 2 * before.now, 2 * before.over)
+
+
+def _instants(before):
+    """The present, and just before and after each instant that there is."""
+    marks = {*before.times, *(p.sent for p in before.pending), before.over}
+    return sorted({before.now, *(mark + side for mark in marks for side in (-1, 1) if mark + side < before.now)})
 
 
 @lru_cache(None)

@@ -146,6 +146,13 @@ def hear(before, online, topic, payload):
 
 
 @lru_cache(None)
+def heeded(before, messages):
+    """Of messages (name, topic, payload) those of which something comes: one for each thing that can come of them."""
+    found = {hear(before, True, *message[1:]): message for message in reversed(messages)}
+    return tuple(message for steps, message in found.items() if steps != (Step(before),))
+
+
+@lru_cache(None)
 def timer(before, online, event):
     def act(rotator):
         rotator._timers.pop(event)

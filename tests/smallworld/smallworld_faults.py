@@ -13,8 +13,8 @@ from backend.functions import commit_certificate, create_certificate, ending, ve
 from backend.functions.verdicts import Certificate, Commit, End, Use
 from component.certificate_rotator import actions, machine, rotator, store_files
 
-DEVICE = (component, ("_begun", "die", "hear", "start", "timer"))
-CLOUD = (clouds, ("arrive", "ends", "functions", "pause", "thief_moves"))
+DEVICE = (component, ("_begun", "die", "hear", "heeded", "start", "timer"))
+CLOUD = (clouds, ("arrive", "arrive_late", "ends", "functions", "pause", "thief_events", "thief_updates"))
 HANDLED = (backend, ("_handle",))
 
 

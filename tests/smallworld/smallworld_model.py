@@ -242,11 +242,11 @@ def steps(world, payable, *, races):
     is_empty = not world.inbox.messages
     quiet = cloud.quiet and is_empty
     if not is_empty:
-        yield from _device_hears(world, payable)
+        yield from _device_hears(world, payable, races=races)
     if is_empty or races == ALL:
         yield from _in_the_cloud(world, clouds.functions(cloud), payable)
-    if quiet or races:
-        yield from _thief_moves(world, payable)
+    if "moves" in payable and (quiet or races):
+        yield from _thief_moves(world, payable, races=races)
     if not (quiet or races == ALL):
         return
     if quiet:
@@ -261,10 +261,19 @@ def steps(world, payable, *, races):
         yield from _in_the_cloud(world, clouds.ends(cloud), payable)
 
 
-def _thief_moves(world, payable):
-    if "moves" in payable:
-        yield from _in_the_cloud(world, clouds.thief_moves(world.cloud), payable)
-        yield from _thief_forges(world, payable)
+def _thief_moves(world, payable, *, races):
+    """He moves at any point, but what comes to the same a little later, he does then.
+
+    What he tells the cloud changes nothing that is on its way to the device: he does it when all of that has come, or
+    right before the device tells the cloud something itself (``overtaken``).
+    """
+    if world.online and clouds.thiefs(world.cloud.account):
+        for name, *message in component.heeded(world.device, clouds.forgeries(world.cloud.account)):
+            label = "the thief forges ", name
+            yield from _hear(world, message, payable, label, ("moves",), overtaken=bool(world.inbox.messages))
+    if races == ALL or not world.inbox.messages:
+        yield from _in_the_cloud(world, clouds.thief_updates(world.cloud), payable)
+        yield from _in_the_cloud(world, clouds.thief_events(world.cloud), payable)
 
 
 def _in_the_cloud(world, moves, payable, device=None, label=(), prices=(), *, waited=None):
@@ -291,11 +300,13 @@ def world_then(device, cloud, before, answers, *, waited):
     return world._replace(inbox=before.with_(answers)) if answers else world
 
 
-def _take(world, steps, payable, label, principal, *, waited, prices=()):
-    """After a step of the device, and what it has told the cloud with it."""
+def _take(world, steps, payable, label, principal, *, waited, prices=(), overtaken=False):
+    """After a step of the device, and what it has told the cloud with it; the thief may have told something before."""
     for step in steps:
         if payable.issuperset(step.prices):
             moves = clouds.arrive(world.cloud, step.published, principal)
+            if overtaken and "moves" in payable:
+                moves += clouds.arrive_late(world.cloud, step.published, principal)
             how, paid = (*label, step.how), (*prices, *step.prices)
             yield from _in_the_cloud(world, moves, payable, step.device, how, paid, waited=waited)
 
@@ -316,13 +327,13 @@ def _noted(steps):
     return tuple(step._replace(published=(CONNECTED, *step.published)) for step in steps)
 
 
-def _device_hears(world, payable):
+def _device_hears(world, payable, *, races):
     message, others = world.inbox.turn()
     rest, name = world._replace(inbox=others), _name(message)
     if not world.online:
         yield Step((name, " reaches nobody"), rest, cost(world.device))
         return
-    yield from _hear(rest, message, payable, ("the device hears ", name))
+    yield from _hear(rest, message, payable, ("the device hears ", name), overtaken=bool(races))
     if "losses" in payable:
         yield Step((name, " is lost"), rest, cost(world.device, ("losses",)))
     if "delays" in payable:
@@ -336,17 +347,12 @@ def _name(message):
     return f"{topic.rpartition('/things/')[2].partition('/')[2]} {certificate}"
 
 
-def _thief_forges(world, payable):
-    if world.online and clouds.thiefs(world.cloud.account):
-        for name, *message in clouds.forgeries(world.cloud.account):
-            yield from _hear(world, message, payable, ("the thief forges ", name), ("moves",))
-
-
-def _hear(world, message, payable, label, prices=()):
+def _hear(world, message, payable, label, prices=(), *, overtaken=False):
     steps = component.hear(world.device, True, *message)
     before, after = world.device.memory, steps[0].device.memory
     waited = world.waited and after is not None and after.state is before.state
-    yield from _take(world, steps, payable, label, world.device.loaded, waited=waited, prices=prices)
+    loaded = world.device.loaded
+    yield from _take(world, steps, payable, label, loaded, waited=waited, prices=prices, overtaken=overtaken)
 
 
 def _timer_is_due(world, payable):
@@ -395,12 +401,13 @@ def broken_in(world):
 def broken_by(before, left, step, *, is_honest):
     """What no step may do; ``is_honest``: the thief has not moved."""
     device = before.device
-    if pool.FIRST in step.gone and not left.proven:
+    proven = left.proven | step.cost.proven
+    if pool.FIRST in step.gone and not proven:
         return "the old certificate went without a commit over the new one's connection"
-    committed_away = device.loaded == pool.FIRST and left.proven
+    committed_away = device.loaded == pool.FIRST and proven
     # One that has said FAILED from its old certificate may go to the new one after all, if it had sent a commit of
     # which nobody heard: what it says last decides, and it comes back on the old one by itself.
-    is_given_up = device.loaded != pool.FIRST and NEW in left.proven and step.failed
+    is_given_up = device.loaded != pool.FIRST and NEW in proven and step.failed
     if is_honest and before.online and device.loaded in step.gone and not committed_away and not is_given_up:
         return "a certificate went with which its device is connected, and that it has not committed away"
     return None

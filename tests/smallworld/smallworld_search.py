@@ -86,25 +86,36 @@ class Search:
         self.budget, self.steps, self.ends = budget, 0, Counter()
         self.seen = {}  # world → what there is to spare with it
         self.parents = {} if traced else None
-        self._todo = [{} for _ in range(budget.at_all + 1)]  # by how much is spent: world → what there is to spare
+        self._todo = [set() for _ in range(budget.at_all + 1)]  # worlds, by how much is spent
+        self._level, self._anew = 0, {}  # what is noted for the level that is at work: world → what there is to spare
         self._calm = Calm(self._writing.write)
-        self._same = {}  # of equal tuples always the same, which takes less room
         self._note(self._writing.write(begin()), model.at_first(budget), None)
 
     def run(self):
         """The first invariant that is broken, as (which, node); None if none is."""
-        for worlds in self._todo:
-            while worlds:
-                number, spares = worlds.popitem()
+        return next((broken for broken in self.levels() if broken is not None), None)
+
+    def levels(self):
+        """What is broken in each level, one after another; in each as much has gone wrong in every world."""
+        for level, worlds in enumerate(self._todo):
+            self._level, broken = level, None
+            while broken is None and (worlds or self._anew):
+                number, spares = self._anew.popitem() if self._anew else (worlds.pop(), ())
                 known = self.seen[number]  # what is not there any more was reached meanwhile with more to spare
+                if not spares or number in worlds:
+                    worlds.discard(number)
+                    spares = (left for left in known if self._spent(left) == level)
                 broken = self._visit(number, [left for left in spares if left in known])
-                if broken is not None:
-                    return broken
-        return None
+            model.Spare.after.cache_clear()  # the next level has others
+            yield broken
+
+    def _spent(self, left):
+        return self.budget.at_all - left.budget.at_all
 
     def _visit(self, number, spares):
         world, following = self._writing.read(number), None
-        if len(spares) == len(self.seen[number]) and not self._calm.comes_to_rest(world):
+        is_new = all(self._spent(left) >= self._level for left in self.seen[number])
+        if is_new and not self._calm.comes_to_rest(world):
             return RESTLESS, (number, spares[0])
         for left in spares:
             broken = self._judge(world, left)
@@ -140,9 +151,12 @@ class Search:
         for k in known:
             if k.covers(left):
                 return
-        found = (*(k for k in known if not left.covers(k)), left)
-        self.seen[number] = self._same.setdefault(found, found)
-        self._todo[self.budget.at_all - left.budget.at_all].setdefault(number, []).append(left)
+        self.seen[number] = (*(k for k in known if not left.covers(k)), left)
+        level = self._spent(left)
+        if level == self._level:
+            self._anew.setdefault(number, []).append(left)
+        else:
+            self._todo[level].add(number)
         if self.parents is not None:
             self.parents.setdefault((number, left), parent)
 
