@@ -5,13 +5,17 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
-from backend.functions.verdicts import ROWS, Certificate, Row, Told
+from backend.functions.verdicts import ROWS, CertificateRole, Notification, Ruling
 
 DOC = Path(__file__).resolve().parent.parent / "docs" / "backend.md"
 BEGIN, END = "<!-- drawn by python -m backend.picture -->", "<!-- end -->"
 
-_GOES = {Certificate.OLD: "the old one goes", Certificate.NEW: "the new one goes", None: "both stay"}
-_TOLD = {Told.NOBODY: "", Told.NOTE: ", and it is noted", Told.PERSON: ", **a person must decide**"}
+_GOES = {CertificateRole.OLD: "the old one goes", CertificateRole.NEW: "the new one goes", None: "both stay"}
+_TOLD = {
+    Notification.NOBODY: "",
+    Notification.NOTE: ", and it is noted",
+    Notification.PERSON: ", **a person must decide**",
+}
 
 
 def drawn() -> str:
@@ -22,12 +26,12 @@ def drawn() -> str:
     return "\n".join([*lines, "```"])
 
 
-def _known(row: Row) -> str:
+def _known(row: Ruling) -> str:
     words: tuple[Enum | None, ...] = (row.commit, row.end, row.use)
     return "; ".join(str(word.value) for word in words if word is not None) or "whatever else is known"
 
 
-def _verdict(row: Row) -> str:
+def _verdict(row: Ruling) -> str:
     text = f"{_GOES[row.goes]}{_TOLD[row.told]}: {row.because}"
     return f'("`{text}`")' if row.goes is None else f'(["`{text}`"])'
 

@@ -29,7 +29,7 @@ from .infrastructure.grants import Grants
 from .infrastructure.job_watch import JobWatch
 from .infrastructure.published import publish_deployment
 from .infrastructure.reconcile import BUNDLE_KEY, Reconcile
-from .infrastructure.settings import Settings
+from .infrastructure.settings import StackSettings
 from .infrastructure.storage import Storage
 from .infrastructure.watching import Watching
 
@@ -42,7 +42,7 @@ class BackendStack(Stack):
     def __init__(
         self,
         scope: Construct,
-        settings: Settings,
+        settings: StackSettings,
         code: lambda_.Code,
         reconcile_code: lambda_.Code | None = None,
         **kwargs: Any,

@@ -40,7 +40,7 @@ from shared_virtual_time import VirtualTime
 from controller.commands.pipeline import each_fleet
 from controller.desired import WorkingTree, load
 from controller.fleet import ActAs, AwsSession, Inventory, refresh
-from controller.lambda_reconcile.budget import Budget
+from controller.lambda_reconcile.budget import TimeBudget
 from controller.reconcile.checks import assess_fleet
 from controller.reconcile.planning import make_plan
 from controller.reconcile.values import DesiredState
@@ -156,7 +156,7 @@ class Cloud:
         for registry in self._registries.values():
             registry.devices = devices
             registry.templates["AWSLabsCertificateRotator"] = {"document": "{}", "description": "certfleet"}
-        made, budget = AwsSession.__init__, Budget.__init__
+        made, budget = AwsSession.__init__, TimeBudget.__init__
 
         def session(of: AwsSession, fleet: Any, act_as: ActAs, **options: Any) -> None:
             function = self.function
@@ -165,11 +165,11 @@ class Cloud:
             options |= {"monotonic": function.clock.monotonic, "new_session": registry.new_session}
             made(of, fleet, act_as, **{"sleep": function.clock.sleep} | options)
 
-        def bounded(of: Budget, left: Any, reserve: float) -> None:
+        def bounded(of: TimeBudget, left: Any, reserve: float) -> None:
             budget(of, left, reserve, self.function.clock.sleep)
 
         patch.setattr(AwsSession, "__init__", session)
-        patch.setattr(Budget, "__init__", bounded)
+        patch.setattr(TimeBudget, "__init__", bounded)
 
     @property
     def function(self) -> Function:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "report"))
 from report_browser import Browser
 from report_scene import crowd
 
-from controller.report.formats import Look
+from controller.report.formats import TextStyle
 from controller.report.html import render_drift
 
 SIZES = (1_000, 10_000, 100_000)
@@ -41,7 +41,7 @@ def main() -> None:
         for size in sizes:
             report, page = crowd(size), Path(folder) / "page.html"
             start = time.perf_counter()
-            page.write_text(render_drift(report, Look()), encoding="utf-8")
+            page.write_text(render_drift(report, TextStyle()), encoding="utf-8")
             written = time.perf_counter()
             tab = browser.open(page)
             opened = time.perf_counter()

@@ -29,13 +29,13 @@ from controller.fleet.aws import new_session
 from controller.fleet.aws_answers import hold_to_shape
 from controller.fleet.kms_signature import KmsKey
 from controller.lambda_reconcile.bucket import Bucket
-from controller.lambda_reconcile.budget import Budget
+from controller.lambda_reconcile.budget import TimeBudget
 from controller.lambda_reconcile.bundles import BundleVersion, take_bundle
 from controller.lambda_reconcile.metrics import embedded_metrics
 from controller.lambda_reconcile.notices import Notices
 from controller.lambda_reconcile.outcome import failed_values, properties, values
 from controller.lambda_reconcile.reconcile import FleetRun, Reconciler
-from controller.lambda_reconcile.settings import Settings, read_settings
+from controller.lambda_reconcile.settings import ReconcileSettings, read_settings
 from controller.reconcile.values import NO_OVERRIDES, DesiredState, Overrides, Plan
 from controller.report.attention import Attention, attention_of, failure_attention
 
@@ -69,10 +69,10 @@ class Run:
     """One invocation: what it is told, what it may use, and how long."""
 
     def __init__(self, context: LambdaContext) -> None:
-        self.settings: Settings = read_settings(os.environ)
+        self.settings: ReconcileSettings = read_settings(os.environ)
         self.now = _present()
         self.client = own_clients()
-        self.budget = Budget(lambda: context.get_remaining_time_in_millis() / 1000, self.settings.reserve_seconds)
+        self.budget = TimeBudget(lambda: context.get_remaining_time_in_millis() / 1000, self.settings.reserve_seconds)
         self.bucket = Bucket(self.client("s3"), self.settings.bucket)
         topic_client = self.client("sns") if self.settings.topic_arn else None
         self.notices = Notices(self.bucket, self.settings.state_prefix, topic_client, self.settings.topic_arn, self.say)

@@ -22,7 +22,7 @@ from controller.lambda_reconcile.bucket import LostRaceError
 from controller.lambda_reconcile.bundles import BundleVersion, ReplacedBundleError
 from controller.lambda_reconcile.questions import Answer, AnswerError, Questions, overrides_of, question_of
 from controller.lambda_reconcile.reconcile import FleetRun
-from controller.lambda_reconcile.records import Claim, FleetRecord, News, Records
+from controller.lambda_reconcile.records import FleetClaim, FleetRecord, FleetRecords, News
 from controller.lambda_reconcile.step_functions import StepFunctions
 from controller.reconcile.values import NO_OVERRIDES, DesiredState, Overrides, Plan, parse_overrides
 from controller.report.attention import Attention, attention_of, failure_attention
@@ -108,7 +108,7 @@ class _Share:
     def __init__(self, run: Run, of: OfFleet) -> None:
         self._run, self._of = run, of
         prefix = run.settings.state_prefix
-        self._records, self._questions = Records(run.bucket, prefix), Questions(run.bucket, prefix)
+        self._records, self._questions = FleetRecords(run.bucket, prefix), Questions(run.bucket, prefix)
 
     def work(self) -> dict[str, Any]:
         run, of = self._run, self._of
@@ -125,7 +125,7 @@ class _Share:
             run.say(f"fleet {of.fleet}: {error}")
         return self._answer(again=False)
 
-    def _outcome(self, claim: Claim) -> tuple[FleetRecord, bool]:
+    def _outcome(self, claim: FleetClaim) -> tuple[FleetRecord, bool]:
         """What the record shall say, and whether there is more to do before it does."""
         of, run = self._of, self._run
         try:
@@ -198,7 +198,7 @@ class _Share:
 def summary(run: Run, event: Mapping[str, Any]) -> dict[str, Any]:
     """What became of every fleet; people hear of it in one message, and are asked about refused plans."""
     of = OfFleets.model_validate(event)
-    records = Records(run.bucket, run.settings.state_prefix)
+    records = FleetRecords(run.bucket, run.settings.state_prefix)
     failed, left, news = 0, 0, []
     asked = 0
     for name in of.fleets:

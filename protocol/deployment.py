@@ -34,7 +34,7 @@ class DeployedAuthority:
 
 
 @dataclass(frozen=True)
-class Deployment:
+class DeployedBackend:
     """One deployed backend: its version, the authorities that jobs may name, and the job fields it heeds.
 
     ``authorities`` are the private ones; ``aws-iot`` is always there. ``attachments`` are the types (as AWS IoT
@@ -66,7 +66,7 @@ class Deployment:
         return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
 
-def parse_deployment(text: str) -> Deployment:
+def parse_deployment(text: str) -> DeployedBackend:
     """Read what a backend published; ProtocolError where it is damaged or of a format to come."""
     try:
         body = json.loads(text)
@@ -82,7 +82,7 @@ def parse_deployment(text: str) -> Deployment:
         raise ProtocolError("version, authorities or jobDocumentFields is missing")
     if not isinstance(attachments, list):
         raise ProtocolError(f"attachments is {attachments!r}, expected a list of types")
-    return Deployment(
+    return DeployedBackend(
         version=body["version"],
         authorities={str(name): _authority(str(name), found) for name, found in authorities.items()},
         job_document_fields=frozenset(str(name) for name in names),

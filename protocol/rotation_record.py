@@ -29,7 +29,7 @@ ROTATED = "rotated"
 
 
 @dataclass(frozen=True)
-class Line:
+class RecordEntry:
     """One entry of a rotation's history: what a function of the backend did, on whose behalf, and when."""
 
     at: datetime
@@ -61,7 +61,7 @@ class RotationRecord:
     ended_at: Optional[datetime] = None
     ending: Optional[str] = None
     outcome: Optional[str] = None
-    history: Tuple[Line, ...] = ()
+    history: Tuple[RecordEntry, ...] = ()
 
     @property
     def has_ended(self) -> bool:
@@ -81,7 +81,7 @@ class RotationRecord:
             ProtocolError: A member that every version writes is missing, or an instant cannot be read.
         """
         try:
-            lines = tuple(Line(_instant(one["at"]), one["who"], one["what"]) for one in item.get("history", ()))
+            lines = tuple(RecordEntry(_instant(one["at"]), one["who"], one["what"]) for one in item.get("history", ()))
             return cls(
                 item["thingName"],
                 item["jobId"],

@@ -122,7 +122,7 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedWatch:
     """The certificates that several things hold, or held.
 
     ``heard_since`` is since when connections are heard of without a gap, as noted last at ``heard_at``; None for not.
@@ -133,12 +133,12 @@ class Shared:
     heard_at: Optional[datetime] = None
     version: int = 0
 
-    def heard(self, now: datetime) -> Shared:
+    def heard(self, now: datetime) -> SharedWatch:
         """With the note that connections are heard of now."""
         is_new = self.heard_since is None or self.heard_at is None or now - self.heard_at > GAP
         return replace(self, heard_since=now if is_new else self.heard_since, heard_at=now)
 
-    def unheard(self) -> Shared:
+    def unheard(self) -> SharedWatch:
         """With the note that they are not."""
         return replace(self, heard_since=None, heard_at=None)
 
@@ -149,7 +149,7 @@ class Shared:
         return {**SHARED_KEY, "certificateIds": sorted(self.certificate_ids), **told, "version": self.version}
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Shared:
+    def from_record(cls, record: Mapping[str, Any]) -> SharedWatch:
         """Read what ``to_record`` wrote, in this version or an earlier one."""
         since, at = (
             datetime.fromisoformat(record[name]) if name in record else None for name in ("heardSince", "heardAt")

@@ -46,7 +46,7 @@ class Misfit(StrEnum):
     REPEATEDLY_FAILED = "RepeatedlyFailed"
 
 
-class Storage(StrEnum):
+class KeyStorage(StrEnum):
     """Where a device keeps its credential."""
 
     FILES = "files"
@@ -59,7 +59,7 @@ class _Model(BaseModel):
     )
 
 
-class Span(_Model):
+class AgeSpan(_Model):
     """A range of ages, spread evenly over the devices of an entry, youngest first."""
 
     youngest: Duration = Field(alias="from")
@@ -90,7 +90,7 @@ class Authority(_Model):
     validity: Duration = timedelta(days=365)  # of what the backend lets it issue
 
 
-class Group(_Model):
+class FleetGroup(_Model):
     """A thing group."""
 
     name: Name
@@ -103,11 +103,11 @@ class Devices(_Model):
     prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9:_-]+$")]
     count: Annotated[int, Field(ge=1, le=MAX_DEVICES)] = 1
     groups: tuple[Name, ...]
-    age: Span | Duration
+    age: AgeSpan | Duration
     lifetime: Duration | None = None  # None: until 2049-12-31T23:59:59Z, as AWS IoT issues
     key_type: KeyType = KeyType.RSA_2048
     authority: Name = AWS_IOT_AUTHORITY
-    storage: Storage = Storage.FILES
+    storage: KeyStorage = KeyStorage.FILES
     processes: Annotated[int, Field(ge=0)] = 0  # how many run the real component as a process of its own
     misfit: Misfit | None = None
     online: bool = True
@@ -120,9 +120,9 @@ class Devices(_Model):
             raise ValueError(f"{longest!r} has {len(longest)} characters; a thing name has at most {MAX_NAME}")
         if self.processes > self.count:
             raise ValueError(f"processes is {self.processes}, more than the {self.count} devices")
-        if self.storage is Storage.SOFTHSM and self.nucleus is not Profile.CLASSIC:
+        if self.storage is KeyStorage.SOFTHSM and self.nucleus is not Profile.CLASSIC:
             raise ValueError("nucleus lite has no PKCS#11 provider of this kind: set nucleus to classic")
-        if self.storage is Storage.SOFTHSM and self.processes < self.count:
+        if self.storage is KeyStorage.SOFTHSM and self.processes < self.count:
             raise ValueError("a token needs a process of its own: set processes to count, or storage to files")
         if self.misfit is Misfit.EXPIRED and self.lifetime is None:
             raise ValueError("an expired certificate needs a lifetime below its age")
@@ -134,10 +134,10 @@ class Devices(_Model):
 
     def age_of(self, index: int) -> timedelta:
         """The age of the certificate of device ``index``, from 0."""
-        return self.age.at(index, self.count) if isinstance(self.age, Span) else self.age
+        return self.age.at(index, self.count) if isinstance(self.age, AgeSpan) else self.age
 
 
-class Backend(_Model):
+class FleetBackend(_Model):
     """The cloud side of the rotations."""
 
     stack_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,39}$")] = DEFAULT_STACK_NAME
@@ -148,9 +148,9 @@ class SandboxFleet(_Model):
 
     account: Annotated[str, Field(pattern=r"^\d{12}$")] = "123456789012"
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] = "eu-west-1"
-    backend: Backend = Backend()
+    backend: FleetBackend = FleetBackend()
     authorities: tuple[Authority, ...] = ()
-    groups: tuple[Group, ...]
+    groups: tuple[FleetGroup, ...]
     devices: tuple[Devices, ...]
 
     @model_validator(mode="after")

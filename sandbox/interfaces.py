@@ -18,7 +18,7 @@ class JobsDataError(Exception):
         self.code = code
 
 
-class Registry(Protocol):
+class EndpointRegistry(Protocol):
     """What an MQTT endpoint asks the registry."""
 
     def authenticate(self, certificate_der: bytes) -> str | None:

@@ -22,7 +22,7 @@ from report_browser import Browser  # noqa: E402 (found by the line above)
 from report_scene import scene, scene_comment, scene_fleet  # noqa: E402
 
 from controller.report import comment, html, text  # noqa: E402
-from controller.report.formats import Look  # noqa: E402
+from controller.report.formats import TextStyle  # noqa: E402
 
 PLACE = ROOT / "docs" / "pictures"
 PAGE = "<!doctype html><meta charset=utf-8><style>{style}</style>{body}"
@@ -44,11 +44,11 @@ def main() -> int:
         draw = _Drawing(browser, Path(folder, "page.html"))
         for scheme in ("light", "dark"):
             for width in (390, 1280):
-                draw(f"page-{width}-{scheme}", html.render_drift(report, Look()), width, scheme)
+                draw(f"page-{width}-{scheme}", html.render_drift(report, TextStyle()), width, scheme)
         for width in (80, 120):
-            body = _terminal(text.render_drift(report, Look(width, color=True)), width)
+            body = _terminal(text.render_drift(report, TextStyle(width, color=True)), width)
             draw(f"terminal-{width}", PAGE.format(style=TERMINAL, body=body), width * 9 + 24, "dark")
-        body = MarkdownIt("commonmark").enable("table").render(comment.render(scene_comment(), Look()))
+        body = MarkdownIt("commonmark").enable("table").render(comment.render(scene_comment(), TextStyle()))
         draw("comment", PAGE.format(style=COMMENT, body=body), 940, "light")
         browser.close()
     return 0

@@ -18,7 +18,7 @@ from protocol.messages import Rejected
 from protocol.rejections import RejectionCode
 
 from . import decide, ending
-from .budget import Budget, Refusal
+from .budget import BudgetRefusal, CertificateBudget
 from .errors import ConflictError, RejectionError, error_code, is_transient
 from .events import Request, problems
 from .operator import decided
@@ -81,7 +81,7 @@ def _handled(
         raise
 
 
-def spend(services: Services, event: Request, sender: str | None = None) -> Budget:
+def spend(services: Services, event: Request, sender: str | None = None) -> CertificateBudget:
     """Count a request before anything scarce is called for it; raises RejectionError if it is one too many.
 
     ``sender`` is whose budget it is: the thing's, if none is named.
@@ -120,7 +120,7 @@ def _is_first(services: Services, event: Mapping[str, Any], refusal: RejectionEr
     if not sender:
         return True
     budget = services.table.budget(sender)
-    known, is_first = budget.refused(Refusal(job or "", refusal.code.value, str(refusal)), services.clock())
+    known, is_first = budget.refused(BudgetRefusal(job or "", refusal.code.value, str(refusal)), services.clock())
     if known != budget:
         with suppress(ConflictError):  # another refusal was noted meanwhile
             services.table.save_budget(known)

@@ -24,7 +24,7 @@ CERTIFICATES_PER_DAY = 100  # of many jobs: devices on which releases are tried 
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class BudgetRefusal:
     """What a device was told last."""
 
     job_id: str
@@ -37,7 +37,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class CertificateBudget:
     """What one thing has used up today, and under its latest job."""
 
     thing_name: str
@@ -48,18 +48,18 @@ class Budget:
     job_requests: int = 0
     issued: tuple[str, ...] = ()  # the job of each certificate, the latest last
     causes: tuple[str, ...] = ()  # codes of today's refusals
-    refusal: Refusal | None = None
+    refusal: BudgetRefusal | None = None
     rival: tuple[str, str] | None = None  # digest of the key whose certificate was made, and when another was asked for
     version: int = 0  # of the stored record; 0 before the first write
 
-    def request(self, job_id: str, now: datetime) -> Budget:
+    def request(self, job_id: str, now: datetime) -> CertificateBudget:
         """With one create or commit more; raises RejectionError if that is too many."""
         known = self.under(job_id).on(now)
         _require(known.job_requests < REQUESTS_PER_JOB, f"{REQUESTS_PER_JOB} requests under one job")
         _require(known.requests < REQUESTS_PER_DAY, f"{REQUESTS_PER_DAY} requests of one device a day")
         return replace(known, requests=known.requests + 1, job_requests=known.job_requests + 1)
 
-    def certificate(self) -> Budget:
+    def certificate(self) -> CertificateBudget:
         """With one certificate more, under the job of the latest request; raises RejectionError if that is too many."""
         known = self.issued.count(self.job_id)
         _require(known < CERTIFICATES_PER_JOB, f"{CERTIFICATES_PER_JOB} certificates under one job")
@@ -67,14 +67,14 @@ class Budget:
         issued = (*self.issued, self.job_id)[-CERTIFICATES_PER_DAY:]
         return replace(self, certificates=self.certificates + 1, issued=issued)
 
-    def refused(self, refusal: Refusal, now: datetime) -> tuple[Budget, bool]:
+    def refused(self, refusal: BudgetRefusal, now: datetime) -> tuple[CertificateBudget, bool]:
         """With a refusal, and whether it is the day's first of this cause."""
         known = self.on(now)
         is_first = refusal.code not in known.causes
         causes = (*known.causes, refusal.code) if is_first else known.causes
         return replace(known, causes=causes, refusal=refusal if refusal.job_id else known.refusal), is_first
 
-    def rivalled(self, digest: str, at: datetime) -> Budget:
+    def rivalled(self, digest: str, at: datetime) -> CertificateBudget:
         """With the request for a second key while the certificate for the key with this digest was made."""
         return self if self.rival_of(digest) else replace(self, rival=(digest, at.isoformat()))
 
@@ -82,12 +82,12 @@ class Budget:
         """When a second key was asked for while the certificate for the key with this digest was made."""
         return None if self.rival is None or self.rival[0] != digest else datetime.fromisoformat(self.rival[1])
 
-    def on(self, now: datetime) -> Budget:
+    def on(self, now: datetime) -> CertificateBudget:
         """On that day (UTC): another one begins at nothing."""
         day = now.date().isoformat()
         return self if self.day == day else replace(self, day=day, requests=0, certificates=0, causes=())
 
-    def under(self, job_id: str) -> Budget:
+    def under(self, job_id: str) -> CertificateBudget:
         """Under that job: the requests of another one begin at nothing."""
         return self if self.job_id == job_id else replace(self, job_id=job_id, job_requests=0)
 
@@ -108,7 +108,7 @@ class Budget:
         }
 
     @classmethod
-    def from_record(cls, thing_name: str, record: Mapping[str, Any]) -> Budget:
+    def from_record(cls, thing_name: str, record: Mapping[str, Any]) -> CertificateBudget:
         """Read what ``to_record`` wrote, in this version or an earlier one."""
         refusal = record.get("refusal")
         issued = record.get("issued", [record["jobId"]] * int(record["jobCertificates"]))
@@ -121,7 +121,7 @@ class Budget:
             int(record["jobRequests"]),
             tuple(issued),
             tuple(record["causes"]),
-            Refusal(refusal["jobId"], refusal["code"], refusal["sentence"]) if refusal else None,
+            BudgetRefusal(refusal["jobId"], refusal["code"], refusal["sentence"]) if refusal else None,
             (record["rival"][0], record["rival"][1]) if "rival" in record else None,
             int(record["version"]),
         )

@@ -24,7 +24,7 @@ from .operator import decided
 from .rotation import Rotation
 from .services import Services, services
 from .takeover import take_over
-from .verdicts import Certificate
+from .verdicts import CertificateRole
 
 FUNCTION = "commit_certificate"
 
@@ -52,7 +52,7 @@ def commit(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _weigh(services: Services, event: CommitEvent, rotation: Rotation) -> None:
-    if rotation.which(event.principal) is not Certificate.NEW:
+    if rotation.which(event.principal) is not CertificateRole.NEW:
         spend(services, event)
         raise RejectionError(
             RejectionCode.OLD_CERTIFICATE, "The connection does not use the new certificate, so it proves nothing."
@@ -64,7 +64,7 @@ def _weigh(services: Services, event: CommitEvent, rotation: Rotation) -> None:
 def _commit(services: Services, event: CommitEvent, rotation: Rotation) -> None:
     now = services.clock()
     sent = event.sent(now)
-    known = rotation.seen(Certificate.NEW, sent)
+    known = rotation.seen(CertificateRole.NEW, sent)
     if rotation.committed_at is None:
         rival = spend(services, event).rival_of(rotation.public_key_digest)
         known = known if rival is None else known.contested(rival, now, _who(event))

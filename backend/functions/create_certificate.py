@@ -19,7 +19,7 @@ from protocol.rejections import RejectionCode
 
 from . import csr, decide, ending
 from .answering import answer, spend
-from .budget import Budget
+from .budget import CertificateBudget
 from .decide import CreateStep
 from .environment import PrivateAuthority
 from .errors import ContradictionError, RejectionError, error_code, is_refused
@@ -28,7 +28,7 @@ from .operator import decided
 from .registry import Principal
 from .rotation import LEASE, MAKING, Phase, Rotation
 from .services import Services, services
-from .verdicts import Certificate
+from .verdicts import CertificateRole
 
 FUNCTION = "create_certificate"
 
@@ -47,7 +47,7 @@ class Asked:
     document: JobDocument
     authority_name: str
     authority: PrivateAuthority | None  # None for AWS IoT's own CA
-    budget: Budget
+    budget: CertificateBudget
     queued: datetime | None  # when the job asked for the rotation
 
     @property
@@ -100,11 +100,11 @@ _UNANSWERED = {CreateStep.WAIT: "waiting", CreateStep.TOO_LATE: "too late", Crea
 
 
 def _note_rival(
-    services: Services, event: CreateEvent, request: csr.SigningRequest, budget: Budget, rotation: Rotation
+    services: Services, event: CreateEvent, request: csr.SigningRequest, budget: CertificateBudget, rotation: Rotation
 ) -> None:
     """A second key is evidence at any time: while the first one's certificate is made, and when the job has ended."""
     now, digest = services.clock(), rotation.public_key_digest
-    is_old = rotation.which(event.principal) is Certificate.OLD
+    is_old = rotation.which(event.principal) is CertificateRole.OLD
     if not is_old or rotation.job_id != event.job_id or request.public_key_digest == digest:
         return
     if rotation.phase in MAKING:  # the create at work writes the rotation's record
@@ -145,7 +145,7 @@ def _with_sighting(rotation: Rotation, asked: Asked, now: datetime) -> Rotation:
     return known.contested(sent, now, asked.who) if is_second and known.ended_at is None else known
 
 
-def _check(services: Services, event: CreateEvent, request: csr.SigningRequest, budget: Budget) -> Asked:
+def _check(services: Services, event: CreateEvent, request: csr.SigningRequest, budget: CertificateBudget) -> Asked:
     execution = services.registry.execution(event.thing_name, event.job_id)
     document = decide.require_rotation_job(execution, event.job_id)
     csr.require_demanded(request, document)

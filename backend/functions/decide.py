@@ -21,8 +21,8 @@ from .environment import PrivateAuthority
 from .errors import RejectionError
 from .events import CommitEvent, CreateEvent
 from .registry import CertificateDescription, ExecutionState, Principal
-from .rotation import MAKING, Outcome, Phase, Rotation
-from .verdicts import ROUNDED, Certificate
+from .rotation import MAKING, Phase, Rotation, RotationOutcome
+from .verdicts import ROUNDED, CertificateRole
 
 ROTATABLE = frozenset({EXCLUSIVE, NON_EXCLUSIVE})
 """The types of attachment from which a certificate is rotated, if it is attached to one thing alone."""
@@ -169,7 +169,7 @@ def require_rotation(rotation: Rotation | None, event: CommitEvent) -> Rotation:
         raise RejectionError(RejectionCode.NO_ROTATION, f"This thing has no rotation under job '{event.job_id}'.")
     if rotation.phase in MAKING:
         raise RejectionError(RejectionCode.NOT_CREATED, "The new certificate has not been created yet.")
-    if rotation.outcome is Outcome.ROLLED_BACK:
+    if rotation.outcome is RotationOutcome.ROLLED_BACK:
         raise RejectionError(RejectionCode.NO_ROTATION, "The rotation was given up: the new certificate is removed.")
     return rotation
 
@@ -181,9 +181,9 @@ def is_known_to_be_alone(rotation: Rotation | None, event: CommitEvent) -> bool:
     """
     return (
         rotation is not None
-        and rotation.outcome is Outcome.ROLLED_BACK
+        and rotation.outcome is RotationOutcome.ROLLED_BACK
         and rotation.job_id != event.job_id
-        and rotation.which(event.principal) is Certificate.OLD
+        and rotation.which(event.principal) is CertificateRole.OLD
     )
 
 

@@ -15,9 +15,9 @@ from datetime import datetime, timedelta
 from . import notices
 from .errors import ContradictionError
 from .operator import decided
-from .rotation import LEASE, MAKING, Outcome, Phase, Rotation
+from .rotation import LEASE, MAKING, Phase, Rotation, RotationOutcome
 from .services import Services
-from .verdicts import Certificate, Told, Verdict, weigh
+from .verdicts import CertificateRole, Notification, Verdict, weigh
 
 TOLD_LATE = "two may be at work, and the old certificate is removed"
 _CLOCK_TOLERANCE = timedelta(seconds=10)  # between this function's clock and AWS IoT's creation dates
@@ -30,7 +30,7 @@ def conclude(
     who: str,
     *,
     aside: str = "",
-    deactivated: Certificate | None = None,
+    deactivated: CertificateRole | None = None,
 ) -> Rotation:
     """Write down what is new and do what the table says; returns the rotation as it stands then.
 
@@ -49,9 +49,9 @@ def conclude(
     if verdict.goes is not None and services.table.is_quarantined(rotation.thing_name):
         verdict = weigh(replace(known, quarantined=True))
     rotation = _tell(services, rotation, verdict, aside)
-    if verdict.goes is Certificate.OLD:
-        return _remove(services, rotation, rotation.old_certificate_id, Outcome.ROTATED, who)
-    if verdict.goes is Certificate.NEW:
+    if verdict.goes is CertificateRole.OLD:
+        return _remove(services, rotation, rotation.old_certificate_id, RotationOutcome.ROTATED, who)
+    if verdict.goes is CertificateRole.NEW:
         return remove_new(services, rotation, who)
     rotation = rotation.in_phase()
     return before if rotation == before else _keep(services, before, rotation, verdict, who)
@@ -60,7 +60,7 @@ def conclude(
 def _tell(services: Services, rotation: Rotation, verdict: Verdict, aside: str) -> Rotation:
     """First of all, because a repeat may find nothing left to tell: twice is better than never."""
     told = f"{verdict.told.name}: {verdict.because}"
-    if verdict.told is Told.NOBODY or rotation.told == told:
+    if verdict.told is Notification.NOBODY or rotation.told == told:
         return rotation
     notice = f"{notices.of_verdict(rotation, verdict)}{aside}"
     services.operator.tell(rotation.thing_name, rotation.job_id, notice)
@@ -85,24 +85,24 @@ def with_end(services: Services, rotation: Rotation) -> Rotation:
 def note_old(services: Services, thing_name: str, certificate_id: str, at: datetime, who: str) -> None:
     """Add that a request came over the thing's old certificate, if it is one of a rotation's."""
     rotation = services.table.current(thing_name)
-    if rotation is None or rotation.which(certificate_id) is not Certificate.OLD or rotation.phase in MAKING:
+    if rotation is None or rotation.which(certificate_id) is not CertificateRole.OLD or rotation.phase in MAKING:
         return
     if rotation.is_active:
-        conclude(services, rotation, rotation.seen(Certificate.OLD, at), who)
+        conclude(services, rotation, rotation.seen(CertificateRole.OLD, at), who)
     else:
-        hear_late(services, rotation, Certificate.OLD, at)
+        hear_late(services, rotation, CertificateRole.OLD, at)
 
 
-def hear_late(services: Services, rotation: Rotation, which: Certificate, at: datetime) -> bool:
+def hear_late(services: Services, rotation: Rotation, which: CertificateRole, at: datetime) -> bool:
     """A certificate of a rotation that is over was used: whether that is told, as it is if it was the old one's."""
     committed = rotation.committed_at
-    is_news = which is Certificate.OLD and committed is not None and at > datetime.fromisoformat(committed)
+    is_news = which is CertificateRole.OLD and committed is not None and at > datetime.fromisoformat(committed)
     return is_news and tell_late(services, rotation.seen(which, at))
 
 
 def tell_late(services: Services, rotation: Rotation) -> bool:
     """The removal of the old certificate was faster than a sign that two are at work: that is told once."""
-    if rotation.outcome is not Outcome.ROTATED or rotation.told == TOLD_LATE:
+    if rotation.outcome is not RotationOutcome.ROTATED or rotation.told == TOLD_LATE:
         return False
     services.operator.tell(rotation.thing_name, rotation.job_id, notices.of_late_evidence(rotation))
     services.table.save(replace(rotation, told=TOLD_LATE))
@@ -115,8 +115,8 @@ def remove_new(services: Services, rotation: Rotation, who: str, *, may_be_lost:
     if new is None and may_be_lost:
         new = _lost_certificate(services, rotation)
     if new is None:
-        return _finish(services, rotation, Outcome.ROLLED_BACK, who, "nothing had been issued")
-    return _remove(services, rotation, new, Outcome.ROLLED_BACK, who)
+        return _finish(services, rotation, RotationOutcome.ROLLED_BACK, who, "nothing had been issued")
+    return _remove(services, rotation, new, RotationOutcome.ROLLED_BACK, who)
 
 
 def resume(services: Services, rotation: Rotation, who: str) -> Rotation:
@@ -148,7 +148,9 @@ def _lost_certificate(services: Services, rotation: Rotation, besides: Collectio
     return services.registry.issued_over(rotation.public_key_digest, since, until, besides)
 
 
-def _remove(services: Services, rotation: Rotation, certificate_id: str, outcome: Outcome, who: str) -> Rotation:
+def _remove(
+    services: Services, rotation: Rotation, certificate_id: str, outcome: RotationOutcome, who: str
+) -> Rotation:
     arn = rotation.arn(certificate_id)
     if rotation.is_shared and certificate_id == rotation.old_certificate_id:
         return _let_go(services, rotation, who)
@@ -178,12 +180,12 @@ def _let_go(services: Services, rotation: Rotation, who: str) -> Rotation:
     """The old certificate may be other things' as well: it is detached from this one alone; the rest is the sweep's."""
     old, arn = rotation.old_certificate_id, rotation.arn(rotation.old_certificate_id)
     if rotation.phase is not Phase.REMOVING:
-        letting = {"phase": Phase.REMOVING, "removing": old, "outcome": Outcome.ROTATED}
+        letting = {"phase": Phase.REMOVING, "removing": old, "outcome": RotationOutcome.ROTATED}
         rotation = services.table.save(rotation.step(services.clock(), who, f"letting go of {old}", **letting))
     services.registry.detach(rotation.thing_name, arn)
     left = [name for name in services.registry.things_of(arn) or () if name != rotation.thing_name]
     held = f"which {len(left)} more hold: {', '.join(left[:3])}" if left else "which no thing holds any more"
-    return _finish(services, rotation, Outcome.ROTATED, who, f"let go of {old}, {held}")
+    return _finish(services, rotation, RotationOutcome.ROTATED, who, f"let go of {old}, {held}")
 
 
 def _may_remove(rotation: Rotation, certificate_id: str, things: list[str] | None) -> bool:
@@ -193,7 +195,7 @@ def _may_remove(rotation: Rotation, certificate_id: str, things: list[str] | Non
     return not things and (begun or certificate_id != rotation.old_certificate_id)
 
 
-def _finish(services: Services, rotation: Rotation, outcome: Outcome, who: str, what: str) -> Rotation:
+def _finish(services: Services, rotation: Rotation, outcome: RotationOutcome, who: str, what: str) -> Rotation:
     finished = services.table.finish(
         rotation.step(services.clock(), who, what, phase=Phase.FINISHED, outcome=outcome, certificate_pem=None)
     )
@@ -209,7 +211,7 @@ def _finish(services: Services, rotation: Rotation, outcome: Outcome, who: str, 
     return finished
 
 
-_PROGRESS = {Outcome.ROTATED: "rotated", Outcome.ROLLED_BACK: "rolledBack"}
+_PROGRESS = {RotationOutcome.ROTATED: "rotated", RotationOutcome.ROLLED_BACK: "rolledBack"}
 
 
 def show(services: Services, rotation: Rotation, progress: str) -> None:

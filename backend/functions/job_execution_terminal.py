@@ -21,7 +21,7 @@ from . import ending, notices
 from .errors import ConflictError
 from .events import PresenceEvent, TerminalEvent, parse_terminal, problems
 from .operator import decided
-from .rotation import MAKING, Outcome, Rotation
+from .rotation import MAKING, Rotation, RotationOutcome
 from .services import Services, services
 from .takeover import take_over
 from .verdicts import Ending
@@ -90,7 +90,7 @@ def _is_of_an_earlier_attempt(services: Services, event: TerminalEvent, rotation
 
 def _after_undoing(services: Services, event: TerminalEvent, rotation: Rotation) -> dict[str, Any]:
     """The job has ended whose create had failed: what for is told, once."""
-    if rotation.outcome is not Outcome.ROLLED_BACK or rotation.ending is not None:
+    if rotation.outcome is not RotationOutcome.ROLLED_BACK or rotation.ending is not None:
         return {"status": "nothing"}
     notice = f"{event.ending.value}: no certificate was handed out under this job."
     services.operator.tell(event.thing_name, event.job_id, f"{notice}{_reason(services, event)}")

@@ -6,7 +6,7 @@ Text that a device wrote stands in quotation marks, on one line and cut to a bou
 from __future__ import annotations
 
 from .rotation import Rotation
-from .verdicts import Certificate, Told, Verdict
+from .verdicts import CertificateRole, Notification, Verdict
 
 MAX_QUOTED = 300  # characters
 UNWATCHED = "nobody noted who connects with it"
@@ -17,12 +17,12 @@ def of_verdict(rotation: Rotation, verdict: Verdict) -> str:
     end = "The job runs" if rotation.ending is None else rotation.ending.value
     since = "before the commit" if rotation.committed_at is None else "after the commit"
     becomes = {
-        Certificate.OLD: f"the old certificate {rotation.old_certificate_id} is removed",
-        Certificate.NEW: f"the new certificate {rotation.new_certificate_id or '(if there is one)'} is removed",
+        CertificateRole.OLD: f"the old certificate {rotation.old_certificate_id} is removed",
+        CertificateRole.NEW: f"the new certificate {rotation.new_certificate_id or '(if there is one)'} is removed",
         None: "both certificates stay",
     }[verdict.goes]
     text = f"{end} {since}: {becomes}, because {verdict.because}."
-    return f"{text} {_holders(rotation)}" if verdict.told is Told.PERSON else text
+    return f"{text} {_holders(rotation)}" if verdict.told is Notification.PERSON else text
 
 
 def of_late_evidence(rotation: Rotation) -> str:

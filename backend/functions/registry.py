@@ -79,14 +79,14 @@ class ExecutionState:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class ExecutionEnd:
     """How and when an execution has ended; ``at`` is None if it is gone with its job."""
 
     ending: Ending
     at: datetime | None
 
 
-class Registry:
+class IotRegistry:
     """Talks to AWS IoT."""
 
     def __init__(self, iot: Any, jobs: Any, data: Any, *, shadow: str, shadow_before: str, presence_rule: str) -> None:
@@ -112,15 +112,15 @@ class Registry:
         queued = datetime.fromtimestamp(execution["queuedAt"], UTC) if "queuedAt" in execution else None
         return ExecutionState(ExecutionStatus(execution["status"]), _json(execution.get("jobDocument", "")), queued)
 
-    def end_of(self, thing_name: str, job_id: str) -> End | None:
+    def end_of(self, thing_name: str, job_id: str) -> ExecutionEnd | None:
         """How the thing's latest execution of the job has ended; None while it has not."""
         answer = _unless_gone(self._iot.describe_job_execution, jobId=job_id, thingName=thing_name)
         if answer is None:
-            return End(Ending.DELETED, None)
+            return ExecutionEnd(Ending.DELETED, None)
         found = answer["execution"]
         if found["status"] not in Ending.__members__:
             return None
-        return End(Ending(found["status"]), found["lastUpdatedAt"])
+        return ExecutionEnd(Ending(found["status"]), found["lastUpdatedAt"])
 
     def principals(self, thing_name: str) -> list[Principal]:
         """The thing's principals; one page, because more than a few are refused anyway."""

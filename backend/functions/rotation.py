@@ -14,7 +14,7 @@ from typing import Any
 
 from protocol.rotation_record import FINISHED, ROTATED
 
-from .verdicts import Certificate, Ending, Evidence, Told
+from .verdicts import CertificateRole, Ending, Notification, RotationEvidence
 
 LEASE = timedelta(seconds=25)
 """How long a create may take before another may undo it: the function's timeout and some."""
@@ -39,7 +39,7 @@ MAKING = frozenset({Phase.ISSUING, Phase.ISSUED})
 """The phases in which no device can hold the new certificate yet."""
 
 
-class Outcome(StrEnum):
+class RotationOutcome(StrEnum):
     """How a rotation ended."""
 
     ROTATED = ROTATED  # the new certificate stays
@@ -47,7 +47,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class EvidenceEntry:
     """One line of evidence."""
 
     at: str
@@ -84,9 +84,9 @@ class Rotation:
     told: str | None = None  # what the operator was told last
     is_shared: bool = False  # other things hold, or held, the old certificate too: this one only lets go of it
     removing: str | None = None
-    outcome: Outcome | None = None
+    outcome: RotationOutcome | None = None
     superseded_digests: tuple[str, ...] = ()  # keys of this job that a later create has replaced
-    history: tuple[Entry, ...] = ()
+    history: tuple[EvidenceEntry, ...] = ()
 
     @property
     def is_active(self) -> bool:
@@ -96,7 +96,7 @@ class Rotation:
     @property
     def awaits_a_person(self) -> bool:
         """Whether its job has ended without a decision, or somebody was asked for one: then a deactivation is one."""
-        is_asked = self.told is not None and self.told.startswith(Told.PERSON.name)
+        is_asked = self.told is not None and self.told.startswith(Notification.PERSON.name)
         return self.phase is Phase.UNRESOLVED or (is_asked and self.phase in {Phase.CREATED, Phase.COMMITTED})
 
     def arn(self, certificate_id: str) -> str:
@@ -109,27 +109,27 @@ class Rotation:
 
     def step(self, now: datetime, who: str, what: str, **changes: Any) -> Rotation:
         """The next state, with its line of evidence; of very many lines those in the middle are left out."""
-        history = (*self.history, Entry(now.isoformat(), who, what))
+        history = (*self.history, EvidenceEntry(now.isoformat(), who, what))
         if len(history) > LINES:
             history = (*history[: LINES // 2], *history[1 - LINES // 2 :])
         return replace(self, history=history, **changes)
 
-    def which(self, certificate_id: str) -> Certificate | None:
+    def which(self, certificate_id: str) -> CertificateRole | None:
         """Which of the two a certificate is; None for a third one."""
-        known = {self.old_certificate_id: Certificate.OLD, self.new_certificate_id: Certificate.NEW}
+        known = {self.old_certificate_id: CertificateRole.OLD, self.new_certificate_id: CertificateRole.NEW}
         return known.get(certificate_id)
 
     @property
-    def last_seen(self) -> Certificate | None:
+    def last_seen(self) -> CertificateRole | None:
         """Which of the two was seen last; None if neither was."""
         old, new = _instant(self.old_seen_at), _instant(self.new_seen_at)
         if new is None:
-            return None if old is None else Certificate.OLD
-        return Certificate.OLD if old is not None and old > new else Certificate.NEW
+            return None if old is None else CertificateRole.OLD
+        return CertificateRole.OLD if old is not None and old > new else CertificateRole.NEW
 
-    def seen(self, certificate: Certificate, at: datetime) -> Rotation:
+    def seen(self, certificate: CertificateRole, at: datetime) -> Rotation:
         """With a sighting; an earlier one than is known changes nothing."""
-        if certificate is Certificate.OLD:
+        if certificate is CertificateRole.OLD:
             return replace(self, old_seen_at=_later(self.old_seen_at, at))
         return replace(self, new_seen_at=_later(self.new_seen_at, at))
 
@@ -149,9 +149,9 @@ class Rotation:
         """Whether the end of an execution is known that came later than this instant."""
         return self.ended_at is not None and instant < datetime.fromisoformat(self.ended_at)
 
-    def evidence(self, now: datetime, deactivated: Certificate | None = None) -> Evidence:
+    def evidence(self, now: datetime, deactivated: CertificateRole | None = None) -> RotationEvidence:
         """What is known, for the table of verdicts."""
-        return Evidence(
+        return RotationEvidence(
             now=now,
             started=datetime.fromisoformat(self.started_at),
             leased=self.leased(now),
@@ -190,9 +190,9 @@ class Rotation:
         values = {f.name: record[_camel(f.name)] for f in fields(cls) if _camel(f.name) in record}
         values["phase"] = Phase(values["phase"])
         values["version"] = int(values["version"])
-        values["history"] = tuple(Entry(**entry) for entry in values["history"])
+        values["history"] = tuple(EvidenceEntry(**entry) for entry in values["history"])
         values["superseded_digests"] = tuple(values.get("superseded_digests", ()))
-        for name, kind in (("outcome", Outcome), ("ending", Ending)):
+        for name, kind in (("outcome", RotationOutcome), ("ending", Ending)):
             if name in values:
                 values[name] = kind(values[name])
         return cls(**values)

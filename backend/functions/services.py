@@ -23,7 +23,7 @@ from protocol.names import BackendNames
 from .environment import Environment, read
 from .issuers import Issuers
 from .operator import Operator
-from .registry import Registry
+from .registry import IotRegistry
 from .table import RotationTable
 
 ClientFactory = Callable[[str, str | None], Any]
@@ -41,7 +41,7 @@ class Services:
     """One of each class that talks to AWS, the environment, and the clock."""
 
     environment: Environment
-    registry: Registry
+    registry: IotRegistry
     table: RotationTable
     issuers: Issuers
     operator: Operator
@@ -61,7 +61,7 @@ def build(
     environment = read(variables)
     names = BackendNames(environment.stack_name)
     iot = client("iot", None)
-    registry = Registry(
+    registry = IotRegistry(
         iot,
         client("iot-jobs-data", f"https://{environment.jobs_endpoint}"),
         client("iot-data", f"https://{environment.data_endpoint}"),

@@ -15,7 +15,7 @@ from protocol.watch import GRACE, SAME_CHANGE, UNUSED, Watch
 from . import notices
 from .ending import TOLD_LATE
 from .operator import decided
-from .rotation import Outcome, Rotation
+from .rotation import Rotation, RotationOutcome
 from .services import Services
 
 _HELD, _LATELY = "things hold it", "it was used lately, or it is not known for long that it was not"
@@ -81,7 +81,7 @@ def _has_its_own(latest: Rotation | None, watch: Watch) -> bool:
     if latest is None:
         return False
     if latest.old_certificate_id == watch.certificate_id:
-        return latest.outcome is Outcome.ROTATED and latest.told != TOLD_LATE
+        return latest.outcome is RotationOutcome.ROTATED and latest.told != TOLD_LATE
     return datetime.fromisoformat(latest.started_at) >= watch.since
 
 

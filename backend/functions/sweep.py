@@ -19,7 +19,7 @@ from .errors import ConflictError, error_code
 from .operator import decided
 from .rotation import MAKING, Rotation
 from .services import Services, services
-from .verdicts import Certificate
+from .verdicts import CertificateRole
 
 FUNCTION = "sweep"
 EVERY = timedelta(minutes=15)
@@ -103,13 +103,13 @@ def visit(services: Services, rotation: Rotation) -> None:
     ending.conclude(services, rotation, known, f"{FUNCTION}: job {rotation.job_id}", deactivated=deactivated)
 
 
-def _deactivated(services: Services, rotation: Rotation) -> Certificate | None:
+def _deactivated(services: Services, rotation: Rotation) -> CertificateRole | None:
     """Which of the two a person has decided against: by its status, or by detaching what is shared; None if not one."""
     old, new = rotation.old_certificate_id, rotation.new_certificate_id or ""
     if rotation.is_shared:
         is_old_off = rotation.thing_name not in (services.registry.things_of(rotation.arn(old)) or ())
     else:
         is_old_off = services.registry.status(old) in _OFF
-    states = {Certificate.OLD: is_old_off, Certificate.NEW: services.registry.status(new) in _OFF}
+    states = {CertificateRole.OLD: is_old_off, CertificateRole.NEW: services.registry.status(new) in _OFF}
     off = [which for which, is_off in states.items() if is_off]
     return off[0] if len(off) == 1 else None

@@ -19,9 +19,9 @@ from botocore.exceptions import ClientError
 
 from protocol import quarantine
 from protocol.rotation_record import CURRENT, ENDED, RefusalRecord
-from protocol.watch import SHARED_KEY, Shared, Watch, key_of
+from protocol.watch import SHARED_KEY, SharedWatch, Watch, key_of
 
-from .budget import Budget
+from .budget import CertificateBudget
 from .errors import ConflictError, error_code
 from .rotation import Phase, Rotation
 
@@ -48,12 +48,12 @@ class RotationTable:
         record = self._read(thing_name, CURRENT)
         return Rotation.from_record(record) if record else None
 
-    def budget(self, thing_name: str) -> Budget:
+    def budget(self, thing_name: str) -> CertificateBudget:
         """What the thing has asked for."""
         record = self._read(thing_name, BUDGET)
-        return Budget.from_record(thing_name, record) if record else Budget(thing_name)
+        return CertificateBudget.from_record(thing_name, record) if record else CertificateBudget(thing_name)
 
-    def save_budget(self, budget: Budget) -> Budget:
+    def save_budget(self, budget: CertificateBudget) -> CertificateBudget:
         """Write the budget; ``budget.version`` is the version it was read with."""
         written = replace(budget, version=budget.version + 1)
         record = {**written.to_record(), "thingName": budget.thing_name, "record": BUDGET}
@@ -102,17 +102,17 @@ class RotationTable:
         """A certificate that several things held is gone, or a person's affair."""
         self._change_shared(lambda known: replace(known, certificate_ids=known.certificate_ids - {certificate_id}))
 
-    def shared(self) -> Shared:
+    def shared(self) -> SharedWatch:
         """The certificates that several things hold, or held."""
         record = self._read(SHARED_KEY["thingName"], SHARED_KEY["record"])
-        return Shared.from_record(record) if record else Shared()
+        return SharedWatch.from_record(record) if record else SharedWatch()
 
-    def note_heard(self, now: datetime, *, is_heard: bool) -> Shared:
+    def note_heard(self, now: datetime, *, is_heard: bool) -> SharedWatch:
         """The same, with whether connections are heard of now; that is noted."""
         return self._change_shared(lambda known: known.heard(now) if is_heard else known.unheard())
 
-    def _change_shared(self, change: Callable[[Shared], Shared]) -> Shared:
-        def changed() -> Shared:
+    def _change_shared(self, change: Callable[[SharedWatch], SharedWatch]) -> SharedWatch:
+        def changed() -> SharedWatch:
             known = self.shared()
             wanted = change(known)
             if wanted != known:

@@ -1,6 +1,6 @@
 """What becomes of the two certificates of a rotation: one table of evidence and verdicts. Pure.
 
-``Evidence`` holds what is known, each fact with the instant at which it happened or was sent, so that what is
+``RotationEvidence`` holds what is known, each fact with the instant at which it happened or was sent, so that what is
 heard late weighs what it weighed then. ``weigh`` reduces it to three words and finds their row in ``ROWS``.
 
 The rules that the table keeps (the tests try every combination):
@@ -40,7 +40,7 @@ class Ending(StrEnum):
     DELETED = "DELETED"
 
 
-class Certificate(StrEnum):
+class CertificateRole(StrEnum):
     """One of the two certificates of a rotation."""
 
     OLD = "old"
@@ -48,7 +48,7 @@ class Certificate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class RotationEvidence:
     """What is known of one rotation at ``now``. Every other instant is when it happened or was sent."""
 
     now: datetime
@@ -61,7 +61,7 @@ class Evidence:
     old_seen: datetime | None = None  # the latest connection with the old one, or request over such a connection
     new_seen: datetime | None = None  # likewise
     contested: bool = False  # under the same job a second key was asked for, over the old one's connection
-    deactivated: Certificate | None = None  # by a person who was asked; None also if both are
+    deactivated: CertificateRole | None = None  # by a person who was asked; None also if both are
     quarantined: bool = False  # people have cut the thing off
 
 
@@ -72,7 +72,7 @@ class Commit(Enum):
     PROVEN = "commit over the new one"
 
 
-class End(Enum):
+class ExecutionOutcome(Enum):
     """How the device's execution stands."""
 
     RUNNING = "the job runs"
@@ -96,7 +96,7 @@ class Use(Enum):
     UNCLEAR = "nothing that decides"
 
 
-class Told(Enum):
+class Notification(Enum):
     """Who is told at once. Of what stays undecided for a day, a person is told besides."""
 
     NOBODY = "nobody"
@@ -104,42 +104,42 @@ class Told(Enum):
     PERSON = "a person must decide"
 
 
-class Row(NamedTuple):
-    """One row of the table; None in one of the first three columns stands for whatever it is."""
+class Ruling(NamedTuple):
+    """One row of the table: what one situation calls for. None in one of the first three columns: any value."""
 
     commit: Commit | None
-    end: End | None
+    end: ExecutionOutcome | None
     use: Use | None
-    goes: Certificate | None  # None: both stay
-    told: Told
+    goes: CertificateRole | None  # None: both stay
+    told: Notification
     because: str  # for the notice, the log and the docs
 
 
-C, E, U, T = Certificate, End, Use, Told
+C, E, U, T = CertificateRole, ExecutionOutcome, Use, Notification
 NO, YES = Commit.NONE, Commit.PROVEN
 
 # The first row that fits counts.
 # fmt: off
 ROWS = (
-    Row(None, None,        U.BEING_MADE,      None,  T.NOBODY, "a create is at work"),
-    Row(None, E.RUNNING,   U.UNDELIVERED,     C.NEW, T.NOBODY, "it was never handed out"),
-    Row(None, None,        U.UNDELIVERED,     C.NEW, T.NOTE,   "it was never handed out"),
-    Row(None, None,        U.QUARANTINED,     None,  T.NOBODY, "what is in use may be a thief's"),
-    Row(None, None,        U.OLD_DEACTIVATED, C.OLD, T.NOTE,   "a person has deactivated it"),
-    Row(None, None,        U.NEW_DEACTIVATED, C.NEW, T.NOTE,   "a person has deactivated it"),
-    Row(None, E.RUNNING,   None,              None,  T.NOBODY, "the rotation is under way"),
+    Ruling(None, None,        U.BEING_MADE,      None,  T.NOBODY, "a create is at work"),
+    Ruling(None, E.RUNNING,   U.UNDELIVERED,     C.NEW, T.NOBODY, "it was never handed out"),
+    Ruling(None, None,        U.UNDELIVERED,     C.NEW, T.NOTE,   "it was never handed out"),
+    Ruling(None, None,        U.QUARANTINED,     None,  T.NOBODY, "what is in use may be a thief's"),
+    Ruling(None, None,        U.OLD_DEACTIVATED, C.OLD, T.NOTE,   "a person has deactivated it"),
+    Ruling(None, None,        U.NEW_DEACTIVATED, C.NEW, T.NOTE,   "a person has deactivated it"),
+    Ruling(None, E.RUNNING,   None,              None,  T.NOBODY, "the rotation is under way"),
 
-    Row(NO,   E.FAILED,    U.NEVER_NEW,       C.NEW, T.NOTE,   "the device has failed and never used the new one"),
-    Row(NO,   E.FAILED,    U.BACK_ON_OLD,     C.NEW, T.NOTE,   "the device has failed and is back on its old one"),
-    Row(NO,   E.FAILED,    None,              None,  T.NOTE,   "the device has failed after it used the new one"),
-    Row(NO,   E.STOPPED,   None,              None,  T.NOTE,   "which one the device will use is not known"),
-    Row(NO,   E.SUCCEEDED, None,              None,  T.NOBODY, "nothing was committed so far"),
+    Ruling(NO,   E.FAILED,    U.NEVER_NEW,       C.NEW, T.NOTE,   "the device has failed and never used the new one"),
+    Ruling(NO,   E.FAILED,    U.BACK_ON_OLD,     C.NEW, T.NOTE,   "the device has failed and is back on its old one"),
+    Ruling(NO,   E.FAILED,    None,              None,  T.NOTE,   "the device has failed after it used the new one"),
+    Ruling(NO,   E.STOPPED,   None,              None,  T.NOTE,   "which one the device will use is not known"),
+    Ruling(NO,   E.SUCCEEDED, None,              None,  T.NOBODY, "nothing was committed so far"),
 
-    Row(YES,  None,        U.CONTESTED,       None,  T.PERSON, "two holders may be at work"),
-    Row(YES,  E.FAILED,    None,              None,  T.PERSON, "the device has failed after the commit"),
-    Row(YES,  E.SUCCEEDED, None,              C.OLD, T.NOBODY, "the device has committed the new one"),
-    Row(YES,  E.STOPPED,   U.NEW_SINCE_END,   C.OLD, T.NOTE,   "the device has committed the new one and uses it"),
-    Row(YES,  E.STOPPED,   None,              None,  T.NOTE,   "which one the device will use is not known"),
+    Ruling(YES,  None,        U.CONTESTED,       None,  T.PERSON, "two holders may be at work"),
+    Ruling(YES,  E.FAILED,    None,              None,  T.PERSON, "the device has failed after the commit"),
+    Ruling(YES,  E.SUCCEEDED, None,              C.OLD, T.NOBODY, "the device has committed the new one"),
+    Ruling(YES,  E.STOPPED,   U.NEW_SINCE_END,   C.OLD, T.NOTE,   "the device has committed the new one and uses it"),
+    Ruling(YES,  E.STOPPED,   None,              None,  T.NOTE,   "which one the device will use is not known"),
 )
 # fmt: on
 
@@ -147,48 +147,50 @@ ROWS = (
 class Verdict(NamedTuple):
     """What is to be done."""
 
-    goes: Certificate | None
-    told: Told
+    goes: CertificateRole | None
+    told: Notification
     because: str
 
 
-def weigh(evidence: Evidence) -> Verdict:
+def weigh(evidence: RotationEvidence) -> Verdict:
     """The verdict over a rotation; if it stays undecided for too long, a person must decide."""
     commit = Commit.NONE if evidence.committed is None else Commit.PROVEN
     end = end_of(evidence.ending)
     row = find(commit, end, use_of(evidence))
     since = evidence.started if evidence.ended is None else evidence.ended
     lasts = row.goes is None and not evidence.leased and evidence.now - since >= LASTING
-    return Verdict(row.goes, Told.PERSON if lasts else row.told, row.because)
+    return Verdict(row.goes, Notification.PERSON if lasts else row.told, row.because)
 
 
-def find(commit: Commit, end: End, use: Use) -> Row:
+def find(commit: Commit, end: ExecutionOutcome, use: Use) -> Ruling:
     """The first row that fits three words."""
     asked = (commit, end, use)
     return next(row for row in ROWS if all(want in {None, word} for want, word in zip(row[:3], asked, strict=True)))
 
 
-def end_of(ending: Ending | None) -> End:
+def end_of(ending: Ending | None) -> ExecutionOutcome:
     """The end in the table's word."""
     if ending is None:
-        return End.RUNNING
-    return {Ending.SUCCEEDED: End.SUCCEEDED, Ending.FAILED: End.FAILED}.get(ending, End.STOPPED)
+        return ExecutionOutcome.RUNNING
+    return {Ending.SUCCEEDED: ExecutionOutcome.SUCCEEDED, Ending.FAILED: ExecutionOutcome.FAILED}.get(
+        ending, ExecutionOutcome.STOPPED
+    )
 
 
-def use_of(known: Evidence) -> Use:
+def use_of(known: RotationEvidence) -> Use:
     """What is known about the use of the two certificates, in the table's word."""
     if not known.handed_out:
         return Use.BEING_MADE if known.leased else Use.UNDELIVERED
     if known.quarantined:
         return Use.QUARANTINED
     if known.deactivated is not None:
-        return Use.OLD_DEACTIVATED if known.deactivated is Certificate.OLD else Use.NEW_DEACTIVATED
+        return Use.OLD_DEACTIVATED if known.deactivated is CertificateRole.OLD else Use.NEW_DEACTIVATED
     if known.committed is not None and (known.contested or _is_after(known.old_seen, known.committed)):
         return Use.CONTESTED
     return _use_by_sightings(known)
 
 
-def _use_by_sightings(known: Evidence) -> Use:
+def _use_by_sightings(known: RotationEvidence) -> Use:
     new_seen = max((at for at in (known.new_seen, known.committed) if at is not None), default=None)
     if new_seen is None:
         return Use.NEVER_NEW

@@ -8,7 +8,7 @@ from aws_cdk import aws_iam as iam
 from backend.functions.table import INDEX
 
 from .grants import Grants
-from .settings import Settings
+from .settings import StackSettings
 
 THINGS, CERTIFICATES = "iot:thing/*", "iot:cert/*"
 
@@ -16,7 +16,7 @@ THINGS, CERTIFICATES = "iot:thing/*", "iot:cert/*"
 class Access:
     """The statements of one deployment's functions."""
 
-    def __init__(self, grants: Grants, settings: Settings, table_arn: str) -> None:
+    def __init__(self, grants: Grants, settings: StackSettings, table_arn: str) -> None:
         self._grants, self._settings, self._table_arn = grants, settings, table_arn
 
     def create(self) -> list[iam.PolicyStatement]:
@@ -98,14 +98,14 @@ class Access:
         ]
 
 
-def authority_arns(settings: Settings) -> list[str]:
+def authority_arns(settings: StackSettings) -> list[str]:
     """The private CAs of the deployment: those of the table, and the stock-compatible one."""
     arns = sorted({authority.arn for authority in settings.authorities.values()})
     default = default_ca_arn(settings)
     return [*arns, default] if default else arns
 
 
-def default_ca_arn(settings: Settings) -> str:
+def default_ca_arn(settings: StackSettings) -> str:
     """ARN of the stock-compatible authority; empty where AWS IoT issues."""
     if not settings.pca_ca_id:
         return ""

@@ -17,7 +17,7 @@ from protocol.watch import KEY_PREFIX
 
 from .access import authority_arns
 from .grants import Grants
-from .settings import Settings
+from .settings import StackSettings
 from .storage import Storage
 from .watching import NAMESPACE
 
@@ -28,7 +28,7 @@ _OF_AUTHORITIES = ("acm-pca:DescribeCertificateAuthority", "acm-pca:GetCertifica
 _JOBS, _THINGS, _GROUPS = "iot:job/*", "iot:thing/*", "iot:thinggroup/*"
 
 
-def reading(grants: Grants, settings: Settings, storage: Storage) -> list[iam.PolicyStatement]:
+def reading(grants: Grants, settings: StackSettings, storage: Storage) -> list[iam.PolicyStatement]:
     """The registry, jobs and their executions, the deployed backend and what it gave up, the CAs' own certificates."""
     rules = [f"iot:rule/{name}" for name in settings.names.rules]
     arns = authority_arns(settings)
@@ -70,7 +70,7 @@ def reading(grants: Grants, settings: Settings, storage: Storage) -> list[iam.Po
     ]
 
 
-def rotating(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
+def rotating(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatement]:
     """Its own jobs, the cohort groups that some of them have as target, and the record of what is governed.
 
     A job's targets are things, cohorts, and the groups that policies of the deployment govern.
@@ -114,7 +114,7 @@ def assuming(roles: Sequence[str]) -> list[iam.PolicyStatement]:
     return [Grants.on_arns(roles, "sts:AssumeRole")] if roles else []
 
 
-def remembering(settings: Settings) -> list[iam.PolicyStatement]:
+def remembering(settings: StackSettings) -> list[iam.PolicyStatement]:
     """The numbers of past reports, below one prefix of one bucket."""
     if not settings.history_url:
         return []

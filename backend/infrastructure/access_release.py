@@ -14,7 +14,7 @@ from protocol.names import COMPONENT_NAME
 
 from .access import authority_arns
 from .grants import Grants
-from .settings import Settings
+from .settings import StackSettings
 
 
 def deploying(grants: Grants, stack: Stack) -> list[iam.PolicyStatement]:
@@ -25,7 +25,7 @@ def deploying(grants: Grants, stack: Stack) -> list[iam.PolicyStatement]:
     return [grants.on(roles, "sts:AssumeRole")]
 
 
-def publishing(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
+def publishing(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatement]:
     """Versions of our component, and their artifacts in the one bucket."""
     component = f"greengrass:components:{COMPONENT_NAME}"
     statements = [
@@ -42,14 +42,14 @@ def publishing(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
     return statements
 
 
-def testing(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
+def testing(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatement]:
     """The integration suite: rotations of one group's devices, and the levers of an operator on this backend."""
     if not settings.test_thing_group:
         return []
     return [*_rotations(grants, settings), *_deployments(grants, settings), *_levers(grants, settings)]
 
 
-def _rotations(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
+def _rotations(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatement]:
     things, group = _devices(settings), f"iot:thinggroup/{settings.test_thing_group}"
     jobs = "iot:job/*"  # the suite's, and those behind deployments, to which Greengrass gives ids of its own
     arns = authority_arns(settings)
@@ -66,7 +66,7 @@ def _rotations(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
     ]
 
 
-def _deployments(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
+def _deployments(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatement]:
     """Configurations of the component; Greengrass makes jobs and shadows with the caller's permissions."""
     things = _devices(settings)
     core = things.replace("iot:thing/", "greengrass:coreDevices:")
@@ -79,7 +79,7 @@ def _deployments(grants: Grants, settings: Settings) -> list[iam.PolicyStatement
     ]
 
 
-def _levers(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
+def _levers(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatement]:
     names = settings.names
     functions = (names.create_function, names.commit_function, names.terminal_function)
     return [
@@ -95,6 +95,6 @@ def _levers(grants: Grants, settings: Settings) -> list[iam.PolicyStatement]:
     ]
 
 
-def _devices(settings: Settings) -> str:
+def _devices(settings: StackSettings) -> str:
     """Test devices bear their group's name, because IAM cannot tell the members of a group."""
     return f"iot:thing/{settings.test_thing_group}-*"

@@ -9,7 +9,7 @@ from protocol.names import COMPONENT_NAME
 
 from .access_controller import OWN
 from .reconcile import FLEETS
-from .settings import Settings
+from .settings import StackSettings
 
 _IOT = "arn:<AWS::Partition>:iot:<AWS::Region>:<AWS::AccountId>"
 _QUOTAS = "arn:<AWS::Partition>:servicequotas:<AWS::Region>:<AWS::AccountId>"
@@ -20,7 +20,7 @@ _DEVICES = "the devices of the account are not known when this is deployed; the 
 _ENVELOPE = "the CDK's own grant for envelope encryption, on the stack's one key only"
 
 
-def acknowledge(stack: Construct, settings: Settings) -> None:
+def acknowledge(stack: Construct, settings: StackSettings) -> None:
     """Record the reasons in the construct tree; a finding that is not listed here fails the synthesis."""
     answers = [f"topic/awslabs/things/*/certificate/{o}/{r}" for o in ("create", "commit") for r in _OUTCOMES]
     shadows = {f"thing/*/{names.shadow}" for names in (settings.names, settings.before)}
@@ -65,7 +65,7 @@ def acknowledge(stack: Construct, settings: Settings) -> None:
     )
 
 
-def _of_a_release(settings: Settings) -> dict[str, str]:
+def _of_a_release(settings: StackSettings) -> dict[str, str]:
     component, group = f"components:{COMPONENT_NAME}", settings.test_thing_group
     bucket = f"arn:<AWS::Partition>:s3:::{settings.component_bucket}"
     return {

@@ -14,13 +14,13 @@ from constructs import Construct
 
 from .access_controller import rotating
 from .grants import Grants, attach
-from .settings import Settings
+from .settings import StackSettings
 
 
 class FleetRoles(Construct):
     """One role to read, one to reconcile; each with an output for the Fleet document."""
 
-    def __init__(self, stack: Stack, grants: Grants, settings: Settings, read: list[iam.PolicyStatement]) -> None:
+    def __init__(self, stack: Stack, grants: Grants, settings: StackSettings, read: list[iam.PolicyStatement]) -> None:
         super().__init__(stack, "Fleet")
         reads = "certfleet of another account: reads the registry, changes nothing (readRoleArn)"
         reconciles = "certfleet of another account: reads the registry and makes rotation jobs (roleArn)"

@@ -13,7 +13,7 @@ from constructs import Construct
 
 from . import regulated
 from .grants import Grants, attach
-from .settings import Settings
+from .settings import StackSettings
 from .storage import Storage
 
 RUNTIME = lambda_.Runtime.PYTHON_3_14
@@ -43,7 +43,7 @@ class HandlerFunction(Construct):
         code: lambda_.Code,
         environment: dict[str, str],
         storage: Storage,
-        settings: Settings,
+        settings: StackSettings,
     ) -> None:
         super().__init__(scope, props.name.removeprefix(settings.stack_name))
         self.log_group = logs.LogGroup(

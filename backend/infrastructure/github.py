@@ -16,7 +16,7 @@ from constructs import Construct
 from .access_controller import assuming, beating, healing, remembering, rotating
 from .access_release import deploying, publishing, testing
 from .grants import Grants, attach
-from .settings import Settings
+from .settings import StackSettings
 from .storage import Storage
 
 ISSUER = "token.actions.githubusercontent.com"
@@ -27,7 +27,7 @@ class GitHubRoles(Construct):
     """One role to read, one to reconcile, one to heal, one to release."""
 
     def __init__(
-        self, stack: Stack, grants: Grants, settings: Settings, storage: Storage, read: list[iam.PolicyStatement]
+        self, stack: Stack, grants: Grants, settings: StackSettings, storage: Storage, read: list[iam.PolicyStatement]
     ) -> None:
         super().__init__(stack, "GitHub")
         self._repository = settings.github_repository

@@ -9,16 +9,16 @@ from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from backend.functions.decide import ROTATABLE
-from protocol.deployment import MAX_BYTES, DeployedAuthority, Deployment
+from protocol.deployment import MAX_BYTES, DeployedAuthority, DeployedBackend
 from protocol.job_document import DOCUMENT_FIELDS
 
 from .documents import SettingsError
-from .settings import Settings
+from .settings import StackSettings
 
 _PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
-def publish_deployment(scope: Construct, settings: Settings) -> None:
+def publish_deployment(scope: Construct, settings: StackSettings) -> None:
     """Make the parameter; it changes with every deployment that changes an authority."""
     text = deployment_of(settings).to_json()
     if len(text.encode()) > MAX_BYTES:
@@ -37,9 +37,9 @@ def publish_deployment(scope: Construct, settings: Settings) -> None:
     )
 
 
-def deployment_of(settings: Settings) -> Deployment:
+def deployment_of(settings: StackSettings) -> DeployedBackend:
     """Version, authorities and job fields of this deployment."""
-    return Deployment(
+    return DeployedBackend(
         version=tomllib.loads(_PROJECT.read_text(encoding="utf-8"))["project"]["version"],
         authorities={
             name: DeployedAuthority(

@@ -25,7 +25,7 @@ from .access_controller import assuming
 from .function import RUNTIME
 from .grants import Grants, attach
 from .reconcile_machine import Machine, of_fleets, of_question
-from .settings import Settings
+from .settings import StackSettings
 from .storage import Storage
 
 BUNDLE_KEY = "desired-state.bundle"
@@ -43,7 +43,7 @@ class Reconcile(Construct):
     def __init__(
         self,
         scope: Construct,
-        settings: Settings,
+        settings: StackSettings,
         storage: Storage,
         *,
         code: lambda_.Code,

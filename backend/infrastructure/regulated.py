@@ -15,7 +15,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import IConstruct
 
-from .settings import Settings
+from .settings import StackSettings
 
 HANDLERS = ("backend.functions.", "controller.aws_lambda.", "controller.aws_states.")
 NETWORK = (
@@ -29,7 +29,7 @@ NETWORK = (
 """What Lambda asks of a function's role to connect it to a VPC; EC2 knows no narrower resource beforehand."""
 
 
-def apply(stack: Stack, settings: Settings, key: kms.Key) -> None:
+def apply(stack: Stack, settings: StackSettings, key: kms.Key) -> None:
     """Turn on what the context asks for."""
     if settings.own_key:
         key.grant(
@@ -43,7 +43,7 @@ def apply(stack: Stack, settings: Settings, key: kms.Key) -> None:
     Aspects.of(stack).add(Regulated(settings, key))
 
 
-def statements(settings: Settings, key: kms.IKey) -> list[iam.PolicyStatement]:
+def statements(settings: StackSettings, key: kms.IKey) -> list[iam.PolicyStatement]:
     """What a function's role needs for it."""
     found = []
     if settings.own_key:
@@ -58,7 +58,7 @@ def statements(settings: Settings, key: kms.IKey) -> list[iam.PolicyStatement]:
 class Regulated:
     """Sets the properties of log groups, functions and the table; the CDK's own function is left as it is."""
 
-    def __init__(self, settings: Settings, key: kms.IKey) -> None:
+    def __init__(self, settings: StackSettings, key: kms.IKey) -> None:
         self._settings, self._key = settings, key
 
     def visit(self, node: IConstruct) -> None:

@@ -39,7 +39,7 @@ _Roles = tuple[Annotated[str, Field(pattern=rf"^{_ROLE_ARN}$")], ...]
 _STACK = r"^[A-Za-z][A-Za-z0-9]{0,39}$"
 
 
-class Settings(BaseModel):
+class StackSettings(BaseModel):
     """Everything that a deployment may choose."""
 
     model_config = ConfigDict(frozen=True)
@@ -174,9 +174,9 @@ class Settings(BaseModel):
         return json.dumps(table, sort_keys=True, separators=(",", ":"))
 
 
-def from_context(context: Callable[[str], Any]) -> Settings:
+def from_context(context: Callable[[str], Any]) -> StackSettings:
     """Read the settings; ``context`` gives a variable's value or None."""
-    names = [field.alias for field in Settings.model_fields.values() if field.alias]
+    names = [field.alias for field in StackSettings.model_fields.values() if field.alias]
     values = {name: context(name) for name in names if context(name) is not None}
     authorities: dict[str, Any] = {}
     groups = set(str(context("ThingGroups") or "").split())
@@ -187,4 +187,4 @@ def from_context(context: Callable[[str], Any]) -> Settings:
         authorities |= json.loads(given) if isinstance(given, str) else given
     roles = read_roles(Path(fleets)) if (fleets := context("Fleets")) else AssumedRoles()
     derived = {"assumed_to_read": roles.to_read, "assumed_to_write": roles.to_write, "thing_groups": sorted(groups)}
-    return Settings.model_validate({**values, **derived, "authorities": authorities})
+    return StackSettings.model_validate({**values, **derived, "authorities": authorities})

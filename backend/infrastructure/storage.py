@@ -12,13 +12,13 @@ from constructs import Construct
 
 from backend.functions.table import INDEX
 
-from .settings import Settings
+from .settings import StackSettings
 
 
 class Storage(Construct):
     """The rotation table, the notification topic and the dead-letter queue, all encrypted."""
 
-    def __init__(self, scope: Construct, settings: Settings) -> None:
+    def __init__(self, scope: Construct, settings: StackSettings) -> None:
         super().__init__(scope, "Storage")
         # A key of our own, because CloudWatch alarms cannot publish to a topic under AWS' key for SNS.
         self.key = kms.Key(
@@ -72,7 +72,7 @@ class Storage(Construct):
         )
 
 
-def _alarms_of(scope: Construct, settings: Settings) -> iam.PrincipalBase:
+def _alarms_of(scope: Construct, settings: StackSettings) -> iam.PrincipalBase:
     """CloudWatch on behalf of this stack's alarms, and of nobody else's."""
     stack = Stack.of(scope)
     alarms = f"arn:{stack.partition}:cloudwatch:{stack.region}:{stack.account}:alarm:{settings.stack_name}*"

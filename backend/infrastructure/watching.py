@@ -11,7 +11,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from .function import HandlerFunction
-from .settings import Settings
+from .settings import StackSettings
 from .storage import Storage
 
 PERIOD = Duration.minutes(5)
@@ -25,7 +25,7 @@ class Watching(Construct):
     """What is watched: errors, throttles and rejections of each function, and failed events."""
 
     def __init__(
-        self, scope: Construct, settings: Settings, storage: Storage, functions: Sequence[HandlerFunction]
+        self, scope: Construct, settings: StackSettings, storage: Storage, functions: Sequence[HandlerFunction]
     ) -> None:
         super().__init__(scope, "Watching")
         self._settings = settings

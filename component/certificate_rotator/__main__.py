@@ -33,7 +33,7 @@ class SystemClock:
     """The device's wall clock."""
 
     def now(self) -> datetime:
-        """See ports.Clock."""
+        """See ports.WallClock."""
         return datetime.now(timezone.utc)
 
 

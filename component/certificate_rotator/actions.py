@@ -23,9 +23,9 @@ from . import certificates
 from .configuration import Configuration
 from .errors import ConfigurationError, JournalError, RotationError
 from .fitness import Fitness
-from .journal import UNNOTED, Journal, Record, Step
+from .journal import UNNOTED, Journal, JournalRecord, Step
 from .machine import Event
-from .ports import Clock, Messages, MessagesError, Restarter, RestartError
+from .ports import Messages, MessagesError, Restarter, RestartError, WallClock
 from .stock import StockBackup, take_up
 from .store import CredentialStore, Generation
 
@@ -62,12 +62,12 @@ class Actions:
         journal: Journal,
         messages: Messages,
         restarter: Restarter,
-        clock: Clock,
+        clock: WallClock,
         preflight: Callable[[KeyType, str], None],
         stock: Optional[StockBackup],
     ) -> None:
-        self.record: Optional[Record] = None
-        self.kept: Optional[Record] = None  # with no rotation at hand: what is still kept from the last one
+        self.record: Optional[JournalRecord] = None
+        self.kept: Optional[JournalRecord] = None  # with no rotation at hand: what is still kept from the last one
         self.client_token = ""
         self.sent: Optional[bool] = None  # whether the action's message got out; None: it has none
         self._thing_name = thing_name
@@ -91,7 +91,7 @@ class Actions:
         key_type = self.record.key_type if self.record else None
         return self._store.caveat(key_type) if key_type else ""
 
-    def load(self) -> Optional[Record]:
+    def load(self) -> Optional[JournalRecord]:
         """Take up what configuration and journal say; a wrong configuration is the next job's failure."""
         try:
             self._fitness.read_configuration()
@@ -113,7 +113,7 @@ class Actions:
             self.record = record.with_(job_id=execution.job_id)
 
     @property
-    def remembered(self) -> Optional[Record]:
+    def remembered(self) -> Optional[JournalRecord]:
         """The rotation at hand, or what is kept from the last one."""
         return self.record or self.kept
 
@@ -144,7 +144,7 @@ class Actions:
             raise RotationError("a job was announced without its execution")
         self._request = None
         kept, self.kept = self.kept, None
-        committed = kept.with_(committed=kept.job_to_commit) if kept else Record(Step.REPORTING)
+        committed = kept.with_(committed=kept.job_to_commit) if kept else JournalRecord(Step.REPORTING)
         self.record = committed.during(Step.PREPARING, execution.job_id).with_(attempt=execution.execution_number)
         key_type, algorithm = self._fitness.of(execution.job_document)
         notes = self._store.begin(kept.notes if kept else None)
@@ -323,7 +323,7 @@ class Actions:
 
     # Helpers -------------------------------------------------------------------------------------
 
-    def _known(self) -> Record:
+    def _known(self) -> JournalRecord:
         if self.record is None:
             message = "no rotation is at hand"  # a bug: the table reached this action without one
             raise RuntimeError(message)
@@ -334,7 +334,7 @@ class Actions:
             step=Step.REPORTING, outcome=ExecutionStatus.SUCCEEDED, reason=None, kept=Generation.NEW, swaps=0, awake=0.0
         )
 
-    def _proven(self) -> Record:
+    def _proven(self) -> JournalRecord:
         """After the new credential has connected again: it is the only one, if that was in another run of the nucleus.
 
         A component that was started alone speaks over the connection of before, which proves nothing. Where nobody
@@ -350,7 +350,7 @@ class Actions:
         reason = record.reason or cause.reason or None
         self._turn(record.with_(step=Step.SWITCHING, target=Generation.OLD, reason=reason))
 
-    def _turn(self, record: Record) -> None:
+    def _turn(self, record: JournalRecord) -> None:
         self.record = record
         if record.target is Generation.OLD:  # every start leads back to it too: better unnoted than not done
             self._save_if_possible(record)
@@ -364,18 +364,18 @@ class Actions:
         self._save(record.with_(step=following, awake=0.0, kept=kept))
         return Event.DONE
 
-    def _save(self, record: Record) -> None:
+    def _save(self, record: JournalRecord) -> None:
         self._journal.save(record)
         self.record = record
 
-    def _save_if_possible(self, record: Record) -> None:
+    def _save_if_possible(self, record: JournalRecord) -> None:
         self.record = record
         try:
             self._journal.save(record)
         except JournalError as error:
             log.warning("%s", error)
 
-    def _settle(self, record: Record) -> bool:
+    def _settle(self, record: JournalRecord) -> bool:
         try:
             if record.kept is None:
                 self._store.settle()

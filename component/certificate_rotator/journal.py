@@ -49,7 +49,7 @@ class Step(str, Enum):
 
 
 @dataclass(frozen=True)
-class Record:
+class JournalRecord:
     """One rotation. ``notes`` belong to the credential store, and never hold a secret.
 
     ``kept`` is set from the first commit on, whatever is answered: two credentials are kept, and it says which of them
@@ -74,23 +74,23 @@ class Record:
     repeats: bool = True  # whether the backend takes a commit twice, as those do that name the job in their answers
     notes: Mapping[str, str] = field(default_factory=dict)
 
-    def with_(self, **changes: Any) -> Record:
+    def with_(self, **changes: Any) -> JournalRecord:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
-    def without_rotation(self) -> Record:
+    def without_rotation(self) -> JournalRecord:
         """What is kept after a rotation that was over, or ends before it has touched what lies in place."""
         notes = {name: text for name, text in self.notes.items() if name != NEXT}
         if self.step is Step.REPORTING:
             return self.with_(notes=notes)
         return self.during(Step.REPORTING).with_(notes=notes)
 
-    def during(self, step: Step, job_id: Optional[str] = None) -> Record:
+    def during(self, step: Step, job_id: Optional[str] = None) -> JournalRecord:
         """What is known of the two that are kept, and of this rotation nothing: another one is at hand, or none."""
         kept = {name: getattr(self, name) for name in ("kept", "committed", "run", "swaps", "repeats", "notes")}
-        return Record(step, job_id, **kept)
+        return JournalRecord(step, job_id, **kept)
 
-    def exchanged(self, reason: str) -> Record:
+    def exchanged(self, reason: str) -> JournalRecord:
         """The other of the two is to be put in place, with more patience, and is proven by two runs anew."""
         is_at_hand = self.kept is None or self.step in (Step.CONNECTING, Step.RECONNECTING, Step.RETRYING)
         record = self if is_at_hand else self.without_rotation()
@@ -125,9 +125,9 @@ class Journal:
         self._path = path
         self._before = before
         self._system = system
-        self.record: Optional[Record] = None
+        self.record: Optional[JournalRecord] = None
 
-    def load(self) -> Optional[Record]:
+    def load(self) -> Optional[JournalRecord]:
         """Read the file as it is at start, and clear what an interrupted write left beside it."""
         draft = files.temporary(self._path)
         try:
@@ -161,7 +161,7 @@ class Journal:
         except OSError as error:
             log.warning("an earlier version of the component would not find the journal: %s", error)
 
-    def save(self, record: Record) -> None:
+    def save(self, record: JournalRecord) -> None:
         """Make the record durable; on JournalError the former one still stands."""
         try:
             files.write(self._system, self._path, encode(record))
@@ -178,13 +178,13 @@ class Journal:
         self.record = None
 
 
-def encode(record: Record) -> bytes:
+def encode(record: JournalRecord) -> bytes:
     """The file's contents."""
     # "starts" is what components of before demand: they gave up by the number of starts.
     return json.dumps({"schema": SCHEMA, "starts": 0, **dataclasses.asdict(record)}, sort_keys=True).encode()
 
 
-def decode(data: bytes) -> Record:
+def decode(data: bytes) -> JournalRecord:
     """Read the file's contents; never fails, because the device must come back from anything."""
     try:
         content = json.loads(data)
@@ -195,8 +195,8 @@ def decode(data: bytes) -> Record:
         return _undo(_salvage(data))
 
 
-def _record(content: Mapping[str, Any]) -> Record:
-    return Record(
+def _record(content: Mapping[str, Any]) -> JournalRecord:
+    return JournalRecord(
         step=Step(content["step"]),
         job_id=_text(content["job_id"]),
         key_type=None if content["key_type"] is None else KeyType(content["key_type"]),
@@ -217,9 +217,9 @@ def _record(content: Mapping[str, Any]) -> Record:
     )
 
 
-def _undo(content: Mapping[str, Any]) -> Record:
+def _undo(content: Mapping[str, Any]) -> JournalRecord:
     job_id, notes = content.get("job_id"), content.get("notes")
-    return Record(
+    return JournalRecord(
         step=Step.SWITCHING,
         job_id=job_id if isinstance(job_id, str) and job_id else None,
         reason="the journal of this rotation is damaged or of another version of the component: rolled back",

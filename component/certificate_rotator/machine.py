@@ -17,7 +17,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Dict, FrozenSet, NamedTuple, Optional, Tuple
 
-from .journal import Record, Step
+from .journal import JournalRecord, Step
 from .store import Generation
 
 
@@ -89,7 +89,7 @@ class Action(str, Enum):
     REPLACE = "replace"  # the same, then prepare for the job that is queued
 
 
-class Row(NamedTuple):
+class Transition(NamedTuple):
     """One row of the table."""
 
     state: State
@@ -102,95 +102,95 @@ S, E, A = State, Event, Action
 
 # fmt: off
 ROWS = (
-    Row(S.ASKING,       E.START,           A.ASK,       S.ASKING),
-    Row(S.ASKING,       E.RESEND,          A.ASK,       S.ASKING),
-    Row(S.ASKING,       E.NOT_OURS,        A.REST,      S.IDLE),
-    Row(S.ASKING,       E.NOTIFIED,        A.PREPARE,   S.PREPARING),
-    Row(S.ASKING,       E.QUEUED,          A.PREPARE,   S.PREPARING),
-    Row(S.ASKING,       E.IN_PROGRESS,     A.PREPARE,   S.PREPARING),
-    Row(S.ASKING,       E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),  # set only after a commit that nobody has
-                                                                       # accepted: what lies in place may go
+    Transition(S.ASKING,       E.START,           A.ASK,       S.ASKING),
+    Transition(S.ASKING,       E.RESEND,          A.ASK,       S.ASKING),
+    Transition(S.ASKING,       E.NOT_OURS,        A.REST,      S.IDLE),
+    Transition(S.ASKING,       E.NOTIFIED,        A.PREPARE,   S.PREPARING),
+    Transition(S.ASKING,       E.QUEUED,          A.PREPARE,   S.PREPARING),
+    Transition(S.ASKING,       E.IN_PROGRESS,     A.PREPARE,   S.PREPARING),
+    Transition(S.ASKING,       E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),  # set only after a commit
+                                                                              # that nobody has accepted: it may go
 
-    Row(S.IDLE,         E.NOTIFIED,        A.PREPARE,   S.PREPARING),
-    Row(S.IDLE,         E.RESEND,          A.ASK,       S.ASKING),  # after a day: an announcement may be lost
+    Transition(S.IDLE,         E.NOTIFIED,        A.PREPARE,   S.PREPARING),
+    Transition(S.IDLE,         E.RESEND,          A.ASK,       S.ASKING),  # after a day: an announcement may be lost
 
-    Row(S.PREPARING,    E.START,           A.FORGET,    S.ASKING),
-    Row(S.PREPARING,    E.UPDATE_ACCEPTED, A.CREATE,    S.CREATING),
-    Row(S.PREPARING,    E.RESEND,          A.CLAIM,     S.PREPARING),
-    Row(S.PREPARING,    E.UPDATE_REJECTED, A.DROP,      S.ASKING),  # not at once: the answer may be the same
-    Row(S.PREPARING,    E.TIME_LIMIT,      A.FAIL,      S.REPORTING),
-    Row(S.PREPARING,    E.FAILED,          A.FAIL,      S.REPORTING),
+    Transition(S.PREPARING,    E.START,           A.FORGET,    S.ASKING),
+    Transition(S.PREPARING,    E.UPDATE_ACCEPTED, A.CREATE,    S.CREATING),
+    Transition(S.PREPARING,    E.RESEND,          A.CLAIM,     S.PREPARING),
+    Transition(S.PREPARING,    E.UPDATE_REJECTED, A.DROP,      S.ASKING),  # not at once: the answer may be the same
+    Transition(S.PREPARING,    E.TIME_LIMIT,      A.FAIL,      S.REPORTING),
+    Transition(S.PREPARING,    E.FAILED,          A.FAIL,      S.REPORTING),
 
-    Row(S.CREATING,     E.START,           A.ASK,       S.RESUMING),
-    Row(S.CREATING,     E.CREATE_ACCEPTED, A.INSTALL,   S.INSTALLING),
-    Row(S.CREATING,     E.RESEND,          A.CREATE,    S.CREATING),
-    Row(S.CREATING,     E.CREATE_REJECTED, A.FAIL,      S.REPORTING),
-    Row(S.CREATING,     E.TIME_LIMIT,      A.FAIL,      S.REPORTING),
-    Row(S.CREATING,     E.FAILED,          A.FAIL,      S.REPORTING),
+    Transition(S.CREATING,     E.START,           A.ASK,       S.RESUMING),
+    Transition(S.CREATING,     E.CREATE_ACCEPTED, A.INSTALL,   S.INSTALLING),
+    Transition(S.CREATING,     E.RESEND,          A.CREATE,    S.CREATING),
+    Transition(S.CREATING,     E.CREATE_REJECTED, A.FAIL,      S.REPORTING),
+    Transition(S.CREATING,     E.TIME_LIMIT,      A.FAIL,      S.REPORTING),
+    Transition(S.CREATING,     E.FAILED,          A.FAIL,      S.REPORTING),
 
-    Row(S.RESUMING,     E.IN_PROGRESS,     A.CREATE,    S.CREATING),
-    Row(S.RESUMING,     E.QUEUED,          A.REPLACE,   S.PREPARING),
-    Row(S.RESUMING,     E.NOT_OURS,        A.FORGET,    S.ASKING),
-    Row(S.RESUMING,     E.RESEND,          A.ASK,       S.RESUMING),
-    Row(S.RESUMING,     E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),  # set only after a commit
+    Transition(S.RESUMING,     E.IN_PROGRESS,     A.CREATE,    S.CREATING),
+    Transition(S.RESUMING,     E.QUEUED,          A.REPLACE,   S.PREPARING),
+    Transition(S.RESUMING,     E.NOT_OURS,        A.FORGET,    S.ASKING),
+    Transition(S.RESUMING,     E.RESEND,          A.ASK,       S.RESUMING),
+    Transition(S.RESUMING,     E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),  # set only after a commit
 
-    Row(S.INSTALLING,   E.START,           A.UNDO,      S.SWITCHING),
-    Row(S.INSTALLING,   E.DONE,            A.RESTART,   S.RESTARTING),
-    Row(S.INSTALLING,   E.FAILED,          A.UNDO_LIVE, S.SWITCHING),
+    Transition(S.INSTALLING,   E.START,           A.UNDO,      S.SWITCHING),
+    Transition(S.INSTALLING,   E.DONE,            A.RESTART,   S.RESTARTING),
+    Transition(S.INSTALLING,   E.FAILED,          A.UNDO_LIVE, S.SWITCHING),
 
-    Row(S.RESTARTING,   E.FAILED,          A.UNDO_LIVE, S.SWITCHING),
-    Row(S.RESTARTING,   E.TIME_LIMIT,      A.UNDO_LIVE, S.SWITCHING),
+    Transition(S.RESTARTING,   E.FAILED,          A.UNDO_LIVE, S.SWITCHING),
+    Transition(S.RESTARTING,   E.TIME_LIMIT,      A.UNDO_LIVE, S.SWITCHING),
 
-    Row(S.CONNECTING,   E.START,           A.RECONNECT, S.CONNECTING),
-    Row(S.CONNECTING,   E.IN_PROGRESS,     A.COMMIT,    S.COMMITTING),
-    Row(S.CONNECTING,   E.NOT_OURS,        A.COMMIT,    S.COMMITTING),
-    Row(S.CONNECTING,   E.RESEND,          A.ASK,       S.CONNECTING),
-    Row(S.CONNECTING,   E.QUEUED,          A.UNDO,      S.SWITCHING),
-    Row(S.CONNECTING,   E.TIME_LIMIT,      A.UNDO,      S.SWITCHING),
+    Transition(S.CONNECTING,   E.START,           A.RECONNECT, S.CONNECTING),
+    Transition(S.CONNECTING,   E.IN_PROGRESS,     A.COMMIT,    S.COMMITTING),
+    Transition(S.CONNECTING,   E.NOT_OURS,        A.COMMIT,    S.COMMITTING),
+    Transition(S.CONNECTING,   E.RESEND,          A.ASK,       S.CONNECTING),
+    Transition(S.CONNECTING,   E.QUEUED,          A.UNDO,      S.SWITCHING),
+    Transition(S.CONNECTING,   E.TIME_LIMIT,      A.UNDO,      S.SWITCHING),
 
-    Row(S.COMMITTING,   E.COMMIT_ACCEPTED, A.CONCLUDE,  S.REPORTING),
-    Row(S.COMMITTING,   E.RESEND,          A.COMMIT,    S.COMMITTING),
-    Row(S.COMMITTING,   E.COMMIT_REJECTED, A.UNDO,      S.SWITCHING),
-    Row(S.COMMITTING,   E.TIME_LIMIT,      A.UNDO,      S.SWITCHING),
+    Transition(S.COMMITTING,   E.COMMIT_ACCEPTED, A.CONCLUDE,  S.REPORTING),
+    Transition(S.COMMITTING,   E.RESEND,          A.COMMIT,    S.COMMITTING),
+    Transition(S.COMMITTING,   E.COMMIT_REJECTED, A.UNDO,      S.SWITCHING),
+    Transition(S.COMMITTING,   E.TIME_LIMIT,      A.UNDO,      S.SWITCHING),
 
-    Row(S.KEEPING,      E.START,           A.COMMIT,    S.KEEPING),
-    Row(S.KEEPING,      E.COMMIT_ACCEPTED, A.CONFIRM,   S.REPORTING),
-    Row(S.KEEPING,      E.COMMIT_REJECTED, A.FORGET,    S.ASKING),
-    Row(S.KEEPING,      E.RESEND,          A.COMMIT,    S.KEEPING),
-    Row(S.KEEPING,      E.TIME_LIMIT,      A.ASK,       S.RETRYING),  # it may be the backend alone that is silent
-    Row(S.KEEPING,      E.FAILED,          A.ASK,       S.RETRYING),  # nobody knows which job to commit
+    Transition(S.KEEPING,      E.START,           A.COMMIT,    S.KEEPING),
+    Transition(S.KEEPING,      E.COMMIT_ACCEPTED, A.CONFIRM,   S.REPORTING),
+    Transition(S.KEEPING,      E.COMMIT_REJECTED, A.FORGET,    S.ASKING),
+    Transition(S.KEEPING,      E.RESEND,          A.COMMIT,    S.KEEPING),
+    Transition(S.KEEPING,      E.TIME_LIMIT,      A.ASK,       S.RETRYING),  # perhaps only the backend is silent
+    Transition(S.KEEPING,      E.FAILED,          A.ASK,       S.RETRYING),  # nobody knows which job to commit
 
-    Row(S.SWITCHING,    E.START,           A.SWITCH,    S.SWITCHING),
-    Row(S.SWITCHING,    E.DONE,            A.RESTART,   S.RETURNING),
-    Row(S.SWITCHING,    E.UNNOTICED,       A.FAIL,      S.REPORTING),
-    Row(S.SWITCHING,    E.RESEND,          A.SWITCH,    S.SWITCHING),
+    Transition(S.SWITCHING,    E.START,           A.SWITCH,    S.SWITCHING),
+    Transition(S.SWITCHING,    E.DONE,            A.RESTART,   S.RETURNING),
+    Transition(S.SWITCHING,    E.UNNOTICED,       A.FAIL,      S.REPORTING),
+    Transition(S.SWITCHING,    E.RESEND,          A.SWITCH,    S.SWITCHING),
 
-    Row(S.RETURNING,    E.TIME_LIMIT,      A.RESTART,   S.RETURNING),
+    Transition(S.RETURNING,    E.TIME_LIMIT,      A.RESTART,   S.RETURNING),
 
-    Row(S.RECONNECTING, E.START,           A.ASK,       S.RECONNECTING),
-    Row(S.RECONNECTING, E.IN_PROGRESS,     A.FAIL,      S.REPORTING),
-    Row(S.RECONNECTING, E.NOT_OURS,        A.FAIL,      S.REPORTING),
-    Row(S.RECONNECTING, E.GET_REJECTED,    A.FAIL,      S.REPORTING),
-    Row(S.RECONNECTING, E.QUEUED,          A.REPLACE,   S.PREPARING),
-    Row(S.RECONNECTING, E.RESEND,          A.ASK,       S.RECONNECTING),
-    Row(S.RECONNECTING, E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),
+    Transition(S.RECONNECTING, E.START,           A.ASK,       S.RECONNECTING),
+    Transition(S.RECONNECTING, E.IN_PROGRESS,     A.FAIL,      S.REPORTING),
+    Transition(S.RECONNECTING, E.NOT_OURS,        A.FAIL,      S.REPORTING),
+    Transition(S.RECONNECTING, E.GET_REJECTED,    A.FAIL,      S.REPORTING),
+    Transition(S.RECONNECTING, E.QUEUED,          A.REPLACE,   S.PREPARING),
+    Transition(S.RECONNECTING, E.RESEND,          A.ASK,       S.RECONNECTING),
+    Transition(S.RECONNECTING, E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),
 
-    Row(S.RETRYING,     E.START,           A.ASK,       S.RETRYING),
-    Row(S.RETRYING,     E.IN_PROGRESS,     A.COMMIT,    S.COMMITTING),
-    Row(S.RETRYING,     E.NOT_OURS,        A.KEEP,      S.ASKING),
-    Row(S.RETRYING,     E.QUEUED,          A.KEEP,      S.ASKING),
-    Row(S.RETRYING,     E.RESEND,          A.ASK,       S.RETRYING),
-    Row(S.RETRYING,     E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),
+    Transition(S.RETRYING,     E.START,           A.ASK,       S.RETRYING),
+    Transition(S.RETRYING,     E.IN_PROGRESS,     A.COMMIT,    S.COMMITTING),
+    Transition(S.RETRYING,     E.NOT_OURS,        A.KEEP,      S.ASKING),
+    Transition(S.RETRYING,     E.QUEUED,          A.KEEP,      S.ASKING),
+    Transition(S.RETRYING,     E.RESEND,          A.ASK,       S.RETRYING),
+    Transition(S.RETRYING,     E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),
 
-    Row(S.REPORTING,    E.START,           A.ASK,       S.REPORTING),
-    Row(S.REPORTING,    E.DONE,            A.FORGET,    S.ASKING),
-    Row(S.REPORTING,    E.UPDATE_ACCEPTED, A.FORGET,    S.ASKING),
-    Row(S.REPORTING,    E.UPDATE_REJECTED, A.FORGET,    S.ASKING),
-    Row(S.REPORTING,    E.NOT_OURS,        A.FORGET,    S.ASKING),
-    Row(S.REPORTING,    E.IN_PROGRESS,     A.REPORT,    S.REPORTING),
-    Row(S.REPORTING,    E.QUEUED,          A.REPLACE,   S.PREPARING),
-    Row(S.REPORTING,    E.RESEND,          A.ASK,       S.REPORTING),
-    Row(S.REPORTING,    E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),  # as in ASKING
+    Transition(S.REPORTING,    E.START,           A.ASK,       S.REPORTING),
+    Transition(S.REPORTING,    E.DONE,            A.FORGET,    S.ASKING),
+    Transition(S.REPORTING,    E.UPDATE_ACCEPTED, A.FORGET,    S.ASKING),
+    Transition(S.REPORTING,    E.UPDATE_REJECTED, A.FORGET,    S.ASKING),
+    Transition(S.REPORTING,    E.NOT_OURS,        A.FORGET,    S.ASKING),
+    Transition(S.REPORTING,    E.IN_PROGRESS,     A.REPORT,    S.REPORTING),
+    Transition(S.REPORTING,    E.QUEUED,          A.REPLACE,   S.PREPARING),
+    Transition(S.REPORTING,    E.RESEND,          A.ASK,       S.REPORTING),
+    Transition(S.REPORTING,    E.TIME_LIMIT,      A.SWAP,      S.SWITCHING),  # as in ASKING
 )
 
 _GET      = {E.QUEUED, E.IN_PROGRESS, E.NOT_OURS, E.GET_REJECTED}
@@ -223,7 +223,7 @@ IGNORED: Dict[State, FrozenSet[Event]] = {state: frozenset(events) for state, ev
 }.items()}
 # fmt: on
 
-TABLE: Dict[Tuple[State, Event], Row] = {(row.state, row.event): row for row in ROWS}
+TABLE: Dict[Tuple[State, Event], Transition] = {(row.state, row.event): row for row in ROWS}
 
 AWAITS_ANSWER = frozenset(row.state for row in ROWS if row.event is Event.RESEND)
 """States in which RESEND comes after the resend interval."""
@@ -244,7 +244,7 @@ ON_TRIAL = frozenset({S.RESUMING, S.CONNECTING, S.KEEPING, S.RECONNECTING, S.RET
 """States whose time limit is for the credential in place: it goes on over restarts."""
 
 
-def is_watched(state: State, record: Optional[Record]) -> bool:
+def is_watched(state: State, record: Optional[JournalRecord]) -> bool:
     """Whether a state has its time limit: some only as long as something is kept after a commit."""
     if state is State.RESUMING:
         return record is not None and record.kept is not None
@@ -252,7 +252,7 @@ def is_watched(state: State, record: Optional[Record]) -> bool:
     return state in LIMITED and (is_in_doubt or state not in (State.ASKING, State.REPORTING))
 
 
-def resume_state(record: Optional[Record]) -> State:
+def resume_state(record: Optional[JournalRecord]) -> State:
     """Where a device STARTs that finds this record in its journal (None: no journal).
 
     After a commit a rotation that had not asked the backend yet, or is over, yields to the question whether the

@@ -54,7 +54,7 @@ class Restarter(Protocol):
         """Ask for the restart and return; raises RestartError if nobody could be asked."""
 
 
-class Clock(Protocol):
+class WallClock(Protocol):
     """The device's wall clock, for validity periods only; time limits are the loop's business."""
 
     def now(self) -> datetime:

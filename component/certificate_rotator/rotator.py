@@ -21,7 +21,7 @@ from .errors import RotationError
 from .incoming import Decoder, Incoming
 from .journal import Journal
 from .machine import AWAITS_ANSWER, ON_TRIAL, PATIENT, TABLE, UNDER_WAY, Action, Event, State, is_watched, resume_state
-from .ports import Clock, Loop, Messages, MessagesError, Restarter, Timer
+from .ports import Loop, Messages, MessagesError, Restarter, Timer, WallClock
 from .reasons import reason
 from .stock import StockBackup
 from .store import CredentialStore, Generation
@@ -51,7 +51,7 @@ class Rotator:
         messages: Messages,
         restarter: Restarter,
         loop: Loop,
-        clock: Clock,
+        clock: WallClock,
         preflight: Callable[[KeyType, str], None] = lambda _wanted, _in_place: None,
         stock: Optional[StockBackup] = None,
     ) -> None:

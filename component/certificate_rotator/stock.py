@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from .errors import StoreError
-from .journal import UNNOTED, Journal, Record, Step
+from .journal import UNNOTED, Journal, JournalRecord, Step
 from .store import CredentialStore, Generation
 from .system import System
 
@@ -27,16 +27,16 @@ class StockBackup:
         self._paths = folder / "certificate.bak", folder / "private_key.bak"
         self._system = system
 
-    def adopt(self, store: CredentialStore) -> Optional[Record]:
+    def adopt(self, store: CredentialStore) -> Optional[JournalRecord]:
         """The rotation that was under way; its job is the one in progress, which nobody here has noted."""
         copies = self._copies()
         placed = store.adopt(*copies) if copies else None
         if placed is None:
             return None
         reason = "the stock component was replaced before it had put a whole credential in place"
-        torn = Record(Step.SWITCHING, UNNOTED, target=Generation.OLD, reason=reason)
+        torn = JournalRecord(Step.SWITCHING, UNNOTED, target=Generation.OLD, reason=reason)
         # It may have been the stock backend: that refuses a second commit.
-        return torn if placed is Generation.OLD else Record(Step.RETRYING, UNNOTED, repeats=False)
+        return torn if placed is Generation.OLD else JournalRecord(Step.RETRYING, UNNOTED, repeats=False)
 
     def remove(self) -> None:
         """Remove the copies, once they are kept elsewhere or say nothing."""
@@ -54,7 +54,7 @@ class StockBackup:
         return (certificate.data, key.data) if certificate and key else None
 
 
-def take_up(journal: Journal, store: CredentialStore, stock: Optional[StockBackup]) -> Optional[Record]:
+def take_up(journal: Journal, store: CredentialStore, stock: Optional[StockBackup]) -> Optional[JournalRecord]:
     """The rotation to carry on; none if somebody else has put another credential in place since."""
     record = journal.load()
     if record is not None:

@@ -11,7 +11,7 @@ from controller.jobs import JobFate
 from controller.report import words
 from controller.report.as_json import failure_value
 from controller.report.console import Page, table
-from controller.report.formats import FORMAT_VERSION, Format, Look, dump
+from controller.report.formats import FORMAT_VERSION, Format, TextStyle, dump
 from controller.report.hitches import left
 from controller.report.markdown import code, fitted, folded, plain
 from controller.report.markdown import table as markdown_table
@@ -30,7 +30,7 @@ _FATES = {
 TIME_IS_UP = "the time to wait is over: what has been started goes on, and the next run carries on"
 
 
-def _text(report: ApplyReport, look: Look) -> str:
+def _text(report: ApplyReport, look: TextStyle) -> str:
     page = Page(look)
     for number, fleet in enumerate(report.fleets):
         if number:
@@ -156,7 +156,7 @@ def _unfinished(page: Page, fleet: FleetApplied) -> None:
         page.line((words.listed(names, _NAMES_SHOWN * 2), "dim"), indent=2)
 
 
-def _json(report: ApplyReport, _look: Look) -> str:
+def _json(report: ApplyReport, _look: TextStyle) -> str:
     return dump(
         {
             "format_version": FORMAT_VERSION,
@@ -205,7 +205,7 @@ def _policy_value(policy: PolicyApplied) -> dict[str, Any]:
     return {**{each.name: getattr(policy, each.name) for each in fields(policy)}, "left": told}
 
 
-def _markdown(report: ApplyReport, _look: Look) -> str:
+def _markdown(report: ApplyReport, _look: TextStyle) -> str:
     sections = []
     for fleet in report.fleets:
         icon = "❌" if fleet.failed or fleet.stopped else "⏳" if fleet.timed_out else "✅"
@@ -234,7 +234,7 @@ def _markdown(report: ApplyReport, _look: Look) -> str:
     return fitted(sections)
 
 
-RENDERERS: Mapping[Format, Callable[[ApplyReport, Look], str]] = {
+RENDERERS: Mapping[Format, Callable[[ApplyReport, TextStyle], str]] = {
     Format.TEXT: _text,
     Format.JSON: _json,
     Format.MARKDOWN: _markdown,

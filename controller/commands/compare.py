@@ -11,7 +11,7 @@ from controller.desired import GitRef
 from controller.desired.limits import DEFAULT_LIMITS
 from controller.desired.loading import load_snapshot
 from controller.errors import CertfleetError, ExitCode
-from controller.heal import Action, Untidy, of_quarantines
+from controller.heal import HealingAction, Untidy, of_quarantines
 from controller.reconcile.outlook import compare
 from controller.reconcile.values import DesiredState, Refusal, parse_overrides
 from controller.report.change import Comparisons, FleetChange
@@ -82,7 +82,7 @@ def _change(context: Context, base: DesiredState, head: DesiredState, *, is_gone
 
 def _quarantines(
     observed: Observed, base: DesiredState, head: DesiredState
-) -> tuple[tuple[Action, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
+) -> tuple[tuple[HealingAction, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
     """What healing will do for head's quarantines that it would not do for base's; asked only if they differ."""
     if base.quarantines == head.quarantines:
         return (), (), ()

@@ -5,11 +5,15 @@ from __future__ import annotations
 from argparse import Action, ArgumentParser, _SubParsersAction
 from collections.abc import Callable, Iterator, Mapping
 
-from controller.commands.completion_scripts import Entry, Option, bash_script, fish_script, zsh_script
+from controller.commands.completion_scripts import CommandEntry, Option, bash_script, fish_script, zsh_script
 from controller.commands.context import Context
 from controller.errors import ExitCode
 
-SHELLS: Mapping[str, Callable[[list[Entry]], str]] = {"bash": bash_script, "zsh": zsh_script, "fish": fish_script}
+SHELLS: Mapping[str, Callable[[list[CommandEntry]], str]] = {
+    "bash": bash_script,
+    "zsh": zsh_script,
+    "fish": fish_script,
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -23,12 +27,12 @@ def run(context: Context) -> ExitCode:
     return ExitCode.IN_SYNC
 
 
-def entries_of(parser: ArgumentParser) -> list[Entry]:
+def entries_of(parser: ArgumentParser) -> list[CommandEntry]:
     """Every command with its words and options, as the parser has them."""
     [commands] = [action for action in _actions(parser) if isinstance(action, _SubParsersAction)]
     summaries = {choice.dest: choice.help or "" for choice in commands._choices_actions}  # noqa: SLF001 (as below)
     return [
-        Entry(
+        CommandEntry(
             name,
             summaries[name],
             tuple(word for action in _actions(command) if not action.option_strings for word in _words(action)),

@@ -20,7 +20,7 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CommandEntry:
     """One command; ``words`` are what its argument may be, where it may only be some."""
 
     name: str
@@ -49,7 +49,7 @@ complete -o filenames -F _certfleet certfleet
 """
 
 
-def bash_script(entries: list[Entry]) -> str:
+def bash_script(entries: list[CommandEntry]) -> str:
     """Completion for bash."""
     options = [
         f'        {entry.name}) words="{" ".join([*entry.words, *(n for o in entry.options for n in o.names)])}" ;;'
@@ -86,14 +86,14 @@ if [[ $funcstack[1] == _certfleet ]]; then _certfleet "$@"; else compdef _certfl
 """
 
 
-def zsh_script(entries: list[Entry]) -> str:
+def zsh_script(entries: list[CommandEntry]) -> str:
     """Completion for zsh, with descriptions; for ``eval``, or as the file ``_certfleet`` on ``fpath``."""
     commands = [f"        {shlex.quote(f'{entry.name}:{_colons(entry.summary)}')}" for entry in entries]
     cases = [f"                {entry.name}) _arguments {' '.join(_zsh_arguments(entry))} ;;" for entry in entries]
     return _ZSH.format(commands="\n".join(commands), cases="\n".join(cases))
 
 
-def _zsh_arguments(entry: Entry) -> Iterator[str]:
+def _zsh_arguments(entry: CommandEntry) -> Iterator[str]:
     for option in entry.options:
         value = f":value:{_zsh_value(option)}" if option.takes_value else ""
         told = re.sub(r"([\[\]\\])", r"\\\1", _colons(option.summary))
@@ -113,7 +113,7 @@ def _colons(text: str) -> str:
     return text.replace(":", "\\:")
 
 
-def fish_script(entries: list[Entry]) -> str:
+def fish_script(entries: list[CommandEntry]) -> str:
     """Completion for fish, with descriptions."""
     lines = [
         "complete -c certfleet -f",
@@ -126,7 +126,7 @@ def fish_script(entries: list[Entry]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _fish_arguments(entry: Entry) -> Iterator[str]:
+def _fish_arguments(entry: CommandEntry) -> Iterator[str]:
     start = f"complete -c certfleet -n {_fish(f'__fish_seen_subcommand_from {entry.name}')}"
     if entry.words:
         yield f"{start} -a {_fish(' '.join(entry.words))}"

@@ -24,13 +24,13 @@ from controller.reconcile.values import (
     names_text,
     span_text,
 )
-from controller.report.checkup import Line, Verdict
+from controller.report.checkup import CheckLine, CheckStatus
 from protocol.names import AWS_IOT_AUTHORITY, COMPONENT_NAME, LEAST_NUCLEUS, LEAST_NUCLEUS_FOR_PRIVATE_CA
 
 STUCK_AFTER = timedelta(hours=12)  # in progress; a rotation takes minutes, and the cloud's longest timeout is a week
 
 RULES = "rules"
-OK, NOT_OK, CANNOT_TELL = Verdict.OK, Verdict.NOT_OK, Verdict.CANNOT_TELL
+OK, NOT_OK, CANNOT_TELL = CheckStatus.OK, CheckStatus.NOT_OK, CheckStatus.CANNOT_TELL
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +46,25 @@ class Looked:
     takes: timedelta = timedelta(0)
 
 
-def line_of(what: str, verdict: Verdict, error: CertfleetError) -> Line:
+def line_of(what: str, verdict: CheckStatus, error: CertfleetError) -> CheckLine:
     """The line of what an error says."""
-    return Line(what, verdict, str(error), (error.remedy,) if error.remedy else ())
+    return CheckLine(what, verdict, str(error), (error.remedy,) if error.remedy else ())
 
 
-def permissions(found: Iterable[Permission], fleet: Fleet) -> Iterator[Line]:
+def permissions(found: Iterable[Permission], fleet: Fleet) -> Iterator[CheckLine]:
     """Of the reading half, as tried; the writing half cannot be tried without writing."""
     tried = tuple(found)
     allowed = sorted(one.action for one in tried if one.is_allowed)
-    yield Line("permissions", OK, f"{count_text(len(allowed), 'action')} tried and allowed: {', '.join(allowed)}")
+    yield CheckLine("permissions", OK, f"{count_text(len(allowed), 'action')} tried and allowed: {', '.join(allowed)}")
     for one in tried:
         if one.is_allowed is False:
             remedy = f"allow {one.action} to whoever reads (docs/backend.md, Roles for GitHub)"
-            yield Line(f"permission {one.action}", NOT_OK, one.why, (remedy,))
+            yield CheckLine(f"permission {one.action}", NOT_OK, one.why, (remedy,))
         elif one.is_allowed is None:
-            yield Line(f"permission {one.action}", CANNOT_TELL, one.why)
+            yield CheckLine(f"permission {one.action}", CANNOT_TELL, one.why)
     actions = " ".join(f"iot:{name}" for name in ("CreateJob", "CancelJob", "CreateThingGroup", "AddThingToThingGroup"))
     role = fleet.role_arn or "$(aws sts get-caller-identity --query Arn --output text)"
-    yield Line(
+    yield CheckLine(
         "permissions to rotate",
         CANNOT_TELL,
         "making jobs and cohort groups cannot be tried without making some; IAM tells, to who may ask it",
@@ -72,86 +72,88 @@ def permissions(found: Iterable[Permission], fleet: Fleet) -> Iterator[Line]:
     )
 
 
-def backend(state: FleetState, fleet: Fleet, *, has_template: bool) -> Line:
+def backend(state: FleetState, fleet: Fleet, *, has_template: bool) -> CheckLine:
     """Whether there is one, whose, and of which version."""
     what, own, stack = "backend", version_of(DISTRIBUTION), fleet.stack_name
     deploy = f"npx cdk deploy -c StackName={stack}    # and your other context (docs/backend.md)"
     if not has_template:
-        return Line(what, NOT_OK, f"no backend is deployed as {stack}: there is no such job template", (deploy,))
+        return CheckLine(what, NOT_OK, f"no backend is deployed as {stack}: there is no such job template", (deploy,))
     if state.backend_is_stock:
         message = f"{stack} is the stock one: key and CA of every rotation are those it was deployed with"
-        return Line(what, OK, message)
+        return CheckLine(what, OK, message)
     if state.deployment is None:
-        return Line(what, NOT_OK, str(state.deployment_unknown), (deploy,))
+        return CheckLine(what, NOT_OK, str(state.deployment_unknown), (deploy,))
     deployed = state.deployment.version
     if deployed != own:
         message = f"{stack} is of version {deployed}, this certfleet of {own}"
-        return Line(what, NOT_OK, message, (deploy, f"or run certfleet {deployed}"))
-    return Line(what, OK, f"{stack}, version {deployed}")
+        return CheckLine(what, NOT_OK, message, (deploy, f"or run certfleet {deployed}"))
+    return CheckLine(what, OK, f"{stack}, version {deployed}")
 
 
-def authorities(desired: DesiredState, state: FleetState, now: datetime) -> Iterator[Line]:
+def authorities(desired: DesiredState, state: FleetState, now: datetime) -> Iterator[CheckLine]:
     """Each authority that a policy names: git against the backend and the CA."""
     named = {policy.certificate.authority for policy in desired.policies} - {None}
     wrong = {one.authority.name: one for one in departures(desired, state, now, are_all_asked=True)}
     for name in sorted(name for name in named if name):
         if name in wrong:
             validate = "certfleet validate --live    # names the line of the document"
-            yield Line(f"authority {name}", NOT_OK, wrong[name].message, (validate,))
+            yield CheckLine(f"authority {name}", NOT_OK, wrong[name].message, (validate,))
         elif desired.authorities[name].arn in {None, *state.private_cas}:
-            yield Line(f"authority {name}", OK, "deployed as git says, and able to issue")
+            yield CheckLine(f"authority {name}", OK, "deployed as git says, and able to issue")
     for sentence in state.cas_unknown:
-        yield Line("authority", CANNOT_TELL, sentence)
+        yield CheckLine("authority", CANNOT_TELL, sentence)
 
 
-def job_events(*, are_on: bool) -> Line:
+def job_events(*, are_on: bool) -> CheckLine:
     """Without them no backend learns how an execution ended."""
     if are_on:
-        return Line("job events", OK, "AWS IoT tells how executions end")
+        return CheckLine("job events", OK, "AWS IoT tells how executions end")
     command = """aws iot update-event-configurations --event-configurations '{"JOB_EXECUTION":{"Enabled":true}}'"""
-    return Line("job events", NOT_OK, "JOB_EXECUTION events are off: no old certificate is ever removed", (command,))
+    return CheckLine(
+        "job events", NOT_OK, "JOB_EXECUTION events are off: no old certificate is ever removed", (command,)
+    )
 
 
-def rules(states: Mapping[str, bool] | None, fleet: Fleet, *, is_stock: bool) -> Line:
+def rules(states: Mapping[str, bool] | None, fleet: Fleet, *, is_stock: bool) -> CheckLine:
     """Whether the backend hears the devices."""
     wanted = fleet.backend.stock_rules if is_stock else fleet.backend.rules
     if states is None:
-        return Line(RULES, CANNOT_TELL, "the topic rules may not be listed", ("allow iot:ListTopicRules",))
+        return CheckLine(RULES, CANNOT_TELL, "the topic rules may not be listed", ("allow iot:ListTopicRules",))
     off = [name for name in wanted if not states.get(name)]
     if not off:
-        return Line(RULES, OK, f"{count_text(len(wanted), 'rule')} on")
+        return CheckLine(RULES, OK, f"{count_text(len(wanted), 'rule')} on")
     missing = [name for name in off if name not in states]
     message = (
         f"off: {', '.join(name for name in off if name in states) or 'none'}; missing: {', '.join(missing) or 'none'}"
     )
     turn_on = tuple(f"aws iot enable-topic-rule --rule-name {name}" for name in off if name in states)
     deploy = (f"npx cdk deploy -c StackName={fleet.stack_name}",) if missing else ()
-    return Line(RULES, NOT_OK, message, turn_on + deploy)
+    return CheckLine(RULES, NOT_OK, message, turn_on + deploy)
 
 
-def dead_letters(found: tuple[str, int] | None) -> Line:
+def dead_letters(found: tuple[str, int] | None) -> CheckLine:
     """Whether events were given up."""
     what = "dead-letter queue"
     if found is None:
-        return Line(what, CANNOT_TELL, "the backend's rules name none")
+        return CheckLine(what, CANNOT_TELL, "the backend's rules name none")
     url, number = found
     if not number:
-        return Line(what, OK, "empty")
+        return CheckLine(what, OK, "empty")
     look = f"aws sqs receive-message --queue-url {url} --visibility-timeout 0 --max-number-of-messages 10"
-    return Line(what, NOT_OK, f"{count_text(number, 'event')} that the backend gave up", (look,))
+    return CheckLine(what, NOT_OK, f"{count_text(number, 'event')} that the backend gave up", (look,))
 
 
-def first_look(looked: Looked) -> Line:
+def first_look(looked: Looked) -> CheckLine:
     """Whether all devices are known, and how long that takes at the quotas in use."""
     what = "look at the devices"
     if looked.ended_by is None:
-        return Line(what, OK, f"{count_text(looked.devices, 'device')} known")
+        return CheckLine(what, OK, f"{count_text(looked.devices, 'device')} known")
     if looked.unread:
         message = (
             f"{looked.unread:,} of {count_text(looked.devices, 'device')} are not known yet; at the quotas in use that "
             f"takes about {span_text(looked.takes)}"
         )
-        return Line(
+        return CheckLine(
             what,
             CANNOT_TELL,
             message,
@@ -160,7 +162,7 @@ def first_look(looked: Looked) -> Line:
     return line_of(what, CANNOT_TELL if isinstance(looked.ended_by, TimeLimitError) else NOT_OK, looked.ended_by)
 
 
-def quotas(live: Mapping[str, float], factor: float, devices: int) -> Line:
+def quotas(live: Mapping[str, float], factor: float, devices: int) -> CheckLine:
     """What the account is allowed a second, and how long a first look at so many devices takes by what is used."""
     what = "quotas"
 
@@ -171,31 +173,31 @@ def quotas(live: Mapping[str, float], factor: float, devices: int) -> Line:
     used = f"{SHARE:.0%} of the defaults of AWS" + ("" if factor == 1 else f", times {factor:g}")
     if not live:
         ask = f"aws service-quotas get-service-quota --service-code iotcore --quota-code {QUOTAS[OF_A_LOOK[1]].code}"
-        return Line(what, CANNOT_TELL, f"Service Quotas does not tell. We use {used}: {takes(factor)}", (ask,))
+        return CheckLine(what, CANNOT_TELL, f"Service Quotas does not tell. We use {used}: {takes(factor)}", (ask,))
     possible = min(value / QUOTAS[api].per_second for api, value in live.items())
     told = ", ".join(f"{api} {value:g}" for api, value in live.items())
     set_it = f"export CERTFLEET_QUOTA_FACTOR={possible:g}    # {takes(possible)}"
     message = f"allowed a second: {told}. We use {used}: {takes(factor)}"
     if factor > possible:
-        return Line(what, NOT_OK, message, (set_it,))
-    return Line(what, OK, message, (set_it,) if factor < possible else ())
+        return CheckLine(what, NOT_OK, message, (set_it,))
+    return CheckLine(what, OK, message, (set_it,) if factor < possible else ())
 
 
-def in_flight(looked: Looked, now: datetime) -> Line:
+def in_flight(looked: Looked, now: datetime) -> CheckLine:
     """Rotations under way; one that has stood for long is stuck."""
     what = "executions in flight"
     if looked.ended_by is not None:
-        return Line(what, CANNOT_TELL, "the devices are not all known")
+        return CheckLine(what, CANNOT_TELL, "the devices are not all known")
     working = [(thing, one) for thing, one in looked.executions if may_be_at_work(one.status)]
     stuck = [thing for thing, one in working if now - (one.started_at or one.queued_at) > STUCK_AFTER]
     if stuck:
         message = f"in progress for more than {span_text(STUCK_AFTER)}: {names_text(stuck)}"
-        return Line(what, NOT_OK, message, (f"certfleet explain {stuck[0]}",))
+        return CheckLine(what, NOT_OK, message, (f"certfleet explain {stuck[0]}",))
     queued = len(looked.executions) - len(working)
-    return Line(what, OK, f"{len(working):,} in progress, {queued:,} waiting for their devices")
+    return CheckLine(what, OK, f"{len(working):,} in progress, {queued:,} waiting for their devices")
 
 
-def components(found: Iterable[Sample], desired: DesiredState) -> Iterator[Line]:
+def components(found: Iterable[Sample], desired: DesiredState) -> Iterator[CheckLine]:
     """Component and nucleus of the devices that were asked, group by group, against what their policies need."""
     private = {
         policy.thing_group
@@ -215,7 +217,7 @@ def components(found: Iterable[Sample], desired: DesiredState) -> Iterator[Line]
         )
         of = f"{len(known)} devices asked: {told or 'nothing is installed'}"
         if not known:
-            yield Line(
+            yield CheckLine(
                 what,
                 CANNOT_TELL,
                 "Greengrass could not be asked",
@@ -223,21 +225,21 @@ def components(found: Iterable[Sample], desired: DesiredState) -> Iterator[Line]
             )
         elif without:
             message = f"{names_text(without)} run no {COMPONENT_NAME}; of {of}"
-            yield Line(what, NOT_OK, message, ("deploy the component to the group (docs/component.md)",))
+            yield CheckLine(what, NOT_OK, message, ("deploy the component to the group (docs/component.md)",))
         elif old:
             least = ".".join(map(str, needed))
             why = ", which certificates of a private CA need" if group in private else ""
-            yield Line(
+            yield CheckLine(
                 what,
                 NOT_OK,
                 f"{names_text(old)} run a nucleus before {least}{why}; of {of}",
                 (f"deploy nucleus {least} or later",),
             )
         else:
-            yield Line(what, OK, of)
+            yield CheckLine(what, OK, of)
 
 
-def device_policies(found: Iterable[Sample]) -> Iterator[Line]:
+def device_policies(found: Iterable[Sample]) -> Iterator[CheckLine]:
     """Whether the certificates' AWS IoT policies let their devices rotate, group by group."""
     for group, asked in _by_group(found).items():
         what = f"device policies in {group}"
@@ -247,16 +249,16 @@ def device_policies(found: Iterable[Sample]) -> Iterator[Line]:
             thing, what_for = denied[0]
             things = dict.fromkeys(thing for thing, _ in denied)
             message = f"{names_text(list(things))} may not rotate: {what_for} is denied to {thing}"
-            yield Line(
+            yield CheckLine(
                 what, NOT_OK, message, ("attach backend/device-policy.json (docs/backend.md, The devices' policy)",)
             )
         elif open_ones:
             message = f"of {names_text(open_ones)} it depends on a connection, or could not be asked"
-            yield Line(
+            yield CheckLine(
                 what, CANNOT_TELL, message, ("rotate one of them first, and look at it: certfleet explain THING",)
             )
         else:
-            yield Line(what, OK, f"{count_text(len(asked), 'device')} asked may connect, ask and commit")
+            yield CheckLine(what, OK, f"{count_text(len(asked), 'device')} asked may connect, ask and commit")
 
 
 def _by_group(found: Iterable[Sample]) -> dict[str, list[Sample]]:

@@ -16,12 +16,12 @@ from typing import TextIO, TypeVar
 from controller.commands.present import present
 from controller.commands.streams import write_file, write_stream
 from controller.plain_text import inert
-from controller.report.formats import Format, Look
+from controller.report.formats import Format, TextStyle
 
 PIPE_WIDTH = 100  # columns, where the output is no terminal
 
 T = TypeVar("T")
-Renderer = Callable[[T, Look], str]
+Renderer = Callable[[T, TextStyle], str]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Context:
         """``--output``."""
         return getattr(self.arguments, "output", None)
 
-    def look(self, stream: TextIO | None = None) -> Look:
+    def look(self, stream: TextIO | None = None) -> TextStyle:
         """Width and colour for text on a stream (stdout unless told)."""
         return look_for(stream or self.stdout, self.environment, no_color=getattr(self.arguments, "no_color", False))
 
@@ -63,10 +63,10 @@ class Context:
 
     def emit(self, report: T, renderers: Mapping[Format, Renderer[T]]) -> None:
         """Render as ``--format`` says and write to ``--output`` or stdout; then every ``--also``."""
-        look = Look(PIPE_WIDTH) if self.output else self.look()
+        look = TextStyle(PIPE_WIDTH) if self.output else self.look()
         self.write(renderers[Format(self.arguments.format)](report, look))
         for name, path in getattr(self.arguments, "also", []):
-            write_file(path, renderers[Format(name)](report, Look(PIPE_WIDTH)))
+            write_file(path, renderers[Format(name)](report, TextStyle(PIPE_WIDTH)))
             self.say(f"wrote {path}")
 
     def emit_unless_for_people(self, report: T, renderers: Mapping[Format, Renderer[T]]) -> None:
@@ -96,11 +96,11 @@ class Context:
         self.stderr.flush()
 
 
-def look_for(stream: TextIO, environment: Mapping[str, str], *, no_color: bool) -> Look:
+def look_for(stream: TextIO, environment: Mapping[str, str], *, no_color: bool) -> TextStyle:
     """How text may look on a stream: colour on terminals only, and never against NO_COLOR (no-color.org)."""
     is_terminal = stream.isatty()
     width = (
         shutil.get_terminal_size((PIPE_WIDTH, 24)).columns if is_terminal or "COLUMNS" in environment else PIPE_WIDTH
     )
     color = is_terminal and not no_color and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
-    return Look(width, color)
+    return TextStyle(width, color)

@@ -26,10 +26,10 @@ from controller.fleet.backend import is_stock_backend, read_deployment, read_rul
 from controller.fleet.permissions import try_reading
 from controller.fleet.quotas import seconds_for
 from controller.reconcile.values import DesiredState, Device, DeviceExecution, FleetState, may_be_at_work
-from controller.report.checkup import RENDERERS, Checkup, FleetCheckup, Line, Verdict
+from controller.report.checkup import RENDERERS, CheckLine, CheckStatus, Checkup, FleetCheckup
 from protocol.names import DEFAULT_STACK_NAME, BackendNames
 
-Question = Callable[[AwsSession, DesiredState, datetime], Iterator[Line]]
+Question = Callable[[AwsSession, DesiredState, datetime], Iterator[CheckLine]]
 
 PATIENCE = timedelta(minutes=2)  # with the look at the devices
 
@@ -63,7 +63,7 @@ def _examined(context: Context, desired: DesiredState) -> FleetCheckup:
     try:
         session.verify()
     except FleetError as error:
-        return FleetCheckup(desired.fleet.name, (condition.line_of("credentials", Verdict.NOT_OK, error),))
+        return FleetCheckup(desired.fleet.name, (condition.line_of("credentials", CheckStatus.NOT_OK, error),))
     looked = _look(context, desired, session)
     lines = tuple(_lines(session, desired, looked, context.present()))
     if not context.arguments.migrate:
@@ -75,21 +75,21 @@ def _examined(context: Context, desired: DesiredState) -> FleetCheckup:
     return FleetCheckup(desired.fleet.name, lines, next_steps(migration, lines))
 
 
-def _lines(session: AwsSession, desired: DesiredState, looked: Looked, now: datetime) -> Iterator[Line]:
-    yield Line("credentials", Verdict.OK, f"of {session.where}")
+def _lines(session: AwsSession, desired: DesiredState, looked: Looked, now: datetime) -> Iterator[CheckLine]:
+    yield CheckLine("credentials", CheckStatus.OK, f"of {session.where}")
     yield from condition.permissions(try_reading(session, desired), desired.fleet)
     questions: dict[str, Question] = {"backend": _backend, "job events": _job_events, "samples of devices": _devices}
     for what, ask in questions.items():
         try:
             yield from tuple(ask(session, desired, now))
         except FleetError as error:
-            yield condition.line_of(what, Verdict.CANNOT_TELL, error)
+            yield condition.line_of(what, CheckStatus.CANNOT_TELL, error)
     yield condition.quotas(examination.quotas(session), session.quota_factor, looked.devices)
     yield condition.first_look(looked)
     yield condition.in_flight(looked, now)
 
 
-def _backend(session: AwsSession, desired: DesiredState, now: datetime) -> Iterator[Line]:
+def _backend(session: AwsSession, desired: DesiredState, now: datetime) -> Iterator[CheckLine]:
     names = desired.fleet.backend
     has_template = session.find("iot", "DescribeJobTemplate", jobTemplateId=names.job_template) is not None
     is_stock = is_stock_backend(session, is_needed=False)
@@ -106,11 +106,11 @@ def _backend(session: AwsSession, desired: DesiredState, now: datetime) -> Itera
         )
 
 
-def _job_events(session: AwsSession, _desired: DesiredState, _now: datetime) -> Iterator[Line]:
+def _job_events(session: AwsSession, _desired: DesiredState, _now: datetime) -> Iterator[CheckLine]:
     yield condition.job_events(are_on=examination.job_events_are_on(session))
 
 
-def _devices(session: AwsSession, desired: DesiredState, _now: datetime) -> Iterator[Line]:
+def _devices(session: AwsSession, desired: DesiredState, _now: datetime) -> Iterator[CheckLine]:
     asked = tuple(examination.samples(session, desired))
     yield from condition.components(asked, desired)
     yield from condition.device_policies(asked)

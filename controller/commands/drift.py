@@ -14,12 +14,12 @@ from controller.errors import CertfleetError, ExitCode
 from controller.reconcile.values import DesiredState
 from controller.report import as_json, github, junit, markdown, sarif, text
 from controller.report.attention import attention_of, attention_text
-from controller.report.formats import Format, Look, at_need
+from controller.report.formats import Format, TextStyle, at_need
 from controller.report.model import Report
 
 FORECAST_HORIZON = timedelta(weeks=13)  # of the page: a quarter
 
-RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {
+RENDERERS: Mapping[Format, Callable[[Report, TextStyle], str]] = {
     Format.TEXT: text.render_drift,
     Format.JSON: as_json.render_report,
     Format.MARKDOWN: markdown.render_drift,

@@ -24,9 +24,9 @@ from controller.desired.policy_history import CommitNote, DocumentHistory
 from controller.errors import CertfleetError, ExitCode, FleetError
 from controller.evidence import (
     Approval,
-    Change,
-    Evidence,
+    DocumentCommit,
     EvidenceError,
+    FleetEvidence,
     InUse,
     check,
     seal,
@@ -95,7 +95,7 @@ def run(context: Context) -> ExitCode:
     return gravest([ExitCode.IN_SYNC], failures)
 
 
-def _gather(context: Context, desired: DesiredState, thing: str | None) -> Evidence:
+def _gather(context: Context, desired: DesiredState, thing: str | None) -> FleetEvidence:
     until = context.present()
     since = context.arguments.since or until - PERIOD
     documents = DocumentHistory(context.arguments.desired_state, context.arguments.ref or "HEAD")
@@ -123,7 +123,7 @@ def _gather(context: Context, desired: DesiredState, thing: str | None) -> Evide
             plans=_plans(session, jobs, lambda done: tell("reading jobs", done, len(jobs))),
         )
     fleet = desired.fleet
-    bare = Evidence(fleet.name, fleet.account, fleet.region, since, until, desired.commit, (), (), ())
+    bare = FleetEvidence(fleet.name, fleet.account, fleet.region, since, until, desired.commit, (), (), ())
     evidence = whole(bare, rows, history, records.refusals, policy=context.arguments.policy)
     return replace(evidence, unreadable_records=tuple(records.unreadable))
 
@@ -161,11 +161,11 @@ def _plans(session: AwsSession, jobs: list[str], tell: Callable[[int], None]) ->
     return found
 
 
-def _change(note: CommitNote | None, ask: Callable[[str], tuple[Approval, ...]]) -> Change | None:
+def _change(note: CommitNote | None, ask: Callable[[str], tuple[Approval, ...]]) -> DocumentCommit | None:
     if note is None:
         return None
     approvals = tuple(Approval(who, how.lower()) for how, who in note.trailers)
-    return Change(note.commit, note.author, note.committed_at, note.subject, approvals + ask(note.commit))
+    return DocumentCommit(note.commit, note.author, note.committed_at, note.subject, approvals + ask(note.commit))
 
 
 def _asking(context: Context, remote: str | None) -> Callable[[str], tuple[Approval, ...]]:

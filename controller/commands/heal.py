@@ -19,10 +19,10 @@ from controller.heal import (
     OF_QUARANTINE,
     Done,
     Healer,
+    HealingRegistry,
+    HealingWaits,
     HealPlan,
     Kind,
-    Registry,
-    Waits,
     check,
     is_rotating,
     of_quarantines,
@@ -108,7 +108,7 @@ def _require_patience(watch: timedelta, grace: timedelta) -> None:
 
 
 def _planned(context: Context, desired: DesiredState) -> HealPlan:
-    waits, fleet, now = Waits(context.arguments.watch, context.arguments.grace), desired.fleet, context.present()
+    waits, fleet, now = HealingWaits(context.arguments.watch, context.arguments.grace), desired.fleet, context.present()
     if context.arguments.only:
         session = AwsSession(fleet, ActAs.READER)
         session.verify()
@@ -122,7 +122,7 @@ def _planned(context: Context, desired: DesiredState) -> HealPlan:
         besides = {one for action in actions for one in (action.thing, action.certificate_id)}
         besides |= {name for one in desired.quarantines for name in (*one.devices, *one.certificates)}
         table = table_of(session)
-        registry = Registry(session, table) if table is not None else None
+        registry = HealingRegistry(session, table) if table is not None else None
         found = survey(
             session, registry, observed.devices(), observed.state, now=now, waits=waits, progress=tell, besides=besides
         )
@@ -168,7 +168,7 @@ def _carry_out(
     check(plan, desired.fleet, session.endpoint("iot"), context.present())
     if table is None:
         raise FleetError("no backend of ours hears here of connections", "deploy it, rules on: docs/backend.md")
-    registry = Registry(session, table, context.sleep)
+    registry = HealingRegistry(session, table, context.sleep)
     if any(action.kind is Kind.QUARANTINE for action in plan.actions):
         most = desired.fleet.guardrails.max_quarantined
         require_few(plan, registry.all_quarantined(), most, context.arguments.override)

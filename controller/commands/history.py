@@ -21,7 +21,7 @@ _NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z\.json")
 _S3 = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
 
 
-class History(Protocol):
+class HistoryStore(Protocol):
     """A store of documents by name."""
 
     def names(self, fleet: str) -> list[str]:
@@ -95,7 +95,7 @@ class BucketHistory:
         self._session.call("s3", "PutObject", Bucket=self._bucket, Key=key, Body=body, ContentType="application/json")
 
 
-def history_at(place: str, session: AwsSession) -> History:
+def history_at(place: str, session: AwsSession) -> HistoryStore:
     """The store that ``--history`` names; raises CertfleetError where it names none."""
     if "://" not in place:
         return FolderHistory(Path(place))
@@ -111,14 +111,14 @@ def in_bucket(place: str) -> tuple[str, str] | None:
     return None if found is None else (found["bucket"], found["prefix"] or "")
 
 
-def remember(history: History, newest: TrendRecord, say: Callable[[str], None]) -> tuple[TrendRecord, ...]:
+def remember(history: HistoryStore, newest: TrendRecord, say: Callable[[str], None]) -> tuple[TrendRecord, ...]:
     """Keep the newest record and return the fleet's trend; a damaged record is named, and left out."""
     past = list(_past(history, newest.fleet, say))
     history.write(newest.fleet, f"{newest.created_at:%Y%m%dT%H%M%SZ}.json", newest.to_json())
     return merged(past, newest)
 
 
-def _past(history: History, fleet: str, say: Callable[[str], None]) -> Iterator[TrendRecord]:
+def _past(history: HistoryStore, fleet: str, say: Callable[[str], None]) -> Iterator[TrendRecord]:
     names = sorted(name for name in history.names(fleet) if _NAME.fullmatch(name))
     for name in names[-RECORDS_READ:]:
         try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from controller.reconcile.values import names_text
-from controller.report.checkup import Line, Verdict
+from controller.report.checkup import CheckLine, CheckStatus
 from protocol.names import BackendNames
 
 
@@ -57,82 +57,84 @@ class Migration:
         return self._hearing(self.ours.rules)
 
 
-def lines_of(seen: Migration) -> Iterator[Line]:
+def lines_of(seen: Migration) -> Iterator[CheckLine]:
     """Everything that must be true before anything changes hands."""
     yield _deployed(seen)
     yield _one_answers(seen)
     yield _calm(seen)
     yield _one_certificate_each(seen)
     yield _versions(seen)
-    yield Line(
+    yield CheckLine(
         "notifications",
-        Verdict.CANNOT_TELL,
+        CheckStatus.CANNOT_TELL,
         f"who is told by {seen.stock.notification_topic} must be told by {seen.ours.notification_topic} as well; "
         "subscriptions are not read here",
         (f"aws sns list-subscriptions | grep -e {seen.stock.notification_topic} -e {seen.ours.notification_topic}",),
     )
 
 
-def next_steps(seen: Migration, lines: Iterable[Line]) -> tuple[str, ...]:
+def next_steps(seen: Migration, lines: Iterable[CheckLine]) -> tuple[str, ...]:
     """What comes next, as commands; nothing changes hands while a line is not ok."""
-    if any(line.verdict is Verdict.NOT_OK for line in lines):
+    if any(line.verdict is CheckStatus.NOT_OK for line in lines):
         return ("mend what is not ok, then ask again",)
     if seen.our_hearing is Hearing.ON:
         return ("rotate one device and look at it; then the stock stack may go, or wait (docs/migration.md)",)
     return (*_turned("disable", seen.stock), _deploy(seen, is_on=True))
 
 
-def _deployed(seen: Migration) -> Line:
+def _deployed(seen: Migration) -> CheckLine:
     what = "our backend"
     if seen.stock == seen.ours:
         message = f"both stacks would be {seen.ours.stack_name}, and names of one are taken by the other"
-        return Line(what, Verdict.NOT_OK, message, ("name ours otherwise: --to Certfleet",))
+        return CheckLine(what, CheckStatus.NOT_OK, message, ("name ours otherwise: --to Certfleet",))
     if seen.deployed_version is None:
         message = f"there is no stack {seen.ours.stack_name}, or it does not say what it is"
-        return Line(what, Verdict.NOT_OK, message, (_deploy(seen, is_on=False),))
-    return Line(what, Verdict.OK, f"version {seen.deployed_version} is deployed as {seen.ours.stack_name}")
+        return CheckLine(what, CheckStatus.NOT_OK, message, (_deploy(seen, is_on=False),))
+    return CheckLine(what, CheckStatus.OK, f"version {seen.deployed_version} is deployed as {seen.ours.stack_name}")
 
 
-def _one_answers(seen: Migration) -> Line:
+def _one_answers(seen: Migration) -> CheckLine:
     what, stock, ours = "who answers", seen.stock_hearing, seen.our_hearing
     if seen.rules is None:
-        return Line(what, Verdict.CANNOT_TELL, "the topic rules may not be listed", ("allow iot:ListTopicRules",))
+        return CheckLine(
+            what, CheckStatus.CANNOT_TELL, "the topic rules may not be listed", ("allow iot:ListTopicRules",)
+        )
     message = f"the stock backend {stock.value}, ours {ours.value}"
     if Hearing.ON in (stock, ours) and {stock, ours} <= {Hearing.ON, Hearing.OFF, Hearing.ABSENT} and stock != ours:
-        return Line(what, Verdict.OK, message)
+        return CheckLine(what, CheckStatus.OK, message)
     if stock in (Hearing.ON, Hearing.PARTLY) and ours in (Hearing.OFF, Hearing.ABSENT):
-        return Line(what, Verdict.NOT_OK, message, _turned("enable", seen.stock))
+        return CheckLine(what, CheckStatus.NOT_OK, message, _turned("enable", seen.stock))
     if ours is Hearing.ON:  # two answers to one device are two certificates: the one that judges by evidence stays
-        return Line(what, Verdict.NOT_OK, message, _turned("disable", seen.stock))
+        return CheckLine(what, CheckStatus.NOT_OK, message, _turned("disable", seen.stock))
     remedy = (*_turned("disable", seen.stock), _deploy(seen, is_on=True))
-    return Line(what, Verdict.NOT_OK, message, remedy)
+    return CheckLine(what, CheckStatus.NOT_OK, message, remedy)
 
 
-def _calm(seen: Migration) -> Line:
+def _calm(seen: Migration) -> CheckLine:
     what = "rotations in progress"
     if seen.rotating:
         message = f"{names_text(seen.rotating)}: between two certificates, of which the other backend may not know"
-        return Line(what, Verdict.NOT_OK, message, ("start none, and ask again in five minutes",))
-    return Line(what, Verdict.OK, "none")
+        return CheckLine(what, CheckStatus.NOT_OK, message, ("start none, and ask again in five minutes",))
+    return CheckLine(what, CheckStatus.OK, "none")
 
 
-def _one_certificate_each(seen: Migration) -> Line:
+def _one_certificate_each(seen: Migration) -> CheckLine:
     what = "certificates"
     if seen.not_one_certificate:
         message = f"{_some(seen.not_one_certificate)} not exactly one, so no backend rotates them"
-        return Line(what, Verdict.NOT_OK, message, ("certfleet explain THING tells which is in use",))
-    return Line(what, Verdict.OK, "every governed device has one")
+        return CheckLine(what, CheckStatus.NOT_OK, message, ("certfleet explain THING tells which is in use",))
+    return CheckLine(what, CheckStatus.OK, "every governed device has one")
 
 
-def _versions(seen: Migration) -> Line:
+def _versions(seen: Migration) -> CheckLine:
     what = "component"
     known = {version: number for version, number in seen.component_versions.items() if version is not None}
     told = ", ".join(f"{version} on {number}" for version, number in sorted(known.items()))
     unknown = seen.component_versions.get(None, 0)
     if unknown or not known:
         message = f"the version is not known of {unknown} devices" + (f"; {told}" if told else "")
-        return Line(what, Verdict.CANNOT_TELL, message, ("aws greengrassv2 list-installed-components",))
-    return Line(what, Verdict.OK, told)
+        return CheckLine(what, CheckStatus.CANNOT_TELL, message, ("aws greengrassv2 list-installed-components",))
+    return CheckLine(what, CheckStatus.OK, told)
 
 
 def _turned(verb: str, names: BackendNames) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ from controller.report.words import instant
 T = TypeVar("T")
 
 
-class Look(Protocol):
+class RefreshFunction(Protocol):
     """As ``refresh``."""
 
     def __call__(  # noqa: D102 (the class says it)
@@ -184,7 +184,7 @@ def observe(
     act_as: ActAs = ActAs.READER,
     *,
     only: Policy | None = None,
-    look: Look = refresh,
+    look: RefreshFunction = refresh,
 ) -> Iterator[Observed]:
     """Bring the inventory of one fleet up to date, and hold it open; who goes on to change something is the WRITER.
 

@@ -18,7 +18,7 @@ from controller.reconcile.planning import MAX_PLAN_BYTES, plan_to_json
 from controller.reconcile.values import DesiredState, Overrides, Plan, parse_overrides, require_known
 from controller.report import github, markdown, text
 from controller.report.attention import attention_of, attention_text
-from controller.report.formats import Format, Look, at_need, dump
+from controller.report.formats import Format, TextStyle, at_need, dump
 from controller.report.model import FleetReport, Report
 from controller.report.planned import planned
 from controller.report.tally import Tally
@@ -116,7 +116,7 @@ def _plan_fleet(context: Context, desired: DesiredState) -> FleetReport:
         return plan_observed(observed, overrides, names_all=names_all)[0]
 
 
-RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {
+RENDERERS: Mapping[Format, Callable[[Report, TextStyle], str]] = {
     Format.TEXT: text.render_plan,
     Format.JSON: lambda report, _look: plan_documents(report),
     Format.MARKDOWN: markdown.render_drift,

@@ -17,7 +17,7 @@ from controller.reconcile.values import DesiredState, Mode
 from controller.report import words
 from controller.report.as_json import failure_value
 from controller.report.console import Page
-from controller.report.formats import FORMAT_VERSION, Format, Look, dump
+from controller.report.formats import FORMAT_VERSION, Format, TextStyle, dump
 from controller.report.model import FleetFailure
 from controller.report.text import tell_failures
 
@@ -99,7 +99,7 @@ def _percent(text: str) -> float:
     return found
 
 
-def _text(simulations: Simulations, look: Look) -> str:
+def _text(simulations: Simulations, look: TextStyle) -> str:
     page = Page(look)
     for desired, result in simulations.fleets:
         head = f"  {words.duration(simulations.span)} from now, {simulations.chance}"
@@ -130,7 +130,7 @@ def _text(simulations: Simulations, look: Look) -> str:
     return page.text()
 
 
-def _json(simulations: Simulations, _look: Look) -> str:
+def _json(simulations: Simulations, _look: TextStyle) -> str:
     fleets = [
         {
             "fleet": desired.fleet.name,
@@ -147,4 +147,4 @@ def _json(simulations: Simulations, _look: Look) -> str:
     return dump({**head, "fleets": fleets, "failures": failures})
 
 
-RENDERERS: Mapping[Format, Callable[[Simulations, Look], str]] = {Format.TEXT: _text, Format.JSON: _json}
+RENDERERS: Mapping[Format, Callable[[Simulations, TextStyle], str]] = {Format.TEXT: _text, Format.JSON: _json}

@@ -11,10 +11,10 @@ from controller.commands.options import add_desired, add_fleet, add_output, add_
 from controller.commands.pipeline import gravest
 from controller.errors import ExitCode
 from controller.report import as_json, markdown, text
-from controller.report.formats import Format, Look, at_need
+from controller.report.formats import Format, TextStyle, at_need
 from controller.report.model import Report
 
-RENDERERS: Mapping[Format, Callable[[Report, Look], str]] = {
+RENDERERS: Mapping[Format, Callable[[Report, TextStyle], str]] = {
     Format.TEXT: text.render_status,
     Format.JSON: as_json.render_report,
     Format.MARKDOWN: markdown.render_drift,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from controller.desired.policy_history import Edition
 from controller.reconcile.values import DesiredState
 
-from .values import Exemption, PolicyHistory, Rule
+from .values import AgeRule, Exemption, PolicyHistory
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 
@@ -21,11 +21,11 @@ def history_of(editions: Sequence[Edition]) -> PolicyHistory:
     An edition with errors was never applied: what stood before it went on, and it is named.
     """
     sound = [(edition, edition.desired) for edition in editions if edition.desired is not None]
-    rules: dict[str, list[Rule]] = defaultdict(list)
+    rules: dict[str, list[AgeRule]] = defaultdict(list)
     for edition, desired in sound:
         allowed = {policy.name: policy.certificate.max_age for policy in desired.policies}
         for name in {*allowed, *rules}:
-            rule = Rule(edition.since, edition.commit, allowed.get(name))
+            rule = AgeRule(edition.since, edition.commit, allowed.get(name))
             if not rules[name] or rules[name][-1].max_age != rule.max_age:
                 rules[name].append(rule)
     return PolicyHistory(

@@ -13,20 +13,20 @@ from protocol.rotation_record import RefusalRecord, RotationRecord
 
 from .values import (
     IN_SERVICE,
-    Change,
-    Evidence,
+    AgeRule,
+    CertificateSpan,
+    DocumentCommit,
     Excess,
     Exemption,
     Fate,
+    FleetEvidence,
     Gap,
     InUse,
     PolicyAges,
     PolicyHistory,
-    Row,
-    Rule,
 )
 
-Look = Callable[[str], Change | None]
+Look = Callable[[str], DocumentCommit | None]
 """A commit by its hash, None where this clone does not hold it."""
 
 
@@ -39,7 +39,7 @@ def trace(
     since: datetime,
     until: datetime,
     plans: Mapping[str, str] | None = None,
-) -> tuple[Row, ...]:
+) -> tuple[CertificateSpan, ...]:
     """Make the rows of a period.
 
     Args:
@@ -77,7 +77,7 @@ def _rows_of(
     known: Mapping[str, InUse],
     change_of: Look,
     plans: Mapping[str, str],
-) -> list[Row]:
+) -> list[CertificateSpan]:
     """The rows of one thing; their ages are not judged yet."""
     kept = [record for record in rotations if record.is_rotated]
     successors = {before.new_certificate_id: after for before, after in pairwise(kept)}
@@ -114,17 +114,17 @@ def _in_use(
     return found[0] if found else (next(iter(now)) if len(now) == 1 else None)
 
 
-def _break(rows: dict[str, Row], certificate_id: str | None, ended_at: datetime) -> None:
+def _break(rows: dict[str, CertificateSpan], certificate_id: str | None, ended_at: datetime) -> None:
     """Another certificate has taken the place of this one, and no record tells when; at the latest then."""
     row = rows[certificate_id or ""]
     gaps = row.gaps if Gap.CHAIN in row.gaps else (*row.gaps, Gap.CHAIN)
     rows[row.certificate_id] = replace(row, fate=Fate.REPLACED, ended_at=ended_at, ended_by=None, gaps=gaps)
 
 
-def _by_registry(one: InUse, *, is_in_use: bool) -> Row:
+def _by_registry(one: InUse, *, is_in_use: bool) -> CertificateSpan:
     fate = Fate.IN_USE if is_in_use else Fate.ATTACHED
     issued = one.not_before or one.created_at
-    return Row(
+    return CertificateSpan(
         one.thing,
         one.certificate_id,
         fate,
@@ -136,11 +136,11 @@ def _by_registry(one: InUse, *, is_in_use: bool) -> Row:
     )
 
 
-def _without_record(record: RotationRecord, known: Mapping[str, InUse], *, is_first: bool) -> Row:
+def _without_record(record: RotationRecord, known: Mapping[str, InUse], *, is_first: bool) -> CertificateSpan:
     """What a rotation replaced, of which no record is there: its issue is known if any thing still holds it."""
     there = known.get(record.old_certificate_id)
     gaps = (Gap.NO_RECORD, *((Gap.ISSUE_DATE,) if there is None else ()), *(() if is_first else (Gap.CHAIN,)))
-    return Row(
+    return CertificateSpan(
         record.thing_name,
         record.old_certificate_id,
         Fate.REPLACED,
@@ -158,7 +158,7 @@ def _issued(
     now: Mapping[str, InUse],
     change_of: Look,
     plans: Mapping[str, str],
-) -> Row:
+) -> CertificateSpan:
     certificate_id = record.new_certificate_id or ""
     change = None if record.commit is None else change_of(record.commit)
     job = parse_job_id(record.job_id)
@@ -182,7 +182,7 @@ def _issued(
     elif record.has_ended:
         fate, ended_by = Fate.TAKEN_BACK, _who_removed(record, certificate_id)
         ended_at = record.history[-1].at if record.history else record.ended_at
-    return Row(
+    return CertificateSpan(
         record.thing_name,
         certificate_id,
         fate,
@@ -234,7 +234,7 @@ def _who_removed(record: RotationRecord, certificate_id: str) -> str | None:
 # Ages ------------------------------------------------------------------------------------------------------
 
 
-def _judged(row: Row, history: PolicyHistory, since: datetime, until: datetime) -> Row:
+def _judged(row: CertificateSpan, history: PolicyHistory, since: datetime, until: datetime) -> CertificateSpan:
     """With the age that the certificate reached in the period, and the spans in which that was too much."""
     issued = row.issued_at
     if row.fate not in {Fate.IN_USE, Fate.REPLACED} or issued is None:
@@ -251,7 +251,7 @@ def _judged(row: Row, history: PolicyHistory, since: datetime, until: datetime) 
     return replace(row, oldest=oldest, excesses=_excesses(issued, begin, end, rules))
 
 
-def _excesses(issued: datetime, begin: datetime, end: datetime, rules: Sequence[Rule]) -> tuple[Excess, ...]:
+def _excesses(issued: datetime, begin: datetime, end: datetime, rules: Sequence[AgeRule]) -> tuple[Excess, ...]:
     found: list[Excess] = []
     for number, rule in enumerate(rules):
         last = rules[number + 1].since if number + 1 < len(rules) else end
@@ -263,16 +263,16 @@ def _excesses(issued: datetime, begin: datetime, end: datetime, rules: Sequence[
     return tuple(found)
 
 
-def sum_up(rows: Iterable[Row], history: PolicyHistory) -> tuple[PolicyAges, ...]:
+def sum_up(rows: Iterable[CertificateSpan], history: PolicyHistory) -> tuple[PolicyAges, ...]:
     """Sum the rows up, one value a policy: who held a certificate older than the policy allowed."""
-    by_policy: dict[str, list[Row]] = defaultdict(list)
+    by_policy: dict[str, list[CertificateSpan]] = defaultdict(list)
     for row in rows:
         if row.policy is not None and row.fate in IN_SERVICE:
             by_policy[row.policy].append(row)
     return tuple(_ages(policy, own, history) for policy, own in sorted(by_policy.items()))
 
 
-def _ages(policy: str, rows: Sequence[Row], history: PolicyHistory) -> PolicyAges:
+def _ages(policy: str, rows: Sequence[CertificateSpan], history: PolicyHistory) -> PolicyAges:
     rules = history.rules.get(policy, ())
     exceeding = {row.thing for row in rows if row.excesses}
     exempt = {row.thing for row in rows for excess in row.excesses if _is_exempt(row, excess, history.exemptions)}
@@ -288,11 +288,11 @@ def _ages(policy: str, rows: Sequence[Row], history: PolicyHistory) -> PolicyAge
     )
 
 
-def _is_unjudged(row: Row) -> bool:
+def _is_unjudged(row: CertificateSpan) -> bool:
     return row.oldest is None or not {Gap.CHAIN, Gap.ISSUE_DATE, Gap.POLICY_UNKNOWN}.isdisjoint(row.gaps)
 
 
-def _is_exempt(row: Row, excess: Excess, exemptions: Iterable[Exemption]) -> bool:
+def _is_exempt(row: CertificateSpan, excess: Excess, exemptions: Iterable[Exemption]) -> bool:
     return any(
         (row.thing in one.devices if one.devices else one.name == row.policy)
         and one.since < excess.until
@@ -302,13 +302,13 @@ def _is_exempt(row: Row, excess: Excess, exemptions: Iterable[Exemption]) -> boo
 
 
 def whole(
-    evidence: Evidence,
-    rows: tuple[Row, ...],
+    evidence: FleetEvidence,
+    rows: tuple[CertificateSpan, ...],
     history: PolicyHistory,
     refusals: Iterable[RefusalRecord] = (),
     *,
     policy: str | None = None,
-) -> Evidence:
+) -> FleetEvidence:
     """With rows, their sum, what was refused, and who was left out; of the things of one policy, where one is named."""
     chosen = rows if policy is None else tuple(row for row in rows if policy in {row.policy, row.asked_by})
     things = None if policy is None else {row.thing for row in chosen}

@@ -47,7 +47,7 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class DocumentCommit:
     """A commit of the documents."""
 
     commit: str
@@ -72,7 +72,7 @@ class Exemption:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AgeRule:
     """What a policy allowed from ``since`` on, by the documents at ``commit``; None allows any age."""
 
     since: datetime
@@ -88,7 +88,7 @@ class PolicyHistory:
     ``unreadable`` are commits whose documents have errors.
     """
 
-    rules: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+    rules: Mapping[str, tuple[AgeRule, ...]] = field(default_factory=dict)
     exemptions: tuple[Exemption, ...] = ()
     unreadable: tuple[str, ...] = ()
 
@@ -116,7 +116,7 @@ class Excess:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CertificateSpan:
     """One certificate of one thing, from its issue to its end.
 
     ``job_id`` and what follows are of the rotation that issued it. ``connected_at`` is when the device committed over a
@@ -134,7 +134,7 @@ class Row:
     asked_by: str | None = None  # the policy that asked for it
     wave: str | None = None
     plan: str | None = None  # the digest's beginning
-    change: Change | None = None
+    change: DocumentCommit | None = None
     issued_at: datetime | None = None
     connected_at: datetime | None = None
     ended_at: datetime | None = None
@@ -159,7 +159,7 @@ class PolicyAges:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class FleetEvidence:
     """The evidence of one fleet."""
 
     fleet: str
@@ -168,7 +168,7 @@ class Evidence:
     since: datetime
     until: datetime
     commit: str | None
-    rows: tuple[Row, ...]
+    rows: tuple[CertificateSpan, ...]
     ages: tuple[PolicyAges, ...]
     exemptions: tuple[Exemption, ...]
     refusals: tuple[RefusalRecord, ...] = ()  # the last under each job that has ended otherwise than well

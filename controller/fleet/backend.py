@@ -10,7 +10,7 @@ import json
 from controller.errors import FleetError
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
-from protocol.deployment import Deployment, parse_deployment
+from protocol.deployment import DeployedBackend, parse_deployment
 from protocol.errors import ProtocolError
 from protocol.job_document import STOCK_DOCUMENT
 from protocol.names import BackendNames
@@ -37,7 +37,9 @@ def read_rules(session: AwsSession) -> dict[str, bool] | None:
     return {rule["ruleName"]: not rule["ruleDisabled"] for answer in pages for rule in answer["rules"]}
 
 
-def read_deployment(session: AwsSession, names: BackendNames | None = None) -> tuple[Deployment | None, str | None]:
+def read_deployment(
+    session: AwsSession, names: BackendNames | None = None
+) -> tuple[DeployedBackend | None, str | None]:
     """What our own backend (the fleet's, unless another is named) publishes of itself; else None, and why."""
     name = (names or session.fleet.backend).deployment_parameter
     try:

@@ -37,7 +37,7 @@ _NOT_FOUND = "ResourceNotFoundException"
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class BaselineRecord:
     """The record as its attributes hold it."""
 
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Record:
     applied_at: datetime | None = None
 
     @classmethod
-    def of(cls, baseline: Baseline) -> Record:
+    def of(cls, baseline: Baseline) -> BaselineRecord:
         """What of a baseline stands in the record."""
         sizes, at = baseline.group_sizes, baseline.committed_at
         return cls(sizes, baseline.commit, at, baseline.resumed, baseline.halted, baseline.applied_at)
@@ -59,7 +59,7 @@ class Record:
         return Baseline(self.sizes, ungoverned, commit, at, self.resumed, self.halted, self.applied_at, version)
 
 
-def read_record(session: AwsSession) -> tuple[Record, int] | None:
+def read_record(session: AwsSession) -> tuple[BaselineRecord, int] | None:
     """The record and its version, None where there is none; FleetError where it is damaged.
 
     Read before anything else of a look: whoever makes jobs on the strength of that look proves with the version
@@ -72,7 +72,7 @@ def read_record(session: AwsSession) -> tuple[Record, int] | None:
     return decode(properties.get("attributePayload", {}).get("attributes", {})), int(answer["version"])
 
 
-def jobs_count_from(record: Record | Baseline | None, now: datetime) -> datetime:
+def jobs_count_from(record: BaselineRecord | Baseline | None, now: datetime) -> datetime:
     """From when on jobs count that have ended: back from the last apply, which has recorded what came of those before.
 
     What nobody has recorded since is read for as long as AWS keeps it.
@@ -82,7 +82,10 @@ def jobs_count_from(record: Record | Baseline | None, now: datetime) -> datetime
 
 
 def baseline_of(
-    found: tuple[Record, int] | None, session: AwsSession, connection: sqlite3.Connection, governed: frozenset[str]
+    found: tuple[BaselineRecord, int] | None,
+    session: AwsSession,
+    connection: sqlite3.Connection,
+    governed: frozenset[str],
 ) -> Baseline | None:
     """The baseline that the record gives.
 
@@ -103,7 +106,7 @@ def baseline_of(
     return record.baseline(version, ungoverned)
 
 
-def encode(record: Record) -> dict[str, str]:
+def encode(record: BaselineRecord) -> dict[str, str]:
     """The record's attributes; FleetError where there are more groups than a thing group can name."""
     groups = _packed(_GROUPS, (f"{group}/{size}" for group, size in sorted(record.sizes.items())))
     resumed = _packed(_RESUMED, (f"{name}/{int(at.timestamp())}" for name, at in sorted(record.resumed.items())))
@@ -124,7 +127,7 @@ def encode(record: Record) -> dict[str, str]:
     return groups | resumed | halted | {name: value for name, value in others.items() if value}
 
 
-def decode(attributes: Mapping[str, str]) -> Record:
+def decode(attributes: Mapping[str, str]) -> BaselineRecord:
     """The record that the attributes hold; FleetError where someone else wrote there."""
     if not attributes:
         raise _damaged("it has no attributes")
@@ -135,7 +138,7 @@ def decode(attributes: Mapping[str, str]) -> Record:
         policy, _, family = name.partition(":")
         halted[policy] = Halt(family, _instant(number))
     committed_at, applied_at = (_noted(attributes.get(name, "")) for name in (_COMMITTED, _APPLIED))
-    return Record(sizes, attributes.get(_COMMIT), committed_at, resumed, halted, applied_at)
+    return BaselineRecord(sizes, attributes.get(_COMMIT), committed_at, resumed, halted, applied_at)
 
 
 def _packed(prefix: str, entries: Iterable[str]) -> dict[str, str]:

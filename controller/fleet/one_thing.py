@@ -11,7 +11,7 @@ from controller.fleet.inventory import Inventory
 from controller.fleet.jobs_reader import JobsReader
 from controller.fleet.last_look import NoLookError, last_look, with_tables
 from controller.fleet.progress import silent
-from controller.fleet.reading import Reader
+from controller.fleet.reading import RegistryReader
 from controller.fleet.refresh import issuers_of
 from controller.reconcile.values import DesiredState, FleetState
 
@@ -37,6 +37,6 @@ def look_at_thing(
             return None
         policies = {policy.name for policy in desired.policies if policy.thing_group in groups}
         JobsReader(session, database, now, jobs_count_from(state.baseline, now), silent).run(policies)
-        Reader(session, database, issuers_of(session, inventory, desired), silent).read_again(thing)
+        RegistryReader(session, database, issuers_of(session, inventory, desired), silent).read_again(thing)
     with database.snapshot() as connection:
         return with_tables(connection, replace(state, jobs=()))

@@ -29,7 +29,7 @@ _MISSING_DESCRIPTION = (
 )
 
 
-class Reader:
+class RegistryReader:
     """Reads certificates and things that the inventory marks as to be read."""
 
     def __init__(

@@ -28,7 +28,7 @@ from controller.fleet.jobs_reader import JobsReader
 from controller.fleet.last_look import keep_look, with_tables
 from controller.fleet.listing import WHOLE_EVERY, Lister, forget_strangers
 from controller.fleet.progress import Progress, silent
-from controller.fleet.reading import Reader, prove_again, read_principals
+from controller.fleet.reading import RegistryReader, prove_again, read_principals
 from controller.fleet.rotation_table import read_shared
 from controller.fleet.stock import SettingReader, StockSettings, read_stock_backend
 from controller.reconcile.values import AttachmentType, DesiredState, FleetState, Mode, Policy, StockBackend
@@ -84,7 +84,7 @@ def refresh(
         HealthReader(session, database, now, group).run()
         if is_stock:
             SettingReader(session, database).run()
-        _read(Reader(session, database, issuers, progress), database, options, group)
+        _read(RegistryReader(session, database, issuers, progress), database, options, group)
         recorded = frozenset(record[0].sizes) if record and only else frozenset()
         with database.snapshot() as connection:
             baseline = baseline_of(record, session, connection, recorded.union(group_arns))
@@ -178,7 +178,7 @@ def issuers_of(session: AwsSession, inventory: Inventory, desired: DesiredState)
     return [issuer for issuer, _ in found.values()]
 
 
-def _read(reader: Reader, database: Database, options: RefreshOptions, group: str | None) -> None:
+def _read(reader: RegistryReader, database: Database, options: RefreshOptions, group: str | None) -> None:
     """Read what is not known, or not any more; then a slice of the rest."""
 
     def things(query: str, most: int = -1) -> list[str]:

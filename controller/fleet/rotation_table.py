@@ -11,7 +11,7 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
-from protocol.deployment import Deployment
+from protocol.deployment import DeployedBackend
 from protocol.errors import ProtocolError
 from protocol.rotation_record import CURRENT, ENDED, FINISHED, REFUSED, RefusalRecord, RotationRecord
 from protocol.watch import SHARED_KEY
@@ -29,7 +29,7 @@ def rotation_table(session: AwsSession) -> str | None:
 
 
 @dataclass(slots=True)
-class Records:
+class RotationRecords:
     """What the table keeps for good, of one thing or of all; ``unreadable``: why this version cannot read an item."""
 
     rotations: list[RotationRecord] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Records:
     unreadable: list[str] = field(default_factory=list)
 
 
-def read_records(session: AwsSession, table: str, thing: str | None = None) -> Records:
+def read_records(session: AwsSession, table: str, thing: str | None = None) -> RotationRecords:
     """Read every rotation, of those that have ended and those that have not, and every refusal.
 
     The latest rotation stands in the table twice once it has ended; it is returned once.
@@ -45,7 +45,7 @@ def read_records(session: AwsSession, table: str, thing: str | None = None) -> R
     Raises:
         AwsCallError: DynamoDB refuses or does not answer.
     """
-    found = Records()
+    found = RotationRecords()
     for item in _items(session, table, thing):
         name = str(item.get("record"))
         try:
@@ -94,7 +94,7 @@ def read_item(session: AwsSession, table: str, key: dict[str, str]) -> dict[str,
 
 
 def read_shared(
-    session: AwsSession, deployment: Deployment | None, connection: sqlite3.Connection
+    session: AwsSession, deployment: DeployedBackend | None, connection: sqlite3.Connection
 ) -> tuple[dict[str, tuple[str, ...]], str | None]:
     """Certificates that several things hold or have held, each with its things if no governed one holds it; or why not.
 

@@ -4,11 +4,11 @@ The rules are pure (``rules`` over ``facts``); ``registry`` and ``survey`` ask A
 """
 
 from .carry_out import Done, Healer
-from .facts import Held, Thing, Waits
+from .facts import CertificateHolders, HealingWaits, ThingFacts
 from .plan_file import FORMAT_VERSION, VALID_FOR, HealPlan, check, read, require_few, require_permitted, to_value
 from .quarantine import GUARDRAIL, Suspect, of_suspect
-from .registry import Registry, table_of
-from .rules import OF_QUARANTINE, Action, Kind, Untidy, of_loose, of_thing
+from .registry import HealingRegistry, table_of
+from .rules import OF_QUARANTINE, HealingAction, Kind, Untidy, of_loose, of_thing
 from .survey import is_rotating, of_quarantines, survey
 
 __all__ = [
@@ -16,17 +16,17 @@ __all__ = [
     "GUARDRAIL",
     "OF_QUARANTINE",
     "VALID_FOR",
-    "Action",
+    "CertificateHolders",
     "Done",
     "HealPlan",
     "Healer",
-    "Held",
+    "HealingAction",
+    "HealingRegistry",
+    "HealingWaits",
     "Kind",
-    "Registry",
     "Suspect",
-    "Thing",
+    "ThingFacts",
     "Untidy",
-    "Waits",
     "check",
     "is_rotating",
     "of_loose",

@@ -14,10 +14,10 @@ from controller.reconcile.values import Quarantine
 from protocol.quarantine import Quarantined
 from protocol.watch import Watch
 
-from .facts import ACTIVE, INACTIVE, Held, Waits
+from .facts import ACTIVE, INACTIVE, CertificateHolders, HealingWaits
 from .quarantine import Suspect, concerning, kept_off, meant_by, of_suspect
-from .registry import Registry
-from .rules import OF_QUARANTINE, Action, Kind, of_loose, of_thing
+from .registry import HealingRegistry
+from .rules import OF_QUARANTINE, HealingAction, Kind, of_loose, of_thing
 
 ROUNDS = 3  # of cutting off, until a thing is at rest
 LINGERS = "is still connected: AWS IoT ends the connections of an INACTIVE certificate within minutes"
@@ -27,9 +27,9 @@ LINGERS = "is still connected: AWS IoT ends the connections of an INACTIVE certi
 class Done:
     """What was carried out, and what to know of it; ``stopped_by`` is the first surprise, ``stopped_at`` its action."""
 
-    actions: list[Action] = field(default_factory=list)
+    actions: list[HealingAction] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    stopped_at: Action | None = None
+    stopped_at: HealingAction | None = None
     stopped_by: CertfleetError | None = None
 
 
@@ -41,8 +41,8 @@ class Healer:
 
     def __init__(
         self,
-        registry: Registry,
-        waits: Waits,
+        registry: HealingRegistry,
+        waits: HealingWaits,
         rotating: Collection[str],
         now: Callable[[], datetime],
         quarantines: Sequence[Quarantine] = (),
@@ -50,7 +50,7 @@ class Healer:
         self._registry, self._waits, self._rotating, self._now = registry, waits, rotating, now
         self._quarantines = quarantines
 
-    def carry_out(self, actions: Iterable[Action], pause: Callable[[], None]) -> Done:
+    def carry_out(self, actions: Iterable[HealingAction], pause: Callable[[], None]) -> Done:
         """Do what is still derived, in order; ``pause`` comes before every action but the first."""
         done = Done()
         for number, action in enumerate(sorted(actions, key=lambda one: list(Kind).index(one.kind))):
@@ -70,7 +70,7 @@ class Healer:
             done.notes += [note] if note else []
         return done
 
-    def _do(self, action: Action) -> str | None:
+    def _do(self, action: HealingAction) -> str | None:
         if action.kind in OF_QUARANTINE:
             suspect = self._suspect(action)
             if action.is_same_as not in {one.is_same_as for one in of_suspect(suspect, self._quarantines)[0]}:
@@ -96,12 +96,12 @@ class Healer:
             self._registry.remove(held)
         return None
 
-    def _suspect(self, action: Action) -> Suspect:
+    def _suspect(self, action: HealingAction) -> Suspect:
         if action.thing:
             return self._registry.suspect(action.thing)
         return self._registry.loose_suspect(action.certificate_id)
 
-    def _cut_off(self, action: Action, suspect: Suspect) -> str | None:
+    def _cut_off(self, action: HealingAction, suspect: Suspect) -> str | None:
         """Until nothing is left to do: a rotation under way may bring another certificate. Returns what to know.
 
         That it is in quarantine is written down first: from then on the backend makes and removes nothing of it.
@@ -143,7 +143,7 @@ class Healer:
         else:
             self._registry.forget_quarantined(record)
 
-    def _required(self, action: Action) -> Held:
+    def _required(self, action: HealingAction) -> CertificateHolders:
         """The certificate, if the rules still ask for this very action; else FleetError."""
         if action.thing:
             thing = self._registry.thing(action.thing, is_rotating=action.thing in self._rotating)
@@ -168,7 +168,7 @@ class Healer:
             )
 
 
-def _not_called_for(action: Action) -> FleetError:
+def _not_called_for(action: HealingAction) -> FleetError:
     what = action.certificate_id[:12] or "all certificates"
     return FleetError(
         f"{action.kind.value} {what} of {action.thing or 'no thing'} is not called for any more "

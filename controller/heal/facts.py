@@ -12,7 +12,7 @@ ACTIVE, INACTIVE = CertificateStatus.ACTIVE, CertificateStatus.INACTIVE
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class CertificateHolders:
     """One certificate. ``things`` are all that hold it, ``changed_at`` is when its status last changed."""
 
     certificate_id: str
@@ -46,16 +46,16 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
+class ThingFacts:
     """One thing, and whether a rotation is at work or undecided: then the certificates are its affair."""
 
     name: str
-    held: tuple[Held, ...]
+    held: tuple[CertificateHolders, ...]
     is_rotating: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Waits:
+class HealingWaits:
     """How long healing waits: for connections before it judges, and between deactivating and removing."""
 
     watch: timedelta

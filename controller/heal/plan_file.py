@@ -17,8 +17,8 @@ from controller.errors import PlanError
 from controller.reconcile.values import Fleet, Refusal, instant_text
 from protocol.quarantine import Quarantined
 
-from .facts import Waits
-from .rules import Action, Kind, Untidy
+from .facts import HealingWaits
+from .rules import HealingAction, Kind, Untidy
 
 FORMAT_VERSION = 1
 VALID_FOR = timedelta(days=2)
@@ -35,8 +35,8 @@ class HealPlan:
     region: str
     endpoint: str
     created_at: datetime
-    waits: Waits
-    actions: tuple[Action, ...] = ()
+    waits: HealingWaits
+    actions: tuple[HealingAction, ...] = ()
     left: tuple[Untidy, ...] = ()
     refusals: tuple[Refusal, ...] = ()
 

@@ -13,8 +13,8 @@ from controller.reconcile.values import Guardrails, Quarantine, Refusal, count_t
 from protocol.quarantine import Quarantined
 from protocol.watch import SAME_CHANGE
 
-from .facts import ACTIVE, INACTIVE, Held
-from .rules import NOTHING, Action, Judged, Kind, Untidy
+from .facts import ACTIVE, INACTIVE, CertificateHolders
+from .rules import NOTHING, HealingAction, Judged, Kind, Untidy
 
 GUARDRAIL = "maxQuarantined"
 
@@ -27,12 +27,12 @@ class Suspect:
     """
 
     thing: str
-    held: tuple[Held, ...]
+    held: tuple[CertificateHolders, ...]
     jobs: tuple[str, ...] = ()
     is_connected: bool = False  # as far as anybody can tell
     record: Quarantined | None = None
     is_there: bool = True
-    elsewhere: tuple[Held, ...] = ()  # what was deactivated here and is attached to it no more
+    elsewhere: tuple[CertificateHolders, ...] = ()  # what was deactivated here and is attached to it no more
 
     @property
     def certificate_id(self) -> str:
@@ -40,7 +40,7 @@ class Suspect:
         return "" if self.thing or not self.held else self.held[0].certificate_id
 
     @property
-    def brought_back(self) -> dict[str, Held]:
+    def brought_back(self) -> dict[str, CertificateHolders]:
         """What quarantine made INACTIVE and nobody has changed since."""
         noted = self.record.deactivated if self.record else {}
         return {
@@ -59,7 +59,7 @@ def concerning(suspect: Suspect, quarantines: Iterable[Quarantine]) -> list[Quar
     return sorted(found, key=lambda one: (one.since, one.name))
 
 
-def meant_by(suspect: Suspect, quarantines: Sequence[Quarantine]) -> list[Held]:
+def meant_by(suspect: Suspect, quarantines: Sequence[Quarantine]) -> list[CertificateHolders]:
     """The certificates that are to be INACTIVE: all that a named device holds, else those that are named."""
     documents = concerning(suspect, quarantines)
     if any(suspect.thing in one.devices for one in documents):
@@ -67,7 +67,7 @@ def meant_by(suspect: Suspect, quarantines: Sequence[Quarantine]) -> list[Held]:
     return [held for held in suspect.held if any(held.certificate_id in one.certificates for one in documents)]
 
 
-def kept_off(suspect: Suspect, quarantines: Sequence[Quarantine]) -> list[Held]:
+def kept_off(suspect: Suspect, quarantines: Sequence[Quarantine]) -> list[CertificateHolders]:
     """What does not come back yet: what is meant, and what it shares with a device that is named."""
     meant = {one.certificate_id for one in meant_by(suspect, quarantines)}
     meant |= {certificate_id for one in quarantines for certificate_id in one.certificates}
@@ -102,7 +102,7 @@ def of_suspect(suspect: Suspect, quarantines: Sequence[Quarantine]) -> Judged:
     return (*_cut_off(suspect, meant, document), *lifted), left
 
 
-def _cut_off(suspect: Suspect, meant: Sequence[Held], document: Quarantine) -> tuple[Action, ...]:
+def _cut_off(suspect: Suspect, meant: Sequence[CertificateHolders], document: Quarantine) -> tuple[HealingAction, ...]:
     active = [held for held in meant if held.status is ACTIVE]
     rest = [held for held in suspect.held if held not in meant and held.status is ACTIVE]
     lingers = suspect.is_connected and not rest  # for some minutes after its certificate was made INACTIVE
@@ -118,10 +118,10 @@ def _cut_off(suspect: Suspect, meant: Sequence[Held], document: Quarantine) -> t
     ]
     precondition = f"quarantine {document.name} names {'the device' if is_whole else 'its certificate'}"
     which = "" if is_whole else min((held.certificate_id for held in meant), default="")
-    return (Action(Kind.QUARANTINE, which, suspect.thing, precondition, "; ".join(facts)),)
+    return (HealingAction(Kind.QUARANTINE, which, suspect.thing, precondition, "; ".join(facts)),)
 
 
-def _lifted(suspect: Suspect, kept: Sequence[Held]) -> Judged:
+def _lifted(suspect: Suspect, kept: Sequence[CertificateHolders]) -> Judged:
     """What comes back of a thing that is not named, or only by one of its certificates."""
     record = suspect.record
     if record is None:
@@ -140,7 +140,7 @@ def _lifted(suspect: Suspect, kept: Sequence[Held]) -> Judged:
         f"{names} comes back, of {count_text(len(record.deactivated), 'certificate')} that quarantine deactivated"
     )
     precondition = "no quarantine names it any more"
-    action = Action(Kind.LIFT, suspect.certificate_id, suspect.thing, precondition, evidence)
+    action = HealingAction(Kind.LIFT, suspect.certificate_id, suspect.thing, precondition, evidence)
     left = tuple(
         Untidy(
             "certificate deactivated since",

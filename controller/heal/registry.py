@@ -24,7 +24,7 @@ from protocol.quarantine import Quarantined
 from protocol.rotation_record import CURRENT, FINISHED
 from protocol.watch import Watch, key_of
 
-from .facts import Held, Thing
+from .facts import CertificateHolders, ThingFacts
 from .quarantine import Suspect
 
 DETACHING = (1.0, 2.0, 4.0, 8.0)  # seconds between tries to delete: a detachment may take several to propagate
@@ -45,7 +45,7 @@ def table_of(session: AwsSession) -> str | None:
     return rotation_table(session)
 
 
-class Registry:
+class HealingRegistry:
     """One account and region. ``sleep`` paces what AWS does in its own time."""
 
     def __init__(self, session: AwsSession, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -53,12 +53,12 @@ class Registry:
 
     # facts
 
-    def thing(self, name: str, *, is_rotating: bool) -> Thing:
+    def thing(self, name: str, *, is_rotating: bool) -> ThingFacts:
         """What a thing holds now; ``is_rotating`` is what is known of its jobs."""
         principals = read_principals(self._session, name) or []
         held = [self.certificate(certificate_id, AttachmentType(kind)) for certificate_id, kind in principals]
         is_busy = is_rotating or self._is_undecided(name) or self.quarantined(name) is not None
-        return Thing(name, tuple(one for one in held if one is not None), is_busy)
+        return ThingFacts(name, tuple(one for one in held if one is not None), is_busy)
 
     def suspect(self, name: str) -> Suspect:
         """What a quarantine of a thing, or its end, goes by; all of it is read now."""
@@ -103,7 +103,9 @@ class Registry:
                 if is_rotation(document) or is_check(document):
                     yield one["jobId"]
 
-    def certificate(self, certificate_id: str, kind: AttachmentType = AttachmentType.EXCLUSIVE) -> Held | None:
+    def certificate(
+        self, certificate_id: str, kind: AttachmentType = AttachmentType.EXCLUSIVE
+    ) -> CertificateHolders | None:
         """One certificate; None where it is gone."""
         found = self._session.find("iot", "DescribeCertificate", certificateId=certificate_id)
         if found is None:
@@ -111,7 +113,7 @@ class Registry:
         told, arn = found["certificateDescription"], self._arn(certificate_id)
         things = self._session.find_all("ListPrincipalThingsV2", "principalThingObjects", principal=arn) or []
         policies = self._session.find_all("ListAttachedPolicies", "policies", target=arn) or []
-        return Held(
+        return CertificateHolders(
             certificate_id,
             CertificateStatus(told["status"]),
             told["creationDate"],
@@ -201,7 +203,7 @@ class Registry:
         """Activate or deactivate."""
         self._session.call("iot", "UpdateCertificate", certificateId=certificate_id, newStatus=status.value)
 
-    def remove(self, held: Held) -> None:
+    def remove(self, held: CertificateHolders) -> None:
         """Detach from everything and delete, then forget the watch; repeated, it goes on where it stopped."""
         arn = self._arn(held.certificate_id)
         for policy in held.policies:

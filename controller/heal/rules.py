@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from controller.reconcile.values import count_text, instant_text, names_text, span_text
 
-from .facts import ACTIVE, INACTIVE, Held, Thing, Waits
+from .facts import ACTIVE, INACTIVE, CertificateHolders, HealingWaits, ThingFacts
 
 
 class Kind(StrEnum):
@@ -38,7 +38,7 @@ WAY_BACK = {
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Action:
+class HealingAction:
     """One change: what must hold when it is made, and what is known that speaks for it."""
 
     kind: Kind
@@ -68,11 +68,11 @@ class Untidy:
     remedy: str
 
 
-Judged = tuple[tuple[Action, ...], tuple[Untidy, ...]]
+Judged = tuple[tuple[HealingAction, ...], tuple[Untidy, ...]]
 NOTHING: Judged = ((), ())
 
 
-def of_thing(thing: Thing, now: datetime, waits: Waits) -> Judged:
+def of_thing(thing: ThingFacts, now: datetime, waits: HealingWaits) -> Judged:
     """What is to be done about the certificates of one thing."""
     shared = [held for held in thing.held if held.things != (thing.name,)]
     active = [held for held in thing.held if held.status is ACTIVE]
@@ -94,7 +94,7 @@ def of_thing(thing: Thing, now: datetime, waits: Waits) -> Judged:
     return _of_several(thing, active, now, waits)
 
 
-def _of_several(thing: Thing, active: list[Held], now: datetime, waits: Waits) -> Judged:
+def _of_several(thing: ThingFacts, active: list[CertificateHolders], now: datetime, waits: HealingWaits) -> Judged:
     """A thing holds several certificates, at least one of them active, and shares none."""
     foreign = [held for held in thing.held if held.status is not ACTIVE and held.deactivated_here is None]
     untidy = tuple(
@@ -122,7 +122,9 @@ def _of_several(thing: Thing, active: list[Held], now: datetime, waits: Waits) -
     return _beside(used[0], thing, [held for held in candidates if held != used[0]], now, waits), untidy
 
 
-def _beside(kept: Held, thing: Thing, others: list[Held], now: datetime, waits: Waits) -> tuple[Action, ...]:
+def _beside(
+    kept: CertificateHolders, thing: ThingFacts, others: list[CertificateHolders], now: datetime, waits: HealingWaits
+) -> tuple[HealingAction, ...]:
     """What becomes of the certificates that were never seen, beside the one that the device uses."""
     assert kept.watch is not None  # noqa: S101 (it was seen)
     assert kept.watch.last_seen is not None  # noqa: S101 (as above)
@@ -137,7 +139,7 @@ def _beside(kept: Held, thing: Thing, others: list[Held], now: datetime, waits: 
         gone = held.deactivated_here
         if gone is None and watched >= waits.watch:
             found.append(
-                Action(
+                HealingAction(
                     Kind.DEACTIVATE,
                     held.certificate_id,
                     thing.name,
@@ -150,7 +152,7 @@ def _beside(kept: Held, thing: Thing, others: list[Held], now: datetime, waits: 
     return tuple(found)
 
 
-def of_loose(held: Held, now: datetime, waits: Waits) -> Judged:
+def of_loose(held: CertificateHolders, now: datetime, waits: HealingWaits) -> Judged:
     """What is to be done about a certificate that no thing holds."""
     if held.things or held.is_backends:
         return NOTHING
@@ -170,11 +172,13 @@ def of_loose(held: Held, now: datetime, waits: Waits) -> Judged:
         return NOTHING  # a device may be about to be made of it
     precondition = "ACTIVE, attached to no thing and to no policy, and so for nobody good to connect with"
     age = span_text(now - held.created_at)
-    action = Action(Kind.DEACTIVATE, held.certificate_id, "", precondition, f"{said}, nor to a policy; {age} old")
+    action = HealingAction(
+        Kind.DEACTIVATE, held.certificate_id, "", precondition, f"{said}, nor to a policy; {age} old"
+    )
     return (action,), ()
 
 
-def _of_deactivated(held: Held, now: datetime, waits: Waits) -> tuple[Action, ...]:
+def _of_deactivated(held: CertificateHolders, now: datetime, waits: HealingWaits) -> tuple[HealingAction, ...]:
     assert held.deactivated_here is not None  # noqa: S101 (the caller's condition)
     gone = now - held.deactivated_here
     if held.is_seen:
@@ -182,21 +186,23 @@ def _of_deactivated(held: Held, now: datetime, waits: Waits) -> tuple[Action, ..
     return (_removed(held, "", "no thing holds it", gone),) if gone >= waits.grace else ()
 
 
-def _watched(held: Held, thing: Thing) -> Action:
+def _watched(held: CertificateHolders, thing: ThingFacts) -> HealingAction:
     number = count_text(len(thing.held), "certificate")
     precondition = f"attached to {thing.name}, which holds several, and not watched yet"
-    return Action(Kind.WATCH, held.certificate_id, thing.name, precondition, f"{thing.name} holds {number}")
+    return HealingAction(Kind.WATCH, held.certificate_id, thing.name, precondition, f"{thing.name} holds {number}")
 
 
-def _activated(held: Held, thing: str) -> Action:
+def _activated(held: CertificateHolders, thing: str) -> HealingAction:
     assert held.watch is not None  # noqa: S101 (it was seen)
     evidence = f"a connection with it, of {instant_text(held.watch.last_seen or held.watch.since)}, was heard of late"
-    return Action(Kind.ACTIVATE, held.certificate_id, thing, "INACTIVE since healing deactivated it", evidence)
+    return HealingAction(Kind.ACTIVATE, held.certificate_id, thing, "INACTIVE since healing deactivated it", evidence)
 
 
-def _removed(held: Held, thing: str, known: str, since: timedelta) -> Action:
+def _removed(held: CertificateHolders, thing: str, known: str, since: timedelta) -> HealingAction:
     precondition = "INACTIVE since healing deactivated it, never seen, and the waiting time is over"
-    return Action(Kind.REMOVE, held.certificate_id, thing, precondition, f"{known}; deactivated {span_text(since)} ago")
+    return HealingAction(
+        Kind.REMOVE, held.certificate_id, thing, precondition, f"{known}; deactivated {span_text(since)} ago"
+    )
 
 
 def _for_a_person(what: str, subject: str, found: str, remedy: str) -> Judged:

@@ -10,25 +10,25 @@ from controller.fleet.aws import AwsSession
 from controller.fleet.progress import Progress
 from controller.fleet.rotation_table import rotation_table
 from controller.reconcile.values import DesiredState, Device, FleetState, Refusal, count_text, names_text
-from protocol.deployment import Deployment
+from protocol.deployment import DeployedBackend
 
-from .facts import ACTIVE, Waits
+from .facts import ACTIVE, HealingWaits
 from .quarantine import concerning, of_suspect, too_many
-from .registry import Registry
-from .rules import Action, Kind, Untidy, of_loose, of_thing
+from .registry import HealingRegistry
+from .rules import HealingAction, Kind, Untidy, of_loose, of_thing
 
 
 def survey(
     session: AwsSession,
-    registry: Registry | None,
+    registry: HealingRegistry | None,
     devices: Iterable[Device],
     state: FleetState,
     *,
     now: datetime,
-    waits: Waits,
+    waits: HealingWaits,
     progress: Progress,
     besides: Collection[str] = (),
-) -> tuple[tuple[Action, ...], tuple[Untidy, ...]]:
+) -> tuple[tuple[HealingAction, ...], tuple[Untidy, ...]]:
     """What is to be done, and what is left to a person.
 
     Cost: the account's certificates and policies are listed, six calls for each thing that holds several or inactive
@@ -54,7 +54,7 @@ def survey(
             bare.append(device.name)
         if any(one.type not in state.rotatable for one in device.attachments):
             wide.append(device.name)
-    actions: list[Action] = []
+    actions: list[HealingAction] = []
     untidy = [*_summed_up(bare, wide, state), *_unused(by_target)]
     if registry is None:
         return (), (*untidy, *(_unwatched(device) for device in suspects))
@@ -74,12 +74,12 @@ def survey(
 
 
 def of_quarantines(
-    session: AwsSession, desired: DesiredState, deployment: Deployment | None
-) -> tuple[tuple[Action, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
+    session: AwsSession, desired: DesiredState, deployment: DeployedBackend | None
+) -> tuple[tuple[HealingAction, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
     """As ``survey_quarantines``; without a backend of ours nobody is cut off, and that is left to a person."""
     table = rotation_table(session)
     if table is not None:
-        return survey_quarantines(Registry(session, table), desired, deployment)
+        return survey_quarantines(HealingRegistry(session, table), desired, deployment)
     remedy = (
         "deploy this project's backend, which remembers whom quarantine has cut off; until then by hand: "
         "aws iot update-certificate --new-status INACTIVE, aws iot-data delete-connection"
@@ -89,8 +89,8 @@ def of_quarantines(
 
 
 def survey_quarantines(
-    registry: Registry, desired: DesiredState, deployment: Deployment | None
-) -> tuple[tuple[Action, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
+    registry: HealingRegistry, desired: DesiredState, deployment: DeployedBackend | None
+) -> tuple[tuple[HealingAction, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
     """What is to be done for the documents' quarantines, what is left to a person, and what is refused.
 
     Cost: one query, three calls for each named certificate, and about six for each thing with one certificate.
@@ -108,7 +108,7 @@ def survey_quarantines(
         else:
             loose.add(certificate_id)
     suspects = [*map(registry.suspect, sorted(names)), *map(registry.loose_suspect, sorted(loose))]
-    actions: list[Action] = []
+    actions: list[HealingAction] = []
     for suspect in suspects:
         found = of_suspect(suspect, quarantines)
         actions += found[0]

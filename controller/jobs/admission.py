@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from controller.reconcile.planning import Held, Present, why_left_out
+from controller.reconcile.planning import HeldCertificate, Present, why_left_out
 from controller.reconcile.values import AttachmentType, PlannedDevice
 
 from .iot_jobs import IotJobs
@@ -46,5 +46,5 @@ def left_out(
 
 def _from_listing(device: PlannedDevice, active: frozenset[str], in_flight: Mapping[str, str]) -> Present:
     is_there = device.certificate_id in active
-    held = (Held(device.certificate_id, AttachmentType.EXCLUSIVE),) if is_there else ()
+    held = (HeldCertificate(device.certificate_id, AttachmentType.EXCLUSIVE),) if is_there else ()
     return Present(held, in_flight.get(device.name))

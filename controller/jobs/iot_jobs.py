@@ -19,7 +19,7 @@ from controller.fleet.refresh import current_certificates
 from controller.fleet.stock import StockSettings
 from controller.fleet.work import Work
 from controller.plain_text import one_line
-from controller.reconcile.planning import Held
+from controller.reconcile.planning import HeldCertificate
 from controller.reconcile.values import CertificateStatus, execution_status, parse_job_id
 from protocol.job_document import is_rotation
 from protocol.messages import ExecutionStatus
@@ -85,10 +85,10 @@ class IotJobs:
         """The ARN under which a job targets a thing."""
         return self._session.arn(f"thing/{thing}")
 
-    def certificates(self, thing: str) -> tuple[Held, ...]:
+    def certificates(self, thing: str) -> tuple[HeldCertificate, ...]:
         """What a thing holds at this moment, by id; nothing where the thing is gone. A call, and one for each."""
         held = current_certificates(self._session, thing) or ()
-        return tuple(Held(one, attachment, self._status(one)) for one, attachment in held)
+        return tuple(HeldCertificate(one, attachment, self._status(one)) for one, attachment in held)
 
     def set_otherwise(self, things: Collection[str]) -> dict[str, str]:
         """Why each thing that a stock backend would make something else of than was planned is left out."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from controller.fleet.baseline import RECORD_DESCRIPTION, RECORD_GROUP, RUN, Record, decode, encode
+from controller.fleet.baseline import RECORD_DESCRIPTION, RECORD_GROUP, RUN, BaselineRecord, decode, encode
 from controller.reconcile.values import Baseline, Plan
 
 from .iot_jobs import IotJobs
@@ -30,7 +30,7 @@ class Ledger:
     def __init__(self, iot: IotJobs, baseline: Baseline | None, looked_at: datetime | None = None) -> None:
         """``looked_at``: whoever resumes has looked at nothing that failed later; None: at the moment of the plan."""
         self._iot, self._looked_at = iot, looked_at
-        self._found = Record() if baseline is None else Record.of(baseline)
+        self._found = BaselineRecord() if baseline is None else BaselineRecord.of(baseline)
         self._version = baseline.version if baseline is not None else None
         self._run = uuid4().hex
 
@@ -60,7 +60,7 @@ class Ledger:
         kept = {name: at for name, at in self._found.resumed.items() if name in policies}
         before, now = self._found.applied_at, plan.created_at
         applied_at = before if before is not None and timedelta(0) <= now - before < NOTED_EVERY else now
-        wanted = Record(plan.group_sizes, plan.commit, plan.committed_at, kept, plan.halts, applied_at)
+        wanted = BaselineRecord(plan.group_sizes, plan.commit, plan.committed_at, kept, plan.halts, applied_at)
         if wanted == self._found and self._version is not None:
             return
         try:
@@ -68,7 +68,7 @@ class Ledger:
         except OvertakenError:
             return
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: BaselineRecord) -> None:
         attributes = {**encode(record), RUN: self._run}
         version = self._iot.write_group(RECORD_GROUP, RECORD_DESCRIPTION, attributes, self._version)
         if version is None:

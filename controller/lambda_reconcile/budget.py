@@ -12,7 +12,7 @@ class OutOfTimeError(CertfleetError):
     """The budget is spent. Nothing is lost: what was read is kept, and the next run goes on there."""
 
 
-class Budget:
+class TimeBudget:
     """Seconds that are left. Asked before each call that a rate limit delays, and between steps."""
 
     def __init__(

@@ -17,7 +17,7 @@ from controller.desired.bundle_reader import read_bundle
 from controller.errors import BundleError, CertfleetError
 
 from .bucket import Bucket, Version
-from .settings import Settings
+from .settings import ReconcileSettings
 
 MAX_BUNDLE_BYTES = 256 * 1024 * 1024  # a longer one is cut, and refused for that
 MAX_RECORD_BYTES = 64 * 1024
@@ -58,7 +58,11 @@ class _Found:
 
 
 def take_bundle(
-    bucket: Bucket, settings: Settings, now: datetime, verifier: Verifier | None, only: BundleVersion | None = None
+    bucket: Bucket,
+    settings: ReconcileSettings,
+    now: datetime,
+    verifier: Verifier | None,
+    only: BundleVersion | None = None,
 ) -> Bundle:
     """Read, check and record the bundle; BundleError where it must not be applied, LostRaceError on a race.
 
@@ -88,7 +92,7 @@ def take_bundle(
     return bundle
 
 
-def _read_record(bucket: Bucket, settings: Settings) -> _Found:
+def _read_record(bucket: Bucket, settings: ReconcileSettings) -> _Found:
     stored = bucket.read(f"{settings.state_prefix}last-applied.json", MAX_RECORD_BYTES)
     if stored.data is None:
         return _Found(None, stored.version)

@@ -21,7 +21,7 @@ from controller.report.planned import planned
 from controller.report.tally import Tally
 
 from .bucket import Bucket
-from .budget import Budget, OutOfTimeError
+from .budget import OutOfTimeError, TimeBudget
 from .stored_inventory import StoredInventory
 
 ATTEMPTS = 4  # of one call: Lambda's time is short, and the next run tries again
@@ -54,7 +54,7 @@ class Reconciler:
         prefix: str,
         folder: Path,
         *,
-        budget: Budget,
+        budget: TimeBudget,
         present: Callable[[], datetime],
         say: Callable[[str], None],
         given: Plan | None = None,

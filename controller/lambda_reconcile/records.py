@@ -58,7 +58,7 @@ class FleetRecord(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class FleetClaim:
     """One fleet in the hands of one function, until its outcome is recorded."""
 
     bucket: Bucket
@@ -70,13 +70,13 @@ class Claim:
         self.bucket.write(self.version, record.model_dump_json(indent=1).encode())
 
 
-class Records:
+class FleetRecords:
     """The records below one prefix of the bucket."""
 
     def __init__(self, bucket: Bucket, prefix: str) -> None:
         self._bucket, self._prefix = bucket, f"{prefix}fleets/"
 
-    def claim(self, fleet: str, run: str, now: datetime, seconds: float) -> Claim | FleetRecord:
+    def claim(self, fleet: str, run: str, now: datetime, seconds: float) -> FleetClaim | FleetRecord:
         """Take a fleet for a function that lives for so long; or the record of the run that is at work on it."""
         before, version = self._read(fleet)
         if before is not None and before.run != run and before.is_at_work(now):
@@ -86,7 +86,7 @@ class Records:
             version = self._bucket.write(version, record.model_dump_json(indent=1).encode())
         except LostRaceError:  # by another function, which began in the same moment
             return self.of(fleet) or record
-        return Claim(self._bucket, version, record)
+        return FleetClaim(self._bucket, version, record)
 
     def of(self, fleet: str) -> FleetRecord | None:
         """The record of a fleet; None where there is none that can be read."""

@@ -12,7 +12,7 @@ from controller.errors import CertfleetError
 PREFIX = "CERTFLEET_"
 
 
-class Settings(BaseModel):
+class ReconcileSettings(BaseModel):
     """``CERTFLEET_`` and the field's name in capitals is its variable."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
@@ -54,12 +54,12 @@ class Settings(BaseModel):
         return self
 
 
-def read_settings(environment: Mapping[str, str]) -> Settings:
+def read_settings(environment: Mapping[str, str]) -> ReconcileSettings:
     """The settings; CertfleetError names every variable that is wrong."""
-    variables = {name: PREFIX + name.upper() for name in Settings.model_fields}
+    variables = {name: PREFIX + name.upper() for name in ReconcileSettings.model_fields}
     values = {name: environment[variable] for name, variable in variables.items() if environment.get(variable)}
     try:
-        return Settings.model_validate(values)
+        return ReconcileSettings.model_validate(values)
     except ValidationError as error:
         wrong = [
             f"{PREFIX}{'.'.join(str(part) for part in each['loc']).upper() or '…'}: {each['msg']}"

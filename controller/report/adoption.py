@@ -9,10 +9,10 @@ from controller.reconcile.values import Reason
 
 from . import words
 from .console import Page, table
-from .formats import Look
+from .formats import TextStyle
 
 
-def render_first_look(folder: str, files: Iterable[str], surveys: Sequence[GroupSurvey], look: Look) -> str:
+def render_first_look(folder: str, files: Iterable[str], surveys: Sequence[GroupSurvey], look: TextStyle) -> str:
     """The page that ``certfleet init`` ends with."""
     page = Page(look)
     devices, able = sum(found.devices for found in surveys), sum(found.able for found in surveys)

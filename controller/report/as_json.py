@@ -11,12 +11,12 @@ from typing import Any
 from controller.reconcile.values import Assessment, Finding, Outcome
 
 from . import words
-from .formats import FORMAT_VERSION, Look, dump
+from .formats import FORMAT_VERSION, TextStyle, dump
 from .hitches import hitches
 from .model import FleetFailure, FleetReport, PolicyReport, Report
 
 
-def render_report(report: Report, _look: Look | None = None) -> str:
+def render_report(report: Report, _look: TextStyle | None = None) -> str:
     """The whole report: every device that has a finding."""
     return dump(
         {

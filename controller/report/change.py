@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.heal import Action, Kind, Untidy
+from controller.heal import HealingAction, Kind, Untidy
 from controller.reconcile.outlook import Comparison, DocumentChange, Moved, PolicyComparison
 from controller.reconcile.values import DesiredState, Refusal, Stage, local_text
 from protocol.names import AWS_IOT_AUTHORITY
@@ -34,7 +34,7 @@ class FleetChange:
     refusals: tuple[Refusal, ...] = ()
     known: tuple[Refusal, ...] = ()
     is_gone: bool = False  # head has no document of this fleet: no run will look at its account
-    cut_off: tuple[Action, ...] = ()  # what healing will do for quarantines that come or go with the change
+    cut_off: tuple[HealingAction, ...] = ()  # what healing will do for quarantines that come or go with the change
     not_cut_off: tuple[Untidy, ...] = ()  # and what it will not, with the reason
 
     @property

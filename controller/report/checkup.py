@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from .console import Page
-from .formats import FORMAT_VERSION, Format, Look, dump
+from .formats import FORMAT_VERSION, Format, TextStyle, dump
 from .model import FleetFailure
 
 _STYLES = {"ok": "bold good", "not ok": "bold bad", "cannot tell": "bold wait"}
 
 
-class Verdict(StrEnum):
+class CheckStatus(StrEnum):
     """Of one line."""
 
     OK = "ok"
@@ -22,11 +22,11 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CheckLine:
     """One thing that must be true; ``remedy`` is what to do, as commands to paste where there are such."""
 
     what: str
-    verdict: Verdict
+    verdict: CheckStatus
     message: str
     remedy: tuple[str, ...] = ()
 
@@ -36,13 +36,13 @@ class FleetCheckup:
     """One fleet's lines, and what comes next."""
 
     fleet: str
-    lines: tuple[Line, ...]
+    lines: tuple[CheckLine, ...]
     next_steps: tuple[str, ...] = ()
 
     @property
     def is_well(self) -> bool:
         """Whether nothing is known to be wrong."""
-        return all(line.verdict is not Verdict.NOT_OK for line in self.lines)
+        return all(line.verdict is not CheckStatus.NOT_OK for line in self.lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Checkup:
     failures: tuple[FleetFailure, ...] = ()
 
 
-def _text(checkup: Checkup, look: Look) -> str:
+def _text(checkup: Checkup, look: TextStyle) -> str:
     page = Page(look)
     for fleet in checkup.fleets:
         page.line((fleet.fleet, "head"))
@@ -70,7 +70,7 @@ def _text(checkup: Checkup, look: Look) -> str:
     return page.text()
 
 
-def _json(checkup: Checkup, _look: Look) -> str:
+def _json(checkup: Checkup, _look: TextStyle) -> str:
     return dump(
         {
             "format_version": FORMAT_VERSION,
@@ -99,4 +99,4 @@ def _json(checkup: Checkup, _look: Look) -> str:
     )
 
 
-RENDERERS: Mapping[Format, Callable[[Checkup, Look], str]] = {Format.TEXT: _text, Format.JSON: _json}
+RENDERERS: Mapping[Format, Callable[[Checkup, TextStyle], str]] = {Format.TEXT: _text, Format.JSON: _json}

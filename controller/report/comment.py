@@ -26,7 +26,7 @@ from .change import (
     time_line,
     warnings,
 )
-from .formats import Look
+from .formats import TextStyle
 from .markdown import code, fitted, folded, plain, table
 
 _WAVES_SHOWN = 12
@@ -54,7 +54,7 @@ _CUTS_OFF = [
 _PRICES = "Prices are list prices of us-east-1, to the order of magnitude."
 
 
-def render(comparisons: Comparisons, _look: Look) -> str:
+def render(comparisons: Comparisons, _look: TextStyle) -> str:
     """At most 65,536 characters; the next steps stand at the end, whatever had to be cut."""
     changes = comparisons.fleets
     level = "##" if len(changes) + len(comparisons.failures) == 1 else "###"

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from controller.reconcile.outlook import FieldChange, Moved, PolicyComparison, Span
-from controller.reconcile.values import Refusal, Stage, Transition
+from controller.reconcile.outlook import FieldChange, Moved, PolicyComparison, RotationSpan
+from controller.reconcile.values import HoldingChange, Refusal, Stage
 
 from . import comment, words
 from .as_json import failure_value
 from .change import Comparisons, FleetChange, asked_later, becomes, begins_anew, cost_of, money, moved, sentence, span
 from .console import Page
-from .formats import FORMAT_VERSION, Format, Look, dump
+from .formats import FORMAT_VERSION, Format, TextStyle, dump
 from .github import annotation, refused
 from .model import place
 
@@ -52,7 +52,7 @@ def _facts(change: FleetChange, policy: PolicyComparison) -> list[str]:
     return facts
 
 
-def _text(comparisons: Comparisons, look: Look) -> str:
+def _text(comparisons: Comparisons, look: TextStyle) -> str:
     page = Page(look)
     for number, change in enumerate(comparisons.fleets):
         if number:
@@ -103,7 +103,7 @@ def _refusals(page: Page, change: FleetChange) -> None:
         page.line((f"refused without this change too, by {refusal.guardrail}: {refusal.message}", "dim"), indent=2)
 
 
-def _json(comparisons: Comparisons, _look: Look) -> str:
+def _json(comparisons: Comparisons, _look: TextStyle) -> str:
     return dump(
         {
             "format_version": FORMAT_VERSION,
@@ -186,7 +186,7 @@ def _policy_value(policy: PolicyComparison) -> dict[str, Any]:
     }
 
 
-def _transition_value(transition: Transition) -> dict[str, Any]:
+def _transition_value(transition: HoldingChange) -> dict[str, Any]:
     after = asdict(transition.after) if transition.after else None
     return {"devices": transition.devices, "before": asdict(transition.before), "after": after}
 
@@ -195,7 +195,7 @@ def _asked_value(stage: Stage, asks: Refusal) -> dict[str, Any]:
     return {"start": words.iso(stage.start), "wave": stage.wave, "devices": stage.devices, **_refusal_value(asks)}
 
 
-def _span_value(found: Span) -> dict[str, str | None]:
+def _span_value(found: RotationSpan) -> dict[str, str | None]:
     return {
         "start": words.iso(found.start) if found.start else None,
         "finish": words.iso(found.finish) if found.finish else None,
@@ -207,7 +207,7 @@ def _moved_value(found: Moved) -> dict[str, Any]:
     return {"devices": found.devices, **spans, "sooner": found.sooner, "later": found.later}
 
 
-def _github(comparisons: Comparisons, _look: Look) -> str:
+def _github(comparisons: Comparisons, _look: TextStyle) -> str:
     lines = [line for change in comparisons.fleets for line in _annotations(change)]
     lines += [annotation("error", f"fleet {failure.fleet}: {failure.message}") for failure in comparisons.failures]
     return "".join(lines)
@@ -230,7 +230,7 @@ def _annotations(change: FleetChange) -> list[str]:
     return lines
 
 
-RENDERERS: Mapping[Format, Callable[[Comparisons, Look], str]] = {
+RENDERERS: Mapping[Format, Callable[[Comparisons, TextStyle], str]] = {
     Format.TEXT: _text,
     Format.JSON: _json,
     Format.MARKDOWN: comment.render,

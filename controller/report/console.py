@@ -15,7 +15,7 @@ from rich.theme import Theme
 from controller.plain_text import inert
 from controller.reconcile.values import Health, Outcome
 
-from .formats import Look
+from .formats import TextStyle
 
 # Of the 256, such as are read on white and on black alike; the first sixteen are whatever a terminal makes of them.
 _COLORS = {"good": "color(28)", "change": "color(32)", "wait": "color(130)", "bad": "color(160)"}
@@ -42,7 +42,7 @@ MIN_WIDTH, MAX_WIDTH = 60, 160
 class Page:
     """A text report in the making: lines and tables from top to bottom, then ``text()``."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: TextStyle) -> None:
         self._file = io.StringIO()
         self._console = Console(
             file=self._file,

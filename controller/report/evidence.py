@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from controller.evidence import Change, Evidence, Exemption, PolicyAges, Row
+from controller.evidence import CertificateSpan, DocumentCommit, Exemption, FleetEvidence, PolicyAges
 from controller.plain_text import one_line
 from protocol.rotation_record import RefusalRecord
 
 from . import words
 from .console import Page, table
-from .formats import FORMAT_VERSION, Format, Look, at_need, dump
+from .formats import FORMAT_VERSION, Format, TextStyle, at_need, dump
 from .model import FleetFailure
 
 MEANING = {
@@ -45,7 +45,7 @@ class Found:
     """The evidence of every fleet that could be read; ``document`` is what JSON prints, with its seal."""
 
     created_at: datetime
-    fleets: tuple[Evidence, ...]
+    fleets: tuple[FleetEvidence, ...]
     document: Mapping[str, Any]
     failures: tuple[FleetFailure, ...] = ()
 
@@ -57,7 +57,7 @@ class Found:
 
 
 def to_document(
-    created_at: datetime, fleets: tuple[Evidence, ...], failures: tuple[FleetFailure, ...]
+    created_at: datetime, fleets: tuple[FleetEvidence, ...], failures: tuple[FleetFailure, ...]
 ) -> dict[str, Any]:
     """JSON values of the evidence, before the seal."""
     return {
@@ -69,7 +69,7 @@ def to_document(
     }
 
 
-def _fleet(found: Evidence) -> dict[str, Any]:
+def _fleet(found: FleetEvidence) -> dict[str, Any]:
     return {
         "fleet": found.fleet,
         "account": found.account,
@@ -99,7 +99,7 @@ def _ages(one: PolicyAges) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: CertificateSpan) -> dict[str, Any]:
     return {
         "thing": row.thing,
         "certificate_id": row.certificate_id,
@@ -125,7 +125,7 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _change(change: DocumentCommit) -> dict[str, Any]:
     return {
         "commit": change.commit,
         "author": change.author,
@@ -167,11 +167,11 @@ def _seconds(span: timedelta | None) -> int | None:
     return None if span is None else int(span.total_seconds())
 
 
-def _json(found: Found, _look: Look) -> str:
+def _json(found: Found, _look: TextStyle) -> str:
     return dump(found.document)
 
 
-def _csv(found: Found, _look: Look) -> str:
+def _csv(found: Found, _look: TextStyle) -> str:
     """One line a row; what a spreadsheet would take for a formula begins with an apostrophe, also after a semicolon."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")
@@ -182,7 +182,7 @@ def _csv(found: Found, _look: Look) -> str:
     return file.getvalue()
 
 
-def _cells(fleet: str, row: Row) -> tuple[object, ...]:
+def _cells(fleet: str, row: CertificateSpan) -> tuple[object, ...]:
     change = row.change
     return (
         fleet,
@@ -214,7 +214,7 @@ def _cell(value: object) -> str:
     return _FORMULA.sub(r"\1'", text)
 
 
-def approved_by(row: Row) -> str:
+def approved_by(row: CertificateSpan) -> str:
     """Whoever answers for the commit, with how, as one line."""
     approvals = row.change.approvals if row.change else ()
     return "; ".join(f"{one.who} ({one.how}{f' #{one.pull_request}' if one.pull_request else ''})" for one in approvals)
@@ -235,7 +235,7 @@ def age(span: timedelta | None) -> str:
     return "–" if span is None else words.duration(span)
 
 
-def _text(found: Found, look: Look) -> str:
+def _text(found: Found, look: TextStyle) -> str:
     page = Page(look)
     for fleet in found.fleets:
         period = f"{words.instant(fleet.since)} to {words.instant(fleet.until)}"
@@ -277,7 +277,7 @@ def _text(found: Found, look: Look) -> str:
     return page.text()
 
 
-def _certificate(page: Page, row: Row) -> None:
+def _certificate(page: Page, row: CertificateSpan) -> None:
     page.gap()
     page.line((f"{row.certificate_id[:12]} ", "head"), row.fate.value, f"  {row.key_type or ''} {row.authority or ''}")
     lines = [
@@ -299,7 +299,7 @@ def _certificate(page: Page, row: Row) -> None:
         page.line(("gap       ", "wait"), MEANING[gap.value], indent=2)
 
 
-def _refused(page: Page, fleet: Evidence, *, is_one_thing: bool) -> None:
+def _refused(page: Page, fleet: FleetEvidence, *, is_one_thing: bool) -> None:
     if fleet.refusals:
         page.heading("Refused", "what devices were told last under jobs that then failed")
     if is_one_thing:
@@ -311,7 +311,7 @@ def _refused(page: Page, fleet: Evidence, *, is_one_thing: bool) -> None:
         page.line((f"{code} ", "wait"), words.count(number, "time"), indent=2)
 
 
-def _gaps(page: Page, fleet: Evidence) -> None:
+def _gaps(page: Page, fleet: FleetEvidence) -> None:
     gaps = Counter(gap for row in fleet.rows for gap in row.gaps)
     if gaps or fleet.unreadable_commits or fleet.unreadable_records:
         page.heading("Gaps", "what this evidence does not show")
@@ -324,7 +324,7 @@ def _gaps(page: Page, fleet: Evidence) -> None:
         page.line(("record ", "wait"), record, indent=2)
 
 
-RENDERERS: Mapping[Format, Callable[[Found, Look], str]] = {
+RENDERERS: Mapping[Format, Callable[[Found, TextStyle], str]] = {
     Format.TEXT: _text,
     Format.JSON: _json,
     Format.CSV: _csv,

@@ -12,7 +12,7 @@ from controller.reconcile.values import DesiredState
 from . import words
 from .as_json import finding_value
 from .console import OUTCOME_STYLES, Page, table
-from .formats import FORMAT_VERSION, Format, Look, dump
+from .formats import FORMAT_VERSION, Format, TextStyle, dump
 from .markdown import code, plain
 from .markdown import table as markdown_table
 
@@ -33,7 +33,7 @@ def _seen(explained: Explained) -> str:
     return f"seen {words.instant(explained.read_at)}{rest}"
 
 
-def _text(explained: Explained, look: Look) -> str:
+def _text(explained: Explained, look: TextStyle) -> str:
     explanation, page = explained.explanation, Page(look)
     outcome = explanation.assessment.outcome
     style = OUTCOME_STYLES[outcome] if outcome is not None else "good"
@@ -66,7 +66,7 @@ def _text(explained: Explained, look: Look) -> str:
     return page.text()
 
 
-def _json(explained: Explained, _look: Look) -> str:
+def _json(explained: Explained, _look: TextStyle) -> str:
     explanation = explained.explanation
     assessment, timing = explanation.assessment, explanation.timing
     places = explanation.places
@@ -98,7 +98,7 @@ def _json(explained: Explained, _look: Look) -> str:
     )
 
 
-def _markdown(explained: Explained, _look: Look) -> str:
+def _markdown(explained: Explained, _look: TextStyle) -> str:
     explanation, desired = explained.explanation, explained.desired
     commit = words.commit(explanation.commit, is_dirty=desired.is_dirty)
     policy = code(explanation.policy) if explanation.policy else "(several claim it)"
@@ -117,7 +117,7 @@ def _markdown(explained: Explained, _look: Look) -> str:
     return "\n".join(parts) + "\n"
 
 
-RENDERERS: Mapping[Format, Callable[[Explained, Look], str]] = {
+RENDERERS: Mapping[Format, Callable[[Explained, TextStyle], str]] = {
     Format.TEXT: _text,
     Format.JSON: _json,
     Format.MARKDOWN: _markdown,

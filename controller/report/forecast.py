@@ -12,7 +12,7 @@ from controller.reconcile.values import DesiredState
 from . import words
 from .as_json import failure_value
 from .console import Page, table
-from .formats import FORMAT_VERSION, Format, Look, dump
+from .formats import FORMAT_VERSION, Format, TextStyle, dump
 from .markdown import code, failed
 from .markdown import table as markdown_table
 from .model import FleetFailure
@@ -82,7 +82,7 @@ def _lines(forecast: Forecast) -> list[_Line]:
     ]
 
 
-def _text(forecasts: Forecasts, look: Look) -> str:
+def _text(forecasts: Forecasts, look: TextStyle) -> str:
     page = Page(look)
     for number, (desired, forecast) in enumerate(forecasts.fleets):
         if number:
@@ -112,7 +112,7 @@ def _tell_rest(page: Page, rest: int) -> None:
         page.line((f"and {words.count(rest, 'more row')}: --format json has all", "dim"))
 
 
-def _json(forecasts: Forecasts, _look: Look) -> str:
+def _json(forecasts: Forecasts, _look: TextStyle) -> str:
     return dump(
         {
             "format_version": FORMAT_VERSION,
@@ -149,7 +149,7 @@ def _json(forecasts: Forecasts, _look: Look) -> str:
     )
 
 
-def _markdown(forecasts: Forecasts, _look: Look) -> str:
+def _markdown(forecasts: Forecasts, _look: TextStyle) -> str:
     sections = []
     for desired, forecast in forecasts.fleets:
         rows = [
@@ -161,7 +161,7 @@ def _markdown(forecasts: Forecasts, _look: Look) -> str:
     return "\n".join(sections)
 
 
-def _ics(forecasts: Forecasts, _look: Look) -> str:
+def _ics(forecasts: Forecasts, _look: TextStyle) -> str:
     """One all-day event per day, policy and authority (RFC 5545)."""
     lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//certfleet//forecast//EN"]
     for desired, forecast in forecasts.fleets:
@@ -187,7 +187,7 @@ def _folded(line: str) -> str:
     return "\r\n ".join(parts)
 
 
-RENDERERS: Mapping[Format, Callable[[Forecasts, Look], str]] = {
+RENDERERS: Mapping[Format, Callable[[Forecasts, TextStyle], str]] = {
     Format.TEXT: _text,
     Format.JSON: _json,
     Format.MARKDOWN: _markdown,

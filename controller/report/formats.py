@@ -28,7 +28,7 @@ class Format(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class TextStyle:
     """How wide a text report may be, in columns, and whether it may use colour."""
 
     width: int = 100
@@ -40,6 +40,6 @@ def dump(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def at_need(module: str, name: str) -> Callable[[Any, Look], str]:
+def at_need(module: str, name: str) -> Callable[[Any, TextStyle], str]:
     """A renderer of ``controller.report`` that is imported when it is called: for what takes long to import."""
     return lambda report, look: str(getattr(import_module(f"controller.report.{module}"), name)(report, look))

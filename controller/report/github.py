@@ -8,7 +8,7 @@ from __future__ import annotations
 from controller.reconcile.values import DesiredState, Outcome, Refusal, source_of
 
 from . import words
-from .formats import Look
+from .formats import TextStyle
 from .groups import by_reason
 from .model import FleetReport, Report, place
 from .text import sentence
@@ -26,14 +26,14 @@ def annotation(
     return f"::{level} {properties}::{_escape(message)}\n"
 
 
-def render_drift(report: Report, _look: Look) -> str:
+def render_drift(report: Report, _look: TextStyle) -> str:
     """One annotation per reason and policy, on the line of the policy field it departs from."""
     lines = [line for fleet in report.fleets for line in _fleet(fleet)]
     lines += [annotation("error", f"fleet {failure.fleet}: {failure.message}") for failure in report.failures]
     return "".join(lines)
 
 
-def render_plan(report: Report, _look: Look) -> str:
+def render_plan(report: Report, _look: TextStyle) -> str:
     """What needs a person before the plan can be applied, on the line of the policy; and one line on each fleet."""
     lines = []
     for fleet in report.fleets:

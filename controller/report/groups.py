@@ -20,7 +20,7 @@ def is_decided(finding: Finding) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ReasonGroup:
     """Devices of one policy that share their leading reason; ``finding`` is the first device's.
 
     ``names`` are the devices as a report names them: a straggler never without the time since it was seen.
@@ -49,7 +49,7 @@ def leading(assessment: Assessment) -> Finding:
     return decisive[0]
 
 
-def by_reason(assessments: Iterable[Assessment]) -> list[Group]:
+def by_reason(assessments: Iterable[Assessment]) -> list[ReasonGroup]:
     """Group by reason and policy; reasons in the order of the enum, policies by name, the longest unseen first."""
     found: dict[tuple[Reason, str, bool], list[tuple[Finding, Assessment]]] = {}
     for assessment in assessments:
@@ -60,24 +60,24 @@ def by_reason(assessments: Iterable[Assessment]) -> list[Group]:
     return [_group(found[key]) for key in sorted(found, key=lambda key: (order[key[0]], *key[1:]))]
 
 
-def told_apart(blocked: Iterable[Assessment]) -> tuple[list[Group], list[Group]]:
+def told_apart(blocked: Iterable[Assessment]) -> tuple[list[ReasonGroup], list[ReasonGroup]]:
     """Blocked devices: the groups that need a person, and those that a person has decided."""
     groups = by_reason(blocked)
     return [group for group in groups if not group.is_decided], [group for group in groups if group.is_decided]
 
 
-def size(groups: Iterable[Group]) -> int:
+def size(groups: Iterable[ReasonGroup]) -> int:
     """Devices in all of them."""
     return sum(len(group.devices) for group in groups)
 
 
-def _group(members: list[tuple[Finding, Assessment]]) -> Group:
+def _group(members: list[tuple[Finding, Assessment]]) -> ReasonGroup:
     if members[0][0].reason is Reason.STRAGGLER:
         members = sorted(members, key=lambda member: -_hours_unseen(member[0]))
     finding, first = members[0]
     devices = tuple(assessment.device for _finding, assessment in members)
     names = tuple(_named(finding, assessment.device) for finding, assessment in members)
-    return Group(finding.reason, first.policy, finding, devices, names)
+    return ReasonGroup(finding.reason, first.policy, finding, devices, names)
 
 
 def _hours_unseen(finding: Finding) -> float:

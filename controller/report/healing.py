@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from controller.heal import FORMAT_VERSION, Action, Done, HealPlan, Kind, to_value
+from controller.heal import FORMAT_VERSION, Done, HealingAction, HealPlan, Kind, to_value
 
 from . import words
 from .console import Page
-from .formats import Format, Look, dump
+from .formats import Format, TextStyle, dump
 from .markdown import fitted, folded, plain, table
 from .model import FleetFailure
 
@@ -23,7 +23,7 @@ class HealPlans:
     failures: tuple[FleetFailure, ...] = ()
 
 
-def _text(found: HealPlans, look: Look) -> str:
+def _text(found: HealPlans, look: TextStyle) -> str:
     page = Page(look)
     for plan in found.plans:
         kinds = Counter(action.kind.value for action in plan.actions)
@@ -51,11 +51,11 @@ def _text(found: HealPlans, look: Look) -> str:
     return page.text()
 
 
-def _what(action: Action) -> str:
+def _what(action: HealingAction) -> str:
     return action.certificate_id[:12] or "all certificates"
 
 
-def _json(found: HealPlans, _look: Look) -> str:
+def _json(found: HealPlans, _look: TextStyle) -> str:
     return dump(
         {
             "format_version": FORMAT_VERSION,
@@ -66,7 +66,7 @@ def _json(found: HealPlans, _look: Look) -> str:
     )
 
 
-def _markdown(found: HealPlans, _look: Look) -> str:
+def _markdown(found: HealPlans, _look: TextStyle) -> str:
     """For whoever reviews a plan on GitHub."""
     parts = []
     for plan in found.plans:
@@ -93,7 +93,7 @@ def _markdown(found: HealPlans, _look: Look) -> str:
     return fitted(parts)
 
 
-RENDERERS: Mapping[Format, Callable[[HealPlans, Look], str]] = {
+RENDERERS: Mapping[Format, Callable[[HealPlans, TextStyle], str]] = {
     Format.TEXT: _text,
     Format.JSON: _json,
     Format.MARKDOWN: _markdown,

@@ -84,7 +84,7 @@ def later(outlook: Outlook) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Rollout:
+class RolloutStanding:
     """Where one policy's rollout stands."""
 
     policy: str
@@ -102,7 +102,7 @@ class Rollout:
         return "change" if self.status in {WaveStatus.OPEN, WaveStatus.RUNNING} else "wait"
 
 
-def rollouts(report: FleetReport) -> list[Rollout]:
+def rollouts(report: FleetReport) -> list[RolloutStanding]:
     """The rollouts that have something to do, or have stopped, by policy; none where nobody has planned."""
     plan = report.next_plan
     if plan is None:
@@ -118,7 +118,7 @@ def rollouts(report: FleetReport) -> list[Rollout]:
         if ahead.finish is not None and ahead.devices:
             until = words.instant(ahead.finish) + local_text(ahead.finish, zones.get(wave.policy, ()))
         of = f"{wave.wave or '–'} of {wave.of}"
-        found.append(Rollout(wave.policy, of, wave.status, ahead.devices, until, wave.message))
+        found.append(RolloutStanding(wave.policy, of, wave.status, ahead.devices, until, wave.message))
     return found
 
 

@@ -15,14 +15,14 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from .formats import Look
+from .formats import TextStyle
 from .html_rows import rows_of
 from .html_view import page_view
 from .model import Report
 from .words import instant, listed, percent
 
 
-def render_drift(report: Report, _look: Look) -> str:
+def render_drift(report: Report, _look: TextStyle) -> str:
     """The whole page."""
     style, script = part("style.css"), part("filter.js")
     page: str = template("page.html.jinja").render(

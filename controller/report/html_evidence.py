@@ -6,17 +6,17 @@ from collections import Counter
 
 from markupsafe import Markup
 
-from controller.evidence import Evidence
+from controller.evidence import FleetEvidence
 
 from .evidence import MEANING, Found, age, approved_by, verdict
-from .formats import Look
+from .formats import TextStyle
 from .html import content_security_policy, part, template
 
 ROWS_SHOWN = 5_000
 """Of a fleet; the CSV and JSON hold all of them."""
 
 
-def render(found: Found, _look: Look) -> str:
+def render(found: Found, _look: TextStyle) -> str:
     """The whole page."""
     style = part("style.css")
     page: str = template("evidence.html.jinja").render(
@@ -34,5 +34,5 @@ def render(found: Found, _look: Look) -> str:
     return page
 
 
-def _gaps(fleet: Evidence) -> list[tuple[str, int]]:
+def _gaps(fleet: FleetEvidence) -> list[tuple[str, int]]:
     return sorted(Counter(gap.value for row in fleet.rows for gap in row.gaps).items())

@@ -24,7 +24,7 @@ class PlannedRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PlanRemark:
     """One sentence about an incident or a job, and what it is about."""
 
     about: str
@@ -39,7 +39,7 @@ class PlanView:
     note: str
     jobs: tuple[PlannedRow, ...]
     more: int  # jobs that are not shown
-    told: tuple[Told, ...]
+    told: tuple[PlanRemark, ...]
 
 
 def plan_view(plan: Plan) -> PlanView:
@@ -48,15 +48,15 @@ def plan_view(plan: Plan) -> PlanView:
     rotate = words.count(total, "device rotates", "devices rotate")
     note = f"{rotate} in {words.count(len(plan.jobs), 'job')}" if plan.jobs else "no job is made"
     told = [
-        Told(
+        PlanRemark(
             f"incident {incident.incident}, deadline {words.instant(incident.deadline)}",
             incident.message,
             "good" if incident.is_finished else "bad",
         )
         for incident in plan.incidents
     ]
-    told += [Told(f"{step.action} {step.job_id}", step.reason) for step in plan.steps]
-    told += [Told("note", notice) for notice in plan.notices]
+    told += [PlanRemark(f"{step.action} {step.job_id}", step.reason) for step in plan.steps]
+    told += [PlanRemark("note", notice) for notice in plan.notices]
     rows = tuple(_row(job) for job in plan.jobs[:JOBS_SHOWN])
     return PlanView(note, rows, len(plan.jobs) - len(rows), tuple(told))
 

@@ -25,7 +25,7 @@ _MEANINGS = {TITLES[Outcome.BLOCKED]: "bad", TITLES[Outcome.ROTATE]: "change"}  
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DeviceRow:
     """One device as the table shows it."""
 
     device: str
@@ -42,7 +42,7 @@ class Row:
 class Rows:
     """The first rows, for readers without scripts and for paper, and all that the page carries, packed."""
 
-    first: tuple[Row, ...]
+    first: tuple[DeviceRow, ...]
     packed: str
     carried: int
     total: int
@@ -53,7 +53,7 @@ def rows_of(report: Report) -> Rows:
     """Rows of all fleets: those that need a person first, those without a finding last."""
     findings = sum(len(fleet.assessments) for fleet in report.fleets)
     total = findings + sum(len(fleet.quiet) for fleet in report.fleets)
-    first: list[Row] = []
+    first: list[DeviceRow] = []
     packing = _Packing()
     for number, row in enumerate(chain(_rows(report), _quiet(report))):
         if number == CARRIED:
@@ -64,7 +64,7 @@ def rows_of(report: Report) -> Rows:
     return Rows(tuple(first), packing.text(), len(packing.rows), total, findings)
 
 
-def _rows(report: Report) -> Iterator[Row]:
+def _rows(report: Report) -> Iterator[DeviceRow]:
     for outcome in _ORDER:
         for fleet in report.fleets:
             for assessment in fleet.of(outcome):
@@ -79,14 +79,16 @@ def _rows(report: Report) -> Iterator[Row]:
             yield _row(fleet.desired.fleet.name, COMING, assessment)
 
 
-def _quiet(report: Report) -> Iterator[Row]:
+def _quiet(report: Report) -> Iterator[DeviceRow]:
     for fleet in report.fleets:
         for device, policy in fleet.quiet:
-            yield Row(device, fleet.desired.fleet.name, policy or "–", IN_SYNC, "good", "–", "–", "as its policy says")
+            yield DeviceRow(
+                device, fleet.desired.fleet.name, policy or "–", IN_SYNC, "good", "–", "–", "as its policy says"
+            )
 
 
-def _row(fleet: str, state: str, assessment: Assessment) -> Row:
-    return Row(
+def _row(fleet: str, state: str, assessment: Assessment) -> DeviceRow:
+    return DeviceRow(
         assessment.device,
         fleet,
         assessment.policy or "–",
@@ -105,7 +107,7 @@ class _Packing:
         self._texts: dict[str, int] = {}
         self.rows: list[list[str | int]] = []
 
-    def add(self, row: Row) -> None:
+    def add(self, row: DeviceRow) -> None:
         told = (row.fleet, row.policy, row.state, row.meaning, row.reason, row.due, row.why)
         self.rows.append([row.device, *(self._texts.setdefault(text, len(self._texts)) for text in told)])
 

@@ -12,8 +12,8 @@ from controller.reconcile.values import Mode, Outcome, place_of
 from . import words
 from .charts.all import charts_of
 from .charts.chart import Chart
-from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
-from .hitches import Rollout, hitches, rollouts
+from .groups import DECIDED_TITLE, TITLES, ReasonGroup, by_reason, size, told_apart
+from .hitches import RolloutStanding, hitches, rollouts
 from .html_plan import PlanView, plan_view
 from .model import FleetReport, Report
 from .text import sentence
@@ -26,7 +26,7 @@ SOON = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
+class AttentionView:
     """Something that only a person can put right; the remedy is the point, the rest says why."""
 
     remedy: str
@@ -63,7 +63,7 @@ class Section:
     title: str
     note: str
     meaning: str
-    groups: tuple[Group, ...]
+    groups: tuple[ReasonGroup, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class FleetView:
     tiles: tuple[Tile, ...]
     bar: tuple[Part, ...]
     plan: PlanView | None
-    rollouts: tuple[Rollout, ...]
+    rollouts: tuple[RolloutStanding, ...]
     sections: tuple[Section, ...]
     charts: tuple[Chart, ...]
     unmanaged: str
@@ -93,7 +93,7 @@ class PageView:
     verdict: str
     is_good: bool
     lead: str
-    attention: tuple[Attention, ...]
+    attention: tuple[AttentionView, ...]
     fleets: tuple[FleetView, ...]
     quiet: str  # what to say where nothing needs a person
     more: int  # things that need a person and have no card: the devices are in the table
@@ -150,18 +150,18 @@ def _quiet(report: Report) -> str:
     return f"Nothing is wrong, but {devices} under a policy that only reports: remove its mode: report to rotate them."
 
 
-def _attention(report: Report) -> Iterator[Attention]:
+def _attention(report: Report) -> Iterator[AttentionView]:
     """Fleets that could not be read, what holds up a whole fleet, then blocked devices."""
     for failure in report.failures:
         remedy = failure.remedy or "see the message"
-        yield Attention(remedy, "the fleet could not be read", failure.message, failure.fleet)
+        yield AttentionView(remedy, "the fleet could not be read", failure.message, failure.fleet)
     for fleet in report.fleets:
         for hitch in hitches(fleet):
-            yield Attention(hitch.remedy, hitch.what, hitch.message, fleet.desired.fleet.name)
+            yield AttentionView(hitch.remedy, hitch.what, hitch.message, fleet.desired.fleet.name)
     for fleet in report.fleets:
         for group in told_apart(fleet.of(Outcome.BLOCKED))[0]:
             number = words.count(len(group.devices), "device")
-            yield Attention(
+            yield AttentionView(
                 group.finding.remedy or "see the message",
                 f"{group.reason.value}, {number}{f' of {group.policy}' if group.policy else ''}",
                 group.finding.message,
@@ -227,7 +227,7 @@ def _bar(report: FleetReport, blocked: int, decided: int) -> Iterator[Part]:
         passed += number
 
 
-def _sections(report: FleetReport, decided: list[Group]) -> Iterator[Section]:
+def _sections(report: FleetReport, decided: list[ReasonGroup]) -> Iterator[Section]:
     for outcome in (Outcome.ROTATE, Outcome.WAITING):
         groups = tuple(by_reason(report.of(outcome)))
         if groups:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 from controller.reconcile.values import Assessment, Outcome, Sync
 
 from . import words
-from .formats import Look
+from .formats import TextStyle
 from .groups import is_decided, leading
 from .model import FleetReport, Report
 
@@ -24,7 +24,7 @@ _RESULTS = {Outcome.ROTATE: "failure", Outcome.BLOCKED: "failure", Outcome.WAITI
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class JunitCase:
     """One test case; ``result`` is failure, error or skipped, None where it passed."""
 
     group: str
@@ -34,7 +34,7 @@ class Case:
     kind: str = ""
 
 
-def suite(name: str, cases: Iterable[Case], seen: Iterable[datetime] = ()) -> str:
+def suite(name: str, cases: Iterable[JunitCase], seen: Iterable[datetime] = ()) -> str:
     """A document with one test suite; it is as old as the oldest look that it is made of."""
     listed = list(cases)
     root = ET.Element("testsuites", name=name)
@@ -53,18 +53,18 @@ def suite(name: str, cases: Iterable[Case], seen: Iterable[datetime] = ()) -> st
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def render_drift(report: Report, _look: Look) -> str:
+def render_drift(report: Report, _look: TextStyle) -> str:
     """One case per policy, and one per device with something to say."""
     cases = [case for fleet in report.fleets for case in _fleet(fleet)]
-    cases += [Case(failure.fleet, "fleet", "error", failure.message) for failure in report.failures]
+    cases += [JunitCase(failure.fleet, "fleet", "error", failure.message) for failure in report.failures]
     return suite("certfleet drift", cases, (fleet.state.observed_at for fleet in report.fleets))
 
 
-def _fleet(fleet: FleetReport) -> list[Case]:
+def _fleet(fleet: FleetReport) -> list[JunitCase]:
     name = fleet.desired.fleet.name
     failing = {assessment.policy for assessment in fleet.assessments if _result(assessment) == "failure"}
     policies = [
-        Case(
+        JunitCase(
             name,
             entry.policy.name,
             "failure" if entry.policy.name in failing else None,
@@ -76,13 +76,13 @@ def _fleet(fleet: FleetReport) -> list[Case]:
     return policies + [_case(name, assessment) for assessment in sorted(listed, key=lambda found: found.device)]
 
 
-def _case(fleet: str, assessment: Assessment) -> Case:
+def _case(fleet: str, assessment: Assessment) -> JunitCase:
     finding = leading(assessment)
     message = "; ".join(found.message for found in assessment.findings)
     if finding.remedy:
         message += f". To do: {finding.remedy}"
     group = f"{fleet}.{assessment.policy or 'no policy'}"
-    return Case(group, assessment.device, _result(assessment), message, finding.reason.value)
+    return JunitCase(group, assessment.device, _result(assessment), message, finding.reason.value)
 
 
 def _result(assessment: Assessment) -> str | None:

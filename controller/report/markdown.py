@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from controller.reconcile.values import Outcome, Plan
 
 from . import words
-from .formats import Look
-from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
+from .formats import TextStyle
+from .groups import DECIDED_TITLE, TITLES, ReasonGroup, by_reason, size, told_apart
 from .hitches import hitches, rollouts
 from .model import FleetFailure, FleetReport, Report
 from .text import all_fleets, demand, sentence, target
@@ -26,7 +26,7 @@ _NAMES_SHOWN = 8
 _ICONS = {Outcome.ROTATE: "🔄", Outcome.WAITING: "⏳", Outcome.BLOCKED: "🛑"}
 
 
-def render_drift(report: Report, _look: Look) -> str:
+def render_drift(report: Report, _look: TextStyle) -> str:
     """Drift, or drift and plan."""
     together = all_fleets(report)
     sections = [f"**{plain(together)}**\n"] if together is not None else []
@@ -143,7 +143,7 @@ def _policies(report: FleetReport) -> str:
     )
 
 
-def _groups(title: str, groups: list[Group], *, is_open: bool = False) -> list[str]:
+def _groups(title: str, groups: list[ReasonGroup], *, is_open: bool = False) -> list[str]:
     """A folded table of reasons; nothing where there are none."""
     if not groups:
         return []

@@ -63,7 +63,7 @@ class AgeCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
+class InventoryCounts:
     """Governed devices' active certificates, counted for the charts."""
 
     key_types: Mapping[str, int] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class FleetReport:
     outcomes: Mapping[Outcome, int]
     left_out: int  # of the blocked: those that a person has waived or suspended
     reasons: Mapping[Reason, int]  # devices with that reason
-    inventory: Inventory = Inventory()
+    inventory: InventoryCounts = InventoryCounts()
     plan: Plan | None = None
     expected: Plan | None = None  # the plan that apply would make now, where the report is of none: what holds it up
     forecast: Forecast | None = None  # where the command was asked for one

@@ -11,7 +11,7 @@ from controller.errors import ExitCode
 from . import words
 from .as_json import failure_value
 from .console import Page
-from .formats import FORMAT_VERSION, Format, Look, dump
+from .formats import FORMAT_VERSION, Format, TextStyle, dump
 from .model import FleetFailure
 from .text import tell_failures
 
@@ -62,7 +62,7 @@ class PreflightReport:
     failures: tuple[FleetFailure, ...] = ()
 
 
-def _text(report: PreflightReport, look: Look) -> str:
+def _text(report: PreflightReport, look: TextStyle) -> str:
     page = Page(look)
     for fleet in report.fleets:
         page.line(
@@ -95,7 +95,7 @@ def _by_why(whys: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
     return sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
 
 
-def _json(report: PreflightReport, _look: Look) -> str:
+def _json(report: PreflightReport, _look: TextStyle) -> str:
     fleets = [_value(fleet) for fleet in report.fleets]
     failures = [failure_value(failure) for failure in report.failures]
     return dump({"format_version": FORMAT_VERSION, "kind": "PreflightReport", "fleets": fleets, "failures": failures})
@@ -112,4 +112,4 @@ def _value(fleet: FleetAsked) -> dict[str, Any]:
     }
 
 
-RENDERERS: Mapping[Format, Callable[[PreflightReport, Look], str]] = {Format.TEXT: _text, Format.JSON: _json}
+RENDERERS: Mapping[Format, Callable[[PreflightReport, TextStyle], str]] = {Format.TEXT: _text, Format.JSON: _json}

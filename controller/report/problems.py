@@ -10,7 +10,7 @@ from controller.reconcile.values import DesiredState
 
 from . import words
 from .console import Page
-from .formats import FORMAT_VERSION, Format, Look, at_need, dump
+from .formats import FORMAT_VERSION, Format, TextStyle, at_need, dump
 
 _ELSEWHERE = "problems_formats"  # which imports what whole reports are made of
 
@@ -34,7 +34,7 @@ class Validation:
         return replace(self, problems=(*self.problems, *problems, *failed), notes=(*self.notes, *notes))
 
 
-def _text(result: Validation, look: Look) -> str:
+def _text(result: Validation, look: TextStyle) -> str:
     page = Page(look)
     for problem in result.problems:
         page.line((f"{problem.path}:{problem.line}: ", "head"), problem.message)
@@ -58,7 +58,7 @@ def _text(result: Validation, look: Look) -> str:
     return page.text()
 
 
-def _json(result: Validation, _look: Look) -> str:
+def _json(result: Validation, _look: TextStyle) -> str:
     return dump(
         {
             "format_version": FORMAT_VERSION,
@@ -83,7 +83,7 @@ def _json(result: Validation, _look: Look) -> str:
     )
 
 
-RENDERERS: Mapping[Format, Callable[[Validation, Look], str]] = {
+RENDERERS: Mapping[Format, Callable[[Validation, TextStyle], str]] = {
     Format.TEXT: _text,
     Format.JSON: _json,
     Format.MARKDOWN: at_need(_ELSEWHERE, "problems_markdown"),

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from . import words
-from .formats import Look
+from .formats import TextStyle
 from .github import annotation
-from .junit import Case, suite
+from .junit import JunitCase, suite
 from .markdown import code, fitted, plain
 from .problems import Validation
-from .sarif import Result, sarif_log
+from .sarif import SarifResult, sarif_log
 
 _LOCALLY = "`certfleet validate` finds them before you push; editors do from `desired_state/schema.json`."
 
 
-def problems_github(result: Validation, _look: Look) -> str:
+def problems_github(result: Validation, _look: TextStyle) -> str:
     """Annotations of GitHub's workflow commands."""
     found = [("error", problem) for problem in result.problems] + [("warning", note) for note in result.notes]
     return "".join(
@@ -21,7 +21,7 @@ def problems_github(result: Validation, _look: Look) -> str:
     )
 
 
-def problems_markdown(result: Validation, _look: Look) -> str:
+def problems_markdown(result: Validation, _look: TextStyle) -> str:
     """A comment of a pull request."""
     if not result.problems:
         names = ", ".join(code(desired.fleet.name) for desired in result.fleets)
@@ -35,19 +35,20 @@ def problems_markdown(result: Validation, _look: Look) -> str:
     return fitted([title, *rows], ending=f"\n### Next\n\n{steps}\n")
 
 
-def problems_sarif(result: Validation, _look: Look) -> str:
+def problems_sarif(result: Validation, _look: TextStyle) -> str:
     """For code scanning."""
     results = [
-        Result("InvalidDocument", "error", problem.message, problem.path, problem.line) for problem in result.problems
+        SarifResult("InvalidDocument", "error", problem.message, problem.path, problem.line)
+        for problem in result.problems
     ]
     return sarif_log(results, {"InvalidDocument": "A document of the desired state is wrong."})
 
 
-def problems_junit(result: Validation, _look: Look) -> str:
+def problems_junit(result: Validation, _look: TextStyle) -> str:
     """For test dashboards."""
     cases = [
-        Case("desired state", f"{problem.path}:{problem.line}", "failure", problem.message)
+        JunitCase("desired state", f"{problem.path}:{problem.line}", "failure", problem.message)
         for problem in result.problems
     ]
-    cases += [Case("desired state", desired.fleet.name) for desired in result.fleets]
+    cases += [JunitCase("desired state", desired.fleet.name) for desired in result.fleets]
     return suite("certfleet validate", cases)

@@ -9,8 +9,8 @@ from urllib.parse import quote
 from controller.reconcile.values import Outcome, Reason, source_of
 
 from . import words
-from .formats import Look, dump
-from .groups import Group, by_reason
+from .formats import TextStyle, dump
+from .groups import ReasonGroup, by_reason
 from .meanings import REASONS
 from .model import FleetFailure, FleetReport, Report, place
 
@@ -20,7 +20,7 @@ _NAMES_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SarifResult:
     """One SARIF result; ``path`` is relative to the repository. Code scanning takes none without a place."""
 
     rule: str
@@ -31,7 +31,7 @@ class Result:
     key: str = ""  # the same from run to run while the alert is the same
 
 
-def sarif_log(results: Iterable[Result], rules: Mapping[str, str], seen: Mapping[str, str] | None = None) -> str:
+def sarif_log(results: Iterable[SarifResult], rules: Mapping[str, str], seen: Mapping[str, str] | None = None) -> str:
     """A whole log of one run; ``rules`` maps each rule's id to what it means, ``seen`` each fleet to when it was."""
     return dump(
         {
@@ -53,7 +53,7 @@ def sarif_log(results: Iterable[Result], rules: Mapping[str, str], seen: Mapping
     )
 
 
-def render_drift(report: Report, _look: Look) -> str:
+def render_drift(report: Report, _look: TextStyle) -> str:
     """Drift of all fleets in one run."""
     results = [
         _drift(fleet, level, group)
@@ -70,13 +70,13 @@ def render_drift(report: Report, _look: Look) -> str:
     return sarif_log(results, rules, seen)
 
 
-def _failure(failure: FleetFailure) -> Result:
+def _failure(failure: FleetFailure) -> SarifResult:
     path, line = place(failure.source, "spec")
     remedy = f" To do: {failure.remedy}." if failure.remedy else ""
-    return Result("FleetFailed", "error", f"fleet {failure.fleet}: {failure.message}.{remedy}", path, line)
+    return SarifResult("FleetFailed", "error", f"fleet {failure.fleet}: {failure.message}.{remedy}", path, line)
 
 
-def _drift(fleet: FleetReport, level: str, group: Group) -> Result:
+def _drift(fleet: FleetReport, level: str, group: ReasonGroup) -> SarifResult:
     source = source_of(fleet.desired, group.policy, group.finding) or fleet.desired.fleet.source
     path, line = place(source, group.finding.policy_field)
     devices = words.listed(group.names, _NAMES_SHOWN)
@@ -84,7 +84,7 @@ def _drift(fleet: FleetReport, level: str, group: Group) -> Result:
     text = f"{words.count(len(group.devices), 'device')} of {fleet.desired.fleet.name}: {group.finding.message}"
     level = "note" if group.is_decided else level
     key = f"{fleet.desired.fleet.name}:{group.policy}:{group.reason.value}:{level}"
-    return Result(group.reason.value, level, f"{text} ({devices}).{remedy}", path, line, key)
+    return SarifResult(group.reason.value, level, f"{text} ({devices}).{remedy}", path, line, key)
 
 
 def _rule(rule: str, meaning: str) -> dict[str, object]:
@@ -98,7 +98,7 @@ def _rule(rule: str, meaning: str) -> dict[str, object]:
     }
 
 
-def _result(result: Result) -> dict[str, object]:
+def _result(result: SarifResult) -> dict[str, object]:
     where = {"artifactLocation": {"uri": quote(result.path)}, "region": {"startLine": max(result.line, 1)}}
     return {
         "ruleId": result.rule,

@@ -24,7 +24,7 @@ from controller.reconcile.values import (
 )
 
 from .groups import is_decided, leading
-from .model import AGE_BUCKET_DAYS, AgeCounts, FleetReport, Inventory, PolicyReport
+from .model import AGE_BUCKET_DAYS, AgeCounts, FleetReport, InventoryCounts, PolicyReport
 
 
 class Tally:
@@ -110,7 +110,7 @@ class Tally:
             outcomes=outcomes,
             left_out=left_out.total(),
             reasons=Counter(reason for found in kept for reason in {finding.reason for finding in found.findings}),
-            inventory=Inventory(self._key_types, self._authorities, self._ages),
+            inventory=InventoryCounts(self._key_types, self._authorities, self._ages),
             plan=plan,
             expected=expected,
             quiet=tuple(self._quiet or ()),

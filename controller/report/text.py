@@ -10,8 +10,8 @@ from controller.reconcile.values import Outcome, Plan, PlannedJob, TargetKind
 
 from . import words
 from .console import HEALTH_STYLES, OUTCOME_STYLES, Page, table
-from .formats import Look
-from .groups import DECIDED_TITLE, TITLES, Group, by_reason, size, told_apart
+from .formats import TextStyle
+from .groups import DECIDED_TITLE, TITLES, ReasonGroup, by_reason, size, told_apart
 from .hitches import decisions, done_by, hitches, rollouts
 from .model import FleetFailure, FleetReport, Report
 
@@ -20,7 +20,7 @@ TRANSITIONS_SHOWN = 3
 JOBS_SHOWN = 40
 
 
-def render_status(report: Report, look: Look) -> str:
+def render_status(report: Report, look: TextStyle) -> str:
     """Summary, policies and rollouts, nothing about single devices."""
     page = Page(look)
     for fleet in _each(page, report):
@@ -32,7 +32,7 @@ def render_status(report: Report, look: Look) -> str:
     return page.text()
 
 
-def render_drift(report: Report, look: Look) -> str:
+def render_drift(report: Report, look: TextStyle) -> str:
     """Everything that departs from git, and why."""
     page = Page(look)
     for fleet in _each(page, report):
@@ -49,7 +49,7 @@ def render_drift(report: Report, look: Look) -> str:
     return page.text()
 
 
-def render_plan(report: Report, look: Look) -> str:
+def render_plan(report: Report, look: TextStyle) -> str:
     """What ``apply`` would do, what it would not and why."""
     page = Page(look)
     for fleet in _each(page, report):
@@ -185,7 +185,7 @@ def _waiting(page: Page, report: FleetReport) -> None:
         _reasons(page, by_reason(report.coming), Outcome.WAITING)
 
 
-def _reasons(page: Page, groups: list[Group], outcome: Outcome) -> None:
+def _reasons(page: Page, groups: list[ReasonGroup], outcome: Outcome) -> None:
     rows = [
         (
             Text(group.reason.value, OUTCOME_STYLES[outcome]),

@@ -50,7 +50,7 @@ _Extensions = tuple[tuple[x509.ExtensionType, bool], ...]
 
 
 @dataclass(slots=True, eq=False)
-class PrivateCa:
+class SandboxPrivateCa:
     """One private CA."""
 
     arn: str
@@ -78,7 +78,7 @@ class PrivateCas:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._by_arn: dict[str, PrivateCa] = {}
+        self._by_arn: dict[str, SandboxPrivateCa] = {}
         self.issuing_takes = timedelta()
 
     # -- for seeding
@@ -230,7 +230,7 @@ class PrivateCas:
 
     # -- inside
 
-    def _make(self, arn: str, kind: str, configuration: dict[str, Any]) -> PrivateCa:
+    def _make(self, arn: str, kind: str, configuration: dict[str, Any]) -> SandboxPrivateCa:
         algorithm = configuration["KeyAlgorithm"]
         if algorithm not in _KEYS:
             raise UnsupportedError(f"the sandbox does not support the key algorithm {algorithm} of acm-pca")
@@ -239,19 +239,19 @@ class PrivateCas:
              if configuration["Subject"].get(key)]
         )  # fmt: skip
         now = self._site.now()
-        ca = PrivateCa(arn, kind, configuration, _KEYS[algorithm](), name, now, now)
+        ca = SandboxPrivateCa(arn, kind, configuration, _KEYS[algorithm](), name, now, now)
         self._by_arn[arn] = ca
         return ca
 
-    def _require(self, arn: str) -> PrivateCa:
+    def _require(self, arn: str) -> SandboxPrivateCa:
         if arn not in self._by_arn:
             raise AwsError("ResourceNotFoundException", f"there is no certificate authority {arn}")
         return self._by_arn[arn]
 
-    def _change(self, ca: PrivateCa, status: str) -> None:
+    def _change(self, ca: SandboxPrivateCa, status: str) -> None:
         ca.status, ca.changed_at = status, self._site.now()
 
-    def _described(self, ca: PrivateCa) -> dict[str, Any]:
+    def _described(self, ca: SandboxPrivateCa) -> dict[str, Any]:
         found: dict[str, Any] = {
             "Arn": ca.arn,
             "OwnerAccount": self._site.account,

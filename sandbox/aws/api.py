@@ -21,7 +21,7 @@ from botocore import xform_name
 from .errors import AwsError, UnsupportedError
 from .exchange import HttpRequest, HttpResponse, json_error
 from .site import Site, new_id
-from .wire import Reader, rest_answer, to_wire
+from .wire import RequestReader, rest_answer, to_wire
 
 log = logging.getLogger(__name__)
 Handler = Callable[[dict[str, Any]], Any]
@@ -87,7 +87,7 @@ class ServiceApi:
         self._model = service_model(service)
         self._site = site
         self._handlers = handlers
-        self._reader = Reader(invalid_code)
+        self._reader = RequestReader(invalid_code)
         self._is_rest = self._model.protocol == "rest-json"
 
     def handle(self, request: HttpRequest) -> HttpResponse:

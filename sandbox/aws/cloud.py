@@ -22,7 +22,7 @@ from sandbox.clock import SandboxClock
 
 from .acmpca import PrivateCas
 from .api import ServiceApi
-from .functions import Functions
+from .functions import LambdaService
 from .gateway import Gateway
 from .greengrass.components import Components
 from .greengrass.deployments import Deployments
@@ -67,7 +67,7 @@ class Cloud:
         self._build_iot(folder)
         self._build_jobs()
         self.private_cas = PrivateCas(self.site)
-        self.functions = Functions(self.site)
+        self.functions = LambdaService(self.site)
         self.deployments = Deployments(self._engine, self._things, self._groups)
         self._components = Components(self.site)
         self.seed = Seed(

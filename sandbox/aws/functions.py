@@ -39,7 +39,7 @@ class Function:
     revision: str = field(default_factory=new_id)
 
 
-class Functions:
+class LambdaService:
     """All functions, and the calls about them."""
 
     def __init__(self, site: Site) -> None:

@@ -21,7 +21,7 @@ from .errors import AwsError
 from .exchange import HttpRequest
 
 
-class Reader:
+class RequestReader:
     """Turns HTTP requests into parameters; what the model forbids is an AwsError with ``invalid_code``."""
 
     def __init__(self, invalid_code: str) -> None:

@@ -22,7 +22,7 @@ from sandbox.world import World
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class DemoCheck:
     """One sentence about the rotated devices, and those of which it is not true."""
 
     sentence: str
@@ -35,7 +35,7 @@ class Claim:
         return self.count > 0 and not self.broken
 
 
-def prove(world: World) -> Iterator[Claim]:
+def prove(world: World) -> Iterator[DemoCheck]:
     """Each claim about every rotated device."""
     rotated = {
         name: (built, now)
@@ -43,8 +43,8 @@ def prove(world: World) -> Iterator[Claim]:
         if (now := world.credential_of(name)) is not None and now.certificate_pem != built.certificate_pem
     }
 
-    def claim(sentence: str, broken: Iterator[str]) -> Claim:
-        return Claim(sentence, len(rotated), tuple(broken))
+    def claim(sentence: str, broken: Iterator[str]) -> DemoCheck:
+        return DemoCheck(sentence, len(rotated), tuple(broken))
 
     yield claim(
         "hold a private key and a certificate that match",

@@ -9,13 +9,13 @@ from .mqtt.endpoint import MqttEndpoint
 from .nucleus import (
     NO_INDEX,
     Component,
-    Deployment,
+    ConfigurationUpdate,
     DeploymentOutcome,
+    LifecycleState,
     Nucleus,
     Pkcs11Settings,
     Profile,
     Provisioning,
-    State,
     provision,
 )
 from .nucleus.deployment_agent import DeploymentAgent
@@ -23,8 +23,8 @@ from .nucleus.deployment_agent import DeploymentAgent
 __all__ = [
     "NO_INDEX",
     "Component",
+    "ConfigurationUpdate",
     "Delivery",
-    "Deployment",
     "DeploymentAgent",
     "DeploymentOutcome",
     "Direction",
@@ -32,11 +32,11 @@ __all__ = [
     "Faults",
     "InProcessDevice",
     "InProcessHost",
+    "LifecycleState",
     "MqttEndpoint",
     "Nucleus",
     "Pkcs11Settings",
     "Profile",
     "Provisioning",
-    "State",
     "provision",
 ]

@@ -11,11 +11,11 @@ from cryptography import x509
 
 from protocol.der import with_readable_names
 from sandbox.clock import SandboxClock
-from sandbox.interfaces import Registry
+from sandbox.interfaces import EndpointRegistry
 
 from .jobs_topics import may_be_published
 from .mqtt.topics import problem_with_filter, problem_with_topic
-from .mqtt.wire import Reason
+from .mqtt.wire import ReasonCode
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Admission:
     """Asks registry, policies and clock; every refusal is logged with its reason."""
 
-    def __init__(self, registry: Registry, clock: SandboxClock) -> None:
+    def __init__(self, registry: EndpointRegistry, clock: SandboxClock) -> None:
         self._registry, self._clock = registry, clock
 
     def authenticate(self, certificate_der: bytes, client_id: str) -> str | None:
@@ -50,13 +50,13 @@ class Admission:
             return False
         return self._may(principal, client_id, "Publish", f"topic/{topic}")
 
-    def refusal_of_subscription(self, principal: str, client_id: str, topic_filter: str) -> Reason | None:
+    def refusal_of_subscription(self, principal: str, client_id: str, topic_filter: str) -> ReasonCode | None:
         """Why a device may not subscribe, or None."""
         if problem := problem_with_filter(topic_filter):
             log.info("%s: cannot subscribe to %r: %s", client_id, topic_filter, problem)
-            return Reason.TOPIC_FILTER_INVALID
+            return ReasonCode.TOPIC_FILTER_INVALID
         allowed = self._may(principal, client_id, "Subscribe", f"topicfilter/{topic_filter}")
-        return None if allowed else Reason.NOT_AUTHORIZED
+        return None if allowed else ReasonCode.NOT_AUTHORIZED
 
     def may_receive(self, principal: str, client_id: str, topic: str) -> bool:
         """Whether policy allows a message to reach the device."""

@@ -29,7 +29,7 @@ from protocol.der import der_of, with_readable_names
 from protocol.names import COMPONENT_NAME
 from sandbox.clock import SandboxClock
 
-from .in_process_host import Connection, InProcessHost
+from .in_process_host import InProcessConnection, InProcessHost
 from .nucleus.effective_config import DEFAULT_CERTIFICATE, DEFAULT_PRIVATE_KEY
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ class _Life:
         self._device, self._host = device, host
         self._loop = device._loop  # noqa: SLF001  # the two classes are one thing
         self._clock: SandboxClock = host.clock
-        self._connection: Connection | None = None
+        self._connection: InProcessConnection | None = None
         self._certificate: bytes | None = None
         self._subscriptions: list[tuple[str, MessageHandler]] = []
         self._retry_after = FIRST_RETRY_SECONDS
@@ -256,7 +256,7 @@ class _Life:
         self.try_to_connect()
 
     def now(self) -> datetime:
-        """See ports.Clock: the sandbox's time."""
+        """See ports.WallClock: the sandbox's time."""
         return self._clock.now()
 
     def subscribe(self, topic_filter: str, handler: MessageHandler) -> None:
@@ -287,7 +287,7 @@ class _Life:
             self._has_ended = True
             self._loop.call_later(FIRST_RETRY_SECONDS, self._device.restart_soon)
 
-    def _open_connection(self) -> Connection:
+    def _open_connection(self) -> InProcessConnection:
         if self._connection is None or not self._connection.is_open:
             raise MessagesError("the device is offline")
         return self._connection

@@ -15,7 +15,7 @@ from component.certificate_rotator.loop import ThreadLoop
 from component.certificate_rotator.ports import MessageHandler, MessagesError
 from sandbox.bus import Bus, Message
 from sandbox.clock import SandboxClock
-from sandbox.interfaces import JobsData, Registry
+from sandbox.interfaces import EndpointRegistry, JobsData
 
 from .admission import Admission
 from .faults import Delivery, Direction, Faults
@@ -29,7 +29,7 @@ THREADS = 2
 STOP_TIMEOUT_SECONDS = 5.0
 
 
-class Connection:
+class InProcessConnection:
     """One device's connection: implements the component's ``Messages``. Compared by identity."""
 
     def __init__(self, host: InProcessHost, client_id: str, principal: str, loop: ThreadLoop) -> None:
@@ -53,7 +53,7 @@ class InProcessHost:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: EndpointRegistry,
         jobs: JobsData,
         bus: Bus,
         clock: SandboxClock,
@@ -67,8 +67,8 @@ class InProcessHost:
         self._jobs = JobsTopics(jobs, clock)
         self._turns = Turns()
         self._lock = threading.Lock()
-        self._tree: SubscriptionTree[tuple[Connection, MessageHandler]] = SubscriptionTree()
-        self._connections: dict[str, Connection] = {}
+        self._tree: SubscriptionTree[tuple[InProcessConnection, MessageHandler]] = SubscriptionTree()
+        self._connections: dict[str, InProcessConnection] = {}
         self._loops = [ThreadLoop() for _ in range(threads)]
         self._next_loop = itertools.cycle(self._loops)
         self._threads = [
@@ -94,12 +94,12 @@ class InProcessHost:
 
     # Connections ------------------------------------------------------------------------------
 
-    def connect(self, certificate_der: bytes, client_id: str, loop: ThreadLoop) -> Connection | None:
+    def connect(self, certificate_der: bytes, client_id: str, loop: ThreadLoop) -> InProcessConnection | None:
         """Open a connection, ending an older one of that client; None when it is refused."""
         principal = self._admission.authenticate(certificate_der, client_id)
         if principal is None:
             return None
-        connection = Connection(self, client_id, principal, loop)
+        connection = InProcessConnection(self, client_id, principal, loop)
         with self._lock:
             older = self._connections.get(client_id)
         if older:
@@ -109,12 +109,12 @@ class InProcessHost:
         self._registry.connected(principal, client_id)
         return connection
 
-    def disconnect(self, connection: Connection) -> None:
+    def disconnect(self, connection: InProcessConnection) -> None:
         """End a connection; harmless when it has ended."""
         if self._forget(connection):
             self._registry.disconnected(connection.principal, connection.client_id)
 
-    def _forget(self, connection: Connection) -> bool:
+    def _forget(self, connection: InProcessConnection) -> bool:
         with self._lock:
             was_open, connection.is_open = connection.is_open, False
             for topic_filter, handler in connection.handlers:
@@ -123,12 +123,12 @@ class InProcessHost:
                 del self._connections[connection.client_id]
         return was_open
 
-    def _lose(self, connection: Connection) -> None:
+    def _lose(self, connection: InProcessConnection) -> None:
         """End a connection from the cloud's side; its device hears of it on its own thread."""
         if self._forget(connection):
             connection.loop.call_soon(lambda: self._tell_lost(connection))
 
-    def _tell_lost(self, connection: Connection) -> None:
+    def _tell_lost(self, connection: InProcessConnection) -> None:
         self._registry.disconnected(connection.principal, connection.client_id)
         if connection.on_lost:
             connection.on_lost()
@@ -147,7 +147,7 @@ class InProcessHost:
 
     # Messages ---------------------------------------------------------------------------------
 
-    def subscribe(self, connection: Connection, topic_filter: str, handler: MessageHandler) -> None:
+    def subscribe(self, connection: InProcessConnection, topic_filter: str, handler: MessageHandler) -> None:
         """Add a subscription; raises MessagesError."""
         self._require_open(connection)
         if self._admission.refusal_of_subscription(connection.principal, connection.client_id, topic_filter):
@@ -158,7 +158,7 @@ class InProcessHost:
                 connection.handlers.append((topic_filter, handler))
                 self._tree.add(topic_filter, (connection, handler), 1)
 
-    def publish(self, connection: Connection, topic: str, payload: bytes) -> None:
+    def publish(self, connection: InProcessConnection, topic: str, payload: bytes) -> None:
         """Send a message; raises MessagesError. As at AWS, a forbidden one costs the connection."""
         self._require_open(connection)
         if not self._admission.may_publish(connection.principal, connection.client_id, topic):
@@ -168,7 +168,7 @@ class InProcessHost:
         for delivery in self.faults.apply(Direction.FROM_DEVICE, connection.client_id, topic, payload):
             self._later(connection, delivery, lambda d: self._accept(connection, d))
 
-    def _accept(self, connection: Connection, delivery: Delivery) -> None:
+    def _accept(self, connection: InProcessConnection, delivery: Delivery) -> None:
         topic, payload = delivery.topic, delivery.payload
         self._bus.publish(Message(topic, payload, 0, connection.principal, connection.client_id))
         if ends_a_job(topic, payload):
@@ -187,7 +187,7 @@ class InProcessHost:
         for connection, handler in found:
             self._deliver(connection, handler, message.topic, message.payload)
 
-    def _deliver(self, connection: Connection, handler: MessageHandler, topic: str, payload: bytes) -> None:
+    def _deliver(self, connection: InProcessConnection, handler: MessageHandler, topic: str, payload: bytes) -> None:
         def in_turn() -> None:
             self._send(connection, handler, topic, payload)
             connection.loop.call_later(LIMIT_SECONDS, lambda: self._turns.end(connection.client_id))
@@ -197,18 +197,18 @@ class InProcessHost:
         else:
             self._send(connection, handler, topic, payload)
 
-    def _send(self, connection: Connection, handler: MessageHandler, topic: str, payload: bytes) -> None:
+    def _send(self, connection: InProcessConnection, handler: MessageHandler, topic: str, payload: bytes) -> None:
         for delivery in self.faults.apply(Direction.TO_DEVICE, connection.client_id, topic, payload):
             self._later(connection, delivery, lambda d: self._hand_over(connection, handler, d))
 
-    def _hand_over(self, connection: Connection, handler: MessageHandler, delivery: Delivery) -> None:
+    def _hand_over(self, connection: InProcessConnection, handler: MessageHandler, delivery: Delivery) -> None:
         if connection.is_open and self._admission.may_receive(
             connection.principal, connection.client_id, delivery.topic
         ):
             handler(delivery.topic, delivery.payload)
 
     @staticmethod
-    def _later(connection: Connection, delivery: Delivery, action: Callable[[Delivery], None]) -> None:
+    def _later(connection: InProcessConnection, delivery: Delivery, action: Callable[[Delivery], None]) -> None:
         def run() -> None:
             try:
                 action(delivery)
@@ -221,6 +221,6 @@ class InProcessHost:
             connection.loop.call_soon(run)
 
     @staticmethod
-    def _require_open(connection: Connection) -> None:
+    def _require_open(connection: InProcessConnection) -> None:
         if not connection.is_open:
             raise MessagesError("the device is offline")

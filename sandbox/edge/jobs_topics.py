@@ -29,7 +29,7 @@ _OTHER_PUBLISHABLE = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class JobsReply:
     """What goes back to the client that asked."""
 
     topic: str
@@ -55,7 +55,7 @@ class JobsTopics:
         self._jobs = jobs
         self._clock = clock
 
-    def answer(self, topic: str, payload: bytes) -> Answer:
+    def answer(self, topic: str, payload: bytes) -> JobsReply:
         """The accepted or rejected message for one request; the topic must be a jobs request."""
         match = _REQUEST.fullmatch(topic)
         if match is None:
@@ -82,11 +82,11 @@ class JobsTopics:
             return self._jobs.describe(thing, job, request)
         return self._jobs.update(thing, job, request)
 
-    def _encode(self, topic: str, result: Mapping[str, Any], request: Mapping[str, Any]) -> Answer:
+    def _encode(self, topic: str, result: Mapping[str, Any], request: Mapping[str, Any]) -> JobsReply:
         message = {"timestamp": int(self._clock.now().timestamp()), **result}
         if "clientToken" in request:
             message["clientToken"] = request["clientToken"]
-        return Answer(topic, json.dumps(message, separators=(",", ":"), default=str).encode())
+        return JobsReply(topic, json.dumps(message, separators=(",", ":"), default=str).encode())
 
 
 def _in_a_namespace(job: str, operation: str) -> dict[str, Any]:

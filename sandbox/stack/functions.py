@@ -54,7 +54,7 @@ class Invocation:
     throttlings: int = 0
 
 
-class Clock(Protocol):
+class TimeSource(Protocol):
     """What tells the time (``sandbox.clock.SandboxClock``)."""
 
     def now(self) -> datetime:
@@ -73,14 +73,14 @@ class FunctionTimeoutError(Exception):
     """A run took longer than the function's time limit."""
 
 
-class Functions:
+class StackFunctions:
     """The functions of one stack."""
 
     def __init__(
         self,
         cloud: Cloud,
         clients: Clients,
-        clock: Clock,
+        clock: TimeSource,
         code: Mapping[str, Invoke] = MappingProxyType({}),
         workers: int = 8,
     ) -> None:

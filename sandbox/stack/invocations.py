@@ -89,7 +89,7 @@ class InvocationFault:
 
 
 @dataclass(frozen=True, slots=True)
-class Waits:
+class RetryDelays:
     """Seconds between attempts: after errors, and while a function is throttled."""
 
     retries: tuple[float, ...] = (1.0, 2.0)
@@ -97,7 +97,7 @@ class Waits:
     throttled_most: float = 1.0
 
     @classmethod
-    def of_lambda(cls) -> Waits:
+    def of_lambda(cls) -> RetryDelays:
         """As AWS waits."""
         return cls(retries=(60.0, 120.0), throttled_first=1.0, throttled_most=300.0)
 
@@ -117,7 +117,7 @@ class Unkindness:
         self._lock = threading.Lock()
         self._faults: list[InvocationFault] = []
         self._down: dict[str, datetime] = {}
-        self.waits = Waits()
+        self.waits = RetryDelays()
 
     def add(self, fault: InvocationFault) -> InvocationFault:
         """Bring a fault into force; returns it, so that a test can ask how often it struck."""
@@ -135,7 +135,7 @@ class Unkindness:
         with self._lock:
             self._faults.clear()
             self._down.clear()
-            self.waits = Waits()
+            self.waits = RetryDelays()
 
     def delays(self, function: str, event: Mapping[str, Any], run: Run) -> Sequence[timedelta]:
         """When an event runs, from now; of the faults that meet it the latest decides."""

@@ -14,7 +14,7 @@ from typing import Any
 from botocore import xform_name
 
 from .clients import Clients
-from .functions import Functions
+from .functions import StackFunctions
 from .template import TemplateError
 
 Properties = Mapping[str, Any]
@@ -29,11 +29,11 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Site:
+class ResourceSite:
     """Where resources are made."""
 
     clients: Clients
-    functions: Functions
+    functions: StackFunctions
     account: str
     region: str
     stack_name: str
@@ -43,7 +43,7 @@ class Site:
         return f"arn:aws:{service}:{'' if service == 'iam' else self.region}:{self.account}:{resource}"
 
 
-def _table(site: Site, logical_id: str, properties: Properties) -> Made:
+def _table(site: ResourceSite, logical_id: str, properties: Properties) -> Made:
     name = properties.get("TableName") or f"{site.stack_name}-{logical_id}"
     indexes = properties.get("GlobalSecondaryIndexes")
     answer = site.clients.get("dynamodb").create_table(
@@ -56,20 +56,20 @@ def _table(site: Site, logical_id: str, properties: Properties) -> Made:
     return Made(name, {"Arn": answer["TableDescription"]["TableArn"]})
 
 
-def _topic(site: Site, logical_id: str, properties: Properties) -> Made:
+def _topic(site: ResourceSite, logical_id: str, properties: Properties) -> Made:
     name = properties.get("TopicName") or f"{site.stack_name}-{logical_id}"
     arn = site.clients.get("sns").create_topic(Name=name)["TopicArn"]
     return Made(arn, {"TopicArn": arn, "TopicName": name})
 
 
-def _queue(site: Site, logical_id: str, properties: Properties) -> Made:
+def _queue(site: ResourceSite, logical_id: str, properties: Properties) -> Made:
     name = properties.get("QueueName") or f"{site.stack_name}-{logical_id}"
     retention = str(properties.get("MessageRetentionPeriod", 345_600))
     answer = site.clients.get("sqs").create_queue(QueueName=name, Attributes={"MessageRetentionPeriod": retention})
     return Made(answer["QueueUrl"], {"Arn": site.arn("sqs", name), "QueueName": name})
 
 
-def _job_template(site: Site, _logical_id: str, properties: Properties) -> Made:
+def _job_template(site: ResourceSite, _logical_id: str, properties: Properties) -> Made:
     name = properties["JobTemplateId"]
     optional = {
         "jobExecutionsRolloutConfig": _lower(properties.get("JobExecutionsRolloutConfig")),
@@ -84,7 +84,7 @@ def _job_template(site: Site, _logical_id: str, properties: Properties) -> Made:
     return Made(name, {"Arn": answer["jobTemplateArn"]})
 
 
-def _topic_rule(site: Site, _logical_id: str, properties: Properties) -> Made:
+def _topic_rule(site: ResourceSite, _logical_id: str, properties: Properties) -> Made:
     name = properties["RuleName"]
     site.clients.get("iot").create_topic_rule(ruleName=name, topicRulePayload=rule_payload(properties))
     return Made(name, {"Arn": site.arn("iot", f"rule/{name}")})
@@ -96,7 +96,7 @@ def rule_payload(properties: Properties) -> dict[str, Any]:
     return payload
 
 
-def _function(site: Site, logical_id: str, properties: Properties) -> Made:
+def _function(site: ResourceSite, logical_id: str, properties: Properties) -> Made:
     if not site.functions.runs(properties):
         return Made(logical_id, {"Arn": site.arn("lambda", f"function:{logical_id}")})
     name = properties["FunctionName"]
@@ -104,7 +104,7 @@ def _function(site: Site, logical_id: str, properties: Properties) -> Made:
     return Made(name, {"Arn": site.functions.create(name, environment, properties)})
 
 
-def _sdk_call(site: Site, logical_id: str, properties: Properties) -> Made:
+def _sdk_call(site: ResourceSite, logical_id: str, properties: Properties) -> Made:
     """A custom resource of the CDK: one SDK call, whose answer's members are the attributes."""
     text = properties.get("Create") or properties["Update"]
     call = json.loads(text)
@@ -114,7 +114,7 @@ def _sdk_call(site: Site, logical_id: str, properties: Properties) -> Made:
     return Made(logical_id, attributes)
 
 
-def _parameter(site: Site, _logical_id: str, properties: Properties) -> Made:
+def _parameter(site: ResourceSite, _logical_id: str, properties: Properties) -> Made:
     name = properties["Name"]
     texts = {key: properties[key] for key in ("Name", "Type", "Value", "Description", "Tier") if key in properties}
     site.clients.get("ssm").put_parameter(**texts, Overwrite=True)
@@ -132,7 +132,7 @@ def _lower(node: Any) -> Any:
 
 _API_NAMES: Mapping[str, str] = {"ExponentialRolloutRate": "exponentialRate"}
 
-PROVISIONERS: Mapping[str, Callable[[Site, str, Properties], Made]] = {
+PROVISIONERS: Mapping[str, Callable[[ResourceSite, str, Properties], Made]] = {
     "AWS::DynamoDB::Table": _table,
     "AWS::IoT::JobTemplate": _job_template,
     "AWS::IoT::TopicRule": _topic_rule,
@@ -161,7 +161,7 @@ STAND_INS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def make(site: Site, logical_id: str, kind: str, properties: Properties) -> Made:
+def make(site: ResourceSite, logical_id: str, kind: str, properties: Properties) -> Made:
     """Make one resource; TemplateError for a type that the sandbox does not know."""
     if kind in PROVISIONERS:
         return PROVISIONERS[kind](site, logical_id, properties)

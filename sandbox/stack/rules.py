@@ -18,13 +18,13 @@ from sandbox.aws.iot.settings import TopicRules
 from sandbox.bus import Message
 
 from . import sql
-from .functions import Functions
+from .functions import StackFunctions
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Rule:
+class TopicRule:
     """A rule of the template: its name in the cloud, and the filter that finds its messages."""
 
     name: str
@@ -34,11 +34,11 @@ class Rule:
 class RuleEngine:
     """Hears every message; hands on what an enabled rule selects."""
 
-    def __init__(self, rules: TopicRules, functions: Functions, clock: Callable[[], datetime]) -> None:
+    def __init__(self, rules: TopicRules, functions: StackFunctions, clock: Callable[[], datetime]) -> None:
         self._definitions = rules
         self._functions = functions
         self._clock = clock
-        self._rules: list[Rule] = []
+        self._rules: list[TopicRule] = []
 
     def add(self, name: str, payload: Mapping[str, Any]) -> None:
         """Declare a rule that exists in the cloud; SqlError or RuleError where the sandbox cannot run it."""
@@ -46,7 +46,7 @@ class RuleEngine:
         for action in payload["actions"]:
             if "lambda" not in action:
                 raise sql.SqlError(f"rule {name}: the sandbox runs Lambda actions only, found {sorted(action)}")
-        self._rules.append(Rule(name, statement.topic_filter))
+        self._rules.append(TopicRule(name, statement.topic_filter))
 
     def hear(self, message: Message) -> None:
         """A listener of the bus."""
@@ -54,7 +54,7 @@ class RuleEngine:
             if sql.matches(rule.topic_filter, message.topic):
                 self._functions.submit(partial(self._apply, rule, message))
 
-    def _apply(self, rule: Rule, message: Message) -> None:
+    def _apply(self, rule: TopicRule, message: Message) -> None:
         definition = self._definitions.get(rule.name)
         if definition is None or definition["ruleDisabled"]:
             log.info("rule %s is disabled: a message on %s is passed over", rule.name, message.topic)
@@ -64,7 +64,7 @@ class RuleEngine:
             log.warning("rule %s: the payload on %s is no JSON object", rule.name, message.topic)
             return
         now = int(self._clock().timestamp() * 1000)
-        context = sql.Context(payload, message.topic, message.client_id, message.principal, now)
+        context = sql.MessageContext(payload, message.topic, message.client_id, message.principal, now)
         selected = sql.parse(definition["sql"]).apply(context)
         if selected is None:
             return

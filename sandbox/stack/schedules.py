@@ -14,7 +14,7 @@ from typing import Any
 
 from sandbox.aws.site import Site, new_id
 
-from .functions import Functions
+from .functions import StackFunctions
 from .template import TemplateError
 
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
@@ -31,7 +31,7 @@ def every(expression: str) -> timedelta:
 class Schedules:
     """The schedules of one stack."""
 
-    def __init__(self, site: Site, functions: Functions) -> None:
+    def __init__(self, site: Site, functions: StackFunctions) -> None:
         self._site, self._functions = site, functions
 
     def add(self, arn: str, properties: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ class SqlError(ValueError):
 
 
 @dataclass(frozen=True)
-class Context:
+class MessageContext:
     """One message, as a rule sees it."""
 
     payload: Mapping[str, Any]
@@ -45,7 +45,7 @@ class Context:
     timestamp: int  # milliseconds since 1970
 
 
-Expression = Callable[[Context], Any]
+Expression = Callable[[MessageContext], Any]
 
 COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -66,7 +66,7 @@ class Statement:
     topic_filter: str
     condition: Expression | None
 
-    def apply(self, context: Context) -> dict[str, Any] | None:
+    def apply(self, context: MessageContext) -> dict[str, Any] | None:
         """What the rule's actions get; None where the condition does not hold.
 
         A column of the statement wins over a field of the payload with its name.
@@ -226,7 +226,7 @@ def _constant(value: Any) -> Expression:
 
 
 def _path(parts: tuple[str, ...]) -> Expression:
-    def evaluate(context: Context) -> Any:
+    def evaluate(context: MessageContext) -> Any:
         value: Any = context.payload
         for part in parts:
             if not isinstance(value, Mapping) or part not in value:
@@ -238,7 +238,7 @@ def _path(parts: tuple[str, ...]) -> Expression:
 
 
 def _compared(compare: Callable[[Any, Any], bool], left: Expression, right: Expression) -> Expression:
-    def evaluate(context: Context) -> Any:
+    def evaluate(context: MessageContext) -> Any:
         one, other = left(context), right(context)
         if one is UNDEFINED or other is UNDEFINED:
             return UNDEFINED
@@ -259,7 +259,7 @@ def _either(left: Expression, right: Expression) -> Expression:
 
 
 def _negated(inner: Expression) -> Expression:
-    def evaluate(context: Context) -> Any:
+    def evaluate(context: MessageContext) -> Any:
         value = inner(context)
         return (not value) if isinstance(value, bool) else UNDEFINED
 
@@ -267,7 +267,7 @@ def _negated(inner: Expression) -> Expression:
 
 
 def _topic_level(level: Expression) -> Expression:
-    def evaluate(context: Context) -> Any:
+    def evaluate(context: MessageContext) -> Any:
         levels, index = context.topic.split("/"), level(context)
         return levels[index - 1] if isinstance(index, int) and 1 <= index <= len(levels) else UNDEFINED
 

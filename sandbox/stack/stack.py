@@ -11,9 +11,9 @@ from sandbox.aws.functions import Invoke
 from sandbox.bus import Bus
 
 from .clients import Clients
-from .functions import Clock, Functions, InvokeConfig
+from .functions import InvokeConfig, StackFunctions, TimeSource
 from .invocations import Unkindness
-from .resources import Made, Site, make, rule_payload
+from .resources import Made, ResourceSite, make, rule_payload
 from .rules import RuleEngine
 from .schedules import Schedules
 from .template import PSEUDO_PARTITION, Resolver, TemplateError
@@ -32,7 +32,7 @@ class Stack:
         template: Mapping[str, Any],
         cloud: Cloud,
         bus: Bus,
-        clock: Clock,
+        clock: TimeSource,
         stack_name: str = DEFAULT_STACK_NAME,
         *,
         code: Mapping[str, Invoke] | None = None,
@@ -43,8 +43,8 @@ class Stack:
         self._outputs: Mapping[str, Mapping[str, Any]] = template.get("Outputs", {})
         self._bus = bus
         self._clients = Clients(cloud)
-        self._functions = Functions(cloud, self._clients, clock, code or {}, workers)
-        self._site = Site(self._clients, self._functions, cloud.site.account, cloud.site.region, stack_name)
+        self._functions = StackFunctions(cloud, self._clients, clock, code or {}, workers)
+        self._site = ResourceSite(self._clients, self._functions, cloud.site.account, cloud.site.region, stack_name)
         self._rules = RuleEngine(cloud.rules, self._functions, clock.now)
         self._schedules = Schedules(cloud.site, self._functions)
         self._made: dict[str, Made] = {}

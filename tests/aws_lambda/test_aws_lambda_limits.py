@@ -13,7 +13,7 @@ from controller.aws_lambda import in_turn
 from controller.errors import CertfleetError
 from controller.fleet.work import WINDOW
 from controller.jobs import IotJobs
-from controller.lambda_reconcile.budget import Budget, OutOfTimeError
+from controller.lambda_reconcile.budget import OutOfTimeError, TimeBudget
 from controller.lambda_reconcile.settings import read_settings
 
 BUCKET = "certfleet-reconcile"
@@ -143,7 +143,7 @@ def test_every_fleet_is_the_first_one_sometimes_whatever_the_schedule(number, mi
 
 def test_a_rate_limit_that_would_outlast_the_budget_is_not_slept_through():
     slept = []
-    budget = Budget(lambda: 40.0, reserve=30.0, sleep=slept.append)
+    budget = TimeBudget(lambda: 40.0, reserve=30.0, sleep=slept.append)
     budget.sleep(5)
     with pytest.raises(OutOfTimeError, match="rate limit"):
         budget.sleep(11)

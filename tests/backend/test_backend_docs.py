@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backend import picture, synth
-from backend.infrastructure.settings import Settings
+from backend.infrastructure.settings import StackSettings
 from controller.fleet.quotas import QUOTAS
 from protocol.rejections import RejectionCode
 
@@ -48,7 +48,7 @@ def test_troubleshooting_knows_the_symptom(symptom):
     assert symptom in section("Troubleshooting")
 
 
-VARIABLES = [field.alias for field in Settings.model_fields.values() if field.alias]
+VARIABLES = [field.alias for field in StackSettings.model_fields.values() if field.alias]
 FOLDERS_AND_TABLES = ["DesiredState", "Authorities", "Fleets"]
 
 

@@ -242,7 +242,7 @@ def test_no_member_of_a_devices_message_stands_in_for_what_the_rule_knows(of_typ
     rule = rules[getattr(BackendNames(), f"{operation}_function")]
     forged = dict.fromkeys(("thingName", "topic", "clientId", "principal", "receivedAt", "extra"), "forged")
     topic = f"awslabs/things/gw-1/certificate/{operation}"
-    known = sql.Context({"jobId": "j", **forged}, topic, "gw-1#2", "f" * 64, 1_764_000_000_000)
+    known = sql.MessageContext({"jobId": "j", **forged}, topic, "gw-1#2", "f" * 64, 1_764_000_000_000)
     assert sql.parse(rule["Sql"]).apply(known) == {
         "jobId": "j", "thingName": "gw-1", "topic": topic, "clientId": "gw-1#2", "principal": "f" * 64,
         "receivedAt": 1_764_000_000_000,

@@ -21,13 +21,22 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from shared_plant import DAY, Plant
 from shared_repository import Repository
 
-from backend.functions.budget import Budget, Refusal
-from backend.functions.rotation import Outcome, Phase, Rotation
+from backend.functions.rotation import Phase, Rotation
 from backend.functions.table import RotationTable
 from backend.functions.verdicts import Ending
-from protocol.deployment import DeployedAuthority, Deployment
+from protocol.deployment import DeployedAuthority
 from protocol.watch import Watch
 from sandbox.clock import SandboxClock
+
+try:
+    from backend.functions.budget import BudgetRefusal, CertificateBudget
+    from backend.functions.rotation import RotationOutcome
+    from protocol.deployment import DeployedBackend
+except ImportError:  # before each class had a name of its own
+    from backend.functions.budget import Budget as CertificateBudget
+    from backend.functions.budget import Refusal as BudgetRefusal
+    from backend.functions.rotation import Outcome as RotationOutcome
+    from protocol.deployment import Deployment as DeployedBackend
 
 try:
     from protocol.quarantine import Quarantined
@@ -129,12 +138,12 @@ def fill(kept: Kept, commit: str) -> None:
     table = RotationTable(kept.dynamodb, TABLE)
     done = _begun("old-2", BEFORE, kept.certificate_id("old-2"), AT - 110 * DAY, commit)
     done = done.step(AT - 110 * DAY, "commit", "committed", committed_at=(AT - 110 * DAY).isoformat())
-    table.finish(_ended(done, Outcome.ROTATED, AT - 109 * DAY))
+    table.finish(_ended(done, RotationOutcome.ROTATED, AT - 109 * DAY))
     back = _begun("young-1", kept.certificate_id("young-1"), "e" * 64, AT - 3 * DAY, commit)
-    table.finish(_ended(back, Outcome.ROLLED_BACK, AT - 2 * DAY))
+    table.finish(_ended(back, RotationOutcome.ROLLED_BACK, AT - 2 * DAY))
     table.save(_begun("old-1", kept.certificate_id("old-1"), BEGUN, AT - timedelta(hours=1), commit))
-    budget = Budget("old-1").request(JOB, AT).certificate()
-    table.save_budget(budget.refused(Refusal(JOB, "IssueFailed", "it says no"), AT)[0])
+    budget = CertificateBudget("old-1").request(JOB, AT).certificate()
+    table.save_budget(budget.refused(BudgetRefusal(JOB, "IssueFailed", "it says no"), AT)[0])
     table.save_watch(Watch(WATCHED, "old-2", AT - 20 * DAY).seen("old-2", AT - 19 * DAY))
     if not IS_EARLY:
         table.note_refusal(RefusalRecord("young-1", JOB, "IssueFailed", "it says no", "FAILED", AT - 2 * DAY))
@@ -152,7 +161,7 @@ def _begun(thing: str, old: str, new: str, at: datetime, commit: str) -> Rotatio
     return begun.step(at, "create", f"issued {new}", new_certificate_id=new, phase=Phase.CREATED)
 
 
-def _ended(rotation: Rotation, outcome: Outcome, at: datetime) -> Rotation:
+def _ended(rotation: Rotation, outcome: RotationOutcome, at: datetime) -> Rotation:
     return rotation.ended(Ending.SUCCEEDED, at).step(at, "terminal", "removed", phase=Phase.FINISHED, outcome=outcome)
 
 
@@ -171,7 +180,7 @@ def keep(folder: Path) -> None:
         ):
             shutil.copyfileobj(source, target)
         authority = DeployedAuthority(CA_ARN, "SHA256WITHECDSA", timedelta(days=365))
-        published = Deployment("0.1.0", {"plant-ca": authority}, frozenset({"authority", "keyAlgorithm"}))
+        published = DeployedBackend("0.1.0", {"plant-ca": authority}, frozenset({"authority", "keyAlgorithm"}))
         (folder / "published.json").write_text(published.to_json() + "\n", encoding="utf-8")
         commit = json.loads((folder / "plan.json").read_text())["commit"]
         fill(kept, commit)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from backend.functions.rotation import Outcome, Phase, Rotation
+from backend.functions.rotation import Phase, Rotation, RotationOutcome
 from backend.functions.table import RotationTable
 from backend.functions.verdicts import Ending
 from controller.evidence import seal
@@ -46,16 +46,16 @@ def head(plant):
     return git.Repo(plant.repository).head.commit.hexsha
 
 
-def rotated(plant, thing, at, old, new, *, commit=None, policy="line-a", outcome=Outcome.ROTATED):
+def rotated(plant, thing, at, old, new, *, commit=None, policy="line-a", outcome=RotationOutcome.ROTATED):
     """A rotation of that day, as the backend itself writes it."""
     begun = Rotation(
         thing, JOB, "d" * 64, old, "arn:aws:iot:eu-west-1:123456789012:cert/", "aws-iot", at.isoformat(),
         at.isoformat(), key_type="ECDSA-P256", policy=policy, commit=commit,
     ).step(at, "create", f"issued {new}", new_certificate_id=new, phase=Phase.CREATED)  # fmt: skip
-    if outcome is Outcome.ROTATED:
+    if outcome is RotationOutcome.ROTATED:
         begun = begun.step(at, "commit", "committed", committed_at=(at + timedelta(minutes=1)).isoformat())
     ended = begun.ended(Ending.SUCCEEDED, at + timedelta(minutes=2)).step(
-        at + timedelta(minutes=3), "terminal", f"removing {old if outcome is Outcome.ROTATED else new}",
+        at + timedelta(minutes=3), "terminal", f"removing {old if outcome is RotationOutcome.ROTATED else new}",
         phase=Phase.FINISHED, outcome=outcome,
     )  # fmt: skip
     table = RotationTable(plant.dynamodb, TABLE)
@@ -74,7 +74,7 @@ def year(plant):
     rotated(plant, "a-1", ago(30), "2" * 64, by_the_book, commit=commit)
     rotated(plant, "a-2", ago(140), "3" * 64, "4" * 64, commit=commit)
     rotated(plant, "a-2", ago(20), "4" * 64, late, commit="f" * 40)
-    rotated(plant, "a-2", ago(10), late, "5" * 64, commit=commit, outcome=Outcome.ROLLED_BACK)
+    rotated(plant, "a-2", ago(10), late, "5" * 64, commit=commit, outcome=RotationOutcome.ROLLED_BACK)
     waiver = (
         "---\napiVersion: certfleet/v1\nkind: Waiver\nmetadata: {name: frozen}\nspec:\n  devices: [a-2]\n"
         f"  owner: Ada\n  reason: the oven must not stop\n  expires: {ago(15):%Y-%m-%dT%H:%M:%SZ}\n"

@@ -38,7 +38,7 @@ from controller.fleet.discovery import private_authorities
 from controller.fleet.kms_signature import KmsKey
 from controller.fleet.reading import read_principals
 from controller.fleet.rotation_table import read_records
-from controller.heal import Registry
+from controller.heal import HealingRegistry
 from controller.jobs import IotJobs
 from controller.lambda_reconcile.bucket import Bucket
 from controller.lambda_reconcile.notices import Notices
@@ -77,7 +77,7 @@ class Session:
         )
         self.aws.verify()
         self.iot = IotJobs(self.aws, workers=1)
-        self.registry = Registry(self.aws, "watches", lambda _: None)
+        self.registry = HealingRegistry(self.aws, "watches", lambda _: None)
         self.of_the_function = own_clients(**like(self))
 
     def arn(self) -> str:

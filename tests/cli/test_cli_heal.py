@@ -12,12 +12,12 @@ import pytest
 from cli_heal_world import ARN, NAMES, TABLE
 
 from controller.fleet import ActAs, AwsSession
-from controller.heal import Healer, Registry, Waits, of_loose, of_thing
+from controller.heal import Healer, HealingRegistry, HealingWaits, of_loose, of_thing
 from controller.reconcile.values import Fleet, Source
 
 THING = "gateway-1"
 POLICY = '{"Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}'
-WAITS = Waits(timedelta(days=14), timedelta(days=30))
+WAITS = HealingWaits(timedelta(days=14), timedelta(days=30))
 
 
 @pytest.fixture
@@ -110,13 +110,13 @@ def test_a_device_that_connects_between_review_and_apply_stops_it(two):
 def test_a_device_that_connects_at_the_very_moment_has_its_certificate_back_at_once(two, monkeypatch):
     watched(two)
     two.plan()
-    plain = Registry.set_status
+    plain = HealingRegistry.set_status
 
     def and_it_connects(self, certificate_id, status):
         two.connected(two.other, THING)
         plain(self, certificate_id, status)
 
-    monkeypatch.setattr(Registry, "set_status", lambda *a: (monkeypatch.setattr(Registry, "set_status", plain), and_it_connects(*a)))  # fmt: skip  # noqa: E501
+    monkeypatch.setattr(HealingRegistry, "set_status", lambda *a: (monkeypatch.setattr(HealingRegistry, "set_status", plain), and_it_connects(*a)))  # fmt: skip  # noqa: E501
     assert two.apply().code == 1
     assert set(two.statuses(THING).values()) == {"ACTIVE"}
 
@@ -301,13 +301,13 @@ def session(world):
 
 
 def healer(world, aws=None):
-    registry = Registry(aws or session(world), TABLE, lambda _: None)
+    registry = HealingRegistry(aws or session(world), TABLE, lambda _: None)
     return Healer(registry, WAITS, frozenset(), lambda: world.now)
 
 
 def planned(world):
     """What is to be done now about the thing, and about its other certificate if no thing holds that any more."""
-    registry = Registry(session(world), TABLE, lambda _: None)
+    registry = HealingRegistry(session(world), TABLE, lambda _: None)
     one = registry.certificate(world.other)
     loose = of_loose(one, world.now, WAITS)[0] if one else ()
     return [*of_thing(registry.thing(THING, is_rotating=False), world.now, WAITS)[0], *loose]

@@ -15,7 +15,7 @@ from controller import cli
 from controller.commands import init
 from controller.commands.context import Context
 from controller.fleet.discovery import private_authorities
-from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, DeployedAuthority, Deployment
+from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, DeployedAuthority, DeployedBackend
 from protocol.names import DEFAULT_STACK_NAME, BackendNames
 
 
@@ -121,7 +121,7 @@ def test_groups_that_certfleet_has_made_for_itself_get_no_policy(field):
 
 
 def test_who_could_rotate_is_judged_by_the_backend_that_is_deployed(field):
-    published = Deployment("1.0.0", attachments=frozenset({EXCLUSIVE, NON_EXCLUSIVE}))
+    published = DeployedBackend("1.0.0", attachments=frozenset({EXCLUSIVE, NON_EXCLUSIVE}))
     name = BackendNames(DEFAULT_STACK_NAME).deployment_parameter
     field.client("ssm").put_parameter(Name=name, Value=published.to_json(), Type="String")
     _, out, _ = run("--thing-group", "all", "--desired-state", "first")
@@ -199,7 +199,7 @@ def test_a_private_ca_is_named_and_described_as_the_backend_is_deployed_with_it(
     field.cloud.seed.private_ca(arn, common_name="Plant CA #7")
     deployed = {"presses": DeployedAuthority(arn, "SHA384WITHECDSA", timedelta(days=90), template)}
     name = BackendNames(DEFAULT_STACK_NAME).deployment_parameter
-    field.client("ssm").put_parameter(Name=name, Value=Deployment("1.0.0", deployed).to_json(), Type="String")
+    field.client("ssm").put_parameter(Name=name, Value=DeployedBackend("1.0.0", deployed).to_json(), Type="String")
     made = field.cloud.seed.certificate(ec.generate_private_key(ec.SECP256R1()).public_key(), authority=arn)
     field.cloud.seed.thing("gw-b", ("line-a",))
     field.iot.attach_thing_principal(thingName="gw-b", principal=made.arn, thingPrincipalType="EXCLUSIVE_THING")

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from protocol.deployment import DeployedAuthority, Deployment
+from protocol.deployment import DeployedAuthority, DeployedBackend
 from protocol.job_document import DOCUMENT_FIELDS
 
 CA = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/00000000-0000-0000-0000-00000000c001"
@@ -38,7 +38,7 @@ def plant(factory):
 
 def publish(factory, **changes):
     authority = DeployedAuthority(**({"arn": CA, "signing_algorithm": "SHA256WITHECDSA", "validity": YEAR} | changes))
-    text = Deployment("0.1.0", {"plant-ca": authority}, DOCUMENT_FIELDS).to_json()
+    text = DeployedBackend("0.1.0", {"plant-ca": authority}, DOCUMENT_FIELDS).to_json()
     name = "/certfleet/AWSLabsCertificateRotator"
     factory.client("ssm").put_parameter(Name=name, Value=text, Type="String", Overwrite=True)
 

@@ -13,7 +13,7 @@ from cli_heal_world import ARN, NAMES, TABLE, World
 
 from controller.errors import FleetError
 from controller.fleet import ActAs, AwsSession
-from controller.heal import Healer, Registry, Waits, of_suspect
+from controller.heal import Healer, HealingRegistry, HealingWaits, of_suspect
 from controller.heal.registry import CLIENTS
 from controller.reconcile.values import Fleet, Quarantine, Source
 from protocol.quarantine import key_of
@@ -158,14 +158,14 @@ def test_a_certificate_that_comes_in_the_middle_is_cut_off_as_well(world, surrou
     world.device(THING)
     write(world, devices=[THING])
     plan(world)
-    plain = Registry.set_status
+    plain = HealingRegistry.set_status
 
     def and_a_rotation_brings_another(self, certificate_id, status):
-        surroundings.setattr(Registry, "set_status", plain)
+        surroundings.setattr(HealingRegistry, "set_status", plain)
         world.certificate(THING)
         plain(self, certificate_id, status)
 
-    surroundings.setattr(Registry, "set_status", and_a_rotation_brings_another)
+    surroundings.setattr(HealingRegistry, "set_status", and_a_rotation_brings_another)
     assert world.apply().code == 0
     assert list(world.statuses(THING).values()) == ["INACTIVE"] * 2
 
@@ -396,11 +396,11 @@ class Hands:
         fleet = Fleet("factory", "123456789012", "eu-west-1", Source("fleet.yaml", 1))
         self.slept, self.world = [], world
         self.document = Quarantine("theft", frozenset({THING}), frozenset(), "security", "stolen", world.now, fleet.source)  # fmt: skip  # noqa: E501
-        self.registry = Registry(AwsSession(fleet, ActAs.HEALER), TABLE, self.slept.append)
+        self.registry = HealingRegistry(AwsSession(fleet, ActAs.HEALER), TABLE, self.slept.append)
 
     def do(self, *documents):
         actions, _ = of_suspect(self.registry.suspect(THING), documents)
-        healer = Healer(self.registry, Waits(None, None), (), lambda: self.world.now, documents)
+        healer = Healer(self.registry, HealingWaits(None, None), (), lambda: self.world.now, documents)
         return healer.carry_out(actions, lambda: None)
 
 
@@ -439,7 +439,9 @@ def test_a_device_that_rotates_before_the_approval_does_not_escape_by_an_older_d
     reviewed, _ = of_suspect(hands.registry.suspect(THING), both)
     successor = world.certificate(THING)
     world.iot.detach_thing_principal(thingName=THING, principal=ARN + mine)
-    done = Healer(hands.registry, Waits(None, None), (), lambda: world.now, both).carry_out(reviewed, lambda: None)
+    done = Healer(hands.registry, HealingWaits(None, None), (), lambda: world.now, both).carry_out(
+        reviewed, lambda: None
+    )
     assert (done.stopped_by, world.statuses(THING)) == (None, {successor: "INACTIVE"})
 
 
@@ -451,7 +453,7 @@ def test_its_rotation_is_cancelled_though_its_connection_cannot_be_ended(world, 
     def denied(*_, **__):
         raise FleetError("DeleteConnection is denied", "allow it")
 
-    surroundings.setattr(Registry, "end_connections", denied)
+    surroundings.setattr(HealingRegistry, "end_connections", denied)
     hands = Hands(world)
     assert "denied" in str(hands.do(hands.document).stopped_by)
     assert world.statuses(THING) == {mine: "INACTIVE"}
@@ -460,14 +462,14 @@ def test_its_rotation_is_cancelled_though_its_connection_cannot_be_ended(world, 
 
 def test_two_who_cut_off_at_once_leave_one_record_and_what_comes_back_is_all_of_it(world, surroundings):
     mine = world.device(THING)
-    hands, plain = Hands(world), Registry.save_quarantined
+    hands, plain = Hands(world), HealingRegistry.save_quarantined
 
     def and_another_is_faster(self, record):
-        surroundings.setattr(Registry, "save_quarantined", plain)
+        surroundings.setattr(HealingRegistry, "save_quarantined", plain)
         assert Hands(world).do(hands.document).stopped_by is None
         return plain(self, record)
 
-    surroundings.setattr(Registry, "save_quarantined", and_another_is_faster)
+    surroundings.setattr(HealingRegistry, "save_quarantined", and_another_is_faster)
     assert hands.do(hands.document).stopped_by is not None
     assert hands.do(hands.document).actions == []
     hands.do()

@@ -11,12 +11,12 @@ from cli_heal_world import ARN, NAMES, TABLE
 from controller.fleet.aws_errors import AwsCallError
 from controller.fleet.rotation_table import read_shared
 from controller.reconcile.values import Fleet, Source
-from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, Deployment
+from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, DeployedBackend
 from protocol.job_document import DOCUMENT_FIELDS
 from protocol.watch import SHARED_KEY
 
 CLONES = ("clone-1", "clone-2", "clone-3")
-DEPLOYED = Deployment("0.3.0", {}, DOCUMENT_FIELDS, frozenset({EXCLUSIVE, NON_EXCLUSIVE}))
+DEPLOYED = DeployedBackend("0.3.0", {}, DOCUMENT_FIELDS, frozenset({EXCLUSIVE, NON_EXCLUSIVE}))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from component.certificate_rotator import certificates, journal, system
 from component.certificate_rotator.errors import CertificateError, StoreError
-from component.certificate_rotator.journal import Journal, Record, Step
+from component.certificate_rotator.journal import Journal, JournalRecord, Step
 from component.certificate_rotator.store import Generation
 from component.certificate_rotator.store_files import FileStore
 from component.certificate_rotator.system import System, is_mounted
@@ -25,7 +25,7 @@ from protocol.messages import ExecutionStatus
 
 TEXT = st.text(max_size=20)
 RECORDS = st.builds(
-    Record,
+    JournalRecord,
     step=st.sampled_from(Step),
     job_id=st.none() | st.text(min_size=1, max_size=64),
     key_type=st.none() | st.sampled_from(KeyType),
@@ -65,7 +65,7 @@ def test_any_bytes_at_all_roll_back(raw):
     "change", [{"schema": 2}, {"step": "FLYING"}, {"key_type": "DSA"}, {"notes": []}, {"awake": "x"}, {"reason": 7}]
 )
 def test_a_journal_of_another_version_rolls_back_and_still_knows_its_job(change):
-    content = {**json.loads(journal.encode(Record(Step.CONNECTING, "job-1", notes={"oldId": "0a"}))), **change}
+    content = {**json.loads(journal.encode(JournalRecord(Step.CONNECTING, "job-1", notes={"oldId": "0a"}))), **change}
     read = journal.decode(json.dumps(content).encode())
     assert (read.step, read.job_id) == (Step.SWITCHING, "job-1")
     assert read.notes == ({} if change == {"notes": []} else {"oldId": "0a"})
@@ -105,9 +105,9 @@ def test_the_old_credential_can_be_put_back_by_hand_as_the_guide_says(world, rot
 @pytest.mark.posix
 def test_the_journal_holds_no_key_and_only_its_owner_reads_it(tmp_path):
     book = Journal(tmp_path / "journal.json", System())
-    book.save(Record(Step.CREATING, "job-1"))
+    book.save(JournalRecord(Step.CREATING, "job-1"))
     assert (tmp_path / "journal.json").stat().st_mode & 0o777 == 0o600
-    assert Journal(tmp_path / "journal.json", System()).load() == Record(Step.CREATING, "job-1")
+    assert Journal(tmp_path / "journal.json", System()).load() == JournalRecord(Step.CREATING, "job-1")
     book.clear()
     assert list(tmp_path.iterdir()) == []
 

@@ -9,12 +9,12 @@ import pytest
 from component_faults import CountingSystem, Injector, Killed, run_until_calm
 from component_world import Device
 
-from component.certificate_rotator.journal import Journal, Record, Step
+from component.certificate_rotator.journal import Journal, JournalRecord, Step
 from component.certificate_rotator.store import Generation
 from component.certificate_rotator.system import System
 
 pytestmark = pytest.mark.posix
-RECORD = Record(Step.CONNECTING, "job-1", notes={"oldId": "0a"})
+RECORD = JournalRecord(Step.CONNECTING, "job-1", notes={"oldId": "0a"})
 
 
 class UpgradedDevice(Device):

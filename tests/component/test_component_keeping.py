@@ -14,7 +14,7 @@ from component_world import CLASSIC, LITE, Device
 from cryptography.hazmat.primitives import serialization
 
 from component.certificate_rotator import journal
-from component.certificate_rotator.journal import Journal, Record, Step
+from component.certificate_rotator.journal import Journal, JournalRecord, Step
 from component.certificate_rotator.machine import State, resume_state
 from component.certificate_rotator.store import Generation
 from component.certificate_rotator.system import System
@@ -292,7 +292,7 @@ def as_written_before(record):
 
 @pytest.mark.parametrize("step", Step)
 def test_a_journal_of_before_anything_was_kept_is_read_as_it_was_meant(step):
-    record = Record(step, "job-1", outcome=ExecutionStatus.SUCCEEDED, swaps=1, notes={"oldId": "0a"})
+    record = JournalRecord(step, "job-1", outcome=ExecutionStatus.SUCCEEDED, swaps=1, notes={"oldId": "0a"})
     assert journal.decode(as_written_before(record)) == record
     assert resume_state(record) is State(step.value)
 
@@ -312,7 +312,7 @@ def test_a_component_of_before_settles_what_this_one_keeps(rotated):
 
 def test_a_rotation_that_a_component_of_before_had_committed_is_finished(rotated):
     """It had let go of the old credential already, or not quite yet."""
-    record = Record(Step.REPORTING, "job-1", outcome=ExecutionStatus.SUCCEEDED)
+    record = JournalRecord(Step.REPORTING, "job-1", outcome=ExecutionStatus.SUCCEEDED)
     (rotated.device.folder / "journal.json").write_bytes(as_written_before(record))
     rotated.start_later()
     assert rotated.cloud.status() == "SUCCEEDED"

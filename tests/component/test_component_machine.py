@@ -9,12 +9,12 @@ import pytest
 
 from component import diagram
 from component.certificate_rotator.actions import Actions
-from component.certificate_rotator.journal import Record, Step
+from component.certificate_rotator.journal import JournalRecord, Step
 from component.certificate_rotator.machine import IGNORED, ROWS, TABLE, Action, Event, State, resume_state
 from component.certificate_rotator.reasons import reason
 from component.certificate_rotator.store import Generation
 
-RECORDS = [Record(step, kept=kept) for step in Step for kept in (None, *Generation)]
+RECORDS = [JournalRecord(step, kept=kept) for step in Step for kept in (None, *Generation)]
 DOCS = Path(__file__).parents[2] / "docs" / "component.md"
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from backend.functions.environment import Environment
 from controller.heal.quarantine import GUARDRAIL as QUARANTINE
-from controller.lambda_reconcile.settings import PREFIX, Settings
+from controller.lambda_reconcile.settings import PREFIX, ReconcileSettings
 from controller.reconcile.values import Health, Mode, Outcome, Sync, WaveStatus
 from controller.reconcile.values.overrides import _COUNTS, _NAMES, _PERCENTS
 from controller.report.meanings import HEALTH
@@ -298,7 +298,7 @@ def surroundings_page():
             rows = [(f"`{name}`", meaning) for name, meaning in sorted(told.items())]
             parts += [f"### {part}\n", table(("variable", "meaning"), rows)]
     parts += ["### The reconcile function\n", "The stack sets them.\n"]
-    parts.append(_settings(Settings, lambda name, _field: PREFIX + name.upper()))
+    parts.append(_settings(ReconcileSettings, lambda name, _field: PREFIX + name.upper()))
     parts += ["### The backend's functions\n", "The stack sets them.\n"]
     parts.append(_settings(Environment, lambda _name, field: field.alias))
     rows = [(place, who, told) for place, (who, told, _) in FILES.items()]

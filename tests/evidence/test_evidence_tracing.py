@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.evidence import Approval, Change, Exemption, Fate, Gap, InUse, PolicyHistory, Rule, trace
+from controller.evidence import AgeRule, Approval, DocumentCommit, Exemption, Fate, Gap, InUse, PolicyHistory, trace
 from controller.evidence.tracing import sum_up
-from protocol.rotation_record import Line, RotationRecord
+from protocol.rotation_record import RecordEntry, RotationRecord
 
 DAY = timedelta(days=1)
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 SINCE = NOW - 365 * DAY
-CHANGE = Change("c" * 40, "Ada <ada@plant.example>", SINCE, "rotate line A", (Approval("Grace", "reviewed-by"),))
+CHANGE = DocumentCommit(
+    "c" * 40, "Ada <ada@plant.example>", SINCE, "rotate line A", (Approval("Grace", "reviewed-by"),)
+)
 
 
 def day(number):
@@ -30,7 +32,8 @@ def record(number, at, *, old, thing="a-1", **changes):
         thing, "cf-line-a-w2-0123456789abcdef", "plant-ca", begun, old, "finished", new, "ECDSA-P256", "line-a",
         "c" * 40, begun + timedelta(minutes=2), begun + timedelta(minutes=2), begun + timedelta(minutes=3), "SUCCEEDED",
         "rotated",
-        (Line(begun, "create", f"issued {new}"), Line(begun + timedelta(minutes=4), "terminal", f"removing {old}")),
+        (RecordEntry(begun, "create", f"issued {new}"),
+         RecordEntry(begun + timedelta(minutes=4), "terminal", f"removing {old}")),
     )  # fmt: skip
     return replace(rotation, **changes)
 
@@ -41,7 +44,7 @@ def held(certificate_id, created, thing="a-1", policy="line-a"):
 
 def allowing(*rules):
     """A history of policy line-a: pairs of a day and what it allows from then on."""
-    known = (Rule(day(at), "c" * 40, None if days is None else days * DAY) for at, days in rules)
+    known = (AgeRule(day(at), "c" * 40, None if days is None else days * DAY) for at, days in rules)
     return PolicyHistory({"line-a": tuple(known)})
 
 
@@ -72,8 +75,8 @@ def test_a_rotation_shows_its_whole_chain():
 
 
 def test_of_a_shared_certificate_it_shows_who_let_go_of_it_and_how_old_it_is():
-    letting_go = Line(day(100), "terminal", "letting go of cert-0")
-    split = record(1, 100, old="cert-0", history=(letting_go, Line(day(100), "terminal", "let go of cert-0")))
+    letting_go = RecordEntry(day(100), "terminal", "letting go of cert-0")
+    split = record(1, 100, old="cert-0", history=(letting_go, RecordEntry(day(100), "terminal", "let go of cert-0")))
     before, *_ = rows_of([split], [held("cert-1", day(100)), held("cert-0", day(-300), thing="a-2")])
     assert (before.thing, before.certificate_id, before.fate) == ("a-1", "cert-0", Fate.REPLACED)
     assert (before.ended_by, before.issued_at, before.gaps) == ("terminal", day(-300), (Gap.NO_RECORD,))

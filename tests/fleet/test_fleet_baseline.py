@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from controller.errors import FleetError
 from controller.fleet import RefreshOptions, refresh
-from controller.fleet.baseline import MAX_ATTRIBUTES, MAX_VALUE, RECORD_GROUP, RUN, Record, decode, encode
+from controller.fleet.baseline import MAX_ATTRIBUTES, MAX_VALUE, RECORD_GROUP, RUN, BaselineRecord, decode, encode
 from controller.reconcile.values import Halt
 
 NAMES = st.from_regex(r"[a-zA-Z0-9:_-]{1,128}", fullmatch=True)
@@ -35,7 +35,7 @@ def record(registry):
     def write(commit: str | None = "c" * 40, **sizes: int) -> None:
         registry.groups[RECORD_GROUP] = []
         registry.group_attributes[RECORD_GROUP] = encode(
-            Record({n.replace("_", "-"): s for n, s in sizes.items()}, commit)
+            BaselineRecord({n.replace("_", "-"): s for n, s in sizes.items()}, commit)
         )
 
     return write
@@ -44,7 +44,7 @@ def record(registry):
 POLICY_NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True)
 INSTANTS = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 RECORDS = st.builds(
-    Record,
+    BaselineRecord,
     st.dictionaries(NAMES, st.integers(0, 1_000_000), max_size=60),
     st.sampled_from([None, "c" * 40]),
     st.none() | INSTANTS,
@@ -68,9 +68,9 @@ def test_a_record_reads_as_it_was_written_and_fits_what_aws_takes(record):
 
 
 def test_more_groups_than_a_record_holds_are_an_error_and_not_left_out():
-    assert decode(encode(Record({f"group-{n:04}": n for n in range(2000)}))).sizes["group-1999"] == 1999
+    assert decode(encode(BaselineRecord({f"group-{n:04}": n for n in range(2000)}))).sizes["group-1999"] == 1999
     with pytest.raises(FleetError, match="5,000 thing groups"):
-        encode(Record({f"group-{n:04}": n for n in range(5000)}))
+        encode(BaselineRecord({f"group-{n:04}": n for n in range(5000)}))
 
 
 def test_where_nothing_was_recorded_there_is_no_baseline(baseline):
@@ -112,4 +112,4 @@ def test_a_record_that_someone_else_changed_is_named_with_what_to_do(baseline, r
 
 
 def test_attributes_that_people_add_to_the_record_are_left_alone():
-    assert decode({"owner": "ops", "groups-1": "line-a/3"}) == Record({"line-a": 3})
+    assert decode({"owner": "ops", "groups-1": "line-a/3"}) == BaselineRecord({"line-a": 3})

@@ -23,7 +23,7 @@ from controller.fleet.schema import APPLICATION_ID, VERSION
 from controller.fleet.schema import build as build_schema
 from controller.fleet.work import Work
 from controller.reconcile.values import Baseline, FleetState, Halt, PrivateCa, StockBackend
-from protocol.deployment import DeployedAuthority, Deployment
+from protocol.deployment import DeployedAuthority, DeployedBackend
 
 HOUR = timedelta(hours=1)
 ENDPOINT = "https://iot.eu-west-1.amazonaws.com"
@@ -385,7 +385,9 @@ def test_all_that_a_look_has_found_is_kept(filled):
         group_arns={"line": "arn:line"},
         backend_is_stock=True,
         stock=StockBackend("arn:ca", days),
-        deployment=Deployment("1.0", {"ca": DeployedAuthority("arn:ca", "SHA256WITHRSA", days)}, frozenset({"policy"})),
+        deployment=DeployedBackend(
+            "1.0", {"ca": DeployedAuthority("arn:ca", "SHA256WITHRSA", days)}, frozenset({"policy"})
+        ),
         deployment_unknown="why",
         private_cas={"arn:ca": PrivateCa("ACTIVE", "RSA_2048", is_short_lived=True, not_after=soon)},
         cas_unknown=("another",),

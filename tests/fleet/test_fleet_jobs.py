@@ -11,10 +11,10 @@ from fleet_registry import EPOCH, Fault, Registry, full
 from controller.errors import FleetError
 from controller.fleet import RefreshOptions, refresh
 from controller.fleet import jobs_reader as module
-from controller.fleet.baseline import RECORD_GROUP, Record, encode
+from controller.fleet.baseline import RECORD_GROUP, BaselineRecord, encode
 from controller.reconcile.values import LOOK_BACK
 from controller.reconcile.values.job_ids import make_job_id
-from protocol.deployment import DeployedAuthority, Deployment
+from protocol.deployment import DeployedAuthority, DeployedBackend
 from protocol.messages import ExecutionStatus
 
 OURS = make_job_id("line-a", 2, "0123456789abcdef")
@@ -229,7 +229,7 @@ def test_jobs_that_ended_before_the_look_back_are_not_read(run, registry, now):
 def test_jobs_count_back_from_the_last_apply_for_nobody_has_recorded_since_what_came_of_them(run, registry, now, days):
     applied_at = now - timedelta(days=days)
     registry.groups[RECORD_GROUP] = []
-    registry.group_attributes[RECORD_GROUP] = encode(Record({"line-a": 2}, applied_at=applied_at))
+    registry.group_attributes[RECORD_GROUP] = encode(BaselineRecord({"line-a": 2}, applied_at=applied_at))
     for name, ended in [("1", applied_at - LOOK_BACK), ("2", applied_at - LOOK_BACK - timedelta(seconds=1))]:
         job_id = f"cf-p-w1-{name:>016}"
         registry.add_job(job_id, {"a-1": "FAILED"}, document=DOCUMENT, status="COMPLETED", created_at=ended)
@@ -340,7 +340,7 @@ def test_stock_backend_is_its_document_without_our_word(run, registry):
 
 
 def test_what_the_backend_publishes_is_read_where_it_is_ours(run, registry: Registry):
-    deployment = Deployment("0.1.0", {"ca": DeployedAuthority("arn", "SHA256WITHRSA", timedelta(days=7))})
+    deployment = DeployedBackend("0.1.0", {"ca": DeployedAuthority("arn", "SHA256WITHRSA", timedelta(days=7))})
     registry.published = deployment.to_json()
     assert run()[1].deployment == deployment
 

@@ -13,7 +13,7 @@ from fleet_registry import Fault, Issuer, full
 
 from controller.errors import FleetError
 from controller.fleet import RefreshOptions, refresh
-from controller.report.formats import Look
+from controller.report.formats import TextStyle
 from controller.report.github import render_drift as as_annotations
 from controller.report.markdown import render_drift as as_markdown
 from controller.report.model import Report
@@ -72,7 +72,7 @@ def test_no_report_begins_a_line_with_what_a_stranger_says(report, now, render):
     tally = Tally(desired, now)
     assessments = tally.assessments(assess_fleet(tally.devices(iter(devices)), desired, state, now))
     list(assessments)
-    text = render(Report((tally.finish(state),), ()), Look(60))
+    text = render(Report((tally.finish(state),), ()), TextStyle(60))
     assert not STEERING.search(text.replace("\n", ""))
     begun = [line for line in text.splitlines() if COMMAND.match(line)]
     if render is not as_annotations:

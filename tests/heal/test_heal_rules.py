@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.heal import OF_QUARANTINE, Held, Kind, Thing, Waits, of_loose, of_thing
+from controller.heal import OF_QUARANTINE, CertificateHolders, HealingWaits, Kind, ThingFacts, of_loose, of_thing
 from controller.reconcile.values import AttachmentType, CertificateStatus
 from protocol.watch import Watch
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
-WAITS = Waits(watch=14 * DAY, grace=30 * DAY)
+WAITS = HealingWaits(watch=14 * DAY, grace=30 * DAY)
 ACTIVE, INACTIVE = CertificateStatus.ACTIVE, CertificateStatus.INACTIVE
 
 
@@ -51,7 +51,7 @@ def held(number, state, sighting, things, kind=AttachmentType.EXCLUSIVE, thing="
         since, own, last = (None if days is None else ago(days) for days in SIGHTINGS[sighting])
         watch = Watch(str(number) * 64, thing, since, own, last, deactivated=None if deactivated is None else ago(deactivated), version=1)  # fmt: skip  # noqa: E501
     changed = ago(2) if is_touched or deactivated is None else ago(deactivated)
-    return Held(str(number) * 64, status, ago(300), changed, things, (), kind, watch)
+    return CertificateHolders(str(number) * 64, status, ago(300), changed, things, (), kind, watch)
 
 
 def registries():
@@ -107,13 +107,13 @@ def test_nothing_in_use_is_ever_deactivated_and_no_thing_is_left_without_a_certi
     counted = Counter()
     for chosen in registries():
         for kind in AttachmentType:
-            thing = Thing("gateway-1", tuple(held(n, *one, ("gateway-1",), kind) for n, one in enumerate(chosen)))
+            thing = ThingFacts("gateway-1", tuple(held(n, *one, ("gateway-1",), kind) for n, one in enumerate(chosen)))
             actions, left = of_thing(thing, NOW, WAITS)
             assert wrong(thing, actions) == [], chosen
             counted["registries"] += 1
             counted.update(action.kind.value for action in actions)
             counted["left to a person"] += len(left)
-            quiet = Thing(thing.name, thing.held, is_rotating=True)
+            quiet = ThingFacts(thing.name, thing.held, is_rotating=True)
             assert of_thing(quiet, NOW, WAITS) == ((), ())
     with capsys.disabled():
         sys.stdout.write(f"\nhealing: {dict(counted)}\n")
@@ -123,7 +123,7 @@ def test_nothing_in_use_is_ever_deactivated_and_no_thing_is_left_without_a_certi
 
 def test_a_certificate_that_another_thing_holds_is_left_to_a_person(capsys):
     for chosen in itertools.product(STATES, SIGHTINGS):
-        thing = Thing("gateway-1", (
+        thing = ThingFacts("gateway-1", (
             held(0, "active", "seen as itself", ("gateway-1",)), held(1, *chosen, ("gateway-1", "gateway-2")),
         ))  # fmt: skip
         actions, left = of_thing(thing, NOW, WAITS)
@@ -146,13 +146,15 @@ def test_a_certificate_that_another_thing_holds_is_left_to_a_person(capsys):
 )
 def test_a_certificate_of_no_thing(state, sighting, policies, things, expected):
     one = held(0, state, sighting, things, thing="")
-    one = Held(one.certificate_id, one.status, one.created_at, one.changed_at, things, policies, one.type, one.watch)
+    one = CertificateHolders(
+        one.certificate_id, one.status, one.created_at, one.changed_at, things, policies, one.type, one.watch
+    )
     actions, left = of_loose(one, NOW, WAITS)
     assert [action.kind for action in actions] + [each.what for each in left] == ([expected] if expected else [])
 
 
 def test_a_certificate_that_was_made_of_late_may_be_about_to_be_attached():
-    one = Held("0" * 64, ACTIVE, ago(3), ago(3))
+    one = CertificateHolders("0" * 64, ACTIVE, ago(3), ago(3))
     assert of_loose(one, NOW, WAITS) == ((), ())
 
 
@@ -182,11 +184,16 @@ def test_what_several_things_have_let_go_of_is_the_backends_affair_unless_it_sta
     gone = None if deactivated is None else ago(deactivated)
     watch = Watch("5" * 64, "", ago(90), None, ago(60), gone, 1, ("a", "b"), told=told)
     changed = ago(2) if is_touched else gone or ago(300)
-    one = Held("5" * 64, ACTIVE if gone is None else INACTIVE, ago(300), changed, (), ("device",), watch=watch)
+    one = CertificateHolders(
+        "5" * 64, ACTIVE if gone is None else INACTIVE, ago(300), changed, (), ("device",), watch=watch
+    )
     actions, left = of_loose(one, NOW, WAITS)
     assert (actions, [each.what for each in left]) == ((), [expected] if expected else [])
 
 
 def test_what_a_thing_still_holds_is_no_left_over():
     watch = Watch("5" * 64, "", ago(90), None, ago(60), None, 1, ("a", "b"))
-    assert of_loose(Held("5" * 64, ACTIVE, ago(300), ago(300), ("a",), (), watch=watch), NOW, WAITS) == ((), ())
+    assert of_loose(CertificateHolders("5" * 64, ACTIVE, ago(300), ago(300), ("a",), (), watch=watch), NOW, WAITS) == (
+        (),
+        (),
+    )

@@ -14,7 +14,7 @@ from integration_sandbox import Operator, held_by, record_of
 from integration_time import PowerCutError
 
 from sandbox.edge.faults import Delivery, Fault
-from sandbox.stack.invocations import InvocationFault, RunKilledError, Waits
+from sandbox.stack.invocations import InvocationFault, RetryDelays, RunKilledError
 
 FAST = {"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
 SWEEP = "Sweep"
@@ -41,7 +41,7 @@ class Trial:
         unkindness = self.world.stack.unkindness
         for function in (CREATE, COMMIT, TERMINAL, SWEEP):
             unkindness.add(InvocationFault(function, lambda _run, name=function: self._meet_event(name)))
-        unkindness.waits = Waits.of_lambda()
+        unkindness.waits = RetryDelays.of_lambda()
         for device in self.world.devices.values():
             device.at_disk = lambda device=device: self._meet_change(device)
 

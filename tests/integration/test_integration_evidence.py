@@ -21,7 +21,7 @@ from integration_sandbox import Operator, held_by
 
 from protocol import topics
 from sandbox.builder import Credential, private_key_pem
-from sandbox.stack.invocations import Gate, InvocationFault, Waits, lost
+from sandbox.stack.invocations import Gate, InvocationFault, RetryDelays, lost
 
 FAST = {"keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
 SETTLE = 60  # seconds for what takes milliseconds
@@ -288,7 +288,7 @@ def lose(world):
 
 def take_down_for_a_day(world):
     """As Lambda has it: what fails is repeated after one minute and two more, then given up."""
-    world.stack.unkindness.waits = Waits.of_lambda()
+    world.stack.unkindness.waits = RetryDelays.of_lambda()
     world.stack.unkindness.down(TERMINAL, world.clock.now() + timedelta(days=1))
 
 

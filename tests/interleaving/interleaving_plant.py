@@ -16,7 +16,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from protocol.algorithms import KeyType
-from protocol.deployment import DeployedAuthority, Deployment
+from protocol.deployment import DeployedAuthority, DeployedBackend
 from protocol.job_document import JobDocument, parse_job_document
 from protocol.names import AWS_IOT_AUTHORITY, FAILURE_REASON_KEY, STATUS_DETAILS_KEY
 from sandbox.aws import Cloud
@@ -72,7 +72,7 @@ class Backend:
         """What it says of itself in its parameter of Systems Manager."""
         private = {name: arn for name, arn in self.authorities.items() if name != AWS_IOT_AUTHORITY}
         authorities = {n: DeployedAuthority(arn, "SHA256WITHECDSA", self.validity[arn]) for n, arn in private.items()}
-        return Deployment("1.0.0", authorities, frozenset(FIELDS)).to_json()
+        return DeployedBackend("1.0.0", authorities, frozenset(FIELDS)).to_json()
 
 
 @dataclass

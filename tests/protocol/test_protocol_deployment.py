@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.deployment import DeployedAuthority, Deployment, parse_deployment
+from protocol.deployment import DeployedAuthority, DeployedBackend, parse_deployment
 from protocol.errors import ProtocolError
 
 TEXT = st.text(min_size=1, max_size=20)
@@ -17,7 +17,9 @@ SPANS = st.integers(1, 10**9).map(lambda n: timedelta(seconds=n))
 AUTHORITIES = st.builds(DeployedAuthority, TEXT, TEXT, SPANS, st.none() | st.just("") | TEXT)
 
 
-@given(st.builds(Deployment, TEXT, st.dictionaries(TEXT, AUTHORITIES, max_size=3), st.frozensets(TEXT, max_size=5)))
+@given(
+    st.builds(DeployedBackend, TEXT, st.dictionaries(TEXT, AUTHORITIES, max_size=3), st.frozensets(TEXT, max_size=5))
+)
 def test_a_deployment_is_read_as_it_was_written(deployment):
     assert parse_deployment(deployment.to_json()) == deployment
     newer = {**json.loads(deployment.to_json()), "newerField": 1}
@@ -40,7 +42,7 @@ def test_a_deployment_is_read_as_it_was_written(deployment):
             "expected arn, signingAlgorithm, validitySeconds and at most templateArn",
         ),
         (
-            Deployment("1", {"ca": DeployedAuthority("arn", "algorithm", timedelta(days=1), 7)}).to_json(),
+            DeployedBackend("1", {"ca": DeployedAuthority("arn", "algorithm", timedelta(days=1), 7)}).to_json(),
             "at most templ",
         ),
         (

@@ -23,13 +23,13 @@ from controller.reconcile.values import (
     WindowKind,
 )
 from protocol.algorithms import KeyType
-from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, DeployedAuthority, Deployment
+from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, DeployedAuthority, DeployedBackend
 from protocol.job_document import DOCUMENT_FIELDS
 
 ROTATABLE = frozenset({EXCLUSIVE, NON_EXCLUSIVE})
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 OLD = 200 * DAY
-SPLITS = Deployment(
+SPLITS = DeployedBackend(
     "0.3.0",
     {"plant-ca": DeployedAuthority("arn:aws:acm-pca:plant", "SHA256WITHECDSA", 365 * DAY)},
     DOCUMENT_FIELDS,
@@ -129,7 +129,8 @@ SCENES = {
         lambda m: m.state(deployment=SPLITS), ["SharedCertificate"], "2 other things: x1, x2"),
     "a certificate held by others is not split under a backend that cannot": (
         lambda m: m.device(shared=("x1",)), lambda m: m.desired(m.policy(rule=split(m))),
-        lambda m: m.state(deployment=Deployment("0.2.0", attachments=ROTATABLE)), ["SharedCertificate"], "1 other"),
+        lambda m: m.state(deployment=DeployedBackend("0.2.0", attachments=ROTATABLE)),
+        ["SharedCertificate"], "1 other"),
     "nor under one that can, if the policy does not say so": (
         lambda m: m.device(shared=("x1",)), lambda m: m.desired(),
         lambda m: m.state(deployment=SPLITS), ["SharedCertificate"], "1 other"),
@@ -142,14 +143,14 @@ SCENES = {
         lambda m: m.state(deployment=SPLITS, shared={"another": ()}), [], ""),
     "a certificate not attached exclusively, under a backend that rotates no such": (
         lambda m: m.device(type_=AttachmentType.NON_EXCLUSIVE), lambda m: m.desired(),
-        lambda m: m.state(deployment=Deployment("0.1.0")),
+        lambda m: m.state(deployment=DeployedBackend("0.1.0")),
         ["NotExclusive"], "NON_EXCLUSIVE_THING"),
     "a certificate not attached exclusively, under a backend that does": (
         lambda m: m.device(type_=AttachmentType.NON_EXCLUSIVE), lambda m: m.desired(),
-        lambda m: m.state(deployment=Deployment("0.2.0", attachments=ROTATABLE)), [], ""),
+        lambda m: m.state(deployment=DeployedBackend("0.2.0", attachments=ROTATABLE)), [], ""),
     "a certificate that is attached in a way that nobody has heard of": (
         lambda m: m.device(type_=AttachmentType("BY_TWO_THINGS")), lambda m: m.desired(),
-        lambda m: m.state(deployment=Deployment("0.2.0", attachments=ROTATABLE)),
+        lambda m: m.state(deployment=DeployedBackend("0.2.0", attachments=ROTATABLE)),
         ["NotExclusive"], "BY_TWO_THINGS"),
     "an inactive certificate": (
         lambda m: m.device(status=CertificateStatus.INACTIVE), lambda m: m.desired(), None,
@@ -205,7 +206,7 @@ SCENES = {
         None, ["AgeExceeded", "ResultUnknown"], "the certificate is of none that git knows (CN=plant)"),
     "an authority that stays must be deployed": (
         lambda m: m.device(age=OLD), lambda m: m.desired(m.policy(rule=m.rule(authority=None))),
-        lambda m: m.state(deployment=Deployment("0.1.0")), ["AgeExceeded", "ResultUnknown"],
+        lambda m: m.state(deployment=DeployedBackend("0.1.0")), ["AgeExceeded", "ResultUnknown"],
         "plant-ca (arn:aws:acm-pca:plant) stays, but the backend has no authority of that name"),
     "a device that rotates is left to it": (
         lambda m: m.device(age=OLD, executions=(m.execution(),)), lambda m: m.desired(), None,

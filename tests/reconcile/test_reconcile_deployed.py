@@ -9,7 +9,7 @@ import pytest
 
 from controller.reconcile.values import CertificateAuthority, Mode, PrivateCa, parse_overrides
 from protocol.algorithms import CaSigningAlgorithm
-from protocol.deployment import DeployedAuthority, Deployment
+from protocol.deployment import DeployedAuthority, DeployedBackend
 from protocol.job_document import DOCUMENT_FIELDS
 
 DAY = timedelta(days=1)
@@ -22,7 +22,7 @@ ACTIVE = PrivateCa("ACTIVE", "EC_prime256v1", not_after=NOW + 365 * DAY)
 
 
 def deployed(**authorities):
-    return Deployment("0.1.0", {name.replace("_", "-"): one for name, one in authorities.items()}, DOCUMENT_FIELDS)
+    return DeployedBackend("0.1.0", {name.replace("_", "-"): one for name, one in authorities.items()}, DOCUMENT_FIELDS)
 
 
 def planned(

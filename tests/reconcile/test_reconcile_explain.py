@@ -33,7 +33,7 @@ from controller.reconcile.values import (
     family_of,
 )
 from controller.report.as_json import render_report
-from controller.report.formats import Look
+from controller.report.formats import TextStyle
 from controller.report.markdown import render_drift as as_markdown
 from controller.report.meanings import REASONS
 from controller.report.model import Report
@@ -248,7 +248,7 @@ def test_what_is_said_of_a_device_is_the_same_everywhere_and_what_apply_does(mak
     told = next(finding for finding in settled[NAME].findings if finding.reason is reason)
     if reason is not Reason.WAVE_SOAKING:  # which drift, that plans nothing, does not tell
         for render in (as_text, render_report, *([as_markdown] if settled[NAME].sync is not Sync.IN_SYNC else [])):
-            assert reason.value in render(Report(make.now, (report,)), Look(200))
+            assert reason.value in render(Report(make.now, (report,)), TextStyle(200))
 
     # plan
     assert (NAME in starts) is (scene.verdict == ROTATES)

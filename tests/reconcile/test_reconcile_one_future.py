@@ -14,7 +14,7 @@ from controller.reconcile.outlook.simulation import Course
 from controller.reconcile.outlook.virtual_fleet import NO_MISHAPS, Life
 from controller.reconcile.planning.tally import order_of
 from controller.reconcile.values import Baseline, Guardrails, Mode, WindowKind, family_of
-from controller.report.formats import Format, Look
+from controller.report.formats import Format, TextStyle
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 SPAN, EVERY = 20 * DAY, 5 * MINUTE
@@ -332,6 +332,6 @@ def test_a_simulation_says_what_it_adds_by_chance(make, failures, offline, told)
     desired, devices = make.desired(), _devices(make, 2)
     result = simulate(devices, desired, make.state(), make.now, span=DAY)
     found = Simulations(DAY, chance, ((desired, result),))
-    text = " ".join(RENDERERS[Format.TEXT](found, Look(200)).split())
+    text = " ".join(RENDERERS[Format.TEXT](found, TextStyle(200)).split())
     assert text.startswith(f"demo 1d from now, {told}")
-    assert json.loads(RENDERERS[Format.JSON](found, Look(200)))["chance"] == chance
+    assert json.loads(RENDERERS[Format.JSON](found, TextStyle(200)))["chance"] == chance

@@ -14,8 +14,8 @@ from controller.errors import CertfleetError, PlanError
 from controller.reconcile.checks import assess_fleet
 from controller.reconcile.planning import (
     MAX_PLAN_BYTES,
-    Change,
-    Held,
+    ChangeCount,
+    HeldCertificate,
     Present,
     changed_groups,
     make_plan,
@@ -393,8 +393,8 @@ def test_how_much_a_group_has_changed_is_told_with_the_least_override(make, plan
 
 
 def test_what_one_apply_starts_in_all_its_rounds_counts_at_once():
-    assert Change("line-a", governed=10, starting=1, rotating=2).at_once == 3
-    assert Change("line-a", governed=10, starting=1, rotating=2, begun=3).at_once == 6
+    assert ChangeCount("line-a", governed=10, starting=1, rotating=2).at_once == 3
+    assert ChangeCount("line-a", governed=10, starting=1, rotating=2, begun=3).at_once == 6
 
 
 @pytest.mark.parametrize("finish", [datetime(2026, 12, 1, tzinfo=UTC), None], ids=["too late", "never"])
@@ -525,7 +525,8 @@ EXCLUSIVE = AttachmentType.EXCLUSIVE
 def test_a_planned_device_is_admitted_only_as_it_was_planned(make, sentence, held, rotates_in, expected):
     (planned,) = make.plan([make.device("g0000", age=OLD)], make.desired()).jobs[0].devices
     certificates = tuple(
-        Held(planned.certificate_id if which == "own" else "f" * 64, kind, *status) for which, kind, *status in held
+        HeldCertificate(planned.certificate_id if which == "own" else "f" * 64, kind, *status)
+        for which, kind, *status in held
     )
     found = why_left_out(planned, Present(certificates, rotates_in), {"EXCLUSIVE_THING"})
     assert (found is None) is (expected is None), sentence

@@ -9,7 +9,7 @@ from reconcile_rollouts import OLD, World, names
 
 from controller.reconcile.planning import part_of, settle
 from controller.reconcile.values import Guardrails, Reason, WaveStatus
-from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, Deployment
+from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, DeployedBackend
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
@@ -238,7 +238,7 @@ def test_a_plan_of_one_policy_tells_of_its_later_waves_what_its_own_guardrail_wi
 
 
 def test_a_plan_names_the_attachments_that_its_devices_may_have(make):
-    for deployment in (None, Deployment("1", attachments=frozenset({EXCLUSIVE, NON_EXCLUSIVE}))):
+    for deployment in (None, DeployedBackend("1", attachments=frozenset({EXCLUSIVE, NON_EXCLUSIVE}))):
         plan = make.plan([make.device(age=OLD)], make.desired(), make.state(deployment=deployment))
         assert set(plan.attachments) == ({EXCLUSIVE} if deployment is None else {EXCLUSIVE, NON_EXCLUSIVE})
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.reconcile.values import (
+    HoldingChange,
     Outcome,
-    Result,
+    RotationResult,
     StockBackend,
-    Transition,
     held_by,
     kind_of,
     parse_overrides,
@@ -171,7 +171,7 @@ def test_nothing_changes_that_the_policy_does_not_say(make, demanded_key, demand
     policy = make.policy(rule=make.rule(key_type=demanded_key, authority=demanded_authority))
     certificate = make.certificate(key_type=held_key, authority=held_authority)
     result = result_of(certificate, policy, make.desired(policy), None)
-    assert isinstance(result, Result)
+    assert isinstance(result, RotationResult)
     assert result.key_type.value == (demanded_key.value if demanded_key else held_key)
     assert result.authority == (demanded_authority or held_authority)
     document = parse_job_document(result.document("line-a", None).to_wire())
@@ -192,4 +192,4 @@ def test_what_is_held_is_told_even_where_something_is_not_known(make, fields, ex
 
 
 def test_where_nobody_can_say_what_comes_everything_may_change(make):
-    assert unasked(Transition(1, Holding("ECDSA-P256", "plant-ca"), None), make.rule()) == "everything"
+    assert unasked(HoldingChange(1, Holding("ECDSA-P256", "plant-ca"), None), make.rule()) == "everything"

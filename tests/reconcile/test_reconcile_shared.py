@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 
 from controller.reconcile.values import Mode, Outcome, SharedCertificate
-from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, DeployedAuthority, Deployment
+from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, DeployedAuthority, DeployedBackend
 from protocol.job_document import DOCUMENT_FIELDS
 
 PLANT = {"plant-ca": DeployedAuthority("arn:aws:acm-pca:plant", "SHA256WITHECDSA", timedelta(days=365))}
-OURS = Deployment("0.3.0", PLANT, DOCUMENT_FIELDS, frozenset({EXCLUSIVE, NON_EXCLUSIVE}))
-OLDER = Deployment("0.2.0", PLANT, DOCUMENT_FIELDS - {"sharedCertificate"}, OURS.attachments)
+OURS = DeployedBackend("0.3.0", PLANT, DOCUMENT_FIELDS, frozenset({EXCLUSIVE, NON_EXCLUSIVE}))
+OLDER = DeployedBackend("0.2.0", PLANT, DOCUMENT_FIELDS - {"sharedCertificate"}, OURS.attachments)
 
 
 @pytest.fixture

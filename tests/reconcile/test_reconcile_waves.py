@@ -8,7 +8,7 @@ import pytest
 from reconcile_rollouts import OLD, World, names
 
 from controller.reconcile.rollout import cumulative_sizes, read_rollout
-from controller.reconcile.rollout.evidence import Evidence, shortened_soak
+from controller.reconcile.rollout.evidence import WaveEvidence, shortened_soak
 from controller.reconcile.rollout.waves import exceeded, failure_limit
 from controller.reconcile.values import (
     LOOK_BACK,
@@ -26,10 +26,10 @@ DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 
 
 def test_what_is_known_of_a_wave_is_what_its_devices_answered():
-    assert Evidence() == Evidence(healthy=0, failed=0, lost=0, silent=0, pending=0, in_vain=0)
-    found = Evidence(healthy=4, failed=3, lost=1, silent=7, pending=9)
+    assert WaveEvidence() == WaveEvidence(healthy=0, failed=0, lost=0, silent=0, pending=0, in_vain=0)
+    found = WaveEvidence(healthy=4, failed=3, lost=1, silent=7, pending=9)
     assert (found.answered, found.failure_percent) == (8, 50.0)
-    assert Evidence(silent=2).failure_percent == 0.0
+    assert WaveEvidence(silent=2).failure_percent == 0.0
 
 
 @pytest.mark.parametrize(("thresholds", "limit"), [((), 5.0), ((30, 20), 20)], ids=["by default", "the lowest"])
@@ -56,7 +56,7 @@ def test_when_an_abort_rule_is_exceeded(make, evidence, rule, is_exceeded):
     percent, least, kind = rule
     abort = make.abort(percent, least, FailureType(kind))
     kinds = tuple((FailureType(name), number) for name, number in evidence.pop("by_type", ()))
-    assert exceeded(Evidence(**evidence, by_type=kinds), (abort,)) is (abort if is_exceeded else None)
+    assert exceeded(WaveEvidence(**evidence, by_type=kinds), (abort,)) is (abort if is_exceeded else None)
 
 
 # sentence → (what happened, wave and number of devices that start, status, part of the message)

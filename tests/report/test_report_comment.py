@@ -7,24 +7,24 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.errors import ExitCode
-from controller.reconcile.outlook import Comparison, DocumentChange, FieldChange, Moved, PolicyComparison, Span
+from controller.reconcile.outlook import Comparison, DocumentChange, FieldChange, Moved, PolicyComparison, RotationSpan
 from controller.reconcile.values import (
     Bearing,
     CertificateRule,
     DesiredState,
     Fleet,
     Holding,
+    HoldingChange,
     Policy,
     Refusal,
     Schedule,
     Source,
     Stage,
-    Transition,
     Window,
 )
 from controller.report.change import Comparisons, FleetChange
 from controller.report.comparison import RENDERERS
-from controller.report.formats import Format, Look
+from controller.report.formats import Format, TextStyle
 from controller.report.model import FleetFailure
 
 NOW = datetime(2026, 12, 1, 14, 0, tzinfo=UTC)
@@ -36,13 +36,13 @@ def policy(**changes):
     values = {
         "policy": "line-a", "changes": (FIELD,), "governed_base": 40, "governed_head": 40, "left_alone": 0,
         "newly_due": 0, "no_longer_due": 0, "authority_changes": 0, "key_type_changes": 0, "due": 0, "jobs": 0,
-        "largest_job": 0, "peak_per_day": 0, "span": Span(NOW, NOW), "reasons": {}, "examples": (),
+        "largest_job": 0, "peak_per_day": 0, "span": RotationSpan(NOW, NOW), "reasons": {}, "examples": (),
     }  # fmt: skip
     return PolicyComparison(**values | changes)
 
 
 def due(number, *, start=NOW, finish=NOW + timedelta(hours=2), **changes):
-    return policy(newly_due=number, due=number, jobs=1, span=Span(start, finish), examples=("gw-1",), **changes)
+    return policy(newly_due=number, due=number, jobs=1, span=RotationSpan(start, finish), examples=("gw-1",), **changes)
 
 
 def fleet(name, *policies, refusals=(), authority="aws-iot"):
@@ -53,7 +53,7 @@ def fleet(name, *policies, refusals=(), authority="aws-iot"):
 
 
 def told(*fleets, failures=(), as_=Format.MARKDOWN):
-    return RENDERERS[as_](Comparisons("main", fleets, failures), Look())
+    return RENDERERS[as_](Comparisons("main", fleets, failures), TextStyle())
 
 
 FAILURE = FleetFailure("overseas", "access is denied", "let the role in", ExitCode.ERROR, SOURCE)
@@ -119,7 +119,7 @@ def test_facts_that_a_policy_has_are_folded_under_it():
 
 def test_devices_that_are_due_already_are_not_said_to_be_untouched_where_they_come_to_another_time():
     january, later = NOW + timedelta(days=40), NOW + timedelta(hours=2)
-    opened = fleet("north", policy(due=36, moved=Moved(36, Span(january, None), Span(NOW, later))))
+    opened = fleet("north", policy(due=36, moved=Moved(36, RotationSpan(january, None), RotationSpan(NOW, later))))
     text = told(opened)
     assert text.startswith("## 🔄 north: 36 devices due already, at another time\n")
     assert "<code>line-a</code>: 36 devices due already, at another time</summary>" in text
@@ -129,9 +129,11 @@ def test_devices_that_are_due_already_are_not_said_to_be_untouched_where_they_co
     assert "1. Look at the numbers, then merge. Nothing rotates before that." in text
     assert f"due already, {fact}" in " ".join(told(opened, as_=Format.TEXT).split())
     assert f"::due already, {fact}" in told(opened, as_=Format.GITHUB)
-    slower = fleet("north", policy(moved=Moved(36, Span(NOW, later), Span(NOW, january))))
+    slower = fleet("north", policy(moved=Moved(36, RotationSpan(NOW, later), RotationSpan(NOW, january))))
     assert "36 devices: are done by 2027-01-10 14:00Z instead of 2026-12-01 16:00Z" in told(slower)
-    at_once = fleet("north", policy(moved=Moved(36, Span(NOW, later), Span(NOW, later), sooner=34, later=1)))
+    at_once = fleet(
+        "north", policy(moved=Moved(36, RotationSpan(NOW, later), RotationSpan(NOW, later), sooner=34, later=1))
+    )
     assert "36 devices: 34 more start with the first, 1 no longer starts with the first" in told(at_once)
 
 
@@ -257,7 +259,7 @@ def test_the_start_of_a_wave_is_told_by_the_clock_of_its_windows_too():
 
 def test_what_the_due_hold_and_will_hold_is_told():
     before, after = Holding("RSA-2048", "aws-iot"), Holding("ECDSA-P256", "plant-ca", 365)
-    one = due(3, transitions=(Transition(3, before, after), Transition(1, before, None)))
+    one = due(3, transitions=(HoldingChange(3, before, after), HoldingChange(1, before, None)))
     sentence = "3 × RSA-2048 / aws-iot → ECDSA-P256 / plant-ca / 365 d"
     assert f"- **Becomes:** {sentence}, 1 × RSA-2048 / aws-iot → " in told(fleet("north", one))
     assert sentence in " ".join(told(fleet("north", one), as_=Format.TEXT).split())

@@ -10,7 +10,7 @@ from report_scene import FAILURE, scene_fleet
 
 from controller.reconcile.outlook import Forecast, ForecastRow
 from controller.report.forecast import RENDERERS, Forecasts
-from controller.report.formats import Format, Look
+from controller.report.formats import Format, TextStyle
 
 FIRST = date(2026, 11, 23)
 
@@ -28,7 +28,7 @@ def forecasts(*numbers: int, days: int = 30, capacity: int = 100, **changes) -> 
 
 
 def told(found: Forecasts, name: Format = Format.TEXT) -> str:
-    return RENDERERS[name](found, Look(120))
+    return RENDERERS[name](found, TextStyle(120))
 
 
 def test_peak_and_mean_come_first_with_what_jitter_saves_and_what_is_left_out():
@@ -55,7 +55,7 @@ def test_each_day_is_told_by_policy_and_authority_against_what_is_allowed():
         ["2026-11-23", "over", "capacity:", "120", "of", "line-a,", "its", "rates", "and", "windows", "allow", "100"],
     ]
     assert "| 2026-11-23 | `line-a` | `plant-ca` | 80 | 80 | 100 |" in told(both, Format.MARKDOWN)
-    narrow = RENDERERS[Format.TEXT](both, Look(62))
+    narrow = RENDERERS[Format.TEXT](both, TextStyle(62))
     assert "█" not in narrow
     assert all(len(line) <= 62 for line in narrow.splitlines())
     assert "line-a" in narrow

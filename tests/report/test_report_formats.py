@@ -16,10 +16,10 @@ from report_scene import scene, scene_fleet
 from controller.errors import ExitCode
 from controller.reconcile.values import Outcome, Source
 from controller.report import as_json, github, html, junit, markdown, sarif, text, words
-from controller.report.formats import Look
+from controller.report.formats import TextStyle
 from controller.report.model import FleetFailure
 
-LOOK = Look()
+LOOK = TextStyle()
 SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 OVERSEAS = Source("desired_state/over seas/fleet.yaml", 3)
 FAILURE = FleetFailure(
@@ -145,7 +145,7 @@ class TestJunit:
         assert [child.tag for child in case] == ["failure"]
 
     def test_what_xml_cannot_hold_is_replaced(self):
-        ET.fromstring(junit.suite("x", [junit.Case("a", "b", "failure", "bad \x00 \x1b byte")]))
+        ET.fromstring(junit.suite("x", [junit.JunitCase("a", "b", "failure", "bad \x00 \x1b byte")]))
 
 
 @pytest.mark.parametrize(

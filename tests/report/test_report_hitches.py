@@ -11,7 +11,7 @@ from report_scene import NOW, scene, scene_fleet
 
 from controller.reconcile.values import IncidentReport, Outlook, Refusal, Stage, WaveReport, WaveStatus
 from controller.report import as_json, html, markdown, text
-from controller.report.formats import Look
+from controller.report.formats import TextStyle
 
 DAY = timedelta(days=1)
 REFUSAL = Refusal("orphans", None, "no policy names line-z (7 devices) any more", "--override orphans=7")
@@ -38,7 +38,7 @@ RENDERERS = {
 
 @pytest.mark.parametrize("render", RENDERERS.values(), ids=RENDERERS.keys())
 def test_a_report_of_drift_says_what_holds_the_fleet_up_and_what_to_do(held_up, render):
-    told = render(held_up, Look(160))
+    told = render(held_up, TextStyle(160))
     for hitch in (REFUSAL, HALTED, LATE):
         assert hitch.message in told
     for remedy in (REFUSAL.override, HALTED.remedy, "unblock what is blocked"):
@@ -47,7 +47,7 @@ def test_a_report_of_drift_says_what_holds_the_fleet_up_and_what_to_do(held_up, 
     for quiet in (SLOW, INTIME):
         assert quiet.message not in needs_somebody, "it mends itself"
     [fleet] = held_up.fleets
-    assert REFUSAL.message not in render(scene(replace(fleet, expected=None)), Look(160))
+    assert REFUSAL.message not in render(scene(replace(fleet, expected=None)), TextStyle(160))
 
 
 ASKS = Refusal("maxChangePercent", "line-a", "36 devices, 90 % of 40 at once", "--override maxChangePercent=90")

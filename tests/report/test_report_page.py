@@ -10,7 +10,7 @@ import pytest
 from report_scene import DAY, FAILURE, HOSTILE, NOW, crowd, scene, scene_fleet
 
 from controller.reconcile.values import IncidentReport, Mode, Refusal, WaveReport, WaveStatus
-from controller.report.formats import Look
+from controller.report.formats import TextStyle
 from controller.report.html import render_drift
 from controller.report.model import Report
 
@@ -27,7 +27,7 @@ def opened(browser, tmp_path):
 
     def open_report(report: Report, **changes):
         page = tmp_path / f"{len(tabs)}.html"
-        page.write_text(render_drift(report, Look()), encoding="utf-8")
+        page.write_text(render_drift(report, TextStyle()), encoding="utf-8")
         tabs.append((page, browser.open(page, **changes)))
         return tabs[-1][1]
 
@@ -80,7 +80,7 @@ def test_what_is_only_reported_is_not_said_to_be_done_by_itself(make):
     fleet = make.fleet([make.device("a", "line-a-gateways", 300)])
     [policy, *others] = fleet.policies
     reporting = replace(policy, policy=replace(policy.policy, mode=Mode.REPORT))
-    page = render_drift(make.report(replace(fleet, policies=(reporting, *others))), Look())
+    page = render_drift(make.report(replace(fleet, policies=(reporting, *others))), TextStyle())
     assert "1 device stands under a policy that only reports: remove its mode: report to rotate them." in page
     assert "by itself" not in page
 
@@ -297,7 +297,7 @@ def test_what_a_device_says_stays_text_wherever_it_stands(opened):
 
 
 def test_without_its_script_the_first_rows_are_there(make):
-    page = render_drift(crowd(250), Look())
+    page = render_drift(crowd(250), TextStyle())
     static = page[: page.index('<script type="application/json"')]
     assert '<form id="filter" hidden>' in static
     assert static.count('<tr><th scope="row">gateway-0') == 100
@@ -305,7 +305,7 @@ def test_without_its_script_the_first_rows_are_there(make):
 
 
 def test_equal_reports_are_equal_pages(make):
-    assert render_drift(scene(), Look()) == render_drift(scene(), Look())
+    assert render_drift(scene(), TextStyle()) == render_drift(scene(), TextStyle())
 
 
 def test_pictures_say_in_words_what_they_show(opened):

@@ -11,11 +11,11 @@ from report_scene import scene
 from controller.errors import ExitCode
 from controller.reconcile.values import Reason, Source
 from controller.report import github, junit, sarif
-from controller.report.formats import Look
+from controller.report.formats import TextStyle
 from controller.report.meanings import REASONS
 from controller.report.model import FleetFailure
 
-LOOK = Look()
+LOOK = TextStyle()
 FAILURE = FleetFailure(
     "overseas", "no answer", "check the network", ExitCode.ERROR, Source("desired_state/over seas/fleet.yaml", 3)
 )

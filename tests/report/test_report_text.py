@@ -11,7 +11,7 @@ from controller.errors import ExitCode
 from controller.reconcile.values import Source
 from controller.report import markdown
 from controller.report.console import THEME
-from controller.report.formats import Look
+from controller.report.formats import TextStyle
 from controller.report.model import FleetFailure
 from controller.report.text import render_drift, render_plan, render_status
 
@@ -33,29 +33,29 @@ Needs a person  3 devices
 
 
 def test_the_plan_begins_with_the_summary_and_the_policies(make):
-    text = render_plan(make.report(make.fleet(with_plan=True)), Look(80))
+    text = render_plan(make.report(make.fleet(with_plan=True)), TextStyle(80))
     assert text.startswith(PLAN_AT_80)
     assert text.endswith("Next: certfleet apply --wait\n")
 
 
 def test_no_line_is_wider_than_the_terminal_and_none_ends_in_blanks(make):
     for width in (60, 80, 120):
-        for line in render_plan(make.report(make.fleet(with_plan=True)), Look(width)).splitlines():
+        for line in render_plan(make.report(make.fleet(with_plan=True)), TextStyle(width)).splitlines():
             assert len(line) <= width, f"{width}: {line}"
             assert line == line.rstrip()
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_no_heading_and_no_word_on_how_a_policy_stands_is_cut(width):
-    told = render_plan(scene(), Look(width))
+    told = render_plan(scene(), TextStyle(width))
     for word in ("Waiting", "Needs a", "person", "Left", "Health", "Suspended", "Missing", "87.2 %", "1 of 3"):
         assert re.search(rf"(?<!\w){word}(?!\w)", told), word
     assert "line-a-gateways" in told
 
 
 def test_without_colour_there_is_no_escape_and_with_it_the_words_are_the_same(make):
-    plain = render_drift(make.report(), Look(100))
-    colored = render_drift(make.report(), Look(100, color=True))
+    plain = render_drift(make.report(), TextStyle(100))
+    colored = render_drift(make.report(), TextStyle(100, color=True))
     assert "\x1b" not in plain
     assert "\x1b[" in colored
     without = re.sub(r"\x1b\[[0-9;]*m", "", colored)
@@ -63,8 +63,8 @@ def test_without_colour_there_is_no_escape_and_with_it_the_words_are_the_same(ma
 
 
 def test_the_verdict_has_the_colour_of_its_meaning(make):
-    bad = render_drift(make.report(), Look(100, color=True))
-    good = render_drift(make.report(make.fleet([make.device("a", "line-a-gateways")])), Look(100, color=True))
+    bad = render_drift(make.report(), TextStyle(100, color=True))
+    good = render_drift(make.report(make.fleet([make.device("a", "line-a-gateways")])), TextStyle(100, color=True))
     assert bad.startswith("\x1b[1;38;5;160mOUT OF SYNC")
     assert good.startswith("\x1b[1;38;5;28mIN SYNC")
 
@@ -82,7 +82,7 @@ def test_every_colour_is_read_on_white_and_on_black(style):
 def test_what_a_device_says_does_not_steer_the_terminal():
     said = "\x1b]0;owned\x07\x1b[2J\x1b[31mred \rover \x9b5n \u202ereversed tab\there"
     report = scene(scene_fleet(hostile=said))
-    for look in (Look(120), Look(120, color=True)):
+    for look in (TextStyle(120), TextStyle(120, color=True)):
         text = render_drift(report, look)
         for line in text.splitlines():
             assert re.sub(r"\x1b\[[0-9;]*m", "" if look.color else "\x1b", line).isprintable(), line
@@ -90,14 +90,14 @@ def test_what_a_device_says_does_not_steer_the_terminal():
 
 
 def test_every_blocked_device_comes_with_what_a_person_must_do(make):
-    text = render_drift(make.report(), Look(120))
+    text = render_drift(make.report(), TextStyle(120))
     for words in ("NoCertificate  gateway-b-90", "→ provision the device", "ExtraCertificate  gateway-b-92"):
         assert words in text
 
 
 def test_a_fleet_in_sync_says_so_and_nothing_else_is_to_do(make):
     fleet = make.fleet([make.device("a", "line-a-gateways")], with_plan=True)
-    text = render_plan(make.report(fleet), Look(100))
+    text = render_plan(make.report(fleet), TextStyle(100))
     assert text.startswith("IN SYNC  1 of 1 device in sync")
     assert "Nothing to do." in text
 
@@ -106,18 +106,18 @@ def test_what_is_only_waiting_or_blocked_is_not_called_in_sync(make):
     from controller.reconcile.values import Device
 
     fleet = make.fleet([Device("a", ("line-a-gateways",))], with_plan=True)
-    assert "what is left is waiting, or needs a person" in render_plan(make.report(fleet), Look(100))
+    assert "what is left is waiting, or needs a person" in render_plan(make.report(fleet), TextStyle(100))
 
 
 def test_ten_thousand_devices_make_a_page_not_a_book(make):
     devices = [make.device(f"gateway-{n:05}", "line-a-gateways", 300) for n in range(10_000)]
-    text = render_drift(make.report(make.fleet(devices)), Look(100))
+    text = render_drift(make.report(make.fleet(devices)), TextStyle(100))
     assert len(text.splitlines()) < 40
     assert "and 9,994 more" in text
 
 
 def test_status_gives_numbers_and_names_no_device(make):
-    text = render_status(make.report(), Look(100))
+    text = render_status(make.report(), TextStyle(100))
     assert "line-b-gateways" in text
     assert "gateway-b-90" not in text
 
@@ -130,7 +130,7 @@ def test_a_refused_plan_shows_numbers_and_override_and_does_not_say_apply(make):
     fleet = make.fleet(with_plan=True)
     refusal = Refusal("maxChangePercent", "line-a-gateways", "41 % of 20", "--override maxChangePercent=41")
     refused = replace(fleet, plan=replace(fleet.plan, refusals=(refusal,)))
-    text = render_plan(make.report(refused), Look(100))
+    text = render_plan(make.report(refused), TextStyle(100))
     assert "REFUSED  maxChangePercent" in text
     assert "→ certfleet apply --wait --override maxChangePercent=41" in text
     assert "Next:" not in text
@@ -140,18 +140,18 @@ def test_a_fleet_that_failed_stands_below_those_that_did_not(make):
     failure = FleetFailure(
         "overseas", "AWS could not be reached", "check the network", ExitCode.ERROR, Source("f.yaml", 1)
     )
-    text = render_drift(make.report(failures=(failure,)), Look(100))
+    text = render_drift(make.report(failures=(failure,)), TextStyle(100))
     assert text.index("factory") < text.index("FAILED  fleet overseas") < text.index("→ check the network")
 
 
 def test_what_a_person_has_decided_stands_apart_from_what_needs_one():
-    text = render_drift(scene(), Look(120))
+    text = render_drift(scene(), TextStyle(120))
     needs, _, decided = text.partition("Waived, suspended or quarantined  4 devices left out, as a person decided")
     assert "Needs a person  5 devices" in needs
     assert needs.index("Needs a person  5 devices") < needs.index("To rotate  2 devices") < needs.index("Waiting  27")
     assert "is suspended until" not in needs
     assert "Suspended   paint-shop" in decided
-    told = markdown.render_drift(scene(), Look())
+    told = markdown.render_drift(scene(), TextStyle())
     assert "🛑 Needs a person: 5 devices" in told
     assert "⏸️ Waived, suspended or quarantined: 4 devices" in told
 
@@ -162,8 +162,8 @@ def test_several_fleets_are_told_in_one_line_first(make):
     report = make.report(good, make.fleet(), failures=(failure,))
     line = "1 of 3 fleets in sync · 28 of 40 devices in sync · overseas could not be read"
     for render in (render_drift, render_plan, render_status):
-        assert render(report, Look(100)).startswith(f"{line}\n\nIN SYNC  1 of 1 device in sync")
-    assert markdown.render_drift(report, Look()).startswith(f"**{line}**\n\n## ✅ factory: ")
+        assert render(report, TextStyle(100)).startswith(f"{line}\n\nIN SYNC  1 of 1 device in sync")
+    assert markdown.render_drift(report, TextStyle()).startswith(f"**{line}**\n\n## ✅ factory: ")
 
 
 def test_a_halted_wave_an_incident_and_a_job_to_settle_are_told_with_what_to_do(make):
@@ -176,7 +176,7 @@ def test_a_halted_wave_an_incident_and_a_job_to_settle_are_told_with_what_to_do(
     incident = IncidentReport("leak", make.NOW, 4, 1, 0, None, "4 devices still match")
     step = JobStep("cf-line-a-w1-0000000000000000", "cancel", "silent for 24 hours")
     plan = replace(fleet.plan, jobs=(), waves=(halted,), incidents=(incident,), steps=(step,))
-    text = render_plan(make.report(replace(fleet, plan=plan), make.fleet()), Look(100))
+    text = render_plan(make.report(replace(fleet, plan=plan), make.fleet()), TextStyle(100))
     assert re.search("line-a-gateways +2 of 3 +halted", text)
     assert text.index("→ find the cause") < text.index("Rollouts"), "what needs a person stands first"
     assert "Incident leak  deadline 2026-11-23 12:00Z" in text
@@ -184,7 +184,7 @@ def test_a_halted_wave_an_incident_and_a_job_to_settle_are_told_with_what_to_do(
 
 
 def test_who_waits_for_a_wave_is_told_by_why_it_must_rotate():
-    waiting = render_drift(scene(), Look(120)).partition("\nWaiting  27 devices")[2].partition("\nComing")[0]
+    waiting = render_drift(scene(), TextStyle(120)).partition("\nWaiting  27 devices")[2].partition("\nComing")[0]
     assert re.findall(r"^(\w+) +line-\w-gateways +(\d+)", waiting, re.MULTILINE) == [
         ("AgeExceeded", "16"),
         ("AgeExceeded", "2"),

@@ -92,7 +92,7 @@ class Issuer:
 
 
 class FakeRegistry:
-    """Implements ``interfaces.Registry``: certificates by id, one rule for what they may."""
+    """Implements ``interfaces.EndpointRegistry``: certificates by id, one rule for what they may."""
 
     def __init__(self) -> None:
         self.status: dict[str, str] = {}

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from component.build import ARCHIVE, write_archive, write_recipe
 from protocol.names import COMPONENT_NAME
-from sandbox.edge import Component, Deployment, Nucleus, Pkcs11Settings, Profile, Provisioning, provision
+from sandbox.edge import Component, ConfigurationUpdate, Nucleus, Pkcs11Settings, Profile, Provisioning, provision
 
 SOFTHSM_LIBRARY = Path("/usr/lib/softhsm/libsofthsm2.so")
 PIN = "1234"
@@ -75,12 +75,12 @@ def test_a_deployment_that_the_component_rejects_changes_nothing(run, recorder):
     nucleus = run()
     asked_for_work(recorder)
     wrong = {"keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "SHA256WITHRSA"}
-    outcome = nucleus.deploy(Deployment("d1", wrong))
+    outcome = nucleus.deploy(ConfigurationUpdate("d1", wrong))
     assert outcome.status == "FAILED"
     assert "a ECDSA-P256 key cannot sign with SHA256WITHRSA" in outcome.reason
     assert nucleus.config.configuration(COMPONENT_NAME)["keyAlgorithm"] == "RSA-2048"
     right = {"keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
-    assert nucleus.deploy(Deployment("d2", right)).status == "SUCCEEDED"
+    assert nucleus.deploy(ConfigurationUpdate("d2", right)).status == "SUCCEEDED"
     assert nucleus.config.configuration(COMPONENT_NAME)["keyAlgorithm"] == "ECDSA-P256"
 
 

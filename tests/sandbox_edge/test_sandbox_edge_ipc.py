@@ -20,7 +20,7 @@ from sandbox.edge.loop_thread import LoopThread
 from sandbox.edge.nucleus.access import MQTT_SERVICE, is_allowed
 from sandbox.edge.nucleus.eventstream import Frame, FramingError, decode, encode, remaining_bytes
 from sandbox.edge.nucleus.iot_core import IotCore
-from sandbox.edge.nucleus.ipc_server import IpcServer, Verdict
+from sandbox.edge.nucleus.ipc_server import ConfigurationReply, IpcServer
 from sandbox.edge.nucleus.pkcs11_credential import TokenError, label_of
 from sandbox.edge.nucleus.recipe import RecipeError, Variant, interpolate, load_recipe, merge, reset
 from sandbox.edge.nucleus.traits import Profile
@@ -248,7 +248,7 @@ def test_a_configuration_is_judged_by_a_component_that_listens_at_that_moment_an
         assert proposal == {"configuration": {"a": 2}, "deploymentId": "d-1"}
         report = {"deploymentId": "d-1", "status": "REJECTED", "message": "no"}
         client.request(2, "SendConfigurationValidityReport", {"configurationValidityReport": report})
-        assert verdict.result(15) == Verdict(accepted=False, message="no")
+        assert verdict.result(15) == ConfigurationReply(accepted=False, message="no")
     wait_until(lambda: not server.is_validated_by("component"))
     assert propose().accepted
 

@@ -18,7 +18,7 @@ import yaml
 from sandbox_edge_device import wait_until
 
 from sandbox.bus import Message
-from sandbox.edge import Component, Deployment, Nucleus, Profile, Provisioning, provision
+from sandbox.edge import Component, ConfigurationUpdate, Nucleus, Profile, Provisioning, provision
 from sandbox.edge.faults import Direction, Fault, drop
 from sandbox.edge.loop_thread import LoopThread
 from sandbox.edge.nucleus.effective_config import EffectiveConfig
@@ -221,15 +221,15 @@ def test_nucleus_lite_reads_its_files_for_each_new_connection_and_keeps_the_comp
 
 
 DEPLOYMENTS = {
-    "accepted": (Deployment("d", {"greeting": "hi"}), "SUCCEEDED", "", "hi"),
-    "rejected": (Deployment("d", {"greeting": "rude"}), "FAILED", "be polite", "hello"),
+    "accepted": (ConfigurationUpdate("d", {"greeting": "hi"}), "SUCCEEDED", "", "hi"),
+    "rejected": (ConfigurationUpdate("d", {"greeting": "rude"}), "FAILED", "be polite", "hello"),
     "no report": (
-        Deployment("d", {"greeting": "silent"}, validation_timeout=0.2),
+        ConfigurationUpdate("d", {"greeting": "silent"}, validation_timeout=0.2),
         "FAILED",
         "did not report within 0.2 s",
         "hello",
     ),
-    "nothing to change": (Deployment("d"), "SUCCEEDED", "", "hello"),
+    "nothing to change": (ConfigurationUpdate("d"), "SUCCEEDED", "", "hello"),
 }
 
 
@@ -249,9 +249,12 @@ def test_a_deployment_ends_as_the_component_decides_and_outlives_a_restart(devic
 def test_a_deployment_resets_before_it_merges_and_watchers_hear_of_what_changed(device):
     nucleus = device.start()
     device.tell("watch")
-    assert nucleus.deploy(Deployment("d1", {"greeting": "hi", "nested": {"b": {"c": "three"}}})).status == "SUCCEEDED"
+    assert (
+        nucleus.deploy(ConfigurationUpdate("d1", {"greeting": "hi", "nested": {"b": {"c": "three"}}})).status
+        == "SUCCEEDED"
+    )
     device.heard("changed", 2)
-    assert nucleus.deploy(Deployment("d2", {"greeting": "hej"}, reset=("/nested/b",))).status == "SUCCEEDED"
+    assert nucleus.deploy(ConfigurationUpdate("d2", {"greeting": "hej"}, reset=("/nested/b",))).status == "SUCCEEDED"
     configuration = EffectiveConfig(device.root).configuration(NAME)
     assert (configuration["greeting"], configuration["nested"]) == ("hej", {"a": 1, "b": {"c": "two"}})
     heard = [json.loads(m.payload)["keyPath"] for m in device.recorder.on("echo/core1/changed")]
@@ -260,7 +263,7 @@ def test_a_deployment_resets_before_it_merges_and_watchers_hear_of_what_changed(
 
 def test_on_nucleus_lite_nothing_validates_and_a_deployment_is_stored_at_once(device):
     nucleus = device.start(profile=Profile.LITE_2_6)
-    assert nucleus.deploy(Deployment("d", {"greeting": "rude"})).status == "SUCCEEDED"
+    assert nucleus.deploy(ConfigurationUpdate("d", {"greeting": "rude"})).status == "SUCCEEDED"
 
 
 def test_faults_between_cloud_and_device_reach_the_component(device):

@@ -18,9 +18,9 @@ from sandbox_edge_device import ECHO, wait_until
 
 from sandbox.bus import Message
 from sandbox.clock import SandboxClock
-from sandbox.edge import Component, Deployment, Nucleus, Profile, Provisioning, State, provision
+from sandbox.edge import Component, ConfigurationUpdate, LifecycleState, Nucleus, Profile, Provisioning, provision
 from sandbox.edge.nucleus import effective_config, traits, traits_page
-from sandbox.edge.nucleus.budget import Budget
+from sandbox.edge.nucleus.budget import FailureBudget
 from sandbox.edge.nucleus.recipe import RecipeError, load_recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "nuclei.md"
@@ -105,7 +105,7 @@ class Hours:
 
 def test_on_classic_the_third_error_within_an_hour_is_the_last():
     hours = Hours()
-    budget = Budget(Profile.CLASSIC, hours)
+    budget = FailureBudget(Profile.CLASSIC, hours)
     for _ in range(5):  # an error now and then never ends it
         assert budget.may_start()
         budget.failed()
@@ -121,7 +121,7 @@ def test_on_classic_the_third_error_within_an_hour_is_the_last():
 @pytest.mark.parametrize("profile", LITE)
 def test_on_lite_the_fourth_start_within_an_hour_is_refused_whoever_asks(profile):
     hours = Hours()
-    budget = Budget(profile, hours)
+    budget = FailureBudget(profile, hours)
     assert [budget.may_start() for _ in range(4)] == [True, True, True, False]
     hours.pass_(hours=1)
     assert budget.may_start()
@@ -129,7 +129,7 @@ def test_on_lite_the_fourth_start_within_an_hour_is_refused_whoever_asks(profile
 
 @pytest.mark.parametrize("profile", LITE)
 def test_on_lite_a_restart_of_everything_forgives_starts_but_not_failed_installs(profile):
-    budget = Budget(profile, Hours())
+    budget = FailureBudget(profile, Hours())
     assert [budget.may_install_again() for _ in range(2)] == [True, True]
     for _ in range(3):
         assert budget.may_start()
@@ -200,12 +200,12 @@ def device(tmp_path, issuer):
 @pytest.mark.parametrize("profile", Profile)
 def test_a_component_that_ends_three_times_is_broken_and_stays_so(device, profile):
     nucleus = device.start(profile, run="exit 1")
-    assert nucleus.wait_component(State.BROKEN)
+    assert nucleus.wait_component(LifecycleState.BROKEN)
     device.clock.advance(timedelta(hours=2))
-    assert (nucleus.component_state, device.log()) == (State.BROKEN, ["install", "run", "run", "run"])
+    assert (nucleus.component_state, device.log()) == (LifecycleState.BROKEN, ["install", "run", "run", "run"])
     nucleus.restart()
     device.wait_log(*["install"] * 2, *["run"] * 6)
-    assert nucleus.wait_component(State.BROKEN)
+    assert nucleus.wait_component(LifecycleState.BROKEN)
 
 
 def test_a_component_whose_errors_lie_apart_is_started_for_ever(device):
@@ -214,19 +214,19 @@ def test_a_component_whose_errors_lie_apart_is_started_for_ever(device):
         device.wait_log("install", *["run"] * starts)
         device.clock.advance(timedelta(minutes=31))
         (device.work / "die").touch()
-    assert nucleus.component_state is State.RUNNING
+    assert nucleus.component_state is LifecycleState.RUNNING
 
 
 @pytest.mark.parametrize("profile", Profile)
 def test_an_install_step_that_fails_is_tried_three_times_and_nothing_is_run(device, profile):
     nucleus = device.start(profile, install="exit 1")
-    assert nucleus.wait_component(State.BROKEN)
+    assert nucleus.wait_component(LifecycleState.BROKEN)
     assert device.log() == ["install"] * 3
 
 
 def test_an_install_step_that_takes_too_long_has_failed(device):
     nucleus = device.start(Profile.CLASSIC, install="sleep 300", timeout=0.1)
-    assert nucleus.wait_component(State.BROKEN)
+    assert nucleus.wait_component(LifecycleState.BROKEN)
     assert device.log() == ["install"] * 3
 
 
@@ -304,7 +304,7 @@ def test_an_upgrade_installs_beside_the_old_process_on_lite_and_brings_changed_d
     device.wait_log("install", "run")
     nucleus.upgrade(device.component("1.0.1", install="kill -0 $(cat pid) && echo beside >> log; true"))
     device.wait_log(*["install", "run"] * 2, *["beside"] * is_lite)
-    assert (nucleus.recipe.version, nucleus.component_state) == ("1.0.1", State.RUNNING)
+    assert (nucleus.recipe.version, nucleus.component_state) == ("1.0.1", LifecycleState.RUNNING)
     assert nucleus.get("com.example.Shell") == {"changed": "1.0.1" if is_lite else "1.0.0"}
 
 
@@ -378,7 +378,7 @@ def test_a_fleet_provisioned_classic_knows_its_credential_but_does_not_write_whe
 
 def test_what_classic_writes_for_others_is_as_old_as_its_launch(core):
     nucleus = core.start()
-    assert nucleus.deploy(Deployment("d", {"greeting": "hi"})).status == "SUCCEEDED"
+    assert nucleus.deploy(ConfigurationUpdate("d", {"greeting": "hi"})).status == "SUCCEEDED"
     assert snapshot(core.root)["services"][ECHO]["configuration"]["greeting"] == "hello"
     nucleus.restart()
     assert snapshot(core.root)["services"][ECHO]["configuration"]["greeting"] == "hi"
@@ -480,7 +480,7 @@ def test_on_classic_a_request_to_subscribe_waits_until_the_device_is_online_for_
     nucleus.disconnect()
     nucleus.start()
     wait_until(lambda: nucleus.asked("SubscribeToIoTCore") == 1)  # its very first request; there is no answer
-    assert (core.subscriptions(), nucleus.component_state) == (set(), State.RUNNING)
+    assert (core.subscriptions(), nucleus.component_state) == (set(), LifecycleState.RUNNING)
     nucleus.connect()
     core.heard("ready")
     assert core.subscriptions() == {"echo/core1/do"}

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 from botocore.exceptions import ClientError
 
-from sandbox.stack.invocations import Waits
+from sandbox.stack.invocations import RetryDelays
 
 FEWEST_CALLS = 20  # of a rotation
 
@@ -71,7 +71,7 @@ def account(world):
 
 @pytest.mark.parametrize(("authority", "after"), [("plant-ca", False), ("aws-iot", True)], ids=["refused", "lost"])
 def test_a_rotation_survives_any_one_call_that_is(world, make_device, authority, after):
-    world.stack.unkindness.waits = Waits(retries=(0.0,))
+    world.stack.unkindness.waits = RetryDelays(retries=(0.0,))
     rotate(make_device(), authority)  # makes every client
     saboteur = Saboteur(world.stack._clients._made.values())
     for at in itertools.count():

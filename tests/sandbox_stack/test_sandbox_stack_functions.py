@@ -12,7 +12,7 @@ import pytest
 from sandbox.bus import Bus
 from sandbox.clock import SandboxClock
 from sandbox.stack import Stack, TemplateError, functions, sql
-from sandbox.stack.invocations import Waits
+from sandbox.stack.invocations import RetryDelays
 
 HANDLER = "backend.functions.job_execution_terminal.handler"
 
@@ -46,8 +46,8 @@ def queue_url(world):
 @pytest.fixture
 def pool(world, runs, monkeypatch):
     monkeypatch.setattr(functions, "_handler", lambda _name: runs)
-    pool = functions.Functions(world.cloud, world.stack._clients, world.clock)
-    pool.unkindness.waits = Waits(retries=(0.0,), throttled_first=0.05, throttled_most=0.05)
+    pool = functions.StackFunctions(world.cloud, world.stack._clients, world.clock)
+    pool.unkindness.waits = RetryDelays(retries=(0.0,), throttled_first=0.05, throttled_most=0.05)
     environment = world.cloud.functions.environment("AWSLabsCertificateRotatorJobExecutionTerminal")
     pool.create("probe", environment, {"Handler": HANDLER, "Timeout": 5})
     yield pool
@@ -118,7 +118,7 @@ def test_a_run_beyond_its_time_limit_counts_as_failed(pool, world, monkeypatch):
 
 
 def test_what_waits_is_dropped_at_the_stop_and_nothing_is_taken_after_it(pool, runs):
-    pool.unkindness.waits = Waits.of_lambda()
+    pool.unkindness.waits = RetryDelays.of_lambda()
     runs.failures = 10
     pool.invoke("probe", {})
     assert runs.ran.wait(20)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sandbox.stack import TemplateError, sql
-from sandbox.stack.resources import Site, make
+from sandbox.stack.resources import ResourceSite, make
 from sandbox.stack.template import Resolver
 
-CONTEXT = sql.Context(
+CONTEXT = sql.MessageContext(
     payload={"a": 1, "b": {"c": "x"}, "flag": True, "thingName": "forged"},
     topic="awslabs/things/gw-1/certificate/create",
     client_id="gw-1",
@@ -61,7 +61,7 @@ def test_a_column_that_is_undefined_is_left_out():
 
 
 def test_what_no_client_published_has_no_principal_and_the_client_id_of_aws():
-    context = sql.Context({}, "t", None, None, 0)
+    context = sql.MessageContext({}, "t", None, None, 0)
     assert sql.parse("SELECT clientid() AS c, principal() AS p FROM 't'").apply(context) == {"c": "n/a"}
 
 
@@ -130,4 +130,4 @@ def test_an_intrinsic_function_that_is_not_had_is_named():
 
 def test_a_resource_type_that_is_not_had_is_named():
     with pytest.raises(TemplateError, match="AWS::EC2::Instance"):
-        make(Site(None, None, "1", "r", "s"), "Box", "AWS::EC2::Instance", {})
+        make(ResourceSite(None, None, "1", "r", "s"), "Box", "AWS::EC2::Instance", {})

@@ -13,7 +13,7 @@ from sandbox.bus import Bus
 from sandbox.clock import SandboxClock
 from sandbox.stack import TemplateError, functions, schedules
 from sandbox.stack.clients import Clients
-from sandbox.stack.invocations import Gate, InvocationFault, Waits, doubled, late, lost
+from sandbox.stack.invocations import Gate, InvocationFault, RetryDelays, doubled, late, lost
 
 HANDLER = "backend.functions.job_execution_terminal.handler"
 NAME = "StackProbe"
@@ -32,7 +32,7 @@ class Probe:
         self.sqs = clients.get("sqs")
         self.given, self.fails, self._lock = [], False, threading.Lock()
         monkeypatch.setattr(functions, "_handler", lambda _name: self._run)
-        self.pool = functions.Functions(self.cloud, clients, self.clock)
+        self.pool = functions.StackFunctions(self.cloud, clients, self.clock)
         monkeypatch.setattr(self.pool, "_services", lambda _name, _variables: None)
         self.pool.create(NAME, {}, {"Handler": HANDLER, "Timeout": 5})
         self.unkindness = self.pool.unkindness
@@ -127,7 +127,7 @@ def test_kind_again_nothing_more_is_struck(probe):
 
 
 def test_a_function_that_fails_is_tried_again_after_one_minute_and_two_more(probe):
-    probe.unkindness.waits = Waits.of_lambda()
+    probe.unkindness.waits = RetryDelays.of_lambda()
     probe.pool.configure(NAME, functions.InvokeConfig(2, 6 * 3600, probe.queue))
     probe.fails = True
     probe.send(1)
@@ -140,7 +140,7 @@ def test_a_function_that_fails_is_tried_again_after_one_minute_and_two_more(prob
 
 
 def test_a_function_that_is_down_for_a_day_loses_its_events_to_the_queue(probe):
-    probe.unkindness.waits = Waits.of_lambda()
+    probe.unkindness.waits = RetryDelays.of_lambda()
     probe.pool.configure(NAME, functions.InvokeConfig(2, 6 * 3600, probe.queue))
     probe.unkindness.down("Probe", probe.clock.now() + timedelta(days=1))
     probe.send(1)
@@ -153,7 +153,7 @@ def test_a_function_that_is_down_for_a_day_loses_its_events_to_the_queue(probe):
 
 
 def test_a_throttled_event_is_held_with_longer_and_longer_pauses_and_runs_when_it_may(probe):
-    probe.unkindness.waits = Waits.of_lambda()
+    probe.unkindness.waits = RetryDelays.of_lambda()
     levers = probe.cloud.functions
     levers.put_function_concurrency({"FunctionName": NAME, "ReservedConcurrentExecutions": 0})
     probe.send(1)
@@ -180,7 +180,7 @@ def test_an_event_that_a_gate_holds_grows_older_by(probe, is_moved):
 
 
 def test_a_throttled_event_is_given_up_after_six_hours(probe):
-    probe.unkindness.waits = Waits.of_lambda()
+    probe.unkindness.waits = RetryDelays.of_lambda()
     probe.pool.configure(NAME, functions.InvokeConfig(2, 6 * 3600, probe.queue))
     probe.cloud.functions.put_function_concurrency({"FunctionName": NAME, "ReservedConcurrentExecutions": 0})
     probe.send(1)

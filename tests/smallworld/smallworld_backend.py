@@ -18,7 +18,7 @@ from smallworld_pool import Interned
 
 from backend.functions import commit_certificate, create_certificate, job_execution_terminal, services, sweep
 from backend.functions.rotation import MAKING, Phase
-from backend.functions.rotation import Outcome as Ends
+from backend.functions.rotation import RotationOutcome as Ends
 from protocol import topics
 from protocol.names import STATUS_DETAILS_KEY
 

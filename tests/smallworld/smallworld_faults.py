@@ -10,7 +10,7 @@ import smallworld_cloud as clouds
 import smallworld_device as component
 
 from backend.functions import commit_certificate, create_certificate, ending, verdicts
-from backend.functions.verdicts import Certificate, Commit, End, Use
+from backend.functions.verdicts import CertificateRole, Commit, ExecutionOutcome, Use
 from component.certificate_rotator import actions, machine, rotator, store_files
 
 DEVICE = (component, ("_begun", "die", "hear", "heeded", "start", "timer"))
@@ -83,7 +83,7 @@ def a_later_start_only_connects():
     start = rows[state, machine.Event.START]
     rows[state, machine.Event.START] = start._replace(action=machine.Action.ASK)
     for event in (machine.Event.NOT_OURS, machine.Event.QUEUED, machine.Event.IN_PROGRESS, machine.Event.GET_REJECTED):
-        rows[state, event] = machine.Row(state, event, machine.Action.CONFIRM, machine.State.REPORTING)
+        rows[state, event] = machine.Transition(state, event, machine.Action.CONFIRM, machine.State.REPORTING)
 
     def connects(self):
         self.run_of_commit = self._restarter.nucleus_run()
@@ -147,14 +147,14 @@ def verdict_row(commit, end, use, goes):
     return lambda: verdict(commit, end, use, goes)
 
 
-NONE, PROVEN, OLD, NEW = Commit.NONE, Commit.PROVEN, Certificate.OLD, Certificate.NEW
+NONE, PROVEN, OLD, NEW = Commit.NONE, Commit.PROVEN, CertificateRole.OLD, CertificateRole.NEW
 
 FAULTS = {
-    "what the cloud ends loses its new certificate": verdict_row(NONE, End.STOPPED, None, NEW),
-    "SUCCEEDED without a commit is believed": verdict_row(NONE, End.SUCCEEDED, None, OLD),
-    "FAILED takes a new one that is in use": verdict_row(NONE, End.FAILED, None, NEW),
-    "FAILED after the commit takes the new one": verdict_row(PROVEN, End.FAILED, None, NEW),
-    "FAILED after the commit takes the old one": verdict_row(PROVEN, End.FAILED, None, OLD),
+    "what the cloud ends loses its new certificate": verdict_row(NONE, ExecutionOutcome.STOPPED, None, NEW),
+    "SUCCEEDED without a commit is believed": verdict_row(NONE, ExecutionOutcome.SUCCEEDED, None, OLD),
+    "FAILED takes a new one that is in use": verdict_row(NONE, ExecutionOutcome.FAILED, None, NEW),
+    "FAILED after the commit takes the new one": verdict_row(PROVEN, ExecutionOutcome.FAILED, None, NEW),
+    "FAILED after the commit takes the old one": verdict_row(PROVEN, ExecutionOutcome.FAILED, None, OLD),
     "a sighting settles for the old one": verdict_row(PROVEN, None, Use.CONTESTED, NEW),
     "a sighting is passed over": verdict_row(PROVEN, None, Use.CONTESTED, OLD),
     "the backup goes with the answer": backup_goes_with_the_answer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from controller.reconcile.values import NO_OVERRIDES, Assessment, Finding, Health, Outcome, Reason, Result, Sync
+from controller.reconcile.values import NO_OVERRIDES, Assessment, Finding, Health, Outcome, Reason, RotationResult, Sync
 from protocol.messages import ExecutionStatus
 
 from .case import Case, Check
@@ -71,7 +71,7 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
         component_version=device.component_version,
         timing=case.rotation_timing() if Outcome.ROTATE in outcomes else case.timing,
         failures=len(case.failures),
-        result=result if isinstance(result, Result) else None,
+        result=result if isinstance(result, RotationResult) else None,
         is_in_vain=case.in_vain is not None,
         preflight=case.preflight if case.demands else None,
     )

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from controller.reconcile.schedule import counted_failures, dates_of, timing_of
-from controller.reconcile.values import Result, Timing
+from controller.reconcile.values import RotationResult, Timing
 from protocol.watch import MOST_HOLDERS
 
 from .governance import issued_at, taints
@@ -81,7 +81,9 @@ class Case:
         self.in_vain: Finding | None = None  # the demand that it should have put right
         self.demands: tuple[Finding, ...] = ()  # what is demanded of the certificate, once that has been asked
         self.failures: tuple[DeviceExecution, ...] = ()
-        self.result: Result | Unknown | None = None  # what a rotation makes of it; None: no certificate could be read
+        self.result: RotationResult | Unknown | None = (
+            None  # what a rotation makes of it; None: no certificate could be read
+        )
         if self.certificate is not None:
             self._look_at(self.certificate)
 
@@ -100,7 +102,7 @@ class Case:
     def preflight(self) -> Preflight | None:
         """What the device has answered about this very rotation, unless it was rotated or tried since."""
         found, certificate, result = self.device.preflight, self.certificate, self.result
-        if found is None or certificate is None or not isinstance(result, Result):
+        if found is None or certificate is None or not isinstance(result, RotationResult):
             return None
         newest = max([certificate.created_at, *(failure.last_updated_at for failure in self.failures)])
         wanted = replace(result.document("", None), policy=None)

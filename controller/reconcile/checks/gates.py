@@ -14,7 +14,7 @@ from controller.reconcile.values import (
     DeviceExecution,
     Finding,
     Reason,
-    Result,
+    RotationResult,
     Unknown,
     blocked,
     count_text,
@@ -193,7 +193,7 @@ def outside_window(case: Case) -> Finding | None:
 def unsupported_by_backend(case: Case) -> Finding | None:
     """A stock backend and its component make what they are set to: held back where that would not meet the policy."""
     rule, result = case.policy.certificate, case.result
-    if not case.governance.is_stock or not isinstance(result, Result):
+    if not case.governance.is_stock or not isinstance(result, RotationResult):
         return None
     meets = rule.key_type in {None, result.key_type} and rule.authority in {None, result.authority}
     if meets:
@@ -215,7 +215,7 @@ def unsupported_by_component(case: Case) -> Finding | None:
     One refusal does not say so: the stock component calls an outage of the backend by the same words.
     """
     result, refused = case.result, _refused_in_a_row(case.failures)
-    if refused < REFUSALS or case.is_tried_again or not isinstance(result, Result) or not result.is_told:
+    if refused < REFUSALS or case.is_tried_again or not isinstance(result, RotationResult) or not result.is_told:
         return None
     wanted = f"{result.key_type.value} with {result.signing_algorithm.value}"
     return blocked(

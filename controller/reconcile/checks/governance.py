@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from controller.reconcile.rollout import successes_of
 from controller.reconcile.schedule import Interval, OpenTime, open_time_of
-from controller.reconcile.values import NO_OVERRIDES, Result, Unknown, family_of, result_of, result_of_stock
+from controller.reconcile.values import NO_OVERRIDES, RotationResult, Unknown, family_of, result_of, result_of_stock
 
 from .quiet import Quiet
 
@@ -52,7 +52,9 @@ class Governed:
     is_open_now: bool
     opens: Interval | None  # the open time that is, or comes next
     quiet: Quiet | None  # None where more than its age bears on whether a certificate has something to say
-    results: dict[tuple[str | None, str | None], Result | Unknown] = field(default_factory=dict)  # worked out already
+    results: dict[tuple[str | None, str | None], RotationResult | Unknown] = field(
+        default_factory=dict
+    )  # worked out already
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Governance:
             return verdict.policies
         return () if verdict is None else (verdict.policy.name,)
 
-    def result_for(self, governed: Governed, certificate: Certificate, device: Device) -> Result | Unknown:
+    def result_for(self, governed: Governed, certificate: Certificate, device: Device) -> RotationResult | Unknown:
         """What a rotation makes of the device that holds this certificate; worked out once for each kind of it."""
         if self.is_stock:
             return result_of_stock(device, self.state.stock, self.desired)

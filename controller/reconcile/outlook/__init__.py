@@ -4,7 +4,7 @@ from .changes import DocumentChange, FieldChange
 from .comparison import Comparison, PolicyComparison, compare
 from .explanation import Explanation, explain
 from .forecasting import Forecast, Forecaster, ForecastRow, forecast
-from .moved import Moved, Span
+from .moved import Moved, RotationSpan
 from .simulation import EVERY, Simulation, simulate
 from .virtual_fleet import Luck
 
@@ -20,8 +20,8 @@ __all__ = [
     "Luck",
     "Moved",
     "PolicyComparison",
+    "RotationSpan",
     "Simulation",
-    "Span",
     "compare",
     "explain",
     "forecast",

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from controller.reconcile.checks import Governance, assess, assess_fleet
-from controller.reconcile.planning import MAX_CHANGE, Change, make_plan, order_of, too_much_at_once
+from controller.reconcile.planning import MAX_CHANGE, ChangeCount, make_plan, order_of, too_much_at_once
 from controller.reconcile.values import (
     NO_OVERRIDES,
     Baseline,
@@ -29,7 +29,7 @@ from controller.reconcile.values import (
 
 from .changes import DocumentChange, FieldChange, changes_between, documents_changed
 from .forecasting import Forecaster
-from .moved import Moved, Queue, Span, Turn, moved_of
+from .moved import Moved, Queue, RotationSpan, Turn, moved_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
         Device,
         FleetState,
         Holding,
+        HoldingChange,
         Overrides,
         Plan,
         Policy,
         Refusal,
-        Transition,
     )
 
 HORIZON = timedelta(days=90)  # over which the peak per day is taken
@@ -70,7 +70,7 @@ class PolicyComparison:
     jobs: int
     largest_job: int  # devices that one job starts at once
     peak_per_day: int
-    span: Span  # of all that are due under head
+    span: RotationSpan  # of all that are due under head
     reasons: dict[Reason, int]  # of the newly due
     examples: tuple[str, ...]  # names of the newly due, the first few
     moved: Moved | None = None
@@ -80,7 +80,7 @@ class PolicyComparison:
     first_wave: int = 0  # devices with which a rollout that had come further begins anew; 0: it goes on
     obstacle: str | None = None  # of head: why nobody can tell when its devices rotate
     reported: int = 0  # devices that would have to rotate under head, and do not because it only reports
-    transitions: tuple[Transition, ...] = ()  # of all that are due under head
+    transitions: tuple[HoldingChange, ...] = ()  # of all that are due under head
 
     @property
     def asks(self) -> tuple[Stage, ...]:
@@ -277,7 +277,7 @@ def _policy(name: str, counts: Mapping[str, _Counts], refs: _Refs, peak: int) ->
         jobs=len(jobs),
         largest_job=max(jobs, default=0),
         peak_per_day=peak,
-        span=Span(head.start, head.finish),
+        span=RotationSpan(head.start, head.finish),
         reasons=dict(sorted(of.reasons.items())),
         examples=tuple(of.examples),
         moved=moved_of(name, refs.queues, _queue(of.queue_head, refs.head.get(name), head)),
@@ -307,7 +307,7 @@ def _refusals(plan: Plan, desired: DesiredState, overrides: Overrides) -> tuple[
     ready = {report.policy for report in plan.waves if report.status in {WaveStatus.OPEN, WaveStatus.CLOSED}}
     firsts = {one.policy: one.stages[0] for one in plan.outlooks if one.stages and one.policy in ready}
     found = [*plan.refusals, *(stage.asks for stage in firsts.values() if stage.asks is not None)]
-    whole = Change(
+    whole = ChangeCount(
         policy=None,
         governed=sum(summary.governed for summary in plan.policies),
         starting=sum(min(stage.devices, rollouts[name].max_in_flight) for name, stage in firsts.items()),

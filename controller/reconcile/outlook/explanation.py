@@ -13,7 +13,7 @@ from controller.reconcile.values import (
     Mode,
     Outcome,
     Reason,
-    Result,
+    RotationResult,
     Sync,
     held_by,
     instant_text,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ArithmeticLine:
     """One line of arithmetic: ``due = min(notAfter - renewBefore, notBefore + maxAge) = 2027-01-02T…``."""
 
     name: str
@@ -56,7 +56,7 @@ class Explanation:
     policy: str | None
     commit: str | None
     assessment: Assessment
-    arithmetic: tuple[Line, ...]
+    arithmetic: tuple[ArithmeticLine, ...]
     places: tuple[str, ...]
     verdict: str  # what becomes of the device
     timing: Timing | None  # also where the date is too far ahead to be a finding
@@ -125,7 +125,7 @@ def _words(case: Case, timing: Timing | None, *, is_held: bool) -> Iterator[str]
         yield f"It starts from {instant_text(timing.start)}{local} on: {_why_start(case, timing, is_held=is_held)}."
     if case.is_urgent:
         yield "It is urgent, so that windows are ignored."
-    if isinstance(case.result, Result):
+    if isinstance(case.result, RotationResult):
         yield f"A rotation makes {case.result.holding} of {held_by(certificate)}."
 
 
@@ -164,45 +164,47 @@ def _is_held(assessment: Assessment, policy: Policy) -> bool:
     return policy.mode is Mode.REPORT or any(finding.outcome is not Outcome.ROTATE for finding in assessment.findings)
 
 
-def _transition(case: Case) -> Iterator[Line]:
+def _transition(case: Case) -> Iterator[ArithmeticLine]:
     """What the device holds, and what a rotation would make of it."""
     if case.certificate is None or case.certificate.key_type is None:
         return
     result = case.result
-    after = str(result.holding) if isinstance(result, Result) else "not known: see the findings"
-    yield Line("result", f"of a rotation, from {held_by(case.certificate)}", after)
+    after = str(result.holding) if isinstance(result, RotationResult) else "not known: see the findings"
+    yield ArithmeticLine("result", f"of a rotation, from {held_by(case.certificate)}", after)
 
 
-def _arithmetic(case: Case, timing: Timing | None, *, is_held: bool) -> Iterator[Line]:
+def _arithmetic(case: Case, timing: Timing | None, *, is_held: bool) -> Iterator[ArithmeticLine]:
     certificate, dates = case.certificate, case.dates
     if certificate is None or certificate.not_before is None or certificate.not_after is None or dates is None:
         return
-    yield Line("nb", "the certificate's notBefore", instant_text(certificate.not_before))
-    yield Line("na", "the certificate's notAfter", instant_text(certificate.not_after))
-    yield Line("age", "now - nb", span_text(case.now - certificate.not_before))
-    yield Line("L", _life_formula(case.policy), span_text(dates.life))
+    yield ArithmeticLine("nb", "the certificate's notBefore", instant_text(certificate.not_before))
+    yield ArithmeticLine("na", "the certificate's notAfter", instant_text(certificate.not_after))
+    yield ArithmeticLine("age", "now - nb", span_text(case.now - certificate.not_before))
+    yield ArithmeticLine("L", _life_formula(case.policy), span_text(dates.life))
     if dates.due is not None:
-        yield Line("due", _due_formula(case.policy), instant_text(dates.due))
+        yield ArithmeticLine("due", _due_formula(case.policy), instant_text(dates.due))
         yield from _target(case, certificate, dates, dates.due)
     if timing is not None:
-        yield Line("start", _start_formula(case, timing, is_held=is_held), instant_text(timing.start))
+        yield ArithmeticLine("start", _start_formula(case, timing, is_held=is_held), instant_text(timing.start))
     yield _urgent(case, certificate.not_after - case.now, dates.life / URGENT_SHARE)
 
 
-def _urgent(case: Case, left: timedelta, share: timedelta) -> Line:
+def _urgent(case: Case, left: timedelta, share: timedelta) -> ArithmeticLine:
     sign = "≤" if left <= share else ">"
     formula = f"na - now = {span_text(left)} {sign} L/{URGENT_SHARE} = {span_text(share)}"
     if case.is_urgent and left > share:
         formula += "; an incident, or the policy's cutoff, does not wait for windows"
-    return Line("urgent", formula, "yes" if case.is_urgent else "no")
+    return ArithmeticLine("urgent", formula, "yes" if case.is_urgent else "no")
 
 
-def _target(case: Case, certificate: Certificate, dates: Dates, due: datetime) -> Iterator[Line]:
+def _target(case: Case, certificate: Certificate, dates: Dates, due: datetime) -> Iterator[ArithmeticLine]:
     share = share_of(case.policy.name, certificate.certificate_id)
-    yield Line("u", f"SHA-256({case.policy.name} ‖ {certificate.certificate_id[:12]}…) / 2^64", f"{share:.4f}")
+    yield ArithmeticLine(
+        "u", f"SHA-256({case.policy.name} ‖ {certificate.certificate_id[:12]}…) / 2^64", f"{share:.4f}"
+    )
     formula = f"min({case.policy.schedule.jitter_percent} % of L, (due - nb) / 2)"
-    yield Line("J", formula, span_text(dates.jitter))
-    yield Line("target", "due - u · J", instant_text(due - dates.jitter * share))
+    yield ArithmeticLine("J", formula, span_text(dates.jitter))
+    yield ArithmeticLine("target", "due - u · J", instant_text(due - dates.jitter * share))
 
 
 def _life_formula(policy: Policy) -> str:

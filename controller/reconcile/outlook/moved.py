@@ -19,7 +19,7 @@ Turn = tuple[tuple[bool, bool, float, str], str | None]  # a due device by order
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class RotationSpan:
     """When devices rotate as the outlook has it; None: never, or nobody can tell."""
 
     start: datetime | None  # when the first may begin
@@ -31,8 +31,8 @@ class Moved:
     """Devices that must rotate with and without the change, but at another time."""
 
     devices: int
-    base: Span
-    head: Span
+    base: RotationSpan
+    head: RotationSpan
     sooner: int = 0  # of them: who starts with the first under head alone, where that is at the same time
     later: int = 0  # likewise under base alone
 
@@ -45,13 +45,13 @@ class Queue:
     outlook: Outlook
     most: int  # devices that are started at once
 
-    def span(self, is_meant: Callable[[str | None], bool]) -> Span:
+    def span(self, is_meant: Callable[[str | None], bool]) -> RotationSpan:
         """When those rotate that are meant, by their policy under the other ref; there must be some."""
         turns = [turn for turn, (_order, other) in enumerate(self.turns) if is_meant(other)]
         stages = self.outlook.stages
         ends = list(accumulate(stage.devices for stage in stages))
         first, last = bisect_right(ends, turns[0]), bisect_right(ends, turns[-1])
-        return Span(
+        return RotationSpan(
             stages[first].start if first < len(ends) else None,
             stages[last].end if last < len(ends) else None,
         )
@@ -78,7 +78,7 @@ def moved_of(policy: str, base: Mapping[str, Queue], head: Queue) -> Moved | Non
     sources = [queue for queue in base.values() if any(goes_there(after) for _order, after in queue.turns)]
     befores = [queue.span(goes_there) for queue in sources]
     starts, ends = [span.start for span in befores], [span.finish for span in befores]
-    before = Span(
+    before = RotationSpan(
         min((start for start in starts if start), default=None),
         max((end for end in ends if end), default=None) if all(ends) else None,
     )

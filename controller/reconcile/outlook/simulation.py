@@ -19,7 +19,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from controller.reconcile.checks import Case, Governance, Governed, assess, last_rotation, left_alone_until
-from controller.reconcile.planning import Change, PolicyTally, plan_policy, too_much_at_once
+from controller.reconcile.planning import ChangeCount, PolicyTally, plan_policy, too_much_at_once
 from controller.reconcile.rollout import is_open, read_rollout
 from controller.reconcile.schedule import dates_of, next_attempt_at, timing_of
 from controller.reconcile.values import NO_OVERRIDES, Baseline, FleetState, Outcome, Reason, WaveStatus, parse_job_id
@@ -206,7 +206,7 @@ class Course:
     def _carry_out(self, plan: PolicyPlan, tally: PolicyTally, now: datetime) -> None:
         """Do what apply does: the steps, then the jobs."""
         starting = sum(len(job.devices) for job in plan.jobs if not job.is_standing)
-        change = Change(self.policy.name, tally.governed, starting, tally.rotating)
+        change = ChangeCount(self.policy.name, tally.governed, starting, tally.rotating)
         self.refused += too_much_at_once(change, self._desired.fleet.guardrails, NO_OVERRIDES) is not None
         for step in plan.steps:
             self._to_assess |= self.fleet.cancel(step, now)

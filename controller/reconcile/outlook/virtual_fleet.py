@@ -68,7 +68,7 @@ class Life:
 
 
 @dataclass(slots=True)
-class Record:
+class SimulationRecord:
     """What is counted on the way."""
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -92,7 +92,7 @@ class VirtualFleet:
         self.lives = lives
         self.jobs = {job.job_id: job for job in sorted(jobs, key=lambda job: job.created_at)}  # oldest first
         self.open_jobs: set[str] = set()
-        self.record = Record()
+        self.record = SimulationRecord()
         self.successes = successes_of(self.jobs.values())  # the latest of each device
         self._policy, self._authorities, self._luck = policy, authorities, luck
         self._flight = max(MINUTE, policy.rollout.timeout)  # a rotation is taken to last as long as its time limit

@@ -1,10 +1,10 @@
 """What will be done: who starts in which job, what a guardrail refuses, the plan as a file."""
 
-from .admission import Held, Present, why_left_out
+from .admission import HeldCertificate, Present, why_left_out
 from .deployed import departures
 from .fleet_plan import make_plan, part_of, settle
 from .given import check_plan, compared
-from .guardrails import MAX_CHANGE, Change, changed_groups, too_much_at_once
+from .guardrails import MAX_CHANGE, ChangeCount, changed_groups, too_much_at_once
 from .plan_file import MAX_PLAN_BYTES, plan_from_json, plan_to_json
 from .policy_plan import PolicyPlan, plan_policy
 from .preflights import PlannedCheck, is_to_ask, plan_checks
@@ -13,8 +13,8 @@ from .tally import PolicyTally, order_of
 __all__ = [
     "MAX_CHANGE",
     "MAX_PLAN_BYTES",
-    "Change",
-    "Held",
+    "ChangeCount",
+    "HeldCertificate",
     "PlannedCheck",
     "PolicyPlan",
     "PolicyTally",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldCertificate:
     """One certificate that a device holds."""
 
     certificate_id: str
@@ -32,7 +32,7 @@ class Held:
 class Present:
     """What the registry says of a device just before its job is made."""
 
-    certificates: tuple[Held, ...]  # by id; none where the thing is gone
+    certificates: tuple[HeldCertificate, ...]  # by id; none where the thing is gone
     rotates_in: str | None = None  # the rotation job in which its execution has not ended, whoever made it
 
 
@@ -50,7 +50,7 @@ def why_left_out(planned: PlannedDevice, present: Present, attachments: Collecti
     return _departure(planned, present.certificates[0], attachments)
 
 
-def _departure(planned: PlannedDevice, held: Held, attachments: Collection[str]) -> str | None:
+def _departure(planned: PlannedDevice, held: HeldCertificate, attachments: Collection[str]) -> str | None:
     if held.certificate_id != planned.certificate_id:
         return f"certificate is {held.certificate_id[:12]}…, planned with {planned.certificate_id[:12]}…"
     if held.attachment not in attachments:

@@ -27,7 +27,7 @@ from controller.reconcile.values import (
 
 from .deadlines import late_devices
 from .deployed import changes_unasked, departures, refused
-from .guardrails import Change, too_late, too_much_at_once
+from .guardrails import ChangeCount, too_late, too_much_at_once
 from .incidents import report_incidents
 from .older import goes_back
 from .orphans import NO_BASELINE, LostJobs, lost_jobs, orphans
@@ -35,7 +35,7 @@ from .outlooks import outlooks_of
 from .plan_file import digest_of
 from .policy_plan import plan_policy
 from .preflights import told_of_preflights
-from .shared import Shared
+from .shared import SharedCertificates
 from .tally import tally_of
 from .unseen import Unseen
 
@@ -71,14 +71,14 @@ def make_plan(
     rollouts = {name: read_rollout(name, g.family, state.jobs, now) for name, g in governance.policies.items()}
     lost = lost_jobs(desired, state)
     unseen = Unseen.of(governance)
-    shared = Shared(state.shared)
+    shared = SharedCertificates(state.shared)
     tally = tally_of(lost.watch(shared.watch(unseen.watch(assessments))), governance, rollouts, begun)
     plans = {
         name: plan_policy(governed, rollouts[name], tally.policies[name], governance, permitted)
         for name, governed in governance.policies.items()
     }
     changes = [_change(name, tally.policies[name], plan) for name, plan in plans.items()]
-    whole = Change(
+    whole = ChangeCount(
         policy=None,
         governed=sum(change.governed for change in changes) + tally.conflicts,
         starting=sum(change.starting for change in changes),
@@ -172,7 +172,7 @@ def _refusals(
     governance: Governance,
     plans: Mapping[str, PolicyPlan],
     lost: LostJobs,
-    changes: Iterable[Change],
+    changes: Iterable[ChangeCount],
 ) -> tuple[Refusal, ...]:
     guardrails, overrides = governance.desired.fleet.guardrails, governance.overrides
     desired, state = governance.desired, governance.state
@@ -189,6 +189,6 @@ def _refusals(
     return tuple(refusal for refusal in found if refusal is not None)
 
 
-def _change(name: str, tally: PolicyTally, plan: PolicyPlan) -> Change:
+def _change(name: str, tally: PolicyTally, plan: PolicyPlan) -> ChangeCount:
     starting = sum(len(job.devices) for job in plan.jobs if not job.is_standing)
-    return Change(name, tally.governed, starting, tally.rotating, tally.begun)
+    return ChangeCount(name, tally.governed, starting, tally.rotating, tally.begun)

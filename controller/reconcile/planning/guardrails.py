@@ -20,7 +20,7 @@ MAX_CHANGE = "maxChangePercent"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ChangeCount:
     """What a plan changes at once in one policy, or in the whole fleet (policy None)."""
 
     policy: str | None
@@ -46,7 +46,7 @@ class Late:
     why: str
 
 
-def too_much_at_once(change: Change, guardrails: Guardrails, overrides: Overrides) -> Refusal | None:
+def too_much_at_once(change: ChangeCount, guardrails: Guardrails, overrides: Overrides) -> Refusal | None:
     """maxChangePercent, for a policy or a fleet of at least minExisting devices."""
     limit = guardrails.max_change_percent if overrides.max_change_percent is None else overrides.max_change_percent
     if not change.starting or change.governed < guardrails.min_existing:

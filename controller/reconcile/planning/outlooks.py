@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from controller.reconcile.schedule import dates_of
 from controller.reconcile.values import NO_OVERRIDES, Mode, Outlook, Stage
 
-from .guardrails import Change, too_much_at_once
+from .guardrails import ChangeCount, too_much_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def outlooks_of(
-    tally: FleetTally, plans: Mapping[str, PolicyPlan], whole: Change, governance: Governance
+    tally: FleetTally, plans: Mapping[str, PolicyPlan], whole: ChangeCount, governance: Governance
 ) -> tuple[Outlook, ...]:
     """One for each policy; ``whole`` is what the plan changes in the fleet now."""
     found = [
@@ -63,7 +63,7 @@ def _hurries(assessment: Assessment, policy: Policy, then: datetime) -> bool:
     return is_urgent or (dates is not None and dates.urgent_from <= then)
 
 
-def _asked_of_the_fleet(outlooks: Iterable[Outlook], whole: Change, governance: Governance) -> tuple[Outlook, ...]:
+def _asked_of_the_fleet(outlooks: Iterable[Outlook], whole: ChangeCount, governance: Governance) -> tuple[Outlook, ...]:
     """Where policies start devices in the same hour, the fleet's own guardrail may ask although none of theirs does."""
     now = governance.now
     together: Counter[datetime] = Counter()
@@ -82,7 +82,7 @@ def _asked_of_the_fleet(outlooks: Iterable[Outlook], whole: Change, governance: 
 def _asks(policy: str | None, governed: int, starting: int, governance: Governance) -> Refusal | None:
     """What is allowed for this run is not for the later one."""
     guardrails = governance.desired.fleet.guardrails
-    return too_much_at_once(Change(policy, governed, starting, rotating=0), guardrails, NO_OVERRIDES)
+    return too_much_at_once(ChangeCount(policy, governed, starting, rotating=0), guardrails, NO_OVERRIDES)
 
 
 def _at_once(stage: Stage, governed: Governed) -> int:

@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from controller.reconcile.checks import Governance, Governed
-    from controller.reconcile.rollout import History, Opening, Standing
+    from controller.reconcile.rollout import Opening, RolloutHistory, Standing
     from controller.reconcile.values import (
         Assessment,
         FleetState,
+        HoldingChange,
         JobStep,
         PlannedDevice,
         Rollout,
         RotationJob,
-        Transition,
     )
 
     from .tally import PolicyTally
@@ -53,7 +53,7 @@ class _Situation:
     """One policy, what AWS remembers of its rollout, its devices, and the run they are looked at in."""
 
     governed: Governed
-    rollout: History
+    rollout: RolloutHistory
     tally: PolicyTally
     governance: Governance
 
@@ -75,7 +75,7 @@ class PolicyPlan:
 
 def plan_policy(
     governed: Governed,
-    rollout: History,
+    rollout: RolloutHistory,
     tally: PolicyTally,
     governance: Governance,
     permitted: Mapping[str, str] | None = None,
@@ -255,7 +255,7 @@ def _wave_job(
     )
 
 
-def _transitions(group: Iterable[Assessment]) -> tuple[Transition, ...]:
+def _transitions(group: Iterable[Assessment]) -> tuple[HoldingChange, ...]:
     return transitions_of(
         (held_by(a.certificate), a.result.holding if a.result else None) for a in group if a.certificate
     )

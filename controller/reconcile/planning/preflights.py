@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from controller.reconcile.checks import Governance
-    from controller.reconcile.rollout import History
+    from controller.reconcile.rollout import RolloutHistory
     from controller.reconcile.values import Assessment
     from protocol.job_document import JobDocument
 
@@ -69,7 +69,7 @@ def plan_checks(assessments: Iterable[Assessment], governance: Governance) -> tu
 
 def told_of_preflights(
     tallies: Mapping[str, PolicyTally],
-    rollouts: Mapping[str, History],
+    rollouts: Mapping[str, RolloutHistory],
     plans: Mapping[str, PolicyPlan],
     *,
     is_stock: bool,

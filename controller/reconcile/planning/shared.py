@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Shared:
+class SharedCertificates:
     """The devices with a shared certificate that is to be split, by certificate; a name comes with what holds it up.
 
     ``listed`` are the certificates that the backend has begun to split.

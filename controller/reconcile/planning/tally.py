@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from controller.reconcile.checks import Governance
-    from controller.reconcile.rollout import History
+    from controller.reconcile.rollout import RolloutHistory
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ class FleetTally:
 def tally_of(
     assessments: Iterable[Assessment],
     governance: Governance,
-    rollouts: Mapping[str, History],
+    rollouts: Mapping[str, RolloutHistory],
     begun: frozenset[str] = frozenset(),
 ) -> FleetTally:
     """Read the stream once; ``begun`` are the devices that the same apply has started before."""

@@ -12,13 +12,13 @@ from protocol.messages import ExecutionStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from controller.reconcile.rollout import History
+    from controller.reconcile.rollout import RolloutHistory
     from controller.reconcile.values import Assessment, RotationJob
 
     from .tally import PolicyTally
 
 
-def asking(rollout: History) -> list[RotationJob]:
+def asking(rollout: RolloutHistory) -> list[RotationJob]:
     """Open jobs with devices that have not started yet."""
     return [job for job in (*rollout.open_jobs, *rollout.standing) if _queued(job)]
 
@@ -28,7 +28,7 @@ def cancel(jobs: Iterable[RotationJob], reason: str) -> list[JobStep]:
     return [JobStep(job.job_id, "cancel", reason) for job in jobs]
 
 
-def withdraw(rollout: History, tally: PolicyTally, *, is_open_now: bool) -> tuple[History, list[JobStep]]:
+def withdraw(rollout: RolloutHistory, tally: PolicyTally, *, is_open_now: bool) -> tuple[RolloutHistory, list[JobStep]]:
     """End the jobs that ask wrongly, each for the first reason there is; the rollout goes on without them."""
     reasons: list[tuple[str, Callable[[RotationJob], bool]]] = [
         ("it asks for something else than its devices need now", lambda job: _asks_otherwise(job, tally)),
@@ -65,7 +65,7 @@ def _asks_otherwise(job: RotationJob, tally: PolicyTally) -> bool:
     return any(a.result is not None and a.result.kind != kind_of(job.job_id) for a in _known(_queued(job), tally))
 
 
-def _without(rollout: History, jobs: Collection[RotationJob]) -> History:
+def _without(rollout: RolloutHistory, jobs: Collection[RotationJob]) -> RolloutHistory:
     """The rollout once these jobs are cancelled: their history stays, they ask nobody any more."""
     gone = {job.job_id for job in jobs}
     standing = tuple(job for job in rollout.standing if job.job_id not in gone)

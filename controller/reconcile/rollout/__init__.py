@@ -1,14 +1,14 @@
 """Where a policy's rollout stands: the history of its jobs, its waves, its standing jobs, and how long it takes."""
 
 from .ahead import Ahead, rate_per_minute
-from .history import History, is_open, open_executions, read_rollout, successes_of
+from .history import RolloutHistory, is_open, open_executions, read_rollout, successes_of
 from .standing import Standing, arrange, closings
 from .waves import Opening, cumulative_sizes, next_opening
 
 __all__ = [
     "Ahead",
-    "History",
     "Opening",
+    "RolloutHistory",
     "Standing",
     "arrange",
     "closings",

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from controller.reconcile.values import Assessment, DeviceExecution, Policy
     from protocol.job_document import JobDocument
 
-    from .history import History
+    from .history import RolloutHistory
 
 LATEST = timedelta(days=1)  # of the last wave's jobs, before its newest: older successes must not hide new failures
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class WaveEvidence:
     """How the devices of a wave fared."""
 
     healthy: int = 0  # rotated, reconnected, still there
@@ -48,7 +48,7 @@ class Evidence:
 
 
 def gather(
-    rollout: History,
+    rollout: RolloutHistory,
     wave: int,
     policy: Policy,
     now: datetime,
@@ -56,7 +56,7 @@ def gather(
     *,
     deadline: datetime | None = None,
     resumed: datetime | None = None,
-) -> Evidence:
+) -> WaveEvidence:
     """Count how the wave's devices fared; one that has left the fleet, or is in quarantine, is not counted.
 
     ``deadline`` may shorten how long the wave waits for devices that do not answer; what failed until
@@ -93,12 +93,12 @@ def gather(
             kinds[failure] = kinds.get(failure, 0) + 1
     if any(is_open(job) and not job.executions for job in rollout.waves.get(wave, ())):
         counts["pending"] += 1  # just made: AWS IoT has not listed its executions yet
-    return Evidence(
+    return WaveEvidence(
         **counts, ended_at=ended_at, by_type=tuple(sorted(kinds.items())), in_vain=in_vain, owed=frozenset(owed)
     )
 
 
-def _judged_since(rollout: History, wave: int, policy: Policy) -> datetime | None:
+def _judged_since(rollout: RolloutHistory, wave: int, policy: Policy) -> datetime | None:
     """Since when jobs of the wave count. Reckoned from its newest job, so that a halted wave stays halted."""
     jobs = rollout.waves.get(wave, ())
     if wave < len(policy.rollout.waves) or not jobs:

@@ -27,7 +27,7 @@ _OPEN_JOBS = frozenset({"IN_PROGRESS", "SCHEDULED"})
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class RolloutHistory:
     """One policy's jobs: those of the present family by wave, its standing job, and what is left of older ones."""
 
     waves: dict[int, tuple[RotationJob, ...]]
@@ -36,7 +36,7 @@ class History:
     retired: tuple[RotationJob, ...]  # open, of an earlier family: the policy has changed since
     ended: frozenset[str]  # ids that may not be used again
     stood: tuple[RotationJob, ...] = ()  # standing jobs of the present family that have ended, oldest first
-    past: History | None = None  # a rollout that ended long ago, of which only whether it had halted matters
+    past: RolloutHistory | None = None  # a rollout that ended long ago, of which only whether it had halted matters
 
     @property
     def reached(self) -> int:
@@ -111,16 +111,16 @@ class History:
         return asked
 
 
-def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob], now: datetime) -> History:
+def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob], now: datetime) -> RolloutHistory:
     """Sort the fleet's jobs for one policy; a rollout whose last job ended long ago is past, and another begins."""
     found = _sorted_for(policy, family, jobs)
     all_jobs = [*(job for of_wave in found.waves.values() for job in of_wave), *found.standing, *found.stood]
     if not all_jobs or any(is_open(job) or now - _ended_at(job) <= LOOK_BACK for job in all_jobs):
         return found
-    return History({}, (), (), found.retired, found.ended, past=found)
+    return RolloutHistory({}, (), (), found.retired, found.ended, past=found)
 
 
-def _sorted_for(policy: str, family: str, jobs: Iterable[RotationJob]) -> History:
+def _sorted_for(policy: str, family: str, jobs: Iterable[RotationJob]) -> RolloutHistory:
     waves: dict[int, list[RotationJob]] = {}
     standing: list[RotationJob] = []
     retired: list[RotationJob] = []
@@ -145,7 +145,7 @@ def _sorted_for(policy: str, family: str, jobs: Iterable[RotationJob]) -> Histor
     open_jobs = tuple(job for of_wave in by_wave.values() for job in of_wave if is_open(job))
     asking = tuple(job for job in standing if is_open(job))
     stood = tuple(job for job in standing if not is_open(job))
-    return History(by_wave, tuple(sorted(open_jobs, key=_age)), asking, tuple(retired), frozenset(ended), stood)
+    return RolloutHistory(by_wave, tuple(sorted(open_jobs, key=_age)), asking, tuple(retired), frozenset(ended), stood)
 
 
 def successes_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:

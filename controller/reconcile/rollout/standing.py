@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from controller.reconcile.values import Assessment, Policy, RotationJob
 
-    from .history import History
+    from .history import RolloutHistory
 
 QUIET_AFTER = timedelta(hours=1)  # a job whose devices have all been silent for so long may give up its slot
 
@@ -53,7 +53,7 @@ def silent_since(job: RotationJob) -> datetime | None:
     return max(execution.queued_at for execution in waiting.values())
 
 
-def closings(rollout: History, policy: Policy, now: datetime, *, wants_slot: bool) -> tuple[JobStep, ...]:
+def closings(rollout: RolloutHistory, policy: Policy, now: datetime, *, wants_slot: bool) -> tuple[JobStep, ...]:
     """Wave jobs whose last devices are silent: all after stragglersAfter, the oldest sooner if its slot is wanted."""
     steps: list[JobStep] = []
     for job in rollout.open_jobs:
@@ -72,7 +72,7 @@ def closings(rollout: History, policy: Policy, now: datetime, *, wants_slot: boo
     return tuple(steps)
 
 
-def arrange(rollout: History, newcomers: Iterable[str], devices: Mapping[str, Assessment]) -> Arrangement:
+def arrange(rollout: RolloutHistory, newcomers: Iterable[str], devices: Mapping[str, Assessment]) -> Arrangement:
     """Who waits in which standing job from now on: one for each kind of document, the oldest that there is.
 
     A job of a kind that nobody needs any more asks nobody; who is at work in a job stays until that has ended.

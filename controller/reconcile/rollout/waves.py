@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from controller.reconcile.values import AbortRule, Assessment, Halt, Policy, WaveSize
 
-    from .evidence import Evidence
-    from .history import History
+    from .evidence import WaveEvidence
+    from .history import RolloutHistory
 
 DEFAULT_FAILURE_LIMIT = 5.0  # per cent of the devices that answered, where the policy gives no abort rule
 
@@ -64,7 +64,7 @@ def failure_limit(policy: Policy) -> float:
     return min((rule.threshold_percentage for rule in policy.rollout.abort), default=DEFAULT_FAILURE_LIMIT)
 
 
-def exceeded(evidence: Evidence, rules: tuple[AbortRule, ...]) -> AbortRule | None:
+def exceeded(evidence: WaveEvidence, rules: tuple[AbortRule, ...]) -> AbortRule | None:
     """The abort rule that the wave's failures exceed, counted as AWS IoT Jobs counts, but over all its jobs."""
     executed = evidence.healthy + evidence.lost + evidence.failed
     for rule in rules:
@@ -79,7 +79,7 @@ def exceeded(evidence: Evidence, rules: tuple[AbortRule, ...]) -> AbortRule | No
 
 def next_opening(
     policy: Policy,
-    rollout: History,
+    rollout: RolloutHistory,
     governed: int,
     now: datetime,
     devices: Mapping[str, Assessment],
@@ -119,9 +119,9 @@ def next_opening(
 
 def _after_answers(
     policy: Policy,
-    rollout: History,
+    rollout: RolloutHistory,
     sizes: tuple[int, ...],
-    evidence: Evidence,
+    evidence: WaveEvidence,
     now: datetime,
     *,
     deadline: datetime | None,
@@ -152,7 +152,7 @@ def _after_answers(
     return _next_wave(rollout, sizes, is_soaked=now >= ended + policy.rollout.soak)
 
 
-def _next_wave(rollout: History, sizes: tuple[int, ...], *, is_soaked: bool) -> Opening:
+def _next_wave(rollout: RolloutHistory, sizes: tuple[int, ...], *, is_soaked: bool) -> Opening:
     """The next wave that reaches anyone new; for urgent devices alone, if only a shortened soak has passed."""
     of = len(sizes)
     reached = min(rollout.reached, of)
@@ -165,7 +165,7 @@ def _next_wave(rollout: History, sizes: tuple[int, ...], *, is_soaked: bool) -> 
     return Opening(wave, WaveStatus.OPEN, message, capacity, urgent_only=not is_soaked)
 
 
-def _why_halted(evidence: Evidence, policy: Policy) -> str | None:
+def _why_halted(evidence: WaveEvidence, policy: Policy) -> str | None:
     """What no further device may meet; None while the wave may go on."""
     if evidence.in_vain:
         are, hold = ("is", "holds") if evidence.in_vain == 1 else ("are", "hold")
@@ -190,7 +190,7 @@ def _halted(policy: Policy, wave: int, of: int, why: str) -> Opening:
     return Opening(wave, WaveStatus.HALTED, f"wave {wave} of {of} stopped: {why}", remedy=remedy)
 
 
-def _unhealthy(policy: Policy, wave: int, of: int, evidence: Evidence, members: frozenset[str]) -> Opening:
+def _unhealthy(policy: Policy, wave: int, of: int, evidence: WaveEvidence, members: frozenset[str]) -> Opening:
     message = (
         f"wave {wave} of {of} is not healthy: {evidence.healthy} rotated, {evidence.failed} failed, "
         f"{evidence.lost} reported success and are not seen with the new certificate; fewer than "
@@ -203,7 +203,7 @@ def _unhealthy(policy: Policy, wave: int, of: int, evidence: Evidence, members: 
     return Opening(wave, WaveStatus.UNHEALTHY, message, len(members), only=members, remedy=remedy)
 
 
-def _taken(rollout: History) -> int:
+def _taken(rollout: RolloutHistory) -> int:
     """Devices that the waves have reached, those that never answered left out."""
     outcomes = (rollout.outcomes(wave) for wave in rollout.waves)
     return len({name for of_wave in outcomes for name, execution in of_wave.items() if has_answer(execution)})

@@ -20,7 +20,7 @@ from .words import count_text, names_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from protocol.deployment import Deployment
+    from protocol.deployment import DeployedBackend
     from protocol.job_document import JobDocument
 
 CLOCK_GRAIN = timedelta(seconds=2)  # AWS gives some instants in whole seconds
@@ -243,7 +243,7 @@ class FleetState:
     unmanaged_count: int | None = 0  # None: not counted yet
     stock: StockBackend = StockBackend(unknown="nobody has looked at how the stock backend is set")
     baseline: Baseline | None = None  # None: nothing was recorded
-    deployment: Deployment | None = None  # what the backend publishes of itself; None: a stock one, or not known
+    deployment: DeployedBackend | None = None  # what the backend publishes of itself; None: a stock one, or not known
     deployment_unknown: str | None = None  # why it is not known, as a sentence
     private_cas: Mapping[str, PrivateCa] = field(default_factory=dict)  # by ARN: those of git that could be asked
     cas_unknown: tuple[str, ...] = ()  # why others are not known, as sentences

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from .device import Certificate, Preflight
-    from .result import Result
+    from .result import RotationResult
 
 
 class Outcome(StrEnum):
@@ -91,7 +91,9 @@ class Assessment(NamedTuple):
     component_version: str | None = None
     timing: Timing | None = None
     failures: int = 0  # that count against the next rotation; see ``reconcile.backoff``
-    result: Result | None = None  # what a rotation makes of it; None: not known, or as a stock backend is set to
+    result: RotationResult | None = (
+        None  # what a rotation makes of it; None: not known, or as a stock backend is set to
+    )
     is_in_vain: bool = False  # it was rotated as asked, and is no nearer to its policy
     preflight: Preflight | None = None  # what the device has answered about the rotation that it needs
 

@@ -16,7 +16,7 @@ from protocol.job_document import JobDocument
 
 from .device import Halt
 from .policy import Reason, Rollout
-from .result import Transition
+from .result import HoldingChange
 
 FORMAT_VERSION = 2
 VALID_FOR = timedelta(days=3)  # long enough for a reviewer's weekend
@@ -55,7 +55,7 @@ class PlannedJob:
     document: JobDocument
     rollout: Rollout
     is_standing: bool = False  # the policy's continuous job for stragglers
-    transitions: tuple[Transition, ...] = ()  # what the devices hold, and will hold
+    transitions: tuple[HoldingChange, ...] = ()  # what the devices hold, and will hold
     stays: tuple[str, ...] = ()  # of a standing job that goes on: who is at work in it, and must not be taken out
     closes: datetime | None = None  # when the window does in which its devices may start, but for the urgent ones
 

@@ -17,7 +17,7 @@ from protocol.job_document import SPLIT, JobDocument
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from protocol.deployment import Deployment
+    from protocol.deployment import DeployedBackend
 
     from .device import Certificate, Device, StockBackend
     from .policy import CertificateAuthority, CertificateRule, DesiredState, Policy
@@ -44,7 +44,7 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class RotationResult:
     """What a device holds once it has rotated, and what its job must say for that."""
 
     key_type: KeyType
@@ -85,7 +85,7 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True)
-class Transition:
+class HoldingChange:
     """So many devices that go from one holding to another."""
 
     devices: int
@@ -96,7 +96,7 @@ class Transition:
         return f"{self.devices:,} × {self.before} → {self.after or 'whatever component and stock backend are set to'}"
 
 
-def unasked(transition: Transition, rule: CertificateRule) -> str | None:
+def unasked(transition: HoldingChange, rule: CertificateRule) -> str | None:
     """What a transition changes that the policy does not speak of: it should have stayed as it is; None for nothing."""
     before, after = transition.before, transition.after
     if after is None:
@@ -122,8 +122,8 @@ def held_by(certificate: Certificate) -> Holding:
 
 
 def result_of(
-    certificate: Certificate, policy: Policy, desired: DesiredState, deployment: Deployment | None
-) -> Result | Unknown:
+    certificate: Certificate, policy: Policy, desired: DesiredState, deployment: DeployedBackend | None
+) -> RotationResult | Unknown:
     """What a rotation under the policy makes of the device that holds this certificate."""
     rule = policy.certificate
     key_type = rule.key_type or _KEY_TYPES.get(certificate.key_type or "")
@@ -154,10 +154,10 @@ def result_of(
             )
     algorithm = rule.csr_signing_algorithm or default_csr_algorithm(key_type)
     splits = rule.shared_certificate is not None and deployment is not None and deployment.splits
-    return Result(key_type, algorithm, name, authority.arn, _days(authority), splits=splits)
+    return RotationResult(key_type, algorithm, name, authority.arn, _days(authority), splits=splits)
 
 
-def result_of_stock(device: Device, stock: StockBackend, desired: DesiredState) -> Result | Unknown:
+def result_of_stock(device: Device, stock: StockBackend, desired: DesiredState) -> RotationResult | Unknown:
     """What a rotation makes of the device under a stock backend: what that and the component are set to."""
     if stock.unknown is not None:
         return Unknown(f"what the stock backend issues is not known: {stock.unknown}", _OR_OURS, "spec.certificate")
@@ -169,7 +169,7 @@ def result_of_stock(device: Device, stock: StockBackend, desired: DesiredState) 
         if authority.arn == stock.arn:
             days = _days(replace(authority, validity=stock.validity))
             algorithm = default_csr_algorithm(key_type)
-            return Result(key_type, algorithm, authority.name, stock.arn, days, is_told=False)
+            return RotationResult(key_type, algorithm, authority.name, stock.arn, days, is_told=False)
     return Unknown(
         f"the stock backend issues from {stock.arn}, which git does not know",
         f"declare it as a CertificateAuthority, {_OR_OURS}",
@@ -177,13 +177,13 @@ def result_of_stock(device: Device, stock: StockBackend, desired: DesiredState) 
     )
 
 
-def transitions_of(pairs: Iterable[tuple[Holding, Holding | None]]) -> tuple[Transition, ...]:
+def transitions_of(pairs: Iterable[tuple[Holding, Holding | None]]) -> tuple[HoldingChange, ...]:
     """How many go from what to what, the most first."""
     counts: dict[tuple[Holding, Holding | None], int] = {}
     for pair in pairs:
         counts[pair] = counts.get(pair, 0) + 1
     ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0][0]), str(item[0][1])))
-    return tuple(Transition(number, before, after) for (before, after), number in ordered)
+    return tuple(HoldingChange(number, before, after) for (before, after), number in ordered)
 
 
 def _days(authority: CertificateAuthority) -> int | None:

@@ -17,7 +17,7 @@ from sandbox.aws.errors import AwsError
 from sandbox.aws.iot.groups import Groups
 from sandbox.aws.iot.things import Things
 from sandbox.aws.jobs.engine import JobEngine
-from sandbox.aws.jobs.model import Execution, Job
+from sandbox.aws.jobs.model import ExecutionAttempt, Job
 from sandbox.aws.paging import answer, page
 from sandbox.aws.site import new_id
 
@@ -69,7 +69,7 @@ class CoreDevice:
 
 
 @dataclass(slots=True, eq=False)
-class Deployment:
+class DeploymentRevision:
     """One revision of what a target should run."""
 
     deployment_id: str
@@ -93,8 +93,8 @@ class Deployments:
         self._site = engine.site
         self._things = things
         self._groups = groups
-        self._by_id: dict[str, Deployment] = {}
-        self._by_job: dict[str, Deployment] = {}
+        self._by_id: dict[str, DeploymentRevision] = {}
+        self._by_job: dict[str, DeploymentRevision] = {}
         self._devices: dict[str, CoreDevice] = {}
         self._listeners: list[Callable[[DeploymentOrder], None]] = []
         engine.on_nucleus_queued.append(self._queued)
@@ -147,8 +147,10 @@ class Deployments:
         for deployment in earlier:
             self._supersede(deployment)
         now, name = self._site.now(), new_id()
-        found = Deployment(name, target, request.get("deploymentName"), new_id(), now, len(earlier) + 1, components,
-                           request.get("deploymentPolicies", {}), request.get("iotJobConfiguration", {}))  # fmt: skip
+        found = DeploymentRevision(
+            name, target, request.get("deploymentName"), new_id(), now, len(earlier) + 1, components,
+            request.get("deploymentPolicies", {}), request.get("iotJobConfiguration", {}),
+        )  # fmt: skip
         self._by_id[name] = self._by_job[found.job_id] = found
         selection = "CONTINUOUS" if ":thinggroup/" in target else "SNAPSHOT"
         document = json.dumps({"deploymentId": name, "components": components})
@@ -241,12 +243,12 @@ class Deployments:
 
     # -- inside
 
-    def _queued(self, execution: Execution) -> None:
+    def _queued(self, execution: ExecutionAttempt) -> None:
         order = self._order(execution)
         for listener in self._listeners:
             self._site.outbox.post(lambda listener=listener: listener(order))  # type: ignore[misc]
 
-    def _order(self, execution: Execution) -> DeploymentOrder:
+    def _order(self, execution: ExecutionAttempt) -> DeploymentOrder:
         found = self._by_job[execution.job_id]
         components = {
             name: ComponentOrder(c["componentVersion"], _merge_of(name, c),
@@ -262,10 +264,10 @@ class Deployments:
         seconds = float(policy["timeoutInSeconds"]) if policy["action"] == "NOTIFY_COMPONENTS" else None
         return DeploymentOrder(execution.thing, found.deployment_id, components, rolls_back, seconds)
 
-    def _is_ours(self, execution: Execution) -> bool:
+    def _is_ours(self, execution: ExecutionAttempt) -> bool:
         return execution.job_id in self._by_job
 
-    def _supersede(self, deployment: Deployment) -> None:
+    def _supersede(self, deployment: DeploymentRevision) -> None:
         deployment.is_latest = False
         job = self._engine.jobs.get(deployment.job_id)
         if job is not None and job.is_active:
@@ -279,7 +281,7 @@ class Deployments:
             return self._things.arn(self._things.require(name).name)
         raise AwsError("ValidationException", f"targetArn is the ARN of a thing or a thing group, found {arn!r}")
 
-    def _require(self, deployment_id: str) -> Deployment:
+    def _require(self, deployment_id: str) -> DeploymentRevision:
         if deployment_id not in self._by_id:
             raise AwsError("ResourceNotFoundException", f"there is no deployment {deployment_id}",
                            resourceId=deployment_id, resourceType="DEPLOYMENT")  # fmt: skip
@@ -291,10 +293,10 @@ class Deployments:
                            resourceType="COREDEVICE")  # fmt: skip
         return self._devices[thing]
 
-    def _job_arn(self, deployment: Deployment) -> str:
+    def _job_arn(self, deployment: DeploymentRevision) -> str:
         return self._site.arn(f"job/{deployment.job_id}")
 
-    def _status(self, found: Deployment) -> str:
+    def _status(self, found: DeploymentRevision) -> str:
         job = self._engine.jobs.get(found.job_id)
         if found.canceled:
             return "CANCELED"
@@ -306,7 +308,7 @@ class Deployments:
             return "ACTIVE"
         return "COMPLETED" if job.count("SUCCEEDED") else "FAILED"
 
-    def _summary(self, found: Deployment) -> dict[str, Any]:
+    def _summary(self, found: DeploymentRevision) -> dict[str, Any]:
         return {
             "targetArn": found.target,
             "revisionId": str(found.revision),
@@ -317,7 +319,7 @@ class Deployments:
             "isLatestForTarget": found.is_latest,
         }
 
-    def _effective(self, execution: Execution) -> dict[str, Any]:
+    def _effective(self, execution: ExecutionAttempt) -> dict[str, Any]:
         found = self._by_job[execution.job_id]
         return {
             "deploymentId": found.deployment_id,

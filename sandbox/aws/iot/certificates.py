@@ -32,7 +32,7 @@ _FAR = 10**18  # microseconds; makes descending keys out of ascending ones
 
 
 @dataclass(slots=True)
-class Certificate:
+class RegisteredCertificate:
     """One registered certificate. Validity is None where the PEM holds no X.509 that can be parsed."""
 
     certificate_id: str
@@ -56,7 +56,7 @@ class Certificates:
     def __init__(self, site: Site, issuer: Issuer) -> None:
         self._site = site
         self.issuer = issuer
-        self._by_id: dict[str, Certificate] = {}
+        self._by_id: dict[str, RegisteredCertificate] = {}
         self._oldest_first = SortedNames()
         self._newest_first = SortedNames()
         self._on_registered: list[Callable[[bytes], None]] = []
@@ -71,39 +71,41 @@ class Certificates:
         """ARN of a certificate."""
         return self._site.arn(f"cert/{certificate_id}")
 
-    def get(self, certificate_id: str) -> Certificate | None:
+    def get(self, certificate_id: str) -> RegisteredCertificate | None:
         """The certificate, if it is registered."""
         return self._by_id.get(certificate_id)
 
-    def require(self, certificate_id: str) -> Certificate:
+    def require(self, certificate_id: str) -> RegisteredCertificate:
         """The certificate; ResourceNotFoundException if it is not registered."""
         found = self._by_id.get(certificate_id)
         if found is None:
             raise not_found("certificate", certificate_id)
         return found
 
-    def require_arn(self, principal: str) -> Certificate:
+    def require_arn(self, principal: str) -> RegisteredCertificate:
         """The certificate of a principal ARN."""
         head, _, certificate_id = principal.partition(":cert/")
         if not head.startswith("arn:") or not certificate_id:
             raise invalid(f"the principal {principal!r} is not the ARN of a certificate")
         return self.require(certificate_id)
 
-    def all(self) -> list[Certificate]:
+    def all(self) -> list[RegisteredCertificate]:
         """Every certificate there is."""
         return list(self._by_id.values())
 
     def on_registered(self, listener: Callable[[bytes], None]) -> None:
-        """See ``interfaces.Registry.on_certificate_registered``."""
+        """See ``interfaces.EndpointRegistry.on_certificate_registered``."""
         self._on_registered.append(listener)
         for certificate in self.all():
             listener(certificate.der)
 
     def on_disabled(self, listener: Callable[[str], None]) -> None:
-        """See ``interfaces.Registry.on_certificate_disabled``."""
+        """See ``interfaces.EndpointRegistry.on_certificate_disabled``."""
         self._on_disabled.append(listener)
 
-    def add(self, pem: str, status: str, *, mode: str = "DEFAULT", created_at: datetime | None = None) -> Certificate:
+    def add(
+        self, pem: str, status: str, *, mode: str = "DEFAULT", created_at: datetime | None = None
+    ) -> RegisteredCertificate:
         """Register a PEM as it is, parseable or not; ResourceAlreadyExistsException if it is there."""
         der = _der(pem)
         certificate_id = hashlib.sha256(der).hexdigest()
@@ -113,7 +115,7 @@ class Certificates:
                 resourceId=certificate_id, resourceArn=self.arn(certificate_id),
             )  # fmt: skip
         created = created_at or self._site.now()
-        certificate = Certificate(certificate_id, pem, der, status, created, created, new_id(), mode)
+        certificate = RegisteredCertificate(certificate_id, pem, der, status, created, created, new_id(), mode)
         parsed = _parsed(der)
         if parsed is not None:
             certificate.not_before = parsed.not_valid_before_utc
@@ -228,14 +230,14 @@ class Certificates:
 
     # -- inside
 
-    def _issue(self, public_key: Any, subject: x509.Name, *, active: bool) -> Certificate:
+    def _issue(self, public_key: Any, subject: x509.Name, *, active: bool) -> RegisteredCertificate:
         issued = self.issuer.issue(
             public_key, subject if list(subject) else DEFAULT_SUBJECT, self._site.now() - BACKDATED, AWS_IOT_NOT_AFTER
         )
         pem = issued.public_bytes(serialization.Encoding.PEM).decode()
         return self.add(pem, "ACTIVE" if active else "INACTIVE")
 
-    def _created(self, found: Certificate) -> dict[str, Any]:
+    def _created(self, found: RegisteredCertificate) -> dict[str, Any]:
         return {
             "certificateArn": self.arn(found.certificate_id),
             "certificateId": found.certificate_id,
@@ -260,7 +262,7 @@ class Certificates:
             self._site.outbox.post(lambda listener=listener: listener(certificate_id))  # type: ignore[misc]
 
 
-def _keys(certificate: Certificate) -> tuple[str, str]:
+def _keys(certificate: RegisteredCertificate) -> tuple[str, str]:
     moment = int(certificate.created_at.timestamp() * 1_000_000)
     return f"{moment:020d}{certificate.certificate_id}", f"{_FAR - moment:020d}{certificate.certificate_id}"
 

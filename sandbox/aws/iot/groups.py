@@ -21,7 +21,7 @@ MAX_DEPTH = 7  # levels of a group hierarchy
 
 
 @dataclass(slots=True)
-class Group:
+class ThingGroup:
     """One static thing group."""
 
     name: str
@@ -41,7 +41,7 @@ class Groups:
     def __init__(self, site: Site, things: Things) -> None:
         self._site = site
         self._things = things
-        self._by_name: dict[str, Group] = {}
+        self._by_name: dict[str, ThingGroup] = {}
         self._of_thing: dict[str, set[str]] = {}
         self._members: dict[str, list[str]] = {}  # of groups with their child groups, until something changes
         self.on_joined: list[Callable[[str, str], None]] = []  # (thing, group)
@@ -54,7 +54,7 @@ class Groups:
         """ARN of a group."""
         return self._site.arn(f"thinggroup/{name}")
 
-    def require(self, name: str) -> Group:
+    def require(self, name: str) -> ThingGroup:
         """The group; ResourceNotFoundException if there is none."""
         found = self._by_name.get(name)
         if found is None:
@@ -87,9 +87,9 @@ class Groups:
             self._members[group] = sorted(names)
         return self._members[group]
 
-    def add(self, name: str, parent: str | None = None, description: str | None = None) -> Group:
+    def add(self, name: str, parent: str | None = None, description: str | None = None) -> ThingGroup:
         """Make a group that does not exist yet."""
-        group = Group(name, new_id(), parent, self._site.now(), description)
+        group = ThingGroup(name, new_id(), parent, self._site.now(), description)
         if parent is not None:
             above = self.require(parent)
             if sum(1 for _ in self.with_ancestors(parent)) >= MAX_DEPTH:
@@ -250,7 +250,7 @@ class Groups:
             raise invalid("thingGroupName or thingGroupArn must be given")
         return self.require(name).name
 
-    def _check_version(self, group: Group, request: dict[str, Any]) -> None:
+    def _check_version(self, group: ThingGroup, request: dict[str, Any]) -> None:
         if request.get("expectedVersion") not in (None, group.version):
             raise AwsError("VersionConflictException", f"thing group {group.name} has version {group.version}")
 

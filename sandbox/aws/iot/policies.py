@@ -19,7 +19,7 @@ _PAGING = {"size": "pageSize", "marker": "marker"}
 
 
 @dataclass(slots=True)
-class Policy:
+class IotPolicy:
     """One policy; versions are numbered from 1."""
 
     name: str
@@ -40,7 +40,7 @@ class Policies:
         self._site = site
         self._certificates = certificates
         self._groups = groups
-        self._by_name: dict[str, Policy] = {}
+        self._by_name: dict[str, IotPolicy] = {}
         self._of_target: dict[str, set[str]] = {}
         certificates.attached_policies = lambda certificate_id: len(self._on(certificates.arn(certificate_id)))
         certificates.detach_policies = lambda certificate_id: self._detach_all(certificates.arn(certificate_id))
@@ -53,10 +53,10 @@ class Policies:
                 names |= self._on(self._groups.arn(above))
         return [self._by_name[name].parsed for name in sorted(names)]
 
-    def add(self, name: str, document: str) -> Policy:
+    def add(self, name: str, document: str) -> IotPolicy:
         """Make a policy that does not exist yet."""
         now = self._site.now()
-        policy = Policy(name, now, new_id(), documents={"1": document}, created={"1": now})
+        policy = IotPolicy(name, now, new_id(), documents={"1": document}, created={"1": now})
         policy.parsed = parse_policy(document)
         self._by_name[name] = policy
         return policy
@@ -202,12 +202,12 @@ class Policies:
     def _summary(self, name: str) -> dict[str, str]:
         return {"policyName": name, "policyArn": self._arn(name)}
 
-    def _require(self, name: str) -> Policy:
+    def _require(self, name: str) -> IotPolicy:
         if name not in self._by_name:
             raise not_found("policy", name)
         return self._by_name[name]
 
-    def _version(self, request: dict[str, Any]) -> tuple[Policy, str]:
+    def _version(self, request: dict[str, Any]) -> tuple[IotPolicy, str]:
         policy, version = self._require(request["policyName"]), request["policyVersionId"]
         if version not in policy.documents:
             raise not_found(f"version {version} of policy", policy.name)

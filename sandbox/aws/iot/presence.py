@@ -1,4 +1,4 @@
-"""What the MQTT endpoint asks and tells: authentication, authorisation, presence (``interfaces.Registry``)."""
+"""What the MQTT endpoint asks and tells: authentication, authorisation, presence (``interfaces.EndpointRegistry``)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .things import Things
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class ClientPresence:
     """The last thing known of a client id."""
 
     certificate_id: str
@@ -32,7 +32,7 @@ class Connection:
 
 
 class Presence:
-    """Implements ``sandbox.interfaces.Registry`` over the registry's parts."""
+    """Implements ``sandbox.interfaces.EndpointRegistry`` over the registry's parts."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Presence:
         self._policies = policies
         self._things = things
         self._groups = groups
-        self._connections: dict[str, Connection] = {}
+        self._connections: dict[str, ClientPresence] = {}
         self._versions: dict[str, int] = {}
         self._on_ended: list[Callable[[str], None]] = []
         self._ended_by_api: set[str] = set()
@@ -112,7 +112,7 @@ class Presence:
         """Note its end."""
         self._note(certificate_id, client_id, connected=False)
 
-    def connection(self, client_id: str) -> Connection | None:
+    def connection(self, client_id: str) -> ClientPresence | None:
         """The last thing known of a client id."""
         return self._connections.get(client_id)
 
@@ -141,7 +141,7 @@ class Presence:
             now = self._site.now()
             # The end of an older connection may be noticed after the next one began.
             if connected or before is None or before.certificate_id == certificate_id:
-                self._connections[client_id] = Connection(certificate_id, connected, now, session)
+                self._connections[client_id] = ClientPresence(certificate_id, connected, now, session)
             self._versions[client_id] = self._versions.get(client_id, -1) + int(connected)
             kind = "connected" if connected else "disconnected"
             event = {

@@ -19,7 +19,7 @@ from .limits import (
     check_targets,
     parse_schedule,
 )
-from .model import CONFIGURATION, Execution, Job
+from .model import CONFIGURATION, ExecutionAttempt, Job
 from .templates import JobTemplates
 
 _FAR = 10**18  # microseconds; turns ascending instants into descending keys
@@ -227,7 +227,7 @@ class JobsControl:
             raise invalid(f"job {job_id} is {job.status} and cannot change any more")
         return job
 
-    def _execution(self, request: dict[str, Any]) -> Execution:
+    def _execution(self, request: dict[str, Any]) -> ExecutionAttempt:
         self._require(request["jobId"])
         found = self._engine.find(request["thingName"], request["jobId"], request.get("executionNumber"))
         if found is None:

@@ -14,7 +14,7 @@ from sandbox.aws.site import epoch_seconds
 from sandbox.interfaces import JobsDataError
 
 from .engine import JobEngine, pending_summary
-from .model import Execution
+from .model import ExecutionAttempt
 
 SETTABLE = ("IN_PROGRESS", "SUCCEEDED", "FAILED", "REJECTED")
 MAX_DETAILS = 10
@@ -91,7 +91,7 @@ class JobsDataPlane:
 
     # -- inside: everything is checked before anything changes
 
-    def _go_on(self, execution: Execution, details: dict[str, str] | None, step_minutes: int | None) -> None:
+    def _go_on(self, execution: ExecutionAttempt, details: dict[str, str] | None, step_minutes: int | None) -> None:
         if execution.status == "QUEUED":
             self._engine.start_execution(execution)
         if details is not None:
@@ -104,7 +104,7 @@ class JobsDataPlane:
         if not self._things.exists(thing):
             raise JobsDataError("ResourceNotFound", f"thing {thing} does not exist")
 
-    def _require(self, thing: str, job_id: str, request: Mapping[str, Any]) -> Execution:
+    def _require(self, thing: str, job_id: str, request: Mapping[str, Any]) -> ExecutionAttempt:
         number = request.get("executionNumber")
         if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
             raise JobsDataError("InvalidRequest", f"executionNumber is {number!r}, expected a number")
@@ -113,7 +113,7 @@ class JobsDataPlane:
             raise JobsDataError("ResourceNotFound", f"thing {thing} has no execution of job {job_id}")
         return found
 
-    def _check_update(self, execution: Execution, status: object, request: Mapping[str, Any]) -> None:
+    def _check_update(self, execution: ExecutionAttempt, status: object, request: Mapping[str, Any]) -> None:
         if status not in SETTABLE:
             raise JobsDataError("InvalidRequest", f"status is {status!r}, expected one of {', '.join(SETTABLE)}")
         if not execution.is_pending:
@@ -157,7 +157,7 @@ class JobsDataPlane:
         return minutes
 
     @staticmethod
-    def _state(execution: Execution) -> dict[str, Any]:
+    def _state(execution: ExecutionAttempt) -> dict[str, Any]:
         return {
             "status": execution.status,
             "statusDetails": dict(execution.details),

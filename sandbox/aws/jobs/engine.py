@@ -16,7 +16,7 @@ from sandbox.aws.iot.settings import EventConfigurations
 from sandbox.aws.iot.things import Things
 from sandbox.aws.site import Site, epoch_seconds, new_id
 
-from .model import EXECUTED, Execution, Job
+from .model import EXECUTED, ExecutionAttempt, Job
 
 MINUTE = timedelta(minutes=1)
 RETRY_NEWS = timedelta(seconds=1)
@@ -33,9 +33,9 @@ class JobEngine:
         self._groups = groups
         self._events = events
         self.jobs: dict[str, Job] = {}
-        self._of_thing: dict[str, dict[tuple[str, int], Execution]] = {}
-        self._pending: dict[str, dict[tuple[str, int], Execution]] = {}
-        self.on_nucleus_queued: list[Callable[[Execution], None]] = []
+        self._of_thing: dict[str, dict[tuple[str, int], ExecutionAttempt]] = {}
+        self._pending: dict[str, dict[tuple[str, int], ExecutionAttempt]] = {}
+        self.on_nucleus_queued: list[Callable[[ExecutionAttempt], None]] = []
         self._announced: dict[str, tuple[str, int]] = {}  # the next execution that a thing was last told of
         groups.on_joined.append(self._joined)
         groups.on_left.append(self._left)
@@ -43,20 +43,20 @@ class JobEngine:
 
     # -- reading
 
-    def executions_of(self, thing: str) -> list[Execution]:
+    def executions_of(self, thing: str) -> list[ExecutionAttempt]:
         """Every execution of a thing, oldest first."""
         return list(self._of_thing.get(thing, {}).values())
 
-    def pending_of(self, thing: str) -> list[Execution]:
+    def pending_of(self, thing: str) -> list[ExecutionAttempt]:
         """Those that can still change: in progress by start, then queued by queueing."""
         found = self._pending.get(thing, {}).values()
         return sorted(found, key=lambda e: (e.status != "IN_PROGRESS", e.started_at or e.queued_at, e.number))
 
-    def next_of(self, thing: str) -> Execution | None:
+    def next_of(self, thing: str) -> ExecutionAttempt | None:
         """What ``$next`` means now."""
         return next(iter(self.pending_of(thing)), None)
 
-    def find(self, thing: str, job_id: str, number: int | None = None) -> Execution | None:
+    def find(self, thing: str, job_id: str, number: int | None = None) -> ExecutionAttempt | None:
         """The latest execution of a thing in a job, or the one of this number."""
         if number is not None:
             return self._of_thing.get(thing, {}).get((job_id, number))
@@ -102,7 +102,7 @@ class JobEngine:
         del self.jobs[job.job_id]
         self._job_event(job, "deleted")
 
-    def delete_execution(self, execution: Execution) -> None:
+    def delete_execution(self, execution: ExecutionAttempt) -> None:
         """Remove one execution."""
         self.jobs[execution.job_id].drop(execution)
         del self._of_thing[execution.thing][execution.job_id, execution.number]
@@ -122,7 +122,7 @@ class JobEngine:
 
     # -- the life of an execution
 
-    def start_execution(self, execution: Execution) -> None:
+    def start_execution(self, execution: ExecutionAttempt) -> None:
         """QUEUED → IN_PROGRESS; the job's timer begins."""
         execution.started_at = self.site.now()
         self.jobs[execution.job_id].move(execution, "IN_PROGRESS")
@@ -131,13 +131,13 @@ class JobEngine:
             execution.timeout_at = execution.started_at + minutes * MINUTE
             self._time_out_at(execution, execution.timeout_at)
 
-    def set_step_timer(self, execution: Execution, minutes: int) -> None:
+    def set_step_timer(self, execution: ExecutionAttempt, minutes: int) -> None:
         """The device's own timer for its current step; -1 ends it."""
         execution.step_timeout_at = None if minutes == -1 else self.site.now() + minutes * MINUTE
         if execution.step_timeout_at:
             self._time_out_at(execution, execution.step_timeout_at)
 
-    def finish(self, execution: Execution, status: str) -> None:
+    def finish(self, execution: ExecutionAttempt, status: str) -> None:
         """End an execution: event, retry, abort, completion, and news to the thing."""
         job = self.jobs[execution.job_id]
         execution.updated_at = self.site.now()
@@ -158,7 +158,7 @@ class JobEngine:
         elif not job.for_nucleus:
             self._announce(execution.thing)
 
-    def touch(self, execution: Execution) -> None:
+    def touch(self, execution: ExecutionAttempt) -> None:
         """Count a change that did not end the execution."""
         execution.updated_at = self.site.now()
         execution.version += 1
@@ -213,7 +213,7 @@ class JobEngine:
     def _enqueue(self, job: Job, thing: str, retry_attempt: int = 0) -> None:
         now = self.site.now()
         latest = job.executions.get(thing)
-        execution = Execution(job.job_id, thing, latest.number + 1 if latest else 1, now, now,
+        execution = ExecutionAttempt(job.job_id, thing, latest.number + 1 if latest else 1, now, now,
                               retry_attempt=retry_attempt)  # fmt: skip
         job.put(execution)
         key = (job.job_id, execution.number)
@@ -231,7 +231,7 @@ class JobEngine:
 
     # -- what ends executions and jobs from outside
 
-    def _time_out_at(self, execution: Execution, instant: datetime) -> None:
+    def _time_out_at(self, execution: ExecutionAttempt, instant: datetime) -> None:
         def due() -> None:
             deadline = execution.deadline()
             known = self.find(execution.thing, execution.job_id, execution.number) is execution
@@ -297,7 +297,7 @@ class JobEngine:
             following = {"execution": self.describe(pending[0])} if pending else {}
             self.site.publish(f"$aws/things/{thing}/jobs/notify-next", {"timestamp": now, **following}, qos=1)
 
-    def describe(self, execution: Execution, *, with_document: bool = True) -> dict[str, Any]:
+    def describe(self, execution: ExecutionAttempt, *, with_document: bool = True) -> dict[str, Any]:
         """An execution as the jobs data plane speaks of it over MQTT."""
         found: dict[str, Any] = {
             "jobId": execution.job_id,
@@ -314,7 +314,7 @@ class JobEngine:
             found["jobDocument"] = json.loads(self.jobs[execution.job_id].document)
         return found
 
-    def _execution_event(self, execution: Execution, operation: str) -> None:
+    def _execution_event(self, execution: ExecutionAttempt, operation: str) -> None:
         if self._events.enabled("JOB_EXECUTION"):
             event = self._event("JOB_EXECUTION", operation, execution.job_id)
             event |= {
@@ -349,7 +349,7 @@ class JobEngine:
         }
 
 
-def pending_summary(execution: Execution) -> dict[str, Any]:
+def pending_summary(execution: ExecutionAttempt) -> dict[str, Any]:
     """One line of ``get`` and ``notify``."""
     found: dict[str, Any] = {
         "jobId": execution.job_id,

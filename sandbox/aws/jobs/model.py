@@ -20,7 +20,7 @@ CONFIGURATION = (
 
 
 @dataclass(slots=True, eq=False)
-class Execution:
+class ExecutionAttempt:
     """One attempt of one thing at one job."""
 
     job_id: str
@@ -82,7 +82,7 @@ class Job:
     window_started_at: datetime | None = None  # the rollout's current minute
     window_left: float = 0  # things that may still be notified in it
     notified: int = 0
-    executions: dict[str, Execution] = field(default_factory=dict)
+    executions: dict[str, ExecutionAttempt] = field(default_factory=dict)
     by_status: dict[str, SortedNames] = field(default_factory=dict)
 
     @property
@@ -94,7 +94,7 @@ class Job:
         """How many things have their latest execution in one of these statuses."""
         return sum(len(self.by_status.get(status, ())) for status in statuses)
 
-    def put(self, execution: Execution) -> None:
+    def put(self, execution: ExecutionAttempt) -> None:
         """Take an execution as its thing's latest."""
         old = self.executions.get(execution.thing)
         if old is not None:
@@ -102,13 +102,13 @@ class Job:
         self.executions[execution.thing] = execution
         self.by_status.setdefault(execution.status, SortedNames()).add(execution.thing)
 
-    def drop(self, execution: Execution) -> None:
+    def drop(self, execution: ExecutionAttempt) -> None:
         """Forget an execution that is deleted."""
         if self.executions.get(execution.thing) is execution:
             self.by_status[execution.status].discard(execution.thing)
             del self.executions[execution.thing]
 
-    def move(self, execution: Execution, status: str) -> None:
+    def move(self, execution: ExecutionAttempt, status: str) -> None:
         """Change the status of an execution, and the counts with it."""
         if self.executions.get(execution.thing) is execution:
             self.by_status[execution.status].discard(execution.thing)

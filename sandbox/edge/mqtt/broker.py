@@ -13,13 +13,13 @@ from sandbox.bus import Bus, Message
 from sandbox.clock import SandboxClock
 from sandbox.edge.admission import Admission
 from sandbox.edge.faults import Delivery, Direction, Faults
-from sandbox.edge.jobs_topics import Answer, JobsTopics, is_jobs_request
-from sandbox.interfaces import Registry
+from sandbox.edge.jobs_topics import JobsReply, JobsTopics, is_jobs_request
+from sandbox.interfaces import EndpointRegistry
 
 from .packets import Publish, Will
 from .session import Session
 from .topics import SubscriptionTree
-from .wire import Reason
+from .wire import ReasonCode
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Link(Protocol):
     def flush(self) -> None:
         """Write what waits in the session."""
 
-    def close(self, reason: Reason) -> None:
+    def close(self, reason: ReasonCode) -> None:
         """End the connection from the server's side."""
 
 
@@ -49,7 +49,14 @@ class Broker:
     """Decides who may connect, publish and subscribe, and routes messages."""
 
     def __init__(
-        self, *, registry: Registry, jobs: JobsTopics, bus: Bus, clock: SandboxClock, faults: Faults, worker: Executor
+        self,
+        *,
+        registry: EndpointRegistry,
+        jobs: JobsTopics,
+        bus: Bus,
+        clock: SandboxClock,
+        faults: Faults,
+        worker: Executor,
     ) -> None:
         self._registry, self._jobs, self._bus = registry, jobs, bus
         self._admission = Admission(registry, clock)
@@ -71,7 +78,7 @@ class Broker:
     def open_session(self, client_id: str, *, clean_start: bool, expiry: timedelta) -> tuple[Session, bool]:
         """The client's session and whether it existed before; an older connection of that client is ended."""
         if older := self._links.get(client_id):
-            older.close(Reason.SESSION_TAKEN_OVER)
+            older.close(ReasonCode.SESSION_TAKEN_OVER)
             self.detach(older)
         session = self._sessions.get(client_id)
         if session and (clean_start or (session.ends_at and session.ends_at <= self._clock.now())):
@@ -106,14 +113,14 @@ class Broker:
         """End every connection that was made with this certificate."""
         for link in list(self._links.values()):
             if link.principal == certificate_id:
-                link.close(Reason.NOT_AUTHORIZED)
+                link.close(ReasonCode.NOT_AUTHORIZED)
 
     def end(self, client_id: str) -> None:
         """End the client's connection and its session, for good, and say nothing of its last will."""
         if link := self._links.get(client_id):
             self.detach(link)
             self._end_session(link.session)
-            link.close(Reason.ADMINISTRATIVE_ACTION)
+            link.close(ReasonCode.ADMINISTRATIVE_ACTION)
 
     def block(self, client_id: str) -> None:
         """Cut the client off until ``unblock``."""
@@ -127,12 +134,12 @@ class Broker:
     def interrupt(self, client_id: str) -> None:
         """End the client's connection; it may come back at once."""
         if link := self._links.get(client_id):
-            link.close(Reason.ADMINISTRATIVE_ACTION)
+            link.close(ReasonCode.ADMINISTRATIVE_ACTION)
 
     def close_all(self) -> None:
         """The endpoint shuts down."""
         for link in list(self._links.values()):
-            link.close(Reason.SERVER_SHUTTING_DOWN)
+            link.close(ReasonCode.SERVER_SHUTTING_DOWN)
 
     def connected_clients(self) -> dict[str, str]:
         """Certificate id by client id."""
@@ -146,7 +153,7 @@ class Broker:
 
     # Subscribing ------------------------------------------------------------------------------
 
-    def subscribe(self, link: Link, topic_filter: str, qos: int) -> int | Reason:
+    def subscribe(self, link: Link, topic_filter: str, qos: int) -> int | ReasonCode:
         """The granted QoS, or why not."""
         session = link.session
         if refusal := self._admission.refusal_of_subscription(link.principal, session.client_id, topic_filter):
@@ -155,12 +162,12 @@ class Broker:
         session.subscriptions[topic_filter] = qos
         return qos
 
-    def unsubscribe(self, link: Link, topic_filter: str) -> Reason:
+    def unsubscribe(self, link: Link, topic_filter: str) -> ReasonCode:
         """End a subscription, if there is one."""
         if link.session.subscriptions.pop(topic_filter, None) is None:
-            return Reason.NO_SUBSCRIPTION_EXISTED
+            return ReasonCode.NO_SUBSCRIPTION_EXISTED
         self._tree.remove(topic_filter, link.session)
-        return Reason.SUCCESS
+        return ReasonCode.SUCCESS
 
     # Publishing -------------------------------------------------------------------------------
 
@@ -185,7 +192,7 @@ class Broker:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, link: Link, work: asyncio.Future[Answer]) -> None:
+    async def _answer(self, link: Link, work: asyncio.Future[JobsReply]) -> None:
         try:
             answer = await work
         except Exception:

@@ -15,7 +15,7 @@ from . import packets
 from .broker import Broker
 from .packets import VERSION_3_1_1, VERSION_5, Connect, Publish, UnsupportedVersionError, Will
 from .session import Session, expiry_of
-from .wire import MAX_PACKET_BYTES, MalformedPacketError, PacketType, Property, Reason
+from .wire import MAX_PACKET_BYTES, MalformedPacketError, PacketType, Property, ReasonCode
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +32,12 @@ CLOSE_TIMEOUT_SECONDS = 1.0
 class ConnectionEndError(Exception):
     """The server ends this connection, with the reason that an MQTT 5 client is told."""
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: ReasonCode, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
-class Connection:
+class MqttConnection:
     """Implements the broker's ``Link``."""
 
     def __init__(self, broker: Broker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -70,13 +70,13 @@ class Connection:
         except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             pass
         except TimeoutError:
-            self.close(Reason.KEEP_ALIVE_TIMEOUT)
+            self.close(ReasonCode.KEEP_ALIVE_TIMEOUT)
         except ConnectionEndError as error:
             log.info("%s: %s", self._name, error)
             self.close(error.reason)
         except MalformedPacketError as error:
             log.info("%s: %s", self._name, error)
-            self.close(Reason.MALFORMED_PACKET)
+            self.close(ReasonCode.MALFORMED_PACKET)
         finally:
             if self._session:
                 self._broker.detach(self, self._will)
@@ -106,7 +106,7 @@ class Connection:
         for message in self.session.send(self._receive_maximum):
             self.send(message)
 
-    def close(self, reason: Reason) -> None:
+    def close(self, reason: ReasonCode) -> None:
         """Say goodbye where the protocol can, and end the connection."""
         if self._version == VERSION_5 and self._session and not self._writer.is_closing():
             self._write(packets.encode_disconnect(reason))
@@ -140,7 +140,7 @@ class Connection:
             raise MalformedPacketError("the remaining length has more than four bytes")
         if length > MAX_PACKET_BYTES:
             message = f"a packet of {length} bytes; at most {MAX_PACKET_BYTES} are taken"
-            raise ConnectionEndError(Reason.PACKET_TOO_LARGE, message)
+            raise ConnectionEndError(ReasonCode.PACKET_TOO_LARGE, message)
         return first >> 4, first & 0x0F, await self._reader.readexactly(length)
 
     def _connect(self, body: bytes) -> bool:
@@ -148,7 +148,7 @@ class Connection:
             connect = packets.decode_connect(body)
         except UnsupportedVersionError as error:
             log.info("%s", error)
-            self._write(packets.encode_connack(VERSION_3_1_1, Reason.UNSUPPORTED_PROTOCOL_VERSION))
+            self._write(packets.encode_connack(VERSION_3_1_1, ReasonCode.UNSUPPORTED_PROTOCOL_VERSION))
             return False
         self._version = connect.version
         client_id = connect.client_id
@@ -164,17 +164,17 @@ class Connection:
         self._accept(connect, client_id if assigned else None, session_present=present)
         return True
 
-    def _refusal(self, connect: Connect, client_id: str) -> Reason | None:
+    def _refusal(self, connect: Connect, client_id: str) -> ReasonCode | None:
         if not client_id or len(client_id.encode()) > MAX_CLIENT_ID_BYTES:
-            return Reason.CLIENT_IDENTIFIER_NOT_VALID
+            return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
         if connect.will and connect.will.retain:
-            return Reason.RETAIN_NOT_SUPPORTED
+            return ReasonCode.RETAIN_NOT_SUPPORTED
         tls = self._writer.get_extra_info("ssl_object")
         principal = self._broker.authenticate(tls.getpeercert(binary_form=True) if tls else None, client_id)
         if principal is None:
-            return Reason.NOT_AUTHORIZED
+            return ReasonCode.NOT_AUTHORIZED
         if connect.will and not self._broker.may_publish(principal, client_id, connect.will.topic):
-            return Reason.NOT_AUTHORIZED
+            return ReasonCode.NOT_AUTHORIZED
         self._principal = principal
         return None
 
@@ -187,7 +187,7 @@ class Connection:
         self._write(
             packets.encode_connack(
                 connect.version,
-                Reason.SUCCESS,
+                ReasonCode.SUCCESS,
                 session_present=session_present,
                 properties=self._offers(assigned_id),
             )
@@ -225,7 +225,7 @@ class Connection:
 
     def _disconnect(self, body: bytes) -> None:
         reason, expiry = packets.decode_disconnect(body, self._version)
-        if reason == Reason.SUCCESS:
+        if reason == ReasonCode.SUCCESS:
             self._will = None
         if expiry is not None:
             self.session.expiry = expiry_of(expiry)
@@ -246,14 +246,14 @@ class Connection:
             self._write(packets.PINGRESP)
         else:
             message = f"a client does not send packets of type {kind} here"
-            raise ConnectionEndError(Reason.PROTOCOL_ERROR, message)
+            raise ConnectionEndError(ReasonCode.PROTOCOL_ERROR, message)
 
     def _published(self, message: Publish) -> None:
         if message.retain:
-            raise ConnectionEndError(Reason.RETAIN_NOT_SUPPORTED, "retained messages are not supported here")
+            raise ConnectionEndError(ReasonCode.RETAIN_NOT_SUPPORTED, "retained messages are not supported here")
         if not self._broker.may_publish(self._principal, self.session.client_id, message.topic):
             refusal = f"publishing to {message.topic!r} is refused"
-            raise ConnectionEndError(Reason.NOT_AUTHORIZED, refusal)
+            raise ConnectionEndError(ReasonCode.NOT_AUTHORIZED, refusal)
         self._broker.publish(self, message)
         if message.qos:
             self._write(packets.encode_puback(self._version, message.packet_id))
@@ -261,6 +261,6 @@ class Connection:
     def _subscribe(self, request: packets.Subscribe) -> None:
         if len(request.filters) > MAX_SUBSCRIPTIONS_PER_REQUEST:
             message = f"{len(request.filters)} filters in one request, at most {MAX_SUBSCRIPTIONS_PER_REQUEST}"
-            raise ConnectionEndError(Reason.QUOTA_EXCEEDED, message)
+            raise ConnectionEndError(ReasonCode.QUOTA_EXCEEDED, message)
         outcomes = [self._broker.subscribe(self, topic_filter, qos) for topic_filter, qos in request.filters]
         self._write(packets.encode_suback(self._version, request.packet_id, outcomes))

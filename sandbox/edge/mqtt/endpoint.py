@@ -13,10 +13,10 @@ from sandbox.clock import SandboxClock
 from sandbox.edge.faults import Faults
 from sandbox.edge.jobs_topics import JobsTopics
 from sandbox.edge.loop_thread import LoopThread
-from sandbox.interfaces import JobsData, Registry
+from sandbox.interfaces import EndpointRegistry, JobsData
 
 from .broker import Broker
-from .connection import Connection
+from .connection import MqttConnection
 from .server_tls import ClientTrust
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class MqttEndpoint:
     def __init__(
         self,
         *,
-        registry: Registry,
+        registry: EndpointRegistry,
         jobs: JobsData,
         bus: Bus,
         clock: SandboxClock,
@@ -135,7 +135,7 @@ class MqttEndpoint:
         if task is not None:
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
-        await Connection(self._broker, reader, writer).run()
+        await MqttConnection(self._broker, reader, writer).run()
 
     async def _shut_down(self) -> None:
         if self._server:

@@ -13,7 +13,7 @@ from .wire import (
     MalformedPacketError,
     PacketType,
     Property,
-    Reason,
+    ReasonCode,
     encode_packet,
     encode_properties,
     encode_text,
@@ -23,9 +23,9 @@ VERSION_3_1_1 = 4
 VERSION_5 = 5
 MAX_QOS = 1  # AWS IoT Core has no QoS 2
 _CONNECT_CODES_3 = {  # what MQTT 3.1.1 can say in a CONNACK
-    Reason.SUCCESS: 0,
-    Reason.UNSUPPORTED_PROTOCOL_VERSION: 1,
-    Reason.CLIENT_IDENTIFIER_NOT_VALID: 2,
+    ReasonCode.SUCCESS: 0,
+    ReasonCode.UNSUPPORTED_PROTOCOL_VERSION: 1,
+    ReasonCode.CLIENT_IDENTIFIER_NOT_VALID: 2,
 }
 _NOT_AUTHORIZED_3 = 5
 _SUBSCRIPTION_FAILURE_3 = 0x80
@@ -213,7 +213,7 @@ def decode_disconnect(body: bytes, version: int) -> tuple[int, int | None]:
     cursor = Cursor(body)
     if version == VERSION_3_1_1 or not cursor.remaining:
         cursor.end()
-        return Reason.SUCCESS, None
+        return ReasonCode.SUCCESS, None
     reason = cursor.u8()
     properties = cursor.properties() if cursor.remaining else {}
     cursor.end()
@@ -221,7 +221,11 @@ def decode_disconnect(body: bytes, version: int) -> tuple[int, int | None]:
 
 
 def encode_connack(
-    version: int, reason: Reason, *, session_present: bool = False, properties: dict[Property, int | str] | None = None
+    version: int,
+    reason: ReasonCode,
+    *,
+    session_present: bool = False,
+    properties: dict[Property, int | str] | None = None,
 ) -> bytes:
     """A CONNACK (3.2)."""
     if version == VERSION_5:
@@ -242,13 +246,13 @@ def encode_publish(version: int, message: Publish) -> bytes:
     return encode_packet(PacketType.PUBLISH, flags, body + message.payload)
 
 
-def encode_puback(version: int, packet_id: int, reason: Reason = Reason.SUCCESS) -> bytes:
+def encode_puback(version: int, packet_id: int, reason: ReasonCode = ReasonCode.SUCCESS) -> bytes:
     """A PUBACK; the reason travels in MQTT 5 only."""
     tail = bytes([reason]) if version == VERSION_5 and reason else b""
     return encode_packet(PacketType.PUBACK, 0, struct.pack("!H", packet_id) + tail)
 
 
-def encode_suback(version: int, packet_id: int, outcomes: list[int | Reason]) -> bytes:
+def encode_suback(version: int, packet_id: int, outcomes: list[int | ReasonCode]) -> bytes:
     """A SUBACK; each outcome is the granted QoS, or the reason of the refusal."""
     v3 = [_SUBSCRIPTION_FAILURE_3 if outcome > MAX_QOS else outcome for outcome in outcomes]
     body = struct.pack("!H", packet_id)
@@ -256,7 +260,7 @@ def encode_suback(version: int, packet_id: int, outcomes: list[int | Reason]) ->
     return encode_packet(PacketType.SUBACK, 0, body)
 
 
-def encode_unsuback(version: int, packet_id: int, outcomes: list[Reason]) -> bytes:
+def encode_unsuback(version: int, packet_id: int, outcomes: list[ReasonCode]) -> bytes:
     """An UNSUBACK; outcomes travel in MQTT 5 only."""
     body = struct.pack("!H", packet_id)
     if version == VERSION_5:
@@ -264,7 +268,7 @@ def encode_unsuback(version: int, packet_id: int, outcomes: list[Reason]) -> byt
     return encode_packet(PacketType.UNSUBACK, 0, body)
 
 
-def encode_disconnect(reason: Reason) -> bytes:
+def encode_disconnect(reason: ReasonCode) -> bytes:
     """A DISCONNECT from the server, which exists in MQTT 5 only."""
     return encode_packet(PacketType.DISCONNECT, 0, bytes([reason, 0]))
 

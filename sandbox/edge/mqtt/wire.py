@@ -33,7 +33,7 @@ class PacketType(IntEnum):
     DISCONNECT = 14
 
 
-class Reason(IntEnum):
+class ReasonCode(IntEnum):
     """The reason codes of MQTT 5 that this endpoint sends (2.4)."""
 
     SUCCESS = 0x00

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .component_process import State
-from .deployments import Deployment, DeploymentOutcome
+from .component_process import LifecycleState
+from .deployments import ConfigurationUpdate, DeploymentOutcome
 from .effective_config import Pkcs11Settings
 from .installation import NO_INDEX, Component
 from .nucleus import Nucleus
@@ -13,12 +13,12 @@ from .traits import Profile
 __all__ = [
     "NO_INDEX",
     "Component",
-    "Deployment",
+    "ConfigurationUpdate",
     "DeploymentOutcome",
+    "LifecycleState",
     "Nucleus",
     "Pkcs11Settings",
     "Profile",
     "Provisioning",
-    "State",
     "provision",
 ]

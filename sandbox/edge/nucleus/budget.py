@@ -9,7 +9,7 @@ from datetime import datetime
 from .traits import COUNTED, MAX_COUNTED, WINDOW, Counts, Profile
 
 
-class Budget:
+class FailureBudget:
     """Counts what the profile counts, by the world's clock."""
 
     def __init__(self, profile: Profile, now: Callable[[], datetime]) -> None:
@@ -50,7 +50,7 @@ class Budget:
 class Dependent:
     """Another component, with a HARD dependency on the token exchange service; it is started again with that."""
 
-    def __init__(self, name: str, budget: Budget) -> None:
+    def __init__(self, name: str, budget: FailureBudget) -> None:
         self.name, self._budget = name, budget
         self.starts = 0
         self.is_running = False

@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from .budget import Budget
+from .budget import FailureBudget
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ exec /bin/sh -c "$0"
 """
 
 
-class State(StrEnum):
+class LifecycleState(StrEnum):
     """Where a component stands, in the nucleus' words."""
 
     NEW = "NEW"
@@ -47,7 +47,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ScriptRun:
     """A script, the user that it becomes (None: ours), and how many seconds it may take."""
 
     script: str
@@ -59,8 +59,8 @@ class Job:
 class Launch:
     """What is to run when the nucleus starts; ``beside`` lets install and run begin at the same moment."""
 
-    install: Job | None
-    run: Job | None
+    install: ScriptRun | None
+    run: ScriptRun | None
     beside: bool
     environment: Callable[[], Mapping[str, str]]  # asked anew at each start
     folder: Path
@@ -75,12 +75,12 @@ class _Running:
 class ComponentProcess:
     """Carries out one component's launches; lives on the nucleus' loop."""
 
-    def __init__(self, name: str, log_file: Path, budget: Budget, on_change: Callable[[], None]) -> None:
+    def __init__(self, name: str, log_file: Path, budget: FailureBudget, on_change: Callable[[], None]) -> None:
         """``on_change`` hears of every new state."""
         self._name, self._log_file, self._budget, self._on_change = name, log_file, budget, on_change
         self._running: dict[str, _Running] = {}  # by step
         self._keepers: list[asyncio.Task[None]] = []
-        self.state = State.NEW
+        self.state = LifecycleState.NEW
         self.starts = 0
         self.installs = 0
 
@@ -94,7 +94,7 @@ class ComponentProcess:
         """Install and run, and again after a failure, until that has happened too often."""
         launch.folder.mkdir(parents=True, exist_ok=True)
         self._budget.launched()
-        self._enter(State.NEW)
+        self._enter(LifecycleState.NEW)
         steps = (self._install_beside, self._run) if launch.beside else (self._install_and_run,)
         self._keepers = [asyncio.get_running_loop().create_task(step(launch)) for step in steps]
 
@@ -130,11 +130,11 @@ class ComponentProcess:
     # Steps --------------------------------------------------------------------------------------
 
     async def _install_and_run(self, launch: Launch) -> None:
-        self._enter(State.INSTALLING)
+        self._enter(LifecycleState.INSTALLING)
         if await self.install(launch):
             await self._run(launch)
         else:
-            self._enter(State.BROKEN)
+            self._enter(LifecycleState.BROKEN)
 
     async def _install_beside(self, launch: Launch) -> None:
         """A unit of its own: what becomes of it does not matter to the run step."""
@@ -147,7 +147,7 @@ class ComponentProcess:
                 return False
         return True
 
-    async def _install_once(self, install: Job, launch: Launch) -> bool:
+    async def _install_once(self, install: ScriptRun, launch: Launch) -> bool:
         self.installs += 1
         code = await self._carry_out("install", install, launch)
         if code:
@@ -159,21 +159,21 @@ class ComponentProcess:
         while launch.run is not None:
             if not self._budget.may_start():
                 log.warning("%s is not started again: it was too often within an hour", self._name)
-                self._enter(State.BROKEN)
+                self._enter(LifecycleState.BROKEN)
                 return
             self.starts += 1
-            self._enter(State.RUNNING)
+            self._enter(LifecycleState.RUNNING)
             code = await self._carry_out("run", launch.run, launch)
             if code == 0:
                 log.info("%s finished", self._name)
-                self._enter(State.FINISHED)
+                self._enter(LifecycleState.FINISHED)
                 return
             log.warning("%s ended with %d; see %s", self._name, code, self._log_file)
             self._budget.failed()
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
 
-    async def _carry_out(self, step: str, job: Job, launch: Launch) -> int:
+    async def _carry_out(self, step: str, job: ScriptRun, launch: Launch) -> int:
         running = self._running[step] = await self._spawn(job, launch)
         try:
             async with asyncio.timeout(job.limit):
@@ -183,7 +183,7 @@ class ComponentProcess:
         del self._running[step]
         return await self._end(running)
 
-    async def _spawn(self, job: Job, launch: Launch) -> _Running:
+    async def _spawn(self, job: ScriptRun, launch: Launch) -> _Running:
         watched, held = os.pipe()
         try:
             with self._log_file.open("ab") as output:
@@ -207,7 +207,7 @@ class ComponentProcess:
             os.close(watched)
         return _Running(process, held)
 
-    def _enter(self, state: State) -> None:
+    def _enter(self, state: LifecycleState) -> None:
         self.state = state
         self._on_change()
 

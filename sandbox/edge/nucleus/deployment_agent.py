@@ -14,7 +14,7 @@ from typing import Any
 
 from sandbox.aws.greengrass.deployments import ComponentOrder, DeploymentOrder, Deployments, InstalledComponent
 
-from .deployments import Deployment, DeploymentOutcome
+from .deployments import ConfigurationUpdate, DeploymentOutcome
 from .effective_config import NUCLEUS
 from .installation import Component
 from .nucleus import Nucleus
@@ -93,7 +93,9 @@ def run_order(nucleus: Nucleus, order: DeploymentOrder, offered: Mapping[str, Co
     is_upgrade = own.version != nucleus.recipe.version
     if is_upgrade:
         nucleus.upgrade(offered[own.version])
-    outcome = nucleus.deploy(Deployment(order.deployment_id, own.merge or {}, own.reset), is_upgrade=is_upgrade)
+    outcome = nucleus.deploy(
+        ConfigurationUpdate(order.deployment_id, own.merge or {}, own.reset), is_upgrade=is_upgrade
+    )
     if outcome.status == "FAILED" and order.rolls_back_on_failure and before is not None:
         nucleus.config.set_configuration(NUCLEUS, before)
     return outcome

@@ -19,7 +19,7 @@ VALIDATION_TIMEOUT_SECONDS = 20.0  # the nucleus' own default
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
+class ConfigurationUpdate:
     """What the cloud sends: an id, and the configuration update of one component."""
 
     deployment_id: str
@@ -47,7 +47,7 @@ class DeploymentRunner:
         """Wait for as long as the component puts the deployment off."""
         await self._ipc.ask_before_update(self._recipe.name, deployment_id, limit, sleep)
 
-    async def run(self, deployment: Deployment, *, is_upgrade: bool) -> DeploymentOutcome:
+    async def run(self, deployment: ConfigurationUpdate, *, is_upgrade: bool) -> DeploymentOutcome:
         """Propose, then store or forget; a component whose version changes is not asked."""
         name = self._recipe.name
         before = self._config.configuration(name) or {}

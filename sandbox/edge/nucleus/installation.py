@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .component_process import Job, Launch
+from .component_process import Launch, ScriptRun
 from .effective_config import NUCLEUS, EffectiveConfig
 from .recipe import configuration_variables, interpolate, load_recipe, merge
 from .traits import (
@@ -83,7 +83,7 @@ class Installation:
         install = self._step("install") if self._component.run_install else None
         return Launch(install, self._step("run", "startup"), beside, environment, self.work)
 
-    def _step(self, *names: str) -> Job | None:
+    def _step(self, *names: str) -> ScriptRun | None:
         """The first of these steps that the recipe has, ready to run."""
         step = next((self.recipe.steps[name] for name in names if name in self.recipe.steps), None)
         if step is None:
@@ -91,7 +91,7 @@ class Installation:
         configuration = self._config.configuration(self.recipe.name) or {}
         script = str(interpolate(step.script, self._variables() | configuration_variables(configuration)))
         limit = (step.limit or INSTALL_LIMIT.on(self._profile)) if "install" in names else None
-        return Job(script, None if step.privileged else self._component.user, limit)
+        return ScriptRun(script, None if step.privileged else self._component.user, limit)
 
     def access_control(self) -> object:
         """What the component may do, recipe variables filled in where this nucleus does that."""

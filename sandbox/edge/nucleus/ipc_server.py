@@ -53,7 +53,7 @@ class Configurations(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ConfigurationReply:
     """What a component says of a configuration that a deployment proposes."""
 
     accepted: bool
@@ -89,7 +89,7 @@ class IpcServer:
         self._deferrals: dict[str, asyncio.Future[float]] = {}  # by deployment: the milliseconds that it shall wait
         self._listens = asyncio.Event()  # somebody has begun to
         self._watchers: dict[str, list[Stream]] = {}
-        self._reports: dict[str, asyncio.Future[Verdict]] = {}
+        self._reports: dict[str, asyncio.Future[ConfigurationReply]] = {}
         self._handlers: dict[str, Handler] = {
             "GetConfiguration": self._get_configuration,
             "PublishToIoTCore": self._publish,
@@ -174,12 +174,12 @@ class IpcServer:
 
     async def propose(
         self, component: str, deployment_id: str, configuration: Mapping[str, Any], limit: float
-    ) -> Verdict:
+    ) -> ConfigurationReply:
         """Ask the component about a configuration, for ``limit`` seconds; one that does not listen accepts all."""
         stream = self._validators.get(component)
         if stream is None:
-            return Verdict(accepted=True, message="the component does not listen for configurations")
-        report: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+            return ConfigurationReply(accepted=True, message="the component does not listen for configurations")
+        report: asyncio.Future[ConfigurationReply] = asyncio.get_running_loop().create_future()
         self._reports[deployment_id] = report
         proposal = {"configuration": configuration, "deploymentId": deployment_id}
         stream.event("ValidateConfigurationUpdateEvents", {"validateConfigurationUpdateEvent": proposal})
@@ -187,7 +187,7 @@ class IpcServer:
             async with asyncio.timeout(limit):
                 return await report
         except TimeoutError:
-            return Verdict(accepted=False, message=f"the component did not report within {limit:g} s")
+            return ConfigurationReply(accepted=False, message=f"the component did not report within {limit:g} s")
         finally:
             self._reports.pop(deployment_id, None)
 
@@ -326,7 +326,7 @@ class IpcServer:
         if waiting is None or waiting.done():
             message = f"no deployment waits for a report of {component}"
             raise IpcError("InvalidArgumentsError", message)
-        waiting.set_result(Verdict(report.get("status") == "ACCEPTED", str(report.get("message") or "")))
+        waiting.set_result(ConfigurationReply(report.get("status") == "ACCEPTED", str(report.get("message") or "")))
         return {}
 
     async def _update_state(self, component: str, request: Mapping[str, Any], _: Stream) -> Mapping[str, Any]:

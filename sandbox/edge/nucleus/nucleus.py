@@ -21,9 +21,9 @@ from typing import Any
 from sandbox.clock import SandboxClock
 from sandbox.edge.loop_thread import LoopThread
 
-from .budget import Budget, Dependent
-from .component_process import ComponentProcess, State
-from .deployments import Deployment, DeploymentOutcome, DeploymentRunner
+from .budget import Dependent, FailureBudget
+from .component_process import ComponentProcess, LifecycleState
+from .deployments import ConfigurationUpdate, DeploymentOutcome, DeploymentRunner
 from .effective_config import NUCLEUS, ConfigError, EffectiveConfig
 from .installation import Component, Installation
 from .iot_core import IotCore
@@ -134,7 +134,7 @@ class Nucleus:
         self.dependents.append(dependent)
         return dependent
 
-    def deploy(self, deployment: Deployment, *, is_upgrade: bool = False) -> DeploymentOutcome:
+    def deploy(self, deployment: ConfigurationUpdate, *, is_upgrade: bool = False) -> DeploymentOutcome:
         """Change the component's configuration as a deployment does, asking the component if it listens.
 
         ``is_upgrade``: its version has changed, too; then it is not asked.
@@ -176,7 +176,7 @@ class Nucleus:
         return self._process.pid
 
     @property
-    def component_state(self) -> State:
+    def component_state(self) -> LifecycleState:
         """Where the component stands."""
         return self._process.state
 
@@ -209,7 +209,7 @@ class Nucleus:
         """How often components have asked for this operation."""
         return self._ipc.asked[operation]
 
-    def wait_component(self, *states: State, timeout: float = 15.0) -> bool:
+    def wait_component(self, *states: LifecycleState, timeout: float = 15.0) -> bool:
         """Wait until the component stands in one of these states."""
         with self._changed:
             return self._changed.wait_for(lambda: self.component_state in states, timeout)
@@ -357,8 +357,8 @@ class Nucleus:
         with self._changed:
             self._changed.notify_all()
 
-    def _budget(self) -> Budget:
-        return Budget(self.profile, self._clock.now)
+    def _budget(self) -> FailureBudget:
+        return FailureBudget(self.profile, self._clock.now)
 
     def _environment(self) -> dict[str, str]:
         token = self._ipc.admit(self.recipe.name)

@@ -34,7 +34,7 @@ class RecipeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LifecycleStep:
     """One step of a component's lifecycle."""
 
     script: str
@@ -49,7 +49,7 @@ class Recipe:
     name: str
     version: str
     default_configuration: Mapping[str, Any]
-    steps: Mapping[str, Step]  # by lower-case name
+    steps: Mapping[str, LifecycleStep]  # by lower-case name
     environment: Mapping[str, str]
     archives: tuple[str, ...]  # names, without suffix, of artifacts that are unpacked
 
@@ -156,11 +156,11 @@ def _any_case(mapping: Mapping[str, Any], name: str) -> Any:
     return next((value for key, value in mapping.items() if key.lower() == name), None)
 
 
-def _step(value: Any) -> Step:
+def _step(value: Any) -> LifecycleStep:
     if not isinstance(value, Mapping):
-        return Step(str(value))
+        return LifecycleStep(str(value))
     limit = _any_case(value, "timeout")
-    return Step(
+    return LifecycleStep(
         str(_any_case(value, "script") or ""),
         privileged=str(_any_case(value, "requiresprivilege")).lower() == "true",
         limit=None if limit is None else float(limit),

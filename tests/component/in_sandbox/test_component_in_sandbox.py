@@ -25,7 +25,7 @@ from component_site import (
 from shared_credentials import credentials
 
 from protocol.algorithms import KeyType, matching_csr_algorithms
-from sandbox.edge import Deployment, Profile
+from sandbox.edge import ConfigurationUpdate, Profile
 from sandbox.edge.nucleus import iot_core
 
 
@@ -99,11 +99,11 @@ def test_a_wrong_configuration_fails_the_job_if_it_came_unasked_and_the_deployme
     site.create_job({"operation": "ROTATE_CERTIFICATE"})
     assert "cannot sign with SHA256WITHRSA" in site.wait_ended()["statusDetails"]["DeviceFailureReason"]
     assert files_of(nucleus) == IN_PLACE
-    refused = nucleus.deploy(Deployment("d-1", {"keyAlgorithm": "ECDSA-P384"}))
+    refused = nucleus.deploy(ConfigurationUpdate("d-1", {"keyAlgorithm": "ECDSA-P384"}))
     assert refused.status == "FAILED"
     assert "a ECDSA-P384 key cannot sign with SHA256WITHRSA" in refused.reason
     merge = {"keyAlgorithm": "ECDSA-P256", "signingAlgorithm": "ECDSA-WITH-SHA256"}
-    assert nucleus.deploy(Deployment("d-2", merge)).status == "SUCCEEDED"
+    assert nucleus.deploy(ConfigurationUpdate("d-2", merge)).status == "SUCCEEDED"
 
 
 def test_without_interpolation_by_the_nucleus_a_device_rotates_all_the_same(start, site):
@@ -124,7 +124,7 @@ def test_a_connection_to_the_nucleus_that_is_lost_is_made_anew_without_a_new_pro
     wait_for(lambda: nucleus.asked("SubscribeToIoTCore") == 2 * asked)
     wait_for(lambda: set(held) == subscribed, timeout=5)  # a nucleus forgets what is asked for too early
     wait_for(lambda: nucleus.is_validated)
-    assert nucleus.deploy(Deployment("d-1", {"keyAlgorithm": "ECDSA-P384"})).status == "FAILED"
+    assert nucleus.deploy(ConfigurationUpdate("d-1", {"keyAlgorithm": "ECDSA-P384"})).status == "FAILED"
     site.create_job({"operation": "ROTATE_CERTIFICATE", "keyAlgorithm": "ECDSA-P256"})
     wait_for_log(nucleus, "→ PREPARING")
     assert (nucleus.component_starts, python_pid(nucleus)) == (1, first)

@@ -24,7 +24,7 @@ from component_world import CLASSIC, RESTART_SECONDS, STARTS, Nucleus
 from component_world import LITE as LITE_NUCLEUS
 from test_component_losses import LITE, STEPS
 
-from sandbox.edge import NO_INDEX, Fault, Profile, State
+from sandbox.edge import NO_INDEX, Fault, LifecycleState, Profile
 from sandbox.edge.nucleus import traits
 
 QUICK = {"resendIntervalSeconds": 1}
@@ -53,7 +53,7 @@ def test_it_rotates_again_and_again_without_an_error(start, site, profile):
     wait_for_log(nucleus, IDLE)
     for number in range(4):
         rotate(site, nucleus, f"job-{number}")
-    assert nucleus.component_state is State.RUNNING
+    assert nucleus.component_state is LifecycleState.RUNNING
     assert nucleus.component_starts == (5 if profile is Profile.CLASSIC else 1)
 
 
@@ -63,7 +63,7 @@ def test_launched_offline_for_an_hour_it_waits_in_one_process_and_then_does_its_
     wait_for(lambda: nucleus.asked("SubscribeToIoTCore") >= 3)
     for _ in range(12):
         site.clock.advance(timedelta(minutes=5))
-    assert (nucleus.component_state, nucleus.component_starts) == (State.RUNNING, 1)
+    assert (nucleus.component_state, nucleus.component_starts) == (LifecycleState.RUNNING, 1)
     nucleus.connect()
     rotate(site, nucleus, "job-1", timeout=120)
     assert nucleus.component_starts == (2 if profile is Profile.CLASSIC else 1)
@@ -89,7 +89,7 @@ def test_no_package_index_is_needed_at_any_launch(start, site, profile):
         nucleus.restart()  # every launch installs again
         wait_for_log(nucleus, IDLE, after=said)
     assert nucleus.component_installs >= 4
-    assert nucleus.wait_component(State.RUNNING)
+    assert nucleus.wait_component(LifecycleState.RUNNING)
 
 
 @pytest.mark.parametrize("profile", Profile)
@@ -105,7 +105,7 @@ def test_an_upgrade_in_the_middle_of_a_rotation_costs_neither_the_rotation_nor_t
     nucleus.upgrade(next_version)
     site.deaf.clear()
     succeeded(site, nucleus, "job-1")
-    assert (nucleus.component_state, nucleus.recipe.version) == (State.RUNNING, "1.2.4")
+    assert (nucleus.component_state, nucleus.recipe.version) == (LifecycleState.RUNNING, "1.2.4")
     rotate(site, nucleus, "job-2")
 
 
@@ -180,7 +180,7 @@ def test_iotcored_restarted_at_any_message_costs_seconds_not_the_rotation(start,
         rotate(site, nucleus, f"job-{number}", timeout=120)
         assert cut.countdown <= 0, step
         site.endpoint.faults.clear()
-        assert nucleus.component_state is State.RUNNING, step
+        assert nucleus.component_state is LifecycleState.RUNNING, step
     assert nucleus.component_starts == 1
 
 
@@ -196,7 +196,7 @@ def test_a_year_of_rotations_needs_no_package_index_and_nobody_on_site(start, si
         site.clock.advance(timedelta(days=28) - timedelta(hours=2))
         start_later(nucleus)
         assert files_of(nucleus) == IN_PLACE
-    assert nucleus.component_state is State.RUNNING
+    assert nucleus.component_state is LifecycleState.RUNNING
     counted = f"13 rotations, {nucleus.component_installs} installs, {nucleus.component_starts} starts"
     with capsys.disabled():
         print(f"\n{profile}: {counted}", end=" ")  # noqa: T201  # how much of a year it was
