@@ -30,7 +30,7 @@ def der_of(pem: str) -> bytes:
 def with_readable_names(der: bytes) -> bytes:
     """The same with every PrintableString that holds other ASCII text as UTF8String; ValueError if it is no DER."""
     found = bytearray(der)
-    for tag, position, start, end in _walk(der, 0, len(der), 0):
+    for tag, position, start, end in _walk(der):
         content = der[start:end]
         if tag == PRINTABLE_STRING and not _PRINTABLE.issuperset(content) and max(content) < _ASCII:
             found[position] = UTF8_STRING
@@ -52,13 +52,19 @@ def children(der: bytes, start: int, end: int) -> Iterator[Tuple[int, int, int, 
         start += length
 
 
-def _walk(der: bytes, start: int, end: int, depth: int) -> Iterator[Tuple[int, int, int, int]]:
-    if depth > _MAX_DEPTH:
-        raise ValueError(f"nested deeper than {_MAX_DEPTH}")
-    for element in children(der, start, end):
+def _walk(der: bytes) -> Iterator[Tuple[int, int, int, int]]:
+    """Every element, each before those in it."""
+    levels = [children(der, 0, len(der))]
+    while levels:
+        element = next(levels[-1], None)
+        if element is None:
+            levels.pop()
+            continue
         yield element
         if element[0] & _CONSTRUCTED:
-            yield from _walk(der, element[2], element[3], depth + 1)
+            if len(levels) > _MAX_DEPTH:
+                raise ValueError(f"nested deeper than {_MAX_DEPTH}")
+            levels.append(children(der, element[2], element[3]))
 
 
 def _byte(der: bytes, position: int, end: int) -> int:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from protocol.messages import ExecutionStatus
 from protocol.names import FAILURE_REASON_KEY, STATUS_DETAILS_KEY
 from protocol.rotation_record import RefusalRecord
+from protocol.watch import Watch
 
 from . import ending, notices
 from .errors import ConflictError
@@ -127,8 +128,8 @@ def _reason(services: Services, event: TerminalEvent) -> str:
 
 def connected(services: Services, event: PresenceEvent) -> dict[str, Any]:
     """A client has connected: its principal tells which certificate it uses."""
-    _note_watched(services, event)
-    rotation = services.table.current(event.thing_name)
+    rotation, watch = services.table.concerned(event.thing_name, event.principal)
+    _note_watched(services, event, watch)
     which = rotation.which(event.principal) if rotation is not None else None
     if rotation is None or which is None or rotation.phase in MAKING:
         return {"status": "nothing"}
@@ -142,9 +143,8 @@ def connected(services: Services, event: PresenceEvent) -> dict[str, Any]:
     return {"status": "noted" if concluded.outcome is None else concluded.outcome.value}
 
 
-def _note_watched(services: Services, event: PresenceEvent) -> None:
+def _note_watched(services: Services, event: PresenceEvent, watch: Watch | None) -> None:
     """Healing learns from connections which of several certificates is in use, under whatever name it is used."""
-    watch = services.table.watch(event.principal)
     known = watch and watch.seen(event.client_id, event.at)
     if watch is None or known is None or known == watch:
         return

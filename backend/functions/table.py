@@ -48,6 +48,12 @@ class RotationTable:
         record = self._read(thing_name, CURRENT)
         return Rotation.from_record(record) if record else None
 
+    def concerned(self, thing_name: str, certificate_id: str) -> tuple[Rotation | None, Watch | None]:
+        """What a connection may tell of: the thing's latest rotation and a watch over the certificate, by one call."""
+        key = key_of(certificate_id)
+        rotation, watch = self._read_both((thing_name, CURRENT), (key["thingName"], key["record"]))
+        return Rotation.from_record(rotation) if rotation else None, Watch.from_record(watch) if watch else None
+
     def budget(self, thing_name: str) -> CertificateBudget:
         """What the thing has asked for."""
         record = self._read(thing_name, BUDGET)
@@ -123,9 +129,17 @@ class RotationTable:
         return _until_won(changed)
 
     def _read(self, thing_name: str, record: str) -> dict[str, Any] | None:
-        key = {"thingName": _serialize(thing_name), "record": _serialize(record)}
+        key = _item({"thingName": thing_name, "record": record})
         item = self._dynamodb.get_item(TableName=self._name, Key=key, ConsistentRead=True).get("Item")
-        return {name: _deserialize(value) for name, value in item.items()} if item else None
+        return _record(item) if item else None
+
+    def _read_both(self, *keys: tuple[str, str]) -> list[dict[str, Any] | None]:
+        """The records of some keys; what a throttled table leaves out is asked for alone, which AWS's client repeats."""
+        wanted = [_item({"thingName": thing_name, "record": record}) for thing_name, record in keys]
+        answer = self._dynamodb.batch_get_item(RequestItems={self._name: {"Keys": wanted, "ConsistentRead": True}})
+        found = {(item["thingName"]["S"], item["record"]["S"]): _record(item) for item in answer["Responses"].get(self._name, [])}
+        left = answer.get("UnprocessedKeys", {}).get(self._name, {}).get("Keys", [])
+        return [found.get(key) if one not in left else self._read(*key) for key, one in zip(keys, wanted, strict=True)]
 
     def open_since_before(self, instant: datetime) -> list[tuple[datetime, str]]:
         """When each unfinished rotation began that began before then, with its thing; the oldest first."""
@@ -205,6 +219,10 @@ def _until_won(change: Callable[[], T]) -> T:
 
 def _item(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _serialize(value) for name, value in record.items()}
+
+
+def _record(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _deserialize(value) for name, value in item.items()}
 
 
 def _raise_if_lost(error: ClientError) -> None:

@@ -41,7 +41,8 @@ class Access:
     def terminal(self) -> list[iam.PolicyStatement]:
         """Of the function that removes the certificate that is not needed."""
         document = self._grants.on("iot:job/*", "iot:GetJobDocument")
-        found = [*self._executions(), *self._views(), *self._principals(), *self._before(), document]
+        records = self._grants.on_arns([self._table_arn], "dynamodb:BatchGetItem")
+        found = [*self._executions(), *self._views(), *self._principals(), *self._before(), document, records]
         return [*found, *self._lost(), *self._removal()]
 
     def sweep(self) -> list[iam.PolicyStatement]:

@@ -54,7 +54,7 @@ class Cloud:
     """``registry`` and ``jobs`` implement ``sandbox.interfaces``; ``seed`` fills.
 
     ``functions`` and ``rules`` are for ``sandbox.stack``; ``deployments`` is for the nucleus stand-ins;
-    ``services`` answer calls that do not come over the wire.
+    ``services`` answer calls that do not come over the wire, ``answer`` requests that could have.
     """
 
     def __init__(
@@ -81,7 +81,8 @@ class Cloud:
             create_private_ca=self.private_cas.seed,
         )
         self.services = self._build_services()
-        self._server = HttpServer(self._identity.context(), Gateway(self.services, self._moto).handle, port)
+        self.answer = Gateway(self.services, self._moto).handle
+        self._server = HttpServer(self._identity.context(), self.answer, port)
         self._ticker = threading.Thread(target=self._tick, name="sandbox-ticker", daemon=True)
         clock.on_advance(self.site.tick)
 

@@ -13,10 +13,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import moto.backends as moto_backends
+import moto.core.responses as moto_responses
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from . import step_functions, tables
@@ -45,7 +47,24 @@ SERVICES = {
 """Signing name → moto's name."""
 _XML = ("sns", "sts", "s3", "iam", "cloudformation")
 _lock = threading.RLock()  # moto's globals belong to one cloud at a time
-_application = DomainDispatcherApplication(create_backend_app)
+
+
+class _Dispatcher(DomainDispatcherApplication):
+    """moto's way to the service of a request, which looks through moto's folders each time, once for each host."""
+
+    def __init__(self) -> None:
+        super().__init__(create_backend_app)
+        self._by_host: dict[str | None, Any] = {}
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        if host not in self._by_host:
+            self._by_host[host] = super().get_backend_for_host(host)
+        return self._by_host[host]
+
+
+_application = _Dispatcher()
+_backends: dict[str, Any] = {}
+moto_responses.method_names_from_class = cache(moto_responses.method_names_from_class)  # asked at each call
 
 
 class MotoServices:
@@ -138,8 +157,10 @@ class MotoServices:
 def _loaded() -> Iterator[tuple[str, Any]]:
     """The services that this process has used: loading one takes moto a second, so none is loaded in vain."""
     for name in SERVICES.values():
-        if f"moto.{name}.models" in sys.modules:
-            yield name, moto_backends.get_backend(name)
+        if name not in _backends and f"moto.{name}.models" in sys.modules:
+            _backends[name] = moto_backends.get_backend(name)
+        if name in _backends:
+            yield name, _backends[name]
     if (machines := step_functions.backends()) is not None:
         yield step_functions.SERVICE, machines
 

@@ -178,7 +178,8 @@ class FakeAws:
         self.after_call: dict[str, Any] = {}
         self.before_each: Any = lambda: None
         self.is_presence_off = False
-        self.page = 250
+        self.page, self.batch = 250, 100
+        self.keys_read = 0  # by batches
         self.things_page = 250
         self.force_delete_works = True
         self.acting: str | None = None  # the function that is running
@@ -360,6 +361,16 @@ class FakeAws:
         assert request["ConsistentRead"] is True
         item = self.items.get((request["Key"]["thingName"]["S"], request["Key"]["record"]["S"]))
         return {"Item": item} if item else {}
+
+    def dynamodb_batch_get_item(self, request):
+        """As many at once as the table keeps up with; what it leaves out stands in the answer."""
+        [(name, wanted)] = request["RequestItems"].items()
+        assert wanted["ConsistentRead"] is True
+        read, left = wanted["Keys"][: self.batch], wanted["Keys"][self.batch :]
+        self.keys_read += len(read)
+        found = [self.items.get((key["thingName"]["S"], key["record"]["S"])) for key in read]
+        answer = {"Responses": {name: [item for item in found if item]}, "UnprocessedKeys": {}}
+        return {**answer, "UnprocessedKeys": {name: {**wanted, "Keys": left}}} if left else answer
 
     def dynamodb_query(self, request):
         assert request["KeyConditionExpression"] == "phase = :phase AND startedAt < :before"

@@ -109,15 +109,14 @@ def test_the_rates_follow_from_the_counts_and_the_quotas(device, authority):
 
 def test_a_connection_costs_what_is_said(device):
     device.connected(device.old)
-    reads = len(device.aws.calls)
-    assert set(device.aws.calls) == {"dynamodb:GetItem"}
+    assert device.aws.calls == ["dynamodb:BatchGetItem"]
     found = re.search(
-        r"Presence: one run and two reads .*?about ([\d.]+) USD per million \(rule and action ([\d.]+), run ([\d.]+), "
+        r"Presence: one run and two reads by one call .*?about ([\d.]+) USD per million \(rule and action ([\d.]+), run ([\d.]+), "
         r"reads ([\d.]+);.*?100,000 devices that connect ten times a day cost about (\d+) USD a month",
         section("Cost per device"),
     )
     total, rule, run, read, month = map(float, found.groups())
-    assert (reads, round(rule + run + read, 2)) == (2, total)
+    assert (device.aws.keys_read, round(rule + run + read, 2)) == (2, total)
     assert month == 100_000 * 10 * 30 / 1e6 * total
     resources = json.loads(synth.TEMPLATE.read_text())["Resources"].items()
     [function] = [r for name, r in resources if r["Type"] == "AWS::Lambda::Function" and name.startswith(FUNCTIONS[2])]

@@ -324,9 +324,9 @@ def test_of_two_connections_out_of_order_the_later_one_counts(created):
 
 
 @pytest.mark.parametrize("client", ["gw-1", "#2", "a client", "x" * 129])
-def test_connections_without_a_rotation_cost_two_reads_whosever_they_are(device, client):
+def test_connections_without_a_rotation_cost_one_call_whosever_they_are(device, client):
     device.connected(device.old, clientId=client)
-    assert device.aws.calls == ["dynamodb:GetItem"] * 2
+    assert device.aws.calls == ["dynamodb:BatchGetItem"]
 
 
 def test_a_late_event_of_an_earlier_attempt_leaves_the_present_one_alone(device):

@@ -38,9 +38,17 @@ def test_a_connection_of_whatever_client_is_heard(device, watch, client):
     assert watch().first_own is None
 
 
-def test_a_certificate_that_nobody_watches_costs_one_read_more_and_no_write(device):
+def test_a_certificate_that_nobody_watches_costs_no_call_more_and_no_write(device):
     device.connected(device.old)
+    assert device.aws.calls == ["dynamodb:BatchGetItem"]
     assert table().watch(device.old) is None
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_a_throttled_table_that_answers_in_part_is_asked_for_the_rest(device, watch, batch):
+    device.aws.batch = batch
+    device.connected(device.old)
+    assert watch().last_seen is not None
 
 
 def test_an_event_that_comes_twice_is_written_once(device, watch):

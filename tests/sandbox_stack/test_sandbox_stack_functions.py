@@ -8,10 +8,13 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from botocore.exceptions import ClientError
 
+from sandbox.aws import Cloud
 from sandbox.bus import Bus
 from sandbox.clock import SandboxClock
 from sandbox.stack import Stack, TemplateError, functions, sql
+from sandbox.stack.clients import Clients
 from sandbox.stack.invocations import RetryDelays
 
 HANDLER = "backend.functions.job_execution_terminal.handler"
@@ -57,6 +60,21 @@ def pool(world, runs, monkeypatch):
 def dead_letters(world, queue_url):
     answer = world.client("sqs").receive_message(QueueUrl=queue_url)
     return [json.loads(message["Body"])["requestContext"]["condition"] for message in answer.get("Messages", [])]
+
+
+def test_the_sandboxs_own_clients_are_answered_as_over_a_connection_without_one(tmp_path):
+    cloud = Cloud("123456789012", "eu-west-1", SandboxClock(), Bus(), tmp_path)  # that serves nobody
+    try:
+        clients = Clients(cloud)
+        with pytest.raises(ClientError, match="ResourceNotFoundException"):
+            clients.get("iot").describe_thing(thingName="nobody")
+        s3 = clients.get("s3")
+        s3.create_bucket(Bucket="kept", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["kept"]
+        with pytest.raises(ClientError, match="404"):
+            s3.head_object(Bucket="kept", Key="a b")
+    finally:
+        cloud.stop()
 
 
 def test_a_failed_run_is_repeated(pool, runs):

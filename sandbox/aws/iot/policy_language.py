@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from sandbox.aws.errors import AwsError
@@ -51,7 +52,7 @@ def allows(policies: Iterable[Mapping[str, Any]], action: str, arn: str, variabl
 def _applies(
     statement: Mapping[str, Any], action: str, arn: str, variables: Mapping[str, str], *, when_unknown: bool
 ) -> bool:
-    if not any(_matches(pattern, action, ignore_case=True) for pattern in _listed(statement["Action"])):
+    if not any(_names(pattern, action) for pattern in _listed(statement["Action"])):
         return False
     resources = [resolved(r, variables) for r in _listed(statement["Resource"])]
     if not any(r is not None and _matches(r, arn) for r in resources):
@@ -66,6 +67,8 @@ def variables_in(policies: Iterable[Mapping[str, Any]]) -> set[str]:
 
 def resolved(text: str, variables: Mapping[str, str]) -> str | None:
     """The text with its policy variables filled in, their values literally; None if one has no value."""
+    if "${" not in text:
+        return text
     if any(name not in variables for name in _VARIABLE.findall(text)):
         return None
     return _VARIABLE.sub(lambda match: _literal(variables[match[1]]), text)
@@ -97,10 +100,14 @@ def _condition_holds(condition: Mapping[str, Any], variables: Mapping[str, str],
     return True
 
 
-def _matches(pattern: str, text: str, *, ignore_case: bool = False) -> bool:
+@lru_cache(1024)
+def _names(pattern: str, action: str) -> bool:
+    """Whether a statement's action is the one that is asked for: there are few of both."""
+    return _matches(pattern.lower(), action.lower())
+
+
+def _matches(pattern: str, text: str) -> bool:
     """Whether ``*`` and ``?`` make the pattern the text; every device has patterns of its own, so none is compiled."""
-    if ignore_case:
-        pattern, text = pattern.lower(), text.lower()
     head, *rest = pattern.split("*")
     if not rest:
         return len(text) == _length(head) and _is_at(head, text, 0)
