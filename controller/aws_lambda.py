@@ -18,8 +18,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # Lambda has no git, and a bundle needs none
-
 from botocore.config import Config
 
 from controller.desired import load

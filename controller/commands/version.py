@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from git import InvalidGitRepositoryError, NoSuchPathError, Repo
-
 from controller.commands.installation import DISTRIBUTION, installed_commit, version_of
+from controller.desired.repository import CommandError, find_repository
+from controller.errors import GitError
 from controller.reconcile.values import FORMAT_VERSION
 
 PARTS = ("boto3", "botocore", "cryptography", "pydantic")
@@ -29,8 +29,11 @@ def commit() -> str | None:
 
 
 def _checked_out_commit() -> str | None:
+    checkout = Path(__file__).parents[2]
     try:
-        with Repo(Path(__file__).parents[2]) as repository:
-            return repository.head.commit.hexsha
-    except (InvalidGitRepositoryError, NoSuchPathError, ValueError):
+        repository = find_repository(checkout)
+        if repository is None or repository.top != checkout:
+            return None
+        return repository.ask("rev-parse", "--verify", "--quiet", "HEAD")
+    except (CommandError, GitError):
         return None

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import git
-
 from controller.errors import CertfleetError, GitError
 from controller.reconcile.values import DesiredState
 
-from .git_source import GitRef, find_repository, folder_in, remote_of
+from .git_source import GitRef
 from .limits import DEFAULT_LIMITS
 from .loading import load_snapshot
+from .repository import CommandError, Repository, find_repository, folder_in, remote_of
 
 MAX_COMMITS = 5_000  # of the folder's history that are read: some years of several changes a day
 _TRAILERS = re.compile(r"(?:(?:approved|reviewed|acked|signed-off|merged)-by|override)", re.IGNORECASE)
@@ -79,14 +78,14 @@ class DocumentHistory:
     def _commits(self) -> list[str]:
         """The commits that changed the folder, oldest first."""
         with self._repository() as repo:
-            if repo.git.rev_parse("--is-shallow-repository") == "true":
+            if repo.is_shallow:
                 raise GitError(
                     "this clone is shallow: what the policies allowed a year ago is not in it",
                     "git fetch --unshallow, or fetch-depth: 0 in the checkout step of the workflow",
                 )
             inner = folder_in(self.folder.absolute(), repo) or "."
-            listed = repo.git.log(
-                "--first-parent", "--format=%H", f"--max-count={MAX_COMMITS + 1}", self.ref, "--", inner
+            listed = repo.ask(
+                "log", "--first-parent", "--format=%H", f"--max-count={MAX_COMMITS + 1}", self.ref, "--", inner
             )
         found: list[str] = listed.split()[::-1]
         if len(found) > MAX_COMMITS:
@@ -114,13 +113,13 @@ class DocumentHistory:
             return None
         with self._repository() as repo:
             try:
-                told = repo.git.show("--no-patch", f"--format={_FIELDS}", "--end-of-options", f"{commit}^{{commit}}")
-            except git.GitCommandError:
+                told = repo.ask("show", "--no-patch", f"--format={_FIELDS}", "--end-of-options", f"{commit}^{{commit}}")
+            except CommandError:
                 return None
         full, author, date, subject, trailers = told.split("\0", 4)
         return CommitNote(full, author, datetime.fromisoformat(date).astimezone(UTC), subject, _people(trailers))
 
-    def _repository(self) -> git.Repo:
+    def _repository(self) -> Repository:
         repo = find_repository(self.folder.absolute())
         if repo is None:
             raise GitError(

@@ -24,12 +24,14 @@ print(*sys.modules, file=sys.stderr)
 """
 TO_AWS = {"botocore", "urllib3", "cryptography"}
 PAGES = {"jinja2", "pygal"}
-DOCUMENTS = {"git", "yaml", "pydantic"}
+GIT = {"git", "gitdb"}
+DOCUMENTS = {"yaml", "pydantic"}
 
 COMMANDS = {
-    "--help": (160, TO_AWS | PAGES | DOCUMENTS | {"rich"}),
-    "validate": (440, TO_AWS | PAGES),
-    "drift --help": (860, PAGES),
+    "--help": (140, TO_AWS | PAGES | GIT | DOCUMENTS | {"rich"}),
+    "validate": (375, TO_AWS | PAGES | GIT),
+    "drift --help": (750, PAGES | GIT),
+    "explain --help": (750, PAGES | GIT),
 }
 
 

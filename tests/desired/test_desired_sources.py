@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controller.desired import GitRef, Limits, WorkingTree, load
-from controller.desired import git_source as module
+from controller.desired import repository as module
 from controller.desired.repository_name import repository_name
 from controller.errors import DesiredStateError, GitError
 

@@ -108,7 +108,8 @@ VARIABLES = {
         "GITHUB_API_URL": "`evidence` asks GitHub here who approved a change.",
         "GITHUB_REPOSITORY": "The repository that `evidence` asks about. Left out: the clone's remote.",
         "GITHUB_TOKEN": "Lets `evidence` read pull requests. Left out: only the commits' trailers tell who approved.",
-        "GIT_DIR": "Refused: git would read another repository than the one in the folder.",
+        "GIT_DIR": "Not handed to git: read is the repository around the folder.",
+        "GIT_WORK_TREE": "As `GIT_DIR`.",
         "NO_COLOR": "No colour, whatever its value.",
         "TERM": "No colour if it is `dumb`.",
         "XDG_CACHE_HOME": "Holds the folder `certfleet` with the inventories. Left out: `~/.cache`.",
@@ -152,7 +153,7 @@ VARIABLES = {
         "CERTFLEET_SANDBOX_MQTT_ENDPOINT": "Host and port of the MQTT endpoint.",
     },
 }
-SETS = {"GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_CONFIG_VALUE_0", "GIT_PYTHON_REFRESH"}
+SETS = {"GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_CONFIG_VALUE_0", "GIT_OPTIONAL_LOCKS"}
 OTHERS_NAMES = {"PCA_CA_ARN", "PCA_VALIDITY_IN_DAYS"}  # of the stock stack's functions: read as a value, over AWS's API
 
 FILES = {
