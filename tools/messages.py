@@ -124,6 +124,7 @@ TO_DO = {  # for messages that bring no remedy of their own
     "EvidenceError": "check the file and the key",
     "FleetError": "check credentials, region and network, then run again",
     "FleetFileError": "correct the sandbox's fleet file",
+    "GitCommandError": "see what git fsck says; in a partial clone, fetch all of it",
     "GitError": "correct the clone or the ref",
     "GitHubError": "check the job's token and its permissions",
     "GitLabError": "check the token and its scope",

@@ -134,10 +134,13 @@ class RotationTable:
         return _record(item) if item else None
 
     def _read_both(self, *keys: tuple[str, str]) -> list[dict[str, Any] | None]:
-        """The records of some keys; what a throttled table leaves out is asked for alone, which AWS's client repeats."""
+        """The records of some keys; what a throttled table leaves out is asked for alone: such calls are repeated."""
         wanted = [_item({"thingName": thing_name, "record": record}) for thing_name, record in keys]
         answer = self._dynamodb.batch_get_item(RequestItems={self._name: {"Keys": wanted, "ConsistentRead": True}})
-        found = {(item["thingName"]["S"], item["record"]["S"]): _record(item) for item in answer["Responses"].get(self._name, [])}
+        found = {
+            (item["thingName"]["S"], item["record"]["S"]): _record(item)
+            for item in answer["Responses"].get(self._name, [])
+        }
         left = answer.get("UnprocessedKeys", {}).get(self._name, {}).get("Keys", [])
         return [found.get(key) if one not in left else self._read(*key) for key, one in zip(keys, wanted, strict=True)]
 

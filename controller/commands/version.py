@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 
 from controller.commands.installation import DISTRIBUTION, installed_commit, version_of
-from controller.desired.repository import CommandError, find_repository
+from controller.desired.repository import GitCommandError, find_repository
 from controller.errors import GitError
 from controller.reconcile.values import FORMAT_VERSION
 
@@ -35,5 +35,5 @@ def _checked_out_commit() -> str | None:
         if repository is None or repository.top != checkout:
             return None
         return repository.ask("rev-parse", "--verify", "--quiet", "HEAD")
-    except (CommandError, GitError):
+    except (GitCommandError, GitError):
         return None

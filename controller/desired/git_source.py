@@ -17,7 +17,7 @@ from controller.errors import GitError
 from controller.plain_text import one_line
 
 from .limits import MAX_ANCESTORS, Limits
-from .repository import LINK, SUBMODULE, TREE, CommandError, Repository, find_repository, folder_in, remote_of
+from .repository import LINK, SUBMODULE, TREE, GitCommandError, GitRepository, find_repository, folder_in, remote_of
 from .sources import DocumentFile, FolderReader, Gatherer, Snapshot, is_document_name
 
 S = TypeVar("S", "WorkingTree", "GitRef")
@@ -30,7 +30,7 @@ def _explained(read: Callable[[S, Limits], Snapshot]) -> Callable[[S, Limits], S
     def reading(self: S, limits: Limits) -> Snapshot:
         try:
             return read(self, limits)
-        except (CommandError, OSError, ValueError) as error:
+        except (GitCommandError, OSError, ValueError) as error:
             raise GitError(
                 f"{self.path}: the git repository cannot be read: {one_line(str(error))}",
                 "See what git fsck says; in a partial clone, or one without its remote, fetch all of it: "
@@ -104,7 +104,7 @@ def _snapshot(folder: str, gatherer: Gatherer, *, is_dirty: bool) -> Snapshot:
     return Snapshot(folder, tuple(gatherer.files), tuple(gatherer.problems), is_dirty=is_dirty)
 
 
-def _at(snapshot: Snapshot, repo: Repository, commit: str) -> Snapshot:
+def _at(snapshot: Snapshot, repo: GitRepository, commit: str) -> Snapshot:
     """The snapshot of that commit, with what lies behind it; a shallow clone does not know that."""
     most = 1 if repo.is_shallow else 1 + MAX_ANCESTORS
     listed = [line.split() for line in repo.ask("rev-list", "--timestamp", f"--max-count={most}", commit).splitlines()]
@@ -113,7 +113,7 @@ def _at(snapshot: Snapshot, repo: Repository, commit: str) -> Snapshot:
     return replace(snapshot, commit=commit, committed_at=committed_at, ancestors=behind)
 
 
-def _resolve(repo: Repository, ref: str) -> str | None:
+def _resolve(repo: GitRepository, ref: str) -> str | None:
     """The commit that a ref names; None for an unknown ref, GitError if certfleet cannot read such repositories."""
     if repo.object_format != "sha1":
         raise GitError(
@@ -124,11 +124,11 @@ def _resolve(repo: Repository, ref: str) -> str | None:
         return None
     try:
         return repo.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-    except CommandError:
+    except GitCommandError:
         return None
 
 
-def _require_commit(repo: Repository, ref: str) -> str:
+def _require_commit(repo: GitRepository, ref: str) -> str:
     commit = _resolve(repo, ref)
     if commit is not None:
         return commit
@@ -143,7 +143,7 @@ def _require_commit(repo: Repository, ref: str) -> str:
     )
 
 
-def _folder(repo: Repository, commit: str, inner: str) -> str | None:
+def _folder(repo: GitRepository, commit: str, inner: str) -> str | None:
     """The folder's tree at the commit; None where it is not there or is no folder."""
     tree = commit
     for name in filter(None, inner.split("/")):
@@ -154,7 +154,7 @@ def _folder(repo: Repository, commit: str, inner: str) -> str | None:
     return tree
 
 
-def _gather(repo: Repository, tree: str, gatherer: Gatherer, *, shown: str, inner: str = "", depth: int = 0) -> None:
+def _gather(repo: GitRepository, tree: str, gatherer: Gatherer, *, shown: str, inner: str = "", depth: int = 0) -> None:
     """Take every document file below the tree; links and submodules are refused."""
     for entry in sorted(repo.tree(tree), key=lambda each: each.name):
         path = "/".join(filter(None, (shown, inner, entry.name)))
@@ -173,7 +173,7 @@ def _gather(repo: Repository, tree: str, gatherer: Gatherer, *, shown: str, inne
                 gatherer.take(DocumentFile(path, inside, data))
 
 
-def _committed(repo: Repository, commit: str, inner: str, limits: Limits) -> Mapping[str, bytes]:
+def _committed(repo: GitRepository, commit: str, inner: str, limits: Limits) -> Mapping[str, bytes]:
     """The documents of the folder at the commit, as ``_text`` gives them."""
     gatherer = Gatherer(limits)
     tree = _folder(repo, commit, inner)

@@ -13,7 +13,7 @@ from controller.reconcile.values import DesiredState
 from .git_source import GitRef
 from .limits import DEFAULT_LIMITS
 from .loading import load_snapshot
-from .repository import CommandError, Repository, find_repository, folder_in, remote_of
+from .repository import GitCommandError, GitRepository, find_repository, folder_in, remote_of
 
 MAX_COMMITS = 5_000  # of the folder's history that are read: some years of several changes a day
 _TRAILERS = re.compile(r"(?:(?:approved|reviewed|acked|signed-off|merged)-by|override)", re.IGNORECASE)
@@ -114,12 +114,12 @@ class DocumentHistory:
         with self._repository() as repo:
             try:
                 told = repo.ask("show", "--no-patch", f"--format={_FIELDS}", "--end-of-options", f"{commit}^{{commit}}")
-            except CommandError:
+            except GitCommandError:
                 return None
         full, author, date, subject, trailers = told.split("\0", 4)
         return CommitNote(full, author, datetime.fromisoformat(date).astimezone(UTC), subject, _people(trailers))
 
-    def _repository(self) -> Repository:
+    def _repository(self) -> GitRepository:
         repo = find_repository(self.folder.absolute())
         if repo is None:
             raise GitError(

@@ -24,12 +24,12 @@ _OTHERS = (
 )  # a hook's environment may name another repository than the one around the folder
 
 
-class CommandError(Exception):
+class GitCommandError(Exception):
     """git has refused a command; the text is what it wrote."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TreeEntry:
     """One name in a tree."""
 
     name: str
@@ -38,7 +38,7 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Repository:
+class GitRepository:
     """Use it as a context: the process that reads objects ends with it."""
 
     folder: Path  # in which git is run
@@ -60,7 +60,7 @@ class Repository:
             self._objects = None
 
     def ask(self, *arguments: str) -> str:
-        """What a git command prints, without the end of its last line; raises CommandError."""
+        """What a git command prints, without the end of its last line; raises GitCommandError."""
         ran = subprocess.run(  # noqa: S603
             ["git", *arguments],  # noqa: S607
             cwd=self.folder,
@@ -69,10 +69,10 @@ class Repository:
             check=False,
         )
         if ran.returncode:
-            raise CommandError(_text(ran.stderr).strip())
+            raise GitCommandError(_text(ran.stderr).strip())
         return _text(ran.stdout).removesuffix("\n")
 
-    def tree(self, name: str) -> Iterator[Entry]:
+    def tree(self, name: str) -> Iterator[TreeEntry]:
         """The entries of a tree, or of a commit's: git's order."""
         data = self.content(f"{name}^{{tree}}")
         assert data is not None  # noqa: S101 - nobody refused it
@@ -80,23 +80,23 @@ class Repository:
         while start < len(data):
             blank, end = data.index(b" ", start), data.index(b"\0", start)
             sha = data[end + 1 : end + 1 + _SHA1_BYTES].hex()
-            yield Entry(_text(data[blank + 1 : end]), int(data[start:blank], 8), sha)
+            yield TreeEntry(_text(data[blank + 1 : end]), int(data[start:blank], 8), sha)
             start = end + 1 + _SHA1_BYTES
 
     def content(self, name: str, admits: Callable[[int], bool] = lambda _size: True) -> bytes | None:
-        """What an object holds; None, and nothing kept of it, if ``admits`` refuses its size. Raises CommandError."""
+        """What an object holds; None, and nothing is kept, if ``admits`` refuses its size. Raises GitCommandError."""
         to, source = self._object_pipes()
         to.write(f"{name}\n".encode())
         to.flush()
         head = source.readline().split()
         if len(head) != 3:  # noqa: PLR2004 - object, type, bytes
-            raise CommandError(f"the object {name} is missing")
+            raise GitCommandError(f"the object {name} is missing")
         size = int(head[2])
         if admits(size):
             data = source.read(size)
             source.read(1)
             if len(data) != size:
-                raise CommandError(f"the object {name} is cut off")
+                raise GitCommandError(f"the object {name} is cut off")
             return data
         left = size + 1
         while left and (read := len(source.read(min(left, _CHUNK)))):
@@ -118,7 +118,7 @@ class Repository:
         return self._objects.stdin, self._objects.stdout
 
 
-def find_repository(folder: Path) -> Repository | None:
+def find_repository(folder: Path) -> GitRepository | None:
     """The repository around the folder, which need not exist itself; None if there is none.
 
     Raises:
@@ -131,10 +131,10 @@ def find_repository(folder: Path) -> Repository | None:
         return None
     if shutil.which("git") is None:
         raise GitError("found no git command, which a repository needs", "Install git and put it in PATH.")
-    found = Repository(root)
+    found = GitRepository(root)
     try:
         told = found.ask("rev-parse", "--is-bare-repository", "--is-shallow-repository", "--show-object-format")
-    except CommandError as error:
+    except GitCommandError as error:
         raise GitError(
             f"git refuses to read {root}: {str(error).partition(chr(10))[0]}",
             "Run as the owner of the repository, or add it to git's safe.directory.",
@@ -144,7 +144,7 @@ def find_repository(folder: Path) -> Repository | None:
     return found
 
 
-def folder_in(folder: Path, repository: Repository) -> str:
+def folder_in(folder: Path, repository: GitRepository) -> str:
     """The folder's path from the repository's root, with slashes; empty for the root."""
     if repository.top is None:
         raise GitError(f"{folder}: found a bare repository", "Run inside a clone that has a working tree.")
@@ -152,11 +152,11 @@ def folder_in(folder: Path, repository: Repository) -> str:
     return "" if inner == "." else inner
 
 
-def remote_of(repository: Repository) -> str | None:
+def remote_of(repository: GitRepository) -> str | None:
     """Where the repository's origin is, without credentials; None without an origin."""
     try:
         return repository_name(repository.ask("config", "--get", "remote.origin.url"))
-    except CommandError:
+    except GitCommandError:
         return None
 
 

@@ -49,7 +49,7 @@ _XML = ("sns", "sts", "s3", "iam", "cloudformation")
 _lock = threading.RLock()  # moto's globals belong to one cloud at a time
 
 
-class _Dispatcher(DomainDispatcherApplication):
+class _Dispatcher(DomainDispatcherApplication):  # type: ignore[misc]  # moto has no types
     """moto's way to the service of a request, which looks through moto's folders each time, once for each host."""
 
     def __init__(self) -> None:

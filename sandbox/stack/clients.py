@@ -20,7 +20,11 @@ from sandbox.aws import Cloud
 from sandbox.aws.exchange import HttpRequest
 
 _CONFIG = Config(
-    connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3}, max_pool_connections=32
+    connect_timeout=5,
+    read_timeout=30,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    max_pool_connections=32,
+    user_agent="sandbox",  # botocore's own is put together anew for each call
 )
 
 
@@ -56,10 +60,10 @@ class Clients:
         sent = {"host": url.netloc, **{name.lower(): _text(value) for name, value in request.headers.items()}}
         content = body.encode() if isinstance(body, str) else bytes(body)
         answer = self._cloud.answer(HttpRequest(request.method, url.path, url.query, sent, content))
-        return AWSResponse(request.url, answer.status, answer.headers, _Body(answer.body))
+        return AWSResponse(request.url, answer.status, answer.headers, _AnswerBody(answer.body))
 
 
-class _Body(io.BytesIO):
+class _AnswerBody(io.BytesIO):
     """An answer's body as botocore reads it."""
 
     def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:

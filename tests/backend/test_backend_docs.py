@@ -111,8 +111,9 @@ def test_a_connection_costs_what_is_said(device):
     device.connected(device.old)
     assert device.aws.calls == ["dynamodb:BatchGetItem"]
     found = re.search(
-        r"Presence: one run and two reads by one call .*?about ([\d.]+) USD per million \(rule and action ([\d.]+), run ([\d.]+), "
-        r"reads ([\d.]+);.*?100,000 devices that connect ten times a day cost about (\d+) USD a month",
+        r"Presence: one run and two reads by one call .*?about ([\d.]+) USD per million "
+        r"\(rule and action ([\d.]+), run ([\d.]+), reads ([\d.]+);"
+        r".*?100,000 devices that connect ten times a day cost about (\d+) USD a month",
         section("Cost per device"),
     )
     total, rule, run, read, month = map(float, found.groups())
