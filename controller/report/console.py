@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -86,14 +87,36 @@ _BETWEEN = 3  # two columns, by SIMPLE_HEAD
 
 
 class _Table(Table):
-    """A table that shortens names before it would shorten a number or a word that says how something stands."""
+    """A table that shortens names before it would shorten a number or a word that says how something stands.
 
-    def __init__(self, kinds: Sequence[str], longest: Sequence[int]) -> None:
+    The last columns stand below each row, across the page, where it is too narrow for all of them.
+    """
+
+    def __init__(self, columns: Sequence[tuple[str, str]], given: Sequence[Sequence[str | Text]]) -> None:
         super().__init__(box=SIMPLE_HEAD, pad_edge=False, header_style="head", show_edge=False, padding=(0, 1))
-        self._kinds, self._longest = kinds, longest
+        self._titles, self._kinds = ([column[part] for column in columns] for part in (0, 1))
+        self._given = given
+        cells = ([title, *(str(row[number]) for row in given)] for number, title in enumerate(self._titles))
+        self._longest = [max(len(line) for cell in of_column for line in cell.split("\n")) for of_column in cells]
+        for title, kind in columns:
+            self.add_column(
+                title,
+                justify="right" if kind == "right" else "left",
+                no_wrap=kind != "wrap",
+                overflow="ellipsis" if kind == "cut" else "fold",
+                ratio=1 if kind == "wrap" else None,
+            )
+        for row in given:
+            self.add_row(*row)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it, as wide as there is room."""
+        beside = len(self._kinds)
+        while beside > 1 and self._least(beside) > options.max_width:
+            beside -= 1
+        if beside < len(self._kinds):
+            yield from self._stacked(beside, options.max_width)
+            return
         least = {"cut": 0, "wrap": _LEAST_SENTENCE}
         taken = sum(least.get(kind, longest) for kind, longest in zip(self._kinds, self._longest, strict=True))
         gaps = len(self._kinds) - 1
@@ -106,7 +129,45 @@ class _Table(Table):
                 column.max_width = max(_LEAST, min(longest, room // self._kinds.count("cut")))
             elif kind != "wrap":
                 column.min_width = longest
-        return super().__rich_console__(console, options)
+        yield from super().__rich_console__(console, options)
+
+    def _least(self, columns: int) -> int:
+        """How much room so many of the columns need, side by side."""
+        least = {"cut": _LEAST, "wrap": _LEAST_SENTENCE}
+        of_each = zip(self._kinds[:columns], self._longest[:columns], strict=True)
+        return sum(min(longest, least.get(kind, longest)) for kind, longest in of_each) + 2 * (columns - 1)
+
+    def _stacked(self, beside: int, width: int) -> RenderResult:
+        columns = list(zip(self._titles[:beside], self._kinds[:beside], strict=True))
+        longest, cut = self._longest[:beside], self._kinds[:beside].count("cut")
+        fixed = sum(one for one, (_, kind) in zip(longest, columns, strict=True) if kind != "cut")
+        room = max(_LEAST, (width - fixed - 2 * (beside - 1)) // max(1, cut))
+        widths = [min(one, room) if kind == "cut" else one for one, (_, kind) in zip(longest, columns, strict=True)]
+        yield _row(columns, widths, [Text(title, "head") for title, _ in columns])
+        yield Text("─" * width)
+        for row in self._given:
+            yield _row(columns, widths, row[:beside])
+            below = Text("; ").join(
+                self._below(number, cell) for number, cell in enumerate(row[beside:], beside) if str(cell)
+            )
+            yield Padding(below, (0, 0, 0, 2))
+
+    def _below(self, number: int, cell: str | Text) -> Text:
+        """A cell below its row: sentences tell by themselves what they are."""
+        text = Text(cell) if isinstance(cell, str) else cell
+        if self._kinds[number] == "wrap":
+            return text
+        return Text.assemble(f"{self._titles[number]} ", Text(", ").join(text.split("\n")))
+
+
+def _row(columns: Sequence[tuple[str, str]], widths: Sequence[int], cells: Sequence[str | Text]) -> Table:
+    """One row by itself, its columns as wide as those of the others."""
+    row = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+    for (_title, kind), width in zip(columns, widths, strict=True):
+        justify: Literal["left", "right"] = "right" if kind == "right" else "left"
+        row.add_column(justify=justify, width=width, no_wrap=True, overflow="ellipsis", vertical="bottom")
+    row.add_row(*cells)
+    return row
 
 
 def table(*columns: tuple[str, str], rows: Sequence[Sequence[str | Text]]) -> Table:
@@ -115,17 +176,4 @@ def table(*columns: tuple[str, str], rows: Sequence[Sequence[str | Text]]) -> Ta
     ``right`` for numbers, ``keep`` for what must stay on one line, ``cut`` for what may end in an
     ellipsis, ``wrap`` for sentences.
     """
-    cells = ([title, *(str(row[number]) for row in rows)] for number, (title, _kind) in enumerate(columns))
-    longest = [max(len(line) for cell in of_column for line in cell.split("\n")) for of_column in cells]
-    result = _Table([kind for _title, kind in columns], longest)
-    for title, kind in columns:
-        result.add_column(
-            title,
-            justify="right" if kind == "right" else "left",
-            no_wrap=kind != "wrap",
-            overflow="ellipsis" if kind == "cut" else "fold",
-            ratio=1 if kind == "wrap" else None,
-        )
-    for row in rows:
-        result.add_row(*row)
-    return result
+    return _Table(columns, rows)

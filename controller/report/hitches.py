@@ -90,6 +90,8 @@ class RolloutStanding:
     policy: str
     wave: str  # ``2 of 3``
     status: WaveStatus
+    done: int  # devices that it has rotated
+    failed: int  # and such as failed, and were not rotated since
     left: int  # devices that must rotate still
     until: str  # when the last of them has, or a dash if nobody can tell
     message: str
@@ -118,7 +120,9 @@ def rollouts(report: FleetReport) -> list[RolloutStanding]:
         if ahead.finish is not None and ahead.devices:
             until = words.instant(ahead.finish) + local_text(ahead.finish, zones.get(wave.policy, ()))
         of = f"{wave.wave or '–'} of {wave.of}"
-        found.append(RolloutStanding(wave.policy, of, wave.status, ahead.devices, until, wave.message))
+        found.append(
+            RolloutStanding(wave.policy, of, wave.status, wave.done, wave.failed, ahead.devices, until, wave.message)
+        )
     return found
 
 

@@ -172,10 +172,20 @@ def _refusals(plan: Plan) -> list[str]:
 def _rollouts(report: FleetReport) -> list[str]:
     """Where each rollout stands, and the incidents; nothing of it is folded away."""
     rows = [
-        (code(row.policy), row.wave, row.status.value, f"{row.left:,}", row.until, plain(row.message))
+        (
+            code(row.policy),
+            row.wave,
+            row.status.value,
+            f"{row.done:,}",
+            f"{row.failed:,}",
+            f"{row.left:,}",
+            row.until,
+            plain(row.message),
+        )
         for row in rollouts(report)
     ]
-    sections = [f"{table(('Rollout', 'Wave', 'Status', 'Left', 'Done by', 'Where it stands'), rows)}\n"] if rows else []
+    columns = ("Rollout", "Wave", "Status", "Done", "Failed", "Left", "Done by", "Where it stands")
+    sections = [f"{table(columns, rows)}\n"] if rows else []
     return sections + [
         f"- {plain(each.message)}\n" for each in (report.next_plan.incidents if report.next_plan else ())
     ]

@@ -271,6 +271,8 @@ def _rollouts(page: Page, report: FleetReport) -> None:
             row.policy,
             row.wave,
             Text(row.status.value, row.meaning),
+            f"{row.done:,}",
+            Text(f"{row.failed:,}", "bad" if row.failed else ""),
             f"{row.left:,}",
             row.until.replace(", ", "\n", 1),
             row.message,
@@ -279,7 +281,8 @@ def _rollouts(page: Page, report: FleetReport) -> None:
     ]
     if rows:
         page.heading("Rollouts")
-        columns = (("Policy", "cut"), ("Wave", "keep"), ("Status", "keep"), ("Left", "right"), ("Done by", "keep"))
+        numbers = (("Done", "right"), ("Failed", "right"), ("Left", "right"))
+        columns = (("Policy", "cut"), ("Wave", "keep"), ("Status", "keep"), *numbers, ("Done by", "keep"))
         page.add(table(*columns, ("Where it stands", "wrap"), rows=rows))
     for incident in report.next_plan.incidents if report.next_plan else ():
         style = "good" if incident.is_finished else "bad"

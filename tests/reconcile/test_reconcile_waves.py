@@ -150,6 +150,17 @@ def test_wave_transition(make, scene):
     assert text in plan.waves[0].message
 
 
+def test_who_has_rotated_and_who_has_failed_is_counted_over_all_waves(make):
+    world = World(make)
+    assert (world.plan().waves[0].done, world.plan().waves[0].failed) == (0, 0)
+    world.wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)
+    report = world.wave(2, names(7, "SUCCEEDED", 1) | {"g008": "FAILED", "g009": "QUEUED"}).plan().waves[0]
+    assert (report.done, report.failed) == (8, 1)
+    halted = World(make).wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)
+    report = halted.wave(2, names(6, "SUCCEEDED", 1) | names(3, "FAILED", 7)).plan().waves[0]
+    assert (report.status, report.done, report.failed) == (WaveStatus.HALTED, 7, 3)
+
+
 def test_a_halted_wave_says_what_to_do_and_leaves_other_policies_alone(make):
     world = World(make).wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)
     world.wave(2, names(6, "SUCCEEDED", 1) | names(3, "FAILED", 7))

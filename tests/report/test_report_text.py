@@ -45,10 +45,11 @@ def test_no_line_is_wider_than_the_terminal_and_none_ends_in_blanks(make):
             assert line == line.rstrip()
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_heading_and_no_word_on_how_a_policy_stands_is_cut(width):
     told = render_plan(scene(), TextStyle(width))
-    for word in ("Waiting", "Needs a", "person", "Left", "Health", "Suspended", "Missing", "87.2 %", "1 of 3"):
+    columns = ("Waiting", "Needs a", "person", "Left", "Done", "Failed", "Health")
+    for word in (*columns, "Suspended", "Missing", "87.2 %", "1 of 3"):
         assert re.search(rf"(?<!\w){word}(?!\w)", told), word
     assert "line-a-gateways" in told
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from controller.reconcile.values import NO_OVERRIDES, Assessment, Finding, Health, Outcome, Reason, RotationResult, Sync
@@ -141,7 +142,7 @@ def _tied(device: Device, tie: Tie, governance: Governance) -> Assessment:
         outcome=Outcome.BLOCKED,
         message=f"policies {policies} claim the device with equal priority",
         policy_field="spec.priority",
-        remedy="give one of them a higher priority",
+        remedy=f"give one of them a higher priority; where it stands: certfleet explain {quote(device.name)}",
         values={"incidents": ",".join(tainted)} if tainted else {},
     )
     certificate = device.attachments[0].certificate if len(device.attachments) == 1 else None

@@ -30,10 +30,15 @@ def no_certificate(case: Case) -> Finding | None:
     return blocked(
         Reason.NO_CERTIFICATE,
         "no certificate is attached to the thing",
-        "provision the device; or, if it is gone: aws iot remove-thing-from-thing-group "
-        f"--thing-name {quote(case.device.name)} --thing-group-name {quote(_group(case))}",
+        f"provision the device; or, if it is gone: {_leave_group(case)}",
         "spec.thingGroup",
     )
+
+
+def _leave_group(case: Case) -> str:
+    """The command that takes the device out of the policy's hands."""
+    names = f"--thing-name {quote(case.device.name)} --thing-group-name {quote(_group(case))}"
+    return f"aws iot remove-thing-from-thing-group {names}"
 
 
 def _group(case: Case) -> str:
@@ -64,7 +69,7 @@ def shared_certificate(case: Case) -> Finding | None:
         return None
     remedy = (
         "read what a shared key means (docs/security.md); then let each thing have its own, with sharedCertificate: "
-        "split in the policy's certificate"
+        f"split in the policy's certificate. Everything about it: certfleet explain {quote(case.device.name)}"
     )
     if case.is_held_by_too_many:
         remedy = (
@@ -142,7 +147,7 @@ def expired(case: Case) -> Finding | None:
     return blocked(
         Reason.EXPIRED,
         f"the certificate expired {span_text(case.now - end)} ago, on {instant_text(end)}: the device cannot connect",
-        "provision the device anew, on site or through fleet provisioning",
+        f"provision the device anew, on site or through fleet provisioning; or, if it is gone: {_leave_group(case)}",
         "spec.certificate.renewBefore",
         daysExpired=whole_days(case.now - end),
     )

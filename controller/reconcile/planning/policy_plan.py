@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from controller.reconcile.rollout import Ahead, arrange, closings, next_opening, open_executions
+from controller.reconcile.rollout import Ahead, arrange, closings, next_opening, open_executions, progress
 from controller.reconcile.values import (
     Halt,
     Mode,
@@ -302,6 +302,8 @@ def _closes(governed: Governed) -> datetime | None:
 
 def _report(at: _Situation, opening: Opening, fresh: int, started: int = 0) -> WaveReport:
     policy, rollout, window = at.governed.policy, at.rollout, at.governed.opens
+    resumed = at.governance.resumed_at(policy.name)
+    done, failed = progress(rollout, policy, at.governance.now, at.tally.members, resumed)
     of, held = len(policy.rollout.waves), fresh - started
     if not fresh and not at.governed.is_open_now:
         message = "no maintenance window is open"
@@ -309,9 +311,11 @@ def _report(at: _Situation, opening: Opening, fresh: int, started: int = 0) -> W
             message += (
                 f"; the next opens at {instant_text(window.start)}{local_text(window.start, policy.schedule.zones)}"
             )
-        return WaveReport(policy.name, rollout.reached, of, WaveStatus.CLOSED, message)
+        return WaveReport(policy.name, rollout.reached, of, WaveStatus.CLOSED, message, done=done, failed=failed)
     if not fresh and not rollout.open_jobs and opening.status is WaveStatus.OPEN:
         return WaveReport(policy.name, rollout.reached, of, WaveStatus.IDLE, "nothing waits to be rotated")
     waits = f"; {count_text(held, 'device')} {'waits' if held == 1 else 'wait'}" if held else ""
     message = opening.message + waits
-    return WaveReport(policy.name, opening.wave, of, opening.status, message, opening.until, held, opening.remedy)
+    return WaveReport(
+        policy.name, opening.wave, of, opening.status, message, opening.until, held, opening.remedy, done, failed
+    )

@@ -1,6 +1,7 @@
 """Where a policy's rollout stands: the history of its jobs, its waves, its standing jobs, and how long it takes."""
 
 from .ahead import Ahead, rate_per_minute
+from .evidence import progress
 from .history import RolloutHistory, is_open, open_executions, read_rollout, successes_of
 from .standing import Standing, arrange, closings
 from .waves import Opening, cumulative_sizes, next_opening
@@ -16,6 +17,7 @@ __all__ = [
     "is_open",
     "next_opening",
     "open_executions",
+    "progress",
     "rate_per_minute",
     "read_rollout",
     "successes_of",

@@ -98,6 +98,14 @@ def gather(
     )
 
 
+def progress(
+    rollout: RolloutHistory, policy: Policy, now: datetime, devices: Mapping[str, Assessment], resumed: datetime | None
+) -> tuple[int, int]:
+    """Count the devices that the rollout has rotated, and those that failed, over all its waves."""
+    found = [gather(rollout, wave, policy, now, devices, resumed=resumed) for wave in rollout.waves]
+    return sum(one.healthy for one in found), sum(one.failed + one.lost for one in found)
+
+
 def _judged_since(rollout: RolloutHistory, wave: int, policy: Policy) -> datetime | None:
     """Since when jobs of the wave count. Reckoned from its newest job, so that a halted wave stays halted."""
     jobs = rollout.waves.get(wave, ())

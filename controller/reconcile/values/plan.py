@@ -116,6 +116,10 @@ class WaveReport:
     until: datetime | None = None  # end of the soak
     held: int = 0  # devices with drift that this plan does not start
     remedy: str | None = None
+    done: int = (
+        0  # devices that the rollout has rotated, over all its waves; of the last wave, those of its newest jobs
+    )
+    failed: int = 0  # likewise, and not rotated since
 
 
 @dataclass(frozen=True, slots=True)
