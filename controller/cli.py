@@ -104,6 +104,13 @@ COMMANDS = {
         "certfleet evidence --kms-key ARN --format json --output evidence.json\n"
         "certfleet evidence verify evidence.json --public-key key.der",
     ),
+    "drill": Command(
+        "drill",
+        "draw the devices of a drill: an incident that is practised",
+        "certfleet drill autumn --policy line-a --count 100 --output drill.yaml\n"
+        "certfleet drill autumn --policy line-a --count 100 --stratify-by keyType\n"
+        "certfleet drill autumn --policy line-a --group line-a-north",
+    ),
     "heal": Command(
         "heal",
         "put the registry in order, by a plan that a person reviews",

@@ -92,8 +92,8 @@ def _summary(page: Page, fleet: FleetApplied) -> None:
 
 def _time_left(fleet: FleetApplied) -> list[str]:
     """What is told of time: that of the wait, and of each incident that is not over."""
-    incidents = () if fleet.plan is None else fleet.plan.incidents
-    return [*([TIME_IS_UP] if fleet.timed_out else []), *(one.message for one in incidents if not one.is_finished)]
+    told = () if fleet.plan is None else fleet.plan.incidents_and_drills
+    return [*([TIME_IS_UP] if fleet.timed_out else []), *(one.message for one in told if not one.is_finished)]
 
 
 def _policies(page: Page, fleet: FleetApplied) -> None:

@@ -29,6 +29,7 @@ from controller.evidence import (
     FleetEvidence,
     InUse,
     check,
+    practised,
     seal,
     trace,
     whole,
@@ -42,8 +43,10 @@ from controller.github import approvals as github
 from controller.github.api import GitHub
 from controller.gitlab import approvals as gitlab
 from controller.gitlab.api import GitLab
-from controller.reconcile.checks import Governance, Governed
-from controller.reconcile.values import DesiredState, Device
+from controller.reconcile.checks import Governance, Governed, assess_fleet
+from controller.reconcile.outlook import with_estimates
+from controller.reconcile.planning import make_plan
+from controller.reconcile.values import DesiredState, Device, DrillReport
 from controller.report.evidence import RENDERERS, Found, to_document
 
 PERIOD = timedelta(days=365)
@@ -113,19 +116,37 @@ def _gather(context: Context, desired: DesiredState, thing: str | None) -> Fleet
         records = read_records(session, table, thing)
         in_use = list(_in_use(observed, thing))
         jobs = sorted({record.job_id for record in records.rotations if record.started_at >= since})
+        change_of = cache(lambda commit: _change(documents.note(commit), approvals))
         rows = trace(
             records.rotations,
             in_use,
             history,
-            cache(lambda commit: _change(documents.note(commit), approvals)),
+            change_of,
             since=since,
             until=until,
             plans=_plans(session, jobs, lambda done: tell("reading jobs", done, len(jobs))),
         )
+        results = _results(observed)
     fleet = desired.fleet
     bare = FleetEvidence(fleet.name, fleet.account, fleet.region, since, until, desired.commit, (), (), ())
     evidence = whole(bare, rows, history, records.refusals, policy=context.arguments.policy)
-    return replace(evidence, unreadable_records=tuple(records.unreadable))
+    policy = context.arguments.policy
+    asked = (
+        one
+        for one in history.drills
+        if one.deadline >= since and policy in {None, one.policy} and (thing is None or thing in one.devices)
+    )
+    drills = practised(asked, records.rotations, change_of, results)
+    return replace(evidence, drills=drills, unreadable_records=tuple(records.unreadable))
+
+
+def _results(observed: Observed) -> dict[str, DrillReport]:
+    """What the drills of today's documents have come to, with what follows for the whole."""
+    desired, state = observed.desired, observed.state
+    if not desired.drills:
+        return {}
+    plan = make_plan(assess_fleet(observed.devices(), desired, state, observed.now), desired, state, observed.now)
+    return {report.drill: report for report in with_estimates(plan, desired, state).drills}
 
 
 def _in_use(observed: Observed, thing: str | None) -> Iterable[InUse]:

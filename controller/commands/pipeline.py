@@ -22,7 +22,7 @@ from controller.fleet import ActAs, AwsSession, Inventory, NoLookError, last_loo
 from controller.fleet.lock import Patience
 from controller.fleet.progress import Progress
 from controller.reconcile.checks import Governance, assess_fleet
-from controller.reconcile.outlook import Forecaster
+from controller.reconcile.outlook import Forecaster, with_estimates
 from controller.reconcile.planning import make_plan, part_of
 from controller.reconcile.values import (
     NO_OVERRIDES,
@@ -237,6 +237,7 @@ def drift_of(
         state, now = observed.state, observed.now
         forecaster = None if horizon is None else Forecaster(desired, state, now, horizon)
         plan = make_plan(observed.assess(tally, forecaster=forecaster), desired, state, now)
+        plan = with_estimates(plan, desired, state)
         if only is not None:
             state, plan = replace(state, unmanaged=(), unmanaged_count=0), part_of(plan, only.name)
         report = tally.finish(state, expected=plan)

@@ -13,6 +13,7 @@ from protocol.algorithms import matching_csr_algorithms
 from .models import (
     CertificateAuthorityDocument,
     CertificateSpec,
+    DrillDocument,
     FleetDocument,
     IncidentDocument,
     QuarantineDocument,
@@ -51,6 +52,8 @@ def _contradictions(document: ReadDocument, now: datetime) -> _Found:
             yield from _quarantine(quarantine, now)
         case IncidentDocument() as incident:
             yield from _incident(incident, now)
+        case DrillDocument() as drill:
+            yield from _drill(drill, now)
         case _:
             return
 
@@ -171,3 +174,17 @@ def _incident(incident: IncidentDocument, now: datetime) -> _Found:
         )
     yield from _future(("spec", "issuedBefore"), spec.issued_before, now)
     yield from _twice(("spec", "acceptedLosses"), spec.accepted_losses)
+
+
+def _drill(drill: DrillDocument, now: datetime) -> _Found:
+    spec, number = drill.spec, len(drill.spec.devices)
+    yield from _twice(("spec", "devices"), spec.devices)
+    yield from _future(("spec", "since"), spec.since, now, "a drill begins when it is merged")
+    if spec.deadline <= spec.since:
+        message = f"found {instant_text(spec.deadline)}; allowed: later than since, {instant_text(spec.since)}"
+        yield ("spec", "deadline"), message
+    most = min(spec.sample.of, spec.sample.count or spec.sample.of)
+    if number > most:
+        yield ("spec", "devices"), f"found {number:,} devices, the sample has {most:,}; allowed: at most so many"
+    if spec.sample.count is None and spec.sample.group is None:
+        yield ("spec", "sample"), "found neither count nor group; allowed: at least one of them, else it is no sample"

@@ -78,4 +78,16 @@ spec:
   keyType: RSA-2048
   issuedBefore: 2026-06-01T00:00:00Z
 """,
+    "Drill": """\
+apiVersion: certfleet/v1
+kind: Drill
+metadata: {name: leaked-ca-of-autumn}
+spec:
+  policy: line-a-gateways
+  reason: practise that the plant CA is compromised
+  since: 2026-11-20T08:00:00Z
+  deadline: 2026-11-20T16:00:00Z
+  sample: {of: 2000, count: 3}
+  devices: [press-1-left, press-4-right, press-9-left]
+""",
 }

@@ -13,7 +13,13 @@ from protocol.names import AWS_IOT_AUTHORITY
 
 from .document_checks import partition_of
 from .fields import listed, suggest
-from .models import CertificateAuthorityDocument, FleetDocument, IncidentDocument, RotationPolicyDocument
+from .models import (
+    CertificateAuthorityDocument,
+    DrillDocument,
+    FleetDocument,
+    IncidentDocument,
+    RotationPolicyDocument,
+)
 from .resolve import policy_of, source_of
 from .validation import ReadDocument
 
@@ -33,6 +39,7 @@ def check_fleet(documents: Sequence[ReadDocument], now: datetime, *, is_complete
     if is_complete:
         yield from _fleet_documents(documents)
         yield from _unknown_authorities(documents)
+        yield from _drills_of_nobody(documents)
 
 
 def check_fleets(fleets: Sequence[ReadDocument]) -> Iterator[Problem]:
@@ -182,3 +189,13 @@ def _endless_incidents(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
             f"new certificates of the policies {listed(sorted(demanding[condition]))} would be as compromised as the "
             "old ones; allowed: policies that demand another authority or key type, or an incident with issuedBefore",
         )
+
+
+def _drills_of_nobody(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
+    """The policy that practises must be there."""
+    known = sorted(policy.metadata.name for _, policy in _policies(documents))
+    for document in documents:
+        if isinstance(document.model, DrillDocument) and document.model.spec.policy not in known:
+            found = document.model.spec.policy
+            message = f"found {found!r}; allowed: {listed(known) or 'a policy of the fleet'}{suggest(found, known)}"
+            yield document.problem(("spec", "policy"), message)

@@ -12,7 +12,15 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from controller.reconcile.values import MAX_POLICY_NAME, FailureType, Mode, SharedCertificate, WaveSize, WindowKind
+from controller.reconcile.values import (
+    MAX_POLICY_NAME,
+    FailureType,
+    Mode,
+    SharedCertificate,
+    Stratum,
+    WaveSize,
+    WindowKind,
+)
 from protocol.algorithms import CaSigningAlgorithm, CsrSigningAlgorithm, KeyType
 from protocol.names import DEFAULT_STACK_NAME
 
@@ -408,6 +416,59 @@ class IncidentDocument(Document):
     spec: IncidentSpec = Field(description="The incident.")
 
 
+class SampleSpec(_Model):
+    """How the devices were chosen."""
+
+    of: Annotated[int, Whole(1, 10_000_000)] = Field(
+        description="How many devices the policy governed when they were drawn: those that the drill stands for."
+    )
+    count: Annotated[int, Whole(1, MAX_LIST)] | None = Field(
+        default=None, description="How many are drawn, by chance. Left out: all that are in the group."
+    )
+    group: Annotated[str, _THING] | None = Field(
+        default=None, description="They are drawn from this thing group. Left out: from all devices of the policy."
+    )
+    stratify_by: Annotated[Stratum, Choice(Stratum)] | None = Field(
+        default=None,
+        description="Each key type, authority or group has its share of the sample. Left out: chance alone.",
+    )
+
+
+class DrillSpec(_Model):
+    """An incident that is practised, and on whom."""
+
+    policy: Annotated[str, _POLICY_NAME] = Field(description="The policy whose devices practise.")
+    reason: Annotated[str, Text()] = Field(description="What is practised, for every report.")
+    since: Annotated[datetime, Instant()] = Field(
+        description="When it was decided: what was issued before is rotated, and times are measured from here. Never "
+        "in the future."
+    )
+    deadline: Annotated[datetime, Instant()] = Field(
+        description="When the last should be done; from then on nobody is asked any more."
+    )
+    ignore_windows: Annotated[bool, Truth()] = Field(
+        default=False, description="Whether windows are ignored, as an incident does."
+    )
+    sample: SampleSpec = Field(description="How the devices were chosen.")
+    devices: Annotated[tuple[Annotated[str, _THING], ...], Field(min_length=1, max_length=MAX_LIST, strict=False)] = (
+        Field(description="Thing names, as `certfleet drill` has drawn them: nobody else is touched.")
+    )
+
+
+class DrillDocument(Document):
+    """An incident that is practised."""
+
+    kind_name = "Drill"
+    purpose = (
+        "An incident that is practised: some devices of a policy rotate as if what they hold were compromised. "
+        "`certfleet drill` draws the devices and writes the document."
+    )
+
+    kind: Literal["Drill"] = Field(description="What the document is.")
+    metadata: Metadata = Field(description="What the drill is called.")
+    spec: DrillSpec = Field(description="The drill.")
+
+
 KINDS: dict[str, type[Document]] = {
     model.kind_name: model
     for model in (
@@ -417,6 +478,7 @@ KINDS: dict[str, type[Document]] = {
         WaiverDocument,
         QuarantineDocument,
         IncidentDocument,
+        DrillDocument,
     )
 }
 """Every kind by its name, in the order of the reference."""

@@ -55,7 +55,8 @@ _ACROSS = """\
 - windows that leave no open time before a certificate must be replaced, with the numbers;
 - a cutoff in the future, or an incident whose authority or key type a policy goes on demanding: new
   certificates would be rotated again and again;
-- a waiver that has expired, or a quarantine that names nobody.
+- a waiver that has expired, or a quarantine that names nobody;
+- a drill of a policy that does not exist, with more devices than its sample has, or with a deadline before it began.
 """
 
 

@@ -10,6 +10,8 @@ from controller.reconcile.values import (
     CertificateAuthority,
     CertificateRule,
     DesiredState,
+    Drill,
+    DrillSample,
     Fleet,
     Guardrails,
     Incident,
@@ -27,6 +29,7 @@ from protocol.names import AWS_IOT_AUTHORITY
 from .models import (
     CertificateAuthorityDocument,
     Document,
+    DrillDocument,
     FleetDocument,
     IncidentDocument,
     QuarantineDocument,
@@ -52,6 +55,7 @@ def resolve(documents: Iterable[ReadDocument], *, commit: str | None, is_dirty: 
         waivers=tuple(_waiver(*each) for each in _of(documents, WaiverDocument)),
         incidents=tuple(_incident(*each) for each in _of(documents, IncidentDocument)),
         quarantines=tuple(_quarantine(*each) for each in _of(documents, QuarantineDocument)),
+        drills=tuple(_drill(*each) for each in _of(documents, DrillDocument)),
         commit=commit,
         is_dirty=is_dirty,
     )
@@ -164,4 +168,19 @@ def _incident(document: IncidentDocument, source: Source) -> Incident:
         issued_before=spec.issued_before,
         ignore_windows=spec.ignore_windows,
         accepted_losses=frozenset(spec.accepted_losses),
+    )
+
+
+def _drill(document: DrillDocument, source: Source) -> Drill:
+    spec = document.spec
+    return Drill(
+        name=document.metadata.name,
+        policy=spec.policy,
+        reason=spec.reason,
+        since=spec.since,
+        deadline=spec.deadline,
+        devices=frozenset(spec.devices),
+        sample=DrillSample(**dict(spec.sample)),
+        source=source,
+        ignore_windows=spec.ignore_windows,
     )

@@ -5,7 +5,7 @@ shows. What is not known is a gap with a name, never left out.
 """
 
 from .seal import EvidenceError, check, seal
-from .tracing import trace, whole
+from .tracing import practised, trace, whole
 from .values import (
     AgeRule,
     Approval,
@@ -19,6 +19,7 @@ from .values import (
     InUse,
     PolicyAges,
     PolicyHistory,
+    Practice,
 )
 
 __all__ = [
@@ -35,7 +36,9 @@ __all__ = [
     "InUse",
     "PolicyAges",
     "PolicyHistory",
+    "Practice",
     "check",
+    "practised",
     "seal",
     "trace",
     "whole",

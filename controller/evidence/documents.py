@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from controller.desired.policy_history import Edition
 from controller.reconcile.values import DesiredState
 
-from .values import AgeRule, Exemption, PolicyHistory
+from .values import AgeRule, Exemption, PolicyHistory, Practice
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 
@@ -31,6 +31,7 @@ def history_of(editions: Sequence[Edition]) -> PolicyHistory:
     return PolicyHistory(
         {name: tuple(own) for name, own in rules.items()},
         tuple(_exemptions(sound)),
+        tuple(_practices(sound)),
         tuple(edition.commit for edition in editions if edition.desired is None),
     )
 
@@ -51,8 +52,36 @@ def _left_out(desired: DesiredState, edition: Edition) -> Iterator[Exemption]:
     for waiver in desired.waivers:
         devices = tuple(sorted(waiver.devices))
         yield Exemption(waiver.name, "Waiver", devices, waiver.owner, waiver.reason, waiver.expires, edition.since)
+    for one in desired.quarantines:
+        devices, certificates = tuple(sorted(one.devices)), tuple(sorted(one.certificates))
+        yield Exemption(
+            one.name, "Quarantine", devices, one.owner, one.reason, None, edition.since, certificates=certificates
+        )
     for policy in desired.policies:
         if policy.suspend is not None:
             yield Exemption(
                 policy.name, "suspend", (), None, policy.suspend.reason, policy.suspend.until, edition.since
             )
+
+
+def _practices(sound: Iterable[tuple[Edition, DesiredState]]) -> Iterator[Practice]:
+    """Each drill once, as it stood last, with the commit that held it first."""
+    found: dict[tuple[str, datetime], Practice] = {}
+    for edition, desired in sound:
+        now = {(drill.name, drill.since): drill for drill in desired.drills}
+        for key, before in found.items():
+            if key not in now and before.until is None:
+                found[key] = replace(before, until=edition.since)
+        for key, drill in now.items():
+            first = found[key].commit if key in found else edition.commit
+            found[key] = Practice(
+                drill.name,
+                drill.policy,
+                drill.reason,
+                drill.since,
+                drill.deadline,
+                str(drill.sample),
+                tuple(sorted(drill.devices)),
+                first,
+            )
+    yield from found.values()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from controller.reconcile.values import parse_job_id
+from controller.reconcile.values import DrillReport, parse_job_id
 from protocol.rotation_record import RefusalRecord, RotationRecord
 
 from .values import (
@@ -24,6 +24,7 @@ from .values import (
     InUse,
     PolicyAges,
     PolicyHistory,
+    Practice,
 )
 
 Look = Callable[[str], DocumentCommit | None]
@@ -294,11 +295,40 @@ def _is_unjudged(row: CertificateSpan) -> bool:
 
 def _is_exempt(row: CertificateSpan, excess: Excess, exemptions: Iterable[Exemption]) -> bool:
     return any(
-        (row.thing in one.devices if one.devices else one.name == row.policy)
-        and one.since < excess.until
-        and (one.until is None or one.until > excess.since)
+        _is_about(one, row) and one.since < excess.until and (one.until is None or one.until > excess.since)
         for one in exemptions
     )
+
+
+def _is_about(one: Exemption, row: CertificateSpan) -> bool:
+    if not one.devices and not one.certificates:
+        return one.name == row.policy
+    return row.thing in one.devices or row.certificate_id in one.certificates
+
+
+def practised(
+    practices: Iterable[Practice],
+    rotations: Iterable[RotationRecord],
+    change_of: Look,
+    results: Mapping[str, DrillReport],
+) -> tuple[Practice, ...]:
+    """The drills with what the records show: whom each has rotated, from its decision to its end."""
+    kept = [record for record in rotations if record.is_rotated]
+    told = []
+    for one in practices:
+        end, devices = min(one.deadline, one.until or one.deadline), frozenset(one.devices)
+        own = [r for r in kept if r.thing_name in devices and one.since <= r.started_at < end]
+        told.append(
+            replace(
+                one,
+                change=change_of(one.commit),
+                rotated=tuple(sorted({record.thing_name for record in own})),
+                first_begun_at=min((record.started_at for record in own), default=None),
+                last_rotated_at=max((_end_of_use(record) for record in own), default=None),
+                result=results.get(one.name) if one.until is None else None,
+            )
+        )
+    return tuple(told)
 
 
 def whole(

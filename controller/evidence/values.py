@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from controller.reconcile.values import DrillReport
 from protocol.rotation_record import RefusalRecord
 
 
@@ -62,13 +63,38 @@ class Exemption:
     """Devices that were left out, by whose word, in the documents from ``since`` to before ``until`` (None: still)."""
 
     name: str
-    kind: str  # Waiver, or suspend of a RotationPolicy
+    kind: str  # Waiver, Quarantine, or suspend of a RotationPolicy
     devices: tuple[str, ...]  # none for a suspended policy: all of its devices
     owner: str | None
     reason: str
-    expires: datetime
+    expires: datetime | None  # None: when a person lifts it
     since: datetime
     until: datetime | None = None
+    certificates: tuple[str, ...] = ()  # ids, of a quarantine
+
+
+@dataclass(frozen=True, slots=True)
+class Practice:
+    """A drill, as the documents held it, and what the backend's table shows of its devices.
+
+    Whom it rotated is known for good. Who was offline when asked, and what follows for the whole policy, stands in
+    ``result`` as long as its document and its jobs are there.
+    """
+
+    name: str
+    policy: str
+    reason: str
+    since: datetime
+    deadline: datetime
+    sample: str
+    devices: tuple[str, ...]
+    commit: str  # the first that held it
+    until: datetime | None = None  # when the documents held it no longer; None: they do
+    change: DocumentCommit | None = None
+    rotated: tuple[str, ...] = ()  # from the decision to its end
+    first_begun_at: datetime | None = None
+    last_rotated_at: datetime | None = None
+    result: DrillReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +116,7 @@ class PolicyHistory:
 
     rules: Mapping[str, tuple[AgeRule, ...]] = field(default_factory=dict)
     exemptions: tuple[Exemption, ...] = ()
+    drills: tuple[Practice, ...] = ()
     unreadable: tuple[str, ...] = ()
 
 
@@ -172,5 +199,6 @@ class FleetEvidence:
     ages: tuple[PolicyAges, ...]
     exemptions: tuple[Exemption, ...]
     refusals: tuple[RefusalRecord, ...] = ()  # the last under each job that has ended otherwise than well
+    drills: tuple[Practice, ...] = ()
     unreadable_commits: tuple[str, ...] = ()
     unreadable_records: tuple[str, ...] = ()

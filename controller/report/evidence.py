@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from controller.evidence import CertificateSpan, DocumentCommit, Exemption, FleetEvidence, PolicyAges
+from controller.evidence import CertificateSpan, DocumentCommit, Exemption, FleetEvidence, PolicyAges, Practice
 from controller.plain_text import one_line
+from controller.reconcile.values import span_text
 from protocol.rotation_record import RefusalRecord
 
 from . import words
@@ -80,6 +81,7 @@ def _fleet(found: FleetEvidence) -> dict[str, Any]:
         "policies": [_ages(one) for one in found.ages],
         "rows": [_row(row) for row in found.rows],
         "exemptions": [_exemption(one) for one in found.exemptions],
+        "drills": [_drill(one) for one in found.drills],
         "refusals": [_refusal(one) for one in found.refusals],
         "unreadable_commits": list(found.unreadable_commits),
         "unreadable_records": list(found.unreadable_records),
@@ -140,12 +142,71 @@ def _exemption(one: Exemption) -> dict[str, Any]:
         "name": one.name,
         "kind": one.kind,
         "devices": list(one.devices),
+        "certificates": list(one.certificates),
         "owner": one.owner,
         "reason": one.reason,
-        "expires": words.iso(one.expires),
+        "expires": _instant(one.expires),
         "since": words.iso(one.since),
         "until": _instant(one.until),
     }
+
+
+def _drill(one: Practice) -> dict[str, Any]:
+    result, whole = one.result, one.result.estimate if one.result else None
+    return {
+        "name": one.name,
+        "policy": one.policy,
+        "reason": one.reason,
+        "since": words.iso(one.since),
+        "deadline": words.iso(one.deadline),
+        "until": _instant(one.until),
+        "sample": one.sample,
+        "devices": list(one.devices),
+        "commit": one.commit,
+        "change": None if one.change is None else _change(one.change),
+        "rotated": list(one.rotated),
+        "first_begun_at": _instant(one.first_begun_at),
+        "last_rotated_at": _instant(one.last_rotated_at),
+        "result": None
+        if result is None
+        else {
+            "rotated": result.rotated,
+            "returned": result.returned,
+            "offline": result.offline,
+            "rotated_at": _instant(result.rotated_at),
+            "message": result.message,
+        },
+        "estimate": None
+        if whole is None
+        else {
+            "devices": whole.devices,
+            "about_seconds": _seconds(whole.about),
+            "least_seconds": _seconds(whole.least),
+            "most_seconds": _seconds(whole.most),
+            "assumptions": list(whole.assumptions),
+        },
+    }
+
+
+def told_of_drill(one: Practice) -> str:
+    """A drill in one sentence: what it has come to, else what the records alone show."""
+    if one.result is not None:
+        return one.result.message
+    last = f", the last {span_text(one.last_rotated_at - one.since)} after the decision" if one.last_rotated_at else ""
+    return (
+        f"drill {one.name}: {len(one.rotated)} of {words.count(len(one.devices), 'device')} rotated{last}; who was "
+        "offline when asked is not on record any more"
+    )
+
+
+def told_of_exemption(one: Exemption) -> str:
+    """Who was left out, why, by whose word, and how long."""
+    named = [*one.devices, *(f"certificate {certificate[:12]}" for certificate in one.certificates)]
+    whom = words.listed(named) if named else "all of its devices"
+    by = f", {one.owner} answers for it" if one.owner else ""
+    end = f"expires {words.instant(one.expires)}" if one.expires else "still in force"
+    until = f"to {words.instant(one.until)}" if one.until else end
+    return f"{whom}: {one.reason}{by}; since {words.instant(one.since)}, {until}"
 
 
 def _refusal(one: RefusalRecord) -> dict[str, Any]:
@@ -265,11 +326,10 @@ def _text(found: Found, look: TextStyle) -> str:
         _refused(page, fleet, is_one_thing=len(things) == 1)
         _gaps(page, fleet)
         for one in fleet.exemptions:
-            whom = words.listed(one.devices) if one.devices else "all of its devices"
-            by = f", {one.owner} answers for it" if one.owner else ""
-            until = f"to {words.instant(one.until)}" if one.until else f"expires {words.instant(one.expires)}"
-            page.line((f"{one.kind} {one.name}", "wait"), f"  {whom}: {one.reason}{by}; since "
-                      f"{words.instant(one.since)}, {until}")  # fmt: skip
+            page.line((f"{one.kind} {one.name}", "wait"), f"  {told_of_exemption(one)}")
+        for drill in fleet.drills:
+            page.line((f"Drill {drill.name}", "head"), f"  {told_of_drill(drill)}")
+            _who_asked(page, drill)
     for failure in found.failures:
         page.line(("FAILED ", "bold bad"), (f"{failure.fleet}: ", "bold"), failure.message)
     page.gap()
@@ -297,6 +357,12 @@ def _certificate(page: Page, row: CertificateSpan) -> None:
         page.line((f"older than {age(one.allowed)} {span}", "bad"), indent=2)
     for gap in row.gaps:
         page.line(("gap       ", "wait"), MEANING[gap.value], indent=2)
+
+
+def _who_asked(page: Page, one: Practice) -> None:
+    if one.change is not None:
+        by = f"{words.commit(one.commit)} {one.change.subject}, by {one.change.author}"
+        page.line(f"commit    {by}", indent=2)
 
 
 def _refused(page: Page, fleet: FleetEvidence, *, is_one_thing: bool) -> None:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from controller.evidence import FleetEvidence
 
-from .evidence import MEANING, Found, age, approved_by, verdict
+from .evidence import MEANING, Found, age, approved_by, told_of_drill, told_of_exemption, verdict
 from .formats import TextStyle
 from .html import content_security_policy, part, template
 
@@ -27,6 +27,8 @@ def render(found: Found, _look: TextStyle) -> str:
         verdict=verdict,
         age=age,
         approved_by=approved_by,
+        told_of_drill=told_of_drill,
+        told_of_exemption=told_of_exemption,
         is_good=not any(one.exceeding for fleet in found.fleets for one in fleet.ages),
         style=Markup(style),  # noqa: S704 - ours
         policy=content_security_policy(style),

@@ -49,11 +49,11 @@ def plan_view(plan: Plan) -> PlanView:
     note = f"{rotate} in {words.count(len(plan.jobs), 'job')}" if plan.jobs else "no job is made"
     told = [
         PlanRemark(
-            f"incident {incident.incident}, deadline {words.instant(incident.deadline)}",
-            incident.message,
-            "good" if incident.is_finished else "bad",
+            f"{each.title}, deadline {words.instant(each.deadline)}",
+            each.message,
+            "good" if each.is_finished else "bad",
         )
-        for incident in plan.incidents
+        for each in plan.incidents_and_drills
     ]
     told += [PlanRemark(f"{step.action} {step.job_id}", step.reason) for step in plan.steps]
     told += [PlanRemark("note", notice) for notice in plan.notices]

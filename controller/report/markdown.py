@@ -170,7 +170,7 @@ def _refusals(plan: Plan) -> list[str]:
 
 
 def _rollouts(report: FleetReport) -> list[str]:
-    """Where each rollout stands, and the incidents; nothing of it is folded away."""
+    """Where each rollout stands, incidents and drills; nothing of it is folded away."""
     rows = [
         (
             code(row.policy),
@@ -187,7 +187,7 @@ def _rollouts(report: FleetReport) -> list[str]:
     columns = ("Rollout", "Wave", "Status", "Done", "Failed", "Left", "Done by", "Where it stands")
     sections = [f"{table(columns, rows)}\n"] if rows else []
     return sections + [
-        f"- {plain(each.message)}\n" for each in (report.next_plan.incidents if report.next_plan else ())
+        f"- {plain(each.message)}\n" for each in (report.next_plan.incidents_and_drills if report.next_plan else ())
     ]
 
 

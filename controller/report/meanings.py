@@ -16,6 +16,7 @@ HEALTH: Mapping[Health, str] = {
 
 REASONS: Mapping[Reason, str] = {
     Reason.AUTHORITY_TAINTED: "An incident names the authority, or the key, of the certificate: it must be replaced.",
+    Reason.DRILLED: "A drill has the device in its sample: it rotates as an incident would have it.",
     Reason.ISSUED_BEFORE_CUTOFF: "The certificate was issued before the policy's rotateIssuedBefore.",
     Reason.EXPIRING: "The certificate ends within the policy's renewBefore.",
     Reason.AGE_EXCEEDED: "The certificate is older than the policy's maxAge allows.",

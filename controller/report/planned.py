@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
+from controller.reconcile.outlook import with_estimates
 from controller.reconcile.planning import changed_groups, compared, make_plan, settle
 from controller.reconcile.values import Assessment, DesiredState, FleetState, Overrides, Plan
 
@@ -41,7 +42,7 @@ def planned(
         begun=begun,
     )
     if given is None:
-        return tally.finish(state, plan), {}
+        return tally.finish(state, with_estimates(plan, desired, state)), {}
     plan = replace(plan, refusals=plan.refusals + changed_groups(given, desired, state, overrides))
     settled = {assessment.device: assessment for assessment in settle(seen.values(), plan)}
     return tally.finish(state, plan), compared(given, plan, settled)

@@ -50,6 +50,8 @@ def _text(result: Validation, look: TextStyle) -> str:
             parts.append(words.count(len(desired.quarantines), "quarantine"))
         if desired.incidents:
             parts.append(words.count(len(desired.incidents), "incident"))
+        if desired.drills:
+            parts.append(words.count(len(desired.drills), "drill"))
         where = f"account {fleet.account}, {fleet.region}, {words.commit(desired.commit, is_dirty=desired.is_dirty)}"
         verdict = ("READ   ", "bold") if result.problems else ("VALID  ", "bold good")
         page.line(verdict, (fleet.name, "head"), f"  {', '.join(parts)}", (f"  {where}", "dim"))

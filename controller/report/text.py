@@ -284,10 +284,9 @@ def _rollouts(page: Page, report: FleetReport) -> None:
         numbers = (("Done", "right"), ("Failed", "right"), ("Left", "right"))
         columns = (("Policy", "cut"), ("Wave", "keep"), ("Status", "keep"), *numbers, ("Done by", "keep"))
         page.add(table(*columns, ("Where it stands", "wrap"), rows=rows))
-    for incident in report.next_plan.incidents if report.next_plan else ():
-        style = "good" if incident.is_finished else "bad"
-        page.heading(f"Incident {incident.incident}", f"deadline {words.instant(incident.deadline)}")
-        page.line((incident.message, style), indent=2)
+    for each in report.next_plan.incidents_and_drills if report.next_plan else ():
+        page.heading(each.title.capitalize(), f"deadline {words.instant(each.deadline)}")
+        page.line((each.message, "good" if each.is_finished else "bad"), indent=2)
 
 
 def _steps(page: Page, plan: Plan) -> None:

@@ -16,7 +16,7 @@ from controller.commands.completion_scripts import bash_script, fish_script, zsh
 
 # What is typed before Tab, and what Tab makes of it.
 COMPLETED = {
-    "a command": ("certfleet dr", "drift"),
+    "a command": ("certfleet drif", "drift"),
     "an option": ("certfleet apply --allow", "--allow-dirty"),
     "a value": ("certfleet drift --format s", "sarif"),
     "a shell": ("certfleet completion fi", "fish"),

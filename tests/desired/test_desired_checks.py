@@ -10,6 +10,15 @@ from controller.errors import DesiredStateError
 POLICY_HEAD = "apiVersion: certfleet/v1\nkind: RotationPolicy\nmetadata: {name: %s}\n"
 INCIDENT = "apiVersion: certfleet/v1\nkind: Incident\nmetadata: {name: i}\nspec:\n  reason: r\n  deadline: 2026-12-01\n"
 WAIVER = "apiVersion: certfleet/v1\nkind: Waiver\nmetadata: {name: w}\nspec:\n  owner: Ada\n  reason: r\n"
+DRILL = """\
+apiVersion: certfleet/v1
+kind: Drill
+metadata: {name: d}
+spec:
+  policy: p
+  reason: practise
+  since: 2026-11-01
+"""
 QUARANTINE = WAIVER.replace("Waiver", "Quarantine")
 NOW_TEXT = "2026-11-23T12:00:00Z"
 AGAIN = "which is to come: certificates issued until then would be rotated again and again; allowed: up to now"
@@ -91,6 +100,30 @@ INSIDE_ONE = {
             "8: spec.devices[1]: 'a' is already item 0",
             f"9: spec.certificates[1]: {'0' * 64!r} is already item 0",
         ],
+    ),
+    "a drill with more devices than its sample has": (
+        policy("maxAge: 90d")
+        + "---\n"
+        + DRILL
+        + "  deadline: 2026-11-02\n  devices: [a, b, a]\n  sample: {of: 9, count: 2}\n",
+        [
+            "16: spec.devices: found 3 devices, the sample has 2; allowed: at most so many",
+            "16: spec.devices[2]: 'a' is already item 0",
+        ],
+    ),
+    "a drill of a whole policy, that ends as it begins": (
+        policy("maxAge: 90d") + "---\n" + DRILL + "  deadline: 2026-11-01\n  devices: [a]\n  sample: {of: 9}\n",
+        [
+            "15: spec.deadline: found 2026-11-01T00:00:00Z; allowed: later than since, 2026-11-01T00:00:00Z",
+            "17: spec.sample: found neither count nor group; allowed: at least one of them, else it is no sample",
+        ],
+    ),
+    "a drill of a policy that nobody declares, nearly": (
+        policy("maxAge: 90d")
+        + "---\n"
+        + DRILL.replace("policy: p", "policy: pp")
+        + "  deadline: 2026-11-02\n  devices: [a]\n  sample: {of: 9, count: 1}\n",
+        ["12: spec.policy: found 'pp'; allowed: p; did you mean 'p'?"],
     ),
     "an incident that declares nothing": (
         INCIDENT,

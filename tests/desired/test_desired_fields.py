@@ -42,7 +42,10 @@ CASES = {
         "a: 1\n",
         [
             "1: apiVersion: missing; allowed: certfleet/v1",
-            "1: kind: missing; allowed: Fleet, CertificateAuthority, RotationPolicy, Waiver, Quarantine, Incident",
+            (
+                "1: kind: missing; allowed: Fleet, CertificateAuthority, RotationPolicy, Waiver, Quarantine, Incident, "
+                "Drill"
+            ),
         ],
     ),
     "another version and kind": (
@@ -51,7 +54,7 @@ CASES = {
             "1: apiVersion: found 'certfleet/v2'; allowed: certfleet/v1",
             (
                 "2: kind: found 'RotationPolice'; allowed: Fleet, CertificateAuthority, RotationPolicy, "
-                "Waiver, Quarantine, Incident; "
+                "Waiver, Quarantine, Incident, Drill; "
                 "did you mean 'RotationPolicy'?"
             ),
         ],
@@ -333,7 +336,7 @@ _INNER = ["maxAge", "keyType", "waves", "abort", "windows", "cron", "reason", "u
 
 @settings(deadline=None)
 @given(
-    st.sampled_from(["Fleet", "CertificateAuthority", "RotationPolicy", "Waiver", "Quarantine", "Incident"]),
+    st.sampled_from(["Fleet", "CertificateAuthority", "RotationPolicy", "Waiver", "Quarantine", "Incident", "Drill"]),
     st.dictionaries(st.sampled_from(_KEYS), _VALUES | st.dictionaries(st.sampled_from(_INNER), _VALUES, max_size=4)),
     _VALUES,
 )

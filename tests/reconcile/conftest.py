@@ -23,6 +23,8 @@ from controller.reconcile.values import (
     DesiredState,
     Device,
     DeviceExecution,
+    Drill,
+    DrillSample,
     FailureType,
     Fleet,
     FleetState,
@@ -160,6 +162,19 @@ class Make:
     @staticmethod
     def incident(name="leak", deadline=NOW + 2 * DAY, **fields):
         return Incident(name, "key material leaked", deadline, SOURCE, **fields)
+
+    @staticmethod
+    def drill(*devices, name="autumn", since=HOUR, lasts=8 * HOUR, **fields):
+        values = {
+            "policy": "line-a",
+            "reason": "practise that the plant CA leaks",
+            "since": NOW - since,
+            "deadline": NOW - since + lasts,
+            "devices": frozenset(devices),
+            "sample": DrillSample(of=100, count=max(1, len(devices))),
+            "source": SOURCE,
+        }
+        return Drill(name, **(values | fields))
 
     @staticmethod
     def suspension(until=NOW + DAY):

@@ -94,6 +94,7 @@ def _rotated(m, ago, **certificate):
 SCENES = {
     Reason.AUTHORITY_TAINTED: lambda m: Scene(
         m.device(), ROTATES, m.desired(incidents=(m.incident(issued_before=m.now - DAY),)), is_due=True),
+    Reason.DRILLED: lambda m: Scene(m.device(), ROTATES, m.desired(drills=(m.drill(NAME),)), is_due=True),
     Reason.ISSUED_BEFORE_CUTOFF: lambda m: Scene(
         m.device(), ROTATES, m.desired(m.policy(rule=m.rule(rotate_issued_before=m.now - DAY))), is_due=True),
     Reason.EXPIRING: lambda m: Scene(

@@ -11,7 +11,7 @@ from controller.reconcile.schedule import counted_failures, dates_of, timing_of
 from controller.reconcile.values import RotationResult, Timing
 from protocol.watch import MOST_HOLDERS
 
-from .governance import issued_at, taints
+from .governance import drills_on, issued_at, taints
 
 if TYPE_CHECKING:
     from controller.reconcile.schedule import Dates
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Certificate,
         Device,
         DeviceExecution,
+        Drill,
         Finding,
         Incident,
         Policy,
@@ -50,6 +51,7 @@ class Case:
         "dates",
         "demands",
         "device",
+        "drills",
         "failures",
         "governance",
         "governed",
@@ -76,6 +78,7 @@ class Case:
         if governed.incidents:
             held = [attachment.certificate for attachment in device.attachments]
             self.taints = tuple(i for i in governed.incidents if any(taints(i, c) for c in held))
+        self.drills: tuple[Drill, ...] = drills_on(governance, governed.policy, device)  # by deadline
         self.is_before_cutoff = self.is_urgent = False
         self.last_rotation: DeviceExecution | None = None  # of which the certificate came; of who has demands
         self.in_vain: Finding | None = None  # the demand that it should have put right
@@ -130,9 +133,10 @@ class Case:
 
     def rotation_timing(self) -> Timing:
         """When this device, which must rotate, does: by its dates, or now, or as soon as a window opens."""
-        deadline = self.certificate.not_after if self.certificate else None
-        if self.taints and (deadline is None or self.taints[0].deadline < deadline):
-            deadline = self.taints[0].deadline
+        ends = [incident.deadline for incident in self.taints[:1]] + [drill.deadline for drill in self.drills[:1]]
+        if self.certificate is not None and self.certificate.not_after is not None:
+            ends.append(self.certificate.not_after)
+        deadline = min(ends, default=None)
         timing, start = self.timing, self.now
         if timing is None or not self.is_triggered:
             timing = Timing(self.now, self.now, self.now)
@@ -157,6 +161,7 @@ class Case:
         self.is_urgent = (
             self.is_before_cutoff
             or any(incident.ignore_windows for incident in self.taints)
+            or any(drill.ignore_windows for drill in self.drills)
             or dates.urgent_from <= self.now
         )
         if dates.due is None:

@@ -30,6 +30,20 @@ def authority_tainted(case: Case) -> Finding | None:
     )
 
 
+def drilled(case: Case) -> Finding | None:
+    """A drill has the device in its sample, with a certificate of before it."""
+    if not case.drills:
+        return None
+    first = case.drills[0]
+    return to_rotate(
+        Reason.DRILLED,
+        f"drill {first.name} rotates it as an incident would ({first.reason}); "
+        f"nobody is asked from {instant_text(first.deadline)} on",
+        "spec",
+        drill=first.name,
+    )
+
+
 def issued_before_cutoff(case: Case) -> Finding | None:
     """Everything issued before the policy's cutoff must go."""
     certificate, cutoff = case.certificate, case.governed.cutoff
@@ -138,6 +152,7 @@ def _brought_forward(case: Case, allowed: str) -> str:
 
 DEMANDS: tuple[Check, ...] = (
     authority_tainted,  # an incident
+    drilled,  # an incident that is practised
     issued_before_cutoff,  # an emergency
     expiring,  # before notAfter
     age_exceeded,  # from notBefore

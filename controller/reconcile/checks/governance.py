@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         DesiredState,
         Device,
         DeviceExecution,
+        Drill,
         FleetState,
         Halt,
         Incident,
@@ -79,6 +80,8 @@ class Governance:
             self._by_group.setdefault(governed.policy.thing_group, []).append(governed)
         self._verdicts: dict[tuple[str, ...], Governed | Tie | None] = {}
         self._quarantines = sorted(desired.quarantines, key=lambda q: (q.since, q.name))
+        self.drills = tuple(sorted((d for d in desired.drills if d.runs_at(now)), key=lambda d: (d.deadline, d.name)))
+        self.drilled = frozenset(device for drill in self.drills for device in drill.devices)  # by whatever policy
         self._waivers = {device: waiver for waiver in self._waivers_in_force() for device in waiver.devices}
 
     @cached_property
@@ -192,6 +195,15 @@ def taints(incident: Incident, certificate: Certificate) -> bool:
         and (incident.issued_after is None or (issued is not None and issued >= incident.issued_after))
         and (incident.issued_before is None or (issued is not None and issued < incident.issued_before))
     )
+
+
+def drills_on(governance: Governance, policy: Policy, device: Device) -> tuple[Drill, ...]:
+    """The drills that run now and name the device, with a certificate of before them; by deadline."""
+    if device.name not in governance.drilled:
+        return ()
+    issued = [at for one in device.attachments if (at := issued_at(one.certificate)) is not None]
+    own = (drill for drill in governance.drills if drill.policy == policy.name and device.name in drill.devices)
+    return tuple(drill for drill in own if any(at < drill.since for at in issued))
 
 
 def would_taint_successor(incident: Incident, rule: CertificateRule, now: datetime) -> bool:

@@ -74,6 +74,8 @@ def _should_be_cured(reason: Reason, case: Case, certificate: Certificate) -> bo
     """Whether a certificate that had been issued as asked would not have this finding now."""
     if reason is Reason.AUTHORITY_TAINTED:  # by an incident of later: of the issue periods none that was over
         return any(i.issued_before is not None and i.issued_before <= certificate.created_at for i in case.taints)
+    if reason is Reason.DRILLED:
+        return any(drill.since <= certificate.created_at for drill in case.drills)
     if reason not in _DATED:
         return True
     dates = case.dates

@@ -2,6 +2,7 @@
 
 from .changes import DocumentChange, FieldChange
 from .comparison import Comparison, PolicyComparison, compare
+from .drilling import draw, with_estimates
 from .explanation import Explanation, explain
 from .forecasting import Forecast, Forecaster, ForecastRow, forecast
 from .moved import Moved, RotationSpan
@@ -23,7 +24,9 @@ __all__ = [
     "RotationSpan",
     "Simulation",
     "compare",
+    "draw",
     "explain",
     "forecast",
     "simulate",
+    "with_estimates",
 ]

@@ -45,7 +45,7 @@ def changes_between(base: Policy | None, head: Policy | None) -> tuple[FieldChan
 
 
 def documents_changed(base: DesiredState, head: DesiredState) -> tuple[DocumentChange, ...]:
-    """Fleet, authorities, waivers, quarantines and incidents that differ, by kind and name."""
+    """Fleet, authorities, waivers, quarantines, incidents and drills that differ, by kind and name."""
     found = []
     for kind, before, after in (
         ("Fleet", {base.fleet.name: base.fleet}, {head.fleet.name: head.fleet}),
@@ -53,6 +53,7 @@ def documents_changed(base: DesiredState, head: DesiredState) -> tuple[DocumentC
         ("Waiver", _named(base.waivers), _named(head.waivers)),
         ("Quarantine", _named(base.quarantines), _named(head.quarantines)),
         ("Incident", _named(base.incidents), _named(head.incidents)),
+        ("Drill", _named(base.drills), _named(head.drills)),
     ):
         for name in sorted({*before, *after}):
             old, new = before.get(name), after.get(name)

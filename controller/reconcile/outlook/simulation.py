@@ -163,6 +163,8 @@ class Course:
             assessment = assess(device, governance)
             assert assessment is not None  # noqa: S101 - it is among the policy's devices because the policy governs it
             self._known[name] = assessment
+            for drill in governance.drills if name in governance.drilled else ():
+                self._sleep(name, drill.deadline, now)
             if device.executions:
                 self._live[name] = assessment
                 self._sleep(name, device.executions[0].queued_at + self.policy.rollout.stragglers_after, now)

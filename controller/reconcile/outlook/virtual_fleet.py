@@ -41,6 +41,7 @@ class Luck:
     seed: int = 0
     failure_rate: float = 0.0
     offline_rate: float = 0.0
+    takes: timedelta | None = None  # one attempt; None: as long as its time limit
 
     def fails(self, device: str, attempt: int) -> bool:
         """Whether the device's attempt of that number fails."""
@@ -95,7 +96,7 @@ class VirtualFleet:
         self.record = SimulationRecord()
         self.successes = successes_of(self.jobs.values())  # the latest of each device
         self._policy, self._authorities, self._luck = policy, authorities, luck
-        self._flight = max(MINUTE, policy.rollout.timeout)  # a rotation is taken to last as long as its time limit
+        self._flight = max(MINUTE, policy.rollout.timeout) if luck.takes is None else luck.takes
         self._open: Counter[str] = Counter()  # executions that have not ended, by job
         self._events: list[tuple[datetime, str, str]] = []  # instant, job, device
 

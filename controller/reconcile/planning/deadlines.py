@@ -24,8 +24,9 @@ SAMPLES = 200  # deadlines looked at in one policy, evenly spread; the count of 
 def late_devices(plan: PolicyPlan, now: datetime) -> Late | None:
     """The devices whose deadline is still ahead and cannot be met; None where all can.
 
-    The deadline is an incident's, or the end of the certificate. Windows are taken as ignored, as
-    urgency will have it by then, except for an incident that keeps to windows: it shortens no soak either.
+    The deadline is an incident's, or the end of the certificate; that of a drill refuses no plan. Windows are taken
+    as ignored, as urgency will have it by then, except for an incident that keeps to windows: it shortens no soak
+    either.
     """
     if plan.ahead is None:
         return None
@@ -39,7 +40,7 @@ def late_devices(plan: PolicyPlan, now: datetime) -> Late | None:
 
 
 def _late(ahead: Ahead, devices: list[Assessment], now: datetime, *, is_urgent: bool) -> Late | None:
-    deadlines = sorted(a.timing.deadline for a in devices if a.timing and a.timing.deadline and a.timing.deadline > now)
+    deadlines = sorted(deadline for a in devices if (deadline := _deadline(a)) is not None and deadline > now)
     step = max(1, len(deadlines) // SAMPLES)
     number = 0
     worst: tuple[datetime, datetime | None] | None = None
@@ -57,6 +58,13 @@ def _late(ahead: Ahead, devices: list[Assessment], now: datetime, *, is_urgent: 
         f"maxInFlight {rollout.max_in_flight}) in {len(rollout.waves)} waves"
     )
     return Late(ahead.policy.name, number, worst[0], worst[1], why)
+
+
+def _deadline(assessment: Assessment) -> datetime | None:
+    reasons = {finding.reason for finding in assessment.findings}
+    if Reason.DRILLED in reasons and Reason.AUTHORITY_TAINTED not in reasons:
+        return assessment.certificate.not_after if assessment.certificate else None
+    return assessment.timing.deadline if assessment.timing else None
 
 
 def _keeps_to_windows(assessment: Assessment) -> bool:

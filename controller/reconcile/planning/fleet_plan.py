@@ -27,6 +27,7 @@ from controller.reconcile.values import (
 
 from .deadlines import late_devices
 from .deployed import changes_unasked, departures, refused
+from .drills import Drilled
 from .guardrails import ChangeCount, too_late, too_much_at_once
 from .incidents import report_incidents
 from .older import goes_back
@@ -72,7 +73,8 @@ def make_plan(
     lost = lost_jobs(desired, state)
     unseen = Unseen.of(governance)
     shared = SharedCertificates(state.shared)
-    tally = tally_of(lost.watch(shared.watch(unseen.watch(assessments))), governance, rollouts, begun)
+    drilled = Drilled.of(governance)
+    tally = tally_of(lost.watch(shared.watch(unseen.watch(drilled.watch(assessments)))), governance, rollouts, begun)
     plans = {
         name: plan_policy(governed, rollouts[name], tally.policies[name], governance, permitted)
         for name, governed in governance.policies.items()
@@ -111,6 +113,7 @@ def make_plan(
         attachments=tuple(sorted(state.rotatable)),
         outlooks=outlooks_of(tally, plans, whole, governance),
         incidents=report_incidents(tally.incidents, governance, plans),
+        drills=drilled.reports(),
     )
     return replace(plan, digest=digest_of(plan))
 
@@ -126,6 +129,7 @@ def part_of(plan: Plan, policy: str) -> Plan:
         waves=tuple(wave for wave in plan.waves if wave.policy == policy),
         outlooks=tuple(_by_itself(outlook) for outlook in plan.outlooks if outlook.policy == policy),
         incidents=(),
+        drills=tuple(drill for drill in plan.drills if drill.policy == policy),
     )
 
 

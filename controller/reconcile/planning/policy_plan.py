@@ -11,6 +11,7 @@ from controller.reconcile.values import (
     Halt,
     Mode,
     PlannedJob,
+    Reason,
     TargetKind,
     WaveReport,
     WaveStatus,
@@ -133,10 +134,12 @@ def target_of(
     """The group itself where the wave is all of it, up to a hundred things by name, else a cohort.
 
     ``population`` is the number of devices that the policy governs: where it is not the group's size,
-    another policy has a part of the group, and the group must not be targeted.
+    another policy has a part of the group, and the group must not be targeted; nor for a drill, which asks nobody who
+    joins the group meanwhile.
     """
     group = governed.policy.thing_group
-    if len(devices) == population == state.group_sizes.get(group):
+    is_drill = any(Reason.DRILLED in device.reasons for device in devices)
+    if not is_drill and len(devices) == population == state.group_sizes.get(group):
         return TargetKind.GROUP, group
     if len(devices) <= MAX_THINGS:
         return TargetKind.THINGS, None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from controller.reconcile.rollout import open_executions
-from controller.reconcile.values import JobStep, Reason, kind_of
+from controller.reconcile.values import JobStep, Outcome, Reason, kind_of, parse_job_id
 from protocol.messages import ExecutionStatus
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def withdraw(rollout: RolloutHistory, tally: PolicyTally, *, is_open_now: bool) 
     reasons: list[tuple[str, Callable[[RotationJob], bool]]] = [
         ("it asks for something else than its devices need now", lambda job: _asks_otherwise(job, tally)),
         ("a waiver leaves out a device that it asks; the others are asked anew", lambda job: _asks_waived(job, tally)),
+        ("a device that it asks needs no rotation any more; others are asked anew", lambda job: _asks_idly(job, tally)),
         ("no maintenance window is open", lambda job: not is_open_now and not _asks_urgent(job, tally)),
     ]
     steps: list[JobStep] = []
@@ -58,6 +59,17 @@ def _asks_urgent(job: RotationJob, tally: PolicyTally) -> bool:
 def _asks_waived(job: RotationJob, tally: PolicyTally) -> bool:
     """Whether the job asks a device that a waiver leaves out, and that has not begun."""
     return any(finding.reason is Reason.WAIVED for a in _known(_queued(job), tally) for finding in a.findings)
+
+
+def _asks_idly(job: RotationJob, tally: PolicyTally) -> bool:
+    """Whether nothing is demanded any more of a device that has not begun: an incident or a drill is over.
+
+    Out of a standing job such a device is taken alone.
+    """
+    parsed = parse_job_id(job.job_id)
+    return (parsed is None or parsed.wave is not None) and any(
+        all(finding.outcome is Outcome.WAITING for finding in a.findings) for a in _known(_queued(job), tally)
+    )
 
 
 def _asks_otherwise(job: RotationJob, tally: PolicyTally) -> bool:

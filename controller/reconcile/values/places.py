@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def source_of(desired: DesiredState, policy: str | None, finding: Finding) -> Source | None:
-    """The document that the finding comes of: the waiver or incident that it names, else the device's policy."""
+    """The document that the finding comes of: the waiver, incident or drill that it names, else the device's policy."""
     named: str | None = None
     documents: dict[str, Source]
     if finding.reason is Reason.WAIVED:
@@ -20,6 +20,8 @@ def source_of(desired: DesiredState, policy: str | None, finding: Finding) -> So
     elif finding.reason is Reason.AUTHORITY_TAINTED:
         named = str(finding.values.get("incidents")).partition(",")[0]
         documents = {one.name: one.source for one in desired.incidents}
+    elif finding.reason is Reason.DRILLED:
+        named, documents = str(finding.values.get("drill")), {one.name: one.source for one in desired.drills}
     else:
         named, documents = policy, {one.name: one.source for one in desired.policies}
     return documents.get(named or "")

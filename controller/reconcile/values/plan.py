@@ -177,6 +177,11 @@ class IncidentReport:
     message: str
 
     @property
+    def title(self) -> str:
+        """What it is called in a report."""
+        return f"incident {self.incident}"
+
+    @property
     def is_finished(self) -> bool:
         """Whether no device of a policy matches but the accepted losses."""
         return self.remaining == 0
@@ -186,6 +191,53 @@ class IncidentReport:
         """Whether the deadline is missed, or will be, if nobody acts."""
         is_late = self.finish is None or self.finish > self.deadline
         return not self.is_finished and (is_late or self.blocked > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How long all devices of a policy take, from the decision to the last that is there, by what a drill measured."""
+
+    devices: int
+    about: timedelta
+    least: timedelta
+    most: timedelta
+    assumptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DrillReport:
+    """What a drill has come to. Each device that its document names is counted once, in ``rotated`` … ``left``."""
+
+    drill: str
+    policy: str
+    since: datetime
+    deadline: datetime
+    devices: int  # that the document names
+    rotated: int  # since the decision; who was offline when it was asked is not among them
+    returned: int  # rotated likewise, but offline when asked
+    offline: int  # asked, and has not begun since
+    blocked: int  # a person keeps them out, or must act
+    remaining: int  # neither asked in vain nor done yet
+    replaced: int  # hold another certificate since, of which no rotation is known
+    left: int  # that the policy does not govern any more
+    message: str
+    is_over: bool = False  # nobody is left to ask, or the deadline has passed
+    failures: int = 0  # rotations that did not succeed
+    asked_at: datetime | None = None  # the first of them
+    rotated_at: datetime | None = None  # the last of ``rotated``
+    returned_at: datetime | None = None  # the last of ``returned``
+    durations: tuple[timedelta, ...] = ()  # of ``rotated``, from the begin to the end: least, middle, most
+    estimate: Estimate | None = None  # of the whole policy, once it is over
+
+    @property
+    def title(self) -> str:
+        """What it is called in a report."""
+        return f"drill {self.drill}"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has come to its end, so that nothing of it is to be waited for."""
+        return self.is_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +258,15 @@ class Plan:
     waves: tuple[WaveReport, ...] = ()
     outlooks: tuple[Outlook, ...] = ()  # by policy, in the order of ``policies``
     incidents: tuple[IncidentReport, ...] = ()
+    drills: tuple[DrillReport, ...] = ()
     notices: tuple[str, ...] = ()  # what the plan could not be made with, as sentences
     valid_until: datetime | None = None  # a plan file is good for nothing after that
     committed_at: datetime | None = None  # of the commit, or the moment of planning where its date is still to come
     resumed: tuple[str, ...] = ()  # policies whose rollout a person tries again with this plan
     halts: dict[str, Halt] = field(default_factory=dict)  # by policy: rollouts that have stopped, as apply records them
     attachments: tuple[str, ...] = (EXCLUSIVE,)  # the types of attachment from which the backend rotates
+
+    @property
+    def incidents_and_drills(self) -> tuple[IncidentReport | DrillReport, ...]:
+        """Each has a title, a deadline and a sentence."""
+        return (*self.incidents, *self.drills)

@@ -123,6 +123,7 @@ class Reason(StrEnum):
 
     # rotate
     AUTHORITY_TAINTED = "AuthorityTainted"
+    DRILLED = "Drilled"
     ISSUED_BEFORE_CUTOFF = "IssuedBeforeCutoff"
     EXPIRING = "Expiring"
     AGE_EXCEEDED = "AgeExceeded"
@@ -322,6 +323,52 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True)
+class DrillSample:
+    """How a drill's devices were chosen; ``certfleet drill`` draws them, and the document names them."""
+
+    of: int  # devices that the policy governed then
+    count: int | None = None  # None: all that are in the group
+    group: str | None = None  # among the devices of this thing group; None: of the whole policy
+    stratify_by: Stratum | None = None  # as many of each kind, in proportion; None: whoever the draw meets
+
+    def __str__(self) -> str:
+        number = "all" if self.count is None else f"{self.count:,}"
+        group = f" in the group {self.group}" if self.group else ""
+        strata = f", in proportion by {self.stratify_by.value}" if self.stratify_by else ""
+        return f"{number}{group} of {self.of:,}{strata}"
+
+
+class Stratum(StrEnum):
+    """What a stratified sample has in proportion."""
+
+    KEY_TYPE = "keyType"
+    AUTHORITY = "authority"
+    GROUP = "group"  # those of the groups that policies name
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """An incident that is practised: devices of one policy rotate as if what they held at ``since`` were compromised.
+
+    The document names its devices, so that a sample never grows by itself: who leaves the policy makes it smaller.
+    """
+
+    name: str
+    policy: str = field(metadata=_ROLLOUT)
+    reason: str = field(metadata=_NEITHER)
+    since: datetime = field(metadata=_ROLLOUT)
+    deadline: datetime = field(metadata=_ROLLOUT)  # from then on nobody is asked any more
+    devices: frozenset[str] = field(metadata=_ROLLOUT)
+    sample: DrillSample = field(metadata=_NEITHER)
+    source: Source
+    ignore_windows: bool = field(default=False, metadata=_ROLLOUT)
+
+    def runs_at(self, now: datetime) -> bool:
+        """Whether it asks devices at that moment."""
+        return self.since <= now < self.deadline
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredState:
     """All documents of one fleet at one commit."""
 
@@ -331,6 +378,7 @@ class DesiredState:
     waivers: tuple[Waiver, ...] = ()
     incidents: tuple[Incident, ...] = ()
     quarantines: tuple[Quarantine, ...] = ()
+    drills: tuple[Drill, ...] = ()
     commit: str | None = None  # full hash; None outside a repository
     committed_at: datetime | None = None
     is_dirty: bool = False  # the documents differ from that commit
