@@ -36,7 +36,7 @@ class BuildError(RuntimeError):
 
 
 def sources() -> Iterator[tuple[str, bytes]]:
-    """Our own files: name inside the zip, and content."""
+    """Yield our own files: name inside the zip, and content."""
     yield "backend/__init__.py", (ROOT / "backend" / "__init__.py").read_bytes()
     for folder in ("backend/functions", "protocol"):
         for path in sorted((ROOT / folder).glob("*.py")):
@@ -44,7 +44,7 @@ def sources() -> Iterator[tuple[str, bytes]]:
 
 
 def reconcile_sources() -> Iterator[tuple[str, bytes]]:
-    """Our own files of the reconcile function: name inside the zip, and content."""
+    """Yield our own files of the reconcile function: name inside the zip, and content."""
     for folder in ("controller", "protocol"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield path.relative_to(ROOT).as_posix(), path.read_bytes()
@@ -60,12 +60,12 @@ def fingerprint(files: list[tuple[str, bytes]], requirements: Path) -> str:
 
 
 def build() -> Path:
-    """The zip of the backend's functions, built if need be; raises BuildError."""
+    """Return the zip of the backend's functions, built if need be; raises BuildError."""
     return _build(ZIP, list(sources()), REQUIREMENTS)
 
 
 def build_reconcile() -> Path:
-    """The zip of the reconcile function, built if need be; raises BuildError."""
+    """Return the zip of the reconcile function, built if need be; raises BuildError."""
     return _build(RECONCILE_ZIP, list(reconcile_sources()), RECONCILE_REQUIREMENTS)
 
 
@@ -104,7 +104,10 @@ def install_wheels(folder: Path, requirements: Path) -> None:
 
 
 def needed(wheels: Iterable[tuple[str, bytes]], ours: list[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """The files of the wheels but botocore's models of the services that no string of ours names: four hundred."""
+    """Yield the files of the wheels but botocore's models of the services that no string of ours names.
+
+    Four hundred.
+    """
     named = {word.decode() for _, content in ours for word in _SERVICE.findall(content)}
     for name, content in wheels:
         model = _MODEL.match(name)

@@ -19,7 +19,7 @@ _TOLD = {
 
 
 def drawn() -> str:
-    """The table as a Mermaid flowchart: from what is known to what goes, read from top to bottom."""
+    """Return the table as a Mermaid flowchart: from what is known to what goes, read from top to bottom."""
     lines = ["```mermaid", "flowchart LR"]
     for number, row in enumerate(ROWS):
         lines.append(f'  k{number}["{number + 1}. {_known(row)}"] --> v{number}{_verdict(row)}')
@@ -37,7 +37,7 @@ def _verdict(row: Ruling) -> str:
 
 
 def with_picture(text: str) -> str:
-    """The page with the picture in its place."""
+    """Return the page with the picture in its place."""
     before, _, rest = text.partition(BEGIN)
     return f"{before}{BEGIN}\n{drawn()}\n{END}{rest.partition(END)[2]}"
 

@@ -159,7 +159,7 @@ class BackendStack(Stack):
         )
 
     def _reconcile(self, code: lambda_.Code | None, github: GitHubRoles | None) -> Reconcile | None:
-        """The loop as a function: off unless the context turns it on."""
+        """Return the loop as a function: off unless the context turns it on."""
         if not self._settings.reconcile:
             return None
         if code is None:

@@ -48,7 +48,7 @@ MACHINE_CONTEXT = RECONCILE_CONTEXT | {"ReconcileConcurrency": "20"}
 
 
 def synthesise(context: dict[str, Any]) -> dict[str, Any]:
-    """The template for a context, with a fixed name in place of the code asset's hash.
+    """Return the template for a context, with a fixed name in place of the code asset's hash.
 
     A finding of cdk-nag that is not acknowledged is a RuntimeError.
     """
@@ -78,12 +78,12 @@ def synthesise(context: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_text(template: dict[str, Any]) -> str:
-    """The file's text: keys sorted, so that a difference is a change of the stack."""
+    """Return the file's text: keys sorted, so that a difference is a change of the stack."""
     return json.dumps(template, indent=1, sort_keys=True) + "\n"
 
 
 def differences(template: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """What a template adds to another or changes in it, by section."""
+    """Return what a template adds to another or changes in it, by section."""
     return {
         section: {name: entry for name, entry in found.items() if base.get(section, {}).get(name) != entry}
         for section, found in template.items()
@@ -92,7 +92,7 @@ def differences(template: dict[str, Any], base: dict[str, Any]) -> dict[str, Any
 
 
 def read_only(template: dict[str, Any]) -> dict[str, Any]:
-    """A template with nothing but a role that reads what certfleet reads: plain CloudFormation, no CDK.
+    """Return a template with nothing but a role that reads what certfleet reads: plain CloudFormation, no CDK.
 
     It is the read role of the workflows, which may read every private CA of the account, since which of them matter is
     not known yet; and which has nothing to do with the backend's own resources and alarms.

@@ -50,7 +50,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def write_recipe(folder: Path, *, name: str, version: str, bucket: str, archive: Optional[Path] = None) -> Path:
-    """The recipe with its names filled in; S3 still has to get the archive at the Uri it says.
+    """Return the recipe with its names filled in; S3 still has to get the archive at the Uri it says.
 
     It holds the digest of ``archive`` (the one in the folder, unless another is named).
     """
@@ -71,7 +71,7 @@ def write_recipe(folder: Path, *, name: str, version: str, bucket: str, archive:
 
 
 def write_archive(target: Path, wheelhouse: Optional[Path] = None) -> None:
-    """The artifact, byte for byte the same for the same sources."""
+    """Write the artifact: the same bytes for the same sources."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in sorted(_members(wheelhouse).items()):
             entry = zipfile.ZipInfo(name, _EPOCH)
@@ -95,7 +95,7 @@ def _members(wheelhouse: Optional[Path]) -> Dict[str, bytes]:
 
 
 def with_hashes(requirements: str, wheels: Mapping[str, bytes]) -> str:
-    """The requirements, with the hashes of these wheels too: some were made by hand, as for 32-bit ARM."""
+    """Return the requirements, with the hashes of these wheels too: some were made by hand, as for 32-bit ARM."""
     blocks = re.split(r"\n(?=\S)", requirements.strip())
     for name, data in sorted(wheels.items()):
         digest = f"--hash=sha256:{hashlib.sha256(data).hexdigest()}"

@@ -16,7 +16,7 @@ END = "<!-- machine: end -->"
 
 
 def render() -> str:
-    """The diagram, one arrow for all events that lead from one state to another by one action."""
+    """Return the diagram, one arrow for all events that lead from one state to another by one action."""
     arrows: Dict[Tuple[State, State, str], List[str]] = {}
     for row in ROWS:
         arrows.setdefault((row.state, row.next, row.action.value), []).append(row.event.value)

@@ -77,7 +77,7 @@ class Run:
         self._failures: list[str] = []
 
     def reconcile(self) -> dict[str, Any]:
-        """Every fleet, one after the other; one that fails does not stop the others."""
+        """Return every fleet, one after the other; one that fails does not stop the others."""
         fleets = in_turn(self._guarded(BUNDLE, self.desired) or (), self.now)
         if fleets:
             self._guarded(BUNDLE, lambda: self.notices.tell(Attention(BUNDLE)))
@@ -89,7 +89,7 @@ class Run:
         return {"fleets": {run.fleet: values(run) for run in runs}}
 
     def desired(self, fleet: str = "", only: BundleVersion | None = None) -> tuple[DesiredState, ...]:
-        """The fleets of the bundle, or the one that is named; ``only`` is as in ``take_bundle``."""
+        """Return the fleets of the bundle, or the one that is named; ``only`` is as in ``take_bundle``."""
         return self.versioned(fleet, only)[0]
 
     def versioned(
@@ -153,7 +153,7 @@ class Run:
 
     @staticmethod
     def say(text: str) -> None:
-        """A line for people, in the function's log."""
+        """Write a line for people to the function's log."""
         print(text, flush=True)  # noqa: T201 (stdout is a Lambda's log)
 
     def _tell_failure(self, fleet: str, error: CertfleetError) -> None:
@@ -173,7 +173,7 @@ def own_clients(attempts: int = 4, read_timeout: float = 20) -> Callable[[str], 
 
 
 def in_turn(fleets: tuple[DesiredState, ...], now: datetime) -> tuple[DesiredState, ...]:
-    """The fleets from another one on in each run, so that time does not run out for the same one always.
+    """Return the fleets from another one on in each run, so that time does not run out for the same one always.
 
     By a digest of the instant: the minutes of an hourly schedule would name the same fleet again and again.
     """

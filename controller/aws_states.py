@@ -78,7 +78,7 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def fleets(run: Run, _event: Mapping[str, Any]) -> dict[str, Any]:
-    """The fleets of the bundle, and which bundle that is."""
+    """Return the fleets of the bundle, and which bundle that is."""
     try:
         found, version = run.versioned()
         run.notices.tell(Attention(BUNDLE))
@@ -100,7 +100,7 @@ def _names(found: tuple[DesiredState, ...]) -> list[str]:
 
 
 def fleet(run: Run, event: Mapping[str, Any]) -> dict[str, Any]:
-    """One function's share of one fleet: ``again`` is whether the run must go on with it, after ``wait`` seconds."""
+    """Do one function's share of one fleet; ``again`` is whether the run goes on with it, after ``wait`` seconds."""
     return _Share(run, OfFleet.model_validate(event)).work()
 
 
@@ -126,7 +126,7 @@ class _Share:
         return self._answer(again=False)
 
     def _outcome(self, claim: FleetClaim) -> tuple[FleetRecord, bool]:
-        """What the record shall say, and whether there is more to do before it does."""
+        """Return what the record shall say, and whether there is more to do before it does."""
         of, run = self._of, self._run
         try:
             found = self._reconcile()
@@ -196,7 +196,7 @@ class _Share:
 
 
 def summary(run: Run, event: Mapping[str, Any]) -> dict[str, Any]:
-    """What became of every fleet; people hear of it in one message, and are asked about refused plans."""
+    """Return what became of every fleet; people hear of it in one message, and are asked about refused plans."""
     of = OfFleets.model_validate(event)
     records = FleetRecords(run.bucket, run.settings.state_prefix)
     failed, left, news = 0, 0, []
@@ -267,7 +267,7 @@ TASKS: Mapping[str, Callable[[Run, Mapping[str, Any]], dict[str, Any]]] = {
 
 
 def answer(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """What a person asks or says at the function URL, which lets in nobody whom IAM does not."""
+    """Return what a person asks or says at the function URL, which lets in nobody whom IAM does not."""
     try:
         by = str(event["requestContext"]["authorizer"]["iam"]["userArn"])
     except (KeyError, TypeError):

@@ -183,7 +183,7 @@ class _Parser(ArgumentParser):
 
 
 def build_parser(*names: str) -> ArgumentParser:
-    """The parser; only the named commands (all, where none is named) get their arguments."""
+    """Return the parser; only the named commands (all, where none is named) get their arguments."""
     parser = _Parser(prog="certfleet", description=DESCRIPTION, epilog=EPILOG, formatter_class=_Help)
     parser.add_argument("--version", action="store_true", help="versions and commit of this program")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
@@ -235,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _guarded(given: list[str]) -> int:
-    """The exit code of a run, whatever it raises."""
+    """Return the exit code of a run, whatever it raises."""
     try:
         return int(_run(given))
     except KeyboardInterrupt:
@@ -251,7 +251,7 @@ def _guarded(given: list[str]) -> int:
 
 
 def _chosen(given: list[str]) -> str:
-    """The command's name; empty where there is none."""
+    """Return the command's name; empty where there is none."""
     return next((word for word in given if word in COMMANDS), "")
 
 

@@ -73,7 +73,7 @@ class DefectError(CertfleetError):
 
 
 def as_error(error: Exception | KeyboardInterrupt) -> CertfleetError:
-    """The error itself, or a DefectError that says what to report; an interrupt is neither."""
+    """Return the error itself, or a DefectError that says what to report; an interrupt is neither."""
     if isinstance(error, CertfleetError):
         return error
     if isinstance(error, KeyboardInterrupt):

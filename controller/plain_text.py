@@ -12,11 +12,11 @@ _COMMAND = re.compile(r"^(\s*)(:|##)(:|\[)", re.MULTILINE)  # of GitHub's runner
 
 
 def one_line(text: str) -> str:
-    """What a device, a certificate, a foreign job or a server said, as text that is one line and steers nothing."""
+    """Return foreign text (of a device, certificate, job or server) as one line without control characters."""
     return _NO_TEXT.sub("\ufffd", " ".join(text.split()))
 
 
 def inert(text: str, *, may_color: bool = False) -> str:
-    """A text of several lines in which nothing steers a terminal or gives a CI's runner a command."""
+    """Return a text of several lines in which nothing steers a terminal or gives a CI's runner a command."""
     tame = (_NO_COLOR if may_color else _NO_TEXT).sub("\ufffd", text)
     return _COMMAND.sub(r"\1\2 \3", tame)

@@ -88,7 +88,7 @@ DEFAULT_CSR_SIGNING_ALGORITHM = CsrSigningAlgorithm.SHA256_RSA
 
 
 def matching_csr_algorithms(key_type: KeyType) -> Tuple[CsrSigningAlgorithm, ...]:
-    """The algorithms with which a key of this type can sign, strongest last."""
+    """Return the algorithms with which a key of this type can sign, strongest last."""
     return tuple(a for a in CsrSigningAlgorithm if a.family is key_type.family)
 
 

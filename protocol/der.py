@@ -20,7 +20,11 @@ _PEM = re.compile(r"-----BEGIN (CERTIFICATE|CERTIFICATE REQUEST)-----(.*?)-----E
 
 
 def der_of(pem: str) -> bytes:
-    """What the first certificate or request of a PEM text is, well formed or not; ValueError if there is none."""
+    """Return the DER of the first certificate or request in a PEM text, well formed or not.
+
+    Raises:
+        ValueError: The text holds neither.
+    """
     found = _PEM.search(pem)
     if found is None:
         raise ValueError("no PEM")
@@ -28,7 +32,11 @@ def der_of(pem: str) -> bytes:
 
 
 def with_readable_names(der: bytes) -> bytes:
-    """The same with every PrintableString that holds other ASCII text as UTF8String; ValueError if it is no DER."""
+    """Return the DER with every PrintableString that holds other ASCII text as UTF8String.
+
+    Raises:
+        ValueError: The data is not DER.
+    """
     found = bytearray(der)
     for tag, position, start, end in _walk(der):
         content = der[start:end]
@@ -53,7 +61,7 @@ def children(der: bytes, start: int, end: int) -> Iterator[Tuple[int, int, int, 
 
 
 def _walk(der: bytes) -> Iterator[Tuple[int, int, int, int]]:
-    """Every element, each before those in it."""
+    """Yield every element, each before those in it."""
     levels = [children(der, 0, len(der))]
     while levels:
         element = next(levels[-1], None)

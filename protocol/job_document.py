@@ -92,7 +92,7 @@ class JobDocument:
         return key, algorithm
 
     def to_wire(self) -> Dict[str, str]:
-        """The JSON object that travels; open fields are left out."""
+        """Return the JSON object that travels; open fields are left out."""
         fields = {
             "operation": self.operation,
             "keyAlgorithm": self.key_type.value if self.key_type else None,
@@ -123,12 +123,12 @@ class CheckDocument(JobDocument):
 
 
 def is_rotation(document: object) -> bool:
-    """Whether a parsed job document asks for a rotation, in whatever version."""
+    """Return whether a parsed job document asks for a rotation, in whatever version."""
     return isinstance(document, Mapping) and document.get("operation") == ROTATE_OPERATION
 
 
 def is_check(document: object) -> bool:
-    """Whether a parsed job document asks what a rotation would fail on."""
+    """Return whether a parsed job document asks what a rotation would fail on."""
     return isinstance(document, Mapping) and document.get("operation") == CHECK_OPERATION
 
 

@@ -72,7 +72,7 @@ class CreateRequest:
     certificate_id: Optional[str] = None
 
     def encode(self) -> bytes:
-        """The payload."""
+        """Return the payload."""
         in_place = {"certificateId": self.certificate_id} if self.certificate_id else {}
         return _encode({"jobId": self.job_id, "csr": self.csr, **in_place})
 
@@ -98,7 +98,7 @@ class CreateAccepted:
     job_id: Optional[str] = None
 
     def encode(self) -> bytes:
-        """The payload."""
+        """Return the payload."""
         return _encode({"certificatePem": self.certificate_pem, **_job(self.job_id)})
 
     @classmethod
@@ -115,7 +115,7 @@ class CommitRequest:
     job_id: str
 
     def encode(self) -> bytes:
-        """The payload."""
+        """Return the payload."""
         return _encode({"jobId": self.job_id})
 
     @classmethod
@@ -131,7 +131,7 @@ class CommitAccepted:
     job_id: Optional[str] = None
 
     def encode(self) -> bytes:
-        """The payload."""
+        """Return the payload."""
         return _encode(_job(self.job_id))
 
     @classmethod
@@ -149,7 +149,7 @@ class Rejected:
     job_id: Optional[str] = None
 
     def encode(self) -> bytes:
-        """The payload."""
+        """Return the payload."""
         message = {"errorMsg": self.error_message, **_job(self.job_id)}
         if self.code:
             message["errorCode"] = self.code
@@ -183,7 +183,7 @@ def encode_update(
     mark: str = STATUS_DETAILS_KEY,
     attempt: Optional[int] = None,
 ) -> bytes:
-    """A status report: ``progress`` goes under the key that marks the execution as what it is.
+    """Return a status report: ``progress`` goes under the key that marks the execution as what it is.
 
     ``attempt``: the number of the execution; without one it is the job's latest.
 
@@ -202,7 +202,7 @@ def encode_update(
 
 
 def _status_detail(text: str) -> str:
-    r"""One line, as AWS IoT's data plane demands of a value: ``[^\p{C}]+``, nothing that cannot be printed."""
+    r"""Return one line, as AWS IoT's data plane demands of a value: ``[^\p{C}]+``, nothing that cannot be printed."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return line[:MAX_STATUS_DETAIL_CHARACTERS] or "-"
 

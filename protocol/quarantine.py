@@ -33,7 +33,7 @@ class Quarantined:
     version: int = 0
 
     def to_record(self) -> Dict[str, Any]:
-        """The item, keys included."""
+        """Return the item, keys included."""
         return {
             **key_of(self.thing, self.certificate_id),
             "thing": self.thing,

@@ -25,12 +25,12 @@ class RotationTopic(NamedTuple):
 
 
 def jobs_notify_next(thing_name: str) -> str:
-    """Where AWS IoT announces that the next pending execution has changed."""
+    """Return where AWS IoT announces that the next pending execution has changed."""
     return f"$aws/things/{thing_name}/jobs/notify-next"
 
 
 def jobs_get_next(thing_name: str) -> str:
-    """Where a device asks for its next pending execution; answers on ``/accepted`` and ``/rejected``."""
+    """Return where a device asks for its next pending execution; answers on ``/accepted`` and ``/rejected``."""
     return f"$aws/things/{thing_name}/jobs/$next/get"
 
 
@@ -40,7 +40,7 @@ def jobs_get_outcome(thing_name: str, outcome: str) -> str:
 
 
 def jobs_update(thing_name: str, job_id: str) -> str:
-    """Where a device reports the status of its execution; answers on ``/accepted`` and ``/rejected``."""
+    """Return where a device reports the status of its execution; answers on ``/accepted`` and ``/rejected``."""
     return f"$aws/things/{thing_name}/jobs/{job_id}/update"
 
 
@@ -50,17 +50,17 @@ def jobs_update_outcome(thing_name: str, job_id: str, outcome: str) -> str:
 
 
 def create(thing_name: str) -> str:
-    """Where a device asks for a certificate."""
+    """Return where a device asks for a certificate."""
     return f"awslabs/things/{thing_name}/certificate/create"
 
 
 def commit(thing_name: str) -> str:
-    """Where a device says that it is connected with the new certificate."""
+    """Return where a device says that it is connected with the new certificate."""
     return f"awslabs/things/{thing_name}/certificate/commit"
 
 
 def outcome(topic: str, result: str) -> str:
-    """The answer topic of a request topic; ``result`` is ACCEPTED or REJECTED."""
+    """Return the answer topic of a request topic; ``result`` is ACCEPTED or REJECTED."""
     return f"{topic}/{result}"
 
 

@@ -93,7 +93,7 @@ class Watch:
         return (*self.strangers, client_id) if is_news else self.strangers
 
     def to_record(self) -> Dict[str, Any]:
-        """The item, keys included."""
+        """Return the item, keys included."""
         instants = {name: getattr(self, field) for field, name in _INSTANTS.items()}
         told: Dict[str, Any] = {name: at.isoformat() for name, at in instants.items() if at is not None}
         if self.things:
@@ -143,7 +143,7 @@ class SharedWatch:
         return replace(self, heard_since=None, heard_at=None)
 
     def to_record(self) -> Dict[str, Any]:
-        """The item, keys included."""
+        """Return the item, keys included."""
         heard = {"heardSince": self.heard_since, "heardAt": self.heard_at}
         told = {name: at.isoformat() for name, at in heard.items() if at is not None}
         return {**SHARED_KEY, "certificateIds": sorted(self.certificate_ids), **told, "version": self.version}
@@ -158,5 +158,5 @@ class SharedWatch:
 
 
 def _thing_of(client_id: str) -> str:
-    """Whose client it is: Greengrass appends ``#n`` to the thing name for its further connections."""
+    """Return whose client it is: Greengrass appends ``#n`` to the thing name for its further connections."""
     return client_id.split("#", 1)[0]

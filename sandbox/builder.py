@@ -61,14 +61,14 @@ class BuiltDevice:
 
 
 def generate_key(key_type: KeyType) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
-    """A new private key."""
+    """Return a new private key."""
     if key_type.family is Family.RSA:
         return rsa.generate_private_key(65537, key_type.bits)
     return ec.generate_private_key(_CURVES[key_type]())
 
 
 def private_key_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
-    """The key as Greengrass provisioning writes it: PKCS#8, not encrypted."""
+    """Return the key as Greengrass provisioning writes it: PKCS#8, not encrypted."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
@@ -142,7 +142,7 @@ class FleetBuilder:
         return certificate, Credential(private_key_pem(key), certificate.pem.encode())
 
     def _fail_repeatedly(self, name: str) -> None:
-        """A history of rotations, started by hand, that this device could not finish.
+        """Give the device a history of rotations, started by hand, that it could not finish.
 
         A job id takes neither the colons nor the length that a thing name takes.
         """
@@ -157,14 +157,14 @@ class FleetBuilder:
 
 
 def _subject(name: str) -> x509.Name:
-    """The thing's name, or, where that is too long for a common name, what AWS IoT writes by itself."""
+    """Return the thing's name, or, where that is too long for a common name, what AWS IoT writes by itself."""
     if len(name) > MAX_COMMON_NAME:
         return DEFAULT_SUBJECT
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
 def device_policy(account: str, region: str) -> dict[str, Any]:
-    """The policy that the backend ships for devices: connect as itself, and speak of itself."""
+    """Return the policy that the backend ships for devices: connect as itself, and speak of itself."""
     text = SHIPPED_POLICY.read_text(encoding="utf-8").replace("REGION", region).replace("ACCOUNT", account)
     policy: dict[str, Any] = json.loads(text)
     return policy

@@ -27,7 +27,7 @@ class SandboxClock:
         self._listeners: list[Callable[[], None]] = []
 
     def now(self) -> datetime:
-        """The sandbox's present."""
+        """Return the sandbox's present."""
         with self._lock:
             return (self._frozen_at or datetime.now(UTC)) + self._offset
 

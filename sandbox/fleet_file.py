@@ -72,7 +72,7 @@ class AgeSpan(_Model):
         return self
 
     def at(self, index: int, count: int) -> timedelta:
-        """The age of device ``index`` of ``count``."""
+        """Return the age of device ``index`` of ``count``."""
         if count == 1:
             return self.oldest
         return self.youngest + (self.oldest - self.youngest) * index / (count - 1)
@@ -129,11 +129,11 @@ class Devices(_Model):
         return self
 
     def names(self) -> list[str]:
-        """The thing names."""
+        """Return the thing names."""
         return [f"{self.prefix}{number:03d}" for number in range(1, self.count + 1)]
 
     def age_of(self, index: int) -> timedelta:
-        """The age of the certificate of device ``index``, from 0."""
+        """Return the age of the certificate of device ``index``, from 0."""
         return self.age.at(index, self.count) if isinstance(self.age, AgeSpan) else self.age
 
 

@@ -22,10 +22,10 @@ class EndpointRegistry(Protocol):
     """What an MQTT endpoint asks the registry."""
 
     def authenticate(self, certificate_der: bytes) -> str | None:
-        """Certificate id if this very certificate is registered and ACTIVE, else None."""
+        """Return certificate id if this very certificate is registered and ACTIVE, else None."""
 
     def may(self, certificate_id: str, client_id: str, action: str, resource: str) -> bool:
-        """Whether the certificate's policies allow ``iot:Connect|Publish|Subscribe|Receive`` on the resource.
+        """Return whether the certificate's policies allow ``iot:Connect|Publish|Subscribe|Receive`` on the resource.
 
         ``resource`` is the part behind the account: ``client/C``, ``topic/T``, ``topicfilter/F``.
         """

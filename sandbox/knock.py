@@ -11,7 +11,7 @@ _ACCEPTED = b"\x20\x02\x00\x00"  # CONNACK, MQTT 3.1.1, return code 0
 
 
 def connects(host: str, port: int, context: ssl.SSLContext, client_id: str) -> bool:
-    """Whether an MQTT 3.1.1 CONNECT over this TLS context is accepted; raises OSError if nobody listens."""
+    """Return whether an MQTT 3.1.1 CONNECT over this TLS context is accepted; raises OSError if nobody listens."""
     raw = client_id.encode()
     body = struct.pack("!H4sBBH", 4, b"MQTT", 4, 2, 30) + struct.pack("!H", len(raw)) + raw
     with socket.create_connection((host, port), TIMEOUT_SECONDS) as plain:

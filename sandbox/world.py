@@ -111,7 +111,7 @@ class World:
     # Where things are ---------------------------------------------------------------------------
 
     def environment(self) -> dict[str, str]:
-        """What an AWS client needs in its environment to talk to this world, and where MQTT is."""
+        """Return what an AWS client needs in its environment to talk to this world, and where MQTT is."""
         return self.cloud.environment() | {
             "CERTFLEET_QUOTA_FACTOR": "1000",  # nothing here throttles
             "CERTFLEET_CLOCK_AHEAD": f"{self.clock.ahead.total_seconds():.0f}",
@@ -141,15 +141,15 @@ class World:
         return Path(self.cloud.ca_bundle)
 
     def client(self, service: str) -> Any:
-        """A boto3 client of this world."""
+        """Return a boto3 client of this world."""
         return self._clients.get(service)
 
     def folder_of(self, name: str) -> Path:
-        """A device's root folder: a colon, which would part a PATH in two, is a plus sign there."""
+        """Return a device's root folder: a colon, which would part a PATH in two, is a plus sign there."""
         return self.folder / "devices" / name.replace(":", "+")
 
     def credential_of(self, name: str) -> Credential | None:
-        """The credential that lies in a device's files now; None where there is none."""
+        """Return the credential that lies in a device's files now; None where there is none."""
         folder = self.folder_of(name)
         try:
             return Credential((folder / PRIVATE_KEY_FILE).read_bytes(), (folder / CERTIFICATE_FILE).read_bytes())
@@ -157,7 +157,7 @@ class World:
             return None
 
     def authority_certificates(self) -> tuple[x509.Certificate, ...]:
-        """Certificates of AWS IoT's CA and of every private CA here."""
+        """Return certificates of AWS IoT's CA and of every private CA here."""
         pca = self.client("acm-pca")
         pems = (
             pca.get_certificate_authority_certificate(CertificateAuthorityArn=authority.arn)["Certificate"]
@@ -166,7 +166,7 @@ class World:
         return (self.cloud.aws_iot_ca(), *(x509.load_pem_x509_certificate(pem.encode()) for pem in pems))
 
     def _authorities(self) -> dict[str, dict[str, Any]]:
-        """The fleet file's authorities as a deployment of the backend tells them to its functions."""
+        """Return the fleet file's authorities as a deployment of the backend tells them to its functions."""
         return {
             authority.name: {
                 "arn": authority.arn,
@@ -185,7 +185,7 @@ class World:
             (folder / f"{name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
 
     def summary(self) -> str:
-        """One line for people: what there is."""
+        """Return one line for people: what there is."""
         processes = sum(isinstance(device, Nucleus) for device in self.devices.values())
         groups = len({group for device in self._built.values() for group in device.entry.groups})
         private = len(self.fleet.authorities)

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
 
 
 def find(version: str) -> Path | None:
-    """The interpreter of this version, in PATH or among those that pyenv has installed; one that really runs."""
+    """Return the interpreter of this version, in PATH or among those that pyenv has installed; one that really runs."""
     in_path = shutil.which(f"python{version}")
     installed = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
     for candidate in ([Path(in_path)] if in_path else []) + installed:
@@ -57,7 +57,7 @@ def find(version: str) -> Path | None:
 
 
 def passes(version: str, interpreter: Path) -> bool:
-    """Whether everything passes on this version."""
+    """Return whether everything passes on this version."""
     folder = ROOT / "build" / "matrix" / version
     python = folder / "bin" / "python"
     run(interpreter, "-m", "venv", "--clear", folder)

@@ -57,7 +57,7 @@ def download(version: str, machine: str, target: Path) -> str:
 
 
 def requirements_for(version: str) -> str:
-    """The locked list without what is for other Pythons: pip asks its own Python, not the one that is meant."""
+    """Return the locked list without what is for other Pythons: pip asks its own Python, not the one that is meant."""
     from packaging.requirements import Requirement  # noqa: PLC0415  # comes with pytest
 
     text = (ROOT / "component" / "requirements.txt").read_text(encoding="utf-8")

@@ -135,7 +135,7 @@ def require_signature(executable: Path) -> None:
 
 
 def windows_path(path: Path) -> str:
-    """The path under which Wine shows a folder of this machine."""
+    """Return the path under which Wine shows a folder of this machine."""
     return "Z:" + str(path).replace("/", "\\")
 
 

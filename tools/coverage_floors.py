@@ -20,7 +20,7 @@ FLOORS = {
 
 
 def percent_covered(report: dict[str, dict[str, dict[str, dict[str, int]]]], folder: str) -> float:
-    """Lines and branches of the folder that ran, as a percentage of all."""
+    """Return lines and branches of the folder that ran, as a percentage of all."""
     covered = total = 0
     for path, entry in report["files"].items():
         if path.startswith(folder):

@@ -182,7 +182,7 @@ class Message:
 
 
 def messages_of(prefixes: tuple[str, ...]) -> list[Message]:
-    """All messages of these modules, each once."""
+    """Return all messages of these modules, each once."""
     found = set()
     for path in sorted({path for prefix in prefixes for path in _paths(ROOT / prefix)}):
         found |= set(_Collector(_tree(path)).messages)
@@ -259,7 +259,7 @@ class _Collector:
 
 
 def template(node: ast.AST) -> str | None:
-    """The text of a node with holes for its values; None for what is no text."""
+    """Return the text of a node with holes for its values; None for what is no text."""
     match node:
         case ast.Constant(value=str(text)):
             return text
@@ -303,7 +303,7 @@ def classes() -> dict[str, str]:
 
 
 def page(name: str, title: str, introduction: str) -> str:
-    """One page: group by group, errors by class, log lines, then everything else."""
+    """Return one page: group by group, errors by class, log lines, then everything else."""
     told, parts = classes(), [f"# {title}\n", introduction]
     for group, prefixes in GROUPS[name].items():
         parts.append(f"## {group}\n")

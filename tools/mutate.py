@@ -194,7 +194,7 @@ def _is_type_checking(test: ast.AST) -> bool:
 
 
 def mutants(tree: ast.AST) -> Iterator[tuple[ast.AST, int, str]]:
-    """Every changed tree, with the line and the change."""
+    """Yield every changed tree, with the line and the change."""
     number = 0
     while True:
         visitor = _Opposite(number)
@@ -219,7 +219,7 @@ class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
-    """The code of every function that stands in a module or in a class of it."""
+    """Yield the code of every function that stands in a module or in a class of it."""
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             is_function = bool(inner.co_flags & 0x2)  # CO_NEWLOCALS: a class has none
@@ -227,7 +227,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _functions(names: dict[str, Any], module: str) -> Iterator[FunctionType]:
-    """Those functions as they are loaded."""
+    """Yield those functions as they are loaded."""
     for value in names.values():
         if isinstance(value, type) and value.__module__ == module:
             yield from _functions(dict(vars(value)), module)
@@ -239,7 +239,7 @@ def _functions(names: dict[str, Any], module: str) -> Iterator[FunctionType]:
 
 
 def _lines_of_functions(tree: ast.AST) -> set[int]:
-    """Lines of which the code can be changed while it is loaded: bodies of functions."""
+    """Return lines of which the code can be changed while it is loaded: bodies of functions."""
     found = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     return {line for node in found for line in range(node.body[0].lineno, (node.end_lineno or 0) + 1)}
 
@@ -329,7 +329,7 @@ class _Trial:
 
 
 def _survivors(output: Path) -> set[str]:
-    """The changes that an earlier run printed, whatever their lines' numbers are by now."""
+    """Return the changes that an earlier run printed, whatever their lines' numbers are by now."""
     return set(re.findall(r"^\d+: (.*)$", output.read_text(encoding="utf-8"), re.MULTILINE))
 
 

@@ -68,7 +68,7 @@ class _Drawing:
 
 
 def _terminal(told: str, width: int) -> str:
-    """What a terminal that wide shows, as HTML."""
+    """Return what a terminal that wide shows, as HTML."""
     console = Console(width=width, record=True, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(told), style="#e6ebf0")
     return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")

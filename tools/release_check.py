@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def found(tag: str) -> list[str]:
-    """What stands in the way, each with what to do."""
+    """Return what stands in the way, each with what to do."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     if tag != f"v{version}":

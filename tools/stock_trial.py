@@ -151,7 +151,7 @@ class Trial:
         self.world.stop()
 
     def take(self, step: Step) -> bool:
-        """Whether every device has a working credential afterwards."""
+        """Return whether every device has a working credential afterwards."""
         self._hear(step.backend)
         runs = ", ".join(self.runs.values())
         self._trouble(step)
@@ -198,7 +198,7 @@ class Trial:
                 self.stacks[step.backend].unkindness.add(InvocationFault(function, late(seconds)))
 
     def _heal(self) -> None:
-        """The world is kind again, and what was on its way has come."""
+        """End the faults, and deliver what was on its way."""
         self.world.faults.clear()
         for stack in self.stacks.values():
             stack.unkindness.clear()
@@ -223,7 +223,7 @@ class Trial:
         return [one["principal"] for one in found]
 
     def _count(self) -> tuple[Counter[str], Counter[str]]:
-        """How many certificates the things have, and how many of the devices work with theirs."""
+        """Return how many certificates the things have, and how many of the devices work with theirs."""
         certificates, devices = Counter[str](), Counter[str]()
         attached = 0
         for thing, device in self.world.devices.items():
@@ -270,7 +270,7 @@ def fleet_of(devices: int) -> SandboxFleet:
 
 
 def stock_component(checkout: Path, folder: Path) -> Component:
-    """The stock component as its own build makes it, and the packages that its install step asks for."""
+    """Return the stock component as its own build makes it, and the packages that its install step asks for."""
     artifacts, packages = folder / "artifacts", folder / "packages"
     folder.mkdir()
     checked("cp", "-r", str(checkout / "artifacts"), str(checkout / "gdk-config.json"), str(folder))
@@ -285,7 +285,7 @@ def stock_component(checkout: Path, folder: Path) -> Component:
 
 
 def stock_backend(checkout: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Invoke]]:
-    """The stock stack's template, and its handlers by name."""
+    """Return the stock stack's template, and its handlers by name."""
     context = [word for name, value in CA.items() for word in ("-c", f"{name}={value}")]
     checked(
         "npx", "cdk", "synth", "--quiet", "--no-version-reporting", "--output", str(folder), *context,
@@ -303,7 +303,7 @@ def stock_backend(checkout: Path, folder: Path) -> tuple[dict[str, Any], dict[st
 
 
 def handlers(template: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Invoke]]:
-    """Each Python function of a template, from its asset."""
+    """Yield each Python function of a template, from its asset."""
     for resource in template["Resources"].values():
         properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::Lambda::Function" and properties["Runtime"].startswith("python"):
@@ -313,7 +313,7 @@ def handlers(template: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, I
 
 
 def invoked(handler: Callable[[Mapping[str, Any], object], Any]) -> Invoke:
-    """A handler that reads its environment from this process'."""
+    """Return a handler that reads its environment from this process'."""
 
     def invoke(event: Mapping[str, Any], variables: Mapping[str, str]) -> Any:
         os.environ.update(variables)  # those of one stack agree
@@ -323,7 +323,7 @@ def invoked(handler: Callable[[Mapping[str, Any], object], Any]) -> Invoke:
 
 
 def wait(is_so: Callable[[], bool], seconds: float) -> bool:
-    """Whether something has become so within this time."""
+    """Return whether something has become so within this time."""
     until = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > until:
@@ -333,7 +333,7 @@ def wait(is_so: Callable[[], bool], seconds: float) -> bool:
 
 
 def counted(counter: Mapping[str, int]) -> str:
-    """Most first."""
+    """Return most first."""
     return ", ".join(f"{number} {name}" for name, number in sorted(counter.items(), key=lambda item: -item[1]))
 
 

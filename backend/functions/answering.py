@@ -68,7 +68,7 @@ def _handled(
     event: Mapping[str, Any],
     handle: Callable[[Services, Mapping[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """What is refused is evidence as well: who asks over the old certificate uses it."""
+    """Record a refused create as evidence too: who asks over the old certificate uses it."""
     try:
         return handle(services, event)
     except RejectionError as refusal:
@@ -110,7 +110,7 @@ def _reject(services: Services, event: Mapping[str, Any], function: str, refusal
 
 
 def _is_first(services: Services, event: Mapping[str, Any], refusal: RejectionError) -> bool:
-    """Whether it is the sender's first refusal of this cause today; kept beside what it has asked for.
+    """Return whether it is the sender's first refusal of this cause today; kept beside what it has asked for.
 
     The sender is the thing if the client is the thing's own, else whoever holds the connection's certificate.
     """

@@ -32,7 +32,7 @@ class BudgetRefusal:
     sentence: str
 
     def to_record(self) -> dict[str, str]:
-        """Plain values for the table."""
+        """Return plain values for the table."""
         return {"jobId": self.job_id, "code": self.code, "sentence": self.sentence}
 
 
@@ -79,7 +79,7 @@ class CertificateBudget:
         return self if self.rival_of(digest) else replace(self, rival=(digest, at.isoformat()))
 
     def rival_of(self, digest: str) -> datetime | None:
-        """When a second key was asked for while the certificate for the key with this digest was made."""
+        """Return when a second key was asked for while the certificate for the key with this digest was made."""
         return None if self.rival is None or self.rival[0] != digest else datetime.fromisoformat(self.rival[1])
 
     def on(self, now: datetime) -> CertificateBudget:
@@ -92,7 +92,7 @@ class CertificateBudget:
         return self if self.job_id == job_id else replace(self, job_id=job_id, job_requests=0)
 
     def to_record(self) -> dict[str, Any]:
-        """Plain values for the table."""
+        """Return plain values for the table."""
         return {
             "day": self.day,
             "requests": self.requests,

@@ -76,7 +76,7 @@ def _commit(services: Services, event: CommitEvent, rotation: Rotation) -> None:
 
 
 def _taken_over(services: Services, event: CommitEvent) -> Rotation | None:
-    """What the backend before ours has begun under this job, if it still runs on this device."""
+    """Return what the backend before ours has begun under this job, if it still runs on this device."""
     spend(services, event)
 
     def document() -> object:

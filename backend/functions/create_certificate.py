@@ -91,7 +91,7 @@ def create(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _not_answered(event: CreateEvent, step: CreateStep) -> dict[str, Any]:
-    """A device that still waits asks again; a rejection might end an attempt that goes well."""
+    """Answer nothing: a device that still waits asks again, and a rejection might end an attempt that goes well."""
     decided("not answered", function=FUNCTION, thing=event.thing_name, job=event.job_id, detail=step.value)
     return {"status": _UNANSWERED[step]}
 
@@ -102,7 +102,7 @@ _UNANSWERED = {CreateStep.WAIT: "waiting", CreateStep.TOO_LATE: "too late", Crea
 def _note_rival(
     services: Services, event: CreateEvent, request: csr.SigningRequest, budget: CertificateBudget, rotation: Rotation
 ) -> None:
-    """A second key is evidence at any time: while the first one's certificate is made, and when the job has ended."""
+    """Record a second key at any time: while the first one's certificate is made, and after the job's end."""
     now, digest = services.clock(), rotation.public_key_digest
     is_old = rotation.which(event.principal) is CertificateRole.OLD
     if not is_old or rotation.job_id != event.job_id or request.public_key_digest == digest:
@@ -162,7 +162,7 @@ def _check(services: Services, event: CreateEvent, request: csr.SigningRequest, 
 
 
 def _require_successor(services: Services, asked: Asked) -> tuple[Principal, list[str], bool]:
-    """The current certificate's principal and policies, and whether it is shared; the CSR is its successor's."""
+    """Return the current certificate's principal and policies, and whether it is shared; the CSR is its successor's."""
     event = asked.event
     principal = decide.require_only_certificate(services.registry.principals(event.thing_name), event.principal)
     holders: list[str] = []

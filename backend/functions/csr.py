@@ -111,7 +111,7 @@ def require_successor(request: SigningRequest, current_pem: str) -> None:
 
 
 def certifies(certificate_pem: str, digest: str) -> bool:
-    """Whether a certificate is over the public key with this digest; False for what does not parse."""
+    """Return whether a certificate is over the public key with this digest; False for what does not parse."""
     try:
         return public_key_digest(load_certificate(certificate_pem).public_key()) == digest
     except (ValueError, UnsupportedAlgorithm):
@@ -135,7 +135,7 @@ def load_request(pem: str) -> x509.CertificateSigningRequest:
 
 
 def _is_signed(request: x509.CertificateSigningRequest, pem: str, key: object) -> bool:
-    """Whether the CSR as it came is signed with its own key."""
+    """Return whether the CSR as it came is signed with its own key."""
     der = _der(pem)
     if request.public_bytes(Encoding.DER) == der:
         return request.is_signature_valid

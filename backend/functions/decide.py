@@ -29,7 +29,7 @@ ROTATABLE = frozenset({EXCLUSIVE, NON_EXCLUSIVE})
 
 
 def is_client_of_thing(client_id: str, thing_name: str) -> bool:
-    """Whether a client id is the thing name, or that and ``#n``, as Greengrass names its further connections.
+    """Return whether a client id is the thing name, or that and ``#n``, as Greengrass names its further connections.
 
     No thing name holds a ``#``, so that ``gw-10`` never passes for ``gw-1``.
     """
@@ -37,7 +37,7 @@ def is_client_of_thing(client_id: str, thing_name: str) -> bool:
 
 
 def require_client_of_thing(client_id: str, thing_name: str) -> None:
-    """The client is one of this thing's."""
+    """Check that the client is one of this thing's."""
     if not is_client_of_thing(client_id, thing_name):
         raise RejectionError(
             RejectionCode.CLIENT_ID_MISMATCH,
@@ -46,13 +46,13 @@ def require_client_of_thing(client_id: str, thing_name: str) -> None:
 
 
 def require_free(*, is_quarantined: bool) -> None:
-    """Nobody has cut the thing off."""
+    """Check that the thing is not in quarantine."""
     if is_quarantined:
         raise RejectionError(RejectionCode.QUARANTINED, "This thing is in quarantine: its operators have cut it off.")
 
 
 def require_certificate_in_place(event: CreateEvent) -> None:
-    """The certificate that the device is about to replace is the one that its connection uses."""
+    """Check that the device's connection uses the certificate that it is about to replace."""
     if event.in_place not in (None, event.principal):
         raise RejectionError(
             RejectionCode.CREDENTIAL_MISMATCH,
@@ -61,7 +61,7 @@ def require_certificate_in_place(event: CreateEvent) -> None:
 
 
 def require_rotation_job(execution: ExecutionState | None, job_id: str) -> JobDocument:
-    """An IN_PROGRESS execution of a rotation job for this thing."""
+    """Return an IN_PROGRESS execution of a rotation job for this thing."""
     if execution is None:
         raise RejectionError(RejectionCode.NO_EXECUTION, f"This thing has no execution of job '{job_id}'.")
     if execution.status is not ExecutionStatus.IN_PROGRESS:
@@ -81,7 +81,7 @@ def require_rotation_job(execution: ExecutionState | None, job_id: str) -> JobDo
 
 
 def require_authority(document: JobDocument, name: str, authority: PrivateAuthority | None) -> None:
-    """The authority of this name is the one that the job means, if the job says which."""
+    """Check that the authority of this name is the one that the job means, if the job names one."""
     meant, found = document.certificate_authority_arn, None if authority is None else authority.arn
     if meant is not None and meant != found:
         raise RejectionError(
@@ -92,7 +92,7 @@ def require_authority(document: JobDocument, name: str, authority: PrivateAuthor
 
 
 def require_only_certificate(principals: Sequence[Principal], connection: str) -> Principal:
-    """Exactly one principal: a certificate, attached in a way that is known, that this connection has used."""
+    """Return exactly one principal: a certificate, attached in a way that is known, that this connection has used."""
     if not principals:
         raise RejectionError(RejectionCode.NO_CERTIFICATE, "The thing has no certificate attached.")
     if len(principals) > 1:
@@ -109,7 +109,7 @@ def require_only_certificate(principals: Sequence[Principal], connection: str) -
 
 
 def require_alone(things: Sequence[str], thing_name: str, *, unless_split: bool) -> None:
-    """The certificate, which is not attached exclusively, is attached to this thing, and to others only for a split."""
+    """Check that a certificate without exclusive attachment is this thing's, and others' only for a split."""
     may_be_shared = unless_split and thing_name in things and len(things) <= MOST_HOLDERS
     if list(things) != [thing_name] and not may_be_shared:
         raise RejectionError(
@@ -120,7 +120,7 @@ def require_alone(things: Sequence[str], thing_name: str, *, unless_split: bool)
 
 
 def require_both_certificates(principals: Sequence[Principal], rotation: Rotation) -> None:
-    """Exactly the two certificates of the rotation. That one is this thing's alone is asked before it is removed."""
+    """Check that the thing holds exactly the rotation's two certificates; sole ownership is asked at removal."""
     _require_rotatable(principals)
     found = {p.certificate_id for p in principals}
     if found != {rotation.old_certificate_id, rotation.new_certificate_id}:
@@ -131,7 +131,7 @@ def require_both_certificates(principals: Sequence[Principal], rotation: Rotatio
 
 
 def require_active(certificate: CertificateDescription) -> None:
-    """The current certificate is ACTIVE."""
+    """Check that the current certificate is ACTIVE."""
     if certificate.status != "ACTIVE":
         raise RejectionError(
             RejectionCode.CERTIFICATE_INACTIVE, f"The current certificate is {certificate.status}, expected ACTIVE."
@@ -139,7 +139,7 @@ def require_active(certificate: CertificateDescription) -> None:
 
 
 def require_older(certificate: CertificateDescription, document: JobDocument, queued: datetime | None) -> None:
-    """The current certificate was there before a controller's job asked for its rotation.
+    """Check that the current certificate existed before a controller's job asked for its rotation.
 
     Two controllers that looked at the same moment, or a job by hand that was faster, would otherwise rotate a device
     twice for one reason. A job that a person starts from the template names no policy: it may ask again at any time.
@@ -164,7 +164,7 @@ def _require_rotatable(principals: Sequence[Principal]) -> None:
 
 
 def require_rotation(rotation: Rotation | None, event: CommitEvent) -> Rotation:
-    """A rotation under the job of the commit, whose new certificate was handed out and is not being removed."""
+    """Return a rotation under the job of the commit, whose new certificate was handed out and is not being removed."""
     if rotation is None or rotation.job_id != event.job_id:
         raise RejectionError(RejectionCode.NO_ROTATION, f"This thing has no rotation under job '{event.job_id}'.")
     if rotation.phase in MAKING:
@@ -175,7 +175,7 @@ def require_rotation(rotation: Rotation | None, event: CommitEvent) -> Rotation:
 
 
 def is_known_to_be_alone(rotation: Rotation | None, event: CommitEvent) -> bool:
-    """Whether a later job's rotation began at this connection's certificate, the thing's only one, and was given up.
+    """Return whether a later rotation began at this connection's certificate, the thing's only one, and was given up.
 
     What a device asks that commits an earlier job once more is whether its certificate stays: it does.
     """
@@ -198,7 +198,7 @@ class CreateStep(Enum):
 
 
 def create_step(rotation: Rotation | None, event: CreateEvent, digest: str, now: datetime) -> CreateStep:
-    """What to do for a create, given the thing's latest rotation; raises RejectionError."""
+    """Return what to do for a create, given the thing's latest rotation; raises RejectionError."""
     if rotation is None:
         return CreateStep.BEGIN
     if rotation.job_id == event.job_id and digest in rotation.superseded_digests:

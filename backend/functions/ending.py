@@ -77,7 +77,7 @@ def _keep(services: Services, before: Rotation, rotation: Rotation, verdict: Ver
 
 
 def with_end(services: Services, rotation: Rotation) -> Rotation:
-    """The rotation with the end of its execution, if that has ended and nobody has told us."""
+    """Return the rotation with the end of its execution, if that has ended and nobody has told us."""
     end = services.registry.end_of(rotation.thing_name, rotation.job_id)
     return rotation if end is None else rotation.ended(end.ending, end.at or services.clock())
 
@@ -94,14 +94,14 @@ def note_old(services: Services, thing_name: str, certificate_id: str, at: datet
 
 
 def hear_late(services: Services, rotation: Rotation, which: CertificateRole, at: datetime) -> bool:
-    """A certificate of a rotation that is over was used: whether that is told, as it is if it was the old one's."""
+    """Return whether the use of a certificate of an ended rotation is reported, as the old one's is."""
     committed = rotation.committed_at
     is_news = which is CertificateRole.OLD and committed is not None and at > datetime.fromisoformat(committed)
     return is_news and tell_late(services, rotation.seen(which, at))
 
 
 def tell_late(services: Services, rotation: Rotation) -> bool:
-    """The removal of the old certificate was faster than a sign that two are at work: that is told once."""
+    """Report once that the old certificate was removed before a sign that two are at work."""
     if rotation.outcome is not RotationOutcome.ROTATED or rotation.told == TOLD_LATE:
         return False
     services.operator.tell(rotation.thing_name, rotation.job_id, notices.of_late_evidence(rotation))
@@ -110,7 +110,7 @@ def tell_late(services: Services, rotation: Rotation) -> bool:
 
 
 def remove_new(services: Services, rotation: Rotation, who: str, *, may_be_lost: bool = True) -> Rotation:
-    """The old certificate stays; the new one is looked for if it may exist though nobody knows its id."""
+    """Keep the old certificate; look for the new one if it may exist though nobody knows its id."""
     new = rotation.new_certificate_id
     if new is None and may_be_lost:
         new = _lost_certificate(services, rotation)
@@ -177,7 +177,7 @@ def _remove(
 
 
 def _let_go(services: Services, rotation: Rotation, who: str) -> Rotation:
-    """The old certificate may be other things' as well: it is detached from this one alone; the rest is the sweep's."""
+    """Detach the old certificate from this thing alone, for others may hold it; the sweep does the rest."""
     old, arn = rotation.old_certificate_id, rotation.arn(rotation.old_certificate_id)
     if rotation.phase is not Phase.REMOVING:
         letting = {"phase": Phase.REMOVING, "removing": old, "outcome": RotationOutcome.ROTATED}

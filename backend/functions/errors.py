@@ -43,14 +43,17 @@ class ContradictionError(Exception):
 
 
 def error_code(error: BaseException) -> str:
-    """The AWS error code of a ClientError, else the name of the exception's class."""
+    """Return the AWS error code of a ClientError, else the name of the exception's class."""
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code", "Unknown"))
     return type(error).__name__
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether AWS has certainly not done what was asked: it answered so, and to the only attempt that was made."""
+    """Return whether AWS has certainly not done what was asked.
+
+    It answered so, and to the only attempt that was made.
+    """
     if isinstance(error, RejectionError):
         return error.__cause__ is None or is_refused(error.__cause__)
     if not isinstance(error, ClientError):
@@ -60,7 +63,7 @@ def is_refused(error: BaseException) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same may succeed when repeated: throttled, timed out, overtaken, or the server's own fault."""
+    """Return whether the same may succeed when repeated: throttled, timed out, overtaken, or the server's own fault."""
     if isinstance(error, (BotoConnectionError, HTTPClientError, ConflictError)):
         return True
     if not isinstance(error, ClientError):

@@ -38,7 +38,7 @@ class Request(_Event):
     received_at: int | None = Field(default=None, alias="receivedAt")  # ms since 1970; None from a rule that lacks it
 
     def sent(self, now: datetime) -> datetime:
-        """When it came in: Lambda may hold an event back for a minute."""
+        """Return when it came in: Lambda may hold an event back for a minute."""
         return now if self.received_at is None else _instant(self.received_at)
 
 
@@ -133,7 +133,7 @@ def parse_terminal(event: object) -> TerminalEvent | PresenceEvent:
 
 
 def problems(error: ValidationError) -> str:
-    """The problems as one line: field and what is wrong, never the values, which a stranger wrote."""
+    """Return the problems as one line: field and what is wrong, never the values, which a stranger wrote."""
     return "; ".join(
         f"{'.'.join(map(str, problem['loc'])) or 'event'}: {problem['msg']}" for problem in error.errors()[:5]
     )

@@ -68,7 +68,7 @@ def ended(services: Services, event: TerminalEvent) -> dict[str, Any]:
 
 
 def _concerns(rotation: Rotation, event: TerminalEvent) -> bool:
-    """Whether the end is evidence: of the rotation's own job, or a FAILED of one that had to wait for the decision.
+    """Return whether the end counts: of the rotation's own job, or a FAILED of one that awaited the decision.
 
     A device that has said SUCCEEDED is not taken to mean the opposite by a later job.
     """
@@ -79,7 +79,10 @@ def _concerns(rotation: Rotation, event: TerminalEvent) -> bool:
 
 
 def _is_of_an_earlier_attempt(services: Services, event: TerminalEvent, rotation: Rotation) -> bool:
-    """Whether the event tells of an attempt before this rotation began; job events are timed in whole seconds."""
+    """Return whether the event tells of an attempt before this rotation began.
+
+    Job events are timed in whole seconds.
+    """
     started = datetime.fromisoformat(rotation.started_at)
     if event.at + timedelta(seconds=1) <= started:
         return True
@@ -90,7 +93,7 @@ def _is_of_an_earlier_attempt(services: Services, event: TerminalEvent, rotation
 
 
 def _after_undoing(services: Services, event: TerminalEvent, rotation: Rotation) -> dict[str, Any]:
-    """The job has ended whose create had failed: what for is told, once."""
+    """Report once why the create of a job failed that has ended."""
     if rotation.outcome is not RotationOutcome.ROLLED_BACK or rotation.ending is not None:
         return {"status": "nothing"}
     notice = f"{event.ending.value}: no certificate was handed out under this job."
@@ -100,7 +103,7 @@ def _after_undoing(services: Services, event: TerminalEvent, rotation: Rotation)
 
 
 def _without_rotation(services: Services, event: TerminalEvent) -> dict[str, Any]:
-    """Most executions are of other jobs. It was a rotation if the device asked under it, or says so."""
+    """Take an execution for a rotation if the device asked under it, or reports so: most are of other jobs."""
     if event.ending is Ending.SUCCEEDED and STATUS_DETAILS_KEY not in event.status_details:
         return {"status": "nothing"}
     if STATUS_DETAILS_KEY in event.status_details or services.table.budget(event.thing_name).job_id == event.job_id:
@@ -110,7 +113,7 @@ def _without_rotation(services: Services, event: TerminalEvent) -> dict[str, Any
 
 
 def _reason(services: Services, event: TerminalEvent) -> str:
-    """What the device writes, and what it was told last under this job, which is kept as evidence."""
+    """Return what the device writes, and what it was told last under this job, which is kept as evidence."""
     reason = event.status_details.get(FAILURE_REASON_KEY)
     written = f" The device writes: {notices.quoted(reason)}." if reason else ""
     refusal = services.table.budget(event.thing_name).refusal if event.ending is not Ending.SUCCEEDED else None
@@ -127,7 +130,7 @@ def _reason(services: Services, event: TerminalEvent) -> str:
 
 
 def connected(services: Services, event: PresenceEvent) -> dict[str, Any]:
-    """A client has connected: its principal tells which certificate it uses."""
+    """Handle a client that has connected: its principal names the certificate that it uses."""
     rotation, watch = services.table.concerned(event.thing_name, event.principal)
     _note_watched(services, event, watch)
     which = rotation.which(event.principal) if rotation is not None else None

@@ -13,7 +13,7 @@ UNWATCHED = "nobody noted who connects with it"
 
 
 def of_verdict(rotation: Rotation, verdict: Verdict) -> str:
-    """How the job has ended, what becomes of the certificates and why; for a person, what to do as well."""
+    """Return how the job has ended, what becomes of the certificates and why; for a person, what to do as well."""
     end = "The job runs" if rotation.ending is None else rotation.ending.value
     since = "before the commit" if rotation.committed_at is None else "after the commit"
     becomes = {
@@ -26,7 +26,7 @@ def of_verdict(rotation: Rotation, verdict: Verdict) -> str:
 
 
 def of_late_evidence(rotation: Rotation) -> str:
-    """The old certificate is given up already when it is heard that it was used after the commit, or for a second key.
+    """Report the use, after the commit or for a second key, of an old certificate that is given up already.
 
     A shared one may be there still, and the device use it.
     """
@@ -44,7 +44,7 @@ def of_late_evidence(rotation: Rotation) -> str:
 
 
 def of_rest(certificate_id: str, because: str) -> str:
-    """No thing holds a shared certificate any more, and it may be in use all the same."""
+    """Handle a shared certificate that no thing holds any more, and that may be in use all the same."""
     return (
         f"certificate {certificate_id} was shared, no thing holds it any more, and it stays ACTIVE, because "
         f"{because}. Find out who uses it; if nobody may, {_deactivate(certificate_id)} and delete it."
@@ -76,7 +76,7 @@ def _holders(rotation: Rotation) -> str:
 
 
 def _give_up(rotation: Rotation) -> str:
-    """The command by which a person decides against the old certificate; a shared one is others' too."""
+    """Return the command by which a person decides against the old certificate; a shared one is others' too."""
     if not rotation.is_shared:
         return _deactivate(rotation.old_certificate_id)
     arn = rotation.arn(rotation.old_certificate_id)

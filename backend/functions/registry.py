@@ -98,7 +98,7 @@ class IotRegistry:
         self._shadow, self._shadow_before = shadow, shadow_before
 
     def execution(self, thing_name: str, job_id: str) -> ExecutionState | None:
-        """The thing's execution of the job; None where there is none."""
+        """Return the thing's execution of the job; None where there is none."""
         named = {"jobId": job_id, "thingName": thing_name}
         try:
             found = _unless_gone(self._jobs.describe_job_execution, includeJobDocument=True, **named)
@@ -113,7 +113,7 @@ class IotRegistry:
         return ExecutionState(ExecutionStatus(execution["status"]), _json(execution.get("jobDocument", "")), queued)
 
     def end_of(self, thing_name: str, job_id: str) -> ExecutionEnd | None:
-        """How the thing's latest execution of the job has ended; None while it has not."""
+        """Return how the thing's latest execution of the job has ended; None while it has not."""
         answer = _unless_gone(self._iot.describe_job_execution, jobId=job_id, thingName=thing_name)
         if answer is None:
             return ExecutionEnd(Ending.DELETED, None)
@@ -123,12 +123,12 @@ class IotRegistry:
         return ExecutionEnd(Ending(found["status"]), found["lastUpdatedAt"])
 
     def principals(self, thing_name: str) -> list[Principal]:
-        """The thing's principals; one page, because more than a few are refused anyway."""
+        """Return the thing's principals; one page, because more than a few are refused anyway."""
         answer = self._iot.list_thing_principals_v2(thingName=thing_name)
         return [Principal(p["principal"], p["thingPrincipalType"]) for p in answer["thingPrincipalObjects"]]
 
     def things_of(self, certificate_arn: str) -> list[str] | None:
-        """The things that a certificate is attached to; None where the certificate is gone."""
+        """Return the things that a certificate is attached to; None where the certificate is gone."""
         names: list[str] = []
         token: dict[str, str] = {}
         while True:
@@ -141,7 +141,7 @@ class IotRegistry:
             token = {"nextToken": page["nextToken"]}
 
     def certificate(self, certificate_id: str) -> CertificateDescription:
-        """One certificate."""
+        """Return one certificate."""
         found = self._iot.describe_certificate(certificateId=certificate_id)["certificateDescription"]
         return CertificateDescription(
             found["certificateArn"],
@@ -152,16 +152,16 @@ class IotRegistry:
         )
 
     def find(self, certificate_id: str) -> CertificateDescription | None:
-        """One certificate; None if it is gone."""
+        """Return one certificate; None if it is gone."""
         return _unless_gone(self.certificate, certificate_id=certificate_id)
 
     def status(self, certificate_id: str) -> str | None:
-        """A certificate's status; None if it is gone."""
+        """Return a certificate's status; None if it is gone."""
         found = self.find(certificate_id)
         return None if found is None else found.status
 
     def policies(self, certificate_arn: str) -> list[str]:
-        """Names of the policies attached to a certificate."""
+        """Return names of the policies attached to a certificate."""
         names: list[str] = []
         marker: dict[str, str] = {}
         while True:
@@ -217,7 +217,7 @@ class IotRegistry:
     def issued_over(
         self, digest: str, since: datetime, until: datetime, besides: Collection[str | None] = ()
     ) -> str | None:
-        """Id of a certificate over this public key that was registered between two instants; None if there is none.
+        """Return the id of a certificate over this public key, registered between two instants; None if there is none.
 
         Needed only if an answer of AWS IoT was lost: the certificate exists, but nobody knows its id.
         """
@@ -250,7 +250,7 @@ class IotRegistry:
         _read(answer["payload"])
 
     def view(self, thing_name: str) -> View | None:
-        """What the backend before shows of a rotation; None if it shows none."""
+        """Return what the backend before shows of a rotation; None if it shows none."""
         answer = _unless_gone(self._data.get_thing_shadow, thingName=thing_name, shadowName=self._shadow_before)
         if answer is None:
             return None
@@ -262,12 +262,12 @@ class IotRegistry:
         return View(*texts) if len(texts) == len(found) else None
 
     def document(self, job_id: str) -> Any:
-        """A job's document as parsed JSON; None if it is none, or the job is gone."""
+        """Return a job's document as parsed JSON; None if it is none, or the job is gone."""
         answer = _unless_gone(self._iot.get_job_document, jobId=job_id)
         return None if answer is None else _json(answer.get("document", ""))
 
     def hears_connections(self) -> bool:
-        """Whether the rule is on that brings connections to the functions."""
+        """Return whether the rule is on that brings connections to the functions."""
         return not self._iot.get_topic_rule(ruleName=self._presence_rule)["rule"]["ruleDisabled"]
 
     def publish(self, topic: str, payload: bytes) -> None:
@@ -276,7 +276,7 @@ class IotRegistry:
 
 
 def _unless_gone(call: Callable[..., T], **arguments: Any) -> T | None:
-    """What a call answers; None if AWS knows nothing by that name."""
+    """Return what a call answers; None if AWS knows nothing by that name."""
     try:
         return call(**arguments)
     except ClientError as error:
@@ -286,7 +286,10 @@ def _unless_gone(call: Callable[..., T], **arguments: Any) -> T | None:
 
 
 def _read(stream: Any) -> bytes:
-    """What an answer holds that comes as a stream; its connection is free for the next call only once that is read."""
+    """Return what an answer holds that comes as a stream.
+
+    Its connection is free for the next call only once that is read.
+    """
     with closing(stream):
         return bytes(stream.read())
 

@@ -100,22 +100,22 @@ class Rotation:
         return self.phase is Phase.UNRESOLVED or (is_asked and self.phase in {Phase.CREATED, Phase.COMMITTED})
 
     def arn(self, certificate_id: str) -> str:
-        """The ARN of one of the two certificates."""
+        """Return the ARN of one of the two certificates."""
         return self.certificate_arn_prefix + certificate_id
 
     def leased(self, now: datetime) -> bool:
-        """Whether a create may still be at work on it."""
+        """Return whether a create may still be at work on it."""
         return self.phase in MAKING and now < datetime.fromisoformat(self.lease_until)
 
     def step(self, now: datetime, who: str, what: str, **changes: Any) -> Rotation:
-        """The next state, with its line of evidence; of very many lines those in the middle are left out."""
+        """Return the next state, with its line of evidence; of very many lines those in the middle are left out."""
         history = (*self.history, EvidenceEntry(now.isoformat(), who, what))
         if len(history) > LINES:
             history = (*history[: LINES // 2], *history[1 - LINES // 2 :])
         return replace(self, history=history, **changes)
 
     def which(self, certificate_id: str) -> CertificateRole | None:
-        """Which of the two a certificate is; None for a third one."""
+        """Return which of the two a certificate is; None for a third one."""
         known = {self.old_certificate_id: CertificateRole.OLD, self.new_certificate_id: CertificateRole.NEW}
         return known.get(certificate_id)
 
@@ -146,11 +146,11 @@ class Rotation:
         return replace(self, ending=ending, ended_at=at.isoformat())
 
     def has_ended_after(self, instant: datetime) -> bool:
-        """Whether the end of an execution is known that came later than this instant."""
+        """Return whether the end of an execution is known that came later than this instant."""
         return self.ended_at is not None and instant < datetime.fromisoformat(self.ended_at)
 
     def evidence(self, now: datetime, deactivated: CertificateRole | None = None) -> RotationEvidence:
-        """What is known, for the table of verdicts."""
+        """Return what is known, for the table of verdicts."""
         return RotationEvidence(
             now=now,
             started=datetime.fromisoformat(self.started_at),
@@ -174,7 +174,7 @@ class Rotation:
         return replace(self, phase=Phase.CREATED if self.committed_at is None else Phase.COMMITTED)
 
     def to_record(self) -> dict[str, Any]:
-        """Plain values for the table; what is not known is left out."""
+        """Return plain values for the table; what is not known is left out."""
         record = {_camel(name): value for name, value in asdict(self).items() if value not in (None, ())}
         if not self.is_shared:
             del record["isShared"]
@@ -199,7 +199,10 @@ class Rotation:
 
 
 def _of_earlier_versions(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What earlier versions wrote otherwise: one sighting, the latest, and how the job ended in the evidence alone."""
+    """Return what earlier versions wrote otherwise.
+
+    One sighting, the latest, and how the job ended in the evidence alone.
+    """
     found: dict[str, Any] = {}
     if "seenPrincipal" in record:
         is_new = record["seenPrincipal"] == record.get("newCertificateId")

@@ -93,7 +93,7 @@ def running(services: Services) -> Iterator[None]:
 
 
 def services() -> Services:
-    """The services of this call."""
+    """Return the services of this call."""
     return _running.get() or _of_this_process()
 
 

@@ -54,7 +54,7 @@ def visit(services: Services, certificate_id: str, heard_since: datetime | None)
 
 
 def _why_it_stays(services: Services, watch: Watch, arn: str, heard_since: datetime | None) -> str | None:
-    """Who uses it, or may; None if nobody does."""
+    """Return who uses it, or may; None if nobody does."""
     if services.registry.things_of(arn):
         return _HELD
     if not watch.things:
@@ -71,13 +71,13 @@ def _why_it_stays(services: Services, watch: Watch, arn: str, heard_since: datet
 
 
 def _is_cut_off(services: Services, certificate_id: str, arn: str) -> bool:
-    """Whether people have put it, or a thing that holds it, into quarantine: then it stays as it is."""
+    """Return whether people have put it, or a thing that holds it, into quarantine: then it stays as it is."""
     things = services.registry.things_of(arn) or ()
     return services.table.is_quarantined("", certificate_id) or any(map(services.table.is_quarantined, things))
 
 
 def _has_its_own(latest: Rotation | None, watch: Watch) -> bool:
-    """Whether a thing's latest rotation shows that it uses another certificate than the one that it shared."""
+    """Return whether a thing's latest rotation shows that it uses another certificate than the one that it shared."""
     if latest is None:
         return False
     if latest.old_certificate_id == watch.certificate_id:
@@ -99,7 +99,7 @@ def _keep(services: Services, watch: Watch, why: str, *, is_active: bool) -> Non
 
 
 def _deactivate(services: Services, watch: Watch, arn: str, heard_since: datetime | None) -> None:
-    """That it is deactivated here is noted before; if it is wanted a moment later, it is active again at once."""
+    """Deactivate it, after a note of that: if it is wanted a moment later, it is active again at once."""
     services.registry.set_status(watch.certificate_id, "INACTIVE")
     decided("deactivated", certificate=watch.certificate_id, detail="shared once, and used by nobody")
     noted = services.table.watch(watch.certificate_id) or watch

@@ -57,7 +57,7 @@ def sweep(services: Services, pause: Any) -> dict[str, Any]:
 
 
 def _turn(names: Sequence[str], now: datetime, most: int) -> Sequence[str]:
-    """Those whose turn it is: all of them, or the part that belongs to this quarter of an hour."""
+    """Return those whose turn it is: all of them, or the part that belongs to this quarter of an hour."""
     if len(names) <= most:
         return names
     start = int(now.timestamp() / EVERY.total_seconds()) * most % len(names)
@@ -104,7 +104,10 @@ def visit(services: Services, rotation: Rotation) -> None:
 
 
 def _deactivated(services: Services, rotation: Rotation) -> CertificateRole | None:
-    """Which of the two a person has decided against: by its status, or by detaching what is shared; None if not one."""
+    """Return which of the two a person has decided against.
+
+    By its status, or by detaching what is shared; None if not one.
+    """
     old, new = rotation.old_certificate_id, rotation.new_certificate_id or ""
     if rotation.is_shared:
         is_old_off = rotation.thing_name not in (services.registry.things_of(rotation.arn(old)) or ())

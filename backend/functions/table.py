@@ -44,18 +44,21 @@ class RotationTable:
         self._name = name
 
     def current(self, thing_name: str) -> Rotation | None:
-        """The thing's latest rotation, read consistently."""
+        """Return the thing's latest rotation, read consistently."""
         record = self._read(thing_name, CURRENT)
         return Rotation.from_record(record) if record else None
 
     def concerned(self, thing_name: str, certificate_id: str) -> tuple[Rotation | None, Watch | None]:
-        """What a connection may tell of: the thing's latest rotation and a watch over the certificate, by one call."""
+        """Return what a connection may tell of.
+
+        The thing's latest rotation and a watch over the certificate, by one call.
+        """
         key = key_of(certificate_id)
         rotation, watch = self._read_both((thing_name, CURRENT), (key["thingName"], key["record"]))
         return Rotation.from_record(rotation) if rotation else None, Watch.from_record(watch) if watch else None
 
     def budget(self, thing_name: str) -> CertificateBudget:
-        """What the thing has asked for."""
+        """Return what the thing has asked for."""
         record = self._read(thing_name, BUDGET)
         return CertificateBudget.from_record(thing_name, record) if record else CertificateBudget(thing_name)
 
@@ -71,7 +74,7 @@ class RotationTable:
         self._dynamodb.put_item(TableName=self._name, Item=_item(refusal.to_item()))
 
     def watch(self, certificate_id: str) -> Watch | None:
-        """What is known of a certificate that healing watches; None for every other one."""
+        """Return what is known of a certificate that healing watches; None for every other one."""
         key = key_of(certificate_id)
         record = self._read(key["thingName"], key["record"])
         return Watch.from_record(record) if record else None
@@ -83,12 +86,15 @@ class RotationTable:
         return written
 
     def is_quarantined(self, thing_name: str, certificate_id: str = "") -> bool:
-        """Whether people have cut off the thing, or a certificate that no thing holds."""
+        """Return whether people have cut off the thing, or a certificate that no thing holds."""
         key = quarantine.key_of(thing_name, certificate_id)
         return self._read(key["thingName"], key["record"]) is not None
 
     def note_shared(self, certificate_id: str, things: Sequence[str], now: datetime) -> bool:
-        """Whether others than one thing hold a certificate, or held it; then it is watched, and listed, from now on."""
+        """Return whether others than one thing hold a certificate, or held it.
+
+        Then it is watched, and listed, from now on.
+        """
 
         def watched() -> bool:
             found = self.watch(certificate_id) or Watch(certificate_id, "", now)
@@ -105,16 +111,16 @@ class RotationTable:
         return is_shared
 
     def forget_shared(self, certificate_id: str) -> None:
-        """A certificate that several things held is gone, or a person's affair."""
+        """Forget a certificate that several things held: it is gone, or left to an operator."""
         self._change_shared(lambda known: replace(known, certificate_ids=known.certificate_ids - {certificate_id}))
 
     def shared(self) -> SharedWatch:
-        """The certificates that several things hold, or held."""
+        """Return the certificates that several things hold, or held."""
         record = self._read(SHARED_KEY["thingName"], SHARED_KEY["record"])
         return SharedWatch.from_record(record) if record else SharedWatch()
 
     def note_heard(self, now: datetime, *, is_heard: bool) -> SharedWatch:
-        """The same, with whether connections are heard of now; that is noted."""
+        """Return the same, with whether connections are heard of now; that is noted."""
         return self._change_shared(lambda known: known.heard(now) if is_heard else known.unheard())
 
     def _change_shared(self, change: Callable[[SharedWatch], SharedWatch]) -> SharedWatch:
@@ -134,7 +140,10 @@ class RotationTable:
         return _record(item) if item else None
 
     def _read_both(self, *keys: tuple[str, str]) -> list[dict[str, Any] | None]:
-        """The records of some keys; what a throttled table leaves out is asked for alone: such calls are repeated."""
+        """Return the records of some keys.
+
+        What a throttled table leaves out is asked for alone: such calls are repeated.
+        """
         wanted = [_item({"thingName": thing_name, "record": record}) for thing_name, record in keys]
         answer = self._dynamodb.batch_get_item(RequestItems={self._name: {"Keys": wanted, "ConsistentRead": True}})
         found = {
@@ -145,7 +154,7 @@ class RotationTable:
         return [found.get(key) if one not in left else self._read(*key) for key, one in zip(keys, wanted, strict=True)]
 
     def open_since_before(self, instant: datetime) -> list[tuple[datetime, str]]:
-        """When each unfinished rotation began that began before then, with its thing; the oldest first."""
+        """Return when each unfinished rotation began that began before then, with its thing; the oldest first."""
         found = [pair for phase in Phase if phase is not Phase.FINISHED for pair in self._in_phase(phase, instant)]
         return sorted(found)
 
@@ -195,7 +204,7 @@ class RotationTable:
         return written, self._put({**written.to_record(), "record": CURRENT}, rotation.version)
 
     def _put(self, record: dict[str, Any], read: int) -> dict[str, Any]:
-        """The request that writes a record over the version that was read; 0 if there was none."""
+        """Return the request that writes a record over the version that was read; 0 if there was none."""
         put: dict[str, Any] = {"TableName": self._name, "Item": _item(record)}
         if read == 0:
             return {**put, "ConditionExpression": "attribute_not_exists(thingName)"}

@@ -28,7 +28,7 @@ BEGUN = frozenset({"created", "committed"})
 def take_over(
     services: Services, thing_name: str, job_id: str, who: str, document: Callable[[], object]
 ) -> Rotation | None:
-    """The rotation of the backend before ours, written down as one of ours; None if there is none to be seen.
+    """Return the rotation of the backend before ours, written down as one of ours; None if there is none to be seen.
 
     ``document`` gives the document of the job, and is asked only if the shadow tells of a rotation.
     """
@@ -59,7 +59,7 @@ def take_over(
 
 
 def _agreed(services: Services, thing_name: str, view: View) -> CertificateDescription | None:
-    """The new certificate, if the registry shows exactly the two of the view, the thing's alone and in that order."""
+    """Return the new certificate if the thing holds exactly the two of the view, in that order and alone."""
     principals = services.registry.principals(thing_name)
     is_exclusive = all(principal.association == EXCLUSIVE for principal in principals)
     if not is_exclusive or {p.certificate_id for p in principals} != {view.old, view.new}:

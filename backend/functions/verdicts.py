@@ -153,7 +153,7 @@ class Verdict(NamedTuple):
 
 
 def weigh(evidence: RotationEvidence) -> Verdict:
-    """The verdict over a rotation; if it stays undecided for too long, a person must decide."""
+    """Return the verdict over a rotation; if it stays undecided for too long, a person must decide."""
     commit = Commit.NONE if evidence.committed is None else Commit.PROVEN
     end = end_of(evidence.ending)
     row = find(commit, end, use_of(evidence))
@@ -163,13 +163,13 @@ def weigh(evidence: RotationEvidence) -> Verdict:
 
 
 def find(commit: Commit, end: ExecutionOutcome, use: Use) -> Ruling:
-    """The first row that fits three words."""
+    """Return the first row that fits three words."""
     asked = (commit, end, use)
     return next(row for row in ROWS if all(want in {None, word} for want, word in zip(row[:3], asked, strict=True)))
 
 
 def end_of(ending: Ending | None) -> ExecutionOutcome:
-    """The end in the table's word."""
+    """Return the end in the table's word."""
     if ending is None:
         return ExecutionOutcome.RUNNING
     return {Ending.SUCCEEDED: ExecutionOutcome.SUCCEEDED, Ending.FAILED: ExecutionOutcome.FAILED}.get(
@@ -178,7 +178,7 @@ def end_of(ending: Ending | None) -> ExecutionOutcome:
 
 
 def use_of(known: RotationEvidence) -> Use:
-    """What is known about the use of the two certificates, in the table's word."""
+    """Return what is known about the use of the two certificates, in the table's word."""
     if not known.handed_out:
         return Use.BEING_MADE if known.leased else Use.UNDELIVERED
     if known.quarantined:

@@ -52,7 +52,7 @@ class Access:
         return [*self._ends(), *self._views(), *self._lost(), *self._removal(), index, rule]
 
     def _ends(self) -> list[iam.PolicyStatement]:
-        """How an execution has ended; the jobs data plane tells that of none."""
+        """Return how an execution has ended; the jobs data plane tells that of none."""
         return [self._grants.on(["iot:job/*", THINGS], "iot:DescribeJobExecution")]
 
     def _executions(self) -> list[iam.PolicyStatement]:
@@ -66,7 +66,7 @@ class Access:
         return [self._grants.on(f"iot:thing/*/{self._settings.names.shadow}", "iot:UpdateThingShadow")]
 
     def _before(self) -> list[iam.PolicyStatement]:
-        """Where the stock backend, in whose place this one may be deployed, keeps how a rotation stands."""
+        """Return where the stock backend, in whose place this one may be deployed, keeps how a rotation stands."""
         return [self._grants.on(f"iot:thing/*/{self._settings.before.shadow}", "iot:GetThingShadow")]
 
     def _principals(self) -> list[iam.PolicyStatement]:
@@ -100,14 +100,14 @@ class Access:
 
 
 def authority_arns(settings: StackSettings) -> list[str]:
-    """The private CAs of the deployment: those of the table, and the stock-compatible one."""
+    """Return the private CAs of the deployment: those of the table, and the stock-compatible one."""
     arns = sorted({authority.arn for authority in settings.authorities.values()})
     default = default_ca_arn(settings)
     return [*arns, default] if default else arns
 
 
 def default_ca_arn(settings: StackSettings) -> str:
-    """ARN of the stock-compatible authority; empty where AWS IoT issues."""
+    """Return ARN of the stock-compatible authority; empty where AWS IoT issues."""
     if not settings.pca_ca_id:
         return ""
     return f"arn:{Aws.PARTITION}:acm-pca:{Aws.REGION}:{Aws.ACCOUNT_ID}:certificate-authority/{settings.pca_ca_id}"

@@ -29,7 +29,7 @@ _JOBS, _THINGS, _GROUPS = "iot:job/*", "iot:thing/*", "iot:thinggroup/*"
 
 
 def reading(grants: Grants, settings: StackSettings, storage: Storage) -> list[iam.PolicyStatement]:
-    """The registry, jobs and their executions, the deployed backend and what it gave up, the CAs' own certificates."""
+    """Return statements for the registry, jobs, the deployed backend, its table and the CAs' certificates."""
     rules = [f"iot:rule/{name}" for name in settings.names.rules]
     arns = authority_arns(settings)
     authorities = [grants.on_arns(arns, *_OF_AUTHORITIES)] if arns else []
@@ -71,7 +71,7 @@ def reading(grants: Grants, settings: StackSettings, storage: Storage) -> list[i
 
 
 def rotating(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatement]:
-    """Its own jobs, the cohort groups that some of them have as target, and the record of what is governed.
+    """Return its own jobs, the cohort groups that some of them have as target, and the record of what is governed.
 
     A job's targets are things, cohorts, and the groups that policies of the deployment govern.
     """
@@ -110,12 +110,12 @@ def beating() -> list[iam.PolicyStatement]:
 
 
 def assuming(roles: Sequence[str]) -> list[iam.PolicyStatement]:
-    """The roles of other accounts that Fleet documents name: exactly those."""
+    """Return the roles of other accounts that Fleet documents name: exactly those."""
     return [Grants.on_arns(roles, "sts:AssumeRole")] if roles else []
 
 
 def remembering(settings: StackSettings) -> list[iam.PolicyStatement]:
-    """The numbers of past reports, below one prefix of one bucket."""
+    """Return the numbers of past reports, below one prefix of one bucket."""
     if not settings.history_url:
         return []
     bucket, _, prefix = settings.history_url.removeprefix("s3://").rstrip("/").partition("/")

@@ -43,7 +43,7 @@ def publishing(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatem
 
 
 def testing(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatement]:
-    """The integration suite: rotations of one group's devices, and the levers of an operator on this backend."""
+    """Return the integration suite: rotations of one group's devices, and the levers of an operator on this backend."""
     if not settings.test_thing_group:
         return []
     return [*_rotations(grants, settings), *_deployments(grants, settings), *_levers(grants, settings)]

@@ -31,7 +31,7 @@ class AssumedRoles:
 
 
 def read_roles(folder: Path) -> AssumedRoles:
-    """The roles that the Fleet documents of a folder name; it may hold many fleets."""
+    """Return the roles that the Fleet documents of a folder name; it may hold many fleets."""
     specs = [document["spec"] for _, document in _documents("Fleets", folder, "Fleet")]
     if not specs:
         raise SettingsError(f"Fleets: {folder} holds no Fleet document")
@@ -40,7 +40,7 @@ def read_roles(folder: Path) -> AssumedRoles:
 
 
 def read_authorities(folder: Path) -> dict[str, dict[str, Any]]:
-    """The private CAs among the documents of a desired-state folder, by name."""
+    """Return the private CAs among the documents of a desired-state folder, by name."""
     found: dict[str, dict[str, Any]] = {}
     for path, document in _documents("DesiredState", folder, "CertificateAuthority"):
         name, authority = document["metadata"]["name"], _authority(document["spec"], path)
@@ -50,12 +50,12 @@ def read_authorities(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_thing_groups(folder: Path) -> set[str]:
-    """The thing groups that the rotation policies of a desired-state folder govern."""
+    """Return the thing groups that the rotation policies of a desired-state folder govern."""
     return {str(document["spec"]["thingGroup"]) for _, document in _documents("DesiredState", folder, "RotationPolicy")}
 
 
 def _documents(variable: str, folder: Path, kind: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Every document of a kind with its file; raises SettingsError where the folder holds none of any kind."""
+    """Yield every document of a kind with its file; raises SettingsError where the folder holds none of any kind."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix in {".yaml", ".yml"} and path.is_file())
     if not paths:
         raise SettingsError(f"{variable}: {folder} holds no YAML document")

@@ -84,7 +84,7 @@ class GitHubRoles(Construct):
         return role
 
     def _jobs(self, subjects: list[str]) -> iam.WebIdentityPrincipal:
-        """Jobs of the repository, through the account's OIDC provider: exact subjects, no pattern."""
+        """Return jobs of the repository, through the account's OIDC provider: exact subjects, no pattern."""
         provider = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:oidc-provider/{ISSUER}"
         allowed = [f"repo:{self._repository}:{subject}" for subject in subjects]
         return iam.WebIdentityPrincipal(

@@ -27,7 +27,10 @@ class Grants:
         self._stack = stack
 
     def arn(self, resource: str) -> str:
-        """The ARN of a resource such as ``lambda:function:NAME``; of IAM, which has no region, ``iam::role/NAME``."""
+        """Return the ARN of a resource such as ``lambda:function:NAME``.
+
+        Of IAM, which has no region, ``iam::role/NAME``.
+        """
         service, _, rest = resource.partition(":")
         region = "" if service == "iam" else self._stack.region
         return f"arn:{self._stack.partition}:{service}:{region}:{self._stack.account}:{rest.removeprefix(':')}"

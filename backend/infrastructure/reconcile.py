@@ -94,7 +94,7 @@ class Reconcile(Construct):
         )
 
     def _machines(self) -> sfn.IStateMachine:
-        """The machine of the fleets and the one of questions; each with an alarm."""
+        """Return the machine of the fleets and the one of questions; each with an alarm."""
         more = cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
         fleets = Machine(self, FLEETS, of_fleets(self._at_once), self._grants, self.function)
         questions = Machine(self, QUESTION, of_question(), self._grants, self.function)
@@ -105,7 +105,7 @@ class Reconcile(Construct):
         return fleets.machine
 
     def _answering(self) -> str:
-        """The function that people ask and answer through, each with their own credentials; returns its URL."""
+        """Return the function that people ask and answer through, each with their own credentials; returns its URL."""
         name = f"{self.name}Answer"
         log = self._log("AnswerLog", name)
         role = iam.Role(self, "AnswerRole", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))

@@ -47,7 +47,7 @@ _KILLED = {"ErrorEquals": ["States.ALL"], "IntervalSeconds": 5, "MaxAttempts": 1
 
 
 def of_fleets(concurrency: int) -> State:
-    """Fleets from the bundle → a child for each → summary; it fails if the summary counts a failure."""
+    """Return fleets from the bundle → a child for each → summary; it fails if the summary counts a failure."""
     of_run = {"run.$": "$$.Execution.Name", "started.$": "$$.Execution.StartTime"}
     item = {**of_run, "fleet.$": "$$.Map.Item.Value", "bundle.$": "$.bundle", "last": {"rounds": 0}}
     names = ("run", "started", "fleet", "bundle")
@@ -119,7 +119,7 @@ def of_question() -> State:
 
 
 def _one_fleet(share: State) -> dict[str, State]:
-    """One function after the other, until the fleet is whole. Its outcome lies in the bucket, not in the answer."""
+    """Return the loop of functions that ends when the fleet is whole; the outcome lies in the bucket."""
     answer = {f"{name}.$": f"$.Payload.{name}" for name in ("again", "wait", "rounds")}
     task = _task("fleet", {**share, "rounds.$": "$.last.rounds"}, answer, "Whole")
     return {

@@ -44,7 +44,7 @@ def apply(stack: Stack, settings: StackSettings, key: kms.Key) -> None:
 
 
 def statements(settings: StackSettings, key: kms.IKey) -> list[iam.PolicyStatement]:
-    """What a function's role needs for it."""
+    """Return what a function's role needs for it."""
     found = []
     if settings.own_key:
         use = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"]

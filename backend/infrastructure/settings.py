@@ -166,7 +166,7 @@ class StackSettings(BaseModel):
         return BackendNames(self.replaces or self.stack_name)
 
     def authorities_json(self) -> str:
-        """The table as the functions read it: canonical, so that equal tables are equal templates."""
+        """Return the table as the functions read it: canonical, so that equal tables are equal templates."""
         table = {
             name: authority.model_dump(mode="json", by_alias=True, exclude_none=True)
             for name, authority in self.authorities.items()

@@ -60,7 +60,7 @@ class Watching(Construct):
         cloudwatch.Dashboard(self, "Dashboard", dashboard_name=settings.stack_name, widgets=rows)
 
     def _open_rotations(self, sweep: HandlerFunction) -> cloudwatch.GraphWidget:
-        """What each sweep reports: how many rotations are open, and the age of the oldest."""
+        """Return what each sweep reports: how many rotations are open, and the age of the oldest."""
         count, oldest = (self._reported(sweep, field) for field in ("open", "oldest_seconds"))
         meaning = "a rotation has been undecided for longer than a day: see its notification"
         self._alarm("OldestRotation", oldest, OLDEST_TOLERATED.to_seconds(), meaning)

@@ -87,7 +87,7 @@ class Actions:
         return self._fitness.configuration
 
     def caveat(self) -> str:
-        """What is known against the key type of the rotation at hand, in this store."""
+        """Return what is known against the key type of the rotation at hand, in this store."""
         key_type = self.record.key_type if self.record else None
         return self._store.caveat(key_type) if key_type else ""
 
@@ -107,7 +107,7 @@ class Actions:
         return record
 
     def attribute(self, execution: Execution) -> None:
-        """A rotation whose job nobody has noted is that of the job in progress."""
+        """Note the job in progress for a rotation whose job is unknown."""
         record = self.record
         if record is not None and record.job_id == UNNOTED and execution.status is ExecutionStatus.IN_PROGRESS:
             self.record = record.with_(job_id=execution.job_id)
@@ -131,7 +131,7 @@ class Actions:
     # The actions ---------------------------------------------------------------------------------
 
     def rest(self, cause: Cause) -> None:
-        """Nothing; the reason was logged with the transition."""
+        """Do nothing; the reason was logged with the transition."""
 
     def ask(self, cause: Cause) -> None:
         """Ask for the next job; any answer also proves the connection."""
@@ -226,26 +226,26 @@ class Actions:
         self.run_of_commit = run if self.sent else ""
 
     def conclude(self, cause: Cause) -> Optional[Event]:
-        """The backend has seen the new credential; both are kept until it has connected at a later start."""
+        """Note that the backend has seen the new credential; keep both until it has connected at a later start."""
         self._committed()
         return self.report(cause)
 
     def keep(self, cause: Cause) -> None:
-        """The rotation is over: the cloud knows of its end, or has ended it without us. No commit was accepted."""
+        """End a rotation without an accepted commit: the cloud knows of its end, or has ended it itself."""
         swaps = self._known().swaps
         self._committed()
         self.record = self._known().with_(swaps=swaps)
         self.forget(cause)
 
     def confirm(self, cause: Cause) -> Optional[Event]:
-        """The backend has heard of the new credential at a later start too; the job may not have heard of it."""
+        """Note that the backend has heard of the new credential at a later start too, perhaps without the job."""
         if self._known().job_id == self._known().job_to_commit:
             self._committed()
         self.record = self._proven().with_(step=Step.REPORTING)
         return self.report(cause)
 
     def fail(self, cause: Cause) -> Optional[Event]:
-        """What is in place stays; the job gets the first reason there was."""
+        """Keep what is in place, and give the job the first reason that was found."""
         record = self._known()
         reason = record.reason or cause.reason or "the device gave up; see its log"
         self.record = record.with_(step=Step.REPORTING, outcome=ExecutionStatus.FAILED, reason=reason)
@@ -296,12 +296,12 @@ class Actions:
         return self._placed(self._store.switch(record.target))
 
     def forget(self, cause: Cause) -> None:
-        """The rotation is over, whatever its end."""
+        """End the rotation, whatever its outcome."""
         self.drop(cause)
         self.ask(cause)
 
     def drop(self, cause: Cause) -> None:
-        """The same; a disk that refuses now is cleared at the next start or rotation."""
+        """Do the same; a disk that refuses now is cleared at the next start or rotation."""
         record = self._known()
         if record.kept is not None:
             self._settle(record)
@@ -317,7 +317,7 @@ class Actions:
         self._request = None
 
     def replace(self, cause: Cause) -> None:
-        """The job is queued again: this attempt is over, the next one begins."""
+        """End this attempt and begin the next one: the job is queued again."""
         self.drop(cause)
         self.prepare(cause)
 

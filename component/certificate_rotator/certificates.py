@@ -47,7 +47,7 @@ def check(pem: str, *, public_key: bytes, current_pem: bytes, key_type: KeyType,
 
 
 def load(pem: bytes) -> x509.Certificate:
-    """The first certificate of a PEM text, one with names that a strict parser refuses as well."""
+    """Return the first certificate of a PEM text, one with names that a strict parser refuses as well."""
     from cryptography import x509  # noqa: PLC0415  # lazy, see the module
 
     try:
@@ -59,7 +59,7 @@ def load(pem: bytes) -> x509.Certificate:
 
 
 def load_all(pem: bytes) -> List[x509.Certificate]:
-    """Every certificate of a PEM text, at least one; CertificateError where it does not parse."""
+    """Return every certificate of a PEM text, at least one; CertificateError where it does not parse."""
     from cryptography import x509  # noqa: PLC0415  # lazy, see the module
 
     try:
@@ -72,7 +72,7 @@ def load_all(pem: bytes) -> List[x509.Certificate]:
 
 
 def identity(pem: bytes) -> str:
-    """The id by which AWS IoT knows the first certificate of a PEM text: a digest of it, well formed or not."""
+    """Return the id by which AWS IoT knows the first certificate of a PEM text: a digest of it, well formed or not."""
     try:
         return hashlib.sha256(_der(pem)).hexdigest()
     except ValueError:
@@ -96,7 +96,7 @@ def public_key_der(certificate: x509.Certificate) -> bytes:
 
 
 def key_type_of(certificate: x509.Certificate) -> str:
-    """The key type as ``protocol`` spells it, or a description of a key that it does not know."""
+    """Return the key type as ``protocol`` spells it, or a description of a key that it does not know."""
     from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: PLC0415  # lazy, see the module
 
     key = certificate.public_key()

@@ -17,7 +17,7 @@ _OWN: Mapping[Path, Attributes] = {}
 
 
 def temporary(path: Path) -> Path:
-    """Where a file is written before it takes its place."""
+    """Return where a file is written before it takes its place."""
     return path.with_name(path.name + ".tmp")
 
 

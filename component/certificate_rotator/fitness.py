@@ -35,7 +35,7 @@ class Fitness:
         self.configuration = self._configured()
 
     def of(self, document: object) -> Tuple[KeyType, CsrSigningAlgorithm]:
-        """The key type and algorithm that a job demands; an error says why this device cannot rotate to it."""
+        """Return the key type and algorithm that a job demands; an error says why this device cannot rotate to it."""
         self.read_configuration()
         demands = parse_job_document(document)
         key_type, algorithm = demands.resolve(self.configuration.key_type, self.configuration.signing_algorithm)
@@ -44,7 +44,7 @@ class Fitness:
         return key_type, algorithm
 
     def complaint(self, document: object) -> Optional[str]:
-        """Why a rotation would fail before its claim; None: it would begin."""
+        """Return why a rotation would fail before its claim; None: it would begin."""
         try:
             self.of(document)
         except (RotationError, ProtocolError) as error:

@@ -111,7 +111,7 @@ class GreengrassIpc:
         self._ask(f"publish to {topic}", request)
 
     def read_configuration(self) -> Configuration:
-        """This component's configuration as the nucleus has merged it; ConfigurationError if it is wrong."""
+        """Return this component's configuration as the nucleus has merged it; ConfigurationError if it is wrong."""
         try:
             value = self._client.get_configuration_async().result(TIMEOUT).value
         except Exception as error:
@@ -119,7 +119,7 @@ class GreengrassIpc:
         return configuration.parse(value or {})
 
     def system_setting(self, name: str) -> object:
-        """One of the nucleus' own settings, as nucleus lite tells it; raises MessagesError."""
+        """Return one of the nucleus' own settings, as nucleus lite tells it; raises MessagesError."""
         answer = _Answer()
 
         def request() -> Any:
@@ -270,7 +270,7 @@ class GreengrassIpc:
 
 
 def judge(proposed: Mapping[str, Any]) -> Optional[str]:
-    """Why a proposed configuration cannot be accepted, or None."""
+    """Return why a proposed configuration cannot be accepted, or None."""
     try:
         configuration.parse(proposed)
     except ConfigurationError as error:
@@ -285,7 +285,7 @@ class _Answer(protocol.ClientContinuationHandler):  # type: ignore[misc]  # awsc
         self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
     def on_continuation_message(self, payload: bytes, message_type: Any, **_more: Any) -> None:
-        """The answer, or an error."""
+        """Handle the answer, or an error."""
         text = payload.decode(errors="replace")
         try:
             value = json.loads(text)["value"]
@@ -298,7 +298,7 @@ class _Answer(protocol.ClientContinuationHandler):  # type: ignore[misc]  # awsc
             self.future.set_exception(MessagesError(text[:200]))
 
     def on_continuation_closed(self, **_more: Any) -> None:
-        """No answer any more, if there was none."""
+        """Fail the request if it has no answer yet."""
         if not self.future.done():
             self.future.set_exception(MessagesError("closed without an answer"))
 
@@ -310,11 +310,11 @@ class _Lifecycle(LifecycleHandler):  # type: ignore[misc]  # awsiotsdk publishes
         self._lost = lost
 
     def on_disconnect(self, reason: Optional[Exception]) -> None:
-        """The socket is closed, by the nucleus if there is a reason."""
+        """Handle the end of the socket; a reason means that the nucleus closed it."""
         self._lost(_text(reason) if reason else "closed")
 
     def on_error(self, error: Exception) -> bool:
-        """A protocol error; True closes the connection."""
+        """Return a protocol error; True closes the connection."""
         log.error("IPC error: %s", _text(error))
         return True
 

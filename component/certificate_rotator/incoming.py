@@ -45,7 +45,7 @@ class Incoming:
         self.refused = ""  # what came in this state and was not acted on
 
     def subscriptions(self) -> List[Tuple[str, Decoder]]:
-        """Every filter to subscribe to, and who reads what comes on it."""
+        """Return every filter to subscribe to, and who reads what comes on it."""
         thing = self._thing_name
         create, commit = topics.create(thing), topics.commit(thing)
         return [
@@ -67,7 +67,7 @@ class Incoming:
         ]
 
     def read(self, decoder: Decoder, topic: str, payload: bytes) -> Optional[Tuple[Event, Cause]]:
-        """The event that a message is, if it is one."""
+        """Return the event that a message is, if it is one."""
         try:
             if decoder == self._updated and not self._is_about_us(topic):
                 return None
@@ -111,7 +111,10 @@ class Incoming:
         return Event.GET_REJECTED, Cause()
 
     def _is_rotation(self, execution: Execution) -> bool:
-        """Whether it is one; a check is done at once if no rotation is at hand, and else when it is asked for again."""
+        """Return whether it is one.
+
+        A check is done at once if no rotation is at hand, and else when it is asked for again.
+        """
         if is_rotation(execution.job_document):
             return True
         if not is_check(execution.job_document):
@@ -158,7 +161,7 @@ class Incoming:
         return event, Cause(reason=rejected.error_message + code)
 
     def _is_of_another_job(self, job_id: Optional[str], *, is_commit: bool = False) -> bool:
-        """Whether an answer comes late, from an earlier rotation; the stock backend's answers do not say."""
+        """Return whether an answer comes late, from an earlier rotation; the stock backend's answers do not say."""
         record = self._actions.record
         if job_id is None or record is None:
             return False

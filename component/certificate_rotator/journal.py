@@ -75,23 +75,23 @@ class JournalRecord:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def with_(self, **changes: Any) -> JournalRecord:
-        """A copy with some fields changed."""
+        """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def without_rotation(self) -> JournalRecord:
-        """What is kept after a rotation that was over, or ends before it has touched what lies in place."""
+        """Return what is kept after a rotation that was over, or ends before it has touched what lies in place."""
         notes = {name: text for name, text in self.notes.items() if name != NEXT}
         if self.step is Step.REPORTING:
             return self.with_(notes=notes)
         return self.during(Step.REPORTING).with_(notes=notes)
 
     def during(self, step: Step, job_id: Optional[str] = None) -> JournalRecord:
-        """What is known of the two that are kept, and of this rotation nothing: another one is at hand, or none."""
+        """Return the record of the two credentials that are kept, without the rotation that is over."""
         kept = {name: getattr(self, name) for name in ("kept", "committed", "run", "swaps", "repeats", "notes")}
         return JournalRecord(step, job_id, **kept)
 
     def exchanged(self, reason: str) -> JournalRecord:
-        """The other of the two is to be put in place, with more patience, and is proven by two runs anew."""
+        """Put the other of the two in place, with more patience; two runs must prove it anew."""
         is_at_hand = self.kept is None or self.step in (Step.CONNECTING, Step.RECONNECTING, Step.RETRYING)
         record = self if is_at_hand else self.without_rotation()
         target = Generation.OLD if self.has_new_in_place else Generation.NEW
@@ -170,7 +170,7 @@ class Journal:
         self.record = record
 
     def clear(self) -> None:
-        """The rotation is over."""
+        """End the rotation."""
         try:
             files.remove(self._system, [self._path])
         except OSError as error:
@@ -179,7 +179,7 @@ class Journal:
 
 
 def encode(record: JournalRecord) -> bytes:
-    """The file's contents."""
+    """Return the file's contents."""
     # "starts" is what components of before demand: they gave up by the number of starts.
     return json.dumps({"schema": SCHEMA, "starts": 0, **dataclasses.asdict(record)}, sort_keys=True).encode()
 

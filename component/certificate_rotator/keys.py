@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def generate(key_type: KeyType) -> bytes:
-    """A new private key as unencrypted PEM: PKCS#1 for RSA, which is all that the nucleus reads on Windows."""
+    """Return a new private key as unencrypted PEM: PKCS#1 for RSA, which is all that the nucleus reads on Windows."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  # lazy, see the module
     from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: PLC0415
 
@@ -33,7 +33,7 @@ def generate(key_type: KeyType) -> bytes:
 
 
 def signing_request(key_pem: bytes, subject: x509.Name, algorithm: CsrSigningAlgorithm) -> str:
-    """A certificate signing request in PEM."""
+    """Return a certificate signing request in PEM."""
     from cryptography import x509  # noqa: PLC0415  # lazy, see the module
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415

@@ -83,7 +83,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def _patiently(options: argparse.Namespace, artifact: Path) -> Optional[Path]:
-    """The Python to use; an end of the run step is one of three, so that waits for as long as it takes."""
+    """Return the Python to use; an end of the run step is one of three, so that waits for as long as it takes."""
     began, (pause, longest) = time.monotonic(), PAUSES
     while True:
         try:
@@ -110,7 +110,7 @@ def _sleep(seconds: float, lock: Optional[int]) -> None:
 
 
 def environment(home: Path, artifact: Path) -> Path:
-    """The Python that has the requirements: this one, one that was made before, or one made now."""
+    """Return the Python that has the requirements: this one, one that was made before, or one made now."""
     requirements = (artifact / "requirements.txt").read_text(encoding="utf-8")
     if _are_pinned(_versions_here(), requirements):
         sys.stdout.write("the requirements are installed already\n")
@@ -123,7 +123,7 @@ def environment(home: Path, artifact: Path) -> Path:
 
 
 def satisfies(python: Path, requirements: str) -> bool:
-    """Whether that Python's own packages are the pinned ones."""
+    """Return whether that Python's own packages are the pinned ones."""
     if not python.exists():
         return False
     done = subprocess.run(  # noqa: S603  # own words
@@ -146,7 +146,7 @@ def _versions_here() -> Dict[str, str]:
 
 
 def pins(text: str) -> Dict[str, Set[str]]:
-    """The pinned versions of each requirement: several where they differ between versions of Python."""
+    """Return the pinned versions of each requirement: several where they differ between versions of Python."""
     found: Dict[str, Set[str]] = {}
     for match in _PIN.finditer(text):
         found.setdefault(match["name"], set()).add(match["version"])
@@ -154,12 +154,12 @@ def pins(text: str) -> Dict[str, Set[str]]:
 
 
 def python_of(folder: Path) -> Path:
-    """The interpreter of an environment."""
+    """Return the interpreter of an environment."""
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python3")
 
 
 def without(name: str, requirements: str) -> str:
-    """The requirements but one."""
+    """Return the requirements but one."""
     blocks = re.split(r"\n(?=\S)", requirements.strip())
     return "\n".join(block for block in blocks if not block.startswith(f"{name}==")) + "\n"
 
@@ -180,7 +180,7 @@ def tidy(home: Path, in_use: Set[Path], before: Path) -> None:
 
 
 def _running(folders: List[Path]) -> Iterator[Path]:
-    """Those that a process was started from."""
+    """Yield those that a process was started from."""
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
             command = os.fsdecode(entry.read_bytes())

@@ -245,7 +245,7 @@ ON_TRIAL = frozenset({S.RESUMING, S.CONNECTING, S.KEEPING, S.RECONNECTING, S.RET
 
 
 def is_watched(state: State, record: Optional[JournalRecord]) -> bool:
-    """Whether a state has its time limit: some only as long as something is kept after a commit."""
+    """Return whether a state has its time limit: some only as long as something is kept after a commit."""
     if state is State.RESUMING:
         return record is not None and record.kept is not None
     is_in_doubt = record is not None and record.is_in_doubt
@@ -253,7 +253,7 @@ def is_watched(state: State, record: Optional[JournalRecord]) -> bool:
 
 
 def resume_state(record: Optional[JournalRecord]) -> State:
-    """Where a device STARTs that finds this record in its journal (None: no journal).
+    """Return where a device STARTs that finds this record in its journal (None: no journal).
 
     After a commit a rotation that had not asked the backend yet, or is over, yields to the question whether the
     credential in place still connects; one that had asked puts it too.

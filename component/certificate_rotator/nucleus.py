@@ -57,7 +57,7 @@ Settings = Dict[str, Any]
 
 
 def root_of(work_folder: Path) -> Path:
-    """The nucleus' root folder, seen from a component's working folder."""
+    """Return the nucleus' root folder, seen from a component's working folder."""
     folder = work_folder.resolve()
     if folder.parent.name != "work":
         raise DeviceError(f"expected to run in <root>/work/<component>, found {folder}; let the nucleus start this")
@@ -65,7 +65,7 @@ def root_of(work_folder: Path) -> Path:
 
 
 def thing_name(environment: Mapping[str, str]) -> str:
-    """The name that this device goes by, as the nucleus tells its components."""
+    """Return the name that this device goes by, as the nucleus tells its components."""
     name = environment.get("AWS_IOT_THING_NAME", "")
     if not name:
         raise DeviceError(
@@ -90,7 +90,7 @@ def refuse_version(environment: Mapping[str, str]) -> None:
 
 
 def of_classic(root: Path) -> Credential:
-    """The credential of nucleus classic; DeviceError says what is missing."""
+    """Return the credential of nucleus classic; DeviceError says what is missing."""
     snapshot, log = root / "config" / "effectiveConfig.yaml", root / "config" / "config.tlog"
     if not snapshot.exists() and not log.exists():
         raise DeviceError(f"neither {log} nor {snapshot} exists: no nucleus is configured here")
@@ -121,7 +121,7 @@ def refuse_loss_of_secrets(root: Path, wanted: KeyType, in_place: str) -> None:
 
 
 def of_lite(ask: Callable[[str], object], folder: Path = LITE_FOLDER) -> Credential:
-    """The credential of nucleus lite; ``ask`` tells a system setting, or raises MessagesError."""
+    """Return the credential of nucleus lite; ``ask`` tells a system setting, or raises MessagesError."""
     try:
         certificate, key = ask(CERTIFICATE), ask(PRIVATE_KEY)
         where = "the nucleus' configuration service"
@@ -146,7 +146,7 @@ def _lite_sources(folder: Path) -> List[Path]:
 
 
 def _last_words(log: Path) -> Dict[Tuple[str, ...], Any]:
-    """The last value of each path that concerns the credential; None where it was removed."""
+    """Return the last value of each path that concerns the credential; None where it was removed."""
     latest: Dict[Tuple[str, ...], Tuple[int, Any]] = {}
     for path, time, value in _lines(log):
         if time >= latest.get(path, (0, None))[0]:

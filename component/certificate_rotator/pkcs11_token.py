@@ -142,7 +142,7 @@ class Token:
             self._session.create_object(template)
 
     def certificate(self, item: TokenObject) -> bytes:
-        """The certificate's DER."""
+        """Return the certificate's DER."""
         with self._errors("read a certificate"):
             return bytes(item.handle[Attribute.VALUE])
 
@@ -158,7 +158,7 @@ class Token:
             return bytes(encode_ec_public_key(item.handle))
 
     def sign(self, item: TokenObject, data: bytes, algorithm: CsrSigningAlgorithm) -> bytes:
-        """A signature as X.509 carries it."""
+        """Return a signature as X.509 carries it."""
         name = algorithm.hash_name
         digest = hashlib.new(name.lower(), data).digest()
         with self._errors(f"sign with {algorithm.value}"):

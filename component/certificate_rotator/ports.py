@@ -48,7 +48,7 @@ class Restarter(Protocol):
         """
 
     def nucleus_run(self) -> str:
-        """What tells this run of the nucleus, and with it its connection, from every other; empty: nobody knows."""
+        """Return what distinguishes this run of the nucleus, and its connection, from every other; empty if unknown."""
 
     def restart(self) -> None:
         """Ask for the restart and return; raises RestartError if nobody could be asked."""
@@ -58,7 +58,7 @@ class WallClock(Protocol):
     """The device's wall clock, for validity periods only; time limits are the loop's business."""
 
     def now(self) -> datetime:
-        """The present, aware, in UTC."""
+        """Return the present, aware, in UTC."""
 
 
 class Timer(Protocol):

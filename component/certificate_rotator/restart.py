@@ -50,12 +50,12 @@ _UNITS = {Runtime.CLASSIC: "greengrass.service", Runtime.LITE: "ggl.core.iotcore
 
 
 def default_command(runtime: Runtime, platform: str = sys.platform) -> Tuple[str, ...]:
-    """What restarts the nucleus here."""
+    """Return what restarts the nucleus here."""
     return _windows_command() if platform == "win32" else _DEFAULT_COMMANDS[runtime]
 
 
 def _windows_command() -> Tuple[str, ...]:
-    """What has a helper restart the service.
+    """Return what has a helper restart the service.
 
     ``start`` lets the helper's parent end at once, so that ending this component's process tree spares it. The first
     thing in quotes is the window's title to it; without one it would take the next word for the program.
@@ -87,7 +87,7 @@ class CommandRestarter:
             raise DeviceError(f"{program}, which is to restart the nucleus, is not there; correct restartCommand")
 
     def _wanted(self) -> Tuple[str, ...]:
-        """The command that is configured; while the configuration is wrong, the one of before."""
+        """Return the command that is configured; while the configuration is wrong, the one of before."""
         try:
             self._before = tuple(self._command())
         except ConfigurationError as error:

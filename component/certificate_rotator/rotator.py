@@ -107,7 +107,7 @@ class Rotator:
             self._subscribe()
 
     def deferral(self, deployment: str) -> float:
-        """Seconds that a deployment shall wait before it asks again, called on the loop; 0: it may go on.
+        """Return seconds that a deployment shall wait before it asks again, called on the loop; 0: it may go on.
 
         One that replaces this component in the middle of a rotation may leave that to a component which does not know
         of it. All waits of one rotation together bound how long it is put off.
@@ -201,12 +201,12 @@ class Rotator:
                 return
 
     def _is_deaf(self) -> bool:
-        """Whether an answer should have come by now: any at all, or that of an authority which may be slow."""
+        """Return whether an answer should have come by now: any at all, or that of an authority which may be slow."""
         half = self._actions.configuration.step_time_limit / 2
         return self._is_unheard or (self._creates == 1 and half <= self._waited < math.inf)
 
     def _may_repeat(self) -> bool:
-        """Whether the backend takes the message of this state once more.
+        """Return whether the backend takes the message of this state once more.
 
         Stock backends issue another certificate for each create, and refuse a second commit. Who is asked shows in the
         answer to create only. Until then that is repeated once, after subscriptions were made anew.
@@ -219,7 +219,7 @@ class Rotator:
         )
 
     def _outlive(self) -> None:
-        """The connection is another one: nothing of what was subscribed to over the one before is left."""
+        """Subscribe anew: the connection is another one, and knows nothing of the subscriptions before it."""
         if not self._stopped:
             self.resubscribe()
             self._resume()
@@ -336,5 +336,5 @@ class Rotator:
 
 
 def _share_of(thing_name: str) -> float:
-    """A number from 0 to 1 of the device's own, always the same."""
+    """Return a number from 0 to 1 of the device's own, always the same."""
     return zlib.crc32(thing_name.encode()) / 2**32

@@ -28,7 +28,7 @@ class StockBackup:
         self._system = system
 
     def adopt(self, store: CredentialStore) -> Optional[JournalRecord]:
-        """The rotation that was under way; its job is the one in progress, which nobody here has noted."""
+        """Return the rotation that was under way; its job is the one in progress, which nobody here has noted."""
         copies = self._copies()
         placed = store.adopt(*copies) if copies else None
         if placed is None:
@@ -55,7 +55,7 @@ class StockBackup:
 
 
 def take_up(journal: Journal, store: CredentialStore, stock: Optional[StockBackup]) -> Optional[JournalRecord]:
-    """The rotation to carry on; none if somebody else has put another credential in place since."""
+    """Return the rotation to carry on; none if somebody else has put another credential in place since."""
     record = journal.load()
     if record is not None:
         store.resume(record.notes)

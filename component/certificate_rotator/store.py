@@ -48,16 +48,19 @@ class CredentialStore(Protocol):
         """Make a new key, durably, out of the nucleus' sight."""
 
     def caveat(self, key_type: KeyType) -> str:
-        """What may keep the nucleus from connecting with such a key from this store; empty if nothing is known."""
+        """Return what may keep the nucleus from connecting with such a key from this store.
+
+        Empty if nothing is known.
+        """
 
     def request(self, algorithm: CsrSigningAlgorithm) -> str:
-        """A signing request (PEM) over the new key, for the subject of the certificate in place."""
+        """Return a signing request (PEM) over the new key, for the subject of the certificate in place."""
 
     def new_public_key(self) -> bytes:
         """SubjectPublicKeyInfo of the new key."""
 
     def current_certificate(self) -> bytes:
-        """The certificate in place, PEM."""
+        """Return the certificate in place, PEM."""
 
     def release(self) -> Dict[str, str]:
         """Give up what was kept from the rotation before: what is in place is OLD now, the new key NEW's.
@@ -82,10 +85,16 @@ class CredentialStore(Protocol):
         """Keep what is in place, remove everything else; afterwards there is nothing to switch to."""
 
     def is_back(self) -> bool:
-        """Whether NEW is whole, and does not lie in place: after a way back that nobody could note, or half of it."""
+        """Return whether NEW is whole, and does not lie in place.
+
+        After a way back that nobody could note, or half of it.
+        """
 
     def is_overtaken(self) -> bool:
-        """Whether what is in place is a credential that is neither of the two kept: somebody else has rotated since."""
+        """Return whether what is in place is a credential that is neither of the two kept.
+
+        Somebody else has rotated since.
+        """
 
     def adopt(self, certificate: bytes, key: bytes) -> Optional[Generation]:
         """Keep what somebody else has backed up as OLD, and what is in place as NEW, if that is another credential.
@@ -95,7 +104,7 @@ class CredentialStore(Protocol):
 
 
 def opened_when_needed(open_store: Callable[[], CredentialStore]) -> CredentialStore:
-    """A store that is opened at its first use.
+    """Return a store that is opened at its first use.
 
     What is wrong with it is then the failure of a job, or awaited, and not the end of a process that a nucleus starts
     three times at most.

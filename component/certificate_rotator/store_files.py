@@ -172,7 +172,7 @@ class FileStore:
         return Generation.NEW if is_whole else Generation.OLD
 
     def _holds_pair(self) -> bool:
-        """Whether what lies in place is a whole credential, whoever has put it there."""
+        """Return whether what lies in place is a whole credential, whoever has put it there."""
         return _is_pair(self.current_certificate(), self._read(self._key))
 
     def _remove(self, *paths: Path) -> None:
@@ -185,13 +185,13 @@ class FileStore:
         return tuple(_of(path, generation) for generation in Generation for path in (self._certificate, self._key))
 
     def _new_key(self) -> Path:
-        """Where the key of the rotation at hand lies, before it is in place."""
+        """Return where the key of the rotation at hand lies, before it is in place."""
         if self._is_apart and self._exists(self._next_key):
             return self._next_key
         return _of(self._key, Generation.NEW)
 
     def _source(self, path: Path, generation: Generation) -> Path:
-        """Where a generation's file lies; without a backup the one in place is the old one."""
+        """Return where a generation's file lies; without a backup the one in place is the old one."""
         source = _of(path, generation)
         return source if generation is Generation.NEW or self._exists(source) else path
 
@@ -207,7 +207,7 @@ class FileStore:
             raise StoreError(f"cannot keep both credentials: {error}; free or repair the disk") from error
 
     def _moved(self, sources: Mapping[Path, Path], changes: Mapping[Path, bytes]) -> bool:
-        """The way back that needs no space: the backup itself moves into its place."""
+        """Return the way back that needs no space: the backup itself moves into its place."""
         try:
             for path in changes:
                 self._system.set_attributes(sources[path], self._system.attributes(path))
@@ -242,7 +242,7 @@ class FileStore:
 
 
 def _is_pair(certificate: bytes, key: bytes) -> bool:
-    """Whether these belong to each other, and can be read at all."""
+    """Return whether these belong to each other, and can be read at all."""
     try:
         return certificates.public_key_der(certificates.load(certificate)) == keys.public_key_der(key, validate=True)
     except RotationError:

@@ -229,7 +229,7 @@ class Pkcs11Store:
         return bytes.fromhex(self._notes.get(NEXT, self._notes.get(_NEW_ID, "")))
 
     def _new(self, kind: ObjectClass) -> TokenObject:
-        """A part of the new key, wherever it waits: a release that was interrupted has moved it already."""
+        """Return a part of the new key, wherever it waits: a release that was interrupted has moved it already."""
         labels = (self._next, self._named(Generation.NEW)) if NEXT in self._notes else (self._named(Generation.NEW),)
         return self._only([item for label in labels for item in self._token.find(label)
                            if item.kind is kind and item.id == self._new_id()], labels[0], kind)  # fmt: skip
@@ -241,7 +241,7 @@ class Pkcs11Store:
         return bytes.fromhex(self._notes.get(_OLD_ID if generation is Generation.OLD else _NEW_ID, ""))
 
     def _is_complete(self, generation: Generation) -> bool:
-        """Whether key and certificate of a generation are there, under whatever label."""
+        """Return whether key and certificate of a generation are there, under whatever label."""
         labels = (self._label, self._named(Generation.OLD), self._named(Generation.NEW))
         held = [item for label in labels for item in self._token.find(label)]
         kinds = {item.kind for item in held if item.id == self._id(generation)}

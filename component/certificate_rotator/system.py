@@ -58,15 +58,15 @@ class System:
         self._wait = wait
 
     def read(self, path: Path) -> bytes:
-        """The whole file."""
+        """Return the whole file."""
         return self._patiently(path.read_bytes)
 
     def exists(self, path: Path) -> bool:
-        """Whether there is a file."""
+        """Return whether there is a file."""
         return path.exists()
 
     def read_own(self, path: Path) -> Optional[Own]:
-        """A regular file of this user's own that has no other name; None for anything else, and for a link."""
+        """Return a regular file of this user's own that has no other name; None for anything else, and for a link."""
         try:
             if not _is_own(os.lstat(str(path))):
                 return None
@@ -80,7 +80,7 @@ class System:
             os.close(descriptor)
 
     def changed(self, folder: Path) -> float:
-        """When something in the folder was made, replaced or removed last, in seconds."""
+        """Return when something in the folder was made, replaced or removed last, in seconds."""
         return folder.stat().st_mtime
 
     def make_folder(self, folder: Path) -> None:
@@ -98,7 +98,10 @@ class System:
         draft.replace(path)
 
     def obstacle(self, path: Path) -> str:
-        """What would keep a file from being renamed over this one, with what to do; empty if nothing is known."""
+        """Return what would keep a file from being renamed over this one, with what to do.
+
+        Empty if nothing is known.
+        """
         if is_mounted(path):
             return "it is a mount of its own; mount the folder instead of its files"
         if not os.access(str(path.parent), os.W_OK):
@@ -189,7 +192,7 @@ _GET_FLAGS, _IMMUTABLE = 0x80086601, 0x10 | 0x20  # FS_IOC_GETFLAGS; FS_IMMUTABL
 
 
 def is_mounted(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Whether this very file is a mount, as containers mount single files; never on other systems than Linux."""
+    """Return whether this very file is a mount, as containers mount single files; never on other systems than Linux."""
     try:
         points = [line.split()[4] for line in mounts.read_text(encoding="utf-8").splitlines()]
     except (OSError, IndexError):
@@ -198,7 +201,7 @@ def is_mounted(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
 
 
 def is_immutable(path: Path) -> bool:
-    """Whether the file carries the attribute that keeps even root from replacing it."""
+    """Return whether the file carries the attribute that keeps even root from replacing it."""
     try:
         import fcntl  # noqa: PLC0415  # there is none on Windows
 

@@ -55,7 +55,7 @@ class Service:
         )
 
     def status(self) -> Status:
-        """What the service is doing now."""
+        """Return what the service is doing now."""
         answer, needed = _StatusProcess(), ctypes.c_uint32()
         size = ctypes.sizeof(answer)
         self._checked(

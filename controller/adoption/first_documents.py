@@ -58,7 +58,7 @@ def first_documents(
 
 
 def free_name(after: str, taken: set[str], otherwise: str) -> str:
-    """A name after a thing group or a CA's subject, in the characters that every document takes.
+    """Return a name after a thing group or a CA's subject, in the characters that every document takes.
 
     It is added to ``taken``; one that is taken already gets a number, one of no such character is ``otherwise``.
     """
@@ -118,7 +118,7 @@ def _policy(name: str, found: GroupSurvey, depth: int) -> str:
 
 
 def _ages(found: GroupSurvey) -> list[str]:
-    """How old, and how near to its end: from the shortest life that is there."""
+    """Return how old, and how near to its end: from the shortest life that is there."""
     if not found.ages:
         return [f"    maxAge: {USUAL_AGE.days}d # a year, as is usual: no certificate could be read"]
     oldest, shortest = max(found.ages), min(life for lives in found.lives_by.values() for life in lives)
@@ -136,7 +136,7 @@ def _ages(found: GroupSurvey) -> list[str]:
 
 
 def _demand(field: str, found: Counter[str], allowed: Sequence[str]) -> list[str]:
-    """A demand that all certificates meet already, or a comment: left out, each device keeps what it has."""
+    """Return a demand that all certificates meet already, or a comment: left out, each device keeps what it has."""
     seen = ", ".join(f"{number} × {one_line(what)}" for what, number in found.most_common())
     if len(found) == 1 and next(iter(found)) in allowed:
         return [f"    {field}: {next(iter(found))} # found: {seen}"]

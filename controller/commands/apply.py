@@ -46,7 +46,7 @@ SOAK_LOOK = timedelta(seconds=30)  # the longest sleep at a stretch while a wave
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What to apply, and how long to watch."""
+    """Add the options of what to apply, and of how long to watch."""
     parser.add_argument("--plan", type=Path, metavar="FILE", help="apply exactly that plan (default: plan anew)")
     parser.add_argument("--wait", action="store_true", help="follow the jobs; go on wave by wave until nothing is left")
     parser.add_argument(
@@ -91,7 +91,7 @@ def run(context: Context) -> ExitCode:
 
 
 def read_plans(path: Path) -> dict[str, Plan]:
-    """The plans of a file by fleet: one document, or a list of them. Raises PlanError."""
+    """Return the plans of a file by fleet: one document, or a list of them. Raises PlanError."""
     try:
         if path.stat().st_size > MAX_PLAN_BYTES:
             raise PlanError(f"{path} has more than {MAX_PLAN_BYTES:,} bytes: it is no plan", "name a plan file")
@@ -113,7 +113,7 @@ def read_plans(path: Path) -> dict[str, Plan]:
 
 
 def _applier(context: Context, plans: dict[str, Plan] | None) -> Callable[[DesiredState], FleetApplied]:
-    """What applies one fleet after the other, until somebody interrupts it."""
+    """Return what applies one fleet after the other, until somebody interrupts it."""
     done: list[FleetApplied] = []
 
     def apply_fleet(desired: DesiredState) -> FleetApplied:
@@ -223,7 +223,7 @@ class _Rounds:
         return self._given is None and (self._settle(report) or self._soak(plan))
 
     def _look_once_more(self) -> bool:
-        """Another run has made jobs since this one looked, or a window closed: a new look shows what is still to do."""
+        """Look anew at what is still to do: another run has made jobs since this one looked, or a window closed."""
         self._overtaken += 1
         if self._overtaken >= MAX_OVERTAKEN:
             raise FleetError(

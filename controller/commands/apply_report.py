@@ -58,7 +58,7 @@ def _when(fleet: FleetApplied) -> str:
 
 
 def summary(fleet: FleetApplied) -> str:
-    """The one line that says what happened."""
+    """Return the one line that says what happened."""
     created = sum(applied.fate is JobFate.CREATED for applied in fleet.jobs)
     if not fleet.jobs and not fleet.outcomes and not fleet.left_out:
         return "nothing to do"
@@ -91,7 +91,7 @@ def _summary(page: Page, fleet: FleetApplied) -> None:
 
 
 def _time_left(fleet: FleetApplied) -> list[str]:
-    """What is told of time: that of the wait, and of each incident that is not over."""
+    """Return what is told of time: that of the wait, and of each incident that is not over."""
     told = () if fleet.plan is None else fleet.plan.incidents_and_drills
     return [*([TIME_IS_UP] if fleet.timed_out else []), *(one.message for one in told if not one.is_finished)]
 

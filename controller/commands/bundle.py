@@ -20,7 +20,7 @@ from controller.report import words
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What to pack, and who signs."""
+    """Add the options of what to pack, and of who signs."""
     add_desired(parser)
     parser.add_argument(
         "--repository", metavar="NAME", help="host and path, such as github.com/acme/fleet (default: origin)"
@@ -52,7 +52,7 @@ def run(context: Context) -> ExitCode:
 
 
 def _packed(bundle: Bundle, key_id: str | None, fleet: Fleet) -> bytes:
-    """The bundle's bytes, signed where a key is named."""
+    """Return the bundle's bytes, signed where a key is named."""
     return write_bundle(bundle, None if key_id is None else callers_key(key_id, fleet))
 
 

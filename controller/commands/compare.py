@@ -50,12 +50,12 @@ def _exit_code(change: FleetChange) -> ExitCode:
 
 
 def _place(desired: DesiredState) -> tuple[str, str]:
-    """What makes a fleet the same under another name."""
+    """Return what makes a fleet the same under another name."""
     return desired.fleet.account, desired.fleet.region
 
 
 def _base(context: Context) -> tuple[DesiredState, ...]:
-    """The base's documents, checked as of their commit: what has expired since is not the change's fault."""
+    """Return the base's documents, checked as of their commit: what has expired since is not the change's fault."""
     snapshot = GitRef(context.arguments.desired_state, context.arguments.base).read(DEFAULT_LIMITS)
     return load_snapshot(snapshot, now=min(context.now(), snapshot.committed_at or context.now()))
 
@@ -83,7 +83,7 @@ def _change(context: Context, base: DesiredState, head: DesiredState, *, is_gone
 def _quarantines(
     observed: Observed, base: DesiredState, head: DesiredState
 ) -> tuple[tuple[HealingAction, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
-    """What healing will do for head's quarantines that it would not do for base's; asked only if they differ."""
+    """Return what healing will do for head's quarantines that it would not do for base's; asked only if they differ."""
     if base.quarantines == head.quarantines:
         return (), (), ()
     was, will = (of_quarantines(observed.session, one, observed.state.deployment) for one in (base, head))

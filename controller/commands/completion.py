@@ -28,7 +28,7 @@ def run(context: Context) -> ExitCode:
 
 
 def entries_of(parser: ArgumentParser) -> list[CommandEntry]:
-    """Every command with its words and options, as the parser has them."""
+    """Return every command with its words and options, as the parser has them."""
     [commands] = [action for action in _actions(parser) if isinstance(action, _SubParsersAction)]
     summaries = {choice.dest: choice.help or "" for choice in commands._choices_actions}  # noqa: SLF001 (as below)
     return [
@@ -47,7 +47,7 @@ def _actions(parser: ArgumentParser) -> list[Action]:
 
 
 def _with_nested(parser: ArgumentParser) -> Iterator[Action]:
-    """A command's actions, and those of its own subcommands."""
+    """Yield a command's actions, and those of its own subcommands."""
     seen = set()
     for action in _actions(parser):
         nested = action.choices.values() if isinstance(action, _SubParsersAction) else ()

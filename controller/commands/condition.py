@@ -47,7 +47,7 @@ class Looked:
 
 
 def line_of(what: str, verdict: CheckStatus, error: CertfleetError) -> CheckLine:
-    """The line of what an error says."""
+    """Return the line of what an error says."""
     return CheckLine(what, verdict, str(error), (error.remedy,) if error.remedy else ())
 
 
@@ -73,7 +73,7 @@ def permissions(found: Iterable[Permission], fleet: Fleet) -> Iterator[CheckLine
 
 
 def backend(state: FleetState, fleet: Fleet, *, has_template: bool) -> CheckLine:
-    """Whether there is one, whose, and of which version."""
+    """Return whether there is one, whose, and of which version."""
     what, own, stack = "backend", version_of(DISTRIBUTION), fleet.stack_name
     deploy = f"npx cdk deploy -c StackName={stack}    # and your other context (docs/backend.md)"
     if not has_template:
@@ -91,7 +91,7 @@ def backend(state: FleetState, fleet: Fleet, *, has_template: bool) -> CheckLine
 
 
 def authorities(desired: DesiredState, state: FleetState, now: datetime) -> Iterator[CheckLine]:
-    """Each authority that a policy names: git against the backend and the CA."""
+    """Yield each authority that a policy names: git against the backend and the CA."""
     named = {policy.certificate.authority for policy in desired.policies} - {None}
     wrong = {one.authority.name: one for one in departures(desired, state, now, are_all_asked=True)}
     for name in sorted(name for name in named if name):
@@ -115,7 +115,7 @@ def job_events(*, are_on: bool) -> CheckLine:
 
 
 def rules(states: Mapping[str, bool] | None, fleet: Fleet, *, is_stock: bool) -> CheckLine:
-    """Whether the backend hears the devices."""
+    """Return whether the backend hears the devices."""
     wanted = fleet.backend.stock_rules if is_stock else fleet.backend.rules
     if states is None:
         return CheckLine(RULES, CANNOT_TELL, "the topic rules may not be listed", ("allow iot:ListTopicRules",))
@@ -132,7 +132,7 @@ def rules(states: Mapping[str, bool] | None, fleet: Fleet, *, is_stock: bool) ->
 
 
 def dead_letters(found: tuple[str, int] | None) -> CheckLine:
-    """Whether events were given up."""
+    """Return whether events were given up."""
     what = "dead-letter queue"
     if found is None:
         return CheckLine(what, CANNOT_TELL, "the backend's rules name none")
@@ -144,7 +144,7 @@ def dead_letters(found: tuple[str, int] | None) -> CheckLine:
 
 
 def first_look(looked: Looked) -> CheckLine:
-    """Whether all devices are known, and how long that takes at the quotas in use."""
+    """Return whether all devices are known, and how long that takes at the quotas in use."""
     what = "look at the devices"
     if looked.ended_by is None:
         return CheckLine(what, OK, f"{count_text(looked.devices, 'device')} known")
@@ -163,7 +163,7 @@ def first_look(looked: Looked) -> CheckLine:
 
 
 def quotas(live: Mapping[str, float], factor: float, devices: int) -> CheckLine:
-    """What the account is allowed a second, and how long a first look at so many devices takes by what is used."""
+    """Return the account's calls per second, and how long a first look at so many devices takes by the quotas."""
     what = "quotas"
 
     def takes(by: float) -> str:
@@ -184,7 +184,7 @@ def quotas(live: Mapping[str, float], factor: float, devices: int) -> CheckLine:
 
 
 def in_flight(looked: Looked, now: datetime) -> CheckLine:
-    """Rotations under way; one that has stood for long is stuck."""
+    """Return rotations under way; one that has stood for long is stuck."""
     what = "executions in flight"
     if looked.ended_by is not None:
         return CheckLine(what, CANNOT_TELL, "the devices are not all known")
@@ -240,7 +240,7 @@ def components(found: Iterable[Sample], desired: DesiredState) -> Iterator[Check
 
 
 def device_policies(found: Iterable[Sample]) -> Iterator[CheckLine]:
-    """Whether the certificates' AWS IoT policies let their devices rotate, group by group."""
+    """Yield whether the certificates' AWS IoT policies let their devices rotate, group by group."""
     for group, asked in _by_group(found).items():
         what = f"device policies in {group}"
         denied = [(one.thing, what_for) for one in asked for what_for in one.denied]
@@ -274,7 +274,7 @@ def _versions(found: Iterable[Sample], name: str) -> str:
 
 
 def _is_old(sample: Sample, classic: tuple[int, int]) -> bool:
-    """Whether it runs an older nucleus than that, or than the least of lite."""
+    """Return whether it runs an older nucleus than that, or than the least of lite."""
     installed = sample.installed or {}
     least = dict(zip(NUCLEI, (classic, LEAST_NUCLEUS), strict=True))
     return any(name in installed and _numbers(installed[name]) < least[name] for name in NUCLEI)

@@ -38,7 +38,7 @@ class Context:
     whole_parser: Callable[[], ArgumentParser] = ArgumentParser  # of all commands: what completion is made from
 
     def present(self) -> datetime:
-        """What time it is, whatever time was asked about."""
+        """Return what time it is, whatever time was asked about."""
         return present(self.environment)
 
     def now(self) -> datetime:
@@ -91,13 +91,13 @@ class Context:
             self.say(f"wrote {self.output}")
 
     def say(self, text: str) -> None:
-        """A line for people, on stderr."""
+        """Write a line for people to stderr."""
         self.stderr.write(f"{inert(text)}\n")  # in one: fleets speak side by side
         self.stderr.flush()
 
 
 def look_for(stream: TextIO, environment: Mapping[str, str], *, no_color: bool) -> TextStyle:
-    """How text may look on a stream: colour on terminals only, and never against NO_COLOR (no-color.org)."""
+    """Return how text may look on a stream: colour on terminals only, and never against NO_COLOR (no-color.org)."""
     is_terminal = stream.isatty()
     width = (
         shutil.get_terminal_size((PIPE_WIDTH, 24)).columns if is_terminal or "COLUMNS" in environment else PIPE_WIDTH

@@ -10,7 +10,7 @@ from controller.errors import ExitCode
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What the demo takes."""
+    """Add the demo's options."""
     sandbox_cli().add_demo_arguments(parser)
 
 

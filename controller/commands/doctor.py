@@ -35,7 +35,7 @@ PATIENCE = timedelta(minutes=2)  # with the look at the devices
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What to look at, and how to say what was found."""
+    """Add the options of what to look at, and of how to report it."""
     parser.add_argument(
         "--migrate", action="store_true", help="also: is the moment good to change to our backend, or back?"
     )
@@ -117,7 +117,7 @@ def _devices(session: AwsSession, desired: DesiredState, _now: datetime) -> Iter
 
 
 def _look(context: Context, desired: DesiredState, session: AwsSession) -> Looked:
-    """Every governed device; or what ended the look, and how much is left of it."""
+    """Return every governed device; or what ended the look, and how much is left of it."""
     try:
         with observe(context, desired) as observed:
             return _counted(observed.devices())

@@ -15,7 +15,7 @@ MAX_BUNDLE_BYTES = 256 * 1024 * 1024  # a longer one is cut, and refused for tha
 
 
 def load_desired(context: Context) -> tuple[DesiredState, ...]:
-    """The documents that the arguments name, one value per fleet."""
+    """Return the documents that the arguments name, one value per fleet."""
     fleets = load(source_of(context), now=context.now(), fleet=context.arguments.fleet)
     inventory: Path | None = getattr(context.arguments, "inventory", None)
     if inventory is not None and len(fleets) > 1:
@@ -41,12 +41,12 @@ def of_policy(context: Context, fleets: tuple[DesiredState, ...]) -> tuple[Desir
 
 
 def policy_named(desired: DesiredState, name: str | None) -> Policy | None:
-    """The policy of that name; None if there is none, or no name."""
+    """Return the policy of that name; None if there is none, or no name."""
     return next((policy for policy in desired.policies if policy.name == name), None)
 
 
 def source_of(context: Context) -> DesiredStateSource:
-    """Where the arguments say that the documents are: a bundle, a git ref, or the folder as it lies there."""
+    """Return where the arguments say that the documents are: a bundle, a git ref, or the folder as it lies there."""
     arguments = context.arguments
     folder: Path = arguments.desired_state
     if arguments.bundle is not None:

@@ -31,7 +31,7 @@ RENDERERS: Mapping[Format, Callable[[Report, TextStyle], str]] = {
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What to compare, and how to say it."""
+    """Add the options of what to compare, and of how to report it."""
     parser.add_argument(
         "--history",
         metavar="PLACE",
@@ -54,7 +54,7 @@ def run(context: Context) -> ExitCode:
 
 
 def observe_all(context: Context) -> Report:
-    """The drift of every fleet that the arguments name, as one report."""
+    """Return the drift of every fleet that the arguments name, as one report."""
     horizon = FORECAST_HORIZON if Format.HTML in context.formats else None
     name: str | None = context.arguments.policy
     fleets, failures = each_fleet_watched(
@@ -66,7 +66,7 @@ def observe_all(context: Context) -> Report:
 
 
 def _asked(context: Context, fleets: tuple[DesiredState, ...]) -> tuple[DesiredState, ...]:
-    """The fleets to look at: if ``--policy`` names one, those that have it."""
+    """Return the fleets to look at: if ``--policy`` names one, those that have it."""
     if context.arguments.policy is None:
         return fleets
     for option in ("history", "needs_person"):

@@ -141,7 +141,7 @@ def _gather(context: Context, desired: DesiredState, thing: str | None) -> Fleet
 
 
 def _results(observed: Observed) -> dict[str, DrillReport]:
-    """What the drills of today's documents have come to, with what follows for the whole."""
+    """Return what the drills of today's documents have come to, with what follows for the whole."""
     desired, state = observed.desired, observed.state
     if not desired.drills:
         return {}
@@ -171,7 +171,7 @@ def _in_use(observed: Observed, thing: str | None) -> Iterable[InUse]:
 
 
 def _plans(session: AwsSession, jobs: list[str], tell: Callable[[int], None]) -> dict[str, str]:
-    """The plan that each job was made by, as its description tells; jobs that are deleted tell nothing."""
+    """Return the plan that each job was made by, as its description tells; jobs that are deleted tell nothing."""
     found: dict[str, str] = {}
     for number, job_id in enumerate(jobs):
         tell(number)
@@ -190,7 +190,7 @@ def _change(note: CommitNote | None, ask: Callable[[str], tuple[Approval, ...]])
 
 
 def _asking(context: Context, remote: str | None) -> Callable[[str], tuple[Approval, ...]]:
-    """What tells who approved a commit: nobody, without a token of the forge where the documents are.
+    """Return what tells who approved a commit: nobody, without a token of the forge where the documents are.
 
     Evidence is complete without it: a refusal is reported once, and what it would have told stays a gap.
     """

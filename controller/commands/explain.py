@@ -22,7 +22,7 @@ from controller.report.tally import Tally
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which device."""
+    """Add the option of which device."""
     parser.add_argument("thing", metavar="THING", help="the device's thing name")
     parser.add_argument("--arithmetic", action="store_true", help="the formulas and numbers behind the dates, too")
     add_desired(parser)
@@ -76,7 +76,7 @@ def _explain(context: Context, desired: DesiredState) -> Explained | None:
 
 
 def _plan(observed: Observed, device: Device) -> Plan | None:
-    """What would be done now under the policy that governs the device, of which it has the others' devices as well."""
+    """Return the present plan of the policy that governs the device, made over all devices of that policy."""
     governed = Governance(observed.desired, observed.state, observed.now).policy_of(device)
     if not isinstance(governed, Governed):
         return None

@@ -19,7 +19,7 @@ from controller.report.tally import Tally
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """How far to look."""
+    """Add the option of how far to look."""
     parser.add_argument("--horizon", type=duration, default=timedelta(days=90), metavar="DURATION", help="default: 90d")
     add_desired(parser)
     add_fleet(parser)

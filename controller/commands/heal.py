@@ -140,7 +140,7 @@ def _planned(context: Context, desired: DesiredState) -> HealPlan:
 
 
 def _applied(context: Context, desired: DesiredState, plan: HealPlan, told: list[str]) -> bool:
-    """Whether all of it was carried out; what was is added to ``told``."""
+    """Return whether all of it was carried out; what was is added to ``told``."""
     _require_patience(plan.waits.watch, plan.waits.grace)
     require_permitted(plan, context.arguments.override)
     if all(action.kind in OF_QUARANTINE for action in plan.actions):  # in a hurry, and no device has to be looked at

@@ -25,10 +25,10 @@ class HistoryStore(Protocol):
     """A store of documents by name."""
 
     def names(self, fleet: str) -> list[str]:
-        """Names of the fleet's records, in any order."""
+        """Return names of the fleet's records, in any order."""
 
     def read(self, fleet: str, name: str) -> bytes:
-        """One record."""
+        """Return one record."""
 
     def write(self, fleet: str, name: str, text: str) -> None:
         """Keep a record."""
@@ -41,7 +41,7 @@ class FolderHistory:
         self._folder = folder
 
     def names(self, fleet: str) -> list[str]:
-        """Names of the files."""
+        """Return names of the files."""
         try:
             return [path.name for path in (self._folder / fleet).iterdir()]
         except FileNotFoundError:
@@ -50,7 +50,7 @@ class FolderHistory:
             raise self._error("read", error) from error
 
     def read(self, fleet: str, name: str) -> bytes:
-        """A file's bytes, at most one more than a record may have."""
+        """Return a file's bytes, at most one more than a record may have."""
         try:
             with (self._folder / fleet / name).open("rb") as file:
                 return file.read(MAX_RECORD_BYTES + 1)
@@ -79,13 +79,13 @@ class BucketHistory:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
 
     def names(self, fleet: str) -> list[str]:
-        """Names of the objects."""
+        """Return names of the objects."""
         prefix = f"{self._prefix}{fleet}/"
         pages = self._session.pages("ListObjectsV2", service="s3", Bucket=self._bucket, Prefix=prefix)
         return [entry["Key"].removeprefix(prefix) for page in pages for entry in page.get("Contents", ())]
 
     def read(self, fleet: str, name: str) -> bytes:
-        """An object's bytes, at most one more than a record may have."""
+        """Return an object's bytes, at most one more than a record may have."""
         key = f"{self._prefix}{fleet}/{name}"
         return self._session.read("s3", "GetObject", MAX_RECORD_BYTES + 1, Bucket=self._bucket, Key=key)
 
@@ -96,7 +96,7 @@ class BucketHistory:
 
 
 def history_at(place: str, session: AwsSession) -> HistoryStore:
-    """The store that ``--history`` names; raises CertfleetError where it names none."""
+    """Return the store that ``--history`` names; raises CertfleetError where it names none."""
     if "://" not in place:
         return FolderHistory(Path(place))
     found = in_bucket(place)

@@ -32,7 +32,7 @@ ALL = "all"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which part of which account, and where the documents go."""
+    """Add the options of which part of which account, and of where the documents go."""
     parser.add_argument("--region", help="AWS region (default: that of the AWS configuration)")
     parser.add_argument(
         "--thing-group",
@@ -93,7 +93,7 @@ def _require_empty(folder: Path) -> None:
 
 
 def _ci(system: str | None, workflows: str) -> dict[Path, str]:
-    """What CI needs, by path: none of it may be there yet."""
+    """Return what CI needs, by path: none of it may be there yet."""
     if system is None:
         return {}
     files = {Path(CI_FOLDERS[system], name): text for name, text in ci_files(system, workflows).items()}
@@ -111,7 +111,7 @@ def _region(context: Context) -> str:
 
 
 def _authorities(context: Context, session: AwsSession) -> tuple[CertificateAuthority, ...]:
-    """The private CAs, as the deployed backend names and uses them; others under their subject's name."""
+    """Return the private CAs, as the deployed backend names and uses them; others under their subject's name."""
     found, told = private_authorities(session)
     for sentence in told:
         context.say(sentence)
@@ -180,7 +180,7 @@ def _look(
     authorities: tuple[CertificateAuthority, ...],
     now: datetime,
 ) -> tuple[GroupSurvey, ...]:
-    """Every device of the groups, assessed as if it had to rotate now."""
+    """Return every device of the groups, assessed as if it had to rotate now."""
     rule = CertificateRule(rotate_issued_before=now)
     policies = tuple(Policy(group, group, NOWHERE, depth, rule, mode=Mode.REPORT) for group, depth in above.items())
     known = {each.name: each for each in (CertificateAuthority(AWS_IOT_AUTHORITY), *authorities)}

@@ -10,7 +10,7 @@ DISTRIBUTION = "certfleet"
 
 
 def version_of(name: str) -> str:
-    """The installed version of a distribution."""
+    """Return the installed version of a distribution."""
     try:
         return distribution(name).version
     except PackageNotFoundError:
@@ -18,13 +18,16 @@ def version_of(name: str) -> str:
 
 
 def installed_commit() -> str | None:
-    """The commit, if the installation came from a repository."""
+    """Return the commit, if the installation came from a repository."""
     found = _origin().get("vcs_info", {}).get("commit_id")
     return str(found) if found else None
 
 
 def requirement(extra: str) -> str:
-    """What ``pip install`` takes to add an extra to this installation: from where it came, never by a bare name."""
+    """Return what ``pip install`` takes to add an extra to this installation.
+
+    From where it came, never by a bare name.
+    """
     origin = _origin()
     repository = origin.get("vcs_info")
     if repository:

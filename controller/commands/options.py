@@ -16,7 +16,7 @@ NO_REFRESH = timedelta.max
 
 
 def add_common(parser: ArgumentParser) -> None:
-    """What every command takes."""
+    """Add the options that every command takes."""
     group = parser.add_argument_group("everywhere")
     group.add_argument("--no-color", action="store_true", help="no colour, as with NO_COLOR in the environment")
     group.add_argument("--debug", action="store_true", help="show where in the program an error arose")
@@ -49,7 +49,7 @@ def add_attention(parser: ArgumentParser) -> None:
 
 
 def add_desired(parser: ArgumentParser, *, is_question: bool = True) -> None:
-    """Which desired state; and of another time, where that is a question and nothing is done."""
+    """Add the options of which desired state, and of which instant if the command changes nothing."""
     group = parser.add_argument_group("desired state")
     group.add_argument(
         "--desired-state", type=Path, default=DEFAULT_FOLDER, metavar="FOLDER", help="default: ./desired_state"
@@ -63,7 +63,7 @@ def add_desired(parser: ArgumentParser, *, is_question: bool = True) -> None:
 
 
 def add_fleet(parser: ArgumentParser, *, is_question: bool = True) -> None:
-    """How the actual state is read; where nothing is done, an earlier look may do."""
+    """Add the options of how the actual state is read; an earlier look may do if the command changes nothing."""
     group = parser.add_argument_group("actual state")
     group.add_argument(
         "--inventory",
@@ -130,7 +130,7 @@ def _also(names: Iterable[str]) -> Callable[[str], tuple[str, Path]]:
 
 
 def instant(text: str) -> datetime:
-    """An ISO 8601 instant with a time zone, as UTC."""
+    """Return an ISO 8601 instant with a time zone, as UTC."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -142,7 +142,7 @@ def instant(text: str) -> datetime:
 
 
 def duration(text: str) -> timedelta:
-    """A duration as in the desired state, such as ``90d`` or ``12h``."""
+    """Return a duration as in the desired state, such as ``90d`` or ``12h``."""
     try:
         return parse_duration(text)
     except ValueError as error:

@@ -76,7 +76,7 @@ class Observed:
     only: Policy | None = None  # whose devices alone are asked about
 
     def devices(self) -> Iterator[Device]:
-        """The governed devices, streamed in name order."""
+        """Yield the governed devices, streamed in name order."""
         if self.only is None:
             return self.inventory.devices(self.desired, self.state)
         members = self.inventory.members(self.only.thing_group)
@@ -87,7 +87,7 @@ class Observed:
     def assess(
         self, tally: Tally, overrides: Overrides = NO_OVERRIDES, forecaster: Forecaster | None = None
     ) -> Iterator[Assessment]:
-        """One assessment per governed device; the tally, and whoever forecasts, count on the way."""
+        """Yield one assessment per governed device; the tally, and whoever forecasts, count on the way."""
         devices = tally.devices(self.devices())
         if forecaster is not None:
             return tally.assessments(forecaster.assess(devices))
@@ -150,7 +150,7 @@ def each_fleet_watched(
 
 
 def told(raised: Exception | KeyboardInterrupt) -> CertfleetError:
-    """What was raised, as an error for a report; of a defect, where it arose is printed."""
+    """Return what was raised, as an error for a report; of a defect, where it arose is printed."""
     error = as_error(raised)
     if isinstance(error, DefectError) and error is not raised:
         traceback.print_exception(raised)
@@ -163,7 +163,7 @@ def _failure(desired: DesiredState, error: CertfleetError) -> FleetFailure:
 
 
 def gravest(codes: list[ExitCode], failures: tuple[FleetFailure, ...] = ()) -> ExitCode:
-    """The one exit code of several fleets."""
+    """Return the one exit code of several fleets."""
     found = {*codes, *(failure.exit_code for failure in failures)}
     return next((code for code in _GRAVEST_FIRST if code in found), ExitCode.IN_SYNC)
 
@@ -207,7 +207,10 @@ def observe(
 def _looked_before(
     context: Context, desired: DesiredState, session: AwsSession, inventory: Inventory
 ) -> FleetState | None:
-    """An earlier look where the arguments allow one that old, and say so; NoLookError where no other may be made."""
+    """Return an earlier look where the arguments allow one that old, and say so.
+
+    NoLookError where no other may be made.
+    """
     max_age: timedelta | None = getattr(context.arguments, "max_age", None)
     if max_age is None:
         return None
@@ -252,7 +255,7 @@ def drift_of(
 
 
 def default_inventory(fleet: Fleet) -> Path:
-    """The inventory's place in the user's cache (XDG), made private where it is missing."""
+    """Return the inventory's place in the user's cache (XDG), made private where it is missing."""
     cache = os.environ.get("XDG_CACHE_HOME")
     try:
         folder = (Path(cache) if cache and Path(cache).is_absolute() else Path.home() / ".cache") / "certfleet"

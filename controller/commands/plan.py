@@ -27,7 +27,7 @@ _OF_ANOTHER_TIME = {"now": "--now", "max_age": "--max-age or --no-refresh"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What to plan, and where the plan goes."""
+    """Add the options of what to plan, and of where the plan goes."""
     parser.add_argument("--plan", type=Path, metavar="FILE", help="also write the plan there, for apply --plan")
     parser.add_argument(
         "--base", metavar="GITREF", help="compare: what would change for the fleet between that ref and this one"
@@ -63,7 +63,7 @@ def run(context: Context) -> ExitCode:
 
 
 def exit_code(report: FleetReport) -> ExitCode:
-    """What a fleet's plan means for the exit code."""
+    """Return what a fleet's plan means for the exit code."""
     if report.plan is not None and report.plan.refusals:
         return ExitCode.REFUSED
     return ExitCode.CHANGES if report.has_changes else ExitCode.IN_SYNC
@@ -93,7 +93,7 @@ def plan_observed(
 
 
 def plan_documents(report: Report) -> str:
-    """The plan of one fleet, or a list of the plans of several."""
+    """Return the plan of one fleet, or a list of the plans of several."""
     plans = [fleet.plan for fleet in report.fleets if fleet.plan is not None]
     return document_of(plans)
 

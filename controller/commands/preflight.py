@@ -26,7 +26,7 @@ from protocol.messages import ExecutionStatus
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Whom to ask, and how long to wait for the answers."""
+    """Add the options of which devices to ask, and of how long to wait for answers."""
     parser.add_argument("--policy", metavar="NAME", help="only the devices of that policy (default: of all)")
     parser.add_argument("--wait", action="store_true", help="wait for the answers, and tell them")
     parser.add_argument(

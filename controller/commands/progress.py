@@ -34,7 +34,7 @@ class TimeLimitError(CertfleetError):
 def progress_on(
     stream: TextIO, monotonic: Callable[[], float] = time.monotonic, *, label: str = ""
 ) -> Iterator[Progress]:
-    """A line that the block feeds; it is gone when the block ends. Anything but a terminal stays untouched."""
+    """Yield a line that the block feeds; it is gone when the block ends. Anything but a terminal stays untouched."""
     if not stream.isatty():
         yield silent
         return

@@ -12,7 +12,7 @@ from controller.errors import CertfleetError, ExitCode
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What the sandbox takes."""
+    """Add the sandbox's options."""
     sandbox_cli().add_sandbox_arguments(parser)
 
 

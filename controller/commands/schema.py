@@ -11,7 +11,7 @@ from controller.errors import ExitCode
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Where to write it."""
+    """Add the option of where to write it."""
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not to stdout")
 
 

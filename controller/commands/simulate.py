@@ -36,7 +36,7 @@ class Simulations:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """How long, and how unlucky."""
+    """Add the options of how long, and how unlucky."""
     parser.add_argument("--span", type=duration, default=timedelta(days=365), metavar="DURATION", help="default: 365d")
     for name, what in (("--failures", "attempts that fail"), ("--offline", "times that a device is away when asked")):
         parser.add_argument(name, type=_percent, default=0.0, metavar="PERCENT", help=f"{what} (default: 0)")
@@ -71,7 +71,7 @@ def _simulate(context: Context, desired: DesiredState) -> Simulation:
 
 
 def chance_of(arguments: Namespace) -> str:
-    """What is made up: without it, plan and forecast say the same."""
+    """Return what is made up: without it, plan and forecast say the same."""
     if not arguments.failures and not arguments.offline:
         return "as plan and forecast have it: every attempt goes well, every device is there"
     return (

@@ -23,7 +23,7 @@ RENDERERS: Mapping[Format, Callable[[Report, TextStyle], str]] = {
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which fleets, and how to say it."""
+    """Add the options of which fleets, and of how to report them."""
     add_policy(parser)
     add_desired(parser)
     add_fleet(parser)

@@ -46,7 +46,7 @@ _IN_ASCII = {
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
-    """What stands for characters that an encoding lacks."""
+    """Return what stands for characters that an encoding lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_plain, error.object[error.start : error.end])), error.end
@@ -103,12 +103,12 @@ def write_file(path: Path, text: str) -> None:
 
 
 def output_error(what: str, error: OSError) -> CertfleetError:
-    """The error of an output that cannot be written."""
+    """Return the error of an output that cannot be written."""
     return CertfleetError(f"{what} cannot be written: {error.strerror}", "give --output a writable place")
 
 
 def _place(path: Path) -> Path | None:
-    """The regular file that is to be replaced; None for what must be written to as it is."""
+    """Return the regular file that is to be replaced; None for what must be written to as it is."""
     real = Path(os.path.realpath(path))
     if real.is_dir():
         raise IsADirectoryError(21, "Is a directory")

@@ -15,7 +15,7 @@ from controller.report.problems import RENDERERS, Validation
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which documents, and how to say what is wrong."""
+    """Add the options of which documents, and of how mistakes are reported."""
     parser.add_argument(
         "--live",
         action="store_true",

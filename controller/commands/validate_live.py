@@ -16,13 +16,13 @@ from controller.report.model import FleetFailure
 def contradictions(
     context: Context, fleets: tuple[DesiredState, ...]
 ) -> tuple[tuple[tuple[list[Problem], list[Problem]], ...], list[Problem]]:
-    """Problems and notes of each fleet, and the fleets that could not be looked at."""
+    """Return problems and notes of each fleet, and the fleets that could not be looked at."""
     found, failures = each_fleet(fleets, lambda desired: _contradictions(context, desired))
     return found, [_failed(failure) for failure in failures]
 
 
 def _contradictions(context: Context, desired: DesiredState) -> tuple[list[Problem], list[Problem]]:
-    """What a plan would be refused for because of what is deployed, and what it would be told of besides."""
+    """Return what a plan would be refused for because of what is deployed, and what it would be told of besides."""
     with observe(context, desired) as observed:
         plan = plan_observed(observed, NO_OVERRIDES)[0].plan
         state, now = observed.state, observed.now

@@ -14,7 +14,7 @@ PARTS = ("boto3", "botocore", "cryptography", "pydantic")
 
 
 def version_text() -> str:
-    """A line for the program, one for what it reads and writes, one for what it stands on."""
+    """Return a line for the program, one for what it reads and writes, one for what it stands on."""
     libraries = " ".join(f"{name} {version_of(name)}" for name in PARTS)
     return (
         f"certfleet {version_of(DISTRIBUTION)} (commit {commit() or 'unknown'})\n"
@@ -24,7 +24,7 @@ def version_text() -> str:
 
 
 def commit() -> str | None:
-    """The commit this program was installed or is run from; None where that cannot be told."""
+    """Return the commit this program was installed or is run from; None if it is not known."""
     return installed_commit() or _checked_out_commit()
 
 

@@ -37,7 +37,7 @@ class Signer(Protocol):
         ...
 
     def sign(self, digest: bytes) -> bytes:
-        """The signature over a SHA-256 digest."""
+        """Return the signature over a SHA-256 digest."""
         ...
 
 
@@ -45,7 +45,7 @@ class Verifier(Protocol):
     """Says whether a signature is that of the key it trusts."""
 
     def verify(self, digest: bytes, signature: bytes) -> bool:
-        """Whether the signature over the SHA-256 digest is good."""
+        """Return whether the signature over the SHA-256 digest is good."""
         ...
 
 
@@ -100,7 +100,7 @@ def make_bundle(snapshot: Snapshot, created_at: datetime, repository: str | None
 
 
 def write_bundle(bundle: Bundle, signer: Signer | None = None) -> bytes:
-    """The bundle's bytes, signed where there is a signer."""
+    """Return the bundle's bytes, signed where there is a signer."""
     body = _canonical(
         {
             "repository": bundle.repository,
@@ -148,7 +148,7 @@ def require_successor(bundle: Bundle, last: LastApplied | None) -> None:
 
 
 def snapshot_of(bundle: Bundle, limits: Limits) -> Snapshot:
-    """The bundle's files as a source gives them."""
+    """Return the bundle's files as a source gives them."""
     gatherer = Gatherer(limits)
     for file in bundle.files:
         data = file.text.encode("utf-8")

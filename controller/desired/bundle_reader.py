@@ -67,7 +67,7 @@ class BundleSource:
     bundle: Bundle
 
     def read(self, limits: Limits) -> Snapshot:
-        """The bundle's files under the limits."""
+        """Return the bundle's files under the limits."""
         return snapshot_of(self.bundle, limits)
 
 
@@ -158,7 +158,7 @@ def _json(data: bytes, part: str) -> Any:
 
 
 def _file(file: _File) -> BundledFile:
-    """One file, when it is what its entry says and its path stays inside."""
+    """Return one file, when it is what its entry says and its path stays inside."""
     for path in (file.path, file.inner):
         parts = path.split("/")
         if not path.isprintable() or "\\" in path or any(part in {"", ".", ".."} for part in parts):

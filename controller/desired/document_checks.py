@@ -28,7 +28,7 @@ _Found = Iterator[tuple[_Path, str]]
 
 
 def check_document(document: ReadDocument, now: datetime) -> Iterator[Problem]:
-    """Every contradiction inside one document; ``now`` decides what is past and what is to come."""
+    """Yield every contradiction inside one document; ``now`` decides what is past and what is to come."""
     for path, message in _contradictions(document, now):
         yield document.problem(path, message)
 
@@ -83,7 +83,7 @@ _PARTITIONS = {
 
 
 def partition_of(region: str) -> str:
-    """The AWS partition that a region lies in, as ARNs name it."""
+    """Return the AWS partition that a region lies in, as ARNs name it."""
     return next((name for prefix, name in _PARTITIONS.items() if region.startswith(prefix)), "aws")
 
 
@@ -105,7 +105,7 @@ _AGAIN = "certificates issued until then would be rotated again and again"
 
 
 def _future(path: _Path, instant: datetime | None, now: datetime, why: str = _AGAIN) -> _Found:
-    """A cutoff to come would condemn every certificate issued until then, the new ones too."""
+    """Report a cutoff to come: it condemns every certificate issued until then, the new ones too."""
     if instant is not None and instant > now:
         message = f"which is to come: {why}"
         yield path, f"found {instant_text(instant)}, {message}; allowed: up to now, {instant_text(now)}"

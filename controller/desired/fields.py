@@ -28,7 +28,7 @@ _NEIGHBOURS = 20  # words compared on either side
 
 
 def show(found: object) -> str:
-    """A wrong value as a message quotes it: short, on one line."""
+    """Return a wrong value as a message quotes it: short, on one line."""
     match found:
         case bool():
             text = "true" if found else "false"
@@ -69,7 +69,7 @@ def _backwards(word: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in a message; of many the first few, and how many more there are."""
+    """Return names in a message; of many the first few, and how many more there are."""
     rest = len(names) - _MAX_LISTED
     return ", ".join(names[:_MAX_LISTED]) + (f" and {rest:,} more" if rest > 0 else "")
 
@@ -79,11 +79,11 @@ class FieldKind(ABC):
 
     @abstractmethod
     def read(self, found: object) -> Any:
-        """The value of a plain YAML value."""
+        """Return the value of a plain YAML value."""
 
     @abstractmethod
     def json_schema(self) -> dict[str, Any]:
-        """The JSON Schema of the YAML value."""
+        """Return the JSON Schema of the YAML value."""
 
     @property
     @abstractmethod
@@ -91,7 +91,7 @@ class FieldKind(ABC):
         """What is allowed, in a few words."""
 
     def wrong(self, found: object) -> ValueError:
-        """The error for a value that is not allowed."""
+        """Return the error for a value that is not allowed."""
         return ValueError(f"found {show(found)}; allowed: {self.allowed}")
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -118,13 +118,13 @@ class Whole(FieldKind):
         return f"a whole number from {self.minimum} to {self.maximum}"
 
     def read(self, found: object) -> int:
-        """The number; text and true are none."""
+        """Return the number; text and true are none."""
         if type(found) is not int or not self.minimum <= found <= self.maximum:
             raise self.wrong(found)
         return found
 
     def json_schema(self) -> dict[str, Any]:
-        """An integer."""
+        """Return an integer."""
         return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
 
 
@@ -138,7 +138,7 @@ class Percentage(FieldKind):
         return "a number above 0 up to 100, with up to two decimals"
 
     def read(self, found: object) -> float:
-        """The number."""
+        """Return the number."""
         if type(found) not in (int, float) or not 0 < float(str(found)) <= 100:  # noqa: PLR2004 - per cent
             raise self.wrong(found)
         number = float(str(found))
@@ -147,7 +147,7 @@ class Percentage(FieldKind):
         return number
 
     def json_schema(self) -> dict[str, Any]:
-        """A number."""
+        """Return a number."""
         return {"type": "number", "exclusiveMinimum": 0, "maximum": 100}
 
 
@@ -161,13 +161,13 @@ class Truth(FieldKind):
         return "true, false"
 
     def read(self, found: object) -> bool:
-        """The truth value; ``yes`` is text in YAML 1.2."""
+        """Return the truth value; ``yes`` is text in YAML 1.2."""
         if not isinstance(found, bool):
             raise self.wrong(found)
         return found
 
     def json_schema(self) -> dict[str, Any]:
-        """A boolean."""
+        """Return a boolean."""
         return {"type": "boolean"}
 
 
@@ -185,14 +185,14 @@ class Pattern(FieldKind):
         return self.form
 
     def read(self, found: object) -> str:
-        """The text."""
+        """Return the text."""
         if not isinstance(found, str) or re.fullmatch(self.pattern, found, re.ASCII) is None:
             hint = " (put it in quotes)" if type(found) in (int, float) else ""
             raise ValueError(f"{self.wrong(found)}{hint}")
         return found
 
     def json_schema(self) -> dict[str, Any]:
-        """A string with the pattern."""
+        """Return a string with the pattern."""
         schema: dict[str, Any] = {"type": "string", "pattern": f"^(?:{self.pattern})$"}
         return schema | {"examples": list(self.examples)} if self.examples else schema
 
@@ -207,13 +207,13 @@ class Text(FieldKind):
         return f"one line of text, 1 to {MAX_TEXT} characters"
 
     def read(self, found: object) -> str:
-        """The text without blanks around it."""
+        """Return the text without blanks around it."""
         if not isinstance(found, str) or not found.strip() or len(found) > MAX_TEXT or not found.strip().isprintable():
             raise self.wrong(found)
         return found.strip()
 
     def json_schema(self) -> dict[str, Any]:
-        """A string."""
+        """Return a string."""
         return {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
 
 
@@ -234,13 +234,13 @@ class Choice(FieldKind):
         return ", ".join(self.names)
 
     def read(self, found: object) -> Enum:
-        """The member, by exact value."""
+        """Return the member, by exact value."""
         if not isinstance(found, str) or found not in self.names:
             raise ValueError(f"{self.wrong(found)}{suggest(found, self.names)}")
         return self.members(found)
 
     def json_schema(self) -> dict[str, Any]:
-        """The values."""
+        """Return the values."""
         return {"type": "string", "enum": self.names}
 
 
@@ -256,7 +256,7 @@ class Wave(FieldKind):
         return f"a count of devices from 1 to {self.maximum}, or a whole percentage from 1% to 100%"
 
     def read(self, found: object) -> WaveSize:
-        """The size; a bare number is a count."""
+        """Return the size; a bare number is a count."""
         text = str(found) if type(found) is int else found
         match = re.fullmatch(r"([1-9][0-9]{0,6})(%?)", text) if isinstance(text, str) else None
         if match is None or int(match[1]) > (100 if match[2] else self.maximum):
@@ -264,6 +264,6 @@ class Wave(FieldKind):
         return WaveSize(int(match[1]), is_percent=bool(match[2]))
 
     def json_schema(self) -> dict[str, Any]:
-        """A string, or a bare count."""
+        """Return a string, or a bare count."""
         text = {"type": "string", "pattern": "^(?:[1-9][0-9]{0,6}|(?:[1-9][0-9]?|100)%)$"}
         return {"anyOf": [text, {"type": "integer", "minimum": 1, "maximum": self.maximum}]}

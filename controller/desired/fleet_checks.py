@@ -25,7 +25,7 @@ from .validation import ReadDocument
 
 
 def check_fleet(documents: Sequence[ReadDocument], now: datetime, *, is_complete: bool) -> Iterator[Problem]:
-    """Every contradiction between the documents of one fleet.
+    """Yield every contradiction between the documents of one fleet.
 
     ``is_complete`` is False where a file could not be read to its end: then a name that is missing
     may stand in the unread part, and nothing is said about it.
@@ -43,7 +43,7 @@ def check_fleet(documents: Sequence[ReadDocument], now: datetime, *, is_complete
 
 
 def check_fleets(fleets: Sequence[ReadDocument]) -> Iterator[Problem]:
-    """Every contradiction between the Fleet documents of one repository."""
+    """Yield every contradiction between the Fleet documents of one repository."""
     names: dict[str, ReadDocument] = {}
     places: dict[tuple[str, str], ReadDocument] = {}
     for fleet in fleets:
@@ -136,7 +136,7 @@ def _foreign_authorities(documents: Sequence[ReadDocument]) -> Iterator[Problem]
 
 
 def _validities(documents: Sequence[ReadDocument]) -> dict[str | None, timedelta]:
-    """The validity of each private CA; that of AWS IoT's own certificates is practically endless."""
+    """Return the validity of each private CA; that of AWS IoT's own certificates is practically endless."""
     models = (each.model for each in documents)
     return {each.metadata.name: each.spec.validity for each in models if isinstance(each, CertificateAuthorityDocument)}
 
@@ -151,7 +151,7 @@ def _unmeetable_windows(documents: Sequence[ReadDocument], now: datetime) -> Ite
 
 
 def _unreachable_ages(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
-    """A new certificate must not be due, or brought forward by jitter, the moment it is issued."""
+    """Report a policy under which a new certificate is due, or brought forward by jitter, the moment it is issued."""
     validities = _validities(documents)
     for document, policy in _policies(documents):
         certificate, jitter = policy.spec.certificate, policy.spec.schedule.jitter_percent
@@ -171,7 +171,7 @@ def _unreachable_ages(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
 
 
 def _endless_incidents(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
-    """A policy must not demand what an incident declares compromised, now and in future."""
+    """Report a policy that demands what an incident declares compromised."""
     demanding: dict[tuple[object, object], list[str]] = defaultdict(list)
     for _, policy in _policies(documents):
         rule = policy.spec.certificate
@@ -192,7 +192,7 @@ def _endless_incidents(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
 
 
 def _drills_of_nobody(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
-    """The policy that practises must be there."""
+    """Yield the policy that practises must be there."""
     known = sorted(policy.metadata.name for _, policy in _policies(documents))
     for document in documents:
         if isinstance(document.model, DrillDocument) and document.model.spec.policy not in known:

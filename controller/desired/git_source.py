@@ -105,7 +105,7 @@ def _snapshot(folder: str, gatherer: Gatherer, *, is_dirty: bool) -> Snapshot:
 
 
 def _at(snapshot: Snapshot, repo: GitRepository, commit: str) -> Snapshot:
-    """The snapshot of that commit, with what lies behind it; a shallow clone does not know that."""
+    """Return the snapshot of that commit, with what lies behind it; a shallow clone does not know that."""
     most = 1 if repo.is_shallow else 1 + MAX_ANCESTORS
     listed = [line.split() for line in repo.ask("rev-list", "--timestamp", f"--max-count={most}", commit).splitlines()]
     committed_at = datetime.fromtimestamp(int(listed[0][0]), UTC)
@@ -114,7 +114,10 @@ def _at(snapshot: Snapshot, repo: GitRepository, commit: str) -> Snapshot:
 
 
 def _resolve(repo: GitRepository, ref: str) -> str | None:
-    """The commit that a ref names; None for an unknown ref, GitError if certfleet cannot read such repositories."""
+    """Return the commit that a ref names.
+
+    None for an unknown ref, GitError if certfleet cannot read such repositories.
+    """
     if repo.object_format != "sha1":
         raise GitError(
             f"found a repository of the object format {repo.object_format} at {repo.folder}; certfleet reads sha1",
@@ -144,7 +147,7 @@ def _require_commit(repo: GitRepository, ref: str) -> str:
 
 
 def _folder(repo: GitRepository, commit: str, inner: str) -> str | None:
-    """The folder's tree at the commit; None where it is not there or is no folder."""
+    """Return the folder's tree at the commit; None where it is not there or is no folder."""
     tree = commit
     for name in filter(None, inner.split("/")):
         found = next((entry for entry in repo.tree(tree) if entry.name == name and entry.mode == TREE), None)
@@ -174,7 +177,7 @@ def _gather(repo: GitRepository, tree: str, gatherer: Gatherer, *, shown: str, i
 
 
 def _committed(repo: GitRepository, commit: str, inner: str, limits: Limits) -> Mapping[str, bytes]:
-    """The documents of the folder at the commit, as ``_text`` gives them."""
+    """Return the documents of the folder at the commit, as ``_text`` gives them."""
     gatherer = Gatherer(limits)
     tree = _folder(repo, commit, inner)
     if tree is not None:

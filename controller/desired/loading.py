@@ -78,7 +78,7 @@ def load_snapshot(
 
 
 def _folders(snapshot: Snapshot, now: datetime, limits: Limits) -> list[_FleetFolder]:
-    """Every fleet's folder, read and checked."""
+    """Return every fleet's folder, read and checked."""
     is_one_fleet = any("/" not in file.inner for file in snapshot.files)
     files: dict[str, list[DocumentFile]] = defaultdict(list)
     for file in sorted(snapshot.files, key=lambda each: each.inner):
@@ -107,7 +107,7 @@ def _read_folder(files: Sequence[DocumentFile], now: datetime, limits: Limits) -
 
 
 def _pick(folders: Sequence[_FleetFolder], name: str) -> list[_FleetFolder]:
-    """The folder of the fleet of that name."""
+    """Return the folder of the fleet of that name."""
     chosen = [each for each in folders if any(doc.kind == "Fleet" and doc.name == name for doc in each.documents)]
     if chosen:
         return chosen
@@ -119,7 +119,7 @@ def _pick(folders: Sequence[_FleetFolder], name: str) -> list[_FleetFolder]:
 
 
 def _listed(problems: Sequence[Problem], limits: Limits) -> list[Problem]:
-    """Every problem once, by place; beyond the limit the rest is counted."""
+    """Return every problem once, by place; beyond the limit the rest is counted."""
     unique = {(each.path, each.line, each.column, str(each)): each for each in problems}
     ordered = [unique[key] for key in sorted(unique)]
     listed, rest = ordered[: limits.max_problems], ordered[limits.max_problems :]

@@ -11,7 +11,7 @@ _DAY_OF_MONTH, _DAY_OF_WEEK = 2, 4  # of the five fields of a cron expression
 
 
 def notes_of(desired: DesiredState) -> Iterator[Problem]:
-    """One note for each place."""
+    """Yield one note for each place."""
     for policy in desired.policies:
         for index, window in enumerate(policy.schedule.windows):
             fields = window.cron.split()

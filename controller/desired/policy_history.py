@@ -76,7 +76,7 @@ class DocumentHistory:
             return remote_of(repo)
 
     def _commits(self) -> list[str]:
-        """The commits that changed the folder, oldest first."""
+        """Return the commits that changed the folder, oldest first."""
         with self._repository() as repo:
             if repo.is_shallow:
                 raise GitError(

@@ -61,7 +61,7 @@ _ACROSS = """\
 
 
 def reference_markdown() -> str:
-    """The whole page."""
+    """Return the whole page."""
     kinds = (line for model in KINDS.values() for line in _kind(model))
     return "\n".join((_INTRODUCTION, *kinds, _ACROSS)).rstrip() + "\n"
 
@@ -81,7 +81,7 @@ def _kind(model: type[Document]) -> Iterator[str]:
 
 
 def _fields(model: type[BaseModel], parent: str) -> Iterator[tuple[str, FieldInfo]]:
-    """Every field with its dotted path, parents before their fields."""
+    """Yield every field with its dotted path, parents before their fields."""
     for name, field in model.model_fields.items():
         path = f"{parent}{field.alias or name}"
         yield path, field
@@ -91,7 +91,7 @@ def _fields(model: type[BaseModel], parent: str) -> Iterator[tuple[str, FieldInf
 
 
 def _is_only_parent(field: FieldInfo) -> bool:
-    """A mapping that must be there, or may be left out without meaning: its fields say it all."""
+    """Return a mapping that must be there, or may be left out without meaning: its fields say it all."""
     return (
         nested_model(field.annotation) is not None
         and not _is_list(field.annotation)
@@ -104,7 +104,7 @@ def _is_list(annotation: Any) -> bool:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """What may stand there."""
+    """Return what may stand there."""
     kinds = list(_kinds_of(field.annotation, field.metadata))
     text = kinds[0].allowed if kinds else getattr(field.annotation, "__args__", ("",))[0]
     if nested_model(field.annotation) is not None:
@@ -115,7 +115,7 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _kinds_of(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> Iterator[FieldKind]:
-    """The kinds of value inside an annotation."""
+    """Yield the kinds of value inside an annotation."""
     yield from (each for each in metadata if isinstance(each, FieldKind))
     if hasattr(annotation, "__metadata__"):
         yield from _kinds_of(annotation.__origin__, annotation.__metadata__)

@@ -60,7 +60,7 @@ class GitRepository:
             self._objects = None
 
     def ask(self, *arguments: str) -> str:
-        """What a git command prints, without the end of its last line; raises GitCommandError."""
+        """Return what a git command prints, without the end of its last line; raises GitCommandError."""
         ran = subprocess.run(  # noqa: S603
             ["git", *arguments],  # noqa: S607
             cwd=self.folder,
@@ -73,7 +73,7 @@ class GitRepository:
         return _text(ran.stdout).removesuffix("\n")
 
     def tree(self, name: str) -> Iterator[TreeEntry]:
-        """The entries of a tree, or of a commit's: git's order."""
+        """Yield the entries of a tree, or of a commit's: git's order."""
         data = self.content(f"{name}^{{tree}}")
         assert data is not None  # noqa: S101 - nobody refused it
         start = 0
@@ -84,7 +84,10 @@ class GitRepository:
             start = end + 1 + _SHA1_BYTES
 
     def content(self, name: str, admits: Callable[[int], bool] = lambda _size: True) -> bytes | None:
-        """What an object holds; None, and nothing is kept, if ``admits`` refuses its size. Raises GitCommandError."""
+        """Return what an object holds.
+
+        None, and nothing is kept, if ``admits`` refuses its size. Raises GitCommandError.
+        """
         to, source = self._object_pipes()
         to.write(f"{name}\n".encode())
         to.flush()
@@ -119,7 +122,7 @@ class GitRepository:
 
 
 def find_repository(folder: Path) -> GitRepository | None:
-    """The repository around the folder, which need not exist itself; None if there is none.
+    """Return the repository around the folder, which need not exist itself; None if there is none.
 
     Raises:
         GitError: There is no git command, or git does not read this repository.
@@ -145,7 +148,7 @@ def find_repository(folder: Path) -> GitRepository | None:
 
 
 def folder_in(folder: Path, repository: GitRepository) -> str:
-    """The folder's path from the repository's root, with slashes; empty for the root."""
+    """Return the folder's path from the repository's root, with slashes; empty for the root."""
     if repository.top is None:
         raise GitError(f"{folder}: found a bare repository", "Run inside a clone that has a working tree.")
     inner = folder.resolve().relative_to(repository.top.resolve()).as_posix()
@@ -153,7 +156,7 @@ def folder_in(folder: Path, repository: GitRepository) -> str:
 
 
 def remote_of(repository: GitRepository) -> str | None:
-    """Where the repository's origin is, without credentials; None without an origin."""
+    """Return where the repository's origin is, without credentials; None without an origin."""
     try:
         return repository_name(repository.ask("config", "--get", "remote.origin.url"))
     except GitCommandError:
@@ -161,7 +164,7 @@ def remote_of(repository: GitRepository) -> str | None:
 
 
 def _is_root(folder: Path) -> bool:
-    """Whether a repository's working tree begins here, or the folder is a bare repository."""
+    """Return whether a repository's working tree begins here, or the folder is a bare repository."""
     marked = folder / ".git"
     return marked.is_file() or _holds_objects(marked) or _holds_objects(folder)
 

@@ -44,7 +44,7 @@ _AnyDocument = TypeVar("_AnyDocument", bound=Document)
 
 
 def resolve(documents: Iterable[ReadDocument], *, commit: str | None, is_dirty: bool) -> DesiredState:
-    """The desired state of one fleet; the documents were checked, and one of them is its Fleet."""
+    """Return the desired state of one fleet; the documents were checked, and one of them is its Fleet."""
     documents = list(documents)
     ((fleet, source),) = _of(documents, FleetDocument)
     authorities = [_authority(*each) for each in _of(documents, CertificateAuthorityDocument)]
@@ -62,13 +62,13 @@ def resolve(documents: Iterable[ReadDocument], *, commit: str | None, is_dirty: 
 
 
 def source_of(document: ReadDocument) -> Source:
-    """Where the document stands, with the line of each field."""
+    """Return where the document stands, with the line of each field."""
     lines = {".".join(map(str, path)): place.line for path, place in document.yaml.places.items() if path}
     return Source(document.yaml.path, document.yaml.place(()).line, lines)
 
 
 def _of(documents: Iterable[ReadDocument], kind: type[_AnyDocument]) -> list[tuple[_AnyDocument, Source]]:
-    """The documents of one kind by name, so that the order of files changes nothing."""
+    """Return the documents of one kind by name, so that the order of files changes nothing."""
     of_kind = [(each.name, each.model, each) for each in documents if isinstance(each.model, kind)]
     return [(model, source_of(each)) for _, model, each in sorted(of_kind, key=lambda entry: entry[0])]
 
@@ -100,7 +100,7 @@ def _authority(document: CertificateAuthorityDocument, source: Source) -> Certif
 
 
 def policy_of(document: RotationPolicyDocument, source: Source) -> Policy:
-    """The policy's value."""
+    """Return the policy's value."""
     spec = document.spec
     return Policy(
         name=document.metadata.name,

@@ -26,7 +26,7 @@ SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def yaml_value(value: Any) -> Any:
-    """A default as YAML writes it: durations, sizes and names as text."""
+    """Return a default as YAML writes it: durations, sizes and names as text."""
     match value:
         case timedelta():
             return format_duration(value)
@@ -49,7 +49,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def json_schema() -> dict[str, Any]:
-    """One schema for all kinds."""
+    """Return one schema for all kinds."""
     kinds = list(KINDS)
     definitions: dict[str, Any] = {}
     for model in KINDS.values():
@@ -100,5 +100,5 @@ def _tidy(schema: Any) -> Any:
 
 
 def schema_text() -> str:
-    """The schema as ``desired_state/schema.json`` holds it."""
+    """Return the schema as ``desired_state/schema.json`` holds it."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

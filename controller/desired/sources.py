@@ -57,7 +57,7 @@ class DesiredStateSource(Protocol):
 
 
 def is_document_name(name: str) -> bool:
-    """Whether a file of that name holds documents."""
+    """Return whether a file of that name holds documents."""
     return name.lower().endswith((".yaml", ".yml")) and not name.startswith(".")
 
 
@@ -71,7 +71,7 @@ class Gatherer:
         self._total = 0
 
     def admits(self, path: str, *, depth: int) -> bool:
-        """Whether a name at that depth of folders may be looked at."""
+        """Return whether a name at that depth of folders may be looked at."""
         if not path.isprintable():
             self.refuse(ascii(path), "the name has unprintable characters; allowed: printable text")
         elif depth > self._limits.max_folder_depth:
@@ -81,7 +81,7 @@ class Gatherer:
         return False
 
     def admits_size(self, path: str, size: int) -> bool:
-        """Whether a file of ``size`` bytes may be read."""
+        """Return whether a file of ``size`` bytes may be read."""
         limits = self._limits
         if size > limits.max_file_bytes:
             self.refuse(path, f"the file has {size} bytes; allowed: at most {limits.max_file_bytes}")
@@ -100,11 +100,11 @@ class Gatherer:
         self._total += len(file.data)
 
     def refuse(self, path: str, message: str) -> None:
-        """A file that is not read."""
+        """Record a file that is not read."""
         self.problems.append(Problem(path, 1, message))
 
     def refuse_link(self, path: str) -> None:
-        """A symbolic link."""
+        """Record a symbolic link."""
         self.refuse(path, _LINK)
 
 
@@ -117,7 +117,7 @@ class FolderReader:
         self._gatherer = Gatherer(limits)
 
     def read(self) -> Gatherer:
-        """Every document file, in order of path; DesiredStateError where the folder cannot be read."""
+        """Return every document file, in order of path; DesiredStateError where the folder cannot be read."""
         if not self._folder.is_dir():
             found = "no folder" if self._folder.exists() else "nothing"
             message = f"found {found}; allowed: a folder with documents"
@@ -157,7 +157,7 @@ class FolderReader:
             self._gatherer.take(DocumentFile(path, inner, data))
 
     def _read_file(self, inner: str) -> bytes | None:
-        """The bytes of a regular file; None where it was refused. Opens without following or waiting."""
+        """Return the bytes of a regular file; None where it was refused. Opens without following or waiting."""
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(self._folder / inner, flags)
         with os.fdopen(descriptor, "rb") as file:

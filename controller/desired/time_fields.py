@@ -34,7 +34,7 @@ class DurationField(FieldKind):
         return f"a duration such as {', '.join(DURATION_EXAMPLES)}, {bounds}{steps[self.step]}"
 
     def read(self, found: object) -> timedelta:
-        """The duration."""
+        """Return the duration."""
         try:
             duration = parse_duration(found)
         except ValueError:
@@ -44,7 +44,7 @@ class DurationField(FieldKind):
         return duration
 
     def json_schema(self) -> dict[str, Any]:
-        """A string with the pattern of durations."""
+        """Return a string with the pattern of durations."""
         return {"type": "string", "pattern": DURATION_PATTERN, "examples": list(DURATION_EXAMPLES)}
 
 
@@ -58,7 +58,7 @@ class Instant(FieldKind):
         return "an instant with a zone such as 2026-11-01T00:00:00Z, or a date such as 2026-11-01 (midnight UTC)"
 
     def read(self, found: object) -> datetime:
-        """The instant, in UTC."""
+        """Return the instant, in UTC."""
         if not isinstance(found, str) or re.match(r"\d{4}-\d{2}-\d{2}(?:[T ]|$)", found, re.ASCII) is None:
             raise self.wrong(found)
         try:
@@ -73,7 +73,7 @@ class Instant(FieldKind):
         return in_utc
 
     def json_schema(self) -> dict[str, Any]:
-        """A string; the pattern asks for a zone, which the format ``date-time`` of some editors does not."""
+        """Return a string; the pattern asks for a zone, which the format ``date-time`` of some editors does not."""
         moment = r"[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:Z|[+-]\d{2}:\d{2})"
         pattern = rf"^\d{{4}}-\d{{2}}-\d{{2}}(?:{moment})?$"
         return {"type": "string", "pattern": pattern, "examples": ["2026-11-01T00:00:00Z"]}
@@ -93,7 +93,7 @@ class Cron(FieldKind):
         return "five cron fields (one minute, hour, day-of-month, month, day-of-week), such as '0 2 * * 1-5'"
 
     def read(self, found: object) -> str:
-        """The expression, when it can fire at all."""
+        """Return the expression, when it can fire at all."""
         if not isinstance(found, str) or re.fullmatch(_CRON, found) is None:
             raise self.wrong(found)
         try:
@@ -105,7 +105,7 @@ class Cron(FieldKind):
         return found
 
     def json_schema(self) -> dict[str, Any]:
-        """A string of five fields."""
+        """Return a string of five fields."""
         return {"type": "string", "pattern": f"^{_CRON}$", "examples": ["0 2 * * 1-5"]}
 
 
@@ -127,11 +127,11 @@ class TimeZone(FieldKind):
         return "a name of the IANA time zone database, such as Europe/London or UTC"
 
     def read(self, found: object) -> str:
-        """The name, when the database has it."""
+        """Return the name, when the database has it."""
         if not isinstance(found, str) or found not in _timezones():
             raise ValueError(f"{self.wrong(found)}{suggest(found, list(_timezones()))}")
         return found
 
     def json_schema(self) -> dict[str, Any]:
-        """A string: the hundreds of names would drown an editor's list."""
+        """Return a string: the hundreds of names would drown an editor's list."""
         return {"type": "string", "examples": ["Europe/London", "UTC"]}

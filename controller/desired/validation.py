@@ -29,7 +29,7 @@ class ReadDocument:
     model: Document | None
 
     def problem(self, path: _Path, message: str) -> Problem:
-        """A problem at this field, which the message names first; an empty path is the document."""
+        """Return a problem at this field, which the message names first; an empty path is the document."""
         return self.yaml.problem(path, f"{dotted(path)}: {message}" if path else message)
 
 
@@ -68,7 +68,7 @@ def dotted(path: _Path) -> str:
 
 
 def _envelope_problems(document: YamlDocument) -> Iterator[Problem]:
-    """What must hold before a model can be chosen."""
+    """Yield what must hold before a model can be chosen."""
     value = document.value
     if not isinstance(value, dict):
         yield document.problem((), f"found {show(value)}; allowed: a mapping with apiVersion, kind, metadata and spec")
@@ -98,13 +98,13 @@ def _blanks(value: Any, path: _Path) -> Iterator[_Path]:
 
 
 def _problem(document: YamlDocument, model: type[BaseModel], detail: ErrorDetails) -> Problem:
-    """A pydantic error in our words."""
+    """Return a pydantic error in our words."""
     path = detail["loc"]
     return document.problem(path, f"{dotted(path)}: {_MESSAGES[detail['type']](model, detail)}")
 
 
 def _is_echo(detail: ErrorDetails) -> bool:
-    """A list counts as too short for pydantic where its items are wrong; each item was told already."""
+    """Return whether pydantic calls a list too short only because its items, reported already, are wrong."""
     return detail["type"] == "too_short" and bool(detail["input"])
 
 
@@ -130,7 +130,7 @@ def _unknown_key(model: type[BaseModel], path: _Path) -> str:
 
 
 def allowed_keys(model: type[BaseModel], path: _Path) -> list[str]:
-    """The keys of the mapping at this path, as they are written."""
+    """Return the keys of the mapping at this path, as they are written."""
     for part in path:
         if isinstance(part, str):
             by_alias = {field.alias or name: field for name, field in model.model_fields.items()}
@@ -139,7 +139,7 @@ def allowed_keys(model: type[BaseModel], path: _Path) -> list[str]:
 
 
 def nested_model(annotation: Any) -> type[BaseModel] | None:
-    """The model inside an annotation such as ``tuple[WindowSpec, ...]`` or ``SuspendSpec | None``."""
+    """Return the model inside an annotation such as ``tuple[WindowSpec, ...]`` or ``SuspendSpec | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for inner in get_args(annotation):

@@ -47,13 +47,13 @@ class YamlDocument:
     places: dict[_Path, Place] = field(default_factory=dict)
 
     def place(self, path: _Path) -> Place:
-        """The place of a field, or of its nearest enclosing field that stands in the document."""
+        """Return the place of a field, or of its nearest enclosing field that stands in the document."""
         while path not in self.places:
             path = path[:-1]
         return self.places[path]
 
     def problem(self, path: _Path, message: str) -> Problem:
-        """A problem at this field."""
+        """Return a problem at this field."""
         place = self.place(path)
         return Problem(self.path, place.line, message, place.column)
 
@@ -223,7 +223,7 @@ class _Builder:
 
 
 def _scalar(text: str) -> object:
-    """A plain scalar's value by YAML 1.2's core schema; numbers beyond reason stay text."""
+    """Return a plain scalar's value by YAML 1.2's core schema; numbers beyond reason stay text."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _INTEGER.fullmatch(text):

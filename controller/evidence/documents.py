@@ -37,7 +37,7 @@ def history_of(editions: Sequence[Edition]) -> PolicyHistory:
 
 
 def _exemptions(sound: Iterable[tuple[Edition, DesiredState]]) -> Iterator[Exemption]:
-    """Each with the span in which the documents held it, word for word."""
+    """Yield each with the span in which the documents held it, word for word."""
     standing: dict[Exemption, Exemption] = {}
     for edition, desired in sound:
         now = {replace(one, since=ALWAYS): one for one in _left_out(desired, edition)}
@@ -65,7 +65,7 @@ def _left_out(desired: DesiredState, edition: Edition) -> Iterator[Exemption]:
 
 
 def _practices(sound: Iterable[tuple[Edition, DesiredState]]) -> Iterator[Practice]:
-    """Each drill once, as it stood last, with the commit that held it first."""
+    """Yield each drill once, as it stood last, with the commit that held it first."""
     found: dict[tuple[str, datetime], Practice] = {}
     for edition, desired in sound:
         now = {(drill.name, drill.since): drill for drill in desired.drills}

@@ -79,7 +79,7 @@ def _rows_of(
     change_of: Look,
     plans: Mapping[str, str],
 ) -> list[CertificateSpan]:
-    """The rows of one thing; their ages are not judged yet."""
+    """Return the rows of one thing; their ages are not judged yet."""
     kept = [record for record in rotations if record.is_rotated]
     successors = {before.new_certificate_id: after for before, after in pairwise(kept)}
     now = {one.certificate_id: one for one in attached}
@@ -108,7 +108,7 @@ def _rows_of(
 def _in_use(
     kept: Sequence[RotationRecord], rotations: Sequence[RotationRecord], now: Mapping[str, InUse]
 ) -> str | None:
-    """Which of the attached certificates the thing uses; None if nobody knows."""
+    """Return which of the attached certificates the thing uses; None if nobody knows."""
     likely = [kept[-1].new_certificate_id] if kept else []
     likely += [record.old_certificate_id for record in rotations[-1:]]
     found = [one for one in likely if one in now]
@@ -116,7 +116,7 @@ def _in_use(
 
 
 def _break(rows: dict[str, CertificateSpan], certificate_id: str | None, ended_at: datetime) -> None:
-    """Another certificate has taken the place of this one, and no record tells when; at the latest then."""
+    """Record that another certificate has replaced this one, at the latest then: no record has the instant."""
     row = rows[certificate_id or ""]
     gaps = row.gaps if Gap.CHAIN in row.gaps else (*row.gaps, Gap.CHAIN)
     rows[row.certificate_id] = replace(row, fate=Fate.REPLACED, ended_at=ended_at, ended_by=None, gaps=gaps)
@@ -138,7 +138,7 @@ def _by_registry(one: InUse, *, is_in_use: bool) -> CertificateSpan:
 
 
 def _without_record(record: RotationRecord, known: Mapping[str, InUse], *, is_first: bool) -> CertificateSpan:
-    """What a rotation replaced, of which no record is there: its issue is known if any thing still holds it."""
+    """Return what a rotation replaced, of which no record is there: its issue is known if any thing still holds it."""
     there = known.get(record.old_certificate_id)
     gaps = (Gap.NO_RECORD, *((Gap.ISSUE_DATE,) if there is None else ()), *(() if is_first else (Gap.CHAIN,)))
     return CertificateSpan(
@@ -216,18 +216,18 @@ def _of_registry(one: InUse | None) -> datetime | None:
 
 
 def _issue_of(record: RotationRecord) -> datetime:
-    """When a record says that its certificate was issued; a history that was cut says it no more."""
+    """Return when a record says that its certificate was issued; a history that was cut says it no more."""
     issued = f"issued {record.new_certificate_id}"
     return next((line.at for line in record.history if line.what == issued), record.started_at)
 
 
 def _end_of_use(record: RotationRecord) -> datetime:
-    """When the device has proven the certificate that took the place of its old one."""
+    """Return when the device has proven the certificate that took the place of its old one."""
     return record.committed_at or record.ended_at or record.started_at
 
 
 def _who_removed(record: RotationRecord, certificate_id: str) -> str | None:
-    """A shared certificate is let go of: it goes with the last thing that holds it."""
+    """Return who removed a certificate; a shared one goes with the last thing that holds it."""
     words = (f"removing {certificate_id}", f"letting go of {certificate_id}")
     return next((line.who for line in record.history if line.what.startswith(words)), None)
 
@@ -312,7 +312,7 @@ def practised(
     change_of: Look,
     results: Mapping[str, DrillReport],
 ) -> tuple[Practice, ...]:
-    """The drills with what the records show: whom each has rotated, from its decision to its end."""
+    """Return the drills with what the records show: whom each has rotated, from its decision to its end."""
     kept = [record for record in rotations if record.is_rotated]
     told = []
     for one in practices:

@@ -48,12 +48,12 @@ class IssuerKey:
         return cls(arn, hashlib.sha256(spki).hexdigest(), certificate)
 
     def issued(self, der: bytes) -> bool:
-        """Whether this CA's key signed the certificate."""
+        """Return whether this CA's key signed the certificate."""
         return is_issued_by(der, self.certificate)
 
 
 def prove_issuer(facts: CertificateFacts, *, is_registered: bool, issuers: Iterable[IssuerKey]) -> str | None:
-    """The key that issued a certificate: an IssuerKey's, AWS_IOT_ISSUER_KEY, or None for an unknown one.
+    """Return the key that issued a certificate: an IssuerKey's, AWS_IOT_ISSUER_KEY, or None for an unknown one.
 
     ``is_registered``: the certificate came from outside, by RegisterCertificate or …WithoutCA.
     """
@@ -68,7 +68,7 @@ def prove_issuer(facts: CertificateFacts, *, is_registered: bool, issuers: Itera
 
 
 def fetch_issuer(session: AwsSession, authority: CertificateAuthority) -> tuple[IssuerKey, str]:
-    """The CA certificate of a private authority, and its PEM; FleetError names the document's line."""
+    """Return the CA certificate of a private authority, and its PEM; FleetError names the document's line."""
     assert authority.arn is not None  # noqa: S101 (desired: a private authority has an ARN)
     line = authority.source.at("spec.arn") if authority.source else authority.name
     try:
@@ -89,7 +89,10 @@ def fetch_issuer(session: AwsSession, authority: CertificateAuthority) -> tuple[
 
 
 def describe_cas(session: AwsSession, desired: DesiredState) -> tuple[dict[str, PrivateCa], tuple[str, ...]]:
-    """The private CAs of the desired state by ARN, and why others could not be looked at. One call for each CA."""
+    """Return the private CAs of the desired state by ARN, and why others could not be looked at.
+
+    One call for each CA.
+    """
     arns = {authority.arn: name for name, authority in sorted(desired.authorities.items()) if authority.arn is not None}
     found: dict[str, PrivateCa] = {}
     unknown = []
@@ -126,7 +129,7 @@ class AuthorityNames:
         self._by_key.setdefault(AWS_IOT_ISSUER_KEY, [CertificateAuthority(AWS_IOT_AUTHORITY)])
 
     def name(self, key: str | None, signature_algorithm: str | None, validity: timedelta | None) -> str | None:
-        """The authority's name, or None for a certificate of no known authority."""
+        """Return the authority's name, or None for a certificate of no known authority."""
         candidates = self._by_key.get(key, []) if key else []
         if len(candidates) < 2:  # noqa: PLR2004 (nothing to choose)
             return candidates[0].name if candidates else None

@@ -63,7 +63,7 @@ _MODELS = Loader()  # of all sessions: reading AWS's models takes longer than mo
 
 
 def new_session() -> Any:
-    """A botocore session; all share the models of services, which take longer to read than most calls."""
+    """Return a botocore session; all share the models of services, which take longer to read than most calls."""
     made = botocore.session.Session()
     made.register_component("data_loader", _MODELS)
     return made
@@ -78,7 +78,7 @@ class ActAs(Enum):
     CALLER = "caller"  # whoever runs certfleet, in whatever account: for what belongs to no fleet
 
     def role_of(self, fleet: Fleet) -> tuple[str, str | None]:
-        """The field that names the role to assume, and the role; None where the caller's own identity acts."""
+        """Return the field that names the role to assume, and the role; None where the caller's own identity acts."""
         if self is ActAs.READER and fleet.read_role_arn:
             return "readRoleArn", fleet.read_role_arn
         return "roleArn", None if self in {ActAs.CALLER, ActAs.HEALER} else fleet.role_arn
@@ -143,18 +143,21 @@ class AwsSession:
         return f"account {self.fleet.account}, region {self.fleet.region}"
 
     def arn(self, resource: str, service: str = "iot") -> str:
-        """The ARN of something in this account and region, of AWS IoT if nothing is said: such as ``thing/NAME``."""
+        """Return the ARN of something in this account and region, of AWS IoT if nothing is said.
+
+        Such as ``thing/NAME``.
+        """
         meta = self.client("iot").meta
         return f"arn:{meta.partition}:{service}:{meta.region_name}:{self.fleet.account}:{resource}"
 
     def client(self, service: str, *, is_optional: bool = False) -> Any:
-        """The botocore client of a service; raises FleetError where the account is not the fleet's."""
+        """Return the botocore client of a service; raises FleetError where the account is not the fleet's."""
         if service != "sts":
             self.verify()
         return self._client(service, is_quick=is_optional or service == "sts")
 
     def endpoint(self, service: str) -> str:
-        """Where the calls of a service go; nothing is asked for that."""
+        """Return where the calls of a service go; nothing is asked for that."""
         return str(self._client(service, is_quick=False).meta.endpoint_url)
 
     def _client(self, service: str, *, is_quick: bool) -> Any:
@@ -226,7 +229,10 @@ class AwsSession:
     def page(
         self, operation: str, token: str | None, seen: set[str], *, service: str = "iot", **parameters: Any
     ) -> tuple[dict[str, Any], str | None]:
-        """One page of a List call, of full size, and the token of the next page; ``seen`` remembers those of before."""
+        """Return one page of a List call, of full size, and the token of the next page.
+
+        ``seen`` remembers those of before.
+        """
         size, token_in, token_out = _TOKENS.get(operation, _USUAL_TOKENS)
         parameters.setdefault(size, PAGE_SIZE)
         if token is not None:
@@ -240,7 +246,7 @@ class AwsSession:
         return answer, following
 
     def find_all(self, operation: str, field: str, **parameters: Any) -> list[dict[str, Any]] | None:
-        """The entries of every page of an ``iot`` List call; None where what it lists for does not exist."""
+        """Return the entries of every page of an ``iot`` List call; None where what it lists for does not exist."""
         try:
             return [entry for answer in self.pages(operation, **parameters) for entry in answer[field]]
         except AwsCallError as error:
@@ -249,7 +255,7 @@ class AwsSession:
             raise
 
     def pages(self, operation: str, *, service: str = "iot", **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Every page of a List call; AwsCallError where they would never end."""
+        """Yield every page of a List call; AwsCallError where they would never end."""
         token: str | None = None
         seen: set[str] = set()
         while True:
@@ -320,7 +326,7 @@ class _Role:
 
 
 def _refuse_changes(model: Any, **_: Any) -> None:
-    """A defect of ours, found before the call is sent."""
+    """Refuse a call that may change something: a defect of ours, found before it is sent."""
     if not model.name.startswith(_READING):
         raise RuntimeError(f"{model.name} may change something, and this session is for reading: act as WRITER")
 

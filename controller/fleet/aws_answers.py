@@ -204,7 +204,7 @@ def hold_to_shape(session: Any) -> None:
 
 
 def problem_of(operation: str, answer: Any, shape: Any) -> str | None:
-    """What is wrong with an answer, as words after its operation's name; None where nothing is."""
+    """Return what is wrong with an answer, as words after its operation's name; None where nothing is."""
     return _problem(answer, shape, _tree(operation), "")
 
 
@@ -258,7 +258,7 @@ def _mark_fault(response: tuple[Any, Mapping[str, Any]] | None, **_: Any) -> Non
 
 
 def _length_problem(response: Mapping[str, Any]) -> str | None:
-    """Whether the connection ended before the body did; chunks and streams are counted where they are read."""
+    """Return whether the connection ended before the body did; chunks and streams are counted where they are read."""
     headers = {name.lower(): value for name, value in response["headers"].items()}
     body, length = response["body"], str(headers.get("content-length", ""))
     if not isinstance(body, bytes) or "transfer-encoding" in headers or not length.isdecimal():
@@ -267,7 +267,7 @@ def _length_problem(response: Mapping[str, Any]) -> str | None:
 
 
 def _text_problem(response: Mapping[str, Any]) -> str | None:
-    """Whether a body is no JSON, which botocore takes for an empty answer: where no member is missed then."""
+    """Return whether a body is no JSON, which botocore takes for an empty answer: where no member is missed then."""
     body, members = response["body"], MEMBERS.get(response["context"]["operation_name"], ())
     if not isinstance(body, bytes) or not body or not all("?" in member for member in members):
         return None

@@ -58,7 +58,7 @@ class AwsCallError(FleetError):
 
 
 def endless(operation: str, where: str) -> AwsCallError:
-    """The error of a listing whose pages lead back to one that was read already."""
+    """Return the error of a listing whose pages lead back to one that was read already."""
     return AwsCallError(
         f"the pages of {operation} in {where} never end: the token of a page already read came again",
         "find out what answers in the place of AWS (HTTPS_PROXY, AWS_ENDPOINT_URL); AWS itself does not do that",
@@ -68,7 +68,7 @@ def endless(operation: str, where: str) -> AwsCallError:
 
 
 def explain(error: Exception, service: str, operation: str, where: str) -> AwsCallError:
-    """The error to raise for what botocore raised; ``where`` names account and region."""
+    """Return the error to raise for what botocore raised; ``where`` names account and region."""
     if isinstance(error, boto.ClientError):
         return _explain_answer(error, service, operation, where)
     code, said = type(error).__name__, one_line(str(error))
@@ -125,7 +125,7 @@ def _explain_answer(error: boto.ClientError, service: str, operation: str, where
 
 
 def iam_action(service: str, operation: str) -> str:
-    """A call as IAM spells it, such as ``greengrass:GetDeployment``."""
+    """Return a call as IAM spells it, such as ``greengrass:GetDeployment``."""
     return f"{_IAM_PREFIXES.get(service, service)}:{operation}"
 
 

@@ -27,7 +27,7 @@ _NO_PARAMETER = "ParameterNotFound"
 
 
 def read_rules(session: AwsSession) -> dict[str, bool] | None:
-    """Every topic rule, with whether it is on; None where they may not be listed."""
+    """Return every topic rule, with whether it is on; None where they may not be listed."""
     try:
         pages = list(session.pages("ListTopicRules"))
     except AwsCallError as error:
@@ -40,7 +40,7 @@ def read_rules(session: AwsSession) -> dict[str, bool] | None:
 def read_deployment(
     session: AwsSession, names: BackendNames | None = None
 ) -> tuple[DeployedBackend | None, str | None]:
-    """What our own backend (the fleet's, unless another is named) publishes of itself; else None, and why."""
+    """Return what our own backend (the fleet's, unless another is named) publishes of itself; else None, and why."""
     name = (names or session.fleet.backend).deployment_parameter
     try:
         answer = session.call("ssm", "GetParameter", Name=name)
@@ -60,7 +60,10 @@ def read_deployment(
 
 
 def is_stock_backend(session: AwsSession, *, is_needed: bool = True) -> bool:
-    """Whether the fleet's job template is the stock one; FleetError if there is none and something is to rotate."""
+    """Return whether the fleet's job template is the stock one.
+
+    FleetError if there is none and something is to rotate.
+    """
     fleet = session.fleet
     name = fleet.backend.job_template
     template = session.find("iot", "DescribeJobTemplate", jobTemplateId=name)

@@ -49,18 +49,18 @@ class BaselineRecord:
 
     @classmethod
     def of(cls, baseline: Baseline) -> BaselineRecord:
-        """What of a baseline stands in the record."""
+        """Return what of a baseline stands in the record."""
         sizes, at = baseline.group_sizes, baseline.committed_at
         return cls(sizes, baseline.commit, at, baseline.resumed, baseline.halted, baseline.applied_at)
 
     def baseline(self, version: int, ungoverned: Mapping[str, int]) -> Baseline:
-        """The record of that version, with what is left over of its groups."""
+        """Return the record of that version, with what is left over of its groups."""
         commit, at = self.commit, self.committed_at
         return Baseline(self.sizes, ungoverned, commit, at, self.resumed, self.halted, self.applied_at, version)
 
 
 def read_record(session: AwsSession) -> tuple[BaselineRecord, int] | None:
-    """The record and its version, None where there is none; FleetError where it is damaged.
+    """Return the record and its version, None where there is none; FleetError where it is damaged.
 
     Read before anything else of a look: whoever makes jobs on the strength of that look proves with the version
     that nobody else has made any since.
@@ -87,7 +87,7 @@ def baseline_of(
     connection: sqlite3.Connection,
     governed: frozenset[str],
 ) -> Baseline | None:
-    """The baseline that the record gives.
+    """Return the baseline that the record gives.
 
     ``governed`` are the groups that policies name now. The things of the others are listed and counted
     where no policy governs them, each once; the inventory must know the things of the governed groups.
@@ -107,7 +107,7 @@ def baseline_of(
 
 
 def encode(record: BaselineRecord) -> dict[str, str]:
-    """The record's attributes; FleetError where there are more groups than a thing group can name."""
+    """Return the record's attributes; FleetError where there are more groups than a thing group can name."""
     groups = _packed(_GROUPS, (f"{group}/{size}" for group, size in sorted(record.sizes.items())))
     resumed = _packed(_RESUMED, (f"{name}/{int(at.timestamp())}" for name, at in sorted(record.resumed.items())))
     halted = _packed(
@@ -128,7 +128,7 @@ def encode(record: BaselineRecord) -> dict[str, str]:
 
 
 def decode(attributes: Mapping[str, str]) -> BaselineRecord:
-    """The record that the attributes hold; FleetError where someone else wrote there."""
+    """Return the record that the attributes hold; FleetError where someone else wrote there."""
     if not attributes:
         raise _damaged("it has no attributes")
     sizes = dict(_entries(attributes, _GROUPS, "GROUP/SIZE"))
@@ -183,7 +183,7 @@ def _seconds(when: datetime | None) -> str | None:
 
 
 def _things(session: AwsSession, group: str) -> Iterator[str] | None:
-    """Things of the group and its children; None where there is no such group."""
+    """Yield things of the group and its children; None where there is no such group."""
     try:
         pages: list[dict[str, Any]] = list(
             session.pages("ListThingsInThingGroup", thingGroupName=group, recursive=True)

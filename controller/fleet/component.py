@@ -19,17 +19,17 @@ ALL = {"topologyFilter": "ALL", "maxResults": 100}
 
 
 def component_version(session: AwsSession, thing: str) -> str | None:
-    """The version that Greengrass has last heard of; None if that is not known. One call."""
+    """Return the version that Greengrass has last heard of; None if that is not known. One call."""
     return version_in(session.ask("greengrassv2", "ListInstalledComponents", coreDeviceThingName=thing, **ALL) or {})
 
 
 def version_in(answer: Mapping[str, Any]) -> str | None:
-    """The component's version among the installed ones."""
+    """Return the component's version among the installed ones."""
     return installed_in(answer).get(COMPONENT_NAME)
 
 
 def installed_in(answer: Mapping[str, Any]) -> dict[str, str]:
-    """The version of each installed component, by its name."""
+    """Return the version of each installed component, by its name."""
     return {one["componentName"]: one["componentVersion"] for one in answer.get("installedComponents", ())}
 
 
@@ -39,7 +39,10 @@ def component_arn(session: AwsSession, version: str) -> str:
 
 
 def unable_to_answer(session: AwsSession, things: Iterable[str], tell: Callable[[int], None]) -> dict[str, str]:
-    """Why each device that is not known to answer is not asked; a call for each device, and one for each version."""
+    """Return why each device that is not known to answer is not asked.
+
+    A call for each device, and one for each version.
+    """
     versions: dict[str, str | None] = {}
     work = Work()
     for thing in things:

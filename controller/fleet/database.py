@@ -219,7 +219,10 @@ class Database:
 
 
 def is_inventory(path: Path) -> bool:
-    """Whether a file is marked as one of ours, whatever has become of the rest of it; who has none may make one."""
+    """Return whether a file is marked as one of ours, whatever has become of the rest of it.
+
+    Who has none may make one.
+    """
     if not path.exists():
         return True
     with path.open("rb") as file:

@@ -70,7 +70,7 @@ _TYPES = {kind.value: kind for kind in AttachmentType}
 def stream_devices(
     connection: sqlite3.Connection, desired: DesiredState, state: FleetState, only: Collection[str] | None
 ) -> Iterator[Device]:
-    """The devices of the groups that policies name, in name order; ``only`` these where given."""
+    """Yield the devices of the groups that policies name, in name order; ``only`` these where given."""
     groups = sorted({policy.thing_group for policy in desired.policies})
     builder = _CertificateBuilder(AuthorityNames(desired, dict(connection.execute("SELECT arn, key FROM issuers"))))
     among = _ALL if only is None else _ONLY
@@ -106,7 +106,7 @@ class _Rows:
         self._head: Any = cursor.fetchone()
 
     def take(self, thing: str) -> list[Any]:
-        """The rows of this thing; those of things before it are passed over."""
+        """Return the rows of this thing; those of things before it are passed over."""
         head = self._head
         while head is not None and head[0] < thing:
             head = self._cursor.fetchone()
@@ -163,7 +163,10 @@ def _members(
 
 
 def _shared(rows: Iterable[tuple[str, str]]) -> dict[str, tuple[list[str], int]]:
-    """Things by certificate, for certificates of several things: as many names as a device shows, and how many."""
+    """Return things by certificate, for certificates of several things.
+
+    As many names as a device shows, and how many.
+    """
     shared: dict[str, tuple[list[str], int]] = {}
     for certificate_id, thing in rows:
         names, number = shared.get(certificate_id, ([], 0))
@@ -183,7 +186,7 @@ def _executions_by_thing(state: FleetState) -> dict[str, tuple[DeviceExecution, 
 
 
 def _preflights(state: FleetState) -> dict[str, Preflight]:
-    """The newest answer of each thing that has answered."""
+    """Return the newest answer of each thing that has answered."""
     newest: dict[str, Preflight] = {}
     for job in state.checks:
         try:
@@ -223,7 +226,7 @@ def _since_certificate(rows: list[Any], held: tuple[Attachment, ...]) -> tuple[D
 
 
 def said(text: str | None) -> str | None:
-    """What a device said, fit for one line of any report."""
+    """Return what a device said, fit for one line of any report."""
     return None if text is None else one_line(text)
 
 

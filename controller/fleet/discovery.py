@@ -16,19 +16,19 @@ NOWHERE = Source("(none yet)", 1)
 
 
 def own_account(region: str) -> str:
-    """The account of the credentials in use. One call."""
+    """Return the account of the credentials in use. One call."""
     caller = AwsSession(Fleet("caller", "", region, NOWHERE), ActAs.CALLER)
     return str(caller.call("sts", "GetCallerIdentity")["Account"])
 
 
 def thing_groups(session: AwsSession) -> tuple[str, ...]:
-    """Every thing group by name, but for those that certfleet makes for itself. ⌈groups/250⌉ calls."""
+    """Return every thing group by name, but for those that certfleet makes for itself. ⌈groups/250⌉ calls."""
     names = (str(entry["groupName"]) for entry in session.find_all("ListThingGroups", "thingGroups") or [])
     return tuple(sorted(name for name in names if name != RECORD_GROUP and policy_in(name) is None))
 
 
 def depths(session: AwsSession, groups: Iterable[str]) -> dict[str, int]:
-    """How many of these groups stand above each; FleetError names one that does not exist. One call each."""
+    """Return how many of these groups stand above each; FleetError names one that does not exist. One call each."""
     chosen = tuple(groups)
     above: dict[str, set[str]] = {}
     for group in chosen:
@@ -44,7 +44,7 @@ def depths(session: AwsSession, groups: Iterable[str]) -> dict[str, int]:
 
 
 def private_authorities(session: AwsSession) -> tuple[tuple[CertificateAuthority, ...], tuple[str, ...]]:
-    """The private CAs that may have issued certificates, each under its subject's name; and why others are left out.
+    """Return the private CAs that may have issued certificates, by subject, and why others are left out.
 
     One call for each page of CAs, and one for each CA.
     """

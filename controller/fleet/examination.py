@@ -33,13 +33,13 @@ class Sample:
 
 
 def job_events_are_on(session: AwsSession) -> bool:
-    """Whether AWS IoT tells how executions end."""
+    """Return whether AWS IoT tells how executions end."""
     answer = session.call("iot", "DescribeEventConfigurations")
     return bool(answer.get("eventConfigurations", {}).get(_EVENTS, {}).get("Enabled", False))
 
 
 def dead_letters(session: AwsSession) -> tuple[str, int] | None:
-    """The backend's dead-letter queue and the events in it; None where its rules, which exist, name none."""
+    """Return the backend's dead-letter queue and the events in it; None where its rules, which exist, name none."""
     rule = session.call("iot", "GetTopicRule", ruleName=session.fleet.backend.create_function)["rule"]
     url = queue_of(rule)
     if url is None:
@@ -60,7 +60,7 @@ def quotas(session: AwsSession) -> dict[str, float]:
 
 
 def samples(session: AwsSession, desired: DesiredState) -> Iterator[Sample]:
-    """A few devices of each governed group, spread over its first page."""
+    """Yield a few devices of each governed group, spread over its first page."""
     for group in dict.fromkeys(policy.thing_group for policy in desired.policies):
         page, _ = session.page("ListThingsInThingGroup", None, set(), thingGroupName=group, recursive=True)
         things = sorted(page["things"])
@@ -77,12 +77,12 @@ def _installed(session: AwsSession, thing: str) -> dict[str, str] | None:
 
 
 def has_component(sample: Sample) -> bool:
-    """Whether a device that could be asked runs a component that rotates."""
+    """Return whether a device that could be asked runs a component that rotates."""
     return sample.installed is not None and COMPONENT_NAME in sample.installed
 
 
 def _judged(session: AwsSession, thing: str) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """What the policies of the thing's certificate deny of a rotation, and what they leave to a connection."""
+    """Return what the policies of the thing's certificate deny of a rotation, and what they leave to a connection."""
     try:
         held = read_principals(session, thing)
         if not held:
@@ -108,7 +108,7 @@ def _judged(session: AwsSession, thing: str) -> tuple[tuple[str, ...], tuple[str
 
 
 def _needed(thing: str) -> Iterator[tuple[str, str]]:
-    """What a rotation does over MQTT."""
+    """Yield what a rotation does over MQTT."""
     yield "CONNECT", f"client/{thing}"
     yield "SUBSCRIBE", f"topicfilter/{topics.jobs_notify_next(thing)}"
     for topic in (topics.create(thing), topics.commit(thing)):

@@ -72,7 +72,7 @@ class HealthReader:
         work.add(lambda: question(thing), keep)
 
     def _searched(self, silent: list[str]) -> dict[str, float]:
-        """When those of the silent devices were last connected that fleet indexing lists as offline, and keep that.
+        """Return, and keep, when the silent devices that fleet indexing lists as offline were last connected.
 
         Others of the account may stand among them: no more than twice the pages are read that the silent ones fill.
         """

@@ -140,21 +140,21 @@ class Inventory:
                 )
 
     def unread(self) -> tuple[int, int]:
-        """How many governed things are not wholly known yet, what they hold included, and how many by name."""
+        """Return how many governed things are not wholly known yet, what they hold included, and how many by name."""
         with self.database.errors():
             unread, listed = self.database.connection.execute(_KNOWN).fetchone()
         return unread, listed
 
     def members(self, group: str) -> tuple[str, ...]:
-        """The things of a governed group."""
+        """Return the things of a governed group."""
         return self._names("SELECT thing FROM members WHERE group_name = ? ORDER BY thing", group)
 
     def groups_of(self, thing: str) -> tuple[str, ...]:
-        """The governed groups that a thing is in; none where it is not known."""
+        """Return the governed groups that a thing is in; none where it is not known."""
         return self._names("SELECT group_name FROM members WHERE thing = ? ORDER BY group_name", thing)
 
     def foreign_jobs(self) -> dict[str, float]:
-        """Jobs that have been looked into and are no rotations, with when they were made."""
+        """Return jobs that have been looked into and are no rotations, with when they were made."""
         with self.database.snapshot() as connection:
             return dict(connection.execute("SELECT id, created_at FROM jobs WHERE is_read AND NOT is_rotation"))
 
@@ -170,7 +170,7 @@ class Inventory:
     def devices(
         self, desired: DesiredState, state: FleetState, *, only: Collection[str] | None = None
     ) -> Iterator[Device]:
-        """Every device of the governed groups, in name order; ``only`` these things where given.
+        """Yield every device of the governed groups, in name order; ``only`` these things where given.
 
         Streams in bounded memory from one snapshot of the file, so a refresh by someone else does not show.
         """

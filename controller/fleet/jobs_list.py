@@ -62,7 +62,10 @@ class JobsLister:
         self._oldest = oldest.timestamp()
 
     def run(self) -> dict[str, JobSummary]:
-        """Every job that counts, by id, as AWS shows it now; what is gone is forgotten, and its things marked."""
+        """Return every job that counts, by id, as AWS shows it now.
+
+        What is gone is forgotten, and its things marked.
+        """
         with self._database.errors():
             connection = self._database.connection
             (listed_at,) = connection.execute("SELECT jobs_listed_at FROM binding").fetchone()
@@ -78,7 +81,7 @@ class JobsLister:
         return found
 
     def _since(self, listed_at: float | None) -> float | None:
-        """Jobs made before that were listed already; None: list to the end."""
+        """Return jobs made before that were listed already; None: list to the end."""
         if listed_at is None or not 0 <= self._now.timestamp() - listed_at < TO_THE_END_EVERY.total_seconds():
             return None
         return listed_at - OVERLAP.total_seconds()

@@ -164,7 +164,7 @@ class JobsReader:
 
 
 def stored_jobs(connection: sqlite3.Connection) -> tuple[tuple[RotationJob, ...], tuple[RotationJob, ...]]:
-    """The rotation jobs of the inventory and those that ask for a pre-flight, each oldest first."""
+    """Return the rotation jobs of the inventory and those that ask for a pre-flight, each oldest first."""
     executions: Executions = {}
     for job_id, thing, status, queued_at, started_at, last_updated_at, reason, version in connection.execute(
         "SELECT job_id, thing, status, queued_at, started_at, last_updated_at, failure_reason, component_version "
@@ -211,7 +211,7 @@ def _job(row: tuple[Any, ...], executions: dict[str, DeviceExecution]) -> Rotati
 
 
 def _to_look_into(unread: list[JobSummary], policies: Collection[str] | None) -> list[JobSummary]:
-    """All of ours, and some of the others: those in flight before those that have ended, the newest first.
+    """Return all of ours, and some of the others: those in flight before those that have ended, the newest first.
 
     With ``policies`` theirs alone.
     """
@@ -251,12 +251,12 @@ ON CONFLICT (job_id, thing) DO UPDATE SET
 
 
 def _text(value: Any) -> str | None:
-    """A text of a document that anyone may have written."""
+    """Return a text of a document that anyone may have written."""
     return one_line(value) if isinstance(value, str) else None
 
 
 def _parsed(document: str | None) -> dict[str, Any]:
-    """A job document; anyone may have written it, so anything but a JSON object is an empty one."""
+    """Return a job document; anyone may have written it, so anything but a JSON object is an empty one."""
     try:
         parsed = json.loads(document or "")
     except ValueError:

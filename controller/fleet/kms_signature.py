@@ -13,13 +13,13 @@ ALGORITHM = "ECDSA_SHA_256"
 
 
 def region_of(key_id: str) -> str | None:
-    """The region that a key's ARN names; None for an id or alias alone."""
+    """Return the region that a key's ARN names; None for an id or alias alone."""
     parts = key_id.split(":")
     return parts[3] if parts[0] == "arn" and len(parts) > 3 else None  # noqa: PLR2004 (arn:aws:kms:REGION:…)
 
 
 def callers_key(key_id: str, fleet: Fleet) -> KmsKey:
-    """A key with the caller's own credentials; one without a region is looked for in the fleet's."""
+    """Return a key with the caller's own credentials; one without a region is looked for in the fleet's."""
     session = AwsSession(replace(fleet, region=region_of(key_id) or fleet.region), ActAs.CALLER)
     return KmsKey(session.client("kms"), key_id)
 
@@ -41,11 +41,11 @@ class KmsKey:
         return self._key_id
 
     def sign(self, digest: bytes) -> bytes:
-        """The signature over a SHA-256 digest, in DER."""
+        """Return the signature over a SHA-256 digest, in DER."""
         return bytes(self._call("Sign", digest)["Signature"])
 
     def verify(self, digest: bytes, signature: bytes) -> bool:
-        """Whether this key made the signature."""
+        """Return whether this key made the signature."""
         if not signature:  # KMS takes no empty one
             return False
         try:

@@ -25,7 +25,7 @@ class NoLookError(InventoryError):
 
 
 def last_look(inventory: Inventory, desired: DesiredState, endpoint: str) -> FleetState:
-    """What the last whole look found, as of then; devices are of then too, whoever refreshes from now on.
+    """Return what the last whole look found, as of then; devices are of then too, whoever refreshes from now on.
 
     NoLookError where nobody has looked at the same groups through the same endpoint.
     """
@@ -49,7 +49,7 @@ def keep_look(connection: sqlite3.Connection, desired: DesiredState, state: Flee
 
 
 def with_tables(connection: sqlite3.Connection, state: FleetState) -> FleetState:
-    """The state, with what the tables hold of it: group sizes, jobs, things that nobody governs."""
+    """Return the state, with what the tables hold of it: group sizes, jobs, things that nobody governs."""
     sizes = dict(connection.execute("SELECT group_name, count(*) FROM members GROUP BY group_name"))
     rotations, checks = stored_jobs(connection)
     return replace(

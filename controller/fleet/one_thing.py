@@ -19,7 +19,7 @@ from controller.reconcile.values import DesiredState, FleetState
 def look_at_thing(
     session: AwsSession, inventory: Inventory, desired: DesiredState, now: datetime, thing: str
 ) -> FleetState | None:
-    """The state as of the last look, but for the thing and its jobs; None where that look does not know the thing.
+    """Return the last look's state with the thing and its jobs read again; None if that look lacks the thing.
 
     Three pages of jobs, one for each of its policies' open ones, and two calls for the thing.
     """

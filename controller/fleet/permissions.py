@@ -37,7 +37,7 @@ class Trial:
         self.found: list[Permission] = []
 
     def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        """The answer; empty where there is none. Nothing is asked about what is not there (None)."""
+        """Return the answer; empty where there is none. Nothing is asked about what is not there (None)."""
         action = iam_action(service, operation)
         missing = [name for name, value in parameters.items() if value is None]
         if missing:
@@ -54,7 +54,7 @@ class Trial:
 
 
 def try_reading(session: AwsSession, desired: DesiredState) -> tuple[Permission, ...]:
-    """Every action that reading a fleet needs. About 25 calls."""
+    """Return every action that reading a fleet needs. About 25 calls."""
     trial = Trial(session)
     _registry(trial, session, desired)
     _backend(trial, session)
@@ -134,6 +134,6 @@ def _quotas(trial: Trial) -> None:
 
 
 def queue_of(rule: dict[str, Any]) -> str | None:
-    """Where a topic rule puts what it could not deliver: the backend's dead-letter queue."""
+    """Return where a topic rule puts what it could not deliver: the backend's dead-letter queue."""
     url: str | None = rule.get("errorAction", {}).get("sqs", {}).get("queueUrl")
     return url

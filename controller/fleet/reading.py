@@ -234,7 +234,7 @@ class RegistryReader:
 
 
 def _take_from_others(connection: sqlite3.Connection, certificate_id: str, thing: str) -> None:
-    """Who holds a certificate exclusively holds it alone: whoever held it before has lost it since."""
+    """Record an exclusive holder: every other thing has lost the certificate since."""
     others = "certificate_id = ? AND thing != ?"
     connection.execute(
         f"UPDATE things SET must_read = 1 WHERE name IN (SELECT thing FROM attachments WHERE {others})",  # noqa: S608 (constants only)
@@ -273,7 +273,7 @@ def read_principals(session: AwsSession, thing: str) -> list[tuple[str, str]] | 
 
 
 def _type_of(entry: Mapping[str, Any]) -> str:
-    """The attachment type; an answer need not say it, and only what says so is exclusive."""
+    """Return the attachment type; an answer need not say it, and only what says so is exclusive."""
     return str(entry.get("thingPrincipalType") or AttachmentType.NON_EXCLUSIVE.value)
 
 

@@ -116,12 +116,15 @@ def refresh(
 
 
 def stock_settings(session: AwsSession, state: FleetState, inventory: Inventory) -> StockSettings | None:
-    """What the look has found of a stock backend's settings, to be compared with later; None for a backend of ours."""
+    """Return what the look has found of a stock backend's settings, to be compared with later.
+
+    None for a backend of ours.
+    """
     return StockSettings(session, state.stock, inventory.settings()) if state.backend_is_stock else None
 
 
 def current_certificates(session: AwsSession, thing: str) -> tuple[tuple[str, AttachmentType], ...] | None:
-    """What a thing holds at this moment, by certificate id; None where the thing does not exist. One call."""
+    """Return what a thing holds at this moment, by certificate id; None where the thing does not exist. One call."""
     principals = read_principals(session, thing)
     if principals is None:
         return None
@@ -129,7 +132,7 @@ def current_certificates(session: AwsSession, thing: str) -> tuple[tuple[str, At
 
 
 def _group_arns(session: AwsSession, policies: Iterable[Policy]) -> dict[str, str]:
-    """ARN of every governed group; FleetError names the policies of those that do not exist."""
+    """Return ARN of every governed group; FleetError names the policies of those that do not exist."""
     arns: dict[str, str] = {}
     missing: list[str] = []
     for policy in policies:
@@ -149,7 +152,7 @@ def _group_arns(session: AwsSession, policies: Iterable[Policy]) -> dict[str, st
 
 
 def issuers_of(session: AwsSession, inventory: Inventory, desired: DesiredState) -> list[IssuerKey]:
-    """The private CAs of the desired state; one that shows another key than before is of another world, as is all else.
+    """Return the private CAs of the desired state; forget an inventory in which one showed another key.
 
     One call for each; one that cannot be asked any more is believed to be what it was.
     """

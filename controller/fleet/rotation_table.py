@@ -75,12 +75,12 @@ def _items(session: AwsSession, table: str, thing: str | None) -> Iterator[dict[
 
 
 def read_items(session: AwsSession, table: str, partition: str) -> list[dict[str, Any]]:
-    """All items below one partition key."""
+    """Return all items below one partition key."""
     return list(_items(session, table, partition))
 
 
 def read_item(session: AwsSession, table: str, key: dict[str, str]) -> dict[str, Any] | None:
-    """One item; None if there is none."""
+    """Return one item; None if there is none."""
     answer = session.call(
         "dynamodb",
         "GetItem",
@@ -96,7 +96,7 @@ def read_item(session: AwsSession, table: str, key: dict[str, str]) -> dict[str,
 def read_shared(
     session: AwsSession, deployment: DeployedBackend | None, connection: sqlite3.Connection
 ) -> tuple[dict[str, tuple[str, ...]], str | None]:
-    """Certificates that several things hold or have held, each with its things if no governed one holds it; or why not.
+    """Return the shared certificates, each with its things if no governed one holds it; or why they are unknown.
 
     What no thing holds any more is left out: the backend removes it. Two calls, and one for each certificate that no
     governed thing holds.

@@ -179,7 +179,7 @@ def objects(connection: sqlite3.Connection) -> frozenset[tuple[str, str, str]]:
 
 @cache
 def expected_objects(version: int) -> frozenset[tuple[str, str, str]]:
-    """The objects of a version, and no others."""
+    """Return the objects of a version, and no others."""
     connection = sqlite3.connect(":memory:")
     try:
         build(connection, until=version)

@@ -31,7 +31,7 @@ _NAME_IT = f"let the device's deployment merge {KEY} into the configuration of {
 
 
 def read_stock_backend(session: AwsSession) -> StockBackend:
-    """What the stock stack was deployed with; its function's environment says so."""
+    """Return what the stock stack was deployed with; its function's environment says so."""
     try:
         answer = session.call("lambda", "GetFunctionConfiguration", FunctionName=session.fleet.backend.create_function)
     except FleetError as error:
@@ -81,7 +81,10 @@ class StockSettings:
         self._session, self._stock, self._keys = session, stock, keys
 
     def changed(self, things: Iterable[str]) -> dict[str, str]:
-        """Why each of these things that must not rotate on the strength of that look is left out; a call for each."""
+        """Return why each of these things that must not rotate on the strength of that look is left out.
+
+        A call for each.
+        """
         now = read_stock_backend(self._session)
         if now != self._stock:
             why = f"the stock backend is set otherwise than when it was looked at{_said(now.unknown)}"
@@ -110,7 +113,7 @@ class _Components:
         self._deployments: dict[str, dict[str, Any]] = {}  # components by id: a deployment never changes
 
     def setting(self, thing: str) -> tuple[str | None, str | None]:
-        """The key that the component is set to make, or why that is not known."""
+        """Return the key that the component is set to make, or why that is not known."""
         if self._refused is not None:
             return None, self._refused
         try:
@@ -126,7 +129,7 @@ class _Components:
         return None, f"no deployment of {thing} has {COMPONENT_NAME} in it"
 
     def _effective(self, thing: str) -> list[dict[str, Any]]:
-        """The deployments of a core device, the one that changed last first."""
+        """Return the deployments of a core device, the one that changed last first."""
         pages = self._session.pages(
             "ListEffectiveDeployments",
             service="greengrassv2",
@@ -139,7 +142,7 @@ class _Components:
         return sorted(found, key=lambda entry: (entry["modifiedTimestamp"], entry["deploymentId"]), reverse=True)
 
     def _update(self, deployment: str) -> dict[str, Any] | None:
-        """What a deployment does to the component's configuration; None where it does not have the component."""
+        """Return what a deployment does to the component's configuration; None where it does not have the component."""
         components = self._deployments.get(deployment)
         if components is None:
             answer = self._session.call("greengrassv2", "GetDeployment", is_optional=True, deploymentId=deployment)

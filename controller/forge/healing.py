@@ -14,7 +14,7 @@ _KEY, _TITLE = "healing", "certfleet: the registry can be healed, when this plan
 
 
 def add_healing(what: Any) -> None:
-    """The arguments of ``keep_healing``, as a command among those of ``what``."""
+    """Add the arguments of ``keep_healing``, as a command among those of ``what``."""
     healing = what.add_parser("healing", help="the issue of what healing would do, open while there is something")
     healing.add_argument("--plan", type=Path, required=True, help="what certfleet heal plan wrote as JSON")
     healing.add_argument("--body", type=Path, required=True, help="the same as Markdown")

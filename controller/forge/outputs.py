@@ -18,7 +18,7 @@ _POLICY = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
 def of_plan(path: Path, resume: str = "") -> dict[str, Any]:
-    """Which fleets are applied at once (``apply``), and which after a review, with their overrides (``review``).
+    """Return which fleets are applied at once (``apply``), and which after a review, with their overrides (``review``).
 
     A plan without jobs is applied too: that records what is governed. A fleet that no override helps is
     in neither. ``resume`` names a policy whose halted rollout was
@@ -42,7 +42,7 @@ def of_plan(path: Path, resume: str = "") -> dict[str, Any]:
 
 
 def of_comparison(path: Path) -> dict[str, Any]:
-    """How many devices newly rotate because of a pull request, and whether a guardrail refuses."""
+    """Return how many devices newly rotate because of a pull request, and whether a guardrail refuses."""
     fleets = _json(path)["fleets"] if path.exists() else []
     return {
         "newly-due": sum(fleet["newly_due"] for fleet in fleets),
@@ -51,7 +51,7 @@ def of_comparison(path: Path) -> dict[str, Any]:
 
 
 def of_healing(path: Path) -> list[dict[str, str]]:
-    """The fleets for which a healing plan has something to do, each with the overrides that this needs."""
+    """Return the fleets for which a healing plan has something to do, each with the overrides that this needs."""
     found = []
     for fleet in _json(path)["fleets"] if path.exists() else ():
         overrides = " ".join(refusal["override"] for refusal in fleet["refusals"])

@@ -67,7 +67,7 @@ class Rest:
         raise self._refused(told, response.status)
 
     def _refused(self, told: str, status: int) -> ForgeError:
-        """What to do about a refusal; each forge has its own words."""
+        """Return what to do about a refusal; each forge has its own words."""
         raise NotImplementedError
 
     def _bounded(self, body: str) -> str:

@@ -40,7 +40,7 @@ def run_step(
 
 
 def add_comment(what: Any) -> ArgumentParser:
-    """The arguments of a comment that is replaced, as a command among those of ``what``."""
+    """Return the arguments of a comment that is replaced, as a command among those of ``what``."""
     comment: ArgumentParser = what.add_parser("comment", help="the one comment of the change that started the job")
     comment.add_argument("--key", default="plan", help="comments of one key replace each other")
     comment.add_argument("--body", type=Path, required=True, help="file with the Markdown text")
@@ -48,7 +48,7 @@ def add_comment(what: Any) -> ArgumentParser:
 
 
 def add_issues(what: Any) -> ArgumentParser:
-    """The arguments of ``keep_issues``, likewise."""
+    """Return the arguments of ``keep_issues``, likewise."""
     issues: ArgumentParser = what.add_parser(
         "issues", help="one tracking issue per fleet: open while something needs a person"
     )
@@ -58,7 +58,7 @@ def add_issues(what: Any) -> ArgumentParser:
 
 
 def add_run(what: Any) -> None:
-    """The arguments of ``run_command``, as a command among those of ``what``."""
+    """Add the arguments of ``run_command``, as a command among those of ``what``."""
     run = what.add_parser("run", help="a command of certfleet, its report in the summary of the job")
     run.add_argument("--report", type=Path, required=True, help="Markdown file that the command writes")
     run.add_argument("--title", required=True, help="the report's title, if the command ends without one")

@@ -20,7 +20,7 @@ INTRODUCTION = (
 
 
 def issue_text(fleet: Mapping[str, Any], overrides: str) -> str | None:
-    """The body for one fleet of a ``--needs-person`` document; None where nothing is left to say.
+    """Return the body for one fleet of a ``--needs-person`` document; None where nothing is left to say.
 
     ``overrides`` says how a person gives one where the issue is.
     """
@@ -39,12 +39,12 @@ def issue_text(fleet: Mapping[str, Any], overrides: str) -> str | None:
 
 
 def solved_text(fleet: str) -> str:
-    """What is said when the issue of a fleet closes."""
+    """Return what is said when the issue of a fleet closes."""
     return f"Nothing in fleet **{plain(fleet)}** needs a person any more."
 
 
 def failure_text(what: str, messages: str) -> str:
-    """What a command said before it ended without a report: ``what`` is the summary line."""
+    """Return what a command said before it ended without a report: ``what`` is the summary line."""
     lines = [line for line in inert(_TERMINAL_CODES.sub("", messages)).split("\n") if line.strip()]
     said = "\n".join(lines[-MESSAGE_LINES_SHOWN:]) or "It said nothing; see the log of the job."
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", said)), default=0))
@@ -53,7 +53,7 @@ def failure_text(what: str, messages: str) -> str:
 
 
 def run_note(environment: Mapping[str, str]) -> str:
-    """Where the text comes from: the address of the run, where GitHub Actions says it."""
+    """Return where the text comes from: the address of the run, where GitHub Actions says it."""
     names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
     server, repository, run = (environment.get(name) for name in names)
     if not (server and repository and run):

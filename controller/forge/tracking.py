@@ -54,7 +54,7 @@ def keep_issues(
 
 
 def text_of(path: Path) -> str:
-    """A file that an earlier step wrote; CertfleetError if there is none."""
+    """Return a file that an earlier step wrote; CertfleetError if there is none."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:

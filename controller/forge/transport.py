@@ -34,7 +34,7 @@ class Transport:
         self._pools: dict[str | None, urllib3.PoolManager] = {}
 
     def request(self, method: str, address: str, **what: Any) -> urllib3.BaseHTTPResponse:
-        """The last answer, when it is one or none is worth waiting for; raises urllib3's HTTPError."""
+        """Return the last answer, when it is one or none is worth waiting for; raises urllib3's HTTPError."""
         pool = self._pool(address)
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -51,7 +51,7 @@ class Transport:
         return response
 
     def is_limited(self, response: urllib3.BaseHTTPResponse) -> bool:
-        """Whether an answer refuses because of a rate, and not for ever."""
+        """Return whether an answer refuses because of a rate, and not for ever."""
         headers = response.headers
         says_so = "Retry-After" in headers or headers.get("X-RateLimit-Remaining") == "0"
         return response.status in _LIMITED and (says_so or b"rate limit" in response.data.lower())
@@ -73,7 +73,7 @@ class Transport:
         return _WITHOUT_A_WORD
 
     def _pool(self, address: str) -> urllib3.PoolManager:
-        """A pool that goes through the environment's proxy for this scheme, or around it where NO_PROXY says so."""
+        """Return a pool that uses the environment's proxy for this scheme, unless NO_PROXY names the host."""
         parts = urlsplit(address)
         proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
         if proxy not in self._pools:
@@ -91,5 +91,5 @@ def _backoff(attempt: int) -> float:
 
 
 def beginning(response: urllib3.BaseHTTPResponse) -> str:
-    """The first characters of an answer, on one line, for a message."""
+    """Return the first characters of an answer, on one line, for a message."""
     return one_line(response.data[:300].decode(errors="replace"))

@@ -131,7 +131,7 @@ def _github(environment: Mapping[str, str]) -> GitHub:
 
 
 def _from_event(environment: Mapping[str, str], part: str, name: str) -> int:
-    """A number of the event that started the workflow."""
+    """Return a number of the event that started the workflow."""
     event = json.loads(text_of(Path(_required(environment, "GITHUB_EVENT_PATH"))))
     try:
         return int(event[part][name])

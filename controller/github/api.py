@@ -67,7 +67,7 @@ class GitHub(Rest):
         return self._pages(f"/commits/{commit}/pulls")
 
     def pull(self, number: int) -> Mapping[str, Any]:
-        """One pull request."""
+        """Return one pull request."""
         found: Mapping[str, Any] = self._call("GET", f"/pulls/{number}")
         return found
 
@@ -81,7 +81,7 @@ class GitHub(Rest):
         return list(found["artifacts"])
 
     def artifact(self, artifact_id: int) -> bytes:
-        """An artifact's ZIP. GitHub answers with the address of a store, which must not see the token."""
+        """Return an artifact's ZIP. GitHub answers with the address of a store, which must not see the token."""
         path = f"/actions/artifacts/{artifact_id}/zip"
         response = self._request("GET", path, redirect=False)
         if response.status in urllib3.HTTPResponse.REDIRECT_STATUSES:

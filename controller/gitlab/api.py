@@ -79,7 +79,7 @@ class GitLab(Rest):
         return [one["user"] for one in found.get("approved_by", ())]
 
     def _author(self, written: Mapping[str, Any]) -> dict[str, str]:
-        """Whether the token's own account wrote it: nobody else's text is replaced, whoever quotes a marker."""
+        """Return whether the token's own account wrote it: nobody else's text is replaced, whoever quotes a marker."""
         return {"type": "Bot" if (written.get("author") or {}).get("id") == self._own_id else "User"}
 
     @cached_property

@@ -144,7 +144,7 @@ class Healer:
             self._registry.forget_quarantined(record)
 
     def _required(self, action: HealingAction) -> CertificateHolders:
-        """The certificate, if the rules still ask for this very action; else FleetError."""
+        """Return the certificate, if the rules still ask for this very action; else FleetError."""
         if action.thing:
             thing = self._registry.thing(action.thing, is_rotating=action.thing in self._rotating)
             derived, held = of_thing(thing, self._now(), self._waits)[0], thing.held

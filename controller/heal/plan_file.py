@@ -42,7 +42,7 @@ class HealPlan:
 
 
 def to_value(plan: HealPlan) -> dict[str, Any]:
-    """One plan as plain values, sealed by its digest."""
+    """Return one plan as plain values, sealed by its digest."""
     body: dict[str, Any] = _adapter().dump_python(plan, mode="json")
     for action, shown in zip(plan.actions, body["actions"], strict=True):
         shown["way_back"] = action.way_back
@@ -50,7 +50,7 @@ def to_value(plan: HealPlan) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, HealPlan]:
-    """The plans of a file, by fleet; PlanError where it is damaged, of another version, or edited."""
+    """Return the plans of a file, by fleet; PlanError where it is damaged, of another version, or edited."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise PlanError(f"{path} has more than {MAX_BYTES:,} bytes: it is no plan", _AGAIN)

@@ -53,14 +53,14 @@ class Suspect:
 
 
 def concerning(suspect: Suspect, quarantines: Iterable[Quarantine]) -> list[Quarantine]:
-    """The documents that speak of it, the oldest first."""
+    """Return the documents that speak of it, the oldest first."""
     held = [one.certificate_id for one in suspect.held]
     found = (one for one in quarantines if one.concerns(suspect.thing, held))
     return sorted(found, key=lambda one: (one.since, one.name))
 
 
 def meant_by(suspect: Suspect, quarantines: Sequence[Quarantine]) -> list[CertificateHolders]:
-    """The certificates that are to be INACTIVE: all that a named device holds, else those that are named."""
+    """Return the certificates that are to be INACTIVE: all that a named device holds, else those that are named."""
     documents = concerning(suspect, quarantines)
     if any(suspect.thing in one.devices for one in documents):
         return list(suspect.held)
@@ -68,7 +68,7 @@ def meant_by(suspect: Suspect, quarantines: Sequence[Quarantine]) -> list[Certif
 
 
 def kept_off(suspect: Suspect, quarantines: Sequence[Quarantine]) -> list[CertificateHolders]:
-    """What does not come back yet: what is meant, and what it shares with a device that is named."""
+    """Return what does not come back yet: what is meant, and what it shares with a device that is named."""
     meant = {one.certificate_id for one in meant_by(suspect, quarantines)}
     meant |= {certificate_id for one in quarantines for certificate_id in one.certificates}
     named = {name for one in quarantines for name in one.devices}
@@ -77,7 +77,7 @@ def kept_off(suspect: Suspect, quarantines: Sequence[Quarantine]) -> list[Certif
 
 
 def of_suspect(suspect: Suspect, quarantines: Sequence[Quarantine]) -> Judged:
-    """What is to be done about it, and what is left to a person."""
+    """Return what is to be done about it, and what is left to a person."""
     documents = concerning(suspect, quarantines)
     if not documents:
         return _lifted(suspect, kept_off(suspect, quarantines))
@@ -122,7 +122,7 @@ def _cut_off(suspect: Suspect, meant: Sequence[CertificateHolders], document: Qu
 
 
 def _lifted(suspect: Suspect, kept: Sequence[CertificateHolders]) -> Judged:
-    """What comes back of a thing that is not named, or only by one of its certificates."""
+    """Return what comes back of a thing that is not named, or only by one of its certificates."""
     record = suspect.record
     if record is None:
         return NOTHING
@@ -167,7 +167,7 @@ def _lifted(suspect: Suspect, kept: Sequence[CertificateHolders]) -> Judged:
 
 
 def too_many(in_quarantine: int, new: int, guardrails: Guardrails) -> Refusal | None:
-    """Whether more things would be in quarantine at the same time than the Fleet document allows."""
+    """Return whether more things would be in quarantine at the same time than the Fleet document allows."""
     limit = guardrails.max_quarantined
     if not new or in_quarantine <= limit:
         return None

@@ -39,7 +39,10 @@ _serialize = TypeSerializer().serialize
 
 
 def table_of(session: AwsSession) -> str | None:
-    """The table of the fleet's own backend; None where none hears of connections now, as a stock one never does."""
+    """Return the table of the fleet's own backend.
+
+    None where none hears of connections now, as a stock one never does.
+    """
     if not (read_rules(session) or {}).get(session.fleet.backend.presence_rule):
         return None
     return rotation_table(session)
@@ -54,14 +57,14 @@ class HealingRegistry:
     # facts
 
     def thing(self, name: str, *, is_rotating: bool) -> ThingFacts:
-        """What a thing holds now; ``is_rotating`` is what is known of its jobs."""
+        """Return what a thing holds now; ``is_rotating`` is what is known of its jobs."""
         principals = read_principals(self._session, name) or []
         held = [self.certificate(certificate_id, AttachmentType(kind)) for certificate_id, kind in principals]
         is_busy = is_rotating or self._is_undecided(name) or self.quarantined(name) is not None
         return ThingFacts(name, tuple(one for one in held if one is not None), is_busy)
 
     def suspect(self, name: str) -> Suspect:
-        """What a quarantine of a thing, or its end, goes by; all of it is read now."""
+        """Return what a quarantine of a thing, or its end, goes by; all of it is read now."""
         principals = read_principals(self._session, name)
         held = [self.certificate(certificate_id, AttachmentType(kind)) for certificate_id, kind in principals or ()]
         seen = self._session.ask("iot", "GetThingConnectivityData", thingName=name) or {}
@@ -79,22 +82,22 @@ class HealingRegistry:
         )
 
     def loose_suspect(self, certificate_id: str) -> Suspect:
-        """The same of a certificate that no thing holds."""
+        """Return the same of a certificate that no thing holds."""
         held = self.certificate(certificate_id)
         record = self.quarantined("", certificate_id)
         return Suspect("", () if held is None else (held,), record=record, is_there=held is not None)
 
     def quarantined(self, thing: str, certificate_id: str = "") -> Quarantined | None:
-        """What was done to a thing that is in quarantine."""
+        """Return what was done to a thing that is in quarantine."""
         item = self._item(quarantine.key_of(thing, certificate_id))
         return Quarantined.from_record(item) if item else None
 
     def all_quarantined(self) -> list[Quarantined]:
-        """Everything that is in quarantine."""
+        """Return everything that is in quarantine."""
         return [Quarantined.from_record(item) for item in read_items(self._session, self._table, quarantine.PARTITION)]
 
     def _rotations_asked_of(self, name: str) -> Iterator[str]:
-        """The jobs that ask the thing for a rotation now, whoever made them."""
+        """Yield the jobs that ask the thing for a rotation now, whoever made them."""
         for status in ("QUEUED", "IN_PROGRESS"):
             asked = {"thingName": name, "status": status}
             for one in self._session.find_all("ListJobExecutionsForThing", "executionSummaries", **asked) or ():
@@ -106,7 +109,7 @@ class HealingRegistry:
     def certificate(
         self, certificate_id: str, kind: AttachmentType = AttachmentType.EXCLUSIVE
     ) -> CertificateHolders | None:
-        """One certificate; None where it is gone."""
+        """Return one certificate; None where it is gone."""
         found = self._session.find("iot", "DescribeCertificate", certificateId=certificate_id)
         if found is None:
             return None
@@ -125,12 +128,12 @@ class HealingRegistry:
         )
 
     def watch(self, certificate_id: str) -> Watch | None:
-        """What the table holds of a certificate."""
+        """Return what the table holds of a certificate."""
         item = self._item(key_of(certificate_id))
         return Watch.from_record(item) if item else None
 
     def _is_undecided(self, thing: str) -> bool:
-        """Whether the backend has a rotation of the thing that has not come to its end."""
+        """Return whether the backend has a rotation of the thing that has not come to its end."""
         item = self._item({"thingName": thing, "record": CURRENT})
         return item is not None and item.get("phase") != FINISHED
 
@@ -163,7 +166,7 @@ class HealingRegistry:
         self._session.call("dynamodb", "PutItem", TableName=self._table, Item=item, **_unless_changed(read))
 
     def forget_quarantined(self, record: Quarantined) -> None:
-        """Nothing is left of a quarantine."""
+        """Remove the record of a quarantine."""
         typed = {n: _serialize(v) for n, v in quarantine.key_of(record.thing, record.certificate_id).items()}
         try:
             self._session.call(
@@ -231,7 +234,7 @@ class HealingRegistry:
 
 
 def _unless_changed(version: int) -> dict[str, Any]:
-    """The condition that an item is as it was read; version 0: that there is none."""
+    """Return the condition that an item is as it was read; version 0: that there is none."""
     if not version:
         return {"ConditionExpression": "attribute_not_exists(thingName)"}
     return {"ConditionExpression": "version = :read", "ExpressionAttributeValues": {":read": _serialize(version)}}

@@ -73,7 +73,7 @@ NOTHING: Judged = ((), ())
 
 
 def of_thing(thing: ThingFacts, now: datetime, waits: HealingWaits) -> Judged:
-    """What is to be done about the certificates of one thing."""
+    """Return what is to be done about the certificates of one thing."""
     shared = [held for held in thing.held if held.things != (thing.name,)]
     active = [held for held in thing.held if held.status is ACTIVE]
     if thing.is_rotating or not thing.held:
@@ -95,7 +95,7 @@ def of_thing(thing: ThingFacts, now: datetime, waits: HealingWaits) -> Judged:
 
 
 def _of_several(thing: ThingFacts, active: list[CertificateHolders], now: datetime, waits: HealingWaits) -> Judged:
-    """A thing holds several certificates, at least one of them active, and shares none."""
+    """Report a thing that holds several certificates, at least one of them active, and shares none."""
     foreign = [held for held in thing.held if held.status is not ACTIVE and held.deactivated_here is None]
     untidy = tuple(
         Untidy(
@@ -125,7 +125,7 @@ def _of_several(thing: ThingFacts, active: list[CertificateHolders], now: dateti
 def _beside(
     kept: CertificateHolders, thing: ThingFacts, others: list[CertificateHolders], now: datetime, waits: HealingWaits
 ) -> tuple[HealingAction, ...]:
-    """What becomes of the certificates that were never seen, beside the one that the device uses."""
+    """Return what becomes of the certificates that were never seen, beside the one that the device uses."""
     assert kept.watch is not None  # noqa: S101 (it was seen)
     assert kept.watch.last_seen is not None  # noqa: S101 (as above)
     first_own = kept.watch.first_own
@@ -153,7 +153,7 @@ def _beside(
 
 
 def of_loose(held: CertificateHolders, now: datetime, waits: HealingWaits) -> Judged:
-    """What is to be done about a certificate that no thing holds."""
+    """Return what is to be done about a certificate that no thing holds."""
     if held.things or held.is_backends:
         return NOTHING
     if held.deactivated_here is not None:

@@ -29,7 +29,7 @@ def survey(
     progress: Progress,
     besides: Collection[str] = (),
 ) -> tuple[tuple[HealingAction, ...], tuple[Untidy, ...]]:
-    """What is to be done, and what is left to a person.
+    """Return what is to be done, and what is left to a person.
 
     Cost: the account's certificates and policies are listed, six calls for each thing that holds several or inactive
     certificates, and three for each certificate that no governed thing holds.
@@ -91,7 +91,7 @@ def of_quarantines(
 def survey_quarantines(
     registry: HealingRegistry, desired: DesiredState, deployment: DeployedBackend | None
 ) -> tuple[tuple[HealingAction, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
-    """What is to be done for the documents' quarantines, what is left to a person, and what is refused.
+    """Return what is to be done for the documents' quarantines, what is left to a person, and what is refused.
 
     Cost: one query, three calls for each named certificate, and about six for each thing with one certificate.
     """
@@ -140,12 +140,12 @@ def _of_a_backend_of_before(number: int) -> Untidy:
 
 
 def is_rotating(device: Device) -> bool:
-    """Whether a rotation is asked of the device, or at work on it."""
+    """Return whether a rotation is asked of the device, or at work on it."""
     return any(not one.status.is_terminal for one in device.executions)
 
 
 def _policies(session: AwsSession) -> dict[str | None, list[str]]:
-    """The policies by what they are attached to; under None those that are attached to nothing."""
+    """Return the policies by what they are attached to; under None those that are attached to nothing."""
     found: defaultdict[str | None, list[str]] = defaultdict(list)
     for page in session.pages("ListPolicies"):
         for policy in page["policies"]:
@@ -164,7 +164,7 @@ def _certificates(session: AwsSession) -> set[str]:
 
 
 def _unused(by_target: dict[str | None, list[str]]) -> Iterator[Untidy]:
-    """A provisioning template may name a policy that nothing has yet, so healing deletes none."""
+    """Yield a provisioning template may name a policy that nothing has yet, so healing deletes none."""
     for name in by_target.get(None, ()):
         remedy = f"delete it if no provisioning template names it: aws iot delete-policy --policy-name {name}"
         yield Untidy("policy of nothing", name, "it is attached to no certificate and no thing group", remedy)

@@ -25,7 +25,7 @@ EACH_UP_TO = 1_000  # devices; at 10 calls a second that is under two minutes
 def left_out(
     devices: tuple[PlannedDevice, ...], job_id: str, iot: IotJobs, attachments: Collection[str]
 ) -> dict[str, str]:
-    """Why each device that may not rotate now in the job is left out, by name in the order of the wave.
+    """Return why each device that may not rotate now in the job is left out, by name in the order of the wave.
 
     ``attachments`` are the types of attachment from which the backend rotates.
     """

@@ -162,7 +162,7 @@ def _require_open(job: PlannedJob, starting: Sequence[PlannedDevice], present: d
 
 
 def _unless_asked_twice(made: AppliedJob, iot: IotJobs) -> AppliedJob:
-    """The job that was just made, cancelled where another one was made in the same moment for devices of it.
+    """Return the job that was just made, cancelled where another one was made in the same moment for devices of it.
 
     Who makes a job looks before and after. Two that meet so may both cancel: then nobody rotates until the next look.
     """
@@ -177,12 +177,12 @@ def _unless_asked_twice(made: AppliedJob, iot: IotJobs) -> AppliedJob:
 
 
 def _things(job: PlannedJob, skipped: Mapping[str, str]) -> list[str]:
-    """Whom the job asks: all that it plans with but those who are left out, and who is at work in it already."""
+    """Return whom the job asks: all that it plans with but those who are left out, and who is at work in it already."""
     return [*(device.name for device in job.devices if device.name not in skipped), *job.stays]
 
 
 def _targets(plan: Plan, job: PlannedJob, things: Sequence[str], iot: IotJobs) -> tuple[str, ...]:
-    """ARNs that reach exactly ``things``; a group that holds anything else is never targeted."""
+    """Return ARNs that reach exactly ``things``; a group that holds anything else is never targeted."""
     group = job.target_group
     is_whole = len(things) == len(job.devices)
     if job.target_kind is TargetKind.GROUP and group and is_whole and iot.group_members(group) == frozenset(things):

@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How patiently to look; all but ``calls_per_second`` are durations."""
+    """Intervals and limits of following a job; all but ``calls_per_second`` are durations."""
 
     timeout: timedelta = timedelta(hours=1)  # of the whole wait
     offline_after: timedelta = timedelta(minutes=2)  # only QUEUED left and no change for so long: they are offline
@@ -132,7 +132,7 @@ class _Wait:
 
 
 def _is_idle(view: JobView) -> bool:
-    """Whether a continuous job, which never ends by itself, has nothing more to do for now."""
+    """Return whether a continuous job, which never ends by itself, has nothing more to do for now."""
     open_count = view.counts[ExecutionStatus.QUEUED] + view.counts[ExecutionStatus.IN_PROGRESS]
     return view.is_continuous and not open_count and any(view.counts.values())
 

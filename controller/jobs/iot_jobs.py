@@ -82,16 +82,19 @@ class IotJobs:
     # things
 
     def thing_arn(self, thing: str) -> str:
-        """The ARN under which a job targets a thing."""
+        """Return the ARN under which a job targets a thing."""
         return self._session.arn(f"thing/{thing}")
 
     def certificates(self, thing: str) -> tuple[HeldCertificate, ...]:
-        """What a thing holds at this moment, by id; nothing where the thing is gone. A call, and one for each."""
+        """Return what a thing holds at this moment, by id.
+
+        Nothing where the thing is gone. A call, and one for each.
+        """
         held = current_certificates(self._session, thing) or ()
         return tuple(HeldCertificate(one, attachment, self._status(one)) for one, attachment in held)
 
     def set_otherwise(self, things: Collection[str]) -> dict[str, str]:
-        """Why each thing that a stock backend would make something else of than was planned is left out."""
+        """Return why each thing that a stock backend would make something else of than was planned is left out."""
         return self._settings.changed(things) if self._settings is not None and things else {}
 
     def _status(self, certificate_id: str) -> CertificateStatus:
@@ -99,7 +102,7 @@ class IotJobs:
         return CertificateStatus("gone" if answer is None else answer["certificateDescription"]["status"])
 
     def active_certificates(self) -> frozenset[str]:
-        """Ids of all ACTIVE certificates of the account; ⌈certificates/250⌉ calls."""
+        """Return ids of all ACTIVE certificates of the account; ⌈certificates/250⌉ calls."""
         listed = self._list("ListCertificates", "certificates")
         return frozenset(item["certificateId"] for item in listed if item["status"] == "ACTIVE")
 
@@ -117,11 +120,11 @@ class IotJobs:
     # thing groups
 
     def group_arn(self, group: str) -> str:
-        """The ARN under which a job targets a thing group."""
+        """Return the ARN under which a job targets a thing group."""
         return self._session.arn(f"thinggroup/{group}")
 
     def group_members(self, group: str) -> frozenset[str]:
-        """Names of the things in a group and in its child groups: those that a job on the group reaches."""
+        """Return names of the things in a group and in its child groups: those that a job on the group reaches."""
         return frozenset(self._list("ListThingsInThingGroup", "things", thingGroupName=group, recursive=True))
 
     def make_group(self, group: str, description: str, tags: Mapping[str, str]) -> None:
@@ -143,12 +146,12 @@ class IotJobs:
         self._call("RemoveThingFromThingGroup", thingGroupName=group, thingName=thing)
 
     def groups_named(self, prefix: str) -> Iterator[str]:
-        """Names of all thing groups that start so."""
+        """Yield names of all thing groups that start so."""
         for group in self._list("ListThingGroups", "thingGroups", namePrefixFilter=prefix):
             yield group["groupName"]
 
     def describe_group(self, group: str) -> tuple[str, datetime] | None:
-        """A group's description and the instant it was made; None where there is no such group."""
+        """Return a group's description and the instant it was made; None where there is no such group."""
         answer = self._session.find("iot", "DescribeThingGroup", thingGroupName=group)
         if answer is None:
             return None
@@ -156,7 +159,7 @@ class IotJobs:
         return description, answer["thingGroupMetadata"]["creationDate"]
 
     def group_attributes(self, group: str) -> tuple[dict[str, str], int] | None:
-        """A group's attributes and the version they are of; None where there is no such group."""
+        """Return a group's attributes and the version they are of; None where there is no such group."""
         answer = self._session.find("iot", "DescribeThingGroup", thingGroupName=group)
         if answer is None:
             return None
@@ -187,7 +190,7 @@ class IotJobs:
     # jobs
 
     def job(self, job_id: str) -> JobView | None:
-        """A job with its counts; None where there is none of that id."""
+        """Return a job with its counts; None where there is none of that id."""
         answer = self._session.find("iot", "DescribeJob", jobId=job_id)
         if answer is None:
             return None
@@ -203,7 +206,7 @@ class IotJobs:
         )
 
     def in_flight(self, besides: str) -> dict[str, str]:
-        """A job besides that one in which each device rotates at this moment, or is asked to, whoever made it."""
+        """Return a job besides that one in which each device rotates, or is asked to, at this moment."""
         found: dict[str, str] = {}
         for job in list(self._list("ListJobs", "jobs", status="IN_PROGRESS")):
             job_id = job["jobId"]
@@ -213,7 +216,7 @@ class IotJobs:
         return found
 
     def _is_rotation(self, job_id: str, made_at: float) -> bool:
-        """Whether the document says so, which is asked once."""
+        """Return whether the document says so, which is asked once."""
         known = self._rotates.get((job_id, made_at))
         if known is None:
             answer = self._session.find("iot", "GetJobDocument", jobId=job_id) or {}
@@ -225,7 +228,7 @@ class IotJobs:
         return known
 
     def job_document(self, job_id: str) -> str:
-        """A job's document, as JSON text; empty where AWS shows none."""
+        """Return a job's document, as JSON text; empty where AWS shows none."""
         return str(self._call("GetJobDocument", jobId=job_id).get("document", ""))
 
     def create_job(self, request: Mapping[str, Any]) -> bool:
@@ -251,13 +254,13 @@ class IotJobs:
                 raise
 
     def executions(self, job_id: str) -> Iterator[tuple[str, ExecutionStatus]]:
-        """Thing name and latest status of each execution of a job; ⌈executions/250⌉ calls."""
+        """Yield thing name and latest status of each execution of a job; ⌈executions/250⌉ calls."""
         for item in self._list("ListJobExecutionsForJob", "executionSummaries", jobId=job_id):
             thing = item["thingArn"].rpartition("thing/")[2]
             yield thing, execution_status(item["jobExecutionSummary"]["status"])
 
     def failure_reason(self, job_id: str, thing: str) -> str | None:
-        """What the device said when its execution failed; None where it said nothing. One call."""
+        """Return what the device said when its execution failed; None where it said nothing. One call."""
         answer = self._session.find("iot", "DescribeJobExecution", jobId=job_id, thingName=thing)
         details = answer["execution"].get("statusDetails", {}) if answer else {}
         reason = details.get("detailsMap", {}).get(FAILURE_REASON_KEY)

@@ -44,7 +44,7 @@ class Ledger:
 
     @classmethod
     def opened_now(cls, iot: IotJobs) -> Ledger:
-        """The record as it is at this moment, for who has not looked at anything before."""
+        """Return the record as it is at this moment, for who has not looked at anything before."""
         found = iot.group_attributes(RECORD_GROUP)
         if found is None:
             return cls(iot, None)

@@ -15,7 +15,7 @@ _MAX_DESCRIPTION = 2028
 
 
 def job_request(plan: Plan, job: PlannedJob, targets: Sequence[str]) -> dict[str, Any]:
-    """What CreateJob takes; ``targets`` are ARNs. Equal plans and targets give equal requests."""
+    """Return what CreateJob takes; ``targets`` are ARNs. Equal plans and targets give equal requests."""
     request: dict[str, Any] = {
         "jobId": job.job_id,
         "targets": list(targets),
@@ -34,7 +34,10 @@ def job_request(plan: Plan, job: PlannedJob, targets: Sequence[str]) -> dict[str
 
 
 def check_request(check: PlannedCheck, commit: str | None, now: datetime) -> dict[str, Any]:
-    """What CreateJob takes for a pre-flight but for its targets. AWS IoT itself ends it, whatever becomes of us."""
+    """Return what CreateJob takes for a pre-flight but for its targets.
+
+    AWS IoT itself ends it, whatever becomes of us.
+    """
     return {
         "jobId": check.job_id,
         "document": check.document.to_json(),
@@ -47,7 +50,7 @@ def check_request(check: PlannedCheck, commit: str | None, now: datetime) -> dic
 
 
 def describe(plan: Plan, job: PlannedJob) -> str:
-    """One line for whoever meets the job, or its cohort group, in the console."""
+    """Return one line for whoever meets the job, or its cohort group, in the console."""
     part = "standing job" if job.is_standing else f"wave {job.wave}"
     commit = f", commit {plan.commit[:12]}" if plan.commit else ""
     devices = count_text(len(job.devices), "device")

@@ -46,7 +46,7 @@ class Bucket:
         self._client, self._name = client, name
 
     def read(self, key: str, most: int) -> Stored:
-        """An object of at most ``most`` bytes; a longer one is cut there."""
+        """Return an object of at most ``most`` bytes; a longer one is cut there."""
         try:
             answer = self._client.get_object(Bucket=self._name, Key=key)
             with closing(answer["Body"]) as body:

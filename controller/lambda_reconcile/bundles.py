@@ -33,7 +33,7 @@ class BundleVersion(BaseModel):
 
     @classmethod
     def of(cls, bundle: Bundle) -> BundleVersion:
-        """The version that a bundle is."""
+        """Return the version that a bundle is."""
         return cls(commit=bundle.commit, created_at=bundle.created_at)
 
 

@@ -94,7 +94,7 @@ def _is_news(one: Notable, told: bytes | None) -> bool:
 
 
 def _digest(data: bytes | None) -> str | None:
-    """What a record says; a damaged one says nothing, so that people hear once more."""
+    """Return what a record says; a damaged one says nothing, so that people hear once more."""
     if data is None:
         return None
     try:

@@ -45,7 +45,7 @@ class Question(BaseModel):
     answered_at: AwareDatetime | None = None
 
     def shown(self) -> dict[str, Any]:
-        """All that a person sees of it."""
+        """Return all that a person sees of it."""
         return self.model_dump(mode="json", exclude={"token", "format_version"})
 
 
@@ -71,7 +71,7 @@ class Questions:
         self._bucket.write(self._bucket.read(key, 0).version, plan_to_json(plan).encode())
 
     def plan(self, fleet: str, digest: str) -> Plan:
-        """A plan that was kept; PlanError where it is there no more, or was changed."""
+        """Return a plan that was kept; PlanError where it is there no more, or was changed."""
         stored = self._bucket.read(self._plan_key(fleet, digest), MAX_PLAN_BYTES)
         if stored.data is None:
             raise PlanError(f"the plan {digest[:16]} of fleet {fleet} is kept no more", _PLAN_AGAIN)
@@ -81,11 +81,11 @@ class Questions:
         return plan
 
     def of(self, fleet: str) -> Question | None:
-        """The last question about a fleet."""
+        """Return the last question about a fleet."""
         return self._read(fleet)[0]
 
     def standing(self, fleet: str) -> Question:
-        """The same; AnswerError if there is none."""
+        """Return the same; AnswerError if there is none."""
         return _asked(self.of(fleet), fleet)
 
     def ask(self, question: Question) -> None:
@@ -142,7 +142,7 @@ def _asked(question: Question | None, fleet: str) -> Question:
 
 
 def question_of(plan: Plan, bundle: BundleVersion, token: str, now: datetime, expires_at: datetime) -> Question:
-    """What a refused plan asks."""
+    """Return what a refused plan asks."""
     return Question(
         fleet=plan.fleet,
         plan=plan.digest,
@@ -157,5 +157,5 @@ def question_of(plan: Plan, bundle: BundleVersion, token: str, now: datetime, ex
 
 
 def overrides_of(plan: Plan) -> tuple[str, ...]:
-    """The overrides that lift a plan's refusals, as a person repeats them."""
+    """Return the overrides that lift a plan's refusals, as a person repeats them."""
     return tuple(dict.fromkeys(refusal.override.removeprefix("--override ") for refusal in plan.refusals))

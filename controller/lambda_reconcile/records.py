@@ -31,7 +31,7 @@ class News(BaseModel):
 
     @classmethod
     def of(cls, found: Attention) -> News:
-        """What of an attention is kept."""
+        """Return what of an attention is kept."""
         return cls(fleet=found.fleet, digest=found.digest, is_needed=found.is_needed, body=found.text())
 
     def text(self) -> str:
@@ -53,7 +53,7 @@ class FleetRecord(BaseModel):
     refused: str | None = None  # digest of the plan that a guardrail refused
 
     def is_at_work(self, now: datetime) -> bool:
-        """Whether its function may be alive, or is about to go on."""
+        """Return whether its function may be alive, or is about to go on."""
         return self.ended_at is None and self.until > now
 
 
@@ -89,7 +89,7 @@ class FleetRecords:
         return FleetClaim(self._bucket, version, record)
 
     def of(self, fleet: str) -> FleetRecord | None:
-        """The record of a fleet; None where there is none that can be read."""
+        """Return the record of a fleet; None where there is none that can be read."""
         return self._read(fleet)[0]
 
     def _read(self, fleet: str) -> tuple[FleetRecord | None, Version]:

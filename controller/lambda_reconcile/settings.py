@@ -55,7 +55,7 @@ class ReconcileSettings(BaseModel):
 
 
 def read_settings(environment: Mapping[str, str]) -> ReconcileSettings:
-    """The settings; CertfleetError names every variable that is wrong."""
+    """Return the settings; CertfleetError names every variable that is wrong."""
     variables = {name: PREFIX + name.upper() for name in ReconcileSettings.model_fields}
     values = {name: environment[variable] for name, variable in variables.items() if environment.get(variable)}
     try:

@@ -29,7 +29,10 @@ class StoredInventory:
 
     @contextmanager
     def opened(self) -> Iterator[Inventory]:
-        """The inventory, anew if the kept one cannot be used; however the block ends, it is kept, unless damaged."""
+        """Yield the inventory, anew if the kept one cannot be used.
+
+        However the block ends, it is kept, unless damaged.
+        """
         try:
             with Inventory(self._path, tell=self._say, is_cache=True) as inventory:
                 try:

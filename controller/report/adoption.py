@@ -13,7 +13,7 @@ from .formats import TextStyle
 
 
 def render_first_look(folder: str, files: Iterable[str], surveys: Sequence[GroupSurvey], look: TextStyle) -> str:
-    """The page that ``certfleet init`` ends with."""
+    """Return the page that ``certfleet init`` ends with."""
     page = Page(look)
     devices, able = sum(found.devices for found in surveys), sum(found.able for found in surveys)
     page.line((f"{able:,} of {words.count(devices, 'device')} could rotate today", "head"))
@@ -37,7 +37,7 @@ def _blocked(found: GroupSurvey) -> str:
 
 
 def _obstacles(surveys: Sequence[GroupSurvey]) -> list[tuple[Reason, int, Obstacle]]:
-    """Each reason once, the most frequent first, with the devices of all groups."""
+    """Return each reason once, the most frequent first, with the devices of all groups."""
     together: dict[Reason, list[Obstacle]] = {}
     for group in surveys:
         for reason, obstacle in group.obstacles.items():

@@ -17,7 +17,7 @@ from .model import FleetFailure, FleetReport, PolicyReport, Report
 
 
 def render_report(report: Report, _look: TextStyle | None = None) -> str:
-    """The whole report: every device that has a finding."""
+    """Return the whole report: every device that has a finding."""
     return dump(
         {
             "format_version": FORMAT_VERSION,
@@ -31,7 +31,7 @@ def render_report(report: Report, _look: TextStyle | None = None) -> str:
 
 
 def failure_value(failure: FleetFailure) -> dict[str, Any]:
-    """A fleet that could not be looked at."""
+    """Return a fleet that could not be looked at."""
     return {"fleet": failure.fleet, "message": failure.message, "remedy": failure.remedy}
 
 
@@ -103,7 +103,7 @@ def _assessment(report: FleetReport, assessment: Assessment) -> dict[str, Any]:
 
 
 def finding_value(finding: Finding) -> dict[str, Any]:
-    """One finding."""
+    """Return one finding."""
     return {
         "reason": finding.reason.value,
         "outcome": finding.outcome.value,

@@ -48,7 +48,7 @@ class Attention:
         return bool(self.facts)
 
     def text(self) -> str:
-        """The notification's body."""
+        """Return the notification's body."""
         if not self.is_needed:
             return f"Nothing in fleet {self.fleet} needs a person any more."
         shown = self.lines[:MAX_LINES]
@@ -60,7 +60,7 @@ class Attention:
 
 
 def attention_of(report: FleetReport) -> Attention:
-    """What of one fleet's report needs a person: blocked devices, halted waves, late incidents, refusals."""
+    """Return what of one fleet's report needs a person: blocked devices, halted waves, late incidents, refusals."""
     facts, lines = [], []
     for assessment in report.of(Outcome.BLOCKED):
         for finding in _open_findings(assessment):
@@ -73,14 +73,14 @@ def attention_of(report: FleetReport) -> Attention:
 
 
 def failure_attention(fleet: str, message: str, remedy: str | None) -> Attention:
-    """A fleet, or a bundle, that could not be reconciled at all."""
+    """Return a fleet, or a bundle, that could not be reconciled at all."""
     return Attention(
         fleet, (f"failed {_NUMBER.sub('#', message)}",), (f"{message}" + (f" → {remedy}" if remedy else ""),)
     )
 
 
 def attention_text(found: Iterable[Attention], failures: Iterable[FleetFailure]) -> str:
-    """All fleets as one JSON document; a fleet that could not be looked at needs a person."""
+    """Return all fleets as one JSON document; a fleet that could not be looked at needs a person."""
     listed = [*found, *(failure_attention(failure.fleet, failure.message, failure.remedy) for failure in failures)]
     fleets = [{"fleet": one.fleet, "needs_person": list(one.lines), "failing": list(one.failing)} for one in listed]
     return dump({"format_version": FORMAT_VERSION, "kind": "Attention", "fleets": fleets})

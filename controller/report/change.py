@@ -74,7 +74,7 @@ class Cost:
 
 
 def cost_of(desired: DesiredState, policies: Iterable[PolicyComparison]) -> Cost:
-    """The cost of these policies' newly due devices."""
+    """Return the cost of these policies' newly due devices."""
     authorities = {policy.name: policy.certificate.authority for policy in desired.policies}
     devices = calls = 0
     certificates: Counter[str] = Counter()
@@ -96,7 +96,7 @@ def money(cost: Cost) -> str:
 
 
 def sentence(changes: Iterable[FleetChange]) -> str:
-    """The one line: how many devices, when, how long, what it costs."""
+    """Return the one line: how many devices, when, how long, what it costs."""
     listed = list(changes)
     due = [(change, policy) for change in listed for policy in change.shown if policy.newly_due]
     no_longer = sum(change.comparison.no_longer_due for change in listed)
@@ -126,7 +126,7 @@ def _cut_off(changes: Iterable[FleetChange]) -> list[str]:
 
 
 def decisions(changes: Iterable[FleetChange]) -> list[str]:
-    """What a person must decide later on, or know before: it comes before any number."""
+    """Return what a person must decide later on, or know before: it comes before any number."""
     told = []
     for change in changes:
         for policy in change.shown:
@@ -158,7 +158,7 @@ def asked_later(change: FleetChange, policy: PolicyComparison) -> list[tuple[Sta
 
 
 def warnings(change: FleetChange) -> list[str]:
-    """What a reader must not overlook, a sentence each: it is never folded away."""
+    """Return what a reader must not overlook, a sentence each: it is never folded away."""
     told = []
     for policy in change.shown:
         told += [
@@ -204,7 +204,7 @@ class Moment:
 
 
 def time_line(change: FleetChange) -> list[Moment]:
-    """The waves of the policies of which a device rotates because of the change, or at another time, as they follow."""
+    """Return the waves, in order, of policies with a device that rotates because of the change, or at another time."""
     stages = [(policy, stage) for policy in change.shown if policy.makes_rotate for stage in policy.stages]
     return [
         Moment(
@@ -220,23 +220,23 @@ def time_line(change: FleetChange) -> list[Moment]:
 
 
 def moment(change: FleetChange, policy: PolicyComparison, instant: datetime) -> str:
-    """An instant in UTC, and what the clocks of the policy's windows show then."""
+    """Return an instant in UTC, and what the clocks of the policy's windows show then."""
     zones = next((each.schedule.zones for each in change.desired.policies if each.name == policy.policy), ())
     return words.instant(instant) + local_text(instant, zones)
 
 
 def becomes(policy: PolicyComparison) -> str:
-    """What the due devices hold, and will hold."""
+    """Return what the due devices hold, and will hold."""
     return words.listed([str(transition) for transition in policy.transitions], TRANSITIONS_SHOWN)
 
 
 def begins_anew(policy: PolicyComparison) -> str:
-    """What of a rollout that had come further starts over."""
+    """Return what of a rollout that had come further starts over."""
     return f"starts again with its first wave, {words.count(policy.first_wave, 'device')}"
 
 
 def span(change: FleetChange, policy: PolicyComparison) -> str:
-    """When the policy's due devices rotate, and how long that takes."""
+    """Return when the policy's due devices rotate, and how long that takes."""
     start, finish = policy.span.start, policy.span.finish
     if start is None or finish is None:
         return f"nobody can tell: {policy.obstacle}" if policy.obstacle else "never: no window is open for it"
@@ -245,7 +245,7 @@ def span(change: FleetChange, policy: PolicyComparison) -> str:
 
 
 def moved(found: Moved) -> str:
-    """What becomes of devices that are due with and without the change: ``start … instead of …``."""
+    """Return what becomes of devices that are due with and without the change: ``start … instead of …``."""
     parts = [
         f"{verb} {_instant(head)} instead of {_instant(base)}"
         for verb, base, head in (

@@ -106,7 +106,7 @@ def _fleet(change: FleetChange, level: str) -> list[str]:
 
 
 def _quarantines(change: FleetChange) -> list[str]:
-    """Who is cut off once a reviewer has approved it, who is connected now, and who comes back."""
+    """Return who is cut off once a reviewer has approved it, who is connected now, and who comes back."""
     rows = [(action.kind.value, code(action.thing or action.certificate_id[:12]), plain(action.evidence))
             for action in change.cut_off]  # fmt: skip
     rows += [(one.what, code(one.subject[:128]), plain(f"{one.found}. {one.remedy}")) for one in change.not_cut_off]
@@ -117,7 +117,7 @@ def _quarantines(change: FleetChange) -> list[str]:
 
 
 def _numbers(change: FleetChange) -> list[str]:
-    """A line for each policy of which a device rotates because of the change, no longer, or at another time."""
+    """Return a line for each policy of which a device rotates because of the change, no longer, or at another time."""
     rows = [
         (
             code(policy.policy),
@@ -134,7 +134,7 @@ def _numbers(change: FleetChange) -> list[str]:
 
 
 def _time_line(change: FleetChange) -> list[str]:
-    """When each wave starts, the whole fleet in one order."""
+    """Return when each wave starts, the whole fleet in one order."""
     moments = time_line(change)
     if not moments:
         return []
@@ -155,7 +155,7 @@ def _time_line(change: FleetChange) -> list[str]:
 
 
 def _fields(fields: Sequence[FieldChange], change: str) -> str:
-    """What a document says; both sides only if it has both."""
+    """Return what a document says; both sides only if it has both."""
     if change in {"new", "added"}:
         return table(("Field", "Value"), [(code(c.field), code(c.head)) for c in fields])
     if change == "removed":

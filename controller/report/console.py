@@ -59,15 +59,15 @@ class Page:
         )
 
     def line(self, *parts: str | tuple[str, str], indent: int = 0) -> None:
-        """One paragraph; a part is text, or text with a style. It wraps under its own indent."""
+        """Add a paragraph; a part is text, or text with a style. It wraps under its own indent."""
         self.add(Padding(Text.assemble(*parts), (0, 0, 0, indent)))
 
     def gap(self) -> None:
-        """An empty line."""
+        """Add an empty line."""
         self._console.print()
 
     def heading(self, title: str, note: str = "") -> None:
-        """A section's title after an empty line."""
+        """Add a section's title after an empty line."""
         self.gap()
         self.line((title, "head"), (f"  {note}" if note else "", "dim"))
 
@@ -76,7 +76,7 @@ class Page:
         self._console.print(renderable)
 
     def text(self) -> str:
-        """The report, without blanks at the ends of lines, and without what would steer a terminal but for colour."""
+        """Return the report without trailing blanks and without control sequences other than colour."""
         tame = inert(self._file.getvalue(), may_color=self._console.is_terminal)
         return "".join(f"{line.rstrip()}\n" for line in tame.split("\n")[:-1])
 
@@ -132,7 +132,7 @@ class _Table(Table):
         yield from super().__rich_console__(console, options)
 
     def _least(self, columns: int) -> int:
-        """How much room so many of the columns need, side by side."""
+        """Return how much room so many of the columns need, side by side."""
         least = {"cut": _LEAST, "wrap": _LEAST_SENTENCE}
         of_each = zip(self._kinds[:columns], self._longest[:columns], strict=True)
         return sum(min(longest, least.get(kind, longest)) for kind, longest in of_each) + 2 * (columns - 1)
@@ -153,7 +153,7 @@ class _Table(Table):
             yield Padding(below, (0, 0, 0, 2))
 
     def _below(self, number: int, cell: str | Text) -> Text:
-        """A cell below its row: sentences tell by themselves what they are."""
+        """Return a cell below its row: sentences tell by themselves what they are."""
         text = Text(cell) if isinstance(cell, str) else cell
         if self._kinds[number] == "wrap":
             return text
@@ -161,7 +161,7 @@ class _Table(Table):
 
 
 def _row(columns: Sequence[tuple[str, str]], widths: Sequence[int], cells: Sequence[str | Text]) -> Table:
-    """One row by itself, its columns as wide as those of the others."""
+    """Return one row by itself, its columns as wide as those of the others."""
     row = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
     for (_title, kind), width in zip(columns, widths, strict=True):
         justify: Literal["left", "right"] = "right" if kind == "right" else "left"
@@ -171,7 +171,7 @@ def _row(columns: Sequence[tuple[str, str]], widths: Sequence[int], cells: Seque
 
 
 def table(*columns: tuple[str, str], rows: Sequence[Sequence[str | Text]]) -> Table:
-    """A table; a column is its title and how it behaves.
+    """Return a table; a column is its title and how it behaves.
 
     ``right`` for numbers, ``keep`` for what must stay on one line, ``cut`` for what may end in an
     ellipsis, ``wrap`` for sentences.

@@ -189,7 +189,7 @@ def _drill(one: Practice) -> dict[str, Any]:
 
 
 def told_of_drill(one: Practice) -> str:
-    """A drill in one sentence: what it has come to, else what the records alone show."""
+    """Return a drill in one sentence: what it has come to, else what the records alone show."""
     if one.result is not None:
         return one.result.message
     last = f", the last {span_text(one.last_rotated_at - one.since)} after the decision" if one.last_rotated_at else ""
@@ -200,7 +200,7 @@ def told_of_drill(one: Practice) -> str:
 
 
 def told_of_exemption(one: Exemption) -> str:
-    """Who was left out, why, by whose word, and how long."""
+    """Return who was left out, why, by whose word, and how long."""
     named = [*one.devices, *(f"certificate {certificate[:12]}" for certificate in one.certificates)]
     whom = words.listed(named) if named else "all of its devices"
     by = f", {one.owner} answers for it" if one.owner else ""
@@ -233,7 +233,10 @@ def _json(found: Found, _look: TextStyle) -> str:
 
 
 def _csv(found: Found, _look: TextStyle) -> str:
-    """One line a row; what a spreadsheet would take for a formula begins with an apostrophe, also after a semicolon."""
+    """Return one line a row.
+
+    What a spreadsheet would take for a formula begins with an apostrophe, also after a semicolon.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")
     writer.writerow(COLUMNS)
@@ -282,7 +285,7 @@ def approved_by(row: CertificateSpan) -> str:
 
 
 def verdict(one: PolicyAges) -> tuple[str, str]:
-    """What a policy's line says, and its style."""
+    """Return what a policy's line says, and its style."""
     if one.allowed is None:
         return "any age is allowed", "dim"
     gaps = f"; {words.count(len(one.not_judged), 'device')} with gaps" if one.not_judged else ""

@@ -162,7 +162,7 @@ def _markdown(forecasts: Forecasts, _look: TextStyle) -> str:
 
 
 def _ics(forecasts: Forecasts, _look: TextStyle) -> str:
-    """One all-day event per day, policy and authority (RFC 5545)."""
+    """Return one all-day event per day, policy and authority (RFC 5545)."""
     lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//certfleet//forecast//EN"]
     for desired, forecast in forecasts.fleets:
         for row in forecast.rows:
@@ -182,7 +182,7 @@ def _ics(forecasts: Forecasts, _look: TextStyle) -> str:
 
 
 def _folded(line: str) -> str:
-    """Lines above 75 octets continue after a blank (RFC 5545, 3.1); everything written here is ASCII."""
+    """Return lines above 75 octets continue after a blank (RFC 5545, 3.1); everything written here is ASCII."""
     parts = [line[:75], *(line[start : start + 74] for start in range(75, len(line), 74))]
     return "\r\n ".join(parts)
 

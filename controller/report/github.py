@@ -20,21 +20,24 @@ _NAMES_SHOWN = 10
 def annotation(
     level: str, message: str, *, path: str | None = None, line: int = 1, column: int = 1, title: str = "certfleet"
 ) -> str:
-    """One annotation; ``level`` is error, warning or notice."""
+    """Return one annotation; ``level`` is error, warning or notice."""
     values = {"file": path, "line": line, "col": column} if path else {}
     properties = ",".join(f"{key}={_escape_property(str(value))}" for key, value in {**values, "title": title}.items())
     return f"::{level} {properties}::{_escape(message)}\n"
 
 
 def render_drift(report: Report, _look: TextStyle) -> str:
-    """One annotation per reason and policy, on the line of the policy field it departs from."""
+    """Return one annotation per reason and policy, on the line of the policy field it departs from."""
     lines = [line for fleet in report.fleets for line in _fleet(fleet)]
     lines += [annotation("error", f"fleet {failure.fleet}: {failure.message}") for failure in report.failures]
     return "".join(lines)
 
 
 def render_plan(report: Report, _look: TextStyle) -> str:
-    """What needs a person before the plan can be applied, on the line of the policy; and one line on each fleet."""
+    """Return what needs a person before the plan can be applied, on the line of the policy.
+
+    And one line on each fleet.
+    """
     lines = []
     for fleet in report.fleets:
         name = fleet.desired.fleet.name
@@ -45,7 +48,7 @@ def render_plan(report: Report, _look: TextStyle) -> str:
 
 
 def refused(refusal: Refusal, desired: DesiredState) -> str:
-    """A guardrail's refusal on the line of its policy, or of the fleet, with the exact override."""
+    """Return a guardrail's refusal on the line of its policy, or of the fleet, with the exact override."""
     sources = {policy.name: policy.source for policy in desired.policies}
     path, line = place(sources.get(refusal.policy or "", desired.fleet.source), "")
     message = f"{refusal.message}. To go on all the same: {refusal.override}"

@@ -15,7 +15,7 @@ _DECIDED = frozenset({Reason.WAIVED, Reason.SUSPENDED, Reason.QUARANTINED})
 
 
 def is_decided(finding: Finding) -> bool:
-    """Whether it blocks because a person has decided so, and nothing is left to do: told, but nobody is needed."""
+    """Return whether the group blocks because a person has decided so: it is reported, and nobody is needed."""
     return finding.reason in _DECIDED and "active" not in finding.values
 
 
@@ -39,7 +39,7 @@ class ReasonGroup:
 
 
 def leading(assessment: Assessment) -> Finding:
-    """The finding that decides the outcome: the first of the assessment's outcome.
+    """Return the finding that decides the outcome: the first of the assessment's outcome.
 
     Of a device that only waits for its wave it is why the device must rotate: where the wave stands, the rollouts tell.
     """
@@ -67,7 +67,7 @@ def told_apart(blocked: Iterable[Assessment]) -> tuple[list[ReasonGroup], list[R
 
 
 def size(groups: Iterable[ReasonGroup]) -> int:
-    """Devices in all of them."""
+    """Return devices in all of them."""
     return sum(len(group.devices) for group in groups)
 
 

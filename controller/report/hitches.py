@@ -56,7 +56,7 @@ def hitches(report: FleetReport) -> Iterator[Hitch]:
 
 
 def decisions(report: FleetReport) -> list[str]:
-    """The same in a few words each, for the headline, with what a person must know of the time ahead."""
+    """Return the same in a few words each, for the headline, with what a person must know of the time ahead."""
     plan = report.next_plan
     if plan is None:
         return []
@@ -69,7 +69,7 @@ def decisions(report: FleetReport) -> list[str]:
 
 
 def later(outlook: Outlook) -> list[str]:
-    """What of one policy's time ahead a person must know."""
+    """Return what of one policy's time ahead a person must know."""
     told = []
     if outlook.asks:
         stage = outlook.asks[0]
@@ -105,7 +105,7 @@ class RolloutStanding:
 
 
 def rollouts(report: FleetReport) -> list[RolloutStanding]:
-    """The rollouts that have something to do, or have stopped, by policy; none where nobody has planned."""
+    """Return the rollouts that have something to do, or have stopped, by policy; none where nobody has planned."""
     plan = report.next_plan
     if plan is None:
         return []
@@ -127,7 +127,7 @@ def rollouts(report: FleetReport) -> list[RolloutStanding]:
 
 
 def left(outlook: Outlook) -> str:
-    """How many devices of a policy must rotate still, and how long that takes; nothing if there are none."""
+    """Return how many devices of a policy must rotate still, and how long that takes; nothing if there are none."""
     if not outlook.devices:
         return ""
     end = f"done by {words.instant(outlook.finish)}" if outlook.finish is not None else outlook.obstacle
@@ -135,7 +135,10 @@ def left(outlook: Outlook) -> str:
 
 
 def done_by(report: FleetReport) -> list[str]:
-    """When the last of the devices that must rotate now has done so, if all goes well; nothing if nobody can tell."""
+    """Return when the last of the devices that must rotate now has done so, if all goes well.
+
+    Nothing if nobody can tell.
+    """
     outlooks = [outlook for outlook in (report.next_plan.outlooks if report.next_plan else ()) if outlook.devices]
     ends = [outlook.finish for outlook in outlooks if outlook.finish is not None]
     if not ends or len(ends) < len(outlooks):

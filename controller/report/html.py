@@ -23,7 +23,7 @@ from .words import instant, listed, percent
 
 
 def render_drift(report: Report, _look: TextStyle) -> str:
-    """The whole page."""
+    """Return the whole page."""
     style, script = part("style.css"), part("filter.js")
     page: str = template("page.html.jinja").render(
         page=page_view(report),
@@ -37,7 +37,7 @@ def render_drift(report: Report, _look: TextStyle) -> str:
 
 
 def content_security_policy(style: str, script: str | None = None) -> str:
-    """Nothing is loaded from anywhere, and only these two act."""
+    """Return the policy under which nothing is loaded from anywhere, and only these two scripts run."""
     scripts = f"script-src '{_digest(script)}'; " if script is not None else ""
     return f"default-src 'none'; style-src '{_digest(style)}'; {scripts}base-uri 'none'; form-action 'none'"
 
@@ -47,13 +47,13 @@ def _digest(text: str) -> str:
 
 
 def part(name: str) -> str:
-    """The text of a file that pages are made of."""
+    """Return the text of a file that pages are made of."""
     return files("controller.report").joinpath("html_page", name).read_text(encoding="utf-8")
 
 
 @cache
 def template(name: str) -> Template:
-    """A page's template, which escapes whatever is put into it."""
+    """Return a page's template, which escapes whatever is put into it."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

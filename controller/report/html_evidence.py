@@ -17,7 +17,7 @@ ROWS_SHOWN = 5_000
 
 
 def render(found: Found, _look: TextStyle) -> str:
-    """The whole page."""
+    """Return the whole page."""
     style = part("style.css")
     page: str = template("evidence.html.jinja").render(
         found=found,

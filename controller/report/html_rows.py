@@ -50,7 +50,7 @@ class Rows:
 
 
 def rows_of(report: Report) -> Rows:
-    """Rows of all fleets: those that need a person first, those without a finding last."""
+    """Return rows of all fleets: those that need a person first, those without a finding last."""
     findings = sum(len(fleet.assessments) for fleet in report.fleets)
     total = findings + sum(len(fleet.quiet) for fleet in report.fleets)
     first: list[DeviceRow] = []

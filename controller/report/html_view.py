@@ -140,7 +140,7 @@ def _worst_first(view: FleetView) -> tuple[int, int, str]:
 
 
 def _quiet(report: Report) -> str:
-    """Nothing needs a person; but what only reports is not rotated either, until a person says so."""
+    """Return what stands for a fleet that needs nobody; under `mode: report` nothing rotates either."""
     only_reported = sum(
         entry.rotate for fleet in report.fleets for entry in fleet.policies if entry.policy.mode is Mode.REPORT
     )
@@ -151,7 +151,7 @@ def _quiet(report: Report) -> str:
 
 
 def _attention(report: Report) -> Iterator[AttentionView]:
-    """Fleets that could not be read, what holds up a whole fleet, then blocked devices."""
+    """Yield fleets that could not be read, what holds up a whole fleet, then blocked devices."""
     for failure in report.failures:
         remedy = failure.remedy or "see the message"
         yield AttentionView(remedy, "the fleet could not be read", failure.message, failure.fleet)

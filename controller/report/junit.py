@@ -35,7 +35,7 @@ class JunitCase:
 
 
 def suite(name: str, cases: Iterable[JunitCase], seen: Iterable[datetime] = ()) -> str:
-    """A document with one test suite; it is as old as the oldest look that it is made of."""
+    """Return a document with one test suite; it is as old as the oldest look that it is made of."""
     listed = list(cases)
     root = ET.Element("testsuites", name=name)
     element = ET.SubElement(root, "testsuite", name=name, tests=str(len(listed)))
@@ -54,7 +54,7 @@ def suite(name: str, cases: Iterable[JunitCase], seen: Iterable[datetime] = ()) 
 
 
 def render_drift(report: Report, _look: TextStyle) -> str:
-    """One case per policy, and one per device with something to say."""
+    """Return one case per policy, and one per device with something to say."""
     cases = [case for fleet in report.fleets for case in _fleet(fleet)]
     cases += [JunitCase(failure.fleet, "fleet", "error", failure.message) for failure in report.failures]
     return suite("certfleet drift", cases, (fleet.state.observed_at for fleet in report.fleets))
@@ -86,7 +86,7 @@ def _case(fleet: str, assessment: Assessment) -> JunitCase:
 
 
 def _result(assessment: Assessment) -> str | None:
-    """A device whose rotation has failed fails, though it is tried again by itself; one that waits is skipped."""
+    """Return a failure for a failed rotation, though it is tried again, and a skip for a device that waits."""
     if assessment.sync is Sync.IN_SYNC or assessment.outcome is None:
         return None
     if is_decided(leading(assessment)):

@@ -36,13 +36,13 @@ def render_drift(report: Report, _look: TextStyle) -> str:
 
 
 def failed(failure: FleetFailure) -> str:
-    """A fleet that could not be looked at."""
+    """Return a fleet that could not be looked at."""
     told = f"### ❌ Fleet {code(failure.fleet)} could not be read\n\n{plain(failure.message)}\n"
     return told + (f"\n{plain(failure.remedy)}\n" if failure.remedy else "")
 
 
 def fitted(sections: list[str], *, cut: str = _CUT, ending: str = "") -> str:
-    """The sections one after the other, as many as fit into one comment; then ``ending``, in any case."""
+    """Return the sections one after the other, as many as fit into one comment; then ``ending``, in any case."""
     text = "\n".join([*sections, ending] if ending else sections)
     if len(text) <= MAX_CHARACTERS:
         return text
@@ -55,7 +55,7 @@ def fitted(sections: list[str], *, cut: str = _CUT, ending: str = "") -> str:
 
 
 def code(text: str | None) -> str:
-    """A value as it is, in a code span: it formats nothing, links nowhere and calls nobody. None is a dash."""
+    """Return a value as it is, in a code span: it formats nothing, links nowhere and calls nobody. None is a dash."""
     if text is None:
         return "–"
     flat = " ".join(text.split()) or " "
@@ -64,18 +64,18 @@ def code(text: str | None) -> str:
 
 
 def plain(text: str) -> str:
-    """A sentence that may quote a document, or what a device said, as text."""
+    """Return a sentence that may quote a document, or what a device said, as text."""
     escaped = re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", text)
     return re.sub(r"@|:(?=//)|www(?=\.)", "\\g<0>\N{ZERO WIDTH SPACE}", escaped)  # GitHub links these by themselves
 
 
 def folded(title: str, body: str, *, is_open: bool = False) -> str:
-    """A section behind a line to click on."""
+    """Return a section behind a line to click on."""
     return f"<details{' open' if is_open else ''}><summary>{title}</summary>\n\n{body}\n\n</details>\n"
 
 
 def table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, at_most: int = _ROWS_SHOWN) -> str:
-    """A table; rows above ``at_most`` are counted instead."""
+    """Return a table; rows above ``at_most`` are counted instead."""
     lines = [_row(titles), _row(("---",) * len(titles)), *(_row(row) for row in rows[:at_most])]
     if len(rows) > at_most:
         lines.append(f"\n… and {len(rows) - at_most:,} more")
@@ -83,7 +83,7 @@ def table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, at_most: 
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    """A bar that is escaped already stays as it is: escaped once more, it would end its cell."""
+    """Return a bar that is escaped already stays as it is: escaped once more, it would end its cell."""
     return "| " + " | ".join(_BAR.sub(r"\\|", cell).replace("\n", " ") for cell in cells) + " |"
 
 
@@ -144,7 +144,7 @@ def _policies(report: FleetReport) -> str:
 
 
 def _groups(title: str, groups: list[ReasonGroup], *, is_open: bool = False) -> list[str]:
-    """A folded table of reasons; nothing where there are none."""
+    """Return a folded table of reasons; nothing where there are none."""
     if not groups:
         return []
     rows = [
@@ -170,7 +170,7 @@ def _refusals(plan: Plan) -> list[str]:
 
 
 def _rollouts(report: FleetReport) -> list[str]:
-    """Where each rollout stands, incidents and drills; nothing of it is folded away."""
+    """Return where each rollout stands, incidents and drills; nothing of it is folded away."""
     rows = [
         (
             code(row.policy),

@@ -112,7 +112,7 @@ class FleetReport:
         return self.plan is not None and bool(self.plan.jobs or self.plan.steps)
 
     def of(self, outcome: Outcome) -> tuple[Assessment, ...]:
-        """The assessments out of sync that have this outcome."""
+        """Return the assessments out of sync that have this outcome."""
         found = (assessment for assessment in self.assessments if assessment.sync is not Sync.IN_SYNC)
         return tuple(assessment for assessment in found if assessment.outcome is outcome)
 

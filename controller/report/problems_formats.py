@@ -22,7 +22,7 @@ def problems_github(result: Validation, _look: TextStyle) -> str:
 
 
 def problems_markdown(result: Validation, _look: TextStyle) -> str:
-    """A comment of a pull request."""
+    """Return a comment of a pull request."""
     if not result.problems:
         names = ", ".join(code(desired.fleet.name) for desired in result.fleets)
         notes = [f"- {code(f'{note.path}:{note.line}')} {plain(note.message)}\n" for note in result.notes]

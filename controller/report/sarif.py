@@ -32,7 +32,10 @@ class SarifResult:
 
 
 def sarif_log(results: Iterable[SarifResult], rules: Mapping[str, str], seen: Mapping[str, str] | None = None) -> str:
-    """A whole log of one run; ``rules`` maps each rule's id to what it means, ``seen`` each fleet to when it was."""
+    """Return a whole log of one run.
+
+    ``rules`` maps each rule's id to what it means, ``seen`` each fleet to when it was.
+    """
     return dump(
         {
             "$schema": _SCHEMA,
@@ -88,7 +91,7 @@ def _drift(fleet: FleetReport, level: str, group: ReasonGroup) -> SarifResult:
 
 
 def _rule(rule: str, meaning: str) -> dict[str, object]:
-    """A rule with the help that code scanning shows beside an alert."""
+    """Return a rule with the help that code scanning shows beside an alert."""
     more = f"{meaning} certfleet explain THING says why of one device."
     return {
         "id": rule,

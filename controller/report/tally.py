@@ -88,7 +88,7 @@ class Tally:
             counts.too_old[bucket] += 1
 
     def finish(self, state: FleetState, plan: Plan | None = None, *, expected: Plan | None = None) -> FleetReport:
-        """The report of everything that passed; what the plan's waves hold back is waiting, not to rotate.
+        """Return the report of everything that passed; what the plan's waves hold back is waiting, not to rotate.
 
         A report of no plan (``plan`` is None) is counted by the ``expected`` one, which apply would make now: the same
         state has the same numbers in every report.

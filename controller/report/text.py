@@ -33,7 +33,7 @@ def render_status(report: Report, look: TextStyle) -> str:
 
 
 def render_drift(report: Report, look: TextStyle) -> str:
-    """Everything that departs from git, and why."""
+    """Return everything that departs from git, and why."""
     page = Page(look)
     for fleet in _each(page, report):
         _summary(page, fleet)
@@ -50,7 +50,7 @@ def render_drift(report: Report, look: TextStyle) -> str:
 
 
 def render_plan(report: Report, look: TextStyle) -> str:
-    """What ``apply`` would do, what it would not and why."""
+    """Return what ``apply`` would do, what it would not and why."""
     page = Page(look)
     for fleet in _each(page, report):
         plan = fleet.plan
@@ -76,7 +76,7 @@ def render_plan(report: Report, look: TextStyle) -> str:
 
 
 def _each(page: Page, report: Report) -> Iterator[FleetReport]:
-    """The fleets, apart from each other; where a run is over several, all of them in one line first."""
+    """Yield the fleets, apart from each other; where a run is over several, all of them in one line first."""
     together = all_fleets(report)
     if together is not None:
         page.line((together, "head"))
@@ -87,7 +87,7 @@ def _each(page: Page, report: Report) -> Iterator[FleetReport]:
 
 
 def all_fleets(report: Report) -> str | None:
-    """The one line over several fleets, those that could not be read by name; None over a single one."""
+    """Return the one line over several fleets, those that could not be read by name; None over a single one."""
     number = len(report.fleets) + len(report.failures)
     if number == 1:
         return None
@@ -112,7 +112,10 @@ def _summary(page: Page, report: FleetReport) -> None:
 
 
 def sentence(report: FleetReport) -> str:
-    """The one line: what a person must decide, whether the fleet is in sync, and what there is to do until when."""
+    """Return the one line.
+
+    What a person must decide, whether the fleet is in sync, and what there is to do until when.
+    """
     parts = decisions(report)
     if report.needs_person:
         parts.append(words.count(report.needs_person, "device needs a person", "devices need a person"))
@@ -158,7 +161,7 @@ def _number(number: int, outcome: Outcome | None) -> Text:
 
 
 def _hitches(page: Page, report: FleetReport) -> None:
-    """What holds up the fleet; the refusals of the report's own plan are told apart."""
+    """Add what holds up the fleet; the refusals of the report's own plan stand apart."""
     found = [hitch for hitch in hitches(report) if report.plan is None or not hitch.is_refusal]
     for number, hitch in enumerate(found):
         if not number:
@@ -251,7 +254,7 @@ def _jobs(page: Page, plan: Plan) -> None:
 
 
 def target(job: PlannedJob) -> str:
-    """How a job reaches its devices, in words."""
+    """Return how a job reaches its devices, in words."""
     if job.target_kind is TargetKind.GROUP:
         return f"the whole group {job.target_group}"
     if job.target_kind is TargetKind.COHORT:
@@ -260,12 +263,12 @@ def target(job: PlannedJob) -> str:
 
 
 def demand(job: PlannedJob) -> str:
-    """What a job makes of its devices: what they hold, and what they will hold."""
+    """Return what a job makes of its devices: what they hold, and what they will hold."""
     return words.listed([str(transition) for transition in job.transitions], TRANSITIONS_SHOWN)
 
 
 def _rollouts(page: Page, report: FleetReport) -> None:
-    """Where each policy's rollout stands, a line each; what stops one stands above, under what is held up."""
+    """Add a line on where each policy's rollout stands; what stops one stands above, under what is held up."""
     rows = [
         (
             row.policy,
@@ -323,7 +326,7 @@ def _next(page: Page, report: FleetReport, plan: Plan) -> None:
 
 
 def tell_failures(page: Page, failures: Sequence[FleetFailure]) -> None:
-    """The fleets that could not be looked at, below those that could."""
+    """Add the fleets that could not be read, below those that could."""
     for failure in failures:
         page.gap()
         page.line(("FAILED  ", "bold bad"), (f"fleet {failure.fleet}", "head"))

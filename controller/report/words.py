@@ -19,7 +19,7 @@ def instant(when: datetime) -> str:
 
 
 def duration(span: timedelta) -> str:
-    """The two largest units: ``180d``, ``1d 6h``, ``45s``; negative spans keep their sign."""
+    """Return the two largest units: ``180d``, ``1d 6h``, ``45s``; negative spans keep their sign."""
     seconds = round(span.total_seconds())
     sign, seconds = ("-", -seconds) if seconds < 0 else ("", seconds)
     parts = []
@@ -43,7 +43,7 @@ def percent(part: int, whole: int) -> str:
 
 
 def commit(full: str | None, *, is_dirty: bool = False) -> str:
-    """A commit as people write it; says where the documents differ from it."""
+    """Return a commit as people write it; says where the documents differ from it."""
     if full is None:
         return "no commit"
     return f"{full[:12]} (with uncommitted changes)" if is_dirty else full[:12]

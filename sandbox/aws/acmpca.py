@@ -100,7 +100,7 @@ class PrivateCas:
         return arn
 
     def issuer(self, arn: str, signing_algorithm: str | None = None) -> Issuer:
-        """The CA as an issuer, with its own signing algorithm unless another is named."""
+        """Return the CA as an issuer, with its own signing algorithm unless another is named."""
         ca = self._require(arn)
         algorithm = signing_algorithm or ca.configuration["SigningAlgorithm"]
         match = _ALGORITHM.fullmatch(algorithm)
@@ -123,7 +123,7 @@ class PrivateCas:
         return {"CertificateAuthorityArn": arn}
 
     def describe_certificate_authority(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All about one CA."""
+        """Return all about one CA."""
         return {"CertificateAuthority": self._described(self._require(request["CertificateAuthorityArn"]))}
 
     def list_certificate_authorities(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class PrivateCas:
         return answer("CertificateAuthorities", [self._described(ca) for ca in found], token, "NextToken")
 
     def get_certificate_authority_csr(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The CSR of a CA."""
+        """Return the CSR of a CA."""
         ca = self._require(request["CertificateAuthorityArn"])
         issuer = self.issuer(ca.arn)
         csr = x509.CertificateSigningRequestBuilder().subject_name(ca.name).sign(ca.key, issuer.hash)
@@ -152,7 +152,7 @@ class PrivateCas:
         self._change(ca, "ACTIVE")
 
     def get_certificate_authority_certificate(self, request: dict[str, Any]) -> dict[str, Any]:
-        """A CA's certificate, and for a subordinate the chain above it."""
+        """Return a CA's certificate, and for a subordinate the chain above it."""
         ca = self._require(request["CertificateAuthorityArn"])
         if ca.certificate is None:
             raise AwsError("InvalidStateException", f"the CA is {ca.status}")
@@ -206,7 +206,7 @@ class PrivateCas:
         return {"CertificateArn": arn}
 
     def get_certificate(self, request: dict[str, Any]) -> dict[str, Any]:
-        """An issued certificate with its chain, leaf's issuer first."""
+        """Return an issued certificate with its chain, leaf's issuer first."""
         ca, arn = self._require(request["CertificateAuthorityArn"]), request["CertificateArn"]
         if arn not in ca.issued:
             raise AwsError("ResourceNotFoundException", f"the CA has not issued {arn}")

@@ -56,7 +56,7 @@ class Routes:
             routes.sort(key=lambda route: -route.literals)
 
     def find(self, request: HttpRequest) -> tuple[Any, dict[str, str]] | None:
-        """The operation and the labels of its path."""
+        """Return the operation and the labels of its path."""
         path = request.path.rstrip("/") or "/"
         for route in self._by_method.get(request.method, ()):
             match = route.pattern.fullmatch(path)
@@ -75,7 +75,7 @@ def _path_pattern(path: str) -> re.Pattern[str]:
 
 @cache
 def routes_of(service: str) -> Routes:
-    """The routes of a rest-json service."""
+    """Return the routes of a rest-json service."""
     return Routes(service_model(service))
 
 

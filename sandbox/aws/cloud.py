@@ -112,11 +112,11 @@ class Cloud:
         return self._identity.key
 
     def aws_iot_ca(self) -> x509.Certificate:
-        """The certificate of the CA that stands in for AWS IoT's."""
+        """Return the certificate of the CA that stands in for AWS IoT's."""
         return self._certificates.issuer.root(self.now() - BACKDATED)
 
     def environment(self) -> dict[str, str]:
-        """What makes any AWS client use this cloud."""
+        """Return what makes any AWS client use this cloud."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_REGION": self.site.region,
@@ -142,7 +142,7 @@ class Cloud:
             self._moto.close()
 
     def now(self) -> datetime:
-        """The sandbox's present."""
+        """Return the sandbox's present."""
         return self.site.now()
 
     def _build_iot(self, folder: Path) -> None:

@@ -35,7 +35,7 @@ class HttpResponse:
 
 
 def json_error(status: int, code: str, message: str, members: Mapping[str, Any] | None = None) -> HttpResponse:
-    """An error in the form that every JSON protocol of AWS understands."""
+    """Return an error in the form that every JSON protocol of AWS understands."""
     body = {"__type": code, "message": message, **(members or {})}
     return HttpResponse(
         status, json.dumps(body).encode(), {"Content-Type": "application/json", "x-amzn-ErrorType": code}
@@ -43,7 +43,7 @@ def json_error(status: int, code: str, message: str, members: Mapping[str, Any] 
 
 
 def xml_error(status: int, code: str, message: str) -> HttpResponse:
-    """An error for the services that speak XML, whose clients cannot read JSON."""
+    """Return an error for the services that speak XML, whose clients cannot read JSON."""
     text = message.replace("&", "&amp;").replace("<", "&lt;")
     body = (
         f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{text}</Message></Error></ErrorResponse>"

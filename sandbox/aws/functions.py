@@ -66,11 +66,11 @@ class LambdaService:
         return function.invoke(event, environment)
 
     def environment(self, name: str) -> dict[str, str]:
-        """The environment as it is now."""
+        """Return the environment as it is now."""
         return dict(self._require(name).environment)
 
     def arn(self, name: str) -> str:
-        """ARN of a function."""
+        """Return ARN of a function."""
         return self._site.arn(f"function:{name}", "lambda")
 
     # -- the API
@@ -80,7 +80,7 @@ class LambdaService:
         return self._configuration(self._require(request["FunctionName"]))
 
     def get_function(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The same with concurrency; the code is this project's own."""
+        """Return the same with concurrency; the code is this project's own."""
         function = self._require(request["FunctionName"])
         found: dict[str, Any] = {"Configuration": self._configuration(function)}
         if function.reserved_concurrency is not None:
@@ -114,7 +114,7 @@ class LambdaService:
         return {"ReservedConcurrentExecutions": function.reserved_concurrency}
 
     def get_function_concurrency(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What was put."""
+        """Return what was put."""
         reserved = self._require(request["FunctionName"]).reserved_concurrency
         return {} if reserved is None else {"ReservedConcurrentExecutions": reserved}
 

@@ -49,7 +49,7 @@ class Issuer:
         not_after: datetime,
         extensions: tuple[tuple[x509.ExtensionType, bool], ...] | None = None,
     ) -> x509.Certificate:
-        """A certificate over the key; ``extensions`` are (extension, critical), by default those of a device."""
+        """Return a certificate over the key; ``extensions`` are (extension, critical), by default those of a device."""
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -66,7 +66,7 @@ class Issuer:
         return builder.sign(self.key, self.hash, rsa_padding=self.padding)
 
     def root(self, not_before: datetime) -> x509.Certificate:
-        """The CA's own, self-signed certificate, valid until AWS IoT's certificates end."""
+        """Return the CA's own, self-signed certificate, valid until AWS IoT's certificates end."""
         public_key = self.key.public_key()
         return self.issue(
             public_key,
@@ -78,12 +78,12 @@ class Issuer:
 
 
 def device_extensions() -> tuple[tuple[x509.ExtensionType, bool], ...]:
-    """What a device certificate of AWS IoT carries."""
+    """Return what a device certificate of AWS IoT carries."""
     return (x509.BasicConstraints(ca=False, path_length=None), True), (_LEAF_KEY_USAGE, True)
 
 
 def aws_iot_issuer(folder: Path) -> Issuer:
-    """The AWS IoT-like CA of the sandbox in this folder; made once, the same for as long as the folder lives."""
+    """Return the AWS IoT-like CA of the sandbox in this folder; made once, the same for as long as the folder lives."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "aws-iot-ca.key"
     if path.exists():
@@ -100,7 +100,7 @@ def aws_iot_issuer(folder: Path) -> Issuer:
 
 
 def read_csr(pem: str) -> x509.CertificateSigningRequest:
-    """A CSR that AWS IoT would take; InvalidRequestException says why not."""
+    """Return a CSR that AWS IoT would take; InvalidRequestException says why not."""
     if len(pem) > MAX_CSR_CHARACTERS:
         raise invalid(f"the CSR has {len(pem)} characters, at most {MAX_CSR_CHARACTERS} are allowed")
     try:

@@ -155,7 +155,7 @@ class MotoServices:
 
 
 def _loaded() -> Iterator[tuple[str, Any]]:
-    """The services that this process has used: loading one takes moto a second, so none is loaded in vain."""
+    """Yield the services that this process has used: loading one takes moto a second, so none is loaded in vain."""
     for name in SERVICES.values():
         if name not in _backends and f"moto.{name}.models" in sys.modules:
             _backends[name] = moto_backends.get_backend(name)

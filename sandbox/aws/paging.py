@@ -38,7 +38,7 @@ class SortedNames:
             self._sorted = None
 
     def in_order(self) -> Sequence[str]:
-        """All names, ascending."""
+        """Return all names, ascending."""
         if self._sorted is None:
             self._sorted = sorted(self._names)
         return self._sorted
@@ -53,7 +53,7 @@ class SortedNames:
 def page_of(
     names: Sequence[str], request: Mapping[str, Any], *, size: str = "maxResults", marker: str = "nextToken"
 ) -> tuple[Sequence[str], str | None]:
-    """The page of ascending ``names`` that the request asks for, and the token of the next one.
+    """Return the page of ascending ``names`` that the request asks for, and the token of the next one.
 
     ``size`` and ``marker`` are what this API calls the two parameters.
     """
@@ -78,7 +78,7 @@ def page(
 
 
 def answer(member: str, items: Sequence[Any], following: str | None, marker: str = "nextToken") -> dict[str, Any]:
-    """The answer of a list call."""
+    """Return the answer of a list call."""
     return {member: list(items), **({marker: following} if following else {})}
 
 

@@ -96,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _checked(length: int) -> int:
-    """The length of a body; ValueError if it is none that is taken."""
+    """Return the length of a body; ValueError if it is none that is taken."""
     if not 0 <= length <= MAX_BODY:
         raise ValueError(length)
     return length

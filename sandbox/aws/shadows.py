@@ -45,7 +45,7 @@ class Shadows:
     # -- the API of iot-data
 
     def get_thing_shadow(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The document with metadata and delta."""
+        """Return the document with metadata and delta."""
         key = self._key(request)
         return {"payload": json.dumps(self._document(self._require(key))).encode()}
 
@@ -58,7 +58,7 @@ class Shadows:
         return {"payload": json.dumps(self._delete(self._key(request))).encode()}
 
     def list_named_shadows_for_thing(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Names of a thing's named shadows."""
+        """Return names of a thing's named shadows."""
         self._things.require(request["thingName"])
         names = [name for thing, name in self._by_key if thing == request["thingName"] and name]
         found, token = page(names, str, request, size="pageSize")
@@ -119,7 +119,7 @@ class Shadows:
         self._site.publish(f"$aws/things/{thing}/shadow/{f'name/{name}/' if name else ''}{outcome}", payload)
 
     def _heard(self, message: Message) -> None:
-        """A device speaks of a shadow."""
+        """Handle a device's message about a shadow."""
         match = _TOPIC.fullmatch(message.topic) if message.client_id is not None else None
         if match is None:
             return

@@ -82,7 +82,7 @@ class Timers:
         heapq.heappush(self._heap, (instant, next(self._count), action))
 
     def next_due(self) -> datetime | None:
-        """The earliest instant at which something is to happen."""
+        """Return the earliest instant at which something is to happen."""
         return self._heap[0][0] if self._heap else None
 
     def run_due(self, now: datetime) -> None:
@@ -103,11 +103,11 @@ class Site:
     timers: Timers = field(default_factory=Timers)
 
     def arn(self, resource: str, service: str = "iot") -> str:
-        """The ARN of a resource here."""
+        """Return the ARN of a resource here."""
         return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
 
     def now(self) -> datetime:
-        """The sandbox's present."""
+        """Return the sandbox's present."""
         return self.clock.now()
 
     def transaction(self) -> Any:
@@ -127,7 +127,7 @@ class Site:
 
 
 def new_id() -> str:
-    """A random identifier in the form that AWS uses for resources."""
+    """Return a random identifier in the form that AWS uses for resources."""
     return str(uuid.uuid4())
 
 

@@ -19,7 +19,7 @@ _urls: dict[str, str] = {}  # by region, of the cloud that was asked last: a tas
 
 
 def backends() -> Any:
-    """The state of all accounts; None before anybody has asked for it."""
+    """Return the state of all accounts; None before anybody has asked for it."""
     return sys.modules[_MODELS].stepfunctions_parser_backends if _MODELS in sys.modules else None
 
 

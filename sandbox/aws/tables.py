@@ -35,7 +35,7 @@ def prepare() -> None:
 
 
 def _with_the_same_items(table: Any) -> Any:
-    """A copy in which other items may be put."""
+    """Return a copy in which other items may be put."""
     kept = copy.copy(table)
     kept.items = copy.copy(table.items)
     for key, of_range in table.items.items():

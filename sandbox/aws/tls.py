@@ -32,7 +32,7 @@ class ServerIdentity:
             self._create()
 
     def context(self) -> ssl.SSLContext:
-        """A TLS context for the server's side."""
+        """Return a TLS context for the server's side."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self.certificate, self.key)

@@ -62,7 +62,7 @@ class RequestReader:
         return self.checked(shape, self._value(shape, self._body(request.body), "body")) if shape else {}
 
     def checked(self, shape: Any, value: dict[str, Any]) -> dict[str, Any]:
-        """The value, if it keeps the model's limits."""
+        """Return the value, if it keeps the model's limits."""
         problem = violation(shape, value, "")
         if problem:
             raise AwsError(self._invalid_code, f"1 validation error detected: {problem}")
@@ -80,7 +80,7 @@ class RequestReader:
         return parsed
 
     def _text(self, shape: Any, text: str, path: str) -> Any:
-        """A member that travels as text, outside the body."""
+        """Return a member that travels as text, outside the body."""
         try:
             match shape.type_name:
                 case "boolean":
@@ -95,7 +95,7 @@ class RequestReader:
             raise self._wrong(shape, text, path) from None
 
     def _value(self, shape: Any, value: Any, path: str) -> Any:  # noqa: C901, PLR0911 (one arm per type)
-        """A member of a JSON body; unknown members are left out, as AWS does."""
+        """Return a member of a JSON body; unknown members are left out, as AWS does."""
         try:
             match shape.type_name:
                 case "structure" if isinstance(value, dict):
@@ -130,7 +130,7 @@ class RequestReader:
 
 
 def violation(shape: Any, value: Any, path: str) -> str | None:
-    """The first limit of the model that the value breaks, in AWS's words; None if it keeps all."""
+    """Return the first limit of the model that the value breaks, in AWS's words; None if it keeps all."""
     match shape.type_name:
         case "structure":
             for name in shape.required_members:
@@ -181,7 +181,7 @@ def _out_of_range(shape: Any, number: float, path: str, what: str) -> str | None
 
 @cache
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:
-    """The model's pattern, anchored; None where it uses character classes that only Java knows."""
+    """Return the model's pattern, anchored; None where it uses character classes that only Java knows."""
     if pattern is None:
         return None
     try:
@@ -191,7 +191,7 @@ def _compiled(pattern: str | None) -> re.Pattern[str] | None:
 
 
 def to_wire(shape: Any, value: Any) -> Any:
-    """A value as JSON, by its shape; KeyError on a member that the shape does not have (a bug of ours)."""
+    """Return a value as JSON, by its shape; KeyError on a member that the shape does not have (a bug of ours)."""
     match shape.type_name:
         case "structure":
             members = {n: shape.members[n] for n in value}

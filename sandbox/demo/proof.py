@@ -36,7 +36,7 @@ class DemoCheck:
 
 
 def prove(world: World) -> Iterator[DemoCheck]:
-    """Each claim about every rotated device."""
+    """Yield each claim about every rotated device."""
     rotated = {
         name: (built, now)
         for name, built in sorted(world.built_with.items())
@@ -65,7 +65,7 @@ def prove(world: World) -> Iterator[DemoCheck]:
 
 
 def certificate_id(credential: Credential) -> str:
-    """The id under which AWS IoT registers it: SHA-256 of the DER."""
+    """Return the id under which AWS IoT registers it: SHA-256 of the DER."""
     return x509.load_pem_x509_certificate(credential.certificate_pem).fingerprint(hashes.SHA256()).hex()
 
 

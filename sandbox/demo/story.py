@@ -94,7 +94,7 @@ class _Commands:
 
 
 def _shown(arguments: Sequence[str]) -> int:
-    """How many arguments a reader needs to see: not where this demo keeps its inventory."""
+    """Return how many arguments a reader needs to see: not where this demo keeps its inventory."""
     return arguments.index("--inventory") if "--inventory" in arguments else len(arguments)
 
 
@@ -111,7 +111,7 @@ def _show_proof(console: Console, world: World) -> None:
 
 
 def _commit_desired_state(repository: Path) -> Path:
-    """A git repository with the example's documents, their dates moved to where they lie from today."""
+    """Return a git repository with the example's documents, their dates moved to where they lie from today."""
     target = repository / "desired_state" / "demo"
     if not EXAMPLE.is_dir():
         raise DemoError(

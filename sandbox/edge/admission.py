@@ -27,7 +27,7 @@ class Admission:
         self._registry, self._clock = registry, clock
 
     def authenticate(self, certificate_der: bytes, client_id: str) -> str | None:
-        """The certificate id if this certificate may connect under this client id now, else None."""
+        """Return the certificate id if this certificate may connect under this client id now, else None."""
         principal = self._registry.authenticate(certificate_der)
         if principal is None:
             log.info("%s: its certificate is not registered, or not ACTIVE", client_id)
@@ -41,7 +41,7 @@ class Admission:
         return principal
 
     def may_publish(self, principal: str, client_id: str, topic: str) -> bool:
-        """Whether topic and policy allow a device to publish there."""
+        """Return whether topic and policy allow a device to publish there."""
         if problem := problem_with_topic(topic):
             log.info("%s: cannot publish to %r: %s", client_id, topic, problem)
             return False
@@ -51,7 +51,7 @@ class Admission:
         return self._may(principal, client_id, "Publish", f"topic/{topic}")
 
     def refusal_of_subscription(self, principal: str, client_id: str, topic_filter: str) -> ReasonCode | None:
-        """Why a device may not subscribe, or None."""
+        """Return why a device may not subscribe, or None."""
         if problem := problem_with_filter(topic_filter):
             log.info("%s: cannot subscribe to %r: %s", client_id, topic_filter, problem)
             return ReasonCode.TOPIC_FILTER_INVALID
@@ -59,7 +59,7 @@ class Admission:
         return None if allowed else ReasonCode.NOT_AUTHORIZED
 
     def may_receive(self, principal: str, client_id: str, topic: str) -> bool:
-        """Whether policy allows a message to reach the device."""
+        """Return whether policy allows a message to reach the device."""
         return self._may(principal, client_id, "Receive", f"topic/{topic}")
 
     def _may(self, principal: str, client_id: str, action: str, resource: str) -> bool:

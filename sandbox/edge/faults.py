@@ -35,22 +35,22 @@ Effect = Callable[[Delivery], Sequence[Delivery]]
 
 
 def drop() -> Effect:
-    """The message is lost."""
+    """Lose the message."""
     return lambda _: ()
 
 
 def duplicate(copies: int = 2) -> Effect:
-    """The message arrives ``copies`` times."""
+    """Deliver the message ``copies`` times."""
     return lambda delivery: (delivery,) * copies
 
 
 def delay(seconds: float) -> Effect:
-    """The message arrives late; later ones overtake it."""
+    """Deliver the message late; later ones overtake it."""
     return lambda delivery: (Delivery(delivery.topic, delivery.payload, delivery.after + seconds),)
 
 
 def rewrite(change: Callable[[bytes], bytes]) -> Effect:
-    """The message arrives with another payload."""
+    """Deliver the message with another payload."""
     return lambda delivery: (Delivery(delivery.topic, change(delivery.payload), delivery.after),)
 
 
@@ -66,7 +66,7 @@ class Fault:
     struck: int = 0
 
     def meets(self, direction: Direction, client_id: str, topic: str) -> bool:
-        """Whether this message is to be struck."""
+        """Return whether this message is to be struck."""
         return (
             (self.times is None or self.struck < self.times)
             and self.direction in (None, direction)
@@ -94,7 +94,7 @@ class Faults:
             self._faults.clear()
 
     def apply(self, direction: Direction, client_id: str, topic: str, payload: bytes) -> Sequence[Delivery]:
-        """What arrives of one message, the faults applied in the order in which they were added."""
+        """Return what arrives of one message, the faults applied in the order in which they were added."""
         deliveries: Sequence[Delivery] = (Delivery(topic, payload),)
         if not self._faults:
             return deliveries

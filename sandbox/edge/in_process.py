@@ -277,7 +277,7 @@ class _Life:
         return self._loop.call_later(seconds, lambda: self._run(action))
 
     def _run(self, action: Callable[[], None]) -> None:
-        """A component that fails is started again; its neighbours on the thread do not notice."""
+        """Start a failed component again; its neighbours on the thread do not notice."""
         if self._has_ended:
             return
         try:
@@ -294,7 +294,7 @@ class _Life:
 
 
 def _matching_certificate(certificate_file: Path, key_file: Path) -> bytes:
-    """The certificate's DER, as TLS would send it: only if the key beside it is the certified one."""
+    """Return the certificate's DER, as TLS would send it: only if the key beside it is the certified one."""
     try:
         der = der_of(certificate_file.read_text())
         certificate = x509.load_der_x509_certificate(with_readable_names(der))

@@ -89,7 +89,7 @@ class InProcessHost:
             thread.join(STOP_TIMEOUT_SECONDS)
 
     def loop(self) -> ThreadLoop:
-        """The loop of the thread that is to serve one more device."""
+        """Return the loop of the thread that is to serve one more device."""
         return next(self._next_loop)
 
     # Connections ------------------------------------------------------------------------------

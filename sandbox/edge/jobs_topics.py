@@ -37,12 +37,12 @@ class JobsReply:
 
 
 def is_jobs_request(topic: str) -> bool:
-    """Whether the jobs service answers messages on this topic."""
+    """Return whether the jobs service answers messages on this topic."""
     return _REQUEST.fullmatch(topic) is not None
 
 
 def may_be_published(topic: str) -> bool:
-    """Whether a device may publish here at all: of the reserved topics only requests, never the cloud's own."""
+    """Return whether a device may publish here at all: of the reserved topics only requests, never the cloud's own."""
     if not topic.startswith("$"):
         return True
     return is_jobs_request(topic) or _OTHER_PUBLISHABLE.fullmatch(topic) is not None
@@ -56,7 +56,7 @@ class JobsTopics:
         self._clock = clock
 
     def answer(self, topic: str, payload: bytes) -> JobsReply:
-        """The accepted or rejected message for one request; the topic must be a jobs request."""
+        """Return the accepted or rejected message for one request; the topic must be a jobs request."""
         match = _REQUEST.fullmatch(topic)
         if match is None:
             message = f"{topic} is no jobs request"
@@ -90,7 +90,7 @@ class JobsTopics:
 
 
 def _in_a_namespace(job: str, operation: str) -> dict[str, Any]:
-    """Jobs that a nucleus asks for by itself (its deployments): there are none over MQTT here, and it is told so."""
+    """Answer a nucleus that asks for its deployments' jobs: over MQTT there are none here."""
     if (job, operation) == ("$next", "get"):
         return {}
     raise JobsDataError("ResourceNotFound", f"there is no job {job} in this namespace")

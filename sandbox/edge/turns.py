@@ -35,7 +35,7 @@ class Turns:
         self._go_on()
 
     def end(self, device: str) -> None:
-        """The device has ended its job, or takes too long; harmless when it had no turn."""
+        """End the turn of a device whose job has ended or takes too long; harmless if it had no turn."""
         with self._lock:
             self._at_work.discard(device)
         self._go_on()
@@ -55,7 +55,7 @@ class Turns:
 
 
 def announces_a_rotation(topic: str, payload: bytes) -> bool:
-    """Whether a message of the cloud tells a device of a rotation that it has not begun."""
+    """Return whether a message of the cloud tells a device of a rotation that it has not begun."""
     if not topic.endswith(("/jobs/notify-next", "/jobs/$next/get/accepted")):
         return False
     execution: Mapping[str, Any] = json.loads(payload).get("execution", {})
@@ -63,5 +63,5 @@ def announces_a_rotation(topic: str, payload: bytes) -> bool:
 
 
 def ends_a_job(topic: str, payload: bytes) -> bool:
-    """Whether a device's message reports how a job has ended."""
+    """Return whether a device's message reports how a job has ended."""
     return _UPDATE.fullmatch(topic) is not None and b'"IN_PROGRESS"' not in payload

@@ -43,7 +43,7 @@ class Clients:
         self._session.events.register("before-send", self._answer)
 
     def get(self, service: str, endpoint_url: str | None = None) -> Any:
-        """The client of a service, at the cloud's address unless another is named."""
+        """Return the client of a service, at the cloud's address unless another is named."""
         url = endpoint_url or self._cloud.endpoint_url
         with self._lock:
             if (service, url) not in self._made:
@@ -53,7 +53,10 @@ class Clients:
             return self._made[service, url]
 
     def _answer(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
-        """What the cloud answers; None for a body that is a stream and for other addresses: those go over the wire."""
+        """Return what the cloud answers.
+
+        None for a body that is a stream and for other addresses: those go over the wire.
+        """
         url, body = urlsplit(request.url), request.body or b""
         if f"{url.scheme}://{url.netloc}" != self._cloud.endpoint_url or not isinstance(body, str | bytes | bytearray):
             return None
@@ -67,7 +70,7 @@ class _AnswerBody(io.BytesIO):
     """An answer's body as botocore reads it."""
 
     def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
-        """The whole."""
+        """Yield the whole."""
         yield self.read()
 
 

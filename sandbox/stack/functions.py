@@ -58,7 +58,7 @@ class TimeSource(Protocol):
     """What tells the time (``sandbox.clock.SandboxClock``)."""
 
     def now(self) -> datetime:
-        """The sandbox's present."""
+        """Return the sandbox's present."""
 
     @property
     def moved(self) -> timedelta:
@@ -98,7 +98,7 @@ class StackFunctions:
         self._stopped = False
 
     def runs(self, properties: Mapping[str, Any]) -> bool:
-        """Whether a function's code is here; the CDK brings one of its own for custom resources."""
+        """Return whether a function's code is here; the CDK brings one of its own for custom resources."""
         handler = str(properties.get("Handler", ""))
         return handler in self._code or handler.startswith(HANDLERS_PACKAGE)
 
@@ -116,7 +116,7 @@ class StackFunctions:
         invocation, moved = Invocation(name, event, self._clock()), self._moves.moved
 
         def run_held() -> None:
-            """How long a test takes, on a busy machine, makes an event no older; how far it moves the clock does."""
+            """Age an event by how far a test moves the clock, not by how long the test takes on a busy machine."""
             self._submit(replace(invocation, accepted_at=self._clock() - (self._moves.moved - moved)))
 
         for delay in self.unkindness.delays(name, event, run_held):

@@ -30,17 +30,17 @@ Effect = Callable[[Run], Sequence[float]]
 
 
 def late(seconds: float) -> Effect:
-    """The event waits in the queue; later ones overtake it."""
+    """Keep the event in the queue; later ones overtake it."""
     return lambda _: (seconds,)
 
 
 def doubled(after: float = 0.0) -> Effect:
-    """The function is given the event twice, the second time ``after`` seconds later."""
+    """Deliver the event twice, the second time ``after`` seconds later."""
     return lambda _: (0.0, after)
 
 
 def lost() -> Effect:
-    """The function is never given the event."""
+    """Never deliver the event."""
     return lambda _: ()
 
 
@@ -82,7 +82,7 @@ class InvocationFault:
     struck: int = 0
 
     def meets(self, function: str, event: Mapping[str, Any]) -> bool:
-        """Whether this event is to be struck."""
+        """Return whether this event is to be struck."""
         return (
             (self.times is None or self.struck < self.times) and function.endswith(self.function) and self.when(event)
         )
@@ -138,7 +138,7 @@ class Unkindness:
             self.waits = RetryDelays()
 
     def delays(self, function: str, event: Mapping[str, Any], run: Run) -> Sequence[timedelta]:
-        """When an event runs, from now; of the faults that meet it the latest decides."""
+        """Return when an event runs, from now; of the faults that meet it the latest decides."""
         with self._lock:
             found = next((fault for fault in reversed(self._faults) if fault.meets(function, event)), None)
             if found is not None:
@@ -147,6 +147,6 @@ class Unkindness:
         return [timedelta(seconds=after) for after in seconds]
 
     def is_down(self, function: str, now: datetime) -> bool:
-        """Whether a run fails, whatever its code would do."""
+        """Return whether a run fails, whatever its code would do."""
         with self._lock:
             return any(function.endswith(name) and now < until for name, until in self._down.items())

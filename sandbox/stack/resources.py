@@ -39,7 +39,7 @@ class ResourceSite:
     stack_name: str
 
     def arn(self, service: str, resource: str) -> str:
-        """An ARN of this account."""
+        """Return an ARN of this account."""
         return f"arn:aws:{service}:{'' if service == 'iam' else self.region}:{self.account}:{resource}"
 
 
@@ -91,7 +91,7 @@ def _topic_rule(site: ResourceSite, _logical_id: str, properties: Properties) ->
 
 
 def rule_payload(properties: Properties) -> dict[str, Any]:
-    """A rule's payload as the API spells it."""
+    """Return a rule's payload as the API spells it."""
     payload: dict[str, Any] = _lower(properties["TopicRulePayload"])
     return payload
 
@@ -105,7 +105,7 @@ def _function(site: ResourceSite, logical_id: str, properties: Properties) -> Ma
 
 
 def _sdk_call(site: ResourceSite, logical_id: str, properties: Properties) -> Made:
-    """A custom resource of the CDK: one SDK call, whose answer's members are the attributes."""
+    """Return a custom resource of the CDK: one SDK call, whose answer's members are the attributes."""
     text = properties.get("Create") or properties["Update"]
     call = json.loads(text)
     client = site.clients.get(call["service"].lower())

@@ -49,7 +49,7 @@ class RuleEngine:
         self._rules.append(TopicRule(name, statement.topic_filter))
 
     def hear(self, message: Message) -> None:
-        """A listener of the bus."""
+        """Handle an event of the bus."""
         for rule in self._rules:
             if sql.matches(rule.topic_filter, message.topic):
                 self._functions.submit(partial(self._apply, rule, message))

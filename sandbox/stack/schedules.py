@@ -21,7 +21,7 @@ _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 
 
 def every(expression: str) -> timedelta:
-    """The period of a schedule; TemplateError for what the sandbox does not have."""
+    """Return the period of a schedule; TemplateError for what the sandbox does not have."""
     found = _RATE.fullmatch(expression)
     if found is None:
         raise TemplateError(f"the sandbox has schedules of the form rate(15 minutes), found {expression!r}")

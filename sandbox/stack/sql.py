@@ -67,7 +67,7 @@ class Statement:
     condition: Expression | None
 
     def apply(self, context: MessageContext) -> dict[str, Any] | None:
-        """What the rule's actions get; None where the condition does not hold.
+        """Return what the rule's actions get; None where the condition does not hold.
 
         A column of the statement wins over a field of the payload with its name.
         """
@@ -82,7 +82,7 @@ class Statement:
 
 
 def matches(topic_filter: str, topic: str) -> bool:
-    """Whether a topic is among those of an MQTT filter."""
+    """Return whether a topic is among those of an MQTT filter."""
     wanted, found = topic_filter.split("/"), topic.split("/")
     for index, level in enumerate(wanted):
         if level == "#":

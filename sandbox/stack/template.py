@@ -32,7 +32,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def with_authorities(template: Mapping[str, Any], authorities: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The template as if it had been synthesised for these authorities besides its own, which come first."""
+    """Return the template as if it had been synthesised for these authorities besides its own, which come first."""
 
     def deployed(resource: Mapping[str, Any]) -> Mapping[str, Any]:
         if resource["Type"] == "AWS::SSM::Parameter":
@@ -48,7 +48,7 @@ def with_authorities(template: Mapping[str, Any], authorities: Mapping[str, Mapp
 
 
 def _published_with(properties: Mapping[str, Any], authorities: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the backend says of itself, with these authorities besides its own."""
+    """Return what the backend says of itself, with these authorities besides its own."""
     deployment = parse_deployment(properties["Value"])
     added = {
         name: DeployedAuthority(
@@ -74,7 +74,7 @@ class Resolver:
         self._attribute = attribute
 
     def value(self, node: Any) -> Any:
-        """The value of a node, with every function in it resolved."""
+        """Return the value of a node, with every function in it resolved."""
         if isinstance(node, list):
             return [self.value(item) for item in node]
         if not isinstance(node, Mapping):

@@ -33,7 +33,7 @@ def assess_fleet(
     now: datetime,
     overrides: Overrides = NO_OVERRIDES,
 ) -> Iterator[Assessment]:
-    """One assessment per governed device, in the order of ``devices``; ungoverned devices are passed over."""
+    """Yield one assessment per governed device, in the order of ``devices``; ungoverned devices are passed over."""
     governance = Governance(desired, state, now, overrides)
     for device in devices:
         assessment = assess(device, governance)
@@ -42,7 +42,7 @@ def assess_fleet(
 
 
 def assess(device: Device, governance: Governance) -> Assessment | None:
-    """The verdict on one device; None where no policy governs it."""
+    """Return the verdict on one device; None where no policy governs it."""
     governed = governance.policy_of(device)
     if governed is None:
         return None
@@ -80,7 +80,7 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
 
 
 def _is_silent(case: Case) -> bool:
-    """Whether no check has anything to say, nor will have within days, whatever the certificate's share of jitter."""
+    """Return whether no check finds anything now or within days, whatever the certificate's share of jitter."""
     return not find(case) and case.timing is None
 
 

@@ -132,7 +132,7 @@ class Case:
         return self.device.name in self.governance.overrides.again
 
     def rotation_timing(self) -> Timing:
-        """When this device, which must rotate, does: by its dates, or now, or as soon as a window opens."""
+        """Return when this device, which must rotate, does: by its dates, or now, or as soon as a window opens."""
         ends = [incident.deadline for incident in self.taints[:1]] + [drill.deadline for drill in self.drills[:1]]
         if self.certificate is not None and self.certificate.not_after is not None:
             ends.append(self.certificate.not_after)

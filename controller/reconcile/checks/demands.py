@@ -17,7 +17,7 @@ from .case import Case, Check
 
 
 def authority_tainted(case: Case) -> Finding | None:
-    """An incident declares the certificate's authority, key type or issue period compromised."""
+    """Report a certificate whose authority, key type or issue period an incident declares compromised."""
     if not case.taints:
         return None
     first = case.taints[0]
@@ -31,7 +31,7 @@ def authority_tainted(case: Case) -> Finding | None:
 
 
 def drilled(case: Case) -> Finding | None:
-    """A drill has the device in its sample, with a certificate of before it."""
+    """Return a drill has the device in its sample, with a certificate of before it."""
     if not case.drills:
         return None
     first = case.drills[0]
@@ -45,7 +45,7 @@ def drilled(case: Case) -> Finding | None:
 
 
 def issued_before_cutoff(case: Case) -> Finding | None:
-    """Everything issued before the policy's cutoff must go."""
+    """Report a certificate that was issued before the policy's cutoff."""
     certificate, cutoff = case.certificate, case.governed.cutoff
     if not case.is_before_cutoff or certificate is None or certificate.not_before is None or cutoff is None:
         return None
@@ -77,7 +77,7 @@ def expiring(case: Case) -> Finding | None:
 
 
 def age_exceeded(case: Case) -> Finding | None:
-    """The certificate is older than the policy allows, or jitter brings that forward."""
+    """Report a certificate that is older than the policy allows, or that jitter brings forward."""
     dates, certificate = case.dates, case.certificate
     if not case.is_triggered or dates is None or dates.due_by_age is None or certificate is None:
         return None
@@ -98,7 +98,7 @@ def age_exceeded(case: Case) -> Finding | None:
 
 
 def key_type_mismatch(case: Case) -> Finding | None:
-    """The key is of another type than the policy demands."""
+    """Report a key of another type than the policy demands."""
     wanted, certificate = case.policy.certificate.key_type, case.certificate
     if wanted is None or certificate is None or certificate.key_type is None or certificate.key_type == wanted:
         return None
@@ -112,7 +112,7 @@ def key_type_mismatch(case: Case) -> Finding | None:
 
 
 def authority_mismatch(case: Case) -> Finding | None:
-    """Another authority issued the certificate than the policy demands."""
+    """Report a certificate of another authority than the policy demands."""
     wanted, certificate = case.policy.certificate.authority, case.certificate
     if wanted is None or certificate is None or certificate.not_before is None or certificate.authority == wanted:
         return None

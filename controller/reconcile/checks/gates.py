@@ -38,7 +38,7 @@ REFUSALS = 3  # in a row, hours apart: no outage, no authority that was busy; se
 
 
 def quarantined(case: Case) -> Finding | None:
-    """The device is to be cut off, or is: whatever else is to be said of it, nobody rotates it."""
+    """Report a device that is to be cut off, or is: nothing rotates it, whatever else is found."""
     found = case.governance.quarantine_of(case.device)
     if found is None:
         return None
@@ -63,7 +63,7 @@ def quarantined(case: Case) -> Finding | None:
 
 
 def waived(case: Case) -> Finding | None:
-    """A waiver in force leaves the device out."""
+    """Report a device that a waiver in force leaves out."""
     waiver = case.governance.waiver_of(case.device.name)
     if waiver is None:
         return None
@@ -77,7 +77,7 @@ def waived(case: Case) -> Finding | None:
 
 
 def suspended(case: Case) -> Finding | None:
-    """The policy does not rotate for now."""
+    """Report a policy that does not rotate for now."""
     suspension = case.policy.suspend
     if suspension is None or not case.governed.is_suspended:
         return None
@@ -125,7 +125,7 @@ def rotation_ineffective(case: Case) -> Finding | None:
 
 
 def preflight_failed(case: Case) -> Finding | None:
-    """The device has said that this very rotation would fail; who is in a hurry tries it all the same."""
+    """Report a device that has answered that this very rotation would fail, unless it is urgent."""
     found = case.preflight
     if found is None or found.reason is None or case.is_urgent or case.is_tried_again:
         return None
@@ -181,7 +181,7 @@ _NONE = "none opens within five years"
 
 
 def outside_window(case: Case) -> Finding | None:
-    """No window is open, and nothing makes the device urgent."""
+    """Report that no window is open and nothing makes the device urgent."""
     if case.is_urgent or case.governed.is_open_now:
         return None
     window = case.governed.opens
@@ -191,7 +191,7 @@ def outside_window(case: Case) -> Finding | None:
 
 
 def unsupported_by_backend(case: Case) -> Finding | None:
-    """A stock backend and its component make what they are set to: held back where that would not meet the policy."""
+    """Hold a device back if what its stock backend and component are set to would not meet the policy."""
     rule, result = case.policy.certificate, case.result
     if not case.governance.is_stock or not isinstance(result, RotationResult):
         return None
@@ -210,7 +210,7 @@ def unsupported_by_backend(case: Case) -> Finding | None:
 
 
 def unsupported_by_component(case: Case) -> Finding | None:
-    """The stock component makes the key that its configuration says, and our backend refuses another than the job's.
+    """Report a stock component whose configured key our backend refuses.
 
     One refusal does not say so: the stock component calls an outage of the backend by the same words.
     """
@@ -231,13 +231,13 @@ def unsupported_by_component(case: Case) -> Finding | None:
 
 
 def _refused_in_a_row(failures: tuple[DeviceExecution, ...]) -> int:
-    """How often the backend has refused a stock component, up to the last failure."""
+    """Return how often the backend has refused a stock component, up to the last failure."""
     is_refusal = (one.component_version is None and one.failure_reason == STOCK_REFUSAL for one in reversed(failures))
     return sum(1 for _ in takewhile(bool, is_refusal))
 
 
 def result_unknown(case: Case) -> Finding | None:
-    """What a policy leaves out stays as it is; where that cannot be had, nothing is rotated."""
+    """Report a device whose rotation would change what its policy leaves out."""
     result = case.result
     if not isinstance(result, Unknown):
         return None
@@ -252,7 +252,7 @@ def result_unknown(case: Case) -> Finding | None:
 
 
 def rotating(case: Case) -> Finding | None:
-    """An execution of a rotation job has not ended, or what it replaced is not removed yet."""
+    """Report a rotation that has not ended, or whose old certificate is not removed yet."""
     if not case.device.executions:
         return _settling(case)
     strange = next((one for one in case.device.executions if one.status.name == UNHEARD_OF), None)
@@ -286,7 +286,7 @@ def _settling(case: Case) -> Finding | None:
 
 
 def _execution_unknown(device: str, execution: DeviceExecution) -> Finding:
-    """What nobody here has heard of may be a rotation under way."""
+    """Report an execution of a status that is not known here: it may be a rotation under way."""
     which = f"--job-id {execution.job_id} --thing-name {device}"
     return blocked(
         Reason.EXECUTION_UNKNOWN,

@@ -90,7 +90,7 @@ class Governance:
         return successes_of(self.state.jobs)
 
     def policy_of(self, device: Device) -> Governed | Tie | None:
-        """The policy that governs the device; Tie where several claim it, None where none does."""
+        """Return the policy that governs the device; Tie where several claim it, None where none does."""
         try:
             return self._verdicts[device.groups]
         except KeyError:
@@ -98,14 +98,17 @@ class Governance:
             return verdict
 
     def claims_on(self, device: Device) -> tuple[str, ...]:
-        """The policy that governs the device, or all that claim it with equal priority; by name."""
+        """Return the policy that governs the device, or all that claim it with equal priority; by name."""
         verdict = self.policy_of(device)
         if isinstance(verdict, Tie):
             return verdict.policies
         return () if verdict is None else (verdict.policy.name,)
 
     def result_for(self, governed: Governed, certificate: Certificate, device: Device) -> RotationResult | Unknown:
-        """What a rotation makes of the device that holds this certificate; worked out once for each kind of it."""
+        """Return what a rotation makes of the device that holds this certificate.
+
+        Worked out once for each kind of it.
+        """
         if self.is_stock:
             return result_of_stock(device, self.state.stock, self.desired)
         key = certificate.key_type, certificate.authority
@@ -123,24 +126,24 @@ class Governance:
         return max(now, before) if before else now
 
     def halt_of(self, governed: Governed) -> Halt | None:
-        """The halt that is on record for the present rollout, unless a person lets it go on."""
+        """Return the halt that is on record for the present rollout, unless a person lets it go on."""
         name = governed.policy.name
         found = self.state.baseline.halted.get(name) if self.state.baseline else None
         is_in_force = found is not None and found.family == governed.family and name not in self.overrides.resume
         return found if is_in_force else None
 
     def waiver_of(self, device: str) -> Waiver | None:
-        """The waiver in force for the device; where there are several, the one that lasts longest."""
+        """Return the waiver in force for the device; where there are several, the one that lasts longest."""
         return self._waivers.get(device)
 
     def holds_end(self, device: str, governed: Governed) -> list[datetime]:
-        """When the waiver in force for the device ends, and its policy's suspension, where there are any."""
+        """Return when the waiver in force for the device ends, and its policy's suspension, where there are any."""
         waiver, suspension = self._waivers.get(device), governed.policy.suspend
         ends = [waiver.expires] if waiver else []
         return [*ends, suspension.until] if suspension and governed.is_suspended else ends
 
     def quarantine_of(self, device: Device) -> Quarantine | None:
-        """The quarantine that the device is in; of several the oldest, first of those that name the device."""
+        """Return the quarantine that the device is in; of several the oldest, first of those that name the device."""
         held = [attachment.certificate.certificate_id for attachment in device.attachments]
         found = [one for one in self._quarantines if one.concerns(device.name, held)]
         return next((one for one in found if device.name in one.devices), found[0] if found else None)
@@ -178,7 +181,7 @@ class Governance:
 
 
 def issued_at(certificate: Certificate) -> datetime | None:
-    """When the certificate was issued: its registration, unless notBefore is older than backdating explains."""
+    """Return when the certificate was issued: its registration, unless notBefore is older than backdating explains."""
     if certificate.not_before is None:
         return None
     if certificate.created_at - certificate.not_before <= BACKDATING_TOLERANCE:
@@ -187,7 +190,7 @@ def issued_at(certificate: Certificate) -> datetime | None:
 
 
 def taints(incident: Incident, certificate: Certificate) -> bool:
-    """Whether the certificate matches every condition that the incident gives."""
+    """Return whether the certificate matches every condition that the incident gives."""
     issued = issued_at(certificate)
     return (
         (incident.authority is None or certificate.authority == incident.authority)
@@ -198,7 +201,7 @@ def taints(incident: Incident, certificate: Certificate) -> bool:
 
 
 def drills_on(governance: Governance, policy: Policy, device: Device) -> tuple[Drill, ...]:
-    """The drills that run now and name the device, with a certificate of before them; by deadline."""
+    """Return the drills that run now and name the device, with a certificate of before them; by deadline."""
     if device.name not in governance.drilled:
         return ()
     issued = [at for one in device.attachments if (at := issued_at(one.certificate)) is not None]
@@ -207,7 +210,7 @@ def drills_on(governance: Governance, policy: Policy, device: Device) -> tuple[D
 
 
 def would_taint_successor(incident: Incident, rule: CertificateRule, now: datetime) -> bool:
-    """Whether a certificate issued now as the rule demands could match the incident again."""
+    """Return whether a certificate issued now as the rule demands could match the incident again."""
     return (
         (incident.authority is None or rule.authority in {None, incident.authority})
         and (incident.key_type is None or rule.key_type in {None, incident.key_type})

@@ -44,7 +44,7 @@ class Quiet:
         self._known: dict[tuple[object, ...], list[tuple[datetime, timedelta]]] = {}  # ends from then on, valid so long
 
     def covers(self, device: Device) -> bool:
-        """Whether no check can have anything to say of the device."""
+        """Return whether no check can have anything to say of the device."""
         attachments = device.attachments
         if len(attachments) != 1 or device.executions or device.failures:
             return False
@@ -61,7 +61,7 @@ class Quiet:
         return False
 
     def learn(self, device: Device, is_silent: Callable[[Device], bool]) -> None:
-        """Every check was asked of the device, and had nothing to say; ``is_silent`` asks them of another."""
+        """Remember a device of which every check found nothing; ``is_silent`` compares another with it."""
         attachment = device.attachments[0]
         certificate = attachment.certificate
         start, end = certificate.not_before, certificate.not_after
@@ -82,7 +82,7 @@ class Quiet:
 
 
 def _furthest(holds: Callable[[timedelta], bool]) -> timedelta:
-    """The longest span, to a minute, for which it holds; of no span it does."""
+    """Return the longest span, to a minute, for which it holds; of no span it does."""
     low, high = timedelta(0), _FURTHEST
     while high - low > _NEAR_ENOUGH:
         middle = (low + high) / 2

@@ -31,7 +31,7 @@ _DATED = (Reason.EXPIRING, Reason.AGE_EXCEEDED)  # they come back in time; any r
 
 
 def last_rotation(case: Case) -> DeviceExecution | None:
-    """The execution that the present certificate came of; None where it was put there otherwise, or long ago."""
+    """Return the execution that the present certificate came of; None where it was put there otherwise, or long ago."""
     certificate = case.certificate
     if certificate is None:
         return None
@@ -41,7 +41,7 @@ def last_rotation(case: Case) -> DeviceExecution | None:
 
 
 def is_settling(case: Case) -> DeviceExecution | None:
-    """The rotation that has just succeeded, while the backend has still to remove the certificate that it replaced."""
+    """Return the rotation that has just succeeded, until the backend has removed the replaced certificate."""
     held = case.device.attachments
     if len(held) != ROTATION_CERTIFICATES:
         return None
@@ -52,7 +52,7 @@ def is_settling(case: Case) -> DeviceExecution | None:
 
 
 def in_vain(case: Case, last: DeviceExecution | None) -> Finding | None:
-    """The demand that a rotation under the present rule should have put right, and did not."""
+    """Return the demand that a rotation under the present rule should have put right, and did not."""
     certificate = case.certificate
     if last is None or certificate is None or last.status is not ExecutionStatus.SUCCEEDED:
         return None
@@ -71,7 +71,7 @@ def left_alone_until(case: Case, last: DeviceExecution | None) -> datetime | Non
 
 
 def _should_be_cured(reason: Reason, case: Case, certificate: Certificate) -> bool:
-    """Whether a certificate that had been issued as asked would not have this finding now."""
+    """Return whether a certificate that had been issued as asked would not have this finding now."""
     if reason is Reason.AUTHORITY_TAINTED:  # by an incident of later: of the issue periods none that was over
         return any(i.issued_before is not None and i.issued_before <= certificate.created_at for i in case.taints)
     if reason is Reason.DRILLED:
@@ -87,7 +87,7 @@ def _should_be_cured(reason: Reason, case: Case, certificate: Certificate) -> bo
 
 
 def _as_asked(case: Case, certificate: Certificate) -> Dates:
-    """The dates that the certificate would have, had it been issued as the policy asks."""
+    """Return the dates that the certificate would have, had it been issued as the policy asks."""
     start, end = certificate.not_before, certificate.not_after
     assert start is not None and end is not None  # noqa: S101, PT018 - a case with dates has both
     start = max(start, certificate.created_at - BACKDATING_TOLERANCE)
@@ -102,6 +102,6 @@ def _is_due(dates: Dates, now: datetime) -> bool:
 
 
 def _brought(execution: DeviceExecution, certificate: Certificate) -> bool:
-    """Whether the certificate was made between the device being asked and its answer."""
+    """Return whether the certificate was made between the device being asked and its answer."""
     made = certificate.created_at
     return execution.queued_at - CLOCK_GRAIN <= made <= execution.last_updated_at + CLOCK_GRAIN

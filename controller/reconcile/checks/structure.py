@@ -24,7 +24,7 @@ from .rotated import ROTATION_CERTIFICATES, is_settling
 
 
 def no_certificate(case: Case) -> Finding | None:
-    """Nothing is attached to the thing."""
+    """Report a thing without a certificate."""
     if case.device.attachments:
         return None
     return blocked(
@@ -36,13 +36,13 @@ def no_certificate(case: Case) -> Finding | None:
 
 
 def _leave_group(case: Case) -> str:
-    """The command that takes the device out of the policy's hands."""
+    """Return the command that takes the device out of the policy's hands."""
     names = f"--thing-name {quote(case.device.name)} --thing-group-name {quote(_group(case))}"
     return f"aws iot remove-thing-from-thing-group {names}"
 
 
 def _group(case: Case) -> str:
-    """The group by which the policy governs the device: its own, or that child of it that the device is in."""
+    """Return the group by which the policy governs the device: its own, or that child of it that the device is in."""
     groups = case.device.groups
     return case.policy.thing_group if case.policy.thing_group in groups or not groups else groups[0]
 
@@ -88,7 +88,7 @@ def shared_certificate(case: Case) -> Finding | None:
 
 
 def not_exclusive(case: Case) -> Finding | None:
-    """The backend does not rotate what is attached so; ours rotates what is not shared, the stock one is stricter."""
+    """Report an attachment that the backend does not rotate: ours refuses a shared one, the stock one more."""
     if case.attachment is None or case.attachment.type in case.governance.state.rotatable:
         return None
     name, certificate = case.device.name, case.attachment.certificate.certificate_id
@@ -102,7 +102,7 @@ def not_exclusive(case: Case) -> Finding | None:
 
 
 def certificate_inactive(case: Case) -> Finding | None:
-    """A device cannot connect with a certificate that is not ACTIVE."""
+    """Report a certificate that is not ACTIVE: its device cannot connect with it."""
     if case.certificate is None or case.certificate.status is CertificateStatus.ACTIVE:
         return None
     return blocked(
@@ -115,7 +115,7 @@ def certificate_inactive(case: Case) -> Finding | None:
 
 
 def unparseable(case: Case) -> Finding | None:
-    """What cannot be read cannot be judged."""
+    """Report a certificate that cannot be read, and so cannot be judged."""
     certificate = case.certificate
     if certificate is None:
         return None
@@ -140,7 +140,7 @@ def unparseable(case: Case) -> Finding | None:
 
 
 def expired(case: Case) -> Finding | None:
-    """An expired certificate cannot connect, so its device cannot rotate by itself."""
+    """Report an expired certificate: its device cannot connect, and so cannot rotate by itself."""
     end = case.certificate.not_after if case.certificate else None
     if end is None or end > case.now:
         return None
@@ -154,7 +154,7 @@ def expired(case: Case) -> Finding | None:
 
 
 def successor_tainted(case: Case) -> Finding | None:
-    """The policy demands the very thing that an incident declares compromised."""
+    """Report a policy that demands the very thing that an incident declares compromised."""
     again = (i for i in case.taints if would_taint_successor(i, case.policy.certificate, case.now))
     incident = next(again, None)
     if incident is None:
@@ -168,7 +168,7 @@ def successor_tainted(case: Case) -> Finding | None:
 
 
 def due_from_birth(case: Case) -> Finding | None:
-    """A certificate that is due as soon as it is issued would be rotated for ever."""
+    """Report a policy under which a new certificate is due at once, and would be rotated for ever."""
     certificate, rule = case.certificate, case.policy.certificate
     if certificate is None or certificate.not_before is None or certificate.not_after is None:
         return None

@@ -40,7 +40,7 @@ class DocumentChange:
 
 
 def changes_between(base: Policy | None, head: Policy | None) -> tuple[FieldChange, ...]:
-    """The fields that differ, in the order of the documents; everything where a policy is new or gone."""
+    """Return the fields that differ, in the order of the documents; everything where a policy is new or gone."""
     return _differences(_policy(base), _policy(head))
 
 
@@ -87,7 +87,7 @@ def _document(document: Any) -> _Fields:
 def _fields(
     value: Any, path: str, sections: set[str], bearing: Bearing | None = None
 ) -> Iterator[tuple[str, tuple[str | None, Bearing]]]:
-    """Every field of a document, as the models have them: none is listed here, so that none can be forgotten."""
+    """Yield every field of a document, as the models have them: none is listed here, so that none can be forgotten."""
     if value is None:
         return
     for each in fields(value):
@@ -108,7 +108,7 @@ def _camel(name: str) -> str:
 
 
 def _text(value: object) -> str | None:
-    """A field's value as a reader of the change wants it; None where it is not set or empty."""
+    """Return a field's value as a reader of the change wants it; None where it is not set or empty."""
     match value:
         case None:
             text = ""

@@ -296,13 +296,13 @@ def _queue(turns: list[Turn], policy: Policy | None, outlook: Outlook) -> Queue:
 
 
 def _jobs(outlook: Outlook, policy: Policy) -> list[int]:
-    """Devices of each job: one for each wave that reaches anyone; more if the in-flight limit splits a wave."""
+    """Return devices of each job: one for each wave that reaches anyone; more if the in-flight limit splits a wave."""
     most = policy.rollout.max_in_flight
     return [min(most, stage.devices - number) for stage in outlook.stages for number in range(0, stage.devices, most)]
 
 
 def _refusals(plan: Plan, desired: DesiredState, overrides: Overrides) -> tuple[Refusal, ...]:
-    """What ``apply`` would refuse of the plan that it makes now, or as soon as the windows open."""
+    """Return what ``apply`` would refuse of the plan that it makes now, or as soon as the windows open."""
     rollouts = {policy.name: policy.rollout for policy in desired.policies}
     ready = {report.policy for report in plan.waves if report.status in {WaveStatus.OPEN, WaveStatus.CLOSED}}
     firsts = {one.policy: one.stages[0] for one in plan.outlooks if one.stages and one.policy in ready}
@@ -320,7 +320,7 @@ def _refusals(plan: Plan, desired: DesiredState, overrides: Overrides) -> tuple[
 
 
 def _after(state: FleetState, lost: Mapping[str, int], base: DesiredState) -> FleetState:
-    """The state as if the base had been applied: its groups count with the devices that no policy would govern.
+    """Return the state as if the base had been applied: its groups count with the devices that no policy would govern.
 
     Whether the head follows the commit applied last shows only once it is merged.
     """
@@ -334,7 +334,7 @@ def _after(state: FleetState, lost: Mapping[str, int], base: DesiredState) -> Fl
 
 
 def _is_among(refusal: Refusal, others: Iterable[Refusal]) -> bool:
-    """Whether the base is refused for the same, and by no smaller number."""
+    """Return whether the base is refused for the same, and by no smaller number."""
     return any(
         (other.guardrail, other.policy) == (refusal.guardrail, refusal.policy)
         and _size(other) >= _size(refusal)
@@ -344,7 +344,7 @@ def _is_among(refusal: Refusal, others: Iterable[Refusal]) -> bool:
 
 
 def _size(refusal: Refusal) -> float:
-    """The number in ``--override NAME=NUMBER``; nought where a name stands in its place."""
+    """Return the number in ``--override NAME=NUMBER``; nought where a name stands in its place."""
     try:
         return float(refusal.override.rpartition("=")[2])
     except ValueError:

@@ -95,7 +95,7 @@ def _shares(sizes: dict[object, int], number: int) -> dict[object, int]:
 
 
 def with_estimates(plan: Plan, desired: DesiredState, state: FleetState, *, every: timedelta = EVERY) -> Plan:
-    """The plan, with what each drill that is over says of its whole policy; ``every`` is between two runs."""
+    """Return the plan, with what each drill that is over says of its whole policy; ``every`` is between two runs."""
     if not any(report.is_over for report in plan.drills):
         return plan
     governed = {summary.policy: summary.governed for summary in plan.policies}
@@ -160,7 +160,7 @@ def estimate(
     state: FleetState,
     every: timedelta,
 ) -> Estimate:
-    """How long all devices of the policy take, from the decision to the last that is online.
+    """Return how long all devices of the policy take, from the decision to the last that is online.
 
     Args:
         report: Of the drill, which has measured.
@@ -243,7 +243,7 @@ class _WholePolicy:
         self._devices = self._made(number // scale)
 
     def play(self, course: _Assumption) -> timedelta:
-        """How long it takes until the last device that is online has rotated."""
+        """Return how long it takes until the last device that is online has rotated."""
         luck = Luck(0, course.fails, course.offline, course.takes)
         online = {device.name for device in self._devices if not luck.absence(device.name, 1)}
         lives = {device.name: Life(device) for device in self._devices}
@@ -266,7 +266,10 @@ class _WholePolicy:
         return last - self._start
 
     def _made(self, number: int) -> list[Device]:
-        """Devices of before: those that the rollout's jobs name hold what these have brought, the others are alike."""
+        """Return devices of before.
+
+        Those that the rollout's jobs name hold what these have brought, the others are alike.
+        """
         succeeded = successes_of(self._state.jobs)
         names = sorted(succeeded)[:number]
         names += [f"device-{n}" for n in range(number - len(names))]

@@ -101,7 +101,7 @@ def explain(
 
 
 def _words(case: Case, timing: Timing | None, *, is_held: bool) -> Iterator[str]:
-    """What the dates come to, for who asks why; the formulas behind it are in the arithmetic."""
+    """Yield what the dates come to, for who asks why; the formulas behind it are in the arithmetic."""
     certificate, dates = case.certificate, case.dates
     if certificate is None or certificate.not_before is None or certificate.not_after is None or dates is None:
         return
@@ -147,7 +147,7 @@ def _why_start(case: Case, timing: Timing, *, is_held: bool) -> str:
 
 
 def _verdict(assessment: Assessment, policy: Policy) -> str:
-    """What becomes of the device, in the words of who asks."""
+    """Return what becomes of the device, in the words of who asks."""
     reasons = {finding.reason for finding in assessment.findings}
     if assessment.sync is Sync.IN_SYNC:
         return "is in sync"
@@ -165,7 +165,7 @@ def _is_held(assessment: Assessment, policy: Policy) -> bool:
 
 
 def _transition(case: Case) -> Iterator[ArithmeticLine]:
-    """What the device holds, and what a rotation would make of it."""
+    """Yield what the device holds, and what a rotation would make of it."""
     if case.certificate is None or case.certificate.key_type is None:
         return
     result = case.result

@@ -123,7 +123,7 @@ class Forecaster:
         }
 
     def assess(self, devices: Iterable[Device]) -> Iterator[Assessment]:
-        """One assessment for each governed device, which is counted on the way."""
+        """Yield one assessment for each governed device, which is counted on the way."""
         for device in devices:
             assessment = self.add(device)
             if assessment is not None:
@@ -159,7 +159,7 @@ class Forecaster:
         self._follow(certificate, life, assessment.timing.start if overdue and assessment.timing else None)
 
     def result(self, plan: Plan) -> Forecast:
-        """The forecast over everything added; ``plan`` is the one for the same state and moment. Ask once."""
+        """Return the forecast over everything added; ``plan`` is the one for the same state and moment. Ask once."""
         for outlook in plan.outlooks:
             due = sorted(self._due[outlook.policy], key=lambda one: order_of(one[0]))
             others = () if outlook.obstacle else repeat(outlook.finish or self._now)
@@ -204,7 +204,7 @@ class Forecaster:
             self._without_jitter[start.date()] += 1
 
     def _is_blocked(self, device: Device, assessment: Assessment, held_until: datetime) -> bool:
-        """Whether the device cannot rotate within the horizon unless a person acts."""
+        """Return whether the device cannot rotate within the horizon unless a person acts."""
         blocks = {finding.reason for finding in assessment.findings if finding.outcome is Outcome.BLOCKED}
         if not blocks <= _HELD:
             return True
@@ -226,7 +226,7 @@ class _Life:
     def rotations(
         self, certificate: Certificate, first: datetime | None, now: datetime, end: datetime
     ) -> Iterator[datetime]:
-        """When the device rotates from now until just before the end; ``first`` where that is known already."""
+        """Yield when the device rotates from now until just before the end; ``first`` where that is known already."""
         start = first if first is not None else next_start(self.policy, self.open_time, certificate)
         while start is not None and start < end:
             released = self._released(max(start, now), certificate)
@@ -238,7 +238,7 @@ class _Life:
             start = following if following is not None and following > released else None
 
     def _released(self, start: datetime, certificate: Certificate) -> datetime:
-        """The start, or the first open time once the device is held no longer."""
+        """Return the start, or the first open time once the device is held no longer."""
         if start >= self.held_until:
             return start
         dates = dates_of(self.policy, certificate)
@@ -249,7 +249,10 @@ class _Life:
 
 
 def _starts(outlook: Outlook, governed: Governed) -> Iterator[datetime]:
-    """When each device begins, in their order, for as many as the outlook can tell: as the policy's rate has it."""
+    """Yield when each device begins, in their order, for as many as the outlook can tell.
+
+    As the policy's rate has it.
+    """
     seconds = 60 / rate_per_minute(governed.policy.rollout)
     for stage in outlook.stages:
         for number in range(stage.devices):
@@ -274,20 +277,20 @@ def forecast(
 
 
 def _may_start_before(end: datetime, policy: Policy, certificate: Certificate) -> bool:
-    """Whether the schedule can ask that early: jitter and windows bring it forward by no more than that."""
+    """Return whether the schedule can ask that early: jitter and windows bring it forward by no more than that."""
     dates = dates_of(policy, certificate)
     return dates is not None and dates.due is not None and dates.due - dates.jitter < end
 
 
 def next_start(policy: Policy, open_time: OpenTime, certificate: Certificate) -> datetime | None:
-    """When the schedule rotates the certificate; None where the policy sets no date."""
+    """Return when the schedule rotates the certificate; None where the policy sets no date."""
     dates = dates_of(policy, certificate)
     timing = timing_of(policy, certificate, dates, open_time) if dates else None
     return timing.start if timing else None
 
 
 def successor(certificate: Certificate, issued: datetime, authority: CertificateAuthority | None) -> Certificate:
-    """The certificate that a rotation at that instant gives; its id is made up, but always the same."""
+    """Return the certificate that a rotation at that instant gives; its id is made up, but always the same."""
     validity = authority.validity if authority is not None else None
     return replace(
         certificate,

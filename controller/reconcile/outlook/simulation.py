@@ -123,7 +123,7 @@ class Course:
         self.overdue = sum(_is_overdue(life.device, self.policy, end) for life in self.fleet.lives.values())
 
     def run(self, now: datetime) -> datetime:
-        """One run of the loop; returns the first instant at which another may find something to do."""
+        """Return one run of the loop; returns the first instant at which another may find something to do."""
         self._to_assess |= self.fleet.pass_until(now)
         while self._sleepers and self._sleepers[0][0] <= now:
             self._to_assess.add(heapq.heappop(self._sleepers)[1])
@@ -146,7 +146,7 @@ class Course:
         return self._next(plan, now)
 
     def _is_stuck(self) -> bool:
-        """Whether the rollout has halted, and no answer is to come that could still change that."""
+        """Return whether the rollout has halted, and no answer is to come that could still change that."""
         return self.halted is not None and not self.fleet.open_jobs and self.fleet.next_event is None
 
     def _assess(self, governance: Governance, governed: Governed) -> None:
@@ -180,7 +180,7 @@ class Course:
         self._to_assess = set()
 
     def _rest(self, assessment: Assessment, device: Device, governed: Governed, governance: Governance) -> None:
-        """Who neither rotates nor may sleeps until that can change."""
+        """Put a device that neither rotates nor may to sleep, until that can change."""
         now, name = governance.now, device.name
         reasons = {finding.reason for finding in assessment.findings}
         if assessment.outcome is Outcome.BLOCKED:
@@ -216,7 +216,7 @@ class Course:
             self._to_assess |= self.fleet.make(job, now)
 
     def _next(self, plan: PolicyPlan, now: datetime) -> datetime:
-        """Jobs that ask, and devices that wait in open time, may bring something at any run; else the next event."""
+        """Return the next run if jobs ask or devices wait in open time, else the instant of the next event."""
         if plan.jobs or plan.steps or self.fleet.open_jobs or self._live:
             return now
         events = [self.fleet.next_event or _NEVER, self._sleepers[0][0] if self._sleepers else _NEVER]
@@ -224,7 +224,10 @@ class Course:
 
 
 def _at_rest(device: Device) -> Device:
-    """The device once what is in flight has ended well: who has the old and the new certificate keeps the new one."""
+    """Return the device once what is in flight has ended well.
+
+    Who has the old and the new certificate keeps the new one.
+    """
     held = device.attachments
     if device.executions and len(held) == _OLD_AND_NEW:
         held = (max(held, key=lambda attachment: attachment.certificate.created_at),)
@@ -232,7 +235,7 @@ def _at_rest(device: Device) -> Device:
 
 
 def _ended(job: RotationJob) -> RotationJob:
-    """A job as it will be remembered, with those of its executions that have ended."""
+    """Return a job as it will be remembered, with those of its executions that have ended."""
     executions = {name: execution for name, execution in job.executions.items() if execution.status.is_terminal}
     status = "CANCELED" if is_open(job) else job.status
     return replace(job, status=status, completed_at=job.completed_at or job.created_at, executions=executions)
@@ -245,7 +248,7 @@ def _hurries_from(device: Device, policy: Policy, now: datetime) -> datetime:
 
 
 def _next_look(device: Device, governed: Governed, now: datetime) -> datetime:
-    """When a device in sync may call for a rotation at the earliest."""
+    """Return when a device in sync may call for a rotation at the earliest."""
     certificate, policy = device.attachments[0].certificate, governed.policy
     dates, look = dates_of(policy, certificate), _cutoff(policy, now)
     timing = timing_of(policy, certificate, dates, governed.open_time) if dates else None
@@ -255,7 +258,7 @@ def _next_look(device: Device, governed: Governed, now: datetime) -> datetime:
 
 
 def _cutoff(policy: Policy, now: datetime) -> datetime:
-    """When what was issued before must go, if that is to come."""
+    """Return when what was issued before must go, if that is to come."""
     cutoff = policy.certificate.rotate_issued_before
     return cutoff if cutoff is not None and cutoff > now else _NEVER
 

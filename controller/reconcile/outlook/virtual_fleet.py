@@ -44,11 +44,11 @@ class Luck:
     takes: timedelta | None = None  # one attempt; None: as long as its time limit
 
     def fails(self, device: str, attempt: int) -> bool:
-        """Whether the device's attempt of that number fails."""
+        """Return whether the device's attempt of that number fails."""
         return self.failure_rate > 0 and share_of(f"{self.seed}|{device}|fails|{attempt}") < self.failure_rate
 
     def absence(self, device: str, asked: int) -> timedelta:
-        """How long the device is away when it is asked for the n-th time; nothing where it is there."""
+        """Return how long the device is away when it is asked for the n-th time; nothing where it is there."""
         if not self.offline_rate or share_of(f"{self.seed}|{device}|away|{asked}") >= self.offline_rate:
             return timedelta(0)
         return LONGEST_ABSENCE * share_of(f"{self.seed}|{device}|back|{asked}")
@@ -169,7 +169,7 @@ class VirtualFleet:
             del self._open[job_id]
 
     def _in_flight(self, now: datetime) -> int:
-        """Devices that wave jobs have asked and that have not answered, stragglers left out."""
+        """Return devices that wave jobs have asked and that have not answered, stragglers left out."""
         since = now - self._policy.rollout.stragglers_after
         jobs = [job for job in map(self.jobs.__getitem__, self.open_jobs) if not job.is_continuous]
         waiting = [execution for job in jobs for execution in open_executions(job).values()]
@@ -200,7 +200,7 @@ class VirtualFleet:
         heapq.heappush(self._events, (when, job_id, name))
 
     def _attempt(self, job_id: str, name: str, when: datetime) -> bool:
-        """One attempt of a device comes to its end; returns whether the execution does."""
+        """End one attempt of a device; return whether the execution ends with it."""
         life = self.lives[name]
         life.attempts += 1
         life.tries += 1
@@ -217,7 +217,7 @@ class VirtualFleet:
         return True
 
     def _renew(self, life: Life, when: datetime) -> None:
-        """The device holds a new certificate, as its policy demands it."""
+        """Give the device a new certificate, as its policy demands it."""
         device, rule = life.device, self._policy.certificate
         attachment = device.attachments[0]
         old = attachment.certificate

@@ -37,7 +37,7 @@ class Present:
 
 
 def why_left_out(planned: PlannedDevice, present: Present, attachments: Collection[str]) -> str | None:
-    """Why the device must be left out, as a sentence; None while it is as planned.
+    """Return why the device must be left out, as a sentence; None while it is as planned.
 
     ``attachments`` are the types of attachment from which the backend rotates.
     """

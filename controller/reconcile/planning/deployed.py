@@ -69,7 +69,7 @@ def departures(
     *,
     are_all_asked: bool = False,
 ) -> tuple[Departure, ...]:
-    """Each authority that policies demand, or that jobs are to ask, and that is not deployed as git says.
+    """Return each authority that policies demand, or that jobs are to ask, and that is not deployed as git says.
 
     Policies that only report ask for nothing yet; ``are_all_asked`` looks ahead to when they do.
     """
@@ -91,7 +91,7 @@ def departures(
 
 
 def refused(found: Iterable[Departure], overrides: Overrides) -> list[Refusal]:
-    """The refusals that no override lets pass."""
+    """Return the refusals that no override lets pass."""
     return [departure.refusal for departure in found if departure.authority.name not in overrides.deployment]
 
 
@@ -150,7 +150,7 @@ def _differences(git: CertificateAuthority, deployed: DeployedAuthority | None) 
 
 
 def _unable(git: CertificateAuthority, ca: PrivateCa | None, now: datetime) -> Iterator[str]:
-    """Why the CA itself refuses what git asks of it; nothing of one that could not be looked at."""
+    """Yield why the CA itself refuses what git asks of it; nothing of one that could not be looked at."""
     if ca is None:
         return
     if ca.status != "ACTIVE":

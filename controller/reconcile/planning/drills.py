@@ -31,7 +31,7 @@ class Drilled:
 
     @classmethod
     def of(cls, governance: Governance) -> Drilled:
-        """Nothing has been seen yet."""
+        """Forget what was seen."""
         names = (device for drill in governance.desired.drills for device in drill.devices)
         return cls(governance, frozenset(names))
 
@@ -46,7 +46,7 @@ class Drilled:
             yield assessment
 
     def reports(self) -> tuple[DrillReport, ...]:
-        """One for each drill, in order of deadline."""
+        """Return one for each drill, in order of deadline."""
         drills = sorted(self.governance.desired.drills, key=lambda drill: (drill.deadline, drill.name))
         return tuple(self._report(drill) for drill in drills)
 
@@ -91,7 +91,7 @@ class Drilled:
         )
 
     def _fate(self, drill: Drill, found: Assessment | None, asked: list[DeviceExecution]) -> str:
-        """Which count of the report a device belongs to."""
+        """Return which count of the report a device belongs to."""
         if found is None or found.policy != drill.policy:
             return "left"
         issued = issued_at(found.certificate) if found.certificate is not None else None
@@ -105,7 +105,7 @@ class Drilled:
 
 
 def _asked(drill: Drill, governance: Governance) -> dict[str, list[DeviceExecution]]:
-    """What was asked of each device since the decision, oldest first, up to what succeeded first."""
+    """Return what was asked of each device since the decision, oldest first, up to what succeeded first."""
     found: dict[str, list[DeviceExecution]] = {}
     for job in governance.state.jobs:
         for name in drill.devices & job.executions.keys():
@@ -120,7 +120,7 @@ def _asked(drill: Drill, governance: Governance) -> dict[str, list[DeviceExecuti
 
 
 def _was_offline(asked: list[DeviceExecution], until: datetime) -> bool:
-    """Whether the device had not begun long after it was asked first; ``until`` is when that was looked at."""
+    """Return whether the device had not begun long after it was asked first; ``until`` is when that was looked at."""
     begun = min((one.started_at for one in asked if one.started_at is not None), default=until)
     return begun - asked[0].queued_at >= ANSWERS_WITHIN
 

@@ -119,7 +119,7 @@ def make_plan(
 
 
 def part_of(plan: Plan, policy: str) -> Plan:
-    """What a plan says of one policy, where only its devices were assessed: nothing of the fleet as a whole."""
+    """Return what a plan says of one policy, where only its devices were assessed: nothing of the fleet as a whole."""
     return replace(
         plan,
         jobs=tuple(job for job in plan.jobs if job.policy == policy),
@@ -139,13 +139,13 @@ def _by_itself(outlook: Outlook) -> Outlook:
 
 
 def _notices(state: FleetState) -> tuple[str, ...]:
-    """What the plan could not be made with."""
+    """Return what the plan could not be made with."""
     told = [] if state.baseline is not None else [NO_BASELINE]
     return (*told, *([state.deployment_unknown] if state.deployment_unknown else []), *state.cas_unknown)
 
 
 def settle(assessments: Iterable[Assessment], plan: Plan) -> Iterator[Assessment]:
-    """The assessments as they stand once the plan is known.
+    """Yield the assessments as they stand once the plan is known.
 
     A device with drift that its wave holds back gets the finding WaveSoaking, which says what the
     wave waits for, and until when the last of the policy's devices has rotated; the others pass as they are.

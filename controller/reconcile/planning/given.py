@@ -53,7 +53,7 @@ def check_plan(plan: Plan, desired: DesiredState, now: datetime) -> None:
 
 
 def compared(given: Plan, present: Plan, seen: Mapping[str, Assessment]) -> dict[str, str]:
-    """Why each device of the given plan that does not rotate now is left out, by name.
+    """Return why each device of the given plan that does not rotate now is left out, by name.
 
     Raises PlanError where the given plan names a device that no policy governs, or says of a job that is made
     now something else than is derived: it was edited, or the fleet is another one by now.
@@ -73,7 +73,7 @@ def compared(given: Plan, present: Plan, seen: Mapping[str, Assessment]) -> dict
 
 
 def _require_same(given: PlannedJob, present: PlannedJob | None) -> None:
-    """The id of a job says what its document asks for; how it reaches its devices may have changed with the fleet."""
+    """Compare jobs by id, which covers the document; how a job reaches its devices may change with the fleet."""
     if present is not None and given.document != present.document:
         raise PlanError(
             f"the plan has another document for job {given.job_id} than is derived: {given.document.to_json()}", _AGAIN

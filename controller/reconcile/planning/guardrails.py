@@ -85,7 +85,10 @@ def too_late(late: Late, overrides: Overrides) -> Refusal | None:
 
 
 def changed_groups(plan: Plan, desired: DesiredState, state: FleetState, overrides: Overrides) -> tuple[Refusal, ...]:
-    """Groups whose size changed since the plan by more than the guardrail: asked before a plan file is applied."""
+    """Return groups whose size changed since the plan by more than the guardrail.
+
+    Asked before a plan file is applied.
+    """
     guardrails = desired.fleet.guardrails
     limit = guardrails.max_change_percent if overrides.group_change_percent is None else overrides.group_change_percent
     refusals = []

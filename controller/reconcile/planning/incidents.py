@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def report_incidents(
     tallies: Mapping[str, IncidentTally], governance: Governance, plans: Mapping[str, PolicyPlan]
 ) -> tuple[IncidentReport, ...]:
-    """One report per incident, in order of deadline."""
+    """Return one report per incident, in order of deadline."""
     incidents = sorted(governance.desired.incidents, key=lambda incident: (incident.deadline, incident.name))
     return tuple(_report(i, tallies[i.name], governance, plans) for i in incidents)
 
@@ -56,7 +56,7 @@ def _report(
 
 
 def _message(found: IncidentReport, reported: int, obstacle: str | None, governance: Governance) -> str:
-    """What stands, with what is left out: certificates of things that no policy governs are not read."""
+    """Return what stands, with what is left out: certificates of things that no policy governs are not read."""
     left_out = [f"{count_text(found.accepted, 'device')} accepted as lost"] if found.accepted else []
     if unmanaged := governance.state.unmanaged_count:
         left_out.append(f"not looked at: {count_text(unmanaged, 'thing')} that no policy governs")
@@ -73,7 +73,7 @@ def _message(found: IncidentReport, reported: int, obstacle: str | None, governa
 
 
 def _outlook(found: IncidentReport, obstacle: str | None, now: datetime) -> str:
-    """Whether the deadline will be met, by those that can rotate by themselves."""
+    """Return whether the deadline will be met, by those that can rotate by themselves."""
     if now >= found.deadline:
         return "the deadline has passed"
     if obstacle is not None:

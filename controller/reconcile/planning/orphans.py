@@ -44,7 +44,7 @@ class LostJobs:
 
 
 def lost_jobs(desired: DesiredState, state: FleetState) -> LostJobs:
-    """What the jobs tell: those that are open, and where no baseline was recorded the ended ones as well."""
+    """Return what the jobs tell: those that are open, and where no baseline was recorded the ended ones as well."""
     named = {policy.name for policy in desired.policies}
     lost = [job for job in state.jobs if _policy_of(job) not in named | {None}]
     if state.baseline is not None:
@@ -57,7 +57,7 @@ def lost_jobs(desired: DesiredState, state: FleetState) -> LostJobs:
 
 
 def orphans(desired: DesiredState, state: FleetState, lost: LostJobs, overrides: Overrides) -> Refusal | None:
-    """Refuse what would leave more devices to themselves than a person has allowed; ``lost`` was watched to its end."""
+    """Refuse a plan that leaves more devices ungoverned than a person has allowed; ``lost`` was watched to its end."""
     gone, shrunk = _gone_groups(desired, state), _shrunk_groups(desired, state)
     number = max(len(lost.devices), sum(gone.values()) + sum(before - now for before, now in shrunk.values()))
     is_empty = not desired.policies and (state.baseline is None or bool(state.baseline.group_sizes))
@@ -77,7 +77,7 @@ def orphans(desired: DesiredState, state: FleetState, lost: LostJobs, overrides:
 
 
 def _gone_groups(desired: DesiredState, state: FleetState) -> dict[str, int]:
-    """Groups that were governed and that no policy names now, with the things in them that none governs."""
+    """Return groups that were governed and that no policy names now, with the things in them that none governs."""
     if state.baseline is None:
         return {}
     named = {policy.thing_group for policy in desired.policies}
@@ -90,7 +90,7 @@ def _gone_groups(desired: DesiredState, state: FleetState) -> dict[str, int]:
 
 
 def _shrunk_groups(desired: DesiredState, state: FleetState) -> dict[str, tuple[int, int]]:
-    """Groups that lost more than maxChangePercent of their things, or all of them: size before and now."""
+    """Return groups that lost more than maxChangePercent of their things, or all of them: size before and now."""
     if state.baseline is None:
         return {}
     guardrails = desired.fleet.guardrails

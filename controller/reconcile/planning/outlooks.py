@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def outlooks_of(
     tally: FleetTally, plans: Mapping[str, PolicyPlan], whole: ChangeCount, governance: Governance
 ) -> tuple[Outlook, ...]:
-    """One for each policy; ``whole`` is what the plan changes in the fleet now."""
+    """Return one for each policy; ``whole`` is what the plan changes in the fleet now."""
     found = [
         _outlook(governance.policies[name], plan, tally.policies[name], governance) for name, plan in plans.items()
     ]
@@ -57,14 +57,14 @@ def _outlook(governed: Governed, plan: PolicyPlan, tally: PolicyTally, governanc
 
 
 def _hurries(assessment: Assessment, policy: Policy, then: datetime) -> bool:
-    """Whether the device will not wait for a window at that later time."""
+    """Return whether the device will not wait for a window at that later time."""
     dates = dates_of(policy, assessment.certificate) if assessment.certificate else None
     is_urgent = assessment.timing is not None and assessment.timing.is_urgent
     return is_urgent or (dates is not None and dates.urgent_from <= then)
 
 
 def _asked_of_the_fleet(outlooks: Iterable[Outlook], whole: ChangeCount, governance: Governance) -> tuple[Outlook, ...]:
-    """Where policies start devices in the same hour, the fleet's own guardrail may ask although none of theirs does."""
+    """Return the hours in which the fleet's own guardrail may ask although no policy's does."""
     now = governance.now
     together: Counter[datetime] = Counter()
     for outlook in outlooks:
@@ -80,13 +80,13 @@ def _asked_of_the_fleet(outlooks: Iterable[Outlook], whole: ChangeCount, governa
 
 
 def _asks(policy: str | None, governed: int, starting: int, governance: Governance) -> Refusal | None:
-    """What is allowed for this run is not for the later one."""
+    """Return what is allowed for this run is not for the later one."""
     guardrails = governance.desired.fleet.guardrails
     return too_much_at_once(ChangeCount(policy, governed, starting, rotating=0), guardrails, NO_OVERRIDES)
 
 
 def _at_once(stage: Stage, governed: Governed) -> int:
-    """How many of the stage one plan starts."""
+    """Return how many of the stage one plan starts."""
     return min(stage.devices, governed.policy.rollout.max_in_flight)
 
 

@@ -26,7 +26,7 @@ _AGAIN = "make the plan again: certfleet plan --format json --output plan.json"
 
 
 def plan_to_json(plan: Plan) -> str:
-    """The file's text, with a newline at its end."""
+    """Return the file's text, with a newline at its end."""
     body = {"format_version": FORMAT_VERSION, **_adapter().dump_python(plan, mode="json")}
     return json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 

@@ -124,14 +124,14 @@ def plan_policy(
 
 
 def document_of(assessment: Assessment, policy: str, commit: str | None) -> JobDocument:
-    """What the job asks of device and backend; a stock backend is sent exactly its own document."""
+    """Return what the job asks of device and backend; a stock backend is sent exactly its own document."""
     return JobDocument() if assessment.result is None else assessment.result.document(policy, commit)
 
 
 def target_of(
     job_id: str, devices: tuple[PlannedDevice, ...], governed: Governed, population: int, state: FleetState
 ) -> tuple[TargetKind, str | None]:
-    """The group itself where the wave is all of it, up to a hundred things by name, else a cohort.
+    """Return the group itself where the wave is all of it, up to a hundred things by name, else a cohort.
 
     ``population`` is the number of devices that the policy governs: where it is not the group's size,
     another policy has a part of the group, and the group must not be targeted; nor for a drill, which asks nobody who
@@ -177,7 +177,7 @@ def _opening(at: _Situation, deadline: datetime | None) -> Opening:
 
 
 def _halt(at: _Situation, opening: Opening) -> Halt | None:
-    """The halt, as it was recorded if it was."""
+    """Return the halt, as it was recorded if it was."""
     if opening.status is not WaveStatus.HALTED:
         return None
     return at.governance.halt_of(at.governed) or Halt(at.governed.family, at.rollout.known_until(at.governance.now))
@@ -190,7 +190,10 @@ def _ahead(at: _Situation, opening: Opening) -> Ahead:
 def _choose(
     fresh: list[Assessment], opening: Opening, at: _Situation, wait: str | None
 ) -> tuple[list[Assessment], Opening]:
-    """The devices that start now: what the wave and the in-flight limit leave room for; ``wait`` says why none may."""
+    """Return the devices that start now.
+
+    What the wave and the in-flight limit leave room for; ``wait`` says why none may.
+    """
     able = fresh
     if opening.only is not None:
         able = [a for a in able if a.device in opening.only]
@@ -208,7 +211,10 @@ def _choose(
 
 
 def _wait(open_jobs: list[RotationJob], at: _Situation) -> str | None:
-    """Why no job may be made beside those that are open. AWS IoT holds each job to maximumPerMinute, not their sum."""
+    """Return why no job may be made beside those that are open.
+
+    AWS IoT holds each job to maximumPerMinute, not their sum.
+    """
     if len(open_jobs) >= MAX_WAVE_JOBS:
         return f"{len(open_jobs)} jobs are under way, the next is made when one has ended"
     rate = at.governed.policy.rollout.maximum_per_minute
@@ -219,7 +225,7 @@ def _wait(open_jobs: list[RotationJob], at: _Situation) -> str | None:
 
 
 def _wave_jobs(chosen: list[Assessment], opening: Opening, at: _Situation, slots: int) -> tuple[PlannedJob, ...]:
-    """One job for each kind of document that the chosen devices need, as slots allow; they share the rate."""
+    """Return one job for each kind of document that the chosen devices need, as slots allow; they share the rate."""
     kinds: dict[str, list[Assessment]] = {}
     for assessment in chosen:
         kinds.setdefault(assessment.kind, []).append(assessment)
@@ -265,13 +271,13 @@ def _transitions(group: Iterable[Assessment]) -> tuple[HoldingChange, ...]:
 
 
 def _moved(at: _Situation, closing: Container[str]) -> list[str]:
-    """Devices of the jobs being closed that still need what the job was for."""
+    """Return devices of the jobs being closed that still need what the job was for."""
     names = {name for job in at.rollout.open_jobs if job.job_id in closing for name in open_executions(job)}
     return sorted(name for name in names & at.tally.members.keys() if at.tally.members[name].needs_rotation)
 
 
 def _standing_job(standing: Standing, at: _Situation) -> PlannedJob:
-    """All members, those that wait in it already included; one that goes on keeps its id and its document."""
+    """Return all members, those that wait in it already included; one that goes on keeps its id and its document."""
     policy, rollout, keeps = at.governed.policy, at.rollout, standing.keeps
     candidates = {a.device: a for a in at.tally.candidates}
     members = [candidates.get(name) or at.tally.members[name] for name in standing.members]
@@ -298,7 +304,7 @@ def _standing_job(standing: Standing, at: _Situation) -> PlannedJob:
 
 
 def _closes(governed: Governed) -> datetime | None:
-    """When the window closes that is open now; None where there are none, or only who is urgent starts."""
+    """Return when the window closes that is open now; None where there are none, or only who is urgent starts."""
     is_bounded = governed.is_open_now and not governed.open_time.is_always
     return governed.opens.end if governed.opens is not None and is_bounded else None
 

@@ -42,13 +42,13 @@ class PlannedCheck:
 
 
 def is_to_ask(assessment: Assessment) -> bool:
-    """Whether a device must rotate, and only time, a suspension or an earlier answer keeps it from that."""
+    """Return whether a device must rotate, and only time, a suspension or an earlier answer keeps it from that."""
     by_the_way = (Reason.OUTSIDE_WINDOW, Reason.SUSPENDED, Reason.BACKING_OFF, Reason.PREFLIGHT_FAILED)
     return assessment.outcome is Outcome.ROTATE or assessment.is_kept_by(*by_the_way)
 
 
 def plan_checks(assessments: Iterable[Assessment], governance: Governance) -> tuple[PlannedCheck, ...]:
-    """A job for each rotation that these devices need, without those that are being asked already."""
+    """Return a job for each rotation that these devices need, without those that are being asked already."""
     checks = governance.state.checks
     asked = {name for job in checks for name, e in job.executions.items() if not e.status.is_terminal}
     groups: dict[tuple[str, str], list[Assessment]] = {}
@@ -74,7 +74,7 @@ def told_of_preflights(
     *,
     is_stock: bool,
 ) -> Iterator[str]:
-    """A sentence for each policy whose devices would fail, and for each whose first wave nobody has asked."""
+    """Yield a sentence for each policy whose devices would fail, and for each whose first wave nobody has asked."""
     for name, tally in tallies.items():
         begins = not rollouts[name].reached and any(not job.is_standing for job in plans[name].jobs)
         command = f"certfleet preflight --policy {name} --wait"

@@ -35,7 +35,7 @@ class PolicyTally:
     members: dict[str, Assessment] = field(default_factory=dict)
 
     def summary(self, policy: str) -> PolicySummary:
-        """The numbers, as the plan has them."""
+        """Return the numbers, as the plan has them."""
         return PolicySummary(
             policy=policy,
             governed=self.governed,
@@ -122,7 +122,7 @@ def tally_of(
 
 
 def planned_device(assessment: Assessment) -> PlannedDevice:
-    """A device as a plan names it; it must have a certificate and a timing."""
+    """Return a device as a plan names it; it must have a certificate and a timing."""
     assert assessment.certificate_id is not None  # noqa: S101 - holds of every device with a demand
     assert assessment.timing is not None  # noqa: S101 - likewise
     return PlannedDevice(
@@ -137,7 +137,7 @@ def planned_device(assessment: Assessment) -> PlannedDevice:
 
 @cache
 def _shared(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
-    """One tuple for all devices that have these reasons."""
+    """Return one tuple for all devices that have these reasons."""
     return reasons
 
 

@@ -30,7 +30,7 @@ class Unseen:
 
     @classmethod
     def of(cls, governance: Governance) -> Unseen:
-        """Nothing has been seen yet."""
+        """Start with nothing seen."""
         waivers = (w for w in governance.desired.waivers if w.expires > governance.now)
         documents: tuple[Waiver | Quarantine, ...] = (*waivers, *governance.desired.quarantines)
         again = governance.overrides.again
@@ -48,7 +48,7 @@ class Unseen:
             yield assessment
 
     def notices(self, tally: FleetTally) -> tuple[str, ...]:
-        """One sentence for each document or override with unknown names, and one for each policy without a device."""
+        """Return a sentence for each document or override with unknown names, and for each policy without a device."""
         documents = ((one, sorted(one.devices & self.missing)) for one in self.documents)
         told = [self._told(*_named(one), names) for one, names in documents if names]
         if again := sorted(self.again & self.missing):
@@ -66,6 +66,6 @@ class Unseen:
 
 
 def _named(document: Waiver | Quarantine) -> tuple[str, str]:
-    """The document with its place, and what is done to its devices."""
+    """Return the document with its place, and what is done to its devices."""
     kind, participle = ("waiver", "waived") if hasattr(document, "expires") else ("quarantine", "cut off")
     return f"{kind} {document.name} ({document.source.at('spec.devices')})", participle

@@ -24,7 +24,7 @@ def asking(rollout: RolloutHistory) -> list[RotationJob]:
 
 
 def cancel(jobs: Iterable[RotationJob], reason: str) -> list[JobStep]:
-    """The steps that end these jobs."""
+    """Return the steps that end these jobs."""
     return [JobStep(job.job_id, "cancel", reason) for job in jobs]
 
 
@@ -57,12 +57,12 @@ def _asks_urgent(job: RotationJob, tally: PolicyTally) -> bool:
 
 
 def _asks_waived(job: RotationJob, tally: PolicyTally) -> bool:
-    """Whether the job asks a device that a waiver leaves out, and that has not begun."""
+    """Return whether the job asks a device that a waiver leaves out, and that has not begun."""
     return any(finding.reason is Reason.WAIVED for a in _known(_queued(job), tally) for finding in a.findings)
 
 
 def _asks_idly(job: RotationJob, tally: PolicyTally) -> bool:
-    """Whether nothing is demanded any more of a device that has not begun: an incident or a drill is over.
+    """Return whether nothing is demanded any more of a device that has not begun: an incident or a drill is over.
 
     Out of a standing job such a device is taken alone.
     """
@@ -73,12 +73,12 @@ def _asks_idly(job: RotationJob, tally: PolicyTally) -> bool:
 
 
 def _asks_otherwise(job: RotationJob, tally: PolicyTally) -> bool:
-    """Whether a device that is queued in the job needs a job of another kind: it holds something else by now."""
+    """Return whether a device that is queued in the job needs a job of another kind: it holds something else by now."""
     return any(a.result is not None and a.result.kind != kind_of(job.job_id) for a in _known(_queued(job), tally))
 
 
 def _without(rollout: RolloutHistory, jobs: Collection[RotationJob]) -> RolloutHistory:
-    """The rollout once these jobs are cancelled: their history stays, they ask nobody any more."""
+    """Return the rollout once these jobs are cancelled: their history stays, they ask nobody any more."""
     gone = {job.job_id for job in jobs}
     standing = tuple(job for job in rollout.standing if job.job_id not in gone)
     open_jobs = tuple(job for job in rollout.open_jobs if job.job_id not in gone)

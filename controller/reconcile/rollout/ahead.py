@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def rate_per_minute(rollout: Rollout) -> float:
-    """Devices that can be started in a minute when each takes as long as its time limit."""
+    """Return devices that can be started in a minute when each takes as long as its time limit."""
     in_flight = rollout.max_in_flight / max(1.0, rollout.timeout / timedelta(minutes=1))
     return min(float(rollout.maximum_per_minute), in_flight)
 
@@ -43,7 +43,7 @@ class Ahead:
     def stages(
         self, devices: int, now: datetime, *, urgent: int = 0, deadline: datetime | None = None
     ) -> Iterator[Stage]:
-        """The waves in which so many devices rotate from now on; fewer of them where windows leave no time.
+        """Yield the waves in which so many devices rotate from now on; fewer of them where windows leave no time.
 
         The ``urgent`` among the devices come first and do not wait for windows; a ``deadline`` may shorten the soaks.
         """
@@ -71,14 +71,17 @@ class Ahead:
     def finish(
         self, devices: int, now: datetime, *, is_urgent: bool, deadline: datetime | None = None
     ) -> datetime | None:
-        """When the last of so many devices has rotated, if each wave goes well; None where windows leave no time."""
+        """Return when the last of so many devices has rotated, if each wave goes well.
+
+        None where windows leave no time.
+        """
         stages = list(self.stages(devices, now, urgent=devices if is_urgent else 0, deadline=deadline))
         if sum(stage.devices for stage in stages) < devices:
             return None
         return stages[-1].end if stages else now
 
     def _stage(self, wave: int, devices: int, moment: datetime, *, is_urgent: bool) -> Stage | None:
-        """The wave from that moment on; None where its windows leave no time for it."""
+        """Return the wave from that moment on; None where its windows leave no time for it."""
         rollout, open_time = self.policy.rollout, self.open_time
         seconds = int(devices / rate_per_minute(rollout) * 60) + 1
         if is_urgent or open_time.is_always:

@@ -115,14 +115,14 @@ def _judged_since(rollout: RolloutHistory, wave: int, policy: Policy) -> datetim
 
 
 def shortened_soak(soak: timedelta, ended: datetime, deadline: datetime | None, waves_left: int) -> timedelta:
-    """The soak, or less where the waves that are left would not fit before the deadline; never below nought."""
+    """Return the soak, or less where the waves that are left would not fit before the deadline; never below nought."""
     if deadline is None:
         return soak
     return min(soak, max(timedelta(0), deadline - ended) / (waves_left + 1))
 
 
 def patience(policy: Policy, wave: int, asked_at: datetime, deadline: datetime | None) -> timedelta:
-    """How long a silent device holds its wave: stragglersAfter, or half of a wave's share of what is left.
+    """Return how long a silent device holds its wave: stragglersAfter, or half of a wave's share of what is left.
 
     An urgent rollout must not wait a day for a device that may be offline for a month; the other half
     is for the soak of those who take its place.
@@ -133,7 +133,7 @@ def patience(policy: Policy, wave: int, asked_at: datetime, deadline: datetime |
 
 
 def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: timedelta) -> str:
-    """Which count of Evidence a device belongs to; ``limit`` is how long its silence may last."""
+    """Return which count of Evidence a device belongs to; ``limit`` is how long its silence may last."""
     if execution.status is ExecutionStatus.SUCCEEDED:
         if _shows_rotation(execution, device):
             return "healthy"
@@ -148,7 +148,7 @@ def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: 
 
 
 def _holds_other(execution: DeviceExecution, device: Assessment, asked: JobDocument) -> bool:
-    """Whether the certificate that came of the rotation is another one than its job asked for."""
+    """Return whether the certificate that came of the rotation is another one than its job asked for."""
     found = device.certificate
     if found is None or found.created_at > execution.last_updated_at + CLOCK_GRAIN:
         return False  # somebody has put another one there since
@@ -157,14 +157,17 @@ def _holds_other(execution: DeviceExecution, device: Assessment, asked: JobDocum
 
 
 def _is_settled(execution: DeviceExecution, device: Assessment) -> bool:
-    """Whether a person has seen to the device since it failed: a waiver, or another certificate put there by hand."""
+    """Return whether a person has seen to the device since it failed.
+
+    A waiver, or another certificate put there by hand.
+    """
     created = device.certificate_created_at
     is_replaced = created is not None and created > execution.last_updated_at
     return is_replaced or any(finding.reason is Reason.WAIVED for finding in device.findings)
 
 
 def _shows_rotation(execution: DeviceExecution, device: Assessment) -> bool:
-    """Whether the registry bears out what the device reported: new certificate, connected, nothing blocked."""
+    """Return whether the registry bears out what the device reported: new certificate, connected, nothing blocked."""
     created, seen = device.certificate_created_at, device.last_seen
     return (
         created is not None

@@ -44,14 +44,14 @@ class RolloutHistory:
         return max(self.waves, default=0)
 
     def known_until(self, now: datetime) -> datetime:
-        """How long all that has come of the rollout can be read; what is still going on ends only later."""
+        """Return how long all that has come of the rollout can be read; what is still going on ends only later."""
         if self.past is not None:
             return self.past.known_until(now)
         jobs = (*(job for of_wave in self.waves.values() for job in of_wave), *self.stood)
         return min((_ended_at(job) for job in jobs if not is_open(job)), default=now) + LOOK_BACK
 
     def asked(self, job_id: str) -> JobDocument:
-        """What a job of the rollout asks for; nothing that could be told where its document was not read."""
+        """Return what a job of the rollout asks for; nothing that could be told where its document was not read."""
         jobs = (*(job for of_wave in self.waves.values() for job in of_wave), *self.standing, *self.stood)
         text = next((job.document for job in jobs if job.job_id == job_id), None)
         try:
@@ -60,7 +60,7 @@ class RolloutHistory:
             return JobDocument()
 
     def members(self) -> frozenset[str]:
-        """Every device that a job of the present family names."""
+        """Return every device that a job of the present family names."""
         if self.past is not None:
             return self.past.members()
         jobs = [job for wave in self.waves.values() for job in wave]
@@ -69,7 +69,7 @@ class RolloutHistory:
     def outcomes(
         self, wave: int, since: datetime | None = None, resumed: datetime | None = None
     ) -> dict[str, DeviceExecution]:
-        """The last word on each device of the wave: its latest ended execution, in wave or standing job.
+        """Return the last word on each device of the wave: its latest ended execution, in wave or standing job.
 
         A device that was asked and has not answered yet is here with what it is doing. A standing job counts after
         its end too: a halt ends it, and what halted the rollout may stand there alone. ``since`` leaves out wave jobs
@@ -149,7 +149,7 @@ def _sorted_for(policy: str, family: str, jobs: Iterable[RotationJob]) -> Rollou
 
 
 def successes_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:
-    """The latest successful execution of each device, in whatever rotation job."""
+    """Return the latest successful execution of each device, in whatever rotation job."""
     latest: dict[str, DeviceExecution] = {}
     for job in jobs:
         for name, execution in job.executions.items():
@@ -161,7 +161,7 @@ def successes_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:
 
 
 def is_open(job: RotationJob) -> bool:
-    """Whether the job may still ask devices."""
+    """Return whether the job may still ask devices."""
     return job.status in _OPEN_JOBS
 
 
@@ -170,7 +170,7 @@ def _ended_at(job: RotationJob) -> datetime:
 
 
 def _before_pauses(jobs: list[RotationJob]) -> Iterator[datetime]:
-    """When the last job before each long pause was made; the oldest of ``jobs`` come first."""
+    """Yield when the last job before each long pause was made; the oldest of ``jobs`` come first."""
     ended: datetime | None = None
     for before, job in pairwise(jobs):
         if is_open(before):
@@ -181,12 +181,12 @@ def _before_pauses(jobs: list[RotationJob]) -> Iterator[datetime]:
 
 
 def open_executions(job: RotationJob) -> dict[str, DeviceExecution]:
-    """The executions that have not ended, by device."""
+    """Return the executions that have not ended, by device."""
     return {name: execution for name, execution in job.executions.items() if not execution.status.is_terminal}
 
 
 def _later(one: DeviceExecution | None, other: DeviceExecution, resumed: datetime | None) -> DeviceExecution:
-    """What counts of two executions of a device: answers before none, then the later."""
+    """Return what counts of two executions of a device: answers before none, then the later."""
     if one is None:
         return other
 
@@ -198,7 +198,7 @@ def _later(one: DeviceExecution | None, other: DeviceExecution, resumed: datetim
 
 
 def has_answer(execution: DeviceExecution) -> bool:
-    """Whether the device has told what came of it."""
+    """Return whether the device has told what came of it."""
     return execution.status is ExecutionStatus.SUCCEEDED or execution.status in FAILED
 
 

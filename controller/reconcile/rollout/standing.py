@@ -73,7 +73,7 @@ def closings(rollout: RolloutHistory, policy: Policy, now: datetime, *, wants_sl
 
 
 def arrange(rollout: RolloutHistory, newcomers: Iterable[str], devices: Mapping[str, Assessment]) -> Arrangement:
-    """Who waits in which standing job from now on: one for each kind of document, the oldest that there is.
+    """Return who waits in which standing job from now on: one for each kind of document, the oldest that there is.
 
     A job of a kind that nobody needs any more asks nobody; who is at work in a job stays until that has ended.
     """
@@ -96,7 +96,7 @@ def arrange(rollout: RolloutHistory, newcomers: Iterable[str], devices: Mapping[
 
 
 def _arrange(kind: str, job: RotationJob | None, wanted: set[str]) -> tuple[Standing | None, JobStep | None]:
-    """The standing job of one kind (None: as it is), and what happens to the one there is."""
+    """Return the standing job of one kind (None: as it is), and what happens to the one there is."""
     if job is None:
         return Standing(kind, tuple(sorted(wanted))), None
     asked = open_executions(job)
@@ -115,7 +115,7 @@ def _arrange(kind: str, job: RotationJob | None, wanted: set[str]) -> tuple[Stan
 
 
 def _waiting(job: RotationJob, devices: Mapping[str, Assessment]) -> Iterator[str]:
-    """Who is queued in the job and still needs what a rotation brings."""
+    """Yield who is queued in the job and still needs what a rotation brings."""
     for name, execution in open_executions(job).items():
         is_queued = execution.status is ExecutionStatus.QUEUED
         if is_queued and name in devices and devices[name].needs_rotation:

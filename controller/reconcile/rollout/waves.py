@@ -51,7 +51,7 @@ class Opening:
 
 
 def cumulative_sizes(waves: tuple[WaveSize, ...], devices: int) -> tuple[int, ...]:
-    """How many of a policy's devices each wave reaches together with those before it; never fewer than one."""
+    """Return how many of a policy's devices each wave reaches together with those before it; never fewer than one."""
     sizes: list[int] = []
     for wave in waves:
         size = -(-devices * wave.value // 100) if wave.is_percent else wave.value
@@ -60,12 +60,12 @@ def cumulative_sizes(waves: tuple[WaveSize, ...], devices: int) -> tuple[int, ..
 
 
 def failure_limit(policy: Policy) -> float:
-    """The failure percentage from which a wave does not count as healthy."""
+    """Return the failure percentage from which a wave does not count as healthy."""
     return min((rule.threshold_percentage for rule in policy.rollout.abort), default=DEFAULT_FAILURE_LIMIT)
 
 
 def exceeded(evidence: WaveEvidence, rules: tuple[AbortRule, ...]) -> AbortRule | None:
-    """The abort rule that the wave's failures exceed, counted as AWS IoT Jobs counts, but over all its jobs."""
+    """Return the abort rule that the wave's failures exceed, counted as AWS IoT Jobs counts, but over all its jobs."""
     executed = evidence.healthy + evidence.lost + evidence.failed
     for rule in rules:
         counts = dict(evidence.by_type)
@@ -88,7 +88,7 @@ def next_opening(
     resumed: datetime | None = None,
     halt: Halt | None = None,
 ) -> Opening:
-    """What may start now under the policy.
+    """Return what may start now under the policy.
 
     ``devices`` must hold an assessment for every device in the rollout's jobs that is still in the
     fleet; ``deadline`` is the earliest of the urgent devices that wait: it may shorten a soak, and the
@@ -153,7 +153,7 @@ def _after_answers(
 
 
 def _next_wave(rollout: RolloutHistory, sizes: tuple[int, ...], *, is_soaked: bool) -> Opening:
-    """The next wave that reaches anyone new; for urgent devices alone, if only a shortened soak has passed."""
+    """Return the next wave that reaches anyone new; for urgent devices alone, if only a shortened soak has passed."""
     of = len(sizes)
     reached = min(rollout.reached, of)
     taken = _taken(rollout)
@@ -166,7 +166,7 @@ def _next_wave(rollout: RolloutHistory, sizes: tuple[int, ...], *, is_soaked: bo
 
 
 def _why_halted(evidence: WaveEvidence, policy: Policy) -> str | None:
-    """What no further device may meet; None while the wave may go on."""
+    """Return what no further device may meet; None while the wave may go on."""
     if evidence.in_vain:
         are, hold = ("is", "holds") if evidence.in_vain == 1 else ("are", "hold")
         return (
@@ -204,6 +204,6 @@ def _unhealthy(policy: Policy, wave: int, of: int, evidence: WaveEvidence, membe
 
 
 def _taken(rollout: RolloutHistory) -> int:
-    """Devices that the waves have reached, those that never answered left out."""
+    """Return devices that the waves have reached, those that never answered left out."""
     outcomes = (rollout.outcomes(wave) for wave in rollout.waves)
     return len({name for of_wave in outcomes for name, execution in of_wave.items() if has_answer(execution)})

@@ -42,14 +42,14 @@ class Dates(NamedTuple):
 
 
 def dates_of(policy: Policy, certificate: Certificate) -> Dates | None:
-    """The dates of the certificate under the policy; None where its validity is not known."""
+    """Return the dates of the certificate under the policy; None where its validity is not known."""
     if certificate.not_before is None or certificate.not_after is None:
         return None
     return dates_of_validity(policy, certificate.not_before, certificate.not_after)
 
 
 def dates_of_validity(policy: Policy, not_before: datetime, not_after: datetime) -> Dates:
-    """The dates of a certificate of that validity."""
+    """Return the dates of a certificate of that validity."""
     rule = policy.certificate
     life = not_after - not_before
     by_age = by_expiry = None
@@ -67,7 +67,10 @@ def dates_of_validity(policy: Policy, not_before: datetime, not_after: datetime)
 
 
 def _moved(instant: datetime, span: timedelta) -> datetime:
-    """The instant that much later, or as far as the calendar goes: anybody may issue a certificate of the year 9999."""
+    """Return the instant that much later, or as far as the calendar goes.
+
+    Anybody may issue a certificate of the year 9999.
+    """
     try:
         return instant + span
     except OverflowError:
@@ -78,7 +81,7 @@ _LONG_AGO, _FAR_AHEAD = datetime(1000, 1, 1), datetime(9000, 1, 1)  # noqa: DTZ0
 
 
 def share_of(*parts: str) -> float:
-    """The u of the formulas, in [0, 1): the first 8 bytes of SHA-256 over the parts, as a fraction."""
+    """Return the u of the formulas, in [0, 1): the first 8 bytes of SHA-256 over the parts, as a fraction."""
     # 53 of the 64 bits are what a float holds; dropping the rest keeps u below 1.
     return (int.from_bytes(sha256("".join(parts).encode()).digest()[:8], "big") >> 11) / (1 << 53)
 
@@ -86,7 +89,7 @@ def share_of(*parts: str) -> float:
 def timing_of(
     policy: Policy, certificate: Certificate, dates: Dates, open_time: OpenTime, *, is_urgent: bool = False
 ) -> Timing | None:
-    """When the certificate's device should rotate; None where the policy gives no due date."""
+    """Return when the certificate's device should rotate; None where the policy gives no due date."""
     due = dates.due
     if due is None:
         return None
@@ -99,7 +102,7 @@ def timing_of(
 
 
 def life_under(rule: CertificateRule, validity: timedelta) -> timedelta:
-    """How long a certificate of that validity may be used under the rule, from notBefore to due."""
+    """Return how long a certificate of that validity may be used under the rule, from notBefore to due."""
     life = validity if rule.renew_before is None else validity - rule.renew_before
     return life if rule.max_age is None else min(life, rule.max_age)
 

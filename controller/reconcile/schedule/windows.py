@@ -50,14 +50,14 @@ class OpenTime:
         self.is_always = not windows
 
     def is_open(self, instant: datetime) -> bool:
-        """Whether a rotation may start at the instant."""
+        """Return whether a rotation may start at the instant."""
         if self.is_always:
             return True
         second = _floor(instant)
         return self._block(second // BLOCK_SECONDS).is_open(second)
 
     def seconds_between(self, start: datetime, end: datetime) -> int:
-        """Seconds of open time in [start, end)."""
+        """Return seconds of open time in [start, end)."""
         first = _floor(start)
         last = max(first, _floor(end))
         if self.is_always:
@@ -65,7 +65,7 @@ class OpenTime:
         return sum(block.seconds_in(first, last) for block in self._blocks_in(first, last))
 
     def at_share(self, start: datetime, end: datetime, share: float) -> datetime | None:
-        """The instant at that share (0 ≤ share < 1) of the open time in [start, end); None if there is none."""
+        """Return the instant at that share (0 ≤ share < 1) of the open time in [start, end); None if there is none."""
         first, last = _floor(start), _floor(end)
         found, total = [], 0
         for block in self._blocks_in(first, last):
@@ -81,7 +81,7 @@ class OpenTime:
         return None
 
     def after(self, instant: datetime, seconds: int) -> datetime | None:
-        """When so many seconds (at least one) of open time have passed since the instant.
+        """Return when so many seconds (at least one) of open time have passed since the instant.
 
         None where that is beyond SEARCH_LIMIT.
         """
@@ -97,7 +97,7 @@ class OpenTime:
         return None
 
     def next_open(self, instant: datetime) -> Interval | None:
-        """The open time that holds the instant or comes next, from the instant on; None within SEARCH_LIMIT."""
+        """Return the open time that holds the instant or comes next, from the instant on; None within SEARCH_LIMIT."""
         if self.is_always:
             return Interval(instant, instant + SEARCH_LIMIT)
         first = _floor(instant)
@@ -109,7 +109,7 @@ class OpenTime:
         return None if joined is None else Interval(_datetime(joined[0]), _datetime(joined[1]))
 
     def longest_closed(self, start: datetime, end: datetime) -> Interval:
-        """The longest stretch without open time inside [start, end)."""
+        """Return the longest stretch without open time inside [start, end)."""
         first, last = _floor(start), _floor(end)
         longest, edge = (first, first), first
         for span_start, span_end in (*self._spans_from(first, last), (last, last)):
@@ -128,7 +128,7 @@ class OpenTime:
                     yield max(start, first), min(end, last)
 
     def _blocks_in(self, first: int, last: int) -> Iterator[_Block]:
-        """The blocks that hold the seconds from first to last, in order."""
+        """Yield the blocks that hold the seconds from first to last, in order."""
         return (self._block(number) for number in range(first // BLOCK_SECONDS, last // BLOCK_SECONDS + 1))
 
     def _block(self, number: int) -> _Block:
@@ -142,7 +142,7 @@ class OpenTime:
 
 @lru_cache(maxsize=256)
 def open_time_of(windows: tuple[Window, ...]) -> OpenTime:
-    """The open time of these windows; what has been worked out of it is kept from run to run."""
+    """Return the open time of these windows; what has been worked out of it is kept from run to run."""
     return OpenTime(windows)
 
 
@@ -157,12 +157,12 @@ class _Block:
         self._before = [0, *accumulate(end - start for start, end in spans)]
 
     def is_open(self, second: int) -> bool:
-        """Whether the second is open time."""
+        """Return whether the second is open time."""
         index = bisect_right(self._starts, second) - 1
         return index >= 0 and second < self.spans[index][1]
 
     def opened_before(self, second: int) -> int:
-        """Seconds of open time in this block before the second."""
+        """Return seconds of open time in this block before the second."""
         index = bisect_right(self._starts, second) - 1
         if index < 0:
             return 0
@@ -170,17 +170,17 @@ class _Block:
         return self._before[index] + min(second, end) - start
 
     def seconds_in(self, first: int, last: int) -> int:
-        """Seconds of open time in this block from first until just before last."""
+        """Return seconds of open time in this block from first until just before last."""
         return self.opened_before(last) - self.opened_before(first)
 
     def when(self, opened: int) -> int:
-        """The second by which so many (at least one) seconds of the block's open time have passed."""
+        """Return the second by which so many (at least one) seconds of the block's open time have passed."""
         index = bisect_left(self._before, opened) - 1
         return self.spans[index][0] + opened - self._before[index]
 
 
 def never_met(policy: Policy, validity: timedelta | None, now: datetime) -> str | None:
-    """Why the policy's windows cannot be met before maxAge or expiry, with the numbers; None if they can.
+    """Return why the policy's windows cannot be met before maxAge or expiry, with the numbers; None if they can.
 
     A certificate is issued inside a window. Where the longest closed stretch ahead is at least as
     long as the certificate may be used (``maxAge``, or ``validity`` minus ``renewBefore``), one
@@ -211,7 +211,7 @@ def never_met(policy: Policy, validity: timedelta | None, now: datetime) -> str 
 
 
 def _occurrences(windows: Iterable[Window], block: Span) -> Iterator[Span]:
-    """Every span of these windows that touches the block."""
+    """Yield every span of these windows that touches the block."""
     for window in windows:
         length = int(window.duration.total_seconds())
         local = _datetime(block[0] - length).astimezone(ZoneInfo(window.timezone))
@@ -220,7 +220,7 @@ def _occurrences(windows: Iterable[Window], block: Span) -> Iterator[Span]:
 
 
 def _fired(cron: str, after: datetime) -> Iterator[int]:
-    """When the expression fires after that instant, as long as the calendar goes."""
+    """Yield when the expression fires after that instant, as long as the calendar goes."""
     try:
         yield from map(_floor, CronSim(cron, after))
     except OverflowError:

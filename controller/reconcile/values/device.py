@@ -65,7 +65,10 @@ class AttachmentType(_Open):
 
 
 def execution_status(value: str) -> ExecutionStatus:
-    """An execution's status as AWS gives it; one that is not known here has not ended, as far as anybody can tell."""
+    """Return an execution's status as AWS gives it.
+
+    One that is not known here has not ended, as far as anybody can tell.
+    """
     try:
         return ExecutionStatus(value)
     except ValueError:
@@ -74,7 +77,7 @@ def execution_status(value: str) -> ExecutionStatus:
 
 
 def may_be_at_work(status: ExecutionStatus) -> bool:
-    """Whether a device is at its part of a job, or may be for all that is known here."""
+    """Return whether a device is at its part of a job, or may be for all that is known here."""
     return status is not ExecutionStatus.QUEUED and not status.is_terminal
 
 
@@ -128,11 +131,14 @@ class DeviceExecution:
     component_version: str | None = None  # that ran it, where the device said so
 
     def was_of_another(self, component_version: str | None) -> bool:
-        """Whether another version of the component ran it: what failed then says nothing of this one."""
+        """Return whether another version of the component ran it: what failed then says nothing of this one."""
         return None not in {self.component_version, component_version} and self.component_version != component_version
 
     def was_looked_at(self, resumed: datetime | None) -> bool:
-        """Whether it had ended when a person looked and resumed; of the same second nobody can tell: it had not."""
+        """Return whether it had ended when a person looked and resumed.
+
+        Of the same second nobody can tell: it had not.
+        """
         return resumed is not None and self.last_updated_at < resumed
 
 

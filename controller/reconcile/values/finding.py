@@ -119,7 +119,7 @@ class Assessment(NamedTuple):
         return self.outcome is Outcome.ROTATE or self.is_kept_by(Reason.OUTSIDE_WINDOW)
 
     def is_kept_by(self, *reasons: Reason) -> bool:
-        """Whether the device must rotate, and something keeps it from that, but nothing else than these reasons."""
+        """Return whether the device must rotate, and only these reasons keep it from that."""
         others = [finding.reason for finding in self.findings if finding.outcome is not Outcome.ROTATE]
         return 0 < len(others) < len(self.findings) and all(reason in reasons for reason in others)
 
@@ -144,7 +144,7 @@ class Assessment(NamedTuple):
 
 
 def to_rotate(reason: Reason, message: str, policy_field: str, **values: str | float | None) -> Finding:
-    """A finding that a rotation puts right."""
+    """Return a finding that a rotation puts right."""
     return _shared(reason, message, policy_field, tuple(values.items()))
 
 
@@ -152,15 +152,15 @@ def to_rotate(reason: Reason, message: str, policy_field: str, **values: str | f
 def _shared(
     reason: Reason, message: str, policy_field: str, values: tuple[tuple[str, str | float | None], ...]
 ) -> Finding:
-    """One for all devices of which the same is found: of a large fleet there are many."""
+    """Return one for all devices of which the same is found: of a large fleet there are many."""
     return Finding(reason, Outcome.ROTATE, message, policy_field, None, dict(values))
 
 
 def blocked(reason: Reason, message: str, remedy: str, policy_field: str, **values: str | float | None) -> Finding:
-    """A finding that a person must act on."""
+    """Return a finding that a person must act on."""
     return Finding(reason, Outcome.BLOCKED, message, policy_field, remedy, values)
 
 
 def waiting(reason: Reason, message: str, policy_field: str, **values: str | float | None) -> Finding:
-    """A finding that time, or a rotation under way, puts right."""
+    """Return a finding that time, or a rotation under way, puts right."""
     return Finding(reason, Outcome.WAITING, message, policy_field, None, values)

@@ -55,7 +55,7 @@ class JobId(NamedTuple):
 
 
 def make_job_id(policy: str, wave: int | None, digest: str) -> str:
-    """The id of a policy's wave (from 1), or of its standing job (None); ``digest`` is hexadecimal."""
+    """Return the id of a policy's wave (from 1), or of its standing job (None); ``digest`` is hexadecimal."""
     job_id = str(JobId(policy, wave, digest[:DIGEST_CHARACTERS]))
     if parse_job_id(job_id) is None:
         message = f"policy {policy!r}, wave {wave!r} and digest {digest!r} make no valid job id"
@@ -74,7 +74,10 @@ def parse_job_id(job_id: str) -> JobId | None:
 
 
 def policy_in(name: str) -> str | None:
-    """The policy whose job, rotation or pre-flight, or cohort group bears this name; None where it is not ours."""
+    """Return the policy whose job, rotation or pre-flight, or cohort group bears this name.
+
+    None where it is not ours.
+    """
     match = _PATTERN.fullmatch(name) or _OF_CHECK.fullmatch(name)
     return match["policy"] if match else None
 
@@ -103,7 +106,7 @@ def _plain(demand: object) -> object:
 
 
 def kind_of(job_id: str) -> str:
-    """The characters of one of our ids that say what its document asks for."""
+    """Return the characters of one of our ids that say what its document asks for."""
     start = len(job_id) - DIGEST_CHARACTERS + FAMILY_CHARACTERS
     return job_id[start : start + KIND_CHARACTERS]
 
@@ -117,7 +120,7 @@ def job_id_for(
     ended: Container[str],
     now: datetime,
 ) -> str:
-    """The id of a job over these devices; the same situation gives the same id, in any order of devices.
+    """Return the id of a job over these devices; the same situation gives the same id, in any order of devices.
 
     ``head`` is family and kind.
 
@@ -132,19 +135,22 @@ def job_id_for(
 def check_id_for(
     policy: str, head: str, devices: Iterable[PlannedDevice], *, known: Container[str], now: datetime
 ) -> str:
-    """The id of a job that asks these devices for a pre-flight; as ``job_id_for``, and none of ``known`` is used."""
+    """Return the id of a job that asks these devices for a pre-flight.
+
+    As ``job_id_for``, and none of ``known`` is used.
+    """
     digests = _digests(head, "check", devices, now)
     return next(job_id for digest in digests if (job_id := f"cf-{policy}-check-{digest}") not in known)
 
 
 def _digests(head: str, part: int | str | None, devices: Iterable[PlannedDevice], now: datetime) -> Iterator[str]:
-    """A sequence without end, always the same for the same devices."""
+    """Yield a sequence without end, always the same for the same devices."""
     members = sorted(f"{d.name} {d.certificate_id} {d.attempt}" for d in devices)
     return ((head + _digest(head, part, _era(now), n, *members))[:DIGEST_CHARACTERS] for n in count())
 
 
 def _era(now: datetime) -> int:
-    """A number that is another one whenever LOOK_BACK has passed."""
+    """Return a number that is another one whenever LOOK_BACK has passed."""
     return int(now.timestamp() // LOOK_BACK.total_seconds())
 
 

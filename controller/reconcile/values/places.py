@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def source_of(desired: DesiredState, policy: str | None, finding: Finding) -> Source | None:
-    """The document that the finding comes of: the waiver, incident or drill that it names, else the device's policy."""
+    """Return the document that the finding comes of.
+
+    The waiver, incident or drill that it names, else the device's policy.
+    """
     named: str | None = None
     documents: dict[str, Source]
     if finding.reason is Reason.WAIVED:

@@ -299,7 +299,7 @@ class Quarantine:
     source: Source
 
     def concerns(self, device: str, certificates: Iterable[str]) -> bool:
-        """Whether it is about this device, or about a certificate that the device holds."""
+        """Return whether it is about this device, or about a certificate that the device holds."""
         return device in self.devices or not self.certificates.isdisjoint(certificates)
 
 
@@ -364,7 +364,7 @@ class Drill:
     ignore_windows: bool = field(default=False, metadata=_ROLLOUT)
 
     def runs_at(self, now: datetime) -> bool:
-        """Whether it asks devices at that moment."""
+        """Return whether it asks devices at that moment."""
         return self.since <= now < self.deadline
 
 
@@ -388,7 +388,7 @@ class DesiredState:
 def follows(
     ancestors: Container[str] | None, committed_at: datetime | None, last: str, last_committed_at: datetime | None
 ) -> bool:
-    """Whether a commit contains the one applied last.
+    """Return whether a commit contains the one applied last.
 
     Where nobody knows what it contains (a shallow clone, a bundle of before), it must at least be of a later second.
     """

@@ -63,7 +63,7 @@ class RotationResult:
         object.__setattr__(self, "kind", self._kind() if self.is_told else STOCK_KIND)
 
     def document(self, policy: str, commit: str | None) -> JobDocument:
-        """The job document: in full, or exactly the stock one."""
+        """Return the job document: in full, or exactly the stock one."""
         if not self.is_told:
             return JobDocument()
         shared = SPLIT if self.splits else None
@@ -97,7 +97,10 @@ class HoldingChange:
 
 
 def unasked(transition: HoldingChange, rule: CertificateRule) -> str | None:
-    """What a transition changes that the policy does not speak of: it should have stayed as it is; None for nothing."""
+    """Return what a transition changes that the policy does not speak of.
+
+    It should have stayed as it is; None for nothing.
+    """
     before, after = transition.before, transition.after
     if after is None:
         return "everything"
@@ -113,7 +116,7 @@ def unasked(transition: HoldingChange, rule: CertificateRule) -> str | None:
 
 
 def held_by(certificate: Certificate) -> Holding:
-    """What a certificate that could be read is made of."""
+    """Return what a certificate that could be read is made of."""
     days = None
     if certificate.not_before is not None and certificate.not_after is not None:
         days = round((certificate.not_after - certificate.not_before) / DAY)
@@ -124,7 +127,7 @@ def held_by(certificate: Certificate) -> Holding:
 def result_of(
     certificate: Certificate, policy: Policy, desired: DesiredState, deployment: DeployedBackend | None
 ) -> RotationResult | Unknown:
-    """What a rotation under the policy makes of the device that holds this certificate."""
+    """Return what a rotation under the policy makes of the device that holds this certificate."""
     rule = policy.certificate
     key_type = rule.key_type or _KEY_TYPES.get(certificate.key_type or "")
     if key_type is None:
@@ -158,7 +161,7 @@ def result_of(
 
 
 def result_of_stock(device: Device, stock: StockBackend, desired: DesiredState) -> RotationResult | Unknown:
-    """What a rotation makes of the device under a stock backend: what that and the component are set to."""
+    """Return what a rotation makes of the device under a stock backend: what that and the component are set to."""
     if stock.unknown is not None:
         return Unknown(f"what the stock backend issues is not known: {stock.unknown}", _OR_OURS, "spec.certificate")
     key_type = _KEY_TYPES.get(device.key_algorithm or "")
@@ -178,7 +181,7 @@ def result_of_stock(device: Device, stock: StockBackend, desired: DesiredState) 
 
 
 def transitions_of(pairs: Iterable[tuple[Holding, Holding | None]]) -> tuple[HoldingChange, ...]:
-    """How many go from what to what, the most first."""
+    """Return how many go from what to what, the most first."""
     counts: dict[tuple[Holding, Holding | None], int] = {}
     for pair in pairs:
         counts[pair] = counts.get(pair, 0) + 1

@@ -9,7 +9,7 @@ from .chart import Chart
 
 
 def charts_of(fleet: FleetReport) -> tuple[Chart, ...]:
-    """What is to come, where it goes, what was done, and what the fleet holds."""
+    """Return what is to come, where it goes, what was done, and what the fleet holds."""
     return (
         work.forecast(fleet),
         work.trend(fleet),

@@ -33,10 +33,10 @@ class Chart:
 
 
 def absent(key: str, title: str, why: str) -> Chart:
-    """A chart for which there are no numbers, and why."""
+    """Return a chart for which there are no numbers, and why."""
     return Chart(key, title, "", "", (), (), (), empty=why)
 
 
 def table_of(labels: Sequence[str], series: Sequence[Series]) -> tuple[tuple[str, ...], ...]:
-    """Rows of a label and one number per series."""
+    """Return rows of a label and one number per series."""
     return tuple((label, *(f"{row.values[i]:,}" for row in series)) for i, label in enumerate(labels))

@@ -22,7 +22,7 @@ OVER_SHOWN = 3
 
 
 def forecast(fleet: FleetReport) -> Chart:
-    """Rotations to come by week, and the days that ask more than the rates allow."""
+    """Return rotations to come by week, and the days that ask more than the rates allow."""
     title, found = "Rotations to come", fleet.forecast
     if found is None:
         return absent("forecast", title, "this report was made without a forecast: certfleet drift makes one")
@@ -61,7 +61,7 @@ def forecast(fleet: FleetReport) -> Chart:
 
 
 def _weekly(found: Forecast, weeks: list[date], table: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
-    """The table, with each week's busiest day and what the rates and windows allow on it."""
+    """Return the table, with each week's busiest day and what the rates and windows allow on it."""
     per_day = found.per_day
     rows = []
     for week, row in zip(weeks, table, strict=True):
@@ -73,12 +73,12 @@ def _weekly(found: Forecast, weeks: list[date], table: tuple[tuple[str, ...], ..
 
 
 def _allowed(found: Forecast, day: date | None) -> int:
-    """What the policies that rotate on that day can do on it."""
+    """Return what the policies that rotate on that day can do on it."""
     return sum({row.policy: row.capacity for row in found.rows if row.day == day}.values())
 
 
 def _saved(found: Forecast) -> str:
-    """What the jitter buys, where it buys something."""
+    """Return what the jitter buys, where it buys something."""
     without = found.peak_without_jitter
     return f" Without jitter the peak would be {without:,}." if without > found.peak else ""
 
@@ -95,7 +95,7 @@ def _over(found: Forecast) -> tuple[str, ...]:
 
 
 def rotations(fleet: FleetReport) -> Chart:
-    """Rotations that ended, by day."""
+    """Return rotations that ended, by day."""
     title = "Rotations done"
     succeeded: Counter[date] = Counter()
     failed: Counter[date] = Counter()

@@ -53,7 +53,7 @@ class Components:
         }
 
     def describe_component(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All about one version."""
+        """Return all about one version."""
         found = self._require(request["arn"])
         return {
             "arn": self._arn(found),
@@ -67,14 +67,14 @@ class Components:
         }
 
     def get_component(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The recipe, as JSON or YAML."""
+        """Return the recipe, as JSON or YAML."""
         found, kind = self._require(request["arn"]), request.get("recipeOutputFormat", "JSON")
         is_json = kind == "JSON"
         text = json.dumps(found.recipe, default=str) if is_json else yaml.safe_dump(found.recipe, sort_keys=False)
         return {"recipeOutputFormat": kind, "recipe": text.encode()}
 
     def list_components(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The latest version of each private component."""
+        """Return the latest version of each private component."""
         if request.get("scope") == "PUBLIC":
             return {"components": []}
         latest = {found.name: found for found in sorted(self._versions.values(), key=_order)}
@@ -93,7 +93,7 @@ class Components:
         ], token)  # fmt: skip
 
     def list_component_versions(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All versions of one component, newest first."""
+        """Return all versions of one component, newest first."""
         name = request["arn"].partition(":components:")[2].partition(":")[0]
         found = sorted((f for f in self._versions.values() if f.name == name), key=_order, reverse=True)
         if not found:

@@ -111,7 +111,7 @@ class Deployments:
             return [self._order(e) for e in self._engine.executions_of(thing) if e.is_pending and self._is_ours(e)]
 
     def report(self, thing: str, deployment_id: str, status: str, reason: str = "") -> None:
-        """How an order goes: ``IN_PROGRESS``, ``SUCCEEDED``, ``FAILED`` or ``REJECTED``; repeats change nothing."""
+        """Set an order's status: ``IN_PROGRESS``, ``SUCCEEDED``, ``FAILED`` or ``REJECTED``; repeats change nothing."""
         with self._site.transaction():
             execution = self._engine.find(thing, self._require(deployment_id).job_id)
             if execution is None or not execution.is_pending:
@@ -129,7 +129,7 @@ class Deployments:
         self, thing: str, components: Iterable[InstalledComponent], *, healthy: bool = True,
         core_version: str = "2.14.0", runtime: str = "aws_nucleus_classic",
     ) -> None:  # fmt: skip
-        """A nucleus tells what runs on it."""
+        """Record what a nucleus reports as running on it."""
         with self._site.transaction():
             self._devices[thing] = CoreDevice(
                 thing, self._site.now(), healthy, core_version, runtime, components=tuple(components)
@@ -160,7 +160,7 @@ class Deployments:
         return {"deploymentId": name, "iotJobId": found.job_id, "iotJobArn": self._job_arn(found)}
 
     def get_deployment(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All about one deployment."""
+        """Return all about one deployment."""
         found = self._require(request["deploymentId"])
         return {
             **self._summary(found),
@@ -192,7 +192,7 @@ class Deployments:
         return {"message": "SUCCESS"}
 
     def list_effective_deployments(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The deployments of one core device and how they went."""
+        """Return the deployments of one core device and how they went."""
         thing = self._device(request["coreDeviceThingName"]).thing
         executions = [e for e in self._engine.executions_of(thing) if self._is_ours(e)]
         shown, token = page(executions, lambda e: e.job_id, request)
@@ -214,7 +214,7 @@ class Deployments:
         ], token)  # fmt: skip
 
     def get_core_device(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All about one core device."""
+        """Return all about one core device."""
         found = self._device(request["coreDeviceThingName"])
         return {
             "coreDeviceThingName": found.thing,
@@ -227,7 +227,7 @@ class Deployments:
         }
 
     def list_installed_components(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What a core device runs; root components only unless ``topologyFilter`` is ALL."""
+        """Return what a core device runs; root components only unless ``topologyFilter`` is ALL."""
         device = self._device(request["coreDeviceThingName"])
         everything = request.get("topologyFilter") == "ALL"
         wanted = [c for c in device.components if everything or c.is_root]

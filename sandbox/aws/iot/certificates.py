@@ -68,29 +68,29 @@ class Certificates:
     # -- for the other parts of the cloud
 
     def arn(self, certificate_id: str) -> str:
-        """ARN of a certificate."""
+        """Return ARN of a certificate."""
         return self._site.arn(f"cert/{certificate_id}")
 
     def get(self, certificate_id: str) -> RegisteredCertificate | None:
-        """The certificate, if it is registered."""
+        """Return the certificate, if it is registered."""
         return self._by_id.get(certificate_id)
 
     def require(self, certificate_id: str) -> RegisteredCertificate:
-        """The certificate; ResourceNotFoundException if it is not registered."""
+        """Return the certificate; ResourceNotFoundException if it is not registered."""
         found = self._by_id.get(certificate_id)
         if found is None:
             raise not_found("certificate", certificate_id)
         return found
 
     def require_arn(self, principal: str) -> RegisteredCertificate:
-        """The certificate of a principal ARN."""
+        """Return the certificate of a principal ARN."""
         head, _, certificate_id = principal.partition(":cert/")
         if not head.startswith("arn:") or not certificate_id:
             raise invalid(f"the principal {principal!r} is not the ARN of a certificate")
         return self.require(certificate_id)
 
     def all(self) -> list[RegisteredCertificate]:
-        """Every certificate there is."""
+        """Return every certificate."""
         return list(self._by_id.values())
 
     def on_registered(self, listener: Callable[[bytes], None]) -> None:
@@ -163,7 +163,7 @@ class Certificates:
         return {"certificateArn": self.arn(certificate.certificate_id), "certificateId": certificate.certificate_id}
 
     def describe_certificate(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Everything AWS tells of one certificate; the key type only stands in the PEM."""
+        """Return everything AWS tells of one certificate; the key type only stands in the PEM."""
         found = self.require(request["certificateId"])
         validity = {"notBefore": found.not_before, "notAfter": found.not_after} if found.not_before else None
         return {
@@ -191,7 +191,7 @@ class Certificates:
         return answer("certificates", [self._summary(_id_of(key)) for key in keys], marker, "nextMarker")
 
     def list_certificates_by_ca(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Those registered under one CA certificate."""
+        """Return those registered under one CA certificate."""
         names = self._oldest_first if request.get("ascendingOrder") else self._newest_first
         wanted = request["caCertificateId"]
         keys = [k for k in names.in_order() if self._by_id[_id_of(k)].ca_certificate_id == wanted]
@@ -272,7 +272,7 @@ def _id_of(key: str) -> str:
 
 
 def _der(pem: str) -> bytes:
-    """What stands between the PEM markers, decoded; CertificateValidationException where there are none."""
+    """Return what stands between the PEM markers, decoded; CertificateValidationException where there are none."""
     _, _, rest = pem.partition("-----BEGIN CERTIFICATE-----")
     body, end, _ = rest.partition("-----END CERTIFICATE-----")
     try:

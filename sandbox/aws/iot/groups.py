@@ -51,35 +51,35 @@ class Groups:
     # -- for the other parts of the cloud
 
     def arn(self, name: str) -> str:
-        """ARN of a group."""
+        """Return ARN of a group."""
         return self._site.arn(f"thinggroup/{name}")
 
     def require(self, name: str) -> ThingGroup:
-        """The group; ResourceNotFoundException if there is none."""
+        """Return the group; ResourceNotFoundException if there is none."""
         found = self._by_name.get(name)
         if found is None:
             raise not_found("thing group", name)
         return found
 
     def of_thing(self, thing: str) -> set[str]:
-        """Names of the groups that a thing was added to."""
+        """Return names of the groups that a thing was added to."""
         return self._of_thing.get(thing, set())
 
     def with_ancestors(self, group: str) -> Iterable[str]:
-        """The group and those above it, nearest first."""
+        """Yield the group and those above it, nearest first."""
         name: str | None = group
         while name is not None and name in self._by_name:
             yield name
             name = self._by_name[name].parent
 
     def descendants(self, group: str) -> Iterable[str]:
-        """The groups below, depth first."""
+        """Yield the groups below, depth first."""
         for child in sorted(self.require(group).children):
             yield child
             yield from self.descendants(child)
 
     def members(self, group: str) -> Sequence[str]:
-        """Things of the group and of its child groups, in name order, each once."""
+        """Return things of the group and of its child groups, in name order, each once."""
         if group not in self._members:
             names = set(self.require(group).things.in_order())
             for child in self.descendants(group):
@@ -136,7 +136,7 @@ class Groups:
         return {"thingGroupName": name, "thingGroupArn": self.arn(name), "thingGroupId": group.group_id}
 
     def describe_thing_group(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All about one group."""
+        """Return all about one group."""
         group = self.require(request["thingGroupName"])
         above = list(self.with_ancestors(group.name))[:0:-1]
         metadata: dict[str, Any] = {"creationDate": group.created_at}
@@ -184,7 +184,7 @@ class Groups:
         return {}
 
     def list_thing_groups(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Groups in name order: all or the top ones, below a parent, by prefix."""
+        """Return groups in name order: all or the top ones, below a parent, by prefix."""
         parent, recursive = request.get("parentGroup"), request.get("recursive", True)
         if parent is not None:
             children = self.require(parent).children
@@ -196,14 +196,14 @@ class Groups:
         return answer("thingGroups", [self._summary(n) for n in found], token)
 
     def list_things_in_thing_group(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Things of the group; with ``recursive`` those of its child groups too."""
+        """Return things of the group; with ``recursive`` those of its child groups too."""
         name = request["thingGroupName"]
         names = self.members(name) if request.get("recursive") else self.require(name).things.in_order()
         found, token = page_of(names, request)
         return answer("things", found, token)
 
     def list_thing_groups_for_thing(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The groups that a thing was added to."""
+        """Return the groups that a thing was added to."""
         thing = self._things.require(request["thingName"])
         found, token = page(self.of_thing(thing.name), str, request)
         return answer("thingGroups", [self._summary(n) for n in found], token)

@@ -79,7 +79,7 @@ class Policies:
                 "policyVersionId": "1"}  # fmt: skip
 
     def get_policy(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The default version."""
+        """Return the default version."""
         policy = self._require(request["policyName"])
         return {
             **self._summary(policy.name),
@@ -91,7 +91,7 @@ class Policies:
         }
 
     def create_policy_version(self, request: dict[str, Any]) -> dict[str, Any]:
-        """A further version, up to five."""
+        """Return a further version, up to five."""
         policy, document = self._require(request["policyName"]), request["policyDocument"]
         parsed = parse_policy(document)
         if len(policy.documents) >= MAX_VERSIONS:
@@ -106,7 +106,7 @@ class Policies:
                 "isDefaultVersion": policy.default == version}  # fmt: skip
 
     def get_policy_version(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One version."""
+        """Return one version."""
         policy, version = self._version(request)
         return {
             **self._summary(policy.name),
@@ -119,7 +119,7 @@ class Policies:
         }
 
     def list_policy_versions(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All versions, newest first."""
+        """Return all versions, newest first."""
         policy = self._require(request["policyName"])
         versions = sorted(policy.documents, key=int, reverse=True)
         return {"policyVersions": [
@@ -147,7 +147,7 @@ class Policies:
         del self._by_name[policy.name]
 
     def list_policies(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Policies in name order."""
+        """Return policies in name order."""
         found, marker = page(self._by_name, str, request, **_PAGING)
         return answer("policies", [self._summary(n) for n in found], marker, "nextMarker")
 
@@ -162,15 +162,15 @@ class Policies:
         self._of_target.get(target, set()).discard(policy.name)
 
     def attach_principal_policy(self, request: dict[str, Any]) -> None:
-        """The older name of AttachPolicy."""
+        """Serve AttachPolicy under its older name."""
         self.attach_policy({"policyName": request["policyName"], "target": request["principal"]})
 
     def detach_principal_policy(self, request: dict[str, Any]) -> None:
-        """The older name of DetachPolicy."""
+        """Serve DetachPolicy under its older name."""
         self.detach_policy({"policyName": request["policyName"], "target": request["principal"]})
 
     def list_attached_policies(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Policies of a target; with ``recursive`` those of parent groups too."""
+        """Return policies of a target; with ``recursive`` those of parent groups too."""
         target = self._target(request["target"])
         names = set(self._on(target))
         if request.get("recursive") and ":thinggroup/" in target:
@@ -180,16 +180,16 @@ class Policies:
         return answer("policies", [self._summary(n) for n in found], marker, "nextMarker")
 
     def list_principal_policies(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The older name of ListAttachedPolicies."""
+        """Return the older name of ListAttachedPolicies."""
         return self.list_attached_policies({**request, "target": request["principal"]})
 
     def list_targets_for_policy(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What a policy is attached to."""
+        """Return what a policy is attached to."""
         found, marker = page(self._require(request["policyName"]).targets, str, request, **_PAGING)
         return answer("targets", found, marker, "nextMarker")
 
     def list_policy_principals(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Certificates that a policy is attached to."""
+        """Return certificates that a policy is attached to."""
         targets = [t for t in self._require(request["policyName"]).targets if ":cert/" in t]
         found, marker = page(targets, str, request, **_PAGING)
         return answer("principals", found, marker, "nextMarker")

@@ -20,7 +20,7 @@ _EFFECTS = ("Allow", "Deny")
 
 
 def parse_policy(document: str) -> dict[str, Any]:
-    """The document as a value; MalformedPolicyException says what is wrong."""
+    """Return the document as a value; MalformedPolicyException says what is wrong."""
     try:
         parsed = json.loads(document)
     except ValueError as error:
@@ -37,7 +37,7 @@ def parse_policy(document: str) -> dict[str, Any]:
 
 
 def allows(policies: Iterable[Mapping[str, Any]], action: str, arn: str, variables: Mapping[str, str]) -> bool:
-    """Whether the policies together allow the action on the resource."""
+    """Return whether the policies together allow the action on the resource."""
     allowed = False
     for policy in policies:
         for statement in policy["Statement"]:
@@ -61,12 +61,12 @@ def _applies(
 
 
 def variables_in(policies: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The names of all variables that the policies speak of."""
+    """Return the names of all variables that the policies speak of."""
     return set(_VARIABLE.findall(json.dumps(list(policies))))
 
 
 def resolved(text: str, variables: Mapping[str, str]) -> str | None:
-    """The text with its policy variables filled in, their values literally; None if one has no value."""
+    """Return the text with its policy variables filled in, their values literally; None if one has no value."""
     if "${" not in text:
         return text
     if any(name not in variables for name in _VARIABLE.findall(text)):
@@ -102,12 +102,15 @@ def _condition_holds(condition: Mapping[str, Any], variables: Mapping[str, str],
 
 @lru_cache(1024)
 def _names(pattern: str, action: str) -> bool:
-    """Whether a statement's action is the one that is asked for: there are few of both."""
+    """Return whether a statement's action is the one that is asked for: there are few of both."""
     return _matches(pattern.lower(), action.lower())
 
 
 def _matches(pattern: str, text: str) -> bool:
-    """Whether ``*`` and ``?`` make the pattern the text; every device has patterns of its own, so none is compiled."""
+    """Return whether ``*`` and ``?`` make the pattern the text.
+
+    Every device has patterns of its own, so none is compiled.
+    """
     head, *rest = pattern.split("*")
     if not rest:
         return len(text) == _length(head) and _is_at(head, text, 0)
@@ -128,7 +131,7 @@ def _length(part: str) -> int:
 
 
 def _is_at(part: str, text: str, at: int) -> bool:
-    """Whether a part without ``*`` stands at this place."""
+    """Return whether a part without ``*`` stands at this place."""
     plain = part.replace("\0s", "*")
     if "?" not in part:
         return text.startswith(plain.replace("\0q", "?"), at)

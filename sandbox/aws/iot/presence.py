@@ -56,13 +56,13 @@ class Presence:
         self._ended_by_api: set[str] = set()
 
     def authenticate(self, certificate_der: bytes) -> str | None:
-        """Certificate id if this very certificate is registered and ACTIVE."""
+        """Return certificate id if this very certificate is registered and ACTIVE."""
         with self._site.transaction():
             found = self._certificates.get(hashlib.sha256(certificate_der).hexdigest())
             return found.certificate_id if found and found.status == "ACTIVE" else None
 
     def may(self, certificate_id: str, client_id: str, action: str, resource: str) -> bool:
-        """Whether the certificate's policies, and those of its things' groups, allow the action."""
+        """Return whether the certificate's policies, and those of its things' groups, allow the action."""
         with self._site.transaction():
             found = self._certificates.get(certificate_id)
             if found is None or (action == "iot:Connect" and found.status != "ACTIVE"):
@@ -74,7 +74,7 @@ class Presence:
         return allows(policies, action, self._site.arn(resource), variables)
 
     def test_authorization(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What a certificate's policies say of each action; what a connection alone would know counts as missing.
+        """Return what a certificate's policies allow of each action; facts of a connection count as missing.
 
         Whether AWS fills the variables of a thing here is not documented, so the sandbox does not.
         """
@@ -113,7 +113,7 @@ class Presence:
         self._note(certificate_id, client_id, connected=False)
 
     def connection(self, client_id: str) -> ClientPresence | None:
-        """The last thing known of a client id."""
+        """Return the last thing known of a client id."""
         return self._connections.get(client_id)
 
     def get_thing_connectivity_data(self, request: dict[str, Any]) -> dict[str, Any]:

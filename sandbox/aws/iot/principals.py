@@ -32,11 +32,11 @@ class Principals:
         certificates.attached_things = lambda certificate_id: len(self.of_certificate(certificate_id))
 
     def of_thing(self, thing: str) -> dict[str, str]:
-        """Certificate id → association type."""
+        """Return certificate id → association type."""
         return self._of_thing.get(thing, {})
 
     def of_certificate(self, certificate_id: str) -> dict[str, str]:
-        """Thing name → association type."""
+        """Return thing name → association type."""
         return self._of_certificate.get(certificate_id, {})
 
     def attach(self, thing: str, certificate_id: str, kind: str) -> None:
@@ -75,12 +75,12 @@ class Principals:
         return {}
 
     def list_thing_principals(self, request: dict[str, Any]) -> dict[str, Any]:
-        """ARNs of a thing's principals."""
+        """Return ARNs of a thing's principals."""
         found, token = page(self._held_by(request), lambda item: item[0], request)
         return answer("principals", [arn for arn, _ in found], token)
 
     def list_thing_principals_v2(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The same with association types, or of one type only."""
+        """Return the same with association types, or of one type only."""
         wanted = request.get("thingPrincipalType")
         held = [item for item in self._held_by(request) if wanted in (None, item[1])]
         found, token = page(held, lambda item: item[0], request)
@@ -88,12 +88,12 @@ class Principals:
         return answer("thingPrincipalObjects", objects, token)
 
     def list_principal_things(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Things of a principal."""
+        """Return things of a principal."""
         found, token = page(self._holders_of(request), lambda item: item[0], request)
         return answer("things", [thing for thing, _ in found], token)
 
     def list_principal_things_v2(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The same with association types, or of one type only."""
+        """Return the same with association types, or of one type only."""
         wanted = request.get("thingPrincipalType")
         holders = [item for item in self._holders_of(request) if wanted in (None, item[1])]
         found, token = page(holders, lambda item: item[0], request)

@@ -26,7 +26,7 @@ class Search:
         self._presence = presence
 
     def search_index(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Things that match every term."""
+        """Return things that match every term."""
         if request.get("indexName", INDEX) != INDEX:
             raise UnsupportedError(f"the sandbox has no index {request['indexName']} (iot SearchIndex)")
         terms = self._terms(request["queryString"])

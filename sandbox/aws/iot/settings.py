@@ -43,7 +43,7 @@ class EventConfigurations:
         self._modified: datetime | None = None
 
     def enabled(self, kind: str) -> bool:
-        """Whether events of this kind are published."""
+        """Return whether events of this kind are published."""
         return self._enabled[kind]
 
     def update_event_configurations(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class EventConfigurations:
         return {}
 
     def describe_event_configurations(self, _request: dict[str, Any]) -> dict[str, Any]:
-        """Every kind, on or off."""
+        """Return every kind, on or off."""
         return {
             "eventConfigurations": {kind: {"Enabled": on} for kind, on in self._enabled.items()},
             "creationDate": self._created,
@@ -70,7 +70,7 @@ class Tags:
         self._by_arn: dict[str, dict[str, str]] = {}
 
     def of(self, arn: str) -> dict[str, str]:
-        """The tags as a dict."""
+        """Return the tags as a dict."""
         return dict(self._by_arn.get(arn, {}))
 
     def put(self, arn: str, tags: dict[str, str]) -> None:
@@ -78,7 +78,7 @@ class Tags:
         self._by_arn.setdefault(arn, {}).update(tags)
 
     def forget(self, arn: str) -> None:
-        """The resource is gone."""
+        """Forget a resource that is gone."""
         self._by_arn.pop(arn, None)
 
 
@@ -102,7 +102,7 @@ class IotTags:
         return {}
 
     def list_tags_for_resource(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All tags of an ARN."""
+        """Return all tags of an ARN."""
         found, token = page(self._tags.of(request["resourceArn"]).items(), lambda item: item[0], request)
         return answer("tags", [{"Key": k, "Value": v} for k, v in found], token)
 
@@ -115,16 +115,16 @@ class TopicRules:
         self._by_name: dict[str, dict[str, Any]] = {}
 
     def names(self) -> list[str]:
-        """All rules in name order."""
+        """Return all rules in name order."""
         return sorted(self._by_name)
 
     def get(self, name: str) -> dict[str, Any] | None:
-        """The members of ``get_topic_rule``'s ``rule``; None if there is no such rule."""
+        """Return the members of ``get_topic_rule``'s ``rule``; None if there is no such rule."""
         rule = self._by_name.get(name)
         return dict(rule) if rule else None
 
     def enabled(self, name: str) -> bool:
-        """Whether the rule exists and is not disabled."""
+        """Return whether the rule exists and is not disabled."""
         rule = self._by_name.get(name)
         return rule is not None and not rule["ruleDisabled"]
 
@@ -142,7 +142,7 @@ class TopicRules:
         self._put(request["ruleName"], request["topicRulePayload"], old["createdAt"])
 
     def get_topic_rule(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All about one rule."""
+        """Return all about one rule."""
         return {"ruleArn": self._arn(request["ruleName"]), "rule": self._require(request["ruleName"])}
 
     def list_topic_rules(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -193,5 +193,5 @@ class TopicRules:
 
 
 def unsupported_parameter(service: str, operation: str, parameter: str) -> UnsupportedError:
-    """A parameter that AWS acts on and the sandbox cannot."""
+    """Return a parameter that AWS acts on and the sandbox cannot."""
     return UnsupportedError(f"the sandbox does not support {parameter} of {service} {operation}; see docs/sandbox.md")

@@ -46,22 +46,22 @@ class Things:
         self.on_deleted: list[Callable[[str], None]] = []
 
     def arn(self, name: str) -> str:
-        """ARN of a thing."""
+        """Return ARN of a thing."""
         return self._site.arn(f"thing/{name}")
 
     def require(self, name: str) -> Thing:
-        """The thing; ResourceNotFoundException if there is none."""
+        """Return the thing; ResourceNotFoundException if there is none."""
         found = self._by_name.get(name)
         if found is None:
             raise not_found("thing", name)
         return found
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a thing."""
+        """Return whether there is such a thing."""
         return name in self._by_name
 
     def names(self) -> list[str]:
-        """All names in order."""
+        """Return all names in order."""
         return list(self._names.in_order())
 
     def add(self, name: str, attributes: dict[str, str] | None = None, type_name: str | None = None) -> Thing:
@@ -89,7 +89,7 @@ class Things:
         return {"thingName": name, "thingArn": self.arn(name), "thingId": thing.thing_id}
 
     def describe_thing(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All about one thing."""
+        """Return all about one thing."""
         thing = self.require(request["thingName"])
         return {"defaultClientId": thing.name, "thingId": thing.thing_id, **self._summary(thing)}
 
@@ -127,7 +127,7 @@ class Things:
         return {}
 
     def list_things(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Things in name order, filtered by one attribute or type."""
+        """Return things in name order, filtered by one attribute or type."""
         names = self._names.in_order()
         attribute, value = request.get("attributeName"), request.get("attributeValue", "")
         prefix = request.get("usePrefixAttributeValue")
@@ -152,19 +152,19 @@ class Things:
         return {"thingTypeName": name, "thingTypeArn": self._type_arn(name), "thingTypeId": kind.type_id}
 
     def describe_thing_type(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All about one thing type."""
+        """Return all about one thing type."""
         kind = self._type(request["thingTypeName"])
         return {**self._type_summary(kind), "thingTypeId": kind.type_id}
 
     def list_thing_types(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Thing types in name order."""
+        """Return thing types in name order."""
         wanted = request.get("thingTypeName")
         kinds = [k for k in self._types.values() if wanted in (None, k.name)]
         found, token = page(kinds, lambda k: k.name, request)
         return answer("thingTypes", [self._type_summary(k) for k in found], token)
 
     def deprecate_thing_type(self, request: dict[str, Any]) -> dict[str, Any]:
-        """No new thing may have a deprecated type."""
+        """Refuse a new thing of a deprecated type."""
         kind = self._type(request["thingTypeName"])
         kind.deprecated_at = None if request.get("undoDeprecate") else self._site.now()
         return {}

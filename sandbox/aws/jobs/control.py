@@ -67,7 +67,7 @@ class JobsControl:
         return self._named(job)
 
     def describe_job(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All about one job but its document."""
+        """Return all about one job but its document."""
         job = self._require(request["jobId"])
         details = job.process_details()
         if job.waiting:
@@ -94,11 +94,11 @@ class JobsControl:
         }
 
     def get_job_document(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The document as it was given."""
+        """Return the document as it was given."""
         return {"document": self._require(request["jobId"]).document}
 
     def list_jobs(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Jobs, newest first, by status, selection and target group."""
+        """Return jobs, newest first, by status, selection and target group."""
         if request.get("namespaceId"):
             raise UnsupportedError("the sandbox does not support namespaceId of iot ListJobs")
         group = request.get("thingGroupName")
@@ -150,7 +150,7 @@ class JobsControl:
     # -- executions
 
     def describe_job_execution(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One execution of a thing, the latest unless a number is given."""
+        """Return one execution of a thing, the latest unless a number is given."""
         found = self._execution(request)
         deadline = found.deadline()
         left = max(0, int((deadline - self._site.now()).total_seconds())) if deadline else None
@@ -169,7 +169,7 @@ class JobsControl:
         }
 
     def list_job_executions_for_job(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The latest execution of each thing, in thing order, of one status if named."""
+        """Return the latest execution of each thing, in thing order, of one status if named."""
         job, status = self._require(request["jobId"]), request.get("status")
         if status:
             names = job.by_status[status].in_order() if status in job.by_status else []
@@ -181,7 +181,7 @@ class JobsControl:
         ], token)  # fmt: skip
 
     def list_job_executions_for_thing(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Every execution of a thing, earlier attempts too, newest first."""
+        """Return every execution of a thing, earlier attempts too, newest first."""
         thing = self._things.require(request["thingName"])
         executions = [
             e for e in self._engine.executions_of(thing.name)

@@ -86,7 +86,7 @@ class JobsDataPlane:
             return self._stamped(answer, request)
 
     def document(self, job_id: str) -> str:
-        """A job's document as whoever made the job wrote it."""
+        """Return a job's document as whoever made the job wrote it."""
         return self._engine.jobs[job_id].document
 
     # -- inside: everything is checked before anything changes
@@ -177,7 +177,7 @@ class JobsDataApi:
         self._plane = plane
 
     def get_pending_job_executions(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All pending executions."""
+        """Return all pending executions."""
         try:
             found = self._plane.get_pending(request["thingName"])
         except JobsDataError as error:
@@ -185,7 +185,7 @@ class JobsDataApi:
         return {name: found[name] for name in ("inProgressJobs", "queuedJobs")}
 
     def start_next_pending_job_execution(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The next one, put in progress."""
+        """Return the next one, put in progress."""
         try:
             found = self._plane.start_next(request["thingName"], request)
         except JobsDataError as error:
@@ -193,7 +193,7 @@ class JobsDataApi:
         return self._execution(found)
 
     def describe_job_execution(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One execution, ``$next`` too."""
+        """Return one execution, ``$next`` too."""
         try:
             found = self._plane.describe(request["thingName"], request["jobId"], request)
         except JobsDataError as error:
@@ -219,14 +219,14 @@ class JobsDataApi:
 
 
 def _as_text(value: object) -> str:
-    """A detail as it is kept: booleans and numbers as their JSON text (the stock component sends ``true``)."""
+    """Return a detail as it is kept: booleans and numbers as their JSON text (the stock component sends ``true``)."""
     if isinstance(value, (bool, int, float)):
         return json.dumps(value)
     return value if isinstance(value, str) else ""
 
 
 def _is_plain(text: str) -> bool:
-    r"""The pattern of the data plane's DetailsValue: ``[^\p{C}]+``."""
+    r"""Return the pattern of the data plane's DetailsValue: ``[^\p{C}]+``."""
     return not any(unicodedata.category(character).startswith("C") for character in text)
 
 

@@ -44,20 +44,20 @@ class JobEngine:
     # -- reading
 
     def executions_of(self, thing: str) -> list[ExecutionAttempt]:
-        """Every execution of a thing, oldest first."""
+        """Return every execution of a thing, oldest first."""
         return list(self._of_thing.get(thing, {}).values())
 
     def pending_of(self, thing: str) -> list[ExecutionAttempt]:
-        """Those that can still change: in progress by start, then queued by queueing."""
+        """Return those that can still change: in progress by start, then queued by queueing."""
         found = self._pending.get(thing, {}).values()
         return sorted(found, key=lambda e: (e.status != "IN_PROGRESS", e.started_at or e.queued_at, e.number))
 
     def next_of(self, thing: str) -> ExecutionAttempt | None:
-        """What ``$next`` means now."""
+        """Return what ``$next`` means now."""
         return next(iter(self.pending_of(thing)), None)
 
     def find(self, thing: str, job_id: str, number: int | None = None) -> ExecutionAttempt | None:
-        """The latest execution of a thing in a job, or the one of this number."""
+        """Return the latest execution of a thing in a job, or the one of this number."""
         if number is not None:
             return self._of_thing.get(thing, {}).get((job_id, number))
         return self.jobs[job_id].executions.get(thing) if job_id in self.jobs else None
@@ -112,7 +112,7 @@ class JobEngine:
             self._announce(execution.thing)
 
     def complete_if_done(self, job: Job) -> None:
-        """A snapshot job is complete once every execution has ended."""
+        """Complete a snapshot job once every execution has ended."""
         if job.status == "IN_PROGRESS" and job.selection == "SNAPSHOT" and not job.waiting:
             if job.count("QUEUED", "IN_PROGRESS"):
                 return
@@ -132,7 +132,7 @@ class JobEngine:
             self._time_out_at(execution, execution.timeout_at)
 
     def set_step_timer(self, execution: ExecutionAttempt, minutes: int) -> None:
-        """The device's own timer for its current step; -1 ends it."""
+        """Set the device's own timer for its current step; -1 ends it."""
         execution.step_timeout_at = None if minutes == -1 else self.site.now() + minutes * MINUTE
         if execution.step_timeout_at:
             self._time_out_at(execution, execution.step_timeout_at)
@@ -252,7 +252,7 @@ class JobEngine:
                 return
 
     def _covers(self, job: Job, thing: str, without: str | None = None) -> bool:
-        """Whether a thing is among the job's targets, ignoring its membership in the group ``without``."""
+        """Return whether a thing is among the job's targets, ignoring its membership in the group ``without``."""
         if self._things.arn(thing) in job.targets:
             return True
         groups = {g for own in self._groups.of_thing(thing) if own != without for g in self._groups.with_ancestors(own)}
@@ -298,7 +298,7 @@ class JobEngine:
             self.site.publish(f"$aws/things/{thing}/jobs/notify-next", {"timestamp": now, **following}, qos=1)
 
     def describe(self, execution: ExecutionAttempt, *, with_document: bool = True) -> dict[str, Any]:
-        """An execution as the jobs data plane speaks of it over MQTT."""
+        """Return an execution as the jobs data plane speaks of it over MQTT."""
         found: dict[str, Any] = {
             "jobId": execution.job_id,
             "thingName": execution.thing,
@@ -350,7 +350,7 @@ class JobEngine:
 
 
 def pending_summary(execution: ExecutionAttempt) -> dict[str, Any]:
-    """One line of ``get`` and ``notify``."""
+    """Return one line of ``get`` and ``notify``."""
     found: dict[str, Any] = {
         "jobId": execution.job_id,
         "queuedAt": epoch_seconds(execution.queued_at),

@@ -33,7 +33,7 @@ def check_targets(targets: list[str]) -> None:
 
 
 def check_document(document: str | None) -> str:
-    """A JSON object within the size limit."""
+    """Return a JSON object within the size limit."""
     if not document:
         raise invalid("document must be given, here or by a job template")
     if len(document.encode()) > MAX_DOCUMENT_BYTES:

@@ -43,7 +43,7 @@ class ExecutionAttempt:
         return self.status in PENDING
 
     def deadline(self) -> datetime | None:
-        """When it times out, if nothing happens."""
+        """Return when it times out, if nothing happens."""
         return min((d for d in (self.timeout_at, self.step_timeout_at) if d), default=None)
 
     def summary(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Job:
         return self.status in ("IN_PROGRESS", "SCHEDULED")
 
     def count(self, *statuses: str) -> int:
-        """How many things have their latest execution in one of these statuses."""
+        """Return how many things have their latest execution in one of these statuses."""
         return sum(len(self.by_status.get(status, ())) for status in statuses)
 
     def put(self, execution: ExecutionAttempt) -> None:
@@ -126,12 +126,12 @@ class Job:
         return {name: self.count(status) for name, status in names.items()}
 
     def retries_allowed(self, status: str) -> int:
-        """How often an execution that ended so is tried again."""
+        """Return how often an execution that ended so is tried again."""
         criteria = self.configuration.get("jobExecutionsRetryConfig", {}).get("criteriaList", [])
         return max((int(c["numberOfRetries"]) for c in criteria if c["failureType"] in (status, "ALL")), default=0)
 
     def rate_per_minute(self) -> float:
-        """How many things the rollout may notify in a minute now; infinite without a configuration."""
+        """Return how many things the rollout may notify in a minute now; infinite without a configuration."""
         rollout = self.configuration.get("jobExecutionsRolloutConfig", {})
         ceiling = float(rollout.get("maximumPerMinute", "inf"))
         exponential = rollout.get("exponentialRate")

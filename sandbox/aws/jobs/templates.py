@@ -35,7 +35,7 @@ class JobTemplates:
         self._by_id: dict[str, JobTemplate] = {}
 
     def by_arn(self, arn: str) -> JobTemplate:
-        """The template of an ARN."""
+        """Return the template of an ARN."""
         return self._require(arn.partition(":jobtemplate/")[2])
 
     def create_job_template(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class JobTemplates:
         return {"jobTemplateArn": self._arn(name), "jobTemplateId": name}
 
     def describe_job_template(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All about one template."""
+        """Return all about one template."""
         found = self._require(request["jobTemplateId"])
         return {
             "jobTemplateArn": self._arn(found.template_id),

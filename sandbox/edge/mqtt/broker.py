@@ -70,13 +70,13 @@ class Broker:
     # Connecting -------------------------------------------------------------------------------
 
     def authenticate(self, certificate_der: bytes | None, client_id: str) -> str | None:
-        """The certificate id if this certificate may connect under this client id, else None."""
+        """Return the certificate id if this certificate may connect under this client id, else None."""
         if certificate_der is None or client_id in self._blocked:
             return None
         return self._admission.authenticate(certificate_der, client_id)
 
     def open_session(self, client_id: str, *, clean_start: bool, expiry: timedelta) -> tuple[Session, bool]:
-        """The client's session and whether it existed before; an older connection of that client is ended."""
+        """Return the client's session and whether it existed before; an older connection of that client is ended."""
         if older := self._links.get(client_id):
             older.close(ReasonCode.SESSION_TAKEN_OVER)
             self.detach(older)
@@ -91,12 +91,12 @@ class Broker:
         return session, False
 
     def attach(self, link: Link) -> None:
-        """The connection stands: from now on messages go to it."""
+        """Send messages to this connection from now on."""
         self._links[link.session.client_id] = link
         self._registry.connected(link.principal, link.session.client_id)
 
     def detach(self, link: Link, will: Will | None = None) -> None:
-        """The connection is gone; ``will`` is published. Harmless when another connection has taken over."""
+        """Forget a connection that is gone, and publish ``will``; harmless if another connection has taken over."""
         session = link.session
         if self._links.get(session.client_id) is not link:
             return
@@ -137,12 +137,12 @@ class Broker:
             link.close(ReasonCode.ADMINISTRATIVE_ACTION)
 
     def close_all(self) -> None:
-        """The endpoint shuts down."""
+        """Shut the endpoint down."""
         for link in list(self._links.values()):
             link.close(ReasonCode.SERVER_SHUTTING_DOWN)
 
     def connected_clients(self) -> dict[str, str]:
-        """Certificate id by client id."""
+        """Return certificate id by client id."""
         return {client_id: link.principal for client_id, link in self._links.items()}
 
     def _end_session(self, session: Session) -> None:
@@ -154,7 +154,7 @@ class Broker:
     # Subscribing ------------------------------------------------------------------------------
 
     def subscribe(self, link: Link, topic_filter: str, qos: int) -> int | ReasonCode:
-        """The granted QoS, or why not."""
+        """Return the granted QoS, or why not."""
         session = link.session
         if refusal := self._admission.refusal_of_subscription(link.principal, session.client_id, topic_filter):
             return refusal
@@ -172,7 +172,7 @@ class Broker:
     # Publishing -------------------------------------------------------------------------------
 
     def may_publish(self, principal: str, client_id: str, topic: str) -> bool:
-        """Whether topic and policy allow a device to publish there."""
+        """Return whether topic and policy allow a device to publish there."""
         return self._admission.may_publish(principal, client_id, topic)
 
     def publish(self, link: Link, message: Publish) -> None:

@@ -104,7 +104,7 @@ class MqttEndpoint:
         self._loop.run(self._on_loop(self._broker.interrupt, client_id))
 
     def connected_clients(self) -> dict[str, str]:
-        """Certificate id by client id, of everyone who is connected now."""
+        """Return certificate id by client id, of everyone who is connected now."""
         return self._loop.run(self._clients())
 
     async def _clients(self) -> dict[str, str]:

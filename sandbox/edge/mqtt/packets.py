@@ -227,7 +227,7 @@ def encode_connack(
     session_present: bool = False,
     properties: dict[Property, int | str] | None = None,
 ) -> bytes:
-    """A CONNACK (3.2)."""
+    """Return a CONNACK (3.2)."""
     if version == VERSION_5:
         body = bytes([session_present, reason]) + encode_properties(properties or {})
     else:
@@ -236,7 +236,7 @@ def encode_connack(
 
 
 def encode_publish(version: int, message: Publish) -> bytes:
-    """A PUBLISH to a client."""
+    """Return a PUBLISH to a client."""
     body = encode_text(message.topic)
     if message.qos:
         body += struct.pack("!H", message.packet_id)
@@ -247,13 +247,13 @@ def encode_publish(version: int, message: Publish) -> bytes:
 
 
 def encode_puback(version: int, packet_id: int, reason: ReasonCode = ReasonCode.SUCCESS) -> bytes:
-    """A PUBACK; the reason travels in MQTT 5 only."""
+    """Return a PUBACK; the reason travels in MQTT 5 only."""
     tail = bytes([reason]) if version == VERSION_5 and reason else b""
     return encode_packet(PacketType.PUBACK, 0, struct.pack("!H", packet_id) + tail)
 
 
 def encode_suback(version: int, packet_id: int, outcomes: list[int | ReasonCode]) -> bytes:
-    """A SUBACK; each outcome is the granted QoS, or the reason of the refusal."""
+    """Return a SUBACK; each outcome is the granted QoS, or the reason of the refusal."""
     v3 = [_SUBSCRIPTION_FAILURE_3 if outcome > MAX_QOS else outcome for outcome in outcomes]
     body = struct.pack("!H", packet_id)
     body += b"\0" + bytes(outcomes) if version == VERSION_5 else bytes(v3)
@@ -261,7 +261,7 @@ def encode_suback(version: int, packet_id: int, outcomes: list[int | ReasonCode]
 
 
 def encode_unsuback(version: int, packet_id: int, outcomes: list[ReasonCode]) -> bytes:
-    """An UNSUBACK; outcomes travel in MQTT 5 only."""
+    """Return an UNSUBACK; outcomes travel in MQTT 5 only."""
     body = struct.pack("!H", packet_id)
     if version == VERSION_5:
         body += b"\0" + bytes(outcomes)
@@ -269,7 +269,7 @@ def encode_unsuback(version: int, packet_id: int, outcomes: list[ReasonCode]) ->
 
 
 def encode_disconnect(reason: ReasonCode) -> bytes:
-    """A DISCONNECT from the server, which exists in MQTT 5 only."""
+    """Return a DISCONNECT from the server, which exists in MQTT 5 only."""
     return encode_packet(PacketType.DISCONNECT, 0, bytes([reason, 0]))
 
 

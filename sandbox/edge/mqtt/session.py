@@ -41,12 +41,12 @@ class Session:
         self._waiting.append((topic, payload))
 
     def resend(self) -> Iterator[Publish]:
-        """What was sent on an earlier connection and not acknowledged, in order."""
+        """Yield what was sent on an earlier connection and not acknowledged, in order."""
         for packet_id, sent in list(self._unacknowledged.items()):
             yield Publish(sent.topic, sent.payload, 1, packet_id, duplicate=True)
 
     def send(self, receive_maximum: int) -> Iterator[Publish]:
-        """What may be sent now, at most ``receive_maximum`` unacknowledged at a time."""
+        """Yield what may be sent now, at most ``receive_maximum`` unacknowledged at a time."""
         while self._waiting and len(self._unacknowledged) < receive_maximum:
             topic, payload = self._waiting.popleft()
             message = Publish(topic, payload, 1, self._free_id())
@@ -54,7 +54,7 @@ class Session:
             yield message
 
     def acknowledge(self, packet_id: int) -> None:
-        """The client has the message; harmless for an unknown identifier, as a repeated PUBACK is."""
+        """Forget a message that the client has; harmless for an unknown identifier, such as a repeated PUBACK."""
         self._unacknowledged.pop(packet_id, None)
 
     def _free_id(self) -> int:
@@ -65,7 +65,7 @@ class Session:
 
 
 def expiry_of(requested: int | None) -> timedelta:
-    """How long a session lasts: ``requested`` in seconds as MQTT 5 says, or None for the default."""
+    """Return how long a session lasts: ``requested`` in seconds as MQTT 5 says, or None for the default."""
     if requested is None:
         return DEFAULT_SESSION_EXPIRY
     return min(timedelta(seconds=requested), MAX_SESSION_EXPIRY)

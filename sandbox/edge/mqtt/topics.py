@@ -17,14 +17,14 @@ T = TypeVar("T", bound=Hashable)
 
 
 def problem_with_topic(topic: str) -> str | None:
-    """Why nothing can be published to this name, or None."""
+    """Return why nothing can be published to this name, or None."""
     if "#" in topic or "+" in topic:
         return "a topic name holds no wildcard"
     return _problem_with_size(topic)
 
 
 def problem_with_filter(topic_filter: str) -> str | None:
-    """Why nobody can subscribe to this filter, or None."""
+    """Return why nobody can subscribe to this filter, or None."""
     levels = topic_filter.split("/")
     for index, level in enumerate(levels):
         if "#" in level and (level != "#" or index != len(levels) - 1):
@@ -37,7 +37,7 @@ def problem_with_filter(topic_filter: str) -> str | None:
 
 
 def matches(topic_filter: str, topic: str) -> bool:
-    """Whether a message to ``topic`` reaches a subscription to ``topic_filter``."""
+    """Return whether a message to ``topic`` reaches a subscription to ``topic_filter``."""
     tree: SubscriptionTree[str] = SubscriptionTree()
     tree.add(topic_filter, "", 0)
     return bool(tree.match(topic))
@@ -96,7 +96,7 @@ class SubscriptionTree(Generic[T]):
             del parent.children[level]
 
     def match(self, topic: str) -> dict[T, int]:
-        """Each subscriber once, with the highest QoS of its matching subscriptions."""
+        """Return each subscriber once, with the highest QoS of its matching subscriptions."""
         found: dict[T, int] = {}
         levels = topic.split("/")
         front = [self._root]

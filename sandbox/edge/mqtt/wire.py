@@ -91,7 +91,7 @@ _REPEATABLE = (0x0B, 0x26)
 
 
 def encode_varint(number: int) -> bytes:
-    """A variable byte integer (1.5.5); ValueError beyond four bytes."""
+    """Return a variable byte integer (1.5.5); ValueError beyond four bytes."""
     if not 0 <= number <= MAX_VARINT:
         message = f"a variable byte integer holds 0 to {MAX_VARINT}, found {number}"
         raise ValueError(message)
@@ -104,18 +104,18 @@ def encode_varint(number: int) -> bytes:
 
 
 def encode_text(text: str) -> bytes:
-    """A UTF-8 string with its length in front (1.5.4)."""
+    """Return a UTF-8 string with its length in front (1.5.4)."""
     raw = text.encode()
     return struct.pack("!H", len(raw)) + raw
 
 
 def encode_packet(kind: PacketType, flags: int, body: bytes) -> bytes:
-    """A whole control packet: fixed header and body."""
+    """Return a whole control packet: fixed header and body."""
     return bytes([kind << 4 | flags]) + encode_varint(len(body)) + body
 
 
 def encode_properties(properties: dict[Property, int | str]) -> bytes:
-    """A property block with its length in front; integers and texts only, which is all that is sent."""
+    """Return a property block with its length in front; integers and texts only, which is all that is sent."""
     block = bytearray()
     for name, value in properties.items():
         block.append(name)
@@ -137,7 +137,7 @@ class Cursor:
         return len(self._raw) - self._position
 
     def take(self, count: int) -> bytes:
-        """The next ``count`` bytes."""
+        """Return the next ``count`` bytes."""
         if count > self.remaining:
             message = f"expected {count} more bytes, found {self.remaining}"
             raise MalformedPacketError(message)
@@ -146,11 +146,11 @@ class Cursor:
         return part
 
     def rest(self) -> bytes:
-        """All that is left."""
+        """Return all that is left."""
         return self.take(self.remaining)
 
     def u8(self) -> int:
-        """One byte."""
+        """Return one byte."""
         return self.take(1)[0]
 
     def u16(self) -> int:
@@ -158,14 +158,14 @@ class Cursor:
         return int.from_bytes(self.take(2), "big")
 
     def packet_id(self) -> int:
-        """A packet identifier, which is never zero (2.2.1)."""
+        """Return a packet identifier, which is never zero (2.2.1)."""
         identifier = self.u16()
         if identifier == 0:
             raise MalformedPacketError("a packet identifier is never zero")
         return identifier
 
     def varint(self) -> int:
-        """A variable byte integer of at most four bytes."""
+        """Return a variable byte integer of at most four bytes."""
         number = 0
         for shift in (0, 7, 14, 21):
             byte = self.u8()
@@ -179,7 +179,7 @@ class Cursor:
         return self.take(self.u16())
 
     def text(self) -> str:
-        """A UTF-8 string without U+0000 and without surrogates (1.5.4)."""
+        """Return a UTF-8 string without U+0000 and without surrogates (1.5.4)."""
         try:
             text = self.blob().decode()
         except UnicodeDecodeError as error:
@@ -190,7 +190,7 @@ class Cursor:
         return text
 
     def properties(self) -> dict[int, int]:
-        """A property block: the integer properties by identifier; texts and pairs are checked and dropped."""
+        """Return a property block: the integer properties by identifier; texts and pairs are checked and dropped."""
         block = Cursor(self.take(self.varint()))
         found: dict[int, int] = {}
         while block.remaining:

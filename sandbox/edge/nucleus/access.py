@@ -16,7 +16,7 @@ _NAMESPACE = "aws.greengrass#"
 
 
 def is_allowed(access_control: object, operation: str, resource: str) -> bool:
-    """Whether a policy allows this operation (``PublishToIoTCore``, ``SubscribeToIoTCore``) on the topic."""
+    """Return whether a policy allows this operation (``PublishToIoTCore``, ``SubscribeToIoTCore``) on the topic."""
     return any(
         operation in _names(policy.get("operations")) and _covers(policy.get("resources"), resource)
         for policy in _policies(access_control)

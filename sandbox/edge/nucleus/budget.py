@@ -18,7 +18,7 @@ class FailureBudget:
         self._installs: deque[datetime] = deque()  # where starts count, install is a unit of its own
 
     def launched(self) -> None:
-        """The nucleus itself has been launched: the count of the run step begins anew."""
+        """Count the run step anew after a launch of the nucleus."""
         self._noted.clear()
 
     def may_start(self) -> bool:
@@ -31,7 +31,7 @@ class FailureBudget:
         return True
 
     def failed(self) -> None:
-        """The run step has ended with an error."""
+        """Count a run step that has ended with an error."""
         if self._counts is Counts.ERRORS:
             self._noted.append(self._now())
 

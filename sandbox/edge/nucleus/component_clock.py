@@ -28,12 +28,12 @@ class _AnyDatetime(type):
 class _AheadDatetime(datetime, metaclass=_AnyDatetime):
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-        """The sandbox's present, as a plain datetime."""
+        """Return the sandbox's present, as a plain datetime."""
         return datetime.now(tz) + timedelta(seconds=_ahead())
 
     @classmethod
     def utcnow(cls) -> datetime:  # type: ignore[override]
-        """The same, in UTC and naive."""
+        """Return the same, in UTC and naive."""
         return cls.now(dt.timezone.utc).replace(tzinfo=None)  # noqa: UP017  # Python 3.9
 
 
@@ -50,7 +50,7 @@ def _time() -> float:
 
 
 def _execv(path: str, arguments: Sequence[str]) -> NoReturn:
-    """A program that becomes another Python stays under the sandbox's time."""
+    """Keep a program that becomes another Python under the sandbox's time."""
     command = list(arguments)
     if os.path.basename(path).startswith("python"):  # noqa: PTH119
         first = next(n for n, word in enumerate(command[1:], 1) if word not in OPTIONS)

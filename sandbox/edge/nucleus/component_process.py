@@ -137,7 +137,7 @@ class ComponentProcess:
             self._enter(LifecycleState.BROKEN)
 
     async def _install_beside(self, launch: Launch) -> None:
-        """A unit of its own: what becomes of it does not matter to the run step."""
+        """Run a unit of its own, whose outcome does not matter to the run step."""
         await self.install(launch)
 
     async def install(self, launch: Launch) -> bool:
@@ -221,7 +221,7 @@ def _identity(user: str | None) -> dict[str, Any]:
 
 
 def _outside_of(group: int) -> list[int]:
-    """The process groups that members of this group, or their children, have made for themselves."""
+    """Return the process groups that members of this group, or their children, have made for themselves."""
     parents: dict[int, tuple[int, int]] = {}  # parent and group by process
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended meanwhile

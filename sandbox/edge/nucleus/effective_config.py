@@ -66,7 +66,7 @@ class EffectiveConfig:
         self.snapshot = root / "config" / "effectiveConfig.yaml"
 
     def read(self) -> dict[str, Any]:
-        """The whole document; raises ConfigError."""
+        """Return the whole document; raises ConfigError."""
         try:
             text = self.path.read_text()
             document = _folded(text) if self._is_log else json.loads(text)
@@ -84,7 +84,7 @@ class EffectiveConfig:
         _replace(self.path, "".join(lines))
 
     def write_snapshot(self, system: Mapping[str, Any] | None = None) -> None:
-        """What classic leaves for others to read at its launch; ``system`` is what it first says of itself."""
+        """Write what classic leaves for others to read at its launch; ``system`` is its first entry of itself."""
         if not self._is_log:
             return
         document = self.read()
@@ -93,12 +93,12 @@ class EffectiveConfig:
         _replace(self.snapshot, yaml.safe_dump({**document, "system": dict(system)}, sort_keys=False))
 
     def configuration(self, component: str) -> dict[str, Any] | None:
-        """A component's configuration, or None if it is not installed."""
+        """Return a component's configuration, or None if it is not installed."""
         service = self.read()["services"].get(component)
         return dict(service.get("configuration") or {}) if isinstance(service, dict) else None
 
     def version(self, component: str) -> str | None:
-        """A component's version, or None if it is not installed."""
+        """Return a component's version, or None if it is not installed."""
         service = self.read()["services"].get(component)
         return str(service.get("version")) if isinstance(service, dict) else None
 
@@ -117,11 +117,11 @@ class EffectiveConfig:
         return (self.configuration(NUCLEUS) or {}).get("interpolateComponentConfiguration") is True
 
     def system(self) -> dict[str, Any]:
-        """The nucleus' own part."""
+        """Return the nucleus' own part."""
         return dict(self.read().get("system") or {})
 
     def connection(self) -> ConnectionSettings:
-        """How to connect; raises ConfigError."""
+        """Return how to connect; raises ConfigError."""
         system = self.system()
         nucleus = self.configuration(NUCLEUS) or {}
         key = str(system.get("privateKeyPath"))
@@ -156,7 +156,7 @@ class EffectiveConfig:
 
 
 def _lines(path: list[str], value: Any) -> Iterator[dict[str, Any]]:
-    """The log that leads to a value; what stands for an empty map is there too."""
+    """Yield the log that leads to a value; what stands for an empty map is there too."""
     if isinstance(value, Mapping):
         yield {"TS": 1, "TP": path, "W": "interiorAdded"}
         for key, item in value.items():
@@ -166,7 +166,7 @@ def _lines(path: list[str], value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _folded(log: str) -> Any:
-    """The value that a log leads to."""
+    """Return the value that a log leads to."""
     top: dict[str, Any] = {}
     for line in filter(None, log.splitlines()):
         entry = json.loads(line)

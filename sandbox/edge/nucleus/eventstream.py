@@ -37,7 +37,7 @@ class Frame:
 
 
 def encode(frame: Frame) -> bytes:
-    """The bytes of a message. Integers travel as int32."""
+    """Return the bytes of a message. Integers travel as int32."""
     headers = b"".join(_encode_header(name, value) for name, value in frame.headers.items())
     total = PRELUDE_BYTES + len(headers) + len(frame.payload) + TRAILER_BYTES
     if total > MAX_MESSAGE_BYTES:
@@ -50,7 +50,7 @@ def encode(frame: Frame) -> bytes:
 
 
 def remaining_bytes(prelude: bytes) -> int:
-    """How many bytes follow the first twelve; FramingError if those are damaged."""
+    """Return how many bytes follow the first twelve; FramingError if those are damaged."""
     total, headers_length, checksum = struct.unpack("!III", prelude)
     if crc32(prelude[:8]) != checksum:
         raise FramingError("the checksum of the prelude is wrong")

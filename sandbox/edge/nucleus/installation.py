@@ -79,12 +79,12 @@ class Installation:
         return is_new
 
     def launch(self, environment: Callable[[], Mapping[str, str]], *, beside: bool) -> Launch:
-        """What the nucleus runs of it; ``beside``: both steps at the same moment."""
+        """Return what the nucleus runs of it; ``beside``: both steps at the same moment."""
         install = self._step("install") if self._component.run_install else None
         return Launch(install, self._step("run", "startup"), beside, environment, self.work)
 
     def _step(self, *names: str) -> ScriptRun | None:
-        """The first of these steps that the recipe has, ready to run."""
+        """Return the first of these steps that the recipe has, ready to run."""
         step = next((self.recipe.steps[name] for name in names if name in self.recipe.steps), None)
         if step is None:
             return None
@@ -94,7 +94,7 @@ class Installation:
         return ScriptRun(script, None if step.privileged else self._component.user, limit)
 
     def access_control(self) -> object:
-        """What the component may do, recipe variables filled in where this nucleus does that."""
+        """Return what the component may do, recipe variables filled in where this nucleus does that."""
         declared = (self._config.configuration(self.recipe.name) or {}).get("accessControl")
         rule = FILLS_IN_ACCESS_CONTROL.on(self._profile)
         if rule is FillsIn.ALWAYS or (rule is FillsIn.IF_SET and self._config.interpolates):
@@ -102,7 +102,7 @@ class Installation:
         return declared
 
     def environment(self, socket: Path, token: str, programs: Path, version: str) -> dict[str, str]:
-        """The variables of its processes; ``programs`` comes first in their PATH."""
+        """Return the variables of its processes; ``programs`` comes first in their PATH."""
         configuration: Mapping[str, Any] = self._config.configuration(NUCLEUS) or {}
         region = str(configuration.get("awsRegion", ""))
         inherited = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}

@@ -152,16 +152,16 @@ class IotCore:
         await self._has_connected.wait()
 
     def forget_subscriptions(self) -> None:
-        """The service starts anew: nobody listens any more, whatever they believe."""
+        """Start the service anew: every subscription is gone, though its client does not know."""
         self._listeners = {}
         self._counted = set()
 
     def launch(self) -> None:
-        """The nucleus is launched anew: it has not been online yet."""
+        """Launch the nucleus anew: it has not been online yet."""
         self._has_connected = asyncio.Event()
 
     def forget_token(self) -> None:
-        """The process that held the token's library has ended: the next start loads it anew."""
+        """End the process that held the token's library: the next start loads it anew."""
         self._token = None
 
     # Events of the client ---------------------------------------------------------------------

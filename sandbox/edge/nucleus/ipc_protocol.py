@@ -54,7 +54,7 @@ class IpcError(Exception):
         self._extra = extra
 
     def payload(self, profile: Profile) -> dict[str, str]:
-        """What the profile says of it."""
+        """Return what the profile says of it."""
         return {name: self._members[name] for name in ERROR_MEMBERS.on(profile)} | self._extra
 
 
@@ -77,13 +77,13 @@ class Stream:
             self._held.append((shape, payload))
 
     def responded(self) -> None:
-        """The response is on its way: let the events follow."""
+        """Let the events follow, once the response is on its way."""
         held, self._held = self._held or [], None
         for shape, payload in held:
             self.event(shape, payload)
 
     def close(self) -> None:
-        """No more events; whoever feeds the stream is told."""
+        """End the events, and notify the source of the stream."""
         if not self.is_closed:
             self.is_closed = True
             if self.on_close:

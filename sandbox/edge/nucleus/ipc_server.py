@@ -43,13 +43,13 @@ class Configurations(Protocol):
     """Where configuration comes from."""
 
     def get(self, component: str) -> Mapping[str, Any] | None:
-        """A component's configuration as components see it, or None if there is no such component."""
+        """Return a component's configuration as components see it, or None if there is no such component."""
 
     def access_control(self, component: str) -> object:
-        """Its ``accessControl`` as it is enforced, recipe variables filled in where the nucleus does that."""
+        """Return its ``accessControl`` as it is enforced, recipe variables filled in where the nucleus does that."""
 
     def system(self, key: str) -> object | None:
-        """One value of the nucleus' own ``system`` configuration."""
+        """Return one value of the nucleus' own ``system`` configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +131,13 @@ class IpcServer:
             connection.close()
 
     def admit(self, component: str) -> str:
-        """A fresh token (``SVCUID``) with which the component may connect."""
+        """Return a fresh token (``SVCUID``) with which the component may connect."""
         token = secrets.token_hex(16)
         self._tokens[token] = component
         return token
 
     def is_validated_by(self, component: str) -> bool:
-        """Whether this component listens for configurations to judge."""
+        """Return whether this component listens for configurations to judge."""
         return component in self._validators
 
     async def _wait_for_listener(self, component: str) -> None:
@@ -341,7 +341,7 @@ class IpcServer:
 def _note(
     listeners: dict[str, Stream], component: str, stream: Stream, when_lost: Callable[[], None] = lambda: None
 ) -> None:
-    """This stream is the component's from now on, until it closes."""
+    """Take this stream for the component's, until it closes."""
     listeners[component] = stream
 
     def forget() -> None:

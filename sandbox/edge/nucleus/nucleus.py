@@ -206,7 +206,7 @@ class Nucleus:
             return self._changed.wait_for(lambda: self.is_connected and self._connections >= connections, timeout)
 
     def asked(self, operation: str) -> int:
-        """How often components have asked for this operation."""
+        """Return how often components have asked for this operation."""
         return self._ipc.asked[operation]
 
     def wait_component(self, *states: LifecycleState, timeout: float = 15.0) -> bool:
@@ -217,15 +217,15 @@ class Nucleus:
     # For the IPC server -----------------------------------------------------------------------
 
     def get(self, component: str) -> Mapping[str, Any] | None:
-        """A component's configuration as components see it: as it is stored, on every nucleus."""
+        """Return a component's configuration as components see it: as it is stored, on every nucleus."""
         return self.config.configuration(component)
 
     def access_control(self, _component: str) -> object:
-        """What the component may do."""
+        """Return what the component may do."""
         return self._installation.access_control()
 
     def system(self, key: str) -> object | None:
-        """One value of the nucleus' own configuration."""
+        """Return one value of the nucleus' own configuration."""
         return self.config.system().get(key)
 
     # On the loop ------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ class TokenError(Exception):
 
 
 def label_of(uri: str) -> str:
-    """The object's label in ``pkcs11:object=LABEL;type=…``; raises TokenError."""
+    """Return the object's label in ``pkcs11:object=LABEL;type=…``; raises TokenError."""
     attributes = dict(part.partition("=")[::2] for part in uri.removeprefix("pkcs11:").split(";"))
     if not uri.startswith("pkcs11:") or not attributes.get("object"):
         message = f"expected pkcs11:object=LABEL;type=…, found {uri!r}"

@@ -112,14 +112,14 @@ def configuration_variables(configuration: Mapping[str, Any]) -> dict[str, str]:
 
 
 def merge(base: Any, update: Any) -> Any:
-    """A deployment's merge: maps are merged key by key, everything else is replaced."""
+    """Return a deployment's merge: maps are merged key by key, everything else is replaced."""
     if isinstance(base, Mapping) and isinstance(update, Mapping):
         return {key: merge(base.get(key), update[key]) if key in update else base[key] for key in {**base, **update}}
     return update
 
 
 def reset(configuration: Mapping[str, Any], pointers: list[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A deployment's reset: each JSON pointer goes back to its default, or away; ``""`` means everything."""
+    """Return a deployment's reset: each JSON pointer goes back to its default, or away; ``""`` means everything."""
     result = dict(configuration)
     for pointer in pointers:
         if not pointer:

@@ -93,7 +93,7 @@ class Trait(Generic[T]):
     known: str
 
     def on(self, profile: Profile) -> T:
-        """The value on a profile."""
+        """Return the value on a profile."""
         return {
             Profile.CLASSIC: self.classic,
             Profile.LITE_2_6: self.lite_2_6,
@@ -102,12 +102,12 @@ class Trait(Generic[T]):
 
 
 def _both(rule: str, classic: T, lite: T, known: str) -> Trait[T]:
-    """A trait in which the versions of nucleus lite agree."""
+    """Return a trait in which the versions of nucleus lite agree."""
     return Trait(rule, classic, lite, lite, known)
 
 
 def _all(rule: str, value: T, known: str) -> Trait[T]:
-    """A trait in which all nuclei agree."""
+    """Return a trait in which all nuclei agree."""
     return Trait(rule, value, value, value, known)
 
 
