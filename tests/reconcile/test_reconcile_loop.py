@@ -343,7 +343,7 @@ def test_a_halt_outlasts_what_is_known_of_its_jobs_until_a_person_resumes(make):
     world = Halting(make)
     world.record(world.plan())
     [wave] = world.plan().waves
-    assert (wave.status, wave.held) == (WaveStatus.HALTED, 8)
+    assert (wave.status, wave.wave, wave.held) == (WaveStatus.HALTED, 1, 8)
     assert "too old to be read" in wave.message
     assert "--override resume=line-a" in wave.remedy
     assert world.plan().jobs == ()
@@ -363,6 +363,14 @@ def test_a_halt_of_long_ago_that_nobody_has_recorded_stands_while_its_jobs_are_r
     assert (resumed.waves[0].status, resumed.halts, len(resumed.jobs[0].devices)) == (WaveStatus.OPEN, {}, 5)
     world.rest(mode=Mode.REPORT)
     assert world.plan().halts == plan.halts
+
+
+@pytest.mark.parametrize(("seconds", "is_halted"), [(0, True), (-1, False)])
+def test_a_recorded_halt_stands_by_itself_from_the_second_on_in_which_its_jobs_may_be_gone(make, seconds, is_halted):
+    world = Halting(make)
+    world.record(world.plan())
+    world.now = world.baseline.halted["line-a"].known_until + timedelta(seconds=seconds)
+    assert (world.plan().waves[0].status is WaveStatus.HALTED) is is_halted
 
 
 def test_a_recorded_halt_stays_as_it_was_recorded_and_says_nothing_of_another_rule(make):

@@ -148,6 +148,7 @@ def test_wave_transition(make, scene):
     assert waves == ([expected] if expected else [])
     assert plan.waves[0].status is status
     assert text in plan.waves[0].message
+    assert (plan.waves[0].until is not None) is (status is WaveStatus.SOAKING)
 
 
 def test_who_has_rotated_and_who_has_failed_is_counted_over_all_waves(make):
