@@ -26,7 +26,8 @@ def add_output(parser: ArgumentParser, formats: Iterable[Format]) -> None:
     """``--format`` and ``--output``."""
     group = parser.add_argument_group("output")
     names = [str(name) for name in formats]
-    group.add_argument("--format", choices=names, default=names[0], help=f"one of {', '.join(names)} (default: text)")
+    told = f"one of {', '.join(names)} (default: {names[0]})"  # the names would not wrap as a metavar
+    group.add_argument("--format", choices=names, default=names[0], metavar="FORMAT", help=told)
     group.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not to stdout")
     group.add_argument(
         "--also",
