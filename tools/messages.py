@@ -3,8 +3,9 @@
 ``python tools/messages.py FOLDER`` writes them as pages of the documentation site, which ``make docs`` does. They are
 not checked in, so that no changed sentence leaves them behind. ``tests/docs/test_docs_messages.py`` holds them.
 
-A sentence is a text of three words or more. What is no message (docstrings, SQL, the command line's help, which has its
-page) is left out by its place in the tree, not by a list of texts, so that a new message cannot be forgotten.
+A sentence is a text of three words or more, a value among them. What is no message (docstrings, SQL, the command
+line's help, which has its page) is left out by its place in the tree, not by a list of texts, so that a new message
+cannot be forgotten.
 """
 
 import ast
@@ -102,7 +103,7 @@ ELSEWHERE = {  # the call that takes the text: the page that has it
     "add_mutually_exclusive_group": "command-line.md",
 }
 _AS_AWS = """AwsError ConnectionEndError FramingError FunctionTimeoutError IpcError JobsDataError MalformedPacketError
-OfflineError invalid not_found"""
+OfflineError FunctionDownError invalid not_found"""
 ELSEWHERE |= dict.fromkeys(_AS_AWS.split(), "the sandbox speaks as AWS and the nucleus do")
 OF_ERRORS_ALONE = "Sandbox and demo"  # the rest of its sentences are AWS's
 FINDINGS = {"blocked", "to_rotate", "waiting"}
@@ -157,6 +158,7 @@ TO_DO = {  # for messages that bring no remedy of their own
     "UnreachableError": "check the device's network",
     "UnsupportedError": "use a call that docs/sandbox.md lists",
     "UnusableInventoryError": "nothing: the inventory is built anew",
+    "UsageError": "correct the command line; `--help` describes it",
     "ValueError": "correct the value that the message names",
 }
 LOGS = {
@@ -272,7 +274,8 @@ def template(node: ast.AST) -> str | None:
 
 
 def _is_sentence(text: str) -> bool:
-    return len(_WORD.findall(text)) >= _LEAST_WORDS and " " in text.strip() and not _SQL.match(text)
+    least = _LEAST_WORDS - (HOLE in text)  # the value is one of them
+    return len(_WORD.findall(text)) >= least and " " in text.strip() and not _SQL.match(text)
 
 
 def _is_shown(taker: str) -> bool:
