@@ -73,7 +73,7 @@ def read_record(session: AwsSession) -> tuple[BaselineRecord, int] | None:
 
 
 def jobs_count_from(record: BaselineRecord | Baseline | None, now: datetime) -> datetime:
-    """From when on jobs count that have ended: back from the last apply, which has recorded what came of those before.
+    """Return from when on ended jobs count: back from the last apply, which has recorded what came of those before.
 
     What nobody has recorded since is read for as long as AWS keeps it.
     """
