@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
-
 from controller.fleet.aws import AwsSession
 from controller.fleet.aws_errors import AwsCallError
 from protocol.deployment import DeployedBackend
@@ -17,7 +15,6 @@ from protocol.rotation_record import CURRENT, ENDED, FINISHED, REFUSED, RefusalR
 from protocol.watch import SHARED_KEY
 
 MOST_ASKED = 50  # certificates a look, of which no governed thing holds any, that are asked for their things
-_serialize, _deserialize = TypeSerializer().serialize, TypeDeserializer().deserialize
 
 
 def rotation_table(session: AwsSession) -> str | None:
@@ -68,7 +65,7 @@ def _items(session: AwsSession, table: str, thing: str | None) -> Iterator[dict[
     while True:
         answer = session.call("dynamodb", operation, **request)
         for item in answer["Items"]:
-            yield {name: _deserialize(value) for name, value in item.items()}
+            yield _record(item)
         if not answer.get("LastEvaluatedKey"):
             return
         request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
@@ -85,12 +82,19 @@ def read_item(session: AwsSession, table: str, key: dict[str, str]) -> dict[str,
         "dynamodb",
         "GetItem",
         TableName=table,
-        Key={name: _serialize(value) for name, value in key.items()},
+        Key={name: {"S": value} for name, value in key.items()},
         ConsistentRead=True,
         ReturnConsumedCapacity="TOTAL",  # by which the answer that there is no item differs from no answer
     )
     item = answer.get("Item")
-    return {name: _deserialize(value) for name, value in item.items()} if item else None
+    return _record(item) if item else None
+
+
+def _record(item: dict[str, Any]) -> dict[str, Any]:
+    from boto3.dynamodb.types import TypeDeserializer  # noqa: PLC0415 (all of boto3 with it, which most runs do not need)
+
+    deserialize = TypeDeserializer().deserialize
+    return {name: deserialize(value) for name, value in item.items()}
 
 
 def read_shared(

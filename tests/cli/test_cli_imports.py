@@ -30,8 +30,8 @@ DOCUMENTS = {"yaml", "pydantic"}
 COMMANDS = {
     "--help": (140, TO_AWS | PAGES | GIT | DOCUMENTS | {"rich"}),
     "validate": (375, TO_AWS | PAGES | GIT),
-    "drift --help": (750, PAGES | GIT),
-    "explain --help": (750, PAGES | GIT),
+    "drift --help": (680, PAGES | GIT | {"boto3"}),
+    "explain --help": (680, PAGES | GIT | {"boto3"}),
 }
 
 
