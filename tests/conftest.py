@@ -11,8 +11,10 @@ settings.load_profile("any speed")
 
 if find_spec("botocore"):  # the component's tests run without it, too
     from shared_models import read_models_once
+    from shared_untraced import leave_aws_untraced
 
     read_models_once()
+    leave_aws_untraced()
 
 TESTS = Path(__file__).parent
 UNMEASURED = frozenset(
