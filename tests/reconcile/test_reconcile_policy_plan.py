@@ -177,6 +177,13 @@ def test_a_job_that_is_withdrawn_leaves_its_slot_to_the_next(make):
     assert _asked(plan) == {(False, "g002"), (False, "g003")}
 
 
+def test_once_the_only_job_is_withdrawn_nothing_waits_to_be_rotated(make):
+    world = World(make, number=1, waves=("100%",)).wave(1, {"g000": "QUEUED"}, ended=HOUR)
+    world.desired = make.desired(world.policy, waivers=(make.waiver("g000"),))
+    plan = world.plan()
+    assert ([step.job_id for step in plan.steps], plan.waves[0].status) == ([world.job_id(1)], WaveStatus.IDLE)
+
+
 def test_nobody_joins_a_standing_job_that_is_withdrawn(make):
     world = World(make, number=3, waves=("100%",))
     world.wave(None, names(2, "QUEUED"), ended=2 * HOUR, queued=40 * HOUR, status="IN_PROGRESS", is_continuous=True)
