@@ -72,7 +72,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Plan: 2 where there is something to do, 3 where that is refused. Apply: 1 where a surprise ended it."""
+    """Plan: 2 where there is something to do. Apply: 1 where a surprise ended it. Both: 3 where that is refused."""
     arguments = context.arguments
     if arguments.step == "plan":
         _require_patience(arguments.watch, arguments.grace)

@@ -124,7 +124,7 @@ def _text(simulations: Simulations, look: TextStyle) -> str:
             page.line((person, "change"), indent=2)
         for policy, since in result.halted.items():
             page.line((f"{policy} halts at {words.instant(since)}: its abort threshold is reached", "bad"), indent=2)
-        left = f"{result.overdue:,} overdue, {result.quarantined:,} given up, {result.blocked:,} blocked from the start"
+        left = f"{result.overdue:,} overdue, {result.given_up:,} given up, {result.blocked:,} blocked from the start"
         page.line(f"at the end: {left}", indent=2)
     tell_failures(page, simulations.failures)
     return page.text()

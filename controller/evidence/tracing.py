@@ -67,9 +67,17 @@ def trace(
     for thing in sorted({*rotations, *attached}):
         own = sorted(rotations[thing], key=lambda record: record.started_at)
         made = _rows_of(own, attached[thing], known, change_of, plans or {})
-        judged = [_judged(row, history, since, until) for row in made]
+        judged = [_judged(row, history, since, until) for row in _without_a_past(made, since)]
         rows += [row for row in judged if row.ended_at is None or row.ended_at >= since]
     return tuple(rows)
+
+
+def _without_a_past(rows: list[CertificateSpan], since: datetime) -> list[CertificateSpan]:
+    """Name the gap before the first row: what no rotation brought may have replaced another."""
+    first = rows[0]
+    if first.issued_at is None or first.issued_at <= since or Gap.NO_RECORD not in first.gaps:
+        return rows
+    return [replace(first, gaps=(*first.gaps, Gap.BEFORE)), *rows[1:]]
 
 
 def _rows_of(
@@ -290,7 +298,7 @@ def _ages(policy: str, rows: Sequence[CertificateSpan], history: PolicyHistory) 
 
 
 def _is_unjudged(row: CertificateSpan) -> bool:
-    return row.oldest is None or not {Gap.CHAIN, Gap.ISSUE_DATE, Gap.POLICY_UNKNOWN}.isdisjoint(row.gaps)
+    return row.oldest is None or not {Gap.BEFORE, Gap.CHAIN, Gap.ISSUE_DATE, Gap.POLICY_UNKNOWN}.isdisjoint(row.gaps)
 
 
 def _is_exempt(row: CertificateSpan, excess: Excess, exemptions: Iterable[Exemption]) -> bool:

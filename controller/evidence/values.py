@@ -15,6 +15,7 @@ class Gap(StrEnum):
     """What a row does not show; the value is its name in every format."""
 
     NO_RECORD = "no-record"  # nothing in the table brought this certificate: by hand, before certfleet, or restored
+    BEFORE = "before-unknown"  # nothing tells what the thing held before this one, if anything, in the period
     CHAIN = "chain-broken"  # the rotation before it left another certificate in place than the next one replaced
     NO_POLICY = "no-policy"  # the job named no policy: it was made by hand, or by the stock solution
     COMMIT = "commit-unknown"  # this clone does not hold the commit that the job named

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from controller.errors import PlanError
+from controller.errors import PlanError, RefusedError
 from controller.reconcile.values import Fleet, Refusal, instant_text
 from protocol.quarantine import Quarantined
 
@@ -66,24 +66,24 @@ def read(path: Path) -> dict[str, HealPlan]:
 
 
 def require_permitted(plan: HealPlan, overrides: Collection[str]) -> None:
-    """Raise PlanError unless a person has repeated the override of every refusal, character by character."""
+    """Raise RefusedError unless a person has repeated the override of every refusal, character by character."""
     for refusal in plan.refusals:
         if refusal.override.removeprefix("--override ") not in overrides:
-            raise PlanError(
+            raise RefusedError(
                 f"fleet {plan.fleet} is refused by {refusal.guardrail}: {refusal.message}; nothing was done",
                 f"if it is meant: certfleet heal apply FILE {refusal.override}",
             )
 
 
 def require_few(plan: HealPlan, there: Collection[Quarantined], most: int, overrides: Collection[str]) -> None:
-    """Raise PlanError if too many would be in quarantine, with those that have been cut off since the plan was made."""
+    """Raise RefusedError if too many would be in quarantine, with those cut off since the plan was made."""
     new = (one for one in plan.actions if one.kind is Kind.QUARANTINE)
     meant = {(one.thing, "" if one.thing else one.certificate_id) for one in new}
     known = {(one.thing, one.certificate_id) for one in there}
     words = [one.removeprefix("quarantined=") for one in overrides if one.startswith("quarantined=")]
     allowed = max(most, *(int(one) for one in words if one.isdecimal()), 0)
     if meant - known and len(meant | known) > allowed:
-        raise PlanError(
+        raise RefusedError(
             f"{len(meant | known)} would be in quarantine at the same time, {allowed} are allowed: others have been "
             "cut off since the plan was made; nothing was done",
             _AGAIN,

@@ -23,6 +23,7 @@ from .model import FleetFailure
 
 MEANING = {
     "no-record": "no rotation in the backend's table brought this certificate",
+    "before-unknown": "nothing tells what the thing held earlier in the period, if it was there at all",
     "chain-broken": "another certificate took its place, and no record tells how or exactly when",
     "no-policy": "the job names no policy: it was made by hand, or by the stock solution",
     "commit-unknown": "this clone does not hold the commit that the job names",

@@ -100,7 +100,7 @@ def test_one_table_answers_whether_a_credential_was_older_than_its_policy_allowe
     told = year.run("evidence")
     assert told.code == 0, told.err
     [line] = [line for line in told.out.splitlines() if line.startswith("line-a")]
-    assert "yes, of a-2; 2 devices with gaps" in line
+    assert "yes, of a-2; 3 devices with gaps" in line
     assert "Waiver frozen  a-2: the oven must not stop, Ada answers for it" in told.out
     assert "not signed: this proves nothing by itself" in told.out
     [ages] = evidence(year)["policies"]
@@ -115,7 +115,7 @@ def test_each_certificate_has_its_chain_or_the_name_of_its_gap(year):
     assert shown[("a-2", "4", "replaced")] == []
     assert shown[("a-2", "5", "taken back")] == []
     [by_hand] = [row for row in rows.values() if row["thing"] == "a-3"]
-    assert (by_hand["fate"], by_hand["gaps"]) == ("in use", ["no-record"])
+    assert (by_hand["fate"], by_hand["gaps"]) == ("in use", ["no-record", "before-unknown"])
     [now] = [row for (thing, _, fate), row in rows.items() if (thing, fate) == ("a-2", "in use")]
     assert now["gaps"] == ["commit-unknown"]
     change = rows[("a-1", "2", "replaced")]["change"]

@@ -188,7 +188,7 @@ def test_a_year_of_a_healthy_fleet_misses_nothing(make):
     devices = [make.device(f"g{n:03d}", age=(n % 170) * DAY) for n in range(300)]
     found = _simulate(make, devices, make.desired(make.policy(jitter=10)))
     assert 600 <= found.rotations <= 900
-    assert (found.failures, found.absences, found.overdue, found.quarantined, found.blocked) == (0, 0, 0, 0, 0)
+    assert (found.failures, found.absences, found.overdue, found.given_up, found.blocked) == (0, 0, 0, 0, 0)
     assert (found.stragglers, found.halted) == (0, {})
     assert found.misses <= 4  # those that jitter brought forward by less than the interval of the loop
     assert found.peak_per_day <= 25
@@ -205,14 +205,14 @@ def test_failures_back_off_and_absent_devices_come_back(make):
     assert 0 < found.stragglers <= found.absences
     assert found.standing_jobs > 0
     assert found.most_open_jobs <= 3
-    assert found.quarantined == 0
+    assert found.given_up == 0
     assert found.rotations > 350
 
 
 def test_devices_that_always_fail_are_given_up_and_end_overdue(make):
     policy = make.policy(rollout=make.rollout(retries=1))
     found = _simulate(make, [make.device(age=170 * DAY)], make.desired(policy), days=60, failure_rate=1.0)
-    assert (found.rotations, found.failures, found.quarantined, found.overdue) == (0, 10, 1, 1)
+    assert (found.rotations, found.failures, found.given_up, found.overdue) == (0, 10, 1, 1)
 
 
 def test_a_wave_soaks_before_the_next_one_starts(make):

@@ -47,7 +47,7 @@ class Simulation:
     absences: int  # times a device was away when it was asked
     misses: int  # rotations after due
     overdue: int  # devices past due at the end of the span
-    quarantined: int  # devices given up after repeated failures
+    given_up: int  # devices, after repeated failures
     blocked: int  # devices that a person must act on first, from the start
     jobs: int  # made for waves
     standing_jobs: int
@@ -102,7 +102,7 @@ class Course:
         self.fleet = VirtualFleet(policy, desired.authorities, dict(sorted(lives.items())), luck, jobs)
         self.halted: datetime | None = None  # since when
         self.refused = self.blocked = self.overdue = 0
-        self.quarantined: set[str] = set()
+        self.given_up: set[str] = set()
         self._desired, self._state = replace(desired, policies=(self.policy,)), replace(state, jobs=())
         self._to_assess = set(self.fleet.lives)
         self._live: dict[str, Assessment] = {}  # who rotates, or may and waits for a turn
@@ -186,7 +186,7 @@ class Course:
         if assessment.outcome is Outcome.BLOCKED:
             self.blocked += self._is_first
             if Reason.REPEATEDLY_FAILED in reasons:
-                self.quarantined.add(name)
+                self.given_up.add(name)
             self._sleep(name, min(governance.holds_end(name, governed), default=_NEVER), now)
         elif Reason.ROTATED_RECENTLY in reasons:
             case = Case(device, governed, governance)
@@ -282,7 +282,7 @@ def _sum(courses: list[Course], tied: int, span: timedelta, seen_at: datetime) -
         absences=counts["absences"],
         misses=counts["misses"],
         overdue=sum(course.overdue for course in courses),
-        quarantined=sum(len(course.quarantined) for course in courses),
+        given_up=sum(len(course.given_up) for course in courses),
         blocked=tied + sum(course.blocked for course in courses),
         jobs=counts["jobs"],
         standing_jobs=counts["standing"],
