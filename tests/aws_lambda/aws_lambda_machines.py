@@ -76,7 +76,7 @@ class Machines:
         until = time.monotonic() + seconds
         while (found := self.sfn.describe_execution(executionArn=arn))["status"] == "RUNNING":
             assert time.monotonic() < until, self.text
-            time.sleep(0.02)
+            time.sleep(0.1)
         return SimpleNamespace(status=found["status"], arn=arn, output=json.loads(found.get("output") or "null"))
 
     def questions(self):
@@ -88,7 +88,7 @@ class Machines:
         until = time.monotonic() + seconds
         while (answer := self.answer(query={"fleet": fleet}))["statusCode"] != 200:
             assert time.monotonic() < until, answer
-            time.sleep(0.02)
+            time.sleep(0.1)
         return json.loads(answer["body"])
 
     def answer(self, body=None, query=None, by=ALICE):

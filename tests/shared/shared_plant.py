@@ -91,7 +91,7 @@ class Plant:
         """Whether a job ends before patience, in seconds, does."""
         until = time.monotonic() + patience
         while self.iot.describe_job(jobId=job_id)["job"]["status"] != "COMPLETED" and time.monotonic() < until:
-            time.sleep(0.02)
+            time.sleep(0.1)
         return time.monotonic() < until
 
     def _hear(self, message: Message) -> None:
