@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.reconcile.outlook import explain
-from controller.reconcile.schedule import OpenTime, dates_of_validity, life_under, share_of, timing_of
+from controller.reconcile.schedule import OpenTime, dates_of, dates_of_validity, life_under, share_of, timing_of
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -86,6 +86,11 @@ def test_when_a_certificate_is_due_and_by_how_much_it_may_be_brought_forward(
 def test_a_date_that_no_calendar_has_becomes_one_far_away(make, not_before, rule, bound):
     dates = dates_of_validity(make.policy(rule=make.rule(**rule)), not_before, not_before + 10 * DAY)
     assert dates.due == bound
+
+
+@pytest.mark.parametrize("unknown", ["not_before", "not_after"])
+def test_a_certificate_of_which_an_end_is_not_known_has_no_dates(make, unknown):
+    assert dates_of(make.policy(), make.replace(make.certificate(), **{unknown: None})) is None
 
 
 def test_a_device_hurries_when_a_twentieth_of_its_life_is_left(make):
