@@ -40,7 +40,7 @@ def sticky_comment(forge: Forge, number: int, key: str, text: str, *, only_repla
     """Post ``text`` on the pull request, in place of the comment that this key left before."""
     body = f"{_marker(key)}\n{text}"
     for comment in forge.comments(number):
-        if comment["body"].startswith(_marker(key)) and comment["user"]["type"] == "Bot":
+        if (comment["body"] or "").startswith(_marker(key)) and _is_ours(comment):
             if comment["body"] == body:
                 return Posted.NOTHING
             forge.update_comment(comment["id"], body)
@@ -98,8 +98,13 @@ def close_others(forge: Forge, prefix: str, keys: Collection[str], text: str) ->
 
 def _key_of(issue: Mapping[str, Any]) -> str | None:
     found = _MARKER.match(issue["body"] or "")
-    is_ours = found is not None and issue["user"]["type"] == "Bot" and "pull_request" not in issue
+    is_ours = found is not None and _is_ours(issue) and "pull_request" not in issue
     return found[1] if found is not None and is_ours else None
+
+
+def _is_ours(written: Mapping[str, Any]) -> bool:
+    """Whether a bot wrote it; of an account that is gone GitHub names nobody, and Gitea tells of nobody what it is."""
+    return (written.get("user") or {}).get("type") == "Bot"
 
 
 def _open_issue(forge: Forge, key: str) -> Mapping[str, Any] | None:

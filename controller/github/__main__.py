@@ -15,11 +15,12 @@ from controller.forge import outputs
 from controller.forge.healing import add_healing, keep_healing
 from controller.forge.posting import sticky_comment
 from controller.forge.steps import add_comment, add_issues, add_run, run_step
-from controller.forge.texts import run_note
+from controller.forge.texts import failure_text, run_note
 from controller.forge.tracking import keep_issues, text_of
 from controller.report.github import annotation
 
 from .api import GitHub, IssuesDisabledError
+from .approvals import reviewers_of
 from .changes import fetch_change
 from .history import fetch_history
 
@@ -54,6 +55,9 @@ def _parser() -> ArgumentParser:
     output.add_argument("--healing", type=Path, help="what certfleet heal plan wrote as JSON")
     output.add_argument("--comparison", type=Path, help="what certfleet plan --base wrote as JSON")
     add_healing(what)
+    approved = what.add_parser("approved", help="fail unless a reviewer has approved this run for an environment")
+    approved.add_argument("--environment", required=True, help="the environment's name")
+    approved.add_argument("--report", type=Path, required=True, help="file for what is told if nobody has")
     history = what.add_parser("history", help="the trend records that the last drift report left as an artifact")
     history.add_argument("--into", type=Path, required=True, help="folder")
     return parser
@@ -105,6 +109,19 @@ def _healing(arguments: Namespace, environment: Mapping[str, str]) -> str:
         return annotation("notice", f"the healing plan is in no issue: {error}. {error.remedy}")
 
 
+def _approved(arguments: Namespace, environment: Mapping[str, str]) -> str:
+    reviewers = reviewers_of(_github(environment), _required(environment, "GITHUB_RUN_ID"), arguments.environment)
+    if reviewers:
+        return f"approved by {', '.join(reviewers)}\n"
+    error = CertfleetError(
+        f"nobody has approved this run: the environment {arguments.environment} has no required reviewers",
+        f"Settings, Environments, {arguments.environment}: give it required reviewers; then start a run by hand.",
+    )
+    text = failure_text("Nothing is done that a person must approve", f"{error}. {error.remedy}")
+    arguments.report.write_text(text, encoding="utf-8")
+    raise error
+
+
 def _history(arguments: Namespace, environment: Mapping[str, str]) -> str:
     repository = _from_event(environment, "repository", "id")
     branch = _required(environment, "GITHUB_REF_NAME")
@@ -119,6 +136,7 @@ _STEPS = {
     "outputs": _outputs,
     "history": _history,
     "healing": _healing,
+    "approved": _approved,
 }
 
 

@@ -75,6 +75,10 @@ class GitHub(Rest):
         """Reviews of a pull request, oldest first."""
         return self._pages(f"/pulls/{number}/reviews")
 
+    def run_reviews(self, run: str) -> list[Mapping[str, Any]]:
+        """What reviewers of environments have said of a run."""
+        return list(self._call("GET", f"/actions/runs/{run}/approvals"))
+
     def artifacts(self, name: str) -> list[Mapping[str, Any]]:
         """Artifacts of that name, newest first: the first page, a hundred."""
         found = self._call("GET", "/actions/artifacts", fields={"name": name, "per_page": str(PAGE_SIZE)})
@@ -105,5 +109,5 @@ class GitHub(Rest):
         return GitHubError(
             told,
             "Give the job's token the permission that the call needs: 'pull-requests: write' to comment, "
-            "'issues: write' for the tracking issue, 'actions: read' for artifacts.",
+            "'issues: write' for the tracking issue, 'actions: read' for artifacts and reviews.",
         )

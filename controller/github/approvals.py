@@ -1,7 +1,7 @@
-"""Who approved a commit, as the pull request that brought it tells.
+"""Who approved: a commit, as the pull request that brought it tells; a run, as the reviewers of its environment did.
 
 Source: GitHub REST API, "List pull requests associated with a commit", "Get a pull request", "List reviews for a pull
-request".
+request", "Get the review history for a workflow run".
 """
 
 from __future__ import annotations
@@ -31,3 +31,16 @@ def approvals_of(github: GitHub, commit: str) -> tuple[Approval, ...]:
                 last[reviewer] = review["state"]
         found += [Approval(who, "approved", number) for who, state in last.items() if state == "APPROVED"]
     return tuple(found)
+
+
+def reviewers_of(github: GitHub, run: str, environment: str) -> list[str]:
+    """Who approved that a run goes on in an environment.
+
+    GitHub makes an environment that nobody has set up, without reviewers, and other forges know none: a job that only
+    people may let run must not rely on its ``environment`` alone.
+    """
+    return [
+        review["user"]["login"]
+        for review in github.run_reviews(run)
+        if review["state"] == "approved" and environment in {one["name"] for one in review["environments"]}
+    ]

@@ -180,7 +180,7 @@ FILES = {
     "the files that GitHub names for a step, and the step's report": (
         "certfleet in a workflow",
         "Summary, outputs, and what the step reports.",
-        ("controller/forge/steps.py", "controller/github/history.py"),
+        ("controller/forge/steps.py", "controller/github/history.py", "controller/github/__main__.py"),
     ),
     "the bucket of the reconcile function": (
         "the reconcile function",

@@ -44,12 +44,13 @@ def test_an_unchanged_text_is_not_posted_again(post, github):
 
 
 def test_a_person_who_quotes_the_marker_keeps_their_comment(post, github):
-    github.comments.append({"id": 1, "body": "<!-- certfleet:plan -->\nlook at this", "user": {"type": "User"}})
-    post("plan", "comment")
-    assert [c["body"] for c in github.comments] == [
-        "<!-- certfleet:plan -->\nlook at this",
-        "<!-- certfleet:plan -->\nplan",
+    authors = {"User": {"type": "User"}, "an account that is gone": None, "as Gitea tells it": {"login": "ada"}}
+    quoted = [f"<!-- certfleet:plan -->\nlook at this, {who}" for who in authors]
+    github.comments += [
+        {"id": 90, "body": body, "user": user} for body, user in zip(quoted, authors.values(), strict=True)
     ]
+    post("plan", "comment")
+    assert [c["body"] for c in github.comments] == [*quoted, "<!-- certfleet:plan -->\nplan"]
 
 
 def test_the_sticky_comment_is_found_behind_a_hundred_others(post, github):

@@ -114,6 +114,7 @@ def test_a_repository_of_documents_calls_the_workflow_with_what_a_person_chose(f
 
     by_the_hour = factory.call(CALLERS["reconcile.yml"], "schedule", sha=sha)
     assert results(by_the_hour)["plan"] == "success", by_the_hour["plan"].log
+    assert results(by_the_hour)["apply (factory)"] == "success", "a dry-run that is the text false is none"
     assert factory.call(CALLERS["drift-report.yml"], "schedule", sha=sha)["report"].result == "success"
 
 
@@ -197,6 +198,14 @@ def test_a_refused_plan_waits_for_a_reviewer_who_sees_the_overrides_and_gets_exa
     assert issue["state"] == "open"
 
     factory.approves.add("certfleet-override")
+    factory.unprotected.add("certfleet-override")
+    unasked = reconcile("workflow_dispatch", push=tight)
+    factory.unprotected.discard("certfleet-override")
+    assert results(unasked)["override (factory)"] == "failure", "no environment asks anybody until somebody sets it up"
+    assert "the environment certfleet-override has no required reviewers" in unasked["override (factory)"].log
+    assert certificates(world, "presses") == before
+    assert any("must approve" in issue["body"] for issue in github.issues)
+
     allowed = reconcile("workflow_dispatch", push=tight)
 
     assert results(allowed)["override (factory)"] == "success", allowed["override (factory)"].log

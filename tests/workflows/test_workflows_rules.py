@@ -24,13 +24,13 @@ PERMISSIONS = {
     ("pull-request.yml", "comment"): {"contents: read", "pull-requests: write"},
     ("reconcile.yml", "plan"): {"contents: read", "id-token: write", "issues: write"},
     ("reconcile.yml", "apply"): {"contents: read", "id-token: write", "issues: write"},
-    ("reconcile.yml", "override"): {"contents: read", "id-token: write", "issues: write"},
+    ("reconcile.yml", "override"): {"contents: read", "id-token: write", "issues: write", "actions: read"},
     ("reconcile.yml", "bundle"): {"contents: read", "id-token: write"},
     ("drift-report.yml", "report"): {"contents: read", "id-token: write", "issues: write", "actions: read"},
     ("drift-report.yml", "code-scanning"): {"security-events: write"},
     ("release.yml", "release"): {"contents: read", "id-token: write"},
     ("heal.yml", "plan"): {"contents: read", "id-token: write", "issues: write"},
-    ("heal.yml", "apply"): {"contents: read", "id-token: write", "issues: write"},
+    ("heal.yml", "apply"): {"contents: read", "id-token: write", "issues: write", "actions: read"},
 }
 
 

@@ -28,6 +28,12 @@ def evaluate(text, contexts, functions):
     return _Parser(text, contexts, functions).whole()
 
 
+def _format(text, *values):
+    for number, value in enumerate(values):
+        text = text.replace(f"{{{number}}}", shown(value))
+    return text
+
+
 def is_true(value):
     return value not in (None, False, 0, "")
 
@@ -49,7 +55,7 @@ class _Parser:
             self._tokens.append((found.lastgroup, found[found.lastgroup]))
             end = found.end()
         self._contexts = contexts
-        self._functions = {"fromJSON": json.loads, **functions}
+        self._functions = {"fromJSON": json.loads, "format": _format, **functions}
 
     def whole(self):
         value = self._or()

@@ -24,6 +24,7 @@ class GitHubStandIn(ThreadingHTTPServer):
         self.comments, self.issues, self.requests, self.fail_with = [], [], [], []
         self.artifacts, self.tokens = [], None
         self.pulls, self.reviews = {}, {}  # by commit; by number
+        self.run_reviews = {}  # by run
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -74,13 +75,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.tokens is None:
             return True
         granted = self.server.tokens[authorization.removeprefix("Bearer ")]
-        if "artifacts" in parts:
+        if "actions" in parts:
             return "actions" in granted
         needed = {"issues", "pull-requests"} if "comments" in parts else {"issues"}
         return any(granted.get(name) == "write" for name in needed)
 
     def _result(self, parts, url, body):
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        if parts[-1] == "approvals":
+            return self.server.run_reviews.get(parts[2], [])
         if "artifacts" in parts:
             return {"artifacts": [about for about, _ in self.server.artifacts if about["name"] == query["name"]]}
         if "pulls" in parts:

@@ -59,6 +59,7 @@ class Runner:
         self.artifacts = {}  # of the last run: name → folder
         self.caches = self.folder / "caches"
         self.approves = {"certfleet", "certfleet-release"}  # environments without, or with willing reviewers
+        self.unprotected = {"certfleet"}  # of these: such as have no reviewers, and those that nobody has set up
         self.stand_ins = {}  # name of a step that cannot run here → what happens instead, in the workspace
         self.extra_path = []  # folders before everything else on PATH
         self.environment = {}  # for every step
@@ -72,7 +73,8 @@ class Runner:
         [job] = spec["jobs"].values()
         self.program, _, name = job["uses"].partition("@")[0].partition("/.github/workflows/")
         inputs = given.pop("inputs", {})
-        inputs = {key: insert(value, {"inputs": inputs}, {}) for key, value in job.get("with", {}).items()}
+        # As text, as Gitea's runner gives it; GitHub makes a boolean of it where the workflow declares one.
+        inputs = {key: shown(insert(value, {"inputs": inputs}, {})) for key, value in job.get("with", {}).items()}
         called = yaml.safe_load((WORKFLOWS / name).read_text(encoding="utf-8"))
         assert set(inputs) <= set((called[True]["workflow_call"] or {}).get("inputs", {}))
         for of in called["jobs"].values():  # or GitHub refuses the whole run
@@ -173,6 +175,9 @@ class _JobRun:
         if self.job.environment and self.job.environment not in self.runner.approves:
             self.job.result = "waiting"
             return self.job
+        if self.job.environment and self.job.environment not in self.runner.unprotected:
+            review = {"state": "approved", "environments": [{"name": self.job.environment}], "user": {"login": "ada"}}
+            self.runner.github.run_reviews.setdefault(self.contexts["github"]["run_id"], []).append(review)
         for step in self.spec["steps"]:
             self._step(step)
         self.job.result = "failure" if self.has_failed else "success"
