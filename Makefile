@@ -25,9 +25,10 @@ test: $(VENV)/.test ## install what the tests need, then every check and every t
 	PYTHON=$(BIN)/python tools/install-test-tools
 	$(MAKE) --no-print-directory check unit
 
-check: $(VENV)/.test ## format, lint, types, layers
+check: $(VENV)/.test ## format, lint, English, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python tools/style_check.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 

@@ -251,7 +251,7 @@ def _guarded(given: list[str]) -> int:
 
 
 def _chosen(given: list[str]) -> str:
-    """Return the command's name; empty where there is none."""
+    """Return the command's name; empty if there is none."""
     return next((word for word in given if word in COMMANDS), "")
 
 

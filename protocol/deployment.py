@@ -67,11 +67,11 @@ class DeployedBackend:
 
 
 def parse_deployment(text: str) -> DeployedBackend:
-    """Read what a backend published; ProtocolError where it is damaged or of a format to come."""
+    """Read what a backend published; ProtocolError if it is damaged or of a format to come."""
     try:
         body = json.loads(text)
     except ValueError as error:
-        raise ProtocolError(f"it is no JSON: {error}") from None
+        raise ProtocolError(f"it is not JSON: {error}") from None
     if not isinstance(body, Mapping) or body.get("format") != FORMAT:
         found = body.get("format") if isinstance(body, Mapping) else type(body).__name__
         raise ProtocolError(f"its format is {found!r}, this version reads {FORMAT}")

@@ -133,7 +133,7 @@ def is_check(document: object) -> bool:
 
 
 def parse_job_document(document: object) -> JobDocument:
-    """Read a parsed JSON document; ProtocolError where it is no rotation, nor a check, or a field is wrong."""
+    """Read a parsed JSON document; ProtocolError if it is not a rotation, nor a check, or a field is wrong."""
     if not isinstance(document, Mapping):
         raise ProtocolError(f"a job document is a JSON object, found {type(document).__name__}")
     if not (is_rotation(document) or is_check(document)):

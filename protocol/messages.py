@@ -208,7 +208,7 @@ def _status_detail(text: str) -> str:
 
 
 def decode_execution(payload: bytes) -> Optional[Execution]:
-    """Read ``notify-next`` or ``get/accepted``; None where no execution is pending (``execution`` absent or empty)."""
+    """Read ``notify-next`` or ``get/accepted``; None if no execution is pending (``execution`` absent or empty)."""
     execution = _object(payload).get("execution")
     if execution is None or execution == {}:
         return None

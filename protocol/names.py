@@ -12,7 +12,7 @@ STATUS_DETAILS_KEY = "CertificateRotator"
 """Key in an execution's statusDetails that marks it as a rotation; a stock backend selects on it, ours does not."""
 
 CHECK_DETAILS_KEY = "CertificateRotatorCheck"
-"""Key in an execution's statusDetails that marks it as a check, which is no rotation to any backend."""
+"""Key in an execution's statusDetails that marks it as a check, which is not a rotation to any backend."""
 
 FAILURE_REASON_KEY = "DeviceFailureReason"
 """Key in an execution's statusDetails under which the device says why it failed."""

@@ -102,7 +102,7 @@ class RotationRecord:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(
-                f"record {item.get('record')!r} of thing {item.get('thingName')!r} is no rotation: "
+                f"record {item.get('record')!r} of thing {item.get('thingName')!r} is not a rotation: "
                 f"{type(error).__name__}: {error}"
             ) from error
 
@@ -145,7 +145,7 @@ class RefusalRecord:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(
-                f"record {item.get('record')!r} of thing {item.get('thingName')!r} is no refusal: "
+                f"record {item.get('record')!r} of thing {item.get('thingName')!r} is not a refusal: "
                 f"{type(error).__name__}: {error}"
             ) from error
 

@@ -70,7 +70,7 @@ class Watch:
         return self.strangers[-1] if self.strangers else None
 
     def shared_by(self, things: Iterable[str]) -> Watch:
-        """With what the registry shows to hold it now; a client of one of these is no stranger."""
+        """With what the registry shows to hold it now; a client of one of these is not a stranger."""
         known = tuple(sorted({*self.things, *things}))
         left = tuple(one for one in self.strangers if _thing_of(one) not in known)
         return replace(self, things=known, strangers=left if len(self.strangers) < MOST_STRANGERS else self.strangers)

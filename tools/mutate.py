@@ -19,7 +19,7 @@ Tests are collected once. Every mutant runs in a process of its own, forked from
 loaded get the changed code; what stands outside of functions has everything imported anew. A mutant is killed
 if a test fails, or if it computes for five times as long as the tests take without a change, and 20 seconds more:
 processor time, so that a busy machine kills nobody. Survivors are
-printed with line and change; --again FILE tries only those of such an output. Those that change nothing are named,
+printed with line and change; --again FILE tries only those of such an output. Mutants that change nothing are named,
 with why, in equivalent_mutants.toml beside this file, and are not counted.
 """
 

@@ -68,7 +68,7 @@ def parse(pem: str) -> SigningRequest:
         key, subject = request.public_key(), request.subject
     except (ValueError, UnsupportedAlgorithm):
         raise RejectionError(
-            RejectionCode.CSR_UNREADABLE, "The CSR is no PEM-encoded PKCS#10 request over a key that is supported."
+            RejectionCode.CSR_UNREADABLE, "The CSR is not a PEM-encoded PKCS#10 request over a key that is supported."
         ) from None
     key_type = _key_type(key)
     algorithm = _algorithm(request)

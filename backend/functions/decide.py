@@ -154,7 +154,7 @@ def require_older(certificate: CertificateDescription, document: JobDocument, qu
 
 def _require_rotatable(principals: Sequence[Principal]) -> None:
     if any(p.certificate_id is None for p in principals):
-        raise RejectionError(RejectionCode.NO_CERTIFICATE, "A principal of the thing is no certificate.")
+        raise RejectionError(RejectionCode.NO_CERTIFICATE, "A principal of the thing is not a certificate.")
     strange = next((p.association for p in principals if p.association not in ROTATABLE), None)
     if strange is not None:
         raise RejectionError(

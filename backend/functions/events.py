@@ -128,7 +128,7 @@ _TERMINAL: TypeAdapter[TerminalEvent | PresenceEvent] = TypeAdapter(
 
 
 def parse_terminal(event: object) -> TerminalEvent | PresenceEvent:
-    """Read what the terminal function is given; pydantic's ValidationError where it is neither."""
+    """Read what the terminal function is given; pydantic's ValidationError if it is neither."""
     return _TERMINAL.validate_python(event)
 
 

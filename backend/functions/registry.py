@@ -40,7 +40,7 @@ class Principal:
 
     @property
     def certificate_id(self) -> str | None:
-        """None where the principal is no certificate."""
+        """None if the principal is not a certificate."""
         kind, _, identifier = self.arn.split(":", 5)[-1].partition("/")
         return identifier if kind == "cert" else None
 
@@ -98,7 +98,7 @@ class IotRegistry:
         self._shadow, self._shadow_before = shadow, shadow_before
 
     def execution(self, thing_name: str, job_id: str) -> ExecutionState | None:
-        """Return the thing's execution of the job; None where there is none."""
+        """Return the thing's execution of the job; None if there is none."""
         named = {"jobId": job_id, "thingName": thing_name}
         try:
             found = _unless_gone(self._jobs.describe_job_execution, includeJobDocument=True, **named)
@@ -128,7 +128,7 @@ class IotRegistry:
         return [Principal(p["principal"], p["thingPrincipalType"]) for p in answer["thingPrincipalObjects"]]
 
     def things_of(self, certificate_arn: str) -> list[str] | None:
-        """Return the things that a certificate is attached to; None where the certificate is gone."""
+        """Return the things that a certificate is attached to; None if the certificate is gone."""
         names: list[str] = []
         token: dict[str, str] = {}
         while True:

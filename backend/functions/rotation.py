@@ -140,7 +140,7 @@ class Rotation:
         return self.step(now, who, "a second key was asked for", contested_at=at.isoformat())
 
     def ended(self, ending: Ending, at: datetime) -> Rotation:
-        """With the end of an execution; the latest counts, but that one is deleted later is no news."""
+        """With the end of an execution; the latest counts, but that one is deleted later is not news."""
         if self.has_ended_after(at) or (ending is Ending.DELETED and self.ending is not None):
             return self
         return replace(self, ending=ending, ended_at=at.isoformat())

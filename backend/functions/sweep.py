@@ -97,7 +97,7 @@ def visit(services: Services, rotation: Rotation) -> None:
     known = rotation
     if rotation.phase not in MAKING and rotation.ended_at is None:
         known = ending.with_end(services, rotation)
-    # Asked before the statuses are: what comes back of a quarantine in between is no person's decision.
+    # Asked before the statuses are: what comes back of a quarantine in between is not a person's decision.
     is_a_persons = rotation.awaits_a_person and not services.table.is_quarantined(rotation.thing_name)
     deactivated = _deactivated(services, rotation) if is_a_persons else None
     ending.conclude(services, rotation, known, f"{FUNCTION}: job {rotation.job_id}", deactivated=deactivated)

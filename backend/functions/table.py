@@ -2,7 +2,7 @@
 
 Partition key ``thingName``, sort key ``record``: ``current`` for the latest rotation, ``rotation#<started>#<job>``
 for the evidence of each that ended, ``refused#<ended>#<job>`` for the last refusal under a job that failed, and
-``budget`` for what the thing has asked for. Under keys that are no thing's: ``watch`` for each certificate that is
+``budget`` for what the thing has asked for. Under keys of no thing: ``watch`` for each certificate that is
 watched, and the list of those that are shared. The index ``phase`` (partition key ``phase``, sort key ``startedAt``)
 finds the rotations that are open.
 """

@@ -55,7 +55,7 @@ def read_thing_groups(folder: Path) -> set[str]:
 
 
 def _documents(variable: str, folder: Path, kind: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Yield every document of a kind with its file; raises SettingsError where the folder holds none of any kind."""
+    """Yield every document of a kind with its file; raises SettingsError if the folder holds none of any kind."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix in {".yaml", ".yml"} and path.is_file())
     if not paths:
         raise SettingsError(f"{variable}: {folder} holds no YAML document")

@@ -59,7 +59,7 @@ def load(pem: bytes) -> x509.Certificate:
 
 
 def load_all(pem: bytes) -> List[x509.Certificate]:
-    """Return every certificate of a PEM text, at least one; CertificateError where it does not parse."""
+    """Return every certificate of a PEM text, at least one; CertificateError if it does not parse."""
     from cryptography import x509  # noqa: PLC0415  # lazy, see the module
 
     try:
@@ -76,7 +76,7 @@ def identity(pem: bytes) -> str:
     try:
         return hashlib.sha256(_der(pem)).hexdigest()
     except ValueError:
-        raise CertificateError("the certificate in place is no PEM certificate") from None
+        raise CertificateError("the certificate in place is not a PEM certificate") from None
 
 
 def _der(pem: bytes) -> bytes:

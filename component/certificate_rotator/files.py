@@ -59,7 +59,7 @@ def write_all(system: System, contents: Mapping[Path, bytes], attributes: Mappin
 
 
 def remove(system: System, paths: Iterable[Path]) -> None:
-    """Remove files and their drafts in this order, durably; what is missing is no error."""
+    """Remove files and their drafts in this order, durably; what is missing is not an error."""
     found = [target for path in paths for target in (path, temporary(path)) if system.exists(target)]
     for target in found:
         system.remove(target)

@@ -146,7 +146,7 @@ def _lite_sources(folder: Path) -> List[Path]:
 
 
 def _last_words(log: Path) -> Dict[Tuple[str, ...], Any]:
-    """Return the last value of each path that concerns the credential; None where it was removed."""
+    """Return the last value of each path that concerns the credential; None if it was removed."""
     latest: Dict[Tuple[str, ...], Tuple[int, Any]] = {}
     for path, time, value in _lines(log):
         if time >= latest.get(path, (0, None))[0]:

@@ -208,8 +208,8 @@ class Rotator:
     def _may_repeat(self) -> bool:
         """Return whether the backend takes the message of this state once more.
 
-        Stock backends issue another certificate for each create, and refuse a second commit. Who is asked shows in the
-        answer to create only. Until then that is repeated once, after subscriptions were made anew.
+        Stock backends issue another certificate for each create, and refuse a second commit. The answer to create
+        shows which backend is asked. Until then that is repeated once, after subscriptions were made anew.
         """
         if self._state is State.COMMITTING:
             record = self._actions.record

@@ -84,7 +84,7 @@ class System:
         return folder.stat().st_mtime
 
     def make_folder(self, folder: Path) -> None:
-        """Make a folder that is its owner's only, and those above it; one that exists is no error."""
+        """Make a folder that is its owner's only, and those above it; one that exists is not an error."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
 
@@ -131,7 +131,7 @@ class System:
         self._patiently(lambda: source.replace(target))
 
     def remove(self, path: Path) -> None:
-        """Unlink; a missing file is no error."""
+        """Unlink; a missing file is not an error."""
         self._patiently(lambda: path.unlink(missing_ok=True))
 
     def sync_folder(self, folder: Path) -> None:

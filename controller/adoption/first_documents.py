@@ -19,7 +19,7 @@ from .survey import GroupSurvey
 
 DAY = timedelta(days=1)
 USUAL_AGE = 365 * DAY  # of certificates whose own end bounds nothing
-SMALL = 20  # devices: five per cent of fewer is no wave of its own
+SMALL = 20  # devices: five per cent of fewer is not a wave of its own
 
 _HEADER = "apiVersion: certfleet/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n"
 

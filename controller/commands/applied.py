@@ -36,7 +36,7 @@ class FleetApplied:
     outcomes: tuple[DeviceOutcome, ...]
     timed_out: bool
     is_followed: bool
-    last: FleetReport | None  # assessed after the last round; None where nothing was followed
+    last: FleetReport | None  # assessed after the last round; None if nothing was followed
     left_out: Mapping[str, str] = field(default_factory=dict)  # devices of a given plan that do not rotate, and why
     stopped: CertfleetError | None = None  # what ended it before its time, after something had been done
     plan: Plan | None = None  # the last that was made

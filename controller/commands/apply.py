@@ -94,7 +94,7 @@ def read_plans(path: Path) -> dict[str, Plan]:
     """Return the plans of a file by fleet: one document, or a list of them. Raises PlanError."""
     try:
         if path.stat().st_size > MAX_PLAN_BYTES:
-            raise PlanError(f"{path} has more than {MAX_PLAN_BYTES:,} bytes: it is no plan", "name a plan file")
+            raise PlanError(f"{path} has more than {MAX_PLAN_BYTES:,} bytes: it is not a plan", "name a plan file")
         text = path.read_text(encoding="utf-8")
         found = json.loads(text)
     except OSError as error:
@@ -102,7 +102,7 @@ def read_plans(path: Path) -> dict[str, Plan]:
             f"{path} cannot be read: {error.strerror}", "make one with: certfleet plan --plan FILE"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise PlanError(f"{path} is no plan: it is not JSON", "make one with: certfleet plan --plan FILE") from error
+        raise PlanError(f"{path} is not a plan: it is not JSON", "make one with: certfleet plan --plan FILE") from error
     texts = [json.dumps(one) for one in found] if isinstance(found, list) else [text]
     plans = [plan_from_json(one) for one in texts]
     if not plans:

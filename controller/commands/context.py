@@ -18,7 +18,7 @@ from controller.commands.streams import write_file, write_stream
 from controller.plain_text import inert
 from controller.report.formats import Format, TextStyle
 
-PIPE_WIDTH = 100  # columns, where the output is no terminal
+PIPE_WIDTH = 100  # columns, where the output is not a terminal
 
 T = TypeVar("T")
 Renderer = Callable[[T, TextStyle], str]

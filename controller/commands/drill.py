@@ -21,7 +21,7 @@ from controller.reconcile.values import DesiredState, DrillSample, Stratum, coun
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Who practises, how many, and until when."""
+    """Add the options of who practises, how many, and until when."""
     parser.add_argument("name", help="what the drill is called; another name draws other devices")
     parser.add_argument("--policy", required=True, metavar="NAME", help="the policy whose devices practise")
     parser.add_argument("--count", type=int, metavar="N", help="so many devices, by chance (default: all of the group)")
@@ -51,7 +51,7 @@ def run(context: Context) -> ExitCode:
     """Print the document; nothing rotates before it is merged."""
     arguments = context.arguments
     if arguments.count is None and arguments.group is None:
-        raise CertfleetError("neither --count nor --group: that is no sample", "say how many: --count 100")
+        raise CertfleetError("neither --count nor --group: that is not a sample", "say how many: --count 100")
     if arguments.count is not None and not 1 <= arguments.count <= MAX_LIST:
         raise CertfleetError(f"--count {arguments.count}: expected 1 to {MAX_LIST:,}", "draw fewer: --count 100")
     fleets = of_policy(context, load_desired(context))

@@ -257,7 +257,7 @@ def _with_public_key(path: Path) -> Callable[[bytes, bytes], bool]:
             "aws kms get-public-key --key-id ARN --query PublicKey --output text | base64 -d > key.der",
         ) from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise EvidenceError(f"{path} is no key on a curve", "evidence is signed with a key of ECC_NIST_P256")
+        raise EvidenceError(f"{path} is not a key on a curve", "evidence is signed with a key of ECC_NIST_P256")
 
     def verify(digest: bytes, signature: bytes) -> bool:
         try:

@@ -96,12 +96,12 @@ class BucketHistory:
 
 
 def history_at(place: str, session: AwsSession) -> HistoryStore:
-    """Return the store that ``--history`` names; raises CertfleetError where it names none."""
+    """Return the store that ``--history`` names; raises CertfleetError if it names none."""
     if "://" not in place:
         return FolderHistory(Path(place))
     found = in_bucket(place)
     if found is None:
-        raise CertfleetError(f"--history {place} is no place", "give a folder, or s3://BUCKET/PREFIX")
+        raise CertfleetError(f"--history {place} is not a place", "give a folder, or s3://BUCKET/PREFIX")
     return BucketHistory(session, *found)
 
 

@@ -45,7 +45,7 @@ def add_attention(parser: ArgumentParser) -> None:
         "--needs-person",
         type=Path,
         metavar="FILE",
-        help="write what needs a person there, fleet by fleet, as JSON: what the tracking issue is kept by",
+        help="write the work that only a person can do there, by fleet, as JSON: the tracking issue is made of it",
     )
 
 
@@ -59,7 +59,7 @@ def add_desired(parser: ArgumentParser, *, is_question: bool = True) -> None:
     group.add_argument("--bundle", type=Path, metavar="FILE", help="read it from a bundle (see certfleet bundle)")
     group.add_argument("--fleet", metavar="NAME", help="one Fleet document only (default: all of them)")
     if is_question:
-        then = "assess as of then, such as 2026-12-01T00:00:00Z (default: now)"
+        then = "assess the fleet as of this instant, such as 2026-12-01T00:00:00Z (default: now)"
         group.add_argument("--now", type=instant, metavar="INSTANT", help=then)
 
 
@@ -137,7 +137,7 @@ def instant(text: str) -> datetime:
     except ValueError:
         found = None
     if found is None or found.tzinfo is None:
-        message = f"{text!r} is no instant; expected ISO 8601 with a zone, such as 2026-12-01T00:00:00Z"
+        message = f"{text!r} is not an instant; expected ISO 8601 with a zone, such as 2026-12-01T00:00:00Z"
         raise ArgumentTypeError(message)
     return found.astimezone(UTC)
 

@@ -209,7 +209,7 @@ def _looked_before(
 ) -> FleetState | None:
     """Return an earlier look where the arguments allow one that old, and say so.
 
-    NoLookError where no other may be made.
+    NoLookError if no other may be made.
     """
     max_age: timedelta | None = getattr(context.arguments, "max_age", None)
     if max_age is None:

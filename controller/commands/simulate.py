@@ -94,7 +94,7 @@ def _percent(text: str) -> float:
     except ValueError:
         found = -1.0
     if not 0 <= found <= MAX_PERCENT:
-        message = f"{text!r} is no percentage; expected a number from 0 to 100"
+        message = f"{text!r} is not a percentage; expected a number from 0 to 100"
         raise ArgumentTypeError(message)
     return found
 

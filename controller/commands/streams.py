@@ -76,7 +76,7 @@ def make_readable() -> None:
 
 
 def write_stream(stream: TextIO, text: str, *, is_for_machines: bool) -> None:
-    """Write to a standard stream; raises CertfleetError where it takes no more, BrokenPipeError where nobody reads."""
+    """Write to a standard stream; raises CertfleetError if it takes no more, BrokenPipeError if nobody reads."""
     reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
     try:
         if is_for_machines and reconfigure is not None:

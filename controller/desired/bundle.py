@@ -94,7 +94,7 @@ def make_bundle(snapshot: Snapshot, created_at: datetime, repository: str | None
     try:
         files = [BundledFile(file.path, file.inner, file.data.decode("utf-8")) for file in snapshot.files]
     except UnicodeDecodeError as error:
-        raise BundleError(f"found a file that is no text in UTF-8: {error}", "Run certfleet validate.") from None
+        raise BundleError(f"found a file that is not text in UTF-8: {error}", "Run certfleet validate.") from None
     ordered = tuple(sorted(files, key=lambda file: file.inner))
     return Bundle(name, snapshot.commit, snapshot.committed_at, created_at, ordered, snapshot.ancestors)
 
@@ -125,7 +125,7 @@ def write_bundle(bundle: Bundle, signer: Signer | None = None) -> bytes:
 
 
 def require_successor(bundle: Bundle, last: LastApplied | None) -> None:
-    """BundleError where the bundle must not be applied after ``last``: replay, or another repository."""
+    """BundleError if the bundle must not be applied after ``last``: replay, or another repository."""
     if last is None:
         return
     if bundle.repository != last.repository:

@@ -104,11 +104,11 @@ def _split(data: bytes, limits: Limits) -> tuple[_Header, bytes]:
     """Header and body, of the lengths that the header says."""
     line, newline, body = data[: MAX_HEADER_BYTES + 1].partition(b"\n")
     if not newline:
-        raise BundleError("found no header line: this is no bundle, or its beginning is missing", _PUBLISH)
+        raise BundleError("found no header line: this is not a bundle, or its beginning is missing", _PUBLISH)
     body = data[len(line) + 1 :]
     found = _json(line, "header")
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise BundleError(f"found no {FORMAT} header: this is no bundle", _PUBLISH)
+        raise BundleError(f"found no {FORMAT} header: this is not a bundle", _PUBLISH)
     version = found.get("format_version")
     if version not in range(1, FORMAT_VERSION + 1):
         message = f"found a bundle of format version {version!r}; this certfleet reads 1 to {FORMAT_VERSION}"
@@ -154,7 +154,7 @@ def _json(data: bytes, part: str) -> Any:
     try:
         return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError):
-        raise BundleError(f"found a {part} that is no JSON", _PUBLISH) from None
+        raise BundleError(f"found a {part} that is not JSON", _PUBLISH) from None
 
 
 def _file(file: _File) -> BundledFile:

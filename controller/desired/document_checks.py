@@ -187,4 +187,4 @@ def _drill(drill: DrillDocument, now: datetime) -> _Found:
     if number > most:
         yield ("spec", "devices"), f"found {number:,} devices, the sample has {most:,}; allowed: at most so many"
     if spec.sample.count is None and spec.sample.group is None:
-        yield ("spec", "sample"), "found neither count nor group; allowed: at least one of them, else it is no sample"
+        yield ("spec", "sample"), "found neither count nor group; give at least one of them"

@@ -27,7 +27,7 @@ from .validation import ReadDocument
 def check_fleet(documents: Sequence[ReadDocument], now: datetime, *, is_complete: bool) -> Iterator[Problem]:
     """Yield every contradiction between the documents of one fleet.
 
-    ``is_complete`` is False where a file could not be read to its end: then a name that is missing
+    ``is_complete`` is False if a file could not be read to its end: then a name that is missing
     may stand in the unread part, and nothing is said about it.
     """
     yield from _same_names(documents)

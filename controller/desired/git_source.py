@@ -147,7 +147,7 @@ def _require_commit(repo: GitRepository, ref: str) -> str:
 
 
 def _folder(repo: GitRepository, commit: str, inner: str) -> str | None:
-    """Return the folder's tree at the commit; None where it is not there or is no folder."""
+    """Return the folder's tree at the commit; None if it is not there or is not a folder."""
     tree = commit
     for name in filter(None, inner.split("/")):
         found = next((entry for entry in repo.tree(tree) if entry.name == name and entry.mode == TREE), None)

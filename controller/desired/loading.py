@@ -48,7 +48,7 @@ def load(
     """Read and check the desired state: one value per Fleet document, by name.
 
     ``fleet`` picks one fleet, and then only that folder's problems count. Raises DesiredStateError
-    with every problem (a folder without documents is one), GitError where a ref cannot be read.
+    with every problem (a folder without documents is one), GitError if a ref cannot be read.
     """
     return load_snapshot(source.read(limits), now=now, fleet=fleet, limits=limits)
 

@@ -22,7 +22,7 @@ _FIELDS = "%H%x00%an <%ae>%x00%cI%x00%s%x00%(trailers:only=yes,unfold=yes)"
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """The documents of one fleet as they stood from a commit on; None where that commit's have errors."""
+    """The documents of one fleet as they stood from a commit on; None if that commit's have errors."""
 
     commit: str
     since: datetime
@@ -65,7 +65,7 @@ class DocumentHistory:
         return [self._edition(fleet, *one) for one in [*before, *(one for one in dates if one[1] > since)]]
 
     def note(self, commit: str) -> CommitNote | None:
-        """Read what a commit says of itself; None where this clone does not hold it."""
+        """Read what a commit says of itself; None if this clone does not hold it."""
         if commit not in self._notes:
             self._notes[commit] = self._read_note(commit)
         return self._notes[commit]

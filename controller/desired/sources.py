@@ -52,7 +52,7 @@ class DesiredStateSource(Protocol):
     """A place that documents are read from."""
 
     def read(self, limits: Limits) -> Snapshot:
-        """Gather the files; raises GitError or DesiredStateError where the place itself is unusable."""
+        """Gather the files; raises GitError or DesiredStateError if the place itself is unusable."""
         ...
 
 
@@ -117,7 +117,7 @@ class FolderReader:
         self._gatherer = Gatherer(limits)
 
     def read(self) -> Gatherer:
-        """Return every document file, in order of path; DesiredStateError where the folder cannot be read."""
+        """Return every document file, in order of path; DesiredStateError if the folder cannot be read."""
         if not self._folder.is_dir():
             found = "no folder" if self._folder.exists() else "nothing"
             message = f"found {found}; allowed: a folder with documents"
@@ -157,7 +157,7 @@ class FolderReader:
             self._gatherer.take(DocumentFile(path, inner, data))
 
     def _read_file(self, inner: str) -> bytes | None:
-        """Return the bytes of a regular file; None where it was refused. Opens without following or waiting."""
+        """Return the bytes of a regular file; None if it was refused. Opens without following or waiting."""
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(self._folder / inner, flags)
         with os.fdopen(descriptor, "rb") as file:

@@ -21,7 +21,7 @@ _QUOTE = "'"
 
 @dataclass(frozen=True, slots=True)
 class ReadDocument:
-    """A document that was read: its model is None where it has problems of its own."""
+    """A document that was read: its model is None if it has problems of its own."""
 
     yaml: YamlDocument
     kind: str

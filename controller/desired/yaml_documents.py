@@ -127,7 +127,7 @@ class _Builder:
         self._document = YamlDocument(path, None)
 
     def take(self, event: yaml.Event) -> None:
-        """Go on by one event; _RefusedError where the file must not be read further."""
+        """Go on by one event; _RefusedError if the file must not be read further."""
         self.line = _place(event.start_mark).line
         match event:
             case yaml.DocumentStartEvent():

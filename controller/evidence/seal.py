@@ -1,7 +1,7 @@
 """Evidence as a document that shows when it was changed: a digest of each row, one of the whole, and a signature. Pure.
 
 The digest of the whole covers everything but itself and the signature, so that nothing can be added, taken away or
-moved. Who changes a row and its digest changes the whole; who renews that too needs the key.
+moved. A forger who changes a row and its digest changes the whole; who renews that too needs the key.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def check(text: str, verify: Callable[[bytes, bytes], bool] | None, name: str) -
         The document.
 
     Raises:
-        EvidenceError: It is no evidence; a row or anything else was changed; it is not signed; or another key
+        EvidenceError: It is not evidence; a row or anything else was changed; it is not signed; or another key
             has signed it.
     """
     document = _read(text, name)
@@ -102,7 +102,7 @@ def check(text: str, verify: Callable[[bytes, bytes], bool] | None, name: str) -
 
 
 def _read(text: str, name: str) -> dict[str, Any]:
-    none = EvidenceError(f"{name} is no evidence of certfleet's", "make one: certfleet evidence --format json")
+    none = EvidenceError(f"{name} is not evidence of certfleet's", "make one: certfleet evidence --format json")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:

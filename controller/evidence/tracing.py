@@ -28,7 +28,7 @@ from .values import (
 )
 
 Look = Callable[[str], DocumentCommit | None]
-"""A commit by its hash, None where this clone does not hold it."""
+"""A commit by its hash, None if this clone does not hold it."""
 
 
 def trace(

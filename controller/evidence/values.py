@@ -78,8 +78,8 @@ class Exemption:
 class Practice:
     """A drill, as the documents held it, and what the backend's table shows of its devices.
 
-    Whom it rotated is known for good. Who was offline when asked, and what follows for the whole policy, stands in
-    ``result`` as long as its document and its jobs are there.
+    Whom it rotated is known for good. The devices that were offline when asked, and what follows for the whole policy,
+    stand in ``result`` as long as its document and its jobs are there.
     """
 
     name: str

@@ -42,7 +42,7 @@ class IssuerKey:
 
     @classmethod
     def from_pem(cls, arn: str, pem: str) -> IssuerKey:
-        """Read a CA certificate; ValueError where it is none."""
+        """Read a CA certificate; ValueError if it is none."""
         certificate = load_der(der_of(pem))
         spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return cls(arn, hashlib.sha256(spki).hexdigest(), certificate)

@@ -78,7 +78,7 @@ class ActAs(Enum):
     CALLER = "caller"  # whoever runs certfleet, in whatever account: for what belongs to no fleet
 
     def role_of(self, fleet: Fleet) -> tuple[str, str | None]:
-        """Return the field that names the role to assume, and the role; None where the caller's own identity acts."""
+        """Return the field that names the role to assume, and the role; None if the caller's own identity acts."""
         if self is ActAs.READER and fleet.read_role_arn:
             return "readRoleArn", fleet.read_role_arn
         return "roleArn", None if self in {ActAs.CALLER, ActAs.HEALER} else fleet.role_arn
@@ -151,7 +151,7 @@ class AwsSession:
         return f"arn:{meta.partition}:{service}:{meta.region_name}:{self.fleet.account}:{resource}"
 
     def client(self, service: str, *, is_optional: bool = False) -> Any:
-        """Return the botocore client of a service; raises FleetError where the account is not the fleet's."""
+        """Return the botocore client of a service; raises FleetError if the account is not the fleet's."""
         if service != "sts":
             self.verify()
         return self._client(service, is_quick=is_optional or service == "sts")
@@ -213,7 +213,7 @@ class AwsSession:
         raise explain(failure, service, operation, self.where) from failure
 
     def ask(self, service: str, operation: str, **parameters: Any) -> dict[str, Any] | None:
-        """As ``call``, for what a run can do without: asked with little patience, None where there is no answer.
+        """As ``call``, for what a run can do without: asked with little patience, None if there is no answer.
 
         Of a service that does not answer at all nothing more is asked.
         """
@@ -246,7 +246,7 @@ class AwsSession:
         return answer, following
 
     def find_all(self, operation: str, field: str, **parameters: Any) -> list[dict[str, Any]] | None:
-        """Return the entries of every page of an ``iot`` List call; None where what it lists for does not exist."""
+        """Return the entries of every page of an ``iot`` List call; None if what it lists for does not exist."""
         try:
             return [entry for answer in self.pages(operation, **parameters) for entry in answer[field]]
         except AwsCallError as error:
@@ -255,7 +255,7 @@ class AwsSession:
             raise
 
     def pages(self, operation: str, *, service: str = "iot", **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Yield every page of a List call; AwsCallError where they would never end."""
+        """Yield every page of a List call; AwsCallError if they would never end."""
         token: str | None = None
         seen: set[str] = set()
         while True:

@@ -204,7 +204,7 @@ def hold_to_shape(session: Any) -> None:
 
 
 def problem_of(operation: str, answer: Any, shape: Any) -> str | None:
-    """Return what is wrong with an answer, as words after its operation's name; None where nothing is."""
+    """Return what is wrong with an answer, as words after its operation's name; None if nothing is."""
     return _problem(answer, shape, _tree(operation), "")
 
 
@@ -267,7 +267,7 @@ def _length_problem(response: Mapping[str, Any]) -> str | None:
 
 
 def _text_problem(response: Mapping[str, Any]) -> str | None:
-    """Return whether a body is no JSON, which botocore takes for an empty answer: where no member is missed then."""
+    """Return whether a body is not JSON, which botocore takes for an empty answer: where no member is missed then."""
     body, members = response["body"], MEMBERS.get(response["context"]["operation_name"], ())
     if not isinstance(body, bytes) or not body or not all("?" in member for member in members):
         return None
@@ -275,7 +275,7 @@ def _text_problem(response: Mapping[str, Any]) -> str | None:
         is_object = isinstance(json.loads(body), dict)
     except ValueError:
         is_object = False
-    return None if is_object else "is no JSON object"
+    return None if is_object else "is not a JSON object"
 
 
 @cache

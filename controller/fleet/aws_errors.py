@@ -105,7 +105,7 @@ def _explain_answer(error: boto.ClientError, service: str, operation: str, where
         message = f"access to {action} in {where} is denied: {text}"
         remedy = _ASSUMING if operation == "AssumeRole" else f"allow {action} to {_CALLER}"
     elif code == UNREADABLE:
-        message = f"what was answered to {operation} in {where} is no answer of AWS: {text}"
+        message = f"what was answered to {operation} in {where} is not an answer of AWS: {text}"
         remedy = (
             "find out what stands between (HTTPS_PROXY, AWS_ENDPOINT_URL, a log-in page of the network), then run the "
             "same command: it goes on where it stopped"

@@ -27,7 +27,7 @@ _NO_PARAMETER = "ParameterNotFound"
 
 
 def read_rules(session: AwsSession) -> dict[str, bool] | None:
-    """Return every topic rule, with whether it is on; None where they may not be listed."""
+    """Return every topic rule, with whether it is on; None if they may not be listed."""
     try:
         pages = list(session.pages("ListTopicRules"))
     except AwsCallError as error:

@@ -60,7 +60,7 @@ class BaselineRecord:
 
 
 def read_record(session: AwsSession) -> tuple[BaselineRecord, int] | None:
-    """Return the record and its version, None where there is none; FleetError where it is damaged.
+    """Return the record and its version, None if there is none; FleetError if it is damaged.
 
     Read before anything else of a look: whoever makes jobs on the strength of that look proves with the version
     that nobody else has made any since.
@@ -107,7 +107,7 @@ def baseline_of(
 
 
 def encode(record: BaselineRecord) -> dict[str, str]:
-    """Return the record's attributes; FleetError where there are more groups than a thing group can name."""
+    """Return the record's attributes; FleetError if there are more groups than a thing group can name."""
     groups = _packed(_GROUPS, (f"{group}/{size}" for group, size in sorted(record.sizes.items())))
     resumed = _packed(_RESUMED, (f"{name}/{int(at.timestamp())}" for name, at in sorted(record.resumed.items())))
     halted = _packed(
@@ -183,7 +183,7 @@ def _seconds(when: datetime | None) -> str | None:
 
 
 def _things(session: AwsSession, group: str) -> Iterator[str] | None:
-    """Yield things of the group and its children; None where there is no such group."""
+    """Yield things of the group and its children; None if there is no such group."""
     try:
         pages: list[dict[str, Any]] = list(
             session.pages("ListThingsInThingGroup", thingGroupName=group, recursive=True)

@@ -112,7 +112,7 @@ class Database:
             )
 
     def require_sound(self) -> None:
-        """Read every page; UnusableInventoryError where one is damaged."""
+        """Read every page; UnusableInventoryError if one is damaged."""
         with self.errors():
             problem = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
@@ -134,7 +134,7 @@ class Database:
         if not header:
             return
         if not header.startswith(_SQLITE_HEADER):
-            raise self._damaged("it is no SQLite file")
+            raise self._damaged("it is not a SQLite file")
 
     def _open(self) -> sqlite3.Connection:
         connection = self._connect()

@@ -94,7 +94,7 @@ class HealthReader:
         return found
 
     def _last_seen(self, thing: str) -> float | None:
-        """Now for a connected device, else when its last connection ended; None where that is not known.
+        """Now for a connected device, else when its last connection ended; None if that is not known.
 
         AWS IoT knows this by client id, which is the thing's name for a Greengrass nucleus.
         """

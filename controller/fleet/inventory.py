@@ -40,7 +40,7 @@ def rebuilt_where_damaged(work: Callable[[], T]) -> T:
 
 
 class Inventory:
-    """One inventory file, made where it is missing; raises InventoryError where it cannot be used.
+    """One inventory file, made where it is missing; raises InventoryError if it cannot be used.
 
     A file of ours that is of another version, or damaged, is rebuilt, and ``tell`` told in one line; so is
     whatever lies at ``path`` where that is nobody's but ours (``is_cache``). Damage that shows only later is an
@@ -106,7 +106,7 @@ class Inventory:
         self.database.close()
 
     def bind(self, fleet: Fleet, endpoint: str) -> None:
-        """Tie a new inventory to account, region and the endpoint of ``iot``; InventoryError where it is of others.
+        """Tie a new inventory to account, region and the endpoint of ``iot``; InventoryError if it is of others.
 
         One of the same account that another endpoint filled (a sandbox, or AWS itself) is begun anew.
         """
@@ -154,7 +154,7 @@ class Inventory:
         return self._names("SELECT group_name FROM members WHERE thing = ? ORDER BY group_name", thing)
 
     def foreign_jobs(self) -> dict[str, float]:
-        """Return jobs that have been looked into and are no rotations, with when they were made."""
+        """Return jobs that have been looked into and are not rotations, with when they were made."""
         with self.database.snapshot() as connection:
             return dict(connection.execute("SELECT id, created_at FROM jobs WHERE is_read AND NOT is_rotation"))
 

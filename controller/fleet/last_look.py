@@ -27,7 +27,7 @@ class NoLookError(InventoryError):
 def last_look(inventory: Inventory, desired: DesiredState, endpoint: str) -> FleetState:
     """Return what the last whole look found, as of then; devices are of then too, whoever refreshes from now on.
 
-    NoLookError where nobody has looked at the same groups through the same endpoint.
+    NoLookError if nobody has looked at the same groups through the same endpoint.
     """
     inventory.database.freeze()
     with inventory.database.snapshot() as connection:

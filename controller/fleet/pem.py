@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """What one PEM says; None where it does not say, or not readably. ``parse_error`` says why."""
+    """What one PEM says; None if it does not say, or not readably. ``parse_error`` says why."""
 
     key_type: str | None = None
     signature_algorithm: str | None = None

@@ -37,7 +37,7 @@ class Trial:
         self.found: list[Permission] = []
 
     def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        """Return the answer; empty where there is none. Nothing is asked about what is not there (None)."""
+        """Return the answer; empty if there is none. Nothing is asked about what is not there (None)."""
         action = iam_action(service, operation)
         missing = [name for name, value in parameters.items() if value is None]
         if missing:

@@ -120,7 +120,7 @@ class RegistryReader:
     # calls, on threads
 
     def _things_of(self, certificate_id: str) -> list[tuple[str, str]] | None:
-        """(thing, attachment type) of a certificate; None where the registry no longer has it."""
+        """(thing, attachment type) of a certificate; None if the registry no longer has it."""
         arn = self._arn_prefix + certificate_id
         entries = self._session.find_all("ListPrincipalThingsV2", "principalThingObjects", principal=arn)
         return None if entries is None else [(entry["thingName"], _type_of(entry)) for entry in entries]
@@ -261,7 +261,7 @@ class _Chunks:
 
 
 def read_principals(session: AwsSession, thing: str) -> list[tuple[str, str]] | None:
-    """(certificate id, attachment type) of what a thing holds now; None where the registry has no such thing."""
+    """(certificate id, attachment type) of what a thing holds now; None if the registry has no such thing."""
     entries = session.find_all("ListThingPrincipalsV2", "thingPrincipalObjects", thingName=thing)
     if entries is None:
         return None

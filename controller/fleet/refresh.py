@@ -124,7 +124,7 @@ def stock_settings(session: AwsSession, state: FleetState, inventory: Inventory)
 
 
 def current_certificates(session: AwsSession, thing: str) -> tuple[tuple[str, AttachmentType], ...] | None:
-    """Return what a thing holds at this moment, by certificate id; None where the thing does not exist. One call."""
+    """Return what a thing holds at this moment, by certificate id; None if the thing does not exist. One call."""
     principals = read_principals(session, thing)
     if principals is None:
         return None

@@ -150,7 +150,7 @@ ALTER TABLE binding ADD COLUMN look TEXT;
 """
 
 _SEVENTH: Final = """
--- asks what a rotation would fail on; such a job is no rotation
+-- asks what a rotation would fail on; such a job is not a rotation
 ALTER TABLE jobs ADD COLUMN is_check INTEGER NOT NULL DEFAULT 0;
 -- executions that rotate a thing
 CREATE VIEW rotations AS

@@ -142,7 +142,7 @@ class _Components:
         return sorted(found, key=lambda entry: (entry["modifiedTimestamp"], entry["deploymentId"]), reverse=True)
 
     def _update(self, deployment: str) -> dict[str, Any] | None:
-        """Return what a deployment does to the component's configuration; None where it does not have the component."""
+        """Return what a deployment does to the component's configuration; None if it does not have the component."""
         components = self._deployments.get(deployment)
         if components is None:
             answer = self._session.call("greengrassv2", "GetDeployment", is_optional=True, deploymentId=deployment)

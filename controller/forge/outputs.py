@@ -26,7 +26,7 @@ def of_plan(path: Path, resume: str = "") -> dict[str, Any]:
     """
     if resume and _POLICY.fullmatch(resume) is None:
         raise CertfleetError(
-            f"the input resume is {resume!r}, which is no policy's name", "Start the run again with the name alone."
+            f"the input resume is {resume!r}, which is not a policy's name", "Start the run again with the name alone."
         )
     plans = _plans(path) if path.exists() else []
     apply, review = [], []

@@ -103,7 +103,7 @@ def _key_of(issue: Mapping[str, Any]) -> str | None:
 
 
 def _is_ours(written: Mapping[str, Any]) -> bool:
-    """Whether a bot wrote it; of an account that is gone GitHub names nobody, and Gitea tells of nobody what it is."""
+    """Return whether a bot wrote it; GitHub names nobody for a deleted account, and Gitea no kind of account."""
     return (written.get("user") or {}).get("type") == "Bot"
 
 

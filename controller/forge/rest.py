@@ -46,7 +46,7 @@ class Rest:
             return response.json()
         except ValueError as error:
             raise self.error(
-                f"{self.name}'s answer to {method} {path} is no JSON: {beginning(response)}",
+                f"{self.name}'s answer to {method} {path} is not JSON: {beginning(response)}",
                 f"See what stands between (HTTPS_PROXY, {self.address}), then run the job again.",
             ) from error
 

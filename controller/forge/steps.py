@@ -62,7 +62,7 @@ def add_run(what: Any) -> None:
     run = what.add_parser("run", help="a command of certfleet, its report in the summary of the job")
     run.add_argument("--report", type=Path, required=True, help="Markdown file that the command writes")
     run.add_argument("--title", required=True, help="the report's title, if the command ends without one")
-    run.add_argument("--passes", type=int, nargs="*", default=(), help="exit codes, besides 0, that are no failure")
+    run.add_argument("--passes", type=int, nargs="*", default=(), help="exit codes, besides 0, that are not failures")
     run.add_argument("command", nargs="+", help="after --: the arguments of certfleet")
 
 
@@ -77,7 +77,7 @@ def run_command(
         command: The arguments of certfleet; they make it write ``report``.
         report: Markdown. If the command ends without, its last lines become the report, below ``title``.
         title: What could not be done, as one line.
-        passes: Exit codes besides 0 that are no failure of the step.
+        passes: exit codes besides 0 that are not failures of the step.
         environment: Names the files for summary and outputs, as GitHub Actions does.
 
     Returns:

@@ -20,7 +20,7 @@ INTRODUCTION = (
 
 
 def issue_text(fleet: Mapping[str, Any], overrides: str) -> str | None:
-    """Return the body for one fleet of a ``--needs-person`` document; None where nothing is left to say.
+    """Return the body for one fleet of a ``--needs-person`` document; None if nothing is left to say.
 
     ``overrides`` says how a person gives one where the issue is.
     """

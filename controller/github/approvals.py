@@ -34,7 +34,7 @@ def approvals_of(github: GitHub, commit: str) -> tuple[Approval, ...]:
 
 
 def reviewers_of(github: GitHub, run: str, environment: str) -> list[str]:
-    """Who approved that a run goes on in an environment.
+    """Return who approved that a run goes on in an environment.
 
     GitHub makes an environment that nobody has set up, without reviewers, and other forges know none: a job that only
     people may let run must not rely on its ``environment`` alone.

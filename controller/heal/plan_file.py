@@ -1,4 +1,4 @@
-"""A plan for healing as JSON: for people to review, and data for ``heal apply``, to which it is no authority."""
+"""A plan for healing as JSON: for people to review, and data for ``heal apply``, to which it is not authority."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def to_value(plan: HealPlan) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, HealPlan]:
-    """Return the plans of a file, by fleet; PlanError where it is damaged, of another version, or edited."""
+    """Return the plans of a file, by fleet; PlanError if it is damaged, of another version, or edited."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise PlanError(f"{path} has more than {MAX_BYTES:,} bytes: it is no plan", _AGAIN)
+            raise PlanError(f"{path} has more than {MAX_BYTES:,} bytes: it is not a plan", _AGAIN)
         body = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PlanError(f"{path} cannot be read: {error.strerror}", _AGAIN) from error
     except (ValueError, RecursionError) as error:
-        raise PlanError(f"{path} is no plan: it is not JSON", _AGAIN) from error
+        raise PlanError(f"{path} is not a plan: it is not JSON", _AGAIN) from error
     if not isinstance(body, dict) or body.get("kind") != "HealPlan" or body.get("format_version") != FORMAT_VERSION:
-        raise PlanError(f"{path} is no plan for healing of format_version {FORMAT_VERSION}", _AGAIN)
+        raise PlanError(f"{path} is not a plan for healing of format_version {FORMAT_VERSION}", _AGAIN)
     plans = [_plan(one) for one in body.get("fleets", ())]
     return {plan.fleet: plan for plan in plans}
 

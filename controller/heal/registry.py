@@ -109,7 +109,7 @@ class HealingRegistry:
     def certificate(
         self, certificate_id: str, kind: AttachmentType = AttachmentType.EXCLUSIVE
     ) -> CertificateHolders | None:
-        """Return one certificate; None where it is gone."""
+        """Return one certificate; None if it is gone."""
         found = self._session.find("iot", "DescribeCertificate", certificateId=certificate_id)
         if found is None:
             return None

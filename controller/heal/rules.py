@@ -42,8 +42,8 @@ class HealingAction:
     """One change: what must hold when it is made, and what is known that speaks for it."""
 
     kind: Kind
-    certificate_id: str  # empty where it is about all that the thing holds
-    thing: str  # empty where no thing holds it
+    certificate_id: str  # empty if it is about all that the thing holds
+    thing: str  # empty if no thing holds it
     precondition: str
     evidence: str
 
@@ -160,7 +160,7 @@ def of_loose(held: CertificateHolders, now: datetime, waits: HealingWaits) -> Ju
         return _of_deactivated(held, now, waits), ()
     said = f"certificate {held.certificate_id} is {held.status.value} and attached to no thing"
     if held.policies or held.status not in {ACTIVE, INACTIVE}:
-        also = f", but to {names_text(held.policies)}: a client that is no thing may use it" if held.policies else ""
+        also = f", but to {names_text(held.policies)}: a client that is not a thing may use it" if held.policies else ""
         remedy = "find out who uses it; detach its policies if nobody does, and it is deactivated by a later plan"
         return _for_a_person("certificate of no thing", held.certificate_id, said + also, remedy)
     if held.status is INACTIVE:

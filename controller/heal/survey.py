@@ -35,7 +35,7 @@ def survey(
     certificates, and three for each certificate that no governed thing holds.
 
     Args:
-        registry: None where no backend of ours hears of connections; then everything is left to a person.
+        registry: None if no backend of ours hears of connections; then everything is left to a person.
         besides: Things, and ids of certificates, that are left to their quarantine.
     """
     by_target = _policies(session)

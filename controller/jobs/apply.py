@@ -26,7 +26,7 @@ from .ledger import Ledger, OvertakenError
 from .requests import describe, job_request, tags_of
 
 Progress = Callable[[str, int, int], None]
-"""Hears the phase as a word for people, how much of it is done, and of how much."""
+"""Receives the name of the phase, how many steps of it are done, and how many there are."""
 
 
 class JobFate(StrEnum):
@@ -134,7 +134,7 @@ def _apply_job(
     if existing is not None and (existing.has_ended or not job.is_standing):
         _require_same(job, iot, existing.targets)
         return AppliedJob(job, JobFate.ENDED if existing.has_ended else JobFate.ADOPTED, {})
-    # Who waits in a standing job already may be rotating in it just now: only newcomers are asked.
+    # A device that a standing job holds already may be rotating at this moment: ask only the devices that are added.
     waiting = iot.group_members(job.job_id) if existing is not None else frozenset()
     newcomers = tuple(device for device in job.devices if device.name not in waiting)
     skipped = left_out(newcomers, job.job_id, iot, plan.attachments)
@@ -156,7 +156,7 @@ def _apply_job(
 
 
 def _require_open(job: PlannedJob, starting: Sequence[PlannedDevice], present: datetime) -> None:
-    """Raise OvertakenError where the window has closed since the look, which may take longer than a window does."""
+    """Raise OvertakenError if the window has closed since the look, which may take longer than a window does."""
     if job.closes is not None and job.closes <= present and not all(device.is_urgent for device in starting):
         raise OvertakenError
 

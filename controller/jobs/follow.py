@@ -94,7 +94,7 @@ class _Wait:
         self._iot, self._pace, self._tell = iot, pace, tell
 
     def until_still(self, sleep: Callable[[float], None], monotonic: Callable[[], float]) -> bool:
-        """Look until nothing more is to be expected; True where the time ran out first."""
+        """Look until nothing more is to be expected; True if the time ran out first."""
         started = changed_at = monotonic()
         pause = self._pace.shortest.total_seconds()
         while self._look():

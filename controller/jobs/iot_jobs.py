@@ -1,6 +1,6 @@
 """The part of AWS IoT that jobs are made of: jobs, executions, thing groups, what a thing is attached to.
 
-Every method is one idea of ours and as few calls as it takes; rate limits, retries and errors are the
+Every method does one thing for the loop with as few calls as possible; rate limits, retries and errors are the
 session's. Repeating any of them is harmless.
 """
 
@@ -151,7 +151,7 @@ class IotJobs:
             yield group["groupName"]
 
     def describe_group(self, group: str) -> tuple[str, datetime] | None:
-        """Return a group's description and the instant it was made; None where there is no such group."""
+        """Return a group's description and the instant it was made; None if there is no such group."""
         answer = self._session.find("iot", "DescribeThingGroup", thingGroupName=group)
         if answer is None:
             return None
@@ -159,7 +159,7 @@ class IotJobs:
         return description, answer["thingGroupMetadata"]["creationDate"]
 
     def group_attributes(self, group: str) -> tuple[dict[str, str], int] | None:
-        """Return a group's attributes and the version they are of; None where there is no such group."""
+        """Return a group's attributes and the version they are of; None if there is no such group."""
         answer = self._session.find("iot", "DescribeThingGroup", thingGroupName=group)
         if answer is None:
             return None
@@ -190,7 +190,7 @@ class IotJobs:
     # jobs
 
     def job(self, job_id: str) -> JobView | None:
-        """Return a job with its counts; None where there is none of that id."""
+        """Return a job with its counts; None if there is none of that id."""
         answer = self._session.find("iot", "DescribeJob", jobId=job_id)
         if answer is None:
             return None
@@ -232,7 +232,7 @@ class IotJobs:
         return str(self._call("GetJobDocument", jobId=job_id).get("document", ""))
 
     def create_job(self, request: Mapping[str, Any]) -> bool:
-        """Make a job; False where a job of that id exists already."""
+        """Make a job; False if a job of that id exists already."""
         try:
             self._call("CreateJob", **request)
         except AwsCallError as error:
@@ -260,7 +260,7 @@ class IotJobs:
             yield thing, execution_status(item["jobExecutionSummary"]["status"])
 
     def failure_reason(self, job_id: str, thing: str) -> str | None:
-        """Return what the device said when its execution failed; None where it said nothing. One call."""
+        """Return what the device said when its execution failed; None if it said nothing. One call."""
         answer = self._session.find("iot", "DescribeJobExecution", jobId=job_id, thingName=thing)
         details = answer["execution"].get("statusDetails", {}) if answer else {}
         reason = details.get("detailsMap", {}).get(FAILURE_REASON_KEY)

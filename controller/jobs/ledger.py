@@ -2,7 +2,7 @@
 
 To look and then to make jobs is one transaction: the record has a version, a run remembers the one that it
 found before it looked, and each job is made only after the record was written once more over the very version
-that this run wrote last. Who is overtaken has looked too early, and looks again.
+that this run wrote last. A run that is overtaken has looked too early, and looks again.
 docs/decisions/0038-two-runs-at-once.md says what this does not hold against, and what does.
 """
 
@@ -53,7 +53,7 @@ class Ledger:
     def close(self, plan: Plan) -> None:
         """Note what is governed from now on, where that has changed.
 
-        Last of all: a run that dies before has its guardrails asked again. Who is overtaken by another run
+        Last of all: a run that dies before has its guardrails asked again. A run that is overtaken by another run
         leaves that run's record; the next run compares with it.
         """
         policies = {summary.policy for summary in plan.policies}

@@ -25,7 +25,7 @@ class LostRaceError(CertfleetError):
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One state of one object; ``etag`` is None where there was no object."""
+    """One state of one object; ``etag`` is None if there was no object."""
 
     key: str
     etag: str | None = None
@@ -75,7 +75,7 @@ class Bucket:
         return Version(key, answer["ETag"])
 
     def write(self, before: Version, data: bytes | Path) -> Version:
-        """Replace that state of the object and no other; LostRaceError where it has changed."""
+        """Replace that state of the object and no other; LostRaceError if it has changed."""
         condition = {"IfNoneMatch": "*"} if before.etag is None else {"IfMatch": before.etag}
         try:
             if isinstance(data, Path):

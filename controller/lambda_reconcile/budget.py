@@ -33,7 +33,7 @@ class TimeBudget:
             )
 
     def sleep(self, seconds: float) -> None:
-        """Sleep for a rate limit, or raise OutOfTimeError where that would take too long."""
+        """Sleep for a rate limit, or raise OutOfTimeError if that would take too long."""
         self.require("waiting for a rate limit", seconds)
         self._sleep(seconds)
 

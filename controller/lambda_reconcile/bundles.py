@@ -64,7 +64,7 @@ def take_bundle(
     verifier: Verifier | None,
     only: BundleVersion | None = None,
 ) -> Bundle:
-    """Read, check and record the bundle; BundleError where it must not be applied, LostRaceError on a race.
+    """Read, check and record the bundle; BundleError if it must not be applied, LostRaceError on a race.
 
     ``only`` is the version that a run began with: ReplacedBundleError if another lies there by now.
     """

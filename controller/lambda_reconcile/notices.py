@@ -57,7 +57,7 @@ class Notices:
         return True
 
     def publish(self, about: str, subject: str, text: str) -> None:
-        """Say something, whatever was said before; FleetError where that fails."""
+        """Say something, whatever was said before; FleetError if that fails."""
         if not self._topic_arn:
             return
         try:

@@ -71,7 +71,7 @@ class Questions:
         self._bucket.write(self._bucket.read(key, 0).version, plan_to_json(plan).encode())
 
     def plan(self, fleet: str, digest: str) -> Plan:
-        """Return a plan that was kept; PlanError where it is there no more, or was changed."""
+        """Return a plan that was kept; PlanError if it is there no more, or was changed."""
         stored = self._bucket.read(self._plan_key(fleet, digest), MAX_PLAN_BYTES)
         if stored.data is None:
             raise PlanError(f"the plan {digest[:16]} of fleet {fleet} is kept no more", _PLAN_AGAIN)

@@ -89,7 +89,7 @@ class FleetRecords:
         return FleetClaim(self._bucket, version, record)
 
     def of(self, fleet: str) -> FleetRecord | None:
-        """Return the record of a fleet; None where there is none that can be read."""
+        """Return the record of a fleet; None if there is none that can be read."""
         return self._read(fleet)[0]
 
     def _read(self, fleet: str) -> tuple[FleetRecord | None, Version]:

@@ -25,7 +25,7 @@ _RESULTS = {Outcome.ROTATE: "failure", Outcome.BLOCKED: "failure", Outcome.WAITI
 
 @dataclass(frozen=True, slots=True)
 class JunitCase:
-    """One test case; ``result`` is failure, error or skipped, None where it passed."""
+    """One test case; ``result`` is failure, error or skipped, None if it passed."""
 
     group: str
     name: str

@@ -103,7 +103,7 @@ class FleetReport:
 
     @property
     def next_plan(self) -> Plan | None:
-        """The report's own plan, else the one that apply would make now; None where nobody has planned."""
+        """The report's own plan, else the one that apply would make now; None if nobody has planned."""
         return self.plan or self.expected
 
     @property

@@ -49,7 +49,7 @@ class TrendRecord(BaseModel):
 
 
 class TrendRecordError(ValueError):
-    """A document that is no trend record; the message says why."""
+    """A document that is not a trend record; the message says why."""
 
 
 def parse_record(text: bytes) -> TrendRecord:
@@ -61,7 +61,7 @@ def parse_record(text: bytes) -> TrendRecord:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise TrendRecordError(f"is no trend record: {where + ': ' if where else ''}{first['msg']}") from None
+        raise TrendRecordError(f"is not a trend record: {where + ': ' if where else ''}{first['msg']}") from None
 
 
 def record_of(report: FleetReport, created_at: datetime) -> TrendRecord:

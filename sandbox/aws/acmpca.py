@@ -327,7 +327,7 @@ def _instant(validity: dict[str, Any], now: datetime) -> datetime:
                 year, month = now.year + months // 12, months % 12 + 1
                 return now.replace(year=year, month=month, day=min(now.day, 28))
     except (ValueError, OverflowError) as error:
-        raise AwsError("ValidationException", f"validity {value} {kind} is no instant: {error}") from None
+        raise AwsError("ValidationException", f"validity {value} {kind} is not an instant: {error}") from None
 
 
 def _pem(certificate: x509.Certificate) -> str:

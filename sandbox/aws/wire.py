@@ -181,7 +181,7 @@ def _out_of_range(shape: Any, number: float, path: str, what: str) -> str | None
 
 @cache
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:
-    """Return the model's pattern, anchored; None where it uses character classes that only Java knows."""
+    """Return the model's pattern, anchored; None if it uses character classes that only Java knows."""
     if pattern is None:
         return None
     try:

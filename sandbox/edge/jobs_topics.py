@@ -59,7 +59,7 @@ class JobsTopics:
         """Return the accepted or rejected message for one request; the topic must be a jobs request."""
         match = _REQUEST.fullmatch(topic)
         if match is None:
-            message = f"{topic} is no jobs request"
+            message = f"{topic} is not a jobs request"
             raise ValueError(message)
         request: Mapping[str, Any] = {}
         try:

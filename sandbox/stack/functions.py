@@ -131,7 +131,7 @@ class StackFunctions:
             self._pool.submit(self._guarded, task)
 
     def drain(self, timeout: float) -> bool:
-        """Wait until nothing runs or waits; False where that takes longer than ``timeout`` seconds.
+        """Wait until nothing runs or waits; False if that takes longer than ``timeout`` seconds.
 
         What a gate holds does not count: it waits for the test.
         """
@@ -139,7 +139,7 @@ class StackFunctions:
             return self._idle.wait_for(lambda: not self._running and not self._waiting, timeout)
 
     def settle(self, timeout: float) -> bool:
-        """Wait until nothing runs, whatever waits for its time; False where that takes longer (seconds)."""
+        """Wait until nothing runs, whatever waits for its time; False if that takes longer (seconds)."""
         with self._idle:
             return self._idle.wait_for(lambda: not self._running, timeout)
 

@@ -59,7 +59,7 @@ class Gate:
         return ()
 
     def wait(self, count: int = 1, timeout: float = 60.0) -> bool:
-        """Wait until so many events are held; False where that takes longer (seconds)."""
+        """Wait until so many events are held; False if that takes longer (seconds)."""
         with self._changed:
             return self._changed.wait_for(lambda: len(self._held) >= count, timeout)
 

@@ -41,7 +41,7 @@ class RuleEngine:
         self._rules: list[TopicRule] = []
 
     def add(self, name: str, payload: Mapping[str, Any]) -> None:
-        """Declare a rule that exists in the cloud; SqlError or RuleError where the sandbox cannot run it."""
+        """Declare a rule that exists in the cloud; SqlError or RuleError if the sandbox cannot run it."""
         statement = sql.parse(payload["sql"])
         for action in payload["actions"]:
             if "lambda" not in action:
@@ -61,7 +61,7 @@ class RuleEngine:
             return
         payload = _object(message.payload)
         if payload is None:
-            log.warning("rule %s: the payload on %s is no JSON object", rule.name, message.topic)
+            log.warning("rule %s: the payload on %s is not a JSON object", rule.name, message.topic)
             return
         now = int(self._clock().timestamp() * 1000)
         context = sql.MessageContext(payload, message.topic, message.client_id, message.principal, now)

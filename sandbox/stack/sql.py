@@ -67,7 +67,7 @@ class Statement:
     condition: Expression | None
 
     def apply(self, context: MessageContext) -> dict[str, Any] | None:
-        """Return what the rule's actions get; None where the condition does not hold.
+        """Return what the rule's actions get; None if the condition does not hold.
 
         A column of the statement wins over a field of the payload with its name.
         """

@@ -76,11 +76,11 @@ class Stack:
         self._bus.listen(self._rules.hear)
 
     def drain(self, timeout: float) -> bool:
-        """Wait until no rule and no function is at work; False where that takes longer (seconds)."""
+        """Wait until no rule and no function is at work; False if that takes longer (seconds)."""
         return self._functions.drain(timeout)
 
     def settle(self, timeout: float) -> bool:
-        """Wait until none is at work, whatever Lambda still holds back; False where that takes longer (seconds)."""
+        """Wait until none is at work, whatever Lambda still holds back; False if that takes longer (seconds)."""
         return self._functions.settle(timeout)
 
     @property

@@ -28,7 +28,7 @@ DEFECTS = {
         "found no header line",
     ),
     "longer than it says": (lambda data: data + b"x", "1 bytes after the end of the bundle"),
-    "something else": (lambda _data: b"hello\n", "no JSON"),
+    "something else": (lambda _data: b"hello\n", "not JSON"),
     "empty": (lambda _data: b"", "no header line"),
 }
 

@@ -165,7 +165,7 @@ GIVEN = {"CERTFLEET_BUCKET": "b-b", "CERTFLEET_REPOSITORY": "github.com/acme/fle
     ids=[
         "no bucket",
         "no repository",
-        "a reserve that is no number",
+        "a reserve that is not a number",
         "a prefix without slash",
         "a bundle among the state",
     ],

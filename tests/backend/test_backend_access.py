@@ -114,7 +114,7 @@ RIGHTS = {
     "writing the record of what is governed": ("iot:UpdateThingGroup", f"{IOT}:thinggroup/cf-governed", {RECONCILE}),
     "changing another group": ("iot:UpdateThingGroup", f"{IOT}:thinggroup/line-a", set()),
     "putting a thing into a policy's own group": ("iot:AddThingToThingGroup", f"{IOT}:thinggroup/line-a", set()),
-    "deleting a group that is no cohort": ("iot:DeleteThingGroup", f"{IOT}:thinggroup/line-a", set()),
+    "deleting a group that is not a cohort": ("iot:DeleteThingGroup", f"{IOT}:thinggroup/line-a", set()),
     "reading a certificate": ("iot:DescribeCertificate", CERT, set(GITHUB)),
     "reading jobs": ("iot:DescribeJob", f"{IOT}:job/j", set(GITHUB)),
     "reading another template": ("iot:DescribeJobTemplate", f"{IOT}:jobtemplate/other", set()),
@@ -375,7 +375,7 @@ UNSCOPED |= {"cloudwatch:PutMetricData"}  # its data sets are those of the OTLP 
 
 def details(action):
     service, _, name = action.partition(":")
-    assert REFERENCE.actions.action_exists(service, name), f"{action} is no action of AWS"
+    assert REFERENCE.actions.action_exists(service, name), f"{action} is not an action of AWS"
     return REFERENCE.actions.get_action_details(service, name)
 
 

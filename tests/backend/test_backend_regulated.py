@@ -99,9 +99,9 @@ def test_environments_have_other_names_if_the_context_says_so_and_no_bucket_or_g
 
 REFUSED = {
     "subnets without security groups": {"SubnetIds": SUBNETS[0]},
-    "a boundary that is no policy": {"PermissionsBoundary": "arn:aws:iam::123456789012:role/x"},
+    "a boundary that is not a policy": {"PermissionsBoundary": "arn:aws:iam::123456789012:role/x"},
     "a retention that CloudWatch Logs does not know": {"LogRetentionDays": "100"},
-    "tags that are no map": {"Tags": '["a"]'},
+    "tags that are not map": {"Tags": '["a"]'},
 }
 
 

@@ -111,7 +111,7 @@ CREATE_CASES = {
     "an execution not started": (status("QUEUED"), {}, "ExecutionNotInProgress"),
     "an execution that has failed": (status("FAILED"), {}, "ExecutionNotInProgress"),
     "a job of another kind": (document({"operation": "REBOOT"}), {}, "NotARotation"),
-    "a job document that is no JSON": (unreadable_document, {}, "NotARotation"),
+    "a job document that is not JSON": (unreadable_document, {}, "NotARotation"),
     "a job document with a wrong key type": (job(keyAlgorithm="DSA"), {}, "NotARotation"),
     "an unknown authority": (job(certificateAuthority="evil-ca"), {}, "UnknownAuthority"),
     "another key type than demanded": (job(keyAlgorithm="RSA-2048"), {}, "CsrWrongKeyType"),

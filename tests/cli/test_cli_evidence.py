@@ -184,7 +184,7 @@ def test_what_a_device_was_told_last_under_a_job_that_failed_is_there_though_no_
     year.dynamodb.put_item(TableName=TABLE, Item={"thingName": {"S": "a-9"}, "record": {"S": "refused#broken"}})
     found = evidence(year)
     assert [(one["thing"], one["sentence"]) for one in found["refusals"]] == [("a-1", said), ("a-7", said)]
-    assert ["'refused#broken' of thing 'a-9' is no refusal" in one for one in found["unreadable_records"]] == [True]
+    assert ["'refused#broken' of thing 'a-9' is not a refusal" in one for one in found["unreadable_records"]] == [True]
     assert [one["thing"] for one in evidence(year, "--policy", "line-a")["refusals"]] == ["a-1"]
     assert "IssueFailed 2 times" in year.run("evidence").out
     assert said in " ".join(year.run("evidence", "a-7").out.split())

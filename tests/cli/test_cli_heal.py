@@ -243,7 +243,7 @@ def test_two_at_once_do_each_action_once(two):
 REFUSED = {
     "edited": (lambda plan: plan["fleets"][0]["actions"][0].update(certificate_id="0" * 64), "its digest is another"),
     "damaged": (lambda plan: plan["fleets"][0].pop("endpoint"), "is damaged"),
-    "another kind": (lambda plan: plan.update(kind="Plan"), "is no plan for healing"),
+    "another kind": (lambda plan: plan.update(kind="Plan"), "is not a plan for healing"),
 }
 
 

@@ -51,8 +51,8 @@ def test_each_report_is_kept_and_the_next_page_shows_the_trend(factory, place):
 
 
 DAMAGED = {
-    "no JSON": ("{", "is no trend record"),
-    "another kind": ('{"kind": "Plan"}', "is no trend record: kind: "),
+    "no JSON": ("{", "is not a trend record"),
+    "another kind": ('{"kind": "Plan"}', "is not a trend record: kind: "),
     "a number that is none": (record().to_json().replace('"governed": 10', '"governed": "10"'), "governed: "),
     "a negative count": (record().to_json().replace('"rotate": 1', '"rotate": -1'), "rotate: "),
     "longer than a record may be": (" " * (MAX_RECORD_BYTES + 1), "a record has at most 16,384"),
@@ -118,7 +118,7 @@ def test_every_page_of_the_bucket_is_listed():
 
 def test_a_place_that_is_none_is_refused_before_anything_is_kept():
     for place in ("ftp://example.org/x", "s3://", "s3://A/b"):
-        with pytest.raises(CertfleetError, match="is no place") as caught:
+        with pytest.raises(CertfleetError, match="is not a place") as caught:
             history_at(place, ManyKeys())
         assert caught.value.remedy == "give a folder, or s3://BUCKET/PREFIX"
 

@@ -71,7 +71,7 @@ def test_an_override_is_given_to_apply_whatever_the_plan_file_was_made_with(gove
     assert governed.run("plan", "--plan", "plan.json").code == 3
     assert governed.run("apply", "--plan", "plan.json").code == 3
     assert governed.run("plan", "--plan", "plan.json", "--override", "orphans=3").code == 0
-    assert governed.run("apply", "--plan", "plan.json").code == 3, "a plan file is no authority"
+    assert governed.run("apply", "--plan", "plan.json").code == 3, "a plan file is not authority"
     assert governed.run("apply", "--plan", "plan.json", "--override", "orphans=3").code == 0
     assert recorded(governed)["groups-1"] == "line-a/3"
 

@@ -1,4 +1,4 @@
-"""A plan file is data: what has become of the fleet since decides, and what stands in the file is no authority."""
+"""A plan file is data: what has become of the fleet since decides, and what stands in the file is not authority."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def test_a_plan_file_rotates_nobody_who_is_no_candidate_any_more(six):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"steps": [{"job_id": "foreign", "action": "cancel", "reason": "x"}]}, "no job of certfleet's"),
-        ({"steps": [{"job_id": "line-a", "action": "remove-cohort", "reason": "x"}]}, "no job of certfleet's"),
+        ({"steps": [{"job_id": "foreign", "action": "cancel", "reason": "x"}]}, "not a job of certfleet's"),
+        ({"steps": [{"job_id": "line-a", "action": "remove-cohort", "reason": "x"}]}, "not a job of certfleet's"),
         ({"valid_until": "2020-01-01T00:00:00Z"}, "the plan ended at 2020-01-01"),
     ],
 )

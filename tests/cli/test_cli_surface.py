@@ -342,7 +342,7 @@ def test_the_sandbox_without_its_extra_says_what_to_install_and_never_a_bare_nam
 def test_a_plan_file_that_is_none_is_refused(valid, capsys):
     (valid / "plan.json").write_text("{broken")
     assert cli.main(["apply", "--plan", "plan.json"]) == 1
-    assert "is no plan" in capsys.readouterr().err
+    assert "is not a plan" in capsys.readouterr().err
     assert cli.main(["apply", "--plan", "missing.json"]) == 1
     assert "cannot be read" in capsys.readouterr().err
 

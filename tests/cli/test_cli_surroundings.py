@@ -221,7 +221,7 @@ CREDENTIALS = {
     },
     "a helper that is missing": {"AWS_CONFIG_FILE": "config"},
     "a profile file that is none": {"AWS_CONFIG_FILE": "rubbish", "AWS_PROFILE": "x"},
-    "an endpoint that is no address": {
+    "an endpoint that is not an address": {
         "AWS_ENDPOINT_URL": "not an address",
         "AWS_ACCESS_KEY_ID": "a",
         "AWS_SECRET_ACCESS_KEY": "b",
@@ -232,7 +232,7 @@ CREDENTIALS = {
         "AWS_ACCESS_KEY_ID": "a",
         "AWS_SECRET_ACCESS_KEY": "b",
     },
-    "a proxy that is no address": {
+    "a proxy that is not an address": {
         "HTTPS_PROXY": "::::",
         "AWS_ACCESS_KEY_ID": "a",
         "AWS_SECRET_ACCESS_KEY": "b",

@@ -58,7 +58,7 @@ class TokenDevice(Device):
         pkcs11.lib(self.machine.library).reinitialize()
 
     def certificate_in_place(self):
-        """The nucleus finds key and certificate by label; anything but one of each is no credential."""
+        """The nucleus finds key and certificate by label; anything but one of each is not a credential."""
         certificates = [pem for kind, _, pem in self._held()[self.label] if kind is ObjectClass.CERTIFICATE]
         return certificates[0] if len(certificates) == 1 else ""
 

@@ -111,7 +111,7 @@ class SoftHsm(DeviceToken):
 
 
 class Tpm(DeviceToken):
-    """A token in a TPM that is a process; its library keeps what is no secret in a folder."""
+    """A token in a TPM that is a process; its library keeps what is not a secret in a folder."""
 
     def __init__(self, folder):
         self.folder, self.socket, self.server = folder, folder / "s", None

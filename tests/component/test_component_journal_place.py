@@ -98,7 +98,7 @@ def test_another_version_carries_on_at_whatever_step_it_starts(
         assert world.device.pair_matches()
         assert world.cloud.registry == {world.device.certificate_in_place()}
         world.cloud.refuse_connection = lambda _certificate: False
-        world.cloud.create_job("job-2", rotation_document())  # what an older version has ended is no obstacle
+        world.cloud.create_job("job-2", rotation_document())  # what an older version has ended is not an obstacle
         world.run(600)
         assert world.cloud.status("job-2") == "SUCCEEDED"
         world.assert_sound()

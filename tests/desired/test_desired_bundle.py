@@ -99,7 +99,7 @@ def test_files_that_cannot_be_read_are_not_bundled(repository):
     (repository.root / "b").mkdir()
     (repository.root / "b/f.yaml").symlink_to("/etc/passwd")
     repository.commit()
-    with pytest.raises(BundleError, match="no text in UTF-8"):
+    with pytest.raises(BundleError, match="not text in UTF-8"):
         make_bundle(GitRef(repository.root / "a", "HEAD").read(DEFAULTS), NOW, repository="r")
     with pytest.raises(BundleError, match="symbolic link"):
         make_bundle(GitRef(repository.root / "b", "HEAD").read(DEFAULTS), NOW, repository="r")
@@ -114,7 +114,7 @@ def test_truncation_at_any_byte_is_told_as_such():
     for end in range(len(DATA)):
         message = refusal(DATA[:end])
         if end <= header:
-            assert message == "found no header line: this is no bundle, or its beginning is missing"
+            assert message == "found no header line: this is not a bundle, or its beginning is missing"
         else:
             assert message == f"found {end - header - 1} of {len(DATA) - header - 1} bytes: the bundle is truncated"
 
@@ -131,9 +131,9 @@ def test_a_change_of_any_byte_is_told():
         pytest.param(DATA.replace(b"a: ", b"b: "), "the bundle was changed after it was written", id="a changed text"),
         pytest.param(DATA + b"more", "found 4 bytes after the end of the bundle", id="something after the end"),
         pytest.param(b"\x00" * 9000, "found no header line", id="no text at all"),
-        pytest.param(b"[]\n", "found no certfleet-bundle header: this is no bundle", id="another file"),
-        pytest.param(b"{\n", "found a header that is no JSON", id="a header that is no JSON"),
-        pytest.param(b"[" * 8000 + b"\n", "found a header that is no JSON", id="a header that is too deep"),
+        pytest.param(b"[]\n", "found no certfleet-bundle header: this is not a bundle", id="another file"),
+        pytest.param(b"{\n", "found a header that is not JSON", id="a header that is not JSON"),
+        pytest.param(b"[" * 8000 + b"\n", "found a header that is not JSON", id="a header that is too deep"),
         pytest.param(
             rewritten(DATA, header={"format_version": 3}),
             "found a bundle of format version 3; this certfleet reads 1 to 2",

@@ -115,7 +115,7 @@ INSIDE_ONE = {
         policy("maxAge: 90d") + "---\n" + DRILL + "  deadline: 2026-11-01\n  devices: [a]\n  sample: {of: 9}\n",
         [
             "15: spec.deadline: found 2026-11-01T00:00:00Z; allowed: later than since, 2026-11-01T00:00:00Z",
-            "17: spec.sample: found neither count nor group; allowed: at least one of them, else it is no sample",
+            "17: spec.sample: found neither count nor group; give at least one of them",
         ],
     ),
     "a drill of a policy that nobody declares, nearly": (

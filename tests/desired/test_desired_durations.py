@@ -31,7 +31,7 @@ def test_any_text_is_a_duration_or_a_sentence(text):
     [
         pytest.param("90d", timedelta(days=90), "90d", id="days"),
         pytest.param("2w", timedelta(days=14), "14d", id="weeks are written as days"),
-        pytest.param("36h", timedelta(hours=36), "36h", id="hours that are no whole days stay hours"),
+        pytest.param("36h", timedelta(hours=36), "36h", id="hours that are not whole days stay hours"),
         pytest.param("1440m", timedelta(days=1), "1d", id="minutes that are a day become a day"),
         pytest.param("0m", timedelta(0), "0s", id="nothing is nothing in any unit"),
         pytest.param("45s", timedelta(seconds=45), "45s", id="seconds"),

@@ -130,7 +130,7 @@ CASES = {
         policy("  priority: '3'"),
         ["7: spec.priority: found '3'; allowed: a whole number from -1000 to 1000"],
     ),
-    "true is no number": (
+    "true is not a number": (
         policy("  priority: true"),
         ["7: spec.priority: found true; allowed: a whole number from -1000 to 1000"],
     ),

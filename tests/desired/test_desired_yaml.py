@@ -1,4 +1,4 @@
-"""YAML is read with the line of every field, and what is no plain document is refused by name."""
+"""YAML is read with the line of every field, and what is not a plain document is refused by name."""
 
 import pytest
 from hypothesis import example, given, settings

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 messages = importlib.import_module("messages")
 
 KINDS_OF_PLACE = '''
-"""What a module is for is no message."""
+"""What a module is for is not a message."""
 class SomeError(Exception):
     """Nor what a class is for."""
 def made(name):
@@ -56,7 +56,7 @@ def test_every_kind_of_error_has_a_meaning_and_an_advice(tmp_path):
     for sentence in (  # one of each part
         "no certificate is attached to the thing",
         "the nucleus was asked to restart but did not",
-        "found no header line: this is no bundle",
+        "found no header line: this is not a bundle",
     ):
         assert sentence in pages
 

@@ -97,7 +97,7 @@ def test_the_key_that_the_file_names_is_not_trusted_for_that():
     "text", ["", "[]", "{}", '{"kind": "Evidence"}', '{"kind": "Evidence", "seal": {}, "fleets": [1]}', "[" * 100_000]
 )
 def test_what_is_no_evidence_is_said_to_be_none(text):
-    assert "is no evidence" in refusal(text)
+    assert "is not evidence" in refusal(text)
 
 
 def paths(value, at=()):

@@ -19,8 +19,8 @@ SETTINGS = {
     "the key is reset": (DONE, {"reset": ["/keyAlgorithm"]}, "RSA-2048", None),
     "something else is merged": (DONE, {"merge": '{"other": 1}'}, None, "the deployment line-a leaves keyAlgorithm as"),
     "nothing is said": (DONE, {}, None, "let the device's deployment merge keyAlgorithm into the configuration of"),
-    "the merge is no JSON": (DONE, {"merge": "{"}, None, "leaves keyAlgorithm as it was"),
-    "the merge is no object": (DONE, {"merge": '["keyAlgorithm"]'}, None, "leaves keyAlgorithm as it was"),
+    "the merge is not JSON": (DONE, {"merge": "{"}, None, "leaves keyAlgorithm as it was"),
+    "the merge is not an object": (DONE, {"merge": '["keyAlgorithm"]'}, None, "leaves keyAlgorithm as it was"),
     "it failed": (DONE | {"coreDeviceExecutionStatus": "FAILED"}, {"reset": [""]}, None, "line-a is FAILED on it"),
     "it has no name": (
         DONE | {"deploymentName": None, "coreDeviceExecutionStatus": "QUEUED"}, {}, None, "d-1 is QUEUED on it"),

@@ -101,7 +101,7 @@ class Scene:
         read, noted = (
             TypeDeserializer().deserialize,
             {"oldSeenAt", "version"},
-        )  # that a certificate is used is no effect
+        )  # that a certificate is used is not an effect
         found = [{name: read(value) for name, value in item.items() if name not in noted} for item in answer["Items"]]
         counted = ("budget", REFUSED)  # what it asks for, and what it was told
         return [record for record in found if not record["record"].startswith(counted)]

@@ -17,9 +17,9 @@ WRONG = {
     "a setting that does not exist": ({"keyAlgoritm": "RSA-2048"}, "no such setting"),
     "a limit below its least": ({"stepTimeLimitSeconds": 1}, "stepTimeLimitSeconds"),
     "a limit above its most": ({"reconnectTimeLimitSeconds": 999_999}, "reconnectTimeLimitSeconds"),
-    "a limit that is no number": ({"resendIntervalSeconds": "soon"}, "resendIntervalSeconds"),
+    "a limit that is not a number": ({"resendIntervalSeconds": "soon"}, "resendIntervalSeconds"),
     "a resend after the time limit": ({"resendIntervalSeconds": 40, "stepTimeLimitSeconds": 30}, "nothing is ever"),
-    "a command that is no list": ({"restartCommand": "reboot"}, "restartCommand"),
+    "a command that is not a list": ({"restartCommand": "reboot"}, "restartCommand"),
 }
 
 

@@ -48,8 +48,8 @@ FOREIGN = {
     "a job of no policy of ours": (lambda k: k.job("line-z", 1, THINGS, k.devices("a")), None, "which git does not"),
     "a foreign thing group": (
         lambda k: k.job("line-a", 1, TargetKind.GROUP, k.devices("a"), "everything"), None, "a foreign one"),
-    "a foreign job to cancel": (None, JobStep("other-job", "cancel", "because"), "no job of certfleet's to cancel"),
-    "a thing group to remove": (None, JobStep("line-a", "remove-cohort", ""), "no job of certfleet's to remove-cohort"),
+    "a foreign job to cancel": (None, JobStep("other-job", "cancel", "because"), "not a job of certfleet's to cancel"),
+    "a thing group to remove": (None, JobStep("line-a", "remove-cohort", ""), "to remove-cohort"),
 }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ def test_a_deployment_is_read_as_it_was_written(deployment):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "no JSON"),
+        ("", "not JSON"),
         ("[]", "format is 'list', this version reads 1"),
         ('{"format": 2}', "format is 2, this version reads 1"),
         ('{"format": 1, "version": "1"}', "version, authorities or jobDocumentFields is missing"),

@@ -1,4 +1,4 @@
-"""Names that a strict parser refuses become readable; nothing else changes, and what is no DER is refused."""
+"""Names that a strict parser refuses become readable; nothing else changes, and what is not DER is refused."""
 
 import contextlib
 

@@ -306,7 +306,7 @@ TENTHS = st.integers(-30, 4_000).map(lambda tenths: tenths * DAY / 10)
 OTHERWISE = st.sampled_from([
     {}, {}, {"key_type": "RSA-2048"}, {"key_type": None}, {"authority": "aws-iot"}, {"authority": None},
     {"status": CertificateStatus.INACTIVE}, {"type_": AttachmentType.NON_EXCLUSIVE}, {"shared": ("other",)},
-    {"parse_error": "is no PEM"},
+    {"parse_error": "is not a PEM"},
 ])  # fmt: skip
 SEEN = st.builds(lambda age, left, more: {"age": age, "left": left, **more}, TENTHS, TENTHS, OTHERWISE)
 
@@ -352,7 +352,7 @@ def test_of_many_that_are_alike_the_checks_are_asked_no_more_of_those_that_are_y
     assert [covers(make.device(age=days * DAY)) for days in (0, 1, 154, 156, 200)] == [True, True, True, False, False]
     for other in (
         {"key_type": "ECDSA-P384"}, {"authority": "aws-iot"}, {"status": CertificateStatus.INACTIVE},
-        {"parse_error": "is no PEM"}, {"type_": AttachmentType.NON_EXCLUSIVE}, {"shared": ("other",)},
+        {"parse_error": "is not a PEM"}, {"type_": AttachmentType.NON_EXCLUSIVE}, {"shared": ("other",)},
     ):  # fmt: skip
         assert not covers(make.device(age=DAY, **other)), other
     assert not covers(make.device(age=DAY, left=300 * DAY)), "it ends sooner than all that were seen"

@@ -111,7 +111,7 @@ SCENES = {
     Reason.SHARED_CERTIFICATE: lambda m: Scene(m.device(age=OLD, shared=("other",)), PERSON),
     Reason.NOT_EXCLUSIVE: lambda m: Scene(m.device(age=OLD, type_=AttachmentType.NON_EXCLUSIVE), PERSON),
     Reason.CERTIFICATE_INACTIVE: lambda m: Scene(m.device(age=OLD, status=CertificateStatus.INACTIVE), PERSON),
-    Reason.UNPARSEABLE: lambda m: Scene(m.device(age=OLD, parse_error="is no PEM"), PERSON),
+    Reason.UNPARSEABLE: lambda m: Scene(m.device(age=OLD, parse_error="is not a PEM"), PERSON),
     Reason.EXPIRED: lambda m: Scene(m.device(age=OLD, left=-35 * DAY), PERSON),
     Reason.UNSUPPORTED_BY_BACKEND: lambda m: Scene(
         m.set_to("RSA-2048", m.device(age=OLD)), PERSON,

@@ -213,8 +213,8 @@ def _edited(text, **fields):
 @pytest.mark.parametrize(
     ("sentence", "damage", "message"),
     [
-        ("cut off", lambda text: text[: len(text) // 2], "the plan is no JSON"),
-        ("nested beyond measure", lambda _text: "[" * 100_000, "the plan is no JSON"),
+        ("cut off", lambda text: text[: len(text) // 2], "the plan is not JSON"),
+        ("nested beyond measure", lambda _text: "[" * 100_000, "the plan is not JSON"),
         ("of a newer version", lambda text: _edited(text, format_version=3), "format_version 3, this certfleet"),
         ("of the version before", lambda text: _edited(text, format_version=1), "this certfleet reads 2"),
         ("no object", lambda _text: "[]", "format_version None"),

@@ -112,7 +112,7 @@ STOCK = {
         {"setting_unknown": "allow greengrass:ListEffectiveDeployments"},
         "ResultUnknown",
     ),
-    "its component makes what is no key here": (ANY, OF_PLANT, {"key_algorithm": "RSA-1024"}, "ResultUnknown"),
+    "its component makes what is not a key here": (ANY, OF_PLANT, {"key_algorithm": "RSA-1024"}, "ResultUnknown"),
     "git does not know its CA": (ANY, StockBackend("arn:of-another", 7 * DAY), P384, "ResultUnknown"),
 }
 

@@ -72,7 +72,7 @@ def test_the_verdict_has_the_colour_of_its_meaning(make):
 
 @pytest.mark.parametrize("style", ["good", "change", "wait", "bad", "dim"])
 def test_every_colour_is_read_on_white_and_on_black(style):
-    """WCAG 2.2's contrast, at least that of large text and of what is no text: 3 to 1 on either."""
+    """WCAG 2.2's contrast, at least that of large text and of what is not text: 3 to 1 on either."""
     parts = [value / 255 for value in THEME.styles[style].color.get_truecolor()]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

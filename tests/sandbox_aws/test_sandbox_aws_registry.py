@@ -381,7 +381,7 @@ class TestPolicies:
             "not another's topics",
             "what is denied stays denied",
             "a filter as it stands",
-            "plus is no wildcard",
+            "plus is not a wildcard",
         ],
     )
     def test_decide_what_a_connection_may(self, cloud, client_id, action, resource, expected):

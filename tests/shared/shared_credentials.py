@@ -98,7 +98,7 @@ def _make(folder):
         "text before it": Found(
             openssl(folder, "x509", "-text", "-in", "sound"), b"Bag Attributes\n    localKeyID: 01\n" + key, True
         ),
-        "text that is no UTF-8": Found(b"Ger\xe4t\n" + sound, key, True),
+        "text that is not a UTF-8": Found(b"Ger\xe4t\n" + sound, key, True),
         "one long line": Found(
             b"\n".join([sound.split(b"\n")[0], base64.b64encode(_der(sound)), sound.split(b"\n")[-2], b""]), key, True
         ),
@@ -113,7 +113,7 @@ def _make(folder):
         "a trusted certificate": Found(openssl(folder, "x509", "-trustout", "-in", "sound"), key, False),
         "the key in the certificate's file": Found(sound + key, key, False),
         "the certificate in the key's file": Found(sound, sound + key, False),
-        "a name that is no UTF-8": Found(named(b"\x0c\x04gw\xff1"), key, False),
+        "a name that is not a UTF-8": Found(named(b"\x0c\x04gw\xff1"), key, False),
         "another key": Found(sound, keys["rsa"], False),
         "cut off": Found(sound[:300], key, False),
         "empty": Found(b"", key, False),
@@ -128,12 +128,12 @@ ODD_NAMES = (
 ODD = (
     *ODD_NAMES, "explicit curve parameters", "another curve", "a short RSA key", "an RSA key for PSS alone", "PKCS#1",
     "SEC1 behind its parameters", "line ends of DOS", "no line end at its end", "a byte order mark", "text before it",
-    "text that is no UTF-8", "one long line", "a chain behind it",
+    "text that is not a UTF-8", "one long line", "a chain behind it",
 )  # fmt: skip
 """What works, and is not as one would make it."""
 
 BROKEN = (
     "Ed25519", "a trusted certificate", "the key in the certificate's file", "the certificate in the key's file",
-    "a name that is no UTF-8", "another key", "cut off", "empty",
+    "a name that is not a UTF-8", "another key", "cut off", "empty",
 )  # fmt: skip
 """With what no nucleus connects."""

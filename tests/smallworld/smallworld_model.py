@@ -117,7 +117,7 @@ def cost(device, prices=(), told=False, proven=frozenset(), said=(), late=None):
 
 
 def is_heeded(message, keys):
-    """Whether it is no certificate for a key that the device has not."""
+    """Whether it is not a certificate for a key that the device has not."""
     certificate = clouds.certificate_in(message)
     return certificate is None or certificate.partition(".")[0] in keys
 

@@ -256,7 +256,7 @@ def test_a_gitlab_that_cannot_be_reached_or_does_not_speak_json_is_named(gitlab,
     monkeypatch.setattr("controller.forge.transport.ATTEMPTS", 1)
     monkeypatch.setattr("workflows_gitlab.json.dumps", lambda _value: "<html>a proxy</html>")
     assert comment(gitlab) == 1
-    assert "is no JSON: <html>a proxy</html>" in capsys.readouterr().err
+    assert "is not JSON: <html>a proxy</html>" in capsys.readouterr().err
     assert main(["comment", "--body", __file__], {**environment(gitlab), "CI_API_V4_URL": "http://127.0.0.1:9"}) == 1
     assert "GitLab cannot be reached" in capsys.readouterr().err
 

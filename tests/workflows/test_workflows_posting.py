@@ -259,4 +259,4 @@ def test_a_repository_without_issues_is_noted_and_no_failure(keep_issues, github
 @pytest.mark.parametrize("resume", ["line-a --override orphans=9", "line-a\nx", "$(id)", "Line", "-x"])
 def test_an_input_that_is_more_than_one_name_is_refused(tmp_path, capsys, resume):
     assert main(["outputs", "--plan", str(tmp_path / "plan.json"), f"--resume={resume}"], {}) == 1
-    assert "is no policy's name" in capsys.readouterr().err
+    assert "is not a policy's name" in capsys.readouterr().err

@@ -153,7 +153,7 @@ def test_a_release_that_is_run_again_changes_nothing_and_another_archive_is_refu
 def test_a_tag_that_is_no_version_is_not_built(tag, runner):
     jobs = release(runner, tag)
     assert (jobs["build"].result, jobs["release"].result) == ("failure", "skipped")
-    assert f"the tag {tag} is no version" in jobs["build"].log
+    assert f"the tag {tag} is not a version" in jobs["build"].log
 
 
 UNFIT = {

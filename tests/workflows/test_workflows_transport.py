@@ -78,6 +78,6 @@ def test_the_proxy_of_the_environment_is_the_way_and_no_proxy_the_way_around(git
 
 def test_an_answer_that_is_no_json_is_named(api, github, monkeypatch):
     monkeypatch.setattr(urllib3.HTTPResponse, "json", lambda _self: (_ for _ in ()).throw(ValueError("no")))
-    with pytest.raises(GitHubError, match="is no JSON") as raised:
+    with pytest.raises(GitHubError, match="is not JSON") as raised:
         list(api.comments(7))
     assert "HTTPS_PROXY" in raised.value.remedy

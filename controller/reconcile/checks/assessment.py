@@ -42,7 +42,7 @@ def assess_fleet(
 
 
 def assess(device: Device, governance: Governance) -> Assessment | None:
-    """Return the verdict on one device; None where no policy governs it."""
+    """Return the verdict on one device; None if no policy governs it."""
     governed = governance.policy_of(device)
     if governed is None:
         return None

@@ -90,7 +90,7 @@ def suspended(case: Case) -> Finding | None:
 
 
 def repeatedly_failed(case: Case) -> Finding | None:
-    """So many failures are no accident."""
+    """So many failures are not accident."""
     failures = case.failures
     if len(failures) < MAX_FAILURES or case.is_tried_again:
         return None

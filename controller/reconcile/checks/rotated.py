@@ -31,7 +31,7 @@ _DATED = (Reason.EXPIRING, Reason.AGE_EXCEEDED)  # they come back in time; any r
 
 
 def last_rotation(case: Case) -> DeviceExecution | None:
-    """Return the execution that the present certificate came of; None where it was put there otherwise, or long ago."""
+    """Return the execution that the present certificate came of; None if it was put there otherwise, or long ago."""
     certificate = case.certificate
     if certificate is None:
         return None

@@ -108,7 +108,7 @@ def _camel(name: str) -> str:
 
 
 def _text(value: object) -> str | None:
-    """Return a field's value as a reader of the change wants it; None where it is not set or empty."""
+    """Return a field's value as a reader of the change wants it; None if it is not set or empty."""
     match value:
         case None:
             text = ""

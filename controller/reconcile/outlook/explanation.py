@@ -67,7 +67,7 @@ class Explanation:
 def explain(
     device: Device, desired: DesiredState, state: FleetState, now: datetime, plan: Plan | None = None
 ) -> Explanation | None:
-    """Explain one device; None where no policy governs it. The ``plan`` of its fleet says what its wave waits for."""
+    """Explain one device; None if no policy governs it. The ``plan`` of its fleet says what its wave waits for."""
     governance = Governance(desired, state, now)
     assessment = assess(device, governance)
     if assessment is None:

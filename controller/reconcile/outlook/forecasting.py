@@ -130,7 +130,7 @@ class Forecaster:
                 yield assessment
 
     def add(self, device: Device) -> Assessment | None:
-        """Count one device's rotations; its assessment, or None where no policy governs it."""
+        """Count one device's rotations; its assessment, or None if no policy governs it."""
         assessment = assess(device, self.governance)
         if assessment is not None:
             self._count(device, assessment)
@@ -283,7 +283,7 @@ def _may_start_before(end: datetime, policy: Policy, certificate: Certificate) -
 
 
 def next_start(policy: Policy, open_time: OpenTime, certificate: Certificate) -> datetime | None:
-    """Return when the schedule rotates the certificate; None where the policy sets no date."""
+    """Return when the schedule rotates the certificate; None if the policy sets no date."""
     dates = dates_of(policy, certificate)
     timing = timing_of(policy, certificate, dates, open_time) if dates else None
     return timing.start if timing else None

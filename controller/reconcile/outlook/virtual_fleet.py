@@ -108,7 +108,7 @@ class VirtualFleet:
         return self._events[0][0] if self._events else None
 
     def pass_until(self, now: datetime) -> set[str]:
-        """Let everything happen up to and including that instant; returns whose execution has ended, or began late."""
+        """Play all events up to that instant, it included; return the devices whose execution ended or began late."""
         changed = set()
         while self._events and self._events[0][0] <= now:
             when, job_id, name = heapq.heappop(self._events)

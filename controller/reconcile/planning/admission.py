@@ -1,6 +1,6 @@
 """May this device rotate, as it is at this moment? One rule, asked wherever a job is made.
 
-The planner asks it of what a look has shown, through the checks (who is blocked or waits is no candidate);
+The planner asks it of what a look has shown, through the checks (who is blocked or waits is not a candidate);
 whoever makes the job asks it once more of what the registry says just before. What has changed since is
 left out and told: nothing is rotated on the strength of what was.
 """

@@ -55,7 +55,7 @@ def check_plan(plan: Plan, desired: DesiredState, now: datetime) -> None:
 def compared(given: Plan, present: Plan, seen: Mapping[str, Assessment]) -> dict[str, str]:
     """Return why each device of the given plan that does not rotate now is left out, by name.
 
-    Raises PlanError where the given plan names a device that no policy governs, or says of a job that is made
+    Raises PlanError if the given plan names a device that no policy governs, or says of a job that is made
     now something else than is derived: it was edited, or the fleet is another one by now.
     """
     jobs = {job.job_id: job for job in present.jobs}
@@ -94,7 +94,7 @@ def _why(assessment: Assessment, certificate_id: str, wave: WaveReport | None) -
 
 
 def _require_own(plan: Plan, desired: DesiredState) -> None:
-    """Raise PlanError where the plan names what no plan for these documents can name."""
+    """Raise PlanError if the plan names what no plan for these documents can name."""
     groups = {policy.name: policy.thing_group for policy in desired.policies}
     for job in plan.jobs:
         parsed = parse_job_id(job.job_id)
@@ -105,7 +105,7 @@ def _require_own(plan: Plan, desired: DesiredState) -> None:
     for step in plan.steps:
         if parse_job_id(step.job_id) is None or step.action != "cancel":
             raise PlanError(
-                f"the plan wants to {step.action} {step.job_id}, which is no job of certfleet's to {step.action}",
+                f"the plan wants to {step.action} {step.job_id}, which is not a job of certfleet's to {step.action}",
                 _AGAIN,
             )
 

@@ -1,4 +1,4 @@
-"""The guardrail on orphans: devices that git spoke of, and would speak of no more.
+"""The guardrail on orphans: devices that documents in git governed, and no longer would.
 
 What was governed before is known from AWS alone, so that CI and the function agree: the baseline that
 the last apply recorded, and jobs whose policy is gone. It stays until an apply goes through, so a

@@ -32,13 +32,13 @@ def plan_to_json(plan: Plan) -> str:
 
 
 def plan_from_json(text: str | bytes) -> Plan:
-    """Read a plan file; PlanError where it is damaged, of a newer version, or changed since it was made."""
+    """Read a plan file; PlanError if it is damaged, of a newer version, or changed since it was made."""
     if len(text) > MAX_PLAN_BYTES:
         raise PlanError(f"the plan is {len(text):,} long, at most {MAX_PLAN_BYTES:,} are read", _AGAIN)
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise PlanError(f"the plan is no JSON: {error}", _AGAIN) from error
+        raise PlanError(f"the plan is not JSON: {error}", _AGAIN) from error
     version = body.get("format_version") if isinstance(body, dict) else None
     if version != FORMAT_VERSION:
         raise PlanError(

@@ -105,7 +105,7 @@ def plan_policy(
     opening = _opening(at, deadline)
     ahead, late, waiting = _ahead(at, opening), len(stragglers), tuple(candidates)
     if opening.status is WaveStatus.HALTED:
-        steps += cancel(asking(rollout), "the rollout has halted: nobody is asked until a person has looked")
+        steps += cancel(asking(rollout), "the rollout has halted: no device is asked until an operator has resumed it")
         report, halt = _report(at, opening, len(candidates)), _halt(at, opening)
         return PolicyPlan(report, rollout.reached, (), tuple(steps), waiting, ahead, late, halt=halt)
     wants_slot = bool(fresh) and len(rollout.open_jobs) >= MAX_WAVE_JOBS
@@ -304,7 +304,7 @@ def _standing_job(standing: Standing, at: _Situation) -> PlannedJob:
 
 
 def _closes(governed: Governed) -> datetime | None:
-    """Return when the window closes that is open now; None where there are none, or only who is urgent starts."""
+    """Return when the window closes that is open now; None if there are none, or only who is urgent starts."""
     is_bounded = governed.is_open_now and not governed.open_time.is_always
     return governed.opens.end if governed.opens is not None and is_bounded else None
 

@@ -1,7 +1,7 @@
 """Stragglers: devices that were asked for long and never answered wait in their policy's standing job.
 
 It is one continuous job on a cohort group. There they hold no wave, no soak and no slot, and rotate
-when they come back. Who is in sync leaves; the job ends when nobody waits, when the policy changes,
+when they come back. A device that is in sync leaves; the job ends when nobody waits, when the policy changes,
 and while its windows are closed (AWS IoT would rotate a device whenever it connects).
 """
 

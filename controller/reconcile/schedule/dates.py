@@ -31,7 +31,7 @@ LATE_SPREAD = timedelta(days=1)  # who is late already waits no longer than this
 
 
 class Dates(NamedTuple):
-    """The bounds that follow from rule and certificate alone; None where the rule demands nothing of the kind."""
+    """The bounds that follow from rule and certificate alone; None if the rule demands nothing of the kind."""
 
     life: timedelta  # L
     due_by_age: datetime | None
@@ -89,7 +89,7 @@ def share_of(*parts: str) -> float:
 def timing_of(
     policy: Policy, certificate: Certificate, dates: Dates, open_time: OpenTime, *, is_urgent: bool = False
 ) -> Timing | None:
-    """Return when the certificate's device should rotate; None where the policy gives no due date."""
+    """Return when the certificate's device should rotate; None if the policy gives no due date."""
     due = dates.due
     if due is None:
         return None

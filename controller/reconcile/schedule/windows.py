@@ -83,7 +83,7 @@ class OpenTime:
     def after(self, instant: datetime, seconds: int) -> datetime | None:
         """Return when so many seconds (at least one) of open time have passed since the instant.
 
-        None where that is beyond SEARCH_LIMIT.
+        None if that is beyond SEARCH_LIMIT.
         """
         if self.is_always:
             return instant + timedelta(seconds=seconds)
@@ -185,7 +185,7 @@ def never_met(policy: Policy, validity: timedelta | None, now: datetime) -> str 
     A certificate is issued inside a window. Where the longest closed stretch ahead is at least as
     long as the certificate may be used (``maxAge``, or ``validity`` minus ``renewBefore``), one
     issued just before that stretch finds no open time before it is due. ``validity`` is that of the
-    policy's authority, None where it is not known or practically endless.
+    policy's authority, None if it is not known or practically endless.
     """
     rule = policy.certificate
     lives = [(rule.max_age, "maxAge")] if rule.max_age is not None else []

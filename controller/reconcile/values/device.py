@@ -83,7 +83,7 @@ def may_be_at_work(status: ExecutionStatus) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One registered certificate. What comes from the PEM is None where it could not be parsed."""
+    """One registered certificate. What comes from the PEM is None if it could not be parsed."""
 
     certificate_id: str
     status: CertificateStatus

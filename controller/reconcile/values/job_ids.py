@@ -76,7 +76,7 @@ def parse_job_id(job_id: str) -> JobId | None:
 def policy_in(name: str) -> str | None:
     """Return the policy whose job, rotation or pre-flight, or cohort group bears this name.
 
-    None where it is not ours.
+    None if it is not ours.
     """
     match = _PATTERN.fullmatch(name) or _OF_CHECK.fullmatch(name)
     return match["policy"] if match else None

@@ -58,7 +58,7 @@ def parse_overrides(texts: Iterable[str]) -> Overrides:
 
 
 def require_known(overrides: Overrides, fleets: Iterable[DesiredState]) -> None:
-    """Raise CertfleetError where an override names a policy or an authority that no fleet of the run has."""
+    """Raise CertfleetError if an override names a policy or an authority that no fleet of the run has."""
     policies = {policy.name for desired in fleets for policy in desired.policies}
     authorities = {name for desired in fleets for name in desired.authorities}
     for option, given, known in (
@@ -97,11 +97,11 @@ def _percent(value: str, text: str) -> float:
     except ValueError:
         percent = -1.0
     if not 0 <= percent <= 100:  # noqa: PLR2004 - per cent
-        raise CertfleetError(f"override {text!r}: {value!r} is no percentage", "give a number from 0 to 100")
+        raise CertfleetError(f"override {text!r}: {value!r} is not a percentage", "give a number from 0 to 100")
     return percent
 
 
 def _count(value: str, text: str) -> int:
     if not (value.isascii() and value.isdigit()):
-        raise CertfleetError(f"override {text!r}: {value!r} is no count", "give a whole number")
+        raise CertfleetError(f"override {text!r}: {value!r} is not a count", "give a whole number")
     return int(value)

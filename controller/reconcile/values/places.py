@@ -31,6 +31,6 @@ def source_of(desired: DesiredState, policy: str | None, finding: Finding) -> So
 
 
 def place_of(desired: DesiredState, policy: str | None, finding: Finding) -> str | None:
-    """``path:line`` of the field that the finding departs from; None where no document stands behind it."""
+    """``path:line`` of the field that the finding departs from; None if no document stands behind it."""
     source = source_of(desired, policy, finding)
     return None if source is None else source.at(finding.policy_field)

@@ -150,12 +150,12 @@ class Outlook:
 
     @property
     def start(self) -> datetime | None:
-        """When the first may begin; None where nobody does."""
+        """When the first may begin; None if nobody does."""
         return self.stages[0].start if self.stages else None
 
     @property
     def finish(self) -> datetime | None:
-        """When the last has rotated; None where that cannot be told, or nobody does."""
+        """When the last has rotated; None if that cannot be told, or nobody does."""
         return self.stages[-1].end if self.stages and self.obstacle is None else None
 
     @property
@@ -173,7 +173,7 @@ class IncidentReport:
     remaining: int  # governed devices still matching, accepted losses not counted
     blocked: int  # of the remaining: those that do not rotate unless a person acts
     accepted: int  # still matching, listed as accepted losses
-    finish: datetime | None  # when the last can be rotated at the given rates; None where it cannot be told
+    finish: datetime | None  # when the last can be rotated at the given rates; None if it cannot be told
     message: str
 
     @property

@@ -33,7 +33,7 @@ _KEY_TYPES = {key_type.value: key_type for key_type in KeyType}
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a credential is made of; ``days`` of validity are None where it is practically endless, or not known."""
+    """What a credential is made of; ``days`` of validity are None if it is practically endless, or not known."""
 
     key_type: str
     authority: str

@@ -33,7 +33,7 @@ _FAR = 10**18  # microseconds; makes descending keys out of ascending ones
 
 @dataclass(slots=True)
 class RegisteredCertificate:
-    """One registered certificate. Validity is None where the PEM holds no X.509 that can be parsed."""
+    """One registered certificate. Validity is None if the PEM holds no X.509 that can be parsed."""
 
     certificate_id: str
     pem: str

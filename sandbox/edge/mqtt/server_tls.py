@@ -43,6 +43,6 @@ class ClientTrust:
         with self._lock:
             pending, self._pending = self._pending, []
             for certificate_der in pending:
-                # What is registered and is no certificate can be nobody's: no client can show it.
+                # What is registered and is not a certificate can be nobody's: no client can show it.
                 with suppress(ssl.SSLError):
                     self.context.load_verify_locations(cadata=certificate_der)

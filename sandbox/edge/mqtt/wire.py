@@ -14,7 +14,7 @@ MAX_VARINT = 268_435_455
 
 
 class MalformedPacketError(ValueError):
-    """The bytes are no MQTT packet, or one that a client must not send; the connection ends."""
+    """The bytes are not MQTT packet, or one that a client must not send; the connection ends."""
 
 
 class PacketType(IntEnum):

@@ -141,7 +141,7 @@ class ComponentProcess:
         await self.install(launch)
 
     async def install(self, launch: Launch) -> bool:
-        """Install until it has succeeded; False where that was tried too often."""
+        """Install until it has succeeded; False if that was tried too often."""
         while launch.install is not None and not await self._install_once(launch.install, launch):
             if not self._budget.may_install_again():
                 return False

@@ -59,7 +59,7 @@ Restart = Callable[[str], Awaitable[None]]
 """``restart(unit)``."""
 
 Invocation = Callable[[str], str]
-"""The id of a unit's run, which systemd makes anew whenever it starts the unit; empty where there is no such unit."""
+"""The id of a unit's run, which systemd makes anew whenever it starts the unit; empty if there is no such unit."""
 
 
 class Systemctl:

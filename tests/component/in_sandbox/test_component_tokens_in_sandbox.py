@@ -28,7 +28,7 @@ USABLE = {
 P521_FAILS = {
     # SoftHSM can use such a key, the TLS library cannot.
     "softhsm": "in time: rolled back; .* cannot use an ECDSA-P521 key in a token; let the job demand another key type",
-    # The TPM's library tells the public key in a form that is no DER: nothing in place is touched.
+    # The TPM's library tells the public key in a form that is not DER: nothing in place is touched.
     "tpm": "could not read a public key: what it answers does not parse .* let the job demand another key type",
 }
 

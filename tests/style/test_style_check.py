@@ -1,0 +1,60 @@
+"""The style check finds what docs/style.md asks to be said otherwise, and lets pass what the page recommends."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parents[2] / "tools" / "style_check.py"
+_spec = importlib.util.spec_from_file_location("style_check", TOOL)
+check = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(check)
+
+KINDS = {
+    "a message that denies a noun": (
+        'raise ValueError("pear is no number")', 'raise ValueError("pear is not a number")', "say 'is not a'",
+    ),
+    "for as a conjunction": ('text = "wait, for it may rain"', 'text = "wait, because it may rain"', "say 'because'"),
+    "where as a condition": (
+        'def f() -> None:\n    """Read it; None where it is lost."""',
+        'def f() -> None:\n    """Read it; None if it is lost."""', "say 'if'",
+    ),
+    "a sentence without a head": (
+        'text = "It rains. Who walks gets wet."', 'text = "It rains. A man who walks gets wet."', "name who is meant",
+    ),
+    "a summary that names a thing": (
+        'def f() -> int:\n    """The height of the tree."""',
+        'def f() -> int:\n    """Return the height of the tree."""', "begin with a verb",
+    ),
+    "a summary that is half a sentence": (
+        'def f() -> bool:\n    """Whether it rains."""',
+        'def f() -> bool:\n    """Return whether it rains."""', "begin with a verb",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("bad", "good", "rule"), KINDS.values(), ids=KINDS)
+def test_each_kind_is_found_and_its_better_form_is_not(bad, good, rule):
+    assert [find.rule for find in check.in_module("m.py", bad)] == [rule]
+    assert list(check.in_module("m.py", good)) == []
+
+
+def test_a_page_is_read_without_its_code_blocks_and_a_find_names_its_line():
+    page = "Rain\n\n```\na cloud is no roof\n```\n\nA cloud is no roof.\n"
+    assert [(find.line, find.rule) for find in check.in_page("page.md", page)] == [(7, "say 'is not a'")]
+
+
+def test_a_property_is_described_as_a_value():
+    assert list(check.in_module("m.py", 'class A:\n    @property\n    def b(self):\n        """The height."""')) == []
+
+
+@pytest.mark.parametrize("subject", ["Added a tree", "adds a tree", "The tree", "Add a tree.", "A" * 73])
+def test_a_subject_that_does_not_ask_for_anything_is_found(subject):
+    assert list(check.in_subject(subject))
+    assert list(check.in_subject("Add a tree")) == []
+
+
+def test_at_most_ten_sentences_are_exempt():
+    assert len(check.EXEMPT) <= 10
