@@ -55,6 +55,7 @@ pictures: $(VENV)/.test ## make the pictures of the reports in docs/ anew (needs
 	$(BIN)/python tools/pictures.py
 
 docs: build/docs/.done build/mermaid.min.js ## build the documentation site into build/site (needs npm)
+	build/docs/bin/python -W ignore tools/reading_grade.py *.md docs/*.md
 	$(PYTHON) tools/messages.py docs
 	build/docs/bin/sphinx-build -q -W --keep-going --fresh-env -d build/doctrees docs build/site
 

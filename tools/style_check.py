@@ -61,7 +61,7 @@ MAX_SUBJECT = 72
 
 SENTENCES = {
     "say 'is not a'": re.compile(
-        r"(?<!here )\b(?:is|are|was|were) no (?!longer|more\b|other|less|one\b|older|newer|later|earlier|good\b|nearer"
+        r"(?<!here )\b(?:is|are|was|were)\s+no\s+(?!longer|more\b|other|less|one\b|older|newer|later|earlier|good\b|nearer"
         r"|such\b|help\b|kinder|further|better|worse|matter|way\b|part\b|reason)[a-z]"
     ),
     "say 'because'": re.compile(r", for (?:it|they|he|she|there) "),

@@ -145,7 +145,7 @@ def decisions(changes: Iterable[FleetChange]) -> list[str]:
 def asked_later(change: FleetChange, policy: PolicyComparison) -> list[tuple[Stage, str, int]]:
     """Later waves at which a guardrail will ask, its name, and the devices that start at once then.
 
-    What this moment's plan is refused for already is not told again.
+    A guardrail that refuses the present plan is left out: the report names it already.
     """
     now = {refusal.policy for refusal in (*change.refusals, *change.known)}
     if policy.policy in now:
