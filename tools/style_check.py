@@ -61,8 +61,8 @@ MAX_SUBJECT = 72
 
 SENTENCES = {
     "say 'is not a'": re.compile(
-        r"(?<!here )\b(?:is|are|was|were)\s+no\s+(?!longer|more\b|other|less|one\b|older|newer|later|earlier|good\b|nearer"
-        r"|such\b|help\b|kinder|further|better|worse|matter|way\b|part\b|reason)[a-z]"
+        r"(?<!here )\b(?:is|are|was|were)\s+no\s+(?!longer|more\b|other|less|one\b|older|newer|later|earlier|good\b"
+        r"|nearer|such\b|help\b|kinder|further|better|worse|matter|way\b|part\b|reason)[a-z]"
     ),
     "say 'because'": re.compile(r", for (?:it|they|he|she|there) "),
     "say 'if'": re.compile(r"\b(?:None|False|True|[A-Z]\w+Error) where (?:it|there|no|nothing|nobody|the|a|that)\b"),
