@@ -40,8 +40,11 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
 
     def finish(self) -> None:
-        super().finish()
-        self.request.close()
+        try:
+            super().finish()
+        finally:  # what a client that is gone was to be sent cannot be: the base class stops there
+            self.rfile.close()
+            self.request.close()
 
     def handle_expect_100(self) -> bool:
         """Say at once that the body may come: S3 clients wait a second for that."""
