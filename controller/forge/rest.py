@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ class ForgeError(CertfleetError):
     """The forge refused, or cannot be reached."""
 
 
-class Rest:
+class Rest(ABC):
     """One API; the token is in ``headers``, is sent, and never printed."""
 
     name: ClassVar[str]
@@ -66,9 +67,9 @@ class Rest:
             raise self.error(told, limit)
         raise self._refused(told, response.status)
 
+    @abstractmethod
     def _refused(self, told: str, status: int) -> ForgeError:
         """Return what to do about a refusal; each forge has its own words."""
-        raise NotImplementedError
 
     def _bounded(self, body: str) -> str:
         if len(body) > self.max_body:

@@ -48,8 +48,9 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
         return None
     if isinstance(governed, Tie):
         return _tied(device, governed, governance)
-    is_free = device.name not in governance.drilled
-    is_free = is_free and (not governance.desired.quarantines or governance.quarantine_of(device) is None)
+    is_free = device.name not in governance.drilled and (
+        not governance.desired.quarantines or governance.quarantine_of(device) is None
+    )
     if is_free and governed.quiet is not None and governed.quiet.covers(device):
         held, policy = device.attachments[0].certificate, governed.policy.name
         seen, version = device.last_seen, device.component_version
