@@ -60,6 +60,7 @@ class Rollout:
 
     rule: str
     has_shown_itself: bool = False  # a device was cured by it
+    reached: set[str] = field(default_factory=set)  # devices that were ever asked: to try one again reaches nobody new
 
 
 class Judge:
@@ -236,7 +237,8 @@ class Judge:
         is_young = self.world.now() - job.created_at < timedelta(hours=24)
         documents, now, held = run.commit.documents, self.world.now(), self.world.plant.holds
         is_needed = any(self.reasons(documents, spec, held[name][-1], now) for name in job.executions if name in held)
-        if untouched and is_needed and is_young and self._why_forbidden(run, spec, min(job.executions)) is None:
+        may_all_start = all(self._why_forbidden(run, spec, name) is None for name in job.executions if name in held)
+        if untouched and is_needed and is_young and may_all_start:
             self.tell("what a person resumed goes on", f"{name} is cancelled by the next run")
 
     def _job_starts(self, run: Run, job_id: str, devices: list[str]) -> None:
@@ -299,13 +301,15 @@ class Judge:
         if rollout is None or rollout.rule != rule:
             rollout = self._rollouts[policy] = Rollout(rule)
             memory.started.clear()
+        new = set(devices) - rollout.reached
+        rollout.reached |= new
         for device in devices:
             memory.started.setdefault(device, now)
         groups = self.world.plant.groups
         governed = sum(group == spec["thingGroup"] for group in groups.values())
         asked = [d for d, at in memory.started.items() if now - at < timedelta(days=1) and d in groups]
         is_over = len(asked) > _first_size(spec, governed)
-        if is_over and not rollout.has_shown_itself and not documents.incidents:
+        if new and is_over and not rollout.has_shown_itself and not documents.incidents:
             self.tell("a change starts with its first wave", f"{len(asked)} of {policy} were asked: {asked}")
 
     def _why_forbidden(self, run: Run, spec: dict[str, Any], device: str) -> str | None:

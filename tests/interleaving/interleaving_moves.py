@@ -306,7 +306,7 @@ def a_person_resumes(world: World) -> None:
 def a_person_waives_a_device(world: World, at: int = 0) -> None:
     documents, device = world.documents, _device(world, at)
     expires = (world.now() + 300 * DAY).isoformat()
-    documents.waivers["w"] = {"devices": [device], "owner": "o", "reason": "r", "expires": expires}
+    documents.waivers[f"for-{device}"] = {"devices": [device], "owner": "o", "reason": "r", "expires": expires}
     world.commit(documents)
     world.judge.forgive()
 

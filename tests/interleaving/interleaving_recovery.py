@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 from interleaving_world import DAY, World
@@ -73,7 +73,14 @@ def _resumed(world: World, device: str) -> None:
     world.pass_time(seconds=1)  # after what made it necessary
     for name, spec in world.documents.policies.items():
         if spec["thingGroup"] == group:
-            world.apply("--override", f"resume={name}")
+            _apply_as_printed(world, f"resume={name}")
+
+
+def _apply_as_printed(world: World, *overrides: str) -> None:
+    """With these, and with what the refusal prints if something else is needed besides."""
+    refused = printed_overrides(world.apply(*_given(overrides)).err)
+    if refused:
+        world.apply(*_given([*overrides, *refused]))
 
 
 REMEDIES: dict[str, Callable[[World], None]] = {
@@ -138,7 +145,7 @@ def _asked_overrides(world: World) -> list[str]:
     return printed_overrides(*halted, *(refusal["override"] for refusal in plan.json["refusals"]))
 
 
-def _given(overrides: list[str]) -> list[str]:
+def _given(overrides: Iterable[str]) -> list[str]:
     return [part for override in overrides for part in ("--override", override)]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from reconcile_rollouts import OLD, World, names
 
 from controller.reconcile.planning import part_of, settle
-from controller.reconcile.values import Guardrails, Reason, WaveStatus
+from controller.reconcile.values import Guardrails, Reason, TargetKind, WaveStatus
 from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, DeployedBackend
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -219,13 +220,14 @@ def test_a_plan_of_one_policy_says_nothing_of_the_others_nor_of_the_fleet(make):
     desired = make.desired(*policies, guardrails=Guardrails(10, 10), incidents=(leak,))
     gone = make.job("cf-line-z-w1-0000000000000000", {})
     begun = frozenset(f"{p.name}-{n}" for p in policies for n in range(2))
-    plan = make.plan(devices, desired, make.state(gone), begun=begun)
+    drills = tuple(make.drill(f"{p.name}-0", name=f"drill-of-{p.name}", policy=p.name) for p in policies)
+    plan = make.plan(devices, replace(desired, drills=drills), make.state(gone), begun=begun)
     assert {refusal.policy for refusal in plan.refusals} == {"line-a", "line-b", None}
     assert plan.steps
     assert plan.incidents
     assert len(plan.jobs) == 2
     part = part_of(plan, "line-b")
-    for of in (part.jobs, part.refusals, part.policies, part.waves, part.outlooks):
+    for of in (part.jobs, part.refusals, part.policies, part.waves, part.outlooks, part.drills):
         assert {one.policy for one in of} == {"line-b"}
     assert (part.steps, part.incidents) == ((), ())
     assert part.jobs[0] == plan.jobs[1]
@@ -254,3 +256,33 @@ def test_one_urgent_device_keeps_its_job_open_when_the_window_closes(make):
     world = World(make, policy=make.policy(windows=[make.window()]))
     world.devices["g001"] = make.device("g001", age=OLD, left=DAY)
     assert world.wave(1, names(3, "QUEUED"), ended=HOUR).plan().steps == ()
+
+
+@pytest.mark.parametrize(
+    ("windows", "closes"),
+    [([], None), (["0 10 * * *"], 2 * HOUR), (["0 2 * * *"], None)],
+    ids=["none", "one that is open for two hours", "one that is closed: who is urgent starts"],
+)
+def test_a_job_says_when_the_window_closes_in_which_its_devices_start(make, windows, closes):
+    """One device starts with the wave, one waits in the standing job."""
+    world = World(make, policy=make.policy(windows=[make.window(cron) for cron in windows]), number=1)
+    world.devices |= {name: make.device(name, age=OLD, left=DAY) for name in ("g001", "g002")}
+    world.wave(1, {"g001": "CANCELED"}, queued=50 * HOUR, ended=46 * HOUR, status="CANCELED")
+    plan = world.plan()
+    assert {job.is_standing for job in plan.jobs} == {False, True}
+    assert {job.closes for job in plan.jobs} == {make.now + closes if closes else None}
+
+
+def test_a_policy_whose_window_is_closed_says_what_its_rollout_has_done_so_far(make):
+    world = World(make, number=6, waves=("100%",), policy=make.policy(windows=[make.window()]))
+    world.wave(1, names(3, "SUCCEEDED") | names(2, "FAILED", 3), ended=30 * HOUR)
+    del world.devices["g005"]
+    [report] = world.plan().waves
+    assert (report.status, report.done, report.failed) == (WaveStatus.CLOSED, 3, 2)
+
+
+def test_a_job_of_which_only_one_device_is_of_a_drill_asks_nobody_who_joins_the_group(make):
+    world = World(make, number=3, waves=("100%",))
+    assert [job.target_kind for job in world.plan().jobs] == [TargetKind.GROUP]
+    world.desired = make.desired(world.policy, drills=(make.drill("g001"),))
+    assert [job.target_kind for job in world.plan().jobs] == [TargetKind.THINGS]

@@ -1,0 +1,82 @@
+"""A person lets a rollout go on: whoever is tried again is nobody new, and what else is needed is printed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from interleaving_faults import PutBack, put_back
+from interleaving_moves import (
+    a_day_of_the_loop,
+    a_person_ends_the_waiver,
+    a_person_resumes,
+    a_person_waives_a_device,
+    apply_runs,
+    devices_begin_to_fail_or_cease_to,
+    made,
+    the_backend_ceases_to_say_what_it_is,
+)
+from interleaving_recovery import REMEDIES
+from interleaving_small_world import ON_PLANT_CA
+
+from controller.reconcile.rollout import waves
+
+IT_FAILS = (apply_runs, devices_begin_to_fail_or_cease_to)
+ANOTHER_TAKES_ITS_PLACE = (a_person_waives_a_device, a_day_of_the_loop, a_day_of_the_loop)
+BOTH_ARE_TRIED = (a_person_ends_the_waiver, a_day_of_the_loop, a_day_of_the_loop, a_person_resumes)
+BOTH_ARE_WAIVED = (a_person_waives_a_device, partial(a_person_waives_a_device, at=1))
+RESUMED = (*IT_FAILS, *ANOTHER_TAKES_ITS_PLACE, *BOTH_ARE_TRIED)
+
+SIZES, GATHER = waves.cumulative_sizes, waves.gather
+
+
+def one_more(*given):
+    return tuple(size + 1 for size in SIZES(*given))
+
+
+def one_more_is_owed(*given, **more):
+    found = GATHER(*given, **more)
+    return replace(found, owed=found.owed | {"line-a-3"} if found.owed else found.owed)
+
+
+@pytest.fixture
+def world():
+    made_of_four = made(4)
+    yield made_of_four
+    made_of_four.close()
+
+
+def test_who_was_waived_and_who_took_its_place_may_be_tried_again_on_one_day(world):
+    for step in RESUMED:
+        step(world)
+    assert not world.judge.faults
+    assert set(list(world.jobs().values())[-1].executions) == {"line-a-1", "line-a-2"}
+
+
+@pytest.mark.parametrize(
+    ("before", "then", "fault"),
+    [
+        ((), IT_FAILS, ("cumulative_sizes", one_more)),
+        (IT_FAILS, ANOTHER_TAKES_ITS_PLACE, ("cumulative_sizes", one_more)),
+        ((*RESUMED, *BOTH_ARE_WAIVED), (a_day_of_the_loop, a_day_of_the_loop), ("cumulative_sizes", one_more)),
+        (RESUMED[:-1], RESUMED[-1:], ("gather", one_more_is_owed)),
+    ],
+    ids=["at first", "one takes another's place", "both are waived", "beside those that are tried again"],
+)
+def test_a_first_wave_that_asks_one_too_many_is_found(world, before, then, fault, monkeypatch):
+    for step in before:
+        step(world)
+    assert not world.judge.faults
+    with put_back(monkeypatch, PutBack("", [(waves, *fault)], "", "", ())):
+        for step in then:
+            step(world)
+    assert world.judge.broken() == {"a change starts with its first wave"}
+
+
+def test_whoever_resumes_under_a_backend_that_does_not_say_what_it_is_is_told_what_else_is_needed():
+    world = made(**ON_PLANT_CA)
+    the_backend_ceases_to_say_what_it_is(world)
+    REMEDIES["resumed"](world)
+    world.close()
+    assert not world.judge.faults
