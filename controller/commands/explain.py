@@ -71,8 +71,11 @@ def _explain(context: Context, desired: DesiredState) -> Explained | None:
         if device is None:
             return None
         explanation = explain(device, desired, state, now, _plan(observed, device))
+        site = observed.sites((thing,)).get(thing)
     read_at = looked[0] if looked else state.observed_at
-    return None if explanation is None else Explained(explanation, desired, context.arguments.arithmetic, read_at)
+    if explanation is None:
+        return None
+    return Explained(explanation, desired, context.arguments.arithmetic, read_at, site)
 
 
 def _plan(observed: Observed, device: Device) -> Plan | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -83,6 +84,16 @@ class Observed:
         governance = Governance(self.desired, self.state, self.now)
         found = self.inventory.devices(self.desired, self.state, only=members)
         return (device for device in found if self.only.name in governance.claims_on(device))
+
+    def with_sites(self, report: FleetReport) -> FleetReport:
+        """Return the report with the sites of the devices that it names."""
+        named = (found.device for found in report.assessments)
+        return replace(report, sites=self.sites(chain(named, (device for device, _policy in report.quiet))))
+
+    def sites(self, things: Iterable[str]) -> dict[str, str]:
+        """Return the sites of these things, where the Fleet names their attribute and they are known."""
+        attribute = self.desired.fleet.site_attribute
+        return {} if attribute is None else self.inventory.sites(attribute, things)
 
     def assess(
         self, tally: Tally, overrides: Overrides = NO_OVERRIDES, forecaster: Forecaster | None = None
@@ -243,7 +254,7 @@ def drift_of(
         plan = with_estimates(plan, desired, state)
         if only is not None:
             state, plan = replace(state, unmanaged=(), unmanaged_count=0), part_of(plan, only.name)
-        report = tally.finish(state, expected=plan)
+        report = observed.with_sites(tally.finish(state, expected=plan))
         if forecaster is not None:
             report = replace(report, forecast=forecaster.result(plan))
         place: str | None = getattr(context.arguments, "history", None)

@@ -113,7 +113,7 @@ def document_of(plans: list[Plan]) -> str:
 def _plan_fleet(context: Context, desired: DesiredState) -> FleetReport:
     with observe(context, desired) as observed:
         overrides, names_all = parse_overrides(context.arguments.override), Format.HTML in context.formats
-        return plan_observed(observed, overrides, names_all=names_all)[0]
+        return observed.with_sites(plan_observed(observed, overrides, names_all=names_all)[0])
 
 
 RENDERERS: Mapping[Format, Callable[[Report, TextStyle], str]] = {

@@ -12,6 +12,7 @@ spec:
   region: eu-west-1
   roleArn: arn:aws:iam::123456789012:role/certfleet-reconcile
   readRoleArn: arn:aws:iam::123456789012:role/certfleet-read
+  siteAttribute: site
   backend: {stackName: AWSLabsCertificateRotator}
   guardrails: {maxChangePercent: 30, minExisting: 10}
 """,

@@ -34,6 +34,7 @@ MAX_LIST = 10_000
 
 _DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 _THING = Pattern(r"[a-zA-Z0-9:_-]{1,128}", "1 to 128 of letters, digits, colon, underscore and hyphen")
+_ATTRIBUTE = Pattern(r"[a-zA-Z0-9_.,@/:#-]{1,128}", "the name of a thing attribute, such as site")
 _CERTIFICATE = Pattern(r"[0-9a-f]{64}", "the id of a certificate: 64 of 0-9 and a-f")
 _NAME = Pattern(r"[a-z0-9][a-z0-9-]{0,62}", "1 to 63 of a-z, 0-9 and hyphen, not starting with a hyphen")
 _POLICY_NAME = Pattern(
@@ -122,6 +123,11 @@ class FleetSpec(_Model):
         default=None,
         description="Role that every command but `apply` assumes. It only reads, so a pull request's preview cannot "
         "make a job. Left out: the role in `roleArn`.",
+    )
+    site_attribute: Annotated[str, _ATTRIBUTE] | None = Field(
+        default=None,
+        description="Thing attribute whose value reports show as a device's site. It is read from the listing of all "
+        "things, which a look makes once a day anyway. Left out: no site is read, and reports have no such column.",
     )
     backend: Backend = Field(default=Backend(), description="The deployed cloud side.")
     guardrails: Guardrails = Field(default=Guardrails(), description="What a plan may change at once.")

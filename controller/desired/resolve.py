@@ -82,6 +82,7 @@ def _fleet(document: FleetDocument, source: Source) -> Fleet:
         source=source,
         role_arn=spec.role_arn,
         read_role_arn=spec.read_role_arn,
+        site_attribute=spec.site_attribute,
         stack_name=spec.backend.stack_name,
         guardrails=Guardrails(**dict(spec.guardrails)),
     )

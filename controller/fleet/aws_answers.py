@@ -70,7 +70,7 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
         "thingGroupProperties?.attributePayload?.attributes?",
     ),
     "ListThingsInThingGroup": ("things", "nextToken?"),
-    "ListThings": ("things.thingName", "nextToken?"),
+    "ListThings": ("things.thingName", "things.attributes?", "nextToken?"),
     "ListThingGroups": ("thingGroups.groupName", "nextToken?"),
     "ListCertificates": (
         "certificates.certificateId",

@@ -6,7 +6,8 @@ nothing secret and nothing of its own: deleted, it is rebuilt from AWS.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from controller.errors import InventoryError
 from controller.fleet.database import BUSY_SECONDS, Database, UnusableInventoryError, is_inventory
 from controller.fleet.devices import stream_devices
 from controller.fleet.lock import Patience, only_writer
+from controller.plain_text import one_line
 from controller.reconcile.values import DesiredState, Device, Fleet, FleetState
 
 _KNOWN = """
@@ -24,7 +26,10 @@ SELECT count(*) - (SELECT count(*) FROM things WHERE read_in_run > 0 AND name NO
     SELECT a.thing FROM certificates c JOIN attachments a ON a.certificate_id = c.id WHERE c.is_described = 0
 )), count(*) FROM names
 """
-
+_SITES = """
+SELECT name, site FROM things WHERE site IS NOT NULL AND ? IS (SELECT site_attribute FROM binding)
+AND name IN (SELECT value FROM json_each(?))
+"""
 
 T = TypeVar("T")
 
@@ -157,6 +162,13 @@ class Inventory:
         """Return jobs that have been looked into and are not rotations, with when they were made."""
         with self.database.snapshot() as connection:
             return dict(connection.execute("SELECT id, created_at FROM jobs WHERE is_read AND NOT is_rotation"))
+
+    def sites(self, attribute: str, things: Iterable[str]) -> dict[str, str]:
+        """Return the known sites of these things, by thing; none if they were read by another attribute."""
+        shared: dict[str, str] = {}
+        with self.database.snapshot() as connection:
+            rows = connection.execute(_SITES, (attribute, json.dumps(list(things))))
+            return {name: shared.setdefault(site, one_line(site)) for name, site in rows}
 
     def settings(self) -> dict[str, str]:
         """By thing the key that its component is set to make, where that is known."""

@@ -2,7 +2,8 @@
 
 Groups are listed on every run. Certificates come newest first, so that some pages show what is new; all of them, and
 all things, are listed once a day (on every run where that is a few pages), for what a certificate's status has become
-and what nobody governs. A first look needs neither: it asks governed things and describes what they hold.
+and what nobody governs. A first look needs neither: it asks governed things and describes what they hold. A page
+of things brings their attributes: if the fleet names the one that is a thing's site, the first look lists all things.
 
 Pages go to ``*_listing`` tables and are committed one by one with the token of the next, so that a
 killed or throttled run goes on there. When all are complete, the inventory adopts them in one
@@ -62,15 +63,21 @@ class Lister:
         progress: Progress,
         *,
         whole_every: timedelta = WHOLE_EVERY,
+        site_attribute: str | None = None,
     ) -> None:
         self._session = session
         self._database = database
         self._now = now
         self._progress = progress
         self._listed = 0
+        self._site_attribute = site_attribute
         with database.errors():
-            row = database.connection.execute("SELECT refreshed_at, listed_at FROM binding").fetchone()
+            row = database.connection.execute(
+                "SELECT refreshed_at, listed_at, site_attribute, are_sites_listed FROM binding"
+            ).fetchone()
         self._refreshed_at: float | None = row[0]
+        self._has_other_sites = row[2] != site_attribute
+        self._must_list_sites = site_attribute is not None and (self._has_other_sites or not row[3])
         age = None if row[1] is None else now.timestamp() - row[1]
         self.is_whole_due = row[0] is not None and (age is None or not 0 <= age < whole_every.total_seconds())
 
@@ -123,17 +130,21 @@ class Lister:
 
     def _things(self) -> _Listing:
         def keep(connection: sqlite3.Connection, answer: dict[str, Any]) -> int:
-            rows = [(one["thingName"],) for one in answer["things"]]
-            connection.executemany("INSERT OR IGNORE INTO thing_listing VALUES (?)", rows)
+            rows = [(one["thingName"], self._site(one)) for one in answer["things"]]
+            connection.executemany("INSERT OR IGNORE INTO thing_listing VALUES (?, ?)", rows)
             return len(rows)
 
         def fetch(token: str | None, seen: set[str]) -> _Page:
             return self._session.page("ListThings", token, seen)
 
+        def is_enough(_answer: dict[str, Any]) -> bool:
+            return not (self.is_whole_due or self._must_list_sites) and len(seen) >= SHORT
+
         seen: set[str] = set()
-        return _Listing(
-            _THINGS, fetch, keep, seen, lambda _: not self.is_whole_due and len(seen) >= SHORT, is_optional=True
-        )
+        return _Listing(_THINGS, fetch, keep, seen, is_enough, is_optional=True)
+
+    def _site(self, thing: dict[str, Any]) -> str | None:
+        return None if self._site_attribute is None else thing.get("attributes", {}).get(self._site_attribute) or None
 
     def _group(self, group: str) -> _Listing:
         def fetch(token: str | None, seen: set[str]) -> _Page:
@@ -151,6 +162,12 @@ class Lister:
         wanted = set(names)
         now = self._now.timestamp()
         with self._database.transaction() as connection:
+            if self._has_other_sites:  # those of pages that an interrupted run listed, too
+                _forget(connection, _THINGS)
+                connection.execute("UPDATE things SET site = NULL WHERE site IS NOT NULL")
+                connection.execute(
+                    "UPDATE binding SET site_attribute = ?, are_sites_listed = 0", (self._site_attribute,)
+                )
             rows = connection.execute("SELECT name, started_at FROM listings").fetchall()
             usable = {name for name, started in rows if 0 <= now - started <= RESUMABLE_FOR.total_seconds()} & wanted
             for name, _ in rows:
@@ -226,7 +243,10 @@ def adopt(connection: sqlite3.Connection, now: datetime, new_since: float, gover
         connection.execute(statement)
     connection.execute(_ADOPT_NEW, (new_since, MAX_NEW))
     connection.execute(_LOOK_AGAIN, ((now - RECENT).timestamp(), MAX_RECENT))
+    if connection.execute("SELECT site_attribute FROM binding").fetchone()[0] is not None:
+        connection.execute(_ADOPT_SITES)
     if _THINGS in whole:
+        connection.execute("UPDATE binding SET are_sites_listed = site_attribute IS NOT NULL")
         for statement in _ADOPT_UNMANAGED:
             connection.execute(statement)
     for table in ("certificate_listing", "thing_listing", "listings"):
@@ -280,6 +300,10 @@ UPDATE certificates SET are_things_read = 0 WHERE id IN (
     SELECT id FROM certificates c WHERE created_at >= ? AND status = 'ACTIVE'
     AND NOT EXISTS (SELECT 1 FROM attachments a WHERE a.certificate_id = c.id)
     ORDER BY created_at DESC, id LIMIT ?)
+"""
+_ADOPT_SITES = """
+UPDATE things SET site = l.site FROM thing_listing l
+WHERE l.name = things.name AND things.site IS NOT l.site
 """
 _ADOPT_UNMANAGED = (
     "DELETE FROM thing_listing WHERE name IN (SELECT name FROM things)",

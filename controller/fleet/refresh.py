@@ -75,7 +75,8 @@ def refresh(
         stock = read_stock_backend(session) if is_stock else StockBackend()
         issuers = issuers_of(session, inventory, desired)
         cas, cas_unknown = describe_cas(session, desired)
-        lister = Lister(session, database, now, progress, whole_every=options.list_whole_every)
+        site = desired.fleet.site_attribute
+        lister = Lister(session, database, now, progress, whole_every=options.list_whole_every, site_attribute=site)
         if lister.is_whole_due:
             database.require_sound()
         lister.run({policy.thing_group for policy in desired.policies}, group)

@@ -157,7 +157,16 @@ CREATE VIEW rotations AS
     SELECT executions.* FROM executions JOIN jobs ON jobs.id = executions.job_id WHERE jobs.is_rotation;
 """
 
-STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
+_EIGHTH: Final = """
+-- the thing attribute that sites were read by; NULL where the Fleet document names none
+ALTER TABLE binding ADD COLUMN site_attribute TEXT;
+-- whether all things were listed since it was named
+ALTER TABLE binding ADD COLUMN are_sites_listed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE things ADD COLUMN site TEXT;
+ALTER TABLE thing_listing ADD COLUMN site TEXT;
+"""
+
+STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH)
 """What makes each version out of the one before, from nothing on: old files and new ones end up alike."""
 
 VERSION: Final = len(STEPS)

@@ -82,6 +82,7 @@ def _assessment(report: FleetReport, assessment: Assessment) -> dict[str, Any]:
     timing = assessment.timing
     return {
         "device": assessment.device,
+        "site": report.sites.get(assessment.device),
         "policy": assessment.policy,
         "certificate_id": assessment.certificate_id,
         "sync": assessment.sync.value,

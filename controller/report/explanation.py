@@ -25,6 +25,7 @@ class Explained:
     desired: DesiredState
     shows_arithmetic: bool  # the formulas behind the sentences
     read_at: datetime  # the device; the rest of its policy may be as old as the last look at that
+    site: str | None = None  # where the Fleet names the attribute, and the last listing of all things had it
 
 
 def _seen(explained: Explained) -> str:
@@ -38,11 +39,12 @@ def _text(explained: Explained, look: TextStyle) -> str:
     outcome = explanation.assessment.outcome
     style = OUTCOME_STYLES[outcome] if outcome is not None else "good"
     page.line((explanation.device, "head"), " ", (explanation.verdict, f"bold {style}"))
-    fleet, desired = explained.desired.fleet, explained.desired
+    fleet, desired, policy = explained.desired.fleet, explained.desired, explanation.policy or "(several claim it)"
+    site = f"site {explained.site}, " if explained.site else ""
     commit = words.commit(explanation.commit, is_dirty=desired.is_dirty)
     page.line(
         (
-            f"fleet {fleet.name}, policy {explanation.policy or '(several claim it)'}, {commit}, {_seen(explained)}",
+            f"fleet {fleet.name}, {site}policy {policy}, {commit}, {_seen(explained)}",
             "dim",
         )
     )
@@ -76,6 +78,7 @@ def _json(explained: Explained, _look: TextStyle) -> str:
             "kind": "Explanation",
             "fleet": explained.desired.fleet.name,
             "device": explanation.device,
+            "site": explained.site,
             "policy": explanation.policy,
             "commit": explanation.commit,
             "observed_at": words.iso(explained.read_at),
@@ -102,9 +105,10 @@ def _markdown(explained: Explained, _look: TextStyle) -> str:
     explanation, desired = explained.explanation, explained.desired
     commit = words.commit(explanation.commit, is_dirty=desired.is_dirty)
     policy = code(explanation.policy) if explanation.policy else "(several claim it)"
+    site = f"site {code(explained.site)}, " if explained.site else ""
     parts = [
         f"## {code(explanation.device)} {explanation.verdict}\n",
-        f"Fleet {code(desired.fleet.name)}, policy {policy}, {commit}, {_seen(explained)}.\n",
+        f"Fleet {code(desired.fleet.name)}, {site}policy {policy}, {commit}, {_seen(explained)}.\n",
     ]
     for number, finding in enumerate(explanation.assessment.findings):
         place = f" ({code(explanation.places[number])})" if number < len(explanation.places) else ""

@@ -14,12 +14,13 @@ from controller.reconcile.values import Assessment, Outcome
 
 from . import words
 from .groups import DECIDED_TITLE, TITLES, is_decided, leading
-from .model import Report
+from .model import FleetReport, Report
 
 CARRIED = 100_000  # rows in one page, of all fleets; the JSON report has all
 SHOWN = 100  # at a time
 
 COMING, IN_SYNC = "Coming", "In sync"
+UNKNOWN = "–"
 _ORDER = (Outcome.BLOCKED, Outcome.ROTATE, Outcome.WAITING)
 _MEANINGS = {TITLES[Outcome.BLOCKED]: "bad", TITLES[Outcome.ROTATE]: "change"}  # all else waits
 
@@ -36,6 +37,7 @@ class DeviceRow:
     reason: str
     due: str
     why: str
+    site: str = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Rows:
     carried: int
     total: int
     findings: int  # of the total: those that have something to say
+    has_sites: bool  # whether a fleet names the attribute that is a thing's site
 
 
 def rows_of(report: Report) -> Rows:
@@ -54,14 +57,15 @@ def rows_of(report: Report) -> Rows:
     findings = sum(len(fleet.assessments) for fleet in report.fleets)
     total = findings + sum(len(fleet.quiet) for fleet in report.fleets)
     first: list[DeviceRow] = []
-    packing = _Packing()
+    has_sites = any(fleet.desired.fleet.site_attribute is not None for fleet in report.fleets)
+    packing = _Packing(has_sites=has_sites)
     for number, row in enumerate(chain(_rows(report), _quiet(report))):
         if number == CARRIED:
             break
         if number < SHOWN:
             first.append(row)
         packing.add(row)
-    return Rows(tuple(first), packing.text(), len(packing.rows), total, findings)
+    return Rows(tuple(first), packing.text(), len(packing.rows), total, findings, has_sites)
 
 
 def _rows(report: Report) -> Iterator[DeviceRow]:
@@ -69,46 +73,48 @@ def _rows(report: Report) -> Iterator[DeviceRow]:
         for fleet in report.fleets:
             for assessment in fleet.of(outcome):
                 if not is_decided(leading(assessment)):
-                    yield _row(fleet.desired.fleet.name, TITLES[outcome], assessment)
+                    yield _row(fleet, TITLES[outcome], assessment)
     for fleet in report.fleets:
         for assessment in fleet.of(Outcome.BLOCKED):
             if is_decided(leading(assessment)):
-                yield _row(fleet.desired.fleet.name, DECIDED_TITLE, assessment)
+                yield _row(fleet, DECIDED_TITLE, assessment)
     for fleet in report.fleets:
         for assessment in fleet.coming:
-            yield _row(fleet.desired.fleet.name, COMING, assessment)
+            yield _row(fleet, COMING, assessment)
 
 
 def _quiet(report: Report) -> Iterator[DeviceRow]:
     for fleet in report.fleets:
         for device, policy in fleet.quiet:
-            yield DeviceRow(
-                device, fleet.desired.fleet.name, policy or "–", IN_SYNC, "good", "–", "–", "as its policy says"
-            )
+            name, site = fleet.desired.fleet.name, fleet.sites.get(device, UNKNOWN)
+            yield DeviceRow(device, name, policy or "–", IN_SYNC, "good", "–", "–", "as its policy says", site)
 
 
-def _row(fleet: str, state: str, assessment: Assessment) -> DeviceRow:
+def _row(fleet: FleetReport, state: str, assessment: Assessment) -> DeviceRow:
     return DeviceRow(
         assessment.device,
-        fleet,
+        fleet.desired.fleet.name,
         assessment.policy or "–",
         state,
         _MEANINGS.get(state, "wait"),
         leading(assessment).reason.value,
         words.instant(assessment.timing.due) if assessment.timing else "–",
         "; ".join(finding.message for finding in assessment.findings),
+        fleet.sites.get(assessment.device, UNKNOWN),
     )
 
 
 class _Packing:
     """Numbers each text as it first appears; a device's own name is kept as it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_sites: bool) -> None:
+        self._has_sites = has_sites
         self._texts: dict[str, int] = {}
         self.rows: list[list[str | int]] = []
 
     def add(self, row: DeviceRow) -> None:
-        told = (row.fleet, row.policy, row.state, row.meaning, row.reason, row.due, row.why)
+        told = [row.fleet, row.policy, row.state, row.meaning, row.reason, row.due, row.why]
+        told += [row.site] if self._has_sites else []
         self.rows.append([row.device, *(self._texts.setdefault(text, len(self._texts)) for text in told)])
 
     def text(self) -> str:

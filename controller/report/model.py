@@ -90,6 +90,7 @@ class FleetReport:
     forecast: Forecast | None = None  # where the command was asked for one
     quiet: tuple[tuple[str, str], ...] = ()  # devices without a finding and their policy, where a report names them all
     trend: tuple[TrendRecord, ...] = ()  # of past reports and this one, oldest first
+    sites: Mapping[str, str] = field(default_factory=dict)  # by device, where the Fleet names their attribute
 
     @property
     def is_in_sync(self) -> bool:

@@ -32,6 +32,20 @@ def test_explain_shows_the_arithmetic_the_line_and_the_commit(asked):
     assert value["findings"][0]["source"].startswith("desired_state/factory.yaml:")
 
 
+def test_a_site_stands_in_explain_and_in_the_reports(asked):
+    asked.iot.update_thing(thingName="blocked", attributePayload={"attributes": {"plant": "north@7"}})
+    text = (asked.desired / "factory.yaml").read_text()
+    asked.write(text.replace("region: eu-west-1", "region: eu-west-1\n  siteAttribute: plant", 1))
+    assert "fleet factory, site north@7, policy line-a, " in asked.run("explain", "blocked").out
+    assert "Fleet `factory`, site `north@7`, " in asked.run("explain", "blocked", "--format", "markdown").out
+    assert asked.run("explain", "blocked", "--format", "json").json["site"] == "north@7"
+    assert asked.run("explain", "gateway-3", "--format", "json").json["site"] is None
+    [fleet] = asked.run("drift", "--format", "json").json["fleets"]
+    assert {each["device"]: each["site"] for each in fleet["devices"]}["blocked"] == "north@7"
+    for command in ("drift", "plan", "status"):
+        assert '"north@7"' in asked.run(command, "--format", "html").out, command
+
+
 def test_explain_can_be_pasted_into_an_issue(asked):
     told = asked.run("explain", "gateway-3", "--now", "2027-11-23T00:00:00Z", "--format", "markdown", "--arithmetic")
     assert told.out.startswith("## `gateway-3` is to be rotated\n\nFleet `factory`, policy `line-a`, ")

@@ -92,6 +92,7 @@ class Registry:
 
     groups: dict[str, list[str]] = field(default_factory=dict)
     group_attributes: dict[str, dict[str, str]] = field(default_factory=dict)
+    thing_attributes: dict[str, dict[str, str]] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=lambda: {"PCA_CA_ARN": ""})  # of a stock backend's function
     certificates: dict[str, dict[str, Any]] = field(default_factory=dict)
     attachments: dict[str, dict[str, str]] = field(default_factory=dict)  # certificate id → thing → type
@@ -281,7 +282,8 @@ class Registry:
         names = sorted({*self._by_thing, *(thing for things in self.groups.values() for thing in things)})
 
         def shape(number: int) -> dict[str, Any]:
-            return {"thingName": names[number] if number < len(names) else f"foreign-{number}"}
+            name = names[number] if number < len(names) else f"foreign-{number}"
+            return {"thingName": name, "attributes": self.thing_attributes.get(name, {})}
 
         return self._page(url, p, "things", _Lazy(range(len(names) + self.foreign), shape))
 

@@ -53,7 +53,7 @@ def _violations(tab) -> list[str]:
 
 @pytest.mark.parametrize("features", SCHEMES.values(), ids=SCHEMES.keys())
 def test_everything_a_report_can_show_is_accessible(opened, features):
-    report = scene(scene_fleet(), scene_fleet("hospital"), failures=(FAILURE,))
+    report = scene(_with_sites(scene_fleet()), scene_fleet("hospital"), failures=(FAILURE,))
     tab = opened(report, features=features)
     tab.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     assert _violations(tab) == []
@@ -233,6 +233,49 @@ def test_every_device_can_be_sought_also_one_that_is_in_sync(opened):
     _choose(tab, "state", "In sync")
     _fill(tab, "")
     assert tab.run(DRAWN) == ["gateway-a-001", "gateway-a-002"]
+
+
+def _with_sites(fleet):
+    """The scene's fleet over three sites; of every fourth device none is known."""
+    named = {found.device: f"plant-{number % 4 * 5}" for number, found in enumerate(fleet.assessments) if number % 4}
+    desired = replace(fleet.desired, fleet=replace(fleet.desired.fleet, site_attribute="plant"))
+    return replace(fleet, desired=desired, sites=named)
+
+
+class TestSites:
+    def test_devices_are_narrowed_by_site_and_reason_and_the_choice_is_a_link(self, opened):
+        fleet = _with_sites(scene_fleet())
+        tab = opened(scene(fleet))
+        heads = tab.run("[...document.querySelectorAll('#devices thead th')].map(head => head.textContent)")
+        assert heads == ["Device", "Site", "Policy", "State", "Reason", "Due", "Why"]
+        options = tab.run("[...document.getElementById('site').options].map(option => option.text)")
+        assert options == ["all", "–", "plant-5", "plant-10", "plant-15"], "10 stands after 5"
+        _choose(tab, "site", "plant-10")
+        _choose(tab, "reason", "AgeExceeded")
+        drawn = tab.run(DRAWN)
+        assert drawn
+        assert {fleet.sites[device] for device in drawn} == {"plant-10"}
+        assert tab.run("document.getElementById('link').hash") == "#reason=AgeExceeded&site=plant-10"
+        again = opened(scene(fleet))
+        again.run("location.hash = '#reason=AgeExceeded&site=plant-10'")
+        again.run("new Promise(done => setTimeout(done))")
+        assert again.run(DRAWN) == drawn
+        _choose(tab, "site", "all")
+        _choose(tab, "reason", "all")
+        _fill(tab, "plant-15")
+        assert {fleet.sites[device] for device in tab.run(DRAWN)} == {"plant-15"}, "it is searched like any word"
+
+    def test_under_600_pixels_the_site_stands_in_each_card(self, opened):
+        tab = opened(scene(_with_sites(scene_fleet()), scene_fleet("hospital")), width=390)
+        labels = tab.run("[...document.querySelector('#devices tbody tr').cells].map(each => each.dataset.label ?? '')")
+        assert labels == ["", "Fleet", "Site", "Policy", "State", "Reason", "Due", "Why"]
+        assert tab.run("document.documentElement.scrollWidth") == 390
+
+    def test_without_sites_there_is_no_such_column_and_the_rows_are_no_longer(self):
+        page = render_drift(scene(), TextStyle())
+        assert 'id="site"' not in page
+        [first, *_] = json.loads(page.partition('id="rows">')[2].partition("</script>")[0])["rows"]
+        assert len(first) == 8
 
 
 class TestLinks:

@@ -73,6 +73,7 @@ class Fleet:
     source: Source
     role_arn: str | None = field(default=None, metadata=_NEITHER)  # assumed by who changes something
     read_role_arn: str | None = field(default=None, metadata=_NEITHER)  # by who only reads; None: as role_arn
+    site_attribute: str | None = field(default=None, metadata=_NEITHER)  # of a thing; reports show its value
     stack_name: str = field(default=DEFAULT_STACK_NAME, metadata=_NEITHER)
     guardrails: Guardrails = field(default=Guardrails(), metadata=_ROLLOUT)
 

@@ -2,22 +2,23 @@
 // Filters the rows that the page carries and draws one page of them. Texts are set as text, never as HTML.
 (() => {
   const { shown, texts, rows } = JSON.parse(document.getElementById('rows').textContent);
-  const FLEET = 1, POLICY = 2, STATE = 3, MEANING = 4, REASON = 5, DUE = 6, WHY = 7;
+  const FLEET = 1, POLICY = 2, STATE = 3, MEANING = 4, REASON = 5, DUE = 6, WHY = 7, SITE = 8;
   const element = (id) => document.getElementById(id);
   const body = element('devices').tBodies[0];
   const words = element('words');
-  const choices = [['state', STATE], ['reason', REASON], ['policy', POLICY], ['fleet', FLEET]].filter(([id]) => element(id));
+  const choices = [['state', STATE], ['reason', REASON], ['policy', POLICY], ['site', SITE], ['fleet', FLEET]]
+    .filter(([id]) => element(id));
   const labels = [...element('devices').tHead.rows[0].cells].map((head) => head.textContent);
-  const columns = [...(element('fleet') ? [FLEET] : []), POLICY, STATE, REASON, DUE, WHY];
+  const columns = [...(element('fleet') ? [FLEET] : []), ...(element('site') ? [SITE] : []), POLICY, STATE, REASON, DUE, WHY];
   const lower = texts.map((text) => text.toLowerCase());
   let found = rows;
   let start = 0;
   let waiting = 0;
 
   for (const [id, column] of choices) {
-    for (const number of new Set(rows.map((row) => row[column]))) {
-      element(id).add(new Option(texts[number], number));
-    }
+    const numbers = [...new Set(rows.map((row) => row[column]))];
+    if (column === SITE) numbers.sort((one, other) => texts[one].localeCompare(texts[other], 'en', { numeric: true }));
+    for (const number of numbers) element(id).add(new Option(texts[number], number));
   }
 
   function matches(row, wanted, chosen) {
