@@ -25,7 +25,6 @@ from interleaving_plant import Backend, Plant
 
 import controller.desired.loading
 import controller.fleet.work
-import controller.jobs.iot_jobs
 import sandbox.aws.cloud
 from controller import cli
 from controller.commands.context import Context
@@ -385,12 +384,16 @@ def _foreign_cache() -> Path:
 
 @functools.cache
 def _keys_folder() -> Path:
-    """Keys are made once for all worlds, and read once, as documents are; threads that only wait are left out."""
-    controller.desired.loading.parse_documents = functools.cache(controller.desired.loading.parse_documents)
-    sandbox.aws.cloud.aws_iot_issuer = functools.cache(sandbox.aws.cloud.aws_iot_issuer)
-    controller.fleet.work.ThreadPoolExecutor = Inline
-    controller.jobs.iot_jobs.ThreadPoolExecutor = Inline
+    """Keys are made once for all worlds."""
     return Path(tempfile.mkdtemp(prefix="certfleet-keys-"))
+
+
+INSTEAD = (
+    (controller.desired.loading, "parse_documents", functools.cache(controller.desired.loading.parse_documents)),
+    (sandbox.aws.cloud, "aws_iot_issuer", functools.cache(sandbox.aws.cloud.aws_iot_issuer)),
+    (controller.fleet.work, "ThreadPoolExecutor", Inline),
+)
+"""What histories do without: documents and keys are read once, threads that only wait are left out."""
 
 
 def devices(world: World, count: int, group: str = "line-a", *, age: timedelta = 100 * DAY, **more: Any) -> list[str]:
