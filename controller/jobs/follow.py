@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from controller.reconcile.values import FAILED
 from protocol.messages import ExecutionStatus
 
 from .iot_jobs import IotJobs, JobView
-
-_UNSUCCESSFUL = frozenset({ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.REJECTED})
 
 Progress = Callable[[str, int, int], None]
 
@@ -45,7 +44,7 @@ class DeviceOutcome:
     @property
     def has_failed(self) -> bool:
         """Whether the rotation ended without success."""
-        return self.status in _UNSUCCESSFUL
+        return self.status in FAILED
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from controller.reconcile.values import Outcome
+from controller.reconcile.values import FAILED, Outcome
 from protocol.messages import ExecutionStatus
 
 if TYPE_CHECKING:
@@ -81,9 +81,6 @@ def record_of(report: FleetReport, created_at: datetime) -> TrendRecord:
         succeeded=sum(status is ExecutionStatus.SUCCEEDED for status in statuses),
         failed=sum(status in FAILED for status in statuses),
     )
-
-
-FAILED = frozenset({ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.REJECTED})
 
 
 def merged(past: Iterable[TrendRecord], newest: TrendRecord) -> tuple[TrendRecord, ...]:

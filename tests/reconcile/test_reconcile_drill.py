@@ -9,7 +9,7 @@ import pytest
 from reconcile_rollouts import World
 
 from controller.reconcile.outlook import Luck, draw, with_estimates
-from controller.reconcile.outlook.drilling import MOST_PLAYED
+from controller.reconcile.outlook.drill_estimates import MOST_PLAYED
 from controller.reconcile.outlook.simulation import Course
 from controller.reconcile.outlook.virtual_fleet import Life
 from controller.reconcile.planning import plan_from_json, plan_to_json

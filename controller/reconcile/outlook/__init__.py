@@ -2,7 +2,8 @@
 
 from .changes import DocumentChange, FieldChange
 from .comparison import Comparison, PolicyComparison, compare
-from .drilling import draw, with_estimates
+from .drill_estimates import with_estimates
+from .drill_sample import draw
 from .explanation import Explanation, explain
 from .forecasting import Forecast, Forecaster, ForecastRow, forecast
 from .moved import Moved, RotationSpan

@@ -27,7 +27,7 @@ from controller.reconcile.values import (
 
 from .deadlines import late_devices
 from .deployed import changes_unasked, departures, refused
-from .drills import Drilled
+from .drill_reports import Drilled
 from .guardrails import ChangeCount, too_late, too_much_at_once
 from .incidents import report_incidents
 from .older import goes_back

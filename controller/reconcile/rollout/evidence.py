@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from controller.reconcile.values import CLOCK_GRAIN, FailureType, Outcome, Reason
+from controller.reconcile.values import CLOCK_GRAIN, FAILED, FailureType, Outcome, Reason
 from protocol.messages import ExecutionStatus
 
-from .history import FAILED, is_open
+from .history import is_open
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from controller.reconcile.values import LOOK_BACK, parse_job_id
+from controller.reconcile.values import FAILED, LOOK_BACK, parse_job_id
 from protocol.errors import ProtocolError
 from protocol.job_document import JobDocument, parse_job_document
 from protocol.messages import ExecutionStatus
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from controller.reconcile.values import DeviceExecution, RotationJob
 
-FAILED = frozenset({ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.REJECTED})
 _OPEN_JOBS = frozenset({"IN_PROGRESS", "SCHEDULED"})
 
 

@@ -2,6 +2,7 @@
 
 from .device import (
     CLOCK_GRAIN,
+    FAILED,
     UNHEARD_OF,
     Attachment,
     AttachmentType,
@@ -88,6 +89,7 @@ __all__ = [
     "BEARS_ON",
     "CLOCK_GRAIN",
     "ENDLESS_DAYS",
+    "FAILED",
     "FORMAT_VERSION",
     "LOOK_BACK",
     "MAX_POLICY_NAME",

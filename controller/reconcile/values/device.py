@@ -28,6 +28,9 @@ UNHEARD_OF = "UNHEARD_OF"
 """The name of every value that this version does not know."""
 
 
+FAILED = frozenset({ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.REJECTED})
+"""How an execution ends without success: by the device's word, its time limit, or its refusal."""
+
 _FAMILIES = {"RSA": Family.RSA, "EC": Family.ECDSA}  # how the names of AWS Private CA's key algorithms begin
 
 

@@ -6,9 +6,9 @@ from collections import Counter
 from datetime import date, timedelta
 
 from controller.reconcile.outlook import Forecast
+from controller.reconcile.values import FAILED
 from controller.report import words
 from controller.report.model import FleetReport
-from controller.report.trend import FAILED
 from protocol.messages import ExecutionStatus
 
 from .chart import OTHERS, Chart, Series, absent, table_of

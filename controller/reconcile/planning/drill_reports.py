@@ -1,4 +1,7 @@
-"""What a drill has come to: who of its sample has rotated, how long that took, and who was not there to be asked."""
+"""What a drill has measured: who of its sample has rotated, how long that took, and who was not there to be asked.
+
+What follows from that for the whole policy is estimated in ``outlook/drill_estimates``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from controller.reconcile.checks import issued_at
-from controller.reconcile.values import CLOCK_GRAIN, DrillReport, Outcome, count_text, instant_text, span_text
+from controller.reconcile.values import CLOCK_GRAIN, FAILED, DrillReport, Outcome, count_text, instant_text, span_text
 from protocol.messages import ExecutionStatus
 
 if TYPE_CHECKING:
@@ -65,7 +68,6 @@ class Drilled:
                 spans += [done.last_updated_at - (done.started_at or done.queued_at)] if fate == "rotated" else []
         spans.sort()
         now = self.governance.now
-        bad = {ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.REJECTED}
         return _with_message(
             DrillReport(
                 drill=drill.name,
@@ -82,7 +84,7 @@ class Drilled:
                 left=fates["left"],
                 message="",
                 is_over=now >= drill.deadline or not (fates["remaining"] or fates["offline"]),
-                failures=sum(one.status in bad for own in asked.values() for one in own),
+                failures=sum(one.status in FAILED for own in asked.values() for one in own),
                 asked_at=min((own[0].queued_at for own in asked.values()), default=None),
                 rotated_at=ends.get("rotated"),
                 returned_at=ends.get("returned"),

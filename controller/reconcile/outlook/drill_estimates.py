@@ -1,13 +1,11 @@
-"""Whom a drill takes, and how long the whole policy would take by what the drill has measured.
+"""How long the whole policy would take, by what a drill has measured on its sample (``planning/drill_reports``).
 
-The draw is a matter of names: the same drill and devices give the same sample. The estimate plays the planner itself
-over the whole policy, with the share of devices that were offline and the time that a rotation took, in three
-courses: as measured, and with both ends of what the sample leaves open.
+The estimate plays the planner itself over the whole policy, with the share of devices that were offline and the time
+that a rotation took, in three courses: as measured, and with both ends of what the sample leaves open.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -26,7 +24,6 @@ from controller.reconcile.values import (
     Incident,
     Plan,
     Policy,
-    Stratum,
     WaveSize,
     count_text,
     percent_text,
@@ -39,59 +36,12 @@ from .simulation import EVERY, Course
 from .virtual_fleet import Life, Luck
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from controller.reconcile.values import DesiredState, Drill, DrillReport, DrillSample
+    from controller.reconcile.values import DesiredState, Drill, DrillReport
 
 MOST_PLAYED = 1_000  # devices; more are played as fewer, with all limits smaller by the same factor
 LONGEST = timedelta(days=14)  # that is played
 CONFIDENCE = 1.96  # standard deviations on either side: 95 % of samples
 _ENDLESS = datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)
-
-
-# The draw --------------------------------------------------------------------------------------------------
-
-
-def draw(name: str, sample: DrillSample, devices: Iterable[Device]) -> tuple[str, ...]:
-    """Choose the devices of a drill, by name.
-
-    Args:
-        name: Of the drill: another drill draws others.
-        sample: How many, and by what.
-        devices: Those of the policy, and of the sample's group if it names one.
-    """
-    strata: defaultdict[object, list[str]] = defaultdict(list)
-    for device in devices:
-        strata[_stratum_of(device, sample.stratify_by)].append(device.name)
-    total = sum(map(len, strata.values()))
-    number = total if sample.count is None else min(sample.count, total)
-    drawn: list[str] = []
-    for stratum, share in _shares({key: len(names) for key, names in strata.items()}, number).items():
-        drawn += sorted(strata[stratum], key=lambda device: sha256(f"{name}|{device}".encode()).digest())[:share]
-    return tuple(sorted(drawn))
-
-
-def _stratum_of(device: Device, by: Stratum | None) -> object:
-    if by is Stratum.GROUP:
-        return str(sorted(device.groups))
-    held = device.attachments[0].certificate if len(device.attachments) == 1 else None
-    if by is None or held is None:
-        return ""
-    return str(held.key_type if by is Stratum.KEY_TYPE else held.authority)
-
-
-def _shares(sizes: dict[object, int], number: int) -> dict[object, int]:
-    """So many of each, in proportion: the largest remainders get what rounding down has left."""
-    total = sum(sizes.values())
-    exact = {key: number * size / total for key, size in sizes.items()}
-    shares = {key: int(share) for key, share in exact.items()}
-    by_remainder = sorted(exact, key=lambda key: (shares[key] - exact[key], str(key)))
-    for key in by_remainder[: number - sum(shares.values())]:
-        shares[key] += 1
-    return dict(sorted(shares.items(), key=lambda share: str(share[0])))
-
-
-# The estimate ----------------------------------------------------------------------------------------------
 
 
 def with_estimates(plan: Plan, desired: DesiredState, state: FleetState, *, every: timedelta = EVERY) -> Plan:
