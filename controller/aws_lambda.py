@@ -55,7 +55,7 @@ class ReconcileFailedError(CertfleetError):
 
 
 def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 (Lambda passes it)
-    """Reconcile every fleet of the bundle once; raises ReconcileFailedError where any of them failed."""
+    """Reconcile every fleet of the bundle once; raises ReconcileFailedError if any of them failed."""
     return Run(context).reconcile()
 
 

@@ -48,7 +48,7 @@ COMMANDS = {
     ),
     "plan": Command(
         "plan",
-        "what apply would do; exits 2 where there is something to do",
+        "what apply would do; exits 2 if there is something to do",
         "certfleet plan\n"
         "certfleet plan --plan plan.json      # to read, and a file for apply --plan\n"
         "certfleet plan --base origin/main    # what this change does to the fleet",
@@ -72,7 +72,7 @@ COMMANDS = {
     ),
     "drift": Command(
         "drift",
-        "every device that departs from git, and why; exits 2 where there is one",
+        "every device that departs from git, and why; exits 2 if there is one",
         "certfleet drift\n"
         "certfleet drift --format html --output drift.html --also json=drift.json\n"
         "certfleet drift --format html --output drift.html --history reports/",
@@ -183,7 +183,7 @@ class _Parser(ArgumentParser):
 
 
 def build_parser(*names: str) -> ArgumentParser:
-    """Return the parser; only the named commands (all, where none is named) get their arguments."""
+    """Return the parser; only the named commands (all, if none is named) get their arguments."""
     parser = _Parser(prog="certfleet", description=DESCRIPTION, epilog=EPILOG, formatter_class=_Help)
     parser.add_argument("--version", action="store_true", help="versions and commit of this program")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
@@ -202,7 +202,7 @@ def build_parser(*names: str) -> ArgumentParser:
 
 
 def _fill(parser: ArgumentParser, command: Command, *, is_needed: bool) -> None:
-    """Give a command its arguments; where all are filled, one whose extra is not installed stays empty."""
+    """Give a command its arguments; if all are filled, one whose extra is not installed stays empty."""
     try:
         import_module(f"controller.commands.{command.module}").add_arguments(parser)
     except CertfleetError:

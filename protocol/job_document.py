@@ -78,7 +78,7 @@ class JobDocument:
     def resolve(self, key_type: KeyType, signing_algorithm: CsrSigningAlgorithm) -> tuple[KeyType, CsrSigningAlgorithm]:
         """Fill what the job leaves open from a device's own configuration.
 
-        Where the job names only one of the two and the configured other does not match its family,
+        If the job names only one of the two and the configured other does not match its family,
         the other becomes the default of that family.
         """
         key = self.key_type

@@ -88,7 +88,7 @@ class CreateRequest:
 
 @dataclass(frozen=True)
 class CreateAccepted:
-    """The new certificate, PEM; the leaf first where a chain follows.
+    """The new certificate, PEM; the leaf first if a chain follows.
 
     ``job_id`` is ours and may be missing, here and in the other answers: it lets a device tell an
     answer that comes late from one to the job at hand.
@@ -164,7 +164,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class JobsAnswer:
-    """AWS IoT Jobs' answer to a status report; ``code`` only where it was rejected."""
+    """AWS IoT Jobs' answer to a status report; ``code`` only if it was rejected."""
 
     code: Optional[str] = None
     message: Optional[str] = None

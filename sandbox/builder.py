@@ -157,7 +157,7 @@ class FleetBuilder:
 
 
 def _subject(name: str) -> x509.Name:
-    """Return the thing's name, or, where that is too long for a common name, what AWS IoT writes by itself."""
+    """Return the thing's name, or, if that is too long for a common name, what AWS IoT writes by itself."""
     if len(name) > MAX_COMMON_NAME:
         return DEFAULT_SUBJECT
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

@@ -1,4 +1,4 @@
-"""Fail where the coverage of a package is below its floor.
+"""Fail if the coverage of a package is below its floor.
 
 Reads the data that the test run left, through ``coverage json``. The floors are of lines and
 branches together, per folder, in per cent.
@@ -33,7 +33,7 @@ def percent_covered(report: dict[str, dict[str, dict[str, dict[str, int]]]], fol
 
 
 def main() -> None:
-    """Print each folder's figure beside its floor; exit 1 where one is below."""
+    """Print each folder's figure beside its floor; exit 1 if one is below."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "coverage.json")
         subprocess.run([sys.executable, "-m", "coverage", "json", "--quiet", "-o", str(path)], check=True)  # noqa: S603

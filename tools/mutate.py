@@ -334,7 +334,7 @@ def _survivors(output: Path) -> set[str]:
 
 
 def main() -> int:
-    """Run; returns 0 where at least 90 % are killed."""
+    """Run; returns 0 if at least 90 % are killed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("module", type=Path)
     parser.add_argument("tests", nargs="+")

@@ -65,7 +65,10 @@ SENTENCES = {
         r"|nearer|such\b|help\b|kinder|further|better|worse|matter|way\b|part\b|reason)[a-z]"
     ),
     "say 'because'": re.compile(r", for (?:it|they|he|she|there) "),
-    "say 'if'": re.compile(r"\b(?:None|False|True|[A-Z]\w+Error) where (?:it|there|no|nothing|nobody|the|a|that)\b"),
+    "say 'if'": re.compile(
+        r"(?:[;(,]|\d|\b(?:None|True|False|none|nothing|empty|absent|only|less|fewer|more|harmless|NULL|[A-Z]\w+Error))"
+        r"\s+where\b(?! do\b)|\.\s+Where\b(?![^.:]*[?:])"
+    ),
     "name who is meant": re.compile(r"[.;] (?:Who|Whom|Those that|Those who) (?![^.]*\?)[a-z]"),
 }
 """What each kind of text must not hold, by what to do instead."""
@@ -73,7 +76,7 @@ SENTENCES = {
 PLACES = {
     "say 'is not a'": "pages messages docstrings",
     "say 'because'": "pages messages docstrings",
-    "say 'if'": "messages docstrings",
+    "say 'if'": "pages messages docstrings",
     "name who is meant": "messages docstrings",
 }
 

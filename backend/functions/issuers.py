@@ -32,7 +32,7 @@ class Issued:
 
 
 class Issuers:
-    """Talks to the CAs; RejectionError if one refuses for good, botocore's errors where it may not next time."""
+    """Talks to the CAs; RejectionError if one refuses for good, botocore's errors if it may not next time."""
 
     def __init__(self, iot: Any, acm_pca: Any) -> None:
         self._iot = iot

@@ -194,8 +194,8 @@ class IotRegistry:
     def delete(self, certificate_id: str, certificate_arn: str) -> None:
         """Delete a certificate that is INACTIVE, if it is there.
 
-        Where a thing is still in the way, its detachment is waited for. Forced deletion takes a certificate's policy
-        attachments along; where it does not, they are detached one by one, unless somebody has begun to use it.
+        If a thing is still in the way, its detachment is waited for. Forced deletion takes a certificate's policy
+        attachments along; if it does not, they are detached one by one, unless somebody has begun to use it.
         """
         _unless_gone(self._delete, certificate_id=certificate_id, certificate_arn=certificate_arn)
 

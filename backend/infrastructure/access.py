@@ -107,7 +107,7 @@ def authority_arns(settings: StackSettings) -> list[str]:
 
 
 def default_ca_arn(settings: StackSettings) -> str:
-    """Return ARN of the stock-compatible authority; empty where AWS IoT issues."""
+    """Return ARN of the stock-compatible authority; empty if AWS IoT issues."""
     if not settings.pca_ca_id:
         return ""
     return f"arn:{Aws.PARTITION}:acm-pca:{Aws.REGION}:{Aws.ACCOUNT_ID}:certificate-authority/{settings.pca_ca_id}"

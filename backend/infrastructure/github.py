@@ -1,4 +1,4 @@
-"""The roles that GitHub's workflows may assume; made where the context names a repository.
+"""The roles that GitHub's workflows may assume; made if the context names a repository.
 
 No key is stored: a job shows the token that GitHub signed for it, and the token's subject says in
 which environment, or for which event, it runs. Which people may start such a job is decided in GitHub:

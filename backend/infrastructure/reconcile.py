@@ -1,4 +1,4 @@
-"""The reconcile loop as a function on a schedule; made only where the context says ``reconcile=true``.
+"""The reconcile loop as a function on a schedule; made only if the context says ``reconcile=true``.
 
 The bucket has one writer per object: CI the bundle, the function everything below its prefix. One
 run at a time; a run that fails is not repeated, for the next one is due soon. With ``ReconcileConcurrency``
@@ -64,7 +64,7 @@ class Reconcile(Construct):
         self._alarms()
 
     def allow_publishing(self, role: iam.IRole) -> None:
-        """Let CI replace the bundle, and sign it where it must be signed; nothing else in the bucket."""
+        """Let CI replace the bundle, and sign it if it must be signed; nothing else in the bucket."""
         publish = [iam.PolicyStatement(actions=["s3:PutObject"], resources=[self.bucket.arn_for_objects(BUNDLE_KEY)])]
         if key := self._settings.reconcile_signing_key_arn:
             publish.append(iam.PolicyStatement(actions=["kms:Sign"], resources=[key]))

@@ -1,4 +1,4 @@
-"""Where a rotation is remembered, where a person hears of it, and where failed events go."""
+"""The places in which a rotation is remembered, a person hears of it, and failed events go."""
 
 from __future__ import annotations
 

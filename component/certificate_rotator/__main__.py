@@ -38,7 +38,7 @@ class SystemClock:
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
-    """Run until the nucleus ends this process; 1 where it cannot be run at all."""
+    """Run until the nucleus ends this process; 1 if it cannot be run at all."""
     parser = argparse.ArgumentParser(prog="certificate_rotator", description="Rotates this core device's credential.")
     parser.add_argument("--runtime", type=Runtime, choices=list(Runtime), default=Runtime.CLASSIC)
     options = parser.parse_args(arguments)

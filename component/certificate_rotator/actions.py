@@ -1,6 +1,6 @@
 """What each action of the table does to journal, store and cloud.
 
-An action returns DONE, UNNOTICED, FAILED or nothing; where it raises RotationError or ProtocolError,
+An action returns DONE, UNNOTICED, FAILED or nothing; if it raises RotationError or ProtocolError,
 the rotator takes that for FAILED with the error's text. The journal always knows about a step before
 the step touches anything. A message that cannot be published is not an error: it will be sent again.
 """
@@ -337,7 +337,7 @@ class Actions:
     def _proven(self) -> JournalRecord:
         """After the new credential has connected again: it is the only one, if that was in another run of the nucleus.
 
-        A component that was started alone speaks over the connection of before, which proves nothing. Where nobody
+        A component that was started alone speaks over the connection of before, which proves nothing. If nobody
         knows, both stay, until a start of which it is known, or until the next rotation installs.
         """
         record, run = self._known(), self.run_of_commit

@@ -330,7 +330,7 @@ def _text(error: BaseException) -> str:
 
 
 def _read_messages_of_lite() -> None:
-    """Nucleus lite says ``_message`` and ``_errorCode`` where awsiotsdk looks for ``message`` only."""
+    """Nucleus lite says ``_message`` and ``_errorCode`` if awsiotsdk looks for ``message`` only."""
 
     def reading(known: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def from_payload(payload: Any) -> Any:

@@ -36,7 +36,7 @@ _TRANSIENT = frozenset({"RequestThrottled", "InternalError", "InvalidRequest"})
 
 
 class Incoming:
-    """Reads the messages of one device; ``actions`` know the rotation at hand, ``state`` tells where it stands."""
+    """Reads the messages of one device; ``actions`` know the rotation at hand, ``state`` shows where it stands."""
 
     def __init__(self, thing_name: str, actions: Actions, state: Callable[[], State]) -> None:
         self._thing_name = thing_name

@@ -28,7 +28,7 @@ NEEDED = ("asn1crypto", "awscrt", "awsiotsdk", "cryptography", "pyyaml")
 """What the component imports; the rest are their requirements."""
 
 FOR_TOKENS = "python-pkcs11"
-"""Imported only where the credential is in a token; without it the others are enough."""
+"""Imported only if the credential is in a token; without it the others are enough."""
 
 KEPT = 2  # environments, and versions of the code: the one in use and the one before, which a rollback needs
 
@@ -62,7 +62,7 @@ class UnreachableError(LaunchError):
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
-    """Install, or run; 1 with a line on standard error where that cannot be done."""
+    """Install, or run; 1 with a line on standard error if that cannot be done."""
     parser = argparse.ArgumentParser(prog="certificate_rotator.launch", description="Install or run the component.")
     parser.add_argument("--lock", type=int, help="descriptor of the lock that is held")
     parser.add_argument("home", type=Path, help="folder that only the component's user can change")
@@ -146,7 +146,7 @@ def _versions_here() -> Dict[str, str]:
 
 
 def pins(text: str) -> Dict[str, Set[str]]:
-    """Return the pinned versions of each requirement: several where they differ between versions of Python."""
+    """Return the pinned versions of each requirement: several if they differ between versions of Python."""
     found: Dict[str, Set[str]] = {}
     for match in _PIN.finditer(text):
         found.setdefault(match["name"], set()).add(match["version"])

@@ -1,10 +1,10 @@
 """The credential store: where a device keeps its private key and certificate.
 
 Two generations exist while a rotation is going on, OLD and NEW; each is complete and durable before
-either is made to lie *in place*, where the nucleus looks. ``switch`` chooses the one in place and may
-be repeated at will, after a crash in the middle too. ``settle`` keeps what is in place and forgets
-the rest. A rotation that begins while both generations of the one before are still kept holds its key
-apart from them, until ``release``. Every method raises StoreError with a sentence for a person.
+either is made to lie *in place*, which is the place at which the nucleus looks. ``switch`` chooses
+the one in place and may be repeated at will, after a crash in the middle too. ``settle`` keeps what is
+in place and forgets the rest. A rotation that begins while both generations of the one before are still kept holds
+its key apart from them, until ``release``. Every method raises StoreError with a sentence for a person.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class CredentialStore(Protocol):
     def switch(self, generation: Generation) -> Generation:
         """Put a generation in place; OLD is in place anyway if no backup was completed, or before ``release``.
 
-        Returns the one that is: the other where this one turns out to be damaged, which a store may suffer
+        Returns the one that is: the other if this one turns out to be damaged, which a store may suffer
         that does not replace its objects atomically.
         """
 

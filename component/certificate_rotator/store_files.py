@@ -3,7 +3,7 @@
 Beside each file F a rotation keeps ``F.old`` (backup) and ``F.new``; both are whole or absent, and stay
 until the rotation is settled. The key of one that begins meanwhile is ``F.next`` until they are released.
 Putting a generation in place copies its two files over the two in place, each by an atomic rename;
-permissions, owner, group and extended attributes remain those of the file replaced. Only where that
+permissions, owner, group and extended attributes remain those of the file replaced. Only if that
 fails on the way back (a full disk), the backup itself moves into its place. Two renames cannot be one:
 should the power fail between them, the pair in place does not match until the component, at its start,
 repeats the switch that the journal asks for.

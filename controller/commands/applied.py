@@ -99,7 +99,7 @@ class FleetApplied:
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 where all that was started succeeded or is only waiting for its device, 1 where devices failed."""
+        """0 if all that was started succeeded or is only waiting for its device, 1 if devices failed."""
         if self.stopped is not None:
             return self.stopped.exit_code
         if self.failed:

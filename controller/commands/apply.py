@@ -70,7 +70,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Apply to every fleet; exits 1 where devices failed, 2 where the wait ran out, 3 where a guardrail forbids."""
+    """Apply to every fleet; exits 1 if devices failed, 2 if the wait ran out, 3 if a guardrail forbids."""
     plans = read_plans(context.arguments.plan) if context.arguments.plan is not None else None
     fleets = load_desired(context)
     require_known(parse_overrides(context.arguments.override), fleets)
@@ -299,7 +299,7 @@ class _Rounds:
         return True
 
     def _soak(self, plan: Plan) -> bool:
-        """Sleep until the first soak ends, where that is before the deadline; returns whether to go on."""
+        """Sleep until the first soak ends, if that is before the deadline; returns whether to go on."""
         ends = [wave.until for wave in plan.waves if wave.status is WaveStatus.SOAKING and wave.until is not None]
         if not ends:
             return False

@@ -52,7 +52,7 @@ def run(context: Context) -> ExitCode:
 
 
 def _packed(bundle: Bundle, key_id: str | None, fleet: Fleet) -> bytes:
-    """Return the bundle's bytes, signed where a key is named."""
+    """Return the bundle's bytes, signed if a key is named."""
     return write_bundle(bundle, None if key_id is None else callers_key(key_id, fleet))
 
 

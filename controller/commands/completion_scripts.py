@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option of a command; ``words`` are the values it allows, where it allows only some."""
+    """One option of a command; ``words`` are the values it allows, if it allows only some."""
 
     names: tuple[str, ...]
     summary: str
@@ -21,7 +21,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class CommandEntry:
-    """One command; ``words`` are what its argument may be, where it may only be some."""
+    """One command; ``words`` are what its argument may be, if it may only be some."""
 
     name: str
     summary: str

@@ -50,7 +50,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Look at every fleet; 2 where something is not ok."""
+    """Look at every fleet; 2 if something is not ok."""
     found, failures = each_fleet_watched(context, load_desired(context), lambda desired: _examined(context, desired))
     context.emit(Checkup(found, failures), RENDERERS)
     if failures:

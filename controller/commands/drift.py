@@ -45,7 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Assess every fleet; exits 2 where any governed device is out of sync, blocked ones too."""
+    """Assess every fleet; exits 2 if any governed device is out of sync, blocked ones too."""
     report = observe_all(context)
     context.emit(report, RENDERERS)
     context.emit_attention(lambda: attention_text(map(attention_of, report.fleets), report.failures))

@@ -72,7 +72,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Plan: 2 where there is something to do. Apply: 1 where a surprise ended it. Both: 3 where that is refused."""
+    """Plan: 2 if there is something to do. Apply: 1 if a surprise ended it. Both: 3 if that is refused."""
     arguments = context.arguments
     if arguments.step == "plan":
         _require_patience(arguments.watch, arguments.grace)

@@ -35,7 +35,7 @@ class HistoryStore(Protocol):
 
 
 class FolderHistory:
-    """Records in a folder, which is made where it is missing."""
+    """Records in a folder, which is made if it is missing."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -150,7 +150,7 @@ def each_fleet_watched(
     *,
     at_once: int = AT_ONCE,
 ) -> tuple[tuple[T, ...], tuple[FleetFailure, ...]]:
-    """As ``each_fleet``; where a single one raises or is interrupted, report and ``--needs-person`` come before."""
+    """As ``each_fleet``; if a single one raises or is interrupted, report and ``--needs-person`` come before."""
     try:
         return each_fleet(fleets, work, at_once=at_once)
     except (Exception, KeyboardInterrupt) as raised:
@@ -161,7 +161,7 @@ def each_fleet_watched(
 
 
 def told(raised: Exception | KeyboardInterrupt) -> CertfleetError:
-    """Return what was raised, as an error for a report; of a defect, where it arose is printed."""
+    """Return what was raised, as an error for a report; of a defect, print where it arose."""
     error = as_error(raised)
     if isinstance(error, DefectError) and error is not raised:
         traceback.print_exception(raised)
@@ -180,7 +180,7 @@ def gravest(codes: list[ExitCode], failures: tuple[FleetFailure, ...] = ()) -> E
 
 
 def tell_on_stderr(context: Context, failures: tuple[FleetFailure, ...], silent: Format) -> None:
-    """Name the fleets that failed where a format that is asked for has no place for them."""
+    """Name the fleets that failed if a format that is asked for has no place for them."""
     if silent in context.formats:
         for failure in failures:
             context.say(f"fleet {failure.fleet} failed: {failure.message}")
@@ -218,7 +218,7 @@ def observe(
 def _looked_before(
     context: Context, desired: DesiredState, session: AwsSession, inventory: Inventory
 ) -> FleetState | None:
-    """Return an earlier look where the arguments allow one that old, and say so.
+    """Return an earlier look if the arguments allow one that old, and say so.
 
     NoLookError if no other may be made.
     """
@@ -241,7 +241,7 @@ def _looked_before(
 def drift_of(
     context: Context, desired: DesiredState, horizon: timedelta | None = None, only: Policy | None = None
 ) -> FleetReport:
-    """Assess one fleet, and what would hold up its plan; with a forecast and a trend where these are asked for.
+    """Assess one fleet, and what would hold up its plan; with a forecast and a trend if these are asked for.
 
     With ``only`` a policy, its devices alone.
     """
@@ -266,7 +266,7 @@ def drift_of(
 
 
 def default_inventory(fleet: Fleet) -> Path:
-    """Return the inventory's place in the user's cache (XDG), made private where it is missing."""
+    """Return the inventory's place in the user's cache (XDG), made private if it is missing."""
     cache = os.environ.get("XDG_CACHE_HOME")
     try:
         folder = (Path(cache) if cache and Path(cache).is_absolute() else Path.home() / ".cache") / "certfleet"

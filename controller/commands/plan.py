@@ -40,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Plan every fleet; exits 2 where there is something to do, 3 where a guardrail forbids it."""
+    """Plan every fleet; exits 2 if there is something to do, 3 if a guardrail forbids it."""
     if context.arguments.base is not None:
         return compare.run(context)
     for name in ("now", "max_age"):
@@ -99,7 +99,7 @@ def plan_documents(report: Report) -> str:
 
 
 def document_of(plans: list[Plan]) -> str:
-    """As ``plan_documents``, from the plans; PlanError where ``apply`` would not read it."""
+    """As ``plan_documents``, from the plans; PlanError if ``apply`` would not read it."""
     texts = [plan_to_json(plan) for plan in plans]
     text = texts[0] if len(texts) == 1 else dump([json.loads(one) for one in texts])
     if len(text.encode()) > MAX_PLAN_BYTES:

@@ -45,7 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Ask every fleet; exits 1 where a device would fail, 2 where one has not answered."""
+    """Ask every fleet; exits 1 if a device would fail, 2 if one has not answered."""
     fleets = of_policy(context, load_desired(context))
     asked, failures = each_fleet(fleets, lambda desired: _ask(context, desired), at_once=1)
     context.emit(PreflightReport(asked, failures), RENDERERS)

@@ -14,7 +14,7 @@ AHEAD = "CERTFLEET_CLOCK_AHEAD"
 
 
 def present(environment: Mapping[str, str]) -> datetime:
-    """Return what time it is, in whole seconds; CertfleetError where another is asked for against AWS itself."""
+    """Return what time it is, in whole seconds; CertfleetError if another is asked for against AWS itself."""
     now = datetime.now(UTC)
     text = environment.get(AHEAD)
     if text:

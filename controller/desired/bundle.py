@@ -1,7 +1,7 @@
 """The desired state in one file, for a reconcile run that has no git: written by CI, read by the Lambda.
 
 A bundle is one line of JSON, the header, and a body of canonical JSON. The header tells length and
-SHA-256 of the body, and holds the signature over that digest where there is one. The body tells the
+SHA-256 of the body, and holds the signature over that digest if there is one. The body tells the
 repository, the commit and, for each file, its path, size, SHA-256 and text. Equal input gives equal
 bytes.
 
@@ -81,7 +81,7 @@ class LastApplied:
 
 
 def make_bundle(snapshot: Snapshot, created_at: datetime, repository: str | None = None) -> Bundle:
-    """Bundle a committed snapshot; ``repository`` names it where it has no origin."""
+    """Bundle a committed snapshot; ``repository`` names it if it has no origin."""
     name = repository or snapshot.repository
     if snapshot.commit is None or snapshot.committed_at is None or snapshot.is_dirty:
         raise BundleError("found documents that are not committed; a bundle holds one commit", "Commit, or give a ref.")
@@ -100,7 +100,7 @@ def make_bundle(snapshot: Snapshot, created_at: datetime, repository: str | None
 
 
 def write_bundle(bundle: Bundle, signer: Signer | None = None) -> bytes:
-    """Return the bundle's bytes, signed where there is a signer."""
+    """Return the bundle's bytes, signed if there is a signer."""
     body = _canonical(
         {
             "repository": bundle.repository,
@@ -142,7 +142,7 @@ def require_successor(bundle: Bundle, last: LastApplied | None) -> None:
         raise BundleError(
             f"found a bundle of {bundle.commit[:12]}, packed {_instant_text(bundle.created_at)}, which does not follow "
             f"the one applied last, {last.commit[:12]}, packed {_instant_text(last.created_at)}",
-            "Publish the newest commit; to go back, revert with a new commit. Where the branch was replaced for good, "
+            "Publish the newest commit; to go back, revert with a new commit. If the branch was replaced for good, "
             "remove the record of the last bundle.",
         )
 

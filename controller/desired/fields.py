@@ -42,7 +42,7 @@ def show(found: object) -> str:
 
 
 def suggest(found: object, allowed: Sequence[str]) -> str:
-    """``; did you mean 'x'?`` where one of the allowed words is close, else nothing.
+    """``; did you mean 'x'?`` if one of the allowed words is close, else nothing.
 
     Of many only the neighbours of what was found are compared, by how they begin and by how they end.
     """

@@ -44,7 +44,7 @@ def _explained(read: Callable[[S, Limits], Snapshot]) -> Callable[[S, Limits], S
 class WorkingTree:
     """The folder as it lies there, edits included; works outside a repository too.
 
-    In a repository the snapshot names the commit that HEAD stands on, and is dirty where the
+    In a repository the snapshot names the commit that HEAD stands on, and is dirty if the
     documents differ from it. Outside of one there is no commit, and the snapshot is dirty.
     """
 
@@ -77,7 +77,7 @@ class GitRef:
 
     @_explained
     def read(self, limits: Limits) -> Snapshot:
-        """Gather the files of the folder at that ref; GitError where repository, ref or folder is missing."""
+        """Gather the files of the folder at that ref; GitError if repository, ref or folder is missing."""
         folder = self.path.absolute()
         repository = find_repository(folder)
         if repository is None:

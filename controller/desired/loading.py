@@ -1,6 +1,6 @@
 """Documents to desired states: one per fleet, or one error with every problem there is.
 
-One folder a fleet: where documents lie directly in the folder that is read, all of it is one fleet's;
+One folder a fleet: if documents lie directly in the folder that is read, all of it is one fleet's;
 else each folder in it is.
 """
 
@@ -37,7 +37,7 @@ class _FleetFolder:
 
     @property
     def fleet(self) -> ReadDocument | None:
-        """The Fleet document, where there is exactly one."""
+        """The Fleet document, if there is exactly one."""
         fleets = [each for each in self.documents if each.kind == "Fleet"]
         return fleets[0] if len(fleets) == 1 else None
 

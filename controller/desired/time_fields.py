@@ -28,7 +28,7 @@ class DurationField(FieldKind):
 
     @property
     def allowed(self) -> str:
-        """The bounds, and the step where it is longer than a second."""
+        """The bounds, and the step if it is longer than a second."""
         steps = {timedelta(seconds=1): "", timedelta(minutes=1): " in whole minutes", timedelta(days=1): " in days"}
         bounds = f"from {format_duration(self.minimum)} to {format_duration(self.maximum)}"
         return f"a duration such as {', '.join(DURATION_EXAMPLES)}, {bounds}{steps[self.step]}"

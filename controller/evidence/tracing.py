@@ -50,7 +50,7 @@ def trace(
         change_of: Looks up a commit.
         since: Certificates whose use ended before are left out.
         until: Now; ages are reckoned until then.
-        plans: The plan of each job, where the job is still known.
+        plans: The plan of each job, if the job is still known.
 
     Returns:
         Rows by thing, the oldest certificate first.
@@ -347,7 +347,7 @@ def whole(
     *,
     policy: str | None = None,
 ) -> FleetEvidence:
-    """With rows, their sum, what was refused, and who was left out; of the things of one policy, where one is named."""
+    """With rows, their sum, what was refused, and who was left out; of the things of one policy, if one is named."""
     chosen = rows if policy is None else tuple(row for row in rows if policy in {row.policy, row.asked_by})
     things = None if policy is None else {row.thing for row in chosen}
     told = (one for one in refusals if one.ended_at >= evidence.since and (things is None or one.thing_name in things))

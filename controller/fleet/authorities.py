@@ -28,7 +28,7 @@ from protocol.names import AWS_IOT_AUTHORITY
 AWS_IOT_ISSUER_KEY = "aws-iot"
 """Stands for AWS IoT's own CA where an issuer's key is stored."""
 
-_CORRECT = "correct its spec.arn; where no policy names the authority, remove the document"
+_CORRECT = "correct its spec.arn; if no policy names the authority, remove the document"
 _CHECK = "check that the private CA is active, and may be read"
 
 

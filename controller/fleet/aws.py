@@ -189,7 +189,7 @@ class AwsSession:
         return answer
 
     def find(self, service: str, operation: str, **parameters: Any) -> dict[str, Any] | None:
-        """As ``call``, but None where AWS says that the thing asked for does not exist."""
+        """As ``call``, but None if AWS says that the thing asked for does not exist."""
         try:
             return self.call(service, operation, **parameters)
         except AwsCallError as error:
@@ -347,7 +347,7 @@ def _quota_factor() -> float:
         factor = 0.0
     if not 0 < factor < float("inf"):
         raise FleetError(
-            f"{QUOTA_FACTOR_VARIABLE} is {text!r}, expected a number above 0, such as 2 where quotas were doubled",
+            f"{QUOTA_FACTOR_VARIABLE} is {text!r}, expected a number above 0, such as 2 if quotas were doubled",
             f"correct or unset {QUOTA_FACTOR_VARIABLE}",
         )
     return factor

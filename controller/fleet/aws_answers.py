@@ -267,7 +267,7 @@ def _length_problem(response: Mapping[str, Any]) -> str | None:
 
 
 def _text_problem(response: Mapping[str, Any]) -> str | None:
-    """Return whether a body is not JSON, which botocore takes for an empty answer: where no member is missed then."""
+    """Return whether a body is not JSON, which botocore takes for an empty answer that misses no member."""
     body, members = response["body"], MEMBERS.get(response["context"]["operation_name"], ())
     if not isinstance(body, bytes) or not body or not all("?" in member for member in members):
         return None

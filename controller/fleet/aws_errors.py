@@ -33,7 +33,7 @@ _NETWORK = (boto.HTTPClientError, boto.ConnectionError)  # connect, read, proxy,
 
 
 class AwsCallError(FleetError):
-    """One call failed. ``code`` is AWS's, or the botocore exception's name where AWS was not reached."""
+    """One call failed. ``code`` is AWS's, or the botocore exception's name if AWS was not reached."""
 
     def __init__(self, message: str, remedy: str, *, operation: str, code: str, is_answer: bool = False) -> None:
         super().__init__(message, remedy)

@@ -90,7 +90,7 @@ def baseline_of(
     """Return the baseline that the record gives.
 
     ``governed`` are the groups that policies name now. The things of the others are listed and counted
-    where no policy governs them, each once; the inventory must know the things of the governed groups.
+    if no policy governs them, each once; the inventory must know the things of the governed groups.
     """
     if found is None:
         return None
@@ -128,7 +128,7 @@ def encode(record: BaselineRecord) -> dict[str, str]:
 
 
 def decode(attributes: Mapping[str, str]) -> BaselineRecord:
-    """Return the record that the attributes hold; FleetError where someone else wrote there."""
+    """Return the record that the attributes hold; FleetError if someone else wrote there."""
     if not attributes:
         raise _damaged("it has no attributes")
     sizes = dict(_entries(attributes, _GROUPS, "GROUP/SIZE"))

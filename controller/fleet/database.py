@@ -22,13 +22,13 @@ _APPLICATION_ID_AT = 68  # bytes into the file (SQLite file format)
 
 
 class UnusableInventoryError(InventoryError):
-    """It cannot be used as it is, and could be rebuilt from AWS; where ``is_removed``, whoever tries again does so."""
+    """It cannot be used as it is, and could be rebuilt from AWS; if ``is_removed``, whoever tries again does so."""
 
     is_removed = False
 
 
 class Database:
-    """One connection to the inventory file, which is made where it is missing. Close it, or use ``with``."""
+    """One connection to the inventory file, which is made if it is missing. Close it, or use ``with``."""
 
     def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
         self.path = path

@@ -1,6 +1,6 @@
 """From the inventory's tables to Device values: one pass over sorted rows, no query per device.
 
-Of a few devices the tables are asked for these alone: ``{among}`` in a query is where it says so.
+Of a few devices the tables are asked for these alone: ``{among}`` in a query is in the place that it names.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _TYPES = {kind.value: kind for kind in AttachmentType}
 def stream_devices(
     connection: sqlite3.Connection, desired: DesiredState, state: FleetState, only: Collection[str] | None
 ) -> Iterator[Device]:
-    """Yield the devices of the groups that policies name, in name order; ``only`` these where given."""
+    """Yield the devices of the groups that policies name, in name order; ``only`` these if given."""
     groups = sorted({policy.thing_group for policy in desired.policies})
     builder = _CertificateBuilder(AuthorityNames(desired, dict(connection.execute("SELECT arn, key FROM issuers"))))
     among = _ALL if only is None else _ONLY

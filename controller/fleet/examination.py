@@ -39,7 +39,7 @@ def job_events_are_on(session: AwsSession) -> bool:
 
 
 def dead_letters(session: AwsSession) -> tuple[str, int] | None:
-    """Return the backend's dead-letter queue and the events in it; None where its rules, which exist, name none."""
+    """Return the backend's dead-letter queue and the events in it; None if its rules, which exist, name none."""
     rule = session.call("iot", "GetTopicRule", ruleName=session.fleet.backend.create_function)["rule"]
     url = queue_of(rule)
     if url is None:

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def rebuilt_where_damaged(work: Callable[[], T]) -> T:
-    """Do the work; once more where it met an inventory that was damaged, and has been removed for that."""
+    """Do the work; once more if it met an inventory that was damaged, and has been removed for that."""
     try:
         return work()
     except UnusableInventoryError as error:
@@ -45,10 +45,10 @@ def rebuilt_where_damaged(work: Callable[[], T]) -> T:
 
 
 class Inventory:
-    """One inventory file, made where it is missing; raises InventoryError if it cannot be used.
+    """One inventory file, made if it is missing; raises InventoryError if it cannot be used.
 
     A file of ours that is of another version, or damaged, is rebuilt, and ``tell`` told in one line; so is
-    whatever lies at ``path`` where that is nobody's but ours (``is_cache``). Damage that shows only later is an
+    whatever lies at ``path`` if that is nobody's but ours (``is_cache``). Damage that shows only later is an
     UnusableInventoryError, and the file is gone once the ``with`` block has ended by it. Safe under kill -9 at any
     instant. Many may read while one refreshes; ``patience`` is how long a second refresh waits for the first.
     """
@@ -93,7 +93,7 @@ class Inventory:
         return Database(self._path, min(BUSY_SECONDS, self._patience.seconds))
 
     def only_writer(self) -> AbstractContextManager[None]:
-        """Be the only one who refreshes; InventoryError where another still does when patience ends."""
+        """Be the only one who refreshes; InventoryError if another still does when patience ends."""
         return only_writer(self._path, self._patience)
 
     def __enter__(self) -> Self:
@@ -155,7 +155,7 @@ class Inventory:
         return self._names("SELECT thing FROM members WHERE group_name = ? ORDER BY thing", group)
 
     def groups_of(self, thing: str) -> tuple[str, ...]:
-        """Return the governed groups that a thing is in; none where it is not known."""
+        """Return the governed groups that a thing is in; none if it is not known."""
         return self._names("SELECT group_name FROM members WHERE thing = ? ORDER BY group_name", thing)
 
     def foreign_jobs(self) -> dict[str, float]:
@@ -171,7 +171,7 @@ class Inventory:
             return {name: shared.setdefault(site, one_line(site)) for name, site in rows}
 
     def settings(self) -> dict[str, str]:
-        """By thing the key that its component is set to make, where that is known."""
+        """By thing the key that its component is set to make, if that is known."""
         with self.database.snapshot() as connection:
             return dict(connection.execute("SELECT name, key_algorithm FROM things WHERE key_algorithm IS NOT NULL"))
 
@@ -182,7 +182,7 @@ class Inventory:
     def devices(
         self, desired: DesiredState, state: FleetState, *, only: Collection[str] | None = None
     ) -> Iterator[Device]:
-        """Yield every device of the governed groups, in name order; ``only`` these things where given.
+        """Yield every device of the governed groups, in name order; ``only`` these things if given.
 
         Streams in bounded memory from one snapshot of the file, so a refresh by someone else does not show.
         """

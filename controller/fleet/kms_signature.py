@@ -28,7 +28,7 @@ class KmsKey:
     """Signs and verifies with one KMS key; ``client`` is a boto3 ``kms`` client of the key's region.
 
     CI needs ``kms:Sign`` on the key, the reconcile run ``kms:Verify``, and neither the other.
-    Raises AwsCallError where KMS gives no answer.
+    Raises AwsCallError if KMS gives no answer.
     """
 
     def __init__(self, client: Any, key_id: str) -> None:

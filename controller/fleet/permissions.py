@@ -22,7 +22,7 @@ _ONE = {"maxResults": 1}
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One action as IAM spells it; ``is_allowed`` is None where ``why`` says what kept it from being found out."""
+    """One action as IAM spells it; ``is_allowed`` is None if ``why`` says what kept it from being found out."""
 
     action: str
     is_allowed: bool | None

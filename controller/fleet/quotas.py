@@ -19,7 +19,7 @@ DEFAULT_PER_SECOND = 10.0  # for an API that the table does not name: the lowest
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Calls per second that AWS allows by default; ``code`` is that of Service Quotas, where known."""
+    """Calls per second that AWS allows by default; ``code`` is that of Service Quotas, if known."""
 
     per_second: float
     code: str | None = None

@@ -18,7 +18,7 @@ MOST_ASKED = 50  # certificates a look, of which no governed thing holds any, th
 
 
 def rotation_table(session: AwsSession) -> str | None:
-    """Name the table of the fleet's own backend; None where none is deployed, or a stock one."""
+    """Name the table of the fleet's own backend; None if none is deployed, or a stock one."""
     function = session.fleet.backend.create_function
     answer = session.find("lambda", "GetFunctionConfiguration", FunctionName=function) or {}
     name: str | None = answer.get("Environment", {}).get("Variables", {}).get("TABLE_NAME")

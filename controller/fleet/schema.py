@@ -121,7 +121,7 @@ ALTER TABLE jobs ADD COLUMN is_read INTEGER NOT NULL DEFAULT 1;
 """
 
 _THIRD: Final = """
--- of a rotation, as AWS IoT has it; NULL where it was read by an older version
+-- of a rotation, as AWS IoT has it; NULL if it was read by an older version
 ALTER TABLE jobs ADD COLUMN document TEXT;
 """
 
@@ -135,7 +135,7 @@ ALTER TABLE things ADD COLUMN setting_unknown TEXT;
 _FIFTH: Final = """
 -- when all certificates and things of the account were last listed
 ALTER TABLE binding ADD COLUMN listed_at REAL;
--- how many things nobody governs; NULL where they have not been counted yet
+-- how many things nobody governs; NULL if they have not been counted yet
 ALTER TABLE binding ADD COLUMN unmanaged INTEGER;
 -- the first of them
 CREATE TABLE unmanaged (name TEXT PRIMARY KEY) WITHOUT ROWID;

@@ -53,7 +53,7 @@ def add_issues(what: Any) -> ArgumentParser:
         "issues", help="one tracking issue per fleet: open while something needs a person"
     )
     issues.add_argument("--attention", type=Path, required=True, help="what --needs-person wrote")
-    issues.add_argument("--failure", type=Path, required=True, help="Markdown to post where that file is missing")
+    issues.add_argument("--failure", type=Path, required=True, help="Markdown to post if that file is missing")
     return issues
 
 

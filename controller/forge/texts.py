@@ -53,7 +53,7 @@ def failure_text(what: str, messages: str) -> str:
 
 
 def run_note(environment: Mapping[str, str]) -> str:
-    """Return where the text comes from: the address of the run, where GitHub Actions says it."""
+    """Return where the text comes from: the address of the run, if GitHub Actions names it."""
     names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
     server, repository, run = (environment.get(name) for name in names)
     if not (server and repository and run):

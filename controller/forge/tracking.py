@@ -31,7 +31,7 @@ def keep_issues(
         forge: Where they are.
         note: Where the text comes from.
         attention: What ``--needs-person`` wrote.
-        failure: Markdown to post where that file is missing.
+        failure: Markdown to post if that file is missing.
         overrides: How a person gives an override there.
         skip: Fleets that a later job speaks of.
         is_whole: Whether the file names every fleet: issues of others are closed.

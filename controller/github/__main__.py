@@ -43,7 +43,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m controller.github", description=__doc__)
     what = parser.add_subparsers(dest="what", required=True)
     comment = add_comment(what)
-    comment.add_argument("--only-replace", action="store_true", help="where there is none, leave it at that")
+    comment.add_argument("--only-replace", action="store_true", help="if there is none, leave it at that")
     issues = add_issues(what)
     issues.add_argument("--skip", default="[]", help="JSON list of fleets that a later job speaks of")
     issues.add_argument("--whole", action="store_true", help="the file names every fleet: issues of others are closed")

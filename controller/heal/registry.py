@@ -41,7 +41,7 @@ _serialize = TypeSerializer().serialize
 def table_of(session: AwsSession) -> str | None:
     """Return the table of the fleet's own backend.
 
-    None where none hears of connections now, as a stock one never does.
+    None if none hears of connections now, as a stock one never does.
     """
     if not (read_rules(session) or {}).get(session.fleet.backend.presence_rule):
         return None
@@ -143,7 +143,7 @@ class HealingRegistry:
     # changes
 
     def save(self, watch: Watch) -> None:
-        """Write a watch over the version that was read; FleetError where somebody was faster."""
+        """Write a watch over the version that was read; FleetError if somebody was faster."""
         written = replace(watch, version=watch.version + 1)
         try:
             self._put(written.to_record(), watch.version)
@@ -152,7 +152,7 @@ class HealingRegistry:
                 raise  # else it was written by an attempt whose answer was lost
 
     def save_quarantined(self, record: Quarantined) -> Quarantined:
-        """Write what is done to a thing over the version that was read; AwsCallError where somebody was faster."""
+        """Write what is done to a thing over the version that was read; AwsCallError if somebody was faster."""
         written = replace(record, version=record.version + 1)
         try:
             self._put(written.to_record(), record.version)

@@ -89,7 +89,7 @@ def apply(
 
     ``ledger`` is the record as the look that the plan is made of found it; ``result`` is filled step by step; ``now``
     is when the plan was made, ``present`` tells the time just before a job is (by default the same).
-    Raises FleetError where AWS refuses, or a job of a planned id does something else.
+    Raises FleetError if AWS refuses, or a job of a planned id does something else.
     """
     tell = progress or (lambda _phase, _done, _total: None)
     ledger = ledger or Ledger.opened_now(iot)
@@ -162,7 +162,7 @@ def _require_open(job: PlannedJob, starting: Sequence[PlannedDevice], present: d
 
 
 def _unless_asked_twice(made: AppliedJob, iot: IotJobs) -> AppliedJob:
-    """Return the job that was just made, cancelled where another one was made in the same moment for devices of it.
+    """Return the job that was just made, cancelled if another one was made in the same moment for devices of it.
 
     Who makes a job looks before and after. Two that meet so may both cancel: then nobody rotates until the next look.
     """

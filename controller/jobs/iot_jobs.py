@@ -88,7 +88,7 @@ class IotJobs:
     def certificates(self, thing: str) -> tuple[HeldCertificate, ...]:
         """Return what a thing holds at this moment, by id.
 
-        Nothing where the thing is gone. A call, and one for each.
+        Nothing if the thing is gone. A call, and one for each.
         """
         held = current_certificates(self._session, thing) or ()
         return tuple(HeldCertificate(one, attachment, self._status(one)) for one, attachment in held)
@@ -138,11 +138,11 @@ class IotJobs:
                 raise
 
     def add_to_group(self, group: str, thing: str) -> None:
-        """Put a thing into a group; harmless where it is in it."""
+        """Put a thing into a group; harmless if it is in it."""
         self._call("AddThingToThingGroup", thingGroupName=group, thingName=thing)
 
     def remove_from_group(self, group: str, thing: str) -> None:
-        """Take a thing out of a group; harmless where it is not in it."""
+        """Take a thing out of a group; harmless if it is not in it."""
         self._call("RemoveThingFromThingGroup", thingGroupName=group, thingName=thing)
 
     def groups_named(self, prefix: str) -> Iterator[str]:
@@ -169,7 +169,7 @@ class IotJobs:
     def write_group(
         self, group: str, description: str, attributes: Mapping[str, str], version: int | None
     ) -> int | None:
-        """Make a group (version None), or replace that version; gives the new one, None where another was faster."""
+        """Make a group (version None), or replace that version; gives the new one, None if another was faster."""
         payload = {"attributes": dict(attributes), "merge": False}
         properties = {"thingGroupDescription": description, "attributePayload": payload}
         try:
@@ -184,7 +184,7 @@ class IotJobs:
             return None
 
     def delete_group(self, group: str) -> None:
-        """Remove a thing group; its things stay. Harmless where it is gone."""
+        """Remove a thing group; its things stay. Harmless if it is gone."""
         self._call("DeleteThingGroup", thingGroupName=group)
 
     # jobs
@@ -228,7 +228,7 @@ class IotJobs:
         return known
 
     def job_document(self, job_id: str) -> str:
-        """Return a job's document, as JSON text; empty where AWS shows none."""
+        """Return a job's document, as JSON text; empty if AWS shows none."""
         return str(self._call("GetJobDocument", jobId=job_id).get("document", ""))
 
     def create_job(self, request: Mapping[str, Any]) -> bool:

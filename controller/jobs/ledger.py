@@ -35,7 +35,7 @@ class Ledger:
         self._run = uuid4().hex
 
     def claim(self, plan: Plan) -> None:
-        """Write that this run goes on to make jobs; raises OvertakenError where another has written meanwhile."""
+        """Write that this run goes on to make jobs; raises OvertakenError if another has written meanwhile."""
         found = self._found
         resumed = {**found.resumed, **dict.fromkeys(plan.resumed, self._looked_at or plan.created_at)}
         halted = {name: halt for name, halt in found.halted.items() if name not in plan.resumed}
@@ -51,7 +51,7 @@ class Ledger:
         return cls(iot, decode(found[0]).baseline(found[1], {}))
 
     def close(self, plan: Plan) -> None:
-        """Note what is governed from now on, where that has changed.
+        """Note what is governed from now on, if that has changed.
 
         Last of all: a run that dies before has its guardrails asked again. A run that is overtaken by another run
         leaves that run's record; the next run compares with it.

@@ -1,7 +1,7 @@
 """The bucket: the bundle that CI puts there, and what the Lambda keeps.
 
 Whatever is kept is written under the condition that nobody wrote since it was read (If-Match, or
-If-None-Match where there was nothing), so two runs at once cannot undo each other's record.
+If-None-Match if there was nothing), so two runs at once cannot undo each other's record.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Stored:
 
 
 class Bucket:
-    """One S3 bucket; ``client`` is a boto3 client. Raises FleetError where S3 refuses."""
+    """One S3 bucket; ``client`` is a boto3 client. Raises FleetError if S3 refuses."""
 
     def __init__(self, client: Any, name: str) -> None:
         self._client, self._name = client, name
@@ -59,7 +59,7 @@ class Bucket:
             raise self._explain("read", key, error) from error
 
     def fetch(self, key: str, path: Path) -> Version:
-        """Copy an object to a file, whole or not at all; leaves no file where there is no object."""
+        """Copy an object to a file, whole or not at all; leaves no file if there is no object."""
         try:
             answer = self._client.get_object(Bucket=self._name, Key=key)
             with closing(answer["Body"]) as body, path.open("wb") as file:

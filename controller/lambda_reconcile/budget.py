@@ -22,7 +22,7 @@ class TimeBudget:
 
     @property
     def left(self) -> float:
-        """Seconds of work that are left; below zero where the reserve is being used."""
+        """Seconds of work that are left; below zero if the reserve is being used."""
         return self._seconds_left() - self._reserve
 
     def require(self, doing: str, seconds: float = 0.0) -> None:

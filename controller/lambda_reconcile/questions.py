@@ -89,7 +89,7 @@ class Questions:
         return _asked(self.of(fleet), fleet)
 
     def ask(self, question: Question) -> None:
-        """Put a question in the place of the last one; LostRaceError where another does so in the same moment."""
+        """Put a question in the place of the last one; LostRaceError if another does so in the same moment."""
         self._write(self._read(question.fleet)[1], question)
 
     def answer(self, answer: Answer, by: str, now: datetime) -> Question:

@@ -30,7 +30,7 @@ READ_TIMEOUT = 20.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class FleetRun:
-    """What became of one fleet; ``report`` is None where time ran out before it was known."""
+    """What became of one fleet; ``report`` is None if time ran out before it was known."""
 
     fleet: str
     report: FleetReport | None = None
@@ -65,7 +65,7 @@ class Reconciler:
         self._given, self._overrides = given, overrides
 
     def run(self, desired: DesiredState) -> FleetRun:
-        """Reconcile one fleet; raises CertfleetError, but stops without one where time runs out."""
+        """Reconcile one fleet; raises CertfleetError, but stops without one if time runs out."""
         fleet = desired.fleet
         session = AwsSession(
             fleet, ActAs.WRITER, attempts=ATTEMPTS, read_timeout=READ_TIMEOUT, sleep=self._budget.sleep

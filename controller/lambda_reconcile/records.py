@@ -66,7 +66,7 @@ class FleetClaim:
     record: FleetRecord
 
     def end(self, record: FleetRecord) -> None:
-        """Record the outcome; LostRaceError where another run has taken the fleet over."""
+        """Record the outcome; LostRaceError if another run has taken the fleet over."""
         self.bucket.write(self.version, record.model_dump_json(indent=1).encode())
 
 

@@ -1,6 +1,6 @@
 """The inventory file of one fleet, kept in the bucket between runs.
 
-It holds nothing of its own: a damaged one is rebuilt, and where another run was faster ours is
+It holds nothing of its own: a damaged one is rebuilt, and if another run was faster ours is
 discarded. What an interrupted refresh has read is kept, and the next run goes on there.
 """
 
@@ -43,7 +43,7 @@ class StoredInventory:
             self.is_kept = not self._path.exists() or self._keep()
 
     def _keep(self) -> bool:
-        """Write the file to the bucket; False where another was faster."""
+        """Write the file to the bucket; False if another was faster."""
         try:
             self._version = self._bucket.write(self._version, self._path)
         except LostRaceError as error:

@@ -1,4 +1,4 @@
-"""What ``certfleet doctor`` found: one line for each thing that must be true, with the remedy where it is not."""
+"""What ``certfleet doctor`` found: one line for each thing that must be true, with the remedy if it is not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CheckStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckLine:
-    """One thing that must be true; ``remedy`` is what to do, as commands to paste where there are such."""
+    """One thing that must be true; ``remedy`` is what to do, as commands to paste if there are such."""
 
     what: str
     verdict: CheckStatus

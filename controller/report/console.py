@@ -89,7 +89,7 @@ _BETWEEN = 3  # two columns, by SIMPLE_HEAD
 class _Table(Table):
     """A table that shortens names before it would shorten a number or a word that says how something stands.
 
-    The last columns stand below each row, across the page, where it is too narrow for all of them.
+    The last columns stand below each row, across the page, if it is too narrow for all of them.
     """
 
     def __init__(self, columns: Sequence[tuple[str, str]], given: Sequence[Sequence[str | Text]]) -> None:

@@ -69,7 +69,7 @@ _HEADS = ("From", "Policy", "Authority", "Rotations", "Most a day", "Allowed")
 
 
 def _lines(forecast: Forecast) -> list[_Line]:
-    """By day, or by week where there are too many days; what has no rotation is left out."""
+    """By day, or by week if there are too many days; what has no rotation is left out."""
     step = 1 if len(forecast.rows) <= _ROWS_OF_DAYS else 7
     periods: dict[tuple[date, str, str], list[ForecastRow]] = {}
     for row in forecast.rows:

@@ -41,7 +41,7 @@ class ReasonGroup:
 def leading(assessment: Assessment) -> Finding:
     """Return the finding that decides the outcome: the first of the assessment's outcome.
 
-    Of a device that only waits for its wave it is why the device must rotate: where the wave stands, the rollouts tell.
+    Of a device that only waits for its wave it is why the device must rotate: the rollouts show where the wave stands.
     """
     decisive = [finding for finding in assessment.findings if finding.outcome is assessment.outcome]
     if all(finding.reason is Reason.WAVE_SOAKING for finding in decisive):
@@ -81,7 +81,7 @@ def _group(members: list[tuple[Finding, Assessment]]) -> ReasonGroup:
 
 
 def _hours_unseen(finding: Finding) -> float:
-    """Infinite where no connection is known."""
+    """Infinite if no connection is known."""
     hours = finding.values.get("hoursSinceSeen")
     return math.inf if hours is None else float(hours)
 

@@ -98,14 +98,14 @@ class RolloutStanding:
 
     @property
     def meaning(self) -> str:
-        """``bad`` where a person must act, ``change`` where devices rotate, else ``wait``."""
+        """``bad`` if a person must act, ``change`` if devices rotate, else ``wait``."""
         if self.status in {WaveStatus.HALTED, WaveStatus.UNHEALTHY}:
             return "bad"
         return "change" if self.status in {WaveStatus.OPEN, WaveStatus.RUNNING} else "wait"
 
 
 def rollouts(report: FleetReport) -> list[RolloutStanding]:
-    """Return the rollouts that have something to do, or have stopped, by policy; none where nobody has planned."""
+    """Return the rollouts that have something to do, or have stopped, by policy; none if nobody has planned."""
     plan = report.next_plan
     if plan is None:
         return []

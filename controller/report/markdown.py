@@ -144,7 +144,7 @@ def _policies(report: FleetReport) -> str:
 
 
 def _groups(title: str, groups: list[ReasonGroup], *, is_open: bool = False) -> list[str]:
-    """Return a folded table of reasons; nothing where there are none."""
+    """Return a folded table of reasons; nothing if there are none."""
     if not groups:
         return []
     rows = [

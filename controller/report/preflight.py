@@ -36,7 +36,7 @@ class FleetAsked:
 
     @property
     def exit_code(self) -> ExitCode:
-        """1 where a device would fail, 2 where one has not answered that was waited for."""
+        """1 if a device would fail, 2 if one has not answered that was waited for."""
         if self.fails:
             return ExitCode.ERROR
         return ExitCode.CHANGES if self.is_followed and self.silent else ExitCode.IN_SYNC

@@ -76,7 +76,7 @@ def render_plan(report: Report, look: TextStyle) -> str:
 
 
 def _each(page: Page, report: Report) -> Iterator[FleetReport]:
-    """Yield the fleets, apart from each other; where a run is over several, all of them in one line first."""
+    """Yield the fleets, apart from each other; if a run is over several, all of them in one line first."""
     together = all_fleets(report)
     if together is not None:
         page.line((together, "head"))

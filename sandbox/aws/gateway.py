@@ -1,4 +1,4 @@
-"""Which service a request is for: by its signature, or by its path where it is not signed."""
+"""Which service a request is for: by its signature, or by its path if it is not signed."""
 
 from __future__ import annotations
 

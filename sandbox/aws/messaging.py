@@ -18,7 +18,7 @@ class Messaging:
         self._site = site
 
     def publish(self, request: dict[str, Any]) -> None:
-        """Put a message on the bus, where the MQTT endpoint and the rules hear it."""
+        """Put a message on the bus; the MQTT endpoint and the rules hear it there."""
         topic, payload = request["topic"], request.get("payload", b"")
         if request.get("retain"):
             raise UnsupportedError("the sandbox has no retained messages (iot-data Publish with retain)")

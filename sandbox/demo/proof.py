@@ -1,6 +1,6 @@
 """What the demo proves after its rotations, with means of its own: files, registry and TLS are asked anew.
 
-A device is rotated where the certificate that it holds is another than the one it was built with.
+A device is rotated if the certificate that it holds is another than the one it was built with.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class RunKilledError(BaseException):
 
 
 Effect = Callable[[Run], Sequence[float]]
-"""An invocation → the seconds after which it runs, one for each run; none where it is lost or held."""
+"""An invocation → the seconds after which it runs, one for each run; none if it is lost or held."""
 
 
 def late(seconds: float) -> Effect:

@@ -1,6 +1,6 @@
 """EventBridge rules that run a function again and again, on the sandbox's clock.
 
-Where the clock leaps, what fell due in between runs once, not once for each time: as on AWS after an outage of
+If the clock leaps, what fell due in between runs once, not once for each time: as on AWS after an outage of
 the scheduler, nothing is made up for.
 """
 

@@ -120,7 +120,7 @@ def test_a_ca_says_how_it_is_and_one_that_may_not_be_asked_is_told_and_not_belie
 @pytest.mark.parametrize(
     ("case", "remedy"),
     [
-        ("it does not exist", "correct its spec.arn; where no policy names the authority, remove the document"),
+        ("it does not exist", "correct its spec.arn; if no policy names the authority, remove the document"),
         ("it may not be read", "allow acm-pca:GetCertificateAuthorityCertificate"),
         ("it is rubbish", "see: aws acm-pca get-certificate-authority-certificate"),
     ],

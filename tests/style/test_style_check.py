@@ -21,6 +21,13 @@ KINDS = {
         'def f() -> None:\n    """Read it; None where it is lost."""',
         'def f() -> None:\n    """Read it; None if it is lost."""', "say 'if'",
     ),
+    "where as a condition after a comma and a line break": (
+        'text = "repeat it,\\n    where it is lost"', 'text = "repeat it,\\n    if it is lost"', "say 'if'",
+    ),
+    "where as a condition that begins a sentence": (
+        'text = "Repeat it. Where it is lost, wait."', 'text = "Repeat it. If it is lost, wait where it was."',
+        "say 'if'",
+    ),
     "a sentence without a head": (
         'text = "It rains. Who walks gets wet."', 'text = "It rains. A man who walks gets wet."', "name who is meant",
     ),

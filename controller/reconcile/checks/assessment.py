@@ -144,7 +144,7 @@ def _tied(device: Device, tie: Tie, governance: Governance) -> Assessment:
         outcome=Outcome.BLOCKED,
         message=f"policies {policies} claim the device with equal priority",
         policy_field="spec.priority",
-        remedy=f"give one of them a higher priority; where it stands: certfleet explain {quote(device.name)}",
+        remedy=f"give one of them a higher priority; to see where it stands: certfleet explain {quote(device.name)}",
         values={"incidents": ",".join(tainted)} if tainted else {},
     )
     certificate = device.attachments[0].certificate if len(device.attachments) == 1 else None

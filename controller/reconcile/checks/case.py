@@ -41,7 +41,7 @@ class Case:
     """What the checks look at.
 
     ``certificate`` is the device's only one, None if it has none or several. ``timing`` is None
-    where the policy sets no date, and while the earliest possible date lies further ahead than
+    if the policy sets no date, and while the earliest possible date lies further ahead than
     ``COMING_WITHIN``: most of a fleet is there, and has nothing to say.
     """
 

@@ -90,7 +90,7 @@ class Governance:
         return successes_of(self.state.jobs)
 
     def policy_of(self, device: Device) -> Governed | Tie | None:
-        """Return the policy that governs the device; Tie where several claim it, None where none does."""
+        """Return the policy that governs the device; Tie if several claim it, None if none does."""
         try:
             return self._verdicts[device.groups]
         except KeyError:
@@ -133,11 +133,11 @@ class Governance:
         return found if is_in_force else None
 
     def waiver_of(self, device: str) -> Waiver | None:
-        """Return the waiver in force for the device; where there are several, the one that lasts longest."""
+        """Return the waiver in force for the device; if there are several, the one that lasts longest."""
         return self._waivers.get(device)
 
     def holds_end(self, device: str, governed: Governed) -> list[datetime]:
-        """Return when the waiver in force for the device ends, and its policy's suspension, where there are any."""
+        """Return when the waiver in force for the device ends, and its policy's suspension, if there are any."""
         waiver, suspension = self._waivers.get(device), governed.policy.suspend
         ends = [waiver.expires] if waiver else []
         return [*ends, suspension.until] if suspension and governed.is_suspended else ends

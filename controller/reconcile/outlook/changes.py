@@ -40,7 +40,7 @@ class DocumentChange:
 
 
 def changes_between(base: Policy | None, head: Policy | None) -> tuple[FieldChange, ...]:
-    """Return the fields that differ, in the order of the documents; everything where a policy is new or gone."""
+    """Return the fields that differ, in the order of the documents; everything if a policy is new or gone."""
     return _differences(_policy(base), _policy(head))
 
 

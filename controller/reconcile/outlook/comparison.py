@@ -226,7 +226,7 @@ def _is_due(assessment: Assessment | None, governance: Governance) -> bool:
 def _count(
     counts: dict[str, _Counts], was: Assessment | None, now: Assessment | None, *, was_due: bool, is_due: bool
 ) -> None:
-    """Count one device; it is None under a ref where no policy governs it."""
+    """Count one device; it is None under a ref if no policy governs it."""
     if was is not None and was.policy is not None:
         counts[was.policy].governed_base += 1
         counts[was.policy].left_alone += now is None
@@ -344,7 +344,7 @@ def _is_among(refusal: Refusal, others: Iterable[Refusal]) -> bool:
 
 
 def _size(refusal: Refusal) -> float:
-    """Return the number in ``--override NAME=NUMBER``; nought where a name stands in its place."""
+    """Return the number in ``--override NAME=NUMBER``; nought if a name stands in its place."""
     try:
         return float(refusal.override.rpartition("=")[2])
     except ValueError:

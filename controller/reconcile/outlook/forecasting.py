@@ -193,7 +193,7 @@ class Forecaster:
         )
 
     def _follow(self, certificate: Certificate, life: _Life, first: datetime | None) -> None:
-        """Count the device's rotations; ``first`` where that is known already."""
+        """Count the device's rotations; ``first`` if that is known already."""
         policy = life.policy.name
         if first is None and not _may_start_before(self._end, life.policy, certificate):
             return
@@ -226,7 +226,7 @@ class _Life:
     def rotations(
         self, certificate: Certificate, first: datetime | None, now: datetime, end: datetime
     ) -> Iterator[datetime]:
-        """Yield when the device rotates from now until just before the end; ``first`` where that is known already."""
+        """Yield when the device rotates from now until just before the end; ``first`` if that is known already."""
         start = first if first is not None else next_start(self.policy, self.open_time, certificate)
         while start is not None and start < end:
             released = self._released(max(start, now), certificate)

@@ -48,7 +48,7 @@ class Luck:
         return self.failure_rate > 0 and share_of(f"{self.seed}|{device}|fails|{attempt}") < self.failure_rate
 
     def absence(self, device: str, asked: int) -> timedelta:
-        """Return how long the device is away when it is asked for the n-th time; nothing where it is there."""
+        """Return how long the device is away when it is asked for the n-th time; nothing if it is there."""
         if not self.offline_rate or share_of(f"{self.seed}|{device}|away|{asked}") >= self.offline_rate:
             return timedelta(0)
         return LONGEST_ABSENCE * share_of(f"{self.seed}|{device}|back|{asked}")

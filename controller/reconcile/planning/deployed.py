@@ -1,6 +1,6 @@
 """Git against what is deployed: whether the backend, and the CA behind it, would issue what the policies demand.
 
-The backend publishes what it was deployed with (``protocol.deployment``). Where git says otherwise, or nobody
+The backend publishes what it was deployed with (``protocol.deployment``). If git says otherwise, or nobody
 knows what is deployed, nothing rotates: each device would come away with something else than it was asked to fetch.
 """
 

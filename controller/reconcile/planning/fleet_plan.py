@@ -119,7 +119,7 @@ def make_plan(
 
 
 def part_of(plan: Plan, policy: str) -> Plan:
-    """Return what a plan says of one policy, where only its devices were assessed: nothing of the fleet as a whole."""
+    """Return what a plan says of one policy, if only its devices were assessed: nothing of the fleet as a whole."""
     return replace(
         plan,
         jobs=tuple(job for job in plan.jobs if job.policy == policy),

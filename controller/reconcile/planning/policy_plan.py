@@ -131,9 +131,9 @@ def document_of(assessment: Assessment, policy: str, commit: str | None) -> JobD
 def target_of(
     job_id: str, devices: tuple[PlannedDevice, ...], governed: Governed, population: int, state: FleetState
 ) -> tuple[TargetKind, str | None]:
-    """Return the group itself where the wave is all of it, up to a hundred things by name, else a cohort.
+    """Return the group itself if the wave is all of it, up to a hundred things by name, else a cohort.
 
-    ``population`` is the number of devices that the policy governs: where it is not the group's size,
+    ``population`` is the number of devices that the policy governs: if it is not the group's size,
     another policy has a part of the group, and the group must not be targeted; nor for a drill, which asks nobody who
     joins the group meanwhile.
     """

@@ -43,7 +43,7 @@ class Ahead:
     def stages(
         self, devices: int, now: datetime, *, urgent: int = 0, deadline: datetime | None = None
     ) -> Iterator[Stage]:
-        """Yield the waves in which so many devices rotate from now on; fewer of them where windows leave no time.
+        """Yield the waves in which so many devices rotate from now on; fewer of them if windows leave no time.
 
         The ``urgent`` among the devices come first and do not wait for windows; a ``deadline`` may shorten the soaks.
         """
@@ -81,7 +81,7 @@ class Ahead:
         return stages[-1].end if stages else now
 
     def _stage(self, wave: int, devices: int, moment: datetime, *, is_urgent: bool) -> Stage | None:
-        """Return the wave from that moment on; None where its windows leave no time for it."""
+        """Return the wave from that moment on; None if its windows leave no time for it."""
         rollout, open_time = self.policy.rollout, self.open_time
         seconds = int(devices / rate_per_minute(rollout) * 60) + 1
         if is_urgent or open_time.is_always:

@@ -115,7 +115,7 @@ def _judged_since(rollout: RolloutHistory, wave: int, policy: Policy) -> datetim
 
 
 def shortened_soak(soak: timedelta, ended: datetime, deadline: datetime | None, waves_left: int) -> timedelta:
-    """Return the soak, or less where the waves that are left would not fit before the deadline; never below nought."""
+    """Return the soak, or less if the waves that are left would not fit before the deadline; never below nought."""
     if deadline is None:
         return soak
     return min(soak, max(timedelta(0), deadline - ended) / (waves_left + 1))

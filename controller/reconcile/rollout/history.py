@@ -50,7 +50,7 @@ class RolloutHistory:
         return min((_ended_at(job) for job in jobs if not is_open(job)), default=now) + LOOK_BACK
 
     def asked(self, job_id: str) -> JobDocument:
-        """Return what a job of the rollout asks for; nothing that could be told where its document was not read."""
+        """Return what a job of the rollout asks for; nothing that could be told if its document was not read."""
         jobs = (*(job for of_wave in self.waves.values() for job in of_wave), *self.standing, *self.stood)
         text = next((job.document for job in jobs if job.job_id == job_id), None)
         try:

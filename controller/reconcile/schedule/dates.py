@@ -6,8 +6,8 @@ With nb, na the certificate's validity and L = min(na - nb, maxAge)::
     u      = first 8 bytes of SHA-256(policy || certificateId) / 2^64
     J      = min(jitterPercent * L, (due - nb) / 2)
     target = due - u * J
-    start  = target, where that is open time; else at share u of the open time in [due - J, due];
-             where there is none, at share u of the first window after due, and maxAge is missed
+    start  = target, if that is open time; else at share u of the open time in [due - J, due];
+             if there is none, at share u of the first window after due, and maxAge is missed
     urgent : remaining life <= L / 20: windows are ignored, start = target
 
 The same certificate under the same policy gives the same dates in a pull request, in CI and in the Lambda.
@@ -42,7 +42,7 @@ class Dates(NamedTuple):
 
 
 def dates_of(policy: Policy, certificate: Certificate) -> Dates | None:
-    """Return the dates of the certificate under the policy; None where its validity is not known."""
+    """Return the dates of the certificate under the policy; None if its validity is not known."""
     if certificate.not_before is None or certificate.not_after is None:
         return None
     return dates_of_validity(policy, certificate.not_before, certificate.not_after)

@@ -182,7 +182,7 @@ class _Block:
 def never_met(policy: Policy, validity: timedelta | None, now: datetime) -> str | None:
     """Return why the policy's windows cannot be met before maxAge or expiry, with the numbers; None if they can.
 
-    A certificate is issued inside a window. Where the longest closed stretch ahead is at least as
+    A certificate is issued inside a window. If the longest closed stretch ahead is at least as
     long as the certificate may be used (``maxAge``, or ``validity`` minus ``renewBefore``), one
     issued just before that stretch finds no open time before it is due. ``validity`` is that of the
     policy's authority, None if it is not known or practically endless.

@@ -178,7 +178,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class RotationJob:
-    """One AWS IoT job that rotates credentials, or asks for a pre-flight, with its executions where they were read."""
+    """One AWS IoT job that rotates credentials, or asks for a pre-flight, with its executions if they were read."""
 
     job_id: str
     status: str  # IN_PROGRESS, COMPLETED, CANCELED, SCHEDULED, DELETION_IN_PROGRESS
@@ -257,7 +257,7 @@ class FleetState:
     private_cas: Mapping[str, PrivateCa] = field(default_factory=dict)  # by ARN: those of git that could be asked
     cas_unknown: tuple[str, ...] = ()  # why others are not known, as sentences
     shared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Certificates that several things hold or have held, where they are split; of those that no governed thing holds
+    """Certificates that several things hold or have held, if they are split; of those that no governed thing holds
     any more, who does."""
     shared_unknown: str | None = None  # why those are not known, as a sentence
 

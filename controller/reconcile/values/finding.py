@@ -76,7 +76,7 @@ class Timing:
 
 
 class Assessment(NamedTuple):
-    """The one verdict on one device under its one policy (None where policies tie).
+    """The one verdict on one device under its one policy (None if policies tie).
 
     A named tuple, which is made in a quarter of the time that a frozen dataclass takes: there is one for each device.
     """

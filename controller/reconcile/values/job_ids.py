@@ -124,7 +124,7 @@ def job_id_for(
 
     ``head`` is family and kind.
 
-    An id is never used again: where a job of ``ended`` has it (the same devices were asked before and
+    An id is never used again: if a job of ``ended`` has it (the same devices were asked before and
     the job was cancelled), the next of a fixed sequence is taken. Jobs that ended too long ago to be among them
     are of an earlier era.
     """

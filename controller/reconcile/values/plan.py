@@ -106,7 +106,7 @@ class WaveStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WaveReport:
-    """One policy's rollout at planning time: a sentence with the numbers, and what to do where a person must act."""
+    """One policy's rollout at planning time: a sentence with the numbers, and what to do if a person must act."""
 
     policy: str
     wave: int  # the wave reached, from 1; 0 before the first

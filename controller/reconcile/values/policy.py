@@ -35,7 +35,7 @@ _ROTATION, _ROLLOUT, _NEITHER = ({BEARS_ON: bearing} for bearing in Bearing)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a document stands: path (from the repository's root, where there is one) and line of each field.
+    """Where a document stands: path (from the repository's root, if there is one) and line of each field.
 
     ``lines`` maps a dotted field path (``spec.certificate.maxAge``) to its line; ``line`` is the
     document's first.
@@ -168,7 +168,7 @@ class WindowKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A recurring span: starts where the cron expression fires in the time zone, lasts ``duration``."""
+    """A recurring span: starts when the cron expression fires in the time zone, lasts ``duration``."""
 
     cron: str
     timezone: str
@@ -223,7 +223,7 @@ DEFAULT_BRAKES = (
     AbortRule(FailureType.ALL, 25.0, 10),
     AbortRule(FailureType.ALL, 50.0, 3),  # small waves and fleets
 )
-"""What stops a wave, the last one too, where a policy says nothing of it."""
+"""What stops a wave, the last one too, if a policy says nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ class Rollout:
 
     @property
     def brakes(self) -> tuple[AbortRule, ...]:
-        """The abort rules, or those that hold where the policy gives none."""
+        """The abort rules, or those that hold if the policy gives none."""
         return self.abort or DEFAULT_BRAKES
 
 
@@ -391,7 +391,7 @@ def follows(
 ) -> bool:
     """Return whether a commit contains the one applied last.
 
-    Where nobody knows what it contains (a shallow clone, a bundle of before), it must at least be of a later second.
+    If nobody knows what it contains (a shallow clone, a bundle of before), it must at least be of a later second.
     """
     if ancestors is not None:
         return last in ancestors

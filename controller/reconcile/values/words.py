@@ -47,7 +47,7 @@ def instant_text(instant: datetime) -> str:
 
 @lru_cache(maxsize=256)  # all devices of a policy wait for one opening
 def local_text(instant: datetime, zones: tuple[str, ...]) -> str:
-    """``, 03:00 in Europe/Berlin``: what the clocks of a policy's windows show; nothing where they show UTC."""
+    """``, 03:00 in Europe/Berlin``: what the clocks of a policy's windows show; nothing if they show UTC."""
     told = []
     for zone in dict.fromkeys(zones):
         local = instant.astimezone(ZoneInfo(zone))

@@ -9,7 +9,7 @@ from .chart import Chart
 
 
 def charts_of(fleet: FleetReport) -> tuple[Chart, ...]:
-    """Return what is to come, where it goes, what was done, and what the fleet holds."""
+    """Return the charts: what is to come and where, what was done, and what the fleet holds."""
     return (
         work.forecast(fleet),
         work.trend(fleet),

@@ -28,7 +28,7 @@ _STYLE = Style(label_font_size=TEXT_SIZE, major_label_font_size=TEXT_SIZE, font_
 
 
 def columns(labels: Sequence[str], series: Sequence[Series], *, labels_shown: int = 6) -> str:
-    """Upright bars, stacked; where there are many labels only some are written."""
+    """Upright bars, stacked; if there are many labels only some are written."""
     every = max(1, -(-len(labels) // labels_shown))
     chart = pygal.StackedBar(**_options(HEIGHT), show_minor_x_labels=False, x_labels_major_every=every, **_axis(series))
     chart.x_labels = list(labels)

@@ -52,7 +52,7 @@ def ages(fleet: FleetReport) -> Chart:
 
 
 def _age_columns(oldest: int) -> tuple[list[str], list[int]]:
-    """Labels of the columns, and the column of each bucket: narrow ones where that is enough, the last one open."""
+    """Labels of the columns, and the column of each bucket: narrow ones if that is enough, the last one open."""
     step = 1 if oldest < 2 * AGE_COLUMNS else 3
     places = [min(bucket // step, AGE_COLUMNS - 1) for bucket in range(oldest + 1)]
     days = step * AGE_BUCKET_DAYS
@@ -82,7 +82,7 @@ def authorities(fleet: FleetReport) -> Chart:
 
 
 def _kinds(key: str, title: str, head: str, counts: Mapping[str, int], demanded: set[str]) -> Chart:
-    """Kinds that a policy demands in one colour, all others in another; where none is demanded, one colour."""
+    """Kinds that a policy demands in one colour, all others in another; if none is demanded, one colour."""
     if not counts:
         return absent(key, title, "no device has an active certificate")
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -78,7 +78,7 @@ def _allowed(found: Forecast, day: date | None) -> int:
 
 
 def _saved(found: Forecast) -> str:
-    """Return what the jitter buys, where it buys something."""
+    """Return what the jitter buys, if it buys something."""
     without = found.peak_without_jitter
     return f" Without jitter the peak would be {without:,}." if without > found.peak else ""
 

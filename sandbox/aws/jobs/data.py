@@ -171,7 +171,7 @@ class JobsDataPlane:
 
 
 class JobsDataApi:
-    """The same over HTTPS: the ``iot-jobs-data`` service, where a document is text, byte for byte as it was given."""
+    """The same over HTTPS (``iot-jobs-data``): a document is text there, byte for byte as it was given."""
 
     def __init__(self, plane: JobsDataPlane) -> None:
         self._plane = plane

@@ -107,7 +107,7 @@ class MqttConnection:
             self.send(message)
 
     def close(self, reason: ReasonCode) -> None:
-        """Say goodbye where the protocol can, and end the connection."""
+        """Say goodbye if the protocol can, and end the connection."""
         if self._version == VERSION_5 and self._session and not self._writer.is_closing():
             self._write(packets.encode_disconnect(reason))
         self._writer.close()

@@ -1,7 +1,7 @@
 """Topic names and filters: what is valid at AWS IoT Core, and which subscriptions a topic reaches.
 
-Limits are those of AWS IoT Core's quota table: a topic has at most 256 bytes and seven slashes, where
-the first three segments of reserved topics (``$aws/…/…/``) are not counted.
+Limits are those of AWS IoT Core's quota table: a topic has at most 256 bytes and seven slashes, of
+which the first three segments of reserved topics (``$aws/…/…/``) are not counted.
 """
 
 from __future__ import annotations

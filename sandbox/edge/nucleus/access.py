@@ -2,7 +2,7 @@
 
 ``accessControl: {service: {policyId: {operations: […], resources: […]}}}``. A resource is a topic or
 filter; ``*`` stands for any characters, ``+`` and ``#`` for levels as in MQTT. Recipe variables in
-resources count only where the nucleus interpolates component configuration.
+resources count only if the nucleus interpolates component configuration.
 """
 
 from __future__ import annotations

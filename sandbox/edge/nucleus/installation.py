@@ -94,7 +94,7 @@ class Installation:
         return ScriptRun(script, None if step.privileged else self._component.user, limit)
 
     def access_control(self) -> object:
-        """Return what the component may do, recipe variables filled in where this nucleus does that."""
+        """Return what the component may do, recipe variables filled in if this nucleus does that."""
         declared = (self._config.configuration(self.recipe.name) or {}).get("accessControl")
         rule = FILLS_IN_ACCESS_CONTROL.on(self._profile)
         if rule is FillsIn.ALWAYS or (rule is FillsIn.IF_SET and self._config.interpolates):

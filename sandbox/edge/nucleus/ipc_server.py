@@ -1,7 +1,7 @@
 """The nucleus' IPC socket and the operations that components call on it.
 
 Operations: GetConfiguration, PublishToIoTCore, SubscribeToIoTCore, SubscribeToConfigurationUpdate,
-UpdateState; where the profile has them SubscribeToValidateConfigurationUpdates and SendConfigurationValidityReport,
+UpdateState; if the profile has them SubscribeToValidateConfigurationUpdates and SendConfigurationValidityReport,
 SubscribeToComponentUpdates and DeferComponentUpdate, or GetSystemConfig. Anything else is answered with an error.
 """
 
@@ -46,7 +46,7 @@ class Configurations(Protocol):
         """Return a component's configuration as components see it, or None if there is no such component."""
 
     def access_control(self, component: str) -> object:
-        """Return its ``accessControl`` as it is enforced, recipe variables filled in where the nucleus does that."""
+        """Return its ``accessControl`` as it is enforced, recipe variables filled in if the nucleus does that."""
 
     def system(self, key: str) -> object | None:
         """Return one value of the nucleus' own ``system`` configuration."""
