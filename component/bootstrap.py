@@ -1,4 +1,4 @@
-"""What the recipe's script runs, as root, out of an archive that it has held to its digest, or of root's copy of it.
+"""The program that the recipe's script runs, as root, out of a checked archive or of root's copy of it.
 
 The script (``loader.py``) is as short as nucleus lite's limit for recipes demands; its names are used here: ``home``,
 ``code``, and ``data``, the verified archive, if there was no copy. No folder on the way to ``home`` may be one that

@@ -43,7 +43,7 @@ BUNDLE = "bundle"  # stands in a fleet's place where no fleet was reached
 
 
 class LambdaContext(Protocol):
-    """What of Lambda's context object is used."""
+    """The part of Lambda's context object that is used."""
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends the run."""

@@ -1,8 +1,8 @@
 """The tasks of the state machine: ``controller.aws_states.handler``; and ``answer``, behind a function URL, for people.
 
-Fleets are read side by side, one function for each, which goes on until its fleet is whole. What failed is decided
+Fleets are read side by side, one function for each, which goes on until its fleet is whole. Failure is decided
 here, in ``summary``, by what each fleet's record in the bucket says of this run; what Step Functions tolerates decides
-nothing. What travels through the machine is names: of fleets, of a bundle, of a plan.
+nothing. Only names travel through the machine: of fleets, of a bundle, of a plan.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Began(BaseModel):
 
 
 class OfFleets(Began):
-    """What the summary is about."""
+    """The subject of the summary."""
 
     bundle: BundleVersion
     fleets: tuple[str, ...]

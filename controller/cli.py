@@ -48,7 +48,7 @@ COMMANDS = {
     ),
     "plan": Command(
         "plan",
-        "what apply would do; exits 2 if there is something to do",
+        "show what apply would do; exits 2 if there is something to do",
         "certfleet plan\n"
         "certfleet plan --plan plan.json      # to read, and a file for apply --plan\n"
         "certfleet plan --base origin/main    # what this change does to the fleet",
@@ -91,14 +91,14 @@ COMMANDS = {
     ),
     "doctor": Command(
         "doctor",
-        "what must be true before the first wave, line by line, with the remedy",
+        "check what must be true before the first wave, line by line, with the remedy",
         "certfleet doctor\n"
         "certfleet doctor --migrate    # is the moment good to change backends?\n"
         "certfleet doctor --migrate --from AWSLabsCertificateRotator --to Certfleet",
     ),
     "evidence": Command(
         "evidence",
-        "which credential each device held when, who asked for it, who approved",
+        "show which credential each device held when, who asked for it, who approved",
         "certfleet evidence --since 2026-01-01T00:00:00Z --format csv\n"
         "certfleet evidence THING\n"
         "certfleet evidence --kms-key ARN --format json --output evidence.json\n"

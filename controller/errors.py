@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a command's exit code says."""
+    """The meaning of a command's exit code."""
 
     IN_SYNC = 0
     ERROR = 1  # usage errors too
@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
 
 
 class CertfleetError(Exception):
-    """What was expected, what was found, and what to do; ``remedy`` is printed on its own line."""
+    """An error that names what was expected, what was found, and what to do; ``remedy`` is printed on its own line."""
 
     exit_code = ExitCode.ERROR
 
@@ -69,7 +69,7 @@ class InterruptedRunError(CertfleetError):
 
 
 class DefectError(CertfleetError):
-    """What certfleet does not know how to fail by: a mistake of its own, and nobody else's."""
+    """An error that certfleet did not expect: a mistake of its own, and nobody else's."""
 
 
 def as_error(error: Exception | KeyboardInterrupt) -> CertfleetError:

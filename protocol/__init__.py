@@ -1,4 +1,4 @@
-"""What the three deployables say to each other: names, topics, messages, job document, algorithms.
+"""The words between the three deployables: names, topics, messages, job document, algorithms.
 
 Controller, component and backend import this package and never each other. It also ships to
 devices, so it uses the standard library only and runs on Python 3.9 and later.

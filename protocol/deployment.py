@@ -1,4 +1,4 @@
-"""What a deployed backend says of itself, so that who asks it for certificates knows what they will be.
+"""A deployed backend's description of itself, so that whoever asks it for certificates knows what they will be.
 
 It stands as JSON in one parameter of AWS Systems Manager (``BackendNames.deployment_parameter``). A backend of
 before publishes nothing; fields that a newer version may add are ignored.

@@ -49,7 +49,7 @@ MAX_DOCUMENT_BYTES = 32 * 1024  # AWS IoT Jobs: 32 KiB
 
 @dataclass(frozen=True)
 class JobDocument:
-    """What one job asks of a device and of the backend; None leaves the choice to the receiver."""
+    """The demands of one job on a device and on the backend; None leaves the choice to the receiver."""
 
     operation: ClassVar[str] = ROTATE_OPERATION
 

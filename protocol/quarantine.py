@@ -21,7 +21,7 @@ def key_of(thing: str, certificate_id: str = "") -> Dict[str, str]:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """What was done to whom: ``deactivated`` are the certificates that quarantine made INACTIVE, and when it did.
+    """The result for each device: ``deactivated`` are the certificates that quarantine made INACTIVE, and when it did.
 
     ``version`` is of the stored item.
     """

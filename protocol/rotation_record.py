@@ -109,7 +109,7 @@ class RotationRecord:
 
 @dataclass(frozen=True)
 class RefusalRecord:
-    """What the backend told a device last under a job, whether or not a rotation had begun, and how the job ended."""
+    """The backend's last answer to a device under a job, whether or not a rotation had begun, and how the job ended."""
 
     thing_name: str
     job_id: str

@@ -43,7 +43,7 @@ def key_of(certificate_id: str) -> Dict[str, str]:
 
 @dataclass(frozen=True)
 class Watch:
-    """What is known of one certificate since it is watched; instants are aware.
+    """The knowledge of one certificate since it is watched; instants are aware.
 
     ``thing`` is the one that held it then, empty for none. ``first_own`` is the first connection since then under that
     thing's own name, which takes the place of any other client of that name. ``last_seen`` is the last connection that

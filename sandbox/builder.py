@@ -1,7 +1,7 @@
 """Builds the things, certificates and misfits of a fleet file into a cloud, and a folder per device.
 
 Everything is written through the cloud's seeding interface, so that certificates can be of any age.
-What a device would hold on its disk lies in its folder when this is done; nothing runs yet.
+The files of a device's disk lie in its folder when this is done; nothing runs yet.
 """
 
 from __future__ import annotations

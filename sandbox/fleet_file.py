@@ -34,7 +34,7 @@ class FleetFileError(CertfleetError):
 
 
 class Misfit(StrEnum):
-    """What is wrong with a device beyond age, key type and authority: one per blocked reason."""
+    """A fault of a device beyond age, key type and authority: one per blocked reason."""
 
     NO_CERTIFICATE = "NoCertificate"
     EXTRA_CERTIFICATE = "ExtraCertificate"

@@ -19,7 +19,7 @@ class JobsDataError(Exception):
 
 
 class EndpointRegistry(Protocol):
-    """What an MQTT endpoint asks the registry."""
+    """The questions of an MQTT endpoint to the registry."""
 
     def authenticate(self, certificate_der: bytes) -> str | None:
         """Return certificate id if this very certificate is registered and ACTIVE, else None."""

@@ -1,6 +1,6 @@
 """One running sandbox: cloud, backend, MQTT endpoint and devices, started and stopped in order.
 
-What runs is what would be deployed: the backend from its synthesised template, the component from its
+It runs what would be deployed: the backend from its synthesised template, the component from its
 recipe and built archive. The devices that the fleet file calls processes run it as processes of their
 own over Greengrass IPC; the others run the same code inside this process.
 """

@@ -3,9 +3,9 @@
 ``python tools/messages.py FOLDER`` writes them as pages of the documentation site, which ``make docs`` does. They are
 not checked in, so that no changed sentence leaves them behind. ``tests/docs/test_docs_messages.py`` holds them.
 
-A sentence is a text of three words or more, a value among them. What is not a message (docstrings, SQL, the command
-line's help, which has its page) is left out by its place in the tree, not by a list of texts, so that a new message
-cannot be forgotten.
+A sentence is a text of three words or more, a value among them. Text that is not a message (docstrings, SQL, the
+command line's help, which has its page) is left out by its place in the tree, not by a list of texts, so that a new
+message cannot be forgotten.
 """
 
 import ast
@@ -59,9 +59,9 @@ PAGES = {
         "Messages of the command line",
         _FIND
         + """
-An error ends with exit code 1, a refusal by a guardrail with 3 ([exit codes](command-line.md)). What the device and the
-cloud report has pages of its own: [messages of the component](messages-device.md) and
-[messages of the backend](messages-backend.md).
+An error ends with exit code 1, a refusal by a guardrail with 3 ([exit codes](command-line.md)). Messages that the
+device and the cloud report have pages of their own: [messages of the component](messages-device.md) and [messages of
+the backend](messages-backend.md).
 """,
     ),
     "messages-device": (

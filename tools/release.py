@@ -1,4 +1,4 @@
-"""What a release does with the built component: publish its version, put that version on the test devices.
+"""The steps of a release with the built component: publish its version, put that version on the test devices.
 
     python tools/release.py publish FOLDER --bucket BUCKET     FOLDER: what component.build wrote
     python tools/release.py deploy FOLDER --thing-group GROUP
@@ -25,7 +25,7 @@ ENDED = {"SUCCEEDED", "FAILED", "TIMED_OUT", "REJECTED", "CANCELED"}
 
 
 class ReleaseError(Exception):
-    """What was expected, what was found, what to do."""
+    """An error: what was expected, what was found, what to do."""
 
 
 def main() -> int:

@@ -5,7 +5,7 @@
     .venv/bin/python -m tools.stock_trial stock
 
 The stock solution runs as it is: the template is what its own CDK application makes of it, its handlers run as its
-functions, its recipe as a deployment brings it. What it needs of a device is there: ``sudo``, and the packages that
+functions, its recipe as a deployment brings it. Its needs on a device are there: ``sudo``, and the packages that
 its install step asks pip for. A fleet moves from its component to ours and back, half by half and while jobs run, on
 either backend, with slow authorities, lost answers and late functions; after each step every certificate is counted.
 Ends with 1 if a device is without a working credential, or off line. Takes about twenty minutes on two cores.
@@ -99,7 +99,7 @@ AGAINST_ADVICE = (
     Step("stock"),
     Step("stock", deploy="stock", group="a"),
 )
-"""What docs/migration.md warns of: the stock component takes the place of ours, and the stock backend hears."""
+"""The order that docs/migration.md warns of: the stock component replaces ours, and the stock backend hears."""
 
 
 def main() -> int:

@@ -69,7 +69,10 @@ SENTENCES = {
         r"(?:[;(,]|\d|\b(?:None|True|False|none|nothing|empty|absent|only|less|fewer|more|harmless|NULL|[A-Z]\w+Error))"
         r"\s+where\b(?! do\b)|\.\s+Where\b(?![^.:]*[?:])"
     ),
-    "name who is meant": re.compile(r"[.;] (?:Who|Whom|Those that|Those who) (?![^.]*\?)[a-z]"),
+    "name who or what is meant": re.compile(
+        r"(?:\A|[.!;:]\s+|\n\s*\n\s*|\n- )(?:What|Whom?|Whose|Which|Those\s+(?:that|who|whose|which))\s"
+        r"(?!to do:|[^.]*\?)"
+    ),
 }
 """What each kind of text must not hold, by what to do instead."""
 
@@ -77,7 +80,7 @@ PLACES = {
     "say 'is not a'": "pages messages docstrings",
     "say 'because'": "pages messages docstrings",
     "say 'if'": "pages messages docstrings",
-    "name who is meant": "messages docstrings",
+    "name who or what is meant": "pages messages docstrings",
 }
 
 EXEMPT: dict[str, str] = {}
@@ -115,8 +118,8 @@ def in_text(kind: str, path: str, line: int, text: str) -> Iterator[Find]:
 
 
 def in_page(path: str, text: str) -> Iterator[Find]:
-    """Yield what the rules find in a page; code blocks are left out."""
-    prose = re.sub(r"(?ms)^```.*?^```", lambda block: "\n" * block.group().count("\n"), text)
+    """Yield what the rules find in a page; code blocks and headings are left out."""
+    prose = re.sub(r"(?ms)^```.*?^```|^#.*?$", lambda block: "\n" * block.group().count("\n"), text)
     yield from in_text("pages", path, 1, prose)
 
 

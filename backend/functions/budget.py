@@ -25,7 +25,7 @@ CERTIFICATES_PER_DAY = 100  # of many jobs: devices on which releases are tried 
 
 @dataclass(frozen=True, slots=True)
 class BudgetRefusal:
-    """What a device was told last."""
+    """The last answer to a device."""
 
     job_id: str
     code: str
@@ -38,7 +38,7 @@ class BudgetRefusal:
 
 @dataclass(frozen=True, slots=True)
 class CertificateBudget:
-    """What one thing has used up today, and under its latest job."""
+    """The budget that one thing has used up today, and under its latest job."""
 
     thing_name: str
     day: str = ""  # UTC, ISO 8601

@@ -233,7 +233,8 @@ def _reason(error: Exception) -> str:
 def _undo(services: Services, rotation: Rotation, who: str, *, may_be_lost: bool) -> None:
     """Undo now; if even that fails, the record stays for the next create or the sweep to do it.
 
-    What AWS has refused to issue is not looked for: that would cost a scarce call for each recent certificate.
+    A certificate that AWS has refused to issue is not looked for: that would cost a scarce call for each recent
+    certificate.
     """
     try:
         current = services.table.current(rotation.thing_name)

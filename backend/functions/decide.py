@@ -1,7 +1,7 @@
-"""What a create or commit must fulfil. Pure: no AWS, no clock; all that is known is a parameter.
+"""The rules that a create or commit must fulfil. Pure: no AWS, no clock; all that is known is a parameter.
 
-A pre-condition is one function that returns or raises RejectionError with its own code and sentence. What becomes
-of certificates is not decided here: see ``verdicts``.
+A pre-condition is one function that returns or raises RejectionError with its own code and sentence. The verdict over
+certificates is not made here: see ``verdicts``.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def require_rotation(rotation: Rotation | None, event: CommitEvent) -> Rotation:
 def is_known_to_be_alone(rotation: Rotation | None, event: CommitEvent) -> bool:
     """Return whether a later rotation began at this connection's certificate, the thing's only one, and was given up.
 
-    What a device asks that commits an earlier job once more is whether its certificate stays: it does.
+    A device that commits an earlier job once more asks whether its certificate stays: it does.
     """
     return (
         rotation is not None
@@ -188,7 +188,7 @@ def is_known_to_be_alone(rotation: Rotation | None, event: CommitEvent) -> bool:
 
 
 class CreateStep(Enum):
-    """What a create meets."""
+    """The state that a create meets."""
 
     BEGIN = "nothing is under way"
     ANSWER_AGAIN = "this very create was answered before"

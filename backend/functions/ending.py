@@ -35,12 +35,12 @@ def conclude(
     """Write down what is new and do what the table says; returns the rotation as it stands then.
 
     Args:
-        services: What to do it with.
+        services: The clients and the settings.
         before: The rotation as it was read.
         rotation: The same with what was learnt.
         who: On whose behalf, for the evidence.
-        aside: What a notice shall end with.
-        deactivated: Which of the two a person has made INACTIVE.
+        aside: The last sentence of a notice.
+        deactivated: The certificate of the two that a person has made INACTIVE.
     """
     if rotation.phase is Phase.REMOVING:
         return before if services.table.is_quarantined(rotation.thing_name) else resume(services, rotation, who)
@@ -129,7 +129,7 @@ def resume(services: Services, rotation: Rotation, who: str) -> Rotation:
 def remove_stray(services: Services, rotation: Rotation, current: Rotation | None, *, may_be_lost: bool) -> None:
     """Remove what was issued for a rotation that was given up meanwhile; its record is no longer ours.
 
-    What the record in force is about stays: it may be over the same key, and the device may use it.
+    The certificates of the record in force stay: it may be over the same key, and the device may use it.
     """
     theirs = () if current is None else (current.old_certificate_id, current.new_certificate_id)
     is_hidden = current is not None and current.phase in MAKING  # what it has issued may not be on record yet

@@ -1,4 +1,4 @@
-"""What can end a handler's run other than success."""
+"""The errors that can end a handler's run."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class _Event(BaseModel):
 
 
 class Request(_Event):
-    """What create and commit share."""
+    """The fields that create and commit share."""
 
     job_id: JobId = Field(alias="jobId")
     thing_name: ThingName = Field(alias="thingName")

@@ -1,4 +1,4 @@
-"""What a person is told, in sentences that stand alone. Pure.
+"""Notices to a person, in sentences that stand alone. Pure.
 
 Text that a device wrote stands in quotation marks, on one line and cut to a bound, so that nobody takes it for ours.
 """
@@ -71,7 +71,7 @@ def _holders(rotation: Rotation) -> str:
         f"Known: {facts}. Look at the device which one it uses (its log names the certificate). "
         f"If the new one, somebody else holds a copy of the old one's key, or it is not used any more: "
         f"{_give_up(rotation)}. If the old one, the new one is not used, or somebody else's: {_deactivate(new)}. "
-        "What you deactivate or detach is removed within 15 minutes."
+        "A certificate that you deactivate or detach is removed within 15 minutes."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a person must know, and the log: one structured line per decision, without secrets."""
+"""Notices to a person, and the log: one structured line per decision, without secrets."""
 
 from __future__ import annotations
 

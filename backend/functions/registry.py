@@ -47,7 +47,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class CertificateDescription:
-    """What DescribeCertificate says of a certificate."""
+    """The answer of DescribeCertificate."""
 
     arn: str
     pem: str
@@ -58,7 +58,7 @@ class CertificateDescription:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the public view of a thing's rotation says, whoever wrote it."""
+    """The public view of a thing's rotation, whoever wrote it."""
 
     progress: str
     old: str

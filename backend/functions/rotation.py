@@ -121,7 +121,7 @@ class Rotation:
 
     @property
     def last_seen(self) -> CertificateRole | None:
-        """Which of the two was seen last; None if neither was."""
+        """The certificate of the two that was seen last; None if neither was."""
         old, new = _instant(self.old_seen_at), _instant(self.new_seen_at)
         if new is None:
             return None if old is None else CertificateRole.OLD

@@ -1,4 +1,4 @@
-"""What a handler works with, built once per process and kept while the function is warm.
+"""The clients and settings of a handler, built once per process and kept while the function is warm.
 
 On Lambda ``services()`` reads the process environment. Whoever runs the handlers elsewhere (tests,
 the sandbox) puts its own services in place for the duration of a call with ``running``.

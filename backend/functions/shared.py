@@ -1,4 +1,4 @@
-"""What becomes of a certificate that several things held: it goes when no thing holds it and nobody uses it.
+"""The end of a certificate that several things held: it goes when no thing holds it and nobody uses it.
 
 A rotation only lets go of it for its own thing; the sweep visits each that is listed. Nothing is removed in the first
 step: what no thing holds, and nobody was heard to use for long, is deactivated, and deleted a month later. Whoever

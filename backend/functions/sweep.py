@@ -28,7 +28,7 @@ MOST = 250
 MOST_SHARED = 50
 """Certificates that several things held, likewise."""
 Visit: TypeAlias = tuple[Callable[[], None], Mapping[str, str]]
-"""What to do, and whose it is, for the log."""
+"""The action, and its owner, for the log."""
 _OFF = frozenset({"INACTIVE", "REVOKED", None})  # statuses by which a person decides; None: deleted
 PAUSE = 0.25  # seconds between two things, each of which costs up to three of an account's ten calls a second
 

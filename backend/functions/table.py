@@ -142,7 +142,7 @@ class RotationTable:
     def _read_both(self, *keys: tuple[str, str]) -> list[dict[str, Any] | None]:
         """Return the records of some keys.
 
-        What a throttled table leaves out is asked for alone: such calls are repeated.
+        A record that a throttled table leaves out is asked for alone: such calls are repeated.
         """
         wanted = [_item({"thingName": thing_name, "record": record}) for thing_name, record in keys]
         answer = self._dynamodb.batch_get_item(RequestItems={self._name: {"Keys": wanted, "ConsistentRead": True}})

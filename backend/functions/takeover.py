@@ -2,9 +2,9 @@
 
 The stock backend keeps a rotation's state in the named shadow, which a device may be able to write. So the shadow
 only says where to look: the rotation is taken over if the registry shows exactly the two certificates that it names,
-both this thing's alone, the new one younger than the old one, and if the job asks for a rotation. What the shadow
-says of a commit is not believed: a commit has to come over the new one's connection to us. Nor does it count that no
-connection with the new one was heard of, since nobody listened: it is taken to have been used since it was issued.
+both this thing's alone, the new one younger than the old one, and if the job asks for a rotation. A commit that the
+shadow shows is not believed: it has to come over the new one's connection to us. Nor does it count that no connection
+with the new one was heard of, since nobody listened: it is taken to have been used since it was issued.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .services import Services
 
 AUTHORITY = "of the backend before"
 BEGUN = frozenset({"created", "committed"})
-"""What a stock shadow's ``progress`` says while two certificates are attached."""
+"""The ``progress`` of a stock shadow while two certificates are attached."""
 
 
 def take_over(

@@ -1,4 +1,4 @@
-"""What becomes of the two certificates of a rotation: one table of evidence and verdicts. Pure.
+"""The end of the two certificates of a rotation: one table of evidence and verdicts. Pure.
 
 ``RotationEvidence`` holds what is known, each fact with the instant at which it happened or was sent, so that what is
 heard late weighs what it weighed then. ``weigh`` reduces it to three words and finds their row in ``ROWS``.
@@ -11,7 +11,7 @@ The rules that the table keeps (the tests try every combination):
   FAILED with that alone, for a while. One that no device can hold yet goes at once.
 - After a commit no sighting of the old one removes anything: whoever holds a copy of its key can cause one.
 - Of a thing in quarantine nothing goes that a device may hold.
-- What stays undecided for a day is a person's to decide. A person decides by deactivating one of the two.
+- A person decides a rotation that stays undecided for a day. A person decides by deactivating one of the two.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class CertificateRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RotationEvidence:
-    """What is known of one rotation at ``now``. Every other instant is when it happened or was sent."""
+    """All knowledge of one rotation at ``now``. Every other instant is when it happened or was sent."""
 
     now: datetime
     started: datetime
@@ -82,7 +82,7 @@ class ExecutionOutcome(Enum):
 
 
 class Use(Enum):
-    """What is known about which certificate is in use."""
+    """The knowledge of which certificate is in use."""
 
     BEING_MADE = "the new one is being made"
     UNDELIVERED = "no device can hold the new one"
@@ -97,7 +97,7 @@ class Use(Enum):
 
 
 class Notification(Enum):
-    """Who is told at once. Of what stays undecided for a day, a person is told besides."""
+    """The receiver of a notice sent at once. If a rotation stays undecided for a day, a person is told besides."""
 
     NOBODY = "nobody"
     NOTE = "noted"
@@ -145,7 +145,7 @@ ROWS = (
 
 
 class Verdict(NamedTuple):
-    """What is to be done."""
+    """The actions to take."""
 
     goes: CertificateRole | None
     told: Notification

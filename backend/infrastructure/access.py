@@ -1,4 +1,4 @@
-"""What each function of the backend may do, statement by statement."""
+"""The rights of each function of the backend, statement by statement."""
 
 from __future__ import annotations
 

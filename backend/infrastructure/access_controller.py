@@ -1,4 +1,4 @@
-"""What the controller may do: the reading half, the half that makes jobs, and, in a role of its own, healing.
+"""The rights of the controller: the reading half, the half that makes jobs, and, in a role of its own, healing.
 
 Neither of the halves can issue, attach, deactivate or delete a certificate; healing cannot issue or attach one. The
 tests compare all three with the calls that the controller's code names.

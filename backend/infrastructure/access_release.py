@@ -1,4 +1,4 @@
-"""What a release may do: deploy this stack, publish the component, try both on devices that are there for it.
+"""The rights of a release: deploy this stack, publish the component, try both on devices that are there for it.
 
 Deployment goes through the roles of the CDK's bootstrap, and CloudFormation's own role behind them
 may do whatever the bootstrap gave it: whoever releases can change the backend. That is why the role

@@ -1,4 +1,4 @@
-"""What the deployment asks of the account: its endpoints, and that AWS IoT publishes job events."""
+"""The questions of a deployment to the account: its endpoints, and that AWS IoT publishes job events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cdk-nag (AwsSolutions) finds and we accept, each finding by its exact name and with its reason."""
+"""The findings of cdk-nag (AwsSolutions) that we accept, each by its exact name and with its reason."""
 
 from __future__ import annotations
 

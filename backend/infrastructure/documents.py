@@ -1,4 +1,4 @@
-"""What a deployment reads of the desired state, so that nothing is said twice.
+"""The part of the desired state that a deployment reads, so that nothing is said twice.
 
 ``certfleet validate`` checks the documents; here only what is deployed is read, and it becomes true
 with the deployment: whoever changes a document changes no right of anybody.

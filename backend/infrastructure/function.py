@@ -21,7 +21,7 @@ RUNTIME = lambda_.Runtime.PYTHON_3_14
 
 @dataclass(frozen=True)
 class FunctionProps:
-    """What differs between the functions."""
+    """The differences between the functions."""
 
     name: str
     module: str  # of backend.functions

@@ -18,7 +18,7 @@ reference lists both. A statement that allows one allows the other."""
 class Grants:
     """Makes statements. A resource is written without the ARN's head: ``iot:thing/*``.
 
-    Which resources an action knows says AWS' service authorization reference; the tests hold every
+    AWS' service authorization reference lists the resources that an action knows; the tests hold every
     statement to it. An action that knows none stands in a statement of its own (``anywhere``), so
     that its wildcard covers nothing else.
     """

@@ -1,4 +1,4 @@
-"""What this deployment says of itself, for whoever plans rotations: one parameter of Systems Manager."""
+"""This deployment's description of itself, for whoever plans rotations: one parameter of Systems Manager."""
 
 from __future__ import annotations
 

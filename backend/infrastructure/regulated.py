@@ -1,4 +1,4 @@
-"""What regulated users demand of a stack, turned on by context and applied to every resource of its kind.
+"""The demands of regulated users on a stack, turned on by context and applied to every resource of its kind.
 
 An own KMS key for whatever is stored, a permissions boundary, tags, a VPC, reserved concurrency, the retention of
 logs. None is on by default: each costs money, needs something of the account, or both (docs/backend.md).
@@ -26,7 +26,7 @@ NETWORK = (
     "ec2:DescribeSubnets",
     "ec2:UnassignPrivateIpAddresses",
 )
-"""What Lambda asks of a function's role to connect it to a VPC; EC2 knows no narrower resource beforehand."""
+"""Rights that Lambda needs of a function's role to connect it to a VPC; EC2 knows no narrower resource beforehand."""
 
 
 def apply(stack: Stack, settings: StackSettings, key: kms.Key) -> None:

@@ -1,4 +1,4 @@
-"""What a deployment chooses: CDK context, and what the desired state says already.
+"""The choices of a deployment: CDK context, and what the desired state says already.
 
 The three ``Pca…`` variables are those of the stock solution. The table of named authorities is read
 from the ``CertificateAuthority`` documents of a desired-state folder (context ``DesiredState``), or

@@ -22,7 +22,7 @@ OLDEST_TOLERATED = Duration.hours(26)  # a person is told after a day (backend/f
 
 
 class Watching(Construct):
-    """What is watched: errors, throttles and rejections of each function, and failed events."""
+    """The watched metrics: errors, throttles and rejections of each function, and failed events."""
 
     def __init__(
         self, scope: Construct, settings: StackSettings, storage: Storage, functions: Sequence[HandlerFunction]

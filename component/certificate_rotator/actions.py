@@ -1,4 +1,4 @@
-"""What each action of the table does to journal, store and cloud.
+"""The effect of each action of the table on journal, store and cloud.
 
 An action returns DONE, UNNOTICED, FAILED or nothing; if it raises RotationError or ProtocolError,
 the rotator takes that for FAILED with the error's text. The journal always knows about a step before
@@ -32,7 +32,7 @@ from .store import CredentialStore, Generation
 log = logging.getLogger(__name__)
 
 START_SECONDS = 1.0
-"""What a start counts for at least: a component that dies over and over again must come to an end with it."""
+"""The least time that a start counts for: a component that dies over and over again must come to an end with it."""
 
 _UNNOTED_WAY_BACK = (
     "the device stopped while it went back to its old credential, and its disk had not taken the reason: rolled back; "
@@ -42,7 +42,7 @@ _UNNOTED_WAY_BACK = (
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
-    """What led to an action: the execution or certificate that came with it, or the reason for giving up."""
+    """The cause of an action: the execution or certificate that came with it, or the reason for giving up."""
 
     reason: str = ""
     execution: Optional[Execution] = None

@@ -1,7 +1,7 @@
-"""What a certificate must be before a device trusts its life to it.
+"""The demands on a certificate before a device trusts its life to it.
 
-``check`` runs before anything in place is touched. What arrives is held strictly; what lies in place is taken as every
-TLS library takes it (``load``). ``cryptography`` is imported on first use.
+``check`` runs before anything in place is touched. A certificate that arrives is held strictly; the one in place is
+taken as every TLS library takes it (``load``). ``cryptography`` is imported on first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a rotation needs of its device, found out before anybody is asked for anything; nothing is changed."""
+"""The needs of a rotation on its device, found out before anybody is asked for anything; nothing is changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes from the cloud, as events: each message is read, and narrowed down to the job and the step at hand.
+"""Messages from the cloud, as events: each message is read, and narrowed down to the job and the step at hand.
 
 A message for another job or another step becomes no event; a malformed one becomes none either, and is remembered
 for the reason, should the step end in vain.

@@ -5,8 +5,8 @@ nothing is going on. A step or schema that this version does not know, or a dama
 ``Step.SWITCHING`` to the old credential: what cannot be understood is rolled back.
 
 It decides which credential root puts in place, so it lies in a folder of its own that nobody else can change.
-Earlier versions kept it in the component's working folder, which belongs to the user that components run as. What
-they left there is taken along, and a link stays behind for them, should the device go back to one.
+Earlier versions kept it in the component's working folder, which belongs to the user that components run as. A copy
+there is taken along, and a link stays behind for them, if the device goes back to one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The steps of the recipe: see that the pinned requirements are there, then run the component with them.
 
-Standard library only; runs on the system's own Python. What is built here is named by what it is made of, made
+Standard library only; runs on the system's own Python. An environment built here is named by its parts, made
 beside its place, and renamed into it whole: an environment that another process runs from is never touched, and one
 that satisfies the pins is left alone, whether an index can be reached or not. Whoever calls holds the lock of
 ``home`` (``bootstrap.py``), which ends with this process or with its becoming the component.
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional, Set
 
 NEEDED = ("asn1crypto", "awscrt", "awsiotsdk", "cryptography", "pyyaml")
-"""What the component imports; the rest are their requirements."""
+"""The packages that the component imports; the rest are their requirements."""
 
 FOR_TOKENS = "python-pkcs11"
 """Imported only if the credential is in a token; without it the others are enough."""

@@ -9,7 +9,7 @@ The rule behind it: until a commit is answered over the new credential's connect
 than the one that committed it first, or an old one that was never committed away has connected again, both are
 kept, and whichever does not connect is replaced by the other, with doubled patience each time; whatever comes back so
 must be committed in two runs anew. No message and no single connection lets go of either: what the cloud makes of a
-rotation may still be on its way, and an answer may be forged. What nobody can forge is that the commit is sent again.
+rotation may still be on its way, and an answer may be forged. Nobody can forge that the commit is sent again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class State(str, Enum):
 
 
 class Event(str, Enum):
-    """What can happen, already narrowed down to the job and the step at hand."""
+    """An event, already narrowed down to the job and the step at hand."""
 
     START = "START"  # the component starts, in the state that its journal names
     NOTIFIED = "NOTIFIED"  # notify-next: a rotation is queued
@@ -64,7 +64,7 @@ class Event(str, Enum):
 
 
 class Action(str, Enum):
-    """What the rotator does; each is the method of this name in ``actions.py``."""
+    """The actions of the rotator; each is the method of this name in ``actions.py``."""
 
     REST = "rest"  # nothing
     ASK = "ask"  # publish $next/get

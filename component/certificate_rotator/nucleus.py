@@ -1,9 +1,10 @@
-"""What the nucleus on this device is set to: where the credential lies, and who may use it.
+"""The settings of the nucleus on this device: where the credential lies, and who may use it.
 
-Two rules. What the nucleus really uses counts, not what lies at a place where it often does: nucleus classic keeps
-that in ``<root>/config/config.tlog`` (``effectiveConfig.yaml`` beside it is a snapshot, blank on a device that was
-provisioned by its fleet), nucleus lite in its configuration service. And a PIN, which may stand in a ``pkcs11:`` URI
-or in the provider's configuration, is never shown, logged or copied, in no form: messages quote labels only.
+Two rules. The file that the nucleus really uses counts, not one that lies at a place where it often does: nucleus
+classic keeps that in ``<root>/config/config.tlog`` (``effectiveConfig.yaml`` beside it is a snapshot, blank on a
+device that was provisioned by its fleet), nucleus lite in its configuration service. And a PIN, which may stand in a
+``pkcs11:`` URI or in the provider's configuration, is never shown, logged or copied, in no form: messages quote
+labels only.
 """
 
 from __future__ import annotations

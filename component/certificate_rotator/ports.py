@@ -1,4 +1,4 @@
-"""What the rotator asks of the world around it; each port is implemented by whoever runs it.
+"""The rotator's questions to the world around it; each port is implemented by whoever runs it.
 
 Greengrass IPC implements them on a device (``greengrass.py``), plain MQTT for a device in somebody
 else's process, and tests with what they need. Rules that every implementation keeps:

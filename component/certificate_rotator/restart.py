@@ -46,7 +46,7 @@ OUTLIVED_SECONDS = 90.0
 
 
 _UNITS = {Runtime.CLASSIC: "greengrass.service", Runtime.LITE: "ggl.core.iotcored.service"}
-"""Whose run is that of the connection to AWS IoT."""
+"""Services whose run is that of the connection to AWS IoT."""
 
 
 def default_command(runtime: Runtime, platform: str = sys.platform) -> Tuple[str, ...]:
@@ -109,7 +109,7 @@ class CommandRestarter:
         return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
 
     def restart(self) -> None:
-        """See ports.Restarter. What fails is tried again: systemd may be going down, and this process with it."""
+        """See ports.Restarter. A failed restart is tried again: the system may be going down."""
         for pause in self._pauses:
             try:
                 self._ask()

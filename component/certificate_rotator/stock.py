@@ -1,4 +1,4 @@
-"""What a start finds of a rotation: its own journal's, or what the stock component was replaced in the middle of.
+"""The rotation that a start finds: its own journal's, or what the stock component was replaced in the middle of.
 
 That one copies certificate and key into its working folder, overwrites those in place, one after the other, and
 removes the copies once the backend has accepted its commit. So the two copies together tell of a credential in place

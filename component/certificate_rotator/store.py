@@ -19,7 +19,7 @@ NEXT = "next"
 
 
 class Generation(str, Enum):
-    """Which of the two credentials."""
+    """A name for each of the two credentials."""
 
     OLD = "OLD"
     NEW = "NEW"
@@ -106,7 +106,7 @@ class CredentialStore(Protocol):
 def opened_when_needed(open_store: Callable[[], CredentialStore]) -> CredentialStore:
     """Return a store that is opened at its first use.
 
-    What is wrong with it is then the failure of a job, or awaited, and not the end of a process that a nucleus starts
+    A fault of it is then the failure of a job, or awaited, and not the end of a process that a nucleus starts
     three times at most.
     """
     return cast("CredentialStore", _OpenedWhenNeeded(open_store))

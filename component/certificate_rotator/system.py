@@ -20,7 +20,7 @@ _POSIX = os.name == "posix"
 _SHARING_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8) + 8 * (1.0,)
 """Seconds between attempts while another process holds a file open on Windows; about ten in all."""
 _SHARING_ERRORS = frozenset({5, 32, 33})
-"""What Windows reports then: access denied (to replace a file that is open), sharing violation, lock violation."""
+"""Errors that Windows reports then: access denied (to replace an open file), sharing violation, lock violation."""
 _WINDOWS_SECURITY = "windows.security"
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | 
 
 @dataclass(frozen=True)
 class Attributes:
-    """Who may do what with a file: permission bits, owner, group, and extended attributes (SELinux, ACLs).
+    """The access to a file: permission bits, owner, group, and extended attributes (SELinux, ACLs).
 
     On Windows the one extended attribute is the file's security descriptor, and the rest says nothing.
     """

@@ -1,4 +1,4 @@
-"""What stands in for permission bits on Windows: access control lists, through advapi32 and kernel32.
+"""The permission bits of Windows: access control lists, through advapi32 and kernel32.
 
 A new file is open to its owner, to SYSTEM and to administrators from its first byte, whatever its folder would hand
 down. A file that takes another's place takes its owner, group and list too (see ``System.set_attributes``).

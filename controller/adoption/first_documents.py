@@ -37,7 +37,7 @@ def first_documents(
         fleet: Name of the Fleet document.
         account: Twelve digits.
         region: Such as ``eu-west-1``.
-        surveys: What was found in each chosen thing group, and the group's depth below the other chosen ones.
+        surveys: The find in each chosen thing group, and the group's depth below the other chosen ones.
         authorities: Private CAs, those with a validity as the backend is deployed with them; one that issued none of
             the certificates gets no document.
 

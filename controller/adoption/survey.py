@@ -1,4 +1,4 @@
-"""What a first look finds in each thing group: ages, lives, keys and issuers, and who could rotate today."""
+"""The finds of a first look in each thing group: ages, lives, keys and issuers, and who could rotate today."""
 
 from __future__ import annotations
 

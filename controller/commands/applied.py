@@ -1,4 +1,4 @@
-"""What one ``apply`` did and what became of it, as values: fleet by fleet, policy by policy."""
+"""The acts of one ``apply`` and their end, as values: fleet by fleet, policy by policy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from protocol.messages import ExecutionStatus
 
 @dataclass(frozen=True, slots=True)
 class PolicyApplied:
-    """What one apply did under one policy, and where its rollout stood at the last look."""
+    """The acts of one apply under one policy, and where its rollout stood at the last look."""
 
     policy: str
     started: int
@@ -86,7 +86,7 @@ class FleetApplied:
 
     @property
     def attention(self) -> Attention:
-        """What needs a person after this apply: what stopped it, and what the devices said that have just failed."""
+        """The questions to a person after this apply: what stopped it, and what the failed devices reported."""
         found = Attention(self.fleet) if self.last is None else attention_of(self.last)
         said = tuple(f"{o.device}: {o.status.value}, {o.reason or 'no reason given'}" for o in self.failed)
         names = {outcome.device for outcome in self.failed}

@@ -1,4 +1,4 @@
-"""What one ``apply`` did and what became of it, for people and for machines: one renderer a format."""
+"""The acts of one ``apply`` and their end, for people and for machines: one renderer a format."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def _markdown(report: ApplyReport, _look: TextStyle) -> str:
         sections += [f"> {plain(line)}\n" for line in _time_left(fleet)]
         if fleet.failed:
             rows = [(code(o.device), o.status.value, plain(o.reason or "no reason given")) for o in fleet.failed]
-            body = markdown_table(("Device", "Status", "What the device said"), rows)
+            body = markdown_table(("Device", "Status", "Reason that the device gave"), rows)
             sections.append(folded("Failed", body, is_open=True))
         if fleet.last is not None:
             sections.append(f"{_when(fleet)}: {sentence(fleet.last)}.\n")

@@ -1,4 +1,4 @@
-"""Completion scripts for the shells, from plain values. What a shell could take for its own is quoted."""
+"""Completion scripts for the shells, from plain values. A character that a shell could take for its own is quoted."""
 
 from __future__ import annotations
 

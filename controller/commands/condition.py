@@ -1,4 +1,4 @@
-"""What must be true of a fleet before its first wave and after each release: from what was seen to lines. Pure."""
+"""The conditions of a fleet before its first wave and after each release: from what was seen to lines. Pure."""
 
 from __future__ import annotations
 

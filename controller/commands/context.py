@@ -1,4 +1,4 @@
-"""What every command is given: its arguments, the present, the place to write to, and the look."""
+"""The context of every command: its arguments, the present, the place to write to, and the look."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Whether the moment is good to change from the stock backend to ours or back, and what comes next.
 
-Nothing is destroyed on the way: our stack stands beside the stock one under another name, its rules off. What
-changes hands is who hears the devices: the rules of the one go off before those of the other go on, because two
-backends that answer one device issue it two certificates. ``docs/migration.md`` is the procedure.
+Nothing is destroyed on the way: our stack stands beside the stock one under another name, its rules off. Only the
+hearing of devices changes hands: the rules of the one go off before those of the other go on, because two backends
+that answer one device issue it two certificates. ``docs/migration.md`` is the procedure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Hearing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """What was seen of one fleet's account. ``rules`` holds every topic rule: name → whether it is on."""
+    """The rules and functions of one fleet's account. ``rules`` holds every topic rule: name → whether it is on."""
 
     stock: BackendNames
     ours: BackendNames

@@ -91,7 +91,7 @@ class Observed:
         return replace(report, sites=self.sites(chain(named, (device for device, _policy in report.quiet))))
 
     def sites(self, things: Iterable[str]) -> dict[str, str]:
-        """Return the sites of these things, where the Fleet names their attribute and they are known."""
+        """Return the sites of these things, if the Fleet names their attribute and they are known."""
         attribute = self.desired.fleet.site_attribute
         return {} if attribute is None else self.inventory.sites(attribute, things)
 

@@ -27,7 +27,7 @@ SHORTEST = timedelta(minutes=1)  # between two runs of the loop
 
 @dataclass(frozen=True, slots=True)
 class Simulations:
-    """What came of each fleet, and the fleets that could not be looked at."""
+    """The result of each fleet, and the fleets that could not be looked at."""
 
     span: timedelta
     chance: str

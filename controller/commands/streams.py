@@ -1,7 +1,7 @@
 """Where output goes, as a shell would have it: files, links, pipes and devices, terminals in any locale.
 
 Text for people is written in the stream's own encoding, with something readable in the place of what that
-encoding lacks. What machines read is UTF-8 everywhere.
+encoding lacks. Text for machines is UTF-8 everywhere.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _later(seconds: float, work: Callable[[], None]) -> None:
 
 
 class Interrupts:
-    """What Ctrl-C and SIGTERM do: the first ends the run, if need be without its stalled calls; the second at once."""
+    """The reaction to Ctrl-C and SIGTERM: the first ends the run, without its stalled calls; the second at once."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What is running: version, commit, and the formats it speaks."""
+"""The running program: version, commit, and the formats it speaks."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class BundledFile:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What a bundle holds."""
+    """The content of a bundle."""
 
     repository: str  # host and path, such as github.com/acme/fleet
     commit: str  # full hash

@@ -1,4 +1,4 @@
-"""What one document says with two fields, or against the clock: contradictions that no field shows alone."""
+"""The checks of one document over two fields, or against the clock: contradictions that no field shows alone."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class FieldKind(ABC):
     @property
     @abstractmethod
     def allowed(self) -> str:
-        """What is allowed, in a few words."""
+        """The allowed values, in a few words."""
 
     def wrong(self, found: object) -> ValueError:
         """Return the error for a value that is not allowed."""

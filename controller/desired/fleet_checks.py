@@ -1,4 +1,4 @@
-"""What the documents of one fleet say together, and the fleets of one repository."""
+"""The checks over all documents of one fleet, and the fleets of one repository."""
 
 from __future__ import annotations
 

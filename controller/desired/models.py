@@ -60,19 +60,19 @@ class _Model(BaseModel):
 
 
 class Metadata(_Model):
-    """What a document is called."""
+    """The name of a document."""
 
     name: Annotated[str, _NAME] = Field(description="Unique among the documents of its kind in the fleet.")
 
 
 class PolicyMetadata(_Model):
-    """What a policy is called."""
+    """The name of a policy."""
 
     name: Annotated[str, _POLICY_NAME] = Field(description="Unique in the fleet; part of the ids of its AWS IoT jobs.")
 
 
 class Document(_Model):
-    """What every document has."""
+    """The fields of every document."""
 
     kind_name: ClassVar[str]
     purpose: ClassVar[str]
@@ -130,7 +130,7 @@ class FleetSpec(_Model):
         "things, which a look makes once a day anyway. Left out: no site is read, and reports have no such column.",
     )
     backend: Backend = Field(default=Backend(), description="The deployed cloud side.")
-    guardrails: Guardrails = Field(default=Guardrails(), description="What a plan may change at once.")
+    guardrails: Guardrails = Field(default=Guardrails(), description="Limits on what a plan may change at once.")
 
 
 class FleetDocument(Document):
@@ -139,8 +139,8 @@ class FleetDocument(Document):
     kind_name = "Fleet"
     purpose = "The AWS account and region that the documents of a folder speak of. Exactly one a folder."
 
-    kind: Literal["Fleet"] = Field(description="What the document is.")
-    metadata: Metadata = Field(description="What the fleet is called.")
+    kind: Literal["Fleet"] = Field(description="Kind of the document.")
+    metadata: Metadata = Field(description="Name of the fleet.")
     spec: FleetSpec = Field(description="The fleet.")
 
 
@@ -178,13 +178,13 @@ class CertificateAuthorityDocument(Document):
     kind_name = "CertificateAuthority"
     purpose = "A private CA that policies may demand by name. AWS IoT's own CA, `aws-iot`, always exists."
 
-    kind: Literal["CertificateAuthority"] = Field(description="What the document is.")
-    metadata: Metadata = Field(description="What policies call the authority.")
+    kind: Literal["CertificateAuthority"] = Field(description="Kind of the document.")
+    metadata: Metadata = Field(description="Name by which policies call the authority.")
     spec: CertificateAuthoritySpec = Field(description="The authority.")
 
 
 class CertificateSpec(_Model):
-    """What a policy demands of a certificate; what is left out is not demanded, and stays as the device has it."""
+    """The demands of a policy on a certificate; a field that is left out stays as the device has it."""
 
     max_age: Annotated[timedelta, DurationField(_HOUR)] | None = Field(
         default=None, description="The greatest age of a certificate, from its notBefore. Left out: any age."
@@ -302,13 +302,13 @@ class SuspendSpec(_Model):
 
 
 class RotationPolicySpec(_Model):
-    """What holds for the devices of a thing group."""
+    """The rules for the devices of a thing group."""
 
     thing_group: Annotated[str, _THING] = Field(description="The thing group that is governed, with its child groups.")
     priority: Annotated[int, Whole(-1_000, 1_000)] = Field(
         default=0, description="If two policies name a device, the higher one governs; a tie is an error."
     )
-    certificate: CertificateSpec = Field(description="What is demanded of the certificate.")
+    certificate: CertificateSpec = Field(description="Demands on the certificate.")
     schedule: ScheduleSpec = Field(default=ScheduleSpec(), description="When devices rotate.")
     rollout: RolloutSpec = Field(default=RolloutSpec(), description="How many at once.")
     mode: Annotated[Mode, Choice(Mode)] = Field(
@@ -320,13 +320,13 @@ class RotationPolicySpec(_Model):
 
 
 class RotationPolicyDocument(Document):
-    """What holds for the devices of a thing group."""
+    """The rules for the devices of a thing group."""
 
     kind_name = "RotationPolicy"
     purpose = "How old a certificate may get, what key it must hold and who must have issued it, for a thing group."
 
-    kind: Literal["RotationPolicy"] = Field(description="What the document is.")
-    metadata: PolicyMetadata = Field(description="What the policy is called.")
+    kind: Literal["RotationPolicy"] = Field(description="Kind of the document.")
+    metadata: PolicyMetadata = Field(description="Name of the policy.")
     spec: RotationPolicySpec = Field(description="The policy.")
 
 
@@ -336,7 +336,7 @@ class WaiverSpec(_Model):
     devices: Annotated[tuple[Annotated[str, _THING], ...], Field(min_length=1, max_length=MAX_LIST, strict=False)] = (
         Field(description="Thing names.")
     )
-    owner: Annotated[str, Text()] = Field(description="Who answers for the exception.")
+    owner: Annotated[str, Text()] = Field(description="Person who answers for the exception.")
     reason: Annotated[str, Text()] = Field(description="Why, for every report.")
     expires: Annotated[datetime, Instant()] = Field(
         description="From then on the waiver is an error: renew or remove it."
@@ -349,13 +349,13 @@ class WaiverDocument(Document):
     kind_name = "Waiver"
     purpose = "Devices that are left out of rotation until a date, and who answers for that."
 
-    kind: Literal["Waiver"] = Field(description="What the document is.")
-    metadata: Metadata = Field(description="What the waiver is called.")
+    kind: Literal["Waiver"] = Field(description="Kind of the document.")
+    metadata: Metadata = Field(description="Name of the waiver.")
     spec: WaiverSpec = Field(description="The waiver.")
 
 
 class QuarantineSpec(_Model):
-    """Who is cut off: devices with all that they hold, single certificates, or both; at least one is named."""
+    """The devices to cut off: devices with all that they hold, single certificates, or both; at least one is named."""
 
     devices: Annotated[tuple[Annotated[str, _THING], ...], Field(max_length=MAX_LIST, strict=False)] = Field(
         default=(),
@@ -367,7 +367,7 @@ class QuarantineSpec(_Model):
         description="Ids of certificates: these alone. A device that has rotated since goes on with its new one. Left "
         "out: only the named devices.",
     )
-    owner: Annotated[str, Text()] = Field(description="Who answers for it.")
+    owner: Annotated[str, Text()] = Field(description="Person who answers for it.")
     reason: Annotated[str, Text()] = Field(description="Why, for every report.")
     since: Annotated[datetime, Instant()] = Field(description="When it was decided. Never in the future.")
 
@@ -381,15 +381,15 @@ class QuarantineDocument(Document):
         "them. `certfleet heal` carries it out, and takes it back when the document is gone."
     )
 
-    kind: Literal["Quarantine"] = Field(description="What the document is.")
-    metadata: Metadata = Field(description="What the quarantine is called.")
+    kind: Literal["Quarantine"] = Field(description="Kind of the document.")
+    metadata: Metadata = Field(description="Name of the quarantine.")
     spec: QuarantineSpec = Field(description="The quarantine.")
 
 
 class IncidentSpec(_Model):
-    """What is compromised: certificates that match every condition that is given; at least one is."""
+    """The compromised certificates: those that match every condition that is given; at least one is."""
 
-    reason: Annotated[str, Text()] = Field(description="What happened, for every report.")
+    reason: Annotated[str, Text()] = Field(description="Short account of what happened, for every report.")
     deadline: Annotated[datetime, Instant()] = Field(description="When the last matching certificate must be replaced.")
     authority: Annotated[str, _AUTHORITY_NAME] | None = Field(
         default=None, description="Issued by this authority. Left out: by any."
@@ -417,8 +417,8 @@ class IncidentDocument(Document):
     kind_name = "Incident"
     purpose = "An authority, a key type or a period of issue declared compromised, with a deadline."
 
-    kind: Literal["Incident"] = Field(description="What the document is.")
-    metadata: Metadata = Field(description="What the incident is called.")
+    kind: Literal["Incident"] = Field(description="Kind of the document.")
+    metadata: Metadata = Field(description="Name of the incident.")
     spec: IncidentSpec = Field(description="The incident.")
 
 
@@ -444,7 +444,7 @@ class DrillSpec(_Model):
     """An incident that is practised, and on whom."""
 
     policy: Annotated[str, _POLICY_NAME] = Field(description="The policy whose devices practise.")
-    reason: Annotated[str, Text()] = Field(description="What is practised, for every report.")
+    reason: Annotated[str, Text()] = Field(description="Short account of what is practised, for every report.")
     since: Annotated[datetime, Instant()] = Field(
         description="When it was decided: what was issued before is rotated, and times are measured from here. Never "
         "in the future."
@@ -470,8 +470,8 @@ class DrillDocument(Document):
         "`certfleet drill` draws the devices and writes the document."
     )
 
-    kind: Literal["Drill"] = Field(description="What the document is.")
-    metadata: Metadata = Field(description="What the drill is called.")
+    kind: Literal["Drill"] = Field(description="Kind of the document.")
+    metadata: Metadata = Field(description="Name of the drill.")
     spec: DrillSpec = Field(description="The drill.")
 
 

@@ -1,4 +1,4 @@
-"""What is allowed, and yet may not mean what its author thinks: told by ``validate``, and nothing fails for it."""
+"""Notes of ``validate`` on what is allowed, and yet may not mean what its author thinks; nothing fails for them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Edition:
 
 @dataclass(frozen=True, slots=True)
 class CommitNote:
-    """What a commit says of itself; ``trailers`` are those that name a person who answers for it."""
+    """The message of a commit; ``trailers`` are those that name a person who answers for it."""
 
     commit: str
     author: str

@@ -1,7 +1,7 @@
 """The JSON Schema of the documents, from the models, for editors and for other tools.
 
 Draft 2020-12. One schema for every kind, chosen by ``kind`` through if/then rather than oneOf:
-editors then complete and explain the one kind that is meant. What takes two fields, two documents
+editors then complete and explain the one kind that is meant. A check of two fields, two documents
 or the clock stands only in ``certfleet validate``.
 """
 
@@ -74,7 +74,7 @@ def json_schema() -> dict[str, Any]:
         "required": ["apiVersion", "kind", "metadata", "spec"],
         "properties": {
             "apiVersion": {"const": API_VERSION, "description": "Version of this format."},
-            "kind": {"enum": kinds, "description": "What the document is."},
+            "kind": {"enum": kinds, "description": "Kind of the document."},
             "metadata": {"type": "object"},
             "spec": {"type": "object"},
         },

@@ -33,7 +33,7 @@ class DocumentFile:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a source holds at one moment; ``problems`` are files that could not be taken."""
+    """The content of a source at one moment; ``problems`` are files that could not be taken."""
 
     folder: str  # as messages show it
     files: tuple[DocumentFile, ...]

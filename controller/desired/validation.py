@@ -120,7 +120,7 @@ _MESSAGES: dict[str, Callable[[type[BaseModel], ErrorDetails], str]] = {
         f"found {show(detail['input'])}; allowed: {detail['ctx']['expected'].strip(_QUOTE)}"
     ),
 }
-"""What was found and what is allowed, for every error type that these models can meet."""
+"""The find and the allowed values, for every error type that these models can meet."""
 
 
 def _unknown_key(model: type[BaseModel], path: _Path) -> str:

@@ -1,7 +1,7 @@
 """Evidence: which credential each device held when, who asked for it, and what the policy allowed.
 
 ``tracing`` joins what the backend's table, the registry and git show; ``seal`` makes a document of it in which a change
-shows. What is not known is a gap with a name, never left out.
+shows. Every unknown is a gap with a name, never left out.
 """
 
 from .seal import EvidenceError, check, seal

@@ -1,4 +1,4 @@
-"""What the documents allowed over time, from their editions in git. Pure."""
+"""The terms of the documents over time, from their editions in git. Pure."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def trace(
 
     Args:
         records: Every rotation that the backend's table holds of the things asked about, in any order.
-        in_use: What the registry shows attached to them now.
+        in_use: The certificates that the registry shows attached to them now.
         history: The documents over time.
         change_of: Looks up a commit.
         since: Certificates whose use ended before are left out.

@@ -1,4 +1,4 @@
-"""What evidence is made of, and what it comes to. Values only."""
+"""The parts of evidence, and their sum. Values only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from protocol.rotation_record import RefusalRecord
 
 
 class Gap(StrEnum):
-    """What a row does not show; the value is its name in every format."""
+    """A gap of a row; the value is its name in every format."""
 
     NO_RECORD = "no-record"  # nothing in the table brought this certificate: by hand, before certfleet, or restored
     BEFORE = "before-unknown"  # nothing tells what the thing held before this one, if anything, in the period
@@ -25,7 +25,7 @@ class Gap(StrEnum):
 
 
 class Fate(StrEnum):
-    """What became of a certificate."""
+    """The end of a certificate."""
 
     IN_USE = "in use"
     REPLACED = "replaced"
@@ -41,7 +41,7 @@ IN_SERVICE = frozenset({Fate.IN_USE, Fate.REPLACED, Fate.GONE})
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """Who answers for a commit: ``how`` is a trailer's name, ``merged`` or ``approved`` (of a pull request)."""
+    """The person who answers for a commit: ``how`` is a trailer's name, ``merged`` or ``approved``."""
 
     who: str
     how: str
@@ -78,8 +78,8 @@ class Exemption:
 class Practice:
     """A drill, as the documents held it, and what the backend's table shows of its devices.
 
-    Whom it rotated is known for good. The devices that were offline when asked, and what follows for the whole policy,
-    stand in ``result`` as long as its document and its jobs are there.
+    The devices that it rotated are known for good. The devices that were offline when asked, and what follows for the
+    whole policy, stand in ``result`` as long as its document and its jobs are there.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Practice:
 
 @dataclass(frozen=True, slots=True)
 class AgeRule:
-    """What a policy allowed from ``since`` on, by the documents at ``commit``; None allows any age."""
+    """The terms of a policy from ``since`` on, by the documents at ``commit``; None allows any age."""
 
     since: datetime
     commit: str
@@ -174,7 +174,7 @@ class CertificateSpan:
 
 @dataclass(frozen=True, slots=True)
 class PolicyAges:
-    """What the rows of one policy come to: who held a certificate older than the policy allowed."""
+    """The sum of the rows of one policy: who held a certificate older than the policy allowed."""
 
     policy: str
     devices: int

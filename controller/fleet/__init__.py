@@ -1,4 +1,4 @@
-"""What AWS says: the registry of one account and region, as Device values, with few calls.
+"""The side of AWS: the registry of one account and region, as Device values, with few calls.
 
 ``AwsSession`` talks to AWS, ``Inventory`` remembers what never changes, ``refresh`` brings the one up
 to date with the other. Usage::

@@ -1,4 +1,4 @@
-"""Which authority of the desired state issued a certificate: proven, never taken from a name.
+"""The authority of the desired state that issued a certificate: proven, never taken from a name.
 
 A private CA is known by its public key. A certificate is its work only if the signature verifies
 with that key; a CA of the same name with another key is an unknown authority. AWS IoT publishes no

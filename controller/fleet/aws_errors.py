@@ -17,7 +17,7 @@ _THROTTLED = frozenset(
     {"Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded"}
 )
 FAILURES = (boto.BotoCoreError, boto.ClientError, OSError, ValueError)
-"""What botocore raises: its own, and what files, programs and addresses that it is told to use bring about."""
+"""The errors that botocore raises: its own, and those of files, programs and addresses that it is told to use."""
 
 ENDLESS = "EndlessListing"
 _NOT_FOUND = frozenset({"ResourceNotFoundException"})

@@ -1,4 +1,4 @@
-"""Which backend a fleet has: ours, or the stock one, which knows one kind of rotation only.
+"""The backend of a fleet: ours, or the stock one, which knows one kind of rotation only.
 
 Both keep a job template with the same document; ours says "certfleet" in its description.
 """

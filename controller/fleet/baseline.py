@@ -1,4 +1,4 @@
-"""What was governed when the fleet was last applied, kept in AWS IoT itself: in the attributes of one thing group.
+"""The devices that were governed at the last apply, kept in AWS IoT itself: in the attributes of one thing group.
 
 There every run finds it, in CI, in the function and on a laptop, and no file can be lost. ``apply`` writes
 it last of all, once the guardrails have let a plan pass; ``refresh`` reads it. The group holds no things.
@@ -75,7 +75,7 @@ def read_record(session: AwsSession) -> tuple[BaselineRecord, int] | None:
 def jobs_count_from(record: BaselineRecord | Baseline | None, now: datetime) -> datetime:
     """Return from when on ended jobs count: back from the last apply, which has recorded what came of those before.
 
-    What nobody has recorded since is read for as long as AWS keeps it.
+    A device that nobody has recorded since is read for as long as AWS keeps it.
     """
     applied_at = record.applied_at if record else None
     return (min(applied_at, now) if applied_at else now) - LOOK_BACK

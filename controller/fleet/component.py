@@ -1,4 +1,4 @@
-"""Which version of the component a device runs, and whether that one answers a pre-flight.
+"""The version of the component that a device runs, and whether that one answers a pre-flight.
 
 A version that does names the operation in its recipe's description. Any other would leave the question at the head of
 its device's queue, before the rotation to come: of such a device, or one of which nothing is known, nothing is asked.

@@ -1,6 +1,6 @@
 """The inventory's SQLite file: opened, checked, locked; its failures are InventoryErrors with a remedy.
 
-WAL lets readers go on beside the one writer, and every commit survives kill -9. What stands in the file is
+WAL lets readers go on beside the one writer, and every commit survives kill -9. The file is
 held to its schema before a row is read: a trigger or a view that somebody planted would tell us what it likes.
 Its pages are not read through for that: damage is an error to whoever meets it, and looked for once a day.
 """
@@ -221,7 +221,7 @@ class Database:
 def is_inventory(path: Path) -> bool:
     """Return whether a file is marked as one of ours, whatever has become of the rest of it.
 
-    Who has none may make one.
+    A thread that has none may make one.
     """
     if not path.exists():
         return True

@@ -1,4 +1,4 @@
-"""What an account holds before any document speaks of it: its thing groups and its private CAs."""
+"""The content of an account before any document names it: its thing groups and its private CAs."""
 
 from __future__ import annotations
 

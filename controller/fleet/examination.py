@@ -1,4 +1,4 @@
-"""What a checkup asks beside the registry: the backend's surroundings, and a few devices of each group."""
+"""The questions of a checkup beside the registry: the backend's surroundings, and a few devices of each group."""
 
 from __future__ import annotations
 

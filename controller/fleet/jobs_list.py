@@ -1,7 +1,7 @@
-"""Which jobs there are: all in flight, those that have ended of late, and ours whatever else the account does.
+"""The list of jobs: all in flight, those that have ended of late, and ours whatever else the account does.
 
 ListJobs filters by status only, newest first. Ended jobs are listed to the end once a day, and between as far as
-nothing older can have been overlooked. What a listing does not show is not gone: a rotation that we know is asked
+nothing older can have been overlooked. A job that a listing does not show is not gone: a rotation that we know is asked
 for by its id, and what has ended before stays known until it no longer counts.
 """
 
@@ -64,7 +64,7 @@ class JobsLister:
     def run(self) -> dict[str, JobSummary]:
         """Return every job that counts, by id, as AWS shows it now.
 
-        What is gone is forgotten, and its things marked.
+        A job that is gone is forgotten, and its things are marked.
         """
         with self._database.errors():
             connection = self._database.connection

@@ -1,4 +1,4 @@
-"""What a certificate's PEM says, as data: key type, signature algorithm, issuer, validity.
+"""The content of a certificate's PEM, as data: key type, signature algorithm, issuer, validity.
 
 Certificates come from devices and registrations that anyone may have made: nothing in them is
 trusted, and one that does not parse is described as far as it goes, with ``parse_error`` set.
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """What one PEM says; None if it does not say, or not readably. ``parse_error`` says why."""
+    """The content of one PEM; None if it is not there, or not readable. ``parse_error`` says why."""
 
     key_type: str | None = None
     signature_algorithm: str | None = None

@@ -1,4 +1,4 @@
-"""Which calls of the reading half are allowed: each is made once, on what is there, and changes nothing.
+"""The calls of the reading half that are allowed: each is made once, on what is there, and changes nothing.
 
 An answer is proof, a denial too. Whatever else comes back proves neither, and that is what is told.
 """

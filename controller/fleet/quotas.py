@@ -71,7 +71,7 @@ QUOTAS: Final[dict[str, Quota]] = {
 
 
 OF_A_LOOK: Final = ("ListThingsInThingGroup", "ListThingPrincipalsV2", "DescribeCertificate", "ListCertificates")
-"""What a look at the devices is made of."""
+"""The calls of a look at the devices."""
 
 
 def seconds_for(calls: Mapping[str, int], factor: float) -> float:

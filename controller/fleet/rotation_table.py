@@ -1,4 +1,4 @@
-"""What the backend's table holds of rotations, and of shared certificates: read only."""
+"""The records of rotations and of shared certificates in the backend's table: read only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rotation_table(session: AwsSession) -> str | None:
 
 @dataclass(slots=True)
 class RotationRecords:
-    """What the table keeps for good, of one thing or of all; ``unreadable``: why this version cannot read an item."""
+    """The records that the table keeps for good, of one thing or of all; ``unreadable``: why an item cannot be read."""
 
     rotations: list[RotationRecord] = field(default_factory=list)
     refusals: list[RefusalRecord] = field(default_factory=list)
@@ -102,8 +102,8 @@ def read_shared(
 ) -> tuple[dict[str, tuple[str, ...]], str | None]:
     """Return the shared certificates, each with its things if no governed one holds it; or why they are unknown.
 
-    What no thing holds any more is left out: the backend removes it. Two calls, and one for each certificate that no
-    governed thing holds.
+    A certificate that no thing holds any more is left out: the backend removes it. Two calls, and one for each
+    certificate that no governed thing holds.
     """
     if deployment is None or not deployment.splits:
         return {}, None

@@ -158,7 +158,7 @@ CREATE VIEW rotations AS
 """
 
 _EIGHTH: Final = """
--- the thing attribute that sites were read by; NULL where the Fleet document names none
+-- the thing attribute that sites were read by; NULL if the Fleet document names none
 ALTER TABLE binding ADD COLUMN site_attribute TEXT;
 -- whether all things were listed since it was named
 ALTER TABLE binding ADD COLUMN are_sites_listed INTEGER NOT NULL DEFAULT 0;
@@ -167,7 +167,7 @@ ALTER TABLE thing_listing ADD COLUMN site TEXT;
 """
 
 STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH)
-"""What makes each version out of the one before, from nothing on: old files and new ones end up alike."""
+"""The steps that make each version out of the one before, from nothing on: old files and new ones end up alike."""
 
 VERSION: Final = len(STEPS)
 

@@ -1,6 +1,6 @@
 """How a stock backend and its devices' components are set: what a rotation will make, which no job can tell them.
 
-The stack's CA stands in the environment of its function. What a component is set to, AWS does not say: a core
+The stack's CA stands in the environment of its function. AWS does not report a component's settings: a core
 device keeps what earlier deployments have merged. Known is it only if the newest deployment that the device
 has carried out names the key, or sets it back to the component's default; everything else is not known.
 """

@@ -21,8 +21,8 @@ WINDOW = 64  # calls under way or waiting for their turn to be handled
 class Work:
     """A queue of calls. ``then`` handlers may add further calls; ``run`` ends when none are left.
 
-    What an answer leads to (``follow``) comes before what was added, of which at most half a window is under way: so
-    calls of two APIs alternate, and each goes at its own rate while the other waits for the other's.
+    The work that an answer leads to (``follow``) comes before the work that was added, of which at most half a window
+    is under way: so calls of two APIs alternate, and each goes at its own rate while the other waits for the other's.
     """
 
     def __init__(self, workers: int = WORKERS, window: int = WINDOW) -> None:

@@ -1,4 +1,4 @@
-"""What later jobs of a workflow go by: lines ``name=value`` for ``GITHUB_OUTPUT``, from the documents of a run."""
+"""Outputs for later jobs of a workflow: lines ``name=value`` for ``GITHUB_OUTPUT``, from the documents of a run."""
 
 from __future__ import annotations
 

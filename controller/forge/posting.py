@@ -1,4 +1,4 @@
-"""What is posted where: found again by a marker, replaced and never repeated.
+"""Notes and issues: found again by a marker, replaced and never repeated.
 
 The marker is an HTML comment in the first line of the body, which GitHub does not show. Only texts of
 the posting account's own kind (bots) are replaced, so that nobody can have theirs overwritten by
@@ -28,7 +28,7 @@ class Forge(Protocol):
 
 
 class Posted(StrEnum):
-    """What a call did."""
+    """The effect of a call."""
 
     CREATED = "created"
     UPDATED = "updated"

@@ -1,4 +1,4 @@
-"""What steps do around a command of certfleet, and what ``python -m controller.github`` and ``…gitlab`` begin with."""
+"""The work of steps around a command of certfleet, which ``python -m controller.github`` and ``…gitlab`` begin with."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def run_command(
 ) -> int:
     """Run a command of certfleet, and append its report to the summary of the job.
 
-    What it logs is passed on line by line. ``exit-code`` becomes an output of the step.
+    Its log is passed on line by line. ``exit-code`` becomes an output of the step.
 
     Args:
         command: The arguments of certfleet; they make it write ``report``.
         report: Markdown. If the command ends without, its last lines become the report, below ``title``.
-        title: What could not be done, as one line.
+        title: The failed act, as one line.
         passes: exit codes besides 0 that are not failures of the step.
         environment: Names the files for summary and outputs, as GitHub Actions does.
 

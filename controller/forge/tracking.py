@@ -30,14 +30,14 @@ def keep_issues(
     Args:
         forge: Where they are.
         note: Where the text comes from.
-        attention: What ``--needs-person`` wrote.
+        attention: The file that ``--needs-person`` wrote.
         failure: Markdown to post if that file is missing.
         overrides: How a person gives an override there.
         skip: Fleets that a later job speaks of.
         is_whole: Whether the file names every fleet: issues of others are closed.
 
     Returns:
-        What was done, a line each.
+        The acts, a line each.
     """
     if not attention.exists():
         title = "certfleet: the desired state cannot be reconciled"

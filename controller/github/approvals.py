@@ -1,4 +1,4 @@
-"""Who approved: a commit, as the pull request that brought it tells; a run, as the reviewers of its environment did.
+"""The people who approved: a commit, as its pull request shows; a run, as the reviewers of its environment did.
 
 Source: GitHub REST API, "List pull requests associated with a commit", "Get a pull request", "List reviews for a pull
 request", "Get the review history for a workflow run".

@@ -1,4 +1,4 @@
-"""Who approved a commit, as the merge request that brought it tells."""
+"""The people who approved a commit, as its merge request shows."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ LINGERS = "is still connected: AWS IoT ends the connections of an INACTIVE certi
 
 @dataclass(slots=True)
 class Done:
-    """What was carried out, and what to know of it; ``stopped_by`` is the first surprise, ``stopped_at`` its action."""
+    """The actions carried out, and their notes; ``stopped_by`` is the first surprise, ``stopped_at`` its action."""
 
     actions: list[HealingAction] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What healing looks at: certificates, who holds them, what allows them anything, and what is known of their use."""
+"""The facts that healing looks at: certificates, who holds them, what allows them anything, and their use."""
 
 from __future__ import annotations
 

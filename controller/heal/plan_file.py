@@ -28,7 +28,7 @@ _AGAIN = "make the plan again: certfleet heal plan --format json --output heal.j
 
 @dataclass(frozen=True, slots=True)
 class HealPlan:
-    """What would be done in one account and region, and what is left to a person."""
+    """The actions in one account and region, and what is left to a person."""
 
     fleet: str
     account: str

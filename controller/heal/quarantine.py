@@ -1,4 +1,4 @@
-"""Who is cut off, and who comes back: from the documents and what is there now to actions. Pure: values in, values out.
+"""The devices to cut off, and those that come back: from documents and registry to actions. Pure.
 
 A document names devices with all that they hold, or single certificates. Only what quarantine itself has made
 INACTIVE is made ACTIVE again when the document is gone, and only if nobody has changed it since.
@@ -41,7 +41,7 @@ class Suspect:
 
     @property
     def brought_back(self) -> dict[str, CertificateHolders]:
-        """What quarantine made INACTIVE and nobody has changed since."""
+        """The certificates that quarantine made INACTIVE and nobody has changed since."""
         noted = self.record.deactivated if self.record else {}
         return {
             held.certificate_id: held

@@ -30,7 +30,7 @@ from .quarantine import Suspect
 DETACHING = (1.0, 2.0, 4.0, 8.0)  # seconds between tries to delete: a detachment may take several to propagate
 LEAVING = (0.0, 1.0, 2.0, 4.0, 8.0)  # seconds until a connection that was ended is looked for again
 CLIENTS = ("", *(f"#{number}" for number in range(1, 6)))
-"""What Greengrass appends to the thing's name for its connections. Others end minutes after the certificate does."""
+"""The suffixes that Greengrass appends to the thing's name for its connections. Others end minutes later."""
 _OTHER_VERSION = "ConditionalCheckFailedException"
 _HAS_ENDED = "InvalidStateTransitionException"
 _STILL_ATTACHED = "DeleteConflictException"

@@ -1,7 +1,8 @@
 """From facts to actions. Pure: values in, values out.
 
-What is in use is learnt from connections and never guessed. A certificate goes only after a device was seen to live
-without it, in three steps far apart: watched, deactivated (which a person, or the next run, can take back), removed.
+A certificate's use is learnt from connections and never guessed. A certificate goes only after a device was seen to
+live without it, in three steps far apart: watched, deactivated (which a person, or the next run, can take back),
+removed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .facts import ACTIVE, INACTIVE, CertificateHolders, HealingWaits, ThingFact
 
 
 class Kind(StrEnum):
-    """What is done to one certificate, or to a thing; in the order in which a plan is carried out."""
+    """An act on one certificate, or on a thing; in the order in which a plan is carried out."""
 
     QUARANTINE = "quarantine"
     LIFT = "lift"
@@ -54,13 +55,13 @@ class HealingAction:
 
     @property
     def is_same_as(self) -> tuple[Kind, str, str]:
-        """What two derivations of one action have in common."""
+        """The common part of two derivations of one action."""
         return self.kind, self.certificate_id, self.thing
 
 
 @dataclass(frozen=True, slots=True)
 class Untidy:
-    """What healing leaves to a person, and what to do about it."""
+    """A case that healing leaves to a person, and what to do about it."""
 
     what: str
     subject: str

@@ -1,4 +1,4 @@
-"""Who of a planned job is left out, as the registry stands just before the job is made.
+"""The devices of a planned job that are left out, as the registry stands just before the job is made.
 
 A plan may be hours old, and others make jobs too: a device that meanwhile holds another certificate, or
 none, or two, or one that is not ACTIVE any more, or that rotates in any job, must not be rotated on its account.

@@ -4,7 +4,7 @@ A run may die at any instruction and run again. Three rules make that harmless:
 
 1. A job's id derives from what it does. CreateJob is the last call for a wave; a job that exists is
    compared and adopted, never made anew.
-2. What comes before (cohort group, its members) is brought to the wanted state, not appended to.
+2. Everything before it (cohort group, its members) is brought to the wanted state, not appended to.
 3. Nothing is remembered here: the next run reads what happened from the registry.
 """
 
@@ -30,7 +30,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class JobFate(StrEnum):
-    """What became of a planned job."""
+    """The end of a planned job."""
 
     CREATED = "created"
     ADOPTED = "adopted"  # an earlier run made it, and it is under way
@@ -56,7 +56,7 @@ class AppliedJob:
 
 @dataclass(slots=True)
 class ApplyResult:
-    """What one apply did; filled as it goes on, so that it can be told however it ends."""
+    """The acts of one apply; filled as it goes on, so that a report has them however it ends."""
 
     jobs: list[AppliedJob] = field(default_factory=list)
     steps: list[JobStep] = field(default_factory=list)
@@ -164,7 +164,8 @@ def _require_open(job: PlannedJob, starting: Sequence[PlannedDevice], present: d
 def _unless_asked_twice(made: AppliedJob, iot: IotJobs) -> AppliedJob:
     """Return the job that was just made, cancelled if another one was made in the same moment for devices of it.
 
-    Who makes a job looks before and after. Two that meet so may both cancel: then nobody rotates until the next look.
+    A run that makes a job looks before and after. Two runs that meet so may both cancel: then nobody rotates until
+    the next look.
     """
     others = iot.in_flight(besides=made.job.job_id)
     twice = {

@@ -34,7 +34,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class DeviceOutcome:
-    """What became of one device in one job; ``reason`` is what the device said."""
+    """The end of one device in one job; ``reason`` is what the device said."""
 
     device: str
     job_id: str

@@ -24,7 +24,7 @@ MAX_RECORD_BYTES = 64 * 1024
 
 
 class BundleVersion(BaseModel):
-    """Which bundle a run is about; it travels through the state machine."""
+    """The bundle of a run; it travels through the state machine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -20,7 +20,7 @@ MAX_MESSAGE_BYTES = 250_000  # SNS takes 262,144
 
 
 class Notable(Protocol):
-    """What people may hear of one fleet: an Attention, or what of it was kept."""
+    """The part of one fleet's report that people may read: an Attention, or what of it was kept."""
 
     @property
     def fleet(self) -> str: ...  # noqa: D102

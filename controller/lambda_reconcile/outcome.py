@@ -1,4 +1,4 @@
-"""What one fleet's run amounts to, in numbers: the metrics, and the answer of the function."""
+"""The result of one fleet's run, in numbers: the metrics, and the answer of the function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person is asked who alone may lift a guardrail's refusal, and what they said.
+"""Questions to a person who alone may lift a guardrail's refusal, and what they  said.
 
 The question names one plan by its digest, and the exact overrides that lift its refusals. Whoever answers repeats both;
 who they are AWS says, not they. The bucket keeps the plan and the answer; a newer question replaces an older one.
@@ -50,7 +50,7 @@ class Question(BaseModel):
 
 
 class Answer(BaseModel):
-    """What a person sends."""
+    """The answer that a person sends."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -30,7 +30,7 @@ READ_TIMEOUT = 20.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class FleetRun:
-    """What became of one fleet; ``report`` is None if time ran out before it was known."""
+    """The result of one fleet; ``report`` is None if time ran out before it was known."""
 
     fleet: str
     report: FleetReport | None = None

@@ -1,4 +1,4 @@
-"""What the state machine keeps of each fleet: which run is at work on it, and what came of that.
+"""The state machine's record of each fleet: which run is at work on it, and what came of that.
 
 A record is also a lease: while one run is at work, no other reads the same fleet. A function lives for fifteen minutes
 at most, so the lease of a killed one ends by itself. Correctness does not depend on it: it saves doing work twice.
@@ -20,7 +20,7 @@ MARGIN = timedelta(minutes=1)  # how much longer than its function lives a lease
 
 
 class News(BaseModel):
-    """What people may hear of a fleet: an Attention without its facts, of which a large fleet has many."""
+    """The part of a fleet's report that people may read: an Attention without its facts (a large fleet has many)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""What the reconcile Lambda is told by its environment; checked before anything else."""
+"""The settings of the reconcile Lambda, from its environment; checked before anything else."""
 
 from __future__ import annotations
 

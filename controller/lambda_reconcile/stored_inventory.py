@@ -1,7 +1,7 @@
 """The inventory file of one fleet, kept in the bucket between runs.
 
 It holds nothing of its own: a damaged one is rebuilt, and if another run was faster ours is
-discarded. What an interrupted refresh has read is kept, and the next run goes on there.
+discarded. The inventory of an interrupted refresh is kept, and the next run goes on there.
 """
 
 from __future__ import annotations

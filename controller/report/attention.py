@@ -1,4 +1,4 @@
-"""What needs a person, in words, and whether that differs from what was said last. Pure.
+"""The questions to a person, in words, and whether they differ from what was said last. Pure.
 
 Devices that are waived or suspended are left out: a person has decided that already. The reconcile
 function tells people by it, and ``--needs-person`` writes it for the tracking issue of the workflows

@@ -1,4 +1,4 @@
-"""What a pull request does to one fleet, as a value, and the sentences that every format says of it.
+"""The effect of a pull request on one fleet, as a value, and the sentences that every format says of it.
 
 Prices are an order of magnitude for the reader of a pull request, not a bill: list prices of us-east-1.
 """
@@ -59,7 +59,7 @@ class Comparisons:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What rotating the newly due takes. Each rotation restarts its device's nucleus once."""
+    """The cost of rotating the newly due. Each rotation restarts its device's nucleus once."""
 
     devices: int
     calls: int  # to AWS IoT

@@ -1,4 +1,4 @@
-"""What ``certfleet doctor`` found: one line for each thing that must be true, with the remedy if it is not."""
+"""The finds of ``certfleet doctor``: one line for each thing that must be true, with the remedy if it is not."""
 
 from __future__ import annotations
 

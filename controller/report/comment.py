@@ -164,7 +164,7 @@ def _fields(fields: Sequence[FieldChange], change: str) -> str:
 
 
 def _asked(change: FleetChange, refusal: Refusal) -> str:
-    return f"{_NOBODY_IS_ASKED}." if change.is_gone else f"What a reviewer will be asked for: `{refusal.override}`"
+    return f"{_NOBODY_IS_ASKED}." if change.is_gone else f"A reviewer will be asked for: `{refusal.override}`"
 
 
 def _title(policy: PolicyComparison) -> str:

@@ -1,4 +1,4 @@
-"""What a change of the desired state does to the fleet: for the terminal, for machines, as annotations.
+"""The effect of a change of the desired state on the fleet: for the terminal, for machines, as annotations.
 
 The pull request's comment stands in ``comment``.
 """

@@ -236,7 +236,7 @@ def _json(found: Found, _look: TextStyle) -> str:
 def _csv(found: Found, _look: TextStyle) -> str:
     """Return one line a row.
 
-    What a spreadsheet would take for a formula begins with an apostrophe, also after a semicolon.
+    A text that a spreadsheet would take for a formula begins with an apostrophe, also after a semicolon.
     """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")

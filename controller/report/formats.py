@@ -14,7 +14,7 @@ FORMAT_VERSION = 1
 
 
 class Format(StrEnum):
-    """What a report can be written as; a command offers those that make sense for it."""
+    """The formats of a report; a command offers those that make sense for it."""
 
     TEXT = "text"
     JSON = "json"

@@ -1,4 +1,4 @@
-"""What a person must decide: what holds a fleet up now, what will ask later on, and what nobody rotates.
+"""Questions that a person must decide: what holds a fleet up now, what will ask later on, and what nobody rotates.
 
 All of it is taken from the report's plan, or from the plan that apply would make now, and from its outlook.
 """
@@ -16,7 +16,7 @@ from .model import FleetReport
 
 @dataclass(frozen=True, slots=True)
 class Hitch:
-    """What holds up a fleet as a whole until a person acts, and what to do about it."""
+    """A hindrance to a whole fleet until a person acts, and what to do about it."""
 
     what: str
     message: str

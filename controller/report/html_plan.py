@@ -1,4 +1,4 @@
-"""What a plan would do, for the page: jobs, incidents, jobs to settle. Values only."""
+"""The acts of a plan, for the page: jobs, incidents, jobs to settle. Values only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page shows, gathered from a report as plain values, so that the template only arranges them."""
+"""The content of the page, gathered from a report as plain values, so that the template only arranges them."""
 
 from __future__ import annotations
 

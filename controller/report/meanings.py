@@ -1,4 +1,4 @@
-"""What the words of reports mean, for readers who meet them first: docs/reports.md and the help of SARIF's rules."""
+"""The meaning of the words of reports, for readers who meet them first: in docs/reports.md and SARIF's rules."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REASONS: Mapping[Reason, str] = {
     Reason.EXPIRED: "The certificate has ended: the device cannot connect any more. Provision it anew.",
     Reason.UNSUPPORTED_BY_BACKEND: "The stock backend would make something else than the policy demands.",
     Reason.UNSUPPORTED_BY_COMPONENT: "The stock component makes another key than the policy demands.",
-    Reason.RESULT_UNKNOWN: "What a rotation would make of the device cannot be told, so that none is begun.",
+    Reason.RESULT_UNKNOWN: "Nobody can know what a rotation would make of the device, so none is begun.",
     Reason.ROTATION_INEFFECTIVE: "A rotation succeeded and did not put the finding right. Look at what is deployed.",
     Reason.EXECUTION_UNKNOWN: "AWS IoT gives this part of a job a status that this version of certfleet does not know.",
     Reason.PREFLIGHT_FAILED: "The device has said that the rotation that it needs would fail, and why.",

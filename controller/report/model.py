@@ -1,4 +1,4 @@
-"""What one run saw, as one value: the source of every format.
+"""The view of one run, as one value: the source of every format.
 
 A ``Tally`` makes it of devices and assessments as they pass; values alone stand here, which cost little to import.
 """

@@ -1,4 +1,4 @@
-"""What devices have answered to a pre-flight, for people and for machines."""
+"""The devices' answers to a pre-flight, for people and for machines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FleetAsked:
 
     @property
     def silent(self) -> tuple[str, ...]:
-        """Who has not answered yet."""
+        """The devices that have not answered yet."""
         return tuple(name for name in self.jobs if name not in self.begins and name not in self.fails)
 
     @property

@@ -17,7 +17,7 @@ _ELSEWHERE = "problems_formats"  # which imports what whole reports are made of
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What ``validate`` found in a folder: the fleets, or the problems."""
+    """The finds of ``validate`` in a folder: the fleets, or the problems."""
 
     folder: str
     fleets: tuple[DesiredState, ...]

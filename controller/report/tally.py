@@ -1,4 +1,4 @@
-"""What makes a report of one fleet: devices and assessments, counted as they pass.
+"""A report of one fleet in the making: devices and assessments, counted as they pass.
 
 Kept are the counts of all and the assessments of those that have something to say; a fleet in sync costs no memory.
 """

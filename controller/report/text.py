@@ -114,7 +114,7 @@ def _summary(page: Page, report: FleetReport) -> None:
 def sentence(report: FleetReport) -> str:
     """Return the one line.
 
-    What a person must decide, whether the fleet is in sync, and what there is to do until when.
+    The questions for a person, whether the fleet is in sync, and what there is to do until when.
     """
     parts = decisions(report)
     if report.needs_person:

@@ -24,7 +24,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class TrendRecord(BaseModel):
-    """What one report counted in one fleet. Within one format version fields are only ever added."""
+    """The counts of one report in one fleet. Within one format version fields are only ever added."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 

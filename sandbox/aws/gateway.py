@@ -1,4 +1,4 @@
-"""Which service a request is for: by its signature, or by its path if it is not signed."""
+"""The service that a request is for: by its signature, or by its path if it is not signed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What every part of one sandbox cloud shares: account, region, clock, lock, timers, outgoing messages.
+"""The shared part of one sandbox cloud: account, region, clock, lock, timers, outgoing messages.
 
-All state of a cloud is guarded by one lock, taken once per request (``Site.transaction``). What a
-request causes outside (messages on the bus, calls to listeners) is put into the outbox and happens
+All state of a cloud is guarded by one lock, taken once per request (``Site.transaction``). Effects that a
+request causes outside (messages on the bus, calls to listeners) are put into the outbox and happen
 after the lock is released, in order, never nested: a listener may call the cloud again from the
 same thread or wait for another thread that does.
 """

@@ -1,6 +1,6 @@
 """Step Functions: moto's interpreter of Amazon States Language, whose tasks call the cloud that runs them.
 
-What it does not enforce stands in docs/sandbox.md. It takes two seconds to load, so nothing here does it in vain.
+The page docs/sandbox.md lists what it does not enforce. It takes two seconds to load, so nothing here does it in vain.
 """
 
 from __future__ import annotations

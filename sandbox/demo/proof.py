@@ -1,4 +1,4 @@
-"""What the demo proves after its rotations, with means of its own: files, registry and TLS are asked anew.
+"""The proof of the demo after its rotations, by means of its own: files, registry and TLS are asked anew.
 
 A device is rotated if the certificate that it holds is another than the one it was built with.
 """

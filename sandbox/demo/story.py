@@ -74,11 +74,11 @@ class _Commands:
 
     def run_all(self) -> None:
         """From the documents to a fleet in sync."""
-        self._run("What git says is checked before anything else", ["validate"], ExitCode.IN_SYNC)
+        self._run("The documents in git are checked before anything else", ["validate"], ExitCode.IN_SYNC)
         self._run("Where the fleet departs from it, and why", ["drift", *self._inventory], ExitCode.CHANGES)
-        self._run("What certfleet would do about it", ["plan", *self._inventory], ExitCode.CHANGES)
+        self._run("The plan shows what certfleet would do about it", ["plan", *self._inventory], ExitCode.CHANGES)
         self._run("Do it: jobs, wave by wave", ["apply", "--wait", *self._inventory], ExitCode.IN_SYNC)
-        self._run("What is left needs a person", ["drift", *self._inventory], ExitCode.CHANGES)
+        self._run("The devices that are left need a person", ["drift", *self._inventory], ExitCode.CHANGES)
         self._run("And nothing is left to do", ["plan", *self._inventory], ExitCode.IN_SYNC)
 
     def _run(self, title: str, arguments: Sequence[str], expected: ExitCode) -> None:

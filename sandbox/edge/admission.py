@@ -1,4 +1,4 @@
-"""Who may connect, publish, subscribe and receive: the rules that AWS IoT Core keeps at its door.
+"""The rights to connect, publish, subscribe and receive: the rules that AWS IoT Core keeps at its door.
 
 The MQTT endpoint and the in-process devices both ask here, so that neither can do what the other cannot.
 """

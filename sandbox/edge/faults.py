@@ -1,4 +1,4 @@
-"""What a bad network does to messages, on purpose: lost, doubled, late, changed.
+"""The faults of a bad network, on purpose: lost, doubled, late, changed.
 
 A fault is told by direction, client and topic filter, and how often it strikes. The MQTT endpoint and
 the in-process devices put every message between a device and the cloud through one ``Faults``.
@@ -16,7 +16,7 @@ from .mqtt.topics import matches
 
 
 class Direction(Enum):
-    """Which way a message goes, seen from the device."""
+    """The direction of a message, seen from the device."""
 
     TO_DEVICE = "to device"
     FROM_DEVICE = "from device"

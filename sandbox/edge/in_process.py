@@ -1,6 +1,6 @@
 """A device inside this process: the component's own code over files in a folder, without IPC and TLS.
 
-For numbers: hundreds of them share a few threads. What differs from a real process is written in
+For numbers: hundreds of them share a few threads. The differences from a real process are written in
 ``docs/sandbox.md``; what does not is the component, its files, the rules at the cloud's door, and that a
 restart drops everything that is not on disk.
 """

@@ -1,4 +1,4 @@
-"""What the in-process devices of one sandbox share: threads, connections, and the way to the bus.
+"""The shared part of the in-process devices of one sandbox: threads, connections, and the way to the bus.
 
 A connection here is admitted by the same rules as one over MQTT, only without TLS: whoever opens it
 must show that key and certificate match, see ``in_process.py``.

@@ -30,7 +30,7 @@ _OTHER_PUBLISHABLE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class JobsReply:
-    """What goes back to the client that asked."""
+    """The answer to the client that asked."""
 
     topic: str
     payload: bytes

@@ -1,4 +1,4 @@
-"""Who of many virtual devices may begin a rotation: a few at a time, or this machine would keep none within its limits.
+"""The order in which virtual devices may begin a rotation: a few at a time, so that this machine keeps their limits.
 
 A device hears that a rotation waits for it when its turn comes; a message may come late anywhere.
 """

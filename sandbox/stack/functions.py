@@ -55,7 +55,7 @@ class Invocation:
 
 
 class TimeSource(Protocol):
-    """What tells the time (``sandbox.clock.SandboxClock``)."""
+    """The clock (``sandbox.clock.SandboxClock``)."""
 
     def now(self) -> datetime:
         """Return the sandbox's present."""
@@ -133,7 +133,7 @@ class StackFunctions:
     def drain(self, timeout: float) -> bool:
         """Wait until nothing runs or waits; False if that takes longer than ``timeout`` seconds.
 
-        What a gate holds does not count: it waits for the test.
+        An invocation that a gate holds does not count: it waits for the test.
         """
         with self._idle:
             return self._idle.wait_for(lambda: not self._running and not self._waiting, timeout)

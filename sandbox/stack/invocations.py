@@ -1,4 +1,4 @@
-"""What Lambda does to asynchronous invocations, on purpose: late, overtaken, doubled, lost, not run for a time.
+"""The faults of asynchronous invocations in Lambda, on purpose: late, overtaken, doubled, lost, not run for a time.
 
 Each trait is one that the Lambda developer guide describes under "How Lambda handles errors and retries with
 asynchronous invocation" (https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html,

@@ -21,7 +21,7 @@ KEYWORDS = frozenset({"SELECT", "AS", "FROM", "WHERE", "AND", "OR", "NOT"})
 
 
 class _Undefined:
-    """What a path that leads nowhere, or a comparison with one, evaluates to."""
+    """The value of a path that leads nowhere, or of a comparison with one."""
 
     def __repr__(self) -> str:
         return "undefined"

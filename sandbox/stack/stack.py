@@ -85,7 +85,7 @@ class Stack:
 
     @property
     def unkindness(self) -> Unkindness:
-        """What is to happen to asynchronous invocations."""
+        """The faults of asynchronous invocations."""
         return self._functions.unkindness
 
     def stop(self) -> None:

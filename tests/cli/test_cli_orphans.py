@@ -122,4 +122,4 @@ def test_a_fleet_that_is_deleted_or_renamed_is_compared_before_the_merge(governe
     assert [refusal["guardrail"] for refusal in fleet["refusals"]] == ["orphans"]
     comment = governed.run("plan", "--base", "HEAD~2", "--format", "markdown").out
     assert "no run looks at that account any more, and nobody is asked" in comment
-    assert "What a reviewer will be asked for" not in comment, "no run would ask"
+    assert "A reviewer will be asked for" not in comment, "no run would ask"

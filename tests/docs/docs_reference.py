@@ -347,7 +347,7 @@ def workflows_page():
     used = ci_variables()
     rows = [(f"`{name}`", ", ".join(f"`{one}`" for one in used[name]), CI_VARIABLES[name]) for name in sorted(used)]
     parts += ["## Variables\n", "Of the repository, not secret.\n", table(("variable", "used by", "meaning"), rows)]
-    parts += ["## Jobs on GitHub\n", "What each job's token may, which role it takes, and in which environment.\n"]
+    parts += ["## Jobs on GitHub\n", "Each job's token, its role, and its environment.\n"]
     parts.append(table(("job", "token", "role", "environment"), list(_jobs())))
     return "\n".join(parts)
 

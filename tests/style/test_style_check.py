@@ -29,7 +29,16 @@ KINDS = {
         "say 'if'",
     ),
     "a sentence without a head": (
-        'text = "It rains. Who walks gets wet."', 'text = "It rains. A man who walks gets wet."', "name who is meant",
+        'text = "It rains. Who walks gets wet."', 'text = "It rains. A man who walks gets wet."',
+        "name who or what is meant",
+    ),
+    "a docstring that names nothing": (
+        'class A:\n    """What a tree holds."""', 'class A:\n    """The fruit of a tree."""',
+        "name who or what is meant",
+    ),
+    "a sentence without a head over a line break": (
+        'text = "It rains. Those\\n  that walk get wet."', 'text = "It rains.\\n  Who walks? Walkers get wet."',
+        "name who or what is meant",
     ),
     "a summary that names a thing": (
         'def f() -> int:\n    """The height of the tree."""',
@@ -49,7 +58,7 @@ def test_each_kind_is_found_and_its_better_form_is_not(bad, good, rule):
 
 
 def test_a_page_is_read_without_its_code_blocks_and_a_find_names_its_line():
-    page = "Rain\n\n```\na cloud is no roof\n```\n\nA cloud is no roof.\n"
+    page = "## What is a roof\n\n```\na cloud is no roof\n```\n\nA cloud is no roof.\n"
     assert [(find.line, find.rule) for find in check.in_page("page.md", page)] == [(7, "say 'is not a'")]
 
 

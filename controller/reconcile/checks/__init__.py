@@ -1,4 +1,4 @@
-"""What is wrong with a device, and whether anything keeps its rotation from starting."""
+"""The findings about a device, and whether anything keeps its rotation from starting."""
 
 from .assessment import assess, assess_fleet
 from .case import Case

@@ -38,7 +38,7 @@ CLOCKS_DIFFER = timedelta(days=1)  # at most, between whoever issues certificate
 
 
 class Case:
-    """What the checks look at.
+    """The facts that the checks look at.
 
     ``certificate`` is the device's only one, None if it has none or several. ``timing`` is None
     if the policy sets no date, and while the earliest possible date lies further ahead than
@@ -103,7 +103,7 @@ class Case:
 
     @property
     def preflight(self) -> Preflight | None:
-        """What the device has answered about this very rotation, unless it was rotated or tried since."""
+        """The device's answer about this very rotation, unless it was rotated or tried since."""
         found, certificate, result = self.device.preflight, self.certificate, self.result
         if found is None or certificate is None or not isinstance(result, RotationResult):
             return None

@@ -1,4 +1,4 @@
-"""Which policy governs a device, and what follows from policy, documents and backend for all its devices.
+"""The policy that governs a device, and what follows from policy, documents and backend for all its devices.
 
 Built once per run from the desired and the actual state, so that a device costs a few comparisons.
 """

@@ -1,8 +1,9 @@
 """A shortcut for devices of which nothing can be said: nine out of ten in a fleet that is kept well.
 
 It knows no demand and no date. Of certificates about which every check was asked and had nothing to say it finds out,
-by asking the same checks, how much older one may be, and how much nearer to its end. What is alike, ends no sooner
-and is valid no longer (so it began no earlier) has nothing to say either; everything else is asked. This rests on one
+by asking the same checks, how much older one may be, and how much nearer to its end. A certificate that is alike,
+ends no sooner and is valid no longer (so it began no earlier) has nothing to say either; everything else is asked.
+This rests on one
 thing: a check that is silent of a certificate is silent of a younger one. The tests hold every demand to that;
 incidents and cutoffs, which look at when a certificate was registered too, have no shortcut.
 """
@@ -34,7 +35,7 @@ _kind_of = attrgetter(  # all that a check may look at but the dates
 
 
 class Quiet:
-    """What has been learnt under one policy at one moment."""
+    """The knowledge gathered under one policy at one moment."""
 
     __slots__ = ("_known", "_now", "_silent")
 

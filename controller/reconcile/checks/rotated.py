@@ -1,4 +1,4 @@
-"""What the last rotation of a device came to, from its jobs and the certificate that is there. Nothing is stored.
+"""The result of the last rotation of a device, from its jobs and the certificate that is there. Nothing is stored.
 
 A rotation that was not carried out as asked leaves its finding where it was. To ask again would be to
 ask for ever: it is in vain until a person has removed the cause.

@@ -1,4 +1,4 @@
-"""What would happen: a change of the desired state, the coming months, one device explained."""
+"""The outlook: a change of the desired state, the coming months, one device explained."""
 
 from .changes import DocumentChange, FieldChange
 from .comparison import Comparison, PolicyComparison, compare

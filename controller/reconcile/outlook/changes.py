@@ -1,4 +1,4 @@
-"""What differs between two desired states, field by field, in the words of the documents."""
+"""The differences between two desired states, field by field, in the words of the documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a change of the desired state does to the fleet: two refs over the same inventory.
+"""The effect of a change of the desired state on the fleet: two refs over the same inventory.
 
 The answer for the pull request, per policy: who is due now that was not, who no longer is, what kind
 of certificate changes, and what carrying it out takes. Both refs are planned as ``apply`` would plan them at this

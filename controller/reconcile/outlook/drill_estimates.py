@@ -93,7 +93,7 @@ class _NeverDoneError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Assumption:
-    """What one course assumes: of so many devices, which share is offline, how long a rotation takes, how many fail."""
+    """The assumptions of one course: the share that is offline, how long a rotation takes, how many fail."""
 
     offline: float
     takes: timedelta
@@ -115,7 +115,7 @@ def estimate(
     Args:
         report: Of the drill, which has measured.
         drill: Its document.
-        policy: Whose devices have practised.
+        policy: The policy whose devices have practised.
         number: How many devices it governs.
         desired: The documents, for authorities.
         state: The jobs, which tell where the rollout stands.
@@ -218,7 +218,7 @@ class _WholePolicy:
     def _made(self, number: int) -> list[Device]:
         """Return devices of before.
 
-        Those that the rollout's jobs name hold what these have brought, the others are alike.
+        Devices that the rollout's jobs name hold what these have brought, the others are  alike.
         """
         succeeded = successes_of(self._state.jobs)
         names = sorted(succeeded)[:number]

@@ -1,4 +1,4 @@
-"""Whom a drill takes: a matter of names, so that the same drill and devices give the same sample."""
+"""The devices that a drill takes: a matter of names, so that the same drill and devices give the same sample."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Rotations per day, policy and authority over any horizon, against what the rates allow.
 
-What must rotate already does so when the plan's outlook says: wave after wave. From then on every device is
+A device that must rotate already does so when the plan's outlook says: wave after wave. From then on every device is
 followed through its successive certificates, each rotated exactly when the schedule says; who is waived or
-suspended rotates once that ends. What is blocked, or waits in a rollout that has stopped, and what a policy only
-reports, is counted and left out.
+suspended rotates once that ends. A device that is blocked, or waits in a rollout that has stopped, or that a policy
+only reports, is counted and left out.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ class Forecaster:
 
 @dataclass(frozen=True, slots=True)
 class _Life:
-    """What decides when one device rotates, again and again."""
+    """The policy and dates that decide when one device rotates, again and again."""
 
     policy: Policy
     open_time: OpenTime

@@ -40,7 +40,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What came of it."""
+    """The result."""
 
     rotations: int
     failures: int  # attempts
@@ -226,7 +226,7 @@ class Course:
 def _at_rest(device: Device) -> Device:
     """Return the device once what is in flight has ended well.
 
-    Who has the old and the new certificate keeps the new one.
+    A device that has the old and the new certificate keeps the new one.
     """
     held = device.attachments
     if device.executions and len(held) == _OLD_AND_NEW:

@@ -70,7 +70,7 @@ class Life:
 
 @dataclass(slots=True)
 class SimulationRecord:
-    """What is counted on the way."""
+    """The counts on the way."""
 
     counts: Counter[str] = field(default_factory=Counter)
     minutes: Counter[datetime] = field(default_factory=Counter)  # devices that waves ask, by the minute

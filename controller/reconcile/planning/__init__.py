@@ -1,4 +1,4 @@
-"""What will be done: who starts in which job, what a guardrail refuses, the plan as a file."""
+"""The plan: who starts in which job, what a guardrail refuses, the plan as a file."""
 
 from .admission import HeldCertificate, Present, why_left_out
 from .deployed import departures

@@ -1,7 +1,7 @@
 """May this device rotate, as it is at this moment? One rule, asked wherever a job is made.
 
 The planner asks it of what a look has shown, through the checks (who is blocked or waits is not a candidate);
-whoever makes the job asks it once more of what the registry says just before. What has changed since is
+whoever makes the job asks it once more of what the registry says just before. A device that has changed since is
 left out and told: nothing is rotated on the strength of what was.
 """
 
@@ -30,7 +30,7 @@ class HeldCertificate:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """What the registry says of a device just before its job is made."""
+    """The registry's view of a device just before its job is made."""
 
     certificates: tuple[HeldCertificate, ...]  # by id; none where the thing is gone
     rotates_in: str | None = None  # the rotation job in which its execution has not ended, whoever made it

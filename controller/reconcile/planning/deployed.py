@@ -46,7 +46,7 @@ class Departure:
 
     @property
     def message(self) -> str:
-        """What differs, and what to do."""
+        """The difference, and what to do."""
         place = f" ({self.authority.source.at('spec')})" if self.authority.source else ""
         return (
             f"authority {self.authority.name}{place}, of which {names_text(self.policies)} would rotate, is not "
@@ -56,7 +56,7 @@ class Departure:
 
     @property
     def refusal(self) -> Refusal:
-        """What a plan says of it."""
+        """The words of a plan for it."""
         policy = self.policies[0] if len(self.policies) == 1 else None
         return Refusal(GUARDRAIL, policy, self.message, f"--override deployment={self.authority.name}")
 

@@ -1,6 +1,6 @@
-"""What a drill has measured: who of its sample has rotated, how long that took, and who was not there to be asked.
+"""The result of a drill: who of its sample has rotated, how long that took, and who was not there to be asked.
 
-What follows from that for the whole policy is estimated in ``outlook/drill_estimates``.
+The consequences for the whole policy are estimated in ``outlook/drill_estimates``.
 """
 
 from __future__ import annotations

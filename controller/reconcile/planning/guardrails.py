@@ -1,4 +1,4 @@
-"""What a plan must not do. Each refusal has the numbers in it, and the exact override.
+"""The limits of a plan. Each refusal has the numbers in it, and the exact override.
 
 The guardrails hold whatever the rest of the planner thinks: they look at finished jobs and at counts,
 not at how these came about. The one on orphans stands in ``orphans``.
@@ -21,7 +21,7 @@ MAX_CHANGE = "maxChangePercent"
 
 @dataclass(frozen=True, slots=True)
 class ChangeCount:
-    """What a plan changes at once in one policy, or in the whole fleet (policy None)."""
+    """The changes of a plan at once in one policy, or in the whole fleet (policy None)."""
 
     policy: str | None
     governed: int

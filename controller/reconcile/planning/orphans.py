@@ -1,6 +1,6 @@
 """The guardrail on orphans: devices that documents in git governed, and no longer would.
 
-What was governed before is known from AWS alone, so that CI and the function agree: the baseline that
+AWS alone knows which devices were governed before, so that CI and the function agree: the baseline that
 the last apply recorded, and jobs whose policy is gone. It stays until an apply goes through, so a
 desired state that has shrunk is refused by every run until a person allows it, whatever was committed
 since. If nothing was recorded, jobs that have ended stand in, and the plan says so.

@@ -1,4 +1,4 @@
-"""What will become of each policy's devices, from what its plan has found: one Outlook, for all that look ahead."""
+"""The outlook for each policy's devices, from what its plan has found: one Outlook, for all that look ahead."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class _Situation:
 
 @dataclass(frozen=True, slots=True)
 class PolicyPlan:
-    """What happens under one policy."""
+    """The acts under one policy."""
 
     report: WaveReport
     reached: int  # the highest wave that was started before
@@ -192,7 +192,7 @@ def _choose(
 ) -> tuple[list[Assessment], Opening]:
     """Return the devices that start now.
 
-    What the wave and the in-flight limit leave room for; ``wait`` says why none may.
+    The devices that the wave and the in-flight limit leave room for; ``wait`` says why none may.
     """
     able = fresh
     if opening.only is not None:

@@ -1,4 +1,4 @@
-"""What a plan says of shared certificates: what their key means, and who keeps one from going."""
+"""A plan's view of shared certificates: what their key means, and who keeps one from going."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the planner keeps of a stream of assessments: counts of all, values of those that matter to a job."""
+"""The planner's memory of a stream of assessments: counts of all, values of those that matter to a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What git and overrides speak of and the fleet does not have: devices of no such name, policies without a device."""
+"""Names in git and overrides that the fleet does not have: devices of no such name, policies without a device."""
 
 from __future__ import annotations
 

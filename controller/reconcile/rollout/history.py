@@ -1,4 +1,4 @@
-"""What AWS remembers of one policy's rollout: its jobs, read as waves.
+"""The history of one policy's rollout in AWS: its jobs, read as waves.
 
 Nothing is stored by certfleet. Wave, family and policy stand in the job ids; who was asked, and how it
 went, in the executions.

@@ -32,7 +32,7 @@ DEFAULT_FAILURE_LIMIT = 5.0  # per cent of the devices that answered, where the 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What may start now: ``capacity`` new devices of ``wave``, or only those in ``only``."""
+    """The room for starts now: ``capacity`` new devices of ``wave``, or only those in ``only``."""
 
     wave: int
     status: WaveStatus

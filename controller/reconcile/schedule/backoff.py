@@ -1,8 +1,8 @@
 """How long a device is left alone after a failed rotation, and when it is given up.
 
-After n failures: ``min(1h * 2^(n-1), 32h) * (0.5 + u_n/2)``; after five a person must look. What
-counts are failures of the present rollout (policy unchanged), of the present certificate and, if
-both are known, of the present version of the component: a change of any of them starts from nought.
+After n failures: ``min(1h * 2^(n-1), 32h) * (0.5 + u_n/2)``; after five a person must look. Only failures of the
+present rollout count (policy unchanged), of the present certificate and, if both are known, of the present version of
+the component: a change of any of them starts from nought.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What everybody speaks of: what git says, what AWS says, what is found, and what is planned; words for it."""
+"""The common values: what git says, what AWS says, what is found, and what is planned; words for it."""
 
 from .device import (
     CLOCK_GRAIN,

@@ -1,4 +1,4 @@
-"""What AWS says: devices, their certificates and their job executions, as values.
+"""The values that AWS reports: devices, their certificates and their job executions, as values.
 
 ``controller.fleet`` builds these from the registry; a fleet may have a million, so they are small.
 """
@@ -86,7 +86,7 @@ def may_be_at_work(status: ExecutionStatus) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One registered certificate. What comes from the PEM is None if it could not be parsed."""
+    """One registered certificate. A field that comes from the PEM is None if it could not be parsed."""
 
     certificate_id: str
     status: CertificateStatus
@@ -147,7 +147,7 @@ class DeviceExecution:
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What a device answered last to the question whether a rotation would begin."""
+    """A device's last answer to the question whether a rotation would begin."""
 
     job_id: str
     at: datetime
@@ -202,7 +202,7 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What was governed when the fleet was last applied, as AWS keeps it; see ``controller.fleet.baseline``."""
+    """The devices that were governed at the last apply, as AWS keeps them; see ``controller.fleet.baseline``."""
 
     group_sizes: Mapping[str, int]  # things in each group that a policy named
     ungoverned: Mapping[str, int] = field(default_factory=dict)  # of the groups that none names now: things left over

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(StrEnum):
-    """What a finding calls for."""
+    """The action that a finding calls for."""
 
     ROTATE = "rotate"
     BLOCKED = "blocked"  # a rotation cannot or must not start; a person must act

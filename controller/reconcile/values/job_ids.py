@@ -85,7 +85,7 @@ def policy_in(name: str) -> str | None:
 def family_of(policy: Policy, authorities: Mapping[str, CertificateAuthority]) -> str:
     """Six hexadecimal characters over what a rotation under this policy demands.
 
-    What counts is marked so on the models; changing anything else must not start over.
+    Fields that count are marked so on the models; changing anything else must not start over.
     """
     rule = policy.certificate
     authority = authorities.get(rule.authority or "") or CertificateAuthority("")

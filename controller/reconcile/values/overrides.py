@@ -1,4 +1,4 @@
-"""What a person allows for one run: ``--override NAME=VALUE``, in the words that refusals print."""
+"""A person's permission for one run: ``--override NAME=VALUE``, in the words that refusals print."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class JobStep:
-    """What must happen to a job that already exists (cancel, close a wave, clean up its cohort)."""
+    """An act on a job that already exists (cancel, close a wave, clean up its cohort)."""
 
     job_id: str
     action: str  # "cancel", "remove-cohort"
@@ -135,7 +135,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What will become of the devices of one policy that must rotate as things stand.
+    """The outlook for the devices of one policy that must rotate as things stand.
 
     One value for all that look ahead: the numbers of plan and preview, of forecast and explanation are its numbers.
     """
@@ -178,7 +178,7 @@ class IncidentReport:
 
     @property
     def title(self) -> str:
-        """What it is called in a report."""
+        """The name of it in a report."""
         return f"incident {self.incident}"
 
     @property
@@ -206,7 +206,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class DrillReport:
-    """What a drill has come to. Each device that its document names is counted once, in ``rotated`` … ``left``."""
+    """The result of a drill. Each device that its document names is counted once, in ``rotated`` … ``left``."""
 
     drill: str
     policy: str
@@ -231,7 +231,7 @@ class DrillReport:
 
     @property
     def title(self) -> str:
-        """What it is called in a report."""
+        """The name of it in a report."""
         return f"drill {self.drill}"
 
     @property
@@ -242,7 +242,7 @@ class DrillReport:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What ``apply`` will do."""
+    """The acts of the next ``apply``."""
 
     fleet: str
     account: str

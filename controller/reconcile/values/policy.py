@@ -1,4 +1,4 @@
-"""What git says: the desired state, resolved and checked, as values.
+"""The values that git holds: the desired state, resolved and checked, as values.
 
 ``controller.desired`` builds these from YAML documents; nothing here knows of files.
 """
@@ -23,7 +23,7 @@ BEARS_ON = "bears_on"
 
 
 class Bearing(StrEnum):
-    """What a field of a document bears on; of a section it holds for all that stands in it."""
+    """The part of a rotation that a field of a document bears on; of a section it holds for all that stands in it."""
 
     ROTATION = "rotation"  # what a certificate must be: the policy's rollout starts anew with its first wave
     ROLLOUT = "rollout"  # who is reached when: a rollout under way goes on otherwise
@@ -101,14 +101,14 @@ class CertificateAuthority:
 
 
 class SharedCertificate(StrEnum):
-    """What becomes of a certificate that several things hold, if not a person's affair."""
+    """The way out for a certificate that several things hold, if not a person's affair."""
 
     SPLIT = "split"  # each thing gets its own
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateRule:
-    """What a policy demands of a certificate; None demands nothing. New fields come last: docs/adding-a-reason.md."""
+    """The demands of a policy on a certificate; None demands nothing. New fields come last: docs/adding-a-reason.md."""
 
     max_age: timedelta | None = field(default=None, metadata=_ROTATION)  # from notBefore
     renew_before: timedelta | None = field(default=None, metadata=_ROTATION)  # before notAfter
@@ -202,7 +202,7 @@ class WaveSize:
 
 
 class FailureType(StrEnum):
-    """What an abort rule counts, as AWS IoT Jobs spells it."""
+    """The failures that an abort rule counts, as AWS IoT Jobs spells it."""
 
     FAILED = "FAILED"
     REJECTED = "REJECTED"
@@ -223,7 +223,7 @@ DEFAULT_BRAKES = (
     AbortRule(FailureType.ALL, 25.0, 10),
     AbortRule(FailureType.ALL, 50.0, 3),  # small waves and fleets
 )
-"""What stops a wave, the last one too, if a policy says nothing of it."""
+"""The rules that stop a wave, the last one too, if a policy sets none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +340,7 @@ class DrillSample:
 
 
 class Stratum(StrEnum):
-    """What a stratified sample has in proportion."""
+    """The property that a stratified sample has in proportion."""
 
     KEY_TYPE = "keyType"
     AUTHORITY = "authority"

@@ -1,6 +1,6 @@
-"""What a rotation makes of a device, known before it is made.
+"""The result of a rotation, known before it is made.
 
-What a policy leaves out stays as it is: key type and authority of the certificate in place. The job
+A field that a policy leaves out stays as it is: key type and authority of the certificate in place. The job
 says all of it in full, so that nothing depends on how component and backend happen to be set.
 """
 
@@ -33,7 +33,7 @@ _KEY_TYPES = {key_type.value: key_type for key_type in KeyType}
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a credential is made of; ``days`` of validity are None if it is practically endless, or not known."""
+    """The parts of a credential; ``days`` of validity are None if it is practically endless, or not known."""
 
     key_type: str
     authority: str
@@ -45,7 +45,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class RotationResult:
-    """What a device holds once it has rotated, and what its job must say for that."""
+    """The credential of a device once it has rotated, and what its job must ask for that."""
 
     key_type: KeyType
     signing_algorithm: CsrSigningAlgorithm

@@ -1,4 +1,4 @@
-"""What the fleet holds: certificates by age against what the policies allow, by key type and by authority."""
+"""The content of the fleet: certificates by age against what the policies allow, by key type and by authority."""
 
 from __future__ import annotations
 

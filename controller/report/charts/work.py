@@ -1,4 +1,4 @@
-"""What has been done and what is to come: rotations that ended, drift over past reports, and the forecast."""
+"""The past and the future: rotations that ended, drift over past reports, and the forecast."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ MAX_REASON = 1000  # characters of a reported reason that are kept
 
 @dataclass(frozen=True, slots=True)
 class ComponentOrder:
-    """What a deployment wants of one component. ``merge`` is the parsed configuration merge, None if there is none."""
+    """The demands of a deployment on one component. ``merge`` is the parsed configuration merge, or None."""
 
     version: str
     merge: dict[str, Any] | None
@@ -35,7 +35,7 @@ class ComponentOrder:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentOrder:
-    """What one nucleus is to do: the components by name."""
+    """The task of one nucleus: the components by name."""
 
     thing: str
     deployment_id: str
@@ -46,7 +46,7 @@ class DeploymentOrder:
 
 @dataclass(frozen=True, slots=True)
 class InstalledComponent:
-    """What a nucleus reports of one component; ``state`` as in ListInstalledComponents (RUNNING …)."""
+    """The report of a nucleus on one component; ``state`` as in ListInstalledComponents (RUNNING …)."""
 
     name: str
     version: str

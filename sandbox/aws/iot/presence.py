@@ -1,4 +1,4 @@
-"""What the MQTT endpoint asks and tells: authentication, authorisation, presence (``interfaces.EndpointRegistry``)."""
+"""The MQTT endpoint's questions and events: authentication, authorisation, presence (``EndpointRegistry``)."""
 
 from __future__ import annotations
 

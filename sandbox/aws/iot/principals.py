@@ -1,4 +1,4 @@
-"""Which certificate is attached to which thing, and how exclusively.
+"""The attachments of certificates to things, and how exclusive they are.
 
 AWS's rule: a principal attached as EXCLUSIVE_THING belongs to that one thing. A thing may hold
 several principals, exclusive ones too, which is what makes a rotation possible.

@@ -1,4 +1,4 @@
-"""What an account sets once: endpoints, events, tags, topic rules as state (who runs them is sandbox.stack)."""
+"""The settings of an account: endpoints, events, tags, topic rules as state (who runs them is sandbox.stack)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Endpoints:
 
 
 class EventConfigurations:
-    """Which registry and jobs events are published; all off until somebody turns them on."""
+    """The registry and jobs events that are published; all off until somebody turns them on."""
 
     def __init__(self, site: Site) -> None:
         self._site = site

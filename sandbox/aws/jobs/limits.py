@@ -1,4 +1,4 @@
-"""What CreateJob, UpdateJob and templates refuse beyond what the service model says."""
+"""The refusals of CreateJob, UpdateJob and templates beyond what the service model says."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Link(Protocol):
-    """What the broker needs of a client's connection."""
+    """The part of a client's connection that the broker needs."""
 
     @property
     def session(self) -> Session:

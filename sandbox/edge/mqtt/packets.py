@@ -40,7 +40,7 @@ class UnsupportedVersionError(MalformedPacketError):
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """What the endpoint publishes for a client that is lost."""
+    """The message that the endpoint publishes for a client that is lost."""
 
     topic: str
     payload: bytes

@@ -1,4 +1,4 @@
-"""What a component may do with MQTT, by the access-control policies of its configuration.
+"""The rights of a component on MQTT, by the access-control policies of its configuration.
 
 ``accessControl: {service: {policyId: {operations: […], resources: […]}}}``. A resource is a topic or
 filter; ``*`` stands for any characters, ``+`` and ``#`` for levels as in MQTT. Recipe variables in

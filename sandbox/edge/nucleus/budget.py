@@ -1,4 +1,4 @@
-"""What a nucleus holds against a component, ours or another: three within an hour, and it is not started again."""
+"""Faults that a nucleus counts against a component, ours or another: after three within an hour it stays down."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class ScriptRun:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What is to run when the nucleus starts; ``beside`` lets install and run begin at the same moment."""
+    """The steps to run when the nucleus starts; ``beside`` lets install and run begin at the same moment."""
 
     install: ScriptRun | None
     run: ScriptRun | None

@@ -20,7 +20,7 @@ VALIDATION_TIMEOUT_SECONDS = 20.0  # the nucleus' own default
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationUpdate:
-    """What the cloud sends: an id, and the configuration update of one component."""
+    """A deployment from the cloud: an id, and the configuration update of one component."""
 
     deployment_id: str
     merge: Mapping[str, Any] = field(default_factory=dict)

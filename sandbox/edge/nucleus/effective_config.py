@@ -1,4 +1,4 @@
-"""What the nucleus is set to, on disk: its memory, read at every start and written whenever a deployment changes it.
+"""The settings of the nucleus, on disk: its memory, read at every start and written whenever a deployment changes it.
 
 Nucleus classic keeps ``<root>/config/config.tlog``, one JSON object a line, of which the last for a path counts, and
 writes what it knew at its launch to ``effectiveConfig.yaml`` beside it, for people and components. There the paths of
@@ -45,7 +45,7 @@ class Pkcs11Settings:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """What a connection to AWS IoT Core needs; certificate and key are paths or ``pkcs11:`` URIs."""
+    """The needs of a connection to AWS IoT Core; certificate and key are paths or ``pkcs11:`` URIs."""
 
     thing_name: str
     host: str

@@ -1,4 +1,4 @@
-"""What a component finds on its device: its folders, its environment, its steps with every variable filled in."""
+"""The surroundings of a component on its device: its folders, its environment, its steps with all variables."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_INDEX = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "P
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """What is deployed: a recipe, and the folder that an artifact unpacks to which is to be unpacked."""
+    """The deployed parts: a recipe, and the folder that an artifact unpacks to which is to be unpacked."""
 
     recipe: Path
     artifacts: Path

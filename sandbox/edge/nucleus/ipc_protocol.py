@@ -1,6 +1,6 @@
 """One component's IPC connection: event-stream RPC over a Unix socket, as the Greengrass nucleus speaks it.
 
-What an operation does stands in ``ipc_operations.py``; here is only how requests, responses, events and
+The module ``ipc_operations.py`` says what an operation does; here is only how requests, responses, events and
 errors travel. The first message on a stream is always taken for its response, so events wait for it.
 """
 

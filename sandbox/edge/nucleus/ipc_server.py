@@ -54,7 +54,7 @@ class Configurations(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationReply:
-    """What a component says of a configuration that a deployment proposes."""
+    """A component's answer to a configuration that a deployment proposes."""
 
     accepted: bool
     message: str

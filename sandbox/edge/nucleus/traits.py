@@ -29,12 +29,12 @@ class Profile(StrEnum):
 
     @property
     def variant(self) -> Variant:
-        """Which of the two kinds it is."""
+        """The kind of the nucleus."""
         return Variant.CLASSIC if self is Profile.CLASSIC else Variant.LITE
 
 
 class Counts(StrEnum):
-    """What is counted against a component."""
+    """The faults counted against a component."""
 
     ERRORS = "errors of its install or run step"
     STARTS = "starts of its run step, whoever asks for them"
@@ -51,7 +51,7 @@ class Install(StrEnum):
 
 
 class Offline(StrEnum):
-    """What becomes of a request to subscribe while the device is offline."""
+    """The fate of a request to subscribe while the device is offline."""
 
     HANGS_SINCE_LAUNCH = (
         "never online since the launch: no answer until it is, then it opens, also if the component has given it up; "
@@ -69,7 +69,7 @@ class FillsIn(StrEnum):
 
 
 class Upgrade(StrEnum):
-    """Which configuration wins when a component is upgraded."""
+    """The configuration that wins when a component is upgraded."""
 
     DEVICE = "the device's"
     RECIPE = "the recipe's"
@@ -122,7 +122,7 @@ MAX_COUNTED = _all(
     f"{_LITE_SEEN[:-1]} (StartLimitBurst of its units). {_CLASSIC_SEEN[:-1]}; that an hour is the span, read.",
 )
 COUNTED = _both(
-    "What is counted",
+    "The faults counted",
     Counts.ERRORS,
     Counts.STARTS,
     f"{_LITE_SEEN} A restart of all of lite's services begins to count the starts anew, but not the install step, a "
@@ -140,13 +140,13 @@ INSTALL_LIMIT = _all(
     f"{_LITE_READ} (TimeoutStartSec). {_CLASSIC_READ}.",
 )
 COMPONENT_USER = _both(
-    "Who runs a step without RequiresPrivilege",
+    "The user that runs a step without RequiresPrivilege",
     "ggc_user",
     "gg_component",
     f"{_LITE_SEEN} {_CLASSIC_SEEN} Here: the user that the nucleus is given, if this process may become it.",
 )
 ARTIFACT_OWNER = _all(
-    "Who owns a component's artifacts on the device",
+    "The owner of a component's artifacts on the device",
     "the user that components run as",
     f"{_LITE_READ} (changed recursively after unpacking). Assumed: classic.",
 )
@@ -163,7 +163,7 @@ RESTART_KEEPS_COMPONENT = _both(
     f"{_LITE_SEEN} {_CLASSIC_SEEN}",
 )
 ENDS_FIRST = _both(
-    "What a restart of the nucleus ends first",
+    "The first to end at a restart of the nucleus",
     "what the component has started, its restart command too, by SIGTERM; 0.15 to 1 s later the component itself",
     "nothing of the component's",
     f"{_CLASSIC_SEEN} {_LITE_SEEN}",
@@ -245,7 +245,7 @@ MAX_RECIPE_BYTES = _both(
     f"{_LITE_SEEN} {_CLASSIC_SEEN}",
 )
 UPGRADE = _both(
-    "Which configuration wins when a component is upgraded: what the device has, or the new recipe's defaults",
+    "The configuration that wins when a component is upgraded: what the device has, or the new recipe's defaults",
     Upgrade.DEVICE,
     Upgrade.RECIPE,
     f"{_CLASSIC_SEEN} Changed defaults under the same keys never arrive there. Seen: lite 2.6.0.",
@@ -330,7 +330,7 @@ RESTARTS_DEPENDENTS = _both(
     f"{_LITE_SEEN} The third time such a component stays dead.",
 )
 ASKS_BY_ITSELF = _all(
-    "What it does unasked: publishes its health and asks for jobs in its own namespace, and is to be answered",
+    "Acts unasked: publishes its health and asks for jobs in its own namespace, and is to be answered",
     True,
     "Seen: lite 2.6.0 and main, and classic 2.18.2, which stay connected only to an endpoint that lets them.",
 )
