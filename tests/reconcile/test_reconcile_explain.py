@@ -27,10 +27,12 @@ from controller.reconcile.values import (
     Mode,
     Outcome,
     Reason,
+    SharedCertificate,
     StockBackend,
     Sync,
     WaveStatus,
     family_of,
+    parse_overrides,
 )
 from controller.report.as_json import render_report
 from controller.report.formats import TextStyle
@@ -40,11 +42,16 @@ from controller.report.model import Report
 from controller.report.tally import Tally
 from controller.report.text import render_drift as as_text
 from protocol.algorithms import KeyType
+from protocol.deployment import EXCLUSIVE, NON_EXCLUSIVE, DeployedAuthority, DeployedBackend
+from protocol.job_document import DOCUMENT_FIELDS
 
 ROOT = Path(__file__).parents[2]
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 OLD = 200 * DAY
 NAME = "gateway-1"
+
+PLANT = DeployedAuthority("arn:aws:acm-pca:plant", "SHA256WITHECDSA", 365 * DAY)
+OURS = DeployedBackend("1.0.0", {"plant-ca": PLANT}, DOCUMENT_FIELDS, frozenset({EXCLUSIVE, NON_EXCLUSIVE}))
 
 ROTATES, WAITS, PERSON = "is to be rotated", "waits", "needs a person"
 LEFT_OUT, REPORTED = "is left out, as somebody has decided", "is only reported: its policy rotates nothing"
@@ -293,6 +300,118 @@ def test_what_is_said_of_a_device_is_the_same_everywhere_and_what_apply_does(mak
     # the comment: base has no policy at all
     found = compare(lambda: devices, replace(desired, policies=()), desired, state, make.now)
     assert found.newly_due == newly + (scene.is_due and scene.verdict is not LEFT_OUT)
+
+
+@dataclass
+class Cured:
+    """What has become of a scene once somebody has done one thing that the remedy of its reason says."""
+
+    device: Any = None  # None: as it was
+    desired: Any = None  # None: likewise
+    state: dict[str, Any] | None = None
+    jobs: tuple[Any, ...] = ()  # besides those of before
+    override: str = ""  # which the remedy prints
+    is_in_sync: bool = False  # with a new certificate nothing is left to be rotated
+
+
+def _replaced(m):
+    return Cured(m.device(), is_in_sync=True)
+
+
+def _in_a_later_wave(m):
+    """The rollout has not halted: it has gone on to a wave of which nothing bad is known."""
+    desired = m.desired(m.policy(rollout=m.rollout(("1", "100%"))))
+    job = m.job(_job_id(m, wave="w2"), {}, status="COMPLETED", age=2 * HOUR)
+    return Cured(desired=desired, jobs=(job,), override=f"again={NAME}")
+
+
+def _with_another_rule(m):
+    return Cured(desired=m.desired(m.policy(rule=m.rule(key_type=KeyType.ECDSA_P384))))
+
+
+def _again(_m):
+    return Cured(override=f"again={NAME}")
+
+
+CURES = {
+    Reason.POLICY_CONFLICT: {
+        "a higher priority": lambda m: Cured(desired=m.desired(m.policy(priority=7), m.policy("line-b")))},
+    Reason.NO_CERTIFICATE: {"provisioned": _replaced},
+    Reason.EXTRA_CERTIFICATE: {"the other is gone": lambda m: Cured(m.device(age=OLD))},
+    Reason.SHARED_CERTIFICATE: {
+        "split": lambda m: Cured(
+            desired=m.desired(m.policy(rule=m.rule(shared_certificate=SharedCertificate.SPLIT))),
+            state={"deployment": OURS})},
+    Reason.NOT_EXCLUSIVE: {
+        "this project's backend": lambda m: Cured(state={"deployment": OURS}),
+        "attached exclusively": lambda m: Cured(m.device(age=OLD))},
+    Reason.CERTIFICATE_INACTIVE: {"activated": lambda m: Cured(m.device(age=OLD)), "provisioned": _replaced},
+    Reason.UNPARSEABLE: {"replaced by hand": _replaced},
+    Reason.EXPIRED: {"provisioned": _replaced},
+    Reason.UNSUPPORTED_BY_BACKEND: {
+        "component and stack are set so": lambda m: Cured(
+            m.set_to("ECDSA-P256", m.device(age=OLD)),
+            state={"backend_is_stock": True, "stock": StockBackend("arn:aws:acm-pca:plant")}),
+        "this project's backend": lambda m: Cured(state={"deployment": OURS})},
+    Reason.UNSUPPORTED_BY_COMPONENT: {"again": _again},
+    Reason.RESULT_UNKNOWN: {"keyType is named": lambda m: Cured(desired=m.desired())},
+    Reason.ROTATION_INEFFECTIVE: {
+        "the rollout goes on": lambda m: Cured(override="resume=line-a"),
+        "this device alone, in a rollout that has not halted": _in_a_later_wave,
+        "another rule": _with_another_rule,
+        "replaced by hand": _replaced},
+    Reason.EXECUTION_UNKNOWN: {"it was ended": lambda m: Cured(m.device(age=OLD))},
+    Reason.PREFLIGHT_FAILED: {"asked again": lambda m: Cured(m.answered(m.device(age=OLD))), "it may try": _again},
+    Reason.REPEATEDLY_FAILED: {
+        "again": _again,
+        "another component": lambda m: Cured(m.replace(_failed(m, 5), component_version="2.0")),
+        "another rule": _with_another_rule},
+    Reason.QUARANTINED: {"lifted": lambda m: Cured(m.device(age=OLD), m.desired())},
+    Reason.WAIVED: {"it has ended": lambda m: Cured(desired=m.desired(waivers=(m.waiver(NAME, expires=m.now),)))},
+    Reason.SUSPENDED: {
+        "removed": lambda m: Cured(desired=m.desired()),
+        "it has ended": lambda m: Cured(desired=m.desired(m.policy(suspend=m.suspension(m.now))))},
+}  # fmt: skip
+"""Of each reason that needs a person: all that its remedy says, done."""
+
+
+def test_every_reason_that_needs_a_person_has_a_cure(make):
+    assert CURES.keys() == {reason for reason, scene in SCENES.items() if scene(make).verdict in {PERSON, LEFT_OUT}}
+
+
+@pytest.mark.parametrize(
+    ("reason", "cure"),
+    [pytest.param(reason, cure, id=f"{reason}: {what}") for reason, of in CURES.items() for what, cure in of.items()],
+)
+def test_whatever_a_remedy_says_lets_the_device_rotate(make, reason, cure):
+    scene, cured = SCENES[reason](make), cure(make)
+    desired, state = scene.desired or make.desired(), make.state(*scene.jobs, **scene.state)
+    told = explain(scene.device, desired, state, make.now, make.plan([scene.device], desired, state))
+    [finding] = [finding for finding in told.assessment.findings if finding.reason is reason]
+    assert f"--override {cured.override}" in f"{finding.remedy} --override "
+
+    device, desired = cured.device or scene.device, cured.desired or desired
+    state = make.state(*scene.jobs, *cured.jobs, **(scene.state if cured.state is None else cured.state))
+    overrides = parse_overrides([cured.override] if cured.override else [])
+    plan = make.plan([device], desired, state, overrides=overrides)
+    if cured.is_in_sync:
+        assert make.assess(device, desired, state).findings == ()
+    else:
+        assert {device.name for job in plan.jobs for device in job.devices} == {NAME}
+
+
+def test_a_device_of_a_rollout_that_has_halted_is_tried_again_once_that_is_resumed_too(make):
+    """As each remedy with ``again`` says: whoever is named is tried, and nobody else before the rollout goes on."""
+    job_id, other = _job_id(make), make.device("a-first", age=OLD + DAY)
+    tried = {name: make.execution(job_id, "FAILED", 2 * HOUR, HOUR) for name in (NAME, "b", "c")}
+    job = make.job(job_id, tried, status="COMPLETED", age=2 * HOUR)
+    devices = [make.replace(_failed(make, 5), name=name) for name in tried]
+    for given, starts in (([f"again={NAME}"], set()), ([f"again={NAME}", "resume=line-a"], {NAME})):
+        plan = make.plan([other, *devices], make.desired(), make.state(job), overrides=parse_overrides(given))
+        assert {device.name for job in plan.jobs for device in job.devices} == starts
+        assert ("halted" in {wave.status for wave in plan.waves}) is (not starts)
+    [finding] = make.assess(devices[0], make.desired(), make.state(job)).findings[-1:]
+    assert "if the rollout has halted, resume it too" in finding.remedy
 
 
 def test_of_a_policy_that_only_reports_nothing_is_said_to_rotate(make):

@@ -100,8 +100,8 @@ def repeatedly_failed(case: Case) -> Finding | None:
     return blocked(
         Reason.REPEATEDLY_FAILED,
         f"{len(failures)} rotations failed, the last {last} ago: {reasons}",
-        f"remove the cause, then apply once with --override again={case.device.name}; a new component version or a "
-        "change of the policy's certificate rule starts afresh",
+        f"remove the cause, then apply once with {_again(case)}; a new component version or a change of the policy's "
+        "certificate rule starts afresh",
         "spec.rollout.retries",
         failures=len(failures),
     )
@@ -117,8 +117,8 @@ def rotation_ineffective(case: Case) -> Finding | None:
         Reason.ROTATION_INEFFECTIVE,
         f"rotated by job {last.job_id} {span_text(case.now - last.last_updated_at)} ago, and yet: {demand.message}",
         "find out why the backend issued that (is it deployed as git says?) and put it right; then apply once with "
-        f"--override resume={case.policy.name}, or with --override again={case.device.name} for this device alone; "
-        "a changed certificate rule and a certificate put there by hand are judged anew",
+        f"--override resume={case.policy.name}; or, for this device alone, with {_again(case)}; a changed certificate "
+        "rule and a certificate put there by hand are judged anew",
         demand.policy_field,
         job=last.job_id,
     )
@@ -134,10 +134,15 @@ def preflight_failed(case: Case) -> Finding | None:
         f"asked by job {found.job_id} {span_text(case.now - found.at)} ago, the device says that its rotation would "
         f"fail: {found.reason}",
         f"put it right, then ask again: certfleet preflight --policy {case.policy.name} --wait; or let the device try, "
-        f"with --override again={case.device.name}: nothing is issued while the reason lasts",
+        f"with {_again(case)}: nothing is issued while the reason lasts",
         "spec",
         job=found.job_id,
     )
+
+
+def _again(case: Case) -> str:
+    """Return what lets the device be tried; a rollout that has halted says itself how it is resumed."""
+    return f"--override again={case.device.name} (if the rollout has halted, resume it too)"
 
 
 def rotated_recently(case: Case) -> Finding | None:
@@ -224,7 +229,7 @@ def unsupported_by_component(case: Case) -> Finding | None:
         f"its configuration says, whatever the job asks for, which is {wanted} from {result.authority}",
         f"set keyAlgorithm and signingAlgorithm of the component's deployment to {wanted}, or deploy this project's "
         "component (if they are so already, the create function's log tells why it refused); then apply once with "
-        f"--override again={case.device.name}",
+        f"{_again(case)}",
         "spec.certificate.keyType",
         wanted=result.key_type.value,
     )
