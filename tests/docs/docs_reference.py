@@ -60,8 +60,10 @@ OVERRIDES = {
     "lateDevices": "Accepts that so many devices miss their deadline.",
     "orphans": "Accepts that so many devices are no longer governed.",
     "resume": "Starts the halted rollout of that policy again. Nothing refuses it: a halt is not a guardrail.",
-    "again": "Tries that device again now, whatever its earlier rotations came to; if its rollout has halted, only with "
-    "`resume` too. No guardrail asks for it.",
+    "again": (
+        "Tries that device again now, whatever its earlier rotations came to; if its rollout has halted, only with "
+        "`resume` too. No guardrail asks for it."
+    ),
     "deployment": "Rotates although that authority is deployed otherwise than git says.",
     "result": "Accepts that rotations of that policy change what it leaves out.",
     "older": "Applies that older commit.",

@@ -249,6 +249,24 @@ def test_a_policy_that_is_renamed_while_a_wave_soaks_starts_anew_and_the_preview
     assert policies["line-a"].gives == {"line-a-gateways": 20}
 
 
+def test_a_policy_that_is_split_while_a_wave_soaks_starts_anew_in_the_new_one_alone(make):
+    """The old one goes on with its soak; the new one begins with its first wave, whatever the old one has reached."""
+    whole, part = _policy(make, group="plant"), _policy(make, "line-b", group="line-b", priority=5)
+    base, head = make.desired(whole), make.desired(whole, part)
+    state, devices = make.state(_history(make, whole, base)), _devices(make, 20, rotated=1, groups=("plant",))
+    devices[10:] = [make.replace(device, groups=("plant", "line-b")) for device in devices[10:]]
+    assert _starts_now(make, devices, base, state) == 0
+    [job] = make.plan(devices, head, state).jobs
+    assert (job.policy, job.wave, len(job.devices)) == ("line-b", 1, 1)
+    policies, found = _preview(make, devices, base, head, state)
+    of = policies["line-b"]
+    assert found.makes_rotate
+    assert (of.newly_due, of.due, of.first_wave) == (0, 10, 1)
+    assert (of.moved.devices, of.moved.head.start) == (10, make.now)
+    assert of.moved.base.start > make.now + 23 * HOUR  # the old one's soak would have gone on until then
+    assert policies["line-a"].gives == {"line-b": 10}
+
+
 def test_devices_that_move_to_a_new_policy_are_told_as_lost_by_the_old_one(make):
     one = _policy(make, "line-a", group="plant")
     other = _policy(make, "line-b", group="line-b", priority=5)
