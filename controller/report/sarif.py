@@ -11,7 +11,6 @@ from controller.reconcile.values import Outcome, Reason, source_of
 from . import words
 from .formats import TextStyle, dump
 from .groups import ReasonGroup, by_reason
-from .meanings import REASONS
 from .model import FleetFailure, FleetReport, Report, place
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -66,7 +65,7 @@ def render_drift(report: Report, _look: TextStyle) -> str:
     ]
     results += [_failure(failure) for failure in report.failures]
     used = {result.rule for result in results}
-    rules: dict[str, str] = {reason.value: REASONS[reason] for reason in Reason if reason.value in used}
+    rules: dict[str, str] = {reason.value: reason.meaning for reason in Reason if reason.value in used}
     if "FleetFailed" in used:
         rules["FleetFailed"] = "A fleet could not be read. Do what the message names."
     seen = {fleet.desired.fleet.name: words.iso(fleet.state.observed_at) for fleet in report.fleets}

@@ -37,7 +37,6 @@ from controller.reconcile.values import (
 from controller.report.as_json import render_report
 from controller.report.formats import TextStyle
 from controller.report.markdown import render_drift as as_markdown
-from controller.report.meanings import REASONS
 from controller.report.model import Report
 from controller.report.tally import Tally
 from controller.report.text import render_drift as as_text
@@ -232,7 +231,7 @@ def test_the_page_of_reasons_shows_every_scene(make):
             told = explain(scene.device, desired, state, make.now, plan).assessment.findings
             [finding] = [finding for finding in told if finding.reason is reason]
             if finding.outcome is outcome:
-                lines += [f"### {reason}", "", REASONS[reason], "", f"> {finding.message}", ""]
+                lines += [f"### {reason}", "", reason.meaning, "", f"> {finding.message}", ""]
                 if finding.policy_field != "spec":
                     lines += [f"Field: `{finding.policy_field}`.", ""]
                 if finding.remedy:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from protocol.names import AWS_IOT_AUTHORITY, DEFAULT_STACK_NAME, BackendNames
 
@@ -120,43 +120,87 @@ class CertificateRule:
 
 
 class Reason(StrEnum):
-    """Every reason a device departs from its policy. The order inside a group is the order shown."""
+    """Every reason a device departs from its policy, and what it means. The order inside a group is the order shown."""
+
+    meaning: str
+
+    def __new__(cls, name: str, meaning: str) -> Self:
+        """Return the reason of that name; its meaning is for readers who meet it first."""
+        made = str.__new__(cls, name)
+        made._value_, made.meaning = name, meaning
+        return made
 
     # rotate
-    AUTHORITY_TAINTED = "AuthorityTainted"
-    DRILLED = "Drilled"
-    ISSUED_BEFORE_CUTOFF = "IssuedBeforeCutoff"
-    EXPIRING = "Expiring"
-    AGE_EXCEEDED = "AgeExceeded"
-    KEY_TYPE_MISMATCH = "KeyTypeMismatch"
-    AUTHORITY_MISMATCH = "AuthorityMismatch"
+    AUTHORITY_TAINTED = (
+        "AuthorityTainted",
+        "An incident names the authority, or the key, of the certificate: it must be replaced.",
+    )
+    DRILLED = "Drilled", "A drill has the device in its sample: it rotates as an incident would have it."
+    ISSUED_BEFORE_CUTOFF = "IssuedBeforeCutoff", "The certificate was issued before the policy's rotateIssuedBefore."
+    EXPIRING = "Expiring", "The certificate ends within the policy's renewBefore."
+    AGE_EXCEEDED = "AgeExceeded", "The certificate is older than the policy's maxAge allows."
+    KEY_TYPE_MISMATCH = "KeyTypeMismatch", "The key is of another type than the policy's keyType."
+    AUTHORITY_MISMATCH = "AuthorityMismatch", "The certificate was issued by another authority than the policy's."
     # blocked
-    POLICY_CONFLICT = "PolicyConflict"
-    NO_CERTIFICATE = "NoCertificate"
-    EXTRA_CERTIFICATE = "ExtraCertificate"
-    SHARED_CERTIFICATE = "SharedCertificate"
-    NOT_EXCLUSIVE = "NotExclusive"
-    CERTIFICATE_INACTIVE = "CertificateInactive"
-    UNPARSEABLE = "Unparseable"
-    EXPIRED = "Expired"
-    UNSUPPORTED_BY_BACKEND = "UnsupportedByBackend"
-    UNSUPPORTED_BY_COMPONENT = "UnsupportedByComponent"
-    RESULT_UNKNOWN = "ResultUnknown"
-    ROTATION_INEFFECTIVE = "RotationIneffective"
-    EXECUTION_UNKNOWN = "ExecutionUnknown"
-    PREFLIGHT_FAILED = "PreflightFailed"
-    REPEATEDLY_FAILED = "RepeatedlyFailed"
-    QUARANTINED = "Quarantined"
-    WAIVED = "Waived"
-    SUSPENDED = "Suspended"
+    POLICY_CONFLICT = "PolicyConflict", "Two policies of equal priority claim the device. Give one a higher priority."
+    NO_CERTIFICATE = (
+        "NoCertificate",
+        "No certificate is attached to the thing. Provision it, or take it out of the group.",
+    )
+    EXTRA_CERTIFICATE = (
+        "ExtraCertificate",
+        "Several certificates are attached. Keep the one in use: certfleet heal plan finds it.",
+    )
+    SHARED_CERTIFICATE = (
+        "SharedCertificate",
+        "Several things hold one certificate: a rotation of one would take it from the others.",
+    )
+    NOT_EXCLUSIVE = "NotExclusive", "The certificate is attached so that other things may hold it as well."
+    CERTIFICATE_INACTIVE = (
+        "CertificateInactive",
+        "The certificate is not ACTIVE, so that the device cannot connect to be rotated.",
+    )
+    UNPARSEABLE = "Unparseable", "The certificate cannot be read. Replace it by hand."
+    EXPIRED = "Expired", "The certificate has ended: the device cannot connect any more. Provision it anew."
+    UNSUPPORTED_BY_BACKEND = (
+        "UnsupportedByBackend",
+        "The stock backend would make something else than the policy demands.",
+    )
+    UNSUPPORTED_BY_COMPONENT = (
+        "UnsupportedByComponent",
+        "The stock component makes another key than the policy demands.",
+    )
+    RESULT_UNKNOWN = "ResultUnknown", "Nobody can know what a rotation would make of the device, so none is begun."
+    ROTATION_INEFFECTIVE = (
+        "RotationIneffective",
+        "A rotation succeeded and did not put the finding right. Look at what is deployed.",
+    )
+    EXECUTION_UNKNOWN = (
+        "ExecutionUnknown",
+        "AWS IoT gives this part of a job a status that this version of certfleet does not know.",
+    )
+    PREFLIGHT_FAILED = "PreflightFailed", "The device has said that the rotation that it needs would fail, and why."
+    REPEATEDLY_FAILED = (
+        "RepeatedlyFailed",
+        "Rotations failed until certfleet gave up. Remove the cause that the device names.",
+    )
+    QUARANTINED = (
+        "Quarantined",
+        "A quarantine names the device, or its certificate: it is cut off, and nobody rotates it.",
+    )
+    WAIVED = "Waived", "A waiver leaves the device out until its end: a person has decided so."
+    SUSPENDED = "Suspended", "The policy is suspended: a person has decided so."
     # waiting
-    ROTATING = "Rotating"
-    STRAGGLER = "Straggler"
-    ROTATED_RECENTLY = "RotatedRecently"
-    BACKING_OFF = "BackingOff"
-    OUTSIDE_WINDOW = "OutsideWindow"
-    NOT_YET_DUE = "NotYetDue"
-    WAVE_SOAKING = "WaveSoaking"
+    ROTATING = "Rotating", "A job asks the device now, or it is at work in one."
+    STRAGGLER = "Straggler", "The device has not answered its job for long. It rotates when it comes back."
+    ROTATED_RECENTLY = (
+        "RotatedRecently",
+        "The device was rotated within schedule.leastInterval. It waits for that to pass.",
+    )
+    BACKING_OFF = "BackingOff", "A rotation failed, and is tried again later."
+    OUTSIDE_WINDOW = "OutsideWindow", "No maintenance window is open. The device rotates when one opens."
+    NOT_YET_DUE = "NotYetDue", "The device is in sync and rotates soon."
+    WAVE_SOAKING = "WaveSoaking", "The device must rotate, and its wave has not started: an earlier one goes first."
 
 
 class WindowKind(StrEnum):
