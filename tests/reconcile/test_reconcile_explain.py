@@ -19,6 +19,7 @@ from shared_iot import ARN, FakeIot, Group, Job
 import controller.commands.apply as apply_command
 from controller.commands.context import Context
 from controller.commands.pipeline import Observed
+from controller.commands.plan import RENDERERS as PLAN_RENDERERS
 from controller.reconcile.outlook import compare, explain, forecast
 from controller.reconcile.planning import plan_to_json, settle
 from controller.reconcile.values import (
@@ -35,7 +36,7 @@ from controller.reconcile.values import (
     parse_overrides,
 )
 from controller.report.as_json import render_report
-from controller.report.formats import TextStyle
+from controller.report.formats import Format, TextStyle
 from controller.report.markdown import render_drift as as_markdown
 from controller.report.model import Report
 from controller.report.tally import Tally
@@ -299,6 +300,25 @@ def test_what_is_said_of_a_device_is_the_same_everywhere_and_what_apply_does(mak
     # the comment: base has no policy at all
     found = compare(lambda: devices, replace(desired, policies=()), desired, state, make.now)
     assert found.newly_due == newly + (scene.is_due and scene.verdict is not LEFT_OUT)
+
+
+def test_what_a_rotation_makes_of_a_device_is_told_before_it_is_made(make):
+    """By the plan in every format for readers, and by explain; the comment's sentence is the preview's."""
+    desired, devices = make.desired(), [make.device(key_type="RSA-2048", authority="aws-iot")]
+    plan, state = make.plan(devices, desired), make.state()
+    after = "ECDSA-P256 / plant-ca / 365 d"
+    tally = Tally(desired, make.now)
+    list(tally.assessments(make.assess_all(devices, desired, state)))
+    report = Report(make.now, (replace(tally.finish(state), plan=plan),))
+    for render in (PLAN_RENDERERS[kind] for kind in (Format.TEXT, Format.MARKDOWN, Format.HTML)):
+        assert f"1 × RSA-2048 / aws-iot → {after}" in " ".join(render(report, TextStyle(300)).split())
+    [told] = json.loads(PLAN_RENDERERS[Format.JSON](report, TextStyle(300)))["jobs"]
+    [one] = told["transitions"]
+    assert (one["before"]["key_type"], one["after"]["authority"], one["after"]["days"]) == ("RSA-2048", "plant-ca", 365)
+    explained = explain(devices[0], desired, state, make.now, plan)
+    assert f"A rotation makes {after} of RSA-2048 / aws-iot." in explained.words
+    [line] = [line for line in explained.arithmetic if line.name == "result"]
+    assert (line.formula, line.value) == ("of a rotation, from RSA-2048 / aws-iot", after)
 
 
 @dataclass
