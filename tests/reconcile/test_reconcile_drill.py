@@ -225,6 +225,74 @@ def test_each_device_of_the_sample_is_counted_once_and_who_was_offline_apart(mak
     assert "2 offline when asked, 1 of them back, the last 50 minutes after the decision" in report.message
 
 
+def measured(make, asked, *, since=HOUR, lasts=8 * HOUR, others=(), **fields):
+    """The report of a drill whose devices were asked so: of each (status, queued, started, ended) as minutes ago."""
+    jobs, devices = [], {}
+    for name, tries in asked.items():
+        devices[name] = make.device(name, age=30 * DAY)
+        for number, (status, queued, started, ended) in enumerate(tries):
+            one = make.execution(f"by-hand-{name}-{number}", status, queued * MINUTE, ended * MINUTE)
+            one = replace(one, started_at=None if started is None else make.now - started * MINUTE)
+            jobs.append(make.job(one.job_id, {name: one}, status="COMPLETED", age=queued * MINUTE))
+            if status == "SUCCEEDED":
+                devices[name] = make.device(name, age=ended * MINUTE)
+    drill = make.drill(*asked, *others, since=since, lasts=lasts, **fields)
+    plan = make.plan(list(devices.values()), make.desired(drills=(drill,)), make.state(*reversed(jobs)))
+    [report] = plan.drills
+    return report
+
+
+def test_a_drill_tells_how_long_each_rotation_took_and_when_the_last_was_done(make):
+    takes = {"a": 7, "b": 1, "c": 3, "d": 10, "e": 5}
+    asked = {name: [("SUCCEEDED", 40, 30, 30 - takes[name])] for name in takes}
+    report = measured(make, asked | {"f": [("SUCCEEDED", 50, 36, 34)]})
+    assert report.durations == tuple(minutes * MINUTE for minutes in (1, 5, 10))
+    assert report.message == (
+        "drill autumn: 6 of 6 devices rotated, the last 40 minutes after the decision, 30 minutes after the first was "
+        "asked; it is over"
+    )
+    assert (report.rotated_at, report.asked_at) == (make.now - 20 * MINUTE, make.now - 50 * MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("tries", "fate", "told"),
+    [
+        ([("SUCCEEDED", 50, 36, 30)], "rotated", "1 of 1 device rotated"),
+        ([("SUCCEEDED", 50, 35, 30)], "returned", "1 offline when asked, 1 of them back, the last 30 minutes after"),
+        ([("FAILED", 55, 54, 53), ("SUCCEEDED", 45, 20, 19)], "rotated", "; 1 failed attempt; it is over"),
+        (
+            [("FAILED", 55, 20, 19), ("TIMED_OUT", 18, 17, 16), ("SUCCEEDED", 15, 14, 13)],
+            "returned",
+            "2 failed attempts",
+        ),
+        ([("SUCCEEDED", 50, 49, 48), ("FAILED", 40, 39, 38)], "rotated", "after the first was asked; it is over"),
+        ([("QUEUED", 15, None, 15)], "offline", "; 1 offline when asked; it asks until 2026-11-23T19:00:00Z"),
+        ([("QUEUED", 14, None, 14)], "remaining", "0 of 1 device rotated; 1 to go; it asks until"),
+        ([("CANCELED", 50, None, 20)], "offline", "; 1 offline when asked; it asks until"),
+        ([("FAILED", 50, 49, 48)], "remaining", "; 1 to go; 1 failed attempt; it asks until"),
+        ([("QUEUED", 60 + 2 / 60, None, 14)], "offline", "1 offline when asked"),
+        ([("QUEUED", 60 + 3 / 60, None, 14)], "remaining", "1 to go"),
+        ([("SUCCEEDED", 60, 60, 60)], "rotated", "the last 0 seconds after the decision"),
+        ([], "remaining", "drill autumn: 0 of 1 device rotated; 1 to go; it asks until 2026-11-23T19:00:00Z"),
+    ],
+)
+def test_what_a_device_was_asked_decides_how_it_is_counted(make, tries, fate, told):
+    report = measured(make, {"g001": tries})
+    assert [name for name in ("rotated", "returned", "offline", "remaining") if getattr(report, name)] == [fate]
+    assert told in report.message
+    assert report.is_over is (fate in {"rotated", "returned"})
+
+
+def test_at_its_deadline_a_drill_is_over_whoever_is_left(make):
+    for lasts, is_over in ((HOUR, True), (HOUR + MINUTE, False)):
+        report = measured(make, {"g001": [("QUEUED", 50, None, 50)]}, lasts=lasts, others=("gone",))
+        assert report.is_over is is_over
+        assert report.message == (
+            "drill autumn: 0 of 1 device rotated; 1 offline when asked; 1 left the policy; "
+            + ("it is over" if is_over else "it asks until 2026-11-23T12:01:00Z")
+        )
+
+
 def test_a_drill_that_has_measured_nothing_says_nothing_of_the_whole(make):
     own = make.drill("g001", since=9 * HOUR)
     plan = make.plan(fleet(make), make.desired(drills=(own,)))
