@@ -130,6 +130,15 @@ def test_who_is_still_queued_when_it_ends_is_asked_no_more(make, end):
     assert starting(plan) == set()
 
 
+def test_a_job_is_withdrawn_if_one_of_those_who_are_queued_in_it_needs_no_rotation_any_more(make):
+    world = World(make, number=10, waves=("100%",))
+    world.devices = {name: make.device(name) for name in world.devices}
+    world.wave(1, {"g001": "QUEUED", "g002": "QUEUED"}, ended=HOUR / 2, queued=HOUR / 2)
+    for devices, steps in ((("g001", "g002"), []), (("g002",), ["others are asked anew"])):
+        world.desired = replace(world.desired, drills=(make.drill(*devices),))
+        assert [step.reason.rpartition("; ")[2] for step in world.plan().steps] == steps
+
+
 def test_two_drills_at_once_rotate_a_device_once_each_by_its_own_document(make):
     one, other = make.drill("g001", "g002"), make.drill("g002", "g003", name="winter", since=HOUR / 2)
     plan = make.plan(fleet(make), make.desired(drills=(one, other)))
