@@ -153,9 +153,10 @@ def _group_arns(session: AwsSession, policies: Iterable[Policy]) -> dict[str, st
 
 
 def issuers_of(session: AwsSession, inventory: Inventory, desired: DesiredState) -> list[IssuerKey]:
-    """Return the private CAs of the desired state; forget an inventory in which one showed another key.
+    """Return the private CAs of the desired state, and those of before; forget all if one showed another key.
 
-    One call for each; one that cannot be asked any more is believed to be what it was.
+    One call for each; one that cannot be asked any more is believed to be what it was. What a CA of before has issued
+    is proven too: git may name it again, and a certificate is read once.
     """
     database = inventory.database
     with database.errors():
@@ -179,7 +180,7 @@ def issuers_of(session: AwsSession, inventory: Inventory, desired: DesiredState)
             with database.transaction() as connection:
                 connection.execute("INSERT INTO issuers VALUES (?, ?, ?)", (issuer.arn, issuer.key, pem))
                 prove_again(connection, issuer)
-    return [issuer for issuer, _ in found.values()]
+    return [*(issuer for issuer, _ in found.values()), *(issuer for arn, issuer in known.items() if arn not in found)]
 
 
 def _read(reader: RegistryReader, database: Database, options: RefreshOptions, group: str | None) -> None:

@@ -80,6 +80,18 @@ def test_authority_added_later_is_recognised_without_describing_again(registry, 
     assert authority_of.calls["DescribeCertificate"] == 0
 
 
+def test_what_a_ca_has_issued_while_git_named_another_one_is_its_own_once_git_names_it_again(registry, authority_of):
+    """A commit names another ARN and is reverted; in between a device rotates, and its new certificate is read."""
+    first, second = Issuer(name("one")), Issuer(name("two"))
+    registry.authorities |= {ARN: first.pem, OTHER_ARN: second.pem}
+    assert authority_of(plant=ARN) == "aws-iot"
+    give(registry, device_pem(first), certificateMode="SNI_ONLY")
+    assert authority_of(plant=OTHER_ARN) is None
+    assert authority_of(plant=ARN) == "plant"
+    assert authority_of.calls["DescribeCertificate"] == 0
+    assert authority_of(plant=OTHER_ARN) is None
+
+
 def test_ca_certificate_is_asked_for_once_for_each_arn(registry, authority_of):
     registry.authorities |= {ARN: Issuer(name("one")).pem, OTHER_ARN: Issuer(name("two")).pem}
     authority_of(plant=ARN, same=ARN, other=OTHER_ARN)

@@ -28,6 +28,7 @@ from interleaving_moves import (
     kept_plan_is_applied,
     others_make_many_jobs,
     the_arn_in_git_changes,
+    the_backend_is_mended,
     the_key_type_changes,
     the_policy_is_renamed,
     two_runs_at_once,
@@ -41,6 +42,7 @@ from interleaving_small_world import AWS_IOT_FROM_NOW_ON, OTHER_AUTHORITY, OTHER
 import controller.commands.plan
 import controller.fleet.baseline
 import controller.fleet.jobs_reader
+import controller.fleet.refresh
 import controller.reconcile.checks.gates
 import controller.reconcile.checks.rotated
 import controller.reconcile.outlook.moved
@@ -62,6 +64,8 @@ from controller.reconcile.values.job_ids import policy_in
 PLAN_OBSERVED = controller.commands.plan.plan_observed
 ADMITTED = controller.reconcile.planning.admission.why_left_out
 READ_ROLLOUT = controller.reconcile.rollout.history.read_rollout
+REFRESH = sys.modules["controller.fleet.refresh"]  # the package has a function of that name
+ISSUERS_OF = REFRESH.issuers_of
 ARRANGE = controller.reconcile.rollout.standing._arrange
 
 
@@ -99,6 +103,12 @@ def known_unless_listed(name):
 
 def one_refusal_is_enough(failures):
     return controller.reconcile.checks.gates.REFUSALS if failures else 0
+
+
+def of_git_alone(session, inventory, desired):
+    """A CA that git does not name at this moment has issued nothing."""
+    named = {authority.arn for authority in desired.authorities.values()}
+    return [issuer for issuer in ISSUERS_OF(session, inventory, desired) if issuer.arn in named]
 
 
 def resumed_for_one_run(self, policy):
@@ -269,6 +279,21 @@ FAULTS = [
         "nobody starts while halted",
         "halted",
         (weeks_pass, weeks_pass),
+    ),
+    PutBack(
+        "what a CA has issued is not its own if git named another one when it was read",
+        [(REFRESH, "issuers_of", of_git_alone)],
+        "nobody is called for what mends itself",
+        "something else is issued",
+        (
+            the_arn_in_git_changes,
+            the_backend_is_mended,
+            *(a_day_of_the_loop,) * 2,
+            partial(the_arn_in_git_changes, number=0),
+            what_the_preview_told_happens,
+            the_arn_in_git_changes,
+            what_the_preview_told_happens,
+        ),
     ),
     PutBack(
         "an older commit is applied like any other",
