@@ -155,8 +155,8 @@ def _group_arns(session: AwsSession, policies: Iterable[Policy]) -> dict[str, st
 def issuers_of(session: AwsSession, inventory: Inventory, desired: DesiredState) -> list[IssuerKey]:
     """Return the private CAs of the desired state, and those of before; forget all if one showed another key.
 
-    One call for each; one that cannot be asked any more is believed to be what it was. What a CA of before has issued
-    is proven too: git may name it again, and a certificate is read once.
+    One call for each; one that cannot be asked any more is believed to be what it was. Certificates of a CA of before
+    are proven too: git may name it again, and a certificate is read once.
     """
     database = inventory.database
     with database.errors():

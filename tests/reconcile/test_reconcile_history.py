@@ -1,0 +1,79 @@
+"""What is read out of the jobs that AWS remembers: which count, since when, and how long they can be read."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from controller.reconcile.rollout.history import read_rollout
+from controller.reconcile.values import LOOK_BACK
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+FAMILY, OTHER = "abcdef", "fedcba"
+
+
+@pytest.fixture
+def job(make):
+    def job(
+        part="w1", *, asked, ended=None, family=FAMILY, policy="line-a", status="SUCCEEDED", tail="01", devices="a"
+    ):
+        """A job that asked its devices and, unless it is open, has ended, so long ago."""
+        job_id = f"cf-{policy}-{part}-{family}00000000{tail}"
+        executions = {name: make.execution(job_id, status, asked, ended) for name in devices}
+        completed = None if ended is None else make.now - ended
+        state = "IN_PROGRESS" if ended is None else "COMPLETED"
+        return make.job(job_id, executions, status=state, age=asked, completed_at=completed)
+
+    return job
+
+
+def read(make, *jobs):
+    return read_rollout("line-a", FAMILY, jobs, make.now)
+
+
+def test_what_has_come_of_a_rollout_can_be_read_until_the_first_of_its_ended_jobs_is_too_old(make, job):
+    first, last = job(asked=9 * DAY, ended=8 * DAY), job(asked=3 * DAY, ended=2 * DAY, tail="02")
+    for jobs, until in (
+        ([first, last], LOOK_BACK - 8 * DAY),
+        ([first, job("standing", asked=9 * DAY, ended=9 * DAY, tail="02")], LOOK_BACK - 9 * DAY),
+        ([first, job(asked=20 * DAY, status="QUEUED", tail="02")], LOOK_BACK - 8 * DAY),
+        ([job(asked=20 * DAY, status="QUEUED")], LOOK_BACK),
+        ([], LOOK_BACK),
+    ):
+        assert read(make, *jobs).known_until(make.now) == make.now + until
+
+
+def test_a_standing_job_counts_for_a_wave_from_its_end_on(make, job):
+    """It was made long before; ``since`` asks for what has ended since then."""
+    failed = job("standing", asked=9 * DAY, ended=2 * DAY, status="FAILED", tail="02")
+    found = read(make, job(asked=DAY, status="QUEUED"), failed)
+    for since, status in ((None, "FAILED"), (2 * DAY, "FAILED"), (2 * DAY - HOUR, "QUEUED")):
+        counted = found.outcomes(1, None if since is None else make.now - since)
+        assert counted["a"].status.value == status
+
+
+def test_a_device_is_asked_without_an_answer_since_the_first_of_the_jobs_that_ask_it(make, job):
+    found = read(make, *(job(asked=n * HOUR, status="QUEUED", tail=f"0{n}") for n in (2, 5, 3)))
+    created = make.now - 9 * DAY
+    assert found.first_asked({"a": created, "b": created}) == {"a": make.now - 5 * HOUR}
+    assert found.first_asked({"a": make.now - 4 * HOUR}) == {"a": make.now - 3 * HOUR}
+    assert found.first_asked({}) == {}
+
+
+def test_neither_a_job_of_another_policy_nor_one_by_hand_is_of_the_rollout(make, job):
+    by_hand = make.job("by-hand", {"a": make.execution("by-hand", "SUCCEEDED", HOUR)}, status="COMPLETED")
+    found = read(make, by_hand, job(asked=HOUR, ended=HOUR, policy="line-b"))
+    assert (found.waves, found.standing, found.stood, found.retired, found.ended) == ({}, (), (), (), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("other", "reached"),
+    [(30, 2), (55, 2), (70, 2), (None, 2), (10, 0)],
+    ids=["between", "in the pause", "before the pause", "none", "after all"],
+)
+def test_a_rollout_begins_after_the_last_pause_and_after_the_last_job_of_another_rule(make, job, other, reached):
+    """Days ago: wave 3 until 80, a pause of more than 45, wave 2 at 20. Another rule may have had a job at any time."""
+    jobs = [job("w3", asked=90 * DAY, ended=80 * DAY), job("w2", asked=20 * DAY, ended=19 * DAY, tail="02")]
+    jobs += [] if other is None else [job(asked=other * DAY, ended=other * DAY, family=OTHER, tail="03")]
+    assert read(make, *jobs).reached == reached
