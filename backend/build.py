@@ -4,7 +4,7 @@
 ``backend/functions``, ``protocol`` and the locked wheels of ``backend/requirements.txt`` for Lambda's
 arm64; boto3 is part of the runtime. ``reconcile.zip`` holds ``controller``, ``protocol`` and the wheels
 of ``backend/reconcile-requirements.txt``, but for botocore's models of services that the controller never names; it
-is made if the context says ``reconcile=true``, or by ``python -m backend.build reconcile``. A zip is built anew
+is made if the context has ``reconcile=true``, or by ``python -m backend.build reconcile``. A zip is built anew
 only when one of these has changed.
 """
 
@@ -32,7 +32,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
 
 
 class BuildError(RuntimeError):
-    """The wheels could not be had; the text says what pip said."""
+    """The wheels could not be had; the text shows pip's output."""
 
 
 def sources() -> Iterator[tuple[str, bytes]]:

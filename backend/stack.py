@@ -138,7 +138,7 @@ class BackendStack(Stack):
         topic_rules.add(names.presence_rule, "certfleet: connected", rules.PRESENCE_SQL, ended.function)
 
     def _job_template(self) -> None:
-        """For rotations started by hand; its description tells the controller that the backend is ours."""
+        """For rotations started by hand; its description shows the controller that the backend is ours."""
         if dict(STOCK_DOCUMENT) != JobDocument().to_wire():  # the template stays usable by a stock component
             raise AssertionError("a job document that leaves everything open is the stock one")
         iot.CfnJobTemplate(

@@ -50,7 +50,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def write_recipe(folder: Path, *, name: str, version: str, bucket: str, archive: Optional[Path] = None) -> Path:
-    """Return the recipe with its names filled in; S3 still has to get the archive at the Uri it says.
+    """Return the recipe with its names filled in; S3 still has to get the archive at the Uri it names.
 
     It holds the digest of ``archive`` (the one in the folder, unless another is named).
     """

@@ -1,1 +1,1 @@
-"""certfleet's reconcile loop: what git says × what AWS says → drift → plan → jobs → report."""
+"""certfleet's reconcile loop: what git demands × what AWS reports → drift → plan → jobs → report."""

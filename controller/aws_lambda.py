@@ -64,7 +64,7 @@ def _present() -> datetime:
 
 
 class Run:
-    """One invocation: what it is told, what it may use, and how long."""
+    """One invocation: its event, what it may use, and how long."""
 
     def __init__(self, context: LambdaContext) -> None:
         self.settings: ReconcileSettings = read_settings(os.environ)
@@ -127,7 +127,7 @@ class Run:
         return run
 
     def _guarded(self, fleet: str, work: Callable[[], T]) -> T | None:
-        """Do the work; what fails is logged, counted, told and remembered. Returns None then."""
+        """Do the work; what fails is logged, counted, reported and remembered. Returns None then."""
         try:
             return work()
         except Exception as raised:  # noqa: BLE001 (one fleet's failure, of whatever kind, is no other's)
@@ -137,7 +137,7 @@ class Run:
             return None
 
     def failed(self, fleet: str, raised: Exception) -> CertfleetError:
-        """Log and count what was raised; returns what it says to people."""
+        """Log and count what was raised; returns its message for people."""
         error = as_error(raised)
         if error is not raised:
             traceback.print_exception(raised, file=sys.stdout)
@@ -160,7 +160,7 @@ class Run:
         try:
             self.notices.tell(failure_attention(fleet, str(error), error.remedy))
         except Exception as second:  # noqa: BLE001 (nor is a failure to tell)
-            self.say(f"fleet {fleet}: and nobody could be told: {as_error(second)}")
+            self.say(f"fleet {fleet}: and nobody could be notified: {as_error(second)}")
 
 
 def own_clients(attempts: int = 4, read_timeout: float = 20) -> Callable[[str], Any]:

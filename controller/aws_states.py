@@ -1,7 +1,7 @@
 """The tasks of the state machine: ``controller.aws_states.handler``; and ``answer``, behind a function URL, for people.
 
 Fleets are read side by side, one function for each, which goes on until its fleet is whole. Failure is decided
-here, in ``summary``, by what each fleet's record in the bucket says of this run; what Step Functions tolerates decides
+here, in ``summary``, by what each fleet's record in the bucket shows of this run; what Step Functions tolerates decides
 nothing. Only names travel through the machine: of fleets, of a bundle, of a plan.
 """
 
@@ -126,7 +126,7 @@ class _Share:
         return self._answer(again=False)
 
     def _outcome(self, claim: FleetClaim) -> tuple[FleetRecord, bool]:
-        """Return what the record shall say, and whether there is more to do before it does."""
+        """Return what the record shall hold, and whether there is more to do before it does."""
         of, run = self._of, self._run
         try:
             found = self._reconcile()
@@ -183,7 +183,7 @@ class _Share:
         self._publish("\n".join(lines))
 
     def _publish(self, what: str) -> None:
-        """Tell what became of a plan that somebody permitted; nothing if nobody was asked."""
+        """Report what became of a plan that somebody permitted; nothing if nobody was asked."""
         of = self._of
         if of.by is None:
             return
@@ -214,7 +214,7 @@ def summary(run: Run, event: Mapping[str, Any]) -> dict[str, Any]:
             left, told = left + 1, None
         else:
             error = CertfleetError(
-                "the function was ended before it could tell what became of it",
+                "the function was ended before it could report what became of it",
                 "See the log of the function, and the history of the state machine; the next run goes on.",
             )
             run.failed(name, error)
@@ -267,7 +267,7 @@ TASKS: Mapping[str, Callable[[Run, Mapping[str, Any]], dict[str, Any]]] = {
 
 
 def answer(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Return what a person asks or says at the function URL, which lets in nobody whom IAM does not."""
+    """Return what a person asks or answers at the function URL, which lets in nobody whom IAM does not."""
     try:
         by = str(event["requestContext"]["authorizer"]["iam"]["userArn"])
     except (KeyError, TypeError):

@@ -148,7 +148,7 @@ COMMANDS = {
     ),
 }
 
-DESCRIPTION = "Keeps the X.509 credentials of an AWS IoT fleet the way git says they must be."
+DESCRIPTION = "Keeps the X.509 credentials of an AWS IoT fleet the way git demands."
 EPILOG = """\
 a first look:
   certfleet validate             are the documents in ./desired_state right?

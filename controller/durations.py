@@ -17,7 +17,7 @@ _ALLOWED = "allowed: a whole number and a unit, such as " + ", ".join(DURATION_E
 
 
 def parse_duration(found: object) -> timedelta:
-    """Read ``90d``, ``12h``, ``30m``, ``45s`` or ``2w``; ValueError says what was found and what is allowed."""
+    """Read ``90d``, ``12h``, ``30m``, ``45s`` or ``2w``; ValueError shows what was found and what is allowed."""
     if not isinstance(found, str) or re.fullmatch(DURATION_PATTERN[1:-1], found) is None:
         raise ValueError(f"found {found!r}; {_ALLOWED}")
     seconds = int(found[:-1]) * _SECONDS[found[-1]]

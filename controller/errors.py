@@ -1,4 +1,4 @@
-"""Every fatal error, one class per exit code; each message says what to do next.
+"""Every fatal error, one class per exit code; each message shows what to do next.
 
 ``controller.cli`` maps these to exit codes and prints them; nothing else exits.
 """
@@ -40,7 +40,7 @@ class GitError(CertfleetError):
 
 
 class BundleError(CertfleetError):
-    """A bundle of desired state is damaged, not what it says, or must not follow the last one applied."""
+    """A bundle of desired state is damaged, not what it claims to be, or must not follow the last one applied."""
 
 
 class FleetError(CertfleetError):
@@ -73,14 +73,14 @@ class DefectError(CertfleetError):
 
 
 def as_error(error: Exception | KeyboardInterrupt) -> CertfleetError:
-    """Return the error itself, or a DefectError that says what to report; an interrupt is neither."""
+    """Return the error itself, or a DefectError that shows what to report; an interrupt is neither."""
     if isinstance(error, CertfleetError):
         return error
     if isinstance(error, KeyboardInterrupt):
         return InterruptedRunError()
     return DefectError(
         f"certfleet has a defect: {type(error).__name__}: {error}",
-        "report it with all that was printed, the command, and what `certfleet --version` says; "
+        "report it with all that was printed, the command, and what `certfleet --version` shows; "
         "nothing is lost: the next run carries on",
     )
 

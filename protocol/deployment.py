@@ -24,7 +24,7 @@ class DeployedAuthority:
     """A private CA as the backend was deployed with it.
 
     ``template_arn`` is the ACM-PCA template that it issues by, empty for the CA's default; None: a version of before
-    does not say.
+    leaves it out.
     """
 
     arn: str
@@ -50,7 +50,7 @@ class DeployedBackend:
 
     @property
     def splits(self) -> bool:
-        """Whether it replaces a certificate that other things hold too, if a job says so."""
+        """Whether it replaces a certificate that other things hold too, if a job asks for it."""
         return "sharedCertificate" in self.job_document_fields
 
     def to_json(self) -> str:

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class ProtocolError(ValueError):
-    """A message, document or name departs from the protocol; the text says where and what is allowed."""
+    """A message, document or name departs from the protocol; the text shows where and what is allowed."""

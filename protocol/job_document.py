@@ -67,7 +67,7 @@ class JobDocument:
 
     @property
     def is_stock(self) -> bool:
-        """Whether nothing but the operation is said."""
+        """Whether nothing but the operation is set."""
         return self == JobDocument()
 
     @property

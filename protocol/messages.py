@@ -90,7 +90,7 @@ class CreateRequest:
 class CreateAccepted:
     """The new certificate, PEM; the leaf first if a chain follows.
 
-    ``job_id`` is ours and may be missing, here and in the other answers: it lets a device tell an
+    ``job_id`` is ours and may be missing, here and in the other answers: it lets a device distinguish an
     answer that comes late from one to the job at hand.
     """
 
@@ -110,7 +110,7 @@ class CreateAccepted:
 
 @dataclass(frozen=True)
 class CommitRequest:
-    """A device says that it is connected with the new certificate."""
+    """A device reports that it is connected with the new certificate."""
 
     job_id: str
 

@@ -15,10 +15,10 @@ CHECK_DETAILS_KEY = "CertificateRotatorCheck"
 """Key in an execution's statusDetails that marks it as a check, which is not a rotation to any backend."""
 
 FAILURE_REASON_KEY = "DeviceFailureReason"
-"""Key in an execution's statusDetails under which the device says why it failed."""
+"""Key in an execution's statusDetails under which the device reports why it failed."""
 
 COMPONENT_VERSION_KEY = "ComponentVersion"
-"""Key in an execution's statusDetails under which a device may say which version of the component ran it.
+"""Key in an execution's statusDetails under which a device may report which version of the component ran it.
 
 A failure of one version does not count against another.
 """
@@ -48,7 +48,7 @@ class BackendNames:
 
     @property
     def deployment_parameter(self) -> str:
-        """Name of the Systems Manager parameter in which the backend says what it is."""
+        """Name of the Systems Manager parameter in which the backend describes itself."""
         return f"/certfleet/{self.stack_name}"
 
     @property
@@ -78,7 +78,7 @@ class BackendNames:
 
     @property
     def presence_rule(self) -> str:
-        """Topic rule that tells our backend, and it alone, of connections."""
+        """Topic rule that reports connections to our backend, and to it alone."""
         return f"{self.stack_name}PresenceConnected"
 
     @property

@@ -1,7 +1,7 @@
 """Why the backend refuses a ``create`` or a ``commit``: the codes of ``errorCode``.
 
 A stock backend sends no code; a receiver must work without one. Each code stands for one cause, and
-``docs/backend.md`` says for each what a person does about it.
+``docs/backend.md`` shows for each what a person does about it.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def create(thing_name: str) -> str:
 
 
 def commit(thing_name: str) -> str:
-    """Return where a device says that it is connected with the new certificate."""
+    """Return where a device reports that it is connected with the new certificate."""
     return f"awslabs/things/{thing_name}/certificate/commit"
 
 

@@ -50,7 +50,7 @@ class Watch:
     was ever heard of, by whatever client. ``deactivated`` is when healing, or the backend, did that. ``things`` are, of
     a shared one, all that were ever found to hold it; ``strangers`` are clients that connected with it for none of
     these, the first ones: if there are so many that others were left out, none of them is taken for a thing any more.
-    ``told`` is why a person was told that it stays. ``version`` is of the stored item.
+    ``told`` is why a person was notified that it stays. ``version`` is of the stored item.
     """
 
     certificate_id: str
@@ -76,7 +76,7 @@ class Watch:
         return replace(self, things=known, strangers=left if len(self.strangers) < MOST_STRANGERS else self.strangers)
 
     def seen(self, client_id: str, at: datetime) -> Watch:
-        """With one connection more; without, if it tells nothing that the one a moment before has not told."""
+        """With one connection more; without, if it shows nothing that the one a moment before has not shown."""
         is_own = bool(self.thing) and client_id == self.thing and at >= self.since
         known = replace(
             self,

@@ -38,7 +38,7 @@ def add_sandbox_arguments(parser: ArgumentParser) -> None:
 
 
 def run_sandbox(arguments: Namespace) -> int:
-    """Bring the world up, say where it is, and wait for SIGINT or SIGTERM."""
+    """Bring the world up, print where it is, and wait for SIGINT or SIGTERM."""
     fleet = load_fleet_file(arguments.fleet)
     console = Console(stderr=True, soft_wrap=True)
     stop = threading.Event()

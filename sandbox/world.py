@@ -166,7 +166,7 @@ class World:
         return (self.cloud.aws_iot_ca(), *(x509.load_pem_x509_certificate(pem.encode()) for pem in pems))
 
     def _authorities(self) -> dict[str, dict[str, Any]]:
-        """Return the fleet file's authorities as a deployment of the backend tells them to its functions."""
+        """Return the fleet file's authorities as a deployment of the backend gives them to its functions."""
         return {
             authority.name: {
                 "arn": authority.arn,

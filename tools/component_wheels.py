@@ -1,4 +1,4 @@
-"""Say whether every requirement of the component has a wheel wherever a device may run: ``make component-wheels``.
+"""Report whether every requirement of the component has a wheel wherever a device may run: ``make component-wheels``.
 
 Each Python from 3.9 to 3.13, on x86-64 and arm64, Linux with glibc 2.28 or later: pip fetches wheels only, for that
 platform, and checks their hashes. Nothing is installed. ``--download DIR`` keeps what was fetched: a wheelhouse for

@@ -54,7 +54,7 @@ __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE data, SIZE_T size) { return 
 
 
 class SetUpError(Exception):
-    """Something is missing or not what it must be; the message says what to do."""
+    """Something is missing or not what it must be; the message shows what to do."""
 
 
 def main(arguments: list[str]) -> int:

@@ -125,7 +125,7 @@ TO_DO = {  # for messages that bring no remedy of their own
     "EvidenceError": "check the file and the key",
     "FleetError": "check credentials, region and network, then run again",
     "FleetFileError": "correct the sandbox's fleet file",
-    "GitCommandError": "see what git fsck says; in a partial clone, fetch all of it",
+    "GitCommandError": "see what git fsck shows; in a partial clone, fetch all of it",
     "GitError": "correct the clone or the ref",
     "GitHubError": "check the job's token and its permissions",
     "GitLabError": "check the token and its scope",
@@ -176,7 +176,7 @@ _LEAST_WORDS = 3
 
 @dataclass(frozen=True, order=True)
 class Message:
-    """One sentence, with the call that takes it and what it is told to do beside it."""
+    """One sentence, with the call that takes it and what it does beside it."""
 
     taker: str  # an error class, a kind of log line, or nothing
     text: str

@@ -26,7 +26,7 @@ def found(tag: str) -> list[str]:
         return [f"CHANGELOG.md has no heading '## {version}': write one in place of '## Unreleased'"]
     section = changelog[heading.end() :].partition("\n## ")[0]
     if "\n### Upgrade\n" not in section:
-        return [f"CHANGELOG.md says of {version} nothing under '### Upgrade': what must be deployed, or has changed"]
+        return [f"CHANGELOG.md shows of {version} nothing under '### Upgrade': what must be deployed, or has changed"]
     kept = f"tests/cli/kept/{version}"
     if not (ROOT / kept).is_dir():
         return [f"nothing that {version} leaves is kept for later ones to read: python tests/cli/cli_kept.py {kept}"]

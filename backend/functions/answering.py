@@ -2,7 +2,7 @@
 
 A refusal for a cause that a repeat does not cure is answered with its code. A failure that may pass
 is not answered: the device asks again within its time limit, while a rejection would end its job.
-Every answer names the job that it was asked for, so that a device can tell one that comes late.
+Every answer names the job that it was asked for, so that a device can recognise one that comes late.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def answer(
         thing, job = _text(event, "thingName"), _text(event, "jobId")
         decided("failed", function=function, thing=thing, job=job, detail=error_code(error))
         if not is_transient(error):
-            sentence = f"The backend failed ({error_code(error)}): its log says more."
+            sentence = f"The backend failed ({error_code(error)}): its log shows more."
             _reject(services, event, function, RejectionError(RejectionCode.INTERNAL, sentence))
         raise
 

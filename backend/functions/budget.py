@@ -3,7 +3,7 @@
 A device that asks wrongly, or too often, costs others: a private CA bills each certificate, and an account has ten
 calls a second to most of the registry. So each request is counted once it is well-formed and of this device, and a
 device over its budget is refused from its record alone. The last refusal is kept, so that whoever reads how the job
-ended reads also what the device was told.
+ended reads also the device's last answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A device says that it is connected with its new certificate; its connection is the proof.
+"""A device reports that it is connected with its new certificate; its connection is the proof.
 
 How the job stands is not asked: a commit counts from the instant at which it was sent, whether its end is heard of
 before or after, and the table of verdicts weighs both. Each write names the version that was read, so that of a

@@ -40,7 +40,7 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A create that is in order as far as it and its job can tell."""
+    """A create that is in order as far as it and its job show."""
 
     event: CreateEvent
     request: csr.SigningRequest
@@ -256,7 +256,7 @@ def _undo(services: Services, rotation: Rotation, who: str, *, may_be_lost: bool
 
 def _accept(services: Services, event: CreateEvent, rotation: Rotation) -> dict[str, Any]:
     if rotation.certificate_pem is None:
-        raise ContradictionError(f"the record of {rotation.thing_name} says created but holds no certificate")
+        raise ContradictionError(f"the record of {rotation.thing_name} shows created but holds no certificate")
     payload = CreateAccepted(rotation.certificate_pem, event.job_id).encode()
     services.registry.publish(topics.outcome(event.topic, topics.ACCEPTED), payload)
     decided(

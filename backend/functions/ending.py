@@ -1,4 +1,4 @@
-"""Carrying out what the table of verdicts says: one certificate of a rotation goes, or both stay.
+"""Carrying out what the table of verdicts demands: one certificate of a rotation goes, or both stay.
 
 Whoever has learnt something (a request, an end, a connection, the sweep) adds it to the rotation and asks
 ``conclude``. Nothing is deleted that the registry does not show as this thing's alone; the exception is a
@@ -32,7 +32,7 @@ def conclude(
     aside: str = "",
     deactivated: CertificateRole | None = None,
 ) -> Rotation:
-    """Write down what is new and do what the table says; returns the rotation as it stands then.
+    """Write down what is new and do what the table demands; returns the rotation as it stands then.
 
     Args:
         services: The clients and the settings.
@@ -58,7 +58,7 @@ def conclude(
 
 
 def _tell(services: Services, rotation: Rotation, verdict: Verdict, aside: str) -> Rotation:
-    """First of all, because a repeat may find nothing left to tell: twice is better than never."""
+    """First of all, because a repeat may find nothing left to report: twice is better than never."""
     told = f"{verdict.told.name}: {verdict.because}"
     if verdict.told is Notification.NOBODY or rotation.told == told:
         return rotation
@@ -77,7 +77,7 @@ def _keep(services: Services, before: Rotation, rotation: Rotation, verdict: Ver
 
 
 def with_end(services: Services, rotation: Rotation) -> Rotation:
-    """Return the rotation with the end of its execution, if that has ended and nobody has told us."""
+    """Return the rotation with the end of its execution, if that has ended and nobody has reported it."""
     end = services.registry.end_of(rotation.thing_name, rotation.job_id)
     return rotation if end is None else rotation.ended(end.ending, end.at or services.clock())
 
@@ -122,7 +122,7 @@ def remove_new(services: Services, rotation: Rotation, who: str, *, may_be_lost:
 def resume(services: Services, rotation: Rotation, who: str) -> Rotation:
     """Carry on with a removal that was decided on before."""
     if rotation.removing is None or rotation.outcome is None:
-        raise ContradictionError(f"the record of {rotation.thing_name} is being removed but does not say what")
+        raise ContradictionError(f"the record of {rotation.thing_name} is being removed but does not show what")
     return _remove(services, rotation, rotation.removing, rotation.outcome, who)
 
 

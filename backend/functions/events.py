@@ -57,7 +57,7 @@ class CreateEvent(Request):
 
 
 class CommitEvent(Request):
-    """A device says that it is connected with its new certificate."""
+    """A device reports that it is connected with its new certificate."""
 
     @model_validator(mode="after")
     def _topic_is_of_this_thing(self) -> CommitEvent:

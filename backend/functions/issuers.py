@@ -48,7 +48,7 @@ class Issuers:
             said = quoted(error.response.get("Error", {}).get("Message") or "nothing more")
             raise RejectionError(
                 RejectionCode.ISSUE_FAILED,
-                f"The certificate authority refused to issue ({error_code(error)}): it says {said}.",
+                f"The certificate authority refused to issue ({error_code(error)}): it reports {said}.",
             ) from error
         return issued
 

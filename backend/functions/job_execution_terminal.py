@@ -70,7 +70,7 @@ def ended(services: Services, event: TerminalEvent) -> dict[str, Any]:
 def _concerns(rotation: Rotation, event: TerminalEvent) -> bool:
     """Return whether the end counts: of the rotation's own job, or a FAILED of one that awaited the decision.
 
-    A device that has said SUCCEEDED is not taken to mean the opposite by a later job.
+    A device that has reported SUCCEEDED is not taken to mean the opposite by a later job.
     """
     if rotation.job_id == event.job_id:
         return True
@@ -79,7 +79,7 @@ def _concerns(rotation: Rotation, event: TerminalEvent) -> bool:
 
 
 def _is_of_an_earlier_attempt(services: Services, event: TerminalEvent, rotation: Rotation) -> bool:
-    """Return whether the event tells of an attempt before this rotation began.
+    """Return whether the event is about an attempt before this rotation began.
 
     Job events are timed in whole seconds.
     """
@@ -113,7 +113,7 @@ def _without_rotation(services: Services, event: TerminalEvent) -> dict[str, Any
 
 
 def _reason(services: Services, event: TerminalEvent) -> str:
-    """Return what the device writes, and what it was told last under this job, which is kept as evidence."""
+    """Return what the device writes, and its last answer under this job, which is kept as evidence."""
     reason = event.status_details.get(FAILURE_REASON_KEY)
     written = f" The device writes: {notices.quoted(reason)}." if reason else ""
     refusal = services.table.budget(event.thing_name).refusal if event.ending is not Ending.SUCCEEDED else None

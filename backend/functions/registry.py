@@ -24,7 +24,7 @@ from .errors import error_code
 from .verdicts import Ending
 
 DETACHING = (0.0, 1.0, 2.0, 4.0)
-"""Seconds between tries to delete: a detachment may take several to propagate, says DetachThingPrincipal."""
+"""Seconds between tries to delete: a detachment may take several to propagate, as DetachThingPrincipal documents."""
 _GONE = "ResourceNotFoundException"
 _PAGE = 250
 
@@ -69,7 +69,7 @@ class View:
 class ExecutionState:
     """One thing's execution of a job; ``document`` is the job document as parsed JSON, None if it is none.
 
-    ``status`` is None for an execution that has ended: the data plane tells no more of those. ``queued`` is when the
+    ``status`` is None for an execution that has ended: the data plane shows no more of those. ``queued`` is when the
     device was first asked.
     """
 

@@ -21,7 +21,7 @@ LEASE = timedelta(seconds=25)
 
 
 class Phase(StrEnum):
-    """Where a rotation stands. The comment says what the registry may hold."""
+    """Where a rotation stands. The comment shows what the registry may hold."""
 
     ISSUING = "issuing"  # the old certificate; perhaps a new one, whose id is not known yet
     ISSUED = "issued"  # the old certificate; the new one, perhaps not attached yet
@@ -166,7 +166,7 @@ class Rotation:
         )
 
     def in_phase(self) -> Rotation:
-        """With the phase that the evidence says, if the new certificate was handed out and none is being removed."""
+        """With the phase that the evidence shows, if the new certificate was handed out and none is being removed."""
         if self.phase not in {Phase.CREATED, Phase.COMMITTED, Phase.UNRESOLVED}:
             return self
         if self.ended_at is not None:

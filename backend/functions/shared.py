@@ -86,7 +86,7 @@ def _has_its_own(latest: Rotation | None, watch: Watch) -> bool:
 
 
 def _keep(services: Services, watch: Watch, why: str, *, is_active: bool) -> None:
-    """It stays, or is made active again; a person is told why, once."""
+    """It stays, or is made active again; a person is notified why, once."""
     told = None if why in _NO_NEWS else why
     if told is not None and told != watch.told:
         services.operator.tell("no thing", "none", notices.of_rest(watch.certificate_id, why))

@@ -1,7 +1,7 @@
 """Every quarter of an hour: what no event has brought to its end is brought to it by the same table of verdicts.
 
 An end whose event was lost is asked for, a create that broke off is undone, a removal that broke off goes on, a
-certificate that a person has deactivated goes, and of what stays undecided for a day a person is told. So does what
+certificate that a person has deactivated goes, and of what stays undecided for a day a person is notified. So does what
 several things held and none holds any more. Each is tried by itself: one that fails is logged, and tried again by the
 next sweep.
 """
@@ -34,7 +34,7 @@ PAUSE = 0.25  # seconds between two things, each of which costs up to three of a
 
 
 def handler(_event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """Lambda entry point; the schedule's event says nothing."""
+    """Lambda entry point; the schedule's event holds nothing."""
     return sweep(services(), time.sleep)
 
 
@@ -93,7 +93,7 @@ def _shared_due(services: Services, now: datetime) -> list[Visit]:
 
 
 def visit(services: Services, rotation: Rotation) -> None:
-    """Ask for what nobody has told, then conclude."""
+    """Ask for what nobody has reported, then conclude."""
     known = rotation
     if rotation.phase not in MAKING and rotation.ended_at is None:
         known = ending.with_end(services, rotation)

@@ -49,7 +49,7 @@ class RotationTable:
         return Rotation.from_record(record) if record else None
 
     def concerned(self, thing_name: str, certificate_id: str) -> tuple[Rotation | None, Watch | None]:
-        """Return what a connection may tell of.
+        """Return what a connection may be about.
 
         The thing's latest rotation and a watch over the certificate, by one call.
         """
@@ -70,7 +70,7 @@ class RotationTable:
         return written
 
     def note_refusal(self, refusal: RefusalRecord) -> None:
-        """Keep what a device was told last under a job that has ended; a repeat writes the same."""
+        """Keep the last answer to a device under a job that has ended; a repeat writes the same."""
         self._dynamodb.put_item(TableName=self._name, Item=_item(refusal.to_item()))
 
     def watch(self, certificate_id: str) -> Watch | None:

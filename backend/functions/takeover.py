@@ -1,7 +1,7 @@
 """Taking over a rotation that the stock backend has begun, when ours was deployed in its place in between.
 
 The stock backend keeps a rotation's state in the named shadow, which a device may be able to write. So the shadow
-only says where to look: the rotation is taken over if the registry shows exactly the two certificates that it names,
+only shows where to look: the rotation is taken over if the registry shows exactly the two certificates that it names,
 both this thing's alone, the new one younger than the old one, and if the job asks for a rotation. A commit that the
 shadow shows is not believed: it has to come over the new one's connection to us. Nor does it count that no connection
 with the new one was heard of, since nobody listened: it is taken to have been used since it was issued.
@@ -30,7 +30,7 @@ def take_over(
 ) -> Rotation | None:
     """Return the rotation of the backend before ours, written down as one of ours; None if there is none to be seen.
 
-    ``document`` gives the document of the job, and is asked only if the shadow tells of a rotation.
+    ``document`` gives the document of the job, and is asked only if the shadow shows a rotation.
     """
     view = services.registry.view(thing_name)
     if view is None or view.progress not in BEGUN or not is_rotation(document()):

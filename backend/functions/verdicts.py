@@ -6,7 +6,7 @@ heard late weighs what it weighed then. ``weigh`` reduces it to three words and 
 The rules that the table keeps (the tests try every combination):
 
 - The old certificate goes only after a commit over the new one's connection, and only when the job has ended.
-- The new one goes only if no commit came over it and the device itself has said FAILED, and then only if it was
+- The new one goes only if no commit came over it and the device itself has reported FAILED, and then only if it was
   never seen in use, or if the device is back on its old one: seen with that first and then FAILED, or since the
   FAILED with that alone, for a while. One that no device can hold yet goes at once.
 - After a commit no sighting of the old one removes anything: whoever holds a copy of its key can cause one.
@@ -24,7 +24,7 @@ from typing import NamedTuple
 QUIET = timedelta(minutes=15)
 """How long a certificate that was in use must be out of use before it goes: late evidence has come by then."""
 LASTING = timedelta(days=1)
-"""How long a rotation may stay undecided, or its job run, before a person is told."""
+"""How long a rotation may stay undecided, or its job run, before a person is notified."""
 ROUNDED = timedelta(seconds=1)  # AWS IoT times the end of an execution in whole seconds
 
 
@@ -77,7 +77,7 @@ class ExecutionOutcome(Enum):
 
     RUNNING = "the job runs"
     SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED, says the device"
+    FAILED = "FAILED, as the device reports"
     STOPPED = "ended by the cloud"  # TIMED_OUT, CANCELED, REMOVED, REJECTED, deleted
 
 
@@ -97,7 +97,7 @@ class Use(Enum):
 
 
 class Notification(Enum):
-    """The receiver of a notice sent at once. If a rotation stays undecided for a day, a person is told besides."""
+    """The receiver of a notice sent at once. If a rotation stays undecided for a day, a person is notified besides."""
 
     NOBODY = "nobody"
     NOTE = "noted"

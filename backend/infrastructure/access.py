@@ -52,7 +52,7 @@ class Access:
         return [*self._ends(), *self._views(), *self._lost(), *self._removal(), index, rule]
 
     def _ends(self) -> list[iam.PolicyStatement]:
-        """Return how an execution has ended; the jobs data plane tells that of none."""
+        """Return how an execution has ended; the jobs data plane reports that of none."""
         return [self._grants.on(["iot:job/*", THINGS], "iot:DescribeJobExecution")]
 
     def _executions(self) -> list[iam.PolicyStatement]:

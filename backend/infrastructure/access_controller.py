@@ -103,7 +103,7 @@ def healing(grants: Grants, storage: Storage) -> list[iam.PolicyStatement]:
 
 
 def beating() -> list[iam.PolicyStatement]:
-    """Say that the loop runs; CloudWatch knows no resource for that, but a namespace."""
+    """Report that the loop runs; CloudWatch knows no resource for that, but a namespace."""
     statement = Grants.anywhere("cloudwatch:PutMetricData")
     statement.add_condition("StringEquals", {"cloudwatch:namespace": NAMESPACE})
     return [statement]

@@ -96,5 +96,5 @@ def _levers(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatement
 
 
 def _devices(settings: StackSettings) -> str:
-    """Test devices bear their group's name, because IAM cannot tell the members of a group."""
+    """Test devices bear their group's name, because IAM cannot know the members of a group."""
     return f"iot:thing/{settings.test_thing_group}-*"

@@ -58,7 +58,7 @@ def acknowledge(stack: Construct, settings: StackSettings) -> None:
                 f"IAM5[Resource::{executions}{rest}]": "executions get their ids when they start"
                 for rest in (":*", "/*:*")
             },
-            "SF2": "history, log and the functions' own lines tell all that a trace would, and more",
+            "SF2": "history, log and the functions' own lines show all that a trace would, and more",
         }
     Validations.of(stack).acknowledge(
         *(Acknowledgment(id=f"AwsSolutions::AwsSolutions-{name}", reason=why) for name, why in accepted.items())

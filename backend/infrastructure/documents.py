@@ -1,4 +1,4 @@
-"""The part of the desired state that a deployment reads, so that nothing is said twice.
+"""The part of the desired state that a deployment reads, so that nothing is written twice.
 
 ``certfleet validate`` checks the documents; here only what is deployed is read, and it becomes true
 with the deployment: whoever changes a document changes no right of anybody.
@@ -19,7 +19,7 @@ _DURATION = re.compile(r"([1-9][0-9]*)([mhdw])")
 
 
 class SettingsError(ValueError):
-    """The context or the desired state cannot be deployed; the text says which variable or document."""
+    """The context or the desired state cannot be deployed; the text shows which variable or document."""
 
 
 @dataclass(frozen=True, slots=True)

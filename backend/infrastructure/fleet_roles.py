@@ -1,6 +1,6 @@
 """The roles that a Fleet document names if certfleet runs in another account.
 
-Each is made if the context says whom it trusts: the roles, by their exact ARNs, that the workflows
+Each is made if the context names whom it trusts: the roles, by their exact ARNs, that the workflows
 or the reconcile function of that other account have. They may what these may at home, and no more.
 """
 

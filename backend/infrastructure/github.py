@@ -1,6 +1,6 @@
 """The roles that GitHub's workflows may assume; made if the context names a repository.
 
-No key is stored: a job shows the token that GitHub signed for it, and the token's subject says in
+No key is stored: a job shows the token that GitHub signed for it, and the token's subject shows in
 which environment, or for which event, it runs. GitHub decides who may start such a job:
 protect the branch and the environments.
 """

@@ -1,9 +1,9 @@
-"""Telling a person of a job that a role of the controller has made, and that is none of the controller's.
+"""Notify a person of a job that a role of the controller has made, and that is none of the controller's.
 
 IAM limits such a role by job ids and targets; of a job's document, template and namespace it knows nothing. CloudTrail
 does: if the account records management events, EventBridge hears of each CreateJob within minutes. Whether the
 document is among the parameters that it records is not documented: if it is not, a document in line goes untold, and
-only one in S3, a template, a namespace or another id are told of.
+only one in S3, a template, a namespace or another id are reported.
 """
 
 from __future__ import annotations

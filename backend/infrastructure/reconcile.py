@@ -1,4 +1,4 @@
-"""The reconcile loop as a function on a schedule; made only if the context says ``reconcile=true``.
+"""The reconcile loop as a function on a schedule; made only if the context has ``reconcile=true``.
 
 The bucket has one writer per object: CI the bundle, the function everything below its prefix. One
 run at a time; a run that fails is not repeated, for the next one is due soon. With ``ReconcileConcurrency``

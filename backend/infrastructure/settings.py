@@ -1,4 +1,4 @@
-"""The choices of a deployment: CDK context, and what the desired state says already.
+"""The choices of a deployment: CDK context, and what the desired state holds already.
 
 The three ``Pca…`` variables are those of the stock solution. The table of named authorities is read
 from the ``CertificateAuthority`` documents of a desired-state folder (context ``DesiredState``), or

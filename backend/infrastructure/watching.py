@@ -69,7 +69,7 @@ class Watching(Construct):
         return cloudwatch.GraphWidget(title="Open rotations", left=[count], right=[oldest])
 
     def _loop_in_ci(self, repository: str) -> None:
-        """GitHub ends schedules by itself, and tells nobody: so its silence is heard here."""
+        """GitHub ends schedules by itself, and notifies nobody: so its silence is heard here."""
         runs = cloudwatch.Metric(
             namespace=NAMESPACE,
             metric_name=RUNS,

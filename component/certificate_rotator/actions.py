@@ -92,7 +92,7 @@ class Actions:
         return self._store.caveat(key_type) if key_type else ""
 
     def load(self) -> Optional[JournalRecord]:
-        """Take up what configuration and journal say; a wrong configuration is the next job's failure."""
+        """Take up what configuration and journal hold; a wrong configuration is the next job's failure."""
         try:
             self._fitness.read_configuration()
         except ConfigurationError as error:
@@ -122,7 +122,7 @@ class Actions:
         return self._store.new_public_key()
 
     def check(self, execution: Execution) -> None:
-        """Tell a job what a rotation by its document would fail on; nothing is changed."""
+        """Report to a job what a rotation by its document would fail on; nothing is changed."""
         reason = self._fitness.complaint(execution.job_document)
         log.info("job %s: a rotation would %s", execution.job_id, f"fail: {reason}" if reason else "begin")
         outcome = ExecutionStatus.FAILED if reason else ExecutionStatus.SUCCEEDED
@@ -163,7 +163,7 @@ class Actions:
         if record.step is not Step.CREATING:
             self._save(record.with_(step=Step.CREATING))
         if record.signing_algorithm is None or record.job_id is None:
-            raise RotationError("the journal does not say which certificate to ask for")
+            raise RotationError("the journal does not show which certificate to ask for")
         if self._request is None:
             self._request = self._store.request(record.signing_algorithm)
         in_place = certificates.identity(self._store.current_certificate())
@@ -173,7 +173,7 @@ class Actions:
         """Put the certificate and its key in place of the old pair, if it is what was asked for."""
         record = self._known()
         if record.key_type is None:
-            raise RotationError("the journal does not say which key type the job demands")
+            raise RotationError("the journal does not show which key type the job demands")
         certificates.check(
             cause.certificate_pem,
             public_key=self._store.new_public_key(),
@@ -208,7 +208,7 @@ class Actions:
         self._save_if_possible(record.with_(awake=record.awake + seconds))
 
     def commit(self, cause: Cause) -> None:
-        """Tell the backend, over the new connection.
+        """Notify the backend, over the new connection.
 
         Whatever is answered, or nothing, this commit may count: the old certificate may go at any later time. So from
         now on going back to the old credential keeps the new one too.
@@ -216,7 +216,7 @@ class Actions:
         record = self._known()
         job_id = record.job_to_commit
         if not job_id:
-            raise RotationError("the journal does not say which job to commit")
+            raise RotationError("the journal does not show which job to commit")
         if record.step is not Step.REPORTING:  # at a later start it says when it was committed first
             kept = record.with_(kept=Generation.NEW, committed=job_id, run=self._restarter.nucleus_run())
             if record != kept:
@@ -252,9 +252,9 @@ class Actions:
         return self.report(cause)
 
     def report(self, cause: Cause) -> Optional[Event]:
-        """Settle, then tell the cloud. Success is told only once the journal holds it; failure in any case.
+        """Settle, then notify the cloud. Success is reported only once the journal holds it; failure in any case.
 
-        DONE if there is no job to tell of it.
+        DONE if there is no job to report to.
         """
         record = self._known()
         if record.kept is not None:

@@ -112,12 +112,12 @@ def _check_validity(leaf: x509.Certificate, now: datetime) -> None:
     if leaf.not_valid_before_utc > now + CLOCK_TOLERANCE:
         raise CertificateError(
             f"the certificate received is valid from {leaf.not_valid_before_utc.isoformat()}, "
-            f"but this device's clock says {now.isoformat()}; check the clock"
+            f"but this device's clock shows {now.isoformat()}; check the clock"
         )
     if leaf.not_valid_after_utc <= now:
         raise CertificateError(
             f"the certificate received expired at {leaf.not_valid_after_utc.isoformat()}, "
-            f"this device's clock says {now.isoformat()}; check the clock"
+            f"this device's clock shows {now.isoformat()}; check the clock"
         )
 
 

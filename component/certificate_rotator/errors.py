@@ -1,4 +1,4 @@
-"""Every error a rotation can end with; each text tells a person what was found and what to do."""
+"""Every error a rotation can end with; each text shows a person what was found and what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class JournalError(RotationError):
 
 
 class StoreError(RotationError):
-    """The credential store cannot do what was asked; nothing in place was changed unless the text says so."""
+    """The credential store cannot do what was asked; nothing in place was changed unless the text reports it."""
 
 
 class CertificateError(RotationError):

@@ -35,7 +35,7 @@ class Fitness:
         self.configuration = self._configured()
 
     def of(self, document: object) -> Tuple[KeyType, CsrSigningAlgorithm]:
-        """Return the key type and algorithm that a job demands; an error says why this device cannot rotate to it."""
+        """Return the key type and algorithm that a job demands; an error shows why this device cannot rotate to it."""
         self.read_configuration()
         demands = parse_job_document(document)
         key_type, algorithm = demands.resolve(self.configuration.key_type, self.configuration.signing_algorithm)

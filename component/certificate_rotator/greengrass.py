@@ -115,11 +115,11 @@ class GreengrassIpc:
         try:
             value = self._client.get_configuration_async().result(TIMEOUT).value
         except Exception as error:
-            raise ConfigurationError(f"the nucleus does not tell the configuration: {_text(error)}") from error
+            raise ConfigurationError(f"the nucleus does not report the configuration: {_text(error)}") from error
         return configuration.parse(value or {})
 
     def system_setting(self, name: str) -> object:
-        """Return one of the nucleus' own settings, as nucleus lite tells it; raises MessagesError."""
+        """Return one of the nucleus' own settings, as nucleus lite reports it; raises MessagesError."""
         answer = _Answer()
 
         def request() -> Any:
@@ -290,7 +290,7 @@ class _Answer(protocol.ClientContinuationHandler):  # type: ignore[misc]  # awsc
         try:
             value = json.loads(text)["value"]
         except (ValueError, KeyError, TypeError):
-            self.future.set_exception(MessagesError(f"not answered but told {text[:200]}"))
+            self.future.set_exception(MessagesError(f"expected an answer, found {text[:200]}"))
             return
         if message_type == protocol.MessageType.APPLICATION_MESSAGE:
             self.future.set_result(value)
@@ -330,7 +330,7 @@ def _text(error: BaseException) -> str:
 
 
 def _read_messages_of_lite() -> None:
-    """Nucleus lite says ``_message`` and ``_errorCode`` if awsiotsdk looks for ``message`` only."""
+    """Nucleus lite writes ``_message`` and ``_errorCode`` if awsiotsdk looks for ``message`` only."""
 
     def reading(known: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def from_payload(payload: Any) -> Any:

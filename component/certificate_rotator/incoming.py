@@ -161,7 +161,7 @@ class Incoming:
         return event, Cause(reason=rejected.error_message + code)
 
     def _is_of_another_job(self, job_id: Optional[str], *, is_commit: bool = False) -> bool:
-        """Return whether an answer comes late, from an earlier rotation; the stock backend's answers do not say."""
+        """Return whether an answer comes late, from an earlier rotation; the stock backend's answers do not show."""
         record = self._actions.record
         if job_id is None or record is None:
             return False

@@ -52,7 +52,7 @@ class Step(str, Enum):
 class JournalRecord:
     """One rotation. ``notes`` belong to the credential store, and never hold a secret.
 
-    ``kept`` is set from the first commit on, whatever is answered: two credentials are kept, and it says which of them
+    ``kept`` is set from the first commit on, whatever is answered: two credentials are kept, and it shows which of them
     lies in place. It stays until a commit over a later start's connection is answered, also through another rotation
     that begins meanwhile, until that one installs. A component of before there was ``kept`` reads the rest, and settles
     at its next start.
@@ -118,7 +118,7 @@ class JournalRecord:
 
 
 class Journal:
-    """The journal file; ``record`` is what it says, or None while no rotation is going on."""
+    """The journal file; ``record`` is what it holds, or None while no rotation is going on."""
 
     def __init__(self, path: Path, system: System, before: Optional[Path] = None) -> None:
         """``before``: where earlier versions kept it."""
@@ -144,7 +144,7 @@ class Journal:
     def _take_along(self, before: Path) -> None:
         """Let what an earlier version has written since the last change here count; only this user can have.
 
-        The folder's own age says when that was, and it exists once the first time is over.
+        The folder's own age shows when that was, and it exists once the first time is over.
         """
         folder, left = self._path.parent, self._system.read_own(before)
         if not self._system.exists(folder):

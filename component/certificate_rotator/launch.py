@@ -50,7 +50,7 @@ INSTALL_SECONDS = 600.0  # that the install step tries, of the 900 that it has
 
 
 class LaunchError(Exception):
-    """The requirements cannot be installed; the text says what to do."""
+    """The requirements cannot be installed; the text shows what to do."""
 
     may_pass = False
 

@@ -2,7 +2,7 @@
 
 Read it downwards as the life of one rotation. Every pair is either a row or listed under ``IGNORED``,
 so nothing is ignored by accident. An action may raise DONE, UNNOTICED or FAILED, which the next state
-then takes. RESTARTING and RETURNING end with the process; what the journal says decides where the
+then takes. RESTARTING and RETURNING end with the process; what the journal holds decides where the
 next one STARTs (so does a rotator that outlives the restart, on nucleus lite).
 
 The rule behind it: until a commit is answered over the new credential's connection in a later run of the nucleus

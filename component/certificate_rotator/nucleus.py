@@ -66,7 +66,7 @@ def root_of(work_folder: Path) -> Path:
 
 
 def thing_name(environment: Mapping[str, str]) -> str:
-    """Return the name that this device goes by, as the nucleus tells its components."""
+    """Return the name that this device goes by, as the nucleus reports to its components."""
     name = environment.get("AWS_IOT_THING_NAME", "")
     if not name:
         raise DeviceError(
@@ -77,9 +77,9 @@ def thing_name(environment: Mapping[str, str]) -> str:
 
 
 def refuse_version(environment: Mapping[str, str]) -> None:
-    """Raise DeviceError if the nucleus says that it is one for which this component was not made.
+    """Raise DeviceError if the nucleus reports that it is one for which this component was not made.
 
-    Both kinds tell their components; nucleus lite heeds no dependency of a recipe on a version.
+    Both kinds report it to their components; nucleus lite heeds no dependency of a recipe on a version.
     """
     version = environment.get("GGC_VERSION", "")
     numbers = re.match(r"(\d+)\.(\d+)", version)
@@ -91,7 +91,7 @@ def refuse_version(environment: Mapping[str, str]) -> None:
 
 
 def of_classic(root: Path) -> Credential:
-    """Return the credential of nucleus classic; DeviceError says what is missing."""
+    """Return the credential of nucleus classic; DeviceError shows what is missing."""
     snapshot, log = root / "config" / "effectiveConfig.yaml", root / "config" / "config.tlog"
     if not snapshot.exists() and not log.exists():
         raise DeviceError(f"neither {log} nor {snapshot} exists: no nucleus is configured here")
@@ -122,7 +122,7 @@ def refuse_loss_of_secrets(root: Path, wanted: KeyType, in_place: str) -> None:
 
 
 def of_lite(ask: Callable[[str], object], folder: Path = LITE_FOLDER) -> Credential:
-    """Return the credential of nucleus lite; ``ask`` tells a system setting, or raises MessagesError."""
+    """Return the credential of nucleus lite; ``ask`` reads a system setting, or raises MessagesError."""
     try:
         certificate, key = ask(CERTIFICATE), ask(PRIVATE_KEY)
         where = "the nucleus' configuration service"
@@ -131,7 +131,7 @@ def of_lite(ask: Callable[[str], object], folder: Path = LITE_FOLDER) -> Credent
         for source in _lite_sources(folder):
             system.update(_mapping(_load(source).get("system"), f"{source}: system"))
         certificate, key = system.get(CERTIFICATE), system.get(PRIVATE_KEY)
-        where = f"{folder}/config.yaml, and the nucleus' configuration service does not tell"
+        where = f"{folder}/config.yaml, and the nucleus' configuration service does not report"
     if _in_token(certificate) or _in_token(key):
         raise DeviceError(
             "the device's credential is in a token (pkcs11:), which nucleus lite reads through OpenSSL: this component "
@@ -193,11 +193,11 @@ def _load(path: Path) -> Mapping[str, Any]:
 
 def _credential(certificate: object, key: object, provider: Mapping[str, Any], where: str) -> Credential:
     if _is_blank(key):
-        raise DeviceError(f"{where} does not say where the device's private key lies ({PRIVATE_KEY}); {_REMEDY}")
+        raise DeviceError(f"{where} does not show where the device's private key lies ({PRIVATE_KEY}); {_REMEDY}")
     if _in_token(key) and _is_blank(certificate):  # legal: it lies beside its key
         certificate = key
     if _is_blank(certificate):
-        raise DeviceError(f"{where} does not say where the device's certificate lies ({CERTIFICATE}); {_REMEDY}")
+        raise DeviceError(f"{where} does not show where the device's certificate lies ({CERTIFICATE}); {_REMEDY}")
     if not _in_token(certificate) and not _in_token(key):
         return FileCredential(_path(certificate, CERTIFICATE), _path(key, PRIVATE_KEY))
     if not (_in_token(certificate) and _in_token(key)):

@@ -20,7 +20,7 @@ MessageHandler = Callable[[str, bytes], None]
 
 
 class MessagesError(Exception):
-    """Not published or not subscribed: not connected, or not allowed; the text says which."""
+    """Not published or not subscribed: not connected, or not allowed; the text shows which."""
 
 
 class RestartError(Exception):

@@ -1,7 +1,7 @@
 """The rotation that a start finds: its own journal's, or what the stock component was replaced in the middle of.
 
 That one copies certificate and key into its working folder, overwrites those in place, one after the other, and
-removes the copies once the backend has accepted its commit. So the two copies together tell of a credential in place
+removes the copies once the backend has accepted its commit. So the two copies together show a credential in place
 that is not confirmed. They become the old generation of a rotation that is carried on, and are removed: a stock
 component that comes back one day would put them in place, when their certificate is long gone.
 """
@@ -39,7 +39,7 @@ class StockBackup:
         return torn if placed is Generation.OLD else JournalRecord(Step.RETRYING, UNNOTED, repeats=False)
 
     def remove(self) -> None:
-        """Remove the copies, once they are kept elsewhere or say nothing."""
+        """Remove the copies, once they are kept elsewhere or show nothing."""
         try:
             for path in self._paths:
                 self._system.remove(path)

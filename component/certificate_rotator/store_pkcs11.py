@@ -3,7 +3,7 @@
 A credential is what shares one CKA_ID: private key, public key, certificate. The nucleus finds it by
 label, so a generation is put in place by renaming: the one in place carries ``LABEL``, the others
 ``LABEL.old`` or ``LABEL.new``. Renaming is all that a TPM can do (no C_CopyObject), and repeating it
-after a crash in the middle is harmless, because the ids, kept in the journal, say which is which. Every
+after a crash in the middle is harmless, because the ids, kept in the journal, show which is which. Every
 key has an id of its own: under one id there is never more than one private key. The key of a rotation that begins
 while both generations of the one before are kept is ``LABEL.next`` until those are released.
 """
@@ -113,7 +113,7 @@ class Pkcs11Store:
             return self._is_complete(Generation.NEW) and in_place != {self._id(Generation.NEW)}
 
     def is_overtaken(self) -> bool:
-        """See CredentialStore; whatever carries the label, its id tells which it is."""
+        """See CredentialStore; whatever carries the label, its id shows which it is."""
         return False
 
     def adopt(self, certificate: bytes, key: bytes) -> Optional[Generation]:  # noqa: ARG002  # as the protocol says
@@ -248,7 +248,7 @@ class Pkcs11Store:
         return {ObjectClass.PRIVATE_KEY, ObjectClass.CERTIFICATE} <= kinds
 
     def _find_ids(self) -> None:
-        """Without notes (a damaged journal) the labels tell: a backup is old, what lies in its place is new."""
+        """Without notes (a damaged journal) the labels decide: a backup is old, what lies in its place is new."""
         if _OLD_ID in self._notes and _NEW_ID in self._notes:
             return
         old = [item.id for item in self._token.find(self._named(Generation.OLD))]

@@ -31,7 +31,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | 
 class Attributes:
     """The access to a file: permission bits, owner, group, and extended attributes (SELinux, ACLs).
 
-    On Windows the one extended attribute is the file's security descriptor, and the rest says nothing.
+    On Windows the one extended attribute is the file's security descriptor, and the rest shows nothing.
     """
 
     mode: int

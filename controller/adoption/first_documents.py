@@ -1,6 +1,6 @@
-"""The first documents of a fleet, each number with a comment that says what it was derived from.
+"""The first documents of a fleet, each number with a comment that shows what it was derived from.
 
-They only report: every policy says ``mode: report``, and demands nothing that the certificates do not show.
+They only report: every policy has ``mode: report``, and demands nothing that the certificates do not show.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def read_plans(path: Path) -> dict[str, Plan]:
     plans = [plan_from_json(one) for one in texts]
     if not plans:
         raise PlanError(
-            f"{path} holds no plan: no fleet could be planned", "see what certfleet plan says, then plan again"
+            f"{path} holds no plan: no fleet could be planned", "see what certfleet plan shows, then plan again"
         )
     return {plan.fleet: plan for plan in plans}
 
@@ -134,8 +134,8 @@ def _require_committed(context: Context, desired: DesiredState) -> None:
         return
     found = "differ from the last commit" if desired.commit is not None else "are in no commit"
     raise RefusedError(
-        f"the documents of fleet {desired.fleet.name} {found}, so no one could tell later what was applied",
-        "commit them, or say --allow-dirty",
+        f"the documents of fleet {desired.fleet.name} {found}, so no one could know later what was applied",
+        "commit them, or give --allow-dirty",
     )
 
 
@@ -158,7 +158,7 @@ class _Rounds:
         self._last: FleetReport | None = None
 
     def run(self) -> FleetApplied:
-        """Round after round; whatever stops it is told together with what was done before."""
+        """Round after round; whatever stops it is reported together with what was done before."""
         stopped: CertfleetError | None = None
         try:
             while self._round():
@@ -233,7 +233,7 @@ class _Rounds:
         return True
 
     def _refuse(self, plan: Plan, report: FleetReport) -> None:
-        """Raise RefusedError with all that the guardrails say, and whether anything was done before."""
+        """Raise RefusedError with all that the guardrails report, and whether anything was done before."""
         if not plan.refusals:
             return
         self._last = report if self._has_acted else self._last
@@ -282,7 +282,7 @@ class _Rounds:
     def _settle(self, report: FleetReport) -> bool:
         """Sleep while the registry lags behind the jobs; returns whether to look again.
 
-        A job says SUCCEEDED a moment before the backend has removed the old certificate: until then the
+        A job reports SUCCEEDED a moment before the backend has removed the old certificate: until then the
         device shows two, which is neither drift nor a reason to stop between two waves.
         """
         succeeded = {name for name, outcome in self._outcomes.items() if outcome.status is ExecutionStatus.SUCCEEDED}

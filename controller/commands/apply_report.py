@@ -44,7 +44,7 @@ def _text(report: ApplyReport, look: TextStyle) -> str:
             page.gap()
             page.line((f"{_when(fleet)}  ", "head"), sentence(fleet.last))
             if not fleet.last.is_in_sync:
-                page.line("certfleet drift says what is left, and what a person must do.", indent=5)
+                page.line("certfleet drift shows what is left, and what a person must do.", indent=5)
     for failure in report.failures:
         page.line(("FAILED  ", "bold bad"), (f"fleet {failure.fleet}  ", "head"), failure.message)
         if failure.remedy:
@@ -58,7 +58,7 @@ def _when(fleet: FleetApplied) -> str:
 
 
 def summary(fleet: FleetApplied) -> str:
-    """Return the one line that says what happened."""
+    """Return the one line that shows what happened."""
     created = sum(applied.fate is JobFate.CREATED for applied in fleet.jobs)
     if not fleet.jobs and not fleet.outcomes and not fleet.left_out:
         return "nothing to do"
@@ -91,7 +91,7 @@ def _summary(page: Page, fleet: FleetApplied) -> None:
 
 
 def _time_left(fleet: FleetApplied) -> list[str]:
-    """Return what is told of time: that of the wait, and of each incident that is not over."""
+    """Return what is reported of time: that of the wait, and of each incident that is not over."""
     told = () if fleet.plan is None else fleet.plan.incidents_and_drills
     return [*([TIME_IS_UP] if fleet.timed_out else []), *(one.message for one in told if not one.is_finished)]
 
@@ -141,7 +141,7 @@ def _skipped(page: Page, fleet: FleetApplied) -> None:
 def _failed(page: Page, fleet: FleetApplied) -> None:
     if not fleet.failed:
         return
-    page.heading("Failed", "what the devices said")
+    page.heading("Failed", "what the devices reported")
     for outcome in fleet.failed[:_FAILED_SHOWN]:
         said = outcome.reason or "the device gave no reason; see its log"
         page.line((outcome.device, "bad"), f"  {outcome.status.value}  ", said, indent=2)

@@ -47,7 +47,7 @@ class Looked:
 
 
 def line_of(what: str, verdict: CheckStatus, error: CertfleetError) -> CheckLine:
-    """Return the line of what an error says."""
+    """Return the line of an error."""
     return CheckLine(what, verdict, str(error), (error.remedy,) if error.remedy else ())
 
 
@@ -67,7 +67,7 @@ def permissions(found: Iterable[Permission], fleet: Fleet) -> Iterator[CheckLine
     yield CheckLine(
         "permissions to rotate",
         CANNOT_TELL,
-        "making jobs and cohort groups cannot be tried without making some; IAM tells, to who may ask it",
+        "making jobs and cohort groups cannot be tried without making some; IAM shows, to who may ask it",
         (f"aws iam simulate-principal-policy --policy-source-arn {role} --action-names {actions}",),
     )
 
@@ -99,7 +99,7 @@ def authorities(desired: DesiredState, state: FleetState, now: datetime) -> Iter
             validate = "certfleet validate --live    # names the line of the document"
             yield CheckLine(f"authority {name}", NOT_OK, wrong[name].message, (validate,))
         elif desired.authorities[name].arn in {None, *state.private_cas}:
-            yield CheckLine(f"authority {name}", OK, "deployed as git says, and able to issue")
+            yield CheckLine(f"authority {name}", OK, "deployed as git demands, and able to issue")
     for sentence in state.cas_unknown:
         yield CheckLine("authority", CANNOT_TELL, sentence)
 
@@ -107,7 +107,7 @@ def authorities(desired: DesiredState, state: FleetState, now: datetime) -> Iter
 def job_events(*, are_on: bool) -> CheckLine:
     """Without them no backend learns how an execution ended."""
     if are_on:
-        return CheckLine("job events", OK, "AWS IoT tells how executions end")
+        return CheckLine("job events", OK, "AWS IoT reports how executions end")
     command = """aws iot update-event-configurations --event-configurations '{"JOB_EXECUTION":{"Enabled":true}}'"""
     return CheckLine(
         "job events", NOT_OK, "JOB_EXECUTION events are off: no old certificate is ever removed", (command,)
@@ -173,7 +173,7 @@ def quotas(live: Mapping[str, float], factor: float, devices: int) -> CheckLine:
     used = f"{SHARE:.0%} of the defaults of AWS" + ("" if factor == 1 else f", times {factor:g}")
     if not live:
         ask = f"aws service-quotas get-service-quota --service-code iotcore --quota-code {QUOTAS[OF_A_LOOK[1]].code}"
-        return CheckLine(what, CANNOT_TELL, f"Service Quotas does not tell. We use {used}: {takes(factor)}", (ask,))
+        return CheckLine(what, CANNOT_TELL, f"Service Quotas does not report. We use {used}: {takes(factor)}", (ask,))
     possible = min(value / QUOTAS[api].per_second for api, value in live.items())
     told = ", ".join(f"{api} {value:g}" for api, value in live.items())
     set_it = f"export CERTFLEET_QUOTA_FACTOR={possible:g}    # {takes(possible)}"

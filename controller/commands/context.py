@@ -52,7 +52,7 @@ class Context:
         return getattr(self.arguments, "output", None)
 
     def look(self, stream: TextIO | None = None) -> TextStyle:
-        """Width and colour for text on a stream (stdout unless told)."""
+        """Width and colour for text on a stream (stdout unless another is given)."""
         return look_for(stream or self.stdout, self.environment, no_color=getattr(self.arguments, "no_color", False))
 
     @property
@@ -62,7 +62,7 @@ class Context:
         return frozenset(Format(name) for name in (self.arguments.format, *also))
 
     def emit(self, report: T, renderers: Mapping[Format, Renderer[T]]) -> None:
-        """Render as ``--format`` says and write to ``--output`` or stdout; then every ``--also``."""
+        """Render as ``--format`` asks and write to ``--output`` or stdout; then every ``--also``."""
         look = TextStyle(PIPE_WIDTH) if self.output else self.look()
         self.write(renderers[Format(self.arguments.format)](report, look))
         for name, path in getattr(self.arguments, "also", []):
@@ -70,12 +70,12 @@ class Context:
             self.say(f"wrote {path}")
 
     def emit_unless_for_people(self, report: T, renderers: Mapping[Format, Renderer[T]]) -> None:
-        """Render what goes to files and machines; whoever sits at the terminal is told otherwise."""
+        """Render what goes to files and machines; whoever sits at the terminal is notified otherwise."""
         if self.output is not None or self.formats != {Format.TEXT}:
             self.emit(report, renderers)
 
     def emit_attention(self, render: Callable[[], str]) -> None:
-        """Write what needs a person where ``--needs-person`` says, if it does."""
+        """Write what needs a person where ``--needs-person`` points, if it does."""
         path: Path | None = getattr(self.arguments, "needs_person", None)
         if path is not None:
             write_file(path, render())

@@ -46,7 +46,7 @@ def policy_named(desired: DesiredState, name: str | None) -> Policy | None:
 
 
 def source_of(context: Context) -> DesiredStateSource:
-    """Return where the arguments say that the documents are: a bundle, a git ref, or the folder as it lies there."""
+    """Return the source of the documents that the arguments name: a bundle, a git ref, or the folder itself."""
     arguments = context.arguments
     folder: Path = arguments.desired_state
     if arguments.bundle is not None:

@@ -51,7 +51,7 @@ def run(context: Context) -> ExitCode:
     """Print the document; nothing rotates before it is merged."""
     arguments = context.arguments
     if arguments.count is None and arguments.group is None:
-        raise CertfleetError("neither --count nor --group: that is not a sample", "say how many: --count 100")
+        raise CertfleetError("neither --count nor --group: that is not a sample", "give how many: --count 100")
     if arguments.count is not None and not 1 <= arguments.count <= MAX_LIST:
         raise CertfleetError(f"--count {arguments.count}: expected 1 to {MAX_LIST:,}", "draw fewer: --count 100")
     fleets = of_policy(context, load_desired(context))

@@ -171,7 +171,7 @@ def _in_use(observed: Observed, thing: str | None) -> Iterable[InUse]:
 
 
 def _plans(session: AwsSession, jobs: list[str], tell: Callable[[int], None]) -> dict[str, str]:
-    """Return the plan that each job was made by, as its description tells; jobs that are deleted tell nothing."""
+    """Return the plan that each job was made by, as its description shows; jobs that are deleted show nothing."""
     found: dict[str, str] = {}
     for number, job_id in enumerate(jobs):
         tell(number)
@@ -190,9 +190,9 @@ def _change(note: CommitNote | None, ask: Callable[[str], tuple[Approval, ...]])
 
 
 def _asking(context: Context, remote: str | None) -> Callable[[str], tuple[Approval, ...]]:
-    """Return what tells who approved a commit: nobody, without a token of the forge where the documents are.
+    """Return what shows who approved a commit: nobody, without a token of the forge where the documents are.
 
-    Evidence is complete without it: a refusal is reported once, and what it would have told stays a gap.
+    Evidence is complete without it: a refusal is reported once, and what it would have reported stays a gap.
     """
     found, told = _of_gitlab(context, remote) or _of_github(context, remote), list[str]()
 

@@ -41,7 +41,7 @@ LEAST_WATCH, LEAST_GRACE = timedelta(days=1), timedelta(days=7)
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the step, the plan file, and the times and rates of a healing."""
-    parser.add_argument("step", choices=("plan", "apply"), help="say what is to be done, or do what was reviewed")
+    parser.add_argument("step", choices=("plan", "apply"), help="show what is to be done, or do what was reviewed")
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the plan that apply carries out")
     parser.add_argument(
         "--watch",

@@ -61,7 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Look, write the documents, say what the look showed. Nothing in AWS changes."""
+    """Look, write the documents, show what the look showed. Nothing in AWS changes."""
     folder: Path = context.arguments.desired_state
     _require_empty(folder)
     ci = _ci(context.arguments.ci, context.arguments.workflows)

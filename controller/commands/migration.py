@@ -67,7 +67,7 @@ def lines_of(seen: Migration) -> Iterator[CheckLine]:
     yield CheckLine(
         "notifications",
         CheckStatus.CANNOT_TELL,
-        f"who is told by {seen.stock.notification_topic} must be told by {seen.ours.notification_topic} as well; "
+        f"who is notified by {seen.stock.notification_topic} must be by {seen.ours.notification_topic} as well; "
         "subscriptions are not read here",
         (f"aws sns list-subscriptions | grep -e {seen.stock.notification_topic} -e {seen.ours.notification_topic}",),
     )
@@ -88,7 +88,7 @@ def _deployed(seen: Migration) -> CheckLine:
         message = f"both stacks would be {seen.ours.stack_name}, and names of one are taken by the other"
         return CheckLine(what, CheckStatus.NOT_OK, message, ("name ours otherwise: --to Certfleet",))
     if seen.deployed_version is None:
-        message = f"there is no stack {seen.ours.stack_name}, or it does not say what it is"
+        message = f"there is no stack {seen.ours.stack_name}, or it does not show what it is"
         return CheckLine(what, CheckStatus.NOT_OK, message, (_deploy(seen, is_on=False),))
     return CheckLine(what, CheckStatus.OK, f"version {seen.deployed_version} is deployed as {seen.ours.stack_name}")
 
@@ -122,7 +122,7 @@ def _one_certificate_each(seen: Migration) -> CheckLine:
     what = "certificates"
     if seen.not_one_certificate:
         message = f"{_some(seen.not_one_certificate)} not exactly one, so no backend rotates them"
-        return CheckLine(what, CheckStatus.NOT_OK, message, ("certfleet explain THING tells which is in use",))
+        return CheckLine(what, CheckStatus.NOT_OK, message, ("certfleet explain THING shows which is in use",))
     return CheckLine(what, CheckStatus.OK, "every governed device has one")
 
 

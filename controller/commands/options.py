@@ -113,7 +113,7 @@ def add_overrides(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="loosen one guardrail for this run, exactly as the refusal said; may be repeated",
+        help="loosen one guardrail for this run, exactly as the refusal prints it; may be repeated",
     )
 
 

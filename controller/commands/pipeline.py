@@ -67,7 +67,7 @@ _GRAVEST_FIRST = (ExitCode.ERROR, ExitCode.REFUSED, ExitCode.CHANGES, ExitCode.I
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One fleet, read: what git says, what AWS says, and the way to both."""
+    """One fleet, read: what git demands, what AWS reports, and the way to both."""
 
     desired: DesiredState
     state: FleetState
@@ -218,7 +218,7 @@ def observe(
 def _looked_before(
     context: Context, desired: DesiredState, session: AwsSession, inventory: Inventory
 ) -> FleetState | None:
-    """Return an earlier look if the arguments allow one that old, and say so.
+    """Return an earlier look if the arguments allow one that old, and report it.
 
     NoLookError if no other may be made.
     """

@@ -28,7 +28,7 @@ from protocol.messages import ExecutionStatus
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of which devices to ask, and of how long to wait for answers."""
     parser.add_argument("--policy", metavar="NAME", help="only the devices of that policy (default: of all)")
-    parser.add_argument("--wait", action="store_true", help="wait for the answers, and tell them")
+    parser.add_argument("--wait", action="store_true", help="wait for the answers, and show them")
     parser.add_argument(
         "--timeout", type=duration, default=timedelta(minutes=10), metavar="DURATION", help="of the wait (default: 10m)"
     )
@@ -90,5 +90,5 @@ def _told(
     jobs = {name: check.job_id for check in checks for name in check.devices if name not in not_asked}
     ends = () if answers is None else answers.outcomes
     begins = frozenset(end.device for end in ends if end.status is ExecutionStatus.SUCCEEDED)
-    fails = {end.device: end.reason or "it does not say why" for end in ends if end.status is ExecutionStatus.FAILED}
+    fails = {end.device: end.reason or "it reports no reason" for end in ends if end.status is ExecutionStatus.FAILED}
     return FleetAsked(fleet, jobs, not_asked, begins, fails, answers is not None)

@@ -34,7 +34,7 @@ def progress_on(
 
 
 def until(limit: timedelta | None, tell: Progress, monotonic: Callable[[], float] = time.monotonic) -> Progress:
-    """Progress that ends what it is told of when the time is over, by TimeLimitError."""
+    """Progress that ends what it reports when the time is over, by TimeLimitError."""
     if limit is None:
         return tell
     ends_at = monotonic() + limit.total_seconds()

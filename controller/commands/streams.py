@@ -66,7 +66,7 @@ codecs.register_error(_READABLE, _in_ascii)
 
 
 def make_readable() -> None:
-    """Have the process's own streams write any text, and one that was closed say so when it is written to."""
+    """Have the process's own streams write any text, and one that was closed report it when it is written to."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -146,7 +146,7 @@ def abandon(stream: IO[Any]) -> None:
 
 
 def end_at_once(code: int) -> None:
-    """End the process without waiting for its threads, whose calls may stall; what was said is written out."""
+    """End the process without waiting for its threads, whose calls may stall; all output is written out."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Load the documents and say what was found; as text, errors go where errors go."""
+    """Load the documents and show what was found; as text, errors go where errors go."""
     folder, is_live = str(context.arguments.desired_state), context.arguments.live
     try:
         fleets = load_desired(context)

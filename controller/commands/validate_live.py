@@ -22,7 +22,7 @@ def contradictions(
 
 
 def _contradictions(context: Context, desired: DesiredState) -> tuple[list[Problem], list[Problem]]:
-    """Return what a plan would be refused for because of what is deployed, and what it would be told of besides."""
+    """Return what a plan would be refused for because of what is deployed, and what it would be warned of besides."""
     with observe(context, desired) as observed:
         plan = plan_observed(observed, NO_OVERRIDES)[0].plan
         state, now = observed.state, observed.now

@@ -1,7 +1,7 @@
 """The desired state in one file, for a reconcile run that has no git: written by CI, read by the Lambda.
 
-A bundle is one line of JSON, the header, and a body of canonical JSON. The header tells length and
-SHA-256 of the body, and holds the signature over that digest if there is one. The body tells the
+A bundle is one line of JSON, the header, and a body of canonical JSON. The header shows length and
+SHA-256 of the body, and holds the signature over that digest if there is one. The body shows the
 repository, the commit and, for each file, its path, size, SHA-256 and text. Equal input gives equal
 bytes.
 
@@ -42,7 +42,7 @@ class Signer(Protocol):
 
 
 class Verifier(Protocol):
-    """Says whether a signature is that of the key it trusts."""
+    """Checks whether a signature is that of the key it trusts."""
 
     def verify(self, digest: bytes, signature: bytes) -> bool:
         """Return whether the signature over the SHA-256 digest is good."""
@@ -86,9 +86,7 @@ def make_bundle(snapshot: Snapshot, created_at: datetime, repository: str | None
     if snapshot.commit is None or snapshot.committed_at is None or snapshot.is_dirty:
         raise BundleError("found documents that are not committed; a bundle holds one commit", "Commit, or give a ref.")
     if name is None:
-        raise BundleError(
-            "found a repository without a remote called origin", "Say which one it is: --repository NAME."
-        )
+        raise BundleError("found a repository without a remote called origin", "Name it: --repository NAME.")
     if snapshot.problems:
         raise BundleError(f"found files that cannot be read: {snapshot.problems[0]}", "Run certfleet validate.")
     try:

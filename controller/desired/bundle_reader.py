@@ -74,7 +74,7 @@ class BundleSource:
 def read_bundle(
     data: bytes, *, now: datetime, verifier: Verifier | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> Bundle:
-    """Check and read a bundle's bytes; BundleError says which check failed.
+    """Check and read a bundle's bytes; BundleError shows which check failed.
 
     With a ``verifier`` a bundle must be signed, by the key that it trusts. Without one a signature
     is not looked at: then whoever can write the bundle is trusted.
@@ -83,7 +83,7 @@ def read_bundle(
     digest = sha256(body)
     if digest.hexdigest() != header.sha256:
         raise BundleError(
-            f"found a body with the SHA-256 {digest.hexdigest()[:16]}…, the header says {header.sha256[:16]}…: "
+            f"found a body with the SHA-256 {digest.hexdigest()[:16]}…, the header shows {header.sha256[:16]}…: "
             "the bundle was changed after it was written",
             _PUBLISH,
         )
@@ -101,7 +101,7 @@ def read_bundle(
 
 
 def _split(data: bytes, limits: Limits) -> tuple[_Header, bytes]:
-    """Header and body, of the lengths that the header says."""
+    """Header and body, of the lengths that the header gives."""
     line, newline, body = data[: MAX_HEADER_BYTES + 1].partition(b"\n")
     if not newline:
         raise BundleError("found no header line: this is not a bundle, or its beginning is missing", _PUBLISH)
@@ -158,7 +158,7 @@ def _json(data: bytes, part: str) -> Any:
 
 
 def _file(file: _File) -> BundledFile:
-    """Return one file, when it is what its entry says and its path stays inside."""
+    """Return one file, when it is what its entry gives and its path stays inside."""
     for path in (file.path, file.inner):
         parts = path.split("/")
         if not path.isprintable() or "\\" in path or any(part in {"", ".", ".."} for part in parts):
@@ -170,7 +170,7 @@ def _file(file: _File) -> BundledFile:
     except UnicodeEncodeError:
         raise BundleError(f"{file.path}: found half a surrogate pair; allowed: text", _PUBLISH) from None
     if len(data) != file.size:
-        raise BundleError(f"{file.path}: found {len(data)} bytes, its entry says {file.size}", _PUBLISH)
+        raise BundleError(f"{file.path}: found {len(data)} bytes, its entry shows {file.size}", _PUBLISH)
     if sha256(data).hexdigest() != file.sha256:
         raise BundleError(f"{file.path}: found a text that does not have the SHA-256 of its entry", _PUBLISH)
     return BundledFile(file.path, file.inner, file.text)

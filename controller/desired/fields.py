@@ -1,4 +1,4 @@
-"""The kinds of values that fields hold: each reads itself, says what is allowed, and is a JSON Schema.
+"""The kinds of values that fields hold: each reads itself, shows what is allowed, and is a JSON Schema.
 
 Used as ``Annotated[timedelta, DurationField(...)]`` in the models, so that a wrong value gives one
 sentence of the same shape everywhere: what was found, what is allowed.

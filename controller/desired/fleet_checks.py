@@ -28,7 +28,7 @@ def check_fleet(documents: Sequence[ReadDocument], now: datetime, *, is_complete
     """Yield every contradiction between the documents of one fleet.
 
     ``is_complete`` is False if a file could not be read to its end: then a name that is missing
-    may stand in the unread part, and nothing is said about it.
+    may stand in the unread part, and nothing is reported of it.
     """
     yield from _same_names(documents)
     yield from _tied_policies(documents)

@@ -33,7 +33,7 @@ def _explained(read: Callable[[S, Limits], Snapshot]) -> Callable[[S, Limits], S
         except (GitCommandError, OSError, ValueError) as error:
             raise GitError(
                 f"{self.path}: the git repository cannot be read: {one_line(str(error))}",
-                "See what git fsck says; in a partial clone, or one without its remote, fetch all of it: "
+                "See what git fsck shows; in a partial clone, or one without its remote, fetch all of it: "
                 "git fetch --refetch --no-filter, or read the folder of a full clone.",
             ) from error
 

@@ -1,7 +1,7 @@
 """The documents as they are written: one model a kind, field by field.
 
 These are the source of the JSON Schema and of the reference page. A model checks field by field;
-what two fields or two documents say together is checked in ``document_checks`` and ``fleet_checks``.
+every rule over two fields or two documents is checked in ``document_checks`` and ``fleet_checks``.
 """
 
 from __future__ import annotations
@@ -278,7 +278,7 @@ class RolloutSpec(_Model):
         default=500, description="Most devices that rotate at the same time."
     )
     maximum_per_minute: Annotated[int, Whole(1, 1_000)] = Field(
-        default=100, description="Most devices that are told to rotate within a minute."
+        default=100, description="Most devices that are asked to rotate within a minute."
     )
     timeout: Annotated[timedelta, DurationField(_MINUTE, 10_080 * _MINUTE, step=_MINUTE)] = Field(
         default=5 * _MINUTE, description="How long a device may take once it has begun, in whole minutes."

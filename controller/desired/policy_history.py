@@ -1,4 +1,4 @@
-"""The documents over time, from git, and what each commit says of itself."""
+"""The documents over time, from git, and each commit's message."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class DocumentHistory:
         return [self._edition(fleet, *one) for one in [*before, *(one for one in dates if one[1] > since)]]
 
     def note(self, commit: str) -> CommitNote | None:
-        """Read what a commit says of itself; None if this clone does not hold it."""
+        """Read a commit's message; None if this clone does not hold it."""
         if commit not in self._notes:
             self._notes[commit] = self._read_note(commit)
         return self._notes[commit]

@@ -22,7 +22,7 @@ _INTRODUCTION = f"""\
 # Desired state: reference
 
 This page is generated from the models in `controller/desired/models.py`; the JSON Schema in
-`desired_state/schema.json` says the same to editors. `desired_state/example/` is a whole example.
+`desired_state/schema.json` gives the same to editors. `desired_state/example/` is a whole example.
 
 The desired state is a folder of YAML documents, each with `apiVersion: {API_VERSION}`, a `kind`, a
 `metadata.name` and a `spec`. A file (`.yaml` or `.yml`) may hold several. One folder holds one fleet;
@@ -41,7 +41,7 @@ several fleets lie in folders side by side. Names that start with a dot are left
 """
 
 _ACROSS = """\
-## What documents say together
+## Rules over several fields or documents
 
 `certfleet validate` also refuses, each with the line:
 
@@ -91,7 +91,7 @@ def _fields(model: type[BaseModel], parent: str) -> Iterator[tuple[str, FieldInf
 
 
 def _is_only_parent(field: FieldInfo) -> bool:
-    """Return a mapping that must be there, or may be left out without meaning: its fields say it all."""
+    """Return a mapping that must be there, or may be left out without meaning: its fields explain it."""
     return (
         nested_model(field.annotation) is not None
         and not _is_list(field.annotation)

@@ -34,7 +34,7 @@ class ReadDocument:
 
 
 def read_document(document: YamlDocument) -> tuple[ReadDocument | None, list[Problem]]:
-    """Check one document field by field. None if not even kind and name can be told."""
+    """Check one document field by field. None if not even kind and name can be known."""
     problems = list(_envelope_problems(document))
     if problems:
         return None, problems

@@ -2,7 +2,7 @@
 
 The parser's events are read one by one, so every bound holds before anything is built. A feature that the
 language offers beyond documents is refused by name: aliases and anchors, tags, merge keys, keys
-that are not text, the same key twice. Plain scalars mean what YAML 1.2's core schema says, so
+that are not text, the same key twice. Plain scalars mean what YAML 1.2's core schema defines, so
 ``yes`` and ``1:30`` are text; instants stay text and are read by the field that wants one.
 """
 

@@ -28,7 +28,7 @@ def seal(document: Mapping[str, Any], sign: Callable[[bytes], bytes] | None, key
 
     Args:
         document: JSON values, with ``fleets`` that have ``rows``.
-        sign: Signs a SHA-256 digest (DER); None leaves the document unsigned, and it says so.
+        sign: Signs a SHA-256 digest (DER); None leaves the document unsigned, and it shows that.
         key_id: The key's id, ARN or alias; for information only, never for verification.
 
     Returns:
@@ -48,7 +48,7 @@ def seal(document: Mapping[str, Any], sign: Callable[[bytes], bytes] | None, key
 
 
 def check(text: str, verify: Callable[[bytes, bytes], bool] | None, name: str) -> Mapping[str, Any]:
-    """Accept a sealed document, or say what is wrong with it.
+    """Accept a sealed document, or report what is wrong with it.
 
     Args:
         text: The document, as JSON.
@@ -86,7 +86,7 @@ def check(text: str, verify: Callable[[bytes, bytes], bool] | None, name: str) -
         )
     if verify is None:
         raise EvidenceError(
-            f"{name} is signed, it says by {found.get('key_id')}; which key do you trust?",
+            f"{name} claims that {found.get('key_id')} has signed it; which key do you trust?",
             f"certfleet evidence verify {name} --kms-key ARN, or --public-key FILE (aws kms get-public-key)",
         )
     try:
@@ -95,7 +95,7 @@ def check(text: str, verify: Callable[[bytes, bytes], bool] | None, name: str) -
         signature = b""
     if not verify(bytes.fromhex(found[DIGEST]), signature):
         raise EvidenceError(
-            f"{name}: its signature is not of the key that you named; it says that {found.get('key_id')} has signed it",
+            f"{name}: its signature is not of the key that you named; it names {found.get('key_id')} as its signer",
             "name the key that your evidence is signed with; if it is that one, do not trust this file",
         )
     return document

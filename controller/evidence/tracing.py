@@ -224,7 +224,7 @@ def _of_registry(one: InUse | None) -> datetime | None:
 
 
 def _issue_of(record: RotationRecord) -> datetime:
-    """Return when a record says that its certificate was issued; a history that was cut says it no more."""
+    """Return when a record shows that its certificate was issued; a history that was cut shows it no more."""
     issued = f"issued {record.new_certificate_id}"
     return next((line.at for line in record.history if line.what == issued), record.started_at)
 

@@ -143,7 +143,7 @@ class AwsSession:
         return f"account {self.fleet.account}, region {self.fleet.region}"
 
     def arn(self, resource: str, service: str = "iot") -> str:
-        """Return the ARN of something in this account and region, of AWS IoT if nothing is said.
+        """Return the ARN of something in this account and region, of AWS IoT if nothing is given.
 
         Such as ``thing/NAME``.
         """
@@ -189,7 +189,7 @@ class AwsSession:
         return answer
 
     def find(self, service: str, operation: str, **parameters: Any) -> dict[str, Any] | None:
-        """As ``call``, but None if AWS says that the thing asked for does not exist."""
+        """As ``call``, but None if AWS reports that the thing asked for does not exist."""
         try:
             return self.call(service, operation, **parameters)
         except AwsCallError as error:

@@ -4,7 +4,7 @@ botocore takes whatever a 200 brings: a body that was cut, a page of somebody be
 comes out as ``{}``, because its models of these services require no member of any answer. So each
 operation that we use has an entry here, kept by hand: what must be there, and what may be missing (``?``).
 An answer that is not so becomes a 502 of whoever stands between; botocore asks again as for any other,
-and one that stays so is an error that says what is wrong with it.
+and one that stays so is an error that shows what is wrong with it.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _THROTTLED = frozenset(
     {"Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded"}
 )
 FAILURES = (boto.BotoCoreError, boto.ClientError, OSError, ValueError)
-"""The errors that botocore raises: its own, and those of files, programs and addresses that it is told to use."""
+"""The errors that botocore raises: its own, and those of files, programs and addresses that it is asked to use."""
 
 ENDLESS = "EndlessListing"
 _NOT_FOUND = frozenset({"ResourceNotFoundException"})
@@ -43,7 +43,7 @@ class AwsCallError(FleetError):
 
     @property
     def is_not_found(self) -> bool:
-        """Whether AWS says that what was asked for does not exist."""
+        """Whether AWS reports that what was asked for does not exist."""
         return self.code in _NOT_FOUND
 
     @property
@@ -118,7 +118,7 @@ def _explain_answer(error: boto.ClientError, service: str, operation: str, where
         )
     else:
         message = f"{service} {operation} in {where} failed: {code}: {text}"
-        remedy = "see the AWS documentation of this call, or run again if the error says that AWS is at fault"
+        remedy = "see the AWS documentation of this call, or run again if the error shows that AWS is at fault"
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     is_answer = 400 <= status < 500 and code not in _THROTTLED  # noqa: PLR2004 (HTTP)
     return AwsCallError(message, remedy, operation=operation, code=code, is_answer=is_answer)

@@ -1,6 +1,6 @@
 """The backend of a fleet: ours, or the stock one, which knows one kind of rotation only.
 
-Both keep a job template with the same document; ours says "certfleet" in its description.
+Both keep a job template with the same document; ours has "certfleet" in its description.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MARK = "certfleet"
 
 
 UNPUBLISHED = (
-    "the backend does not say what it is, so nobody knows which CA it issues from, and for how long; deploy the "
+    "the backend does not show what it is, so nobody knows which CA it issues from, and for how long; deploy the "
     "backend of this version"
 )
 _NO_PARAMETER = "ParameterNotFound"
@@ -54,7 +54,7 @@ def read_deployment(
         return parse_deployment(str(answer["Parameter"]["Value"])), None
     except ProtocolError as error:
         raise FleetError(
-            f"parameter {name} of Systems Manager in {session.where} does not say what the backend is: {error}",
+            f"parameter {name} of Systems Manager in {session.where} does not show what the backend is: {error}",
             f"deploy the backend {session.fleet.stack_name} again, with the version that runs here or a later one",
         ) from error
 

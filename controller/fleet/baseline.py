@@ -2,7 +2,7 @@
 
 There every run finds it, in CI, in the function and on a laptop, and no file can be lost. ``apply`` writes
 it last of all, once the guardrails have let a plan pass; ``refresh`` reads it. The group holds no things.
-docs/decisions/0033-what-was-governed-before.md says why.
+docs/decisions/0033-what-was-governed-before.md shows why.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _damaged(how: str) -> FleetError:
     return FleetError(
         f"thing group {RECORD_GROUP} is damaged: {how}",
         f"find out who changed it, then aws iot delete-thing-group --thing-group-name {RECORD_GROUP}; the "
-        "next apply makes it anew, but cannot tell whether the desired state has shrunk meanwhile",
+        "next apply makes it anew, but cannot know whether the desired state has shrunk meanwhile",
     )
 
 

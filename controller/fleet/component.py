@@ -65,4 +65,4 @@ def _answers(session: AwsSession, version: str) -> bool:
 def _why(version: str | None) -> str:
     if version is None:
         return f"Greengrass does not know which version of {COMPONENT_NAME} it runs"
-    return f"version {version} of {COMPONENT_NAME} does not say in its description that it answers {CHECK_OPERATION}"
+    return f"version {version} of {COMPONENT_NAME} does not show in its description that it answers {CHECK_OPERATION}"

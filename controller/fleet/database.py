@@ -1,7 +1,7 @@
 """The inventory's SQLite file: opened, checked, locked; its failures are InventoryErrors with a remedy.
 
 WAL lets readers go on beside the one writer, and every commit survives kill -9. The file is
-held to its schema before a row is read: a trigger or a view that somebody planted would tell us what it likes.
+held to its schema before a row is read: a trigger or a view that somebody planted would show us what it likes.
 Its pages are not read through for that: damage is an error to whoever meets it, and looked for once a day.
 """
 

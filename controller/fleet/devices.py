@@ -204,7 +204,7 @@ def _answer(job_id: str, asked: JobDocument, execution: DeviceExecution) -> Pref
     if execution.status is ExecutionStatus.SUCCEEDED:
         return Preflight(job_id, execution.last_updated_at, asked)
     if execution.status is ExecutionStatus.FAILED:
-        return Preflight(job_id, execution.last_updated_at, asked, execution.failure_reason or "it does not say why")
+        return Preflight(job_id, execution.last_updated_at, asked, execution.failure_reason or "it reports no reason")
     return None
 
 
@@ -226,7 +226,7 @@ def _since_certificate(rows: list[Any], held: tuple[Attachment, ...]) -> tuple[D
 
 
 def said(text: str | None) -> str | None:
-    """Return what a device said, fit for one line of any report."""
+    """Return what a device reported, fit for one line of any report."""
     return None if text is None else one_line(text)
 
 

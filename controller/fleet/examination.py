@@ -33,7 +33,7 @@ class Sample:
 
 
 def job_events_are_on(session: AwsSession) -> bool:
-    """Return whether AWS IoT tells how executions end."""
+    """Return whether AWS IoT reports how executions end."""
     answer = session.call("iot", "DescribeEventConfigurations")
     return bool(answer.get("eventConfigurations", {}).get(_EVENTS, {}).get("Enabled", False))
 
@@ -50,7 +50,7 @@ def dead_letters(session: AwsSession) -> tuple[str, int] | None:
 
 
 def quotas(session: AwsSession) -> dict[str, float]:
-    """Calls a second that the account is allowed, of what a look is made of, as far as Service Quotas tells."""
+    """Calls a second that the account is allowed, of what a look is made of, as far as Service Quotas reports."""
     found = {}
     for api in OF_A_LOOK:
         answer = session.ask("service-quotas", "GetServiceQuota", ServiceCode="iotcore", QuotaCode=QUOTAS[api].code)

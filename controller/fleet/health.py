@@ -1,7 +1,7 @@
 """Devices that hold a rollout up: when silent ones were last connected, which component failing ones run.
 
 Both questions are asked of a bounded number of devices per run, and optional: whatever comes back in the
-place of an answer, it is "not known", which reports say, and the run goes on. If more devices are silent than are
+place of an answer, it is "not known", which reports show, and the run goes on. If more devices are silent than are
 asked one by one, fleet indexing is asked first, a hundred a call; many accounts have it turned off.
 """
 

@@ -47,7 +47,7 @@ def rebuilt_where_damaged(work: Callable[[], T]) -> T:
 class Inventory:
     """One inventory file, made if it is missing; raises InventoryError if it cannot be used.
 
-    A file of ours that is of another version, or damaged, is rebuilt, and ``tell`` told in one line; so is
+    A file of ours that is of another version, or damaged, is rebuilt, and ``tell`` reported in one line; so is
     whatever lies at ``path`` if that is nobody's but ours (``is_cache``). Damage that shows only later is an
     UnusableInventoryError, and the file is gone once the ``with`` block has ended by it. Safe under kill -9 at any
     instant. Many may read while one refreshes; ``patience`` is how long a second refresh waits for the first.
@@ -132,7 +132,7 @@ class Inventory:
             self._tie(fleet, endpoint)
 
     def begin_anew(self, why: str) -> None:
-        """Forget everything, for what it says is of another world."""
+        """Forget everything, for its content is of another world."""
         self._tell(f"the inventory {self.database.path} {why}; it is built anew")
         self.database.clear()
 

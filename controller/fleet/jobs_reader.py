@@ -1,7 +1,7 @@
 """Rotation jobs in flight and recently ended, with their executions; and jobs that ask for a pre-flight.
 
-A job is a rotation if its id is one of ours, or its document says so: those that people start from the job
-template count too. A pre-flight is what its document says, whoever made it. Data that never changes (document,
+A job is a rotation if its id is one of ours, or its document names it: those that people start from the job
+template count too. A pre-flight is what its document names, whoever made it. Data that never changes (document,
 targets, executions of an ended job) is read once and remembered. Executions are listed with all statuses in one
 go: read status by status, one that moves on meanwhile could be missed.
 """

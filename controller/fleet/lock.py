@@ -21,7 +21,7 @@ _TELL_AFTER = 1.0
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for another process, and how to tell that one does; ``sleep`` and ``monotonic`` pace it."""
+    """How long to wait for another process, and how to report that one does; ``sleep`` and ``monotonic`` pace it."""
 
     seconds: float = 10.0
     tell: Callable[[str], None] = lambda _text: None

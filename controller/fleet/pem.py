@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """The content of one PEM; None if it is not there, or not readable. ``parse_error`` says why."""
+    """The content of one PEM; None if it is not there, or not readable. ``parse_error`` shows why."""
 
     key_type: str | None = None
     signature_algorithm: str | None = None

@@ -1,6 +1,6 @@
 """The calls of the reading half that are allowed: each is made once, on what is there, and changes nothing.
 
-An answer is proof, a denial too. Whatever else comes back proves neither, and that is what is told.
+An answer is proof, a denial too. Whatever else comes back proves neither, and that is what is reported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ONE = {"maxResults": 1}
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One action as IAM spells it; ``is_allowed`` is None if ``why`` says what kept it from being found out."""
+    """One action as IAM spells it; ``is_allowed`` is None if ``why`` shows what kept it from being found out."""
 
     action: str
     is_allowed: bool | None

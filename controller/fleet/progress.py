@@ -1,4 +1,4 @@
-"""How a refresh says how far it is."""
+"""How a refresh shows how far it is."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ class Progress(Protocol):
 
 
 def silent(phase: str, done: int, total: int | None) -> None:
-    """Say nothing."""
+    """Report nothing."""

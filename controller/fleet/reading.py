@@ -1,4 +1,4 @@
-"""Readings: what things hold, what each certificate says, and which things share one.
+"""Readings: what things hold, what each certificate holds, and which things share one.
 
 Every answer is committed by itself, so a killed run loses the calls under way and nothing else.
 A certificate is described only if a governed thing holds it, and once ever.
@@ -273,7 +273,7 @@ def read_principals(session: AwsSession, thing: str) -> list[tuple[str, str]] | 
 
 
 def _type_of(entry: Mapping[str, Any]) -> str:
-    """Return the attachment type; an answer need not say it, and only what says so is exclusive."""
+    """Return the attachment type; an answer may leave it out, and only one that names it is exclusive."""
     return str(entry.get("thingPrincipalType") or AttachmentType.NON_EXCLUSIVE.value)
 
 

@@ -1,7 +1,7 @@
 """A refresh: the inventory brought up to date with the registry, at a cost that follows the governed devices.
 
 Calls: ⌈things/250⌉ for each governed group, two for each governed thing that is new or has changed (what it
-holds, what that says), a few pages of the account's certificates and things (all of them once a day), one for
+holds, what that contains), a few pages of the account's certificates and things (all of them once a day), one for
 each private CA, a few for jobs, and a bounded slice of things that is read again on every run, least recently
 read first, so that silent re-attachments come to light too.
 An interrupted refresh goes on where it stopped. One for a single policy reads that policy's devices and jobs; what

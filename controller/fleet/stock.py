@@ -1,4 +1,4 @@
-"""How a stock backend and its devices' components are set: what a rotation will make, which no job can tell them.
+"""How a stock backend and its devices' components are set: what a rotation will make, which no job can ask of them.
 
 The stack's CA stands in the environment of its function. AWS does not report a component's settings: a core
 device keeps what earlier deployments have merged. Known is it only if the newest deployment that the device
@@ -31,7 +31,7 @@ _NAME_IT = f"let the device's deployment merge {KEY} into the configuration of {
 
 
 def read_stock_backend(session: AwsSession) -> StockBackend:
-    """Return what the stock stack was deployed with; its function's environment says so."""
+    """Return what the stock stack was deployed with; its function's environment shows it."""
     try:
         answer = session.call("lambda", "GetFunctionConfiguration", FunctionName=session.fleet.backend.create_function)
     except FleetError as error:
@@ -39,7 +39,7 @@ def read_stock_backend(session: AwsSession) -> StockBackend:
     variables = answer.get("Environment", {}).get("Variables", {})
     arn, days = variables.get("PCA_CA_ARN"), variables.get("PCA_VALIDITY_IN_DAYS", "")
     if arn is None or (arn and not days.isdigit()):
-        return StockBackend(unknown=f"function {session.fleet.backend.create_function} does not say which CA it uses")
+        return StockBackend(unknown=f"function {session.fleet.backend.create_function} does not show which CA it uses")
     return StockBackend(arn, timedelta(days=int(days))) if arn else StockBackend()
 
 

@@ -65,7 +65,7 @@ def keep_issue(forge: Forge, key: str, title: str, text: str, note: str = "") ->
 
 
 def close_issue(forge: Forge, key: str, text: str) -> Posted:
-    """Say that it is solved and close the issue of this key, if one is open."""
+    """Report that it is solved and close the issue of this key, if one is open."""
     issue = _open_issue(forge, key)
     if issue is None:
         return Posted.NOTHING

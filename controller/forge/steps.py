@@ -24,9 +24,9 @@ def run_step(
     argv: Sequence[str] | None,
     environment: Mapping[str, str],
 ) -> int:
-    """Do the step that ``argv`` names: a command of certfleet, or one of ``steps``, which tells what was done.
+    """Do the step that ``argv`` names: a command of certfleet, or one of ``steps``, which reports what was done.
 
-    ``shown`` is how an error is told where the step runs.
+    ``shown`` is how an error is shown where the step runs.
     """
     arguments = parser.parse_args(argv)
     try:

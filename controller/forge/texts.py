@@ -14,15 +14,15 @@ MESSAGE_LINES_SHOWN = 40  # the last ones, of what a command said
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 INTRODUCTION = (
-    "is not as git says, and not all of it mends itself. The workflows keep this issue: it changes with the fleet, "
+    "is not as git demands, and not all of it mends itself. The workflows keep this issue: it changes with the fleet, "
     "and closes when nothing of it is left."
 )
 
 
 def issue_text(fleet: Mapping[str, Any], overrides: str) -> str | None:
-    """Return the body for one fleet of a ``--needs-person`` document; None if nothing is left to say.
+    """Return the body for one fleet of a ``--needs-person`` document; None if nothing is left to report.
 
-    ``overrides`` says how a person gives one where the issue is.
+    ``overrides`` shows how a person gives one where the issue is.
     """
     person, failing = fleet["needs_person"], fleet["failing"]
     if not person and not failing:
@@ -34,21 +34,21 @@ def issue_text(fleet: Mapping[str, Any], overrides: str) -> str | None:
         parts.append(f"### Failed, and tried again\n\n{_listed(failing)}\n")
     if any("--override " in line for line in person):
         parts.append(f"{overrides}\n")
-    parts.append("`certfleet explain THING` says why, with the arithmetic.\n")
+    parts.append("`certfleet explain THING` shows why, with the arithmetic.\n")
     return fitted(parts)
 
 
 def solved_text(fleet: str) -> str:
-    """Return what is said when the issue of a fleet closes."""
+    """Return the comment when the issue of a fleet closes."""
     return f"Nothing in fleet **{plain(fleet)}** needs a person any more."
 
 
 def failure_text(what: str, messages: str) -> str:
-    """Return what a command said before it ended without a report: ``what`` is the summary line."""
+    """Return what a command printed before it ended without a report: ``what`` is the summary line."""
     lines = [line for line in inert(_TERMINAL_CODES.sub("", messages)).split("\n") if line.strip()]
-    said = "\n".join(lines[-MESSAGE_LINES_SHOWN:]) or "It said nothing; see the log of the job."
+    said = "\n".join(lines[-MESSAGE_LINES_SHOWN:]) or "It printed nothing; see the log of the job."
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", said)), default=0))
-    steps = "1. Do what the last lines say; `docs/gitops.md` has the set-up.\n2. Run the job again."
+    steps = "1. Do what the last lines show; `docs/gitops.md` has the set-up.\n2. Run the job again."
     return f"## ❌ {what}\n\n{fence}text\n{said}\n{fence}\n\n### Next\n\n{steps}\n"
 
 
@@ -59,7 +59,7 @@ def run_note(environment: Mapping[str, str]) -> str:
     if not (server and repository and run):
         return ""
     workflow = environment.get("GITHUB_WORKFLOW", "a run")
-    return f"\n<sub>Last told by [{workflow}]({server}/{repository}/actions/runs/{run}).</sub>\n"
+    return f"\n<sub>Last reported by [{workflow}]({server}/{repository}/actions/runs/{run}).</sub>\n"
 
 
 def _listed(lines: Sequence[str]) -> str:

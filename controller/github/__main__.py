@@ -31,7 +31,7 @@ OVERRIDES = (
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
-    """Do one of them; says on stdout what was done."""
+    """Do one of them; reports on stdout what was done."""
     return run_step(_parser(), _STEPS, _annotated, argv, environment)
 
 
@@ -57,7 +57,7 @@ def _parser() -> ArgumentParser:
     add_healing(what)
     approved = what.add_parser("approved", help="fail unless a reviewer has approved this run for an environment")
     approved.add_argument("--environment", required=True, help="the environment's name")
-    approved.add_argument("--report", type=Path, required=True, help="file for what is told if nobody has")
+    approved.add_argument("--report", type=Path, required=True, help="file for what is reported if nobody has")
     history = what.add_parser("history", help="the trend records that the last drift report left as an artifact")
     history.add_argument("--into", type=Path, required=True, help="folder")
     return parser

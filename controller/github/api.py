@@ -76,7 +76,7 @@ class GitHub(Rest):
         return self._pages(f"/pulls/{number}/reviews")
 
     def run_reviews(self, run: str) -> list[Mapping[str, Any]]:
-        """Return what reviewers of environments have said of a run."""
+        """Return what reviewers of environments have answered for a run."""
         return list(self._call("GET", f"/actions/runs/{run}/approvals"))
 
     def artifacts(self, name: str) -> list[Mapping[str, Any]]:

@@ -25,7 +25,7 @@ OVERRIDES = (
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
-    """Do one of them; says on stdout what was done."""
+    """Do one of them; reports on stdout what was done."""
     return run_step(_parser(), _STEPS, _told, argv, environment)
 
 
@@ -116,7 +116,7 @@ def _gitlab(environment: Mapping[str, str], noteable: str = "merge_requests") ->
 
 def _note(environment: Mapping[str, str]) -> str:
     job = environment.get("CI_JOB_URL")
-    return f"\n<sub>Last told by [{environment.get('CI_JOB_NAME', 'a job')}]({job}).</sub>\n" if job else ""
+    return f"\n<sub>Last reported by [{environment.get('CI_JOB_NAME', 'a job')}]({job}).</sub>\n" if job else ""
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:

@@ -22,7 +22,7 @@ class GitLabError(ForgeError):
 
 
 class GitLab(Rest):
-    """One project through its REST API: notes on merge requests, or on issues, as ``noteable`` says."""
+    """One project through its REST API: notes on merge requests, or on issues, as ``noteable`` shows."""
 
     name, address, max_body, error = "GitLab", "CI_API_V4_URL", 1_000_000, GitLabError
 
@@ -38,7 +38,7 @@ class GitLab(Rest):
         self._project, self._noteable = f"/projects/{quote(project, safe='')}", noteable
 
     def comments(self, number: int) -> Iterator[Mapping[str, Any]]:
-        """Notes on the merge request, oldest first; an id says of which it is."""
+        """Notes on the merge request, oldest first; an id names the one."""
         fields = {"order_by": "created_at", "sort": "asc"}
         for note in self._pages(f"{self._project}/{self._noteable}/{number}/notes", fields):
             if not note.get("system"):

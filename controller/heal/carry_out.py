@@ -34,7 +34,7 @@ class Done:
 
 
 class Healer:
-    """Carries actions out. ``rotating`` are things with a rotation at work; ``now`` tells the time.
+    """Carries actions out. ``rotating`` are things with a rotation at work; ``now`` gives the time.
 
     ``quarantines`` are the documents as they stand now.
     """

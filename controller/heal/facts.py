@@ -31,7 +31,7 @@ class CertificateHolders:
 
     @property
     def is_backends(self) -> bool:
-        """Whether several things held it and none does now: the backend removes it in its time, and tells if not."""
+        """Whether several things held it and none does now: the backend removes it in its time, and reports if not."""
         if self.things or self.watch is None or not self.watch.things:
             return False
         return self.deactivated_here is not None or (self.status is ACTIVE and self.watch.told is None)

@@ -126,7 +126,7 @@ def survey_quarantines(
 def _gone(certificate_id: str) -> Untidy:
     remedy = (
         "if a rotation has replaced it, and its successor may be in wrong hands, name the device: "
-        "certfleet evidence --format csv tells which one held it"
+        "certfleet evidence --format csv shows which one held it"
     )
     return Untidy("quarantine of nobody", certificate_id, "the registry has no such certificate", remedy)
 

@@ -41,7 +41,7 @@ class JobFate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AppliedJob:
-    """A planned job and what became of it; ``skipped`` says why devices were left out, by name."""
+    """A planned job and what became of it; ``skipped`` shows why devices were left out, by name."""
 
     job: PlannedJob
     fate: JobFate
@@ -85,10 +85,10 @@ def apply(
     result: ApplyResult | None = None,
     present: Callable[[], datetime] | None = None,
 ) -> ApplyResult:
-    """Do what the plan says; refusals and overrides are the caller's to check.
+    """Do what the plan demands; refusals and overrides are the caller's to check.
 
     ``ledger`` is the record as the look that the plan is made of found it; ``result`` is filled step by step; ``now``
-    is when the plan was made, ``present`` tells the time just before a job is (by default the same).
+    is when the plan was made, ``present`` gives the time just before a job is (by default the same).
     Raises FleetError if AWS refuses, or a job of a planned id does something else.
     """
     tell = progress or (lambda _phase, _done, _total: None)

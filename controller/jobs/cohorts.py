@@ -1,6 +1,6 @@
 """Cohort groups: thing groups that exist for one wave, named after its job.
 
-Their names say whose they are, so nothing is stored: a group whose job has ended is removed, and so is
+Their names show whose they are, so nothing is stored: a group whose job has ended is removed, and so is
 one whose job was never made (a run died between the two), once no other run can still be about to make it.
 """
 
@@ -30,7 +30,7 @@ def cohort_of(iot: IotJobs, group: str, things: Iterable[str], description: str,
 
 
 def sweep_cohorts(iot: IotJobs, now: datetime, keep: frozenset[str] = frozenset()) -> tuple[str, ...]:
-    """Remove the cohort groups that nothing needs any more, but those in ``keep``; says which.
+    """Remove the cohort groups that nothing needs any more, but those in ``keep``; returns them.
 
     One ListThingGroups, and one or two calls per cohort group there is.
     """

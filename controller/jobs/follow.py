@@ -1,4 +1,4 @@
-"""Wait for jobs to end, cheaply, and say what became of each device.
+"""Wait for jobs to end, cheaply, and report what became of each device.
 
 One DescribeJob per job and look; the pause between looks doubles while nothing changes and is short
 again when something does. Executions are listed once, at the end, and a device's own words are fetched
@@ -34,7 +34,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class DeviceOutcome:
-    """The end of one device in one job; ``reason`` is what the device said."""
+    """The end of one device in one job; ``reason`` is what the device reported."""
 
     device: str
     job_id: str

@@ -216,7 +216,7 @@ class IotJobs:
         return found
 
     def _is_rotation(self, job_id: str, made_at: float) -> bool:
-        """Return whether the document says so, which is asked once."""
+        """Return whether the document names it, which is asked once."""
         known = self._rotates.get((job_id, made_at))
         if known is None:
             answer = self._session.find("iot", "GetJobDocument", jobId=job_id) or {}
@@ -260,7 +260,7 @@ class IotJobs:
             yield thing, execution_status(item["jobExecutionSummary"]["status"])
 
     def failure_reason(self, job_id: str, thing: str) -> str | None:
-        """Return what the device said when its execution failed; None if it said nothing. One call."""
+        """Return what the device reported when its execution failed; None if it reported nothing. One call."""
         answer = self._session.find("iot", "DescribeJobExecution", jobId=job_id, thingName=thing)
         details = answer["execution"].get("statusDetails", {}) if answer else {}
         reason = details.get("detailsMap", {}).get(FAILURE_REASON_KEY)

@@ -3,7 +3,7 @@
 To look and then to make jobs is one transaction: the record has a version, a run remembers the one that it
 found before it looked, and each job is made only after the record was written once more over the very version
 that this run wrote last. A run that is overtaken has looked too early, and looks again.
-docs/decisions/0038-two-runs-at-once.md says what this does not hold against, and what does.
+docs/decisions/0038-two-runs-at-once.md shows what this does not hold against, and what does.
 """
 
 from __future__ import annotations

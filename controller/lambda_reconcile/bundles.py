@@ -102,7 +102,7 @@ def _read_record(bucket: Bucket, settings: ReconcileSettings) -> _Found:
         detail = error.errors(include_url=False, include_input=False)[0]["msg"]
         raise BundleError(
             f"found a damaged record of the last bundle at s3://{settings.bucket}/{stored.version.key}: {detail}",
-            "Restore an earlier version of the object: without it a replayed bundle could not be told.",
+            "Restore an earlier version of the object: without it a replayed bundle could not be recognised.",
         ) from None
     return _Found(LastApplied(record.repository, record.commit, record.committed_at, record.created_at), stored.version)
 

@@ -1,6 +1,6 @@
-"""Tell people over SNS, but only what is new: the digest of what was said last lies in the bucket.
+"""Notify people over SNS, but only what is new: the digest of what was reported last lies in the bucket.
 
-Published first, recorded second: a run that dies between the two says it again rather than never.
+Published first, recorded second: a run that dies between the two reports it again rather than never.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Notable(Protocol):
 
 
 class Notices:
-    """One SNS topic; an empty ARN tells nobody."""
+    """One SNS topic; an empty ARN notifies nobody."""
 
     def __init__(self, bucket: Bucket, prefix: str, sns: Any, topic_arn: str, say: Callable[[str], None]) -> None:
         self._bucket, self._prefix, self._sns, self._topic_arn, self._say = bucket, prefix, sns, topic_arn, say
@@ -57,7 +57,7 @@ class Notices:
         return True
 
     def publish(self, about: str, subject: str, text: str) -> None:
-        """Say something, whatever was said before; FleetError if that fails."""
+        """Report something, whatever was reported before; FleetError if that fails."""
         if not self._topic_arn:
             return
         try:
@@ -65,7 +65,7 @@ class Notices:
         except FAILURES as error:
             region = f"region {self._sns.meta.region_name}"
             raise FleetError(
-                f"nobody was told of {about}: {explain(error, 'sns', 'Publish', region)}",
+                f"nobody was notified of {about}: {explain(error, 'sns', 'Publish', region)}",
                 "See that the function's role may publish to the topic and use its key.",
             ) from error
 
@@ -94,7 +94,7 @@ def _is_news(one: Notable, told: bytes | None) -> bool:
 
 
 def _digest(data: bytes | None) -> str | None:
-    """Return what a record says; a damaged one says nothing, so that people hear once more."""
+    """Return what a record holds; a damaged one holds nothing, so that people hear once more."""
     if data is None:
         return None
     try:

@@ -9,7 +9,7 @@ from .reconcile import FleetRun
 
 
 def values(run: FleetRun) -> dict[str, float]:
-    """Metric name → number. A run that stopped before it knew the fleet says nothing of its devices."""
+    """Metric name → number. A run that stopped before it knew the fleet reports nothing of its devices."""
     found: dict[str, float] = {
         "Failed": 0,
         "StoppedEarly": int(run.stopped is not None),
@@ -42,6 +42,6 @@ def failed_values() -> dict[str, float]:
 
 
 def properties(desired: DesiredState, run: FleetRun) -> dict[str, str | None]:
-    """Return what the log line says beside the numbers."""
+    """Return what the log line holds beside the numbers."""
     digest = run.report.plan.digest if run.report and run.report.plan else None
     return {"commit": desired.commit, "planDigest": digest, "stopped": run.stopped}

@@ -1,7 +1,7 @@
-"""Questions to a person who alone may lift a guardrail's refusal, and what they  said.
+"""Questions to a person who alone may lift a guardrail's refusal, and what they answered.
 
 The question names one plan by its digest, and the exact overrides that lift its refusals. Whoever answers repeats both;
-who they are AWS says, not they. The bucket keeps the plan and the answer; a newer question replaces an older one.
+AWS reports who they are. The bucket keeps the plan and the answer; a newer question replaces an older one.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class Reconciler:
         return report, left_out
 
     def _apply(self, report: FleetReport, iot: IotJobs, made: ApplyResult) -> ApplyResult | None:
-        """Carry the plan out, told as it goes on; nothing if a guardrail forbids it: no one is here to override."""
+        """Carry the plan out, reported as it goes on; nothing if a guardrail forbids it: no one is here to override."""
         plan = report.plan
         if plan is None or plan.refusals:
             return None

@@ -1,4 +1,4 @@
-"""The two calls to Step Functions: begin to ask a person, and tell the run that asked what they said."""
+"""The two calls to Step Functions: begin to ask a person, and give the run that asked their answer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The questions to a person, in words, and whether they differ from what was said last. Pure.
+"""The questions to a person, in words, and whether they differ from what was reported last. Pure.
 
 Devices that are waived or suspended are left out: a person has decided that already. The reconcile
-function tells people by it, and ``--needs-person`` writes it for the tracking issue of the workflows
+function notifies people by it, and ``--needs-person`` writes it for the tracking issue of the workflows
 (docs/attention.schema.json).
 """
 
@@ -55,7 +55,7 @@ class Attention:
         rest = len(self.lines) - len(shown)
         more = [f"and {rest:,} more: certfleet drift lists all"] if rest else []
         return "\n".join(
-            [f"Fleet {self.fleet} needs a person:", "", *shown, *more, "", "certfleet explain THING says why."]
+            [f"Fleet {self.fleet} needs a person:", "", *shown, *more, "", "certfleet explain THING shows why."]
         )
 
 

@@ -1,4 +1,4 @@
-"""The effect of a pull request on one fleet, as a value, and the sentences that every format says of it.
+"""The effect of a pull request on one fleet, as a value, and the sentences that every format shows of it.
 
 Prices are an order of magnitude for the reader of a pull request, not a bill: list prices of us-east-1.
 """
@@ -39,7 +39,7 @@ class FleetChange:
 
     @property
     def shown(self) -> tuple[PolicyComparison, ...]:
-        """The policies that have something to say."""
+        """The policies that have something to report."""
         return tuple(policy for policy in self.comparison.policies if policy.changes or policy.has_effect)
 
     @property
@@ -239,7 +239,7 @@ def span(change: FleetChange, policy: PolicyComparison) -> str:
     """Return when the policy's due devices rotate, and how long that takes."""
     start, finish = policy.span.start, policy.span.finish
     if start is None or finish is None:
-        return f"nobody can tell: {policy.obstacle}" if policy.obstacle else "never: no window is open for it"
+        return f"nobody can know: {policy.obstacle}" if policy.obstacle else "never: no window is open for it"
     begins = moment(change, policy, start)
     return f"from {begins}, done by {words.instant(finish)} ({words.duration(finish - start)})"
 

@@ -1,6 +1,6 @@
 """The comment of a pull request: verdict, numbers by policy, warnings, the waves in time; the details are folded.
 
-Values that come from documents stand in code spans: nothing that a document says can format the
+Values that come from documents stand in code spans: nothing that a document shows can format the
 comment, link anywhere or call anyone.
 """
 
@@ -155,7 +155,7 @@ def _time_line(change: FleetChange) -> list[str]:
 
 
 def _fields(fields: Sequence[FieldChange], change: str) -> str:
-    """Return what a document says; both sides only if it has both."""
+    """Return what a document holds; both sides only if it has both."""
     if change in {"new", "added"}:
         return table(("Field", "Value"), [(code(c.field), code(c.head)) for c in fields])
     if change == "removed":
@@ -249,7 +249,7 @@ def _steps(comparisons: Comparisons) -> list[str]:
         return [
             "Look at the numbers, then merge. Nothing rotates before that.",
             "The `reconcile` run plans anew and starts the first wave; each next one starts after its soak.",
-            "`certfleet status` and the drift report say where the rollout stands.",
+            "`certfleet status` and the drift report show where the rollout stands.",
         ]
     is_cut_off = any(change.cut_off for change in changes)
     return _CUTS_OFF if is_cut_off else ["Merge when you like: no device rotates because of this change."]

@@ -87,7 +87,7 @@ _BETWEEN = 3  # two columns, by SIMPLE_HEAD
 
 
 class _Table(Table):
-    """A table that shortens names before it would shorten a number or a word that says how something stands.
+    """A table that shortens names before it would shorten a number or a word that shows how something stands.
 
     The last columns stand below each row, across the page, if it is too narrow for all of them.
     """
@@ -153,7 +153,7 @@ class _Table(Table):
             yield Padding(below, (0, 0, 0, 2))
 
     def _below(self, number: int, cell: str | Text) -> Text:
-        """Return a cell below its row: sentences tell by themselves what they are."""
+        """Return a cell below its row: sentences show by themselves what they are."""
         text = Text(cell) if isinstance(cell, str) else cell
         if self._kinds[number] == "wrap":
             return text

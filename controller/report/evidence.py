@@ -23,12 +23,12 @@ from .model import FleetFailure
 
 MEANING = {
     "no-record": "no rotation in the backend's table brought this certificate",
-    "before-unknown": "nothing tells what the thing held earlier in the period, if it was there at all",
-    "chain-broken": "another certificate took its place, and no record tells how or exactly when",
+    "before-unknown": "nothing shows what the thing held earlier in the period, if it was there at all",
+    "chain-broken": "another certificate took its place, and no record shows how or exactly when",
     "no-policy": "the job names no policy: it was made by hand, or by the stock solution",
     "commit-unknown": "this clone does not hold the commit that the job names",
-    "approval-unknown": "neither the commit nor a pull request tells who approved",
-    "issue-date-unknown": "no thing asked about holds it any more, and no record tells when it was issued",
+    "approval-unknown": "neither the commit nor a pull request shows who approved",
+    "issue-date-unknown": "no thing asked about holds it any more, and no record shows when it was issued",
     "policy-unknown": "the documents of that time do not show what the policy allowed",
 }
 """Of each gap, by its name."""
@@ -286,7 +286,7 @@ def approved_by(row: CertificateSpan) -> str:
 
 
 def verdict(one: PolicyAges) -> tuple[str, str]:
-    """Return what a policy's line says, and its style."""
+    """Return what a policy's line shows, and its style."""
     if one.allowed is None:
         return "any age is allowed", "dim"
     gaps = f"; {words.count(len(one.not_judged), 'device')} with gaps" if one.not_judged else ""
@@ -371,7 +371,7 @@ def _who_asked(page: Page, one: Practice) -> None:
 
 def _refused(page: Page, fleet: FleetEvidence, *, is_one_thing: bool) -> None:
     if fleet.refusals:
-        page.heading("Refused", "what devices were told last under jobs that then failed")
+        page.heading("Refused", "last answers to devices under jobs that then failed")
     if is_one_thing:
         for one in fleet.refusals:
             page.line((f"{one.code} ", "wait"), f"{words.instant(one.ended_at)}, job {one.job_id} {one.ending}: "

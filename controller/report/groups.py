@@ -1,4 +1,4 @@
-"""Assessments that say the same, told once: what makes a report of ten thousand devices readable."""
+"""Assessments that are the same, reported once: what makes a report of ten thousand devices readable."""
 
 from __future__ import annotations
 

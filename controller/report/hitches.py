@@ -137,7 +137,7 @@ def left(outlook: Outlook) -> str:
 def done_by(report: FleetReport) -> list[str]:
     """Return when the last of the devices that must rotate now has done so, if all goes well.
 
-    Nothing if nobody can tell.
+    Nothing if nobody can know.
     """
     outlooks = [outlook for outlook in (report.next_plan.outlooks if report.next_plan else ()) if outlook.devices]
     ends = [outlook.finish for outlook in outlooks if outlook.finish is not None]

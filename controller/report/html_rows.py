@@ -87,7 +87,7 @@ def _quiet(report: Report) -> Iterator[DeviceRow]:
     for fleet in report.fleets:
         for device, policy in fleet.quiet:
             name, site = fleet.desired.fleet.name, fleet.sites.get(device, UNKNOWN)
-            yield DeviceRow(device, name, policy or "–", IN_SYNC, "good", "–", "–", "as its policy says", site)
+            yield DeviceRow(device, name, policy or "–", IN_SYNC, "good", "–", "–", "as its policy demands", site)
 
 
 def _row(fleet: FleetReport, state: str, assessment: Assessment) -> DeviceRow:

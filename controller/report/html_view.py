@@ -27,7 +27,7 @@ SOON = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class AttentionView:
-    """Something that only a person can put right; the remedy is the point, the rest says why."""
+    """Something that only a person can put right; the remedy is the point, the rest shows why."""
 
     remedy: str
     what: str
@@ -101,7 +101,7 @@ class PageView:
 
     @property
     def is_several(self) -> bool:
-        """Whether a reader must be told which fleet is meant."""
+        """Whether a reader needs to know which fleet is meant."""
         return len(self.fleets) + len(self.unread) != 1
 
 

@@ -54,7 +54,7 @@ def suite(name: str, cases: Iterable[JunitCase], seen: Iterable[datetime] = ()) 
 
 
 def render_drift(report: Report, _look: TextStyle) -> str:
-    """Return one case per policy, and one per device with something to say."""
+    """Return one case per policy, and one per device with something to report."""
     cases = [case for fleet in report.fleets for case in _fleet(fleet)]
     cases += [JunitCase(failure.fleet, "fleet", "error", failure.message) for failure in report.failures]
     return suite("certfleet drift", cases, (fleet.state.observed_at for fleet in report.fleets))

@@ -1,7 +1,7 @@
 """Markdown for comments and step summaries: the summary line first, details folded, never too long.
 
 GitHub refuses comments above 65,536 characters; what does not fit is cut section by section, and that
-is said.
+is reported.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def code(text: str | None) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a sentence that may quote a document, or what a device said, as text."""
+    """Return a sentence that may quote a document, or what a device reported, as text."""
     escaped = re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", text)
     return re.sub(r"@|:(?=//)|www(?=\.)", "\\g<0>\N{ZERO WIDTH SPACE}", escaped)  # GitHub links these by themselves
 

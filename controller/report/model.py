@@ -94,7 +94,7 @@ class FleetReport:
 
     @property
     def is_in_sync(self) -> bool:
-        """Whether every governed device is as git says."""
+        """Whether every governed device is as git demands."""
         return self.in_sync == self.governed
 
     @property
@@ -119,7 +119,7 @@ class FleetReport:
 
     @property
     def coming(self) -> tuple[Assessment, ...]:
-        """In sync, but with something to say: drift that is coming."""
+        """In sync, but with something to report: drift that is coming."""
         return tuple(assessment for assessment in self.assessments if assessment.sync is Sync.IN_SYNC)
 
     def where(self, assessment: Assessment) -> str | None:

@@ -25,7 +25,7 @@ def planned(
     given: Plan | None = None,
     begun: frozenset[str] = frozenset(),
 ) -> tuple[FleetReport, dict[str, str]]:
-    """Plan one fleet, and tell why devices of a plan that was made before are left out.
+    """Plan one fleet, and report why devices of a plan that was made before are left out.
 
     A given plan is data: everything is derived anew, and of it counts only which of the permitted devices rotate.
     ``begun`` is as in ``make_plan``; ``tally`` has counted the assessments, or does so as they pass.

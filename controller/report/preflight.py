@@ -72,7 +72,7 @@ def _text(report: PreflightReport, look: TextStyle) -> str:
             page.line(("job ", "dim"), job_id, indent=2)
         _grouped(page, "Would fail", "put it right, then ask again", fleet.fails)
         if fleet.is_followed and fleet.silent:
-            page.heading("Not answered", "their jobs wait about an hour for them; a later certfleet plan tells")
+            page.heading("Not answered", "their jobs wait about an hour for them; a later certfleet plan shows")
             page.line((words.listed(fleet.silent, NAMES_SHOWN), "dim"), indent=2)
         _grouped(page, "Not asked", "what they do not know would stay before others in their queue", fleet.not_asked)
     tell_failures(page, report.failures)

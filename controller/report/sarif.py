@@ -91,7 +91,7 @@ def _drift(fleet: FleetReport, level: str, group: ReasonGroup) -> SarifResult:
 
 def _rule(rule: str, meaning: str) -> dict[str, object]:
     """Return a rule with the help that code scanning shows beside an alert."""
-    more = f"{meaning} certfleet explain THING says why of one device."
+    more = f"{meaning} certfleet explain THING shows why of one device."
     return {
         "id": rule,
         "name": rule,

@@ -1,6 +1,6 @@
 """A report of one fleet in the making: devices and assessments, counted as they pass.
 
-Kept are the counts of all and the assessments of those that have something to say; a fleet in sync costs no memory.
+Kept are the counts of all and the assessments of those that have something to report; a fleet in sync costs no memory.
 """
 
 from __future__ import annotations

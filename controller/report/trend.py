@@ -49,7 +49,7 @@ class TrendRecord(BaseModel):
 
 
 class TrendRecordError(ValueError):
-    """A document that is not a trend record; the message says why."""
+    """A document that is not a trend record; the message shows why."""
 
 
 def parse_record(text: bytes) -> TrendRecord:

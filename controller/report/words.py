@@ -43,7 +43,7 @@ def percent(part: int, whole: int) -> str:
 
 
 def commit(full: str | None, *, is_dirty: bool = False) -> str:
-    """Return a commit as people write it; says where the documents differ from it."""
+    """Return a commit as people write it; shows where the documents differ from it."""
     if full is None:
         return "no commit"
     return f"{full[:12]} (with uncommitted changes)" if is_dirty else full[:12]

@@ -73,7 +73,7 @@ class SandboxPrivateCa:
 class PrivateCas:
     """All private CAs, and the calls about them.
 
-    ``issuing_takes``: for so long GetCertificate says RequestInProgressException, as AWS may.
+    ``issuing_takes``: for so long GetCertificate answers RequestInProgressException, as AWS may.
     """
 
     def __init__(self, site: Site) -> None:

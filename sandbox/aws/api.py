@@ -107,7 +107,7 @@ class ServiceApi:
             return json_error(501, "NotImplemented", str(error))
         except Exception:
             log.exception("%s failed on %s %s", self.service, request.method, request.path)
-            return json_error(500, "InternalFailure", f"the sandbox's {self.service} failed; its log says why")
+            return json_error(500, "InternalFailure", f"the sandbox's {self.service} failed; its log shows why")
 
     def call(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         """Carry out an operation that did not come over the wire; raises AwsError or UnsupportedError."""

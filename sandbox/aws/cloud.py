@@ -1,7 +1,7 @@
 """One AWS account and region on this machine, over HTTP(S) and for the sandbox's other halves.
 
 AWS IoT (registry, jobs, data planes), Private CA, Lambda's levers and Greengrass are the sandbox's
-own, made for whole fleets; other services are moto's. ``docs/sandbox.md`` says where it differs from
+own, made for whole fleets; other services are moto's. ``docs/sandbox.md`` shows where it differs from
 AWS. Use::
 
     cloud = Cloud("123456789012", "eu-west-1", clock, bus, folder)

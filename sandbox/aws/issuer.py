@@ -100,7 +100,7 @@ def aws_iot_issuer(folder: Path) -> Issuer:
 
 
 def read_csr(pem: str) -> x509.CertificateSigningRequest:
-    """Return a CSR that AWS IoT would take; InvalidRequestException says why not."""
+    """Return a CSR that AWS IoT would take; InvalidRequestException shows why not."""
     if len(pem) > MAX_CSR_CHARACTERS:
         raise invalid(f"the CSR has {len(pem)} characters, at most {MAX_CSR_CHARACTERS} are allowed")
     try:

@@ -47,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.request.close()
 
     def handle_expect_100(self) -> bool:
-        """Say at once that the body may come: S3 clients wait a second for that."""
+        """Report at once that the body may come: S3 clients wait a second for that."""
         self.send_response_only(100)
         self.end_headers()
         self.wfile.flush()

@@ -1,6 +1,6 @@
 """Reading requests and writing answers by botocore's service models: rest-json and AWS JSON.
 
-The same models that clients serialise by tell us where each member stands (path, query, header,
+The same models that clients serialise by show us where each member stands (path, query, header,
 body), its type, and the limits that AWS enforces (required, length, range, enum, pattern).
 """
 

@@ -123,7 +123,7 @@ def _commit_desired_state(repository: Path) -> Path:
         path.write_text(_with_dates_from(path.read_text(encoding="utf-8"), now), encoding="utf-8")
     with Repo.init(repository, initial_branch="main") as repo:
         repo.index.add([str(path.relative_to(repository)) for path in sorted(target.rglob("*")) if path.is_file()])
-        repo.index.commit("Say how old a certificate may get", author=AUTHOR, committer=AUTHOR)
+        repo.index.commit("Decide how old a certificate may get", author=AUTHOR, committer=AUTHOR)
     return repository
 
 

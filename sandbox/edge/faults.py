@@ -1,6 +1,6 @@
 """The faults of a bad network, on purpose: lost, doubled, late, changed.
 
-A fault is told by direction, client and topic filter, and how often it strikes. The MQTT endpoint and
+A fault is given by direction, client and topic filter, and how often it strikes. The MQTT endpoint and
 the in-process devices put every message between a device and the cloud through one ``Faults``.
 """
 

@@ -200,7 +200,7 @@ class _Life:
         self.go_offline()
 
     def go_offline(self) -> None:
-        """Disconnect, and stay so until told otherwise."""
+        """Disconnect, and stay so until asked to connect."""
         connection, self._connection = self._connection, None
         if connection:
             self._host.disconnect(connection)

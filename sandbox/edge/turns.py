@@ -55,7 +55,7 @@ class Turns:
 
 
 def announces_a_rotation(topic: str, payload: bytes) -> bool:
-    """Return whether a message of the cloud tells a device of a rotation that it has not begun."""
+    """Return whether a message of the cloud brings a device a rotation that it has not begun."""
     if not topic.endswith(("/jobs/notify-next", "/jobs/$next/get/accepted")):
         return False
     execution: Mapping[str, Any] = json.loads(payload).get("execution", {})

@@ -29,7 +29,7 @@ _CONFIG = Config(
 
 
 class Clients:
-    """Makes clients that talk to the cloud with dummy credentials, whatever the process environment says."""
+    """Makes clients that talk to the cloud with dummy credentials, whatever the process environment holds."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud

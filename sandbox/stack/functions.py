@@ -108,7 +108,7 @@ class StackFunctions:
         return self._cloud.functions.register(name, partial(self._run, name), environment, properties)
 
     def configure(self, name: str, config: InvokeConfig) -> None:
-        """Say how failed invocations of a function are treated."""
+        """Set how failed invocations of a function are treated."""
         self._configs[name] = config
 
     def invoke(self, name: str, event: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ UNDEFINED: Final = _Undefined()
 
 
 class SqlError(ValueError):
-    """The statement is not in the subset; the text says where."""
+    """The statement is not in the subset; the text shows where."""
 
 
 @dataclass(frozen=True)

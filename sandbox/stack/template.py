@@ -48,7 +48,7 @@ def with_authorities(template: Mapping[str, Any], authorities: Mapping[str, Mapp
 
 
 def _published_with(properties: Mapping[str, Any], authorities: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the backend says of itself, with these authorities besides its own."""
+    """Return the backend's description of itself, with these authorities besides its own."""
     deployment = parse_deployment(properties["Value"])
     added = {
         name: DeployedAuthority(

@@ -123,7 +123,7 @@ def test_a_topic_that_is_gone_fails_the_run_with_a_remedy_but_not_its_jobs(site,
     site.device("old", age=200)
     site.cloud.seed.thing("empty", ["line-a"])
     answer = invoke()
-    assert "nobody was told of fleet factory: sns Publish in region eu-west-1 failed" in str(answer.error)
+    assert "nobody was notified of fleet factory: sns Publish in region eu-west-1 failed" in str(answer.error)
     assert "may publish to the topic" in answer.log
     assert len(site.jobs()) == 1
 

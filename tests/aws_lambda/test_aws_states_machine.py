@@ -109,7 +109,7 @@ def test_a_fleet_whose_function_is_killed_again_harms_no_other_and_the_next_run_
     assert len(site.jobs()) == 1
     [told] = site.heard()
     assert told.startswith("certfleet: elsewhere needs a person")
-    assert "ended before it could tell" in told
+    assert "ended before it could report" in told
     later(site, "elsewhere")
     assert machines.run().status == "SUCCEEDED"
     [told] = site.heard()

@@ -398,7 +398,7 @@ class TestRegistryContradicts:
 
     def test_a_record_that_does_not_say_what_it_removes_is_an_error(self, created):
         created.aws.items["gw-1", "current"]["phase"] = {"S": "removing"}
-        with pytest.raises(Exception, match="does not say what"):
+        with pytest.raises(Exception, match="does not show what"):
             created.ended("FAILED")
 
     def test_a_record_that_lost_its_certificate_is_an_error(self, created):

@@ -354,7 +354,7 @@ def test_what_an_authority_says_when_it_refuses_stands_in_answer_evidence_and_no
     device.create()
     device.assert_code("IssueFailed")
     device.assert_only(device.old)
-    said = f'(ValidationException): it says "{" ".join(sentence.split())}".'
+    said = f'(ValidationException): it reports "{" ".join(sentence.split())}".'
     assert said in device.aws.published[-1][1]["errorMsg"]
     assert said in device.record["history"]["L"][-1]["M"]["who"]["S"]
     device.aws.tick()

@@ -16,7 +16,7 @@ Variables and files have [a page of their own](environment.md), and so have [gua
 """
 MEANINGS = {
     ExitCode.IN_SYNC: "The fleet is in sync, or the command has done what was asked.",
-    ExitCode.ERROR: "An error, a wrong command line among them. The message says what to do.",
+    ExitCode.ERROR: "An error, a wrong command line among them. The message shows what to do.",
     ExitCode.CHANGES: "There is drift, or there is something to change.",
     ExitCode.REFUSED: "A guardrail refuses; the message has the numbers and the override.",
 }

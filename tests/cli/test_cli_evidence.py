@@ -178,7 +178,7 @@ def test_a_record_that_this_version_cannot_read_is_named_and_the_rest_is_read(ye
 
 def test_what_a_device_was_told_last_under_a_job_that_failed_is_there_though_no_rotation_had_begun(year):
     table = RotationTable(year.dynamodb, TABLE)
-    said = 'The certificate authority refused to issue (ValidationException): it says "no <more> names".'
+    said = 'The certificate authority refused to issue (ValidationException): it reports "no <more> names".'
     for thing, days in (("a-1", 3), ("a-7", 2), ("a-1", 400)):
         table.note_refusal(RefusalRecord(thing, JOB, "IssueFailed", said, "FAILED", ago(days)))
     year.dynamodb.put_item(TableName=TABLE, Item={"thingName": {"S": "a-9"}, "record": {"S": "refused#broken"}})

@@ -65,7 +65,7 @@ def test_what_is_deployed_as_git_says_is_valid_and_a_name_that_is_none_is_told(p
     [
         (lambda p: publish(p, arn=f"{CA[:-1]}2"), "the backend issues from"),
         (lambda p: publish(p, validity=timedelta(days=7)), "the backend issues for 7 days"),
-        (unpublish, "the backend does not say what it is"),
+        (unpublish, "the backend does not show what it is"),
         (disable, "the CA is DISABLED and issues nothing"),
     ],
 )

@@ -77,7 +77,7 @@ def test_of_a_component_that_nobody_knows_nothing_is_asked(factory):
     factory.cloud.deployments.report_device("gateway", [InstalledComponent(COMPONENT_NAME, "9.9.9")])
     told = factory.run("preflight")
     assert (told.code, factory.jobs()) == (0, [])
-    assert f"version 9.9.9 of {COMPONENT_NAME} does not say" in " ".join(told.out.split())
+    assert f"version 9.9.9 of {COMPONENT_NAME} does not show" in " ".join(told.out.split())
     assert "Greengrass does not know" in told.out
 
 

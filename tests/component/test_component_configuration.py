@@ -116,7 +116,7 @@ services:
 def test_a_pair_at_the_usual_place_is_not_taken_for_the_nucleus_own(root, system):
     for name in ("thingCert.crt", "privKey.key"):
         (root / name).write_text("an older pair")
-    with pytest.raises(DeviceError, match=r"does not say where the device's private key lies \(privateKeyPath\)"):
+    with pytest.raises(DeviceError, match=r"does not show where the device's private key lies \(privateKeyPath\)"):
         configured(root, system)
 
 
@@ -217,7 +217,7 @@ def test_a_pkcs11_uri_leads_to_the_providers_token_and_the_pin_is_never_shown(ro
             "system: {certificateFilePath: /c, privateKeyPath: 'handle:0x81000001'}",
             "is a handle: URI; keys are",
         ),
-        ("system: {privateKeyPath: /k}", "does not say where the device's certificate lies"),
+        ("system: {privateKeyPath: /k}", "does not show where the device's certificate lies"),
         ("system: {secret: 'unclosed", "is not YAML"),
     ],
 )
@@ -243,7 +243,7 @@ def test_a_nucleus_lite_that_does_not_tell_is_read_from_its_folder_with_fragment
     (tmp_path / "config.yaml").write_text("system: {certificateFilePath: /a.pem, privateKeyPath: /a.key}")
     (tmp_path / "config.d" / "10-own.yaml").write_text("system: {privateKeyPath: /b.key}")
     assert nucleus.of_lite(untold, tmp_path) == FileCredential(Path("/a.pem"), Path("/b.key"))
-    with pytest.raises(DeviceError, match="does not say where the device's private key lies"):
+    with pytest.raises(DeviceError, match="does not show where the device's private key lies"):
         nucleus.of_lite(untold, tmp_path / "nowhere")
 
 

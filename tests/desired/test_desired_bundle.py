@@ -165,7 +165,7 @@ def test_a_change_of_any_byte_is_told():
             id="a text exchanged under its digest",
         ),
         pytest.param(
-            rewritten(DATA, file={"size": 4}), "desired/f.yaml: found 6 bytes, its entry says 4", id="a wrong size"
+            rewritten(DATA, file={"size": 4}), "desired/f.yaml: found 6 bytes, its entry shows 4", id="a wrong size"
         ),
         pytest.param(
             rewritten(DATA, file=UP), "found the path 'desired/../../etc.yaml' in the bundle", id="a path out"

@@ -64,15 +64,15 @@ OVERRIDES = {
         "Tries that device again now, whatever its earlier rotations came to; if its rollout has halted, only with "
         "`resume` too. No guardrail asks for it."
     ),
-    "deployment": "Rotates although that authority is deployed otherwise than git says.",
+    "deployment": "Rotates although that authority is deployed otherwise than git demands.",
     "result": "Accepts that rotations of that policy change what it leaves out.",
     "older": "Applies that older commit.",
     "quarantined": "Accepts that so many devices are in quarantine at once. For `certfleet heal`.",
 }
 SYNC = {
-    Sync.IN_SYNC: "The device, or every device of the policy, is as git says.",
+    Sync.IN_SYNC: "The device, or every device of the policy, is as git demands.",
     Sync.OUT_OF_SYNC: "Something departs from the policy; the findings name it.",
-    Sync.UNKNOWN: "certfleet could not tell, because it could not read the device.",
+    Sync.UNKNOWN: "certfleet does not know, because it could not read the device.",
 }
 OUTCOMES = {
     Outcome.ROTATE: "A rotation puts this right, and the device takes its turn.",
@@ -103,14 +103,14 @@ VARIABLES = {
     "certfleet, the command": {
         "AWS_ENDPOINT_URL": "The address of AWS's services, as every AWS SDK takes it.",
         "CERTFLEET_CLOCK_AHEAD": "How far a sandbox's clock is ahead, in seconds. An error against AWS itself.",
-        "CERTFLEET_GITLAB_TOKEN": "Lets `evidence` read merge requests. Left out: only trailers tell who approved.",
+        "CERTFLEET_GITLAB_TOKEN": "Lets `evidence` read merge requests. Left out: only trailers show who approved.",
         "CERTFLEET_QUOTA_FACTOR": "Multiplies every rate limit, for an account with raised quotas. Left out: 1.",
         "CI_API_V4_URL": "`evidence` asks GitLab here. Left out: the host of the clone's remote.",
         "CI_PROJECT_ID": "The project that `evidence` asks about. Left out: the clone's remote.",
         "COLUMNS": "The width of text, if the output is not a terminal.",
         "GITHUB_API_URL": "`evidence` asks GitHub here who approved a change.",
         "GITHUB_REPOSITORY": "The repository that `evidence` asks about. Left out: the clone's remote.",
-        "GITHUB_TOKEN": "Lets `evidence` read pull requests. Left out: only the commits' trailers tell who approved.",
+        "GITHUB_TOKEN": "Lets `evidence` read pull requests. Left out: only the commits' trailers show who approved.",
         "GIT_DIR": "Not handed to git: read is the repository around the folder.",
         "GIT_WORK_TREE": "As `GIT_DIR`.",
         "NO_COLOR": "No colour, whatever its value.",

@@ -411,7 +411,7 @@ def test_who_has_answered_a_preflight_is_not_read_again_for_it(run, registry):
     run()
     registry.jobs[CHECKS]["executions"]["a-1"] = "FAILED"
     devices, _, calls = run()
-    assert devices["a-1"].preflight.reason == "it does not say why"
+    assert devices["a-1"].preflight.reason == "it reports no reason"
     assert calls["ListThingPrincipalsV2"] == 0
     registry.jobs[CHECKS]["summary"] |= {"status": "CANCELED", "completedAt": EPOCH.timestamp()}
     run()

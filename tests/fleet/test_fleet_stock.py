@@ -51,7 +51,7 @@ def test_the_stacks_ca_is_read_from_its_function(make_session, registry: Registr
 @pytest.mark.parametrize("variables", [{}, {"PCA_CA_ARN": CA}, {"PCA_CA_ARN": CA, "PCA_VALIDITY_IN_DAYS": "x"}])
 def test_a_function_that_does_not_say_it_leaves_it_unknown(make_session, registry: Registry, variables):
     registry.variables = variables
-    assert "does not say which CA it uses" in read_stock_backend(make_session(registry)).unknown
+    assert "does not show which CA it uses" in read_stock_backend(make_session(registry)).unknown
 
 
 def test_the_permission_that_is_missing_is_named_and_the_refresh_goes_on(

@@ -15,7 +15,7 @@ THINGS = TargetKind.THINGS
 DESIRED = DesiredState(Fleet("factory", "123456789012", "eu-west-1", Source("fleet.yaml", 1)), {}, ())
 
 REFUSED = {
-    "made for another fleet": ({"fleet": "other"}, "is for fleet other, the desired state says factory"),
+    "made for another fleet": ({"fleet": "other"}, "is for fleet other, the desired state demands factory"),
     "made for another account": ({"account": "999999999999"}, "is for account 999999999999"),
     "made for another region": ({"region": "us-east-1"}, "is for region us-east-1"),
     "made from another commit": ({"commit": "b" * 40}, "was made from commit bbbbbbbbbbbb"),

@@ -38,16 +38,16 @@ def planned(
 OTHERWISE = {
     "another CA under the same name": (
         deployed(plant_ca=replace(PLANT, arn="arn:aws:acm-pca:before")),
-        "git says arn:aws:acm-pca:plant, the backend issues from arn:aws:acm-pca:before"),
+        "git has arn:aws:acm-pca:plant, the backend issues from arn:aws:acm-pca:before"),
     "another validity": (
         deployed(plant_ca=replace(PLANT, validity=7 * DAY)),
-        "git says valid for 365 days, the backend issues for 7 days"),
+        "git has validity 365 days, the backend issues for 7 days"),
     "another algorithm": (
         deployed(plant_ca=replace(PLANT, signing_algorithm="SHA384WITHECDSA")),
-        "git says SHA256WITHECDSA, the backend signs with SHA384WITHECDSA"),
+        "git has SHA256WITHECDSA, the backend signs with SHA384WITHECDSA"),
     "by a template": (
         deployed(plant_ca=replace(PLANT, template_arn=TEMPLATE)),
-        f"git says no template, the backend issues by {TEMPLATE}"),
+        f"git has no template, the backend issues by {TEMPLATE}"),
     "no authority of that name": (deployed(old_ca=PLANT), "the backend has no authority of this name"),
     "a backend that would not hold the job to the ARN": (
         replace(deployed(plant_ca=PLANT), job_document_fields=DOCUMENT_FIELDS - {"certificateAuthorityArn"}),
@@ -63,7 +63,7 @@ def test_what_is_deployed_otherwise_is_refused_with_both_values_and_the_remedy(m
     assert (refusal.guardrail, refusal.policy) == ("deployment", "line-a")
     assert expected in refusal.message
     assert (
-        "authority plant-ca (demo/policies.yaml:3), of which line-a would rotate, is not deployed as git says"
+        "authority plant-ca (demo/policies.yaml:3), of which line-a would rotate, is not deployed as git demands"
         in refusal.message
     )
     assert "Deploy the backend AWSLabsCertificateRotator again" in refusal.message
@@ -80,8 +80,8 @@ def test_a_backend_that_is_deployed_as_git_says_is_refused_nothing(make):
     ("template", "said"),
     [
         (TEMPLATE, None),
-        ("", f"git says {TEMPLATE}, the backend issues by none"),
-        (None, f"git says {TEMPLATE}, the backend does not say by which template it issues"),
+        ("", f"git has {TEMPLATE}, the backend issues by none"),
+        (None, f"git has {TEMPLATE}, the backend does not show by which template it issues"),
     ],
 )
 def test_the_template_in_git_is_the_one_that_the_backend_issues_by(make, template, said):
@@ -103,11 +103,11 @@ UNABLE = {
     "gone": (PrivateCa("gone", ""), "the CA is gone and issues nothing"),
     "ended before what it is to issue": (
         replace(ACTIVE, not_after=NOW + 364 * DAY),
-        "git says valid for 365 days, the CA itself ends in 364 days, on 2027-"),
+        "git has validity 365 days, the CA itself ends in 364 days, on 2027-"),
     "for short-lived certificates": (
-        replace(ACTIVE, is_short_lived=True), "git says valid for 365 days, the CA is one for at most 7 days"),
+        replace(ACTIVE, is_short_lived=True), "git has validity 365 days, the CA is one for at most 7 days"),
     "of another family": (
-        replace(ACTIVE, key_algorithm="RSA_2048"), "git says SHA256WITHECDSA, the CA's key is RSA_2048"),
+        replace(ACTIVE, key_algorithm="RSA_2048"), "git has SHA256WITHECDSA, the CA's key is RSA_2048"),
     "of a family to come": (replace(ACTIVE, key_algorithm="ML_DSA_65"), "the CA's key is ML_DSA_65"),
 }  # fmt: skip
 
@@ -133,10 +133,10 @@ KEEPS = {"authority": None, "key_type": None}
 @pytest.mark.parametrize("rule", [{}, KEEPS], ids=["demanded", "kept because the policy leaves it out"])
 def test_a_private_authority_rests_on_what_is_deployed_and_unknown_is_refused(make, rule):
     policy = make.policy(rule=make.rule(**rule))
-    unknown = {"deployment_unknown": "the backend does not say what it is"}
+    unknown = {"deployment_unknown": "the backend does not show what it is"}
     [refusal] = planned(make, None, policy=policy, **unknown).refusals
     assert refusal.override == "--override deployment=plant-ca"
-    assert "the backend does not say what it is" in refusal.message
+    assert "the backend does not show what it is" in refusal.message
     assert not planned(make, None, policy=policy, overrides=["deployment=plant-ca"], **unknown).refusals
     of_aws = make.policy(rule=make.rule(authority="aws-iot"))
     assert not planned(make, None, policy=of_aws, **unknown).refusals, "it is everywhere the same"
@@ -150,5 +150,5 @@ def test_aws_iots_own_ca_is_always_deployed(make):
 
 
 def test_a_backend_that_says_nothing_is_told_in_the_plan(make):
-    state = make.state(deployment_unknown="the backend does not say what it is")
-    assert "the backend does not say what it is" in make.plan([], make.desired(), state).notices
+    state = make.state(deployment_unknown="the backend does not show what it is")
+    assert "the backend does not show what it is" in make.plan([], make.desired(), state).notices

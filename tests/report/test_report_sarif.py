@@ -149,7 +149,7 @@ def test_every_reason_has_a_meaning_and_every_rule_the_help_that_code_scanning_s
     [run] = json.loads(sarif.render_drift(scene(), LOOK))["runs"]
     helps = {rule["id"]: rule["help"]["text"] for rule in run["tool"]["driver"]["rules"]}
     assert helps["NoCertificate"].startswith("No certificate is attached to the thing. Provision it")
-    assert all(text.endswith("certfleet explain THING says why of one device.") for text in helps.values())
+    assert all(text.endswith("certfleet explain THING shows why of one device.") for text in helps.values())
 
 
 def test_an_alert_is_the_same_when_other_devices_are_behind_it(make):

@@ -32,6 +32,10 @@ KINDS = {
         'text = "It rains. Who walks gets wet."', 'text = "It rains. A man who walks gets wet."',
         "name who or what is meant",
     ),
+    "a program that speaks": (
+        'text = "the plan says so, and a person is told"', 'text = "the plan shows it, and a person is notified"',
+        "say 'reports', 'logs' or 'shows'",
+    ),
     "a docstring that names nothing": (
         'class A:\n    """What a tree holds."""', 'class A:\n    """The fruit of a tree."""',
         "name who or what is meant",
@@ -53,7 +57,7 @@ KINDS = {
 
 @pytest.mark.parametrize(("bad", "good", "rule"), KINDS.values(), ids=KINDS)
 def test_each_kind_is_found_and_its_better_form_is_not(bad, good, rule):
-    assert [find.rule for find in check.in_module("m.py", bad)] == [rule]
+    assert {find.rule for find in check.in_module("m.py", bad)} == {rule}
     assert list(check.in_module("m.py", good)) == []
 
 

@@ -46,7 +46,7 @@ def test_a_command_that_ends_without_a_report_shows_the_last_lines_that_it_logge
     assert summary.startswith("## ❌ No plan\n\n````text\nline 61\n")
     assert "certfleet: error: ``` no\n````\n" in summary
     assert capsys.readouterr().err.startswith("line 0\nline 1\n")
-    assert "It said nothing" in run("exit 1")[1]
+    assert "It printed nothing" in run("exit 1")[1]
 
 
 def test_a_command_that_reports_has_its_report_in_the_summary_and_passes_if_the_step_says_so(run):

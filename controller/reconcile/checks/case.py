@@ -42,7 +42,7 @@ class Case:
 
     ``certificate`` is the device's only one, None if it has none or several. ``timing`` is None
     if the policy sets no date, and while the earliest possible date lies further ahead than
-    ``COMING_WITHIN``: most of a fleet is there, and has nothing to say.
+    ``COMING_WITHIN``: most of a fleet is there, and has nothing to report.
     """
 
     __slots__ = (
@@ -118,7 +118,7 @@ class Case:
 
     @property
     def is_to_be_split(self) -> bool:
-        """Whether the policy says so."""
+        """Whether the policy demands it."""
         return self.policy.certificate.shared_certificate is not None
 
     @property
@@ -128,7 +128,7 @@ class Case:
 
     @property
     def is_tried_again(self) -> bool:
-        """Whether a person has said that this device is to be tried again now, whatever came of it before."""
+        """Whether a person has asked that this device be tried again now, whatever came of it before."""
         return self.device.name in self.governance.overrides.again
 
     def rotation_timing(self) -> Timing:

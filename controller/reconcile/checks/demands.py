@@ -127,7 +127,7 @@ def authority_mismatch(case: Case) -> Finding | None:
 
 
 def shared_certificate(case: Case) -> Finding | None:
-    """Others hold, or held, the same key, and the policy says that each thing gets its own."""
+    """Others hold, or held, the same key, and the policy demands that each thing gets its own."""
     if not case.is_split or case.attachment is None:
         return None
     others = case.attachment.others

@@ -32,7 +32,7 @@ from .case import COMING_WITHIN, Case, Check
 from .rotated import is_settling, left_alone_until
 
 STOCK_REFUSAL = "Create was rejected."
-"""All that the stock component says of a rejected request; ours says the backend's reason, and its version."""
+"""All that the stock component reports of a rejected request; ours reports the backend's reason, and its version."""
 
 REFUSALS = 3  # in a row, hours apart: no outage, no authority that was busy; see docs/decisions/0146
 
@@ -116,7 +116,7 @@ def rotation_ineffective(case: Case) -> Finding | None:
     return blocked(
         Reason.ROTATION_INEFFECTIVE,
         f"rotated by job {last.job_id} {span_text(case.now - last.last_updated_at)} ago, and yet: {demand.message}",
-        "find out why the backend issued that (is it deployed as git says?) and put it right; then apply once with "
+        "find out why the backend issued that (is it deployed as git demands?) and put it right; then apply once with "
         f"--override resume={case.policy.name}; or, for this device alone, with {_again(case)}; a changed certificate "
         "rule and a certificate put there by hand are judged anew",
         demand.policy_field,
@@ -131,7 +131,7 @@ def preflight_failed(case: Case) -> Finding | None:
         return None
     return blocked(
         Reason.PREFLIGHT_FAILED,
-        f"asked by job {found.job_id} {span_text(case.now - found.at)} ago, the device says that its rotation would "
+        f"asked by job {found.job_id} {span_text(case.now - found.at)} ago, the device reports that its rotation would "
         f"fail: {found.reason}",
         f"put it right, then ask again: certfleet preflight --policy {case.policy.name} --wait; or let the device try, "
         f"with {_again(case)}: nothing is issued while the reason lasts",
@@ -141,7 +141,7 @@ def preflight_failed(case: Case) -> Finding | None:
 
 
 def _again(case: Case) -> str:
-    """Return what lets the device be tried; a rollout that has halted says itself how it is resumed."""
+    """Return what lets the device be tried; a rollout that has halted shows itself how it is resumed."""
     return f"--override again={case.device.name} (if the rollout has halted, resume it too)"
 
 
@@ -217,7 +217,7 @@ def unsupported_by_backend(case: Case) -> Finding | None:
 def unsupported_by_component(case: Case) -> Finding | None:
     """Report a stock component whose configured key our backend refuses.
 
-    One refusal does not say so: the stock component calls an outage of the backend by the same words.
+    One refusal does not prove it: the stock component calls an outage of the backend by the same words.
     """
     result, refused = case.result, _refused_in_a_row(case.failures)
     if refused < REFUSALS or case.is_tried_again or not isinstance(result, RotationResult) or not result.is_told:
@@ -226,9 +226,9 @@ def unsupported_by_component(case: Case) -> Finding | None:
     return blocked(
         Reason.UNSUPPORTED_BY_COMPONENT,
         f"the backend refused the stock component {refused} times in a row ({STOCK_REFUSAL}): it makes the key that "
-        f"its configuration says, whatever the job asks for, which is {wanted} from {result.authority}",
+        f"its configuration sets, whatever the job asks for, which is {wanted} from {result.authority}",
         f"set keyAlgorithm and signingAlgorithm of the component's deployment to {wanted}, or deploy this project's "
-        "component (if they are so already, the create function's log tells why it refused); then apply once with "
+        "component (if they are so already, the create function's log shows why it refused); then apply once with "
         f"{_again(case)}",
         "spec.certificate.keyType",
         wanted=result.key_type.value,

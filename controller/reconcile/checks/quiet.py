@@ -1,9 +1,9 @@
-"""A shortcut for devices of which nothing can be said: nine out of ten in a fleet that is kept well.
+"""A shortcut for devices of which nothing can be reported: nine out of ten in a fleet that is kept well.
 
-It knows no demand and no date. Of certificates about which every check was asked and had nothing to say it finds out,
-by asking the same checks, how much older one may be, and how much nearer to its end. A certificate that is alike,
-ends no sooner and is valid no longer (so it began no earlier) has nothing to say either; everything else is asked.
-This rests on one
+It knows no demand and no date. Of certificates about which every check was asked and had nothing to report it finds
+out, by asking the same checks, how much older one may be, and how much nearer to its end. A certificate that is
+alike, ends no sooner and is valid no longer (so it began no earlier) has nothing to report either; everything else is
+asked. This rests on one
 thing: a check that is silent of a certificate is silent of a younger one. The tests hold every demand to that;
 incidents and cutoffs, which look at when a certificate was registered too, have no shortcut.
 """
@@ -45,7 +45,7 @@ class Quiet:
         self._known: dict[tuple[object, ...], list[tuple[datetime, timedelta]]] = {}  # ends from then on, valid so long
 
     def covers(self, device: Device) -> bool:
-        """Return whether no check can have anything to say of the device."""
+        """Return whether no check can have anything to report of the device."""
         attachments = device.attachments
         if len(attachments) != 1 or device.executions or device.failures:
             return False

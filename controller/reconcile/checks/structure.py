@@ -57,7 +57,7 @@ def extra_certificate(case: Case) -> Finding | None:
     return blocked(
         Reason.EXTRA_CERTIFICATE,
         f"{number} certificates are attached, one is allowed: {', '.join(ids)}",
-        "certfleet heal plan finds out which one the device uses, and says what becomes of the others",
+        "certfleet heal plan finds out which one the device uses, and shows what becomes of the others",
         "spec.certificate",
         certificates=number,
     )

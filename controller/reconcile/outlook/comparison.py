@@ -2,7 +2,7 @@
 
 The answer for the pull request, per policy: who is due now that was not, who no longer is, what kind
 of certificate changes, and what carrying it out takes. Both refs are planned as ``apply`` would plan them at this
-moment, with the history of their jobs; when anybody rotates is what the outlooks of these two plans say.
+moment, with the history of their jobs; when anybody rotates is what the outlooks of these two plans show.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ _ENDLESS = datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 def with_estimates(plan: Plan, desired: DesiredState, state: FleetState, *, every: timedelta = EVERY) -> Plan:
-    """Return the plan, with what each drill that is over says of its whole policy; ``every`` is between two runs."""
+    """Return the plan, with what each drill that is over shows of its whole policy; ``every`` is between two runs."""
     if not any(report.is_over for report in plan.drills):
         return plan
     governed = {summary.policy: summary.governed for summary in plan.policies}
@@ -118,7 +118,7 @@ def estimate(
         policy: The policy whose devices have practised.
         number: How many devices it governs.
         desired: The documents, for authorities.
-        state: The jobs, which tell where the rollout stands.
+        state: The jobs, which show where the rollout stands.
         every: Between two runs of the loop.
     """
     least, middle, most = report.durations

@@ -1,4 +1,4 @@
-"""Why a device is, or is not, to be rotated: the arithmetic with its numbers, the findings, and where git says so."""
+"""Why a device is, or is not, to be rotated: the arithmetic with its numbers, the findings, and their places in git."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Explanation:
 def explain(
     device: Device, desired: DesiredState, state: FleetState, now: datetime, plan: Plan | None = None
 ) -> Explanation | None:
-    """Explain one device; None if no policy governs it. The ``plan`` of its fleet says what its wave waits for."""
+    """Explain one device; None if no policy governs it. The ``plan`` of its fleet shows what its wave waits for."""
     governance = Governance(desired, state, now)
     assessment = assess(device, governance)
     if assessment is None:

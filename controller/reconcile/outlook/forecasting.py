@@ -1,7 +1,7 @@
 """Rotations per day, policy and authority over any horizon, against what the rates allow.
 
-A device that must rotate already does so when the plan's outlook says: wave after wave. From then on every device is
-followed through its successive certificates, each rotated exactly when the schedule says; who is waived or
+A device that must rotate already does so when the plan's outlook shows: wave after wave. From then on every device is
+followed through its successive certificates, each rotated exactly when the schedule shows; who is waived or
 suspended rotates once that ends. A device that is blocked, or waits in a rollout that has stopped, or that a policy
 only reports, is counted and left out.
 """
@@ -249,7 +249,7 @@ class _Life:
 
 
 def _starts(outlook: Outlook, governed: Governed) -> Iterator[datetime]:
-    """Yield when each device begins, in their order, for as many as the outlook can tell.
+    """Yield when each device begins, in their order, for as many as the outlook reaches.
 
     As the policy's rate has it.
     """

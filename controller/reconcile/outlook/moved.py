@@ -20,7 +20,7 @@ Turn = tuple[tuple[bool, bool, float, str], str | None]  # a due device by order
 
 @dataclass(frozen=True, slots=True)
 class RotationSpan:
-    """When devices rotate as the outlook has it; None: never, or nobody can tell."""
+    """When devices rotate as the outlook has it; None: never, or nobody can know."""
 
     start: datetime | None  # when the first may begin
     finish: datetime | None  # when the last has rotated
@@ -91,5 +91,5 @@ def moved_of(policy: str, base: Mapping[str, Queue], head: Queue) -> Moved | Non
 
 
 def _differ(one: datetime | None, other: datetime | None) -> bool:
-    """Return whether by so much that it is worth telling."""
+    """Return whether by so much that it is worth reporting."""
     return one != other and (one is None or other is None or abs(one - other) >= WORTH_TELLING)

@@ -1,7 +1,7 @@
 """Devices and AWS IoT Jobs on a virtual clock: what a simulation plans against in place of a registry.
 
 It answers as AWS IoT does, in the same values: a job asks ``maximumPerMinute`` devices a minute, a failed
-attempt is repeated as often as the policy's retries say, who is away answers on coming back, cancelling a
+attempt is repeated as often as the policy's retries allow, who is away answers on coming back, cancelling a
 job leaves what is in progress alone. Chance is derived from seed, device and attempt, never drawn in turn,
 so one device's luck does not depend on any other.
 """

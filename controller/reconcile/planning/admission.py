@@ -1,8 +1,8 @@
 """May this device rotate, as it is at this moment? One rule, asked wherever a job is made.
 
 The planner asks it of what a look has shown, through the checks (who is blocked or waits is not a candidate);
-whoever makes the job asks it once more of what the registry says just before. A device that has changed since is
-left out and told: nothing is rotated on the strength of what was.
+whoever makes the job asks it once more of what the registry shows just before. A device that has changed since is
+left out and reported: nothing is rotated on the strength of what was.
 """
 
 from __future__ import annotations

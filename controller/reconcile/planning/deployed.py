@@ -1,6 +1,6 @@
 """Git against what is deployed: whether the backend, and the CA behind it, would issue what the policies demand.
 
-The backend publishes what it was deployed with (``protocol.deployment``). If git says otherwise, or nobody
+The backend publishes what it was deployed with (``protocol.deployment``). If git differs, or nobody
 knows what is deployed, nothing rotates: each device would come away with something else than it was asked to fetch.
 """
 
@@ -37,7 +37,7 @@ _OF_DEVICES = frozenset({"sharedCertificate"})  # a device that needs it is bloc
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """An authority from which a rotation would not get what git says of it."""
+    """An authority from which a rotation would not get what git demands of it."""
 
     authority: CertificateAuthority
     policies: tuple[str, ...]  # that demand it, or whose devices keep it
@@ -50,8 +50,8 @@ class Departure:
         place = f" ({self.authority.source.at('spec')})" if self.authority.source else ""
         return (
             f"authority {self.authority.name}{place}, of which {names_text(self.policies)} would rotate, is not "
-            f"deployed as git says: {'; '.join(self.why)}. Deploy the backend {self.stack} again with these documents, "
-            "correct the document, or put the CA right"
+            f"deployed as git demands: {'; '.join(self.why)}. Deploy the backend {self.stack} again with these "
+            "documents, correct the document, or put the CA right"
         )
 
     @property
@@ -69,7 +69,7 @@ def departures(
     *,
     are_all_asked: bool = False,
 ) -> tuple[Departure, ...]:
-    """Return each authority that policies demand, or that jobs are to ask, and that is not deployed as git says.
+    """Return each authority that policies demand, or that jobs are to ask, and that is not deployed as git demands.
 
     Policies that only report ask for nothing yet; ``are_all_asked`` looks ahead to when they do.
     """
@@ -107,8 +107,8 @@ def changes_unasked(policy: Policy, jobs: Iterable[PlannedJob], overrides: Overr
         guardrail="result",
         policy=policy.name,
         message=(
-            f"policy {policy.name} leaves out, and so keeps, what its rotations would change: {names_text(told)}. Say "
-            "in the policy what is wanted; under a stock backend, set component and stack so"
+            f"policy {policy.name} leaves out, and so keeps, what its rotations would change: {names_text(told)}. "
+            "Write in the policy what is wanted; under a stock backend, set component and stack so"
         ),
         override=f"--override result={policy.name}",
     )
@@ -138,15 +138,15 @@ def _differences(git: CertificateAuthority, deployed: DeployedAuthority | None) 
         yield "the backend has no authority of this name"
         return
     if git.arn != deployed.arn:
-        yield f"git says {git.arn}, the backend issues from {deployed.arn}"
+        yield f"git has {git.arn}, the backend issues from {deployed.arn}"
     if git.signing_algorithm is not None and git.signing_algorithm.value != deployed.signing_algorithm:
-        yield f"git says {git.signing_algorithm.value}, the backend signs with {deployed.signing_algorithm}"
+        yield f"git has {git.signing_algorithm.value}, the backend signs with {deployed.signing_algorithm}"
     if git.validity is not None and git.validity != deployed.validity:
-        yield f"git says valid for {span_text(git.validity)}, the backend issues for {span_text(deployed.validity)}"
+        yield f"git has validity {span_text(git.validity)}, the backend issues for {span_text(deployed.validity)}"
     if deployed.template_arn is None and git.template_arn is not None:
-        yield f"git says {git.template_arn}, the backend does not say by which template it issues"
+        yield f"git has {git.template_arn}, the backend does not show by which template it issues"
     if deployed.template_arn is not None and (git.template_arn or "") != deployed.template_arn:
-        yield f"git says {git.template_arn or 'no template'}, the backend issues by {deployed.template_arn or 'none'}"
+        yield f"git has {git.template_arn or 'no template'}, the backend issues by {deployed.template_arn or 'none'}"
 
 
 def _unable(git: CertificateAuthority, ca: PrivateCa | None, now: datetime) -> Iterator[str]:
@@ -157,13 +157,13 @@ def _unable(git: CertificateAuthority, ca: PrivateCa | None, now: datetime) -> I
         yield f"the CA is {ca.status} and issues nothing"
         return
     if git.signing_algorithm is not None and git.signing_algorithm.family is not ca.family:
-        yield f"git says {git.signing_algorithm.value}, the CA's key is {ca.key_algorithm}"
+        yield f"git has {git.signing_algorithm.value}, the CA's key is {ca.key_algorithm}"
     if git.validity is None:
         return
     if ca.not_after is not None and now + git.validity > ca.not_after:
         yield (
-            f"git says valid for {span_text(git.validity)}, the CA itself ends in {span_text(ca.not_after - now)}, on "
+            f"git has validity {span_text(git.validity)}, the CA itself ends in {span_text(ca.not_after - now)}, on "
             f"{instant_text(ca.not_after)}"
         )
     if ca.is_short_lived and git.validity > SHORT_LIVED:
-        yield f"git says valid for {span_text(git.validity)}, the CA is one for at most {span_text(SHORT_LIVED)}"
+        yield f"git has validity {span_text(git.validity)}, the CA is one for at most {span_text(SHORT_LIVED)}"

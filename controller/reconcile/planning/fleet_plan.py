@@ -119,7 +119,7 @@ def make_plan(
 
 
 def part_of(plan: Plan, policy: str) -> Plan:
-    """Return what a plan says of one policy, if only its devices were assessed: nothing of the fleet as a whole."""
+    """Return what a plan shows of one policy, if only its devices were assessed: nothing of the fleet as a whole."""
     return replace(
         plan,
         jobs=tuple(job for job in plan.jobs if job.policy == policy),
@@ -147,7 +147,7 @@ def _notices(state: FleetState) -> tuple[str, ...]:
 def settle(assessments: Iterable[Assessment], plan: Plan) -> Iterator[Assessment]:
     """Yield the assessments as they stand once the plan is known.
 
-    A device with drift that its wave holds back gets the finding WaveSoaking, which says what the
+    A device with drift that its wave holds back gets the finding WaveSoaking, which shows what the
     wave waits for, and until when the last of the policy's devices has rotated; the others pass as they are.
     """
     planned = {device.name for job in plan.jobs for device in job.devices}

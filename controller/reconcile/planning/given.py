@@ -1,7 +1,7 @@
 """A plan that was made before: whether it may be applied here and now, and how it differs from the one made now.
 
 It is data and no authority. Whatever stands in the file, only what the present plan derives by itself is
-carried out. Here is told what is left out of the file, and why; and what no plan of ours could ever have held
+carried out. Here stands what is left out of the file, and why; and what no plan of ours could ever have held
 is refused: the file was edited.
 """
 
@@ -32,7 +32,7 @@ def check_plan(plan: Plan, desired: DesiredState, now: datetime) -> None:
     ):
         if planned != found:
             raise PlanError(
-                f"the plan is for {what} {planned}, the desired state says {found}",
+                f"the plan is for {what} {planned}, the desired state demands {found}",
                 "choose the fleet with --fleet, or plan again",
             )
     if plan.commit != desired.commit:
@@ -55,7 +55,7 @@ def check_plan(plan: Plan, desired: DesiredState, now: datetime) -> None:
 def compared(given: Plan, present: Plan, seen: Mapping[str, Assessment]) -> dict[str, str]:
     """Return why each device of the given plan that does not rotate now is left out, by name.
 
-    Raises PlanError if the given plan names a device that no policy governs, or says of a job that is made
+    Raises PlanError if the given plan names a device that no policy governs, or claims of a job that is made
     now something else than is derived: it was edited, or the fleet is another one by now.
     """
     jobs = {job.job_id: job for job in present.jobs}

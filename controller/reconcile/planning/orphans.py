@@ -3,7 +3,7 @@
 AWS alone knows which devices were governed before, so that CI and the function agree: the baseline that
 the last apply recorded, and jobs whose policy is gone. It stays until an apply goes through, so a
 desired state that has shrunk is refused by every run until a person allows it, whatever was committed
-since. If nothing was recorded, jobs that have ended stand in, and the plan says so.
+since. If nothing was recorded, jobs that have ended stand in, and the plan reports it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from controller.reconcile.values import Assessment, DesiredState, FleetState, Overrides, RotationJob
 
 NO_BASELINE = (
-    "nothing is recorded of what was governed before, so a desired state that has shrunk since then can be told "
-    "by the jobs of vanished policies alone; the next apply records it"
+    "nothing is recorded of what was governed before, so a desired state that has shrunk since then shows "
+    "in the jobs of vanished policies alone; the next apply records it"
 )
 
 
@@ -44,7 +44,7 @@ class LostJobs:
 
 
 def lost_jobs(desired: DesiredState, state: FleetState) -> LostJobs:
-    """Return what the jobs tell: those that are open, and if no baseline was recorded the ended ones as well."""
+    """Return what the jobs show: those that are open, and if no baseline was recorded the ended ones as well."""
     named = {policy.name for policy in desired.policies}
     lost = [job for job in state.jobs if _policy_of(job) not in named | {None}]
     if state.baseline is not None:

@@ -1,7 +1,7 @@
 """Plans as JSON: versioned, canonical, checked when read, and sealed by a digest.
 
 Equal plans are equal text. A plan file may have been edited or cut off: reading one checks its
-shape, its version and its digest, and raises PlanError that says which. The digest covers everything that
+shape, its version and its digest, and raises PlanError that shows which. The digest covers everything that
 a plan would do (fleet, commit, steps, refusals and every device with its certificate); not the moment of
 planning nor sentences about the rollout, so that equal situations have equal digests.
 """
@@ -49,7 +49,7 @@ def plan_from_json(text: str | bytes) -> Plan:
     expected = digest_of(plan)
     if plan.digest != expected:
         raise PlanError(
-            f"the plan says it has digest {plan.digest[:16]}, its contents have {expected[:16]}: "
+            f"the plan claims to have digest {plan.digest[:16]}, its contents have {expected[:16]}: "
             "it was changed after it was made",
             _AGAIN,
         )

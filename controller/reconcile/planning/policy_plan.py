@@ -192,7 +192,7 @@ def _choose(
 ) -> tuple[list[Assessment], Opening]:
     """Return the devices that start now.
 
-    The devices that the wave and the in-flight limit leave room for; ``wait`` says why none may.
+    The devices that the wave and the in-flight limit leave room for; ``wait`` shows why none may.
     """
     able = fresh
     if opening.only is not None:

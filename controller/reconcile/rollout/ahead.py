@@ -1,7 +1,7 @@
 """How a rollout goes on from where it stands, if all goes well: its waves, soaks, in-flight limit and windows.
 
 There is one such reckoning. Plan and preview, incidents and deadlines, the forecast and the explanation of one
-device all ask it, so that they cannot say different things of the same days. A simulation plays the planner
+device all ask it, so that they cannot show different things of the same days. A simulation plays the planner
 itself; without mishaps it comes to the same.
 """
 

@@ -38,7 +38,7 @@ class WaveEvidence:
 
     @property
     def answered(self) -> int:
-        """Devices that say something about the wave."""
+        """Devices that are evidence of the wave."""
         return self.healthy + self.failed + self.lost
 
     @property

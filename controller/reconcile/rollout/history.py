@@ -50,7 +50,7 @@ class RolloutHistory:
         return min((_ended_at(job) for job in jobs if not is_open(job)), default=now) + LOOK_BACK
 
     def asked(self, job_id: str) -> JobDocument:
-        """Return what a job of the rollout asks for; nothing that could be told if its document was not read."""
+        """Return what a job of the rollout asks for; nothing that could be known if its document was not read."""
         jobs = (*(job for of_wave in self.waves.values() for job in of_wave), *self.standing, *self.stood)
         text = next((job.document for job in jobs if job.job_id == job_id), None)
         try:
@@ -197,7 +197,7 @@ def _later(one: DeviceExecution | None, other: DeviceExecution, resumed: datetim
 
 
 def has_answer(execution: DeviceExecution) -> bool:
-    """Return whether the device has told what came of it."""
+    """Return whether the device has reported what came of it."""
     return execution.status is ExecutionStatus.SUCCEEDED or execution.status in FAILED
 
 

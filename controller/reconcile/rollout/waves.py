@@ -3,7 +3,7 @@
 A wave is open, running, soaking, unhealthy, halted or verified, and that is derived from jobs and
 devices each time anew. Verified means: of the devices that answered, at least one was rotated, holds
 the new certificate, connected with it, and is still there after the soak; and fewer failed than the
-lowest abort threshold. Devices that never answered say nothing either way. A later wave is never
+lowest abort threshold. Devices that never answered show nothing either way. A later wave is never
 opened by a run that could not verify the earlier one. The last wave goes on for as long as the policy
 is kept: it is judged by its latest day.
 """

@@ -1,4 +1,4 @@
-"""The common values: what git says, what AWS says, what is found, and what is planned; words for it."""
+"""The common values: what git demands, what AWS reports, what is found, and what is planned; words for it."""
 
 from .device import (
     CLOCK_GRAIN,

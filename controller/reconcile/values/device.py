@@ -70,7 +70,7 @@ class AttachmentType(_Open):
 def execution_status(value: str) -> ExecutionStatus:
     """Return an execution's status as AWS gives it.
 
-    One that is not known here has not ended, as far as anybody can tell.
+    One that is not known here has not ended, as far as anybody can know.
     """
     try:
         return ExecutionStatus(value)
@@ -134,13 +134,13 @@ class DeviceExecution:
     component_version: str | None = None  # that ran it, where the device said so
 
     def was_of_another(self, component_version: str | None) -> bool:
-        """Return whether another version of the component ran it: what failed then says nothing of this one."""
+        """Return whether another version of the component ran it: what failed then shows nothing of this one."""
         return None not in {self.component_version, component_version} and self.component_version != component_version
 
     def was_looked_at(self, resumed: datetime | None) -> bool:
         """Return whether it had ended when a person looked and resumed.
 
-        Of the same second nobody can tell: it had not.
+        Of the same second nobody can know: it had not.
         """
         return resumed is not None and self.last_updated_at < resumed
 
@@ -194,7 +194,7 @@ class RotationJob:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """A rollout that has stopped: it goes on once a person says so, or the policy's certificate rule changes."""
+    """A rollout that has stopped: it goes on once a person allows it, or the policy's certificate rule changes."""
 
     family: str  # of the rollout
     known_until: datetime  # then the first of what stopped it may have become too old to be read

@@ -1,4 +1,4 @@
-"""Reasons, findings and assessments: what one look at one device says.
+"""Reasons, findings and assessments: what one look at one device shows.
 
 Every device of every governed group gets exactly one Assessment.
 """
@@ -30,7 +30,7 @@ class Outcome(StrEnum):
 
 
 class Sync(StrEnum):
-    """Whether a device (or a policy) is as git says."""
+    """Whether a device (or a policy) is as git demands."""
 
     IN_SYNC = "InSync"
     OUT_OF_SYNC = "OutOfSync"
@@ -51,7 +51,7 @@ class Health(StrEnum):
 class Finding:
     """One reason why one device departs from its policy.
 
-    ``message`` is a sentence with the numbers in it; ``remedy`` says what a person must do (blocked
+    ``message`` is a sentence with the numbers in it; ``remedy`` shows what a person must do (blocked
     only); ``policy_field`` is the dotted path of the policy field that was departed from, for its YAML line.
     """
 
@@ -135,7 +135,7 @@ class Assessment(NamedTuple):
 
     @property
     def outcome(self) -> Outcome | None:
-        """Blocked beats waiting beats rotate; None for a device in sync with nothing to say."""
+        """Blocked beats waiting beats rotate; None for a device in sync with nothing to report."""
         found = [finding.outcome for finding in self.findings]
         for outcome in (Outcome.BLOCKED, Outcome.WAITING, Outcome.ROTATE):
             if outcome in found:

@@ -5,9 +5,9 @@ AWS IoT cannot filter jobs by tag or prefix, and certfleet stores nothing, so a 
 ``cf-<policy>-check-<digest>``, is none of them: it rotates nobody.
 At most 64 of ``[a-zA-Z0-9_-]`` (AWS IoT CreateJob); policy names are at most 32 for that.
 
-The digest is made of three: six characters that say *what is rolled out* (the family), four that say *what is
+The digest is made of three: six characters that show *what is rolled out* (the family), four that show *what is
 asked of the device* (the kind: a policy that leaves key type or authority out keeps what each device has, so its
-devices need jobs of several kinds), and six that say *to whom*. A job belongs to the present rollout if its policy
+devices need jobs of several kinds), and six that show *to whom*. A job belongs to the present rollout if its policy
 and its family are the present ones. See docs/decisions/0031-waves-without-a-store.md.
 """
 
@@ -106,7 +106,7 @@ def _plain(demand: object) -> object:
 
 
 def kind_of(job_id: str) -> str:
-    """Return the characters of one of our ids that say what its document asks for."""
+    """Return the characters of one of our ids that show what its document asks for."""
     start = len(job_id) - DIGEST_CHARACTERS + FAMILY_CHARACTERS
     return job_id[start : start + KIND_CHARACTERS]
 

@@ -1,4 +1,4 @@
-"""Where git says so: the document and the line behind a finding."""
+"""The place in git: the document and the line behind a finding."""
 
 from __future__ import annotations
 

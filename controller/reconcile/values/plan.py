@@ -155,7 +155,7 @@ class Outlook:
 
     @property
     def finish(self) -> datetime | None:
-        """When the last has rotated; None if that cannot be told, or nobody does."""
+        """When the last has rotated; None if that cannot be known, or nobody does."""
         return self.stages[-1].end if self.stages and self.obstacle is None else None
 
     @property

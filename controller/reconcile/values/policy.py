@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 BEARS_ON = "bears_on"
-"""Under this name the metadata of a document's field says what changing it does: a ``Bearing``."""
+"""Under this name the metadata of a document's field shows what changing it does: a ``Bearing``."""
 
 
 class Bearing(StrEnum):
@@ -179,7 +179,7 @@ class Reason(StrEnum):
         "ExecutionUnknown",
         "AWS IoT gives this part of a job a status that this version of certfleet does not know.",
     )
-    PREFLIGHT_FAILED = "PreflightFailed", "The device has said that the rotation that it needs would fail, and why."
+    PREFLIGHT_FAILED = "PreflightFailed", "The device has reported that the rotation that it needs would fail, and why."
     REPEATEDLY_FAILED = (
         "RepeatedlyFailed",
         "Rotations failed until certfleet gave up. Remove the cause that the device names.",

@@ -1,7 +1,7 @@
 """The result of a rotation, known before it is made.
 
 A field that a policy leaves out stays as it is: key type and authority of the certificate in place. The job
-says all of it in full, so that nothing depends on how component and backend happen to be set.
+states all of it in full, so that nothing depends on how component and backend happen to be set.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ENDLESS_DAYS = 3_653  # above ten years an end is none that anybody plans for
 KIND_CHARACTERS = 4
 STOCK_KIND = "0000"
 
-_OR_OURS = "put that right, or deploy this project's backend, which is told what to make"
+_OR_OURS = "put that right, or deploy this project's backend, which makes what the job names"
 _KEY_TYPES = {key_type.value: key_type for key_type in KeyType}
 
 
@@ -77,7 +77,7 @@ class RotationResult:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Why the result of a rotation cannot be told, what a person must do, and which policy field is concerned."""
+    """Why the result of a rotation cannot be known, what a person must do, and which policy field is concerned."""
 
     message: str
     remedy: str

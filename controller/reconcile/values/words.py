@@ -22,7 +22,7 @@ def whole_days(span: timedelta) -> int:
 
 
 def span_text(span: timedelta) -> str:
-    """``214 days``, ``31 hours``, ``5 minutes`` or ``12 seconds``: the largest unit that says enough."""
+    """``214 days``, ``31 hours``, ``5 minutes`` or ``12 seconds``: the largest unit that shows enough."""
     seconds = int(span.total_seconds())
     if seconds < 0:
         return f"-{span_text(-span)}"

@@ -19,7 +19,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A picture and what it says; ``svg`` is empty if there is nothing to draw, and ``empty`` says why."""
+    """A picture and what it shows; ``svg`` is empty if there is nothing to draw, and ``empty`` shows why."""
 
     key: str  # unique within a fleet
     title: str

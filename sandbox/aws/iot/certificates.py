@@ -27,7 +27,7 @@ from sandbox.aws.site import Site, new_id
 
 SETTABLE_STATUSES = ("ACTIVE", "INACTIVE", "REVOKED")
 DISCONNECTS_AFTER = timedelta(minutes=3)
-"""AWS says "within a few minutes" of when it ends the connections of a certificate that has left ACTIVE."""
+"""AWS documents "within a few minutes" of when it ends the connections of a certificate that has left ACTIVE."""
 _FAR = 10**18  # microseconds; makes descending keys out of ascending ones
 
 
@@ -51,7 +51,7 @@ class RegisteredCertificate:
 
 
 class Certificates:
-    """All certificates, and the calls about them. ``attachments`` tells what hinders a deletion."""
+    """All certificates, and the calls about them. ``attachments`` shows what hinders a deletion."""
 
     def __init__(self, site: Site, issuer: Issuer) -> None:
         self._site = site
@@ -163,7 +163,7 @@ class Certificates:
         return {"certificateArn": self.arn(certificate.certificate_id), "certificateId": certificate.certificate_id}
 
     def describe_certificate(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return everything AWS tells of one certificate; the key type only stands in the PEM."""
+        """Return everything AWS reports of one certificate; the key type only stands in the PEM."""
         found = self.require(request["certificateId"])
         validity = {"notBefore": found.not_before, "notAfter": found.not_after} if found.not_before else None
         return {

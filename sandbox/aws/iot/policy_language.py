@@ -1,6 +1,6 @@
 """Evaluating AWS IoT Core policies: pure functions over parsed documents.
 
-Deny wins over Allow, nothing said is a Deny. ``*`` and ``?`` are wildcards in resources; MQTT's
+Deny wins over Allow, silence is a Deny. ``*`` and ``?`` are wildcards in resources; MQTT's
 ``+`` and ``#`` are plain characters there. A statement whose variable has no value, or whose
 condition is not understood, never allows; one that denies then still denies.
 """
@@ -20,7 +20,7 @@ _EFFECTS = ("Allow", "Deny")
 
 
 def parse_policy(document: str) -> dict[str, Any]:
-    """Return the document as a value; MalformedPolicyException says what is wrong."""
+    """Return the document as a value; MalformedPolicyException shows what is wrong."""
     try:
         parsed = json.loads(document)
     except ValueError as error:

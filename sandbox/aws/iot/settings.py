@@ -20,7 +20,7 @@ _SQL_TOPIC = re.compile(r"\bFROM\s+'([^']*)'", re.IGNORECASE)
 
 
 class Endpoints:
-    """``describe_endpoint``: one stable address for all services; MQTT clients are told theirs elsewhere."""
+    """``describe_endpoint``: one stable address for all services; MQTT clients get theirs elsewhere."""
 
     def __init__(self, address: Callable[[], str]) -> None:
         self._address = address

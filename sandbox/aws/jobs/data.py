@@ -1,4 +1,4 @@
-"""The jobs data plane: what a device asks and says, over MQTT (``interfaces.JobsData``) and HTTPS."""
+"""The jobs data plane: what a device asks and reports, over MQTT (``interfaces.JobsData``) and HTTPS."""
 
 from __future__ import annotations
 

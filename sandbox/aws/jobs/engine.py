@@ -281,7 +281,7 @@ class JobEngine:
     # -- news
 
     def _announce(self, thing: str) -> None:
-        """Tell the thing that its list of pending executions changed, and if its next one did."""
+        """Notify the thing that its list of pending executions changed, and if its next one did."""
         pending = self.pending_of(thing)
         now = epoch_seconds(self.site.now())
         listed: dict[str, list[dict[str, Any]]] = {}

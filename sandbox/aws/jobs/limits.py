@@ -1,4 +1,4 @@
-"""The refusals of CreateJob, UpdateJob and templates beyond what the service model says."""
+"""The refusals of CreateJob, UpdateJob and templates beyond what the service model holds."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Broker:
                 link.close(ReasonCode.NOT_AUTHORIZED)
 
     def end(self, client_id: str) -> None:
-        """End the client's connection and its session, for good, and say nothing of its last will."""
+        """End the client's connection and its session, for good, and publish nothing of its last will."""
         if link := self._links.get(client_id):
             self.detach(link)
             self._end_session(link.session)

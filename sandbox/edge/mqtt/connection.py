@@ -30,7 +30,7 @@ CLOSE_TIMEOUT_SECONDS = 1.0
 
 
 class ConnectionEndError(Exception):
-    """The server ends this connection, with the reason that an MQTT 5 client is told."""
+    """The server ends this connection, with the reason that an MQTT 5 client gets."""
 
     def __init__(self, reason: ReasonCode, message: str) -> None:
         super().__init__(message)
@@ -93,7 +93,7 @@ class MqttConnection:
     # The broker's side ------------------------------------------------------------------------
 
     def send(self, message: Publish) -> None:
-        """Write a message, unless the client said that it takes none so large."""
+        """Write a message, unless the client reported that it takes none so large."""
         raw = packets.encode_publish(self._version, message)
         if len(raw) > self._maximum_packet_size:
             log.info("%s: a message of %d bytes is more than the client takes", self._name, len(raw))
@@ -107,7 +107,7 @@ class MqttConnection:
             self.send(message)
 
     def close(self, reason: ReasonCode) -> None:
-        """Say goodbye if the protocol can, and end the connection."""
+        """Send a goodbye if the protocol can, and end the connection."""
         if self._version == VERSION_5 and self._session and not self._writer.is_closing():
             self._write(packets.encode_disconnect(reason))
         self._writer.close()

@@ -65,7 +65,7 @@ class Session:
 
 
 def expiry_of(requested: int | None) -> timedelta:
-    """Return how long a session lasts: ``requested`` in seconds as MQTT 5 says, or None for the default."""
+    """Return how long a session lasts: ``requested`` in seconds as MQTT 5 defines, or None for the default."""
     if requested is None:
         return DEFAULT_SESSION_EXPIRY
     return min(timedelta(seconds=requested), MAX_SESSION_EXPIRY)

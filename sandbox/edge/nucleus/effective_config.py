@@ -27,7 +27,7 @@ DEFAULT_ROOT_CA = "rootCA.pem"
 
 
 class ConfigError(Exception):
-    """The configuration on disk cannot be used; the text says what was expected."""
+    """The configuration on disk cannot be used; the text shows what was expected."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ class IotCore:
     async def subscribe(self, topic_filter: str, qos: int, listener: Listener) -> Callable[[], None]:
         """Hear a filter until the returned function is called; raises OfflineError, PermissionError when refused.
 
-        If the profile answers before the broker does, neither its refusal nor a loss on the way is ever told.
+        If the profile answers before the broker does, neither its refusal nor a loss on the way is ever reported.
         """
         client = self._require_client()
         listeners = self._listeners.setdefault(topic_filter, [])

@@ -1,6 +1,6 @@
 """One component's IPC connection: event-stream RPC over a Unix socket, as the Greengrass nucleus speaks it.
 
-The module ``ipc_operations.py`` says what an operation does; here is only how requests, responses, events and
+The module ``ipc_operations.py`` shows what an operation does; here is only how requests, responses, events and
 errors travel. The first message on a stream is always taken for its response, so events wait for it.
 """
 
@@ -54,7 +54,7 @@ class IpcError(Exception):
         self._extra = extra
 
     def payload(self, profile: Profile) -> dict[str, str]:
-        """Return what the profile says of it."""
+        """Return what the profile holds of it."""
         return {name: self._members[name] for name in ERROR_MEMBERS.on(profile)} | self._extra
 
 
@@ -95,7 +95,7 @@ Handler = Callable[[str, Mapping[str, Any], Stream], Awaitable[Mapping[str, Any]
 
 
 class IpcConnection:
-    """Serves one client; ``component_of(token)`` says who it is, None refuses it."""
+    """Serves one client; ``component_of(token)`` names who it is, None refuses it."""
 
     def __init__(
         self,

@@ -192,7 +192,7 @@ class IpcServer:
             self._reports.pop(deployment_id, None)
 
     def configuration_changed(self, component: str, key_path: list[str]) -> None:
-        """Tell the component's watchers."""
+        """Notify the component's watchers."""
         event = {"configurationUpdateEvent": {"componentName": component, "keyPath": key_path}}
         for stream in self._watchers.get(component, []):
             stream.event("ConfigurationUpdateEvents", event)

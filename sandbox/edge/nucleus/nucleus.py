@@ -60,7 +60,7 @@ class Nucleus:
     ) -> None:
         """``root`` was laid out by ``provision``; ``loop`` may serve many nuclei.
 
-        With a ``clock`` the component's Python tells its time, and hours are its hours. ``restart_takes`` is spent by
+        With a ``clock`` the component's Python shows its time, and hours are its hours. ``restart_takes`` is spent by
         that clock before anything starts again.
         """
         self.root, self.profile = root, profile
@@ -157,7 +157,7 @@ class Nucleus:
 
     @property
     def version(self) -> str:
-        """The nucleus' version, as its configuration says."""
+        """The nucleus' version, as its configuration shows."""
         return self.config.version(NUCLEUS) or ""
 
     @property

@@ -3,7 +3,7 @@
 A real nucleus is a process that loads the token's library when it starts. Here each start loads a copy of
 the library instead: the copy reads the token as it is by then (tpm2-pkcs11 reads it only once), and shares
 no session with another device. Copies stay in memory until this process ends. Within one copy,
-``python-pkcs11`` (which reads the certificate) initialises it, and the TLS library is told to leave that alone.
+``python-pkcs11`` (which reads the certificate) initialises it, and the TLS library is set to leave that alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .effective_config import ConnectionSettings, Pkcs11Settings
 
 
 class TokenError(Exception):
-    """The token, its PIN, or an object in it is not as the configuration says."""
+    """The token, its PIN, or an object in it is not as the configuration demands."""
 
 
 def label_of(uri: str) -> str:

@@ -30,7 +30,7 @@ class Variant(StrEnum):
 
 
 class RecipeError(Exception):
-    """The recipe cannot be run here; the text says what was expected."""
+    """The recipe cannot be run here; the text shows what was expected."""
 
 
 @dataclass(frozen=True, slots=True)

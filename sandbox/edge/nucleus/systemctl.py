@@ -1,4 +1,4 @@
-"""The component's ``systemctl``, ``sudo`` and ``python3``, first in its PATH: for a restart, and to tell the time.
+"""The component's ``systemctl``, ``sudo`` and ``python3``, first in its PATH: for a restart, and to show the time.
 
 The script writes ``<reply pipe> <arguments>`` to a pipe that the nucleus reads, and waits for the exit
 code and what there is to print on its own pipe, as the real one waits for the unit.
@@ -68,7 +68,7 @@ class Systemctl:
     def __init__(
         self, folder: Path, python: str, restart: Restart, invocation: Invocation, clock: SandboxClock | None = None
     ) -> None:
-        """With a ``clock`` the component's Python tells the sandbox's time."""
+        """With a ``clock`` the component's Python shows the sandbox's time."""
         self.folder = folder
         self._clock = clock
         self._python, self._restart, self._invocation = python, restart, invocation

@@ -1,7 +1,7 @@
 """How the nuclei differ from each other and from what one would hope: one table, by which the stand-in behaves.
 
-Each trait is a rule with its value on every profile, and says how it is known. *Seen* is what the real nucleus did,
-*read* what its public source says; what is neither is *assumed*, and then the value is the one that is harder to live
+Each trait is a rule with its value on every profile, and shows how it is known. *Seen* is what the real nucleus did,
+*read* what its public source shows; what is neither is *assumed*, and then the value is the one that is harder to live
 with. ``docs/nuclei.md`` is made from this table, see ``traits_page.py``.
 """
 
@@ -135,7 +135,7 @@ INSTALL = _both(
     f"{_LITE_SEEN} {_CLASSIC_SEEN}",
 )
 INSTALL_LIMIT = _all(
-    "Seconds that the install step may take, unless the recipe says otherwise",
+    "Seconds that the install step may take, unless the recipe sets another",
     120,
     f"{_LITE_READ} (TimeoutStartSec). {_CLASSIC_READ}.",
 )
@@ -154,7 +154,7 @@ RESTART_SECONDS = _all(
     "Seconds that a restart takes on a gateway, by the world's clock",
     "5 to 60",
     "Assumed; on a fast machine a whole rotation took 1 to 7 with lite and 25 to 31 with classic, seen. "
-    "Here: as long as the nucleus is told.",
+    "Here: as long as the nucleus is set to.",
 )
 RESTART_KEEPS_COMPONENT = _both(
     "Whether the component lives through the restart that a rotation needs",
@@ -186,7 +186,7 @@ PUBLISHING_OFFLINE = _all(
     f"{_LITE_SEEN} {_CLASSIC_SEEN} With QoS 1 classic keeps it for later.",
 )
 ANSWERS_BEFORE_SUBACK = _both(
-    "Whether a subscription is answered before the broker has acknowledged it, and a refusal never told",
+    "Whether a subscription is answered before the broker has acknowledged it, and a refusal never reported",
     False,
     True,
     f"{_LITE_SEEN}",
