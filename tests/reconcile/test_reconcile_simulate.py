@@ -16,7 +16,7 @@ from controller.reconcile.outlook import Luck, simulate
 from controller.reconcile.outlook.simulation import Course
 from controller.reconcile.outlook.virtual_fleet import Life, VirtualFleet
 from controller.reconcile.planning import make_plan
-from controller.reconcile.values import FleetState, Mode, WindowKind
+from controller.reconcile.values import FleetState, Mode, StockBackend, WindowKind
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 
@@ -347,3 +347,13 @@ def test_a_certificate_that_says_it_has_no_end_is_simulated_like_any_other(make)
         [make.device("a", certificates=(endless,))], make.desired(policy), make.state(), make.now, span=DAY
     )
     assert (found.rotations, found.overdue) == (0, 0)
+
+
+def test_under_a_stock_backend_a_device_keeps_what_its_component_is_set_to_from_rotation_to_rotation(make):
+    desired = make.desired(make.policy(rule=make.rule(authority="aws-iot")))
+    devices = [make.set_to("ECDSA-P256", make.device(f"g{n}", age=200 * DAY, authority="aws-iot")) for n in range(5)]
+    stock = make.state(backend_is_stock=True, stock=StockBackend())
+    for luck in ({}, {"seed": 3, "failure_rate": 0.3}):
+        found, ours = (_simulate(make, devices, desired, days=800, state=state, **luck) for state in (stock, None))
+        assert found == ours
+        assert found.rotations == 25
