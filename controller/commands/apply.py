@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -239,8 +239,15 @@ class _Rounds:
         self._last = report if self._has_acted else self._last
         done = "what the rounds before have started goes on" if self._has_acted else "nothing was changed"
         messages = [f"{r.guardrail} ({r.policy or 'fleet'}): {r.message}" for r in plan.refusals]
-        overrides = dict.fromkeys(refusal.override for refusal in plan.refusals)
-        raise RefusedError("\n".join([f"refused, {done}", *messages]), " ".join(overrides))
+        asked = dict.fromkeys(refusal.override for refusal in plan.refusals)
+        raise RefusedError("\n".join([f"refused, {done}", *messages]), " ".join([*self._given_besides(asked), *asked]))
+
+    def _given_besides(self, asked: Iterable[str]) -> list[str]:
+        """Return the overrides of this run that the next one needs as well, beside those that are asked for."""
+        larger = {override.partition("=")[0] for override in asked if override.rpartition("=")[2].isdigit()}
+        done = {"--override resume", "--override again"} if self._has_acted else set()
+        given = [f"--override {override}" for override in self._context.arguments.override]
+        return [one for one in given if one not in asked and one.partition("=")[0] not in larger | done]
 
     def _follow(self, iot: IotJobs, job_ids: list[str]) -> bool:
         wanted = [job_id for job_id in dict.fromkeys(job_ids) if job_id not in self._settled]

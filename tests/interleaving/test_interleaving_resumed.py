@@ -77,6 +77,9 @@ def test_a_first_wave_that_asks_one_too_many_is_found(world, before, then, fault
 def test_whoever_resumes_under_a_backend_that_does_not_say_what_it_is_is_told_what_else_is_needed():
     world = made(**ON_PLANT_CA)
     the_backend_ceases_to_say_what_it_is(world)
+    world.pass_time(days=90)
+    refused = world.apply("--override", "resume=line-a")
+    assert refused.err.splitlines()[-1] == "→ --override resume=line-a --override deployment=plant-ca"
     REMEDIES["resumed"](world)
     world.close()
     assert not world.judge.faults
