@@ -292,6 +292,11 @@ class RolloutSpec(_Model):
         default=_DAY,
         description="Devices queued longer than this leave the wave and wait in the policy's standing job.",
     )
+    offline_first: Annotated[bool, Truth()] = Field(
+        default=False,
+        description="Once the first wave is healthy, devices that will expire before they are likely to be seen again "
+        "are asked in the policy's standing job, ahead of their wave. Left out: they wait for their wave.",
+    )
 
 
 class SuspendSpec(_Model):

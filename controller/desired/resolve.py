@@ -135,6 +135,7 @@ def _rollout(spec: RolloutSpec) -> Rollout:
         retries=spec.retries,
         abort=tuple(abort),
         stragglers_after=spec.stragglers_after,
+        offline_first=spec.offline_first,
     )
 
 

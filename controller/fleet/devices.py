@@ -13,6 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from controller.fleet.absences import absences_of
 from controller.fleet.authorities import AuthorityNames
 from controller.plain_text import one_line
 from controller.reconcile.values import (
@@ -51,7 +52,8 @@ SELECT certificate_id, thing FROM attachments WHERE certificate_id IN
 ORDER BY certificate_id, thing
 """
 _MEMBERS = """
-SELECT m.thing, t.last_seen, t.component_version, t.key_algorithm, t.setting_unknown, m.group_name
+SELECT m.thing, t.last_seen, t.component_version, t.key_algorithm, t.setting_unknown, t.absences, t.absences_at,
+    m.group_name
 FROM members m JOIN things t ON t.name = m.thing
 WHERE +m.group_name IN (SELECT value FROM json_each(:groups)) AND m.thing {among}
 ORDER BY m.thing, m.group_name
@@ -81,7 +83,9 @@ def stream_devices(
 
     attachments, failures, shared = _Rows(ask(_ATTACHMENTS)), _Rows(ask(_FAILURES)), _shared(ask(_SHARED))
     executions, preflights = _executions_by_thing(state), _preflights(state)
-    for name, last_seen, version, setting, member_of in _members(ask(_MEMBERS)):
+    for (name, last_seen, version, key_algorithm, setting_unknown, absences, looked_at, _), member_of in _members(
+        ask(_MEMBERS)
+    ):
         rows, failed = attachments.take(name), failures.take(name)
         held = tuple([builder.attachment(row, shared) for row in rows])
         yield Device(
@@ -92,9 +96,10 @@ def stream_devices(
             failures=_since_certificate(failed, held) if failed else (),
             last_seen=_instant(last_seen),
             component_version=said(version),
-            key_algorithm=setting[0],
-            setting_unknown=setting[1],
+            key_algorithm=key_algorithm,
+            setting_unknown=setting_unknown,
             preflight=preflights.get(name),
+            absences=None if absences is None else absences_of(absences, looked_at),
         )
 
 
@@ -152,14 +157,13 @@ class _CertificateBuilder:
         return None if text is None else self._shared_text.setdefault(text, text)
 
 
-def _members(
-    rows: Iterable[Any],
-) -> Iterator[tuple[str, float | None, str | None, tuple[str | None, str | None], tuple[str, ...]]]:
-    """(thing, last seen, component version, what it is set to, groups) of every governed thing, in name order."""
+def _members(rows: Iterable[Any]) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """Yield of every governed thing its row, and the groups that it is in, in name order."""
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}
-    for (name, last_seen, version, *setting), same in groupby(rows, key=itemgetter(0, 1, 2, 3, 4)):
-        member_of = tuple([row[5] for row in same])
-        yield name, last_seen, version, (setting[0], setting[1]), shared.setdefault(member_of, member_of)
+    for _name, same in groupby(rows, key=itemgetter(0)):
+        of_thing = list(same)
+        member_of = tuple([row[-1] for row in of_thing])
+        yield of_thing[0], shared.setdefault(member_of, member_of)
 
 
 def _shared(rows: Iterable[tuple[str, str]]) -> dict[str, tuple[list[str], int]]:

@@ -1,6 +1,7 @@
 """Devices that hold a rollout up: when silent ones were last connected, which component failing ones run.
 
-Both questions are asked of a bounded number of devices per run, and optional: whatever comes back in the
+A device that has been away is asked once a day from then on, so that it is known how it comes and goes.
+All questions are asked of a bounded number of devices per run, and optional: whatever comes back in the
 place of an answer, it is "not known", which reports show, and the run goes on. If more devices are silent than are
 asked one by one, fleet indexing is asked first, a hundred a call; many accounts have it turned off.
 """
@@ -8,11 +9,10 @@ asked one by one, fleet indexing is asked first, a hundred a call; many accounts
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 
+from controller.fleet.absences import COME_AND_GO, LOOKS_EVERY, Sighting, note, note_answers
 from controller.fleet.aws import AwsSession
 from controller.fleet.component import component_version
 from controller.fleet.database import Database
@@ -45,6 +45,7 @@ class HealthReader:
         """Bring ``last_seen`` and ``component_version`` up to date; devices of no concern lose theirs."""
         silent_since = (self._now - SILENT_AFTER).timestamp()
         with self._database.transaction() as connection:
+            note_answers(connection, self._now)
             silent = self._due(
                 connection, "last_seen", "presence_asked_in_run", _SILENT, (silent_since,), most=MAX_SEARCHED
             )
@@ -54,22 +55,42 @@ class HealthReader:
             silent = [thing for thing in silent if thing not in known]
         work = Work()
         for thing in silent[:MAX_ASKED]:
-            self._ask(work, thing, self._last_seen, "last_seen", "presence_asked_in_run")
+            work.add(partial(self._sighted, thing), partial(self._keep_sighting, thing, is_silent=True))
+        for thing in self._coming_and_going(silent[:MAX_ASKED]):
+            work.add(partial(self._sighted, thing), partial(self._keep_sighting, thing, is_silent=False))
         for thing in failing:
-            self._ask(
-                work, thing, partial(component_version, self._session), "component_version", "version_asked_in_run"
-            )
+            work.add(partial(component_version, self._session, thing), partial(self._keep_version, thing))
         work.run()
 
-    def _ask(self, work: Work, thing: str, question: Callable[[str], Any], column: str, asked: str) -> None:
-        def keep(value: Any) -> None:
-            with self._database.transaction() as connection:
+    def _coming_and_going(self, asked: list[str]) -> list[str]:
+        """Return whom else to ask, within the same bound: who has been away before, once a day."""
+        before = (self._now - LOOKS_EVERY).timestamp()
+        with self._database.snapshot() as connection:
+            rows = connection.execute(
+                f"SELECT name FROM things WHERE {COME_AND_GO} AND {self._among} ORDER BY absences_at, name LIMIT ?",  # noqa: S608 (our own text)
+                (before, *self._group, MAX_ASKED),
+            ).fetchall()
+        return [name for (name,) in rows if name not in asked][: MAX_ASKED - len(asked)]
+
+    def _keep_sighting(self, thing: str, found: Sighting | None, *, is_silent: bool) -> None:
+        """Keep when the thing was last connected: now, or when its connection ended; only who is silent shows that."""
+        with self._database.transaction() as connection:
+            if found is not None:
+                note(connection, thing, self._now, found)
+            if is_silent:
+                seen = found and (self._now.timestamp() if found.is_connected else found.since)
                 connection.execute(
-                    f"UPDATE things SET {column} = ?, {asked} = (SELECT run FROM binding) WHERE name = ?",  # noqa: S608 (our own columns)
-                    (value, thing),
+                    "UPDATE things SET last_seen = ?, presence_asked_in_run = (SELECT run FROM binding) WHERE name = ?",
+                    (seen, thing),
                 )
 
-        work.add(lambda: question(thing), keep)
+    def _keep_version(self, thing: str, version: str | None) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE things SET component_version = ?, version_asked_in_run = (SELECT run FROM binding) "
+                "WHERE name = ?",
+                (version, thing),
+            )
 
     def _searched(self, silent: list[str]) -> dict[str, float]:
         """Return, and keep, when the silent devices that fleet indexing lists as offline were last connected.
@@ -87,22 +108,21 @@ class HealthReader:
                 break
             token = {"nextToken": answer["nextToken"]}
         with self._database.transaction() as connection:
+            for name, at in found.items():
+                note(connection, name, self._now, Sighting(is_connected=False, since=at))
             connection.executemany(
                 "UPDATE things SET last_seen = ?, presence_asked_in_run = (SELECT run FROM binding) WHERE name = ?",
                 ((at, name) for name, at in found.items()),
             )
         return found
 
-    def _last_seen(self, thing: str) -> float | None:
-        """Now for a connected device, else when its last connection ended; None if that is not known.
-
-        AWS IoT knows this by client id, which is the thing's name for a Greengrass nucleus.
-        """
+    def _sighted(self, thing: str) -> Sighting | None:
+        """Ask AWS IoT, which knows it by client id: that is the thing's name for a Greengrass nucleus."""
         answer = self._session.ask("iot", "GetThingConnectivityData", thingName=thing) or {}
-        if answer.get("connected"):
-            return self._now.timestamp()
         at = answer.get("timestamp")
-        return at.timestamp() if at is not None else None
+        if answer.get("connected"):
+            return Sighting(is_connected=True, since=(at or self._now).timestamp())
+        return None if at is None else Sighting(is_connected=False, since=at.timestamp())
 
     def _due(
         self,

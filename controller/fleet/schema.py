@@ -166,7 +166,15 @@ ALTER TABLE things ADD COLUMN site TEXT;
 ALTER TABLE thing_listing ADD COLUMN site TEXT;
 """
 
-STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH)
+_NINTH: Final = """
+-- when the thing went away and came back, by turns, as JSON: an odd number of instants is one that is away
+ALTER TABLE things ADD COLUMN absences TEXT;
+-- when that was last looked at
+ALTER TABLE things ADD COLUMN absences_at REAL;
+CREATE INDEX things_that_come_and_go ON things (absences_at, name) WHERE absences IS NOT NULL;
+"""
+
+STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH, _NINTH)
 """The steps that make each version out of the one before, from nothing on: old files and new ones end up alike."""
 
 VERSION: Final = len(STEPS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.reconcile.values import Assessment, Finding, Outcome
+from controller.reconcile.values import Assessment, Finding, OfflineRisk, Outcome
 
 from . import words
 from .formats import FORMAT_VERSION, TextStyle, dump
@@ -51,6 +51,11 @@ def _fleet(report: FleetReport) -> dict[str, Any]:
         "outcomes": {outcome.value: report.outcomes.get(outcome, 0) for outcome in Outcome},
         "reasons": {reason.value: number for reason, number in sorted(report.reasons.items())},
         "held_up": [{"what": h.what, "message": h.message, "remedy": h.remedy} for h in hitches(report)],
+        "offline_risks": [
+            risk_value(risk, outlook.policy)
+            for outlook in (report.next_plan.outlooks if report.next_plan else ())
+            for risk in outlook.at_risk
+        ],
         "policies": [_policy(entry) for entry in report.policies],
         "devices": [_assessment(report, assessment) for assessment in report.assessments],
         "unmanaged": {"count": state.unmanaged_count, "things": list(state.unmanaged)},
@@ -100,6 +105,21 @@ def _assessment(report: FleetReport, assessment: Assessment) -> dict[str, Any]:
             "is_urgent": timing.is_urgent,
             "misses_max_age": timing.misses_max_age,
         },
+    }
+
+
+def risk_value(risk: OfflineRisk, policy: str | None) -> dict[str, Any]:
+    """Return what is known of a device that connects rarely."""
+    return {
+        "device": risk.device,
+        "policy": policy,
+        "expires": words.iso(risk.expires),
+        "seen_at": words.iso(risk.seen_at),
+        "is_away": risk.is_away,
+        "absences": risk.gaps,
+        "usual_absence_seconds": None if risk.absence is None else int(risk.absence.total_seconds()),
+        "seen_again": words.iso(risk.seen_again) if risk.seen_again else None,
+        "is_at_risk": risk.is_at_risk,
     }
 
 

@@ -171,6 +171,9 @@ def warnings(change: FleetChange) -> list[str]:
         if policy.reported:
             devices = words.count(policy.reported, "device is", "devices are")
             told.append(f"{policy.policy}: {devices} only reported, never rotated")
+        if policy.at_risk:
+            devices = words.count(policy.at_risk, "device")
+            told.append(f"{policy.policy}: {devices} may expire while offline; certfleet drift names them")
         if policy.first_wave:
             told.append(f"{policy.policy}: the rollout {begins_anew(policy)}")
         if policy.left_alone:

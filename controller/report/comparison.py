@@ -174,6 +174,7 @@ def _policy_value(policy: PolicyComparison) -> dict[str, Any]:
         "gives": dict(policy.gives),
         "first_wave": policy.first_wave,
         "reported": policy.reported,
+        "at_risk": policy.at_risk,
         "is_new": policy.is_new,
         "stages": [
             {"wave": s.wave, "devices": s.devices, "start": words.iso(s.start), "end": words.iso(s.end)}

@@ -10,7 +10,7 @@ from controller.reconcile.outlook import Explanation
 from controller.reconcile.values import DesiredState
 
 from . import words
-from .as_json import finding_value
+from .as_json import finding_value, risk_value
 from .console import OUTCOME_STYLES, Page, table
 from .formats import FORMAT_VERSION, Format, TextStyle, dump
 from .markdown import code, plain
@@ -95,6 +95,7 @@ def _json(explained: Explained, _look: TextStyle) -> str:
             "arithmetic": [
                 {"name": line.name, "formula": line.formula, "value": line.value} for line in explanation.arithmetic
             ],
+            "offline_risk": assessment.risk and risk_value(assessment.risk, explanation.policy),
             "timing": timing
             and {"due": words.iso(timing.due), "target": words.iso(timing.target), "start": words.iso(timing.start)},
         }

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from controller.reconcile.values import Outlook, Plan, WaveReport, WaveStatus, local_text
+from controller.reconcile.values import OfflineRisk, Outlook, Plan, WaveReport, WaveStatus, local_text, whole_days
 
 from . import words
 from .model import FleetReport
+
+NAMES_SHOWN = 5  # devices at risk in one sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Hitch:
 
 
 def hitches(report: FleetReport) -> Iterator[Hitch]:
-    """Refusals, rollouts that have stopped, incidents that will not be met."""
+    """Refusals, rollouts that have stopped, incidents that will not be met, devices that may expire while away."""
     plan = report.next_plan
     if plan is None:
         return
@@ -53,6 +55,41 @@ def hitches(report: FleetReport) -> Iterator[Hitch]:
             remedy = "unblock what is blocked, or give the rollout higher rates, or windows; list what is lost"
             what = f"incident {incident.incident}"
             yield Hitch(what, incident.message, remedy, what)
+    rollouts_of = {policy.name: policy.rollout for policy in report.desired.policies}
+    for outlook in plan.outlooks:
+        if outlook.at_risk:
+            yield _offline(outlook, is_first=rollouts_of[outlook.policy].offline_first)
+
+
+def _offline(outlook: Outlook, *, is_first: bool) -> Hitch:
+    """Return the devices that will expire before they are likely to be seen again, and what keeps them from it."""
+    risks = outlook.at_risk
+    told = "; ".join(offline_text(risk) for risk in risks[:NAMES_SHOWN])
+    more = len(risks[NAMES_SHOWN:]) + outlook.more_at_risk
+    rest = f"; and {more:,} more" if more else ""
+    longest = max(whole_days(risk.absence) + 1 for risk in risks if risk.absence is not None)
+    ask = "" if is_first else ", or ask them ahead of their wave with rollout.offlineFirst: true"
+    return Hitch(
+        f"offline risk in {outlook.policy}",
+        f"{at_risk_text(outlook)}: {told}{rest}",
+        f"bring them online before their certificates end{ask}; with a renewBefore above {longest}d "
+        "they are asked in time",
+        f"offline {outlook.policy} {' '.join(sorted(risk.device for risk in risks))}",
+    )
+
+
+def at_risk_text(outlook: Outlook) -> str:
+    """Return how many devices of a policy will expire before they are likely to be seen again."""
+    number = len(outlook.at_risk) + outlook.more_at_risk
+    will = "will expire before it is" if number == 1 else "will expire before they are"
+    return f"{words.count(number, 'device')} of {outlook.policy} {will} likely to be seen again"
+
+
+def offline_text(risk: OfflineRisk) -> str:
+    """Return when a device's certificate ends, beside what is known of its absences."""
+    seen = f"away since {words.instant(risk.seen_at)}" if risk.is_away else "here now"
+    again = f", expected by {words.instant(risk.seen_again)}" if risk.seen_again else ""
+    return f"{risk.device} ends {words.instant(risk.expires)}, {seen}{again}"
 
 
 def decisions(report: FleetReport) -> list[str]:
@@ -70,7 +107,7 @@ def decisions(report: FleetReport) -> list[str]:
 
 def later(outlook: Outlook) -> list[str]:
     """Return what of one policy's time ahead a person must know."""
-    told = []
+    told = [at_risk_text(outlook)] if outlook.at_risk else []
     if outlook.asks:
         stage = outlook.asks[0]
         guardrail = stage.asks.guardrail if stage.asks else ""

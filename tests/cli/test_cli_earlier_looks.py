@@ -83,6 +83,29 @@ def test_a_question_is_answered_from_an_earlier_look_and_dated_in_every_format(s
     assert calls == []
 
 
+def test_who_may_expire_while_away_is_named_in_every_report(seen, calls, tmp_path, then):
+    gone = [then.timestamp() - days * 86_400 for days in range(220, 0, -20)]
+    path = inventory(tmp_path)
+    change(path, "UPDATE certificates SET not_after = ?", then.timestamp() + 15 * 86_400)
+    absences = json.dumps([int(instant) for instant in gone])
+    change(path, "UPDATE things SET absences = ?, absences_at = ?", absences, then.timestamp())
+    for question in ("drift", "plan"):
+        for form in ("text", "markdown", "html"):
+            told = seen.run(question, "--no-refresh", "--format", form)
+            assert told.code in {0, 2}, told.err
+            assert "1 device of line-a will expire before it is likely to be seen again" in " ".join(told.out.split())
+    [fleet] = seen.run("drift", "--no-refresh", "--format", "json").json["fleets"]
+    [risk] = fleet["offline_risks"]
+    assert (risk["device"], risk["absences"], risk["usual_absence_seconds"]) == ("gateway", 5, 20 * 86_400)
+    told = seen.run("explain", "gateway", "--no-refresh", "--format", "json").json
+    assert told["offline_risk"]["is_at_risk"]
+    assert "bring it online until then" in told["words"][-1]
+    seen.write((seen.desired / "factory.yaml").read_text().replace("soak: 0s", "soak: 0s, maxInFlight: 7"))
+    comment = seen.run("plan", "--base", "HEAD", "--no-refresh", "--format", "markdown")
+    assert "line-a: 1 device may expire while offline" in comment.out, comment.out
+    assert calls == []
+
+
 def test_a_look_that_is_too_old_or_of_the_future_is_made_anew(seen, calls, tmp_path):
     assert seen.run("drift", "--max-age", "30m").out.count("newcomer") == 1
     assert "ListThingsInThingGroup" in calls

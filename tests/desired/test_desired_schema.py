@@ -114,4 +114,5 @@ def test_defaults_stand_in_the_schema_as_yaml_writes_them():
         "retries": 2,
         "abort": [],
         "stragglersAfter": "1d",
+        "offlineFirst": False,
     }

@@ -329,7 +329,12 @@ class Registry:
         entries = [
             {
                 "thingArn": f"arn:aws:iot:{REGION}:{ACCOUNT}:thing/{thing}",
-                "jobExecutionSummary": {"status": s, "queuedAt": at, "startedAt": at, "lastUpdatedAt": at},
+                "jobExecutionSummary": {
+                    "status": s,
+                    "queuedAt": at,
+                    "lastUpdatedAt": at,
+                    **({} if s in {"QUEUED", "CANCELED"} else {"startedAt": at}),
+                },
             }
             for thing, s in job["executions"].items()
         ]

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from controller.errors import FleetError
 from controller.fleet import ActAs, AwsSession, Inventory, current_certificates, refresh
+from controller.reconcile.schedule import risk_of
 from controller.reconcile.values import AttachmentType, CertificateStatus
 from sandbox.aws import Cloud
 from sandbox.bus import Bus
@@ -104,3 +105,40 @@ def test_group_and_authority_that_do_not_exist_are_named(cloud, session, make_de
         with pytest.raises(FleetError, match="CA certificate of authority 'plant-ca'"):
             refresh(session, inventory, make_desired("plant", private={"plant-ca": CA}), now)
         assert refresh(session, inventory, make_desired("plant"), now).group_sizes == {"plant": 0}
+
+
+def test_a_device_that_comes_and_goes_at_the_endpoint_is_expected_by_its_own_absences(
+    cloud, session, make_desired, tmp_path, now
+):
+    cloud.seed.group("line-a")
+    cloud.seed.thing("boat", ["line-a"])
+    held = cloud.seed.certificate(KEY, not_before=now - timedelta(days=300), not_after=now + timedelta(days=30))
+    cloud.seed.attach("boat", held.certificate_id)
+    iot = session.client("iot")
+    document = json.dumps({"operation": "ROTATE_CERTIFICATE"})
+    arn = f"arn:aws:iot:{REGION}:{ACCOUNT}:thing/boat"
+    iot.create_job_template(jobTemplateId="AWSLabsCertificateRotator", document=document, description="stock")
+    iot.create_job(jobId="by-hand", targets=[arn], document=document)
+    desired = make_desired("line-a")
+    presence = cloud.registry
+    with Inventory(tmp_path / "inventory.sqlite") as inventory:
+
+        def look():
+            at = cloud.site.clock.now()
+            state = refresh(session, inventory, desired, at)
+            [device] = inventory.devices(desired, state)
+            return device.absences, risk_of(device, at)
+
+        presence.connected(held.certificate_id, "boat")
+        for voyage in range(5):
+            presence.disconnected(held.certificate_id, "boat")
+            for _day in range(2 + voyage):
+                cloud.site.clock.advance(timedelta(days=1))
+                absences, risk = look()
+            assert absences.is_away
+            assert risk.absence is None
+            presence.connected(held.certificate_id, "boat")
+            cloud.site.clock.advance(timedelta(days=1))
+            absences, risk = look()
+    assert [gap.days for gap in absences.gaps] == [2, 3, 4, 5, 6]
+    assert (risk.absence.days, risk.is_at_risk) == (6, True), "five days are left"

@@ -9,8 +9,9 @@ from datetime import timedelta
 import pytest
 from report_scene import NOW, scene, scene_fleet
 
-from controller.reconcile.values import IncidentReport, Outlook, Refusal, Stage, WaveReport, WaveStatus
+from controller.reconcile.values import IncidentReport, OfflineRisk, Outlook, Refusal, Stage, WaveReport, WaveStatus
 from controller.report import as_json, html, markdown, text
+from controller.report.attention import attention_of
 from controller.report.formats import TextStyle
 
 DAY = timedelta(days=1)
@@ -48,6 +49,41 @@ def test_a_report_of_drift_says_what_holds_the_fleet_up_and_what_to_do(held_up, 
         assert quiet.message not in needs_somebody, "it mends itself"
     [fleet] = held_up.fleets
     assert REFUSAL.message not in render(scene(replace(fleet, expected=None)), TextStyle(160))
+
+
+RISK = OfflineRisk(
+    "gateway-b-005", NOW + 40 * DAY, NOW - 3 * DAY, is_away=True, gaps=6, absence=70 * DAY, seen_again=NOW + 67 * DAY
+)
+RISKS = Outlook("line-b-gateways", at_risk=(RISK, *[replace(RISK, device=f"gateway-b-01{n}") for n in range(5)]))
+
+
+@pytest.mark.parametrize("render", RENDERERS.values(), ids=RENDERERS.keys())
+def test_a_report_names_who_may_expire_while_away_with_dates_and_what_to_do(render):
+    fleet = scene_fleet()
+    report = scene(replace(fleet, plan=None, expected=replace(fleet.plan, outlooks=(replace(RISKS, more_at_risk=3),))))
+    told = re.sub(r"\s+", " ", render(report, TextStyle(400)))
+    assert "9 devices of line-b-gateways will expire before they are likely to be seen again" in told
+    dates = "ends 2027-01-02 12:00Z, away since 2026-11-20 12:00Z, expected by 2027-01-29 12:00Z"
+    assert f"gateway-b-005 {dates}" in told
+    assert "and 4 more" in told
+    assert "rollout.offlineFirst: true" in told
+    assert "renewBefore above 71d" in told
+
+
+def test_who_is_asked_first_already_is_not_told_to_say_so_and_people_hear_of_each_new_device_once():
+    fleet = scene_fleet()
+    first = [replace(p, rollout=replace(p.rollout, offline_first=True)) for p in fleet.desired.policies]
+    desired = replace(fleet.desired, policies=tuple(first))
+
+    def said(*risks):
+        plan = replace(fleet.plan, outlooks=(replace(RISKS, at_risk=risks),))
+        return attention_of(replace(fleet, desired=desired, plan=plan))
+
+    one = said(RISK)
+    assert "offlineFirst" not in one.text()
+    assert "1 device of line-b-gateways will expire before it is likely to be seen again" in one.text()
+    assert said(replace(RISK, seen_at=NOW, is_away=False)).digest == one.digest, "dates alone are no news"
+    assert said(RISK, replace(RISK, device="gateway-b-006")).digest != one.digest
 
 
 ASKS = Refusal("maxChangePercent", "line-a", "36 devices, 90 % of 40 at once", "--override maxChangePercent=90")

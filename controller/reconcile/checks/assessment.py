@@ -5,6 +5,7 @@ from __future__ import annotations
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from controller.reconcile.schedule import risk_of
 from controller.reconcile.values import NO_OVERRIDES, Assessment, Finding, Health, Outcome, Reason, RotationResult, Sync
 from protocol.messages import ExecutionStatus
 
@@ -77,6 +78,7 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
         result=result if isinstance(result, RotationResult) else None,
         is_in_vain=case.in_vain is not None,
         preflight=case.preflight if case.demands else None,
+        risk=None if device.absences is None else risk_of(device, governance.now),
     )
 
 

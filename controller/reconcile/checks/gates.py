@@ -268,7 +268,8 @@ def rotating(case: Case) -> Finding | None:
     job = parse_job_id(execution.job_id)
     is_standing = job is not None and job.wave is None
     is_late = execution.status is ExecutionStatus.QUEUED and since >= case.policy.rollout.stragglers_after
-    if not is_standing and not is_late:
+    # Who is asked ahead of its wave counts as in flight for as long as who is asked in a wave.
+    if not is_late and (not is_standing or case.policy.rollout.offline_first):
         text = f"job {execution.job_id} is {execution.status.value} here since {instant_text(execution.queued_at)}"
         return waiting(Reason.ROTATING, text, "spec.rollout")
     seen = case.device.last_seen

@@ -47,7 +47,7 @@ class Quiet:
     def covers(self, device: Device) -> bool:
         """Return whether no check can have anything to report of the device."""
         attachments = device.attachments
-        if len(attachments) != 1 or device.executions or device.failures:
+        if len(attachments) != 1 or device.executions or device.failures or device.absences:
             return False
         attachment = attachments[0]
         certificate = attachment.certificate

@@ -80,6 +80,7 @@ class PolicyComparison:
     first_wave: int = 0  # devices with which a rollout that had come further begins anew; 0: it goes on
     obstacle: str | None = None  # of head: why nobody can tell when its devices rotate
     reported: int = 0  # devices that would have to rotate under head, and do not because it only reports
+    at_risk: int = 0  # devices that will expire before they are likely to be seen again, and are governed by head
     transitions: tuple[HoldingChange, ...] = ()  # of all that are due under head
 
     @property
@@ -287,6 +288,7 @@ def _policy(name: str, counts: Mapping[str, _Counts], refs: _Refs, peak: int) ->
         first_wave=head.stages[0].devices if is_anew else 0,
         obstacle=head.obstacle,
         reported=head.reported,
+        at_risk=len(head.at_risk) + head.more_at_risk,
         transitions=transitions_of(of.becomes),
     )
 

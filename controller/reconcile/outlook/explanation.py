@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 
 from controller.reconcile.checks import Case, Governance, Governed, assess
 from controller.reconcile.planning import settle
-from controller.reconcile.schedule import URGENT_SHARE, share_of, timing_of
+from controller.reconcile.schedule import LEAST_GAPS, URGENT_SHARE, share_of, timing_of
 from controller.reconcile.values import (
     Mode,
     Outcome,
     Reason,
     RotationResult,
     Sync,
+    count_text,
     held_by,
     instant_text,
     local_text,
     place_of,
     span_text,
+    whole_days,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
         DesiredState,
         Device,
         FleetState,
+        OfflineRisk,
         Plan,
         Policy,
         Timing,
@@ -91,12 +94,19 @@ def explain(
         policy=case.policy.name,
         commit=desired.commit,
         assessment=assessment,
-        arithmetic=(*_arithmetic(case, timing, is_held=_is_held(assessment, case.policy)), *_transition(case)),
+        arithmetic=(
+            *_arithmetic(case, timing, is_held=_is_held(assessment, case.policy)),
+            *_transition(case),
+            *_absence(assessment.risk),
+        ),
         places=tuple(place_of(desired, case.policy.name, finding) or "" for finding in assessment.findings),
         timing=timing,
         verdict=_verdict(assessment, case.policy),
         seen_at=state.observed_at,
-        words=tuple(_words(case, timing, is_held=_is_held(assessment, case.policy))),
+        words=(
+            *_words(case, timing, is_held=_is_held(assessment, case.policy)),
+            *(_of_absences(assessment.risk, case.policy) if assessment.risk else ()),
+        ),
     )
 
 
@@ -144,6 +154,37 @@ def _why_start(case: Case, timing: Timing, *, is_held: bool) -> str:
     if timing.misses_max_age:
         return "no maintenance window opens before it is due, so that it comes late"
     return "the maintenance window is open then"
+
+
+def _of_absences(risk: OfflineRisk, policy: Policy) -> Iterator[str]:
+    """Yield when a device that connects rarely is expected again, and what that means for its certificate."""
+    seen = instant_text(risk.seen_at)
+    here = f"It is away since {seen}" if risk.is_away else f"It connects rarely, and was connected at {seen}"
+    if risk.absence is None or risk.seen_again is None:
+        known = count_text(risk.gaps, "absence")
+        yield f"{here}; when it comes back nobody can tell: {known} of it known, {LEAST_GAPS} are needed."
+        return
+    yield (
+        f"{here}; nine in ten of its {risk.gaps} known absences were no longer than {span_text(risk.absence)}, so that "
+        f"it is expected by {instant_text(risk.seen_again)}."
+    )
+    if risk.is_at_risk:
+        ask = "" if policy.rollout.offline_first else ", or set rollout.offlineFirst: true in its policy"
+        yield (
+            f"Its certificate ends before that, at {instant_text(risk.expires)}: bring it online until then{ask}; "
+            f"with a renewBefore above {whole_days(risk.absence) + 1}d it is asked in time."
+        )
+
+
+def _absence(risk: OfflineRisk | None) -> Iterator[ArithmeticLine]:
+    if risk is None or risk.absence is None or risk.seen_again is None:
+        return
+    yield ArithmeticLine("p90", f"nearest rank of {risk.gaps} absences", span_text(risk.absence))
+    yield ArithmeticLine(
+        "seen again", "last seen + p90, or now + p90 if that has passed", instant_text(risk.seen_again)
+    )
+    formula = f"na {instant_text(risk.expires)} {'≤' if risk.is_at_risk else '>'} seen again"
+    yield ArithmeticLine("at risk", formula, "yes" if risk.is_at_risk else "no")
 
 
 def _verdict(assessment: Assessment, policy: Policy) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from controller.reconcile.checks import Governance
 from controller.reconcile.rollout import is_open, read_rollout
+from controller.reconcile.schedule import LEAST_GAPS
 from controller.reconcile.values import (
     NO_OVERRIDES,
     VALID_FOR,
@@ -21,6 +22,7 @@ from controller.reconcile.values import (
     Plan,
     Reason,
     Refusal,
+    count_text,
     instant_text,
     parse_job_id,
 )
@@ -87,6 +89,7 @@ def make_plan(
         rotating=sum(change.rotating for change in changes),
         begun=sum(change.begun for change in changes),
     )
+    outlooks = outlooks_of(tally, plans, whole, governance)
     plan = Plan(
         fleet=desired.fleet.name,
         account=desired.fleet.account,
@@ -103,6 +106,7 @@ def make_plan(
             *_notices(state),
             *unseen.notices(tally),
             *shared.notices(state),
+            *_away(outlooks),
             *told_of_preflights(tally.policies, rollouts, plans, is_stock=state.backend_is_stock),
         ),
         waves=tuple(plan.report for plan in plans.values()),
@@ -111,7 +115,7 @@ def make_plan(
         resumed=tuple(sorted(overrides.resume & plans.keys())),
         halts={name: plan.halt for name, plan in plans.items() if plan.halt is not None},
         attachments=tuple(sorted(state.rotatable)),
-        outlooks=outlooks_of(tally, plans, whole, governance),
+        outlooks=outlooks,
         incidents=report_incidents(tally.incidents, governance, plans),
         drills=drilled.reports(),
     )
@@ -142,6 +146,17 @@ def _notices(state: FleetState) -> tuple[str, ...]:
     """Return what the plan could not be made with."""
     told = [] if state.baseline is not None else [NO_BASELINE]
     return (*told, *([state.deployment_unknown] if state.deployment_unknown else []), *state.cas_unknown)
+
+
+def _away(outlooks: Iterable[Outlook]) -> Iterator[str]:
+    """Yield of how many devices that are away nobody can tell whether they come back before they expire."""
+    for outlook in outlooks:
+        if outlook.away_unknown:
+            devices = count_text(outlook.away_unknown, "device")
+            yield (
+                f"policy {outlook.policy}: {devices} away, with fewer than {LEAST_GAPS} absences known: nobody can "
+                "tell whether a certificate ends before the device is seen again"
+            )
 
 
 def settle(assessments: Iterable[Assessment], plan: Plan) -> Iterator[Assessment]:
@@ -194,5 +209,5 @@ def _refusals(
 
 
 def _change(name: str, tally: PolicyTally, plan: PolicyPlan) -> ChangeCount:
-    starting = sum(len(job.devices) for job in plan.jobs if not job.is_standing)
+    starting = sum(len(job.early) if job.is_standing else len(job.devices) for job in plan.jobs)
     return ChangeCount(name, tally.governed, starting, tally.rotating, tally.begun)

@@ -25,7 +25,7 @@ class ChangeCount:
 
     policy: str | None
     governed: int
-    starting: int  # devices of the plan's waves; stragglers that wait do not count
+    starting: int  # devices of the plan's waves, or asked ahead of them; stragglers that wait do not count
     rotating: int  # in flight already
     begun: int = 0  # of those that the same apply has started before: they have ended
 

@@ -6,20 +6,23 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from controller.reconcile.schedule import dates_of
-from controller.reconcile.values import NO_OVERRIDES, Mode, Outlook, Stage
+from controller.reconcile.rollout import is_open
+from controller.reconcile.schedule import dates_of, in_order
+from controller.reconcile.values import NO_OVERRIDES, Mode, Outlook, Stage, parse_job_id
 
 from .guardrails import ChangeCount, too_much_at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from controller.reconcile.checks import Governance, Governed
-    from controller.reconcile.values import Assessment, Policy, Refusal
+    from controller.reconcile.values import Assessment, Policy, Refusal, RotationJob
 
     from .policy_plan import PolicyPlan
     from .tally import FleetTally, PolicyTally
+
+RISKS_SHOWN = 100  # devices at risk that a plan names, the nearest to their end first
 
 
 def outlooks_of(
@@ -33,6 +36,33 @@ def outlooks_of(
 
 
 def _outlook(governed: Governed, plan: PolicyPlan, tally: PolicyTally, governance: Governance) -> Outlook:
+    return _with_risks(_of_the_rest(governed, plan, tally, governance), plan, tally, governance)
+
+
+def _with_risks(found: Outlook, plan: PolicyPlan, tally: PolicyTally, governance: Governance) -> Outlook:
+    """Add who connects so rarely that its certificate may end before."""
+    if not tally.risks:
+        return found
+    waves = {name: wave for wave, job in _asking(found.policy, governance) for name in job.executions}
+    waves |= {d.name: job.wave for job in plan.jobs if not job.is_standing for d in job.devices}
+    waves |= {name: 0 for job in plan.jobs for name in job.early}
+    risks = in_order(tally.risks, waves, plan.report.of)
+    at_risk = [risk for risk in risks if risk.is_at_risk]
+    unknown = sum(risk.is_away and risk.absence is None for risk in risks)
+    return replace(
+        found, at_risk=tuple(at_risk[:RISKS_SHOWN]), more_at_risk=len(at_risk[RISKS_SHOWN:]), away_unknown=unknown
+    )
+
+
+def _asking(policy: str, governance: Governance) -> Iterator[tuple[int, RotationJob]]:
+    """Yield the policy's open jobs, each with its wave; a standing job comes before any."""
+    for job in governance.state.jobs:
+        parsed = parse_job_id(job.job_id)
+        if parsed is not None and parsed.policy == policy and is_open(job):
+            yield parsed.wave or 0, job
+
+
+def _of_the_rest(governed: Governed, plan: PolicyPlan, tally: PolicyTally, governance: Governance) -> Outlook:
     policy, now = governed.policy, governance.now
     offline = tally.offline + plan.late
     if policy.mode is Mode.REPORT:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from controller.reconcile.rollout import Ahead, arrange, closings, next_opening, open_executions, progress
+from controller.reconcile.schedule import in_order
 from controller.reconcile.values import (
     Halt,
     Mode,
@@ -113,14 +114,16 @@ def plan_policy(
     steps += closed
     closing = {step.job_id for step in closed}
     open_jobs = [job for job in rollout.open_jobs if job.job_id not in closing]
-    chosen, opening = _choose(fresh, opening, at, _wait(open_jobs, at))
+    early, fresh = _early(fresh, opening, at)
+    chosen, opening = _choose(fresh, opening, at, _wait(open_jobs, at), at.tally.rotating + len(early))
     jobs = _wave_jobs(chosen, opening, at, MAX_WAVE_JOBS - len(open_jobs))
     known = {a.device: a for a in tally.candidates} | tally.members
-    arranged = arrange(rollout, [*(a.device for a in stragglers), *_moved(at, closing)], known)
+    arranged = arrange(rollout, [*(a.device for a in (*stragglers, *early)), *_moved(at, closing)], known)
     steps += arranged.steps
     report = _report(at, opening, len(fresh), sum(len(job.devices) for job in jobs))
-    jobs += tuple(_standing_job(standing, at) for standing in arranged.jobs)
-    return PolicyPlan(report, rollout.reached, jobs, tuple(steps), waiting, ahead, late, deadline)
+    ahead_of_wave = frozenset(a.device for a in early)
+    jobs += tuple(_standing_job(standing, at, ahead_of_wave) for standing in arranged.jobs)
+    return PolicyPlan(report, rollout.reached, jobs, tuple(steps), waiting, ahead, late + len(early), deadline)
 
 
 def document_of(assessment: Assessment, policy: str, commit: str | None) -> JobDocument:
@@ -187,8 +190,24 @@ def _ahead(at: _Situation, opening: Opening) -> Ahead:
     return Ahead(at.governed.policy, at.governed.open_time, opening, at.tally.governed)
 
 
+def _early(fresh: list[Assessment], opening: Opening, at: _Situation) -> tuple[list[Assessment], list[Assessment]]:
+    """Return who is asked ahead of its wave, as it will expire before it is likely to be seen again, and the others.
+
+    What nobody has tried yet is not tried on them: the first wave must be healthy. They count as in flight.
+    """
+    rollout = at.governed.policy.rollout
+    is_tried = opening.wave > 1 or opening.status is WaveStatus.SOAKING
+    if not rollout.offline_first or not is_tried or opening.status is WaveStatus.UNHEALTHY or opening.only is not None:
+        return [], fresh
+    room = max(0, rollout.max_in_flight - at.tally.rotating)
+    ranked = {risk.device: n for n, risk in enumerate(in_order(at.tally.risks, {}, 0)) if risk.is_at_risk}
+    early = sorted((a for a in fresh if a.device in ranked), key=lambda a: ranked[a.device])[:room]
+    names = {a.device for a in early}
+    return early, [a for a in fresh if a.device not in names]
+
+
 def _choose(
-    fresh: list[Assessment], opening: Opening, at: _Situation, wait: str | None
+    fresh: list[Assessment], opening: Opening, at: _Situation, wait: str | None, rotating: int
 ) -> tuple[list[Assessment], Opening]:
     """Return the devices that start now.
 
@@ -199,7 +218,7 @@ def _choose(
         able = [a for a in able if a.device in opening.only]
     if opening.urgent_only:
         able = [a for a in able if a.timing is not None and a.timing.is_urgent]
-    most, rotating = at.governed.policy.rollout.max_in_flight, at.tally.rotating
+    most = at.governed.policy.rollout.max_in_flight
     room, able = most - rotating, able[: opening.capacity]
     if not able:
         return [], opening
@@ -276,7 +295,7 @@ def _moved(at: _Situation, closing: Container[str]) -> list[str]:
     return sorted(name for name in names & at.tally.members.keys() if at.tally.members[name].needs_rotation)
 
 
-def _standing_job(standing: Standing, at: _Situation) -> PlannedJob:
+def _standing_job(standing: Standing, at: _Situation, early: frozenset[str]) -> PlannedJob:
     """Return all members, those that wait in it already included; one that goes on keeps its id and its document."""
     policy, rollout, keeps = at.governed.policy, at.rollout, standing.keeps
     candidates = {a.device: a for a in at.tally.candidates}
@@ -299,6 +318,7 @@ def _standing_job(standing: Standing, at: _Situation) -> PlannedJob:
         is_standing=True,
         transitions=_transitions(members),
         stays=standing.stays,
+        early=tuple(name for name in standing.members if name in early),
         closes=_closes(at.governed),
     )
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from controller.reconcile.checks import Governance
     from controller.reconcile.rollout import RolloutHistory
+    from controller.reconcile.values import OfflineRisk
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class PolicyTally:
     unfit: Counter[str] = field(default_factory=Counter)  # who have answered that it would fail, by what they say
     candidates: list[Assessment] = field(default_factory=list)
     members: dict[str, Assessment] = field(default_factory=dict)
+    risks: list[OfflineRisk] = field(default_factory=list)  # of devices that connect rarely, at risk or not
 
     def summary(self, policy: str) -> PolicySummary:
         """Return the numbers, as the plan has them."""
@@ -107,6 +109,8 @@ def tally_of(
             continue
         policy = fleet.policies[assessment.policy]
         policy.governed += 1
+        if assessment.risk is not None:
+            policy.risks.append(assessment.risk)
         if begun:
             policy.begun += assessment.device in begun and not assessment.is_rotating
         named = members[assessment.policy]

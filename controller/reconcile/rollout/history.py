@@ -63,7 +63,7 @@ class RolloutHistory:
         if self.past is not None:
             return self.past.members()
         jobs = [job for wave in self.waves.values() for job in wave]
-        return frozenset(n for job in (*jobs, *self.standing) for n in job.executions)
+        return frozenset(n for job in (*jobs, *self.standing, *self.stood) for n in job.executions)
 
     def outcomes(
         self, wave: int, since: datetime | None = None, resumed: datetime | None = None
@@ -73,7 +73,8 @@ class RolloutHistory:
         A device that was asked and has not answered yet is here with what it is doing. A standing job counts after
         its end too: a halt ends it, and what halted the rollout may stand there alone. ``since`` leaves out wave jobs
         that were made before, and standing jobs that had ended by then; a failure until ``resumed``, at which a person
-        has looked, gives way to whatever the device was asked since.
+        has looked, gives way to whatever the device was asked since. What devices answered that were asked ahead of
+        their wave counts with the wave that was reached; they do not hold it.
         """
         latest: dict[str, DeviceExecution] = {}
         for job in self.waves.get(wave, ()):
@@ -81,12 +82,23 @@ class RolloutHistory:
                 continue
             for name, execution in job.executions.items():
                 latest[name] = _later(latest.get(name), execution, resumed)
+        ahead = self._ahead_of_waves(since) if wave == self.reached else frozenset()
         recent = (job for job in self.stood if since is None or (job.completed_at or job.created_at) >= since)
         for job in (*recent, *self.standing):
             for name, execution in job.executions.items():
-                if name in latest:
-                    latest[name] = _later(latest[name], execution, resumed)
+                if name in latest or (name in ahead and has_answer(execution)):
+                    latest[name] = _later(latest.get(name), execution, resumed)
         return latest
+
+    def _ahead_of_waves(self, since: datetime | None) -> frozenset[str]:
+        """Return the devices that a standing job asked before any wave did, and that have answered ``since``."""
+        of_waves = {name for jobs in self.waves.values() for job in jobs for name in job.executions}
+        return frozenset(
+            name
+            for job in (*self.stood, *self.standing)
+            for name, execution in job.executions.items()
+            if name not in of_waves and (since is None or execution.last_updated_at >= since)
+        )
 
     def first_asked(self, since: Mapping[str, datetime]) -> dict[str, datetime]:
         """Since when each device has been asked without an answer, over all jobs of the present family.

@@ -1,5 +1,6 @@
 """The common values: what git demands, what AWS reports, what is found, and what is planned; words for it."""
 
+from .absence import Absences, OfflineRisk
 from .device import (
     CLOCK_GRAIN,
     FAILED,
@@ -97,6 +98,7 @@ __all__ = [
     "UNHEARD_OF",
     "VALID_FOR",
     "AbortRule",
+    "Absences",
     "Assessment",
     "Attachment",
     "AttachmentType",
@@ -126,6 +128,7 @@ __all__ = [
     "IncidentReport",
     "JobStep",
     "Mode",
+    "OfflineRisk",
     "Outcome",
     "Outlook",
     "Overrides",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from protocol.deployment import DeployedBackend
     from protocol.job_document import JobDocument
 
+    from .absence import Absences
+
 CLOCK_GRAIN = timedelta(seconds=2)  # AWS gives some instants in whole seconds
 UNHEARD_OF = "UNHEARD_OF"
 """The name of every value that this version does not know."""
@@ -174,6 +176,7 @@ class Device:
     key_algorithm: str | None = None  # that its component is set to make where no job says; None: not known
     setting_unknown: str | None = None  # why that is not known, as a sentence
     preflight: Preflight | None = None
+    absences: Absences | None = None  # None: none is known
 
 
 @dataclass(frozen=True, slots=True)

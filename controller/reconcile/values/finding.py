@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from .absence import OfflineRisk
     from .device import Certificate, Preflight
     from .result import RotationResult
 
@@ -96,6 +97,7 @@ class Assessment(NamedTuple):
     )
     is_in_vain: bool = False  # it was rotated as asked, and is no nearer to its policy
     preflight: Preflight | None = None  # what the device has answered about the rotation that it needs
+    risk: OfflineRisk | None = None  # of a device that connects rarely
 
     @property
     def certificate_id(self) -> str | None:

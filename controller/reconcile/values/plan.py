@@ -14,6 +14,7 @@ from enum import StrEnum
 from protocol.deployment import EXCLUSIVE
 from protocol.job_document import JobDocument
 
+from .absence import OfflineRisk
 from .device import Halt
 from .policy import Reason, Rollout
 from .result import HoldingChange
@@ -57,6 +58,7 @@ class PlannedJob:
     is_standing: bool = False  # the policy's continuous job for stragglers
     transitions: tuple[HoldingChange, ...] = ()  # what the devices hold, and will hold
     stays: tuple[str, ...] = ()  # of a standing job that goes on: who is at work in it, and must not be taken out
+    early: tuple[str, ...] = ()  # of a standing job: who is asked ahead of its wave, from this plan on
     closes: datetime | None = None  # when the window does in which its devices may start, but for the urgent ones
 
 
@@ -147,6 +149,9 @@ class Outlook:
     reached: int = 0  # the highest wave that this rollout ever started; 0: it begins with its first
     reported: int = 0  # devices that would have to rotate, and do not because the policy only reports
     offline: int = 0  # devices that were asked for long and have not answered: they rotate when they come back
+    at_risk: tuple[OfflineRisk, ...] = ()  # who will expire before it is likely to be seen again: the first of them …
+    more_at_risk: int = 0  # … and how many more
+    away_unknown: int = 0  # devices that are away, of whom too little is known to tell when they come back
 
     @property
     def start(self) -> datetime | None:

@@ -282,6 +282,7 @@ class Rollout:
     retries: int = 2
     abort: tuple[AbortRule, ...] = ()
     stragglers_after: timedelta = timedelta(hours=24)
+    offline_first: bool = False  # who may expire while away is asked ahead of its wave
 
     @property
     def brakes(self) -> tuple[AbortRule, ...]:
