@@ -73,7 +73,7 @@ class Healer:
     def _do(self, action: HealingAction) -> str | None:
         if action.kind in OF_QUARANTINE:
             suspect = self._suspect(action)
-            if action.is_same_as not in {one.is_same_as for one in of_suspect(suspect, self._quarantines)[0]}:
+            if not self._is_called_for(action, suspect):
                 raise _not_called_for(action)
             if action.kind is Kind.LIFT:
                 self._lift(suspect)
@@ -95,6 +95,21 @@ class Healer:
         else:
             self._registry.remove(held)
         return None
+
+    def _is_called_for(self, action: HealingAction, suspect: Suspect) -> bool:
+        """Return whether the rules still ask for what was approved.
+
+        One document may name several certificates of a thing. The plan has the first of them, which may be gone.
+        """
+        derived = of_suspect(suspect, self._quarantines)[0]
+        if action.is_same_as in {one.is_same_as for one in derived}:
+            return True
+        together = [one.certificates for one in self._quarantines if action.certificate_id in one.certificates]
+        return action.kind is Kind.QUARANTINE and any(
+            one.kind is action.kind and one.thing == action.thing and one.certificate_id in named
+            for one in derived
+            for named in together
+        )
 
     def _suspect(self, action: HealingAction) -> Suspect:
         if action.thing:

@@ -445,6 +445,23 @@ def test_a_device_that_rotates_before_the_approval_does_not_escape_by_an_older_d
     assert (done.stopped_by, world.statuses(THING)) == (None, {successor: "INACTIVE"})
 
 
+@pytest.mark.parametrize("is_named", [True, False], ids=["by the document", "by another since"])
+def test_if_the_first_certificate_that_a_document_names_is_gone_the_other_is_cut_off_all_the_same(world, is_named):
+    mine = [world.device(THING), world.certificate(THING)]
+    first, second = sorted(mine)
+    hands = Hands(world)
+    both = replace(hands.document, devices=frozenset(), certificates=frozenset(mine))
+    reviewed, _ = of_suspect(hands.registry.suspect(THING), (both,))
+    assert [action.certificate_id for action in reviewed] == [first]
+    world.iot.detach_thing_principal(thingName=THING, principal=ARN + first)
+    now = both if is_named else replace(both, certificates=frozenset({second}))
+    done = Healer(hands.registry, HealingWaits(None, None), (), lambda: world.now, (now,)).carry_out(
+        reviewed, lambda: None
+    )
+    assert world.statuses(THING) == {second: "INACTIVE" if is_named else "ACTIVE"}
+    assert (done.stopped_by is None) is is_named, "what nobody has reviewed is not done"
+
+
 def test_its_rotation_is_cancelled_though_its_connection_cannot_be_ended(world, surroundings):
     world.offline.add(THING)  # nobody answers by himself
     mine, job = world.device(THING), "cf-line-a-w1-0123456789abcdef"

@@ -54,6 +54,15 @@ def test_what_a_device_holds_besides_an_older_documents_certificate_is_cut_off_w
     assert f"{other.certificate_id[:12]} is still ACTIVE" in finding.message
 
 
+def test_of_two_documents_that_each_name_a_certificate_of_one_device_both_are_looked_at(make):
+    first, second = (make.certificate(OLD, name=name) for name in "ab")
+    device = make.device(NAME, certificates=(make.replace(first, status=CertificateStatus.INACTIVE), second))
+    older = make.quarantine(certificates=(first.certificate_id,), since=make.now - 300 * DAY)
+    newer = make.quarantine(certificates=(second.certificate_id,))
+    [finding] = assessed(make, device, older, newer).findings
+    assert f"{second.certificate_id[:12]} is still ACTIVE" in finding.message
+
+
 def test_a_device_that_was_never_asked_before_is_not_taken_for_one_of_which_nothing_is_said(make):
     devices = [make.device(f"gateway-{n}", age=DAY) for n in range(1, 200)]
     governance = Governance(make.desired(quarantines=(make.quarantine("gateway-199"),)), make.state(), make.now)

@@ -26,7 +26,8 @@ EVENTS = {
     ),
     "a merge queue": ("merge_group", {"merge_group": {"base_sha": "b0", "head_sha": "a1"}}),
     "a push": ("push", {}),
-    "an hour": ("schedule", {}),
+    "an hour": ("schedule", {"schedule": "17 * * * *"}),
+    "a day": ("schedule", {"schedule": "11 4 * * *"}),
     "a person": ("workflow_dispatch", {"inputs": {}}),
 }
 
@@ -68,6 +69,7 @@ def contexts(event_name, event):
         "apply": '["factory"]',
         "heal": '[{"fleet": "factory", "overrides": ""}]',
         "review": "[]",
+        "only": "",
         "changed": "true",
         "exit-code": "0",
         "commit": "c0ffee",

@@ -39,11 +39,12 @@ REFUSALS = 3  # in a row, hours apart: no outage, no authority that was busy; se
 
 def quarantined(case: Case) -> Finding | None:
     """Report a device that is to be cut off, or is: nothing rotates it, whatever else is found."""
-    found = case.governance.quarantine_of(case.device)
-    if found is None:
+    documents = case.governance.quarantines_of(case.device)
+    if not documents:
         return None
+    found, name = documents[0], case.device.name
     held = [attachment.certificate for attachment in case.device.attachments]
-    meant = [one for one in held if case.device.name in found.devices or one.certificate_id in found.certificates]
+    meant = [one for one in held if any(document.concerns(name, [one.certificate_id]) for document in documents)]
     active = [one.certificate_id[:12] for one in meant if one.status is CertificateStatus.ACTIVE]
     values: dict[str, str] = {"quarantine": found.name}
     remedy = f"ask {found.owner}; to lift it, take the device out of the document"

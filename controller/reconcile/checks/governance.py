@@ -143,10 +143,14 @@ class Governance:
         return [*ends, suspension.until] if suspension and governed.is_suspended else ends
 
     def quarantine_of(self, device: Device) -> Quarantine | None:
-        """Return the quarantine that the device is in; of several the oldest, first of those that name the device."""
+        """Return the quarantine that the device is in; of several the first."""
+        return next(iter(self.quarantines_of(device)), None)
+
+    def quarantines_of(self, device: Device) -> list[Quarantine]:
+        """Return every quarantine that the device is in, those that name it first, the oldest of each first."""
         held = [attachment.certificate.certificate_id for attachment in device.attachments]
         found = [one for one in self._quarantines if one.concerns(device.name, held)]
-        return next((one for one in found if device.name in one.devices), found[0] if found else None)
+        return sorted(found, key=lambda one: device.name not in one.devices)
 
     def _highest(self, groups: tuple[str, ...]) -> Governed | Tie | None:
         claims = [governed for group in sorted(set(groups)) for governed in self._by_group.get(group, ())]
