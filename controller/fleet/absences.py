@@ -22,7 +22,7 @@ _FORGOTTEN = int(timedelta(days=180).total_seconds())  # who has been here for s
 
 
 class Sighting(NamedTuple):
-    """What AWS IoT says of a thing: connected, or not, since then."""
+    """The answer of AWS IoT about a thing: connected, or not, since then."""
 
     is_connected: bool
     since: float

@@ -193,7 +193,7 @@ def _ahead(at: _Situation, opening: Opening) -> Ahead:
 def _early(fresh: list[Assessment], opening: Opening, at: _Situation) -> tuple[list[Assessment], list[Assessment]]:
     """Return who is asked ahead of its wave, as it will expire before it is likely to be seen again, and the others.
 
-    What nobody has tried yet is not tried on them: the first wave must be healthy. They count as in flight.
+    The first wave must be healthy: a change that nobody has tried yet is not tried on them. They count as in flight.
     """
     rollout = at.governed.policy.rollout
     is_tried = opening.wave > 1 or opening.status is WaveStatus.SOAKING

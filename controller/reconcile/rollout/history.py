@@ -73,8 +73,8 @@ class RolloutHistory:
         A device that was asked and has not answered yet is here with what it is doing. A standing job counts after
         its end too: a halt ends it, and what halted the rollout may stand there alone. ``since`` leaves out wave jobs
         that were made before, and standing jobs that had ended by then; a failure until ``resumed``, at which a person
-        has looked, gives way to whatever the device was asked since. What devices answered that were asked ahead of
-        their wave counts with the wave that was reached; they do not hold it.
+        has looked, gives way to whatever the device was asked since. An answer of a device that was asked ahead of
+        its wave counts with the wave that was reached; such a device does not hold it.
         """
         latest: dict[str, DeviceExecution] = {}
         for job in self.waves.get(wave, ()):

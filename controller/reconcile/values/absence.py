@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class Absences:
-    """What is known of a device that has been away: most devices never are, and have none."""
+    """The known absences of a device: most devices are never away, and have none."""
 
     seen_at: datetime  # when it was last known to be connected
     is_away: bool = False  # since then
