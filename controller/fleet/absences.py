@@ -1,4 +1,4 @@
-"""When things that connect rarely went away and came back, as far as a look could tell.
+"""When things that connect rarely went away and came back, as far as looks have found.
 
 Kept by thing as a list of instants, in whole seconds: away from, back at, away from, …; one of odd length is away.
 Only what was looked at counts: whoever came back while nobody looked for days has been away for nobody knows how long.
@@ -51,7 +51,7 @@ def noted(known: Sequence[int] | None, looked_at: float | None, now: float, sigh
 
 
 def note(connection: sqlite3.Connection, thing: str, now: datetime, sighting: Sighting) -> None:
-    """Keep what a sighting says of a thing; of one that has never been away nothing is kept."""
+    """Keep what follows from a sighting of a thing; of one that has never been away nothing is kept."""
     row = connection.execute("SELECT absences, absences_at FROM things WHERE name = ?", (thing,)).fetchone()
     if row is None:
         return

@@ -322,6 +322,6 @@ def test_the_explanation_says_when_it_is_expected_and_what_to_do(make):
     assert "renewBefore above 71d" in text
     assert [line.value for line in found.arithmetic if line.name in {"p90", "at risk"}] == ["70 days", "yes"]
     few = explain(rare(make, make.device(), gaps=2), desired, state, make.now)
-    assert "nobody can tell: 2 absences of it known, 5 are needed" in few.words[-1]
+    assert "nobody knows when it comes back: 2 absences of it known, 5 are needed" in few.words[-1]
     plain = explain(make.device(), desired, state, make.now)
     assert not any("absence" in sentence for sentence in plain.words)

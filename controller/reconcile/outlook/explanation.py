@@ -162,7 +162,7 @@ def _of_absences(risk: OfflineRisk, policy: Policy) -> Iterator[str]:
     here = f"It is away since {seen}" if risk.is_away else f"It connects rarely, and was connected at {seen}"
     if risk.absence is None or risk.seen_again is None:
         known = count_text(risk.gaps, "absence")
-        yield f"{here}; when it comes back nobody can tell: {known} of it known, {LEAST_GAPS} are needed."
+        yield f"{here}; nobody knows when it comes back: {known} of it known, {LEAST_GAPS} are needed."
         return
     yield (
         f"{here}; nine in ten of its {risk.gaps} known absences were no longer than {span_text(risk.absence)}, so that "

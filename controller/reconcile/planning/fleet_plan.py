@@ -149,13 +149,13 @@ def _notices(state: FleetState) -> tuple[str, ...]:
 
 
 def _away(outlooks: Iterable[Outlook]) -> Iterator[str]:
-    """Yield of how many devices that are away nobody can tell whether they come back before they expire."""
+    """Yield of how many devices that are away nobody knows whether they come back before they expire."""
     for outlook in outlooks:
         if outlook.away_unknown:
             devices = count_text(outlook.away_unknown, "device")
             yield (
-                f"policy {outlook.policy}: {devices} away, with fewer than {LEAST_GAPS} absences known: nobody can "
-                "tell whether a certificate ends before the device is seen again"
+                f"policy {outlook.policy}: {devices} away, with fewer than {LEAST_GAPS} absences known: nobody "
+                "knows whether a certificate ends before the device is seen again"
             )
 
 
