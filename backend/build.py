@@ -51,7 +51,7 @@ def reconcile_sources() -> Iterator[tuple[str, bytes]]:
 
 
 def fingerprint(files: list[tuple[str, bytes]], requirements: Path) -> str:
-    """SHA-256 over everything that a zip depends on, hex."""
+    """Return the SHA-256, hex, over a zip's ``files`` and the locked ``requirements`` beside them."""
     digest = hashlib.sha256(f"{PYTHON} {PLATFORMS}".encode())
     makers = [("requirements", requirements.read_bytes()), ("build", Path(__file__).read_bytes())]
     for name, content in [*files, *makers]:
@@ -82,7 +82,7 @@ def _build(path: Path, files: list[tuple[str, bytes]], requirements: Path) -> Pa
 
 
 def install_wheels(folder: Path, requirements: Path) -> None:
-    """Put the locked wheels for Lambda into a folder; nothing is compiled, hashes are required."""
+    """Put the wheels that ``requirements`` locks, by hash, into a folder; nothing is compiled. Raises BuildError."""
     platforms = [argument for platform in PLATFORMS for argument in ("--platform", platform)]
     command = [
         *(
@@ -116,7 +116,7 @@ def needed(wheels: Iterable[tuple[str, bytes]], ours: list[tuple[str, bytes]]) -
 
 
 def write_zip(path: Path, files: list[tuple[str, bytes]]) -> None:
-    """Write a zip whose bytes depend on names and contents only."""
+    """Write a zip of ``files``, whose bytes depend on names and contents only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, content in sorted(files):

@@ -83,7 +83,7 @@ def as_text(template: dict[str, Any]) -> str:
 
 
 def differences(template: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """Return what a template adds to another or changes in it, by section."""
+    """Return what a template adds to ``base`` or changes in it, by section."""
     return {
         section: {name: entry for name, entry in found.items() if base.get(section, {}).get(name) != entry}
         for section, found in template.items()

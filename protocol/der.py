@@ -46,7 +46,7 @@ def with_readable_names(der: bytes) -> bytes:
 
 
 def children(der: bytes, start: int, end: int) -> Iterator[Tuple[int, int, int, int]]:
-    """Tag, position, and start and end of the content of each element between two positions."""
+    """Yield tag, position, and the content's start and end of each element of ``der``; raises ValueError."""
     while start < end:
         position = start
         tag, length, start = der[start], _byte(der, start + 1, end), start + 2

@@ -78,7 +78,7 @@ class CreateRequest:
 
     @classmethod
     def decode(cls, payload: bytes) -> CreateRequest:
-        """Read and check a payload."""
+        """Read and check a payload; raises ProtocolError."""
         message = _object(payload)
         csr = _text(message, "csr")
         if len(csr) > MAX_CSR_CHARACTERS:
@@ -103,7 +103,7 @@ class CreateAccepted:
 
     @classmethod
     def decode(cls, payload: bytes) -> CreateAccepted:
-        """Read and check a payload."""
+        """Read and check a payload; raises ProtocolError."""
         message = _object(payload)
         return cls(_text(message, "certificatePem"), _optional_text(message, "jobId"))
 
@@ -120,7 +120,7 @@ class CommitRequest:
 
     @classmethod
     def decode(cls, payload: bytes) -> CommitRequest:
-        """Read and check a payload."""
+        """Read and check a payload; raises ProtocolError."""
         return cls(_text(_object(payload), "jobId"))
 
 
@@ -136,7 +136,7 @@ class CommitAccepted:
 
     @classmethod
     def decode(cls, payload: bytes) -> CommitAccepted:
-        """Read and check a payload."""
+        """Read and check a payload; raises ProtocolError."""
         return cls(_optional_text(_object(payload), "jobId"))
 
 
@@ -157,7 +157,7 @@ class Rejected:
 
     @classmethod
     def decode(cls, payload: bytes) -> Rejected:
-        """Read and check a payload."""
+        """Read and check a payload; raises ProtocolError."""
         message = _object(payload)
         return cls(_text(message, "errorMsg"), _optional_text(message, "errorCode"), _optional_text(message, "jobId"))
 
@@ -208,7 +208,7 @@ def _status_detail(text: str) -> str:
 
 
 def decode_execution(payload: bytes) -> Optional[Execution]:
-    """Read ``notify-next`` or ``get/accepted``; None if no execution is pending (``execution`` absent or empty)."""
+    """Read ``notify-next`` or ``get/accepted``; None if no execution is pending. Raises ProtocolError."""
     execution = _object(payload).get("execution")
     if execution is None or execution == {}:
         return None

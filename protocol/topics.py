@@ -35,7 +35,7 @@ def jobs_get_next(thing_name: str) -> str:
 
 
 def jobs_get_outcome(thing_name: str, outcome: str) -> str:
-    """Filter for answers to any job's get (``+`` because AWS IoT answers ``$next`` by either name)."""
+    """Return the filter for answers of one ``outcome`` to any job's get (AWS IoT answers ``$next`` by either name)."""
     return f"$aws/things/{thing_name}/jobs/+/get/{outcome}"
 
 
@@ -45,7 +45,7 @@ def jobs_update(thing_name: str, job_id: str) -> str:
 
 
 def jobs_update_outcome(thing_name: str, job_id: str, outcome: str) -> str:
-    """Answers to a status report; ``job_id`` may be ``+``."""
+    """Return the topic of answers of one ``outcome`` to a status report; ``job_id`` may be ``+``."""
     return f"{jobs_update(thing_name, job_id)}/{outcome}"
 
 

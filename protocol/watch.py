@@ -76,7 +76,7 @@ class Watch:
         return replace(self, things=known, strangers=left if len(self.strangers) < MOST_STRANGERS else self.strangers)
 
     def seen(self, client_id: str, at: datetime) -> Watch:
-        """With one connection more; without, if it shows nothing that the one a moment before has not shown."""
+        """With one connection more, of this client, unless the one a moment before has shown the same."""
         is_own = bool(self.thing) and client_id == self.thing and at >= self.since
         known = replace(
             self,

@@ -33,7 +33,7 @@ def answer(
     function: str,
     handle: Callable[[Services, Mapping[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Run ``handle``; publish a rejection for what it refuses, and raise on what failed."""
+    """Run ``handle`` for ``function``; publish a rejection for what it refuses, and raise on what failed."""
     try:
         return _with_retries(services, event, handle)
     except RejectionError as refusal:

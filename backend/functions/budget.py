@@ -79,7 +79,7 @@ class CertificateBudget:
         return self if self.rival_of(digest) else replace(self, rival=(digest, at.isoformat()))
 
     def rival_of(self, digest: str) -> datetime | None:
-        """Return when a second key was asked for while the certificate for the key with this digest was made."""
+        """Return when a second key was asked for while this key's certificate was made; None if none was."""
         return None if self.rival is None or self.rival[0] != digest else datetime.fromisoformat(self.rival[1])
 
     def on(self, now: datetime) -> CertificateBudget:

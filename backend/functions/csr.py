@@ -80,7 +80,7 @@ def parse(pem: str) -> SigningRequest:
 
 
 def require_demanded(request: SigningRequest, document: JobDocument) -> None:
-    """Reject a CSR whose key or signature is not what the job document demands."""
+    """Raise RejectionError if the key or the signature of a CSR is not what the job document demands."""
     if document.key_type is not None and request.key_type is not document.key_type:
         raise RejectionError(
             RejectionCode.CSR_WRONG_KEY_TYPE,
@@ -95,7 +95,7 @@ def require_demanded(request: SigningRequest, document: JobDocument) -> None:
 
 
 def require_successor(request: SigningRequest, current_pem: str) -> None:
-    """Reject a CSR that does not carry on the current certificate's subject, or reuses its key."""
+    """Raise RejectionError if a CSR does not carry on the current certificate's subject, or reuses its key."""
     current = load_certificate(current_pem)
     if request.subject != current.subject:
         raise RejectionError(

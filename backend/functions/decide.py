@@ -37,7 +37,7 @@ def is_client_of_thing(client_id: str, thing_name: str) -> bool:
 
 
 def require_client_of_thing(client_id: str, thing_name: str) -> None:
-    """Check that the client is one of this thing's."""
+    """Raise RejectionError unless the client is one of this thing's."""
     if not is_client_of_thing(client_id, thing_name):
         raise RejectionError(
             RejectionCode.CLIENT_ID_MISMATCH,
@@ -46,13 +46,13 @@ def require_client_of_thing(client_id: str, thing_name: str) -> None:
 
 
 def require_free(*, is_quarantined: bool) -> None:
-    """Check that the thing is not in quarantine."""
+    """Raise RejectionError if the thing is in quarantine."""
     if is_quarantined:
         raise RejectionError(RejectionCode.QUARANTINED, "This thing is in quarantine: its operators have cut it off.")
 
 
 def require_certificate_in_place(event: CreateEvent) -> None:
-    """Check that the device's connection uses the certificate that it is about to replace."""
+    """Raise RejectionError unless the device's connection uses the certificate that it is about to replace."""
     if event.in_place not in (None, event.principal):
         raise RejectionError(
             RejectionCode.CREDENTIAL_MISMATCH,
@@ -61,7 +61,7 @@ def require_certificate_in_place(event: CreateEvent) -> None:
 
 
 def require_rotation_job(execution: ExecutionState | None, job_id: str) -> JobDocument:
-    """Return an IN_PROGRESS execution of a rotation job for this thing."""
+    """Return the document of an IN_PROGRESS execution of a rotation job; raises RejectionError if it is another."""
     if execution is None:
         raise RejectionError(RejectionCode.NO_EXECUTION, f"This thing has no execution of job '{job_id}'.")
     if execution.status is not ExecutionStatus.IN_PROGRESS:
@@ -81,7 +81,7 @@ def require_rotation_job(execution: ExecutionState | None, job_id: str) -> JobDo
 
 
 def require_authority(document: JobDocument, name: str, authority: PrivateAuthority | None) -> None:
-    """Check that the authority of this name is the one that the job means, if the job names one."""
+    """Raise RejectionError unless the authority of this name is the one that the job means, if it names one."""
     meant, found = document.certificate_authority_arn, None if authority is None else authority.arn
     if meant is not None and meant != found:
         raise RejectionError(
@@ -92,7 +92,7 @@ def require_authority(document: JobDocument, name: str, authority: PrivateAuthor
 
 
 def require_only_certificate(principals: Sequence[Principal], connection: str) -> Principal:
-    """Return exactly one principal: a certificate, attached in a way that is known, that this connection has used."""
+    """Return the only principal, a certificate that this connection uses; raises RejectionError."""
     if not principals:
         raise RejectionError(RejectionCode.NO_CERTIFICATE, "The thing has no certificate attached.")
     if len(principals) > 1:
@@ -109,7 +109,7 @@ def require_only_certificate(principals: Sequence[Principal], connection: str) -
 
 
 def require_alone(things: Sequence[str], thing_name: str, *, unless_split: bool) -> None:
-    """Check that a certificate without exclusive attachment is this thing's, and others' only for a split."""
+    """Raise RejectionError if other ``things`` hold a certificate that is not exclusive, unless it is split."""
     may_be_shared = unless_split and thing_name in things and len(things) <= MOST_HOLDERS
     if list(things) != [thing_name] and not may_be_shared:
         raise RejectionError(
@@ -120,7 +120,7 @@ def require_alone(things: Sequence[str], thing_name: str, *, unless_split: bool)
 
 
 def require_both_certificates(principals: Sequence[Principal], rotation: Rotation) -> None:
-    """Check that the thing holds exactly the rotation's two certificates; sole ownership is asked at removal."""
+    """Raise RejectionError unless the thing holds exactly the rotation's two certificates, alone or not."""
     _require_rotatable(principals)
     found = {p.certificate_id for p in principals}
     if found != {rotation.old_certificate_id, rotation.new_certificate_id}:
@@ -131,7 +131,7 @@ def require_both_certificates(principals: Sequence[Principal], rotation: Rotatio
 
 
 def require_active(certificate: CertificateDescription) -> None:
-    """Check that the current certificate is ACTIVE."""
+    """Raise RejectionError unless the current certificate is ACTIVE."""
     if certificate.status != "ACTIVE":
         raise RejectionError(
             RejectionCode.CERTIFICATE_INACTIVE, f"The current certificate is {certificate.status}, expected ACTIVE."
@@ -139,7 +139,7 @@ def require_active(certificate: CertificateDescription) -> None:
 
 
 def require_older(certificate: CertificateDescription, document: JobDocument, queued: datetime | None) -> None:
-    """Check that the current certificate existed before a controller's job asked for its rotation.
+    """Raise RejectionError unless the certificate existed when a controller's job was ``queued``.
 
     Two controllers that looked at the same moment, or a job by hand that was faster, would otherwise rotate a device
     twice for one reason. A job that a person starts from the template names no policy: it may ask again at any time.
@@ -164,7 +164,7 @@ def _require_rotatable(principals: Sequence[Principal]) -> None:
 
 
 def require_rotation(rotation: Rotation | None, event: CommitEvent) -> Rotation:
-    """Return a rotation under the job of the commit, whose new certificate was handed out and is not being removed."""
+    """Return the rotation of a commit, whose new certificate was handed out and stays; raises RejectionError."""
     if rotation is None or rotation.job_id != event.job_id:
         raise RejectionError(RejectionCode.NO_ROTATION, f"This thing has no rotation under job '{event.job_id}'.")
     if rotation.phase in MAKING:
@@ -198,7 +198,7 @@ class CreateStep(Enum):
 
 
 def create_step(rotation: Rotation | None, event: CreateEvent, digest: str, now: datetime) -> CreateStep:
-    """Return what to do for a create, given the thing's latest rotation; raises RejectionError."""
+    """Return what to do for a create over the key with this digest, after ``rotation``; raises RejectionError."""
     if rotation is None:
         return CreateStep.BEGIN
     if rotation.job_id == event.job_id and digest in rotation.superseded_digests:

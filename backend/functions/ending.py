@@ -83,7 +83,7 @@ def with_end(services: Services, rotation: Rotation) -> Rotation:
 
 
 def note_old(services: Services, thing_name: str, certificate_id: str, at: datetime, who: str) -> None:
-    """Add that a request came over the thing's old certificate, if it is one of a rotation's."""
+    """Add that a request of ``who`` came over the thing's old certificate, if it is one of a rotation's."""
     rotation = services.table.current(thing_name)
     if rotation is None or rotation.which(certificate_id) is not CertificateRole.OLD or rotation.phase in MAKING:
         return
@@ -94,7 +94,7 @@ def note_old(services: Services, thing_name: str, certificate_id: str, at: datet
 
 
 def hear_late(services: Services, rotation: Rotation, which: CertificateRole, at: datetime) -> bool:
-    """Return whether the use of a certificate of an ended rotation is reported, as the old one's is."""
+    """Return whether the use of ``which`` certificate of an ended rotation is reported, as the old one's is."""
     committed = rotation.committed_at
     is_news = which is CertificateRole.OLD and committed is not None and at > datetime.fromisoformat(committed)
     return is_news and tell_late(services, rotation.seen(which, at))
@@ -110,7 +110,7 @@ def tell_late(services: Services, rotation: Rotation) -> bool:
 
 
 def remove_new(services: Services, rotation: Rotation, who: str, *, may_be_lost: bool = True) -> Rotation:
-    """Keep the old certificate; look for the new one if it may exist though nobody knows its id."""
+    """Keep the old certificate, as ``who`` decided; look for the new one if ``may_be_lost``: nobody knows its id."""
     new = rotation.new_certificate_id
     if new is None and may_be_lost:
         new = _lost_certificate(services, rotation)
@@ -120,14 +120,14 @@ def remove_new(services: Services, rotation: Rotation, who: str, *, may_be_lost:
 
 
 def resume(services: Services, rotation: Rotation, who: str) -> Rotation:
-    """Carry on with a removal that was decided on before."""
+    """Carry on, as ``who``, with a removal decided on before; raises ContradictionError if the record names none."""
     if rotation.removing is None or rotation.outcome is None:
         raise ContradictionError(f"the record of {rotation.thing_name} is being removed but does not show what")
     return _remove(services, rotation, rotation.removing, rotation.outcome, who)
 
 
 def remove_stray(services: Services, rotation: Rotation, current: Rotation | None, *, may_be_lost: bool) -> None:
-    """Remove what was issued for a rotation that was given up meanwhile; its record is no longer ours.
+    """Remove what was issued for a rotation that was given up meanwhile; ``current`` is in force now.
 
     The certificates of the record in force stay: it may be over the same key, and the device may use it.
     """
@@ -215,7 +215,7 @@ _PROGRESS = {RotationOutcome.ROTATED: "rotated", RotationOutcome.ROLLED_BACK: "r
 
 
 def show(services: Services, rotation: Rotation, progress: str) -> None:
-    """Update the public view. It is a courtesy: if that fails, the rotation goes on."""
+    """Show ``progress`` in the public view. It is a courtesy: if that fails, the rotation goes on."""
     try:
         services.registry.show(rotation.thing_name, progress, rotation.old_certificate_id, rotation.new_certificate_id)
     except Exception as error:  # noqa: BLE001  # whatever it is, nothing depends on the view

@@ -39,7 +39,7 @@ class Issuers:
         self._acm_pca = acm_pca
 
     def issue(self, request: SigningRequest, authority: PrivateAuthority | None, now: datetime) -> Issued:
-        """Return a new certificate over the request's key; ``authority`` None means AWS IoT's own CA."""
+        """Return a new certificate over the request's key (None: by AWS IoT's own CA); raises RejectionError."""
         try:
             issued = self._from_aws_iot(request) if authority is None else self._from_private(request, authority, now)
         except ClientError as error:

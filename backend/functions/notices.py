@@ -44,7 +44,7 @@ def of_late_evidence(rotation: Rotation) -> str:
 
 
 def of_rest(certificate_id: str, because: str) -> str:
-    """Handle a shared certificate that no thing holds any more, and that may be in use all the same."""
+    """Return the notice that a shared certificate that no thing holds stays, ``because`` it may be in use."""
     return (
         f"certificate {certificate_id} was shared, no thing holds it any more, and it stays ACTIVE, because "
         f"{because}. Find out who uses it; if nobody may, {_deactivate(certificate_id)} and delete it."

@@ -19,7 +19,7 @@ class Operator:
         self._topic_arn = topic_arn
 
     def tell(self, thing_name: str, job_id: str, notice: str) -> None:
-        """Send a notification."""
+        """Send a ``notice`` to whoever subscribes; it names the thing and the job."""
         message = f"Certificate rotation of {thing_name}, job {job_id}: {notice}"
         self._sns.publish(TopicArn=self._topic_arn, Subject=SUBJECT, Message=message)
 

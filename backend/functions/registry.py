@@ -184,7 +184,7 @@ class IotRegistry:
         self.delete(certificate_id, certificate_arn)
 
     def set_status(self, certificate_id: str, status: str) -> None:
-        """Activate or deactivate a certificate, if it is there."""
+        """Give a certificate, if it is there, a ``status``: ACTIVE or INACTIVE."""
         _unless_gone(self._iot.update_certificate, certificateId=certificate_id, newStatus=status)
 
     def detach(self, thing_name: str, certificate_arn: str) -> None:
@@ -217,9 +217,10 @@ class IotRegistry:
     def issued_over(
         self, digest: str, since: datetime, until: datetime, besides: Collection[str | None] = ()
     ) -> str | None:
-        """Return the id of a certificate over this public key, registered between two instants; None if there is none.
+        """Return the id of a certificate, ``besides`` these, over the key with this ``digest``; None if there is none.
 
-        Needed only if an answer of AWS IoT was lost: the certificate exists, but nobody knows its id.
+        It was registered between two instants. Needed only if an answer of AWS IoT was lost: the certificate exists,
+        but nobody knows its id.
         """
         for candidate in self._newest_certificates():
             if candidate["creationDate"] < since:
@@ -240,7 +241,7 @@ class IotRegistry:
             marker = {"marker": page["nextMarker"]}
 
     def show(self, thing_name: str, progress: str, old: str, new: str | None) -> None:
-        """Update the public view: the named shadow."""
+        """Show ``progress`` and the ``old`` and ``new`` certificate in the public view: the named shadow."""
         view = {"progress": progress, "oldCertificateId": old, "newCertificateId": new}
         answer = self._data.update_thing_shadow(
             thingName=thing_name,
@@ -271,7 +272,7 @@ class IotRegistry:
         return not self._iot.get_topic_rule(ruleName=self._presence_rule)["rule"]["ruleDisabled"]
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Publish to a device at QoS 0: it must not be spooled, the device asks again."""
+        """Publish ``payload`` to a device's ``topic`` at QoS 0: it must not be spooled, the device asks again."""
         self._data.publish(topic=topic, qos=0, payload=payload)
 
 

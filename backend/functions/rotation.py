@@ -108,7 +108,7 @@ class Rotation:
         return self.phase in MAKING and now < datetime.fromisoformat(self.lease_until)
 
     def step(self, now: datetime, who: str, what: str, **changes: Any) -> Rotation:
-        """Return the next state, with its line of evidence; of very many lines those in the middle are left out."""
+        """Return the next state with its line of evidence, ``who`` did ``what``; the middle of very many lines goes."""
         history = (*self.history, EvidenceEntry(now.isoformat(), who, what))
         if len(history) > LINES:
             history = (*history[: LINES // 2], *history[1 - LINES // 2 :])
@@ -134,7 +134,7 @@ class Rotation:
         return replace(self, new_seen_at=_later(self.new_seen_at, at))
 
     def contested(self, at: datetime, now: datetime, who: str) -> Rotation:
-        """With the request for a second key under its job; the first such request counts."""
+        """With the request of ``who`` for a second key under its job; the first such request counts."""
         if self.contested_at is not None:
             return self
         return self.step(now, who, "a second key was asked for", contested_at=at.isoformat())
@@ -150,7 +150,7 @@ class Rotation:
         return self.ended_at is not None and instant < datetime.fromisoformat(self.ended_at)
 
     def evidence(self, now: datetime, deactivated: CertificateRole | None = None) -> RotationEvidence:
-        """Return what is known, for the table of verdicts."""
+        """Return what is known, for the table of verdicts; ``deactivated`` is the one that a person made INACTIVE."""
         return RotationEvidence(
             now=now,
             started=datetime.fromisoformat(self.started_at),

@@ -54,7 +54,7 @@ def build(
     clock: Callable[[], datetime],
     client_without_retries: ClientFactory | None = None,
 ) -> Services:
-    """Check the environment, then build every client; the endpoints come from the environment.
+    """Check the environment's ``variables``, then build every client; ``clock`` returns the present.
 
     ``client_without_retries`` makes the client that issues: a call that is repeated behind its back may issue twice.
     """

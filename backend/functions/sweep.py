@@ -39,7 +39,7 @@ def handler(_event: Mapping[str, Any], _context: object) -> dict[str, Any]:
 
 
 def sweep(services: Services, pause: Any) -> dict[str, Any]:
-    """Visit what is open for longer than a rotation takes; report how much that is, and since when."""
+    """Visit what is open for longer than a rotation takes, with a ``pause`` between; report how much that is."""
     now = services.clock()
     found = services.table.open_since_before(now - EVERY)
     due: list[Visit] = [

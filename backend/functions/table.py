@@ -44,14 +44,14 @@ class RotationTable:
         self._name = name
 
     def current(self, thing_name: str) -> Rotation | None:
-        """Return the thing's latest rotation, read consistently."""
+        """Return the thing's latest rotation, read consistently; None if it has none."""
         record = self._read(thing_name, CURRENT)
         return Rotation.from_record(record) if record else None
 
     def concerned(self, thing_name: str, certificate_id: str) -> tuple[Rotation | None, Watch | None]:
         """Return what a connection may be about.
 
-        The thing's latest rotation and a watch over the certificate, by one call.
+        The thing's latest rotation and a watch over the certificate, None for what there is not, by one call.
         """
         key = key_of(certificate_id)
         rotation, watch = self._read_both((thing_name, CURRENT), (key["thingName"], key["record"]))

@@ -28,7 +28,7 @@ BEGUN = frozenset({"created", "committed"})
 def take_over(
     services: Services, thing_name: str, job_id: str, who: str, document: Callable[[], object]
 ) -> Rotation | None:
-    """Return the rotation of the backend before ours, written down as one of ours; None if there is none to be seen.
+    """Return the rotation of the backend before ours, written down, for ``who``, as one of ours; None if none is seen.
 
     ``document`` gives the document of the job, and is asked only if the shadow shows a rotation.
     """

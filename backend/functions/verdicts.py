@@ -163,7 +163,7 @@ def weigh(evidence: RotationEvidence) -> Verdict:
 
 
 def find(commit: Commit, end: ExecutionOutcome, use: Use) -> Ruling:
-    """Return the first row that fits three words."""
+    """Return the first row that fits how the commit, the ``end`` and the use stand."""
     asked = (commit, end, use)
     return next(row for row in ROWS if all(want in {None, word} for want, word in zip(row[:3], asked, strict=True)))
 

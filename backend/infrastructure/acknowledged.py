@@ -21,7 +21,7 @@ _ENVELOPE = "the CDK's own grant for envelope encryption, on the stack's one key
 
 
 def acknowledge(stack: Construct, settings: StackSettings) -> None:
-    """Record the reasons in the construct tree; a finding that is not listed here fails the synthesis."""
+    """Record the reasons in the stack's construct tree; a finding that is not listed here fails the synthesis."""
     answers = [f"topic/awslabs/things/*/certificate/{o}/{r}" for o in ("create", "commit") for r in _OUTCOMES]
     shadows = {f"thing/*/{names.shadow}" for names in (settings.names, settings.before)}
     resources = [*answers, "cert/*", "client/*", "job/*", "policy/*", "thing/*", *shadows, "thinggroup/*"]

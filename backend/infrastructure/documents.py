@@ -31,7 +31,7 @@ class AssumedRoles:
 
 
 def read_roles(folder: Path) -> AssumedRoles:
-    """Return the roles that the Fleet documents of a folder name; it may hold many fleets."""
+    """Return the roles that the Fleet documents of a folder, of many fleets or one, name; raises SettingsError."""
     specs = [document["spec"] for _, document in _documents("Fleets", folder, "Fleet")]
     if not specs:
         raise SettingsError(f"Fleets: {folder} holds no Fleet document")
@@ -40,7 +40,7 @@ def read_roles(folder: Path) -> AssumedRoles:
 
 
 def read_authorities(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the private CAs among the documents of a desired-state folder, by name."""
+    """Return the private CAs among the documents of a desired-state folder, by name; raises SettingsError."""
     found: dict[str, dict[str, Any]] = {}
     for path, document in _documents("DesiredState", folder, "CertificateAuthority"):
         name, authority = document["metadata"]["name"], _authority(document["spec"], path)

@@ -19,7 +19,7 @@ _PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 def publish_deployment(scope: Construct, settings: StackSettings) -> None:
-    """Make the parameter; it changes with every deployment that changes an authority."""
+    """Make the parameter, which changes with the authorities; raises SettingsError if it grows too long."""
     text = deployment_of(settings).to_json()
     if len(text.encode()) > MAX_BYTES:
         raise SettingsError(

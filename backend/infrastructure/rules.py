@@ -41,7 +41,7 @@ class Rules(Construct):
         storage.dead_letters.grant_send_messages(self._error_role)
 
     def add(self, name: str, description: str, sql: str, function: lambda_.Function) -> None:
-        """Add one rule that invokes one function."""
+        """Add one rule, with its ``description``, whose ``sql`` selects the messages that invoke one function."""
         rule = iot.CfnTopicRule(
             self,
             name,

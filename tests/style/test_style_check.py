@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,72 @@ def test_a_subject_that_does_not_ask_for_anything_is_found(subject):
 
 def test_at_most_ten_sentences_are_exempt():
     assert len(check.EXEMPT) <= 10
+
+
+CONTRACTS = {
+    "a parameter": (
+        'def cut(tree: Tree, height: int) -> int:\n    """Return the wood."""',
+        'def cut(tree: Tree, height: int) -> int:\n    """Return the wood above this height."""',
+        "cut: parameter height",
+    ),
+    "an error": (
+        'def cut(tree: Tree) -> int:\n    """Return the wood."""\n    raise errors.TreeError("no tree")',
+        'def cut(tree: Tree) -> int:\n    """Return the wood; raises TreeError."""\n    raise TreeError("no tree")',
+        "cut: TreeError",
+    ),
+    "the meaning of None": (
+        'def cut(tree: Tree) -> int | None:\n    """Return the wood."""',
+        'def cut(tree: Tree) -> int | None:\n    """Return the wood; None if there is none."""', "cut: None",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("bad", "good", "left_out"), CONTRACTS.values(), ids=CONTRACTS)
+def test_a_public_function_explains_parameters_errors_and_none(bad, good, left_out):
+    assert [find.text for find in check.in_module("protocol/m.py", bad)] == [left_out]
+    assert list(check.in_module("protocol/m.py", good)) == []
+    assert list(check.in_module("protocol/m.py", bad.replace("def cut", "def _cut"))) == []
+    assert list(check.in_module("sandbox/m.py", bad)) == [], "the sandbox and the tools are not held to it"
+
+
+def test_only_folders_with_something_left_out_are_left_out_themselves(monkeypatch):
+    left_out = check.UNEXPLAINED
+    monkeypatch.setattr(check, "UNEXPLAINED", ())
+    for folder in left_out:
+        finds = [
+            find
+            for module in sorted(check.REPOSITORY.glob(f"{folder}**/*.py" if folder.endswith("/") else folder))
+            for find in check.in_module(str(module.relative_to(check.REPOSITORY)), module.read_text(encoding="utf-8"))
+        ]
+        assert finds, f"{folder} explains all: take it out of UNEXPLAINED"
+
+
+def test_every_new_subject_is_read_and_on_main_the_last_one(tmp_path):
+    def git(*words):
+        subprocess.run(
+            ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *words],
+            check=True,
+            capture_output=True,
+        )
+
+    git("init", "--quiet", "--initial-branch", "main")
+    for subject in ("Plant a tree", "Cut a tree"):
+        git("commit", "--quiet", "--allow-empty", "--message", subject)
+    assert check.new_subjects(tmp_path) == ["Cut a tree"]
+    git("switch", "--quiet", "--create", "wood")
+    for subject in ("Plant two trees", "Cut two trees"):
+        git("commit", "--quiet", "--allow-empty", "--message", subject)
+    assert check.new_subjects(tmp_path) == ["Cut two trees", "Plant two trees"]
+
+
+WORDS = [
+    "standing job", "straggler", "soak", "settle", "adopt", "cohort", "family", "tie", "tainted", "governed", "orphan",
+    "home account", "wire", "held up", "coming", "person",
+]  # fmt: skip
+"""Words that this project uses in a meaning of its own."""
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_each_word_of_our_own_is_defined_on_the_style_page(word):
+    page = (check.REPOSITORY / "docs" / "style.md").read_text(encoding="utf-8")
+    assert f"\n| {word} | " in page
