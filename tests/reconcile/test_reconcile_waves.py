@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from reconcile_rollouts import OLD, World, names
 
-from controller.reconcile.rollout import cumulative_sizes, read_rollout
+from controller.reconcile.rollout import read_rollout
 from controller.reconcile.rollout.evidence import WaveEvidence, shortened_soak
-from controller.reconcile.rollout.waves import exceeded, failure_limit
+from controller.reconcile.rollout.waves import cumulative_sizes, exceeded, failure_limit
 from controller.reconcile.values import (
     LOOK_BACK,
     CertificateStatus,

@@ -4,5 +4,3 @@ from .assessment import assess, assess_fleet
 from .case import Case
 from .governance import Governance, Governed, issued_at
 from .rotated import last_rotation, left_alone_until
-
-__all__ = ["Case", "Governance", "Governed", "assess", "assess_fleet", "issued_at", "last_rotation", "left_alone_until"]

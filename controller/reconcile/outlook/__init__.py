@@ -9,25 +9,3 @@ from .forecasting import Forecast, Forecaster, ForecastRow, forecast
 from .moved import Moved, RotationSpan
 from .simulation import EVERY, Simulation, simulate
 from .virtual_fleet import Luck
-
-__all__ = [
-    "EVERY",
-    "Comparison",
-    "DocumentChange",
-    "Explanation",
-    "FieldChange",
-    "Forecast",
-    "ForecastRow",
-    "Forecaster",
-    "Luck",
-    "Moved",
-    "PolicyComparison",
-    "RotationSpan",
-    "Simulation",
-    "compare",
-    "draw",
-    "explain",
-    "forecast",
-    "simulate",
-    "with_estimates",
-]

@@ -9,29 +9,3 @@ from .plan_file import MAX_PLAN_BYTES, plan_from_json, plan_to_json
 from .policy_plan import PolicyPlan, plan_policy
 from .preflights import PlannedCheck, is_to_ask, plan_checks
 from .tally import PolicyTally, order_of
-
-__all__ = [
-    "MAX_CHANGE",
-    "MAX_PLAN_BYTES",
-    "ChangeCount",
-    "HeldCertificate",
-    "PlannedCheck",
-    "PolicyPlan",
-    "PolicyTally",
-    "Present",
-    "changed_groups",
-    "check_plan",
-    "compared",
-    "departures",
-    "is_to_ask",
-    "make_plan",
-    "order_of",
-    "part_of",
-    "plan_checks",
-    "plan_from_json",
-    "plan_policy",
-    "plan_to_json",
-    "settle",
-    "too_much_at_once",
-    "why_left_out",
-]

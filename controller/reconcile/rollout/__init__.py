@@ -4,21 +4,4 @@ from .ahead import Ahead, rate_per_minute
 from .evidence import progress
 from .history import RolloutHistory, is_open, open_executions, read_rollout, successes_of
 from .standing import Standing, arrange, closings
-from .waves import Opening, cumulative_sizes, next_opening
-
-__all__ = [
-    "Ahead",
-    "Opening",
-    "RolloutHistory",
-    "Standing",
-    "arrange",
-    "closings",
-    "cumulative_sizes",
-    "is_open",
-    "next_opening",
-    "open_executions",
-    "progress",
-    "rate_per_minute",
-    "read_rollout",
-    "successes_of",
-]
+from .waves import Opening, next_opening

@@ -4,25 +4,3 @@ from .absence import LEAST_GAPS, in_order, risk_of, seen_again, usual_absence
 from .backoff import MAX_FAILURES, counted_failures, next_attempt_at
 from .dates import URGENT_SHARE, Dates, dates_of, dates_of_validity, life_under, share_of, timing_of
 from .windows import Interval, OpenTime, never_met, open_time_of
-
-__all__ = [
-    "LEAST_GAPS",
-    "MAX_FAILURES",
-    "URGENT_SHARE",
-    "Dates",
-    "Interval",
-    "OpenTime",
-    "counted_failures",
-    "dates_of",
-    "dates_of_validity",
-    "in_order",
-    "life_under",
-    "never_met",
-    "next_attempt_at",
-    "open_time_of",
-    "risk_of",
-    "seen_again",
-    "share_of",
-    "timing_of",
-    "usual_absence",
-]
