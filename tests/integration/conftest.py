@@ -11,11 +11,13 @@ many times, rules and functions of the backend are switched off for moments: kee
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 
 import boto3
 import pytest
 from integration_bench import COMMIT, CREATE, TERMINAL, Bench, Pace
 from integration_sandbox import SandboxBench, build_fleet
+from shared_warm_component import warm_starts
 
 from protocol.names import DEFAULT_STACK_NAME
 from sandbox.stack.invocations import InvocationFault, late
@@ -78,13 +80,17 @@ def _target(config):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, request):
-    """A sandbox with the devices that the module asks for by ``PROCESSES`` (real component processes)."""
+    """A sandbox with the devices that the module asks for by ``PROCESSES`` (real component processes).
+
+    They start by the recipe's own command if the module asks for that by ``STARTS_COLD``.
+    """
     world = World(build_fleet(getattr(request.module, "PROCESSES", 1)), tmp_path_factory.mktemp("world"))
-    world.start()
-    missing = world.wait_until_online()
-    assert not missing, f"never connected: {missing}"
-    yield world
-    world.stop()
+    with nullcontext() if getattr(request.module, "STARTS_COLD", False) else warm_starts():
+        world.start()
+        missing = world.wait_until_online()
+        assert not missing, f"never connected: {missing}"
+        yield world
+        world.stop()
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from integration_bench import COMPONENT_NAME, openssl
 from protocol.algorithms import CsrSigningAlgorithm, KeyType, matching_csr_algorithms
 
 pytestmark = pytest.mark.portable
+STARTS_COLD = True
 
 PAIRS = [(key_type, algorithm) for key_type in KeyType for algorithm in CsrSigningAlgorithm]
 WRONG_PAIRS = [pair for pair in PAIRS if pair[1] not in matching_csr_algorithms(pair[0])]

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from component_site import RESTART_TAKES, THING, Site, enrol
+from shared_warm_component import warm_starts
 
 from component import build
 from sandbox.edge import Component, Nucleus, Profile, Provisioning, provision
 
 VERSION = "1.2.3"
+PYTHON = os.environ.get("COMPONENT_PYTHON", sys.executable)  # see tools/component_matrix.py
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +30,8 @@ def artifacts(tmp_path_factory):
 
 def deployed(folder, **component):
     """What is deployed of a build."""
-    python = os.environ.get("COMPONENT_PYTHON", sys.executable)  # see tools/component_matrix.py
     archive = folder / build.ARCHIVE
-    return Component(folder / "recipe.yaml", folder, run_install=True, archive=archive, python=python, **component)
+    return Component(folder / "recipe.yaml", folder, run_install=True, archive=archive, python=PYTHON, **component)
 
 
 @pytest.fixture
@@ -47,6 +48,13 @@ def next_version(artifacts, tmp_path):
     assert before in recipe
     (folder / "recipe.yaml").write_text(recipe.replace(before, after).replace(VERSION, "1.2.4"))
     return deployed(folder)
+
+
+@pytest.fixture
+def warm():
+    """Steps of the recipe are forks here: for tests in which the component starts again and again."""
+    with warm_starts(PYTHON):
+        yield
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from sandbox.edge import ConfigurationUpdate, Profile
 from sandbox.edge.nucleus import iot_core
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize(
     "profile",
     [Profile.CLASSIC, *(pytest.param(p, marks=pytest.mark.soak) for p in (Profile.LITE_2_6, Profile.LITE_MAIN))],

@@ -65,6 +65,7 @@ class Cut:
         return (delivery,) if self.passes else ()
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("connection", CUTS)
 @pytest.mark.parametrize("profile", [Profile.CLASSIC, *(pytest.param(lite, marks=pytest.mark.soak) for lite in LITE)])
 def test_what_is_lost_at_any_step_costs_seconds_not_the_rotation(start, site, capsys, profile, connection):

@@ -47,6 +47,7 @@ def succeeded(site, nucleus, job_id, *, timeout=60):
     wait_for(lambda: site.endpoint.connected_clients() == {THING: active})
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("profile", Profile)
 def test_it_rotates_again_and_again_without_an_error(start, site, profile):
     nucleus = start(profile=profile, configuration=QUICK)
@@ -78,6 +79,7 @@ def test_the_nuclei_on_virtual_time_are_those_of_the_table():
     assert timedelta(seconds=RESTART_SECONDS) == RESTART_TAKES
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("profile", Profile)
 def test_no_package_index_is_needed_at_any_launch(start, site, profile):
     nucleus = start(profile=profile, configuration=QUICK, environment=NO_INDEX)
@@ -184,6 +186,7 @@ def test_iotcored_restarted_at_any_message_costs_seconds_not_the_rotation(start,
     assert nucleus.component_starts == 1
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("profile", Profile)
 @pytest.mark.soak
 @pytest.mark.timeout(900)

@@ -51,6 +51,7 @@ def token(kind, tmp_path, monkeypatch, site):
     token.stop()
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_token_rotates_with_each_key_type_that_the_tls_library_can_use(token, start, site, kind, tmp_path):
     (first,) = site.active
     nucleus = start(
