@@ -53,17 +53,22 @@ class Clients:
             return self._made[service, url]
 
     def _answer(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
-        """Return what the cloud answers.
+        return answered(self._cloud, request)
 
-        None for a body that is a stream and for other addresses: those go over the wire.
-        """
-        url, body = urlsplit(request.url), request.body or b""
-        if f"{url.scheme}://{url.netloc}" != self._cloud.endpoint_url or not isinstance(body, str | bytes | bytearray):
-            return None
-        sent = {"host": url.netloc, **{name.lower(): _text(value) for name, value in request.headers.items()}}
-        content = body.encode() if isinstance(body, str) else bytes(body)
-        answer = self._cloud.answer(HttpRequest(request.method, url.path, url.query, sent, content))
-        return AWSResponse(request.url, answer.status, answer.headers, _AnswerBody(answer.body))
+
+def answered(cloud: Cloud, request: AWSPreparedRequest) -> AWSResponse | None:
+    """Return what the cloud answers, without a wire.
+
+    None for a body that is a stream and for other addresses: those go over the wire.
+    """
+    url, body = urlsplit(request.url), request.body or b""
+    if f"{url.scheme}://{url.netloc}" != cloud.endpoint_url or not isinstance(body, str | bytes | bytearray):
+        return None
+    sent = {"host": url.netloc, **{name.lower(): _text(value) for name, value in request.headers.items()}}
+    content = body.encode() if isinstance(body, str) else bytes(body)
+    answer = cloud.answer(HttpRequest(request.method, url.path, url.query, sent, content))
+    headers = {"Content-Length": str(len(answer.body)), **answer.headers}
+    return AWSResponse(request.url, answer.status, headers, _AnswerBody(answer.body))
 
 
 class _AnswerBody(io.BytesIO):

@@ -3,9 +3,12 @@
 A model is a megabyte of JSON that nobody changes, and most tests here make sessions of their own.
 """
 
+import inspect
 from functools import cache
 
 import botocore.client
+import botocore.hooks
+from botocore.client import ClientCreator
 from botocore.hooks import EventAliaser
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
@@ -13,12 +16,13 @@ from botocore.model import ServiceModel
 _KNOWN: dict = {}
 _ALIASES: dict = {}
 _MODELS: dict = {}
+_METHODS: dict = {}
 
 
 @cache
 def read_models_once():
     """Let all loaders, clients and emitters of this process share what one of them has read or worked out."""
-    load, alias = Loader.__init__, EventAliaser.__init__
+    load, alias, write = Loader.__init__, EventAliaser.__init__, ClientCreator._create_methods
 
     def loader(self, *arguments, **options):
         load(self, *arguments, **options)
@@ -35,5 +39,18 @@ def read_models_once():
             _MODELS[key] = ServiceModel(description, service_name=service_name), description
         return _MODELS[key][0]
 
-    Loader.__init__, EventAliaser.__init__ = loader, aliaser
-    botocore.client.ServiceModel = model
+    def methods(self, service_model):
+        if service_model not in _METHODS:  # the same one for all of a service, see above
+            _METHODS[service_model] = write(self, service_model)
+        return dict(_METHODS[service_model])
+
+    def accepts_kwargs(handler):
+        """Of a hook, of which each session has a hundred: botocore asks for all of its signature."""
+        plain = getattr(handler, "__func__", handler)
+        if inspect.isfunction(plain):
+            return plain.__code__.co_flags & inspect.CO_VARKEYWORDS
+        return whole(handler)
+
+    whole = botocore.hooks.accepts_kwargs
+    Loader.__init__, EventAliaser.__init__, ClientCreator._create_methods = loader, aliaser, methods
+    botocore.client.ServiceModel, botocore.hooks.accepts_kwargs = model, accepts_kwargs

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import boto3
 from cryptography.hazmat.primitives.asymmetric import ec
+from shared_wire import answer_without_wire
 
 from protocol.job_document import is_check
 from sandbox.aws import Cloud
@@ -39,6 +40,7 @@ class Plant:
         self.bus = Bus()
         self.cloud = Cloud(account, region, SandboxClock(), self.bus, keys_folder())
         self.cloud.start()
+        answer_without_wire(self.cloud)
         self.failing: set[str] = set()  # devices that fail their rotation
         self.unfit: dict[str, str] = {}  # devices that say to a pre-flight that they would, and why
         self.offline: set[str] = set()

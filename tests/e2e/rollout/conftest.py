@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from shared_command import Outcome, run_command
 from shared_repository import Repository
+from shared_wire import answer_without_wire
 
 from controller.reconcile.values import parse_job_id
 from sandbox.clock import SandboxClock
@@ -42,6 +43,7 @@ class Factory(Repository):
         self.folder = folder
         self.clock = SandboxClock()
         self.world = World(SandboxFleet.model_validate(document), folder / "world", self.clock)
+        answer_without_wire(self.world.cloud)
         self.inventory = folder / "inventory.sqlite"
         entries = self.world.fleet.devices
         self._off = {name for entry in entries if not entry.online for name in entry.names()}
