@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-strip-extras
 # Compiled is what is imported, when it is: a tenth of what is installed.
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile
+# What the component imports: it starts hundreds of times in the tests, always with -B, which keeps nothing compiled.
+OF_THE_COMPONENT := asn1crypto awscrt awsiot cryptography pkcs11 yaml
 
 # The tests start hundreds of processes, which share what one of them has compiled unless the environment forbids it.
 unexport PYTHONDONTWRITEBYTECODE
@@ -82,6 +84,7 @@ $(VENV)/.demo: requirements/demo.txt pyproject.toml | $(VENV)/bin/python
 $(VENV)/.test: requirements/test.txt pyproject.toml | $(VENV)/bin/python
 	$(PIP_INSTALL) --require-hashes -r requirements/test.txt
 	$(PIP_INSTALL) --no-deps --no-build-isolation --editable . 2>/dev/null || $(PIP_INSTALL) --no-deps --editable .
+	$(BIN)/python -m compileall -q $(addprefix $(VENV)/lib/python3*/site-packages/,$(OF_THE_COMPONENT))
 	@touch $@ $(VENV)/.demo
 
 # An environment of its own: awscli, which the tests need, holds docutils back.

@@ -1,10 +1,23 @@
 """What holds for every test: its outcome does not rest on the machine's speed; it is measured where it counts."""
 
+import os
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+COLLECTING = None
+if (run := os.environ.get("PYTEST_XDIST_TESTRUNUID")) is not None:
+    import fcntl
+
+    # One worker imports everything first: the others find what it has compiled, which is most of the work.
+    COLLECTING = (Path(tempfile.gettempdir()) / f"certfleet-collecting-{run}").open("w")
+    try:
+        fcntl.flock(COLLECTING, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(COLLECTING, fcntl.LOCK_SH)
 
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any speed")
@@ -21,6 +34,12 @@ UNMEASURED = frozenset(
     {"component", "e2e", "integration", "interleaving", "sandbox_aws", "sandbox_edge", "sandbox_stack", "smallworld"}
 )
 """Folders that no floor of coverage rests on: to measure it would take two thirds more of their processor time."""
+
+
+def pytest_collection_finish():
+    if COLLECTING is not None:
+        COLLECTING.close()
+        Path(COLLECTING.name).unlink(missing_ok=True)
 
 
 @pytest.hookimpl(wrapper=True)
