@@ -185,10 +185,8 @@ class _Rounds:
 
     @property
     def _begun(self) -> frozenset[str]:
-        """Devices that the rounds before have started; who waits in a standing job as a straggler is not counted."""
-        made = [one for result in self._results for one in result.created]
-        told = ((one, d.name) for one in made for d in one.job.devices if d.name not in one.skipped)
-        return frozenset(name for one, name in told if not one.job.is_standing or name in one.job.early)
+        """Devices that the rounds before have started."""
+        return frozenset(name for result in self._results for name in result.begun)
 
     def _round(self) -> bool:
         """Plan, apply, follow; returns whether another round may find something to do."""

@@ -63,13 +63,17 @@ def note(connection: sqlite3.Connection, thing: str, now: datetime, sighting: Si
 
 def note_answers(connection: sqlite3.Connection, now: datetime) -> None:
     """Note whoever was away and has begun with a job since: it was back by then."""
+    known = dict(connection.execute("SELECT name, absences FROM things WHERE absences IS NOT NULL"))
+    away = {thing: instants[-1] for thing, text in known.items() if len(instants := json.loads(text)) % 2}
+    if not away:
+        return
     rows = connection.execute(
         "SELECT thing, max(started_at) FROM executions WHERE started_at IS NOT NULL "
-        "AND thing IN (SELECT name FROM things WHERE absences IS NOT NULL) GROUP BY thing"
+        "AND thing IN (SELECT value FROM json_each(?)) GROUP BY thing",
+        (json.dumps(sorted(away)),),
     ).fetchall()
     for thing, started_at in rows:
-        known = json.loads(connection.execute("SELECT absences FROM things WHERE name = ?", (thing,)).fetchone()[0])
-        if len(known) % 2 and started_at > known[-1]:
+        if started_at > away[thing]:
             note(connection, thing, now, Sighting(is_connected=True, since=started_at))
 
 

@@ -69,6 +69,14 @@ class ApplyResult:
         return tuple(applied for applied in self.jobs if applied.fate is JobFate.CREATED)
 
     @property
+    def begun(self) -> frozenset[str]:
+        """Devices that this run started: in waves, or ahead of them; a straggler in a standing job is not counted."""
+        asked = [one for one in self.jobs if one.fate is JobFate.CREATED or one.fate is JobFate.ADOPTED]
+        started = {name for one in asked for name in one.job.early if name not in one.skipped}
+        waves = [one for one in self.created if not one.job.is_standing]
+        return frozenset(started.union(d.name for one in waves for d in one.job.devices if d.name not in one.skipped))
+
+    @property
     def under_way(self) -> tuple[str, ...]:
         """Ids of the jobs that can be followed."""
         fates = (JobFate.CREATED, JobFate.ADOPTED)

@@ -155,6 +155,17 @@ def test_a_standing_job_is_continuous_on_a_cohort_and_takes_in_later_stragglers(
     assert cloud.jobs[first.job_id].executions == {"a": "QUEUED", "b": "QUEUED"}
 
 
+def test_who_was_asked_ahead_of_its_wave_was_started_as_a_waves_devices_were_and_a_straggler_was_not(cloud, iot, kit):
+    standing = kit.job("line-a", None, COHORT, kit.devices("away", "boat"))
+    first = replace(standing, early=("boat",))
+    wave = kit.job("line-a", 1, THINGS, kit.devices("a", "gone"))
+    cloud.attached.pop("gone")
+    result = apply(kit.plan(first, wave), iot, kit.NOW)
+    assert result.begun == {"boat", "a"}
+    grown = replace(standing, devices=(*standing.devices, *kit.devices("ship")), early=("ship",))
+    assert apply(kit.plan(grown), iot, kit.NOW).begun == {"ship"}, "it joins the job that there is"
+
+
 CHANGES = {
     "it holds another certificate": lambda cloud: cloud.attached.update(b=[("f" * 64, "EXCLUSIVE_THING")]),
     "it holds none": lambda cloud: cloud.attached.update(b=[]),

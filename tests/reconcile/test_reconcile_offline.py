@@ -165,6 +165,13 @@ def test_in_sync_devices_are_named_as_well(make):
     assert at_risk(world.plan()) == ["g000"]
 
 
+def test_one_is_named_among_many_like_it_of_which_there_is_nothing_to_say(make):
+    world = World(make, number=0)
+    world.devices = {f"g{n:03d}": make.device(f"g{n:03d}", age=(300 - n) * HOUR, left=60 * DAY) for n in range(200)}
+    world.devices["g199"] = rare(make, world.devices["g199"], left=60)
+    assert at_risk(world.plan()) == ["g199"]
+
+
 def test_of_many_at_risk_a_hundred_are_named_and_all_counted(make):
     world = fleet(make, first=False, left=())
     world.devices = {name: rare(make, device) for name, device in world.devices.items() if name != "g000"}
@@ -206,6 +213,13 @@ def test_what_the_first_wave_has_not_shown_to_work_is_not_tried_on_them(make, ca
     if canary:
         world.wave(1, canary, ended=HOUR)
     assert early(world.plan()) == []
+
+
+def test_while_an_unhealthy_wave_is_tried_again_none_of_them_is_asked(make):
+    world = fleet(make, healthy=False, abort=(make.abort(20, 50),)).wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)
+    plan = world.wave(2, names(4, "FAILED", 1) | names(5, "SUCCEEDED", 5)).plan()
+    assert plan.waves[0].status is WaveStatus.UNHEALTHY
+    assert (at_risk(plan), early(plan)) == (["g091", "g090"], [])
 
 
 def test_a_second_plan_asks_nobody_again(make):
@@ -315,7 +329,10 @@ def test_the_explanation_says_when_it_is_expected_and_what_to_do(make):
     desired, state = make.desired(), make.state()
     found = explain(rare(make, make.device(), usual=70), desired, state, make.now)
     text = " ".join(found.words)
-    assert "away since 2026-11-20T12:00:00Z; nine in ten of its 5 known absences were no longer than 70 days" in text
+    assert (
+        "It has been away since 2026-11-20T12:00:00Z; nine in ten of its 5 known absences were no longer than 70 days"
+        in text
+    )
     assert "expected by 2027-01-29T12:00:00Z" in text
     assert "ends before that, at 2027-01-22T12:00:00Z: bring it online until then" in text
     assert "rollout.offlineFirst: true" in text

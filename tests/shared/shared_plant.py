@@ -96,6 +96,18 @@ class Plant:
             time.sleep(0.1)
         return time.monotonic() < until
 
+    def comes_back(self, thing: str) -> None:
+        """Connect a device, which then asks for its next job."""
+        self.offline.discard(thing)
+        self._todo.put(thing)
+
+    def has_rotated(self, thing: str, patience: float = 60) -> bool:
+        """Whether a device rotates before patience, in seconds, ends."""
+        until = time.monotonic() + patience
+        while not self.rotations[thing] and time.monotonic() < until:
+            time.sleep(0.02)
+        return bool(self.rotations[thing])
+
     def _hear(self, message: Message) -> None:
         if message.topic.endswith("/jobs/notify-next"):
             self._todo.put(message.topic.split("/")[2])

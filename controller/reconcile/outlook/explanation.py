@@ -159,7 +159,7 @@ def _why_start(case: Case, timing: Timing, *, is_held: bool) -> str:
 def _of_absences(risk: OfflineRisk, policy: Policy) -> Iterator[str]:
     """Yield when a device that connects rarely is expected again, and what that means for its certificate."""
     seen = instant_text(risk.seen_at)
-    here = f"It is away since {seen}" if risk.is_away else f"It connects rarely, and was connected at {seen}"
+    here = f"It has been away since {seen}" if risk.is_away else f"It connects rarely, and was connected at {seen}"
     if risk.absence is None or risk.seen_again is None:
         known = count_text(risk.gaps, "absence")
         yield f"{here}; nobody knows when it comes back: {known} of it known, {LEAST_GAPS} are needed."

@@ -197,7 +197,7 @@ def _early(fresh: list[Assessment], opening: Opening, at: _Situation) -> tuple[l
     """
     rollout = at.governed.policy.rollout
     is_tried = opening.wave > 1 or opening.status is WaveStatus.SOAKING
-    if not rollout.offline_first or not is_tried or opening.status is WaveStatus.UNHEALTHY or opening.only is not None:
+    if not rollout.offline_first or not is_tried or opening.only is not None:
         return [], fresh
     room = max(0, rollout.max_in_flight - at.tally.rotating)
     ranked = {risk.device: n for n, risk in enumerate(in_order(at.tally.risks, {}, 0)) if risk.is_at_risk}
