@@ -34,7 +34,7 @@ def refuse_what_others_can_change(home: str) -> None:
 
 
 def unpack(data: bytes, code: str) -> None:
-    """Make root's copy, whole or not at all."""
+    """Make root's copy of the archive ``data`` in ``code``, whole or not at all."""
     draft = os.path.join(os.path.dirname(code), "draft-code")
     shutil.rmtree(draft, ignore_errors=True)
     zipfile.ZipFile(io.BytesIO(data)).extractall(draft)
@@ -43,7 +43,7 @@ def unpack(data: bytes, code: str) -> None:
 
 
 def begin(home: str, code: str, given: Dict[str, Any]) -> None:
-    """Hand over to the code in root's copy, with the lock held until this process has become the component."""
+    """Hand over to ``code`` with what was ``given``; ``home`` stays locked until this process is the component."""
     os.umask(0o022)
     os.makedirs(home, exist_ok=True)
     refuse_what_others_can_change(home)

@@ -50,7 +50,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def write_recipe(folder: Path, *, name: str, version: str, bucket: str, archive: Optional[Path] = None) -> Path:
-    """Return the recipe with its names filled in; S3 still has to get the archive at the Uri it names.
+    """Return the recipe of this ``version`` for this ``bucket``; S3 still has to get the archive at the Uri it names.
 
     It holds the digest of ``archive`` (the one in the folder, unless another is named).
     """
@@ -71,7 +71,7 @@ def write_recipe(folder: Path, *, name: str, version: str, bucket: str, archive:
 
 
 def write_archive(target: Path, wheelhouse: Optional[Path] = None) -> None:
-    """Write the artifact: the same bytes for the same sources."""
+    """Write the artifact to ``target``, with the wheels of ``wheelhouse``: the same bytes for the same sources."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in sorted(_members(wheelhouse).items()):
             entry = zipfile.ZipInfo(name, _EPOCH)

@@ -77,7 +77,7 @@ class Run:
         self._failures: list[str] = []
 
     def reconcile(self) -> dict[str, Any]:
-        """Return every fleet, one after the other; one that fails does not stop the others."""
+        """Return every fleet, one after the other; one that fails stops no other. Raises ReconcileFailedError."""
         fleets = in_turn(self._guarded(BUNDLE, self.desired) or (), self.now)
         if fleets:
             self._guarded(BUNDLE, lambda: self.notices.tell(Attention(BUNDLE)))
@@ -95,7 +95,7 @@ class Run:
     def versioned(
         self, fleet: str = "", only: BundleVersion | None = None
     ) -> tuple[tuple[DesiredState, ...], BundleVersion]:
-        """As ``desired``, and which bundle that is."""
+        """As ``desired``, and which bundle that is: the newest, or ``only`` that one."""
         settings = self.settings
         verifier = KmsKey(self.client("kms"), settings.kms_key_arn) if settings.kms_key_arn else None
         bundle = take_bundle(self.bucket, settings, self.now, verifier, only)
@@ -148,7 +148,7 @@ class Run:
     def count(
         self, fleet: str, numbers: Mapping[str, float], said: Mapping[str, str | None] = MappingProxyType({})
     ) -> None:
-        """Print a line of metrics."""
+        """Print a line of metrics: the numbers, and beside them what is ``said`` in words."""
         print(embedded_metrics(fleet, self.now, numbers, said), flush=True)  # noqa: T201 (stdout is a Lambda's log)
 
     @staticmethod
@@ -164,7 +164,7 @@ class Run:
 
 
 def own_clients(attempts: int = 4, read_timeout: float = 20) -> Callable[[str], Any]:
-    """Makes the function's own clients, by service; ``read_timeout`` in seconds."""
+    """Makes the function's own clients, by service; each tries so many ``attempts``; ``read_timeout`` in seconds."""
     session = new_session()
     hold_to_shape(session)
     retries = {"mode": "standard", "total_max_attempts": attempts}

@@ -92,7 +92,7 @@ class Actions:
         return self._store.caveat(key_type) if key_type else ""
 
     def load(self) -> Optional[JournalRecord]:
-        """Take up what configuration and journal hold; a wrong configuration is the next job's failure."""
+        """Take up configuration and journal (None: no rotation); a wrong configuration is the next job's failure."""
         try:
             self._fitness.read_configuration()
         except ConfigurationError as error:
@@ -138,7 +138,7 @@ class Actions:
         self._publish(topics.jobs_get_next(self._thing_name), GET_NEXT)
 
     def prepare(self, cause: Cause) -> None:
-        """Take the job: journal it, claim it, and make the new key while the claim is on its way."""
+        """Journal and claim the job, and make the new key meanwhile; RotationError: it names no execution."""
         execution = cause.execution
         if execution is None:
             raise RotationError("a job was announced without its execution")
@@ -158,7 +158,7 @@ class Actions:
         self._update(ExecutionStatus.IN_PROGRESS, "making a new key and asking for a certificate")
 
     def create(self, cause: Cause) -> None:
-        """Ask for a certificate; after a restart over the same key, so that the backend answers alike."""
+        """Ask for a certificate, after a restart over the same key; raises RotationError if the journal lacks which."""
         record = self._known()
         if record.step is not Step.CREATING:
             self._save(record.with_(step=Step.CREATING))
@@ -170,7 +170,7 @@ class Actions:
         self._publish(topics.create(self._thing_name), CreateRequest(record.job_id, self._request, in_place).encode())
 
     def install(self, cause: Cause) -> Event:
-        """Put the certificate and its key in place of the old pair, if it is what was asked for."""
+        """Put the certificate and its key in place of the old pair; raises RotationError if it is another."""
         record = self._known()
         if record.key_type is None:
             raise RotationError("the journal does not show which key type the job demands")
@@ -190,7 +190,7 @@ class Actions:
         return Event.DONE
 
     def restart(self, cause: Cause) -> Event:
-        """Have the nucleus connect anew; a rotator that is still there afterwards starts over by its journal."""
+        """Have the nucleus connect anew; a rotator that is still there starts over. Raises RotationError."""
         try:
             self._restarter.restart()
         except RestartError as error:
@@ -208,7 +208,7 @@ class Actions:
         self._save_if_possible(record.with_(awake=record.awake + seconds))
 
     def commit(self, cause: Cause) -> None:
-        """Notify the backend, over the new connection.
+        """Notify the backend, over the new connection; raises RotationError if the journal names no job.
 
         Whatever is answered, or nothing, this commit may count: the old certificate may go at any later time. So from
         now on going back to the old credential keeps the new one too.
@@ -226,7 +226,7 @@ class Actions:
         self.run_of_commit = run if self.sent else ""
 
     def conclude(self, cause: Cause) -> Optional[Event]:
-        """Note that the backend has seen the new credential; keep both until it has connected at a later start."""
+        """Note that the backend has seen the new credential; keep both until a later start. None as in ``report``."""
         self._committed()
         return self.report(cause)
 
@@ -238,14 +238,14 @@ class Actions:
         self.forget(cause)
 
     def confirm(self, cause: Cause) -> Optional[Event]:
-        """Note that the backend has heard of the new credential at a later start too, perhaps without the job."""
+        """Note that the backend has heard of the new credential at a later start too; None as in ``report``."""
         if self._known().job_id == self._known().job_to_commit:
             self._committed()
         self.record = self._proven().with_(step=Step.REPORTING)
         return self.report(cause)
 
     def fail(self, cause: Cause) -> Optional[Event]:
-        """Keep what is in place, and give the job the first reason that was found."""
+        """Keep what is in place, and give the job the first reason that was found; None as in ``report``."""
         record = self._known()
         reason = record.reason or cause.reason or "the device gave up; see its log"
         self.record = record.with_(step=Step.REPORTING, outcome=ExecutionStatus.FAILED, reason=reason)
@@ -254,7 +254,7 @@ class Actions:
     def report(self, cause: Cause) -> Optional[Event]:
         """Settle, then notify the cloud. Success is reported only once the journal holds it; failure in any case.
 
-        DONE if there is no job to report to.
+        DONE if there is no job to report to; None if its answer is awaited.
         """
         record = self._known()
         if record.kept is not None:

@@ -47,7 +47,7 @@ def check(pem: str, *, public_key: bytes, current_pem: bytes, key_type: KeyType,
 
 
 def load(pem: bytes) -> x509.Certificate:
-    """Return the first certificate of a PEM text, one with names that a strict parser refuses as well."""
+    """Return the first certificate of a PEM text, with names of any kind; raises CertificateError."""
     from cryptography import x509  # noqa: PLC0415  # lazy, see the module
 
     try:
@@ -72,7 +72,7 @@ def load_all(pem: bytes) -> List[x509.Certificate]:
 
 
 def identity(pem: bytes) -> str:
-    """Return the id by which AWS IoT knows the first certificate of a PEM text: a digest of it, well formed or not."""
+    """Return AWS IoT's id of the first certificate of a PEM text: its digest. Raises CertificateError."""
     try:
         return hashlib.sha256(_der(pem)).hexdigest()
     except ValueError:
@@ -84,7 +84,7 @@ def _der(pem: bytes) -> bytes:
 
 
 def public_key_der(certificate: x509.Certificate) -> bytes:
-    """SubjectPublicKeyInfo of a certificate."""
+    """Return SubjectPublicKeyInfo of a certificate; raises CertificateError if it has no key that can be read."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  # lazy, see the module
 
     try:

@@ -46,7 +46,7 @@ def write(system: System, path: Path, data: bytes) -> None:
 
 
 def write_all(system: System, contents: Mapping[Path, bytes], attributes: Mapping[Path, Attributes] = _OWN) -> None:
-    """Write files, each atomically, in this order; all of them are durable on return.
+    """Write the ``contents`` of files, each atomically, in this order; all of them are durable on return.
 
     Those without ``attributes`` only their owner may read.
     """

@@ -67,7 +67,7 @@ class Incoming:
         ]
 
     def read(self, decoder: Decoder, topic: str, payload: bytes) -> Optional[Tuple[Event, Cause]]:
-        """Return the event that a message is, if it is one."""
+        """Return the event that a message is; None if it is not one."""
         try:
             if decoder == self._updated and not self._is_about_us(topic):
                 return None

@@ -128,7 +128,7 @@ class Journal:
         self.record: Optional[JournalRecord] = None
 
     def load(self) -> Optional[JournalRecord]:
-        """Read the file as it is at start, and clear what an interrupted write left beside it."""
+        """Read the file at start, None if there is none, and clear an interrupted write; raises JournalError."""
         draft = files.temporary(self._path)
         try:
             if self._before is not None:
@@ -170,7 +170,7 @@ class Journal:
         self.record = record
 
     def clear(self) -> None:
-        """End the rotation."""
+        """End the rotation; raises JournalError if the file cannot be removed."""
         try:
             files.remove(self._system, [self._path])
         except OSError as error:

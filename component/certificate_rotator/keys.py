@@ -33,7 +33,7 @@ def generate(key_type: KeyType) -> bytes:
 
 
 def signing_request(key_pem: bytes, subject: x509.Name, algorithm: CsrSigningAlgorithm) -> str:
-    """Return a certificate signing request in PEM."""
+    """Return a certificate signing request for this ``subject`` in PEM."""
     from cryptography import x509  # noqa: PLC0415  # lazy, see the module
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415

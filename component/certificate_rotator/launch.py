@@ -110,7 +110,7 @@ def _sleep(seconds: float, lock: Optional[int]) -> None:
 
 
 def environment(home: Path, artifact: Path) -> Path:
-    """Return the Python that has the requirements: this one, one that was made before, or one made now."""
+    """Return the Python that has the artifact's requirements: this one, or one in ``home``, made before or now."""
     requirements = (artifact / "requirements.txt").read_text(encoding="utf-8")
     if _are_pinned(_versions_here(), requirements):
         sys.stdout.write("the requirements are installed already\n")
@@ -123,7 +123,7 @@ def environment(home: Path, artifact: Path) -> Path:
 
 
 def satisfies(python: Path, requirements: str) -> bool:
-    """Return whether that Python's own packages are the pinned ones."""
+    """Return whether that Python's own packages are those that ``requirements`` pins."""
     if not python.exists():
         return False
     done = subprocess.run(  # noqa: S603  # own words
@@ -165,7 +165,7 @@ def without(name: str, requirements: str) -> str:
 
 
 def tidy(home: Path, in_use: Set[Path], before: Path) -> None:
-    """Remove what earlier versions left, but what is in use and what a rollback would need.
+    """Remove what earlier versions left in ``home``, but what is in use and what a rollback would need.
 
     ``before`` is where the first versions had their environment; they make it anew whenever they are installed.
     """

@@ -58,7 +58,7 @@ Settings = Dict[str, Any]
 
 
 def root_of(work_folder: Path) -> Path:
-    """Return the nucleus' root folder, seen from a component's working folder."""
+    """Return the nucleus' root folder, seen from a component's working folder; raises DeviceError."""
     folder = work_folder.resolve()
     if folder.parent.name != "work":
         raise DeviceError(f"expected to run in <root>/work/<component>, found {folder}; let the nucleus start this")
@@ -66,7 +66,7 @@ def root_of(work_folder: Path) -> Path:
 
 
 def thing_name(environment: Mapping[str, str]) -> str:
-    """Return the name that this device goes by, as the nucleus reports to its components."""
+    """Return this device's name, as the nucleus reports it to its components; raises DeviceError."""
     name = environment.get("AWS_IOT_THING_NAME", "")
     if not name:
         raise DeviceError(
@@ -108,7 +108,7 @@ def of_classic(root: Path) -> Credential:
 
 
 def refuse_loss_of_secrets(root: Path, wanted: KeyType, in_place: str) -> None:
-    """Raise DeviceError if nucleus classic holds secrets that only an RSA key of the device can unwrap."""
+    """Raise DeviceError if the nucleus in ``root`` has secrets for the key type in place that the wanted one loses."""
     log = root / "config" / "config.tlog"
     if wanted.family is Family.RSA or not in_place.startswith("RSA") or not log.exists():
         return
@@ -122,7 +122,7 @@ def refuse_loss_of_secrets(root: Path, wanted: KeyType, in_place: str) -> None:
 
 
 def of_lite(ask: Callable[[str], object], folder: Path = LITE_FOLDER) -> Credential:
-    """Return the credential of nucleus lite; ``ask`` reads a system setting, or raises MessagesError."""
+    """Return the credential of nucleus lite in ``folder``; raises DeviceError. ``ask`` reads a system setting."""
     try:
         certificate, key = ask(CERTIFICATE), ask(PRIVATE_KEY)
         where = "the nucleus' configuration service"

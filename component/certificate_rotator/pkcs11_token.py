@@ -82,7 +82,7 @@ class Token:
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
-        """Log in for the time of the block; may be nested."""
+        """Log in for the time of the block, which may be nested; raises StoreError."""
         if self._session is not None:
             yield
             return
@@ -99,7 +99,7 @@ class Token:
                 session.close()
 
     def find(self, label: str) -> List[TokenObject]:
-        """Keys and certificates under a label; private keys first, because some tokens delete pairs in that order."""
+        """Return keys and certificates under a label, private keys first: the order of deletion. Raises StoreError."""
         with self._errors(f"look for {label!r}"):
             found = []
             for handle in list(self._session.get_objects({Attribute.LABEL: label})):  # a token reads all, each time
@@ -111,7 +111,7 @@ class Token:
             return sorted(found, key=lambda item: _KINDS.index(item.kind))
 
     def generate(self, key_type: KeyType, label: str, key_id: bytes) -> None:
-        """Make a key pair in the token; the private key can never leave it."""
+        """Make a key pair under a label in the token; the private key can never leave it."""
         attributes: Dict[str, Any] = {
             "store": True,
             "label": label,
@@ -128,7 +128,7 @@ class Token:
                 parameters.generate_keypair(**attributes)
 
     def store_certificate(self, der: bytes, subject: bytes, label: str, key_id: bytes) -> None:
-        """Put a certificate beside its key."""
+        """Put a certificate, with its subject in DER, under a label beside its key."""
         template = {
             Attribute.CLASS: ObjectClass.CERTIFICATE,
             Attribute.CERTIFICATE_TYPE: pkcs11.CertificateType.X_509,
@@ -158,7 +158,7 @@ class Token:
             return bytes(encode_ec_public_key(item.handle))
 
     def sign(self, item: TokenObject, data: bytes, algorithm: CsrSigningAlgorithm) -> bytes:
-        """Return a signature as X.509 carries it."""
+        """Return the signature of a key, the ``item``, over data, as X.509 carries it."""
         name = algorithm.hash_name
         digest = hashlib.new(name.lower(), data).digest()
         with self._errors(f"sign with {algorithm.value}"):
@@ -171,7 +171,7 @@ class Token:
             return bytes(item.handle.sign(_DIGEST_INFO[name] + digest, mechanism=Mechanism.RSA_PKCS))
 
     def relabel(self, item: TokenObject, label: str) -> None:
-        """Give an object another label; the one change that every token allows."""
+        """Give an object (``item``) another label; the one change that every token allows."""
         with self._errors(f"rename {item.label!r} to {label!r}"):
             item.handle[Attribute.LABEL] = label
 

@@ -75,4 +75,4 @@ class Loop(Protocol):
         """Run the action after those already waiting; callable from any thread."""
 
     def call_later(self, seconds: float, action: Callable[[], None]) -> Timer:
-        """Run the action after a delay; called on the loop only."""
+        """Run the action after so many seconds; called on the loop only."""

@@ -49,6 +49,6 @@ _REASONS: Dict[Tuple[State, Event], str] = {
 
 
 def reason(state: State, event: Event, detail: str) -> str:
-    """Return the sentence for a transition that gives up; if an action failed, its error; else what came with it."""
+    """Return the sentence for a transition that gives up; ``detail`` is an action's error or the event's text."""
     text = _REASONS.get((state, event))
     return text.format(detail=detail) if text else detail

@@ -50,7 +50,7 @@ _UNITS = {Runtime.CLASSIC: "greengrass.service", Runtime.LITE: "ggl.core.iotcore
 
 
 def default_command(runtime: Runtime, platform: str = sys.platform) -> Tuple[str, ...]:
-    """Return what restarts the nucleus here."""
+    """Return what restarts the nucleus on this platform."""
     return _windows_command() if platform == "win32" else _DEFAULT_COMMANDS[runtime]
 
 

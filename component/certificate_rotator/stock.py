@@ -28,7 +28,7 @@ class StockBackup:
         self._system = system
 
     def adopt(self, store: CredentialStore) -> Optional[JournalRecord]:
-        """Return the rotation that was under way; its job is the one in progress, which nobody here has noted."""
+        """Return the rotation that was under way, None if none was; nobody here has noted its job."""
         copies = self._copies()
         placed = store.adopt(*copies) if copies else None
         if placed is None:
@@ -39,7 +39,7 @@ class StockBackup:
         return torn if placed is Generation.OLD else JournalRecord(Step.RETRYING, UNNOTED, repeats=False)
 
     def remove(self) -> None:
-        """Remove the copies, once they are kept elsewhere or show nothing."""
+        """Remove the copies, once they are kept elsewhere or show nothing; raises StoreError."""
         try:
             for path in self._paths:
                 self._system.remove(path)
@@ -55,7 +55,7 @@ class StockBackup:
 
 
 def take_up(journal: Journal, store: CredentialStore, stock: Optional[StockBackup]) -> Optional[JournalRecord]:
-    """Return the rotation to carry on; none if somebody else has put another credential in place since."""
+    """Return the rotation to carry on; None if somebody else has put another credential in place since."""
     record = journal.load()
     if record is not None:
         store.resume(record.notes)

@@ -97,7 +97,7 @@ class CredentialStore(Protocol):
         """
 
     def adopt(self, certificate: bytes, key: bytes) -> Optional[Generation]:
-        """Keep what somebody else has backed up as OLD, and what is in place as NEW, if that is another credential.
+        """Keep a certificate and key that somebody else backed up as OLD, and those in place as NEW if they differ.
 
         Returns the one that can be in place: OLD if there is no whole pair; None if there is nothing to keep.
         """

@@ -113,7 +113,7 @@ class System:
         return os.open(str(path), _NEW_FILE, 0o600) if _POSIX else windows_files.create(path)
 
     def write(self, descriptor: int, data: bytes) -> None:
-        """Write everything."""
+        """Write everything to a file's descriptor."""
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
@@ -127,7 +127,7 @@ class System:
         os.close(descriptor)
 
     def replace(self, source: Path, target: Path) -> None:
-        """Rename over the target, atomically."""
+        """Rename the source over the target, atomically."""
         self._patiently(lambda: source.replace(target))
 
     def remove(self, path: Path) -> None:
@@ -149,7 +149,7 @@ class System:
         return Attributes(status.st_mode & 0o7777, status.st_uid, status.st_gid, _extended_attributes(path))
 
     def set_attributes(self, path: Path, wanted: Attributes) -> None:
-        """Give a file these attributes."""
+        """Give a file the ``wanted`` attributes."""
         if not _POSIX:
             windows_files.set_security(path, wanted.extended[_WINDOWS_SECURITY])
             return

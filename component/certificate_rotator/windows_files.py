@@ -28,7 +28,7 @@ class _SecurityAttributes(ctypes.Structure):
 
 
 def create(path: Path, sddl: str = OWNER_ONLY) -> int:
-    """Create a file that must not exist yet under an access control list; returns a descriptor to write to.
+    """Create a file that must not exist yet under the access control list ``sddl``; returns a descriptor to write to.
 
     Raises:
         OSError: as Windows reports it; FileExistsError if there is one.
@@ -65,7 +65,7 @@ def security(path: Path) -> bytes:
 
 
 def set_security(path: Path, descriptor: bytes) -> None:
-    """Give a file this owner, group and access control list."""
+    """Give a file the owner, group and access control list of a ``descriptor``."""
     _checked(_library("advapi32").SetFileSecurityW(ctypes.c_wchar_p(str(path)), _OWNER_GROUP_DACL, descriptor))
 
 

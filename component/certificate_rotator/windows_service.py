@@ -83,7 +83,7 @@ class Service:
 def restart(
     service: Service, now: Callable[[], float] = time.monotonic, wait: Callable[[float], None] = time.sleep
 ) -> bool:
-    """Stop the service and start it, until another process than at first runs it.
+    """Stop the service and start it, with a ``wait`` between, until another process than at first runs it.
 
     Returns:
         Whether one does. If not, either the service was never stopped: the nucleus still holds the credential it

@@ -320,7 +320,7 @@ def practised(
     change_of: Look,
     results: Mapping[str, DrillReport],
 ) -> tuple[Practice, ...]:
-    """Return the drills with what the records show: whom each has rotated, from its decision to its end."""
+    """Return the drills with what the records and ``results`` show; ``change_of`` finds the commit of a decision."""
     kept = [record for record in rotations if record.is_rotated]
     told = []
     for one in practices:

@@ -76,7 +76,7 @@ def require_permitted(plan: HealPlan, overrides: Collection[str]) -> None:
 
 
 def require_few(plan: HealPlan, there: Collection[Quarantined], most: int, overrides: Collection[str]) -> None:
-    """Raise RefusedError if too many would be in quarantine, with those cut off since the plan was made."""
+    """Raise RefusedError if, with those ``there``, more than ``most`` would be in quarantine, but by overrides."""
     new = (one for one in plan.actions if one.kind is Kind.QUARANTINE)
     meant = {(one.thing, "" if one.thing else one.certificate_id) for one in new}
     known = {(one.thing, one.certificate_id) for one in there}

@@ -167,7 +167,7 @@ def _lifted(suspect: Suspect, kept: Sequence[CertificateHolders]) -> Judged:
 
 
 def too_many(in_quarantine: int, new: int, guardrails: Guardrails) -> Refusal | None:
-    """Return whether more things would be in quarantine at the same time than the Fleet document allows."""
+    """Return the refusal if ``new`` things and those in quarantine are more than the Fleet allows; else None."""
     limit = guardrails.max_quarantined
     if not new or in_quarantine <= limit:
         return None

@@ -88,7 +88,7 @@ class HealingRegistry:
         return Suspect("", () if held is None else (held,), record=record, is_there=held is not None)
 
     def quarantined(self, thing: str, certificate_id: str = "") -> Quarantined | None:
-        """Return what was done to a thing that is in quarantine."""
+        """Return what was done to a thing in quarantine, or to this certificate of it; None if it is not there."""
         item = self._item(quarantine.key_of(thing, certificate_id))
         return Quarantined.from_record(item) if item else None
 
@@ -109,7 +109,7 @@ class HealingRegistry:
     def certificate(
         self, certificate_id: str, kind: AttachmentType = AttachmentType.EXCLUSIVE
     ) -> CertificateHolders | None:
-        """Return one certificate; None if it is gone."""
+        """Return one certificate, held by this kind of attachment; None if it is gone."""
         found = self._session.find("iot", "DescribeCertificate", certificateId=certificate_id)
         if found is None:
             return None
@@ -128,7 +128,7 @@ class HealingRegistry:
         )
 
     def watch(self, certificate_id: str) -> Watch | None:
-        """Return what the table holds of a certificate."""
+        """Return what the table holds of a certificate; None if it is not watched."""
         item = self._item(key_of(certificate_id))
         return Watch.from_record(item) if item else None
 
@@ -203,7 +203,7 @@ class HealingRegistry:
                 raise
 
     def set_status(self, certificate_id: str, status: CertificateStatus) -> None:
-        """Activate or deactivate."""
+        """Activate or deactivate a certificate."""
         self._session.call("iot", "UpdateCertificate", certificateId=certificate_id, newStatus=status.value)
 
     def remove(self, held: CertificateHolders) -> None:

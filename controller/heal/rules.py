@@ -154,7 +154,7 @@ def _beside(
 
 
 def of_loose(held: CertificateHolders, now: datetime, waits: HealingWaits) -> Judged:
-    """Return what is to be done about a certificate that no thing holds."""
+    """Return what is to be done about a certificate (``held``) that no thing holds."""
     if held.things or held.is_backends:
         return NOTHING
     if held.deactivated_here is not None:

@@ -76,7 +76,7 @@ def survey(
 def of_quarantines(
     session: AwsSession, desired: DesiredState, deployment: DeployedBackend | None
 ) -> tuple[tuple[HealingAction, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
-    """As ``survey_quarantines``; without a backend of ours nobody is cut off, and that is left to a person."""
+    """As ``survey_quarantines``; if the deployment is not one of ours, cutting off is left to a person."""
     table = rotation_table(session)
     if table is not None:
         return survey_quarantines(HealingRegistry(session, table), desired, deployment)
@@ -93,7 +93,8 @@ def survey_quarantines(
 ) -> tuple[tuple[HealingAction, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
     """Return what is to be done for the documents' quarantines, what is left to a person, and what is refused.
 
-    Cost: one query, three calls for each named certificate, and about six for each thing with one certificate.
+    ``deployment`` is the backend. Cost: one query, three calls for each named certificate, and about six for each
+    thing with one certificate.
     """
     quarantines, records = desired.quarantines, registry.all_quarantined()
     names = {name for one in quarantines for name in one.devices} | {one.thing for one in records if one.thing}

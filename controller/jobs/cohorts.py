@@ -20,7 +20,7 @@ _PREFIX = "cf-"
 
 
 def cohort_of(iot: IotJobs, group: str, things: Iterable[str], description: str, tags: Mapping[str, str]) -> str:
-    """Return the ARN of a group whose members are exactly ``things``; whatever an interrupted run left is put right."""
+    """Return the ARN of a group of exactly ``things``, with description and tags; a broken-off run is put right."""
     iot.make_group(group, description, tags)
     wanted = frozenset(things)
     present = iot.group_members(group)

@@ -128,7 +128,7 @@ class IotJobs:
         return frozenset(self._list("ListThingsInThingGroup", "things", thingGroupName=group, recursive=True))
 
     def make_group(self, group: str, description: str, tags: Mapping[str, str]) -> None:
-        """Make a static thing group, or leave the one of that name as it is."""
+        """Make a static thing group with description and tags, or leave the one of that name as it is."""
         properties = {"thingGroupDescription": description}
         listed = [{"Key": key, "Value": value} for key, value in tags.items()]
         try:
@@ -169,7 +169,7 @@ class IotJobs:
     def write_group(
         self, group: str, description: str, attributes: Mapping[str, str], version: int | None
     ) -> int | None:
-        """Make a group (version None), or replace that version; gives the new one, None if another was faster."""
+        """Make a group (version None), or replace description and attributes of that version; None: one was faster."""
         payload = {"attributes": dict(attributes), "merge": False}
         properties = {"thingGroupDescription": description, "attributePayload": payload}
         try:
@@ -242,7 +242,7 @@ class IotJobs:
         return True
 
     def cancel_job(self, job_id: str, comment: str) -> None:
-        """Cancel what is QUEUED of a job; what is IN_PROGRESS runs to its end. Harmless on an ended or missing job."""
+        """Cancel what is QUEUED of a job, with a comment; IN_PROGRESS runs to its end. Harmless on an ended job."""
         view = self.job(job_id)
         if view is None or view.has_ended:
             return

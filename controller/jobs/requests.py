@@ -58,7 +58,7 @@ def describe(plan: Plan, job: PlannedJob) -> str:
 
 
 def tags_of(policy: str, commit: str | None) -> dict[str, str]:
-    """Tags of a job and of its cohort group."""
+    """Return the tags, of a policy and a commit, for a job and its cohort group."""
     return {"managed-by": MANAGED_BY, "certfleet-policy": policy, **({"certfleet-commit": commit} if commit else {})}
 
 
