@@ -81,7 +81,7 @@ class LastApplied:
 
 
 def make_bundle(snapshot: Snapshot, created_at: datetime, repository: str | None = None) -> Bundle:
-    """Bundle a committed snapshot; ``repository`` names it if it has no origin."""
+    """Bundle a committed snapshot, created now; ``repository`` names one without origin. Raises BundleError."""
     name = repository or snapshot.repository
     if snapshot.commit is None or snapshot.committed_at is None or snapshot.is_dirty:
         raise BundleError("found documents that are not committed; a bundle holds one commit", "Commit, or give a ref.")

@@ -185,7 +185,7 @@ class Pattern(FieldKind):
         return self.form
 
     def read(self, found: object) -> str:
-        """Return the text."""
+        """Return the text; raises ValueError."""
         if not isinstance(found, str) or re.fullmatch(self.pattern, found, re.ASCII) is None:
             hint = " (put it in quotes)" if type(found) in (int, float) else ""
             raise ValueError(f"{self.wrong(found)}{hint}")
@@ -234,7 +234,7 @@ class Choice(FieldKind):
         return ", ".join(self.names)
 
     def read(self, found: object) -> Enum:
-        """Return the member, by exact value."""
+        """Return the member, by exact value; raises ValueError."""
         if not isinstance(found, str) or found not in self.names:
             raise ValueError(f"{self.wrong(found)}{suggest(found, self.names)}")
         return self.members(found)

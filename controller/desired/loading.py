@@ -56,7 +56,7 @@ def load(
 def load_snapshot(
     snapshot: Snapshot, *, now: datetime, fleet: str | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> tuple[DesiredState, ...]:
-    """``load``, for files that were already gathered."""
+    """Return the fleets as ``load`` does, of files that were already gathered; raises DesiredStateError."""
     folders = _folders(snapshot, now, limits)
     if not folders and not snapshot.problems:
         message = "found no documents (*.yaml, *.yml); an empty desired state is never meant"

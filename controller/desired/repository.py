@@ -148,7 +148,7 @@ def find_repository(folder: Path) -> GitRepository | None:
 
 
 def folder_in(folder: Path, repository: GitRepository) -> str:
-    """Return the folder's path from the repository's root, with slashes; empty for the root."""
+    """Return the folder's path from the repository's root, with slashes, empty for the root; raises GitError."""
     if repository.top is None:
         raise GitError(f"{folder}: found a bare repository", "Run inside a clone that has a working tree.")
     inner = folder.resolve().relative_to(repository.top.resolve()).as_posix()

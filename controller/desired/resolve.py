@@ -44,7 +44,7 @@ _AnyDocument = TypeVar("_AnyDocument", bound=Document)
 
 
 def resolve(documents: Iterable[ReadDocument], *, commit: str | None, is_dirty: bool) -> DesiredState:
-    """Return the desired state of one fleet; the documents were checked, and one of them is its Fleet."""
+    """Return the desired state of one fleet, of a commit that is_dirty or not; the documents were checked."""
     documents = list(documents)
     ((fleet, source),) = _of(documents, FleetDocument)
     authorities = [_authority(*each) for each in _of(documents, CertificateAuthorityDocument)]

@@ -81,7 +81,7 @@ class Gatherer:
         return False
 
     def admits_size(self, path: str, size: int) -> bool:
-        """Return whether a file of ``size`` bytes may be read."""
+        """Return whether a file of ``size`` bytes may be read; raises DesiredStateError if all are too much."""
         limits = self._limits
         if size > limits.max_file_bytes:
             self.refuse(path, f"the file has {size} bytes; allowed: at most {limits.max_file_bytes}")
@@ -100,7 +100,7 @@ class Gatherer:
         self._total += len(file.data)
 
     def refuse(self, path: str, message: str) -> None:
-        """Record a file that is not read."""
+        """Record a file that is not read, with the message why."""
         self.problems.append(Problem(path, 1, message))
 
     def refuse_link(self, path: str) -> None:

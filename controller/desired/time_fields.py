@@ -58,7 +58,7 @@ class Instant(FieldKind):
         return "an instant with a zone such as 2026-11-01T00:00:00Z, or a date such as 2026-11-01 (midnight UTC)"
 
     def read(self, found: object) -> datetime:
-        """Return the instant, in UTC."""
+        """Return the instant, in UTC; raises ValueError."""
         if not isinstance(found, str) or re.match(r"\d{4}-\d{2}-\d{2}(?:[T ]|$)", found, re.ASCII) is None:
             raise self.wrong(found)
         try:
@@ -93,7 +93,7 @@ class Cron(FieldKind):
         return "five cron fields (one minute, hour, day-of-month, month, day-of-week), such as '0 2 * * 1-5'"
 
     def read(self, found: object) -> str:
-        """Return the expression, when it can fire at all."""
+        """Return the expression; raises ValueError if it cannot fire at all."""
         if not isinstance(found, str) or re.fullmatch(_CRON, found) is None:
             raise self.wrong(found)
         try:
@@ -127,7 +127,7 @@ class TimeZone(FieldKind):
         return "a name of the IANA time zone database, such as Europe/London or UTC"
 
     def read(self, found: object) -> str:
-        """Return the name, when the database has it."""
+        """Return the name; raises ValueError if the database does not have it."""
         if not isinstance(found, str) or found not in _timezones():
             raise ValueError(f"{self.wrong(found)}{suggest(found, list(_timezones()))}")
         return found

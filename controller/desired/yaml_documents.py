@@ -53,7 +53,7 @@ class YamlDocument:
         return self.places[path]
 
     def problem(self, path: _Path, message: str) -> Problem:
-        """Return a problem at this field."""
+        """Return a problem at this field, with its message."""
         place = self.place(path)
         return Problem(self.path, place.line, message, place.column)
 

@@ -22,7 +22,7 @@ def add_healing(what: Any) -> None:
 
 
 def keep_healing(forge: Forge, arguments: Namespace, note: str) -> str:
-    """Open, change or close the issue, or comment on it; returns what was done."""
+    """Open, change or close the issue by the step's arguments, or add the note to it; returns what was done."""
     if arguments.outcome is not None:
         return f"comment: {comment_issue(forge, _KEY, text_of(arguments.outcome) + note)}\n"
     if not of_healing(arguments.plan):

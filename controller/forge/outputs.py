@@ -22,7 +22,7 @@ def of_plan(path: Path, resume: str = "") -> dict[str, Any]:
 
     A plan without jobs is applied too: that records what is governed. A fleet that no override helps is
     in neither. ``resume`` names a policy whose halted rollout was
-    resumed by hand: all that it starts is for a review. Without a file both are empty.
+    resumed by hand: all that it starts is for a review. Without a file both are empty. Raises CertfleetError.
     """
     if resume and _POLICY.fullmatch(resume) is None:
         raise CertfleetError(

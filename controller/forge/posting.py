@@ -37,7 +37,7 @@ class Posted(StrEnum):
 
 
 def sticky_comment(forge: Forge, number: int, key: str, text: str, *, only_replace: bool = False) -> Posted:
-    """Post ``text`` on the pull request, in place of the comment that this key left before."""
+    """Post ``text`` on the pull request of this number, in place of this key's last; ``only_replace`` makes none."""
     body = f"{_marker(key)}\n{text}"
     for comment in forge.comments(number):
         if (comment["body"] or "").startswith(_marker(key)) and _is_ours(comment):
@@ -52,7 +52,7 @@ def sticky_comment(forge: Forge, number: int, key: str, text: str, *, only_repla
 
 
 def keep_issue(forge: Forge, key: str, title: str, text: str, note: str = "") -> Posted:
-    """Keep one open issue of this key; ``note`` (the run's address) is no reason to write an unchanged text anew."""
+    """Keep one open issue of this key and title; a new ``note`` (the run's address) alone changes nothing."""
     body = f"{_marker(key)}\n{text}"
     issue = _open_issue(forge, key)
     if issue is None:

@@ -26,7 +26,7 @@ def run_step(
 ) -> int:
     """Do the step that ``argv`` names: a command of certfleet, or one of ``steps``, which reports what was done.
 
-    ``shown`` is how an error is shown where the step runs.
+    ``shown`` is how an error is shown where the step runs; ``environment`` holds the variables there.
     """
     arguments = parser.parse_args(argv)
     try:

@@ -44,7 +44,7 @@ def solved_text(fleet: str) -> str:
 
 
 def failure_text(what: str, messages: str) -> str:
-    """Return what a command printed before it ended without a report: ``what`` is the summary line."""
+    """Return the ``messages`` that a command printed before it ended without a report: ``what`` is the summary line."""
     lines = [line for line in inert(_TERMINAL_CODES.sub("", messages)).split("\n") if line.strip()]
     said = "\n".join(lines[-MESSAGE_LINES_SHOWN:]) or "It printed nothing; see the log of the job."
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", said)), default=0))

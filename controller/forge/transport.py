@@ -34,7 +34,7 @@ class Transport:
         self._pools: dict[str | None, urllib3.PoolManager] = {}
 
     def request(self, method: str, address: str, **what: Any) -> urllib3.BaseHTTPResponse:
-        """Return the last answer, when it is one or none is worth waiting for; raises urllib3's HTTPError."""
+        """Return an address's answer to a method, the last that is worth waiting for; raises urllib3's HTTPError."""
         pool = self._pool(address)
         for attempt in range(1, ATTEMPTS + 1):
             try:

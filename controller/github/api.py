@@ -42,11 +42,11 @@ class GitHub(Rest):
         return self._pages(f"/issues/{number}/comments")
 
     def create_comment(self, number: int, body: str) -> None:
-        """Comment on an issue or pull request."""
+        """Write a comment, the body, on the issue or pull request of this number."""
         self._call("POST", f"/issues/{number}/comments", {"body": self._bounded(body)})
 
     def update_comment(self, comment_id: int, body: str) -> None:
-        """Replace a comment's text."""
+        """Replace a comment's body."""
         self._call("PATCH", f"/issues/comments/{comment_id}", {"body": self._bounded(body)})
 
     def open_issues(self, label: str) -> Iterator[Mapping[str, Any]]:
@@ -54,12 +54,12 @@ class GitHub(Rest):
         return self._pages("/issues", {"labels": label, "state": "open"})
 
     def create_issue(self, title: str, body: str, labels: list[str]) -> int:
-        """Open an issue; returns its number."""
+        """Open an issue with title, body and labels; returns its number."""
         issue = self._call("POST", "/issues", {"title": title, "body": self._bounded(body), "labels": labels})
         return int(issue["number"])
 
     def update_issue(self, number: int, changes: Mapping[str, str]) -> None:
-        """Change an issue's ``body``, ``state`` or ``state_reason``."""
+        """Change ``body``, ``state`` or ``state_reason`` of the issue of this number."""
         self._call("PATCH", f"/issues/{number}", dict(changes))
 
     def pulls_of(self, commit: str) -> Iterator[Mapping[str, Any]]:

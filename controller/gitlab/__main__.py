@@ -25,7 +25,7 @@ OVERRIDES = (
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
-    """Do one of them; reports on stdout what was done."""
+    """Do the step that ``argv`` names, with this environment; reports on stdout what was done."""
     return run_step(_parser(), _STEPS, _told, argv, environment)
 
 

@@ -45,11 +45,11 @@ class GitLab(Rest):
                 yield {"id": f"{number}/notes/{note['id']}", "body": note["body"], "user": self._author(note)}
 
     def create_comment(self, number: int, body: str) -> None:
-        """Write a note."""
+        """Write a note, the body, on the merge request or issue of this number."""
         self._call("POST", f"{self._project}/{self._noteable}/{number}/notes", {"body": self._bounded(body)})
 
     def update_comment(self, comment_id: str, body: str) -> None:
-        """Replace a note's text."""
+        """Replace the body of the note ``comment_id``."""
         self._call("PUT", f"{self._project}/{self._noteable}/{comment_id}", {"body": self._bounded(body)})
 
     def open_issues(self, label: str) -> Iterator[Mapping[str, Any]]:
@@ -58,12 +58,12 @@ class GitLab(Rest):
             yield {"number": issue["iid"], "body": issue["description"], "user": self._author(issue)}
 
     def create_issue(self, title: str, body: str, labels: list[str]) -> int:
-        """Open an issue; returns its number."""
+        """Open an issue with title, body and labels; returns its number."""
         given = {"title": title, "description": self._bounded(body), "labels": ",".join(labels)}
         return int(self._call("POST", f"{self._project}/issues", given)["iid"])
 
     def update_issue(self, number: int, changes: Mapping[str, str]) -> None:
-        """Change an issue's ``body``, or close it."""
+        """Change the ``body`` of the issue of this number, or close it."""
         given = {"description": self._bounded(changes["body"])} if "body" in changes else {}
         if changes.get("state") == "closed":
             given["state_event"] = "close"

@@ -46,7 +46,7 @@ class Bucket:
         self._client, self._name = client, name
 
     def read(self, key: str, most: int) -> Stored:
-        """Return an object of at most ``most`` bytes; a longer one is cut there."""
+        """Return the object of a key, of at most ``most`` bytes; a longer one is cut there."""
         try:
             answer = self._client.get_object(Bucket=self._name, Key=key)
             with closing(answer["Body"]) as body:
@@ -59,7 +59,7 @@ class Bucket:
             raise self._explain("read", key, error) from error
 
     def fetch(self, key: str, path: Path) -> Version:
-        """Copy an object to a file, whole or not at all; leaves no file if there is no object."""
+        """Copy the object of a key to a file, whole or not at all; leaves no file if there is no object."""
         try:
             answer = self._client.get_object(Bucket=self._name, Key=key)
             with closing(answer["Body"]) as body, path.open("wb") as file:
@@ -75,7 +75,7 @@ class Bucket:
         return Version(key, answer["ETag"])
 
     def write(self, before: Version, data: bytes | Path) -> Version:
-        """Replace that state of the object and no other; LostRaceError if it has changed."""
+        """Replace the state ``before`` of the object and no other; LostRaceError if it has changed."""
         condition = {"IfNoneMatch": "*"} if before.etag is None else {"IfMatch": before.etag}
         try:
             if isinstance(data, Path):

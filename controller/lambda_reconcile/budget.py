@@ -26,7 +26,7 @@ class TimeBudget:
         return self._seconds_left() - self._reserve
 
     def require(self, doing: str, seconds: float = 0.0) -> None:
-        """Raise OutOfTimeError unless ``seconds`` more are left."""
+        """Raise OutOfTimeError, which names what it was doing, unless ``seconds`` more are left."""
         if self.left <= seconds:
             raise OutOfTimeError(
                 f"stopped while {doing}: the time of this run is used up", "The next run goes on; nothing need be done."
@@ -38,5 +38,5 @@ class TimeBudget:
         self._sleep(seconds)
 
     def tell(self, phase: str, done: int, total: int | None) -> None:
-        """Hear of progress, as ``refresh`` and ``apply`` give it, and stop them in time."""
+        """Hear how much of a phase is done, of which total, from ``refresh`` and ``apply``, and stop them in time."""
         self.require(f"at {phase}, {done} of {total or 'many'}")

@@ -16,7 +16,7 @@ DIMENSION = "Fleet"
 def embedded_metrics(
     fleet: str, now: datetime, values: Mapping[str, float], properties: Mapping[str, str | None]
 ) -> str:
-    """Return one line; ``values`` become metrics of unit Count, or Seconds if their name ends so."""
+    """Return one line of ``properties`` and ``values``: metrics of unit Count, or Seconds if their name ends so."""
     metrics = [{"Name": name, "Unit": "Seconds" if name.endswith("Seconds") else "Count"} for name in values]
     return json.dumps(
         {

@@ -57,7 +57,7 @@ class Notices:
         return True
 
     def publish(self, about: str, subject: str, text: str) -> None:
-        """Report something, whatever was reported before; FleetError if that fails."""
+        """Report about a fleet, whatever was reported before, under a subject; FleetError if that fails."""
         if not self._topic_arn:
             return
         try:

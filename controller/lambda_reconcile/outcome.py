@@ -42,6 +42,6 @@ def failed_values() -> dict[str, float]:
 
 
 def properties(desired: DesiredState, run: FleetRun) -> dict[str, str | None]:
-    """Return what the log line holds beside the numbers."""
+    """Return what the log line holds beside the numbers; None for what is not known."""
     digest = run.report.plan.digest if run.report and run.report.plan else None
     return {"commit": desired.commit, "planDigest": digest, "stopped": run.stopped}

@@ -71,7 +71,7 @@ class Questions:
         self._bucket.write(self._bucket.read(key, 0).version, plan_to_json(plan).encode())
 
     def plan(self, fleet: str, digest: str) -> Plan:
-        """Return a plan that was kept; PlanError if it is there no more, or was changed."""
+        """Return the plan kept under a digest; PlanError if it is there no more, or was changed."""
         stored = self._bucket.read(self._plan_key(fleet, digest), MAX_PLAN_BYTES)
         if stored.data is None:
             raise PlanError(f"the plan {digest[:16]} of fleet {fleet} is kept no more", _PLAN_AGAIN)
@@ -81,7 +81,7 @@ class Questions:
         return plan
 
     def of(self, fleet: str) -> Question | None:
-        """Return the last question about a fleet."""
+        """Return the last question about a fleet; None if there is none."""
         return self._read(fleet)[0]
 
     def standing(self, fleet: str) -> Question:
@@ -93,7 +93,7 @@ class Questions:
         self._write(self._read(question.fleet)[1], question)
 
     def answer(self, answer: Answer, by: str, now: datetime) -> Question:
-        """Note an answer; AnswerError unless it repeats what is asked. The first answer stands."""
+        """Note an answer given ``by`` one; AnswerError unless it repeats what is asked. The first answer stands."""
         found, version = self._read(answer.fleet)
         question = _asked(found, answer.fleet)
         if question.plan != answer.plan:
@@ -142,7 +142,7 @@ def _asked(question: Question | None, fleet: str) -> Question:
 
 
 def question_of(plan: Plan, bundle: BundleVersion, token: str, now: datetime, expires_at: datetime) -> Question:
-    """Return what a refused plan asks."""
+    """Return what a refused plan asks until ``expires_at``; the answer goes to the waiting task of this token."""
     return Question(
         fleet=plan.fleet,
         plan=plan.digest,

@@ -77,7 +77,7 @@ class FleetRecords:
         self._bucket, self._prefix = bucket, f"{prefix}fleets/"
 
     def claim(self, fleet: str, run: str, now: datetime, seconds: float) -> FleetClaim | FleetRecord:
-        """Take a fleet for a function that lives for so long; or the record of the run that is at work on it."""
+        """Take a fleet for a function that lives so many seconds; or return the record of the run at work on it."""
         before, version = self._read(fleet)
         if before is not None and before.run != run and before.is_at_work(now):
             return before

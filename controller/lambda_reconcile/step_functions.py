@@ -21,7 +21,7 @@ class StepFunctions:
         self._client = client
 
     def start(self, machine_arn: str, name: str, given: Mapping[str, Any]) -> bool:
-        """Start an execution; False if one of that name has been started before."""
+        """Start an execution of a machine with what is ``given``; False if one of that name has been started before."""
         try:
             self._client.start_execution(stateMachineArn=machine_arn, name=name, input=json.dumps(given))
         except FAILURES as error:
@@ -31,7 +31,7 @@ class StepFunctions:
         return True
 
     def succeed(self, token: str, output: Mapping[str, Any]) -> bool:
-        """End a task that waits; False if it waits no more."""
+        """End the task that waits under a token with this output; False if it waits no more."""
         try:
             self._client.send_task_success(taskToken=token, output=json.dumps(output))
         except FAILURES as error:
