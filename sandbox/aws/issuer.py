@@ -87,7 +87,8 @@ def aws_iot_issuer(folder: Path) -> Issuer:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "aws-iot-ca.key"
     if path.exists():
-        key: Any = serialization.load_pem_private_key(path.read_bytes(), None)
+        # It is this function's own: whether its primes are primes was half of what a cloud cost.
+        key: Any = serialization.load_pem_private_key(path.read_bytes(), None, unsafe_skip_rsa_key_validation=True)
     else:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         pem = key.private_bytes(
