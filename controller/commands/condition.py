@@ -47,12 +47,12 @@ class Looked:
 
 
 def line_of(what: str, verdict: CheckStatus, error: CertfleetError) -> CheckLine:
-    """Return the line of an error."""
+    """Return the line of an error, after ``what`` was looked at, with this verdict."""
     return CheckLine(what, verdict, str(error), (error.remedy,) if error.remedy else ())
 
 
 def permissions(found: Iterable[Permission], fleet: Fleet) -> Iterator[CheckLine]:
-    """Of the reading half, as tried; the writing half cannot be tried without writing."""
+    """Yield lines on what was found of the reading half; the writing half cannot be tried without writing."""
     tried = tuple(found)
     allowed = sorted(one.action for one in tried if one.is_allowed)
     yield CheckLine("permissions", OK, f"{count_text(len(allowed), 'action')} tried and allowed: {', '.join(allowed)}")
@@ -73,7 +73,7 @@ def permissions(found: Iterable[Permission], fleet: Fleet) -> Iterator[CheckLine
 
 
 def backend(state: FleetState, fleet: Fleet, *, has_template: bool) -> CheckLine:
-    """Return whether there is one, whose, and of which version."""
+    """Return whether there is one (``has_template``: a job template), whose, and of which version."""
     what, own, stack = "backend", version_of(DISTRIBUTION), fleet.stack_name
     deploy = f"npx cdk deploy -c StackName={stack}    # and your other context (docs/backend.md)"
     if not has_template:
@@ -115,7 +115,7 @@ def job_events(*, are_on: bool) -> CheckLine:
 
 
 def rules(states: Mapping[str, bool] | None, fleet: Fleet, *, is_stock: bool) -> CheckLine:
-    """Return whether the backend hears the devices."""
+    """Return whether the backend, ours or the stock one, hears the devices, by the states of its rules."""
     wanted = fleet.backend.stock_rules if is_stock else fleet.backend.rules
     if states is None:
         return CheckLine(RULES, CANNOT_TELL, "the topic rules may not be listed", ("allow iot:ListTopicRules",))
@@ -163,7 +163,7 @@ def first_look(looked: Looked) -> CheckLine:
 
 
 def quotas(live: Mapping[str, float], factor: float, devices: int) -> CheckLine:
-    """Return the account's calls per second, and how long a first look at so many devices takes by the quotas."""
+    """Return the live quotas, times ``factor``, and how long a first look at so many devices takes by them."""
     what = "quotas"
 
     def takes(by: float) -> str:
@@ -198,7 +198,7 @@ def in_flight(looked: Looked, now: datetime) -> CheckLine:
 
 
 def components(found: Iterable[Sample], desired: DesiredState) -> Iterator[CheckLine]:
-    """Component and nucleus of the devices that were asked, group by group, against what their policies need."""
+    """Yield what was found of component and nucleus, group by group, against what their policies need."""
     private = {
         policy.thing_group
         for policy in desired.policies

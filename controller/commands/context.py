@@ -62,7 +62,7 @@ class Context:
         return frozenset(Format(name) for name in (self.arguments.format, *also))
 
     def emit(self, report: T, renderers: Mapping[Format, Renderer[T]]) -> None:
-        """Render as ``--format`` asks and write to ``--output`` or stdout; then every ``--also``."""
+        """Render the report as ``--format`` asks and write to ``--output`` or stdout; then every ``--also``."""
         look = TextStyle(PIPE_WIDTH) if self.output else self.look()
         self.write(renderers[Format(self.arguments.format)](report, look))
         for name, path in getattr(self.arguments, "also", []):
@@ -70,7 +70,7 @@ class Context:
             self.say(f"wrote {path}")
 
     def emit_unless_for_people(self, report: T, renderers: Mapping[Format, Renderer[T]]) -> None:
-        """Render what goes to files and machines; whoever sits at the terminal is notified otherwise."""
+        """Render the report for files and machines; whoever sits at the terminal is notified otherwise."""
         if self.output is not None or self.formats != {Format.TEXT}:
             self.emit(report, renderers)
 
@@ -97,7 +97,7 @@ class Context:
 
 
 def look_for(stream: TextIO, environment: Mapping[str, str], *, no_color: bool) -> TextStyle:
-    """Return how text may look on a stream: colour on terminals only, and never against NO_COLOR (no-color.org)."""
+    """Return how text may look on a stream: colour on terminals only, never against NO_COLOR of the environment."""
     is_terminal = stream.isatty()
     width = (
         shutil.get_terminal_size((PIPE_WIDTH, 24)).columns if is_terminal or "COLUMNS" in environment else PIPE_WIDTH

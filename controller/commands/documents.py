@@ -15,7 +15,7 @@ MAX_BUNDLE_BYTES = 256 * 1024 * 1024  # a longer one is cut, and refused for tha
 
 
 def load_desired(context: Context) -> tuple[DesiredState, ...]:
-    """Return the documents that the arguments name, one value per fleet."""
+    """Return the documents that the arguments name, one value per fleet; raises CertfleetError."""
     fleets = load(source_of(context), now=context.now(), fleet=context.arguments.fleet)
     inventory: Path | None = getattr(context.arguments, "inventory", None)
     if inventory is not None and len(fleets) > 1:
@@ -46,7 +46,7 @@ def policy_named(desired: DesiredState, name: str | None) -> Policy | None:
 
 
 def source_of(context: Context) -> DesiredStateSource:
-    """Return the source of the documents that the arguments name: a bundle, a git ref, or the folder itself."""
+    """Return the source that the arguments name: a bundle, a git ref, or the folder itself; raises CertfleetError."""
     arguments = context.arguments
     folder: Path = arguments.desired_state
     if arguments.bundle is not None:

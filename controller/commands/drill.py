@@ -48,7 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Print the document; nothing rotates before it is merged."""
+    """Print the document; nothing rotates before it is merged. Raises CertfleetError."""
     arguments = context.arguments
     if arguments.count is None and arguments.group is None:
         raise CertfleetError("neither --count nor --group: that is not a sample", "give how many: --count 100")

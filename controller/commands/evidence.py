@@ -73,7 +73,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Gather evidence; or verify a file: 1 if it is not accepted."""
+    """Gather evidence; or verify a file: 1 if it is not accepted. Raises CertfleetError."""
     what: list[str] = context.arguments.what
     if len(what) == 2 and what[0] == "verify":  # noqa: PLR2004 (verify FILE)
         return _verify(context, Path(what[1]))

@@ -31,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Explain the device, in whichever fleet it is."""
+    """Explain the device, in whichever fleet it is; raises CertfleetError if it is in none."""
     thing: str = context.arguments.thing
     fleets = load_desired(context)
     found, failures = each_fleet(fleets, lambda desired: _explain(context, desired))

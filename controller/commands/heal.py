@@ -72,7 +72,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Plan: 2 if there is something to do. Apply: 1 if a surprise ended it. Both: 3 if that is refused."""
+    """Plan: 2 if there is something to do. Apply: 1 if a surprise ended it. Both: 3 if refused. Raises PlanError."""
     arguments = context.arguments
     if arguments.step == "plan":
         _require_patience(arguments.watch, arguments.grace)

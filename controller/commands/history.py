@@ -96,7 +96,7 @@ class BucketHistory:
 
 
 def history_at(place: str, session: AwsSession) -> HistoryStore:
-    """Return the store that ``--history`` names; raises CertfleetError if it names none."""
+    """Return the store at the place that ``--history`` names; raises CertfleetError if it names none."""
     if "://" not in place:
         return FolderHistory(Path(place))
     found = in_bucket(place)
@@ -112,7 +112,7 @@ def in_bucket(place: str) -> tuple[str, str] | None:
 
 
 def remember(history: HistoryStore, newest: TrendRecord, say: Callable[[str], None]) -> tuple[TrendRecord, ...]:
-    """Keep the newest record and return the fleet's trend; a damaged record is named, and left out."""
+    """Keep the newest record and return the fleet's trend; ``say`` gets a line on each damaged one."""
     past = list(_past(history, newest.fleet, say))
     history.write(newest.fleet, f"{newest.created_at:%Y%m%dT%H%M%SZ}.json", newest.to_json())
     return merged(past, newest)

@@ -18,7 +18,7 @@ def version_of(name: str) -> str:
 
 
 def installed_commit() -> str | None:
-    """Return the commit, if the installation came from a repository."""
+    """Return the commit; None unless the installation came from a repository."""
     found = _origin().get("vcs_info", {}).get("commit_id")
     return str(found) if found else None
 

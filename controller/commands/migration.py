@@ -74,7 +74,7 @@ def lines_of(seen: Migration) -> Iterator[CheckLine]:
 
 
 def next_steps(seen: Migration, lines: Iterable[CheckLine]) -> tuple[str, ...]:
-    """Return what comes next, as commands; nothing changes hands while a line is not ok."""
+    """Return what comes next after what was seen, as commands; nothing changes hands while a line is not ok."""
     if any(line.verdict is CheckStatus.NOT_OK for line in lines):
         return ("mend what is not ok, then ask again",)
     if seen.our_hearing is Hearing.ON:

@@ -50,7 +50,7 @@ def add_attention(parser: ArgumentParser) -> None:
 
 
 def add_desired(parser: ArgumentParser, *, is_question: bool = True) -> None:
-    """Add the options of which desired state, and of which instant if the command changes nothing."""
+    """Add the options of which desired state, and of which instant if the command is a question: changes nothing."""
     group = parser.add_argument_group("desired state")
     group.add_argument(
         "--desired-state", type=Path, default=DEFAULT_FOLDER, metavar="FOLDER", help="default: ./desired_state"
@@ -64,7 +64,7 @@ def add_desired(parser: ArgumentParser, *, is_question: bool = True) -> None:
 
 
 def add_fleet(parser: ArgumentParser, *, is_question: bool = True) -> None:
-    """Add the options of how the actual state is read; an earlier look may do if the command changes nothing."""
+    """Add the options of how the actual state is read; an earlier look may do for a question, which changes nothing."""
     group = parser.add_argument_group("actual state")
     group.add_argument(
         "--inventory",
@@ -131,7 +131,7 @@ def _also(names: Iterable[str]) -> Callable[[str], tuple[str, Path]]:
 
 
 def instant(text: str) -> datetime:
-    """Return an ISO 8601 instant with a time zone, as UTC."""
+    """Return an ISO 8601 instant with a time zone, as UTC; raises ArgumentTypeError."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -143,7 +143,7 @@ def instant(text: str) -> datetime:
 
 
 def duration(text: str) -> timedelta:
-    """Return a duration as in the desired state, such as ``90d`` or ``12h``."""
+    """Return a duration as in the desired state, such as ``90d`` or ``12h``; raises ArgumentTypeError."""
     try:
         return parse_duration(text)
     except ValueError as error:

@@ -150,7 +150,7 @@ def each_fleet_watched(
     *,
     at_once: int = AT_ONCE,
 ) -> tuple[tuple[T, ...], tuple[FleetFailure, ...]]:
-    """As ``each_fleet``; if a single one raises or is interrupted, report and ``--needs-person`` come before."""
+    """Do the work as ``each_fleet``, so many at_once; if a single one raises, the reports come before."""
     try:
         return each_fleet(fleets, work, at_once=at_once)
     except (Exception, KeyboardInterrupt) as raised:
@@ -180,7 +180,7 @@ def gravest(codes: list[ExitCode], failures: tuple[FleetFailure, ...] = ()) -> E
 
 
 def tell_on_stderr(context: Context, failures: tuple[FleetFailure, ...], silent: Format) -> None:
-    """Name the fleets that failed if a format that is asked for has no place for them."""
+    """Name the fleets that failed if the one format that is ``silent`` on them is asked for."""
     if silent in context.formats:
         for failure in failures:
             context.say(f"fleet {failure.fleet} failed: {failure.message}")
@@ -243,7 +243,7 @@ def drift_of(
 ) -> FleetReport:
     """Assess one fleet, and what would hold up its plan; with a forecast and a trend if these are asked for.
 
-    With ``only`` a policy, its devices alone.
+    With ``only`` a policy, its devices alone. The forecast ends at the horizon.
     """
     names_all = Format.HTML in context.formats
     tally = Tally(desired if only is None else replace(desired, policies=(only,)), context.now(), names_all=names_all)
@@ -266,7 +266,7 @@ def drift_of(
 
 
 def default_inventory(fleet: Fleet) -> Path:
-    """Return the inventory's place in the user's cache (XDG), made private if it is missing."""
+    """Return the inventory's place in the user's cache, made private if it is missing; raises CertfleetError."""
     cache = os.environ.get("XDG_CACHE_HOME")
     try:
         folder = (Path(cache) if cache and Path(cache).is_absolute() else Path.home() / ".cache") / "certfleet"

@@ -40,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Plan every fleet; exits 2 if there is something to do, 3 if a guardrail forbids it."""
+    """Plan every fleet; exits 2 if there is something to do, 3 if a guardrail forbids it. Raises CertfleetError."""
     if context.arguments.base is not None:
         return compare.run(context)
     for name in ("now", "max_age"):
@@ -77,7 +77,7 @@ def plan_observed(
     *,
     names_all: bool = False,
 ) -> tuple[FleetReport, dict[str, str]]:
-    """Assess and plan one fleet, as ``planned`` does; ``names_all`` is as in ``Tally``."""
+    """Assess and plan one fleet, as ``planned`` does with ``given`` and ``begun``; ``names_all`` is as in ``Tally``."""
     tally = Tally(observed.desired, observed.now, names_all=names_all)
     assessments = observed.assess(tally, overrides)
     return planned(

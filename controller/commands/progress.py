@@ -20,7 +20,7 @@ class TimeLimitError(CertfleetError):
 def progress_on(
     stream: TextIO, monotonic: Callable[[], float] = time.monotonic, *, label: str = ""
 ) -> Iterator[Progress]:
-    """Yield a line that the block feeds; it is gone when the block ends. Anything but a terminal stays untouched."""
+    """Yield a line, under a label, that the block feeds and that ends with it. Only a terminal stream is touched."""
     if not stream.isatty():
         yield silent
         return
@@ -34,7 +34,7 @@ def progress_on(
 
 
 def until(limit: timedelta | None, tell: Progress, monotonic: Callable[[], float] = time.monotonic) -> Progress:
-    """Progress that ends what it reports when the time is over, by TimeLimitError."""
+    """Progress as ``tell`` shows it, that ends what it reports when the time is over, by TimeLimitError."""
     if limit is None:
         return tell
     ends_at = monotonic() + limit.total_seconds()

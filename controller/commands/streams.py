@@ -76,7 +76,7 @@ def make_readable() -> None:
 
 
 def write_stream(stream: TextIO, text: str, *, is_for_machines: bool) -> None:
-    """Write to a standard stream; raises CertfleetError if it takes no more, BrokenPipeError if nobody reads."""
+    """Write to a stream, for people or machines; raises CertfleetError, BrokenPipeError if nobody reads."""
     reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
     try:
         if is_for_machines and reconfigure is not None:
@@ -103,7 +103,7 @@ def write_file(path: Path, text: str) -> None:
 
 
 def output_error(what: str, error: OSError) -> CertfleetError:
-    """Return the error of an output that cannot be written."""
+    """Return the error of an output, ``what``, that cannot be written."""
     return CertfleetError(f"{what} cannot be written: {error.strerror}", "give --output a writable place")
 
 

@@ -31,7 +31,7 @@ class Sighting(NamedTuple):
 def noted(known: Sequence[int] | None, looked_at: float | None, now: float, sighting: Sighting) -> list[int] | None:
     """Return what is known of a thing's absences once it was sighted; None of one that does not come and go.
 
-    News of before what is known changes nothing.
+    News of before ``looked_at``, the time of what is known, changes nothing.
     """
     if known is None and sighting.is_connected:
         return None
@@ -82,7 +82,7 @@ COME_AND_GO = "absences IS NOT NULL AND absences_at <= ?"
 
 
 def absences_of(text: str, looked_at: float) -> Absences:
-    """Return the value that the core reasons about."""
+    """Return the value that the core reasons about, as known when the thing was ``looked_at``."""
     known = json.loads(text)
     gaps = tuple(timedelta(seconds=back - away) for away, back in zip(known[::2], known[1::2], strict=False))
     is_away = len(known) % 2 == 1

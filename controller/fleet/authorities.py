@@ -42,7 +42,7 @@ class IssuerKey:
 
     @classmethod
     def from_pem(cls, arn: str, pem: str) -> IssuerKey:
-        """Read a CA certificate; ValueError if it is none."""
+        """Read the CA certificate ``pem`` of the CA with this ARN; ValueError if it is none."""
         certificate = load_der(der_of(pem))
         spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return cls(arn, hashlib.sha256(spki).hexdigest(), certificate)
@@ -129,7 +129,7 @@ class AuthorityNames:
         self._by_key.setdefault(AWS_IOT_ISSUER_KEY, [CertificateAuthority(AWS_IOT_AUTHORITY)])
 
     def name(self, key: str | None, signature_algorithm: str | None, validity: timedelta | None) -> str | None:
-        """Return the authority's name, or None for a certificate of no known authority."""
+        """Return the authority's name by issuing key, signature_algorithm and validity; None if it is not known."""
         candidates = self._by_key.get(key, []) if key else []
         if len(candidates) < 2:  # noqa: PLR2004 (nothing to choose)
             return candidates[0].name if candidates else None

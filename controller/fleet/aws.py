@@ -143,7 +143,7 @@ class AwsSession:
         return f"account {self.fleet.account}, region {self.fleet.region}"
 
     def arn(self, resource: str, service: str = "iot") -> str:
-        """Return the ARN of something in this account and region, of AWS IoT if nothing is given.
+        """Return the ARN of a resource of a service in this account and region, of AWS IoT if nothing is given.
 
         Such as ``thing/NAME``.
         """
@@ -151,7 +151,7 @@ class AwsSession:
         return f"arn:{meta.partition}:{service}:{meta.region_name}:{self.fleet.account}:{resource}"
 
     def client(self, service: str, *, is_optional: bool = False) -> Any:
-        """Return the botocore client of a service; raises FleetError if the account is not the fleet's."""
+        """Return the client of a service, an optional one with less patience; FleetError if the account is another."""
         if service != "sts":
             self.verify()
         return self._client(service, is_quick=is_optional or service == "sts")
@@ -177,7 +177,8 @@ class AwsSession:
     def call(self, service: str, operation: str, *, is_optional: bool = False, **parameters: Any) -> dict[str, Any]:
         """Call an API by its AWS name, such as ``call("iot", "DescribeThing", thingName="t")``.
 
-        Raises AwsCallError, which is a FleetError and holds AWS's error code.
+        ``is_optional`` asks with less patience. Raises AwsCallError, which is a FleetError and holds AWS's error
+        code; RuntimeError is a mistake of ours.
         """
         if operation not in MEMBERS:
             raise RuntimeError(f"{operation} has no entry in aws_answers.MEMBERS: name what its answer must hold")
@@ -229,7 +230,7 @@ class AwsSession:
     def page(
         self, operation: str, token: str | None, seen: set[str], *, service: str = "iot", **parameters: Any
     ) -> tuple[dict[str, Any], str | None]:
-        """Return one page of a List call, of full size, and the token of the next page.
+        """Return one page of a List call, of full size, and the token of the next page, None after the last.
 
         ``seen`` remembers those of before.
         """
@@ -246,7 +247,7 @@ class AwsSession:
         return answer, following
 
     def find_all(self, operation: str, field: str, **parameters: Any) -> list[dict[str, Any]] | None:
-        """Return the entries of every page of an ``iot`` List call; None if what it lists for does not exist."""
+        """Return the entries, under ``field``, of every page of an ``iot`` List call; None if their owner is gone."""
         try:
             return [entry for answer in self.pages(operation, **parameters) for entry in answer[field]]
         except AwsCallError as error:

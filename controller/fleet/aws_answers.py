@@ -204,7 +204,7 @@ def hold_to_shape(session: Any) -> None:
 
 
 def problem_of(operation: str, answer: Any, shape: Any) -> str | None:
-    """Return what is wrong with an answer, as words after its operation's name; None if nothing is."""
+    """Return what is wrong with an answer of a shape, as words after its operation's name; None if nothing is."""
     return _problem(answer, shape, _tree(operation), "")
 
 

@@ -58,7 +58,7 @@ class AwsCallError(FleetError):
 
 
 def endless(operation: str, where: str) -> AwsCallError:
-    """Return the error of a listing whose pages lead back to one that was read already."""
+    """Return the error of a listing, ``where`` it was made, whose pages lead back to one that was read already."""
     return AwsCallError(
         f"the pages of {operation} in {where} never end: the token of a page already read came again",
         "find out what answers in the place of AWS (HTTPS_PROXY, AWS_ENDPOINT_URL); AWS itself does not do that",

@@ -40,7 +40,7 @@ def read_rules(session: AwsSession) -> dict[str, bool] | None:
 def read_deployment(
     session: AwsSession, names: BackendNames | None = None
 ) -> tuple[DeployedBackend | None, str | None]:
-    """Return what our own backend (the fleet's, unless another is named) publishes of itself; else None, and why."""
+    """Return what our backend (the fleet's, or that of ``names``) publishes; else None, and why. Raises FleetError."""
     name = (names or session.fleet.backend).deployment_parameter
     try:
         answer = session.call("ssm", "GetParameter", Name=name)
@@ -62,7 +62,7 @@ def read_deployment(
 def is_stock_backend(session: AwsSession, *, is_needed: bool = True) -> bool:
     """Return whether the fleet's job template is the stock one.
 
-    FleetError if there is none and something is to rotate.
+    FleetError if there is none and it ``is_needed``, because something is to rotate.
     """
     fleet = session.fleet
     name = fleet.backend.job_template

@@ -54,7 +54,7 @@ class BaselineRecord:
         return cls(sizes, baseline.commit, at, baseline.resumed, baseline.halted, baseline.applied_at)
 
     def baseline(self, version: int, ungoverned: Mapping[str, int]) -> Baseline:
-        """Return the record of that version, with what is left over of its groups."""
+        """Return the record of that version, with the ungoverned things of its groups, by number."""
         commit, at = self.commit, self.committed_at
         return Baseline(self.sizes, ungoverned, commit, at, self.resumed, self.halted, self.applied_at, version)
 
@@ -87,7 +87,7 @@ def baseline_of(
     connection: sqlite3.Connection,
     governed: frozenset[str],
 ) -> Baseline | None:
-    """Return the baseline that the record gives.
+    """Return the baseline that the record gives, None if none was found.
 
     ``governed`` are the groups that policies name now. The things of the others are listed and counted
     if no policy governs them, each once; the inventory must know the things of the governed groups.

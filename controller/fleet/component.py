@@ -19,12 +19,12 @@ ALL = {"topologyFilter": "ALL", "maxResults": 100}
 
 
 def component_version(session: AwsSession, thing: str) -> str | None:
-    """Return the version that Greengrass has last heard of; None if that is not known. One call."""
+    """Return the version that Greengrass has last heard of from a thing; None if that is not known. One call."""
     return version_in(session.ask("greengrassv2", "ListInstalledComponents", coreDeviceThingName=thing, **ALL) or {})
 
 
 def version_in(answer: Mapping[str, Any]) -> str | None:
-    """Return the component's version among the installed ones."""
+    """Return the component's version among the installed ones; None if it is not there."""
     return installed_in(answer).get(COMPONENT_NAME)
 
 
@@ -41,7 +41,7 @@ def component_arn(session: AwsSession, version: str) -> str:
 def unable_to_answer(session: AwsSession, things: Iterable[str], tell: Callable[[int], None]) -> dict[str, str]:
     """Return why each device that is not known to answer is not asked.
 
-    A call for each device, and one for each version.
+    A call for each of the things, and one for each version; ``tell`` gets the count of those looked at.
     """
     versions: dict[str, str | None] = {}
     work = Work()

@@ -230,7 +230,7 @@ def _since_certificate(rows: list[Any], held: tuple[Attachment, ...]) -> tuple[D
 
 
 def said(text: str | None) -> str | None:
-    """Return what a device reported, fit for one line of any report."""
+    """Return what a device reported, fit for one line of any report; None if it reported nothing."""
     return None if text is None else one_line(text)
 
 

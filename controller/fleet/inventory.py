@@ -184,7 +184,8 @@ class Inventory:
     ) -> Iterator[Device]:
         """Yield every device of the governed groups, in name order; ``only`` these things if given.
 
-        Streams in bounded memory from one snapshot of the file, so a refresh by someone else does not show.
+        Streams in bounded memory from one snapshot of the file, so a refresh by someone else does not show. Raises
+        InventoryError.
         """
         with self.database.snapshot() as connection:
             row = connection.execute("SELECT account, region, refreshed_at FROM binding").fetchone()

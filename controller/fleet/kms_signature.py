@@ -45,7 +45,7 @@ class KmsKey:
         return bytes(self._call("Sign", digest)["Signature"])
 
     def verify(self, digest: bytes, signature: bytes) -> bool:
-        """Return whether this key made the signature."""
+        """Return whether this key made the signature over the digest."""
         if not signature:  # KMS takes no empty one
             return False
         try:

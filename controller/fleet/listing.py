@@ -230,7 +230,7 @@ def _forget(connection: sqlite3.Connection, name: str) -> None:
 
 
 def adopt(connection: sqlite3.Connection, now: datetime, new_since: float, governed: Iterable[str]) -> None:
-    """Make the complete listings the inventory's view, and mark what must be read because of them."""
+    """Make the complete listings the inventory's view; mark what is ``new_since`` or governed and must be read."""
     whole = {name for (name,) in connection.execute("SELECT name FROM listings WHERE is_complete AND token IS NULL")}
     connection.execute(_DROP_GROUPS, (json.dumps(sorted(governed)),))
     for statement in _ADOPT_MEMBERS:

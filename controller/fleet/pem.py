@@ -97,7 +97,7 @@ def load_der(der: bytes) -> x509.Certificate:
 
 
 def is_issued_by(der: bytes, issuer: x509.Certificate) -> bool:
-    """Return whether the issuer's key has signed a certificate, as it came."""
+    """Return whether the issuer's key has signed a certificate, ``der`` as it came."""
     certificate = load_der(der)
     try:
         if certificate.public_bytes(Encoding.DER) == der:

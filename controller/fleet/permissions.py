@@ -134,6 +134,6 @@ def _quotas(trial: Trial) -> None:
 
 
 def queue_of(rule: dict[str, Any]) -> str | None:
-    """Return where a topic rule puts what it could not deliver: the backend's dead-letter queue."""
+    """Return where a topic rule puts what it could not deliver: the dead-letter queue; None if it names none."""
     url: str | None = rule.get("errorAction", {}).get("sqs", {}).get("queueUrl")
     return url

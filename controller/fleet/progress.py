@@ -13,4 +13,4 @@ class Progress(Protocol):
 
 
 def silent(phase: str, done: int, total: int | None) -> None:
-    """Report nothing."""
+    """Report nothing: no phase, nothing done, no total."""

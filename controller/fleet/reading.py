@@ -73,7 +73,7 @@ class RegistryReader:
         work.run(refill)
 
     def read_things(self, names: Sequence[str], *, is_slice: bool = False) -> None:
-        """Read what these things hold, and describe it.
+        """Read what the things of these names hold, and describe it.
 
         A thing that holds a certificate alone needs no second question. If a certificate that has left a thing of the
         ``slice`` has gone is asked; of the others it is known why they change.

@@ -35,7 +35,7 @@ class RotationRecords:
 
 
 def read_records(session: AwsSession, table: str, thing: str | None = None) -> RotationRecords:
-    """Read every rotation, of those that have ended and those that have not, and every refusal.
+    """Read every rotation, ended or not, and every refusal, of one thing or of all.
 
     The latest rotation stands in the table twice once it has ended; it is returned once.
 
@@ -72,12 +72,12 @@ def _items(session: AwsSession, table: str, thing: str | None) -> Iterator[dict[
 
 
 def read_items(session: AwsSession, table: str, partition: str) -> list[dict[str, Any]]:
-    """Return all items below one partition key."""
+    """Return all items of a table below one partition key."""
     return list(_items(session, table, partition))
 
 
 def read_item(session: AwsSession, table: str, key: dict[str, str]) -> dict[str, Any] | None:
-    """Return one item; None if there is none."""
+    """Return the item of a table under a key; None if there is none."""
     answer = session.call(
         "dynamodb",
         "GetItem",
@@ -102,8 +102,9 @@ def read_shared(
 ) -> tuple[dict[str, tuple[str, ...]], str | None]:
     """Return the shared certificates, each with its things if no governed one holds it; or why they are unknown.
 
-    A certificate that no thing holds any more is left out: the backend removes it. Two calls, and one for each
-    certificate that no governed thing holds.
+    The reason is None if they are known; a deployment that splits none has none. A certificate that no thing holds
+    any more is left out: the backend removes it. Two calls, and one for each certificate that no governed thing
+    holds.
     """
     if deployment is None or not deployment.splits:
         return {}, None

@@ -36,7 +36,7 @@ class Work:
         self._waiting.append((call, then))
 
     def follow(self, call: Callable[[], T], then: Callable[[T], None]) -> None:
-        """As ``add``, before all that was added."""
+        """Call and ``then`` go on as in ``add``, before all that was added."""
         self._following.append((call, then))
 
     def run(self, refill: Callable[[], None] = lambda: None) -> None:
