@@ -316,7 +316,10 @@ def test_what_keeps_any_device_from_rotating_keeps_these(make, why):
     else:
         closed = make.replace(world.policy.schedule, windows=(make.window(),))
         world.desired = make.desired(make.replace(world.policy, schedule=closed))
-    assert early(world.plan()) == ([] if why is Reason.OUTSIDE_WINDOW else ["g091"])
+    plan = world.plan()
+    assert early(plan) == ([] if why is Reason.OUTSIDE_WINDOW else ["g091"])
+    is_decided = why is Reason.WAIVED or why is Reason.QUARANTINED
+    assert at_risk(plan) == (["g091"] if is_decided else ["g091", "g090"]), "who has decided is not reminded"
 
 
 def test_a_person_who_resumes_lets_the_failed_be_tried_first(make):

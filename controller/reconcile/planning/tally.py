@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
-from controller.reconcile.values import Assessment, Outcome, PlannedDevice, PolicySummary, Reason, Sync
+from controller.reconcile.values import Assessment, Health, Outcome, PlannedDevice, PolicySummary, Reason, Sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -109,7 +109,7 @@ def tally_of(
             continue
         policy = fleet.policies[assessment.policy]
         policy.governed += 1
-        if assessment.risk is not None:
+        if assessment.risk is not None and assessment.health is not Health.SUSPENDED:  # else a person has decided
             policy.risks.append(assessment.risk)
         if begun:
             policy.begun += assessment.device in begun and not assessment.is_rotating
