@@ -50,6 +50,7 @@ def what_a_preview_of_a_change_tells_happens(world: World) -> None:
     """Who starts under the head, and would not under the base, was told: so many of each policy, or refused.
 
     The preview takes the base as applied: what that governed alone was, as orphans, never governed if it was not.
+    Whoever is asked already and goes on to wait in the standing job does not start.
     """
     if len(world.history) < 2:
         return
@@ -57,15 +58,16 @@ def what_a_preview_of_a_change_tells_happens(world: World) -> None:
     preview = world.run("plan", "--base", str(base.bundle), "--format", "json")
     without = _would_start(world, base)
     before, is_base_applied = set(world.jobs()), world.judge.has_applied(base)
+    asked = {name for name in world.plant.holds if world.plant.next_of(name)}
     applied = world.apply()
     if preview.code not in SHOWN or applied.crash:
         return
     [fleet] = preview.json["fleets"]
     told = {policy["policy"]: policy["newly_due"] + _moved(policy) for policy in fleet["policies"]}
     made = {job_id: job for job_id, job in world.jobs().items() if job_id not in before}
-    started = Counter(
-        parse_job_id(i).policy for i, job in made.items() for name in job.executions if name not in without
-    )
+    started: Counter[str] = Counter()
+    for parsed, job in ((parse_job_id(job_id), job) for job_id, job in made.items()):
+        started[parsed.policy] += len(job.executions.keys() - without - (asked if parsed.wave is None else set()))
     refused = [one for one in fleet["refusals"] if one["guardrail"] != "orphans" or is_base_applied]
     if any(number > told.get(name, 0) for name, number in started.items()) or (refused and made):
         happened = f"{dict(started)} start that did not before"
