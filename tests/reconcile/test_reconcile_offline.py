@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reconcile_rollouts import HOUR, OLD, World, names
 
-from controller.reconcile.outlook import explain
+from controller.reconcile.outlook import Luck, explain, simulate
 from controller.reconcile.schedule import LEAST_GAPS, in_order, risk_of, seen_again, usual_absence
 from controller.reconcile.values import Absences, Guardrails, OfflineRisk, Reason, WaveStatus, parse_overrides
 
@@ -320,6 +320,14 @@ def test_what_keeps_any_device_from_rotating_keeps_these(make, why):
     assert early(plan) == ([] if why is Reason.OUTSIDE_WINDOW else ["g091"])
     is_decided = why is Reason.WAIVED or why is Reason.QUARANTINED
     assert at_risk(plan) == (["g091"] if is_decided else ["g091", "g090"]), "who has decided is not reminded"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_simulation_asks_them_ahead_of_their_wave_as_the_plan_does(make, first):
+    world = fleet(make, first=first, healthy=False)
+    devices, state = list(world.devices.values()), make.state(group_sizes={"line-a": 100})
+    played = simulate(devices, world.desired, state, make.now, span=30 * DAY, luck=Luck(1, 0, 0))
+    assert (played.rotations, played.stragglers) == (100, 2 if first else 0)
 
 
 def test_a_person_who_resumes_lets_the_failed_be_tried_first(make):

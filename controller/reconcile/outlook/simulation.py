@@ -207,7 +207,7 @@ class Course:
 
     def _carry_out(self, plan: PolicyPlan, tally: PolicyTally, now: datetime) -> None:
         """Do what apply does: the steps, then the jobs."""
-        starting = sum(len(job.devices) for job in plan.jobs if not job.is_standing)
+        starting = sum(job.starts for job in plan.jobs)
         change = ChangeCount(self.policy.name, tally.governed, starting, tally.rotating)
         self.refused += too_much_at_once(change, self._desired.fleet.guardrails, NO_OVERRIDES) is not None
         for step in plan.steps:

@@ -209,5 +209,5 @@ def _refusals(
 
 
 def _change(name: str, tally: PolicyTally, plan: PolicyPlan) -> ChangeCount:
-    starting = sum(len(job.early) if job.is_standing else len(job.devices) for job in plan.jobs)
+    starting = sum(job.starts for job in plan.jobs)
     return ChangeCount(name, tally.governed, starting, tally.rotating, tally.begun)

@@ -51,6 +51,8 @@ class PolicyTally:
     def add(self, assessment: Assessment) -> None:
         """Count a device that has findings."""
         outcome, answer = assessment.outcome, assessment.preflight
+        if assessment.risk is not None and assessment.health is not Health.SUSPENDED:  # else a person has decided
+            self.risks.append(assessment.risk)
         if answer is not None and answer.reason is None:
             self.fit += 1
         elif answer is not None:
@@ -109,8 +111,6 @@ def tally_of(
             continue
         policy = fleet.policies[assessment.policy]
         policy.governed += 1
-        if assessment.risk is not None and assessment.health is not Health.SUSPENDED:  # else a person has decided
-            policy.risks.append(assessment.risk)
         if begun:
             policy.begun += assessment.device in begun and not assessment.is_rotating
         named = members[assessment.policy]
@@ -118,6 +118,8 @@ def tally_of(
             policy.members[assessment.device] = assessment
         if not assessment.findings:
             policy.in_sync += 1
+            if assessment.risk is not None:
+                policy.risks.append(assessment.risk)
             continue
         policy.add(assessment)
         if accepted:

@@ -61,6 +61,11 @@ class PlannedJob:
     early: tuple[str, ...] = ()  # of a standing job: who is asked ahead of its wave, from this plan on
     closes: datetime | None = None  # when the window does in which its devices may start, but for the urgent ones
 
+    @property
+    def starts(self) -> int:
+        """How many devices it starts, as guardrails count them: stragglers are not among them."""
+        return len(self.early) if self.is_standing else len(self.devices)
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
