@@ -95,18 +95,18 @@ EXEMPT: dict[str, str] = {
 
 CONVENTIONAL = frozenset(
     [
-        "_context", "_event", "at", "client_token", "commit", "context", "data", "event", "fleet", "folder", "job_id",
-        "monotonic", "name", "now", "operation", "path", "payload", "raw", "scope", "service", "since", "sleep", "text",
-        "thing_name", "topic", "until",
+        "_context", "_event", "_look", "at", "body", "client_token", "commit", "context", "data", "event", "fleet",
+        "folder", "job_id", "look", "message", "monotonic", "name", "now", "operation", "path", "payload", "raw",
+        "result", "scope", "service", "since", "sleep", "text", "thing_name", "title", "topic", "until",
     ]
 )  # fmt: skip
 """Parameters that mean the same everywhere, by docs/style.md; each other one is explained or named after its type."""
 
 EXPLAINED = ("backend/", "component/", "controller/", "protocol/")
-"""Packages whose public functions explain parameters, errors and None, but for those in ``UNEXPLAINED``."""
+"""Packages whose public functions explain parameters, errors and None."""
 
-UNEXPLAINED = ("controller/reconcile/", "controller/report/")
-"""Folders and modules of these that do not yet; the list only shrinks."""
+EXPLAINED_ONCE = ("Finding | None",)
+"""What a check of a device returns: its type, ``Check``, explains None once for all."""
 
 SHORT = 2
 """A word of a parameter's name that is no longer than this does not explain it."""
@@ -161,7 +161,7 @@ def in_module(path: str, source: str) -> Iterator[Find]:
             yield from in_text("docstrings", path, value.lineno, value.value)
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield from _in_summary(path, node, value)
-    if path.startswith(EXPLAINED) and not path.startswith(UNEXPLAINED):
+    if path.startswith(EXPLAINED):
         yield from _unexplained(path, tree.body)
     for node in ast.walk(tree):
         if (
@@ -219,7 +219,7 @@ def _outcomes(node: ast.FunctionDef | ast.AsyncFunctionDef, docstring: str) -> I
         if name.endswith(("Error", "Exception")) and name not in docstring:
             yield name
     returned = ast.unparse(node.returns) if node.returns else ""
-    if re.search(r"\| None\b|\bOptional\b", returned) and "None" not in docstring:
+    if returned not in EXPLAINED_ONCE and re.search(r"\| None\b|\bOptional\b", returned) and "None" not in docstring:
         yield "None"
 
 
@@ -260,7 +260,6 @@ def main() -> int:
     """Print every find; return 1 if there is one."""
     finds = list(everything(REPOSITORY))
     sys.stdout.write("".join(f"{find}\n" for find in finds))
-    sys.stdout.write(f"not held to Args, Returns and Raises yet: {', '.join(UNEXPLAINED)}\n")
     return 1 if finds else 0
 
 

@@ -13,7 +13,7 @@ from .formats import TextStyle
 
 
 def render_first_look(folder: str, files: Iterable[str], surveys: Sequence[GroupSurvey], look: TextStyle) -> str:
-    """Return the page that ``certfleet init`` ends with."""
+    """Return the page that ``certfleet init`` ends with, on the files that it wrote."""
     page = Page(look)
     devices, able = sum(found.devices for found in surveys), sum(found.able for found in surveys)
     page.line((f"{able:,} of {words.count(devices, 'device')} could rotate today", "head"))

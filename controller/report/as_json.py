@@ -109,7 +109,7 @@ def _assessment(report: FleetReport, assessment: Assessment) -> dict[str, Any]:
 
 
 def risk_value(risk: OfflineRisk, policy: str | None) -> dict[str, Any]:
-    """Return what is known of a device that connects rarely."""
+    """Return what is known of a device, of this policy, that connects rarely."""
     return {
         "device": risk.device,
         "policy": policy,

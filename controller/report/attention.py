@@ -73,14 +73,14 @@ def attention_of(report: FleetReport) -> Attention:
 
 
 def failure_attention(fleet: str, message: str, remedy: str | None) -> Attention:
-    """Return a fleet, or a bundle, that could not be reconciled at all."""
+    """Return a fleet, or a bundle, that could not be reconciled at all, with the remedy for it."""
     return Attention(
         fleet, (f"failed {_NUMBER.sub('#', message)}",), (f"{message}" + (f" → {remedy}" if remedy else ""),)
     )
 
 
 def attention_text(found: Iterable[Attention], failures: Iterable[FleetFailure]) -> str:
-    """Return all fleets as one JSON document; a fleet that could not be looked at needs a person."""
+    """Return what was found in all fleets as one JSON document; a fleet that could not be looked at needs a person."""
     listed = [*found, *(failure_attention(failure.fleet, failure.message, failure.remedy) for failure in failures)]
     fleets = [{"fleet": one.fleet, "needs_person": list(one.lines), "failing": list(one.failing)} for one in listed]
     return dump({"format_version": FORMAT_VERSION, "kind": "Attention", "fleets": fleets})

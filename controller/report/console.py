@@ -67,7 +67,7 @@ class Page:
         self._console.print()
 
     def heading(self, title: str, note: str = "") -> None:
-        """Add a section's title after an empty line."""
+        """Add a section's title, and a note beside it, after an empty line."""
         self.gap()
         self.line((title, "head"), (f"  {note}" if note else "", "dim"))
 

@@ -61,7 +61,7 @@ class Found:
 def to_document(
     created_at: datetime, fleets: tuple[FleetEvidence, ...], failures: tuple[FleetFailure, ...]
 ) -> dict[str, Any]:
-    """JSON values of the evidence, before the seal."""
+    """Return JSON values of the evidence, with its instant ``created_at``, before the seal."""
     return {
         "format_version": FORMAT_VERSION,
         "kind": "Evidence",

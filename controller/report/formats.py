@@ -41,5 +41,5 @@ def dump(value: Any) -> str:
 
 
 def at_need(module: str, name: str) -> Callable[[Any, TextStyle], str]:
-    """Return a renderer of ``controller.report`` that is imported when it is called: for what takes long to import."""
+    """Return a renderer of a module of ``controller.report`` that is imported only when it is called."""
     return lambda report, look: str(getattr(import_module(f"controller.report.{module}"), name)(report, look))

@@ -20,7 +20,7 @@ _NAMES_SHOWN = 10
 def annotation(
     level: str, message: str, *, path: str | None = None, line: int = 1, column: int = 1, title: str = "certfleet"
 ) -> str:
-    """Return one annotation; ``level`` is error, warning or notice."""
+    """Return one annotation at path, line and column; ``level`` is error, warning or notice."""
     values = {"file": path, "line": line, "col": column} if path else {}
     properties = ",".join(f"{key}={_escape_property(str(value))}" for key, value in {**values, "title": title}.items())
     return f"::{level} {properties}::{_escape(message)}\n"

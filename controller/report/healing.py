@@ -101,7 +101,7 @@ RENDERERS: Mapping[Format, Callable[[HealPlans, TextStyle], str]] = {
 
 
 def render_done(fleet: str, done: Done, planned: int) -> str:
-    """Return what was carried out, and the surprise that ended it."""
+    """Return what of the planned number was carried out, and the surprise that ended it."""
     lines = [f"{fleet}: {len(done.actions):,} of {words.count(planned, 'action')} done"]
     lines += [f"  {one.kind.value} {_what(one)} {one.thing}" for one in done.actions]
     lines += [f"  {note}" for note in done.notes]

@@ -37,7 +37,7 @@ def render_drift(report: Report, _look: TextStyle) -> str:
 
 
 def content_security_policy(style: str, script: str | None = None) -> str:
-    """Return the policy under which nothing is loaded from anywhere, and only these two scripts run."""
+    """Return the policy under which nothing is loaded, and only this style and, if given, this script count."""
     scripts = f"script-src '{_digest(script)}'; " if script is not None else ""
     return f"default-src 'none'; style-src '{_digest(style)}'; {scripts}base-uri 'none'; form-action 'none'"
 

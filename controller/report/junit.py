@@ -35,7 +35,7 @@ class JunitCase:
 
 
 def suite(name: str, cases: Iterable[JunitCase], seen: Iterable[datetime] = ()) -> str:
-    """Return a document with one test suite; it is as old as the oldest look that it is made of."""
+    """Return a document with one test suite; it is as old as the oldest look of ``seen``."""
     listed = list(cases)
     root = ET.Element("testsuites", name=name)
     element = ET.SubElement(root, "testsuite", name=name, tests=str(len(listed)))

@@ -42,7 +42,7 @@ def failed(failure: FleetFailure) -> str:
 
 
 def fitted(sections: list[str], *, cut: str = _CUT, ending: str = "") -> str:
-    """Return the sections one after the other, as many as fit into one comment; then ``ending``, in any case."""
+    """Return as many sections as fit into one comment, ``cut`` if one does not; then ``ending``, in any case."""
     text = "\n".join([*sections, ending] if ending else sections)
     if len(text) <= MAX_CHARACTERS:
         return text
@@ -70,12 +70,12 @@ def plain(text: str) -> str:
 
 
 def folded(title: str, body: str, *, is_open: bool = False) -> str:
-    """Return a section behind a line to click on."""
+    """Return a section behind a title to click on, which is_open or not at first."""
     return f"<details{' open' if is_open else ''}><summary>{title}</summary>\n\n{body}\n\n</details>\n"
 
 
 def table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, at_most: int = _ROWS_SHOWN) -> str:
-    """Return a table; rows above ``at_most`` are counted instead."""
+    """Return a table with titles; rows above ``at_most`` are counted instead."""
     lines = [_row(titles), _row(("---",) * len(titles)), *(_row(row) for row in rows[:at_most])]
     if len(rows) > at_most:
         lines.append(f"\n… and {len(rows) - at_most:,} more")

@@ -123,7 +123,7 @@ class FleetReport:
         return tuple(assessment for assessment in self.assessments if assessment.sync is Sync.IN_SYNC)
 
     def where(self, assessment: Assessment) -> str | None:
-        """``path:line`` of the policy field that the assessment's first finding departs from."""
+        """Return ``path:line`` of the policy field that the first finding departs from; None if there is none."""
         if not assessment.findings:
             return None
         return place_of(self.desired, assessment.policy, assessment.findings[0])

@@ -26,7 +26,7 @@ class Validation:
     is_live: bool = False  # compared with what is deployed as well
 
     def with_live(self, found: Iterable[tuple[list[Problem], list[Problem]]], failed: list[Problem]) -> Validation:
-        """Return the same with problems and notes of each fleet, and fleets that could not be looked at."""
+        """Return the same with the problems and notes found in each fleet, and fleets whose look failed."""
         problems, notes = [], []
         for of_fleet, told in found:
             problems += of_fleet

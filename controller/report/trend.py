@@ -65,7 +65,7 @@ def parse_record(text: bytes) -> TrendRecord:
 
 
 def record_of(report: FleetReport, created_at: datetime) -> TrendRecord:
-    """Return the record of one fleet's report."""
+    """Return the record, created then, of one fleet's report."""
     statuses = [execution.status for job in report.state.jobs for execution in job.executions.values()]
     return TrendRecord(
         created_at=created_at,

@@ -33,7 +33,7 @@ def duration(span: timedelta) -> str:
 
 
 def percent(part: int, whole: int) -> str:
-    """``93.8 %``; 100 % only when nothing is missing, 0 % only when nothing is there."""
+    """Return a part of the whole: ``93.8 %``; 100 % only if nothing is missing, 0 % only if nothing is there."""
     if not whole:
         return "–"
     share = 100 * part / whole
@@ -43,7 +43,7 @@ def percent(part: int, whole: int) -> str:
 
 
 def commit(full: str | None, *, is_dirty: bool = False) -> str:
-    """Return a commit as people write it; shows where the documents differ from it."""
+    """Return a ``full`` commit as people write it; if it is_dirty, that the documents differ from it."""
     if full is None:
         return "no commit"
     return f"{full[:12]} (with uncommitted changes)" if is_dirty else full[:12]

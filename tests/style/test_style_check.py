@@ -107,18 +107,6 @@ def test_a_public_function_explains_parameters_errors_and_none(bad, good, left_o
     assert list(check.in_module("sandbox/m.py", bad)) == [], "the sandbox and the tools are not held to it"
 
 
-def test_only_folders_with_something_left_out_are_left_out_themselves(monkeypatch):
-    left_out = check.UNEXPLAINED
-    monkeypatch.setattr(check, "UNEXPLAINED", ())
-    for folder in left_out:
-        finds = [
-            find
-            for module in sorted(check.REPOSITORY.glob(f"{folder}**/*.py" if folder.endswith("/") else folder))
-            for find in check.in_module(str(module.relative_to(check.REPOSITORY)), module.read_text(encoding="utf-8"))
-        ]
-        assert finds, f"{folder} explains all: take it out of UNEXPLAINED"
-
-
 def test_every_new_subject_is_read_and_on_main_the_last_one(tmp_path):
     def git(*words):
         subprocess.run(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .governance import Governance, Governed
 
 Check = Callable[["Case"], "Finding | None"]
-"""A pure function that gives one finding, or None."""
+"""A pure function that returns one finding; None if it finds nothing."""
 
 COMING_WITHIN = timedelta(days=7)  # NotYetDue is told from here on
 CLOCKS_DIFFER = timedelta(days=1)  # at most, between whoever issues certificates and this machine

@@ -118,7 +118,7 @@ class Governance:
         return found
 
     def resumed_at(self, policy: str) -> datetime | None:
-        """Until when a person has looked at what failed under the policy, and lets its rollout go on."""
+        """Return until when a person has looked at the policy's failures, and lets it go on; None if nobody has."""
         before = self.state.baseline.resumed.get(policy) if self.state.baseline else None
         if policy not in self.overrides.resume:
             return before
@@ -126,14 +126,14 @@ class Governance:
         return max(now, before) if before else now
 
     def halt_of(self, governed: Governed) -> Halt | None:
-        """Return the halt that is on record for the present rollout, unless a person lets it go on."""
+        """Return the halt on record for the present rollout; None if there is none, or a person lets it go on."""
         name = governed.policy.name
         found = self.state.baseline.halted.get(name) if self.state.baseline else None
         is_in_force = found is not None and found.family == governed.family and name not in self.overrides.resume
         return found if is_in_force else None
 
     def waiver_of(self, device: str) -> Waiver | None:
-        """Return the waiver in force for the device; if there are several, the one that lasts longest."""
+        """Return the waiver in force for the device, of several the longest; None if there is none."""
         return self._waivers.get(device)
 
     def holds_end(self, device: str, governed: Governed) -> list[datetime]:
@@ -143,7 +143,7 @@ class Governance:
         return [*ends, suspension.until] if suspension and governed.is_suspended else ends
 
     def quarantine_of(self, device: Device) -> Quarantine | None:
-        """Return the quarantine that the device is in; of several the first."""
+        """Return the quarantine that the device is in, of several the first; None if it is in none."""
         return next(iter(self.quarantines_of(device)), None)
 
     def quarantines_of(self, device: Device) -> list[Quarantine]:
@@ -185,7 +185,7 @@ class Governance:
 
 
 def issued_at(certificate: Certificate) -> datetime | None:
-    """Return when the certificate was issued: its registration, unless notBefore is older than backdating explains."""
+    """Return when the certificate was issued: its registration, or a much older notBefore; None if unknown."""
     if certificate.not_before is None:
         return None
     if certificate.created_at - certificate.not_before <= BACKDATING_TOLERANCE:

@@ -41,7 +41,7 @@ def last_rotation(case: Case) -> DeviceExecution | None:
 
 
 def is_settling(case: Case) -> DeviceExecution | None:
-    """Return the rotation that has just succeeded, until the backend has removed the replaced certificate."""
+    """Return the rotation that has just succeeded, until the old certificate is removed; None otherwise."""
     held = case.device.attachments
     if len(held) != ROTATION_CERTIFICATES:
         return None
@@ -52,7 +52,7 @@ def is_settling(case: Case) -> DeviceExecution | None:
 
 
 def in_vain(case: Case, last: DeviceExecution | None) -> Finding | None:
-    """Return the demand that a rotation under the present rule should have put right, and did not."""
+    """Return the demand that the ``last`` rotation under the present rule should have put right, or None."""
     certificate = case.certificate
     if last is None or certificate is None or last.status is not ExecutionStatus.SUCCEEDED:
         return None
@@ -63,7 +63,7 @@ def in_vain(case: Case, last: DeviceExecution | None) -> Finding | None:
 
 
 def left_alone_until(case: Case, last: DeviceExecution | None) -> datetime | None:
-    """Until when a device that was rotated is left alone: never for more than half of its certificate's life."""
+    """Return until when a device is left alone after its ``last`` rotation; None if it is not. At most half a life."""
     if last is None or case.certificate is None:
         return None
     interval = case.policy.schedule.least_interval

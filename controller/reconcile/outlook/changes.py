@@ -40,12 +40,12 @@ class DocumentChange:
 
 
 def changes_between(base: Policy | None, head: Policy | None) -> tuple[FieldChange, ...]:
-    """Return the fields that differ, in the order of the documents; everything if a policy is new or gone."""
+    """Return the fields that differ from base to head, in their order; everything if a policy is new or gone."""
     return _differences(_policy(base), _policy(head))
 
 
 def documents_changed(base: DesiredState, head: DesiredState) -> tuple[DocumentChange, ...]:
-    """Fleet, authorities, waivers, quarantines, incidents and drills that differ, by kind and name."""
+    """Return the documents but policies that differ from base to head, by kind and name."""
     found = []
     for kind, before, after in (
         ("Fleet", {base.fleet.name: base.fleet}, {head.fleet.name: head.fleet}),

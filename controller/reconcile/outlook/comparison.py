@@ -166,7 +166,7 @@ def compare(
     *,
     overrides: Overrides = NO_OVERRIDES,
 ) -> Comparison:
-    """Compare; each call of ``devices`` streams them, with the groups that the policies of either ref name."""
+    """Compare base with head; each call of ``devices`` streams them, with the groups that either's policies name."""
     before, after = Governance(base, state, now, overrides), Forecaster(head, state, now, HORIZON, overrides)
     counts = {name: _Counts() for name in sorted({*before.policies, *after.governance.policies})}
 

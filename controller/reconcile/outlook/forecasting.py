@@ -269,7 +269,7 @@ def forecast(
     horizon: timedelta,
     plan: Plan,
 ) -> Forecast:
-    """Forecast a whole fleet; ``plan`` is the one for the same state and moment."""
+    """Forecast a whole fleet up to the horizon; ``plan`` is the one for the same state and moment."""
     forecaster = Forecaster(desired, state, now, horizon)
     for device in devices:
         forecaster.add(device)
@@ -290,7 +290,7 @@ def next_start(policy: Policy, open_time: OpenTime, certificate: Certificate) ->
 
 
 def successor(certificate: Certificate, issued: datetime, authority: CertificateAuthority | None) -> Certificate:
-    """Return the certificate that a rotation at that instant gives; its id is made up, but always the same."""
+    """Return the certificate that a rotation gives, issued then; its id is made up, but always the same."""
     validity = authority.validity if authority is not None else None
     return replace(
         certificate,

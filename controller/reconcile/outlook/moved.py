@@ -63,7 +63,7 @@ class Queue:
 
 
 def moved_of(policy: str, base: Mapping[str, Queue], head: Queue) -> Moved | None:
-    """Of the head's policy. They may come from several policies, each of which has its queue under base."""
+    """Return how due devices move into the head's queue of a policy, from theirs under base; None if none does."""
 
     def is_due_before(before: str | None) -> bool:
         return before is not None

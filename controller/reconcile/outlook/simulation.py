@@ -113,7 +113,7 @@ class Course:
         self._end = _NEVER
 
     def play(self, start: datetime, end: datetime, every: timedelta) -> None:
-        """Run the loop from start until just before the end."""
+        """Run the loop from start until just before the end, ``every`` so often."""
         self._end, now = end, start
         while now < end and not self._is_stuck():
             next_event = self.run(now)

@@ -91,12 +91,12 @@ def departures(
 
 
 def refused(found: Iterable[Departure], overrides: Overrides) -> list[Refusal]:
-    """Return the refusals that no override lets pass."""
+    """Return the refusals for the departures found that no override lets pass."""
     return [departure.refusal for departure in found if departure.authority.name not in overrides.deployment]
 
 
 def changes_unasked(policy: Policy, jobs: Iterable[PlannedJob], overrides: Overrides) -> Refusal | None:
-    """Refuse jobs that would change what the policy leaves out, and so asks to keep."""
+    """Refuse jobs that would change what the policy leaves out, and so asks to keep; None if there are none."""
     if policy.name in overrides.result:
         return None
     pairs = [(one, unasked(one, policy.certificate)) for job in jobs for one in job.transitions]

@@ -55,8 +55,9 @@ def check_plan(plan: Plan, desired: DesiredState, now: datetime) -> None:
 def compared(given: Plan, present: Plan, seen: Mapping[str, Assessment]) -> dict[str, str]:
     """Return why each device of the given plan that does not rotate now is left out, by name.
 
-    Raises PlanError if the given plan names a device that no policy governs, or claims of a job that is made
-    now something else than is derived: it was edited, or the fleet is another one by now.
+    ``present`` is derived now, ``seen`` its assessments. Raises PlanError if the given plan names a device that no
+    policy governs, or claims of a job that is made now something else than is derived: it was edited, or the fleet is
+    another one by now.
     """
     jobs = {job.job_id: job for job in present.jobs}
     starting = {device.name for job in present.jobs for device in job.devices}

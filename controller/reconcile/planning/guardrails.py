@@ -47,7 +47,7 @@ class Late:
 
 
 def too_much_at_once(change: ChangeCount, guardrails: Guardrails, overrides: Overrides) -> Refusal | None:
-    """maxChangePercent, for a policy or a fleet of at least minExisting devices."""
+    """Refuse by maxChangePercent, for a policy or fleet of at least minExisting devices; None lets it pass."""
     limit = guardrails.max_change_percent if overrides.max_change_percent is None else overrides.max_change_percent
     if not change.starting or change.governed < guardrails.min_existing:
         return None
@@ -69,7 +69,7 @@ def too_much_at_once(change: ChangeCount, guardrails: Guardrails, overrides: Ove
 
 
 def too_late(late: Late, overrides: Overrides) -> Refusal | None:
-    """Deadlines that the given rates, waves and windows cannot meet."""
+    """Refuse deadlines that the given rates, waves and windows cannot meet; None if all can be met."""
     if late.devices <= overrides.late_devices:
         return None
     done = f"the last would be done at {instant_text(late.finish)}" if late.finish else "no open time is left for it"

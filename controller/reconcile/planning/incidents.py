@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def report_incidents(
     tallies: Mapping[str, IncidentTally], governance: Governance, plans: Mapping[str, PolicyPlan]
 ) -> tuple[IncidentReport, ...]:
-    """Return one report per incident, in order of deadline."""
+    """Return one report per incident, in order of deadline, from the tallies by incident."""
     incidents = sorted(governance.desired.incidents, key=lambda incident: (incident.deadline, incident.name))
     return tuple(_report(i, tallies[i.name], governance, plans) for i in incidents)
 

@@ -13,7 +13,7 @@ SHORT = 12  # characters of a commit, as people name it
 
 
 def goes_back(desired: DesiredState, state: FleetState, overrides: Overrides) -> Refusal | None:
-    """Refuse a commit that does not contain the one applied last."""
+    """Refuse a commit that does not contain the one applied last; None if it does, or may go back."""
     last = state.baseline
     if last is None or not last.commit or not desired.commit or last.commit == desired.commit:
         return None

@@ -57,7 +57,7 @@ def lost_jobs(desired: DesiredState, state: FleetState) -> LostJobs:
 
 
 def orphans(desired: DesiredState, state: FleetState, lost: LostJobs, overrides: Overrides) -> Refusal | None:
-    """Refuse a plan that leaves more devices ungoverned than a person has allowed; ``lost`` was watched to its end."""
+    """Refuse a plan that leaves more devices ungoverned than allowed, else None; ``lost`` was watched to its end."""
     gone, shrunk = _gone_groups(desired, state), _shrunk_groups(desired, state)
     number = max(len(lost.devices), sum(gone.values()) + sum(before - now for before, now in shrunk.values()))
     is_empty = not desired.policies and (state.baseline is None or bool(state.baseline.group_sizes))

@@ -127,14 +127,14 @@ def plan_policy(
 
 
 def document_of(assessment: Assessment, policy: str, commit: str | None) -> JobDocument:
-    """Return what the job asks of device and backend; a stock backend is sent exactly its own document."""
+    """Return what a job of the policy asks of device and backend; a stock backend is sent exactly its own document."""
     return JobDocument() if assessment.result is None else assessment.result.document(policy, commit)
 
 
 def target_of(
     job_id: str, devices: tuple[PlannedDevice, ...], governed: Governed, population: int, state: FleetState
 ) -> tuple[TargetKind, str | None]:
-    """Return the group itself if the wave is all of it, up to a hundred things by name, else a cohort.
+    """Return the group itself if the wave is all of it, up to a hundred things by name, else a cohort. None: no name.
 
     ``population`` is the number of devices that the policy governs: if it is not the group's size,
     another policy has a part of the group, and the group must not be targeted; nor for a drill, which asks nobody who

@@ -74,7 +74,7 @@ def told_of_preflights(
     *,
     is_stock: bool,
 ) -> Iterator[str]:
-    """Yield a sentence for each policy whose devices would fail, and for each whose first wave nobody has asked."""
+    """Yield a sentence for each policy in ``tallies`` whose devices would fail, or, unless is_stock, were not asked."""
     for name, tally in tallies.items():
         begins = not rollouts[name].reached and any(not job.is_standing for job in plans[name].jobs)
         command = f"certfleet preflight --policy {name} --wait"

@@ -24,12 +24,12 @@ def asking(rollout: RolloutHistory) -> list[RotationJob]:
 
 
 def cancel(jobs: Iterable[RotationJob], reason: str) -> list[JobStep]:
-    """Return the steps that end these jobs."""
+    """Return the steps that end these jobs for this reason."""
     return [JobStep(job.job_id, "cancel", reason) for job in jobs]
 
 
 def withdraw(rollout: RolloutHistory, tally: PolicyTally, *, is_open_now: bool) -> tuple[RolloutHistory, list[JobStep]]:
-    """End the jobs that ask wrongly, each for the first reason there is; the rollout goes on without them."""
+    """End the jobs that ask wrongly, each for the first reason, among them that no window ``is_open_now``."""
     reasons: list[tuple[str, Callable[[RotationJob], bool]]] = [
         ("it asks for something else than its devices need now", lambda job: _asks_otherwise(job, tally)),
         ("a waiver leaves out a device that it asks; the others are asked anew", lambda job: _asks_waived(job, tally)),

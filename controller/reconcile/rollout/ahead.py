@@ -73,7 +73,7 @@ class Ahead:
     ) -> datetime | None:
         """Return when the last of so many devices has rotated, if each wave goes well.
 
-        None if windows leave no time.
+        Urgent devices wait for no window; a deadline shortens soaks. None if windows leave no time.
         """
         stages = list(self.stages(devices, now, urgent=devices if is_urgent else 0, deadline=deadline))
         if sum(stage.devices for stage in stages) < devices:

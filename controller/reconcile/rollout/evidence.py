@@ -101,7 +101,7 @@ def gather(
 def progress(
     rollout: RolloutHistory, policy: Policy, now: datetime, devices: Mapping[str, Assessment], resumed: datetime | None
 ) -> tuple[int, int]:
-    """Count the devices that the rollout has rotated, and those that failed, over all its waves."""
+    """Count the rollout's rotated devices, and those that failed and were not resumed, over all waves."""
     found = [gather(rollout, wave, policy, now, devices, resumed=resumed) for wave in rollout.waves]
     return sum(one.healthy for one in found), sum(one.failed + one.lost for one in found)
 
@@ -115,14 +115,14 @@ def _judged_since(rollout: RolloutHistory, wave: int, policy: Policy) -> datetim
 
 
 def shortened_soak(soak: timedelta, ended: datetime, deadline: datetime | None, waves_left: int) -> timedelta:
-    """Return the soak, or less if the waves that are left would not fit before the deadline; never below nought."""
+    """Return the soak of a wave that ended then, less if the waves left would not fit before the deadline."""
     if deadline is None:
         return soak
     return min(soak, max(timedelta(0), deadline - ended) / (waves_left + 1))
 
 
 def patience(policy: Policy, wave: int, asked_at: datetime, deadline: datetime | None) -> timedelta:
-    """Return how long a silent device holds its wave: stragglersAfter, or half of a wave's share of what is left.
+    """Return how long a device asked then holds its wave: stragglersAfter, or half a wave's share before the deadline.
 
     An urgent rollout must not wait a day for a device that may be offline for a month; the other half
     is for the soak of those who take its place.

@@ -123,7 +123,7 @@ class RolloutHistory:
 
 
 def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob], now: datetime) -> RolloutHistory:
-    """Sort the fleet's jobs for one policy; a rollout whose last job ended long ago is past, and another begins."""
+    """Sort the fleet's jobs of one policy and family; long after its last job a rollout is past, and another begins."""
     found = _sorted_for(policy, family, jobs)
     all_jobs = [*(job for of_wave in found.waves.values() for job in of_wave), *found.standing, *found.stood]
     if not all_jobs or any(is_open(job) or now - _ended_at(job) <= LOOK_BACK for job in all_jobs):

@@ -73,7 +73,7 @@ def closings(rollout: RolloutHistory, policy: Policy, now: datetime, *, wants_sl
 
 
 def arrange(rollout: RolloutHistory, newcomers: Iterable[str], devices: Mapping[str, Assessment]) -> Arrangement:
-    """Return who waits in which standing job from now on: one for each kind of document, the oldest that there is.
+    """Return which devices and newcomers wait in which standing job: one, the oldest, for each kind of document.
 
     A job of a kind that nobody needs any more asks nobody; who is at work in a job stays until that has ended.
     """

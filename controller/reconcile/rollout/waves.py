@@ -65,7 +65,7 @@ def failure_limit(policy: Policy) -> float:
 
 
 def exceeded(evidence: WaveEvidence, rules: tuple[AbortRule, ...]) -> AbortRule | None:
-    """Return the abort rule that the wave's failures exceed, counted as AWS IoT Jobs counts, but over all its jobs."""
+    """Return the abort rule that the wave's failures exceed, counted over all its jobs as AWS IoT does; or None."""
     executed = evidence.healthy + evidence.lost + evidence.failed
     for rule in rules:
         counts = dict(evidence.by_type)
@@ -88,7 +88,7 @@ def next_opening(
     resumed: datetime | None = None,
     halt: Halt | None = None,
 ) -> Opening:
-    """Return what may start now under the policy.
+    """Return what may start now of the devices governed under the policy.
 
     ``devices`` must hold an assessment for every device in the rollout's jobs that is still in the
     fleet; ``deadline`` is the earliest of the urgent devices that wait: it may shorten a soak, and the

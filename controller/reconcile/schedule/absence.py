@@ -33,7 +33,7 @@ def usual_absence(gaps: Sequence[timedelta]) -> timedelta | None:
 
 
 def seen_again(last: datetime, absence: timedelta, now: datetime) -> datetime:
-    """Return by when a device is likely to be connected again that was last connected then."""
+    """Return by when a device is likely back that was last connected then; an ``absence`` is as long as is usual."""
     expected = last + absence
     return expected if expected > now else now + absence
 

@@ -25,7 +25,7 @@ MAX_FAILURES = 5
 
 
 def counted_failures(device: Device, certificate: Certificate, policy: str, family: str) -> tuple[DeviceExecution, ...]:
-    """Return the device's failures that count against its next rotation, oldest first.
+    """Return the device's failures in this family of the policy's rollout that count, oldest first.
 
     Failures in jobs that are not ours count too: who started a rotation by hand met the same device.
     """
@@ -39,12 +39,12 @@ def counted_failures(device: Device, certificate: Certificate, policy: str, fami
 
 
 def next_attempt_at(failures: tuple[DeviceExecution, ...], policy: str, certificate_id: str) -> datetime:
-    """Return when the device may be tried again; ``failures`` must not be empty."""
+    """Return when the device may be tried again; ``failures`` is not empty. Policy and certificate spread it."""
     return failures[-1].last_updated_at + delay_after(len(failures), policy, certificate_id)
 
 
 def delay_after(count: int, policy: str, certificate_id: str) -> timedelta:
-    """Return the pause after the count-th failure, between half and the whole of its step."""
+    """Return the pause after the count-th failure: half to the whole of its step, spread by policy and certificate."""
     step = min(FIRST_DELAY * (1 << min(count - 1, 10)), LONGEST_DELAY)
     return step * (0.5 + share_of(policy, certificate_id, str(count)) / 2)
 

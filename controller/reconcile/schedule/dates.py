@@ -49,7 +49,7 @@ def dates_of(policy: Policy, certificate: Certificate) -> Dates | None:
 
 
 def dates_of_validity(policy: Policy, not_before: datetime, not_after: datetime) -> Dates:
-    """Return the dates of a certificate of that validity."""
+    """Return the dates of a certificate that is valid from not_before to not_after."""
     rule = policy.certificate
     life = not_after - not_before
     by_age = by_expiry = None
@@ -89,7 +89,7 @@ def share_of(*parts: str) -> float:
 def timing_of(
     policy: Policy, certificate: Certificate, dates: Dates, open_time: OpenTime, *, is_urgent: bool = False
 ) -> Timing | None:
-    """Return when the certificate's device should rotate; None if the policy gives no due date."""
+    """Return when the certificate's device, urgent or not, should rotate; None if the policy gives no due date."""
     due = dates.due
     if due is None:
         return None

@@ -146,7 +146,7 @@ class Assessment(NamedTuple):
 
 
 def to_rotate(reason: Reason, message: str, policy_field: str, **values: str | float | None) -> Finding:
-    """Return a finding that a rotation puts right."""
+    """Return a finding, with its message, that a rotation puts right; it departs from ``policy_field``."""
     return _shared(reason, message, policy_field, tuple(values.items()))
 
 
@@ -159,10 +159,10 @@ def _shared(
 
 
 def blocked(reason: Reason, message: str, remedy: str, policy_field: str, **values: str | float | None) -> Finding:
-    """Return a finding that a person must act on."""
+    """Return a finding, with message and remedy, that a person must act on; it departs from ``policy_field``."""
     return Finding(reason, Outcome.BLOCKED, message, policy_field, remedy, values)
 
 
 def waiting(reason: Reason, message: str, policy_field: str, **values: str | float | None) -> Finding:
-    """Return a finding that time, or a rotation under way, puts right."""
+    """Return a finding, with its message, that time or a rotation puts right; it comes of ``policy_field``."""
     return Finding(reason, Outcome.WAITING, message, policy_field, None, values)

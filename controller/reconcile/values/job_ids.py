@@ -55,7 +55,7 @@ class JobId(NamedTuple):
 
 
 def make_job_id(policy: str, wave: int | None, digest: str) -> str:
-    """Return the id of a policy's wave (from 1), or of its standing job (None); ``digest`` is hexadecimal."""
+    """Return the id of a policy's wave (from 1), or of its standing job (None); ValueError unless the digest fits."""
     job_id = str(JobId(policy, wave, digest[:DIGEST_CHARACTERS]))
     if parse_job_id(job_id) is None:
         message = f"policy {policy!r}, wave {wave!r} and digest {digest!r} make no valid job id"
@@ -83,7 +83,7 @@ def policy_in(name: str) -> str | None:
 
 
 def family_of(policy: Policy, authorities: Mapping[str, CertificateAuthority]) -> str:
-    """Six hexadecimal characters over what a rotation under this policy demands.
+    """Return six hexadecimal characters over what a rotation under this policy, with these authorities, demands.
 
     Fields that count are marked so on the models; changing anything else must not start over.
     """
@@ -120,7 +120,7 @@ def job_id_for(
     ended: Container[str],
     now: datetime,
 ) -> str:
-    """Return the id of a job over these devices; the same situation gives the same id, in any order of devices.
+    """Return the id of a policy's job over these devices in a wave; the same situation gives the same id.
 
     ``head`` is family and kind.
 
@@ -135,9 +135,9 @@ def job_id_for(
 def check_id_for(
     policy: str, head: str, devices: Iterable[PlannedDevice], *, known: Container[str], now: datetime
 ) -> str:
-    """Return the id of a job that asks these devices for a pre-flight.
+    """Return the id of a job that asks these devices of a policy for a pre-flight.
 
-    As ``job_id_for``, and none of ``known`` is used.
+    ``head`` as in ``job_id_for``, and none of ``known`` is used.
     """
     digests = _digests(head, "check", devices, now)
     return next(job_id for digest in digests if (job_id := f"cf-{policy}-check-{digest}") not in known)

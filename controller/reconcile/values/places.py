@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def source_of(desired: DesiredState, policy: str | None, finding: Finding) -> Source | None:
-    """Return the document that the finding comes of.
+    """Return the document that the finding comes of; None if it comes of none.
 
     The waiver, incident or drill that it names, else the device's policy.
     """
@@ -31,6 +31,6 @@ def source_of(desired: DesiredState, policy: str | None, finding: Finding) -> So
 
 
 def place_of(desired: DesiredState, policy: str | None, finding: Finding) -> str | None:
-    """``path:line`` of the field that the finding departs from; None if no document stands behind it."""
+    """Return ``path:line`` of the policy's field that the finding departs from; None if no document is behind it."""
     source = source_of(desired, policy, finding)
     return None if source is None else source.at(finding.policy_field)

@@ -434,7 +434,7 @@ class DesiredState:
 def follows(
     ancestors: Container[str] | None, committed_at: datetime | None, last: str, last_committed_at: datetime | None
 ) -> bool:
-    """Return whether a commit contains the one applied last.
+    """Return whether a commit, of its ``ancestors`` and ``committed_at``, contains the ``last`` one applied.
 
     If nobody knows what it contains (a shallow clone, a bundle of before), it must at least be of a later second.
     """

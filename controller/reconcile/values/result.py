@@ -63,7 +63,7 @@ class RotationResult:
         object.__setattr__(self, "kind", self._kind() if self.is_told else STOCK_KIND)
 
     def document(self, policy: str, commit: str | None) -> JobDocument:
-        """Return the job document: in full, or exactly the stock one."""
+        """Return the job document of a policy: in full, or exactly the stock one."""
         if not self.is_told:
             return JobDocument()
         shared = SPLIT if self.splits else None
@@ -127,7 +127,7 @@ def held_by(certificate: Certificate) -> Holding:
 def result_of(
     certificate: Certificate, policy: Policy, desired: DesiredState, deployment: DeployedBackend | None
 ) -> RotationResult | Unknown:
-    """Return what a rotation under the policy makes of the device that holds this certificate."""
+    """Return what a rotation under the policy, by this deployment, makes of the device that holds this certificate."""
     rule = policy.certificate
     key_type = rule.key_type or _KEY_TYPES.get(certificate.key_type or "")
     if key_type is None:

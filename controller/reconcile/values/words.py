@@ -36,7 +36,7 @@ def span_text(span: timedelta) -> str:
 
 
 def count_text(number: int, noun: str, plural: str | None = None) -> str:
-    """``1 day``, ``1,200 days``."""
+    """Return a number with its noun: ``1 day``, ``1,200 days``; ``plural`` is the noun with an s unless given."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
@@ -47,7 +47,7 @@ def instant_text(instant: datetime) -> str:
 
 @lru_cache(maxsize=256)  # all devices of a policy wait for one opening
 def local_text(instant: datetime, zones: tuple[str, ...]) -> str:
-    """``, 03:00 in Europe/Berlin``: what the clocks of a policy's windows show; nothing if they show UTC."""
+    """Return the instant by clocks of other zones: ``, 03:00 in Europe/Berlin``; nothing if they show UTC."""
     told = []
     for zone in dict.fromkeys(zones):
         local = instant.astimezone(ZoneInfo(zone))
@@ -63,7 +63,7 @@ def percent_text(share: float) -> str:
 
 
 def names_text(names: Sequence[str], at_most: int = NAMES_SHOWN, *, unnamed: int = 0) -> str:
-    """``a, b, c and 12 more``; ``unnamed`` are others that are only counted."""
+    """Return ``a, b, c and 12 more``, naming ``at_most`` so many; ``unnamed`` are others that are only counted."""
     shown = ", ".join(names[:at_most])
     more = max(len(names) - at_most, 0) + unnamed
     return f"{shown} and {more:,} more" if more > 0 else shown

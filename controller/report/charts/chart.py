@@ -33,7 +33,7 @@ class Chart:
 
 
 def absent(key: str, title: str, why: str) -> Chart:
-    """Return a chart for which there are no numbers, and why."""
+    """Return the chart of this ``key`` and title, for which there are no numbers, and why."""
     return Chart(key, title, "", "", (), (), (), empty=why)
 
 
