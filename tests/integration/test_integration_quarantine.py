@@ -13,6 +13,7 @@ from datetime import timedelta
 
 import pytest
 from boto3.dynamodb.types import TypeDeserializer
+from cryptography.hazmat.primitives.asymmetric import ec
 from integration_intruder import LAX_POLICY, WAIT, Thing, make_csr
 from integration_sandbox import GROUP
 from shared_repository import Repository
@@ -165,14 +166,21 @@ def test_from_the_merge_to_the_refused_connection_and_back_by_a_revert(plant, th
 
 def test_neither_the_device_nor_another_can_end_a_quarantine(plant, thing, world):
     victim, thief = thing(policies=(LAX_POLICY,)).start_job(), thing(policies=(LAX_POLICY,)).start_job()
-    csr = make_csr(victim.key, victim.name)
+    csr = make_csr(ec.generate_private_key(ec.SECP256R1()), victim.name)
+    lingers = victim.connect(client_id=f"{victim.name}#9")  # a client id that healing does not know
     plant.merge(DOCUMENTS + QUARANTINE % victim.name)
     plant.heal()
     before = plant.quarantined(victim)
     assert list(before["deactivated"]) == [victim.certificate_id]
 
-    assert victim.connect().lost, "its own credential sends nothing any more"
+    assert victim.connect().lost, "its own credential lets nobody in any more"
     assert victim.connect(client_id=thief.name).lost, "nor under the name of another"
+    victim.start_job()  # by somebody who knows of no quarantine
+    allowed = [one for one in attempts(victim, csr) if not one[0].startswith("$aws/events/")]
+    assert lingers.up, "AWS ends it within minutes, and it sends until then"
+    for attempt in allowed:
+        assert send(lingers, [attempt]) == 1
+        assert world.stack.settle(WAIT)  # before its job is over
     sent = 0
     for attempt in attempts(victim, csr):
         sent += send(thief.connect(client_id=victim.name), [attempt])
