@@ -157,7 +157,9 @@ def a_device_begins_to_fail_or_ceases_to(world: World, at: int = 0) -> None:
 def a_device_gets_a_credential_by_hand(world: World, at: int = 0) -> None:
     name, plant = _device(world, at), world.plant
     plant.replace_by_hand(name, plant.holds[name][0].key_type, plant.holds[name][0].authority)
-    world.judge.forgive(plant.groups[name])
+    for policy_name, spec in world.head.documents.policies.items():
+        if spec["thingGroup"] == plant.groups[name]:
+            world.judge.forgive(policy_name)
 
 
 @move("plans", "at once", age=(100, 10, 89.5))

@@ -9,16 +9,20 @@ import pytest
 from interleaving_faults import PutBack, put_back
 from interleaving_moves import (
     a_day_of_the_loop,
+    a_device_gets_a_credential_by_hand,
     a_person_ends_the_waiver,
     a_person_resumes,
     a_person_waives_a_device,
     apply_runs,
+    devices_answer,
     devices_begin_to_fail_or_cease_to,
     made,
+    minutes_pass,
     the_backend_ceases_to_say_what_it_is,
+    the_key_type_changes,
 )
 from interleaving_recovery import REMEDIES
-from interleaving_small_world import ON_PLANT_CA
+from interleaving_small_world import ON_PLANT_CA, OTHER_KEY
 
 from controller.reconcile.rollout import waves
 
@@ -72,6 +76,17 @@ def test_a_first_wave_that_asks_one_too_many_is_found(world, before, then, fault
         for step in then:
             step(world)
     assert world.judge.broken() == {"a change starts with its first wave"}
+
+
+def test_a_credential_put_there_by_hand_does_not_make_a_rotation_in_vain_a_healthy_one():
+    world = made(**ON_PLANT_CA)
+    for step in (OTHER_KEY, the_key_type_changes, apply_runs, devices_answer, minutes_pass):
+        step(world)
+    a_device_gets_a_credential_by_hand(world)
+    world.pass_time(hours=25)
+    started = [device["name"] for job in world.plan().json["jobs"] for device in job["devices"]]
+    world.close()
+    assert len(started) == 1, "its wave is asked once more, of as many as before"
 
 
 def test_whoever_resumes_under_a_backend_that_does_not_say_what_it_is_is_told_what_else_is_needed():

@@ -151,7 +151,7 @@ def test_a_success_is_borne_out_by_what_the_registry_shows_since_the_device_was_
 
 @pytest.mark.parametrize(
     ("created", "status"),
-    [(-HOUR / 2, WaveStatus.HALTED), (CLOCK_GRAIN, WaveStatus.HALTED), (2 * CLOCK_GRAIN, WaveStatus.SOAKING)],
+    [(-HOUR / 2, WaveStatus.HALTED), (CLOCK_GRAIN, WaveStatus.HALTED), (2 * CLOCK_GRAIN, WaveStatus.OPEN)],
     ids=["of the rotation", "of it, by another clock", "put there since"],
 )
 def test_a_rotation_answers_for_its_own_certificate_alone(make, created, status):

@@ -135,6 +135,8 @@ def patience(policy: Policy, wave: int, asked_at: datetime, deadline: datetime |
 def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: timedelta) -> str:
     """Return which count of Evidence a device belongs to; ``limit`` is how long its silence may last."""
     if execution.status is ExecutionStatus.SUCCEEDED:
+        if _was_replaced(execution, device):
+            return "silent"  # the certificate that is there is no work of the rotation, and says nothing of it
         if _shows_rotation(execution, device):
             return "healthy"
         return "pending" if device.is_rotating else "lost"  # the backend has still to remove what was replaced
@@ -154,6 +156,12 @@ def _holds_other(execution: DeviceExecution, device: Assessment, asked: JobDocum
         return False  # somebody has put another one there since
     is_other_key = asked.key_type is not None and found.key_type not in {None, asked.key_type.value}
     return is_other_key or asked.certificate_authority not in {None, found.authority}
+
+
+def _was_replaced(execution: DeviceExecution, device: Assessment) -> bool:
+    """Return whether somebody has put another certificate there since the rotation."""
+    created = device.certificate_created_at
+    return created is not None and created > execution.last_updated_at + CLOCK_GRAIN
 
 
 def _is_settled(execution: DeviceExecution, device: Assessment) -> bool:
