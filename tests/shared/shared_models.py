@@ -8,6 +8,7 @@ from functools import cache
 
 import botocore.client
 import botocore.hooks
+from botocore import useragent
 from botocore.client import ClientCreator
 from botocore.hooks import EventAliaser
 from botocore.loaders import Loader
@@ -54,3 +55,5 @@ def read_models_once():
     whole = botocore.hooks.accepts_kwargs
     Loader.__init__, EventAliaser.__init__, ClientCreator._create_methods = loader, aliaser, methods
     botocore.client.ServiceModel, botocore.hooks.accepts_kwargs = model, accepts_kwargs
+    # Of each word of the user agent, which is put together twice a call.
+    useragent.sanitize_user_agent_string_component = cache(useragent.sanitize_user_agent_string_component)
