@@ -164,11 +164,16 @@ class Rejected:
 
 @dataclass(frozen=True)
 class JobsAnswer:
-    """AWS IoT Jobs' answer to a status report; ``code`` only if it was rejected."""
+    """AWS IoT Jobs' answer to a status report; ``code`` only if it was rejected.
+
+    ``status`` is the execution's, which comes with the code InvalidStateTransition (developer guide of AWS IoT Core,
+    "Jobs MQTT API", ErrorResponse).
+    """
 
     code: Optional[str] = None
     message: Optional[str] = None
     client_token: Optional[str] = None
+    status: Optional[str] = None
 
 
 GET_NEXT = b"{}"
@@ -233,9 +238,10 @@ def decode_execution(payload: bytes) -> Optional[Execution]:
 def decode_jobs_answer(payload: bytes) -> JobsAnswer:
     """Read ``update/accepted`` or ``update/rejected``; what is not text is taken as absent."""
     message = _object(payload)
-    texts = {name: message.get(name) for name in ("code", "message", "clientToken")}
-    code, text, token = (value if isinstance(value, str) else None for value in texts.values())
-    return JobsAnswer(code, text, token)
+    state = message.get("executionState")
+    status = state.get("status") if isinstance(state, Mapping) else None
+    told = (message.get("code"), message.get("message"), message.get("clientToken"), status)
+    return JobsAnswer(*(value if isinstance(value, str) else None for value in told))
 
 
 def _encode(message: Mapping[str, Any]) -> bytes:

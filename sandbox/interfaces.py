@@ -11,11 +11,16 @@ from typing import Any, Protocol
 
 
 class JobsDataError(Exception):
-    """A rejected jobs request; ``code`` as AWS IoT puts it into ``…/rejected`` (InvalidStateTransition …)."""
+    """A rejected jobs request; ``code`` as AWS IoT puts it into ``…/rejected`` (InvalidStateTransition …).
 
-    def __init__(self, code: str, message: str) -> None:
+    ``state``: the execution's, which comes with InvalidStateTransition and VersionMismatch (developer guide,
+    "Jobs device MQTT API", ErrorResponse; never seen by us).
+    """
+
+    def __init__(self, code: str, message: str, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.state = state
 
 
 class EndpointRegistry(Protocol):

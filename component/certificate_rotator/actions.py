@@ -9,6 +9,7 @@ the step touches anything. A message that cannot be published is not an error: i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from typing import Callable, Optional
@@ -182,7 +183,7 @@ class Actions:
             now=self._clock.now(),
         )
         if record.kept is not None:  # issued to the sole certificate of the device: the connection's
-            self._save(record.with_(kept=None, committed=None, swaps=0))
+            self._save(record.with_(kept=None, committed=None, swaps=0, succeeded=False))
         notes = self._store.release()
         self._save(self._known().with_(step=Step.INSTALLING, notes=notes, repeats=cause.names_job))
         self._store.install(cause.certificate_pem)
@@ -295,6 +296,16 @@ class Actions:
             self._save(record)
         return self._placed(self._store.switch(record.target))
 
+    def note(self, cause: Cause) -> None:
+        """Note that the committed job has SUCCEEDED, if it is that; end the rotation."""
+        record = self._known()
+        is_its = record.job_id and record.job_id == record.job_to_commit
+        if record.kept is not None and record.outcome is ExecutionStatus.SUCCEEDED and is_its:
+            self.record = record.with_(succeeded=True)
+            with contextlib.suppress(JournalError):  # both stay until a start whose journal can be written
+                self._save(self._proven())
+        self.forget(cause)
+
     def forget(self, cause: Cause) -> None:
         """End the rotation, whatever its outcome."""
         self.drop(cause)
@@ -337,11 +348,13 @@ class Actions:
     def _proven(self) -> JournalRecord:
         """After the new credential has connected again: it is the only one, if that was in another run of the nucleus.
 
+        Not before the job has SUCCEEDED: whoever ends the execution as FAILED may have the new certificate removed,
+        if the backend hears of neither commit until then. That the end of an execution stands, no client can change.
         A component that was started alone speaks over the connection of before, which proves nothing. If nobody
         knows, both stay, until a start of which it is known, or until the next rotation installs.
         """
         record, run = self._known(), self.run_of_commit
-        if run and record.run and run != record.run:
+        if record.succeeded and run and record.run and run != record.run:
             return record.with_(kept=None)
         return record.with_(run=record.run or run, swaps=0)
 
@@ -404,7 +417,7 @@ class Actions:
         mark: str = STATUS_DETAILS_KEY,
         attempt: Optional[int] = None,
     ) -> None:
-        self.client_token = f"certfleet-{status.value.lower()}"
+        self.client_token = token_of(status.value)
         topic = topics.jobs_update(self._thing_name, job_id)
         self._publish(topic, encode_update(status, progress, reason, self.client_token, mark=mark, attempt=attempt))
 
@@ -415,3 +428,8 @@ class Actions:
         except (MessagesError, ProtocolError) as error:
             self.sent = False
             log.info("not sent to %s: %s", topic, error)
+
+
+def token_of(status: str) -> str:
+    """Return the client token of a report of this status."""
+    return f"certfleet-{status.lower()}"

@@ -24,7 +24,7 @@ from protocol.messages import (
 )
 
 from . import certificates
-from .actions import Actions, Cause
+from .actions import Actions, Cause, token_of
 from .machine import Event, State
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,8 @@ class Incoming:
         answer = decode_jobs_answer(payload)
         if answer.client_token not in (None, self._actions.client_token) or answer.code in _TRANSIENT:
             return None
-        return (Event.UPDATE_ACCEPTED if answer.code is None else Event.UPDATE_REJECTED), Cause()
+        is_so = answer.code is None or (answer.status and token_of(answer.status) == self._actions.client_token)
+        return (Event.UPDATE_ACCEPTED if is_so else Event.UPDATE_REJECTED), Cause()
 
     def _created(self, payload: bytes) -> Optional[Tuple[Event, Cause]]:
         accepted = CreateAccepted.decode(payload)

@@ -53,9 +53,9 @@ class JournalRecord:
     """One rotation. ``notes`` belong to the credential store, and never hold a secret.
 
     ``kept`` is set from the first commit on, whatever is answered: two credentials are kept, and it shows which of them
-    lies in place. It stays until a commit over a later start's connection is answered, also through another rotation
-    that begins meanwhile, until that one installs. A component of before there was ``kept`` reads the rest, and settles
-    at its next start.
+    lies in place. It stays until the job has ``succeeded`` and a commit over a later start's connection is answered,
+    also through another rotation that begins meanwhile, until that one installs. A component of before there was
+    ``kept`` reads the rest, and settles at its next start.
     """
 
     step: Step
@@ -70,6 +70,7 @@ class JournalRecord:
     kept: Optional[Generation] = None
     run: str = ""  # of the nucleus, in which the new one has connected; see ports.Restarter
     committed: Optional[str] = None  # the job under which what is kept was committed; None: an earlier version's
+    succeeded: bool = False  # whether AWS IoT Jobs has taken SUCCEEDED for the job that was committed
     attempt: Optional[int] = None  # at the job, as AWS IoT numbers them
     repeats: bool = True  # whether the backend takes a commit twice, as those do that name the job in their answers
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -87,7 +88,9 @@ class JournalRecord:
 
     def during(self, step: Step, job_id: Optional[str] = None) -> JournalRecord:
         """Return the record of the two credentials that are kept, without the rotation that is over."""
-        kept = {name: getattr(self, name) for name in ("kept", "committed", "run", "swaps", "repeats", "notes")}
+        kept = {
+            name: getattr(self, name) for name in ("kept", "committed", "run", "swaps", "succeeded", "repeats", "notes")
+        }
         return JournalRecord(step, job_id, **kept)
 
     def exchanged(self, reason: str) -> JournalRecord:
@@ -213,6 +216,7 @@ def _record(content: Mapping[str, Any]) -> JournalRecord:
         notes=_notes(content["notes"]),
         run=_text(content.get("run")) or "",
         attempt=_number(content.get("attempt")),
+        succeeded=content.get("succeeded") is True,
         repeats=content.get("repeats", True) is True,
     )
 

@@ -5,11 +5,13 @@ so nothing is ignored by accident. An action may raise DONE, UNNOTICED or FAILED
 then takes. RESTARTING and RETURNING end with the process; what the journal holds decides where the
 next one STARTs (so does a rotator that outlives the restart, on nucleus lite).
 
-The rule behind it: until a commit is answered over the new credential's connection in a later run of the nucleus
-than the one that committed it first, or an old one that was never committed away has connected again, both are
-kept, and whichever does not connect is replaced by the other, with doubled patience each time; whatever comes back so
-must be committed in two runs anew. No message and no single connection lets go of either: what the cloud makes of a
-rotation may still be on its way, and an answer may be forged. Nobody can forge that the commit is sent again.
+The rule behind it: until AWS IoT Jobs has taken SUCCEEDED and a commit is answered over the new credential's
+connection in a later run of the nucleus than the one that committed it first, or an old one that was never committed
+away has connected again, both are kept, and whichever does not connect is replaced by the other, with doubled patience
+each time; whatever comes back so must be committed in two runs anew. No message and no single connection lets go of
+either: what the cloud makes of a rotation may still be on its way, and an answer may be forged. Nobody can forge
+that the commit is sent again; and an execution that has SUCCEEDED is never heard of as FAILED, without which no new
+certificate is removed.
 """
 
 from __future__ import annotations
@@ -50,8 +52,8 @@ class Event(str, Enum):
     IN_PROGRESS = "IN_PROGRESS"  # get: likewise, in progress
     NOT_OURS = "NOT_OURS"  # get: another job is next, or none
     GET_REJECTED = "GET_REJECTED"  # get was refused (throttled)
-    UPDATE_ACCEPTED = "UPDATE_ACCEPTED"  # the status reported last is noted
-    UPDATE_REJECTED = "UPDATE_REJECTED"  # the execution has ended without us
+    UPDATE_ACCEPTED = "UPDATE_ACCEPTED"  # the execution has the status reported last
+    UPDATE_REJECTED = "UPDATE_REJECTED"  # the execution has ended otherwise
     CREATE_ACCEPTED = "CREATE_ACCEPTED"  # a certificate for the new key
     CREATE_REJECTED = "CREATE_REJECTED"
     COMMIT_ACCEPTED = "COMMIT_ACCEPTED"
@@ -77,13 +79,14 @@ class Action(str, Enum):
     COMMIT = "commit"  # publish the commit
     CONCLUDE = "conclude"  # note that the new credential is committed, report SUCCEEDED
     KEEP = "keep"  # end the rotation, keep both credentials, publish $next/get
-    CONFIRM = "confirm"  # settle on the new credential, report the outcome again
+    CONFIRM = "confirm"  # settle on the new credential if SUCCEEDED was taken, report the outcome again
     FAIL = "fail"  # settle on what is in place, report FAILED
     REPORT = "report"  # report the outcome again
     UNDO = "undo"  # put the old credential in place; the nucleus must let go of the new one
     UNDO_LIVE = "undo_live"  # the same, while the nucleus still holds the old one
     SWAP = "swap"  # put the other credential in place
     SWITCH = "switch"  # finish the switch that the journal asks for
+    NOTE = "note"  # note that the outcome was taken, then FORGET
     FORGET = "forget"  # end the rotation, settle on what is in place (both stay after a commit), publish $next/get
     DROP = "drop"  # the same without asking
     REPLACE = "replace"  # the same, then prepare for the job that is queued
@@ -184,7 +187,7 @@ ROWS = (
 
     Transition(S.REPORTING,    E.START,           A.ASK,       S.REPORTING),
     Transition(S.REPORTING,    E.DONE,            A.FORGET,    S.ASKING),
-    Transition(S.REPORTING,    E.UPDATE_ACCEPTED, A.FORGET,    S.ASKING),
+    Transition(S.REPORTING,    E.UPDATE_ACCEPTED, A.NOTE,      S.ASKING),
     Transition(S.REPORTING,    E.UPDATE_REJECTED, A.FORGET,    S.ASKING),
     Transition(S.REPORTING,    E.NOT_OURS,        A.FORGET,    S.ASKING),
     Transition(S.REPORTING,    E.IN_PROGRESS,     A.REPORT,    S.REPORTING),

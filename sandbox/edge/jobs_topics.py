@@ -66,7 +66,8 @@ class JobsTopics:
             request = _parse(payload)
             result = self._call(match, request)
         except JobsDataError as error:
-            rejection = {"code": error.code, "message": str(error)}
+            state = {} if error.state is None else {"executionState": error.state}
+            rejection = {"code": error.code, "message": str(error), **state}
             return self._encode(f"{topic}/rejected", rejection, request)
         return self._encode(f"{topic}/accepted", result, request)
 

@@ -86,6 +86,7 @@ class Cloud:
         self.record = None  # (job id, CSR public key, old, new, progress)
         self.proven = set()  # (job id, certificate) of every commit
         self.undecided = frozenset()
+        self.tells_state = True  # with the refusal of a report, as the documentation of AWS IoT Jobs has it
         self.correlates = True  # our backend names the job in its answers, the stock one does not
         self.timeout = 300.0  # seconds in progress
         self.device = None
@@ -188,7 +189,9 @@ class Cloud:
         job = self.jobs.get(job_id)
         latest = self.attempts.get(job_id, 1)
         if job is None or job[0] not in ("QUEUED", "IN_PROGRESS") or message.get("executionNumber", latest) != latest:
-            self.send(f"{topic}/rejected", {"code": "InvalidStateTransition", "message": "terminal", **token})
+            refusal = {"code": "InvalidStateTransition", "message": "terminal", **token}
+            state = {"executionState": {"status": job[0]}} if job and self.tells_state else {}
+            self.send(f"{topic}/rejected", {**refusal, **state})
             return
         if not all(value.isprintable() for value in message["statusDetails"].values()):
             self.send(f"{topic}/rejected", {"code": "InvalidRequest", "message": "statusDetails", **token})

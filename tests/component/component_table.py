@@ -174,6 +174,7 @@ class Cloud(NamedTuple):
     committed: bool = False  # the rotation
     issued: frozenset = frozenset()  # (job, certificate)
     proven: frozenset = frozenset()  # those of which a commit was accepted
+    succeeded: frozenset = frozenset()  # jobs
     undecided: frozenset = frozenset()  # ended after a commit: the next connection shows which is used
     clearing: bool = False  # the execution has ended, and nobody has cleared away after it yet
     quirk: str = ""  # as long as the job lasts: what is not answered, whom the registry does not let in, …
@@ -233,7 +234,9 @@ def answered(cloud, topic, message, principal, *, refused=False):
 def _update(cloud, topic, message, principal):
     token, status = {"clientToken": message["clientToken"]}, message["status"]
     if topic != topics.jobs_update(THING, job(cloud.number)) or cloud.job not in OPEN:
-        refusal = {"code": "InvalidStateTransition", "message": "terminal", **token}
+        has_succeeded = any(topic == topics.jobs_update(THING, job(number)) for number in cloud.succeeded)
+        state = {"executionState": {"status": "SUCCEEDED" if has_succeeded else "TIMED_OUT"}}
+        refusal = {"code": "InvalidStateTransition", "message": "terminal", **state, **token}
         return cloud, ((f"{topic}/rejected", json.dumps(refusal).encode()),), None
     accepted = ((f"{topic}/accepted", json.dumps(token).encode()),)
     if status == "IN_PROGRESS":
@@ -250,7 +253,8 @@ def _update(cloud, topic, message, principal):
             broken = "untrue"
         elif not said or "see its log" in said:
             broken = "no reason"
-    return cloud.ended(status), accepted, broken
+    succeeded = cloud.succeeded | ({cloud.number} if status == "SUCCEEDED" else set())
+    return cloud.ended(status)._replace(succeeded=succeeded), accepted, broken
 
 
 def _backend(cloud, topic, message, principal, refused):
@@ -311,6 +315,7 @@ class World(NamedTuple):
     committed_now: bool = False  # at this start too
     accepted: bool = False  # one of them, as the device has noted
     accepted_now: bool = False  # at this start
+    is_sole: bool = False  # another was issued over what is in place, as it is to the sole certificate of a device
     got: frozenset = frozenset()  # certificates that the device was given
     exchanges: int = 0  # of the two credentials since the last installation; a commit that was accepted counts as one
 
@@ -458,8 +463,8 @@ def counted(after, act):
     is_noted = found.device.memory is not None or journal(found.device) != journal(act.device)
     accepted_now = not act.is_other and (world.accepted_now or (act.confirms and is_noted))
     accepted = not act.is_other and (world.accepted or accepted_now)
-    if act.installs and not act.is_other:  # issued to the sole certificate of the device
-        commits, accepted = 2, True
+    is_sole = not act.is_other and (world.is_sole or act.installs)
+    accepted = accepted or is_sole
     stuck = world.stuck - (world.stuck > 0 and found.restarted > 0)
     if ("restart", "nothing") in act.trouble:
         stuck = -1 if act.installs else 1
@@ -467,7 +472,7 @@ def counted(after, act):
     given = {world.cloud.rotation[2]} if act.installs and world.cloud.rotation else set()
     return after._replace(
         got=world.got | given,
-        commits=commits, committed_now=committed_now, accepted=accepted, accepted_now=accepted_now,
+        is_sole=is_sole, commits=commits, committed_now=committed_now, accepted=accepted, accepted_now=accepted_now,
         exchanges=0 if act.installs else 1 if act.confirms else exchanges,
         stuck=stuck if after.cloud.job in OPEN else max(0, stuck),
         waited=(world.waited or act.doing == RESEND) and bool(is_same_state),

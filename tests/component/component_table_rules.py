@@ -41,12 +41,13 @@ def gone(act):
 def let_go(act):
     """A credential went that had to be kept.
 
-    The old one goes when a commit is accepted and two were sent, at two starts; the new one after a commit, and
-    whatever was kept before, when the next rotation installs.
+    The old one goes when a commit is accepted and two were sent, at two starts, and their job has SUCCEEDED; the new
+    one after a commit, and whatever was kept before, when the next rotation installs.
     """
     world, in_place = act.before, component.in_place(act.found.device)
     is_accepted = world.accepted or act.confirms
-    old_may_go = world.commits >= 2 and is_accepted
+    has_succeeded = journal(act.device).get("committed") in map(table.job, world.cloud.succeeded)
+    old_may_go = world.is_sole or (world.commits >= 2 and is_accepted and has_succeeded)
     return not act.installs and any(not old_may_go if name < in_place else name in world.sent for name in gone(act))
 
 

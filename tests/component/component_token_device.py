@@ -83,6 +83,9 @@ class TokenDevice(Device):
     def kept_on_the_way_back(self):
         return {"journal.json", f"{self.label}.new"}, set()
 
+    def kept_without_success(self):
+        return {"journal.json", f"{self.label}.old"}
+
     def discard(self):
         """SoftHSM reads every object there is, each time."""
         token = self.machine.token()

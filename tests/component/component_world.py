@@ -164,8 +164,13 @@ class Device:
         return sorted(path.name for path in self.folder.iterdir() if path.name not in expected)
 
     def unaccounted(self):
-        """What is left over or missing: both credentials may stay after a way back from a commit, and nothing else."""
+        """What is left over or missing.
+
+        Both credentials may stay after a way back from a commit, and if the job has not succeeded; nothing else may.
+        """
         found, record = set(self.leftovers()), Journal(self.folder / "journal.json", System()).load()
+        if record is not None and record.kept is Generation.NEW and not record.succeeded:
+            return sorted(found ^ self.kept_without_success())
         if record is None or record.kept is not Generation.OLD:
             return sorted(found)
         whole, old = self.kept_on_the_way_back()
@@ -177,6 +182,11 @@ class Device:
         """What must lie beside the credential in place then, and what may besides."""
         names = (self.certificate.name, self.key.name)
         return {"journal.json", *(f"{name}.new" for name in names)}, {f"{name}.old" for name in names}
+
+    def kept_without_success(self):
+        """What must lie beside the credential in place if it was committed, and the job has ended otherwise."""
+        names = (self.certificate.name, self.key.name)
+        return {"journal.json", *(f"{name}{suffix}" for name in names for suffix in (".old", ".new"))}
 
     def discard(self):
         """The world is over: leave nothing in a store that is shared."""
@@ -317,3 +327,7 @@ class World:
         assert self.device.pair_matches()
         assert self.device.certificate_in_place() in self.cloud.registry
         assert self.device.unaccounted() == []
+        record = Journal(self.device.folder / "journal.json", System()).load()
+        is_its = record is not None and record.job_id == record.job_to_commit  # of an earlier one nothing is reported
+        if is_its and record.kept is Generation.NEW and not record.succeeded:
+            assert self.cloud.jobs[record.job_to_commit][0] != "SUCCEEDED"

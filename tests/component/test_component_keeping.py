@@ -504,3 +504,87 @@ def test_a_key_that_somebody_has_written_in_another_form_is_no_sign_of_a_way_bac
     world.start_later()
     assert (world.device.certificate_in_place(), world.device.restarts) == (new, 1)
     world.assert_sound()
+
+
+# Nobody lets go before AWS IoT Jobs has taken SUCCEEDED -----------------------------------------------------
+
+
+def ended_by_another(world):
+    """Another client of the thing says FAILED, right before the device's own report arrives."""
+    handle = world.cloud.handle_jobs
+
+    def handle_jobs(parts, topic, message):
+        if message.get("status") == "SUCCEEDED" and parts[0] == "job-1":
+            world.cloud.jobs["job-1"][0] = "FAILED"
+        handle(parts, topic, message)
+
+    world.cloud.handle_jobs = handle_jobs
+
+
+def answer_is_lost(world):
+    def without(_direction, topic, payload):
+        return [] if topic.endswith("/update/accepted") and b"succeeded" in payload else [(0.0, payload)]
+
+    world.cloud.intercept = without
+
+
+def answer_is_lost_and_no_state_is_told(world):
+    world.cloud.tells_state = False
+    answer_is_lost(world)
+
+
+def answer_is_not_written_down(world):
+    """The journal is one of a component that did not note it."""
+    world.run(60)
+    file = Journal(world.device.folder / "journal.json", System())
+    file.save(file.load().with_(succeeded=False))
+
+
+UNNOTED = {  # what happens to the report of success: starts until the old credential goes; None: it stays
+    "all is well": (lambda _world: None, 1),
+    "another client has ended the job": (ended_by_another, None),
+    "its answer is lost": (answer_is_lost, 1),
+    "its answer is lost, and a refusal does not tell how the job has ended": (
+        answer_is_lost_and_no_state_is_told,
+        None,
+    ),
+    "the component of before did not note it": (answer_is_not_written_down, 1),
+}
+
+
+@pytest.mark.parametrize(("happens", "starts"), UNNOTED.values(), ids=UNNOTED)
+def test_the_old_credential_stays_until_success_was_taken_or_the_next_rotation_installs(
+    begin, rotation_document, happens, starts
+):
+    world = begin("files")
+    world.cloud.create_job(document=rotation_document())
+    happens(world)
+    world.run(60)
+    for start in range(1, 5):
+        world.start_later()
+        assert bool(world.device.leftovers()) is (starts is None or start < starts)
+        assert len(commits(world)) == 1 + (start if starts is None else min(start, starts))
+        assert world.device.holds_a_working_credential()
+    world.cloud.intercept = lambda _direction, _topic, payload: [(0.0, payload)]
+    world.cloud.registry = {world.device.certificate_in_place()}  # whoever has decided that
+    world.cloud.create_job("job-2", rotation_document())
+    world.run(600)
+    assert world.cloud.status("job-2") == "SUCCEEDED"
+    world.start_later()
+    assert world.device.leftovers() == []
+    world.assert_sound()
+
+
+def test_what_another_job_reports_does_not_count_as_success_of_the_one_that_was_committed(begin, rotation_document):
+    world = begin("files")
+    world.cloud.create_job(document=rotation_document())
+    ended_by_another(world)
+    world.run(60)
+    world.cloud.create = lambda *_: {"errorMsg": "no"}
+    world.cloud.create_job("job-2", rotation_document())
+    world.run(600)
+    assert world.cloud.status("job-2") == "FAILED"
+    world.start_later()
+    world.start_later()
+    assert world.device.leftovers()
+    assert world.device.holds_a_working_credential()

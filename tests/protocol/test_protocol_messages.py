@@ -160,6 +160,15 @@ def test_an_answer_to_a_report_tells_code_message_and_token_where_they_are_text(
     assert decode_jobs_answer(b'{"code":1,"clientToken":[]}') == JobsAnswer()
 
 
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [({"status": "SUCCEEDED", "versionNumber": 3}, "SUCCEEDED"), ({}, None), ({"status": 1}, None), ("x", None)],
+)
+def test_a_refused_report_tells_how_the_execution_stands_if_that_can_be_read(state, status):
+    payload = json.dumps({"code": "InvalidStateTransition", "executionState": state}).encode()
+    assert decode_jobs_answer(payload) == JobsAnswer("InvalidStateTransition", status=status)
+
+
 def test_each_code_of_a_rejection_is_one_word_and_stands_for_one_cause():
     codes = [code.value for code in RejectionCode]
     assert len(codes) == len(set(codes)) > 20

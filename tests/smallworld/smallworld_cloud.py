@@ -247,7 +247,8 @@ def _update(before, topic, message):
     """The device's (or the thief's) update of the execution."""
     token = {"clientToken": message["clientToken"]} if "clientToken" in message else {}
     if before.execution not in OPEN:
-        refusal = {"code": "InvalidStateTransition", "message": "terminal", **token}
+        state = {"executionState": {"status": before.execution}} if before.execution else {}  # None: deleted
+        refusal = {"code": "InvalidStateTransition", "message": "terminal", **state, **token}
         return Move("", (), before, ((f"{topic}/rejected", json.dumps(refusal).encode()),))
     status, mark = message["status"], "" if "statusDetails" in message else backend.UNMARKED
     after = _with(before, execution=status) if status == IN_PROGRESS else ended(before, status, mark)

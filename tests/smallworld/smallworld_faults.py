@@ -102,6 +102,17 @@ def one_later_start_is_enough_after_the_way_back():
     return in_component((actions.Actions, "_turn", with_run))
 
 
+def success_is_not_waited_for():
+    """The old credential goes after two commits, whether or not the jobs service has taken SUCCEEDED."""
+    proven = actions.Actions._proven
+
+    def at_once(self):
+        self.record = self.record.with_(succeeded=True)
+        return proven(self)
+
+    return in_component((actions.Actions, "_proven", at_once))
+
+
 def half_a_generation_is_exchanged_for():
     """What is not whole is read all the same."""
     return in_component((store_files.FileStore, "_exists", lambda _self, _path: True))
@@ -161,6 +172,7 @@ FAULTS = {
     "the way back after a commit keeps nothing": the_way_back_keeps_nothing,
     "a later start only connects": a_later_start_only_connects,
     "one later start is enough after the way back": one_later_start_is_enough_after_the_way_back,
+    "success is not waited for": success_is_not_waited_for,
     "half a generation is exchanged for": half_a_generation_is_exchanged_for,
     "a commit that the end overtakes is dropped": late_commits_are_dropped,
     "nobody sweeps": no_sweep,

@@ -37,6 +37,7 @@ TOGETHER = {"losses": 2, "copies": 1, "delays": 1, "deaths": 2, "moves": 3}
 WAY_BACK = "the way back after a commit keeps nothing"
 BACKUP, SIGHTING = "the backup goes with the answer", "a sighting settles for the old one"
 CONNECTS, ONCE = "a later start only connects", "one later start is enough after the way back"
+SUCCESS = "success is not waited for"
 FAILED, OVERTAKEN = "FAILED after the commit takes the new one", "a commit that the end overtakes is dropped"
 UNMARKED = "an end without the device's key is not heard"
 PUT_BACK = {
@@ -45,7 +46,7 @@ PUT_BACK = {
     "the way back after a commit keeps nothing": ([WAY_BACK], {"losses": 1, "delays": 1, "cloud": 1}),
     "half a generation is exchanged for": (["half a generation is exchanged for"], {"losses": 2, "deaths": 1}),
     "the way back, and a sighting is passed over": ([WAY_BACK, "a sighting is passed over"], {"moves": 1}),
-    "a later start only connects": ([CONNECTS, ONCE], {"losses": 8, "races": 0}),
+    "a later start only connects": ([CONNECTS, ONCE, SUCCESS], {"losses": 8, "races": 0}),
     "nobody sweeps": (["nobody sweeps"], {"losses": 1}),
     "the thief ends the job without the key": ([UNMARKED, "nobody sweeps"], {"moves": 1}),
     "a second key clears away": (["a second key clears the first away"], {"copies": 1}),
@@ -59,8 +60,8 @@ LARGE = [
     *(
         pytest.param(faults, {**bounds, "races": 0}, marks=pytest.mark.soak)
         for faults, bounds in (
-            ([ONCE], {"losses": 2, "copies": 1, "delays": 1, "moves": 1}),
-            ([ONCE, CONNECTS], {"losses": 2, "deaths": 1, "moves": 3}),
+            ([ONCE, SUCCESS], {"losses": 2, "copies": 1, "delays": 1, "moves": 1}),
+            ([ONCE, CONNECTS, SUCCESS], {"losses": 2, "deaths": 1, "moves": 3}),
         )
     ),
 ]
@@ -111,6 +112,47 @@ def test_without_a_thief_one_certificate_is_left_or_a_person_is_told(capsys, bou
 )
 def test_so_it_does_whatever_is_lost_doubled_late_dead_and_done_by_a_thief_together(capsys, at_all, races):
     assert_holds(explore(capsys, **TOGETHER, at_all=at_all, races=races))
+
+
+FORGED = (  # found by the search of seven, on 2026-11-30
+    "the device hears jobs/notify-next",
+    "the device hears jobs/job-1/update/accepted",
+    "Lambda runs create a.1 d1",
+    "the device hears certificate/create/accepted d1.1",
+    "the nucleus starts",
+    "the device hears jobs/$next/get/accepted",
+    "the thief says FAILED",
+    "the thief forges commit/accepted",
+    "the device hears jobs/job-1/update/rejected",
+    "the device hears jobs/$next/get/accepted {}",
+    "connected d1.1 is lost",
+    "commit d1.1 is lost",
+    "ended FAILED, unmarked is late",
+    "the power fails",
+    "the nucleus starts",
+    "the thief forges commit/accepted",
+    "the device hears jobs/job-1/update/rejected",
+    "the device hears jobs/$next/get/accepted {}",
+    "Lambda runs ended FAILED, unmarked",
+)
+
+
+def after(path, **bounds):
+    """The world to which steps lead that begin so."""
+    world, left = model.first(), model.at_first(Budget(**bounds, races=model.THIEF))
+    for label in path:
+        following = model.Crossroads(world, [left], races=model.THIEF).successors(left)
+        step, left = next((step, rest) for step, rest in following if "".join(step.label).startswith(label))
+        world = step.world
+    return world
+
+
+@pytest.mark.parametrize("is_waited_for", [True, False], ids=["success is waited for", "put back"])
+def test_two_forged_answers_do_not_cost_a_device_its_credential_whose_job_a_thief_has_ended(is_waited_for):
+    with put_back([] if is_waited_for else [SUCCESS]):
+        world = after(FORGED, losses=2, delays=1, deaths=1, moves=3)
+        assert component.held(world.device) == ({"a.1", "d1.1"} if is_waited_for else {"d1.1"})
+        assert model.broken_in(world) == (None if is_waited_for else "the device holds no credential that works")
 
 
 def test_nor_do_eight_losses_cost_a_device_its_credential(capsys):

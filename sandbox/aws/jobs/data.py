@@ -117,16 +117,16 @@ class JobsDataPlane:
         if status not in SETTABLE:
             raise JobsDataError("InvalidRequest", f"status is {status!r}, expected one of {', '.join(SETTABLE)}")
         if not execution.is_pending:
-            raise JobsDataError(
-                "InvalidStateTransition", f"the execution is {execution.status} and cannot become {status}"
-            )
+            told = f"the execution is {execution.status} and cannot become {status}"
+            raise JobsDataError("InvalidStateTransition", told, self._state(execution))
         expected = request.get("expectedVersion")
         try:
             matches = expected in (None, 0) or int(str(expected)) == execution.version
         except ValueError:
             raise JobsDataError("InvalidRequest", f"expectedVersion is {expected!r}, expected a number") from None
         if not matches:
-            raise JobsDataError("VersionMismatch", f"the execution has version {execution.version}, not {expected}")
+            told = f"the execution has version {execution.version}, not {expected}"
+            raise JobsDataError("VersionMismatch", told, self._state(execution))
 
     @staticmethod
     def _details(request: Mapping[str, Any]) -> dict[str, str] | None:

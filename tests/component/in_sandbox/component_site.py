@@ -161,7 +161,7 @@ class Site:
     def update(self, _thing, job_id, request):
         job = self.jobs[job_id]
         if job["status"] not in ("QUEUED", "IN_PROGRESS"):
-            raise JobsDataError("InvalidStateTransition", "the execution has ended")
+            raise JobsDataError("InvalidStateTransition", "the execution has ended", {"status": job["status"]})
         with self.changed:
             job.update(status=request["status"], statusDetails=request.get("statusDetails", {}))
             if job["status"] in ("SUCCEEDED", "FAILED") and self.record and self.record["job"] == job_id:
