@@ -23,8 +23,8 @@ from .infrastructure.access_controller import reading, rotating
 from .infrastructure.account import AccountSetup
 from .infrastructure.acknowledged import acknowledge
 from .infrastructure.fleet_roles import FleetRoles
+from .infrastructure.forge_roles import ForgeRoles
 from .infrastructure.function import FunctionProps, HandlerFunction
-from .infrastructure.github import GitHubRoles
 from .infrastructure.grants import Grants
 from .infrastructure.job_watch import JobWatch
 from .infrastructure.published import publish_deployment
@@ -68,13 +68,13 @@ class BackendStack(Stack):
         Watching(self, settings, self._storage, functions)
         self._reading = reading(self._grants, settings, self._storage)
         FleetRoles(self, self._grants, settings, self._reading)
-        github = (
-            GitHubRoles(self, self._grants, settings, self._storage, self._reading)
-            if settings.github_repository
+        forge = (
+            ForgeRoles(self, self._grants, settings, self._storage, self._reading)
+            if settings.forge_repository
             else None
         )
-        reconcile = self._reconcile(reconcile_code, github)
-        makers = [made.role for made in (reconcile,) if made] + [made.reconcile for made in (github,) if made]
+        reconcile = self._reconcile(reconcile_code, forge)
+        makers = [made.role for made in (reconcile,) if made] + [made.reconcile for made in (forge,) if made]
         if makers:
             JobWatch(self, self._storage, makers)
         self._outputs(reconcile)
@@ -158,7 +158,7 @@ class BackendStack(Stack):
             timeout_config={"InProgressTimeoutInMinutes": 5},
         )
 
-    def _reconcile(self, code: lambda_.Code | None, github: GitHubRoles | None) -> Reconcile | None:
+    def _reconcile(self, code: lambda_.Code | None, forge: ForgeRoles | None) -> Reconcile | None:
         """Return the loop as a function: off unless the context turns it on."""
         if not self._settings.reconcile:
             return None
@@ -166,8 +166,8 @@ class BackendStack(Stack):
             raise ValueError("reconcile=true needs the code of the reconcile function")
         statements = [*self._reading, *rotating(self._grants, self._settings)]
         made = Reconcile(self, self._settings, self._storage, code=code, grants=self._grants, statements=statements)
-        if github is not None:
-            made.allow_publishing(github.reconcile)
+        if forge is not None:
+            made.allow_publishing(forge.reconcile)
         return made
 
     def _outputs(self, reconcile: Reconcile | None) -> None:

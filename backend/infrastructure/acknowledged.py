@@ -30,6 +30,8 @@ def acknowledge(stack: Construct, settings: StackSettings) -> None:
         **{f"IAM5[Resource::{_IOT}:{resource}]": _DEVICES for resource in resources},
         **{f"IAM5[Resource::{_IOT}:{kind}/{OWN}*]": _CONTROLLER for kind in ("job", "thinggroup")},
         f"IAM5[Resource::{_GREENGRASS}:coreDevices:*]": _DEVICES,
+        f"IAM5[Resource::{_GREENGRASS}:components:{COMPONENT_NAME}:versions:*]": "versions come with each release",
+        f"IAM5[Resource::{_GREENGRASS}:deployments:*]": "Greengrass gives a deployment its id when it is made",
         f"IAM5[Resource::{_QUOTAS}:iotcore/*]": "what the account is allowed, of AWS IoT alone",
         "IAM5[Action::kms:GenerateDataKey*]": _ENVELOPE,
         "IAM5[Action::kms:ReEncrypt*]": _ENVELOPE,
@@ -66,14 +68,12 @@ def acknowledge(stack: Construct, settings: StackSettings) -> None:
 
 
 def _of_a_release(settings: StackSettings) -> dict[str, str]:
-    component, group = f"components:{COMPONENT_NAME}", settings.test_thing_group
+    group = settings.test_thing_group
     bucket = f"arn:<AWS::Partition>:s3:::{settings.component_bucket}"
     return {
-        f"IAM5[Resource::{_GREENGRASS}:{component}:versions:*]": "versions come with each release, of this component",
         f"IAM5[Resource::{bucket}/{COMPONENT_NAME}/*]": "artifacts come with each version, of this component",
         f"IAM5[Resource::{_IOT}:thing/{group}-*]": _TEST_DEVICES,
         f"IAM5[Resource::{_GREENGRASS}:coreDevices:{group}-*]": _TEST_DEVICES,
-        f"IAM5[Resource::{_GREENGRASS}:deployments:*]": "Greengrass gives a deployment its id when it is made",
     }
 
 

@@ -61,6 +61,8 @@ class StackSettings(BaseModel):
         default="certfleet-release", alias="GitHubReleaseEnvironment", pattern=_ENVIRONMENT
     )
     github_heal_environment: str = Field(default="certfleet-heal", alias="GitHubHealEnvironment", pattern=_ENVIRONMENT)
+    gitlab_project: str = Field(default="", alias="GitLabProject", pattern=r"^([\w.-]+(/[\w.-]+)+)?$")
+    gitlab_host: str = Field(default="gitlab.com", alias="GitLabHost", pattern=r"^[\w.-]+(:\d{1,5})?$")
     component_bucket: str = Field(default="", alias="ComponentBucket", pattern=_BUCKET)  # of the component's artifacts
     test_thing_group: str = Field(default="", alias="TestThingGroup", pattern=r"^[a-zA-Z0-9:_-]{0,100}$")
     history_url: str = Field(default="", alias="HistoryUrl", pattern=_PREFIX)  # where reports keep the trend
@@ -123,15 +125,20 @@ class StackSettings(BaseModel):
     @model_validator(mode="after")
     def _reconcile_knows_its_repository(self) -> Self:
         if self.reconcile and not self.bundle_repository:
-            raise ValueError("reconcile=true needs GitHubRepository or ReconcileRepository: no other bundle is taken")
+            raise ValueError(
+                "reconcile=true needs GitHubRepository, GitLabProject or ReconcileRepository: no other bundle is taken"
+            )
         return self
 
     @model_validator(mode="after")
     def _somebody_is_there_for_it(self) -> Self:
-        if self.history_url and not self.github_repository:
-            raise ValueError("HistoryUrl is for the read role: name GitHubRepository, too")
-        if (self.assumed_to_read or self.assumed_to_write) and not (self.github_repository or self.reconcile):
-            raise ValueError("Fleets names roles, and nobody here would assume them: name GitHubRepository, too")
+        if self.github_repository and self.gitlab_project:
+            raise ValueError("the roles are for one forge: name GitHubRepository or GitLabProject")
+        named = "name GitHubRepository or GitLabProject, too"
+        if self.history_url and not self.forge_repository:
+            raise ValueError(f"HistoryUrl is for the read role: {named}")
+        if (self.assumed_to_read or self.assumed_to_write) and not (self.forge_repository or self.reconcile):
+            raise ValueError(f"Fleets names roles, and nobody here would assume them: {named}")
         return self
 
     @model_validator(mode="after")
@@ -152,8 +159,14 @@ class StackSettings(BaseModel):
     @property
     def bundle_repository(self) -> str:
         """The one repository whose bundles the reconcile function takes, as host and path."""
-        github = f"github.com/{self.github_repository}" if self.github_repository else ""
-        return self.reconcile_repository or github
+        return self.reconcile_repository or self.forge_repository
+
+    @property
+    def forge_repository(self) -> str:
+        """The repository whose jobs get roles, as host and path; empty if none is named."""
+        if self.github_repository:
+            return f"github.com/{self.github_repository}"
+        return f"{self.gitlab_host}/{self.gitlab_project}" if self.gitlab_project else ""
 
     @property
     def names(self) -> BackendNames:

@@ -97,6 +97,32 @@ def test_environments_have_other_names_if_the_context_says_so_and_no_bucket_or_g
     }  # fmt: skip
 
 
+def test_gitlab_gets_three_roles_for_exactly_its_project_and_writing_ones_for_its_default_branch_alone():
+    """Its subjects name a branch and no environment; there is no release from a mirror."""
+    context = {"DesiredState": synth.DEMO_CONTEXT["DesiredState"], "GitLabProject": "plants/west/fleet"}
+    context |= {"GitLabHost": "gitlab.example", "HistoryUrl": "s3://example-reports/drift/"}
+    context |= {"FleetReadTrusts": synth.RECONCILE_CONTEXT["FleetReadTrusts"]}  # another account has no repository
+    template = synth.synthesise(context)
+    found = {
+        name.removeprefix("GitLab").rpartition("Role")[0]: resource["Properties"]["AssumeRolePolicyDocument"]
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == "AWS::IAM::Role" and name.startswith("GitLab")
+    }
+    main, audience = (
+        "project_path:plants/west/fleet:ref_type:branch:ref:main",
+        {"gitlab.example:aud": "sts.amazonaws.com"},
+    )
+    of_main = {"StringEquals": {**audience, "gitlab.example:sub": [main]}}
+    of_any = {"StringEquals": audience, "StringLike": {"gitlab.example:sub": [main.removesuffix("main") + "*"]}}
+    trusted = {name: document["Statement"][0] for name, document in found.items()}
+    assert {name: each["Condition"] for name, each in trusted.items()} == {
+        "Reconcile": of_main, "Heal": of_main, "Read": of_any,
+    }  # fmt: skip
+    assert all("oidc-provider/gitlab.example" in json.dumps(each["Principal"]) for each in trusted.values())
+    assert {"ReadRoleArn", "ReconcileRoleArn", "HealRoleArn"} <= set(template["Outputs"])
+    assert "ReleaseRoleArn" not in template["Outputs"]
+
+
 REFUSED = {
     "subnets without security groups": {"SubnetIds": SUBNETS[0]},
     "a boundary that is not a policy": {"PermissionsBoundary": "arn:aws:iam::123456789012:role/x"},
