@@ -45,8 +45,8 @@ class Install(StrEnum):
 
     FIRST = "at every launch of the nucleus, before the run step"
     BESIDE = (
-        "at every start of the nucleus' services, at the same moment as the run step; first, when it is deployed, and "
-        "on an upgrade while the version before still runs"
+        "at every start of the nucleus' services, at the same moment as the run step; at the first deployment, before "
+        "the run step; at an upgrade, while the version before still runs"
     )
 
 
@@ -54,8 +54,8 @@ class Offline(StrEnum):
     """The fate of a request to subscribe while the device is offline."""
 
     HANGS_SINCE_LAUNCH = (
-        "never online since the launch: no answer until it is, then it opens, also if the component has given it up; "
-        "else ServiceError at once"
+        "if it was never online since the launch: no answer until it is online, then the subscription opens, even if "
+        "the component has given it up; else ServiceError at once"
     )
     REFUSED = "ServiceError at once"
 
@@ -117,16 +117,16 @@ _CLASSIC_READ = "Read: classic 2.18"
 _CLASSIC_SEEN = "Seen: classic 2.18.2."
 
 MAX_COUNTED = _all(
-    "This many within an hour, and the component is not started again (BROKEN)",
+    "Faults within an hour after which the component is not started again (BROKEN)",
     3,
-    f"{_LITE_SEEN[:-1]} (StartLimitBurst of its units). {_CLASSIC_SEEN[:-1]}; that an hour is the span, read.",
+    f"{_LITE_SEEN[:-1]} (StartLimitBurst of its units). {_CLASSIC_SEEN} Read: that the span is an hour (classic).",
 )
 COUNTED = _both(
-    "The faults counted",
+    "The faults that are counted",
     Counts.ERRORS,
     Counts.STARTS,
-    f"{_LITE_SEEN} A restart of all of lite's services begins to count the starts anew, but not the install step, a "
-    f"unit of its own. {_CLASSIC_SEEN} Read: a launch of classic begins to count anew.",
+    f"{_LITE_SEEN} A restart of all of lite's services resets the count of the run step's starts, but not that of the "
+    f"install step, which is a unit of its own. {_CLASSIC_SEEN} Read: a launch of classic resets the count.",
 )
 INSTALL = _both(
     "When the install step runs",
@@ -164,8 +164,9 @@ RESTART_KEEPS_COMPONENT = _both(
 )
 ENDS_FIRST = _both(
     "The first to end at a restart of the nucleus",
-    "what the component has started, its restart command too, by SIGTERM; 0.15 to 1 s later the component itself",
-    "nothing of the component's",
+    "the processes that the component has started, its restart command too, by SIGTERM; then, 0.15 to 1 s later, the "
+    "component itself",
+    "no process of the component's",
     f"{_CLASSIC_SEEN} {_LITE_SEEN}",
 )
 FORGETS_SUBSCRIPTIONS = _both(
@@ -186,17 +187,17 @@ PUBLISHING_OFFLINE = _all(
     f"{_LITE_SEEN} {_CLASSIC_SEEN} With QoS 1 classic keeps it for later.",
 )
 ANSWERS_BEFORE_SUBACK = _both(
-    "Whether a subscription is answered before the broker has acknowledged it, and a refusal never reported",
+    "Whether a subscription is answered before the broker has acknowledged it, and a refusal is never reported",
     False,
     True,
     f"{_LITE_SEEN}",
 )
 FORGETS_ANEW = _both(
-    "Whether a subscription is answered and never made, though its stream stays open, if the broker has not yet "
-    "acknowledged the end of the one before it to the same filter",
+    "Whether a subscription is answered but never made, with its stream left open, if the broker has not yet "
+    "acknowledged the UNSUBSCRIBE of an earlier one to the same filter",
     True,
     False,
-    f"{_CLASSIC_SEEN} Here the broker takes 0.2 s for it. Read: lite 2.6.0 and main 326e992b.",
+    f"{_CLASSIC_SEEN} Here the broker takes 0.2 s to acknowledge. Read: lite 2.6.0 and main 326e992b.",
 )
 ERROR_ENDS_STREAM = _all(
     "Whether a refused subscription ends its stream, so that the SDK calls on_stream_closed",
@@ -253,7 +254,7 @@ UPGRADE = _both(
 KEEPS_SESSION = _all(
     "Whether AWS IoT keeps messages for a device that is cut off (a job announced meanwhile is heard of later)",
     False,
-    f"{_LITE_SEEN} {_CLASSIC_SEEN[:-1]}: for a week over a cut, not over a launch; here not at all.",
+    f"{_LITE_SEEN} {_CLASSIC_SEEN} AWS IoT keeps them for a week over a cut, but not over a launch. Here: not at all.",
 )
 RECONNECT_SECONDS = _both(
     "Seconds that it may take to connect again once the network is back",
@@ -263,13 +264,13 @@ RECONNECT_SECONDS = _both(
     "back at once.",
 )
 MAX_PACKET_BYTES = _both(
-    "Largest MQTT packet that it asks for (a payload of 4,800 bytes comes, one of 5,000 never does)",
+    "Largest MQTT packet that the nucleus asks for, in bytes (a payload of 4,800 arrives, one of 5,000 never does)",
     None,
     5_000,
     f"{_LITE_SEEN}",
 )
 MAX_FRAME_BYTES = _both(
-    "Largest IPC message after its first 12 bytes (a publish of 7,400 raw bytes closes the whole connection)",
+    "Largest IPC message after its first 12 bytes, in bytes (a publish of 7,400 raw bytes closes the whole connection)",
     None,
     10_000,
     f"{_LITE_SEEN}",
@@ -281,8 +282,9 @@ REFUSES_EMPTY_PAYLOAD = _both(
     f"{_CLASSIC_SEEN} {_LITE_SEEN}",
 )
 VALIDATES = _both(
-    "Whether it asks a component about a new configuration: only an installed one whose version does not change, and "
-    "that listens at that moment; one that is starting is not asked, and what is wrong comes into force",
+    "Whether it asks a component about a new configuration. It asks only an installed one whose version does not "
+    "change, and that listens at that moment. One that is starting is not asked, and a wrong configuration comes into "
+    "force",
     True,
     False,
     f"{_CLASSIC_SEEN} {_CLASSIC_READ} (DynamicComponentConfigurationValidator). "
@@ -295,30 +297,30 @@ OPERATIONS_REFUSED = _both(
     f"{_LITE_SEEN} UpdateState and SubscribeToConfigurationUpdate work.",
 )
 ASKS_BEFORE_UPDATE = _both(
-    "Whether a deployment asks the components that listen before it changes anything, again after each deferral, and "
-    "goes on without those that do not answer in time",
+    "Whether a deployment asks the components that listen before it changes anything, asks again after each deferral, "
+    "and goes on without those that do not answer in time",
     True,
     False,
     f"{_CLASSIC_SEEN[:-1]}, before a new configuration is judged; it reads the answers once a second, so that a "
-    "deferral of 5 s takes 7. Never for a local deployment, nor if the policy is SKIP_NOTIFY_COMPONENTS. Here after a "
-    f"restart once the component has had its time to listen. {_LITE_SEEN}",
+    "deferral of 5 s takes 7. It never asks for a local deployment, nor if the policy is SKIP_NOTIFY_COMPONENTS. Here: "
+    f"after a restart it asks once the component has had its time to listen. {_LITE_SEEN}",
 )
 CREDENTIAL_PATHS = _both(
     "Where a fleet-provisioned device's credential paths stand",
     Paths.TLOG,
     Paths.SERVICE,
     f"{_CLASSIC_SEEN} effectiveConfig.yaml is written at a launch, blank at the first one, and falls behind; here it "
-    f"stays blank. {_LITE_SEEN} The handler checks no caller, read.",
+    f"stays blank. {_LITE_SEEN} Read: the handler checks no caller.",
 )
 TOKENS = _both(
     "How a credential in a token is named",
     "`pkcs11:` URIs and the PKCS#11 provider's slot and PIN; blank `certificateFilePath`: the certificate that is "
     "labelled as the key",
     "`pkcs11:` URIs, for OpenSSL's provider: labels may differ, the PIN may stand in the query; `handle:` for a TPM",
-    f"{_CLASSIC_SEEN} The blank path: read. {_LITE_READ}; here lite has no tokens.",
+    f"{_CLASSIC_SEEN} Read: the blank path. {_LITE_READ}. Here: lite has no tokens.",
 )
 READS_CREDENTIAL = _both(
-    "When it reads the credential",
+    "When the nucleus reads the credential",
     "at its start",
     "for each new connection; the token exchange service for each request",
     f"{_LITE_SEEN} {_CLASSIC_READ}.",
@@ -330,7 +332,7 @@ RESTARTS_DEPENDENTS = _both(
     f"{_LITE_SEEN} The third time such a component stays dead.",
 )
 ASKS_BY_ITSELF = _all(
-    "Acts unasked: publishes its health and asks for jobs in its own namespace, and is to be answered",
+    "Whether it publishes its health and asks for jobs in its own namespace by itself, and expects answers",
     True,
     "Seen: lite 2.6.0 and main, and classic 2.18.2, which stay connected only to an endpoint that lets them.",
 )

@@ -10,13 +10,16 @@ from .traits import TABLE, Profile, Trait
 _TOP = """\
 # The nuclei
 
-How AWS IoT Greengrass nuclei behave towards a component, as far as certificate rotation is concerned, and how the
-sandbox's stand-in behaves therefore. *Seen*: on the real nucleus (classic 2.18.2; lite 2.6.0, released 2026-06-19, and
-its main branch at 326e992b of 2026-07-23; under systemd, see [real nuclei](real-nuclei.md)). *Read*: in the public
-source. *Assumed*: neither; the stand-in then does what is harder to live with. An hour is an hour of the sandbox's
-clock.
+This page lists how AWS IoT Greengrass nuclei behave towards a component, as far as certificate rotation is concerned.
+The sandbox's stand-in for a nucleus behaves in the same way. The last column gives the evidence:
 
-This page is made from `sandbox/edge/nucleus/traits.py`, by which the stand-in acts.
+- *Seen*: on the real nucleus (classic 2.18.2; lite 2.6.0, released 2026-06-19, and its main branch at 326e992b of
+  2026-07-23; under systemd, see [real nuclei](real-nuclei.md)).
+- *Read*: in the public source.
+- *Assumed*: neither seen nor read. The stand-in then does what is harder to live with.
+- *Here*: in the stand-in, if it differs. An hour is an hour of the sandbox's clock.
+
+This page is generated from `sandbox/edge/nucleus/traits.py`, the table that the stand-in follows.
 
 | behaviour | classic | lite 2.6 | lite main | how it is known |
 |---|---|---|---|---|
