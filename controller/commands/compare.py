@@ -21,8 +21,8 @@ from controller.report.comparison import RENDERERS
 def run(context: Context) -> ExitCode:
     """Compare every fleet; one that exists only in the base or only in the head has no policies in the other.
 
-    Exits 2 if the change makes a device rotate, or at another time; 3 if a guardrail would refuse what it makes
-    rotate. Raises CertfleetError.
+    Exits 2 if the change makes a device rotate, or at another time, or a rollout start again; 3 if a guardrail would
+    refuse what it makes rotate. Raises CertfleetError.
     """
     arguments = context.arguments
     if impossible := context.formats - set(RENDERERS):

@@ -108,6 +108,12 @@ def sentence(changes: Iterable[FleetChange]) -> str:
         parts.append(f"{words.count(no_longer, 'device')} no longer to rotate")
     if later := sum(policy.moved.devices for change in listed for policy in change.shown if policy.moved):
         parts.append(f"{words.count(later, 'device')} due already, at another time")
+    parts += [
+        f"{policy.policy} starts again with its first wave"
+        for change in listed
+        for policy in change.shown
+        if policy.first_wave
+    ]
     if alone:
         parts.append(f"{words.count(alone, 'device')} left to themselves")
     parts += [

@@ -175,6 +175,8 @@ def _title(policy: PolicyComparison) -> str:
         parts.append(f"{words.count(policy.no_longer_due, 'device')} no longer to rotate")
     if policy.moved:
         parts.append(f"{words.count(policy.moved.devices, 'device')} due already, at another time")
+    if policy.first_wave:
+        parts.append("starts again with its first wave")
     if policy.left_alone:
         parts.append(f"{words.count(policy.left_alone, 'device')} left to themselves")
     parts += [f"{words.count(number, 'device')} go to <code>{other}</code>" for other, number in policy.gives.items()]

@@ -249,6 +249,23 @@ def test_a_policy_that_is_renamed_while_a_wave_soaks_starts_anew_and_the_preview
     assert policies["line-a"].gives == {"line-a-gateways": 20}
 
 
+def test_a_policy_that_is_renamed_while_its_first_device_is_asked_makes_another_rotate(make):
+    """The old name would make that job five minutes later: a preview must not say that no device rotates."""
+    waves, quick = ("1", "100%"), {"soak": 0 * DAY, "timeout": 5 * MINUTE}
+    old, new = (_policy(make, name, waves, rollout=quick) for name in ("line-a", "line-c"))
+    base, head = make.desired(old), make.desired(new)
+    job = _history(make, old, base)
+    asked = make.execution(job.job_id, "QUEUED", 0 * DAY)
+    state = make.state(make.replace(job, status="IN_PROGRESS", created_at=make.now, executions={"g000": asked}))
+    devices = _devices(make, 2)
+    devices[0] = make.replace(devices[0], executions=(asked,))
+    assert (_starts_now(make, devices, base, state), _starts_now(make, devices, head, state)) == (0, 1)
+    policies, found = _preview(make, devices, base, head, state)
+    of = policies["line-c"]
+    assert (of.newly_due, of.moved, of.first_wave) == (0, None, 1)
+    assert found.makes_rotate
+
+
 def test_a_policy_that_is_split_while_a_wave_soaks_starts_anew_in_the_new_one_alone(make):
     """The old one goes on with its soak; the new one begins with its first wave, whatever the old one has reached."""
     whole, part = _policy(make, group="plant"), _policy(make, "line-b", group="line-b", priority=5)

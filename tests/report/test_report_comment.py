@@ -100,6 +100,7 @@ SENTENCES = {
     "no window is ever open": (due(3, start=None), "3 devices newly to rotate · they cannot: no window is open"),
     "some rest": (policy(no_longer_due=5), "5 devices no longer to rotate"),
     "a policy is gone": (policy(left_alone=4, governed_head=0), "4 devices left to themselves"),
+    "a rollout starts again": (policy(first_wave=1, due=9), "line-a starts again with its first wave"),
     "only fields change": (policy(), "no device rotates earlier or later at once"),
 }
 
@@ -208,9 +209,11 @@ def test_a_later_wave_that_asks_is_a_warning_and_stands_in_the_text_unless_it_is
 
 def test_what_starts_again_and_who_goes_elsewhere_is_told():
     text = told(fleet("north", policy(first_wave=1, due=19, jobs=2, gives={"line-b": 40})))
+    assert "<code>line-a</code>: starts again with its first wave, 40 devices go to" in text
     assert text.splitlines()[0].endswith("40 devices from line-a to line-b")
     assert "40 devices go to <code>line-b</code>" in text
     assert "> - line-a: the rollout starts again with its first wave, 1 device" in text
+    assert "The `reconcile` run plans anew and starts the first wave" in text
     plain = told(fleet("north", policy(first_wave=1, due=19, jobs=2, gives={"line-b": 40})), as_=Format.TEXT)
     assert "the rollout starts again with its first wave, 1 device" in plain
     assert "40 devices go to line-b" in plain

@@ -97,14 +97,12 @@ class PolicyComparison:
     def has_effect(self) -> bool:
         """Whether the change does anything to this policy's devices."""
         counts_differ = self.governed_base != self.governed_head
-        return bool(
-            self.newly_due or self.no_longer_due or self.left_alone or self.moved or self.gives or counts_differ
-        )
+        return bool(self.makes_rotate or self.no_longer_due or self.left_alone or self.gives or counts_differ)
 
     @property
     def makes_rotate(self) -> bool:
-        """Whether a device rotates because of the change, or at another time than without it."""
-        return bool(self.newly_due or self.moved)
+        """Whether a device rotates because of the change, at another time, or in a rollout that starts again."""
+        return bool(self.newly_due or self.moved or self.first_wave)
 
 
 @dataclass(frozen=True, slots=True)
