@@ -148,7 +148,7 @@ class _Share:
     def _require_an_end(self) -> None:
         if self._of.rounds + 1 >= MAX_ROUNDS:
             raise CertfleetError(
-                f"{MAX_ROUNDS} functions in a row have not come to an end",
+                f"{MAX_ROUNDS} functions in a row have not finished fleet {self._of.fleet}",
                 "See in the log at what each stopped; the next run goes on there.",
             )
 
@@ -210,7 +210,7 @@ def summary(run: Run, event: Mapping[str, Any]) -> dict[str, Any]:
                 asked += _ask(run, of, name, record.refused)
                 told = _with_the_way_to_answer(run, told)
         elif record is not None and record.run != of.run and _has_worked_since(record, of.started, run.now):
-            run.say(f"fleet {name}: left to run {record.run}")
+            run.say(f"fleet {name}: run {record.run} has taken it over")
             left, told = left + 1, None
         else:
             error = CertfleetError(
@@ -271,7 +271,10 @@ def answer(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     try:
         by = str(event["requestContext"]["authorizer"]["iam"]["userArn"])
     except (KeyError, TypeError):
-        return _response(HTTPStatus.FORBIDDEN, {"error": "this came without the name of an IAM principal"})
+        return _response(
+            HTTPStatus.FORBIDDEN,
+            {"error": "found no IAM principal in the request: sign it with the credentials of a role that may answer"},
+        )
     run = Run(context)
     questions = Questions(run.bucket, run.settings.state_prefix)
     try:

@@ -68,9 +68,10 @@ def _holders(rotation: Rotation) -> str:
     }
     facts = "; ".join(f"{what} {at}" for what, at in known.items() if at is not None) or "neither was seen"
     return (
-        f"Known: {facts}. Look at the device which one it uses (its log names the certificate). "
-        f"If the new one, somebody else holds a copy of the old one's key, or it is not used any more: "
-        f"{_give_up(rotation)}. If the old one, the new one is not used, or somebody else's: {_deactivate(new)}. "
+        f"Known: {facts}. Find out on the device which one it uses (its log names the certificate). "
+        f"If it uses the new one, somebody else holds a copy of the old one's key, or nobody uses the old one "
+        f"any more: {_give_up(rotation)}. If it uses the old one, nobody uses the new one, or somebody else does: "
+        f"{_deactivate(new)}. "
         "A certificate that you deactivate or detach is removed within 15 minutes."
     )
 

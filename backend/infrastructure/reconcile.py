@@ -243,7 +243,9 @@ class Reconcile(Construct):
             cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
         )
         failed = self.function.metric_errors(period=Duration.minutes(5), statistic="Sum")
-        self._alarm("Errors", failed, more, "a reconcile run failed: see its log, and the notification where it could")
+        self._alarm(
+            "Errors", failed, more, "a reconcile run failed: see its log, and its notification if it could send one"
+        )
         runs = self.function.metric_invocations(period=Duration.days(1), statistic="Sum")
         self._alarm("Silent", runs, less, "no reconcile run began for a day: see the schedule")
 

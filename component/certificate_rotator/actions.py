@@ -248,7 +248,7 @@ class Actions:
     def fail(self, cause: Cause) -> Optional[Event]:
         """Keep what is in place, and give the job the first reason that was found; None as in ``report``."""
         record = self._known()
-        reason = record.reason or cause.reason or "the device gave up; see its log"
+        reason = record.reason or cause.reason or "the rotation ended without a known reason; see the component's log"
         self.record = record.with_(step=Step.REPORTING, outcome=ExecutionStatus.FAILED, reason=reason)
         return self.report(cause)
 

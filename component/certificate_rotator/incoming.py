@@ -118,7 +118,7 @@ class Incoming:
         if is_rotation(execution.job_document):
             return True
         if not is_check(execution.job_document):
-            log.info("job %s is not a rotation: left to whom it concerns", execution.job_id)
+            log.info("job %s is not a rotation: this component leaves it alone", execution.job_id)
         elif self._state() in (State.ASKING, State.IDLE):
             self._actions.check(execution)
         return False

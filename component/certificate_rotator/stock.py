@@ -60,7 +60,7 @@ def take_up(journal: Journal, store: CredentialStore, stock: Optional[StockBacku
     if record is not None:
         store.resume(record.notes)
         if store.is_overtaken():
-            log.warning("another credential was put in place since the last rotation: what was kept is removed")
+            log.warning("another credential was put in place since the last rotation: the copies of before are removed")
             store.settle()
             journal.clear()
             record = None

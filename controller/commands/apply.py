@@ -50,7 +50,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--plan", type=Path, metavar="FILE", help="apply exactly that plan (default: plan anew)")
     parser.add_argument("--wait", action="store_true", help="follow the jobs; go on wave by wave until nothing is left")
     parser.add_argument(
-        "--timeout", type=duration, default=timedelta(hours=1), metavar="DURATION", help="of the wait (default: 1h)"
+        "--timeout",
+        type=duration,
+        default=timedelta(hours=1),
+        metavar="DURATION",
+        help="how long to wait (default: 1h)",
     )
     parser.add_argument(
         "--offline-after",
@@ -226,8 +230,9 @@ class _Rounds:
         self._overtaken += 1
         if self._overtaken >= MAX_OVERTAKEN:
             raise FleetError(
-                f"other runs made jobs for fleet {self._desired.fleet.name} in between, {self._overtaken} times over",
-                "let one run at a time apply (a schedule, or people): then run again",
+                f"other runs made jobs for fleet {self._desired.fleet.name} while this one planned, "
+                f"{self._overtaken} times",
+                "let one run at a time apply: wait for the others, or stop them; then run the same command again",
             )
         return True
 

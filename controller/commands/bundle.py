@@ -59,6 +59,8 @@ def _packed(bundle: Bundle, key_id: str | None, fleet: Fleet) -> bytes:
 def _put(place: str, packed: bytes, fleet: Fleet) -> None:
     found = in_bucket(place)
     if found is None or not found[1]:
-        raise CertfleetError(f"--output {place} is not a place", "give a file, or s3://BUCKET/KEY")
+        raise CertfleetError(
+            f"--output is {place}, expected a file or s3://BUCKET/KEY", "correct it, such as: --output bundle.json"
+        )
     session = AwsSession(fleet, ActAs.CALLER)
     session.call("s3", "PutObject", Bucket=found[0], Key=found[1], Body=packed, ContentType="application/json")

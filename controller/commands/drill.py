@@ -24,9 +24,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of who practises, how many, and until when."""
     parser.add_argument("name", help="what the drill is called; another name draws other devices")
     parser.add_argument("--policy", required=True, metavar="NAME", help="the policy whose devices practise")
-    parser.add_argument("--count", type=int, metavar="N", help="so many devices, by chance (default: all of the group)")
     parser.add_argument(
-        "--group", metavar="GROUP", help="among the devices of that thing group (default: of the policy)"
+        "--count", type=int, metavar="N", help="how many devices to draw by chance (default: all of the group)"
+    )
+    parser.add_argument(
+        "--group", metavar="GROUP", help="draw among the devices of that thing group (default: of the policy)"
     )
     parser.add_argument(
         "--stratify-by",
@@ -38,10 +40,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=duration,
         default=timedelta(hours=8),
         metavar="DURATION",
-        help="until the deadline (default: 8h)",
+        help="how long the drill lasts, until its deadline (default: 8h)",
     )
     parser.add_argument("--reason", default="practise an incident", metavar="TEXT", help="what is practised")
-    parser.add_argument("--ignore-windows", action="store_true", help="as an incident does")
+    parser.add_argument(
+        "--ignore-windows", action="store_true", help="let devices rotate outside their windows, as an incident may"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not to stdout")
     add_desired(parser, is_question=False)
     add_fleet(parser, is_question=False)
@@ -51,7 +55,9 @@ def run(context: Context) -> ExitCode:
     """Print the document; nothing rotates before it is merged. Raises CertfleetError."""
     arguments = context.arguments
     if arguments.count is None and arguments.group is None:
-        raise CertfleetError("neither --count nor --group: that is not a sample", "give how many: --count 100")
+        raise CertfleetError(
+            "neither --count nor --group was given: a drill needs a sample", "give how many: --count 100"
+        )
     if arguments.count is not None and not 1 <= arguments.count <= MAX_LIST:
         raise CertfleetError(f"--count {arguments.count}: expected 1 to {MAX_LIST:,}", "draw fewer: --count 100")
     fleets = of_policy(context, load_desired(context))
@@ -74,7 +80,9 @@ def _drawn(context: Context, desired: DesiredState) -> dict[str, object]:
             chosen = [device for device in governed if device.name in members]
     if not chosen:
         where = f"the group {arguments.group!r} under policy" if arguments.group is not None else "policy"
-        raise CertfleetError(f"{where} {arguments.policy!r} has no device", "certfleet status shows who has some")
+        raise CertfleetError(
+            f"{where} {arguments.policy!r} has no device", "certfleet status shows how many each policy has"
+        )
     stratum = None if arguments.stratify_by is None else Stratum(arguments.stratify_by)
     sample = DrillSample(len(governed), arguments.count, arguments.group, stratum)
     devices = draw(arguments.name, sample, chosen)

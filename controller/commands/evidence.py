@@ -60,7 +60,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         "what", nargs="*", metavar="THING", help="one device (default: all), or: verify FILE, to check an evidence file"
     )
     parser.add_argument(
-        "--since", type=instant, metavar="INSTANT", help="of certificates in use since (default: a year)"
+        "--since",
+        type=instant,
+        metavar="INSTANT",
+        help="show certificates that were in use since then (default: a year ago)",
     )
     parser.add_argument("--kms-key", metavar="ARN", help="sign with this KMS key; for verify: the key that you trust")
     parser.add_argument(
@@ -109,7 +112,7 @@ def _gather(context: Context, desired: DesiredState, thing: str | None) -> Fleet
         table = rotation_table(session)
         if table is None:
             raise FleetError(
-                "no backend of ours is deployed here, and evidence rests on its table",
+                "found no backend of this project in the account; evidence is read from its table",
                 "deploy it (docs/backend.md); what was rotated before then stays a gap",
             )
         tell("reading rotations", 0, 1)
@@ -203,7 +206,7 @@ def _asking(context: Context, remote: str | None) -> Callable[[str], tuple[Appro
             return found(commit)
         except ForgeError as error:
             told.append(str(error))
-            context.say(f"who approved is asked of nobody: {error}")
+            context.say(f"cannot ask who approved, so that only the commits show it: {error}")
             return ()
 
     return ask

@@ -58,7 +58,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="how long a certificate stays deactivated before it is removed (default: 30d)",
     )
     parser.add_argument(
-        "--pause", type=duration, default=timedelta(seconds=1), metavar="DURATION", help="between actions (default: 1s)"
+        "--pause",
+        type=duration,
+        default=timedelta(seconds=1),
+        metavar="DURATION",
+        help="how long to pause between two actions (default: 1s)",
     )
     parser.add_argument(
         "--only",
@@ -167,7 +171,10 @@ def _carry_out(
 ) -> Done:
     check(plan, desired.fleet, session.endpoint("iot"), context.present())
     if table is None:
-        raise FleetError("no backend of ours hears here of connections", "deploy it, rules on: docs/backend.md")
+        raise FleetError(
+            "found no backend of this project in the account; heal learns from it which certificates are in use",
+            "deploy it, with its rules on: docs/backend.md",
+        )
     registry = HealingRegistry(session, table, context.sleep)
     if any(action.kind is Kind.QUARANTINE for action in plan.actions):
         most = desired.fleet.guardrails.max_quarantined

@@ -101,7 +101,9 @@ def history_at(place: str, session: AwsSession) -> HistoryStore:
         return FolderHistory(Path(place))
     found = in_bucket(place)
     if found is None:
-        raise CertfleetError(f"--history {place} is not a place", "give a folder, or s3://BUCKET/PREFIX")
+        raise CertfleetError(
+            f"--history is {place}, expected a folder or s3://BUCKET/PREFIX", "correct it, such as: --history reports/"
+        )
     return BucketHistory(session, *found)
 
 

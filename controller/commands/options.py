@@ -55,8 +55,12 @@ def add_desired(parser: ArgumentParser, *, is_question: bool = True) -> None:
     group.add_argument(
         "--desired-state", type=Path, default=DEFAULT_FOLDER, metavar="FOLDER", help="default: ./desired_state"
     )
-    group.add_argument("--ref", metavar="GITREF", help="read it from a git ref; the working tree is not touched")
-    group.add_argument("--bundle", type=Path, metavar="FILE", help="read it from a bundle (see certfleet bundle)")
+    group.add_argument(
+        "--ref", metavar="GITREF", help="read the documents from a git ref; the working tree is not touched"
+    )
+    group.add_argument(
+        "--bundle", type=Path, metavar="FILE", help="read the documents from a bundle (see certfleet bundle)"
+    )
     group.add_argument("--fleet", metavar="NAME", help="one Fleet document only (default: all of them)")
     if is_question:
         then = "assess the fleet as of this instant, such as 2026-12-01T00:00:00Z (default: now)"
@@ -88,7 +92,10 @@ def add_fleet(parser: ArgumentParser, *, is_question: bool = True) -> None:
     if is_question:
         ages = group.add_mutually_exclusive_group()
         ages.add_argument(
-            "--max-age", type=duration, metavar="DURATION", help="a look that is no older will do; AWS is asked nothing"
+            "--max-age",
+            type=duration,
+            metavar="DURATION",
+            help="if the last look is no older than that, use it and ask AWS nothing",
         )
         ages.add_argument(
             "--no-refresh",

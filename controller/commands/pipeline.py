@@ -273,7 +273,7 @@ def default_inventory(fleet: Fleet) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except RuntimeError as error:
         raise CertfleetError(
-            "whoever runs this has no home folder to keep the inventory in",
+            "found no home folder, in which certfleet keeps the inventory",
             "name an inventory file with --inventory, or set HOME or XDG_CACHE_HOME",
         ) from error
     except OSError as error:

@@ -46,7 +46,7 @@ def run(context: Context) -> ExitCode:
     for name in ("now", "max_age"):
         if context.arguments.plan is not None and getattr(context.arguments, name) is not None:
             raise CertfleetError(
-                f"--plan and {_OF_ANOTHER_TIME[name]} were both given: a plan of another time is good for nothing",
+                f"--plan and {_OF_ANOTHER_TIME[name]} were both given: a plan file is made of the fleet as it is now",
                 "drop one of the two",
             )
     states = load_desired(context)

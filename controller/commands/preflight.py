@@ -30,7 +30,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--policy", metavar="NAME", help="only the devices of that policy (default: of all)")
     parser.add_argument("--wait", action="store_true", help="wait for the answers, and show them")
     parser.add_argument(
-        "--timeout", type=duration, default=timedelta(minutes=10), metavar="DURATION", help="of the wait (default: 10m)"
+        "--timeout",
+        type=duration,
+        default=timedelta(minutes=10),
+        metavar="DURATION",
+        help="how long to wait (default: 10m)",
     )
     parser.add_argument(
         "--offline-after",

@@ -25,8 +25,8 @@ def present(environment: Mapping[str, str]) -> datetime:
 def _ahead(text: str, environment: Mapping[str, str]) -> timedelta:
     if not _is_loopback(environment.get("AWS_ENDPOINT_URL", "")):
         raise CertfleetError(
-            f"{AHEAD} is set, and AWS_ENDPOINT_URL names no sandbox on this machine",
-            f"unset {AHEAD}: against AWS there is one present (or source sandbox.env again)",
+            f"{AHEAD} is set, which is for a sandbox, but AWS_ENDPOINT_URL does not name a sandbox on this machine",
+            f"for AWS: unset {AHEAD}; for a sandbox: source sandbox.env again",
         )
     try:
         return timedelta(seconds=float(text))

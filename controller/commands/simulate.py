@@ -41,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     for name, what in (("--failures", "attempts that fail"), ("--offline", "times that a device is away when asked")):
         parser.add_argument(name, type=_percent, default=0.0, metavar="PERCENT", help=f"{what} (default: 0)")
     parser.add_argument(
-        "--every", type=_interval, default=EVERY, metavar="DURATION", help="a run of the loop so often (default: 1h)"
+        "--every", type=_interval, default=EVERY, metavar="DURATION", help="how often the loop runs (default: 1h)"
     )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same course (default: 0)")
     add_desired(parser)

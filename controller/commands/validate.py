@@ -19,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--live",
         action="store_true",
-        help="compare them with what is deployed as well: the backend, the CAs, the names that waivers give",
+        help="compare the documents with what is deployed, too: the backend, the CAs, the things that waivers name",
     )
     add_desired(parser)
     add_fleet(parser)

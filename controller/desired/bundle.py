@@ -84,7 +84,10 @@ def make_bundle(snapshot: Snapshot, created_at: datetime, repository: str | None
     """Bundle a committed snapshot, created now; ``repository`` names one without origin. Raises BundleError."""
     name = repository or snapshot.repository
     if snapshot.commit is None or snapshot.committed_at is None or snapshot.is_dirty:
-        raise BundleError("found documents that are not committed; a bundle holds one commit", "Commit, or give a ref.")
+        raise BundleError(
+            "found documents that are not committed; a bundle holds one commit",
+            "Commit them, or name a commit: --ref HEAD.",
+        )
     if name is None:
         raise BundleError("found a repository without a remote called origin", "Name it: --repository NAME.")
     if snapshot.problems:

@@ -132,7 +132,10 @@ def _split(data: bytes, limits: Limits) -> tuple[_Header, bytes]:
 
 def _require_signature(header: _Header, digest: bytes, verifier: Verifier) -> None:
     if header.signature is None:
-        raise BundleError("found no signature; this reconcile run takes signed bundles only", "Publish it signed.")
+        raise BundleError(
+            "found no signature; this reconcile run takes signed bundles only",
+            "Publish it signed: certfleet bundle --kms-key ARN --output s3://BUCKET/KEY.",
+        )
     try:
         signature = base64.b64decode(header.signature, validate=True)
     except binascii.Error:

@@ -80,7 +80,7 @@ class DocumentHistory:
         with self._repository() as repo:
             if repo.is_shallow:
                 raise GitError(
-                    "this clone is shallow: what the policies allowed a year ago is not in it",
+                    "this clone is shallow: the history that shows what the policies allowed is not in it",
                     "git fetch --unshallow, or fetch-depth: 0 in the checkout step of the workflow",
                 )
             inner = folder_in(self.folder.absolute(), repo) or "."

@@ -194,6 +194,6 @@ class Inventory:
                 raise InventoryError(
                     f"the inventory {self.database.path} has not been refreshed from account {desired.fleet.account} "
                     f"in {desired.fleet.region} yet",
-                    "refresh it first; an interrupted refresh goes on where it stopped",
+                    "refresh it first: certfleet status; an interrupted refresh goes on where it stopped",
                 )
             yield from stream_devices(connection, desired, state, only)

@@ -64,7 +64,7 @@ def with_tables(connection: sqlite3.Connection, state: FleetState) -> FleetState
 
 def _none(inventory: Inventory, why: str) -> NoLookError:
     return NoLookError(
-        f"the inventory {inventory.database.path} does not answer this by itself: {why}",
+        f"the inventory {inventory.database.path} cannot answer this without a look at AWS: {why}",
         "let this run look at AWS: leave out --no-refresh",
     )
 

@@ -156,7 +156,7 @@ def _from_event(environment: Mapping[str, str], part: str, name: str) -> int:
     except (KeyError, TypeError, ValueError):
         raise CertfleetError(
             f"the event that started this workflow has no {part}.{name}",
-            "Comments are posted from on: pull_request; nothing else of a workflow needs more than its repository.",
+            "Post comments from a workflow that on: pull_request starts; other events do not name a pull request.",
         ) from None
 
 

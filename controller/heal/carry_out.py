@@ -140,8 +140,8 @@ class Healer:
             if not suspect.jobs and not any(held.status is ACTIVE for held in meant_by(suspect, self._quarantines)):
                 return None if is_away else f"{suspect.thing} {LINGERS}"
         raise FleetError(
-            f"{suspect.thing or suspect.certificate_id[:12]} was cut off {ROUNDS} times, and a job or a certificate is "
-            "there again",
+            f"{suspect.thing or suspect.certificate_id[:12]} was cut off {ROUNDS} times, and each time "
+            "somebody made it a new job, or gave it an active certificate",
             "find out who makes them, and make the plan again: certfleet heal plan --only quarantine",
         )
 
@@ -178,7 +178,8 @@ class Healer:
             self._registry.set_status(certificate_id, ACTIVE)
             self._registry.save(replace(watch, deactivated=None))
             raise FleetError(
-                f"a connection with {certificate_id[:12]} was heard of while it was deactivated; it is active again",
+                f"a device connected with certificate {certificate_id[:12]} while it was being deactivated; "
+                "it is active again",
                 "make the plan again: certfleet heal plan",
             )
 
@@ -187,6 +188,7 @@ def _not_called_for(action: HealingAction) -> FleetError:
     what = action.certificate_id[:12] or "all certificates"
     return FleetError(
         f"{action.kind.value} {what} of {action.thing or 'no thing'} is not called for any more "
-        f"({action.precondition}); nothing was done to it, nor, but for quarantines, after it",
+        f"(it was planned for: {action.precondition}); this action was not done, and of those after it "
+        "only quarantines",
         "look at what has changed, and make the plan again: certfleet heal plan",
     )

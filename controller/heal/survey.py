@@ -84,7 +84,9 @@ def of_quarantines(
         "deploy this project's backend, which remembers whom quarantine has cut off; until then by hand: "
         "aws iot update-certificate --new-status INACTIVE, aws iot-data delete-connection"
     )
-    found = "no backend of ours is deployed here, so that a quarantine could not be lifted again; nobody is cut off"
+    found = (
+        "this project's backend is not deployed, so that a quarantine could not be lifted again; no device is cut off"
+    )
     return (), tuple(Untidy("quarantine", one.name, found, remedy) for one in desired.quarantines), ()
 
 

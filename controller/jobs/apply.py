@@ -181,7 +181,7 @@ def _unless_asked_twice(made: AppliedJob, iot: IotJobs) -> AppliedJob:
     }
     if not twice:
         return made
-    iot.cancel_job(made.job.job_id, "another job was made in the same moment for devices of it")
+    iot.cancel_job(made.job.job_id, "at the same moment another run made a job for some of its devices")
     return AppliedJob(made.job, JobFate.WITHDRAWN, made.skipped | twice)
 
 

@@ -98,7 +98,7 @@ class Questions:
         question = _asked(found, answer.fleet)
         if question.plan != answer.plan:
             raise AnswerError(
-                f"found an answer about plan {answer.plan[:16]}; asked is about plan {question.plan[:16]}",
+                f"found an answer about plan {answer.plan[:16]}; the question is about plan {question.plan[:16]}",
                 f"Look at it: GET ?fleet={answer.fleet}",
             )
         if question.answered_by is not None:

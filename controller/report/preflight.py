@@ -45,7 +45,7 @@ class FleetAsked:
     def summary(self) -> str:
         """All of it in one line."""
         if not self.jobs and not self.not_asked:
-            return "nobody has to rotate, or is not being asked already"
+            return "no device has to rotate, or all that have to are being asked already"
         parts = [f"{words.count(len(self.jobs), 'device')} asked"]
         if self.is_followed:
             parts += [f"{len(self.begins):,} would begin", f"{len(self.fails):,} would fail"]
@@ -74,7 +74,7 @@ def _text(report: PreflightReport, look: TextStyle) -> str:
         if fleet.is_followed and fleet.silent:
             page.heading("Not answered", "their jobs wait about an hour for them; a later certfleet plan shows")
             page.line((words.listed(fleet.silent, NAMES_SHOWN), "dim"), indent=2)
-        _grouped(page, "Not asked", "what they do not know would stay before others in their queue", fleet.not_asked)
+        _grouped(page, "Not asked", "their component would leave the question in their queue of jobs", fleet.not_asked)
     tell_failures(page, report.failures)
     return page.text()
 

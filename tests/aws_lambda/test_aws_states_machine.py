@@ -73,7 +73,7 @@ def test_a_fleet_whose_functions_never_come_to_an_end_fails_and_people_hear_why(
     assert machines.run().status == "FAILED"
     assert machines.invoked.count(("fleet", "factory")) == 3
     [told] = site.heard()
-    assert "3 functions in a row have not come to an end" in told
+    assert "3 functions in a row have not finished fleet" in told
 
 
 def killed_in(monkeypatch, fleet, times):
@@ -210,7 +210,7 @@ def test_a_refused_plan_is_applied_exactly_once_a_person_repeats_its_overrides_a
 WRONG = {
     "a larger number": ({"overrides": ["maxChangePercent=101"]}, "the plan needs exactly maxChangePercent=100"),
     "none": ({"overrides": []}, "found the overrides none"),
-    "another plan": ({"plan": "0" * 64}, "asked is about plan"),
+    "another plan": ({"plan": "0" * 64}, "the question is about plan"),
     "another fleet": ({"fleet": "elsewhere"}, "nothing is asked about fleet elsewhere"),
     "something else": ({"overrides": 3}, "not the JSON of an answer"),
 }
@@ -221,7 +221,7 @@ def test_an_answer_that_does_not_repeat_the_question_changes_nothing(site, machi
         code, said = machines.permit(refused, **other)
         assert (code, message in said["error"], bool(said["remedy"])) == (409, True, True), name
     code, said = machines.permit(refused, by="")
-    assert (code, "without the name" in said["error"]) == (403, True)
+    assert (code, "found no IAM principal" in said["error"]) == (403, True)
     assert json.loads(site.kept("questions/factory.json"))["answered_by"] is None
     assert site.jobs() == []
 
@@ -234,7 +234,7 @@ def test_the_same_refused_plan_is_asked_about_once_and_a_newer_one_replaces_it(s
         pass
     assert newer["devices"] == 5
     code, said = machines.permit(refused)
-    assert (code, f"asked is about plan {newer['plan'][:16]}" in said["error"]) == (409, True)
+    assert (code, f"the question is about plan {newer['plan'][:16]}" in said["error"]) == (409, True)
     assert len(machines.questions()) == 2
 
 

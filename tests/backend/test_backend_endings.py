@@ -260,8 +260,8 @@ class TestASuccessAlthoughTheOldCertificateHasConnectedSince:
     def test_keeps_both_and_tells_what_each_holder_would_look_like(self, doubtful):
         assert len(doubtful.attached) == 2
         [notice] = doubtful.aws.notices
-        assert "If the new one, somebody else holds a copy of the old one's key" in notice
-        assert "If the old one, the new one is not used, or somebody else's" in notice
+        assert "If it uses the new one, somebody else holds a copy of the old one's key" in notice
+        assert "If it uses the old one, nobody uses the new one, or somebody else does" in notice
 
     def test_is_told_once_however_often_the_event_is_repeated(self, doubtful):
         for _ in range(3):

@@ -219,7 +219,7 @@ def test_all_is_left_to_a_person_with(two, happens):
     two.plan()
     happens(two)
     told = two.apply()
-    assert (told.code, "hears here of connections" in told.err) == (1, True)
+    assert (told.code, "learns from it which certificates are in use" in told.err) == (1, True)
     actions, left = two.plan()
     assert actions == []
     assert "several or inactive certificates" in {one["what"] for one in left}

@@ -118,9 +118,9 @@ def test_every_page_of_the_bucket_is_listed():
 
 def test_a_place_that_is_none_is_refused_before_anything_is_kept():
     for place in ("ftp://example.org/x", "s3://", "s3://A/b"):
-        with pytest.raises(CertfleetError, match="is not a place") as caught:
+        with pytest.raises(CertfleetError, match="expected a folder or") as caught:
             history_at(place, ManyKeys())
-        assert caught.value.remedy == "give a folder, or s3://BUCKET/PREFIX"
+        assert caught.value.remedy == "correct it, such as: --history reports/"
 
 
 def test_a_folder_that_is_a_file_is_an_error_with_a_remedy(tmp_path):

@@ -44,7 +44,7 @@ def test_the_sandboxs_clock_is_followed(url):
     "url", ["", "https://iot.eu-west-1.amazonaws.com", "http://10.0.0.1", "http://localhost.evil.example"]
 )
 def test_against_anything_else_no_other_clock_is_followed(url):
-    with pytest.raises(CertfleetError, match="names no sandbox on this machine"):
+    with pytest.raises(CertfleetError, match="does not name a sandbox on this machine"):
         present({AHEAD: "86400", "AWS_ENDPOINT_URL": url})
 
 

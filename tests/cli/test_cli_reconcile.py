@@ -199,7 +199,7 @@ def test_a_bundle_says_the_same_as_its_commit(drifted):
 def test_a_place_that_is_none_is_refused_with_what_would_be_one(drifted):
     for place in ("s3://", "s3://plant", "https://plant.example/bundle"):
         told = drifted.run("bundle", "--repository", "github.com/acme/fleet", "--output", place)
-        assert (told.code, "give a file, or s3://BUCKET/KEY" in told.err) == (1, True), place
+        assert (told.code, "correct it, such as: --output bundle.json" in told.err) == (1, True), place
 
 
 def test_the_wait_sleeps_through_a_soak_and_goes_on(drifted):

@@ -56,7 +56,7 @@ def test_things_that_share_a_certificate_rotate_and_so_does_the_last_that_held_i
     listed(world)
     assert found(world) == {CLONES[0]: [("SharedCertificate", "rotate")]}
     explained = world.run("explain", CLONES[0], "--no-refresh").out
-    assert "those who have got their own know its key" in explained
+    assert "the things that left it still know its key" in explained
 
 
 def test_who_holds_the_rest_open_outside_the_policies_is_named(world):

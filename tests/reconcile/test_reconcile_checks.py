@@ -104,7 +104,7 @@ SCENES = {
         None, ["AuthorityTainted"], "key material leaked"),
     "an incident on what the policy itself demands is a conflict, not an endless rotation": (
         lambda m: m.device(), lambda m: m.desired(incidents=(m.incident(authority="plant-ca"),)), None,
-        ["AuthorityTainted", "PolicyConflict"], "what policy line-a lets a new certificate be again"),
+        ["AuthorityTainted", "PolicyConflict"], "policy line-a still allows what incident"),
     "an incident on the demanded key type is a conflict too": (
         lambda m: m.device(), lambda m: m.desired(incidents=(m.incident(key_type="ECDSA-P256"),)), None,
         ["AuthorityTainted", "PolicyConflict"], "incident leak"),
@@ -137,7 +137,7 @@ SCENES = {
     "the last that holds a certificate that was shared gets its own as well": (
         lambda m: m.device(), lambda m: m.desired(m.policy(rule=split(m))),
         lambda m: m.state(deployment=SPLITS, shared={m.certificate(name="gateway-1").certificate_id: ()}),
-        ["SharedCertificate"], "those who have got their own know its key"),
+        ["SharedCertificate"], "the things that left it still know its key"),
     "a certificate of its own is in order where others are split": (
         lambda m: m.device(), lambda m: m.desired(m.policy(rule=split(m))),
         lambda m: m.state(deployment=SPLITS, shared={"another": ()}), [], ""),

@@ -136,7 +136,7 @@ def shared_certificate(case: Case) -> Finding | None:
     who = f"is also attached to {case.attachment.others_text}"
     return to_rotate(
         Reason.SHARED_CERTIFICATE,
-        f"the certificate {who if others else 'was shared, and those who have got their own know its key'}",
+        f"the certificate {who if others else 'was shared, and the things that left it still know its key'}",
         "spec.certificate.sharedCertificate",
         others=others,
     )

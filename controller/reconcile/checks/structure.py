@@ -161,7 +161,8 @@ def successor_tainted(case: Case) -> Finding | None:
         return None
     return blocked(
         Reason.POLICY_CONFLICT,
-        f"incident {incident.name} declares compromised what policy {case.policy.name} lets a new certificate be again",
+        f"policy {case.policy.name} still allows what incident {incident.name} declares compromised, so that a new "
+        "certificate would be compromised, too",
         "name another authority or key type in the policy, or end the incident's issue period with issuedBefore",
         "spec.certificate.authority" if incident.authority else "spec.certificate.keyType",
     )

@@ -43,8 +43,8 @@ class SharedCertificates:
                 "own (docs/security.md)"
             )
         told += [
-            f"shared certificate {certificate_id[:12]} stays in use by {names_text(sorted(names))}; who has its own "
-            "does not wait for that"
+            f"shared certificate {certificate_id[:12]} stays in use by {names_text(sorted(names))}; things that have "
+            "a certificate of their own do not wait for that"
             for certificate_id, names in sorted(self.held_up.items())
         ]
         told += [
@@ -55,7 +55,7 @@ class SharedCertificates:
         ]
         told += [
             f"shared certificate {certificate_id[:12]} stays in use by {names_text(list(things))}, which no policy "
-            "governs: put that into a governed group, or detach it there"
+            "governs: put each into a governed group, or detach the certificate from it"
             for certificate_id, things in sorted(state.shared.items())
             if things
         ]

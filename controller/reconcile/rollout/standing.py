@@ -105,7 +105,9 @@ def _arrange(kind: str, job: RotationJob | None, wanted: set[str]) -> tuple[Stan
     joining = wanted - queued - working
     if joining & frozenset(job.executions):
         # It has done with them once already: members of the group that it would not ask again.
-        step = JobStep(job.job_id, "cancel", "devices come back that it has done with; another takes its place")
+        step = JobStep(
+            job.job_id, "cancel", "devices that have finished in it need it again; another job takes its place"
+        )
         return Standing(kind, tuple(sorted(wanted - working))), step
     if not wanted and not working and job.executions:
         return None, JobStep(job.job_id, "cancel", "nobody waits in it any more")

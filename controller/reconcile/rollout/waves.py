@@ -168,10 +168,9 @@ def _next_wave(rollout: RolloutHistory, sizes: tuple[int, ...], *, is_soaked: bo
 def _why_halted(evidence: WaveEvidence, policy: Policy) -> str | None:
     """Return what no further device may meet; None while the wave may go on."""
     if evidence.in_vain:
-        are, hold = ("is", "holds") if evidence.in_vain == 1 else ("are", "hold")
         return (
-            f"{count_text(evidence.in_vain, 'device')} rotated, and {are} no nearer to the policy or {hold} "
-            "something else than the job asked for: look at what the backend issues"
+            f"{count_text(evidence.in_vain, 'device')} rotated without coming nearer to the policy, or to something "
+            "else than the job asked for: look at what the backend issues"
         )
     rule = exceeded(evidence, policy.rollout.brakes)
     if rule is None:
