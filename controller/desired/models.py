@@ -154,9 +154,9 @@ class CertificateAuthoritySpec(_Model):
             rf"{_PARTITION}:acm-pca:[a-z0-9-]+:[0-9]{{12}}:certificate-authority/[0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}",
             "an ARN such as arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/ and a UUID",
         ),
-    ] = Field(description="The CA, in the fleet's region; another account's only if it is shared with the fleet's.")
+    ] = Field(description="The CA, in the fleet's region. A CA of another account must be shared with the fleet's.")
     signing_algorithm: Annotated[CaSigningAlgorithm, Choice(CaSigningAlgorithm)] = Field(
-        description="How the CA signs; its family is that of the CA's own key."
+        description="How the CA signs: an algorithm of the family of the CA's own key."
     )
     validity: Annotated[timedelta, DurationField(_DAY, 3_650 * _DAY, step=_DAY)] = Field(
         description="Validity of the certificates that the CA issues, in whole days."
@@ -195,7 +195,7 @@ class CertificateSpec(_Model):
         "`rotateIssuedBefore` ask for a new one in time.",
     )
     key_type: Annotated[KeyType, Choice(KeyType)] | None = Field(
-        default=None, description="The key that each device must hold. Left out: each keeps its type."
+        default=None, description="The key that each device must hold. Left out: each keeps its key type."
     )
     csr_signing_algorithm: Annotated[CsrSigningAlgorithm, Choice(CsrSigningAlgorithm)] | None = Field(
         default=None,
@@ -227,7 +227,7 @@ class WindowSpec(_Model):
     )
     timezone: Annotated[str, TimeZone()] = Field(description="The time zone in which the cron expression is read.")
     duration: Annotated[timedelta, DurationField(_MINUTE, 31 * _DAY, step=_MINUTE)] = Field(
-        description="How long it stays open, in elapsed time."
+        description="How long the window stays open, in elapsed time."
     )
     kind: Annotated[WindowKind, Choice(WindowKind)] = Field(
         default=WindowKind.ALLOW, description="`allow` opens time for rotations, `deny` closes it; deny beats allow."
@@ -372,7 +372,7 @@ class QuarantineSpec(_Model):
         description="Ids of certificates: these alone. A device that has rotated since goes on with its new one. Left "
         "out: only the named devices.",
     )
-    owner: Annotated[str, Text()] = Field(description="Person who answers for it.")
+    owner: Annotated[str, Text()] = Field(description="Person who answers for the quarantine.")
     reason: Annotated[str, Text()] = Field(description="Why, for every report.")
     since: Annotated[datetime, Instant()] = Field(description="When it was decided. Never in the future.")
 
@@ -431,13 +431,13 @@ class SampleSpec(_Model):
     """How the devices were chosen."""
 
     of: Annotated[int, Whole(1, 10_000_000)] = Field(
-        description="How many devices the policy governed when they were drawn: those that the drill stands for."
+        description="How many devices the policy governed when the sample was drawn from them."
     )
     count: Annotated[int, Whole(1, MAX_LIST)] | None = Field(
         default=None, description="How many are drawn, by chance. Left out: all that are in the group."
     )
     group: Annotated[str, _THING] | None = Field(
-        default=None, description="They are drawn from this thing group. Left out: from all devices of the policy."
+        default=None, description="Thing group that they are drawn from. Left out: from all devices of the policy."
     )
     stratify_by: Annotated[Stratum, Choice(Stratum)] | None = Field(
         default=None,
@@ -451,14 +451,14 @@ class DrillSpec(_Model):
     policy: Annotated[str, _POLICY_NAME] = Field(description="The policy whose devices practise.")
     reason: Annotated[str, Text()] = Field(description="Short account of what is practised, for every report.")
     since: Annotated[datetime, Instant()] = Field(
-        description="When it was decided: what was issued before is rotated, and times are measured from here. Never "
+        description="When it was decided. Older certificates are rotated, and times are measured from here. Never "
         "in the future."
     )
     deadline: Annotated[datetime, Instant()] = Field(
-        description="When the last should be done; from then on nobody is asked any more."
+        description="When the last device should be done. From then on no device is asked."
     )
     ignore_windows: Annotated[bool, Truth()] = Field(
-        default=False, description="Whether windows are ignored, as an incident does."
+        default=False, description="Whether windows are ignored, as in an incident."
     )
     sample: SampleSpec = Field(description="How the devices were chosen.")
     devices: Annotated[tuple[Annotated[str, _THING], ...], Field(min_length=1, max_length=MAX_LIST, strict=False)] = (

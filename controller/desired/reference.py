@@ -25,13 +25,13 @@ This page is generated from the models in `controller/desired/models.py`; the JS
 `desired_state/schema.json` gives the same to editors. `desired_state/example/` is a whole example.
 
 The desired state is a folder of YAML documents, each with `apiVersion: {API_VERSION}`, a `kind`, a
-`metadata.name` and a `spec`. A file (`.yaml` or `.yml`) may hold several. One folder holds one fleet;
-several fleets lie in folders side by side. Names that start with a dot are left out.
+`metadata.name` and a `spec`. A file (`.yaml` or `.yml`) may hold several documents. One folder
+holds one fleet; several fleets have folders side by side. Files and folders whose names start with a dot are left out.
 
-- Unknown keys, keys without a value and keys that stand twice are errors. All errors are reported at
-  once, each with file, line, what was found and what is allowed.
+- Unknown keys, keys without a value and keys that occur twice are errors. certfleet reports all errors at
+  once, each with file, line, the value that was found and the values that are allowed.
 - Durations are a whole number and a unit: `s`, `m`, `h`, `d` (24 hours) or `w`, such as `90d`.
-- Instants are ISO 8601 with a zone, such as `2026-11-01T00:00:00Z`; a bare date is its midnight in UTC.
+- Instants are ISO 8601 with a zone, such as `2026-11-01T00:00:00Z`; a bare date means midnight in UTC.
 - Plain words mean what they mean in YAML 1.2: `yes` is text, `true` is not. Aliases, anchors, tags and
   merge keys are refused, and so are symbolic links and submodules.
 - A file has at most {DEFAULT_LIMITS.max_file_bytes // 1024} KiB, {DEFAULT_LIMITS.max_documents:,} documents and \
@@ -43,7 +43,7 @@ several fleets lie in folders side by side. Names that start with a dot are left
 _ACROSS = """\
 ## Rules over several fields or documents
 
-`certfleet validate` also refuses, each with the line:
+`certfleet validate` also refuses these, and names the line:
 
 - a folder without exactly one Fleet, two documents of one kind and name, two fleets of one name or of
   one account and region;
@@ -56,7 +56,7 @@ _ACROSS = """\
 - a cutoff in the future, or an incident whose authority or key type a policy goes on demanding: new
   certificates would be rotated again and again;
 - a waiver that has expired, or a quarantine that names nobody;
-- a drill of a policy that does not exist, with more devices than its sample has, or with a deadline before it began.
+- a drill of a policy that does not exist, with more devices than its sample has, or with a deadline before `since`.
 """
 
 

@@ -31,8 +31,8 @@ Besides these, certfleet takes credentials and region as every AWS SDK does (`AW
 """
 OF_ROLES = """\
 Every role of the deployment with all that it may do. `ACCOUNT` and `REGION` stand for the stack's own. A name in `<>`
-stands for a resource of the stack. The rows are those of the checked-in templates in `backend/template/`, with each
-option switched on.
+stands for a resource of the stack. The rows come from the checked-in templates in `backend/template/`, with each
+option switched on, and with GitHub. GitLab's roles to read, reconcile and heal may do the same as those of GitHub.
 """
 
 GUARDRAILS = {
@@ -59,10 +59,10 @@ OVERRIDES = {
     "groupChangePercent": "Accepts a thing group that changed by up to that percentage since the plan.",
     "lateDevices": "Accepts that so many devices miss their deadline.",
     "orphans": "Accepts that so many devices are no longer governed.",
-    "resume": "Starts the halted rollout of that policy again. Nothing refuses it: a halt is not a guardrail.",
+    "resume": "Starts the halted rollout of that policy again. No guardrail asks for it, because a halt is not one.",
     "again": (
-        "Tries that device again now, whatever its earlier rotations came to; if its rollout has halted, only with "
-        "`resume` too. No guardrail asks for it."
+        "Tries that device again now, whatever became of its earlier rotations. If its rollout has halted, `resume` is "
+        "needed too. No guardrail asks for it."
     ),
     "deployment": "Rotates although that authority is deployed otherwise than git demands.",
     "result": "Accepts that rotations of that policy change what it leaves out.",
@@ -77,7 +77,7 @@ SYNC = {
 OUTCOMES = {
     Outcome.ROTATE: "A rotation puts this right, and the device takes its turn.",
     Outcome.BLOCKED: "No rotation starts, and an operator must act. The remedy stands beside the finding.",
-    Outcome.WAITING: "certfleet deals with it already, or it comes later.",
+    Outcome.WAITING: "certfleet deals with this already, or the rotation comes later.",
 }
 MODES = {
     Mode.ENFORCE: "Devices rotate.",
@@ -85,7 +85,7 @@ MODES = {
 }
 WAVES = {
     WaveStatus.IDLE: "No device must rotate, and no job is open.",
-    WaveStatus.OPEN: "This plan starts devices of the wave, or may.",
+    WaveStatus.OPEN: "This plan starts devices of the wave, or may start them.",
     WaveStatus.RUNNING: "Devices of the wave have not finished.",
     WaveStatus.SOAKING: "Every device of the wave has rotated. The next wave waits for `rollout.soak`.",
     WaveStatus.UNHEALTHY: "Some devices of the wave have not come back as they should. Failed ones are tried again.",
@@ -102,7 +102,7 @@ PARTS = {
 VARIABLES = {
     "certfleet, the command": {
         "AWS_ENDPOINT_URL": "The address of AWS's services, as every AWS SDK takes it.",
-        "CERTFLEET_CLOCK_AHEAD": "How far a sandbox's clock is ahead, in seconds. An error against AWS itself.",
+        "CERTFLEET_CLOCK_AHEAD": "Seconds by which a sandbox's clock is ahead. With AWS itself, it is an error.",
         "CERTFLEET_GITLAB_TOKEN": "Lets `evidence` read merge requests. Left out: only trailers show who approved.",
         "CERTFLEET_QUOTA_FACTOR": "Multiplies every rate limit, for an account with raised quotas. Left out: 1.",
         "CI_API_V4_URL": "`evidence` asks GitLab here. Left out: the host of the clone's remote.",
@@ -111,7 +111,7 @@ VARIABLES = {
         "GITHUB_API_URL": "`evidence` asks GitHub here who approved a change.",
         "GITHUB_REPOSITORY": "The repository that `evidence` asks about. Left out: the clone's remote.",
         "GITHUB_TOKEN": "Lets `evidence` read pull requests. Left out: only the commits' trailers show who approved.",
-        "GIT_DIR": "Not handed to git: read is the repository around the folder.",
+        "GIT_DIR": "certfleet does not hand it to git, and reads the repository around the folder.",
         "GIT_WORK_TREE": "As `GIT_DIR`.",
         "NO_COLOR": "No colour, whatever its value.",
         "TERM": "No colour if it is `dumb`.",
@@ -167,7 +167,7 @@ FILES = {
     ),
     "`certfleet/ACCOUNT-REGION.sqlite` in the user's cache": (
         "certfleet",
-        "The inventory: what was read of certificates and things. Delete it at any time: the next run reads again.",
+        "The inventory: facts about certificates and things. Delete it at any time: the next run reads them again.",
         ("controller/fleet/database.py", "controller/fleet/schema.py", "controller/commands/pipeline.py"),
     ),
     "the same name and `.lock`": (
@@ -192,7 +192,7 @@ FILES = {
     ),
     "the rotation table": (
         "the backend",
-        "One record of each rotation, of what was refused, and of what healing watches. The evidence reads it.",
+        "A record of each rotation, refusal, and certificate that healing watches. `evidence` reads the table.",
         ("backend/functions/table.py",),
     ),
     "the credential's two files, and `.new` and `.old` beside them": (
@@ -221,13 +221,13 @@ ROLES = {
     "CreateCertificate": "The function that issues a certificate for a device.",
     "CommitCertificate": "The function that ends a rotation when the device has proved its new certificate.",
     "JobExecutionTerminal": "The function that notes how jobs end and which certificate a device connects with.",
-    "Sweep": "The function that runs by the hour and finishes what an event did not.",
+    "Sweep": "The function that runs every hour and finishes rotations that no event has finished.",
     "RulesError": "The topic rules. It may only put an event that failed into the dead-letter queue.",
     "GitHubRead": "Pull requests and drift reports. It changes nothing but the trend's records.",
     "GitHubReconcile": "The workflow `reconcile`, in its protected environments. It makes and cancels jobs.",
     "GitHubHeal": "The workflow `heal`, in its protected environment. It deactivates and removes certificates.",
     "GitHubRelease": "The workflow `release`, in its protected environment. It deploys the backend and the component.",
-    "FleetRead": "Another account's role for looking: the `readRoleArn` of its Fleet document.",
+    "FleetRead": "Another account's role to read: the `readRoleArn` of its Fleet document.",
     "FleetReconcile": "Another account's role for `apply`: the `roleArn` of its Fleet document.",
     "Reconcile": "The reconcile function.",
     "ReconcileFleets": "The state machine that starts one reconcile function for each fleet.",

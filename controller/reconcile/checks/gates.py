@@ -226,8 +226,8 @@ def unsupported_by_component(case: Case) -> Finding | None:
     wanted = f"{result.key_type.value} with {result.signing_algorithm.value}"
     return blocked(
         Reason.UNSUPPORTED_BY_COMPONENT,
-        f"the backend refused the stock component {refused} times in a row ({STOCK_REFUSAL}): it makes the key that "
-        f"its configuration sets, whatever the job asks for, which is {wanted} from {result.authority}",
+        f"the backend refused the stock component {refused} times in a row ({STOCK_REFUSAL}): that component makes "
+        f"the key that its configuration sets, and the job asks for {wanted} from {result.authority}",
         f"set keyAlgorithm and signingAlgorithm of the component's deployment to {wanted}, or deploy this project's "
         "component (if they are so already, the create function's log shows why it refused); then apply once with "
         f"{_again(case)}",

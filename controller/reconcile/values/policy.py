@@ -135,7 +135,7 @@ class Reason(StrEnum):
         "AuthorityTainted",
         "An incident names the authority, or the key, of the certificate: it must be replaced.",
     )
-    DRILLED = "Drilled", "A drill has the device in its sample: it rotates as an incident would have it."
+    DRILLED = "Drilled", "A drill names the device, which therefore rotates as in an incident."
     ISSUED_BEFORE_CUTOFF = "IssuedBeforeCutoff", "The certificate was issued before the policy's rotateIssuedBefore."
     EXPIRING = "Expiring", "The certificate ends within the policy's renewBefore."
     AGE_EXCEEDED = "AgeExceeded", "The certificate is older than the policy's maxAge allows."
@@ -191,7 +191,7 @@ class Reason(StrEnum):
     WAIVED = "Waived", "A waiver leaves the device out until its end: a person has decided so."
     SUSPENDED = "Suspended", "The policy is suspended: a person has decided so."
     # waiting
-    ROTATING = "Rotating", "A job asks the device now, or it is at work in one."
+    ROTATING = "Rotating", "A job asks the device now, or the device is rotating."
     STRAGGLER = "Straggler", "The device has not answered its job for long. It rotates when it comes back."
     ROTATED_RECENTLY = (
         "RotatedRecently",
