@@ -16,7 +16,8 @@ def fetch_change(environment: Mapping[str, str]) -> dict[str, str]:
     """Fetch what a pull request or a merge queue would make of its base, into the object database alone.
 
     Args:
-        environment: As GitHub Actions sets it, ``GITHUB_TOKEN``, and for a merge queue the base's ``BASE_SHA``.
+        environment: As GitHub Actions sets it, and ``GITHUB_TOKEN``; for a pull request its ``HEAD_SHA``, for a merge
+            queue the base's ``BASE_SHA``.
 
     Returns:
         The commit of the base, and ``changed``, true or false: whether the desired state is touched.
@@ -33,10 +34,11 @@ def fetch_change(environment: Mapping[str, str]) -> dict[str, str]:
     }
     repository = git.Git()
     parent = environment.get("BASE_SHA") or f"{commit}^1"  # of a merge that GitHub made: its first parent
+    is_merged = environment.get("HEAD_SHA") != commit  # Gitea makes no merge: it runs at the head
     try:
         with repository.custom_environment(**once):
             repository.fetch("origin", commit, quiet=True, no_tags=True)
-        base = repository.rev_parse(f"{parent}^{{commit}}", verify=True)
+        base = repository.rev_parse(f"{parent}^{{commit}}", verify=True) if is_merged else _fork_point(repository, commit)
         names = repository.diff(base, commit, "--", _DOCUMENTS, no_ext_diff=True, name_only=True)
     except git.GitCommandError as error:
         raise CertfleetError(
@@ -44,3 +46,8 @@ def fetch_change(environment: Mapping[str, str]) -> dict[str, str]:
             "Check its base out with fetch-depth: 0 in an earlier step, and give this one GITHUB_TOKEN.",
         ) from None  # whose arguments are nobody's business
     return {"base": base, "changed": str(bool(names)).lower()}
+
+
+def _fork_point(repository: git.Git, commit: str) -> str:
+    """Return where the branch of a commit left the base, which is checked out."""
+    return str(repository.merge_base("HEAD", commit))

@@ -136,6 +136,7 @@ VARIABLES = {
         "GITHUB_STEP_SUMMARY": "GitHub sets it: the file for the job's summary.",
         "GITHUB_TOKEN": "The job's token. It writes the comment and the issues.",
         "GITHUB_WORKFLOW": "GitHub sets it: the workflow that an issue names as its writer.",
+        "HEAD_SHA": "A pull request's last commit. If `GITHUB_SHA` is the same, the base is where its branch began.",
     },
     "The component": {
         "AWS_IOT_THING_NAME": "The nucleus sets it: the thing whose credential the component rotates.",

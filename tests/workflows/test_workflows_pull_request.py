@@ -248,6 +248,18 @@ def test_a_merge_queue_gets_the_same_checks_of_what_it_would_make_of_main(runner
     assert [job.result for job in jobs.values()] == ["success", "skipped", "skipped"], "as the required checks want it"
 
 
+def test_a_forge_that_runs_at_the_head_compares_every_commit_since_the_branch_began(runner, origin, github):
+    """Gitea's server makes no merge to run at: a pull request's last commit alone once passed for the whole of it."""
+    changed = replaced(DOCUMENTS[POLICIES], ("maxAge: 180d", "maxAge: 90d"))
+    _merge, event = origin.pull_request({POLICIES: changed}, then={"README.md": "# Fleet\n"})
+    head = event["pull_request"]["head"]["sha"]
+    origin.push({FLEET_FILE: DOCUMENTS[FLEET_FILE] + "# main goes on\n"})
+    jobs = runner.run("pull-request.yml", "pull_request", sha=head, ref="refs/pull/1/head", event=event)
+    assert {name: job.result for name, job in jobs.items()} == dict.fromkeys(jobs, "success"), jobs["validate"].log
+    assert jobs["plan"].outputs == {"exit-code": "2", "newly-due": "8", "refused": "false"}
+    assert len(github.comments) == 1
+
+
 def test_a_pull_request_to_something_else_passes_at_once(runner, origin, github):
     merge, event = origin.pull_request({"README.md": "# Fleet\n"})
     jobs = runner.run("pull-request.yml", "pull_request", sha=merge, ref="refs/pull/1/merge", event=event)

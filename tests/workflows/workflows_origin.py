@@ -31,12 +31,14 @@ class Origin:
         """The commit of main."""
         return self._git("rev-parse", "main")
 
-    def pull_request(self, documents, *, fork=False):
-        """Open a pull request over main; returns the commit of its merge, and the event."""
+    def pull_request(self, documents, *, fork=False, then=None):
+        """Open a pull request over main, of one commit or two; returns the commit of its merge, and the event."""
         self._pull_requests += 1
         number, base = self._pull_requests, self._git("rev-parse", "main")
         self._git("checkout", "--quiet", "--detach", "main")
         head = self._commit(documents, "change")
+        if then is not None:
+            head = self._commit(then, "another")
         tree = self._git("rev-parse", f"{head}^{{tree}}")
         merge = self._git("commit-tree", tree, "-p", base, "-p", head, "-m", "merge")
         self._git("update-ref", f"refs/pull/{number}/head", head)
