@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 TRACKING_LABEL = "certfleet"
 _MARKER = re.compile(r"<!-- certfleet:([a-z0-9-]+) -->")
+_GITEA_ACTIONS = -2  # who a job is on Gitea; no person has a number below zero
 
 
 class Forge(Protocol):
@@ -104,7 +105,8 @@ def _key_of(issue: Mapping[str, Any]) -> str | None:
 
 def _is_ours(written: Mapping[str, Any]) -> bool:
     """Return whether a bot wrote it; GitHub names nobody for a deleted account, and Gitea no kind of account."""
-    return (written.get("user") or {}).get("type") == "Bot"
+    user = written.get("user") or {}
+    return user.get("type") == "Bot" or user.get("id") == _GITEA_ACTIONS
 
 
 def _open_issue(forge: Forge, key: str) -> Mapping[str, Any] | None:

@@ -38,7 +38,9 @@ def fetch_change(environment: Mapping[str, str]) -> dict[str, str]:
     try:
         with repository.custom_environment(**once):
             repository.fetch("origin", commit, quiet=True, no_tags=True)
-        base = repository.rev_parse(f"{parent}^{{commit}}", verify=True) if is_merged else _fork_point(repository, commit)
+        base = (
+            repository.rev_parse(f"{parent}^{{commit}}", verify=True) if is_merged else _fork_point(repository, commit)
+        )
         names = repository.diff(base, commit, "--", _DOCUMENTS, no_ext_diff=True, name_only=True)
     except git.GitCommandError as error:
         raise CertfleetError(

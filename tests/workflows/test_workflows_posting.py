@@ -53,6 +53,14 @@ def test_a_person_who_quotes_the_marker_keeps_their_comment(post, github):
     assert [c["body"] for c in github.comments] == [*quoted, "<!-- certfleet:plan -->\nplan"]
 
 
+def test_what_gitea_has_posted_for_an_earlier_push_is_replaced(post, github):
+    github.comments.append(
+        {"id": 90, "body": "<!-- certfleet:plan -->\nplan", "user": {"id": -2, "login": "gitea-actions"}}
+    )
+    post("another plan", "comment")
+    assert [c["body"] for c in github.comments] == ["<!-- certfleet:plan -->\nanother plan"]
+
+
 def test_the_sticky_comment_is_found_behind_a_hundred_others(post, github):
     github.comments += [{"id": n, "body": "hi", "user": {"type": "User"}} for n in range(1, 151)]
     post("one", "comment")
