@@ -39,63 +39,240 @@ _Roles = tuple[Annotated[str, Field(pattern=rf"^{_ROLE_ARN}$")], ...]
 _STACK = r"^[A-Za-z][A-Za-z0-9]{0,39}$"
 
 
+READ_OF_DOCUMENTS = {
+    "DesiredState": "A folder whose `CertificateAuthority` documents become the table of named authorities, and whose "
+    "`RotationPolicy` documents name thing groups that jobs may have as target. Left out: none.",
+    "Authorities": 'The same table as JSON: `{"NAME": {"arn", "signingAlgorithm", "validitySeconds", '
+    '"templateArn"}}`, of which the last may be missing. Left out: none.',
+    "ThingGroups": "Further thing groups, by spaces, that jobs of the controller may have as target. Left out: those "
+    "of `DesiredState`; if there are none, every group.",
+    "Fleets": "A folder, such as `desired_state`, whose Fleet documents name roles of "
+    "[other accounts](backend.md#several-accounts): the read role may assume each `readRoleArn`, the reconcile role "
+    "and the reconcile function each `roleArn`, which must trust them. Left out: none.",
+}
+"""Context variables beside the fields of the settings, with their meaning."""
+
+
 class StackSettings(BaseModel):
     """Everything that a deployment may choose."""
 
     model_config = ConfigDict(frozen=True)
 
-    stack_name: str = Field(default=DEFAULT_STACK_NAME, alias="StackName", pattern=_STACK)
-    replaces: str = Field(default="", alias="Replaces", pattern=rf"({_STACK})?")  # the stack whose rotations go on here
-    hears: bool = Field(default=True, alias="RulesEnabled")  # false: beside another backend, until that one is deaf
-    pca_ca_id: str = Field(default="", alias="PcaCaId", pattern=_CA_ID)  # empty: AWS IoT issues
-    pca_validity_days: int = Field(default=7, alias="PcaValidityInDays", ge=1)
-    pca_signing_algorithm: CaSigningAlgorithm = Field(
-        default=CaSigningAlgorithm.SHA256_RSA, alias="PcaSigningAlgorithm"
+    stack_name: str = Field(
+        default=DEFAULT_STACK_NAME,
+        alias="StackName",
+        description="The stack's name, in letters and digits. Job template, shadow, rules and functions derive theirs "
+        "from it. Beside a stock stack, take another name: [migration](migration.md).",
+        pattern=_STACK,
     )
-    github_repository: str = Field(default="", alias="GitHubRepository", pattern=r"^([\w.-]+/[\w.-]+)?$")
-    github_environment: str = Field(default="certfleet", alias="GitHubEnvironment", pattern=_ENVIRONMENT)
+    replaces: str = Field(
+        default="",
+        alias="Replaces",
+        description="The name of the stock stack that this one takes over from. Rotations that it has begun are "
+        "looked up in the shadow of that name. Left out: none.",
+        pattern=rf"({_STACK})?",
+    )
+    hears: bool = Field(
+        default=True,
+        alias="RulesEnabled",
+        description="`false` makes rules and schedule, but switched off: for a stack that stands beside another one "
+        "until it takes over.",
+    )
+    pca_ca_id: str = Field(
+        default="",
+        alias="PcaCaId",
+        description="The id of the private CA for jobs that name no authority, as in the stock solution. Left out: "
+        "AWS IoT issues.",
+        pattern=_CA_ID,
+    )
+    pca_validity_days: int = Field(
+        default=7,
+        alias="PcaValidityInDays",
+        description="How long the certificates of that CA are valid, in days.",
+        ge=1,
+    )
+    pca_signing_algorithm: CaSigningAlgorithm = Field(
+        default=CaSigningAlgorithm.SHA256_RSA,
+        alias="PcaSigningAlgorithm",
+        description="The algorithm that this CA signs with.",
+    )
+    github_repository: str = Field(
+        default="",
+        alias="GitHubRepository",
+        description="`owner/name`: makes the [four roles](backend.md#roles-for-github) for its workflows. The account "
+        "must have GitHub's OIDC provider. Left out: no roles.",
+        pattern=r"^([\w.-]+/[\w.-]+)?$",
+    )
+    github_environment: str = Field(
+        default="certfleet",
+        alias="GitHubEnvironment",
+        description="The environment whose jobs may assume the role for `reconcile`. The four environments must "
+        "differ.",
+        pattern=_ENVIRONMENT,
+    )
     github_override_environment: str = Field(
-        default="certfleet-override", alias="GitHubOverrideEnvironment", pattern=_ENVIRONMENT
+        default="certfleet-override",
+        alias="GitHubOverrideEnvironment",
+        description="The environment whose jobs may assume that role to override a guardrail.",
+        pattern=_ENVIRONMENT,
     )
     github_release_environment: str = Field(
-        default="certfleet-release", alias="GitHubReleaseEnvironment", pattern=_ENVIRONMENT
+        default="certfleet-release",
+        alias="GitHubReleaseEnvironment",
+        description="The environment whose jobs may assume the role for releases.",
+        pattern=_ENVIRONMENT,
     )
-    github_heal_environment: str = Field(default="certfleet-heal", alias="GitHubHealEnvironment", pattern=_ENVIRONMENT)
-    gitlab_project: str = Field(default="", alias="GitLabProject", pattern=r"^([\w.-]+(/[\w.-]+)+)?$")
-    gitlab_host: str = Field(default="gitlab.com", alias="GitLabHost", pattern=r"^[\w.-]+(:\d{1,5})?$")
-    component_bucket: str = Field(default="", alias="ComponentBucket", pattern=_BUCKET)  # of the component's artifacts
-    test_thing_group: str = Field(default="", alias="TestThingGroup", pattern=r"^[a-zA-Z0-9:_-]{0,100}$")
-    history_url: str = Field(default="", alias="HistoryUrl", pattern=_PREFIX)  # where reports keep the trend
-    fleet_read_trusts: str = Field(default="", alias="FleetReadTrusts", pattern=_ROLE_ARNS)  # by spaces
-    fleet_reconcile_trusts: str = Field(default="", alias="FleetReconcileTrusts", pattern=_ROLE_ARNS)  # by spaces
+    github_heal_environment: str = Field(
+        default="certfleet-heal",
+        alias="GitHubHealEnvironment",
+        description="The environment whose jobs may assume the role for healing.",
+        pattern=_ENVIRONMENT,
+    )
+    gitlab_project: str = Field(
+        default="",
+        alias="GitLabProject",
+        description="`GROUP/PROJECT`, instead of `GitHubRepository`: makes [three roles](backend.md#roles-for-gitlab) "
+        "for its pipelines. The account must have an OIDC provider of that host. Left out: no roles.",
+        pattern=r"^([\w.-]+(/[\w.-]+)+)?$",
+    )
+    gitlab_host: str = Field(
+        default="gitlab.com",
+        alias="GitLabHost",
+        description="The host of that GitLab.",
+        pattern=r"^[\w.-]+(:\d{1,5})?$",
+    )
+    component_bucket: str = Field(
+        default="",
+        alias="ComponentBucket",
+        description="The bucket of the component's artifacts, which a release may write. Left out: none.",
+        pattern=_BUCKET,
+    )
+    test_thing_group: str = Field(
+        default="",
+        alias="TestThingGroup",
+        description="The thing group whose devices the integration suite may rotate. Their names begin with the "
+        "group's and a hyphen. Left out: none.",
+        pattern=r"^[a-zA-Z0-9:_-]{0,100}$",
+    )
+    history_url: str = Field(
+        default="",
+        alias="HistoryUrl",
+        description="`s3://BUCKET/PREFIX` where [drift reports](gitops.md) keep the trend. The read role may list, "
+        "read and put objects below that prefix. The bucket is yours, in any region. Left out: none.",
+        pattern=_PREFIX,
+    )
+    fleet_read_trusts: str = Field(
+        default="",
+        alias="FleetReadTrusts",
+        description="In [another account](backend.md#several-accounts): ARNs, by spaces, of the roles that may assume "
+        "its role for looking. Left out: none.",
+        pattern=_ROLE_ARNS,
+    )
+    fleet_reconcile_trusts: str = Field(
+        default="",
+        alias="FleetReconcileTrusts",
+        description="In such an account: ARNs, by spaces, of the roles that may assume its role for `apply`. Left "
+        "out: none.",
+        pattern=_ROLE_ARNS,
+    )
     authorities: dict[str, PrivateAuthority] = Field(default_factory=dict)
     thing_groups: tuple[Annotated[str, Field(pattern=r"^[a-zA-Z0-9:_-]{1,128}$")], ...] = ()  # none: every group
     assumed_to_read: _Roles = ()  # every readRoleArn of the Fleet documents
     assumed_to_write: _Roles = ()  # every roleArn of them
-    reconcile: bool = Field(default=False, alias="reconcile")  # the reconcile loop as a function, see docs
-    reconcile_every_minutes: int = Field(default=60, alias="ReconcileEveryMinutes", ge=5, le=720)
-    reconcile_repository: str = Field(default="", alias="ReconcileRepository", pattern=r"^([\w.-]+(/[\w.-]+)+)?$")
+    reconcile: bool = Field(
+        default=False,
+        alias="reconcile",
+        description="Makes [the reconcile function](lambda-reconcile.md) with bucket, schedule and alarms, and lets "
+        "the role of CI replace the bundle.",
+    )
+    reconcile_every_minutes: int = Field(
+        default=60,
+        alias="ReconcileEveryMinutes",
+        description="How often the function runs, in minutes: 5 to 720.",
+        ge=5,
+        le=720,
+    )
+    reconcile_repository: str = Field(
+        default="",
+        alias="ReconcileRepository",
+        description="The one repository whose bundles the function takes, as host and path such as "
+        "`git.example.com/team/fleet`. Left out: `GitHubRepository` or `GitLabProject`.",
+        pattern=r"^([\w.-]+(/[\w.-]+)+)?$",
+    )
     reconcile_signing_key_arn: str = Field(
-        default="", alias="ReconcileSigningKeyArn", pattern=r"^(arn:aws[\w-]*:kms:[\w-]+:\d{12}:key/[\w-]+)?$"
+        default="",
+        alias="ReconcileSigningKeyArn",
+        description="A KMS key (`ECC_NIST_P256`, `SIGN_VERIFY`): the function takes only bundles that it has signed. "
+        "The function may verify, CI may sign. Left out: bundles need no signature.",
+        pattern=r"^(arn:aws[\w-]*:kms:[\w-]+:\d{12}:key/[\w-]+)?$",
     )
-    reconcile_fleet: str = Field(default="", alias="ReconcileFleet", pattern=r"^[\w-]*$")
-    # Fleets that a state machine reads at once; 0: one function reads them one after the other.
-    reconcile_concurrency: int = Field(default=0, alias="ReconcileConcurrency", ge=0, le=900)
-    reconcile_quota_factor: float = Field(default=1.0, alias="ReconcileQuotaFactor", gt=0, le=100)  # of AWS' defaults
+    reconcile_fleet: str = Field(
+        default="",
+        alias="ReconcileFleet",
+        description="The one fleet of the bundle to reconcile. Left out: all of them.",
+        pattern=r"^[\w-]*$",
+    )
+    reconcile_concurrency: int = Field(
+        default=0,
+        alias="ReconcileConcurrency",
+        description="How many fleets a [state machine](lambda-reconcile.md#many-fleets-a-state-machine) reconciles at "
+        "once. 0: one function, fleet by fleet.",
+        ge=0,
+        le=900,
+    )
+    reconcile_quota_factor: float = Field(
+        default=1.0,
+        alias="ReconcileQuotaFactor",
+        description="Multiplies every rate limit: 2 for an account whose AWS IoT quotas were doubled.",
+        gt=0,
+        le=100,
+    )
 
-    own_key: bool = Field(default=False, alias="OwnKey")  # the stack's KMS key for table, logs and environment, too
-    permissions_boundary: str = Field(
-        default="", alias="PermissionsBoundary", pattern=r"^(arn:aws[\w-]*:iam::(\d{12}|aws):policy/[\w+=,.@/-]+)?$"
+    own_key: bool = Field(
+        default=False,
+        alias="OwnKey",
+        description="Encrypts table, log groups and the functions' environment with the stack's own KMS key, as topic "
+        "and queue always are (0.03 USD per 10,000 uses).",
     )
-    tags: dict[str, str] = Field(default_factory=dict, alias="Tags")
+    permissions_boundary: str = Field(
+        default="",
+        alias="PermissionsBoundary",
+        description="The ARN of the boundary of every role of the stack, also of the CDK's own. Left out: none.",
+        pattern=r"^(arn:aws[\w-]*:iam::(\d{12}|aws):policy/[\w+=,.@/-]+)?$",
+    )
+    tags: dict[str, str] = Field(
+        default_factory=dict,
+        alias="Tags",
+        description='Tags of every resource that takes them, as JSON such as `{"owner": "plant"}`. Left out: none.',
+    )
     subnet_ids: str = Field(
-        default="", alias="SubnetIds", pattern=r"^(subnet-[0-9a-f]{8,17}( subnet-[0-9a-f]{8,17})*)?$"
+        default="",
+        alias="SubnetIds",
+        description="Subnets, by spaces: the functions run in that VPC. It needs a way to AWS IoT's data and jobs "
+        "endpoints, IoT, DynamoDB, SNS, SQS, KMS, CloudWatch Logs, and ACM-PCA if used: interface "
+        "endpoints, or NAT. Left out: no VPC.",
+        pattern=r"^(subnet-[0-9a-f]{8,17}( subnet-[0-9a-f]{8,17})*)?$",
     )
     security_group_ids: str = Field(
-        default="", alias="SecurityGroupIds", pattern=r"^(sg-[0-9a-f]{8,17}( sg-[0-9a-f]{8,17})*)?$"
+        default="",
+        alias="SecurityGroupIds",
+        description="Security groups of the functions in that VPC, by spaces. Left out: no VPC.",
+        pattern=r"^(sg-[0-9a-f]{8,17}( sg-[0-9a-f]{8,17})*)?$",
     )
-    reserved_concurrency: int = Field(default=0, alias="ReservedConcurrency", ge=0, le=1000)  # 0: none is reserved
-    log_retention_days: int = Field(default=0, alias="LogRetentionDays")  # 0: as it is without
+    reserved_concurrency: int = Field(
+        default=0,
+        alias="ReservedConcurrency",
+        description="Concurrency reserved for each of the four functions. Too small a number delays endings and "
+        "connections, which Lambda keeps for six hours; it also bounds what a storm of connections can "
+        "take of the account's concurrency. 0: none is reserved.",
+        ge=0,
+        le=1000,
+    )
+    log_retention_days: int = Field(
+        default=0,
+        alias="LogRetentionDays",
+        description="Days that every log group keeps its lines. Left out: 90, and 30 for the deployment's own.",
+    )
 
     @field_validator("tags", mode="before")
     @classmethod

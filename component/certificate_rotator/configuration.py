@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from protocol.algorithms import (
@@ -30,12 +30,44 @@ from .errors import ConfigurationError
 class Configuration:
     """How this device rotates; a job document overrides the two algorithms."""
 
-    key_type: KeyType = DEFAULT_KEY_TYPE
-    signing_algorithm: CsrSigningAlgorithm = DEFAULT_CSR_SIGNING_ALGORITHM
-    resend_interval: float = 10.0  # seconds between repeats of an unanswered message
-    step_time_limit: float = 30.0  # seconds for one answer from the cloud
-    reconnect_limit: float = 180.0  # seconds for the nucleus to restart and connect
-    restart_command: Tuple[str, ...] = ()  # program and arguments; empty: as the platform needs
+    key_type: KeyType = field(
+        default=DEFAULT_KEY_TYPE,
+        metadata={"key": "keyAlgorithm", "meaning": "Key type if the job names none."},
+    )
+    signing_algorithm: CsrSigningAlgorithm = field(
+        default=DEFAULT_CSR_SIGNING_ALGORITHM,
+        metadata={
+            "key": "signingAlgorithm",
+            "meaning": "How the signing request is signed if the job names nothing. It must be of the key's family.",
+        },
+    )
+    resend_interval: float = field(
+        default=10.0,
+        metadata={
+            "key": "resendIntervalSeconds",
+            "meaning": "An unanswered message is repeated after so many seconds. It must be below the step time limit.",
+        },
+    )
+    step_time_limit: float = field(
+        default=30.0,
+        metadata={"key": "stepTimeLimitSeconds", "meaning": "Seconds for one answer from the cloud."},
+    )
+    reconnect_limit: float = field(
+        default=180.0,
+        metadata={
+            "key": "reconnectTimeLimitSeconds",
+            "meaning": "Seconds for the nucleus to restart and connect. After that the old credential comes back.",
+        },
+    )
+    restart_command: Tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "key": "restartCommand",
+            "meaning": "Program and arguments that restart the nucleus. Left out: `systemctl restart --no-block "
+            "greengrass.service`; on nucleus lite its IoT core service; on Windows the service `greengrass`, by a "
+            "helper process that outlives the component.",
+        },
+    )
 
 
 _LIMITS: Mapping[str, Tuple[str, float, float]] = {  # key: (field, least, most), in seconds
@@ -50,23 +82,23 @@ _PASSED_THROUGH = ("accessControl",)  # the nucleus' own
 def parse(values: Mapping[str, Any]) -> Configuration:
     """Read what the nucleus has merged; ConfigurationError names every problem at once."""
     problems: List[str] = []
-    fields: Dict[str, Any] = {}
+    values_read: Dict[str, Any] = {}
 
-    def read(key: str, field: str, parser: Callable[[Any], Any]) -> None:
+    def read(key: str, name: str, parser: Callable[[Any], Any]) -> None:
         if values.get(key) is not None:
             try:
-                fields[field] = parser(values[key])
+                values_read[name] = parser(values[key])
             except (ProtocolError, ConfigurationError) as error:
                 problems.append(f"{key}: {error}")
 
     read("keyAlgorithm", "key_type", parse_key_type)
     read("signingAlgorithm", "signing_algorithm", parse_csr_algorithm)
-    for key, (field, least, most) in _LIMITS.items():
-        read(key, field, functools.partial(_seconds, least=least, most=most))
+    for key, (name, least, most) in _LIMITS.items():
+        read(key, name, functools.partial(_seconds, least=least, most=most))
     read("restartCommand", "restart_command", _command)
-    known = {"keyAlgorithm", "signingAlgorithm", "restartCommand", *_LIMITS, *_PASSED_THROUGH}
+    known = {*(one.metadata["key"] for one in fields(Configuration)), *_PASSED_THROUGH}
     problems += [f"{key}: no such setting; allowed: {', '.join(sorted(known))}" for key in values if key not in known]
-    configuration = Configuration(**fields)
+    configuration = Configuration(**values_read)
     problems += filter(None, [_mismatch(configuration, problems), _resends(configuration)])
     if problems:
         raise ConfigurationError("; ".join(problems))

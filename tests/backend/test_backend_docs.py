@@ -1,4 +1,4 @@
-"""docs/backend.md says what the backend does: codes, variables, outputs, counts and rates."""
+"""docs/backend.md says what the backend does: codes, outputs, counts and rates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from backend import picture, synth
-from backend.infrastructure.settings import StackSettings
 from controller.fleet.quotas import QUOTAS
 from protocol.rejections import RejectionCode
 
@@ -46,15 +45,6 @@ def test_troubleshooting_says_what_to_do_about(code):
 @pytest.mark.parametrize("symptom", ["stays QUEUED", "is rejected", "left behind", "events", "not touched"])
 def test_troubleshooting_knows_the_symptom(symptom):
     assert symptom in section("Troubleshooting")
-
-
-VARIABLES = [field.alias for field in StackSettings.model_fields.values() if field.alias]
-FOLDERS_AND_TABLES = ["DesiredState", "Authorities", "Fleets"]
-
-
-@pytest.mark.parametrize("variable", VARIABLES + FOLDERS_AND_TABLES)
-def test_the_context_variable_is_described(variable):
-    assert variable in words(TEXT + (DOCS / "lambda-reconcile.md").read_text())
 
 
 def test_every_output_and_alarm_is_named():

@@ -5,6 +5,7 @@ or a meaning without a row, fails ``test_docs_reference``.
 """
 
 import ast
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import yaml
 
 from backend.functions.environment import Environment
+from backend.infrastructure.settings import READ_OF_DOCUMENTS, StackSettings
+from component.certificate_rotator.configuration import _LIMITS, Configuration
 from controller.heal.quarantine import GUARDRAIL as QUARANTINE
 from controller.lambda_reconcile.settings import PREFIX, ReconcileSettings
 from controller.reconcile.values import Health, Mode, Outcome, Sync, WaveStatus
@@ -28,6 +31,10 @@ and the override. An override counts for that one run. On GitHub and GitLab
 OF_VARIABLES = """\
 Besides these, certfleet takes credentials and region as every AWS SDK does (`AWS_PROFILE`, `AWS_REGION`,
 `AWS_CA_BUNDLE` and so on).
+"""
+OF_SETTINGS = """\
+A context variable is given as `npx cdk deploy -c NAME=VALUE`. How to deploy: [the backend](backend.md). The
+configuration of the component is that of its Greengrass deployment: [the component](component.md#configuration).
 """
 OF_ROLES = """\
 Every role of the deployment with all that it may do. `ACCOUNT` and `REGION` stand for the stack's own. A name in `<>`
@@ -311,6 +318,30 @@ def surroundings_page():
     return "\n".join(parts)
 
 
+def settings_page():
+    described = [(f"`{name}`", *_parted(told, "")) for name, told in READ_OF_DOCUMENTS.items()]
+    named = {name: field for name, field in StackSettings.model_fields.items() if field.alias}
+    component = []
+    for one in dataclasses.fields(Configuration):
+        key, meaning = one.metadata["key"], one.metadata["meaning"]
+        if key in _LIMITS:
+            _, least, most = _LIMITS[key]
+            component.append((f"`{key}`", f"`{one.default:g}`", f"{least} to {most}. {meaning}"))
+        else:
+            component.append((f"`{key}`", *_parted(meaning, f"`{getattr(one.default, 'value', one.default)}`")))
+    return "\n".join([
+        "# Settings: context and configuration\n",
+        MADE,
+        OF_SETTINGS,
+        "## Context: documents and groups\n",
+        table(("variable", "if left out", "meaning"), described),
+        "## Context: the stack\n",
+        _settings(StackSettings, lambda _name, field: field.alias, named),
+        "## The component's configuration\n",
+        table(("key", "if left out", "meaning"), component),
+    ])  # fmt: skip
+
+
 def permissions_page():
     parts = [
         "# AWS permissions by role\n",
@@ -421,14 +452,25 @@ def _variables_of(tree):
         yield from (one.value for one in given if isinstance(one, ast.Constant) and str(one.value).isupper())
 
 
-def _settings(model, variable_of):
+def _settings(model, variable_of, fields=None):
     rows = []
-    for name, field in model.model_fields.items():
-        meaning, _, left_out = (field.description or "").partition(" Left out: ")
-        if not left_out:
-            left_out = "required" if field.is_required() else f"`{getattr(field.default, 'value', field.default)}`"
-        rows.append((f"`{variable_of(name, field)}`", left_out.rstrip("."), meaning))
+    for name, field in (model.model_fields if fields is None else fields).items():
+        default = getattr(field.default, "value", field.default)
+        shown = str(default).lower() if isinstance(default, bool) and fields else default
+        left_out = "required" if field.is_required() else f"`{shown}`"
+        rows.append((f"`{variable_of(name, field)}`", *_parted(field.description or "", left_out)))
     return table(("variable", "if left out", "meaning"), rows)
+
+
+def _parted(description, default):
+    meaning, _, left_out = description.partition(" Left out: ")
+    return left_out.rstrip(".") or default, meaning
+
+
+def context_in_code():
+    """Context variables that the settings read beside their own fields."""
+    text = (ROOT / "backend/infrastructure/settings.py").read_text(encoding="utf-8")
+    return set(re.findall(r'context\("(\w+)"\)', text))
 
 
 def writers_in_code():

@@ -8,6 +8,7 @@ PAGES = {
     "guardrails": reference.guardrails_page,
     "environment": reference.surroundings_page,
     "permissions": reference.permissions_page,
+    "settings": reference.settings_page,
     "workflows": reference.workflows_page,
 }
 
@@ -42,3 +43,9 @@ def test_every_role_and_every_variable_and_input_of_the_workflows_is_described()
     assert set(reference.CI_VARIABLES) == set(reference.ci_variables())
     found = {name for document in reference.workflows().values() for name in reference._inputs(document)}
     assert set(reference.INPUTS) == found
+
+
+def test_every_context_variable_and_every_key_of_the_component_is_described():
+    assert set(reference.READ_OF_DOCUMENTS) == reference.context_in_code()
+    assert all(field.description for field in reference.StackSettings.model_fields.values() if field.alias)
+    assert all(one.metadata["meaning"] for one in reference.dataclasses.fields(reference.Configuration))
