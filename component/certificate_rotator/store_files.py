@@ -185,9 +185,15 @@ class FileStore:
         return tuple(_of(path, generation) for generation in Generation for path in (self._certificate, self._key))
 
     def _new_key(self) -> Path:
-        """Return where the key of the rotation at hand lies, before it is in place."""
+        """Return where the key of the rotation at hand lies, before it is in place.
+
+        A ``release`` that was interrupted has moved it already, and removed the certificate that was kept before. If
+        that is still there, so is its key: the new one was cleared away, and the journal has not heard of it.
+        """
         if self._is_apart and self._exists(self._next_key):
             return self._next_key
+        if self._is_apart and self._exists(_of(self._certificate, Generation.NEW)):
+            raise StoreError(f"the new key {self._next_key} is gone: a rotation that has ended had removed it")
         return _of(self._key, Generation.NEW)
 
     def _source(self, path: Path, generation: Generation) -> Path:

@@ -588,3 +588,29 @@ def test_what_another_job_reports_does_not_count_as_success_of_the_one_that_was_
     world.start_later()
     assert world.device.leftovers()
     assert world.device.holds_a_working_credential()
+
+
+def test_a_kept_key_is_never_taken_for_the_new_one_that_a_power_cut_has_left_no_trace_of(rotated, rotation_document):
+    """The power failed when an attempt had been cleared away, and before the journal told so."""
+    kept, second = rotated.device.leftovers(), rotated.device.certificate_in_place()
+    rotated.cloud.intercept = lambda _way, topic, payload: [] if topic.endswith("/create") else [(0.0, payload)]
+    rotated.cloud.create_job("job-2", rotation_document())
+    rotated.run(5)
+    assert rotated.device.rotator.state is State.CREATING
+    rotated.device.rotator.stop()
+    store = rotated.device.make_store()
+    store.resume(rotated.device.make_journal().load().notes)
+    store.abandon()
+    asked = []
+    rotated.cloud.intercept = lambda _way, topic, payload: asked.append(topic) or [(0.0, payload)]
+    rotated.device.switch_on()
+    for _ in range(20):  # whoever has read the answer to the device's first request can send it again
+        rotated.run(1)
+        rotated.cloud.send(f"{ROTATION}/create/accepted", {"certificatePem": second})
+    rotated.run(600)
+    assert f"{ROTATION}/create" not in asked
+    assert rotated.cloud.status("job-2") == "FAILED"
+    assert rotated.device.leftovers() == kept
+    assert rotated.device.certificate_in_place() == second
+    rotated.start_later()
+    rotated.assert_sound()

@@ -12,6 +12,7 @@ import smallworld_device as component
 from backend.functions import commit_certificate, create_certificate, ending, verdicts
 from backend.functions.verdicts import CertificateRole, Commit, ExecutionOutcome, Use
 from component.certificate_rotator import actions, machine, rotator, store_files
+from component.certificate_rotator.store import Generation
 
 DEVICE = (component, ("_begun", "die", "hear", "heeded", "start", "timer"))
 CLOUD = (clouds, ("arrive", "arrive_late", "ends", "functions", "pause", "thief_events", "thief_updates"))
@@ -118,6 +119,17 @@ def half_a_generation_is_exchanged_for():
     return in_component((store_files.FileStore, "_exists", lambda _self, _path: True))
 
 
+def a_kept_key_is_taken_for_the_new_one():
+    """If the new key was cleared away and the journal has not heard of it, the one that is kept passes for it."""
+
+    def new_key(self):
+        if self._is_apart and self._exists(self._next_key):
+            return self._next_key
+        return store_files._of(self._key, Generation.NEW)
+
+    return in_component((store_files.FileStore, "_new_key", new_key))
+
+
 def late_commits_are_dropped():
     """What comes after the end of its job is heard, though it was sent before."""
     commit = commit_certificate._commit
@@ -174,6 +186,7 @@ FAULTS = {
     "one later start is enough after the way back": one_later_start_is_enough_after_the_way_back,
     "success is not waited for": success_is_not_waited_for,
     "half a generation is exchanged for": half_a_generation_is_exchanged_for,
+    "a kept key is taken for the new one": a_kept_key_is_taken_for_the_new_one,
     "a commit that the end overtakes is dropped": late_commits_are_dropped,
     "nobody sweeps": no_sweep,
     "an end without the device's key is not heard": unmarked_ends_are_not_heard,
