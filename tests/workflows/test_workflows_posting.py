@@ -61,6 +61,14 @@ def test_what_gitea_has_posted_for_an_earlier_push_is_replaced(post, github):
     assert [c["body"] for c in github.comments] == ["<!-- certfleet:plan -->\nanother plan"]
 
 
+def test_what_a_forge_without_reviews_answers_stands_in_the_report(environment, github, tmp_path):
+    report = tmp_path / "outcome.md"
+    github.fail_with.append(404)
+    arguments = ["approved", "--environment", "certfleet-override", "--report", str(report)]
+    assert main(arguments, {**environment, "GITHUB_RUN_ID": "1"}) == 1
+    assert "404" in report.read_text()
+
+
 def test_the_sticky_comment_is_found_behind_a_hundred_others(post, github):
     github.comments += [{"id": n, "body": "hi", "user": {"type": "User"}} for n in range(1, 151)]
     post("one", "comment")
