@@ -51,7 +51,7 @@ class LambdaContext(Protocol):
 
 
 class ReconcileFailedError(CertfleetError):
-    """Something failed; raised at the end, so that Lambda counts an error and the alarm hears of it."""
+    """Raised at the end of a run in which something failed: Lambda counts an error, and the alarm goes off."""
 
 
 def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 (Lambda passes it)
@@ -77,7 +77,10 @@ class Run:
         self._failures: list[str] = []
 
     def reconcile(self) -> dict[str, Any]:
-        """Return every fleet, one after the other; one that fails stops no other. Raises ReconcileFailedError."""
+        """Reconcile every fleet in turn and return each one's numbers; a fleet that fails stops no other.
+
+        Raises ReconcileFailedError if any fleet failed.
+        """
         fleets = in_turn(self._guarded(BUNDLE, self.desired) or (), self.now)
         if fleets:
             self._guarded(BUNDLE, lambda: self.notices.tell(Attention(BUNDLE)))
@@ -95,7 +98,7 @@ class Run:
     def versioned(
         self, fleet: str = "", only: BundleVersion | None = None
     ) -> tuple[tuple[DesiredState, ...], BundleVersion]:
-        """As ``desired``, and which bundle that is: the newest, or ``only`` that one."""
+        """Return the fleets as ``desired`` does, and the version of their bundle: ``only``, or else the newest."""
         settings = self.settings
         verifier = KmsKey(self.client("kms"), settings.kms_key_arn) if settings.kms_key_arn else None
         bundle = take_bundle(self.bucket, settings, self.now, verifier, only)
@@ -127,7 +130,10 @@ class Run:
         return run
 
     def _guarded(self, fleet: str, work: Callable[[], T]) -> T | None:
-        """Do the work; what fails is logged, counted, reported and remembered. Returns None then."""
+        """Do the work and return its result.
+
+        If it fails, the failure is logged, counted, reported and remembered, and None is returned.
+        """
         try:
             return work()
         except Exception as raised:  # noqa: BLE001 (one fleet's failure, of whatever kind, is no other's)
@@ -164,7 +170,10 @@ class Run:
 
 
 def own_clients(attempts: int = 4, read_timeout: float = 20) -> Callable[[str], Any]:
-    """Makes the function's own clients, by service; each tries so many ``attempts``; ``read_timeout`` in seconds."""
+    """Return a function that makes the client of a service, by the service's name.
+
+    Each call is attempted at most ``attempts`` times; ``read_timeout`` is in seconds.
+    """
     session = new_session()
     hold_to_shape(session)
     retries = {"mode": "standard", "total_max_attempts": attempts}
@@ -173,9 +182,10 @@ def own_clients(attempts: int = 4, read_timeout: float = 20) -> Callable[[str], 
 
 
 def in_turn(fleets: tuple[DesiredState, ...], now: datetime) -> tuple[DesiredState, ...]:
-    """Return the fleets from another one on in each run, so that time does not run out for the same one always.
+    """Return the fleets, starting with another one in each run, so that a lack of time hits each of them in turn.
 
-    By a digest of the instant: the minutes of an hourly schedule would name the same fleet again and again.
+    A digest of the instant chooses the first fleet: the minutes of an hourly schedule would choose the same one again
+    and again.
     """
     first = int.from_bytes(hashlib.sha256(now.isoformat().encode()).digest()) % max(1, len(fleets))
     return fleets[first:] + fleets[:first]

@@ -1,8 +1,8 @@
-"""The tasks of the state machine: ``controller.aws_states.handler``; and ``answer``, behind a function URL, for people.
+"""The tasks of the state machine, ``controller.aws_states.handler``; and ``answer``, behind a function URL, for people.
 
-Fleets are read side by side, one function for each, which goes on until its fleet is whole. Failure is decided
-here, in ``summary``, by what each fleet's record in the bucket shows of this run; what Step Functions tolerates decides
-nothing. Only names travel through the machine: of fleets, of a bundle, of a plan.
+The machine reads fleets side by side: it starts a function for each fleet, and another one until that fleet is done.
+``summary`` decides what failed, from the record of each fleet in the bucket; the failures that Step Functions
+tolerates decide nothing. Only names travel through the machine: of fleets, of a bundle, of a plan.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Began(BaseModel):
 
 
 class OfFleets(Began):
-    """The subject of the summary."""
+    """The input of ``summary``: the run, its bundle and its fleets."""
 
     bundle: BundleVersion
     fleets: tuple[str, ...]
@@ -61,7 +61,7 @@ class OfFleet(Began):
 
 
 class Asking(BaseModel):
-    """A task that waits for a person."""
+    """The input of ``ask``: a task that waits for a person."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -100,7 +100,10 @@ def _names(found: tuple[DesiredState, ...]) -> list[str]:
 
 
 def fleet(run: Run, event: Mapping[str, Any]) -> dict[str, Any]:
-    """Do one function's share of one fleet; ``again`` is whether the run goes on with it, after ``wait`` seconds."""
+    """Do one function's share of one fleet.
+
+    Returns ``again``, which is whether the fleet needs another function, and ``wait``, the seconds until then.
+    """
     return _Share(run, OfFleet.model_validate(event)).work()
 
 
@@ -126,7 +129,7 @@ class _Share:
         return self._answer(again=False)
 
     def _outcome(self, claim: FleetClaim) -> tuple[FleetRecord, bool]:
-        """Return what the record shall hold, and whether there is more to do before it does."""
+        """Return the record to keep, and whether another function must go on before the record is final."""
         of, run = self._of, self._run
         try:
             found = self._reconcile()
@@ -183,7 +186,7 @@ class _Share:
         self._publish("\n".join(lines))
 
     def _publish(self, what: str) -> None:
-        """Report what became of a plan that somebody permitted; nothing if nobody was asked."""
+        """Notify people of what became of a plan that a person permitted; do nothing if nobody was asked."""
         of = self._of
         if of.by is None:
             return
@@ -196,7 +199,7 @@ class _Share:
 
 
 def summary(run: Run, event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what became of every fleet; people hear of it in one message, and are asked about refused plans."""
+    """Return what became of every fleet; notify people in one message, and ask them about refused plans."""
     of = OfFleets.model_validate(event)
     records = FleetRecords(run.bucket, run.settings.state_prefix)
     failed, left, news = 0, 0, []
@@ -229,7 +232,7 @@ def _has_worked_since(record: FleetRecord, started: datetime, now: datetime) -> 
 
 
 def _ask(run: Run, of: OfFleets, name: str, plan: str) -> bool:
-    """Ask a person about a refused plan, unless that is being done; returns whether they are asked now."""
+    """Ask a person about a refused plan, unless that question still waits for its answer; returns whether it is new."""
     machine = run.settings.question_machine_arn
     standing = Questions(run.bucket, run.settings.state_prefix).of(name)
     if not machine or (standing is not None and standing.plan == plan and standing.expires_at > run.now):
@@ -267,7 +270,7 @@ TASKS: Mapping[str, Callable[[Run, Mapping[str, Any]], dict[str, Any]]] = {
 
 
 def answer(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Return what a person asks or answers at the function URL, which lets in nobody whom IAM does not."""
+    """Return the question that a person reads at the function URL, or take the answer; IAM decides who may call it."""
     try:
         by = str(event["requestContext"]["authorizer"]["iam"]["userArn"])
     except (KeyError, TypeError):

@@ -168,7 +168,7 @@ class UsageError(CertfleetError):
 
 
 class _Help(RawDescriptionHelpFormatter):
-    """As argparse's, with room for the longest command beside its summary."""
+    """The formatter of argparse, with room for the longest command beside its summary."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog)
@@ -176,7 +176,7 @@ class _Help(RawDescriptionHelpFormatter):
 
 
 class _Parser(ArgumentParser):
-    """As argparse's, but an error is an exception, so that one place prints and one place exits."""
+    """The parser of argparse, but an error is an exception, so that one place prints and one place exits."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"see {self.prog} --help")
@@ -202,7 +202,7 @@ def build_parser(*names: str) -> ArgumentParser:
 
 
 def _fill(parser: ArgumentParser, command: Command, *, is_needed: bool) -> None:
-    """Give a command its arguments; if all are filled, one whose extra is not installed stays empty."""
+    """Give a command its arguments; one whose extra is not installed stays without, unless it ``is_needed``."""
     try:
         import_module(f"controller.commands.{command.module}").add_arguments(parser)
     except CertfleetError:
@@ -212,7 +212,10 @@ def _fill(parser: ArgumentParser, command: Command, *, is_needed: bool) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. Without ``argv`` this is the whole process, whose end is seen to."""
+    """Run one command; returns the exit code.
+
+    Without ``argv`` this is the whole process: it reads ``sys.argv``, handles signals, and flushes stdout at its end.
+    """
     given = list(sys.argv[1:] if argv is None else argv)
     if argv is not None:
         return _guarded(given)
@@ -251,7 +254,7 @@ def _guarded(given: list[str]) -> int:
 
 
 def _chosen(given: list[str]) -> str:
-    """Return the command's name; empty if there is none."""
+    """Return the name of the command in ``given``; empty if there is none."""
     return next((word for word in given if word in COMMANDS), "")
 
 

@@ -17,6 +17,6 @@ def one_line(text: str) -> str:
 
 
 def inert(text: str, *, may_color: bool = False) -> str:
-    """Return a text in which nothing steers a terminal, but ``may_color`` it, or gives a CI's runner a command."""
+    """Return a text that neither steers a terminal nor gives a CI's runner a command; colours stay if ``may_color``."""
     tame = (_NO_COLOR if may_color else _NO_TEXT).sub("\ufffd", text)
     return _COMMAND.sub(r"\1\2 \3", tame)

@@ -58,9 +58,10 @@ def first_documents(
 
 
 def free_name(after: str, taken: set[str], otherwise: str) -> str:
-    """Return a name after a thing group or a CA's subject, in the characters that every document takes.
+    """Return a name for a document, made from ``after``: the name of a thing group, or the subject of a CA.
 
-    It is added to ``taken``; one that is taken already gets a number, one of no such character is ``otherwise``.
+    The name keeps only characters that every document takes; if none is left, it is ``otherwise``. A name that is in
+    ``taken`` gets a number. The result is added to ``taken``.
     """
     plain = re.sub(r"[^a-z0-9]+", "-", after.lower()).strip("-")[:MAX_POLICY_NAME].rstrip("-") or otherwise
     name, number = plain, 1
@@ -118,7 +119,7 @@ def _policy(name: str, found: GroupSurvey, depth: int) -> str:
 
 
 def _ages(found: GroupSurvey) -> list[str]:
-    """Return how old, and how near to its end: from the shortest life that is there."""
+    """Return the lines ``maxAge`` and ``renewBefore``, derived from the shortest life that was found."""
     if not found.ages:
         return [f"    maxAge: {USUAL_AGE.days}d # a year, as is usual: no certificate could be read"]
     oldest, shortest = max(found.ages), min(life for lives in found.lives_by.values() for life in lives)
@@ -136,7 +137,7 @@ def _ages(found: GroupSurvey) -> list[str]:
 
 
 def _demand(field: str, found: Counter[str], allowed: Sequence[str]) -> list[str]:
-    """Return a demand that all certificates meet already, or a comment: left out, each device keeps what it has."""
+    """Return a demand that all certificates meet already; if there is none, a comment that the field is left out."""
     seen = ", ".join(f"{number} × {one_line(what)}" for what, number in found.most_common())
     if len(found) == 1 and next(iter(found)) in allowed:
         return [f"    {field}: {next(iter(found))} # found: {seen}"]

@@ -162,7 +162,7 @@ class _Rounds:
         self._last: FleetReport | None = None
 
     def run(self) -> FleetApplied:
-        """Round after round; whatever stops it is reported together with what was done before."""
+        """Work round after round; an error that stops it is reported together with what was done before."""
         stopped: CertfleetError | None = None
         try:
             while self._round():
@@ -226,7 +226,10 @@ class _Rounds:
         return self._given is None and (self._settle(report) or self._soak(plan))
 
     def _look_once_more(self) -> bool:
-        """Look anew at what is still to do: another run has made jobs since this one looked, or a window closed."""
+        """Return True: look anew, because another run has made jobs since this one looked, or a window closed.
+
+        Raises FleetError after several such looks in a row.
+        """
         self._overtaken += 1
         if self._overtaken >= MAX_OVERTAKEN:
             raise FleetError(
@@ -247,7 +250,7 @@ class _Rounds:
         raise RefusedError("\n".join([f"refused, {done}", *messages]), " ".join([*self._given_besides(asked), *asked]))
 
     def _given_besides(self, asked: Iterable[str]) -> list[str]:
-        """Return the overrides of this run that the next one needs as well, beside those that are asked for."""
+        """Return the overrides of this run that the next one needs too, beside those that the refusals ask for."""
         larger = {override.partition("=")[0] for override in asked if override.rpartition("=")[2].isdigit()}
         done = {"--override resume", "--override again"} if self._has_acted else set()
         given = [f"--override {override}" for override in self._context.arguments.override]
@@ -281,7 +284,7 @@ class _Rounds:
                 return False
 
     def _note_earlier(self, observed: Observed) -> None:
-        """Remember who rotated a moment ago in a job that this run has not followed, such as a killed run's."""
+        """Remember the devices that rotated a moment ago in a job that this run has not followed (a killed run's)."""
         since = observed.now - timedelta(seconds=sum(SETTLE_PAUSES))
         self._earlier = frozenset(
             name
@@ -330,5 +333,5 @@ def _jobs_of(observed: Observed) -> IotJobs:
 
 
 def _in_flight(observed: Observed) -> list[str]:
-    """Rotation jobs that run already and will end, whoever made them: --wait waits for them as well."""
+    """Return the rotation jobs that run already and will end, whoever made them: ``--wait`` waits for them too."""
     return [job.job_id for job in observed.state.jobs if job.status == "IN_PROGRESS" and not job.is_continuous]

@@ -53,7 +53,7 @@ def _text(report: ApplyReport, look: TextStyle) -> str:
 
 
 def _when(fleet: FleetApplied) -> str:
-    """Of what moment the fleet's last sight is: whoever was stopped, or ran out of time, has not looked again."""
+    """Return the moment that the report describes: a run that was stopped, or ran out of time, has not looked again."""
     return "Now" if fleet.stopped is None and not fleet.timed_out else "At the last look"
 
 
@@ -91,7 +91,7 @@ def _summary(page: Page, fleet: FleetApplied) -> None:
 
 
 def _time_left(fleet: FleetApplied) -> list[str]:
-    """Return what is reported of time: that of the wait, and of each incident that is not over."""
+    """Return the lines about time: that the wait is over, and how far each incident is that is not over."""
     told = () if fleet.plan is None else fleet.plan.incidents_and_drills
     return [*([TIME_IS_UP] if fleet.timed_out else []), *(one.message for one in told if not one.is_finished)]
 

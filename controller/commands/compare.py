@@ -21,8 +21,8 @@ from controller.report.comparison import RENDERERS
 def run(context: Context) -> ExitCode:
     """Compare every fleet; one that exists only in the base or only in the head has no policies in the other.
 
-    Exits 2 if the change makes a device rotate, or at another time, or a rollout start again; 3 if a guardrail would
-    refuse what it makes rotate. Raises CertfleetError.
+    Exits 2 if the change makes a device rotate, moves a rotation to another time, or starts a rollout again; 3 if a
+    guardrail would refuse the rotations that it causes. Raises CertfleetError.
     """
     arguments = context.arguments
     if impossible := context.formats - set(RENDERERS):
@@ -50,7 +50,7 @@ def _exit_code(change: FleetChange) -> ExitCode:
 
 
 def _place(desired: DesiredState) -> tuple[str, str]:
-    """Return what makes a fleet the same under another name."""
+    """Return account and region: they identify a fleet that has got another name."""
     return desired.fleet.account, desired.fleet.region
 
 
@@ -83,7 +83,7 @@ def _change(context: Context, base: DesiredState, head: DesiredState, *, is_gone
 def _quarantines(
     observed: Observed, base: DesiredState, head: DesiredState
 ) -> tuple[tuple[HealingAction, ...], tuple[Untidy, ...], tuple[Refusal, ...]]:
-    """Return what healing will do for head's quarantines that it would not do for base's; asked only if they differ."""
+    """Return the healing that only the head's quarantines demand; AWS is asked only if they differ from the base's."""
     if base.quarantines == head.quarantines:
         return (), (), ()
     was, will = (of_quarantines(observed.session, one, observed.state.deployment) for one in (base, head))

@@ -17,7 +17,7 @@ SHELLS: Mapping[str, Callable[[list[CommandEntry]], str]] = {
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """For which shell."""
+    """Add the argument that names the shell."""
     parser.add_argument("shell", choices=tuple(SHELLS), help="the shell to complete in")
 
 

@@ -50,7 +50,7 @@ complete -o filenames -F _certfleet certfleet
 
 
 def bash_script(entries: list[CommandEntry]) -> str:
-    """Completion for bash."""
+    """Return the completion for bash."""
     options = [
         f'        {entry.name}) words="{" ".join([*entry.words, *(n for o in entry.options for n in o.names)])}" ;;'
         for entry in entries
@@ -87,7 +87,7 @@ if [[ $funcstack[1] == _certfleet ]]; then _certfleet "$@"; else compdef _certfl
 
 
 def zsh_script(entries: list[CommandEntry]) -> str:
-    """Completion for zsh, with descriptions; for ``eval``, or as the file ``_certfleet`` on ``fpath``."""
+    """Return the completion for zsh, with descriptions; for ``eval``, or as the file ``_certfleet`` on ``fpath``."""
     commands = [f"        {shlex.quote(f'{entry.name}:{_colons(entry.summary)}')}" for entry in entries]
     cases = [f"                {entry.name}) _arguments {' '.join(_zsh_arguments(entry))} ;;" for entry in entries]
     return _ZSH.format(commands="\n".join(commands), cases="\n".join(cases))
@@ -114,7 +114,7 @@ def _colons(text: str) -> str:
 
 
 def fish_script(entries: list[CommandEntry]) -> str:
-    """Completion for fish, with descriptions."""
+    """Return the completion for fish, with descriptions."""
     lines = [
         "complete -c certfleet -f",
         "complete -c certfleet -n __fish_use_subcommand -s h -l help -d 'show help'",
@@ -141,5 +141,5 @@ def _fish_arguments(entry: CommandEntry) -> Iterator[str]:
 
 
 def _fish(text: str) -> str:
-    """In single quotes only backslash and the quote itself mean something to fish."""
+    """Quote a text for fish: in single quotes only the backslash and the quote itself have a meaning."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

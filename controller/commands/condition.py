@@ -47,12 +47,12 @@ class Looked:
 
 
 def line_of(what: str, verdict: CheckStatus, error: CertfleetError) -> CheckLine:
-    """Return the line of an error, after ``what`` was looked at, with this verdict."""
+    """Return the line of an error that a look at ``what`` ended with, with this verdict."""
     return CheckLine(what, verdict, str(error), (error.remedy,) if error.remedy else ())
 
 
 def permissions(found: Iterable[Permission], fleet: Fleet) -> Iterator[CheckLine]:
-    """Yield lines on what was found of the reading half; the writing half cannot be tried without writing."""
+    """Yield lines on the permissions for reading that were ``found``; those for writing cannot be tried."""
     tried = tuple(found)
     allowed = sorted(one.action for one in tried if one.is_allowed)
     yield CheckLine("permissions", OK, f"{count_text(len(allowed), 'action')} tried and allowed: {', '.join(allowed)}")
@@ -73,7 +73,7 @@ def permissions(found: Iterable[Permission], fleet: Fleet) -> Iterator[CheckLine
 
 
 def backend(state: FleetState, fleet: Fleet, *, has_template: bool) -> CheckLine:
-    """Return whether there is one (``has_template``: a job template), whose, and of which version."""
+    """Return the line on the backend: whether it exists (``has_template``: a job template), whose, and its version."""
     what, own, stack = "backend", version_of(DISTRIBUTION), fleet.stack_name
     deploy = f"npx cdk deploy -c StackName={stack}    # and your other context (docs/backend.md)"
     if not has_template:
@@ -91,7 +91,7 @@ def backend(state: FleetState, fleet: Fleet, *, has_template: bool) -> CheckLine
 
 
 def authorities(desired: DesiredState, state: FleetState, now: datetime) -> Iterator[CheckLine]:
-    """Yield each authority that a policy names: git against the backend and the CA."""
+    """Yield a line for each authority that a policy names: git is compared with the backend and the CA."""
     named = {policy.certificate.authority for policy in desired.policies} - {None}
     wrong = {one.authority.name: one for one in departures(desired, state, now, are_all_asked=True)}
     for name in sorted(name for name in named if name):
@@ -105,7 +105,7 @@ def authorities(desired: DesiredState, state: FleetState, now: datetime) -> Iter
 
 
 def job_events(*, are_on: bool) -> CheckLine:
-    """Without them no backend learns how an execution ended."""
+    """Return the line on job events: without them no backend learns how an execution ended."""
     if are_on:
         return CheckLine("job events", OK, "AWS IoT reports how executions end")
     command = """aws iot update-event-configurations --event-configurations '{"JOB_EXECUTION":{"Enabled":true}}'"""
@@ -115,7 +115,7 @@ def job_events(*, are_on: bool) -> CheckLine:
 
 
 def rules(states: Mapping[str, bool] | None, fleet: Fleet, *, is_stock: bool) -> CheckLine:
-    """Return whether the backend, ours or the stock one, hears the devices, by the states of its rules."""
+    """Return the line on whether the backend, ours or the stock one, hears the devices, by the states of its rules."""
     wanted = fleet.backend.stock_rules if is_stock else fleet.backend.rules
     if states is None:
         return CheckLine(RULES, CANNOT_TELL, "the topic rules may not be listed", ("allow iot:ListTopicRules",))
@@ -132,7 +132,7 @@ def rules(states: Mapping[str, bool] | None, fleet: Fleet, *, is_stock: bool) ->
 
 
 def dead_letters(found: tuple[str, int] | None) -> CheckLine:
-    """Return whether events were given up."""
+    """Return the line on the dead-letter queue: whether the backend has given up events."""
     what = "dead-letter queue"
     if found is None:
         return CheckLine(what, CANNOT_TELL, "the backend's rules name none")
@@ -144,7 +144,7 @@ def dead_letters(found: tuple[str, int] | None) -> CheckLine:
 
 
 def first_look(looked: Looked) -> CheckLine:
-    """Return whether all devices are known, and how long that takes at the quotas in use."""
+    """Return the line on whether all devices are known, and how long a first look takes at the quotas in use."""
     what = "look at the devices"
     if looked.ended_by is None:
         return CheckLine(what, OK, f"{count_text(looked.devices, 'device')} known")
@@ -163,7 +163,7 @@ def first_look(looked: Looked) -> CheckLine:
 
 
 def quotas(live: Mapping[str, float], factor: float, devices: int) -> CheckLine:
-    """Return the live quotas, times ``factor``, and how long a first look at so many devices takes by them."""
+    """Return the line on the live quotas, times ``factor``, and how long a first look at so many devices takes."""
     what = "quotas"
 
     def takes(by: float) -> str:
@@ -184,7 +184,7 @@ def quotas(live: Mapping[str, float], factor: float, devices: int) -> CheckLine:
 
 
 def in_flight(looked: Looked, now: datetime) -> CheckLine:
-    """Return rotations under way; one that has stood for long is stuck."""
+    """Return the line on rotations under way; a rotation that has been in progress for long is stuck."""
     what = "executions in flight"
     if looked.ended_by is not None:
         return CheckLine(what, CANNOT_TELL, "the devices are not all known")
@@ -198,7 +198,7 @@ def in_flight(looked: Looked, now: datetime) -> CheckLine:
 
 
 def components(found: Iterable[Sample], desired: DesiredState) -> Iterator[CheckLine]:
-    """Yield what was found of component and nucleus, group by group, against what their policies need."""
+    """Yield lines on what was ``found`` of component and nucleus, group by group, against what their policies need."""
     private = {
         policy.thing_group
         for policy in desired.policies
@@ -240,7 +240,7 @@ def components(found: Iterable[Sample], desired: DesiredState) -> Iterator[Check
 
 
 def device_policies(found: Iterable[Sample]) -> Iterator[CheckLine]:
-    """Yield whether the certificates' AWS IoT policies let their devices rotate, group by group."""
+    """Yield lines on whether the certificates' AWS IoT policies let their devices rotate, group by group."""
     for group, asked in _by_group(found).items():
         what = f"device policies in {group}"
         denied = [(one.thing, what_for) for one in asked for what_for in one.denied]
@@ -274,7 +274,7 @@ def _versions(found: Iterable[Sample], name: str) -> str:
 
 
 def _is_old(sample: Sample, classic: tuple[int, int]) -> bool:
-    """Return whether it runs an older nucleus than that, or than the least of lite."""
+    """Return whether a device runs a nucleus older than ``classic``, or than the oldest nucleus lite that will do."""
     installed = sample.installed or {}
     least = dict(zip(NUCLEI, (classic, LEAST_NUCLEUS), strict=True))
     return any(name in installed and _numbers(installed[name]) < least[name] for name in NUCLEI)

@@ -42,17 +42,17 @@ class Context:
         return present(self.environment)
 
     def now(self) -> datetime:
-        """``--now``, which only what changes nothing has, or the present."""
+        """Return the instant of ``--now``, which only commands have that change nothing; else the present."""
         given: datetime | None = getattr(self.arguments, "now", None)
         return given or self.present()
 
     @property
     def output(self) -> Path | None:
-        """``--output``."""
+        """The file that ``--output`` names; None for stdout."""
         return getattr(self.arguments, "output", None)
 
     def look(self, stream: TextIO | None = None) -> TextStyle:
-        """Width and colour for text on a stream (stdout unless another is given)."""
+        """Return width and colour for text on a stream (stdout unless another is given)."""
         return look_for(stream or self.stdout, self.environment, no_color=getattr(self.arguments, "no_color", False))
 
     @property
@@ -70,19 +70,19 @@ class Context:
             self.say(f"wrote {path}")
 
     def emit_unless_for_people(self, report: T, renderers: Mapping[Format, Renderer[T]]) -> None:
-        """Render the report for files and machines; whoever sits at the terminal is notified otherwise."""
+        """Render the report for files and machines; if only a person reads it, the command writes something else."""
         if self.output is not None or self.formats != {Format.TEXT}:
             self.emit(report, renderers)
 
     def emit_attention(self, render: Callable[[], str]) -> None:
-        """Write what needs a person where ``--needs-person`` points, if it does."""
+        """Write the points that need a person to the file that ``--needs-person`` names, if it names one."""
         path: Path | None = getattr(self.arguments, "needs_person", None)
         if path is not None:
             write_file(path, render())
             self.say(f"wrote {path}")
 
     def write(self, text: str) -> None:
-        """Output: to ``--output``, or to stdout."""
+        """Write the output to ``--output``, or to stdout."""
         if self.output is None:
             is_text = getattr(self.arguments, "format", Format.TEXT) == Format.TEXT
             write_stream(self.stdout, text, is_for_machines=not is_text)

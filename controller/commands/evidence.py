@@ -55,7 +55,7 @@ _PLAN = re.compile(r", plan ([0-9a-f]{16})(?:,|$)")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Of whom, since when; or which file to verify."""
+    """Add the options of whose evidence is gathered since when, and of which file to verify."""
     parser.add_argument(
         "what", nargs="*", metavar="THING", help="one device (default: all), or: verify FILE, to check an evidence file"
     )
@@ -144,7 +144,7 @@ def _gather(context: Context, desired: DesiredState, thing: str | None) -> Fleet
 
 
 def _results(observed: Observed) -> dict[str, DrillReport]:
-    """Return what the drills of today's documents have come to, with what follows for the whole."""
+    """Return the result of each drill of today's documents, by name, with what it means for all devices."""
     desired, state = observed.desired, observed.state
     if not desired.drills:
         return {}
@@ -193,9 +193,9 @@ def _change(note: CommitNote | None, ask: Callable[[str], tuple[Approval, ...]])
 
 
 def _asking(context: Context, remote: str | None) -> Callable[[str], tuple[Approval, ...]]:
-    """Return what shows who approved a commit: nobody, without a token of the forge where the documents are.
+    """Return a function that shows who approved a commit: nobody, without a token for the forge of the documents.
 
-    Evidence is complete without it: a refusal is reported once, and what it would have reported stays a gap.
+    Evidence is written without approvals too: a refusal of the forge is reported once, and the approvals are left out.
     """
     found, told = _of_gitlab(context, remote) or _of_github(context, remote), list[str]()
 

@@ -1,4 +1,4 @@
-"""``certfleet heal plan`` looks what is untidy in the registry; ``certfleet heal apply`` carries out such a plan."""
+"""``certfleet heal plan`` finds what is untidy in the registry; ``certfleet heal apply`` carries out such a plan."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class FolderHistory:
             raise self._error("read", error) from error
 
     def write(self, fleet: str, name: str, text: str) -> None:
-        """Whole or not at all."""
+        """Write the record whole or not at all."""
         try:
             (self._folder / fleet).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -108,7 +108,7 @@ def history_at(place: str, session: AwsSession) -> HistoryStore:
 
 
 def in_bucket(place: str) -> tuple[str, str] | None:
-    """Bucket and key, or prefix, of an ``s3://`` address; None if it is none."""
+    """Return bucket and key, or prefix, of an ``s3://`` address; None for any other place."""
     found = _S3.fullmatch(place)
     return None if found is None else (found["bucket"], found["prefix"] or "")
 

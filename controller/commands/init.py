@@ -61,7 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(context: Context) -> ExitCode:
-    """Look, write the documents, show what the look showed. Nothing in AWS changes."""
+    """Look, write the documents, and show what the look found. Nothing in AWS changes."""
     folder: Path = context.arguments.desired_state
     _require_empty(folder)
     ci = _ci(context.arguments.ci, context.arguments.workflows)
@@ -93,7 +93,7 @@ def _require_empty(folder: Path) -> None:
 
 
 def _ci(system: str | None, workflows: str) -> dict[Path, str]:
-    """Return what CI needs, by path: none of it may be there yet."""
+    """Return the files that CI needs, by path; raises CertfleetError if one is there already."""
     if system is None:
         return {}
     files = {Path(CI_FOLDERS[system], name): text for name, text in ci_files(system, workflows).items()}
@@ -194,7 +194,7 @@ def _look(
 
 
 def _write(folder: Path, files: dict[str, str], now: datetime) -> None:
-    """Write the documents once they have been read back as valid: into a folder beside, checked, then moved."""
+    """Write the documents to a folder beside, read them back, and move them into place if they are valid."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         for name, text in files.items():

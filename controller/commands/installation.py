@@ -26,7 +26,7 @@ def installed_commit() -> str | None:
 def requirement(extra: str) -> str:
     """Return what ``pip install`` takes to add an extra to this installation.
 
-    From where it came, never by a bare name.
+    It names the place that this installation came from, never a bare name.
     """
     origin = _origin()
     repository = origin.get("vcs_info")
@@ -38,7 +38,10 @@ def requirement(extra: str) -> str:
 
 
 def _origin() -> dict[str, Any]:
-    """``direct_url.json`` (PEP 610): the folder, file or repository that pip took this from; empty if it kept none."""
+    """Return the content of ``direct_url.json`` (PEP 610): the folder, file or repository that pip installed this from.
+
+    Empty if pip kept none.
+    """
     try:
         text = distribution(DISTRIBUTION).read_text("direct_url.json")
     except PackageNotFoundError:

@@ -38,7 +38,7 @@ class Migration:
     component_versions: Mapping[str | None, int] = field(default_factory=dict)  # None: not known
 
     def _hearing(self, rules: Iterable[str]) -> Hearing:
-        """Of the backend with these rules."""
+        """Return whether the rules of these names are on."""
         states = [(self.rules or {}).get(name) for name in rules]
         if all(state is None for state in states):
             return Hearing.ABSENT
@@ -48,12 +48,12 @@ class Migration:
 
     @property
     def stock_hearing(self) -> Hearing:
-        """Of the stock backend."""
+        """Whether the rules of the stock backend are on."""
         return self._hearing(self.stock.stock_rules)
 
     @property
     def our_hearing(self) -> Hearing:
-        """Of ours."""
+        """Whether the rules of our backend are on."""
         return self._hearing(self.ours.rules)
 
 

@@ -23,7 +23,7 @@ def add_common(parser: ArgumentParser) -> None:
 
 
 def add_output(parser: ArgumentParser, formats: Iterable[Format]) -> None:
-    """``--format`` and ``--output``."""
+    """Add ``--format`` and ``--output``."""
     group = parser.add_argument_group("output")
     names = [str(name) for name in formats]
     told = f"one of {', '.join(names)} (default: {names[0]})"  # the names would not wrap as a metavar
@@ -40,7 +40,7 @@ def add_output(parser: ArgumentParser, formats: Iterable[Format]) -> None:
 
 
 def add_attention(parser: ArgumentParser) -> None:
-    """``--needs-person``."""
+    """Add ``--needs-person``."""
     parser.add_argument(
         "--needs-person",
         type=Path,
@@ -50,7 +50,7 @@ def add_attention(parser: ArgumentParser) -> None:
 
 
 def add_desired(parser: ArgumentParser, *, is_question: bool = True) -> None:
-    """Add the options of which desired state, and of which instant if the command is a question: changes nothing."""
+    """Add the options of which desired state; if the command ``is_question`` (changes nothing), also of which time."""
     group = parser.add_argument_group("desired state")
     group.add_argument(
         "--desired-state", type=Path, default=DEFAULT_FOLDER, metavar="FOLDER", help="default: ./desired_state"
@@ -68,7 +68,7 @@ def add_desired(parser: ArgumentParser, *, is_question: bool = True) -> None:
 
 
 def add_fleet(parser: ArgumentParser, *, is_question: bool = True) -> None:
-    """Add the options of how the actual state is read; an earlier look may do for a question, which changes nothing."""
+    """Add the options of how the actual state is read; if the command ``is_question``, an earlier look may do."""
     group = parser.add_argument_group("actual state")
     group.add_argument(
         "--inventory",
@@ -107,14 +107,14 @@ def add_fleet(parser: ArgumentParser, *, is_question: bool = True) -> None:
 
 
 def add_policy(parser: ArgumentParser) -> None:
-    """``--policy``."""
+    """Add ``--policy``."""
     parser.add_argument(
         "--policy", metavar="NAME", help="look at the devices of one policy only, and report nothing of the others"
     )
 
 
 def add_overrides(parser: ArgumentParser) -> None:
-    """``--override``, as refusals print it."""
+    """Add ``--override``, whose values are as refusals print them."""
     parser.add_argument(
         "--override",
         action="append",

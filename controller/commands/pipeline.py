@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 class RefreshFunction(Protocol):
-    """As ``refresh``."""
+    """A function that is called as ``controller.fleet.refresh.refresh`` is."""
 
     def __call__(  # noqa: D102 (the class says it)
         self,
@@ -98,7 +98,7 @@ class Observed:
     def assess(
         self, tally: Tally, overrides: Overrides = NO_OVERRIDES, forecaster: Forecaster | None = None
     ) -> Iterator[Assessment]:
-        """Yield one assessment per governed device; the tally, and whoever forecasts, count on the way."""
+        """Yield one assessment per governed device; ``tally`` and ``forecaster`` count each one on the way."""
         devices = tally.devices(self.devices())
         if forecaster is not None:
             return tally.assessments(forecaster.assess(devices))
@@ -110,7 +110,8 @@ def each_fleet(
 ) -> tuple[tuple[T, ...], tuple[FleetFailure, ...]]:
     """Do the work on every fleet; one that fails does not stop the others, but a single one simply raises.
 
-    ``at_once`` are read side by side: each is an account and region with quotas of its own, and mostly waits.
+    So many fleets (``at_once``) are worked on side by side: each has an account and region with quotas of its own, and
+    mostly waits for AWS.
     """
 
     def attempt(desired: DesiredState) -> T:
@@ -161,7 +162,7 @@ def each_fleet_watched(
 
 
 def told(raised: Exception | KeyboardInterrupt) -> CertfleetError:
-    """Return what was raised, as an error for a report; of a defect, print where it arose."""
+    """Return an exception as an error for a report; for a defect, print where it arose."""
     error = as_error(raised)
     if isinstance(error, DefectError) and error is not raised:
         traceback.print_exception(raised)
@@ -197,9 +198,10 @@ def observe(
     only: Policy | None = None,
     look: RefreshFunction = refresh,
 ) -> Iterator[Observed]:
-    """Bring the inventory of one fleet up to date, and hold it open; who goes on to change something is the WRITER.
+    """Bring the inventory of one fleet up to date, and hold it open.
 
-    ``only`` asks about one policy's devices, ``look`` looks at even less.
+    ``act_as`` is WRITER for a command that goes on to change something. ``only`` restricts the look to one policy's
+    devices; ``look`` replaces ``refresh`` to look at even less.
     """
     given: Path | None = context.arguments.inventory
     path = given or default_inventory(desired.fleet)

@@ -99,7 +99,7 @@ def plan_documents(report: Report) -> str:
 
 
 def document_of(plans: list[Plan]) -> str:
-    """As ``plan_documents``, from the plans; PlanError if ``apply`` would not read it."""
+    """Return the document as ``plan_documents`` does, from the plans; PlanError if ``apply`` would not read it."""
     texts = [plan_to_json(plan) for plan in plans]
     text = texts[0] if len(texts) == 1 else dump([json.loads(one) for one in texts])
     if len(text.encode()) > MAX_PLAN_BYTES:

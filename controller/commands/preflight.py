@@ -1,6 +1,6 @@
 """``certfleet preflight``: ask devices, before they rotate, whether their rotation would fail.
 
-The answers are facts of the fleet: every later look reads them, and leaves out who would fail.
+The answers are facts of the fleet: every later look reads them, and leaves out the devices that would fail.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def progress_on(
 
 
 def until(limit: timedelta | None, tell: Progress, monotonic: Callable[[], float] = time.monotonic) -> Progress:
-    """Progress as ``tell`` shows it, that ends what it reports when the time is over, by TimeLimitError."""
+    """Return a progress that reports to ``tell``, and raises TimeLimitError once the limit, if any, has passed."""
     if limit is None:
         return tell
     ends_at = monotonic() + limit.total_seconds()

@@ -22,7 +22,7 @@ def run(context: Context) -> ExitCode:
 
 
 def sandbox_cli() -> ModuleType:
-    """``sandbox.cli``; the one place where the controller reaches for it. Raises CertfleetError if it is missing."""
+    """Return ``sandbox.cli``, which the controller imports only here. Raises CertfleetError if it is missing."""
     try:
         return import_module("sandbox.cli")
     except ModuleNotFoundError as error:

@@ -71,7 +71,7 @@ def _simulate(context: Context, desired: DesiredState) -> Simulation:
 
 
 def chance_of(arguments: Namespace) -> str:
-    """Return what is made up: without it, plan and forecast agree."""
+    """Return a line on the failures and absences that are made up; without any, plan and forecast agree."""
     if not arguments.failures and not arguments.offline:
         return "as plan and forecast have it: every attempt goes well, every device is there"
     return (

@@ -66,7 +66,7 @@ codecs.register_error(_READABLE, _in_ascii)
 
 
 def make_readable() -> None:
-    """Have the process's own streams write any text, and one that was closed report it when it is written to."""
+    """Let the process's own streams write any text; a stream that was closed raises an error when it is written to."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -160,7 +160,10 @@ def _later(seconds: float, work: Callable[[], None]) -> None:
 
 
 class Interrupts:
-    """The reaction to Ctrl-C and SIGTERM: the first ends the run, without its stalled calls; the second at once."""
+    """The reaction to Ctrl-C and SIGTERM.
+
+    The first ends the run without waiting for calls that stall; the second ends the process at once.
+    """
 
     def __init__(
         self,
@@ -171,7 +174,7 @@ class Interrupts:
         self._count = 0
 
     def listen(self) -> None:
-        """Be the process's handler of interrupts, and of whoever asks it to end."""
+        """Install this as the process's handler of SIGINT and SIGTERM."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self)
 

@@ -5,8 +5,8 @@ SHA-256 of the body, and holds the signature over that digest if there is one. T
 repository, the commit and, for each file, its path, size, SHA-256 and text. Equal input gives equal
 bytes.
 
-A digest only shows damage; who may have written a bundle is shown by its signature, or by who may
-write where it lies. ``require_successor`` refuses what must not follow the bundle last applied.
+A digest only shows damage. The signature shows the author of a bundle; without one, anybody may be the author
+who may write to the bundle's place. ``require_successor`` refuses what must not follow the bundle last applied.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class LastApplied:
 
 
 def make_bundle(snapshot: Snapshot, created_at: datetime, repository: str | None = None) -> Bundle:
-    """Bundle a committed snapshot, created now; ``repository`` names one without origin. Raises BundleError."""
+    """Bundle a committed snapshot, created now; ``repository`` names one that has no origin. Raises BundleError."""
     name = repository or snapshot.repository
     if snapshot.commit is None or snapshot.committed_at is None or snapshot.is_dirty:
         raise BundleError(
@@ -126,7 +126,7 @@ def write_bundle(bundle: Bundle, signer: Signer | None = None) -> bytes:
 
 
 def require_successor(bundle: Bundle, last: LastApplied | None) -> None:
-    """BundleError if the bundle must not be applied after ``last``: replay, or another repository."""
+    """Raise BundleError if the bundle must not be applied after ``last``: replay, or another repository."""
     if last is None:
         return
     if bundle.repository != last.repository:

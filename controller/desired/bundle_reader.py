@@ -101,7 +101,7 @@ def read_bundle(
 
 
 def _split(data: bytes, limits: Limits) -> tuple[_Header, bytes]:
-    """Header and body, of the lengths that the header gives."""
+    """Return header and body, of the lengths that the header gives."""
     line, newline, body = data[: MAX_HEADER_BYTES + 1].partition(b"\n")
     if not newline:
         raise BundleError("found no header line: this is not a bundle, or its beginning is missing", _PUBLISH)
@@ -161,7 +161,7 @@ def _json(data: bytes, part: str) -> Any:
 
 
 def _file(file: _File) -> BundledFile:
-    """Return one file, when it is what its entry gives and its path stays inside."""
+    """Return one file if it is what its entry gives and its path stays inside."""
     for path in (file.path, file.inner):
         parts = path.split("/")
         if not path.isprintable() or "\\" in path or any(part in {"", ".", ".."} for part in parts):

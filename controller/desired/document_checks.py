@@ -105,7 +105,7 @@ _AGAIN = "certificates issued until then would be rotated again and again"
 
 
 def _future(path: _Path, instant: datetime | None, now: datetime, why: str = _AGAIN) -> _Found:
-    """Report a cutoff to come: it condemns every certificate issued until then, the new ones too."""
+    """Report a cutoff that is to come: until then it condemns every certificate, the new ones too."""
     if instant is not None and instant > now:
         message = f"which is to come: {why}"
         yield path, f"found {instant_text(instant)}, {message}; allowed: up to now, {instant_text(now)}"

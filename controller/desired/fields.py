@@ -42,9 +42,9 @@ def show(found: object) -> str:
 
 
 def suggest(found: object, allowed: Sequence[str]) -> str:
-    """``; did you mean 'x'?`` if one of the allowed words is close, else nothing.
+    """Return ``; did you mean 'x'?`` if one of the allowed words is close, else nothing.
 
-    Of many only the neighbours of what was found are compared, by how they begin and by how they end.
+    If there are many words, only those are compared that sort next to ``found``, from the front or from the back.
     """
     word = str(found)[:_MAX_SHOWN]
     if len(allowed) > 2 * _NEIGHBOURS:
@@ -69,7 +69,7 @@ def _backwards(word: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names in a message; of many the first few, and how many more there are."""
+    """Return names as a message lists them: of many names the first few, and how many more there are."""
     rest = len(names) - _MAX_LISTED
     return ", ".join(names[:_MAX_LISTED]) + (f" and {rest:,} more" if rest > 0 else "")
 
@@ -118,7 +118,7 @@ class Whole(FieldKind):
         return f"a whole number from {self.minimum} to {self.maximum}"
 
     def read(self, found: object) -> int:
-        """Return the number; text and true are none."""
+        """Return the number; ValueError for anything else, text and ``true`` too."""
         if type(found) is not int or not self.minimum <= found <= self.maximum:
             raise self.wrong(found)
         return found

@@ -121,7 +121,7 @@ def _unknown_authorities(documents: Sequence[ReadDocument]) -> Iterator[Problem]
 
 
 def _foreign_authorities(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
-    """AWS Private CA works inside one region; another account's CA may be shared."""
+    """Yield each CA outside the fleet's region: AWS Private CA works inside one. It may be of another account."""
     regions = {each.model.spec.region for each in documents if isinstance(each.model, FleetDocument)}
     for document in documents:
         if isinstance(document.model, CertificateAuthorityDocument) and len(regions) == 1:
@@ -142,7 +142,7 @@ def _validities(documents: Sequence[ReadDocument]) -> dict[str | None, timedelta
 
 
 def _unmeetable_windows(documents: Sequence[ReadDocument], now: datetime) -> Iterator[Problem]:
-    """Windows must leave open time before every due date to come."""
+    """Yield each policy whose windows leave no open time before some due date to come."""
     validities = _validities(documents)
     for document, policy in _policies(documents):
         why = never_met(policy_of(policy, source_of(document)), validities.get(policy.spec.certificate.authority), now)
@@ -192,7 +192,7 @@ def _endless_incidents(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
 
 
 def _drills_of_nobody(documents: Sequence[ReadDocument]) -> Iterator[Problem]:
-    """Yield the policy that practises must be there."""
+    """Yield each drill whose policy does not exist."""
     known = sorted(policy.metadata.name for _, policy in _policies(documents))
     for document in documents:
         if isinstance(document.model, DrillDocument) and document.model.spec.policy not in known:

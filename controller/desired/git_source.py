@@ -105,7 +105,7 @@ def _snapshot(folder: str, gatherer: Gatherer, *, is_dirty: bool) -> Snapshot:
 
 
 def _at(snapshot: Snapshot, repo: GitRepository, commit: str) -> Snapshot:
-    """Return the snapshot of that commit, with what lies behind it; a shallow clone does not know that."""
+    """Return the snapshot of that commit, with its ancestors; None for them in a shallow clone, which lacks them."""
     most = 1 if repo.is_shallow else 1 + MAX_ANCESTORS
     listed = [line.split() for line in repo.ask("rev-list", "--timestamp", f"--max-count={most}", commit).splitlines()]
     committed_at = datetime.fromtimestamp(int(listed[0][0]), UTC)
@@ -186,5 +186,5 @@ def _committed(repo: GitRepository, commit: str, inner: str, limits: Limits) -> 
 
 
 def _text(files: tuple[DocumentFile, ...]) -> Mapping[str, bytes]:
-    """Contents by path with ends of lines made equal: a checkout may have changed them."""
+    """Return contents by path, with ends of lines made equal: a checkout may have changed them."""
     return {file.inner: file.data.replace(b"\r\n", b"\n") for file in files}

@@ -22,7 +22,7 @@ _FIELDS = "%H%x00%an <%ae>%x00%cI%x00%s%x00%(trailers:only=yes,unfold=yes)"
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """The documents of one fleet as they stood from a commit on; None if that commit's have errors."""
+    """The documents of one fleet as they stood from a commit on; ``desired`` is None if they have errors there."""
 
     commit: str
     since: datetime
@@ -51,11 +51,11 @@ class DocumentHistory:
     def editions(self, fleet: str, since: datetime) -> list[Edition]:
         """Read the documents at every commit that changed them, from the last one before ``since`` on.
 
-        Followed is the first parent: what a branch that was merged looked like was never applied. An edition is in
+        Only first parents are followed: the commits of a branch that was merged were never applied. An edition is in
         force from its commit's date on, which for a merge is the merge's.
 
         Raises:
-            GitError: There is no repository, it is shallow, or it is too long.
+            GitError: There is no repository, it is shallow, or its history is too long.
         """
         dates: list[tuple[str, datetime]] = []
         for commit in self._commits():  # a date may be wrong, the order is not

@@ -91,7 +91,7 @@ def _fields(model: type[BaseModel], parent: str) -> Iterator[tuple[str, FieldInf
 
 
 def _is_only_parent(field: FieldInfo) -> bool:
-    """Return a mapping that must be there, or may be left out without meaning: its fields explain it."""
+    """Return whether a field is a mapping that is required or has a default: then its own fields explain it."""
     return (
         nested_model(field.annotation) is not None
         and not _is_list(field.annotation)
@@ -104,7 +104,7 @@ def _is_list(annotation: Any) -> bool:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """Return what may stand there."""
+    """Return the values that a field may have, in words."""
     kinds = list(_kinds_of(field.annotation, field.metadata))
     text = kinds[0].allowed if kinds else getattr(field.annotation, "__args__", ("",))[0]
     if nested_model(field.annotation) is not None:

@@ -39,7 +39,7 @@ class TreeEntry:
 
 @dataclass(slots=True)
 class GitRepository:
-    """Use it as a context: the process that reads objects ends with it."""
+    """A git repository, used as a context: the process that reads objects ends with it."""
 
     folder: Path  # in which git is run
     top: Path | None = None  # of the working tree; None in a bare repository
@@ -48,7 +48,7 @@ class GitRepository:
     _objects: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """Return the repository itself."""
         return self
 
     def __exit__(
@@ -73,7 +73,7 @@ class GitRepository:
         return _text(ran.stdout).removesuffix("\n")
 
     def tree(self, name: str) -> Iterator[TreeEntry]:
-        """Yield the entries of a tree, or of a commit's: git's order."""
+        """Yield the entries of a tree, or of a commit's tree, in git's order."""
         data = self.content(f"{name}^{{tree}}")
         assert data is not None  # noqa: S101 - nobody refused it
         start = 0
@@ -175,7 +175,7 @@ def _holds_objects(folder: Path) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, in which git takes no locks, speaks English, and looks at the folder where it is run."""
+    """Return our environment, in which git takes no locks, speaks English, and looks at the folder where it is run."""
     kept = {name: value for name, value in os.environ.items() if name not in _OTHERS}
     return {**kept, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
 

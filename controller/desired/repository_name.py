@@ -6,9 +6,10 @@ import re
 
 
 def repository_name(url: str) -> str:
-    """``github.com/acme/fleet`` for ``https://token@github.com/acme/fleet.git`` and ``git@github.com:acme/fleet``.
+    """Return the one name, such as ``github.com/acme/fleet``, of the repository at a URL.
 
-    A path on this machine becomes ``file:`` and the path. Host names are lower case.
+    So ``https://token@github.com/acme/fleet.git`` and ``git@github.com:acme/fleet`` have the same name. A path on this
+    machine becomes ``file:`` and the path. Host names are lower case.
     """
     trimmed = url.strip().rstrip("/").removesuffix(".git")
     remote = re.fullmatch(r"(?:[a-z+]+)://(?:[^@/]*@)?(?P<host>[^/:]+)(?::[0-9]+)?/(?P<path>.+)", trimmed)

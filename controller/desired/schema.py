@@ -44,7 +44,7 @@ def yaml_value(value: Any) -> Any:
 
 class _Generator(GenerateJsonSchema):
     def encode_default(self, dft: Any) -> Any:
-        """Defaults as YAML writes them."""
+        """Return a default as YAML writes it."""
         return yaml_value(dft)
 
 
@@ -84,7 +84,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _tidy(schema: Any) -> Any:
-    """Without pydantic's titles and nulls: a key without a value is an error here."""
+    """Return the schema without pydantic's titles and nulls: a key without a value is an error here."""
     if isinstance(schema, list):
         return [_tidy(each) for each in schema]
     if not isinstance(schema, dict):

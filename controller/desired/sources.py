@@ -81,7 +81,7 @@ class Gatherer:
         return False
 
     def admits_size(self, path: str, size: int) -> bool:
-        """Return whether a file of ``size`` bytes may be read; raises DesiredStateError if all are too much."""
+        """Return whether a file of ``size`` bytes may be read; DesiredStateError if files or bytes are too many."""
         limits = self._limits
         if size > limits.max_file_bytes:
             self.refuse(path, f"the file has {size} bytes; allowed: at most {limits.max_file_bytes}")
@@ -128,7 +128,7 @@ class FolderReader:
         return self._gatherer
 
     def _walk(self, inner: str, depth: int) -> Iterator[str]:
-        """Paths of the document files below a folder, links left out and reported."""
+        """Yield the paths of the document files below a folder; links are left out and reported."""
         try:
             with os.scandir(self._folder / inner) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)

@@ -60,7 +60,7 @@ def read_document(document: YamlDocument) -> tuple[ReadDocument | None, list[Pro
 
 
 def dotted(path: _Path) -> str:
-    """``spec.schedule.windows[0].cron``."""
+    """Return a path as messages write it: ``spec.schedule.windows[0].cron``."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
@@ -86,7 +86,7 @@ def _envelope_problems(document: YamlDocument) -> Iterator[Problem]:
 
 
 def _blanks(value: Any, path: _Path) -> Iterator[_Path]:
-    """Paths of keys and items without a value: no field means anything by it."""
+    """Yield the paths of keys and items without a value: no field gives an empty value a meaning."""
     if value is None:
         yield path
     elif isinstance(value, dict):
@@ -98,7 +98,7 @@ def _blanks(value: Any, path: _Path) -> Iterator[_Path]:
 
 
 def _problem(document: YamlDocument, model: type[BaseModel], detail: ErrorDetails) -> Problem:
-    """Return a pydantic error in our words."""
+    """Return an error of pydantic as a problem in certfleet's words."""
     path = detail["loc"]
     return document.problem(path, f"{dotted(path)}: {_MESSAGES[detail['type']](model, detail)}")
 

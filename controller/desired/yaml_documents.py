@@ -238,6 +238,6 @@ def _place(mark: Any) -> Place:  # a Mark of either of PyYAML's parsers, or None
 
 
 def _code(character: object) -> str:
-    """U+0007, from the number or the character that PyYAML reports."""
+    """Return a character as ``U+0007``, from the number or the character that PyYAML reports."""
     number = character if isinstance(character, int) else ord(str(character)[0])
     return f"U+{number:04X}"

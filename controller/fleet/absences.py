@@ -1,7 +1,8 @@
 """When things that connect rarely went away and came back, as far as looks have found.
 
-Kept by thing as a list of instants, in whole seconds: away from, back at, away from, …; one of odd length is away.
-Only what was looked at counts: whoever came back while nobody looked for days has been away for nobody knows how long.
+The absences of a thing are a list of instants, in whole seconds since 1970: away from, back at, away from, …; while
+a thing is away, its list has an odd length. If nobody looked for days before a thing came back, that absence is
+dropped, because nobody knows how long it was.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ _FORGOTTEN = int(timedelta(days=180).total_seconds())  # who has been here for s
 
 
 class Sighting(NamedTuple):
-    """The answer of AWS IoT about a thing: connected, or not, since then."""
+    """The answer of AWS IoT about a thing: whether it is connected, and since when, in seconds since 1970."""
 
     is_connected: bool
     since: float
 
 
 def noted(known: Sequence[int] | None, looked_at: float | None, now: float, sighting: Sighting) -> list[int] | None:
-    """Return what is known of a thing's absences once it was sighted; None of one that does not come and go.
+    """Return what is known of a thing's absences after a sighting; None if the thing does not come and go.
 
-    News of before ``looked_at``, the time of what is known, changes nothing.
+    ``known`` is the list so far, and ``looked_at`` the time when it was last brought up to date.
     """
     if known is None and sighting.is_connected:
         return None
@@ -51,7 +52,7 @@ def noted(known: Sequence[int] | None, looked_at: float | None, now: float, sigh
 
 
 def note(connection: sqlite3.Connection, thing: str, now: datetime, sighting: Sighting) -> None:
-    """Keep what follows from a sighting of a thing; of one that has never been away nothing is kept."""
+    """Keep what follows from a sighting of a thing; nothing is kept of a thing that has never been away."""
     row = connection.execute("SELECT absences, absences_at FROM things WHERE name = ?", (thing,)).fetchone()
     if row is None:
         return
@@ -62,7 +63,7 @@ def note(connection: sqlite3.Connection, thing: str, now: datetime, sighting: Si
 
 
 def note_answers(connection: sqlite3.Connection, now: datetime) -> None:
-    """Note whoever was away and has begun with a job since: it was back by then."""
+    """Note that a device was back if it was away and has begun with a job since."""
     known = dict(connection.execute("SELECT name, absences FROM things WHERE absences IS NOT NULL"))
     away = {thing: instants[-1] for thing, text in known.items() if len(instants := json.loads(text)) % 2}
     if not away:

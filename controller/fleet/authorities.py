@@ -42,7 +42,7 @@ class IssuerKey:
 
     @classmethod
     def from_pem(cls, arn: str, pem: str) -> IssuerKey:
-        """Read the CA certificate ``pem`` of the CA with this ARN; ValueError if it is none."""
+        """Read the CA certificate ``pem`` of the CA with this ARN; ValueError if that is not a certificate."""
         certificate = load_der(der_of(pem))
         spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return cls(arn, hashlib.sha256(spki).hexdigest(), certificate)

@@ -143,10 +143,7 @@ class AwsSession:
         return f"account {self.fleet.account}, region {self.fleet.region}"
 
     def arn(self, resource: str, service: str = "iot") -> str:
-        """Return the ARN of a resource of a service in this account and region, of AWS IoT if nothing is given.
-
-        Such as ``thing/NAME``.
-        """
+        """Return the ARN of a resource of a service in this account and region, such as ``thing/NAME`` of AWS IoT."""
         meta = self.client("iot").meta
         return f"arn:{meta.partition}:{service}:{meta.region_name}:{self.fleet.account}:{resource}"
 
@@ -157,7 +154,7 @@ class AwsSession:
         return self._client(service, is_quick=is_optional or service == "sts")
 
     def endpoint(self, service: str) -> str:
-        """Return where the calls of a service go; nothing is asked for that."""
+        """Return the URL that the calls of a service go to; makes no call itself."""
         return str(self._client(service, is_quick=False).meta.endpoint_url)
 
     def _client(self, service: str, *, is_quick: bool) -> Any:
@@ -199,7 +196,7 @@ class AwsSession:
             raise
 
     def read(self, service: str, operation: str, most: int, **parameters: Any) -> bytes:
-        """At most so many bytes of an answer that comes as a stream; one that breaks off is asked for again."""
+        """Return at most ``most`` bytes of an answer that is a stream; one that breaks off is asked for again."""
         for _ in range(_STREAM_ATTEMPTS):
             answer = self.call(service, operation, **parameters)
             try:
@@ -216,7 +213,7 @@ class AwsSession:
     def ask(self, service: str, operation: str, **parameters: Any) -> dict[str, Any] | None:
         """As ``call``, for what a run can do without: asked with little patience, None if there is no answer.
 
-        Of a service that does not answer at all nothing more is asked.
+        A service that has not answered at all is not asked again.
         """
         if service in self._unanswering:
             return None
@@ -232,7 +229,7 @@ class AwsSession:
     ) -> tuple[dict[str, Any], str | None]:
         """Return one page of a List call, of full size, and the token of the next page, None after the last.
 
-        ``seen`` remembers those of before.
+        ``seen`` holds the tokens of earlier pages; the new one is added.
         """
         size, token_in, token_out = _TOKENS.get(operation, _USUAL_TOKENS)
         parameters.setdefault(size, PAGE_SIZE)
@@ -327,7 +324,7 @@ class _Role:
 
 
 def _refuse_changes(model: Any, **_: Any) -> None:
-    """Refuse a call that may change something: a defect of ours, found before it is sent."""
+    """Refuse a call that may change something: certfleet has a defect if a reading session makes one."""
     if not model.name.startswith(_READING):
         raise RuntimeError(f"{model.name} may change something, and this session is for reading: act as WRITER")
 

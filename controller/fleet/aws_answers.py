@@ -1,10 +1,10 @@
 """Answers are held to their shape before anybody looks at them.
 
-botocore takes whatever a 200 brings: a body that was cut, a page of somebody between, or nothing at all
+botocore accepts any body with a status of 200: a body that was cut off, a page of some proxy, or nothing at all
 comes out as ``{}``, because its models of these services require no member of any answer. So each
 operation that we use has an entry here, kept by hand: what must be there, and what may be missing (``?``).
-An answer that is not so becomes a 502 of whoever stands between; botocore asks again as for any other,
-and one that stays so is an error that shows what is wrong with it.
+An answer of another shape becomes a 502, as from a gateway: botocore asks again as after any 502, and if the shape
+stays wrong, the error shows what is wrong with it.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class _Factory:
 
 
 class _Parser:
-    """One of botocore's parsers, which raises for nothing that an answer may bring."""
+    """One of botocore's parsers, which raises no error whatever an answer holds."""
 
     def __init__(self, parser: Any, *, is_json: bool) -> None:
         self._parser, self._is_json = parser, is_json
@@ -280,7 +280,7 @@ def _text_problem(response: Mapping[str, Any]) -> str | None:
 
 @cache
 def _tree(operation: str) -> dict[str, Any]:
-    """Member → (whether it must be there, its own members)."""
+    """Return member → (whether it must be there, its own members)."""
     root: dict[str, Any] = {}
     for path in MEMBERS.get(operation, ()):  # what tests and the sandbox call besides is read, but not checked
         inner = root

@@ -48,7 +48,7 @@ class AwsCallError(FleetError):
 
     @property
     def is_denied(self) -> bool:
-        """Whether who asks is not allowed to."""
+        """Whether the caller is not allowed to make the call."""
         return self.code in _DENIED
 
     @property
@@ -58,7 +58,7 @@ class AwsCallError(FleetError):
 
 
 def endless(operation: str, where: str) -> AwsCallError:
-    """Return the error of a listing, ``where`` it was made, whose pages lead back to one that was read already."""
+    """Return the error of a listing whose pages lead back to one that was read; ``where`` names account and region."""
     return AwsCallError(
         f"the pages of {operation} in {where} never end: the token of a page already read came again",
         "find out what answers in the place of AWS (HTTPS_PROXY, AWS_ENDPOINT_URL); AWS itself does not do that",

@@ -49,7 +49,7 @@ class BaselineRecord:
 
     @classmethod
     def of(cls, baseline: Baseline) -> BaselineRecord:
-        """Return what of a baseline stands in the record."""
+        """Return the parts of a baseline that the record holds."""
         sizes, at = baseline.group_sizes, baseline.committed_at
         return cls(sizes, baseline.commit, at, baseline.resumed, baseline.halted, baseline.applied_at)
 
@@ -73,9 +73,9 @@ def read_record(session: AwsSession) -> tuple[BaselineRecord, int] | None:
 
 
 def jobs_count_from(record: BaselineRecord | Baseline | None, now: datetime) -> datetime:
-    """Return from when on ended jobs count: back from the last apply, which has recorded what came of those before.
+    """Return the instant from which on ended jobs count: some time before the last apply.
 
-    A device that nobody has recorded since is read for as long as AWS keeps it.
+    The last apply has recorded the ends of earlier jobs; without one, the time counts back from now.
     """
     applied_at = record.applied_at if record else None
     return (min(applied_at, now) if applied_at else now) - LOOK_BACK
@@ -142,7 +142,7 @@ def decode(attributes: Mapping[str, str]) -> BaselineRecord:
 
 
 def _packed(prefix: str, entries: Iterable[str]) -> dict[str, str]:
-    """As many entries to an attribute as fit."""
+    """Pack as many entries into each attribute as fit."""
     values = [""]
     for entry in entries:
         if len(values[-1]) + len(entry) >= MAX_VALUE:

@@ -1,7 +1,8 @@
 """The version of the component that a device runs, and whether that one answers a pre-flight.
 
-A version that does names the operation in its recipe's description. Any other would leave the question at the head of
-its device's queue, before the rotation to come: of such a device, or one of which nothing is known, nothing is asked.
+A version that answers names the operation in its recipe's description. Any other version would leave the question at
+the head of its device's queue, in the way of the next rotation. So a device is not asked if its version is another
+one or is not known.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def installed_in(answer: Mapping[str, Any]) -> dict[str, str]:
 
 
 def component_arn(session: AwsSession, version: str) -> str:
-    """Of a version that this account has published."""
+    """Return the ARN of a component version that this account has published."""
     return session.arn(f"components:{COMPONENT_NAME}:versions:{version}", "greengrass")
 
 

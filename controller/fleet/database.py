@@ -1,8 +1,8 @@
 """The inventory's SQLite file: opened, checked, locked; its failures are InventoryErrors with a remedy.
 
-WAL lets readers go on beside the one writer, and every commit survives kill -9. The file is
-held to its schema before a row is read: a trigger or a view that somebody planted would show us what it likes.
-Its pages are not read through for that: damage is an error to whoever meets it, and looked for once a day.
+WAL lets readers go on beside the one writer, and every commit survives kill -9. The file's schema is
+compared before a row is read, because a trigger or a view that somebody planted could show us false rows.
+The check does not read every page: a damaged page raises an error when it is met, and is looked for once a day.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _APPLICATION_ID_AT = 68  # bytes into the file (SQLite file format)
 
 
 class UnusableInventoryError(InventoryError):
-    """It cannot be used as it is, and could be rebuilt from AWS; if ``is_removed``, whoever tries again does so."""
+    """The inventory cannot be used as it is, but can be rebuilt from AWS.
+
+    If ``is_removed``, the file is gone, and the next attempt rebuilds it.
+    """
 
     is_removed = False
 
@@ -61,7 +64,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write: all of it is committed at the end, or none."""
+        """Open a transaction for writing: all of it is committed at the end, or none."""
         with self.errors():
             self.connection.execute("BEGIN IMMEDIATE")
             try:
@@ -74,7 +77,7 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Read: a connection of its own that sees one state throughout."""
+        """Open a connection for reading that sees one state throughout."""
         with self.errors():
             connection = self._frozen or self._begun()
             try:
@@ -101,7 +104,7 @@ class Database:
         return connection
 
     def clear(self) -> None:
-        """Forget everything but whose registry this is."""
+        """Forget everything but whose registry the file describes."""
         with self.transaction() as connection:
             for kind, name, _ in expected_objects(VERSION):
                 if kind == "table" and name != "binding":
@@ -219,9 +222,9 @@ class Database:
 
 
 def is_inventory(path: Path) -> bool:
-    """Return whether a file is marked as one of ours, whatever has become of the rest of it.
+    """Return whether a file is marked as an inventory of ours, even if the rest of it is damaged.
 
-    A thread that has none may make one.
+    True as well if there is no file: a new one may be made there.
     """
     if not path.exists():
         return True

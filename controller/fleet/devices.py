@@ -1,6 +1,6 @@
 """From the inventory's tables to Device values: one pass over sorted rows, no query per device.
 
-Of a few devices the tables are asked for these alone: ``{among}`` in a query is in the place that it names.
+If only a few devices are wanted, each query is restricted to them by the text that replaces its ``{among}``.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class _CertificateBuilder:
 
 
 def _members(rows: Iterable[Any]) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    """Yield of every governed thing its row, and the groups that it is in, in name order."""
+    """Yield, for each governed thing, its row and its groups, in name order."""
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}
     for _name, same in groupby(rows, key=itemgetter(0)):
         of_thing = list(same)
@@ -167,10 +167,7 @@ def _members(rows: Iterable[Any]) -> Iterator[tuple[Any, tuple[str, ...]]]:
 
 
 def _shared(rows: Iterable[tuple[str, str]]) -> dict[str, tuple[list[str], int]]:
-    """Return things by certificate, for certificates of several things.
-
-    As many names as a device shows, and how many.
-    """
+    """Return, for each certificate of several things, the first things' names, and how many things there are."""
     shared: dict[str, tuple[list[str], int]] = {}
     for certificate_id, thing in rows:
         names, number = shared.get(certificate_id, ([], 0))

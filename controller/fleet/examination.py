@@ -23,7 +23,7 @@ _EVENTS = "JOB_EXECUTION"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One device that was asked. ``None`` is not known."""
+    """One device that was asked. A field is None if its answer is not known."""
 
     group: str
     thing: str
@@ -50,7 +50,7 @@ def dead_letters(session: AwsSession) -> tuple[str, int] | None:
 
 
 def quotas(session: AwsSession) -> dict[str, float]:
-    """Calls a second that the account is allowed, of what a look is made of, as far as Service Quotas reports."""
+    """Return, by API of a look, the calls per second that the account is allowed, as far as Service Quotas reports."""
     found = {}
     for api in OF_A_LOOK:
         answer = session.ask("service-quotas", "GetServiceQuota", ServiceCode="iotcore", QuotaCode=QUOTAS[api].code)
@@ -108,7 +108,7 @@ def _judged(session: AwsSession, thing: str) -> tuple[tuple[str, ...], tuple[str
 
 
 def _needed(thing: str) -> Iterator[tuple[str, str]]:
-    """Yield what a rotation does over MQTT."""
+    """Yield what a rotation does over MQTT: the action, and the resource without its ARN's beginning."""
     yield "CONNECT", f"client/{thing}"
     yield "SUBSCRIBE", f"topicfilter/{topics.jobs_notify_next(thing)}"
     for topic in (topics.create(thing), topics.commit(thing)):

@@ -32,7 +32,7 @@ _ANY, _OF_GROUP = "1", "name IN (SELECT thing FROM members WHERE group_name = ?)
 
 
 class HealthReader:
-    """Asks AWS IoT for last connections, and Greengrass for component versions; with ``group`` of its things alone."""
+    """Asks AWS IoT for last connections, and Greengrass for component versions; with ``group``, of its things alone."""
 
     def __init__(self, session: AwsSession, database: Database, now: datetime, group: str | None = None) -> None:
         self._session = session
@@ -42,7 +42,7 @@ class HealthReader:
         self._group = () if group is None else (group,)
 
     def run(self) -> None:
-        """Bring ``last_seen`` and ``component_version`` up to date; devices of no concern lose theirs."""
+        """Bring ``last_seen`` and ``component_version`` up to date; clear them for devices of no concern any more."""
         silent_since = (self._now - SILENT_AFTER).timestamp()
         with self._database.transaction() as connection:
             note_answers(connection, self._now)
@@ -63,7 +63,7 @@ class HealthReader:
         work.run()
 
     def _coming_and_going(self, asked: list[str]) -> list[str]:
-        """Return whom else to ask, within the same bound: who has been away before, once a day."""
+        """Return other devices to ask, within the same bound: those that have been away before, each once a day."""
         before = (self._now - LOOKS_EVERY).timestamp()
         with self._database.snapshot() as connection:
             rows = connection.execute(
@@ -73,7 +73,7 @@ class HealthReader:
         return [name for (name,) in rows if name not in asked][: MAX_ASKED - len(asked)]
 
     def _keep_sighting(self, thing: str, found: Sighting | None, *, is_silent: bool) -> None:
-        """Keep when the thing was last connected: now, or when its connection ended; only who is silent shows that."""
+        """Keep a sighting; for a silent thing also when it was last connected: now, or when its connection ended."""
         with self._database.transaction() as connection:
             if found is not None:
                 note(connection, thing, self._now, found)
@@ -95,7 +95,7 @@ class HealthReader:
     def _searched(self, silent: list[str]) -> dict[str, float]:
         """Return, and keep, when the silent devices that fleet indexing lists as offline were last connected.
 
-        Others of the account may stand among them: no more than twice the pages are read that the silent ones fill.
+        The list may hold other devices of the account, so at most twice as many pages are read as the silent ones fill.
         """
         wanted, found, token = set(silent), dict[str, float](), dict[str, str]()
         for _ in range(2 * -(-len(silent) // PAGE)):
@@ -117,7 +117,7 @@ class HealthReader:
         return found
 
     def _sighted(self, thing: str) -> Sighting | None:
-        """Ask AWS IoT, which knows it by client id: that is the thing's name for a Greengrass nucleus."""
+        """Ask AWS IoT about a thing by its client id: a Greengrass nucleus connects under the thing's name."""
         answer = self._session.ask("iot", "GetThingConnectivityData", thingName=thing) or {}
         at = answer.get("timestamp")
         if answer.get("connected"):
@@ -134,7 +134,7 @@ class HealthReader:
         *,
         most: int = MAX_ASKED,
     ) -> list[str]:
-        """Governed things to ask now; those of no concern any more forget their answer, which would grow stale."""
+        """Return governed things to ask now; things that need not be asked any more lose their old answer."""
         connection.execute(
             f"UPDATE things SET {column} = NULL, {asked} = 0 WHERE {asked} > 0 AND name NOT IN ({concerned})",  # noqa: S608 (our own text)
             values,

@@ -132,7 +132,7 @@ class Inventory:
             self._tie(fleet, endpoint)
 
     def begin_anew(self, why: str) -> None:
-        """Forget everything, for its content is of another world."""
+        """Forget everything, because the content is about another registry than the one that answers now."""
         self._tell(f"the inventory {self.database.path} {why}; it is built anew")
         self.database.clear()
 
@@ -171,7 +171,7 @@ class Inventory:
             return {name: shared.setdefault(site, one_line(site)) for name, site in rows}
 
     def settings(self) -> dict[str, str]:
-        """By thing the key that its component is set to make, if that is known."""
+        """Return, by thing, the key that its component is set to make, if that is known."""
         with self.database.snapshot() as connection:
             return dict(connection.execute("SELECT name, key_algorithm FROM things WHERE key_algorithm IS NOT NULL"))
 

@@ -35,7 +35,7 @@ class JobSummary:
 
     @classmethod
     def of(cls, entry: dict[str, Any]) -> JobSummary:
-        """From an entry of an answer."""
+        """Return the summary of an entry in an answer."""
         completed = entry.get("completedAt")
         return cls(
             entry["jobId"],
@@ -55,7 +55,7 @@ class JobsLister:
     """Lists jobs, and brings the inventory's own list up to date."""
 
     def __init__(self, session: AwsSession, database: Database, now: datetime, oldest: datetime) -> None:
-        """``oldest``: what had ended by then does not count any more."""
+        """Take what to list with. A job that had ended by ``oldest`` does not count any more."""
         self._session = session
         self._database = database
         self._now = now
@@ -64,7 +64,7 @@ class JobsLister:
     def run(self) -> dict[str, JobSummary]:
         """Return every job that counts, by id, as AWS shows it now.
 
-        A job that is gone is forgotten, and its things are marked.
+        A job that is gone is forgotten, and its things are marked to be read again.
         """
         with self._database.errors():
             connection = self._database.connection
@@ -81,7 +81,7 @@ class JobsLister:
         return found
 
     def _since(self, listed_at: float | None) -> float | None:
-        """Return jobs made before that were listed already; None: list to the end."""
+        """Return the instant before which all jobs were listed already; None: list to the end."""
         if listed_at is None or not 0 <= self._now.timestamp() - listed_at < TO_THE_END_EVERY.total_seconds():
             return None
         return listed_at - OVERLAP.total_seconds()
@@ -133,7 +133,7 @@ class JobsLister:
 
 
 def mark_ended(connection: sqlite3.Connection, job_id: str, rows: Iterable[dict[str, Any]] = ()) -> None:
-    """Have the things read again that may have rotated in the job since the last look; ``rows`` is what is seen now."""
+    """Have things read again that may have rotated in the job since the last look; ``rows`` are its executions now."""
     if not connection.execute("SELECT 1 FROM jobs WHERE id = ? AND is_rotation", (job_id,)).fetchone():
         return
     query = "SELECT thing, status, last_updated_at FROM executions WHERE job_id = ?"

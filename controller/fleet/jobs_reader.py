@@ -101,7 +101,7 @@ class JobsReader:
         self._progress("jobs", self._done, None)
 
     def _identify(self, summary: JobSummary) -> tuple[bool, bool, str | None, str | None, str | None]:
-        """(is a rotation, is a pre-flight, policy, commit, document): one call, once for each job."""
+        """Return (is a rotation, is a pre-flight, policy, commit, document): one call, once for each job."""
         answer = self._session.find("iot", "GetJobDocument", jobId=summary.job_id) or {}
         text: str | None = answer.get("document")
         document = _parsed(text)
@@ -211,9 +211,10 @@ def _job(row: tuple[Any, ...], executions: dict[str, DeviceExecution]) -> Rotati
 
 
 def _to_look_into(unread: list[JobSummary], policies: Collection[str] | None) -> list[JobSummary]:
-    """Return all of ours, and some of the others: those in flight before those that have ended, the newest first.
+    """Return the jobs to look into: all of ours, and some of the others.
 
-    With ``policies`` theirs alone.
+    Of the others, those in flight come before those that have ended, the newest first. With ``policies``, only the
+    jobs of these are returned.
     """
     if policies is not None:
         return [one for one in unread if policy_in(one.job_id) in policies]

@@ -19,7 +19,7 @@ def region_of(key_id: str) -> str | None:
 
 
 def callers_key(key_id: str, fleet: Fleet) -> KmsKey:
-    """Return a key with the caller's own credentials; one without a region is looked for in the fleet's."""
+    """Return a key, to use with the caller's own credentials; one without a region is looked for in the fleet's."""
     session = AwsSession(replace(fleet, region=region_of(key_id) or fleet.region), ActAs.CALLER)
     return KmsKey(session.client("kms"), key_id)
 

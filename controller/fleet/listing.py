@@ -84,7 +84,7 @@ class Lister:
     def run(self, governed: Collection[str], only: str | None = None) -> None:
         """List what this run needs of the account, and the things of the governed groups, and adopt the result.
 
-        With ``only`` one group, of the others those of which nothing is known: a thing may be of several.
+        With ``only`` a group, list that one, and each other group of which nothing is known: a thing may be in several.
         """
         groups = set(governed) if only is None else {only, *set(governed).difference(self._known_groups())}
         listings = [*self._of_the_account(), *(self._group(group) for group in sorted(groups))]
@@ -102,7 +102,7 @@ class Lister:
 
     @property
     def _new_since(self) -> float:
-        """Certificates made since then are new to us."""
+        """The instant, in seconds since 1970, from which on a certificate counts as new."""
         return (self._refreshed_at or self._now.timestamp()) - OVERLAP.total_seconds()
 
     def _of_the_account(self) -> Iterator[_Listing]:
@@ -255,7 +255,7 @@ def adopt(connection: sqlite3.Connection, now: datetime, new_since: float, gover
 
 
 def forget_strangers(connection: sqlite3.Connection, now: datetime) -> None:
-    """Keep of certificates what governed things hold, and what is so young that it may still come to one."""
+    """Forget each certificate that no governed thing holds, unless it is so young that one may still get it."""
     connection.execute(
         """DELETE FROM certificates WHERE are_things_read = 1 AND coalesce(created_at, 0) < ?
            AND NOT EXISTS (SELECT 1 FROM attachments a JOIN things t ON t.name = a.thing

@@ -1,6 +1,6 @@
 """The calls of the reading half that are allowed: each is made once, on what is there, and changes nothing.
 
-An answer is proof, a denial too. Whatever else comes back proves neither, and that is what is reported.
+An answer proves that a call is allowed, a denial that it is not. Anything else proves neither, and is reported so.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Trial:
         self.found: list[Permission] = []
 
     def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        """Return the answer; empty if there is none. Nothing is asked about what is not there (None)."""
+        """Return the answer; empty if there is none. If a parameter is None, no call is made."""
         action = iam_action(service, operation)
         missing = [name for name, value in parameters.items() if value is None]
         if missing:

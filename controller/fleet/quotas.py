@@ -75,7 +75,7 @@ OF_A_LOOK: Final = ("ListThingsInThingGroup", "ListThingPrincipalsV2", "Describe
 
 
 def seconds_for(calls: Mapping[str, int], factor: float) -> float:
-    """Return how long so many calls of each API take, side by side, as fast as we go with quotas times ``factor``."""
+    """Return how long so many calls of each API take, side by side, at our rates with quotas times ``factor``."""
     rates = {api: QUOTAS.get(api, Quota(DEFAULT_PER_SECOND)).per_second * SHARE * factor for api in calls}
     return max((number / rates[api] for api, number in calls.items()), default=0.0)
 

@@ -75,8 +75,8 @@ class RegistryReader:
     def read_things(self, names: Sequence[str], *, is_slice: bool = False) -> None:
         """Read what the things of these names hold, and describe it.
 
-        A thing that holds a certificate alone needs no second question. If a certificate that has left a thing of the
-        ``slice`` has gone is asked; of the others it is known why they change.
+        If a thing is the only holder of its certificate, AWS is not asked who else holds it. If a certificate has left
+        a thing and ``is_slice``, AWS is asked who holds that one now; else it is known why the thing has changed.
         """
         work = Work()
         for done, name in enumerate(names, 1):
@@ -104,7 +104,7 @@ class RegistryReader:
             return [certificate_id for (certificate_id,) in rows]
 
     def _describe_left_over(self) -> None:
-        """Describe what a killed run did not come to, and what things hold that are governed since."""
+        """Describe what a killed run has left, and the certificates of things that are governed since."""
         missing = self._ids(
             "SELECT id FROM certificates c WHERE are_things_read = 1 AND id > ? "  # noqa: S608 (constants only)
             f"AND {_MISSING_DESCRIPTION} ORDER BY id LIMIT ?"
@@ -120,7 +120,7 @@ class RegistryReader:
     # calls, on threads
 
     def _things_of(self, certificate_id: str) -> list[tuple[str, str]] | None:
-        """(thing, attachment type) of a certificate; None if the registry no longer has it."""
+        """Return (thing, attachment type) of a certificate; None if the registry no longer has it."""
         arn = self._arn_prefix + certificate_id
         entries = self._session.find_all("ListPrincipalThingsV2", "principalThingObjects", principal=arn)
         return None if entries is None else [(entry["thingName"], _type_of(entry)) for entry in entries]
@@ -131,7 +131,7 @@ class RegistryReader:
     # keeping, on the caller's thread
 
     def _keep_things(self, certificate_id: str, things: list[tuple[str, str]] | None) -> bool:
-        """Store a certificate's attachments; whether it must be described now."""
+        """Store a certificate's attachments; return whether it must be described now."""
         with self._database.transaction() as connection:
             if things is None:
                 connection.execute("DELETE FROM certificates WHERE id = ?", (certificate_id,))
@@ -152,7 +152,7 @@ class RegistryReader:
             return connection.execute(query, (certificate_id,)).fetchone() is not None
 
     def _keep_principals(self, thing: str, principals: list[tuple[str, str]] | None, *, is_slice: bool) -> list[str]:
-        """Store what a thing holds; the certificates that must be described now."""
+        """Store what a thing holds; return the certificates that must be described now."""
         after = dict(principals or ())
         with self._database.transaction() as connection:
             held = connection.execute("SELECT certificate_id, type FROM attachments WHERE thing = ?", (thing,))
@@ -234,7 +234,7 @@ class RegistryReader:
 
 
 def _take_from_others(connection: sqlite3.Connection, certificate_id: str, thing: str) -> None:
-    """Record an exclusive holder: every other thing has lost the certificate since."""
+    """Record an exclusive holder: every other thing has lost the certificate meanwhile."""
     others = "certificate_id = ? AND thing != ?"
     connection.execute(
         f"UPDATE things SET must_read = 1 WHERE name IN (SELECT thing FROM attachments WHERE {others})",  # noqa: S608 (constants only)
@@ -261,7 +261,7 @@ class _Chunks:
 
 
 def read_principals(session: AwsSession, thing: str) -> list[tuple[str, str]] | None:
-    """(certificate id, attachment type) of what a thing holds now; None if the registry has no such thing."""
+    """Return (certificate id, attachment type) of what a thing holds now; None if the registry has no such thing."""
     entries = session.find_all("ListThingPrincipalsV2", "thingPrincipalObjects", thingName=thing)
     if entries is None:
         return None

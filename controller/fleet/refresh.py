@@ -117,7 +117,7 @@ def refresh(
 
 
 def stock_settings(session: AwsSession, state: FleetState, inventory: Inventory) -> StockSettings | None:
-    """Return what the look has found of a stock backend's settings, to be compared with later.
+    """Return the settings of a stock backend that the look has found, for a later comparison.
 
     None for a backend of ours.
     """
@@ -153,10 +153,11 @@ def _group_arns(session: AwsSession, policies: Iterable[Policy]) -> dict[str, st
 
 
 def issuers_of(session: AwsSession, inventory: Inventory, desired: DesiredState) -> list[IssuerKey]:
-    """Return the private CAs of the desired state, and those of before; forget all if one showed another key.
+    """Return the private CAs that the desired state names, and those that it named before.
 
-    One call for each; one that cannot be asked any more is believed to be what it was. Certificates of a CA of before
-    are proven too: git may name it again, and a certificate is read once.
+    One call for each CA that is named; one that cannot be asked any more is taken to have its old key. If a CA shows
+    another key, the whole inventory is forgotten. An earlier CA still proves certificates, because git may name it
+    again, and a certificate is read once.
     """
     database = inventory.database
     with database.errors():
@@ -184,7 +185,7 @@ def issuers_of(session: AwsSession, inventory: Inventory, desired: DesiredState)
 
 
 def _read(reader: RegistryReader, database: Database, options: RefreshOptions, group: str | None) -> None:
-    """Read what is not known, or not any more; then a slice of the rest."""
+    """Read what is not known, or not known any more; then a slice of the rest."""
 
     def things(query: str, most: int = -1) -> list[str]:
         among = "1" if group is None else "name IN (SELECT thing FROM members WHERE group_name = :group)"

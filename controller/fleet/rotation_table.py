@@ -102,9 +102,9 @@ def read_shared(
 ) -> tuple[dict[str, tuple[str, ...]], str | None]:
     """Return the shared certificates, each with its things if no governed one holds it; or why they are unknown.
 
-    The reason is None if they are known; a deployment that splits none has none. A certificate that no thing holds
-    any more is left out: the backend removes it. Two calls, and one for each certificate that no governed thing
-    holds.
+    The reason is None if they are known. If the ``deployment`` does not split shared certificates, there are none. A
+    certificate that no thing holds any more is left out: the backend removes it. Two calls, and one for each
+    certificate that no governed thing holds.
     """
     if deployment is None or not deployment.splits:
         return {}, None

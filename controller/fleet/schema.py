@@ -181,7 +181,7 @@ VERSION: Final = len(STEPS)
 
 
 def build(connection: sqlite3.Connection, since: int = 0, until: int = VERSION) -> None:
-    """Take a database from one version to another."""
+    """Take a database from the version ``since`` to the version ``until``."""
     for step in STEPS[since:until]:
         for statement in step.split(";\n"):
             connection.execute(statement)
@@ -189,7 +189,7 @@ def build(connection: sqlite3.Connection, since: int = 0, until: int = VERSION) 
 
 
 def objects(connection: sqlite3.Connection) -> frozenset[tuple[str, str, str]]:
-    """Tables, indices, and whatever else stands in a database: type, name and text of each."""
+    """Return tables, indices, and whatever else stands in a database: type, name and text of each."""
     rows = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL")
     return frozenset(tuple(row) for row in rows)
 

@@ -1,8 +1,8 @@
 """How a stock backend and its devices' components are set: what a rotation will make, which no job can ask of them.
 
 The stack's CA stands in the environment of its function. AWS does not report a component's settings: a core
-device keeps what earlier deployments have merged. Known is it only if the newest deployment that the device
-has carried out names the key, or sets it back to the component's default; everything else is not known.
+device keeps what earlier deployments have merged. So a setting is known only if the newest deployment that the
+device has carried out names the key, or sets it back to the component's default.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ class SettingReader:
 
 
 class StockSettings:
-    """How stack and components were set when somebody looked, and who is set otherwise by now."""
+    """How stack and components were set when a look found them, and which devices are set otherwise by now."""
 
     def __init__(self, session: AwsSession, stock: StockBackend, keys: Mapping[str, str]) -> None:
         self._session, self._stock, self._keys = session, stock, keys
 
     def changed(self, things: Iterable[str]) -> dict[str, str]:
-        """Return why each of these things that must not rotate on the strength of that look is left out.
+        """Return why each of these things is left out that is set otherwise than at that look.
 
         A call for each.
         """

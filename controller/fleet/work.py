@@ -32,11 +32,11 @@ class Work:
         self._following: deque[_Call] = deque()
 
     def add(self, call: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Have ``call`` run on a thread, and ``then`` its result handled on this one."""
+        """Run ``call`` on a thread, and ``then`` with its result on this one."""
         self._waiting.append((call, then))
 
     def follow(self, call: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Call and ``then`` go on as in ``add``, before all that was added."""
+        """Run ``call`` and ``then`` as ``add`` does, but before all that was added."""
         self._following.append((call, then))
 
     def run(self, refill: Callable[[], None] = lambda: None) -> None:

@@ -1,12 +1,12 @@
 """The devices of a planned job that are left out, as the registry stands just before the job is made.
 
-A plan may be hours old, and others make jobs too: a device that meanwhile holds another certificate, or
-none, or two, or one that is not ACTIVE any more, or that rotates in any job, must not be rotated on its account.
+A plan may be hours old, and others make jobs too. So a device is left out if it meanwhile holds another
+certificate, none, or two, or one that is not ACTIVE any more, or if it rotates in any job.
 Small waves cost one ListThingPrincipalsV2 and one DescribeCertificate per device; a wave above ``EACH_UP_TO`` is
 compared with one listing of all ACTIVE certificates instead, at ⌈certificates/250⌉ calls. That still catches every
 device that was rotated meanwhile; what it cannot see (a second certificate, a changed attachment type) the backend
-refuses when the device asks. Under a stock backend each device of a small wave costs one more call: what its
-component is set to make; of a large one that is as old as the look. The rule itself is
+refuses when the device asks. Under a stock backend, each device of a small wave costs one more call, which reads
+how its component is set; for a large wave those settings are as old as the look. The rule itself is
 ``controller.reconcile.planning.admission``; see docs/decisions/0041-recheck-before-apply.md.
 """
 

@@ -93,11 +93,11 @@ def apply(
     result: ApplyResult | None = None,
     present: Callable[[], datetime] | None = None,
 ) -> ApplyResult:
-    """Do what the plan demands; refusals and overrides are the caller's to check.
+    """Do what the plan demands; the caller has checked refusals and overrides.
 
-    ``ledger`` is the record as the look that the plan is made of found it; ``result`` is filled step by step; ``now``
-    is when the plan was made, ``present`` gives the time just before a job is (by default the same).
-    Raises FleetError if AWS refuses, or a job of a planned id does something else.
+    ``ledger`` holds the record as it was found by the look that the plan is made from; ``result`` is filled step by
+    step; ``now`` is when the plan was made, ``present`` returns the time just before each job is made (by default
+    ``now``). Raises FleetError if AWS refuses, or a job of a planned id does something else.
     """
     tell = progress or (lambda _phase, _done, _total: None)
     ledger = ledger or Ledger.opened_now(iot)
@@ -164,7 +164,7 @@ def _apply_job(
 
 
 def _require_open(job: PlannedJob, starting: Sequence[PlannedDevice], present: datetime) -> None:
-    """Raise OvertakenError if the window has closed since the look, which may take longer than a window does."""
+    """Raise OvertakenError if the window has closed since the look: a look may take longer than a window is open."""
     if job.closes is not None and job.closes <= present and not all(device.is_urgent for device in starting):
         raise OvertakenError
 
@@ -186,7 +186,7 @@ def _unless_asked_twice(made: AppliedJob, iot: IotJobs) -> AppliedJob:
 
 
 def _things(job: PlannedJob, skipped: Mapping[str, str]) -> list[str]:
-    """Return whom the job asks: all that it plans with but those who are left out, and who is at work in it already."""
+    """Return the things that the job asks: its devices but those in ``skipped``, and those already at work in it."""
     return [*(device.name for device in job.devices if device.name not in skipped), *job.stays]
 
 

@@ -86,15 +86,15 @@ class IotJobs:
         return self._session.arn(f"thing/{thing}")
 
     def certificates(self, thing: str) -> tuple[HeldCertificate, ...]:
-        """Return what a thing holds at this moment, by id.
+        """Return the certificates that a thing holds at this moment; none if the thing is gone.
 
-        Nothing if the thing is gone. A call, and one for each.
+        One call for the thing, and one for each certificate.
         """
         held = current_certificates(self._session, thing) or ()
         return tuple(HeldCertificate(one, attachment, self._status(one)) for one, attachment in held)
 
     def set_otherwise(self, things: Collection[str]) -> dict[str, str]:
-        """Return why each thing that a stock backend would make something else of than was planned is left out."""
+        """Return why each thing is left out for which a stock backend would make something else than was planned."""
         return self._settings.changed(things) if self._settings is not None and things else {}
 
     def _status(self, certificate_id: str) -> CertificateStatus:
@@ -169,7 +169,10 @@ class IotJobs:
     def write_group(
         self, group: str, description: str, attributes: Mapping[str, str], version: int | None
     ) -> int | None:
-        """Make a group (version None), or replace description and attributes of that version; None: one was faster."""
+        """Make a group (version None), or replace description and attributes of the group at that version.
+
+        Returns the new version; None if another run has written the group first.
+        """
         payload = {"attributes": dict(attributes), "merge": False}
         properties = {"thingGroupDescription": description, "attributePayload": payload}
         try:
@@ -206,7 +209,7 @@ class IotJobs:
         )
 
     def in_flight(self, besides: str) -> dict[str, str]:
-        """Return a job besides that one in which each device rotates, or is asked to, at this moment."""
+        """Return, by device that rotates or is asked to at this moment, the id of its job; ``besides`` is left out."""
         found: dict[str, str] = {}
         for job in list(self._list("ListJobs", "jobs", status="IN_PROGRESS")):
             job_id = job["jobId"]
@@ -216,7 +219,7 @@ class IotJobs:
         return found
 
     def _is_rotation(self, job_id: str, made_at: float) -> bool:
-        """Return whether the document names it, which is asked once."""
+        """Return whether the document of the job names a rotation; each document is read once."""
         known = self._rotates.get((job_id, made_at))
         if known is None:
             answer = self._session.find("iot", "GetJobDocument", jobId=job_id) or {}
@@ -242,7 +245,7 @@ class IotJobs:
         return True
 
     def cancel_job(self, job_id: str, comment: str) -> None:
-        """Cancel what is QUEUED of a job, with a comment; IN_PROGRESS runs to its end. Harmless on an ended job."""
+        """Cancel the QUEUED executions of a job, with a comment; those IN_PROGRESS go on. Harmless on an ended job."""
         view = self.job(job_id)
         if view is None or view.has_ended:
             return

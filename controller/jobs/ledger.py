@@ -25,10 +25,13 @@ class OvertakenError(Exception):
 
 
 class Ledger:
-    """The record in the hands of one run; ``baseline`` is what its look has found."""
+    """The record in the hands of one run; ``baseline`` is the record as the run's look found it."""
 
     def __init__(self, iot: IotJobs, baseline: Baseline | None, looked_at: datetime | None = None) -> None:
-        """``looked_at``: whoever resumes has looked at nothing that failed later; None: at the moment of the plan."""
+        """Take over the record. ``looked_at`` is when the run looked; None: when its plan was made.
+
+        Failures after that instant still count in a rollout that the run resumes.
+        """
         self._iot, self._looked_at = iot, looked_at
         self._found = BaselineRecord() if baseline is None else BaselineRecord.of(baseline)
         self._version = baseline.version if baseline is not None else None
@@ -44,7 +47,7 @@ class Ledger:
 
     @classmethod
     def opened_now(cls, iot: IotJobs) -> Ledger:
-        """Return the record as it is at this moment, for who has not looked at anything before."""
+        """Return the record as it is at this moment, for a caller that has not looked at the fleet."""
         found = iot.group_attributes(RECORD_GROUP)
         if found is None:
             return cls(iot, None)
@@ -53,8 +56,8 @@ class Ledger:
     def close(self, plan: Plan) -> None:
         """Note what is governed from now on, if that has changed.
 
-        Last of all: a run that dies before has its guardrails asked again. A run that is overtaken by another run
-        leaves that run's record; the next run compares with it.
+        Call it last: if a run dies before, the next one asks its guardrails again. A run that is overtaken by another
+        one leaves that one's record; the next run compares with it.
         """
         policies = {summary.policy for summary in plan.policies}
         kept = {name: at for name, at in self._found.resumed.items() if name in policies}

@@ -12,7 +12,7 @@ from .requests import check_request, tags_of
 
 
 def ask(check: PlannedCheck, iot: IotJobs, commit: str | None, now: datetime) -> dict[str, str]:
-    """Make the job, or leave the one of that id as it is; reports why devices that rotate by now are left out."""
+    """Make the job, or leave the one of that id as it is; returns, by name, why devices in rotation are left out."""
     busy = iot.in_flight(besides=check.job_id)
     left = {name: f"it rotates in job {busy[name]}" for name in check.devices if name in busy}
     things = [name for name in check.devices if name not in busy]

@@ -34,9 +34,9 @@ def job_request(plan: Plan, job: PlannedJob, targets: Sequence[str]) -> dict[str
 
 
 def check_request(check: PlannedCheck, commit: str | None, now: datetime) -> dict[str, Any]:
-    """Return what CreateJob takes for a pre-flight but for its targets.
+    """Return what CreateJob takes for a pre-flight, without its targets.
 
-    AWS IoT itself ends it, whatever becomes of us.
+    The job has an end time, at which AWS IoT ends it even if no run comes any more.
     """
     return {
         "jobId": check.job_id,
@@ -50,7 +50,7 @@ def check_request(check: PlannedCheck, commit: str | None, now: datetime) -> dic
 
 
 def describe(plan: Plan, job: PlannedJob) -> str:
-    """Return one line for whoever meets the job, or its cohort group, in the console."""
+    """Return one line for a person who finds the job, or its cohort group, in the console."""
     part = "standing job" if job.is_standing else f"wave {job.wave}"
     commit = f", commit {plan.commit[:12]}" if plan.commit else ""
     devices = count_text(len(job.devices), "device")

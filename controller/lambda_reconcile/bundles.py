@@ -33,12 +33,12 @@ class BundleVersion(BaseModel):
 
     @classmethod
     def of(cls, bundle: Bundle) -> BundleVersion:
-        """Return the version that a bundle is."""
+        """Return the version of a bundle."""
         return cls(commit=bundle.commit, created_at=bundle.created_at)
 
 
 class ReplacedBundleError(CertfleetError):
-    """CI has published another bundle since the run began: the next run is about that one."""
+    """CI has published another bundle since the run began; the next run applies that bundle."""
 
 
 class _Record(BaseModel):
@@ -66,7 +66,7 @@ def take_bundle(
 ) -> Bundle:
     """Read, check and record the bundle; BundleError if it must not be applied, LostRaceError on a race.
 
-    ``only`` is the version that a run began with: ReplacedBundleError if another lies there by now.
+    ``only`` is the version that a run began with: ReplacedBundleError if the bucket holds another one by now.
     """
     stored = bucket.read(settings.bundle_key, MAX_BUNDLE_BYTES)
     if stored.data is None:

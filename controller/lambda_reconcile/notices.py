@@ -20,7 +20,7 @@ MAX_MESSAGE_BYTES = 250_000  # SNS takes 262,144
 
 
 class Notable(Protocol):
-    """The part of one fleet's report that people may read: an Attention, or what of it was kept."""
+    """The part of one fleet's report that people may read: an Attention, or the News that a record keeps of it."""
 
     @property
     def fleet(self) -> str: ...  # noqa: D102
@@ -94,7 +94,10 @@ def _is_news(one: Notable, told: bytes | None) -> bool:
 
 
 def _digest(data: bytes | None) -> str | None:
-    """Return what a record holds; a damaged one holds nothing, so that people hear once more."""
+    """Return the digest that a record holds; None without a record.
+
+    Empty if the record is damaged, so that people are notified again.
+    """
     if data is None:
         return None
     try:

@@ -9,7 +9,7 @@ from .reconcile import FleetRun
 
 
 def values(run: FleetRun) -> dict[str, float]:
-    """Metric name → number. A run that stopped before it knew the fleet reports nothing of its devices."""
+    """Return metric name → number. A run that stopped before it knew the fleet reports nothing of its devices."""
     found: dict[str, float] = {
         "Failed": 0,
         "StoppedEarly": int(run.stopped is not None),
@@ -37,7 +37,7 @@ def values(run: FleetRun) -> dict[str, float]:
 
 
 def failed_values() -> dict[str, float]:
-    """Of a fleet that could not be reconciled."""
+    """Return the metrics of a fleet that could not be reconciled."""
     return {"Failed": 1}
 
 

@@ -71,7 +71,7 @@ class Questions:
         self._bucket.write(self._bucket.read(key, 0).version, plan_to_json(plan).encode())
 
     def plan(self, fleet: str, digest: str) -> Plan:
-        """Return the plan kept under a digest; PlanError if it is there no more, or was changed."""
+        """Return the plan kept under a digest; PlanError if it is gone or was changed."""
         stored = self._bucket.read(self._plan_key(fleet, digest), MAX_PLAN_BYTES)
         if stored.data is None:
             raise PlanError(f"the plan {digest[:16]} of fleet {fleet} is kept no more", _PLAN_AGAIN)
@@ -85,7 +85,7 @@ class Questions:
         return self._read(fleet)[0]
 
     def standing(self, fleet: str) -> Question:
-        """Return the same; AnswerError if there is none."""
+        """Return the last question about a fleet; AnswerError if there is none."""
         return _asked(self.of(fleet), fleet)
 
     def ask(self, question: Question) -> None:
@@ -93,7 +93,10 @@ class Questions:
         self._write(self._read(question.fleet)[1], question)
 
     def answer(self, answer: Answer, by: str, now: datetime) -> Question:
-        """Note an answer given ``by`` one; AnswerError unless it repeats what is asked. The first answer stands."""
+        """Record the answer that ``by``, an ARN, gave; the first answer stands.
+
+        Raises AnswerError if the answer does not repeat the question.
+        """
         found, version = self._read(answer.fleet)
         question = _asked(found, answer.fleet)
         if question.plan != answer.plan:

@@ -30,7 +30,7 @@ READ_TIMEOUT = 20.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class FleetRun:
-    """The result of one fleet; ``report`` is None if time ran out before it was known."""
+    """The result of one fleet; ``report`` is None if time ran out before the fleet was read."""
 
     fleet: str
     report: FleetReport | None = None
@@ -112,7 +112,10 @@ class Reconciler:
         return report, left_out
 
     def _apply(self, report: FleetReport, iot: IotJobs, made: ApplyResult) -> ApplyResult | None:
-        """Carry the plan out, reported as it goes on; nothing if a guardrail forbids it: no one is here to override."""
+        """Carry out the plan, and record each act in ``made``.
+
+        Return None, with nothing done, if a guardrail forbids the plan: nobody is here to override it.
+        """
         plan = report.plan
         if plan is None or plan.refusals:
             return None

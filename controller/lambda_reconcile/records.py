@@ -31,11 +31,11 @@ class News(BaseModel):
 
     @classmethod
     def of(cls, found: Attention) -> News:
-        """Return what of an attention is kept."""
+        """Return the parts of an attention that are kept."""
         return cls(fleet=found.fleet, digest=found.digest, is_needed=found.is_needed, body=found.text())
 
     def text(self) -> str:
-        """For people."""
+        """Return the text for people."""
         return self.body
 
 

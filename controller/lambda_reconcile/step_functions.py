@@ -15,7 +15,7 @@ _GONE = frozenset({"TaskTimedOut", "TaskDoesNotExist", "InvalidToken"})
 
 
 class StepFunctions:
-    """Raises FleetError if Step Functions refuses; ``client`` is a botocore client."""
+    """The calls to Step Functions; raises FleetError if it refuses. ``client`` is a botocore client."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

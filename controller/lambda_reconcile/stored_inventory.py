@@ -1,6 +1,6 @@
 """The inventory file of one fleet, kept in the bucket between runs.
 
-It holds nothing of its own: a damaged one is rebuilt, and if another run was faster ours is
+It holds nothing of its own: a damaged file is rebuilt, and if another run was faster this run's file is
 discarded. The inventory of an interrupted refresh is kept, and the next run goes on there.
 """
 
@@ -29,9 +29,9 @@ class StoredInventory:
 
     @contextmanager
     def opened(self) -> Iterator[Inventory]:
-        """Yield the inventory, anew if the kept one cannot be used.
+        """Yield the inventory: the kept one, or a new one if that cannot be used.
 
-        However the block ends, it is kept, unless damaged.
+        However the block ends, the inventory is kept, unless it is damaged.
         """
         try:
             with Inventory(self._path, tell=self._say, is_cache=True) as inventory:
