@@ -1,11 +1,11 @@
 """Build the code of the functions: the same bytes from the same sources, in ``build/``.
 
-``python -m backend.build`` (the CDK application calls it by itself). ``functions.zip`` holds
-``backend/functions``, ``protocol`` and the locked wheels of ``backend/requirements.txt`` for Lambda's
-arm64; boto3 is part of the runtime. ``reconcile.zip`` holds ``controller``, ``protocol`` and the wheels
-of ``backend/reconcile-requirements.txt``, but for botocore's models of services that the controller never names; it
-is made if the context has ``reconcile=true``, or by ``python -m backend.build reconcile``. A zip is built anew
-only when one of these has changed.
+``python -m backend.build`` does it by hand; the CDK application does it by itself. ``functions.zip`` holds
+``backend/functions``, ``protocol`` and the locked wheels of ``backend/requirements.txt`` for Lambda's arm64; boto3 is
+part of the runtime. ``reconcile.zip`` holds ``controller``, ``protocol`` and the wheels of
+``backend/reconcile-requirements.txt``, without botocore's models of services that the controller never names; it is
+made if the context has ``reconcile=true``, or by ``python -m backend.build reconcile``. A zip is built anew only if one
+of its sources has changed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
 
 
 class BuildError(RuntimeError):
-    """The wheels could not be had; the text shows pip's output."""
+    """The wheels could not be downloaded; the text shows pip's output."""
 
 
 def sources() -> Iterator[tuple[str, bytes]]:
@@ -104,9 +104,9 @@ def install_wheels(folder: Path, requirements: Path) -> None:
 
 
 def needed(wheels: Iterable[tuple[str, bytes]], ours: list[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of the wheels but botocore's models of the services that no string of ours names.
+    """Yield the files of the wheels, without botocore's models of services that no string in ``ours`` names.
 
-    Four hundred.
+    That leaves out about four hundred models.
     """
     named = {word.decode() for _, content in ours for word in _SERVICE.findall(content)}
     for name, content in wheels:

@@ -138,7 +138,7 @@ class BackendStack(Stack):
         topic_rules.add(names.presence_rule, "certfleet: connected", rules.PRESENCE_SQL, ended.function)
 
     def _job_template(self) -> None:
-        """For rotations started by hand; its description shows the controller that the backend is ours."""
+        """Make the template for rotations by hand; its description shows the controller that the backend is ours."""
         if dict(STOCK_DOCUMENT) != JobDocument().to_wire():  # the template stays usable by a stock component
             raise AssertionError("a job document that leaves everything open is the stock one")
         iot.CfnJobTemplate(
@@ -159,7 +159,7 @@ class BackendStack(Stack):
         )
 
     def _reconcile(self, code: lambda_.Code | None, forge: ForgeRoles | None) -> Reconcile | None:
-        """Return the loop as a function: off unless the context turns it on."""
+        """Return the loop as a function; None unless the context turns it on."""
         if not self._settings.reconcile:
             return None
         if code is None:

@@ -94,8 +94,8 @@ def differences(template: dict[str, Any], base: dict[str, Any]) -> dict[str, Any
 def read_only(template: dict[str, Any]) -> dict[str, Any]:
     """Return a template with nothing but a role that reads what certfleet reads: plain CloudFormation, no CDK.
 
-    It is the read role of the workflows, which may read every private CA of the account, since which of them matter is
-    not known yet; and which has nothing to do with the backend's own resources and alarms.
+    It is the read role of the workflows, without the rights over the backend's own resources and alarms. It may read
+    every private CA of the account, because nobody knows yet which of them matter.
     """
     [policy] = [
         resource["Properties"]["PolicyDocument"]

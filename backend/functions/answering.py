@@ -68,7 +68,7 @@ def _handled(
     event: Mapping[str, Any],
     handle: Callable[[Services, Mapping[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Record a refused create as evidence too: who asks over the old certificate uses it."""
+    """Run ``handle``; record a refused request over the old certificate too, as evidence that this one is in use."""
     try:
         return handle(services, event)
     except RejectionError as refusal:
@@ -84,7 +84,7 @@ def _handled(
 def spend(services: Services, event: Request, sender: str | None = None) -> CertificateBudget:
     """Count a request before anything scarce is called for it; raises RejectionError if it is one too many.
 
-    ``sender`` is whose budget it is: the thing's, if none is named.
+    ``sender`` names the owner of the budget; None: the thing of the request.
     """
     budget = services.table.budget(sender or event.thing_name)
     return services.table.save_budget(budget.request(event.job_id, services.clock()))
@@ -110,9 +110,9 @@ def _reject(services: Services, event: Mapping[str, Any], function: str, refusal
 
 
 def _is_first(services: Services, event: Mapping[str, Any], refusal: RejectionError) -> bool:
-    """Return whether it is the sender's first refusal of this cause today; kept beside what it has asked for.
+    """Return whether this is the sender's first refusal for this cause today, and note it in the sender's budget.
 
-    The sender is the thing if the client is the thing's own, else whoever holds the connection's certificate.
+    The sender is the thing if the client is one of the thing's own, else the certificate of the connection.
     """
     thing, job, client, principal = (_text(event, name) for name in ("thingName", "jobId", "clientId", "principal"))
     is_own = thing is not None and client is not None and decide.is_client_of_thing(client, thing)

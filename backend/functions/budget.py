@@ -2,8 +2,8 @@
 
 A device that asks wrongly, or too often, costs others: a private CA bills each certificate, and an account has ten
 calls a second to most of the registry. So each request is counted once it is well-formed and of this device, and a
-device over its budget is refused from its record alone. The last refusal is kept, so that whoever reads how the job
-ended reads also the device's last answer.
+device over its budget is refused from its record alone. The last refusal is kept, so that the notice of a job's end can
+quote it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CERTIFICATES_PER_DAY = 100  # of many jobs: devices on which releases are tried 
 
 @dataclass(frozen=True, slots=True)
 class BudgetRefusal:
-    """The last answer to a device."""
+    """The backend's last refusal of a device's request."""
 
     job_id: str
     code: str
@@ -38,7 +38,7 @@ class BudgetRefusal:
 
 @dataclass(frozen=True, slots=True)
 class CertificateBudget:
-    """The budget that one thing has used up today, and under its latest job."""
+    """The requests and certificates that one thing has used up today, and under its latest job."""
 
     thing_name: str
     day: str = ""  # UTC, ISO 8601
@@ -53,14 +53,17 @@ class CertificateBudget:
     version: int = 0  # of the stored record; 0 before the first write
 
     def request(self, job_id: str, now: datetime) -> CertificateBudget:
-        """With one create or commit more; raises RejectionError if that is too many."""
+        """Return the budget with one create or commit more; raises RejectionError if that is too many."""
         known = self.under(job_id).on(now)
         _require(known.job_requests < REQUESTS_PER_JOB, f"{REQUESTS_PER_JOB} requests under one job")
         _require(known.requests < REQUESTS_PER_DAY, f"{REQUESTS_PER_DAY} requests of one device a day")
         return replace(known, requests=known.requests + 1, job_requests=known.job_requests + 1)
 
     def certificate(self) -> CertificateBudget:
-        """With one certificate more, under the job of the latest request; raises RejectionError if that is too many."""
+        """Return the budget with one certificate more, under the job of the latest request.
+
+        Raises RejectionError if that is too many.
+        """
         known = self.issued.count(self.job_id)
         _require(known < CERTIFICATES_PER_JOB, f"{CERTIFICATES_PER_JOB} certificates under one job")
         _require(self.certificates < CERTIFICATES_PER_DAY, f"{CERTIFICATES_PER_DAY} certificates of one device a day")
@@ -68,14 +71,17 @@ class CertificateBudget:
         return replace(self, certificates=self.certificates + 1, issued=issued)
 
     def refused(self, refusal: BudgetRefusal, now: datetime) -> tuple[CertificateBudget, bool]:
-        """With a refusal, and whether it is the day's first of this cause."""
+        """Return the budget with a ``refusal`` noted, and whether it is the day's first for this cause."""
         known = self.on(now)
         is_first = refusal.code not in known.causes
         causes = (*known.causes, refusal.code) if is_first else known.causes
         return replace(known, causes=causes, refusal=refusal if refusal.job_id else known.refusal), is_first
 
     def rivalled(self, digest: str, at: datetime) -> CertificateBudget:
-        """With the request for a second key while the certificate for the key with this digest was made."""
+        """Return the budget with the note that a second key was asked for at this instant.
+
+        That was while the certificate for the key with this ``digest`` was made; the first such request counts.
+        """
         return self if self.rival_of(digest) else replace(self, rival=(digest, at.isoformat()))
 
     def rival_of(self, digest: str) -> datetime | None:
@@ -83,12 +89,12 @@ class CertificateBudget:
         return None if self.rival is None or self.rival[0] != digest else datetime.fromisoformat(self.rival[1])
 
     def on(self, now: datetime) -> CertificateBudget:
-        """On that day (UTC): another one begins at nothing."""
+        """Return the budget for the day of ``now`` (UTC): its counts start at zero if the record is of another day."""
         day = now.date().isoformat()
         return self if self.day == day else replace(self, day=day, requests=0, certificates=0, causes=())
 
     def under(self, job_id: str) -> CertificateBudget:
-        """Under that job: the requests of another one begin at nothing."""
+        """Return the budget under this job: its count of requests starts at zero if the record is of another job."""
         return self if self.job_id == job_id else replace(self, job_id=job_id, job_requests=0)
 
     def to_record(self) -> dict[str, Any]:

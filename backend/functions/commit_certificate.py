@@ -1,8 +1,8 @@
 """A device reports that it is connected with its new certificate; its connection is the proof.
 
-How the job stands is not asked: a commit counts from the instant at which it was sent, whether its end is heard of
-before or after, and the table of verdicts weighs both. Each write names the version that was read, so that of a
-commit and an end that race the loser decides anew.
+The function does not ask how the job stands: a commit counts from the instant at which it was sent, whether the backend
+hears of the job's end before or after, and the table of verdicts weighs both. Each write names the version that was
+read: if a commit and an end race, the loser reads the record again and decides anew.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ FUNCTION = "commit_certificate"
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """Lambda entry point; the rule gives jobId, thingName, topic, clientId, principal and receivedAt."""
+    """Answer one commit (Lambda's entry point).
+
+    The topic rule gives jobId, thingName, topic, clientId, principal and receivedAt.
+    """
     return answer(services(), event, FUNCTION, commit)
 
 
@@ -76,7 +79,7 @@ def _commit(services: Services, event: CommitEvent, rotation: Rotation) -> None:
 
 
 def _taken_over(services: Services, event: CommitEvent) -> Rotation | None:
-    """Return what the backend before ours has begun under this job, if it still runs on this device."""
+    """Return the rotation that the stock backend has begun under this job, if the job still runs on this device."""
     spend(services, event)
 
     def document() -> object:

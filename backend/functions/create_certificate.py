@@ -34,13 +34,16 @@ FUNCTION = "create_certificate"
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """Lambda entry point; the rule gives jobId, csr, thingName, topic, clientId and principal."""
+    """Answer one create (Lambda's entry point).
+
+    The topic rule gives jobId, csr, thingName, topic, clientId and principal.
+    """
     return answer(services(), event, FUNCTION, create)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A create that is in order as far as it and its job show."""
+    """A create request that passed the checks of the request itself and of its job."""
 
     event: CreateEvent
     request: csr.SigningRequest
@@ -52,7 +55,7 @@ class Asked:
 
     @property
     def who(self) -> str:
-        """For the evidence."""
+        """The sender of the request, as the evidence names it."""
         return _who(self.event)
 
 
@@ -102,7 +105,10 @@ _UNANSWERED = {CreateStep.WAIT: "waiting", CreateStep.TOO_LATE: "too late", Crea
 def _note_rival(
     services: Services, event: CreateEvent, request: csr.SigningRequest, budget: CertificateBudget, rotation: Rotation
 ) -> None:
-    """Record a second key at any time: while the first one's certificate is made, and after the job's end."""
+    """Record that a device asks for a certificate over a second key under the rotation's job.
+
+    It may ask while the first key's certificate is made, or even after the job's end.
+    """
     now, digest = services.clock(), rotation.public_key_digest
     is_old = rotation.which(event.principal) is CertificateRole.OLD
     if not is_old or rotation.job_id != event.job_id or request.public_key_digest == digest:
@@ -118,7 +124,10 @@ def _note_rival(
 
 
 def _weigh(services: Services, asked: Asked, rotation: Rotation) -> Rotation:
-    """Add what this create shows to a rotation that is not decided; raises RejectionError if it stays so for good."""
+    """Add what this create shows to an undecided rotation, and conclude it if that suffices.
+
+    Raises RejectionError if the rotation's job has ended and the rotation stays undecided.
+    """
     event, now = asked.event, services.clock()
     known = _with_sighting(rotation, asked, now)
     if known.ended_at is None and known.job_id != event.job_id:
@@ -162,7 +171,10 @@ def _check(services: Services, event: CreateEvent, request: csr.SigningRequest, 
 
 
 def _require_successor(services: Services, asked: Asked) -> tuple[Principal, list[str], bool]:
-    """Return the current certificate's principal and policies, and whether it is shared; the CSR is its successor's."""
+    """Return the current certificate's principal and policies, and whether several things hold or held it.
+
+    Raises RejectionError if the certificate may not be replaced, or if the CSR is not for its successor.
+    """
     event = asked.event
     principal = decide.require_only_certificate(services.registry.principals(event.thing_name), event.principal)
     holders: list[str] = []
@@ -205,7 +217,7 @@ def _begin(
 
 
 def _issue_or_undo(services: Services, asked: Asked, policies: list[str], rotation: Rotation) -> Rotation:
-    """Issue and attach; on any failure nothing is left, or what is left is on record for the next to undo."""
+    """Issue and attach the certificate; after a failure undo it, or leave a record for the next create or sweep."""
     try:
         issued = services.issuers.issue(asked.request, asked.authority, services.clock())
         rotation = rotation.step(
@@ -231,10 +243,10 @@ def _reason(error: Exception) -> str:
 
 
 def _undo(services: Services, rotation: Rotation, who: str, *, may_be_lost: bool) -> None:
-    """Undo now; if even that fails, the record stays for the next create or the sweep to do it.
+    """Undo now; if even that fails, the record stays, and the next create or the sweep does it.
 
-    A certificate that AWS has refused to issue is not looked for: that would cost a scarce call for each recent
-    certificate.
+    ``may_be_lost`` is False if AWS has refused to issue. Then nobody looks for a certificate without a known id,
+    because that would cost a scarce call for each recent certificate.
     """
     try:
         current = services.table.current(rotation.thing_name)

@@ -1,7 +1,7 @@
 """Certificate signing requests: read, verified and compared. Pure.
 
-Every check has its own code, because each has its own cure. The subject and the key are compared
-with the certificate that the device's connection has proven to hold.
+Every check has its own code, because each has its own cure. The subject and the key are compared with the certificate
+that the device's connection uses.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def certifies(certificate_pem: str, digest: str) -> bool:
 
 
 def load_certificate(pem: str) -> x509.Certificate:
-    """Read a certificate, one with names that a strict parser refuses as well; raises ValueError."""
+    """Read a certificate, even one with names that a strict parser refuses; raises ValueError if it cannot be read."""
     try:
         return x509.load_pem_x509_certificate(pem.encode())
     except ValueError:
@@ -127,7 +127,10 @@ def load_certificate(pem: str) -> x509.Certificate:
 
 
 def load_request(pem: str) -> x509.CertificateSigningRequest:
-    """Read a CSR likewise; of a readable copy the signature does not hold."""
+    """Read a CSR, even one with names that a strict parser refuses; raises ValueError if it cannot be read.
+
+    Such a CSR is read from a copy in which its signature does not hold: verify the original.
+    """
     try:
         return x509.load_pem_x509_csr(pem.encode())
     except ValueError:
@@ -135,7 +138,7 @@ def load_request(pem: str) -> x509.CertificateSigningRequest:
 
 
 def _is_signed(request: x509.CertificateSigningRequest, pem: str, key: object) -> bool:
-    """Return whether the CSR as it came is signed with its own key."""
+    """Return whether the CSR, in the bytes in which it came, is signed with its own key."""
     der = _der(pem)
     if request.public_bytes(Encoding.DER) == der:
         return request.is_signature_valid
@@ -159,7 +162,7 @@ def _der(pem: str) -> bytes:
 
 
 def public_key_digest(key: object) -> str:
-    """SHA-256 of a public key's SubjectPublicKeyInfo, hex."""
+    """Return the SHA-256 of a public key's SubjectPublicKeyInfo, in hex."""
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]  # any key has it
     return hashlib.sha256(spki).hexdigest()
 

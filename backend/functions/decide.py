@@ -61,7 +61,7 @@ def require_certificate_in_place(event: CreateEvent) -> None:
 
 
 def require_rotation_job(execution: ExecutionState | None, job_id: str) -> JobDocument:
-    """Return the document of an IN_PROGRESS execution of a rotation job; raises RejectionError if it is another."""
+    """Return the document of an IN_PROGRESS execution of a rotation job; raises RejectionError for anything else."""
     if execution is None:
         raise RejectionError(RejectionCode.NO_EXECUTION, f"This thing has no execution of job '{job_id}'.")
     if execution.status is not ExecutionStatus.IN_PROGRESS:
@@ -81,7 +81,7 @@ def require_rotation_job(execution: ExecutionState | None, job_id: str) -> JobDo
 
 
 def require_authority(document: JobDocument, name: str, authority: PrivateAuthority | None) -> None:
-    """Raise RejectionError unless the authority of this name is the one that the job means, if it names one."""
+    """Raise RejectionError if the job names an authority by ARN, and this deployment's of this name has another one."""
     meant, found = document.certificate_authority_arn, None if authority is None else authority.arn
     if meant is not None and meant != found:
         raise RejectionError(
@@ -92,7 +92,7 @@ def require_authority(document: JobDocument, name: str, authority: PrivateAuthor
 
 
 def require_only_certificate(principals: Sequence[Principal], connection: str) -> Principal:
-    """Return the only principal, a certificate that this connection uses; raises RejectionError."""
+    """Return the only principal, a certificate that this connection uses; raises RejectionError if that is not so."""
     if not principals:
         raise RejectionError(RejectionCode.NO_CERTIFICATE, "The thing has no certificate attached.")
     if len(principals) > 1:
@@ -109,7 +109,10 @@ def require_only_certificate(principals: Sequence[Principal], connection: str) -
 
 
 def require_alone(things: Sequence[str], thing_name: str, *, unless_split: bool) -> None:
-    """Raise RejectionError if other ``things`` hold a certificate that is not exclusive, unless it is split."""
+    """Raise RejectionError unless the thing alone holds a certificate that is not attached exclusively.
+
+    ``things`` are all that hold it. ``unless_split``: the job allows that others hold it too.
+    """
     may_be_shared = unless_split and thing_name in things and len(things) <= MOST_HOLDERS
     if list(things) != [thing_name] and not may_be_shared:
         raise RejectionError(
@@ -120,7 +123,7 @@ def require_alone(things: Sequence[str], thing_name: str, *, unless_split: bool)
 
 
 def require_both_certificates(principals: Sequence[Principal], rotation: Rotation) -> None:
-    """Raise RejectionError unless the thing holds exactly the rotation's two certificates, alone or not."""
+    """Raise RejectionError unless the thing holds exactly the rotation's two certificates; others may hold them too."""
     _require_rotatable(principals)
     found = {p.certificate_id for p in principals}
     if found != {rotation.old_certificate_id, rotation.new_certificate_id}:
@@ -175,9 +178,9 @@ def require_rotation(rotation: Rotation | None, event: CommitEvent) -> Rotation:
 
 
 def is_known_to_be_alone(rotation: Rotation | None, event: CommitEvent) -> bool:
-    """Return whether a later rotation began at this connection's certificate, the thing's only one, and was given up.
+    """Return whether a later rotation that was given up has left this connection's certificate as the thing's only one.
 
-    A device that commits an earlier job once more asks whether its certificate stays: it does.
+    A device that commits an earlier job once more asks whether its certificate stays: then it does.
     """
     return (
         rotation is not None

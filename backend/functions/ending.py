@@ -58,7 +58,10 @@ def conclude(
 
 
 def _tell(services: Services, rotation: Rotation, verdict: Verdict, aside: str) -> Rotation:
-    """First of all, because a repeat may find nothing left to report: twice is better than never."""
+    """Send the verdict's notice before anything is removed, because a repeat may find nothing left to report.
+
+    So a person may get a notice twice, which is better than never.
+    """
     told = f"{verdict.told.name}: {verdict.because}"
     if verdict.told is Notification.NOBODY or rotation.told == told:
         return rotation
@@ -77,13 +80,16 @@ def _keep(services: Services, before: Rotation, rotation: Rotation, verdict: Ver
 
 
 def with_end(services: Services, rotation: Rotation) -> Rotation:
-    """Return the rotation with the end of its execution, if that has ended and nobody has reported it."""
+    """Return the rotation with the end of its execution, as AWS IoT reports it; unchanged if that has not ended."""
     end = services.registry.end_of(rotation.thing_name, rotation.job_id)
     return rotation if end is None else rotation.ended(end.ending, end.at or services.clock())
 
 
 def note_old(services: Services, thing_name: str, certificate_id: str, at: datetime, who: str) -> None:
-    """Add that a request of ``who`` came over the thing's old certificate, if it is one of a rotation's."""
+    """Note in the thing's latest rotation that a request of ``who`` came over its old certificate.
+
+    Nothing is noted if the certificate with this id is not that rotation's old one.
+    """
     rotation = services.table.current(thing_name)
     if rotation is None or rotation.which(certificate_id) is not CertificateRole.OLD or rotation.phase in MAKING:
         return
@@ -94,14 +100,20 @@ def note_old(services: Services, thing_name: str, certificate_id: str, at: datet
 
 
 def hear_late(services: Services, rotation: Rotation, which: CertificateRole, at: datetime) -> bool:
-    """Return whether the use of ``which`` certificate of an ended rotation is reported, as the old one's is."""
+    """Report the use of an ended rotation's old certificate after its commit; return whether that was reported now.
+
+    ``which`` is the certificate that was used: the use of the new one is not reported.
+    """
     committed = rotation.committed_at
     is_news = which is CertificateRole.OLD and committed is not None and at > datetime.fromisoformat(committed)
     return is_news and tell_late(services, rotation.seen(which, at))
 
 
 def tell_late(services: Services, rotation: Rotation) -> bool:
-    """Report once that the old certificate was removed before a sign that two are at work."""
+    """Report, once a rotation, a sign of two holders that came after the old certificate was removed.
+
+    Return whether it was reported now.
+    """
     if rotation.outcome is not RotationOutcome.ROTATED or rotation.told == TOLD_LATE:
         return False
     services.operator.tell(rotation.thing_name, rotation.job_id, notices.of_late_evidence(rotation))
@@ -110,7 +122,10 @@ def tell_late(services: Services, rotation: Rotation) -> bool:
 
 
 def remove_new(services: Services, rotation: Rotation, who: str, *, may_be_lost: bool = True) -> Rotation:
-    """Keep the old certificate, as ``who`` decided; look for the new one if ``may_be_lost``: nobody knows its id."""
+    """Keep the old certificate and remove the new one, on behalf of ``who``.
+
+    ``may_be_lost``: if the record lacks the new one's id, a certificate over the same key is looked for.
+    """
     new = rotation.new_certificate_id
     if new is None and may_be_lost:
         new = _lost_certificate(services, rotation)
@@ -120,16 +135,17 @@ def remove_new(services: Services, rotation: Rotation, who: str, *, may_be_lost:
 
 
 def resume(services: Services, rotation: Rotation, who: str) -> Rotation:
-    """Carry on, as ``who``, with a removal decided on before; raises ContradictionError if the record names none."""
+    """Carry on, for ``who``, with a removal that the record names; raises ContradictionError if it names none."""
     if rotation.removing is None or rotation.outcome is None:
         raise ContradictionError(f"the record of {rotation.thing_name} is being removed but does not show what")
     return _remove(services, rotation, rotation.removing, rotation.outcome, who)
 
 
 def remove_stray(services: Services, rotation: Rotation, current: Rotation | None, *, may_be_lost: bool) -> None:
-    """Remove what was issued for a rotation that was given up meanwhile; ``current`` is in force now.
+    """Remove the certificate of a rotation that was given up while it was issued; ``current`` is on record now.
 
-    The certificates of the record in force stay: it may be over the same key, and the device may use it.
+    The certificates of the record stay: it may be over the same key, and the device may use them. ``may_be_lost``: if
+    the certificate's id is not known, one over the rotation's key is looked for.
     """
     theirs = () if current is None else (current.old_certificate_id, current.new_certificate_id)
     is_hidden = current is not None and current.phase in MAKING  # what it has issued may not be on record yet
@@ -177,7 +193,7 @@ def _remove(
 
 
 def _let_go(services: Services, rotation: Rotation, who: str) -> Rotation:
-    """Detach the old certificate from this thing alone, for others may hold it; the sweep does the rest."""
+    """Detach the old certificate from this thing alone, because others may hold it; the sweep does the rest."""
     old, arn = rotation.old_certificate_id, rotation.arn(rotation.old_certificate_id)
     if rotation.phase is not Phase.REMOVING:
         letting = {"phase": Phase.REMOVING, "removing": old, "outcome": RotationOutcome.ROTATED}
@@ -215,7 +231,7 @@ _PROGRESS = {RotationOutcome.ROTATED: "rotated", RotationOutcome.ROLLED_BACK: "r
 
 
 def show(services: Services, rotation: Rotation, progress: str) -> None:
-    """Show ``progress`` in the public view. It is a courtesy: if that fails, the rotation goes on."""
+    """Show ``progress`` in the public view; if that fails, the rotation goes on, because the view decides nothing."""
     try:
         services.registry.show(rotation.thing_name, progress, rotation.old_certificate_id, rotation.new_certificate_id)
     except Exception as error:  # noqa: BLE001  # whatever it is, nothing depends on the view

@@ -1,9 +1,9 @@
 """The functions' environment: one validated model, checked before the first event.
 
-All functions are given the same variables by the stack. The three ``PCA_…`` variables are
-those of the stock solution, so that the tools that switch its authority work here too; they state
-the authority for jobs that name none. ``AUTHORITIES`` holds the named ones; only a deployment (or
-who may update the function's configuration) changes either.
+All functions are given the same variables by the stack. The three ``PCA_…`` variables are those of the stock solution,
+so that the tools that switch its authority work here too; they state the authority for jobs that name none.
+``AUTHORITIES`` holds the named ones. Only a deployment, or a person who may update the function's configuration,
+changes either.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Environment(BaseModel):
         return value or None
 
     def authority(self, name: str | None) -> tuple[str, PrivateAuthority | None]:
-        """Name and settings of the authority that a job names (None: the default).
+        """Return name and settings of the authority that a job names (None: the default).
 
         The settings are None for AWS IoT's own CA. Raises KeyError for a name not in the table.
         """

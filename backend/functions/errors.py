@@ -52,7 +52,7 @@ def error_code(error: BaseException) -> str:
 def is_refused(error: BaseException) -> bool:
     """Return whether AWS has certainly not done what was asked.
 
-    It answered so, and to the only attempt that was made.
+    That is so if AWS answered with a client error, and the call was attempted only once.
     """
     if isinstance(error, RejectionError):
         return error.__cause__ is None or is_refused(error.__cause__)
@@ -63,7 +63,7 @@ def is_refused(error: BaseException) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether the same may succeed when repeated: throttled, timed out, overtaken, or the server's own fault."""
+    """Return whether a call may succeed if repeated: throttled, timed out, overtaken, or the server's own fault."""
     if isinstance(error, (BotoConnectionError, HTTPClientError, ConflictError)):
         return True
     if not isinstance(error, ClientError):

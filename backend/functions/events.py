@@ -38,7 +38,7 @@ class Request(_Event):
     received_at: int | None = Field(default=None, alias="receivedAt")  # ms since 1970; None from a rule that lacks it
 
     def sent(self, now: datetime) -> datetime:
-        """Return when it came in: Lambda may hold an event back for a minute."""
+        """Return when the message reached AWS IoT; Lambda may have held the event back for a minute since."""
         return now if self.received_at is None else _instant(self.received_at)
 
 
@@ -83,17 +83,17 @@ class TerminalEvent(_Event):
 
     @property
     def thing_name(self) -> str:
-        """The last part of the ARN."""
+        """The thing's name: the last part of its ARN."""
         return self.thing_arn.split(":thing/", 1)[1]
 
     @property
     def ending(self) -> Ending:
-        """From the operation, because a deleted execution's status is whatever it last was."""
+        """The end that the operation names; a deleted execution's status is whatever it last was."""
         return Ending(self.operation.upper())
 
     @property
     def at(self) -> datetime:
-        """When it ended."""
+        """The instant at which the execution ended."""
         return _instant(self.timestamp)
 
     @model_validator(mode="after")
@@ -113,12 +113,12 @@ class PresenceEvent(_Event):
 
     @property
     def thing_name(self) -> str:
-        """If it is a thing's client: Greengrass appends ``#n`` to the thing name for its further connections."""
+        """The thing's name, if the client is a thing's: Greengrass appends ``#n`` to it for its further connections."""
         return self.client_id.split("#", 1)[0] or self.client_id
 
     @property
     def at(self) -> datetime:
-        """When it connected."""
+        """The instant at which the client connected."""
         return _instant(self.timestamp)
 
 

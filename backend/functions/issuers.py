@@ -39,7 +39,10 @@ class Issuers:
         self._acm_pca = acm_pca
 
     def issue(self, request: SigningRequest, authority: PrivateAuthority | None, now: datetime) -> Issued:
-        """Return a new certificate over the request's key (None: by AWS IoT's own CA); raises RejectionError."""
+        """Return a new certificate over the request's key; raises RejectionError if the CA refuses.
+
+        AWS IoT's own CA issues it if ``authority`` is None.
+        """
         try:
             issued = self._from_aws_iot(request) if authority is None else self._from_private(request, authority, now)
         except ClientError as error:
@@ -90,7 +93,7 @@ class Issuers:
 
 
 def _not_throttled(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Repeat what was refused for its pace, and nothing else: what got no answer may have been done."""
+    """Repeat a call that AWS has throttled, and no other: a call without an answer may have been carried out."""
     for pause in _PAUSES:
         try:
             return call()

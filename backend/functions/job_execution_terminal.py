@@ -32,7 +32,7 @@ CONFLICT_RETRIES = 3
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """Lambda entry point; the rules give job-execution events and presence events."""
+    """Handle one job-execution event or presence event (Lambda's entry point)."""
     try:
         parsed = parse_terminal(event)
     except ValidationError as error:
@@ -68,9 +68,10 @@ def ended(services: Services, event: TerminalEvent) -> dict[str, Any]:
 
 
 def _concerns(rotation: Rotation, event: TerminalEvent) -> bool:
-    """Return whether the end counts: of the rotation's own job, or a FAILED of one that awaited the decision.
+    """Return whether the end of an execution counts for the rotation.
 
-    A device that has reported SUCCEEDED is not taken to mean the opposite by a later job.
+    It counts if it is of the rotation's own job, or if a job that was refused while the rotation was undecided has
+    FAILED. After a SUCCEEDED of the rotation's job, the FAILED of a later one does not count.
     """
     if rotation.job_id == event.job_id:
         return True
@@ -81,7 +82,7 @@ def _concerns(rotation: Rotation, event: TerminalEvent) -> bool:
 def _is_of_an_earlier_attempt(services: Services, event: TerminalEvent, rotation: Rotation) -> bool:
     """Return whether the event is about an attempt before this rotation began.
 
-    Job events are timed in whole seconds.
+    Job events are timed in whole seconds: if both fall into one second, the status of the execution decides.
     """
     started = datetime.fromisoformat(rotation.started_at)
     if event.at + timedelta(seconds=1) <= started:
@@ -93,7 +94,7 @@ def _is_of_an_earlier_attempt(services: Services, event: TerminalEvent, rotation
 
 
 def _after_undoing(services: Services, event: TerminalEvent, rotation: Rotation) -> dict[str, Any]:
-    """Report once why the create of a job failed that has ended."""
+    """Notify a person, once, of the end of a job under which no certificate was handed out."""
     if rotation.outcome is not RotationOutcome.ROLLED_BACK or rotation.ending is not None:
         return {"status": "nothing"}
     notice = f"{event.ending.value}: no certificate was handed out under this job."
@@ -103,7 +104,10 @@ def _after_undoing(services: Services, event: TerminalEvent, rotation: Rotation)
 
 
 def _without_rotation(services: Services, event: TerminalEvent) -> dict[str, Any]:
-    """Take an execution for a rotation if the device asked under it, or reports so: most are of other jobs."""
+    """Notify a person of the end of a rotation job that has no rotation; ignore the end of any other job.
+
+    A job is taken for a rotation's if the device has asked under it, or has marked its execution as a rotation.
+    """
     if event.ending is Ending.SUCCEEDED and STATUS_DETAILS_KEY not in event.status_details:
         return {"status": "nothing"}
     if STATUS_DETAILS_KEY in event.status_details or services.table.budget(event.thing_name).job_id == event.job_id:
@@ -113,7 +117,7 @@ def _without_rotation(services: Services, event: TerminalEvent) -> dict[str, Any
 
 
 def _reason(services: Services, event: TerminalEvent) -> str:
-    """Return what the device writes, and its last answer under this job, which is kept as evidence."""
+    """Return the device's failure reason and the backend's last refusal under this job; keep this as evidence."""
     reason = event.status_details.get(FAILURE_REASON_KEY)
     written = f" The device writes: {notices.quoted(reason)}." if reason else ""
     refusal = services.table.budget(event.thing_name).refusal if event.ending is not Ending.SUCCEEDED else None
@@ -147,7 +151,7 @@ def connected(services: Services, event: PresenceEvent) -> dict[str, Any]:
 
 
 def _note_watched(services: Services, event: PresenceEvent, watch: Watch | None) -> None:
-    """Healing learns from connections which of several certificates is in use, under whatever name it is used."""
+    """Note a connection with a certificate under watch, by whatever client: healing learns so which ones are in use."""
     known = watch and watch.seen(event.client_id, event.at)
     if watch is None or known is None or known == watch:
         return

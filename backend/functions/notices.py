@@ -13,7 +13,10 @@ UNWATCHED = "nobody noted who connects with it"
 
 
 def of_verdict(rotation: Rotation, verdict: Verdict) -> str:
-    """Return how the job has ended, what becomes of the certificates and why; for a person, what to do as well."""
+    """Return the notice of how the job has ended, what becomes of the certificates, and why.
+
+    If a person must decide, it also names what to do.
+    """
     end = "The job runs" if rotation.ending is None else rotation.ending.value
     since = "before the commit" if rotation.committed_at is None else "after the commit"
     becomes = {
@@ -26,9 +29,9 @@ def of_verdict(rotation: Rotation, verdict: Verdict) -> str:
 
 
 def of_late_evidence(rotation: Rotation) -> str:
-    """Report the use, after the commit or for a second key, of an old certificate that is given up already.
+    """Return the notice that an old certificate was used after it was removed, or had asked for a second key.
 
-    A shared one may be there still, and the device use it.
+    A shared one was only detached from the thing: others may hold it, and the device may still use it.
     """
     use = "was used after the commit, at" if rotation.contested_at is None else "asked for a second key at"
     at = rotation.contested_at or rotation.old_seen_at
@@ -52,7 +55,7 @@ def of_rest(certificate_id: str, because: str) -> str:
 
 
 def quoted(text: object) -> str:
-    """Somebody else's text: one line, printable, bounded, in quotation marks."""
+    """Return somebody else's text on one line, printable, bounded, and in quotation marks."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * MAX_QUOTED]).split())
     cut = line if len(line) <= MAX_QUOTED else f"{line[:MAX_QUOTED]}…"
     return f'"{cut.replace(chr(34), chr(39))}"'
@@ -77,7 +80,7 @@ def _holders(rotation: Rotation) -> str:
 
 
 def _give_up(rotation: Rotation) -> str:
-    """Return the command by which a person decides against the old certificate; a shared one is others' too."""
+    """Return the command by which a person gives up the old certificate: deactivates it, or detaches a shared one."""
     if not rotation.is_shared:
         return _deactivate(rotation.old_certificate_id)
     arn = rotation.arn(rotation.old_certificate_id)

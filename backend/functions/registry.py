@@ -40,7 +40,7 @@ class Principal:
 
     @property
     def certificate_id(self) -> str | None:
-        """None if the principal is not a certificate."""
+        """The certificate's id; None if the principal is not a certificate."""
         kind, _, identifier = self.arn.split(":", 5)[-1].partition("/")
         return identifier if kind == "cert" else None
 
@@ -67,10 +67,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionState:
-    """One thing's execution of a job; ``document`` is the job document as parsed JSON, None if it is none.
+    """One thing's execution of a job; ``document`` is the job document as parsed JSON, None if it is not JSON.
 
-    ``status`` is None for an execution that has ended: the data plane shows no more of those. ``queued`` is when the
-    device was first asked.
+    ``status`` is None for an execution that has ended, because the data plane no longer shows it. ``queued`` is when
+    the device was first asked.
     """
 
     status: ExecutionStatus | None
@@ -80,7 +80,7 @@ class ExecutionState:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionEnd:
-    """How and when an execution has ended; ``at`` is None if it is gone with its job."""
+    """How and when an execution has ended; ``at`` is None if the execution was deleted with its job."""
 
     ending: Ending
     at: datetime | None
@@ -194,8 +194,9 @@ class IotRegistry:
     def delete(self, certificate_id: str, certificate_arn: str) -> None:
         """Delete a certificate that is INACTIVE, if it is there.
 
-        If a thing is still in the way, its detachment is waited for. Forced deletion takes a certificate's policy
-        attachments along; if it does not, they are detached one by one, unless somebody has begun to use it.
+        If it is still attached to a thing, its detachment is waited for. Forced deletion takes a certificate's policy
+        attachments along; if it does not, they are detached one by one, unless somebody has begun to use the
+        certificate.
         """
         _unless_gone(self._delete, certificate_id=certificate_id, certificate_arn=certificate_arn)
 
@@ -219,8 +220,8 @@ class IotRegistry:
     ) -> str | None:
         """Return the id of a certificate, ``besides`` these, over the key with this ``digest``; None if there is none.
 
-        It was registered between two instants. Needed only if an answer of AWS IoT was lost: the certificate exists,
-        but nobody knows its id.
+        It was registered between ``since`` and ``until``. The search is needed only if an answer of AWS IoT was lost:
+        then the certificate exists, but nobody knows its id.
         """
         for candidate in self._newest_certificates():
             if candidate["creationDate"] < since:
@@ -251,7 +252,7 @@ class IotRegistry:
         _read(answer["payload"])
 
     def view(self, thing_name: str) -> View | None:
-        """Return what the backend before shows of a rotation; None if it shows none."""
+        """Return what the stock backend's shadow shows of a rotation; None if it shows none."""
         answer = _unless_gone(self._data.get_thing_shadow, thingName=thing_name, shadowName=self._shadow_before)
         if answer is None:
             return None
@@ -263,12 +264,12 @@ class IotRegistry:
         return View(*texts) if len(texts) == len(found) else None
 
     def document(self, job_id: str) -> Any:
-        """Return a job's document as parsed JSON; None if it is none, or the job is gone."""
+        """Return a job's document as parsed JSON; None if it is not JSON, or the job is gone."""
         answer = _unless_gone(self._iot.get_job_document, jobId=job_id)
         return None if answer is None else _json(answer.get("document", ""))
 
     def hears_connections(self) -> bool:
-        """Return whether the rule is on that brings connections to the functions."""
+        """Return whether the topic rule that brings connections to the functions is enabled."""
         return not self._iot.get_topic_rule(ruleName=self._presence_rule)["rule"]["ruleDisabled"]
 
     def publish(self, topic: str, payload: bytes) -> None:
@@ -289,7 +290,7 @@ def _unless_gone(call: Callable[..., T], **arguments: Any) -> T | None:
 def _read(stream: Any) -> bytes:
     """Return what an answer holds that comes as a stream.
 
-    Its connection is free for the next call only once that is read.
+    The connection is free for the next call only after that.
     """
     with closing(stream):
         return bytes(stream.read())

@@ -17,11 +17,11 @@ from protocol.rotation_record import FINISHED, ROTATED
 from .verdicts import CertificateRole, Ending, Notification, RotationEvidence
 
 LEASE = timedelta(seconds=25)
-"""How long a create may take before another may undo it: the function's timeout and some."""
+"""How long a create may take before another may undo it: the function's timeout and some seconds more."""
 
 
 class Phase(StrEnum):
-    """Where a rotation stands. The comment shows what the registry may hold."""
+    """The state of a rotation; each comment shows what the registry may hold then."""
 
     ISSUING = "issuing"  # the old certificate; perhaps a new one, whose id is not known yet
     ISSUED = "issued"  # the old certificate; the new one, perhaps not attached yet
@@ -33,7 +33,7 @@ class Phase(StrEnum):
 
 
 LINES = 200
-"""Of evidence, at most: two that fight for a device's client id would fill an item of the table within an hour."""
+"""Lines of evidence at most: two devices that fight for one client id would fill the table's item within an hour."""
 
 MAKING = frozenset({Phase.ISSUING, Phase.ISSUED})
 """The phases in which no device can hold the new certificate yet."""
@@ -90,12 +90,12 @@ class Rotation:
 
     @property
     def is_active(self) -> bool:
-        """Whether it has yet to end."""
+        """Whether the rotation has yet to end."""
         return self.phase is not Phase.FINISHED
 
     @property
     def awaits_a_person(self) -> bool:
-        """Whether its job has ended without a decision, or somebody was asked for one: then a deactivation is one."""
+        """Whether a person may decide it by a deactivation: its job has ended undecided, or a person was asked."""
         is_asked = self.told is not None and self.told.startswith(Notification.PERSON.name)
         return self.phase is Phase.UNRESOLVED or (is_asked and self.phase in {Phase.CREATED, Phase.COMMITTED})
 
@@ -108,7 +108,10 @@ class Rotation:
         return self.phase in MAKING and now < datetime.fromisoformat(self.lease_until)
 
     def step(self, now: datetime, who: str, what: str, **changes: Any) -> Rotation:
-        """Return the next state with its line of evidence, ``who`` did ``what``; the middle of very many lines goes."""
+        """Return the rotation with these ``changes`` and one line of evidence: ``who`` did ``what``.
+
+        If there are more than ``LINES``, lines in the middle are dropped.
+        """
         history = (*self.history, EvidenceEntry(now.isoformat(), who, what))
         if len(history) > LINES:
             history = (*history[: LINES // 2], *history[1 - LINES // 2 :])
@@ -128,25 +131,25 @@ class Rotation:
         return CertificateRole.OLD if old is not None and old > new else CertificateRole.NEW
 
     def seen(self, certificate: CertificateRole, at: datetime) -> Rotation:
-        """With a sighting; an earlier one than is known changes nothing."""
+        """Return the rotation with a sighting of a ``certificate``; one before the latest known changes nothing."""
         if certificate is CertificateRole.OLD:
             return replace(self, old_seen_at=_later(self.old_seen_at, at))
         return replace(self, new_seen_at=_later(self.new_seen_at, at))
 
     def contested(self, at: datetime, now: datetime, who: str) -> Rotation:
-        """With the request of ``who`` for a second key under its job; the first such request counts."""
+        """Return the rotation with the request of ``who`` for a second key under its job; the first one counts."""
         if self.contested_at is not None:
             return self
         return self.step(now, who, "a second key was asked for", contested_at=at.isoformat())
 
     def ended(self, ending: Ending, at: datetime) -> Rotation:
-        """With the end of an execution; the latest counts, but that one is deleted later is not news."""
+        """Return the rotation with the ``ending`` of an execution; the latest counts, but a later deletion does not."""
         if self.has_ended_after(at) or (ending is Ending.DELETED and self.ending is not None):
             return self
         return replace(self, ending=ending, ended_at=at.isoformat())
 
     def has_ended_after(self, instant: datetime) -> bool:
-        """Return whether the end of an execution is known that came later than this instant."""
+        """Return whether an end of the execution is known that came after this instant."""
         return self.ended_at is not None and instant < datetime.fromisoformat(self.ended_at)
 
     def evidence(self, now: datetime, deactivated: CertificateRole | None = None) -> RotationEvidence:
@@ -166,7 +169,10 @@ class Rotation:
         )
 
     def in_phase(self) -> Rotation:
-        """With the phase that the evidence shows, if the new certificate was handed out and none is being removed."""
+        """Return the rotation with the phase that the evidence shows.
+
+        It is unchanged before the new certificate was handed out, and while a certificate is being removed.
+        """
         if self.phase not in {Phase.CREATED, Phase.COMMITTED, Phase.UNRESOLVED}:
             return self
         if self.ended_at is not None:
@@ -199,9 +205,9 @@ class Rotation:
 
 
 def _of_earlier_versions(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what earlier versions wrote otherwise.
+    """Return the fields that earlier versions wrote in another form.
 
-    One sighting, the latest, and how the job ended in the evidence alone.
+    They kept only the latest sighting, and the end of the job only as a line of evidence.
     """
     found: dict[str, Any] = {}
     if "seenPrincipal" in record:

@@ -56,7 +56,7 @@ def build(
 ) -> Services:
     """Check the environment's ``variables``, then build every client; ``clock`` returns the present.
 
-    ``client_without_retries`` makes the client that issues: a call that is repeated behind its back may issue twice.
+    ``client_without_retries`` makes the client that issues certificates: a call that botocore repeats may issue two.
     """
     environment = read(variables)
     names = BackendNames(environment.stack_name)
@@ -84,7 +84,7 @@ _running: ContextVar[Services | None] = ContextVar("services", default=None)
 
 @contextmanager
 def running(services: Services) -> Iterator[None]:
-    """Handlers called inside, on this thread, use these services."""
+    """Let handlers that are called inside the block, on this thread, use these services."""
     token = _running.set(services)
     try:
         yield

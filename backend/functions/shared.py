@@ -1,8 +1,9 @@
 """The end of a certificate that several things held: it goes when no thing holds it and nobody uses it.
 
-A rotation only lets go of it for its own thing; the sweep visits each that is listed. Nothing is removed in the first
-step: what no thing holds, and nobody was heard to use for long, is deactivated, and deleted a month later. Whoever
-finds it wanted after all makes it active again, but never what a person has deactivated.
+A rotation only detaches the certificate from its own thing; the sweep visits each one that is listed. A certificate
+that no thing holds, and that nobody was heard to use for ``UNUSED``, is first deactivated, and deleted ``GRACE`` later
+(both in protocol/watch.py). If somebody turns out to need it in between, it is made active again, unless a person has
+deactivated it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ _NO_NEWS = frozenset({_HELD, _LATELY})
 
 
 def visit(services: Services, certificate_id: str, heard_since: datetime | None) -> None:
-    """Take the next step with one certificate; ``heard_since`` is since when connections are heard of, None: not."""
+    """Take the next step with one certificate.
+
+    ``heard_since``: connections are heard of since then; None: they are not heard of.
+    """
     table, now = services.table, services.clock()
     watch = table.watch(certificate_id) or Watch(certificate_id, "", now)
     found = services.registry.find(certificate_id)
@@ -54,7 +58,7 @@ def visit(services: Services, certificate_id: str, heard_since: datetime | None)
 
 
 def _why_it_stays(services: Services, watch: Watch, arn: str, heard_since: datetime | None) -> str | None:
-    """Return who uses it, or may; None if nobody does."""
+    """Return why the certificate must stay: who uses it, or may use it; None if nobody does."""
     if services.registry.things_of(arn):
         return _HELD
     if not watch.things:
@@ -71,7 +75,7 @@ def _why_it_stays(services: Services, watch: Watch, arn: str, heard_since: datet
 
 
 def _is_cut_off(services: Services, certificate_id: str, arn: str) -> bool:
-    """Return whether people have put it, or a thing that holds it, into quarantine: then it stays as it is."""
+    """Return whether people have put the certificate, or a thing that holds it, into quarantine."""
     things = services.registry.things_of(arn) or ()
     return services.table.is_quarantined("", certificate_id) or any(map(services.table.is_quarantined, things))
 
@@ -86,7 +90,7 @@ def _has_its_own(latest: Rotation | None, watch: Watch) -> bool:
 
 
 def _keep(services: Services, watch: Watch, why: str, *, is_active: bool) -> None:
-    """It stays, or is made active again; a person is notified why, once."""
+    """Keep the certificate, make it active again if it is not, and notify a person, once, of the reason."""
     told = None if why in _NO_NEWS else why
     if told is not None and told != watch.told:
         services.operator.tell("no thing", "none", notices.of_rest(watch.certificate_id, why))
@@ -99,7 +103,7 @@ def _keep(services: Services, watch: Watch, why: str, *, is_active: bool) -> Non
 
 
 def _deactivate(services: Services, watch: Watch, arn: str, heard_since: datetime | None) -> None:
-    """Deactivate it, after a note of that: if it is wanted a moment later, it is active again at once."""
+    """Deactivate the certificate, which its watch notes already; make it active again at once if it is in use."""
     services.registry.set_status(watch.certificate_id, "INACTIVE")
     decided("deactivated", certificate=watch.certificate_id, detail="shared once, and used by nobody")
     noted = services.table.watch(watch.certificate_id) or watch

@@ -1,9 +1,9 @@
-"""Every quarter of an hour: what no event has brought to its end is brought to it by the same table of verdicts.
+"""Every 15 minutes, bring to its end what no event has, by the same table of verdicts.
 
-An end whose event was lost is asked for, a create that broke off is undone, a removal that broke off goes on, a
-certificate that a person has deactivated goes, and of what stays undecided for a day a person is notified. So does what
-several things held and none holds any more. Each is tried by itself: one that fails is logged, and tried again by the
-next sweep.
+The sweep asks AWS IoT for an end whose event was lost, undoes a create that broke off, goes on with a removal that
+broke off, removes a certificate that a person has deactivated, and notifies a person of what stays undecided for a day.
+It also visits the certificates that several things held. Each visit stands by itself: one that fails is logged, and the
+next sweep tries it again.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from .verdicts import CertificateRole
 FUNCTION = "sweep"
 EVERY = timedelta(minutes=15)
 MOST = 250
-"""Things a sweep visits; if there are more, the next one goes on with those behind."""
+"""How many things one sweep visits; if there are more, the next sweep goes on with the rest."""
 MOST_SHARED = 50
-"""Certificates that several things held, likewise."""
+"""How many certificates that several things held one sweep visits."""
 Visit: TypeAlias = tuple[Callable[[], None], Mapping[str, str]]
-"""The action, and its owner, for the log."""
+"""An action, and the thing or certificate that the log names for it."""
 _OFF = frozenset({"INACTIVE", "REVOKED", None})  # statuses by which a person decides; None: deleted
 PAUSE = 0.25  # seconds between two things, each of which costs up to three of an account's ten calls a second
 
 
 def handler(_event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """Lambda entry point; the schedule's event holds nothing."""
+    """Sweep once (Lambda's entry point); the schedule's event holds nothing."""
     return sweep(services(), time.sleep)
 
 
 def sweep(services: Services, pause: Any) -> dict[str, Any]:
-    """Visit what is open for longer than a rotation takes, with a ``pause`` between; report how much that is."""
+    """Visit each rotation that is open for longer than one takes, with a ``pause`` between; report the number."""
     now = services.clock()
     found = services.table.open_since_before(now - EVERY)
     due: list[Visit] = [
@@ -57,7 +57,7 @@ def sweep(services: Services, pause: Any) -> dict[str, Any]:
 
 
 def _turn(names: Sequence[str], now: datetime, most: int) -> Sequence[str]:
-    """Return those whose turn it is: all of them, or the part that belongs to this quarter of an hour."""
+    """Return the ``names`` whose turn it is: all, or the ``most`` that belong to these 15 minutes."""
     if len(names) <= most:
         return names
     start = int(now.timestamp() / EVERY.total_seconds()) * most % len(names)
@@ -82,7 +82,7 @@ def _visit_thing(services: Services, thing_name: str) -> None:
 
 
 def _shared_due(services: Services, now: datetime) -> list[Visit]:
-    """Of what several things held, that which none holds any more goes in its time; see ``shared``."""
+    """Return the visits to certificates that several things held and whose turn it is; see ``shared``."""
     if not services.table.shared().certificate_ids:
         return []
     known = services.table.note_heard(now, is_heard=services.registry.hears_connections())
@@ -93,7 +93,7 @@ def _shared_due(services: Services, now: datetime) -> list[Visit]:
 
 
 def visit(services: Services, rotation: Rotation) -> None:
-    """Ask for what nobody has reported, then conclude."""
+    """Ask AWS IoT for an end or a deactivation that nobody has reported, then conclude the rotation."""
     known = rotation
     if rotation.phase not in MAKING and rotation.ended_at is None:
         known = ending.with_end(services, rotation)
@@ -104,9 +104,9 @@ def visit(services: Services, rotation: Rotation) -> None:
 
 
 def _deactivated(services: Services, rotation: Rotation) -> CertificateRole | None:
-    """Return which of the two a person has decided against.
+    """Return which of the two certificates a person has decided against; None if it is not exactly one.
 
-    By its status, or by detaching what is shared; None if not one.
+    A person decides by deactivating a certificate, or by detaching one that is shared.
     """
     old, new = rotation.old_certificate_id, rotation.new_certificate_id or ""
     if rotation.is_shared:

@@ -49,9 +49,9 @@ class RotationTable:
         return Rotation.from_record(record) if record else None
 
     def concerned(self, thing_name: str, certificate_id: str) -> tuple[Rotation | None, Watch | None]:
-        """Return what a connection may be about.
+        """Return the thing's latest rotation and the watch over the certificate, by one call; None for what is missing.
 
-        The thing's latest rotation and a watch over the certificate, None for what there is not, by one call.
+        A connection may be evidence for both.
         """
         key = key_of(certificate_id)
         rotation, watch = self._read_both((thing_name, CURRENT), (key["thingName"], key["record"]))
@@ -91,9 +91,9 @@ class RotationTable:
         return self._read(key["thingName"], key["record"]) is not None
 
     def note_shared(self, certificate_id: str, things: Sequence[str], now: datetime) -> bool:
-        """Return whether others than one thing hold a certificate, or held it.
+        """Return whether several things hold a certificate, or held it; ``things`` hold it now.
 
-        Then it is watched, and listed, from now on.
+        Such a certificate is watched, and listed for the sweep, from now on.
         """
 
         def watched() -> bool:
@@ -120,7 +120,7 @@ class RotationTable:
         return SharedWatch.from_record(record) if record else SharedWatch()
 
     def note_heard(self, now: datetime, *, is_heard: bool) -> SharedWatch:
-        """Return the same, with whether connections are heard of now; that is noted."""
+        """Note whether connections are heard of now; return the shared certificates with that note."""
         return self._change_shared(lambda known: known.heard(now) if is_heard else known.unheard())
 
     def _change_shared(self, change: Callable[[SharedWatch], SharedWatch]) -> SharedWatch:
@@ -142,7 +142,7 @@ class RotationTable:
     def _read_both(self, *keys: tuple[str, str]) -> list[dict[str, Any] | None]:
         """Return the records of some keys.
 
-        A record that a throttled table leaves out is asked for alone: such calls are repeated.
+        A record that a throttled table leaves out is read by a call of its own, which botocore repeats.
         """
         wanted = [_item({"thingName": thing_name, "record": record}) for thing_name, record in keys]
         answer = self._dynamodb.batch_get_item(RequestItems={self._name: {"Keys": wanted, "ConsistentRead": True}})
@@ -154,7 +154,7 @@ class RotationTable:
         return [found.get(key) if one not in left else self._read(*key) for key, one in zip(keys, wanted, strict=True)]
 
     def open_since_before(self, instant: datetime) -> list[tuple[datetime, str]]:
-        """Return when each unfinished rotation began that began before then, with its thing; the oldest first."""
+        """Return start and thing of each unfinished rotation that began before this instant; the oldest first."""
         found = [pair for phase in Phase if phase is not Phase.FINISHED for pair in self._in_phase(phase, instant)]
         return sorted(found)
 
@@ -204,7 +204,7 @@ class RotationTable:
         return written, self._put({**written.to_record(), "record": CURRENT}, rotation.version)
 
     def _put(self, record: dict[str, Any], read: int) -> dict[str, Any]:
-        """Return the request that writes a record over the version that was read; 0 if there was none."""
+        """Return the request that writes a record over the version that was ``read``; 0: there was no record."""
         put: dict[str, Any] = {"TableName": self._name, "Item": _item(record)}
         if read == 0:
             return {**put, "ConditionExpression": "attribute_not_exists(thingName)"}
@@ -220,7 +220,7 @@ class RotationTable:
 
 
 def _until_won(change: Callable[[], T]) -> T:
-    """Clones ask in the same moment: who loses a race reads again, a few times."""
+    """Make a change; after a lost race read again and repeat, a few times: a device's clones ask in the same moment."""
     for _ in range(RACES):
         try:
             return change()

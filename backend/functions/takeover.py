@@ -1,10 +1,10 @@
-"""Taking over a rotation that the stock backend has begun, when ours was deployed in its place in between.
+"""Taking over a rotation that the stock backend has begun, if our backend replaced it in the middle.
 
-The stock backend keeps a rotation's state in the named shadow, which a device may be able to write. So the shadow
-only shows where to look: the rotation is taken over if the registry shows exactly the two certificates that it names,
-both this thing's alone, the new one younger than the old one, and if the job asks for a rotation. A commit that the
-shadow shows is not believed: it has to come over the new one's connection to us. Nor does it count that no connection
-with the new one was heard of, since nobody listened: it is taken to have been used since it was issued.
+The stock backend keeps a rotation's state in the named shadow, which a device may be able to write. So the shadow only
+shows where to look: the rotation is taken over if the registry shows exactly the two certificates that it names, both
+this thing's alone, the new one younger than the old one, and if the job asks for a rotation. A commit that the shadow
+shows is not believed: the device has to commit again, over a connection with the new certificate. Nobody listened for
+connections before, so the new certificate is taken to have been in use since it was issued.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BEGUN = frozenset({"created", "committed"})
 def take_over(
     services: Services, thing_name: str, job_id: str, who: str, document: Callable[[], object]
 ) -> Rotation | None:
-    """Return the rotation of the backend before ours, written down, for ``who``, as one of ours; None if none is seen.
+    """Take over a rotation of the stock backend for ``who``: write and return it as one of ours; None if none is seen.
 
     ``document`` gives the document of the job, and is asked only if the shadow shows a rotation.
     """
@@ -59,7 +59,10 @@ def take_over(
 
 
 def _agreed(services: Services, thing_name: str, view: View) -> CertificateDescription | None:
-    """Return the new certificate if the thing holds exactly the two of the view, in that order and alone."""
+    """Return the new certificate if the registry confirms the stock backend's view, else None.
+
+    The thing must hold exactly the two of the view, no other thing may hold them, and the new one must be the younger.
+    """
     principals = services.registry.principals(thing_name)
     is_exclusive = all(principal.association == EXCLUSIVE for principal in principals)
     if not is_exclusive or {p.certificate_id for p in principals} != {view.old, view.new}:

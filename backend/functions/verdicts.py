@@ -1,17 +1,20 @@
 """The end of the two certificates of a rotation: one table of evidence and verdicts. Pure.
 
-``RotationEvidence`` holds what is known, each fact with the instant at which it happened or was sent, so that what is
-heard late weighs what it weighed then. ``weigh`` reduces it to three words and finds their row in ``ROWS``.
+``RotationEvidence`` holds what is known, each fact with the instant at which it happened or was sent, so that a fact
+that is heard of late counts as if it had been heard of then. ``weigh`` reduces the evidence to three words (commit, end
+and use) and finds their row in ``ROWS``.
 
 The rules that the table keeps (the tests try every combination):
 
-- The old certificate goes only after a commit over the new one's connection, and only when the job has ended.
-- The new one goes only if no commit came over it and the device itself has reported FAILED, and then only if it was
-  never seen in use, or if the device is back on its old one: seen with that first and then FAILED, or since the
-  FAILED with that alone, for a while. One that no device can hold yet goes at once.
+- The old certificate goes only if a commit came over the new one's connection and the job has ended, or a person has
+  deactivated it.
+- The new one goes only if no device can hold it yet (then at once), or a person has deactivated it, or if no commit
+  came over it, the device itself has reported FAILED, and the new one was never seen in use or the device is back on
+  its old one. It is back if it was seen with the old one after the new one and before the FAILED, or if since the
+  FAILED it was seen with the old one alone, and last at least 15 minutes ago.
 - After a commit no sighting of the old one removes anything: whoever holds a copy of its key can cause one.
-- Of a thing in quarantine nothing goes that a device may hold.
-- A person decides a rotation that stays undecided for a day. A person decides by deactivating one of the two.
+- While the thing is in quarantine, no certificate goes that a device may hold.
+- A person is notified of a rotation that stays undecided for a day, and decides it by deactivating one of the two.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ class CertificateRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RotationEvidence:
-    """All knowledge of one rotation at ``now``. Every other instant is when it happened or was sent."""
+    """All known of one rotation at ``now``; each other instant is when the fact happened or its message was sent."""
 
     now: datetime
     started: datetime
@@ -105,7 +108,7 @@ class Notification(Enum):
 
 
 class Ruling(NamedTuple):
-    """One row of the table: what one situation calls for. None in one of the first three columns: any value."""
+    """One row of the table: what one situation calls for. None in one of the first three columns fits any value."""
 
     commit: Commit | None
     end: ExecutionOutcome | None
@@ -145,7 +148,7 @@ ROWS = (
 
 
 class Verdict(NamedTuple):
-    """The actions to take."""
+    """The certificate that goes, who is notified, and why."""
 
     goes: CertificateRole | None
     told: Notification
@@ -169,7 +172,7 @@ def find(commit: Commit, end: ExecutionOutcome, use: Use) -> Ruling:
 
 
 def end_of(ending: Ending | None) -> ExecutionOutcome:
-    """Return the end in the table's word."""
+    """Return the table's word for how an execution ended; None: it has not ended."""
     if ending is None:
         return ExecutionOutcome.RUNNING
     return {Ending.SUCCEEDED: ExecutionOutcome.SUCCEEDED, Ending.FAILED: ExecutionOutcome.FAILED}.get(

@@ -20,7 +20,7 @@ class Access:
         self._grants, self._settings, self._table_arn = grants, settings, table_arn
 
     def create(self) -> list[iam.PolicyStatement]:
-        """Of the function that creates certificates, and undoes what failed half-way."""
+        """Return the statements of the function that creates certificates, and undoes what failed half-way."""
         return [
             *self._executions(),
             *self._ends(),
@@ -34,25 +34,25 @@ class Access:
         ]
 
     def commit(self) -> list[iam.PolicyStatement]:
-        """Of the function that takes the proof, and settles what was left unresolved."""
+        """Return the statements of the function that takes the proof, and settles what was left unresolved."""
         answers = self._answers("commit")
         return [*answers, *self._executions(), *self._principals(), *self._before(), *self._lost(), *self._removal()]
 
     def terminal(self) -> list[iam.PolicyStatement]:
-        """Of the function that removes the certificate that is not needed."""
+        """Return the statements of the function that removes the certificate that is not needed."""
         document = self._grants.on("iot:job/*", "iot:GetJobDocument")
         records = self._grants.on_arns([self._table_arn], "dynamodb:BatchGetItem")
         found = [*self._executions(), *self._views(), *self._principals(), *self._before(), document, records]
         return [*found, *self._lost(), *self._removal()]
 
     def sweep(self) -> list[iam.PolicyStatement]:
-        """Of the function that brings to its end what no event has."""
+        """Return the statements of the function that brings to its end what no event has."""
         index = self._grants.on_arns([f"{self._table_arn}/index/{INDEX}"], "dynamodb:Query")
         rule = self._grants.on(f"iot:rule/{self._settings.names.presence_rule}", "iot:GetTopicRule")
         return [*self._ends(), *self._views(), *self._lost(), *self._removal(), index, rule]
 
     def _ends(self) -> list[iam.PolicyStatement]:
-        """Return how an execution has ended; the jobs data plane reports that of none."""
+        """Return the right to read how an execution has ended, which the jobs data plane does not report."""
         return [self._grants.on(["iot:job/*", THINGS], "iot:DescribeJobExecution")]
 
     def _executions(self) -> list[iam.PolicyStatement]:
@@ -66,14 +66,14 @@ class Access:
         return [self._grants.on(f"iot:thing/*/{self._settings.names.shadow}", "iot:UpdateThingShadow")]
 
     def _before(self) -> list[iam.PolicyStatement]:
-        """Return where the stock backend, in whose place this one may be deployed, keeps how a rotation stands."""
+        """Return the right to read the shadow of the stock backend, in whose place this one may be deployed."""
         return [self._grants.on(f"iot:thing/*/{self._settings.before.shadow}", "iot:GetThingShadow")]
 
     def _principals(self) -> list[iam.PolicyStatement]:
         return [self._grants.on(THINGS, "iot:ListThingPrincipalsV2")]
 
     def _lost(self) -> list[iam.PolicyStatement]:
-        """Looking at certificates: the current one, and one whose id never became known."""
+        """Return the rights to look at certificates: the current one, and one whose id never became known."""
         return [self._grants.anywhere("iot:ListCertificates"), self._grants.on(CERTIFICATES, "iot:DescribeCertificate")]
 
     def _removal(self) -> list[iam.PolicyStatement]:
@@ -107,7 +107,7 @@ def authority_arns(settings: StackSettings) -> list[str]:
 
 
 def default_ca_arn(settings: StackSettings) -> str:
-    """Return ARN of the stock-compatible authority; empty if AWS IoT issues."""
+    """Return the ARN of the stock-compatible authority; empty if AWS IoT's own CA issues."""
     if not settings.pca_ca_id:
         return ""
     return f"arn:{Aws.PARTITION}:acm-pca:{Aws.REGION}:{Aws.ACCOUNT_ID}:certificate-authority/{settings.pca_ca_id}"

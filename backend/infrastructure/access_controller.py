@@ -29,7 +29,7 @@ _JOBS, _THINGS, _GROUPS = "iot:job/*", "iot:thing/*", "iot:thinggroup/*"
 
 
 def reading(grants: Grants, settings: StackSettings, storage: Storage) -> list[iam.PolicyStatement]:
-    """Return statements for the registry, jobs, the deployed backend, its table and the CAs' certificates."""
+    """Return the rights to read the registry, jobs, the deployed backend, its table and the CAs' certificates."""
     rules = [f"iot:rule/{name}" for name in settings.names.rules]
     arns = authority_arns(settings)
     authorities = [grants.on_arns(arns, *_OF_AUTHORITIES)] if arns else []
@@ -71,9 +71,10 @@ def reading(grants: Grants, settings: StackSettings, storage: Storage) -> list[i
 
 
 def rotating(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatement]:
-    """Return its own jobs, the cohort groups that some of them have as target, and the record of what is governed.
+    """Return the rights over the controller's own jobs and its own thing groups.
 
-    A job's targets are things, cohorts, and the groups that policies of the deployment govern.
+    The groups are the cohorts that some jobs have as target, and the record of what is governed. A job's targets are
+    things, cohorts, and the groups that policies of the deployment govern.
     """
     jobs, cohorts = f"iot:job/{OWN}*", f"iot:thinggroup/{OWN}*"
     governed = [f"iot:thinggroup/{name}" for name in settings.thing_groups]
@@ -87,9 +88,9 @@ def rotating(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatemen
 
 
 def healing(grants: Grants, storage: Storage) -> list[iam.PolicyStatement]:
-    """Deactivate, detach and delete certificates, end connections, take things out of jobs.
+    """Return the rights to deactivate, detach and delete certificates, end connections, and take things out of jobs.
 
-    Of the table: write the items of what is watched and of what is in quarantine, and no other.
+    In the table, healing may write the items of what is watched and of what is in quarantine, and no other.
     """
     watched = grants.on_arns([storage.table.table_arn], "dynamodb:DeleteItem", "dynamodb:PutItem")
     watched.add_condition("ForAllValues:StringLike", {"dynamodb:LeadingKeys": [f"{KEY_PREFIX}*", PARTITION]})
@@ -103,19 +104,19 @@ def healing(grants: Grants, storage: Storage) -> list[iam.PolicyStatement]:
 
 
 def beating() -> list[iam.PolicyStatement]:
-    """Report that the loop runs; CloudWatch knows no resource for that, but a namespace."""
+    """Return the right to report that the loop runs; CloudWatch can limit it by a namespace, but not by a resource."""
     statement = Grants.anywhere("cloudwatch:PutMetricData")
     statement.add_condition("StringEquals", {"cloudwatch:namespace": NAMESPACE})
     return [statement]
 
 
 def assuming(roles: Sequence[str]) -> list[iam.PolicyStatement]:
-    """Return the roles of other accounts that Fleet documents name: exactly those."""
+    """Return the right to assume exactly the roles of other accounts that Fleet documents name."""
     return [Grants.on_arns(roles, "sts:AssumeRole")] if roles else []
 
 
 def remembering(settings: StackSettings) -> list[iam.PolicyStatement]:
-    """Return the numbers of past reports, below one prefix of one bucket."""
+    """Return the rights to keep the numbers of past reports, below one prefix of one bucket."""
     if not settings.history_url:
         return []
     bucket, _, prefix = settings.history_url.removeprefix("s3://").rstrip("/").partition("/")

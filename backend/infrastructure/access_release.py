@@ -18,7 +18,7 @@ from .settings import StackSettings
 
 
 def deploying(grants: Grants, stack: Stack) -> list[iam.PolicyStatement]:
-    """Through the CDK's bootstrap roles of this account and region."""
+    """Return the right to deploy through the CDK's bootstrap roles of this account and region."""
     qualifier = stack.synthesizer.bootstrap_qualifier
     where = f"{stack.account}-{stack.region}"
     roles = [f"iam:role/cdk-{qualifier}-{kind}-role-{where}" for kind in ("deploy", "file-publishing", "lookup")]
@@ -26,7 +26,7 @@ def deploying(grants: Grants, stack: Stack) -> list[iam.PolicyStatement]:
 
 
 def publishing(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatement]:
-    """Versions of our component, and their artifacts in the one bucket."""
+    """Return the rights to publish versions of our component, and their artifacts in the one bucket."""
     component = f"greengrass:components:{COMPONENT_NAME}"
     statements = [
         grants.on(component, "greengrass:CreateComponentVersion", "greengrass:ListComponentVersions"),
@@ -43,7 +43,10 @@ def publishing(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatem
 
 
 def testing(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatement]:
-    """Return the integration suite: rotations of one group's devices, and the levers of an operator on this backend."""
+    """Return the rights of the integration suite: rotations of one group's devices, and an operator's levers here.
+
+    The levers are those by which an operator switches rules and functions of this backend off and on.
+    """
     if not settings.test_thing_group:
         return []
     return [*_rotations(grants, settings), *_deployments(grants, settings), *_levers(grants, settings)]
@@ -67,7 +70,7 @@ def _rotations(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatem
 
 
 def _deployments(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatement]:
-    """Configurations of the component; Greengrass makes jobs and shadows with the caller's permissions."""
+    """Return the rights to deploy the component; Greengrass makes jobs and shadows with the caller's permissions."""
     things = _devices(settings)
     core = things.replace("iot:thing/", "greengrass:coreDevices:")
     return [
@@ -96,5 +99,5 @@ def _levers(grants: Grants, settings: StackSettings) -> list[iam.PolicyStatement
 
 
 def _devices(settings: StackSettings) -> str:
-    """Test devices bear their group's name, because IAM cannot know the members of a group."""
+    """Return the pattern of test devices: they bear their group's name, because IAM cannot know a group's members."""
     return f"iot:thing/{settings.test_thing_group}-*"

@@ -1,7 +1,7 @@
 """The part of the desired state that a deployment reads, so that nothing is written twice.
 
-``certfleet validate`` checks the documents; here only what is deployed is read, and it becomes true
-with the deployment: whoever changes a document changes no right of anybody.
+``certfleet validate`` checks the documents; here only what is deployed is read. It takes effect with the deployment: a
+change of a document alone changes nobody's rights.
 """
 
 from __future__ import annotations

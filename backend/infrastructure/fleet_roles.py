@@ -1,7 +1,7 @@
 """The roles that a Fleet document names if certfleet runs in another account.
 
-Each is made if the context names whom it trusts: the roles, by their exact ARNs, that the workflows
-or the reconcile function of that other account have. They may what these may at home, and no more.
+Each is made if the context names whom it trusts: the roles, by their exact ARNs, that the workflows or the reconcile
+function have in that other account. It has the same rights here as those have at home, and no more.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class ForgeRoles(Construct):
 
 
 def _subjects_on_github(settings: StackSettings) -> dict[str, list[str]]:
-    """Return by role its jobs: exact subjects, no pattern."""
+    """Return for each role the token subjects of its jobs: exact subjects, without a pattern."""
     writing = (settings.github_environment, settings.github_override_environment)
     jobs = {
         RECONCILE: [f"environment:{name}" for name in writing],
@@ -112,6 +112,9 @@ def _subjects_on_github(settings: StackSettings) -> dict[str, list[str]]:
 
 
 def _subjects_on_gitlab(settings: StackSettings) -> dict[str, list[str]]:
-    """Return by role its jobs: a subject there names the branch and no environment, so that reading has a pattern."""
+    """Return for each role the token subjects of its jobs.
+
+    A subject on GitLab names the branch and no environment, so the role to read takes every branch by a pattern.
+    """
     branch = f"project_path:{settings.gitlab_project}:ref_type:branch:ref:"
     return {RECONCILE: [f"{branch}main"], READ: [f"{branch}*"], HEAL: [f"{branch}main"]}

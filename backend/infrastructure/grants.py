@@ -29,7 +29,7 @@ class Grants:
     def arn(self, resource: str) -> str:
         """Return the ARN of a resource such as ``lambda:function:NAME``.
 
-        Of IAM, which has no region, ``iam::role/NAME``.
+        The account stands in it; the region too, but not for IAM, which has none.
         """
         service, _, rest = resource.partition(":")
         region = "" if service == "iam" else self._stack.region

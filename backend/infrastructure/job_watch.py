@@ -1,9 +1,9 @@
-"""Notify a person of a job that a role of the controller has made, and that is none of the controller's.
+"""Notify a person of a job that a role of the controller has made although it is not one of the controller's.
 
 IAM limits such a role by job ids and targets; of a job's document, template and namespace it knows nothing. CloudTrail
-does: if the account records management events, EventBridge hears of each CreateJob within minutes. Whether the
-document is among the parameters that it records is not documented: if it is not, a document in line goes untold, and
-only one in S3, a template, a namespace or another id are reported.
+does: if the account records management events, EventBridge receives each CreateJob within minutes. AWS does not
+document whether CloudTrail records a job document that is passed in line. If it does not, a foreign one goes unnoticed,
+and only a document in S3, a template, a namespace or a foreign job id is reported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .access_controller import OWN
 from .storage import Storage
 
 _OURS = [f'*"operation":"{name}"*' for name in (ROTATE_OPERATION, CHECK_OPERATION)]
-"""As the controller writes them: keys sorted, no spaces."""
+"""Patterns of the documents that the controller writes: keys sorted, no spaces."""
 
 
 class JobWatch(Construct):

@@ -1,8 +1,8 @@
 """The reconcile loop as a function on a schedule; made only if the context has ``reconcile=true``.
 
-The bucket has one writer per object: CI the bundle, the function everything below its prefix. One
-run at a time; a run that fails is not repeated, for the next one is due soon. With ``ReconcileConcurrency``
-a state machine invokes the function, one for each fleet (reconcile_machine.py).
+The bucket has one writer per object: CI writes the bundle, the function everything below its prefix. Only one run goes
+on at a time; a run that fails is not repeated, because the next one is due soon. With ``ReconcileConcurrency`` a state
+machine invokes the function, once for each fleet (reconcile_machine.py).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Reconcile(Construct):
         )
 
     def _machines(self) -> sfn.IStateMachine:
-        """Return the machine of the fleets and the one of questions; each with an alarm."""
+        """Make the machine of the fleets and the one of questions, each with an alarm; return the first."""
         more = cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
         fleets = Machine(self, FLEETS, of_fleets(self._at_once), self._grants, self.function)
         questions = Machine(self, QUESTION, of_question(), self._grants, self.function)
@@ -105,7 +105,7 @@ class Reconcile(Construct):
         return fleets.machine
 
     def _answering(self) -> str:
-        """Return the function that people ask and answer through, each with their own credentials; returns its URL."""
+        """Make the function through which people ask and answer, each with their own credentials; return its URL."""
         name = f"{self.name}Answer"
         log = self._log("AnswerLog", name)
         role = iam.Role(self, "AnswerRole", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))

@@ -47,7 +47,10 @@ _KILLED = {"ErrorEquals": ["States.ALL"], "IntervalSeconds": 5, "MaxAttempts": 1
 
 
 def of_fleets(concurrency: int) -> State:
-    """Return fleets from the bundle → a child for each → summary; it fails if the summary counts a failure."""
+    """Return the definition of a run: fleets from the bundle → a child for each → summary.
+
+    The run fails if the summary counts a failure. ``concurrency`` is how many children run at once.
+    """
     of_run = {"run.$": "$$.Execution.Name", "started.$": "$$.Execution.StartTime"}
     item = {**of_run, "fleet.$": "$$.Map.Item.Value", "bundle.$": "$.bundle", "last": {"rounds": 0}}
     names = ("run", "started", "fleet", "bundle")
@@ -90,7 +93,7 @@ def of_fleets(concurrency: int) -> State:
 
 
 def of_question() -> State:
-    """Ask, wait, apply what was permitted."""
+    """Return the definition of a question: ask, wait, apply what was permitted."""
     given = {f"{name}.$": f"$.{name}" for name in ("fleet", "bundle", "plan")}
     share = {**given, "run.$": "$$.Execution.Name", "started.$": "$$.Execution.StartTime", "by.$": "$.answer.by"}
     return {
@@ -119,7 +122,10 @@ def of_question() -> State:
 
 
 def _one_fleet(share: State) -> dict[str, State]:
-    """Return the loop of functions that ends when the fleet is whole; the outcome lies in the bucket."""
+    """Return the states of a fleet's child, which invokes the function until the fleet is whole.
+
+    The outcome lies in the bucket.
+    """
     answer = {f"{name}.$": f"$.Payload.{name}" for name in ("again", "wait", "rounds")}
     task = _task("fleet", {**share, "rounds.$": "$.last.rounds"}, answer, "Whole")
     return {
@@ -187,7 +193,7 @@ class Machine(Construct):
         )
 
     def broken(self) -> cloudwatch.MathExpression:
-        """Executions that failed or took too long."""
+        """Return the number of executions that failed or took too long, as a metric."""
         period = Duration.minutes(5)
         metrics = {
             "failed": self.machine.metric_failed(period=period, statistic="Sum"),

@@ -44,7 +44,7 @@ def apply(stack: Stack, settings: StackSettings, key: kms.Key) -> None:
 
 
 def statements(settings: StackSettings, key: kms.IKey) -> list[iam.PolicyStatement]:
-    """Return what a function's role needs for it."""
+    """Return the statements that a function's role needs for the demands that are turned on."""
     found = []
     if settings.own_key:
         use = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"]
@@ -62,7 +62,7 @@ class Regulated:
         self._settings, self._key = settings, key
 
     def visit(self, node: IConstruct) -> None:
-        """Called for every construct of the stack."""
+        """Apply the demands to one construct; the CDK calls this for every construct of the stack."""
         settings = self._settings
         if isinstance(node, logs.CfnLogGroup):
             node.retention_in_days = settings.log_retention_days or node.retention_in_days
@@ -87,7 +87,7 @@ class Regulated:
 
 
 def _logs_of(stack: Stack) -> iam.PrincipalBase:
-    """CloudWatch Logs on behalf of this account's log groups."""
+    """Return CloudWatch Logs as a principal, on behalf of this account's log groups."""
     groups = f"arn:{stack.partition}:logs:{stack.region}:{stack.account}:log-group:*"
     return iam.ServicePrincipal(f"logs.{stack.region}.amazonaws.com").with_conditions(
         {"ArnLike": {"kms:EncryptionContext:aws:logs:arn": groups}}

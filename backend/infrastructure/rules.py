@@ -1,9 +1,9 @@
 """The topic rules: which messages reach which function.
 
-The first three are the standard protocol's. Of a device's message they select the members that its function reads,
-by name, so that no member of the payload can stand in for what the rule itself knows. The ends of executions come
-all, because what a device wrote into one may not decide whether it is handled. The fourth rule brings the presence
-events: which certificate a device connects with.
+The first three are the standard protocol's. Of a device's message they select the members that its function reads, by
+name, so that no member of the payload can stand in for what the rule itself knows. The rule for the ends of executions
+selects all of them, because what a device wrote into one may not decide whether it is handled. The fourth rule brings
+the presence events: which certificate a device connects with.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class Storage(Construct):
 
 
 def _alarms_of(scope: Construct, settings: StackSettings) -> iam.PrincipalBase:
-    """CloudWatch on behalf of this stack's alarms, and of nobody else's."""
+    """Return CloudWatch as a principal, on behalf of this stack's alarms and of nobody else's."""
     stack = Stack.of(scope)
     alarms = f"arn:{stack.partition}:cloudwatch:{stack.region}:{stack.account}:alarm:{settings.stack_name}*"
     return iam.ServicePrincipal("cloudwatch.amazonaws.com").with_conditions(

@@ -69,7 +69,7 @@ class Watching(Construct):
         return cloudwatch.GraphWidget(title="Open rotations", left=[count], right=[oldest])
 
     def _loop_in_ci(self, repository: str) -> None:
-        """GitHub ends schedules by itself, and notifies nobody: so its silence is heard here."""
+        """Add an alarm for a loop that falls silent, because GitHub ends schedules by itself and notifies nobody."""
         runs = cloudwatch.Metric(
             namespace=NAMESPACE,
             metric_name=RUNS,
@@ -110,7 +110,7 @@ class Watching(Construct):
     def _alarm(
         self, name: str, metric: cloudwatch.IMetric, threshold: float, meaning: str, *, is_silence: bool = False
     ) -> None:
-        """Ring from the threshold on; of silence, below it, and if there is no figure at all."""
+        """Add an alarm from the threshold on; with ``is_silence``, below the threshold and if there is no figure."""
         more, less = (
             cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
             cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
