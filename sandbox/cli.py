@@ -22,7 +22,7 @@ from .world import World
 
 
 def add_sandbox_arguments(parser: ArgumentParser) -> None:
-    """``sandbox up``."""
+    """Add ``sandbox up`` and its arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     up = actions.add_parser("up", help="build a fleet, keep it running until Ctrl-C, write sandbox.env")
     up.add_argument("--fleet", type=Path, required=True, metavar="FILE", help="which devices to build")
@@ -70,7 +70,7 @@ def run_sandbox(arguments: Namespace) -> int:
 
 
 def add_demo_arguments(parser: ArgumentParser) -> None:
-    """``demo``."""
+    """Add the arguments of ``demo``."""
     parser.add_argument("--folder", type=Path, help="keep the demo's world there (default: a temporary folder)")
 
 

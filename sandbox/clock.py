@@ -33,7 +33,7 @@ class SandboxClock:
 
     @property
     def moved(self) -> timedelta:
-        """By how much it was moved in all; the time that runs by itself does not count."""
+        """By how much the clock was moved in all; the time that runs by itself does not count."""
         with self._lock:
             return self._offset
 
@@ -54,7 +54,7 @@ class SandboxClock:
             listener()
 
     async def sleep(self, span: timedelta) -> None:
-        """Return when the sandbox's present is this much later."""
+        """Wait until the sandbox's present is this much later."""
         if self._skips_waits:
             self.advance(span)
             return

@@ -27,7 +27,7 @@ class EndpointRegistry(Protocol):
     """The questions of an MQTT endpoint to the registry."""
 
     def authenticate(self, certificate_der: bytes) -> str | None:
-        """Return certificate id if this very certificate is registered and ACTIVE, else None."""
+        """Return the certificate's id if this very certificate is registered and ACTIVE, else None."""
 
     def may(self, certificate_id: str, client_id: str, action: str, resource: str) -> bool:
         """Return whether the certificate's policies allow ``iot:Connect|Publish|Subscribe|Receive`` on the resource.
@@ -51,7 +51,7 @@ class EndpointRegistry(Protocol):
         """Note a connection (presence), and publish ``$aws/events/presence/connected/C``."""
 
     def disconnected(self, certificate_id: str, client_id: str) -> None:
-        """Note its end, and publish ``$aws/events/presence/disconnected/C``."""
+        """Note the end of a connection, and publish ``$aws/events/presence/disconnected/C``."""
 
 
 class JobsData(Protocol):

@@ -157,7 +157,7 @@ class World:
             return None
 
     def authority_certificates(self) -> tuple[x509.Certificate, ...]:
-        """Return certificates of AWS IoT's CA and of every private CA here."""
+        """Return the certificates of AWS IoT's CA and of every private CA here."""
         pca = self.client("acm-pca")
         pems = (
             pca.get_certificate_authority_certificate(CertificateAuthorityArn=authority.arn)["Certificate"]
@@ -177,7 +177,7 @@ class World:
         }
 
     def _write_authorities(self) -> None:
-        """``authorities/<name>.pem``: for whoever checks a chain with tools of their own."""
+        """Write ``authorities/<name>.pem``, for whoever checks a chain with other tools."""
         folder = self.folder / "authorities"
         folder.mkdir(exist_ok=True)
         names = [AWS_IOT_AUTHORITY, *(authority.name for authority in self.fleet.authorities)]

@@ -28,7 +28,7 @@ PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
 def main(arguments: list[str]) -> int:
-    """0 when the tests pass on every version named, or found."""
+    """Return 0 if the tests pass on every version named, or found."""
     wanted = arguments or list(VERSIONS)
     if unknown := set(wanted) - set(VERSIONS):
         sys.stderr.write(f"unknown versions: {' '.join(sorted(unknown))}; the component runs on {' '.join(VERSIONS)}\n")
@@ -73,7 +73,7 @@ def passes(version: str, interpreter: Path) -> bool:
 
 
 def run(program: Path | str, *arguments: Path | str, **environment: str) -> bool:
-    """Run a command in the repository; whether it succeeded."""
+    """Run a command in the repository; return whether it succeeded."""
     sys.stdout.flush()
     command = [str(program), *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False)  # noqa: S603  # own words

@@ -24,7 +24,7 @@ GLIBC = ("manylinux_2_28", "manylinux_2_26", "manylinux_2_24", "manylinux_2_17",
 
 
 def main() -> int:
-    """0 when every wheel is there."""
+    """Return 0 if every wheel is there."""
     parser = argparse.ArgumentParser(prog="component_wheels", description="Find the wheels of the requirements.")
     parser.add_argument("versions", nargs="*", metavar="VERSION", help="of Python; all when none is named")
     parser.add_argument("--download", type=Path, help="keep the wheels, in DIR/PYTHON-MACHINE")
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def download(version: str, machine: str, target: Path) -> str:
-    """Fetch the wheels of one platform, hashes checked; a sentence if one is missing."""
+    """Fetch the wheels of one platform, hashes checked; return pip's error if one is missing, else an empty text."""
     pinned = target.with_suffix(".txt")
     pinned.parent.mkdir(parents=True, exist_ok=True)
     pinned.write_text(requirements_for(version), encoding="utf-8")

@@ -193,7 +193,7 @@ def messages_of(prefixes: tuple[str, ...]) -> list[Message]:
 
 
 def uncollected() -> set[str]:
-    """Modules of what ships that no group names."""
+    """Return the shipped modules that no group names."""
     named = [one for groups in GROUPS.values() for prefixes in groups.values() for one in prefixes]
     known = {path for one in named for path in _paths(ROOT / one)}
     every = {path for part in PARTS for path in _paths(ROOT / part)}
@@ -291,7 +291,7 @@ def _docstrings(tree: ast.Module) -> Iterator[ast.AST]:
 
 
 def classes() -> dict[str, str]:
-    """Error class → what its docstring calls it."""
+    """Return each error class with the summary of its docstring."""
     found = {
         "AssertionError": "The program is not as it expects itself.",
         "OSError": "A connection broke off.",

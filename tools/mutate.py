@@ -261,7 +261,7 @@ class _Trial:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Instead of the tests: each mutant's trial."""
+        """Run each mutant's trial instead of the tests."""
         source = self.path.read_text(encoding="utf-8")
         lines, tree = source.splitlines(), ast.parse(source)
         inside = _lines_of_functions(tree)

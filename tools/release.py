@@ -25,11 +25,11 @@ ENDED = {"SUCCEEDED", "FAILED", "TIMED_OUT", "REJECTED", "CANCELED"}
 
 
 class ReleaseError(Exception):
-    """An error: what was expected, what was found, what to do."""
+    """The release cannot go on; the message holds what was expected, what was found, what to do."""
 
 
 def main() -> int:
-    """Do one of the two; 0 when done."""
+    """Publish or deploy; return 0 when that is done."""
     parser = ArgumentParser(prog="tools/release.py", description="Publish the component, or deploy it to test devices.")
     parser.add_argument("what", choices=("publish", "deploy"))
     parser.add_argument("folder", type=Path)

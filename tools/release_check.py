@@ -34,7 +34,7 @@ def found(tag: str) -> list[str]:
 
 
 def main() -> int:
-    """Print what was found; 1 if anything was."""
+    """Print what stands in the way; return whether anything does."""
     problems = found(sys.argv[1])
     sys.stdout.write("".join(f"::error title=release::{problem}\n" for problem in problems))
     return bool(problems)

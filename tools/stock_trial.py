@@ -178,7 +178,7 @@ class Trial:
         return set(devices) == {"connected"}
 
     def _hear(self, backend: str) -> None:
-        """Let this backend's rules be on, and the other's off."""
+        """Turn this backend's rules on, and the other's off."""
         if backend == self.hears:
             return
         for name, turn in ((self.hears, self.iot.disable_topic_rule), (backend, self.iot.enable_topic_rule)):
@@ -333,7 +333,7 @@ def wait(is_so: Callable[[], bool], seconds: float) -> bool:
 
 
 def counted(counter: Mapping[str, int]) -> str:
-    """Return most first."""
+    """Return the counts in words, the highest first."""
     return ", ".join(f"{number} {name}" for name, number in sorted(counter.items(), key=lambda item: -item[1]))
 
 

@@ -37,7 +37,7 @@ def history_of(editions: Sequence[Edition]) -> PolicyHistory:
 
 
 def _exemptions(sound: Iterable[tuple[Edition, DesiredState]]) -> Iterator[Exemption]:
-    """Yield each with the span in which the documents held it, word for word."""
+    """Yield each exemption with the span in which the documents held it, word for word."""
     standing: dict[Exemption, Exemption] = {}
     for edition, desired in sound:
         now = {replace(one, since=ALWAYS): one for one in _left_out(desired, edition)}

@@ -20,7 +20,7 @@ KIND = "Evidence"
 
 
 class EvidenceError(CertfleetError):
-    """Evidence that cannot be accepted: it was changed, is not signed, or is none."""
+    """Evidence that cannot be accepted: it was changed, is not signed, or is not evidence at all."""
 
 
 def seal(document: Mapping[str, Any], sign: Callable[[bytes], bytes] | None, key_id: str | None) -> dict[str, Any]:

@@ -244,7 +244,7 @@ def _who_removed(record: RotationRecord, certificate_id: str) -> str | None:
 
 
 def _judged(row: CertificateSpan, history: PolicyHistory, since: datetime, until: datetime) -> CertificateSpan:
-    """With the age that the certificate reached in the period, and the spans in which that was too much."""
+    """Return the row with the age that the certificate reached in the period, and the spans in which it was too old."""
     issued = row.issued_at
     if row.fate not in {Fate.IN_USE, Fate.REPLACED} or issued is None:
         return row
@@ -347,7 +347,7 @@ def whole(
     *,
     policy: str | None = None,
 ) -> FleetEvidence:
-    """With rows, their sum, what was refused, and who was left out; of the things of one policy, if one is named."""
+    """Return the evidence with rows, their sums, refusals and exemptions; of one policy's things, if one is named."""
     chosen = rows if policy is None else tuple(row for row in rows if policy in {row.policy, row.asked_by})
     things = None if policy is None else {row.thing for row in chosen}
     told = (one for one in refusals if one.ended_at >= evidence.since and (things is None or one.thing_name in things))

@@ -61,7 +61,7 @@ def of_healing(path: Path) -> list[dict[str, str]]:
 
 
 def lines(values: dict[str, Any]) -> str:
-    """As GitHub reads them; every value on one line of JSON."""
+    """Return the outputs as GitHub reads them; every value is one line of JSON."""
     return "".join(f"{name}={json.dumps(value)}\n" for name, value in values.items())
 
 

@@ -1,8 +1,8 @@
 """Notes and issues: found again by a marker, replaced and never repeated.
 
 The marker is an HTML comment in the first line of the body, which GitHub does not show. Only texts of
-the posting account's own kind (bots) are replaced, so that nobody can have theirs overwritten by
-quoting a marker.
+the posting account's own kind (bots) are replaced, so that no text of a
+person is overwritten because it quotes a marker.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Posted(StrEnum):
 
 
 def sticky_comment(forge: Forge, number: int, key: str, text: str, *, only_replace: bool = False) -> Posted:
-    """Post ``text`` on the pull request of this number, in place of this key's last; ``only_replace`` makes none."""
+    """Post ``text`` on pull request ``number``, in place of this key's last; ``only_replace`` posts no first one."""
     body = f"{_marker(key)}\n{text}"
     for comment in forge.comments(number):
         if (comment["body"] or "").startswith(_marker(key)) and _is_ours(comment):
@@ -76,7 +76,7 @@ def close_issue(forge: Forge, key: str, text: str) -> Posted:
 
 
 def comment_issue(forge: Forge, key: str, text: str) -> Posted:
-    """Add to the issue of this key, if one is open."""
+    """Add a comment to the issue of this key, if one is open."""
     issue = _open_issue(forge, key)
     if issue is None:
         return Posted.NOTHING

@@ -1,4 +1,4 @@
-"""A REST API of one project: pages, refusals, and texts no longer than it takes."""
+"""A REST API of one project: pages, refusals, and texts no longer than the API takes."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def run_command(
         command: The arguments of certfleet; they make it write ``report``.
         report: Markdown. If the command ends without, its last lines become the report, below ``title``.
         title: The failed act, as one line.
-        passes: exit codes besides 0 that are not failures of the step.
+        passes: Exit codes besides 0 that are not failures of the step.
         environment: Names the files for summary and outputs, as GitHub Actions does.
 
     Returns:

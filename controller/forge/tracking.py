@@ -33,7 +33,7 @@ def keep_issues(
         attention: The file that ``--needs-person`` wrote.
         failure: Markdown to post if that file is missing.
         overrides: How a person gives an override there.
-        skip: Fleets that a later job speaks of.
+        skip: Fleets whose issues a later job keeps.
         is_whole: Whether the file names every fleet: issues of others are closed.
 
     Returns:

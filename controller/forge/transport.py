@@ -1,4 +1,4 @@
-"""HTTP as GitHub asks its clients to speak it: through the proxy that the environment names, waiting if it asks for it.
+"""HTTP as GitHub asks its clients to speak it: through the environment's proxy, waiting if GitHub demands that.
 
 Source: GitHub Docs, "Best practices for using the REST API" and "Rate limits for the REST API": a request over a
 limit is refused with 403 or 429; Retry-After, or X-RateLimit-Reset if X-RateLimit-Remaining is 0, shows until when.

@@ -38,7 +38,7 @@ class GitHub(Rest):
         super().__init__(f"{api_url.rstrip('/')}/repos/{repository}", headers, transport)
 
     def comments(self, number: int) -> Iterator[Mapping[str, Any]]:
-        """Comments of an issue or pull request, oldest first."""
+        """Return the comments of an issue or pull request, oldest first."""
         return self._pages(f"/issues/{number}/comments")
 
     def create_comment(self, number: int, body: str) -> None:
@@ -50,7 +50,7 @@ class GitHub(Rest):
         self._call("PATCH", f"/issues/comments/{comment_id}", {"body": self._bounded(body)})
 
     def open_issues(self, label: str) -> Iterator[Mapping[str, Any]]:
-        """Open issues with the label."""
+        """Return the open issues with the label."""
         return self._pages("/issues", {"labels": label, "state": "open"})
 
     def create_issue(self, title: str, body: str, labels: list[str]) -> int:
@@ -63,7 +63,7 @@ class GitHub(Rest):
         self._call("PATCH", f"/issues/{number}", dict(changes))
 
     def pulls_of(self, commit: str) -> Iterator[Mapping[str, Any]]:
-        """Pull requests that a commit came by."""
+        """Return the pull requests that brought a commit."""
         return self._pages(f"/commits/{commit}/pulls")
 
     def pull(self, number: int) -> Mapping[str, Any]:
@@ -72,7 +72,7 @@ class GitHub(Rest):
         return found
 
     def reviews(self, number: int) -> Iterator[Mapping[str, Any]]:
-        """Reviews of a pull request, oldest first."""
+        """Return the reviews of a pull request, oldest first."""
         return self._pages(f"/pulls/{number}/reviews")
 
     def run_reviews(self, run: str) -> list[Mapping[str, Any]]:
@@ -80,7 +80,7 @@ class GitHub(Rest):
         return list(self._call("GET", f"/actions/runs/{run}/approvals"))
 
     def artifacts(self, name: str) -> list[Mapping[str, Any]]:
-        """Artifacts of that name, newest first: the first page, a hundred."""
+        """Return the newest hundred artifacts of that name, newest first."""
         found = self._call("GET", "/actions/artifacts", fields={"name": name, "per_page": str(PAGE_SIZE)})
         return list(found["artifacts"])
 

@@ -36,8 +36,8 @@ def approvals_of(github: GitHub, commit: str) -> tuple[Approval, ...]:
 def reviewers_of(github: GitHub, run: str, environment: str) -> list[str]:
     """Return who approved that a run goes on in an environment.
 
-    GitHub makes an environment that nobody has set up, without reviewers, and other forges know none: a job that only
-    people may let run must not rely on its ``environment`` alone.
+    If nobody has set up an environment, GitHub creates it without reviewers; other forges have no environments. So a
+    job that only people may let run must not rely on its ``environment`` alone.
     """
     return [
         review["user"]["login"]

@@ -24,7 +24,7 @@ _RECORD = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?/[0-9]{8}T[0-9]{6}Z\.json"
 
 
 def fetch_history(github: GitHub, repository_id: int, branch: str, folder: Path) -> int:
-    """Put a branch's records of the repository_id into ``folder``; returns how many. None there yet is not an error."""
+    """Put a branch's records of the repository_id into ``folder``; return how many; there may be none yet."""
     newest = next((a for a in github.artifacts(ARTIFACT) if _is_trusted(a, repository_id, branch)), None)
     return 0 if newest is None else _unpack(github.artifact(newest["id"]), folder)
 

@@ -38,7 +38,7 @@ class GitLab(Rest):
         self._project, self._noteable = f"/projects/{quote(project, safe='')}", noteable
 
     def comments(self, number: int) -> Iterator[Mapping[str, Any]]:
-        """Notes on the merge request, oldest first; an id names the one."""
+        """Return the notes on the merge request, oldest first; an id names the one."""
         fields = {"order_by": "created_at", "sort": "asc"}
         for note in self._pages(f"{self._project}/{self._noteable}/{number}/notes", fields):
             if not note.get("system"):
@@ -53,7 +53,7 @@ class GitLab(Rest):
         self._call("PUT", f"{self._project}/{self._noteable}/{comment_id}", {"body": self._bounded(body)})
 
     def open_issues(self, label: str) -> Iterator[Mapping[str, Any]]:
-        """Open issues with the label."""
+        """Return the open issues with the label."""
         for issue in self._pages(f"{self._project}/issues", {"labels": label, "state": "opened"}):
             yield {"number": issue["iid"], "body": issue["description"], "user": self._author(issue)}
 
@@ -70,11 +70,11 @@ class GitLab(Rest):
         self._call("PUT", f"{self._project}/issues/{number}", given)
 
     def merge_requests_of(self, commit: str) -> Iterator[Mapping[str, Any]]:
-        """Merge requests that a commit came by."""
+        """Return the merge requests that brought a commit."""
         return self._pages(f"{self._project}/repository/commits/{commit}/merge_requests")
 
     def approved_by(self, number: int) -> list[Mapping[str, Any]]:
-        """Accounts whose approval of a merge request stands."""
+        """Return the accounts whose approval of a merge request stands."""
         found = self._call("GET", f"{self._project}/merge_requests/{number}/approvals")
         return [one["user"] for one in found.get("approved_by", ())]
 

@@ -1,6 +1,6 @@
 """A reviewed plan carried out: each action derived anew just before it is made, at a rate, until the first surprise.
 
-Only who is to be cut off, or brought back, does not wait for what another device's quarantine has met with.
+Quarantine alone goes on after a surprise: no device waits to be cut off, or brought back, because of another one.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Healer:
         self._quarantines = quarantines
 
     def carry_out(self, actions: Iterable[HealingAction], pause: Callable[[], None]) -> Done:
-        """Do what is still derived, in order; ``pause`` comes before every action but the first."""
+        """Do the actions that the rules still derive, in order; ``pause`` comes before every action but the first."""
         done = Done()
         for number, action in enumerate(sorted(actions, key=lambda one: list(Kind).index(one.kind))):
             if done.stopped_by is not None and action.kind not in OF_QUARANTINE:
@@ -117,9 +117,9 @@ class Healer:
         return self._registry.loose_suspect(action.certificate_id)
 
     def _cut_off(self, action: HealingAction, suspect: Suspect) -> str | None:
-        """Until nothing is left to do: a rotation under way may bring another certificate. Returns what to know.
+        """Cut off until nothing is left: a rotation under way may bring another certificate. Return a note, if any.
 
-        That it is in quarantine is written down first: from then on the backend makes and removes nothing of it.
+        The quarantine is recorded first: from then on the backend makes and removes no certificate of the thing.
         """
         for _ in range(ROUNDS):
             meant = [held for held in meant_by(suspect, self._quarantines) if held.status is ACTIVE]
@@ -172,7 +172,7 @@ class Healer:
         return next(one for one in held if one.certificate_id == action.certificate_id)
 
     def _take_back_if_used(self, certificate_id: str, seen: datetime | None) -> None:
-        """Somebody may have connected between the last look and the change: then it is active again at once."""
+        """Activate the certificate again, and stop, if somebody connected between the last look and the change."""
         watch = self._registry.watch(certificate_id)
         if watch is not None and watch.last_seen != seen:
             self._registry.set_status(certificate_id, ACTIVE)

@@ -47,7 +47,7 @@ class CertificateHolders:
 
 @dataclass(frozen=True, slots=True)
 class ThingFacts:
-    """One thing, and whether a rotation is at work or undecided: then the certificates are its affair."""
+    """One thing, and whether a rotation is at work or undecided: then the rotation decides about the certificates."""
 
     name: str
     held: tuple[CertificateHolders, ...]

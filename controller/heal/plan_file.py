@@ -1,4 +1,4 @@
-"""A plan for healing as JSON: for people to review, and data for ``heal apply``, to which it is not authority."""
+"""A plan for healing as JSON: people review it; ``heal apply`` takes it as data and derives each action anew."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def require_permitted(plan: HealPlan, overrides: Collection[str]) -> None:
 
 
 def require_few(plan: HealPlan, there: Collection[Quarantined], most: int, overrides: Collection[str]) -> None:
-    """Raise RefusedError if, with those ``there``, more than ``most`` would be in quarantine, but by overrides."""
+    """Raise RefusedError if over ``most``, with those ``there``, would be in quarantine, unless overrides allow it."""
     new = (one for one in plan.actions if one.kind is Kind.QUARANTINE)
     meant = {(one.thing, "" if one.thing else one.certificate_id) for one in new}
     known = {(one.thing, one.certificate_id) for one in there}

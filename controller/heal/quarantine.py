@@ -36,7 +36,7 @@ class Suspect:
 
     @property
     def certificate_id(self) -> str:
-        """Of the certificate that no thing holds; else empty."""
+        """The id of the certificate that no thing holds; else empty."""
         return "" if self.thing or not self.held else self.held[0].certificate_id
 
     @property

@@ -41,7 +41,7 @@ _serialize = TypeSerializer().serialize
 def table_of(session: AwsSession) -> str | None:
     """Return the table of the fleet's own backend.
 
-    None if none hears of connections now, as a stock one never does.
+    None if the backend hears of no connections now; a stock backend never does.
     """
     if not (read_rules(session) or {}).get(session.fleet.backend.presence_rule):
         return None
@@ -82,7 +82,7 @@ class HealingRegistry:
         )
 
     def loose_suspect(self, certificate_id: str) -> Suspect:
-        """Return the same of a certificate that no thing holds."""
+        """Return the suspect for a certificate that no thing holds."""
         held = self.certificate(certificate_id)
         record = self.quarantined("", certificate_id)
         return Suspect("", () if held is None else (held,), record=record, is_there=held is not None)
@@ -177,7 +177,7 @@ class HealingRegistry:
                 raise  # else it was removed by an attempt whose answer was lost
 
     def end_connections(self, thing: str, *, may_return: bool = False) -> bool:
-        """End every connection of a thing, and what waits for it; whether it stays away, or may return."""
+        """End every connection of a thing, and what waits for it; return whether it stays away, or ``may_return``."""
         for pause in LEAVING:
             if pause:
                 self._sleep(pause)
@@ -234,7 +234,7 @@ class HealingRegistry:
 
 
 def _unless_changed(version: int) -> dict[str, Any]:
-    """Return the condition that an item is as it was read; version 0: that there is none."""
+    """Return the condition that an item is as it was read; for version 0, that there is no such item."""
     if not version:
         return {"ConditionExpression": "attribute_not_exists(thingName)"}
     return {"ConditionExpression": "version = :read", "ExpressionAttributeValues": {":read": _serialize(version)}}

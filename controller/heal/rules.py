@@ -50,12 +50,12 @@ class HealingAction:
 
     @property
     def way_back(self) -> str:
-        """How it is undone."""
+        """The command or sentence that undoes the action."""
         return WAY_BACK[self.kind].format(self.certificate_id)
 
     @property
     def is_same_as(self) -> tuple[Kind, str, str]:
-        """The common part of two derivations of one action."""
+        """The values by which two derivations count as one action."""
         return self.kind, self.certificate_id, self.thing
 
 

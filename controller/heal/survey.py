@@ -167,7 +167,7 @@ def _certificates(session: AwsSession) -> set[str]:
 
 
 def _unused(by_target: dict[str | None, list[str]]) -> Iterator[Untidy]:
-    """Yield a provisioning template may name a policy that nothing has yet, so healing deletes none."""
+    """Yield policies that nothing has; healing deletes none, as a provisioning template may name one."""
     for name in by_target.get(None, ()):
         remedy = f"delete it if no provisioning template names it: aws iot delete-policy --policy-name {name}"
         yield Untidy("policy of nothing", name, "it is attached to no certificate and no thing group", remedy)

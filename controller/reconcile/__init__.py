@@ -7,7 +7,7 @@ Six rooms, each of which knows only those below it, and opens one door (its ``__
 - ``checks``    what is wrong with a device, and what keeps its rotation from starting
 - ``rollout``   where a policy's rollout stands: the history of its jobs, its waves, its standing jobs
 - ``schedule``  when: due dates and jitter, maintenance windows, the pause after a failure
-- ``values``    what everybody speaks of: what git demands and AWS reports, findings, plans; words for them
+- ``values``    shared by all rooms: what git demands and AWS reports, findings, plans; words for them
 
 Every instant is an aware UTC datetime; ``now`` is always a parameter.
 """

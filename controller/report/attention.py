@@ -39,7 +39,7 @@ class Attention:
 
     @property
     def digest(self) -> str:
-        """Equal for equal facts."""
+        """The digest of the facts: equal facts have equal digests."""
         return hashlib.sha256(json.dumps(sorted(self.facts)).encode()).hexdigest()
 
     @property

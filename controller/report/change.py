@@ -132,7 +132,7 @@ def _cut_off(changes: Iterable[FleetChange]) -> list[str]:
 
 
 def decisions(changes: Iterable[FleetChange]) -> list[str]:
-    """Return what a person must decide later on, or know before: it comes before any number."""
+    """Return what a person must decide later on, or know before; reports show it above all numbers."""
     told = []
     for change in changes:
         for policy in change.shown:
@@ -149,7 +149,7 @@ def decisions(changes: Iterable[FleetChange]) -> list[str]:
 
 
 def asked_later(change: FleetChange, policy: PolicyComparison) -> list[tuple[Stage, str, int]]:
-    """Later waves at which a guardrail will ask, its name, and the devices that start at once then.
+    """Return the later waves at which a guardrail will ask, its name, and the devices that start at once then.
 
     A guardrail that refuses the present plan is left out: the report names it already.
     """

@@ -1,4 +1,4 @@
-"""The finds of ``certfleet doctor``: one line for each thing that must be true, with the remedy if it is not."""
+"""The findings of ``certfleet doctor``: one line for each thing that must be true, with the remedy if it is not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STYLES = {"ok": "bold good", "not ok": "bold bad", "cannot tell": "bold wait"}
 
 
 class CheckStatus(StrEnum):
-    """Of one line."""
+    """The status of one line."""
 
     OK = "ok"
     NOT_OK = "not ok"

@@ -55,7 +55,7 @@ _PRICES = "Prices are list prices of us-east-1, to the order of magnitude."
 
 
 def render(comparisons: Comparisons, _look: TextStyle) -> str:
-    """At most 65,536 characters; the next steps stand at the end, whatever had to be cut."""
+    """Return the comment, at most 65,536 characters; the next steps stand at the end, whatever had to be cut."""
     changes = comparisons.fleets
     level = "##" if len(changes) + len(comparisons.failures) == 1 else "###"
     sections = [] if level == "##" else [f"## {_icon(comparisons)} All fleets: {sentence(changes)}\n"]
@@ -155,7 +155,7 @@ def _time_line(change: FleetChange) -> list[str]:
 
 
 def _fields(fields: Sequence[FieldChange], change: str) -> str:
-    """Return what a document holds; both sides only if it has both."""
+    """Return a document's fields as a table; values before and after only if the document is in both refs."""
     if change in {"new", "added"}:
         return table(("Field", "Value"), [(code(c.field), code(c.head)) for c in fields])
     if change == "removed":

@@ -215,7 +215,7 @@ def _github(comparisons: Comparisons, _look: TextStyle) -> str:
 
 
 def _annotations(change: FleetChange) -> list[str]:
-    """Refusals on the line of their policy, or of the fleet; what rotates because of it on the changed field's line."""
+    """Return refusals on the line of their policy or fleet, and newly due devices on the changed field's line."""
     sources = {policy.name: policy.source for policy in change.desired.policies}
     lines = [refused(refusal, change.desired) for refusal in change.refusals]
     for policy in change.shown:

@@ -72,7 +72,7 @@ class Page:
         self.line((title, "head"), (f"  {note}" if note else "", "dim"))
 
     def add(self, renderable: RenderableType) -> None:
-        """Anything that rich can draw."""
+        """Add anything that rich can draw."""
         self._console.print(renderable)
 
     def text(self) -> str:
@@ -153,7 +153,7 @@ class _Table(Table):
             yield Padding(below, (0, 0, 0, 2))
 
     def _below(self, number: int, cell: str | Text) -> Text:
-        """Return a cell below its row: sentences show by themselves what they are."""
+        """Return a cell below its row, after its column's title; a sentence needs no title."""
         text = Text(cell) if isinstance(cell, str) else cell
         if self._kinds[number] == "wrap":
             return text

@@ -280,7 +280,7 @@ def _cell(value: object) -> str:
 
 
 def approved_by(row: CertificateSpan) -> str:
-    """Whoever answers for the commit, with how, as one line."""
+    """Return who answers for the commit, and how, as one line."""
     approvals = row.change.approvals if row.change else ()
     return "; ".join(f"{one.who} ({one.how}{f' #{one.pull_request}' if one.pull_request else ''})" for one in approvals)
 
@@ -296,7 +296,7 @@ def verdict(one: PolicyAges) -> tuple[str, str]:
 
 
 def age(span: timedelta | None) -> str:
-    """In days and hours, or a dash."""
+    """Return the span in days and hours; None is a dash."""
     return "–" if span is None else words.duration(span)
 
 

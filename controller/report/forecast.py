@@ -60,7 +60,7 @@ class _Line:
     busiest: ForecastRow  # its busiest day, the first of them
 
     def cells(self) -> tuple[str, ...]:
-        """As the tables have them."""
+        """Return the cells of its row in the tables."""
         on_it = (f"{self.busiest.rotations:,}", f"{self.busiest.capacity:,}")
         return f"{self.start}", self.policy, self.authority, f"{self.rotations:,}", *on_it
 
@@ -69,7 +69,7 @@ _HEADS = ("From", "Policy", "Authority", "Rotations", "Most a day", "Allowed")
 
 
 def _lines(forecast: Forecast) -> list[_Line]:
-    """By day, or by week if there are too many days; what has no rotation is left out."""
+    """Return a line for each day, or week if there are too many days; one without rotations is left out."""
     step = 1 if len(forecast.rows) <= _ROWS_OF_DAYS else 7
     periods: dict[tuple[date, str, str], list[ForecastRow]] = {}
     for row in forecast.rows:
@@ -182,7 +182,7 @@ def _ics(forecasts: Forecasts, _look: TextStyle) -> str:
 
 
 def _folded(line: str) -> str:
-    """Return lines above 75 octets continue after a blank (RFC 5545, 3.1); everything written here is ASCII."""
+    """Return the line, continued after a blank every 75 octets (RFC 5545, 3.1); everything written here is ASCII."""
     parts = [line[:75], *(line[start : start + 74] for start in range(75, len(line), 74))]
     return "\r\n ".join(parts)
 

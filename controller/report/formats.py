@@ -36,7 +36,7 @@ class TextStyle:
 
 
 def dump(value: Any) -> str:
-    """JSON text as this program writes it: in the order given, UTF-8, two spaces, a newline at the end."""
+    """Return JSON text as this program writes it: in the order given, UTF-8, two spaces, a newline at the end."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 

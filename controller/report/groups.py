@@ -61,7 +61,7 @@ def by_reason(assessments: Iterable[Assessment]) -> list[ReasonGroup]:
 
 
 def told_apart(blocked: Iterable[Assessment]) -> tuple[list[ReasonGroup], list[ReasonGroup]]:
-    """Blocked devices: the groups that need a person, and those that a person has decided."""
+    """Return groups of blocked devices: those that need a person, and those that a person has decided."""
     groups = by_reason(blocked)
     return [group for group in groups if not group.is_decided], [group for group in groups if group.is_decided]
 
@@ -81,7 +81,7 @@ def _group(members: list[tuple[Finding, Assessment]]) -> ReasonGroup:
 
 
 def _hours_unseen(finding: Finding) -> float:
-    """Infinite if no connection is known."""
+    """Return the hours since the device was last seen; infinite if no connection is known."""
     hours = finding.values.get("hoursSinceSeen")
     return math.inf if hours is None else float(hours)
 

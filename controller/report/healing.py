@@ -67,7 +67,7 @@ def _json(found: HealPlans, _look: TextStyle) -> str:
 
 
 def _markdown(found: HealPlans, _look: TextStyle) -> str:
-    """For whoever reviews a plan on GitHub."""
+    """Return the plans in Markdown, for whoever reviews them on GitHub."""
     parts = []
     for plan in found.plans:
         parts.append(f"## {plan.fleet}: {words.count(len(plan.actions), 'action')} to heal the registry\n")

@@ -28,13 +28,13 @@ class Hitch:
 
     @property
     def line(self) -> str:
-        """All of it."""
+        """The hindrance and its remedy in one line."""
         about = "" if self.message.startswith(self.what) else f"{self.what}: "
         return f"{about}{self.message} → {self.remedy}"
 
 
 def hitches(report: FleetReport) -> Iterator[Hitch]:
-    """Refusals, rollouts that have stopped, incidents that will not be met, devices that may expire while away."""
+    """Yield refusals, stopped rollouts, incidents that will be late, and devices that may expire while away."""
     plan = report.next_plan
     if plan is None:
         return
@@ -93,7 +93,7 @@ def offline_text(risk: OfflineRisk) -> str:
 
 
 def decisions(report: FleetReport) -> list[str]:
-    """Return the same in a few words each, for the headline, with what a person must know of the time ahead."""
+    """Return the hitches in a few words each, for the headline, with what a person must know of the time ahead."""
     plan = report.next_plan
     if plan is None:
         return []

@@ -43,7 +43,7 @@ class PlanView:
 
 
 def plan_view(plan: Plan) -> PlanView:
-    """Gather it."""
+    """Gather what the page shows of a plan."""
     total = sum(len(job.devices) for job in plan.jobs)
     rotate = words.count(total, "device rotates", "devices rotate")
     note = f"{rotate} in {words.count(len(plan.jobs), 'job')}" if plan.jobs else "no job is made"

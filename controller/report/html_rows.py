@@ -1,6 +1,6 @@
 """The rows that matter, packed for the page's filter: every text once, each device a handful of numbers.
 
-A hundred thousand rows so take a few megabytes, and the page draws only the hundred that are looked at.
+A hundred thousand rows thus take a few megabytes, and the page draws only the hundred that are looked at.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class _Packing:
         self.rows.append([row.device, *(self._texts.setdefault(text, len(self._texts)) for text in told)])
 
     def text(self) -> str:
-        """JSON that cannot end the element it stands in, whatever a device is called."""
+        """Return JSON that cannot end the element it stands in, whatever a device is called."""
         value = {"shown": SHOWN, "texts": list(self._texts), "rows": self.rows}
         text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
         return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

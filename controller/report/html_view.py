@@ -140,7 +140,7 @@ def _worst_first(view: FleetView) -> tuple[int, int, str]:
 
 
 def _quiet(report: Report) -> str:
-    """Return what stands for a fleet that needs nobody; under `mode: report` nothing rotates either."""
+    """Return the sentence for fleets that need nobody; it names devices under `mode: report`, which do not rotate."""
     only_reported = sum(
         entry.rotate for fleet in report.fleets for entry in fleet.policies if entry.policy.mode is Mode.REPORT
     )

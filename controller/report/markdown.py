@@ -27,7 +27,7 @@ _ICONS = {Outcome.ROTATE: "🔄", Outcome.WAITING: "⏳", Outcome.BLOCKED: "🛑
 
 
 def render_drift(report: Report, _look: TextStyle) -> str:
-    """Drift, or drift and plan."""
+    """Return the drift, or drift and plan."""
     together = all_fleets(report)
     sections = [f"**{plain(together)}**\n"] if together is not None else []
     sections += [section for fleet in report.fleets for section in _fleet(fleet)]
@@ -36,7 +36,7 @@ def render_drift(report: Report, _look: TextStyle) -> str:
 
 
 def failed(failure: FleetFailure) -> str:
-    """Return a fleet that could not be looked at."""
+    """Return the section of a fleet that could not be looked at."""
     told = f"### ❌ Fleet {code(failure.fleet)} could not be read\n\n{plain(failure.message)}\n"
     return told + (f"\n{plain(failure.remedy)}\n" if failure.remedy else "")
 
@@ -70,7 +70,7 @@ def plain(text: str) -> str:
 
 
 def folded(title: str, body: str, *, is_open: bool = False) -> str:
-    """Return a section behind a title to click on, which is_open or not at first."""
+    """Return a section that a click on its title opens and closes; ``is_open``: it is open at first."""
     return f"<details{' open' if is_open else ''}><summary>{title}</summary>\n\n{body}\n\n</details>\n"
 
 
@@ -83,7 +83,7 @@ def table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, at_most: 
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    """Return a bar that is escaped already stays as it is: escaped once more, it would end its cell."""
+    """Return a row; a bar that is escaped already stays as it is: escaped once more, it would end its cell."""
     return "| " + " | ".join(_BAR.sub(r"\\|", cell).replace("\n", " ") for cell in cells) + " |"
 
 

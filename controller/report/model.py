@@ -150,6 +150,6 @@ class Report:
 
 
 def place(source: Source, policy_field: str) -> tuple[str, int]:
-    """File, from the repository's root as annotations want it, and line of a policy field."""
+    """Return the file, from the repository's root as annotations want it, and the line of a policy field."""
     path, _, line = source.at(policy_field).rpartition(":")
     return path, int(line)

@@ -43,7 +43,7 @@ class FleetAsked:
 
     @property
     def summary(self) -> str:
-        """All of it in one line."""
+        """The result of the pre-flight in one line."""
         if not self.jobs and not self.not_asked:
             return "no device has to rotate, or all that have to are being asked already"
         parts = [f"{words.count(len(self.jobs), 'device')} asked"]

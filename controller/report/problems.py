@@ -17,7 +17,7 @@ _ELSEWHERE = "problems_formats"  # which imports what whole reports are made of
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The finds of ``validate`` in a folder: the fleets, or the problems."""
+    """The findings of ``validate`` in a folder: the fleets, or the problems."""
 
     folder: str
     fleets: tuple[DesiredState, ...]

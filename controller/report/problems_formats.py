@@ -14,7 +14,7 @@ _LOCALLY = "`certfleet validate` finds them before you push; editors do from `de
 
 
 def problems_github(result: Validation, _look: TextStyle) -> str:
-    """Annotations of GitHub's workflow commands."""
+    """Return annotations, as GitHub's workflow commands."""
     found = [("error", problem) for problem in result.problems] + [("warning", note) for note in result.notes]
     return "".join(
         annotation(level, each.message, path=each.path, line=each.line, column=each.column) for level, each in found
@@ -36,7 +36,7 @@ def problems_markdown(result: Validation, _look: TextStyle) -> str:
 
 
 def problems_sarif(result: Validation, _look: TextStyle) -> str:
-    """For code scanning."""
+    """Return SARIF, for code scanning."""
     results = [
         SarifResult("InvalidDocument", "error", problem.message, problem.path, problem.line)
         for problem in result.problems
@@ -45,7 +45,7 @@ def problems_sarif(result: Validation, _look: TextStyle) -> str:
 
 
 def problems_junit(result: Validation, _look: TextStyle) -> str:
-    """For test dashboards."""
+    """Return JUnit XML, for test dashboards."""
     cases = [
         JunitCase("desired state", f"{problem.path}:{problem.line}", "failure", problem.message)
         for problem in result.problems

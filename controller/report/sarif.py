@@ -56,7 +56,7 @@ def sarif_log(results: Iterable[SarifResult], rules: Mapping[str, str], seen: Ma
 
 
 def render_drift(report: Report, _look: TextStyle) -> str:
-    """Drift of all fleets in one run."""
+    """Return the drift of all fleets as one run."""
     results = [
         _drift(fleet, level, group)
         for fleet in report.fleets

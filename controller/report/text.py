@@ -21,7 +21,7 @@ JOBS_SHOWN = 40
 
 
 def render_status(report: Report, look: TextStyle) -> str:
-    """Summary, policies and rollouts, nothing about single devices."""
+    """Return summary, policies and rollouts, nothing about single devices."""
     page = Page(look)
     for fleet in _each(page, report):
         _summary(page, fleet)

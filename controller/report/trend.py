@@ -44,7 +44,7 @@ class TrendRecord(BaseModel):
     failed: Count  # rotations that failed, timed out or were rejected, likewise
 
     def to_json(self) -> str:
-        """As it is kept."""
+        """Return the JSON text in which the record is kept."""
         return self.model_dump_json(indent=2) + "\n"
 
 
@@ -84,7 +84,7 @@ def record_of(report: FleetReport, created_at: datetime) -> TrendRecord:
 
 
 def merged(past: Iterable[TrendRecord], newest: TrendRecord) -> tuple[TrendRecord, ...]:
-    """Past records of the fleet that are older than the newest, and the newest, oldest first; one an instant."""
+    """Return the fleet's records, oldest first: the past ones, at most one for each instant, then the newest."""
     older = {
         record.created_at: record
         for record in past

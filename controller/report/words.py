@@ -14,7 +14,7 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
 def instant(when: datetime) -> str:
-    """``2026-11-23 14:05Z``."""
+    """Return the instant in UTC, to the minute: ``2026-11-23 14:05Z``."""
     return f"{when:%Y-%m-%d %H:%M}Z"
 
 
@@ -43,7 +43,7 @@ def percent(part: int, whole: int) -> str:
 
 
 def commit(full: str | None, *, is_dirty: bool = False) -> str:
-    """Return a ``full`` commit as people write it; if it is_dirty, that the documents differ from it."""
+    """Return a ``full`` commit as people write it; ``is_dirty`` adds that the documents differ from it."""
     if full is None:
         return "no commit"
     return f"{full[:12]} (with uncommitted changes)" if is_dirty else full[:12]

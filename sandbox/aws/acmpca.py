@@ -73,7 +73,7 @@ class SandboxPrivateCa:
 class PrivateCas:
     """All private CAs, and the calls about them.
 
-    ``issuing_takes``: for so long GetCertificate answers RequestInProgressException, as AWS may.
+    ``issuing_takes`` is how long GetCertificate answers RequestInProgressException, as AWS may.
     """
 
     def __init__(self, site: Site) -> None:
@@ -127,7 +127,7 @@ class PrivateCas:
         return {"CertificateAuthority": self._described(self._require(request["CertificateAuthorityArn"]))}
 
     def list_certificate_authorities(self, request: dict[str, Any]) -> dict[str, Any]:
-        """CAs in ARN order."""
+        """Return the CAs in ARN order."""
         found, token = page(self._by_arn.values(), lambda ca: ca.arn, request, size="MaxResults", marker="NextToken")
         return answer("CertificateAuthorities", [self._described(ca) for ca in found], token, "NextToken")
 
@@ -284,7 +284,7 @@ def _ca_extensions(path_length: int | None) -> _Extensions:
 
 
 def _template(arn: str) -> tuple[_Extensions, bool]:
-    """Extensions of a template, and whether a CA may use it on itself before it is active."""
+    """Return the extensions of a template, and whether a CA may use it on itself before it is active."""
     match = _TEMPLATE.fullmatch(arn)
     if match is None:
         raise UnsupportedError(f"the sandbox does not support the template {arn} of acm-pca IssueCertificate")

@@ -29,7 +29,7 @@ Handler = Callable[[dict[str, Any]], Any]
 
 @cache
 def service_model(service: str) -> Any:
-    """Botocore's model of a service."""
+    """Return botocore's model of a service."""
     return botocore.session.Session().get_service_model(service)
 
 

@@ -108,7 +108,7 @@ class Cloud:
 
     @property
     def server_key(self) -> Path:
-        """Its private key, PEM."""
+        """The private key of that certificate, PEM."""
         return self._identity.key
 
     def aws_iot_ca(self) -> x509.Certificate:
@@ -116,7 +116,7 @@ class Cloud:
         return self._certificates.issuer.root(self.now() - BACKDATED)
 
     def environment(self) -> dict[str, str]:
-        """Return what makes any AWS client use this cloud."""
+        """Return the environment variables that make any AWS client use this cloud."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_REGION": self.site.region,

@@ -23,10 +23,10 @@ class UnsupportedError(Exception):
 
 
 def not_found(what: str, name: str) -> AwsError:
-    """ResourceNotFoundException of AWS IoT."""
+    """Return ResourceNotFoundException of AWS IoT."""
     return AwsError("ResourceNotFoundException", f"{what} {name} does not exist")
 
 
 def invalid(message: str) -> AwsError:
-    """InvalidRequestException of AWS IoT."""
+    """Return InvalidRequestException of AWS IoT."""
     return AwsError("InvalidRequestException", message)

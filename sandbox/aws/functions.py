@@ -70,13 +70,13 @@ class LambdaService:
         return dict(self._require(name).environment)
 
     def arn(self, name: str) -> str:
-        """Return ARN of a function."""
+        """Return the ARN of a function."""
         return self._site.arn(f"function:{name}", "lambda")
 
     # -- the API
 
     def get_function_configuration(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Configuration with environment."""
+        """Return the configuration, with the environment."""
         return self._configuration(self._require(request["FunctionName"]))
 
     def get_function(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class LambdaService:
         return self._configuration(function)
 
     def list_functions(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Functions in name order."""
+        """Return the functions in name order."""
         found, marker = page(self._by_name.values(), lambda f: f.name, request, size="MaxItems", marker="Marker")
         return answer("Functions", [self._configuration(f) for f in found], marker, "NextMarker")
 
@@ -114,7 +114,7 @@ class LambdaService:
         return {"ReservedConcurrentExecutions": function.reserved_concurrency}
 
     def get_function_concurrency(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return what was put."""
+        """Return the reserved concurrency that was put; nothing if there is none."""
         reserved = self._require(request["FunctionName"]).reserved_concurrency
         return {} if reserved is None else {"ReservedConcurrentExecutions": reserved}
 

@@ -117,7 +117,7 @@ def read_csr(pem: str) -> x509.CertificateSigningRequest:
 
 
 def require_supported_key(key: Any) -> None:
-    """RSA from 2048 bits, or P-256, P-384, P-521."""
+    """Refuse a key other than RSA from 2048 bits, P-256, P-384 or P-521."""
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
         return
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in ("secp256r1", "secp384r1", "secp521r1"):

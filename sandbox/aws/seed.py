@@ -114,7 +114,7 @@ class Seed:
                                mode="DEFAULT" if authority == AWS_IOT else "SNI_ONLY")  # fmt: skip
 
     def unparseable_certificate(self, status: str = "ACTIVE", created_at: datetime | None = None) -> SeededCertificate:
-        """Register what looks like a PEM and holds no certificate."""
+        """Register a text that looks like a PEM and holds no certificate."""
         lines = textwrap.fill(base64.b64encode(os.urandom(600)).decode(), 64)
         pem = f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
         return self.registered(pem, status=status, created_at=created_at, mode="SNI_ONLY")

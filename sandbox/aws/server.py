@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _checked(length: int) -> int:
-    """Return the length of a body; ValueError if it is none that is taken."""
+    """Return the length of a body; ValueError if it is not a length that the server accepts."""
     if not 0 <= length <= MAX_BODY:
         raise ValueError(length)
     return length

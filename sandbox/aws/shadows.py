@@ -58,7 +58,7 @@ class Shadows:
         return {"payload": json.dumps(self._delete(self._key(request))).encode()}
 
     def list_named_shadows_for_thing(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return names of a thing's named shadows."""
+        """Return the names of a thing's named shadows."""
         self._things.require(request["thingName"])
         names = [name for thing, name in self._by_key if thing == request["thingName"] and name]
         found, token = page(names, str, request, size="pageSize")
@@ -168,7 +168,7 @@ def _merged(old: Any, new: Any) -> Any:
 
 
 def _stamped(value: Any, now: int) -> Any:
-    """Metadata of a state: a timestamp for each leaf."""
+    """Return the metadata of a state: a timestamp for each leaf."""
     if isinstance(value, dict):
         return {key: _stamped(inner, now) if inner is not None else None for key, inner in value.items()}
     return None if value is None else {"timestamp": now}

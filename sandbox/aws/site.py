@@ -115,7 +115,7 @@ class Site:
         return self.outbox.transaction()
 
     def tick(self) -> None:
-        """Let happen what the clock has made due."""
+        """Run the timers that the clock has made due."""
         with self.transaction():
             self.timers.run_due(self.now())
 
@@ -132,5 +132,5 @@ def new_id() -> str:
 
 
 def epoch_seconds(instant: datetime) -> int:
-    """Whole seconds since 1970, as the MQTT payloads of jobs and shadows count."""
+    """Return whole seconds since 1970, as the MQTT payloads of jobs and shadows count."""
     return int(instant.timestamp())

@@ -24,7 +24,7 @@ def backends() -> Any:
 
 
 def prepare(region: str, url: str) -> None:
-    """Have state machines run, and their tasks find this cloud."""
+    """Let state machines run, and let their tasks find this cloud in this region at this URL."""
     from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils  # noqa: PLC0415
 
     default_user_config["stepfunctions"]["execute_state_machine"] = True

@@ -16,7 +16,7 @@ SERVICE = "dynamodb"
 
 @cache
 def prepare() -> None:
-    """Have transactions keep no more than they need; calls of moto come one at a time."""
+    """Patch moto so that a transaction copies no more than it needs; calls of moto come one at a time."""
     from moto.dynamodb import models  # noqa: PLC0415 (it takes a second to load)
 
     whole = models.DynamoDBBackend.transact_write_items

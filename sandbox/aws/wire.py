@@ -28,7 +28,7 @@ class RequestReader:
         self._invalid_code = invalid_code
 
     def rest_json(self, operation: Any, request: HttpRequest, uri: Mapping[str, str]) -> dict[str, Any]:
-        """Parameters of a rest-json request; ``uri`` holds the raw path labels."""
+        """Return the parameters of a rest-json request; ``uri`` holds the raw path labels."""
         shape = operation.input_shape
         if shape is None:
             return {}
@@ -57,7 +57,7 @@ class RequestReader:
         return self.checked(shape, found)
 
     def aws_json(self, operation: Any, request: HttpRequest) -> dict[str, Any]:
-        """Parameters of an AWS JSON request."""
+        """Return the parameters of an AWS JSON request."""
         shape = operation.input_shape
         return self.checked(shape, self._value(shape, self._body(request.body), "body")) if shape else {}
 
@@ -211,7 +211,7 @@ def to_wire(shape: Any, value: Any) -> Any:
 
 
 def rest_answer(shape: Any, result: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of a rest-json answer."""
+    """Return body and headers of a rest-json answer."""
     headers, body = {}, {}
     payload = shape.serialization.get("payload")
     for name, value in result.items():

@@ -1,7 +1,7 @@
 """A device inside this process: the component's own code over files in a folder, without IPC and TLS.
 
 For numbers: hundreds of them share a few threads. The differences from a real process are written in
-``docs/sandbox.md``; what does not is the component, its files, the rules at the cloud's door, and that a
+``docs/sandbox.md``; the same are the component, its files, the rules at the cloud's door, and that a
 restart drops everything that is not on disk.
 """
 
@@ -44,7 +44,7 @@ class CredentialError(Exception):
 
 
 class InProcessDevice:
-    """Has the controls of a ``Nucleus``; the credential lies where that looks by default."""
+    """A device with the controls of a ``Nucleus``; its credential lies where a nucleus looks by default."""
 
     def __init__(
         self,

@@ -62,7 +62,7 @@ class TimeSource(Protocol):
 
     @property
     def moved(self) -> timedelta:
-        """By how much it was moved in all."""
+        """By how much the clock was moved in all."""
 
 
 class FunctionDownError(Exception):
@@ -116,7 +116,7 @@ class StackFunctions:
         invocation, moved = Invocation(name, event, self._clock()), self._moves.moved
 
         def run_held() -> None:
-            """Age an event by how far a test moves the clock, not by how long the test takes on a busy machine."""
+            """Submit the event, aged by how far a test moved the clock, not by how long it takes on a busy machine."""
             self._submit(replace(invocation, accepted_at=self._clock() - (self._moves.moved - moved)))
 
         for delay in self.unkindness.delays(name, event, run_held):

@@ -98,15 +98,15 @@ class RetryDelays:
 
     @classmethod
     def of_lambda(cls) -> RetryDelays:
-        """As AWS waits."""
+        """Return the delays of AWS Lambda."""
         return cls(retries=(60.0, 120.0), throttled_first=1.0, throttled_most=300.0)
 
     def after_failure(self, failures: int) -> float:
-        """Before the next attempt, given how many failed before this one."""
+        """Return the seconds before the next attempt, given how many failed before this one."""
         return self.retries[min(failures, len(self.retries) - 1)]
 
     def after_throttling(self, throttlings: int) -> float:
-        """Likewise for attempts that were throttled."""
+        """Return the seconds before the next attempt, given how many were throttled before this one."""
         return float(min(self.throttled_first * 2.0 ** min(throttlings, 16), self.throttled_most))
 
 

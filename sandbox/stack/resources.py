@@ -105,7 +105,7 @@ def _function(site: ResourceSite, logical_id: str, properties: Properties) -> Ma
 
 
 def _sdk_call(site: ResourceSite, logical_id: str, properties: Properties) -> Made:
-    """Return a custom resource of the CDK: one SDK call, whose answer's members are the attributes."""
+    """Make a custom resource of the CDK: one SDK call, whose answer's members are the attributes."""
     text = properties.get("Create") or properties["Update"]
     call = json.loads(text)
     client = site.clients.get(call["service"].lower())
@@ -122,7 +122,7 @@ def _parameter(site: ResourceSite, _logical_id: str, properties: Properties) -> 
 
 
 def _lower(node: Any) -> Any:
-    """Member names of CloudFormation (PascalCase) → of the API (camelCase)."""
+    """Return the value with the API's member names (camelCase) in place of CloudFormation's (PascalCase)."""
     if isinstance(node, list):
         return [_lower(item) for item in node]
     if isinstance(node, Mapping):

@@ -35,7 +35,7 @@ class Schedules:
         self._site, self._functions = site, functions
 
     def add(self, arn: str, properties: Mapping[str, Any]) -> None:
-        """Run the targets of a rule from now on; a rule over events hears nothing, for here is not a CloudTrail."""
+        """Run the targets of a rule from now on; a rule over events hears nothing, as the sandbox has no CloudTrail."""
         if properties.get("State", "ENABLED") != "ENABLED" or "EventPattern" in properties:
             return
         self._later(arn, properties["Targets"], every(properties["ScheduleExpression"]))

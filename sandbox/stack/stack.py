@@ -116,7 +116,7 @@ class Stack:
         return self._made[logical_id]
 
     def _properties(self, resource: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Resolved properties; those of what only stands in are not looked at: they may name what is not here."""
+        """Return resolved properties; none for a type with a stand-in, because they may name what is not here."""
         resolve: Callable[[Any], Any] = self._resolver.value
         properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::Lambda::Function" and not self._functions.runs(properties):

@@ -83,14 +83,14 @@ def assess(device: Device, governance: Governance) -> Assessment | None:
 
 
 def _is_silent(case: Case) -> bool:
-    """Return whether no check finds anything now or within days, whatever the certificate's share of jitter."""
+    """Return whether no check finds anything now or within ``COMING_WITHIN``, whatever the certificate's jitter."""
     return not find(case) and case.timing is None
 
 
 def find(case: Case) -> tuple[Finding, ...]:
-    """Ask the chain: demands first, then what is wrong, then what keeps a rotation from starting.
+    """Return what the checks find: first the demands, then the faults, then what keeps a rotation from starting.
 
-    Of a device in quarantine nothing else is asked.
+    No other check is asked about a device in quarantine.
     """
     if case.governance.desired.quarantines and (cut_off := quarantined(case)) is not None:
         return (cut_off,)

@@ -42,7 +42,7 @@ class Case:
 
     ``certificate`` is the device's only one, None if it has none or several. ``timing`` is None
     if the policy sets no date, and while the earliest possible date lies further ahead than
-    ``COMING_WITHIN``: most of a fleet is there, and has nothing to report.
+    ``COMING_WITHIN``, as it does for most of a fleet, of which there is nothing to report.
     """
 
     __slots__ = (
@@ -103,7 +103,7 @@ class Case:
 
     @property
     def preflight(self) -> Preflight | None:
-        """The device's answer about this very rotation, unless it was rotated or tried since."""
+        """The device's pre-flight answer about this very rotation, unless the device was rotated or tried since."""
         found, certificate, result = self.device.preflight, self.certificate, self.result
         if found is None or certificate is None or not isinstance(result, RotationResult):
             return None
@@ -118,7 +118,7 @@ class Case:
 
     @property
     def is_to_be_split(self) -> bool:
-        """Whether the policy demands it."""
+        """Whether the policy demands that a shared certificate is split."""
         return self.policy.certificate.shared_certificate is not None
 
     @property

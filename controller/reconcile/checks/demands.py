@@ -31,7 +31,7 @@ def authority_tainted(case: Case) -> Finding | None:
 
 
 def drilled(case: Case) -> Finding | None:
-    """Return a drill has the device in its sample, with a certificate of before it."""
+    """Report a device that a running drill has in its sample and that holds a certificate from before the drill."""
     if not case.drills:
         return None
     first = case.drills[0]
@@ -58,7 +58,7 @@ def issued_before_cutoff(case: Case) -> Finding | None:
 
 
 def expiring(case: Case) -> Finding | None:
-    """Expiry is nearer than the policy allows, or jitter brings that forward."""
+    """Report a certificate whose expiry is nearer than the policy allows, or that jitter brings forward."""
     dates, certificate = case.dates, case.certificate
     if not case.is_triggered or dates is None or dates.due_by_expiry is None or certificate is None:
         return None
@@ -127,7 +127,7 @@ def authority_mismatch(case: Case) -> Finding | None:
 
 
 def shared_certificate(case: Case) -> Finding | None:
-    """Others hold, or held, the same key, and the policy demands that each thing gets its own."""
+    """Report a key that others hold, or held, although the policy demands that each thing gets its own."""
     if not case.is_split or case.attachment is None:
         return None
     others = case.attachment.others

@@ -91,7 +91,7 @@ def suspended(case: Case) -> Finding | None:
 
 
 def repeatedly_failed(case: Case) -> Finding | None:
-    """So many failures are not accident."""
+    """Report a device whose rotations have failed so often that a person must find the cause."""
     failures = case.failures
     if len(failures) < MAX_FAILURES or case.is_tried_again:
         return None
@@ -109,7 +109,7 @@ def repeatedly_failed(case: Case) -> Finding | None:
 
 
 def rotation_ineffective(case: Case) -> Finding | None:
-    """It was rotated under this very rule, and what was to be put right is not."""
+    """Report a device that was rotated under this very rule and still has the drift that this should have mended."""
     last, demand = case.last_rotation, case.in_vain
     resumed = case.governance.resumed_at(case.policy.name)
     if last is None or demand is None or case.is_tried_again or last.was_looked_at(resumed):
@@ -126,7 +126,7 @@ def rotation_ineffective(case: Case) -> Finding | None:
 
 
 def preflight_failed(case: Case) -> Finding | None:
-    """Report a device that has answered that this very rotation would fail, unless it is urgent."""
+    """Report a device that has answered that this very rotation would fail, unless the device is urgent."""
     found = case.preflight
     if found is None or found.reason is None or case.is_urgent or case.is_tried_again:
         return None
@@ -142,12 +142,12 @@ def preflight_failed(case: Case) -> Finding | None:
 
 
 def _again(case: Case) -> str:
-    """Return what lets the device be tried; a rollout that has halted shows itself how it is resumed."""
+    """Return the override that lets the device be tried again; a halted rollout has one of its own."""
     return f"--override again={case.device.name} (if the rollout has halted, resume it too)"
 
 
 def rotated_recently(case: Case) -> Finding | None:
-    """Whatever the reason, a device is not rotated again at once; but for an incident, if the last one went well."""
+    """Report a device that was rotated too short a time ago, unless it went well and an incident calls for another."""
     last = case.last_rotation
     until = left_alone_until(case, last)
     if last is None or until is None or until <= case.now or case.is_tried_again:
@@ -163,7 +163,7 @@ def rotated_recently(case: Case) -> Finding | None:
 
 
 def backing_off(case: Case) -> Finding | None:
-    """After a failure the device is left alone for a while."""
+    """Report a device that is left alone for a while after a failure."""
     failures, certificate = case.failures, case.certificate
     if not failures or certificate is None or len(failures) >= MAX_FAILURES or case.is_tried_again:
         return None
@@ -218,7 +218,7 @@ def unsupported_by_backend(case: Case) -> Finding | None:
 def unsupported_by_component(case: Case) -> Finding | None:
     """Report a stock component whose configured key our backend refuses.
 
-    One refusal does not prove it: the stock component calls an outage of the backend by the same words.
+    One refusal does not prove it: the stock component reports an outage of the backend in the same words.
     """
     result, refused = case.result, _refused_in_a_row(case.failures)
     if refused < REFUSALS or case.is_tried_again or not isinstance(result, RotationResult) or not result.is_told:
@@ -307,7 +307,7 @@ def _execution_unknown(device: str, execution: DeviceExecution) -> Finding:
 
 
 def not_yet_due(case: Case) -> Finding | None:
-    """Drift that is coming within a week."""
+    """Report drift that comes within a week."""
     timing = case.timing
     if timing is None or case.is_triggered or timing.start - case.now > COMING_WITHIN:
         return None

@@ -107,7 +107,7 @@ class Governance:
     def result_for(self, governed: Governed, certificate: Certificate, device: Device) -> RotationResult | Unknown:
         """Return what a rotation makes of the device that holds this certificate.
 
-        Worked out once for each kind of it.
+        This is worked out once for each kind of certificate.
         """
         if self.is_stock:
             return result_of_stock(device, self.state.stock, self.desired)
@@ -118,7 +118,7 @@ class Governance:
         return found
 
     def resumed_at(self, policy: str) -> datetime | None:
-        """Return until when a person has looked at the policy's failures, and lets it go on; None if nobody has."""
+        """Return up to when a person has looked at the policy's failures and lets it go on; None if nobody has."""
         before = self.state.baseline.resumed.get(policy) if self.state.baseline else None
         if policy not in self.overrides.resume:
             return before
@@ -205,7 +205,7 @@ def taints(incident: Incident, certificate: Certificate) -> bool:
 
 
 def drills_on(governance: Governance, policy: Policy, device: Device) -> tuple[Drill, ...]:
-    """Return the drills that run now and name the device, with a certificate of before them; by deadline."""
+    """Return the running drills, by deadline, that name the device and are younger than a certificate that it holds."""
     if device.name not in governance.drilled:
         return ()
     issued = [at for one in device.attachments if (at := issued_at(one.certificate)) is not None]

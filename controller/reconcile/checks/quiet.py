@@ -1,11 +1,11 @@
 """A shortcut for devices of which nothing can be reported: nine out of ten in a fleet that is kept well.
 
-It knows no demand and no date. Of certificates about which every check was asked and had nothing to report it finds
-out, by asking the same checks, how much older one may be, and how much nearer to its end. A certificate that is
-alike, ends no sooner and is valid no longer (so it began no earlier) has nothing to report either; everything else is
-asked. This rests on one
-thing: a check that is silent of a certificate is silent of a younger one. The tests hold every demand to that;
-incidents and cutoffs, which look at when a certificate was registered too, have no shortcut.
+It knows no demand and no date. If every check was asked about a certificate and found nothing, the shortcut asks the
+same checks how much older such a certificate may be, and how much nearer to its end, until one of them finds
+something. No check finds anything about a certificate that is alike, ends no sooner than that and is valid no longer
+(so it began no earlier); every other certificate goes through the checks. This rests on one thing: a check that finds
+nothing about a certificate finds nothing about a younger one. The tests hold every demand to that; incidents and
+cutoffs, which also look at when a certificate was registered, have no shortcut.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Quiet:
 
 
 def _furthest(holds: Callable[[timedelta], bool]) -> timedelta:
-    """Return the longest span, to a minute, for which it holds; of no span it does."""
+    """Return the longest span, to a minute, for which ``holds`` is true; it is taken as true for a span of nought."""
     low, high = timedelta(0), _FURTHEST
     while high - low > _NEAR_ENOUGH:
         middle = (low + high) / 2

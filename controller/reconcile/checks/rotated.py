@@ -1,7 +1,7 @@
 """The result of the last rotation of a device, from its jobs and the certificate that is there. Nothing is stored.
 
-A rotation that was not carried out as asked leaves its finding where it was. To ask again would be to
-ask for ever: it is in vain until a person has removed the cause.
+A rotation that was not carried out as asked leaves its finding where it was. To ask again
+would be to ask for ever: each rotation is in vain until a person has removed the cause.
 """
 
 from __future__ import annotations

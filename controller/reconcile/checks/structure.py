@@ -48,7 +48,7 @@ def _group(case: Case) -> str:
 
 
 def extra_certificate(case: Case) -> Finding | None:
-    """Several certificates are attached; two are normal while a rotation runs."""
+    """Report a device with several certificates; two are normal while a rotation runs."""
     number = len(case.device.attachments)
     is_rotating = number == ROTATION_CERTIFICATES and (_is_in_progress(case) or is_settling(case) is not None)
     if number <= 1 or is_rotating:
@@ -64,7 +64,7 @@ def extra_certificate(case: Case) -> Finding | None:
 
 
 def shared_certificate(case: Case) -> Finding | None:
-    """Other things hold the same certificate, and it is not split: removing it after a rotation would cut them off."""
+    """Report a certificate that other things hold, and is not split: its removal after a rotation cuts them off."""
     if case.attachment is None or not case.attachment.shared_with or case.is_split:
         return None
     remedy = (
@@ -88,7 +88,7 @@ def shared_certificate(case: Case) -> Finding | None:
 
 
 def not_exclusive(case: Case) -> Finding | None:
-    """Report an attachment that the backend does not rotate: ours refuses a shared one, the stock one more."""
+    """Report an attachment that the backend does not rotate: ours refuses a shared one, the stock one more kinds."""
     if case.attachment is None or case.attachment.type in case.governance.state.rotatable:
         return None
     name, certificate = case.device.name, case.attachment.certificate.certificate_id

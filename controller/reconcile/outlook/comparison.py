@@ -2,7 +2,7 @@
 
 The answer for the pull request, per policy: who is due now that was not, who no longer is, what kind
 of certificate changes, and what carrying it out takes. Both refs are planned as ``apply`` would plan them at this
-moment, with the history of their jobs; when anybody rotates is what the outlooks of these two plans show.
+moment, with the history of their jobs; the outlooks of these two plans show when devices rotate.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ CALLS_PER_ROTATION = 16  # of AWS IoT, by the backend, where the certificate has
 
 @dataclass(frozen=True, slots=True)
 class PolicyComparison:
-    """One policy under two refs. Counts are of devices governed by it under head (no longer due: under either)."""
+    """One policy under two refs, counted over its devices under head; ``no_longer_due`` also counts those of base."""
 
     policy: str
     changes: tuple[FieldChange, ...]
@@ -296,7 +296,7 @@ def _queue(turns: list[Turn], policy: Policy | None, outlook: Outlook) -> Queue:
 
 
 def _jobs(outlook: Outlook, policy: Policy) -> list[int]:
-    """Return devices of each job: one for each wave that reaches anyone; more if the in-flight limit splits a wave."""
+    """Return how many devices each job has: one job for each wave with devices, more if maxInFlight splits it."""
     most = policy.rollout.max_in_flight
     return [min(most, stage.devices - number) for stage in outlook.stages for number in range(0, stage.devices, most)]
 
@@ -320,7 +320,7 @@ def _refusals(plan: Plan, desired: DesiredState, overrides: Overrides) -> tuple[
 
 
 def _after(state: FleetState, lost: Mapping[str, int], base: DesiredState) -> FleetState:
-    """Return the state as if the base had been applied: its groups count with the devices that no policy would govern.
+    """Return the state as if the base had been applied; its groups count the devices that the head leaves ungoverned.
 
     Whether the head follows the commit applied last shows only once it is merged.
     """

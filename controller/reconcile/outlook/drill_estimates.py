@@ -45,7 +45,7 @@ _ENDLESS = datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 def with_estimates(plan: Plan, desired: DesiredState, state: FleetState, *, every: timedelta = EVERY) -> Plan:
-    """Return the plan, with what each drill that is over shows of its whole policy; ``every`` is between two runs."""
+    """Return the plan, with what each finished drill shows of its whole policy; the loop runs ``every`` so often."""
     if not any(report.is_over for report in plan.drills):
         return plan
     governed = {summary.policy: summary.governed for summary in plan.policies}
@@ -88,7 +88,7 @@ def _told(
 
 
 class _NeverDoneError(Exception):
-    """The whole is not done in the time that is played, or cannot be played."""
+    """The whole policy is not done in the time that is played, or cannot be played."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +113,13 @@ def estimate(
     """Return how long all devices of the policy take, from the decision to the last that is online.
 
     Args:
-        report: Of the drill, which has measured.
-        drill: Its document.
+        report: The drill's report, with what it measured.
+        drill: The drill's document.
         policy: The policy whose devices have practised.
-        number: How many devices it governs.
+        number: How many devices the policy governs.
         desired: The documents, for authorities.
         state: The jobs, which show where the rollout stands.
-        every: Between two runs of the loop.
+        every: The time between two runs of the loop.
     """
     least, middle, most = report.durations
     answered, away = report.rotated, report.returned + report.offline
@@ -145,7 +145,7 @@ def estimate(
 
 
 def _share_between(number: int, of: int) -> tuple[float, float]:
-    """Between which shares the true one lies, with so many in a sample (Wilson)."""
+    """Return the bounds of the true share, if ``number`` of ``of`` devices in a sample count (Wilson's interval)."""
     share, z = number / of, CONFIDENCE
     middle = (share + z * z / (2 * of)) / (1 + z * z / of)
     width = z * sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
@@ -216,9 +216,9 @@ class _WholePolicy:
         return last - self._start
 
     def _made(self, number: int) -> list[Device]:
-        """Return devices of before.
+        """Return so many devices whose certificates are from before the incident.
 
-        Devices that the rollout's jobs name hold what these have brought, the others are  alike.
+        A device that a job of the rollout has rotated holds what that job brought; all others are alike.
         """
         succeeded = successes_of(self._state.jobs)
         names = sorted(succeeded)[:number]

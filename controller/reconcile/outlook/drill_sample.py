@@ -18,9 +18,9 @@ def draw(name: str, sample: DrillSample, devices: Iterable[Device]) -> tuple[str
     """Choose the devices of a drill, by name.
 
     Args:
-        name: Of the drill: another drill draws others.
-        sample: How many, and by what.
-        devices: Those of the policy, and of the sample's group if it names one.
+        name: The drill's name: another drill draws other devices.
+        sample: How many devices, and by which property.
+        devices: The devices of the policy, and of the sample's group if it names one.
     """
     strata: defaultdict[object, list[str]] = defaultdict(list)
     for device in devices:
@@ -43,7 +43,7 @@ def _stratum_of(device: Device, by: Stratum | None) -> object:
 
 
 def _shares(sizes: dict[object, int], number: int) -> dict[object, int]:
-    """So many of each, in proportion: the largest remainders get what rounding down has left."""
+    """Return how many to take of each, in proportion: the largest remainders get what rounding down has left."""
     total = sum(sizes.values())
     exact = {key: number * size / total for key, size in sizes.items()}
     shares = {key: int(share) for key, share in exact.items()}

@@ -111,7 +111,7 @@ def explain(
 
 
 def _words(case: Case, timing: Timing | None, *, is_held: bool) -> Iterator[str]:
-    """Yield what the dates come to, for who asks why; the formulas behind it are in the arithmetic."""
+    """Yield in sentences what the dates come to; the formulas behind them are in ``ArithmeticLine``."""
     certificate, dates = case.certificate, case.dates
     if certificate is None or certificate.not_before is None or certificate.not_after is None or dates is None:
         return
@@ -188,7 +188,7 @@ def _absence(risk: OfflineRisk | None) -> Iterator[ArithmeticLine]:
 
 
 def _verdict(assessment: Assessment, policy: Policy) -> str:
-    """Return what becomes of the device, in the words of who asks."""
+    """Return in one sentence what becomes of the device."""
     reasons = {finding.reason for finding in assessment.findings}
     if assessment.sync is Sync.IN_SYNC:
         return "is in sync"

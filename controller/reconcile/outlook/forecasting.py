@@ -1,9 +1,9 @@
 """Rotations per day, policy and authority over any horizon, against what the rates allow.
 
 A device that must rotate already does so when the plan's outlook shows: wave after wave. From then on every device is
-followed through its successive certificates, each rotated exactly when the schedule shows; who is waived or
-suspended rotates once that ends. A device that is blocked, or waits in a rollout that has stopped, or that a policy
-only reports, is counted and left out.
+followed through its successive certificates, each rotated exactly when the schedule shows; a device that is
+waived or suspended rotates once that ends. A device that is blocked, or waits in a rollout that has stopped, or that a
+policy only reports, is counted and left out.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Forecaster:
                 yield assessment
 
     def add(self, device: Device) -> Assessment | None:
-        """Count one device's rotations; its assessment, or None if no policy governs it."""
+        """Count one device's rotations; return its assessment, or None if no policy governs it."""
         assessment = assess(device, self.governance)
         if assessment is not None:
             self._count(device, assessment)
@@ -193,7 +193,7 @@ class Forecaster:
         )
 
     def _follow(self, certificate: Certificate, life: _Life, first: datetime | None) -> None:
-        """Count the device's rotations; ``first`` if that is known already."""
+        """Count the device's rotations; ``first`` is the start of the next one, None if the schedule decides it."""
         policy = life.policy.name
         if first is None and not _may_start_before(self._end, life.policy, certificate):
             return
@@ -226,7 +226,7 @@ class _Life:
     def rotations(
         self, certificate: Certificate, first: datetime | None, now: datetime, end: datetime
     ) -> Iterator[datetime]:
-        """Yield when the device rotates from now until just before the end; ``first`` if that is known already."""
+        """Yield when the device rotates from now until just before the end; ``first`` as in ``Forecaster._follow``."""
         start = first if first is not None else next_start(self.policy, self.open_time, certificate)
         while start is not None and start < end:
             released = self._released(max(start, now), certificate)
@@ -249,9 +249,9 @@ class _Life:
 
 
 def _starts(outlook: Outlook, governed: Governed) -> Iterator[datetime]:
-    """Yield when each device begins, in their order, for as many as the outlook reaches.
+    """Yield when each device begins, in order, for as many devices as the outlook reaches.
 
-    As the policy's rate has it.
+    The policy's rate sets the pace.
     """
     seconds = 60 / rate_per_minute(governed.policy.rollout)
     for stage in outlook.stages:
@@ -277,7 +277,7 @@ def forecast(
 
 
 def _may_start_before(end: datetime, policy: Policy, certificate: Certificate) -> bool:
-    """Return whether the schedule can ask that early: jitter and windows bring it forward by no more than that."""
+    """Return whether the schedule can ask before the end: it asks no earlier than the jitter before the due date."""
     dates = dates_of(policy, certificate)
     return dates is not None and dates.due is not None and dates.due - dates.jitter < end
 

@@ -46,7 +46,7 @@ class Queue:
     most: int  # devices that are started at once
 
     def span(self, is_meant: Callable[[str | None], bool]) -> RotationSpan:
-        """Return when those rotate that are meant, by their policy under the other ref; there must be some."""
+        """Return when the devices rotate whose policy under the other ref ``is_meant``; there must be some."""
         turns = [turn for turn, (_order, other) in enumerate(self.turns) if is_meant(other)]
         stages = self.outlook.stages
         ends = list(accumulate(stage.devices for stage in stages))
@@ -57,7 +57,7 @@ class Queue:
         )
 
     def first(self, is_meant: Callable[[str | None], bool]) -> frozenset[str]:
-        """Return who of those starts with the first of the policy, by name."""
+        """Return the names of the devices that start first, if their policy under the other ref ``is_meant``."""
         at_once = min(self.outlook.stages[0].devices, self.most) if self.outlook.stages else 0
         return frozenset(order[-1] for order, other in self.turns[:at_once] if is_meant(other))
 
@@ -91,5 +91,5 @@ def moved_of(policy: str, base: Mapping[str, Queue], head: Queue) -> Moved | Non
 
 
 def _differ(one: datetime | None, other: datetime | None) -> bool:
-    """Return whether by so much that it is worth reporting."""
+    """Return whether the two differ by so much that it is worth reporting."""
     return one != other and (one is None or other is None or abs(one - other) >= WORTH_TELLING)

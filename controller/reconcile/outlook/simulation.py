@@ -123,7 +123,7 @@ class Course:
         self.overdue = sum(_is_overdue(life.device, self.policy, end) for life in self.fleet.lives.values())
 
     def run(self, now: datetime) -> datetime:
-        """Return one run of the loop; returns the first instant at which another may find something to do."""
+        """Play one run of the loop; return the first instant at which another may find something to do."""
         self._to_assess |= self.fleet.pass_until(now)
         while self._sleepers and self._sleepers[0][0] <= now:
             self._to_assess.add(heapq.heappop(self._sleepers)[1])
@@ -150,7 +150,7 @@ class Course:
         return self.halted is not None and not self.fleet.open_jobs and self.fleet.next_event is None
 
     def _assess(self, governance: Governance, governed: Governed) -> None:
-        """Look at whom something may have changed for; the others stand as they stood."""
+        """Assess the devices for which something may have changed; the others keep their assessments."""
         now = governance.now
         for name in self._undated - self._to_assess:
             before = self._live[name]
@@ -180,7 +180,7 @@ class Course:
         self._to_assess = set()
 
     def _rest(self, assessment: Assessment, device: Device, governed: Governed, governance: Governance) -> None:
-        """Put a device that neither rotates nor may to sleep, until that can change."""
+        """Put a device that neither rotates nor may rotate to sleep, until that can change."""
         now, name = governance.now, device.name
         reasons = {finding.reason for finding in assessment.findings}
         if assessment.outcome is Outcome.BLOCKED:
@@ -206,7 +206,7 @@ class Course:
             heapq.heappush(self._sleepers, (until, name))
 
     def _carry_out(self, plan: PolicyPlan, tally: PolicyTally, now: datetime) -> None:
-        """Do what apply does: the steps, then the jobs."""
+        """Do what ``apply`` does: first the steps, then the jobs."""
         starting = sum(job.starts for job in plan.jobs)
         change = ChangeCount(self.policy.name, tally.governed, starting, tally.rotating)
         self.refused += too_much_at_once(change, self._desired.fleet.guardrails, NO_OVERRIDES) is not None
@@ -242,7 +242,7 @@ def _ended(job: RotationJob) -> RotationJob:
 
 
 def _hurries_from(device: Device, policy: Policy, now: datetime) -> datetime:
-    """From when on a device that must rotate will ignore windows: near its end, or past a cutoff that is to come."""
+    """Return from when on a device that must rotate ignores windows: near its end, or past a cutoff that is to come."""
     dates = dates_of(policy, device.attachments[0].certificate)
     return min(_cutoff(policy, now), dates.urgent_from if dates else _NEVER)
 
@@ -258,7 +258,7 @@ def _next_look(device: Device, governed: Governed, now: datetime) -> datetime:
 
 
 def _cutoff(policy: Policy, now: datetime) -> datetime:
-    """Return when what was issued before must go, if that is to come."""
+    """Return the policy's ``rotateIssuedBefore`` if it lies ahead, else an instant that never comes."""
     cutoff = policy.certificate.rotate_issued_before
     return cutoff if cutoff is not None and cutoff > now else _NEVER
 

@@ -1,7 +1,7 @@
 """Devices and AWS IoT Jobs on a virtual clock: what a simulation plans against in place of a registry.
 
 It answers as AWS IoT does, in the same values: a job asks ``maximumPerMinute`` devices a minute, a failed
-attempt is repeated as often as the policy's retries allow, who is away answers on coming back, cancelling a
+attempt is repeated as often as the policy's retries allow, a device that is away answers when it is back, cancelling a
 job leaves what is in progress alone. Chance is derived from seed, device and attempt, never drawn in turn,
 so one device's luck does not depend on any other.
 """
@@ -75,7 +75,7 @@ class Life:
 
 @dataclass(slots=True)
 class SimulationRecord:
-    """The counts on the way."""
+    """The counts that a simulation keeps on its way."""
 
     counts: Counter[str] = field(default_factory=Counter)
     minutes: Counter[datetime] = field(default_factory=Counter)  # devices that waves ask, by the minute
@@ -131,7 +131,7 @@ class VirtualFleet:
         return changed
 
     def cancel(self, step: JobStep, now: datetime) -> set[str]:
-        """Cancel what is QUEUED of a job; returns whom it asks no more."""
+        """Cancel what is QUEUED of a job; return the devices that the job does not ask any more."""
         job = self.jobs[step.job_id]
         queued = {n for n, execution in job.executions.items() if execution.status is ExecutionStatus.QUEUED}
         for name in queued:
@@ -140,7 +140,7 @@ class VirtualFleet:
         return queued
 
     def make(self, planned: PlannedJob, now: datetime) -> set[str]:
-        """Make a job, or bring a standing job to the planned members; returns all whom that concerns."""
+        """Make a job, or bring a standing job to the planned members; return all devices that this concerns."""
         job = self.jobs.get(planned.job_id)
         if job is None:
             self.record.counts["standing" if planned.is_standing else "jobs"] += 1
@@ -253,7 +253,7 @@ class VirtualFleet:
 
 
 def _with_executions(device: Device, executions: tuple[DeviceExecution, ...]) -> Device:
-    """As ``replace`` does, in a third of the time: a year has a million of these."""
+    """Return the device with these executions, in a third of the time of ``replace``: a year has a million of these."""
     return Device(*(*_FIELDS_BEFORE(device), executions, *_FIELDS_AFTER(device)))
 
 

@@ -24,9 +24,9 @@ SAMPLES = 200  # deadlines looked at in one policy, evenly spread; the count of 
 def late_devices(plan: PolicyPlan, now: datetime) -> Late | None:
     """Return the devices whose deadline is still ahead and cannot be met; None if all can.
 
-    The deadline is an incident's, or the end of the certificate; that of a drill refuses no plan. Windows are taken
-    as ignored, as urgency will have it by then, except for an incident that keeps to windows: it shortens no soak
-    either.
+    The deadline is an incident's, or the end of the certificate; that of a drill refuses no plan. Windows are
+    ignored, because the devices will be urgent by then; only an incident may keep to windows, and then it shortens no
+    soak either.
     """
     if plan.ahead is None:
         return None

@@ -56,7 +56,7 @@ class Departure:
 
     @property
     def refusal(self) -> Refusal:
-        """The words of a plan for it."""
+        """The refusal that a plan gets for this departure."""
         policy = self.policies[0] if len(self.policies) == 1 else None
         return Refusal(GUARDRAIL, policy, self.message, f"--override deployment={self.authority.name}")
 
@@ -150,7 +150,7 @@ def _differences(git: CertificateAuthority, deployed: DeployedAuthority | None) 
 
 
 def _unable(git: CertificateAuthority, ca: PrivateCa | None, now: datetime) -> Iterator[str]:
-    """Yield why the CA itself refuses what git asks of it; nothing of one that could not be looked at."""
+    """Yield why the CA itself refuses what git asks of it; nothing if the CA could not be looked at."""
     if ca is None:
         return
     if ca.status != "ACTIVE":

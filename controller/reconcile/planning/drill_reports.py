@@ -34,7 +34,7 @@ class Drilled:
 
     @classmethod
     def of(cls, governance: Governance) -> Drilled:
-        """Forget what was seen."""
+        """Return a collector for the devices of all drills, which has seen none yet."""
         names = (device for drill in governance.desired.drills for device in drill.devices)
         return cls(governance, frozenset(names))
 
@@ -49,7 +49,7 @@ class Drilled:
             yield assessment
 
     def reports(self) -> tuple[DrillReport, ...]:
-        """Return one for each drill, in order of deadline."""
+        """Return one report for each drill, in order of deadline."""
         drills = sorted(self.governance.desired.drills, key=lambda drill: (drill.deadline, drill.name))
         return tuple(self._report(drill) for drill in drills)
 
@@ -107,7 +107,7 @@ class Drilled:
 
 
 def _asked(drill: Drill, governance: Governance) -> dict[str, list[DeviceExecution]]:
-    """Return what was asked of each device since the decision, oldest first, up to what succeeded first."""
+    """Return each device's executions since the decision, oldest first, up to the first that succeeded."""
     found: dict[str, list[DeviceExecution]] = {}
     for job in governance.state.jobs:
         for name in drill.devices & job.executions.keys():

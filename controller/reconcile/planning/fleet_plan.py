@@ -143,13 +143,13 @@ def _by_itself(outlook: Outlook) -> Outlook:
 
 
 def _notices(state: FleetState) -> tuple[str, ...]:
-    """Return what the plan could not be made with."""
+    """Return a sentence for each fact that was not known when the plan was made."""
     told = [] if state.baseline is not None else [NO_BASELINE]
     return (*told, *([state.deployment_unknown] if state.deployment_unknown else []), *state.cas_unknown)
 
 
 def _away(outlooks: Iterable[Outlook]) -> Iterator[str]:
-    """Yield of how many devices that are away nobody knows whether they come back before they expire."""
+    """Yield, policy by policy, how many devices are away of which nobody knows whether they come back in time."""
     for outlook in outlooks:
         if outlook.away_unknown:
             devices = count_text(outlook.away_unknown, "device")
@@ -180,7 +180,7 @@ def settle(assessments: Iterable[Assessment], plan: Plan) -> Iterator[Assessment
 
 
 def _forgotten(governance: Governance) -> Iterator[JobStep]:
-    """Open jobs of policies that git no longer has; the guardrail on orphans stands before this."""
+    """Yield steps that cancel open jobs of policies that git no longer has; the guardrail on orphans comes before."""
     for job in sorted(governance.state.jobs, key=lambda job: job.job_id):
         parsed = parse_job_id(job.job_id)
         if parsed is not None and parsed.policy not in governance.policies and is_open(job):

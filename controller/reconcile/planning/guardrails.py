@@ -108,6 +108,6 @@ def changed_groups(plan: Plan, desired: DesiredState, state: FleetState, overrid
 
 
 def _group_override(percent: float) -> str:
-    """Above 100 % no override is offered: such a plan is simply out of date."""
+    """Return the override; none is offered above 100 %, because such a plan is simply out of date."""
     needed = int(-(-percent // 1))
     return f"--override groupChangePercent={needed}" if needed <= 100 else "none: plan again"  # noqa: PLR2004 - per cent

@@ -56,7 +56,7 @@ def _report(
 
 
 def _message(found: IncidentReport, reported: int, obstacle: str | None, governance: Governance) -> str:
-    """Return what stands, with what is left out: certificates of things that no policy governs are not read."""
+    """Return where the incident stands, and what it does not count: things that no policy governs are not read."""
     left_out = [f"{count_text(found.accepted, 'device')} accepted as lost"] if found.accepted else []
     if unmanaged := governance.state.unmanaged_count:
         left_out.append(f"not looked at: {count_text(unmanaged, 'thing')} that no policy governs")

@@ -28,7 +28,7 @@ RISKS_SHOWN = 100  # devices at risk that a plan names, the nearest to their end
 def outlooks_of(
     tally: FleetTally, plans: Mapping[str, PolicyPlan], whole: ChangeCount, governance: Governance
 ) -> tuple[Outlook, ...]:
-    """Return one for each policy; ``whole`` is what the plan changes in the fleet now."""
+    """Return one outlook for each policy; ``whole`` is what the plan changes in the fleet now."""
     found = [
         _outlook(governance.policies[name], plan, tally.policies[name], governance) for name, plan in plans.items()
     ]
@@ -40,7 +40,7 @@ def _outlook(governed: Governed, plan: PolicyPlan, tally: PolicyTally, governanc
 
 
 def _with_risks(found: Outlook, plan: PolicyPlan, tally: PolicyTally, governance: Governance) -> Outlook:
-    """Add who connects so rarely that its certificate may end before."""
+    """Add the devices that connect so rarely that their certificates may end before they are seen again."""
     if not tally.risks:
         return found
     waves = {name: wave for wave, job in _asking(found.policy, governance) for name in job.executions}
@@ -94,7 +94,7 @@ def _hurries(assessment: Assessment, policy: Policy, then: datetime) -> bool:
 
 
 def _asked_of_the_fleet(outlooks: Iterable[Outlook], whole: ChangeCount, governance: Governance) -> tuple[Outlook, ...]:
-    """Return the hours in which the fleet's own guardrail may ask although no policy's does."""
+    """Return the outlooks, with the hours in which the fleet's own guardrail may ask although no policy's does."""
     now = governance.now
     together: Counter[datetime] = Counter()
     for outlook in outlooks:
@@ -110,7 +110,7 @@ def _asked_of_the_fleet(outlooks: Iterable[Outlook], whole: ChangeCount, governa
 
 
 def _asks(policy: str | None, governed: int, starting: int, governance: Governance) -> Refusal | None:
-    """Return what is allowed for this run is not for the later one."""
+    """Return the refusal of a later run, which the overrides of this run do not help; None if it may start so many."""
     guardrails = governance.desired.fleet.guardrails
     return too_much_at_once(ChangeCount(policy, governed, starting, rotating=0), guardrails, NO_OVERRIDES)
 

@@ -58,7 +58,7 @@ def plan_from_json(text: str | bytes) -> Plan:
 
 @cache
 def _adapter() -> TypeAdapter[Plan]:
-    """Made when it is first needed: most commands read and write no plan, and pydantic takes 12 MB."""
+    """Return the reader, made at first need: most commands read and write no plan, and pydantic takes 12 MB."""
     from pydantic import TypeAdapter  # noqa: PLC0415
 
     return TypeAdapter(Plan)
@@ -76,7 +76,7 @@ def _validate(body: dict[str, Any]) -> Plan:
 
 
 def digest_of(plan: Plan) -> str:
-    """64 hexadecimal characters; the plan's own ``digest`` is not looked at."""
+    """Return the digest, 64 hexadecimal characters; the plan's own ``digest`` is not looked at."""
     hasher = sha256()
     for line in _lines(plan):
         hasher.update(line.encode())

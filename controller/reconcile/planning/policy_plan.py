@@ -159,7 +159,7 @@ def _resting(governed: Governed) -> str | None:
 
 
 def _split(candidates: list[Assessment], at: _Situation) -> tuple[list[Assessment], list[Assessment]]:
-    """Stragglers, who have been asked for too long without an answer, and the others."""
+    """Return the stragglers, which were asked long ago and have not answered, and the others."""
     limit, now = at.governed.policy.rollout.stragglers_after, at.governance.now
     asked = at.rollout.first_asked({a.device: a.certificate_created_at for a in candidates if a.certificate_created_at})
     late = {a.device for a in candidates if a.device in asked and now - asked[a.device] >= limit}
@@ -180,7 +180,7 @@ def _opening(at: _Situation, deadline: datetime | None) -> Opening:
 
 
 def _halt(at: _Situation, opening: Opening) -> Halt | None:
-    """Return the halt, as it was recorded if it was."""
+    """Return the halt, as recorded if it is on record; None if the rollout has not halted."""
     if opening.status is not WaveStatus.HALTED:
         return None
     return at.governance.halt_of(at.governed) or Halt(at.governed.family, at.rollout.known_until(at.governance.now))
@@ -191,7 +191,7 @@ def _ahead(at: _Situation, opening: Opening) -> Ahead:
 
 
 def _early(fresh: list[Assessment], opening: Opening, at: _Situation) -> tuple[list[Assessment], list[Assessment]]:
-    """Return who is asked ahead of its wave, as it will expire before it is likely to be seen again, and the others.
+    """Return the devices to ask ahead of their wave, as they may expire before they are seen again, and the others.
 
     The first wave must be healthy: a change that nobody has tried yet is not tried on them. They count as in flight.
     """
@@ -324,7 +324,7 @@ def _standing_job(standing: Standing, at: _Situation, early: frozenset[str]) -> 
 
 
 def _closes(governed: Governed) -> datetime | None:
-    """Return when the window closes that is open now; None if there are none, or only who is urgent starts."""
+    """Return when the window closes that is open now; None if there are none, or only urgent devices start."""
     is_bounded = governed.is_open_now and not governed.open_time.is_always
     return governed.opens.end if governed.opens is not None and is_bounded else None
 

@@ -37,7 +37,7 @@ class PlannedCheck:
 
     @property
     def lasts(self) -> timedelta:
-        """After which nobody is asked any more: once the last was reached, and had its time."""
+        """How long the job asks: until the last device was reached and has had its time to answer."""
         return PATIENCE + timedelta(minutes=-(-len(self.devices) // self.maximum_per_minute))
 
 

@@ -1,4 +1,4 @@
-"""A plan's view of shared certificates: what their key means, and who keeps one from going."""
+"""A plan's view of shared certificates: what a known key means, and which devices keep one in use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class SharedCertificates:
-    """The devices with a shared certificate that is to be split, by certificate; a name comes with what holds it up.
+    """The devices with a shared certificate that is to be split, and the devices that keep one in use.
 
     ``listed`` are the certificates that the backend has begun to split.
     """
@@ -33,7 +33,7 @@ class SharedCertificates:
             yield assessment
 
     def notices(self, state: FleetState) -> tuple[str, ...]:
-        """Sentences for the plan."""
+        """Return the sentences for the plan."""
         told = [] if state.shared_unknown is None else [state.shared_unknown]
         if self.splitting:
             devices = count_text(sum(self.splitting.values()), "device")

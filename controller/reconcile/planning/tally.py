@@ -148,7 +148,7 @@ def _shared(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
 
 
 def order_of(assessment: Assessment) -> tuple[bool, bool, float, str]:
-    """Tainted first, then urgent, then by what must be done soonest, then by name."""
+    """Return the key to sort by: tainted first, then urgent, then what must be done soonest, then by name."""
     timing = assessment.timing
     assert timing is not None  # noqa: S101 - holds of every device with a demand
     is_tainted = assessment.findings[0].reason is Reason.AUTHORITY_TAINTED  # the first demand there is

@@ -1,4 +1,4 @@
-"""Open jobs that ask what nobody is to be asked any more are cancelled; who needs a rotation is asked anew."""
+"""Open jobs that ask what nobody is to be asked any more are cancelled; devices that need a rotation are asked anew."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def asking(rollout: RolloutHistory) -> list[RotationJob]:
-    """Open jobs with devices that have not started yet."""
+    """Return the open jobs with devices that have not started yet."""
     return [job for job in (*rollout.open_jobs, *rollout.standing) if _queued(job)]
 
 
@@ -29,7 +29,7 @@ def cancel(jobs: Iterable[RotationJob], reason: str) -> list[JobStep]:
 
 
 def withdraw(rollout: RolloutHistory, tally: PolicyTally, *, is_open_now: bool) -> tuple[RolloutHistory, list[JobStep]]:
-    """End the jobs that ask wrongly, each for the first reason, among them that no window ``is_open_now``."""
+    """End the jobs that ask wrongly, each for the first reason that holds; one is that no window ``is_open_now``."""
     reasons: list[tuple[str, Callable[[RotationJob], bool]]] = [
         ("it asks for something else than its devices need now", lambda job: _asks_otherwise(job, tally)),
         ("a waiver leaves out a device that it asks; the others are asked anew", lambda job: _asks_waived(job, tally)),
@@ -64,7 +64,7 @@ def _asks_waived(job: RotationJob, tally: PolicyTally) -> bool:
 def _asks_idly(job: RotationJob, tally: PolicyTally) -> bool:
     """Return whether nothing is demanded any more of a device that has not begun: an incident or a drill is over.
 
-    Out of a standing job such a device is taken alone.
+    A standing job goes on: such a device alone is taken out of it.
     """
     parsed = parse_job_id(job.job_id)
     return (parsed is None or parsed.wave is not None) and any(

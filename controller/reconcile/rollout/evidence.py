@@ -107,7 +107,7 @@ def progress(
 
 
 def _judged_since(rollout: RolloutHistory, wave: int, policy: Policy) -> datetime | None:
-    """Since when jobs of the wave count. Reckoned from its newest job, so that a halted wave stays halted."""
+    """Return since when jobs of the wave count. It is reckoned from the newest, so that a halted wave stays halted."""
     jobs = rollout.waves.get(wave, ())
     if wave < len(policy.rollout.waves) or not jobs:
         return None

@@ -43,14 +43,14 @@ class RolloutHistory:
         return max(self.waves, default=0)
 
     def known_until(self, now: datetime) -> datetime:
-        """Return how long all that has come of the rollout can be read; what is still going on ends only later."""
+        """Return until when AWS remembers every job of the rollout that has ended; open jobs it keeps for longer."""
         if self.past is not None:
             return self.past.known_until(now)
         jobs = (*(job for of_wave in self.waves.values() for job in of_wave), *self.stood)
         return min((_ended_at(job) for job in jobs if not is_open(job)), default=now) + LOOK_BACK
 
     def asked(self, job_id: str) -> JobDocument:
-        """Return what a job of the rollout asks for; nothing that could be known if its document was not read."""
+        """Return what a job of the rollout asks for; an empty document if the job's own was not read."""
         jobs = (*(job for of_wave in self.waves.values() for job in of_wave), *self.standing, *self.stood)
         text = next((job.document for job in jobs if job.job_id == job_id), None)
         try:
@@ -101,7 +101,7 @@ class RolloutHistory:
         )
 
     def first_asked(self, since: Mapping[str, datetime]) -> dict[str, datetime]:
-        """Since when each device has been asked without an answer, over all jobs of the present family.
+        """Return since when each device has been asked without an answer, over all jobs of the present family.
 
         An answer is an execution that was started or failed, or a certificate that is newer:
         ``since`` has its creation by device, and only devices in it are looked at.
@@ -197,7 +197,7 @@ def open_executions(job: RotationJob) -> dict[str, DeviceExecution]:
 
 
 def _later(one: DeviceExecution | None, other: DeviceExecution, resumed: datetime | None) -> DeviceExecution:
-    """Return what counts of two executions of a device: answers before none, then the later."""
+    """Return the one of two executions of a device that counts: one with an answer, else the later."""
     if one is None:
         return other
 

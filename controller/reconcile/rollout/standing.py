@@ -46,7 +46,7 @@ class Arrangement:
 
 
 def silent_since(job: RotationJob) -> datetime | None:
-    """Since when everyone the job still asks has been silent; None while someone works, or nobody is asked."""
+    """Return since when all devices that the job still asks are silent; None while one works, or none is asked."""
     waiting = open_executions(job)
     if not waiting or any(e.status is ExecutionStatus.IN_PROGRESS for e in waiting.values()):
         return None
@@ -54,7 +54,7 @@ def silent_since(job: RotationJob) -> datetime | None:
 
 
 def closings(rollout: RolloutHistory, policy: Policy, now: datetime, *, wants_slot: bool) -> tuple[JobStep, ...]:
-    """Wave jobs whose last devices are silent: all after stragglersAfter, the oldest sooner if its slot is wanted."""
+    """Return steps that end silent wave jobs: after stragglersAfter, the oldest sooner if its slot is wanted."""
     steps: list[JobStep] = []
     for job in rollout.open_jobs:
         since = silent_since(job)
@@ -96,7 +96,7 @@ def arrange(rollout: RolloutHistory, newcomers: Iterable[str], devices: Mapping[
 
 
 def _arrange(kind: str, job: RotationJob | None, wanted: set[str]) -> tuple[Standing | None, JobStep | None]:
-    """Return the standing job of one kind (None: as it is), and what happens to the one there is."""
+    """Return the standing job to make or change (None: no change), and the step that ends the present one, if any."""
     if job is None:
         return Standing(kind, tuple(sorted(wanted))), None
     asked = open_executions(job)
@@ -117,7 +117,7 @@ def _arrange(kind: str, job: RotationJob | None, wanted: set[str]) -> tuple[Stan
 
 
 def _waiting(job: RotationJob, devices: Mapping[str, Assessment]) -> Iterator[str]:
-    """Yield who is queued in the job and still needs what a rotation brings."""
+    """Yield the devices that are queued in the job and still need a rotation."""
     for name, execution in open_executions(job).items():
         is_queued = execution.status is ExecutionStatus.QUEUED
         if is_queued and name in devices and devices[name].needs_rotation:

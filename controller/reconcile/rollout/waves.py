@@ -126,7 +126,7 @@ def _after_answers(
     *,
     deadline: datetime | None,
 ) -> Opening:
-    """Answers are waited for; without any, others are asked; an unhealthy wave is repeated, a healthy one soaks."""
+    """Wait for answers; if none came, ask other devices; repeat an unhealthy wave, let a healthy one soak."""
     of = len(sizes)
     reached = min(rollout.reached, of)
     if evidence.pending:
@@ -166,7 +166,7 @@ def _next_wave(rollout: RolloutHistory, sizes: tuple[int, ...], *, is_soaked: bo
 
 
 def _why_halted(evidence: WaveEvidence, policy: Policy) -> str | None:
-    """Return what no further device may meet; None while the wave may go on."""
+    """Return why no further device may start; None while the wave may go on."""
     if evidence.in_vain:
         return (
             f"{count_text(evidence.in_vain, 'device')} rotated without coming nearer to the policy, or to something "

@@ -33,7 +33,7 @@ def usual_absence(gaps: Sequence[timedelta]) -> timedelta | None:
 
 
 def seen_again(last: datetime, absence: timedelta, now: datetime) -> datetime:
-    """Return by when a device is likely back that was last connected then; an ``absence`` is as long as is usual."""
+    """Return by when a device is likely back that was connected at ``last`` and is usually away for ``absence``."""
     expected = last + absence
     return expected if expected > now else now + absence
 
@@ -50,7 +50,7 @@ def risk_of(device: Device, now: datetime) -> OfflineRisk | None:
 
 
 def in_order(risks: Iterable[OfflineRisk], waves: dict[str, int], last: int) -> list[OfflineRisk]:
-    """Sort by what is left once the device is expected again, then by wave; of whom that is not known, by its end.
+    """Sort by the life left once the device is expected again, then by wave; if unknown, by the certificate's end.
 
     ``waves`` has the wave of each device that is asked now; all others come with the ``last``.
     """

@@ -27,7 +27,7 @@ MAX_FAILURES = 5
 def counted_failures(device: Device, certificate: Certificate, policy: str, family: str) -> tuple[DeviceExecution, ...]:
     """Return the device's failures in this family of the policy's rollout that count, oldest first.
 
-    Failures in jobs that are not ours count too: who started a rotation by hand met the same device.
+    Failures in jobs that are not ours count too: a rotation that was started by hand met the same device.
     """
     return tuple(
         failure

@@ -108,7 +108,7 @@ def life_under(rule: CertificateRule, validity: timedelta) -> timedelta:
 
 
 def _into_open_time(due: datetime, jitter: timedelta, share: float, open_time: OpenTime) -> tuple[datetime, bool]:
-    """Start and whether it misses due, for a target in closed time."""
+    """Return the start, and whether it misses due, for a target in closed time."""
     start = open_time.at_share(due - jitter, due, share)
     if start is not None:
         return start, False

@@ -119,7 +119,7 @@ class OpenTime:
         return Interval(_datetime(longest[0]), _datetime(longest[1]))
 
     def _spans_from(self, first: int, last: int) -> Iterator[Span]:
-        """Open spans inside [first, last), clipped to it, in order; a span may be split at a block's edge."""
+        """Yield the open spans inside [first, last), clipped to it, in order; a span may be split at a block's edge."""
         for block in self._blocks_in(first, last):
             for start, end in block.spans:
                 if start >= last:

@@ -118,7 +118,7 @@ class Attachment:
 
     @property
     def others_text(self) -> str:
-        """How many, and which."""
+        """How many other things hold it, and which, as words."""
         names = names_text(self.shared_with, unnamed=self.unnamed)
         return f"{count_text(self.others, 'other thing')}: {names}"
 
@@ -142,7 +142,7 @@ class DeviceExecution:
     def was_looked_at(self, resumed: datetime | None) -> bool:
         """Return whether it had ended when a person looked and resumed.
 
-        Of the same second nobody can know: it had not.
+        If both fall into the same second nobody can know, and it counts as not ended.
         """
         return resumed is not None and self.last_updated_at < resumed
 
@@ -237,7 +237,7 @@ class PrivateCa:
 
     @property
     def family(self) -> Family | None:
-        """Of its key; None for one that is not known here."""
+        """The family of the CA's key; None for an algorithm that is not known here."""
         return next((family for prefix, family in _FAMILIES.items() if self.key_algorithm.startswith(prefix)), None)
 
 

@@ -101,7 +101,7 @@ class Assessment(NamedTuple):
 
     @property
     def certificate_id(self) -> str | None:
-        """Of the only certificate."""
+        """The id of the only certificate; None if there is none, or several."""
         return self.certificate.certificate_id if self.certificate else None
 
     @property
@@ -154,7 +154,7 @@ def to_rotate(reason: Reason, message: str, policy_field: str, **values: str | f
 def _shared(
     reason: Reason, message: str, policy_field: str, values: tuple[tuple[str, str | float | None], ...]
 ) -> Finding:
-    """Return one for all devices of which the same is found: of a large fleet there are many."""
+    """Return one finding for all devices of which the same is found: a large fleet has many of them."""
     return Finding(reason, Outcome.ROTATE, message, policy_field, None, dict(values))
 
 

@@ -100,7 +100,7 @@ class PolicySummary:
 
 
 class WaveStatus(StrEnum):
-    """Where a policy's rollout stands; ``reconcile.waves`` derives it from jobs and devices."""
+    """Where a policy's rollout stands; ``rollout.waves`` derives it from jobs and devices."""
 
     IDLE = "idle"  # nothing to rotate, nothing in flight
     OPEN = "open"  # this plan starts devices of the wave, or may

@@ -101,7 +101,7 @@ class CertificateAuthority:
 
 
 class SharedCertificate(StrEnum):
-    """The way out for a certificate that several things hold, if not a person's affair."""
+    """How a certificate that several things hold is put right; a policy without it leaves that to a person."""
 
     SPLIT = "split"  # each thing gets its own
 
@@ -272,7 +272,7 @@ DEFAULT_BRAKES = (
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """How many at once."""
+    """How many devices rotate at once, in which waves, and which failures stop them."""
 
     waves: tuple[WaveSize, ...] = (WaveSize(100, is_percent=True),)
     soak: timedelta = timedelta(hours=24)

@@ -70,7 +70,7 @@ class RotationResult:
         return JobDocument(self.key_type, self.signing_algorithm, self.authority, policy, commit, self.arn, shared)
 
     def _kind(self) -> str:
-        """Four hexadecimal characters."""
+        """Return the digest of what is asked, in four hexadecimal characters."""
         parts = (self.key_type.value, self.signing_algorithm.value, self.authority, self.arn)
         return sha256("\n".join(map(str, parts)).encode()).hexdigest()[:KIND_CHARACTERS]
 
@@ -161,7 +161,7 @@ def result_of(
 
 
 def result_of_stock(device: Device, stock: StockBackend, desired: DesiredState) -> RotationResult | Unknown:
-    """Return what a rotation makes of the device under a stock backend: what that and the component are set to."""
+    """Return what a rotation makes of the device under a stock backend, by the settings of backend and component."""
     if stock.unknown is not None:
         return Unknown(f"what the stock backend issues is not known: {stock.unknown}", _OR_OURS, "spec.certificate")
     key_type = _KEY_TYPES.get(device.key_algorithm or "")

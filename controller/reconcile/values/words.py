@@ -17,7 +17,7 @@ NAMES_SHOWN = 3  # of a list of devices inside a sentence
 
 
 def whole_days(span: timedelta) -> int:
-    """Full days in the span, rounded towards zero."""
+    """Return the full days in the span, rounded towards zero."""
     return int(span / DAY)
 
 

@@ -28,7 +28,7 @@ _STYLE = Style(label_font_size=TEXT_SIZE, major_label_font_size=TEXT_SIZE, font_
 
 
 def columns(labels: Sequence[str], series: Sequence[Series], *, labels_shown: int = 6) -> str:
-    """Upright bars, stacked; if there are many labels only some are written."""
+    """Draw upright bars, stacked; if there are many labels only some are written."""
     every = max(1, -(-len(labels) // labels_shown))
     chart = pygal.StackedBar(**_options(HEIGHT), show_minor_x_labels=False, x_labels_major_every=every, **_axis(series))
     chart.x_labels = list(labels)
@@ -36,7 +36,7 @@ def columns(labels: Sequence[str], series: Sequence[Series], *, labels_shown: in
 
 
 def bars(labels: Sequence[str], series: Sequence[Series]) -> str:
-    """Bars lying down, the first on top; long labels are cut, the table has them whole."""
+    """Draw bars that lie down, the first on top; long labels are cut, the table has them whole."""
     # The library draws from the bottom up.
     upwards = list(reversed(labels))
     flipped = [Series(row.name, row.meaning, tuple(reversed(row.values))) for row in series]
@@ -63,7 +63,7 @@ def _options(height: int) -> dict[str, object]:
 
 
 def _axis(series: Sequence[Series]) -> dict[str, object]:
-    """Whole numbers only: a third of a device is none."""
+    """Return an axis of whole numbers: there is no third of a device."""
     most = max((sum(values) for values in zip(*(row.values for row in series), strict=True)), default=0)
     step = next(step for step in _steps() if step * 5 >= most)
     top = -(-max(most, 1) // step) * step
@@ -112,7 +112,7 @@ _UNUSED = {"background", "plot overlay", "plot text-overlay", "plot tooltip-over
 
 
 def _inline(root: ET.Element) -> str:
-    """As HTML embeds it."""
+    """Return the picture as HTML embeds it."""
     box = root.get("viewBox", "")
     inner = "".join(ET.tostring(child, encoding="unicode", method="xml") for child in root)
     return f'<svg class="chart" viewBox="{box}" aria-hidden="true" focusable="false">{inner}</svg>'

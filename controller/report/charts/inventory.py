@@ -16,7 +16,7 @@ BARS = 8  # kinds shown one by one; the rest are added up
 
 
 def ages(fleet: FleetReport) -> Chart:
-    """Age distribution against policy."""
+    """Return the ages of certificates, within and above what the policies allow."""
     title = "Age of certificates"
     within: Counter[int] = Counter()
     too_old: Counter[int] = Counter()
@@ -52,7 +52,7 @@ def ages(fleet: FleetReport) -> Chart:
 
 
 def _age_columns(oldest: int) -> tuple[list[str], list[int]]:
-    """Labels of the columns, and the column of each bucket: narrow ones if that is enough, the last one open."""
+    """Return the columns' labels, and each bucket's column: narrow ones if that is enough, the last one open."""
     step = 1 if oldest < 2 * AGE_COLUMNS else 3
     places = [min(bucket // step, AGE_COLUMNS - 1) for bucket in range(oldest + 1)]
     days = step * AGE_BUCKET_DAYS
@@ -70,19 +70,19 @@ def _summed(counts: Mapping[int, int], places: list[int], number: int) -> tuple[
 
 
 def key_types(fleet: FleetReport) -> Chart:
-    """Active certificates by key type."""
+    """Return active certificates by key type."""
     demanded = {e.policy.certificate.key_type.value for e in fleet.policies if e.policy.certificate.key_type}
     return _kinds("key-types", "Key types", "Key type", fleet.inventory.key_types, demanded)
 
 
 def authorities(fleet: FleetReport) -> Chart:
-    """Active certificates by the authority that issued them."""
+    """Return active certificates by the authority that issued them."""
     demanded = {e.policy.certificate.authority for e in fleet.policies if e.policy.certificate.authority}
     return _kinds("authorities", "Authorities", "Authority", fleet.inventory.authorities, demanded)
 
 
 def _kinds(key: str, title: str, head: str, counts: Mapping[str, int], demanded: set[str]) -> Chart:
-    """Kinds that a policy demands in one colour, all others in another; if none is demanded, one colour."""
+    """Return kinds that a policy demands in one colour, all others in another; if none is demanded, one colour."""
     if not counts:
         return absent(key, title, "no device has an active certificate")
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -128,7 +128,7 @@ def rotations(fleet: FleetReport) -> Chart:
 
 
 def trend(fleet: FleetReport) -> Chart:
-    """Drift over the past reports, with this one as the last."""
+    """Return the drift over the past reports, with this one as the last."""
     title, records = "Drift over past reports", fleet.trend[-REPORTS_SHOWN:]
     if not records:
         return absent("trend", title, "no past reports are kept: certfleet drift --history PLACE keeps them")

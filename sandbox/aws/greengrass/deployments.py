@@ -106,7 +106,7 @@ class Deployments:
         self._listeners.append(listener)
 
     def pending(self, thing: str) -> list[DeploymentOrder]:
-        """Orders that a thing has not ended, oldest first: what a nucleus asks for when it starts."""
+        """Return the orders that a thing has not ended, oldest first: a nucleus asks for them when it starts."""
         with self._site.transaction():
             return [self._order(e) for e in self._engine.executions_of(thing) if e.is_pending and self._is_ours(e)]
 
@@ -172,7 +172,7 @@ class Deployments:
         }
 
     def list_deployments(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Deployments, newest first; only the latest of each target unless ``historyFilter`` is ALL."""
+        """Return deployments, newest first; only the latest of each target unless ``historyFilter`` is ALL."""
         everything = request.get("historyFilter") == "ALL"
         wanted = [d for d in self._by_id.values()
                   if request.get("targetArn") in (None, d.target) and (everything or d.is_latest)]  # fmt: skip
@@ -201,7 +201,7 @@ class Deployments:
     # -- the API: core devices
 
     def list_core_devices(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Core devices in name order, by group and health."""
+        """Return core devices in name order, by group and health."""
         group = request.get("thingGroupArn")
         members = set(self._groups.members(group.partition(":thinggroup/")[2])) if group else None
         wanted = [d for d in self._devices.values()

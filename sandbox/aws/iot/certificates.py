@@ -68,7 +68,7 @@ class Certificates:
     # -- for the other parts of the cloud
 
     def arn(self, certificate_id: str) -> str:
-        """Return ARN of a certificate."""
+        """Return the ARN of a certificate."""
         return self._site.arn(f"cert/{certificate_id}")
 
     def get(self, certificate_id: str) -> RegisteredCertificate | None:
@@ -185,7 +185,7 @@ class Certificates:
         }
 
     def list_certificates(self, request: dict[str, Any]) -> dict[str, Any]:
-        """By creation, newest first unless ``ascendingOrder``."""
+        """Return certificates by creation, newest first unless ``ascendingOrder``."""
         names = self._oldest_first if request.get("ascendingOrder") else self._newest_first
         keys, marker = page_of(names.in_order(), request, size="pageSize", marker="marker")
         return answer("certificates", [self._summary(_id_of(key)) for key in keys], marker, "nextMarker")
@@ -199,7 +199,7 @@ class Certificates:
         return answer("certificates", [self._summary(_id_of(key)) for key in keys_page], marker, "nextMarker")
 
     def update_certificate(self, request: dict[str, Any]) -> None:
-        """Change the status. Leaving ACTIVE refuses new connections at once, and minutes later ends those there are."""
+        """Change the status. Without ACTIVE no new connection is made; those there are end minutes later."""
         found, status = self.require(request["certificateId"]), request["newStatus"]
         if status not in SETTABLE_STATUSES:
             raise invalid(f"a status can be set to {', '.join(SETTABLE_STATUSES)}, found {status}")

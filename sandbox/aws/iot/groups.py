@@ -51,7 +51,7 @@ class Groups:
     # -- for the other parts of the cloud
 
     def arn(self, name: str) -> str:
-        """Return ARN of a group."""
+        """Return the ARN of a group."""
         return self._site.arn(f"thinggroup/{name}")
 
     def require(self, name: str) -> ThingGroup:
@@ -62,7 +62,7 @@ class Groups:
         return found
 
     def of_thing(self, thing: str) -> set[str]:
-        """Return names of the groups that a thing was added to."""
+        """Return the names of the groups that a thing was added to."""
         return self._of_thing.get(thing, set())
 
     def with_ancestors(self, group: str) -> Iterable[str]:
@@ -79,7 +79,7 @@ class Groups:
             yield from self.descendants(child)
 
     def members(self, group: str) -> Sequence[str]:
-        """Return things of the group and of its child groups, in name order, each once."""
+        """Return the things of the group and of its child groups, in name order, each once."""
         if group not in self._members:
             names = set(self.require(group).things.in_order())
             for child in self.descendants(group):
@@ -219,7 +219,7 @@ class Groups:
         return {}
 
     def update_thing_groups_for_thing(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Several joins and leaves of one thing."""
+        """Add one thing to several groups and take it out of others."""
         thing = self._named_thing(request)
         for name in (*request.get("thingGroupsToAdd", ()), *request.get("thingGroupsToRemove", ())):
             self.require(name)
@@ -230,7 +230,7 @@ class Groups:
         return {}
 
     def create_dynamic_thing_group(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Not here: it needs fleet indexing as a query engine."""
+        """Refuse: a dynamic group needs fleet indexing as a query engine, which the sandbox does not have."""
         raise UnsupportedError(f"the sandbox has no dynamic thing groups (iot CreateDynamicThingGroup {request})")
 
     # -- inside

@@ -46,7 +46,7 @@ class Policies:
         certificates.detach_policies = lambda certificate_id: self._detach_all(certificates.arn(certificate_id))
 
     def effective(self, certificate_id: str, groups: set[str]) -> list[dict[str, Any]]:
-        """Parsed policies of a certificate whose things are in these groups."""
+        """Return the parsed policies of a certificate whose things are in these groups."""
         names = set(self._on(self._certificates.arn(certificate_id)))
         for group in groups:
             for above in self._groups.with_ancestors(group):
@@ -91,7 +91,7 @@ class Policies:
         }
 
     def create_policy_version(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return a further version, up to five."""
+        """Create a further version; a policy has at most five."""
         policy, document = self._require(request["policyName"]), request["policyDocument"]
         parsed = parse_policy(document)
         if len(policy.documents) >= MAX_VERSIONS:
@@ -180,7 +180,7 @@ class Policies:
         return answer("policies", [self._summary(n) for n in found], marker, "nextMarker")
 
     def list_principal_policies(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the older name of ListAttachedPolicies."""
+        """Serve ListAttachedPolicies under its older name."""
         return self.list_attached_policies({**request, "target": request["principal"]})
 
     def list_targets_for_policy(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Presence:
         self._ended_by_api: set[str] = set()
 
     def authenticate(self, certificate_der: bytes) -> str | None:
-        """Return certificate id if this very certificate is registered and ACTIVE."""
+        """Return the certificate's id if this very certificate is registered and ACTIVE, else None."""
         with self._site.transaction():
             found = self._certificates.get(hashlib.sha256(certificate_der).hexdigest())
             return found.certificate_id if found and found.status == "ACTIVE" else None
@@ -95,7 +95,7 @@ class Presence:
             self._certificates.on_registered(listener)
 
     def on_certificate_disabled(self, listener: Callable[[str], None]) -> None:
-        """Hear when the connections of a certificate end that has left ACTIVE."""
+        """Hear of each certificate that has left ACTIVE, when its connections end."""
         with self._site.transaction():
             self._certificates.on_disabled(listener)
 
@@ -109,7 +109,7 @@ class Presence:
         self._note(certificate_id, client_id, connected=True)
 
     def disconnected(self, certificate_id: str, client_id: str) -> None:
-        """Note its end."""
+        """Note the end of a connection."""
         self._note(certificate_id, client_id, connected=False)
 
     def connection(self, client_id: str) -> ClientPresence | None:
@@ -117,7 +117,7 @@ class Presence:
         return self._connections.get(client_id)
 
     def get_thing_connectivity_data(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Of the client whose id is the thing's name, as AWS has it."""
+        """Return the connectivity of the client whose id is the thing's name, as AWS does."""
         name = self._things.require(request["thingName"]).name
         found = self._connections.get(name)
         if found is None:
@@ -161,7 +161,7 @@ class Presence:
             self._site.publish(f"$aws/events/presence/{kind}/{client_id}", event)
 
     def _variables(self, certificate_id: str, client_id: str) -> dict[str, str]:
-        """Policy variables of this connection; those without a value are missing."""
+        """Return the policy variables of this connection; those without a value are missing."""
         things = self._principals.of_certificate(certificate_id)
         exclusive = [thing for thing, kind in things.items() if kind == EXCLUSIVE]
         name = client_id if client_id in things else exclusive[0] if exclusive else None

@@ -32,11 +32,11 @@ class Principals:
         certificates.attached_things = lambda certificate_id: len(self.of_certificate(certificate_id))
 
     def of_thing(self, thing: str) -> dict[str, str]:
-        """Return certificate id → association type."""
+        """Return the association type of each of a thing's certificates, by certificate id."""
         return self._of_thing.get(thing, {})
 
     def of_certificate(self, certificate_id: str) -> dict[str, str]:
-        """Return thing name → association type."""
+        """Return the association type of each thing that holds a certificate, by thing name."""
         return self._of_certificate.get(certificate_id, {})
 
     def attach(self, thing: str, certificate_id: str, kind: str) -> None:
@@ -75,7 +75,7 @@ class Principals:
         return {}
 
     def list_thing_principals(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return ARNs of a thing's principals."""
+        """Return the ARNs of a thing's principals."""
         found, token = page(self._held_by(request), lambda item: item[0], request)
         return answer("principals", [arn for arn, _ in found], token)
 
@@ -88,7 +88,7 @@ class Principals:
         return answer("thingPrincipalObjects", objects, token)
 
     def list_principal_things(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return things of a principal."""
+        """Return the things of a principal."""
         found, token = page(self._holders_of(request), lambda item: item[0], request)
         return answer("things", [thing for thing, _ in found], token)
 

@@ -26,7 +26,7 @@ class Endpoints:
         self._address = address
 
     def describe_endpoint(self, request: dict[str, Any]) -> dict[str, Any]:
-        """``host:port``, to be used as ``https://host:port``."""
+        """Return ``host:port``, to be used as ``https://host:port``."""
         kind = request.get("endpointType", "iot:Data")
         if kind not in _ENDPOINT_TYPES:
             raise invalid(f"endpointType is {kind!r}, expected one of {', '.join(_ENDPOINT_TYPES)}")
@@ -146,7 +146,7 @@ class TopicRules:
         return {"ruleArn": self._arn(request["ruleName"]), "rule": self._require(request["ruleName"])}
 
     def list_topic_rules(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Rules in name order, by exact topic filter or by state."""
+        """Return rules in name order, by exact topic filter or by state."""
         rules = [self._summary(rule) for rule in self._by_name.values()]
         wanted = [r for r in rules if request.get("topic") in (None, r["topicPattern"])
                   and request.get("ruleDisabled") in (None, r["ruleDisabled"])]  # fmt: skip
@@ -193,5 +193,5 @@ class TopicRules:
 
 
 def unsupported_parameter(service: str, operation: str, parameter: str) -> UnsupportedError:
-    """Return a parameter that AWS acts on and the sandbox cannot."""
+    """Return the error for a parameter that AWS acts on and the sandbox cannot."""
     return UnsupportedError(f"the sandbox does not support {parameter} of {service} {operation}; see docs/sandbox.md")

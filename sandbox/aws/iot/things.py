@@ -46,7 +46,7 @@ class Things:
         self.on_deleted: list[Callable[[str], None]] = []
 
     def arn(self, name: str) -> str:
-        """Return ARN of a thing."""
+        """Return the ARN of a thing."""
         return self._site.arn(f"thing/{name}")
 
     def require(self, name: str) -> Thing:
@@ -164,7 +164,7 @@ class Things:
         return answer("thingTypes", [self._type_summary(k) for k in found], token)
 
     def deprecate_thing_type(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Refuse a new thing of a deprecated type."""
+        """Deprecate a type, so that no new thing can have it, or undo that."""
         kind = self._type(request["thingTypeName"])
         kind.deprecated_at = None if request.get("undoDeprecate") else self._site.now()
         return {}

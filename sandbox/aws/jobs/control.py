@@ -137,7 +137,7 @@ class JobsControl:
         self._tags.forget(job.arn)
 
     def associate_targets_with_job(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Further groups for a continuous job."""
+        """Add groups to the targets of a continuous job."""
         job, targets = self._require_active(request["jobId"]), request["targets"]
         if job.selection != "CONTINUOUS":
             raise invalid(f"job {job.job_id} is a snapshot: its targets cannot change")

@@ -226,7 +226,7 @@ def _as_text(value: object) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    r"""Return the pattern of the data plane's DetailsValue: ``[^\p{C}]+``."""
+    r"""Return whether a text matches the data plane's pattern of a DetailsValue: ``[^\p{C}]+``."""
     return not any(unicodedata.category(character).startswith("C") for character in text)
 
 

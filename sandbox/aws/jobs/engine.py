@@ -76,7 +76,7 @@ class JobEngine:
             self.site.timers.at(end, lambda: self._end_time(job))
 
     def extend(self, job: Job, targets: list[str]) -> None:
-        """Further targets for a continuous job."""
+        """Add targets to a continuous job."""
         job.targets += [t for t in targets if t not in job.targets]
         job.updated_at = self.site.now()
         self._reach(job, self._expand(targets))
@@ -281,7 +281,7 @@ class JobEngine:
     # -- news
 
     def _announce(self, thing: str) -> None:
-        """Notify the thing that its list of pending executions changed, and if its next one did."""
+        """Notify the thing that its list of pending executions changed, and, if so, that its next one did."""
         pending = self.pending_of(thing)
         now = epoch_seconds(self.site.now())
         listed: dict[str, list[dict[str, Any]]] = {}

@@ -25,7 +25,7 @@ def check_supported(operation: str, request: dict[str, Any]) -> None:
 
 
 def check_targets(targets: list[str]) -> None:
-    """At most a hundred, each once."""
+    """Refuse an empty list of targets, and one of more than a hundred."""
     if not targets:
         raise invalid("a job needs at least one target")
     if len(targets) > MAX_TARGETS:
@@ -33,7 +33,7 @@ def check_targets(targets: list[str]) -> None:
 
 
 def check_document(document: str | None) -> str:
-    """Return a JSON object within the size limit."""
+    """Return the document; refuse one that is not a JSON object within the size limit."""
     if not document:
         raise invalid("document must be given, here or by a job template")
     if len(document.encode()) > MAX_DOCUMENT_BYTES:
@@ -48,7 +48,7 @@ def check_document(document: str | None) -> str:
 
 
 def check_configuration(configuration: dict[str, Any]) -> None:
-    """Rules of timeout, rollout and retry that the service model does not state."""
+    """Hold timeout, rollout and retry to rules that the service model does not state."""
     minutes = configuration.get("timeoutConfig", {}).get("inProgressTimeoutInMinutes")
     if minutes is not None and not 1 <= minutes <= MAX_TIMEOUT_MINUTES:
         raise invalid(f"inProgressTimeoutInMinutes is 1 to {MAX_TIMEOUT_MINUTES}, found {minutes}")
@@ -67,7 +67,7 @@ def check_configuration(configuration: dict[str, Any]) -> None:
 
 
 def parse_schedule(scheduling: dict[str, Any] | None, now: datetime) -> tuple[datetime | None, datetime | None]:
-    """Start and end of a scheduled job."""
+    """Return start and end of a scheduled job."""
     if not scheduling:
         return None, None
     start, end = _instant(scheduling.get("startTime")), _instant(scheduling.get("endTime"))

@@ -65,7 +65,7 @@ class JobTemplates:
         }
 
     def list_job_templates(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Templates in id order."""
+        """Return the templates in id order."""
         found, token = page(self._by_id.values(), lambda t: t.template_id, request)
         return answer("jobTemplates", [
             {"jobTemplateArn": self._arn(t.template_id), "jobTemplateId": t.template_id,

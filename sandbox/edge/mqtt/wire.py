@@ -14,7 +14,7 @@ MAX_VARINT = 268_435_455
 
 
 class MalformedPacketError(ValueError):
-    """The bytes are not MQTT packet, or one that a client must not send; the connection ends."""
+    """The bytes are not an MQTT packet, or one that a client must not send; the connection ends."""
 
 
 class PacketType(IntEnum):
@@ -154,7 +154,7 @@ class Cursor:
         return self.take(1)[0]
 
     def u16(self) -> int:
-        """Two bytes, big-endian."""
+        """Return the number in two bytes, big-endian."""
         return int.from_bytes(self.take(2), "big")
 
     def packet_id(self) -> int:
@@ -175,7 +175,7 @@ class Cursor:
         raise MalformedPacketError("a variable byte integer has at most four bytes")
 
     def blob(self) -> bytes:
-        """Binary data with a two-byte length in front."""
+        """Return binary data that has a two-byte length in front."""
         return self.take(self.u16())
 
     def text(self) -> str:

@@ -48,7 +48,7 @@ class FailureBudget:
 
 
 class Dependent:
-    """Another component, with a HARD dependency on the token exchange service; it is started again with that."""
+    """Another component, with a HARD dependency on the token exchange service; it starts again with that."""
 
     def __init__(self, name: str, budget: FailureBudget) -> None:
         self.name, self._budget = name, budget

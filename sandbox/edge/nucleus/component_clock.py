@@ -33,7 +33,7 @@ class _AheadDatetime(datetime, metaclass=_AnyDatetime):
 
     @classmethod
     def utcnow(cls) -> datetime:  # type: ignore[override]
-        """Return the same, in UTC and naive."""
+        """Return the sandbox's present in UTC, as a naive datetime."""
         return cls.now(dt.timezone.utc).replace(tzinfo=None)  # noqa: UP017  # Python 3.9
 
 
@@ -50,7 +50,7 @@ def _time() -> float:
 
 
 def _execv(path: str, arguments: Sequence[str]) -> NoReturn:
-    """Keep a program that becomes another Python under the sandbox's time."""
+    """Become another program; if that is a Python, keep it under the sandbox's time."""
     command = list(arguments)
     if os.path.basename(path).startswith("python"):  # noqa: PTH119
         first = next(n for n, word in enumerate(command[1:], 1) if word not in OPTIONS)

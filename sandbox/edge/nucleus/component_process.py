@@ -213,7 +213,7 @@ class ComponentProcess:
 
 
 def _identity(user: str | None) -> dict[str, Any]:
-    """Arguments that let a process begin as this user, with nothing of ours."""
+    """Return the arguments that let a process begin as this user, with nothing of ours."""
     if user is None:
         return {}
     entry = pwd.getpwnam(user)

@@ -45,7 +45,7 @@ class Pkcs11Settings:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """The needs of a connection to AWS IoT Core; certificate and key are paths or ``pkcs11:`` URIs."""
+    """The settings that a connection to AWS IoT Core needs; certificate and key are paths or ``pkcs11:`` URIs."""
 
     thing_name: str
     host: str

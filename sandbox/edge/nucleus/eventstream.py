@@ -25,7 +25,7 @@ _UUID_BYTES = 16
 
 
 class FramingError(ValueError):
-    """The bytes are not event-stream message; the connection ends."""
+    """The bytes are not an event-stream message; the connection ends."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ NO_INDEX = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "P
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """The deployed parts: a recipe, and the folder that an artifact unpacks to which is to be unpacked."""
+    """The deployed parts: a recipe, and the folder with the content of the artifact that is to be unpacked."""
 
     recipe: Path
     artifacts: Path

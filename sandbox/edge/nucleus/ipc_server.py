@@ -46,7 +46,7 @@ class Configurations(Protocol):
         """Return a component's configuration as components see it, or None if there is no such component."""
 
     def access_control(self, component: str) -> object:
-        """Return its ``accessControl`` as it is enforced, recipe variables filled in if the nucleus does that."""
+        """Return a component's ``accessControl`` as enforced, recipe variables filled in if the nucleus does that."""
 
     def system(self, key: str) -> object | None:
         """Return one value of the nucleus' own ``system`` configuration."""

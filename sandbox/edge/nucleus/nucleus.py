@@ -255,7 +255,7 @@ class Nucleus:
         self._process.launch(self._installation.launch(self._environment, beside=beside))
 
     def _take(self, component: Component) -> None:
-        """From now on this is the component that is deployed here."""
+        """Make this the component that is deployed here from now on."""
         self._installation = Installation(
             self.root, component, thing_name=self.thing_name, config=self.config, profile=self.profile
         )
@@ -300,7 +300,7 @@ class Nucleus:
                 dependent.start()
 
     def _invocation(self, unit: str) -> str:
-        """Of the service that holds the connection to AWS IoT; what others there are, the component does not ask."""
+        """Return the run of the unit that holds the connection to AWS IoT; of other units the component asks none."""
         units = IOT_CORE_UNITS if RESTART_KEEPS_COMPONENT.on(self.profile) else NUCLEUS_UNITS
         return self._run if unit in units else ""
 

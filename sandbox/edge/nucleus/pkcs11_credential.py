@@ -59,7 +59,7 @@ def load(provider: Pkcs11Settings | None) -> TokenLibrary:
 
 
 def options(settings: ConnectionSettings, library: TokenLibrary) -> dict[str, Any]:
-    """Arguments of ``mtls_with_pkcs11``; raises TokenError."""
+    """Return the arguments of ``mtls_with_pkcs11``; raises TokenError."""
     provider = settings.pkcs11
     assert provider is not None  # noqa: S101  # else there was no library to load
     if settings.certificate.startswith("pkcs11:"):

@@ -97,7 +97,7 @@ def interpolate(value: Any, variables: Mapping[str, str]) -> Any:
 
 
 def configuration_variables(configuration: Mapping[str, Any]) -> dict[str, str]:
-    """``configuration:/a/b`` for each scalar of a configuration."""
+    """Return the variable ``configuration:/a/b`` of each scalar of a configuration, with its value as text."""
     found: dict[str, str] = {}
 
     def walk(pointer: str, value: Any) -> None:
@@ -112,14 +112,14 @@ def configuration_variables(configuration: Mapping[str, Any]) -> dict[str, str]:
 
 
 def merge(base: Any, update: Any) -> Any:
-    """Return a deployment's merge: maps are merged key by key, everything else is replaced."""
+    """Return the configuration after a deployment's merge: maps are merged key by key, everything else is replaced."""
     if isinstance(base, Mapping) and isinstance(update, Mapping):
         return {key: merge(base.get(key), update[key]) if key in update else base[key] for key in {**base, **update}}
     return update
 
 
 def reset(configuration: Mapping[str, Any], pointers: list[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a deployment's reset: each JSON pointer goes back to its default, or away; ``""`` means everything."""
+    """Return the configuration after a reset: each JSON pointer gets its default, or goes; ``""`` is everything."""
     result = dict(configuration)
     for pointer in pointers:
         if not pointer:

@@ -27,7 +27,7 @@ This page is generated from `sandbox/edge/nucleus/traits.py`, the table that the
 
 
 def page() -> str:
-    """``docs/nuclei.md``."""
+    """Return the text of ``docs/nuclei.md``."""
     return _TOP + "".join(_row(trait) for trait in TABLE.values())
 
 
