@@ -91,7 +91,7 @@ def _summary(page: Page, fleet: FleetApplied) -> None:
 
 
 def _time_left(fleet: FleetApplied) -> list[str]:
-    """Return the lines about time: that the wait is over, and how far each incident is that is not over."""
+    """Return the lines about time: that the wait is over, and the state of each incident that goes on."""
     told = () if fleet.plan is None else fleet.plan.incidents_and_drills
     return [*([TIME_IS_UP] if fleet.timed_out else []), *(one.message for one in told if not one.is_finished)]
 

@@ -38,7 +38,7 @@ class Context:
     whole_parser: Callable[[], ArgumentParser] = ArgumentParser  # of all commands: what completion is made from
 
     def present(self) -> datetime:
-        """Return what time it is, whatever time was asked about."""
+        """Return the present, also if the command asks about another time."""
         return present(self.environment)
 
     def now(self) -> datetime:
@@ -70,7 +70,7 @@ class Context:
             self.say(f"wrote {path}")
 
     def emit_unless_for_people(self, report: T, renderers: Mapping[Format, Renderer[T]]) -> None:
-        """Render the report for files and machines; if only a person reads it, the command writes something else."""
+        """Render the report for files and machines; do nothing if the only output is text on stdout."""
         if self.output is not None or self.formats != {Format.TEXT}:
             self.emit(report, renderers)
 

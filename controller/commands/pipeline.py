@@ -67,7 +67,7 @@ _GRAVEST_FIRST = (ExitCode.ERROR, ExitCode.REFUSED, ExitCode.CHANGES, ExitCode.I
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One fleet, read: what git demands, what AWS reports, and the way to both."""
+    """One fleet, read: what git demands, what AWS reports, and the session and the inventory that it was read with."""
 
     desired: DesiredState
     state: FleetState

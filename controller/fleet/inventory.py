@@ -47,10 +47,10 @@ def rebuilt_where_damaged(work: Callable[[], T]) -> T:
 class Inventory:
     """One inventory file, made if it is missing; raises InventoryError if it cannot be used.
 
-    A file of ours that is of another version, or damaged, is rebuilt, and ``tell`` reported in one line; so is
-    whatever lies at ``path`` if that is nobody's but ours (``is_cache``). Damage that shows only later is an
-    UnusableInventoryError, and the file is gone once the ``with`` block has ended by it. Safe under kill -9 at any
-    instant. Many may read while one refreshes; ``patience`` is how long a second refresh waits for the first.
+    A file of ours that is of another version, or damaged, is rebuilt, which ``tell`` reports in one line. If
+    ``is_cache``, nobody else keeps a file at ``path``, and any other file there is rebuilt too. Damage that shows only
+    later is an UnusableInventoryError, and the file is gone once the ``with`` block has ended by it. Safe under kill -9
+    at any instant. Many may read while one refreshes; ``patience`` is how long a second refresh waits for the first.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Inventory:
                 )
 
     def unread(self) -> tuple[int, int]:
-        """Return how many governed things are not wholly known yet, what they hold included, and how many by name."""
+        """Return how many things are not wholly read yet, what they hold included, and how many are known by name."""
         with self.database.errors():
             unread, listed = self.database.connection.execute(_KNOWN).fetchone()
         return unread, listed

@@ -27,7 +27,7 @@ def callers_key(key_id: str, fleet: Fleet) -> KmsKey:
 class KmsKey:
     """Signs and verifies with one KMS key; ``client`` is a boto3 ``kms`` client of the key's region.
 
-    CI needs ``kms:Sign`` on the key, the reconcile run ``kms:Verify``, and neither the other.
+    CI needs only ``kms:Sign`` on the key, and the reconcile run only ``kms:Verify``.
     Raises AwsCallError if KMS gives no answer.
     """
 

@@ -1,8 +1,8 @@
-"""Listings: the things of the governed groups, and of the account what has to be looked at today.
+"""Listings: the things of the governed groups, and the part of the account that has to be looked at today.
 
-Groups are listed on every run. Certificates come newest first, so that some pages show what is new; all of them, and
-all things, are listed once a day (on every run if that is a few pages), for what a certificate's status has become
-and what nobody governs. A first look needs neither: it asks governed things and describes what they hold. A page
+Groups are listed on every run. Certificates come newest first, so that a few pages show the new ones. All
+certificates and all things are listed once a day (on every run if that is a few pages), to find changed statuses and
+things that nobody governs. A first look needs neither: it asks governed things and describes what they hold. A page
 of things brings their attributes: if the fleet names the one that is a thing's site, the first look lists all things.
 
 Pages go to ``*_listing`` tables and are committed one by one with the token of the next, so that a

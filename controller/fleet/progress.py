@@ -9,7 +9,7 @@ class Progress(Protocol):
     """Called on the refresh's own thread, often: keep it cheap."""
 
     def __call__(self, phase: str, done: int, total: int | None) -> None:
-        """``phase`` is one of list, jobs, certificates, things; ``total`` is None if it is not known."""
+        """Show progress: ``phase`` is one of list, jobs, certificates, things; ``total`` is None if it is not known."""
 
 
 def silent(phase: str, done: int, total: int | None) -> None:

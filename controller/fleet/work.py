@@ -22,7 +22,7 @@ class Work:
     """A queue of calls. ``then`` handlers may add further calls; ``run`` ends when none are left.
 
     The work that an answer leads to (``follow``) comes before the work that was added, of which at most half a window
-    is under way: so calls of two APIs alternate, and each goes at its own rate while the other waits for the other's.
+    is under way. So calls of two APIs alternate, and neither waits for the rate of the other.
     """
 
     def __init__(self, workers: int = WORKERS, window: int = WINDOW) -> None:

@@ -38,5 +38,8 @@ class TimeBudget:
         self._sleep(seconds)
 
     def tell(self, phase: str, done: int, total: int | None) -> None:
-        """Hear how much of a phase is done, of which total, from ``refresh`` and ``apply``, and stop them in time."""
+        """Take the progress of ``refresh`` and ``apply``: in this phase ``done`` of ``total``, if that is known.
+
+        Raises OutOfTimeError if the time is up, and so ends them.
+        """
         self.require(f"at {phase}, {done} of {total or 'many'}")
