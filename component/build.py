@@ -95,7 +95,7 @@ def _members(wheelhouse: Optional[Path]) -> Dict[str, bytes]:
 
 
 def with_hashes(requirements: str, wheels: Mapping[str, bytes]) -> str:
-    """Return the requirements, with the hashes of these wheels too: some were made by hand, as for 32-bit ARM."""
+    """Return the requirements with the hashes of these ``wheels`` added: some are built by hand, as for 32-bit ARM."""
     blocks = re.split(r"\n(?=\S)", requirements.strip())
     for name, data in sorted(wheels.items()):
         digest = f"--hash=sha256:{hashlib.sha256(data).hexdigest()}"

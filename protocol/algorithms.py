@@ -29,7 +29,7 @@ class KeyType(str, Enum):
 
     @property
     def family(self) -> Family:
-        """The family, from the name."""
+        """The family of this type of key."""
         return Family(self.value.split("-")[0])
 
     @property
@@ -93,7 +93,7 @@ def matching_csr_algorithms(key_type: KeyType) -> Tuple[CsrSigningAlgorithm, ...
 
 
 def default_csr_algorithm(key_type: KeyType) -> CsrSigningAlgorithm:
-    """SHA-256 in the family of the key: every CA accepts it."""
+    """Return SHA-256 in the family of the ``key_type``, because every CA accepts it."""
     return matching_csr_algorithms(key_type)[0]
 
 

@@ -23,8 +23,8 @@ MAX_BYTES = 8 * 1024  # of a parameter of Systems Manager, in its advanced tier
 class DeployedAuthority:
     """A private CA as the backend was deployed with it.
 
-    ``template_arn`` is the ACM-PCA template that it issues by, empty for the CA's default; None: a version of before
-    leaves it out.
+    ``template_arn`` is the ACM-PCA template that it issues by, empty for the CA's default; None if an earlier version
+    of the backend left it out.
     """
 
     arn: str
@@ -54,7 +54,7 @@ class DeployedBackend:
         return "sharedCertificate" in self.job_document_fields
 
     def to_json(self) -> str:
-        """Canonical JSON: equal deployments are equal text."""
+        """Return canonical JSON: equal deployments are equal text."""
         body: Dict[str, Any] = {
             "format": FORMAT,
             "version": self.version,
@@ -67,7 +67,7 @@ class DeployedBackend:
 
 
 def parse_deployment(text: str) -> DeployedBackend:
-    """Read what a backend published; ProtocolError if it is damaged or of a format to come."""
+    """Read what a backend published; raises ProtocolError if it is damaged or of a later format."""
     try:
         body = json.loads(text)
     except ValueError as error:

@@ -106,18 +106,18 @@ class JobDocument:
         return {name: value for name, value in fields.items() if value is not None}
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces; equal documents are equal text."""
+        """Return canonical JSON: sorted keys, no spaces; equal documents are equal text."""
         return json.dumps(self.to_wire(), sort_keys=True, separators=(",", ":"))
 
     @property
     def check(self) -> CheckDocument:
-        """The document that asks what a rotation by this one would fail on."""
+        """Return the document that asks what a rotation by this one would fail on."""
         return CheckDocument(**vars(self))
 
 
 @dataclass(frozen=True)
 class CheckDocument(JobDocument):
-    """A rotation to come, and the question what it would fail on; changes nothing."""
+    """The question what a rotation by this document would fail on; the device changes nothing."""
 
     operation: ClassVar[str] = CHECK_OPERATION
 

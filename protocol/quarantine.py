@@ -15,14 +15,15 @@ PARTITION = "quarantine#"
 
 
 def key_of(thing: str, certificate_id: str = "") -> Dict[str, str]:
-    """Partition and sort key of the item of a thing, or of a certificate that no thing holds."""
+    """Return partition and sort key of the item of a ``thing``, or of a certificate (by its id) that no thing holds."""
     return {"thingName": PARTITION, "record": f"thing/{thing}" if thing else f"cert/{certificate_id}"}
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """The result for each device: ``deactivated`` are the certificates that quarantine made INACTIVE, and when it did.
+    """One thing, or one certificate of no thing, in quarantine.
 
+    ``deactivated`` maps the id of each certificate that quarantine made INACTIVE to the instant at which it did.
     ``version`` is of the stored item.
     """
 

@@ -133,7 +133,7 @@ class RefusalRecord:
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> RefusalRecord:
-        """Read an item of the table; ProtocolError if it is none."""
+        """Read an item of the table; raises ProtocolError if it is not a refusal."""
         try:
             return cls(
                 item["thingName"],

@@ -25,7 +25,7 @@ class RotationTopic(NamedTuple):
 
 
 def jobs_notify_next(thing_name: str) -> str:
-    """Return where AWS IoT announces that the next pending execution has changed."""
+    """Return the topic on which AWS IoT announces that the next pending execution has changed."""
     return f"$aws/things/{thing_name}/jobs/notify-next"
 
 
@@ -50,12 +50,12 @@ def jobs_update_outcome(thing_name: str, job_id: str, outcome: str) -> str:
 
 
 def create(thing_name: str) -> str:
-    """Return where a device asks for a certificate."""
+    """Return the topic on which a device asks for a certificate."""
     return f"awslabs/things/{thing_name}/certificate/create"
 
 
 def commit(thing_name: str) -> str:
-    """Return where a device reports that it is connected with the new certificate."""
+    """Return the topic on which a device reports that it is connected with the new certificate."""
     return f"awslabs/things/{thing_name}/certificate/commit"
 
 

@@ -23,34 +23,34 @@ The last thing to hold one must let go of it like the others, when the registry 
 UNUSED = timedelta(days=14)
 """How long nobody may have connected with a certificate before it is taken to be in use by nobody."""
 GRACE = timedelta(days=30)
-"""How long a certificate that was deactivated for that stays, lest somebody uses it after all."""
+"""How long a certificate that was deactivated as unused stays, lest somebody uses it after all."""
 SAME_CHANGE = timedelta(minutes=15)  # between noting that a certificate is deactivated and AWS' own date of it
 GAP = timedelta(days=2)
-"""The longest time between two notes that connections are heard of, of which it is taken that they were heard of."""
+"""The longest time between two notes that connections are heard of, if it is assumed that they were in between too."""
 MOST_HOLDERS = 500
-"""Things of a certificate that is split: who they are is written down, and must fit."""
+"""The most things that may hold a certificate that is split: all their names must fit into one item."""
 MOST_STRANGERS = 8
 SAME_MOMENT = timedelta(minutes=1)
-"""Clones that all come back at once would else race to write that each was seen."""
+"""Connections this close count as one: clones that come back at once would else race to write that each was seen."""
 
 _INSTANTS = {"since": "since", "first_own": "firstOwn", "last_seen": "lastSeen", "deactivated": "deactivated"}
 
 
 def key_of(certificate_id: str) -> Dict[str, str]:
-    """Partition and sort key of a certificate's item."""
+    """Return partition and sort key of a certificate's item."""
     return {"thingName": KEY_PREFIX + certificate_id, "record": RECORD}
 
 
 @dataclass(frozen=True)
 class Watch:
-    """The knowledge of one certificate since it is watched; instants are aware.
+    """All that is known of one certificate since it is watched; instants are aware.
 
     ``thing`` is the one that held it then, empty for none. ``first_own`` is the first connection since then under that
     thing's own name, which takes the place of any other client of that name. ``last_seen`` is the last connection that
-    was ever heard of, by whatever client. ``deactivated`` is when healing, or the backend, did that. ``things`` are, of
-    a shared one, all that were ever found to hold it; ``strangers`` are clients that connected with it for none of
-    these, the first ones: if there are so many that others were left out, none of them is taken for a thing any more.
-    ``told`` is why a person was notified that it stays. ``version`` is of the stored item.
+    was ever heard of, by whatever client. ``deactivated`` is when healing or the backend deactivated it. ``things`` are
+    all that were ever found to hold a shared one. ``strangers`` are the first clients that connected with it and belong
+    to none of these; if there are so many that others were left out, each of them stays a stranger. ``told`` is why a
+    person was notified that it stays. ``version`` is of the stored item.
     """
 
     certificate_id: str
@@ -66,17 +66,20 @@ class Watch:
 
     @property
     def stranger(self) -> Optional[str]:
-        """The latest of the strangers."""
+        """The latest of the strangers; None if there is none."""
         return self.strangers[-1] if self.strangers else None
 
     def shared_by(self, things: Iterable[str]) -> Watch:
-        """With what the registry shows to hold it now; a client of one of these is not a stranger."""
+        """Return the watch with the ``things`` that hold it now; a client of one of these is not a stranger."""
         known = tuple(sorted({*self.things, *things}))
         left = tuple(one for one in self.strangers if _thing_of(one) not in known)
         return replace(self, things=known, strangers=left if len(self.strangers) < MOST_STRANGERS else self.strangers)
 
     def seen(self, client_id: str, at: datetime) -> Watch:
-        """With one connection more, of this client, unless the one a moment before has shown the same."""
+        """Return the watch with one more connection of this client.
+
+        It is unchanged if a connection a moment before has shown the same. ``client_id`` is that of any client.
+        """
         is_own = bool(self.thing) and client_id == self.thing and at >= self.since
         known = replace(
             self,
@@ -125,7 +128,8 @@ class Watch:
 class SharedWatch:
     """The certificates that several things hold, or held.
 
-    ``heard_since`` is since when connections are heard of without a gap, as noted last at ``heard_at``; None for not.
+    ``heard_since``: connections are heard of since then without a gap, as noted last at ``heard_at``; None: they are
+    not.
     """
 
     certificate_ids: FrozenSet[str] = frozenset()
@@ -134,12 +138,12 @@ class SharedWatch:
     version: int = 0
 
     def heard(self, now: datetime) -> SharedWatch:
-        """With the note that connections are heard of now."""
+        """Return the same with the note that connections are heard of now."""
         is_new = self.heard_since is None or self.heard_at is None or now - self.heard_at > GAP
         return replace(self, heard_since=now if is_new else self.heard_since, heard_at=now)
 
     def unheard(self) -> SharedWatch:
-        """With the note that they are not."""
+        """Return the same with the note that connections are not heard of."""
         return replace(self, heard_since=None, heard_at=None)
 
     def to_record(self) -> Dict[str, Any]:
@@ -158,5 +162,5 @@ class SharedWatch:
 
 
 def _thing_of(client_id: str) -> str:
-    """Return whose client it is: Greengrass appends ``#n`` to the thing name for its further connections."""
+    """Return the name of the client's thing: Greengrass appends ``#n`` to it for its further connections."""
     return client_id.split("#", 1)[0]

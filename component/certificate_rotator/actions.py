@@ -52,7 +52,7 @@ class Cause:
 
 
 class Actions:
-    """One method per machine.Action, by its value; ``record`` is the rotation at hand."""
+    """One method per machine.Action, named after its value; ``record`` is the rotation at hand."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Actions:
 
     @property
     def configuration(self) -> Configuration:
-        """As it was read last."""
+        """The configuration as it was read last."""
         return self._fitness.configuration
 
     def caveat(self) -> str:
@@ -119,7 +119,7 @@ class Actions:
         return self.record or self.kept
 
     def new_public_key(self) -> bytes:
-        """SubjectPublicKeyInfo of the key that waits for a certificate."""
+        """Return the SubjectPublicKeyInfo (DER) of the key that waits for a certificate."""
         return self._store.new_public_key()
 
     def check(self, execution: Execution) -> None:
@@ -139,7 +139,7 @@ class Actions:
         self._publish(topics.jobs_get_next(self._thing_name), GET_NEXT)
 
     def prepare(self, cause: Cause) -> None:
-        """Journal and claim the job, and make the new key meanwhile; RotationError: it names no execution."""
+        """Write the job to the journal, claim it, then make the new key; raises RotationError without an execution."""
         execution = cause.execution
         if execution is None:
             raise RotationError("a job was announced without its execution")
@@ -159,7 +159,7 @@ class Actions:
         self._update(ExecutionStatus.IN_PROGRESS, "making a new key and asking for a certificate")
 
     def create(self, cause: Cause) -> None:
-        """Ask for a certificate, after a restart over the same key; raises RotationError if the journal lacks which."""
+        """Ask for a certificate, after a restart over the same key; raises RotationError if the journal has no job."""
         record = self._known()
         if record.step is not Step.CREATING:
             self._save(record.with_(step=Step.CREATING))
@@ -171,7 +171,7 @@ class Actions:
         self._publish(topics.create(self._thing_name), CreateRequest(record.job_id, self._request, in_place).encode())
 
     def install(self, cause: Cause) -> Event:
-        """Put the certificate and its key in place of the old pair; raises RotationError if it is another."""
+        """Put the certificate and its key in place of the old pair; raises RotationError unless it was asked for."""
         record = self._known()
         if record.key_type is None:
             raise RotationError("the journal does not show which key type the job demands")
@@ -199,20 +199,20 @@ class Actions:
         return Event.DONE
 
     def reconnect(self, cause: Cause) -> None:
-        """First sign of life with the new credential."""
+        """Count this start, and ask for the next job as the first sign of life over the new connection."""
         self.count_awake(START_SECONDS)
         self.ask(cause)
 
     def count_awake(self, seconds: float) -> None:
-        """Note time that the credential in place was given; clocks may jump, starts may be many."""
+        """Add to the time, in seconds, that the credential in place was tried; no clock is read: it may jump."""
         record = self._known()
         self._save_if_possible(record.with_(awake=record.awake + seconds))
 
     def commit(self, cause: Cause) -> None:
-        """Notify the backend, over the new connection; raises RotationError if the journal names no job.
+        """Send the commit to the backend over the new connection; raises RotationError if the journal names no job.
 
-        Whatever is answered, or nothing, this commit may count: the old certificate may go at any later time. So from
-        now on going back to the old credential keeps the new one too.
+        Whatever the backend answers, and even without an answer, this commit may count: the old certificate may go at
+        any later time. So from now on a return to the old credential keeps the new one too.
         """
         record = self._known()
         job_id = record.job_to_commit
@@ -253,9 +253,9 @@ class Actions:
         return self.report(cause)
 
     def report(self, cause: Cause) -> Optional[Event]:
-        """Settle, then notify the cloud. Success is reported only once the journal holds it; failure in any case.
+        """Remove what is not kept, then report the outcome to the cloud; success only once the journal holds it.
 
-        DONE if there is no job to report to; None if its answer is awaited.
+        Returns DONE if there is no job to report to; None if the answer is awaited.
         """
         record = self._known()
         if record.kept is not None:
@@ -297,7 +297,7 @@ class Actions:
         return self._placed(self._store.switch(record.target))
 
     def note(self, cause: Cause) -> None:
-        """Note that the committed job has SUCCEEDED, if it is that; end the rotation."""
+        """End the rotation; if its job is the committed one, note that it has SUCCEEDED."""
         record = self._known()
         is_its = record.job_id and record.job_id == record.job_to_commit
         if record.kept is not None and record.outcome is ExecutionStatus.SUCCEEDED and is_its:
@@ -307,12 +307,12 @@ class Actions:
         self.forget(cause)
 
     def forget(self, cause: Cause) -> None:
-        """End the rotation, whatever its outcome."""
+        """End the rotation, whatever its outcome, and ask for the next job."""
         self.drop(cause)
         self.ask(cause)
 
     def drop(self, cause: Cause) -> None:
-        """Do the same; a disk that refuses now is cleared at the next start or rotation."""
+        """End the rotation; what a failing disk cannot remove now is removed at the next start or rotation."""
         record = self._known()
         if record.kept is not None:
             self._settle(record)
@@ -346,12 +346,12 @@ class Actions:
         )
 
     def _proven(self) -> JournalRecord:
-        """After the new credential has connected again: it is the only one, if that was in another run of the nucleus.
+        """Return the record after the new credential has connected again: in another run of the nucleus it alone stays.
 
-        Not before the job has SUCCEEDED: whoever ends the execution as FAILED may have the new certificate removed,
-        if the backend hears of neither commit until then. That the end of an execution stands, no client can change.
-        A component that was started alone speaks over the connection of before, which proves nothing. If nobody
-        knows, both stay, until a start of which it is known, or until the next rotation installs.
+        Both are kept until the job has SUCCEEDED: until then, whoever ends the execution as FAILED may have the new
+        certificate removed, if the backend has heard of neither commit. No client can change the end of an execution. A
+        component that was started alone speaks over the nucleus' former connection, which proves nothing. If the run of
+        the nucleus is not known, both stay until a start at which it is, or until the next rotation installs.
         """
         record, run = self._known(), self.run_of_commit
         if record.succeeded and run and record.run and run != record.run:

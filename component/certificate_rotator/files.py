@@ -22,7 +22,7 @@ def temporary(path: Path) -> Path:
 
 
 def stage(system: System, path: Path, data: bytes, attributes: Optional[Attributes] = None) -> None:
-    """Write and sync the temporary file of ``path``; it is 0600 until ``attributes`` are given, which comes last."""
+    """Write and sync the temporary file of ``path``; its mode is 0600 until ``attributes`` are set, last of all."""
     draft = temporary(path)
     system.remove(draft)
     try:

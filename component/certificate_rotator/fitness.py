@@ -1,4 +1,4 @@
-"""The needs of a rotation on its device, found out before anybody is asked for anything; nothing is changed."""
+"""Check whether a device can rotate, before it asks anybody for anything; nothing is changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Fitness:
-    """Of one device, by its configuration, its credential store, and the nucleus around it."""
+    """The fitness of one device for a rotation: its configuration, its credential store, and the nucleus around it."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Fitness:
         self.configuration = Configuration()
 
     def read_configuration(self) -> None:
-        """Take up what the nucleus has now; ConfigurationError leaves the former."""
+        """Read the nucleus' present configuration; if that raises ConfigurationError, the former one stays."""
         self.configuration = self._configured()
 
     def of(self, document: object) -> Tuple[KeyType, CsrSigningAlgorithm]:

@@ -40,13 +40,13 @@ _HINT = (
 
 
 class _Stream:
-    """One subscription; which is known before the nucleus has answered."""
+    """One subscription, which this side knows before the nucleus has answered the request for it."""
 
     operation: Any = None
     is_over = False
 
     def end(self) -> None:
-        """Hear nothing more from it."""
+        """End the subscription: no message of it counts any more."""
         self.is_over = True
         if self.operation is not None:
             self.operation.close()
@@ -73,8 +73,9 @@ class GreengrassIpc:
     def subscribe(self, topic_filter: str, handler: MessageHandler) -> None:
         """See ports.Messages; replaces an earlier subscription to the same filter, which ends last.
 
-        Until the broker has let go of a filter, nucleus classic takes it for subscribed, and a new subscription to it
-        would be answered and never made. Beside one that is sound it needs none, and beside a lost one it makes it.
+        Until the broker has let go of a filter, nucleus classic takes the filter for subscribed: it would answer a new
+        subscription and never make it. Beside a sound subscription it needs no new one, and beside a lost one it makes
+        it.
         """
         before, stream = self._streams.get(topic_filter), _Stream()
 
@@ -197,7 +198,7 @@ class GreengrassIpc:
             log.warning("%s; one may then come in the middle of a rotation", error)
 
     def _let_wait(self, deployment: str, seconds: float) -> None:
-        """Answer in any case: for one who listens and is silent, a nucleus waits a minute."""
+        """Answer for how many ``seconds`` a deployment waits, 0 too: for a silent listener a nucleus waits a minute."""
         if seconds:
             log.info("deployment %s waits for %g s: a rotation is under way", deployment, seconds)
         try:
@@ -314,7 +315,7 @@ class _Lifecycle(LifecycleHandler):  # type: ignore[misc]  # awsiotsdk publishes
         self._lost(_text(reason) if reason else "closed")
 
     def on_error(self, error: Exception) -> bool:
-        """Return a protocol error; True closes the connection."""
+        """Log a protocol error; returns True, which closes the connection."""
         log.error("IPC error: %s", _text(error))
         return True
 
@@ -330,7 +331,7 @@ def _text(error: BaseException) -> str:
 
 
 def _read_messages_of_lite() -> None:
-    """Nucleus lite writes ``_message`` and ``_errorCode`` if awsiotsdk looks for ``message`` only."""
+    """Read nucleus lite's errors: it writes ``_message`` and ``_errorCode``, but awsiotsdk looks for ``message``."""
 
     def reading(known: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def from_payload(payload: Any) -> Any:

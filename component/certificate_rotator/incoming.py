@@ -1,7 +1,7 @@
 """Messages from the cloud, as events: each message is read, and narrowed down to the job and the step at hand.
 
-A message for another job or another step becomes no event; a malformed one becomes none either, and is remembered
-for the reason, should the step end in vain.
+A message for another job or another step becomes no event. A malformed one becomes none either, and is remembered: if
+the step ends in vain, its reason names it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Incoming:
         self.refused = ""  # what came in this state and was not acted on
 
     def subscriptions(self) -> List[Tuple[str, Decoder]]:
-        """Return every filter to subscribe to, and who reads what comes on it."""
+        """Return every filter to subscribe to, each with the decoder of its messages."""
         thing = self._thing_name
         create, commit = topics.create(thing), topics.commit(thing)
         return [
@@ -67,7 +67,7 @@ class Incoming:
         ]
 
     def read(self, decoder: Decoder, topic: str, payload: bytes) -> Optional[Tuple[Event, Cause]]:
-        """Return the event that a message is; None if it is not one."""
+        """Return the event that a message stands for, with its cause; None if it stands for none."""
         try:
             if decoder == self._updated and not self._is_about_us(topic):
                 return None
@@ -111,9 +111,9 @@ class Incoming:
         return Event.GET_REJECTED, Cause()
 
     def _is_rotation(self, execution: Execution) -> bool:
-        """Return whether it is one.
+        """Return whether the job asks for a rotation; answer a check.
 
-        A check is done at once if no rotation is at hand, and else when it is asked for again.
+        A check is answered at once if no rotation is at hand, and else when its job is announced again.
         """
         if is_rotation(execution.job_document):
             return True
@@ -162,7 +162,7 @@ class Incoming:
         return event, Cause(reason=rejected.error_message + code)
 
     def _is_of_another_job(self, job_id: Optional[str], *, is_commit: bool = False) -> bool:
-        """Return whether an answer comes late, from an earlier rotation; the stock backend's answers do not show."""
+        """Return whether an answer is a late one to an earlier rotation; False if it names no job (stock backends)."""
         record = self._actions.record
         if job_id is None or record is None:
             return False

@@ -30,7 +30,7 @@ from .system import System
 
 SCHEMA = 1
 UNNOTED = ""
-"""In place of the job's id: one that is in progress, and whose name nobody here has noted."""
+"""Stands for the id of a job that is in progress and whose id this device has not noted."""
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +52,10 @@ class Step(str, Enum):
 class JournalRecord:
     """One rotation. ``notes`` belong to the credential store, and never hold a secret.
 
-    ``kept`` is set from the first commit on, whatever is answered: two credentials are kept, and it shows which of them
-    lies in place. It stays until the job has ``succeeded`` and a commit over a later start's connection is answered,
-    also through another rotation that begins meanwhile, until that one installs. A component of before there was
-    ``kept`` reads the rest, and settles at its next start.
+    ``kept`` is set from the first commit on, whatever is answered: both credentials are kept, and ``kept`` shows which
+    of them lies in place. It stays until the job has ``succeeded`` and the backend has answered a commit over a later
+    start's connection. It also stays while another rotation begins, until that one installs. A component of a version
+    without ``kept`` reads the rest, and settles at its next start.
     """
 
     step: Step
@@ -80,7 +80,7 @@ class JournalRecord:
         return dataclasses.replace(self, **changes)
 
     def without_rotation(self) -> JournalRecord:
-        """Return what is kept after a rotation that was over, or ends before it has touched what lies in place."""
+        """Return what is kept after a rotation that is over, or that ended before it touched what lies in place."""
         notes = {name: text for name, text in self.notes.items() if name != NEXT}
         if self.step is Step.REPORTING:
             return self.with_(notes=notes)
@@ -94,7 +94,10 @@ class JournalRecord:
         return JournalRecord(step, job_id, **kept)
 
     def exchanged(self, reason: str) -> JournalRecord:
-        """Put the other of the two in place, with more patience; two runs must prove it anew."""
+        """Return the record by which the other credential is put in place, with more patience.
+
+        Two runs of the nucleus must prove that one anew. ``reason`` counts if none is noted yet.
+        """
         is_at_hand = self.kept is None or self.step in (Step.CONNECTING, Step.RECONNECTING, Step.RETRYING)
         record = self if is_at_hand else self.without_rotation()
         target = Generation.OLD if self.has_new_in_place else Generation.NEW
@@ -104,14 +107,14 @@ class JournalRecord:
 
     @property
     def has_new_in_place(self) -> bool:
-        """Whether the new credential lies in place by what is noted here; not while that changes."""
+        """Whether the record shows the new credential in place; False while a step changes that."""
         if self.step in (Step.INSTALLING, Step.SWITCHING):
             return False
         return self.step in (Step.CONNECTING, Step.RETRYING) if self.kept is None else self.kept is Generation.NEW
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether of the two that are kept the one in place may go at any time: no commit over it was ever accepted."""
+        """Whether two are kept, and the one in place may go at any time: no commit over it was ever accepted."""
         return self.kept is Generation.OLD or (self.kept is not None and (self.swaps > 0 or not self.job_to_commit))
 
     @property
@@ -124,7 +127,7 @@ class Journal:
     """The journal file; ``record`` is what it holds, or None while no rotation is going on."""
 
     def __init__(self, path: Path, system: System, before: Optional[Path] = None) -> None:
-        """``before``: where earlier versions kept it."""
+        """``before`` is the path at which earlier versions kept the journal."""
         self._path = path
         self._before = before
         self._system = system
@@ -145,9 +148,9 @@ class Journal:
         return self.record
 
     def _take_along(self, before: Path) -> None:
-        """Let what an earlier version has written since the last change here count; only this user can have.
+        """Take over the journal of an earlier version if it is younger than ours, and surely this user's own.
 
-        The folder's own age shows when that was, and it exists once the first time is over.
+        The age of the journal's folder shows when ours was changed last; the folder exists after the first start.
         """
         folder, left = self._path.parent, self._system.read_own(before)
         if not self._system.exists(folder):

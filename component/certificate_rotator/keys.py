@@ -46,7 +46,7 @@ def signing_request(key_pem: bytes, subject: x509.Name, algorithm: CsrSigningAlg
 
 
 def public_key_der(key_pem: bytes, *, validate: bool = False) -> bytes:
-    """SubjectPublicKeyInfo of a private key; StoreError if it is none.
+    """Return the SubjectPublicKeyInfo (DER) of a private key; raises StoreError if it is not a key.
 
     ``validate``: an RSA key's numbers are held against each other, which takes as long as everything else together.
     """

@@ -28,7 +28,7 @@ NEEDED = ("asn1crypto", "awscrt", "awsiotsdk", "cryptography", "pyyaml")
 """The packages that the component imports; the rest are their requirements."""
 
 FOR_TOKENS = "python-pkcs11"
-"""Imported only if the credential is in a token; without it the others are enough."""
+"""Imported only if the credential is in a PKCS#11 token; a device without one does not need it."""
 
 KEPT = 2  # environments, and versions of the code: the one in use and the one before, which a rollback needs
 
@@ -56,13 +56,13 @@ class LaunchError(Exception):
 
 
 class UnreachableError(LaunchError):
-    """Pip could not get them; that may pass."""
+    """Pip could not download the requirements; that may pass."""
 
     may_pass = True
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
-    """Install, or run; 1 with a line on standard error if that cannot be done."""
+    """Install, or run; return 1, with a line on standard error, if that cannot be done."""
     parser = argparse.ArgumentParser(prog="certificate_rotator.launch", description="Install or run the component.")
     parser.add_argument("--lock", type=int, help="descriptor of the lock that is held")
     parser.add_argument("home", type=Path, help="folder that only the component's user can change")
@@ -83,7 +83,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def _patiently(options: argparse.Namespace, artifact: Path) -> Optional[Path]:
-    """Return the Python to use; an end of the run step is one of three, so that waits for as long as it takes."""
+    """Return the Python to use; None if the install step gives up.
+
+    The run step never gives up, because a nucleus forgives only three ends of it.
+    """
     began, (pause, longest) = time.monotonic(), PAUSES
     while True:
         try:
@@ -98,7 +101,7 @@ def _patiently(options: argparse.Namespace, artifact: Path) -> Optional[Path]:
 
 
 def _sleep(seconds: float, lock: Optional[int]) -> None:
-    """Wait, and let the other step try meanwhile."""
+    """Wait, and release the lock meanwhile, so that the other step can try."""
     if lock is None:
         time.sleep(seconds)
         return
@@ -159,13 +162,13 @@ def python_of(folder: Path) -> Path:
 
 
 def without(name: str, requirements: str) -> str:
-    """Return the requirements but one."""
+    """Return the requirements without the one of this name."""
     blocks = re.split(r"\n(?=\S)", requirements.strip())
     return "\n".join(block for block in blocks if not block.startswith(f"{name}==")) + "\n"
 
 
 def tidy(home: Path, in_use: Set[Path], before: Path) -> None:
-    """Remove what earlier versions left in ``home``, but what is in use and what a rollback would need.
+    """Remove what earlier versions left in ``home``, except for what is in use and what a rollback would need.
 
     ``before`` is where the first versions had their environment; they make it anew whenever they are installed.
     """
@@ -180,7 +183,7 @@ def tidy(home: Path, in_use: Set[Path], before: Path) -> None:
 
 
 def _running(folders: List[Path]) -> Iterator[Path]:
-    """Yield those that a process was started from."""
+    """Yield each of the folders from which a running process was started."""
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
             command = os.fsdecode(entry.read_bytes())
@@ -226,7 +229,7 @@ def _source(wheelhouse: Path) -> List[str]:
 
 
 def _pip(folder: Path, requirements: str, source: List[str]) -> str:
-    """Install; an empty text when done, else pip's last words."""
+    """Install the requirements; return an empty text if that worked, else pip's last words."""
     wanted = folder / "requirements.txt"
     wanted.write_text(requirements, encoding="utf-8")
     command = [str(python_of(folder)), "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]

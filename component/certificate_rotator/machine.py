@@ -1,17 +1,17 @@
 """The rotation as one table: (state, event) → (action, next state).
 
-Read it downwards as the life of one rotation. Every pair is either a row or listed under ``IGNORED``,
-so nothing is ignored by accident. An action may raise DONE, UNNOTICED or FAILED, which the next state
-then takes. RESTARTING and RETURNING end with the process; what the journal holds decides where the
-next one STARTs (so does a rotator that outlives the restart, on nucleus lite).
+Read it downwards as the life of one rotation. Every pair is either a row or listed under ``IGNORED``, so nothing is
+ignored by accident. An action may raise DONE, UNNOTICED or FAILED, which the next state then takes. RESTARTING and
+RETURNING end with the process; the journal decides in which state the next process begins (and a rotator that outlives
+the restart, on nucleus lite).
 
-The rule behind it: until AWS IoT Jobs has taken SUCCEEDED and a commit is answered over the new credential's
-connection in a later run of the nucleus than the one that committed it first, or an old one that was never committed
-away has connected again, both are kept, and whichever does not connect is replaced by the other, with doubled patience
-each time; whatever comes back so must be committed in two runs anew. No message and no single connection lets go of
-either: what the cloud makes of a rotation may still be on its way, and an answer may be forged. Nobody can forge
-that the commit is sent again; and an execution that has SUCCEEDED is never heard of as FAILED, without which no new
-certificate is removed.
+The rule behind it: both credentials are kept until one of two things is proven. Either AWS IoT Jobs has taken
+SUCCEEDED, and a commit is answered over the new credential's connection in a later run of the nucleus than the one that
+committed first. Or an old credential that was never committed away has connected again. Until then, a credential that
+does not connect is replaced by the other one, with doubled patience each time, and one that comes back so must be
+committed in two runs anew. No message and no single connection lets go of either: the cloud's decision may still be on
+its way, and an answer may be forged. Nobody can forge that the device sends its commit again; and an execution that has
+SUCCEEDED is never reported as FAILED, without which no new certificate is removed.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ AWAITS_ANSWER = frozenset(row.state for row in ROWS if row.event is Event.RESEND
 PATIENT = frozenset({
     S.ASKING, S.RESUMING, S.KEEPING, S.SWITCHING, S.RECONNECTING, S.RETRYING, S.REPORTING
 })  # fmt: skip
-"""Those in which the interval doubles each time: they may last as long as a device is offline."""
+"""States in which the resend interval doubles each time: they may last as long as a device is offline."""
 
 LIMITED = frozenset(row.state for row in ROWS if row.event is Event.TIME_LIMIT)
 """States that end with TIME_LIMIT, see ``is_watched``."""
@@ -248,7 +248,7 @@ ON_TRIAL = frozenset({S.RESUMING, S.CONNECTING, S.KEEPING, S.RECONNECTING, S.RET
 
 
 def is_watched(state: State, record: Optional[JournalRecord]) -> bool:
-    """Return whether a state has its time limit: some only as long as something is kept after a commit."""
+    """Return whether a state has its time limit now: some have it only while two credentials are kept."""
     if state is State.RESUMING:
         return record is not None and record.kept is not None
     is_in_doubt = record is not None and record.is_in_doubt
@@ -256,10 +256,10 @@ def is_watched(state: State, record: Optional[JournalRecord]) -> bool:
 
 
 def resume_state(record: Optional[JournalRecord]) -> State:
-    """Return where a device STARTs that finds this record in its journal (None: no journal).
+    """Return the state in which a device begins that finds this record in its journal (None: no journal).
 
-    After a commit a rotation that had not asked the backend yet, or is over, yields to the question whether the
-    credential in place still connects; one that had asked puts it too.
+    If two credentials are kept after a commit, a rotation that had not asked the backend yet, or is over, gives way:
+    the device first finds out whether the credential in place still connects. A rotation that had asked goes on.
     """
     if record is None:
         return State.ASKING

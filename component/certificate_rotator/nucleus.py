@@ -77,9 +77,9 @@ def thing_name(environment: Mapping[str, str]) -> str:
 
 
 def refuse_version(environment: Mapping[str, str]) -> None:
-    """Raise DeviceError if the nucleus reports that it is one for which this component was not made.
+    """Raise DeviceError if this component was not made for the version that the nucleus reports.
 
-    Both kinds report it to their components; nucleus lite heeds no dependency of a recipe on a version.
+    Both kinds of nucleus report it to their components; nucleus lite heeds no dependency of a recipe on a version.
     """
     version = environment.get("GGC_VERSION", "")
     numbers = re.match(r"(\d+)\.(\d+)", version)
@@ -108,7 +108,10 @@ def of_classic(root: Path) -> Credential:
 
 
 def refuse_loss_of_secrets(root: Path, wanted: KeyType, in_place: str) -> None:
-    """Raise DeviceError if the nucleus in ``root`` has secrets for the key type in place that the wanted one loses."""
+    """Raise DeviceError if the nucleus in ``root`` holds secrets that it would lose with a key of the ``wanted`` type.
+
+    ``in_place`` is the type of the key in place: only an RSA key wraps secrets, and only an RSA key can take over.
+    """
     log = root / "config" / "config.tlog"
     if wanted.family is Family.RSA or not in_place.startswith("RSA") or not log.exists():
         return

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class TokenBusyError(StoreError):
-    """The token did not do it this time: perhaps somebody else was at it."""
+    """The token refused a call this time, perhaps because another process was using it."""
 
 
 _CURVES = {256: "secp256r1", 384: "secp384r1", 521: "secp521r1"}
@@ -147,7 +147,7 @@ class Token:
             return bytes(item.handle[Attribute.VALUE])
 
     def public_key(self, item: TokenObject) -> bytes:
-        """SubjectPublicKeyInfo of a public key."""
+        """Return the SubjectPublicKeyInfo (DER) of a public key, the ``item``."""
         with self._errors("read a public key"):
             if item.handle.key_type is pkcs11.KeyType.RSA:
                 numbers = {

@@ -20,7 +20,7 @@ MessageHandler = Callable[[str, bytes], None]
 
 
 class MessagesError(Exception):
-    """Not published or not subscribed: not connected, or not allowed; the text shows which."""
+    """A message was not published, or a filter not subscribed to; the text shows why."""
 
 
 class RestartError(Exception):
@@ -31,7 +31,7 @@ class Messages(Protocol):
     """MQTT through the nucleus: publishes with QoS 0, subscribes with QoS 1."""
 
     def subscribe(self, topic_filter: str, handler: MessageHandler) -> None:
-        """Hear messages on the filter from now on; raises MessagesError. Once more: in place of the one before."""
+        """Hear messages on the filter from now on, in place of an earlier subscription to it; raises MessagesError."""
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Send now or raise MessagesError; a message must never be kept for a later connection."""
@@ -48,7 +48,7 @@ class Restarter(Protocol):
         """
 
     def nucleus_run(self) -> str:
-        """Return what distinguishes this run of the nucleus, and its connection, from every other; empty if unknown."""
+        """Return an id that no other run of the nucleus, and of its connection, has; empty if unknown."""
 
     def restart(self) -> None:
         """Ask for the restart and return; raises RestartError if nobody could be asked."""

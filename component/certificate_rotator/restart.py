@@ -57,8 +57,9 @@ def default_command(runtime: Runtime, platform: str = sys.platform) -> Tuple[str
 def _windows_command() -> Tuple[str, ...]:
     """Return what has a helper restart the service.
 
-    ``start`` lets the helper's parent end at once, so that ending this component's process tree spares it. The first
-    thing in quotes is the window's title to it; without one it would take the next word for the program.
+    ``start`` lets the helper's parent end at once, so that ending this component's process tree spares the helper.
+    ``start`` takes the first quoted word for the window's title; without a title it would take the program's name for
+    it.
     """
     helper = Path(__file__).with_name("windows_service.py")
     return ("cmd.exe", "/c", "start", "", "/min", sys.executable, "-I", str(helper), WINDOWS_SERVICE)
@@ -81,7 +82,7 @@ class CommandRestarter:
         return self._runtime is Runtime.LITE
 
     def check(self) -> None:
-        """Raise DeviceError if there is no such program, before anything depends on it."""
+        """Raise DeviceError if the command's program does not exist, before anything depends on it."""
         program = self._wanted()[0]
         if shutil.which(program) is None:
             raise DeviceError(f"{program}, which is to restart the nucleus, is not there; correct restartCommand")

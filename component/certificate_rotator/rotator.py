@@ -107,10 +107,11 @@ class Rotator:
             self._subscribe()
 
     def deferral(self, deployment: str) -> float:
-        """Return seconds that a deployment shall wait before it asks again, called on the loop; 0: it may go on.
+        """Return for how many seconds a ``deployment`` shall wait before it asks again; 0: it may go on.
 
-        One that replaces this component in the middle of a rotation may leave that to a component which does not know
-        of it. All waits of one rotation together bound how long it is put off.
+        Called on the loop. A deployment that replaces this component in the middle of a rotation may leave the rotation
+        to a component that does not know it. A deployment waits no longer than one rotation's time limits together
+        allow.
         """
         limits = self._actions.configuration
         most = 3 * limits.step_time_limit + 2 * limits.reconnect_limit
@@ -201,15 +202,15 @@ class Rotator:
                 return
 
     def _is_deaf(self) -> bool:
-        """Return whether an answer should have come by now: any at all, or that of an authority which may be slow."""
+        """Return whether an answer is overdue: any at all, or a certificate, for which an authority may take longer."""
         half = self._actions.configuration.step_time_limit / 2
         return self._is_unheard or (self._creates == 1 and half <= self._waited < math.inf)
 
     def _may_repeat(self) -> bool:
         """Return whether the backend takes the message of this state once more.
 
-        Stock backends issue another certificate for each create, and refuse a second commit. The answer to create
-        shows which backend is asked. Until then that is repeated once, after subscriptions were made anew.
+        Stock backends issue another certificate for each create, and refuse a second commit. The answer to create shows
+        which backend it is. Until it comes, create is repeated only once, after the device has subscribed anew.
         """
         if self._state is State.COMMITTING:
             record = self._actions.record
@@ -336,5 +337,5 @@ class Rotator:
 
 
 def _share_of(thing_name: str) -> float:
-    """Return a number from 0 to 1 of the device's own, always the same."""
+    """Return a number from 0 to 1 that is always the same for one device."""
     return zlib.crc32(thing_name.encode()) / 2**32

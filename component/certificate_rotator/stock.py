@@ -1,8 +1,8 @@
-"""The rotation that a start finds: its own journal's, or what the stock component was replaced in the middle of.
+"""The rotation that a start finds: in its own journal, or left by a stock component that was replaced in the middle.
 
-That one copies certificate and key into its working folder, overwrites those in place, one after the other, and
-removes the copies once the backend has accepted its commit. So the two copies together show a credential in place
-that is not confirmed. They become the old generation of a rotation that is carried on, and are removed: a stock
+A stock component copies certificate and key into its working folder, overwrites those in place, one after the other,
+and removes the copies once the backend has accepted its commit. So the two copies together show that the credential in
+place is not confirmed. They become the old generation of a rotation that is carried on, and are removed: a stock
 component that comes back one day would put them in place, when their certificate is long gone.
 """
 
@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 
 
 class StockBackup:
-    """The copies; only what nobody but this user can have written counts."""
+    """The copies; a copy counts only if nobody but this user can have written it."""
 
     def __init__(self, folder: Path, system: System) -> None:
         self._paths = folder / "certificate.bak", folder / "private_key.bak"
         self._system = system
 
     def adopt(self, store: CredentialStore) -> Optional[JournalRecord]:
-        """Return the rotation that was under way, None if none was; nobody here has noted its job."""
+        """Return the rotation that was under way, None if none was; the id of its job is not known."""
         copies = self._copies()
         placed = store.adopt(*copies) if copies else None
         if placed is None:
@@ -55,7 +55,7 @@ class StockBackup:
 
 
 def take_up(journal: Journal, store: CredentialStore, stock: Optional[StockBackup]) -> Optional[JournalRecord]:
-    """Return the rotation to carry on; None if somebody else has put another credential in place since."""
+    """Return the rotation to carry on; None if there is none, or somebody else has put another credential in place."""
     record = journal.load()
     if record is not None:
         store.resume(record.notes)

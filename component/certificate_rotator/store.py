@@ -35,10 +35,9 @@ class CredentialStore(Protocol):
         """
 
     def begin(self, kept: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
-        """Clear leftovers.
+        """Clear leftovers, and return notes that must be in the journal before ``prepare`` is called.
 
-        ``kept`` are the notes of a rotation whose two generations stay for now. Returns notes that must be in the
-        journal before ``prepare`` is called.
+        ``kept`` are the notes of a rotation whose two generations stay for now; None: there is none.
         """
 
     def resume(self, notes: Mapping[str, str]) -> None:
@@ -57,7 +56,7 @@ class CredentialStore(Protocol):
         """Return a signing request (PEM) over the new key, for the subject of the certificate in place."""
 
     def new_public_key(self) -> bytes:
-        """SubjectPublicKeyInfo of the new key."""
+        """Return the SubjectPublicKeyInfo (DER) of the new key."""
 
     def current_certificate(self) -> bytes:
         """Return the certificate in place, PEM."""
@@ -65,7 +64,7 @@ class CredentialStore(Protocol):
     def release(self) -> Dict[str, str]:
         """Give up what was kept from the rotation before: what is in place is OLD now, the new key NEW's.
 
-        Returns the notes that hold from here on. May be repeated; nothing was kept: nothing changes.
+        Returns the notes that hold from here on. It may be repeated, and changes nothing if nothing was kept.
         """
 
     def abandon(self) -> None:
@@ -77,8 +76,8 @@ class CredentialStore(Protocol):
     def switch(self, generation: Generation) -> Generation:
         """Put a generation in place; OLD is in place anyway if no backup was completed, or before ``release``.
 
-        Returns the one that is: the other if this one turns out to be damaged, which a store may suffer
-        that does not replace its objects atomically.
+        Returns the generation that is in place then: the other one if this one turns out to be damaged, as may happen
+        in a store that does not replace its objects atomically.
         """
 
     def settle(self) -> None:
@@ -87,7 +86,7 @@ class CredentialStore(Protocol):
     def is_back(self) -> bool:
         """Return whether NEW is whole, and does not lie in place.
 
-        After a way back that nobody could note, or half of it.
+        That is so after a return to OLD, or half of one, that could not be noted in the journal.
         """
 
     def is_overtaken(self) -> bool:
@@ -97,17 +96,17 @@ class CredentialStore(Protocol):
         """
 
     def adopt(self, certificate: bytes, key: bytes) -> Optional[Generation]:
-        """Keep a certificate and key that somebody else backed up as OLD, and those in place as NEW if they differ.
+        """Keep as OLD a certificate and key that somebody else backed up, and as NEW those in place if they differ.
 
-        Returns the one that can be in place: OLD if there is no whole pair; None if there is nothing to keep.
+        Returns the generation that can be in place: OLD if no whole pair is there; None if there is nothing to keep.
         """
 
 
 def opened_when_needed(open_store: Callable[[], CredentialStore]) -> CredentialStore:
     """Return a store that is opened at its first use.
 
-    A fault of it is then the failure of a job, or awaited, and not the end of a process that a nucleus starts
-    three times at most.
+    A fault of the store then fails a job, or is waited out; it does not end the process, which a nucleus starts three
+    times at most.
     """
     return cast("CredentialStore", _OpenedWhenNeeded(open_store))
 

@@ -187,8 +187,9 @@ class FileStore:
     def _new_key(self) -> Path:
         """Return where the key of the rotation at hand lies, before it is in place.
 
-        A ``release`` that was interrupted has moved it already, and removed the certificate that was kept before. If
-        that is still there, so is its key: the new one was cleared away, and the journal has not heard of it.
+        A ``release`` that was interrupted has moved the key already, and removed the certificate that was kept before.
+        If that certificate is still there, so is its key: then the new key was cleared away, and the journal has not
+        noted it.
         """
         if self._is_apart and self._exists(self._next_key):
             return self._next_key
@@ -213,7 +214,7 @@ class FileStore:
             raise StoreError(f"cannot keep both credentials: {error}; free or repair the disk") from error
 
     def _moved(self, sources: Mapping[Path, Path], changes: Mapping[Path, bytes]) -> bool:
-        """Return the way back that needs no space: the backup itself moves into its place."""
+        """Go back in the way that needs no space: move the backup itself into place; return whether that worked."""
         try:
             for path in changes:
                 self._system.set_attributes(sources[path], self._system.attributes(path))

@@ -43,7 +43,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _patiently(method: Method) -> Method:
-    """Repeat what another process kept the token from doing; whatever is so marked may be repeated at will."""
+    """Repeat a method if another process kept the token busy; only what may be repeated at will is marked so."""
 
     @functools.wraps(method)
     def repeated(self: Pkcs11Store, *arguments: Any) -> Any:
@@ -117,7 +117,7 @@ class Pkcs11Store:
         return False
 
     def adopt(self, certificate: bytes, key: bytes) -> Optional[Generation]:  # noqa: ARG002  # as the protocol says
-        """See CredentialStore; what others keep in files is none of a token's."""
+        """See CredentialStore; always None, because a backup in files is not a token's."""
         return None
 
     def caveat(self, key_type: KeyType) -> str:
@@ -248,7 +248,7 @@ class Pkcs11Store:
         return {ObjectClass.PRIVATE_KEY, ObjectClass.CERTIFICATE} <= kinds
 
     def _find_ids(self) -> None:
-        """Without notes (a damaged journal) the labels decide: a backup is old, what lies in its place is new."""
+        """Find the ids by the labels if there are no notes (a damaged journal): a backup is old, its successor new."""
         if _OLD_ID in self._notes and _NEW_ID in self._notes:
             return
         old = [item.id for item in self._token.find(self._named(Generation.OLD))]

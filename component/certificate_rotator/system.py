@@ -80,7 +80,7 @@ class System:
             os.close(descriptor)
 
     def changed(self, folder: Path) -> float:
-        """Return when something in the folder was made, replaced or removed last, in seconds."""
+        """Return when something in the folder was made, replaced or removed last, in seconds since 1970."""
         return folder.stat().st_mtime
 
     def make_folder(self, folder: Path) -> None:
@@ -119,7 +119,7 @@ class System:
             view = view[os.write(descriptor, view) :]
 
     def sync(self, descriptor: int) -> None:
-        """Return when the data is on the disk."""
+        """Wait until the data of a ``descriptor`` is on the disk."""
         os.fsync(descriptor)
 
     def close(self, descriptor: int) -> None:
@@ -135,7 +135,7 @@ class System:
         self._patiently(lambda: path.unlink(missing_ok=True))
 
     def sync_folder(self, folder: Path) -> None:
-        """Return when renames and removals in the folder are on the disk; NTFS orders them by itself."""
+        """Wait until renames and removals in the folder are on the disk; NTFS orders them by itself."""
         if _POSIX:
             descriptor = os.open(str(folder), os.O_RDONLY)
             try:
