@@ -29,7 +29,7 @@ def of_verdict(rotation: Rotation, verdict: Verdict) -> str:
 
 
 def of_late_evidence(rotation: Rotation) -> str:
-    """Return the notice that an old certificate was used after it was removed, or had asked for a second key.
+    """Return the notice that an old certificate, removed by now, was used after the commit or for a second key.
 
     A shared one was only detached from the thing: others may hold it, and the device may still use it.
     """

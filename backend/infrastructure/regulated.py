@@ -44,7 +44,7 @@ def apply(stack: Stack, settings: StackSettings, key: kms.Key) -> None:
 
 
 def statements(settings: StackSettings, key: kms.IKey) -> list[iam.PolicyStatement]:
-    """Return the statements that a function's role needs for the demands that are turned on."""
+    """Return the statements that a function's role needs for what is turned on; ``key`` is the KMS key of the stack."""
     found = []
     if settings.own_key:
         use = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"]
