@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 START_SECONDS = 1.0
 """The least time that a start counts for: a component that dies over and over again must come to an end with it."""
 
+NO_REASON = "the rotation ended without a known reason; see the component's log"
 _UNNOTED_WAY_BACK = (
     "the device stopped while it went back to its old credential, and its disk had not taken the reason: rolled back; "
     "free or repair the disk"
@@ -248,7 +249,7 @@ class Actions:
     def fail(self, cause: Cause) -> Optional[Event]:
         """Keep what is in place, and give the job the first reason that was found; None as in ``report``."""
         record = self._known()
-        reason = record.reason or cause.reason or "the rotation ended without a known reason; see the component's log"
+        reason = record.reason or cause.reason or NO_REASON
         self.record = record.with_(step=Step.REPORTING, outcome=ExecutionStatus.FAILED, reason=reason)
         return self.report(cause)
 

@@ -20,6 +20,7 @@ from smallworld_backend import DOCUMENT, THING
 from smallworld_pool import FIRST
 
 from component.certificate_rotator import rotator
+from component.certificate_rotator.actions import NO_REASON
 from component.certificate_rotator.machine import ROWS, Event, State
 from protocol import topics
 
@@ -251,7 +252,7 @@ def _update(cloud, topic, message, principal):
         is_new = cloud.rotation is not None and principal == cloud.rotation[2]
         if is_new and cloud.quirk != "rotated already":  # it had told before that it rotates, and was refused
             broken = "untrue"
-        elif not said or "see its log" in said:
+        elif not said or NO_REASON in said:
             broken = "no reason"
     succeeded = cloud.succeeded | ({cloud.number} if status == "SUCCEEDED" else set())
     return cloud.ended(status)._replace(succeeded=succeeded), accepted, broken
