@@ -16,6 +16,7 @@ from boto3.dynamodb.types import TypeDeserializer
 from cryptography.hazmat.primitives.asymmetric import ec
 from integration_intruder import LAX_POLICY, WAIT, Thing, make_csr
 from integration_sandbox import GROUP
+from shared_documents import QUARANTINE
 from shared_repository import Repository
 
 from protocol import topics
@@ -32,13 +33,6 @@ apiVersion: certfleet/v1
 kind: RotationPolicy
 metadata: {{name: under-test}}
 spec: {{thingGroup: {GROUP}, certificate: {{maxAge: 3650d}}}}
-"""
-QUARANTINE = """\
----
-apiVersion: certfleet/v1
-kind: Quarantine
-metadata: {name: theft}
-spec: {devices: [%s], owner: security, reason: a laptop was stolen, since: 2026-01-01}
 """
 
 

@@ -22,3 +22,13 @@ def policy(group: str, max_age: str = "90d", *, demands: dict[str, str] | None =
     """A RotationPolicy of the group's name; of P-256 by AWS IoT, unless it demands otherwise."""
     certificate = {"maxAge": max_age, **(P256 if demands is None else demands)}
     return document("RotationPolicy", group, thingGroup=group, certificate=certificate, **spec)
+
+
+# For the name of a thing.
+QUARANTINE = """\
+---
+apiVersion: certfleet/v1
+kind: Quarantine
+metadata: {name: theft}
+spec: {devices: [%s], owner: security, reason: a laptop was stolen, since: 2026-01-01}
+"""

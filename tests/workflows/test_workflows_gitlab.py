@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflows_factory import FLEET, FLEET_FILE, HEAL, QUARANTINE, READ, WRITE, certificates, documents
+from shared_documents import QUARANTINE
+from workflows_factory import FLEET, FLEET_FILE, HEAL, READ, WRITE, certificates, documents
 from workflows_gitlab import OWN_ID, PROJECT_ID, ROOT, GitLabStandIn, Pipelines, template
 from workflows_origin import Origin
 

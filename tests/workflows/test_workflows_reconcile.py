@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from shared_documents import QUARANTINE
 from workflows_factory import (
     CALLERS,
     FLEET,
     FLEET_FILE,
     HEAL,
-    QUARANTINE,
     READ,
     WRITE,
     certificates,

@@ -44,13 +44,6 @@ spec:
   schedule: {{jitterPercent: 0, leastInterval: 0h}}
   rollout: {{waves: ["100%"], soak: 0s, retries: 0}}
 """
-QUARANTINE = """\
----
-apiVersion: certfleet/v1
-kind: Quarantine
-metadata: {name: theft}
-spec: {devices: [%s], owner: security, reason: a laptop was stolen, since: 2026-01-01}
-"""
 AWS = """\
 #!/bin/bash
 # CloudWatch is not part of the sandbox: what it is told lies beside this file
