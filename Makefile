@@ -38,7 +38,7 @@ unit: $(VENV)/.test ## the tests, on every core
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 	$(BIN)/python tools/coverage_floors.py
 
-soak: $(VENV)/.test ## the longer trials, an hour of them
+soak: $(VENV)/.test ## the longer trials, some hours of them (one takes 6 GB)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m soak $(PYTEST_ARGS)
 
 component-matrix: $(VENV)/.test ## the component's tests on every Python from 3.9 to 3.13 that is here

@@ -106,9 +106,9 @@ def test_without_a_thief_one_certificate_is_left_or_a_person_is_told(capsys, bou
     ("at_all", "races"),
     [
         (3, model.THIEF),
-        *(pytest.param(*bounds, marks=pytest.mark.soak) for bounds in ((3, model.ALL), (6, model.THIEF))),
+        *(pytest.param(*bounds, marks=pytest.mark.soak) for bounds in ((3, model.ALL), (9, model.THIEF))),
     ],
-    ids=["three", "three, anything at any point", "six"],
+    ids=["three", "three, anything at any point", "nine"],
 )
 def test_so_it_does_whatever_is_lost_doubled_late_dead_and_done_by_a_thief_together(capsys, at_all, races):
     assert_holds(explore(capsys, **TOGETHER, at_all=at_all, races=races))
