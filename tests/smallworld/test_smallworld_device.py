@@ -29,11 +29,12 @@ KEYS = 2  # a second attempt's key is enough
 
 
 class Node(NamedTuple):
-    """A device, and what became of it: in how many of its runs it has committed, and whether it heard of success."""
+    """A device, and what became of it; ``runs``: in how many it has committed since the new one lies in place."""
 
     device: component.Device
     deaths: int = 0
-    commits: int = 0
+    committed: bool = False
+    runs: int = 0
     committed_now: bool = False
     success: bool = False
 
@@ -90,18 +91,20 @@ def following(node, heard):
 def _after(node, step, loaded):
     deaths = node.deaths + step.prices.count("deaths") + 100 * step.prices.count("troubles")
     sends = loaded == NEW and any(topic == COMMIT for topic, _ in step.published)
-    commits = min(2, node.commits + (sends and not node.committed_now))
-    is_running = step.device.memory is not None
-    return Node(step.device, deaths, commits, (node.committed_now or sends) and is_running, node.success)
+    runs = min(2, node.runs + (sends and not node.committed_now))
+    committed_now = (node.committed_now or sends) and step.device.memory is not None
+    if component.in_place(step.device) == pool.FIRST:  # after any way back two runs must commit anew
+        runs, committed_now = 0, False
+    return Node(step.device, deaths, node.committed or sends, runs, committed_now, node.success)
 
 
 def broken_in(node):
     held = component.held(node.device)
     if not held:
         return "it holds nothing"
-    if node.commits and NEW not in held:
+    if node.committed and NEW not in held:
         return "it has let the new one go though it had committed it"
-    if pool.FIRST not in held and not (node.success and node.commits == 2):
+    if pool.FIRST not in held and not (node.success and node.runs == 2):
         return "it has let the old one go before its success was taken, and two runs had committed"
     return None
 
@@ -147,6 +150,7 @@ def test_whatever_a_device_hears_it_lets_nothing_go_that_may_be_its_only_credent
         ("success is not waited for", 1),
         ("the backup goes with the answer", 0),
         ("the way back after a commit keeps nothing", 0),
+        ("one later start is enough after the way back", 1),
         pytest.param("a kept key is taken for the new one", 3, marks=pytest.mark.soak),
     ],
 )
