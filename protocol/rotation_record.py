@@ -43,7 +43,8 @@ class RotationRecord:
 
     ``policy`` and ``commit`` are what the job document named: a job made by hand names neither. ``committed_at`` is
     when the device sent its commit over a connection with the new certificate. ``ended_at`` and ``ending`` are of the
-    job's execution.
+    job's execution. ``certificate_pem`` is the new certificate: of a rotation that has ended it is kept only if the
+    backend removed the old certificate and left the thing with the new one alone; earlier backends kept none.
     """
 
     thing_name: str
@@ -62,6 +63,7 @@ class RotationRecord:
     ending: Optional[str] = None
     outcome: Optional[str] = None
     history: Tuple[RecordEntry, ...] = ()
+    certificate_pem: Optional[str] = None
 
     @property
     def has_ended(self) -> bool:
@@ -99,6 +101,7 @@ class RotationRecord:
                 item.get("ending"),
                 item.get("outcome"),
                 lines,
+                _text(item.get("certificatePem")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(
@@ -148,6 +151,12 @@ class RefusalRecord:
                 f"record {item.get('record')!r} of thing {item.get('thingName')!r} is not a refusal: "
                 f"{type(error).__name__}: {error}"
             ) from error
+
+
+def _text(value: object) -> Optional[str]:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(f"{type(value).__name__}, expected text")
 
 
 def _maybe(text: Optional[str]) -> Optional[datetime]:

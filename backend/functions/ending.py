@@ -189,7 +189,9 @@ def _remove(
         )
     if things is not None:
         services.registry.remove(rotation.thing_name, certificate_id, arn)
-    return _finish(services, rotation, outcome, who, f"removed {certificate_id}")
+    # Kept for readers of the table: after this removal the thing holds the new certificate and no other.
+    kept = rotation.certificate_pem if outcome is RotationOutcome.ROTATED else None
+    return _finish(services, rotation, outcome, who, f"removed {certificate_id}", pem=kept)
 
 
 def _let_go(services: Services, rotation: Rotation, who: str) -> Rotation:
@@ -211,9 +213,11 @@ def _may_remove(rotation: Rotation, certificate_id: str, things: list[str] | Non
     return not things and (begun or certificate_id != rotation.old_certificate_id)
 
 
-def _finish(services: Services, rotation: Rotation, outcome: RotationOutcome, who: str, what: str) -> Rotation:
+def _finish(
+    services: Services, rotation: Rotation, outcome: RotationOutcome, who: str, what: str, *, pem: str | None = None
+) -> Rotation:
     finished = services.table.finish(
-        rotation.step(services.clock(), who, what, phase=Phase.FINISHED, outcome=outcome, certificate_pem=None)
+        rotation.step(services.clock(), who, what, phase=Phase.FINISHED, outcome=outcome, certificate_pem=pem)
     )
     show(services, finished, _PROGRESS[outcome])
     decided(

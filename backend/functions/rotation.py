@@ -73,7 +73,7 @@ class Rotation:
     policy: str | None = None
     commit: str | None = None  # of the desired state
     new_certificate_id: str | None = None
-    certificate_pem: str | None = None
+    certificate_pem: str | None = None  # kept at the end only if the thing was left with this one alone
     committed_at: str | None = None  # when the device sent its commit, over a connection with the new certificate
     ended_at: str | None = None  # of the job's latest execution on this device
     ending: Ending | None = None

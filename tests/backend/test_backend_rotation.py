@@ -99,7 +99,34 @@ def test_a_rotation_leaves_its_evidence(device):
     assert whats == [
         "issuing from aws-iot", f"issued {new}", "attached", "committed", f"removing {old}", f"removed {old}"
     ]  # fmt: skip
-    assert "certificatePem" not in plain
+
+
+def test_the_record_keeps_the_certificate_once_the_thing_holds_it_alone(device):
+    new = rotate(device)
+    [kept] = [item for (_, record), item in device.aws.items.items() if record.startswith("rotation#")]
+    current = device.aws.items["gw-1", "current"]
+    for item in (kept, current):
+        assert item["certificatePem"]["S"] == device.aws.certificates[new].pem
+    device.aws.tick()
+    device.ended("SUCCEEDED")
+    assert device.aws.items["gw-1", "current"] == current, "a repeat changes nothing"
+
+
+@pytest.mark.parametrize("happens", ["is rolled back", "is left with both"])
+def test_the_record_of_a_rotation_that_leaves_another_certificate_keeps_none(device, happens):
+    device.create()
+    device.aws.tick()
+    if happens == "is left with both":
+        device.commit()
+        device.aws.certificates[device.old].things = {"gw-1": "NON_EXCLUSIVE_THING", "gw-2": "NON_EXCLUSIVE_THING"}
+        assert device.ended("SUCCEEDED")["status"] == "rotated"
+        assert len(device.attached) == 2
+    else:
+        device.connected(device.old)
+        device.ended("FAILED")
+        assert list(device.attached) == [device.old]
+    assert device.aws.items["gw-1", "current"]["phase"]["S"] == "finished"
+    assert "certificatePem" not in device.aws.items["gw-1", "current"]
 
 
 def test_a_second_rotation_follows_the_first(device, keys, csr_of):
