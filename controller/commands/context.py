@@ -10,10 +10,12 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TextIO, TypeVar
 
 from controller.commands.present import present
+from controller.commands.progress import TimeLimit
 from controller.commands.streams import write_file, write_stream
 from controller.plain_text import inert
 from controller.report.formats import Format, TextStyle
@@ -45,6 +47,11 @@ class Context:
         """Return the instant of ``--now``, which only commands have that change nothing; else the present."""
         given: datetime | None = getattr(self.arguments, "now", None)
         return given or self.present()
+
+    @cached_property
+    def time_limit(self) -> TimeLimit:
+        """The limit of ``--time-limit``, which runs from the first look on, for all fleets of the run."""
+        return TimeLimit(self.arguments.time_limit)
 
     @property
     def output(self) -> Path | None:

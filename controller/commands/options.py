@@ -87,7 +87,7 @@ def add_fleet(parser: ArgumentParser, *, is_question: bool = True) -> None:
         "--time-limit",
         type=duration,
         metavar="DURATION",
-        help="stop looking at AWS after so long; what was read is kept, and the next run goes on there",
+        help="stop looking at AWS after so long, all fleets together; the next run goes on with what was read",
     )
     if is_question:
         ages = group.add_mutually_exclusive_group()

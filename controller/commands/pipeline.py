@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from controller.commands.context import Context
 from controller.commands.history import history_at, remember
 from controller.commands.options import NO_REFRESH
-from controller.commands.progress import progress_on, until
+from controller.commands.progress import TimeLimit, progress_on
 from controller.errors import CertfleetError, DefectError, ExitCode, as_error
 from controller.fleet import ActAs, AwsSession, Inventory, NoLookError, last_look, rebuilt_where_damaged, refresh
 from controller.fleet.lock import Patience
@@ -207,13 +207,14 @@ def observe(
     path = given or default_inventory(desired.fleet)
     patience = Patience(context.arguments.lock_timeout.total_seconds(), context.say)
     session = AwsSession(desired.fleet, act_as)
+    # Who changes something looks again before each wave; the limit is then of each look.
+    limit = context.time_limit if act_as is ActAs.READER else TimeLimit(context.arguments.time_limit)
     with Inventory(path, patience=patience, tell=context.say, is_cache=given is None) as inventory:
         state = None if act_as is ActAs.WRITER else _looked_before(context, desired, session, inventory)
         if state is None:
             with progress_on(context.stderr, label=desired.fleet.name) as tell:
-                limited = until(context.arguments.time_limit, tell)
                 # Whatever time is asked about: what is read, and kept, is the present.
-                state = look(session, inventory, desired, context.present(), limited, only=only)
+                state = look(session, inventory, desired, context.present(), limit.on(tell), only=only)
         yield Observed(desired, state, session, inventory, context.now(), only)  # to look may have taken an hour
 
 

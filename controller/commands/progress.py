@@ -33,19 +33,23 @@ def progress_on(
         bar.stop()
 
 
-def until(limit: timedelta | None, tell: Progress, monotonic: Callable[[], float] = time.monotonic) -> Progress:
-    """Return a progress that reports to ``tell``, and raises TimeLimitError once the limit, if any, has passed."""
-    if limit is None:
-        return tell
-    ends_at = monotonic() + limit.total_seconds()
+class TimeLimit:
+    """How long one run may look at AWS, all of its fleets together; without a ``limit`` as long as it takes."""
 
-    def timed(phase: str, done: int, total: int | None) -> None:
-        tell(phase, done, total)
-        if monotonic() >= ends_at:
-            of = f" of {total:,}" if total is not None else ""
-            raise TimeLimitError(
-                f"the time limit is over, at {done:,}{of} {phase}; what was read is kept",
-                "run again, which goes on there, or give it more with --time-limit",
-            )
+    def __init__(self, limit: timedelta | None, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._ends_at = None if limit is None else monotonic() + limit.total_seconds()
 
-    return timed
+    def on(self, tell: Progress) -> Progress:
+        """Return a progress that reports to ``tell``, and raises TimeLimitError once the limit has passed."""
+
+        def timed(phase: str, done: int, total: int | None) -> None:
+            tell(phase, done, total)
+            if self._ends_at is not None and self._monotonic() >= self._ends_at:
+                of = f" of {total:,}" if total is not None else ""
+                raise TimeLimitError(
+                    f"the time limit is over, at {done:,}{of} {phase}; what was read is kept",
+                    "run again, which goes on there, or give it more with --time-limit",
+                )
+
+        return timed

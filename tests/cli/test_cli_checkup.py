@@ -249,14 +249,14 @@ def test_credentials_that_are_of_another_account_are_the_one_line(account):
 def over_at_thing(number):
     """A time limit that is over when so many things have been read, whichever of a look's threads is faster."""
 
-    def until(_limit, _tell):
+    def on(_limit, _tell):
         def timed(phase, done, _total):
             if phase == "things" and done >= number:
                 raise TimeLimitError("the time limit is over")
 
         return timed
 
-    return until
+    return on
 
 
 @pytest.mark.parametrize("number", [1, 32])
@@ -264,13 +264,13 @@ def test_a_look_that_takes_longer_is_left_to_others_with_the_time_it_takes(accou
     for sensor in range(30):
         account.device(f"sensor-{sensor}")
     surroundings.setenv("CERTFLEET_QUOTA_FACTOR", "10")
-    surroundings.setattr("controller.commands.pipeline.until", over_at_thing(number))
+    surroundings.setattr("controller.commands.progress.TimeLimit.on", over_at_thing(number))
     told = account.run("doctor", "--format", "json")
     found = lines(told)
     assert found["look at the devices"]["verdict"] == "cannot tell", told.out
     assert "are not known yet; at the quotas in use that takes about" in found["look at the devices"]["message"]
     assert found["executions in flight"]["verdict"] == "cannot tell"
-    surroundings.setattr("controller.commands.pipeline.until", over_at_thing(1))
+    surroundings.setattr("controller.commands.progress.TimeLimit.on", over_at_thing(1))
     assert account.run("doctor", "--migrate").code == 1
 
 

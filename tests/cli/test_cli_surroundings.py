@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+from argparse import Namespace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,9 +22,13 @@ from shared_documents import fleet, policy
 from shared_fault_proxy import FaultProxy, stall
 
 from controller import cli
-from controller.commands.pipeline import default_inventory, each_fleet
+from controller.commands.context import Context
+from controller.commands.pipeline import default_inventory, each_fleet, observe
+from controller.commands.progress import TimeLimit, TimeLimitError
 from controller.commands.streams import PATIENCE_AFTER_INTERRUPT, write_file
 from controller.errors import CertfleetError, ExitCode
+from controller.fleet import ActAs
+from controller.reconcile.values import DesiredState, Fleet, FleetState, Source
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = fleet() + policy("line-a", demands={})
@@ -340,6 +347,29 @@ def test_one_that_is_slow_or_broken_holds_up_none():
 
     results, failures = each_fleet(named("slow", "broken", "good", "last"), look)
     assert (results, [failure.fleet for failure in failures]) == (("slow", "good", "last"), ["broken"])
+
+
+def test_a_time_limit_is_of_the_whole_run_however_late_a_fleet_has_its_turn(tmp_path, monkeypatch):
+    """More fleets than are read at once: the last begin when the first have ended."""
+    passed = [0.0]
+    monkeypatch.setattr(TimeLimit.__init__, "__defaults__", (lambda: passed[0],))
+    given = {"inventory": tmp_path / "i.sqlite", "lock_timeout": timedelta(), "time_limit": timedelta(minutes=75)}
+    context = Context(Namespace(**given), io.StringIO(), io.StringIO())
+
+    def look(_session, _inventory, _desired, now, progress, *, only):
+        passed[0] += 40 * 60
+        progress("things", 5, 10)
+        return FleetState(now)
+
+    def ends(act_as):
+        fleet = Fleet("factory", "123456789012", "eu-west-1", Source("factory.yaml", 1))
+        with observe(context, DesiredState(fleet, {}, ()), act_as, look=look):
+            pass
+
+    ends(ActAs.READER)
+    with pytest.raises(TimeLimitError, match="at 5 of 10 things; what was read is kept"):
+        ends(ActAs.READER)
+    ends(ActAs.WRITER)  # apply looks anew for each wave, hours later
 
 
 def test_an_interrupt_keeps_what_has_been_read_and_names_the_rest():

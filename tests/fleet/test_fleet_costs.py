@@ -10,7 +10,7 @@ import pytest
 from fleet_shapes import LARGE, NOW, SHAPES, account, plain_loop
 from shared_virtual_time import VirtualTime
 
-from controller.commands.progress import TimeLimitError, until
+from controller.commands.progress import TimeLimit, TimeLimitError
 from controller.fleet import ActAs, AwsSession, Inventory, RefreshOptions, refresh
 from controller.fleet.progress import silent
 from controller.fleet.quotas import SHARE
@@ -88,7 +88,7 @@ def test_a_first_look_that_is_cut_off_again_and_again_asks_nothing_twice(make_se
     path = tmp_path / "inventory.sqlite"
     while True:
         told = count()
-        limited = until(timedelta(seconds=30), silent, lambda told=told: next(told))  # a second for each word
+        limited = TimeLimit(timedelta(seconds=30), lambda told=told: next(told)).on(silent)  # a second for each word
         with Inventory(path) as inventory:
             try:
                 refresh(make_session(made.registry), inventory, made.desired, NOW, limited, options=NO_SLICE)

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 
-from controller.commands.progress import until
+from controller.commands.progress import TimeLimit
 from controller.fleet import AwsSession
 
 VARIABLE = "CERTFLEET_TESTS_VIRTUAL_TIME"
@@ -40,5 +40,5 @@ def live_in_virtual_time(setting: str) -> VirtualTime:
     """Let the rates and the time limit of this process go by a clock of its own."""
     time = VirtualTime(float("inf") if setting == "on" else float(setting))
     AwsSession.__init__.__kwdefaults__.update(monotonic=time.monotonic, sleep=time.sleep)
-    until.__defaults__ = (time.monotonic,)
+    TimeLimit.__init__.__defaults__ = (time.monotonic,)
     return time
