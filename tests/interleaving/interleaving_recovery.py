@@ -13,8 +13,7 @@ from protocol.names import AWS_IOT_AUTHORITY
 
 ROUNDS = 30
 ROUNDS_BUT_ONE = 15  # of days, while one device stays as it is
-TRIES = 9  # until a device that fails is given up, and more
-LEFT_ALONE = 2  # of them, without another failure: it is given up
+TRIES = 15  # until a device that fails is given up, and more
 MAX_AGE = 90 * DAY  # of every policy
 OPEN_HOUR = 13  # of every day, by the windows that tests give
 ROUNDS_BEFORE_HANDS = 12  # then a person gives those that were given up a new credential by hand
@@ -42,18 +41,26 @@ def one_fails_for_ever(world: World, see_to_it: Callable[[World, str], None]) ->
 
 
 def _until_it_is_given_up(world: World, device: str) -> None:
-    """Reconcile until it has failed and is not tried any more; whoever is not due yet, comes to be."""
+    """Reconcile until it is not tried any more for what failed; whoever is not due yet, comes to be.
+
+    Once a round passes in which it was not asked, a person resumes as well what only waits for others.
+    """
     if world.judge.is_in_sync(world.documents, device):
         world.pass_time(days=max(0, (world.plant.holds[device][-1].not_before + MAX_AGE - world.now()).days))
-    in_peace = 0
+    is_stuck = False
     for _ in range(TRIES):
         before = world.judge.failures[device]
         _wait_for_the_open_hour(world, days=2)
-        world.apply(*_given(_asked_overrides(world)))
+        world.apply(*_given(_asked_overrides(world, {"halted", "unhealthy"} if is_stuck else {"halted"})))
         world.answer()
-        in_peace = in_peace + 1 if before == world.judge.failures[device] else 0
-        if before and in_peace == LEFT_ALONE:
+        is_stuck = before == world.judge.failures[device]
+        if is_stuck and _is_given_up(world, device):
             return
+
+
+def _is_given_up(world: World, device: str) -> bool:
+    explained = world.run("explain", device, "--format", "json").json
+    return "RepeatedlyFailed" in {finding["reason"] for finding in explained["findings"]}
 
 
 def _waived(world: World, device: str) -> None:
@@ -136,12 +143,12 @@ def _is_of_others(override: str, but: Collection[str]) -> bool:
     return name != "resume" and not (name == "again" and value in but)
 
 
-def _asked_overrides(world: World) -> list[str]:
-    """What a halted rollout prints, and a guardrail; others go on by themselves."""
+def _asked_overrides(world: World, stuck: Collection[str] = ("halted",)) -> list[str]:
+    """What a rollout prints that has stopped so, and a guardrail; others go on by themselves."""
     plan = world.plan()
     if plan.code not in {0, 2, 3}:
         return []
-    halted = [wave["remedy"] for wave in plan.json["waves"] if wave["status"] == "halted"]
+    halted = [wave["remedy"] for wave in plan.json["waves"] if wave["status"] in stuck]
     return printed_overrides(*halted, *(refusal["override"] for refusal in plan.json["refusals"]))
 
 

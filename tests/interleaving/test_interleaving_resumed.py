@@ -10,10 +10,13 @@ from interleaving_faults import PutBack, put_back
 from interleaving_moves import (
     a_day_of_the_loop,
     a_device_gets_a_credential_by_hand,
+    a_device_gets_half_way,
     a_person_ends_the_waiver,
     a_person_resumes,
+    a_person_starts_a_job,
     a_person_waives_a_device,
     apply_runs,
+    days_pass,
     devices_answer,
     devices_begin_to_fail_or_cease_to,
     made,
@@ -23,8 +26,10 @@ from interleaving_moves import (
 )
 from interleaving_recovery import REMEDIES
 from interleaving_small_world import ON_PLANT_CA, OTHER_KEY
+from interleaving_world import ARNS, rule
 
 from controller.reconcile.rollout import waves
+from controller.reconcile.schedule.backoff import MAX_FAILURES
 
 IT_FAILS = (apply_runs, devices_begin_to_fail_or_cease_to)
 ANOTHER_TAKES_ITS_PLACE = (a_person_waives_a_device, a_day_of_the_loop, a_day_of_the_loop)
@@ -98,3 +103,15 @@ def test_whoever_resumes_under_a_backend_that_does_not_say_what_it_is_is_told_wh
     REMEDIES["resumed"](world)
     world.close()
     assert not world.judge.faults
+
+
+def test_a_device_that_goes_on_failing_is_given_up_though_a_wave_that_only_a_person_resumes_holds_it_up():
+    """Of that wave the one device finished after its job had timed out: it counts as failed, and needs nothing."""
+    world = made(4, rollout={"waves": ["1", "2", "100%"]}, certificate=rule(authority="plant-ca"), authority=ARNS[0])
+    second_times_out = (a_day_of_the_loop, apply_runs, partial(a_device_gets_half_way, at=1), days_pass, devices_answer)
+    for step in (*second_times_out, a_person_starts_a_job, devices_answer):
+        step(world)
+    REMEDIES["resumed"](world)
+    world.close()
+    assert not world.judge.faults
+    assert world.judge.failures == {"line-a-1": MAX_FAILURES}
