@@ -16,6 +16,7 @@ from interleaving_moves import (
     a_commit_is_reverted,
     a_day_of_the_loop,
     a_device_gets_half_way,
+    a_device_goes_to_the_other_group,
     a_person_answers_for_the_deployment_for_a_day,
     a_person_resumes,
     a_person_starts_a_job,
@@ -49,6 +50,7 @@ import controller.reconcile.outlook.moved
 import controller.reconcile.planning.admission
 import controller.reconcile.planning.given
 import controller.reconcile.planning.older
+import controller.reconcile.planning.withdrawn
 import controller.reconcile.rollout.evidence
 import controller.reconcile.rollout.history
 import controller.reconcile.rollout.standing
@@ -60,12 +62,14 @@ from controller.reconcile.outlook.moved import Queue
 from controller.reconcile.rollout import Standing, open_executions
 from controller.reconcile.values import LOOK_BACK, parse_job_id
 from controller.reconcile.values.job_ids import policy_in
+from protocol.messages import ExecutionStatus
 
 PLAN_OBSERVED = controller.commands.plan.plan_observed
 ADMITTED = controller.reconcile.planning.admission.why_left_out
 READ_ROLLOUT = controller.reconcile.rollout.history.read_rollout
 REFRESH = sys.modules["controller.fleet.refresh"]  # the package has a function of that name
 ISSUERS_OF = REFRESH.issuers_of
+FOUND_IN_VAIN = controller.reconcile.checks.rotated.in_vain
 ARRANGE = controller.reconcile.rollout.standing._arrange
 
 
@@ -115,6 +119,11 @@ def resumed_for_one_run(self, policy):
     return self.now if policy in self.overrides.resume else None
 
 
+def only_who_succeeded(case, last):
+    """A device whose job has timed out has not rotated, whatever it holds."""
+    return FOUND_IN_VAIN(case, last) if last is not None and last.status is ExecutionStatus.SUCCEEDED else None
+
+
 IN_VAIN = [(controller.reconcile.checks.rotated, "in_vain"), (controller.reconcile.rollout.evidence, "_holds_other")]
 ASKED_TWICE = [
     (controller.reconcile.planning.admission, "why_left_out", not_asked_who_rotates),
@@ -156,6 +165,16 @@ FAULTS = [
         "what was in vain goes no further",
         "something else is issued",
         (OTHER_KEY, the_key_type_changes, a_day_of_the_loop),
+    ),
+    PutBack(
+        "nobody asks what a rotation came to if its job has timed out",
+        [
+            (controller.reconcile.checks.rotated, "in_vain", only_who_succeeded),
+            (controller.reconcile.rollout.evidence, "_has_rotated", lambda *_: False),
+        ],
+        "nobody rotates in vain twice",
+        "something else is issued, and its job has timed out",
+        (a_day_of_the_loop, a_day_of_the_loop, a_day_of_the_loop),
     ),
     PutBack(
         "nobody asks what became of the authority, where the backend does not say what it is",
@@ -336,6 +355,13 @@ FAULTS = [
         "nobody is called for what mends itself",
         "a wave that soaks",
         (what_the_preview_told_happens,),
+    ),
+    PutBack(
+        "whoever another policy governs by now is asked on",
+        [(controller.reconcile.planning.withdrawn, "_asks_other")],
+        "nobody is asked on for a policy that is not its own",
+        "two policies",
+        (a_device_goes_to_the_other_group, apply_runs),
     ),
     PutBack(
         "two runs look and make their jobs as if alone",

@@ -155,6 +155,10 @@ class Judge:
             self.tell("no command ends with a traceback", outcome.crash)
         if run.command == "apply" and outcome.code in (0, 2):
             self._latest = max(self._latest, run.commit.number)
+            for name in self._rollouts.keys() - run.commit.documents.policies.keys():
+                del self._rollouts[name]  # if it gets its name back, it starts with its first wave
+            if not self.world.running:
+                self._nobody_is_asked_on(run)
         if run.command == "plan" and outcome.code in (0, 2, 3) and "--base" not in run.arguments:
             for wave in outcome.json["waves"]:
                 spec = run.commit.documents.policies[wave["policy"]]
@@ -178,6 +182,19 @@ class Judge:
             ours = [execution.job_id for execution in pending if parse_job_id(execution.job_id) is not None]
             if len(ours) > 1:
                 self.tell("nobody is in two open executions", f"{device} in {' and '.join(ours)}")
+
+    def _nobody_is_asked_on(self, run: Run) -> None:
+        """Whoever a job asks still, and has not begun, is its policy's own and may start, but for the hour."""
+        for job in self.world.jobs().values():
+            parsed = parse_job_id(job.job_id)
+            queued = [e.thing for e in job.executions.values() if e.status == "QUEUED"] if job.is_active else []
+            for device in queued if parsed else ():
+                governing = dict(_governing(run.commit.documents, self.world.plant.groups.get(device, "-")))
+                spec = governing.get(parsed.policy)
+                why = "nobody is asked on for a policy that is not its own" if spec is None else None
+                why = why or self._why_forbidden(run, spec, device)
+                if why not in (None, "nobody starts in closed time"):
+                    self.tell(why, f"{device} is asked on in {job.job_id}")
 
     def _before(self, call: Call) -> None:
         run = self.world.current_run()
@@ -307,7 +324,8 @@ class Judge:
             memory.started.setdefault(device, now)
         groups = self.world.plant.groups
         governed = sum(group == spec["thingGroup"] for group in groups.values())
-        asked = [d for d, at in memory.started.items() if now - at < timedelta(days=1) and d in groups]
+        its_own = [d for d in memory.started if groups.get(d) == spec["thingGroup"]]
+        asked = [d for d in its_own if now - memory.started[d] < timedelta(days=1)]
         is_over = len(asked) > _first_size(spec, governed)
         if new and is_over and not rollout.has_shown_itself and not documents.incidents:
             self.tell("a change starts with its first wave", f"{len(asked)} of {policy} were asked: {asked}")

@@ -120,7 +120,7 @@ def one_device_answers(world: World, at: int = 0) -> None:
     world.answer(_device(world, at))
 
 
-@move("silence", "at once", at=PLACES)
+@move("silence", "at once", "backend", at=PLACES)
 def a_device_gets_half_way(world: World, at: int = 0) -> None:
     name = _device(world, at)
     if name not in world.plant.offline:
@@ -175,6 +175,13 @@ def a_device_is_new(world: World, age: float = 100) -> None:
 def a_device_leaves_the_fleet(world: World, at: int = 0) -> None:
     if len(world.plant.holds) > 2:
         world.plant.remove(_device(world, at))
+
+
+@move("git", "silence", "waves", at=PLACES)
+def a_device_goes_to_the_other_group(world: World, at: int = 0) -> None:
+    """From line-a to line-b, or back; no policy may govern that."""
+    name = _device(world, at)
+    world.plant.move(name, "line-b" if world.plant.groups[name] == "line-a" else "line-a")
 
 
 # runs of the controller
@@ -347,6 +354,15 @@ def the_waves_change(world: World, waves: Sequence[str] = WAVES[0]) -> None:
 def the_windows_change(world: World, windows: Sequence[Any] = (WINDOW,)) -> None:
     spec = world.documents.policies[_policy(world)]
     world.change(_policy(world), schedule=spec["schedule"] | {"windows": list(windows)})
+
+
+@move("git", "silence")
+def another_policy_governs_the_other_group(world: World) -> None:
+    """Or does no longer."""
+    documents = world.documents
+    if documents.policies.pop("line-b", None) is None:
+        documents.policies["line-b"] = policy("line-b", rollout={"waves": ["100%"]})
+    world.commit(documents)
 
 
 @move("git")

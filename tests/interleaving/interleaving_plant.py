@@ -112,6 +112,13 @@ class Plant:
         group = {"thingName": name, "thingGroupName": self.groups.pop(name)}
         self.cloud.services["iot"].call("RemoveThingFromThingGroup", group)
 
+    def move(self, name: str, group: str) -> None:
+        """A device goes from its group to another."""
+        registry = self.cloud.services["iot"]
+        registry.call("RemoveThingFromThingGroup", {"thingName": name, "thingGroupName": self.groups[name]})
+        registry.call("AddThingToThingGroup", {"thingName": name, "thingGroupName": group})
+        self.groups[name] = group
+
     def connect(self, name: str) -> None:
         """Presence, with the newest certificate."""
         self.cloud.registry.connected(self.holds[name][-1].certificate_id, name)

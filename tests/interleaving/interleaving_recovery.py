@@ -33,7 +33,11 @@ def an_outage_is_over(world: World) -> None:
 
 def one_fails_for_ever(world: World, see_to_it: Callable[[World, str], None]) -> None:
     """One device goes on failing until it is given up; a person does what is printed: all others get into sync."""
-    device = min(world.plant.failing or world.plant.holds)
+    groups = {spec["thingGroup"] for spec in world.documents.policies.values()}
+    governed = {name for name in world.plant.holds if world.plant.groups[name] in groups}
+    if not governed:
+        return
+    device = min(governed & world.plant.failing or governed)
     _remove_obstacles(world, failing={device})
     _until_it_is_given_up(world, device)
     see_to_it(world, device)

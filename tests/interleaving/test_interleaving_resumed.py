@@ -23,6 +23,7 @@ from interleaving_moves import (
     minutes_pass,
     the_backend_ceases_to_say_what_it_is,
     the_key_type_changes,
+    the_policy_is_renamed,
 )
 from interleaving_recovery import REMEDIES
 from interleaving_small_world import ON_PLANT_CA, OTHER_KEY
@@ -61,6 +62,16 @@ def test_who_was_waived_and_who_took_its_place_may_be_tried_again_on_one_day(wor
         step(world)
     assert not world.judge.faults
     assert set(list(world.jobs().values())[-1].executions) == {"line-a-1", "line-a-2"}
+
+
+def test_a_policy_that_gets_its_name_back_starts_with_a_first_wave_of_its_own(world):
+    before = (apply_runs, the_policy_is_renamed, apply_runs, the_key_type_changes, apply_runs)
+    for step in (*before, partial(the_key_type_changes, key="ECDSA-P256"), the_policy_is_renamed, apply_runs):
+        step(world)
+    asked = [sorted(job.executions) for job in world.jobs().values()]
+    assert asked[0] != asked[-1], "who was asked before and did not answer gives way"
+    assert len(asked[-1]) == 1
+    assert not world.judge.faults
 
 
 @pytest.mark.parametrize(

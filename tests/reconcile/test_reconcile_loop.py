@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from controller.errors import CertfleetError
 from controller.reconcile.outlook import explain
 from controller.reconcile.values import (
+    FAILED,
     LOOK_BACK,
     Baseline,
     Mode,
@@ -39,6 +41,7 @@ class ClosedLoop:
         self.jobs = []
         self.rotations = dict.fromkeys(self.devices, 0)
         self.baseline = Baseline({"line-a": number})
+        self.ends = itertools.cycle(["SUCCEEDED"])  # how AWS IoT ends the executions, once the device has rotated
 
     def _state(self):
         sizes = {"line-a": len(self.devices)}
@@ -60,13 +63,13 @@ class ClosedLoop:
             asked = self.now + MINUTE
             executions = {}
             for device in planned.devices:
-                executions[device.name] = self.make.replace(
-                    self.make.execution(planned.job_id, "SUCCEEDED"),
-                    queued_at=asked,
-                    started_at=asked,
-                    last_updated_at=asked + MINUTE,
-                )
+                execution = self.make.execution(planned.job_id, next(self.ends))
+                times = {"queued_at": asked, "started_at": asked, "last_updated_at": asked + MINUTE}
+                executions[device.name] = self.make.replace(execution, **times)
                 self._rotate(device.name, planned, asked + MINUTE / 2)
+                if executions[device.name].status in FAILED:
+                    failures = (executions[device.name],)  # those of before the certificate are not told
+                    self.devices[device.name] = self.make.replace(self.devices[device.name], failures=failures)
             document = planned.document.to_json()
             job = self.make.job(planned.job_id, executions, status="COMPLETED", document=document)
             self.jobs.append(self.make.replace(job, created_at=asked, completed_at=asked + MINUTE))
@@ -118,6 +121,29 @@ def test_a_backend_that_issues_from_another_ca_rotates_one_device_and_no_more(ma
     assert halted.waves[0].status is WaveStatus.HALTED
     assert "1 device rotated without coming nearer to the policy" in halted.waves[0].message
     assert "--override resume=line-a" in halted.waves[0].remedy
+
+
+@pytest.mark.parametrize("ends", ["TIMED_OUT", "FAILED", "REJECTED"])
+@pytest.mark.parametrize("number", [1, 4])
+def test_a_rotation_in_vain_is_one_however_its_job_ended(make, ends, number):
+    policy = make.policy(rollout=at_once(make))
+    loop = ClosedLoop(make, policy, of_another_ca, authority="old-ca", number=number)
+    loop.ends = itertools.repeat(ends)
+    for _ in range(5):
+        told = loop.run().waves[0]
+        loop.let_pass(DAY)
+
+    assert sum(loop.rotations.values()) == 1
+    assert told.status is WaveStatus.HALTED
+    assert make.reasons(loop.assessments()["g00"]) == ["AuthorityMismatch", "RotationIneffective"]
+
+
+@pytest.mark.parametrize("begun", [None, HOUR])
+def test_a_certificate_put_there_by_hand_while_a_job_waited_did_not_come_of_that(make, begun):
+    failed = make.execution("by-hand", "REJECTED", queued=3 * HOUR, updated=HOUR / 2)
+    failed = make.replace(failed, started_at=begun and make.now - begun)
+    device = make.device(age=2 * HOUR, key_type="RSA-2048", created_at=make.now - 2 * HOUR, failures=(failed,))
+    assert "RotatedRecently" not in make.reasons(make.assess(device, make.desired()))
 
 
 def test_the_device_says_what_its_rotation_came_to_and_what_a_person_can_do(make):
@@ -239,9 +265,10 @@ WRONG = st.one_of(
     waves=st.sampled_from([("100%",), ("1", "100%"), ("2", "50%", "100%")]),
     demand=st.sampled_from([{}, {"max_age": 90 * DAY}, {"max_age": None, "renew_before": 60 * DAY}]),
     incident=st.sampled_from([None, "issued_before", "authority"]),
+    ends=st.lists(st.sampled_from(["SUCCEEDED", "TIMED_OUT", "FAILED", "REJECTED"]), min_size=1, max_size=3),
     pauses=st.lists(st.sampled_from([MINUTE, HOUR, DAY, 5 * DAY]), min_size=4, max_size=12),
 )
-def test_whatever_else_a_backend_issues_no_device_rotates_twice(make, wrong, waves, demand, incident, pauses):
+def test_whatever_else_a_backend_issues_no_device_rotates_twice(make, wrong, waves, demand, incident, ends, pauses):
     departs = {}
     for one in wrong:
         departs |= one
@@ -257,6 +284,7 @@ def test_whatever_else_a_backend_issues_no_device_rotates_twice(make, wrong, wav
     loop = ClosedLoop(
         make, policy, issue, number=5, desired=make.desired(policy, incidents=leaks), authority="old-ca", age=120 * DAY
     )
+    loop.ends = itertools.cycle(ends)
     until = loop.now + 30 * DAY
     for pause in pauses:
         if loop.now + pause < until:

@@ -178,6 +178,23 @@ def test_a_job_that_is_withdrawn_leaves_its_slot_to_the_next(make):
     assert _asked(plan) == {(False, "g002"), (False, "g003")}
 
 
+@pytest.mark.parametrize("governs", ["another", "two alike", "none"])
+@pytest.mark.parametrize("status", ["QUEUED", "IN_PROGRESS"])
+def test_a_job_is_withdrawn_if_it_asks_a_device_that_its_policy_no_longer_governs(make, governs, status):
+    world = World(make, number=4, waves=("3", "100%")).wave(1, {"g000": status, "g001": "QUEUED"}, ended=HOUR)
+    other = make.policy("line-b", priority=5 if governs == "another" else world.policy.priority)
+    world.desired = make.desired(world.policy, other)
+    groups = {"another": ("line-a", "line-b"), "two alike": ("line-a", "line-b"), "none": ()}[governs]
+    if governs == "none":
+        del world.devices["g000"]
+    else:
+        world.devices["g000"] = replace(world.devices["g000"], groups=groups)
+    told = [step.reason for step in world.plan().steps]
+    assert told == (
+        ["a device that it asks is no longer this policy's; the others are asked anew"] if status == "QUEUED" else []
+    )
+
+
 def test_once_the_only_job_is_withdrawn_nothing_waits_to_be_rotated(make):
     world = World(make, number=1, waves=("100%",)).wave(1, {"g000": "QUEUED"}, ended=HOUR)
     world.desired = make.desired(world.policy, waivers=(make.waiver("g000"),))

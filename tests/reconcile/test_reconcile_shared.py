@@ -31,9 +31,9 @@ def clones(make):
     return made
 
 
-def planned(make, devices, deployment=OURS, *, rule=None, state=(), **fields):
+def planned(make, devices, deployment=OURS, *, rule=None, jobs=(), state=(), **fields):
     policy = make.policy(rule=rule or make.rule(shared_certificate=SharedCertificate.SPLIT), **fields)
-    return make.plan(devices, make.desired(policy), make.state(deployment=deployment, **dict(state)))
+    return make.plan(devices, make.desired(policy), make.state(*jobs, deployment=deployment, **dict(state)))
 
 
 def test_a_job_of_a_policy_that_splits_says_so_and_no_other_does(make, clones):
@@ -104,3 +104,22 @@ def test_why_nobody_knows_what_was_shared_is_told(make):
 def test_a_policy_that_only_reports_tells_and_splits_nothing(make, clones):
     plan = planned(make, clones(), mode=Mode.REPORT)
     assert plan.jobs == ()
+
+
+@pytest.mark.parametrize(("before", "after"), [(OLDER, OURS), (OURS, OLDER)], ids=["upgraded", "rolled back"])
+def test_a_standing_job_is_withdrawn_once_the_backend_splits_or_no_longer_does(make, before, after):
+    def asked_in(job, hours, **fields):
+        executions = {"old": make.execution(job.job_id, queued=timedelta(hours=hours))}
+        document = job.document.to_json()
+        made = make.job(job.job_id, executions, age=timedelta(hours=hours), document=document, **fields)
+        return [make.device("old", age=timedelta(days=300), executions=tuple(executions.values()))], (made,)
+
+    [wave] = planned(make, [make.device("old", age=timedelta(days=300))], before).jobs
+    waiting, asking = asked_in(wave, 26)
+    [standing] = planned(make, waiting, before, jobs=asking).jobs
+    waiting, asking = asked_in(standing, 25, is_continuous=True)
+    plan = planned(make, waiting, after, jobs=asking)
+
+    assert standing.is_standing
+    assert [(step.job_id, step.action) for step in plan.steps] == [(standing.job_id, "cancel")]
+    assert not plan.jobs, "the next run asks it, in another job"

@@ -10,8 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from controller.reconcile.schedule import dates_of_validity
-from controller.reconcile.values import CLOCK_GRAIN, Reason, parse_job_id
-from protocol.messages import ExecutionStatus
+from controller.reconcile.values import Reason, parse_job_id
 
 from .governance import BACKDATING_TOLERANCE
 
@@ -37,7 +36,7 @@ def last_rotation(case: Case) -> DeviceExecution | None:
         return None
     succeeded = case.governance.successes.get(case.device.name)
     ended = case.device.failures if succeeded is None else (succeeded, *case.device.failures)
-    return next((execution for execution in ended if _brought(execution, certificate)), None)
+    return next((execution for execution in ended if execution.brought(certificate.created_at)), None)
 
 
 def is_settling(case: Case) -> DeviceExecution | None:
@@ -48,13 +47,17 @@ def is_settling(case: Case) -> DeviceExecution | None:
     done = case.governance.successes.get(case.device.name)
     if done is None or case.now - done.last_updated_at >= SETTLES:
         return None
-    return done if any(_brought(done, attachment.certificate) for attachment in held) else None
+    return done if any(done.brought(attachment.certificate.created_at) for attachment in held) else None
 
 
 def in_vain(case: Case, last: DeviceExecution | None) -> Finding | None:
-    """Return the demand that the ``last`` rotation under the present rule should have put right, or None."""
+    """Return the demand that the ``last`` rotation under the present rule should have put right, or None.
+
+    A device whose job ends otherwise once the new certificate is in place, as when it finishes after the time limit,
+    has rotated no less.
+    """
     certificate = case.certificate
-    if last is None or certificate is None or last.status is not ExecutionStatus.SUCCEEDED:
+    if last is None or certificate is None:
         return None
     job = parse_job_id(last.job_id)
     if job is None or job.policy != case.policy.name or not job.digest.startswith(case.governed.family):
@@ -99,9 +102,3 @@ def _as_asked(case: Case, certificate: Certificate) -> Dates:
 
 def _is_due(dates: Dates, now: datetime) -> bool:
     return dates.due is not None and dates.due - dates.jitter <= now
-
-
-def _brought(execution: DeviceExecution, certificate: Certificate) -> bool:
-    """Return whether the certificate was made between the device being asked and its answer."""
-    made = certificate.created_at
-    return execution.queued_at - CLOCK_GRAIN <= made <= execution.last_updated_at + CLOCK_GRAIN

@@ -31,6 +31,10 @@ def cancel(jobs: Iterable[RotationJob], reason: str) -> list[JobStep]:
 def withdraw(rollout: RolloutHistory, tally: PolicyTally, *, is_open_now: bool) -> tuple[RolloutHistory, list[JobStep]]:
     """End the jobs that ask wrongly, each for the first reason that holds; one is that no window ``is_open_now``."""
     reasons: list[tuple[str, Callable[[RotationJob], bool]]] = [
+        (
+            "a device that it asks is no longer this policy's; the others are asked anew",
+            lambda j: _asks_other(j, tally),
+        ),
         ("it asks for something else than its devices need now", lambda job: _asks_otherwise(job, tally)),
         ("a waiver leaves out a device that it asks; the others are asked anew", lambda job: _asks_waived(job, tally)),
         ("a device that it asks needs no rotation any more; others are asked anew", lambda job: _asks_idly(job, tally)),
@@ -48,12 +52,22 @@ def _queued(job: RotationJob) -> list[str]:
     return [name for name, e in open_executions(job).items() if e.status is ExecutionStatus.QUEUED]
 
 
+def _is_standing(job: RotationJob) -> bool:
+    parsed = parse_job_id(job.job_id)
+    return parsed is not None and parsed.wave is None
+
+
 def _known(names: Iterable[str], tally: PolicyTally) -> list[Assessment]:
     return [tally.members[name] for name in names if name in tally.members]
 
 
 def _asks_urgent(job: RotationJob, tally: PolicyTally) -> bool:
     return any(a.timing is not None and a.timing.is_urgent for a in _known(open_executions(job), tally))
+
+
+def _asks_other(job: RotationJob, tally: PolicyTally) -> bool:
+    """Return whether another policy, several or none govern a device that has not begun; a standing job lets it go."""
+    return not _is_standing(job) and any(name not in tally.members for name in _queued(job))
 
 
 def _asks_waived(job: RotationJob, tally: PolicyTally) -> bool:
@@ -66,8 +80,7 @@ def _asks_idly(job: RotationJob, tally: PolicyTally) -> bool:
 
     A standing job goes on: such a device alone is taken out of it.
     """
-    parsed = parse_job_id(job.job_id)
-    return (parsed is None or parsed.wave is not None) and any(
+    return not _is_standing(job) and any(
         all(finding.outcome is Outcome.WAITING for finding in a.findings) for a in _known(_queued(job), tally)
     )
 

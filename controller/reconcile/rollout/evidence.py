@@ -73,8 +73,8 @@ def gather(
         if device is None or any(finding.reason is Reason.QUARANTINED for finding in device.findings):
             continue
         kind = _fate(execution, device, now, patience(policy, wave, execution.queued_at, deadline))
-        is_other = False
-        if kind == "healthy":
+        has_rotated, is_other = kind == "healthy" or (kind == "failed" and _has_rotated(execution, device)), False
+        if has_rotated:
             if execution.job_id not in documents:
                 documents[execution.job_id] = rollout.asked(execution.job_id)
             is_other = _holds_other(execution, device, documents[execution.job_id])
@@ -85,7 +85,7 @@ def gather(
             if device.outcome is Outcome.ROTATE or device.outcome is Outcome.WAITING:
                 owed.append(name)
         counts[kind] += 1
-        in_vain += kind == "lost" and (device.is_in_vain or is_other)
+        in_vain += (kind == "lost" or (kind == "failed" and has_rotated)) and (device.is_in_vain or is_other)
         if kind == "healthy":
             ended_at = max(ended_at or execution.last_updated_at, execution.last_updated_at)
         if kind == "failed":
@@ -156,6 +156,11 @@ def _holds_other(execution: DeviceExecution, device: Assessment, asked: JobDocum
         return False  # somebody has put another one there since
     is_other_key = asked.key_type is not None and found.key_type not in {None, asked.key_type.value}
     return is_other_key or asked.certificate_authority not in {None, found.authority}
+
+
+def _has_rotated(execution: DeviceExecution, device: Assessment) -> bool:
+    """Return whether the certificate that is there came of the rotation, however its job ended."""
+    return device.certificate_created_at is not None and execution.brought(device.certificate_created_at)
 
 
 def _was_replaced(execution: DeviceExecution, device: Assessment) -> bool:

@@ -146,6 +146,14 @@ class DeviceExecution:
         """
         return resumed is not None and self.last_updated_at < resumed
 
+    def brought(self, made: datetime) -> bool:
+        """Return whether it brought a certificate that was made then: between being asked and its end.
+
+        A device that is too slow for the time limit of its job may rotate no less; one that never began has not.
+        """
+        since = self.queued_at if self.status is ExecutionStatus.SUCCEEDED else self.started_at
+        return since is not None and since - CLOCK_GRAIN <= made <= self.last_updated_at + CLOCK_GRAIN
+
 
 @dataclass(frozen=True, slots=True)
 class Preflight:

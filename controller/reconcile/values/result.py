@@ -71,7 +71,8 @@ class RotationResult:
 
     def _kind(self) -> str:
         """Return the digest of what is asked, in four hexadecimal characters."""
-        parts = (self.key_type.value, self.signing_algorithm.value, self.authority, self.arn)
+        parts = [self.key_type.value, self.signing_algorithm.value, self.authority, self.arn]
+        parts += [SPLIT] if self.splits else []  # jobs that do not split keep the ids that they have
         return sha256("\n".join(map(str, parts)).encode()).hexdigest()[:KIND_CHARACTERS]
 
 
