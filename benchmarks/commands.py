@@ -64,6 +64,7 @@ COMMANDS = {
     "status --policy group-0": "--no-refresh",
     "explain device-0000007": "--no-refresh",
     "forecast": "--no-refresh",
+    "simulate --span 365d": "--no-refresh",
 }
 
 
