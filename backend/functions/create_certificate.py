@@ -25,7 +25,7 @@ from .environment import PrivateAuthority
 from .errors import ContradictionError, RejectionError, error_code, is_refused
 from .events import CreateEvent
 from .operator import decided
-from .registry import Principal
+from .registry import FIRST_ATTEMPT, ExecutionState, Principal
 from .rotation import LEASE, MAKING, Phase, Rotation
 from .services import Services, services
 from .verdicts import CertificateRole
@@ -51,7 +51,7 @@ class Asked:
     authority_name: str
     authority: PrivateAuthority | None  # None for AWS IoT's own CA
     budget: CertificateBudget
-    queued: datetime | None  # when the job asked for the rotation
+    execution: ExecutionState
 
     @property
     def who(self) -> str:
@@ -86,7 +86,7 @@ def create(services: Services, raw: Mapping[str, Any]) -> dict[str, Any]:
         rotation = _weigh(services, asked, rotation)
         if rotation.is_active:
             return _not_answered(event, step)
-    principal, policies, is_shared = _require_successor(services, asked)
+    principal, policies, is_shared = _require_successor(services, asked, rotation)
     begun = _begin(services, asked, principal, rotation, is_shared=is_shared)
     created = _issue_or_undo(services, asked, policies, begun)
     ending.show(services, created, "created")
@@ -157,6 +157,7 @@ def _with_sighting(rotation: Rotation, asked: Asked, now: datetime) -> Rotation:
 def _check(services: Services, event: CreateEvent, request: csr.SigningRequest, budget: CertificateBudget) -> Asked:
     execution = services.registry.execution(event.thing_name, event.job_id)
     document = decide.require_rotation_job(execution, event.job_id)
+    assert execution is not None  # noqa: S101 - it has a document
     csr.require_demanded(request, document)
     try:
         name, authority = services.environment.authority(document.certificate_authority)
@@ -167,10 +168,12 @@ def _check(services: Services, event: CreateEvent, request: csr.SigningRequest, 
             f"The job names authority '{document.certificate_authority}'; this deployment has: {allowed}.",
         ) from None
     decide.require_authority(document, name, authority)
-    return Asked(event, request, document, name, authority, budget, execution.queued if execution else None)
+    return Asked(event, request, document, name, authority, budget, execution)
 
 
-def _require_successor(services: Services, asked: Asked) -> tuple[Principal, list[str], bool]:
+def _require_successor(
+    services: Services, asked: Asked, previous: Rotation | None
+) -> tuple[Principal, list[str], bool]:
     """Return the current certificate's principal and policies, and whether several things hold or held it.
 
     Raises RejectionError if the certificate may not be replaced, or if the CSR is not for its successor.
@@ -183,10 +186,23 @@ def _require_successor(services: Services, asked: Asked) -> tuple[Principal, lis
         decide.require_alone(holders, event.thing_name, unless_split=asked.document.splits)
     certificate = services.registry.certificate(event.principal)
     decide.require_active(certificate)
-    decide.require_older(certificate, asked.document, asked.queued)
+    decide.require_older(certificate, asked.document, _asked_at(services, asked, previous))
     csr.require_successor(asked.request, certificate.pem)
     is_shared = bool(holders) and services.table.note_shared(event.principal, holders, services.clock())
     return principal, services.registry.policies(principal.arn), is_shared
+
+
+def _asked_at(services: Services, asked: Asked, previous: Rotation | None) -> datetime | None:
+    """Return when the job asked for this rotation: in its first attempt, if AWS IoT has repeated that by itself.
+
+    An attempt that came to its certificate, and to its end too late, may be repeated.
+    """
+    event, queued = asked.event, asked.execution.queued
+    may_repeat = asked.execution.number == FIRST_ATTEMPT or asked.document.policy is None
+    is_own = previous is not None and (previous.job_id, previous.new_certificate_id) == (event.job_id, event.principal)
+    if may_repeat or is_own:
+        return queued
+    return services.registry.first_queued(event.thing_name, event.job_id) or queued
 
 
 def _begin(

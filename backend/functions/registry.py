@@ -25,6 +25,7 @@ from .verdicts import Ending
 
 DETACHING = (0.0, 1.0, 2.0, 4.0)
 """Seconds between tries to delete: a detachment may take several to propagate, as DetachThingPrincipal documents."""
+FIRST_ATTEMPT = 1
 _GONE = "ResourceNotFoundException"
 _PAGE = 250
 
@@ -70,12 +71,13 @@ class ExecutionState:
     """One thing's execution of a job; ``document`` is the job document as parsed JSON, None if it is not JSON.
 
     ``status`` is None for an execution that has ended, because the data plane no longer shows it. ``queued`` is when
-    the device was first asked.
+    the device was asked in this attempt, which AWS IoT has repeated by itself if its ``number`` is not the first.
     """
 
     status: ExecutionStatus | None
     document: Any = field(default=None)
     queued: datetime | None = None
+    number: int = FIRST_ATTEMPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,19 @@ class IotRegistry:
             return None
         execution = found["execution"]
         queued = datetime.fromtimestamp(execution["queuedAt"], UTC) if "queuedAt" in execution else None
-        return ExecutionState(ExecutionStatus(execution["status"]), _json(execution.get("jobDocument", "")), queued)
+        return ExecutionState(
+            ExecutionStatus(execution["status"]),
+            _json(execution.get("jobDocument", "")),
+            queued,
+            execution.get("executionNumber", FIRST_ATTEMPT),
+        )
+
+    def first_queued(self, thing_name: str, job_id: str) -> datetime | None:
+        """Return when the job asked the thing in its first attempt; None if AWS IoT does not know that any more."""
+        named = {"jobId": job_id, "thingName": thing_name}
+        answer = _unless_gone(self._iot.describe_job_execution, executionNumber=FIRST_ATTEMPT, **named)
+        queued: datetime | None = None if answer is None else answer["execution"]["queuedAt"]
+        return queued
 
     def end_of(self, thing_name: str, job_id: str) -> ExecutionEnd | None:
         """Return how the thing's latest execution of the job has ended; None while it has not."""

@@ -164,6 +164,7 @@ class FakeAws:
         self.now = START
         self.certificates: dict[str, Certificate] = {}
         self.executions: dict[tuple[str, str], dict[str, Any]] = {}
+        self.first_asked: dict[tuple[str, str], datetime] = {}  # by the first attempt of an execution that is repeated
         self.items: dict[tuple[str, str], dict[str, Any]] = {}
         self.pending_issues: dict[str, str] = {}
         self.pca_polls_needed = 0
@@ -296,10 +297,13 @@ class FakeAws:
         return {**answer, "nextToken": str(end)} if end < len(listed) else answer
 
     def iot_describe_job_execution(self, request):
-        """The control plane knows executions that have ended, too."""
+        """The control plane knows executions that have ended, too, and earlier attempts by their number."""
         key = (request["thingName"], request["jobId"])
-        if key not in self.executions:
+        if key not in self.executions or ("executionNumber" in request and key not in self.first_asked):
             raise client_error("ResourceNotFoundException", "DescribeJobExecution", 404)
+        if "executionNumber" in request:
+            assert request["executionNumber"] == 1
+            return {"execution": {"status": "FAILED", "queuedAt": self.first_asked[key]}}
         return {"execution": {"status": self.executions[key]["status"], "lastUpdatedAt": self.now}}
 
     def iot_get_job_document(self, request):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from backend_aws import CA_KEY, PLANT_CA, Certificate, certify, client_error
+from backend_aws import CA_KEY, JOB, PLANT_CA, Certificate, certify, client_error, make_csr
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -76,9 +77,50 @@ def asked(seconds_before_the_certificate, **members):
         job(**members)(device)
         made = device.aws.certificates[device.old].created
         asked_at = made.timestamp() - seconds_before_the_certificate
-        device.aws.executions["gw-1", "certfleet-line-a-1"]["queuedAt"] = int(asked_at)
+        device.aws.executions["gw-1", JOB]["queuedAt"] = int(asked_at)
 
     return arrange
+
+
+def asked_again(seconds_before_the_certificate, **members):
+    """The present attempt, which AWS IoT made by itself, is younger than the certificate."""
+
+    def arrange(device):
+        asked(-60, **members)(device)
+        device.aws.executions["gw-1", JOB]["executionNumber"] = 2
+        if seconds_before_the_certificate is not None:
+            made = device.aws.certificates[device.old].created
+            device.aws.first_asked["gw-1", JOB] = made - timedelta(seconds=seconds_before_the_certificate)
+
+    return arrange
+
+
+def test_an_attempt_is_not_refused_for_the_certificate_that_an_attempt_of_its_own_job_has_brought(device):
+    """That one came to its end too late, and AWS IoT has repeated it."""
+    job(policy="line-a")(device)
+    device.create()
+    device.commit()
+    device.ended("TIMED_OUT")
+    device.aws.tick(seconds=30)
+    device.connected(device.new)
+    device.assert_only(device.new)
+    made = device.aws.certificates[device.new].created
+    device.aws.executions["gw-1", JOB] |= {"status": "IN_PROGRESS", "executionNumber": 2}
+    device.aws.executions["gw-1", JOB]["queuedAt"] = int(made.timestamp()) + 60
+    device.aws.first_asked["gw-1", JOB] = made - timedelta(seconds=60)
+    assert device.create(principal=device.new, csr=make_csr(ec.generate_private_key(ec.SECP256R1())))["status"] == (
+        "accepted"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "members"),
+    [(None, {"policy": "line-a"}), (0, {"policy": "line-a"}), (60, {})],
+    ids=["nobody knows when it asked first", "it asked in the same second", "a job by hand may ask again"],
+)
+def test_a_repeated_attempt_is_accepted_if(device, seconds, members):
+    asked_again(seconds, **members)(device)
+    assert device.create()["status"] == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +165,11 @@ CREATE_CASES = {
     "a connection with a certificate that is not attached": (nothing, {"principal": OTHER}, "CertificateNotAttached"),
     "an inactive certificate": (inactive, {}, "CertificateInactive"),
     "a certificate made after a controller's job": (asked(60, policy="line-a"), {}, "AlreadyRotated"),
+    "a certificate made between two attempts of a controller's job": (
+        asked_again(60, policy="line-a"),
+        {},
+        "AlreadyRotated",
+    ),
 }
 
 
