@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import yaml
 from controller.commands.context import Context
 from controller.commands.documents import load_desired, of_policy
 from controller.commands.options import add_desired, add_fleet, duration
-from controller.commands.pipeline import observe
+from controller.commands.pipeline import Observed, observe
 from controller.desired.models import API_VERSION, MAX_LIST
 from controller.errors import CertfleetError, ExitCode
 from controller.jobs import IotJobs
@@ -48,7 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not to stdout")
     add_desired(parser, is_question=False)
-    add_fleet(parser, is_question=False)
+    add_fleet(parser)
 
 
 def run(context: Context) -> ExitCode:
@@ -76,7 +77,7 @@ def _drawn(context: Context, desired: DesiredState) -> dict[str, object]:
         governed = [device for device in observed.devices() if governance.claims_on(device) == (arguments.policy,)]
         chosen = governed
         if arguments.group is not None:
-            members = IotJobs(observed.session).group_members(arguments.group)
+            members = _members(context, observed)
             chosen = [device for device in governed if device.name in members]
     if not chosen:
         where = f"the group {arguments.group!r} under policy" if arguments.group is not None else "policy"
@@ -107,6 +108,19 @@ def _drawn(context: Context, desired: DesiredState) -> dict[str, object]:
             "devices": list(devices),
         },
     }
+
+
+def _members(context: Context, observed: Observed) -> Collection[str]:
+    """Return the things of the group to draw among; a look has listed those of the groups that policies name."""
+    group: str = context.arguments.group
+    if group in observed.state.group_arns:
+        return frozenset(observed.inventory.members(group))
+    if context.arguments.max_age is not None:
+        raise CertfleetError(
+            f"no look lists the group {group!r}, because no policy names it",
+            "let this run ask AWS: leave out --no-refresh and --max-age",
+        )
+    return IotJobs(observed.session).group_members(group)
 
 
 def _text(instant: datetime) -> str:

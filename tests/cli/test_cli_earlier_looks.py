@@ -166,8 +166,19 @@ def test_where_no_look_answers_it_is_an_error_and_with_an_age_a_new_look(seen, c
     assert calls
 
 
-def test_what_acts_takes_no_earlier_look(seen):
-    for command in ("apply", "doctor --migrate"):
+def test_a_drill_is_drawn_from_an_earlier_look(seen, calls):
+    seen.cloud.seed.group("line-b")
+    for among in ("--count 5", "--group line-a"):
+        told = seen.run("drill", "autumn", "--policy", "line-a", *among.split(), "--no-refresh")
+        assert (told.code, "- gateway" in told.out, "newcomer" in told.out) == (0, True, False), told.err
+    told = seen.run("drill", "autumn", "--policy", "line-a", "--group", "line-b", "--no-refresh")
+    assert (told.code, calls) == (1, [])
+    assert "no look lists the group 'line-b', because no policy names it" in told.err
+    assert "leave out --no-refresh" in told.err
+
+
+def test_what_acts_or_proves_takes_no_earlier_look(seen):
+    for command in ("apply", "doctor --migrate", "heal plan", "evidence"):
         told = seen.run(*command.split(), "--no-refresh")
         assert (told.code, "unrecognized arguments: --no-refresh" in told.err) == (1, True)
     told = seen.run("plan", "--plan", "plan.json", "--max-age", "1d")
