@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from controller.reconcile.values import (
+    LOOK_BACK,
     MAX_POLICY_NAME,
     FailureType,
     Mode,
@@ -33,6 +34,8 @@ MAX_WAVES = 50
 MAX_LIST = 10_000
 
 _DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+LONGEST_KNOWN = LOOK_BACK - 5 * _DAY
+"""The longest span that a policy may count from the end of a rotation: no run reads jobs that ended long before."""
 _THING = Pattern(r"[a-zA-Z0-9:_-]{1,128}", "1 to 128 of letters, digits, colon, underscore and hyphen")
 _ATTRIBUTE = Pattern(r"[a-zA-Z0-9_.,@/:#-]{1,128}", "the name of a thing attribute, such as site")
 _CERTIFICATE = Pattern(r"[0-9a-f]{64}", "the id of a certificate: 64 of 0-9 and a-f")
@@ -243,7 +246,7 @@ class ScheduleSpec(_Model):
     windows: Annotated[tuple[WindowSpec, ...], Field(max_length=20, strict=False)] = Field(
         default=(), description="Maintenance windows. Left out: devices rotate at any time."
     )
-    least_interval: Annotated[timedelta, DurationField(timedelta(0), 90 * _DAY)] = Field(
+    least_interval: Annotated[timedelta, DurationField(timedelta(0), LONGEST_KNOWN)] = Field(
         default=_DAY,
         description="How long a device is left alone after a rotation, whatever the reason for the next. An incident "
         "does not wait for it. Never more than half of the certificate's life.",
@@ -271,7 +274,7 @@ class RolloutSpec(_Model):
         default=(WaveSize(100, is_percent=True),),
         description="Cumulative sizes: counts first, then percentages, increasing, the last one `100%`.",
     )
-    soak: Annotated[timedelta, DurationField(timedelta(0), 90 * _DAY)] = Field(
+    soak: Annotated[timedelta, DurationField(timedelta(0), LONGEST_KNOWN)] = Field(
         default=_DAY, description="How long a wave must have been healthy before the next one starts."
     )
     max_in_flight: Annotated[int, Whole(1, 1_000_000)] = Field(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.desired.models import LONGEST_KNOWN
 from controller.errors import CertfleetError
 from controller.reconcile.outlook import explain
 from controller.reconcile.values import (
@@ -307,6 +308,41 @@ def test_a_backend_that_does_not_keep_what_the_policy_leaves_out_halts_the_rollo
     assert told.status is WaveStatus.HALTED
     assert "or to something else than the job asked for" in told.message
     assert sum(loop.rotations.values()) == 1
+
+
+# ---- what ended long ago is not read any more
+
+
+class ForgettingLoop(ClosedLoop):
+    """Applied once a day: a look reads what has ended since 45 days before the last apply."""
+
+    def _state(self):
+        self.jobs = [job for job in self.jobs if job.completed_at >= self.now - DAY - LOOK_BACK]
+        return super()._state()
+
+    def run_daily(self, days):
+        for _ in range(days):
+            self.run()
+            self.let_pass(DAY)
+
+
+def test_a_rollout_goes_on_after_the_longest_soak_that_a_policy_may_have(make):
+    policy = make.policy(rollout=make.rollout(("1", "100%"), soak=LONGEST_KNOWN))
+    loop = ForgettingLoop(make, policy, lambda _old, _now: {}, key_type="RSA-2048")
+    loop.run_daily(LONGEST_KNOWN // DAY + 2)
+    assert set(loop.rotations.values()) == {1}
+
+
+def test_the_longest_least_interval_that_a_policy_may_have_is_kept(make):
+    policy = make.policy(rollout=at_once(make, ("100%",)))
+    policy = make.replace(policy, schedule=make.replace(policy.schedule, least_interval=LONGEST_KNOWN))
+    loop = ForgettingLoop(make, policy, lambda _old, _now: {}, number=1, key_type="RSA-2048")
+    loop.run()
+    loop.desired = make.desired(make.replace(policy, certificate=make.rule(key_type=KeyType.ECDSA_P384)))
+    loop.run_daily(LONGEST_KNOWN // DAY - 1)
+    assert loop.rotations["g00"] == 1
+    loop.run_daily(3)
+    assert loop.rotations["g00"] == 2
 
 
 # ---- what a person does lets a rollout go on

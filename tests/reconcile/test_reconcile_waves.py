@@ -234,6 +234,29 @@ def test_the_next_wave_takes_the_place_of_who_never_answered_and_not_of_who_fail
     assert (job.wave, len(job.devices)) == (2, 12)
 
 
+@pytest.mark.parametrize(
+    ("read", "wave", "expected"),
+    [
+        ({1: 10, 2: 10}, 3, 10),
+        ({2: 10}, 3, 10),
+        ({3: 10}, 4, 60),
+        ({2: 7, 3: 10}, 4, 60),  # of wave 2 the first jobs are too old as well
+        ({1: 7, 2: 10}, 3, 13),  # three of wave 1 never answered
+        ({2: 13, 3: 7}, 4, 60),
+    ],
+    ids=str,
+)
+def test_who_was_reached_so_long_ago_that_no_job_of_it_can_be_read_has_been_reached(make, read, wave, expected):
+    """Else a wave would reach as many more as the first ones have, in a rollout of months."""
+    world, start = World(make, waves=("10", "20", "30", "90", "100%")), 0
+    for number, devices in read.items():
+        ended = (40 - 2 * number) * 24 * HOUR
+        world.wave(number, names(devices, "SUCCEEDED", start), ended=ended, tail=f"000000000{number}")
+        start += devices
+    [job] = world.plan().jobs
+    assert (job.wave, len(job.devices)) == (wave, expected)
+
+
 def test_a_new_component_version_forgives_what_the_old_one_failed(make):
     world = World(make).wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)
     world.wave(2, names(6, "SUCCEEDED", 1) | names(3, "FAILED", 7))

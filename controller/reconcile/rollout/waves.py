@@ -156,7 +156,7 @@ def _next_wave(rollout: RolloutHistory, sizes: tuple[int, ...], *, is_soaked: bo
     """Return the next wave that reaches anyone new; for urgent devices alone, if only a shortened soak has passed."""
     of = len(sizes)
     reached = min(rollout.reached, of)
-    taken = _taken(rollout)
+    taken = _taken(rollout, sizes)
     wave = next((n for n in range(reached + 1, of) if sizes[n - 1] > taken), of)
     capacity = sizes[wave - 1] - taken if wave < of else sizes[-1]
     message = f"wave {wave} of {of} reaches {count_text(capacity, 'more device')}: wave {reached} has soaked healthy"
@@ -202,7 +202,15 @@ def _unhealthy(policy: Policy, wave: int, of: int, evidence: WaveEvidence, membe
     return Opening(wave, WaveStatus.UNHEALTHY, message, len(members), only=members, remedy=remedy)
 
 
-def _taken(rollout: RolloutHistory) -> int:
-    """Return devices that the waves have reached, those that never answered left out."""
-    outcomes = (rollout.outcomes(wave) for wave in rollout.waves)
-    return len({name for of_wave in outcomes for name, execution in of_wave.items() if has_answer(execution)})
+def _taken(rollout: RolloutHistory, sizes: tuple[int, ...]) -> int:
+    """Return devices that the waves have reached, those that never answered left out.
+
+    Jobs that ended long ago cannot be read any more. If the first waves have none, these reached as many as they were
+    to reach. So did the first that has some: there may have been others.
+    """
+    outcomes = {wave: rollout.outcomes(wave) for wave in rollout.waves}
+    answered = {wave: {name for name, one in of_wave.items() if has_answer(one)} for wave, of_wave in outcomes.items()}
+    first, known = min(answered), len(frozenset().union(*answered.values()))
+    cut = range(1, min(first, rollout.reached - 1, len(sizes)) + 1) if first > 1 else ()
+    before = (0, *sizes)
+    return known + sum(max(0, before[n] - before[n - 1] - len(answered.get(n, ()))) for n in cut)
