@@ -25,7 +25,7 @@ class OvertakenError(Exception):
 
 
 class Ledger:
-    """The record in the hands of one run; ``baseline`` is the record as the run's look found it."""
+    """The record in the hands of one run; ``found`` is what the record holds, as this run knows it."""
 
     def __init__(self, iot: IotJobs, baseline: Baseline | None, looked_at: datetime | None = None) -> None:
         """Take over the record. ``looked_at`` is when the run looked; None: when its plan was made.
@@ -33,17 +33,20 @@ class Ledger:
         Failures after that instant still count in a rollout that the run resumes.
         """
         self._iot, self._looked_at = iot, looked_at
-        self._found = BaselineRecord() if baseline is None else BaselineRecord.of(baseline)
+        self.found = BaselineRecord() if baseline is None else BaselineRecord.of(baseline)
         self._version = baseline.version if baseline is not None else None
         self._run = uuid4().hex
 
     def claim(self, plan: Plan) -> None:
-        """Write that this run goes on to make jobs; raises OvertakenError if another has written meanwhile."""
-        found = self._found
+        """Write that this run goes on to make jobs; raises OvertakenError if another has written meanwhile.
+
+        The commit is written now: the jobs that it makes stay, even if this run does not come to its end.
+        """
+        found = self.found
         resumed = {**found.resumed, **dict.fromkeys(plan.resumed, self._looked_at or plan.created_at)}
         halted = {name: halt for name, halt in found.halted.items() if name not in plan.resumed}
-        self._found = replace(found, resumed=resumed, halted=halted)
-        self._write(self._found)
+        self.found = replace(self._of_commit(plan), resumed=resumed, halted=halted)
+        self._write(self.found)
 
     @classmethod
     def opened_now(cls, iot: IotJobs) -> Ledger:
@@ -60,16 +63,23 @@ class Ledger:
         one leaves that one's record; the next run compares with it.
         """
         policies = {summary.policy for summary in plan.policies}
-        kept = {name: at for name, at in self._found.resumed.items() if name in policies}
-        before, now = self._found.applied_at, plan.created_at
+        kept = {name: at for name, at in self.found.resumed.items() if name in policies}
+        before, now = self.found.applied_at, plan.created_at
         applied_at = before if before is not None and timedelta(0) <= now - before < NOTED_EVERY else now
-        wanted = BaselineRecord(plan.group_sizes, plan.commit, plan.committed_at, kept, plan.halts, applied_at)
-        if wanted == self._found and self._version is not None:
+        found = self._of_commit(plan)
+        wanted = replace(found, sizes=plan.group_sizes, resumed=kept, halted=plan.halts, applied_at=applied_at)
+        if wanted == self.found and self._version is not None:
             return
         try:
             self._write(wanted)
         except OvertakenError:
             return
+
+    def _of_commit(self, plan: Plan) -> BaselineRecord:
+        """Return the record with the plan's commit, or the last one known if the plan is of none."""
+        if plan.commit is None:
+            return self.found
+        return replace(self.found, commit=plan.commit, committed_at=plan.committed_at)
 
     def _write(self, record: BaselineRecord) -> None:
         attributes = {**encode(record), RUN: self._run}

@@ -459,6 +459,31 @@ class TestTwoRuns:
         assert result.is_overtaken
         assert [applied.job.policy for applied in result.jobs] == ["line-a"]
 
+    def test_the_commit_of_a_run_that_has_made_jobs_is_known_even_if_it_was_killed(self, cloud, iot, kit):
+        apply(kit.plan(), iot, kit.NOW)
+        sizes = Ledger.opened_now(iot).found.sizes
+        jobs = kit.job("line-a", 1, THINGS, kit.devices("a")), kit.job("line-b", 1, THINGS, kit.devices("b"))
+        plan = replace(kit.plan(*jobs), commit="b" * 40, group_sizes={"another": 7})
+        ledger = Ledger.opened_now(iot)
+        claim = ledger.claim
+
+        def killed(plan):
+            if cloud.jobs:
+                raise kit.Killed
+            claim(plan)
+
+        ledger.claim = killed
+        with pytest.raises(kit.Killed):
+            apply(plan, iot, kit.NOW, ledger=ledger)
+        assert len(cloud.jobs) == 1
+        found = Ledger.opened_now(iot).found
+        assert (found.commit, found.sizes) == ("b" * 40, sizes), "it has not come to the end: sizes are asked again"
+
+    def test_a_plan_of_no_commit_leaves_the_one_that_was_applied_last(self, cloud, iot, kit):
+        apply(kit.plan(), iot, kit.NOW)
+        apply(replace(self.job(kit, "a"), commit=None, committed_at=None), iot, kit.NOW)
+        assert Ledger.opened_now(iot).found.commit == kit.COMMIT
+
     def test_who_rotates_in_a_job_that_somebody_made_by_hand_is_left_out(self, cloud, iot, kit):
         plan = self.job(kit, "a", "b")
         by_hand = {"jobId": "by-hand", "targets": [f"{kit.ARN}thing/b"], "targetSelection": "SNAPSHOT"}
