@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TextIO, TypeVar
 
-from controller.commands.present import present
 from controller.commands.progress import TimeLimit
 from controller.commands.streams import write_file, write_stream
 from controller.plain_text import inert
+from controller.present import present
 from controller.report.formats import Format, TextStyle
 
 PIPE_WIDTH = 100  # columns, where the output is not a terminal

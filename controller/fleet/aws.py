@@ -32,6 +32,7 @@ from controller.errors import FleetError
 from controller.fleet.aws_answers import MEMBERS, hold_to_shape
 from controller.fleet.aws_errors import FAILURES, AwsCallError, endless, explain
 from controller.fleet.quotas import RateLimits
+from controller.present import require_sandbox
 from controller.reconcile.values import Fleet
 
 QUOTA_FACTOR_VARIABLE = "CERTFLEET_QUOTA_FACTOR"
@@ -166,6 +167,7 @@ class AwsSession:
                     client = self._session.create_client(service, region_name=self.fleet.region, config=config)
                 except FAILURES as error:
                     raise explain(error, service, "client", self.where) from error
+                require_sandbox(client.meta.endpoint_url, os.environ)
                 if self._act_as is ActAs.READER:
                     client.meta.events.register("before-call", _refuse_changes)
                 self._clients[service, is_quick] = client

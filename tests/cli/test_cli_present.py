@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.commands.present import AHEAD, present
 from controller.errors import CertfleetError
+from controller.fleet import ActAs, AwsSession
+from controller.present import AHEAD, present
+from controller.reconcile.values import Fleet, Source
 
 
 def test_a_question_about_another_time_leaves_what_is_known_as_it_is(factory):
@@ -44,8 +46,27 @@ def test_the_sandboxs_clock_is_followed(url):
     "url", ["", "https://iot.eu-west-1.amazonaws.com", "http://10.0.0.1", "http://localhost.evil.example"]
 )
 def test_against_anything_else_no_other_clock_is_followed(url):
-    with pytest.raises(CertfleetError, match="does not name a sandbox on this machine"):
+    with pytest.raises(CertfleetError, match="is for a sandbox on this machine, but AWS would be called at"):
         present({AHEAD: "86400", "AWS_ENDPOINT_URL": url})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true"),
+        ("AWS_ENDPOINT_URL_IOT", "https://iot.eu-west-1.amazonaws.com"),
+    ],
+)
+def test_a_service_that_is_not_the_sandboxs_is_never_called_by_the_sandboxs_clock(monkeypatch, name, text):
+    """AWS_ENDPOINT_URL names the sandbox, and botocore would call AWS itself."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
+    monkeypatch.setenv(name, text)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    session = AwsSession(Fleet("demo", "123456789012", "eu-west-1", Source("x", 1)), ActAs.WRITER)
+    monkeypatch.setenv(AHEAD, "86400")
+    with pytest.raises(CertfleetError, match=r"called at https://iot\.eu-west-1\.amazonaws\.com"):
+        session.endpoint("iot")
 
 
 @pytest.mark.parametrize("text", ["soon", "nan", "1e400"])

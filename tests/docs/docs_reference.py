@@ -101,7 +101,13 @@ WAVES = {
 }
 
 PARTS = {
-    "certfleet, the command": ("controller/commands", "controller/fleet", "controller/desired", "controller/cli.py"),
+    "certfleet, the command": (
+        "controller/commands",
+        "controller/fleet",
+        "controller/desired",
+        "controller/cli.py",
+        "controller/present.py",
+    ),
     "certfleet in a workflow": ("controller/forge", "controller/github", "controller/gitlab"),
     "The component": ("component/certificate_rotator",),
     "What `sandbox.env` sets": ("sandbox/world.py", "sandbox/aws/cloud.py"),

@@ -15,7 +15,7 @@ from shared_plant import keys_folder
 from shared_virtual_time import VARIABLE
 from workflows_factory import FLEET_FILE, repository
 
-from controller.commands.present import AHEAD
+from controller.present import AHEAD
 from sandbox.aws import Cloud
 from sandbox.bus import Bus
 from sandbox.clock import SandboxClock

@@ -22,12 +22,26 @@ def present(environment: Mapping[str, str]) -> datetime:
     return now.replace(microsecond=0)
 
 
-def _ahead(text: str, environment: Mapping[str, str]) -> timedelta:
-    if not _is_loopback(environment.get("AWS_ENDPOINT_URL", "")):
+def require_sandbox(endpoint: str, environment: Mapping[str, str]) -> None:
+    """Hold a sandbox's clock to the sandbox.
+
+    Args:
+        endpoint: The URL that calls go to.
+        environment: The variables of the process.
+
+    Raises:
+        CertfleetError: Another clock is asked for, and this endpoint is none of this machine.
+    """
+    if environment.get(AHEAD) and not _is_loopback(endpoint):
+        called = endpoint or "its own endpoint"
         raise CertfleetError(
-            f"{AHEAD} is set, which is for a sandbox, but AWS_ENDPOINT_URL does not name a sandbox on this machine",
+            f"{AHEAD} is set, which is for a sandbox on this machine, but AWS would be called at {called}",
             f"for AWS: unset {AHEAD}; for a sandbox: source sandbox.env again",
         )
+
+
+def _ahead(text: str, environment: Mapping[str, str]) -> timedelta:
+    require_sandbox(environment.get("AWS_ENDPOINT_URL", ""), environment)
     try:
         return timedelta(seconds=float(text))
     except (ValueError, OverflowError):
