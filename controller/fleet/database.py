@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from controller.errors import InventoryError
@@ -120,6 +120,11 @@ class Database:
             problem = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
             raise self._damaged(problem)
+
+    def copy_to(self, path: Path) -> None:
+        """Write all that is committed to another file, whoever writes meanwhile."""
+        with self.snapshot() as connection, self.errors(), closing(sqlite3.connect(path)) as copy:
+            connection.backup(copy)
 
     def empty(self) -> None:
         """Put everything into the one file; nothing is left in its companions."""

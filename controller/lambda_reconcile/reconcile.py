@@ -84,7 +84,8 @@ class Reconciler:
         left_out: dict[str, str] = {}
         try:
             with stored.opened() as inventory:
-                state = refresh(session, inventory, desired, self._present(), self._budget.tell)
+                keeping = stored.keeping(inventory, self._budget)
+                state = refresh(session, inventory, desired, self._present(), keeping)
                 report, left_out = self._plan(desired, state, inventory)
                 settings = stock_settings(session, state, inventory)
                 iot = IotJobs(session, foreign=inventory.foreign_jobs(), settings=settings)

@@ -1,7 +1,8 @@
 """The inventory file of one fleet, kept in the bucket between runs.
 
 It holds nothing of its own: a damaged file is rebuilt, and if another run was faster this run's file is
-discarded. The inventory of an interrupted refresh is kept, and the next run goes on there.
+discarded. The inventory of an interrupted refresh is kept, and the next run goes on there; that of a long refresh is
+kept every few minutes, too, because a function may be killed.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from controller.errors import CertfleetError
 from controller.fleet import Inventory
+from controller.fleet.progress import Progress
 from controller.reconcile.values import Fleet
 
 from .bucket import Bucket, LostRaceError
+from .budget import TimeBudget
+
+KEPT_EVERY = 180.0  # seconds of a look: what a function that is killed may lose
 
 
 class StoredInventory:
@@ -40,12 +46,35 @@ class StoredInventory:
                 finally:
                     inventory.database.empty()
         finally:
-            self.is_kept = not self._path.exists() or self._keep()
+            self.is_kept = not self._path.exists() or self._keep(self._path)
 
-    def _keep(self) -> bool:
+    def keeping(self, inventory: Inventory, budget: TimeBudget) -> Progress:
+        """Return the progress of a look: it ends with the budget, and what was read is kept from time to time."""
+        left = budget.left
+
+        def tell(phase: str, done: int, total: int | None) -> None:
+            nonlocal left
+            budget.tell(phase, done, total)
+            if left - budget.left >= KEPT_EVERY:
+                left = budget.left
+                self._keep_a_copy(inventory)
+
+        return tell
+
+    def _keep_a_copy(self, inventory: Inventory) -> None:
+        copy = Path(f"{self._path}.copy")
+        try:
+            inventory.database.copy_to(copy)
+            self._keep(copy)
+        except CertfleetError as error:  # the look goes on, and its end is kept
+            self._say(f"what was read so far could not be kept: {error}")
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def _keep(self, path: Path) -> bool:
         """Write the file to the bucket; False if another was faster."""
         try:
-            self._version = self._bucket.write(self._version, self._path)
+            self._version = self._bucket.write(self._version, path)
         except LostRaceError as error:
             self._say(str(error))
             return False

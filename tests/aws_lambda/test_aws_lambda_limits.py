@@ -53,6 +53,37 @@ def test_a_refresh_that_runs_out_of_time_keeps_what_it_has_read_and_the_next_one
     assert second["AwsCalls"] <= devices + (devices - known) + 20
 
 
+def test_a_function_that_is_killed_in_a_long_look_has_kept_what_it_had_read_minutes_before(
+    site, invoke, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CERTFLEET_QUOTA_FACTOR", "100")
+    devices = 40
+    site.publish()
+    for number in range(devices):
+        site.device(f"young-{number:03}")
+    asked, killed = [], []
+
+    def left():
+        """Twenty seconds pass from one question to the next; the function is killed at the thirtieth."""
+        asked.append(1)
+        if len(asked) == 30:
+            killed.append(site.kept(INVENTORY))
+        return 2_000_000 - 20_000 * len(asked)
+
+    invoke(left)
+    kept = tmp_path / "kept.sqlite"
+    assert killed != [None], "nothing was kept before"
+    kept.write_bytes(killed[0])
+    with sqlite3.connect(kept) as connection:
+        [(known,)] = connection.execute("SELECT count(*) FROM certificates WHERE are_things_read = 1")
+    connection.close()
+    assert 0 < known < devices
+    site.s3.put_object(Bucket=BUCKET, Key=f"reconcile/{INVENTORY}", Body=killed[0])
+    second = invoke().value["fleets"]["factory"]
+    assert (second["StoppedEarly"], second["InSync"]) == (0, devices)
+    assert second["AwsCalls"] <= devices + (devices - known) + 20
+
+
 def test_an_apply_that_runs_out_of_time_leaves_the_other_jobs_to_the_next_run(site, invoke):
     documents = (site.repository / "desired_state" / "factory.yaml").read_text()
     policy = documents.partition("---\n")[2].replace("line-a", "line-b")
