@@ -346,6 +346,7 @@ def practised_and_then_done(make, seed, *, limit):
     return touched, names, report, max(ends[name] for name in waited) - decided
 
 
+@pytest.mark.unmeasured
 def test_a_drill_of_100_among_2000_with_a_tenth_offline_keeps_to_its_sample_and_foretells_the_whole(make):
     touched, names, report, took = practised_and_then_done(make, 1, limit=500)
     assert touched == names

@@ -65,6 +65,7 @@ def _scene(make, rotated=0, windows=(), suspended=None, **fields):
     return policy, desired, state, _devices(make, 40, rotated=rotated)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("scene", SCENES)
 def test_the_planner_itself_run_after_run_rotates_when_the_outlook_says(make, scene):
     policy, desired, state, devices = _scene(make, **SCENES[scene])
@@ -91,6 +92,7 @@ INCIDENTS = {
 }
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("scene", INCIDENTS)
 @pytest.mark.parametrize("away", ["nobody", "one of the first wave", "one of the last wave"])
 def test_what_will_meet_an_incidents_deadline_is_not_refused_on_the_way(make, scene, away):

@@ -135,6 +135,7 @@ SCENES = {
 }  # fmt: skip
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
 def test_it_rotates_who_and_when_the_whole_planner_does_where(make, scene):
     policy_of, ages, kinds, luck = scene
@@ -169,6 +170,7 @@ def test_it_rotates_the_same_devices_at_the_same_minutes_as_the_whole_planner_ru
     assert shortly == plainly
 
 
+@pytest.mark.unmeasured
 def test_policies_side_by_side_are_played_as_the_whole_planner_does(make):
     both = [make.policy("line-a", windows=[make.window()], jitter=10), make.policy("line-b")]
     desired = make.desired(*both)
@@ -184,6 +186,7 @@ def test_policies_side_by_side_are_played_as_the_whole_planner_does(make):
 # ---- what it tells
 
 
+@pytest.mark.unmeasured
 def test_a_year_of_a_healthy_fleet_misses_nothing(make):
     devices = [make.device(f"g{n:03d}", age=(n % 170) * DAY) for n in range(300)]
     found = _simulate(make, devices, make.desired(make.policy(jitter=10)))
@@ -196,6 +199,7 @@ def test_a_year_of_a_healthy_fleet_misses_nothing(make):
     assert found.jobs <= found.rotations
 
 
+@pytest.mark.unmeasured
 def test_failures_back_off_and_absent_devices_come_back(make):
     devices = [make.device(f"g{n:03d}", age=(n % 180) * DAY) for n in range(200)]
     policy = make.policy(jitter=20, rollout=make.rollout(retries=0, abort=(make.abort(90, 100),)))
@@ -349,6 +353,7 @@ def test_a_certificate_that_says_it_has_no_end_is_simulated_like_any_other(make)
     assert (found.rotations, found.overdue) == (0, 0)
 
 
+@pytest.mark.unmeasured
 def test_under_a_stock_backend_a_device_keeps_what_its_component_is_set_to_from_rotation_to_rotation(make):
     desired = make.desired(make.policy(rule=make.rule(authority="aws-iot")))
     devices = [make.set_to("ECDSA-P256", make.device(f"g{n}", age=200 * DAY, authority="aws-iot")) for n in range(5)]

@@ -51,6 +51,7 @@ def _violations(tab) -> list[str]:
     ]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("features", SCHEMES.values(), ids=SCHEMES.keys())
 def test_everything_a_report_can_show_is_accessible(opened, features):
     report = scene(_with_sites(scene_fleet()), scene_fleet("hospital"), failures=(FAILURE,))
@@ -59,6 +60,7 @@ def test_everything_a_report_can_show_is_accessible(opened, features):
     assert _violations(tab) == []
 
 
+@pytest.mark.unmeasured
 def test_axe_would_say_so_if_it_were_not(opened):
     tab = opened(scene())
     tab.run("document.getElementById('words').closest('label').replaceWith(document.getElementById('words'))")
@@ -141,6 +143,7 @@ def test_what_a_person_has_decided_is_told_but_needs_nobody(opened):
     assert tab.run(DRAWN) == ["paint-0", "paint-1", "paint-2", "paint-3"]
 
 
+@pytest.mark.unmeasured
 def test_colours_follow_the_scheme(opened):
     backgrounds = {
         name: opened(scene(), features=features).run("getComputedStyle(document.body).backgroundColor")
@@ -149,12 +152,14 @@ def test_colours_follow_the_scheme(opened):
     assert backgrounds == {"light": "rgb(255, 255, 255)", "dark": "rgb(17, 23, 30)"}
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("width", [360, 1200])
 def test_the_page_never_scrolls_sideways(opened, width):
     tab = opened(scene(scene_fleet(), scene_fleet("hospital"), failures=(FAILURE,)), width=width)
     assert tab.run("document.documentElement.scrollWidth") == width
 
 
+@pytest.mark.unmeasured
 def test_paper_shows_what_can_be_read_and_nothing_to_click_on(opened):
     tab = opened(scene())
     tab.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
@@ -164,6 +169,7 @@ def test_paper_shows_what_can_be_read_and_nothing_to_click_on(opened):
     assert tab.paper().startswith(b"%PDF-")
 
 
+@pytest.mark.unmeasured
 class TestFilter:
     def test_words_are_sought_in_every_column_and_all_must_be_found(self, opened):
         tab = opened(scene())
@@ -278,6 +284,7 @@ class TestSites:
         assert len(first) == 8
 
 
+@pytest.mark.unmeasured
 class TestLinks:
     def test_a_choice_is_a_link_that_opens_as_the_same_choice_elsewhere(self, opened):
         tab = opened(scene(scene_fleet(), scene_fleet("hospital")))
@@ -306,6 +313,7 @@ class TestLinks:
         assert tab.run(COUNT) == "no row matches"
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("features", SCHEMES.values(), ids=SCHEMES.keys())
 def test_on_a_telephone_each_row_is_a_card_with_its_labels_and_accessible(opened, features):
     tab = opened(scene(scene_fleet(), scene_fleet("hospital"), failures=(FAILURE,)), width=390, features=features)
@@ -352,6 +360,7 @@ def test_equal_reports_are_equal_pages(make):
     assert render_drift(scene(), TextStyle()) == render_drift(scene(), TextStyle())
 
 
+@pytest.mark.unmeasured
 def test_pictures_say_in_words_what_they_show(opened):
     text = opened(scene()).run("document.body.innerText")
     for sentence in (

@@ -110,6 +110,7 @@ def test_what_is_only_waiting_or_blocked_is_not_called_in_sync(make):
     assert "what is left is waiting, or needs a person" in render_plan(make.report(fleet), TextStyle(100))
 
 
+@pytest.mark.unmeasured
 def test_ten_thousand_devices_make_a_page_not_a_book(make):
     devices = [make.device(f"gateway-{n:05}", "line-a-gateways", 300) for n in range(10_000)]
     text = render_drift(make.report(make.fleet(devices)), TextStyle(100))
