@@ -55,8 +55,8 @@ def main() -> None:
                 raise SystemExit(str(failures[0]))
             print(
                 f"{title}: one fleet alone {alone:.1f} s, {len(took)} side by side {whole:.1f} s "
-                f"(the slowest {max(took):.1f} s, {worked:.1f} s of the processor), one after another about "
-                f"{alone * len(took):.0f} s",
+                f"({whole / max(took):.2f} of the slowest of them, {whole / alone:.2f} of one alone; {worked:.1f} s of "
+                f"the processor), one after another about {alone * len(took):.0f} s",
                 flush=True,
             )
 

@@ -57,16 +57,16 @@ def test_a_function_that_is_killed_in_a_long_look_has_kept_what_it_had_read_minu
     site, invoke, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("CERTFLEET_QUOTA_FACTOR", "100")
-    devices = 40
+    devices = 20
     site.publish()
     for number in range(devices):
         site.device(f"young-{number:03}")
     asked, killed = [], []
 
     def left():
-        """Twenty seconds pass from one question to the next; the function is killed at the thirtieth."""
+        """Twenty seconds pass from one question to the next; the function is killed at the twenty-fourth."""
         asked.append(1)
-        if len(asked) == 30:
+        if len(asked) == 24:
             killed.append(site.kept(INVENTORY))
         return 2_000_000 - 20_000 * len(asked)
 

@@ -251,6 +251,30 @@ def test_a_permitted_plan_that_no_longer_holds_is_not_applied_and_people_hear_wh
     assert "was replaced by one of commit" in told
 
 
+def test_of_a_permitted_plan_a_device_that_has_changed_meanwhile_is_left_out_and_named(site, machines, refused):
+    site.certificate("old-0")  # a second one
+    site.heard()
+    machines.permit(refused)
+    [question] = machines.questions()
+    assert machines.ended(question).status == "SUCCEEDED"
+    [job] = site.jobs()
+    targets = site.iot.describe_job(jobId=job)["job"]["targets"]
+    assert sorted(arn.rpartition("/")[2] for arn in targets) == ["old-1", "old-2", "old-3"]
+    [told] = site.heard()
+    assert "is applied: 1 jobs made, 3 devices start.\nold-0 is left out: " in told
+
+
+def test_a_permitted_plan_is_refused_where_the_fleet_has_changed_since_and_people_hear_why(site, machines, refused):
+    site.device("old-4", age=200)  # nobody was asked about it
+    site.heard()
+    machines.permit(refused)
+    [question] = machines.questions()
+    machines.ended(question)
+    assert site.jobs() == []
+    [told] = site.heard()
+    assert f"which {ALICE} permitted, is refused now: thing group line-a had 4 things" in told
+
+
 def test_a_question_that_nobody_answers_expires_and_the_next_run_asks_anew(site, monkeypatch):
     machines = Machines(site, monkeypatch, question_seconds=2)
     guarded(site, 10)
