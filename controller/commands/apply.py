@@ -206,7 +206,8 @@ class _Rounds:
             self._results.append(result)
             with progress_on(self._context.stderr) as tell:
                 ledger = Ledger(iot, observed.state.baseline, self._overrides.given_at)
-                apply(plan, iot, observed.now, tell, ledger=ledger, result=result, present=self._context.now)
+                seen, present = observed.state.jobs, self._context.now
+                apply(plan, iot, observed.now, tell, ledger=ledger, result=result, present=present, seen=seen)
             if result.is_overtaken:
                 self._overrides = replace(self._overrides, again=self._overrides.again - self._begun)
                 return self._look_once_more()
@@ -226,7 +227,7 @@ class _Rounds:
         return self._given is None and (self._settle(report) or self._soak(plan))
 
     def _look_once_more(self) -> bool:
-        """Return True: look anew, because another run has made jobs since this one looked, or a window closed.
+        """Return True: look anew, because another run has made jobs since this one looked, or something has stopped.
 
         Raises FleetError after several such looks in a row.
         """

@@ -12,12 +12,20 @@ how its component is set; for a large wave those settings are as old as the look
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from controller.reconcile.planning import HeldCertificate, Present, why_left_out
-from controller.reconcile.values import AttachmentType, PlannedDevice
+from controller.reconcile.rollout import is_open
+from controller.reconcile.values import (
+    FAILED,
+    AttachmentType,
+    PlannedDevice,
+    PlannedJob,
+    RotationJob,
+    parse_job_id,
+)
 
-from .iot_jobs import IotJobs
+from .iot_jobs import CANCELED, IotJobs, JobView
 
 EACH_UP_TO = 1_000  # devices; at 10 calls a second that is under two minutes
 
@@ -42,6 +50,26 @@ def left_out(
     if len(devices) <= EACH_UP_TO:
         skipped |= iot.set_otherwise([device.name for device in devices if device.name not in skipped])
     return skipped
+
+
+def is_stopped(job: PlannedJob, seen: Iterable[RotationJob], iot: IotJobs) -> bool:
+    """Return whether a job of the same policy that was ``seen`` open has been stopped since: by failures, or by hand.
+
+    A look may take an hour, and what has failed meanwhile stops the rollout. One DescribeJob for each such job.
+    """
+    for other in seen:
+        known = parse_job_id(other.job_id)
+        if known is None or known.policy != job.policy or not is_open(other):
+            continue
+        view = iot.job(other.job_id)
+        before = sum(execution.status in FAILED for execution in other.executions.values())
+        if view is not None and (view.status == CANCELED or (view.failed > before and _has_to_stop(view, job))):
+            return True
+    return False
+
+
+def _has_to_stop(view: JobView, job: PlannedJob) -> bool:
+    return any(view.is_stopped_by(rule) for rule in job.rollout.brakes)
 
 
 def _from_listing(device: PlannedDevice, active: frozenset[str], in_flight: Mapping[str, str]) -> Present:

@@ -11,15 +11,15 @@ A run may die at any instruction and run again. Three rules make that harmless:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from controller.errors import FleetError
-from controller.reconcile.values import JobStep, Plan, PlannedDevice, PlannedJob, TargetKind
+from controller.reconcile.values import JobStep, Plan, PlannedDevice, PlannedJob, RotationJob, TargetKind
 
-from .admission import left_out
+from .admission import is_stopped, left_out
 from .cohorts import MAX_TARGETS, cohort_of, sweep_cohorts
 from .iot_jobs import IotJobs
 from .ledger import Ledger, OvertakenError
@@ -61,7 +61,7 @@ class ApplyResult:
     jobs: list[AppliedJob] = field(default_factory=list)
     steps: list[JobStep] = field(default_factory=list)
     removed_cohorts: tuple[str, ...] = ()
-    is_overtaken: bool = False  # another run made jobs meanwhile, or a window closed: the rest is left to a new look
+    is_overtaken: bool = False  # another run made jobs, a window closed, or a job was stopped: it looks anew
 
     @property
     def created(self) -> tuple[AppliedJob, ...]:
@@ -92,16 +92,19 @@ def apply(
     ledger: Ledger | None = None,
     result: ApplyResult | None = None,
     present: Callable[[], datetime] | None = None,
+    seen: Iterable[RotationJob] = (),
 ) -> ApplyResult:
     """Do what the plan demands; the caller has checked refusals and overrides.
 
-    ``ledger`` holds the record as it was found by the look that the plan is made from; ``result`` is filled step by
-    step; ``now`` is when the plan was made, ``present`` returns the time just before each job is made (by default
-    ``now``). Raises FleetError if AWS refuses, or a job of a planned id does something else.
+    ``ledger`` holds the record, and ``seen`` are the jobs, as the look found them that the plan is made from;
+    ``result`` is filled step by step; ``now`` is when the plan was made, ``present`` returns the time just before each
+    job is made (by default ``now``). Raises FleetError if AWS refuses, or a job of a planned id does something else.
     """
     tell = progress or (lambda _phase, _done, _total: None)
     ledger = ledger or Ledger.opened_now(iot)
     result = ApplyResult() if result is None else result
+    withdrawn = {step.job_id for step in plan.steps}
+    asking = [job for job in seen if job.job_id not in withdrawn]
     try:
         if plan.jobs or plan.steps or plan.resumed:
             ledger.claim(plan)
@@ -110,6 +113,7 @@ def apply(
             result.steps.append(step)
         for number, job in enumerate(plan.jobs):
             tell("making jobs", number, len(plan.jobs))
+            _require_none_stopped(job, asking, iot)
             result.jobs.append(_apply_job(plan, job, iot, ledger, present or (lambda: now)))
             if result.jobs[-1].fate is JobFate.CREATED:
                 result.jobs[-1] = _unless_asked_twice(result.jobs[-1], iot)
@@ -161,6 +165,12 @@ def _apply_job(
         return AppliedJob(job, JobFate.CREATED, skipped)
     _require_same(job, iot, targets)  # made by another run, a moment ago, or a standing job
     return AppliedJob(job, JobFate.ADOPTED, skipped)
+
+
+def _require_none_stopped(job: PlannedJob, seen: Iterable[RotationJob], iot: IotJobs) -> None:
+    """Raise OvertakenError if a job of the policy, ``seen`` open, has been stopped since: by failures, or by hand."""
+    if is_stopped(job, seen, iot):
+        raise OvertakenError
 
 
 def _require_open(job: PlannedJob, starting: Sequence[PlannedDevice], present: datetime) -> None:

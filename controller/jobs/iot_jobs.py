@@ -20,7 +20,14 @@ from controller.fleet.stock import StockSettings
 from controller.fleet.work import Work
 from controller.plain_text import one_line
 from controller.reconcile.planning import HeldCertificate
-from controller.reconcile.values import CertificateStatus, execution_status, parse_job_id
+from controller.reconcile.values import (
+    FAILED,
+    AbortRule,
+    CertificateStatus,
+    FailureType,
+    execution_status,
+    parse_job_id,
+)
 from protocol.job_document import is_rotation
 from protocol.messages import ExecutionStatus
 from protocol.names import FAILURE_REASON_KEY
@@ -30,7 +37,8 @@ _MAX_COMMENT = 2028  # characters
 _EXISTS = "ResourceAlreadyExistsException"
 _OVERTAKEN = frozenset({_EXISTS, "VersionConflictException", "ResourceNotFoundException"})
 _FIRST_VERSION = 1  # of a thing group that was just made
-ENDED = frozenset({"COMPLETED", "CANCELED", "DELETION_IN_PROGRESS"})
+CANCELED = "CANCELED"  # by an abort rule or by hand
+ENDED = frozenset({"COMPLETED", CANCELED, "DELETION_IN_PROGRESS"})
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -62,6 +70,19 @@ class JobView:
     def has_ended(self) -> bool:
         """Whether the job can no longer change."""
         return self.status in ENDED
+
+    @property
+    def failed(self) -> int:
+        """How many of its executions have ended without success."""
+        return sum(self.counts.get(status, 0) for status in FAILED)
+
+    def is_stopped_by(self, rule: AbortRule) -> bool:
+        """Return whether so many executions have ended without success that the rule stops the job."""
+        executed = self.failed + self.counts.get(ExecutionStatus.SUCCEEDED, 0)
+        is_any = rule.failure_type is FailureType.ALL
+        number = self.failed if is_any else self.counts.get(ExecutionStatus(rule.failure_type.value), 0)
+        is_enough = executed >= rule.min_number_of_executed_things
+        return number > 0 and is_enough and 100 * number >= rule.threshold_percentage * executed
 
 
 class IotJobs:

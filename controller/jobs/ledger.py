@@ -21,7 +21,7 @@ NOTED_EVERY = timedelta(days=1)  # that an apply came to its end; jobs are read 
 
 
 class OvertakenError(Exception):
-    """Another run has made jobs, or is about to, since this one looked; or a window has closed."""
+    """Another run makes, or has made, jobs since this one looked; or a window has closed, or a job was stopped."""
 
 
 class Ledger:

@@ -94,7 +94,7 @@ class Reconciler:
             told = made if made.jobs else None
             return FleetRun(name, report, told, str(error), True, left_out, stored.is_kept, session.calls.total())
         overtaken = (
-            "another run made jobs meanwhile, or a window closed"
+            "another run made jobs meanwhile, a window closed, or a job was stopped"
             if result is not None and result.is_overtaken
             else None
         )
@@ -121,4 +121,5 @@ class Reconciler:
         if plan is None or plan.refusals:
             return None
         ledger = Ledger(iot, report.state.baseline)
-        return apply(plan, iot, plan.created_at, self._budget.tell, ledger=ledger, result=made, present=self._present)
+        tell, seen = self._budget.tell, report.state.jobs
+        return apply(plan, iot, plan.created_at, tell, ledger=ledger, result=made, present=self._present, seen=seen)

@@ -54,3 +54,23 @@ def test_a_device_that_was_to_be_tried_again_and_fails_is_not_tried_once_more_by
     overtaken(world, "resume=line-a", f"again={device}")
     assert world.judge.failures[device] == 2
     assert not [fault for fault in world.judge.faults if device in fault.text]
+
+
+def test_what_fails_while_a_run_looks_stops_the_job_that_it_would_make():
+    """Its own jobs are read first: without a second look at them, as many others are asked after most have failed."""
+    world = made(4, rollout={"waves": ["100%"], "maxInFlight": 8})
+    for number in range(5, 9):
+        world.plant.add(f"line-a-{number}", "line-a", age=89.5 * DAY, key=KeyType.ECDSA_P256)
+    world.plant.failing = set(world.plant.holds)
+    world.apply()
+    world.pass_time(hours=13)
+    run = Turns(world.apply)
+    while run.waits_at != "ListJobExecutionsForJob":
+        run.step()
+    run.step()
+    world.answer()
+    assert run.finish().code == 0
+    assert len(world.jobs()) == 1
+    assert world.plan().json["waves"][0]["status"] == "halted"
+    assert not world.judge.faults
+    world.close()

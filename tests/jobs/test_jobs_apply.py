@@ -12,8 +12,17 @@ import pytest
 from controller.errors import FleetError
 from controller.fleet.baseline import RECORD_GROUP, decode
 from controller.jobs import IotJobs, JobFate, Ledger, admission, apply, sweep_cohorts
-from controller.reconcile.values import AbortRule, FailureType, Halt, JobStep, TargetKind
+from controller.reconcile.values import (
+    AbortRule,
+    DeviceExecution,
+    FailureType,
+    Halt,
+    JobStep,
+    RotationJob,
+    TargetKind,
+)
 from protocol.job_document import STOCK_DOCUMENT, JobDocument
+from protocol.messages import ExecutionStatus
 
 THINGS, GROUP, COHORT = TargetKind.THINGS, TargetKind.GROUP, TargetKind.COHORT
 
@@ -37,6 +46,75 @@ def test_a_small_wave_becomes_a_job_on_its_things(cloud, iot, kit):
     }
     assert {"Key": "certfleet-policy", "Value": "line-a"} in request["tags"]
     assert kit.COMMIT[:12] in request["description"]
+
+
+STOPPED = {
+    "four of eight have failed since": ({"FAILED": 4, "SUCCEEDED": 4}, {}, True),
+    "timed out is failed too": ({"TIMED_OUT": 2, "REJECTED": 2, "SUCCEEDED": 4}, {}, True),
+    "three of eight are fewer than its half": ({"FAILED": 3, "SUCCEEDED": 5}, {}, False),
+    "of fewer than three nobody can tell": ({"FAILED": 2, "QUEUED": 6}, {}, False),
+    "of the first three most have": ({"FAILED": 2, "SUCCEEDED": 1, "QUEUED": 5}, {}, True),
+    "none has failed": ({"SUCCEEDED": 8}, {}, False),
+    "its rule counts another kind": ({"FAILED": 8}, {"abort": (AbortRule(FailureType.TIMED_OUT, 10.0, 1),)}, False),
+    "its rule counts this kind": (
+        {"FAILED": 1, "SUCCEEDED": 9},
+        {"abort": (AbortRule(FailureType.FAILED, 10.0, 1),)},
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize(("statuses", "rollout", "is_stopped"), STOPPED.values(), ids=STOPPED)
+def test_no_job_is_made_if_an_earlier_one_has_to_stop_since_the_look(cloud, iot, kit, statuses, rollout, is_stopped):
+    seen = running(cloud, kit)
+    of_each = [status for status, number in statuses.items() for _ in range(number)]
+    cloud.jobs[seen.job_id].executions = {f"d{n}": status for n, status in enumerate(of_each)}
+    plan = kit.plan(kit.job("line-a", 2, THINGS, kit.devices("a"), **rollout))
+    result = apply(plan, iot, kit.NOW, seen=[seen])
+    assert result.is_overtaken is is_stopped
+    assert (plan.jobs[0].job_id in cloud.jobs) is not is_stopped
+
+
+def running(cloud, kit, **executions):
+    """A wave's job under way, as a look found it: with these executions, and one that is queued."""
+    wave = kit.job("line-a", 1, THINGS, kit.devices("x"))
+    apply(kit.plan(wave), IotJobs(kit.connect(cloud), workers=1), kit.NOW)
+    known = {
+        name: DeviceExecution(wave.job_id, ExecutionStatus(told), kit.NOW, kit.NOW) for name, told in executions.items()
+    }
+    return RotationJob(wave.job_id, "IN_PROGRESS", kit.NOW, executions=known)
+
+
+def test_what_had_failed_at_the_look_was_weighed_then_and_stops_nothing(cloud, iot, kit):
+    seen = running(cloud, kit, d0="FAILED", d1="FAILED", d2="FAILED")
+    cloud.jobs[seen.job_id].executions = dict.fromkeys(("d0", "d1", "d2"), "FAILED") | {"x": "QUEUED"}
+    assert not apply(kit.plan(kit.job("line-a", 2, THINGS, kit.devices("a"))), iot, kit.NOW, seen=[seen]).is_overtaken
+
+
+@pytest.mark.parametrize(
+    ("policy", "is_seen_open", "withdraws", "is_stopped"),
+    [
+        ("line-a", True, False, True),
+        ("line-b", True, False, False),
+        ("line-a", False, False, False),
+        ("line-a", True, True, False),
+    ],
+    ids=["by hand", "of another policy", "before the look", "by this very run"],
+)
+def test_no_job_is_made_if_an_earlier_one_was_cancelled_since(
+    cloud, iot, kit, policy, is_seen_open, withdraws, is_stopped
+):
+    seen = running(cloud, kit)
+    cloud.jobs[seen.job_id].status = "CANCELED"
+    seen = seen if is_seen_open else replace(seen, status="CANCELED")
+    steps = [JobStep(seen.job_id, "cancel", "the policy has changed")] if withdraws else []
+    plan = kit.plan(kit.job(policy, 2, THINGS, kit.devices("a")), steps=steps)
+    assert apply(plan, iot, kit.NOW, seen=[seen]).is_overtaken is is_stopped
+
+
+def test_a_job_of_others_and_one_that_is_gone_stop_nothing(cloud, iot, kit):
+    seen = [RotationJob(name, "IN_PROGRESS", kit.NOW) for name in ("by-hand", "cf-line-a-w1-0123456789abcdef")]
+    assert not apply(kit.plan(kit.job("line-a", 2, THINGS, kit.devices("a"))), iot, kit.NOW, seen=seen).is_overtaken
 
 
 @pytest.mark.parametrize("wave", [1, None], ids=["a wave's job", "the standing job"])
