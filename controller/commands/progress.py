@@ -42,14 +42,31 @@ class TimeLimit:
 
     def on(self, tell: Progress) -> Progress:
         """Return a progress that reports to ``tell``, and raises TimeLimitError once the limit has passed."""
+        began: dict[str, tuple[float, int]] = {}  # by phase, when it was first heard of, and how much was done then
 
         def timed(phase: str, done: int, total: int | None) -> None:
             tell(phase, done, total)
-            if self._ends_at is not None and self._monotonic() >= self._ends_at:
+            if self._ends_at is None:
+                return
+            now = self._monotonic()
+            since, before = began.setdefault(phase, (now, done))
+            if now >= self._ends_at:
+                rest = _rest(done - before, now - since, None if total is None else total - done)
                 of = f" of {total:,}" if total is not None else ""
                 raise TimeLimitError(
-                    f"the time limit is over, at {done:,}{of} {phase}; what was read is kept",
+                    f"the time limit is over, at {done:,}{of} {phase}{rest}; what was read is kept",
                     "run again, which goes on there, or give it more with --time-limit",
                 )
 
         return timed
+
+
+def _rest(done: int, seconds: float, left: int | None) -> str:
+    """Return how long the rest of a phase takes, if so many took so long; an empty text if nobody knows."""
+    from controller.reconcile.values import span_text  # noqa: PLC0415 (much to import, for who has run out of time)
+
+    return (
+        f", the rest of which takes about {span_text(timedelta(seconds=seconds * left / done))}"
+        if done and left
+        else ""
+    )
