@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
-from controller.commands.progress import TimeLimit
 from controller.commands.streams import write_file, write_stream
 from controller.plain_text import inert
 from controller.present import present
 from controller.report.formats import Format, TextStyle
+
+if TYPE_CHECKING:
+    from controller.commands.progress import TimeLimit
 
 PIPE_WIDTH = 100  # columns, where the output is not a terminal
 
@@ -51,6 +53,8 @@ class Context:
     @cached_property
     def time_limit(self) -> TimeLimit:
         """The limit of ``--time-limit``, which runs from the first look on, for all fleets of the run."""
+        from controller.commands.progress import TimeLimit  # noqa: PLC0415 (AWS's SDK with it, for who looks only)
+
         return TimeLimit(self.arguments.time_limit)
 
     @property
