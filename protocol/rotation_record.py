@@ -156,7 +156,7 @@ class RefusalRecord:
 def _text(value: object) -> Optional[str]:
     if value is None or isinstance(value, str):
         return value
-    raise TypeError(f"{type(value).__name__}, expected text")
+    raise ValueError(f"{value!r} is not text")
 
 
 def _maybe(text: Optional[str]) -> Optional[datetime]:

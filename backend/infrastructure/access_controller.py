@@ -49,7 +49,13 @@ def reading(grants: Grants, settings: StackSettings, storage: Storage) -> list[i
         grants.on("iot:cert/*", "iot:DescribeCertificate", "iot:ListPrincipalThingsV2", "iot:TestAuthorization"),
         grants.on(rules, "iot:GetTopicRule"),
         grants.on_arns([storage.dead_letters.queue_arn], "sqs:GetQueueAttributes"),
-        grants.on_arns([storage.table.table_arn], "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan"),
+        grants.on_arns(
+            [storage.table.table_arn],
+            "dynamodb:BatchGetItem",
+            "dynamodb:GetItem",
+            "dynamodb:Query",
+            "dynamodb:Scan",
+        ),
         grants.on("iot:policy/*", "iot:ListTargetsForPolicy"),
         grants.on(
             _THINGS, "iot:GetThingConnectivityData", "iot:ListJobExecutionsForThing", "iot:ListThingPrincipalsV2"

@@ -50,6 +50,7 @@ _TOKENS = {  # that differ from the usual: page size, token in, token out
 }
 _USUAL_TOKENS = ("maxResults", "nextToken", "nextToken")
 _READING = (
+    "BatchGet",
     "Describe",
     "Get",
     "List",

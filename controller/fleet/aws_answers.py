@@ -39,6 +39,7 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "ListTargetsForPolicy": ("targets", "nextMarker?"),
     "ListAttachedPolicies": ("policies.policyName", "nextMarker?"),
     "GetItem": ("ConsumedCapacity.TableName", "Item?"),
+    "BatchGetItem": ("Responses", "UnprocessedKeys?"),
     # (of a table without items both lists are there, and empty)
     "Query": ("Items", "Count", "LastEvaluatedKey?"),
     "Scan": ("Items", "Count", "LastEvaluatedKey?"),

@@ -61,7 +61,7 @@ class Inventory:
         tell: Callable[[str], None] = lambda _text: None,
         is_cache: bool = False,
     ) -> None:
-        self._path, self._patience, self._tell = Path(path), patience or Patience(), tell
+        self._path, self._patience, self.tell = Path(path), patience or Patience(), tell
         self._is_cache = is_cache
         try:
             self.database = self._open()
@@ -78,7 +78,7 @@ class Inventory:
                 for file in self._path.parent.glob(f"{self._path.name}*"):
                     if not file.name.endswith(".lock"):
                         file.unlink()
-                self._tell(f"{why}; it is built anew from AWS")
+                self.tell(f"{why}; it is built anew from AWS")
         why.is_removed = True
 
     def _is_sound(self) -> bool:
@@ -133,7 +133,7 @@ class Inventory:
 
     def begin_anew(self, why: str) -> None:
         """Forget everything, because the content is about another registry than the one that answers now."""
-        self._tell(f"the inventory {self.database.path} {why}; it is built anew")
+        self.tell(f"the inventory {self.database.path} {why}; it is built anew")
         self.database.clear()
 
     def _tie(self, fleet: Fleet, endpoint: str) -> None:

@@ -52,6 +52,18 @@ class _Listing:
     is_optional: bool = False  # a run goes on where it is not allowed to ask
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The certificates of a listing, compared with the inventory before it.
+
+    ``new``: the creation date of each ACTIVE one made since the last look, by id. ``lost``: those that are no longer
+    listed, by the thing that held them, as (certificate id, attachment type).
+    """
+
+    new: dict[str, float]
+    lost: dict[str, list[tuple[str, str]]]
+
+
 class Lister:
     """Lists what a refresh compares with the inventory."""
 
@@ -81,7 +93,7 @@ class Lister:
         age = None if row[1] is None else now.timestamp() - row[1]
         self.is_whole_due = row[0] is not None and (age is None or not 0 <= age < whole_every.total_seconds())
 
-    def run(self, governed: Collection[str], only: str | None = None) -> None:
+    def run(self, governed: Collection[str], only: str | None = None) -> Listed:
         """List what this run needs of the account, and the things of the governed groups, and adopt the result.
 
         With ``only`` a group, list that one, and each other group of which nothing is known: a thing may be in several.
@@ -94,7 +106,7 @@ class Lister:
             self._next_page(work, listing, is_resumed=True)
         work.run()
         with self._database.transaction() as connection:
-            adopt(connection, self._now, self._new_since, governed)
+            return adopt(connection, self._now, self._new_since, governed)
 
     def _known_groups(self) -> set[str]:
         with self._database.errors():
@@ -229,13 +241,16 @@ def _forget(connection: sqlite3.Connection, name: str) -> None:
         connection.execute("DELETE FROM member_listing WHERE group_name = ?", (name.removeprefix(_GROUP),))
 
 
-def adopt(connection: sqlite3.Connection, now: datetime, new_since: float, governed: Iterable[str]) -> None:
+def adopt(connection: sqlite3.Connection, now: datetime, new_since: float, governed: Iterable[str]) -> Listed:
     """Make the complete listings the inventory's view; mark what is ``new_since`` or governed and must be read."""
     whole = {name for (name,) in connection.execute("SELECT name FROM listings WHERE is_complete AND token IS NULL")}
     connection.execute(_DROP_GROUPS, (json.dumps(sorted(governed)),))
     for statement in _ADOPT_MEMBERS:
         connection.execute(statement)
+    listed = Listed(dict(connection.execute(_NEW, (new_since,)).fetchall()), {})
     if _CERTIFICATES in whole:
+        for thing, *held in connection.execute(_LOST):
+            listed.lost.setdefault(thing, []).append((held[0], held[1]))
         for statement in _ADOPT_ABSENT:
             connection.execute(statement)
         connection.execute("UPDATE binding SET listed_at = ?", (now.timestamp(),))
@@ -252,6 +267,7 @@ def adopt(connection: sqlite3.Connection, now: datetime, new_since: float, gover
     for table in ("certificate_listing", "thing_listing", "listings"):
         connection.execute(f"DELETE FROM {table}")  # noqa: S608 (names of ours)
     connection.execute("UPDATE binding SET run = run + 1")
+    return listed
 
 
 def forget_strangers(connection: sqlite3.Connection, now: datetime) -> None:
@@ -273,6 +289,10 @@ _ADOPT_MEMBERS = (
     "INSERT OR IGNORE INTO things (name) SELECT DISTINCT thing FROM members",
     "DELETE FROM member_listing",
 )
+_NEW = "SELECT id, created_at FROM certificate_listing WHERE created_at >= ? AND status = 'ACTIVE'"
+_LOST = """
+SELECT thing, certificate_id, type FROM attachments WHERE certificate_id NOT IN (SELECT id FROM certificate_listing)
+"""
 _ADOPT_ABSENT = (
     # A thing that loses its last certificate may have got another.
     """UPDATE things SET must_read = 1 WHERE name IN (

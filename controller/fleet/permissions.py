@@ -118,6 +118,8 @@ def _backend(trial: Trial, session: AwsSession) -> None:
     table = function.get("Environment", {}).get("Variables", {}).get("TABLE_NAME")
     nothing = {name: {"S": value} for name, value in key_of("").items()}
     trial.call("dynamodb", "GetItem", TableName=table, Key=nothing, ReturnConsumedCapacity="TOTAL")
+    keys = {table: {"Keys": [nothing]}} if table else None
+    trial.call("dynamodb", "BatchGetItem", RequestItems=keys)
     one = {"KeyConditionExpression": "thingName = :no", "ExpressionAttributeValues": {":no": nothing["thingName"]}}
     trial.call("dynamodb", "Query", TableName=table, Limit=1, **one)
     trial.call("dynamodb", "Scan", TableName=table, Limit=1)

@@ -60,6 +60,7 @@ QUOTAS: Final[dict[str, Quota]] = {
     "GetParameter": Quota(40),
     # a table that is billed by request
     "GetItem": Quota(1000),
+    "BatchGetItem": Quota(100),
     "Query": Quota(100),
     "Scan": Quota(10),
     "PutItem": Quota(1000),

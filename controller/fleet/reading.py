@@ -20,8 +20,11 @@ from controller.fleet.work import Work
 from controller.plain_text import one_line
 from controller.reconcile.values import AttachmentType
 
-_BY_A_CA, _WITHOUT_CA = "DEFAULT", "SNI_ONLY"  # modes of a certificate
+BY_A_CA, WITHOUT_CA = "DEFAULT", "SNI_ONLY"  # modes of a certificate
 CHUNK = 500  # rows taken from the inventory at a time
+
+Described = tuple[dict[str, Any], CertificateFacts]
+"""A certificate as DescribeCertificate shows it, and the content of its PEM."""
 
 _MISSING_DESCRIPTION = (
     "c.is_described = 0 AND EXISTS "
@@ -98,6 +101,23 @@ class RegistryReader:
         work.run()
         self.read_certificates()
 
+    def keep_recorded(self, thing: str, described: Described) -> None:
+        """Keep that a thing holds this certificate alone, without having asked for it: its turn in the slice stays."""
+        held = [(described[0]["certificateId"], AttachmentType.EXCLUSIVE.value)]
+        for certificate_id in self._keep_principals(thing, held, is_slice=False, is_asked=False):
+            self._keep_description(certificate_id, described)
+
+    def shows(self, thing: str, described: Described) -> bool:
+        """Return whether the inventory shows that a thing holds this certificate exclusively, and no other one."""
+        query = (
+            f"SELECT c.id, a.type, {', '.join(_DESCRIPTION)} FROM attachments a "  # noqa: S608 (constants only)
+            "JOIN certificates c ON c.id = a.certificate_id WHERE a.thing = ?"
+        )
+        with self._database.errors():
+            found = self._database.connection.execute(query, (thing,)).fetchall()
+        certificate_id = described[0]["certificateId"]
+        return found == [(certificate_id, AttachmentType.EXCLUSIVE.value, *self._values(described))]
+
     def _held_by(self, thing: str) -> list[str]:
         with self._database.errors():
             rows = self._database.connection.execute("SELECT certificate_id FROM attachments WHERE thing = ?", (thing,))
@@ -151,7 +171,9 @@ class RegistryReader:
             query = f"SELECT 1 FROM certificates c WHERE id = ? AND {_MISSING_DESCRIPTION}"  # noqa: S608 (constants only)
             return connection.execute(query, (certificate_id,)).fetchone() is not None
 
-    def _keep_principals(self, thing: str, principals: list[tuple[str, str]] | None, *, is_slice: bool) -> list[str]:
+    def _keep_principals(
+        self, thing: str, principals: list[tuple[str, str]] | None, *, is_slice: bool, is_asked: bool = True
+    ) -> list[str]:
         """Store what a thing holds; return the certificates that must be described now."""
         after = dict(principals or ())
         with self._database.transaction() as connection:
@@ -175,54 +197,57 @@ class RegistryReader:
             if principals is None:  # the thing is gone
                 connection.execute("DELETE FROM members WHERE thing = ?", (thing,))
                 connection.execute("DELETE FROM things WHERE name = ?", (thing,))
-            connection.execute("UPDATE things SET read_in_run = ?, must_read = 0 WHERE name = ?", (self._run, thing))
+            connection.execute(
+                "UPDATE things SET read_in_run = coalesce(?, read_in_run), must_read = 0 WHERE name = ?",
+                (self._run if is_asked else None, thing),
+            )
             query = "SELECT id FROM certificates WHERE id = ? AND is_described = 0"
             return [one for one in sorted(after) if connection.execute(query, (one,)).fetchone()]
 
     def _describe(self, work: Work, certificate_id: str) -> None:
-        def call() -> tuple[dict[str, Any], CertificateFacts] | None:
+        def call() -> Described | None:
             answer = self._session.find("iot", "DescribeCertificate", certificateId=certificate_id)
             if answer is None:
                 return None
             description = answer["certificateDescription"]
             facts = read_pem(description.get("certificatePem") or "")
-            mode = description.get("certificateMode", _BY_A_CA)
-            if mode not in (_BY_A_CA, _WITHOUT_CA):
+            mode = description.get("certificateMode", BY_A_CA)
+            if mode not in (BY_A_CA, WITHOUT_CA):
                 facts = replace(facts, parse_error=one_line(f"its mode is {mode}, which this certfleet does not know"))
             return description, facts
 
         work.follow(call, lambda described: self._keep_description(certificate_id, described))
 
-    def _keep_description(self, certificate_id: str, described: tuple[dict[str, Any], CertificateFacts] | None) -> None:
+    def _keep_description(self, certificate_id: str, described: Described | None) -> None:
         with self._database.transaction() as connection:
             if described is None:
                 connection.execute("DELETE FROM certificates WHERE id = ?", (certificate_id,))
                 return
             description, facts = described
-            is_registered = (
-                bool(description.get("caCertificateId")) or description.get("certificateMode") == _WITHOUT_CA
-            )
-            issuer_key = prove_issuer(facts, is_registered=is_registered, issuers=self._issuers)
+            values = self._values(described)
             connection.execute(
-                "UPDATE certificates SET is_described = 1, status = ?, "
-                "created_at = coalesce(created_at, ?), is_registered = ?, key_type = ?, signature_algorithm = ?, "
-                "issuer = ?, issuer_key = ?, not_before = ?, not_after = ?, parse_error = ? WHERE id = ?",
-                (
-                    description["status"],
-                    description["creationDate"].timestamp(),
-                    is_registered,
-                    facts.key_type,
-                    facts.signature_algorithm,
-                    facts.issuer,
-                    issuer_key,
-                    facts.not_before and facts.not_before.timestamp(),
-                    facts.not_after and facts.not_after.timestamp(),
-                    facts.parse_error,
-                    certificate_id,
-                ),
+                f"UPDATE certificates SET is_described = 1, created_at = coalesce(created_at, ?), "  # noqa: S608 (constants only)
+                f"{', '.join(f'{column} = ?' for column in _DESCRIPTION)} WHERE id = ?",
+                (description["creationDate"].timestamp(), *values, certificate_id),
             )
-            if issuer_key is None and facts.certificate is not None:
+            if values[_DESCRIPTION.index("issuer_key")] is None and facts.certificate is not None:
                 connection.execute("INSERT OR REPLACE INTO unproven VALUES (?, ?)", (certificate_id, facts.der))
+
+    def _values(self, described: Described) -> tuple[Any, ...]:
+        """Return what is kept of a certificate's description, in the order of ``_DESCRIPTION``."""
+        description, facts = described
+        is_registered = bool(description.get("caCertificateId")) or description.get("certificateMode") == WITHOUT_CA
+        return (
+            description["status"],
+            is_registered,
+            facts.key_type,
+            facts.signature_algorithm,
+            facts.issuer,
+            prove_issuer(facts, is_registered=is_registered, issuers=self._issuers),
+            facts.not_before and facts.not_before.timestamp(),
+            facts.not_after and facts.not_after.timestamp(),
+            facts.parse_error,
+        )
 
     def _count(self, query: str) -> int:
         with self._database.errors():
@@ -242,6 +267,19 @@ def _take_from_others(connection: sqlite3.Connection, certificate_id: str, thing
     )
     connection.execute(f"DELETE FROM attachments WHERE {others}", (certificate_id, thing))  # noqa: S608 (as above)
     connection.execute("UPDATE certificates SET are_things_read = 1 WHERE id = ?", (certificate_id,))
+
+
+_DESCRIPTION = (
+    "status",
+    "is_registered",
+    "key_type",
+    "signature_algorithm",
+    "issuer",
+    "issuer_key",
+    "not_before",
+    "not_after",
+    "parse_error",
+)
 
 
 class _Chunks:

@@ -3,7 +3,8 @@
 Calls: ⌈things/250⌉ for each governed group, two for each governed thing that is new or has changed (what it
 holds, what that contains), a few pages of the account's certificates and things (all of them once a day), one for
 each private CA, a few for jobs, and a bounded slice of things that is read again on every run, least recently
-read first, so that silent re-attachments come to light too.
+read first, so that silent re-attachments come to light too. After a wave of our own rotations a call for every 100
+of them takes the place of the two for each, besides those of a sample.
 An interrupted refresh goes on where it stopped. One for a single policy reads that policy's devices and jobs; what
 else it comes across is kept and read by the next one for all.
 """
@@ -27,6 +28,7 @@ from controller.fleet.inventory import Inventory
 from controller.fleet.jobs_reader import JobsReader
 from controller.fleet.last_look import keep_look, with_tables
 from controller.fleet.listing import WHOLE_EVERY, Lister, forget_strangers
+from controller.fleet.own_rotations import read_own_rotations
 from controller.fleet.progress import Progress, silent
 from controller.fleet.reading import RegistryReader, prove_again, read_principals
 from controller.fleet.rotation_table import read_shared
@@ -79,13 +81,16 @@ def refresh(
         lister = Lister(session, database, now, progress, whole_every=options.list_whole_every, site_attribute=site)
         if lister.is_whole_due:
             database.require_sound()
-        lister.run({policy.thing_group for policy in desired.policies}, group)
+        listed = lister.run({policy.thing_group for policy in desired.policies}, group)
         jobs = JobsReader(session, database, now, jobs_count_from(record and record[0], now), progress)
         jobs.run(None if only is None else {only.name})
         HealthReader(session, database, now, group).run()
         if is_stock:
             SettingReader(session, database).run()
-        _read(RegistryReader(session, database, issuers, progress), database, options, group)
+        reader = RegistryReader(session, database, issuers, progress)
+        if not is_stock:
+            read_own_rotations(session, inventory, reader, listed, group)
+        _read(reader, database, options, group)
         recorded = frozenset(record[0].sizes) if record and only else frozenset()
         with database.snapshot() as connection:
             baseline = baseline_of(record, session, connection, recorded.union(group_arns))

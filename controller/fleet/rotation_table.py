@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from protocol.errors import ProtocolError
 from protocol.rotation_record import CURRENT, ENDED, FINISHED, REFUSED, RefusalRecord, RotationRecord
 from protocol.watch import SHARED_KEY
 
+BATCH = 100  # keys of one BatchGetItem
 MOST_ASKED = 50  # certificates a look, of which no governed thing holds any, that are asked for their things
 
 
@@ -52,6 +54,30 @@ def read_records(session: AwsSession, table: str, thing: str | None = None) -> R
                 found.rotations.append(RotationRecord.from_item(item))
         except ProtocolError as error:
             found.unreadable.append(str(error))
+    return found
+
+
+def read_current(session: AwsSession, table: str, things: Sequence[str]) -> list[RotationRecord]:
+    """Return the latest rotation of each of the things; one that cannot be read is left out.
+
+    A call for every hundred. Keys that a throttled table leaves out are asked for again at the end, by as many calls at
+    most.
+
+    Raises:
+        AwsCallError: DynamoDB refuses or does not answer.
+    """
+    waiting: list[dict[str, Any]] = [{"thingName": {"S": thing}, "record": {"S": CURRENT}} for thing in things]
+    found = []
+    for _ in range(2 * -(-len(waiting) // BATCH)):
+        keys, waiting = waiting[:BATCH], waiting[BATCH:]
+        asked = {table: {"Keys": keys, "ConsistentRead": True}}
+        answer = session.call("dynamodb", "BatchGetItem", is_optional=True, RequestItems=asked)
+        waiting += answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+        for item in answer["Responses"].get(table, ()):
+            with suppress(ProtocolError):
+                found.append(RotationRecord.from_item(_record(item)))
+        if not waiting:
+            break
     return found
 
 

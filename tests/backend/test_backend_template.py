@@ -85,7 +85,8 @@ def test_the_role_that_reads_may_be_had_without_the_backend(template):
         "Describe", "Get", "List", "Search", "Test",
     }  # fmt: skip
     assert actions(template, "GitHubReadRole") - alone == {
-        "cloudwatch:PutMetricData", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan", "sqs:GetQueueAttributes",
+        "cloudwatch:PutMetricData", "dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan",
+        "sqs:GetQueueAttributes",
     }  # fmt: skip
 
 

@@ -34,7 +34,8 @@ CANNOT_TELL = {  # of what is not there, nothing can be asked
         "DescribeJob", "GetJobDocument", "ListJobExecutionsForJob", "DescribeJobExecution",
     )),
     "permission greengrass:DescribeComponent", "permission greengrass:GetDeployment",
-    "permission dynamodb:GetItem", "permission dynamodb:Query", "permission dynamodb:Scan",
+    "permission dynamodb:BatchGetItem", "permission dynamodb:GetItem", "permission dynamodb:Query",
+    "permission dynamodb:Scan",
     "permission lambda:GetFunctionConfiguration", "permissions to rotate",
     "permission servicequotas:GetServiceQuota", "quotas",  # the sandbox has none of AWS IoT's
 }  # fmt: skip

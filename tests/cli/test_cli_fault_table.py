@@ -37,7 +37,7 @@ from controller.fleet.baseline import RECORD_GROUP
 from controller.fleet.discovery import private_authorities
 from controller.fleet.kms_signature import KmsKey
 from controller.fleet.reading import read_principals
-from controller.fleet.rotation_table import read_records
+from controller.fleet.rotation_table import read_current, read_records
 from controller.heal import HealingRegistry
 from controller.jobs import IotJobs
 from controller.lambda_reconcile.bucket import Bucket
@@ -109,6 +109,7 @@ USES: dict[str, Use] = {
     "ListPolicies": lambda s, _: list(s.aws.pages("ListPolicies")),
     "ListTargetsForPolicy": lambda s, _: list(s.aws.pages("ListTargetsForPolicy", policyName="rotates")),
     "ListAttachedPolicies": lambda s, _: s.aws.find_all("ListAttachedPolicies", "policies", target=s.arn()),
+    "BatchGetItem": lambda s, _: read_current(s.aws, "watches", ["a-1"]),
     "GetItem": lambda s, _: s.registry.watch("unwatched"),
     "Query": lambda s, _: read_records(s.aws, "watches", "a-1"),
     "Scan": lambda s, _: read_records(s.aws, "watches"),

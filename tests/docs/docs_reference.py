@@ -206,7 +206,7 @@ FILES = {
     ),
     "the rotation table": (
         "the backend",
-        "A record of each rotation, refusal, and certificate that healing watches. `evidence` reads the table.",
+        "A record of each rotation, refusal, and certificate that healing watches. `evidence` and looks read it.",
         ("backend/functions/table.py",),
     ),
     "the credential's two files, and `.new` and `.old` beside them": (

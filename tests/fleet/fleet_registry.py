@@ -7,6 +7,7 @@ tests and benchmarks run real clients, hooks and retries at the speed of functio
 # ruff: noqa: N802 (methods carry the names of AWS's APIs)
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
@@ -30,12 +31,18 @@ EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
 AWS_IOT_ISSUER = "Amazon Web Services O=Amazon.com Inc. L=Seattle ST=Washington C=US"
 STOCK_TEMPLATE = {"document": '{"operation":"ROTATE_CERTIFICATE"}', "description": "by the public solution"}
 
+_DER = serialization.Encoding.DER
 LOADER = Loader()  # shared: reading botocore's models takes longer than a test
 
 
 def full(short: str) -> str:
     """A certificate id as AWS demands it, from a short hexadecimal one that tests can read."""
     return short.ljust(64, "0")
+
+
+def certificate_id_of(pem: str) -> str:
+    """The id that AWS IoT gives a certificate: SHA-256 of its DER."""
+    return hashlib.sha256(x509.load_pem_x509_certificate(pem.encode()).public_bytes(_DER)).hexdigest()
 
 
 def name(common_name: str) -> x509.Name:
@@ -104,6 +111,8 @@ class Registry:
     is_indexed: bool = False  # fleet indexing is off in a new account
     versions: dict[str, str] = field(default_factory=dict)  # of the component; "" where it is not installed
     account: str = ACCOUNT
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)  # thing → its latest rotation, as DynamoDB has it
+    unprocessed: int = 0  # keys of each BatchGetItem that a throttled table leaves out
     faults: dict[str, Fault] = field(default_factory=dict)
     before: Callable[[str, dict[str, Any]], None] = lambda operation, parameters: None
     page_limit: int = 250
@@ -143,6 +152,23 @@ class Registry:
         self.attachments[certificate_id] = {}
         for thing in things:
             self.attach(certificate_id, thing, kind)
+
+    def rotate(
+        self, thing: str, job_id: str, at: datetime, *, issuer: Issuer | None = None, authority: str = "aws-iot"
+    ) -> str:
+        """Replace what the thing holds as our backend does, with a record; returns the new certificate's id."""
+        old = next(iter(self._by_thing[thing]))
+        pem = (issuer or self._aws).certify(name(thing), self._key)
+        new = certificate_id_of(pem)
+        self.remove_certificate(old)
+        self.add_certificate(new, thing, pem=pem, created_at=at, certificateMode="SNI_ONLY" if issuer else "DEFAULT")
+        values = {
+            "thingName": thing, "record": "current", "jobId": job_id, "authority": authority, "phase": "finished",
+            "startedAt": at.isoformat(), "oldCertificateId": old, "newCertificateId": new, "outcome": "rotated",
+            "certificatePem": pem,
+        }  # fmt: skip
+        self.records[thing] = {key: {"S": value} for key, value in values.items()}
+        return new
 
     def aws_pem(self) -> str:
         if "aws" not in self._pems:
@@ -239,6 +265,16 @@ class Registry:
 
     def _lambda_GetFunctionConfiguration(self, url: str, parameters: dict[str, Any]) -> AWSResponse:
         return _json(url, {"FunctionName": "create", "Environment": {"Variables": self.variables}})
+
+    def _dynamodb_BatchGetItem(self, url: str, parameters: dict[str, Any]) -> AWSResponse:
+        [(table, asked)] = json.loads(parameters["body"])["RequestItems"].items()
+        assert asked["ConsistentRead"], "a record may be younger than its copies"
+        assert len(asked["Keys"]) <= 100
+        left, keys = asked["Keys"][: self.unprocessed], asked["Keys"][self.unprocessed :]
+        assert all(key["record"] == {"S": "current"} for key in keys)
+        found = [self.records[key["thingName"]["S"]] for key in keys if key["thingName"]["S"] in self.records]
+        unprocessed = {table: {"Keys": left, "ConsistentRead": True}} if left else {}
+        return _json(url, {"Responses": {table: found}, "UnprocessedKeys": unprocessed})
 
     def _greengrassv2_ListEffectiveDeployments(self, url: str, parameters: dict[str, Any]) -> AWSResponse:
         return _json(url, {"effectiveDeployments": []})

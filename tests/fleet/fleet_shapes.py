@@ -99,18 +99,20 @@ def own_jobs(scale: int) -> Account:
     return made
 
 
-def rotated(scale: int) -> Account:
-    """A wave of our own: a fifth rotates between the looks."""
-    made = account(2_000 // scale)
-    names = [f"device-{number:07}" for number in range(400 // scale)]
+def rotated(scale: int, *, governed: int = 2_000, is_recorded: bool = False) -> Account:
+    """A wave of our own: a fifth rotates between the looks. The backend keeps what it issued if ``is_recorded``."""
+    made = account(governed // scale)
+    names = [f"device-{number:07}" for number in range(governed // scale // 5)]
     job_id = make_job_id("line", 1, "0" * 16)
     made.registry.add_job(job_id, dict.fromkeys(names, "QUEUED"), document=OURS, created_at=NOW - timedelta(minutes=1))
 
     def change() -> None:
         made.registry.jobs[job_id]["executions"] = dict.fromkeys(names, "SUCCEEDED")
-        for number, thing in enumerate(names):
-            made.registry.remove_certificate(f"{number:07x}f")
-            made.registry.add_certificate(f"{number:07x}e", thing, created_at=NOW + timedelta(minutes=5))
+        made.registry.variables = {"TABLE_NAME": "rotations"}
+        for thing in names:
+            made.registry.rotate(thing, job_id, NOW + timedelta(minutes=5))
+            if not is_recorded:
+                del made.registry.records[thing]["certificatePem"]
 
     made.changes = change
     made.floor += 1 + pages(len(names))
@@ -135,7 +137,8 @@ SHAPES: dict[str, Callable[[int], Account]] = {
     "100 governed of 10,000": lambda scale: account(100, 9_900 // scale),
     "10 wholly overlapping groups, 2,000 things": overlapping,
     "a fifth of 2,000 replaced, the old ones INACTIVE": replaced,
-    "a fifth of 2,000 rotated by us": rotated,
+    "a fifth of 2,000 rotated by us, by a backend of before": rotated,
+    "a fifth of 2,000 rotated by us": lambda scale: rotated(scale, is_recorded=True),
     "5,000 foreign jobs in progress, 1,000 governed": foreign_jobs,
     "500 own jobs in 90 days, 400 governed": own_jobs,
     "10,000 offline in a standing job": offline,
@@ -143,6 +146,7 @@ SHAPES: dict[str, Callable[[int], Account]] = {
 LARGE: dict[str, Callable[[int], Account]] = {
     "3,000 governed of 1,000,000": lambda scale: account(3_000 // scale, 997_000 // scale),
     "100,000 governed = account": lambda scale: account(100_000 // scale),
+    "a fifth of 100,000 rotated by us": lambda scale: rotated(scale, governed=100_000, is_recorded=True),
 }
 
 

@@ -100,3 +100,12 @@ def test_a_first_look_that_is_cut_off_again_and_again_asks_nothing_twice(make_se
     assert all("what was read is kept" in end for end in ends)
     asked = Counter(name for name, _ in made.registry.seen)
     assert (asked["ListThingPrincipalsV2"], asked["DescribeCertificate"]) == (120, 120)
+
+
+def test_a_wave_of_our_own_is_read_from_its_records_and_a_sample_of_the_registry(look):
+    """Fifty of 250 rotate between two looks; two more are the slice's."""
+    first, second, third = look(SHAPES["a fifth of 2,000 rotated by us"](8), 0 * HOUR, HOUR, 2 * HOUR)
+    assert (second["GetFunctionConfiguration"], second["BatchGetItem"]) == (1, 1)
+    assert (second["ListThingPrincipalsV2"], second["DescribeCertificate"]) == (10 + 2, 10)
+    assert (third["ListThingPrincipalsV2"], third["DescribeCertificate"]) == (2, 0), "nothing is left to be read"
+    assert first["BatchGetItem"] == third["BatchGetItem"] == 0

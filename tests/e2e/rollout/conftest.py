@@ -18,6 +18,8 @@ from shared_command import Outcome, run_command
 from shared_repository import Repository
 from shared_wire import answer_without_wire
 
+from controller.fleet import own_rotations
+from controller.fleet.reading import RegistryReader
 from controller.reconcile.values import parse_job_id
 from sandbox.clock import SandboxClock
 from sandbox.fleet_file import SandboxFleet
@@ -175,7 +177,23 @@ def fingerprint(pem: bytes) -> str:
 
 
 @pytest.fixture
-def build(tmp_path, monkeypatch):
+def from_records(monkeypatch):
+    """What looks take from the backend's records, by thing, with three of a wave as enough for that."""
+    taken = Counter()
+    keep = RegistryReader.keep_recorded
+
+    def counted(reader, thing, described):
+        taken[thing] += 1
+        keep(reader, thing, described)
+
+    monkeypatch.setattr(RegistryReader, "keep_recorded", counted)
+    monkeypatch.setattr(own_rotations, "FEWEST", 3)
+    monkeypatch.setattr(own_rotations, "SAMPLE", 1)
+    return taken
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch, from_records):
     """Builds and starts factories; their cloud is where AWS calls of the test go."""
     with contextlib.ExitStack() as closing:
 

@@ -59,7 +59,7 @@ def fail_every_rotation(factory, group: str) -> None:
             factory.world.faults.add(Fault(topic, spoil, Direction.TO_DEVICE))
 
 
-def test_second_wave_that_fails_stops_there_alone_and_goes_on_once_the_cause_is_fixed(factory):
+def test_second_wave_that_fails_stops_there_alone_and_goes_on_once_the_cause_is_fixed(factory, from_records):
     factory.apply()
     assert Counter(n[:6] for n in rotated(factory, "line")) == {"line-a": 2, "line-b": 2}
 
@@ -98,3 +98,4 @@ def test_second_wave_that_fails_stops_there_alone_and_goes_on_once_the_cause_is_
     assert factory.is_whole()
     assert factory.run("plan").code == 0
     assert all(factory.executions(name)["SUCCEEDED"] == 1 for name in factory.world.devices)
+    assert from_records.total() >= 12, "looks after the larger waves have believed the backend's records"
