@@ -10,7 +10,7 @@ import botocore.client
 import botocore.hooks
 from botocore import useragent
 from botocore.client import ClientCreator
-from botocore.hooks import EventAliaser
+from botocore.hooks import EVENT_ALIASES, EventAliaser, NodeList, _PrefixTrie
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
@@ -31,7 +31,7 @@ def read_models_once():
 
     def aliaser(self, event_emitter, event_aliases=None):
         alias(self, event_emitter, event_aliases)
-        if event_aliases is None:
+        if event_aliases in (None, EVENT_ALIASES):  # the second of each copy, of which a client is one
             self._alias_name_cache = _ALIASES
 
     def model(description, service_name=None):
@@ -52,8 +52,24 @@ def read_models_once():
             return plain.__code__.co_flags & inspect.CO_VARKEYWORDS
         return whole(handler)
 
-    whole = botocore.hooks.accepts_kwargs
+    whole, _PrefixTrie.__copy__ = botocore.hooks.accepts_kwargs, _twin_of
     Loader.__init__, EventAliaser.__init__, ClientCreator._create_methods = loader, aliaser, methods
     botocore.client.ServiceModel, botocore.hooks.accepts_kwargs = model, accepts_kwargs
     # Of each word of the user agent, which is put together twice a call.
     useragent.sanitize_user_agent_string_component = cache(useragent.sanitize_user_agent_string_component)
+
+
+def _twin_of(heard):
+    """Copy what a session hears of for a client, handlers shared: botocore looks at the type of each part of it."""
+    made = type(heard)()
+    made._root = _node_like(heard._root)
+    return made
+
+
+def _node_like(node):
+    children = {name: _node_like(child) for name, child in node["children"].items()}
+    return {
+        "chunk": node["chunk"],
+        "children": children,
+        "values": node["values"] and NodeList(*map(list, node["values"])),
+    }
