@@ -17,6 +17,7 @@ from interleaving_moves import (
     a_day_of_the_loop,
     a_device_gets_half_way,
     a_device_goes_to_the_other_group,
+    a_device_is_quarantined_or_no_longer,
     a_person_answers_for_the_deployment_for_a_day,
     a_person_resumes,
     a_person_starts_a_job,
@@ -24,6 +25,8 @@ from interleaving_moves import (
     an_incident_is_declared,
     an_older_commit_is_applied,
     apply_runs,
+    days_pass,
+    devices_answer,
     edited_plan_is_applied,
     hours_pass,
     kept_plan_is_applied,
@@ -36,25 +39,31 @@ from interleaving_moves import (
     weeks_pass,
     what_the_preview_of_the_change_told_happens,
     what_the_preview_told_happens,
+    what_was_issued_before_now_is_to_be_replaced,
 )
-from interleaving_recovery import REMEDIES, an_outage_is_over
+from interleaving_recovery import REMEDIES, an_outage_is_over, everything_is_mended
 from interleaving_small_world import AWS_IOT_FROM_NOW_ON, OTHER_AUTHORITY, OTHER_KEY, History, as_it_is_then
 
 import controller.commands.plan
 import controller.fleet.baseline
 import controller.fleet.jobs_reader
 import controller.fleet.refresh
+import controller.reconcile.checks.demands
 import controller.reconcile.checks.gates
 import controller.reconcile.checks.rotated
 import controller.reconcile.outlook.moved
 import controller.reconcile.planning.admission
 import controller.reconcile.planning.given
+import controller.reconcile.planning.guardrails
 import controller.reconcile.planning.older
+import controller.reconcile.planning.policy_plan
 import controller.reconcile.planning.withdrawn
 import controller.reconcile.rollout.evidence
 import controller.reconcile.rollout.history
 import controller.reconcile.rollout.standing
 import controller.reconcile.rollout.waves
+import controller.reconcile.schedule.dates
+import controller.reconcile.schedule.windows
 import controller.reconcile.values.job_ids
 from controller.jobs.ledger import Ledger
 from controller.reconcile.checks import Governance
@@ -70,6 +79,9 @@ READ_ROLLOUT = controller.reconcile.rollout.history.read_rollout
 REFRESH = sys.modules["controller.fleet.refresh"]  # the package has a function of that name
 ISSUERS_OF = REFRESH.issuers_of
 FOUND_IN_VAIN = controller.reconcile.checks.rotated.in_vain
+OPEN_TIME_OF = controller.reconcile.schedule.windows.open_time_of
+DATES_OF = controller.reconcile.schedule.dates.dates_of_validity
+EARLY = controller.reconcile.planning.policy_plan._early
 ARRANGE = controller.reconcile.rollout.standing._arrange
 
 
@@ -122,6 +134,24 @@ def resumed_for_one_run(self, policy):
 def only_who_succeeded(case, last):
     """A device whose job has timed out has not rotated, whatever it holds."""
     return FOUND_IN_VAIN(case, last) if last is not None and last.status is ExecutionStatus.SUCCEEDED else None
+
+
+def as_if_none_were_closed(windows):
+    return OPEN_TIME_OF(tuple(window for window in windows if window.kind.value != "deny"))
+
+
+def early_from_the_first(fresh, opening, at):
+    return EARLY(fresh, replace(opening, wave=2), at)
+
+
+def with_twice_the_jitter(*given):
+    dates = DATES_OF(*given)
+    return dates._replace(jitter=2 * dates.jitter)
+
+
+def without(check, module, name):
+    """The checks of a module but this one."""
+    return module, name, tuple(one for one in getattr(module, name) if one.__name__ != check)
 
 
 IN_VAIN = [(controller.reconcile.checks.rotated, "in_vain"), (controller.reconcile.rollout.evidence, "_holds_other")]
@@ -362,6 +392,67 @@ FAULTS = [
         "nobody is asked on for a policy that is not its own",
         "two policies",
         (a_device_goes_to_the_other_group, apply_runs),
+    ),
+    PutBack(
+        "nobody is left alone after a rotation",
+        [without("rotated_recently", controller.reconcile.checks.gates, "GATES")],
+        "nobody rotates within the least interval",
+        "just rotated",
+        (apply_runs,),
+    ),
+    PutBack(
+        "jitter brings a rotation forward by more than the policy allows",
+        [
+            (controller.reconcile.schedule.dates, "dates_of_validity", with_twice_the_jitter),
+            (controller.reconcile.schedule.dates, "share_of", lambda *_: 0.999),
+        ],
+        "nobody rotates without a reason",
+        "jitter",
+        (apply_runs,),
+    ),
+    PutBack(
+        "hours that a window closes count as open",
+        [(controller.reconcile.schedule.windows, "open_time_of", as_if_none_were_closed), NO_WINDOW_AT_LAST],
+        "nobody starts in closed time",
+        "hours in which nobody may rotate",
+        (apply_runs,),
+    ),
+    PutBack(
+        "a plan may rotate any number at once",
+        [(controller.reconcile.planning.guardrails, "too_much_at_once")],
+        "guardrails hold",
+        "half at once",
+        (apply_runs,),
+    ),
+    PutBack(
+        "who may expire while away is asked before a wave has shown anything",
+        [(controller.reconcile.planning.policy_plan, "_early", early_from_the_first)],
+        "nobody is asked ahead of a wave that has shown nothing",
+        "one is away for long, and asked first",
+        (apply_runs,),
+    ),
+    PutBack(
+        "nobody asks when a certificate ends",
+        [without("expiring", controller.reconcile.checks.demands, "DEMANDS")],
+        "every policy can finish",
+        "certificates that end",
+        (what_the_preview_told_happens,),
+        everything_is_mended,
+    ),
+    PutBack(
+        "nobody asks whether a certificate is of before the cutoff",
+        [without("issued_before_cutoff", controller.reconcile.checks.demands, "DEMANDS")],
+        "every policy can finish",
+        "certificates that end",
+        (a_day_of_the_loop, a_day_of_the_loop, what_was_issued_before_now_is_to_be_replaced),
+        everything_is_mended,
+    ),
+    PutBack(
+        "who is in quarantine rotates",
+        [(controller.reconcile.checks.gates, "quarantined")],
+        "nobody starts while in quarantine",
+        "cut off",
+        (partial(a_device_is_quarantined_or_no_longer, at=3), devices_answer, days_pass, apply_runs),
     ),
     PutBack(
         "two runs look and make their jobs as if alone",

@@ -110,12 +110,15 @@ class Judge:
 
     # what a device's certificate must be
 
-    def reasons(self, documents: Documents, spec: dict[str, Any], holding: Holding, now: datetime) -> frozenset[str]:
-        """Why a device with this certificate is to be rotated under a policy."""
+    def reasons(
+        self, documents: Documents, spec: dict[str, Any], holding: Holding, now: datetime, *, is_early: bool = False
+    ) -> frozenset[str]:
+        """Why a device with this certificate is to be rotated under a policy; ``is_early``: as jitter allows it."""
         rule = spec["certificate"]
+        soon = now + _life(spec, holding) * spec["schedule"]["jitterPercent"] / 100 * is_early
         found = {
-            "age": "maxAge" in rule and now - holding.not_before >= parse_duration(rule["maxAge"]),
-            "expiry": "renewBefore" in rule and holding.not_after - now <= parse_duration(rule["renewBefore"]),
+            "age": "maxAge" in rule and soon - holding.not_before >= parse_duration(rule["maxAge"]),
+            "expiry": "renewBefore" in rule and holding.not_after - soon <= parse_duration(rule["renewBefore"]),
             "key": rule.get("keyType", holding.key_type.value) != holding.key_type.value,
             "authority": "authority" in rule and _arn(documents, rule["authority"]) != holding.authority,
             "cutoff": "rotateIssuedBefore" in rule
@@ -253,8 +256,11 @@ class Judge:
         untouched = asks_still and rule == _rule_text(run.commit.documents, spec)
         is_young = self.world.now() - job.created_at < timedelta(hours=24)
         documents, now, held = run.commit.documents, self.world.now(), self.world.plant.holds
-        is_needed = any(self.reasons(documents, spec, held[name][-1], now) for name in job.executions if name in held)
-        may_all_start = all(self._why_forbidden(run, spec, name) is None for name in job.executions if name in held)
+        groups = self.world.plant.groups
+        needs = (self.reasons(documents, spec, held[n][-1], now, is_early=True) for n in job.executions if n in held)
+        is_needed = any(needs)
+        are_its_own = all(groups.get(name) == spec["thingGroup"] for name in job.executions)
+        may_all_start = are_its_own and all(self._why_forbidden(run, spec, name) is None for name in job.executions)
         if untouched and is_needed and is_young and may_all_start:
             self.tell("what a person resumed goes on", f"{name} is cancelled by the next run")
 
@@ -274,8 +280,12 @@ class Judge:
             self._device_starts(run, job_id, device, documents, now)
         if parsed is not None and spec is not None and parsed.wave is not None:
             self._first_wave(parsed.policy, spec, documents, devices)
+        elif parsed is not None and spec is not None:
+            self._ahead_of_waves(parsed.policy, _rule_text(documents, spec), devices)
         if parsed is not None:
-            self._guardrail(run, parsed.policy, devices)
+            reached = self._rollouts[parsed.policy].reached if parsed.policy in self._rollouts else set()
+            waited = reached if parsed.wave is None else set()  # who was asked before goes on waiting
+            self._guardrail(run, parsed.policy, [device for device in devices if device not in waited])
 
     def _device_starts(self, run: Run, job_id: str, device: str, documents: Documents, now: datetime) -> None:
         governing = _governing(documents, self.world.plant.groups.get(device, "-"))
@@ -287,9 +297,14 @@ class Judge:
         if why:
             self.tell(why, f"{device} starts in {job_id}")
         held = self.world.plant.holds[device]
-        reasons = frozenset().union(*(self.reasons(documents, spec, holding, now) for holding in held[-1:]))
+        reasons = self.reasons(documents, spec, held[-1], now, is_early=True)
         if not reasons:
             self.tell("nobody rotates without a reason", f"{device} in {job_id}")
+        rotated = next((r for r in reversed(self.world.plant.rotations) if r.new == held[-1]), None)
+        rest = min(parse_duration(spec["schedule"].get("leastInterval", "1d")), _life(spec, held[-1]) / 2)
+        is_asked_for = "incident" in reasons or f"again={device}" in run.overrides
+        if rotated is not None and now - rotated.at < rest and not is_asked_for:
+            self.tell("nobody rotates within the least interval", f"{device} in {job_id}, rotated {rotated.at}")
         self._as_remembered(policy, spec, run.commit, job_id, device, reasons)
 
     def _as_remembered(
@@ -330,6 +345,13 @@ class Judge:
         if new and is_over and not rollout.has_shown_itself and not documents.incidents:
             self.tell("a change starts with its first wave", f"{len(asked)} of {policy} were asked: {asked}")
 
+    def _ahead_of_waves(self, policy: str, rule: str, devices: list[str]) -> None:
+        """Who is asked ahead of its wave is not the one with whom a change is tried."""
+        rollout = self._rollouts.get(policy)
+        if rollout is not None and rollout.rule == rule and not rollout.has_shown_itself:
+            for device in set(devices) - rollout.reached:
+                self.tell("nobody is asked ahead of a wave that has shown nothing", f"{device} of {policy}")
+
     def _why_forbidden(self, run: Run, spec: dict[str, Any], device: str) -> str | None:
         now, documents = self.world.now(), run.commit.documents
         if spec.get("mode") == "report":
@@ -339,6 +361,8 @@ class Judge:
         for waiver in documents.waivers.values():
             if device in waiver["devices"] and datetime.fromisoformat(waiver["expires"]) > now:
                 return "nobody starts while waived"
+        if any(device in quarantine["devices"] for quarantine in documents.quarantines.values()):
+            return "nobody starts while in quarantine"
         held = self.world.plant.holds[device][-1]
         is_urgent = self.reasons(documents, spec, held, now) & {"incident", "cutoff"} or _is_late(spec, held, now)
         return None if is_urgent or _is_open(spec, now) else "nobody starts in closed time"
@@ -428,18 +452,27 @@ def _made_at(run: Run) -> datetime:
 
 def _is_late(spec: dict[str, Any], held: Holding, now: datetime) -> bool:
     """Whether so little life is left that windows do not count."""
+    return held.not_after - now <= _life(spec, held) / 20
+
+
+def _life(spec: dict[str, Any], held: Holding) -> timedelta:
+    """For how long the certificate may be used under the policy's rule."""
     life = held.not_after - held.not_before
-    if "maxAge" in spec["certificate"]:
-        life = min(life, parse_duration(spec["certificate"]["maxAge"]))
-    return held.not_after - now <= life / 20
+    return min(life, parse_duration(spec["certificate"]["maxAge"])) if "maxAge" in spec["certificate"] else life
 
 
 def _is_open(spec: dict[str, Any], now: datetime) -> bool:
-    """Windows here are all daily, in UTC, and open."""
+    """Windows here are all daily, in UTC; those that close time beat the others."""
     windows = spec["schedule"].get("windows", ())
+    denied = [window for window in windows if window["kind"] == "deny"]
+    allowed = [window for window in windows if window["kind"] == "allow"]
+    return not (denied and _is_within(denied, now)) and (not allowed or _is_within(allowed, now))
+
+
+def _is_within(windows: list[dict[str, Any]], now: datetime) -> bool:
     starts = [now.replace(hour=int(w["cron"].split()[1]), minute=0, second=0, microsecond=0) for w in windows]
     lasting = [parse_duration(w["duration"]) for w in windows]
-    return not windows or any(
+    return any(
         start <= now < start + length or start - timedelta(days=1) + length > now
         for start, length in zip(starts, lasting, strict=True)
     )

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from interleaving_moves import ABORT, FAMILIES, MOVES, WAVES, WINDOW, Move, made
+from interleaving_moves import ABORT, FAMILIES, MOVES, NO_WINDOW, WAVES, WINDOW, Move, made
 from interleaving_recovery import REMEDIES
 from interleaving_world import ARNS, DAY, policy
 from interleaving_world import rule as rule_of
 
 from protocol.algorithms import KeyType
+
+REST = {
+    "offlineFirst": [False, True],
+    "stragglersAfter": ["1d", "6h"],
+    "retries": [0, 0, 1],
+    "timeout": ["5m", "1h"],
+    "jitterPercent": [0, 0, 20],
+    "leastInterval": ["1d", "0s", "5d"],
+    "renewBefore": ["1d", "280d"],
+    "maxChangePercent": [100, 100, 50],
+}
+"""Fields of a policy, and of the fleet's guardrails, that bear on who starts when: what is drawn of each."""
 
 
 class _Machine(RuleBasedStateMachine):
@@ -27,22 +39,28 @@ class _Machine(RuleBasedStateMachine):
         soak=st.sampled_from(["0s", "0s", "24h"]),
         abort=st.sampled_from([[], ABORT]),
         in_flight=st.sampled_from([100, 3]),
-        windows=st.sampled_from([[], [], [WINDOW]]),
+        windows=st.sampled_from([[], [], [WINDOW], [NO_WINDOW]]),
         age=st.sampled_from([100, 100, 80, 10]),
         authority=st.sampled_from(["aws-iot", "aws-iot", "plant-ca"]),
+        rest=st.fixed_dictionaries({name: st.sampled_from(values) for name, values in REST.items()}),
         others=st.booleans(),
         remedy=st.sampled_from(list(REMEDIES)),
     )
-    def begin(self, family, count, waves, soak, abort, in_flight, windows, age, authority, others, remedy) -> None:
+    def begin(
+        self, family, count, waves, soak, abort, in_flight, windows, age, authority, rest, others, remedy
+    ) -> None:
         self.family, self.remedy = self.only or family, remedy
         self.played.append([])
+        of_rollout = {name: rest[name] for name in ("offlineFirst", "stragglersAfter", "retries", "timeout")}
+        of_schedule = {name: rest[name] for name in ("jitterPercent", "leastInterval")}
         self.world = made(
             count,
-            rollout={"waves": waves, "soak": soak, "abort": abort, "maxInFlight": in_flight},
-            schedule={"windows": windows},
-            certificate=rule_of(authority=authority),
+            rollout={"waves": waves, "soak": soak, "abort": abort, "maxInFlight": in_flight} | of_rollout,
+            schedule={"windows": windows} | of_schedule,
+            certificate=rule_of(authority=authority, renewBefore=rest["renewBefore"]),
             age=age * DAY,
             authority=ARNS[0] if authority == "plant-ca" else authority,
+            maxChangePercent=rest["maxChangePercent"],
         )
         if others:
             documents = self.world.documents

@@ -7,7 +7,10 @@ after another. ``choices`` of a move are the values that each of its parameters 
 from __future__ import annotations
 
 import itertools
+import json
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +28,7 @@ Step = Callable[[World], Any]
 FAMILIES = ("waves", "given up", "plans", "git", "silence", "backend", "at once")
 ABORT = [{"failureType": "FAILED", "thresholdPercentage": 25, "minNumberOfExecutedThings": 2}]
 WINDOW = {"cron": "0 12 * * *", "timezone": "UTC", "duration": "4h", "kind": "allow"}
+NO_WINDOW = {"cron": "0 8 * * *", "timezone": "UTC", "duration": "5h", "kind": "deny"}
 WAVES = (["1", "100%"], ["100%"], ["2", "100%"], ["1", "50%", "100%"])
 CACHES = ("ci", "function", "cold", "old", "foreign", "damaged")
 CALLS = range(31)  # AWS calls of a run: about twenty, where it makes a job
@@ -70,7 +74,8 @@ def made(count: int = 4, **spec: Any) -> World:
     """A world of that many devices alike under one policy, and its judge."""
     age = spec.pop("age", 100 * DAY)
     more = {name: spec.pop(name) for name in ("key", "authority") if name in spec}
-    world = World(Documents({"line-a": policy(**spec)}))
+    guardrails = {"maxChangePercent": spec.pop("maxChangePercent", 100), "minExisting": 4}
+    world = World(Documents({"line-a": policy(**spec)}, guardrails=guardrails))
     world.judge = Judge(world)
     devices(world, count, age=age, **more)
     return world
@@ -175,6 +180,18 @@ def a_device_is_new(world: World, age: float = 100) -> None:
 def a_device_leaves_the_fleet(world: World, at: int = 0) -> None:
     if len(world.plant.holds) > 2:
         world.plant.remove(_device(world, at))
+
+
+@move("silence", "waves", at=PLACES)
+def a_device_is_known_to_be_away_for_long(world: World, at: int = 0) -> None:
+    """As months of looks would have it: five times it was away for 300 days."""
+    gone = range(3_000, 0, -300)
+    known = json.dumps([int((world.now() - days * DAY).timestamp()) for days in gone])
+    for path in (world.cache("ci"), world.cache("function")):
+        if path.exists():
+            with closing(sqlite3.connect(path)) as inventory, inventory:
+                row = (known, world.now().timestamp(), _device(world, at))
+                inventory.execute("UPDATE things SET absences = ?, absences_at = ? WHERE name = ?", row)
 
 
 @move("git", "silence", "waves", at=PLACES)
@@ -320,6 +337,16 @@ def a_person_waives_a_device(world: World, at: int = 0) -> None:
     world.judge.forgive()
 
 
+@move("silence", "git", at=PLACES)
+def a_device_is_quarantined_or_no_longer(world: World, at: int = 0) -> None:
+    documents = world.documents
+    if documents.quarantines.pop("theft", None) is None:
+        since, device = world.now().isoformat(), _device(world, at)
+        documents.quarantines["theft"] = {"devices": [device], "owner": "o", "reason": "r", "since": since}
+    world.commit(documents)
+    world.judge.forgive()
+
+
 @move("given up", "silence")
 def a_person_ends_the_waiver(world: World) -> None:
     documents = world.documents
@@ -344,13 +371,18 @@ def the_authority_changes(world: World, authority: str = "plant-ca") -> None:
     _demand(world, authority=authority)
 
 
+@move("git", "waves")
+def what_was_issued_before_now_is_to_be_replaced(world: World) -> None:
+    _demand(world, rotateIssuedBefore=world.now().isoformat())
+
+
 @move("git", waves=WAVES)
 def the_waves_change(world: World, waves: Sequence[str] = WAVES[0]) -> None:
     spec = world.documents.policies[_policy(world)]
     world.change(_policy(world), rollout=spec["rollout"] | {"waves": waves})
 
 
-@move("git", "plans", windows=([WINDOW], []))
+@move("git", "plans", windows=([WINDOW], [], [NO_WINDOW]))
 def the_windows_change(world: World, windows: Sequence[Any] = (WINDOW,)) -> None:
     spec = world.documents.policies[_policy(world)]
     world.change(_policy(world), schedule=spec["schedule"] | {"windows": list(windows)})

@@ -164,6 +164,7 @@ def _remove_obstacles(world: World, failing: Collection[str]) -> None:
     documents = world.documents
     documents.waivers.clear()
     documents.incidents.clear()
+    documents.quarantines.clear()
     for spec in documents.policies.values():
         spec.pop("suspend", None)
         spec.pop("mode", None)

@@ -12,6 +12,7 @@ from interleaving_edits import EDITS
 from interleaving_moves import (
     ABORT,
     MEANWHILE,
+    NO_WINDOW,
     WINDOW,
     Step,
     a_commit_is_reverted,
@@ -21,7 +22,9 @@ from interleaving_moves import (
     a_device_gets_half_way,
     a_device_goes_offline_or_returns,
     a_device_goes_to_the_other_group,
+    a_device_is_known_to_be_away_for_long,
     a_device_is_new,
+    a_device_is_quarantined_or_no_longer,
     a_person_answers_for_the_deployment_for_a_day,
     a_person_resumes,
     a_person_starts_a_job,
@@ -38,6 +41,7 @@ from interleaving_moves import (
     hours_pass,
     kept_plan_is_applied,
     made,
+    minutes_pass,
     one_device_answers,
     others_make_many_jobs,
     plan_is_kept,
@@ -50,12 +54,14 @@ from interleaving_moves import (
     the_key_type_changes,
     the_policy_is_renamed,
     the_waves_change,
+    the_windows_change,
     two_runs_at_once,
     weeks_pass,
     what_the_preview_of_the_change_told_happens,
     what_the_preview_told_happens,
+    what_was_issued_before_now_is_to_be_replaced,
 )
-from interleaving_recovery import REMEDIES, an_outage_is_over
+from interleaving_recovery import REMEDIES, an_outage_is_over, everything_is_mended
 from interleaving_world import ARNS, DAY, World, rule
 
 History = tuple[Step, ...]
@@ -205,6 +211,65 @@ SMALL_WORLDS = {
             a_policy_rests_or_goes_on,
             a_person_waives_a_device,
             devices_answer,
+            what_the_preview_told_happens,
+        ),
+    ),
+    "just rotated": SmallWorld(
+        "git",
+        {"count": 2, "rollout": {"waves": ["100%"]}, "schedule": {"leastInterval": "5d"}},
+        (apply_runs, devices_answer, minutes_pass, the_key_type_changes),
+        (days_pass, apply_runs, an_incident_is_declared, devices_answer, what_the_preview_told_happens),
+    ),
+    "jitter": SmallWorld(
+        "waves",
+        {"count": 3, "age": 65 * DAY, "rollout": {"waves": ["100%"]}, "schedule": {"jitterPercent": 20}},
+        (),
+        (apply_runs, partial(weeks_pass, days=20), days_pass, what_the_preview_told_happens),
+    ),
+    "hours in which nobody may rotate": SmallWorld(
+        "plans",
+        {"count": 3, "schedule": {"windows": [NO_WINDOW]}},
+        (plan_is_kept,),
+        (apply_runs, kept_plan_is_applied, hours_pass, what_the_preview_told_happens, the_windows_change),
+    ),
+    "half at once": SmallWorld(
+        "waves",
+        {"count": 6, "rollout": {"waves": ["2", "100%"]}, "maxChangePercent": 50},
+        (apply_runs, devices_answer, days_pass),
+        (apply_runs, what_the_preview_told_happens, a_person_resumes, partial(a_device_is_new, age=100)),
+    ),
+    "one is away for long, and asked first": SmallWorld(
+        "silence",
+        {"count": 4, "rollout": {"offlineFirst": True, "soak": "24h"}}
+        | {"certificate": rule(authority="plant-ca"), "authority": ARNS[0]},
+        (plan_runs, partial(a_device_is_known_to_be_away_for_long, at=3)),
+        (
+            apply_runs,
+            devices_answer,
+            hours_pass,
+            what_the_preview_told_happens,
+            a_policy_rests_or_goes_on,
+            FIRST_IS_SILENT,
+        ),
+    ),
+    "certificates that end": SmallWorld(
+        "git",
+        {"count": 2, "age": 85 * DAY, "authority": ARNS[0]}
+        | {"certificate": {"renewBefore": "280d", "keyType": "ECDSA-P256", "authority": "plant-ca"}},
+        (),
+        (a_day_of_the_loop, what_was_issued_before_now_is_to_be_replaced, what_the_preview_told_happens),
+        (everything_is_mended,),
+    ),
+    "cut off": SmallWorld(
+        "silence",
+        {"count": 4, "rollout": {"waves": ["2", "100%"]}},
+        (apply_runs,),
+        (
+            a_device_is_quarantined_or_no_longer,
+            partial(a_device_is_quarantined_or_no_longer, at=3),
+            apply_runs,
+            devices_answer,
+            days_pass,
             what_the_preview_told_happens,
         ),
     ),

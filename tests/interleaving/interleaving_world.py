@@ -67,6 +67,7 @@ class Documents:
     policies: dict[str, dict[str, Any]] = field(default_factory=dict)
     waivers: dict[str, dict[str, Any]] = field(default_factory=dict)
     incidents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    quarantines: dict[str, dict[str, Any]] = field(default_factory=dict)
     arn: str = ARNS[0]  # of plant-ca
     guardrails: dict[str, int] = field(default_factory=lambda: {"maxChangePercent": 100, "minExisting": 4})
 
@@ -78,6 +79,7 @@ class Documents:
             ("RotationPolicy", self.policies),
             ("Waiver", self.waivers),
             ("Incident", self.incidents),
+            ("Quarantine", self.quarantines),
         ):
             found += [(kind, name, spec) for name, spec in specs.items()]
         return "\n---\n".join(

@@ -237,6 +237,17 @@ def test_the_least_interval_gives_way_before_a_short_life_ends(make, ends_in, ex
     assert ("RotatedRecently" in found) is expected
 
 
+def test_an_incident_waits_where_the_last_rotation_brought_something_else_though_the_rule_has_changed_since(make):
+    issue = {"authority": "aws-iot"}
+    loop = ClosedLoop(make, make.policy(rollout=at_once(make)), lambda *_: issue, authority="old-ca", number=1)
+    loop.run()
+    changed = make.policy(rule=make.rule(key_type=KeyType.ECDSA_P384), rollout=at_once(make))
+    leak = make.incident(authority="aws-iot", deadline=loop.now + DAY)
+    loop.desired = make.desired(changed, incidents=(leak,))
+    loop.run()
+    assert loop.rotations == {"g00": 1}
+
+
 def test_an_incident_does_not_wait_where_the_last_rotation_did_what_it_promised(make):
     loop = ClosedLoop(make, make.policy(rollout=at_once(make)), lambda _old, _now: {}, authority="old-ca", number=2)
     for _ in range(3):

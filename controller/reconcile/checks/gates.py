@@ -29,7 +29,7 @@ from protocol.messages import ExecutionStatus
 from protocol.names import COMPONENT_NAME
 
 from .case import COMING_WITHIN, Case, Check
-from .rotated import is_settling, left_alone_until
+from .rotated import is_other, is_settling, left_alone_until
 
 STOCK_REFUSAL = "Create was rejected."
 """All that the stock component reports of a rejected request; ours reports the backend's reason, and its version."""
@@ -152,7 +152,7 @@ def rotated_recently(case: Case) -> Finding | None:
     until = left_alone_until(case, last)
     if last is None or until is None or until <= case.now or case.is_tried_again:
         return None
-    if case.taints and case.in_vain is None:
+    if case.taints and case.in_vain is None and not is_other(case, last):
         return None
     return waiting(
         Reason.ROTATED_RECENTLY,

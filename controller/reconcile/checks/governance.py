@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from controller.reconcile.rollout import successes_of
+from controller.reconcile.rollout import asked_by, successes_of
 from controller.reconcile.schedule import Interval, OpenTime, open_time_of
 from controller.reconcile.values import NO_OVERRIDES, RotationResult, Unknown, family_of, result_of, result_of_stock
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Quarantine,
         Waiver,
     )
+    from protocol.job_document import JobDocument
 
 # ACM-PCA puts notBefore an hour before the moment of issue by default, AWS IoT some minutes.
 BACKDATING_TOLERANCE = timedelta(minutes=65)
@@ -88,6 +89,11 @@ class Governance:
     def successes(self) -> dict[str, DeviceExecution]:
         """The latest execution of each device that succeeded, in any rotation job."""
         return successes_of(self.state.jobs)
+
+    @cached_property
+    def documents(self) -> dict[str, JobDocument]:
+        """The document of each job, by its id."""
+        return {job.job_id: asked_by(job) for job in self.state.jobs}
 
     def policy_of(self, device: Device) -> Governed | Tie | None:
         """Return the policy that governs the device; Tie if several claim it, None if none does."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from controller.reconcile.rollout import is_other_than
 from controller.reconcile.schedule import dates_of_validity
 from controller.reconcile.values import Reason, parse_job_id
 
@@ -63,6 +64,12 @@ def in_vain(case: Case, last: DeviceExecution | None) -> Finding | None:
     if job is None or job.policy != case.policy.name or not job.digest.startswith(case.governed.family):
         return None  # under another rule: what it came to says nothing of this one
     return next((demand for demand in case.demands if _should_be_cured(demand.reason, case, certificate)), None)
+
+
+def is_other(case: Case, last: DeviceExecution) -> bool:
+    """Return whether the ``last`` rotation brought another certificate than its job asked for, whatever the rule now."""
+    asked = case.governance.documents.get(last.job_id)
+    return asked is not None and case.certificate is not None and is_other_than(asked, case.certificate)
 
 
 def left_alone_until(case: Case, last: DeviceExecution | None) -> datetime | None:

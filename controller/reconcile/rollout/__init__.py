@@ -2,6 +2,14 @@
 
 from .ahead import Ahead, rate_per_minute
 from .evidence import progress
-from .history import RolloutHistory, is_open, open_executions, read_rollout, successes_of
+from .history import (
+    RolloutHistory,
+    asked_by,
+    is_open,
+    is_other_than,
+    open_executions,
+    read_rollout,
+    successes_of,
+)
 from .standing import Standing, arrange, closings
 from .waves import Opening, next_opening

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from controller.reconcile.values import CLOCK_GRAIN, FAILED, FailureType, Outcome, Reason
 from protocol.messages import ExecutionStatus
 
-from .history import is_open
+from .history import is_open, is_other_than
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,8 +154,7 @@ def _holds_other(execution: DeviceExecution, device: Assessment, asked: JobDocum
     found = device.certificate
     if found is None or found.created_at > execution.last_updated_at + CLOCK_GRAIN:
         return False  # somebody has put another one there since
-    is_other_key = asked.key_type is not None and found.key_type not in {None, asked.key_type.value}
-    return is_other_key or asked.certificate_authority not in {None, found.authority}
+    return is_other_than(asked, found)
 
 
 def _has_rotated(execution: DeviceExecution, device: Assessment) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from controller.reconcile.values import DeviceExecution, RotationJob
+    from controller.reconcile.values import Certificate, DeviceExecution, RotationJob
 
 _OPEN_JOBS = frozenset({"IN_PROGRESS", "SCHEDULED"})
 
@@ -52,11 +52,7 @@ class RolloutHistory:
     def asked(self, job_id: str) -> JobDocument:
         """Return what a job of the rollout asks for; an empty document if the job's own was not read."""
         jobs = (*(job for of_wave in self.waves.values() for job in of_wave), *self.standing, *self.stood)
-        text = next((job.document for job in jobs if job.job_id == job_id), None)
-        try:
-            return parse_job_document(json.loads(text or ""))
-        except (ValueError, ProtocolError):
-            return JobDocument()
+        return next((asked_by(job) for job in jobs if job.job_id == job_id), JobDocument())
 
     def members(self) -> frozenset[str]:
         """Return every device that a job of the present family names."""
@@ -157,6 +153,20 @@ def _sorted_for(policy: str, family: str, jobs: Iterable[RotationJob]) -> Rollou
     asking = tuple(job for job in standing if is_open(job))
     stood = tuple(job for job in standing if not is_open(job))
     return RolloutHistory(by_wave, tuple(sorted(open_jobs, key=_age)), asking, tuple(retired), frozenset(ended), stood)
+
+
+def asked_by(job: RotationJob) -> JobDocument:
+    """Return what the job asks for; an empty document if it was not read, or cannot be."""
+    try:
+        return parse_job_document(json.loads(job.document or ""))
+    except (ValueError, ProtocolError):
+        return JobDocument()
+
+
+def is_other_than(asked: JobDocument, found: Certificate) -> bool:
+    """Return whether the certificate ``found`` is another one than was asked for."""
+    is_other_key = asked.key_type is not None and found.key_type not in {None, asked.key_type.value}
+    return is_other_key or asked.certificate_authority not in {None, found.authority}
 
 
 def successes_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:
