@@ -394,6 +394,20 @@ FAULTS = [
         (a_device_goes_to_the_other_group, apply_runs),
     ),
     PutBack(
+        "a suspension leaves alone what is queued",
+        [(controller.reconcile.planning.withdrawn, "asking", lambda _rollout: [])],
+        "nobody starts while suspended",
+        "two policies",
+        (a_policy_rests_or_goes_on, apply_runs),
+    ),
+    PutBack(
+        "who comes into quarantine, or is waived, is asked on",
+        [(controller.reconcile.planning.withdrawn, "_asks")],
+        "nobody starts while in quarantine",
+        "cut off",
+        (a_device_is_quarantined_or_no_longer, apply_runs),
+    ),
+    PutBack(
         "nobody is left alone after a rotation",
         [without("rotated_recently", controller.reconcile.checks.gates, "GATES")],
         "nobody rotates within the least interval",

@@ -108,6 +108,13 @@ class Judge:
                 memory.forgive()
         self._failed_at.clear()
 
+    def has_left(self, device: str) -> None:
+        """A device that is its policy's no more is evidence no more: a rollout that it has halted may go on."""
+        for memory in self._memory.values():
+            if device in memory.failed:
+                memory.failed.discard(device)
+                memory.is_halted = False
+
     # what a device's certificate must be
 
     def reasons(

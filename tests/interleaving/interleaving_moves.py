@@ -179,7 +179,9 @@ def a_device_is_new(world: World, age: float = 100) -> None:
 @move("plans", "silence", "waves", at=PLACES)
 def a_device_leaves_the_fleet(world: World, at: int = 0) -> None:
     if len(world.plant.holds) > 2:
-        world.plant.remove(_device(world, at))
+        name = _device(world, at)
+        world.plant.remove(name)
+        world.judge.has_left(name)
 
 
 @move("silence", "waves", at=PLACES)
@@ -199,6 +201,7 @@ def a_device_goes_to_the_other_group(world: World, at: int = 0) -> None:
     """From line-a to line-b, or back; no policy may govern that."""
     name = _device(world, at)
     world.plant.move(name, "line-b" if world.plant.groups[name] == "line-a" else "line-a")
+    world.judge.has_left(name)
 
 
 # runs of the controller

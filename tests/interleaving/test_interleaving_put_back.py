@@ -1,6 +1,6 @@
 """Faults of before, put back one by one, are each found: by every history of a small world, and by chance.
 
-``pytest -s`` prints the list.
+``pytest -s -n 0 -k short_history`` prints the list.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def test_a_fault_that_is_put_back_is_found_by_a_short_history(fault, monkeypatch
     with put_back(monkeypatch, fault):
         world = small.play(fault.history, fault.ending)
     assert fault.invariant in world.judge.broken()
+    sys.stdout.write(f"{fault.fault}: {fault.world}: {told(fault.history)}: {fault.invariant}\n")
 
 
 @pytest.mark.soak

@@ -87,3 +87,12 @@ def test_a_wave_is_not_unhealthy_for_a_device_that_was_cut_off_in_the_middle_of_
 
     assert status() is WaveStatus.UNHEALTHY
     assert status(make.quarantine("g001")) is WaveStatus.OPEN
+
+
+def test_a_job_that_still_asks_it_is_withdrawn_and_the_others_are_asked_anew(make):
+    world = World(make).wave(1, {"g000": "QUEUED", "g001": "QUEUED"}, ended=timedelta(hours=1))
+    world.desired = make.desired(world.policy, quarantines=(make.quarantine("g000"),))
+    [step] = world.plan().steps
+    assert (step.job_id, step.reason) == (
+        world.job_id(1), "a device that it asks is in quarantine; the others are asked anew",
+    )  # fmt: skip

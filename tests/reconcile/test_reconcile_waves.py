@@ -419,8 +419,12 @@ def test_jobs_that_still_ask_are_withdrawn_when_the_window_closes(make):
     policy = make.policy(windows=[make.window()])
     world = World(make, policy=policy).wave(1, {"g000": "QUEUED", "g001": "IN_PROGRESS"}, ended=HOUR)
     world.wave(1, {"g002": "IN_PROGRESS"}, ended=HOUR, tail="0000000002")
+    world.wave(1, {"g003": "SUCCEEDED"}, ended=HOUR, tail="0000000003")
     plan = world.plan()
-    assert [(step.job_id, step.reason) for step in plan.steps] == [(world.job_id(1), "no maintenance window is open")]
+    jobs = [world.job_id(1), world.job_id(1, "0000000002")]  # AWS IoT would ask who is at work again, should it fail
+    assert [(step.job_id, step.reason) for step in plan.steps] == [
+        (job, "no maintenance window is open") for job in jobs
+    ]
     assert plan.jobs == ()
 
 

@@ -67,7 +67,7 @@ def in_vain(case: Case, last: DeviceExecution | None) -> Finding | None:
 
 
 def is_other(case: Case, last: DeviceExecution) -> bool:
-    """Return whether the ``last`` rotation brought another certificate than its job asked for, whatever the rule now."""
+    """Return whether the ``last`` rotation brought another certificate than its job asked for."""
     asked = case.governance.documents.get(last.job_id)
     return asked is not None and case.certificate is not None and is_other_than(asked, case.certificate)
 

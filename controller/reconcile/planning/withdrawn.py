@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def asking(rollout: RolloutHistory) -> list[RotationJob]:
-    """Return the open jobs with devices that have not started yet."""
-    return [job for job in (*rollout.open_jobs, *rollout.standing) if _queued(job)]
+    """Return the open jobs of which a device is still to answer: AWS IoT may ask it, or ask it again if it fails."""
+    return [job for job in (*rollout.open_jobs, *rollout.standing) if open_executions(job)]
 
 
 def cancel(jobs: Iterable[RotationJob], reason: str) -> list[JobStep]:
@@ -36,7 +36,14 @@ def withdraw(rollout: RolloutHistory, tally: PolicyTally, *, is_open_now: bool) 
             lambda j: _asks_other(j, tally),
         ),
         ("it asks for something else than its devices need now", lambda job: _asks_otherwise(job, tally)),
-        ("a waiver leaves out a device that it asks; the others are asked anew", lambda job: _asks_waived(job, tally)),
+        (
+            "a waiver leaves out a device that it asks; the others are asked anew",
+            lambda j: _asks(j, tally, Reason.WAIVED),
+        ),
+        (
+            "a device that it asks is in quarantine; the others are asked anew",
+            lambda j: _asks(j, tally, Reason.QUARANTINED),
+        ),
         ("a device that it asks needs no rotation any more; others are asked anew", lambda job: _asks_idly(job, tally)),
         ("no maintenance window is open", lambda job: not is_open_now and not _asks_urgent(job, tally)),
     ]
@@ -70,9 +77,9 @@ def _asks_other(job: RotationJob, tally: PolicyTally) -> bool:
     return not _is_standing(job) and any(name not in tally.members for name in _queued(job))
 
 
-def _asks_waived(job: RotationJob, tally: PolicyTally) -> bool:
-    """Return whether the job asks a device that a waiver leaves out, and that has not begun."""
-    return any(finding.reason is Reason.WAIVED for a in _known(_queued(job), tally) for finding in a.findings)
+def _asks(job: RotationJob, tally: PolicyTally, reason: Reason) -> bool:
+    """Return whether the job asks a device that is left out for this reason, and that has not begun."""
+    return any(finding.reason is reason for a in _known(_queued(job), tally) for finding in a.findings)
 
 
 def _asks_idly(job: RotationJob, tally: PolicyTally) -> bool:
