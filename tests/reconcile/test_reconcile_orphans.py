@@ -49,6 +49,8 @@ SITUATIONS = [
      "no policy names line-a (38 devices) any more"),
     ("one gone and one emptied are summed", ["line-a"], {"line-a": 40, "line-z": 7}, {"line-a": 0}, {"line-z": 7}, 47,
      "no policy names line-z (7 devices) any more; line-a had 40 things and has 0"),
+    ("a group of as many as are looked at shrank", ["line-a"], {"line-a": 10}, {"line-a": 6}, {}, 4,
+     "line-a had 10 things and has 6"),
     ("no policy is left", [], {"line-a": 40}, {}, {"line-a": 40}, 40, "the desired state has no policy"),
     ("no policy is left, and a person has allowed that once", [], {}, {}, {}, 0, ""),
 ]  # fmt: skip

@@ -240,15 +240,17 @@ def test_the_next_wave_takes_the_place_of_who_never_answered_and_not_of_who_fail
         ({1: 10, 2: 10}, 3, 10),
         ({2: 10}, 3, 10),
         ({3: 10}, 4, 60),
+        ({3: 7}, 4, 63),  # three of the present wave never answered
         ({2: 7, 3: 10}, 4, 60),  # of wave 2 the first jobs are too old as well
         ({1: 7, 2: 10}, 3, 13),  # three of wave 1 never answered
         ({2: 13, 3: 7}, 4, 60),
+        ({2: 10, 3: 7, 4: 60}, 5, 8),  # three of wave 3 never answered
     ],
     ids=str,
 )
 def test_who_was_reached_so_long_ago_that_no_job_of_it_can_be_read_has_been_reached(make, read, wave, expected):
     """Else a wave would reach as many more as the first ones have, in a rollout of months."""
-    world, start = World(make, waves=("10", "20", "30", "90", "100%")), 0
+    world, start = World(make, waves=("10", "20", "30", "90", "95", "100%")), 0
     for number, devices in read.items():
         ended = (40 - 2 * number) * 24 * HOUR
         world.wave(number, names(devices, "SUCCEEDED", start), ended=ended, tail=f"000000000{number}")

@@ -211,6 +211,6 @@ def _taken(rollout: RolloutHistory, sizes: tuple[int, ...]) -> int:
     outcomes = {wave: rollout.outcomes(wave) for wave in rollout.waves}
     answered = {wave: {name for name, one in of_wave.items() if has_answer(one)} for wave, of_wave in outcomes.items()}
     first, known = min(answered), len(frozenset().union(*answered.values()))
-    cut = range(1, min(first, rollout.reached - 1, len(sizes)) + 1) if first > 1 else ()
+    cut = range(1, min(first, rollout.reached - 1) + 1) if first > 1 else ()
     before = (0, *sizes)
     return known + sum(max(0, before[n] - before[n - 1] - len(answered.get(n, ()))) for n in cut)
