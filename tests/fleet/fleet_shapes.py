@@ -135,6 +135,7 @@ SHAPES: dict[str, Callable[[int], Account]] = {
     "4,000 governed = account": lambda scale: account(4_000 // scale),
     "200 governed of 20,000": lambda scale: account(200, 19_800 // scale),
     "100 governed of 10,000": lambda scale: account(100, 9_900 // scale),
+    "3,000 governed of 53,000": lambda scale: account(3_000 // scale, 50_000 // scale),
     "10 wholly overlapping groups, 2,000 things": overlapping,
     "a fifth of 2,000 replaced, the old ones INACTIVE": replaced,
     "a fifth of 2,000 rotated by us, by a backend of before": rotated,

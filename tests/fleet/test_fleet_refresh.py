@@ -402,13 +402,15 @@ def warm(registry, run, foreign: int, **more):
     return run(**more)
 
 
-def test_the_whole_account_is_listed_once_a_day_and_a_few_pages_in_between(registry, run, now):
+def test_the_whole_account_is_listed_once_a_day_and_no_certificates_status_is_older(registry, run, now):
     _, state, calls = warm(registry, run, foreign=20)
     assert (calls["ListCertificates"], calls["ListThings"], state.unmanaged_count) == (12, 12, 20)
+    registry.certificates[full("c2")]["status"] = "INACTIVE"  # which is older than what the first pages show
 
-    for hours, pages in ((1, 4), (23, 4), (24, 12), (25, 4)):
-        _, state, calls = run(at=now + timedelta(hours=hours))
+    for hours, pages, status in ((1, 4, "ACTIVE"), (23, 4, "ACTIVE"), (24, 12, "INACTIVE"), (25, 4, "INACTIVE")):
+        devices, state, calls = run(at=now + timedelta(hours=hours))
         assert (calls["ListCertificates"], calls["ListThings"]) == (pages, pages), hours
+        assert devices["a-2"].attachments[0].certificate.status == status, hours
         assert state.unmanaged_count == 20
 
 
