@@ -586,12 +586,20 @@ def test_a_rule_that_comes_back_starts_with_its_first_wave_again(make):
     assert job.wave == 3, "nothing came in between"
 
 
-@pytest.mark.parametrize("text", ["resume=line-z", "result=line-z", "deployment=plant"])
+def test_a_rotation_that_ended_by_a_clock_ahead_of_this_one_was_just_now(make):
+    done = make.execution("by-hand", "SUCCEEDED", queued=MINUTE, updated=-MINUTE)
+    device = make.device(age=MINUTE, key_type="RSA-2048", created_at=make.now - MINUTE / 2)
+    told = make.assess(device, make.desired(), make.state(make.job("by-hand", {"gateway-1": done}, status="COMPLETED")))
+    assert "rotated by job by-hand 0 seconds ago" in told.findings[-1].message
+
+
+@pytest.mark.parametrize("text", ["resume=line-z", "result=line-z", "deployment=plant", "older=" + "d" * 12])
 def test_an_override_of_a_name_that_is_not_there_is_refused_with_those_that_are(make, text):
     with pytest.raises(CertfleetError, match="there is no such name") as caught:
         require_known(parse_overrides([text]), [make.desired()])
-    assert caught.value.remedy in {"there are: line-a", "there are: aws-iot, plant-ca"}
-    require_known(parse_overrides(["resume=line-a", "again=anything", "deployment=plant-ca"]), [make.desired()])
+    assert caught.value.remedy in {"there are: line-a", "there are: aws-iot, plant-ca", "there are: " + "c" * 12}
+    known = ["resume=line-a", "again=anything", "deployment=plant-ca", "older=" + "c" * 12, "older=" + "c" * 40]
+    require_known(parse_overrides(known), [make.desired()])
 
 
 @pytest.mark.parametrize(

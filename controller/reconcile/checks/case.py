@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from controller.reconcile.schedule import counted_failures, dates_of, timing_of
-from controller.reconcile.values import RotationResult, Timing
+from controller.reconcile.values import RotationResult, Timing, span_text
 from protocol.watch import MOST_HOLDERS
 
 from .governance import drills_on, issued_at, taints
@@ -130,6 +130,10 @@ class Case:
     def is_tried_again(self) -> bool:
         """Whether a person has asked that this device be tried again now, whatever came of it before."""
         return self.device.name in self.governance.overrides.again
+
+    def since(self, instant: datetime) -> str:
+        """Return how long ago that was, in words; no less than nothing, as AWS's clock may be ahead of this one."""
+        return span_text(max(timedelta(0), self.now - instant))
 
     def rotation_timing(self) -> Timing:
         """Return when this device, which must rotate, does: by its dates, or now, or as soon as a window opens."""

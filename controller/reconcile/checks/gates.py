@@ -97,7 +97,7 @@ def repeatedly_failed(case: Case) -> Finding | None:
         return None
     told = Counter(failure.failure_reason or f"no reason given ({failure.status.value})" for failure in failures)
     reasons = "; ".join(f"{reason} ({number}×)" for reason, number in sorted(told.items(), key=lambda i: (-i[1], i[0])))
-    last = span_text(case.now - failures[-1].last_updated_at)
+    last = case.since(failures[-1].last_updated_at)
     return blocked(
         Reason.REPEATEDLY_FAILED,
         f"{len(failures)} rotations failed, the last {last} ago: {reasons}",
@@ -116,7 +116,7 @@ def rotation_ineffective(case: Case) -> Finding | None:
         return None
     return blocked(
         Reason.ROTATION_INEFFECTIVE,
-        f"rotated by job {last.job_id} {span_text(case.now - last.last_updated_at)} ago, and yet: {demand.message}",
+        f"rotated by job {last.job_id} {case.since(last.last_updated_at)} ago, and yet: {demand.message}",
         "find out why the backend issued that (is it deployed as git demands?) and put it right; then apply once with "
         f"--override resume={case.policy.name}; or, for this device alone, with {_again(case)}; a changed certificate "
         "rule and a certificate put there by hand are judged anew",
@@ -132,7 +132,7 @@ def preflight_failed(case: Case) -> Finding | None:
         return None
     return blocked(
         Reason.PREFLIGHT_FAILED,
-        f"asked by job {found.job_id} {span_text(case.now - found.at)} ago, the device reports that its rotation would "
+        f"asked by job {found.job_id} {case.since(found.at)} ago, the device reports that its rotation would "
         f"fail: {found.reason}",
         f"put it right, then ask again: certfleet preflight --policy {case.policy.name} --wait; or let the device try, "
         f"with {_again(case)}: nothing is issued while the reason lasts",
@@ -156,8 +156,7 @@ def rotated_recently(case: Case) -> Finding | None:
         return None
     return waiting(
         Reason.ROTATED_RECENTLY,
-        f"rotated by job {last.job_id} {span_text(case.now - last.last_updated_at)} ago; "
-        f"left alone until {instant_text(until)}",
+        f"rotated by job {last.job_id} {case.since(last.last_updated_at)} ago; left alone until {instant_text(until)}",
         "spec.schedule.leastInterval",
     )
 
@@ -274,7 +273,7 @@ def rotating(case: Case) -> Finding | None:
         text = f"job {execution.job_id} is {execution.status.value} here since {instant_text(execution.queued_at)}"
         return waiting(Reason.ROTATING, text, "spec.rollout")
     seen = case.device.last_seen
-    last = f"last seen {span_text(case.now - seen)} ago" if seen else "last connection not known"
+    last = f"last seen {case.since(seen)} ago" if seen else "last connection not known"
     return waiting(
         Reason.STRAGGLER,
         f"the device has not answered job {execution.job_id} for {span_text(since)}; {last}",

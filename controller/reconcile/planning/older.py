@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from controller.reconcile.values import Refusal, follows
+from controller.reconcile.values import SHORT, Refusal, follows
 
 if TYPE_CHECKING:
     from controller.reconcile.values import DesiredState, FleetState, Overrides
-
-SHORT = 12  # characters of a commit, as people name it
 
 
 def goes_back(desired: DesiredState, state: FleetState, overrides: Overrides) -> Refusal | None:

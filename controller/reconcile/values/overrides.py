@@ -17,6 +17,7 @@ _PERCENTS = {"maxChangePercent": "max_change_percent", "groupChangePercent": "gr
 _COUNTS = {"lateDevices": "late_devices", "orphans": "orphans"}
 _NAMES = {"resume": "POLICY", "again": "DEVICE", "deployment": "AUTHORITY", "result": "POLICY", "older": "COMMIT"}
 
+SHORT = 12  # characters of a commit, as refusals print it and people name it
 ALLOWED = ", ".join(
     [f"{name}=PERCENT" for name in _PERCENTS]
     + [f"{name}=COUNT" for name in _COUNTS]
@@ -58,13 +59,17 @@ def parse_overrides(texts: Iterable[str]) -> Overrides:
 
 
 def require_known(overrides: Overrides, fleets: Iterable[DesiredState]) -> None:
-    """Raise CertfleetError if an override names a policy or an authority that no fleet of the run has."""
+    """Raise CertfleetError if an override names a policy, an authority or a commit that no fleet of the run has."""
     policies = {policy.name for desired in fleets for policy in desired.policies}
     authorities = {name for desired in fleets for name in desired.authorities}
+    whole = [desired.commit for desired in fleets if desired.commit]
+    commits = {commit[:SHORT] for commit in whole}
+    commits |= {one for one in overrides.older if one[:SHORT] in commits and any(c.startswith(one) for c in whole)}
     for option, given, known in (
         ("resume", overrides.resume, policies),
         ("result", overrides.result, policies),
         ("deployment", overrides.deployment, authorities),
+        ("older", overrides.older, commits),
     ):
         for name in sorted(given - known):
             raise CertfleetError(
