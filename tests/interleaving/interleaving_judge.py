@@ -265,7 +265,7 @@ class Judge:
         documents, now, held = run.commit.documents, self.world.now(), self.world.plant.holds
         groups = self.world.plant.groups
         needs = (self.reasons(documents, spec, held[n][-1], now, is_early=True) for n in job.executions if n in held)
-        is_needed = any(needs)
+        is_needed = all(needs)  # who needs none any more is let go, and the others are asked anew
         are_its_own = all(groups.get(name) == spec["thingGroup"] for name in job.executions)
         may_all_start = are_its_own and all(self._why_forbidden(run, spec, name) is None for name in job.executions)
         if untouched and is_needed and is_young and may_all_start:

@@ -64,6 +64,15 @@ def test_who_was_waived_and_who_took_its_place_may_be_tried_again_on_one_day(wor
     assert set(list(world.jobs().values())[-1].executions) == {"line-a-1", "line-a-2"}
 
 
+def test_a_job_that_a_person_resumed_is_withdrawn_once_one_of_its_devices_needs_nothing(world):
+    world.change("line-a", rollout=world.documents.policies["line-a"]["rollout"] | {"waves": ["100%"]})
+    for step in (a_person_resumes, partial(a_device_gets_a_credential_by_hand, at=2), apply_runs):
+        step(world)
+    [job] = world.jobs().values()
+    assert (job.status, len(job.executions)) == ("CANCELED", 4)
+    assert not world.judge.faults
+
+
 def test_a_policy_that_gets_its_name_back_starts_with_a_first_wave_of_its_own(world):
     before = (apply_runs, the_policy_is_renamed, apply_runs, the_key_type_changes, apply_runs)
     for step in (*before, partial(the_key_type_changes, key="ECDSA-P256"), the_policy_is_renamed, apply_runs):
