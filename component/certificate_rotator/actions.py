@@ -28,7 +28,7 @@ from .journal import UNNOTED, Journal, JournalRecord, Step
 from .machine import Event
 from .ports import Messages, MessagesError, Restarter, RestartError, WallClock
 from .stock import StockBackup, take_up
-from .store import CredentialStore, Generation
+from .store import CredentialStore, Extent, Generation
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,14 @@ _UNNOTED_WAY_BACK = (
     "the device stopped while it went back to its old credential, and its disk had not taken the reason: rolled back; "
     "free or repair the disk"
 )
+
+
+_STEPS = {
+    Extent.NO_KEY: Step.PREPARING,
+    Extent.KEY: Step.CREATING,
+    Extent.TORN: Step.INSTALLING,
+    Extent.WHOLE: Step.CONNECTING,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +111,8 @@ class Actions:
         if record is not None and record.kept is not None and record.step is Step.PREPARING:
             self._settle(record)
             record = record.without_rotation()
+        if record is not None and record.step is Step.INSTALLING:
+            record = record.with_(step=_STEPS[self._store.extent(is_durable=self._journal.is_marked)])
         if record is not None and record.has_new_in_place and self._store.is_back():
             record = record.exchanged(_UNNOTED_WAY_BACK)
         self.record = record
@@ -147,7 +157,8 @@ class Actions:
         self._request = None
         kept, self.kept = self.kept, None
         committed = kept.with_(committed=kept.job_to_commit) if kept else JournalRecord(Step.REPORTING)
-        self.record = committed.during(Step.PREPARING, execution.job_id).with_(attempt=execution.execution_number)
+        step = Step.PREPARING if kept else Step.INSTALLING
+        self.record = committed.during(step, execution.job_id).with_(attempt=execution.execution_number)
         key_type, algorithm = self._fitness.of(execution.job_document)
         notes = self._store.begin(kept.notes if kept else None)
         self._save(self.record.with_(key_type=key_type, signing_algorithm=algorithm, notes=notes))
@@ -162,7 +173,7 @@ class Actions:
     def create(self, cause: Cause) -> None:
         """Ask for a certificate, after a restart over the same key; raises RotationError if the journal has no job."""
         record = self._known()
-        if record.step is not Step.CREATING:
+        if record.step is Step.PREPARING:
             self._save(record.with_(step=Step.CREATING))
         if record.signing_algorithm is None or record.job_id is None:
             raise RotationError("the journal does not show which certificate to ask for")
@@ -186,9 +197,12 @@ class Actions:
         if record.kept is not None:  # issued to the sole certificate of the device: the connection's
             self._save(record.with_(kept=None, committed=None, swaps=0, succeeded=False))
         notes = self._store.release()
-        self._save(self._known().with_(step=Step.INSTALLING, notes=notes, repeats=cause.names_job))
+        self.record = self._known().with_(step=Step.INSTALLING, notes=notes, repeats=cause.names_job)
+        if self.record != self._journal.record:
+            self._save(self.record)
         self._store.install(cause.certificate_pem)
-        self._save(self._known().with_(step=Step.CONNECTING, awake=0.0))
+        self._journal.mark()
+        self.record = self.record.with_(step=Step.CONNECTING, awake=0.0)
         return Event.DONE
 
     def restart(self, cause: Cause) -> Event:
@@ -200,8 +214,12 @@ class Actions:
         return Event.DONE
 
     def reconnect(self, cause: Cause) -> None:
-        """Count this start, and ask for the next job as the first sign of life over the new connection."""
-        self.count_awake(START_SECONDS)
+        """Count this start if it is not the first, and ask for the next job as a sign of life over the new connection.
+
+        The mark, which the installation has left, shows the first one.
+        """
+        if not self._journal.is_marked:
+            self.count_awake(START_SECONDS)
         self.ask(cause)
 
     def count_awake(self, seconds: float) -> None:
@@ -304,7 +322,8 @@ class Actions:
         if record.kept is not None and record.outcome is ExecutionStatus.SUCCEEDED and is_its:
             self.record = record.with_(succeeded=True)
             with contextlib.suppress(JournalError):  # both stay until a start whose journal can be written
-                self._save(self._proven())
+                proven = self._proven()
+                self._save(proven, durable=proven.kept is None)
         self.forget(cause)
 
     def forget(self, cause: Cause) -> None:
@@ -378,8 +397,8 @@ class Actions:
         self._save(record.with_(step=following, awake=0.0, kept=kept))
         return Event.DONE
 
-    def _save(self, record: JournalRecord) -> None:
-        self._journal.save(record)
+    def _save(self, record: JournalRecord, *, durable: bool = True) -> None:
+        self._journal.save(record, durable=durable)
         self.record = record
 
     def _save_if_possible(self, record: JournalRecord) -> None:

@@ -32,16 +32,18 @@ SCHEMA = 1
 UNNOTED = ""
 """Stands for the id of a job that is in progress and whose id this device has not noted."""
 
+_MARK = b"installed"
+
 log = logging.getLogger(__name__)
 
 
 class Step(str, Enum):
     """Where a rotation stands on disk; each is a resume point of ``machine.py``."""
 
-    PREPARING = "PREPARING"  # a new key is being made; nothing was asked of the backend
-    CREATING = "CREATING"  # the new key is complete; the backend may have issued a certificate
-    INSTALLING = "INSTALLING"  # backup and replacement are under way
-    CONNECTING = "CONNECTING"  # the new credential is in place, the backup is complete
+    PREPARING = "PREPARING"  # a new key is being made apart; nothing was asked of the backend
+    CREATING = "CREATING"  # the new key, which lies apart, is complete; the backend may have issued a certificate
+    INSTALLING = "INSTALLING"  # from the new key to the first commit: what lies in the store shows how far it came
+    CONNECTING = "CONNECTING"  # the new credential is in place, and a start has been counted or a commit sent
     SWITCHING = "SWITCHING"  # the credential named by ``target`` is being put in place
     RECONNECTING = "RECONNECTING"  # the old credential is in place, the new one is kept until it connects
     RETRYING = "RETRYING"  # the old one did not connect: the new one is in place again, the old one kept
@@ -132,6 +134,7 @@ class Journal:
         self._before = before
         self._system = system
         self.record: Optional[JournalRecord] = None
+        self.is_marked = False  # whether ``load`` has found the mark; until the next record
 
     def load(self) -> Optional[JournalRecord]:
         """Read the file at start, None if there is none, and clear an interrupted write; raises JournalError."""
@@ -139,7 +142,9 @@ class Journal:
         try:
             if self._before is not None:
                 self._take_along(self._before)
+            self.is_marked = False
             if self._system.exists(draft):
+                self.is_marked = self._system.read(draft) == _MARK
                 with contextlib.suppress(OSError):  # a disk that refuses now is cleared by the next write
                     self._system.remove(draft)
             self.record = decode(self._system.read(self._path)) if self._system.exists(self._path) else None
@@ -167,13 +172,24 @@ class Journal:
         except OSError as error:
             log.warning("an earlier version of the component would not find the journal: %s", error)
 
-    def save(self, record: JournalRecord) -> None:
-        """Make the record durable; on JournalError the former one still stands."""
+    def save(self, record: JournalRecord, *, durable: bool = True) -> None:
+        """Make the record durable; on JournalError the former one still stands.
+
+        Without ``durable``, the former one may also stand after a power cut.
+        """
         try:
-            files.write(self._system, self._path, encode(record))
+            files.write(self._system, self._path, encode(record), durable=durable)
         except OSError as error:
             raise JournalError(f"cannot write the journal {self._path}: {error}; free or repair the disk") from error
-        self.record = record
+        self.record, self.is_marked = record, False
+
+    def mark(self) -> None:
+        """Leave a mark for the next ``load``; a power cut may take it away, and the next record does.
+
+        It lies where an interrupted write would: other versions clear it away.
+        """
+        with contextlib.suppress(OSError):
+            files.stage(self._system, self._path, _MARK, durable=False)
 
     def clear(self) -> None:
         """End the rotation; raises JournalError if the file cannot be removed."""

@@ -25,6 +25,15 @@ class Generation(str, Enum):
     NEW = "NEW"
 
 
+class Extent(Enum):
+    """How far a rotation has come, by what lies in the store."""
+
+    NO_KEY = 0  # the new key is not there: nobody was asked for a certificate yet
+    KEY = 1  # the new key is there, and nothing in place was touched
+    TORN = 2  # what lies in place is being replaced
+    WHOLE = 3  # the new credential lies in place
+
+
 class CredentialStore(Protocol):
     """Both kinds of store, files and tokens, do exactly this."""
 
@@ -44,7 +53,10 @@ class CredentialStore(Protocol):
         """Take up a rotation that an earlier process began with these notes."""
 
     def prepare(self, key_type: KeyType) -> None:
-        """Make a new key, durably, out of the nucleus' sight."""
+        """Make a new key, durably, out of the nucleus' sight.
+
+        If it does not lie apart, what is in place is kept as OLD from here on.
+        """
 
     def caveat(self, key_type: KeyType) -> str:
         """Return what may keep the nucleus from connecting with such a key from this store.
@@ -64,7 +76,7 @@ class CredentialStore(Protocol):
     def release(self) -> Dict[str, str]:
         """Give up what was kept from the rotation before: what is in place is OLD now, the new key NEW's.
 
-        Returns the notes that hold from here on. It may be repeated, and changes nothing if nothing was kept.
+        Returns the notes that hold from here on. It may be repeated, and changes nothing if OLD is what is in place.
         """
 
     def abandon(self) -> None:
@@ -72,6 +84,13 @@ class CredentialStore(Protocol):
 
     def install(self, certificate_pem: str) -> None:
         """Complete both generations (the old one as backup), then put the new one in place."""
+
+    def extent(self, *, is_durable: bool) -> Extent:
+        """Return how far ``prepare`` and ``install`` of a key that does not lie apart have come.
+
+        Unless it ``is_durable``, the process that has put the new one in place may not have waited for the disk: then
+        this call does.
+        """
 
     def switch(self, generation: Generation) -> Generation:
         """Put a generation in place; OLD is in place anyway if no backup was completed, or before ``release``.

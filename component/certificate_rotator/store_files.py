@@ -1,7 +1,8 @@
 """Credentials in two PEM files, wherever the nucleus expects them.
 
-Beside each file F a rotation keeps ``F.old`` (backup) and ``F.new``; both are whole or absent, and stay
-until the rotation is settled. The key of one that begins meanwhile is ``F.next`` until they are released.
+Beside each file F a rotation keeps ``F.old`` (backup: a second name of the file that is replaced) and ``F.new``; both
+are whole or absent, and stay until the rotation is settled. The key of one that begins meanwhile is ``F.next`` until
+they are released.
 Putting a generation in place copies its two files over the two in place, each by an atomic rename;
 permissions, owner, group and extended attributes remain those of the file replaced. Only if that
 fails on the way back (a full disk), the backup itself moves into its place. Two renames cannot be one:
@@ -20,7 +21,7 @@ from protocol.algorithms import CsrSigningAlgorithm, Family, KeyType
 
 from . import certificates, files, keys
 from .errors import CertificateError, RotationError, StoreError
-from .store import NEXT, Generation
+from .store import NEXT, Extent, Generation
 from .system import System
 
 
@@ -66,7 +67,8 @@ class FileStore:
         """See CredentialStore."""
         try:
             target = self._next_key if self._is_apart else _of(self._key, Generation.NEW)
-            files.write(self._system, target, keys.generate(key_type))
+            backups = {} if self._is_apart else self._missing_backups()
+            files.write_all(self._system, {target: keys.generate(key_type)}, backups=backups)
         except OSError as error:
             raise StoreError(f"cannot store a new private key: {error}; free or repair the disk") from error
 
@@ -89,15 +91,18 @@ class FileStore:
 
     def release(self) -> Dict[str, str]:
         """See CredentialStore."""
-        if self._is_apart:
-            try:
-                if self._system.exists(self._next_key):
-                    files.remove(self._system, self._kept())
-                    self._system.replace(self._next_key, _of(self._key, Generation.NEW))
-                    self._system.sync_folder(self._key.parent)
-            except OSError as error:
-                raise StoreError(f"cannot make room for the new credential: {error}; repair the disk") from error
+        try:
+            if self._is_apart and self._system.exists(self._next_key):
+                files.remove(self._system, self._kept())
+                self._system.replace(self._next_key, _of(self._key, Generation.NEW))
+                self._system.sync_folder(self._key.parent)
             self._is_apart = False
+            backups = self._missing_backups()
+            if backups:
+                self._require_pair(self._certificate, self._key)
+                files.write_all(self._system, {}, backups=backups)
+        except OSError as error:
+            raise StoreError(f"cannot make room for the new credential: {error}; free or repair the disk") from error
         return {}
 
     def abandon(self) -> None:
@@ -107,16 +112,44 @@ class FileStore:
 
     def install(self, certificate_pem: str) -> None:
         """See CredentialStore."""
-        self._complete({_of(self._certificate, Generation.NEW): certificate_pem.encode()})
-        if self.switch(Generation.NEW) is not Generation.NEW:
+        certificate, key = certificate_pem.encode(), self._read(_of(self._key, Generation.NEW))
+        if not _is_pair(certificate, key):
             raise StoreError(f"the new credential beside {self._key} is not whole; the old one stays in place")
+        try:
+            files.write_all(
+                self._system,
+                {_of(self._certificate, Generation.NEW): certificate, self._key: key, self._certificate: certificate},
+                {path: self._system.attributes(path) for path in (self._key, self._certificate)},
+            )
+        except OSError as error:
+            raise StoreError(
+                f"cannot put the new credential in place: {error}; check the disk and the permissions of the component"
+            ) from error
+
+    def extent(self, *, is_durable: bool) -> Extent:
+        """See CredentialStore."""
+        certificate, key = (_of(path, Generation.NEW) for path in (self._certificate, self._key))
+        if not self._holds_pair():
+            return Extent.TORN
+        if not self._exists(key) or self._read(key) != self._read(self._key):
+            if self._exists(certificate):
+                return Extent.TORN
+            return Extent.KEY if self._exists(key) else Extent.NO_KEY
+        try:
+            if not self._system.exists(certificate):  # what was renamed after it has come to the disk, and it has not
+                files.write(self._system, certificate, self.current_certificate())
+            for folder in set() if is_durable else {self._certificate.parent, self._key.parent}:
+                self._system.sync_folder(folder)
+        except OSError as error:
+            raise StoreError(f"cannot keep both credentials: {error}; free or repair the disk") from error
+        return Extent.WHOLE
 
     def switch(self, generation: Generation) -> Generation:
         """See CredentialStore."""
         if generation is Generation.OLD and self._is_apart:
             return generation
         if generation is Generation.NEW:
-            self._complete({})
+            self._complete()
         sources = {path: self._source(path, generation) for path in (self._key, self._certificate)}
         is_there = all(self._exists(source) for source in sources.values())
         if not (is_there and self._is_pair(sources[self._certificate], sources[self._key], validate=True)):
@@ -202,9 +235,19 @@ class FileStore:
         source = _of(path, generation)
         return source if generation is Generation.NEW or self._exists(source) else path
 
-    def _complete(self, contents: Dict[Path, bytes]) -> None:
-        """Write these files, and the backup; a file that has none yet is still the old one."""
+    def _missing_backups(self) -> Dict[Path, Path]:
+        """Return the backups, each with its file in place, that are not there or do not hold what that file holds."""
+        backups = {_of(path, Generation.OLD): path for path in (self._certificate, self._key)}
+        return {
+            backup: path
+            for backup, path in backups.items()
+            if not self._system.exists(backup) or self._system.read(backup) != self._system.read(path)
+        }
+
+    def _complete(self) -> None:
+        """Write the backup; a file that has none yet is still the old one."""
         try:
+            contents = {}
             for path in (self._certificate, self._key):
                 backup = _of(path, Generation.OLD)
                 if not self._system.exists(backup):

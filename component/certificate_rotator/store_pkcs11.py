@@ -27,7 +27,7 @@ from protocol.der import with_readable_names
 from . import certificates
 from .errors import CertificateError, StoreError
 from .pkcs11_token import Token, TokenBusyError, TokenObject
-from .store import NEXT, Generation
+from .store import NEXT, Extent, Generation
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +46,16 @@ def _patiently(method: Method) -> Method:
     """Repeat a method if another process kept the token busy; only what may be repeated at will is marked so."""
 
     @functools.wraps(method)
-    def repeated(self: Pkcs11Store, *arguments: Any) -> Any:
+    def repeated(self: Pkcs11Store, *arguments: Any, **named: Any) -> Any:
         if self._token.is_open:
-            return method(self, *arguments)
+            return method(self, *arguments, **named)
         for pause in self._token.pauses:
             try:
-                return method(self, *arguments)
+                return method(self, *arguments, **named)
             except TokenBusyError as error:  # noqa: PERF203  # a few tries
                 log.info("%s; trying again", error)
                 time.sleep(pause)
-        return method(self, *arguments)
+        return method(self, *arguments, **named)
 
     return cast("Method", repeated)
 
@@ -189,6 +189,19 @@ class Pkcs11Store:
                 self._token.store_certificate(der, subject, self._named(Generation.NEW), self._id(Generation.NEW))
             if self.switch(Generation.NEW) is not Generation.NEW:
                 raise StoreError(f"{self._token!r} does not keep what is stored in it; check the token")
+
+    @_patiently
+    def extent(self, *, is_durable: bool) -> Extent:  # noqa: ARG002  # a token is left to itself
+        """See CredentialStore."""
+        old, new = self._id(Generation.OLD), self._id(Generation.NEW)
+        with self._token.session():
+            in_place = {item.id for item in self._token.find(self._label) if item.kind is not ObjectClass.PUBLIC_KEY}
+            if self._is_complete(Generation.NEW):
+                return Extent.WHOLE if in_place == {new} else Extent.TORN
+            if in_place != {old}:
+                return Extent.TORN
+            made = {item.kind for item in self._token.find(self._named(Generation.NEW)) if item.id == new}
+            return Extent.KEY if {ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY} <= made else Extent.NO_KEY
 
     @_patiently
     def switch(self, generation: Generation) -> Generation:

@@ -6,6 +6,7 @@ call of this class has stopped it everywhere. Policy (what is written when) stan
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -96,6 +97,12 @@ class System:
         draft.unlink(missing_ok=True)
         draft.symlink_to(target)
         draft.replace(path)
+
+    def add_name(self, path: Path, name: Path) -> None:
+        """Give a file a second name; raises OSError on a file system that has no such thing, and on Windows."""
+        if not _POSIX:  # who has the file open under one name keeps the other one from being removed
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), str(path))
+        os.link(str(path), str(name))
 
     def obstacle(self, path: Path) -> str:
         """Return what would keep a file from being renamed over this one, with what to do.

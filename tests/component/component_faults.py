@@ -132,7 +132,7 @@ def _counted(name):
 
 
 for _name in ("read", "exists", "sync", "replace", "remove", "sync_folder", "attributes", "obstacle",
-              "set_attributes", "read_own", "changed", "make_folder", "link"):  # fmt: skip
+              "set_attributes", "read_own", "changed", "make_folder", "link", "add_name"):  # fmt: skip
     setattr(CountingSystem, _name, _counted(_name))
 
 MUTATING = {"create", "write", "sync", "replace", "remove", "sync_folder", "set_attributes"}

@@ -9,7 +9,9 @@ import struct
 from pathlib import Path
 
 import pytest
+from component_cloud import pem_of, subject_of
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -152,6 +154,31 @@ def test_mode_owner_group_acl_and_security_label_survive_rotation_and_rollback(p
     for generation in (Generation.OLD, Generation.NEW):
         store.switch(generation)
         assert (status_of(certificate), status_of(key)) == before
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("how", ["renamed", "written"])
+def test_the_backup_is_what_lies_in_place_when_the_new_credential_comes(pair, ca, how):
+    """Somebody puts another credential in place between the making of the key and the installation."""
+    store = FileStore(*pair, System())
+    store.begin()
+    store.prepare(KeyType.ECDSA_P256)
+    assert [path.stat().st_nlink for path in pair] == [2, 2]
+    fresh = ec.generate_private_key(ec.SECP256R1())
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    others = pem_of(ca.issue(fresh.public_key(), subject_of())).encode(), fresh.private_bytes(*form)
+    for path, data in zip(pair, others):
+        if how == "renamed":
+            path.with_name("draft").write_bytes(data)
+            path.with_name("draft").replace(path)
+        else:
+            path.write_bytes(data)
+    certificate = ca.issue_pem(store.request(CsrSigningAlgorithm.SHA256_ECDSA))
+    store.release()
+    store.install(certificate)
+    assert [path.stat().st_nlink for path in pair] == [1, 1]
+    assert store.switch(Generation.OLD) is Generation.OLD
+    assert tuple(path.read_bytes() for path in pair) == others
 
 
 @pytest.mark.posix

@@ -18,7 +18,7 @@ from smallworld_pool import Interned
 
 from component.certificate_rotator import keys
 from component.certificate_rotator.configuration import Configuration
-from component.certificate_rotator.journal import Journal
+from component.certificate_rotator.journal import Journal, decode
 from component.certificate_rotator.machine import Event, State
 from component.certificate_rotator.ports import MessagesError, RestartError
 from component.certificate_rotator.rotator import Rotator
@@ -263,7 +263,8 @@ def _remember(rotator, memory, ports):
     rotator._state, rotator._timers = memory.state, dict.fromkeys(memory.timers, ports)
     actions.record, actions.kept, actions.client_token = memory.record, memory.kept, memory.client_token
     actions.run_of_commit = memory.run_of_commit
-    actions._journal.record = actions._journal.load()
+    journal = dict(actions._journal._system.files).get(JOURNAL)
+    actions._journal.record = decode(journal) if journal is not None else None
     record = memory.record or memory.kept
     if record is not None:
         actions._store.resume(record.notes)

@@ -50,6 +50,10 @@ class Disk(System):
         self._note(self.files)
         self.files[target.name] = self.files.pop(source.name)
 
+    def add_name(self, path, name):
+        self._note(self.files)
+        self.files[name.name] = self.read(path)
+
     def remove(self, path):
         if path.name in self.files:
             self._note(self.files)
