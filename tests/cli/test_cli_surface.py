@@ -14,12 +14,14 @@ from pathlib import Path
 import jsonschema
 import pytest
 from cli_page import command_line_page
+from rich.progress import TimeRemainingColumn
 from shared_golden import assert_golden
 
 from controller import cli
 from controller.commands import installation, streams, version
 from controller.commands.context import look_for
 from controller.commands.progress import progress_on
+from controller.commands.progress_lines import _BOARD
 from controller.errors import CertfleetError
 
 ROOT = Path(__file__).parents[2]
@@ -290,6 +292,19 @@ def test_progress_is_drawn_on_terminals_only_and_only_after_a_second():
     with progress_on(pipe) as tell:
         tell("listing", 1, None)
     assert pipe.getvalue() == ""
+
+
+def test_each_fleet_has_a_line_of_its_own_with_what_is_left_and_how_long_that_takes():
+    terminal, pace = _Terminal(), iter(range(0, 1000, 10))
+    with progress_on(terminal, lambda: next(pace), label="north") as north:
+        north("things", 0, 300)
+        with progress_on(terminal, lambda: next(pace), label="south") as south:
+            south("things", 5, 10)
+            north("things", 100, 300)
+            shown = [task.description for task in _BOARD.lines.tasks]
+            assert (shown, _BOARD.lines.tasks[0].remaining) == (["north things", "south things"], 200)
+            assert any(isinstance(column, TimeRemainingColumn) for column in _BOARD.lines.columns)
+        assert [task.description for task in _BOARD.lines.tasks] == ["north things"]
 
 
 def test_an_interrupt_says_that_nothing_is_lost(valid, monkeypatch, capsys):
