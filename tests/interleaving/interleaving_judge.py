@@ -111,9 +111,8 @@ class Judge:
     def has_left(self, device: str) -> None:
         """A device that is its policy's no more is evidence no more: a rollout that it has halted may go on."""
         for memory in self._memory.values():
-            if device in memory.failed:
-                memory.failed.discard(device)
-                memory.is_halted = False
+            memory.failed.discard(device)
+            memory.is_halted = False  # the next preview tells whether it still is
 
     # what a device's certificate must be
 
