@@ -331,6 +331,7 @@ def before_activating(world):
 STAGES = {"watch": before_watching, "deactivate": watched, "remove": before_removing, "activate": before_activating}
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("stride", [3, pytest.param(1, marks=pytest.mark.soak)], ids=["some calls", "every call"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_at_any_call_healing_goes_on_and_what_is_in_use_stays(two, stage, stride, capsys):

@@ -79,6 +79,7 @@ class Thing:
 CHOSEN = [("deactivate", "UpdateCertificate", "before"), ("remove", "DetachThingPrincipal", "done")]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("stage", "operation", "when"), CHOSEN)
 def test_healing_that_was_killed_is_brought_to_its_end_by_the_next_run(world, stage, operation, when):
     thing = Thing(world, "killed", stage)

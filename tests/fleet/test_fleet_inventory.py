@@ -53,6 +53,7 @@ def refresh_into(path, registry, desired, now=NOW, **how):
     return rebuilt_where_damaged(look)
 
 
+@pytest.mark.unmeasured
 def test_fleets_side_by_side_killed_at_any_step_go_on_to_the_same_end_each(tmp_path):
     script = Path(__file__).with_name("killed_refresh.py")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

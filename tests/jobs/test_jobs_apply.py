@@ -418,6 +418,7 @@ class TestCohorts:
         assert name in cloud.groups
 
 
+@pytest.mark.unmeasured
 class TestKilledAnywhere:
     """The run dies at every call, before and after its effect; the next run ends where one run would have."""
 
