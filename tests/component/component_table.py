@@ -500,7 +500,9 @@ def around(world):
     excused = world._replace(excused=True)
     if cloud.job == "IN_PROGRESS":
         late = cloud._replace(clearing=cloud.rotation is not None, quirk="")
-        is_late = journal(world.device).get("step") == "CONNECTING"
+        step = journal(world.device).get("step")
+        is_new = cloud.rotation is not None and component.in_place(world.device) == cloud.rotation[2]
+        is_late = step == "CONNECTING" or (step == "INSTALLING" and is_new)
         for what, after in (("", cloud.ended("TIMED_OUT")), (", and cleared away later", late))[: 1 + is_late]:
             yield f"timed out{what}", settled_offline(excused._replace(cloud=after._replace(job="TIMED_OUT")))
             yield f"queued again{what}", queued(after._replace(job="QUEUED"))

@@ -286,6 +286,9 @@ def begins():
     over = stock._replace(cloud=stock.cloud._replace(committed=True).ended("TIMED_OUT"), excused=True)
     taken_over = noted(both, job_id=UNNOTED, committed=None)
 
+    # Left by a version of before, which wrote a record for each step.
+    before = [noted(calm(announced, state_is(state)), step=state.value) for state in (State.PREPARING, State.CREATING)]
+
     requeued = connected.cloud._replace(job="QUEUED", rotation=None, undecided=connected.cloud.active)
     retrying = noted(connected, step="RETRYING", awake=0.0)._replace(cloud=requeued, excused=True)
 
@@ -295,7 +298,7 @@ def begins():
     rotated = calm(announced, lambda world: at_rest(world) and world.cloud.job == "SUCCEEDED")
     silent = rotated._replace(cloud=rotated.cloud._replace(quirk=SILENT), excused=True)
     return [
-        off, announced, creating.dead(), rotated, silent,
+        off, announced, creating.dead(), rotated, silent, *before,
         both, only(both.dead(), FIRST), taken_over, stock, over, retrying, only(settled_offline(told), "d1.1"),
         back, only(back, "d1.1").dead(), only(settled_offline(back), "d1.1"), only(back_and_creating.dead(), "d1.1"),
     ]  # fmt: skip
