@@ -648,6 +648,14 @@ def test_a_finding_is_told_at_the_document_behind_it(make):
     desired = make.desired(waivers=(waiver,), incidents=(leak,))
     found = {f.reason.value: place_of(desired, "line-a", f) for f in make.assess(make.device(), desired).findings}
     assert found == {"AuthorityTainted": "demo/x.yaml:4", "Waived": "demo/waivers.yaml:7"}
+    theft = make.replace(make.quarantine("gateway-1"), source=Source("demo/q.yaml", 2))
+    drill = make.replace(make.drill("gateway-1"), source=Source("demo/drills.yaml", 9))
+    for desired, place in (
+        (make.desired(quarantines=(theft,)), "demo/q.yaml:2"),
+        (make.desired(drills=(drill,)), "demo/drills.yaml:9"),
+    ):
+        [finding] = make.assess(make.device(), desired).findings
+        assert place_of(desired, "line-a", finding) == place
 
 
 def refused_by_the_backend(make, *hours_ago, version=None, reason="Create was rejected."):

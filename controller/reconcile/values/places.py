@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 def source_of(desired: DesiredState, policy: str | None, finding: Finding) -> Source | None:
     """Return the document that the finding comes of; None if it comes of none.
 
-    The waiver, incident or drill that it names, else the device's policy.
+    The waiver, quarantine, incident or drill that it names, else the device's policy.
     """
     named: str | None = None
     documents: dict[str, Source]
     if finding.reason is Reason.WAIVED:
         named, documents = str(finding.values.get("waiver")), {one.name: one.source for one in desired.waivers}
+    elif finding.reason is Reason.QUARANTINED:
+        named = str(finding.values.get("quarantine"))
+        documents = {one.name: one.source for one in desired.quarantines}
     elif finding.reason is Reason.AUTHORITY_TAINTED:
         named = str(finding.values.get("incidents")).partition(",")[0]
         documents = {one.name: one.source for one in desired.incidents}
