@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from workflows_gitlab import template
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".github" / "workflows"
@@ -179,8 +180,22 @@ def test_what_is_known_of_a_fleet_is_kept_after_a_failure_and_a_cancellation_too
         used = [step for step in steps_of(path) if step.get("uses", "").startswith("actions/cache")]
         assert [step for step in used if not re.match(r"actions/cache/(restore|save)@", step["uses"])] == []
         saves = [step for step in used if "/save@" in step["uses"]]
-        assert all(step["if"] == "always()" for step in saves)
-        assert bool(saves) == (path.name in {"reconcile.yml", "drift-report.yml"})
+        assert all(step["if"].partition(" && ")[0] == "always()" for step in saves)
+        assert bool(saves) == (path.name in {"reconcile.yml", "drift-report.yml", "heal.yml"})
+
+
+def test_every_look_ends_by_itself_before_its_job_is_cut_off():
+    """All but those of apply, which looks at what its plan has just looked at."""
+    jobs = [job for path in WORKFLOWS for job in load(path.name)["jobs"].values()]
+    found = []
+    for job in (*jobs, *template({"project": "acme/certfleet", "commit": "c" * 40}).values()):
+        minutes = int(str(job.get("timeout-minutes", job.get("timeout", 0))).split()[0])
+        script = "".join([*(step.get("run", "") for step in job.get("steps", ())), *map(str, job.get("script", ()))])
+        for look in re.findall(r"--\s+(?:plan|drift|heal plan)\s.*?--format", script.replace("\\\n", " "), re.DOTALL):
+            limits = re.findall(r"--time-limit (\d+)m", look)
+            assert [int(limit) + 10 <= minutes for limit in limits] == [True], look
+            found += limits
+    assert sorted(found) == ["20", "20"] + 6 * ["75"]
 
 
 def test_required_checks_report_to_a_merge_queue():
