@@ -122,6 +122,7 @@ def test_a_run_that_another_one_overtook_discards_its_inventory_and_says_so(site
     assert len(site.jobs()) == 1
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("devices", [5, 110], ids=["a job on things", "a job on a cohort group"])
 def test_ci_and_the_function_reconcile_the_same_drift_at_the_same_moment_and_each_device_rotates_once(
     site, invoke, monkeypatch, tmp_path, devices

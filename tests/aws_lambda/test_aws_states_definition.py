@@ -163,6 +163,7 @@ def of_type(added, kind):
     return [resource["Properties"] for resource in added.values() if resource["Type"] == kind]
 
 
+@pytest.mark.unmeasured
 def test_what_is_checked_in_is_what_the_variable_adds_and_cdk_nag_finds_nothing():
     with_it = synth.synthesise(synth.MACHINE_CONTEXT)
     base = json.loads(synth.TEMPLATE.read_text())

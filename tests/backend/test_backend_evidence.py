@@ -298,6 +298,7 @@ def test_such_a_request_that_was_sent_before_the_commit_is_no_news(committed):
 ORDERS = list(itertools.permutations(["commit", "succeeded", "new", "old"]))
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("order", ORDERS, ids=" ".join)
 @pytest.mark.parametrize("old_sent", ["before the commit", "after the commit"])
 def test_the_order_in_which_functions_run_decides_nothing(created: Device, order, old_sent):

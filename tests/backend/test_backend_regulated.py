@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from backend import synth
 from backend.infrastructure.settings import from_context
 
+pytestmark = pytest.mark.unmeasured  # of the stack's definition, of which there is no floor
+
 BOUNDARY = "arn:aws:iam::123456789012:policy/boundary"
 SUBNETS, GROUP = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"], "sg-0123456789abcdef0"
 LEFT_OUT = ("ComponentBucket", "TestThingGroup")

@@ -584,6 +584,7 @@ def another_world():
         yield Clones(aws)
 
 
+@pytest.mark.unmeasured
 def test_presence_that_is_late_doubled_and_out_of_order_costs_nobody_a_certificate():
     orders = list(itertools.permutations(range(5)))
     for order in orders:
@@ -668,6 +669,7 @@ def _killed(at, after):
         return split.calls
 
 
+@pytest.mark.unmeasured
 @EVERY
 @pytest.mark.parametrize("after", [False, True], ids=["before it takes effect", "after it took effect"])
 def test_a_split_whose_functions_die_at_any_call_is_brought_to_its_end_and_nobody_is_off_line(after, stride):

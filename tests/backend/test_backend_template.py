@@ -16,6 +16,8 @@ from protocol import topics
 from protocol.names import BackendNames
 from sandbox.stack import sql
 
+pytestmark = pytest.mark.unmeasured  # of the stack's definition, of which there is no floor
+
 ROOT = Path(__file__).parents[2]
 STOCK_FUNCTIONS = ("CreateCertificate", "CommitCertificate", "JobExecutionTerminal")
 PCA = {

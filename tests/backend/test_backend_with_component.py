@@ -15,6 +15,7 @@ from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from backend_aws import PREFIX, START, VARIABLES, FakeAws, Fault, certificate_id
 from backend_device import run
 from botocore.exceptions import ClientError
@@ -269,6 +270,7 @@ def machine_for(ca, first_pair, memory, outcomes):  # noqa: C901  # a class per 
     return BothHalves
 
 
+@pytest.mark.unmeasured
 def test_whatever_happens_one_certificate_is_left_and_it_is_the_devices(caplog, tmp_path, capsys):
     caplog.set_level(logging.CRITICAL)
     ca, key = Ca(), ec.generate_private_key(ec.SECP256R1())
