@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from reconcile_rollouts import OLD, World, names
 
-from controller.reconcile.values import CLOCK_GRAIN, Baseline, WaveStatus
+from controller.reconcile.values import CLOCK_GRAIN, Baseline, WaveStatus, parse_overrides
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 LAST = {"waves": ("1", "100%")}
@@ -164,7 +164,42 @@ def test_a_rotation_answers_for_its_own_certificate_alone(make, created, status)
     assert world.plan().waves[0].status is status
 
 
+@pytest.mark.parametrize(
+    ("created", "status"),
+    [(OLD, WaveStatus.UNHEALTHY), (2.5 * HOUR, WaveStatus.HALTED)],
+    ids=["it is the old one: the rotation failed", "the rotation brought it before its job timed out"],
+)
+def test_a_key_that_the_job_did_not_ask_for_halts_only_if_the_rotation_brought_it(make, created, status):
+    world = World(make, waves=("1", "100%"))
+    document = make.plan([make.device(age=OLD)], make.desired()).jobs[0].document.to_json()
+    world.wave(1, {"g000": "TIMED_OUT"}, ended=2 * HOUR, queued=3 * HOUR, document=document)
+    failures = world.devices["g000"].failures
+    held = {"created_at": make.now - created, "key_type": "RSA-2048", "failures": failures}
+    world.devices["g000"] = make.device("g000", age=created, **held)
+    assert world.plan().waves[0].status is status
+
+
 @pytest.mark.parametrize(("hours", "status"), [(23.9, WaveStatus.RUNNING), (24, WaveStatus.OPEN)])
 def test_a_wave_waits_for_who_is_silent_until_stragglers_after(make, hours, status):
     world = World(make).wave(1, {"g000": "QUEUED"}, ended=hours * HOUR, queued=hours * HOUR)
     assert world.plan().waves[0].status is status
+
+
+@pytest.mark.parametrize(("overrides", "failed"), [((), 2), (("resume=line-a",), 0)], ids=["as it is", "resumed"])
+def test_the_report_counts_who_failed_and_who_is_lost_until_a_person_has_looked(make, overrides, failed):
+    world = World(make).wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)
+    world.wave(2, {"g001": "SUCCEEDED", "g003": "FAILED"})
+    world.wave(2, {"g002": "SUCCEEDED"}, healthy=False, tail="0000000002")
+    [report] = world.plan(overrides=parse_overrides(overrides)).waves
+    assert (report.done, report.failed) == (2, failed)
+
+
+def test_a_failure_after_a_rotation_in_vain_is_a_failure(make):
+    """What came before it has been looked at, or its job is not read any more."""
+    world = World(make, waves=("1", "100%")).wave(1, {"g000": "FAILED"}, ended=HOUR)
+    vain = make.execution(world.job_id(1, "0000000002"), "SUCCEEDED", queued=30 * HOUR, updated=28 * HOUR)
+    held = make.certificate(29 * HOUR, name="g000", key_type="RSA-2048")
+    world.devices["g000"] = make.device("g000", certificates=(held,), failures=world.devices["g000"].failures)
+    world.jobs.insert(0, make.job(vain.job_id, {"g000": vain}, status="COMPLETED", age=31 * HOUR))
+    assert make.assess(world.devices["g000"], world.desired, make.state(*world.jobs)).is_in_vain
+    assert world.plan().waves[0].status is WaveStatus.UNHEALTHY

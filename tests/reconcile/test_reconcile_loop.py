@@ -109,6 +109,10 @@ def of_another_ca(_old, _now):
     return {"authority": None, "issuer": "CN=the CA before"}
 
 
+def backdated(_old, at):
+    return {"not_before": at - 300 * DAY}
+
+
 def test_a_backend_that_issues_from_another_ca_rotates_one_device_and_no_more(make):
     loop = ClosedLoop(make, make.policy(rollout=at_once(make)), of_another_ca, authority="old-ca")
 
@@ -125,10 +129,13 @@ def test_a_backend_that_issues_from_another_ca_rotates_one_device_and_no_more(ma
 
 
 @pytest.mark.parametrize("ends", ["TIMED_OUT", "FAILED", "REJECTED"])
-@pytest.mark.parametrize("number", [1, 4])
-def test_a_rotation_in_vain_is_one_however_its_job_ended(make, ends, number):
+@pytest.mark.parametrize(
+    ("number", "issue", "reason"),
+    [(1, of_another_ca, "AuthorityMismatch"), (4, of_another_ca, "AuthorityMismatch"), (1, backdated, "AgeExceeded")],
+)
+def test_a_rotation_in_vain_is_one_however_its_job_ended(make, ends, number, issue, reason):
     policy = make.policy(rollout=at_once(make))
-    loop = ClosedLoop(make, policy, of_another_ca, authority="old-ca", number=number)
+    loop = ClosedLoop(make, policy, issue, authority="old-ca", number=number)
     loop.ends = itertools.repeat(ends)
     for _ in range(5):
         told = loop.run().waves[0]
@@ -136,7 +143,7 @@ def test_a_rotation_in_vain_is_one_however_its_job_ended(make, ends, number):
 
     assert sum(loop.rotations.values()) == 1
     assert told.status is WaveStatus.HALTED
-    assert make.reasons(loop.assessments()["g00"]) == ["AuthorityMismatch", "RotationIneffective"]
+    assert make.reasons(loop.assessments()["g00"]) == [reason, "RotationIneffective"]
 
 
 @pytest.mark.parametrize("begun", [None, HOUR])
