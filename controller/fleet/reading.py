@@ -179,21 +179,8 @@ class RegistryReader:
         with self._database.transaction() as connection:
             held = connection.execute("SELECT certificate_id, type FROM attachments WHERE thing = ?", (thing,))
             before = dict(held.fetchall())
-            fresh = [one for one in sorted(after) if before.get(one) != after[one]]
-            connection.executemany(
-                "INSERT OR IGNORE INTO certificates (id, are_things_read) VALUES (?, 1)", [(one,) for one in fresh]
-            )
-            alone = {one for one in fresh if after[one] == AttachmentType.EXCLUSIVE.value}
-            asked = [*(one for one in fresh if one not in alone), *(set(before) - set(after) if is_slice else ())]
-            connection.executemany(
-                "UPDATE certificates SET are_things_read = 0 WHERE id = ?", [(one,) for one in sorted(asked)]
-            )
-            for one in sorted(alone):
-                _take_from_others(connection, one, thing)
-            connection.execute("DELETE FROM attachments WHERE thing = ?", (thing,))
-            connection.executemany(
-                "INSERT INTO attachments VALUES (?, ?, ?)", [(thing, one, kind) for one, kind in sorted(after.items())]
-            )
+            if before != after:
+                _exchange(connection, thing, before, after, is_slice=is_slice)
             if principals is None:  # the thing is gone
                 connection.execute("DELETE FROM members WHERE thing = ?", (thing,))
                 connection.execute("DELETE FROM things WHERE name = ?", (thing,))
@@ -256,6 +243,27 @@ class RegistryReader:
 
     def _ids(self, query: str) -> _Chunks:
         return _Chunks(self._database, query)
+
+
+def _exchange(
+    connection: sqlite3.Connection, thing: str, before: Mapping[str, str], after: Mapping[str, str], *, is_slice: bool
+) -> None:
+    """Record what a thing holds; both are attachment types by certificate."""
+    fresh = [one for one in sorted(after) if before.get(one) != after[one]]
+    connection.executemany(
+        "INSERT OR IGNORE INTO certificates (id, are_things_read) VALUES (?, 1)", [(one,) for one in fresh]
+    )
+    alone = {one for one in fresh if after[one] == AttachmentType.EXCLUSIVE.value}
+    asked = [*(one for one in fresh if one not in alone), *(set(before) - set(after) if is_slice else ())]
+    connection.executemany(
+        "UPDATE certificates SET are_things_read = 0 WHERE id = ?", [(one,) for one in sorted(asked)]
+    )
+    for one in sorted(alone):
+        _take_from_others(connection, one, thing)
+    connection.execute("DELETE FROM attachments WHERE thing = ?", (thing,))
+    connection.executemany(
+        "INSERT INTO attachments VALUES (?, ?, ?)", [(thing, one, kind) for one, kind in sorted(after.items())]
+    )
 
 
 def _take_from_others(connection: sqlite3.Connection, certificate_id: str, thing: str) -> None:
