@@ -51,6 +51,7 @@ def _fleet(report: FleetReport) -> dict[str, Any]:
         "outcomes": {outcome.value: report.outcomes.get(outcome, 0) for outcome in Outcome},
         "reasons": {reason.value: number for reason, number in sorted(report.reasons.items())},
         "held_up": [{"what": h.what, "message": h.message, "remedy": h.remedy} for h in hitches(report)],
+        "notices": list(report.notices),
         "offline_risks": [
             risk_value(risk, outlook.policy)
             for outlook in (report.next_plan.outlooks if report.next_plan else ())

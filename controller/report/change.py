@@ -45,7 +45,7 @@ class FleetChange:
     @property
     def has_news(self) -> bool:
         """Whether there is anything to show of this fleet."""
-        return bool(self.shown or self.comparison.documents or self.refusals or self.cut_off)
+        return bool(self.shown or self.comparison.documents or self.refusals or self.cut_off or self.comparison.notices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +187,7 @@ def warnings(change: FleetChange) -> list[str]:
             told.append(f"{policy.policy}: {devices} left to themselves: no policy governs them any more")
     for document in change.comparison.documents:
         told.append(f"{document.document} is {document.change}{_which(document)}")
+    told += change.comparison.notices
     if change.known:
         known = ", ".join(dict.fromkeys(refusal.guardrail for refusal in change.known))
         told.append(f"without this change, {known} refuses the plan as well: the next reconcile asks a person")

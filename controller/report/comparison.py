@@ -76,6 +76,9 @@ def _text(comparisons: Comparisons, look: TextStyle) -> str:
             _changed(page, policy.policy, "new" if policy.is_new else "", policy.changes)
             for fact in _facts(change, policy):
                 page.line(fact, indent=4)
+        for notice in comparison.notices:
+            page.gap()
+            page.line(("NOTE  ", "bold"), notice, indent=2)
         _refusals(page, change)
     for failure in comparisons.failures:
         page.gap()
@@ -127,6 +130,7 @@ def _fleet_value(change: FleetChange) -> dict[str, Any]:
         "left_alone": sum(comparison.left_alone.values()),
         "usd": [round(amount, 3) for amount in cost_of(change.desired, change.shown).usd],
         "refusals": [_refusal_value(refusal) for refusal in change.refusals],
+        "notices": list(comparison.notices),
         "refusals_of_base": [_refusal_value(refusal) for refusal in change.known],
         "quarantines": [
             {"kind": one.kind.value, "thing": one.thing, "certificate_id": one.certificate_id, "evidence": one.evidence}
@@ -218,6 +222,8 @@ def _annotations(change: FleetChange) -> list[str]:
     """Return refusals on the line of their policy or fleet, and newly due devices on the changed field's line."""
     sources = {policy.name: policy.source for policy in change.desired.policies}
     lines = [refused(refusal, change.desired) for refusal in change.refusals]
+    name = change.desired.fleet.name
+    lines += [annotation("notice", f"fleet {name}: {notice}") for notice in change.comparison.notices]
     for policy in change.shown:
         if policy.policy not in sources:
             continue

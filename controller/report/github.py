@@ -60,7 +60,9 @@ def _dated(fleet: FleetReport) -> str:
 
 
 def _fleet(fleet: FleetReport) -> list[str]:
-    lines = [annotation("notice", f"fleet {fleet.desired.fleet.name}: {_dated(fleet)}")]
+    name = fleet.desired.fleet.name
+    lines = [annotation("notice", f"fleet {name}: {_dated(fleet)}")]
+    lines += [annotation("notice", f"fleet {name}: {notice}") for notice in fleet.notices]
     for outcome, level in _LEVELS.items():
         for group in by_reason(fleet.of(outcome)):
             source = source_of(fleet.desired, group.policy, group.finding)

@@ -56,7 +56,6 @@ def plan_view(plan: Plan) -> PlanView:
         for each in plan.incidents_and_drills
     ]
     told += [PlanRemark(f"{step.action} {step.job_id}", step.reason) for step in plan.steps]
-    told += [PlanRemark("note", notice) for notice in plan.notices]
     rows = tuple(_row(job) for job in plan.jobs[:JOBS_SHOWN])
     return PlanView(note, rows, len(plan.jobs) - len(rows), tuple(told))
 

@@ -102,8 +102,7 @@ def _fleet(report: FleetReport) -> list[str]:
     sections += [f"> ⛔ **{plain(h.what)}:** {plain(h.message)}  \n> {code(h.remedy)}\n" for h in held]
     sections.append(_policies(report))
     sections += _groups(f"{_ICONS[Outcome.BLOCKED]} {TITLES[Outcome.BLOCKED]}", blocked, is_open=True)
-    if plan is not None:
-        sections += [f"> **Note:** {plain(notice)}\n" for notice in plan.notices]
+    sections += [f"> **Note:** {plain(notice)}\n" for notice in report.notices]
     sections += _rollouts(report)
     if plan is not None:
         sections += _jobs(plan)

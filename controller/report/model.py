@@ -108,6 +108,11 @@ class FleetReport:
         return self.plan or self.expected
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """Sentences on facts that the plan was made without, and on documents that name nothing on this fleet."""
+        return self.next_plan.notices if self.next_plan else ()
+
+    @property
     def has_changes(self) -> bool:
         """Whether the plan would do anything."""
         return self.plan is not None and bool(self.plan.jobs or self.plan.steps)

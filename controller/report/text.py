@@ -28,6 +28,7 @@ def render_status(report: Report, look: TextStyle) -> str:
         _policies(page, fleet)
         _hitches(page, fleet)
         _rollouts(page, fleet)
+        _notices(page, fleet)
     tell_failures(page, report.failures)
     return page.text()
 
@@ -45,6 +46,7 @@ def render_drift(report: Report, look: TextStyle) -> str:
         _waiting(page, fleet)
         _left_out(page, fleet)
         _unmanaged(page, fleet)
+        _notices(page, fleet)
     tell_failures(page, report.failures)
     return page.text()
 
@@ -68,8 +70,8 @@ def render_plan(report: Report, look: TextStyle) -> str:
         _rotate(page, fleet)
         _waiting(page, fleet)
         _left_out(page, fleet)
+        _notices(page, fleet)
         if plan is not None:
-            _notices(page, plan)
             _next(page, fleet, plan)
     tell_failures(page, report.failures)
     return page.text()
@@ -299,8 +301,8 @@ def _steps(page: Page, plan: Plan) -> None:
             page.line((step.action, "change"), f" {step.job_id}: {step.reason}", indent=2)
 
 
-def _notices(page: Page, plan: Plan) -> None:
-    for notice in plan.notices:
+def _notices(page: Page, report: FleetReport) -> None:
+    for notice in report.notices:
         page.gap()
         page.line(("NOTE  ", "bold"), notice)
 

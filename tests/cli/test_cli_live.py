@@ -22,6 +22,13 @@ kind: Waiver
 metadata: {{name: spare}}
 spec: {{devices: [h-002], owner: ops@example.com, reason: waits for a part, expires: 2099-01-01}}
 """
+NOBODY = """\
+---
+apiVersion: certfleet/v1
+kind: RotationPolicy
+metadata: {name: nobody}
+spec: {thingGroup: line-z, certificate: {maxAge: 90d}}
+"""
 YEAR = timedelta(days=365)
 
 
@@ -58,6 +65,35 @@ def test_what_is_deployed_as_git_says_is_valid_and_a_name_that_is_none_is_told(p
     assert "names h-002, which no policy governs; is h-02 meant? It is not waived" in note["message"]
     assert plant.run("plan").code == 2
     assert not plant.run("validate", "--format", "json").json["notes"], "without --live AWS is not asked"
+
+
+EVERY_FORMAT = ("text", "json", "markdown", "github", "html")
+
+
+@pytest.mark.parametrize(
+    ("command", "formats"),
+    [
+        (("drift",), EVERY_FORMAT),
+        (("status",), ("text",)),
+        (("plan",), ("text", "markdown", "html")),
+        (("plan", "--base", "HEAD~1"), ("text", "json", "markdown", "github")),
+    ],
+    ids=" ".join,
+)
+def test_a_waiver_and_a_policy_that_find_nothing_are_told_by_every_report(plant, command, formats):
+    """A waiver names h-002, and the thing is h-02; a policy's group is empty."""
+    plant.client("iot").create_thing_group(thingGroupName="line-z")
+    documents = plant.desired / "factory.yaml"
+    waived = documents.read_text()
+    documents.write_text(waived.partition("---\napiVersion: certfleet/v1\nkind: Waiver")[0])
+    plant.commit()
+    documents.write_text(waived + NOBODY)
+    plant.commit()
+    for number, name in enumerate(formats):
+        told = plant.run(*command, "--format", name, *(["--no-refresh"] if number else []))
+        words = " ".join(told.out.replace("&#39;", "'").split())
+        assert "names h-002, which no policy governs; is h-02 meant? It is not waived" in words, name
+        assert "policy nobody governs no device" in words.replace("`", ""), name
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ class Comparison:
     documents: tuple[DocumentChange, ...] = ()  # of the other kinds, that differ
     refusals: tuple[Refusal, ...] = ()  # of head's plan, now or as soon as a window opens, that come with the change
     known: tuple[Refusal, ...] = ()  # that the base's plan has as well
+    notices: tuple[str, ...] = ()  # of head's plan, that the base's has not
 
     @property
     def newly_due(self) -> int:
@@ -194,6 +195,7 @@ def compare(
         documents_changed(base, head),
         tuple(refusal for refusal in refusals if refusal not in known),
         known,
+        tuple(notice for notice in will.notices if notice not in was.notices),
     )
 
 
