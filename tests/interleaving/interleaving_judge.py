@@ -346,7 +346,8 @@ class Judge:
         groups = self.world.plant.groups
         governed = sum(group == spec["thingGroup"] for group in groups.values())
         its_own = [d for d in memory.started if groups.get(d) == spec["thingGroup"]]
-        asked = [d for d in its_own if now - memory.started[d] < timedelta(days=1)]
+        patience = parse_duration(spec["rollout"].get("stragglersAfter", "1d"))
+        asked = [d for d in its_own if now - memory.started[d] < patience]  # others take the place of who is silent
         is_over = len(asked) > _first_size(spec, governed)
         if new and is_over and not rollout.has_shown_itself and not documents.incidents:
             self.tell("a change starts with its first wave", f"{len(asked)} of {policy} were asked: {asked}")
