@@ -133,6 +133,7 @@ def part_of(plan: Plan, policy: str) -> Plan:
         waves=tuple(wave for wave in plan.waves if wave.policy == policy),
         outlooks=tuple(_by_itself(outlook) for outlook in plan.outlooks if outlook.policy == policy),
         incidents=(),
+        notices=(),
         drills=tuple(drill for drill in plan.drills if drill.policy == policy),
     )
 
