@@ -97,3 +97,14 @@ def rotation(key_type=KeyType.ECDSA_P256, algorithm=CsrSigningAlgorithm.SHA256_E
 @pytest.fixture
 def rotation_document():
     return rotation
+
+
+@pytest.fixture
+def say(capsys):
+    """Print a line although output is captured."""
+
+    def say(text):
+        with capsys.disabled():
+            print(f"\n{text}", end=" ")  # noqa: T201  # how exhaustive it was
+
+    return say

@@ -61,15 +61,6 @@ def begin(make_world, memory_folder, rotation_document, request):
     return begin
 
 
-@pytest.fixture
-def say(capsys):
-    def say(text):
-        with capsys.disabled():
-            print(f"\n{text}", end=" ")  # noqa: T201  # how exhaustive it was
-
-    return say
-
-
 CRASHES = [
     # `make test` leaves to `make soak`: of a token, which is slow, the rollbacks; of nucleus lite all but one.
     pytest.param(

@@ -260,15 +260,6 @@ def lives(make_world, tmp_path, ca, rotation_document, monkeypatch):
     return lambda kind: Lives(kind, make_world, tmp_path, ca, rotation_document, monkeypatch)
 
 
-@pytest.fixture
-def say(capsys):
-    def say(text):
-        with capsys.disabled():
-            print(f"\n{text}", end=" ")  # noqa: T201  # how exhaustive it was
-
-    return say
-
-
 def told(broken):
     return "; ".join(f"{what} ({len(at)}, first at {at[0]})" for what, at in broken.items())
 

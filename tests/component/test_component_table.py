@@ -73,12 +73,3 @@ def test_every_change_of_a_row_breaks_a_rule_within_two_troubles_or_makes_no_dif
     left, _ = alive(two, left)
     say(f"{len(two.search.seen)} worlds; of {len(CHANGES)} changes {len(left)} make no difference")
     assert {f"{row.state.value} {row.event.value} {what}" for row, what, _ in left} == EQUIVALENT.keys()
-
-
-@pytest.fixture
-def say(capsys):
-    def say(text):
-        with capsys.disabled():
-            print(f"\n{text}", end=" ")  # noqa: T201  # how exhaustive it was
-
-    return say
