@@ -106,10 +106,10 @@ def waiting_or_at_work(job, devices):
     return (name for name in open_executions(job) if name in devices and devices[name].needs_rotation)
 
 
-def only_of_the_present_rule(policy, family, jobs, now):
+def only_of_the_present_rule(policy, family, jobs, now, **more):
     """Jobs of rules between do not part those of one rule."""
     found = [job for job in jobs if (parsed := parse_job_id(job.job_id)) and parsed.digest.startswith(family)]
-    return READ_ROLLOUT(policy, family, found, now)
+    return READ_ROLLOUT(policy, family, found, now, **more)
 
 
 def known_unless_listed(name):
@@ -495,6 +495,14 @@ FAULTS = [
         "a change starts with its first wave",
         "changes",
         (a_commit_is_reverted,),
+    ),
+    PutBack(
+        "a policy that gets its name back goes on where it was",
+        [(controller.reconcile.rollout.history, "asked_by_others", lambda *_: {})],
+        "a change starts with its first wave",
+        "a wave that soaks",
+        (the_policy_is_renamed, what_the_preview_of_the_change_told_happens, the_policy_is_renamed),
+        everything_is_mended,
     ),
     PutBack(
         "no wave has a brake of its own",

@@ -59,6 +59,7 @@ class Rollout:
     """One policy's rule, since it is another one than the jobs before had."""
 
     rule: str
+    last: int = 0  # jobs that were made by any policy until its own last one
     has_shown_itself: bool = False  # a device was cured by it
     reached: set[str] = field(default_factory=set)  # devices that were ever asked: to try one again reaches nobody new
 
@@ -72,6 +73,7 @@ class Judge:
         self._memory: dict[tuple[str, str], Memory] = defaultdict(Memory)
         self._rule: dict[str, str] = {}  # the rule of each policy that was applied last
         self._rollouts: dict[str, Rollout] = {}  # by policy
+        self._made: list[tuple[str, frozenset[str]]] = []  # of each job that asks devices: policy, and whom it asks
         self._was_in_vain = False  # any rotation ever, or one that brought what was not asked for
         self._latest = -1  # the newest commit that was applied
         self._clock = itertools.count(1)
@@ -164,8 +166,6 @@ class Judge:
             self.tell("no command ends with a traceback", outcome.crash)
         if run.command == "apply" and outcome.code in (0, 2):
             self._latest = max(self._latest, run.commit.number)
-            for name in self._rollouts.keys() - run.commit.documents.policies.keys():
-                del self._rollouts[name]  # if it gets its name back, it starts with its first wave
             if not self.world.running:
                 self._nobody_is_asked_on(run)
         if run.command == "plan" and outcome.code in (0, 2, 3) and "--base" not in run.arguments:
@@ -284,6 +284,10 @@ class Judge:
             self._resumed[job_id] = parsed.policy, _rule_text(documents, spec)
         for device in devices:
             self._device_starts(run, job_id, device, documents, now)
+        if parsed is not None and spec is not None:
+            self._end_what_another_took_over(parsed.policy, spec, documents)
+        if parsed is not None:
+            self._made.append((parsed.policy, frozenset(devices)))
         if parsed is not None and spec is not None and parsed.wave is not None:
             self._first_wave(parsed.policy, spec, documents, devices)
         elif parsed is not None and spec is not None:
@@ -332,6 +336,13 @@ class Judge:
         if failed_at is not None and self.world.now() - failed_at < REST:
             self.tell("who failed rests", f"{device} in {job_id}, {self.world.now() - failed_at} after it failed")
 
+    def _end_what_another_took_over(self, policy: str, spec: dict[str, Any], documents: Documents) -> None:
+        """If a policy that is gone has asked a device of this one since its last job, it starts with its first wave."""
+        rollout, groups = self._rollouts.get(policy), self.world.plant.groups
+        for other, devices in self._made[rollout.last :] if rollout is not None else ():
+            if other not in documents.policies and any(groups.get(name) == spec["thingGroup"] for name in devices):
+                self._rollouts.pop(policy, None)
+
     def _first_wave(self, policy: str, spec: dict[str, Any], documents: Documents, devices: list[str]) -> None:
         rule = _rule_text(documents, spec)
         memory, now = self._memory[policy, rule], self.world.now()
@@ -339,6 +350,7 @@ class Judge:
         if rollout is None or rollout.rule != rule:
             rollout = self._rollouts[policy] = Rollout(rule)
             memory.started.clear()
+        rollout.last = len(self._made)
         new = set(devices) - rollout.reached
         rollout.reached |= new
         for device in devices:
@@ -355,6 +367,8 @@ class Judge:
     def _ahead_of_waves(self, policy: str, rule: str, devices: list[str]) -> None:
         """Who is asked ahead of its wave is not the one with whom a change is tried."""
         rollout = self._rollouts.get(policy)
+        if rollout is not None and rollout.rule == rule:
+            rollout.last = len(self._made)
         if rollout is not None and rollout.rule == rule and not rollout.has_shown_itself:
             for device in set(devices) - rollout.reached:
                 self.tell("nobody is asked ahead of a wave that has shown nothing", f"{device} of {policy}")

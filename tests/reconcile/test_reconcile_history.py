@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from reconcile_rollouts import World, names
 
+from controller.reconcile.outlook import simulate
 from controller.reconcile.rollout.history import read_rollout
 from controller.reconcile.values import LOOK_BACK
 
@@ -77,3 +79,43 @@ def test_a_rollout_begins_after_the_last_pause_and_after_the_last_job_of_another
     jobs = [job("w3", asked=90 * DAY, ended=80 * DAY), job("w2", asked=20 * DAY, ended=19 * DAY, tail="02")]
     jobs += [] if other is None else [job(asked=other * DAY, ended=other * DAY, family=OTHER, tail="03")]
     assert read(make, *jobs).reached == reached
+
+
+@pytest.fixture
+def rollout(make):
+    """The first wave has soaked; since then a policy that git has no more has asked a device of this one."""
+
+    def rollout(of="SUCCEEDED", **fields):
+        world = World(make, waves=("1", "100%"), **fields)
+        world.wave(1, {"g000": of}, ended=30 * HOUR)
+        other = make.execution("cf-line-z-w1-0123456789abcdef", "CANCELED", HOUR)
+        world.earlier(other.job_id, {"g001": other})
+        return world
+
+    return rollout
+
+
+def test_a_policy_that_gets_its_name_back_starts_with_its_first_wave(rollout):
+    """So does one that gets the devices of a policy that is gone: the rollout is told to begin, and simulated so."""
+    world = rollout()
+    [report], [job] = world.plan().waves, world.plan().jobs
+    assert (report.wave, report.status.value, job.wave, len(job.devices)) == (1, "open", 1, 1)
+    state = world.make.state(*world.jobs)
+    hour = simulate(list(world.devices.values()), world.desired, state, world.make.now, span=HOUR, every=HOUR)
+    assert hour.rotations == 1
+    world.jobs = world.jobs[:1]
+    assert len(world.plan().jobs[0].devices) == 99
+
+
+def test_a_policy_that_is_there_still_ends_no_rollout_of_another(rollout):
+    world = rollout()
+    world.desired = world.make.desired(world.policy, world.make.policy("line-z"))
+    assert len(world.plan().jobs[0].devices) == 99
+
+
+def test_a_halt_outlasts_what_a_policy_that_is_gone_has_asked(rollout):
+    world = rollout()
+    world.jobs = world.jobs[1:]
+    world.wave(1, names(5, "FAILED"), ended=30 * HOUR)
+    [report] = world.plan().waves
+    assert (report.status.value, world.plan().jobs) == ("halted", ())

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from controller.reconcile.checks import Case, Governance, Governed, assess, last_rotation, left_alone_until
 from controller.reconcile.planning import ChangeCount, PolicyTally, plan_policy, too_much_at_once
-from controller.reconcile.rollout import is_open, read_rollout
+from controller.reconcile.rollout import asked_by_others, is_open, read_rollout
 from controller.reconcile.schedule import dates_of, next_attempt_at, timing_of
 from controller.reconcile.values import NO_OVERRIDES, Baseline, FleetState, Outcome, Reason, WaveStatus, parse_job_id
 
@@ -99,6 +99,8 @@ class Course:
     ) -> None:
         self.policy = policy
         jobs = [_ended(job) for job in state.jobs if (id_ := parse_job_id(job.job_id)) and id_.policy == policy.name]
+        asked = asked_by_others(state.jobs, {other.name for other in desired.policies})
+        self._since = max((asked[name] for name in asked.keys() & lives.keys()), default=None)
         self.fleet = VirtualFleet(policy, desired.authorities, dict(sorted(lives.items())), luck, jobs)
         self.halted: datetime | None = None  # since when
         self.refused = self.blocked = self.overdue = 0
@@ -136,7 +138,7 @@ class Course:
         tally = PolicyTally(governed=len(self.fleet.lives), members=self._known)
         for assessment in self._live.values():
             tally.add(assessment)
-        rollout = read_rollout(self.policy.name, governed.family, self.fleet.jobs.values(), now)
+        rollout = read_rollout(self.policy.name, governed.family, self.fleet.jobs.values(), now, since=self._since)
         plan = plan_policy(governed, rollout, tally, governance)
         self._carry_out(plan, tally, now)
         halted = {self.policy.name: plan.halt} if plan.halt else {}

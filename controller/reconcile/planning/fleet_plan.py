@@ -6,11 +6,11 @@ the order of the assessments. A run that dies leaves nothing that the next one h
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from controller.reconcile.checks import Governance
-from controller.reconcile.rollout import is_open, read_rollout
+from controller.reconcile.rollout import asked_by_others, is_open, read_rollout
 from controller.reconcile.schedule import LEAST_GAPS
 from controller.reconcile.values import (
     NO_OVERRIDES,
@@ -76,7 +76,11 @@ def make_plan(
     unseen = Unseen.of(governance)
     shared = SharedCertificates(state.shared)
     drilled = Drilled.of(governance)
-    tally = tally_of(lost.watch(shared.watch(unseen.watch(drilled.watch(assessments)))), governance, rollouts, begun)
+    taken_over = _TakenOver(asked_by_others(state.jobs, governance.policies))
+    watched = lost.watch(shared.watch(unseen.watch(drilled.watch(taken_over.watch(assessments)))))
+    tally = tally_of(watched, governance, rollouts, begun)
+    for name, since in taken_over.since.items():
+        rollouts[name] = read_rollout(name, governance.policies[name].family, state.jobs, now, since=since)
     plans = {
         name: plan_policy(governed, rollouts[name], tally.policies[name], governance, permitted)
         for name, governed in governance.policies.items()
@@ -120,6 +124,25 @@ def make_plan(
         drills=drilled.reports(),
     )
     return replace(plan, digest=digest_of(plan))
+
+
+@dataclass(slots=True)
+class _TakenOver:
+    """Devices that policies asked which are gone: the policy that has them now is another one since then."""
+
+    asked: Mapping[str, datetime]
+    since: dict[str, datetime] = field(default_factory=dict)  # by policy: when one that is gone last asked a device
+
+    def watch(self, assessments: Iterable[Assessment]) -> Iterable[Assessment]:
+        """Pass the assessments on; whoever was asked shows its policy of today."""
+        return self._watched(assessments) if self.asked else assessments
+
+    def _watched(self, assessments: Iterable[Assessment]) -> Iterator[Assessment]:
+        for assessment in assessments:
+            asked, policy = self.asked.get(assessment.device), assessment.policy
+            if asked is not None and policy is not None:
+                self.since[policy] = max(self.since.get(policy, asked), asked)
+            yield assessment
 
 
 def part_of(plan: Plan, policy: str) -> Plan:

@@ -5,6 +5,7 @@ from .evidence import progress
 from .history import (
     RolloutHistory,
     asked_by,
+    asked_by_others,
     is_open,
     is_other_than,
     open_executions,

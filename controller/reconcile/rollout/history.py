@@ -7,7 +7,7 @@ went, in the executions.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from protocol.job_document import JobDocument, parse_job_document
 from protocol.messages import ExecutionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from controller.reconcile.values import Certificate, DeviceExecution, RotationJob
@@ -35,7 +35,7 @@ class RolloutHistory:
     retired: tuple[RotationJob, ...]  # open, of an earlier family: the policy has changed since
     ended: frozenset[str]  # ids that may not be used again
     stood: tuple[RotationJob, ...] = ()  # standing jobs of the present family that have ended, oldest first
-    past: RolloutHistory | None = None  # a rollout that ended long ago, of which only whether it had halted matters
+    past: RolloutHistory | None = None  # one of long ago, or of before another policy's: only its halt still matters
 
     @property
     def reached(self) -> int:
@@ -118,25 +118,49 @@ class RolloutHistory:
         return asked
 
 
-def read_rollout(policy: str, family: str, jobs: Iterable[RotationJob], now: datetime) -> RolloutHistory:
-    """Sort the fleet's jobs of one policy and family; long after its last job a rollout is past, and another begins."""
-    found = _sorted_for(policy, family, jobs)
-    all_jobs = [*(job for of_wave in found.waves.values() for job in of_wave), *found.standing, *found.stood]
+def read_rollout(
+    policy: str, family: str, jobs: Iterable[RotationJob], now: datetime, *, since: datetime | None = None
+) -> RolloutHistory:
+    """Sort the fleet's jobs of one policy and family; long after its last job a rollout is past, and another begins.
+
+    ``since`` is when a policy that is gone last asked one of its devices: what was before that is past too.
+    """
+    found = _sorted_for(policy, family, jobs, since)
+    all_jobs = _all_jobs(found)
+    if since is not None and not all_jobs:
+        before = _sorted_for(policy, family, jobs)
+        return replace(found, past=before) if _all_jobs(before) else found
     if not all_jobs or any(is_open(job) or now - _ended_at(job) <= LOOK_BACK for job in all_jobs):
         return found
     return RolloutHistory({}, (), (), found.retired, found.ended, past=found)
 
 
-def _sorted_for(policy: str, family: str, jobs: Iterable[RotationJob]) -> RolloutHistory:
+def asked_by_others(jobs: Iterable[RotationJob], policies: Container[str]) -> dict[str, datetime]:
+    """Return when a policy that is none of these, because it is gone, last began to ask each device."""
+    asked: dict[str, datetime] = {}
+    for job in jobs:
+        parsed = parse_job_id(job.job_id)
+        if parsed is not None and parsed.policy not in policies:
+            for name in job.executions:
+                asked[name] = max(asked.get(name, job.created_at), job.created_at)
+    return asked
+
+
+def _all_jobs(rollout: RolloutHistory) -> list[RotationJob]:
+    return [*(job for of_wave in rollout.waves.values() for job in of_wave), *rollout.standing, *rollout.stood]
+
+
+def _sorted_for(policy: str, family: str, jobs: Iterable[RotationJob], since: datetime | None = None) -> RolloutHistory:
     waves: dict[int, list[RotationJob]] = {}
     standing: list[RotationJob] = []
     retired: list[RotationJob] = []
     ended: set[str] = set()
     own = [(job, id_) for job in sorted(jobs, key=_age) if (id_ := parse_job_id(job.job_id)) and id_.policy == policy]
     others = [job.created_at for job, id_ in own if not id_.digest.startswith(family)]
-    # A rule that comes back, after another one or after a long time, starts anew: what was before says nothing of the
-    # fleet as it is.
-    anew = max([*others[-1:], *_before_pauses([job for job, _ in own])], default=None)
+    # A rule that comes back, after another one, another name or a long time, starts anew: what was before says nothing
+    # of the fleet as it is.
+    between = [since] if since is not None else []
+    anew = max([*others[-1:], *between, *_before_pauses([job for job, _ in own])], default=None)
     for job, parsed in own:
         if not is_open(job):
             ended.add(job.job_id)
