@@ -15,12 +15,14 @@ Operators, each applied to one place at a time, never to annotations, decorators
 - statement a call or yield by itself, an item or attribute that is set, a raise, continue or break: left out
 - argument  each keyword argument of a call: left out
 
-Tests are collected once. Every mutant runs in a process of its own, forked from there: the functions that are
-loaded get the changed code; what stands outside of functions has everything imported anew. A mutant is killed
-if a test fails, or if it computes for five times as long as the tests take without a change, and 20 seconds more:
-processor time, so that a busy machine kills nobody. Survivors are
-printed with line and change; --again FILE tries only those of such an output. Mutants that change nothing are named,
-with why, in equivalent_mutants.toml beside this file, and are not counted.
+Tests are collected once, and run once unchanged, to learn what each takes and which lines it reaches. Every mutant runs
+in a process of its own, forked from there: the functions that are loaded get the changed code; what stands outside of
+functions has everything imported anew. It is tried by the tests that reach its line, the cheap ones first, and then by
+all others: only who outlives them all survives. A mutant is killed if a test fails, or if one computes for five times
+as long as it does unchanged, and 10 seconds more: processor time, so that a busy machine kills nobody. Survivors are
+printed with line and change; --again FILE tries only those of such an output, --since COMMIT only lines that git shows
+as changed since then. Mutants that change nothing are named, with why, in equivalent_mutants.toml beside this file, and
+are not counted.
 """
 
 from __future__ import annotations
@@ -32,10 +34,13 @@ import importlib.abc
 import importlib.machinery
 import mmap
 import os
+import pickle
 import re
 import resource
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
@@ -44,6 +49,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import coverage
 import pytest
 
 _COMPARE = {
@@ -55,7 +61,7 @@ _ARITHMETIC = {
     ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr,
 }  # fmt: skip
 _NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
-_TOO_LONG, _GRACE = 5, 20  # times as long as without a change, and seconds more, of processor time
+_TOO_LONG, _GRACE = 5, 10  # times as long as without a change, and seconds more, of processor time
 _EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 
 
@@ -244,15 +250,29 @@ def _lines_of_functions(tree: ast.AST) -> set[int]:
     return {line for node in found for line in range(node.body[0].lineno, (node.end_lineno or 0) + 1)}
 
 
+def _statements(tree: ast.AST) -> dict[int, frozenset[int]]:
+    """Return, for each line, those of the statement it belongs to; of an if or a loop, those before its body."""
+    found: dict[int, frozenset[int]] = {}
+    for node in ast.walk(tree):  # from the outside in
+        if isinstance(node, ast.stmt):
+            body = getattr(node, "body", None)
+            end = body[0].lineno - 1 if body else node.end_lineno or 0
+            lines = frozenset(range(node.lineno, end + 1))
+            found |= dict.fromkeys(lines, lines)
+    return found
+
+
 class _Trial:
     """A plugin of pytest that runs the collected tests once for each mutant."""
 
-    def __init__(self, path: Path, known: set[str], only: str, again: set[str] | None) -> None:
-        self.path, self.known, self.only, self.again = path, known, only, again
+    def __init__(self, path: Path, known: set[str], only: str, again: set[str] | None, since: set[int] | None) -> None:
+        self.path, self.known, self.only, self.again, self.since = path, known, only, again, since
         self.name = ".".join(path.with_suffix("").parts)
         self.killed, self.equivalents, self.survivors, self.endless = 0, 0, 0, 0
-        self.limit = resource.RLIM_INFINITY  # seconds of processor time, once the tests ran without a change
-        self.killer = mmap.mmap(-1, 4)  # shared with the trials: the place of the test that failed
+        self.costs: list[float] = []  # of each test, unchanged: seconds of processor time
+        self.reached: list[set[int]] = []  # the lines of the module that each test runs
+        self.order: list[int] = []  # tests that killed of late first, then the cheapest
+        self.killer = mmap.mmap(-1, 4)  # shared with the trials: the place of the test that failed, from 1 on
 
     @cached_property
     def module(self) -> ModuleType:
@@ -264,17 +284,21 @@ class _Trial:
         """Run each mutant's trial instead of the tests."""
         source = self.path.read_text(encoding="utf-8")
         lines, tree = source.splitlines(), ast.parse(source)
-        inside = _lines_of_functions(tree)
-        if self._is_killed(session, compile(source, str(self.path), "exec"), is_inside=True):
-            raise pytest.UsageError("the tests fail without any change")
+        inside, statements = _lines_of_functions(tree), _statements(tree)
+        self._learn(session)
         for changed, line, change in mutants(tree):
             text = f"{lines[line - 1].strip()}  |  {change}"
             if text in self.known:
                 self.equivalents += 1
-            elif self.only in lines[line - 1] and (self.again is None or text in self.again):
+            elif self._is_chosen(line, lines[line - 1], text):
                 code = compile(changed, str(self.path), "exec")
-                self._count(self._is_killed(session, code, is_inside=line in inside), text, line)
+                is_killed = self._is_killed(session, code, statements[line] if line in inside else None)
+                self._count(is_killed, text, line)
         return True
+
+    def _is_chosen(self, line: int, source: str, text: str) -> bool:
+        is_asked = self.only in source and (self.again is None or text in self.again)
+        return is_asked and (self.since is None or line in self.since)
 
     def _count(self, is_killed: bool, text: str, line: int) -> None:  # noqa: FBT001
         self.killed += is_killed
@@ -282,33 +306,68 @@ class _Trial:
             self.survivors += 1
             sys.stderr.write(f"{line}: {text}\n")
 
-    def _is_killed(self, session: pytest.Session, code: CodeType, *, is_inside: bool) -> bool:
+    def _learn(self, session: pytest.Session) -> None:
+        """Run each test unchanged, in a process of its own, so that nothing it leaves behind is seen by a mutant.
+
+        Raises:
+            pytest.UsageError: If one fails without any change.
+        """
+        with tempfile.TemporaryFile() as learnt:
+            if (child := os.fork()) == 0:
+                _be_quiet(session)
+                pickle.dump(self._costs_and_lines(session), learnt)
+                learnt.flush()
+                os._exit(session.testsfailed)
+            _, status = os.waitpid(child, 0)
+            if status:
+                raise pytest.UsageError("the tests fail without any change")
+            learnt.seek(0)
+            self.costs, self.reached = pickle.load(learnt)  # noqa: S301 - our own
+        self.order = sorted(range(len(self.costs)), key=self.costs.__getitem__)
+
+    def _costs_and_lines(self, session: pytest.Session) -> tuple[list[float], list[set[int]]]:
+        measured = coverage.Coverage(data_file=None, config_file=False, include=[str(self.path)])
+        measured.set_option("run:disable_warnings", ["no-data-collected"])  # then whatever is changed survives
+        costs = []
+        measured.start()
+        for number, item in enumerate(session.items):
+            measured.switch_context(str(number))
+            began = time.process_time()
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            costs.append(time.process_time() - began)
+        measured.stop()
+        reached: list[set[int]] = [set() for _ in costs]
+        for line, contexts in measured.get_data().contexts_by_lineno(str(self.path.absolute())).items():
+            for context in filter(None, contexts):
+                reached[int(context)].add(line)
+        return costs, reached
+
+    def _is_killed(self, session: pytest.Session, code: CodeType, statement: frozenset[int] | None) -> bool:
+        order = sorted(self.order, key=lambda number: not (statement and self.reached[number] & statement))
+        self.killer[:] = bytes(4)
         child = os.fork()
         if child == 0:
-            resource.setrlimit(resource.RLIMIT_CPU, (self.limit, self.limit))
-            quiet = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(quiet, 1)
-            os.dup2(quiet, 2)
-            session.config.pluginmanager.unregister(name="terminalreporter")
-            os._exit(self._fails(session, code, is_inside=is_inside))
-        _, status, used = os.wait4(child, 0)
-        if self.limit == resource.RLIM_INFINITY:
-            self.limit = int(_TOO_LONG * (used.ru_utime + used.ru_stime)) + _GRACE
-        self.endless += os.WIFSIGNALED(status) and os.WTERMSIG(status) in {signal.SIGXCPU, signal.SIGKILL}
-        killer = int.from_bytes(self.killer[:], "big")
-        session.items.insert(0, session.items.pop(killer))  # what is near this change will fail it as well
-        self.killer[:] = bytes(4)
+            _be_quiet(session)
+            os._exit(self._fails(session, code, order if statement else None))
+        _, status = os.waitpid(child, 0)
+        self.endless += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+        if killer := int.from_bytes(self.killer[:], "big"):
+            self.order.remove(killer - 1)
+            self.order.insert(0, killer - 1)  # what is near this change will fail it as well
         return status != 0
 
-    def _fails(self, session: pytest.Session, code: CodeType, *, is_inside: bool) -> bool:
+    def _fails(self, session: pytest.Session, code: CodeType, order: list[int] | None) -> bool:
         try:
-            if not is_inside:
+            if order is None:
+                _allow(sum(self.costs))
                 return self._fails_anew(session, code)
             self._change(code)
-            for number, item in enumerate(session.items):
+            for number in order:
+                item = session.items[number]
+                _allow(self.costs[number])
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
                 if session.testsfailed:
-                    self.killer[:] = number.to_bytes(4, "big")
+                    self.killer[:] = (number + 1).to_bytes(4, "big")
                     return True
         except BaseException:  # noqa: BLE001 - whatever ends the session
             return True
@@ -328,6 +387,27 @@ class _Trial:
         return pytest.main(["-x", "-q", "-p", "no:cacheprovider", *session.config.args]) != 0
 
 
+def _be_quiet(session: pytest.Session) -> None:
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    session.config.pluginmanager.unregister(name="terminalreporter")
+
+
+def _allow(seconds: float) -> None:
+    """End this process if what follows computes for much longer than it does unchanged."""
+    limit = int(time.process_time() + _TOO_LONG * seconds) + _GRACE
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+
+
+def _changed_lines(path: Path, commit: str) -> set[int]:
+    """Return the lines of the file that git shows as new or changed since the commit."""
+    command = ["git", "diff", "-U0", commit, "--", str(path)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+    hunks = re.findall(r"^@@ \S+ \+(\d+)(?:,(\d+))? @@", told, re.MULTILINE)
+    return {line for start, count in hunks for line in range(int(start), int(start) + int(count or 1))}
+
+
 def _survivors(output: Path) -> set[str]:
     """Return the changes that an earlier run printed, whatever their lines' numbers are by now."""
     return set(re.findall(r"^\d+: (.*)$", output.read_text(encoding="utf-8"), re.MULTILINE))
@@ -339,12 +419,14 @@ def main() -> int:
     parser.add_argument("module", type=Path)
     parser.add_argument("tests", nargs="+")
     parser.add_argument("--only", default="", help="changes at lines with this text only")
+    parser.add_argument("--since", metavar="COMMIT", help="changes at lines that are new or changed since then only")
     parser.add_argument("--again", type=Path, help="only the survivors in this output of an earlier run")
     arguments = parser.parse_args()
     sys.path.insert(0, str(Path.cwd()))
     known = set(tomllib.loads(_EQUIVALENT.read_text(encoding="utf-8")).get(str(arguments.module), {}))
     again = _survivors(arguments.again) if arguments.again else None
-    trial = _Trial(arguments.module, known, arguments.only, again)
+    since = _changed_lines(arguments.module, arguments.since) if arguments.since else None
+    trial = _Trial(arguments.module, known, arguments.only, again, since)
     started = time.monotonic()
     if pytest.main(["-qq", "-p", "no:cacheprovider", *arguments.tests], plugins=[trial]) != pytest.ExitCode.OK:
         return 1

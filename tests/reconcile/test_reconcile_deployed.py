@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from controller.reconcile.planning.deployed import departures
 from controller.reconcile.values import CertificateAuthority, Mode, PrivateCa, parse_overrides
 from protocol.algorithms import CaSigningAlgorithm
 from protocol.deployment import DeployedAuthority, DeployedBackend
@@ -94,7 +95,17 @@ def test_a_backend_of_before_that_says_nothing_of_templates_is_refused_nothing_w
     assert not planned(make, deployed(plant_ca=replace(PLANT, template_arn=None))).refusals
 
 
-def test_who_only_reports_asks_nothing_of_the_backend(make):
+@pytest.mark.parametrize(
+    ("mode", "are_all_asked", "asks"),
+    [(Mode.ENFORCE, False, True), (Mode.REPORT, False, False), (Mode.REPORT, True, True)],
+    ids=["enforces", "only reports", "only reports, looking ahead"],
+)
+def test_a_policy_without_jobs_asks_something_of_the_backend_if_it(make, mode, are_all_asked, asks):
+    desired, state = make.desired(make.policy(mode=mode)), make.state(deployment=deployed())
+    assert bool(departures(desired, state, NOW, are_all_asked=are_all_asked)) is asks
+
+
+def test_who_only_reports_is_refused_nothing(make):
     assert not planned(make, deployed(), policy=make.policy(mode=Mode.REPORT)).refusals
 
 
@@ -125,6 +136,13 @@ def test_a_ca_that_can_issue_or_was_not_seen_is_no_reason_to_refuse(make, cas):
     plan = planned(make, deployed(plant_ca=PLANT), private_cas=cas, cas_unknown=("it may not be read",))
     assert not plan.refusals
     assert "it may not be read" in plan.notices
+
+
+def test_a_ca_for_short_lived_certificates_issues_for_seven_days(make):
+    desired, state = make.desired(), make.state(private_cas={PLANT.arn: replace(ACTIVE, is_short_lived=True)})
+    for validity, is_able in ((7 * DAY, True), (8 * DAY, False)):
+        plant = replace(desired.authorities["plant-ca"], validity=validity)
+        assert bool(departures(replace(desired, authorities={"plant-ca": plant}), state, NOW)) is not is_able
 
 
 KEEPS = {"authority": None, "key_type": None}

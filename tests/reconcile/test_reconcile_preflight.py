@@ -128,10 +128,13 @@ def test_a_check_asks_exactly_about_the_rotation_that_would_come_and_is_none(mak
     assert check.devices == (device.name,)
 
 
-def test_each_rotation_is_asked_about_by_a_job_of_its_own_and_every_device_once(make):
+def test_each_rotation_is_asked_about_by_a_job_of_its_own_and_every_device_once_the_soonest_due_first(
+    make,
+):
     desired = make.desired(make.policy(rule=make.rule(key_type=None)))
-    devices = [make.device("a", age=OLD), make.device("b", age=OLD, key_type="RSA-2048"), make.device("c", age=OLD)]
-    assert sorted(check.devices for check in asked(make, *devices, desired=desired)) == [("a", "c"), ("b",)]
+    devices = [make.device("a", age=OLD), make.device("b", age=OLD, key_type="RSA-2048")]
+    devices.append(make.device("c", age=OLD + DAY))
+    assert sorted(check.devices for check in asked(make, *devices, desired=desired)) == [("b",), ("c", "a")]
 
 
 def test_who_is_being_asked_is_not_asked_again_and_no_id_is_used_twice(make):
