@@ -441,6 +441,7 @@ def test_an_incident_is_not_finished_while_devices_remain_that_are_not_given_up(
     assert (report.remaining, report.blocked, report.accepted, report.is_finished) == (3, 2, 1, False)
     assert "3 devices to go by 2026-11-25T12:00:00Z; the others will be done, at 2026-11-2" in report.message
     assert "2 devices blocked: a person must act" in report.message
+    assert "only report" not in report.message
     (over,) = make.plan([devices[0], devices[3]], desired).incidents
     assert over.is_finished
     assert over.message == "incident leak is finished: no device matches any more; 1 device accepted as lost"
@@ -481,6 +482,41 @@ def test_a_deadline_that_has_passed_is_told_and_refuses_nothing(make):
     assert plan.incidents[0].needs_person
     assert plan.refusals == ()
     assert len(plan.jobs) == 1
+
+
+LINES = ("line-a", "line-b")
+
+
+def under_incident(make, *policies, **fields):
+    """The report on an incident under which a device of each line has to rotate."""
+    desired = make.desired(*policies, incidents=(make.incident(authority="aws-iot", **fields),))
+    devices = [make.device(f"{line} {n}", authority="aws-iot", groups=(line,)) for line in LINES for n in range(9)]
+    (report,) = make.plan(devices, desired).incidents
+    return report
+
+
+def test_an_incident_is_over_in_time_up_to_the_second_of_its_deadline(make):
+    finish = under_incident(make, make.policy()).finish
+    for deadline, told in (
+        (finish, "the deadline will be met"),
+        (finish - timedelta(seconds=1), "the deadline will be missed"),
+        (make.now, "the deadline has passed"),
+    ):
+        assert told in under_incident(make, make.policy(), deadline=deadline).message
+
+
+def test_an_incident_is_over_when_the_slowest_policy_has_done_its_part(make):
+    for slow, fast in (LINES, LINES[::-1]):
+        policies = [make.policy(slow, rollout=make.rollout(maximum_per_minute=1)), make.policy(fast)]
+        both, alone = under_incident(make, *policies), under_incident(make, policies[0])
+        assert both.finish == alone.finish > under_incident(make, policies[1]).finish
+
+
+@pytest.mark.parametrize(("ignore_windows", "told"), [(True, "met"), (False, "missed")])
+def test_an_incidents_deadline_shortens_soaks_unless_it_keeps_to_windows(make, ignore_windows, told):
+    policy = make.policy(rollout=make.rollout(("1", "100%"), soak=DAY))
+    report = under_incident(make, policy, deadline=make.now + 12 * HOUR, ignore_windows=ignore_windows)
+    assert f"the deadline will be {told}" in report.message
 
 
 def test_a_device_under_two_incidents_counts_for_both(make):
