@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from controller.reconcile.values import Assessment, Finding, Outcome, Reason
 
 from .formats import dump
-from .groups import is_decided
 from .hitches import hitches
 
 if TYPE_CHECKING:
@@ -94,4 +93,4 @@ def _failing(report: FleetReport) -> Iterable[str]:
 
 
 def _open_findings(assessment: Assessment) -> list[Finding]:
-    return [f for f in assessment.findings if f.outcome is Outcome.BLOCKED and not is_decided(f)]
+    return [f for f in assessment.findings if f.outcome is Outcome.BLOCKED and not f.is_decided]

@@ -11,13 +11,6 @@ from controller.reconcile.values import Assessment, Finding, Outcome, Reason
 
 from . import words
 
-_DECIDED = frozenset({Reason.WAIVED, Reason.SUSPENDED, Reason.QUARANTINED})
-
-
-def is_decided(finding: Finding) -> bool:
-    """Return whether the group blocks because a person has decided so: it is reported, and nobody is needed."""
-    return finding.reason in _DECIDED and "active" not in finding.values
-
 
 @dataclass(frozen=True, slots=True)
 class ReasonGroup:
@@ -35,7 +28,7 @@ class ReasonGroup:
     @property
     def is_decided(self) -> bool:
         """Whether a person has decided already that these devices are left out."""
-        return is_decided(self.finding)
+        return self.finding.is_decided
 
 
 def leading(assessment: Assessment) -> Finding:
@@ -54,7 +47,7 @@ def by_reason(assessments: Iterable[Assessment]) -> list[ReasonGroup]:
     found: dict[tuple[Reason, str, bool], list[tuple[Finding, Assessment]]] = {}
     for assessment in assessments:
         finding = leading(assessment)
-        key = finding.reason, assessment.policy or "", is_decided(finding)
+        key = finding.reason, assessment.policy or "", finding.is_decided
         found.setdefault(key, []).append((finding, assessment))
     order = {reason: number for number, reason in enumerate(Reason)}
     return [_group(found[key]) for key in sorted(found, key=lambda key: (order[key[0]], *key[1:]))]

@@ -13,7 +13,7 @@ from itertools import chain
 from controller.reconcile.values import Assessment, Outcome
 
 from . import words
-from .groups import DECIDED_TITLE, TITLES, is_decided, leading
+from .groups import DECIDED_TITLE, TITLES, leading
 from .model import FleetReport, Report
 
 CARRIED = 100_000  # rows in one page, of all fleets; the JSON report has all
@@ -72,11 +72,11 @@ def _rows(report: Report) -> Iterator[DeviceRow]:
     for outcome in _ORDER:
         for fleet in report.fleets:
             for assessment in fleet.of(outcome):
-                if not is_decided(leading(assessment)):
+                if not leading(assessment).is_decided:
                     yield _row(fleet, TITLES[outcome], assessment)
     for fleet in report.fleets:
         for assessment in fleet.of(Outcome.BLOCKED):
-            if is_decided(leading(assessment)):
+            if leading(assessment).is_decided:
                 yield _row(fleet, DECIDED_TITLE, assessment)
     for fleet in report.fleets:
         for assessment in fleet.coming:

@@ -16,7 +16,7 @@ from controller.reconcile.values import Assessment, Outcome, Sync
 
 from . import words
 from .formats import TextStyle
-from .groups import is_decided, leading
+from .groups import leading
 from .model import FleetReport, Report
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -89,7 +89,7 @@ def _result(assessment: Assessment) -> str | None:
     """Return a failure for a failed rotation, though it is tried again, and a skip for a device that waits."""
     if assessment.sync is Sync.IN_SYNC or assessment.outcome is None:
         return None
-    if is_decided(leading(assessment)):
+    if leading(assessment).is_decided:
         return "skipped"
     return "failure" if assessment.failures else _RESULTS[assessment.outcome]
 

@@ -23,7 +23,7 @@ from controller.reconcile.values import (
     Sync,
 )
 
-from .groups import is_decided, leading
+from .groups import leading
 from .model import AGE_BUCKET_DAYS, AgeCounts, FleetReport, InventoryCounts, PolicyReport
 
 
@@ -99,7 +99,7 @@ class Tally:
         outcomes = Counter(outcome for _policy, outcome in drifted if outcome is not None)
         by_policy = Counter(drifted)
         blocked = (found for found in kept if found.outcome is Outcome.BLOCKED and found.sync is not Sync.IN_SYNC)
-        left_out = Counter(found.policy for found in blocked if is_decided(leading(found)))
+        left_out = Counter(found.policy for found in blocked if leading(found).is_decided)
         return FleetReport(
             desired=self._desired,
             state=state,

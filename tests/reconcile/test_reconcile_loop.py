@@ -643,8 +643,62 @@ def test_a_waiver_of_a_name_that_is_not_there_is_told_with_the_name_that_may_be_
     )
 
 
-def test_a_policy_without_a_device_is_told(make):
-    assert "policy line-a governs no device" in " ".join(make.plan([], make.desired()).notices)
+ABSENT = "ab" * 32
+LOST = frozenset({"h-002"})
+H_002 = "h-002, which no policy governs; is h-02 meant? It is not "
+NAMED = {  # every field that names devices, or what they hold, and what is told of a name that is none
+    "waiver": (lambda m: {"waivers": (m.waiver("h-002"),)}, H_002 + "waived"),
+    "quarantine, devices": (lambda m: {"quarantines": (m.quarantine("h-002"),)}, H_002 + "cut off"),
+    "quarantine, certificates": (
+        lambda m: {"quarantines": (m.quarantine(certificates=(ABSENT,)),)},
+        "certificate abababababab, which no device of a policy holds",
+    ),
+    "incident, acceptedLosses": (
+        lambda m: {"incidents": (m.incident(issued_before=m.now - DAY, accepted_losses=LOST),)},
+        H_002 + "accepted as lost",
+    ),
+    "drill, devices": (lambda m: {"drills": (m.drill("h-002"),)}, H_002 + "drilled"),
+}
+
+
+@pytest.mark.parametrize(("documents", "told"), NAMED.values(), ids=NAMED)
+def test_a_name_that_is_not_there_is_told_whatever_field_of_a_document_has_it(make, documents, told):
+    desired = make.desired(**documents(make))
+    [notice] = [one for one in make.plan([make.device("h-02", age=200 * DAY)], desired).notices if "names" in one]
+    who, _, rest = notice.partition(" names ")
+    assert rest == told
+    assert who.endswith(" (demo/policies.yaml:3)"), "it is told at its line"
+
+
+def test_a_certificate_in_quarantine_is_there_if_a_device_holds_it_beside_others_or_policies_tie_over_it(make):
+    held = [make.certificate(name=name) for name in ("one", "two", "three")]
+    policies = make.policy("line-a"), make.policy("line-b")
+    devices = [
+        make.device("several", certificates=held[:2]),
+        make.device("tied", groups=("line-a", "line-b"), certificates=held[2:]),
+    ]
+    desired = make.desired(*policies, quarantines=(make.quarantine(certificates=[c.certificate_id for c in held[1:]]),))
+    assert not [notice for notice in make.plan(devices, desired).notices if "names" in notice]
+
+
+def test_a_document_that_is_over_names_nobody_any_more(make):
+    over = {"waivers": (make.waiver("gone", expires=make.now - DAY),), "drills": (make.drill("gone", lasts=HOUR / 2),)}
+    assert not [notice for notice in make.plan([make.device()], make.desired(**over)).notices if "names" in notice]
+
+
+def test_a_policy_without_a_device_is_told_and_whether_another_one_of_equal_priority_claims_them(make):
+    assert "policy line-a governs no device: its thing group is empty" in " ".join(
+        make.plan([], make.desired()).notices
+    )
+    devices = [make.device(f"g{n}", groups=("line-a", "line-b", "line-c")) for n in range(9)]
+    line_c = make.policy("line-c", priority=-1)
+    told = make.plan(devices, make.desired(make.policy("line-a"), make.policy("line-b"), line_c)).notices
+    tie = "line-a and line-b claim 9 devices with equal priority; give one of them a higher priority"
+    assert [notice for notice in told if "governs no device" in notice] == [
+        f"policy line-a governs no device: {tie}",
+        f"policy line-b governs no device: {tie}",
+        "policy line-c governs no device: its thing group is empty, or others govern all of it",
+    ]
 
 
 def test_a_finding_is_told_at_the_document_behind_it(make):

@@ -365,3 +365,45 @@ def test_devices_that_policies_tie_over_are_counted_under_none(make):
     tied = make.desired(make.policy("line-a"), make.policy("line-b"))
     found = _compare(make, [make.device(groups=("line-a", "line-b"))], tied, tied)
     assert [policy.governed_head for policy in found.policies] == [0, 0]
+
+
+def _person_needed(found):
+    return [(one.device, one.policy, one.person_needed_for.reason.value) for one in found.blocked]
+
+
+@pytest.mark.parametrize(
+    ("why", "base", "head", "expected"),
+    [
+        ("two policies tie", ["line-a"], ["line-a", "line-b"], ("both", None, "PolicyConflict")),
+        ("nobody can tell the result", ["line-c"], ["line-a"], ("other", "line-a", "ResultUnknown")),
+    ],
+)
+def test_a_device_that_a_change_blocks_is_told_once_by_the_change_that_does_it(make, why, base, head, expected):
+    rules = {"line-a": make.rule(key_type=None)}
+    documents = {name: make.policy(name, rule=rules.get(name)) for name in {*base, *head}}
+    devices = [make.device("quiet"), make.device("lost", groups=("line-a", "line-c"), certificates=())]
+    if expected[0] == "both":
+        devices.append(make.device("both", groups=("line-a", "line-b")))
+    else:
+        devices.append(make.device("other", age=200 * DAY, key_type="RSA-4096"))
+    base, head = (make.desired(*(documents[name] for name in names)) for names in (base, head))
+    assert _person_needed(_compare(make, devices, base, head)) == [expected], why
+    assert not _compare(make, devices, head, head).blocked, "nor is what is blocked without the change its fault"
+
+
+def test_a_device_that_a_change_leaves_out_because_a_person_says_so_is_not_blocked_by_it(make):
+    waived = make.desired(waivers=(make.waiver("old"),))
+    found = _compare(make, [make.device("old", age=200 * DAY)], make.desired(), waived)
+    assert (found.blocked, found.no_longer_due) == ((), 1)
+
+
+def test_an_incident_that_a_change_declares_is_told_with_what_the_plan_says_of_it(make):
+    head = make.desired(incidents=(make.incident(issued_before=make.now - DAY),))
+    two = (make.certificate(20 * DAY), make.certificate(30 * DAY, name="x"))
+    devices = [make.device("a"), make.device("lost", certificates=two)]
+    found = _compare(make, devices, make.desired(), head)
+    assert found.incidents == make.plan(devices, head).incidents
+    assert [one.needs_person for one in found.missed] == [True]
+    without = _compare(make, devices, head, head)
+    assert (without.incidents, without.missed) == (found.incidents, ()), "without the change it is missed as well"
+    assert not _compare(make, devices[:1], make.desired(), head).missed

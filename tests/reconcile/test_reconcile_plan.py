@@ -26,6 +26,7 @@ from controller.reconcile.planning import (
 )
 from controller.reconcile.planning.guardrails import Late, too_late
 from controller.reconcile.values import (
+    NO_OVERRIDES,
     AttachmentType,
     Baseline,
     CertificateStatus,
@@ -34,9 +35,11 @@ from controller.reconcile.values import (
     Outcome,
     Overrides,
     Reason,
+    Refusal,
     StockBackend,
     Suspension,
     TargetKind,
+    options_for,
     parse_overrides,
 )
 
@@ -302,11 +305,27 @@ def test_every_refusal_prints_the_override_that_lets_the_same_plan_pass(make):
     refusals = make.plan(devices, desired, state).refusals
     assert [refusal.guardrail for refusal in refusals] == ["orphans", *["maxChangePercent"] * 2, "deadline"]
     printed = [refusal.override.removeprefix("--override ") for refusal in refusals]
+    together = options_for(refusals)
+    assert parse_overrides(together.split()[1::2]) == parse_overrides(printed)
     assert make.plan(devices, desired, state, overrides=parse_overrides(printed)).refusals == ()
     for left_out in set(printed):
         others = parse_overrides(override for override in printed if override != left_out)
         left = make.plan(devices, desired, state, overrides=others).refusals
         assert {refusal.override for refusal in left} == {f"--override {left_out}"}
+        assert options_for(left, others) == together, "what the run was given is needed as well"
+
+
+def test_the_options_that_lift_refusals_are_read_back_and_a_number_that_holds_for_the_run_stands_once():
+    given = ["maxChangePercent=12.5", "groupChangePercent=9", "lateDevices=3", "resume=line-b", "resume=line-a"]
+    given += ["again=gw-1", "deployment=plant-ca", "result=line-a", "older=" + "d" * 12, "orphans=2"]
+    overrides = parse_overrides(given)
+    assert parse_overrides(overrides.texts) == overrides
+    assert NO_OVERRIDES.texts == ()
+    asked = [Refusal("maxChangePercent", None, "", f"--override maxChangePercent={n}") for n in (41, 95)]
+    assert options_for(asked, parse_overrides(["lateDevices=3"])) == (
+        "--override maxChangePercent=95 --override lateDevices=3"
+    )
+    assert options_for([*asked, Refusal("groupChangePercent", None, "", "none: plan again")]) == "none: plan again"
 
 
 def test_deadlines_that_the_rates_cannot_meet_are_refused(make):

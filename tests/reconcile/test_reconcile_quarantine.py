@@ -10,7 +10,6 @@ from reconcile_rollouts import OLD, World
 from controller.reconcile.checks import assess
 from controller.reconcile.checks.governance import Governance
 from controller.reconcile.values import CertificateStatus, Health, Outcome, Reason, WaveStatus
-from controller.report.groups import is_decided
 
 DAY = timedelta(days=1)
 NAME = "gateway-1"
@@ -28,7 +27,7 @@ def test_of_a_device_in_quarantine_nothing_is_asked_and_whoever_must_cut_it_off_
     assert (finding.reason, finding.outcome, found.health) == (
         Reason.QUARANTINED, Outcome.BLOCKED, Health.SUSPENDED,
     )  # fmt: skip
-    assert ("still ACTIVE" in finding.message, is_decided(finding)) == (is_left, not is_left)
+    assert ("still ACTIVE" in finding.message, finding.is_decided) == (is_left, not is_left)
     assert "security" in finding.message
     assert "a laptop was stolen" in finding.message
 
@@ -43,7 +42,7 @@ def test_a_certificates_quarantine_is_its_holders_until_that_holds_another_one(m
     both = assessed(
         make, make.device(certificates=(make.replace(meant, status=CertificateStatus.INACTIVE), other)), only
     )
-    assert is_decided(both.findings[0]), "the other certificate is not in quarantine"
+    assert both.findings[0].is_decided, "the other certificate is not in quarantine"
 
 
 def test_what_a_device_holds_besides_an_older_documents_certificate_is_cut_off_with_it(make):

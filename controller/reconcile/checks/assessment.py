@@ -141,13 +141,16 @@ def _tied(device: Device, tie: Tie, governance: Governance) -> Assessment:
     policies = " and ".join(tie.policies)
     held = [attachment.certificate for attachment in device.attachments]
     tainted = [i.name for i in governance.desired.incidents if any(taints(i, certificate) for certificate in held)]
+    values = {"policies": ",".join(tie.policies)}
+    if governance.desired.quarantines and governance.quarantine_of(device) is not None:
+        values["certificates"] = ",".join(one.certificate_id for one in held)
     finding = Finding(
         reason=Reason.POLICY_CONFLICT,
         outcome=Outcome.BLOCKED,
         message=f"policies {policies} claim the device with equal priority",
         policy_field="spec.priority",
         remedy=f"give one of them a higher priority; to see where it stands: certfleet explain {quote(device.name)}",
-        values={"incidents": ",".join(tainted)} if tainted else {},
+        values={**values, "incidents": ",".join(tainted)} if tainted else values,
     )
     certificate = device.attachments[0].certificate if len(device.attachments) == 1 else None
     return Assessment(device.name, None, certificate, (finding,), Sync.OUT_OF_SYNC, Health.DEGRADED)

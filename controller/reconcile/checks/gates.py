@@ -46,7 +46,7 @@ def quarantined(case: Case) -> Finding | None:
     held = [attachment.certificate for attachment in case.device.attachments]
     meant = [one for one in held if any(document.concerns(name, [one.certificate_id]) for document in documents)]
     active = [one.certificate_id[:12] for one in meant if one.status is CertificateStatus.ACTIVE]
-    values: dict[str, str] = {"quarantine": found.name}
+    values = {"quarantine": found.name, "certificates": ",".join(one.certificate_id for one in meant)}
     remedy = f"ask {found.owner}; to lift it, take the device out of the document"
     state = ""
     if active:

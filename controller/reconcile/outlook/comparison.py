@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         FleetState,
         Holding,
         HoldingChange,
+        IncidentReport,
         Overrides,
         Plan,
         Policy,
@@ -116,6 +117,9 @@ class Comparison:
     refusals: tuple[Refusal, ...] = ()  # of head's plan, now or as soon as a window opens, that come with the change
     known: tuple[Refusal, ...] = ()  # that the base's plan has as well
     notices: tuple[str, ...] = ()  # of head's plan, that the base's has not
+    blocked: tuple[Assessment, ...] = ()  # under head, of devices for which base needs no person
+    incidents: tuple[IncidentReport, ...] = ()  # of head's plan
+    missed: tuple[IncidentReport, ...] = ()  # of these: they need a person, and do not stand so in the base's plan
 
     @property
     def newly_due(self) -> int:
@@ -168,10 +172,13 @@ def compare(
     """Compare base with head; each call of ``devices`` streams them, with the groups that either's policies name."""
     before, after = Governance(base, state, now, overrides), Forecaster(head, state, now, HORIZON, overrides)
     counts = {name: _Counts() for name in sorted({*before.policies, *after.governance.policies})}
+    blocked: list[Assessment] = []
 
     def under_base() -> Iterator[Assessment]:
         for device in devices():
             old, new = assess(device, before), after.add(device)
+            if new is not None and new.person_needed_for and not (old is not None and old.person_needed_for):
+                blocked.append(new)
             _count(counts, old, new, was_due=_is_due(old, before), is_due=_is_due(new, after.governance))
             if old is not None:
                 yield old
@@ -196,6 +203,9 @@ def compare(
         tuple(refusal for refusal in refusals if refusal not in known),
         known,
         tuple(notice for notice in will.notices if notice not in was.notices),
+        tuple(blocked),
+        will.incidents,
+        tuple(one for one in will.incidents if one.needs_person and one not in was.incidents),
     )
 
 

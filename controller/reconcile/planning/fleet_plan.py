@@ -88,7 +88,7 @@ def make_plan(
     changes = [_change(name, tally.policies[name], plan) for name, plan in plans.items()]
     whole = ChangeCount(
         policy=None,
-        governed=sum(change.governed for change in changes) + tally.conflicts,
+        governed=sum(change.governed for change in changes) + tally.tied.total(),
         starting=sum(change.starting for change in changes),
         rotating=sum(change.rotating for change in changes),
         begun=sum(change.begun for change in changes),

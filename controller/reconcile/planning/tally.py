@@ -88,7 +88,7 @@ class FleetTally:
 
     policies: dict[str, PolicyTally]
     incidents: dict[str, IncidentTally]
-    conflicts: int = 0  # devices that several policies claim
+    tied: Counter[str] = field(default_factory=Counter)  # devices that several policies claim, by these
 
 
 def tally_of(
@@ -106,7 +106,7 @@ def tally_of(
     members = {name: rollout.members() for name, rollout in rollouts.items()}
     for assessment in assessments:
         if assessment.policy is None:
-            fleet.conflicts += 1
+            fleet.tied[str(assessment.findings[0].values["policies"])] += 1
             _count_incidents(assessment, fleet.incidents, accepted)
             continue
         policy = fleet.policies[assessment.policy]

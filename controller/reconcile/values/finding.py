@@ -63,6 +63,14 @@ class Finding:
     remedy: str | None = None
     values: Mapping[str, str | int | float | None] = field(default_factory=dict)
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether it blocks because a person has decided so: it is reported, and nobody is needed."""
+        return self.reason in _DECIDED and "active" not in self.values
+
+
+_DECIDED = (Reason.WAIVED, Reason.SUSPENDED, Reason.QUARANTINED)
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -124,6 +132,12 @@ class Assessment(NamedTuple):
         """Return whether the device must rotate, and only these reasons keep it from that."""
         others = [finding.reason for finding in self.findings if finding.outcome is not Outcome.ROTATE]
         return 0 < len(others) < len(self.findings) and all(reason in reasons for reason in others)
+
+    @property
+    def person_needed_for(self) -> Finding | None:
+        """The first finding that blocks; None if nothing does, or a person has decided that already."""
+        found = next((finding for finding in self.findings if finding.outcome is Outcome.BLOCKED), None)
+        return None if found is None or found.is_decided else found
 
     @property
     def kind(self) -> str:

@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from .plan import Refusal
     from .policy import DesiredState
 
 _PERCENTS = {"maxChangePercent": "max_change_percent", "groupChangePercent": "group_change_percent"}
 _COUNTS = {"lateDevices": "late_devices", "orphans": "orphans"}
 _NAMES = {"resume": "POLICY", "again": "DEVICE", "deployment": "AUTHORITY", "result": "POLICY", "older": "COMMIT"}
 
+_OPTION = "--override "
 SHORT = 12  # characters of a commit, as refusals print it and people name it
 ALLOWED = ", ".join(
     [f"{name}=PERCENT" for name in _PERCENTS]
@@ -42,6 +44,14 @@ class Overrides:
         None  # whoever resumes has looked at nothing that failed later; None: the moment planned
     )
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Each as ``parse_overrides`` reads it."""
+        found = [(name, getattr(self, field)) for name, field in _PERCENTS.items()]
+        told = [f"{name}={percent:g}" for name, percent in found if percent is not None]
+        told += [f"{name}={number}" for name, field in _COUNTS.items() if (number := getattr(self, field))]
+        return (*told, *(f"{name}={value}" for name in _NAMES for value in sorted(getattr(self, name))))
+
 
 NO_OVERRIDES = Overrides()
 
@@ -56,6 +66,18 @@ def parse_overrides(texts: Iterable[str]) -> Overrides:
         name, _, value = text.partition("=")
         overrides = _with(overrides, name, value, text)
     return overrides
+
+
+def options_for(refusals: Iterable[Refusal], given: Overrides = NO_OVERRIDES) -> str:
+    """Return the options that lift all of these refusals together, those ``given`` to the refused run among them.
+
+    If one of them has no override, return what to do instead.
+    """
+    asked = [refusal.override for refusal in refusals]
+    if (instead := next((text for text in asked if not text.startswith(_OPTION)), None)) is not None:
+        return instead
+    together = parse_overrides([*given.texts, *(text.removeprefix(_OPTION) for text in asked)])
+    return " ".join(f"{_OPTION}{text}" for text in together.texts)
 
 
 def require_known(overrides: Overrides, fleets: Iterable[DesiredState]) -> None:
