@@ -231,6 +231,13 @@ def test_a_second_plan_asks_nobody_again(make):
     assert plan.policies[0].rotating == 2, "they count as in flight"
 
 
+def test_no_more_of_them_are_asked_than_may_be_in_flight(make):
+    world = fleet(make, left=(50, 40, 30), max_in_flight=2)
+    plan = world.plan()
+    assert early(plan) == ["g091", "g092"]
+    assert early(after(world, plan).plan()) == []
+
+
 def test_one_more_joins_the_standing_job_that_there_is(make):
     world = fleet(make)
     before = world.plan()

@@ -36,6 +36,13 @@ def test_of_whom_a_plan_made_before_named_nobody_else_rotates(make, kept):
     assert _asked(world.plan(permitted=permitted)) == expected
 
 
+@pytest.mark.parametrize(("hours", "starts"), [(1, 0), (0, 4), (-1, 4)])
+def test_a_suspension_holds_until_its_end(make, hours, starts):
+    suspended = make.policy(suspend=make.suspension(until=make.now + hours * HOUR))
+    plan = World(make, number=4, policy=suspended).plan()
+    assert sum(len(job.devices) for job in plan.jobs) == starts
+
+
 def test_who_may_rotate_and_was_not_named_before_is_not_said_to_wait_for_its_wave(make):
     world = World(make, number=2, waves=("100%",))
     plan = world.plan(permitted={})
