@@ -99,6 +99,7 @@ class IotJobs:
         self._session, self._settings = session, settings
         self._rotates = dict.fromkeys((foreign or {}).items(), False)  # by id and instant: no document ever changes
         self._workers = workers
+        self._cancelled: list[str] = []  # jobs, in which a device that had begun may be at work still
 
     # things
 
@@ -235,9 +236,13 @@ class IotJobs:
         for job in list(self._list("ListJobs", "jobs", status="IN_PROGRESS")):
             job_id = job["jobId"]
             if job_id != besides and (parse_job_id(job_id) or self._is_rotation(job_id, job["createdAt"].timestamp())):
-                asked = (thing for thing, status in self.executions(job_id) if not status.is_terminal)
-                found |= dict.fromkeys(asked, job_id)
+                found |= self._asked_by(job_id)
+        for job_id in self._cancelled:
+            found |= self._asked_by(job_id)
         return found
+
+    def _asked_by(self, job_id: str) -> dict[str, str]:
+        return dict.fromkeys((thing for thing, status in self.executions(job_id) if not status.is_terminal), job_id)
 
     def _is_rotation(self, job_id: str, made_at: float) -> bool:
         """Return whether the document of the job names a rotation; each document is read once."""
@@ -270,6 +275,7 @@ class IotJobs:
         view = self.job(job_id)
         if view is None or view.has_ended:
             return
+        self._cancelled.append(job_id)
         try:
             self._call("CancelJob", jobId=job_id, reasonCode="CERTFLEET", comment=comment[:_MAX_COMMENT])
         except AwsCallError:

@@ -87,7 +87,7 @@ def test_a_policy_that_gets_its_name_back_starts_with_a_first_wave_of_its_own(wo
     ("before", "then", "fault"),
     [
         ((), IT_FAILS, ("cumulative_sizes", one_more)),
-        (IT_FAILS, ANOTHER_TAKES_ITS_PLACE, ("cumulative_sizes", one_more)),
+        (IT_FAILS, (a_person_waives_a_device, apply_runs, minutes_pass, apply_runs), ("cumulative_sizes", one_more)),
         ((*RESUMED, *BOTH_ARE_WAIVED), (a_day_of_the_loop, a_day_of_the_loop), ("cumulative_sizes", one_more)),
         (RESUMED[:-1], RESUMED[-1:], ("gather", one_more_is_owed)),
     ],

@@ -502,6 +502,20 @@ def test_who_is_at_work_in_a_standing_job_stays_in_its_group_while_others_come_a
     assert cloud.groups[job.job_id].members == {"a", "c"}
 
 
+def test_a_device_that_begins_as_its_job_is_closed_for_silence_is_not_asked_by_the_standing_job_too(cloud, iot, kit):
+    """Nothing is issued to it yet, so that the registry shows it as it was planned."""
+    both = kit.devices("a", "b")
+    wave = kit.job("line-a", 1, THINGS, both)
+    apply(kit.plan(wave), iot, kit.NOW)
+    cloud.jobs[wave.job_id].executions["a"] = "IN_PROGRESS"
+    standing = kit.job("line-a", None, COHORT, both)
+
+    result = apply(kit.plan(standing, steps=(JobStep(wave.job_id, "cancel", "silent"),)), iot, kit.NOW)
+
+    assert cloud.groups[standing.job_id].members == {"b"}
+    assert result.jobs[0].skipped == {"a": f"it rotates in job {wave.job_id} already"}
+
+
 class TestTwoRuns:
     """To look and then to make jobs is one transaction: who has looked too early looks again."""
 

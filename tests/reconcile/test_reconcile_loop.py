@@ -128,7 +128,7 @@ def test_a_backend_that_issues_from_another_ca_rotates_one_device_and_no_more(ma
     assert "--override resume=line-a" in halted.waves[0].remedy
 
 
-@pytest.mark.parametrize("ends", ["TIMED_OUT", "FAILED", "REJECTED"])
+@pytest.mark.parametrize("ends", ["TIMED_OUT", "FAILED", "REJECTED", "CANCELED", "REMOVED"])
 @pytest.mark.parametrize(
     ("number", "issue", "reason"),
     [(1, of_another_ca, "AuthorityMismatch"), (4, of_another_ca, "AuthorityMismatch"), (1, backdated, "AgeExceeded")],
@@ -284,7 +284,7 @@ WRONG = st.one_of(
     waves=st.sampled_from([("100%",), ("1", "100%"), ("2", "50%", "100%")]),
     demand=st.sampled_from([{}, {"max_age": 90 * DAY}, {"max_age": None, "renew_before": 60 * DAY}]),
     incident=st.sampled_from([None, "issued_before", "authority"]),
-    ends=st.lists(st.sampled_from(["SUCCEEDED", "TIMED_OUT", "FAILED", "REJECTED"]), min_size=1, max_size=3),
+    ends=st.lists(st.sampled_from(["SUCCEEDED", "TIMED_OUT", "FAILED", "CANCELED"]), min_size=1, max_size=3),
     pauses=st.lists(st.sampled_from([MINUTE, HOUR, DAY, 5 * DAY]), min_size=4, max_size=12),
 )
 def test_whatever_else_a_backend_issues_no_device_rotates_twice(make, wrong, waves, demand, incident, ends, pauses):
@@ -447,11 +447,23 @@ def test_a_halt_of_long_ago_that_nobody_has_recorded_stands_while_its_jobs_are_r
     assert world.plan().halts == plan.halts
 
 
+def test_a_recorded_halt_stands_if_somebody_deletes_the_jobs_that_led_to_it(make):
+    world = Halting(make)
+    now = world.now
+    world.record(world.plan())
+    world.now = now
+    [wave] = world.plan().waves
+    assert (wave.status, "are gone" in wave.message) == (WaveStatus.HALTED, True)
+    assert world.plan("resume=line-a").waves[0].status is WaveStatus.OPEN
+
+
 @pytest.mark.parametrize(("seconds", "is_halted"), [(0, True), (-1, False)])
 def test_a_recorded_halt_stands_by_itself_from_the_second_on_in_which_its_jobs_may_be_gone(make, seconds, is_halted):
     world = Halting(make)
+    another = make.replace(world.jobs[0], executions={})
     world.record(world.plan())
     world.now = world.baseline.halted["line-a"].known_until + timedelta(seconds=seconds)
+    world.jobs = [another]
     assert (world.plan().waves[0].status is WaveStatus.HALTED) is is_halted
 
 

@@ -230,8 +230,16 @@ def test_a_shortened_soak_leaves_each_wave_to_come_its_share(make, hours, starts
 def test_the_next_wave_takes_the_place_of_who_never_answered_and_not_of_who_failed(make):
     world = World(make, waves=("10", "20", "100%"))
     told = names(7, "SUCCEEDED") | names(1, "FAILED", 7) | names(2, "CANCELED", 8)
-    [job] = world.wave(1, told, queued=50 * HOUR).plan().jobs[:1]
+    [job] = world.wave(1, told, queued=54 * HOUR).plan().jobs[:1]
     assert (job.wave, len(job.devices)) == (2, 12)
+
+
+def test_who_was_asked_for_too_short_a_time_to_answer_has_its_turn_in_the_same_wave(make):
+    """A window has closed, or the policy was suspended for a while."""
+    world = World(make, waves=("10", "20", "100%"))
+    told = names(7, "SUCCEEDED") | names(1, "FAILED", 7) | names(2, "CANCELED", 8)
+    [job] = world.wave(1, told, queued=53 * HOUR).plan().jobs[:1]
+    assert (job.wave, len(job.devices)) == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -242,9 +250,11 @@ def test_the_next_wave_takes_the_place_of_who_never_answered_and_not_of_who_fail
         ({3: 10}, 4, 60),
         ({3: 7}, 4, 63),  # three of the present wave never answered
         ({2: 7, 3: 10}, 4, 60),  # of wave 2 the first jobs are too old as well
-        ({1: 7, 2: 10}, 3, 13),  # three of wave 1 never answered
+        ({1: 7, 2: 13}, 3, 10),  # three of wave 1 never answered
+        ({1: 7, 2: 10}, 2, 3),  # wave 2 has not reached all that it is to reach
         ({2: 13, 3: 7}, 4, 60),
-        ({2: 10, 3: 7, 4: 60}, 5, 8),  # three of wave 3 never answered
+        ({2: 10, 3: 7, 4: 63}, 5, 5),  # three of wave 3 never answered
+        ({2: 10, 3: 7, 4: 60}, 4, 3),
     ],
     ids=str,
 )
@@ -257,6 +267,55 @@ def test_who_was_reached_so_long_ago_that_no_job_of_it_can_be_read_has_been_reac
         start += devices
     [job] = world.plan().jobs
     assert (job.wave, len(job.devices)) == (wave, expected)
+
+
+def test_what_failed_in_a_wave_halts_the_rollout_though_the_policy_has_fewer_waves_now(make):
+    world = World(make, waves=("1", "10", "30", "100%")).wave(1, names(1, "SUCCEEDED"), ended=90 * HOUR)
+    world.wave(2, names(9, "SUCCEEDED", 1), ended=60 * HOUR)
+    world.wave(3, names(12, "SUCCEEDED", 10) | names(8, "FAILED", 22), tail="0000000003")
+    before = world.plan().waves[0]
+    world.desired = make.desired(
+        make.replace(world.policy, rollout=make.rollout(("1", "100%"), abort=(make.abort(20, 5),)))
+    )
+    after = world.plan().waves[0]
+    assert (before.status, before.wave) == (WaveStatus.HALTED, 3)
+    assert (after.status, after.wave, after.remedy) == (WaveStatus.HALTED, 2, before.remedy)
+
+
+@pytest.mark.parametrize(("most", "rounds"), [(1, 9), (4, 2), (9, 1), (10, 1)])
+def test_a_wave_with_more_devices_than_may_be_in_flight_goes_on_until_it_has_reached_them_all(make, most, rounds):
+    """Else the next one, which may be all of the fleet, would open once a part of this one is well."""
+    world = World(make, max_in_flight=most).wave(1, {"g000": "SUCCEEDED"}, ended=90 * HOUR)
+    for number in range(rounds):
+        [job] = world.plan().jobs
+        assert (job.wave, len(job.devices)) == (2, min(most, 9))
+        asked = {device.name: "SUCCEEDED" for device in job.devices}
+        world.wave(2, asked, ended=(60 - number) * HOUR, tail=f"00000000{number:02}")
+    [rest] = world.plan().jobs
+    assert (rest.wave, len(rest.devices)) == ((2, 1) if most == 4 else (3, min(most, 90)))
+
+
+@pytest.mark.parametrize(
+    ("status", "hours", "number"),
+    [("IN_PROGRESS", 1, 3), ("SUCCEEDED", 1, 3), ("SUCCEEDED", 30, 3)],
+    ids=["while devices are at work", "while it soaks", "when it has soaked"],
+)
+def test_a_wave_that_has_room_takes_who_waits(make, status, hours, number):
+    world = World(make).wave(1, {"g000": "SUCCEEDED"}, ended=90 * HOUR)
+    told = names(5, "SUCCEEDED", 1) | {"g006": status}
+    plan = world.wave(2, told, ended=hours * HOUR, tail="0000000002").plan()
+    assert [(job.wave, len(job.devices)) for job in plan.jobs] == [(2, number)]
+    stages = plan.outlooks[0].stages
+    assert [(stage.wave, stage.devices) for stage in stages] == [(2, number), (3, 90)]
+    assert stages[0].start == make.now
+
+
+@pytest.mark.parametrize("other", ["SUCCEEDED", "IN_PROGRESS"])
+def test_a_wave_that_is_not_healthy_takes_nobody_else_though_it_has_room(make, other):
+    world = World(make).wave(1, {"g000": "SUCCEEDED"}, ended=90 * HOUR)
+    told = {"g001": "SUCCEEDED", "g002": "SUCCEEDED", "g003": other, "g004": "FAILED"}
+    plan = world.wave(2, told, ended=HOUR, tail="0000000002").plan()
+    assert [device.name for job in plan.jobs for device in job.devices] == (["g004"] if other == "SUCCEEDED" else [])
 
 
 def test_a_new_component_version_forgives_what_the_old_one_failed(make):

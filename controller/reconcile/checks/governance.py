@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from controller.reconcile.rollout import asked_by, successes_of
+from controller.reconcile.rollout import asked_by, broken_off_of, successes_of
 from controller.reconcile.schedule import Interval, OpenTime, open_time_of
 from controller.reconcile.values import NO_OVERRIDES, RotationResult, Unknown, family_of, result_of, result_of_stock
 
@@ -89,6 +89,11 @@ class Governance:
     def successes(self) -> dict[str, DeviceExecution]:
         """The latest execution of each device that succeeded, in any rotation job."""
         return successes_of(self.state.jobs)
+
+    @cached_property
+    def broken_off(self) -> dict[str, DeviceExecution]:
+        """The latest execution of each device that had begun when its job was cancelled, or let it go."""
+        return broken_off_of(self.state.jobs)
 
     @cached_property
     def documents(self) -> dict[str, JobDocument]:

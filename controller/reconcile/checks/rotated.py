@@ -35,9 +35,9 @@ def last_rotation(case: Case) -> DeviceExecution | None:
     certificate = case.certificate
     if certificate is None:
         return None
-    succeeded = case.governance.successes.get(case.device.name)
-    ended = case.device.failures if succeeded is None else (succeeded, *case.device.failures)
-    return next((execution for execution in ended if execution.brought(certificate.created_at)), None)
+    name, governance = case.device.name, case.governance
+    ended = (governance.successes.get(name), *case.device.failures, governance.broken_off.get(name))
+    return next((one for one in ended if one is not None and one.brought(certificate.created_at)), None)
 
 
 def is_settling(case: Case) -> DeviceExecution | None:

@@ -138,7 +138,8 @@ class Course:
         tally = PolicyTally(governed=len(self.fleet.lives), members=self._known)
         for assessment in self._live.values():
             tally.add(assessment)
-        rollout = read_rollout(self.policy.name, governed.family, self.fleet.jobs.values(), now, since=self._since)
+        last, jobs = len(self.policy.rollout.waves), self.fleet.jobs.values()
+        rollout = read_rollout(self.policy.name, governed.family, jobs, now, last=last, since=self._since)
         plan = plan_policy(governed, rollout, tally, governance)
         self._carry_out(plan, tally, now)
         halted = {self.policy.name: plan.halt} if plan.halt else {}

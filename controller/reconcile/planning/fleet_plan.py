@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
+    from controller.reconcile.rollout import RolloutHistory
     from controller.reconcile.values import Assessment, DesiredState, FleetState, Outlook
 
     from .policy_plan import PolicyPlan
@@ -71,7 +72,13 @@ def make_plan(
     complete all the same, so that a report can show what was refused.
     """
     governance = Governance(desired, state, now, overrides)
-    rollouts = {name: read_rollout(name, g.family, state.jobs, now) for name, g in governance.policies.items()}
+
+    def history_of(name: str, since: datetime | None = None) -> RolloutHistory:
+        governed = governance.policies[name]
+        waves = len(governed.policy.rollout.waves)
+        return read_rollout(name, governed.family, state.jobs, now, last=waves, since=since)
+
+    rollouts = {name: history_of(name) for name in governance.policies}
     lost = lost_jobs(desired, state)
     unseen = Unseen.of(governance)
     shared = SharedCertificates(state.shared)
@@ -80,7 +87,7 @@ def make_plan(
     watched = lost.watch(shared.watch(unseen.watch(drilled.watch(taken_over.watch(assessments)))))
     tally = tally_of(watched, governance, rollouts, begun)
     for name, since in taken_over.since.items():
-        rollouts[name] = read_rollout(name, governance.policies[name].family, state.jobs, now, since=since)
+        rollouts[name] = history_of(name, since)
     plans = {
         name: plan_policy(governed, rollouts[name], tally.policies[name], governance, permitted)
         for name, governed in governance.policies.items()

@@ -196,7 +196,7 @@ def _early(fresh: list[Assessment], opening: Opening, at: _Situation) -> tuple[l
     The first wave must be healthy: a change that nobody has tried yet is not tried on them. They count as in flight.
     """
     rollout = at.governed.policy.rollout
-    is_tried = opening.wave > 1 or opening.status is WaveStatus.SOAKING
+    is_tried = opening.wave > 1 or opening.ended is not None
     if not rollout.offline_first or not is_tried or opening.only is not None:
         return [], fresh
     room = max(0, rollout.max_in_flight - at.tally.rotating)

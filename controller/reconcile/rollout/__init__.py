@@ -6,6 +6,7 @@ from .history import (
     RolloutHistory,
     asked_by,
     asked_by_others,
+    broken_off_of,
     is_open,
     is_other_than,
     open_executions,

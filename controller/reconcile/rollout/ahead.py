@@ -49,11 +49,12 @@ class Ahead:
         """
         rollout, opening = self.policy.rollout, self.opening
         sizes, of = cumulative_sizes(rollout.waves, self.population), len(rollout.waves)
-        wave, room, moment, done = opening.wave, opening.capacity, max(now, opening.until or now), 0
+        wave, room, done = opening.wave, opening.capacity, 0
+        moment = now if room else max(now, opening.until or now)  # a wave with room goes on while it soaks
         ended = opening.ended
-        if not room and opening.status is WaveStatus.RUNNING:
+        if opening.status is WaveStatus.RUNNING:
             ended = moment + rollout.timeout  # those who are asked answer in time
-        if ended is not None:
+        if ended is not None and not room:
             soaked = ended + shortened_soak(rollout.soak, ended, deadline, of - wave)
             moment = max(now, min(soaked, opening.until or soaked))
         while done < devices:

@@ -143,10 +143,11 @@ def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: 
     if execution.status in FAILED:
         is_forgiven = execution.was_of_another(device.component_version)
         return "silent" if is_forgiven or _is_settled(execution, device) else "failed"
-    if execution.status is ExecutionStatus.IN_PROGRESS:
-        return "pending"
-    is_open = not execution.status.is_terminal  # queued, or in a status that nobody here knows
-    return "pending" if is_open and now - execution.queued_at < limit else "silent"
+    if not execution.status.is_terminal:  # at work, queued, or in a status that nobody here knows
+        is_at_work = execution.status is ExecutionStatus.IN_PROGRESS
+        return "pending" if is_at_work or now - execution.queued_at < limit else "silent"
+    # Its job was cancelled, or let it go: it may have begun before.
+    return "lost" if device.is_in_vain and _has_rotated(execution, device) else "silent"
 
 
 def _holds_other(execution: DeviceExecution, device: Assessment, asked: JobDocument) -> bool:

@@ -42,6 +42,11 @@ class RolloutHistory:
         """The highest wave that was ever started; 0 before the first."""
         return max(self.waves, default=0)
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether no job of the policy is left, of this rollout or of one before."""
+        return not (self.waves or self.standing or self.stood or self.retired or self.ended)
+
     def known_until(self, now: datetime) -> datetime:
         """Return until when AWS remembers every job of the rollout that has ended; open jobs it keeps for longer."""
         if self.past is not None:
@@ -119,16 +124,23 @@ class RolloutHistory:
 
 
 def read_rollout(
-    policy: str, family: str, jobs: Iterable[RotationJob], now: datetime, *, since: datetime | None = None
+    policy: str,
+    family: str,
+    jobs: Iterable[RotationJob],
+    now: datetime,
+    *,
+    last: int | None = None,
+    since: datetime | None = None,
 ) -> RolloutHistory:
     """Sort the fleet's jobs of one policy and family; long after its last job a rollout is past, and another begins.
 
+    ``last`` is the policy's last wave: if it had more of them when a job was made, the job counts with the last.
     ``since`` is when a policy that is gone last asked one of its devices: what was before that is past too.
     """
-    found = _sorted_for(policy, family, jobs, since)
+    found = _sorted_for(policy, family, jobs, last, since)
     all_jobs = _all_jobs(found)
     if since is not None and not all_jobs:
-        before = _sorted_for(policy, family, jobs)
+        before = _sorted_for(policy, family, jobs, last)
         return replace(found, past=before) if _all_jobs(before) else found
     if not all_jobs or any(is_open(job) or now - _ended_at(job) <= LOOK_BACK for job in all_jobs):
         return found
@@ -150,7 +162,9 @@ def _all_jobs(rollout: RolloutHistory) -> list[RotationJob]:
     return [*(job for of_wave in rollout.waves.values() for job in of_wave), *rollout.standing, *rollout.stood]
 
 
-def _sorted_for(policy: str, family: str, jobs: Iterable[RotationJob], since: datetime | None = None) -> RolloutHistory:
+def _sorted_for(
+    policy: str, family: str, jobs: Iterable[RotationJob], last: int | None, since: datetime | None = None
+) -> RolloutHistory:
     waves: dict[int, list[RotationJob]] = {}
     standing: list[RotationJob] = []
     retired: list[RotationJob] = []
@@ -169,7 +183,7 @@ def _sorted_for(policy: str, family: str, jobs: Iterable[RotationJob], since: da
             if is_open(job):
                 retired.append(job)
         elif parsed.wave is not None:
-            waves.setdefault(parsed.wave, []).append(job)
+            waves.setdefault(min(parsed.wave, last or parsed.wave), []).append(job)
         else:
             standing.append(job)
     by_wave = {wave: tuple(of_wave) for wave, of_wave in waves.items()}
@@ -199,6 +213,19 @@ def successes_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:
     for job in jobs:
         for name, execution in job.executions.items():
             if execution.status is ExecutionStatus.SUCCEEDED:
+                before = latest.get(name)
+                if before is None or before.last_updated_at < execution.last_updated_at:
+                    latest[name] = execution
+    return latest
+
+
+def broken_off_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:
+    """Return the latest execution of each device that had begun when it was taken back, in whatever rotation job."""
+    latest: dict[str, DeviceExecution] = {}
+    for job in jobs:
+        for name, execution in job.executions.items():
+            is_taken_back = execution.status is ExecutionStatus.CANCELED or execution.status is ExecutionStatus.REMOVED
+            if is_taken_back and execution.started_at is not None:
                 before = latest.get(name)
                 if before is None or before.last_updated_at < execution.last_updated_at:
                     latest[name] = execution

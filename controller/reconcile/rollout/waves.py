@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from controller.reconcile.values import FailureType, WaveStatus, count_text, instant_text, percent_text, span_text
 
 from .evidence import gather, shortened_soak
-from .history import has_answer
+from .history import has_answer, is_open
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ class Opening:
     only: frozenset[str] | None = None  # None: any device
     urgent_only: bool = False
     until: datetime | None = None
-    ended: datetime | None = None  # since when the wave soaks
+    ended: datetime | None = None  # since when the wave is healthy
     remedy: str | None = None
 
     @property
@@ -95,16 +95,18 @@ def next_opening(
     time for which a wave is held by devices that do not answer; ``resumed`` is until when a person has looked
     at what failed; ``halt`` is on record: it stands once what led to it cannot be read any more.
     """
-    of = len(policy.rollout.waves)
+    of, reached = len(policy.rollout.waves), rollout.reached
     sizes = cumulative_sizes(policy.rollout.waves, governed)
-    reached = min(rollout.reached, of)
-    if halt is not None and halt.known_until <= now:
-        return _halted(policy, max(1, reached), of, "nobody has resumed it, and what stopped it is too old to be read")
+    if halt is not None and (halt.known_until <= now or rollout.is_unknown):
+        what = (
+            "the jobs that stopped it are gone" if halt.known_until > now else "what stopped it is too old to be read"
+        )
+        return _halted(policy, max(1, reached), of, f"nobody has resumed it, and {what}")
     past = rollout.past or rollout
-    evidence = gather(past, min(past.reached, of), policy, now, devices, deadline=deadline, resumed=resumed)
+    evidence = gather(past, past.reached, policy, now, devices, deadline=deadline, resumed=resumed)
     why = _why_halted(evidence, policy)
     if why is not None:
-        return _halted(policy, min(past.reached, of), of, why)
+        return _halted(policy, past.reached, of, why)
     if reached == 0:
         return Opening(1, WaveStatus.OPEN, f"wave 1 of {of} reaches {count_text(sizes[0], 'device')}", sizes[0])
     last = Opening(of, WaveStatus.OPEN, f"wave {of} of {of} is open to every device", governed)
@@ -126,20 +128,25 @@ def _after_answers(
     *,
     deadline: datetime | None,
 ) -> Opening:
-    """Wait for answers; if none came, ask other devices; repeat an unhealthy wave, let a healthy one soak."""
-    of = len(sizes)
-    reached = min(rollout.reached, of)
+    """Wait for answers; if none came, ask other devices; repeat an unhealthy wave, let a healthy one soak.
+
+    A wave that has not reached its devices yet goes on meanwhile: the in-flight limit or a window held it up, or they
+    were not due.
+    """
+    of, reached = len(sizes), rollout.reached
+    is_healthy = evidence.failure_percent < failure_limit(policy)
+    room = _room(policy, rollout, sizes) if is_healthy else 0
     if evidence.pending:
         message = (
             f"wave {reached} of {of} is running: {count_text(evidence.pending, 'device')} to come, "
             f"{evidence.healthy} rotated, {evidence.failed + evidence.lost} failed"
         )
-        return Opening(reached, WaveStatus.RUNNING, message)
+        return Opening(reached, WaveStatus.RUNNING, message, room)
     if not evidence.answered:
         message = f"no device of wave {reached} of {of} answered: others take its place"
         before = sizes[reached - 2] if reached > 1 else 0
         return Opening(reached, WaveStatus.OPEN, message, max(1, sizes[reached - 1] - before))
-    if not evidence.healthy or evidence.failure_percent >= failure_limit(policy):
+    if not evidence.healthy or not is_healthy:
         return _unhealthy(policy, reached, of, evidence, frozenset(rollout.outcomes(reached)))
     ended = evidence.ended_at or now
     early = ended + shortened_soak(policy.rollout.soak, ended, deadline, of - reached)
@@ -148,14 +155,16 @@ def _after_answers(
             f"wave {reached} of {of} is healthy ({evidence.healthy} rotated) and soaks "
             f"{span_text(policy.rollout.soak)}, until {instant_text(early)}"
         )
-        return Opening(reached, WaveStatus.SOAKING, message, until=early, ended=ended)
+        return Opening(reached, WaveStatus.SOAKING, message, room, until=early, ended=ended)
+    if room:
+        message = f"wave {reached} of {of} goes on: it reaches {count_text(room, 'more device')}"
+        return Opening(reached, WaveStatus.OPEN, message, room, ended=ended)
     return _next_wave(rollout, sizes, is_soaked=now >= ended + policy.rollout.soak)
 
 
 def _next_wave(rollout: RolloutHistory, sizes: tuple[int, ...], *, is_soaked: bool) -> Opening:
     """Return the next wave that reaches anyone new; for urgent devices alone, if only a shortened soak has passed."""
-    of = len(sizes)
-    reached = min(rollout.reached, of)
+    of, reached = len(sizes), rollout.reached
     taken = _taken(rollout, sizes)
     wave = next((n for n in range(reached + 1, of) if sizes[n - 1] > taken), of)
     capacity = sizes[wave - 1] - taken if wave < of else sizes[-1]
@@ -200,6 +209,21 @@ def _unhealthy(policy: Policy, wave: int, of: int, evidence: WaveEvidence, membe
         f"certificate by hand, waive them, or let others take their place with --override resume={policy.name}"
     )
     return Opening(wave, WaveStatus.UNHEALTHY, message, len(members), only=members, remedy=remedy)
+
+
+def _room(policy: Policy, rollout: RolloutHistory, sizes: tuple[int, ...]) -> int:
+    """Return how many devices more the wave that was reached is to ask.
+
+    A device that was asked and kept silent for too long has had its turn. A wave has no room as long as nobody knows
+    which devices it has asked.
+    """
+    reached, limit = rollout.reached, policy.rollout.stragglers_after
+    jobs = rollout.waves[reached]
+    if 1 < reached == min(rollout.waves) or any(is_open(job) and not job.executions for job in jobs):
+        return 0
+    waiting = [one for one in rollout.outcomes(reached).values() if not has_answer(one)]
+    silent = sum(not one.status.is_terminal or one.last_updated_at - one.queued_at >= limit for one in waiting)
+    return max(0, sizes[reached - 1] - _taken(rollout, sizes) - silent)
 
 
 def _taken(rollout: RolloutHistory, sizes: tuple[int, ...]) -> int:
