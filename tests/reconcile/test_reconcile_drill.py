@@ -102,7 +102,9 @@ def test_a_deadline_that_cannot_be_met_refuses_no_plan(make):
     own = make.drill(*(f"g{n:03d}" for n in range(40)), lasts=HOUR + MINUTE, ignore_windows=True)
     assert not make.plan(fleet(make), make.desired(drills=(own,))).refusals
     incident = make.incident(deadline=make.now + MINUTE, issued_before=make.now - HOUR)
-    assert make.plan(fleet(make), make.desired(incidents=(incident,))).refusals
+    for drills in ((), (own,)):
+        assert make.plan(fleet(make), make.desired(incidents=(incident,), drills=drills)).refusals
+    assert make.plan(fleet(make, left=MINUTE), make.desired(drills=(own,))).refusals, "a certificate that ends is one"
 
 
 def test_a_sample_that_is_the_whole_group_is_not_asked_by_the_group(make):

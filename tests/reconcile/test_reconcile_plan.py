@@ -337,6 +337,7 @@ def test_deadlines_that_the_rates_cannot_meet_are_refused(make):
     (refusal,) = plan.refusals
     assert refusal.guardrail == "deadline"
     assert "1 devices a minute (maximumPerMinute 1, maxInFlight 500) in 1 waves" in refusal.message
+    assert "must be rotated by 2026-11-23T13:00:00Z, but" in refusal.message
     assert refusal.override == "--override lateDevices=66"
     assert "will be missed: the given rates and windows need until" in plan.incidents[0].message
     assert make.plan(devices, desired, overrides=Overrides(late_devices=66)).refusals == ()
@@ -348,6 +349,16 @@ def test_a_certificate_that_ends_before_its_turn_is_refused_but_one_in_time_is_n
     assert "must be rotated by" in make.plan(hurried, make.desired(make.policy(rollout=rollout))).refusals[0].message
     calm = [make.device(f"g{n:03d}", age=300 * DAY, left=2 * DAY) for n in range(100)]
     assert make.plan(calm, make.desired(make.policy(rollout=rollout))).refusals == ()
+
+
+def test_who_is_late_in_windows_and_who_is_without_them_are_counted_together(make):
+    incident = make.incident(authority="aws-iot", deadline=make.now + HOUR / 2, ignore_windows=False)
+    policy = make.policy(rollout=make.rollout(maximum_per_minute=1))
+    leaked = [make.device(f"g{n:03d}", authority="aws-iot") for n in range(60)]
+    ending = [make.device(f"h{n:03d}", age=300 * DAY, left=HOUR / 2) for n in range(60)]
+    plans = [make.plan(some, make.desired(policy, incidents=(incident,))) for some in (leaked, ending, leaked + ending)]
+    first, second, both = (int(plan.refusals[-1].override.partition("lateDevices=")[2]) for plan in plans)
+    assert 0 < first < both == first + second
 
 
 def test_an_incident_that_keeps_to_windows_it_cannot_have_is_refused(make):
@@ -507,35 +518,37 @@ LINES = ("line-a", "line-b")
 
 
 def under_incident(make, *policies, **fields):
-    """The report on an incident under which a device of each line has to rotate."""
+    """The plan, with an incident under which nine devices of each line have to rotate."""
     desired = make.desired(*policies, incidents=(make.incident(authority="aws-iot", **fields),))
     devices = [make.device(f"{line} {n}", authority="aws-iot", groups=(line,)) for line in LINES for n in range(9)]
-    (report,) = make.plan(devices, desired).incidents
-    return report
+    return make.plan(devices, desired)
 
 
 def test_an_incident_is_over_in_time_up_to_the_second_of_its_deadline(make):
-    finish = under_incident(make, make.policy()).finish
-    for deadline, told in (
-        (finish, "the deadline will be met"),
-        (finish - timedelta(seconds=1), "the deadline will be missed"),
-        (make.now, "the deadline has passed"),
+    finish = under_incident(make, make.policy()).incidents[0].finish
+    for deadline, told, late in (
+        (finish, "the deadline will be met", []),
+        (finish - timedelta(seconds=1), "the deadline will be missed", ["--override lateDevices=1"]),
+        (make.now, "the deadline has passed", []),
     ):
-        assert told in under_incident(make, make.policy(), deadline=deadline).message
+        plan = under_incident(make, make.policy(), deadline=deadline)
+        assert told in plan.incidents[0].message
+        assert [refusal.override for refusal in plan.refusals] == late
 
 
 def test_an_incident_is_over_when_the_slowest_policy_has_done_its_part(make):
     for slow, fast in (LINES, LINES[::-1]):
         policies = [make.policy(slow, rollout=make.rollout(maximum_per_minute=1)), make.policy(fast)]
-        both, alone = under_incident(make, *policies), under_incident(make, policies[0])
-        assert both.finish == alone.finish > under_incident(make, policies[1]).finish
+        plans = [under_incident(make, *some) for some in (policies, policies[:1], policies[1:])]
+        both, alone, other = (plan.incidents[0].finish for plan in plans)
+        assert both == alone > other
 
 
 @pytest.mark.parametrize(("ignore_windows", "told"), [(True, "met"), (False, "missed")])
 def test_an_incidents_deadline_shortens_soaks_unless_it_keeps_to_windows(make, ignore_windows, told):
     policy = make.policy(rollout=make.rollout(("1", "100%"), soak=DAY))
-    report = under_incident(make, policy, deadline=make.now + 12 * HOUR, ignore_windows=ignore_windows)
-    assert f"the deadline will be {told}" in report.message
+    plan = under_incident(make, policy, deadline=make.now + 12 * HOUR, ignore_windows=ignore_windows)
+    assert f"the deadline will be {told}" in plan.incidents[0].message
 
 
 def test_a_device_under_two_incidents_counts_for_both(make):
