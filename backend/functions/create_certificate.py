@@ -186,21 +186,17 @@ def _require_successor(
         decide.require_alone(holders, event.thing_name, unless_split=asked.document.splits)
     certificate = services.registry.certificate(event.principal)
     decide.require_active(certificate)
-    decide.require_older(certificate, asked.document, _asked_at(services, asked, previous))
+    decide.require_not_brought(previous, event, asked.document)
+    decide.require_older(certificate, asked.document, _asked_at(services, asked))
     csr.require_successor(asked.request, certificate.pem)
     is_shared = bool(holders) and services.table.note_shared(event.principal, holders, services.clock())
     return principal, services.registry.policies(principal.arn), is_shared
 
 
-def _asked_at(services: Services, asked: Asked, previous: Rotation | None) -> datetime | None:
-    """Return when the job asked for this rotation: in its first attempt, if AWS IoT has repeated that by itself.
-
-    An attempt that came to its certificate, and to its end too late, may be repeated.
-    """
+def _asked_at(services: Services, asked: Asked) -> datetime | None:
+    """Return when the job asked for this rotation: in its first attempt, if AWS IoT has repeated that by itself."""
     event, queued = asked.event, asked.execution.queued
-    may_repeat = asked.execution.number == FIRST_ATTEMPT or asked.document.policy is None
-    is_own = previous is not None and (previous.job_id, previous.new_certificate_id) == (event.job_id, event.principal)
-    if may_repeat or is_own:
+    if asked.execution.number == FIRST_ATTEMPT or asked.document.policy is None:
         return queued
     return services.registry.first_queued(event.thing_name, event.job_id) or queued
 

@@ -141,6 +141,22 @@ def require_active(certificate: CertificateDescription) -> None:
         )
 
 
+def require_not_brought(previous: Rotation | None, event: CreateEvent, document: JobDocument) -> None:
+    """Raise RejectionError if a controller's job asks again for what it has brought: by the ``previous`` rotation.
+
+    A device that is slower than its job's time limit rotates no less, and AWS IoT asks it again by itself. A job that
+    a person starts from the template names no policy: it may ask again at any time.
+    """
+    if previous is None or document.policy is None:
+        return
+    if (previous.job_id, previous.new_certificate_id) == (event.job_id, event.principal):
+        raise RejectionError(
+            RejectionCode.ALREADY_ROTATED,
+            "This job has brought the current certificate already: the device was rotated, and the attempt of then "
+            "ended too early.",
+        )
+
+
 def require_older(certificate: CertificateDescription, document: JobDocument, queued: datetime | None) -> None:
     """Raise RejectionError unless the certificate existed when a controller's job was ``queued``.
 

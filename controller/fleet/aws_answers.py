@@ -133,6 +133,7 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
         "execution.jobId",
         "execution.status",
         "execution.statusDetails?.detailsMap?",
+        "execution.queuedAt?",
     ),
     "ListJobExecutionsForJob": (
         "executionSummaries.thingArn",

@@ -42,7 +42,7 @@ WHERE c.status IS NOT NULL AND a.thing {among}
 ORDER BY a.thing, a.certificate_id
 """
 _FAILURES = """
-SELECT thing, job_id, status, queued_at, last_updated_at, started_at, failure_reason, component_version
+SELECT thing, job_id, status, queued_at, last_updated_at, started_at, failure_reason, component_version, first_queued_at
 FROM rotations WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED') AND thing {among}
 ORDER BY thing, last_updated_at, job_id
 """
@@ -220,8 +220,9 @@ def _since_certificate(rows: list[Any], held: tuple[Attachment, ...]) -> tuple[D
             started_at=_instant(started_at),
             failure_reason=said(reason),
             component_version=said(version),
+            first_queued_at=_instant(first),
         )
-        for _, job_id, status, queued_at, last_updated_at, started_at, reason, version in rows
+        for _, job_id, status, queued_at, last_updated_at, started_at, reason, version, first in rows
         if last_updated_at >= since
     )
 

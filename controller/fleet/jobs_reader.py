@@ -40,7 +40,9 @@ _UNREAD = (
     "FROM jobs WHERE NOT is_read ORDER BY created_at DESC, id"
 )
 _OPEN = "SELECT id, policy FROM jobs WHERE (is_rotation OR is_check) AND NOT is_final ORDER BY id"
-MAX_REASONS = 200  # failure reasons asked for in one run, newest first; one call each
+FIRST_ATTEMPT = 1  # as AWS IoT numbers those that it makes by itself
+MAX_REASONS = 200  # executions that one run asks about, newest first; one call each, one more if it is repeated
+_UNEXPLAINED = "SELECT job_id, thing, number, last_updated_at FROM executions WHERE is_explained = 0 AND"
 
 
 class JobsReader:
@@ -140,23 +142,35 @@ class JobsReader:
     def _read_reasons(self) -> None:
         with self._database.errors():
             waiting = self._database.connection.execute(
-                "SELECT job_id, thing FROM executions WHERE status IN ('FAILED', 'TIMED_OUT', 'REJECTED') "
-                "AND is_explained = 0 ORDER BY last_updated_at DESC, job_id, thing LIMIT ?",
+                f"{_UNEXPLAINED} status IN ('FAILED', 'TIMED_OUT', 'REJECTED') UNION ALL "
+                f"{_UNEXPLAINED} status IN ('SUCCEEDED', 'CANCELED', 'REMOVED') AND number > 1 "
+                "ORDER BY last_updated_at DESC, job_id, thing LIMIT ?",
                 (MAX_REASONS,),
             ).fetchall()
         work = Work()
-        for job_id, thing in waiting:
+        for job_id, thing, number, _ in waiting:
 
-            def call(job_id: str = job_id, thing: str = thing) -> dict[str, Any] | None:
-                return self._session.find("iot", "DescribeJobExecution", jobId=job_id, thingName=thing)
+            def call(job_id: str = job_id, thing: str = thing, number: int = number) -> list[dict[str, Any]]:
+                named: dict[str, Any] = {"jobId": job_id, "thingName": thing}
+                first = named | {"executionNumber": FIRST_ATTEMPT}
+                asked = [named, first] if number > FIRST_ATTEMPT else [named]
+                found = [self._session.find("iot", "DescribeJobExecution", **one) for one in asked]
+                return [(answer or {}).get("execution", {}) for answer in found]
 
-            def keep(answer: dict[str, Any] | None, job_id: str = job_id, thing: str = thing) -> None:
-                details = (answer or {}).get("execution", {}).get("statusDetails", {}).get("detailsMap", {})
+            def keep(found: list[dict[str, Any]], job_id: str = job_id, thing: str = thing) -> None:
+                details = found[0].get("statusDetails", {}).get("detailsMap", {})
+                first = found[1].get("queuedAt") if found[1:] else None
                 with self._database.transaction() as connection:
                     connection.execute(
-                        "UPDATE executions SET is_explained = 1, failure_reason = ?, component_version = ? "
-                        "WHERE job_id = ? AND thing = ?",
-                        (details.get(FAILURE_REASON_KEY), details.get(COMPONENT_VERSION_KEY), job_id, thing),
+                        "UPDATE executions SET is_explained = 1, failure_reason = ?, component_version = ?, "
+                        "first_queued_at = ? WHERE job_id = ? AND thing = ?",
+                        (
+                            details.get(FAILURE_REASON_KEY),
+                            details.get(COMPONENT_VERSION_KEY),
+                            first.timestamp() if first else None,
+                            job_id,
+                            thing,
+                        ),
                     )
 
             work.add(call, keep)
@@ -166,9 +180,9 @@ class JobsReader:
 def stored_jobs(connection: sqlite3.Connection) -> tuple[tuple[RotationJob, ...], tuple[RotationJob, ...]]:
     """Return the rotation jobs of the inventory and those that ask for a pre-flight, each oldest first."""
     executions: Executions = {}
-    for job_id, thing, status, queued_at, started_at, last_updated_at, reason, version in connection.execute(
-        "SELECT job_id, thing, status, queued_at, started_at, last_updated_at, failure_reason, component_version "
-        "FROM executions ORDER BY job_id, thing"
+    for job_id, thing, status, queued_at, started_at, last_updated_at, reason, version, first in connection.execute(
+        "SELECT job_id, thing, status, queued_at, started_at, last_updated_at, failure_reason, component_version, "
+        "first_queued_at FROM executions ORDER BY job_id, thing"
     ):
         executions.setdefault(job_id, {})[thing] = DeviceExecution(
             job_id=job_id,
@@ -178,6 +192,7 @@ def stored_jobs(connection: sqlite3.Connection) -> tuple[tuple[RotationJob, ...]
             started_at=None if started_at is None else _instant(started_at),
             failure_reason=said(reason),
             component_version=said(version),
+            first_queued_at=None if first is None else _instant(first),
         )
     rotations, checks = (
         connection.execute(
@@ -246,6 +261,7 @@ ON CONFLICT (job_id, thing) DO UPDATE SET
     is_explained = is_explained AND status = :status AND last_updated_at = :last_updated_at,
     failure_reason = CASE WHEN status = :status AND last_updated_at = :last_updated_at THEN failure_reason END,
     component_version = CASE WHEN status = :status AND last_updated_at = :last_updated_at THEN component_version END,
+    first_queued_at = CASE WHEN status = :status AND last_updated_at = :last_updated_at THEN first_queued_at END,
     status = :status, queued_at = :queued_at, started_at = :started_at,
     last_updated_at = :last_updated_at, number = :number
 """

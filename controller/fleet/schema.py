@@ -174,7 +174,14 @@ ALTER TABLE things ADD COLUMN absences_at REAL;
 CREATE INDEX things_that_come_and_go ON things (absences_at, name) WHERE absences IS NOT NULL;
 """
 
-STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH, _NINTH)
+_TENTH: Final = """
+-- when the job asked the thing in its first attempt, if AWS IoT has repeated that
+ALTER TABLE executions ADD COLUMN first_queued_at REAL;
+UPDATE executions SET is_explained = 0 WHERE number > 1;
+CREATE INDEX repeated_executions ON executions (status) WHERE number > 1;
+"""
+
+STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH, _NINTH, _TENTH)
 """The steps that make each version out of the one before, from nothing on: old files and new ones end up alike."""
 
 VERSION: Final = len(STEPS)

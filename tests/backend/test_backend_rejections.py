@@ -95,9 +95,14 @@ def asked_again(seconds_before_the_certificate, **members):
     return arrange
 
 
-def test_an_attempt_is_not_refused_for_the_certificate_that_an_attempt_of_its_own_job_has_brought(device):
-    """That one came to its end too late, and AWS IoT has repeated it."""
-    job(policy="line-a")(device)
+@pytest.mark.parametrize(
+    ("members", "answered"),
+    [({"policy": "line-a"}, {"status": "rejected", "code": "AlreadyRotated"}), ({}, None)],
+    ids=["a controller's job", "by hand"],
+)
+def test_an_attempt_is_refused_if_one_of_its_own_job_has_brought_the_certificate(device, members, answered):
+    """That one came to its end too late, and AWS IoT has repeated it: nobody asks AWS IoT when that was."""
+    job(**members)(device)
     device.create()
     device.commit()
     device.ended("TIMED_OUT")
@@ -107,10 +112,13 @@ def test_an_attempt_is_not_refused_for_the_certificate_that_an_attempt_of_its_ow
     made = device.aws.certificates[device.new].created
     device.aws.executions["gw-1", JOB] |= {"status": "IN_PROGRESS", "executionNumber": 2}
     device.aws.executions["gw-1", JOB]["queuedAt"] = int(made.timestamp()) + 60
-    device.aws.first_asked["gw-1", JOB] = made - timedelta(seconds=60)
-    assert device.create(principal=device.new, csr=make_csr(ec.generate_private_key(ec.SECP256R1())))["status"] == (
-        "accepted"
-    )
+    created = device.create(principal=device.new, csr=make_csr(ec.generate_private_key(ec.SECP256R1())))
+    assert created == (answered or created | {"status": "accepted"})
+    if answered is not None:
+        before = dict(device.aws.items)
+        device.ended("FAILED")
+        device.assert_only(device.new)
+        assert device.aws.items["gw-1", "current"] == before["gw-1", "current"]
 
 
 @pytest.mark.parametrize(

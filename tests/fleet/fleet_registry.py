@@ -201,9 +201,11 @@ class Registry:
         created_at: datetime = EPOCH,
         reasons: dict[str, str] | None = None,
         details: dict[str, str] | None = None,
+        numbers: dict[str, int] | None = None,
         **more: Any,
     ) -> None:
         self.jobs[job_id] = {
+            "numbers": numbers or {},
             "document": document,
             "executions": executions,
             "reasons": reasons or {},
@@ -369,6 +371,7 @@ class Registry:
                     "status": s,
                     "queuedAt": at,
                     "lastUpdatedAt": at,
+                    "executionNumber": job["numbers"].get(thing, 1),
                     **({} if s in {"QUEUED", "CANCELED"} else {"startedAt": at}),
                 },
             }
@@ -381,7 +384,8 @@ class Registry:
             reason = job["reasons"].get(p["thingName"])
             details = {"detailsMap": {"DeviceFailureReason": reason, **job["details"]}} if reason else {}
             status = job["executions"][p["thingName"]]
-            return {"execution": {"jobId": p["jobId"], "status": status, "statusDetails": details}}
+            first = {"queuedAt": job["summary"]["createdAt"]} if p.get("executionNumber") == "1" else {}
+            return {"execution": {"jobId": p["jobId"], "status": status, "statusDetails": details, **first}}
 
         return self._of_job(url, p, answer)
 

@@ -116,6 +116,20 @@ def test_failure_brings_the_reason_that_the_device_gave_and_it_is_asked_once(run
     assert calls["DescribeJobExecution"] == 0
 
 
+@pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "SUCCEEDED", "CANCELED"])
+def test_of_an_execution_that_aws_iot_has_repeated_it_is_asked_once_when_the_first_attempt_began(run, registry, status):
+    """A minute lies between the two."""
+    registry.add_job(OURS, {"a-1": status, "a-2": status}, document=DOCUMENT, numbers={"a-2": 3})
+    devices, state, calls = run()
+    once, repeated = (state.jobs[0].executions[name] for name in ("a-1", "a-2"))
+    assert (once.first_queued_at, repeated.first_queued_at) == (None, EPOCH)
+    assert repeated.queued_at == EPOCH + timedelta(minutes=1)
+    has_failed = status in {"FAILED", "TIMED_OUT"}
+    assert calls["DescribeJobExecution"] == (3 if has_failed else 2)
+    assert devices["a-2"].failures == ((repeated,) if has_failed else ())
+    assert run()[2]["DescribeJobExecution"] == 0
+
+
 def test_execution_that_fails_again_after_a_retry_is_asked_again(run, registry):
     registry.add_job(OURS, {"a-1": "FAILED"}, document=DOCUMENT, reasons={"a-1": "first"})
     run()

@@ -41,6 +41,7 @@ from interleaving_moves import (
     what_the_preview_told_happens,
     what_was_issued_before_now_is_to_be_replaced,
 )
+from interleaving_plant import Plant
 from interleaving_recovery import REMEDIES, an_outage_is_over, everything_is_mended
 from interleaving_small_world import AWS_IOT_FROM_NOW_ON, OTHER_AUTHORITY, OTHER_KEY, History, as_it_is_then
 
@@ -69,12 +70,13 @@ from controller.jobs.ledger import Ledger
 from controller.reconcile.checks import Governance
 from controller.reconcile.outlook.moved import Queue
 from controller.reconcile.rollout import Standing, open_executions
-from controller.reconcile.values import LOOK_BACK, parse_job_id
+from controller.reconcile.values import LOOK_BACK, DeviceExecution, parse_job_id
 from controller.reconcile.values.job_ids import policy_in
 from protocol.messages import ExecutionStatus
 
 PLAN_OBSERVED = controller.commands.plan.plan_observed
 ADMITTED = controller.reconcile.planning.admission.why_left_out
+BROUGHT = DeviceExecution.brought
 READ_ROLLOUT = controller.reconcile.rollout.history.read_rollout
 REFRESH = sys.modules["controller.fleet.refresh"]  # the package has a function of that name
 ISSUERS_OF = REFRESH.issuers_of
@@ -134,6 +136,10 @@ def resumed_for_one_run(self, policy):
 def only_who_succeeded(case, last):
     """A device whose job has timed out has not rotated, whatever it holds."""
     return FOUND_IN_VAIN(case, last) if last is not None and last.status is ExecutionStatus.SUCCEEDED else None
+
+
+def in_its_last_attempt(execution, made):
+    return BROUGHT(replace(execution, first_queued_at=None), made)
 
 
 def as_if_none_were_closed(windows):
@@ -205,6 +211,20 @@ FAULTS = [
         "nobody rotates in vain twice",
         "something else is issued, and its job has timed out",
         (a_day_of_the_loop, a_day_of_the_loop, a_day_of_the_loop),
+    ),
+    PutBack(
+        "of a job that AWS IoT has repeated, the last attempt alone is known",
+        [(DeviceExecution, "brought", in_its_last_attempt)],
+        "nobody rotates in vain twice",
+        "something else is issued, and AWS IoT has repeated its job",
+        (a_day_of_the_loop, a_day_of_the_loop, a_day_of_the_loop),
+    ),
+    PutBack(
+        "the backend rotates a device again in another attempt of its job",
+        [(Plant, "_has_brought", lambda *_: False)],
+        "nobody rotates twice in one job",
+        "something else is issued, and AWS IoT has repeated its job",
+        (devices_answer,),
     ),
     PutBack(
         "nobody asks what became of the authority, where the backend does not say what it is",

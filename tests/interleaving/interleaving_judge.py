@@ -19,6 +19,7 @@ from interleaving_plant import Holding, Rotation
 from interleaving_world import Commit, Documents, Outcome, Run, World
 
 from controller.durations import parse_duration
+from controller.fleet.jobs_reader import MAX_FOREIGN
 from controller.reconcile.values import parse_job_id
 from protocol.names import AWS_IOT_AUTHORITY
 
@@ -313,9 +314,14 @@ class Judge:
         rotated = next((r for r in reversed(self.world.plant.rotations) if r.new == held[-1]), None)
         rest = min(parse_duration(spec["schedule"].get("leastInterval", "1d")), _life(spec, held[-1]) / 2)
         is_asked_for = "incident" in reasons or f"again={device}" in run.overrides
-        if rotated is not None and now - rotated.at < rest and not is_asked_for:
+        is_known = rotated is None or parse_job_id(rotated.job_id) is not None or not self._is_pushed_out()
+        if rotated is not None and is_known and now - rotated.at < rest and not is_asked_for:
             self.tell("nobody rotates within the least interval", f"{device} in {job_id}, rotated {rotated.at}")
         self._as_remembered(policy, spec, run.commit, job_id, device, reasons)
+
+    def _is_pushed_out(self) -> bool:
+        """Whether there are more jobs of others than a run looks into: a rotation that a person started may be one."""
+        return sum(parse_job_id(job_id) is None for job_id in self.world.jobs()) > MAX_FOREIGN
 
     def _as_remembered(
         self, policy: str, spec: dict[str, Any], commit: Commit, job_id: str, device: str, reasons: frozenset[str]
@@ -407,6 +413,8 @@ class Judge:
         self._got[device] = next(self._clock)
         if parsed is None:
             return
+        if sum((one.device, one.job_id) == (device, rotation.job_id) for one in self.world.plant.rotations) > 1:
+            self.tell("nobody rotates twice in one job", f"{device} in {rotation.job_id}")
         commit = next(c for c in self.world.history if c.hash == self._commit_of(rotation.job_id))
         spec = commit.documents.policies[parsed.policy]
         before = self.reasons(commit.documents, spec, rotation.old, rotation.at)
@@ -431,7 +439,8 @@ class Judge:
         commit = next(c for c in self.world.history if c.hash == self._commit_of(job_id))
         rule = _rule_text(commit.documents, commit.documents.policies[parsed.policy])
         self._failed_at[device, parsed.policy, rule] = self.world.now()
-        self._memory[parsed.policy, rule].failed.add(device)
+        if not any((one.device, one.job_id) == (device, job_id) for one in self.world.plant.rotations):
+            self._memory[parsed.policy, rule].failed.add(device)  # else it has rotated, in an attempt of before
 
     # inside
 

@@ -86,6 +86,7 @@ class Plant:
     holds: dict[str, list[Holding]] = field(default_factory=dict)  # the last is the newest
     rotations: list[Rotation] = field(default_factory=list)
     half_way: dict[str, str] = field(default_factory=dict)  # device → job, between issue and commit
+    attempts: dict[str, int] = field(default_factory=dict)  # by device: of the job that it is half way in
     replaced: dict[str, list[Holding]] = field(default_factory=dict)  # by device: what the backend has still to remove
     groups: dict[str, str] = field(default_factory=dict)
     on_rotated: Callable[[Rotation], None] = lambda rotation: None
@@ -107,6 +108,7 @@ class Plant:
         for holding in self.holds.pop(name):
             self._remove(name, holding)
         self.half_way.pop(name, None)
+        self.attempts.pop(name, None)
         self.offline.discard(name)
         self.failing.discard(name)
         group = {"thingName": name, "thingGroupName": self.groups.pop(name)}
@@ -153,6 +155,7 @@ class Plant:
             self._end(name, execution["jobId"], "FAILED", reason="Create was rejected.")
         else:
             self.half_way[name] = execution["jobId"]
+            self.attempts[name] = execution["executionNumber"]
 
     def finish(self, name: str) -> None:
         """Connect with the new certificate, and report; the backend removes the old one some time later."""
@@ -182,6 +185,7 @@ class Plant:
     def replace_by_hand(self, name: str, key: KeyType, authority: str = AWS_IOT_AUTHORITY) -> None:
         """A person gives the device a new credential and removes every other; the job goes on where there is one."""
         self.half_way.pop(name, None)
+        self.attempts.pop(name, None)
         self.remove_replaced(name)
         for holding in self.holds[name]:
             self._remove(name, holding)
@@ -199,7 +203,8 @@ class Plant:
     def _issue(self, name: str, execution: dict[str, Any]) -> Holding | None:
         asked = parse_job_document(execution["jobDocument"])
         made = self.backend.issues(asked)
-        if made is None or len(self.holds[name]) != 1 or name in self.replaced:
+        is_again = asked.policy is not None and self._has_brought(name, execution["jobId"])
+        if made is None or len(self.holds[name]) != 1 or name in self.replaced or is_again:
             return None
         own = self.backend.authorities
         deployed = own.get(asked.certificate_authority or AWS_IOT_AUTHORITY)
@@ -211,6 +216,10 @@ class Plant:
         holding = self._certify(name, key, authority, self.now())
         self.holds[name].append(holding)
         return holding
+
+    def _has_brought(self, name: str, job_id: str) -> bool:
+        """Whether an attempt of the job has brought the certificate in place: it came to its end too late."""
+        return any((one.job_id, one.new) == (job_id, self.holds[name][-1]) for one in self.rotations)
 
     def _certify(self, name: str, key: KeyType, authority: str, at: datetime) -> Holding:
         life = self.backend.validity.get(authority)
@@ -232,8 +241,11 @@ class Plant:
 
     def _end(self, name: str, job_id: str, status: str, reason: str | None = None) -> None:
         details = {STATUS_DETAILS_KEY: "test"} | ({FAILURE_REASON_KEY: reason} if reason else {})
-        execution = self.next_of(name)
-        if execution is not None and execution["jobId"] == job_id:  # else it has timed out, or was cancelled by force
+        execution, attempt = self.next_of(name), self.attempts.pop(name, None)
+        is_open = execution is not None and execution["jobId"] == job_id
+        if is_open and attempt not in (None, execution["executionNumber"]):
+            self.remove_replaced(name)  # AWS IoT has repeated it: the backend has heard of the end, and of the device
+        elif is_open:  # else it has timed out, or was cancelled by force
             self.cloud.jobs.update(name, job_id, {"status": status, "statusDetails": details})
             if status == "FAILED":
                 self.on_failed(name, job_id)

@@ -345,6 +345,12 @@ SMALL_WORLDS = {
         (OTHER_KEY, the_key_type_changes, apply_runs, a_device_gets_half_way, days_pass),
         (devices_answer, a_day_of_the_loop, the_backend_is_mended, a_person_resumes, what_the_preview_told_happens),
     ),
+    "something else is issued, and AWS IoT has repeated its job": SmallWorld(
+        "backend",
+        ON_PLANT_CA | {"rollout": {"waves": ["1", "100%"], "soak": "0s", "retries": 1}},
+        (OTHER_KEY, the_key_type_changes, apply_runs, a_device_gets_half_way, hours_pass),
+        (devices_answer, a_day_of_the_loop, the_backend_is_mended, a_person_resumes, what_the_preview_told_happens),
+    ),
     "after an outage of the backend": SmallWorld(
         "backend",
         {"count": 4},

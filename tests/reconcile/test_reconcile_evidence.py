@@ -122,8 +122,8 @@ def test_only_a_component_that_is_another_now_is_forgiven_its_failure(make, fail
 
 @pytest.mark.parametrize(
     ("after", "status"),
-    [(-HOUR, WaveStatus.HALTED), (timedelta(0), WaveStatus.HALTED), (HOUR, WaveStatus.OPEN)],
-    ids=["before it failed", "at that instant", "after it"],
+    [(-3 * HOUR, WaveStatus.HALTED), (-HOUR / 2, WaveStatus.OPEN), (HOUR, WaveStatus.OPEN)],
+    ids=["before it began", "while it was under way", "after it failed"],
 )
 def test_a_certificate_of_after_the_failure_settles_it(make, after, status):
     world = _halted(make)

@@ -43,6 +43,7 @@ class ClosedLoop:
         self.rotations = dict.fromkeys(self.devices, 0)
         self.baseline = Baseline({"line-a": number})
         self.ends = itertools.cycle(["SUCCEEDED"])  # how AWS IoT ends the executions, once the device has rotated
+        self.repeated = itertools.cycle([False])  # whether AWS IoT has repeated that by itself, to the same end
 
     def _state(self):
         sizes = {"line-a": len(self.devices)}
@@ -66,14 +67,17 @@ class ClosedLoop:
             for device in planned.devices:
                 execution = self.make.execution(planned.job_id, next(self.ends))
                 times = {"queued_at": asked, "started_at": asked, "last_updated_at": asked + MINUTE}
-                executions[device.name] = self.make.replace(execution, **times)
                 self._rotate(device.name, planned, asked + MINUTE / 2)
+                if next(self.repeated):
+                    again = {"queued_at": asked + MINUTE, "started_at": asked + 1.2 * MINUTE}
+                    times |= again | {"last_updated_at": asked + 1.5 * MINUTE, "first_queued_at": asked}
+                executions[device.name] = self.make.replace(execution, **times)
                 if executions[device.name].status in FAILED:
                     failures = (executions[device.name],)  # those of before the certificate are not told
                     self.devices[device.name] = self.make.replace(self.devices[device.name], failures=failures)
             document = planned.document.to_json()
             job = self.make.job(planned.job_id, executions, status="COMPLETED", document=document)
-            self.jobs.append(self.make.replace(job, created_at=asked, completed_at=asked + MINUTE))
+            self.jobs.append(self.make.replace(job, created_at=asked, completed_at=asked + 1.5 * MINUTE))
         self.now += timedelta(minutes=3)
         return plan
 
@@ -128,15 +132,16 @@ def test_a_backend_that_issues_from_another_ca_rotates_one_device_and_no_more(ma
     assert "--override resume=line-a" in halted.waves[0].remedy
 
 
+@pytest.mark.parametrize("repeated", [False, True], ids=["once", "repeated by AWS IoT"])
 @pytest.mark.parametrize("ends", ["TIMED_OUT", "FAILED", "REJECTED", "CANCELED", "REMOVED"])
 @pytest.mark.parametrize(
     ("number", "issue", "reason"),
     [(1, of_another_ca, "AuthorityMismatch"), (4, of_another_ca, "AuthorityMismatch"), (1, backdated, "AgeExceeded")],
 )
-def test_a_rotation_in_vain_is_one_however_its_job_ended(make, ends, number, issue, reason):
+def test_a_rotation_in_vain_is_one_however_its_job_ended(make, ends, number, issue, reason, repeated):
     policy = make.policy(rollout=at_once(make))
     loop = ClosedLoop(make, policy, issue, authority="old-ca", number=number)
-    loop.ends = itertools.repeat(ends)
+    loop.ends, loop.repeated = itertools.repeat(ends), itertools.repeat(repeated)
     for _ in range(5):
         told = loop.run().waves[0]
         loop.let_pass(DAY)
@@ -144,6 +149,21 @@ def test_a_rotation_in_vain_is_one_however_its_job_ended(make, ends, number, iss
     assert sum(loop.rotations.values()) == 1
     assert told.status is WaveStatus.HALTED
     assert make.reasons(loop.assessments()["g00"]) == [reason, "RotationIneffective"]
+
+
+@pytest.mark.parametrize("repeated", [False, True], ids=["once", "repeated by AWS IoT"])
+@pytest.mark.parametrize("ends", ["TIMED_OUT", "FAILED", "REJECTED"])
+def test_devices_in_sync_through_a_job_have_rotated_however_it_ended(make, ends, repeated):
+    """Too slow for its time limit: the rollout goes on, and asks nobody twice."""
+    loop = ClosedLoop(make, make.policy(rollout=at_once(make)), lambda *_: {}, authority="old-ca")
+    loop.ends, loop.repeated = itertools.repeat(ends), itertools.repeat(repeated)
+    for _ in range(3):
+        told = loop.run().waves[0]
+        loop.let_pass(HOUR)
+
+    assert loop.rotations == dict.fromkeys(loop.devices, 1)
+    assert (told.status, told.failed) == (WaveStatus.IDLE, 0)
+    assert all(not a.findings for a in loop.assessments().values())
 
 
 @pytest.mark.parametrize("begun", [None, HOUR])
@@ -285,9 +305,12 @@ WRONG = st.one_of(
     demand=st.sampled_from([{}, {"max_age": 90 * DAY}, {"max_age": None, "renew_before": 60 * DAY}]),
     incident=st.sampled_from([None, "issued_before", "authority"]),
     ends=st.lists(st.sampled_from(["SUCCEEDED", "TIMED_OUT", "FAILED", "CANCELED"]), min_size=1, max_size=3),
+    repeated=st.lists(st.booleans(), min_size=1, max_size=2),
     pauses=st.lists(st.sampled_from([MINUTE, HOUR, DAY, 5 * DAY]), min_size=4, max_size=12),
 )
-def test_whatever_else_a_backend_issues_no_device_rotates_twice(make, wrong, waves, demand, incident, ends, pauses):
+def test_whatever_else_a_backend_issues_no_device_rotates_twice(
+    make, wrong, waves, demand, incident, ends, repeated, pauses
+):
     departs = {}
     for one in wrong:
         departs |= one
@@ -303,7 +326,7 @@ def test_whatever_else_a_backend_issues_no_device_rotates_twice(make, wrong, wav
     loop = ClosedLoop(
         make, policy, issue, number=5, desired=make.desired(policy, incidents=leaks), authority="old-ca", age=120 * DAY
     )
-    loop.ends = itertools.cycle(ends)
+    loop.ends, loop.repeated = itertools.cycle(ends), itertools.cycle(repeated)
     until = loop.now + 30 * DAY
     for pause in pauses:
         if loop.now + pause < until:

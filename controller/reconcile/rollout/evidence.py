@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from controller.reconcile.values import CLOCK_GRAIN, FAILED, FailureType, Outcome, Reason
+from controller.reconcile.values import CLOCK_GRAIN, FAILED, FailureType, Outcome, Reason, Sync
 from protocol.messages import ExecutionStatus
 
 from .history import is_open, is_other_than
@@ -27,7 +27,7 @@ class WaveEvidence:
     """How the devices of a wave fared."""
 
     healthy: int = 0  # rotated, reconnected, still there
-    failed: int = 0  # failed and not rotated since
+    failed: int = 0  # failed, and not in sync through it or since
     lost: int = 0  # reported success, but the registry does not show a healthy device
     silent: int = 0  # asked, never answered; not asked any more, or for longer than the wave waits
     pending: int = 0  # asked, may still answer
@@ -140,9 +140,10 @@ def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: 
         if _shows_rotation(execution, device):
             return "healthy"
         return "pending" if device.is_rotating else "lost"  # the backend has still to remove what was replaced
+    if execution.status in FAILED and _is_in_sync_through(execution, device):
+        return "healthy"  # the job alone came to no good end: what it was made for is done
     if execution.status in FAILED:
-        is_forgiven = execution.was_of_another(device.component_version)
-        return "silent" if is_forgiven or _is_settled(execution, device) else "failed"
+        return "silent" if _is_settled(execution, device) else "failed"
     if not execution.status.is_terminal:  # at work, queued, or in a status that nobody here knows
         is_at_work = execution.status is ExecutionStatus.IN_PROGRESS
         return "pending" if is_at_work or now - execution.queued_at < limit else "silent"
@@ -163,6 +164,13 @@ def _has_rotated(execution: DeviceExecution, device: Assessment) -> bool:
     return device.certificate_created_at is not None and execution.brought(device.certificate_created_at)
 
 
+def _is_in_sync_through(execution: DeviceExecution, device: Assessment) -> bool:
+    """Return whether the rotation has put the device in sync; if presence is known, it was seen since."""
+    created, seen = device.certificate_created_at, device.last_seen
+    was_seen = created is not None and (seen is None or seen >= created - CLOCK_GRAIN)
+    return was_seen and device.sync is Sync.IN_SYNC and _has_rotated(execution, device)
+
+
 def _was_replaced(execution: DeviceExecution, device: Assessment) -> bool:
     """Return whether somebody has put another certificate there since the rotation."""
     created = device.certificate_created_at
@@ -172,20 +180,22 @@ def _was_replaced(execution: DeviceExecution, device: Assessment) -> bool:
 def _is_settled(execution: DeviceExecution, device: Assessment) -> bool:
     """Return whether a person has seen to the device since it failed.
 
-    A waiver, or another certificate put there by hand.
+    A waiver, another version of the component, or another certificate put there by hand.
     """
     created = device.certificate_created_at
     is_replaced = created is not None and created > execution.last_updated_at
-    return is_replaced or any(finding.reason is Reason.WAIVED for finding in device.findings)
+    is_another = execution.was_of_another(device.component_version)
+    return is_replaced or is_another or any(finding.reason is Reason.WAIVED for finding in device.findings)
 
 
 def _shows_rotation(execution: DeviceExecution, device: Assessment) -> bool:
     """Return whether the registry bears out what the device reported: new certificate, connected, nothing blocked."""
     created, seen = device.certificate_created_at, device.last_seen
+    asked = (execution.first_queued_at or execution.queued_at) - CLOCK_GRAIN
     return (
         created is not None
-        and created >= execution.queued_at - CLOCK_GRAIN
-        and (seen is None or seen >= execution.queued_at - CLOCK_GRAIN)
+        and created >= asked
+        and (seen is None or seen >= asked)
         and device.outcome is not Outcome.BLOCKED
         and not device.is_in_vain
     )

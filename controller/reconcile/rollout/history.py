@@ -148,7 +148,7 @@ def read_rollout(
 
 
 def asked_by_others(jobs: Iterable[RotationJob], policies: Container[str]) -> dict[str, datetime]:
-    """Return when a policy that is none of these, because it is gone, last began to ask each device."""
+    """Return when a policy that is gone last began to ask each device; those that are there are ``policies``."""
     asked: dict[str, datetime] = {}
     for job in jobs:
         parsed = parse_job_id(job.job_id)

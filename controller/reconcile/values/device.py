@@ -134,6 +134,7 @@ class DeviceExecution:
     started_at: datetime | None = None
     failure_reason: str | None = None  # what the device said
     component_version: str | None = None  # that ran it, where the device said so
+    first_queued_at: datetime | None = None  # in its first attempt, if AWS IoT has repeated it and that is known
 
     def was_of_another(self, component_version: str | None) -> bool:
         """Return whether another version of the component ran it: what failed then shows nothing of this one."""
@@ -147,11 +148,13 @@ class DeviceExecution:
         return resumed is not None and self.last_updated_at < resumed
 
     def brought(self, made: datetime) -> bool:
-        """Return whether it brought a certificate that was made then: between being asked and its end.
+        """Return whether it brought a certificate that was made then: between being asked first and its end.
 
-        A device that is too slow for the time limit of its job may rotate no less; one that never began has not.
+        A device that is too slow for the time limit of its job may rotate no less, in an attempt that AWS IoT has
+        repeated too; one that never began has not.
         """
-        since = self.queued_at if self.status is ExecutionStatus.SUCCEEDED else self.started_at
+        asked = self.first_queued_at or (self.queued_at if self.status is ExecutionStatus.SUCCEEDED else None)
+        since = asked or self.started_at
         return since is not None and since - CLOCK_GRAIN <= made <= self.last_updated_at + CLOCK_GRAIN
 
 
