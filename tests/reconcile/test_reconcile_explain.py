@@ -251,12 +251,13 @@ def test_what_is_said_of_a_device_is_the_same_everywhere_and_what_apply_does(mak
     # drift
     tally = Tally(desired, make.now)
     given = list(tally.assessments(make.assess_all(devices, desired, state)))
-    report = replace(tally.finish(state), expected=plan)
+    report = tally.finish(state, expected=plan)
     settled = {assessment.device: assessment for assessment in settle(given, plan)}
     told = next(finding for finding in settled[NAME].findings if finding.reason is reason)
-    if reason is not Reason.WAVE_SOAKING:  # which drift, that plans nothing, does not tell
-        for render in (as_text, render_report, *([as_markdown] if settled[NAME].sync is not Sync.IN_SYNC else [])):
-            assert reason.value in render(Report(make.now, (report,)), TextStyle(200))
+    assert settled[NAME] in report.assessments
+    shown = plan.waves[0].message if reason is Reason.WAVE_SOAKING else reason.value  # beside why it must rotate
+    for render in (as_text, render_report, *([as_markdown] if settled[NAME].sync is not Sync.IN_SYNC else [])):
+        assert shown in render(Report(make.now, (report,)), TextStyle(300))
 
     # plan
     assert (NAME in starts) is (scene.verdict == ROTATES)
