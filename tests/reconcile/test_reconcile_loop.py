@@ -69,7 +69,8 @@ class ClosedLoop:
                 times = {"queued_at": asked, "started_at": asked, "last_updated_at": asked + MINUTE}
                 self._rotate(device.name, planned, asked + MINUTE / 2)
                 if next(self.repeated):
-                    again = {"queued_at": asked + MINUTE, "started_at": asked + 1.2 * MINUTE}
+                    is_begun = execution.status.value not in {"CANCELED", "REMOVED"}
+                    again = {"queued_at": asked + MINUTE, "started_at": asked + 1.2 * MINUTE if is_begun else None}
                     times |= again | {"last_updated_at": asked + 1.5 * MINUTE, "first_queued_at": asked}
                 executions[device.name] = self.make.replace(execution, **times)
                 if executions[device.name].status in FAILED:

@@ -140,10 +140,9 @@ def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: 
         if _shows_rotation(execution, device):
             return "healthy"
         return "pending" if device.is_rotating else "lost"  # the backend has still to remove what was replaced
-    if execution.status in FAILED and _is_in_sync_through(execution, device):
-        return "healthy"  # the job alone came to no good end: what it was made for is done
     if execution.status in FAILED:
-        return "silent" if _is_settled(execution, device) else "failed"
+        is_healthy = _is_in_sync_through(execution, device)  # the job alone came to no good end
+        return "healthy" if is_healthy else "silent" if _is_settled(execution, device) else "failed"
     if not execution.status.is_terminal:  # at work, queued, or in a status that nobody here knows
         is_at_work = execution.status is ExecutionStatus.IN_PROGRESS
         return "pending" if is_at_work or now - execution.queued_at < limit else "silent"

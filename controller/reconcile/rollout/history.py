@@ -225,7 +225,7 @@ def broken_off_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:
     for job in jobs:
         for name, execution in job.executions.items():
             is_taken_back = execution.status is ExecutionStatus.CANCELED or execution.status is ExecutionStatus.REMOVED
-            if is_taken_back and execution.started_at is not None:
+            if is_taken_back and (execution.started_at is not None or execution.first_queued_at is not None):
                 before = latest.get(name)
                 if before is None or before.last_updated_at < execution.last_updated_at:
                     latest[name] = execution
