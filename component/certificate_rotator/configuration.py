@@ -25,6 +25,9 @@ from protocol.errors import ProtocolError
 
 from .errors import ConfigurationError
 
+SAFE_RECONNECT_LIMIT = 180.0  # seconds
+SILENT_SECONDS = 130.0  # of nucleus classic: its queue rests if it has tried to publish before its PKCS#11 provider was there
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -53,10 +56,12 @@ class Configuration:
         metadata={"key": "stepTimeLimitSeconds", "meaning": "Seconds for one answer from the cloud."},
     )
     reconnect_limit: float = field(
-        default=180.0,
+        default=SAFE_RECONNECT_LIMIT,
         metadata={
             "key": "reconnectTimeLimitSeconds",
-            "meaning": "Seconds for the nucleus to restart and connect. After that the old credential comes back.",
+            "meaning": "Seconds for the nucleus to restart and connect. After that the old credential comes back. "
+            "Below 180 the component warns in its log: nucleus classic may need 120 s to connect after a cut, and with "
+            "PKCS#11 it may send nothing for 130 s after a slow start. If such a start takes more than 50 s, set more.",
         },
     )
     restart_command: Tuple[str, ...] = field(

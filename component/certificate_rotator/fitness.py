@@ -10,7 +10,7 @@ from protocol.errors import ProtocolError
 from protocol.job_document import parse_job_document
 
 from . import certificates
-from .configuration import Configuration
+from .configuration import SAFE_RECONNECT_LIMIT, SILENT_SECONDS, Configuration
 from .errors import RotationError
 from .store import CredentialStore
 
@@ -31,8 +31,18 @@ class Fitness:
         self.configuration = Configuration()
 
     def read_configuration(self) -> None:
-        """Read the nucleus' present configuration; if that raises ConfigurationError, the former one stays."""
-        self.configuration = self._configured()
+        """Read the nucleus' present configuration; if that raises ConfigurationError, the former one stays.
+
+        A reconnect limit that is too low for some nuclei is logged once.
+        """
+        before, self.configuration = self.configuration.reconnect_limit, self._configured()
+        limit = self.configuration.reconnect_limit
+        if before != limit < SAFE_RECONNECT_LIMIT:
+            log.warning(
+                "reconnectTimeLimitSeconds is %g, expected %g or more: nucleus classic may be silent for up to %g s "
+                "after a restart, and the rotation is then rolled back; set it to %g or leave it out",
+                *(limit, SAFE_RECONNECT_LIMIT, SILENT_SECONDS, SAFE_RECONNECT_LIMIT),
+            )
 
     def of(self, document: object) -> Tuple[KeyType, CsrSigningAlgorithm]:
         """Return the key type and algorithm that a job demands; an error shows why this device cannot rotate to it."""

@@ -17,6 +17,7 @@ from component.certificate_rotator import __main__ as program
 from component.certificate_rotator import nucleus, rotator
 from component.certificate_rotator.configuration import Configuration, parse
 from component.certificate_rotator.errors import ConfigurationError, DeviceError
+from component.certificate_rotator.fitness import Fitness
 from component.certificate_rotator.nucleus import FileCredential, TokenCredential
 from component.certificate_rotator.ports import MessagesError, RestartError
 from component.certificate_rotator.restart import CommandRestarter, Runtime, default_command
@@ -48,6 +49,18 @@ def test_the_documentation_tells_the_figures_that_follow_from_the_limits():
     tries = len(Token.pauses), round(sum(Token.pauses))
     assert tries == (6, 8)  # up to six times, over about eight seconds
     assert "up to six times, over about eight seconds" in page
+
+
+def test_a_reconnect_limit_that_classic_may_not_keep_is_warned_of_once_each_time_it_is_set(caplog):
+    limits = iter([180, 129, 129, 600, 179.9])
+    fitness = Fitness(lambda: parse({"reconnectTimeLimitSeconds": next(limits)}), None, lambda *_: None)
+    for _ in range(5):
+        fitness.read_configuration()
+    assert [f"{record.levelname} {record.message}".partition(",")[0] for record in caplog.records] == [
+        "WARNING reconnectTimeLimitSeconds is 129",
+        "WARNING reconnectTimeLimitSeconds is 179.9",
+    ]
+    assert caplog.text.count("expected 180 or more: ") == caplog.text.count("set it to 180 or leave it out") == 2
 
 
 @pytest.mark.parametrize("algorithm", CsrSigningAlgorithm)
