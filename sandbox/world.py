@@ -7,6 +7,7 @@ own over Greengrass IPC; the others run the same code inside this process.
 
 from __future__ import annotations
 
+import gc
 import shlex
 import time
 from contextlib import ExitStack
@@ -72,7 +73,13 @@ class World:
         self._clients = Clients(self.cloud)
 
     def start(self) -> None:
-        """Bring everything up; devices connect on their own, see ``wait_until_online``."""
+        """Bring everything up; devices connect on their own, see ``wait_until_online``.
+
+        Its objects are frozen until it stops: a search for garbage does not look through them again and again, which
+        was a seventh of the cost of a large world.
+        """
+        self._closing.callback(gc.unfreeze)
+        gc.freeze()
         self.cloud.start()
         self._closing.callback(self.cloud.stop)
         built = FleetBuilder(self.fleet, self.cloud, self.client("iot")).build()
@@ -92,7 +99,9 @@ class World:
         )
         self.endpoint.start()
         self._closing.callback(self.endpoint.stop)
+        gc.freeze()
         self._start_devices(built)
+        gc.freeze()
         self._write_authorities()
 
     def stop(self) -> None:

@@ -26,7 +26,7 @@ from protocol.errors import ProtocolError
 from .errors import ConfigurationError
 
 SAFE_RECONNECT_LIMIT = 180.0  # seconds
-SILENT_SECONDS = 130.0  # of nucleus classic: its queue rests if it has tried to publish before its PKCS#11 provider was there
+SILENT_SECONDS = 130.0  # of nucleus classic, if it tries to publish before its PKCS#11 provider is there
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,11 @@ class LambdaService:
             environment = dict(function.environment)
         return function.invoke(event, environment)
 
+    def handler_and_limit(self, name: str) -> tuple[str, float]:
+        """Return the handler and the time limit in seconds, as they are now."""
+        properties = self._require(name).properties
+        return properties["Handler"], properties["Timeout"]
+
     def environment(self, name: str) -> dict[str, str]:
         """Return the environment as it is now."""
         return dict(self._require(name).environment)

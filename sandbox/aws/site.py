@@ -15,8 +15,8 @@ import logging
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Outbox:
-    """The lock, and what is to happen once it is released."""
+    """The lock, and what is to happen once it is released: one transaction is ``with outbox:``."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -36,17 +36,17 @@ class Outbox:
         self._actions: deque[Callable[[], None]] = deque()
         self._draining = threading.Lock()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Hold the lock; at the end of the outermost transaction let the posted actions happen."""
-        with self._lock:
-            self._depth += 1
-            try:
-                yield
-            finally:
-                self._depth -= 1
-                outermost = self._depth == 0
-        if outermost:
+    def __enter__(self) -> None:
+        """Hold the lock."""
+        self._lock.acquire()
+        self._depth += 1
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        """Release the lock; let the posted actions happen if that was the outermost transaction, and not in vain."""
+        self._depth -= 1
+        outermost = self._depth == 0
+        self._lock.release()
+        if outermost and failed is None:
             self._drain()
 
     def post(self, action: Callable[[], None]) -> None:
@@ -110,9 +110,9 @@ class Site:
         """Return the sandbox's present."""
         return self.clock.now()
 
-    def transaction(self) -> Any:
-        """See ``Outbox.transaction``."""
-        return self.outbox.transaction()
+    def transaction(self) -> AbstractContextManager[None]:
+        """Hold the lock; at the end of the outermost transaction let the posted actions happen."""
+        return self.outbox
 
     def tick(self) -> None:
         """Run the timers that the clock has made due."""

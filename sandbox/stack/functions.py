@@ -91,7 +91,7 @@ class StackFunctions:
         self._code = code
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="lambda")
         self._configs: dict[str, InvokeConfig] = {}
-        self._warm: dict[tuple[str, str], backend_services.Services] = {}
+        self._warm: dict[tuple[str, frozenset[tuple[str, str]]], backend_services.Services] = {}
         self.unkindness = Unkindness()
         self._idle = threading.Condition()
         self._running = self._waiting = 0  # on the pool, on the clock
@@ -199,21 +199,21 @@ class StackFunctions:
                 self._submit(replace(invocation, failures=invocation.failures + 1), timedelta(seconds=wait))
 
     def _run(self, name: str, event: Mapping[str, Any], variables: Mapping[str, str]) -> Any:
-        configuration = self._cloud.functions.get_function_configuration({"FunctionName": name})
+        handler, limit = self._cloud.functions.handler_and_limit(name)
         if self.unkindness.is_down(name, self._clock()):
             raise FunctionDownError(f"{name} is down")
-        started, handler = time.thread_time(), configuration["Handler"]
+        started = time.thread_time()
         if handler in self._code:
             result = self._code[handler](event, variables)
         else:
             with backend_services.running(self._services(name, variables)):
                 result = _handler(handler)(event, None)
-        if time.thread_time() - started > configuration["Timeout"]:
-            raise FunctionTimeoutError(f"{name} took longer than its {configuration['Timeout']} seconds")
+        if time.thread_time() - started > limit:
+            raise FunctionTimeoutError(f"{name} took longer than its {limit} seconds")
         return result
 
     def _services(self, name: str, variables: Mapping[str, str]) -> backend_services.Services:
-        key = (name, json.dumps(variables, sort_keys=True))
+        key = (name, frozenset(variables.items()))
         if key not in self._warm:
             self._warm[key] = backend_services.build(variables, self.client, self._clock)
         return self._warm[key]

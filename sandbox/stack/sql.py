@@ -12,6 +12,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 TOKEN = re.compile(
@@ -92,8 +93,9 @@ def matches(topic_filter: str, topic: str) -> bool:
     return len(wanted) == len(found)
 
 
+@lru_cache(256)
 def parse(sql: str) -> Statement:
-    """Read a statement; SqlError for anything outside the subset."""
+    """Read a statement, which a rule has for each message anew; SqlError for anything outside the subset."""
     parser = _Parser(_tokens(sql))
     return parser.statement()
 

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 
 from protocol.der import with_readable_names
 from sandbox.aws.errors import AwsError, invalid, not_found
@@ -45,7 +46,7 @@ class RegisteredCertificate:
     mode: str = "DEFAULT"
     not_before: datetime | None = None
     not_after: datetime | None = None
-    subject: x509.Name | None = None
+    common_name: str | None = None
     ca_certificate_id: str | None = None
     version: int = 1
 
@@ -120,7 +121,8 @@ class Certificates:
         if parsed is not None:
             certificate.not_before = parsed.not_valid_before_utc
             certificate.not_after = parsed.not_valid_after_utc
-            certificate.subject = parsed.subject
+            names = parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+            certificate.common_name = str(names[0].value) if names else None
         self._by_id[certificate_id] = certificate
         oldest, newest = _keys(certificate)
         self._oldest_first.add(oldest)

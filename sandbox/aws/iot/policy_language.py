@@ -54,7 +54,7 @@ def _applies(
 ) -> bool:
     if not any(_names(pattern, action) for pattern in _listed(statement["Action"])):
         return False
-    resources = [resolved(r, variables) for r in _listed(statement["Resource"])]
+    resources = (resolved(r, variables) for r in _listed(statement["Resource"]))
     if not any(r is not None and _matches(r, arn) for r in resources):
         return False
     return _condition_holds(statement.get("Condition", {}), variables, when_unknown=when_unknown)
@@ -67,11 +67,19 @@ def variables_in(policies: Iterable[Mapping[str, Any]]) -> set[str]:
 
 def resolved(text: str, variables: Mapping[str, str]) -> str | None:
     """Return the text with its policy variables filled in, their values literally; None if one has no value."""
-    if "${" not in text:
-        return text
-    if any(name not in variables for name in _VARIABLE.findall(text)):
-        return None
-    return _VARIABLE.sub(lambda match: _literal(variables[match[1]]), text)
+    first, *rest = _parts(text)
+    found = [first]
+    for name, plain in zip(rest[::2], rest[1::2], strict=True):
+        if name not in variables:
+            return None
+        found += (_literal(variables[name]), plain)
+    return "".join(found)
+
+
+@lru_cache(1024)
+def _parts(text: str) -> list[str]:
+    """Return plain text and names of variables in turn, plain text first and last."""
+    return _VARIABLE.split(text)
 
 
 def _literal(value: str) -> str:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from cryptography.x509.oid import NameOID
-
 from sandbox.aws.errors import not_found
 from sandbox.aws.site import Site, new_id
 
@@ -178,9 +176,8 @@ class Presence:
                 values["iot:Connection.Thing.ThingTypeName"] = thing.type_name
             values |= {f"iot:Connection.Thing.Attributes[{k}]": v for k, v in thing.attributes.items()}
         found = self._certificates.get(certificate_id)
-        common_names = found.subject.get_attributes_for_oid(NameOID.COMMON_NAME) if found and found.subject else []
-        if common_names:
-            values["iot:Certificate.Subject.CommonName"] = str(common_names[0].value)
+        if found and found.common_name is not None:
+            values["iot:Certificate.Subject.CommonName"] = found.common_name
         return values
 
 

@@ -153,6 +153,11 @@ class Broker:
 
     # Subscribing ------------------------------------------------------------------------------
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody subscribes to anything, connected or not; callable from any thread."""
+        return not self._tree.is_empty
+
     def subscribe(self, link: Link, topic_filter: str, qos: int) -> int | ReasonCode:
         """Return the granted QoS, or why not."""
         session = link.session

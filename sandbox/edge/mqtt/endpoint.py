@@ -115,7 +115,8 @@ class MqttEndpoint:
         action(client_id)
 
     def _hear(self, message: Message) -> None:
-        self._loop.call(self._broker.route, message)
+        if self._broker.is_heard:  # or the loop's thread would wake for each message of ten thousand virtual devices
+            self._loop.call(self._broker.route, message)
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(
