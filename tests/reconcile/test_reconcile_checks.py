@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.reconcile.checks import Case, Governance, assess, assess_fleet, quiet
-from controller.reconcile.checks.assessment import find
+from controller.reconcile.checks import Governance, assess, assess_fleet, quiet
 from controller.reconcile.values import (
     AttachmentType,
     CertificateStatus,
@@ -329,17 +328,15 @@ def test_what_is_learnt_of_quiet_devices_never_hides_what_the_checks_find(
     incidents = (make.incident(issued_after=make.now - 50 * DAY),) if leak else ()
     known = {make.certificate(name="g3").certificate_id: ()}
     state = make.state(deployment=SPLITS, shared=known) if splits else make.state()
-    governance = Governance(make.desired(policy, incidents=incidents), state, make.now)
-    governed = governance.policies["line-a"]
+    desired = make.desired(policy, incidents=incidents)
+    governance = Governance(desired, state, make.now)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quiet, "WORTH_LEARNING", 1)
         for number, seen in enumerate([*fleet, *fleet]):
             device = make.device(f"g{number}", **seen)
-            alone = Case(device, governed, governance)
-            found, chain = assess(device, governance), find(alone)
-            assert (found.findings, found.sync, found.health) == (
-                chain, *((Sync.IN_SYNC, Health.HEALTHY) if not chain else (found.sync, found.health))
-            )  # fmt: skip
+            found, of_checks = assess(device, governance), assess(device, Governance(desired, state, make.now))
+            assert found == of_checks, "a governance that has learnt nothing asks every check"
+            assert len(found) == len(of_checks)
 
 
 def test_of_many_that_are_alike_the_checks_are_asked_no_more_of_those_that_are_younger(make):

@@ -175,7 +175,7 @@ def crowd(number: int) -> Report:
     assessments = tuple(
         pattern[n % len(pattern)]._replace(
             device=f"gateway-{n:06}",
-            timing=replace(pattern[n % len(pattern)].timing, due=NOW + timedelta(minutes=n)),
+            timing=pattern[n % len(pattern)].timing._replace(due=NOW + timedelta(minutes=n)),
         )
         for n in range(number)
     )

@@ -164,8 +164,8 @@ class Case:
             self.is_before_cutoff = issued is not None and issued < self.governed.cutoff
         self.is_urgent = (
             self.is_before_cutoff
-            or any(incident.ignore_windows for incident in self.taints)
-            or any(drill.ignore_windows for drill in self.drills)
+            or (bool(self.taints) and any(incident.ignore_windows for incident in self.taints))
+            or (bool(self.drills) and any(drill.ignore_windows for drill in self.drills))
             or dates.urgent_from <= self.now
         )
         if dates.due is None:

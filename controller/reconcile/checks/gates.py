@@ -219,7 +219,7 @@ def unsupported_by_component(case: Case) -> Finding | None:
 
     One refusal does not prove it: the stock component reports an outage of the backend in the same words.
     """
-    result, refused = case.result, _refused_in_a_row(case.failures)
+    result, refused = case.result, _refused_in_a_row(case.failures) if case.failures else 0
     if refused < REFUSALS or case.is_tried_again or not isinstance(result, RotationResult) or not result.is_told:
         return None
     wanted = f"{result.key_type.value} with {result.signing_algorithm.value}"

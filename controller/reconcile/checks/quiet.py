@@ -79,7 +79,14 @@ class Quiet:
 
         older = _furthest(lambda by: is_silent_with(start - by, end))
         sooner = _furthest(lambda by: is_silent_with(start - by, end - by))
-        self._known.setdefault(kind, []).extend([(end, end - start + older), (end - sooner, end - start)])
+        known = [*self._known.get(kind, ()), (end, end - start + older), (end - sooner, end - start)]
+        # Who is not covered is compared with all of them, so what another holds too is dropped.
+        self._known[kind] = [a for a in dict.fromkeys(known) if not any(_holds(b, a) for b in known if b != a)]
+
+
+def _holds(one: tuple[datetime, timedelta], other: tuple[datetime, timedelta]) -> bool:
+    """Return whether whatever the other covers is covered by the one."""
+    return one[0] <= other[0] and one[1] >= other[1]
 
 
 def _furthest(holds: Callable[[timedelta], bool]) -> timedelta:

@@ -155,10 +155,10 @@ def expired(case: Case) -> Finding | None:
 
 def successor_tainted(case: Case) -> Finding | None:
     """Report a policy that demands the very thing that an incident declares compromised."""
-    again = (i for i in case.taints if would_taint_successor(i, case.policy.certificate, case.now))
-    incident = next(again, None)
-    if incident is None:
+    again = [i for i in case.taints if would_taint_successor(i, case.policy.certificate, case.now)]
+    if not again:
         return None
+    incident = again[0]
     return blocked(
         Reason.POLICY_CONFLICT,
         f"policy {case.policy.name} still allows what incident {incident.name} declares compromised, so that a new "

@@ -157,7 +157,7 @@ class Course:
         now = governance.now
         for name in self._undated - self._to_assess:
             before = self._live[name]
-            timing = before.timing and replace(before.timing, due=now, target=now, start=now)
+            timing = before.timing and before.timing._replace(due=now, target=now, start=now)
             self._live[name] = self._known[name] = before._replace(timing=timing)
         for name in self._to_assess:
             self._live.pop(name, None)

@@ -61,7 +61,7 @@ def _late(ahead: Ahead, devices: list[Assessment], now: datetime, *, is_urgent: 
 
 
 def _deadline(assessment: Assessment) -> datetime | None:
-    reasons = {finding.reason for finding in assessment.findings}
+    reasons = [finding.reason for finding in assessment.findings]
     if Reason.DRILLED in reasons and Reason.AUTHORITY_TAINTED not in reasons:
         return assessment.certificate.not_after if assessment.certificate else None
     return assessment.timing.deadline if assessment.timing else None
@@ -69,4 +69,4 @@ def _deadline(assessment: Assessment) -> datetime | None:
 
 def _keeps_to_windows(assessment: Assessment) -> bool:
     is_urgent = assessment.timing is not None and assessment.timing.is_urgent
-    return not is_urgent and any(finding.reason is Reason.AUTHORITY_TAINTED for finding in assessment.findings)
+    return not is_urgent and Reason.AUTHORITY_TAINTED in [finding.reason for finding in assessment.findings]

@@ -38,7 +38,6 @@ from .outlooks import outlooks_of
 from .plan_file import digest_of
 from .policy_plan import plan_policy
 from .preflights import told_of_preflights
-from .shared import SharedCertificates
 from .tally import tally_of
 from .unseen import Unseen
 
@@ -81,10 +80,9 @@ def make_plan(
     rollouts = {name: history_of(name) for name in governance.policies}
     lost = lost_jobs(desired, state)
     unseen = Unseen.of(governance)
-    shared = SharedCertificates(state.shared)
     drilled = Drilled.of(governance)
     taken_over = _TakenOver(asked_by_others(state.jobs, governance.policies))
-    watched = lost.watch(shared.watch(unseen.watch(drilled.watch(taken_over.watch(assessments)))))
+    watched = lost.watch(unseen.watch(drilled.watch(taken_over.watch(assessments))))
     tally = tally_of(watched, governance, rollouts, begun)
     for name, since in taken_over.since.items():
         rollouts[name] = history_of(name, since)
@@ -116,7 +114,7 @@ def make_plan(
         notices=(
             *_notices(state),
             *unseen.notices(tally),
-            *shared.notices(state),
+            *tally.shared.notices(state),
             *_away(outlooks),
             *told_of_preflights(tally.policies, rollouts, plans, is_stock=state.backend_is_stock),
         ),

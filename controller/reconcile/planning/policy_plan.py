@@ -117,7 +117,7 @@ def plan_policy(
     early, fresh = _early(fresh, opening, at)
     chosen, opening = _choose(fresh, opening, at, _wait(open_jobs, at), at.tally.rotating + len(early))
     jobs = _wave_jobs(chosen, opening, at, MAX_WAVE_JOBS - len(open_jobs))
-    known = {a.device: a for a in tally.candidates} | tally.members
+    known = {a.device: a for a in early} | tally.members
     arranged = arrange(rollout, [*(a.device for a in (*stragglers, *early)), *_moved(at, closing)], known)
     steps += arranged.steps
     report = _report(at, opening, len(fresh), sum(len(job.devices) for job in jobs))
@@ -161,8 +161,9 @@ def _resting(governed: Governed) -> str | None:
 def _split(candidates: list[Assessment], at: _Situation) -> tuple[list[Assessment], list[Assessment]]:
     """Return the stragglers, which were asked long ago and have not answered, and the others."""
     limit, now = at.governed.policy.rollout.stragglers_after, at.governance.now
-    asked = at.rollout.first_asked({a.device: a.certificate_created_at for a in candidates if a.certificate_created_at})
-    late = {a.device for a in candidates if a.device in asked and now - asked[a.device] >= limit}
+    named = (a for a in candidates if a.device in at.tally.members)
+    asked = at.rollout.first_asked({a.device: a.certificate.created_at for a in named if a.certificate})
+    late = {name for name, since in asked.items() if now - since >= limit}
     return [a for a in candidates if a.device in late], [a for a in candidates if a.device not in late]
 
 

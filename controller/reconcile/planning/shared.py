@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from controller.reconcile.values import Outcome, Reason, count_text, names_text
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Container
 
     from controller.reconcile.values import Assessment, FleetState
 
@@ -24,13 +24,6 @@ class SharedCertificates:
     splitting: dict[str, int] = field(default_factory=dict)  # devices that still hold it
     held_up: dict[str, list[str]] = field(default_factory=dict)
     unsplit: dict[str, list[str]] = field(default_factory=dict)  # devices whose policy lets them keep it
-
-    def watch(self, assessments: Iterable[Assessment]) -> Iterator[Assessment]:
-        """Pass the assessments on, and note whose certificate is to be split."""
-        for assessment in assessments:
-            if assessment.findings or self.listed:
-                self._look_at(assessment)
-            yield assessment
 
     def notices(self, state: FleetState) -> tuple[str, ...]:
         """Return the sentences for the plan."""
@@ -61,7 +54,8 @@ class SharedCertificates:
         ]
         return tuple(told)
 
-    def _look_at(self, assessment: Assessment) -> None:
+    def look_at(self, assessment: Assessment) -> None:
+        """Note whether the device's certificate is to be split; of who has no finding only the listed ones matter."""
         asked = [one.outcome for one in assessment.findings if one.reason is Reason.SHARED_CERTIFICATE]
         if Outcome.ROTATE in asked:
             self._note(assessment)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from controller.reconcile.values import Assessment, Health, Outcome, PlannedDevice, PolicySummary, Reason, Sync
 
+from .shared import SharedCertificates
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -88,6 +90,7 @@ class FleetTally:
 
     policies: dict[str, PolicyTally]
     incidents: dict[str, IncidentTally]
+    shared: SharedCertificates
     tied: Counter[str] = field(default_factory=Counter)  # devices that several policies claim, by these
 
 
@@ -101,19 +104,22 @@ def tally_of(
     fleet = FleetTally(
         {name: PolicyTally() for name in governance.policies},
         {incident.name: IncidentTally() for incident in governance.desired.incidents},
+        SharedCertificates(governance.state.shared),
     )
+    shared = fleet.shared
     accepted = {incident.name: incident.accepted_losses for incident in governance.desired.incidents}
-    members = {name: rollout.members() for name, rollout in rollouts.items()}
+    told = {name: (fleet.policies[name], rollout.members()) for name, rollout in rollouts.items()}
     for assessment in assessments:
+        if assessment.findings or shared.listed:
+            shared.look_at(assessment)
         if assessment.policy is None:
             fleet.tied[str(assessment.findings[0].values["policies"])] += 1
             _count_incidents(assessment, fleet.incidents, accepted)
             continue
-        policy = fleet.policies[assessment.policy]
+        policy, named = told[assessment.policy]
         policy.governed += 1
         if begun:
             policy.begun += assessment.device in begun and not assessment.is_rotating
-        named = members[assessment.policy]
         if named and assessment.device in named:
             policy.members[assessment.device] = assessment
         if not assessment.findings:
@@ -129,15 +135,16 @@ def tally_of(
 
 def planned_device(assessment: Assessment) -> PlannedDevice:
     """Return a device as a plan names it; it must have a certificate and a timing."""
-    assert assessment.certificate_id is not None  # noqa: S101 - holds of every device with a demand
-    assert assessment.timing is not None  # noqa: S101 - likewise
+    certificate, timing = assessment.certificate, assessment.timing
+    assert certificate is not None and timing is not None  # noqa: S101, PT018 - holds of every device with a demand
+    reasons = tuple([f.reason for f in assessment.findings if f.outcome is Outcome.ROTATE])
     return PlannedDevice(
-        name=assessment.device,
-        certificate_id=assessment.certificate_id,
-        reasons=_shared(tuple(f.reason for f in assessment.findings if f.outcome is Outcome.ROTATE)),
-        due=assessment.timing.due,
-        is_urgent=assessment.timing.is_urgent,
-        attempt=assessment.failures + 1,
+        assessment.device,
+        certificate.certificate_id,
+        _shared(reasons),
+        timing.due,
+        timing.is_urgent,
+        assessment.failures + 1,
     )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .windows import OpenTime
 
 URGENT_SHARE = 20  # urgent when no more than this part of the life remains: L / 20
+_NOTHING = timedelta(0)
 LATE_SPREAD = timedelta(days=1)  # who is late already waits no longer than this into a long stretch of open time
 
 
@@ -62,7 +63,7 @@ def dates_of_validity(policy: Policy, not_before: datetime, not_after: datetime)
     jitter = life * policy.schedule.jitter_percent / 100
     if due is not None:
         # A certificate that is due early in its life must not be due at birth: half of the time until then is left.
-        jitter = min(jitter, max(timedelta(0), due - not_before) / 2)
+        jitter = min(jitter, max(_NOTHING, due - not_before) / 2)
     return Dates(life, by_age, by_expiry, due, jitter, not_after - life / URGENT_SHARE)
 
 

@@ -44,9 +44,7 @@ class OpenTime:
     """The open time of one set of windows."""
 
     def __init__(self, windows: Sequence[Window]) -> None:
-        self._allow = tuple(w for w in windows if w.kind is WindowKind.ALLOW)
-        self._deny = tuple(w for w in windows if w.kind is WindowKind.DENY)
-        self._blocks: dict[int, _Block] = {}
+        self._blocks = _Blocks(windows)
         self.is_always = not windows
 
     def is_open(self, instant: datetime) -> bool:
@@ -54,7 +52,7 @@ class OpenTime:
         if self.is_always:
             return True
         second = _floor(instant)
-        return self._block(second // BLOCK_SECONDS).is_open(second)
+        return self._blocks[second // BLOCK_SECONDS].is_open(second)
 
     def seconds_between(self, start: datetime, end: datetime) -> int:
         """Return seconds of open time in [start, end)."""
@@ -129,14 +127,21 @@ class OpenTime:
 
     def _blocks_in(self, first: int, last: int) -> Iterator[_Block]:
         """Yield the blocks that hold the seconds from first to last, in order."""
-        return (self._block(number) for number in range(first // BLOCK_SECONDS, last // BLOCK_SECONDS + 1))
+        for number in range(first // BLOCK_SECONDS, last // BLOCK_SECONDS + 1):
+            yield self._blocks[number]
 
-    def _block(self, number: int) -> _Block:
-        block = self._blocks.get(number)
-        if block is None:
-            bounds = (number * BLOCK_SECONDS, (number + 1) * BLOCK_SECONDS)
-            allowed = _union(_occurrences(self._allow, bounds), bounds) if self._allow else (bounds,)
-            block = self._blocks[number] = _Block(_without(allowed, _union(_occurrences(self._deny, bounds), bounds)))
+
+class _Blocks(dict[int, "_Block"]):
+    """The blocks of a set of windows by their number, each worked out when it is asked for first."""
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        self._allow = tuple(w for w in windows if w.kind is WindowKind.ALLOW)
+        self._deny = tuple(w for w in windows if w.kind is WindowKind.DENY)
+
+    def __missing__(self, number: int) -> _Block:
+        bounds = (number * BLOCK_SECONDS, (number + 1) * BLOCK_SECONDS)
+        allowed = _union(_occurrences(self._allow, bounds), bounds) if self._allow else (bounds,)
+        block = self[number] = _Block(_without(allowed, _union(_occurrences(self._deny, bounds), bounds)))
         return block
 
 

@@ -72,8 +72,7 @@ class Finding:
 _DECIDED = (Reason.WAIVED, Reason.SUSPENDED, Reason.QUARANTINED)
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(NamedTuple):
     """When a device should rotate, and how that was computed; see ``reconcile.schedule``."""
 
     due: datetime  # the instant from which the certificate breaks the policy
@@ -147,7 +146,7 @@ class Assessment(NamedTuple):
     @property
     def is_rotating(self) -> bool:
         """Whether a job asks it now, or it is at work in one."""
-        return any(finding.reason is Reason.ROTATING for finding in self.findings)
+        return Reason.ROTATING in [finding.reason for finding in self.findings]
 
     @property
     def outcome(self) -> Outcome | None:

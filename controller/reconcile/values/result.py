@@ -6,6 +6,7 @@ states all of it in full, so that nothing depends on how component and backend h
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import sha256
@@ -183,10 +184,7 @@ def result_of_stock(device: Device, stock: StockBackend, desired: DesiredState) 
 
 def transitions_of(pairs: Iterable[tuple[Holding, Holding | None]]) -> tuple[HoldingChange, ...]:
     """Return how many go from what to what, the most first."""
-    counts: dict[tuple[Holding, Holding | None], int] = {}
-    for pair in pairs:
-        counts[pair] = counts.get(pair, 0) + 1
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0][0]), str(item[0][1])))
+    ordered = sorted(Counter(pairs).items(), key=lambda item: (-item[1], str(item[0][0]), str(item[0][1])))
     return tuple(HoldingChange(number, before, after) for (before, after), number in ordered)
 
 

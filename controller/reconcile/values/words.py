@@ -42,7 +42,7 @@ def count_text(number: int, noun: str, plural: str | None = None) -> str:
 
 def instant_text(instant: datetime) -> str:
     """ISO 8601 in UTC, whole seconds: ``2026-11-23T02:00:00Z``."""
-    return f"{instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
+    return f"{instant.astimezone(UTC).isoformat(timespec='seconds').removesuffix('+00:00')}Z"
 
 
 @lru_cache(maxsize=256)  # all devices of a policy wait for one opening
