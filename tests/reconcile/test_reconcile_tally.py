@@ -73,5 +73,5 @@ def test_a_planned_device_tells_how_often_it_will_have_been_tried(make):
 def test_what_must_be_done_before_it_is_due_comes_as_soon_as_it_must_be_done(make, deadline, soonest):
     assessment = make.assess(make.device(age=OLD), make.desired())
     due = assessment.timing.due
-    timing = make.replace(assessment.timing, deadline=None if deadline is None else due + deadline * DAY)
+    timing = assessment.timing._replace(deadline=None if deadline is None else due + deadline * DAY)
     assert order_of(assessment._replace(timing=timing))[2] == (due + soonest * DAY).timestamp()

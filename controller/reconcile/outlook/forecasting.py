@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property
 from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING
 
@@ -117,10 +118,7 @@ class Forecaster:
         self._without_jitter: Counter[date] = Counter()
         self._blocked = self._reported = 0
         self._due: dict[str, list[tuple[Assessment, _Life]]] = {name: [] for name in self.governance.policies}
-        self._steady = {
-            name: replace(g.policy, schedule=replace(g.policy.schedule, jitter_percent=0))
-            for name, g in self.governance.policies.items()
-        }
+        self._lives: dict[tuple[str, str, datetime], _Life] = {}  # many devices share one
 
     def assess(self, devices: Iterable[Device]) -> Iterator[Assessment]:
         """Yield one assessment for each governed device, which is counted on the way."""
@@ -145,14 +143,15 @@ class Forecaster:
             self._reported += 1
             return
         held_until = max(self.governance.holds_end(device.name, governed), default=self._now)
-        if self._is_blocked(device, assessment, held_until):
+        if assessment.findings and self._is_blocked(device, assessment, held_until):
             self._blocked += 1
             return
         certificate = device.attachments[0].certificate  # who has none is blocked
+        life = self._life(governed, certificate, held_until)
+        if not assessment.findings:
+            self._follow(certificate, life, None)
+            return
         overdue = any(finding.outcome is Outcome.ROTATE for finding in assessment.findings)
-        authority = governed.policy.certificate.authority or certificate.authority or AWS_IOT_AUTHORITY
-        issuer = self.governance.desired.authorities.get(authority)
-        life = _Life(governed.policy, governed.open_time, authority, issuer, held_until)
         if assessment.is_due or assessment.is_kept_by(Reason.SUSPENDED, Reason.OUTSIDE_WINDOW):
             self._due[governed.policy.name].append((assessment, life))
             return
@@ -192,15 +191,21 @@ class Forecaster:
             seen_at=self.governance.state.observed_at,
         )
 
+    def _life(self, governed: Governed, certificate: Certificate, held_until: datetime) -> _Life:
+        authority = governed.policy.certificate.authority or certificate.authority or AWS_IOT_AUTHORITY
+        key = governed.policy.name, authority, held_until
+        if key not in self._lives:
+            issuer = self.governance.desired.authorities.get(authority)
+            self._lives[key] = _Life(governed.policy, governed.open_time, authority, issuer, held_until)
+        return self._lives[key]
+
     def _follow(self, certificate: Certificate, life: _Life, first: datetime | None) -> None:
         """Count the device's rotations; ``first`` is the start of the next one, None if the schedule decides it."""
-        policy = life.policy.name
         if first is None and not _may_start_before(self._end, life.policy, certificate):
             return
-        for start in life.rotations(certificate, first, self._now, self._end):
-            self._counts[start.date(), policy, life.authority] += 1
-        steady = replace(life, policy=self._steady[policy])
-        for start in steady.rotations(certificate, first, self._now, self._end):
+        for start in life.rotations(life.policy, certificate, first, self._now, self._end):
+            self._counts[start.date(), life.policy.name, life.authority] += 1
+        for start in life.rotations(life.steady, certificate, first, self._now, self._end):
             self._without_jitter[start.date()] += 1
 
     def _is_blocked(self, device: Device, assessment: Assessment, held_until: datetime) -> bool:
@@ -213,9 +218,9 @@ class Forecaster:
         return bool(blocks) and (held_until >= self._end or expires_held)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Life:
-    """The policy and dates that decide when one device rotates, again and again."""
+    """The policy and dates that decide when a device rotates, again and again."""
 
     policy: Policy
     open_time: OpenTime
@@ -223,18 +228,28 @@ class _Life:
     issuer: CertificateAuthority | None
     held_until: datetime  # by waiver or suspension
 
+    @cached_property
+    def steady(self) -> Policy:
+        """The policy without its jitter."""
+        return replace(self.policy, schedule=replace(self.policy.schedule, jitter_percent=0))
+
     def rotations(
-        self, certificate: Certificate, first: datetime | None, now: datetime, end: datetime
+        self, policy: Policy, certificate: Certificate, first: datetime | None, now: datetime, end: datetime
     ) -> Iterator[datetime]:
-        """Yield when the device rotates from now until just before the end; ``first`` as in ``Forecaster._follow``."""
-        start = first if first is not None else next_start(self.policy, self.open_time, certificate)
+        """Yield when the device rotates from now until just before the end; ``first`` as in ``Forecaster._follow``.
+
+        ``policy`` is the life's own, or the steady one.
+        """
+        start = first if first is not None else next_start(policy, self.open_time, certificate)
         while start is not None and start < end:
             released = self._released(max(start, now), certificate)
             if released >= end:
                 return
             yield released
             certificate = successor(certificate, released, self.issuer)
-            following = next_start(self.policy, self.open_time, certificate)
+            if not _may_start_before(end, policy, certificate):
+                return
+            following = next_start(policy, self.open_time, certificate)
             start = following if following is not None and following > released else None
 
     def _released(self, start: datetime, certificate: Certificate) -> datetime:
