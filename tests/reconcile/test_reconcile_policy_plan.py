@@ -110,6 +110,13 @@ def test_what_the_same_apply_has_started_before_counts_for_the_whole_fleet_too(m
     assert [refusal.policy for refusal in plan.refusals] == ([None] if begun else [])
 
 
+def test_a_device_that_the_same_apply_starts_again_counts_once_against_the_limit(make):
+    """All ten have been started, and four failed: a limit that permits all of them permits the four again."""
+    devices = [make.device(f"g{n}", age=OLD if n < 4 else 10 * DAY) for n in range(10)]
+    desired = make.desired(guardrails=Guardrails(100, 10))
+    assert make.plan(devices, desired, begun=frozenset(f"g{n}" for n in range(10))).refusals == ()
+
+
 def test_an_incident_that_keeps_to_windows_shortens_no_soak(make):
     world = World(make, waves=("1", "100%"), soak=48 * HOUR).wave(1, {"g000": "SUCCEEDED"}, ended=7 * HOUR)
     for gentle, status in ((False, WaveStatus.OPEN), (True, WaveStatus.SOAKING)):

@@ -90,7 +90,7 @@ def make_plan(
         name: plan_policy(governed, rollouts[name], tally.policies[name], governance, permitted)
         for name, governed in governance.policies.items()
     }
-    changes = [_change(name, tally.policies[name], plan) for name, plan in plans.items()]
+    changes = [_change(name, tally.policies[name], plan, begun) for name, plan in plans.items()]
     whole = ChangeCount(
         policy=None,
         governed=sum(change.governed for change in changes) + tally.tied.total(),
@@ -237,6 +237,8 @@ def _refusals(
     return tuple(refusal for refusal in found if refusal is not None)
 
 
-def _change(name: str, tally: PolicyTally, plan: PolicyPlan) -> ChangeCount:
-    starting = sum(job.starts for job in plan.jobs)
-    return ChangeCount(name, tally.governed, starting, tally.rotating, tally.begun)
+def _change(name: str, tally: PolicyTally, plan: PolicyPlan, begun: frozenset[str]) -> ChangeCount:
+    """Count what a policy's plan changes; a device that the same apply starts again counts once."""
+    starting = [one for job in plan.jobs for one in (job.early if job.is_standing else (d.name for d in job.devices))]
+    again = len(begun.intersection(starting))
+    return ChangeCount(name, tally.governed, len(starting), tally.rotating, tally.begun - again)
